@@ -1,0 +1,34 @@
+"""Multimodal learning from one table. The public names are imported when first used, so that this import is instant."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "fit": "sensorium.training.fit",
+    "load": "sensorium.trained",
+    "Trained": "sensorium.trained",
+    "Recipe": "sensorium.core.recipe",
+    "Schema": "sensorium.core.schema",
+    "Table": "sensorium.data.table",
+    "Predictor": "sensorium.predictor",
+    "Model": "sensorium.model",
+    "Batch": "sensorium.core.batch",
+    "Field": "sensorium.core.batch",
+    "Encoded": "sensorium.core.batch",
+    "SensoriumError": "sensorium.core.errors",
+}
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'sensorium' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,139 @@
+"""What flows: fields into the model, ``Encoded`` between its parts. Missing is normal: each struct carries ``present``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """Base of the structs below: a few tensors that are moved and mapped together (and a pytree for torch)."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+
+        def flatten(value: Any) -> tuple[list[Any], Any]:
+            return [getattr(value, f.name) for f in fields(value)], None
+
+        def unflatten(values: Any, _context: Any) -> Any:
+            return cls(*values)
+
+        pytree.register_pytree_node(cls, flatten, unflatten, serialized_type_name=f"sensorium.{cls.__name__}")
+
+    def map(self, f: Callable[[Tensor], Tensor]) -> Self:
+        """The same struct with ``f`` applied to every tensor in it."""
+
+        def walk(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                return f(value)
+            if isinstance(value, Tensors):
+                return value.map(f)
+            if isinstance(value, dict):
+                return {key: walk(item) for key, item in value.items()}
+            return value
+
+        return type(self)(*(walk(getattr(self, field.name)) for field in fields(self)))
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+        return self.map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+
+@dataclass(frozen=True)
+class Field(Tensors):
+    """One stream of a batch, before encoding.
+
+    Args:
+        data: ``[B, ...]`` as the layout says (before ``prepare``: as the modality stores it).
+        present: ``[B]`` bool: which rows have the stream.
+        mask: ``[B, N]`` bool: which steps, points or cells are real; None where nothing is padded.
+    """
+
+    data: Tensor
+    present: Tensor
+    mask: Tensor | None = None
+
+    def hide(self, keep: Tensor) -> Field:
+        """The same field with the rows where ``keep`` ``[B]`` is False made missing."""
+        return replace(self, present=self.present & keep)
+
+    @staticmethod
+    def join(parts: list[Field]) -> Field:
+        """Row fields side by side: one table stream out of its columns. Present where any cell is."""
+        mask = [p.present[:, None].expand(p.data.shape) if p.mask is None else p.mask for p in parts]
+        return Field(
+            data=torch.cat([p.data for p in parts], dim=1),
+            present=torch.stack([p.present for p in parts]).any(dim=0),
+            mask=torch.cat(mask, dim=1),
+        )
+
+
+@dataclass(frozen=True)
+class Batch(Tensors):
+    """Rows on their way into the model: a field for each stream and for each target, and a weight ``[B]`` a row."""
+
+    inputs: dict[str, Field]
+    targets: dict[str, Field]
+    weight: Tensor
+
+    @property
+    def rows(self) -> int:
+        return self.weight.shape[0]
+
+    def without(self, *streams: str) -> Batch:
+        """The same rows as if these streams were missing."""
+        return self.keep({s: torch.zeros_like(self.inputs[s].present) for s in streams})
+
+    def keep(self, masks: Mapping[str, Tensor]) -> Batch:
+        """The same rows, each stream missing where its mask ``[B]`` is False; streams not named stay."""
+        inputs = {s: f.hide(masks[s]) if s in masks else f for s, f in self.inputs.items()}
+        return replace(self, inputs=inputs)
+
+
+@dataclass(frozen=True)
+class Encoded(Tensors):
+    """What an encoder, an adapter and a fusion return, so that one may stand where another stood.
+
+    Args:
+        tokens: ``[B, N, D]``, zero where masked.
+        mask: ``[B, N]`` bool: which tokens are real; all False in a missing row.
+        pooled: ``[B, D]``: the row in one vector, zero where missing.
+        present: ``[B]`` bool.
+    """
+
+    tokens: Tensor
+    mask: Tensor
+    pooled: Tensor
+    present: Tensor
+
+    def hide(self, keep: Tensor) -> Encoded:
+        """The same with the rows where ``keep`` ``[B]`` is False made missing: everything there becomes zero."""
+        return Encoded(
+            tokens=self.tokens * keep[:, None, None],
+            mask=self.mask & keep[:, None],
+            pooled=self.pooled * keep[:, None],
+            present=self.present & keep,
+        )
+
+    def spread(self, index: Tensor, rows: int) -> Encoded:
+        """These encodings put at ``index`` ``[b]`` among ``rows`` rows; the other rows are missing (all zero)."""
+
+        def put(part: Tensor) -> Tensor:
+            return part.new_zeros((rows, *part.shape[1:])).index_copy(0, index, part)
+
+        return self.map(put)
+
+
+def hide(parts: Mapping[str, Encoded], keep: Mapping[str, Tensor]) -> dict[str, Encoded]:
+    """Encoded streams with some made missing: ``keep[stream]`` is ``[B]`` bool, streams not named stay."""
+    return {s: part.hide(keep[s]) if s in keep else part for s, part in parts.items()}
+
+
+def only(parts: Mapping[str, Encoded], *streams: str) -> dict[str, Encoded]:
+    """Encoded streams as if all but these were missing."""
+    return hide(parts, {s: torch.zeros_like(part.present) for s, part in parts.items() if s not in streams})

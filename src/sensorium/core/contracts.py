@@ -1,0 +1,137 @@
+"""READ FIRST: what the parts of a model promise. The other contract, a kind of cell, is in ``core/modality.py``.
+
+    cell ─Modality→ array ─collate, prepare→ Field ─Encoder→ Encoded ─Adapter→ Encoded ─Fusion→ Encoded
+         ─Task→ output ─decode→ value
+
+What always holds, and is tested for every component by ``sensorium.testing``:
+
+* An encoder sees only rows that have the stream. Its tokens are zero where masked; longer padding changes nothing.
+* An adapter keeps ``present`` and zeros.
+* A fusion gives the same whatever stands in absent rows and whatever the order of the mapping; a row with nothing at all
+  gives finite zeros.
+* A task's loss is ``[B]``, unreduced: it knows no trainer, no weights, no missing rows.
+
+Never name an attribute of a module like a method of ``nn.Module`` (``to``, ``type``, ``half``): it breaks the model.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from torch import Tensor, nn
+
+from sensorium.core.batch import Encoded, Field
+from sensorium.core.layout import Layout
+from sensorium.core.modality import Modality
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
+
+    from sensorium.core.forward import Forward
+
+Out = TypeVar("Out")
+
+
+class Encoder(nn.Module, ABC):
+    """Data of one layout to tokens. Sees only rows that have the stream.
+
+    The first positional parameter is the ``Layout``; ``dim`` is the width of what it returns.
+    """
+
+    reads: ClassVar[tuple[type[Layout], ...]]
+    dim: int
+
+    @abstractmethod
+    def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
+        """``data`` and ``mask`` as the layout says; all rows of the result are present."""
+
+
+class TokenEncoder(Encoder):
+    """An encoder in two steps, so that a masked objective can hide tokens between them."""
+
+    @abstractmethod
+    def embed(self, data: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Tokens before any of them saw another: ``[B, N, D]`` and which are real ``[B, N]``."""
+
+    @abstractmethod
+    def trunk(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Tokens that have seen each other ``[B, N, D]``; zero where masked."""
+
+
+class Adapter(nn.Module, ABC):
+    """An encoder's width to the model's. Positional parameters: width in, width out."""
+
+    def __init__(self, dim_in: int, dim: int) -> None:
+        super().__init__()
+        self.dim_in, self.dim = dim_in, dim
+
+    @abstractmethod
+    def forward(self, part: Encoded) -> Encoded:
+        """The same rows, ``D = dim``; perhaps fewer tokens."""
+
+
+class Fusion(nn.Module, ABC):
+    """Several streams to one. Positional parameters: the streams' names in the model's order, and the width."""
+
+    def __init__(self, streams: Sequence[str], dim: int) -> None:
+        super().__init__()
+        self.streams, self.dim = tuple(streams), dim
+
+    @abstractmethod
+    def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
+        """One encoding of every row from all streams; any stream may be missing in any row."""
+
+
+class Task(nn.Module, ABC, Generic[Out]):
+    """Head, loss, metrics and decoding of one target. Positional parameters: the target's modality, and the width.
+
+    ``Out`` is the task's own business: nobody else looks into it.
+    """
+
+    headline: ClassVar[str]
+    """The metric quoted first."""
+    higher_is_better: ClassVar[bool] = True
+
+    def __init__(self, modality: Modality, dim: int) -> None:
+        super().__init__()
+        self.modality, self.dim = modality, dim
+
+    @abstractmethod
+    def forward(self, fused: Encoded, streams: Mapping[str, Encoded]) -> Out:
+        """The raw output for every row. ``streams`` are the parts before fusion, for heads that look at one."""
+
+    @abstractmethod
+    def loss(self, output: Out, target: Field) -> Tensor:
+        """``[B]``: how wrong each row is. Rows without a target hold anything finite; the caller skips them."""
+
+    @abstractmethod
+    def compare(self, output: Out, target: Field) -> tuple[Tensor, Tensor]:
+        """Predictions and truths as ``metrics`` takes them, row by row (first axis ``B``)."""
+
+    @abstractmethod
+    def metrics(self) -> MetricCollection:
+        """Fresh torchmetrics. Import torchmetrics inside: it costs seconds, and a server never needs it."""
+
+    @abstractmethod
+    def decode(self, output: Out) -> list[dict[str, Any]]:
+        """One JSON-ready prediction a row; the key ``"value"`` holds the answer itself."""
+
+    @abstractmethod
+    def baseline(self, training: Field, rows: int) -> Out:
+        """The output, for ``rows`` rows, of knowing the training targets alone (class shares, the mean).
+
+        Its score (majority class, mean) is printed beside every other.
+        """
+
+
+class Objective(nn.Module, ABC):
+    """What training minimises. Owns what exists only then. Positional parameter: the model."""
+
+    per_row: ClassVar[bool] = True
+    """False: a row's loss depends on the other rows of its batch (contrast)."""
+
+    @abstractmethod
+    def forward(self, run: Forward) -> dict[str, Tensor]:
+        """Named loss terms (scalars) of one pass; no term where no row qualifies. Their sum is minimised."""

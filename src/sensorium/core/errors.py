@@ -1,0 +1,73 @@
+"""Errors that say what is wrong, where, and how to mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+
+
+class SensoriumError(Exception):
+    """Something the user can mend.
+
+    Args:
+        problem: What is wrong, in one sentence.
+        file: The file it was found in.
+        row: The data row, counted from 1 (a table's header is not a row).
+        column: The column's name.
+        fix: What to do about it.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        file: str | Path | None = None,
+        row: int | None = None,
+        column: str | None = None,
+        fix: str | None = None,
+    ) -> None:
+        self.problem, self.file, self.row, self.column, self.fix = problem, file, row, column, fix
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        places = [
+            f"{self.file}" if self.file is not None else "",
+            f"row {self.row}" if self.row is not None else "",
+            f"column {self.column!r}" if self.column is not None else "",
+        ]
+        where = ", ".join(place for place in places if place)
+        text = f"{where}: {self.problem}" if where else self.problem
+        return f"{text}\n  → {self.fix}" if self.fix else text
+
+
+class ConfigError(SensoriumError):
+    """A recipe, an option or a name that does not fit."""
+
+
+class DataError(SensoriumError):
+    """A table that cannot be used as asked."""
+
+
+class ArtifactError(SensoriumError):
+    """A saved model that is damaged, foreign, half-written or from a newer version."""
+
+
+class CellError(SensoriumError):
+    """One cell that cannot be used: it is treated as missing, and counted."""
+
+
+class MissingExtraError(SensoriumError):
+    """An optional library that is not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs an optional library", fix=f"pip install 'sensorium[{extra}]'")
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """``; did you mean x?`` for a mistyped name, or the list of names where nothing is near."""
+    names = sorted(names)
+    close = get_close_matches(name, names, n=3, cutoff=0.6)
+    if close:
+        return f"; did you mean {' or '.join(close)}?"
+    return f"; there are: {', '.join(names)}" if names else ""

@@ -1,0 +1,58 @@
+"""The four shapes in which modalities hand data to encoders: the narrow waist of the house.
+
+Shape letters everywhere: **B** rows, **N** tokens, **D** width, **C** channels, **S** streams.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Samples on a regular grid of one to three dimensions: a picture, a spectrogram, a sensor, a video.
+
+    Data ``[B, channels, *size]``. Where rows differ in length, the first axis of ``size`` is the padded one (time, for
+    sound and sensors) and the field's mask is ``[B, length]``; ``size[0]`` is then the longest to expect.
+    """
+
+    channels: int
+    size: tuple[int, ...]
+    encoder: ClassVar[str] = "convnet"
+
+
+@dataclass(frozen=True)
+class Ids:
+    """Whole numbers from a vocabulary, one after the other: words, tokens. Data ``[B, N]`` int64, 0 pads."""
+
+    vocabulary: int
+    length: int
+    encoder: ClassVar[str] = "transformer"
+
+
+@dataclass(frozen=True)
+class Points:
+    """An unordered set of points. Data ``[B, N, channels]``, the first three a position."""
+
+    channels: int
+    count: int
+    encoder: ClassVar[str] = "pointnet"
+
+
+@dataclass(frozen=True)
+class Row:
+    """Cells of a table side by side. Data ``[B, cells]`` float32, mask ``[B, cells]``: which cells were really there.
+
+    ``cardinalities[i] == 0``: cell i is a number. ``n > 0``: cell i is a code, 0 for unknown and 1 .. n - 1 for the
+    known values (float32 holds codes up to 2²⁴ exactly).
+    """
+
+    cardinalities: tuple[int, ...]
+    encoder: ClassVar[str] = "mlp"
+
+    def __add__(self, other: Row) -> Row:
+        return Row(self.cardinalities + other.cardinalities)
+
+
+Layout = Grid | Ids | Points | Row

@@ -1,0 +1,143 @@
+"""What a kind of cell promises. Free of torch at import, so that a table can be looked at without it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sensorium.core.layout import Layout
+
+if TYPE_CHECKING:
+    import torch
+
+    from sensorium.core.batch import Field
+
+Array = NDArray[Any]
+
+
+class Guess(NamedTuple):
+    """How surely some cells are of a modality (0 to 1), and why, in words a user can check."""
+
+    score: float
+    reason: str
+
+
+class Blob(NamedTuple):
+    """An opened media cell: the bytes, and a name (a path as the table wrote it, or ``<bytes>``) for messages."""
+
+    data: bytes
+    name: str
+
+
+def is_blank(cell: Any) -> bool:
+    """Whether a cell says that nothing is there: None, NaN, NaT, or a text such as an empty one, ``N/A`` or ``null``."""
+    if cell is None:
+        return True
+    if isinstance(cell, str):
+        return cell.strip().lower() in _BLANKS
+    if isinstance(cell, (bool, int, bytes)):
+        return False
+    try:
+        return bool(cell != cell)  # NaN, NaT and their kin differ from themselves
+    except (TypeError, ValueError):
+        return False
+
+
+_BLANKS = frozenset({"", "na", "n/a", "nan", "null", "none", "nil", "#n/a", "-nan", "<na>", "nat"})
+
+
+class Modality(ABC):
+    """A kind of cell: how it is recognised, learnt from, turned into an array and back.
+
+    Keyword-only constructor parameters are the user's options. What ``fit`` learns goes into ``state`` as plain JSON, and
+    nowhere else: a modality with the same options and state is the same modality.
+
+    A cell is what stands in the table. Where ``media`` is True, ``fit`` and ``encode`` get it opened: a ``Blob`` for a path
+    or bytes, or the array or list itself. A missing cell never reaches ``fit`` or ``encode``.
+
+    ``encode`` is deterministic and compact (uint8 picture, int16 sound), so that it can be stored and memory-mapped;
+    whatever needs floats, randomness or a whole batch is done by ``prepare`` on the model's device.
+    """
+
+    stream: ClassVar[str | None] = None
+    """Columns whose modalities name the same stream are encoded side by side; None: the column is its own stream."""
+    task: ClassVar[str | None] = None
+    """The task kind used where such a column is the target and none is named; None: cannot be a target."""
+    widget: ClassVar[str] = "text"
+    """How a page asks for it: ``text``, ``number``, ``choice``, ``file:image/*``."""
+    media: ClassVar[bool] = False
+    """True where the cell is a file, bytes or an array: it is opened first, and what it encodes to is kept in the store."""
+    ragged: ClassVar[bool] = False
+    """True where encoded arrays differ in length along their first axis and are padded and masked in a batch."""
+
+    def __init__(self) -> None:
+        self.state: dict[str, Any] = {}
+
+    @classmethod
+    @abstractmethod
+    def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
+        """How surely these (raw, non-missing) cells of the column ``name`` are of this modality."""
+
+    @abstractmethod
+    def fit(self, cells: Iterable[Any]) -> None:
+        """Learn ``state`` from training cells. For media these may be a sample of the column."""
+
+    @property
+    @abstractmethod
+    def layout(self) -> Layout:
+        """The shape that ``prepare`` hands to an encoder; known once fitted."""
+
+    @abstractmethod
+    def encode(self, cell: Any) -> Array:
+        """One cell as an array (ragged: first axis is length). Raises ``CellError`` and nothing else on a bad cell."""
+
+    def encode_target(self, cell: Any) -> Array:
+        """One cell as a target; differs from ``encode`` where an input may be unknown but a target may not."""
+        return self.encode(cell)
+
+    def decode(self, value: Array) -> Any:
+        """The cell that ``encode_target`` turned into ``value``, as JSON-ready Python. Only where it can be a target."""
+        raise TypeError(f"{type(self).__name__} cannot be decoded: it cannot be a target")
+
+    @abstractmethod
+    def blank(self) -> Array:
+        """What stands in the place of a missing cell (ragged: length 0)."""
+
+    def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
+        """A batch of stored arrays as float data in the layout's shape. With a generator (training), also augmented."""
+        return field
+
+    @property
+    def store_options(self) -> dict[str, Any]:
+        """The options and state that ``encode`` depends on, as JSON: with the cell's content, the key of a stored array.
+
+        By default all options and all state; a modality whose ``prepare`` has options of its own leaves those out here, so
+        that changing them decodes nothing again.
+        """
+        from sensorium.core.registry import chosen
+
+        return {**chosen(self), "state": self.state}
+
+    def collate(self, items: Sequence[Array | None]) -> Field:
+        """Encoded arrays (None: missing) as one field, padded and masked where ragged."""
+        import torch
+
+        from sensorium.core.batch import Field
+
+        present = torch.tensor([item is not None for item in items], dtype=torch.bool)
+        blank = self.blank()
+        arrays = [blank if item is None else item for item in items]
+        if not self.ragged:
+            data = np.stack(arrays) if arrays else np.zeros((0, *blank.shape), blank.dtype)
+            return Field(torch.from_numpy(data), present)
+        longest = max((len(a) for a in arrays), default=0) or 1
+        out = np.zeros((len(arrays), longest, *blank.shape[1:]), dtype=blank.dtype)
+        mask = np.zeros((len(arrays), longest), dtype=np.bool_)
+        for i, array in enumerate(arrays):
+            out[i, : len(array)] = array
+            mask[i, : len(array)] = True
+        return Field(torch.from_numpy(out), present, torch.from_numpy(mask))

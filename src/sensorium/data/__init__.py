@@ -1,0 +1,1 @@
+"""Tables to rows; nothing here knows a model."""

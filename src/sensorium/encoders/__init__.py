@@ -1,0 +1,1 @@
+"""Layouts to tokens: one file an encoder, found by its name."""

@@ -1,0 +1,1 @@
+"""How good, with which senses, and how sure."""

@@ -1,0 +1,1 @@
+"""Many streams to one: one file a fusion, found by its name."""

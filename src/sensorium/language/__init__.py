@@ -1,0 +1,1 @@
+"""Text mathematics, usable alone."""

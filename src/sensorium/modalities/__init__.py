@@ -1,0 +1,1 @@
+"""Kinds of cell: one file a kind, found by its name."""

@@ -1,0 +1,1 @@
+"""Sound and sensor mathematics, usable alone."""

@@ -1,0 +1,1 @@
+"""Head, loss, metrics and decoding: one file a task, found by its name."""

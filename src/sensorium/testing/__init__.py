@@ -1,0 +1,1 @@
+"""What every component of a family must keep; plug-ins import it too."""
