@@ -1,1 +1,48 @@
-"""The command line: one file a verb."""
+"""The command line: one file a verb, found by its name. Nothing heavy is imported before a verb runs."""
+
+from __future__ import annotations
+
+import pkgutil
+import sys
+from importlib import import_module
+
+import typer
+
+from sensorium import __version__
+from sensorium.core.errors import SensoriumError
+
+app = typer.Typer(
+    name="sensorium",
+    help="Multimodal learning from one table: pictures, words, sound, sensors and numbers in; a trained, evaluated, "
+    "explained model out.\n\nStart with:  sensorium inspect train.csv --target label",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: bool = typer.Option(False, "--version", help="Print the version and leave.")) -> None:
+    if version:
+        typer.echo(f"sensorium {__version__}")
+        raise typer.Exit
+
+
+for _module in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name):
+    app.command(_module.name)(import_module(f"{__name__}.{_module.name}").run)
+
+
+def main() -> None:
+    """The ``sensorium`` command: what the user can mend is said in a line or two, without a traceback."""
+    try:
+        app()
+    except SensoriumError as error:
+        typer.secho(f"error: {error}", err=True, fg="red")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.secho("stopped. What was decoded is kept; with --out, the same command and --resume goes on.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)

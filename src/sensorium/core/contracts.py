@@ -98,6 +98,9 @@ class Task(nn.Module, ABC, Generic[Out]):
         super().__init__()
         self.modality, self.dim = modality, dim
 
+    def fit(self, targets: Field) -> None:  # noqa: B027 (nothing to learn is a fine answer)
+        """Learn what is known of the training targets before training starts: class shares, a first bias."""
+
     @abstractmethod
     def forward(self, fused: Encoded, streams: Mapping[str, Encoded]) -> Out:
         """The raw output for every row. ``streams`` are the parts before fusion, for heads that look at one."""

@@ -1,0 +1,147 @@
+"""A trained model on disk: JSON, YAML and safetensors in a folder. Loading it cannot run code.
+
+    run/
+      manifest.json       format, versions, SHA-256 and size of each file below; written last
+      recipe.yaml         resolved: everything that was chosen
+      schema.json         columns with their fitted state
+      model.safetensors   weights
+      report.json         scores on the validation rows, and the course of training
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from sensorium import __version__
+from sensorium.core.errors import ArtifactError, SensoriumError
+from sensorium.core.recipe import Recipe
+from sensorium.core.schema import Schema
+from sensorium.model import Model, assemble
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+FILES = ("recipe.yaml", "schema.json", "model.safetensors", "report.json")
+"""The only files a manifest may name, so that it cannot lead anywhere else."""
+TEXT_LIMIT = 256 << 20
+
+
+@dataclass
+class Artifact:
+    """What training leaves behind: the resolved recipe, the fitted schema, the model, and how it scored."""
+
+    recipe: Recipe
+    schema: Schema
+    model: Model
+    report: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the folder. Killed at any moment, it holds a whole model or none that loads: never a mixture."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: t.detach().cpu().contiguous() for name, t in self.model.state_dict().items()}
+        contents: dict[str, bytes] = {
+            "recipe.yaml": self.recipe.to_yaml().encode(),
+            "schema.json": _json(self.schema.to_json()),
+            "model.safetensors": save_tensors(tensors),
+            "report.json": _json(self.report),
+        }
+        manifest = {
+            "format": FORMAT,
+            "sensorium": __version__,
+            "torch": _torch_version(),
+            "python": platform.python_version(),
+            "files": {
+                name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in contents.items()
+            },
+        }
+        (folder / MANIFEST).unlink(missing_ok=True)
+        for name, data in contents.items():
+            _write(folder / name, data)
+        _write(folder / MANIFEST, _json(manifest))
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read a folder that ``save`` wrote, checking every byte first."""
+        contents = _checked(Path(folder))
+        try:
+            recipe = Recipe.parse(yaml.safe_load(contents["recipe.yaml"]), source="recipe.yaml")
+            schema = Schema.from_json(json.loads(contents["schema.json"]))
+            report = json.loads(contents["report.json"])
+            model = assemble(recipe.model, schema)
+            model.load_state_dict(load_tensors(contents["model.safetensors"]))
+        except SensoriumError as error:
+            raise ArtifactError(error.problem, file=folder, column=error.column, fix=error.fix) from None
+        except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, yaml.YAMLError) as error:
+            raise ArtifactError(
+                f"does not hold together: {error}", file=folder, fix="save it again with this version"
+            ) from error
+        model.eval()
+        return cls(recipe, schema, model, report)
+
+
+def _checked(folder: Path) -> dict[str, bytes]:
+    if not folder.is_dir():
+        raise ArtifactError("there is no such folder", file=folder, fix="give the folder that fit wrote (--out)")
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ArtifactError(
+            f"holds no finished model: {MANIFEST} is absent", file=folder, fix="train again, or wait: it is written last"
+        )
+    try:
+        if path.stat().st_size > TEXT_LIMIT:
+            raise ValueError("too large")
+        manifest = json.loads(path.read_bytes())
+        files: Mapping[str, Mapping[str, Any]] = manifest["files"]
+        version = int(manifest["format"])
+        listed = {name: (str(entry["sha256"]), int(entry["bytes"])) for name, entry in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"is not a manifest: {error}", file=path) from None
+    if version > FORMAT:
+        raise ArtifactError(f"format {version} is newer than this library", file=path, fix="pip install -U sensorium")
+    if set(listed) != set(FILES):
+        raise ArtifactError(f"names {sorted(listed)}; it must name {sorted(FILES)}", file=path)
+    contents = {}
+    for name, (digest, size) in listed.items():
+        file = folder / name
+        try:
+            if file.is_symlink() or file.stat().st_size != size:
+                raise ArtifactError("is not the file that was saved: its size differs", file=file, fix="copy it again")
+            contents[name] = file.read_bytes()
+        except OSError as error:
+            raise ArtifactError(f"cannot be read: {error.strerror}", file=file, fix="copy the whole folder") from None
+        if hashlib.sha256(contents[name]).hexdigest() != digest:
+            raise ArtifactError("is not the file that was saved: its SHA-256 differs", file=file, fix="copy it again")
+    return contents
+
+
+def _json(data: Any) -> bytes:
+    return json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False).encode()
+
+
+def _write(path: Path, data: bytes) -> None:
+    """All of a file or nothing of it."""
+    part = path.with_name(f".{path.name}.part")
+    with open(part, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def _torch_version() -> str:
+    import torch
+
+    return str(torch.__version__)

@@ -1,0 +1,33 @@
+"""``sensorium evaluate``"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def run(
+    run: Annotated[Path, typer.Argument(help="The folder that fit wrote.")],
+    table: Annotated[str, typer.Argument(help="A table with the target column.")],
+    json_: Annotated[Path | None, typer.Option("--json", help="Write the scores as JSON.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the report as one HTML file.")] = None,
+    media: Annotated[Path | None, typer.Option(help="Folder of relative media paths [default: the table's].")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and the result.")] = False,
+) -> None:
+    """Score a model on a table: all metrics with intervals, every subset of modalities, the majority class beside them.
+
+    Example: sensorium evaluate run test.csv --report test.html
+    """
+    from sensorium.console import Console
+    from sensorium.trained import load
+
+    with Console(quiet) as console:
+        evaluation = load(run).evaluate(table, media=media, report=report, console=console)
+    if json_ is not None:
+        json_.write_text(json.dumps(evaluation.to_json(), ensure_ascii=False, indent=1), encoding="utf-8")
+    typer.echo(evaluation.text())
+    if report is not None:
+        typer.echo(f"\nreport  {report}")

@@ -1,0 +1,85 @@
+"""What a run tells the person at the terminal: a bar with the time left where there is one, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console as Rich
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+
+class Console:
+    """Says what happens, on standard error, so that standard output stays for results.
+
+    Args:
+        quiet: Say nothing but warnings.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.rich = Rich(stderr=True, highlight=False)
+        self.live = self.rich.is_terminal and not quiet
+        self._progress: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._told = 0.0
+        self._name = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def note(self, text: str) -> None:
+        """A line."""
+        if not self.quiet:
+            self.rich.print(text, markup=False, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """A line that is shown even when quiet."""
+        self.rich.print(f"warning: {text}", markup=False, style="yellow", soft_wrap=True)
+
+    def step(self, name: str, done: float, total: float, detail: str = "") -> None:
+        """Where a long piece of work stands."""
+        if self.quiet:
+            return
+        if self.live:
+            self._bar(name, done, total, detail)
+            return
+        now = time.monotonic()
+        if (done >= total and name == self._name) or now - self._told > 10:
+            self._told, self._name = now, name
+            print(f"{name}: {100 * done / max(total, 1e-9):.0f} % {detail}", file=sys.stderr, flush=True)
+
+    def _bar(self, name: str, done: float, total: float, detail: str) -> None:
+        if self._progress is None:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=28),
+                TextColumn("{task.percentage:>3.0f} %"),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[detail]}"),
+            )
+            self._progress = Progress(*columns, console=self.rich, refresh_per_second=5)
+            self._progress.start()
+        if name not in self._tasks:
+            self._tasks[name] = self._progress.add_task(name, total=total, detail=detail)
+        self._progress.update(self._tasks[name], completed=done, total=total, detail=detail)
+
+    def close(self) -> None:
+        """End the bars."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress, self._tasks = None, {}
+
+
+def span(seconds: float) -> str:
+    """``75`` → ``1:15``."""
+    if seconds == float("inf"):
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

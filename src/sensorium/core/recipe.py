@@ -1,0 +1,156 @@
+"""The whole declared run, one document. YAML in and out is the identity on a resolved recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sensorium.core.errors import ConfigError, nearest
+from sensorium.core.upgrade import VERSION, upgrade
+
+Spec = str | dict[str, Any]
+Size = Literal["auto", "tiny", "small", "base", "large"]
+
+
+class Section(BaseModel):
+    """Base of the sections: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Split(Section):
+    """How validation rows are set apart where no validation table is given."""
+
+    kind: Literal["random", "group", "time"] = Field("random", description="random and stratified, by group, or latest")
+    part: float = Field(0.15, gt=0, lt=1, description="share of the rows")
+    by: str | None = Field(None, description="the column that holds the group or the time")
+
+
+class Data(Section):
+    """Where rows come from."""
+
+    train: str | None = Field(None, description="the training table")
+    valid: str | None = Field(None, description="a validation table; none: split the training table")
+    media: str | None = Field(None, description="the folder that media paths are relative to; none: the table's own")
+    split: Split = Split()
+
+
+class ModelSpec(Section):
+    """The parts of the model. What is left out is chosen from the data and written back."""
+
+    size: Size = Field("auto", description="one dial: width, depth and heads of all parts, unless given")
+    dim: int | None = Field(None, gt=0, description="the width in which streams meet")
+    encoders: dict[str, Spec] = Field({}, description="by stream")
+    adapters: dict[str, Spec] = Field({}, description="by stream")
+    fusion: Spec | None = Field(None, description="how streams become one")
+    tasks: dict[str, Spec] = Field({}, description="by target")
+
+
+class Training(Section):
+    """How it is trained. What is left out is chosen from the data and written back."""
+
+    epochs: int | None = Field(None, gt=0, description="passes over the training rows, at most")
+    batch_size: int | None = Field(None, gt=0, description="rows a step")
+    lr: float | None = Field(None, gt=0, description="peak learning rate of AdamW")
+    weight_decay: float = Field(0.05, ge=0, description="decoupled weight decay of matrices")
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the rate rises; then a cosine")
+    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    patience: int | None = Field(None, gt=0, description="epochs without a better validation score before stopping")
+    time_limit: float | None = Field(None, gt=0, description="seconds of training, at most; the schedule shrinks to fit")
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field("32-true", description="of the arithmetic")
+    augment: bool = Field(True, description="whether modalities vary their training samples")
+    accelerator: str = Field("auto", description="cpu, gpu, mps or auto")
+    devices: int | Literal["auto"] = Field(1, description="how many devices on this machine")
+    threads: int | None = Field(None, gt=0, description="torch's threads; none: as many as there are cores")
+
+
+class Recipe(Section):
+    """A run from table to model. *Declared*: short, by hand. *Resolved*: everything written out, as saved."""
+
+    version: Literal[1] = VERSION
+    data: Data = Data()
+    columns: dict[str, Spec] = Field({}, description="a kind, or {kind, role, options}, by column; guessed where left out")
+    model: ModelSpec = ModelSpec()
+    objectives: list[Spec] = Field(["supervised"], description="what training minimises")
+    training: Training = Training()
+    seed: int = Field(0, ge=0, description="everything random follows from it")
+
+    @classmethod
+    def parse(cls, document: Any, *, source: str = "recipe") -> Self:
+        """From plain data; errors name the key, its place and the nearest known key."""
+        if not isinstance(document, Mapping):
+            raise ConfigError("a recipe is a mapping of sections", file=source, fix="see docs/recipe.md")
+        try:
+            return cls.model_validate(upgrade(dict(document), source))
+        except ValidationError as error:
+            lines = []
+            for item in error.errors():
+                path = [str(part) for part in item["loc"]]
+                if item["type"] == "extra_forbidden":
+                    lines.append(f"{'.'.join(path)}: no such key{nearest(path[-1], cls._keys(path[:-1]))}")
+                else:
+                    lines.append(f"{'.'.join(path)}: {item['msg']}")
+            raise ConfigError("; ".join(lines), file=source) from None
+
+    @classmethod
+    def _keys(cls, path: list[str]) -> list[str]:
+        section: type[BaseModel] = cls
+        for part in path:
+            inner = section.model_fields[part].annotation if part in section.model_fields else None
+            if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+                return []
+            section = inner
+        return list(section.model_fields)
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> Self:
+        """Read a recipe file (plain YAML; nothing in it can run)."""
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"cannot be read: {error.strerror}", file=path) from None
+        try:
+            return cls.parse(yaml.safe_load(text) or {}, source=str(path))
+        except yaml.YAMLError as error:
+            raise ConfigError(f"is not YAML: {error}", file=path) from None
+
+    def to_yaml(self) -> str:
+        """The recipe as YAML, keys in the order of the sections."""
+        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+
+    def override(self, assignments: Iterable[str]) -> Self:
+        """A recipe with ``model.fusion=gated`` and the like applied; values are read as YAML."""
+        document = self.model_dump()
+        for text in assignments:
+            path, equals, value = text.partition("=")
+            if not equals or not path:
+                raise ConfigError(f"{text!r} is not an override", fix="write section.key=value, as in training.epochs=20")
+            *parents, last = path.split(".")
+            at = document
+            for parent in parents:
+                inner = at.get(parent)
+                if isinstance(inner, str) and parents[0] != "data":
+                    inner = {"kind": inner}  # model.fusion=gated model.fusion.temperature=2
+                at[parent] = inner if isinstance(inner, dict) else {}
+                at = at[parent]
+            try:
+                parsed = yaml.safe_load(value)
+            except yaml.YAMLError:
+                raise ConfigError(f"{value!r} in {text!r} is not a YAML value") from None
+            at[last] = _number(parsed)
+        return type(self).parse(document, source="the overrides")
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads 1e-4 as text; people mean a number."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value

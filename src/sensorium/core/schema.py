@@ -1,0 +1,199 @@
+"""The typed columns of a table: declared, fitted on training rows, then the one way from cells to tensors and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast, get_args
+
+from sensorium.core import registry
+from sensorium.core.errors import CellError, ConfigError, nearest
+from sensorium.core.layout import Layout, Row
+from sensorium.core.modality import Array, Modality, is_blank
+
+if TYPE_CHECKING:
+    import torch
+
+    from sensorium.core.batch import Batch
+
+Record = Mapping[str, Any]
+Role = Literal["input", "target", "weight", "group", "split", "ignore"]
+ROLES: tuple[str, ...] = get_args(Role)
+CODED: tuple[str, ...] = ("input", "target")
+
+
+class Opener(Protocol):
+    """What decides which media cells may be opened, and opens them (``data.media``)."""
+
+    def open(self, cell: Any, *, row: int | None = None, column: str | None = None) -> Any: ...
+
+
+class Problem(NamedTuple):
+    """A cell that could not be used and is treated as missing."""
+
+    row: int | None
+    column: str
+    file: str | None
+    problem: str
+
+    def __str__(self) -> str:
+        place = ", ".join(p for p in (f"row {self.row}" if self.row is not None else "", f"column {self.column!r}") if p)
+        return f"{place}: {self.file + ': ' if self.file else ''}{self.problem}"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: what it is for, and (inputs and targets) how its cells become arrays."""
+
+    name: str
+    role: Role
+    spec: dict[str, Any]
+    modality: Modality | None = None
+
+    @property
+    def reader(self) -> Modality:
+        """The modality of an input or a target."""
+        if self.modality is None:
+            raise ConfigError(f"column {self.name!r} is {self.role}: it is not read", column=self.name)
+        return self.modality
+
+
+Sample = dict[str, Array | None]
+
+
+class Schema:
+    """The columns of a table, in order. Inputs whose modalities share a stream ("table") are encoded side by side."""
+
+    def __init__(self, columns: Iterable[Column]) -> None:
+        self.columns = {column.name: column for column in columns}
+        self.inputs = [c for c in self.columns.values() if c.role == "input"]
+        self.targets = [c for c in self.columns.values() if c.role == "target"]
+        own = {c.name for c in self.inputs if c.reader.stream is None}
+        self.streams: dict[str, list[Column]] = {}
+        for column in self.inputs:
+            shared = column.reader.stream
+            # A column may itself be called like the shared stream: the shared one then steps aside.
+            name = column.name if shared is None else (f"{shared}_" if shared in own else shared)
+            self.streams.setdefault(name, []).append(column)
+
+    @classmethod
+    def declare(cls, columns: Mapping[str, str | Mapping[str, Any]]) -> Schema:
+        """From ``{"photo": "image", "price": {"kind": "number", "role": "target"}}``. Role is input unless given."""
+        built = []
+        for name, spec in columns.items():
+            given: dict[str, Any] = {"kind": spec} if isinstance(spec, str) else dict(spec)
+            role = given.pop("role", "input")
+            if role not in ROLES:
+                raise ConfigError(f"no role named {role!r}{nearest(str(role), ROLES)}", column=name)
+            if role not in CODED:
+                built.append(Column(name, cast(Role, role), {k: v for k, v in given.items() if k == "kind"}))
+                continue
+            try:
+                full = registry.resolve("modalities", given)
+                modality: Modality = registry.build("modalities", given)
+            except ConfigError as error:
+                raise ConfigError(error.problem, column=name, fix=error.fix) from None
+            built.append(Column(name, cast(Role, role), full, modality))
+        return cls(built)
+
+    # ── from cells to tensors ──────────────────────────────────────────────────────────────────────────────────────
+
+    def encode_cell(
+        self, column: Column, cell: Any, *, media: Opener, row: int | None = None, problems: list[Problem] | None = None
+    ) -> Array | None:
+        """One cell as an array; None where it is missing or cannot be used (then told in ``problems``)."""
+        if is_blank(cell):
+            return None
+        modality = column.reader
+        try:
+            content = media.open(cell, row=row, column=column.name) if modality.media else cell
+            return modality.encode_target(content) if column.role == "target" else modality.encode(content)
+        except CellError as error:
+            if problems is not None:
+                name = error.file or (cell if modality.media and isinstance(cell, str) else None)
+                problems.append(Problem(row, column.name, None if name is None else str(name), error.problem))
+            return None
+
+    def encode(
+        self,
+        record: Record,
+        *,
+        media: Opener,
+        row: int | None = None,
+        problems: list[Problem] | None = None,
+        targets: bool = False,
+    ) -> Sample:
+        """One row as arrays by column. Columns that the record lacks are missing; columns of its own are ignored."""
+        columns = self.inputs + self.targets if targets else self.inputs
+        return {
+            c.name: self.encode_cell(c, record.get(c.name), media=media, row=row, problems=problems) for c in columns
+        }
+
+    def collate(self, samples: Sequence[Sample]) -> Batch:
+        """Samples as one batch, as stored: call ``prepare`` before a model sees it."""
+        import torch
+
+        from sensorium.core.batch import Batch, Field
+
+        def field(column: Column) -> Field:
+            return column.reader.collate([sample.get(column.name) for sample in samples])
+
+        inputs = {
+            stream: field(columns[0]) if columns[0].reader.stream is None else Field.join([field(c) for c in columns])
+            for stream, columns in self.streams.items()
+        }
+        targets = {c.name: field(c) for c in self.targets if any(c.name in sample for sample in samples)}
+        return Batch(inputs, targets, torch.ones(len(samples)))
+
+    def prepare(self, batch: Batch, generator: torch.Generator | None = None) -> Batch:
+        """Stored arrays to what the encoders read, on the batch's device; with a generator also augmented."""
+        from dataclasses import replace
+
+        inputs = dict(batch.inputs)
+        for stream, columns in self.streams.items():
+            if columns[0].reader.stream is None:
+                inputs[stream] = columns[0].reader.prepare(inputs[stream], generator)
+        return replace(batch, inputs=inputs)
+
+    def layout(self, stream: str) -> Layout:
+        """The shape in which a stream reaches its encoder."""
+        columns = self.streams[stream]
+        layout = columns[0].reader.layout
+        for column in columns[1:]:
+            other = column.reader.layout
+            if not (isinstance(layout, Row) and isinstance(other, Row)):
+                raise ConfigError(f"columns of stream {stream!r} must be table cells", column=column.name)
+            layout = layout + other
+        return layout
+
+    # ── to disk and back ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def to_json(self) -> dict[str, Any]:
+        """Columns, options and fitted state as JSON."""
+        return {
+            "columns": [
+                {
+                    "name": c.name,
+                    "role": c.role,
+                    "spec": c.spec,
+                    **({"state": c.modality.state} if c.modality is not None else {}),
+                }
+                for c in self.columns.values()
+            ]
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Schema:
+        """The inverse of ``to_json``. Builds from names in closed folders only."""
+        columns = []
+        for item in data["columns"]:
+            modality: Modality | None = None
+            if item["role"] in CODED:
+                modality = registry.build("modalities", item["spec"])
+                modality.state = item["state"]
+            columns.append(Column(item["name"], item["role"], item["spec"], modality))
+        return cls(columns)
+
+    def specs(self) -> dict[str, dict[str, Any]]:
+        """The columns as a recipe declares them, every option written out."""
+        return {c.name: {**c.spec, "role": c.role} for c in self.columns.values()}

@@ -1,0 +1,155 @@
+"""A look at tables before training: what each column is, what is broken, what leaks, what will not work."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sensorium.core import registry
+from sensorium.core.modality import Modality, is_blank
+from sensorium.core.schema import Opener, Problem
+from sensorium.data.checks import check_columns, check_repeats, check_targets
+from sensorium.data.classes import classes
+from sensorium.data.decoded import decode, reader
+from sensorium.data.giveaway import gives_away, number
+from sensorium.data.guess import Guessed, guess
+from sensorium.data.inspection import ColumnReport, Inspection, TargetReport
+from sensorium.data.listing import shorten
+from sensorium.data.media import Under
+from sensorium.data.repeats import Digests, value
+from sensorium.data.table import Table
+
+Progress = Callable[[str, int, int], None]
+"""What is being done, how many are done, of how many."""
+
+
+def inspect(
+    tables: Mapping[str, Table],
+    *,
+    target: str | Sequence[str] | None = None,
+    columns: Mapping[str, str | Mapping[str, Any]] | None = None,
+    media: Opener | None = None,
+    check_media: bool = True,
+    progress: Progress | None = None,
+) -> Inspection:
+    """Looks at every row of every table, the first of which is the one for training.
+
+    Args:
+        target: The column or columns to be predicted.
+        columns: What the user said of columns, as in a recipe: ``image`` or ``{kind: image, role: ignore, ...}``.
+        media: What opens media cells; by default files from anywhere, relative paths from the table's folder.
+        check_media: Open and decode every media cell. Otherwise copies under other names are not found either.
+        progress: Told about the decoding.
+    """
+    train = next(iter(tables.values()))
+    specs = {name: {"kind": s} if isinstance(s, str) else dict(s) for name, s in (columns or {}).items()}
+    targets = [target] if isinstance(target, str) else list(target or [])
+    targets += [name for name, spec in specs.items() if spec.get("role") == "target" and name not in targets]
+    for name in [*targets, *specs]:
+        train.column(name)
+    found = guess(train, overrides=_told(specs), targets=targets)
+    spec_of = {
+        name: {**{k: v for k, v in specs.get(name, {}).items() if k != "role"}, "kind": g.kind}
+        for name, g in found.items()
+        if g.kind and g.role != "ignore"
+    }
+    kinds = {name: registry.find("modalities", spec["kind"]) for name, spec in spec_of.items()}
+    inputs = [name for name in spec_of if found[name].role == "input"]
+
+    problems: dict[str, list[Problem]] = {name: [] for name in tables}
+    digests: dict[str, dict[str, list[bytes | None]]] = {name: {} for name in tables}
+    for column in [name for name in inputs if check_media and kinds[name].media]:
+        modality = reader(train, column, spec_of[column], media or _opener(train))
+        for name, table in tables.items():
+            if table.has(column):
+                tell = _teller(progress, f"{name}: {column}", len(table))
+                result = decode(table, column, modality, media or _opener(table), progress=tell)
+                problems[name] += result.problems
+                digests[name][column] = result.digests
+
+    inspection = Inspection(
+        tables={name: len(table) for name, table in tables.items()},
+        columns=[_column(name, found[name], tables, train) for name in train.columns],
+        targets=[_target(name, spec_of.get(name), tables, train) for name in targets],
+        streams=_streams(tables, {name: kinds[name] for name in inputs}, digests),
+        problems=problems,
+    )
+    check_columns(inspection, tables, found, inputs)
+    check_targets(inspection, tables, spec_of)
+    check_repeats(inspection, tables, inputs, targets, digests)
+    for name in targets:
+        for other in inputs:
+            how = None if kinds[other].media else gives_away(train.column(other), train.column(name))
+            if how is not None:
+                fix = "ignore it if it is not known when predictions are made"
+                inspection.warnings.append(f"column {other!r} gives {name!r} away: {how}; {fix}")
+    return inspection
+
+
+def _told(specs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    told = {}
+    for name, spec in specs.items():
+        if spec.get("role", "input") not in ("input", "target"):
+            told[name] = "ignore"
+        elif "kind" in spec:
+            told[name] = spec["kind"]
+    return told
+
+
+def _opener(table: Table) -> Opener:
+    return Under(table.root or ".", anywhere=True)
+
+
+def _teller(progress: Progress | None, what: str, total: int) -> Callable[[int], None] | None:
+    return None if progress is None else lambda done: progress(what, done, total)
+
+
+def _column(name: str, guessed: Guessed, tables: Mapping[str, Table], train: Table) -> ColumnReport:
+    filled = {
+        key: 1 - sum(map(is_blank, table.column(name))) / max(len(table), 1)
+        for key, table in tables.items()
+        if table.has(name)
+    }
+    counts = Counter(v for v in map(value, train.column(name)) if v is not None)
+    examples = [
+        "<content>" if isinstance(v, bytes) else shorten(" ".join(str(v)[:200].split()), 24)
+        for v, _ in counts.most_common(3)
+    ]
+    return ColumnReport(name, guessed.kind, guessed.role, guessed.reason, filled, len(counts), examples)
+
+
+def _target(name: str, spec: Mapping[str, Any] | None, tables: Mapping[str, Table], train: Table) -> TargetReport:
+    missing = {k: sum(map(is_blank, t.column(name))) for k, t in tables.items() if t.has(name)}
+    if spec is None:
+        return TargetReport(name, "", {}, None, None, missing)
+    counts, rows = classes(train.column(name), spec)
+    if counts:
+        return TargetReport(name, spec["kind"], dict(counts.most_common()), max(counts.values()) / rows, None, missing)
+    numbers = [x for x in map(number, train.column(name)) if x is not None]
+    limits = (min(numbers), sum(numbers) / len(numbers), max(numbers)) if numbers else None
+    return TargetReport(name, spec["kind"], {}, None, limits, missing)
+
+
+def _streams(
+    tables: Mapping[str, Table], kinds: Mapping[str, type[Modality]], digests: Mapping[str, Digests]
+) -> list[tuple[tuple[str, ...], dict[str, int]]]:
+    streams: dict[str, list[str]] = {}
+    for name, kind in kinds.items():
+        streams.setdefault(kind.stream or name, []).append(name)
+    patterns: dict[tuple[str, ...], Counter[str]] = {}
+    for key, table in tables.items():
+        there = []
+        for columns in streams.values():
+            cells = [
+                digests[key].get(c) or [None if is_blank(v) else v for v in table.column(c)]
+                for c in columns
+                if table.has(c)
+            ]
+            there.append(
+                [any(v is not None for v in row) for row in zip(*cells, strict=True)] if cells else [False] * len(table)
+            )
+        for row in zip(*there, strict=True):
+            pattern = tuple(stream for stream, present in zip(streams, row, strict=True) if present)
+            patterns.setdefault(pattern, Counter())[key] += 1
+    return sorted(((p, dict(c)) for p, c in patterns.items()), key=lambda item: -sum(item[1].values()))

@@ -1,0 +1,142 @@
+"""What a cell may open: files under a folder while training, uploads only in a server."""
+
+from __future__ import annotations
+
+import os
+import stat
+import unicodedata
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sensorium.core.errors import CellError
+from sensorium.core.modality import Array, Blob
+from sensorium.data.nearby import nearby
+
+MAX_BYTES = 512 * 2**20
+Opened = Blob | Array | list[Any]
+
+
+class Media(ABC):
+    """Opens media cells. Bytes become a ``Blob``; arrays and lists are passed as they are; text is the heir's decision.
+
+    Args:
+        max_bytes: A larger file or upload is refused before it is decoded.
+    """
+
+    def __init__(self, *, max_bytes: int = MAX_BYTES) -> None:
+        self.max_bytes = max_bytes
+
+    def open(self, cell: Any, *, row: int | None = None, column: str | None = None) -> Opened:
+        """The content of a non-missing cell. Raises ``CellError`` naming file, row and column."""
+        if isinstance(cell, Mapping) and ("bytes" in cell or "path" in cell):
+            # How data sets store media in Parquet: bytes and the name they had.
+            content, name = cell.get("bytes"), cell.get("path")
+            cell = content if name is None else name if content is None else Blob(bytes(content), str(name))
+        if isinstance(cell, (str, os.PathLike)):
+            return self._path(os.fspath(cell), row, column)
+        if isinstance(cell, (bytes, bytearray, memoryview)):
+            cell = Blob(bytes(cell), "<bytes>")
+        if isinstance(cell, Blob):
+            self._check(len(cell.data), cell.name, row, column)
+            return cell
+        if isinstance(cell, (np.ndarray, list)):
+            return cell
+        if isinstance(cell, tuple):
+            return list(cell)
+        fix = "a media cell is a file name, bytes, an array or a list"
+        raise CellError(f"cannot be opened: {type(cell).__name__} {cell!r:.40}", row=row, column=column, fix=fix)
+
+    def _check(self, size: int, name: str, row: int | None, column: str | None) -> None:
+        if size == 0:
+            raise CellError(
+                "the file is empty (0 bytes)", file=name, row=row, column=column, fix="copy it again, or clear the cell"
+            )
+        if size > self.max_bytes:
+            problem = f"{size / 2**20:.0f} MiB, more than the limit of {self.max_bytes / 2**20:.0f} MiB"
+            raise CellError(problem, file=name, row=row, column=column, fix="cut or shrink it, or raise max_bytes")
+
+    @abstractmethod
+    def _path(self, cell: str, row: int | None, column: str | None) -> Blob: ...
+
+
+class Uploads(Media):
+    """For rows from a network: a text cell is refused, for it would let a stranger read the server's files."""
+
+    def _path(self, cell: str, row: int | None, column: str | None) -> Blob:
+        fix = "send the content itself, as an upload"
+        raise CellError("a file may not be named here", file=f"{cell:.80}", row=row, column=column, fix=fix)
+
+
+NONE = Uploads()
+
+
+class Under(Media):
+    """For tables on disk: a text cell is a path, relative to ``root``, and may not lead out of it.
+
+    Symbolic links count by where they lead. Names are tried as written, then without surrounding blanks, with the other
+    slash, and in the other Unicode form (macOS writes é as two characters).
+
+    Args:
+        anywhere: Paths may lead out of ``root``: for a user's own table on the user's own disk.
+        max_bytes: A larger file is refused unread.
+    """
+
+    SEARCHES = 20
+    """Missing files for which near names are looked up; a table with a wrong root would otherwise take for ever."""
+
+    def __init__(self, root: Path | str, *, anywhere: bool = False, max_bytes: int = MAX_BYTES) -> None:
+        super().__init__(max_bytes=max_bytes)
+        self.root = Path(root).absolute()
+        self.anywhere = anywhere
+        self._real = Path(os.path.realpath(self.root))
+        self._searches = 0
+
+    def _path(self, cell: str, row: int | None, column: str | None) -> Blob:
+        def bad(problem: str, fix: str | None = None) -> CellError:
+            return CellError(problem, file=f"{cell:.200}", row=row, column=column, fix=fix)
+
+        if "\0" in cell:
+            raise bad("not a file name")
+        if "://" in cell[:12]:
+            raise bad("an address, not a file", "download the files first and name them in the table")
+        try:
+            path = next((p for p in self._spellings(cell) if self._allowed(p) and p.exists()), self.root / cell)
+            if not self._allowed(path):
+                raise bad(f"leads out of {self.root}", "name files under that folder")
+            if not path.exists():
+                raise bad(f"no such file under {self.root}", self._near(path))
+            return Blob(self._bytes(path, bad, cell, row, column), cell)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise bad(f"cannot be read: {reason}", "is this column really a column of files?") from None
+
+    def _spellings(self, cell: str) -> Iterator[Path]:
+        yield self.root / cell
+        for other in (cell.strip(), cell.replace("\\", "/")):
+            yield self.root / other
+            yield from (self.root / unicodedata.normalize(form, other) for form in ("NFC", "NFD"))
+
+    def _allowed(self, path: Path) -> bool:
+        return self.anywhere or Path(os.path.realpath(path)).is_relative_to(self._real)
+
+    def _near(self, path: Path) -> str | None:
+        self._searches += 1
+        return nearby(path) if self._searches <= self.SEARCHES else None
+
+    def _bytes(self, path: Path, bad: Any, cell: str, row: int | None, column: str | None) -> bytes:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise bad("is a folder, not a file")
+        # A pipe or a device could block for ever, or never end.
+        if not stat.S_ISREG(mode):
+            raise bad("is not a regular file")
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(handle, "rb") as file:
+            self._check(os.fstat(handle).st_size, cell, row, column)
+            data = file.read(self.max_bytes + 1)
+        self._check(len(data), cell, row, column)
+        return data

@@ -1,0 +1,31 @@
+"""Near file names, for messages about a file that is not there."""
+
+from __future__ import annotations
+
+import os
+from difflib import get_close_matches
+from itertools import islice
+from pathlib import Path
+
+LOOKED_AT = 2000
+"""Names compared in a folder; a folder of a million pictures must not make an error message slow."""
+
+
+def nearby(path: Path) -> str | None:
+    """Advice on a missing file: like names in its folder, or what the folder holds; None where nothing helps."""
+    folder = path.parent
+    if not folder.is_dir():
+        return f"there is no folder {folder}"
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in islice(entries, LOOKED_AT))
+    except OSError:
+        return None
+    # A name that differs in case only is the likeliest slip, and difflib would rank it low.
+    lower = {name.lower(): name for name in names}
+    close = [lower[path.name.lower()]] if path.name.lower() in lower else get_close_matches(path.name, names, n=3)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    if not names:
+        return f"the folder {folder} is empty"
+    return f"{folder} has: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"

@@ -1,0 +1,215 @@
+"""Which rows are held back: at random, by group or by time; the same rows for the same seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sensorium.core.errors import ConfigError, DataError
+from sensorium.core.modality import is_blank
+from sensorium.data.table import Table
+
+Index = NDArray[np.int64]
+Kind = Literal["random", "group", "time"]
+CLASSES = 100
+"""A column with more different values than this is not taken for classes."""
+TRIALS = 16
+
+
+def split(
+    table: Table,
+    *,
+    part: float = 0.15,
+    kind: Kind = "random",
+    target: str | None = None,
+    by: str | None = None,
+    seed: int = 0,
+) -> tuple[Index, Index]:
+    """Row indices for training and for validation, each in the order of the table.
+
+    Args:
+        part: The share of rows held back.
+        kind: ``random`` keeps the class shares of the target (and a row of each class of two or more in training),
+            ``group`` keeps rows with the same ``by`` together, ``time`` holds back the latest rows by ``by``.
+        target: The column whose class shares are kept, where it has classes.
+        by: The column of groups or times. A row without a group is a group of its own; one without a time is for training.
+        seed: Another seed is another split.
+    """
+    if not 0 < part < 1:
+        raise ConfigError(f"split: part is {part}, but is a share between 0 and 1", fix="for example part: 0.15")
+    if kind not in ("random", "group", "time"):
+        raise ConfigError(f"split: no kind named {kind!r}; there are: random, group, time")
+    if kind != "random" and by is None:
+        raise ConfigError(f"split: kind {kind} needs a column", fix="name it: by: patient")
+    if len(table) < 2:
+        raise DataError(f"{len(table)} rows cannot be split", file=table.source, fix="give a validation table")
+    classes = _classes(table, target)
+    wanted = min(max(round(part * len(table)), 1), len(table) - 1)
+    rng = np.random.default_rng(seed)
+    if kind == "time":
+        held = _latest(table, str(by), wanted)
+    elif kind == "group":
+        held = _whole_groups(_codes(table.column(str(by))), classes, wanted, rng, table, str(by))
+    else:
+        held = _stratified(classes, wanted, rng)
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def folds(
+    table: Table,
+    count: int = 5,
+    *,
+    kind: Literal["random", "group"] = "random",
+    target: str | None = None,
+    by: str | None = None,
+    seed: int = 0,
+) -> list[tuple[Index, Index]]:
+    """``count`` pairs (training, validation) of row indices; every row is in exactly one validation part.
+
+    Args:
+        kind: ``random`` deals each class out evenly, ``group`` keeps rows with the same ``by`` together.
+        target: The column whose classes are dealt out evenly, where it has classes.
+        by: The column of groups.
+        seed: Another seed is another deal.
+    """
+    if kind == "group" and by is None:
+        raise ConfigError("folds: kind group needs a column", fix="name it: by: patient")
+    rng = np.random.default_rng(seed)
+    group = _codes(table.column(str(by))) if kind == "group" else np.arange(len(table))
+    sizes = np.bincount(group, minlength=1)
+    if not 2 <= count <= len(sizes):
+        what = "groups" if kind == "group" else "rows"
+        raise ConfigError(f"folds: {count} folds of {len(sizes)} {what}", fix=f"choose from 2 to {len(sizes)}")
+    order = rng.permutation(len(sizes))
+    if kind == "group":
+        fold_of = np.empty(len(sizes), dtype=np.int64)
+        filled = np.zeros(count, dtype=np.int64)
+        # The largest groups first, each to the emptiest fold: within a group's size of even.
+        for g in order[np.argsort(-sizes[order], kind="stable")]:
+            fold_of[g] = filled.argmin()
+            filled[fold_of[g]] += sizes[g]
+        fold = fold_of[group]
+    else:
+        classes = _classes(table, target)
+        dealt = order[np.argsort(classes[order], kind="stable")]
+        fold = np.empty(len(table), dtype=np.int64)
+        fold[dealt] = np.arange(len(table)) % count
+    return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(count)]
+
+
+def _codes(cells: Sequence[Any]) -> Index:
+    """A number for each different value; a blank or an unhashable cell is like no other."""
+    seen: dict[Any, int] = {}
+    out = np.empty(len(cells), dtype=np.int64)
+    for i, cell in enumerate(cells):
+        alone = is_blank(cell) or not isinstance(cell, (str, int, float, bytes, date))
+        out[i] = seen.setdefault(("alone", i) if alone else cell, len(seen))
+    return out
+
+
+def _classes(table: Table, target: str | None) -> Index:
+    """A class for each row, all the same where the target has none; rows without a target are a class of their own."""
+    same = np.zeros(len(table), dtype=np.int64)
+    if target is None:
+        return same
+    cells = table.column(target)
+    filled = np.array([not is_blank(cell) for cell in cells])
+    codes = _codes([cell for cell, there in zip(cells, filled, strict=True) if there])
+    distinct = int(codes.max(initial=-1)) + 1
+    if distinct > CLASSES or distinct > max(len(codes) / 2, 2):
+        return same
+    same[filled] = codes + 1
+    return same
+
+
+def _stratified(classes: Index, wanted: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    order = rng.permutation(len(classes))
+    names, sizes = np.unique(classes, return_counts=True)
+    quota = sizes * (wanted / len(classes))
+    take = np.minimum(np.floor(quota).astype(np.int64), sizes - 1)
+    # What rounding left over goes to the classes that lost most by it, never to the last row of one.
+    for c in np.argsort(-(quota - take), kind="stable"):
+        if take.sum() < wanted and take[c] < sizes[c] - 1:
+            take[c] += 1
+    held = np.zeros(len(classes), dtype=np.bool_)
+    for name, count in zip(names, take, strict=True):
+        held[order[classes[order] == name][:count]] = True
+    if not held.any():
+        held[order[-1]] = True
+    return held
+
+
+def _whole_groups(
+    group: Index, classes: Index, wanted: int, rng: np.random.Generator, table: Table, by: str
+) -> NDArray[np.bool_]:
+    sizes = np.bincount(group)
+    if len(sizes) < 2:
+        fix = "choose another column, or another kind of split"
+        raise DataError("all rows are in one group: nothing can be held back", file=table.source, column=by, fix=fix)
+    total = np.bincount(classes)
+    best, held = math.inf, np.zeros(len(group), dtype=np.bool_)
+    # The best of a few greedy draws: near the wanted share, and near the class shares.
+    for _ in range(TRIALS):
+        chosen = np.zeros(len(sizes), dtype=np.bool_)
+        count = 0
+        for g in rng.permutation(len(sizes)):
+            if abs(count + sizes[g] - wanted) < abs(count - wanted) and chosen.sum() < len(sizes) - 1:
+                chosen[g] = True
+                count += sizes[g]
+            if count >= wanted:
+                break
+        if not chosen.any():
+            chosen[sizes.argmin()] = True
+        rows = chosen[group]
+        ideal = total * (wanted / len(group))
+        cost = float(np.abs(np.bincount(classes[rows], minlength=len(total)) - ideal).sum()) + abs(rows.sum() - wanted)
+        if cost < best:
+            best, held = cost, rows
+    return held
+
+
+def _latest(table: Table, by: str, wanted: int) -> NDArray[np.bool_]:
+    cells = table.column(by)
+    times = np.array([_time(cell, table, by, i) for i, cell in enumerate(cells)])
+    dated = np.isfinite(times)
+    moments = np.unique(times[dated])
+    if len(moments) < 2:
+        raise DataError(
+            "all rows have the same time: none is later", file=table.source, column=by, fix="choose another column"
+        )
+    # Rows of one moment stay together; of all borders between moments the one nearest to the wanted share is taken.
+    later = np.array([(times >= moment).sum() for moment in moments[1:]])
+    start = moments[1:][np.abs(later - wanted).argmin()]
+    held: NDArray[np.bool_] = times >= start
+    return held
+
+
+def _time(cell: Any, table: Table, by: str, i: int) -> float:
+    """Seconds, or whatever unit a number is in; minus infinity where the cell is missing."""
+    if is_blank(cell):
+        return -math.inf
+    if isinstance(cell, datetime):
+        return (cell if cell.tzinfo else cell.replace(tzinfo=UTC)).timestamp()
+    if isinstance(cell, date):
+        return datetime(cell.year, cell.month, cell.day, tzinfo=UTC).timestamp()
+    if isinstance(cell, (int, float)):
+        return float(cell)
+    text = str(cell).strip()
+    try:
+        return float(text)
+    except ValueError:
+        pass  # Not a number: a date, then.
+    for form in (None, "%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m", "%d.%m.%Y", "%d.%m.%Y %H:%M", "%d.%m.%Y %H:%M:%S"):
+        plain = text.replace("/", "-")
+        try:
+            moment = datetime.fromisoformat(plain) if form is None else datetime.strptime(plain, form)
+        except ValueError:
+            continue
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    fix = "write times as numbers or as 2024-05-31 14:30"
+    raise DataError(f"{text[:60]!r} is not a time", file=table.source, row=table.number(i), column=by, fix=fix)

@@ -1,0 +1,313 @@
+"""Encoded media on disk: decoded once, memory-mapped ever after, keyed by content and settings.
+
+A *shelf* holds what one modality, with one set of options and one fitted state, made of its cells. It is two files: the
+arrays one after another (``values.bin``) and an SQLite index from the digest of a cell's content to a place among them.
+A changed byte in a file or a changed setting is another key, so a stale hit cannot happen. Arrays are written first and
+indexed in the same transaction; whatever is killed leaves at worst unindexed bytes, which the next writer overwrites.
+Several processes may fill and read one shelf at once: SQLite's write lock decides who appends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import mmap
+import os
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sensorium import __version__
+from sensorium.core.errors import CellError, SensoriumError
+from sensorium.core.modality import Array, Blob, Modality
+
+CHUNK = 16
+"""Cells a thread takes at a time: large enough that scheduling costs nothing, small enough to stop quickly."""
+FLUSH_BYTES, FLUSH_SECONDS = 64 << 20, 2.0
+RESIDENT_BYTES = 256 << 20
+"""Mapped pages are given back to the system after this much was gathered: memory stays bounded on any table."""
+
+
+def default_folder() -> Path:
+    """``$SENSORIUM_CACHE``, else the user's cache folder. Deleting it costs only the time to decode again."""
+    named = os.environ.get("SENSORIUM_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sensorium"
+
+
+def digest(content: Any) -> bytes:
+    """What a cell's content is known by: 16 bytes that differ whenever the content does."""
+    h = hashlib.blake2b(digest_size=16)
+    if isinstance(content, Blob):
+        h.update(content.data)
+    elif isinstance(content, np.ndarray):
+        h.update(f"{content.dtype.str}{content.shape}".encode())
+        h.update(np.ascontiguousarray(content).data)
+    else:
+        h.update(json.dumps(content, default=repr).encode())
+    return h.digest()
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where on a shelf each row's array lies. ``offset[i] == -1``: the row has none."""
+
+    offset: NDArray[np.int64]
+    length: NDArray[np.int64]
+
+
+Opened = tuple[int, Callable[[], Any]]
+"""A row number and what opens its cell (raises ``CellError``)."""
+
+
+class Shelf:
+    """The encoded arrays of one modality with one set of options and state."""
+
+    def __init__(self, folder: Path, modality: Modality) -> None:
+        self.folder, self.modality = folder, modality
+        blank = modality.blank()
+        self.dtype = blank.dtype
+        self.tail = blank.shape[1:] if modality.ragged else blank.shape
+        self.unit = int(np.prod(self.tail, dtype=np.int64)) * self.dtype.itemsize
+        self._local = threading.local()
+        self._map: mmap.mmap | None = None
+        self._touched = 0
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "values.bin").touch()
+            with self._transaction() as db:
+                db.execute(
+                    "CREATE TABLE IF NOT EXISTS cells"
+                    " (digest BLOB PRIMARY KEY, offset INTEGER, length INTEGER, problem TEXT) WITHOUT ROWID"
+                )
+                db.execute("CREATE TABLE IF NOT EXISTS extent (one INTEGER PRIMARY KEY, bytes INTEGER)")
+                db.execute("INSERT OR IGNORE INTO extent VALUES (1, 0)")
+        except (OSError, sqlite3.Error) as error:
+            raise SensoriumError(
+                f"the store cannot be written: {error}", file=folder, fix="name another folder: --cache or SENSORIUM_CACHE"
+            ) from None
+
+    def _db(self) -> sqlite3.Connection:
+        db: sqlite3.Connection | None = getattr(self._local, "db", None)
+        if db is None:
+            db = sqlite3.connect(self.folder / "index.sqlite", timeout=120, isolation_level=None)
+            db.execute("PRAGMA journal_mode=WAL")
+            self._local.db = db
+        return db
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        db = self._db()
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            yield db
+            db.execute("COMMIT")
+        except BaseException:
+            db.execute("ROLLBACK")
+            raise
+
+    # ── filling ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def fill(
+        self,
+        rows: int,
+        cells: Iterator[Opened],
+        *,
+        workers: int,
+        tell: Callable[[int], None],
+        problem: Callable[[int, CellError], None],
+    ) -> Places:
+        """Encode what is not yet there, in threads, and say where every row's array lies.
+
+        ``tell`` is called with the number of cells done since the last call; ``problem`` for every cell that could not be
+        used. Interrupted at any moment, what was encoded so far is kept.
+        """
+        places = Places(np.full(rows, -1, np.int64), np.zeros(rows, np.int64))
+        pending: list[tuple[bytes, Array | None, str | None]] = []
+        waiting: dict[bytes, list[int]] = {}
+        size, last = 0, time.monotonic()
+
+        def flush() -> None:
+            nonlocal size, last
+            for key, (offset, length) in self._append(pending).items():
+                for row in waiting[key]:
+                    places.offset[row], places.length[row] = offset, length
+            pending.clear()
+            waiting.clear()
+            size, last = 0, time.monotonic()
+
+        try:
+            for row, key, found in self._encoded(cells, workers):
+                tell(1)
+                if isinstance(found, CellError):
+                    problem(row, found)
+                    if (
+                        key is not None and key not in waiting
+                    ):  # an unopened cell has no content to remember
+                        waiting[key] = []
+                        pending.append((key, None, found.problem))
+                elif isinstance(found, tuple):
+                    places.offset[row], places.length[row] = found
+                elif key is not None:
+                    if key not in waiting:
+                        pending.append((key, found, None))
+                        size += found.nbytes
+                    waiting.setdefault(key, []).append(row)
+                if size > FLUSH_BYTES or time.monotonic() - last > FLUSH_SECONDS:
+                    flush()
+        finally:
+            flush()
+        return places
+
+    def _encoded(
+        self, cells: Iterator[Opened], workers: int
+    ) -> Iterator[tuple[int, bytes | None, Array | tuple[int, int] | CellError]]:
+        """In order: row, digest, and the new array, the known place or the problem. Bounded look-ahead."""
+
+        def work(chunk: list[Opened]) -> list[tuple[int, bytes | None, Array | tuple[int, int] | CellError]]:
+            return [self._one(row, opened) for row, opened in chunk]
+
+        with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+            queue: deque[Future[list[tuple[int, bytes | None, Array | tuple[int, int] | CellError]]]] = deque()
+            try:
+                for chunk in _chunks(cells):
+                    queue.append(pool.submit(work, chunk))
+                    if len(queue) > 2 * workers:
+                        yield from queue.popleft().result()
+                while queue:
+                    yield from queue.popleft().result()
+            finally:
+                for job in queue:
+                    job.cancel()
+
+    def _one(self, row: int, opened: Callable[[], Any]) -> tuple[int, bytes | None, Array | tuple[int, int] | CellError]:
+        try:
+            content = opened()
+        except CellError as error:
+            return row, None, error
+        key = digest(content)
+        known = self._db().execute("SELECT offset, length, problem FROM cells WHERE digest = ?", (key,)).fetchone()
+        if known is not None:
+            offset, length, problem = known
+            return row, key, (offset, length) if problem is None else CellError(problem, file=_name(content))
+        try:
+            return row, key, self.modality.encode(content)
+        except CellError as error:
+            return row, key, error
+
+    def _append(self, items: Sequence[tuple[bytes, Array | None, str | None]]) -> dict[bytes, tuple[int, int]]:
+        """Write arrays and index them, all or nothing; where each digest lies. Another process may have been faster."""
+        found: dict[bytes, tuple[int, int]] = {}
+        if not items:
+            return found
+        with self._transaction() as db, open(self.folder / "values.bin", "r+b") as file:
+            (end,) = db.execute("SELECT bytes FROM extent").fetchone()
+            file.seek(end)
+            for key, array, problem in items:
+                known = db.execute("SELECT offset, length FROM cells WHERE digest = ?", (key,)).fetchone()
+                if known is not None:
+                    found[key] = known
+                elif array is None:
+                    db.execute("INSERT INTO cells VALUES (?, -1, 0, ?)", (key, problem))
+                else:
+                    self._check(array)
+                    data = np.ascontiguousarray(array)
+                    file.write(data.data if data.size else b"")
+                    length = len(array) if self.modality.ragged else 1
+                    db.execute("INSERT INTO cells VALUES (?, ?, ?, NULL)", (key, end, length))
+                    found[key] = (end, length)
+                    end += data.nbytes
+            file.flush()
+            os.fsync(file.fileno())
+            db.execute("UPDATE extent SET bytes = ?", (end,))
+        return found
+
+    def _check(self, array: Array) -> None:
+        shape = array.shape[1:] if self.modality.ragged else array.shape
+        if shape != self.tail or array.dtype != self.dtype:
+            kind = type(self.modality).__name__
+            raise TypeError(f"{kind}.encode gave {array.dtype}{array.shape}; its blank() is {self.dtype}{self.tail}")
+
+    # ── reading ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _mapped(self, upto: int) -> mmap.mmap:
+        """The values as mapped memory, at least ``upto`` bytes of them."""
+        if self._map is None or len(self._map) < upto:
+            with open(self.folder / "values.bin", "rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return self._map
+
+    def _release(self, used: int) -> None:
+        self._touched += used
+        if self._touched > RESIDENT_BYTES and self._map is not None:
+            if hasattr(self._map, "madvise"):  # pages stay in the system's cache, but no longer count as ours
+                self._map.madvise(mmap.MADV_DONTNEED)
+            self._touched = 0
+
+    def gather(self, places: Places, index: NDArray[np.int64]) -> tuple[Array, NDArray[np.bool_], NDArray[np.bool_] | None]:
+        """Arrays of some rows: data ``[B, ...]`` zero-padded, present ``[B]``, and for ragged ones the mask ``[B, N]``."""
+        offset, length = places.offset[index], places.length[index]
+        present = offset >= 0
+        if not self.modality.ragged:
+            data = np.zeros((len(index), *self.tail), self.dtype)
+            if present.any():
+                end = int(offset.max()) + self.unit
+                count = end // self.unit
+                flat = np.frombuffer(self._mapped(end), self.dtype, count * (self.unit // self.dtype.itemsize))
+                rows = flat.reshape(count, *self.tail)
+                if present.all():
+                    np.take(rows, offset // self.unit, axis=0, out=data)
+                else:
+                    data[present] = rows[offset[present] // self.unit]
+                self._release(self.unit * int(present.sum()))
+            return data, present, None
+        longest = max(int(length.max(initial=0)), 1)
+        data = np.zeros((len(index), longest, *self.tail), self.dtype)
+        mask = np.arange(longest) < length[:, None]
+        if present.any():
+            values = self._mapped(int((offset + length * self.unit).max()))
+            per = self.unit // self.dtype.itemsize
+            for i in np.flatnonzero(present & (length > 0)):
+                n = int(length[i])
+                data[i, :n] = np.frombuffer(values, self.dtype, n * per, int(offset[i])).reshape(n, *self.tail)
+            self._release(int(length.sum()) * self.unit)
+        return data, present, mask
+
+
+class Store:
+    """A folder of shelves."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or default_folder()
+
+    def shelf(self, modality: Modality, kind: str) -> Shelf:
+        """The shelf of a fitted modality; opened or made."""
+        settings: Mapping[str, Any] = {"version": __version__, "kind": kind, **modality.store_options}
+        key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:24]
+        return Shelf(self.folder / f"{kind}-{key}", modality)
+
+
+def _chunks(cells: Iterator[Opened]) -> Iterator[list[Opened]]:
+    chunk: list[Opened] = []
+    for cell in cells:
+        chunk.append(cell)
+        if len(chunk) == CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _name(content: Any) -> str | None:
+    return content.name if isinstance(content, Blob) else None

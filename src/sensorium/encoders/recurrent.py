@@ -1,0 +1,73 @@
+"""Recurrent network."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from torch import Tensor, nn
+
+from sensorium.core.batch import Encoded
+from sensorium.core.contracts import Encoder
+from sensorium.core.errors import ConfigError
+from sensorium.core.layout import Grid, Ids
+from sensorium.core.registry import component
+from sensorium.nn.pool import MeanMax
+from sensorium.nn.rnn import Layer
+
+
+@component
+class Recurrent(Encoder):
+    """A recurrent network over words, the steps of a series or the frames of a spectrogram: a token a step.
+
+    Take it where what counts is what came before, and sequences are short; for long ones ``patch`` and ``convnet`` are
+    faster. Mean and largest values over the steps give the vector.
+    Source: GRU, https://arxiv.org/abs/1406.1078; LSTM, https://doi.org/10.1162/neco.1997.9.8.1735; Elman,
+    https://doi.org/10.1207/s15516709cog1402_1.
+
+    Args:
+        dim: Width of the tokens; even where bidirectional.
+        depth: Layers.
+        cell: The recurrence.
+        bidirectional: Whether half of each layer reads from the end.
+        dropout: Share of features dropped before each layer but the first, and after the last.
+    """
+
+    reads = (Ids, Grid)
+
+    def __init__(
+        self,
+        layout: Ids | Grid,
+        *,
+        dim: int = 128,
+        depth: int = 1,
+        cell: Literal["gru", "lstm", "rnn"] = "gru",
+        bidirectional: bool = True,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if bidirectional and dim % 2:
+            raise ConfigError(f"two directions cannot share a width of {dim}", fix="choose an even dim")
+        self.dim = dim
+        self.first: nn.Module
+        if isinstance(layout, Ids):
+            self.first = nn.Embedding(layout.vocabulary, dim, padding_idx=0)
+            nn.init.normal_(self.first.weight, std=0.5)
+        else:
+            self.first = nn.Linear(layout.channels * math.prod(layout.size[1:]), dim)
+        self.layers = nn.ModuleList(Layer(cell, dim, dim, bidirectional=bidirectional) for _ in range(depth))
+        self.drop = nn.Dropout(dropout)
+        self.pool = MeanMax(dim)
+
+    def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
+        """``data`` ``[B, N]`` ids or ``[B, C, N, ...]`` frames, ``mask`` ``[B, N]``; tokens ``[B, N, D]``."""
+        if isinstance(self.first, nn.Embedding):
+            steps, real = data, data != 0 if mask is None else mask
+        else:
+            steps = data.movedim(2, 1).flatten(2)
+            real = steps.new_ones(steps.shape[:2]).bool() if mask is None else mask
+        # Zeros, not what the first layer makes of padding: a masked step may hold anything.
+        tokens = self.first(steps).masked_fill(~real.unsqueeze(-1), 0.0)
+        for layer in self.layers:
+            tokens = self.drop(layer(tokens, real))
+        return Encoded(tokens, real, self.pool(tokens, real), real.new_ones(real.shape[0]))

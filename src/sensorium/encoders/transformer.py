@@ -1,0 +1,66 @@
+"""Transformer over a sequence."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from sensorium.core.batch import Encoded
+from sensorium.core.contracts import TokenEncoder
+from sensorium.core.errors import ConfigError
+from sensorium.core.layout import Grid, Ids
+from sensorium.core.registry import component
+from sensorium.nn.attention import Trunk
+from sensorium.nn.pool import masked_mean
+from sensorium.nn.position import sinusoids
+
+
+@component
+class Transformer(TokenEncoder):
+    """A transformer that reads words or the steps of a series one by one, each in the light of all others.
+
+    Take it rather than ``bag`` where word order decides and rows are many, or as the start of pretraining; rather than
+    ``patch`` where a series is short enough for a token a step.
+    Source: https://arxiv.org/abs/1706.03762, normalised first as in https://arxiv.org/abs/2002.04745.
+
+    Args:
+        dim: Width of the tokens; a multiple of ``heads``.
+        depth: Transformer blocks.
+        heads: Attention heads.
+        dropout: Share of features and of attention dropped in training.
+    """
+
+    reads = (Ids, Grid)
+
+    def __init__(self, layout: Ids | Grid, *, dim: int = 128, depth: int = 2, heads: int = 4, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.dim = dim
+        self.first: nn.Module
+        if isinstance(layout, Ids):
+            self.first = nn.Embedding(layout.vocabulary, dim, padding_idx=0)
+            nn.init.normal_(self.first.weight, std=0.5)
+        elif len(layout.size) == 1:
+            self.first = nn.Linear(layout.channels, dim)
+        else:
+            raise ConfigError(f"encoder 'transformer' reads words and series, not {layout}", fix="take encoder 'patch'")
+        self.stack = Trunk(dim, depth, heads, dropout=dropout)
+
+    def embed(self, data: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        if isinstance(self.first, nn.Embedding):
+            real = data != 0 if mask is None else mask
+            tokens = self.first(data)
+        else:
+            steps = data.transpose(1, 2)
+            real = steps.new_ones(steps.shape[:2]).bool() if mask is None else mask
+            tokens = self.first(steps)
+        tokens = tokens + sinusoids(tokens.shape[1], self.dim, tokens)
+        return tokens.masked_fill(~real.unsqueeze(-1), 0.0), real
+
+    def trunk(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        seen: Tensor = self.stack(tokens, mask)
+        return seen
+
+    def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
+        """``data`` ``[B, N]`` ids or ``[B, C, N]`` steps, ``mask`` ``[B, N]``; tokens ``[B, N, D]``."""
+        tokens, real = self.embed(data, mask)
+        tokens = self.trunk(tokens, real)
+        return Encoded(tokens, real, masked_mean(tokens, real), real.new_ones(real.shape[0]))

@@ -1,0 +1,119 @@
+"""What the scores mean, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isnan
+from typing import TYPE_CHECKING, Literal
+
+from torch import Tensor
+
+from sensorium.evaluation.scores import bounds
+from sensorium.evaluation.subsets import Subset, label
+
+if TYPE_CHECKING:
+    from sensorium.evaluation.evaluate import TargetScores
+
+Verdict = Literal["better", "unclear", "worse", "unknown"]
+SAID = {"better": "clearly better than", "unclear": "not clearly better than", "worse": "worse than"}
+BASELINES = {
+    "classification": "always answering the commonest class",
+    "regression": "always answering the mean",
+    "multilabel": "answering how often each label occurs",
+}
+
+
+def number(value: float | None) -> str:
+    """A score as a person writes it: three figures that matter, ``–`` where there is none."""
+    if value is None or isnan(value):
+        return "–"
+    size = abs(value)
+    if size >= 1000 or (size and size < 0.0005):
+        return f"{value:,.0f}" if 1000 <= size < 1e7 else f"{value:.2e}"
+    return f"{value:.3f}" if size < 10 else f"{value:.1f}"
+
+
+def findings(target: TargetScores, draws: Mapping[Subset, Tensor]) -> list[str]:
+    """Sentences on one target: how good, against knowing nothing, and what each stream is worth.
+
+    Args:
+        target: Its scores.
+        draws: The headline metric of each resample, by subset of streams; all drawn alike.
+    """
+    if target.rows == 0:
+        return [f"{target.name}: no row has a target, so there is nothing to score."]
+    return [_how_good(target), *_streams(target, draws)]
+
+
+def verdict(higher_is_better: bool, whole: Tensor, baseline: Tensor | None) -> Verdict:
+    """Whether a model beats knowing nothing, by the resamples of both, drawn alike."""
+    if baseline is None:
+        return "unknown"
+    low, high = bounds(whole - baseline if higher_is_better else baseline - whole)
+    if isnan(low):
+        return "unknown"
+    return "better" if low > 0 else "worse" if high < 0 else "unclear"
+
+
+def _gain(target: TargetScores, ahead: Tensor, behind: Tensor) -> tuple[float, float]:
+    """By how much ``ahead`` is better, as an interval; positive is better whatever the metric."""
+    low, high = bounds(ahead - behind)
+    return (low, high) if target.higher_is_better else (-high, -low)
+
+
+def _how_good(target: TargetScores) -> str:
+    name, value = words(target.headline), target.metrics[target.headline]
+    low, high = target.intervals[target.headline]
+    text = f"{target.name}: {name} {number(value)} (95 % interval {number(low)} to {number(high)}) on {target.rows:,} rows"
+    if target.baseline is None or target.verdict == "unknown":
+        return f"{text}."
+    other = BASELINES.get(target.kind, "knowing the training targets alone")
+    return f"{text}: {SAID[target.verdict]} {other} ({number(target.baseline[target.headline])})."
+
+
+def _streams(target: TargetScores, draws: Mapping[Subset, Tensor]) -> list[str]:
+    whole = target.whole
+    if len(whole) < 2 or whole not in draws:
+        return []
+    name = words(target.headline)
+    scores = {subset: target.subsets[label(subset)][target.headline] for subset in draws}
+    sign = 1 if target.higher_is_better else -1
+    found, spare = [], []
+    best = max(((s,) for s in whole), key=lambda subset: _rank(scores[subset], sign))
+    if (scores[best] - scores[whole]) * sign > 0:
+        sure = _gain(target, draws[best], draws[whole])[0] > 0
+        more = "the other streams do harm" if sure else "the other streams do not help on these rows"
+        found.append(f"{best[0]} alone has {name} {number(scores[best])}, all together {number(scores[whole])}: {more}.")
+    for stream in whole:
+        rest = tuple(s for s in whole if s != stream)
+        low, high = _gain(target, draws[whole], draws[rest])
+        both = f"{name} {number(scores[rest])} without it, {number(scores[whole])} with it"
+        if isnan(low):
+            continue
+        if low > 0:
+            found.append(f"{stream} is needed: {both}.")
+        elif high < 0:
+            found.append(f"{stream} does harm: {both}.")
+        else:
+            spare.append(stream)
+            found.append(f"{stream} adds nothing that shows on {target.rows:,} rows: {both}.")
+    if len(spare) == len(whole):
+        found.append("Each stream can be spared by itself: the others say the same, or none says anything.")
+    return found
+
+
+def _rank(value: float, sign: int) -> float:
+    return float("-inf") if isnan(value) else value * sign
+
+
+ACRONYMS = {"auroc": "AUROC", "f1": "F1", "mae": "MAE", "rmse": "RMSE", "r2": "R²", "pearson": "Pearson"}
+
+
+def words(metric: str) -> str:
+    """``calibration_error`` as ``calibration error``, ``auroc`` as ``AUROC``."""
+    return " ".join(ACRONYMS.get(part, part) for part in metric.split("_"))
+
+
+def shares(target: TargetScores) -> list[tuple[str, float]]:
+    """What each stream brought, the most first."""
+    return sorted(target.shapley.items(), key=lambda item: -item[1])

@@ -1,0 +1,176 @@
+"""An evaluation as one HTML file: it needs no network and no other file, and can be mailed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import files
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from sensorium.core.errors import CellError
+from sensorium.evaluation import charts
+from sensorium.evaluation.cells import shown
+from sensorium.evaluation.charts import Bar
+from sensorium.evaluation.evaluate import Evaluation, TargetScores
+from sensorium.evaluation.findings import BASELINES, number, shares, words
+from sensorium.evaluation.subsets import label
+
+Media = Callable[[Mapping[str, Any], str], bytes | None]
+BARS = 15
+LABELS = 20
+PROBLEMS = 500
+
+
+def write_report(
+    path: str | Path,
+    evaluation: Evaluation,
+    *,
+    title: str,
+    summary: Mapping[str, Any] | None = None,
+    curves: Sequence[Mapping[str, float]] = (),
+    rows: Sequence[Mapping[str, Any]] = (),
+    media: Media | None = None,
+    kinds: Mapping[str, str] | None = None,
+    problems: Sequence[str] = (),
+    recipe_yaml: str = "",
+    hardest: int = 12,
+) -> Path:
+    """Writes the report of an evaluation.
+
+    Args:
+        title: The page's heading.
+        summary: Facts to list under it, as the page should say them: rows, model, time taken.
+        curves: One mapping of names to values for each epoch.
+        rows: The evaluated rows, in the order of the evaluation; only the hardest are looked at.
+        media: Gives the bytes behind a row's media cell, or None.
+        kinds: The kind of each input column (``image``, ``audio``, ``series``, ``text``, …), in the order to show them.
+        problems: What was wrong with the data, a sentence each.
+        recipe_yaml: The whole recipe.
+        hardest: How many of the hardest rows to show for each target.
+    """
+    env = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    env.filters |= {"number": number, "words": words}
+    template = env.from_string(files("sensorium.evaluation").joinpath("report.html.j2").read_text(encoding="utf-8"))
+    page = template.render(
+        title=title,
+        summary=dict(summary or {}),
+        evaluation=evaluation,
+        targets=[_target(t, rows, media, kinds or {}, hardest) for t in evaluation.targets.values()],
+        curves=[
+            {"name": name, "chart": Markup(charts.line_chart(lines, title=f"{name} by epoch", y_name=name))}
+            for name, lines in charts.curves(curves).items()
+        ],
+        problems=list(problems[:PROBLEMS]),
+        more_problems=max(0, len(problems) - PROBLEMS),
+        recipe=recipe_yaml,
+    )
+    out = Path(path)
+    out.write_text(page, encoding="utf-8")
+    return out
+
+
+def _target(
+    target: TargetScores, rows: Sequence[Mapping[str, Any]], media: Media | None, kinds: Mapping[str, str], hardest: int
+) -> dict[str, Any]:
+    """What the template needs to know of one target."""
+    name = words(target.headline)
+    found: dict[str, Any] = {"scores": target, "tiles": _tiles(target), "subsets": None, "confusion": None}
+    found |= {"calibration": None, "scatter": None, "mixed_up": _mixed_up(target)}
+    if len(target.subsets) > 1:
+        found["subsets"] = Markup(_subset_chart(target))
+        found["shares"] = shares(target)
+    if target.confusion and len(target.labels) <= LABELS:
+        title = f"confusion matrix of {target.name}"
+        found["confusion"] = Markup(charts.heat_map(target.labels, target.confusion, title=title))
+    if target.calibration:
+        found["calibration"] = Markup(charts.reliability(target.calibration, title=f"reliability of {target.name}"))
+    if target.numbers and target.numbers[1]:
+        found["scatter"] = Markup(charts.scatter(*target.numbers, title=f"predicted and true {target.name}"))
+    found["hardest"] = [_row(target, i, rows[i], media, kinds) for i in target.hardest(hardest) if i < len(rows)]
+    found["headline"] = name
+    return found
+
+
+def _tiles(target: TargetScores) -> list[dict[str, str]]:
+    """The few numbers to see first."""
+    head = target.headline
+    low, high = target.intervals[head]
+    tiles = [{"value": number(target.metrics[head]), "name": words(head), "note": f"95 %: {number(low)} – {number(high)}"}]
+    if target.baseline:
+        note = BASELINES.get(target.kind, "knowing the training targets alone")
+        tiles.append({"value": number(target.baseline[head]), "name": "without any input", "note": note})
+    singles = {
+        s: target.subsets[s][head] for s in target.whole if s in target.subsets and isfinite(target.subsets[s][head])
+    }
+    if len(target.whole) > 1 and singles:
+        best = (max if target.higher_is_better else min)(singles, key=lambda s: singles[s])
+        tiles.append({"value": number(singles[best]), "name": "best single stream", "note": f"{best} alone"})
+    ranked = shares(target)
+    if ranked and isfinite(ranked[0][1]):
+        stream, share = ranked[0]
+        tiles.append({"value": stream, "name": "mattered most", "note": f"brought {share:+.3g} {words(head)}"})
+    return tiles
+
+
+def _subset_chart(target: TargetScores) -> str:
+    """The headline with each subset of streams, the best first; of very many only the telling ones."""
+    subsets = list(target.subsets)
+    if len(subsets) > BARS:
+        whole = target.whole
+        without = [label(tuple(s for s in whole if s != stream)) for stream in whole]
+        subsets = [label(whole), *without, *whole]
+    head, most = target.headline, label(target.whole)
+    values = [Bar(s, target.subsets[s][head], *target.subset_intervals[s], faint=s != most) for s in subsets]
+    values.sort(key=lambda b: (not isfinite(b.value), -b.value if target.higher_is_better else b.value))
+    plain = Bar("without any input", target.baseline[target.headline]) if target.baseline else None
+    return charts.bar_chart(values, title=f"{words(target.headline)} by streams", reference=plain)
+
+
+def _mixed_up(target: TargetScores) -> list[tuple[str, str, int]]:
+    """The pairs of classes most often mixed up: true, predicted, how often."""
+    pairs = [
+        (target.labels[i], target.labels[j], count)
+        for i, row in enumerate(target.confusion)
+        for j, count in enumerate(row)
+        if i != j and count
+    ]
+    return sorted(pairs, key=lambda pair: -pair[2])[:8]
+
+
+def _row(
+    target: TargetScores, index: int, row: Mapping[str, Any], media: Media | None, kinds: Mapping[str, str]
+) -> dict[str, Any]:
+    prediction = target.predictions[index]
+    chance = prediction.get("probabilities", {})
+    value = prediction["value"]
+    sure = f"{100 * chance[value]:.0f} %" if isinstance(value, str) and value in chance else ""
+    columns = kinds or {name: "text" for name in row if name != target.name}
+    return {
+        "index": index + 1,
+        "truth": _said(target.truths[index]),
+        "prediction": _said(value),
+        "wrong": target.numbers is None and value != target.truths[index],
+        "sure": sure,
+        "loss": number(float(target.losses[index])),
+        "cells": [
+            {"name": name, "kind": kind, "html": Markup(_cell(row, name, kind, media))} for name, kind in columns.items()
+        ],
+    }
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, float):
+        return number(value)
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+
+
+def _cell(row: Mapping[str, Any], name: str, kind: str, media: Media | None) -> str:
+    try:
+        data = media(row, name) if media is not None and kind in ("image", "audio", "series") else None
+    except CellError as error:
+        return str(Markup('<span class="none">cannot be opened: {}</span>').format(error.problem))
+    return shown(row.get(name), kind, data, name=name)

@@ -1,0 +1,103 @@
+"""What the model is worth with every subset of its streams, and what each stream contributed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import factorial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from sensorium.core.batch import Batch, Field, only
+from sensorium.core.forward import Passable
+
+Subset = tuple[str, ...]
+EXACT = 6  # streams up to which all subsets are answered: 2⁶ fusions a batch
+
+
+def label(subset: Subset) -> str:
+    """``("image", "audio")`` as ``image+audio``."""
+    return "+".join(subset)
+
+
+def subsets_of(streams: Sequence[str]) -> list[Subset]:
+    """The subsets to answer, the whole first: all up to six streams, above it each alone and all but each."""
+    names, count = tuple(streams), len(streams)
+    sizes = range(count, 0, -1) if count <= EXACT else (count, count - 1, 1)
+    return [subset for size in sizes for subset in combinations(names, size)]
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What a model answered to some batches, all rows one after the other.
+
+    Args:
+        rows: How many.
+        outputs: By subset of streams, then by target.
+        targets: By target.
+    """
+
+    rows: int
+    outputs: dict[Subset, dict[str, Any]]
+    targets: dict[str, Field]
+
+
+def subset_outputs(model: Passable, batches: Iterable[Batch], subsets: Sequence[Subset]) -> Collected:
+    """The model's outputs with each of these subsets of its streams. Every stream is encoded once a batch.
+
+    The model must be in evaluation mode; the batches prepared and on its device.
+    """
+    outputs: dict[Subset, list[dict[str, Any]]] = {subset: [] for subset in subsets}
+    targets: list[dict[str, Field]] = []
+    rows = 0
+    with torch.inference_mode():
+        for batch in batches:
+            parts = model.encode(batch)
+            for subset, found in outputs.items():
+                kept = only(parts, *subset)
+                found.append(model.answer(model.fusion(kept), kept))
+            targets.append(batch.targets)
+            rows += batch.rows
+    return Collected(rows, {subset: joined(found) for subset, found in outputs.items()}, joined(targets))
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """Outputs of several batches as one: whatever they are made of, its tensors put one after the other."""
+    if not parts:
+        return {}
+    leaves, shape = pytree.tree_flatten(parts[0])
+    rest = [pytree.tree_flatten(part)[0] for part in parts[1:]]
+    together = [torch.cat(same) if isinstance(same[0], Tensor) else same[0] for same in zip(leaves, *rest, strict=True)]
+    return pytree.tree_unflatten(together, shape)
+
+
+def shapley(subset_scores: Mapping[Subset, float], empty_score: float) -> dict[str, float]:
+    """How much of the whole's score each stream brought: its gain, averaged over all orders in which streams may come.
+
+    The shares sum to the whole's score less ``empty_score``. Where not all subsets are given (above six streams) a share
+    is the mean of coming first and coming last, which is the same as long as streams interact in pairs only.
+
+    Source: Shapley, A Value for n-Person Games (1953).
+    """
+    streams = max(subset_scores, key=len, default=())
+    count = len(streams)
+    scores = {frozenset(subset): value for subset, value in subset_scores.items()} | {frozenset(): empty_score}
+    everyone = frozenset(streams)
+    shares = {}
+    for stream in streams:
+        others = [other for other in streams if other != stream]
+        if len(scores) < 2**count:
+            first = scores[frozenset([stream])] - empty_score
+            last = scores[everyone] - scores[everyone - {stream}]
+            shares[stream] = (first + last) / 2
+            continue
+        shares[stream] = sum(
+            factorial(size) * factorial(count - size - 1) / factorial(count) * (scores[before | {stream}] - scores[before])
+            for size in range(count)
+            for before in map(frozenset, combinations(others, size))
+        )
+    return shares

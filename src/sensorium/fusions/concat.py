@@ -1,0 +1,50 @@
+"""Concatenation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import nn
+
+from sensorium.core.batch import Encoded
+from sensorium.core.contracts import Fusion
+from sensorium.core.registry import component
+from sensorium.nn.mlp import Mlp
+from sensorium.nn.streams import vectors
+
+
+@component
+class Concat(Fusion):
+    """All streams side by side, then a small network that also sees which of them are there.
+
+    The plain choice where streams complete each other and few are missing; ``gated`` bears missing ones better.
+    Source: early fusion, https://arxiv.org/abs/1705.09406, § 5.1.
+
+    Args:
+        depth: Hidden layers of the network; 0: one linear layer.
+        missing: What stands in an absent stream's place: a ``learned`` vector, or ``zeros``.
+        dropout: Share of hidden features dropped in training.
+    """
+
+    def __init__(
+        self,
+        streams: Sequence[str],
+        dim: int,
+        *,
+        depth: int = 1,
+        missing: Literal["learned", "zeros"] = "learned",
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__(streams, dim)
+        count = len(self.streams)
+        self.network = Mlp(count * (dim + 1), count * dim, dim, depth=depth, dropout=dropout)
+        self.missing = nn.Parameter(torch.randn(count, dim) * 0.02) if missing == "learned" else None
+
+    def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
+        pooled, here = vectors(parts, self.streams)  # [B, S, D], [B, S]
+        filled = pooled if self.missing is None else torch.where(here.unsqueeze(-1), pooled, self.missing)
+        present = here.any(dim=1)
+        fused = self.network(torch.cat([filled.flatten(1), here.to(filled.dtype)], dim=1))
+        return Encoded(pooled, here, fused.masked_fill(~present.unsqueeze(1), 0.0), present)

@@ -1,0 +1,54 @@
+"""Low-rank bilinear fusion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from sensorium.core.batch import Encoded
+from sensorium.core.contracts import Fusion
+from sensorium.core.registry import component
+from sensorium.nn.mlp import Mlp
+from sensorium.nn.streams import vectors
+
+
+@component
+class Lowrank(Fusion):
+    """Each stream by itself plus the product of each pair, so that one stream may change what another means.
+
+    h = Σₛ Wₛvₛ + P Σₛ﹤ₜ (Uₛvₛ) ⊙ (Uₜvₜ), then a residual perceptron. A pair counts only where both streams are there, so a
+    row with one stream is exactly that stream's own path. Take it where neither stream answers alone (a question about a
+    picture); ``gated`` where each could.
+    Source: factorization machines, https://doi.org/10.1109/ICDM.2010.127, lemma 3.1; low-rank bilinear pooling,
+    https://arxiv.org/abs/1610.04325.
+
+    Args:
+        rank: Width of the products; none: the model's width.
+        dropout: Share of features dropped in training.
+    """
+
+    def __init__(self, streams: Sequence[str], dim: int, *, rank: int | None = None, dropout: float = 0.1) -> None:
+        super().__init__(streams, dim)
+        rank = rank or dim
+        self.own = nn.ModuleList(nn.Linear(dim, dim) for _ in self.streams)
+        # No bias: an absent stream's zeros must stay zeros, or it would count in every pair.
+        self.factor = nn.ModuleList(nn.Linear(dim, rank, bias=False) for _ in self.streams)
+        self.product = nn.Linear(rank, dim, bias=False)
+        self.norm = nn.LayerNorm(dim)
+        self.network = Mlp(dim, 2 * dim, dim, dropout=dropout)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
+        pooled, here = vectors(parts, self.streams)  # [B, S, D], [B, S]
+        each = pooled.unbind(dim=1)
+        own = torch.stack([f(x) for f, x in zip(self.own, each, strict=True)], dim=1)
+        own = own.masked_fill(~here.unsqueeze(-1), 0.0)
+        factor = torch.stack([f(x) for f, x in zip(self.factor, each, strict=True)], dim=1)  # [B, S, R]
+        # All pairs in time linear in S: Σₛ﹤ₜ aₛaₜ = ½((Σₛ aₛ)² − Σₛ aₛ²).
+        pairs = 0.5 * (factor.sum(dim=1).square() - factor.square().sum(dim=1))
+        hidden = own.sum(dim=1) + self.drop(self.product(pairs))
+        fused = hidden + self.drop(self.network(self.norm(hidden)))
+        present = here.any(dim=1)
+        return Encoded(own, here, fused.masked_fill(~present.unsqueeze(1), 0.0), present)

@@ -1,0 +1,25 @@
+"""No fusion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sensorium.core.batch import Encoded
+from sensorium.core.contracts import Fusion
+from sensorium.core.registry import component
+from sensorium.nn.pool import masked_mean
+from sensorium.nn.streams import tokens, vectors
+
+
+@component
+class Single(Fusion):
+    """The one stream as it is; of several, the plain mean of those that are there. Nothing is learnt.
+
+    The tokens are those of all streams, one after the other.
+    Source: average pooling of views, https://arxiv.org/abs/1505.00880, § 3.
+    """
+
+    def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
+        pooled, here = vectors(parts, self.streams)
+        every, real = tokens(parts, self.streams)
+        return Encoded(every, real, masked_mean(pooled, here), here.any(dim=1))

@@ -1,0 +1,141 @@
+"""Text."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from sensorium.core.errors import CellError, ConfigError
+from sensorium.core.layout import Ids, Layout
+from sensorium.core.modality import Array, Guess, Modality
+from sensorium.core.registry import chosen, component
+from sensorium.language.normalise import normalise
+from sensorium.language.tokeniser import PAD, UNKNOWN, Tokeniser
+from sensorium.signal.statistics import thinned
+
+if TYPE_CHECKING:
+    import torch
+
+    from sensorium.core.batch import Field
+
+_CHARACTERS_A_TOKEN = 32  # a cell is cut to so many characters for each token it may have, before any work is done on it
+_TRAINING_CHARACTERS = 10_000_000
+_TRAINING_CELLS = 100_000
+
+
+@component
+class Text(Modality):
+    """Words in any language: a review, a question, a note.
+
+    Encoded as ``[N]`` int32 ids of a tokeniser learnt from the training cells: 1 is unknown, 0 pads. Characters of scripts
+    without blanks (Chinese, Japanese, Thai) are tokens of their own. A cell of blanks alone raises ``CellError``.
+
+    Args:
+        tokeniser: ``bpe`` learns frequent pieces of words, so that hardly a word is unknown; or whole words, or characters.
+        vocabulary: At most so many different tokens.
+        length: At most so many tokens a cell; fewer where 99 of 100 training cells are shorter. The rest is cut.
+        lowercase: Whether ``Dog`` and ``dog`` are the same.
+        drop: In training, this share of tokens is replaced by the unknown one, against learning texts by heart.
+    """
+
+    ragged = True
+
+    def __init__(
+        self,
+        *,
+        tokeniser: Literal["bpe", "word", "character"] = "bpe",
+        vocabulary: int = 8000,
+        length: int = 256,
+        lowercase: bool = True,
+        drop: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if vocabulary < 3 or length < 1 or not 0 <= drop < 1:
+            raise ConfigError("text: vocabulary is 3 or more, length 1 or more, and drop from 0 to below 1")
+        self.tokeniser: Literal["bpe", "word", "character"] = tokeniser
+        self.vocabulary, self.length, self.lowercase, self.drop = vocabulary, length, lowercase, drop
+        self._loaded: tuple[dict[str, Any], Tokeniser] | None = None
+
+    @classmethod
+    def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
+        texts = [cell.strip()[:2000] for cell in cells if isinstance(cell, str)]
+        if not texts or len(texts) < len(cells):
+            return Guess(0.0, f"{len(texts)} of {len(cells)} cells are text")
+        words = sum(_words(text) for text in texts) / len(texts)
+        distinct = len(set(texts)) / len(texts)
+        reason = f"{words:.1f} words on average, {distinct:.0%} of the cells differ"
+        if words >= 3:
+            return Guess(0.85 * min(1.0, 0.6 + distinct), reason)
+        plain = not any(" " in text or _unspaced(text) for text in texts)
+        if plain and sum(any(c.isdigit() for c in text) for text in texts) > len(texts) / 2:
+            return Guess(0.15, "no blanks but digits in most cells, as identifiers have")
+        return Guess((0.3 + 0.1 * words) * distinct, reason)
+
+    def fit(self, cells: Iterable[Any]) -> None:
+        texts = thinned((text for text in map(self._clean, cells) if text), _TRAINING_CELLS)
+        total = sum(map(len, texts))
+        share = max(1, -(-total // _TRAINING_CHARACTERS))
+        learnt = Tokeniser.train(texts[::share], self.tokeniser, self.vocabulary)
+        lengths = [len(learnt.encode(text)) for text in texts[:: max(1, len(texts) // 5000)]]
+        longest = int(np.ceil(np.percentile(lengths, 99))) if lengths else 1
+        self.state = {"tokeniser": learnt.to_json(), "length": min(self.length, max(longest, 1))}
+
+    @property
+    def layout(self) -> Layout:
+        return Ids(self._tokeniser.size, self.state["length"])
+
+    def encode(self, cell: Any) -> Array:
+        text = self._clean(cell)
+        if text is None:
+            raise CellError(f"a {type(cell).__name__} is not text")
+        if not text:
+            raise CellError("the text has no visible character")
+        return np.array(self._tokeniser.encode(text)[: self.state["length"]], dtype=np.int32)
+
+    def blank(self) -> Array:
+        return np.zeros(0, dtype=np.int32)
+
+    def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
+        """Ids ``[B, N]`` int64; in training some of them unknown, but never all of a row's."""
+        import torch
+
+        data = field.data.long()
+        if generator is not None and self.drop and field.mask is not None:
+            chance = torch.rand(data.shape, generator=generator, device=data.device)
+            lost = (chance < self.drop) & field.mask & (chance > chance.masked_fill(~field.mask, 2).amin(1, keepdim=True))
+            data = data.masked_fill(lost, UNKNOWN)
+        if field.mask is not None:
+            data = data.masked_fill(~field.mask, PAD)
+        return replace(field, data=data)
+
+    @property
+    def store_options(self) -> dict[str, Any]:
+        return {**{k: v for k, v in chosen(self).items() if k != "drop"}, "state": self.state}
+
+    @property
+    def _tokeniser(self) -> Tokeniser:
+        data = self.state["tokeniser"]
+        if self._loaded is None or self._loaded[0] is not data:
+            self._loaded = (data, Tokeniser.from_json(data))
+        return self._loaded[1]
+
+    def _clean(self, cell: Any) -> str | None:
+        """The normalised beginning of a cell; None where it is no text."""
+        if isinstance(cell, numbers.Number):
+            cell = str(cell)
+        if not isinstance(cell, str):
+            return None
+        return normalise(cell.lstrip()[: self.length * _CHARACTERS_A_TOKEN], lowercase=self.lowercase)
+
+
+def _unspaced(text: str) -> int:
+    return sum("\u3040" <= c <= "\u30ff" or "\u3400" <= c <= "\u9fff" for c in text)
+
+
+def _words(text: str) -> float:
+    """Words, two characters of an unspaced script counting as one."""
+    return len(text.split()) + _unspaced(text) / 2

@@ -1,0 +1,91 @@
+"""The model: encoders, adapters, one fusion, tasks. It knows no loss, no trainer and no table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from sensorium.core import registry
+from sensorium.core.batch import Batch, Encoded, Field
+from sensorium.core.byname import ByName
+from sensorium.core.contracts import Adapter, Encoder, Fusion, Task
+from sensorium.core.errors import ConfigError
+from sensorium.core.forward import Forward
+from sensorium.core.recipe import ModelSpec
+from sensorium.core.schema import Schema
+
+
+class Model(nn.Module):
+    """Reads prepared batches. Every stream may be missing in every row.
+
+    ``gather``: encode only the rows that have a stream (the default); False encodes absent rows too and blanks the result,
+    which compile, export and per-row gradients need. Both give the same numbers in evaluation.
+    """
+
+    gather: bool = True
+
+    def __init__(
+        self,
+        encoders: Mapping[str, Encoder],
+        adapters: Mapping[str, Adapter],
+        fusion: Fusion,
+        tasks: Mapping[str, Task[Any]],
+    ) -> None:
+        super().__init__()
+        self.encoders: ByName[Encoder] = ByName(encoders)
+        self.adapters: ByName[Adapter] = ByName(adapters)
+        self.fusion = fusion
+        self.tasks: ByName[Task[Any]] = ByName(tasks)
+        self.streams = tuple(encoders)
+
+    def encode(self, batch: Batch) -> dict[str, Encoded]:
+        """Every stream at the model's width, before they meet."""
+        return {s: self.adapters[s](self._encoded(self.encoders[s], batch.inputs[s])) for s in self.streams}
+
+    def _encoded(self, encoder: Encoder, field: Field) -> Encoded:
+        rows, present = field.present.shape[0], field.present
+        if not self.gather:
+            part: Encoded = encoder(field.data, field.mask)
+            return part.hide(present)
+        if bool(present.all()):
+            whole: Encoded = encoder(field.data, field.mask)
+            return whole
+        index = present.nonzero().squeeze(1)
+        if index.numel() == 0:
+            nothing = torch.zeros(rows, 1, encoder.dim, device=present.device)
+            return Encoded(nothing, torch.zeros_like(present)[:, None], nothing[:, 0], present)
+        mask = None if field.mask is None else field.mask[index]
+        found: Encoded = encoder(field.data[index], mask)
+        return found.spread(index, rows)
+
+    def answer(self, fused: Encoded, streams: Mapping[str, Encoded]) -> dict[str, Any]:
+        """Every task's output."""
+        return {name: task(fused, streams) for name, task in self.tasks.items()}
+
+    def forward(self, batch: Batch) -> dict[str, Any]:
+        return Forward(self, batch).outputs
+
+
+def assemble(spec: ModelSpec, schema: Schema) -> Model:
+    """The model of a resolved specification. A part that cannot read what it is given is named, in words."""
+    if spec.dim is None or spec.fusion is None:
+        raise ConfigError("the model is not resolved", fix="fit resolves it; a saved recipe is resolved")
+    encoders: dict[str, Encoder] = {}
+    adapters: dict[str, Adapter] = {}
+    for stream in schema.streams:
+        layout, part = schema.layout(stream), spec.encoders[stream]
+        kind, _ = registry.split(part)
+        reads = registry.find("encoders", kind).reads
+        if not isinstance(layout, reads):
+            fits = [k for k in registry.kinds("encoders") if isinstance(layout, registry.find("encoders", k).reads)]
+            raise ConfigError(
+                f"encoder {kind!r} cannot read stream {stream!r}, which is {layout}", fix=f"one of: {', '.join(fits)}"
+            )
+        encoders[stream] = registry.build("encoders", part, layout)
+        adapters[stream] = registry.build("adapters", spec.adapters[stream], encoders[stream].dim, spec.dim)
+    fusion = registry.build("fusions", spec.fusion, list(schema.streams), spec.dim)
+    tasks = {c.name: registry.build("tasks", spec.tasks[c.name], c.reader, spec.dim) for c in schema.targets}
+    return Model(encoders, adapters, fusion, tasks)

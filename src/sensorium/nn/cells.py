@@ -1,0 +1,48 @@
+"""The cells of a table row, parted into numbers and embedded categories."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+
+import torch
+from torch import Tensor, nn
+
+
+class Cells(nn.Module):
+    """Numbers as they are and categories embedded, both zero where the cell is missing.
+
+    All categories share one table, each column with its own slice of it. ``numbers`` and ``codes`` are the places of the
+    two sorts of cell in the row.
+    """
+
+    numbers: Tensor
+    codes: Tensor
+    first: Tensor
+    last: Tensor
+
+    def __init__(self, cardinalities: tuple[int, ...], dim: int) -> None:
+        super().__init__()
+        places = {sort: [i for i, n in enumerate(cardinalities) if (n > 0) == sort] for sort in (False, True)}
+        sizes = [cardinalities[i] for i in places[True]]
+        starts = [0, *accumulate(sizes)][: len(sizes)]
+        for name, values in (
+            ("numbers", places[False]),
+            ("codes", places[True]),
+            ("first", starts),
+            ("last", [n - 1 for n in sizes]),
+        ):
+            self.register_buffer(name, torch.tensor(values, dtype=torch.long), persistent=False)
+        self.embedding = nn.Embedding(sum(sizes), dim) if sizes else None
+        if self.embedding is not None:
+            nn.init.normal_(self.embedding.weight, std=dim**-0.5)
+
+    def forward(self, data: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """``[B, cells]`` to numbers ``[B, n]``, embedded categories ``[B, c, D]``, and what is real ``[B, cells]``."""
+        real = data.new_ones(data.shape).bool() if mask is None else mask
+        clean = data.masked_fill(~real, 0.0)
+        number = clean[:, self.numbers]
+        if self.embedding is None:
+            return number, clean.new_zeros((clean.shape[0], 0, 1)), real
+        code = clean[:, self.codes].long().clamp(min=0).minimum(self.last) + self.first
+        vector = self.embedding(code).masked_fill(~real[:, self.codes].unsqueeze(-1), 0.0)
+        return number, vector, real

@@ -1,0 +1,50 @@
+"""Convolutions over one, two or three dimensions by number, and masks that shrink with them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+CONV: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+MAX_POOL = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
+LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of each cell of a grid ``[B, C, ...]``: rows and cells do not touch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+def norm(kind: Literal["batch", "layer"], channels: int, axes: int) -> nn.Module:
+    """Batch or layer normalisation for a grid of ``axes`` dimensions."""
+    return BATCH_NORM[axes](channels) if kind == "batch" else ChannelNorm(channels)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """The same grid ``[B, C, ...]`` laid out with channels innermost: small convolutions take half the time on a CPU."""
+    return x if x.dim() == 3 else x.contiguous(memory_format=LAST[x.dim() - 2])
+
+
+def clear(x: Tensor, mask: Tensor | None, value: float = 0.0) -> Tensor:
+    """A grid ``[B, C, T, ...]`` with ``value`` where the first axis is not real by ``mask`` ``[B, T]``."""
+    if mask is None:
+        return x
+    return x.masked_fill(~mask.reshape(mask.shape[0], 1, mask.shape[1], *[1] * (x.dim() - 3)), value)
+
+
+def thin(mask: Tensor | None, stride: int) -> Tensor | None:
+    """The mask after a centred convolution of this stride, or after pooling ``stride`` cells that start at a real one."""
+    return None if mask is None or stride == 1 else mask[:, ::stride]
+
+
+def cells(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """A grid ``[B, C, T, ...]`` as tokens ``[B, N, C]``, last axis fastest, and which of them are real ``[B, N]``."""
+    tokens = x.flatten(2).transpose(1, 2)
+    if mask is None:
+        return tokens, tokens.new_ones(tokens.shape[:2]).bool()
+    return tokens, mask.reshape(*mask.shape, *[1] * (x.dim() - 3)).expand(mask.shape[0], *x.shape[2:]).flatten(1)

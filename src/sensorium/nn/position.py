@@ -1,0 +1,29 @@
+"""Where a token stands, as sines and cosines: for any length, so that shorter and longer inputs need no new weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def sinusoids(length: int, dim: int, like: Tensor) -> Tensor:
+    """``[length, dim]``: sines, then cosines, ever slower. Source: https://arxiv.org/abs/1706.03762, § 3.5."""
+    half = (dim + 1) // 2
+    rate = torch.exp(torch.arange(half, device=like.device, dtype=like.dtype) * (-math.log(10000.0) / max(half - 1, 1)))
+    angle = torch.arange(length, device=like.device, dtype=like.dtype).unsqueeze(1) * rate
+    return torch.cat([angle.sin(), angle.cos()], dim=1)[:, :dim]
+
+
+def grid_sinusoids(size: Sequence[int], dim: int, like: Tensor) -> Tensor:
+    """``[N, dim]`` for the cells of a grid, last axis fastest: each axis has an equal share of the features."""
+    axes = len(size)
+    parts: list[Tensor] = []
+    for axis, length in enumerate(size):
+        share = dim // axes + (axis < dim % axes)
+        shape = [1] * axes + [share]
+        shape[axis] = length
+        parts.append(sinusoids(length, share, like).reshape(shape).expand(*size, share))
+    return torch.cat(parts, dim=-1).flatten(0, axes - 1)

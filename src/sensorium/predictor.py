@@ -1,0 +1,192 @@
+"""Rows in, predictions out: the one road for the command line, a server and explanations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sensorium.artifact import Artifact
+from sensorium.core.batch import Batch, Encoded, Field
+from sensorium.core.errors import ConfigError, nearest
+from sensorium.core.schema import Opener, Problem, Record, Sample
+from sensorium.data.media import Under
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one row.
+
+    Args:
+        targets: By target: ``{"value": ..., "probabilities": {...}}``, JSON-ready.
+        missing: Streams that the row did not have, or whose cell could not be used.
+        problems: Why, where a cell was there but could not be used.
+    """
+
+    targets: dict[str, dict[str, Any]]
+    missing: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def value(self) -> Any:
+        """The predicted value, where the model has one target."""
+        if len(self.targets) != 1:
+            raise ConfigError(f"the model has {len(self.targets)} targets", fix="read prediction.targets[name]['value']")
+        return next(iter(self.targets.values()))["value"]
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as plain data."""
+        return {
+            "targets": self.targets,
+            "missing": self.missing,
+            "problems": [problem._asdict() for problem in self.problems],
+        }
+
+
+class Step(NamedTuple):
+    """What one row looks like after a step on its way through the model."""
+
+    name: str
+    shape: str
+    value: str
+
+
+class Predictor:
+    """A trained model, ready. Thread-safe; imports neither the trainer nor the metrics.
+
+    Args:
+        device: ``cpu``, ``cuda``, …; ``auto`` takes a GPU where there is one.
+        media: What a media cell may open; by default any file of this machine, paths relative to the working folder.
+    """
+
+    def __init__(self, artifact: Artifact, *, device: str = "auto", media: Opener | None = None) -> None:
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(device)
+        self.artifact, self.schema = artifact, artifact.schema
+        self.model = artifact.model.to(self.device).eval()
+        self.media: Opener = media if media is not None else Under(Path.cwd(), anywhere=True)
+
+    def predict(
+        self, rows: Iterable[Record], *, batch_size: int = 64, media: Opener | None = None, workers: int = 2
+    ) -> list[Prediction]:
+        """One prediction a row, in order. Rows may lack any column; columns the model does not know are ignored."""
+        return list(self.stream(rows, batch_size=batch_size, media=media, workers=workers))
+
+    def stream(
+        self, rows: Iterable[Record], *, batch_size: int = 64, media: Opener | None = None, workers: int = 2
+    ) -> Iterator[Prediction]:
+        """As ``predict``, one batch after the other: memory does not grow with the rows. Decoding runs ahead in threads."""
+        for samples, problems in self._samples(rows, batch_size, media or self.media, workers):
+            yield from self._answer(samples, problems)
+
+    def embed(self, rows: Iterable[Record], *, stream: str | None = None, batch_size: int = 64) -> Tensor:
+        """The joint vector of each row ``[rows, D]``, or one stream's before fusion; zeros where missing."""
+        if stream is not None and stream not in self.model.streams:
+            raise ConfigError(f"no stream named {stream!r}{nearest(stream, self.model.streams)}")
+        found = []
+        with torch.inference_mode():
+            for samples, _ in self._samples(rows, batch_size, self.media, 2):
+                parts = self.model.encode(self.batch(samples))
+                part: Encoded = self.model.fusion(parts) if stream is None else parts[stream]
+                found.append(part.pooled.cpu())
+        return torch.cat(found) if found else torch.zeros(0, self.model.fusion.dim)
+
+    def batch(self, samples: Sequence[Sample]) -> Batch:
+        """Samples as the model reads them, on its device."""
+        return self.schema.prepare(self.schema.collate(samples).to(self.device))
+
+    def _samples(
+        self, rows: Iterable[Record], batch_size: int, media: Opener, workers: int
+    ) -> Iterator[tuple[list[Sample], list[list[Problem]]]]:
+        numbered = enumerate(rows, 1)
+
+        def encode(item: tuple[int, Record]) -> tuple[Sample, list[Problem]]:
+            problems: list[Problem] = []
+            return self.schema.encode(item[1], media=media, row=item[0], problems=problems), problems
+
+        chunk = list(islice(numbered, batch_size))
+        if len(chunk) < batch_size:  # all of it: not worth a thread
+            if chunk:
+                done = [encode(item) for item in chunk]
+                yield [sample for sample, _ in done], [problems for _, problems in done]
+            return
+        with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+            ahead = [pool.submit(encode, item) for item in chunk]
+            while ahead:
+                following = [pool.submit(encode, item) for item in islice(numbered, batch_size)]
+                done = [job.result() for job in ahead]
+                yield [sample for sample, _ in done], [problems for _, problems in done]
+                ahead = following
+
+    @torch.inference_mode()
+    def _answer(self, samples: list[Sample], problems: list[list[Problem]]) -> list[Prediction]:
+        batch = self.batch(samples)
+        outputs = self.model(batch)
+        decoded = {name: task.decode(outputs[name]) for name, task in self.model.tasks.items()}
+        present = {stream: part.present.tolist() for stream, part in batch.inputs.items()}
+        return [
+            Prediction(
+                {name: answers[i] for name, answers in decoded.items()},
+                [stream for stream, here in present.items() if not here[i]],
+                problems[i],
+            )
+            for i in range(len(samples))
+        ]
+
+    @torch.inference_mode()
+    def trace(self, row: Record, *, media: Opener | None = None) -> list[Step]:
+        """One row's value and shape after every step: cell, array, field, encoded stream, fused, output, answer."""
+        steps: list[Step] = []
+        media = media or self.media
+        problems: list[Problem] = []
+        sample = self.schema.encode(row, media=media, problems=problems)
+        for name, array in sample.items():
+            steps.append(Step(f"cell {name}", type(row.get(name)).__name__, _short(row.get(name))))
+            shape = "missing" if array is None else f"{array.dtype}{list(array.shape)}"
+            steps.append(Step(f"encode {name}", shape, "" if array is None else _numbers(torch.as_tensor(array))))
+        steps += [Step(f"problem {p.column}", "", str(p)) for p in problems]
+        batch = self.batch([sample])
+        for stream, part in batch.inputs.items():
+            steps.append(_field_step(f"prepare {stream}", part))
+        parts = self.model.encode(batch)
+        for stream, encoded in parts.items():
+            real = f"{int(encoded.mask.sum())} real tokens"
+            shape = f"tokens {list(encoded.tokens.shape)}, {real}"
+            steps.append(Step(f"encoder {stream}", shape, _numbers(encoded.pooled)))
+        fused = self.model.fusion(parts)
+        steps.append(Step("fusion", f"pooled {list(fused.pooled.shape)}", _numbers(fused.pooled)))
+        for name, output in self.model.answer(fused, parts).items():
+            task = self.model.tasks[name]
+            shape = str(list(output.shape)) if isinstance(output, Tensor) else type(output).__name__
+            steps.append(Step(f"task {name}", shape, _numbers(output) if isinstance(output, Tensor) else ""))
+            steps.append(Step(f"answer {name}", "", _short(task.decode(output)[0])))
+        return steps
+
+
+def _field_step(name: str, part: Field) -> Step:
+    if not bool(part.present.all()):
+        return Step(name, f"{list(part.data.shape)}, missing", "")
+    real = "" if part.mask is None else f", {int(part.mask.sum())} of {part.mask.shape[1]} real"
+    return Step(name, f"{list(part.data.shape)}{real}", _numbers(part.data))
+
+
+def _numbers(tensor: Tensor) -> str:
+    values = tensor.detach().float().flatten()
+    if values.numel() == 0:
+        return "empty"
+    first = ", ".join(f"{v:.3g}" for v in values[:4].tolist())
+    return first if values.numel() <= 4 else f"{first}, … mean {values.mean():.3g}, sd {values.std():.3g}"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{k}: {_short(v)}" for k, v in value.items()) + "}"
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 80 else text[:77] + "…"

@@ -1,0 +1,96 @@
+"""Random changes of a whole batch that keep what the samples mean. Each row has its own, all from one generator."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def uniform(shape: tuple[int, ...], low: float, high: float, like: Tensor, generator: torch.Generator) -> Tensor:
+    """Random numbers between ``low`` and ``high`` on the device of ``like``, drawn where the generator lives."""
+    drawn = torch.rand(shape, generator=generator, device=generator.device)
+    return (drawn * (high - low) + low).to(like.device)
+
+
+def warp(pictures: Tensor, generator: torch.Generator, shift: float, scale: float, turn: float) -> Tensor:
+    """Pictures ``[B, C, H, W]`` moved by up to ``shift`` of their size, scaled by up to ``scale``, turned by up to
+    ``turn`` degrees; what comes in from outside is the border repeated."""
+    rows, _, height, width = pictures.shape
+    drawn = uniform((4, rows), -1, 1, pictures, generator)
+    angle = drawn[0] * (turn * math.pi / 180)
+    grow = torch.exp(drawn[1] * math.log1p(scale))
+    cos, sin = angle.cos() / grow, angle.sin() / grow
+    # The grid is in half widths and half heights: a turn must mix them in pixels, or it would shear.
+    theta = torch.stack(
+        [
+            torch.stack([cos, -sin * (height / width), 2 * shift * drawn[2]], dim=1),
+            torch.stack([sin * (width / height), cos, 2 * shift * drawn[3]], dim=1),
+        ],
+        dim=1,
+    )
+    grid = F.affine_grid(theta, [rows, 1, height, width], align_corners=False)
+    return F.grid_sample(pictures, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def jitter(pictures: Tensor, generator: torch.Generator, by: float) -> Tensor:
+    """Standardised pictures ``[B, C, H, W]`` with contrast times 1 ± ``by`` and brightness ± ``by`` deviations."""
+    drawn = uniform((2, pictures.shape[0], 1, 1, 1), -by, by, pictures, generator)
+    return torch.addcmul(drawn[1], pictures, 1 + drawn[0])
+
+
+def erase(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """Half of the pictures with a box of a sixth to a half of each side put to zero
+    (Random Erasing, https://arxiv.org/abs/1708.04896)."""
+    rows, _, height, width = pictures.shape
+    drawn = uniform((5, rows, 1), 0, 1, pictures, generator)
+
+    def inside(count: int, place: Tensor, extent: Tensor) -> Tensor:
+        size = extent * (1 / 3) + 1 / 6
+        at = (torch.arange(count, device=pictures.device) + 0.5) / count
+        start = place * (1 - size)
+        return (at >= start) & (at < start + size)
+
+    box = inside(height, drawn[0], drawn[1])[:, :, None] & inside(width, drawn[2], drawn[3])[:, None, :]
+    box = box & (drawn[4] < 0.5)[:, :, None]
+    return pictures.masked_fill(box[:, None], 0.0)
+
+
+def hide_bands(data: Tensor, mask: Tensor, generator: torch.Generator, times: int = 1) -> Tensor:
+    """Standardised spectrograms ``[B, frames, bands]`` with stretches of time and of frequency put to zero, ``times``
+    each: up to 12 % of a row's real frames and up to 15 % of the bands (SpecAugment, https://arxiv.org/abs/1904.08779)."""
+    rows, steps, bands = data.shape
+    count = mask.sum(dim=1, keepdim=True)  # [B, 1]
+    step, band = torch.arange(steps, device=data.device), torch.arange(bands, device=data.device)
+    keep_step = torch.ones((rows, steps), dtype=torch.bool, device=data.device)
+    keep_band = torch.ones((rows, bands), dtype=torch.bool, device=data.device)
+    for drawn in uniform((times, 4, rows, 1), 0, 1, data, generator):
+        width = drawn[0] * 0.12 * count
+        start = drawn[1] * (count - width)
+        keep_step &= (step < start) | (step >= start + width)
+        width = drawn[2] * 0.15 * bands
+        start = drawn[3] * (bands - width)
+        keep_band &= (band < start) | (band >= start + width)
+    return data * keep_step[:, :, None] * keep_band[:, None, :]
+
+
+def slide(data: Tensor, mask: Tensor, generator: torch.Generator, most: float) -> Tensor:
+    """Series ``[B, T, C]`` moved in time by up to ``most`` of each row's real steps; its first or last step is repeated
+    where nothing comes in."""
+    last = (mask.sum(dim=1, keepdim=True) - 1).clamp_min(0)  # [B, 1]
+    by = (uniform((data.shape[0], 1), -most, most, data, generator) * (last + 1)).round().long()
+    index = torch.arange(data.shape[1], device=data.device) + by
+    index = torch.minimum(index.clamp_min(0), last)
+    return data.gather(1, index[..., None].expand_as(data))
+
+
+def hide_stretch(data: Tensor, mask: Tensor, generator: torch.Generator, most: float) -> Tensor:
+    """Standardised series ``[B, T, C]`` with a stretch of up to ``most`` of each row's real steps put to zero."""
+    count = mask.sum(dim=1, keepdim=True)
+    drawn = uniform((2, data.shape[0], 1), 0, 1, data, generator)
+    width = drawn[0] * most * count
+    start = drawn[1] * (count - width)
+    step = torch.arange(data.shape[1], device=data.device)
+    return data.masked_fill(((step >= start) & (step < start + width))[..., None], 0.0)

@@ -1,0 +1,95 @@
+"""Mel scales, filters and log-mel spectrograms."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sensorium.core.modality import Array
+from sensorium.signal.stft import spectrogram
+
+Scale = Literal["slaney", "htk"]
+
+# Slaney's Auditory Toolbox (1998): linear below 1 kHz, logarithmic above.
+_LINEAR = 200 / 3
+_BREAK = 1000.0
+_STEP = math.log(6.4) / 27
+
+
+def hz_to_mel(hz: Array, scale: Scale = "slaney") -> Array:
+    """Frequencies in Hz on the mel scale."""
+    hz = np.asarray(hz, dtype=np.float64)
+    if scale == "htk":
+        return 2595.0 * np.log10(1.0 + hz / 700.0)
+    above = _BREAK / _LINEAR + np.log(np.maximum(hz, _BREAK) / _BREAK) / _STEP
+    return np.where(hz < _BREAK, hz / _LINEAR, above)
+
+
+def mel_to_hz(mel: Array, scale: Scale = "slaney") -> Array:
+    """Mel values as frequencies in Hz."""
+    mel = np.asarray(mel, dtype=np.float64)
+    if scale == "htk":
+        return np.asarray(700.0 * (10.0 ** (mel / 2595.0) - 1.0))
+    corner = _BREAK / _LINEAR
+    return np.where(mel < corner, mel * _LINEAR, _BREAK * np.exp(_STEP * (np.maximum(mel, corner) - corner)))
+
+
+def filterbank(
+    rate: int,
+    fft: int,
+    mels: int,
+    scale: Scale = "slaney",
+    *,
+    low: float = 0.0,
+    high: float | None = None,
+    area: bool = True,
+) -> Array:
+    """Triangular filters ``[mels, fft // 2 + 1]`` float64, evenly spaced on the mel scale from ``low`` to ``high`` Hz.
+
+    Args:
+        rate: Samples a second.
+        fft: Length of the Fourier transform.
+        mels: How many filters.
+        scale: The formula of the scale.
+        low: Where the first filter begins, in Hz.
+        high: Where the last one ends; None: half of ``rate``.
+        area: Whether each filter has the same area (else the same height, 1).
+    """
+    ends = hz_to_mel(np.array([low, rate / 2 if high is None else high]), scale)
+    edges = mel_to_hz(np.linspace(ends[0], ends[1], mels + 2), scale)
+    bins = np.arange(fft // 2 + 1) * (rate / fft)
+    rise = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
+    fall = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
+    filters = np.maximum(0.0, np.minimum(rise, fall))
+    return np.asarray(filters * (2.0 / (edges[2:] - edges[:-2]))[:, None] if area else filters)
+
+
+def fft_size(rate: int, window: int, mels: int) -> int:
+    """The smallest power of two that holds ``window`` samples and is fine enough that no mel filter falls between bins."""
+    size = 1 << max(window - 1, 1).bit_length()
+    while size < 2**15 and not filterbank(rate, size, mels).any(axis=1).all():
+        size *= 2
+    return size
+
+
+def log_mel(signal: Tensor, rate: int, window: int, hop: int, mels: int, floor: float = 1e-6) -> Tensor:
+    """Log-mel spectrogram of signals ``[B, T]`` in ±1, zero past their ends: ``[B, frames, mels]``, natural logarithm.
+
+    ``floor`` is added to the energy of each filter: it is what silence looks like.
+    """
+    size = fft_size_of(rate, window, mels)
+    energy = spectrogram(signal, window, hop, size) @ _filters(rate, size, mels, signal.device)
+    return energy.add_(floor).log_() if not energy.requires_grad else (energy + floor).log()
+
+
+fft_size_of = lru_cache(maxsize=32)(fft_size)
+
+
+@lru_cache(maxsize=16)
+def _filters(rate: int, fft: int, mels: int, device: torch.device) -> Tensor:
+    return torch.from_numpy(filterbank(rate, fft, mels).T.astype(np.float32)).contiguous().to(device)

@@ -1,0 +1,114 @@
+"""Pictures out of bytes that may be anything."""
+
+from __future__ import annotations
+
+import io
+import threading
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sensorium.core.errors import CellError
+from sensorium.core.modality import Array, Blob
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+PIXELS = 64 * 2**20
+"""Pictures with more pixels than this are refused before they are decoded."""
+
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+_ORIENTATION = 0x0112
+_WIDE = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+_GREY = ("1", "L")
+_quiet = threading.Lock()
+
+
+def read_picture(blob: Blob, side: int) -> tuple[Array, tuple[int, int]]:
+    """Pixels ``[H, W, 1 or 3]`` uint8 of an encoded picture, and the height and width it had.
+
+    Upright, on white where transparent, the first frame of an animation. Where that saves work a larger picture comes
+    smaller, but its longer side not below twice ``side``. Raises ``CellError`` on whatever is no whole picture.
+    """
+    if not blob.data:
+        raise CellError("the file is empty", file=blob.name)
+    # Pillow warns about odd metadata of files that it reads well. Filters are global, hence the lock.
+    with _quiet, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return _read(blob.data, side)
+        except CellError as error:
+            raise CellError(error.problem, file=blob.name, fix=error.fix) from None
+        except Exception as error:  # a hostile file can raise anything in a decoder, and must cost one cell only
+            raise CellError(_why(blob.data, error), file=blob.name) from None
+
+
+def _read(data: bytes, side: int) -> tuple[Array, tuple[int, int]]:
+    from PIL import Image as Pillow
+
+    with Pillow.open(io.BytesIO(data), formats=_FORMATS) as picture:
+        wide, high = picture.size
+        if wide * high > PIXELS:
+            raise CellError(
+                f"{wide} × {high} pixels are more than the {PIXELS / 2**20:.0f} million allowed", fix="make it smaller"
+            )
+        turn = picture.getexif().get(_ORIENTATION, 1)
+        if turn in (5, 6, 7, 8):
+            wide, high = high, wide
+        longer = max(wide, high)
+        if picture.format == "JPEG" and longer > 2 * side:
+            # Decoded at 1/2, 1/4 or 1/8 of its size, though never below twice what is wanted.
+            part = 2 * side / longer
+            picture.draft(None, (max(1, int(picture.width * part)), max(1, int(picture.height * part))))
+        picture.load()
+        plain = _plain(picture)
+    if max(plain.size) > 2 * side:
+        part = 2 * side / max(plain.size)
+        size = (max(1, round(plain.width * part)), max(1, round(plain.height * part)))
+        plain = plain.resize(size, Pillow.Resampling.BILINEAR, reducing_gap=3.0)
+    if turn in _TURNS:
+        plain = plain.transpose(Pillow.Transpose(_TURNS[turn]))
+    pixels = np.asarray(plain)
+    return pixels.reshape(*pixels.shape[:2], -1), (high, wide)
+
+
+# EXIF orientation to the number of Pillow's Transpose that undoes it: flips 0, 1; turns 2, 3, 4; transposes 5, 6.
+_TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
+
+
+def _plain(picture: Image) -> Image:
+    """The picture in mode L or RGB."""
+    from PIL import Image as Pillow
+
+    if picture.mode in _WIDE:
+        return Pillow.fromarray(_narrow(np.asarray(picture)))
+    if picture.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in picture.info:
+        grey = picture.mode in ("LA", "La", "L", "1")
+        clear = picture.convert("RGBA")
+        white = Pillow.new("RGBA", clear.size, (255, 255, 255, 255))
+        flat = Pillow.alpha_composite(white, clear)
+        return flat.convert("L" if grey else "RGB")
+    return picture.convert("L" if picture.mode in _GREY else "RGB")
+
+
+def _narrow(values: Array) -> Array:
+    """Grey values of more than 8 bits as uint8."""
+    if values.dtype.kind == "f":
+        values = np.nan_to_num(values, nan=0.0, posinf=255.0, neginf=0.0)
+        return (values * (255 if values.max(initial=0) <= 1 else 1)).clip(0, 255).round().astype(np.uint8)
+    # Pillow opens 16-bit files in several modes; only one with a value beyond 16 bits has 32.
+    top = int(values.max(initial=0))
+    shift = 65535 if top <= 65535 else 2**31 - 1
+    return (values.clip(0).astype(np.float64) * (255 / shift)).round().astype(np.uint8)
+
+
+def _why(data: bytes, error: Exception) -> str:
+    head = data[:200].lstrip().lower()
+    if head.startswith((b"<svg", b"<?xml")):
+        return "an SVG drawing is no picture of pixels: convert it to PNG"
+    if head.startswith((b"<!doctype", b"<html")):
+        return "this is a web page, not a picture"
+    if type(error).__name__ == "UnidentifiedImageError":
+        return f"not a picture of a known format ({', '.join(_FORMATS)})"
+    return f"the picture is damaged or cut short ({str(error)[:100] or type(error).__name__})"

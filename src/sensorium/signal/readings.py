@@ -1,0 +1,111 @@
+"""Series of readings out of files: CSV, TSV, NPY and Parquet."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from typing import Any
+
+import numpy as np
+
+from sensorium.core.errors import CellError, MissingExtraError
+from sensorium.core.modality import Array, Blob
+from sensorium.language.numeral import read_number
+
+_EMPTY = frozenset({"", "na", "n/a", "nan", "null", "none", "-", "?"})
+
+
+def read_series(blob: Blob) -> Array:
+    """The readings in a file as ``[T, C]`` float64, NaN where there is none. Raises ``CellError`` on anything else."""
+    data, name = blob
+    if not data:
+        raise CellError("the file is empty", file=name)
+    try:
+        if data.startswith(b"\x93NUMPY"):
+            return to_steps(_npy(data))
+        if data.startswith(b"PAR1"):
+            return to_steps(_parquet(data))
+        if data.lstrip()[:1] == b"[":
+            return to_steps(json.loads(data))
+        return _delimited(data)
+    except CellError as error:
+        raise CellError(error.problem, file=name, fix=error.fix) from None
+    except (ValueError, RecursionError) as error:
+        raise CellError(f"not a series that can be read ({str(error)[:100]})", file=name) from None
+
+
+def to_steps(cell: Any) -> Array:
+    """An array or (nested) list of ``[T]`` or ``[T, C]`` numbers as ``[T, C]`` float64; None in a list is a gap."""
+    try:
+        array = np.asarray(cell)
+        if array.dtype.kind == "O":
+            array = np.array(cell, dtype=np.float64)
+    except (ValueError, TypeError, OverflowError):
+        raise CellError("the steps are not all numbers, or not all of the same count") from None
+    if array.dtype.kind not in "buif" or array.ndim not in (1, 2) or array.size == 0:
+        raise CellError(
+            f"an array of shape {array.shape} and type {array.dtype} is not a series", fix="use [T] or [T, channels]"
+        )
+    return array.astype(np.float64).reshape(len(array), -1)
+
+
+def _npy(data: bytes) -> Array:
+    """An array of numbers from NPY bytes. The header's claim is held against the bytes there are, and objects refused."""
+    file = io.BytesIO(data)
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, by_column, dtype = read(file)
+    if dtype.hasobject or dtype.kind not in "buif":
+        raise CellError(f"an NPY file of type {dtype} holds no numbers", fix="save it as float32")
+    count, there = math.prod(shape), len(data) - file.tell()
+    if any(side < 0 for side in shape) or count * dtype.itemsize > there:
+        raise CellError(f"cut short: the header says {count * dtype.itemsize} bytes, {there} are there")
+    flat = np.frombuffer(data, dtype=dtype, count=count, offset=file.tell())
+    return flat.reshape(shape, order="F" if by_column else "C")
+
+
+def _parquet(data: bytes) -> Array:
+    try:
+        import pyarrow as arrow
+        import pyarrow.parquet as parquet
+    except ImportError:
+        raise MissingExtraError("reading Parquet", "data") from None
+    try:
+        table = parquet.read_table(io.BytesIO(data), use_threads=False)
+    except (arrow.ArrowException, OSError) as error:
+        raise CellError(f"not a Parquet file that can be read ({str(error)[:100]})") from None
+    number = [f.name for f in table.schema if arrow.types.is_integer(f.type) or arrow.types.is_floating(f.type)]
+    if not number:
+        raise CellError("the Parquet file has no column of numbers")
+    columns = [table.column(name).cast(arrow.float64(), safe=False).to_numpy(zero_copy_only=False) for name in number]
+    return np.stack(columns, axis=1)
+
+
+def _delimited(data: bytes) -> Array:
+    """Rows of numbers from text. A first row without numbers is a header."""
+    text = data.decode("utf-8-sig")
+    if "\0" in text:
+        raise CellError("not a text file")
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise CellError("the file has no line")
+    # The last line, for a header may hold anything.
+    mark = next((mark for mark in ("\t", ";", ",") if mark in lines[-1]), None)
+    rows = [[cell.strip().strip('"') for cell in line.split(mark)] for line in lines]
+    if all(read_number(cell) is None for cell in rows[0]) and any(cell.lower() not in _EMPTY for cell in rows[0]):
+        del rows[0]
+    if not rows:
+        raise CellError("the file has a header and no numbers")
+    out = np.full((len(rows), len(rows[0])), np.nan)
+    for i, row in enumerate(rows):
+        if len(row) != len(rows[0]):
+            raise CellError(f"row {i + 1} has {len(row)} numbers, the first has {len(rows[0])}")
+        for j, cell in enumerate(row):
+            if cell.lower() in _EMPTY:
+                continue
+            value = read_number(cell)
+            if value is None:
+                raise CellError(f"row {i + 1} has {cell[:40]!r}, which is not a number")
+            out[i, j] = value
+    return out

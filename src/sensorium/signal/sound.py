@@ -1,0 +1,87 @@
+"""Sound out of bytes that may be anything."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import numpy as np
+
+from sensorium.core.errors import CellError
+from sensorium.core.modality import Array, Blob
+
+MINUTES = 30
+"""Recordings that say they are longer are refused."""
+
+_BLOCK = 2**16
+_RATES = (100, 768_000)
+_CHANNELS = 64
+_OPEN_ENDED = 0x7FFF0000  # a writer to a pipe does not know the length, and writes a huge one
+
+
+def read_sound(blob: Blob, seconds: float) -> tuple[Array, int, float]:
+    """The first ``seconds`` of a recording as ``[T]`` float32 in ±1, mixed to one channel; its rate in Hz and full length.
+
+    WAV, FLAC, OGG, MP3 and what else libsndfile reads. Memory follows what is really decoded, not what the header says.
+    Raises ``CellError`` on whatever is no whole recording, or holds values that are not finite.
+    """
+    import soundfile
+
+    if not blob.data:
+        raise CellError("the file is empty", file=blob.name)
+    _check_wav(blob)
+    try:
+        with soundfile.SoundFile(io.BytesIO(blob.data)) as file:
+            rate, count, channels = file.samplerate, file.frames, file.channels
+            if not _RATES[0] <= rate <= _RATES[1] or not 1 <= channels <= _CHANNELS:
+                raise CellError(f"{channels} channels at {rate} Hz are no recording", file=blob.name)
+            if count > MINUTES * 60 * rate:
+                problem = f"the header says {count / rate / 60:.0f} minutes, more than the {MINUTES} allowed"
+                raise CellError(problem, file=blob.name, fix="cut it into pieces")
+            wanted = min(count, int(np.ceil(seconds * rate)))
+            parts: list[Array] = []
+            got = 0
+            while got < wanted:
+                block = file.read(min(_BLOCK, wanted - got), dtype="float32", always_2d=True)
+                if not len(block):
+                    break
+                parts.append(block.mean(axis=1) if channels > 1 else block[:, 0])
+                got += len(block)
+            lossy = file.format in ("MP3", "MPEG")
+    except (soundfile.SoundFileError, RuntimeError, ValueError, TypeError, OSError, MemoryError) as error:
+        raise CellError(f"not a recording that can be read ({str(error)[:100]})", file=blob.name) from None
+    # The length of an MP3 is an estimate where it has no table of contents.
+    if got == 0 or (got < wanted and not lossy):
+        problem = f"cut short: {got} of {count} samples are there" if got else "there is no sound in the file"
+        raise CellError(problem, file=blob.name)
+    return to_unit(np.concatenate(parts), blob.name), rate, count / rate
+
+
+def _check_wav(blob: Blob) -> None:
+    """libsndfile shortens a WAV that was cut off without a word; its header tells."""
+    data = blob.data
+    if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
+        return
+    at = 12
+    while at + 8 <= len(data):
+        name, size = data[at : at + 4], struct.unpack_from("<I", data, at + 4)[0]
+        if name == b"data":
+            there = len(data) - at - 8
+            if there < size < _OPEN_ENDED:
+                raise CellError(f"cut short: {there} of {size} bytes of sound are there", file=blob.name)
+            return
+        at += 8 + size + size % 2
+
+
+def to_unit(signal: Array, name: str = "<array>") -> Array:
+    """A signal ``[T]`` as float32 in ±1; louder ones are scaled down whole, so that nothing is clipped."""
+    if signal.dtype.kind == "u":
+        signal = signal.astype(np.float32) / (np.iinfo(signal.dtype).max / 2) - 1
+    elif signal.dtype.kind == "i":
+        signal = signal.astype(np.float32) / -float(np.iinfo(signal.dtype).min)
+    with np.errstate(over="ignore"):
+        signal = signal.astype(np.float32)
+    peak = float(np.abs(signal).max(initial=0.0))
+    if not np.isfinite(peak):
+        raise CellError("the recording has values that are not finite", file=name)
+    return signal / peak if peak > 1 else signal

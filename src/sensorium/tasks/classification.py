@@ -1,0 +1,116 @@
+"""One of several classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sensorium.core.batch import Encoded, Field
+from sensorium.core.contracts import Task
+from sensorium.core.modality import Modality
+from sensorium.core.registry import component
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
+
+
+@component
+class Classification(Task[Tensor]):
+    """Which one of several classes a row belongs to, with a probability for each.
+
+    Output: logits ``[B, K]``. Target: class indices ``[B, 1]``. Cross-entropy, weighted by class where ``balance`` > 0.
+
+    Args:
+        hidden: Width of a hidden layer before the logits; 0 for none.
+        dropout: Part of the features dropped in training, before the last layer.
+        balance: 0 weighs all rows alike, 1 all classes alike, between is between.
+        smoothing: Part of the target's certainty spread over all classes, against over-confidence.
+    """
+
+    headline: ClassVar[str] = "accuracy"
+
+    def __init__(
+        self,
+        modality: Modality,
+        dim: int,
+        *,
+        hidden: int = 0,
+        dropout: float = 0.1,
+        balance: float = 0.0,
+        smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(modality, dim)
+        self.classes: list[str] = list(modality.classes)  # type: ignore[attr-defined]
+        self.balance, self.smoothing = balance, smoothing
+        body = [nn.Linear(dim, hidden), nn.GELU()] if hidden else []
+        self.last = nn.Linear(hidden or dim, len(self.classes))
+        self.head = nn.Sequential(*body, nn.Dropout(dropout), self.last)
+        self.frequency: Tensor
+        self.register_buffer("frequency", torch.full((len(self.classes),), 1 / max(1, len(self.classes))))
+
+    def fit(self, targets: Field) -> None:
+        """Learn the class shares of the training rows, and start from them: the first output is the prior."""
+        self.frequency.copy_(self._shares(targets))
+        with torch.no_grad():
+            # The constant that minimises the weighted loss: shares times weights.
+            self.last.bias.copy_((1 - self.balance) * self.frequency.log())
+
+    def _shares(self, targets: Field) -> Tensor:
+        """Class shares with one imagined row a class, so that none is zero."""
+        index = targets.data[targets.present][:, 0].long()
+        count = torch.bincount(index, minlength=len(self.classes)).to(self.frequency) + 1
+        return count / count.sum()
+
+    @property
+    def weights(self) -> Tensor:
+        """The weight of each class in the loss ``[K]``, 1 on average over the training rows."""
+        raw = self.frequency.pow(-self.balance)
+        return raw / (raw * self.frequency).sum()
+
+    def forward(self, fused: Encoded, streams: Mapping[str, Encoded]) -> Tensor:
+        logits: Tensor = self.head(fused.pooled)
+        return logits
+
+    def loss(self, output: Tensor, target: Field) -> Tensor:
+        index = self._index(target)
+        plain = F.cross_entropy(output, index, label_smoothing=self.smoothing, reduction="none")
+        return plain * self.weights[index]
+
+    def _index(self, target: Field) -> Tensor:
+        """Class indices ``[B]``; rows without a target may hold anything, so they are held inside the range."""
+        return target.data[:, 0].nan_to_num(0.0).long().clamp(0, len(self.classes) - 1)
+
+    def compare(self, output: Tensor, target: Field) -> tuple[Tensor, Tensor]:
+        return output.float().softmax(dim=1), self._index(target)
+
+    def metrics(self) -> MetricCollection:
+        from sensorium.nn import measures
+        from sensorium.nn.tracked import collection
+
+        return collection(
+            {
+                "accuracy": measures.accuracy,
+                "balanced_accuracy": measures.balanced_accuracy,
+                "precision": measures.precision,
+                "recall": measures.recall,
+                "f1": measures.f1,
+                "auroc": measures.auroc,
+                "log_loss": measures.log_loss,
+                "calibration_error": measures.calibration_error,
+            }
+        )
+
+    def decode(self, output: Tensor) -> list[dict[str, Any]]:
+        chances = output.detach().float().softmax(dim=1).cpu()
+        best = chances.argmax(dim=1).tolist()
+        return [
+            {"value": self.classes[k], "probabilities": dict(zip(self.classes, row, strict=True))}
+            for k, row in zip(best, chances.tolist(), strict=True)
+        ]
+
+    def baseline(self, training: Field, rows: int) -> Tensor:
+        return self._shares(training).log().expand(rows, -1)

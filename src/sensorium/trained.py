@@ -1,0 +1,162 @@
+"""A trained model in the user's hands: predict, evaluate, save, load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from sensorium.artifact import Artifact
+from sensorium.console import Console
+from sensorium.core.batch import Batch
+from sensorium.core.errors import DataError
+from sensorium.core.recipe import Recipe
+from sensorium.core.schema import Problem, Record, Schema
+from sensorium.data.media import Under
+from sensorium.data.table import Table
+from sensorium.model import Model
+from sensorium.predictor import Prediction, Predictor, Step
+
+if TYPE_CHECKING:
+    from sensorium.data.rows import Rows
+    from sensorium.evaluation.evaluate import Evaluation
+
+
+class Trained:
+    """A model with everything it needs to be used: what ``fit`` and ``load`` return."""
+
+    def __init__(self, artifact: Artifact, *, cache: Path | None = None, device: str = "auto") -> None:
+        self.artifact, self.cache, self.device = artifact, cache, device
+
+    @property
+    def recipe(self) -> Recipe:
+        """The resolved recipe: everything that was chosen."""
+        return self.artifact.recipe
+
+    @property
+    def schema(self) -> Schema:
+        """The columns, with what was learnt of them."""
+        return self.artifact.schema
+
+    @property
+    def model(self) -> Model:
+        """The network, a plain ``nn.Module``."""
+        return self.artifact.model
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """Scores by epoch."""
+        return list(self.artifact.report.get("history", []))
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """Rows to predictions, without the trainer."""
+        return Predictor(self.artifact, device=self.device)
+
+    def predict(self, rows: Any, *, media: str | Path | None = None, batch_size: int = 64) -> list[Prediction]:
+        """One prediction a row of a table, a DataFrame, a list of dicts or a file. Any column may be absent.
+
+        Args:
+            media: The folder that media paths are relative to; by default the table file's own, else the working folder.
+        """
+        table = Table.read(rows, root=media)
+        opener = Under(table.root or Path.cwd(), anywhere=True)
+        return self.predictor.predict(table.rows(), batch_size=batch_size, media=opener)
+
+    def trace(self, row: Record, *, media: str | Path | None = None) -> list[Step]:
+        """One row's value and shape after every step."""
+        return self.predictor.trace(row, media=Under(media or Path.cwd(), anywhere=True))
+
+    def evaluate(
+        self,
+        rows: Any,
+        *,
+        media: str | Path | None = None,
+        report: str | Path | None = None,
+        console: Console | None = None,
+    ) -> Evaluation:
+        """How good the model is on a table with its targets, and with every subset of its streams.
+
+        Args:
+            report: Where to write an HTML report, if anywhere.
+        """
+        table = Table.read(rows, root=media)
+        console = console or Console(quiet=True)
+        lacking = [c.name for c in self.schema.targets if not table.has(c.name)]
+        if len(lacking) == len(self.schema.targets):
+            raise DataError(f"holds no target column: {', '.join(lacking)}", file=table.source, fix="use predict")
+        absent = [c.name for c in self.schema.inputs if not table.has(c.name)]
+        if absent:
+            console.warn(f"{table.source}: no column {', '.join(absent)}: taken as missing in every row")
+        encoded = self.encode(table, console)
+        say_problems(console, encoded.problems)
+        evaluation = self.score(encoded, console=console)
+        if report is not None:
+            self.write_report(Path(report), evaluation, table, encoded)
+        return evaluation
+
+    def encode(self, table: Table, console: Console | None = None) -> Rows:
+        """A table's rows as the model reads them, decoded once and kept on the store."""
+        import os
+
+        from sensorium.data.rows import encode
+        from sensorium.data.store import Store
+
+        opener = Under(table.root or Path.cwd(), anywhere=True)
+        tell = console.step if console is not None else None
+        return encode(self.schema, table, media=opener, store=Store(self.cache), workers=os.cpu_count() or 1, tell=tell)
+
+    def batches(self, rows: Rows, batch_size: int = 128) -> Iterator[Batch]:
+        """Encoded rows as batches that the model reads, in order."""
+        from sensorium.data.loader import Loader
+
+        device = self.predictor.device
+        for batch in Loader(rows, batch_size):
+            yield self.schema.prepare(batch.to(device))
+
+    def score(self, rows: Rows, *, console: Console | None = None) -> Evaluation:
+        """The evaluation of encoded rows."""
+        from sensorium.evaluation.evaluate import evaluate
+
+        return evaluate(self.predictor.model, self.batches(rows))
+
+    def write_report(self, path: Path, evaluation: Evaluation, table: Table, rows: Rows) -> None:
+        """One self-contained HTML file about how the model did on a table."""
+        from sensorium.evaluation.report import write_report
+
+        write_report(path, evaluation, title=Path(table.source).name, table=table, problems=rows.problems, trained=self)
+
+    def summary(self) -> str:
+        """How it did on the validation rows, in a few lines."""
+        valid = self.artifact.report.get("valid", {})
+        lines = [f"validation, {valid.get('rows', 0)} rows"]
+        for name, metrics in valid.get("targets", {}).items():
+            lines.append(f"  {name}: " + ", ".join(f"{m} {v:.3f}" for m, v in metrics.items() if v is not None))
+        lines += [f"  {finding}" for finding in valid.get("findings", [])]
+        return "\n".join(lines)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the model as a folder of JSON, YAML and safetensors."""
+        return self.artifact.save(folder)
+
+    @classmethod
+    def load(cls, folder: str | Path, *, device: str = "auto") -> Self:
+        """Read a folder that ``save`` wrote. Every byte is checked; nothing in it can run."""
+        return cls(Artifact.load(folder), device=device)
+
+
+def load(folder: str | Path, *, device: str = "auto") -> Trained:
+    """Read a trained model from its folder."""
+    return Trained.load(folder, device=device)
+
+
+def say_problems(console: Console, problems: Sequence[Problem], shown: int = 3) -> None:
+    """Warn of cells that could not be used: how many by column, and the first few by name."""
+    by_column: dict[str, list[Problem]] = {}
+    for problem in problems:
+        by_column.setdefault(problem.column, []).append(problem)
+    for column, found in by_column.items():
+        console.warn(f"column {column!r}: {len(found)} cells could not be used and count as missing")
+        for problem in found[:shown]:
+            console.warn(f"  {problem}")

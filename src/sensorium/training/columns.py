@@ -1,0 +1,111 @@
+"""From a table and what the user said to declared columns, with the reason for each."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+from sensorium.core.errors import ConfigError, DataError, nearest
+from sensorium.core.modality import is_blank
+from sensorium.core.recipe import Recipe, Spec
+from sensorium.core.registry import find, split
+from sensorium.core.schema import Schema
+from sensorium.data.guess import guess
+from sensorium.data.table import Table
+
+FEW = 20
+"""A whole-number target with at most this many values is taken for classes, above for a quantity."""
+
+
+class Declared(NamedTuple):
+    """A schema not yet fitted, and by column what it was taken for and why."""
+
+    schema: Schema
+    reasons: dict[str, tuple[str, str, str]]
+    """name → (role, kind, reason)"""
+
+
+def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mapping[str, str]) -> Declared:
+    """The columns of a run: what the recipe says, then what the user said, then what the cells look like.
+
+    Args:
+        roles: Column to ``ignore``, ``group`` or ``weight``.
+    """
+    told: dict[str, dict[str, Any]] = {name: _document(spec) for name, spec in recipe.columns.items()}
+    for name in [*told, *targets, *roles]:
+        if not table.has(name):
+            raise DataError(f"no column named {name!r}{nearest(name, table.columns)}", file=table.source)
+    for name in targets:
+        told.setdefault(name, {})["role"] = "target"
+    for name, role in roles.items():
+        told.setdefault(name, {})["role"] = role
+    wanted = [name for name, spec in told.items() if spec.get("role") == "target"]
+    if not wanted:
+        raise ConfigError("no column is named as the target", fix=f"--target COLUMN; there are: {', '.join(table.columns)}")
+    silent = {name for name, spec in told.items() if spec.get("role", "input") not in ("input", "target")}
+    overrides = {name: str(spec["kind"]) for name, spec in told.items() if "kind" in spec and name not in silent}
+    names = [name for name in table.columns if name not in silent]
+    guesses = guess(table, names=names, overrides=overrides, targets=wanted)
+    columns: dict[str, dict[str, Any]] = {}
+    reasons: dict[str, tuple[str, str, str]] = {}
+    for name in table.columns:
+        if name in silent:
+            role = str(told[name]["role"])
+            columns[name], reasons[name] = {"role": role}, (role, "", "as told")
+            continue
+        found = guesses[name]
+        kind, reason = found.kind, found.reason
+        if name in wanted and name not in overrides:
+            kind, reason = target_kind(kind, reason, table.column(name))
+        if found.role == "ignore" and not {"kind", "role"} & told.get(name, {}).keys():
+            columns[name], reasons[name] = {"role": "ignore"}, ("ignore", "", reason)
+            continue
+        role = str(told.get(name, {}).get("role", "input"))
+        if not kind:
+            fix = f"--as {name}=KIND or --ignore {name}"
+            raise DataError(f"cannot tell what it holds: {reason}", file=table.source, column=name, fix=fix)
+        if role == "target" and find("modalities", kind).task is None:
+            raise ConfigError(f"a column of kind {kind} cannot be a target", column=name, fix=f"--as {name}=category")
+        columns[name] = {**told.get(name, {}), "kind": kind, "role": role}
+        reasons[name] = (role, kind, reason)
+    schema = Schema.declare(columns)
+    if not schema.inputs:
+        raise DataError("no column is left to learn from", file=table.source, fix="name fewer with --ignore")
+    return Declared(schema, reasons)
+
+
+def target_kind(kind: str, reason: str, cells: list[Any]) -> tuple[str, str]:
+    """What a target is: few whole numbers, and texts of any kind, are classes."""
+    if kind not in ("number", "category", ""):
+        return kind, reason
+    values = {str(cell).strip() for cell in cells if not is_blank(cell)}
+    try:
+        numbers = [float(value) for value in values]
+    except ValueError:
+        return "category", f"{len(values)} distinct values"
+    if len(values) <= FEW and all(number == int(number) for number in numbers):
+        return "category", f"{len(values)} distinct whole numbers"
+    return "number", f"{len(values)} distinct numbers"
+
+
+def check_targets(schema: Schema, table: Table) -> None:
+    """What must hold of targets before any training."""
+    for column in schema.targets:
+        cells = [cell for cell in table.column(column.name) if not is_blank(cell)]
+        if not cells:
+            raise DataError("the target is empty in every row", file=table.source, column=column.name)
+        if column.spec["kind"] == "category" and len({str(cell).strip() for cell in cells}) < 2:
+            raise DataError(
+                f"the target is {cells[0]!r} in every row: there is nothing to learn",
+                file=table.source,
+                column=column.name,
+                fix="give rows of at least two classes",
+            )
+
+
+def _document(spec: Spec) -> dict[str, Any]:
+    if isinstance(spec, str):
+        return {"kind": spec}
+    if "kind" in spec:
+        split(spec)
+    return dict(spec)

@@ -1,0 +1,114 @@
+"""What is left open in a recipe, chosen from the data and written out, with the reason."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from sensorium.core import registry
+from sensorium.core.errors import ConfigError, nearest
+from sensorium.core.layout import Grid, Ids, Layout
+from sensorium.core.recipe import ModelSpec, Recipe, Size, Spec
+from sensorium.core.schema import Schema
+
+SIZES: dict[str, dict[str, int]] = {
+    "tiny": {"dim": 32, "depth": 2, "heads": 2, "width": 12},
+    "small": {"dim": 64, "depth": 3, "heads": 4, "width": 16},
+    "base": {"dim": 128, "depth": 3, "heads": 4, "width": 32},
+    "large": {"dim": 256, "depth": 4, "heads": 8, "width": 64},
+}
+"""What one word sets in every part that has such an option, unless it is given."""
+
+FUSION = "gated"
+
+
+def resolve(recipe: Recipe, schema: Schema, rows: int) -> tuple[Recipe, list[str]]:
+    """The recipe with nothing left open, for a fitted schema and so many training rows; and what was chosen, in words."""
+    said: list[str] = []
+    size: Size = recipe.model.size
+    if size == "auto":
+        size = _size(rows)
+        said.append(f"model size {size} for {rows} rows")
+    preset = SIZES[size]
+    dim = recipe.model.dim or preset["dim"]
+    _known("encoders", recipe.model.encoders, schema.streams)
+    _known("adapters", recipe.model.adapters, schema.streams)
+    encoders: dict[str, Spec] = {}
+    for stream in schema.streams:
+        layout = schema.layout(stream)
+        given = recipe.model.encoders.get(stream) or _encoder(layout, rows)
+        encoders[stream] = _sized("encoders", given, preset)
+    adapters: dict[str, Spec] = {
+        stream: _sized("adapters", recipe.model.adapters.get(stream) or "linear", preset) for stream in schema.streams
+    }
+    fusion = _sized("fusions", recipe.model.fusion or (FUSION if len(schema.streams) > 1 else "single"), preset)
+    targets = {column.name: column for column in schema.targets}
+    _known("tasks", recipe.model.tasks, targets)
+    tasks: dict[str, Spec] = {}
+    for name, column in targets.items():
+        kind = recipe.model.tasks.get(name) or column.reader.task
+        if kind is None:
+            raise ConfigError("no task is known for such a column", column=name, fix="name one under model.tasks")
+        tasks[name] = _sized("tasks", kind, preset)
+    model = ModelSpec(size=size, dim=dim, encoders=encoders, adapters=adapters, fusion=fusion, tasks=tasks)
+
+    training = recipe.training
+    batch = training.batch_size or _batch_size(rows)
+    epochs = training.epochs or _epochs(rows, batch)
+    chosen = {
+        "batch_size": batch,
+        "epochs": epochs,
+        "lr": training.lr or 1.5e-3,
+        "patience": training.patience or max(8, epochs // 3),
+    }
+    if training.epochs is None:
+        said.append(f"at most {epochs} epochs of batches of {batch}, best epoch kept")
+    objectives: list[Spec] = [registry.resolve("objectives", spec) for spec in recipe.objectives]
+    resolved = recipe.model_copy(
+        update={
+            "columns": schema.specs(),
+            "model": model,
+            "objectives": objectives,
+            "training": training.model_copy(update=chosen),
+        }
+    )
+    return resolved, said
+
+
+def _size(rows: int) -> Size:
+    return "small" if rows < 20_000 else "base"
+
+
+def _batch_size(rows: int) -> int:
+    """Small tables need many steps, large ones steady gradients."""
+    return 16 if rows < 300 else 32 if rows < 5_000 else 64 if rows < 50_000 else 128
+
+
+def _epochs(rows: int, batch: int) -> int:
+    """About 1,500 steps for small tables, growing slowly with the rows; at least 4 passes, at most 60."""
+    steps = 1_500 * max(1.0, math.sqrt(rows / 2_000))
+    return max(4, min(60, round(steps * batch / max(rows, 1))))
+
+
+def _encoder(layout: Layout, rows: int) -> str:
+    if isinstance(layout, Ids):
+        # Word order only pays where there are rows enough to learn it from; below that, bags of n-grams win.
+        return "bag" if rows < 20_000 else "transformer"
+    if isinstance(layout, Grid):
+        return "convnet"
+    return layout.encoder
+
+
+def _sized(family: str, spec: Spec, preset: Mapping[str, int]) -> dict[str, Any]:
+    kind, given = registry.split(spec)
+    known = registry.options(family, kind).model_fields
+    sizes = {name: value for name, value in preset.items() if name in known}
+    return registry.resolve(family, {"kind": kind, **sizes, **given})
+
+
+def _known(section: str, given: Mapping[str, Spec], names: Mapping[str, Any]) -> None:
+    for name in given:
+        if name not in names:
+            what = "target" if section == "tasks" else "stream"
+            raise ConfigError(f"model.{section}: no {what} named {name!r}{nearest(name, names)}")

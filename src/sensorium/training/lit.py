@@ -1,0 +1,206 @@
+"""The only file that knows Lightning's module: a step, a schedule, a validation pass."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from sensorium.core.batch import Batch
+from sensorium.core.contracts import Objective
+from sensorium.core.forward import Forward
+from sensorium.core.recipe import Training
+from sensorium.core.schema import Schema
+from sensorium.data.loader import Loader
+from sensorium.data.rows import Rows
+from sensorium.model import Model
+from sensorium.nn.reduce import weighted_mean
+
+Record = dict[str, float]
+
+
+class Lit(pl.LightningModule):
+    """Trains a model on encoded rows under a list of objectives.
+
+    All randomness of a step (dropout, stream dropout, augmentation) follows from the seed and the step's number, and the
+    order of rows from the seed and the epoch's: a run taken up from a checkpoint ends bit for bit where it would have.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        objectives: Iterable[Objective],
+        schema: Schema,
+        training: Training,
+        *,
+        rows: Rows,
+        valid: Rows,
+        seed: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__()
+        self.model, self.objectives = model, nn.ModuleList(objectives)
+        self.schema, self.training_spec = schema, training
+        self.rows, self.valid, self.seed, self.clock = rows, valid, seed, clock
+        self.history: list[Record] = []
+        self.spent = 0.0
+        """Seconds of training before this process took over."""
+        self._began = clock()
+        self._losses: dict[str, Tensor] = {}
+        self._steps = 0
+        self._outputs: list[tuple[Any, Any, Tensor]] = []
+        self._generator: torch.Generator | None = None
+
+    # ── data ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def batch_size(self) -> int:
+        assert self.training_spec.batch_size is not None, "the recipe is resolved"
+        return self.training_spec.batch_size
+
+    @property
+    def total_steps(self) -> int:
+        assert self.training_spec.epochs is not None, "the recipe is resolved"
+        return self.training_spec.epochs * len(Loader(self.rows, self.batch_size, seed=self.seed))
+
+    def train_dataloader(self) -> Loader:
+        return Loader(self.rows, self.batch_size, seed=self.seed, epoch=self.current_epoch)
+
+    def val_dataloader(self) -> Loader:
+        return Loader(self.valid, max(64, self.batch_size))
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        return batch.to(device, non_blocking=True)
+
+    # ── optimisation ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def configure_optimizers(self) -> Any:
+        spec = self.training_spec
+        groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+        for parameter in self.parameters():
+            if parameter.requires_grad:
+                # Biases, norms and other vectors only lose by being pulled to zero.
+                groups[parameter.ndim > 1].append(parameter)
+        optimiser = torch.optim.AdamW(
+            [
+                {"params": groups[True], "weight_decay": spec.weight_decay},
+                {"params": groups[False], "weight_decay": 0.0},
+            ],
+            lr=spec.lr or 1e-3,
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda _step: self.rate())
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def elapsed(self) -> float:
+        """Seconds of training so far, those before a resume included."""
+        return self.spent + (self.clock() - self._began)
+
+    def progress(self) -> float:
+        """How much of the run is over, 0 to 1: by steps, or by time where that is shorter."""
+        done = float(self.global_step / max(1, self.total_steps))
+        if self.training_spec.time_limit is not None:
+            done = max(done, self.elapsed() / self.training_spec.time_limit)
+        return min(1.0, done)
+
+    def rate(self) -> float:
+        """The learning rate as a share of its peak: a linear rise, then half a cosine down to nothing."""
+        done, warmup = self.progress(), self.training_spec.warmup
+        if done < warmup:
+            return (done + 1 / max(1, self.total_steps)) / (warmup + 1 / max(1, self.total_steps))
+        return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
+
+    def on_train_start(self) -> None:
+        self._began = self.clock()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        torch.manual_seed(step_seed(self.seed, self.global_step))
+        if self.training_spec.augment:
+            if self._generator is None:
+                self._generator = torch.Generator(self.device)
+            self._generator.manual_seed(step_seed(self.seed, self.global_step) ^ 0x5EED)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        batch = self.schema.prepare(batch, self._generator)
+        run = Forward(self.model, batch)
+        terms: dict[str, Tensor] = {}
+        for objective in self.objectives:
+            terms.update(objective(run))
+        for name, value in terms.items():
+            self._losses[name] = self._losses.get(name, 0.0) + value.detach()
+        self._steps += 1
+        return torch.stack(list(terms.values())).sum()
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        limit = self.training_spec.time_limit
+        if limit is not None and self.elapsed() > limit:
+            self.trainer.should_stop = True
+
+    # ── validation ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        batch = self.schema.prepare(batch)
+        self._outputs.append((self.model(batch), batch.targets, batch.weight))
+
+    def on_validation_epoch_end(self) -> None:
+        """Scores of the epoch, into ``history``."""
+        record: Record = {"epoch": self.current_epoch + 1, "step": self.global_step, "seconds": round(self.elapsed(), 3)}
+        record["lr"] = self.trainer.optimizers[0].param_groups[0]["lr"]
+        for name, total in self._losses.items():
+            record[f"train_{name}"] = float(total) / max(1, self._steps)
+        self._losses, self._steps = {}, 0
+        if self._outputs:
+            outputs, targets, weights = zip(*self._outputs, strict=True)
+            record |= self._scores(outputs, targets, torch.cat(weights))
+            self._outputs = []
+        self.history.append(record)
+
+    def _scores(self, outputs: tuple[Any, ...], targets: tuple[Any, ...], weight: Tensor) -> Record:
+        record: Record = {}
+        total = 0.0
+        for name, task in self.model.tasks.items():
+            output = cat([o[name] for o in outputs])
+            target = cat([t[name] for t in targets])
+            known = weight * target.present
+            loss = float(weighted_mean(task.loss(output, target).float(), known))
+            record[f"valid_loss_{name}"] = loss
+            total += loss
+            metrics = task.metrics().to(known.device)
+            chosen = known > 0
+            if bool(chosen.any()):
+                guess, truth = task.compare(output, target)
+                value = metrics(guess[chosen].float(), truth[chosen])[task.headline]
+                record[f"valid_{task.headline}_{name}"] = float(value)
+        record["valid_loss"] = total
+        return record
+
+    # ── resume ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["sensorium"] = {"history": self.history, "spent": self.elapsed()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.history = [dict(record) for record in checkpoint["sensorium"]["history"]]
+        self.spent = float(checkpoint["sensorium"]["spent"])
+
+
+def cat(parts: list[Any]) -> Any:
+    """Batches of the same struct as one, along the rows."""
+    if len(parts) == 1:
+        return parts[0]
+    leaves = [pytree.tree_flatten(part)[0] for part in parts]
+    _, shape = pytree.tree_flatten(parts[0])
+    return pytree.tree_unflatten([torch.cat(list(group)) if isinstance(group[0], Tensor) else group[0] for group in zip(*leaves, strict=True)], shape)
+
+
+def step_seed(seed: int, step: int) -> int:
+    """A seed for each step: well mixed, and the same on every machine (splitmix64)."""
+    z = (seed * 0x9E3779B97F4A7C15 + step + 1) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
+    z = (z ^ z >> 27) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
+    return (z ^ z >> 31) & 0x7FFFFFFFFFFFFFFF

@@ -1,0 +1,138 @@
+"""Guesses: the surest modality wins, ties have an order, and columns that say nothing are left out with a reason."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from sensorium.core import registry
+from sensorium.core.errors import ConfigError
+from sensorium.core.modality import Guess
+from sensorium.data.guess import guess
+from sensorium.data.table import Table
+
+
+def fake(name: str, task: str | None, score: Any) -> type:
+    def sniff(cls: type, cells: Sequence[Any], column: str) -> Guess:
+        cls.seen = list(cells)  # type: ignore[attr-defined]
+        return Guess(score(cells), f"as {name}")
+
+    return type(name, (), {"task": task, "sniff": classmethod(sniff)})
+
+
+def share(test: Any) -> Any:
+    return lambda cells: sum(map(test, cells)) / len(cells)
+
+
+@pytest.fixture
+def family(monkeypatch: pytest.MonkeyPatch) -> dict[str, type]:
+    kinds = {
+        "text": fake("text", None, lambda cells: 0.3),
+        "zeta": fake("zeta", None, lambda cells: 0.3),
+        "number": fake("number", "regression", share(lambda c: str(c).lstrip("-").replace(".", "", 1).isdigit())),
+        "image": fake("image", None, share(lambda c: str(c).endswith(".png"))),
+    }
+    monkeypatch.setattr(registry, "kinds", lambda family: tuple(sorted(kinds)))
+    monkeypatch.setattr(registry, "find", lambda family, kind: kinds[kind])
+    return kinds
+
+
+def test_best_wins_and_the_rest_are_told(family: dict[str, type]) -> None:
+    table = Table.read({"n": ["1.5", "2", "", None, "x"], "p": [f"{i}.png" for i in range(5)]})
+    found = guess(table)
+    assert found["n"].kind == "number"
+    assert found["n"].score == pytest.approx(2 / 3)
+    assert found["n"].reason == "as number"
+    assert found["n"].alternatives == (("zeta", 0.3), ("text", 0.3))
+    assert family["number"].seen == [f"{i}.png" for i in range(5)]  # type: ignore[attr-defined]
+    assert found["p"].kind == "image"
+    assert list(guess(table, names=["p"])) == ["p"]
+
+
+def test_ties_have_an_order_and_missing_cells_are_not_looked_at(family: dict[str, type]) -> None:
+    found = guess(Table.read({"t": ["a b", "c d", "n/a", None, float("nan")]}))
+    assert (found["t"].kind, found["t"].alternatives) == ("zeta", (("text", 0.3),))
+    assert family["text"].seen == ["a b", "c d"]  # type: ignore[attr-defined]
+
+
+def test_sample_is_fixed(family: dict[str, type]) -> None:
+    table = Table.read({"t": [f"a {i}" for i in range(1000)]})
+    guess(table, sample=50)
+    first = family["text"].seen  # type: ignore[attr-defined]
+    guess(table, sample=50)
+    assert family["text"].seen == first  # type: ignore[attr-defined]
+    assert len(first) == 50
+    assert int(first[-1][2:]) - int(first[0][2:]) > 500
+
+
+def test_targets(family: dict[str, type]) -> None:
+    table = Table.read({"y": ["1", "1", "1"], "z": ["a.png", "b.png", "3"]})
+    found = guess(table, targets=["y", "z"])
+    assert (found["y"].kind, found["y"].role) == ("number", "target")
+    assert found["z"].kind == "number"
+
+
+def test_overrides(family: dict[str, type]) -> None:
+    table = Table.read({"a": ["1", "1"], "b": ["1", "2"]})
+    found = guess(table, overrides={"a": "text", "b": "ignore"})
+    assert (found["a"].kind, found["a"].role, found["a"].reason) == ("text", "input", "as told")
+    assert found["b"].role == "ignore"
+
+
+def test_unknown_override() -> None:
+    with pytest.raises(ConfigError, match="imagge"):
+        guess(Table.read({"a": ["1"]}), overrides={"a": "imagge"})
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [
+        ("a", [None, ""]),
+        ("a", ["x", "x", "x"]),
+        ("id", [str(i * 7 % 31) for i in range(31)]),
+        ("Patient ID", [f"P{i * 7 % 31}" for i in range(31)]),
+        ("userId", list(range(100, 131))),
+        ("Unnamed: 0", list(range(9))),
+        ("编号", [f"A{i}" for i in range(30)]),
+        ("x", list(range(1, 40))),
+        ("x", [str(uuid.UUID(int=i * 977 + 2**127 + 10**20 * i)) for i in range(30)]),
+    ],
+)
+def test_ignored(family: dict[str, type], name: str, cells: list[Any]) -> None:
+    found = guess(Table.read({name: cells}))[name]
+    assert found.role == "ignore"
+    assert found.reason
+    assert guess(Table.read({name: cells}), targets=[name])[name].role == "target"
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [
+        ("a", ["x"]),
+        ("a", ["x", "x", None]),
+        ("id", ["1", "2", "2", "3", "4", "5"]),
+        ("paid", [str(i) for i in range(5, 40)]),
+        ("year", [str(i) for i in range(1990, 2020)]),
+        ("price", [f"{i * 1.37:.2f}" for i in range(50)]),
+        ("photo", [f"img{i}.png" for i in range(50)]),
+        ("note", [f"said {i} times" for i in range(50)]),
+        ("word", ["".join("abcdefgh"[int(d)] for d in f"{i:o}") for i in range(50)]),
+    ],
+)
+def test_kept(family: dict[str, type], name: str, cells: list[Any]) -> None:
+    assert guess(Table.read({name: cells}))[name].role == "input"
+
+
+def test_unrecognised(family: dict[str, type]) -> None:
+    del family["text"], family["zeta"]
+    found = guess(Table.read({"a": [object(), object()]}))["a"]
+    assert (found.kind, found.role) == ("", "ignore")
+
+
+def test_real_number_and_category() -> None:
+    table = Table.read({"age": [str(20 + i * 37 % 50) for i in range(60)], "colour": ["red", "blue", "green"] * 20})
+    found = guess(table)
+    assert (found["age"].kind, found["colour"].kind) == ("number", "category")
