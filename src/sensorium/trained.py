@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, overload
+
+import torch
+from torch import Tensor
 
 from sensorium.artifact import Artifact
 from sensorium.console import Console
 from sensorium.core.batch import Batch
 from sensorium.core.errors import DataError
+from sensorium.core.modality import Blob, is_blank
 from sensorium.core.recipe import Recipe
+from sensorium.core.registry import split as split_spec
 from sensorium.core.schema import Problem, Record, Schema
 from sensorium.data.media import Under
 from sensorium.data.table import Table
@@ -119,13 +124,48 @@ class Trained:
         """The evaluation of encoded rows."""
         from sensorium.evaluation.evaluate import evaluate
 
-        return evaluate(self.predictor.model, self.batches(rows))
+        return evaluate(self.predictor.model, self.batches(rows), baselines=self.baselines())
 
     def write_report(self, path: Path, evaluation: Evaluation, table: Table, rows: Rows) -> None:
         """One self-contained HTML file about how the model did on a table."""
         from sensorium.evaluation.report import write_report
 
-        write_report(path, evaluation, title=Path(table.source).name, table=table, problems=rows.problems, trained=self)
+        opener = Under(table.root or Path.cwd(), anywhere=True)
+
+        def media(row: Record, column: str) -> bytes | None:
+            cell = row.get(column)
+            content = None if is_blank(cell) else opener.open(cell, column=column)
+            return content.data if isinstance(content, Blob) else None
+
+        write_report(
+            path,
+            evaluation,
+            title=Path(table.source).name,
+            summary=self.facts(),
+            curves=self.history,
+            rows=Records(table),
+            media=media,
+            kinds={c.name: c.spec["kind"] for c in self.schema.inputs},
+            problems=[str(problem) for problem in rows.problems],
+            recipe_yaml=self.recipe.to_yaml(),
+        )
+
+    def facts(self) -> dict[str, str]:
+        """The model in a few facts."""
+        spec = self.recipe.model
+        return {
+            "streams": ", ".join(self.model.streams),
+            "fusion": split_spec(spec.fusion or "")[0],
+            "parameters": f"{sum(p.numel() for p in self.model.parameters()):,}",
+            "training rows": f"{self.artifact.report.get('rows', 0):,}",
+            "epochs": str(len(self.history)),
+            "seconds of training": f"{self.history[-1]['seconds']:.0f}" if self.history else "0",
+            "seed": str(self.recipe.seed),
+        }
+
+    def baselines(self) -> dict[str, Tensor]:
+        """What each task answers for a row of which nothing is known."""
+        return {name: torch.tensor(value) for name, value in self.artifact.report.get("priors", {}).items()}
 
     def summary(self) -> str:
         """How it did on the validation rows, in a few lines."""
@@ -144,6 +184,27 @@ class Trained:
     def load(cls, folder: str | Path, *, device: str = "auto") -> Self:
         """Read a folder that ``save`` wrote. Every byte is checked; nothing in it can run."""
         return cls(Artifact.load(folder), device=device)
+
+
+class Records(Sequence[Record]):
+    """The rows of a table, made when asked for."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Record]: ...
+    def __getitem__(self, index: int | slice) -> Record | list[Record]:
+        if isinstance(index, slice):
+            return [self.table.row(i) for i in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self.table.row(index)
 
 
 def load(folder: str | Path, *, device: str = "auto") -> Trained:

@@ -46,7 +46,7 @@ def run(
         valid=valid,
         recipe=recipe,
         columns=dict(_pair(text) for text in as_ or []),
-        ignore=[name.strip() for name in (ignore or "").split(",") if name.strip()],
+        ignore=names(ignore),
         group=group,
         weight=weight,
         media=media,
@@ -60,6 +60,16 @@ def run(
     )
     typer.echo(trained.summary())
     typer.echo(f"\nmodel   {out}\nreport  {out / 'report.html'}\nnext    sensorium evaluate {out} test.csv")
+
+
+def columns_told(as_: list[str] | None, ignore: str | None) -> dict[str, str]:
+    """``--as photo=image`` and ``--ignore id,speaker`` as one mapping."""
+    return dict(_pair(text) for text in as_ or []) | dict.fromkeys(names(ignore), "ignore")
+
+
+def names(text: str | None) -> list[str]:
+    """``id,speaker`` as a list."""
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
@@ -137,3 +137,18 @@ def hide(parts: Mapping[str, Encoded], keep: Mapping[str, Tensor]) -> dict[str, 
 def only(parts: Mapping[str, Encoded], *streams: str) -> dict[str, Encoded]:
     """Encoded streams as if all but these were missing."""
     return hide(parts, {s: torch.zeros_like(part.present) for s, part in parts.items() if s not in streams})
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """Batches of the same struct as one, along the rows, whatever they are made of."""
+    if not parts:
+        return {}
+    leaves, shape = pytree.tree_flatten(parts[0])
+    rest = [pytree.tree_flatten(part)[0] for part in parts[1:]]
+    together = [torch.cat(same) if isinstance(same[0], Tensor) else same[0] for same in zip(leaves, *rest, strict=True)]
+    return pytree.tree_unflatten(together, shape)
+
+
+def repeated(output: Any, rows: int) -> Any:
+    """The struct of one row for each of several."""
+    return pytree.tree_map(lambda t: t.expand(rows, *t.shape[1:]) if isinstance(t, Tensor) else t, output)

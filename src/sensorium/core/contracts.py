@@ -98,7 +98,7 @@ class Task(nn.Module, ABC, Generic[Out]):
         super().__init__()
         self.modality, self.dim = modality, dim
 
-    def fit(self, targets: Field) -> None:  # noqa: B027 (nothing to learn is a fine answer)
+    def fit(self, targets: Field) -> None:
         """Learn what is known of the training targets before training starts: class shares, a first bias."""
 
     @abstractmethod

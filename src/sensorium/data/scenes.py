@@ -54,8 +54,8 @@ def photo(state: str, rng: np.random.Generator) -> NDArray[np.uint8]:
         body = (np.abs(x - cx - lean) < rng.uniform(2.5, 4.5)) & (np.abs(y - cy) < rng.uniform(11, 15))
         head = np.hypot(x - cx, y - cy + 13) < rng.uniform(3.5, 5)
         picture = np.where((body | head)[..., None], rng.uniform(10, 50, 3), picture)
-    noisy = picture + rng.normal(0, 6, picture.shape)
-    return np.clip(noisy, 0, 255).astype(np.uint8)
+    noisy: NDArray[np.uint8] = np.clip(picture + rng.normal(0, 6, picture.shape), 0, 255).astype(np.uint8)
+    return noisy
 
 
 def sound(state: str, rng: np.random.Generator) -> Samples:
@@ -72,7 +72,8 @@ def sound(state: str, rng: np.random.Generator) -> Samples:
         which = np.minimum((t / SECONDS * 4).astype(int), 3)
         wave = np.sin(2 * np.pi * np.cumsum(notes[which]) / RATE) * np.exp(-6 * (t % (SECONDS / 4)))
     loud = wave / max(float(np.abs(wave).max()), 1e-9) * rng.uniform(0.3, 0.9)
-    return np.clip(loud + rng.normal(0, 0.02, len(t)), -1, 1)
+    noisy: Samples = np.clip(loud + rng.normal(0, 0.02, len(t)), -1, 1)
+    return noisy
 
 
 def vibration(state: str, rng: np.random.Generator) -> Samples:
@@ -86,7 +87,8 @@ def vibration(state: str, rng: np.random.Generator) -> Samples:
     else:
         since = (t + rng.uniform(0, 0.5)) % rng.uniform(0.4, 0.6)
         wave = 1.6 * np.exp(-18 * since) * np.cos(2 * np.pi * 9 * since)
-    return 0.3 * wave[:, None] * share + rng.normal(0, 0.05, (STEPS, 3)) + np.array([0.0, 0.0, 1.0])
+    moved: Samples = 0.3 * wave[:, None] * share + rng.normal(0, 0.05, (STEPS, 3)) + np.array([0.0, 0.0, 1.0])
+    return moved
 
 
 def note(state: str, rng: np.random.Generator) -> str:

@@ -156,11 +156,11 @@ def _whole_groups(
     # The best of a few greedy draws: near the wanted share, and near the class shares.
     for _ in range(TRIALS):
         chosen = np.zeros(len(sizes), dtype=np.bool_)
-        count = 0
+        count, left = 0, len(sizes) - 1
         for g in rng.permutation(len(sizes)):
-            if abs(count + sizes[g] - wanted) < abs(count - wanted) and chosen.sum() < len(sizes) - 1:
+            if abs(count + sizes[g] - wanted) < abs(count - wanted) and left:
                 chosen[g] = True
-                count += sizes[g]
+                count, left = count + int(sizes[g]), left - 1
             if count >= wanted:
                 break
         if not chosen.any():

@@ -38,8 +38,10 @@ SENSES: dict[str, dict[str, tuple[str, str]]] = {
 }
 TAGS = {
     "warm": ("kettle", "shower"),
-    "people": ("visitor", "party"),
+    "water": ("kettle", "shower", "window"),
     "motor": ("kettle", "cleaning"),
+    "loud": ("cleaning", "party"),
+    "people": ("visitor", "party"),
     "outside": ("window", "visitor"),
 }
 COST = {"kettle": 6.0, "shower": 30.0, "window": 12.0, "visitor": 3.0, "cleaning": 9.0, "party": 20.0}
@@ -84,13 +86,13 @@ def make(
 ) -> dict[str, Path]:
     """Writes ``train.csv``, ``valid.csv`` and ``test.csv`` with folders of photos, sounds and sensor readings.
 
-    Returns the paths of the tables by name; a table whose share is 0 is not written. The same arguments give the same files.
+    Returns the paths of the tables by name; one whose share is 0 is not written. The same arguments give the same files.
 
     Args:
         valid: Share of rows in ``valid.csv``.
         test: Share of rows in ``test.csv``.
         noise: How often a sense takes an event for something else.
-        targets: Which answers to write: ``event`` (one of six), ``cost`` (a number), ``tags`` (any of four).
+        targets: Which answers to write: ``event`` (one of six), ``cost`` (a number), ``tags`` (any of six).
         damage: Break a few cells of ``train.csv`` as real data do: a cut photo, an empty sound, a photo that is not there.
     """
     if rows < 1 or not (0 <= holes < 1 and 0 <= noise <= 1 and valid >= 0 and test >= 0 and valid + test < 1):
@@ -151,6 +153,9 @@ def _row(folder: Path, plot: Story, i: int, rng: np.random.Generator, holes: flo
 
 def _answers(event: str, rng: np.random.Generator) -> dict[str, str]:
     tags = [tag for tag, events in TAGS.items() if event in events]
+    # People forget a tag now and then.
+    if rng.random() < 0.1:
+        tags.pop(rng.integers(len(tags)))
     return {"event": event, "cost": f"{COST[event] * rng.uniform(0.85, 1.15):.2f}", "tags": "; ".join(tags)}
 
 

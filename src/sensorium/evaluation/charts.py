@@ -77,16 +77,19 @@ class _Frame:
     def y(self, value: float) -> float:
         return self.bottom - (value - self.y_low) / (self.y_high - self.y_low) * (self.bottom - self.top)
 
-    def axes(self, x_name: str, y_name: str) -> list[str]:
+    def axes(self, x_name: str, y_name: str, *, counted: bool = False) -> list[str]:
+        """Ticks, lines and names; ``counted`` keeps to whole numbers along the bottom."""
         parts = []
         for value in ticks(self.y_low, self.y_high):
             parts += [_line(self.left, self.y(value), self.right, self.y(value))]
             parts += [_text(self.left - 6, self.y(value) + 4, f"{value:.4g}", anchor="end")]
         for value in ticks(self.x_low, self.x_high):
+            if counted and value != round(value):
+                continue
             parts.append(_text(self.x(value), self.bottom + 16, f"{value:.4g}", anchor="middle"))
         parts.append(_text((self.left + self.right) / 2, self.height - 6, x_name, anchor="middle"))
         middle = (self.top + self.bottom) / 2
-        parts.append(_text(10, middle, y_name, anchor="middle", more=f'transform="rotate(-90 10 {middle:.1f})"'))
+        parts.append(_text(13, middle, y_name, anchor="middle", more=f'transform="rotate(-90 13 {middle:.1f})"'))
         return parts
 
 
@@ -96,7 +99,7 @@ def line_chart(lines: Mapping[str, Sequence[float]], *, title: str, x_name: str 
     longest = max((len(line) for line in lines.values()), default=1)
     frame = _Frame((1, max(longest, 1)), (min(values, default=0.0), max(values, default=1.0)), height=250)
     frame.top = 30
-    parts = frame.axes(x_name, y_name)
+    parts = frame.axes(x_name, y_name, counted=True)
     place = frame.left
     for (name, line), hue in zip(lines.items(), HUES * len(lines), strict=False):
         points = [(frame.x(i), frame.y(v)) if isfinite(v) else None for i, v in enumerate(line, start=1)]

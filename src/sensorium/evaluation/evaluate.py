@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sensorium.core.batch import Batch, Field
+from sensorium.core.batch import Batch, repeated
 from sensorium.core.contracts import Task
 from sensorium.core.registry import kind_of
 from sensorium.evaluation.findings import Verdict, findings, verdict
@@ -132,19 +132,21 @@ class Evaluation:
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no NaN."""
+    """JSON has no NaN; and six digits are more than any of these numbers can say."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not isfinite(value) else value
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if isfinite(value) else None
+    return value
 
 
 def evaluate(
     model: Model,
     batches: Iterable[Batch],
     *,
-    training: Mapping[str, Field] | None = None,
+    baselines: Mapping[str, Any] | None = None,
     resamples: int = 300,
     subsets: bool = True,
     seed: int = 0,
@@ -152,7 +154,8 @@ def evaluate(
     """The evaluation of a model on prepared, unshuffled batches on its device. Changes nothing in the model.
 
     Args:
-        training: Training targets by name: with them, a baseline that knows nothing else is scored too.
+        baselines: By target, what its task answers for one row from the training targets alone (``Task.baseline``): scored
+            too, beside everything else.
         resamples: Bootstrap resamples behind each interval.
         subsets: Whether to score every subset of streams, and so what each stream is worth.
         seed: Of the resamples.
@@ -167,7 +170,7 @@ def evaluate(
         targets = {}
         if found.rows:
             for name, task in model.tasks.items():
-                known = (training or {}).get(name)
+                known = (baselines or {}).get(name)
                 with torch.inference_mode():
                     targets[name] = _target(name, task, found, streams, known, resamples, seed)
     finally:
@@ -176,7 +179,7 @@ def evaluate(
 
 
 def _target(
-    name: str, task: Task[Any], found: Collected, whole: Subset, training: Field | None, resamples: int, seed: int
+    name: str, task: Task[Any], found: Collected, whole: Subset, plain_output: Any, resamples: int, seed: int
 ) -> TargetScores:
     target, output = found.targets[name], found.outputs[whole][name]
     rows = pair(task, output, target)
@@ -198,8 +201,8 @@ def _target(
         truths=[task.modality.decode(c) if p else None for c, p in zip(cells, target.present.tolist(), strict=True)],
     )
     plain = None
-    if training is not None:
-        known = pair(task, task.baseline(training, found.rows), target)
+    if plain_output is not None:
+        known = pair(task, repeated(plain_output, found.rows), target)
         scores.baseline = measure(task, known)
         plain = resample(task, known, names=[task.headline], resamples=resamples, seed=seed)[task.headline]
     scores.verdict = verdict(task.higher_is_better, drawn[task.headline], plain)

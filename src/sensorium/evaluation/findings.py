@@ -73,7 +73,7 @@ def _how_good(target: TargetScores) -> str:
 
 def _streams(target: TargetScores, draws: Mapping[Subset, Tensor]) -> list[str]:
     whole = target.whole
-    if len(whole) < 2 or whole not in draws:
+    if len(whole) < 2 or len(draws) < 2:
         return []
     name = words(target.headline)
     scores = {subset: target.subsets[label(subset)][target.headline] for subset in draws}

@@ -9,10 +9,8 @@ from math import factorial
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils import _pytree as pytree
 
-from sensorium.core.batch import Batch, Field, only
+from sensorium.core.batch import Batch, Field, joined, only
 from sensorium.core.forward import Passable
 
 Subset = tuple[str, ...]
@@ -63,16 +61,6 @@ def subset_outputs(model: Passable, batches: Iterable[Batch], subsets: Sequence[
             targets.append(batch.targets)
             rows += batch.rows
     return Collected(rows, {subset: joined(found) for subset, found in outputs.items()}, joined(targets))
-
-
-def joined(parts: Sequence[Any]) -> Any:
-    """Outputs of several batches as one: whatever they are made of, its tensors put one after the other."""
-    if not parts:
-        return {}
-    leaves, shape = pytree.tree_flatten(parts[0])
-    rest = [pytree.tree_flatten(part)[0] for part in parts[1:]]
-    together = [torch.cat(same) if isinstance(same[0], Tensor) else same[0] for same in zip(leaves, *rest, strict=True)]
-    return pytree.tree_unflatten(together, shape)
 
 
 def shapley(subset_scores: Mapping[Subset, float], empty_score: float) -> dict[str, float]:

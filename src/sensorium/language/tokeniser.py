@@ -20,8 +20,10 @@ PAD, UNKNOWN = 0, 1
 _SPECIAL = ("<pad>", "<unknown>")
 _BLANK = "▁"
 # Scripts written without blanks: each character is a piece of its own, so that a rare compound is not one unknown word.
-_UNSPACED = "\\u2e80-\\u2fdf\\u3005-\\u3007\\u3040-\\u30ff\\u31f0-\\u31ff\\u3400-\\u4dbf\\u4e00-\\u9fff\\uf900-\\ufaff"
-_UNSPACED += "\\U00020000-\\U0003ffff\\u0e00-\\u0e7f\\u0e80-\\u0eff\\u1000-\\u109f\\u1780-\\u17ff"
+_UNSPACED = (
+    "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+_UNSPACED += "\u0e00-\u0e7f\u0e80-\u0eff\u1000-\u109f\u1780-\u17ff"
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def _splitter(kind: Kind) -> Any:
     from tokenizers import Regex, pre_tokenizers
 
     if kind == "character":
-        return pre_tokenizers.Split(Regex("(?s:.)"), "isolated")
+        return pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     if kind == "word":
         alone = pre_tokenizers.Split(Regex(f"[{_UNSPACED}]|[\\p{{P}}\\p{{S}}]"), "isolated")
         return pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), alone])

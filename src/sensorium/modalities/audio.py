@@ -89,7 +89,8 @@ class Audio(Modality):
 
     def fit(self, cells: Iterable[Any]) -> None:
         rates: Counter[int] = Counter()
-        durations: list[float] = []
+        durations: list[float] = []  # of files, in seconds
+        counts: list[int] = []  # of arrays, in samples of a rate not yet known
         cut = self.seconds or _LONGEST
 
         def opened() -> Iterable[tuple[Array, int]]:
@@ -100,15 +101,16 @@ class Audio(Modality):
                     continue  # encode meets it again and reports it
                 if rate:
                     rates[rate] += 1
-                durations.append(duration if rate else float(len(signal)))
+                    durations.append(duration)
+                else:
+                    counts.append(len(signal))
                 # Compact, since a sample of it is kept until the rate is known.
                 yield _to_int16(signal), rate
 
         sample = thinned(opened(), _SAMPLE)
         usual = max(rates, key=lambda rate: (rates[rate], rate)) if rates else _FASTEST
         rate = self.rate or min(usual, _FASTEST)
-        if not rates:
-            durations = [count / rate for count in durations]
+        durations += [count / rate for count in counts]
         longest = float(np.percentile(durations, 95)) if durations else 1.0
         seconds = self.seconds or min(max(longest, 0.1), _LONGEST)
         self.state = {

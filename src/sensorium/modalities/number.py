@@ -66,15 +66,15 @@ class Number(Modality):
         small = values / unit
         mean = float(small.mean())
         deviation = float(small.std())
-        constant = deviation < 1e-12 * max(abs(mean), 1e-300)
+        constant = deviation < 1e-12 * abs(mean) or deviation * unit < 1e-30
         self.state = {
             "mean": mean * unit,
-            "deviation": 1.0 if constant else max(deviation * unit, float(np.finfo(np.float64).tiny)),
-            "impute": mean * unit if self.impute == "mean" else float(np.median(values)),
+            "deviation": 1.0 if constant else deviation * unit,
+            "impute": mean * unit if self.impute == "mean" else float(np.median(small)) * unit,
         }
         if self.scale == "quantile":
-            points, scores = _scores(values)
-            self.state |= {"points": points, "scores": scores}
+            points, scores = _scores(small)
+            self.state |= {"unit": unit, "points": points, "scores": scores}
 
     @property
     def layout(self) -> Layout:
@@ -105,7 +105,7 @@ class Number(Modality):
 
     def _encode(self, value: float) -> Array:
         if self.scale == "quantile":
-            scaled = float(np.interp(value, self.state["points"], self.state["scores"]))
+            scaled = float(np.interp(value / self.state["unit"], self.state["points"], self.state["scores"]))
         else:
             scaled = self._standard(value)
         return np.array([min(max(scaled, -_CLIP), _CLIP)], dtype=np.float32)

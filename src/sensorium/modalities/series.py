@@ -33,8 +33,8 @@ class Series(Modality):
     """Readings over time, of one channel or several: a sensor, a heartbeat, prices.
 
     A cell is a file (CSV, TSV, NPY, Parquet), a list or an array ``[T]`` or ``[T, C]``. Encoded as ``[T, C]`` float32, gaps
-    filled in on a straight line; prepared as ``[B, C, T]``, standardised by channel, zero where padded, with the mask of real
-    steps. Longer series are cut to their beginning; another number of channels than in training raises ``CellError``.
+    filled in on a straight line; prepared as ``[B, C, T]``, standardised by channel, zero where padded, with the mask of
+    real steps. Longer series are cut to their beginning; another number of channels than in training raises ``CellError``.
 
     Args:
         length: The most steps; None: as many as 95 of 100 training series have, at most 4096.
@@ -70,16 +70,17 @@ class Series(Modality):
     def fit(self, cells: Iterable[Any]) -> None:
         channels: Counter[int] = Counter()
         lengths: list[int] = []
+        cut = self.length or _LONGEST
 
         def opened() -> Iterable[Array]:
             for cell in cells:
                 try:
-                    steps = _open(cell)
+                    steps = _open(cell, cut)
                 except CellError:
                     continue  # encode meets it again and reports it
                 channels[steps.shape[1]] += 1
                 lengths.append(len(steps))
-                yield _single(steps[: self.length or _LONGEST])
+                yield _single(steps)
 
         sample = thinned(opened(), _SAMPLE)
         usual = max(channels, key=lambda count: (channels[count], -count)) if channels else 1
@@ -101,14 +102,14 @@ class Series(Modality):
         return Grid(self.state["channels"], (self.state["length"],))
 
     def encode(self, cell: Any) -> Array:
-        steps = _open(cell)
+        steps = _open(cell, self.state["length"])
         if steps.shape[1] != self.state["channels"]:
             raise CellError(
                 f"the series has {steps.shape[1]} channels, in training they had {self.state['channels']}",
                 file=cell.name if isinstance(cell, Blob) else None,
                 fix="a series is [T, channels]: is it turned, or has a column been added?",
             )
-        steps = _single(steps[: self.state["length"]])
+        steps = _single(steps)
         place = np.arange(len(steps))
         for channel in range(steps.shape[1]):
             real = np.isfinite(steps[:, channel])
@@ -148,18 +149,18 @@ class Series(Modality):
         return {key: self.state[key] for key in ("channels", "length", "mean")}
 
 
-def _open(cell: Any) -> Array:
-    """The steps of a cell, ``[T, C]`` float64."""
+def _open(cell: Any, most: int) -> Array:
+    """The first steps of a cell, ``[T, C]`` float64, at most ``most`` of them."""
     if isinstance(cell, bytes):
         cell = Blob(cell, "<bytes>")
     if isinstance(cell, Blob):
-        return read_series(cell)
+        return read_series(cell, most)[:most]
     if isinstance(cell, str):
         try:
             cell = json.loads(cell)
         except (ValueError, RecursionError):
             raise CellError(f"{cell[:60]!r} is not a list of numbers") from None
-    return to_steps(cell)
+    return to_steps(cell)[:most]
 
 
 def _single(steps: Array) -> Array:

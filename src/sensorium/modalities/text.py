@@ -105,8 +105,8 @@ class Text(Modality):
 
         data = field.data.long()
         if generator is not None and self.drop and field.mask is not None:
-            chance = torch.rand(data.shape, generator=generator, device=data.device)
-            lost = (chance < self.drop) & field.mask & (chance > chance.masked_fill(~field.mask, 2).amin(1, keepdim=True))
+            chance = torch.rand(data.shape, generator=generator, device=generator.device).to(data.device)
+            lost = (chance < self.drop) & field.mask & (chance < chance.masked_fill(~field.mask, -1).amax(1, keepdim=True))
             data = data.masked_fill(lost, UNKNOWN)
         if field.mask is not None:
             data = data.masked_fill(~field.mask, PAD)

@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 CONV: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+BATCH_NORM: dict[int, Any] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 MAX_POOL = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
 LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
@@ -20,9 +21,25 @@ class ChannelNorm(nn.LayerNorm):
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
+class BatchNorm(nn.Module):
+    """Batch normalisation that takes a batch of a single cell too: what it has learnt so far stands in."""
+
+    def __init__(self, channels: int, axes: int) -> None:
+        super().__init__()
+        self.norm = BATCH_NORM[axes](channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        norm = self.norm
+        if self.training and x.numel() == x.shape[1]:
+            still: Tensor = F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+            return still
+        normal: Tensor = norm(x)
+        return normal
+
+
 def norm(kind: Literal["batch", "layer"], channels: int, axes: int) -> nn.Module:
     """Batch or layer normalisation for a grid of ``axes`` dimensions."""
-    return BATCH_NORM[axes](channels) if kind == "batch" else ChannelNorm(channels)
+    return BatchNorm(channels, axes) if kind == "batch" else ChannelNorm(channels)
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -39,7 +56,7 @@ def clear(x: Tensor, mask: Tensor | None, value: float = 0.0) -> Tensor:
 
 def thin(mask: Tensor | None, stride: int) -> Tensor | None:
     """The mask after a centred convolution of this stride, or after pooling ``stride`` cells that start at a real one."""
-    return None if mask is None or stride == 1 else mask[:, ::stride]
+    return None if mask is None else mask[:, ::stride]
 
 
 def cells(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:

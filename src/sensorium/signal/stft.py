@@ -23,8 +23,8 @@ def frames(length: Length, window: int, hop: int) -> Length:
 def spectrogram(signal: Tensor, window: int, hop: int, fft: int | None = None, power: float = 2.0) -> Tensor:
     """Magnitudes to the ``power`` of the short-time Fourier transform: ``[B, T]`` to ``[B, frames, fft // 2 + 1]``.
 
-    Frame i starts at sample ``i * hop`` and sees ``window`` samples under a Hann window; past the end are zeros, and nothing
-    is reflected. So a row followed by zeros has the same frames as the row alone.
+    Frame i starts at sample ``i * hop`` and sees ``window`` samples under a Hann window; past the end are zeros,
+    nothing is reflected. So a row followed by zeros has the same frames as the row alone.
 
     Args:
         signal: ``[B, T]`` float, zero past the end of each row.
@@ -40,7 +40,8 @@ def spectrogram(signal: Tensor, window: int, hop: int, fft: int | None = None, p
     framed = padded.unfold(1, size, hop)[:, :count] * F.pad(hann(window, signal.device), (0, size - window))
     spectrum = torch.fft.rfft(framed)
     energy = spectrum.real.square() + spectrum.imag.square()  # three times as fast as abs().square()
-    return energy if power == 2 else energy.sqrt() if power == 1 else energy.pow(power / 2)
+    out: Tensor = energy if power == 2 else energy.sqrt() if power == 1 else energy.pow(power / 2)
+    return out
 
 
 @lru_cache(maxsize=16)

@@ -1,1 +1,25 @@
-"""What every component of a family must keep; plug-ins import it too."""
+"""What every component of a family must keep, as checks that raise ``AssertionError`` in words; plug-ins use them too.
+
+``check_encoder("convnet")`` and its like run all that ``core/contracts.py`` promises; ``check_options("fusions", "gated")``
+sees to it that every option changes something.
+"""
+
+from __future__ import annotations
+
+from sensorium.testing.adapters import check_adapter
+from sensorium.testing.encoders import check_encoder
+from sensorium.testing.fusions import check_fusion
+from sensorium.testing.modalities import check_modality
+from sensorium.testing.objectives import check_objective
+from sensorium.testing.options import check_options
+from sensorium.testing.tasks import check_task
+
+__all__ = [
+    "check_adapter",
+    "check_encoder",
+    "check_fusion",
+    "check_modality",
+    "check_objective",
+    "check_options",
+    "check_task",
+]

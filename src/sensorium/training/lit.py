@@ -10,9 +10,8 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
-from sensorium.core.batch import Batch
+from sensorium.core.batch import Batch, joined
 from sensorium.core.contracts import Objective
 from sensorium.core.forward import Forward
 from sensorium.core.recipe import Training
@@ -164,8 +163,8 @@ class Lit(pl.LightningModule):
         record: Record = {}
         total = 0.0
         for name, task in self.model.tasks.items():
-            output = cat([o[name] for o in outputs])
-            target = cat([t[name] for t in targets])
+            output = joined([o[name] for o in outputs])
+            target = joined([t[name] for t in targets])
             known = weight * target.present
             loss = float(weighted_mean(task.loss(output, target).float(), known))
             record[f"valid_loss_{name}"] = loss
@@ -187,15 +186,6 @@ class Lit(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = [dict(record) for record in checkpoint["sensorium"]["history"]]
         self.spent = float(checkpoint["sensorium"]["spent"])
-
-
-def cat(parts: list[Any]) -> Any:
-    """Batches of the same struct as one, along the rows."""
-    if len(parts) == 1:
-        return parts[0]
-    leaves = [pytree.tree_flatten(part)[0] for part in parts]
-    _, shape = pytree.tree_flatten(parts[0])
-    return pytree.tree_unflatten([torch.cat(list(group)) if isinstance(group[0], Tensor) else group[0] for group in zip(*leaves, strict=True)], shape)
 
 
 def step_seed(seed: int, step: int) -> int:

@@ -1,0 +1,134 @@
+"""Tags."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from sensorium.core.errors import CellError, ConfigError, nearest
+from sensorium.core.layout import Layout, Row
+from sensorium.core.modality import Array, Guess, Modality
+from sensorium.core.registry import component
+from sensorium.language.numeral import read_number
+
+_SEPARATORS = (";", "|", ",")
+_LISTS = (list, tuple, set, frozenset, np.ndarray)
+
+
+@component
+class Tags(Modality):
+    """Any number of labels from a known set: genres, symptoms, ``sun;sea;sand``.
+
+    A cell is text with ``;``, ``|`` or ``,`` between the labels, a list, or a list as JSON. Encoded as ``[k]`` float32, 1
+    where a label is there. An unknown label is left out of an input, and an error in a target.
+
+    Args:
+        separator: What stands between labels; None: the one that most training cells have.
+        max_values: At most so many labels are known, the most frequent first.
+    """
+
+    stream = "table"
+    task = "multilabel"
+
+    def __init__(self, *, separator: str | None = None, max_values: int = 256) -> None:
+        super().__init__()
+        if separator == "" or max_values < 1:
+            raise ConfigError("tags: separator is one character or more, and max_values 1 or more")
+        self.separator, self.max_values = separator, max_values
+
+    @classmethod
+    def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
+        mark = _separator(cells)
+        rows = [_split(cell, mark) for cell in cells]
+        labels = [label for row in rows for label in row or ()]
+        many = sum(row is not None and len(row) > 1 for row in rows)
+        if None in rows or len(labels) < 2 or many == 0:
+            return Guess(0.0, "no cell has several labels")
+        distinct = len(set(labels))
+        words = sum(len(label.split()) for label in labels) / len(labels)
+        numeric = sum(read_number(label) is not None for label in labels) / len(labels)
+        lists = all(isinstance(cell, _LISTS) or _json(cell) is not None for cell in cells)
+        reason = f"{many} of {len(cells)} cells have several of {distinct} labels"
+        if words > 3 or numeric > 0.5 or any(len(label) > 60 for label in labels):
+            return Guess(0.0, f"the parts between {mark!r} are no short labels")
+        if lists:
+            return Guess(0.9, reason)
+        # Labels come again in other rows; the parts of sentences do not. A comma alone says little.
+        repeated = 1 - distinct / len(labels)
+        return Guess((0.96 if mark != "," else 0.92) * min(1.0, 1.5 * repeated) * min(1.0, 2.5 * many / len(cells)), reason)
+
+    def fit(self, cells: Iterable[Any]) -> None:
+        seen = list(cells)
+        mark = self.separator or _separator(seen)
+        counts = Counter(label for cell in seen for label in set(_split(cell, mark) or ()))
+        often = sorted(counts, key=lambda label: (-counts[label], label))[: self.max_values]
+        self.state = {"separator": mark, "values": sorted(often)}
+
+    @property
+    def classes(self) -> list[str]:
+        """The known labels, in the order of what ``encode`` gives."""
+        return list(self.state["values"])
+
+    @property
+    def layout(self) -> Layout:
+        return Row((0,) * len(self.state["values"]))
+
+    def encode(self, cell: Any) -> Array:
+        labels = self._labels(cell)
+        return np.array([value in labels for value in self.state["values"]], dtype=np.float32)
+
+    def encode_target(self, cell: Any) -> Array:
+        unknown = sorted(self._labels(cell) - set(self.state["values"]))
+        if unknown:
+            raise CellError(
+                f"the label {unknown[0][:60]!r} was not seen in training{nearest(unknown[0][:60], self.classes[:50])}",
+                fix="correct the cell, or add rows with this label to the training table",
+            )
+        return self.encode(cell)
+
+    def decode(self, value: Array) -> list[str]:
+        """The labels where ``value`` ``[k]`` is above one half."""
+        return [name for name, on in zip(self.state["values"], np.asarray(value).reshape(-1), strict=True) if on > 0.5]
+
+    def blank(self) -> Array:
+        return np.zeros(len(self.state["values"]), dtype=np.float32)
+
+    def _labels(self, cell: Any) -> set[str]:
+        labels = _split(cell, self.state["separator"])
+        if labels is None:
+            raise CellError(f"a {type(cell).__name__} is no list of labels", fix=f"write a{self.state['separator']}b")
+        return set(labels)
+
+
+def _json(cell: Any) -> list[Any] | None:
+    if not isinstance(cell, str) or not cell.lstrip().startswith("["):
+        return None
+    try:
+        found = json.loads(cell)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, list) else None
+
+
+def _split(cell: Any, mark: str) -> list[str] | None:
+    """The labels of a cell; None where it can have none."""
+    parts = _json(cell)
+    if parts is None and isinstance(cell, _LISTS):
+        parts = list(np.asarray(cell).reshape(-1)) if isinstance(cell, np.ndarray) else list(cell)
+    if parts is not None:
+        if any(isinstance(part, (list, tuple, dict, bytes)) for part in parts):
+            return None
+        return [text for text in (str(part).strip() for part in parts) if text]
+    if isinstance(cell, (bytes, dict)) or hasattr(cell, "__array__"):
+        return None
+    return [text for text in (part.strip() for part in str(cell).split(mark)) if text]
+
+
+def _separator(cells: Iterable[Any]) -> str:
+    """The separator that most cells have; the rarer sign where two are as frequent."""
+    counts = Counter(mark for cell in cells if isinstance(cell, str) for mark in _SEPARATORS if mark in cell)
+    return max(_SEPARATORS, key=lambda mark: counts[mark])

@@ -1,0 +1,126 @@
+"""What every encoder keeps."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sensorium.core.batch import Encoded
+from sensorium.core.contracts import Encoder, TokenEncoder
+from sensorium.core.errors import ConfigError
+from sensorium.core.layout import Grid, Layout, Points, Row
+from sensorium.core.registry import build, find
+from sensorium.testing import samples
+from sensorium.testing.general import assert_same, check_description, check_gradients, check_module, stirred
+
+ROWS = 6
+
+
+def check_encoder(kind: str) -> None:
+    """Zero where masked; longer padding changes nothing; rows do not touch; gradients reach all; one step is enough."""
+    check_description("encoders", kind)
+    read = find("encoders", kind).reads
+    fitting = [layout for layout in samples.LAYOUTS if isinstance(layout, read) and accepts(kind, layout)]
+    assert fitting, f"encoders/{kind} accepts none of the layouts it says it reads"
+    for layout in fitting:
+        check_layout(kind, layout)
+
+
+def accepts(kind: str, layout: Layout) -> bool:
+    """Whether the encoder can be built for this layout; a refusal is a ``ConfigError`` and nothing else."""
+    try:
+        build("encoders", kind, layout)
+    except ConfigError:
+        return False
+    return True
+
+
+def check_layout(kind: str, layout: Layout) -> None:
+    """All checks on one layout."""
+    where = f"encoders/{kind} on {layout}"
+    data, mask = samples.data(layout, ROWS), samples.masks(layout, ROWS)
+
+    def make() -> Encoder:
+        torch.manual_seed(0)
+        encoder: Encoder = build("encoders", kind, layout)
+        return encoder
+
+    check_module(make, lambda part: part(data, mask))
+    encoder = stirred(make())
+    for seed in (3, 4):  # statistics of batches, where there are any, leave their starting values
+        encoder(samples.data(layout, ROWS, seed=seed), mask)
+    encoder.eval()
+    with torch.no_grad():
+        whole, part = encoder(data), encoder(data, mask)
+        for encoded in (whole, part):
+            check_shape(encoded, ROWS, encoder.dim, where)
+        assert_same(whole, encoder(data, torch.ones_like(mask)), f"{where}: a mask of ones is not the same as no mask")
+        assert_same(part, encoder(spoilt(data, mask, layout), mask), f"{where}: what stands under the mask matters")
+        if not isinstance(layout, Row):
+            check_padding(encoder, layout, data, mask, where)
+        for i in range(ROWS):
+            alone = encoder(data[i : i + 1], mask[i : i + 1])
+            assert_same(alone.pooled, part.pooled[i : i + 1], f"{where}: row {i} depends on its batch")
+            assert_same(alone.tokens, part.tokens[i : i + 1], f"{where}: the tokens of row {i} depend on its batch")
+        nothing = encoder(data, torch.zeros_like(mask))
+        assert bool(nothing.pooled.isfinite().all()), f"{where}: a row without a real step gives NaN"
+        if isinstance(encoder, TokenEncoder):
+            tokens, real = encoder.embed(data, mask)
+            assert_same(encoder.trunk(tokens, real), part.tokens, f"{where}: embed and trunk are not forward")
+    check_short(make(), layout, where)
+    if samples.length(layout) > 1:  # attention to a single token is 1 whatever the weights say
+        encoder.train()
+        check_gradients(encoder, encoder(data, mask))
+
+
+def check_shape(encoded: Encoded, rows: int, dim: int, where: str) -> None:
+    """The struct's promises: shapes, kinds, zero where masked, every row present."""
+    n = encoded.mask.shape[1]
+    assert encoded.tokens.shape == (rows, n, dim), f"{where}: tokens are {tuple(encoded.tokens.shape)}"
+    assert encoded.pooled.shape == (rows, dim), f"{where}: pooled is {tuple(encoded.pooled.shape)}"
+    assert encoded.mask.shape == (rows, n), f"{where}: the mask is {tuple(encoded.mask.shape)}"
+    assert encoded.mask.dtype == encoded.present.dtype == torch.bool, f"{where}: masks must be bool"
+    assert encoded.present.shape == (rows,), f"{where}: present is {tuple(encoded.present.shape)}"
+    assert bool(encoded.present.all()), f"{where}: every row an encoder sees is present"
+    assert not bool(encoded.tokens[~encoded.mask].any()), f"{where}: tokens are not zero where masked"
+    assert bool(encoded.tokens.isfinite().all() and encoded.pooled.isfinite().all()), f"{where}: not finite"
+
+
+def spoilt(data: Tensor, mask: Tensor, layout: Layout) -> Tensor:
+    """The same data with something else wherever it is masked."""
+    return torch.where(along(mask, layout), data, samples.data(layout, data.shape[0], data_steps(data, layout), seed=9))
+
+
+def data_steps(data: Tensor, layout: Layout) -> int:
+    return data.shape[2] if isinstance(layout, Grid) else data.shape[1]
+
+
+def along(mask: Tensor, layout: Layout) -> Tensor:
+    """The mask ``[B, N]`` in a shape that spreads over the data."""
+    if isinstance(layout, Grid):
+        return mask.reshape(mask.shape[0], 1, mask.shape[1], *[1] * (len(layout.size) - 1))
+    return mask.unsqueeze(-1) if isinstance(layout, Points) else mask
+
+
+def check_padding(encoder: Encoder, layout: Layout, data: Tensor, mask: Tensor, where: str) -> None:
+    """However far a batch is padded, and with whatever, its rows stay what they are."""
+    part = encoder(data, mask)
+    axis = 2 if isinstance(layout, Grid) else 1
+    for more in (1, 2, 5):
+        filler = samples.data(layout, data.shape[0], more, seed=7)
+        longer = encoder(torch.cat([data, filler], dim=axis), torch.cat([mask, mask.new_zeros(mask.shape[0], more)], 1))
+        assert_same(longer.pooled, part.pooled, f"{where}: {more} more steps of padding change the vector")
+        assert_same(longer.mask.sum(1), part.mask.sum(1), f"{where}: padding of {more} steps makes tokens real")
+        assert_same(longer.tokens[longer.mask], part.tokens[part.mask], f"{where}: padding changes the tokens")
+    for i in range(data.shape[0]):
+        steps = int(mask[i].sum())
+        cut = encoder(data[i : i + 1].narrow(axis, 0, steps))
+        assert_same(cut.pooled, part.pooled[i : i + 1], f"{where}: a row cut to its own length differs")
+
+
+def check_short(encoder: Encoder, layout: Layout, where: str) -> None:
+    """One row of one step goes through, in training too: a last batch may be just that."""
+    data = samples.data(layout, 1, None if isinstance(layout, Row) else 1)
+    for training in (True, False):
+        encoder.train(training)
+        check_shape(encoder(data), 1, encoder.dim, f"{where}, one row of one step")

@@ -1,0 +1,130 @@
+"""What every modality keeps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import torch
+
+from sensorium.core.batch import Field
+from sensorium.core.errors import CellError
+from sensorium.core.layout import Grid, Ids, Layout, Points, Row
+from sensorium.core.modality import Blob, Modality
+from sensorium.core.registry import build
+from sensorium.testing import samples
+from sensorium.testing.general import assert_same, check_description
+
+HOSTILE: tuple[Any, ...] = (
+    "",
+    "\x00",
+    "�" * 50,
+    b"\x00\xff",
+    [],
+    {},
+    float("inf"),
+    10**400,
+    object(),
+    "💥",
+    Blob(b"", "empty"),
+)
+
+
+def check_modality(kind: str, cells: Sequence[Any] | None = None) -> None:
+    """State is JSON and all there is; bad cells are ``CellError``; batches have the layout's shape; targets come back.
+
+    ``cells``: a dozen sample cells, opened where they are media, for a modality that is not at home here.
+    """
+    check_description("modalities", kind)
+    where = f"modalities/{kind}"
+    given = samples.cells(kind) if cells is None else cells
+    modality = fitted(kind, given)
+    arrays = [modality.encode(cell) for cell in given]
+    for one, two in zip(arrays, [modality.encode(cell) for cell in given], strict=True):
+        assert isinstance(one, np.ndarray), f"{where}: encode gives a {type(one).__name__}, not an array"
+        assert one.dtype == arrays[0].dtype, f"{where}: encode gives arrays of different kinds"
+        assert one.dtype == modality.blank().dtype, f"{where}: blank is of another kind than what encode gives"
+        assert np.array_equal(one, two), f"{where}: encode gives another array the second time"
+
+    twin: Modality = build("modalities", kind)
+    twin.state = json.loads(json.dumps(modality.state))
+    assert twin.layout == modality.layout, f"{where}: the layout is not in the state"
+    for cell, array in zip(given, arrays, strict=True):
+        assert np.array_equal(twin.encode(cell), array), f"{where}: the state is not all that was learnt"
+    assert json.loads(json.dumps(modality.store_options)) == modality.store_options, f"{where}: store_options are not JSON"
+
+    mixed = modality.collate([arrays[0], None, arrays[-1]])
+    assert mixed.present.tolist() == [True, False, True], f"{where}: None is not absent in a batch"
+    for generator in (None, torch.Generator().manual_seed(0)):
+        ready = modality.prepare(mixed, generator)
+        assert ready.present.tolist() == [True, False, True], f"{where}: prepare changes what is present"
+        check_layout(ready, modality.layout, where)
+    for empty in (modality.prepare(modality.collate([None, None])), modality.prepare(modality.collate([arrays[0]]))):
+        check_layout(empty, modality.layout, where)
+    again = modality.prepare(mixed, torch.Generator().manual_seed(0))
+    assert_same(
+        again, modality.prepare(mixed, torch.Generator().manual_seed(0)), f"{where}: the generator is not all chance"
+    )
+
+    for cell in HOSTILE:
+        with suppress(CellError):  # anything else is a crash in the middle of a table
+            modality.encode(cell)
+    for sample in ([], list(given) if not modality.media else []):
+        guess = type(modality).sniff(sample, "column")
+        assert 0.0 <= guess.score <= 1.0, f"{where}: sniff gives {guess.score}"
+        assert guess.reason, f"{where}: sniff gives no reason"
+    if modality.task is not None:
+        for cell in given:
+            value = modality.encode_target(cell)
+            told = modality.decode(value)
+            assert json.loads(json.dumps(told)) == told, f"{where}: decode gives no JSON: {told!r}"
+            back = modality.encode_target(told)
+            assert np.allclose(back, value, rtol=1e-4, atol=1e-5), f"{where}: {cell!r} comes back as {told!r}"
+
+
+def fitted(kind: str, cells: Sequence[Any]) -> Modality:
+    modality: Modality = build("modalities", kind)
+    modality.fit(iter(cells))
+    return modality
+
+
+def targets(modality: Modality, cells: Sequence[Any]) -> list[Any]:
+    """The cells as targets, as lists, or why one cannot be; empty where the modality cannot be a target."""
+    found: list[Any] = []
+    for cell in cells if modality.task is not None else ():
+        try:
+            found.append(modality.encode_target(cell).tolist())
+        except CellError as error:
+            found.append(str(error))
+    return found
+
+
+def check_layout(field: Field, layout: Layout, where: str) -> None:
+    """A prepared field has the shape and kind that its layout says, and is finite."""
+    data, rows = field.data, field.present.shape[0]
+    steps: int | None = None
+    if isinstance(layout, Grid):
+        steps = data.shape[2]
+        rest = (rows, layout.channels, steps, *layout.size[1:])
+        assert tuple(data.shape) == rest, f"{where}: {tuple(data.shape)} is not {layout}"
+    elif isinstance(layout, Ids):
+        steps = data.shape[1]
+        assert data.dtype == torch.int64, f"{where}: ids are {data.dtype}"
+        assert steps <= layout.length, f"{where}: {steps} ids where {layout.length} are the most"
+        in_range = data.numel() == 0 or (int(data.min()) >= 0 and int(data.max()) < layout.vocabulary)
+        assert in_range, f"{where}: an id lies outside the vocabulary"
+    elif isinstance(layout, Points):
+        steps = data.shape[1]
+        assert data.shape[2] == layout.channels, f"{where}: {tuple(data.shape)} is not {layout}"
+    elif isinstance(layout, Row):
+        steps = len(layout.cardinalities)
+        assert tuple(data.shape) == (rows, steps), f"{where}: {tuple(data.shape)} is not {layout}"
+    if not isinstance(layout, Ids):
+        assert data.dtype == torch.float32, f"{where}: prepared data is {data.dtype}"
+        assert bool(data.isfinite().all()), f"{where}: prepared data is not finite"
+    if field.mask is not None:
+        assert tuple(field.mask.shape) == (rows, steps), f"{where}: the mask is {tuple(field.mask.shape)}"
+        assert field.mask.dtype == torch.bool, f"{where}: the mask is {field.mask.dtype}"

@@ -1,0 +1,165 @@
+"""Every option changes something: the module, what comes out of it, or its loss."""
+
+from __future__ import annotations
+
+import json
+import types
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, Union, get_args, get_origin
+
+import torch
+from torch import nn
+
+from sensorium.core.contracts import Task
+from sensorium.core.errors import ConfigError
+from sensorium.core.forward import Forward
+from sensorium.core.modality import Modality
+from sensorium.core.registry import build, find, options, resolve
+from sensorium.testing import modalities, objectives, samples, tasks
+from sensorium.testing.encoders import ROWS, accepts
+from sensorium.testing.fusions import DIM, PRESENT, SIZES
+from sensorium.testing.general import same
+
+Signature = Callable[[dict[str, Any]], Any]
+
+
+def check_options(family: str, kind: str, cells: Sequence[Any] | None = None) -> None:
+    """For each option, some other value gives another component. ``cells``: samples for a modality from elsewhere."""
+    looks = [once(look) for look in signatures(family, kind, cells)]
+    default = resolve(family, kind)
+    before = [look(default) for look in looks]
+    for name, field in options(family, kind).model_fields.items():
+        tried = []
+        for value in alternatives(field.annotation, default[name]):
+            try:
+                after = [look({**default, name: value}) for look in looks]
+            except ConfigError:
+                continue  # this value does not go with the other options
+            tried.append(value)
+            if not all(same(a, b, 1e-7) for a, b in zip(before, after, strict=True)):
+                break
+        else:
+            raise AssertionError(f"{family}/{kind}: option {name!r} changes nothing (default {default[name]!r}, {tried=})")
+
+
+def alternatives(annotation: Any, default: Any) -> Iterator[Any]:
+    """Other values of an option's type, the likeliest to be allowed first."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        for part in get_args(annotation):
+            yield from alternatives(part, default)
+    elif get_origin(annotation) is Literal:
+        yield from (value for value in get_args(annotation) if value != default)
+    elif annotation is bool:
+        yield not default
+    elif annotation is int:
+        start = default if isinstance(default, int) else 2
+        yield from (n for n in (start * 2, start + 1, max(1, start // 2), 1, 2, 3, 8, 40, 4000) if n != default)
+    elif annotation is float:
+        middle = default if isinstance(default, float) else 0.5
+        yield from (
+            x for x in (middle * 3, middle / 3, middle + 0.5, middle - 0.3, 0.0, 1.0, 0.05, 0.9, 5.0) if x != default
+        )
+    elif annotation is str:
+        yield from (text for text in (";", ",", "x", "auto") if text != default)
+
+
+def once(look: Signature) -> Signature:
+    """The same look, from the same random state and without gradients."""
+
+    def seeded(spec: dict[str, Any]) -> Any:
+        torch.manual_seed(0)
+        with torch.no_grad():
+            return look(spec)
+
+    return seeded
+
+
+def signatures(family: str, kind: str, cells: Sequence[Any] | None) -> list[Signature]:
+    """The ways to look at a component of this family."""
+    if family == "encoders":
+        fitting = [x for x in samples.LAYOUTS if isinstance(x, find(family, kind).reads) and accepts(kind, x)]
+        return [_encoder(layout) for layout in fitting]
+    looks: dict[str, Signature] = {
+        "adapters": _adapter,
+        "fusions": _fusion,
+        "modalities": lambda spec: _modality(spec, cells),
+        "tasks": _task,
+        "objectives": _objective,
+    }
+    return [looks[family]]
+
+
+def _shapes(part: nn.Module) -> list[str]:
+    return [f"{name} {tuple(value.shape)}" for name, value in part.state_dict().items()]
+
+
+def _both(part: nn.Module, run: Callable[[], Any]) -> Any:
+    """Weights' shapes, the output in training and in evaluation."""
+    torch.manual_seed(1)
+    trained = run()
+    part.eval()
+    return _shapes(part), trained, run()
+
+
+def _encoder(layout: Any) -> Signature:
+    data, mask = samples.data(layout, ROWS), samples.masks(layout, ROWS)
+
+    def look(spec: dict[str, Any]) -> Any:
+        part = build("encoders", spec, layout)
+        return _both(part, lambda: part(data, mask))
+
+    return look
+
+
+def _adapter(spec: dict[str, Any]) -> Any:
+    part = build("adapters", spec, 12, DIM)
+    given = samples.streams({"one": 5}, 12, torch.ones(4, 1, dtype=torch.bool))["one"]
+    return _both(part, lambda: part(given))
+
+
+def _fusion(spec: dict[str, Any]) -> Any:
+    part = build("fusions", spec, list(SIZES), DIM)
+    given = samples.streams(SIZES, DIM, PRESENT)
+    return _both(part, lambda: part(given))
+
+
+def _modality(spec: dict[str, Any], cells: Sequence[Any] | None) -> Any:
+    given = samples.cells(spec["kind"]) if cells is None else cells
+    modality: Modality = build("modalities", spec)
+    modality.fit(iter(given))
+    stored = modality.collate([modality.encode(cell) for cell in given])
+    return (
+        json.dumps(modality.state, sort_keys=True),
+        str(modality.layout),
+        modality.collate([modality.blank()]),
+        stored,
+        modality.prepare(stored),
+        modality.prepare(stored, torch.Generator().manual_seed(0)),
+        modalities.targets(modality, given),
+    )
+
+
+def _task(spec: dict[str, Any]) -> Any:
+    modality, target = tasks.target_of(spec["kind"])
+    part: Task[Any] = build("tasks", spec, modality, DIM)
+    part.fit(target)
+    streams = tasks.streams(target.present.shape[0])
+
+    def run() -> Any:
+        output = part(streams["one"], streams)
+        answers = json.dumps(part.decode(output))
+        return output, part.loss(output, target), part.compare(output, target), answers
+
+    return _both(part, run)
+
+
+def _objective(spec: dict[str, Any]) -> Any:
+    model, batch = objectives.model(), objectives.batch()
+    part = build("objectives", spec, model)
+
+    def run() -> Any:
+        torch.manual_seed(1)
+        terms = part(Forward(model, batch))
+        return sorted(terms), [terms[name] for name in sorted(terms)]
+
+    return _both(part, run)

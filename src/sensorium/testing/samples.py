@@ -1,0 +1,158 @@
+"""Made-up data for the checks: of each layout, of each kind of cell, and encoded streams."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sensorium.core.batch import Encoded
+from sensorium.core.errors import ConfigError
+from sensorium.core.layout import Grid, Ids, Layout, Points, Row
+from sensorium.core.modality import Blob
+
+LAYOUTS: tuple[Layout, ...] = (
+    Grid(3, (20,)),
+    Grid(1, (14, 9)),
+    Grid(2, (6, 8, 8)),
+    Ids(50, 12),
+    Points(4, 16),
+    Row((0, 0, 4, 0, 3)),
+    Row((0, 0)),
+    Row((5,)),
+)
+
+
+def length(layout: Layout) -> int:
+    """How many steps, ids, points or cells a row of this layout has at most."""
+    if isinstance(layout, Grid):
+        return layout.size[0]
+    if isinstance(layout, Ids):
+        return layout.length
+    return layout.count if isinstance(layout, Points) else len(layout.cardinalities)
+
+
+def data(layout: Layout, rows: int, steps: int | None = None, *, seed: int = 0) -> Tensor:
+    """Random data ``[B, ...]`` as the layout says, ``steps`` long (Row: always all cells)."""
+    draw = torch.Generator().manual_seed(seed)
+    n = length(layout) if steps is None else steps
+    if isinstance(layout, Grid):
+        return torch.randn(rows, layout.channels, n, *layout.size[1:], generator=draw)
+    if isinstance(layout, Ids):
+        return torch.randint(1, layout.vocabulary, (rows, n), generator=draw)
+    if isinstance(layout, Points):
+        return torch.randn(rows, n, layout.channels, generator=draw)
+    cells = [
+        torch.randint(0, card, (rows,), generator=draw).float() if card else torch.randn(rows, generator=draw)
+        for card in layout.cardinalities
+    ]
+    return torch.stack(cells, dim=1)
+
+
+def masks(layout: Layout, rows: int, *, seed: int = 0) -> Tensor:
+    """``[B, N]``: rows of different length, at least one step each and one row whole; for Row, cells here and there."""
+    n = length(layout)
+    draw = torch.Generator().manual_seed(seed)
+    if isinstance(layout, Row):
+        real = torch.rand(rows, n, generator=draw) < 0.7
+        real[:, 0] = True
+        return real
+    lengths = torch.randint(1, n + 1, (rows,), generator=draw)
+    lengths[0], lengths[-1] = n, 1
+    return torch.arange(n) < lengths[:, None]
+
+
+def streams(sizes: dict[str, int], dim: int, present: Tensor, *, seed: int = 0) -> dict[str, Encoded]:
+    """Encoded streams with so many tokens each, some of them masked; ``present`` ``[B, S]``."""
+    draw = torch.Generator().manual_seed(seed)
+    parts = {}
+    for i, (name, n) in enumerate(sizes.items()):
+        rows = present.shape[0]
+        real = torch.rand(rows, n, generator=draw) < 0.7
+        real[:, 0] = True
+        real &= present[:, i, None]
+        tokens = torch.randn(rows, n, dim, generator=draw) * real[..., None]
+        pooled = torch.randn(rows, dim, generator=draw) * present[:, i, None]
+        parts[name] = Encoded(tokens, real, pooled, present[:, i].clone())
+    return parts
+
+
+def cells(kind: str) -> Sequence[Any]:
+    """A dozen cells of one of the modalities at home here, opened where they are media."""
+    made = _CELLS.get(kind)
+    if made is None:
+        raise ConfigError(f"there are no sample cells of {kind!r}", fix="hand your own: check_modality(kind, cells)")
+    return made()
+
+
+def _numbers() -> list[Any]:
+    return [1.0, 2.5, "3", -4, 1000, 5, 5, 7.5, "1,200", 0, 12.25, 3]
+
+
+def _categories() -> list[Any]:
+    return ["red", "blue", "red", "green", "blue", "red", "grey", "blue", "red", "green", "pink", "red"]
+
+
+def _tags() -> list[Any]:
+    return ["a, b", "b, c;d", "a, c", "d, a", "b", "a, b, c", "c", "d, b", "a", "b, a", "c, d", "a;b, d"]
+
+
+def _dates() -> list[Any]:
+    return [f"{day:02d}/{month:02d}/20{year} 1{hour}:30" for day, month, year, hour in _moments()]
+
+
+def _moments() -> list[tuple[int, int, int, int]]:
+    return [(1 + i, 12 - i, 10 + i, i % 10) for i in range(12)]
+
+
+def _texts() -> list[Any]:
+    words = ["Red", "dress", "blue", "Shoes", "lovely", "poor", "fit", "warm", "and", "soft"]
+    return [" ".join(words[(i * k) % 10] for k in range(1, 4 + i)) for i in range(12)]
+
+
+def _pictures() -> list[Any]:
+    from PIL import Image
+
+    draw = np.random.default_rng(0)
+    made = []
+    for i in range(12):
+        size = (40 + i, 48, 3)
+        file = io.BytesIO()
+        Image.fromarray(draw.integers(0, 256, size, dtype=np.uint8)).save(file, "PNG")
+        made.append(Blob(file.getvalue(), f"{i}.png"))
+    return made
+
+
+def _sounds() -> list[Any]:
+    import soundfile
+
+    draw = np.random.default_rng(0)
+    made = []
+    for i in range(12):
+        rate, steps = 8000, 2400 + 400 * i
+        wave = 0.3 * np.sin(np.arange(steps) * (0.05 + 0.02 * i)) + 0.05 * draw.standard_normal(steps)
+        file = io.BytesIO()
+        soundfile.write(file, np.stack([wave, 0.5 * wave], axis=1), rate, format="WAV")
+        made.append(Blob(file.getvalue(), f"{i}.wav"))
+    return made
+
+
+def _series() -> list[Any]:
+    draw = np.random.default_rng(0)
+    return [draw.standard_normal((24 + i, 3)).astype(np.float32).cumsum(axis=0) for i in range(12)]
+
+
+_CELLS = {
+    "number": _numbers,
+    "category": _categories,
+    "tags": _tags,
+    "datetime": _dates,
+    "text": _texts,
+    "image": _pictures,
+    "audio": _sounds,
+    "series": _series,
+}

@@ -1,0 +1,186 @@
+"""Intervals, subsets and Shapley values by the properties that define them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import combinations, permutations
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from sensorium.core.batch import Batch, Field
+from sensorium.evaluation.scores import bounds, interval, measure, pair, resample, score
+from sensorium.evaluation.subsets import joined, label, shapley, subset_outputs, subsets_of
+from sensorium.evaluation.tables import calibration, confusion, per_class
+from sensorium.model import Model
+from sensorium.tasks.classification import Classification
+from sensorium.tasks.regression import Regression
+
+Make = Callable[..., tuple[Model, list[Batch]]]
+
+
+def classifier(count: int = 3) -> Classification:
+    return Classification(SimpleNamespace(classes=[f"c{k}" for k in range(count)]), 4)  # type: ignore[arg-type]
+
+
+def answers(rows: int, count: int = 3, seed: int = 0) -> tuple[Tensor, Field]:
+    generator = torch.Generator().manual_seed(seed)
+    truth = torch.randint(count, (rows,), generator=generator)
+    logits = torch.randn(rows, count, generator=generator) + 1.2 * torch.nn.functional.one_hot(truth, count)
+    return logits, Field(truth.float()[:, None], torch.ones(rows, dtype=torch.bool))
+
+
+def test_rows_without_a_target_do_not_count() -> None:
+    logits, target = answers(50)
+    half = torch.arange(50) < 25
+    hidden = Field(torch.where(half[:, None], target.data, torch.nan), half)
+    assert score(classifier(), logits, hidden) == score(classifier(), logits[:25], target.map(lambda t: t[:25]))
+    none = score(classifier(), logits, target.hide(torch.zeros(50, dtype=torch.bool)))
+    assert all(math.isnan(value) for value in none.values())
+    assert next(iter(none)) == "accuracy"
+
+
+def test_a_weighted_resample_is_the_score_of_the_repeated_rows() -> None:
+    logits, target = answers(40)
+    task = classifier()
+    rows = pair(task, logits, target)
+    drawn = resample(task, rows, resamples=5, seed=3)
+    index = torch.randint(40, (5, 40), generator=torch.Generator().manual_seed(3))
+    for i in range(5):
+        expected = measure(task, (rows[0][index[i]], rows[1][index[i]]))
+        assert {name: float(values[i]) for name, values in drawn.items()} == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_slow_road_for_foreign_metrics_draws_the_same_rows() -> None:
+    from torchmetrics import MeanAbsoluteError, MetricCollection
+    from torchmetrics.classification import MulticlassAccuracy
+
+    logits, target = answers(30)
+    task = classifier()
+    rows = pair(task, logits, target)
+    own = resample(task, rows, names=["accuracy"], resamples=20, seed=1)["accuracy"]
+    foreign: Any = SimpleNamespace(metrics=lambda: MetricCollection({"accuracy": MulticlassAccuracy(3, average="micro")}))
+    torch.testing.assert_close(resample(foreign, rows, resamples=20, seed=1)["accuracy"], own, atol=1e-6, rtol=0)
+    number: Any = SimpleNamespace(decode=lambda value: float(value[0]))
+    price = Regression(number, 4)
+    numbers = pair(price, torch.randn(30, 1), Field(torch.randn(30, 1), torch.ones(30, dtype=torch.bool)))
+    own = resample(price, numbers, names=["mae"], resamples=20)["mae"]
+    foreign = SimpleNamespace(metrics=lambda: MetricCollection({"mae": MeanAbsoluteError()}))
+    torch.testing.assert_close(resample(foreign, numbers, resamples=20)["mae"], own, atol=1e-6, rtol=1e-6)
+
+
+def test_intervals_are_seeded_hold_the_score_and_shrink_with_rows() -> None:
+    wide, narrow = (interval(classifier(), *answers(rows)) for rows in (50, 800))
+    assert wide == interval(classifier(), *answers(50))
+    assert wide != interval(classifier(), *answers(50), seed=1)
+    found = score(classifier(), *answers(800))
+    for name in ("accuracy", "f1", "auroc", "log_loss"):
+        assert narrow[name][0] <= found[name] <= narrow[name][1]
+        assert narrow[name][1] - narrow[name][0] < 0.5 * (wide[name][1] - wide[name][0])
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
+    logits, target = answers(40_000, seed=9)
+    task = classifier()
+    truth = score(task, logits, target)["accuracy"]
+    rows = pair(task, logits, target)
+    inside = 0
+    for i in range(200):
+        part = (rows[0][i * 200 : (i + 1) * 200], rows[1][i * 200 : (i + 1) * 200])
+        low, high = bounds(resample(task, part, names=["accuracy"], resamples=200, seed=i)["accuracy"])
+        inside += low <= truth <= high
+    assert 0.88 <= inside / 200 <= 0.99
+
+
+def test_no_row_and_no_resample_give_no_interval() -> None:
+    logits, target = answers(5)
+    assert all(map(math.isnan, interval(classifier(), logits, target, resamples=0)["accuracy"]))
+    assert all(map(math.isnan, interval(classifier(), logits[:0], target.map(lambda t: t[:0]))["accuracy"]))
+
+
+def test_subsets_are_all_of_them_up_to_six_and_the_telling_ones_above() -> None:
+    assert len(set(subsets_of("abcdef"))) == 63
+    many = subsets_of("abcdefgh")
+    assert len(set(many)) == len(many) == 8 + 8 + 1
+    assert many[0] == tuple("abcdefgh")
+    assert subsets_of(["image"]) == [("image",)]
+    assert label(subsets_of(["image", "audio"])[0]) == "image+audio"
+
+
+def test_subset_outputs_are_those_of_a_batch_without_the_other_streams(make: Make) -> None:
+    model, batches = make(rows=100)
+    model.eval()
+    subsets = subsets_of(model.streams)
+    found = subset_outputs(model, batches, subsets)
+    assert found.rows == 100
+    assert found.targets["animal"].data.shape == (100, 1)
+    for subset in subsets:
+        others = [s for s in model.streams if s not in subset]
+        expected = torch.cat([model(batch.without(*others))["animal"] for batch in batches])
+        torch.testing.assert_close(found.outputs[subset]["animal"], expected)
+
+
+def test_every_stream_is_encoded_once_a_batch(make: Make) -> None:
+    model, batches = make(rows=100)
+    calls = []
+    for name in model.streams:
+        model.encoders[name].register_forward_hook(lambda *_: calls.append(1))
+    subset_outputs(model.eval(), batches, subsets_of(model.streams))
+    assert len(calls) == len(batches) * 3
+
+
+def test_outputs_of_any_shape_are_joined() -> None:
+    parts = [{"a": (torch.ones(2, 3), Field(torch.ones(2, 1), torch.ones(2, dtype=torch.bool)))} for _ in range(3)]
+    both = joined(parts)
+    assert both["a"][0].shape == (6, 3)
+    assert both["a"][1].present.shape == (6,)
+    assert both["a"][1].mask is None
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_shapley_values_are_the_mean_gain_over_all_orders(count: int) -> None:
+    streams = tuple("abcd"[:count])
+    generator = torch.Generator().manual_seed(count)
+    scores = {
+        subset: float(torch.rand((), generator=generator))
+        for size in range(1, count + 1)
+        for subset in combinations(streams, size)
+    }
+    value = {frozenset(k): v for k, v in scores.items()} | {frozenset(): 0.1}
+    gains: dict[str, list[float]] = {s: [] for s in streams}
+    for order in permutations(streams):
+        for i, stream in enumerate(order):
+            gains[stream].append(value[frozenset(order[: i + 1])] - value[frozenset(order[:i])])
+    found = shapley(scores, 0.1)
+    assert found == pytest.approx({s: sum(g) / len(g) for s, g in gains.items()})
+    assert sum(found.values()) == pytest.approx(scores[streams] - 0.1)
+
+
+def test_shapley_of_many_streams_is_exact_where_streams_act_in_pairs() -> None:
+    streams = tuple("abcdefgh")
+    own = {s: 0.1 * i for i, s in enumerate(streams)}
+
+    def value(subset: tuple[str, ...]) -> float:
+        return 0.3 + sum(own[s] for s in subset) + (0.5 if {"a", "c"} <= set(subset) else 0.0)
+
+    found = shapley({subset: value(subset) for subset in subsets_of(streams)}, 0.3)
+    assert found == pytest.approx({s: own[s] + (0.25 if s in "ac" else 0.0) for s in streams})
+
+
+def test_tables_add_up() -> None:
+    logits, target = answers(200)
+    chance, truth = pair(classifier(), logits, target)
+    counts = confusion(chance, truth)
+    assert sum(map(sum, counts)) == 200
+    assert [sum(row) for row in counts] == torch.bincount(truth, minlength=3).tolist()
+    assert sum(counts[k][k] for k in range(3)) / 200 == pytest.approx(score(classifier(), logits, target)["accuracy"])
+    bins = calibration(chance, truth)
+    assert sum(b.rows for b in bins) == 200
+    error = sum(b.rows / 200 * abs(b.confidence - b.accuracy) for b in bins)
+    assert error == pytest.approx(score(classifier(), logits, target)["calibration_error"], abs=1e-6)
+    rows = per_class(counts, ["a", "b", "c"])
+    assert [row.rows for row in rows] == sorted((sum(row) for row in counts), reverse=True)
