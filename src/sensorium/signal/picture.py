@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import threading
 import warnings
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 _ORIENTATION = 0x0112
 _WIDE = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _GREY = ("1", "L")
-_quiet = threading.Lock()
+_PILLOW = r"PIL\."
 
 
 def read_picture(blob: Blob, side: int) -> tuple[Array, tuple[int, int]]:
@@ -33,15 +32,22 @@ def read_picture(blob: Blob, side: int) -> tuple[Array, tuple[int, int]]:
     """
     if not blob.data:
         raise CellError("the file is empty", file=blob.name)
-    # Pillow warns about odd metadata of files that it reads well. Filters are global, hence the lock.
-    with _quiet, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return _read(blob.data, side)
-        except CellError as error:
-            raise CellError(error.problem, file=blob.name, fix=error.fix) from None
-        except Exception as error:  # a hostile file can raise anything in a decoder, and must cost one cell only
-            raise CellError(_why(blob.data, error), file=blob.name) from None
+    _hush()
+    try:
+        return _read(blob.data, side)
+    except CellError as error:
+        raise CellError(error.problem, file=blob.name, fix=error.fix) from None
+    except Exception as error:  # a hostile file can raise anything in a decoder, and must cost one cell only
+        raise CellError(_why(blob.data, error), file=blob.name) from None
+
+
+def _hush() -> None:
+    """Pillow warns about odd metadata of files that it reads well, and of large ones that are refused here anyway.
+
+    Its warnings are filtered for good: ``catch_warnings`` is not thread-safe, and a lock would decode one at a time.
+    """
+    if not any(getattr(module, "pattern", None) == _PILLOW for _, _, _, module, _ in warnings.filters):
+        warnings.filterwarnings("ignore", module=_PILLOW)
 
 
 def _read(data: bytes, side: int) -> tuple[Array, tuple[int, int]]:

@@ -48,7 +48,7 @@ class Classification(Task[Tensor]):
         self.balance, self.smoothing = balance, smoothing
         body = [nn.Linear(dim, hidden), nn.GELU()] if hidden else []
         self.last = nn.Linear(hidden or dim, len(self.classes))
-        self.head = nn.Sequential(*body, nn.Dropout(dropout), self.last)
+        self.body = nn.Sequential(*body, nn.Dropout(dropout))
         self.frequency: Tensor
         self.register_buffer("frequency", torch.full((len(self.classes),), 1 / max(1, len(self.classes))))
 
@@ -72,7 +72,7 @@ class Classification(Task[Tensor]):
         return raw / (raw * self.frequency).sum()
 
     def forward(self, fused: Encoded, streams: Mapping[str, Encoded]) -> Tensor:
-        logits: Tensor = self.head(fused.pooled)
+        logits: Tensor = self.last(self.body(fused.pooled))
         return logits
 
     def loss(self, output: Tensor, target: Field) -> Tensor:

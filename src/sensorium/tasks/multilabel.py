@@ -41,7 +41,7 @@ class Multilabel(Task[Tensor]):
         self.threshold = threshold
         body = [nn.Linear(dim, hidden), nn.GELU()] if hidden else []
         self.last = nn.Linear(hidden or dim, len(self.classes))
-        self.head = nn.Sequential(*body, nn.Dropout(dropout), self.last)
+        self.body = nn.Sequential(*body, nn.Dropout(dropout))
 
     def fit(self, targets: Field) -> None:
         """Start from how often each label is given in the training rows."""
@@ -54,7 +54,7 @@ class Multilabel(Task[Tensor]):
         return (given.sum(dim=0) + 1) / (given.shape[0] + 2)
 
     def forward(self, fused: Encoded, streams: Mapping[str, Encoded]) -> Tensor:
-        logits: Tensor = self.head(fused.pooled)
+        logits: Tensor = self.last(self.body(fused.pooled))
         return logits
 
     def loss(self, output: Tensor, target: Field) -> Tensor:

@@ -48,7 +48,7 @@ class Regression(Task[Tensor]):
         self.penalty = LOSSES[loss]
         body = [nn.Linear(dim, hidden), nn.GELU()] if hidden else []
         self.last = nn.Linear(hidden or dim, 1)
-        self.head = nn.Sequential(*body, nn.Dropout(dropout), self.last)
+        self.body = nn.Sequential(*body, nn.Dropout(dropout))
 
     def fit(self, targets: Field) -> None:
         """Start from the mean of the training targets."""
@@ -60,7 +60,7 @@ class Regression(Task[Tensor]):
         return known.mean(dim=0) if known.shape[0] else torch.zeros_like(self.last.bias)
 
     def forward(self, fused: Encoded, streams: Mapping[str, Encoded]) -> Tensor:
-        output: Tensor = self.head(fused.pooled)
+        output: Tensor = self.last(self.body(fused.pooled))
         return output
 
     def loss(self, output: Tensor, target: Field) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,6 +61,8 @@ def resolve(recipe: Recipe, schema: Schema, rows: int) -> tuple[Recipe, list[str
         "batch_size": batch,
         "epochs": epochs,
         "lr": training.lr or 1.5e-3,
+        # Steps of a small model are too short to be worth dividing: a second thread costs more than it gives.
+        "threads": training.threads or (1 if size in ("tiny", "small") else os.cpu_count() or 1),
         "patience": training.patience or max(8, epochs // 3),
     }
     if training.epochs is None:

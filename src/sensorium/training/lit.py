@@ -92,6 +92,7 @@ class Lit(pl.LightningModule):
                 {"params": groups[False], "weight_decay": 0.0},
             ],
             lr=spec.lr or 1e-3,
+            fused=True,  # one pass over each tensor: several times faster, on CPU too
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda _step: self.rate())
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
