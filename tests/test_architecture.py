@@ -26,7 +26,8 @@ LAYERS = {
     **dict.fromkeys(("evaluation", "console"), 7),
     "trained": 8,
     "training": 9,
-    **dict.fromkeys(("cli", "serve", "testing", "__main__"), 10),
+    **dict.fromkeys(("cli", "serve", "testing"), 10),
+    "__main__": 11,
 }
 ROOMS = {
     "lightning": {"training"},

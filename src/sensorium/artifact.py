@@ -1,11 +1,11 @@
 """A trained model on disk: JSON, YAML and safetensors in a folder. Loading it cannot run code.
 
-    run/
-      manifest.json       format, versions, SHA-256 and size of each file below; written last
-      recipe.yaml         resolved: everything that was chosen
-      schema.json         columns with their fitted state
-      model.safetensors   weights
-      report.json         scores on the validation rows, and the course of training
+run/
+  manifest.json       format, versions, SHA-256 and size of each file below; written last
+  recipe.yaml         resolved: everything that was chosen
+  schema.json         columns with their fitted state
+  model.safetensors   weights
+  report.json         scores on the validation rows, and the course of training
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Artifact:
             model.load_state_dict(load_tensors(contents["model.safetensors"]))
         except SensoriumError as error:
             raise ArtifactError(error.problem, file=folder, column=error.column, fix=error.fix) from None
-        except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, yaml.YAMLError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, SafetensorError, yaml.YAMLError) as error:
             raise ArtifactError(
                 f"does not hold together: {error}", file=folder, fix="save it again with this version"
             ) from error
@@ -107,7 +107,7 @@ def _checked(folder: Path) -> dict[str, bytes]:
         files: Mapping[str, Mapping[str, Any]] = manifest["files"]
         version = int(manifest["format"])
         listed = {name: (str(entry["sha256"]), int(entry["bytes"])) for name, entry in files.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ArithmeticError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ArtifactError(f"is not a manifest: {error}", file=path) from None
     if version > FORMAT:
         raise ArtifactError(f"format {version} is newer than this library", file=path, fix="pip install -U sensorium")

@@ -84,7 +84,10 @@ def assemble(spec: ModelSpec, schema: Schema) -> Model:
             raise ConfigError(
                 f"encoder {kind!r} cannot read stream {stream!r}, which is {layout}", fix=f"one of: {', '.join(fits)}"
             )
-        encoders[stream] = registry.build("encoders", part, layout)
+        try:
+            encoders[stream] = registry.build("encoders", part, layout)
+        except ConfigError as error:
+            raise ConfigError(f"stream {stream!r}: {error.problem}", fix=error.fix) from None
         adapters[stream] = registry.build("adapters", spec.adapters[stream], encoders[stream].dim, spec.dim)
     fusion = registry.build("fusions", spec.fusion, list(schema.streams), spec.dim)
     tasks = {c.name: registry.build("tasks", spec.tasks[c.name], c.reader, spec.dim) for c in schema.targets}

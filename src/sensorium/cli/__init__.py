@@ -40,9 +40,17 @@ def main() -> None:
     except SensoriumError as error:
         typer.secho(f"error: {error}", err=True, fg="red")
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # Within a verb typer has already turned Ctrl-C into this exit, without a word.
+        if isinstance(stop, SystemExit) and stop.code != 130:
+            raise
         typer.secho("stopped. What was decoded is kept; with --out, the same command and --resume goes on.", err=True)
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
+    except OSError as error:
+        # A full disk, a folder that may not be written: the user's to mend, whatever part met it.
+        where = f"{error.filename}: " if error.filename is not None else ""
+        typer.secho(f"error: {where}{error.strerror or error}", err=True, fg="red")
+        sys.exit(2)

@@ -19,7 +19,7 @@ Size = Literal["auto", "tiny", "small", "base", "large"]
 class Section(BaseModel):
     """Base of the sections: frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Split(Section):
@@ -64,7 +64,6 @@ class Training(Section):
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field("32-true", description="of the arithmetic")
     augment: bool = Field(True, description="whether modalities vary their training samples")
     accelerator: str = Field("auto", description="cpu, gpu, mps or auto")
-    devices: int | Literal["auto"] = Field(1, description="how many devices on this machine")
     threads: int | None = Field(None, gt=0, description="torch's threads; none: as many as there are cores")
 
 
@@ -75,9 +74,9 @@ class Recipe(Section):
     data: Data = Data()
     columns: dict[str, Spec] = Field({}, description="a kind, or {kind, role, options}, by column; guessed where left out")
     model: ModelSpec = ModelSpec()
-    objectives: list[Spec] = Field(["supervised"], description="what training minimises")
+    objectives: list[Spec] = Field(["supervised"], min_length=1, description="what training minimises")
     training: Training = Training()
-    seed: int = Field(0, ge=0, description="everything random follows from it")
+    seed: int = Field(0, ge=0, lt=2**63, description="everything random follows from it")
 
     @classmethod
     def parse(cls, document: Any, *, source: str = "recipe") -> Self:
@@ -114,6 +113,8 @@ class Recipe(Section):
             text = path.read_text(encoding="utf-8")
         except OSError as error:
             raise ConfigError(f"cannot be read: {error.strerror}", file=path) from None
+        except UnicodeDecodeError:
+            raise ConfigError("is not UTF-8 text", file=path, fix="save it as UTF-8") from None
         try:
             return cls.parse(yaml.safe_load(text) or {}, source=str(path))
         except yaml.YAMLError as error:

@@ -101,7 +101,7 @@ def options(family: str, kind: str) -> type[BaseModel]:
         for p in parameters
         if p.kind is p.KEYWORD_ONLY
     }
-    model: type[BaseModel] = create_model(kind, __config__=ConfigDict(extra="forbid"), **fields)
+    model: type[BaseModel] = create_model(kind, __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **fields)
     return model
 
 
@@ -135,7 +135,12 @@ def build(family: str, spec: str | Mapping[str, Any], *given: Any) -> Any:
     """The component of this specification; ``given`` are the positional parameters, which the data decides."""
     full = resolve(family, spec)
     kind = full.pop("kind")
-    return find(family, kind)(*given, **full)
+    try:
+        return find(family, kind)(*given, **full)
+    except (ValueError, ArithmeticError, RuntimeError) as error:
+        # What a component does not check itself, torch refuses: a dropout of 2, a negative width.
+        told = {name: value for name, value in split(spec)[1].items() if value is not None}
+        raise ConfigError(f"{family}/{kind} cannot be built with {told}: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -167,8 +167,7 @@ def encode(
             inputs[stream] = _block(schema, columns[0], cells(columns[0]), media, table.number, problems)
     found: dict[str, Source] = {}
     if targets:
-        known = [c for c in schema.targets if table.has(c.name)]
-        found = {c.name: _block(schema, c, cells(c), media, table.number, problems) for c in known}
+        found = {c.name: _block(schema, c, cells(c), media, table.number, problems) for c in schema.targets}
     return Rows(inputs, found, _weights(schema, table), problems)
 
 

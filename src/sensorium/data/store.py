@@ -69,6 +69,8 @@ class Places:
 
 Opened = tuple[int, Callable[[], Any]]
 """A row number and what opens its cell (raises ``CellError``)."""
+Found = Array | tuple[int, int] | CellError
+"""What came of a cell: a new array, the offset and length of one already there, or why it cannot be used."""
 
 
 class Shelf:
@@ -93,10 +95,23 @@ class Shelf:
                 )
                 db.execute("CREATE TABLE IF NOT EXISTS extent (one INTEGER PRIMARY KEY, bytes INTEGER)")
                 db.execute("INSERT OR IGNORE INTO extent VALUES (1, 0)")
+                self._forget_lost(db)
         except (OSError, sqlite3.Error) as error:
-            raise SensoriumError(
-                f"the store cannot be written: {error}", file=folder, fix="name another folder: --cache or SENSORIUM_CACHE"
-            ) from None
+            raise self._unusable(error) from None
+
+    def _unusable(self, error: Exception) -> SensoriumError:
+        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+            fix = "delete this folder: nothing is lost but the time to decode again"
+            return SensoriumError(f"the store is damaged: {error}", file=self.folder, fix=fix)
+        fix = "name another folder: --cache or SENSORIUM_CACHE"
+        return SensoriumError(f"the store cannot be written: {error}", file=self.folder, fix=fix)
+
+    def _forget_lost(self, db: sqlite3.Connection) -> None:
+        """Forget arrays that a shortened file no longer holds: they are encoded again."""
+        size = (self.folder / "values.bin").stat().st_size
+        if size < db.execute("SELECT bytes FROM extent").fetchone()[0]:
+            db.execute("DELETE FROM cells WHERE offset + length * ? > ?", (self.unit, size))
+            db.execute("UPDATE extent SET bytes = (SELECT IFNULL(MAX(offset + length * ?), 0) FROM cells)", (self.unit,))
 
     def _db(self) -> sqlite3.Connection:
         db: sqlite3.Connection | None = getattr(self._local, "db", None)
@@ -147,51 +162,69 @@ class Shelf:
             waiting.clear()
             size, last = 0, time.monotonic()
 
+        def take(row: int, key: bytes | None, found: Found) -> None:
+            nonlocal size
+            tell(1)
+            if isinstance(found, CellError):
+                problem(row, found)
+                if key is not None and key not in waiting:  # an unopened cell has no content to remember
+                    waiting[key] = []
+                    pending.append((key, None, found.problem))
+            elif isinstance(found, tuple):
+                places.offset[row], places.length[row] = found
+            elif key is not None:
+                if key not in waiting:
+                    pending.append((key, found, None))
+                    size += found.nbytes
+                waiting.setdefault(key, []).append(row)
+            if size > FLUSH_BYTES or time.monotonic() - last > FLUSH_SECONDS:
+                flush()
+
         try:
-            for row, key, found in self._encoded(cells, workers):
-                tell(1)
-                if isinstance(found, CellError):
-                    problem(row, found)
-                    if (
-                        key is not None and key not in waiting
-                    ):  # an unopened cell has no content to remember
-                        waiting[key] = []
-                        pending.append((key, None, found.problem))
-                elif isinstance(found, tuple):
-                    places.offset[row], places.length[row] = found
-                elif key is not None:
-                    if key not in waiting:
-                        pending.append((key, found, None))
-                        size += found.nbytes
-                    waiting.setdefault(key, []).append(row)
-                if size > FLUSH_BYTES or time.monotonic() - last > FLUSH_SECONDS:
-                    flush()
-        finally:
+            with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+                self._encode(pool, cells, 2 * workers, take)
             flush()
+        except (OSError, sqlite3.Error) as error:
+            raise self._unusable(error) from None
+        except BaseException:
+            flush()
+            raise
         return places
 
-    def _encoded(
-        self, cells: Iterator[Opened], workers: int
-    ) -> Iterator[tuple[int, bytes | None, Array | tuple[int, int] | CellError]]:
-        """In order: row, digest, and the new array, the known place or the problem. Bounded look-ahead."""
+    def _encode(
+        self,
+        pool: ThreadPoolExecutor,
+        cells: Iterator[Opened],
+        ahead: int,
+        take: Callable[[int, bytes | None, Found], None],
+    ) -> None:
+        """Hands every cell, in order, to ``take``: row, digest, and the new array, the known place or the problem."""
 
-        def work(chunk: list[Opened]) -> list[tuple[int, bytes | None, Array | tuple[int, int] | CellError]]:
+        def work(chunk: list[Opened]) -> list[tuple[int, bytes | None, Found]]:
             return [self._one(row, opened) for row, opened in chunk]
 
-        with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-            queue: deque[Future[list[tuple[int, bytes | None, Array | tuple[int, int] | CellError]]]] = deque()
-            try:
-                for chunk in _chunks(cells):
-                    queue.append(pool.submit(work, chunk))
-                    if len(queue) > 2 * workers:
-                        yield from queue.popleft().result()
-                while queue:
-                    yield from queue.popleft().result()
-            finally:
-                for job in queue:
-                    job.cancel()
+        queue: deque[Future[list[tuple[int, bytes | None, Found]]]] = deque()
+        try:
+            for chunk in _chunks(cells):
+                queue.append(pool.submit(work, chunk))
+                if len(queue) > ahead:
+                    for item in queue[0].result():
+                        take(*item)
+                    queue.popleft()
+            while queue:
+                for item in queue[0].result():
+                    take(*item)
+                queue.popleft()
+        except KeyboardInterrupt:
+            # What was begun is finished (a chunk a thread) and kept, so that an interrupt costs nothing.
+            for item in [item for job in queue if not job.cancel() for item in job.result()]:
+                take(*item)
+            raise
+        finally:
+            for job in queue:
+                job.cancel()
 
-    def _one(self, row: int, opened: Callable[[], Any]) -> tuple[int, bytes | None, Array | tuple[int, int] | CellError]:
+    def _one(self, row: int, opened: Callable[[], Any]) -> tuple[int, bytes | None, Found]:
         try:
             content = opened()
         except CellError as error:

@@ -50,7 +50,7 @@ class Table:
             raise DataError(
                 f"the columns differ in length: {said}", file=source, fix="give each column a cell for every row"
             )
-        self._rows = next(iter(lengths.values()), 0)
+        self._rows = next(iter(lengths.values()), len(numbers or ()))
         self._numbers = numbers
 
     @classmethod
@@ -78,7 +78,10 @@ class Table:
                     raise DataError(f"not a column of cells: {cells!r:.60}", file="<columns>", column=str(name), fix=fix)
             return cls({str(name): _plain(cells) for name, cells in source.items()}, source="<columns>", root=root)
         if isinstance(source, Iterable) and not isinstance(source, (bytes, bytearray)):
-            return cls(from_records(source, "<rows>"), source="<rows>", root=root)
+            records = list(source)
+            # The numbers tell how many rows there are where none has a cell.
+            numbers = range(1, len(records) + 1)
+            return cls(from_records(records, "<rows>"), source="<rows>", root=root, numbers=numbers)
         fix = "give a path, a DataFrame, a list of rows ({column: cell}) or columns ({column: [cells]})"
         raise DataError(f"a {type(source).__name__} is not a table", fix=fix)
 

@@ -7,20 +7,28 @@ from torch import Tensor, nn
 
 from sensorium.core.batch import Encoded
 from sensorium.core.contracts import Encoder
+from sensorium.core.errors import ConfigError
 from sensorium.core.layout import Ids
 from sensorium.core.registry import component
+
+_PRIME = 1_000_003
 
 
 @component
 class Bag(Encoder):
-    """The words and short word groups of a text, each with a learned weight, regardless of where they stand.
+    """The words and short word groups of a text, each with a learned weight, wherever they stand.
+
+    Take it rather than ``transformer`` where texts are a few thousand at most: it learns in one or two passes what
+    single words and their neighbours tell. The tokens are the words; the vector is the weighted mean of words and groups.
+    Source: fastText, https://arxiv.org/abs/1607.01759, with hashed word groups as there, § 2.3.
 
     Args:
         dim: Width of the tokens and of the vector.
-        ngrams: Longest word group; 1: words alone.
+        ngrams: Longest word group; 1: single words only.
         buckets: Rows of the table that word groups are hashed into.
-        drop: Share of words and groups dropped from the bag in training.
-        dropout: Share of features dropped in training.
+        width: Width of the tables; small ones learn fewer texts by heart.
+        drop: Share of words and groups left out of the bag in training.
+        dropout: Share of the bag's features dropped in training.
     """
 
     reads = (Ids,)
@@ -32,44 +40,46 @@ class Bag(Encoder):
         dim: int = 128,
         ngrams: int = 2,
         buckets: int = 32768,
-        drop: float = 0.2,
-        dropout: float = 0.1,
-        std: float = 0.1,
-        width: int = 64,
-        mode: str = "mean",
-        pre: str = "none",
-        weighted: bool = True,
-        maxp: bool = False,
+        width: int = 16,
+        drop: float = 0.3,
+        dropout: float = 0.3,
     ) -> None:
         super().__init__()
-        self.dim, self.ngrams, self.buckets, self.share, self.mode = dim, ngrams, buckets, drop, mode
-        self.words = nn.Embedding(layout.vocabulary, width, padding_idx=0)
-        self.groups = nn.Embedding(buckets, width)
-        nn.init.normal_(self.words.weight, std=std); nn.init.normal_(self.groups.weight, std=std)
-        self.words_w = nn.Embedding(layout.vocabulary, 1); self.groups_w = nn.Embedding(buckets, 1)
-        nn.init.zeros_(self.words_w.weight); nn.init.zeros_(self.groups_w.weight)
-        self.weighted=weighted; self.maxp=maxp
-        self.pre = nn.LayerNorm(width) if pre=="ln" else nn.Identity()
-        self.out = nn.Linear(width*(2 if maxp else 1), dim)
+        if ngrams < 1 or buckets < 1 or not 0 <= drop < 1:
+            raise ConfigError("bag: ngrams and buckets are 1 or more, and drop is from 0 to below 1")
+        self.dim, self.ngrams, self.buckets, self.share = dim, ngrams, buckets, drop
+        self.words = nn.Embedding(layout.vocabulary, width)
+        nn.init.normal_(self.words.weight, std=0.03)
+        self.groups = nn.Embedding(buckets, width) if ngrams > 1 else None
+        # The logarithm of how much each word and group counts.
+        self.word_weight = nn.Embedding(layout.vocabulary, 1)
+        self.group_weight = nn.Embedding(buckets, 1) if ngrams > 1 else None
+        nn.init.zeros_(self.word_weight.weight)
+        if self.groups is not None and self.group_weight is not None:
+            # Most groups of a new text were never seen: they must say nothing, not something random.
+            nn.init.zeros_(self.groups.weight)
+            nn.init.zeros_(self.group_weight.weight)
         self.drop = nn.Dropout(dropout)
+        self.project = nn.Linear(width, dim)
 
     def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
+        """``data`` ``[B, N]`` ids, ``mask`` ``[B, N]``; tokens ``[B, N, D]``."""
         real = data != 0 if mask is None else mask
-        e=[self.words(data)]; w=[self.words_w(data)]; m=[real]
-        h=data
-        for n in range(1,self.ngrams):
-            h = (h[:, :-1] * 1000003 + data[:, n:]) 
-            k = (h ^ (h >> 15)) % self.buckets
-            e.append(self.groups(k)); w.append(self.groups_w(k)); m.append(real[:, n:])
-        e=torch.cat(e,1); w=torch.cat(w,1).squeeze(-1); m=torch.cat(m,1)
-        keep=m
-        if self.training and self.share: keep = m & (torch.rand(m.shape)>self.share)
-        w = w.exp() if self.weighted else torch.ones_like(w)
-        w = w*keep
-        s=(e*w.unsqueeze(-1)).sum(1)
-        if self.mode=="mean": s=s/w.sum(1,keepdim=True).clamp(min=1e-6)
-        elif self.mode=="sqrt": s=s/w.sum(1,keepdim=True).clamp(min=1e-6)**.5
-        elif self.mode=="l2": s=s/(w*w).sum(1,keepdim=True).clamp(min=1e-6)**.5
-        if self.maxp: s=torch.cat([s,(e*w.unsqueeze(-1)).masked_fill(~keep.unsqueeze(-1),-1e9).amax(1).clamp(min=-10)],1)
-        p=self.out(self.drop(self.pre(s)))
-        return Encoded(p.unsqueeze(1), real[:, :1] | True, p, data.new_ones(data.shape[0]).bool())
+        words = self.words(data).masked_fill(~real.unsqueeze(-1), 0.0)
+        vectors, weights, there = [words], [self.word_weight(data)], [real]
+        if self.groups is not None and self.group_weight is not None:
+            hashed = data
+            for n in range(1, min(self.ngrams, data.shape[1])):
+                hashed = (hashed[:, :-1] * _PRIME + data[:, n:]) & 0x7FFFFFFFFFF  # so that the next step cannot overflow
+                bucket = (hashed ^ (hashed >> 15)) % self.buckets
+                vectors.append(self.groups(bucket))
+                weights.append(self.group_weight(bucket))
+                there.append(real[:, n:])
+        inside = torch.cat(there, dim=1)
+        if self.training and self.share:
+            inside = inside & (torch.rand(inside.shape, device=inside.device) >= self.share)
+        weight = torch.cat(weights, dim=1).exp().masked_fill(~inside.unsqueeze(-1), 0.0)  # [B, words and groups, 1]
+        total = weight.sum(dim=1).clamp(min=1e-6)
+        bag = (torch.cat(vectors, dim=1) * weight).sum(dim=1) / total
+        tokens = self.project(words).masked_fill(~real.unsqueeze(-1), 0.0)
+        return Encoded(tokens, real, self.project(self.drop(bag)), real.new_ones(real.shape[0]))

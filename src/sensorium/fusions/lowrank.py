@@ -33,8 +33,8 @@ class Lowrank(Fusion):
         super().__init__(streams, dim)
         rank = rank or dim
         self.own = nn.ModuleList(nn.Linear(dim, dim) for _ in self.streams)
-        # No bias: an absent stream's zeros must stay zeros, or it would count in every pair.
-        self.factor = nn.ModuleList(nn.Linear(dim, rank, bias=False) for _ in self.streams)
+        # A hidden layer, so that a factor may be a conjunction ("not" and "brown") before it meets the other stream's.
+        self.factor = nn.ModuleList(Mlp(dim, 2 * dim, rank, dropout=dropout) for _ in self.streams)
         self.product = nn.Linear(rank, dim, bias=False)
         self.norm = nn.LayerNorm(dim)
         self.network = Mlp(dim, 2 * dim, dim, dropout=dropout)
@@ -46,6 +46,8 @@ class Lowrank(Fusion):
         own = torch.stack([f(x) for f, x in zip(self.own, each, strict=True)], dim=1)
         own = own.masked_fill(~here.unsqueeze(-1), 0.0)
         factor = torch.stack([f(x) for f, x in zip(self.factor, each, strict=True)], dim=1)  # [B, S, R]
+        # An absent stream's factor must be zero, or it would count in every pair.
+        factor = factor.masked_fill(~here.unsqueeze(-1), 0.0)
         # All pairs in time linear in S: Σₛ﹤ₜ aₛaₜ = ½((Σₛ aₛ)² − Σₛ aₛ²).
         pairs = 0.5 * (factor.sum(dim=1).square() - factor.square().sum(dim=1))
         hidden = own.sum(dim=1) + self.drop(self.product(pairs))

@@ -121,13 +121,16 @@ class Audio(Modality):
         self.state |= self._moments(sample)
 
     def _moments(self, sample: list[tuple[Array, int]]) -> dict[str, list[float]]:
-        import torch
+        from sensorium.signal.mel import log_mel_of
 
-        moments = Moments(self.state["mels"] if self.features == "logmel" else 1)
+        bands = self.state["mels"]
+        moments = Moments(bands if self.features == "logmel" else 1)
         for signal, rate in sample:
             signal = self._resampled(signal.astype(np.float32) / 32768, rate or self.state["rate"])
-            found = self._features(torch.from_numpy(signal)[None])[0]
-            moments.add(found.numpy().reshape(len(found), -1))
+            if self.features == "logmel":
+                moments.add(log_mel_of(signal, self.state["rate"], *self._window, bands))
+            else:
+                moments.add(signal[:, None])
         return {"mean": moments.mean, "deviation": moments.deviation(1e-4)}
 
     @property

@@ -114,7 +114,10 @@ def _canonical(cell: Any) -> str | None:
     if isinstance(cell, (bool, np.bool_)):
         return str(bool(cell))
     if isinstance(cell, numbers.Real) or type(cell).__name__ == "Decimal":
-        value = float(cell)
+        try:
+            value = float(cell)
+        except OverflowError:  # a whole number of hundreds of digits
+            return None
         return str(int(cell)) if value.is_integer() else str(value)
     if isinstance(cell, (bytes, list, tuple, dict, set)) or hasattr(cell, "__array__"):
         return None

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from sensorium.core.modality import Array
-from sensorium.signal.stft import spectrogram
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 Scale = Literal["slaney", "htk"]
 
@@ -82,9 +83,24 @@ def log_mel(signal: Tensor, rate: int, window: int, hop: int, mels: int, floor: 
 
     ``floor`` is added to the energy of each filter: it is what silence looks like.
     """
+    from sensorium.signal.stft import spectrogram
+
     size = fft_size_of(rate, window, mels)
     energy = spectrogram(signal, window, hop, size) @ _filters(rate, size, mels, signal.device)
     return energy.add_(floor).log_() if not energy.requires_grad else (energy + floor).log()
+
+
+def log_mel_of(signal: Array, rate: int, window: int, hop: int, mels: int, floor: float = 1e-6) -> Array:
+    """What ``log_mel`` makes of one signal ``[T]``, without torch: ``[frames, mels]`` float32."""
+    size = fft_size_of(rate, window, mels)
+    count = max(-(-(len(signal) - window) // hop), 0) + 1 if len(signal) else 0
+    padded = np.zeros((max(count, 1) - 1) * hop + size, np.float32)
+    padded[: len(signal)] = signal[: len(padded)]
+    framed = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop][:count, :window]
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi / window * np.arange(window))
+    spectrum = np.fft.rfft(framed * hann, size)
+    energy = (spectrum.real**2 + spectrum.imag**2) @ filterbank(rate, size, mels).T
+    return np.asarray(np.log(energy + floor), dtype=np.float32)
 
 
 fft_size_of = lru_cache(maxsize=32)(fft_size)
@@ -92,4 +108,6 @@ fft_size_of = lru_cache(maxsize=32)(fft_size)
 
 @lru_cache(maxsize=16)
 def _filters(rate: int, fft: int, mels: int, device: torch.device) -> Tensor:
+    import torch
+
     return torch.from_numpy(filterbank(rate, fft, mels).T.astype(np.float32)).contiguous().to(device)

@@ -95,7 +95,8 @@ def _plain(picture: Image) -> Image:
         white = Pillow.new("RGBA", clear.size, (255, 255, 255, 255))
         flat = Pillow.alpha_composite(white, clear)
         return flat.convert("L" if grey else "RGB")
-    return picture.convert("L" if picture.mode in _GREY else "RGB")
+    mode = "L" if picture.mode in _GREY else "RGB"
+    return picture if picture.mode == mode else picture.convert(mode)
 
 
 def _narrow(values: Array) -> Array:

@@ -56,9 +56,7 @@ def alternatives(annotation: Any, default: Any) -> Iterator[Any]:
         yield from (n for n in (start * 2, start + 1, max(1, start // 2), 1, 2, 3, 8, 40, 4000) if n != default)
     elif annotation is float:
         middle = default if isinstance(default, float) else 0.5
-        yield from (
-            x for x in (middle * 3, middle / 3, middle + 0.5, middle - 0.3, 0.0, 1.0, 0.05, 0.9, 5.0) if x != default
-        )
+        yield from (x for x in (middle / 3, middle / 2 + 0.3, 0.0, 0.05, 0.9, middle * 3, 1.0, 5.0) if x != default)
     elif annotation is str:
         yield from (text for text in (";", ",", "x", "auto") if text != default)
 

@@ -26,6 +26,12 @@ class KeepBest(pl.Callback):
         self.weights: dict[str, Tensor] = {}
         self.epoch = 0
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Lit)
+        # Taken up from the checkpoint of a run that had just stopped: there is nothing left to train.
+        if pl_module.history and pl_module.history[-1]["epoch"] - self.epoch >= self.patience:
+            trainer.should_stop = True
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Lit)
         record = pl_module.history[-1]
@@ -120,5 +126,3 @@ class Logs(pl.Callback):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.writer is not None:
             self.writer.close()
-
-

@@ -10,8 +10,10 @@ from sensorium.core.modality import is_blank
 from sensorium.core.recipe import Recipe, Spec
 from sensorium.core.registry import find, split
 from sensorium.core.schema import Schema
+from sensorium.data.classes import classes
 from sensorium.data.guess import guess
 from sensorium.data.table import Table
+from sensorium.language.numeral import read_number
 
 FEW = 20
 """A whole-number target with at most this many values is taken for classes, above for a quantity."""
@@ -79,13 +81,13 @@ def target_kind(kind: str, reason: str, cells: list[Any]) -> tuple[str, str]:
     if kind not in ("number", "category", ""):
         return kind, reason
     values = {str(cell).strip() for cell in cells if not is_blank(cell)}
-    try:
-        numbers = [float(value) for value in values]
-    except ValueError:
+    numbers = {number for number in map(read_number, values) if number is not None}
+    # A few mistyped cells among many numbers are mistakes to be told of, not classes.
+    if len(numbers) < len(values) and (kind != "number" or len(numbers) <= FEW):
         return "category", f"{len(values)} distinct values"
-    if len(values) <= FEW and all(number == int(number) for number in numbers):
-        return "category", f"{len(values)} distinct whole numbers"
-    return "number", f"{len(values)} distinct numbers"
+    if len(numbers) <= FEW and all(number.is_integer() for number in numbers):
+        return "category", f"{len(numbers)} distinct whole numbers"
+    return "number", f"{len(numbers)} distinct numbers"
 
 
 def check_targets(schema: Schema, table: Table) -> None:
@@ -94,12 +96,21 @@ def check_targets(schema: Schema, table: Table) -> None:
         cells = [cell for cell in table.column(column.name) if not is_blank(cell)]
         if not cells:
             raise DataError("the target is empty in every row", file=table.source, column=column.name)
-        if column.spec["kind"] == "category" and len({str(cell).strip() for cell in cells}) < 2:
+        category = column.spec["kind"] == "category"
+        values = classes(cells, column.spec)[0] if category else {str(cell).strip() for cell in cells}
+        if len(values) < 2:
             raise DataError(
                 f"the target is {cells[0]!r} in every row: there is nothing to learn",
                 file=table.source,
                 column=column.name,
-                fix="give rows of at least two classes",
+                fix="give rows with at least two different answers",
+            )
+        if category and len(values) == len(cells) > FEW:
+            raise DataError(
+                f"all {len(cells)} answers are different classes: there is nothing to learn",
+                file=table.source,
+                column=column.name,
+                fix=f"name another target, or say what it is: --as {column.name}=number",
             )
 
 

@@ -7,9 +7,11 @@ import json
 import logging
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
+from math import inf, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,7 @@ import numpy as np
 from sensorium.artifact import Artifact
 from sensorium.console import Console, span
 from sensorium.core import registry
-from sensorium.core.errors import CellError, ConfigError, DataError
+from sensorium.core.errors import CellError, ConfigError, DataError, SensoriumError
 from sensorium.core.modality import is_blank
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Opener, Schema
@@ -87,6 +89,8 @@ def fit(
         raise ConfigError("there is no training table", fix="name one, here or under data.train of the recipe")
     with Console(quiet) as console:
         table = Table.read(source, root=media or plan.data.media)
+        if not len(table):
+            raise DataError("the table has no rows", file=table.source)
         targets = [target] if isinstance(target, str) else list(target or ())
         roles = dict.fromkeys(ignore, "ignore") | ({group: "group"} if group else {})
         roles |= {weight: "weight"} if weight else {}
@@ -100,6 +104,9 @@ def fit(
         training, held_out = _parts(table, valid_source, schema, plan, media)
         if not len(training) or not len(held_out):
             raise DataError("too few rows to train and validate on", file=table.source, fix="give at least 2 rows a class")
+        absent = [c.name for c in schema.inputs if not held_out.has(c.name)]
+        if absent:
+            console.warn(f"{held_out.source}: no column {', '.join(absent)}: taken as missing in every row")
 
         opener = Under(table.root or Path.cwd(), anywhere=True)
         learn(schema, training, opener, plan.seed)
@@ -115,7 +122,8 @@ def fit(
         other = Under(held_out.root or Path.cwd(), anywhere=True)
         valid_rows = encoded.encode(schema, held_out, media=other, store=store, workers=workers, tell=tell)
         say_problems(console, rows.problems + valid_rows.problems)
-        _usable(schema, rows, table.source)
+        _usable(schema, training, rows)
+        _scorable(schema, held_out, valid_rows)
 
         model, history = _train(plan, schema, rows, valid_rows, Path(out) if out is not None else None, resume, console)
         priors = {c.name: model.tasks[c.name].baseline(rows.target(c.name), 1).tolist() for c in schema.targets}
@@ -191,31 +199,38 @@ def learn(schema: Schema, table: Table, media: Opener, seed: int = 0) -> None:
                     file=first.file,
                     row=first.row,
                     column=column.name,
-                    fix=first.fix or "name the folder that paths are relative to: --media FOLDER",
+                    fix="; ".join(filter(None, [first.fix, "name the folder that paths are relative to: --media FOLDER"])),
                 )
             column.reader.fit(opened)
         else:
             column.reader.fit([cell for _, cell in cells])
 
 
-def _usable(schema: Schema, rows: encoded.Rows, source: str) -> None:
+def _usable(schema: Schema, table: Table, rows: encoded.Rows) -> None:
     """Refuse a column none of whose cells could be used: it is not missing, it is misunderstood."""
-    bad = {p.column: p for p in reversed(rows.problems)}
-    every = np.arange(len(rows), dtype=np.int64)
-    for stream, columns in schema.streams.items():
-        if columns[0].name in bad and columns[0].reader.stream is None:
-            present = any(
-                bool(rows.inputs[stream].gather(every[i : i + 256]).present.any()) for i in range(0, len(rows), 256)
+    bad = Counter(problem.column for problem in rows.problems)
+    for column in [*schema.inputs, *schema.targets]:
+        filled = sum(not is_blank(cell) for cell in table.column(column.name)) if bad[column.name] else 0
+        if filled and filled == bad[column.name]:
+            p = next(problem for problem in rows.problems if problem.column == column.name)
+            raise DataError(
+                f"no cell can be used as {column.spec['kind']}; the first: {p.problem}",
+                file=p.file or table.source,
+                row=p.row,
+                column=p.column,
+                fix=f"mend the cells, say what they are (--as {p.column}=KIND), or leave them out: --ignore {p.column}",
             )
-            if not present:
-                p = bad[columns[0].name]
-                raise DataError(
-                    f"no cell can be used; the first: {p.problem}",
-                    file=p.file or source,
-                    row=p.row,
-                    column=p.column,
-                    fix=f"mend the files, or leave the column out: --ignore {p.column}",
-                )
+
+
+def _scorable(schema: Schema, table: Table, valid: encoded.Rows) -> None:
+    """Refuse validation rows that no epoch could be chosen on."""
+    if not any(bool(valid.target(column.name).present.any()) for column in schema.targets):
+        names = ", ".join(column.name for column in schema.targets)
+        raise DataError(
+            f"no row has a target ({names}) that the training rows know",
+            file=table.source,
+            fix="give validation rows of the same kind, or leave out --valid",
+        )
 
 
 def _train(
@@ -250,6 +265,7 @@ def _run(
     console: Console,
 ) -> list[Record]:
     import lightning.pytorch as pl
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     from sensorium.training.callbacks import Checkpoint, KeepBest, Logs, Progress, Tell
     from sensorium.training.lit import Lit
@@ -260,7 +276,8 @@ def _run(
     headline = model.tasks[first].headline
 
     def better(record: Record) -> tuple[float, ...]:
-        return (-record["valid_loss"],)
+        loss = record["valid_loss"]
+        return (-loss if isfinite(loss) else -inf,)
 
     best = KeepBest(better, spec.patience or 1)
 
@@ -275,7 +292,7 @@ def _run(
     callbacks: list[pl.Callback] = [best, Tell(say)]
     checkpoint = None
     if out is not None:
-        run = _identity(plan, rows, valid)
+        run = _identity(plan, schema, rows, valid)
         checkpoint = out / "resume" / "last.ckpt"
         named = out / "resume" / "run.json"
         going_on = resume and checkpoint.is_file() and named.is_file()
@@ -297,36 +314,41 @@ def _run(
         if going_on:
             console.note("going on from the last checkpoint")
     with _still():
-        trainer = pl.Trainer(
-            max_epochs=spec.epochs,
-            accelerator=spec.accelerator,
-            devices=spec.devices,
-            precision=spec.precision,
-            gradient_clip_val=spec.clip,
-            callbacks=callbacks,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            reload_dataloaders_every_n_epochs=1,
-            default_root_dir=str(out) if out is not None else None,
-        )
+        try:
+            trainer = pl.Trainer(
+                max_epochs=spec.epochs,
+                accelerator=spec.accelerator,
+                devices=1,
+                precision=spec.precision,
+                gradient_clip_val=spec.clip,
+                callbacks=callbacks,
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                reload_dataloaders_every_n_epochs=1,
+                default_root_dir=str(out) if out is not None else None,
+            )
+        except (MisconfigurationException, ValueError) as error:
+            raise ConfigError(f"training.accelerator or training.precision do not fit this machine: {error}") from None
         start = checkpoint if checkpoint is not None and checkpoint.is_file() else None
         try:
             trainer.fit(lit, ckpt_path=start, weights_only=True if start is not None else None)
         except SystemExit:
             # Lightning turns Ctrl-C into an exit; the caller decides what an interrupt means.
             raise KeyboardInterrupt from None
+    if best.best == (-inf,):
+        raise SensoriumError("the training diverged: no epoch has a finite loss", fix="lower training.lr")
     model.load_state_dict(best.weights)
     model.cpu().eval()
     console.step("training", 1.0, 1.0, f"best in epoch {best.epoch} of {lit.history[-1]['epoch']}")
     return lit.history
 
 
-def _identity(plan: Recipe, rows: encoded.Rows, valid: encoded.Rows) -> str:
-    """What a checkpoint must share with the run that takes it up: the recipe, and the rows' targets in order."""
-    h = hashlib.sha256(json.dumps(plan.model_dump(), sort_keys=True).encode())
+def _identity(plan: Recipe, schema: Schema, rows: encoded.Rows, valid: encoded.Rows) -> str:
+    """What a checkpoint must share with the run that takes it up: recipe, fitted columns, the rows' targets in order."""
+    h = hashlib.sha256(json.dumps([plan.model_dump(), schema.to_json()], sort_keys=True).encode())
     for part in (rows, valid):
         for name in part.targets:
             h.update(part.target(name).data.numpy().tobytes())

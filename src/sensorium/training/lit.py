@@ -119,11 +119,16 @@ class Lit(pl.LightningModule):
         self._began = self.clock()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        torch.manual_seed(step_seed(self.seed, self.global_step))
+        seed = step_seed(self.seed, self.global_step)
+        if self.device.type == "cpu":
+            # torch.manual_seed also books a seed for devices not yet in use, with a traceback: a millisecond a step.
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
         if self.training_spec.augment:
             if self._generator is None:
                 self._generator = torch.Generator(self.device)
-            self._generator.manual_seed(step_seed(self.seed, self.global_step) ^ 0x5EED)
+            self._generator.manual_seed(seed ^ 0x5EED)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         batch = self.schema.prepare(batch, self._generator)

@@ -1,0 +1,59 @@
+"""Peak memory of a whole training (read, decode, train, validate, evaluate) on a table and on one ten times as long."""
+
+from __future__ import annotations
+
+import csv
+import json
+import tempfile
+from pathlib import Path
+
+from benchmarks.measure import Results, Settings, compared, photos, python
+
+CODE = """
+import json, resource, sys
+import sensorium, sensorium.training.fit, sensorium.training.callbacks, sensorium.evaluation.evaluate
+from sensorium.data.table import Table
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+before = peak()
+table = Table.read(sys.argv[1])
+table.rows()
+read = peak() - before
+sensorium.fit(
+    table, target="label", valid=sys.argv[2], cache=sys.argv[3], quiet=True,
+    overrides=["training.epochs=1", "training.batch_size=32", "model.size=tiny"],
+)
+print(json.dumps({"read": read, "peak": peak()}))
+"""
+
+
+def run(settings: Settings) -> Results:
+    rows, times = settings.few(800, 16), 10
+    with tempfile.TemporaryDirectory() as folder:
+        at = Path(folder)
+        # 96 × 96 × 3 bytes each once decoded: ten times the rows would be 220 MB, were they all held.
+        names = photos(at, rows * times, (96, 96), ".jpg")
+        for name, part in (("once", names[:rows]), ("often", names), ("valid", names[: rows // 4])):
+            with open(at / f"{name}.csv", "w", newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow(["photo", "label"])
+                writer.writerows([photo, "ab"[i % 2]] for i, photo in enumerate(part))
+        found: dict[str, list[dict[str, float]]] = {"once": [], "often": []}
+        for i in range(settings.few(3, 1)):
+            for name, into in found.items():
+                cache = str(at / f"cache-{name}-{i}")
+                arguments = (str(at / f"{name}.csv"), str(at / "valid.csv"), cache)
+                into.append(json.loads(python(CODE, *arguments, OMP_NUM_THREADS="1")[1].splitlines()[-1]))
+    note = (
+        f"{rows * times} rows beside {rows}; reading the longer table itself took {found['often'][0]['read']:.1f} MB of it"
+    )
+    return [
+        compared(
+            f"peak memory, {times} × the rows",
+            "MB",
+            [f["peak"] - f["read"] for f in found["often"]],
+            [f["peak"] - f["read"] for f in found["once"]],
+            at_most=1.1,
+            note=note,
+        )
+    ]

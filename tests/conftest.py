@@ -1,0 +1,145 @@
+"""What all tests share: one thread, no network, a store of their own, a small table of everything and a model trained on it."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "200"}
+torch.set_num_threads(1)
+
+QUICK = ("model.size=tiny", "training.epochs=2", "training.batch_size=32")
+Rows = list[dict[str, str]]
+Fit = Callable[..., Any]
+Start = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """No test reads or fills the store of whoever runs it."""
+    folder = tmp_path_factory.mktemp("cache")
+    before = os.environ.get("SENSORIUM_CACHE")
+    os.environ["SENSORIUM_CACHE"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["SENSORIUM_CACHE"]
+    else:
+        os.environ["SENSORIUM_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``train.csv``, ``valid.csv``, ``test.csv`` with pictures, sounds, sensors, words, numbers, and holes. Do not write."""
+    from sensorium.data.synthetic import make
+
+    folder = tmp_path_factory.mktemp("scenes")
+    make(folder, rows=120, holes=0.15, targets=("event", "cost", "tags"), valid=0.15, test=0.2)
+    return folder
+
+
+def read(path: Path) -> Rows:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write(path: Path, rows: Rows, columns: list[str] | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns or list(rows[0]), extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+@pytest.fixture(scope="session")
+def read_csv() -> Callable[[Path], Rows]:
+    return read
+
+
+@pytest.fixture(scope="session")
+def write_csv() -> Callable[..., Path]:
+    return write
+
+
+@pytest.fixture
+def table(scenes: Path, tmp_path: Path) -> Path:
+    """A folder with copies of the tables and media that a test may spoil."""
+    folder = tmp_path / "table"
+    shutil.copytree(scenes, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def quick_fit(scenes: Path) -> Fit:
+    """``fit`` with a tiny model and two epochs on the mixed table; any argument can be given otherwise."""
+
+    def run(train: Any = None, **given: Any) -> Any:
+        from sensorium.training.fit import fit
+
+        told: dict[str, Any] = {"target": "event", "ignore": ["cost", "tags"], "quiet": True, "overrides": []} | given
+        told["overrides"] = [*QUICK, *told["overrides"]]
+        return fit(scenes / "train.csv" if train is None else train, **told)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(scenes: Path, quick_fit: Fit, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A tiny model of ``event`` from all streams, three epochs. Do not change it."""
+    return quick_fit(
+        valid=scenes / "valid.csv", out=tmp_path_factory.mktemp("trained") / "run", overrides=["training.epochs=3"]
+    )
+
+
+@pytest.fixture(scope="session")
+def run_folder(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model, saved. Do not write."""
+    return Path(trained.save(tmp_path_factory.mktemp("saved") / "run"))
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    """The command line in this process: exit code, standard output, standard error. An exception here would be a traceback."""
+
+    def run(*words: Any) -> tuple[int, str, str]:
+        from sensorium.cli import main
+
+        monkeypatch.setattr(sys, "argv", ["sensorium", *map(str, words)])
+        capsys.readouterr()
+        code: Any = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        said = capsys.readouterr()
+        return int(code), said.out, said.err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def python() -> Start:
+    """Another Python process: ``python("-c", program, cwd=...)``."""
+
+    def run(*words: Any, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *map(str, words)],
+            cwd=cwd,
+            env={**os.environ, "PYTHONIOENCODING": "utf-8", **(env or {})},
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            check=False,
+            timeout=120,
+        )
+
+    return run

@@ -1,0 +1,328 @@
+"""The store: decoded once, never stale, never lost, the same bytes out as went in."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sensorium.core.errors import CellError, SensoriumError
+from sensorium.core.layout import Grid, Layout
+from sensorium.core.modality import Array, Blob, Guess, Modality
+from sensorium.data.store import Places, Shelf, Store
+
+
+class Counted(Modality):
+    """A kind of cell that counts how often it is decoded: its bytes as they are, or the first four of them."""
+
+    media = True
+
+    def __init__(self, *, ragged: bool = True, option: int = 1) -> None:
+        super().__init__()
+        self.ragged = ragged  # type: ignore[misc]
+        self.option, self.calls = option, 0
+        self.state = {"learnt": 1}
+
+    @classmethod
+    def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
+        return Guess(0.0, "never")
+
+    def fit(self, cells: Any) -> None: ...
+
+    @property
+    def layout(self) -> Layout:
+        return Grid(1, (4,))
+
+    def encode(self, cell: Blob) -> Array:
+        self.calls += 1
+        if cell.data.startswith(b"bad"):
+            raise CellError("is bad", file=cell.name)
+        array = np.frombuffer(cell.data, np.uint8).astype(np.int16)
+        return array[:, None] if self.ragged else np.resize(array, 4)
+
+    def blank(self) -> Array:
+        return np.zeros((0, 1) if self.ragged else 4, np.int16)
+
+    @property
+    def store_options(self) -> dict[str, Any]:
+        return {"option": self.option, "ragged": self.ragged, "state": self.state}
+
+
+def fill(shelf: Shelf, cells: Sequence[bytes | None], workers: int = 2) -> tuple[Places, list[tuple[int, str]]]:
+    problems: list[tuple[int, str]] = []
+
+    def opened() -> Iterator[Any]:
+        for i, cell in enumerate(cells):
+            if cell is not None:
+                yield i, lambda cell=cell, i=i: Blob(cell, f"file {i}")
+
+    places = shelf.fill(
+        len(cells), opened(), workers=workers, tell=lambda n: None, problem=lambda row, e: problems.append((row, e.problem))
+    )
+    return places, problems
+
+
+def content(shelf: Shelf, places: Places) -> list[bytes | None]:
+    """Every row's bytes, one at a time."""
+    found: list[bytes | None] = []
+    for i in range(len(places.offset)):
+        data, present, mask = shelf.gather(places, np.array([i]))
+        kept = data[0] if mask is None else data[0][mask[0]]
+        found.append(kept.astype(np.uint8).tobytes() if present[0] else None)
+    return found
+
+
+CELLS = [bytes([i % 251, i // 251, *range(i % 7)]) for i in range(200)]
+
+
+def test_what_went_in_comes_out(tmp_path: Path) -> None:
+    for ragged in (True, False):
+        shelf = Store(tmp_path).shelf(Counted(ragged=ragged), "counted")
+        places, problems = fill(shelf, CELLS)
+        want = CELLS if ragged else [np.resize(np.frombuffer(c, np.uint8), 4).tobytes() for c in CELLS]
+        assert content(shelf, places) == want
+        assert problems == []
+
+
+def test_the_second_run_decodes_nothing(tmp_path: Path) -> None:
+    first = Counted()
+    fill(Store(tmp_path).shelf(first, "counted"), CELLS)
+    assert first.calls == len(CELLS)
+    again = Counted()
+    shelf = Store(tmp_path).shelf(again, "counted")
+    places, _ = fill(shelf, CELLS[::-1])
+    assert again.calls == 0
+    assert content(shelf, places) == CELLS[::-1]
+
+
+def test_a_changed_byte_is_another_cell(tmp_path: Path) -> None:
+    fill(Store(tmp_path).shelf(Counted(), "counted"), CELLS)
+    again = Counted()
+    changed = [CELLS[0][:-1] + bytes([CELLS[0][-1] ^ 1]), *CELLS[1:]]
+    shelf = Store(tmp_path).shelf(again, "counted")
+    places, _ = fill(shelf, changed)
+    assert again.calls == 1
+    assert content(shelf, places) == changed
+
+
+@pytest.mark.parametrize("change", ["option", "state", "kind"])
+def test_a_changed_setting_decodes_again(tmp_path: Path, change: str) -> None:
+    fill(Store(tmp_path).shelf(Counted(), "counted"), CELLS[:5])
+    other = Counted(option=2 if change == "option" else 1)
+    if change == "state":
+        other.state = {"learnt": 2}
+    fill(Store(tmp_path).shelf(other, "other" if change == "kind" else "counted"), CELLS[:5])
+    assert other.calls == 5
+
+
+def test_the_same_content_is_kept_once(tmp_path: Path) -> None:
+    shelf = Store(tmp_path).shelf(Counted(), "counted")
+    places, _ = fill(shelf, [b"same one"] * 300)
+    assert len(set(places.offset.tolist())) == 1
+    assert (shelf.folder / "values.bin").stat().st_size == 2 * len(b"same one")
+    assert content(shelf, places)[250] == b"same one"
+
+
+def test_what_cannot_be_used_is_remembered(tmp_path: Path) -> None:
+    cells = [b"good", b"bad 1", None, b"bad 1", b"bad 2"]
+    for calls in (4, 0):
+        modality = Counted()
+        shelf = Store(tmp_path).shelf(modality, "counted")
+        places, problems = fill(shelf, cells, workers=1)
+        assert problems == [(1, "is bad"), (3, "is bad"), (4, "is bad")]
+        assert content(shelf, places) == [b"good", None, None, None, None]
+        assert modality.calls == calls
+
+
+def test_bytes_after_the_last_known_one_are_written_over(tmp_path: Path) -> None:
+    """A writer killed between the values and their index leaves bytes that nothing points to."""
+    shelf = Store(tmp_path).shelf(Counted(), "counted")
+    fill(shelf, CELLS[:50])
+    with (shelf.folder / "values.bin").open("ab") as file:
+        file.write(b"\xff" * 33)
+    after = Counted()
+    shelf = Store(tmp_path).shelf(after, "counted")
+    places, _ = fill(shelf, CELLS)
+    assert after.calls == len(CELLS) - 50
+    assert content(shelf, places) == CELLS
+
+
+@pytest.mark.parametrize("ragged", [True, False])
+@pytest.mark.parametrize("left", [0, 7, 100])
+def test_values_that_were_cut_off_are_made_again(tmp_path: Path, ragged: bool, left: int) -> None:
+    shelf = Store(tmp_path).shelf(Counted(ragged=ragged), "counted")
+    want = content(shelf, fill(shelf, CELLS)[0])
+    with (shelf.folder / "values.bin").open("r+b") as file:
+        file.truncate(left)
+    after = Counted(ragged=ragged)
+    shelf = Store(tmp_path).shelf(after, "counted")
+    assert content(shelf, fill(shelf, CELLS)[0]) == want
+    assert 0 < after.calls <= len(CELLS)
+
+
+def test_a_broken_index_says_what_to_delete(tmp_path: Path) -> None:
+    shelf = Store(tmp_path).shelf(Counted(), "counted")
+    fill(shelf, CELLS)
+    folder = shelf.folder
+    del shelf
+    for path in folder.glob("index.sqlite*"):
+        path.write_bytes(b"no data base at all " * 500)
+    with pytest.raises(SensoriumError, match="damaged") as caught:
+        fill(Store(tmp_path).shelf(Counted(), "counted"), CELLS)
+    assert str(folder) in str(caught.value)
+    assert "delete" in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    with pytest.raises(SensoriumError, match="the store cannot be written") as caught:
+        Store(tmp_path / "file" / "cache").shelf(Counted(), "counted")
+    assert "--cache" in str(caught.value)
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf = Store(tmp_path).shelf(Counted(), "counted")
+    fill(shelf, CELLS[:10])
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sensorium.data.store.os.fsync", full)
+        with pytest.raises(SensoriumError, match="No space left on device"):
+            fill(shelf, CELLS)
+    assert content(shelf, fill(shelf, CELLS)[0]) == CELLS
+
+
+def test_an_interrupt_loses_nothing_that_was_decoded(tmp_path: Path) -> None:
+    class Stopped(Counted):
+        def encode(self, cell: Blob) -> Array:
+            time.sleep(0.002)
+            return super().encode(cell)
+
+    modality = Stopped()
+    shelf = Store(tmp_path).shelf(modality, "counted")
+    cells = [(i, lambda i=i: Blob(CELLS[i], "x")) for i in range(200)]
+    seen = 0
+
+    def tell(count: int) -> None:
+        nonlocal seen
+        seen += count
+        if seen == 40:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        shelf.fill(200, iter(cells), workers=2, tell=tell, problem=lambda row, error: None)
+    decoded = modality.calls
+    assert 40 <= decoded < 200
+    again = Counted()
+    fill(Store(tmp_path).shelf(again, "counted"), CELLS)
+    assert again.calls == 200 - decoded
+
+
+def test_an_error_of_the_program_is_not_swallowed(tmp_path: Path) -> None:
+    class Wrong(Counted):
+        def encode(self, cell: Blob) -> Array:
+            return np.zeros(3, np.float64)
+
+    with pytest.raises(TypeError, match=r"encode gave float64\(3,\); its blank\(\) is int16"):
+        fill(Store(tmp_path).shelf(Wrong(), "counted"), CELLS[:3])
+
+
+WRITER = """
+import sys
+sys.path.insert(0, {here!r})
+import importlib.util
+spec = importlib.util.spec_from_file_location("store_test", {file!r})
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+from pathlib import Path
+from sensorium.data.store import Store
+start = int(sys.argv[2])
+cells = [b"cell number %d " % i * (i % 5 + 1) for i in range(start, start + 400)]
+for part in range(0, 400, 20):
+    shelf = Store(Path(sys.argv[1])).shelf(module.Counted(), "counted")
+    places, _ = module.fill(shelf, cells[part : part + 20])
+    assert module.content(shelf, places) == cells[part : part + 20]
+print("done", flush=True)
+"""
+
+
+def writer(folder: Path, start: int) -> subprocess.Popen[str]:
+    program = WRITER.format(here=str(Path(__file__).parent), file=__file__)
+    words = [sys.executable, "-c", program, str(folder), str(start)]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_two_processes_fill_one_shelf(tmp_path: Path) -> None:
+    both = [writer(tmp_path, 0), writer(tmp_path, 200)]
+    for process in both:
+        out, error = process.communicate(timeout=60)
+        assert (process.returncode, out) == (0, "done\n"), error
+    modality = Counted()
+    shelf = Store(tmp_path).shelf(modality, "counted")
+    cells = [b"cell number %d " % i * (i % 5 + 1) for i in range(600)]
+    assert content(shelf, fill(shelf, cells)[0]) == cells
+    assert modality.calls == 0
+    assert (shelf.folder / "values.bin").stat().st_size == 2 * sum(map(len, cells)), "each cell once"
+
+
+def test_a_killed_writer_leaves_a_store_that_is_right(tmp_path: Path) -> None:
+    process = writer(tmp_path, 0)
+    deadline = time.monotonic() + 30
+    values = lambda: [p for p in tmp_path.glob("*/values.bin") if p.stat().st_size > 10_000]  # noqa: E731
+    while not values() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    modality = Counted()
+    shelf = Store(tmp_path).shelf(modality, "counted")
+    cells = [b"cell number %d " % i * (i % 5 + 1) for i in range(400)]
+    assert content(shelf, fill(shelf, cells)[0]) == cells
+    assert modality.calls < 400
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    cells=st.lists(st.none() | st.binary(min_size=1, max_size=9), min_size=1, max_size=30),
+    index=st.lists(st.integers(0, 10**6), max_size=12),
+    ragged=st.booleans(),
+)
+def test_gathering_is_encoding(tmp_path: Path, cells: list[bytes | None], index: list[int], ragged: bool) -> None:
+    modality = Counted(ragged=ragged)
+    shelf = Store(tmp_path).shelf(modality, "counted")
+    places, problems = fill(shelf, cells, workers=1)
+    rows = np.array([i % len(cells) for i in index], np.int64)
+    data, present, mask = shelf.gather(places, rows)
+    bad = {row for row, _ in problems}
+    want = [None if cells[i] is None or i in bad else modality.encode(Blob(cells[i] or b"", "")) for i in rows.tolist()]
+    field = modality.collate(want)
+    np.testing.assert_array_equal(present, field.present.numpy())
+    np.testing.assert_array_equal(data, field.data.numpy())
+    if ragged:
+        assert mask is not None
+        assert field.mask is not None
+        np.testing.assert_array_equal(mask, field.mask.numpy())
+    else:
+        assert mask is None
+
+
+def test_reading_more_than_memory_may_hold_is_still_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sensorium.data.store.RESIDENT_BYTES", 64)  # pages go back all the time
+    for ragged in (True, False):
+        shelf = Store(tmp_path).shelf(Counted(ragged=ragged), "counted")
+        places, _ = fill(shelf, CELLS)
+        once = content(shelf, places)
+        assert content(shelf, places) == once
+        data, _, _ = shelf.gather(places, np.arange(200))
+        assert data.any()

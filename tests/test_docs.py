@@ -1,0 +1,128 @@
+"""What the documents say is so: their Python runs, their commands and links exist, their reference pages are current."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from sensorium import testing
+from sensorium.cli import app
+from sensorium.core import registry
+from sensorium.core.recipe import Recipe
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [text for kind, text in BLOCK.findall(page.read_text(encoding="utf-8")) if kind == language]
+
+
+RUNNABLE = [
+    pytest.param(page, i, id=f"{page.stem}-{i}")
+    for page in PAGES
+    if page.stem != "extending"  # its blocks are files of a plug-in: below
+    for i in range(len(blocks(page, "python")))
+]
+
+
+@pytest.mark.parametrize(("page", "at"), RUNNABLE)
+def test_python_runs(page: Path, at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "block.py"
+    file.write_text(blocks(page, "python")[at], encoding="utf-8")
+    runpy.run_path(str(file))
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str, str], None]]:
+    """Makes a file a plug-in for as long as the test lasts, with what pip would write for it."""
+    caches: Any = (registry._plugins, registry.kinds, registry.find, registry.options)
+
+    def forget() -> None:
+        for cached in caches:
+            cached.cache_clear()
+
+    def install(family: str, kind: str, text: str) -> None:
+        (tmp_path / f"{kind}.py").write_text(text, encoding="utf-8")
+        info = tmp_path / f"plugin_{kind}-0.1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: plugin-{kind}\nVersion: 0.1.0\n")
+        (info / "entry_points.txt").write_text(f"[sensorium.{family}]\n{kind} = {kind}:{kind.capitalize()}\n")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        forget()
+
+    yield install
+    forget()
+    for kind in ("peak", "strip"):
+        sys.modules.pop(kind, None)
+
+
+def test_the_fusion_of_extending_is_one(installed: Callable[[str, str, str], None]) -> None:
+    text = blocks(ROOT / "docs" / "extending.md", "python")[0]
+    assert text == (ROOT / "examples" / "plugin" / "peak.py").read_text(encoding="utf-8")
+    installed("fusions", "peak", text)
+    testing.check_fusion("peak")
+    testing.check_options("fusions", "peak")
+
+
+def test_the_encoder_of_extending_is_one(installed: Callable[[str, str, str], None]) -> None:
+    installed("encoders", "strip", blocks(ROOT / "docs" / "extending.md", "python")[1])
+    testing.check_encoder("strip")
+    testing.check_options("encoders", "strip")
+
+
+def test_recipes_in_documents_are_recipes() -> None:
+    texts = blocks(ROOT / "docs" / "recipe.md", "yaml")
+    assert texts
+    for text in texts:
+        Recipe.parse(yaml.safe_load(text))
+
+
+def test_reference_is_current() -> None:
+    pages: dict[str, str] = runpy.run_path(str(ROOT / "docs" / "generate.py"))["pages"]()
+    there = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "reference").glob("*.md")}
+    stale = sorted(name for name in {*pages, *there} if pages.get(name) != there.get(name))
+    assert not stale, f"docs/reference is not what the code says ({', '.join(stale)}): run make docs"
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """Every ``sensorium ...`` in a block or in code of a document: where, and its words."""
+    for page in [*PAGES, *sorted((ROOT / "recipes").glob("*.yaml"))]:
+        text = page.read_text(encoding="utf-8")
+        for line in re.findall(r"(?:^[#\s]*|`)(sensorium [a-z][^`\n]*)", text, re.MULTILINE):
+            yield page.name, line.split()
+
+
+def test_commands_exist() -> None:
+    group: Any = typer.main.get_command(app)
+    found = list(commands())
+    assert len(found) > 15
+    for page, words in found:
+        assert words[1] in group.commands, f"{page}: no command in {' '.join(words)!r}"
+        known = {flag for parameter in group.commands[words[1]].params for flag in parameter.opts}
+        for flag in re.findall(r"--[a-z-]+", " ".join(words)):
+            assert flag in known, f"{page}: no option {flag} in {' '.join(words)!r}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+        if not link.startswith("https://"):
+            assert (page.parent / link).exists(), f"{page.name}: {link} is not there"
+
+
+def test_readme_names_every_component() -> None:
+    (tree,) = [text for text in blocks(ROOT / "README.md", "") if "src/sensorium/" in text]
+    for family in registry.FAMILIES:
+        (line,) = [line for line in tree.splitlines() if line.strip().startswith(f"{family}/")]
+        assert set(line.split()[1:]) == set(registry.kinds(family)), f"README: {line.strip()}"
