@@ -1,4 +1,4 @@
-"""What all tests share: one thread, no network, a store of their own, a small table of everything and a model trained on it."""
+"""What all tests share: one thread, no network, a store of their own, a small table and a model trained on it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from typing import Any
 import pytest
 import torch
 
-os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "200"}
+os.environ |= {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",
+    "NO_COLOR": "1",
+    "COLUMNS": "200",
+}
 torch.set_num_threads(1)
 
 QUICK = ("model.size=tiny", "training.epochs=2", "training.batch_size=32")
@@ -38,7 +44,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``train.csv``, ``valid.csv``, ``test.csv`` with pictures, sounds, sensors, words, numbers, and holes. Do not write."""
+    """``train.csv``, ``valid.csv``, ``test.csv`` with pictures, sounds, sensors, words and holes. Do not write."""
     from sensorium.data.synthetic import make
 
     folder = tmp_path_factory.mktemp("scenes")
@@ -108,7 +114,7 @@ def run_folder(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
-    """The command line in this process: exit code, standard output, standard error. An exception here would be a traceback."""
+    """The command line in this process: exit code, standard output, standard error. An exception is a traceback."""
 
     def run(*words: Any) -> tuple[int, str, str]:
         from sensorium.cli import main

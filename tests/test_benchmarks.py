@@ -16,7 +16,6 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.__main__ import NAMES, run, table
 from benchmarks.measure import Cost, Measure, Settings, compared, interleaved
 
-
 SLOW = ("start", "memory", "av_hard")
 """These start processes that train."""
 

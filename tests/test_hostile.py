@@ -1,4 +1,4 @@
-"""What real tables do: each fault is a counted warning that names file, row and column, or one clear error; never a traceback."""
+"""What real tables do: each fault is a counted warning that names its place, or one clear error; never a traceback."""
 
 from __future__ import annotations
 
@@ -156,7 +156,15 @@ def test_all_cells_of_a_media_column_unusable(fit: Any, tmp_path: Path) -> None:
 
 def test_a_wrong_media_folder(cli: Any, scenes: Path, tmp_path: Path) -> None:
     code, _, said = cli(
-        "fit", scenes / "train.csv", "--target", "event", "--media", tmp_path, "--out", tmp_path / "run", "training.epochs=1"
+        "fit",
+        scenes / "train.csv",
+        "--target",
+        "event",
+        "--media",
+        tmp_path,
+        "--out",
+        tmp_path / "run",
+        "training.epochs=1",
     )
     assert code == 2
     assert "--media" in said
@@ -351,7 +359,23 @@ def test_a_misspelt_target(cli: Any, scenes: Path, tmp_path: Path) -> None:
         assert not (tmp_path / "run" / "manifest.json").exists()
 
 
-NAMES = ["table", "items", "a.b", "to", "type", "a/b", "train", "forward", "名 字", " 照片", "of_x", "keys", "_", "parameters", "%2E"]
+NAMES = [
+    "table",
+    "items",
+    "a.b",
+    "to",
+    "type",
+    "a/b",
+    "train",
+    "forward",
+    "名 字",
+    " 照片",
+    "of_x",
+    "keys",
+    "_",
+    "parameters",
+    "%2E",
+]
 
 
 def test_columns_of_any_name(fit: Any, tmp_path: Path) -> None:
@@ -404,8 +428,20 @@ def test_a_stream_that_only_validation_has(fit: Any, scenes: Path, read_csv: Any
 
 
 def test_cells_of_the_wrong_type(trained: Any) -> None:
-    odd: list[Any] = [b"\x00\xff", [1, 2, 3], {"a": 1}, 3.5, True, "\0", "a\ud800b", np.array([1.0]), object(), 10**400, "x" * 5000]
-    rows = [{name: cell for name in ("when", "room", "photo", "note", "sound", "sensor", "temperature")} for cell in odd]
+    odd: list[Any] = [
+        b"\x00\xff",
+        [1, 2, 3],
+        {"a": 1},
+        3.5,
+        True,
+        "\0",
+        "a\ud800b",
+        np.array([1.0]),
+        object(),
+        10**400,
+        "x" * 5000,
+    ]
+    rows = [dict.fromkeys(("when", "room", "photo", "note", "sound", "sensor", "temperature"), cell) for cell in odd]
     for row, prediction in zip(rows, trained.predict(rows), strict=True):
         assert np.isfinite(list(prediction.targets["event"]["probabilities"].values())).all(), row
         assert prediction.problems, row
@@ -413,13 +449,9 @@ def test_cells_of_the_wrong_type(trained: Any) -> None:
 
 
 def test_a_diverging_training_says_so(fit: Any) -> None:
-    try:
-        model = fit(small(40), overrides=["training.epochs=3", "training.lr=1e30", "training.clip=1e30"])
-    except SensoriumError as error:
-        assert "diverged" in str(error)
-    else:
-        chance = [list(p.targets["y"]["probabilities"].values()) for p in model.predict(small(3))]
-        assert np.isfinite(chance).all()
+    with pytest.raises(SensoriumError, match="the training diverged") as caught:
+        fit(small(40), overrides=["training.epochs=3", "training.lr=1e30", "training.clip=1e30"])
+    assert "training.lr" in str(caught.value)
 
 
 def test_unwritable_places(cli: Any, run_folder: Path, scenes: Path, tmp_path: Path) -> None:
@@ -486,7 +518,10 @@ FORGERIES: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda f: ((f / "report.json").rename(f / "other"), (f / "report.json").symlink_to(f / "other")),
         "is not the file that was saved",
     ),
-    "vouched: no tensors": (lambda f: resign(f, "model.safetensors", b"\x08\0\0\0\0\0\0\0{}      "), "does not hold together"),
+    "vouched: no tensors": (
+        lambda f: resign(f, "model.safetensors", b"\x08\0\0\0\0\0\0\0{}      "),
+        "does not hold together",
+    ),
     "vouched: cut tensors": (
         lambda f: resign(f, "model.safetensors", (f / "model.safetensors").read_bytes()[:-100]),
         "does not hold together",

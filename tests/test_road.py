@@ -47,7 +47,7 @@ def answers(found: Any) -> list[list[Any]]:
 def away(
     run_folder: Path, scenes: Path, tmp_path_factory: pytest.TempPathFactory, read_csv: Read, write_csv: Write
 ) -> tuple[Path, dict[str, Path]]:
-    """The model and its tables, moved to a place whose name has blanks and Chinese; tables whole, cut, shuffled, odd, empty."""
+    """The model and its tables, moved to a place with blanks and Chinese in its name."""
     place = tmp_path_factory.mktemp("other disk") / "模型 与 数据"
     run = place / "my run 一"
     shutil.copytree(run_folder, run)
@@ -195,7 +195,9 @@ def test_media_may_be_paths_bytes_or_arrays(trained: Any, scenes: Path, read_csv
 # ── the command line ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_predictions_csv(cli: Cli, trained: Any, away: tuple[Path, dict[str, Path]], tmp_path: Path, read_csv: Read) -> None:
+def test_predictions_csv(
+    cli: Cli, trained: Any, away: tuple[Path, dict[str, Path]], tmp_path: Path, read_csv: Read
+) -> None:
     run, tables = away
     out = tmp_path / "预测 1.csv"
     code, _, said = cli("predict", run, tables["whole"], "--out", out)
@@ -219,7 +221,9 @@ def test_predictions_keep_the_order_of_rows(
     rows = read_csv(table / "test.csv")
     write_csv(table / "back.csv", rows[::-1])
     for name in ("test", "back"):
-        code, _, said = cli("predict", run_folder, table / f"{name}.csv", "--out", tmp_path / f"{name}.jsonl", "--batch-size", 5)
+        code, _, said = cli(
+            "predict", run_folder, table / f"{name}.csv", "--out", tmp_path / f"{name}.jsonl", "--batch-size", 5
+        )
         assert code == 0, said
     there, back = (
         [json.loads(line) for line in (tmp_path / f"{n}.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -279,7 +283,8 @@ def test_trace_shows_each_step(cli: Cli, run_folder: Path, scenes: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("target", "task", "metric"), [("event", "classification", "accuracy"), ("cost", "regression", "mae"), ("tags", "multilabel", "f1_macro")]
+    ("target", "task", "metric"),
+    [("event", "classification", "accuracy"), ("cost", "regression", "mae"), ("tags", "multilabel", "f1_macro")],
 )
 def test_each_kind_of_target(quick_fit: Any, scenes: Path, target: str, task: str, metric: str, tmp_path: Path) -> None:
     ignore = [name for name in ("event", "cost", "tags") if name != target]
@@ -289,12 +294,16 @@ def test_each_kind_of_target(quick_fit: Any, scenes: Path, target: str, task: st
     assert len(model.history) == 2
     assert metric in model.evaluate(scenes / "test.csv").to_json()["targets"][target]
     again = sm.load(tmp_path / "run")
-    assert [p.targets for p in again.predict(scenes / "test.csv")] == [p.targets for p in model.predict(scenes / "test.csv")]
+    assert [p.targets for p in again.predict(scenes / "test.csv")] == [
+        p.targets for p in model.predict(scenes / "test.csv")
+    ]
     value = again.predict(scenes / "test.csv")[0].value
     assert isinstance(value, {"event": str, "cost": float, "tags": list}[target])
 
 
-def test_two_targets_with_holes(quick_fit: Any, table: Path, cli: Cli, tmp_path: Path, read_csv: Read, write_csv: Write) -> None:
+def test_two_targets_with_holes(
+    quick_fit: Any, table: Path, cli: Cli, tmp_path: Path, read_csv: Read, write_csv: Write
+) -> None:
     rows = read_csv(table / "train.csv")
     for i, row in enumerate(rows):
         row["event"] = "" if i % 4 == 0 else row["event"]
@@ -319,7 +328,12 @@ def test_two_targets_with_holes(quick_fit: Any, table: Path, cli: Cli, tmp_path:
 
 def test_weights_decide_what_is_learnt(quick_fit: Any, scenes: Path, read_csv: Read) -> None:
     rows = [{"x": i % 7, "y": "a" if i % 2 else "b", "w": 1.0 if i % 2 else 0.0} for i in range(60)]
-    given: dict[str, Any] = {"target": "y", "ignore": [], "valid": rows, "overrides": ["training.epochs=6", "training.lr=0.02"]}
+    given: dict[str, Any] = {
+        "target": "y",
+        "ignore": [],
+        "valid": rows,
+        "overrides": ["training.epochs=6", "training.lr=0.02"],
+    }
     weighted = quick_fit(rows, weight="w", **given)
     assert "w" not in [c.name for c in weighted.schema.inputs]
     chance = [p.targets["y"]["probabilities"]["a"] for p in weighted.predict(rows)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from pathlib import Path
 from typing import Any
 
@@ -110,13 +112,13 @@ def test_an_epoch_is_every_row_once(size: int, seed: int | None, count: int, tmp
         loader = Loader(rows, size, seed=seed, epoch=epoch)
         batches = [batch.weight.tolist() for batch in loader]
         assert len(batches) == len(loader)
-        assert sorted(sum(batches, [])) == list(range(count))
+        assert sorted(functools.reduce(operator.iadd, batches, [])) == list(range(count))
         assert all(len(batch) <= size + (seed is not None) for batch in batches)
         if seed is not None and size > 1 and count > 1:
             assert min(map(len, batches)) > 1, "a batch of one row has no statistics"
         orders.append(batches)
     assert orders[0] == orders[2]
     if seed is None:
-        assert sum(orders[0], []) == list(range(count))
+        assert functools.reduce(operator.iadd, orders[0], []) == list(range(count))
     elif count > 8:
         assert orders[0] != orders[1]

@@ -181,7 +181,9 @@ def until(process: subprocess.Popen[str], what: Any, seconds: float = 60) -> Non
         time.sleep(0.01)
 
 
-def test_killed_and_interrupted_on_the_command_line(whole: Any, scenes: Path, tmp_path: Path, cli: Any, cache: Path) -> None:
+def test_killed_and_interrupted_on_the_command_line(
+    whole: Any, scenes: Path, tmp_path: Path, cli: Any, cache: Path
+) -> None:
     """SIGKILL in mid-training, then Ctrl-C in mid-training, then to the end: the model of an undisturbed run."""
     out = tmp_path / "run"
     words = ["fit", scenes / "train.csv", "--target", "event", "--ignore", "cost,tags", "--valid", scenes / "valid.csv"]

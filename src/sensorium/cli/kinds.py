@@ -20,8 +20,8 @@ def run(
     """
     if family is None or name is None:
         for each in registry.FAMILIES if family is None else [family]:
-            typer.secho(each, bold=True)
             kinds = registry.kinds(each)
+            typer.secho(each, bold=True)
             for kind in kinds:
                 typer.echo(f"  {kind:<{max(map(len, kinds))}}  {registry.describe(each, kind).summary}")
         return

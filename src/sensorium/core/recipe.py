@@ -122,7 +122,7 @@ class Recipe(Section):
 
     def to_yaml(self) -> str:
         """The recipe as YAML, keys in the order of the sections."""
-        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+        return yaml.dump(self.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
     def override(self, assignments: Iterable[str]) -> Self:
         """A recipe with ``model.fusion=gated`` and the like applied; values are read as YAML."""
@@ -145,6 +145,18 @@ class Recipe(Section):
                 raise ConfigError(f"{value!r} in {text!r} is not a YAML value") from None
             at[last] = _number(parsed)
         return type(self).parse(document, source="the overrides")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text with any line break in it: PyYAML folds the rarer ones (U+0085, U+2028) and does not get them back."""
+
+
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    style = '"' if text and text.splitlines() != [text] else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
 
 
 def _number(value: Any) -> Any:

@@ -33,9 +33,11 @@ from sensorium.core.modality import Array, Blob, Modality
 
 CHUNK = 16
 """Cells a thread takes at a time: large enough that scheduling costs nothing, small enough to stop quickly."""
-FLUSH_BYTES, FLUSH_SECONDS = 64 << 20, 2.0
-RESIDENT_BYTES = 256 << 20
-"""Mapped pages are given back to the system after this much was gathered: memory stays bounded on any table."""
+FLUSH_BYTES, FLUSH_SECONDS = 16 << 20, 2.0
+RESIDENT_BYTES = 32 << 20
+"""Mapped pages are given back to the system after this much was touched: memory stays bounded on any table."""
+TOUCH_BYTES = 64 << 10
+"""What the system maps at least when one array is read: it takes the pages around it too."""
 
 
 def default_folder() -> Path:
@@ -281,9 +283,12 @@ class Shelf:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return self._map
 
-    def _release(self, used: int) -> None:
-        self._touched += used
-        if self._touched > RESIDENT_BYTES and self._map is not None:
+    def _release(self, used: int, rows: int) -> None:
+        """Give pages back once enough of them was touched. A map smaller than that is left alone."""
+        if self._map is None or len(self._map) <= RESIDENT_BYTES:
+            return
+        self._touched += max(used, rows * TOUCH_BYTES)
+        if self._touched > RESIDENT_BYTES:
             if hasattr(self._map, "madvise"):  # pages stay in the system's cache, but no longer count as ours
                 self._map.madvise(mmap.MADV_DONTNEED)
             self._touched = 0
@@ -303,7 +308,8 @@ class Shelf:
                     np.take(rows, offset // self.unit, axis=0, out=data)
                 else:
                     data[present] = rows[offset[present] // self.unit]
-                self._release(self.unit * int(present.sum()))
+                found = int(present.sum())
+                self._release(self.unit * found, found)
             return data, present, None
         longest = max(int(length.max(initial=0)), 1)
         data = np.zeros((len(index), longest, *self.tail), self.dtype)
@@ -314,7 +320,7 @@ class Shelf:
             for i in np.flatnonzero(present & (length > 0)):
                 n = int(length[i])
                 data[i, :n] = np.frombuffer(values, self.dtype, n * per, int(offset[i])).reshape(n, *self.tail)
-            self._release(int(length.sum()) * self.unit)
+            self._release(int(length.sum()) * self.unit, int(present.sum()))
         return data, present, mask
 
 

@@ -98,7 +98,8 @@ def fit(
         declared = declare(table, plan, targets, roles)
         schema = declared.schema
         for name, (role, kind, reason) in declared.reasons.items():
-            console.note(f"  {name}: {role if role != 'input' else ''}{' ' if role != 'input' else ''}{kind} ({reason})")
+            what = " ".join(word for word in (role, kind) if word and word != "input")
+            console.note(f"  {name}: {what} ({reason})")
         check_targets(schema, table)
         valid_source = valid if valid is not None else plan.data.valid
         training, held_out = _parts(table, valid_source, schema, plan, media)

@@ -1,0 +1,112 @@
+"""Names: modules under any column name, components under their files' names, messages that name the nearest."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from sensorium.core import registry
+from sensorium.core.byname import ByName
+from sensorium.core.errors import CellError, ConfigError, SensoriumError, nearest
+
+NASTY = ["items", "type", "a.b", "to", "forward", "", " ", "名 字", "%2E", "a/b", "of_x", "training", "\n", "_modules", "é"]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(NASTY) | st.text(st.characters(exclude_categories=["Cs"]), max_size=8), unique=True, max_size=8
+    )
+)
+def test_modules_under_any_name(names: list[str]) -> None:
+    modules = {name: nn.Linear(1, i + 1) for i, name in enumerate(names)}
+    found = ByName(modules)
+    assert list(found) == names
+    assert [found[name] for name in names] == list(modules.values())
+    assert dict(found.items()) == modules
+    assert list(found.values()) == list(modules.values())
+    assert len(found) == len(names)
+    assert all(name in found for name in names)
+    other = ByName({name: nn.Linear(1, i + 1) for i, name in enumerate(names)})
+    other.load_state_dict(found.state_dict())
+    for name in names:
+        assert torch.equal(other[name].weight, found[name].weight)
+    assert found.train().to("cpu").training
+
+
+def test_a_name_that_is_not_there() -> None:
+    found = ByName({"a": nn.Identity()})
+    assert "b" not in found
+    assert 3 not in found
+    with pytest.raises(KeyError):
+        found["b"]
+
+
+@pytest.mark.parametrize(
+    ("family", "spec", "message"),
+    [
+        ("fusions", "gatd", "no fusions named 'gatd'; did you mean gated?"),
+        ("fusion", "gated", "no family named 'fusion'; did you mean fusions?"),
+        ("fusions", {"temperature": 1}, "a component needs a name"),
+        ("fusions", {"kind": 3}, "a component needs a name"),
+        ("modalities", {"kind": "image", "sise": 3}, "modalities/image: sise: no such option; did you mean size?"),
+        ("modalities", {"kind": "image", "size": "big"}, "modalities/image: size: Input should be a valid integer"),
+        ("modalities", {"kind": "image", "augment": "wild"}, "modalities/image: augment: Input should be 'none', 'light'"),
+        ("fusions", {"kind": "gated", "temperature": float("nan")}, "fusions/gated: temperature"),
+        ("fusions", "../core/errors", "no fusions named"),
+        ("fusions", "os.path", "no fusions named"),
+        ("fusions", "__init__", "no fusions named"),
+    ],
+)
+def test_a_wrong_specification_says_what_would_be_right(family: str, spec: object, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        registry.resolve(family, spec)  # type: ignore[arg-type]
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("family", registry.FAMILIES)
+def test_resolving_is_done_once(family: str) -> None:
+    for kind in registry.kinds(family):
+        full = registry.resolve(family, kind)
+        assert full["kind"] == kind
+        assert registry.resolve(family, full) == full
+
+
+@pytest.mark.parametrize("family", registry.FAMILIES)
+def test_every_component_is_described(family: str) -> None:
+    for kind in registry.kinds(family):
+        found = registry.describe(family, kind)
+        assert found.summary.endswith((".", ":")), (family, kind, found.summary)
+        assert {option.name for option in found.options} == set(registry.options(family, kind).model_fields)
+        for option in found.options:
+            assert option.text, f"{family}/{kind}: option {option.name} has no text under Args:"
+
+
+def test_listing_imports_nothing() -> None:
+    program = "import sys; from sensorium.core.registry import kinds, FAMILIES; [kinds(f) for f in FAMILIES]\n"
+    program += "assert 'torch' not in sys.modules and 'sensorium.fusions.gated' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_what_torch_refuses_names_the_component() -> None:
+    with pytest.raises(ConfigError, match=r"adapters/linear cannot be built with \{'dropout': 2"):
+        registry.build("adapters", {"kind": "linear", "dropout": 2}, 4, 4)
+
+
+def test_errors_say_where_and_how_to_mend() -> None:
+    error = CellError("is cut short", file="a.png", row=3, column="photo", fix="copy it again")
+    assert str(error) == "a.png, row 3, column 'photo': is cut short\n  → copy it again"
+    assert str(SensoriumError("went wrong")) == "went wrong"
+    assert str(SensoriumError("went wrong", row=0)) == "row 0: went wrong"
+
+
+def test_nearest_names() -> None:
+    assert nearest("phto", ["photo", "note"]) == "; did you mean photo?"
+    assert nearest("zzz", ["photo", "note"]) == "; there are: note, photo"
+    assert nearest("x", []) == ""
