@@ -90,5 +90,15 @@ def assemble(spec: ModelSpec, schema: Schema) -> Model:
             raise ConfigError(f"stream {stream!r}: {error.problem}", fix=error.fix) from None
         adapters[stream] = registry.build("adapters", spec.adapters[stream], encoders[stream].dim, spec.dim)
     fusion = registry.build("fusions", spec.fusion, list(schema.streams), spec.dim)
-    tasks = {c.name: registry.build("tasks", spec.tasks[c.name], c.reader, spec.dim) for c in schema.targets}
+    tasks = {}
+    for column in schema.targets:
+        kind, _ = registry.split(spec.tasks[column.name])
+        predicts = registry.find("tasks", kind).predicts
+        if column.spec["kind"] not in predicts:
+            raise ConfigError(
+                f"task {kind!r} predicts {' or '.join(predicts)}, and this column is {column.spec['kind']}",
+                column=column.name,
+                fix=f"--as {column.name}={predicts[0]}, or another task",
+            )
+        tasks[column.name] = registry.build("tasks", spec.tasks[column.name], column.reader, spec.dim)
     return Model(encoders, adapters, fusion, tasks)

@@ -82,7 +82,8 @@ def media(row: Mapping[str, Any], column: str) -> bytes | None:
 def written(make: Make, path: Path, **given: Any) -> str:
     kinds = given.pop("tasks", ("classification",))
     model, batches = make(rows=80, kinds=kinds)
-    found = evaluate(model, batches, baselines={n: model.tasks[n].baseline(t, 1) for n, t in batches[0].targets.items()}, resamples=20)
+    known = {name: model.tasks[name].baseline(target, 1) for name, target in batches[0].targets.items()}
+    found = evaluate(model, batches, baselines=known, resamples=20)
     rows = [
         {"image": f"{i}.png", "audio": f"{i}.wav", "note": f"{EVIL} & co", "sensor": "1 2 3.5 -1e2", "age": i % 3}
         for i in range(80)

@@ -248,7 +248,7 @@ def test_hidden_layer_and_dropout_change_the_output() -> None:
     for kind in (Classification, Multilabel, Regression):
         modality = number() if kind is Regression else classes(3)
         deep = kind(modality, D, hidden=5)
-        assert deep.head[0].weight.shape == (5, D)
+        assert deep.body[0].weight.shape == (5, D)
         torch.manual_seed(0)
         dropped = kind(modality, D, dropout=0.9)(fused(4), {})
         torch.manual_seed(0)

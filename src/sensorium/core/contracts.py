@@ -90,6 +90,8 @@ class Task(nn.Module, ABC, Generic[Out]):
     ``Out`` is the task's own business: nobody else looks into it.
     """
 
+    predicts: ClassVar[tuple[str, ...]]
+    """The kinds of column that can be its target."""
     headline: ClassVar[str]
     """The metric quoted first."""
     higher_is_better: ClassVar[bool] = True

@@ -60,6 +60,7 @@ class Training(Section):
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the rate rises; then a cosine")
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     patience: int | None = Field(None, gt=0, description="epochs without a better validation score before stopping")
+    select: Literal["score", "loss"] = Field("loss", description="what the best epoch is best in, on the validation rows")
     time_limit: float | None = Field(None, gt=0, description="seconds of training, at most; the schedule shrinks to fit")
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field("32-true", description="of the arithmetic")
     augment: bool = Field(True, description="whether modalities vary their training samples")

@@ -136,7 +136,8 @@ class Under(Media):
             raise bad("is not a regular file")
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with os.fdopen(handle, "rb") as file:
-            self._check(os.fstat(handle).st_size, cell, row, column)
-            data = file.read(self.max_bytes + 1)
+            size = os.fstat(handle).st_size
+            self._check(size, cell, row, column)
+            data = file.read(size + 1)  # one more than it says: a file that grows meanwhile is read no further
         self._check(len(data), cell, row, column)
         return data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sensorium.core.batch import Encoded
 from sensorium.core.contracts import Encoder
@@ -29,6 +30,8 @@ class Bag(Encoder):
         width: Width of the tables; small ones learn fewer texts by heart.
         drop: Share of words and groups left out of the bag in training.
         dropout: Share of the bag's features dropped in training.
+        norm: Whether to standardise the bag's features over the batch (batch normalisation). The bags of "is it red?" and
+            "is it blue?" are nearly the same; this makes their difference loud. On long free texts it makes noise loud.
     """
 
     reads = (Ids,)
@@ -43,6 +46,7 @@ class Bag(Encoder):
         width: int = 16,
         drop: float = 0.3,
         dropout: float = 0.3,
+        norm: bool = False,
     ) -> None:
         super().__init__()
         if ngrams < 1 or buckets < 1 or not 0 <= drop < 1:
@@ -59,6 +63,7 @@ class Bag(Encoder):
             # Most groups of a new text were never seen: they must say nothing, not something random.
             nn.init.zeros_(self.groups.weight)
             nn.init.zeros_(self.group_weight.weight)
+        self.norm = nn.BatchNorm1d(width) if norm else nn.Identity()
         self.drop = nn.Dropout(dropout)
         self.project = nn.Linear(width, dim)
 
@@ -82,4 +87,12 @@ class Bag(Encoder):
         total = weight.sum(dim=1).clamp(min=1e-6)
         bag = (torch.cat(vectors, dim=1) * weight).sum(dim=1) / total
         tokens = self.project(words).masked_fill(~real.unsqueeze(-1), 0.0)
-        return Encoded(tokens, real, self.project(self.drop(bag)), real.new_ones(real.shape[0]))
+        return Encoded(tokens, real, self.project(self.drop(self._standard(bag))), real.new_ones(real.shape[0]))
+
+    def _standard(self, bag: Tensor) -> Tensor:
+        if self.training and bag.shape[0] == 1 and isinstance(self.norm, nn.BatchNorm1d):
+            # One row has no spread of its own: it is measured by what was seen before.
+            norm = self.norm
+            return F.batch_norm(bag, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        standard: Tensor = self.norm(bag)
+        return standard

@@ -34,7 +34,7 @@ class Stage(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         mask = thin(mask, self.stride)
         # What lies past the end must not be the largest of a real cell, nor reach the normalisation.
-        x = self.shrink(clear(self.conv(x), mask, torch.finfo(x.dtype).min))
+        x = self.shrink(clear(self.conv(x), mask, -torch.inf))
         mask = thin(mask, 2)
         return clear(F.relu(self.norm(clear(x, mask)), inplace=True), mask), mask
 

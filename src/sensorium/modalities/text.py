@@ -51,7 +51,7 @@ class Text(Modality):
         vocabulary: int = 8000,
         length: int = 256,
         lowercase: bool = True,
-        drop: float = 0.1,
+        drop: float = 0.0,
     ) -> None:
         super().__init__()
         if vocabulary < 3 or length < 1 or not 0 <= drop < 1:

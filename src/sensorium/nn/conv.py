@@ -51,7 +51,8 @@ def clear(x: Tensor, mask: Tensor | None, value: float = 0.0) -> Tensor:
     """A grid ``[B, C, T, ...]`` with ``value`` where the first axis is not real by ``mask`` ``[B, T]``."""
     if mask is None:
         return x
-    return x.masked_fill(~mask.reshape(mask.shape[0], 1, mask.shape[1], *[1] * (x.dim() - 3)), value)
+    # masked_fill would give up the channels-last order that the convolution chose, and all that follows would be slower.
+    return torch.where(mask.reshape(mask.shape[0], 1, mask.shape[1], *[1] * (x.dim() - 3)), x, value)
 
 
 def thin(mask: Tensor | None, stride: int) -> Tensor | None:

@@ -31,6 +31,7 @@ class Classification(Task[Tensor]):
         smoothing: Part of the target's certainty spread over all classes, against over-confidence.
     """
 
+    predicts: ClassVar[tuple[str, ...]] = ("category",)
     headline: ClassVar[str] = "accuracy"
 
     def __init__(

@@ -31,6 +31,7 @@ class Multilabel(Task[Tensor]):
         threshold: A label is given from this probability on.
     """
 
+    predicts: ClassVar[tuple[str, ...]] = ("tags",)
     headline: ClassVar[str] = "f1_macro"
 
     def __init__(

@@ -32,6 +32,7 @@ class Regression(Task[Tensor]):
         loss: ``mse`` aims at the mean, ``mae`` at the median, ``huber`` between: large errors pull less.
     """
 
+    predicts: ClassVar[tuple[str, ...]] = ("number",)
     headline: ClassVar[str] = "mae"
     higher_is_better: ClassVar[bool] = False
 

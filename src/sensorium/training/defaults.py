@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sensorium.core import registry
 from sensorium.core.errors import ConfigError, nearest
-from sensorium.core.layout import Grid, Ids, Layout
+from sensorium.core.layout import Grid, Ids, Layout, Row
 from sensorium.core.recipe import ModelSpec, Recipe, Size, Spec
 from sensorium.core.schema import Schema
 
@@ -21,11 +21,23 @@ SIZES: dict[str, dict[str, int]] = {
 }
 """What one word sets in every part that has such an option, unless it is given."""
 
-FUSION = "gated"
+FUSION = "lowrank"
 
 
-def resolve(recipe: Recipe, schema: Schema, rows: int) -> tuple[Recipe, list[str]]:
-    """The recipe with nothing left open, for a fitted schema and so many training rows; and what was chosen, in words."""
+FEW_ROWS = 1_500
+"""Below this, a classifier's targets are softened: it would soon be sure of every row it has seen."""
+SKEWED = 5.0
+"""From this ratio of the commonest class to the rarest on, rare classes weigh more than their number."""
+
+
+def resolve(
+    recipe: Recipe, schema: Schema, rows: int, classes: Mapping[str, Sequence[int]] | None = None
+) -> tuple[Recipe, list[str]]:
+    """The recipe with nothing left open, for a fitted schema and so many training rows; and what was chosen, in words.
+
+    Args:
+        classes: Training rows of each class, by target.
+    """
     said: list[str] = []
     size: Size = recipe.model.size
     if size == "auto":
@@ -51,7 +63,16 @@ def resolve(recipe: Recipe, schema: Schema, rows: int) -> tuple[Recipe, list[str
         kind = recipe.model.tasks.get(name) or column.reader.task
         if kind is None:
             raise ConfigError("no task is known for such a column", column=name, fix="name one under model.tasks")
-        tasks[name] = _sized("tasks", kind, preset)
+        sized = _sized("tasks", kind, preset)
+        if sized["kind"] == "classification":
+            given = registry.split(kind)[1]
+            if rows < FEW_ROWS and "smoothing" not in given:
+                sized["smoothing"] = 0.1
+            counts = [count for count in (classes or {}).get(name, ()) if count]
+            if counts and max(counts) >= SKEWED * min(counts) and "balance" not in given:
+                sized["balance"] = 0.5
+                said.append(f"{name}: rare classes weigh more (largest {max(counts)} rows, smallest {min(counts)})")
+        tasks[name] = sized
     model = ModelSpec(size=size, dim=dim, encoders=encoders, adapters=adapters, fusion=fusion, tasks=tasks)
 
     training = recipe.training
@@ -89,18 +110,23 @@ def _batch_size(rows: int) -> int:
 
 
 def _epochs(rows: int, batch: int) -> int:
-    """About 1,500 steps for small tables, growing slowly with the rows; at least 4 passes, at most 60."""
-    steps = 1_500 * max(1.0, math.sqrt(rows / 2_000))
-    return max(4, min(60, round(steps * batch / max(rows, 1))))
+    """About 2,400 steps for small tables, growing slowly with the rows; 4 to 60 passes, up to 150 over a hundred rows."""
+    steps = 2_400 * max(1.0, math.sqrt(rows / 2_000))
+    most = 150 if rows <= 300 else 60
+    return max(4, min(most, round(steps * batch / max(rows, 1))))
 
 
-def _encoder(layout: Layout, rows: int) -> str:
+def _encoder(layout: Layout, rows: int) -> Spec:
     if isinstance(layout, Ids):
-        # Word order only pays where there are rows enough to learn it from; below that, bags of n-grams win.
+        if rows >= 20 * layout.vocabulary:
+            # Few words, seen often (questions, commands): each is worth reading exactly, and none needs guarding against.
+            return {"kind": "bag", "norm": True, "drop": 0.0, "dropout": 0.0}
+        # Word order only pays where there are rows enough to learn it from; below that, bags of word groups win.
         return "bag" if rows < 20_000 else "transformer"
     if isinstance(layout, Grid):
         return "convnet"
-    return layout.encoder
+    # Attention over cells learns from few rows; a perceptron over all of them at once needs many.
+    return "cells" if isinstance(layout, Row) and rows < 20_000 else layout.encoder
 
 
 def _sized(family: str, spec: Spec, preset: Mapping[str, int]) -> dict[str, Any]:

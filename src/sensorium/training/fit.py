@@ -113,7 +113,7 @@ def fit(
         learn(schema, training, opener, plan.seed)
         if isinstance(source, (str, os.PathLike)):
             plan = plan.model_copy(update={"data": plan.data.model_copy(update={"train": str(source)})})
-        plan, said = resolve(plan, schema, len(training))
+        plan, said = resolve(plan, schema, len(training), _classes(schema, training))
         for line in said:
             console.note(f"  {line}")
         store = Store(Path(cache) if cache is not None else None)
@@ -138,6 +138,16 @@ def fit(
             # Only now: until the model is safe, the checkpoint is what a resume goes on from.
             (Path(out) / "resume" / "last.ckpt").unlink(missing_ok=True)
     return trained
+
+
+def _classes(schema: Schema, table: Table) -> dict[str, list[int]]:
+    """Training rows of each class, by target that is a category."""
+    found = {}
+    for column in schema.targets:
+        if column.spec["kind"] == "category":
+            cells = [str(cell).strip() for cell in table.column(column.name) if not is_blank(cell)]
+            found[column.name] = list(Counter(cells).values())
+    return found
 
 
 def _recipe(
@@ -277,8 +287,12 @@ def _run(
     headline = model.tasks[first].headline
 
     def better(record: Record) -> tuple[float, ...]:
-        loss = record["valid_loss"]
-        return (-loss if isfinite(loss) else -inf,)
+        loss = -record["valid_loss"] if isfinite(record["valid_loss"]) else -inf
+        if spec.select == "loss" or len(schema.targets) > 1 or loss == -inf:
+            return (loss,)
+        # Small validation parts give the same score again and again: the loss tells such epochs apart.
+        score = record.get(f"valid_{headline}_{first}", -inf)
+        return (score if model.tasks[first].higher_is_better else -score, loss)
 
     best = KeepBest(better, spec.patience or 1)
 
