@@ -25,7 +25,7 @@ class Console:
         self._progress: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._told = 0.0
-        self._name = ""
+        self._name, self._begun = "", False
 
     def __enter__(self) -> Self:
         return self
@@ -49,9 +49,12 @@ class Console:
         if self.live:
             self._bar(name, done, total, detail)
             return
+        # Not a terminal: a line every ten seconds, and one at the end of whatever took long enough to have been told of.
         now = time.monotonic()
-        if (done >= total and name == self._name) or now - self._told > 10:
-            self._told, self._name = now, name
+        if name != self._name:
+            self._told, self._name, self._begun = now, name, False
+        if now - self._told > 10 or (done >= total and self._begun):
+            self._told, self._begun = now, done < total
             print(f"{name}: {100 * done / max(total, 1e-9):.0f} % {detail}", file=sys.stderr, flush=True)
 
     def _bar(self, name: str, done: float, total: float, detail: str) -> None:

@@ -65,7 +65,7 @@ class Training(Section):
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field("32-true", description="of the arithmetic")
     augment: bool = Field(True, description="whether modalities vary their training samples")
     accelerator: str = Field("auto", description="cpu, gpu, mps or auto")
-    threads: int | None = Field(None, gt=0, description="torch's threads; none: as many as there are cores")
+    threads: int | None = Field(None, gt=0, description="torch's threads; none: 1 for small models, else all cores")
 
 
 class Recipe(Section):

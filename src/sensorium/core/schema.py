@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sensorium.core.batch import Batch
 
 Record = Mapping[str, Any]
-Role = Literal["input", "target", "weight", "group", "split", "ignore"]
+Role = Literal["input", "target", "weight", "group", "ignore"]
 ROLES: tuple[str, ...] = get_args(Role)
 CODED: tuple[str, ...] = ("input", "target")
 

@@ -123,7 +123,7 @@ def bar_chart(bars: Sequence[Bar], *, title: str, reference: Bar | None = None) 
         v for bar in (*bars, *([reference] if reference else [])) for v in (bar.value, bar.low, bar.high) if isfinite(v)
     ]
     low, high = min([0.0, *ends]), max([0.0, *ends]) or 1.0
-    label = min(170.0, 12 + 6.8 * max((len(bar.name) for bar in bars), default=0))
+    label = min(230.0, 12 + 7.4 * max((len(bar.name) for bar in bars), default=0))
     left, right, step = label, W - 58.0, 26.0
     top = 24.0 if reference else 6.0
 
@@ -133,7 +133,7 @@ def bar_chart(bars: Sequence[Bar], *, title: str, reference: Bar | None = None) 
     parts = []
     for i, bar in enumerate(bars):
         y = top + i * step
-        parts.append(_text(label - 8, y + 14, _cut(bar.name, 24), anchor="end", colour="var(--ink)"))
+        parts.append(_text(label - 8, y + 14, _cut(bar.name, 29), anchor="end", colour="var(--ink)"))
         if not isfinite(bar.value):
             parts.append(_text(left, y + 14, "–"))
             continue

@@ -118,4 +118,6 @@ def _why(data: bytes, error: Exception) -> str:
         return "this is a web page, not a picture"
     if type(error).__name__ == "UnidentifiedImageError":
         return f"not a picture of a known format ({', '.join(_FORMATS)})"
+    if type(error).__name__ == "DecompressionBombError":
+        return f"more pixels than the {PIXELS / 2**20:.0f} million allowed: refused before it was decoded"
     return f"the picture is damaged or cut short ({str(error)[:100] or type(error).__name__})"

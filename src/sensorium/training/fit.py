@@ -128,12 +128,15 @@ def fit(
 
         model, history = _train(plan, schema, rows, valid_rows, Path(out) if out is not None else None, resume, console)
         priors = {c.name: model.tasks[c.name].baseline(rows.target(c.name), 1).tolist() for c in schema.targets}
+        from sensorium.evaluation.charts import curves_svg
+
         artifact = Artifact(plan, schema, model, {"history": history, "priors": priors, "rows": len(training)})
         trained = Trained(artifact, cache=store.folder)
         evaluation = trained.score(valid_rows, console=console)
         artifact.report["valid"] = evaluation.to_json()
         if out is not None:
             trained.save(out)
+            curves_svg(history, Path(out) / "logs" / "curves.svg")
             trained.write_report(Path(out) / "report.html", evaluation, held_out, valid_rows)
             # Only now: until the model is safe, the checkpoint is what a resume goes on from.
             (Path(out) / "resume" / "last.ckpt").unlink(missing_ok=True)
