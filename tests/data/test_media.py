@@ -117,3 +117,13 @@ def test_uploads_refuse_names(root: Path) -> None:
     for cell in (str(root / "a.png"), Path("a.png"), {"path": "a.png"}):
         with pytest.raises(CellError, match="upload"):
             Uploads().open(cell)
+
+
+def test_a_list_spelt_out_in_a_cell_is_not_a_file_name(tmp_path: Path) -> None:
+    media = Under(tmp_path)
+    assert media.open("[1, 2.5, null]") == [1, 2.5, None]
+    assert media.open(" [[1, 2], [3, 4]] ") == [[1, 2], [3, 4]]
+    (tmp_path / "[1].png").write_bytes(b"x")
+    assert media.open("[1].png") == Blob(b"x", "[1].png")
+    with pytest.raises(CellError, match="no such file"):
+        media.open("[not json]")

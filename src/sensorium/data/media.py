@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import unicodedata
@@ -20,6 +21,18 @@ MAX_BYTES = 512 * 2**20
 Opened = Blob | Array | list[Any]
 
 
+def _listed(cell: str) -> list[Any] | None:
+    """The list that a cell spells out, ``[0.1, 0.2, 0.3]``; None where it is a file name, even one such as ``[1].png``."""
+    text = cell.strip()
+    if not (text.startswith("[") and text.endswith("]")):
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, list) else None
+
+
 class Media(ABC):
     """Opens media cells. Bytes become a ``Blob``; arrays and lists are passed as they are; text is the heir's decision.
 
@@ -36,6 +49,8 @@ class Media(ABC):
             # How data sets store media in Parquet: bytes and the name they had.
             content, name = cell.get("bytes"), cell.get("path")
             cell = content if name is None else name if content is None else Blob(bytes(content), str(name))
+        if isinstance(cell, str) and (listed := _listed(cell)) is not None:
+            return listed
         if isinstance(cell, (str, os.PathLike)):
             return self._path(os.fspath(cell), row, column)
         if isinstance(cell, (bytes, bytearray, memoryview)):
