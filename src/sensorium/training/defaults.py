@@ -21,7 +21,8 @@ SIZES: dict[str, dict[str, int]] = {
 }
 """What one word sets in every part that has such an option, unless it is given."""
 
-FUSION = "lowrank"
+FUSION, PLAIN_FUSION, PLAIN_ROWS = "lowrank", "gated", 500
+"""The fusion by default, and that for tables of fewer rows: products of streams take some rows to learn."""
 
 
 FEW_ROWS = 1_500
@@ -55,7 +56,7 @@ def resolve(
     adapters: dict[str, Spec] = {
         stream: _sized("adapters", recipe.model.adapters.get(stream) or "linear", preset) for stream in schema.streams
     }
-    fusion = _sized("fusions", recipe.model.fusion or (FUSION if len(schema.streams) > 1 else "single"), preset)
+    fusion = _sized("fusions", recipe.model.fusion or _fusion(len(schema.streams), rows), preset)
     targets = {column.name: column for column in schema.targets}
     _known("tasks", recipe.model.tasks, targets)
     tasks: dict[str, Spec] = {}
@@ -127,6 +128,12 @@ def _encoder(layout: Layout, rows: int) -> Spec:
         return "convnet"
     # Attention over cells learns from few rows; a perceptron over all of them at once needs many.
     return "cells" if isinstance(layout, Row) and rows < 20_000 else layout.encoder
+
+
+def _fusion(streams: int, rows: int) -> str:
+    if streams == 1:
+        return "single"
+    return PLAIN_FUSION if rows < PLAIN_ROWS else FUSION
 
 
 def _sized(family: str, spec: Spec, preset: Mapping[str, int]) -> dict[str, Any]:
