@@ -33,7 +33,8 @@ from sensorium.model import Model, assemble
 from sensorium.nn.reduce import weighted_mean
 from sensorium.training.columns import declare
 from sensorium.training.defaults import resolve
-from sensorium.training.fit import _run, learn
+from sensorium.training.fit import learn
+from sensorium.training.run import _run
 
 
 @dataclass(frozen=True)

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 import os
-import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from importlib.util import find_spec
-from math import inf, isfinite
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sensorium.artifact import Artifact
-from sensorium.console import Console, span
-from sensorium.core import registry
-from sensorium.core.errors import CellError, ConfigError, DataError, SensoriumError
+from sensorium.console import Console
+from sensorium.core.errors import CellError, ConfigError, DataError
 from sensorium.core.modality import is_blank
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Opener, Schema
@@ -29,13 +21,12 @@ from sensorium.data.media import Under
 from sensorium.data.split import split
 from sensorium.data.store import Store
 from sensorium.data.table import Table
-from sensorium.model import Model, assemble
 from sensorium.trained import Trained, say_problems
 from sensorium.training.columns import check_targets, declare
 from sensorium.training.defaults import resolve
 
 if TYPE_CHECKING:
-    from sensorium.training.lit import Record
+    pass
 
 SAMPLE = 256
 """Media cells that a modality learns its state from (picture size, loudness); table cells are all looked at."""
@@ -95,12 +86,7 @@ def fit(
         roles = dict.fromkeys(ignore, "ignore") | ({group: "group"} if group else {})
         roles |= {weight: "weight"} if weight else {}
         plan = plan.model_copy(update={"columns": {**plan.columns, **(columns or {})}})
-        declared = declare(table, plan, targets, roles)
-        schema = declared.schema
-        for name, (role, kind, reason) in declared.reasons.items():
-            what = " ".join(word for word in (role, kind) if word and word != "input")
-            console.note(f"  {name}: {what} ({reason})")
-        check_targets(schema, table)
+        schema = _declared(table, plan, targets, roles, console)
         valid_source = valid if valid is not None else plan.data.valid
         training, held_out = _parts(table, valid_source, schema, plan, media)
         if not len(training) or not len(held_out):
@@ -117,16 +103,11 @@ def fit(
         for line in said:
             console.note(f"  {line}")
         store = Store(Path(cache) if cache is not None else None)
-        tell = console.step
-        workers = os.cpu_count() or 1
-        rows = encoded.encode(schema, training, media=opener, store=store, workers=workers, tell=tell)
-        other = Under(held_out.root or Path.cwd(), anywhere=True)
-        valid_rows = encoded.encode(schema, held_out, media=other, store=store, workers=workers, tell=tell)
-        say_problems(console, rows.problems + valid_rows.problems)
-        _usable(schema, training, rows)
-        _scorable(schema, held_out, valid_rows)
+        rows, valid_rows = _encoded(schema, training, held_out, store, console)
 
-        model, history = _train(plan, schema, rows, valid_rows, Path(out) if out is not None else None, resume, console)
+        from sensorium.training.run import train as run
+
+        model, history = run(plan, schema, rows, valid_rows, Path(out) if out is not None else None, resume, console)
         priors = {c.name: model.tasks[c.name].baseline(rows.target(c.name), 1).tolist() for c in schema.targets}
         from sensorium.evaluation.charts import curves_svg
 
@@ -141,6 +122,37 @@ def fit(
             # Only now: until the model is safe, the checkpoint is what a resume goes on from.
             (Path(out) / "resume" / "last.ckpt").unlink(missing_ok=True)
     return trained
+
+
+def _declared(table: Table, plan: Recipe, targets: list[str], roles: Mapping[str, str], console: Console) -> Schema:
+    """The columns, said aloud and checked."""
+    declared = declare(table, plan, targets, roles)
+    for name, (role, kind, reason) in declared.reasons.items():
+        what = " ".join(word for word in (role, kind) if word and word != "input")
+        console.note(f"  {name}: {what} ({reason})")
+    check_targets(declared.schema, table)
+    return declared.schema
+
+
+def _encoded(
+    schema: Schema, training: Table, held_out: Table, store: Store, console: Console
+) -> tuple[encoded.Rows, encoded.Rows]:
+    """Training and validation rows as the model reads them; what could not be used is said or refused."""
+    rows, valid = (
+        encoded.encode(
+            schema,
+            table,
+            media=Under(table.root or Path.cwd(), anywhere=True),
+            store=store,
+            workers=os.cpu_count() or 1,
+            tell=console.step,
+        )
+        for table in (training, held_out)
+    )
+    say_problems(console, rows.problems + valid.problems)
+    _usable(schema, training, rows)
+    _scorable(schema, held_out, valid)
+    return rows, valid
 
 
 def _classes(schema: Schema, table: Table) -> dict[str, list[int]]:
@@ -245,145 +257,3 @@ def _scorable(schema: Schema, table: Table, valid: encoded.Rows) -> None:
             file=table.source,
             fix="give validation rows of the same kind, or leave out --valid",
         )
-
-
-def _train(
-    plan: Recipe, schema: Schema, rows: encoded.Rows, valid: encoded.Rows, out: Path | None, resume: bool, console: Console
-) -> tuple[Model, list[Record]]:
-    import torch
-
-    before = torch.get_num_threads()
-    if plan.training.threads is not None:
-        torch.set_num_threads(plan.training.threads)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(plan.seed)
-            model = assemble(plan.model, schema)
-            for column in schema.targets:
-                model.tasks[column.name].fit(rows.target(column.name))
-            objectives = [registry.build("objectives", spec, model) for spec in plan.objectives]
-            return model, _run(plan, schema, model, objectives, rows, valid, out, resume, console)
-    finally:
-        torch.set_num_threads(before)
-
-
-def _run(
-    plan: Recipe,
-    schema: Schema,
-    model: Model,
-    objectives: list[Any],
-    rows: encoded.Rows,
-    valid: encoded.Rows,
-    out: Path | None,
-    resume: bool,
-    console: Console,
-) -> list[Record]:
-    import lightning.pytorch as pl
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
-
-    from sensorium.training.callbacks import Checkpoint, KeepBest, Logs, Progress, Tell
-    from sensorium.training.lit import Lit
-
-    spec = plan.training
-    lit = Lit(model, objectives, schema, spec, rows=rows, valid=valid, seed=plan.seed)
-    first = schema.targets[0].name
-    headline = model.tasks[first].headline
-
-    def better(record: Record) -> tuple[float, ...]:
-        loss = -record["valid_loss"] if isfinite(record["valid_loss"]) else -inf
-        if spec.select == "loss" or len(schema.targets) > 1 or loss == -inf:
-            return (loss,)
-        # Small validation parts give the same score again and again: the loss tells such epochs apart.
-        score = record.get(f"valid_{headline}_{first}", -inf)
-        return (score if model.tasks[first].higher_is_better else -score, loss)
-
-    best = KeepBest(better, spec.patience or 1)
-
-    def say(progress: Progress) -> None:
-        detail = f"{span(progress.left)} left"
-        if progress.record is not None:
-            score = progress.record.get(f"valid_{headline}_{first}", float("nan"))
-            say.detail = f"epoch {progress.epoch}: {headline} {score:.3f}, best in epoch {best.epoch}"  # type: ignore[attr-defined]
-        said = getattr(say, "detail", "")
-        console.step("training", progress.done, 1.0, f"{detail}  {said}")
-
-    callbacks: list[pl.Callback] = [best, Tell(say)]
-    checkpoint = None
-    if out is not None:
-        run = _identity(plan, schema, rows, valid)
-        checkpoint = out / "resume" / "last.ckpt"
-        named = out / "resume" / "run.json"
-        going_on = resume and checkpoint.is_file() and named.is_file()
-        if going_on and json.loads(named.read_text())["run"] != run:
-            raise ConfigError(
-                "the checkpoint belongs to another run: its recipe or its rows differ",
-                file=checkpoint,
-                fix="give the same command, or leave out --resume to start anew",
-            )
-        out.mkdir(parents=True, exist_ok=True)
-        if not going_on:
-            checkpoint.unlink(missing_ok=True)
-            named.parent.mkdir(exist_ok=True)
-            named.write_text(json.dumps({"run": run}))
-        callbacks += [
-            Logs(out / "logs", tensorboard=find_spec("tensorboard") is not None),
-            Checkpoint(checkpoint),
-        ]
-        if going_on:
-            console.note("going on from the last checkpoint")
-    with _still():
-        try:
-            trainer = pl.Trainer(
-                max_epochs=spec.epochs,
-                accelerator=spec.accelerator,
-                devices=1,
-                precision=spec.precision,
-                gradient_clip_val=spec.clip,
-                callbacks=callbacks,
-                logger=False,
-                enable_checkpointing=False,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-                num_sanity_val_steps=0,
-                reload_dataloaders_every_n_epochs=1,
-                default_root_dir=str(out) if out is not None else None,
-            )
-        except (MisconfigurationException, ValueError) as error:
-            raise ConfigError(f"training.accelerator or training.precision do not fit this machine: {error}") from None
-        start = checkpoint if checkpoint is not None and checkpoint.is_file() else None
-        try:
-            trainer.fit(lit, ckpt_path=start, weights_only=True if start is not None else None)
-        except SystemExit:
-            # Lightning turns Ctrl-C into an exit; the caller decides what an interrupt means.
-            raise KeyboardInterrupt from None
-    if best.best == (-inf,):
-        raise SensoriumError("the training diverged: no epoch has a finite loss", fix="lower training.lr")
-    model.load_state_dict(best.weights)
-    model.cpu().eval()
-    console.step("training", 1.0, 1.0, f"best in epoch {best.epoch} of {lit.history[-1]['epoch']}")
-    return lit.history
-
-
-def _identity(plan: Recipe, schema: Schema, rows: encoded.Rows, valid: encoded.Rows) -> str:
-    """What a checkpoint must share with the run that takes it up: recipe, fitted columns, the rows' targets in order."""
-    h = hashlib.sha256(json.dumps([plan.model_dump(), schema.to_json()], sort_keys=True).encode())
-    for part in (rows, valid):
-        for name in part.targets:
-            h.update(part.target(name).data.numpy().tobytes())
-    return h.hexdigest()
-
-
-@contextmanager
-def _still() -> Iterator[None]:
-    """Lightning's greetings and advice are for its own users; errors still come through."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)

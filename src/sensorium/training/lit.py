@@ -92,7 +92,7 @@ class Lit(pl.LightningModule):
                 {"params": groups[False], "weight_decay": 0.0},
             ],
             lr=spec.lr or 1e-3,
-            # One pass over each tensor: several times faster, on CPU too. Lightning cannot clip around it in mixed precision.
+            # One pass over each tensor: several times faster. In mixed precision Lightning cannot clip around it.
             fused=spec.precision == "32-true",
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda _step: self.rate())

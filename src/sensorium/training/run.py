@@ -1,0 +1,177 @@
+"""The training itself: a model of a resolved recipe, under Lightning, from encoded rows to the best epoch's weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from math import inf, isfinite
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from sensorium.console import Console, span
+from sensorium.core import registry
+from sensorium.core.errors import ConfigError, SensoriumError
+from sensorium.core.recipe import Recipe
+from sensorium.core.schema import Schema
+from sensorium.data import rows as encoded
+from sensorium.model import Model, assemble
+from sensorium.training.callbacks import Checkpoint, KeepBest, Logs, Progress, Tell
+from sensorium.training.lit import Lit, Record
+
+
+def train(
+    plan: Recipe, schema: Schema, rows: encoded.Rows, valid: encoded.Rows, out: Path | None, resume: bool, console: Console
+) -> tuple[Model, list[Record]]:
+    """The trained model of a resolved recipe, its best epoch's weights loaded, and the scores by epoch."""
+    before = torch.get_num_threads()
+    if plan.training.threads is not None:
+        torch.set_num_threads(plan.training.threads)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(plan.seed)
+            model = assemble(plan.model, schema)
+            for column in schema.targets:
+                model.tasks[column.name].fit(rows.target(column.name))
+            objectives = [registry.build("objectives", spec, model) for spec in plan.objectives]
+            return model, _run(plan, schema, model, objectives, rows, valid, out, resume, console)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _run(
+    plan: Recipe,
+    schema: Schema,
+    model: Model,
+    objectives: list[Any],
+    rows: encoded.Rows,
+    valid: encoded.Rows,
+    out: Path | None,
+    resume: bool,
+    console: Console,
+) -> list[Record]:
+    spec = plan.training
+    lit = Lit(model, objectives, schema, spec, rows=rows, valid=valid, seed=plan.seed)
+    best = KeepBest(_criterion(plan, schema, model), spec.patience or 1)
+    callbacks: list[pl.Callback] = [best, Tell(_teller(schema, model, best, console))]
+    checkpoint = None
+    if out is not None:
+        checkpoint = _checkpoint(_identity(plan, schema, rows, valid), out, resume, console)
+        logs = Logs(out / "logs", tensorboard=find_spec("tensorboard") is not None)
+        callbacks += [logs, Checkpoint(checkpoint)]
+    with _still():
+        try:
+            trainer = pl.Trainer(
+                max_epochs=spec.epochs,
+                accelerator=spec.accelerator,
+                devices=1,
+                precision=spec.precision,
+                gradient_clip_val=spec.clip,
+                callbacks=callbacks,
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                reload_dataloaders_every_n_epochs=1,
+                default_root_dir=str(out) if out is not None else None,
+            )
+        except (MisconfigurationException, ValueError) as error:
+            raise ConfigError(f"training.accelerator or training.precision do not fit this machine: {error}") from None
+        start = checkpoint if checkpoint is not None and checkpoint.is_file() else None
+        try:
+            trainer.fit(lit, ckpt_path=start, weights_only=True if start is not None else None)
+        except SystemExit:
+            # Lightning turns Ctrl-C into an exit; the caller decides what an interrupt means.
+            raise KeyboardInterrupt from None
+    if best.best == (-inf,):
+        raise SensoriumError("the training diverged: no epoch has a finite loss", fix="lower training.lr")
+    model.load_state_dict(best.weights)
+    model.cpu().eval()
+    console.step("training", 1.0, 1.0, f"best in epoch {best.epoch} of {lit.history[-1]['epoch']}")
+    return lit.history
+
+
+def _criterion(plan: Recipe, schema: Schema, model: Model) -> Callable[[Record], tuple[float, ...]]:
+    """What the best epoch is best in: larger is better."""
+    first = schema.targets[0].name
+    task = model.tasks[first]
+
+    def better(record: Record) -> tuple[float, ...]:
+        loss = -record["valid_loss"] if isfinite(record["valid_loss"]) else -inf
+        if plan.training.select == "loss" or len(schema.targets) > 1 or loss == -inf:
+            return (loss,)
+        # Small validation parts give the same score again and again: the loss tells such epochs apart.
+        score = record.get(f"valid_{task.headline}_{first}", -inf)
+        return (score if task.higher_is_better else -score, loss)
+
+    return better
+
+
+def _teller(schema: Schema, model: Model, best: KeepBest, console: Console) -> Callable[[Progress], None]:
+    """Puts the course of training on the console."""
+    first = schema.targets[0].name
+    headline = model.tasks[first].headline
+    last = ""
+
+    def say(progress: Progress) -> None:
+        nonlocal last
+        if progress.record is not None:
+            score = progress.record.get(f"valid_{headline}_{first}", float("nan"))
+            last = f"epoch {progress.epoch}: {headline} {score:.3f}, best in epoch {best.epoch}"
+        console.step("training", progress.done, 1.0, f"{span(progress.left)} left  {last}")
+
+    return say
+
+
+def _checkpoint(run: str, out: Path, resume: bool, console: Console) -> Path:
+    """Where this run's checkpoint is or will be; another run's is refused, or removed where nothing is resumed."""
+    checkpoint, named = out / "resume" / "last.ckpt", out / "resume" / "run.json"
+    going_on = resume and checkpoint.is_file() and named.is_file()
+    if going_on and json.loads(named.read_text())["run"] != run:
+        raise ConfigError(
+            "the checkpoint belongs to another run: its recipe or its rows differ",
+            file=checkpoint,
+            fix="give the same command, or leave out --resume to start anew",
+        )
+    if going_on:
+        console.note("going on from the last checkpoint")
+        return checkpoint
+    out.mkdir(parents=True, exist_ok=True)
+    checkpoint.unlink(missing_ok=True)
+    named.parent.mkdir(exist_ok=True)
+    named.write_text(json.dumps({"run": run}))
+    return checkpoint
+
+
+def _identity(plan: Recipe, schema: Schema, rows: encoded.Rows, valid: encoded.Rows) -> str:
+    """What a checkpoint must share with the run that takes it up: recipe, fitted columns, the rows' targets in order."""
+    h = hashlib.sha256(json.dumps([plan.model_dump(), schema.to_json()], sort_keys=True).encode())
+    for part in (rows, valid):
+        for name in part.targets:
+            h.update(part.target(name).data.numpy().tobytes())
+    return h.hexdigest()
+
+
+@contextmanager
+def _still() -> Iterator[None]:
+    """Lightning's greetings and advice are for its own users; errors still come through."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
