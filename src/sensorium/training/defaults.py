@@ -111,8 +111,8 @@ def _batch_size(rows: int) -> int:
 
 
 def _epochs(rows: int, batch: int) -> int:
-    """About 2,400 steps for small tables, growing slowly with the rows; 4 to 60 passes, up to 150 over a hundred rows."""
-    steps = 2_400 * max(1.0, math.sqrt(rows / 2_000))
+    """About 2,400 steps for small tables, more with the rows; 4 to 60 passes, up to 150 over a few hundred rows."""
+    steps = 2_400 * max(1.0, min(rows, 5_000) / 2_000) * max(1.0, math.sqrt(rows / 5_000))
     most = 150 if rows <= 300 else 60
     return max(4, min(most, round(steps * batch / max(rows, 1))))
 
