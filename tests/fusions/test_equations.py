@@ -106,10 +106,10 @@ def test_weighted(parts: dict[str, Encoded]) -> None:
             share = softmax(np.array([logits[i] + evidence[i] @ row[STREAMS[i]] for i in here]))
             expected.append(sum(a * row[STREAMS[i]] for a, i in zip(share, here, strict=True)))
         agree(fusion, parts, expected)
-        told = fusion.weights()
+        told = fusion.coefficients()
         assert list(told) == STREAMS
         np.testing.assert_allclose(list(told.values()), softmax(logits), rtol=1e-6)
-        shares = fusion.of_rows(parts)
+        shares = fusion.shares(parts)
         np.testing.assert_allclose(array(shares.sum(dim=1)), np.ones(len(PRESENT)))
         assert not bool(shares[~PRESENT].any())
 
@@ -207,4 +207,4 @@ def test_learned_weights_follow_the_useful_stream() -> None:
         step.zero_grad()
         loss.backward()
         step.step()
-    assert fusion.weights()["signal"] > 0.8
+    assert fusion.coefficients()["signal"] > 0.8

@@ -17,7 +17,8 @@ Never name an attribute of a module like a method of ``nn.Module`` (``to``, ``ty
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor, nn
@@ -34,6 +35,19 @@ if TYPE_CHECKING:
 Out = TypeVar("Out")
 
 
+@dataclass(frozen=True)
+class Seen:
+    """Rows as a trained model sees them, in evaluation mode: what parts learn from once the network stands still.
+
+    Only vectors are kept: ``tokens`` of every ``Encoded`` here are ``[rows, 1, D]``, the vector itself.
+    """
+
+    fused: Encoded
+    streams: Mapping[str, Encoded]
+    target: Field
+    weight: Tensor
+
+
 class Encoder(nn.Module, ABC):
     """Data of one layout to tokens. Sees only rows that have the stream.
 
@@ -42,6 +56,14 @@ class Encoder(nn.Module, ABC):
 
     reads: ClassVar[tuple[type[Layout], ...]]
     dim: int
+
+    def fit(self, fields: Iterable[Field]) -> None:
+        """Learn what is known of the training rows before training starts: document frequencies, word vectors, quantiles.
+
+        ``fields`` are batches as ``prepare`` gives them, not augmented, of rows that have the stream; they may be gone
+        through once. What is learnt goes into parameters and buffers whose shapes the constructor knows, so that a saved
+        model needs nothing else.
+        """
 
     @abstractmethod
     def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
@@ -83,6 +105,14 @@ class Fusion(nn.Module, ABC):
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
         """One encoding of every row from all streams; any stream may be missing in any row."""
 
+    def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
+        """How it weighs what it is given, to be read by people; empty where nothing in it can be read so.
+
+        ``"share"`` ``[B, S]``: what each stream counts, summing to 1 over the streams that are there. Further names are the
+        fusion's own: ``"gate"`` ``[B, S, D]``, ``"attention"`` ``[B, N, N]``.
+        """
+        return {}
+
 
 class Task(nn.Module, ABC, Generic[Out]):
     """Head, loss, metrics and decoding of one target. Positional parameters: the target's modality, and the width.
@@ -102,6 +132,12 @@ class Task(nn.Module, ABC, Generic[Out]):
 
     def fit(self, targets: Field) -> None:
         """Learn what is known of the training targets before training starts: class shares, a first bias."""
+
+    def settle(self, training: Seen, held_out: Seen) -> None:
+        """Learn what is learnt after the network (a support vector machine, a stacking of decisions), the weights fixed.
+
+        ``held_out`` are the validation rows, which no gradient has seen. What is learnt goes into parameters and buffers.
+        """
 
     @abstractmethod
     def forward(self, fused: Encoded, streams: Mapping[str, Encoded]) -> Out:

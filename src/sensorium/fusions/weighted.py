@@ -33,12 +33,15 @@ class Weighted(Fusion):
         self.logits = None if weights == "equal" else nn.Parameter(torch.zeros(count))
         self.evidence = nn.Parameter(torch.randn(count, dim) * dim**-0.5) if weights == "row" else None
 
-    def weights(self) -> dict[str, float]:
+    def coefficients(self) -> dict[str, float]:
         """The weight of each stream where all are there (with ``row``: before the row is looked at)."""
         logits = torch.zeros(len(self.streams)) if self.logits is None else self.logits.detach()
         return dict(zip(self.streams, logits.softmax(dim=0).tolist(), strict=True))
 
-    def of_rows(self, parts: Mapping[str, Encoded]) -> Tensor:
+    def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
+        return {"share": self.shares(parts)}
+
+    def shares(self, parts: Mapping[str, Encoded]) -> Tensor:
         """The weights ``[B, S]`` that each row's streams get, in the model's order; 0 where absent."""
         pooled, here = vectors(parts, self.streams)
         score = pooled.new_zeros(here.shape)
@@ -50,5 +53,5 @@ class Weighted(Fusion):
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
         pooled, here = vectors(parts, self.streams)
-        fused = (self.of_rows(parts).unsqueeze(-1) * pooled).sum(dim=1)
+        fused = (self.shares(parts).unsqueeze(-1) * pooled).sum(dim=1)
         return Encoded(pooled, here, fused, here.any(dim=1))

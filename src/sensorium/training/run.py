@@ -8,6 +8,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from math import inf, isfinite
 from pathlib import Path
@@ -16,13 +17,18 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from torch import Tensor
 
 from sensorium.console import Console, span
 from sensorium.core import registry
+from sensorium.core.batch import Encoded, Field, joined
+from sensorium.core.contracts import Encoder, Seen, Task
 from sensorium.core.errors import ConfigError, SensoriumError
+from sensorium.core.forward import Forward
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
 from sensorium.data import rows as encoded
+from sensorium.data.loader import Loader
 from sensorium.model import Model, assemble
 from sensorium.training.callbacks import Checkpoint, KeepBest, Logs, Progress, Tell
 from sensorium.training.lit import Lit, Record
@@ -41,8 +47,11 @@ def train(
             model = assemble(plan.model, schema)
             for column in schema.targets:
                 model.tasks[column.name].fit(rows.target(column.name))
+            acquaint(model, schema, rows)
             objectives = [registry.build("objectives", spec, model) for spec in plan.objectives]
-            return model, _run(plan, schema, model, objectives, rows, valid, out, resume, console)
+            history = _run(plan, schema, model, objectives, rows, valid, out, resume, console)
+            settle(model, schema, rows, valid)
+            return model, history
     finally:
         torch.set_num_threads(before)
 
@@ -98,6 +107,50 @@ def _run(
     model.cpu().eval()
     console.step("training", 1.0, 1.0, f"best in epoch {best.epoch} of {lit.history[-1]['epoch']}")
     return lit.history
+
+
+def acquaint(model: Model, schema: Schema, rows: encoded.Rows) -> None:
+    """Let every encoder that wants to learn from the training rows before training starts."""
+    for stream, encoder in model.encoders.items():
+        if type(encoder).fit is not Encoder.fit:
+            encoder.fit(_fields(schema, rows, stream))
+
+
+def _fields(schema: Schema, rows: encoded.Rows, stream: str) -> Iterator[Field]:
+    for batch in Loader(rows, 256):
+        field = schema.prepare(batch).inputs[stream]
+        if bool(field.present.any()):
+            yield field.map(partial(_rows, keep=field.present))
+
+
+def _rows(tensor: Tensor, keep: Tensor) -> Tensor:
+    return tensor[keep]
+
+
+def settle(model: Model, schema: Schema, rows: encoded.Rows, valid: encoded.Rows) -> None:
+    """Let every task that wants to learn from what the trained network says of the training and the held-out rows."""
+    eager = {name: task for name, task in model.tasks.items() if type(task).settle is not Task.settle}
+    if not eager:
+        return
+    seen = [_seen(model, schema, part) for part in (rows, valid)]
+    for name, task in eager.items():
+        task.settle(*(part[name] for part in seen))
+
+
+@torch.no_grad()
+def _seen(model: Model, schema: Schema, rows: encoded.Rows) -> dict[str, Seen]:
+    """What the network makes of every row, by target; vectors only, since tokens of all rows would not fit memory."""
+
+    def vectors(part: Encoded) -> Encoded:
+        return Encoded(part.pooled.unsqueeze(1), part.present.unsqueeze(1), part.pooled, part.present)
+
+    found = []
+    for batch in Loader(rows, 256):
+        run = Forward(model, schema.prepare(batch))
+        streams = {name: vectors(part) for name, part in run.streams.items()}
+        found.append((vectors(run.fused), streams, batch.targets, batch.weight))
+    fused, streams, targets, weight = joined(found)
+    return {name: Seen(fused, streams, targets[name], weight) for name in model.tasks}
 
 
 def _criterion(plan: Recipe, schema: Schema, model: Model) -> Callable[[Record], tuple[float, ...]]:
