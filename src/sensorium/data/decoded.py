@@ -6,16 +6,14 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from hashlib import blake2b
 from itertools import islice
 from typing import Any
 
-import numpy as np
-
 from sensorium.core import registry
 from sensorium.core.errors import CellError
-from sensorium.core.modality import Blob, Modality, is_blank
+from sensorium.core.modality import Modality, is_blank
 from sensorium.core.schema import Opener, Problem
+from sensorium.data.digest import digest
 from sensorium.data.table import Table
 
 FITTED_ON = 16
@@ -90,14 +88,3 @@ def decode(
             problems.append(Problem(table.number(i), column, None if file is None else str(file), seen.problem))
         digests.append(seen if isinstance(seen, bytes) else None)
     return Decoded(problems, digests)
-
-
-def digest(content: Any) -> bytes:
-    """16 bytes that are the same for the same content only."""
-    if isinstance(content, Blob):
-        return blake2b(content.data, digest_size=16).digest()
-    array = np.asarray(content) if not isinstance(content, np.ndarray) else content
-    if array.dtype == object:
-        return blake2b(repr(content).encode(), digest_size=16).digest()
-    head = f"{array.dtype}{array.shape}".encode()
-    return blake2b(head + np.ascontiguousarray(array).tobytes(), digest_size=16).digest()

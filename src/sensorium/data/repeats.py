@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sensorium.core.modality import is_blank
-from sensorium.data.decoded import digest
+from sensorium.data.digest import digest
 from sensorium.data.table import Table
 
 Key = tuple[Any, ...]

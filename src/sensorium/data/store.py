@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import mmap
 import os
@@ -30,9 +31,11 @@ from numpy.typing import NDArray
 from sensorium import __version__
 from sensorium.core.errors import CellError, SensoriumError
 from sensorium.core.modality import Array, Blob, Modality
+from sensorium.data.digest import digest
 
 CHUNK = 16
 """Cells a thread takes at a time: large enough that scheduling costs nothing, small enough to stop quickly."""
+WRITE_BYTES = 1 << 20
 FLUSH_BYTES, FLUSH_SECONDS = 16 << 20, 2.0
 RESIDENT_BYTES = 32 << 20
 """Mapped pages are given back to the system after this much was touched: memory stays bounded on any table."""
@@ -46,19 +49,6 @@ def default_folder() -> Path:
     if named:
         return Path(named)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sensorium"
-
-
-def digest(content: Any) -> bytes:
-    """What a cell's content is known by: 16 bytes that differ whenever the content does."""
-    h = hashlib.blake2b(digest_size=16)
-    if isinstance(content, Blob):
-        h.update(content.data)
-    elif isinstance(content, np.ndarray):
-        h.update(f"{content.dtype.str}{content.shape}".encode())
-        h.update(np.ascontiguousarray(content).data)
-    else:
-        h.update(json.dumps(content, default=repr).encode())
-    return h.digest()
 
 
 @dataclass(frozen=True)
@@ -151,6 +141,7 @@ class Shelf:
         used. Interrupted at any moment, what was encoded so far is kept.
         """
         places = Places(np.full(rows, -1, np.int64), np.zeros(rows, np.int64))
+        known = self._db().execute("SELECT EXISTS (SELECT 1 FROM cells)").fetchone()[0] == 1
         pending: list[tuple[bytes, Array | None, str | None]] = []
         waiting: dict[bytes, list[int]] = {}
         size, last = 0, time.monotonic()
@@ -184,7 +175,7 @@ class Shelf:
 
         try:
             with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-                self._encode(pool, cells, 2 * workers, take)
+                self._encode(pool, cells, 2 * workers, take, known)
             flush()
         except (OSError, sqlite3.Error) as error:
             raise self._unusable(error) from None
@@ -199,11 +190,15 @@ class Shelf:
         cells: Iterator[Opened],
         ahead: int,
         take: Callable[[int, bytes | None, Found], None],
+        known: bool,
     ) -> None:
-        """Hands every cell, in order, to ``take``: row, digest, and the new array, the known place or the problem."""
+        """Hands every cell, in order, to ``take``: row, digest, and the new array, the known place or the problem.
+
+        ``known``: whether the shelf may hold some of them already; an empty one need not be asked cell by cell.
+        """
 
         def work(chunk: list[Opened]) -> list[tuple[int, bytes | None, Found]]:
-            return [self._one(row, opened) for row, opened in chunk]
+            return [self._one(row, opened, known) for row, opened in chunk]
 
         queue: deque[Future[list[tuple[int, bytes | None, Found]]]] = deque()
         try:
@@ -226,46 +221,64 @@ class Shelf:
             for job in queue:
                 job.cancel()
 
-    def _one(self, row: int, opened: Callable[[], Any]) -> tuple[int, bytes | None, Found]:
+    def _one(self, row: int, opened: Callable[[], Any], known: bool) -> tuple[int, bytes | None, Found]:
         try:
             content = opened()
         except CellError as error:
             return row, None, error
         key = digest(content)
-        known = self._db().execute("SELECT offset, length, problem FROM cells WHERE digest = ?", (key,)).fetchone()
-        if known is not None:
-            offset, length, problem = known
+        place = self._place(key) if known else None
+        if place is not None:
+            offset, length, problem = place
             return row, key, (offset, length) if problem is None else CellError(problem, file=_name(content))
         try:
             return row, key, self.modality.encode(content)
         except CellError as error:
             return row, key, error
 
+    def _place(self, key: bytes) -> tuple[int, int, str | None] | None:
+        query = "SELECT offset, length, problem FROM cells WHERE digest = ?"
+        found: tuple[int, int, str | None] | None = self._db().execute(query, (key,)).fetchone()
+        return found
+
     def _append(self, items: Sequence[tuple[bytes, Array | None, str | None]]) -> dict[bytes, tuple[int, int]]:
         """Write arrays and index them, all or nothing; where each digest lies. Another process may have been faster."""
         found: dict[bytes, tuple[int, int]] = {}
         if not items:
             return found
-        with self._transaction() as db, open(self.folder / "values.bin", "r+b") as file:
+        with self._transaction() as db, open(self.folder / "values.bin", "r+b", buffering=0) as file:
             (end,) = db.execute("SELECT bytes FROM extent").fetchone()
             file.seek(end)
+            found = self._known(db, [key for key, _, _ in items])
+            new: list[tuple[bytes, int, int, str | None]] = []
+            data: list[Array] = []
             for key, array, problem in items:
-                known = db.execute("SELECT offset, length FROM cells WHERE digest = ?", (key,)).fetchone()
-                if known is not None:
-                    found[key] = known
-                elif array is None:
-                    db.execute("INSERT INTO cells VALUES (?, -1, 0, ?)", (key, problem))
-                else:
-                    self._check(array)
-                    data = np.ascontiguousarray(array)
-                    file.write(data.data if data.size else b"")
-                    length = len(array) if self.modality.ragged else 1
-                    db.execute("INSERT INTO cells VALUES (?, ?, ?, NULL)", (key, end, length))
-                    found[key] = (end, length)
-                    end += data.nbytes
-            file.flush()
+                if key in found:
+                    continue
+                if array is None:
+                    new.append((key, -1, 0, problem))
+                    continue
+                self._check(array)
+                data.append(np.ascontiguousarray(array))
+                length = len(array) if self.modality.ragged else 1
+                new.append((key, end, length, None))
+                found[key] = (end, length)
+                end += array.nbytes
+            _write(file, data)
             os.fsync(file.fileno())
+            db.executemany("INSERT OR IGNORE INTO cells VALUES (?, ?, ?, ?)", new)
             db.execute("UPDATE extent SET bytes = ?", (end,))
+        return found
+
+    @staticmethod
+    def _known(db: sqlite3.Connection, keys: list[bytes]) -> dict[bytes, tuple[int, int]]:
+        """Where those of the digests lie that are there already."""
+        found: dict[bytes, tuple[int, int]] = {}
+        for start in range(0, len(keys), 500):  # SQLite takes no more than 999 values at a time everywhere
+            some = keys[start : start + 500]
+            query = f"SELECT digest, offset, length FROM cells WHERE digest IN ({','.join('?' * len(some))})"
+            for key, offset, length in db.execute(query, some):
+                found[key] = (offset, length)
         return found
 
     def _check(self, array: Array) -> None:
@@ -335,6 +348,25 @@ class Store:
         settings: Mapping[str, Any] = {"version": __version__, "kind": kind, **modality.store_options}
         key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:24]
         return Shelf(self.folder / f"{kind}-{key}", modality)
+
+
+def _write(file: io.FileIO, arrays: Sequence[Array]) -> None:
+    """Arrays one after the other, many in a call: a call for each costs more than its bytes where they are small."""
+    block: list[Any] = []
+    size = 0
+    for array in arrays:
+        block.append(array.data if array.size else b"")
+        size += array.nbytes
+        if size > WRITE_BYTES:
+            _whole(file, b"".join(block))
+            block, size = [], 0
+    _whole(file, b"".join(block))
+
+
+def _whole(file: io.FileIO, data: bytes) -> None:
+    rest = memoryview(data)
+    while len(rest):
+        rest = rest[file.write(rest) :]
 
 
 def _chunks(cells: Iterator[Opened]) -> Iterator[list[Opened]]:

@@ -32,7 +32,9 @@ def read_sound(blob: Blob, seconds: float) -> tuple[Array, int, float]:
     plain = _plain_wav(blob)
     if plain is not None:
         samples, rate = plain
-        signal = samples[: int(np.ceil(seconds * rate))].astype(np.float32).mean(axis=1) * np.float32(1 / 32768)
+        some = samples[: int(np.ceil(seconds * rate))]
+        one = some[:, 0].astype(np.float32) if some.shape[1] == 1 else some.mean(axis=1, dtype=np.float32)
+        signal = one * np.float32(1 / 32768)
         return signal, rate, len(samples) / rate
     try:
         with soundfile.SoundFile(io.BytesIO(blob.data)) as file:

@@ -1,0 +1,27 @@
+"""What a cell's content is known by."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+
+from sensorium.core.modality import Blob
+
+
+def digest(content: Any) -> bytes:
+    """16 bytes that differ whenever the content does.
+
+    The beginning of SHA-256: processors have instructions for it, which makes it several times as fast as its rivals.
+    """
+    h = hashlib.sha256(usedforsecurity=False)
+    if isinstance(content, Blob):
+        h.update(content.data)
+    elif isinstance(content, np.ndarray) and content.dtype != object:
+        h.update(f"{content.dtype.str}{content.shape}".encode())
+        h.update(np.ascontiguousarray(content).data)
+    else:
+        h.update(json.dumps(content, default=repr).encode())
+    return h.digest()[:16]
