@@ -44,6 +44,7 @@ ROOMS = {
     "markupsafe": {"evaluation"},
     "yaml": {"core", "cli", "artifact"},
     "pydantic": {"core"},
+    "annotated_types": {"core"},  # pydantic's own vocabulary of limits
     "safetensors": {"artifact", "training", "data"},
     "sklearn": {"language", "nn", "tasks", "evaluation", "training"},
     "scipy": {"signal", "nn", "evaluation"},

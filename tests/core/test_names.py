@@ -14,6 +14,7 @@ from torch import nn
 from sensorium.core import registry
 from sensorium.core.byname import ByName
 from sensorium.core.errors import CellError, ConfigError, SensoriumError, nearest
+from sensorium.core.layout import Row
 
 NASTY = ["items", "type", "a.b", "to", "forward", "", " ", "名 字", "%2E", "a/b", "of_x", "training", "\n", "_modules", "é"]
 
@@ -57,6 +58,11 @@ def test_a_name_that_is_not_there() -> None:
         ("fusions", {"kind": 3}, "a component needs a name"),
         ("modalities", {"kind": "image", "sise": 3}, "modalities/image: sise: no such option; did you mean size?"),
         ("modalities", {"kind": "image", "size": "big"}, "modalities/image: size: Input should be a valid integer"),
+        ("encoders", {"kind": "patch", "depth": -1}, "encoders/patch: depth: Input should be greater than or equal to 1"),
+        ("encoders", {"kind": "mlp", "width": 0}, "encoders/mlp: width: Input should be greater than or equal to 1"),
+        ("fusions", {"kind": "lowrank", "rank": 0}, "fusions/lowrank: rank"),
+        ("fusions", {"kind": "lowrank", "dropout": 1.0}, "fusions/lowrank: dropout: Input should be less than 1"),
+        ("tasks", {"kind": "classification", "hidden": -1}, "tasks/classification: hidden"),
         ("modalities", {"kind": "image", "augment": "wild"}, "modalities/image: augment: Input should be 'none', 'light'"),
         ("fusions", {"kind": "gated", "temperature": float("nan")}, "fusions/gated: temperature"),
         ("fusions", "../core/errors", "no fusions named"),
@@ -95,8 +101,8 @@ def test_listing_imports_nothing() -> None:
 
 
 def test_what_torch_refuses_names_the_component() -> None:
-    with pytest.raises(ConfigError, match=r"adapters/linear cannot be built with \{'dropout': 2"):
-        registry.build("adapters", {"kind": "linear", "dropout": 2}, 4, 4)
+    with pytest.raises(ConfigError, match=r"encoders/mlp cannot be built with \{'width': 4611686018427387904"):
+        registry.build("encoders", {"kind": "mlp", "width": 2**62}, Row((0,)))
 
 
 def test_errors_say_where_and_how_to_mend() -> None:

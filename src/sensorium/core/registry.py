@@ -12,13 +12,15 @@ import importlib.util
 import inspect
 import pkgutil
 import re
+import types
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, wraps
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import annotated_types
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from sensorium.core.errors import ConfigError, nearest
@@ -97,12 +99,26 @@ def options(family: str, kind: str) -> type[BaseModel]:
     hints = get_type_hints(init)
     parameters = inspect.signature(init).parameters.values()
     fields: dict[str, Any] = {
-        p.name: (hints.get(p.name, Any), ... if p.default is p.empty else p.default)
+        p.name: (_limited(p.name, hints.get(p.name, Any), p.default), ... if p.default is p.empty else p.default)
         for p in parameters
         if p.kind is p.KEYWORD_ONLY
     }
     model: type[BaseModel] = create_model(kind, __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **fields)
     return model
+
+
+def _limited(name: str, hint: Any, default: Any) -> Any:
+    """An option's type with the limits that its default tells of, so that no component need say them again.
+
+    A whole number that is 1 or more (or open) by default is a count, a width, a length: never below 1. One that is 0 by
+    default may be 0 ("none"). A share of features dropped is from 0 to below 1.
+    """
+    whole = hint is int or (get_origin(hint) in (Union, types.UnionType) and set(get_args(hint)) == {int, type(None)})
+    if whole and (default is None or default is inspect.Parameter.empty or default >= 0):
+        return Annotated[hint, annotated_types.Ge(0 if default == 0 else 1)]
+    if hint is float and name in ("dropout", "drop"):
+        return Annotated[hint, annotated_types.Ge(0.0), annotated_types.Lt(1.0)]
+    return hint
 
 
 def split(spec: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -30,6 +30,7 @@ from sensorium.core.schema import Schema
 from sensorium.data import rows as encoded
 from sensorium.data.loader import Loader
 from sensorium.model import Model, assemble
+from sensorium.training.average import Average
 from sensorium.training.callbacks import Checkpoint, KeepBest, Logs, Progress, Tell
 from sensorium.training.lit import Lit, Record
 
@@ -70,7 +71,11 @@ def _run(
     spec = plan.training
     lit = Lit(model, objectives, schema, spec, rows=rows, valid=valid, seed=plan.seed)
     best = KeepBest(_criterion(plan, schema, model), spec.patience or 1)
-    callbacks: list[pl.Callback] = [best, Tell(_teller(schema, model, best, console))]
+    callbacks: list[pl.Callback] = [
+        best,
+        *([Average(spec.average)] if spec.average else []),
+        Tell(_teller(schema, model, best, console)),
+    ]
     checkpoint = None
     if out is not None:
         checkpoint = _checkpoint(_identity(plan, schema, rows, valid), out, resume, console)

@@ -1,0 +1,171 @@
+"""The table of every encoder on every sense: same rows, same passes, three seeds.
+
+    python -m benchmarks.senses DATA senses.jsonl [--senses image,sound,text,series] [--seeds 0,1,2] [--epochs 20]
+
+One line is appended for every fit, so a run that was stopped goes on where it was.
+``python -m benchmarks.senses --table senses.jsonl`` prints the table of ``docs/results.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, median, stdev
+from typing import Any
+
+import sensorium as sm
+from benchmarks.results import SETS, read
+from sensorium.data.table import Table
+
+
+@dataclass(frozen=True)
+class Case:
+    """One column of one set, read alone."""
+
+    sense: str
+    set: str
+    column: str
+    kind: str
+
+
+CASES = (
+    Case("image", "av_digits", "image", "image"),
+    Case("image", "av_digits", "sign_image", "image"),
+    Case("sound", "av_digits", "audio", "audio"),
+    Case("text", "clothing", "text", "text"),
+    Case("text", "mustard", "text", "text"),
+    Case("text", "easy_vqa", "question", "text"),
+    Case("series", "ts_basicmotions", "series", "series"),
+    Case("series", "ts_japanesevowels", "series", "series"),
+)
+
+Spec = dict[str, Any]
+WAYS: dict[str, dict[str, tuple[Spec, Spec]]] = {
+    "image": {
+        kind: ({}, {"kind": kind}) for kind in ("convnet", "vgg", "resnet", "mobilenet", "shufflenet", "patch", "vit")
+    },
+    "sound": {
+        f"{features} × {kind}": ({"features": features}, {"kind": kind})
+        for features in ("waveform", "stft", "logmel", "mfcc", "plp")
+        for kind in ("convnet", "recurrent", "patch")
+    },
+    "text": {
+        "bag": ({}, {"kind": "bag"}),
+        "tfidf": ({}, {"kind": "tfidf"}),
+        "wordvectors": ({"tokeniser": "words"}, {"kind": "wordvectors"}),
+        **{f"recurrent, {cell}": ({}, {"kind": "recurrent", "cell": cell}) for cell in ("rnn", "lstm", "gru")},
+        "transformer": ({}, {"kind": "transformer"}),
+    },
+    "series": {kind: ({}, {"kind": kind}) for kind in ("statistics", "tcn", "recurrent", "patch", "convnet")},
+}
+"""By sense and name: the column's options and the encoder."""
+
+
+def one(case: Case, modality: Spec, encoder: Spec, train: Table, test: Table, seed: int, epochs: int) -> dict[str, Any]:
+    """One fit of so many passes, its score, size, cost, and the time to answer one row from its raw cell."""
+    which = SETS[case.set]
+    others = [name for name in train.columns if name not in (case.column, "label", which.group)]
+    columns: Any = {case.column: {"kind": case.kind, **modality}}
+    recipe = sm.Recipe.parse(
+        {
+            "columns": columns,
+            "model": {"size": "small", "encoders": {case.column: encoder}},
+            "training": {"epochs": epochs, "patience": epochs},
+        }
+    )
+    cpu = time.process_time()
+    model = sm.fit(train, target="label", ignore=others, group=which.group, recipe=recipe, seed=seed, quiet=True)
+    cpu = time.process_time() - cpu
+    found = model.evaluate(test).targets["label"]
+    row = {case.column: test.column(case.column)[0]}
+    waits = []
+    for _ in range(30):
+        began = time.perf_counter()
+        model.predict([row], media=test.root)
+        waits.append(time.perf_counter() - began)
+    return {
+        "score": found.metrics[which.metric],
+        "baseline": (found.baseline or {}).get(which.metric),
+        "cpu": round(cpu, 2),
+        "row_ms": round(1000 * median(waits[5:]), 3),
+        "parameters": sum(p.numel() for p in model.model.encoders[case.column].parameters()),
+    }
+
+
+def todo(senses: list[str], seeds: list[int], done: set[tuple[str, ...]]) -> Iterator[tuple[Case, str, int]]:
+    """What is not yet measured, all of one seed first, so that a stopped run has every line once."""
+    for seed in seeds:
+        for case in CASES:
+            for way in WAYS[case.sense] if case.sense in senses else ():
+                if (case.set, case.column, way, str(seed)) not in done:
+                    yield case, way, seed
+
+
+def run(root: Path, out: Path, senses: list[str], seeds: list[int], epochs: int) -> None:
+    """Every fit that ``out`` does not hold yet."""
+    done = {tuple(line["key"]) for line in read(out)}
+    for case, way, seed in todo(senses, seeds, done):
+        which, folder = SETS[case.set], root / SETS[case.set].folder
+        train, test = Table.read(folder / which.train), Table.read(folder / which.test)
+        modality, encoder = WAYS[case.sense][way]
+        line = {"key": [case.set, case.column, way, str(seed)], "metric": which.metric}
+        line |= one(case, modality, encoder, train, test, seed, epochs)
+        with open(out, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        print(f"{line['key']}: {line['score']:.3f} in {line['cpu']:.0f} CPU s", file=sys.stderr, flush=True)
+
+
+def table(path: Path) -> str:
+    """Markdown, a line an encoder; the best of each column of a set in bold."""
+    found: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for line in read(path):
+        name, column, way, _ = line["key"]
+        found[name, column][way].append(line)
+    lines = []
+    for (name, column), ways in found.items():
+        first = next(iter(ways.values()))[0]
+        lines += [
+            "",
+            f"**{name}, `{column}`** ({first['metric']}; no input {first['baseline']:.3f})",
+            "",
+            "| encoder | score | seeds | parameters | CPU s a fit | ms a row |",
+            "|---|---|---|---|---|---|",
+        ]
+        best = max(mean(line["score"] for line in some) for some in ways.values())
+        for way, some in ways.items():
+            scores = [line["score"] for line in some]
+            text = f"{mean(scores):.3f}" + (f" ± {stdev(scores):.3f}" if len(scores) > 1 else "")
+            text = f"**{text}**" if mean(scores) == best else text
+            cpu, row = mean(line["cpu"] for line in some), median(line["row_ms"] for line in some)
+            lines.append(f"| {way} | {text} | {len(some)} | {some[0]['parameters']:,} | {cpu:.0f} | {row:.1f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, nargs="?")
+    parser.add_argument("out", type=Path, nargs="?")
+    parser.add_argument("--senses", default=",".join(WAYS))
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--epochs", type=int, default=20, help="passes over the training rows, the same for all")
+    parser.add_argument("--table", type=Path)
+    given = parser.parse_args()
+    if given.table is not None:
+        print(table(given.table))
+        return
+    if given.data is None or given.out is None:
+        parser.error("give the folder of the data and the file for the results")
+    csv.field_size_limit(1 << 26)
+    run(given.data, given.out, given.senses.split(","), [int(s) for s in given.seeds.split(",")], given.epochs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Weights averaged over the last steps: steadier than those of any one step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from sensorium.training.lit import Lit
+
+
+class Average(pl.Callback):
+    """Keeps a running mean of the weights, and validates with it; the best epoch's weights are such a mean.
+
+    A step on a small batch throws the weights about; their mean over a stretch of steps lies in the middle of it. The mean
+    reaches back ``share`` of the run. Place it after whatever copies weights at the end of a validation.
+    Source: Polyak & Juditsky 1992, https://doi.org/10.1137/0330046, with the decay of https://arxiv.org/abs/1703.01780.
+    """
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+        self.mean: list[Tensor] = []
+        self._live: list[Tensor] = []
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Lit)
+        # Statistics of batch normalisation are averaged with the weights that they belong to.
+        self._live = [t for t in pl_module.model.state_dict().values() if t.is_floating_point()]
+        self.mean = (
+            [m.to(t) for m, t in zip(self.mean, self._live, strict=True)] if self.mean else [t.clone() for t in self._live]
+        )
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, Lit)
+        # Early on the mean is over all steps so far, so that it never lags behind by more than it must.
+        reach = min(pl_module.global_step, max(1.0, self.share * pl_module.total_steps))
+        with torch.no_grad():
+            torch._foreach_lerp_(self.mean, self._live, 1 / max(1.0, reach))
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._swap()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._swap()
+
+    def _swap(self) -> None:
+        with torch.no_grad():
+            for mean, live in zip(self.mean, self._live, strict=True):
+                kept = live.clone()
+                live.copy_(mean)
+                mean.copy_(kept)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"mean": self.mean}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.mean = list(state_dict["mean"])
