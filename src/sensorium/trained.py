@@ -91,7 +91,7 @@ class Trained:
         lacking = [c.name for c in self.schema.targets if not table.has(c.name)]
         if len(lacking) == len(self.schema.targets):
             raise DataError(f"holds no target column: {', '.join(lacking)}", file=table.source, fix="use predict")
-        absent = [c.name for c in self.schema.inputs if not table.has(c.name)]
+        absent = [c.name for c in self.schema.inputs if not table.has(c.source)]
         if absent:
             console.warn(f"{table.source}: no column {', '.join(absent)}: taken as missing in every row")
         encoded = self.encode(table, console)
@@ -145,7 +145,7 @@ class Trained:
             curves=self.history,
             rows=Records(table),
             media=media,
-            kinds={c.name: c.spec["kind"] for c in self.schema.inputs},
+            kinds={c.name: c.spec["kind"] for c in self.schema.inputs if c.of is None},
             problems=[str(problem) for problem in rows.problems],
             recipe_yaml=self.recipe.to_yaml(),
         )

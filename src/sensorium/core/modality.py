@@ -82,6 +82,14 @@ class Modality(ABC):
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
         """How surely these (raw, non-missing) cells of the column ``name`` are of this modality."""
 
+    @classmethod
+    def beside(cls, cells: Sequence[Any], name: str) -> dict[str, dict[str, Any]]:
+        """Derived columns that such cells offer besides (the sound of a video), by name, as a recipe declares them.
+
+        ``cells``: a few of the column ``name``, opened where they are media.
+        """
+        return {}
+
     @abstractmethod
     def fit(self, cells: Iterable[Any]) -> None:
         """Learn ``state`` from training cells. For media these may be a sample of the column."""

@@ -152,7 +152,7 @@ def encode(
     count = len(table)
 
     def cells(column: Column) -> Sequence[Any]:
-        return table.column(column.name) if table.has(column.name) else [None] * count
+        return table.column(column.source) if table.has(column.source) else [None] * count
 
     inputs: dict[str, Source] = {}
     for stream, columns in schema.streams.items():

@@ -91,7 +91,7 @@ def fit(
         training, held_out = _parts(table, valid_source, schema, plan, media)
         if not len(training) or not len(held_out):
             raise DataError("too few rows to train and validate on", file=table.source, fix="give at least 2 rows a class")
-        absent = [c.name for c in schema.inputs if not held_out.has(c.name)]
+        absent = [c.name for c in schema.inputs if not held_out.has(c.source)]
         if absent:
             console.warn(f"{held_out.source}: no column {', '.join(absent)}: taken as missing in every row")
 
@@ -206,7 +206,7 @@ def _parts(table: Table, valid: Any, schema: Schema, plan: Recipe, media: str | 
 def learn(schema: Schema, table: Table, media: Opener, seed: int = 0) -> None:
     """Fit every modality on training rows: all cells of the table, a sample of its media."""
     for column in [*schema.inputs, *schema.targets]:
-        cells = [(i, cell) for i, cell in enumerate(table.column(column.name)) if not is_blank(cell)]
+        cells = [(i, cell) for i, cell in enumerate(table.column(column.source)) if not is_blank(cell)]
         if column.reader.media:
             order = np.random.default_rng(seed).permutation(len(cells))
             opened: list[Any] = []
@@ -236,7 +236,7 @@ def _usable(schema: Schema, table: Table, rows: encoded.Rows) -> None:
     """Refuse a column none of whose cells could be used: it is not missing, it is misunderstood."""
     bad = Counter(problem.column for problem in rows.problems)
     for column in [*schema.inputs, *schema.targets]:
-        filled = sum(not is_blank(cell) for cell in table.column(column.name)) if bad[column.name] else 0
+        filled = sum(not is_blank(cell) for cell in table.column(column.source)) if bad[column.name] else 0
         if filled and filled == bad[column.name]:
             p = next(problem for problem in rows.problems if problem.column == column.name)
             raise DataError(
