@@ -12,7 +12,7 @@ import torch
 
 from sensorium.core.batch import Field
 from sensorium.core.errors import CellError
-from sensorium.core.layout import Grid, Ids, Layout, Points, Row
+from sensorium.core.layout import Graph, Grid, Ids, Layout, Points, Row
 from sensorium.core.modality import Blob, Modality
 from sensorium.core.registry import build
 from sensorium.testing import samples
@@ -119,6 +119,14 @@ def check_layout(field: Field, layout: Layout, where: str) -> None:
     elif isinstance(layout, Points):
         steps = data.shape[1]
         assert data.shape[2] == layout.channels, f"{where}: {tuple(data.shape)} is not {layout}"
+    elif isinstance(layout, Graph):
+        steps = data.shape[1]
+        assert data.shape[2] == layout.channels + layout.count, f"{where}: {tuple(data.shape)} is not {layout}"
+        kinds = data[..., layout.channels :]
+        in_range = kinds.numel() == 0 or bool(
+            (kinds.frac() == 0).all() and kinds.min() >= 0 and kinds.max() <= layout.kinds
+        )
+        assert in_range, f"{where}: edges are of kinds 0 to {layout.kinds}"
     elif isinstance(layout, Row):
         steps = len(layout.cardinalities)
         assert tuple(data.shape) == (rows, steps), f"{where}: {tuple(data.shape)} is not {layout}"

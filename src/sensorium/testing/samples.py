@@ -12,15 +12,17 @@ from torch import Tensor
 
 from sensorium.core.batch import Encoded
 from sensorium.core.errors import ConfigError
-from sensorium.core.layout import Grid, Ids, Layout, Points, Row
+from sensorium.core.layout import Graph, Grid, Ids, Layout, Points, Row
 from sensorium.core.modality import Blob
 
 LAYOUTS: tuple[Layout, ...] = (
     Grid(3, (20,)),
     Grid(1, (14, 9)),
     Grid(2, (6, 8, 8)),
+    Grid(6, (1,)),
     Ids(50, 12),
     Points(4, 16),
+    Graph(5, 3, 10),
     Row((0, 0, 4, 0, 3)),
     Row((0, 0)),
     Row((5,)),
@@ -33,7 +35,7 @@ def length(layout: Layout) -> int:
         return layout.size[0]
     if isinstance(layout, Ids):
         return layout.length
-    return layout.count if isinstance(layout, Points) else len(layout.cardinalities)
+    return layout.count if isinstance(layout, (Points, Graph)) else len(layout.cardinalities)
 
 
 def data(layout: Layout, rows: int, steps: int | None = None, *, seed: int = 0) -> Tensor:
@@ -46,6 +48,9 @@ def data(layout: Layout, rows: int, steps: int | None = None, *, seed: int = 0) 
         return torch.randint(1, layout.vocabulary, (rows, n), generator=draw)
     if isinstance(layout, Points):
         return torch.randn(rows, n, layout.channels, generator=draw)
+    if isinstance(layout, Graph):
+        kinds = torch.randint(0, layout.kinds + 1, (rows, n, layout.count), generator=draw)
+        return torch.cat([torch.randn(rows, n, layout.channels, generator=draw), kinds.float()], dim=2)
     cells = [
         torch.randint(0, card, (rows,), generator=draw).float() if card else torch.randn(rows, generator=draw)
         for card in layout.cardinalities
@@ -146,7 +151,19 @@ def _series() -> list[Any]:
     return [draw.standard_normal((24 + i, 3)).astype(np.float32).cumsum(axis=0) for i in range(12)]
 
 
+def _clouds() -> list[Any]:
+    draw = np.random.default_rng(0)
+    return [draw.standard_normal((30 + 5 * i, 4)).astype(np.float32) * [1, 2, 0.5, 9] for i in range(12)]
+
+
+def _vectors() -> list[Any]:
+    draw = np.random.default_rng(0)
+    return [draw.standard_normal(6).astype(np.float32) * (1 + i) for i in range(12)]
+
+
 _CELLS = {
+    "points": _clouds,
+    "vector": _vectors,
     "number": _numbers,
     "category": _categories,
     "tags": _tags,
