@@ -15,6 +15,7 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
+from sensorium.signal.film import container, read_track
 from sensorium.signal.sound import read_sound, to_unit
 from sensorium.signal.statistics import Moments, thinned
 
@@ -33,7 +34,9 @@ _LONGEST = 10.0  # seconds; likewise
 
 @component
 class Audio(Modality):
-    """A recording: WAV, FLAC, OGG or MP3, or an array ``[T]`` or ``[T, channels]`` at the rate of the others.
+    """A recording: WAV, FLAC, OGG or MP3, the sound track of a video, or an array ``[T]`` or ``[T, channels]``.
+
+    Arrays count as sampled at the rate of the others.
 
     Encoded as ``[T]`` int16, one channel, resampled to one rate; prepared as ``[B, 1, frames, mels]`` (log-mel, standard
     scores) or ``[B, 1, T]``, with the mask of real frames. What is padded is zero, and real frames are what they are alone.
@@ -213,7 +216,7 @@ def _open(cell: Any, seconds: float) -> tuple[Array, int, float]:
     if isinstance(cell, bytes):
         cell = Blob(cell, "<bytes>")
     if isinstance(cell, Blob):
-        return read_sound(cell, seconds)
+        return read_track(cell, seconds) if container(cell.data) else read_sound(cell, seconds)
     try:
         array = np.asarray(cell)
     except (ValueError, TypeError):

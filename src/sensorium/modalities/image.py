@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,6 +14,7 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
+from sensorium.signal.frame import LARGEST, framed, is_grey, to_pixels, usual_frame, with_channels
 from sensorium.signal.picture import read_picture
 from sensorium.signal.statistics import Moments, thinned
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 _ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"GIF8", b"II*\0", b"MM\0*")
 _SAMPLE = 512
-_SMALLEST, _LARGEST = 16, 128  # pixels, where the data decides the size
-_STRETCH = 1.5  # ratios of width to height that differ by less than this are stretched onto each other
 
 
 @component
@@ -78,19 +76,19 @@ class Image(Modality):
         def thumbnails() -> Iterable[Array]:
             for cell in cells:
                 try:
-                    pixels, size = _open(cell, _LARGEST // 2)
+                    pixels, size = _open(cell, LARGEST // 2)
                 except CellError:
                     continue  # encode meets it again and reports it
                 sizes.append(size)
                 yield pixels
 
         sample = thinned(thumbnails(), _SAMPLE)
-        height, width = _frame(sizes, self.size)
-        grey = self.channels == "grey" or (self.channels == "auto" and all(map(_is_grey, sample)))
+        height, width = usual_frame(sizes, self.size)
+        grey = self.channels == "grey" or (self.channels == "auto" and all(map(is_grey, sample)))
         channels = 1 if grey else 3
         moments = Moments(channels)
         for pixels in sample:
-            moments.add(_channels(pixels, channels).reshape(-1, channels) / 255)
+            moments.add(with_channels(pixels, channels).reshape(-1, channels) / 255)
         self.state = {
             "height": height,
             "width": width,
@@ -104,26 +102,9 @@ class Image(Modality):
         return Grid(self.state["channels"], (self.state["height"], self.state["width"]))
 
     def encode(self, cell: Any) -> Array:
-        from PIL import Image as Pillow
-
         height, width = self.state["height"], self.state["width"]
-        pixels, (was_high, was_wide) = _open(cell, max(height, width))
-        pixels = _channels(pixels, self.state["channels"])
-        ratio = (was_wide * height) / (was_high * width)
-        if max(ratio, 1 / ratio) < _STRETCH:
-            inner = (height, width)
-        else:
-            inner = (height, max(1, round(width * ratio))) if ratio < 1 else (max(1, round(height / ratio)), width)
-        if pixels.shape[:2] != inner:
-            picture = Pillow.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-            small = np.asarray(picture.resize(inner[::-1], Pillow.Resampling.BILINEAR, reducing_gap=3.0))
-            pixels = small.reshape(*inner, -1)
-        if inner != (height, width):
-            padded = np.empty((height, width, pixels.shape[-1]), np.uint8)
-            padded[:] = self._fill
-            top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
-            padded[top : top + inner[0], left : left + inner[1]] = pixels
-            pixels = padded
+        pixels, size = _open(cell, max(height, width))
+        pixels = framed(with_channels(pixels, self.state["channels"]), size, (height, width), self._fill)
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
     def blank(self) -> Array:
@@ -162,61 +143,8 @@ def _open(cell: Any, side: int) -> tuple[Array, tuple[int, int]]:
         cell = Blob(cell, "<bytes>")
     if isinstance(cell, Blob):
         return read_picture(cell, side)
-    pixels = _pixels(cell)
+    pixels = to_pixels(cell)
     return pixels, (pixels.shape[0], pixels.shape[1])
-
-
-def _pixels(cell: Any) -> Array:
-    """An array or nested list as ``[H, W, 1 or 3]`` uint8."""
-    try:
-        array = np.asarray(cell)
-    except (ValueError, TypeError):
-        raise CellError(f"a {type(cell).__name__} is not a picture") from None
-    if array.ndim == 2:
-        array = array[..., None]
-    if array.ndim != 3 or array.shape[-1] not in (1, 3, 4) or 0 in array.shape or array.dtype.kind not in "buif":
-        raise CellError(
-            f"an array of shape {array.shape} and type {array.dtype} is not a picture",
-            fix="use [height, width] or [height, width, 1, 3 or 4], whole numbers 0 to 255 or fractions 0 to 1",
-        )
-    array = array[..., :3] if array.shape[-1] == 4 else array
-    if array.dtype == np.uint8:
-        return array
-    if not np.isfinite(array).all():
-        raise CellError("the picture has pixels that are not finite")
-    if array.dtype.kind == "b" or (array.dtype.kind == "f" and array.max() <= 1):
-        return (array.astype(np.float32).clip(0, 1) * 255).round().astype(np.uint8)
-    if array.dtype == np.uint16 and array.max() > 255:
-        return (array // 257).astype(np.uint8)
-    return array.clip(0, 255).round().astype(np.uint8)
-
-
-def _channels(pixels: Array, channels: int) -> Array:
-    if pixels.shape[-1] == channels:
-        return pixels
-    if channels == 3:
-        return np.repeat(pixels, 3, axis=-1)
-    # Luma of ITU-R BT.601, as JPEG has it.
-    return (pixels @ np.array([0.299, 0.587, 0.114], np.float32)).round().astype(np.uint8)[..., None]
-
-
-def _is_grey(pixels: Array) -> bool:
-    # Grey pictures saved as coloured JPEG are off by a little.
-    return pixels.shape[-1] == 1 or int((pixels.max(axis=-1) - pixels.min(axis=-1)).max()) <= 3
-
-
-def _frame(sizes: list[tuple[int, int]], side: int | None) -> tuple[int, int]:
-    """Height and width of the usual picture among ``sizes``."""
-    if not sizes:
-        return (side or 32,) * 2
-    if side is None:
-        usual = float(np.median([max(size) for size in sizes]))
-        side = int(min(max(4 * round(usual / 4), _SMALLEST), _LARGEST))
-    ratio = math.exp(float(np.median([math.log(wide / high) for high, wide in sizes])))
-    if max(ratio, 1 / ratio) < _STRETCH:
-        return side, side
-    short = max(4 * round(side / max(ratio, 1 / ratio) / 4), 8)
-    return (short, side) if ratio > 1 else (side, short)
 
 
 def _ending(cell: Any) -> str:

@@ -14,7 +14,7 @@ from sensorium.core.contracts import Task
 from sensorium.core.errors import ConfigError
 from sensorium.core.forward import Forward
 from sensorium.core.modality import Modality
-from sensorium.core.registry import build, find, options, resolve
+from sensorium.core.registry import build, find, kinds, options, resolve
 from sensorium.testing import modalities, objectives, samples, tasks
 from sensorium.testing.encoders import ROWS, accepts
 from sensorium.testing.fusions import DIM, PRESENT, SIZES
@@ -59,6 +59,8 @@ def alternatives(annotation: Any, default: Any) -> Iterator[Any]:
         yield from (x for x in (middle / 3, middle / 2 + 0.3, 0.0, 0.05, 0.9, middle * 3, 1.0, 5.0) if x != default)
     elif annotation is str:
         yield from (text for text in (";", ",", "x", "auto") if text != default)
+        # The name of a part within a part: another one of its family.
+        yield from (kind for kind in kinds("encoders") if default in kinds("encoders") and kind != default)
 
 
 def once(look: Signature) -> Signature:

@@ -161,7 +161,13 @@ def _vectors() -> list[Any]:
     return [draw.standard_normal(6).astype(np.float32) * (1 + i) for i in range(12)]
 
 
+def _videos() -> list[Any]:
+    draw = np.random.default_rng(0)
+    return [draw.integers(0, 256, (6 + i, 20, 24, 3), dtype=np.uint8) for i in range(12)]
+
+
 _CELLS = {
+    "video": _videos,
     "points": _clouds,
     "vector": _vectors,
     "number": _numbers,

@@ -125,7 +125,9 @@ def _encoder(layout: Layout, rows: int) -> Spec:
         # Word order only pays where there are rows enough to learn it from; below that, bags of word groups win.
         return "bag" if rows < 20_000 else "transformer"
     if isinstance(layout, Grid):
-        return "convnet"
+        if math.prod(layout.size) == 1:
+            return "vector"
+        return "frames" if len(layout.size) == 3 else "convnet"
     # Attention over cells learns from few rows; a perceptron over all of them at once needs many.
     return "cells" if isinstance(layout, Row) and rows < 20_000 else layout.encoder
 
