@@ -71,6 +71,10 @@ class Modality(ABC):
     """How a page asks for it: ``text``, ``number``, ``choice``, ``file:image/*``."""
     media: ClassVar[bool] = False
     """True where the cell is a file, bytes or an array: it is opened first, and what it encodes to is kept in the store."""
+    checked: ClassVar[bool] = False
+    """True where a cell of the table may be malformed, so that a look at the table encodes each; media always are."""
+    several: ClassVar[bool] = False
+    """True where a media cell holds several files: then ``fit`` and ``encode`` get a list of opened ones."""
     ragged: ClassVar[bool] = False
     """True where encoded arrays differ in length along their first axis and are padded and masked in a batch."""
 

@@ -27,6 +27,15 @@ class Opener(Protocol):
 
     def open(self, cell: Any, *, row: int | None = None, column: str | None = None) -> Any: ...
 
+    def open_several(self, cell: Any, *, row: int | None = None, column: str | None = None) -> list[Any]: ...
+
+
+def content(modality: type[Modality] | Modality, cell: Any, media: Opener, row: int | None, column: str) -> Any:
+    """What ``fit`` and ``encode`` of a modality are given for a cell: opened where it is media. Raises ``CellError``."""
+    if not modality.media:
+        return cell
+    return (media.open_several if modality.several else media.open)(cell, row=row, column=column)
+
 
 class Problem(NamedTuple):
     """A cell that could not be used and is treated as missing."""
@@ -120,8 +129,8 @@ class Schema:
             return None
         modality = column.reader
         try:
-            content = media.open(cell, row=row, column=column.name) if modality.media else cell
-            return modality.encode_target(content) if column.role == "target" else modality.encode(content)
+            given = content(modality, cell, media, row, column.name)
+            return modality.encode_target(given) if column.role == "target" else modality.encode(given)
         except CellError as error:
             if problems is not None:
                 name = error.file or (cell if modality.media and isinstance(cell, str) else None)

@@ -8,7 +8,7 @@ from typing import Any
 from sensorium.core.errors import CellError, ConfigError, DataError, nearest
 from sensorium.core.modality import Modality, is_blank
 from sensorium.core.registry import find
-from sensorium.core.schema import Opener
+from sensorium.core.schema import Opener, content
 from sensorium.data.table import Table
 
 LOOKED_AT = 4
@@ -31,7 +31,7 @@ def offered(table: Table, kinds: Mapping[str, str], taken: Collection[str], medi
             if is_blank(cell):
                 continue
             try:
-                cells.append(media.open(cell, row=table.number(i), column=name) if modality.media else cell)
+                cells.append(content(modality, cell, media, table.number(i), name))
             except CellError:
                 continue  # It is told of when its turn comes to be encoded.
             if len(cells) == LOOKED_AT:

@@ -73,7 +73,7 @@ def inspect(
 
     problems: dict[str, list[Problem]] = {name: [] for name in tables}
     digests: dict[str, dict[str, list[bytes | None]]] = {name: {} for name in tables}
-    for column in [name for name in inputs if check_media and kinds[name].media]:
+    for column in [name for name in inputs if check_media and (kinds[name].media or kinds[name].checked)]:
         modality = reader(train, column, spec_of[column], media or _opener(train))
         for name, table in tables.items():
             if table.has(column):

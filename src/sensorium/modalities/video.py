@@ -31,8 +31,8 @@ _SAMPLE = 128
 class Video(Modality):
     """A video: MP4, MOV, MKV, WebM, AVI, MPEG or an animated GIF, or an array ``[T, H, W]`` or ``[T, H, W, C]``.
 
-    Encoded as ``[T, C, H, W]`` uint8 frames, upright; prepared as ``[B, C, T, H, W]``, standardised by channel, with the mask
-    of real frames. Height and width follow the training videos. A sound track is a stream of its own: a column of
+    Encoded as ``[T, C, H, W]`` uint8 frames, upright; prepared as ``[B, C, T, H, W]``, standardised by channel, with the
+    mask of real frames. Height and width follow the training videos. A sound track is a stream of its own: a column of
     kind ``audio`` that reads the same cells (``of: clip``), which is added by itself where the videos have sound.
 
     Args:

@@ -114,8 +114,8 @@ def _ply(data: bytes) -> Array:
         match line.split():
             case ["format", kind, *_]:
                 order = _PLY_ORDER.get(kind)
-            case ["element", name, count]:
-                elements.append((name, _count(count), []))
+            case ["element", name, number]:
+                elements.append((name, _count(number), []))
             case ["property", kind, name] if elements and kind in _PLY:
                 elements[-1][2].append((name, _PLY[kind]))
             case ["property", "list", _, _, name] if elements:

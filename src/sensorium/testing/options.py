@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from sensorium.core.contracts import Task
-from sensorium.core.errors import ConfigError
+from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.forward import Forward
 from sensorium.core.modality import Modality
 from sensorium.core.registry import build, find, kinds, options, resolve
@@ -127,7 +127,14 @@ def _modality(spec: dict[str, Any], cells: Sequence[Any] | None) -> Any:
     given = samples.cells(spec["kind"]) if cells is None else cells
     modality: Modality = build("modalities", spec)
     modality.fit(iter(given))
-    stored = modality.collate([modality.encode(cell) for cell in given])
+
+    def encoded(cell: Any) -> Any:
+        try:
+            return modality.encode(cell)
+        except CellError:
+            return None  # with other options a cell may be too large
+
+    stored = modality.collate([encoded(cell) for cell in given])
     return (
         json.dumps(modality.state, sort_keys=True),
         str(modality.layout),

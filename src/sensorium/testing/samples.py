@@ -166,7 +166,24 @@ def _videos() -> list[Any]:
     return [draw.integers(0, 256, (6 + i, 20, 24, 3), dtype=np.uint8) for i in range(12)]
 
 
+def _graphs() -> list[Any]:
+    draw = np.random.default_rng(0)
+    made = []
+    for i in range(12):
+        nodes = [["red", "blue", "grey"][k] for k in draw.integers(0, 3, 3 + i % 5)]
+        edges = [[k, k + 1, "near" if k % 2 else "far"] for k in range(len(nodes) - 1)]
+        made.append({"nodes": nodes, "edges": edges})
+    return made
+
+
+def _molecules() -> list[Any]:
+    plain = ["CCO", "c1ccccc1", "CC(=O)O", "C#N", "CC(C)C", "O=C=O", "c1ccncc1", "CCN", "CS(=O)C"]
+    return [*plain, "[Na+].[Cl-]", "N[C@@H](C)C(=O)O", "C1CC1"]
+
+
 _CELLS = {
+    "graph": _graphs,
+    "molecule": _molecules,
     "video": _videos,
     "points": _clouds,
     "vector": _vectors,

@@ -15,7 +15,7 @@ from sensorium.console import Console
 from sensorium.core.errors import CellError, ConfigError, DataError
 from sensorium.core.modality import is_blank
 from sensorium.core.recipe import Recipe
-from sensorium.core.schema import Opener, Schema
+from sensorium.core.schema import Opener, Schema, content
 from sensorium.data import rows as encoded
 from sensorium.data.media import Under
 from sensorium.data.split import split
@@ -214,7 +214,7 @@ def learn(schema: Schema, table: Table, media: Opener, seed: int = 0) -> None:
             for at in order.tolist():
                 row, cell = cells[at]
                 try:
-                    opened.append(media.open(cell, row=table.number(row), column=column.name))
+                    opened.append(content(column.reader, cell, media, table.number(row), column.name))
                 except CellError as error:
                     first = first or error
                 if len(opened) == SAMPLE:
