@@ -14,7 +14,7 @@ from sensorium.core import registry
 from sensorium.core.modality import is_blank
 from sensorium.data.table import Table
 
-ORDER = ("image", "audio", "series", "datetime", "number", "tags", "category", "text")
+ORDER = ("images", "image", "audio", "series", "datetime", "number", "tags", "category", "text")
 """Who wins where two are equally sure: the one that fewer columns could be. Others come just before ``text``."""
 
 _VARIED = frozenset(

@@ -39,6 +39,7 @@ class Passing(nn.Module):
             new: Tensor = self.cell(heard.flatten(0, 1), nodes.flatten(0, 1)).unflatten(0, nodes.shape[:2])
             return self.norm(new)  # type: ignore[no-any-return]
         assert self.mlp is not None
+        assert self.own is not None
         return self.norm(nodes + self.mlp((1 + self.own) * nodes + heard))  # type: ignore[no-any-return]
 
 

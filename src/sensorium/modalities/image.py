@@ -14,16 +14,15 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
-from sensorium.signal.frame import LARGEST, framed, is_grey, to_pixels, usual_frame, with_channels
-from sensorium.signal.picture import read_picture
-from sensorium.signal.statistics import Moments, thinned
+from sensorium.signal.frame import LARGEST, frame_state, framed, to_pixels, with_channels
+from sensorium.signal.picture import ENDINGS, read_picture
+from sensorium.signal.statistics import thinned
 
 if TYPE_CHECKING:
     import torch
 
     from sensorium.core.batch import Field
 
-_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"GIF8", b"II*\0", b"MM\0*")
 _SAMPLE = 512
 
@@ -83,19 +82,7 @@ class Image(Modality):
                 yield pixels
 
         sample = thinned(thumbnails(), _SAMPLE)
-        height, width = usual_frame(sizes, self.size)
-        grey = self.channels == "grey" or (self.channels == "auto" and all(map(is_grey, sample)))
-        channels = 1 if grey else 3
-        moments = Moments(channels)
-        for pixels in sample:
-            moments.add(with_channels(pixels, channels).reshape(-1, channels) / 255)
-        self.state = {
-            "height": height,
-            "width": width,
-            "channels": channels,
-            "mean": moments.mean,
-            "deviation": moments.deviation(1e-3),
-        }
+        self.state = frame_state(sizes, sample, self.size, self.channels)
 
     @property
     def layout(self) -> Layout:
@@ -112,19 +99,11 @@ class Image(Modality):
 
     def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
         """Pictures ``[B, C, H, W]`` uint8 as standardised float32; zero where missing."""
-        import torch
+        from sensorium.signal.augment import moved, standard
 
-        from sensorium.signal.augment import erase, jitter, warp
-
-        mean = torch.tensor(self.state["mean"], device=field.data.device)[:, None, None]
-        deviation = torch.tensor(self.state["deviation"], device=field.data.device)[:, None, None]
-        data = field.data.float().mul_(1 / 255).sub_(mean).div_(deviation)
+        data = standard(field.data, self.state["mean"], self.state["deviation"])
         if generator is not None and self.augment != "none":
-            strong = self.augment == "strong"
-            shift, scale, turn, light = (0.15, 0.25, 20.0, 0.25) if strong else (0.08, 0.1, 10.0, 0.1)
-            data = jitter(warp(data, generator, shift, scale, turn), generator, light)
-            if strong:
-                data = erase(data, generator)
+            data = moved(data, generator, strong=self.augment == "strong")
         return replace(field, data=data * field.present[:, None, None, None])
 
     @property
@@ -151,7 +130,7 @@ def _ending(cell: Any) -> str:
     """What a cell is recognised by as a picture: its ending, the ending of its kind of bytes, or ``array``."""
     if isinstance(cell, (str, os.PathLike)):
         ending = os.path.splitext(str(cell)[-300:].strip().lower())[1]
-        return ending if ending in _ENDINGS else ""
+        return ending if ending in ENDINGS else ""
     data = cell.data if isinstance(cell, Blob) else cell
     if isinstance(data, bytes):
         known = data.startswith(_MAGIC) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import numbers
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from sensorium.core.batch import Field
 
+BREAK = " ¶ "
+"""Stands between the texts of a cell that has several, and is a word of its own."""
 _CHARACTERS_A_TOKEN = 32  # a cell is cut to so many characters for each token it may have, before any work is done on it
 _TRAINING_CHARACTERS = 10_000_000
 _TRAINING_CELLS = 100_000
@@ -29,7 +32,7 @@ _TRAINING_CELLS = 100_000
 
 @component
 class Text(Modality):
-    """Words in any language: a review, a question, a note.
+    """Words in any language: a review, a question, a note; or several of them in one cell, ``["one", "two"]``.
 
     Encoded as ``[N]`` int32 ids of a tokeniser learnt from the training cells: 1 is unknown, 0 pads. Characters of scripts
     without blanks (Chinese, Japanese, Thai) are tokens of their own. A cell of blanks alone raises ``CellError``.
@@ -62,10 +65,13 @@ class Text(Modality):
 
     @classmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
-        texts = [cell.strip()[:2000] for cell in cells if isinstance(cell, str)]
+        lists = [cell for cell in cells if isinstance(cell, (list, tuple)) or _is_list(cell)]
+        joined = map(_joined, cells) if len(lists) == len(cells) else cells
+        texts = [cell.strip()[:2000] for cell in joined if isinstance(cell, str)]
         if not texts or len(texts) < len(cells):
             return Guess(0.0, f"{len(texts)} of {len(cells)} cells are text")
-        words = sum(_words(text) for text in texts) / len(texts)
+        # Of several texts in a cell the usual one counts: a list of single words is a list of tags.
+        words = sum(_words(text) / (text.count(BREAK) + 1) for text in texts) / len(texts)
         distinct = len(set(texts)) / len(texts)
         reason = f"{words:.1f} words on average, {distinct:.0%} of the cells differ"
         if words >= 3:
@@ -127,9 +133,27 @@ class Text(Modality):
         """The normalised beginning of a cell; None where it is no text."""
         if isinstance(cell, numbers.Number):
             cell = str(cell)
+        elif isinstance(cell, (list, tuple)) or _is_list(cell):
+            cell = _joined(cell)
         if not isinstance(cell, str):
             return None
         return normalise(cell.lstrip()[: self.length * _CHARACTERS_A_TOKEN], lowercase=self.lowercase)
+
+
+def _is_list(cell: Any) -> bool:
+    """Whether a cell spells out a list of texts, as ``["one", "two"]``."""
+    return isinstance(cell, str) and cell.lstrip()[:2] == '["' and cell.rstrip()[-2:] == '"]'
+
+
+def _joined(cell: Any) -> str | None:
+    """Several texts as one, a line between them; None where not all are texts."""
+    if isinstance(cell, str):
+        try:
+            cell = json.loads(cell)
+        except (ValueError, RecursionError):
+            return str(cell)
+    texts = [part for part in cell if part is not None]
+    return BREAK.join(texts) if all(isinstance(part, str) for part in texts) else None
 
 
 def _unspaced(text: str) -> int:

@@ -15,8 +15,8 @@ from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
 from sensorium.signal.film import container, has_sound, read_film
-from sensorium.signal.frame import LARGEST, framed, is_grey, to_pixels, usual_frame, with_channels
-from sensorium.signal.statistics import Moments, thinned
+from sensorium.signal.frame import LARGEST, frame_state, framed, to_pixels, with_channels
+from sensorium.signal.statistics import thinned
 
 if TYPE_CHECKING:
     import torch
@@ -87,7 +87,6 @@ class Video(Modality):
 
     def fit(self, cells: Iterable[Any]) -> None:
         sizes: list[tuple[int, int]] = []
-        counts: list[int] = []
 
         def glances() -> Iterable[Array]:
             for cell in cells:
@@ -96,23 +95,10 @@ class Video(Modality):
                 except CellError:
                     continue  # encode meets it again and reports it
                 sizes.append(size)
-                counts.append(len(frames))
                 yield frames
 
         sample = thinned(glances(), _SAMPLE)
-        height, width = usual_frame(sizes, self.size)
-        grey = self.channels == "grey" or (self.channels == "auto" and all(map(is_grey, sample)))
-        channels = 1 if grey else 3
-        moments = Moments(channels)
-        for frames in sample:
-            moments.add(with_channels(frames, channels).reshape(-1, channels) / 255)
-        self.state = {
-            "height": height,
-            "width": width,
-            "channels": channels,
-            "mean": moments.mean,
-            "deviation": moments.deviation(1e-3),
-        }
+        self.state = frame_state(sizes, sample, self.size, self.channels)
 
     @property
     def layout(self) -> Layout:
@@ -130,21 +116,14 @@ class Video(Modality):
 
     def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
         """Frames ``[B, T, C, H, W]`` uint8 as standardised ``[B, C, T, H, W]``; zero where padded or missing."""
-        import torch
-
-        from sensorium.signal.augment import erase, jitter, warp
+        from sensorium.signal.augment import moved, standard
 
         mask = field.mask if field.mask is not None else field.present[:, None].expand(field.data.shape[:2])
-        mean = torch.tensor(self.state["mean"], device=field.data.device)[:, None, None]
-        deviation = torch.tensor(self.state["deviation"], device=field.data.device)[:, None, None]
-        data = field.data.float().mul_(1 / 255).sub_(mean).div_(deviation)
+        data = standard(field.data, self.state["mean"], self.state["deviation"])
         if generator is not None and self.augment != "none":
-            strong = self.augment == "strong"
-            shift, scale, turn, light = (0.15, 0.25, 20.0, 0.25) if strong else (0.08, 0.1, 10.0, 0.1)
             # Frames as channels of one picture: a video is moved as a whole.
-            whole = data.flatten(1, 2)
-            whole = jitter(warp(whole, generator, shift, scale, turn), generator, light)
-            data = (erase(whole, generator) if strong else whole).reshape(data.shape)
+            whole = moved(data.flatten(1, 2), generator, strong=self.augment == "strong")
+            data = whole.reshape(data.shape)
         data = data * mask[:, :, None, None, None]
         return replace(field, data=data.transpose(1, 2).contiguous(), mask=mask)
 

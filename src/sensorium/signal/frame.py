@@ -10,6 +10,7 @@ import numpy as np
 
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Array
+from sensorium.signal.statistics import Moments
 
 SMALLEST, LARGEST = 16, 128
 """Pixels, where the data decides the size."""
@@ -37,6 +38,21 @@ def framed(pixels: Array, size: tuple[int, int], frame: tuple[int, int], fill: S
         padded[top : top + inner[0], left : left + inner[1]] = pixels
         pixels = padded
     return pixels
+
+
+def frame_state(sizes: list[tuple[int, int]], sample: list[Array], side: int | None, channels: str) -> dict[str, Any]:
+    """What is learnt of pictures ``[..., h, w, 1 or 3]`` and of the sizes they had: height, width, channels, and moments.
+
+    ``channels``: ``grey``, ``rgb``, or ``auto``, which is grey where all of them are.
+    """
+    height, width = usual_frame(sizes, side)
+    grey = channels == "grey" or (channels == "auto" and all(map(is_grey, sample)))
+    count = 1 if grey else 3
+    moments = Moments(count)
+    for pixels in sample:
+        moments.add(with_channels(pixels, count).reshape(-1, count) / 255)
+    mean, deviation = moments.mean, moments.deviation(1e-3)
+    return {"height": height, "width": width, "channels": count, "mean": mean, "deviation": deviation}
 
 
 def inside(size: tuple[int, int], frame: tuple[int, int]) -> tuple[int, int]:

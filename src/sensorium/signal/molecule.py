@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from sensorium.core.errors import CellError, MissingExtraError
@@ -60,6 +62,6 @@ def read_smiles(text: str) -> tuple[Array, Array]:
     return np.array(codes, np.uint8), bonds
 
 
-def _place(value: object, known: tuple[str, ...] | list[object]) -> int:
+def _place(value: object, known: Sequence[object]) -> int:
     """The place of a value among the known ones, from 1; 0 for any other."""
-    return known.index(value) + 1 if value in known else 0  # type: ignore[arg-type]
+    return known.index(value) + 1 if value in known else 0

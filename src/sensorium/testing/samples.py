@@ -181,7 +181,13 @@ def _molecules() -> list[Any]:
     return [*plain, "[Na+].[Cl-]", "N[C@@H](C)C(=O)O", "C1CC1"]
 
 
+def _albums() -> list[Any]:
+    pictures = _pictures()
+    return [pictures[: 1 + i % 4] for i in range(12)]
+
+
 _CELLS = {
+    "images": _albums,
     "graph": _graphs,
     "molecule": _molecules,
     "video": _videos,
