@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 
-from sensorium.core.errors import ConfigError
 from sensorium.core.layout import Graph as Layout
 from sensorium.encoders.graph import Graph
 
@@ -78,8 +77,3 @@ def test_a_sum_can_count_neighbours() -> None:
         encoder = Graph(Layout(8, 1, 4), aggregate=aggregate, depth=1).eval()  # type: ignore[arg-type]
         first = encoder(star).tokens[:, 0]
         assert torch.allclose(first[0], first[1], atol=1e-5) != told
-
-
-def test_options_are_checked() -> None:
-    with pytest.raises(ConfigError, match="depth"):
-        Graph(LAYOUT, depth=-1)

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from sensorium.core.batch import Encoded
 from sensorium.core.contracts import Encoder
-from sensorium.core.errors import ConfigError
 from sensorium.core.layout import Graph as Network
 from sensorium.core.registry import component
 from sensorium.nn.mlp import Mlp
@@ -73,8 +72,6 @@ class Graph(Encoder):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        if depth < 0:
-            raise ConfigError(f"graph: a depth of {depth} rounds is not 0 or more")
         self.dim, self.channels, self.kinds = dim, layout.channels, layout.kinds
         self.node = nn.Linear(layout.channels, dim)
         self.rounds = nn.ModuleList(Passing(dim, layout.kinds, update, aggregate, dropout) for _ in range(depth))

@@ -24,7 +24,7 @@ class Vector(Encoder):
 
     Args:
         dim: Width of the tokens and of the vector.
-        depth: Hidden layers; 0 is the linear layer alone (a linear probe).
+        depth: Hidden layers.
         width: Width of the hidden layers.
         tokens: Tokens made of the vector.
         dropout: Share of features dropped in training, of the input and of the hidden layers.
@@ -38,19 +38,17 @@ class Vector(Encoder):
         super().__init__()
         if math.prod(layout.size) != 1:
             raise ConfigError(f"vector reads a grid of one cell, and this one has {' × '.join(map(str, layout.size))}")
-        if depth < 0 or tokens < 1:
-            raise ConfigError("vector: depth is 0 or more and tokens 1 or more")
         self.dim, self.count = dim, tokens
         self.drop = nn.Dropout(dropout)
         self.linear = nn.Linear(layout.channels, dim * tokens)
-        self.network = Mlp(layout.channels, width, dim * tokens, depth=depth, dropout=dropout) if depth else None
+        self.network = Mlp(layout.channels, width, dim * tokens, depth=depth, dropout=dropout)
 
     def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
         """``data`` ``[B, C, 1]``; tokens ``[B, tokens, D]``."""
         steps = data.flatten(2).transpose(1, 2)  # [B, 1, C]; more where padded
         real = steps.new_ones(steps.shape[:2]).bool() if mask is None else mask
         vector = self.drop(masked_mean(steps, real))
-        out = self.linear(vector) if self.network is None else self.linear(vector) + self.network(vector)
+        out = self.linear(vector) + self.network(vector)
         tokens = out.reshape(-1, self.count, self.dim)
         present = real.new_ones(real.shape[0])
         return Encoded(tokens, present.unsqueeze(1).expand(-1, self.count), tokens.mean(dim=1), present)
