@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import struct
+import sys
 import time
 from typing import Any
 
 import numpy as np
 import pytest
 
-from sensorium.core.errors import CellError
+from sensorium.core.errors import CellError, MissingExtraError
 from sensorium.core.modality import Blob
 from sensorium.modalities.audio import Audio
 from sensorium.modalities.video import Video
 from sensorium.signal import film
 from sensorium.signal.film import has_sound, read_film, read_track, wanted
+from sensorium.signal.molecule import read_smiles
 
 av = pytest.importorskip("av")
 
@@ -183,6 +187,47 @@ def test_damage_costs_one_cell() -> None:
             except CellError:
                 continue
             assert frames.shape[1:] == (12, 16, 3)
+
+
+def test_nothing_is_said_on_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    damaged = bytearray(CLIP.data)
+    damaged[len(damaged) // 3 : len(damaged) // 2] = bytes(len(damaged) // 2 - len(damaged) // 3)
+    for data in (bytes(damaged), CLIP.data[:50], b"\0\0\0\x1cftypisom" + bytes(100)):
+        with contextlib.suppress(CellError):
+            read_film(Blob(data, "a"), 4, None, 32)
+        with contextlib.suppress(CellError):
+            read_track(Blob(data, "a"), 4)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_video_held_upright_is_upright() -> None:
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as out:
+        picture = out.add_stream("mpeg4", rate=10)
+        picture.width, picture.height, picture.pix_fmt = 64, 48, "yuv420p"
+        shot = np.zeros((48, 64, 3), np.uint8)
+        shot[:24] = 200  # the upper half is light
+        for _ in range(3):
+            out.mux(picture.encode(av.VideoFrame.from_ndarray(shot, format="rgb24")))
+        out.mux(picture.encode())
+    # As a telephone writes it: to be shown a quarter turn with the clock (ISO 14496-12, 8.3.2, the matrix of tkhd).
+    data = bytearray(file.getvalue())
+    at = data.index(b"tkhd") + 4 + 40
+    data[at : at + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
+    found = read_film(Blob(bytes(data), "a"), 1, None, 64)
+    assert found.size == (64, 48)
+    assert found.frames.shape == (1, 64, 48, 3)
+    assert found.frames[0, :, 26:].mean() > 150 > 50 > found.frames[0, :, :22].mean()
+    assert read_film(Blob(bytes(data), "a"), 1, None, (32, 24)).frames.shape == (1, 32, 24, 3)
+
+
+def test_without_the_library_it_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(MissingExtraError, match=r"sensorium\[video"):
+        read_film(CLIP, 4, None, 32)
+    monkeypatch.setitem(sys.modules, "rdkit", None)
+    with pytest.raises(MissingExtraError, match=r"sensorium\[molecule"):
+        read_smiles("CCO")
 
 
 def test_frames_that_are_too_large_or_videos_too_long_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

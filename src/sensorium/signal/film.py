@@ -98,8 +98,7 @@ def read_film(blob: Blob, most: int, rate: float | None, frame: tuple[int, int] 
         if not found:
             raise CellError("no frame can be decoded")
         start = _start(stream)
-        turned = abs(int(getattr(found[0], "rotation", 0))) % 180 == 90
-        size = (wide, high) if turned else (high, wide)
+        size = (wide, high) if _turns(found[0]) % 2 else (high, wide)
         frames = np.stack([_pixels(one, frame) for one in found])
         return Film(frames, size, [float(one.time or 0) - start for one in found])
 
@@ -242,7 +241,7 @@ def _straight(file: Any, stream: Any, times: list[float]) -> Iterator[Any]:
         if not left:
             return
     # The last frame is shown until the end.
-    if shown is not None and left and left[0] - (shown.time - start) < 1 + 0.1 * times[-1]:
+    if shown is not None and left and left[-1] - (shown.time - start) < 1 + 0.1 * times[-1]:
         yield shown
     elif left:
         raise CellError(f"cut short: no frame can be decoded at {left[0]:.1f} seconds of {times[-1]:.1f}")
@@ -266,9 +265,14 @@ def _sought(file: Any, stream: Any, times: list[float]) -> Iterator[Any]:
         last = shown.pts
 
 
+def _turns(frame: Any) -> int:
+    """By how many quarter turns, against the clock, a frame is to be shown."""
+    return round(frame.rotation / 90) % 4
+
+
 def _pixels(frame: Any, goal: tuple[int, int] | int) -> Array:
     """A frame ``[h, w, 3]`` uint8, upright, as large as it stands in ``goal``."""
-    turn = int(getattr(frame, "rotation", 0)) // 90 % 4
+    turn = _turns(frame)
     wide, high = (frame.height, frame.width) if turn % 2 else (frame.width, frame.height)
     if isinstance(goal, int):
         part = min(1.0, goal / max(wide, high))
