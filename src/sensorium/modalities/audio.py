@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from sensorium.core.batch import Field
 
-_ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au")
+_ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aiff", ".aif", ".au")
 _MAGIC = (b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b".snd")
 _SAMPLE = 256
 _FASTEST = 16_000  # Hz; where the data decides, nothing above is kept

@@ -24,7 +24,7 @@ PIXELS = 36 * 2**20
 """Videos of larger frames are refused before one is decoded (8K has 33 million)."""
 STRAIGHT = 600
 """Videos of so many frames are decoded from the beginning; longer ones are sought in."""
-AHEAD = 60
+AHEAD = 300
 """Frames decoded from a place that was sought, at most, before the one at hand is taken."""
 LONGEST = 20_000
 """Frames decoded of a file that does not say how long it is."""
