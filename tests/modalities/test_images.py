@@ -150,3 +150,17 @@ def test_lists_of_sentences_are_text_and_lists_of_words_are_tags() -> None:
     words = [["sun", "sea"], ["sea", "sand"], ["sun", "sand", "sea"]] * 5
     for cells in (words, [json.dumps(cell) for cell in words]):
         assert Text.sniff(cells, "x").score < Tags.sniff(cells, "x").score
+
+
+def test_what_is_held_to_learn_from_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sensorium.core.schema import Schema
+    from sensorium.data.media import weight_of
+    from sensorium.data.table import Table
+    from sensorium.training import fit
+
+    assert weight_of([Blob(b"abc", "a"), np.zeros(2)]) == 19
+    seen: list[int] = []
+    monkeypatch.setattr(fit, "SAMPLE_BYTES", 1000)
+    monkeypatch.setattr(Image, "fit", lambda self, cells: seen.append(len(cells)))
+    fit.learn(Schema.declare({"photo": "image"}), Table.read({"photo": [bytes(400)] * 9}), NONE)
+    assert seen == [3]

@@ -14,9 +14,11 @@ from sensorium.core.errors import CellError
 from sensorium.core.modality import Modality, is_blank
 from sensorium.core.schema import Opener, Problem, content
 from sensorium.data.digest import digest
+from sensorium.data.media import weight_of
 from sensorium.data.table import Table
 
 FITTED_ON = 16
+FITTED_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,15 @@ def reader(table: Table, column: str, spec: dict[str, Any], media: Opener) -> Mo
                 continue  # It is told of when its turn comes to be decoded.
             yield given
 
+    sample: list[Any] = []
+    size = 0
+    for given in islice(usable(), FITTED_ON):
+        sample.append(given)
+        size += weight_of(given)
+        if size > FITTED_BYTES:
+            break
     modality: Modality = registry.build("modalities", spec)
-    modality.fit(list(islice(usable(), FITTED_ON)))
+    modality.fit(sample)
     return modality
 
 

@@ -50,6 +50,17 @@ def parts(cell: Any) -> list[Any]:
     return [part for part in cell if not is_blank(part)] if isinstance(cell, (list, tuple)) else [cell]
 
 
+def weight_of(opened: Any) -> int:
+    """Bytes of memory that an opened cell holds, roughly."""
+    if isinstance(opened, Blob):
+        return len(opened.data)
+    if isinstance(opened, np.ndarray):
+        return opened.nbytes
+    if isinstance(opened, list) and opened and isinstance(opened[0], (Blob, np.ndarray)):
+        return sum(map(weight_of, opened))
+    return 8 * len(opened) if hasattr(opened, "__len__") else 8
+
+
 class Media(ABC):
     """Opens media cells. Bytes become a ``Blob``; arrays and lists are passed as they are; text is the heir's decision.
 

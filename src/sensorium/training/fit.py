@@ -17,7 +17,7 @@ from sensorium.core.modality import is_blank
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Opener, Schema, content
 from sensorium.data import rows as encoded
-from sensorium.data.media import Under
+from sensorium.data.media import Under, weight_of
 from sensorium.data.split import split
 from sensorium.data.store import Store
 from sensorium.data.table import Table
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 SAMPLE = 256
 """Media cells that a modality learns its state from (picture size, loudness); table cells are all looked at."""
+SAMPLE_BYTES = 512 * 2**20
+"""Their bytes together: of long videos fewer are looked at."""
 
 
 def fit(
@@ -210,14 +212,16 @@ def learn(schema: Schema, table: Table, media: Opener, seed: int = 0) -> None:
         if column.reader.media:
             order = np.random.default_rng(seed).permutation(len(cells))
             opened: list[Any] = []
+            size = 0
             first: CellError | None = None
             for at in order.tolist():
                 row, cell = cells[at]
                 try:
                     opened.append(content(column.reader, cell, media, table.number(row), column.name))
+                    size += weight_of(opened[-1])
                 except CellError as error:
                     first = first or error
-                if len(opened) == SAMPLE:
+                if len(opened) == SAMPLE or size > SAMPLE_BYTES:
                     break
             if not opened and first is not None:
                 raise DataError(
