@@ -100,6 +100,8 @@ def test_what_is_guessed() -> None:
         ["OK", "NO"],
     ):
         assert Molecule.sniff(words, "x").score < 0.11
+    assert Molecule.sniff(["C12", "C13", "N7"], "drug").score < 0.11
+    assert Molecule.sniff(["CCO", "CCN", "C"], "SMILES").score > 0.9
     assert Graph.sniff(['{"nodes": 3}', {"nodes": 2}], "x").score > 0.9
     assert Graph.sniff(["a.json"], "x").score == 0.7
     assert Graph.sniff(["{x}", "words", 3], "x").score == 0

@@ -267,7 +267,8 @@ def _sought(file: Any, stream: Any, times: list[float]) -> Iterator[Any]:
 
 def _turns(frame: Any) -> int:
     """By how many quarter turns, against the clock, a frame is to be shown."""
-    return round(frame.rotation / 90) % 4
+    turns: int = round(frame.rotation / 90) % 4
+    return turns
 
 
 def _pixels(frame: Any, goal: tuple[int, int] | int) -> Array:
