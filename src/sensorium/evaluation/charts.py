@@ -282,6 +282,17 @@ def sparkline(values: Sequence[float], *, title: str) -> str:
     return _svg(160, 40, title, [line])
 
 
+def save_svg(chart: str, path: str | Path) -> Path:
+    """Writes one chart as a picture that opens anywhere."""
+    inside = f'<style>{STYLE}</style><rect width="100%" height="100%" style="fill:var(--page)"/>'
+    whole = chart.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(
+        "</title>", f"</title>{inside}", 1
+    )
+    out = Path(path)
+    out.write_text(whole, encoding="utf-8")
+    return out
+
+
 def curves(history: Sequence[Mapping[str, float]]) -> dict[str, dict[str, list[float]]]:
     """Learning curves by chart: all losses in one, every other score in its own, training and validation together."""
     skip = ("epoch", "step", "lr", "seconds", "time", "learning_rate")

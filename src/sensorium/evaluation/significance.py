@@ -1,0 +1,88 @@
+"""Which differences between trained models are larger than the noise of rows and of seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import atan, erfc, inf, pi, sqrt
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+LEVEL = 0.95
+NEARLY_NORMAL = 300.0
+"""Degrees of freedom from which on Student's distribution is taken for the normal one."""
+
+
+class Difference(NamedTuple):
+    """By how much one is ahead of another: its mean, its 95 % interval, and how likely as much is by chance alone."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+
+
+def difference(ahead: Sequence[float], behind: Sequence[float], drawn_ahead: Tensor, drawn_behind: Tensor) -> Difference:
+    """The difference between two models, each trained from several seeds, scored on the same rows.
+
+    Two things could have fallen otherwise. The rows: the variance, over bootstrap resamples of the rows drawn alike for
+    both, of the difference averaged over the seeds. The seeds: the variance of the difference between seeds, divided by
+    their number; with one seed it is not known and left out. Their sum is taken for the variance of the mean difference,
+    with degrees of freedom after Welch and Satterthwaite: https://doi.org/10.2307/3002019.
+
+    Args:
+        ahead: ``[S]``: the score of each seed; ``behind`` likewise, the same seeds in the same order.
+        drawn_ahead: ``[S, R]``: the same in each resample.
+    """
+    gaps = np.subtract(ahead, behind)
+    mean, count = float(gaps.mean()), len(gaps)
+    of_rows = (drawn_ahead - drawn_behind).mean(dim=0)
+    of_rows = of_rows[of_rows.isfinite()]
+    rows = float(of_rows.var()) if of_rows.numel() > 1 else 0.0
+    seeds = float(gaps.var(ddof=1)) / count if count > 1 else 0.0
+    error = sqrt(rows + seeds)
+    if error == 0.0:
+        return Difference(mean, mean, mean, 1.0 if mean == 0 else 0.0)
+    freedom = (rows + seeds) ** 2 * (count - 1) / seeds**2 if seeds > 0 else inf
+    reach = quantile(freedom) * error
+    return Difference(mean, mean - reach, mean + reach, two_sided(mean / error, freedom))
+
+
+def two_sided(t: float, freedom: float) -> float:
+    """The chance of a value of Student's t as far from 0, either way."""
+    if freedom >= NEARLY_NORMAL:
+        return erfc(abs(t) / sqrt(2))
+    # With t = √ν tan θ the density becomes cos^(ν − 1) θ, which is smooth up to the end of the tail.
+    nodes, weights = np.polynomial.legendre.leggauss(200)
+
+    def integral(start: float) -> float:
+        angle = start + (pi / 2 - start) * (nodes + 1) / 2
+        return float((weights * np.cos(angle) ** (freedom - 1)).sum() * (pi / 2 - start) / 2)
+
+    return integral(atan(abs(t) / sqrt(freedom))) / integral(0.0)
+
+
+def quantile(freedom: float, level: float = LEVEL) -> float:
+    """The t that ``level`` of the distribution lies within, either way."""
+    if freedom >= NEARLY_NORMAL:
+        return NormalDist().inv_cdf((1 + level) / 2)
+    low, high = 0.0, 1e6
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if two_sided(middle, freedom) > 1 - level else (low, middle)
+    return (low + high) / 2
+
+
+def holm(chances: Mapping[str, float]) -> dict[str, float]:
+    """Chances adjusted for being several: the chance that any of them were as small by luck stays below the level.
+
+    Source: Holm 1979, https://www.jstor.org/stable/4615733.
+    """
+    adjusted: dict[str, float] = {}
+    worst = 0.0
+    for place, (name, chance) in enumerate(sorted(chances.items(), key=lambda item: item[1])):
+        worst = max(worst, min(1.0, (len(chances) - place) * chance))
+        adjusted[name] = worst
+    return {name: adjusted[name] for name in chances}
