@@ -14,7 +14,7 @@ from torch import Tensor
 from sensorium.evaluation.charts import Bar, bar_chart, xy_chart
 from sensorium.evaluation.findings import number, words
 from sensorium.evaluation.page import Section, table_html, write_page
-from sensorium.evaluation.significance import Difference, difference, holm
+from sensorium.evaluation.significance import Difference, difference, holm, seed_noise
 
 ALPHA = 0.05
 HEAD = ("", "score", "to the best", "parameters", "CPU s", "memory MB", "robustness", "")
@@ -126,10 +126,10 @@ class Comparison:
             gap = f"{number(alone.mean)} against {number(best.mean)}"
             ahead = alone.behind is not None and alone.behind.mean > 0
             if ahead and alone.told_apart:
-                told.append(f"All together are better than {alone.way.name}, the best with fewer modalities: {gap}.")
+                told.append(f"All modalities together are better than the best with fewer ({alone.way.name}): {gap}.")
             else:
                 more = "is not told apart from" if ahead else "is no worse than"
-                told.append(f"{alone.way.name} {more} the best of all together: {gap}.")
+                told.append(f"The best with fewer modalities ({alone.way.name}) {more} all of them together: {gap}.")
         if self.seeds == 1:
             told.append("With one seed the noise of training is not known: only that of the rows is in the intervals.")
         return told
@@ -147,7 +147,11 @@ class Comparison:
             sign = -1 if self.higher_is_better else 1
             low, high = sorted((sign * entry.behind.low, sign * entry.behind.high))
             gap = f"{sign * entry.behind.mean:+.3f} ({low:+.3f} … {high:+.3f})"
-            note = f"told apart, p {entry.adjusted:.2g}" if entry.told_apart else "not told apart"
+            note = (
+                f"told apart, p {'< 0.001' if entry.adjusted < 0.001 else f'= {entry.adjusted:.2g}'}"
+                if entry.told_apart
+                else "not told apart"
+            )
         return (
             entry.way.name,
             _spread(entry),
@@ -243,11 +247,11 @@ def ranked(
     fused, others = [e for e in order if not e.way.single], [e for e in order if e.way.single]
     best = fused[0]
     for family in (fused[1:], others):
+        noise = seed_noise([entry.scores for entry in (best, *family)])
         for entry in family:
-            shared = min(len(best.scores), len(entry.scores))
-            ahead, behind = ([sign * s for s in e.scores[:shared]] for e in (best, entry))
-            here, there = (sign * draws[e.way.name][:shared] for e in (best, entry))
-            entry.behind = difference(ahead, behind, here, there)
+            ahead, behind = ([sign * s for s in e.scores] for e in (best, entry))
+            here, there = (sign * draws[e.way.name] for e in (best, entry))
+            entry.behind = difference(ahead, behind, here, there, noise)
         adjusted = holm({e.way.name: e.behind.p for e in family if e.behind is not None})
         for entry in family:
             entry.adjusted = adjusted[entry.way.name]

@@ -40,7 +40,8 @@ def written(found: Explanation) -> str:
 
 def _row(name: str, one: Attribution) -> list[str]:
     return [
-        f"row {one.row}: {name} is {_said(one.answer)}: {one.what} {number(one.value)}, {number(one.nothing)} knowing nothing",
+        f"row {one.row}: {name} is {_said(one.answer)}: "
+        f"{one.what} {number(one.value)}, {number(one.nothing)} knowing nothing",
         *_bars(one.shares, one.errors, one.missing),
         f"    sum {sum(one.shares.values()):+.4f} = {one.value:.4f} - {one.nothing:.4f}",
     ]
@@ -92,7 +93,7 @@ def write_explanation(
         sections.append(
             Section(
                 "What the fusion weighs",
-                "The share that the fusion itself gives each stream. It says what is listened to, not what it did to the answer.",
+                "The share that the fusion gives each stream: what is listened to, not what that did to the answer.",
                 bar_chart(bars, title="weights of the fusion"),
             )
         )

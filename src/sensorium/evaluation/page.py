@@ -44,7 +44,8 @@ def write_page(path: str | Path, title: str, sections: Iterable[Section]) -> Pat
     told = "".join(f"<section><h2>{escape(s.heading)}</h2><p>{escape(s.text)}</p>{s.body}</section>" for s in sections)
     page = (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><style>{STYLE}{LOOKS}</style></head>'
         f"<body><main><h1>{escape(title)}</h1>{told}"
         "<footer>Made by sensorium. This page loads nothing from the network.</footer></main></body></html>"

@@ -91,7 +91,7 @@ class Explanation:
 def explain(model: Model, batches: Iterable[Batch], *, rows: Sequence[int] | None = None, seed: int = 0) -> Explanation:
     """Explains every row of some prepared batches; the model is in evaluation mode. Streams are encoded once.
 
-    Source: Shapley, A Value for n-Person Games (1953); drawing orders in pairs, each with its reverse: Mitchell et al. 2022,
+    Source: Shapley, A Value for n-Person Games (1953); orders drawn in pairs, each with its reverse: Mitchell et al. 2022,
     https://jmlr.org/papers/v23/21-0439.html.
 
     Args:

@@ -24,28 +24,52 @@ class Difference(NamedTuple):
     p: float
 
 
-def difference(ahead: Sequence[float], behind: Sequence[float], drawn_ahead: Tensor, drawn_behind: Tensor) -> Difference:
+class Noise(NamedTuple):
+    """What another seed changes: the variance of one score, and on how many degrees of freedom it is known."""
+
+    variance: float
+    freedom: float
+
+
+def seed_noise(scores: Sequence[Sequence[float]]) -> Noise:
+    """From the scores ``[F, S]`` of several models, each from the same seeds: what neither model nor seed explains.
+
+    All models are taken to be equally noisy: from three seeds, the noise of each by itself is hardly known. With one seed,
+    or one model, nothing is: zero, on no degree of freedom.
+    """
+    table = np.asarray(scores, dtype=np.float64)
+    models, seeds = table.shape
+    freedom = (models - 1) * (seeds - 1)
+    if freedom == 0:
+        return Noise(0.0, 0.0)
+    rest = table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean()
+    return Noise(float((rest**2).sum()) / freedom, freedom)
+
+
+def difference(
+    ahead: Sequence[float], behind: Sequence[float], drawn_ahead: Tensor, drawn_behind: Tensor, noise: Noise
+) -> Difference:
     """The difference between two models, each trained from several seeds, scored on the same rows.
 
     Two things could have fallen otherwise. The rows: the variance, over bootstrap resamples of the rows drawn alike for
-    both, of the difference averaged over the seeds. The seeds: the variance of the difference between seeds, divided by
-    their number; with one seed it is not known and left out. Their sum is taken for the variance of the mean difference,
-    with degrees of freedom after Welch and Satterthwaite: https://doi.org/10.2307/3002019.
+    both, of the difference averaged over the seeds. The seeds: twice the variance of one score over their number. Their sum
+    is taken for the variance of the mean difference, with degrees of freedom after Welch and Satterthwaite
+    (https://doi.org/10.2307/3002019).
 
     Args:
-        ahead: ``[S]``: the score of each seed; ``behind`` likewise, the same seeds in the same order.
+        ahead: ``[S]``: the score of each seed; ``behind`` likewise.
         drawn_ahead: ``[S, R]``: the same in each resample.
+        noise: Of the seeds.
     """
-    gaps = np.subtract(ahead, behind)
-    mean, count = float(gaps.mean()), len(gaps)
+    mean = float(np.mean(ahead) - np.mean(behind))
     of_rows = (drawn_ahead - drawn_behind).mean(dim=0)
     of_rows = of_rows[of_rows.isfinite()]
     rows = float(of_rows.var()) if of_rows.numel() > 1 else 0.0
-    seeds = float(gaps.var(ddof=1)) / count if count > 1 else 0.0
+    seeds = 2 * noise.variance / len(ahead)
     error = sqrt(rows + seeds)
     if error == 0.0:
         return Difference(mean, mean, mean, 1.0 if mean == 0 else 0.0)
-    freedom = (rows + seeds) ** 2 * (count - 1) / seeds**2 if seeds > 0 else inf
+    freedom = (rows + seeds) ** 2 * noise.freedom / seeds**2 if seeds > 0 else inf
     reach = quantile(freedom) * error
     return Difference(mean, mean - reach, mean + reach, two_sided(mean / error, freedom))
 

@@ -151,8 +151,10 @@ class Series(Modality):
         mean, deviation = np.array(self.state["mean"]), np.array(self.state["deviation"])
         if how == "dropout":
             return np.where(gap(len(value), level, rng)[:, None], mean, value).astype(np.float32)
-        off = 2 * level * rng.standard_normal(value.shape) if how == "noise" else drift(*value.shape, level, rng)
-        return np.clip(value + deviation * off, -3e38, 3e38).astype(np.float32)
+        steps, channels = value.shape
+        off = 2 * level * rng.standard_normal(value.shape) if how == "noise" else drift(steps, channels, level, rng)
+        spoiled: Array = np.clip(value + deviation * off, -3e38, 3e38).astype(np.float32)
+        return spoiled
 
     @property
     def store_options(self) -> dict[str, Any]:

@@ -119,7 +119,8 @@ class Text(Modality):
         if how == "deletion":
             chance = rng.random(len(value))
             # A text of which nothing is left would be a missing one.
-            return value[(chance >= level) | (chance == chance.max(initial=0.0))]
+            left: Array = value[(chance >= level) | (chance == chance.max(initial=0.0))]
+            return left
         text = misspelt(self._tokeniser.decode(value.tolist()), level, rng)
         ids = self._tokeniser.encode(text)[: self.state["length"]]
         return np.array(ids, dtype=np.int32) if ids else value[:1]

@@ -142,7 +142,7 @@ def finish(
     resume: bool,
     console: Console,
 ) -> Trained:
-    """The trained model of a resolved recipe and encoded rows. ``out`` holds its logs and checkpoint; it is not saved yet."""
+    """The trained model of a resolved recipe and encoded rows. ``out`` has its logs and checkpoint; it is not saved."""
     from sensorium.training.run import train as run
 
     model, history = run(plan, schema, rows, valid, out, resume, console)
