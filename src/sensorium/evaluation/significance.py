@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache, lru_cache
 from math import atan, erfc, inf, pi, sqrt
 from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 LEVEL = 0.95
@@ -79,7 +81,7 @@ def two_sided(t: float, freedom: float) -> float:
     if freedom >= NEARLY_NORMAL:
         return erfc(abs(t) / sqrt(2))
     # With t = √ν tan θ the density becomes cos^(ν − 1) θ, which is smooth up to the end of the tail.
-    nodes, weights = np.polynomial.legendre.leggauss(200)
+    nodes, weights = _legendre()
 
     def integral(start: float) -> float:
         angle = start + (pi / 2 - start) * (nodes + 1) / 2
@@ -88,12 +90,19 @@ def two_sided(t: float, freedom: float) -> float:
     return integral(atan(abs(t) / sqrt(freedom))) / integral(0.0)
 
 
+@cache
+def _legendre() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    nodes, weights = np.polynomial.legendre.leggauss(200)
+    return nodes, weights
+
+
+@lru_cache(maxsize=256)
 def quantile(freedom: float, level: float = LEVEL) -> float:
     """The t that ``level`` of the distribution lies within, either way."""
     if freedom >= NEARLY_NORMAL:
         return NormalDist().inv_cdf((1 + level) / 2)
     low, high = 0.0, 1e6
-    for _ in range(80):
+    for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if two_sided(middle, freedom) > 1 - level else (low, middle)
     return (low + high) / 2
