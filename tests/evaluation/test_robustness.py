@@ -40,6 +40,8 @@ def test_a_row_meets_the_same_accident_in_any_batch(trained: Any, encoded: Any) 
             for i, row in enumerate((5, 2)):
                 length = part.data.shape[1] if part.mask is None else int(part.mask[i].sum())
                 assert torch.equal(part.data[i, :length], whole.data[row, :length]), (stream, how)
+            clean = encoded.inputs[stream].gather(np.arange(8))
+            assert whole.data.shape != clean.data.shape or not torch.equal(whole.data, clean.data), f"{how} spoils nothing"
             assert torch.equal(whole.present, encoded.inputs[stream].gather(np.arange(8)).present)
 
 

@@ -123,13 +123,14 @@ class Comparison:
             told.append(f"Losing modalities costs {steady.way.name} least (robustness area {number(steady.area)}).")
         if self.others:
             alone = self.others[0]
-            gap = f"{number(alone.mean)} against {number(best.mean)}"
+            gap = f"{number(best.mean)} against {number(alone.mean)}"
             ahead = alone.behind is not None and alone.behind.mean > 0
             if ahead and alone.told_apart:
                 told.append(f"All modalities together are better than the best with fewer ({alone.way.name}): {gap}.")
             else:
                 more = "is not told apart from" if ahead else "is no worse than"
-                told.append(f"The best with fewer modalities ({alone.way.name}) {more} all of them together: {gap}.")
+                fewer = f"The best with fewer modalities ({alone.way.name}, {number(alone.mean)})"
+                told.append(f"{fewer} {more} the best of all together ({number(best.mean)}).")
         if self.seeds == 1:
             told.append("With one seed the noise of training is not known: only that of the rows is in the intervals.")
         return told
