@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sensorium.evaluation.charts import Bar, bar_chart, shades
 from sensorium.evaluation.findings import number
 from sensorium.evaluation.page import Section, write_page
-from sensorium.evaluation.shapley import Attribution, Explanation, Values
+
+if TYPE_CHECKING:
+    from sensorium.evaluation.shapley import Attribution, Explanation, Values
 
 SHOWN = 20
 """Rows described one by one; of more only what holds for all."""
