@@ -43,7 +43,12 @@ class Model(nn.Module):
 
     def encode(self, batch: Batch) -> dict[str, Encoded]:
         """Every stream at the model's width, before they meet."""
-        return {s: self.adapters[s](self._encoded(self.encoders[s], batch.inputs[s])) for s in self.streams}
+        return {s: self.encode_stream(s, batch.inputs[s]) for s in self.streams}
+
+    def encode_stream(self, stream: str, field: Field) -> Encoded:
+        """One stream at the model's width."""
+        part: Encoded = self.adapters[stream](self._encoded(self.encoders[stream], field))
+        return part
 
     def _encoded(self, encoder: Encoder, field: Field) -> Encoded:
         rows, present = field.present.shape[0], field.present

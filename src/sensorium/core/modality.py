@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.layout import Layout
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ class Modality(ABC):
     """True where a media cell holds several files: then ``fit`` and ``encode`` get a list of opened ones."""
     ragged: ClassVar[bool] = False
     """True where encoded arrays differ in length along their first axis and are padded and masked in a batch."""
+    corruptions: ClassVar[tuple[str, ...]] = ()
+    """The ways ``corrupt`` can spoil a cell, to see what a model bears; none: only its removal can be tried."""
 
     def __init__(self) -> None:
         self.state: dict[str, Any] = {}
@@ -122,6 +125,21 @@ class Modality(ABC):
     def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
         """A batch of stored arrays as float data in the layout's shape. With a generator (training), also augmented."""
         return field
+
+    def corrupt(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
+        """An encoded cell spoiled in one of its ``corruptions``: 0 leaves it as it is, 1 leaves little of it.
+
+        The same generator gives the same accident. Of the same kind and shape; a ragged one may change its length.
+        """
+        if how not in self.corruptions:
+            raise ConfigError(f"{type(self).__name__} cannot be corrupted by {how!r}{nearest(how, self.corruptions)}")
+        if not 0 <= level <= 1:
+            raise ConfigError(f"a level of corruption of {level} is not between 0 and 1")
+        return self._corrupted(value, how, level, rng) if level > 0 else value
+
+    def _corrupted(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
+        """``corrupt`` for a known ``how`` and a level above 0: what a modality with ``corruptions`` defines."""
+        raise NotImplementedError(f"{type(self).__name__} names corruptions and has no _corrupted")
 
     @property
     def store_options(self) -> dict[str, Any]:

@@ -56,6 +56,7 @@ class Audio(Modality):
     widget = "file:audio/*"
     media = True
     ragged = True
+    corruptions = ("noise", "dropout")
 
     def __init__(
         self,
@@ -183,6 +184,11 @@ class Audio(Modality):
         if generator is not None and augmented:
             data = hide_bands(data, mask, generator, times=2 if strong else 1)
         return replace(field, data=(data * mask[..., None])[:, None], mask=mask)
+
+    def _corrupted(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
+        from sensorium.signal.corrupt import gap, noisy_sound
+
+        return noisy_sound(value, level, rng) if how == "noise" else np.where(gap(len(value), level, rng), 0, value)
 
     @property
     def store_options(self) -> dict[str, Any]:

@@ -44,6 +44,7 @@ class Image(Modality):
 
     widget = "file:image/*"
     media = True
+    corruptions = ("noise", "occlusion", "blur")
 
     def __init__(
         self,
@@ -105,6 +106,13 @@ class Image(Modality):
         if generator is not None and self.augment != "none":
             data = moved(data, generator, strong=self.augment == "strong")
         return replace(field, data=data * field.present[:, None, None, None])
+
+    def _corrupted(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
+        from sensorium.signal.corrupt import blurred, noisy_picture, occluded
+
+        if how == "noise":
+            return noisy_picture(value, level, rng)
+        return blurred(value, level) if how == "blur" else occluded(value, level, rng, np.array(self._fill, np.uint8))
 
     @property
     def store_options(self) -> dict[str, Any]:

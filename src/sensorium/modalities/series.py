@@ -44,6 +44,7 @@ class Series(Modality):
     widget = "file:.csv,.tsv,.npy,.parquet"
     media = True
     ragged = True
+    corruptions = ("noise", "drift", "dropout")
 
     def __init__(self, *, length: int | None = None, augment: Literal["none", "light", "strong"] = "light") -> None:
         super().__init__()
@@ -143,6 +144,17 @@ class Series(Modality):
             if strong:
                 data = hide_stretch(data, mask, generator, 0.3)
         return replace(field, data=(data * mask[..., None]).transpose(1, 2).contiguous(), mask=mask)
+
+    def _corrupted(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
+        from sensorium.signal.corrupt import drift, gap
+
+        mean, deviation = np.array(self.state["mean"]), np.array(self.state["deviation"])
+        if how == "dropout":
+            return np.where(gap(len(value), level, rng)[:, None], mean, value).astype(np.float32)
+        steps, channels = value.shape
+        off = 2 * level * rng.standard_normal(value.shape) if how == "noise" else drift(steps, channels, level, rng)
+        spoiled: Array = np.clip(value + deviation * off, -3e38, 3e38).astype(np.float32)
+        return spoiled
 
     @property
     def store_options(self) -> dict[str, Any]:

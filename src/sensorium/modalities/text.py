@@ -46,6 +46,7 @@ class Text(Modality):
     """
 
     ragged = True
+    corruptions = ("typos", "deletion")
 
     def __init__(
         self,
@@ -117,6 +118,18 @@ class Text(Modality):
         if field.mask is not None:
             data = data.masked_fill(~field.mask, PAD)
         return replace(field, data=data)
+
+    def _corrupted(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
+        from sensorium.language.typos import misspelt
+
+        if how == "deletion":
+            chance = rng.random(len(value))
+            # A text of which nothing is left would be a missing one.
+            left: Array = value[(chance >= level) | (chance == chance.max(initial=0.0))]
+            return left
+        text = misspelt(self._tokeniser.decode(value.tolist()), level, rng)
+        ids = self._tokeniser.encode(text)[: self.state["length"]]
+        return np.array(ids, dtype=np.int32) if ids else value[:1]
 
     @property
     def store_options(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from sensorium.core.layout import Graph, Grid, Ids, Layout, Points, Row
 from sensorium.core.modality import Blob, Modality
 from sensorium.core.registry import build
 from sensorium.testing import samples
+from sensorium.testing.corruptions import check_corruptions
 from sensorium.testing.general import assert_same, check_description
 
 HOSTILE: tuple[Any, ...] = (
@@ -68,6 +69,8 @@ def check_modality(kind: str, cells: Sequence[Any] | None = None) -> None:
     assert_same(
         again, modality.prepare(mixed, torch.Generator().manual_seed(0)), f"{where}: the generator is not all chance"
     )
+
+    check_corruptions(modality, arrays, where)
 
     for cell in HOSTILE:
         with suppress(CellError):  # anything else is a crash in the middle of a table
