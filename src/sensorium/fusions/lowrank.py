@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from sensorium.core.batch import Encoded
+from sensorium.core.bounds import at_least, share
 from sensorium.core.contracts import Fusion
 from sensorium.core.registry import component
 from sensorium.nn.mlp import Mlp
@@ -20,7 +21,7 @@ class Lowrank(Fusion):
 
     h = Σₛ Wₛvₛ + P Σₛ﹤ₜ (Uₛvₛ) ⊙ (Uₜvₜ), then a residual perceptron. A pair counts only where both streams are there, so a
     row with one stream is exactly that stream's own path. Take it where neither stream answers alone (a question about a
-    picture); ``gated`` where each could.
+    picture); ``gated`` where each could. Three at once: ``lowrank_tensor``.
     Source: factorization machines, https://doi.org/10.1109/ICDM.2010.127, lemma 3.1; low-rank bilinear pooling,
     https://arxiv.org/abs/1610.04325.
 
@@ -31,6 +32,8 @@ class Lowrank(Fusion):
 
     def __init__(self, streams: Sequence[str], dim: int, *, rank: int | None = None, dropout: float = 0.1) -> None:
         super().__init__(streams, dim)
+        at_least(1, rank=rank)
+        share(dropout=dropout)
         rank = rank or dim
         self.own = nn.ModuleList(nn.Linear(dim, dim) for _ in self.streams)
         # A hidden layer, so that a factor may be a conjunction ("not" and "brown") before it meets the other stream's.
