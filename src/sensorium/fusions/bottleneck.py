@@ -66,8 +66,9 @@ class Bottleneck(Fusion):
             both = block(torch.cat([x, shared], dim=1), torch.cat([mask, mask.new_ones(shared.shape[:2])], dim=1))
             after.append(both[:, : x.shape[1]])
             said.append(both[:, x.shape[1] :])
-        share = here / here.sum(dim=1, keepdim=True).clamp(min=1)
-        return after, torch.einsum("bs,bskd->bkd", share.to(shared), torch.stack(said, dim=1))
+        count = here.sum(dim=1).clamp(min=1)
+        total = torch.einsum("bs,bskd->bkd", here.to(shared), torch.stack(said, dim=1))
+        return after, total / count[:, None, None]
 
     def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
         """``bottleneck`` ``[B, K, N]``: how the shared tokens look at all the others in the last layer that is read."""

@@ -20,9 +20,9 @@ from sensorium.nn.streams import sizes, tokens, vectors
 class Film(Fusion):
     """Each stream turns the features of the others up or down: what is read in one decides what counts in another.
 
-    yₛ = (1 + γₛ) ⊙ Wₛvₛ + βₛ with [γₛ; βₛ] = Gₛ Σₜ≠ₛ fₜ(vₜ), the same for the stream's tokens; h is the mean of the yₛ, then
-    a residual perceptron. With nothing to modulate it γ = β = 0, so a row with one stream is that stream's own path. Take it
-    where one stream conditions another (a question and a picture) and tokens go on to a head that reads them.
+    yₛ = (1 + γₛ) ⊙ Wₛvₛ + βₛ with [γₛ; βₛ] = Gₛ Σₜ≠ₛ fₜ(vₜ), the same for the stream's tokens; h is the mean of the yₛ,
+    then a residual perceptron. With nothing to modulate it γ = β = 0, so a row with one stream is that stream's own path.
+    Take it where one stream conditions another (a question and a picture) and tokens go on to a head that reads them.
     Source: FiLM, https://arxiv.org/abs/1709.07871, equations 1 and 2.
 
     Args:

@@ -20,8 +20,8 @@ class LowrankTensor(Fusion):
     """The product of all streams at once, as a sum of a few simple products: ``tensor`` without the tensor.
 
     h = Σᵣ wᵣ ⊙ ∏ₛ (Wₛᵣ [1; vₛ]), then a residual perceptron. Cost grows with the number of streams, where ``tensor``
-    grows with its power. An absent stream is left out of the product, so a row with one stream is that stream's own path. ``lowrank``
-    multiplies pairs only and is the safer choice; take this where three streams together mean what no two do.
+    grows with its power. An absent stream is left out of the product, so a row with one stream is that stream's own path.
+    ``lowrank`` multiplies pairs only and is the safer choice; take this where three streams together mean what no two do.
     Source: Low-rank Multimodal Fusion, https://arxiv.org/abs/1806.00064, equation 7.
 
     Args:
