@@ -12,7 +12,6 @@ from sensorium.core.contracts import Fusion
 from sensorium.core.errors import ConfigError
 from sensorium.core.registry import build, kinds, resolve
 from sensorium.fusions.weighted import Weighted
-from sensorium.nn import room
 from sensorium.testing import samples
 from sensorium.testing.fusions import littered
 from sensorium.testing.general import assert_same, stirred
@@ -166,22 +165,10 @@ def test_tensor_refuses_what_would_not_fit_and_says_what_would(monkeypatch: pyte
     with pytest.raises(ConfigError, match=r"width: \d+") as told:
         build("fusions", {"kind": "tensor", "width": 40}, STREAMS, 64)
     proposed = int(str(told.value).split("width: ")[1].split(",")[0])
+    assert proposed > 1
     build("fusions", {"kind": "tensor", "width": proposed}, STREAMS, 64)
     with pytest.raises(ConfigError):
         build("fusions", {"kind": "tensor", "width": proposed + 1}, STREAMS, 64)
-
-
-def test_the_estimate_of_memory_is_about_what_training_takes() -> None:
-    """Weights, gradients, two moments, products and their gradient: the estimate counts these, and they are what there is."""
-    from sensorium.fusions import tensor
-
-    torch.manual_seed(0)
-    fusion = build("fusions", {"kind": "tensor", "width": 12}, STREAMS, DIM)
-    weights = fusion.product.weight.numel()
-    assert weights == 13**3 * DIM
-    counted = 4 * 13**3 * (4 * DIM + 2 * tensor.ROWS)
-    assert counted == 4 * (4 * weights + 2 * tensor.ROWS * 13**3)
-    assert room.available() > 0
 
 
 def test_orders_of_the_outer_product() -> None:
@@ -230,7 +217,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"groups": {"near": {"streams": ["photo", "sond"], "fusion": "gated"}}}, "did you mean sound"),
     ({"groups": {"near": {"streams": ["photo"], "fusion": "gate"}}}, "group 'near'.*did you mean gated"),
     ({"groups": {"near": {"streams": ["photo"], "fusion": {"kind": "gated", "temprature": 1}}}}, "temperature"),
-    ({"groups": {"near": {"streams": ["photo"], "fusion": {"kind": "gated", "temperature": 0}}}}, "temperature"),
+    (
+        {"groups": {"near": {"streams": ["photo"], "fusion": {"kind": "gated", "temperature": 0}}}},
+        "group 'near'.*temperature",
+    ),
     ({"groups": {"near": {"streams": ["photo"]}}}, "group 'near'"),
     ({"groups": {"near": ["photo", "sound"]}}, "group 'near'"),
     ({"groups": {"near": {"streams": "photo", "fusion": "gated"}}}, "streams"),

@@ -44,12 +44,13 @@ class Compose(Fusion):
         given = self.complete({"groups": groups, "fusion": fusion})
         self.members = {name: tuple(group["streams"]) for name, group in (given["groups"] or {}).items()}
         grouped = self._checked()
-        self.inner: ByName[Fusion] = ByName(
-            {
-                name: registry.build("fusions", given["groups"][name]["fusion"], list(members), dim)
-                for name, members in self.members.items()
-            }
-        )
+        inner: dict[str, Fusion] = {}
+        for name, members in self.members.items():
+            try:
+                inner[name] = registry.build("fusions", given["groups"][name]["fusion"], list(members), dim)
+            except ConfigError as error:
+                raise ConfigError(f"group {name!r}: {error.problem}", fix=error.fix) from None
+        self.inner = ByName(inner)
         self.units = (*self.members, *(s for s in self.streams if s not in grouped))
         self.outer: Fusion = registry.build("fusions", given["fusion"], list(self.units), dim)
 
