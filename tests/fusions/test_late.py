@@ -157,7 +157,9 @@ def test_learned_weights_follow_the_useful_stream() -> None:
         step.zero_grad()
         loss.backward()
         step.step()
+    assert isinstance(task, Panel)
     assert fusion.weights(parts)["share"][0, 0] > 0.7
+    assert task.coefficients()["signal"] == pytest.approx(fusion.weights(parts)["share"][0, 0].item())
 
 
 # ── stacking ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -270,6 +272,9 @@ def test_settling_learns_from_held_out_rows(kind: str) -> None:
         task.settle(seen, seen)
         after = task(fused, parts)
     assert not same(before, after)
+    assert list(task.coefficients()) == STREAMS
+    assert sum(task.coefficients().values()) == pytest.approx(1)
+    assert max(task.coefficients().values()) > 0.334
     assert same(before[1], after[1]), "a row with one stream is answered by it, stacked or not"
     _, twin, _ = panel(kind, "stacking")
     twin.load_state_dict(task.state_dict())

@@ -70,6 +70,12 @@ class Panel(Task[Any]):
     def plain(self) -> Task[Any]:
         return self.heads[self.streams[0]]
 
+    def coefficients(self) -> dict[str, float]:
+        """How much each stream counts where all are there; with ``stacking``, the mean over the outputs."""
+        everyone = torch.ones(1, len(self.streams), dtype=torch.bool, device=next(self.parameters()).device)
+        share = self.stacker.share() if isinstance(self.stacker, Stacker) else self.share(everyone)[0]
+        return dict(zip(self.streams, share.detach().tolist(), strict=True))
+
     @property
     def settles(self) -> bool:
         return self.stacker is not None or any(head.settles for head in self.heads.values())

@@ -34,6 +34,10 @@ class Stacker(nn.Module):
         self.register_buffer("sharpness", torch.zeros(models - 1))
         self.register_buffer("offset", torch.zeros(models - 1, width))
 
+    def share(self) -> Tensor:
+        """α of every model where all are there ``[S]``, the mean over the outputs."""
+        return self.score.softmax(dim=0).mean(dim=1)
+
     def forward(self, said: Tensor, here: Tensor) -> Tensor:
         return stacked(said, here, self.score, self.sharpness, self.offset)
 

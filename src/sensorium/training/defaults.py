@@ -23,7 +23,8 @@ SIZES: dict[str, dict[str, int]] = {
 
 FUSION, PLAIN_FUSION, PLAIN_ROWS = "lowrank", "gated", 500
 """The fusion by default, and that for tables of fewer rows: products of streams take some rows to learn."""
-
+EARLY = "early"
+"""The fusion that wants shallow encoders: it is itself the deep model."""
 
 FEW_ROWS = 1_500
 """Below this, a classifier's targets are softened: it would soon be sure of every row it has seen."""
@@ -49,14 +50,16 @@ def resolve(
     _known("encoders", recipe.model.encoders, schema.streams)
     _known("adapters", recipe.model.adapters, schema.streams)
     encoders: dict[str, Spec] = {}
+    wanted = recipe.model.fusion or _fusion(len(schema.streams), rows)
+    encoder = _shallow if registry.split(wanted)[0] == EARLY else _encoder
     for stream in schema.streams:
         layout = schema.layout(stream)
-        given = recipe.model.encoders.get(stream) or _encoder(layout, rows)
+        given = recipe.model.encoders.get(stream) or encoder(layout, rows)
         encoders[stream] = _sized("encoders", given, preset)
     adapters: dict[str, Spec] = {
         stream: _sized("adapters", recipe.model.adapters.get(stream) or "linear", preset) for stream in schema.streams
     }
-    fusion = _sized("fusions", recipe.model.fusion or _fusion(len(schema.streams), rows), preset)
+    fusion = _sized("fusions", wanted, preset)
     targets = {column.name: column for column in schema.targets}
     _known("tasks", recipe.model.tasks, targets)
     tasks: dict[str, Spec] = {}
@@ -128,6 +131,14 @@ def _encoder(layout: Layout, rows: int) -> Spec:
         return "convnet"
     # Attention over cells learns from few rows; a perceptron over all of them at once needs many.
     return "cells" if isinstance(layout, Row) and rows < 20_000 else layout.encoder
+
+
+def _shallow(layout: Layout, rows: int) -> Spec:
+    """Tokens before much is made of them: patches, words or cells, and one block of attention among them."""
+    for kind, reads in (("patch", Grid), ("transformer", Ids), ("cells", Row)):
+        if isinstance(layout, reads):
+            return {"kind": kind, "depth": 1}
+    return _encoder(layout, rows)
 
 
 def _fusion(streams: int, rows: int) -> str:
