@@ -45,7 +45,7 @@ def run(settings: Settings) -> Results:
                 results += _beside(kind, case, repeats, "plain")
             if kind in TORCH:
                 results += _beside(kind, case, repeats, "MultiheadAttention")
-        for kind in kinds("fusions"):
+        for kind in kinds("fusions")[: settings.few(99, 2)]:
             if kind in PLAIN:
                 results += _growth(kind, case, settings.few(5, 1))
         return results

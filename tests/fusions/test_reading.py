@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from sensorium.core.contracts import Fusion
 from sensorium.core.errors import ConfigError
+from sensorium.core.recipe import Recipe
 from sensorium.core.registry import build, kinds, resolve
 from sensorium.fusions.weighted import Weighted
 from sensorium.testing import samples
@@ -204,6 +208,14 @@ def test_compose_may_hold_a_compose() -> None:
     parts = samples.streams(SIZES, DIM, PRESENT)
     out = made(compose(groups=deeper, fusion="single"))(parts)
     assert_same(out.pooled, made(compose(groups=deeper, fusion="single"))(littered(parts)).pooled, "absent rows matter")
+
+
+def test_the_recipes_of_the_guide_build() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "fusions.md").read_text(encoding="utf-8")
+    recipes = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)]
+    assert [Recipe.parse(recipe).model.fusion["kind"] for recipe in recipes] == ["weighted", "compose"]  # type: ignore[index]
+    build("fusions", recipes[0]["model"]["fusion"], ["photo", "note", "sound"], DIM)
+    build("fusions", recipes[1]["model"]["fusion"], ["accel", "gyro", "photo", "sound", "note"], DIM)
 
 
 def test_compose_writes_out_the_options_of_the_fusions_inside() -> None:
