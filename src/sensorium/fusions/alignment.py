@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from sensorium.core.batch import Encoded
-from sensorium.core.bounds import at_least
 from sensorium.core.contracts import Fusion
 from sensorium.core.registry import component
 from sensorium.nn.attention import Attention
@@ -32,7 +31,6 @@ class Alignment(Fusion):
 
     def __init__(self, streams: Sequence[str], dim: int, *, depth: int = 1, heads: int = 4, dropout: float = 0.1) -> None:
         super().__init__(streams, dim)
-        at_least(1, depth=depth)
         count = len(self.streams)
         self.name = nn.Parameter(torch.randn(count, dim) * 0.02)
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(depth))

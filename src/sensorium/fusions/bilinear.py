@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from sensorium.core.batch import Encoded
-from sensorium.core.bounds import at_least, share
 from sensorium.core.contracts import Fusion
 from sensorium.core.registry import component
 from sensorium.nn.mlp import Mlp
@@ -33,8 +32,6 @@ class Bilinear(Fusion):
 
     def __init__(self, streams: Sequence[str], dim: int, *, width: int = 16, dropout: float = 0.1) -> None:
         super().__init__(streams, dim)
-        at_least(1, width=width)
-        share(dropout=dropout)
         self.width = min(width, dim)
         self.own = nn.ModuleList(nn.Linear(dim, dim) for _ in self.streams)
         self.factor = nn.ModuleList(Mlp(dim, 2 * dim, self.width, dropout=dropout) for _ in self.streams)

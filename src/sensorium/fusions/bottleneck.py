@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from sensorium.core.batch import Encoded
-from sensorium.core.bounds import at_least
 from sensorium.core.contracts import Fusion
 from sensorium.core.errors import ConfigError
 from sensorium.core.registry import component
@@ -43,7 +42,6 @@ class Bottleneck(Fusion):
         dropout: float = 0.1,
     ) -> None:
         super().__init__(streams, dim)
-        at_least(1, tokens=tokens)
         if depth < 2:
             raise ConfigError(f"depth is {depth}: streams meet from the second layer on", fix="depth: 2")
         self.shared = nn.Parameter(torch.randn(tokens, dim) * 0.02)

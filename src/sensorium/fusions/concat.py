@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from sensorium.core.batch import Encoded
-from sensorium.core.bounds import at_least, share
 from sensorium.core.contracts import Fusion
 from sensorium.core.registry import component
 from sensorium.nn.mlp import Mlp
@@ -39,8 +38,6 @@ class Concat(Fusion):
         dropout: float = 0.1,
     ) -> None:
         super().__init__(streams, dim)
-        at_least(0, depth=depth)
-        share(dropout=dropout)
         count = len(self.streams)
         self.network = Mlp(count * (dim + 1), count * dim, dim, depth=depth, dropout=dropout)
         self.missing = nn.Parameter(torch.randn(count, dim) * 0.02) if missing == "learned" else None

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from sensorium.core.batch import Encoded
-from sensorium.core.bounds import at_least
 from sensorium.core.contracts import Fusion
 from sensorium.core.registry import component
 from sensorium.nn.attention import Block
@@ -37,7 +36,6 @@ class Deep(Fusion):
 
     def __init__(self, streams: Sequence[str], dim: int, *, depth: int = 2, heads: int = 4, dropout: float = 0.1) -> None:
         super().__init__(streams, dim)
-        at_least(1, depth=depth)
         each = range(len(self.streams))
         self.start = nn.ModuleList(nn.Linear(dim, dim) for _ in each)
         self.blocks = nn.ModuleList(nn.ModuleList(Block(dim, heads, dropout=dropout) for _ in each) for _ in range(depth))

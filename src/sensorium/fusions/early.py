@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from sensorium.core.batch import Encoded
-from sensorium.core.bounds import at_least
 from sensorium.core.contracts import Fusion
 from sensorium.core.registry import component
 from sensorium.nn.attention import Block, Trunk
@@ -32,7 +31,6 @@ class Early(Fusion):
 
     def __init__(self, streams: Sequence[str], dim: int, *, depth: int = 3, heads: int = 4, dropout: float = 0.1) -> None:
         super().__init__(streams, dim)
-        at_least(1, depth=depth)
         self.name = nn.Parameter(torch.randn(len(self.streams), dim) * 0.02)
         self.joint = Trunk(dim, depth, heads, dropout=dropout)
         self.gathered = Gathered(len(self.streams))

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from sensorium.core.batch import Encoded
-from sensorium.core.bounds import share
 from sensorium.core.contracts import Fusion
 from sensorium.core.registry import component
 from sensorium.nn.mlp import Mlp
@@ -31,7 +30,6 @@ class Film(Fusion):
 
     def __init__(self, streams: Sequence[str], dim: int, *, dropout: float = 0.1) -> None:
         super().__init__(streams, dim)
-        share(dropout=dropout)
         self.own = nn.ModuleList(nn.Linear(dim, dim) for _ in self.streams)
         self.factor = nn.ModuleList(Mlp(dim, 2 * dim, dim, dropout=dropout) for _ in self.streams)
         self.modulate = nn.ModuleList(nn.Linear(dim, 2 * dim, bias=False) for _ in self.streams)

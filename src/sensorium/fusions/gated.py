@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from sensorium.core.batch import Encoded
-from sensorium.core.bounds import positive
 from sensorium.core.contracts import Fusion
+from sensorium.core.errors import ConfigError
 from sensorium.core.registry import component
 from sensorium.nn.streams import shares, vectors
 
@@ -28,7 +28,8 @@ class Gated(Fusion):
 
     def __init__(self, streams: Sequence[str], dim: int, *, temperature: float = 1.0) -> None:
         super().__init__(streams, dim)
-        positive(temperature=temperature)
+        if not temperature > 0:
+            raise ConfigError(f"temperature is {temperature:g}; it must be above 0", fix="temperature: 1.0")
         self.temperature = temperature
         self.value = nn.ModuleList(nn.Linear(dim, dim) for _ in self.streams)
         self.gate = nn.ModuleList(nn.Linear(dim, dim) for _ in self.streams)

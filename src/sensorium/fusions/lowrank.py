@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from sensorium.core.batch import Encoded
-from sensorium.core.bounds import at_least, share
 from sensorium.core.contracts import Fusion
 from sensorium.core.registry import component
 from sensorium.nn.mlp import Mlp
@@ -32,8 +31,6 @@ class Lowrank(Fusion):
 
     def __init__(self, streams: Sequence[str], dim: int, *, rank: int | None = None, dropout: float = 0.1) -> None:
         super().__init__(streams, dim)
-        at_least(1, rank=rank)
-        share(dropout=dropout)
         rank = rank or dim
         self.own = nn.ModuleList(nn.Linear(dim, dim) for _ in self.streams)
         # A hidden layer, so that a factor may be a conjunction ("not" and "brown") before it meets the other stream's.

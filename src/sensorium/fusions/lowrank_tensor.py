@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from sensorium.core.batch import Encoded
-from sensorium.core.bounds import at_least, share
 from sensorium.core.contracts import Fusion
 from sensorium.core.registry import component
 from sensorium.nn.mlp import Mlp
@@ -31,8 +30,6 @@ class LowrankTensor(Fusion):
 
     def __init__(self, streams: Sequence[str], dim: int, *, rank: int = 4, dropout: float = 0.1) -> None:
         super().__init__(streams, dim)
-        at_least(1, rank=rank)
-        share(dropout=dropout)
         self.rank = rank
         self.factor = nn.ModuleList(nn.Linear(dim, rank * dim) for _ in self.streams)
         with torch.no_grad():

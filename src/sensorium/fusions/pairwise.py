@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from sensorium.core.batch import Encoded
-from sensorium.core.bounds import at_least
 from sensorium.core.byname import ByName
 from sensorium.core.contracts import Fusion
 from sensorium.core.registry import component
@@ -36,7 +35,6 @@ class Pairwise(Fusion):
 
     def __init__(self, streams: Sequence[str], dim: int, *, depth: int = 2, heads: int = 4, dropout: float = 0.1) -> None:
         super().__init__(streams, dim)
-        at_least(1, depth=depth)
         count = len(self.streams)
         self.pairs = [(a, b) for a in range(count) for b in range(count) if a != b]
         self.readers: ByName[nn.ModuleList] = ByName(

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from sensorium.core.batch import Encoded
-from sensorium.core.bounds import at_least, share
 from sensorium.core.contracts import Fusion
 from sensorium.core.errors import ConfigError
 from sensorium.core.registry import component
@@ -39,8 +38,6 @@ class Tensor(Fusion):
 
     def __init__(self, streams: Sequence[str], dim: int, *, width: int | None = None, dropout: float = 0.1) -> None:
         super().__init__(streams, dim)
-        at_least(1, width=width)
-        share(dropout=dropout)
         count = len(self.streams)
         self.width = width or max(1, min(16, dim, int(ENTRIES ** (1 / count)) - 1))
         _fits(count, self.width, dim)

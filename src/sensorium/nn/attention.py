@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sensorium.core.bounds import at_least
 from sensorium.core.errors import ConfigError
 from sensorium.nn.mlp import Mlp
 
@@ -20,7 +19,6 @@ class Attention(nn.Module):
 
     def __init__(self, dim: int, heads: int, *, dropout: float = 0.0) -> None:
         super().__init__()
-        at_least(1, heads=heads)
         if dim % heads:
             raise ConfigError(f"{heads} heads cannot share a width of {dim}", fix="choose dim as a multiple of heads")
         self.heads, self.dropout = heads, dropout
