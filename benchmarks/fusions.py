@@ -35,7 +35,7 @@ def run(settings: Settings) -> Results:
     from sensorium.core.registry import kinds
 
     case = Case(4, 2, 4, 16) if settings.smoke else Case()
-    repeats = settings.few(9, 1)
+    repeats = settings.few(5, 1)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -47,7 +47,7 @@ def run(settings: Settings) -> Results:
                 results += _beside(kind, case, repeats, "MultiheadAttention")
         for kind in kinds("fusions")[: settings.few(99, 2)]:
             if kind in PLAIN:
-                results += _growth(kind, case, settings.few(5, 1))
+                results += _growth(kind, case, settings.few(3, 1))
         return results
     finally:
         torch.set_num_threads(before)
@@ -128,7 +128,7 @@ def _timed(step: Step) -> Cost:
     """The cost of one of a few steps, after one to warm up; the quickest, since others run on this machine."""
     step()
     costs = []
-    for _ in range(3):
+    for _ in range(2):
         cpu, wall = time.process_time(), time.perf_counter()
         step()
         costs.append(Cost(time.process_time() - cpu, time.perf_counter() - wall))

@@ -30,8 +30,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "bottleneck": {"heads": 2, "tokens": 3, "depth": 3},
     "early": {"heads": 2, "depth": 2},
     "deep": {"heads": 2},
-    "tensor": {"width": 4},
-    "bilinear": {"width": 3},
+    "tensor": {"features": 4},
+    "bilinear": {"features": 3},
     "lowrank_tensor": {"rank": 3},
     "gated": {"temperature": 0.7},
 }

@@ -135,8 +135,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"kind": "lowrank", "rank": 0}, "rank"),
     ({"kind": "lowrank", "dropout": 1.5}, "dropout"),
     ({"kind": "lowrank_tensor", "rank": 0}, "rank"),
-    ({"kind": "bilinear", "width": 0}, "width"),
-    ({"kind": "tensor", "width": 0}, "width"),
+    ({"kind": "bilinear", "features": 0}, "features"),
+    ({"kind": "tensor", "features": 0}, "features"),
     ({"kind": "film", "dropout": -0.1}, "dropout"),
     ({"kind": "bottleneck", "depth": 1}, "depth"),
     ({"kind": "bottleneck", "tokens": 0}, "tokens"),
@@ -161,18 +161,18 @@ def test_a_bad_option_is_refused_by_name(spec: dict[str, Any], word: str) -> Non
 
 def test_tensor_refuses_what_would_not_fit_and_says_what_would(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError) as told:
-        build("fusions", {"kind": "tensor", "width": 32}, [f"s{i}" for i in range(8)], 64)
+        build("fusions", {"kind": "tensor", "features": 32}, [f"s{i}" for i in range(8)], 64)
     assert "MB" in str(told.value)
     assert "lowrank" in str(told.value)
     assert f"{33**8:,} entries" in str(told.value)
     monkeypatch.setattr("sensorium.fusions.tensor.available", lambda: 64 << 20)
-    with pytest.raises(ConfigError, match=r"width: \d+") as told:
-        build("fusions", {"kind": "tensor", "width": 40}, STREAMS, 64)
-    proposed = int(str(told.value).split("width: ")[1].split(",")[0])
+    with pytest.raises(ConfigError, match=r"features: \d+") as told:
+        build("fusions", {"kind": "tensor", "features": 40}, STREAMS, 64)
+    proposed = int(str(told.value).split("features: ")[1].split(",")[0])
     assert proposed > 1
-    build("fusions", {"kind": "tensor", "width": proposed}, STREAMS, 64)
+    build("fusions", {"kind": "tensor", "features": proposed}, STREAMS, 64)
     with pytest.raises(ConfigError):
-        build("fusions", {"kind": "tensor", "width": proposed + 1}, STREAMS, 64)
+        build("fusions", {"kind": "tensor", "features": proposed + 1}, STREAMS, 64)
 
 
 def test_orders_of_the_outer_product() -> None:

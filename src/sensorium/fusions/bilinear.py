@@ -26,13 +26,13 @@ class Bilinear(Fusion):
     https://doi.org/10.1109/ICCV.2015.170.
 
     Args:
-        width: R, the width each stream is brought to before the product; at most the model's.
+        features: R, how many of each stream are multiplied; at most the model's width.
         dropout: Share of features dropped in training.
     """
 
-    def __init__(self, streams: Sequence[str], dim: int, *, width: int = 16, dropout: float = 0.1) -> None:
+    def __init__(self, streams: Sequence[str], dim: int, *, features: int = 16, dropout: float = 0.1) -> None:
         super().__init__(streams, dim)
-        self.width = min(width, dim)
+        self.width = min(features, dim)
         self.own = nn.ModuleList(nn.Linear(dim, dim) for _ in self.streams)
         self.factor = nn.ModuleList(Mlp(dim, 2 * dim, self.width, dropout=dropout) for _ in self.streams)
         self.pairs = tuple(combinations(range(len(self.streams)), 2))

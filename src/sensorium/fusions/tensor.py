@@ -17,7 +17,7 @@ from sensorium.nn.room import available
 from sensorium.nn.streams import vectors
 
 ENTRIES = 5_000
-"""Products that a width left open may give."""
+"""Products that features left open may give."""
 ROWS = 64
 """Rows of a batch, for the estimate of memory."""
 
@@ -26,20 +26,20 @@ ROWS = 64
 class Tensor(Fusion):
     """Every product of the streams' features, of one, of two, … of all streams at once.
 
-    h = W (⊗ₛ [1; uₛ]) with uₛ of width R, then a residual perceptron. An absent stream has u = 0 and leaves its 1, so the
+    h = W (⊗ₛ [1; uₛ]) with uₛ of R features, then a residual perceptron. An absent stream has u = 0 and leaves its 1, so the
     products without it stand as they are and those with it are gone. It holds (R + 1)^S products: for two to four streams
     whose meaning lies in threes; ``lowrank`` takes pairs only, ``lowrank_tensor`` the same product in few terms.
     Source: Tensor Fusion Network, https://arxiv.org/abs/1707.07250, equations 2 and 3.
 
     Args:
-        width: R, the width each stream is brought to; none: the largest, up to 16, with at most 5,000 products.
+        features: R, how many of each stream are multiplied; none: as many, up to 16, as give at most 5,000 products.
         dropout: Share of features dropped in training.
     """
 
-    def __init__(self, streams: Sequence[str], dim: int, *, width: int | None = None, dropout: float = 0.1) -> None:
+    def __init__(self, streams: Sequence[str], dim: int, *, features: int | None = None, dropout: float = 0.1) -> None:
         super().__init__(streams, dim)
         count = len(self.streams)
-        self.width = width or max(1, min(16, dim, int(ENTRIES ** (1 / count)) - 1))
+        self.width = features or max(1, min(16, dim, int(ENTRIES ** (1 / count)) - 1))
         _fits(count, self.width, dim)
         self.factor = nn.ModuleList(Mlp(dim, 2 * dim, self.width, dropout=dropout) for _ in self.streams)
         self.product = nn.Linear((self.width + 1) ** count, dim)
@@ -69,9 +69,9 @@ def _fits(streams: int, width: int, dim: int) -> None:
     if needed <= free // 2:
         return
     fitting = next((w for w in range(width - 1, 0, -1) if 4 * (w + 1) ** streams * (4 * dim + 2 * ROWS) <= free // 2), 0)
-    smaller = f"width: {fitting}, or " if fitting else ""
+    smaller = f"features: {fitting}, or " if fitting else ""
     raise ConfigError(
-        f"the product of {streams} streams of width {width} has {entries:,} entries and would take "
+        f"the product of {streams} streams of {width} features has {entries:,} entries and would take "
         f"{needed / 2**20:,.0f} MB in training; half of the free memory is {free / 2**21:,.0f} MB",
         fix=f"{smaller}fusion: lowrank (pairs) or lowrank_tensor (the same product in few terms)",
     )
