@@ -10,6 +10,7 @@ import pytest
 
 import sensorium as sm
 from sensorium.core.errors import SensoriumError
+from sensorium.training.defaults import SIZES, _sized
 
 HEAVY = ["photo", "sound", "room", "when", "temperature"]
 """Left out, so that a fit takes a second: words and a sensor remain."""
@@ -47,6 +48,13 @@ def test_the_whole_road(way: str, quick_fit: Any, scenes: Path, tmp_path: Path) 
     assert "note" in before[0].missing
     evaluation = model.evaluate(scenes / "test.csv").to_json()
     assert evaluation["confusion"]["event"]["counts"], "what a kind of task has is not asked of the kind"
+
+
+def test_the_size_of_the_model_reaches_the_fusions_within_a_fusion() -> None:
+    spec = {"kind": "compose", "groups": {"near": {"streams": ["a", "b"], "fusion": "cross"}}, "fusion": "early"}
+    full = _sized("fusions", spec, SIZES["large"])
+    assert (full["groups"]["near"]["fusion"]["heads"], full["fusion"]["heads"], full["fusion"]["depth"]) == (8, 8, 4)
+    assert _sized("fusions", "tensor", SIZES["large"])["features"] is None
 
 
 def test_a_fusion_that_cannot_be_is_refused_before_training(quick_fit: Any) -> None:

@@ -26,9 +26,9 @@ ROWS = 64
 class Tensor(Fusion):
     """Every product of the streams' features, of one, of two, … of all streams at once.
 
-    h = W (⊗ₛ [1; uₛ]) with uₛ of R features, then a residual perceptron. An absent stream has u = 0 and leaves its 1, so the
-    products without it stand as they are and those with it are gone. It holds (R + 1)^S products: for two to four streams
-    whose meaning lies in threes; ``lowrank`` takes pairs only, ``lowrank_tensor`` the same product in few terms.
+    h = W (⊗ₛ [1; uₛ]) with uₛ of R features, then a residual perceptron. An absent stream has u = 0 and leaves its 1, so
+    the products without it stand as they are and those with it are gone. It holds (R + 1)^S products: for two to four
+    streams whose meaning lies in threes; ``lowrank`` takes pairs only, ``lowrank_tensor`` the same product in few terms.
     Source: Tensor Fusion Network, https://arxiv.org/abs/1707.07250, equations 2 and 3.
 
     Args:

@@ -148,10 +148,32 @@ def _fusion(streams: int, rows: int) -> str:
 
 
 def _sized(family: str, spec: Spec, preset: Mapping[str, int]) -> dict[str, Any]:
+    return registry.resolve(family, _with_sizes(family, spec, preset))
+
+
+def _with_sizes(family: str, spec: Spec, preset: Mapping[str, int]) -> dict[str, Any]:
+    """The specification with what the model's size says of it, unless it is given; so are the fusions that it holds."""
     kind, given = registry.split(spec)
     known = registry.options(family, kind).model_fields
     sizes = {name: value for name, value in preset.items() if name in known}
-    return registry.resolve(family, {"kind": kind, **sizes, **given})
+    for name in ("fusion", "groups") if family == "fusions" else ():
+        if name in known and name in given:
+            given[name] = _inner(given[name], preset)
+    return {"kind": kind, **sizes, **given}
+
+
+def _inner(part: Any, preset: Mapping[str, int]) -> Any:
+    """A fusion within a fusion, or several by name; what is neither is left to be refused."""
+    if isinstance(part, str) or (isinstance(part, Mapping) and "kind" in part):
+        return _with_sizes("fusions", part if isinstance(part, str) else dict(part), preset)
+    if isinstance(part, Mapping):
+        return {
+            name: {**group, "fusion": _inner(group["fusion"], preset)}
+            if isinstance(group, Mapping) and "fusion" in group
+            else group
+            for name, group in part.items()
+        }
+    return part
 
 
 def _known(section: str, given: Mapping[str, Spec], names: Mapping[str, Any]) -> None:
