@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -94,8 +95,8 @@ def assemble(spec: ModelSpec, schema: Schema) -> Model:
         except ConfigError as error:
             raise ConfigError(f"stream {stream!r}: {error.problem}", fix=error.fix) from None
         adapters[stream] = registry.build("adapters", spec.adapters[stream], encoders[stream].dim, spec.dim)
-    fusion = registry.build("fusions", spec.fusion, list(schema.streams), spec.dim)
-    tasks = {}
+    fusion: Fusion = registry.build("fusions", spec.fusion, list(schema.streams), spec.dim)
+    tasks: dict[str, Task[Any]] = {}
     for column in schema.targets:
         kind, _ = registry.split(spec.tasks[column.name])
         predicts = registry.find("tasks", kind).predicts
@@ -105,5 +106,6 @@ def assemble(spec: ModelSpec, schema: Schema) -> Model:
                 column=column.name,
                 fix=f"--as {column.name}={predicts[0]}, or another task",
             )
-        tasks[column.name] = registry.build("tasks", spec.tasks[column.name], column.reader, spec.dim)
+        make = partial(registry.build, "tasks", spec.tasks[column.name], column.reader, spec.dim)
+        tasks[column.name] = fusion.answering(make)
     return Model(encoders, adapters, fusion, tasks)

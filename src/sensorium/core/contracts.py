@@ -17,13 +17,13 @@ Never name an attribute of a module like a method of ``nn.Module`` (``to``, ``ty
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor, nn
 
-from sensorium.core.batch import Encoded, Field
+from sensorium.core.batch import Encoded, Field, merged
 from sensorium.core.layout import Layout
 from sensorium.core.modality import Modality
 
@@ -113,6 +113,10 @@ class Fusion(nn.Module, ABC):
         """
         return {}
 
+    def answering(self, make: Callable[[], Task[Any]]) -> Task[Any]:
+        """What answers for one target on this fusion: one task, unless every stream is to answer by itself."""
+        return make()
+
 
 class Task(nn.Module, ABC, Generic[Out]):
     """Head, loss, metrics and decoding of one target. Positional parameters: the target's modality, and the width.
@@ -138,6 +142,24 @@ class Task(nn.Module, ABC, Generic[Out]):
 
         ``held_out`` are the validation rows, which no gradient has seen. What is learnt goes into parameters and buffers.
         """
+
+    @property
+    def settles(self) -> bool:
+        """Whether ``settle`` learns anything."""
+        return type(self).settle is not Task.settle
+
+    @property
+    def plain(self) -> Task[Any]:
+        """The task itself; where several of it answer together (a late fusion), one of them. What is asked of a kind of
+        task (its classes, its threshold) is asked of this one."""
+        return self
+
+    def merge(self, outputs: Sequence[Out], share: Tensor, *, vote: bool = False) -> Out:
+        """One output of several that answer the same rows (a late fusion), each counting ``share`` ``[B, S]``.
+
+        ``vote``: of every output only its decision counts. By default the mean of the raw outputs, and no vote.
+        """
+        return merged(outputs, share)  # type: ignore[no-any-return]
 
     @abstractmethod
     def forward(self, fused: Encoded, streams: Mapping[str, Encoded]) -> Out:

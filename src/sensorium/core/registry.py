@@ -133,7 +133,10 @@ def split(spec: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def resolve(family: str, spec: str | Mapping[str, Any]) -> dict[str, Any]:
-    """The specification with every default written out. A typo or a wrong type is an error that names the choices."""
+    """The specification with every default written out. A typo or a wrong type is an error that names the choices.
+
+    A component that holds others in its options (``compose``) writes out theirs in a class method ``complete``.
+    """
     kind, given = split(spec)
     model = options(family, kind)
     try:
@@ -144,7 +147,8 @@ def resolve(family: str, spec: str | Mapping[str, Any]) -> dict[str, Any]:
         hint = nearest(where, model.model_fields) if first["type"] == "extra_forbidden" else ""
         what = "no such option" if first["type"] == "extra_forbidden" else first["msg"]
         raise ConfigError(f"{family}/{kind}: {where}: {what}{hint}") from None
-    return {"kind": kind, **full.model_dump()}
+    complete = getattr(find(family, kind), "complete", dict)
+    return {"kind": kind, **complete(full.model_dump())}
 
 
 def build(family: str, spec: str | Mapping[str, Any], *given: Any) -> Any:

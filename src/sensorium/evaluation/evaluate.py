@@ -192,7 +192,7 @@ def _target(
     cells = target.data.detach().cpu().numpy()
     scores = TargetScores(
         name=name,
-        kind=kind_of(task),
+        kind=kind_of(task.plain),
         headline=task.headline,
         higher_is_better=task.higher_is_better,
         rows=int(target.present.sum()),
@@ -242,6 +242,7 @@ def _subsets(
 def _describe(scores: TargetScores, task: Task[Any], rows: Pair) -> None:
     """Adds the tables that the kind of task has."""
     prediction, truth = rows
+    task = task.plain
     if isinstance(task, Classification):
         scores.labels = list(task.classes)
         scores.confusion = confusion(prediction, truth)

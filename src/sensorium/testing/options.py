@@ -57,6 +57,12 @@ def alternatives(annotation: Any, default: Any) -> Iterator[Any]:
     elif annotation is float:
         middle = default if isinstance(default, float) else 0.5
         yield from (x for x in (middle / 3, middle / 2 + 0.3, 0.0, 0.05, 0.9, middle * 3, 1.0, 5.0) if x != default)
+    elif annotation == dict[str, float]:
+        yield {stream: 0.5 + i for i, stream in enumerate(SIZES)}
+    elif annotation == dict[str, Any]:
+        # A part within a part: one by its name, or several by names of their own.
+        yield {"kind": "concat"}
+        yield {"pair": {"streams": list(SIZES)[:2], "fusion": "concat"}}
     elif annotation is str:
         yield from (text for text in (";", ",", "x", "auto") if text != default)
         # The name of a part within a part: another one of its family.

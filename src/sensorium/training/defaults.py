@@ -23,7 +23,8 @@ SIZES: dict[str, dict[str, int]] = {
 
 FUSION, PLAIN_FUSION, PLAIN_ROWS = "lowrank", "gated", 500
 """The fusion by default, and that for tables of fewer rows: products of streams take some rows to learn."""
-
+EARLY = "early"
+"""The fusion that wants shallow encoders: it is itself the deep model."""
 
 FEW_ROWS = 1_500
 """Below this, a classifier's targets are softened: it would soon be sure of every row it has seen."""
@@ -49,14 +50,16 @@ def resolve(
     _known("encoders", recipe.model.encoders, schema.streams)
     _known("adapters", recipe.model.adapters, schema.streams)
     encoders: dict[str, Spec] = {}
+    wanted = recipe.model.fusion or _fusion(len(schema.streams), rows)
+    encoder = _shallow if registry.split(wanted)[0] == EARLY else _encoder
     for stream in schema.streams:
         layout = schema.layout(stream)
-        given = recipe.model.encoders.get(stream) or _encoder(layout, rows)
+        given = recipe.model.encoders.get(stream) or encoder(layout, rows)
         encoders[stream] = _sized("encoders", given, preset)
     adapters: dict[str, Spec] = {
         stream: _sized("adapters", recipe.model.adapters.get(stream) or "linear", preset) for stream in schema.streams
     }
-    fusion = _sized("fusions", recipe.model.fusion or _fusion(len(schema.streams), rows), preset)
+    fusion = _sized("fusions", wanted, preset)
     targets = {column.name: column for column in schema.targets}
     _known("tasks", recipe.model.tasks, targets)
     tasks: dict[str, Spec] = {}
@@ -132,6 +135,14 @@ def _encoder(layout: Layout, rows: int) -> Spec:
     return "cells" if isinstance(layout, Row) and rows < 20_000 else layout.encoder
 
 
+def _shallow(layout: Layout, rows: int) -> Spec:
+    """Tokens before much is made of them: patches, words or cells, and one block of attention among them."""
+    for kind, reads in (("patch", Grid), ("transformer", Ids), ("cells", Row)):
+        if isinstance(layout, reads):
+            return {"kind": kind, "depth": 1}
+    return _encoder(layout, rows)
+
+
 def _fusion(streams: int, rows: int) -> str:
     if streams == 1:
         return "single"
@@ -139,10 +150,32 @@ def _fusion(streams: int, rows: int) -> str:
 
 
 def _sized(family: str, spec: Spec, preset: Mapping[str, int]) -> dict[str, Any]:
+    return registry.resolve(family, _with_sizes(family, spec, preset))
+
+
+def _with_sizes(family: str, spec: Spec, preset: Mapping[str, int]) -> dict[str, Any]:
+    """The specification with what the model's size says of it, unless it is given; so are the fusions that it holds."""
     kind, given = registry.split(spec)
     known = registry.options(family, kind).model_fields
     sizes = {name: value for name, value in preset.items() if name in known}
-    return registry.resolve(family, {"kind": kind, **sizes, **given})
+    for name in ("fusion", "groups") if family == "fusions" else ():
+        if name in known and name in given:
+            given[name] = _inner(given[name], preset)
+    return {"kind": kind, **sizes, **given}
+
+
+def _inner(part: Any, preset: Mapping[str, int]) -> Any:
+    """A fusion within a fusion, or several by name; what is neither is left to be refused."""
+    if isinstance(part, str) or (isinstance(part, Mapping) and "kind" in part):
+        return _with_sizes("fusions", part if isinstance(part, str) else dict(part), preset)
+    if isinstance(part, Mapping):
+        return {
+            name: {**group, "fusion": _inner(group["fusion"], preset)}
+            if isinstance(group, Mapping) and "fusion" in group
+            else group
+            for name, group in part.items()
+        }
+    return part
 
 
 def _known(section: str, given: Mapping[str, Spec], names: Mapping[str, Any]) -> None:

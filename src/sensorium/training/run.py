@@ -22,7 +22,7 @@ from torch import Tensor
 from sensorium.console import Console, span
 from sensorium.core import registry
 from sensorium.core.batch import Encoded, Field, joined
-from sensorium.core.contracts import Encoder, Seen, Task
+from sensorium.core.contracts import Encoder, Seen
 from sensorium.core.errors import ConfigError, SensoriumError
 from sensorium.core.forward import Forward
 from sensorium.core.recipe import Recipe
@@ -134,7 +134,7 @@ def _rows(tensor: Tensor, keep: Tensor) -> Tensor:
 
 def settle(model: Model, schema: Schema, rows: encoded.Rows, valid: encoded.Rows) -> None:
     """Let every task that wants to learn from what the trained network says of the training and the held-out rows."""
-    eager = {name: task for name, task in model.tasks.items() if type(task).settle is not Task.settle}
+    eager = {name: task for name, task in model.tasks.items() if task.settles}
     if not eager:
         return
     seen = [_seen(model, schema, part) for part in (rows, valid)]
