@@ -29,3 +29,16 @@ def shares(score: Tensor, here: Tensor) -> Tensor:
     absent = ~here.reshape(*here.shape, *[1] * (score.dim() - 2))
     # A finite floor, not -inf: a row with nothing at all must give zeros, not NaN.
     return score.masked_fill(absent, torch.finfo(score.dtype).min).softmax(dim=1).masked_fill(absent, 0.0)
+
+
+def random_subsets(present: dict[str, Tensor]) -> dict[str, Tensor]:
+    """For each row a random subset of its streams: never none of those it has, and never all where it has two or more.
+
+    ``present[stream]`` and the result are ``[B]`` bool.
+    """
+    here = torch.stack(list(present.values()), dim=1)  # [B, S]
+    chance = torch.rand(here.shape, device=here.device)
+    first = torch.where(here, chance, -1.0).argmax(dim=1, keepdim=True)
+    last = torch.where(here, chance, 2.0).argmin(dim=1, keepdim=True)
+    keep = (chance > 0.5).scatter(1, last, False).scatter(1, first, True) & here
+    return {s: keep[:, i] for i, s in enumerate(present)}
