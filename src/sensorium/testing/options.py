@@ -149,7 +149,10 @@ def _task(spec: dict[str, Any]) -> Any:
         answers = json.dumps(part.decode(output))
         return output, part.loss(output, target), part.compare(output, target), answers
 
-    return _both(part, run)
+    found = _both(part, run)
+    seen = tasks.seen(streams, target)
+    part.settle(seen, seen)
+    return found, run(), part.state_dict()
 
 
 def _objective(spec: dict[str, Any]) -> Any:
