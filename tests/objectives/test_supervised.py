@@ -74,6 +74,8 @@ def test_learnt_weights_are_those_of_kendall(learner: Model, batch: Batch) -> No
         expected = float(plain[name].detach()) * math.exp(-s) + s / 2
         assert float(objective(Forward(learner, batch))[name].detach()) == pytest.approx(expected, rel=1e-5)
     # Left to itself, a target's variance settles where loss / σ² = ½.
+    with torch.no_grad():
+        objective.spread.zero_()
     given = {"class": torch.tensor(1.3), "price": torch.tensor(0.2), "tags": torch.tensor(0.0)}
     optimiser = torch.optim.Adam([objective.spread], lr=0.1)
     for _ in range(300):
