@@ -57,7 +57,9 @@ def test_it_is_the_formula(kind: str, holes: bool) -> None:
     batch = replace(batch, weight=torch.linspace(0, 2, batch.rows))
     if holes:
         batch = batch.keep({s: torch.arange(batch.rows) % 3 != i for i, s in enumerate(STREAMS)})
-    objective = build("objectives", {"kind": "contrastive", "loss": kind, "weight": 0.3, "width": 8, "temperature": 0.2}, learner)
+    objective = build(
+        "objectives", {"kind": "contrastive", "loss": kind, "weight": 0.3, "width": 8, "temperature": 0.2}, learner
+    )
     run = Forward(learner, batch)
     found = float(objective(run)["contrastive"].detach())
     assert found == pytest.approx(0.3 * expected(objective, run, kind), rel=1e-4)

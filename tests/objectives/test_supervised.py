@@ -37,7 +37,9 @@ def learner() -> Model:
 @pytest.fixture
 def batch() -> Batch:
     one = objectives.batch()
-    return replace(one, targets={**one.targets, "price": tasks.target_of("regression")[1], "tags": tasks.target_of("multilabel")[1]})
+    return replace(
+        one, targets={**one.targets, "price": tasks.target_of("regression")[1], "tags": tasks.target_of("multilabel")[1]}
+    )
 
 
 def losses(learner: Model, batch: Batch, **options: Any) -> dict[str, Tensor]:

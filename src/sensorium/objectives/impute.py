@@ -53,6 +53,8 @@ class Impute(Objective):
         guess = self._shared[0] if self.own is None else self.own
         aim = pooled.detach().float()
         # Each stream in units of its own size, so that none counts for being written large.
-        size = torch.stack([weighted_mean(aim[:, s].square().mean(dim=1), here[:, s] + 0.0) for s in range(len(self.streams))])
+        size = torch.stack(
+            [weighted_mean(aim[:, s].square().mean(dim=1), here[:, s] + 0.0) for s in range(len(self.streams))]
+        )
         wrong = (guess(pooled, kept).float() - aim).square().mean(dim=2) / size.clamp(min=1e-6)
         return {"impute": self.weight * weighted_mean(wrong.flatten(), weight.flatten())}

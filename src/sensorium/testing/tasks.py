@@ -53,7 +53,9 @@ def check_task(kind: str, modality: Modality | None = None, target: Field | None
             assert bool(other.isfinite().all()), f"{where}: {littered} in a row without a target makes the loss infinite"
             assert_same(other[1:], loss[1:], f"{where}: a row without a target changes the loss of others")
         alone = {s: p.map(lambda t: t[:1]) for s, p in parts.items()}
-        assert_same(task.loss(task(alone["one"], alone), row(field)), loss[:1], f"{where}: a row's loss depends on its batch")
+        assert_same(
+            task.loss(task(alone["one"], alone), row(field)), loss[:1], f"{where}: a row's loss depends on its batch"
+        )
         base = task.baseline(field, rows)
         for answer in (output, base):
             check_answers(task, answer, rows, where)
