@@ -2,8 +2,8 @@
 
     python -m benchmarks.objectives DATA results.jsonl [--what balance,impute] [--sets starved,mustard] [--seeds 0,1,2]
 
-``DATA`` holds the sets as for ``benchmarks.results``; ``starved`` is made on the spot. One line is appended for every
-fit; ``--table results.jsonl`` prints the means. Each line: the score with all streams, and with each subset of them.
+``DATA`` holds the sets as for ``benchmarks.results``; ``starved`` and ``echo`` are made on the spot. One line is
+appended for every fit; ``--table results.jsonl`` prints the means. Each line: the score with all streams, and with each subset of them.
 """
 
 from __future__ import annotations
@@ -61,6 +61,32 @@ def starved(seed: int, train: int = 400, test: int = 1000) -> tuple[dict[str, Ta
     return found, {"table": ("hint", *(f"n{i}" for i in range(12))), "wave": ("wave",)}
 
 
+def echo(seed: int, train: int = 500, test: int = 1000) -> tuple[dict[str, Table], dict[str, tuple[str, ...]]]:
+    """A table and a sensor that follow from the same four hidden numbers, each missing in two rows of five, never both.
+
+    The class is told by the signs of two of the numbers and the larger of the others: neither stream is sure of it alone.
+    """
+    mix = np.random.default_rng(99).standard_normal((2, 4, 6))
+    found = {}
+    for name, rows in (("train", train), ("test", test)):
+        rng = np.random.default_rng([seed, rows, 1])
+        hidden = rng.standard_normal((rows, 4))
+        label = 2 * (hidden[:, 0] * hidden[:, 1] > 0) + (hidden[:, 2] > hidden[:, 3])
+        numbers, levels = (hidden @ m + 0.5 * rng.standard_normal((rows, 6)) for m in mix)
+        gone = rng.random(rows)
+        cells: dict[str, list[Any]] = {"label": [f"c{k}" for k in label]}
+        for i in range(6):
+            cells[f"n{i}"] = [None if g < 0.4 else float(x) for g, x in zip(gone, numbers[:, i], strict=True)]
+        noise = 0.5 * rng.standard_normal((rows, 16, 6))
+        series = (levels[:, None] + noise).astype(np.float32)
+        cells["sensor"] = [None if g > 0.6 else x for g, x in zip(gone, series, strict=True)]
+        found[name] = Table(cells, source=name)
+    return found, {"table": tuple(f"n{i}" for i in range(6)), "sensor": ("sensor",)}
+
+
+MADE = {"starved": starved, "echo": echo}
+
+
 def _wave(label: int, rng: np.random.Generator) -> Any:
     time_ = np.arange(96)
     tones = [(0.25, 0.4), (0.4, 0.25), (0.25, 0.55), (0.55, 0.25)][label]
@@ -72,8 +98,8 @@ def _wave(label: int, rng: np.random.Generator) -> Any:
 
 def one(name: str, seed: int, streams: tuple[str, ...], overrides: tuple[str, ...]) -> dict[str, Any]:
     """One fit on these streams, and its scores with every subset of them at test time."""
-    if name == "starved":
-        parts, every = starved(seed)
+    if name in MADE:
+        parts, every = MADE[name](seed)
         train, test, metric, ignore, group = parts["train"], parts["test"], "accuracy", (), None
     else:
         which = SETS[name]
@@ -103,7 +129,7 @@ def run(out: Path, what: str, names: list[str], seeds: list[int], variants: list
     """Every fit that ``out`` does not hold yet."""
     done = {tuple(line["key"]) for line in read(out)}
     for name in names:
-        streams = tuple(starved(0, 2, 2)[1] if name == "starved" else SETS[name].streams)
+        streams = tuple(MADE[name](0, 2, 2)[1] if name in MADE else SETS[name].streams)
         for seed in seeds:
             plan = [(variant, streams, VARIANTS[what][variant]) for variant in VARIANTS[what]]
             if what == "balance":

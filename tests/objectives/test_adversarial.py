@@ -64,7 +64,7 @@ class Toy(nn.Module):
 
 
 def told(weight: float) -> tuple[float, float]:
-    """How often the discriminator is right towards the end of training, and the error of what both streams must still say."""
+    """How often the discriminator is right late in training, and the error of what both streams must still say."""
     toy = Toy()
     draw = torch.Generator().manual_seed(1)
     objective = build("objectives", {"kind": "adversarial", "weight": weight, "hidden": 16}, toy)

@@ -20,7 +20,7 @@ from sensorium.nn.streams import vectors
 
 @component
 class Adversarial(Objective):
-    """Keeps encoders from marking their vectors: a discriminator must not tell which modality a vector came from.
+    """Keeps encoders from marking their vectors: a discriminator must not tell which modality one came from.
 
     What only says "I am a picture" leaves the vectors, what the modalities share stays, so that one may stand in for
     another. With ``reconstruct``, a generator makes each stream's vector from the joint one, and a second discriminator
@@ -30,8 +30,8 @@ class Adversarial(Objective):
     Terms: ``adversarial``, the discriminator's cross-entropy: log(number of streams) where it can only guess.
     ``adversarial/real``: that of the second; 2 log 2 where it can only guess. ``adversarial/rebuilt``: the generator's
     squared error.
-    Source: Ganin and Lempitsky 2015, https://arxiv.org/abs/1409.7495; reconstruction from the joint vector: Mai et al. 2020,
-    https://arxiv.org/abs/1911.07848, with the squared error beside the discriminator of Isola et al. 2017,
+    Source: Ganin and Lempitsky 2015, https://arxiv.org/abs/1409.7495; reconstruction from the joint vector, Mai et al.
+    2020, https://arxiv.org/abs/1911.07848; squared error beside a discriminator, Isola et al. 2017,
     https://arxiv.org/abs/1611.07004.
 
     Args:
@@ -77,7 +77,8 @@ class Adversarial(Objective):
         return weighted_mean(wrong, fair.flatten())
 
     def _rebuilt(self, pooled: Tensor, weight: Tensor, joint: Tensor) -> dict[str, Tensor]:
-        assert self.generators is not None and self.critics is not None
+        assert self.generators is not None
+        assert self.critics is not None
         told, missed = [], []
         for s, (generate, judge) in enumerate(zip(self.generators, self.critics, strict=True)):
             # The true vector is the aim, not a thing to be moved: else all would gladly shrink to nothing.

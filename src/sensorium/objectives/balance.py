@@ -15,7 +15,7 @@ from sensorium.nn.reduce import weighted_mean
 
 @component
 class Balance(Objective):
-    """Keeps a fast-learning modality from starving the others: each must answer alone, and the further behind, the more it counts.
+    """Keeps a fast-learning modality from starving the others: each must answer alone, those behind count most.
 
     Once one stream tells the training rows apart, the loss of the whole row is small and the others are taught nothing.
     Here every stream answers by itself too, at its own loss, weighted by how it stands to the mean of all streams. Beside

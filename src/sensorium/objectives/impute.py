@@ -18,10 +18,11 @@ from sensorium.nn.streams import random_subsets, vectors
 
 @component
 class Impute(Objective):
-    """Hides random streams of each row and makes their vectors from those left: trains the generator of the fusion ``impute``.
+    """Hides random streams of each row and makes their vectors from those left.
 
-    With another fusion it has a generator of its own, for training only, and teaches each encoder to say what the other
-    streams hold. The term is the squared error, 1 for guessing zeros always; the hidden vector is the aim and is not moved.
+    It trains the generator of the fusion ``impute``. With another fusion it has a generator of its own, for training only,
+    and teaches each encoder to say what the other streams hold. The term is the squared error, 1 for guessing zeros always;
+    the hidden vector is the aim and is not moved.
     Source: reconstruction of hidden modalities, Ngiam et al. 2011 (Multimodal Deep Learning), § 3.2,
     https://dl.acm.org/doi/10.5555/3104482.3104569, between vectors.
 

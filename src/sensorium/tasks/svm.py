@@ -32,7 +32,7 @@ class Svm(Task[Tensor]):
     probabilities to the held-out rows. It is saved as tensors and answers without scikit-learn. To take where rows are few
     and classes are not told apart by planes; else ``classification`` is simpler and as good.
 
-    Output: decision values ``[B, K]``, those of scikit-learn (``rbf``: ``SVC``, one against one, summed to one value a class;
+    Output: decision values ``[B, K]``, those of scikit-learn (``rbf``: ``SVC``, one against one, summed up by class;
     ``linear``: ``LinearSVC``, one against the rest). Target: class indices ``[B, 1]``.
     Source: Crammer and Singer 2001, https://www.jmlr.org/papers/v2/crammer01a.html; probabilities by one slope, Guo et al.
     2017, https://arxiv.org/abs/1706.04599.
@@ -115,7 +115,7 @@ class Svm(Task[Tensor]):
         from sklearn.svm import SVC, LinearSVC
 
         features, index, weight = self._rows(training)
-        if index.unique().numel() < 2:
+        if len(set(index.tolist())) < 2:
             return  # nothing to part: the layer's answer stands
         chosen = self._drawn(index) if self.machine is not None else torch.arange(len(index))
         features, index, weight = features[chosen], index[chosen], weight[chosen]
@@ -133,9 +133,13 @@ class Svm(Task[Tensor]):
             self._adopt(linear, middle, spread)
         self._calibrate(held_out)
 
+    @staticmethod
+    def _known(seen: Seen) -> Tensor:
+        return seen.fused.present & seen.target.present & (seen.weight > 0)
+
     def _rows(self, seen: Seen) -> tuple[Tensor, Tensor, Tensor]:
         """Vectors ``[n, D]`` and weights in float64, and classes, of the rows that have something to say and a target."""
-        known = seen.fused.present & seen.target.present & (seen.weight > 0)
+        known = self._known(seen)
         index = self._index(seen.target)[known]
         weight = seen.weight[known].double() * self.weights[index].double()
         return seen.fused.pooled[known].double(), index, weight
@@ -170,12 +174,12 @@ class Svm(Task[Tensor]):
 
     @torch.no_grad()
     def _calibrate(self, seen: Seen) -> None:
-        features, index, weight = self._rows(seen)
+        known = self._known(seen)
+        _, index, weight = self._rows(seen)
         if not len(index):
             return
-        rows = seen.fused.map(lambda t: t[seen.fused.present & seen.target.present & (seen.weight > 0)])
         before = self.training
-        output = self.eval()(rows, {}).double()
+        output = self.eval()(seen.fused.map(lambda t: t[known]), {}).double()
         self.train(before)
         chances = (output * SCALES.double()[:, None, None]).log_softmax(dim=2)  # [scales, B, K]
         likelihood = (chances.gather(2, index.expand(len(SCALES), -1).unsqueeze(2))[:, :, 0] * weight).sum(dim=1)
