@@ -3,7 +3,7 @@
     python -m benchmarks.objectives DATA results.jsonl [--what balance,impute] [--sets starved,mustard] [--seeds 0,1,2]
 
 ``DATA`` holds the sets as for ``benchmarks.results``; ``starved`` and ``echo`` are made on the spot. One line is
-appended for every fit; ``--table results.jsonl`` prints the means. Each line: the score with all streams, and with each subset of them.
+appended for every fit; ``--table results.jsonl`` prints the means, with all streams and with each subset of them.
 """
 
 from __future__ import annotations

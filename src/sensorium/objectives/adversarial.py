@@ -42,7 +42,7 @@ class Adversarial(Objective):
 
     per_row: ClassVar[bool] = False
 
-    def __init__(self, model: Passable, *, weight: float = 0.1, hidden: int = 64, reconstruct: float = 0.0) -> None:
+    def __init__(self, model: Passable, *, weight: float = 1.0, hidden: int = 64, reconstruct: float = 0.0) -> None:
         super().__init__()
         for name, value in (("weight", weight), ("reconstruct", reconstruct)):
             if value < 0:
