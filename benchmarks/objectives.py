@@ -1,6 +1,6 @@
-"""What the objectives ``balance`` and ``impute`` are worth, beside doing without them.
+"""What the objectives ``balance`` and ``impute`` and the heads of a classifier are worth, beside doing without them.
 
-    python -m benchmarks.objectives DATA results.jsonl [--what balance,impute] [--sets starved,mustard] [--seeds 0,1,2]
+    python -m benchmarks.objectives DATA results.jsonl [--what impute] [--sets starved,mustard] [--seeds 0,1,2]
 
 ``DATA`` holds the sets as for ``benchmarks.results``; ``starved`` and ``echo`` are made on the spot. One line is
 appended for every fit; ``--table results.jsonl`` prints the means, with all streams and with each subset of them.
@@ -39,7 +39,13 @@ IMPUTE = {
     for fusion in ("gated", "concat")
     for how, extra in (("zero", 0), ("mean", 0), ("token", 0), ("generate", 0), ("generate", 1))
 }
-VARIANTS = {"balance": BALANCE, "impute": IMPUTE}
+HEADS = {
+    "linear": (),
+    "mlp": ("model.tasks={label: {kind: classification, hidden: 64}}",),
+    "svm, linear": ("model.tasks={label: {kind: svm, kernel: linear}}",),
+    "svm, rbf": ("model.tasks={label: svm}",),
+}
+VARIANTS = {"balance": BALANCE, "impute": IMPUTE, "heads": HEADS}
 
 
 def starved(seed: int, train: int = 400, test: int = 1000) -> tuple[dict[str, Table], dict[str, tuple[str, ...]]]:
