@@ -142,7 +142,7 @@ def run(out: Path, what: str, names: list[str], seeds: list[int], variants: list
                 plan += [(f"{stream} alone", (stream,), ()) for stream in streams]
             for variant, used, overrides in plan:
                 key = (what, name, variant, seed)
-                if key in done or (variants and not any(v in variant for v in variants)):
+                if key in done or (variants and variant not in variants):
                     continue
                 line = {"key": key, **one(name, seed, used, overrides)}
                 with open(out, "a", encoding="utf-8") as file:
@@ -177,7 +177,7 @@ def main() -> None:
     parser.add_argument("--what", default="balance", choices=tuple(VARIANTS))
     parser.add_argument("--sets", default="starved")
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--variants", default="", help="parts of names, separated by |")
+    parser.add_argument("--variants", default="", help="names, separated by |")
     parser.add_argument("--table", type=Path)
     given = parser.parse_args()
     if given.table is not None:
