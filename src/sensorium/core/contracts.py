@@ -195,6 +195,10 @@ class Objective(nn.Module, ABC):
     per_row: ClassVar[bool] = True
     """False: a row's loss depends on the other rows of its batch (contrast)."""
 
+    def importance(self) -> dict[str, float]:
+        """How much targets count when the best epoch is chosen, by name; those not named count 1."""
+        return {}
+
     @abstractmethod
     def forward(self, run: Forward) -> dict[str, Tensor]:
         """Named loss terms (scalars) of one pass; no term where no row qualifies. Their sum is minimised."""

@@ -23,6 +23,7 @@ from sensorium.model import Model
 from sensorium.tasks.classification import Classification
 from sensorium.tasks.multilabel import Multilabel
 from sensorium.tasks.regression import Regression
+from sensorium.tasks.svm import Svm
 
 
 @dataclass
@@ -243,7 +244,7 @@ def _describe(scores: TargetScores, task: Task[Any], rows: Pair) -> None:
     """Adds the tables that the kind of task has."""
     prediction, truth = rows
     task = task.plain
-    if isinstance(task, Classification):
+    if isinstance(task, (Classification, Svm)):
         scores.labels = list(task.classes)
         scores.confusion = confusion(prediction, truth)
         scores.calibration = calibration(prediction, truth)

@@ -65,3 +65,16 @@ class Gathered(nn.Module):
         mask = torch.cat(list(real), dim=1)
         every = torch.cat(list(met), dim=1).masked_fill(~mask.unsqueeze(-1), 0.0)
         return Encoded(every, mask, fused, here.any(dim=1))
+
+
+def random_subsets(present: dict[str, Tensor]) -> dict[str, Tensor]:
+    """For each row a random subset of its streams: never none of those it has, and never all where it has two or more.
+
+    ``present[stream]`` and the result are ``[B]`` bool.
+    """
+    here = torch.stack(list(present.values()), dim=1)  # [B, S]
+    chance = torch.rand(here.shape, device=here.device)
+    first = torch.where(here, chance, -1.0).argmax(dim=1, keepdim=True)
+    last = torch.where(here, chance, 2.0).argmin(dim=1, keepdim=True)
+    keep = (chance > 0.5).scatter(1, last, False).scatter(1, first, True) & here
+    return {s: keep[:, i] for i, s in enumerate(present)}

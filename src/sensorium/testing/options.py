@@ -30,7 +30,8 @@ def check_options(family: str, kind: str, cells: Sequence[Any] | None = None) ->
     before = [look(default) for look in looks]
     for name, field in options(family, kind).model_fields.items():
         tried = []
-        for value in alternatives(field.annotation, default[name]):
+        nested = isinstance(default[name], dict) and "kind" in default[name]
+        for value in kinds(family) if nested else alternatives(field.annotation, default[name]):
             try:
                 after = [look({**default, name: value}) for look in looks]
             except ConfigError:
@@ -163,7 +164,10 @@ def _task(spec: dict[str, Any]) -> Any:
         answers = json.dumps(part.decode(output))
         return output, part.loss(output, target), part.compare(output, target), answers
 
-    return _both(part, run)
+    found = _both(part, run)
+    seen = tasks.seen(streams, target)
+    part.settle(seen, seen)
+    return found, run(), part.state_dict()
 
 
 def _objective(spec: dict[str, Any]) -> Any:
@@ -172,7 +176,12 @@ def _objective(spec: dict[str, Any]) -> Any:
 
     def run() -> Any:
         torch.manual_seed(1)
-        terms = part(Forward(model, batch))
-        return sorted(terms), [terms[name] for name in sorted(terms)]
+        model.zero_grad()
+        with torch.enable_grad():
+            terms = part(Forward(model, batch))
+            torch.stack([*terms.values()]).sum().backward()  # type: ignore[no-untyped-call]
+        # What an option does may show in the gradients alone: where one is reversed, its strength.
+        grads = [torch.zeros(()) if p.grad is None else p.grad.clone() for p in model.parameters()]
+        return sorted(terms), [terms[name].detach() for name in sorted(terms)], grads
 
     return _both(part, run)
