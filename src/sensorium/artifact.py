@@ -28,7 +28,7 @@ from sensorium import __version__
 from sensorium.core.errors import ArtifactError, SensoriumError
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
-from sensorium.model import Model, assemble
+from sensorium.model import Model, assemble, operate
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -80,7 +80,7 @@ class Artifact:
             recipe = Recipe.parse(yaml.safe_load(contents["recipe.yaml"]), source="recipe.yaml")
             schema = Schema.from_json(json.loads(contents["schema.json"]))
             report = json.loads(contents["report.json"])
-            model = assemble(recipe.model, schema)
+            model = operate(assemble(recipe.model, schema), recipe.model.surgery)
             model.load_state_dict(load_tensors(contents["model.safetensors"]))
         except SensoriumError as error:
             raise ArtifactError(error.problem, file=folder, column=error.column, fix=error.fix) from None

@@ -19,11 +19,11 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,10 +65,19 @@ Found = Array | tuple[int, int] | CellError
 """What came of a cell: a new array, the offset and length of one already there, or why it cannot be used."""
 
 
+class Encodes(Protocol):
+    """What a shelf asks of a modality."""
+
+    ragged: ClassVar[bool] = False
+
+    def blank(self) -> Array: ...
+    def encode(self, cell: Any) -> Array: ...
+
+
 class Shelf:
     """The encoded arrays of one modality with one set of options and state."""
 
-    def __init__(self, folder: Path, modality: Modality) -> None:
+    def __init__(self, folder: Path, modality: Encodes) -> None:
         self.folder, self.modality = folder, modality
         blank = modality.blank()
         self.dtype = blank.dtype
@@ -240,6 +249,20 @@ class Shelf:
         query = "SELECT offset, length, problem FROM cells WHERE digest = ?"
         found: tuple[int, int, str | None] | None = self._db().execute(query, (key,)).fetchone()
         return found
+
+    def find(self, keys: Iterable[bytes]) -> dict[bytes, tuple[int, int]]:
+        """Offset and length of those arrays that are there, by digest."""
+        try:
+            return self._known(self._db(), list(keys))
+        except sqlite3.Error as error:
+            raise self._unusable(error) from None
+
+    def keep(self, arrays: Mapping[bytes, Array]) -> dict[bytes, tuple[int, int]]:
+        """Write arrays that were made elsewhere; where they lie, by digest."""
+        try:
+            return self._append([(key, array, None) for key, array in arrays.items()])
+        except (OSError, sqlite3.Error) as error:
+            raise self._unusable(error) from None
 
     def _append(self, items: Sequence[tuple[bytes, Array | None, str | None]]) -> dict[bytes, tuple[int, int]]:
         """Write arrays and index them, all or nothing; where each digest lies. Another process may have been faster."""

@@ -15,7 +15,7 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.forward import Forward
 from sensorium.core.modality import Modality
 from sensorium.core.registry import build, find, kinds, options, resolve
-from sensorium.testing import modalities, objectives, samples, tasks
+from sensorium.testing import modalities, objectives, samples, surgery, tasks
 from sensorium.testing.encoders import ROWS, accepts
 from sensorium.testing.fusions import DIM, PRESENT, SIZES
 from sensorium.testing.general import same
@@ -30,7 +30,7 @@ def check_options(family: str, kind: str, cells: Sequence[Any] | None = None) ->
     before = [look(default) for look in looks]
     for name, field in options(family, kind).model_fields.items():
         tried = []
-        for value in alternatives(field.annotation, default[name]):
+        for value in (*samples.values(family, kind, name), *alternatives(field.annotation, default[name])):
             try:
                 after = [look({**default, name: value}) for look in looks]
             except ConfigError:
@@ -57,6 +57,8 @@ def alternatives(annotation: Any, default: Any) -> Iterator[Any]:
     elif annotation is float:
         middle = default if isinstance(default, float) else 0.5
         yield from (x for x in (middle / 3, middle / 2 + 0.3, 0.0, 0.05, 0.9, middle * 3, 1.0, 5.0) if x != default)
+    elif get_origin(annotation) is list and get_args(annotation) == (float,):
+        yield from ([0.25, 0.5, 0.75], [0.5])
     elif annotation is str:
         yield from (text for text in (";", ",", "x", "auto") if text != default)
         # The name of a part within a part: another one of its family.
@@ -85,6 +87,7 @@ def signatures(family: str, kind: str, cells: Sequence[Any] | None) -> list[Sign
         "modalities": lambda spec: _modality(spec, cells),
         "tasks": _task,
         "objectives": _objective,
+        "surgery": surgery.signature,
     }
     return [looks[family]]
 

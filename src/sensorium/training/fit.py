@@ -23,7 +23,7 @@ from sensorium.data.store import Store
 from sensorium.data.table import Table
 from sensorium.trained import Trained, say_problems
 from sensorium.training.columns import check_targets, declare
-from sensorium.training.defaults import resolve
+from sensorium.training.defaults import advised, resolve
 
 if TYPE_CHECKING:
     pass
@@ -88,7 +88,9 @@ def fit(
         roles = dict.fromkeys(ignore, "ignore") | ({group: "group"} if group else {})
         roles |= {weight: "weight"} if weight else {}
         plan = plan.model_copy(update={"columns": {**plan.columns, **(columns or {})}})
-        schema = _declared(table, plan, targets, roles, console)
+        schema, said = advised(plan, _declared(table, plan, targets, roles, console))
+        for line in said:
+            console.note(f"  {line}")
         valid_source = valid if valid is not None else plan.data.valid
         training, held_out = _parts(table, valid_source, schema, plan, media)
         if not len(training) or not len(held_out):
@@ -109,7 +111,7 @@ def fit(
 
         from sensorium.training.run import train as run
 
-        model, history = run(plan, schema, rows, valid_rows, Path(out) if out is not None else None, resume, console)
+        model, history = run(plan, schema, rows, valid_rows, Path(out) if out is not None else None, resume, console, store)
         priors = {c.name: model.tasks[c.name].baseline(rows.target(c.name), 1).tolist() for c in schema.targets}
         from sensorium.evaluation.charts import curves_svg
 
