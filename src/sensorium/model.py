@@ -120,4 +120,4 @@ def operate(model: Model, surgery: Sequence[Spec]) -> Model:
     """The model after every surgery of a recipe; in place."""
     for spec in surgery:
         registry.build("surgery", spec).apply(model)
-    return model
+    return model.train(model.training)  # what is frozen by now goes over to evaluation

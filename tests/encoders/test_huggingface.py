@@ -15,7 +15,6 @@ import torch
 
 from sensorium.core.errors import ConfigError
 from sensorium.core.layout import Grid, Ids
-from sensorium.core.modality import Blob
 from sensorium.core.registry import build, find
 from sensorium.testing import checkpoints
 from sensorium.testing.encoders import check_layout
@@ -270,9 +269,7 @@ def test_a_saved_model_needs_the_checkpoint_no_more(tmp_path: Path) -> None:
     import sensorium
     from sensorium.training.fit import fit
 
-    picture, words = tmp_path / "vit", tmp_path / "roberta"
-    checkpoints.write(picture, "vit")
-    checkpoints.write(words, "roberta")
+    folders = {kind: checkpoints.write(tmp_path / kind, kind) for kind in ("vit", "roberta", "lxmert")}
     draw = np.random.default_rng(0)
     rows = []
     for i in range(40):
@@ -289,8 +286,9 @@ def test_a_saved_model_needs_the_checkpoint_no_more(tmp_path: Path) -> None:
         overrides=[
             "model.size=tiny",
             "training.epochs=1",
-            f"model.encoders.photo={{kind: huggingface, checkpoint: '{picture}'}}",
-            f"model.encoders.note={{kind: huggingface, checkpoint: '{words}'}}",
+            f"model.encoders.photo={{kind: huggingface, checkpoint: '{folders['vit']}'}}",
+            f"model.encoders.note={{kind: huggingface, checkpoint: '{folders['roberta']}'}}",
+            f"model.fusion={{kind: lxmert, checkpoint: '{folders['lxmert']}'}}",
         ],
         out=tmp_path / "run",
         quiet=True,
@@ -299,8 +297,10 @@ def test_a_saved_model_needs_the_checkpoint_no_more(tmp_path: Path) -> None:
     assert isinstance(spec, dict)
     assert (spec["size"], spec["channels"], spec["mean"]) == (16, "rgb", [0.5, 0.5, 0.5])
     before = [p.targets["label"]["probabilities"] for p in trained.predict(rows[:5])]
-    shutil.rmtree(picture)
-    shutil.rmtree(words)
+    fusion = trained.recipe.model.fusion
+    assert isinstance(fusion, dict)
+    assert (fusion["words"], fusion["config"]["x_layers"]) == ("note", 2)
+    for folder in folders.values():
+        shutil.rmtree(folder)
     again = sensorium.load(tmp_path / "run")
     assert [p.targets["label"]["probabilities"] for p in again.predict(rows[:5])] == before
-    assert isinstance(again.predict([{"note": Blob}])[0].missing, list)

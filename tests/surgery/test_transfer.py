@@ -1,4 +1,4 @@
-"""Freezing, low-rank updates, layer-wise rates, stored outputs: against formulas, and against training without the shortcut."""
+"""Freezing, low-rank updates, layer-wise rates, stored outputs: against formulas, and training without the shortcut."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_all_but_the_last_blocks_are_frozen() -> None:
     depth, _ = depths(encoder)
     assert learning(encoder) == {name for name, d in depth.items() if d >= 2}
     with pytest.raises(ConfigError, match="has 2 blocks"):
-        operate(objectives.model(), [{"kind": "freeze", "streams": ["series"], "unfreeze": 2}])
+        operate(objectives.model(), [{"kind": "freeze", "streams": ["series"], "unfreeze": 3}])
 
 
 def test_what_is_frozen_stays_in_evaluation() -> None:
@@ -185,9 +185,10 @@ def test_stored_outputs_train_the_same_model(rows: list[dict[str, Any]], tmp_pat
     again = run("true")
     there = sum(row["note"] is not None for row in rows)
     distinct = len({row["note"] for row in rows} - {None})
-    after = encoded_once - distinct  # scoring the validation rows at the end encodes them as ever
-    assert encoded_every == 2 * there + 2 * 0 + after or encoded_every > 2 * distinct
-    assert steps["note"] == after, "the second run still encodes what is stored"
+    scored = encoded_once - distinct  # at the end the saved model is scored on the validation rows, encoder and all
+    assert 0 < scored < there
+    assert encoded_every == 2 * there + scored
+    assert steps["note"] == scored, "the second run still encodes what is stored"
     for name, tensor in weights(every).items():
         torch.testing.assert_close(weights(once)[name], tensor, rtol=1e-4, atol=1e-5)
         assert torch.equal(weights(again)[name], weights(once)[name])

@@ -30,10 +30,8 @@ class Freeze(Surgery):
         for stream in chosen_streams(model, self.streams, "freeze"):
             encoder = model.encoders[stream]
             depth, count = depths(encoder)
-            if self.unfreeze >= count > 0:
-                raise ConfigError(
-                    f"freeze: the encoder of {stream!r} has {count} blocks", fix=f"unfreeze: {count - 1} or less"
-                )
+            if self.unfreeze > count:
+                raise ConfigError(f"freeze: the encoder of {stream!r} has {count} blocks", fix=f"unfreeze: {count} or less")
             for name, parameter in encoder.named_parameters():
                 if self.unfreeze == 0 or depth[name] <= count - self.unfreeze:
                     parameter.requires_grad_(False)

@@ -224,6 +224,11 @@ _VALUES: dict[tuple[str, str, str], Callable[[], list[Any]]] = {
         {"model_type": "distilbert", "dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 8, "vocab_size": 60}
     ],
     ("modalities", "text", "checkpoint"): _checkpoint("bert"),
+    ("fusions", "lxmert", "words"): lambda: ["photo"],
+    ("fusions", "lxmert", "checkpoint"): _checkpoint("lxmert"),
+    ("fusions", "lxmert", "config"): lambda: [
+        {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8, "x_layers": 1}
+    ],
     ("surgery", "freeze", "streams"): lambda: [["series"]],
     ("surgery", "lora", "streams"): lambda: [["series"]],
     ("surgery", "lora", "targets"): lambda: [["query", "stages", "layers.0"]],

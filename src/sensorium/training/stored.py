@@ -51,11 +51,12 @@ def with_outputs(
         if _still(model.encoders[stream]) and not (plan.training.augment and _varies(schema, stream)):
             found = _outputs(model, schema, plan, stream, parts, store, console)
             if found is not None:
-                learning, held_out = (
-                    replace(rows, inputs={**rows.inputs, stream: source}) for rows, source in zip(parts, found, strict=True)
-                )
-                parts = (learning, held_out)
+                parts = _swapped(parts[0], stream, found[0]), _swapped(parts[1], stream, found[1])
     return parts
+
+
+def _swapped(rows: Rows, stream: str, source: Source) -> Rows:
+    return replace(rows, inputs={**rows.inputs, stream: source})
 
 
 def _still(encoder: nn.Module) -> bool:
@@ -70,7 +71,7 @@ def _varies(schema: Schema, stream: str) -> bool:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Encoded rows on a shelf: first the vector, then the tokens, each with one number more that says whether it is real."""
+    """Encoded rows on a shelf: first the vector, then the tokens, each with one number more: whether it is real."""
 
     shelf: Shelf
     places: Places
