@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from sensorium.core.errors import ConfigError
+from sensorium.core.errors import ArtifactError, ConfigError
 from sensorium.core.layout import Grid, Ids
 from sensorium.core.registry import build, find
 from sensorium.testing import checkpoints
@@ -260,6 +260,8 @@ def test_settings_that_would_fetch_or_run_something_are_dropped() -> None:
     part: Any = build("encoders", {"kind": "huggingface", "config": hostile}, Grid(3, (16, 16)))
     assert not {"attn_implementation", "_attn_implementation", "auto_map"} & set(part.config)
     assert part.its._attn_implementation == "sdpa"
+    with pytest.raises(ConfigError, match="no vit can be built"):
+        build("encoders", {"kind": "huggingface", "config": {**config, "hidden_act": "os.system"}}, Grid(3, (16, 16)))
 
 
 # ── a whole run ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -267,6 +269,7 @@ def test_settings_that_would_fetch_or_run_something_are_dropped() -> None:
 
 def test_a_saved_model_needs_the_checkpoint_no_more(tmp_path: Path) -> None:
     import sensorium
+    from sensorium.artifact import Artifact
     from sensorium.training.fit import fit
 
     folders = {kind: checkpoints.write(tmp_path / kind, kind) for kind in ("vit", "roberta", "lxmert")}
@@ -302,5 +305,9 @@ def test_a_saved_model_needs_the_checkpoint_no_more(tmp_path: Path) -> None:
     assert (fusion["words"], fusion["config"]["x_layers"]) == ("note", 2)
     for folder in folders.values():
         shutil.rmtree(folder)
+    bare = trained.recipe.override(["model.encoders.photo.config=null"])
+    Artifact(bare, trained.schema, trained.model).save(tmp_path / "bare")
+    with pytest.raises(ArtifactError, match="names a checkpoint"):
+        sensorium.load(tmp_path / "bare")
     again = sensorium.load(tmp_path / "run")
     assert [p.targets["label"]["probabilities"] for p in again.predict(rows[:5])] == before

@@ -220,9 +220,10 @@ def test_a_model_with_low_rank_updates_is_saved_and_loaded(rows: list[dict[str, 
     again = sm.load(tmp_path / "run")
     before = [p.targets["label"]["probabilities"] for p in trained.predict(rows[:8])]
     assert [p.targets["label"]["probabilities"] for p in again.predict(rows[:8])] == before
-    assert merge(again.model) > 0
-    merged = sm.load(tmp_path / "run")
-    merged.artifact.model = again.model
+    again.artifact.merged().save(tmp_path / "merged")
+    merged = sm.load(tmp_path / "merged")
+    assert not any("lora" in name for name in weights(merged))
+    assert any("lora" in name for name in weights(again))
     after = [p.targets["label"]["probabilities"] for p in merged.predict(rows[:8])]
     for one, other in zip(before, after, strict=True):
         assert one == pytest.approx(other, abs=1e-4)
@@ -234,5 +235,7 @@ def test_pretrained_encoders_learn_slowly_unless_told(rows: list[dict[str, Any]]
     assert trained.recipe.training.lr_scale["note"] * trained.recipe.training.lr == pytest.approx(5e-5, rel=0.01)
     with pytest.raises(ConfigError, match=r"training\.layer_decay\.note: 1\.5"):
         fitted(rows, hf, "training.layer_decay={note: 1.5}")
+    with pytest.raises(ConfigError, match="did you mean photo"):
+        fitted(rows, "model.surgery=[{kind: freeze, streams: [foto]}]")
     with pytest.raises(ConfigError, match="did you mean note"):
         fitted(rows, hf, "training.lr_scale={notes: 0.5}")

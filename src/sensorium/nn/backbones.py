@@ -91,7 +91,10 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
 def build(config: Mapping[str, Any]) -> nn.Module:
     """The network of a configuration, with random weights."""
     found = family(config)
-    return _trained_part(_class(found)(_config(found, config), **_arguments(found)), found)
+    try:
+        return _trained_part(_class(found)(_config(found, config), **_arguments(found)), found)
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ConfigError(f"encoder huggingface: config: no {config['model_type']} can be built of it: {error!r}") from None
 
 
 def load(checkpoint: Checkpoint, config: Mapping[str, Any]) -> nn.Module:
