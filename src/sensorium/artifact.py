@@ -105,7 +105,7 @@ class Artifact:
 
 
 def _alone(recipe: Recipe) -> None:
-    """Refuse a model that would have to look for a checkpoint elsewhere: fit writes what is needed of it into the recipe."""
+    """Refuse a model that would have to look for a checkpoint elsewhere: fit writes what is needed into the recipe."""
     parts = [*recipe.model.encoders.values(), *([recipe.model.fusion] if recipe.model.fusion is not None else [])]
     for kind, options in map(split, parts):
         if options.get("checkpoint") is not None and options.get("config") is None:
