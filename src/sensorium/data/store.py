@@ -19,18 +19,18 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sensorium import __version__
 from sensorium.core.errors import CellError, SensoriumError
-from sensorium.core.modality import Array, Blob, Modality
+from sensorium.core.modality import Array, Blob, Encodes, Modality
 from sensorium.data.digest import digest
 
 CHUNK = 16
@@ -63,15 +63,6 @@ Opened = tuple[int, Callable[[], Any]]
 """A row number and what opens its cell (raises ``CellError``)."""
 Found = Array | tuple[int, int] | CellError
 """What came of a cell: a new array, the offset and length of one already there, or why it cannot be used."""
-
-
-class Encodes(Protocol):
-    """What a shelf asks of a modality."""
-
-    ragged: ClassVar[bool] = False
-
-    def blank(self) -> Array: ...
-    def encode(self, cell: Any) -> Array: ...
 
 
 class Shelf:
@@ -249,20 +240,6 @@ class Shelf:
         query = "SELECT offset, length, problem FROM cells WHERE digest = ?"
         found: tuple[int, int, str | None] | None = self._db().execute(query, (key,)).fetchone()
         return found
-
-    def find(self, keys: Iterable[bytes]) -> dict[bytes, tuple[int, int]]:
-        """Offset and length of those arrays that are there, by digest."""
-        try:
-            return self._known(self._db(), list(keys))
-        except sqlite3.Error as error:
-            raise self._unusable(error) from None
-
-    def keep(self, arrays: Mapping[bytes, Array]) -> dict[bytes, tuple[int, int]]:
-        """Write arrays that were made elsewhere; where they lie, by digest."""
-        try:
-            return self._append([(key, array, None) for key, array in arrays.items()])
-        except (OSError, sqlite3.Error) as error:
-            raise self._unusable(error) from None
 
     def _append(self, items: Sequence[tuple[bytes, Array | None, str | None]]) -> dict[bytes, tuple[int, int]]:
         """Write arrays and index them, all or nothing; where each digest lies. Another process may have been faster."""

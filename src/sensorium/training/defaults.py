@@ -114,7 +114,7 @@ def advised(recipe: Recipe, schema: Schema) -> tuple[Schema, list[str]]:
     _known("encoders", recipe.model.encoders, schema.streams)
     for surgery in recipe.model.surgery:
         registry.build("surgery", surgery)  # a mistake is told before anything is read
-        _known("surgery", dict.fromkeys(registry.resolve("surgery", surgery).get("streams") or ()), schema.streams)
+        _known("surgery", dict.fromkeys(registry.resolve("surgery", surgery).get("streams") or (), ""), schema.streams)
     for stream, given in recipe.model.encoders.items():
         kind, options = registry.split(given)
         wanted = registry.find("encoders", kind).wants(options)

@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +21,10 @@ from sensorium.core.modality import Array
 from sensorium.core.recipe import Recipe
 from sensorium.core.registry import chosen
 from sensorium.core.schema import Schema
+from sensorium.data.arrays import Arrays
 from sensorium.data.digest import digest
 from sensorium.data.rows import Index, Rows, Source
-from sensorium.data.store import Places, Shelf, Store
+from sensorium.data.store import Places, Store
 from sensorium.model import Model
 from sensorium.training.defaults import frozen
 
@@ -73,7 +74,7 @@ def _varies(schema: Schema, stream: str) -> bool:
 class Outputs:
     """Encoded rows on a shelf: first the vector, then the tokens, each with one number more: whether it is real."""
 
-    shelf: Shelf
+    shelf: Arrays
     places: Places
 
     def gather(self, index: Index) -> Field:
@@ -85,27 +86,12 @@ class Outputs:
         return Ready(tokens, torch.from_numpy(present), real, both[:, 0, :-1].contiguous())
 
 
-class _Shape:
-    """What a shelf asks of a modality, for arrays that are no cells."""
-
-    ragged: ClassVar[bool] = True
-
-    def __init__(self, width: int) -> None:
-        self.width = width
-
-    def blank(self) -> Array:
-        return np.zeros((0, self.width), np.float32)
-
-    def encode(self, cell: Any) -> Array:
-        raise TypeError("outputs of encoders are handed over encoded")
-
-
 def _outputs(
     model: Model, schema: Schema, plan: Recipe, stream: str, parts: tuple[Rows, Rows], store: Store, console: Console
 ) -> tuple[Source, Source] | None:
     encoder = model.encoders[stream]
     key = _key(encoder, plan.model.encoders[stream], schema, stream)
-    shelf = Shelf(store.folder / f"encoded-{key}", _Shape(encoder.dim + 1))
+    shelf = Arrays(store.folder / f"encoded-{key}", encoder.dim + 1)
     device = _device(plan)
     encoder.to(device).eval()
     try:
@@ -127,7 +113,7 @@ def _outputs(
 
 
 def _placed(
-    model: Model, schema: Schema, stream: str, rows: Rows, index: Index, shelf: Shelf, device: torch.device
+    model: Model, schema: Schema, stream: str, rows: Rows, index: Index, shelf: Arrays, device: torch.device
 ) -> Iterator[tuple[int, tuple[int, int]]]:
     """Where the outputs of these rows lie; those that lie nowhere yet are computed."""
     field = rows.inputs[stream].gather(index)
@@ -173,9 +159,9 @@ def _key(encoder: nn.Module, spec: Any, schema: Schema, stream: str) -> str:
     return h.hexdigest()[:24]
 
 
-def _room(shelf: Shelf, times: float, store: Store, stream: str, console: Console) -> bool:
+def _room(shelf: Arrays, times: float, store: Store, stream: str, console: Console) -> bool:
     """Whether the disk has room for all, judged by the first rows."""
-    needed = (shelf.folder / "values.bin").stat().st_size * times
+    needed = shelf.bytes * times
     if needed < 0.9 * shutil.disk_usage(store.folder).free:
         return True
     console.warn(
