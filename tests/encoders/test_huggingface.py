@@ -311,3 +311,22 @@ def test_a_saved_model_needs_the_checkpoint_no_more(tmp_path: Path) -> None:
         sensorium.load(tmp_path / "bare")
     again = sensorium.load(tmp_path / "run")
     assert [p.targets["label"]["probabilities"] for p in again.predict(rows[:5])] == before
+
+
+def test_what_was_said_of_a_column_stays() -> None:
+    from sensorium.core.recipe import Recipe
+    from sensorium.core.schema import Schema
+    from sensorium.training.defaults import advised
+
+    folder = str(checkpoints.tiny("vit"))
+    recipe = Recipe.parse({
+        "columns": {"photo": {"kind": "image", "size": 32}},
+        "model": {"encoders": {"photo": {"kind": "huggingface", "checkpoint": folder}}},
+    })  # fmt: skip
+    schema, said = advised(recipe, Schema.declare(recipe.columns))
+    spec = schema.columns["photo"].spec
+    assert (spec["size"], spec["stretch"], spec["mean"]) == (32, True, [0.5, 0.5, 0.5])
+    assert "photo: as its encoder wants" in said[0]
+    plain = recipe.model_copy(update={"columns": {"photo": "text"}})
+    with pytest.raises(ConfigError, match="reads image, and this column is text"):
+        advised(plain, Schema.declare(plain.columns))

@@ -12,8 +12,9 @@ from sensorium.nn.lora import attach, takes
 class Lora(Surgery):
     """Trains a small update beside the weights of an encoder, which stand still: few numbers to learn from few rows.
 
-    Every linear layer and convolution gets one, or those named. The update starts at zero; ``sensorium.nn.lora.merge`` adds
-    it to the weights for good. Source: https://arxiv.org/abs/2106.09685.
+    Every linear layer and convolution gets one, or those named. The update starts at zero; ``artifact.merged()`` adds it to
+    the weights for good.
+    Source: https://arxiv.org/abs/2106.09685.
 
     Args:
         streams: Whose encoders; none: all of them.
