@@ -196,6 +196,19 @@ def test_ast_hears_what_it_does_in_transformers(tmp_path: Path) -> None:
     close(ours.tokens[ours.mask], theirs.last_hidden_state[:, 2:][ours.mask], 1e-3)
 
 
+@pytest.mark.parametrize("kind", ["hubert", "whisper", "audio-spectrogram-transformer", "vit"])
+def test_mixed_precision_gives_about_the_same(kind: str) -> None:
+    layout = Grid(3, (16, 16)) if kind == "vit" else Grid(1, (4000,))
+    part = encoder(checkpoints.tiny(kind), layout)
+    data = torch.randn(2, layout.channels, *layout.size, generator=torch.Generator().manual_seed(0)) * 0.1
+    mask = None if kind == "vit" else torch.arange(4000) < torch.tensor([[4000], [3000]])
+    with torch.no_grad():
+        whole = part(data, mask)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            half = part(data, mask)
+    close(half.pooled.float(), whole.pooled, 0.1)
+
+
 # ── the promises of every encoder ──────────────────────────────────────────────────────────────────────────────────
 
 

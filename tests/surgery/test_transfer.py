@@ -239,3 +239,28 @@ def test_pretrained_encoders_learn_slowly_unless_told(rows: list[dict[str, Any]]
         fitted(rows, "model.surgery=[{kind: freeze, streams: [foto]}]")
     with pytest.raises(ConfigError, match="did you mean note"):
         fitted(rows, hf, "training.lr_scale={notes: 0.5}")
+
+
+def test_a_run_with_surgery_is_taken_up_where_it_stopped(
+    rows: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sensorium.training.callbacks import Checkpoint
+
+    told = (
+        f"model.encoders.note={{kind: huggingface, checkpoint: '{checkpoints.tiny('bert')}'}}",
+        "model.surgery=[{kind: freeze, streams: [photo]}, {kind: lora, streams: [note], rank: 2}]",
+        "training.layer_decay={note: 0.5}",
+    )
+    whole = fitted(rows, *told)
+    real = Checkpoint.on_train_epoch_end
+
+    def killed(self: Any, trainer: Any, module: Any) -> None:
+        real(self, trainer, module)
+        raise InterruptedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "on_train_epoch_end", killed)
+        with pytest.raises(InterruptedError):
+            fitted(rows, *told, out=tmp_path / "run")
+    again = fitted(rows, *told, out=tmp_path / "run", resume=True)
+    assert all(torch.equal(tensor, weights(whole)[name]) for name, tensor in weights(again).items())

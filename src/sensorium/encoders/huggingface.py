@@ -164,7 +164,7 @@ class Huggingface(Encoder):
             rows = (length == steps).nonzero().squeeze(1)
             parts.append((rows, network(signal[rows, :steps]).last_hidden_state))
         longest = max(part.shape[1] for _, part in parts)
-        out = signal.new_zeros(signal.shape[0], longest, self.dim)
+        out = parts[0][1].new_zeros(signal.shape[0], longest, self.dim)
         for rows, part in parts:
             out = out.index_copy(0, rows, F.pad(part, (0, 0, 0, longest - part.shape[1])))
         return out

@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from torch import nn
@@ -104,9 +105,10 @@ def load(checkpoint: Checkpoint, config: Mapping[str, Any]) -> nn.Module:
     with _still():
         try:
             model, told = _class(found).from_pretrained(
-                checkpoint.name,
+                str(Path(checkpoint.name).expanduser()),
                 config=_config(found, config),
                 use_safetensors=True,
+                local_files_only=Path(checkpoint.name).expanduser().is_dir(),  # a folder must not lead elsewhere
                 output_loading_info=True,
                 **_arguments(found),
             )
@@ -140,11 +142,9 @@ def _trained_part(model: nn.Module, found: Family) -> nn.Module:
 
 def _config(found: Family, config: Mapping[str, Any]) -> Any:
     kept = {k: v for k, v in plain(config).items() if k not in ("model_type", "processor")}
-    name = found.model.removesuffix("Model") + "Config"
+    module, name = _module(found, "configuration"), found.model.removesuffix("Model") + "Config"
     try:
-        made = getattr(importlib.import_module(f"transformers.models.{found.module}.configuration_{found.module}"), name)(
-            **kept
-        )
+        made = getattr(module, name)(**kept)
     except (TypeError, ValueError, AttributeError) as error:
         raise ConfigError(f"encoder huggingface: config: {str(error).splitlines()[0]}") from None
     except Exception as error:
@@ -160,11 +160,14 @@ def _config(found: Family, config: Mapping[str, Any]) -> Any:
 
 
 def _class(found: Family) -> Any:
+    return getattr(_module(found, "modeling"), found.model)
+
+
+def _module(found: Family, part: str) -> Any:
     try:
-        module = importlib.import_module(f"transformers.models.{found.module}.modeling_{found.module}")
+        return importlib.import_module(f"transformers.models.{found.module}.{part}_{found.module}")
     except ImportError:
         raise MissingExtraError("encoder huggingface", "hf") from None
-    return getattr(module, found.model)
 
 
 def _arguments(found: Family) -> dict[str, Any]:

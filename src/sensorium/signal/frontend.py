@@ -26,7 +26,8 @@ def whisper_mel(signal: Tensor, mels: int, samples: int) -> Tensor:
     signal = F.pad(signal[:, :samples], (0, max(0, samples - signal.shape[1])))
     window = torch.hann_window(WINDOW, device=signal.device)
     spectrum = torch.stft(signal, WINDOW, HOP, window=window, return_complex=True)[..., :-1]
-    energy = _slaney(mels, signal.device) @ (spectrum.real.square() + spectrum.imag.square())
+    with torch.autocast(signal.device.type, enabled=False):  # energies span more powers of ten than half precision holds
+        energy = _slaney(mels, signal.device) @ (spectrum.real.square() + spectrum.imag.square())
     found = energy.clamp(min=1e-10).log10()
     scaled: Tensor = (found.maximum(found.amax(dim=(1, 2), keepdim=True) - 8.0) + 4.0) / 4.0
     return scaled
@@ -49,7 +50,8 @@ def kaldi_fbank(signal: Tensor, mels: int) -> Tensor:
     before = torch.cat([framed[..., :1], framed[..., :-1]], dim=-1)
     framed = (framed - 0.97 * before) * torch.hann_window(WINDOW, periodic=False, device=signal.device)
     spectrum: Tensor = torch.fft.rfft(framed, 512)
-    energy: Tensor = (spectrum.real.square() + spectrum.imag.square()) @ _kaldi(mels, signal.device)
+    with torch.autocast(signal.device.type, enabled=False):
+        energy: Tensor = (spectrum.real.square() + spectrum.imag.square()) @ _kaldi(mels, signal.device)
     return energy.clamp(min=_FLOOR).log()
 
 
