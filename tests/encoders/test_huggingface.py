@@ -284,6 +284,7 @@ def test_a_saved_model_needs_the_checkpoint_no_more(tmp_path: Path) -> None:
     import sensorium
     from sensorium.artifact import Artifact
     from sensorium.training.fit import fit
+    from sensorium.training.rates import shares
 
     folders = {kind: checkpoints.write(tmp_path / kind, kind) for kind in ("vit", "roberta", "lxmert")}
     draw = np.random.default_rng(0)
@@ -316,6 +317,10 @@ def test_a_saved_model_needs_the_checkpoint_no_more(tmp_path: Path) -> None:
     fusion = trained.recipe.model.fusion
     assert isinstance(fusion, dict)
     assert (fusion["words"], fusion["config"]["x_layers"]) == ("note", 2)
+    share = shares(trained.model, trained.recipe.training)
+    slow = {name for name, p in trained.model.fusion.named_parameters() if share.get(id(p), 1.0) < 0.1}
+    assert slow
+    assert all(name.startswith(("layers.", "boxes.")) for name in slow)
     for folder in folders.values():
         shutil.rmtree(folder)
     bare = trained.recipe.override(["model.encoders.photo.config=null"])

@@ -115,6 +115,9 @@ class Adapter(nn.Module, ABC):
 class Fusion(nn.Module, ABC):
     """Several streams to one. Positional parameters: the streams' names in the model's order, and the width."""
 
+    adopted: ClassVar[tuple[str, ...]] = ()
+    """What the names of those weights begin with that ``adopt`` takes over: they learn slowly."""
+
     def __init__(self, streams: Sequence[str], dim: int) -> None:
         super().__init__()
         self.streams, self.dim = tuple(streams), dim

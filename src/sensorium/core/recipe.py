@@ -58,6 +58,9 @@ class Training(Section):
     batch_size: int | None = Field(None, gt=0, description="rows a step")
     lr: float | None = Field(None, gt=0, description="peak learning rate of AdamW")
     lr_scale: dict[str, float] = Field({}, description="by stream: its encoder's share of the learning rate")
+    fusion_lr_scale: float | None = Field(
+        None, gt=0, description="share of the learning rate for what the fusion took from a checkpoint"
+    )
     layer_decay: dict[str, float] = Field({}, description="by stream: each block's share of the rate of the block after it")
     weight_decay: float = Field(0.05, ge=0, description="decoupled weight decay of matrices")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the rate rises; then a cosine")

@@ -38,6 +38,8 @@ class Lxmert(Fusion):
         config: Its width, heads and layers, which stand for ``depth`` and ``heads``; filled in from the checkpoint.
     """
 
+    adopted = ("layers.", "boxes.")
+
     def __init__(
         self,
         streams: Sequence[str],

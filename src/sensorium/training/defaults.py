@@ -83,7 +83,7 @@ def resolve(
     batch = training.batch_size or _batch_size(rows)
     epochs = training.epochs or _epochs(rows, batch)
     lr = training.lr or 1.5e-3
-    rates, slowed = settled(training, lr, encoders, surgery)
+    rates, slowed = settled(training, lr, encoders, fusion, surgery)
     said += slowed
     chosen = {
         **rates,

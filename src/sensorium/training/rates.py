@@ -31,6 +31,10 @@ def shares(model: Model, training: Training) -> dict[int, float]:
         scale, decay = training.lr_scale.get(stream, 1.0), training.layer_decay.get(stream, 1.0)
         for name, parameter in encoder.named_parameters():
             found[id(parameter)] = scale * decay ** max(0, count - depth[name])
+    if training.fusion_lr_scale is not None and model.fusion.adopted:
+        for name, parameter in model.fusion.named_parameters():
+            if name.startswith(model.fusion.adopted):
+                found[id(parameter)] = training.fusion_lr_scale
     return found
 
 
@@ -48,9 +52,9 @@ def groups(parameters: Iterable[nn.Parameter], share: Mapping[int, float], train
 
 
 def settled(
-    training: Training, lr: float, encoders: Mapping[str, Spec], surgery: Iterable[Spec]
-) -> tuple[dict[str, dict[str, float]], list[str]]:
-    """``lr_scale`` and ``layer_decay`` with pretrained encoders slowed down where nothing was said; and that in words."""
+    training: Training, lr: float, encoders: Mapping[str, Spec], fusion: Spec, surgery: Iterable[Spec]
+) -> tuple[dict[str, Any], list[str]]:
+    """The shares of the rate with pretrained parts slowed down where nothing was said; and that in words."""
     for key, given in (("lr_scale", training.lr_scale), ("layer_decay", training.layer_decay)):
         for stream, value in given.items():
             if stream not in encoders:
@@ -69,4 +73,8 @@ def settled(
             if wanted < lr:
                 scale[stream] = float(f"{wanted / lr:.3g}")
                 said.append(f"{stream}: its pretrained encoder learns at a rate of {wanted:g}, the rest at {lr:g}")
-    return {"lr_scale": scale, "layer_decay": dict(training.layer_decay)}, said
+    slow = training.fusion_lr_scale
+    if slow is None and registry.split(fusion)[1].get("checkpoint") is not None and lr > PRETRAINED:
+        slow = float(f"{PRETRAINED / lr:.3g}")
+        said.append(f"fusion: its pretrained layers learn at a rate of {PRETRAINED:g}")
+    return {"lr_scale": scale, "layer_decay": dict(training.layer_decay), "fusion_lr_scale": slow}, said
