@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import shutil
 import warnings
 from functools import cache
 from pathlib import Path
@@ -117,4 +119,6 @@ def write_tokeniser(folder: Path, pad: int = 0) -> None:
 @cache
 def tiny(kind: str) -> Path:
     """A checkpoint of this kind, written once a process, somewhere temporary."""
-    return write(Path(mkdtemp(prefix=f"sensorium-{kind}-")), kind)
+    folder = Path(mkdtemp(prefix=f"sensorium-{kind}-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return write(folder, kind)
