@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
 
 from sensorium.core import registry
-from sensorium.core.batch import Batch, Encoded, Field
+from sensorium.core.batch import Batch, Encoded, Field, Ready
 from sensorium.core.byname import ByName
 from sensorium.core.contracts import Adapter, Encoder, Fusion, Task
 from sensorium.core.errors import ConfigError
 from sensorium.core.forward import Forward
-from sensorium.core.recipe import ModelSpec
+from sensorium.core.recipe import ModelSpec, Spec
 from sensorium.core.schema import Schema
 
 
@@ -42,6 +42,16 @@ class Model(nn.Module):
         self.tasks: ByName[Task[Any]] = ByName(tasks)
         self.streams = tuple(encoders)
 
+    def train(self, mode: bool = True) -> Self:
+        """As of any module; but what is frozen stays in evaluation: its dropout off, its statistics still."""
+        super().train(mode)
+        if mode:
+            for module in self.modules():
+                parameters = list(module.parameters())
+                if parameters and not any(parameter.requires_grad for parameter in parameters):
+                    nn.Module.train(module, False)
+        return self
+
     def encode(self, batch: Batch) -> dict[str, Encoded]:
         """Every stream at the model's width, before they meet."""
         return {s: self.encode_stream(s, batch.inputs[s]) for s in self.streams}
@@ -52,6 +62,8 @@ class Model(nn.Module):
         return part
 
     def _encoded(self, encoder: Encoder, field: Field) -> Encoded:
+        if isinstance(field, Ready):
+            return field.encoded
         rows, present = field.present.shape[0], field.present
         if not self.gather:
             part: Encoded = encoder(field.data, field.mask)
@@ -109,3 +121,10 @@ def assemble(spec: ModelSpec, schema: Schema) -> Model:
         make = partial(registry.build, "tasks", spec.tasks[column.name], column.reader, spec.dim)
         tasks[column.name] = fusion.answering(make)
     return Model(encoders, adapters, fusion, tasks)
+
+
+def operate(model: Model, surgery: Sequence[Spec]) -> Model:
+    """The model after every surgery of a recipe; in place."""
+    for spec in surgery:
+        registry.build("surgery", spec).apply(model)
+    return model.train(model.training)  # what is frozen by now goes over to evaluation

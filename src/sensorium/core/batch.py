@@ -74,6 +74,20 @@ class Field(Tensors):
 
 
 @dataclass(frozen=True)
+class Ready(Field):
+    """A stream that comes encoded, from disk: ``data`` are its tokens, ``mask`` which are real, ``pooled`` its vector."""
+
+    pooled: Tensor | None = None
+
+    @property
+    def encoded(self) -> Encoded:
+        """As its encoder gave it."""
+        assert self.mask is not None
+        assert self.pooled is not None
+        return Encoded(self.data, self.mask, self.pooled, self.present).hide(self.present)
+
+
+@dataclass(frozen=True)
 class Batch(Tensors):
     """Rows on their way into the model: a field for each stream and for each target, and a weight ``[B]`` a row."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,15 @@ def is_blank(cell: Any) -> bool:
 
 
 _BLANKS = frozenset({"", "na", "n/a", "nan", "null", "none", "nil", "#n/a", "-nan", "<na>", "nat"})
+
+
+class Encodes(Protocol):
+    """What a shelf of the store asks of whatever makes its arrays."""
+
+    ragged: ClassVar[bool] = False
+
+    def blank(self) -> Array: ...
+    def encode(self, cell: Any) -> Array: ...
 
 
 class Modality(ABC):

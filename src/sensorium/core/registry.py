@@ -25,7 +25,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from sensorium.core.errors import ConfigError, nearest
 
-FAMILIES = ("modalities", "encoders", "adapters", "fusions", "tasks", "objectives")
+FAMILIES = ("modalities", "encoders", "adapters", "fusions", "tasks", "objectives", "surgery")
 T = TypeVar("T", bound=type)
 
 

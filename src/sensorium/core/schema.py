@@ -170,9 +170,11 @@ class Schema:
         """Stored arrays to what the encoders read, on the batch's device; with a generator also augmented."""
         from dataclasses import replace
 
+        from sensorium.core.batch import Ready
+
         inputs = dict(batch.inputs)
         for stream, columns in self.streams.items():
-            if columns[0].reader.stream is None:
+            if columns[0].reader.stream is None and not isinstance(inputs[stream], Ready):
                 inputs[stream] = columns[0].reader.prepare(inputs[stream], generator)
         return replace(batch, inputs=inputs)
 

@@ -49,6 +49,7 @@ class Audio(Modality):
         mels: Bands of frequency; None: 40 up to 8000 Hz, 64 above.
         window_ms: Milliseconds in one frame.
         hop_ms: Milliseconds from one frame to the next.
+        standardise: Whether features become standard scores of the training recordings; False: left as they are.
         augment: In training, random shifts in time and loudness, and masks over time and frequency (SpecAugment,
             https://arxiv.org/abs/1904.08779).
     """
@@ -67,6 +68,7 @@ class Audio(Modality):
         mels: int | None = None,
         window_ms: float = 25.0,
         hop_ms: float = 10.0,
+        standardise: bool = True,
         augment: Literal["none", "light", "strong"] = "light",
     ) -> None:
         super().__init__()
@@ -78,6 +80,7 @@ class Audio(Modality):
             raise ConfigError("audio: 1 ≤ hop_ms ≤ window_ms ≤ 1000, and mels from 1 to 512")
         self.rate, self.seconds, self.features = rate, seconds, features
         self.mels, self.window_ms, self.hop_ms, self.augment = mels, window_ms, hop_ms, augment
+        self.standardise = standardise
 
     @classmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
@@ -128,6 +131,8 @@ class Audio(Modality):
         from sensorium.signal.mel import log_mel_of
 
         bands = self.state["mels"]
+        if not self.standardise:
+            return {"mean": [0.0], "deviation": [1.0]}
         moments = Moments(bands if self.features == "logmel" else 1)
         for signal, rate in sample:
             signal = self._resampled(signal.astype(np.float32) / 32768, rate or self.state["rate"])

@@ -14,7 +14,7 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
-from sensorium.signal.frame import LARGEST, frame_state, framed, to_pixels, with_channels
+from sensorium.signal.frame import LARGEST, Smooth, cropped, frame_state, framed, to_pixels, with_channels
 from sensorium.signal.picture import ENDINGS, read_picture
 from sensorium.signal.statistics import thinned
 
@@ -38,6 +38,12 @@ class Image(Modality):
     Args:
         size: The longer side in pixels; None: that of the usual training picture, from 16 to 128.
         channels: ``auto`` is grey where all training pictures are.
+        crop: Pictures are cut to a square: the shorter side is brought to ``size / crop`` pixels, the middle kept. None: no
+            cutting, unless a pretrained encoder asks for it.
+        stretch: Pictures of any ratio are stretched to a square.
+        smooth: How pictures are made smaller; ``bicubic`` is sharper.
+        mean: Subtracted from each channel (red, green, blue from 0 to 1); None: the training pictures' own.
+        deviation: Each channel is divided by it; None: the training pictures' own.
         augment: Random shifts, scalings, turns and brightness in training; ``strong`` also erases a box. Never mirrored and
             never recoloured, since letters and colours have meaning.
     """
@@ -51,12 +57,25 @@ class Image(Modality):
         *,
         size: int | None = None,
         channels: Literal["auto", "grey", "rgb"] = "auto",
+        crop: float | None = None,
+        stretch: bool = False,
+        smooth: Smooth = "bilinear",
+        mean: list[float] | None = None,
+        deviation: list[float] | None = None,
         augment: Literal["none", "light", "strong"] = "light",
     ) -> None:
         super().__init__()
         if size is not None and not 4 <= size <= 4096:
             raise ConfigError(f"image: a size of {size} pixels is not between 4 and 4096")
+        if crop is not None and (not 0.1 <= crop <= 1 or stretch):
+            raise ConfigError(f"image: crop is from 0.1 to 1, not {crop}, and does not go with stretch")
+        for name, values in (("mean", mean), ("deviation", deviation)):
+            if values is not None and (len(values) not in (1, 3) or (name == "deviation" and min(values) <= 0)):
+                raise ConfigError(
+                    f"image: {name} is 1 or 3 numbers{' above 0' if name == 'deviation' else ''}, not {values}"
+                )
         self.size, self.channels, self.augment = size, channels, augment
+        self.crop, self.stretch, self.smooth, self.mean, self.deviation = crop, stretch, smooth, mean, deviation
 
     @classmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
@@ -84,6 +103,20 @@ class Image(Modality):
 
         sample = thinned(thumbnails(), _SAMPLE)
         self.state = frame_state(sizes, sample, self.size, self.channels)
+        if self.crop is not None or self.stretch:
+            self.state["height"] = self.state["width"] = max(self.state["height"], self.state["width"])
+        for name, values in (("mean", self.mean), ("deviation", self.deviation)):
+            if values is not None:
+                self.state[name] = self._each(name, values, self.state["channels"])
+
+    @staticmethod
+    def _each(name: str, values: list[float], channels: int) -> list[float]:
+        """One value a channel."""
+        if len(values) not in (1, channels):
+            raise ConfigError(
+                f"image: {name} has {len(values)} numbers, the pictures {channels} channel", fix="channels: rgb"
+            )
+        return [float(value) for value in values] * (channels if len(values) == 1 else 1)
 
     @property
     def layout(self) -> Layout:
@@ -91,8 +124,12 @@ class Image(Modality):
 
     def encode(self, cell: Any) -> Array:
         height, width = self.state["height"], self.state["width"]
-        pixels, size = _open(cell, max(height, width))
-        pixels = framed(with_channels(pixels, self.state["channels"]), size, (height, width), self._fill)
+        pixels, size = _open(cell, max(height, width) * (1 if self.crop is None else 2))
+        pixels = with_channels(pixels, self.state["channels"])
+        if self.crop is not None:
+            pixels = cropped(pixels, height, self.crop, self.smooth)
+        else:
+            pixels = framed(pixels, size, (height, width), self._fill, stretch=self.stretch, smooth=self.smooth)
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
     def blank(self) -> Array:
@@ -117,7 +154,10 @@ class Image(Modality):
     @property
     def store_options(self) -> dict[str, Any]:
         kept = {key: self.state[key] for key in ("height", "width", "channels")}
-        return {**kept, "fill": self._fill}
+        told = {"crop": self.crop, "stretch": self.stretch, "smooth": self.smooth}
+        plain = {"crop": None, "stretch": False, "smooth": "bilinear"}
+        # What is as it is by default is left out, so that pictures stored before there were such options stay known.
+        return {**kept, "fill": self._fill, **{key: value for key, value in told.items() if value != plain[key]}}
 
     @property
     def _fill(self) -> list[int]:

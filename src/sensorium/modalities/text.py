@@ -15,6 +15,7 @@ from sensorium.core.layout import Ids, Layout
 from sensorium.core.modality import Array, Guess, Modality
 from sensorium.core.registry import chosen, component
 from sensorium.language.normalise import normalise
+from sensorium.language.pretrained import PretrainedTokeniser
 from sensorium.language.tokeniser import PAD, UNKNOWN, Tokeniser
 from sensorium.signal.statistics import thinned
 
@@ -42,6 +43,8 @@ class Text(Modality):
         vocabulary: At most so many different tokens.
         length: At most so many tokens a cell; fewer where 99 of 100 training cells are shorter. The rest is cut.
         lowercase: Whether ``Dog`` and ``dog`` are the same.
+        checkpoint: A folder with a ``tokenizer.json``, or a name on the Hugging Face hub: its tokeniser is used as it is,
+            rather than one learnt here. A pretrained encoder asks for its own by itself; a saved model keeps a copy.
         drop: In training, this share of tokens is replaced by the unknown one, against learning texts by heart.
     """
 
@@ -55,6 +58,7 @@ class Text(Modality):
         vocabulary: int = 8000,
         length: int = 256,
         lowercase: bool = True,
+        checkpoint: str | None = None,
         drop: float = 0.0,
     ) -> None:
         super().__init__()
@@ -62,7 +66,8 @@ class Text(Modality):
             raise ConfigError("text: vocabulary is 3 or more, length 1 or more, and drop from 0 to below 1")
         self.tokeniser: Literal["bpe", "word", "character"] = tokeniser
         self.vocabulary, self.length, self.lowercase, self.drop = vocabulary, length, lowercase, drop
-        self._loaded: tuple[dict[str, Any], Tokeniser] | None = None
+        self.checkpoint = checkpoint
+        self._loaded: tuple[dict[str, Any], Tokeniser | PretrainedTokeniser] | None = None
 
     @classmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
@@ -84,10 +89,14 @@ class Text(Modality):
 
     def fit(self, cells: Iterable[Any]) -> None:
         texts = thinned((text for text in map(self._clean, cells) if text), _TRAINING_CELLS)
-        total = sum(map(len, texts))
-        share = max(1, -(-total // _TRAINING_CHARACTERS))
-        learnt = Tokeniser.train(texts[::share], self.tokeniser, self.vocabulary)
-        lengths = [len(learnt.encode(text)) for text in texts[:: max(1, len(texts) // 5000)]]
+        learnt: Tokeniser | PretrainedTokeniser
+        if self.checkpoint is not None:
+            learnt = _pretrained(self.checkpoint)
+        else:
+            total = sum(map(len, texts))
+            share = max(1, -(-total // _TRAINING_CHARACTERS))
+            learnt = Tokeniser.train(texts[::share], self.tokeniser, self.vocabulary)
+        lengths = [len(_ids(learnt, text, self.length)) for text in texts[:: max(1, len(texts) // 5000)]]
         longest = int(np.ceil(np.percentile(lengths, 99))) if lengths else 1
         self.state = {"tokeniser": learnt.to_json(), "length": min(self.length, max(longest, 1))}
 
@@ -101,7 +110,7 @@ class Text(Modality):
             raise CellError(f"a {type(cell).__name__} is not text")
         if not text:
             raise CellError("the text has no visible character")
-        return np.array(self._tokeniser.encode(text)[: self.state["length"]], dtype=np.int32)
+        return np.array(_ids(self._tokeniser, text, self.state["length"]), dtype=np.int32)
 
     def blank(self) -> Array:
         return np.zeros(0, dtype=np.int32)
@@ -114,7 +123,8 @@ class Text(Modality):
         if generator is not None and self.drop and field.mask is not None:
             chance = torch.rand(data.shape, generator=generator, device=generator.device).to(data.device)
             lost = (chance < self.drop) & field.mask & (chance < chance.masked_fill(~field.mask, -1).amax(1, keepdim=True))
-            data = data.masked_fill(lost, UNKNOWN)
+            words = self._tokeniser
+            data = data.masked_fill(lost, words.unknown if isinstance(words, PretrainedTokeniser) else UNKNOWN)
         if field.mask is not None:
             data = data.masked_fill(~field.mask, PAD)
         return replace(field, data=data)
@@ -128,7 +138,7 @@ class Text(Modality):
             left: Array = value[(chance >= level) | (chance == chance.max(initial=0.0))]
             return left
         text = misspelt(self._tokeniser.decode(value.tolist()), level, rng)
-        ids = self._tokeniser.encode(text)[: self.state["length"]]
+        ids = _ids(self._tokeniser, text, self.state["length"])
         return np.array(ids, dtype=np.int32) if ids else value[:1]
 
     @property
@@ -136,10 +146,11 @@ class Text(Modality):
         return {**{k: v for k, v in chosen(self).items() if k != "drop"}, "state": self.state}
 
     @property
-    def _tokeniser(self) -> Tokeniser:
+    def _tokeniser(self) -> Tokeniser | PretrainedTokeniser:
         data = self.state["tokeniser"]
         if self._loaded is None or self._loaded[0] is not data:
-            self._loaded = (data, Tokeniser.from_json(data))
+            pretrained = data["kind"] == "pretrained"
+            self._loaded = (data, PretrainedTokeniser.from_json(data) if pretrained else Tokeniser.from_json(data))
         return self._loaded[1]
 
     def _clean(self, cell: Any) -> str | None:
@@ -150,7 +161,30 @@ class Text(Modality):
             cell = _joined(cell)
         if not isinstance(cell, str):
             return None
-        return normalise(cell.lstrip()[: self.length * _CHARACTERS_A_TOKEN], lowercase=self.lowercase)
+        cell = cell.lstrip()[: self.length * _CHARACTERS_A_TOKEN]
+        seen = normalise(cell, lowercase=self.lowercase)
+        # A pretrained tokeniser has seen text in its own normal form, and brings that along.
+        return cell.strip() if self.checkpoint is not None and seen else seen
+
+
+def _ids(tokeniser: Tokeniser | PretrainedTokeniser, text: str, length: int) -> list[int]:
+    if isinstance(tokeniser, PretrainedTokeniser):
+        return tokeniser.encode(text, length)
+    return tokeniser.encode(text)[:length]
+
+
+def _pretrained(name: str) -> PretrainedTokeniser:
+    """The tokeniser of a checkpoint."""
+    from sensorium.nn.checkpoint import Checkpoint
+
+    checkpoint = Checkpoint(name)
+    file = checkpoint.json("tokenizer.json")
+    if not file:
+        raise ConfigError(
+            f"text: checkpoint {name!r} has no tokenizer.json",
+            fix="AutoTokenizer.from_pretrained(...).save_pretrained(folder) of transformers writes one",
+        )
+    return PretrainedTokeniser(file, checkpoint.pad)
 
 
 def _is_list(cell: Any) -> bool:

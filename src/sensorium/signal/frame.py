@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -12,25 +12,30 @@ from sensorium.core.errors import CellError
 from sensorium.core.modality import Array
 from sensorium.signal.statistics import Moments
 
+Smooth = Literal["bilinear", "bicubic"]
+"""How a picture is made smaller."""
 SMALLEST, LARGEST = 16, 128
 """Pixels, where the data decides the size."""
 STRETCH = 1.5
 """Ratios of width to height that differ by less than this are stretched onto each other."""
 
 
-def framed(pixels: Array, size: tuple[int, int], frame: tuple[int, int], fill: Sequence[int]) -> Array:
+def framed(
+    pixels: Array,
+    size: tuple[int, int],
+    frame: tuple[int, int],
+    fill: Sequence[int],
+    *,
+    stretch: bool = False,
+    smooth: Smooth = "bilinear",
+) -> Array:
     """Pixels ``[h, w, C]`` uint8 of a picture that was ``size`` (height, width), brought to ``frame``.
 
-    Stretched where the ratio is near enough, else fitted in and padded with the colour ``fill``.
+    Stretched where the ratio is near enough (or ``stretch``), else fitted in and padded with the colour ``fill``.
     """
-    from PIL import Image as Pillow
-
     height, width = frame
-    inner = inside(size, frame)
-    if pixels.shape[:2] != inner:
-        picture = Pillow.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-        small = np.asarray(picture.resize(inner[::-1], Pillow.Resampling.BILINEAR, reducing_gap=3.0))
-        pixels = small.reshape(*inner, -1)
+    inner = frame if stretch else inside(size, frame)
+    pixels = _resized(pixels, inner, smooth)
     if inner != (height, width):
         padded = np.empty((height, width, pixels.shape[-1]), np.uint8)
         padded[:] = fill
@@ -38,6 +43,26 @@ def framed(pixels: Array, size: tuple[int, int], frame: tuple[int, int], fill: S
         padded[top : top + inner[0], left : left + inner[1]] = pixels
         pixels = padded
     return pixels
+
+
+def cropped(pixels: Array, side: int, share: float, smooth: Smooth) -> Array:
+    """The middle ``side`` × ``side`` pixels of a picture whose shorter side was brought to ``side / share``."""
+    high, wide = pixels.shape[:2]
+    shorter = max(side, int(side / share))
+    longer = int(shorter * max(high, wide) / min(high, wide))
+    size = (shorter, longer) if high <= wide else (longer, shorter)
+    top, left = (size[0] - side) // 2, (size[1] - side) // 2
+    return _resized(pixels, size, smooth)[top : top + side, left : left + side]
+
+
+def _resized(pixels: Array, size: tuple[int, int], smooth: Smooth) -> Array:
+    from PIL import Image as Pillow
+
+    if pixels.shape[:2] == size:
+        return pixels
+    how = Pillow.Resampling.BICUBIC if smooth == "bicubic" else Pillow.Resampling.BILINEAR
+    picture = Pillow.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    return np.asarray(picture.resize(size[::-1], how, reducing_gap=3.0)).reshape(*size, -1)
 
 
 def frame_state(sizes: list[tuple[int, int]], sample: list[Array], side: int | None, channels: str) -> dict[str, Any]:

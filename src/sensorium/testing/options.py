@@ -15,7 +15,7 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.forward import Forward
 from sensorium.core.modality import Modality
 from sensorium.core.registry import build, find, kinds, options, resolve
-from sensorium.testing import modalities, objectives, samples, tasks
+from sensorium.testing import modalities, objectives, samples, surgery, tasks
 from sensorium.testing.encoders import ROWS, accepts
 from sensorium.testing.fusions import DIM, PRESENT, SIZES
 from sensorium.testing.general import same
@@ -31,7 +31,8 @@ def check_options(family: str, kind: str, cells: Sequence[Any] | None = None) ->
     for name, field in options(family, kind).model_fields.items():
         tried = []
         nested = isinstance(default[name], dict) and "kind" in default[name]
-        for value in kinds(family) if nested else alternatives(field.annotation, default[name]):
+        others = kinds(family) if nested else alternatives(field.annotation, default[name])
+        for value in (*samples.values(family, kind, name), *others):
             try:
                 after = [look({**default, name: value}) for look in looks]
             except ConfigError:
@@ -64,6 +65,8 @@ def alternatives(annotation: Any, default: Any) -> Iterator[Any]:
         # A part within a part: one by its name, or several by names of their own.
         yield {"kind": "concat"}
         yield {"pair": {"streams": list(SIZES)[:2], "fusion": "concat"}}
+    elif get_origin(annotation) is list and get_args(annotation) == (float,):
+        yield from ([0.25, 0.5, 0.75], [0.5])
     elif annotation is str:
         yield from (text for text in (";", ",", "x", "auto") if text != default)
         # The name of a part within a part: another one of its family.
@@ -92,6 +95,7 @@ def signatures(family: str, kind: str, cells: Sequence[Any] | None) -> list[Sign
         "modalities": lambda spec: _modality(spec, cells),
         "tasks": _task,
         "objectives": _objective,
+        "surgery": surgery.signature,
     }
     return [looks[family]]
 

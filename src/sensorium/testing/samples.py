@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -94,6 +94,21 @@ def cells(kind: str) -> Sequence[Any]:
     return made()
 
 
+def values(family: str, kind: str, option: str) -> Sequence[Any]:
+    """Other values of an option whose type does not tell them: a folder that must be there, the name of a stream."""
+    made = _VALUES.get((family, kind, option))
+    return () if made is None else made()
+
+
+def _checkpoint(kind: str) -> Callable[[], list[Any]]:
+    def made() -> list[Any]:
+        from sensorium.testing.checkpoints import tiny
+
+        return [str(tiny(kind))]
+
+    return made
+
+
 def _numbers() -> list[Any]:
     return [1.0, 2.5, "3", -4, 1000, 5, 5, 7.5, "1,200", 0, 12.25, 3]
 
@@ -125,7 +140,7 @@ def _pictures() -> list[Any]:
     draw = np.random.default_rng(0)
     made = []
     for i in range(12):
-        size = (40 + i, 48, 3)
+        size = (40 + i, 48 if i else 100, 3)  # one of another ratio than the others
         file = io.BytesIO()
         Image.fromarray(draw.integers(0, 256, size, dtype=np.uint8)).save(file, "PNG")
         made.append(Blob(file.getvalue(), f"{i}.png"))
@@ -201,4 +216,20 @@ _CELLS = {
     "image": _pictures,
     "audio": _sounds,
     "series": _series,
+}
+
+_VALUES: dict[tuple[str, str, str], Callable[[], list[Any]]] = {
+    ("encoders", "huggingface", "checkpoint"): _checkpoint("bert"),
+    ("encoders", "huggingface", "config"): lambda: [
+        {"model_type": "distilbert", "dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 8, "vocab_size": 60}
+    ],
+    ("modalities", "text", "checkpoint"): _checkpoint("bert"),
+    ("fusions", "lxmert", "words"): lambda: ["photo"],
+    ("fusions", "lxmert", "checkpoint"): _checkpoint("lxmert"),
+    ("fusions", "lxmert", "config"): lambda: [
+        {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8, "x_layers": 1}
+    ],
+    ("surgery", "freeze", "streams"): lambda: [["series"]],
+    ("surgery", "lora", "streams"): lambda: [["series"]],
+    ("surgery", "lora", "targets"): lambda: [["query", "stages", "layers.0"]],
 }

@@ -23,7 +23,7 @@ from sensorium.data.store import Store
 from sensorium.data.table import Table
 from sensorium.trained import Trained, say_problems
 from sensorium.training.columns import check_targets, declare
-from sensorium.training.defaults import resolve
+from sensorium.training.defaults import advised, resolve
 
 if TYPE_CHECKING:
     pass
@@ -147,7 +147,7 @@ def finish(
     """The trained model of a resolved recipe and encoded rows. ``out`` has its logs and checkpoint; it is not saved."""
     from sensorium.training.run import train as run
 
-    model, history = run(plan, schema, rows, valid, out, resume, console)
+    model, history = run(plan, schema, rows, valid, out, resume, console, store)
     priors = {c.name: model.tasks[c.name].baseline(rows.target(c.name), 1).tolist() for c in schema.targets}
     report = {"history": history, "priors": priors, "rows": len(rows)}
     return Trained(Artifact(plan, schema, model, report), cache=store.folder)
@@ -160,7 +160,10 @@ def declared(table: Table, plan: Recipe, targets: list[str], roles: Mapping[str,
         what = " ".join(word for word in (role, kind) if word and word != "input")
         console.note(f"  {name}: {what} ({reason})")
     check_targets(found.schema, table)
-    return found.schema
+    schema, said = advised(plan, found.schema)
+    for line in said:
+        console.note(f"  {line}")
+    return schema
 
 
 def encode_parts(

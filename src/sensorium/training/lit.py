@@ -20,6 +20,7 @@ from sensorium.data.loader import Loader
 from sensorium.data.rows import Rows
 from sensorium.model import Model
 from sensorium.nn.reduce import weighted_mean
+from sensorium.training.rates import groups, shares
 
 Record = dict[str, float]
 
@@ -82,16 +83,8 @@ class Lit(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         spec = self.training_spec
-        groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-        for parameter in self.parameters():
-            if parameter.requires_grad:
-                # Biases, norms and other vectors only lose by being pulled to zero.
-                groups[parameter.ndim > 1].append(parameter)
         optimiser = torch.optim.AdamW(
-            [
-                {"params": groups[True], "weight_decay": spec.weight_decay},
-                {"params": groups[False], "weight_decay": 0.0},
-            ],
+            groups(self.parameters(), shares(self.model, spec), spec),
             lr=spec.lr or 1e-3,
             # One pass over each tensor: several times faster. In mixed precision Lightning cannot clip around it.
             fused=spec.precision == "32-true",

@@ -29,14 +29,23 @@ from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
 from sensorium.data import rows as encoded
 from sensorium.data.loader import Loader
-from sensorium.model import Model, assemble
+from sensorium.data.store import Store
+from sensorium.model import Model, assemble, operate
 from sensorium.training.average import Average
 from sensorium.training.callbacks import Checkpoint, KeepBest, Logs, Progress, Tell
 from sensorium.training.lit import Lit, Record
+from sensorium.training.stored import with_outputs
 
 
 def train(
-    plan: Recipe, schema: Schema, rows: encoded.Rows, valid: encoded.Rows, out: Path | None, resume: bool, console: Console
+    plan: Recipe,
+    schema: Schema,
+    rows: encoded.Rows,
+    valid: encoded.Rows,
+    out: Path | None,
+    resume: bool,
+    console: Console,
+    store: Store | None = None,
 ) -> tuple[Model, list[Record]]:
     """The trained model of a resolved recipe, its best epoch's weights loaded, and the scores by epoch."""
     before = torch.get_num_threads()
@@ -46,10 +55,16 @@ def train(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(plan.seed)
             model = assemble(plan.model, schema)
+            for encoder in model.encoders.values():
+                encoder.adopt()
+            model.fusion.adopt()
             for column in schema.targets:
                 model.tasks[column.name].fit(rows.target(column.name))
             acquaint(model, schema, rows)
+            operate(model, plan.model.surgery)
             objectives = [registry.build("objectives", spec, model) for spec in plan.objectives]
+            if store is not None:
+                rows, valid = with_outputs(model, schema, plan, (rows, valid), store, objectives, console)
             history = _run(plan, schema, model, objectives, rows, valid, out, resume, console)
             settle(model, schema, rows, valid)
             return model, history
