@@ -125,7 +125,9 @@ class Schema:
     ) -> Sample:
         """One row as arrays by column. Columns that the record lacks are missing; columns of its own are ignored."""
         columns = self.inputs + self.targets if targets else self.inputs
-        return {c.name: self.encode_cell(c, record.get(c.name), media=media, row=row, problems=problems) for c in columns}
+        return {
+            c.name: self.encode_cell(c, record.get(c.name), media=media, row=row, problems=problems) for c in columns
+        }
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
         """Samples as one batch, as stored: call ``prepare`` before a model sees it."""

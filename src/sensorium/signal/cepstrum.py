@@ -14,7 +14,7 @@ from sensorium.signal.stft import Framed, Framing
 
 
 def decibels(energy: Tensor, mask: Tensor | None = None, *, floor: float = 1e-10, range_db: float | None = 80.0) -> Tensor:
-    """Energies ``[B, frames, F]`` in dB, ``10 log10``: not below ``floor``, nor more than ``range_db`` below a row's peak."""
+    """Energies ``[B, frames, F]`` in dB, not below ``floor``, nor more than ``range_db`` below a row's peak."""
     level = 10.0 * energy.clamp_min(floor).log10()
     if range_db is None:
         return level

@@ -101,9 +101,10 @@ def stft(signal: Tensor, framing: Framing, lengths: Tensor | None = None) -> Fra
     return Framed(per_frame(silenced(signal, lengths), framing, lambda spectrum: spectrum) * mask[..., None], mask)
 
 
-def istft(spectrum: Tensor, framing: Framing, length: int) -> Tensor:
+def istft(spectrum: Tensor, framing: Framing, length: int, mask: Tensor | None = None) -> Tensor:
     """The signals ``[B, length]`` whose transform is nearest to ``spectrum`` in the least squares sense.
 
+    ``mask`` ``[B, frames]`` says which frames count; a sample that none of them sees is zero.
     Source: Griffin and Lim 1984, https://doi.org/10.1109/TASSP.1984.1164317, equation 6.
     """
     taper = framing.taper(spectrum.real)
@@ -111,6 +112,8 @@ def istft(spectrum: Tensor, framing: Framing, length: int) -> Tensor:
     left = framing.size // 2 if framing.center else 0
     total = max((pieces.shape[1] - 1) * framing.hop + framing.size, left + length)
     weight = taper.square().expand_as(pieces[:1])
+    if mask is not None:
+        pieces, weight = pieces * mask[..., None], weight * mask[..., None]
     summed, covered = (_overlap(part, framing.hop, total)[:, left : left + length] for part in (pieces, weight))
     return summed / covered.clamp_min(1e-8)
 
@@ -142,7 +145,7 @@ def magnitude(spectrum: Tensor, power: float = 2.0) -> Tensor:
 
 
 def per_frame(signal: Tensor, framing: Framing, then: Callable[[Tensor], Tensor]) -> Tensor:
-    """What ``then`` makes of the spectra ``[b, n, size // 2 + 1]`` of signals ``[B, T]``, frame by frame: ``[B, frames, ...]``.
+    """What ``then`` makes of the spectra ``[b, n, size // 2 + 1]`` of signals ``[B, T]``: ``[B, frames, ...]``.
 
     On a CPU it is done a block at a time: the whole spectrum of a batch is never in memory, unless gradients need it.
     """
