@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Literal, Union, get_args, get_origin
 
 import torch
@@ -65,10 +66,11 @@ def _live(
 
 
 def beside(fields: Mapping[str, Any], default: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
-    """The default options with one named choice other than it is, apart from that of ``name``."""
+    """The default options with one other than it is, apart from ``name``: each of its named choices, or a few values."""
     for other, field in fields.items():
-        if other != name and get_origin(field.annotation) is Literal:
-            yield from ({**default, other: value} for value in get_args(field.annotation) if value != default[other])
+        if other != name:
+            few = None if get_origin(field.annotation) is Literal else 3
+            yield from ({**default, other: value} for value in islice(alternatives(field.annotation, default[other]), few))
 
 
 def alternatives(annotation: Any, default: Any) -> Iterator[Any]:
