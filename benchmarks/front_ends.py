@@ -1,8 +1,8 @@
 """Front ends of sound beside librosa's (STFT, mel, MFCC) and spafe's (PLP): one recording, and a batch of them.
 
-Both get the same settings and do the same work, in the same process, on one core, in turn. Ratios are speeds, reference over
-ours. Of a batch the reference does one recording after the other, as its users do. Notes say how many seconds of sound are done
-in one second.
+Both get the same settings and do the same work, in the same process, on one core, in turn. Ratios are speeds, reference
+over ours. Of a batch the reference does one recording after the other, as its users do. Notes say how many seconds of sound
+are done in one second.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _beside(
 ) -> Any:
     """One front end on one batch, beside its reference."""
     size = len(batch)
-    again = settings.few(max(1, 32 // size), 1)  # a single recording takes less than the clock can tell
+    again = settings.few(max(1, 8 // size), 1)  # a single recording takes less than the clock can tell
     alone = list(batch.numpy())
 
     def mine() -> Cost:
@@ -90,7 +90,7 @@ def _beside(
         return cost(lambda: [theirs(signal) for _ in range(again) for signal in alone])
 
     mine(), reference()  # tables are made once, libraries loaded
-    first, second = interleaved(mine, reference, settings.few(11, 1))
+    first, second = interleaved(mine, reference, settings.few(7, 1))
     sound = seconds * size * again
     one, two = ([c.cpu / sound * 1000 for c in costs] for costs in (first, second))
     what = "one recording" if least == 1 else f"batch of {size}"

@@ -10,16 +10,20 @@ from torch import Tensor
 
 from sensorium.core.errors import ConfigError
 from sensorium.signal.mel import Scale, mel
-from sensorium.signal.stft import Framed, Framing
+from sensorium.signal.stft import Framed, Framing, masked
 
 
 def decibels(energy: Tensor, mask: Tensor | None = None, *, floor: float = 1e-10, range_db: float | None = 80.0) -> Tensor:
     """Energies ``[B, frames, F]`` in dB, not below ``floor``, nor more than ``range_db`` below a row's peak."""
-    level = 10.0 * energy.clamp_min(floor).log10()
+    if energy.requires_grad:
+        level = 10.0 * energy.clamp_min(floor).log10()
+    else:
+        level = energy.clamp_min(floor).log10_().mul_(10.0)
     if range_db is None:
         return level
     seen = level if mask is None else level.masked_fill(~mask[..., None], -torch.inf)
-    return torch.maximum(level, seen.amax(dim=(1, 2), keepdim=True) - range_db)
+    least = seen.amax(dim=(1, 2), keepdim=True) - range_db
+    return torch.maximum(level, least) if energy.requires_grad else level.clamp_min_(least)
 
 
 def dct(values: Tensor, count: int) -> Tensor:
@@ -64,11 +68,12 @@ def mfcc(
         lifter: Weighs coefficient i (from 1) with ``1 + lifter / 2 · sin(π i / lifter)``; 0: not at all.
     """
     energy, mask = mel(signal, rate, framing, lengths, mels=mels, scale=scale, low=low, high=high, area=area)
-    cepstra = dct(decibels(energy, mask, range_db=range_db), count)
+    # Past their end rows have no energy: never a peak, so they need no mask here.
+    cepstra = dct(decibels(energy, range_db=range_db), count)
     if lifter:
         place = torch.arange(1, count + 1, dtype=cepstra.dtype, device=cepstra.device)
         cepstra = cepstra * (1 + lifter / 2 * torch.sin(math.pi * place / lifter))
-    return Framed(cepstra.masked_fill(~mask[..., None], 0.0), mask)
+    return masked(cepstra, mask)
 
 
 @lru_cache(maxsize=32)

@@ -98,12 +98,12 @@ def mel(
     With ``Framing(..., center=True)`` they are librosa's; the options are those of ``filterbank``, and the ``power`` to
     which magnitudes are taken (2: energies).
     """
-    from sensorium.signal.stft import Framed, magnitude, per_frame, silenced
+    from sensorium.signal.stft import magnitude, masked, per_frame, silenced
 
     bank = _filters(rate, framing.size, mels, signal.device, scale, low, high, area, signal.dtype)
     mask = framing.mask(signal, lengths)
     data = per_frame(silenced(signal, lengths), framing, lambda spectrum: magnitude(spectrum, power) @ bank)
-    return Framed(data * mask[..., None], mask)
+    return masked(data, mask)
 
 
 def log_mel(signal: Tensor, rate: int, window: int, hop: int, mels: int, floor: float = 1e-6) -> Tensor:

@@ -13,7 +13,7 @@ from sensorium.core.errors import ConfigError
 from sensorium.signal.bark import band_centers, critical_bands, equal_loudness
 from sensorium.signal.lpc import levinson, to_cepstrum
 from sensorium.signal.rasta import rasta as filtered
-from sensorium.signal.stft import Framed, Framing, magnitude, per_frame, silenced
+from sensorium.signal.stft import Framed, Framing, magnitude, masked, per_frame, silenced
 
 
 def plp(
@@ -61,7 +61,7 @@ def plp(
     # Past their end rows are silent, and without a floor nothing is predictable about silence.
     error = torch.where(mask, error, 1.0).clamp_min(torch.finfo(error.dtype).tiny)
     cepstra = to_cepstrum(predictor, error, count).to(signal.dtype)
-    return Framed(cepstra.masked_fill(~mask[..., None], 0.0), mask)
+    return masked(cepstra, mask)
 
 
 def loudness(bands: Tensor, rate: int) -> Tensor:

@@ -90,15 +90,26 @@ def frames(length: Length, window: int, hop: int) -> Length:
 
 def silenced(signal: Tensor, lengths: Tensor | None) -> Tensor:
     """Signals ``[B, T]`` with zeros past the end of each row."""
-    if lengths is None:
+    if lengths is None or (lengths.device.type == "cpu" and bool((lengths >= signal.shape[1]).all())):
         return signal
     return signal.masked_fill(torch.arange(signal.shape[1], device=signal.device) >= lengths[:, None], 0.0)
+
+
+def masked(data: Tensor, mask: Tensor) -> Framed:
+    """Features ``[B, frames, F]`` with zeros where they are not real; in place where no gradient forbids it."""
+    if data.requires_grad:
+        return Framed(data.masked_fill(~mask[..., None], 0.0), mask)
+    if data.device.type != "cpu":
+        return Framed(data.masked_fill_(~mask[..., None], 0.0), mask)
+    if not bool(mask.all()):  # on a CPU the question costs less than another pass over all features
+        data[~mask] = 0.0
+    return Framed(data, mask)
 
 
 def stft(signal: Tensor, framing: Framing, lengths: Tensor | None = None) -> Framed:
     """The complex short-time Fourier transform of signals ``[B, T]``: ``[B, frames, size // 2 + 1]``."""
     mask = framing.mask(signal, lengths)
-    return Framed(per_frame(silenced(signal, lengths), framing, lambda spectrum: spectrum) * mask[..., None], mask)
+    return masked(per_frame(silenced(signal, lengths), framing, lambda spectrum: spectrum), mask)
 
 
 def istft(spectrum: Tensor, framing: Framing, length: int, mask: Tensor | None = None) -> Tensor:
@@ -154,14 +165,16 @@ def per_frame(signal: Tensor, framing: Framing, then: Callable[[Tensor], Tensor]
     step = max(_BLOCK // framing.size, 1)  # frames at a time
     if signal.requires_grad or signal.device.type != "cpu" or rows * count <= step or rows == 0:
         return then(torch.fft.rfft(framed * taper))
-    if count <= step:
-        return torch.cat([then(torch.fft.rfft(part * taper)) for part in framed.split(step // count)])
-    return torch.stack(
-        [
-            torch.cat([then(torch.fft.rfft(part * taper)) for part in row.split(step, dim=1)], dim=1)[0]
-            for row in framed.split(1)
-        ]
-    )
+    out: Tensor | None = None
+    down, along = max(step // count, 1), min(step, count)
+    for row in range(0, rows, down):
+        for at in range(0, count, along):
+            part = then(torch.fft.rfft(framed[row : row + down, at : at + along] * taper))
+            if out is None:
+                out = part.new_empty((rows, count, *part.shape[2:]))
+            out[row : row + down, at : at + along] = part
+    assert out is not None
+    return out
 
 
 def hann(window: int, device: torch.device) -> Tensor:
