@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import torch
@@ -47,5 +48,5 @@ def _slope(order: int, width: int, dtype: torch.dtype, device: torch.device) -> 
     with torch.inference_mode(False):
         place = torch.arange(width, dtype=torch.float64) - width // 2
         powers = torch.stack([place**n for n in range(order + 1)], dim=1)
-        factorial = float(torch.arange(1, order + 1).prod())
-        return (torch.linalg.pinv(powers)[order] * factorial).to(device, dtype)
+        weights: Tensor = torch.linalg.pinv(powers)[order] * math.factorial(order)
+        return weights.to(device, dtype)
