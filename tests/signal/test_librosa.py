@@ -64,6 +64,14 @@ def test_mel_and_mfcc_are_librosas(batch: Any, rate: int, framing: Framing, scal
         assert not cepstra[row, len(theirs) :].any()
 
 
+def test_librosas_own_settings_are_ours_too(batch: Any) -> None:
+    framing = Framing(2048, 512, center=True)
+    ours = mfcc(batch[0], 22050, framing, count=20, mels=128).data
+    for row in range(3):
+        theirs = librosa.feature.mfcc(y=batch[0][row].numpy(), sr=22050).T
+        np.testing.assert_allclose(ours[row], theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())
+
+
 def test_the_cosine_transform_is_scipys() -> None:
     values = torch.randn(3, 5, 40, dtype=torch.float64)
     theirs = scipy_fft.dct(values.numpy(), axis=-1, type=2, norm="ortho")
