@@ -16,7 +16,7 @@ from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
 from sensorium.signal.film import container, read_track
-from sensorium.signal.sound import read_sound, to_unit
+from sensorium.signal.sound import MINUTES, read_sound, to_unit
 from sensorium.signal.statistics import Moments, thinned
 
 if TYPE_CHECKING:
@@ -24,12 +24,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sensorium.core.batch import Field
+    from sensorium.signal.front import FrontEnd
 
 _ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aiff", ".aif", ".au")
 _MAGIC = (b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b".snd")
 _SAMPLE = 256
 _FASTEST = 16_000  # Hz; where the data decides, nothing above is kept
 _LONGEST = 10.0  # seconds; likewise
+_WHOLE = 60.0 * MINUTES
+_CEPSTRA = ("mfcc", "plp", "rasta_plp")
 
 
 @component
@@ -38,20 +41,28 @@ class Audio(Modality):
 
     Arrays count as sampled at the rate of the others.
 
-    Encoded as ``[T]`` int16, one channel, resampled to one rate; prepared as ``[B, 1, frames, mels]`` (log-mel, standard
-    scores) or ``[B, 1, T]``, with the mask of real frames. What is padded is zero, and real frames are what they are alone.
-    Longer recordings are cut to their beginning.
+    Encoded as ``[T]`` int16, one channel, resampled to one rate; prepared as ``[B, C, frames, F]`` (standard scores of each
+    feature) or, for ``waveform``, ``[B, 1, T]``, with the mask of real frames. What is padded is zero, and real frames are
+    what they are alone. Longer recordings are cut to their beginning.
 
     Args:
         rate: Samples a second; None: the usual one of the training files, at most 16000 Hz.
         seconds: The longest recording; None: as long as 95 of 100 training files, at most 10 seconds.
-        features: ``logmel`` is a picture of frequencies over time, ``waveform`` the samples themselves.
-        mels: Bands of frequency; None: 40 up to 8000 Hz, 64 above.
+        features: ``logmel`` is a picture of frequencies over time, as are ``mel`` (magnitudes, no logarithm) and ``stft``
+            (logarithms, every frequency by itself); ``mfcc``, ``plp`` and ``rasta_plp`` say the same in a few numbers a
+            frame (``rasta_plp`` bears changes of microphone); ``waveform`` is the samples themselves.
+        mels: Bands of frequency, of ``logmel``, ``mel`` and ``mfcc``; None: 40 up to 8000 Hz, 64 above.
+        coefficients: Numbers a frame of ``mfcc``, ``plp`` and ``rasta_plp``; None: 13, or as many as the rate allows.
+        deltas: 1 adds how features change from frame to frame, 2 how that changes, each a channel of its own.
+        denoise: Turns steady noise down first: ``wiener`` softly, ``gate`` all that does not stand out.
+        trim_db: Cuts off both ends as far as they are so many dB below the loudest moment; None: keeps them.
         window_ms: Milliseconds in one frame.
         hop_ms: Milliseconds from one frame to the next.
         standardise: Whether features become standard scores of the training recordings; False: left as they are.
         augment: In training, random shifts in time and loudness, and masks over time and frequency (SpecAugment,
             https://arxiv.org/abs/1904.08779).
+        speed: In training, recordings are played faster or slower by up to this share (0.1: 10 %).
+        snr_db: In training, white noise is added, at the loudest this many dB below the recording; None: none.
     """
 
     widget = "file:audio/*"
@@ -64,12 +75,18 @@ class Audio(Modality):
         *,
         rate: int | None = None,
         seconds: float | None = None,
-        features: Literal["logmel", "waveform"] = "logmel",
+        features: Literal["logmel", "mel", "stft", "mfcc", "plp", "rasta_plp", "waveform"] = "logmel",
         mels: int | None = None,
+        coefficients: int | None = None,
+        deltas: int = 0,
+        denoise: Literal["none", "gate", "wiener"] = "none",
+        trim_db: float | None = None,
         window_ms: float = 25.0,
         hop_ms: float = 10.0,
         standardise: bool = True,
         augment: Literal["none", "light", "strong"] = "light",
+        speed: float = 0.0,
+        snr_db: float | None = None,
     ) -> None:
         super().__init__()
         if rate is not None and not 1000 <= rate <= 192_000:
@@ -78,7 +95,19 @@ class Audio(Modality):
             raise ConfigError(f"audio: {seconds} seconds are not between 0.01 and 1800")
         if not 1 <= hop_ms <= window_ms <= 1000 or (mels is not None and not 1 <= mels <= 512):
             raise ConfigError("audio: 1 ≤ hop_ms ≤ window_ms ≤ 1000, and mels from 1 to 512")
+        if coefficients is not None and (features not in _CEPSTRA or not 1 <= coefficients <= 512):
+            raise ConfigError("audio: coefficients, 1 or more, go with features mfcc, plp or rasta_plp")
+        if not 0 <= deltas <= 2 or (deltas and features == "waveform"):
+            raise ConfigError("audio: deltas are 0, 1 or 2, and a waveform has none")
+        if trim_db is not None and not 1 <= trim_db <= 100:
+            raise ConfigError(f"audio: trim_db of {trim_db} is not between 1 and 100")
+        if not 0 <= speed <= 0.5:
+            raise ConfigError(f"audio: a speed that changes by {speed} is not between 0 and 0.5")
+        if snr_db is not None and not -20 <= snr_db <= 100:
+            raise ConfigError(f"audio: snr_db of {snr_db} is not between -20 and 100")
         self.rate, self.seconds, self.features = rate, seconds, features
+        self.coefficients, self.deltas, self.denoise, self.trim_db = coefficients, deltas, denoise, trim_db
+        self.speed, self.snr_db = speed, snr_db
         self.mels, self.window_ms, self.hop_ms, self.augment = mels, window_ms, hop_ms, augment
         self.standardise = standardise
 
@@ -103,9 +132,13 @@ class Audio(Modality):
         def opened() -> Iterable[tuple[Array, int]]:
             for cell in cells:
                 try:
-                    signal, rate, duration = _open(cell, cut)
+                    signal, rate, duration = _open(cell, cut if self.trim_db is None else _WHOLE)
                 except CellError:
                     continue  # encode meets it again and reports it
+                if self.trim_db is not None:
+                    signal = _trimmed(signal, rate or _FASTEST, self.trim_db)
+                    duration = len(signal) / rate if rate else 0.0
+                    signal = signal[: math.ceil(cut * (rate or _FASTEST))]
                 if rate:
                     rates[rate] += 1
                     durations.append(duration)
@@ -120,11 +153,17 @@ class Audio(Modality):
         durations += [count / rate for count in counts]
         longest = float(np.percentile(durations, 95)) if durations else 1.0
         seconds = self.seconds or min(max(longest, 0.1), _LONGEST)
-        self.state = {
-            "rate": rate,
-            "length": max(1, math.ceil(seconds * rate)),
-            "mels": self.mels or (40 if rate <= 8000 else 64),
-        }
+        mels = self.mels or (40 if rate <= 8000 else 64)
+        self.state = {"rate": rate, "length": max(1, math.ceil(seconds * rate)), "mels": mels}
+        if self.features in _CEPSTRA:
+            from sensorium.signal.front import most_coefficients
+
+            most = most_coefficients(self.features, rate, mels)
+            if self.coefficients is not None and self.coefficients > most:
+                raise ConfigError(
+                    f"audio: {self.features} at {rate} Hz has at most {most} coefficients, not {self.coefficients}"
+                )
+            self.state["coefficients"] = self.coefficients or min(13, most)
         self.state |= self._moments(sample)
 
     def _moments(self, sample: list[tuple[Array, int]]) -> dict[str, list[float]]:
@@ -132,15 +171,33 @@ class Audio(Modality):
 
         bands = self.state["mels"]
         if not self.standardise:
-            return {"mean": [0.0], "deviation": [1.0]}
-        moments = Moments(bands if self.features == "logmel" else 1)
+            count = 1 if self.features == "waveform" else (1 + self.deltas) * self._front.size
+            return {"mean": [0.0] * count, "deviation": [1.0] * count}
+        plain = self.denoise == "none" and not self.deltas
+        moments: Moments | None = None
         for signal, rate in sample:
             signal = self._resampled(signal.astype(np.float32) / 32768, rate or self.state["rate"])
-            if self.features == "logmel":
-                moments.add(log_mel_of(signal, self.state["rate"], *self._window, bands))
+            if self.features == "logmel" and plain:
+                rows = log_mel_of(signal, self.state["rate"], *self._window, bands)
+            elif self.features == "waveform" and plain:
+                rows = signal[:, None]
             else:
-                moments.add(signal[:, None])
+                rows = self._rows(signal)
+            moments = Moments(rows.shape[1]) if moments is None else moments
+            moments.add(rows)
+        if moments is None:  # nothing to learn from: as good as silence
+            moments = Moments(1 if self.features == "waveform" else (1 + self.deltas) * self._front.size)
         return {"mean": moments.mean, "deviation": moments.deviation(1e-4)}
+
+    def _rows(self, signal: Array) -> Array:
+        """The features of one signal ``[T]`` before they are standardised: ``[frames, C * F]`` or ``[T, 1]``."""
+        import torch
+
+        alone = torch.from_numpy(signal)[None]
+        data, mask = self._features(alone, torch.ones_like(alone, dtype=torch.bool))
+        if data.dim() == 2:
+            return np.asarray(data[0, :, None])
+        return np.asarray(data[0].movedim(1, 0).flatten(1)[mask[0]])
 
     @property
     def layout(self) -> Layout:
@@ -149,13 +206,15 @@ class Audio(Modality):
             return Grid(1, (length,))
         from sensorium.signal.stft import frames
 
-        window, hop = self._window
-        return Grid(1, (frames(length, window, hop), self.state["mels"]))
+        return Grid(1 + self.deltas, (frames(length, *self._window), self._front.size))
 
     def encode(self, cell: Any) -> Array:
         rate = self.state["rate"]
         # A little more than is kept, so that the resampler's edge falls outside.
-        signal, found, _ = _open(cell, self.state["length"] / rate + 0.05)
+        signal, found, _ = _open(cell, self.state["length"] / rate + 0.05 if self.trim_db is None else _WHOLE)
+        if self.trim_db is not None:
+            most = math.ceil((self.state["length"] / rate + 0.05) * (found or rate))
+            signal = _trimmed(signal, found or rate, self.trim_db)[:most]
         return _to_int16(self._resampled(signal, found or rate))
 
     def blank(self) -> Array:
@@ -165,30 +224,54 @@ class Audio(Modality):
         """Samples ``[B, T]`` int16 as standardised features and the mask of their real frames."""
         import torch
 
-        from sensorium.signal.augment import hide_bands, uniform
-        from sensorium.signal.stft import frames
+        from sensorium.signal.augment import hide_bands, hide_stretch
 
         mask = field.mask if field.mask is not None else field.present[:, None].expand(field.data.shape)
         signal = field.data.float() / 32768
         augmented = generator is not None and self.augment != "none"
         strong = self.augment == "strong"
-        if generator is not None and augmented:
-            signal = _shift(signal, mask, round(self.state["rate"] * (0.1 if strong else 0.04)), generator)
-            gain = uniform((signal.shape[0], 1), -0.7 if strong else -0.35, 0.7 if strong else 0.35, signal, generator)
-            signal = signal * gain.exp()
-        data = self._features(signal)
-        if self.features == "logmel":
-            window, hop = self._window
-            count = frames(mask.sum(dim=1), window, hop)
-            mask = torch.arange(data.shape[1], device=data.device) < count[:, None]
+        if generator is not None:
+            signal, mask = self._varied(signal, mask, generator)
+        data, mask = self._features(signal, mask)
         mean = torch.tensor(self.state["mean"], device=data.device)
         deviation = torch.tensor(self.state["deviation"], device=data.device)
         if self.features == "waveform":
             return replace(field, data=((data - mean) / deviation * mask)[:, None], mask=mask)
-        data = (data - mean) / deviation
+        size = data.shape[1], 1, data.shape[3]
+        data = (data - mean.view(size)) / deviation.view(size)
         if generator is not None and augmented:
-            data = hide_bands(data, mask, generator, times=2 if strong else 1)
-        return replace(field, data=(data * mask[..., None])[:, None], mask=mask)
+            # What is hidden is hidden in every channel. Coefficients are no bands side by side: only time is hidden there.
+            keep = torch.ones_like(data[:, 0])
+            times = 2 if strong else 1
+            if self.features in _CEPSTRA:
+                for _ in range(times):
+                    keep = hide_stretch(keep, mask, generator, 0.12)
+            else:
+                keep = hide_bands(keep, mask, generator, times=times)
+            data = data * keep[:, None]
+        return replace(field, data=data * mask[:, None, :, None], mask=mask)
+
+    def _varied(self, signal: Tensor, mask: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Signals and their masks ``[B, T]`` at random places, speeds and loudness, and in noise."""
+        import torch
+
+        from sensorium.signal.augment import uniform
+        from sensorium.signal.perturb import faster, mix
+
+        rows = signal.shape[0]
+        if self.augment != "none":
+            strong = self.augment == "strong"
+            signal = _shift(signal, mask, round(self.state["rate"] * (0.1 if strong else 0.04)), generator)
+            gain = uniform((rows, 1), -0.7 if strong else -0.35, 0.7 if strong else 0.35, signal, generator)
+            signal = signal * gain.exp()
+        if self.speed:
+            factor = uniform((rows,), -self.speed, self.speed, signal, generator)
+            signal, lengths = faster(signal, 1 + factor, mask.sum(dim=1))
+            mask = torch.arange(mask.shape[1], device=mask.device) < lengths[:, None]
+        if self.snr_db is not None:
+            noise = torch.randn(signal.shape, generator=generator, device=generator.device).to(signal.device)
+            signal = mix(signal, noise, self.snr_db + uniform((rows,), 0, 20, signal, generator), mask.sum(dim=1))
+        return signal, mask
 
     def _corrupted(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
         from sensorium.signal.corrupt import gap, noisy_sound
@@ -197,20 +280,30 @@ class Audio(Modality):
 
     @property
     def store_options(self) -> dict[str, Any]:
-        return {"rate": self.state["rate"], "length": self.state["length"]}
+        trim = {} if self.trim_db is None else {"trim_db": self.trim_db}
+        return {"rate": self.state["rate"], "length": self.state["length"], **trim}
 
     @property
     def _window(self) -> tuple[int, int]:
         rate = self.state["rate"]
         return max(2, round(rate * self.window_ms / 1000)), max(1, round(rate * self.hop_ms / 1000))
 
-    def _features(self, signal: Tensor) -> Tensor:
-        """Signals ``[B, T]`` as ``[B, frames, mels]``, or as they are."""
-        if self.features == "waveform":
-            return signal
-        from sensorium.signal.mel import log_mel
+    @property
+    def _front(self) -> FrontEnd:
+        from sensorium.signal.front import FrontEnd
 
-        return log_mel(signal, self.state["rate"], *self._window, self.state["mels"])
+        state = self.state
+        count = state.get("coefficients", 0)
+        return FrontEnd(self.features, state["rate"], *self._window, state["mels"], count, self.deltas)
+
+    def _features(self, signal: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Signals ``[B, T]`` as ``[B, C, frames, F]``, or as they are, and what is real of that."""
+        lengths = mask.sum(dim=1)
+        if self.denoise != "none":
+            from sensorium.signal.denoise import denoise
+
+            signal = denoise(signal, self.state["rate"], lengths, method=self.denoise)
+        return (signal, mask) if self.features == "waveform" else self._front(signal, lengths)
 
     def _resampled(self, signal: Array, rate: int) -> Array:
         if rate != self.state["rate"]:
@@ -241,6 +334,18 @@ def _open(cell: Any, seconds: float) -> tuple[Array, int, float]:
         array = array.mean(axis=int(array.shape[0] > array.shape[1]), dtype=np.float64)
         array = array.astype(kind) if kind.kind in "iu" else array
     return to_unit(array), 0, 0.0
+
+
+def _trimmed(signal: Array, rate: int, below_db: float) -> Array:
+    """A signal ``[T]`` without what is silent at its ends, heard 50 ms at a time; whole where all of it is silent."""
+    import torch
+
+    from sensorium.signal.silence import loud, trim
+
+    alone = torch.from_numpy(np.ascontiguousarray(signal, dtype=np.float32))[None]
+    hop = max(1, round(0.0125 * rate))
+    cut, length, _ = trim(alone, loud(alone, window=4 * hop, hop=hop, below_db=below_db), hop)
+    return np.asarray(cut[0]) if int(length) else signal
 
 
 def _to_int16(signal: Array) -> Array:

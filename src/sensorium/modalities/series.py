@@ -15,17 +15,22 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
+from sensorium.signal.align import on_grid
+from sensorium.signal.gaps import fill
 from sensorium.signal.readings import read_series, to_steps
 from sensorium.signal.statistics import Moments, thinned
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from sensorium.core.batch import Field
 
 _ENDINGS = (".csv", ".tsv", ".npy", ".parquet")
 _SAMPLE = 512
 _LONGEST = 4096
+_READINGS = 2**20  # rows of a recording that is put on a grid
+_IN_WINDOW = 7  # what is told of a channel in a window
 
 
 @component
@@ -33,12 +38,24 @@ class Series(Modality):
     """Readings over time, of one channel or several: a sensor, a heartbeat, prices.
 
     A cell is a file (CSV, TSV, NPY, Parquet), a list or an array ``[T]`` or ``[T, C]``. Encoded as ``[T, C]`` float32, gaps
-    filled in on a straight line; prepared as ``[B, C, T]``, standardised by channel, zero where padded, with the mask of
-    real steps. Longer series are cut to their beginning; another number of channels than in training raises ``CellError``.
+    filled in; prepared as ``[B, C, T]``, standardised by channel, zero where padded, with the mask of real steps. Longer
+    series are cut to their beginning; another number of channels than in training raises ``CellError``.
 
     Args:
         length: The most steps; None: as many as 95 of 100 training series have, at most 4096.
         augment: In training, random noise, scaling and shifts in time; ``strong`` also hides a stretch of time.
+        rate: Steps a second of an even grid. The first column is then the time in seconds, and the others are put on that
+            grid, each from its own readings: for sensors that answer unevenly, or each at its own rate. None: all columns
+            are readings, as they stand.
+        fill: What stands in a gap: a straight ``line`` from reading to reading, the last reading held (``hold``), or the
+            ``nearest``.
+        gap: The longest gap to fill, in steps; longer ones get the training mean. None: any.
+        indicator: Whether each channel gets another one beside it, 1 where there was no reading.
+        standardize: Mean and deviation of each channel: those of ``training``, those of each ``recording`` itself (levels
+            and strengths then do not count), or ``none``.
+        window: Steps in a sliding window, each of which becomes one step: the mean, deviation, extremes, crossings, change
+            and autocorrelation of each channel in it. Makes long recordings short. None: steps are readings.
+        step: Steps from one window to the next; None: half a window.
     """
 
     widget = "file:.csv,.tsv,.npy,.parquet"
@@ -46,11 +63,31 @@ class Series(Modality):
     ragged = True
     corruptions = ("noise", "drift", "dropout")
 
-    def __init__(self, *, length: int | None = None, augment: Literal["none", "light", "strong"] = "light") -> None:
+    def __init__(
+        self,
+        *,
+        length: int | None = None,
+        augment: Literal["none", "light", "strong"] = "light",
+        rate: float | None = None,
+        fill: Literal["line", "hold", "nearest"] = "line",
+        gap: int | None = None,
+        indicator: bool = False,
+        standardize: Literal["training", "recording", "none"] = "training",
+        window: int | None = None,
+        step: int | None = None,
+    ) -> None:
         super().__init__()
         if length is not None and length < 1:
             raise ConfigError(f"series: a length of {length} steps is not 1 or more")
+        if rate is not None and not 0 < rate <= 1e6:
+            raise ConfigError(f"series: a rate of {rate} steps a second is not above 0 and up to a million")
+        if gap is not None and gap < 0:
+            raise ConfigError(f"series: a gap of {gap} steps is not 0 or more")
+        if (window is not None and window < 2) or (step is not None and (step < 1 or window is None)):
+            raise ConfigError("series: a window is 2 steps or more, and step, 1 or more, goes with a window")
         self.length, self.augment = length, augment
+        self.rate, self.fill, self.gap, self.indicator = rate, fill, gap, indicator
+        self.standardize, self.window, self.step = standardize, window, step
 
     @classmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
@@ -76,7 +113,7 @@ class Series(Modality):
         def opened() -> Iterable[Array]:
             for cell in cells:
                 try:
-                    steps = _open(cell, cut)
+                    steps = self._read(cell, cut)
                 except CellError:
                     continue  # encode meets it again and reports it
                 channels[steps.shape[1]] += 1
@@ -100,50 +137,99 @@ class Series(Modality):
 
     @property
     def layout(self) -> Layout:
-        return Grid(self.state["channels"], (self.state["length"],))
+        channels, length = self.state["channels"] * (1 + self.indicator), self.state["length"]
+        if self.window is None:
+            return Grid(channels, (length,))
+        from sensorium.signal.stft import frames
+
+        return Grid(channels * _IN_WINDOW, (frames(length, *self._windows),))
 
     def encode(self, cell: Any) -> Array:
-        steps = _open(cell, self.state["length"])
+        steps = self._read(cell, self.state["length"])
         if steps.shape[1] != self.state["channels"]:
             raise CellError(
                 f"the series has {steps.shape[1]} channels, in training they had {self.state['channels']}",
                 file=cell.name if isinstance(cell, Blob) else None,
                 fix="a series is [T, channels]: is it turned, or has a column been added?",
             )
-        steps = _single(steps)
-        place = np.arange(len(steps))
-        for channel in range(steps.shape[1]):
-            real = np.isfinite(steps[:, channel])
-            if not real.any():
-                steps[:, channel] = self.state["mean"][channel]  # zero once standardised
-            elif not real.all():
-                steps[:, channel] = np.interp(place, place[real], steps[real, channel])
-        return steps
+        filled, missing = fill(_single(steps), self.fill, self.gap)
+        # What stays open is the mean: zero once standardised.
+        out = np.where(np.isnan(filled), np.asarray(self.state["mean"], dtype=np.float32), filled).astype(np.float32)
+        return np.concatenate([out, missing.astype(np.float32)], axis=1) if self.indicator else out
 
     def blank(self) -> Array:
-        return np.zeros((0, self.state["channels"]), dtype=np.float32)
+        return np.zeros((0, self.state["channels"] * (1 + self.indicator)), dtype=np.float32)
 
     def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
-        """Steps ``[B, T, C]`` as standardised ``[B, C, T]``; zero where padded or missing."""
+        """Steps ``[B, T, C]`` as standardised ``[B, C, T]``, or windows of them; zero where padded or missing."""
         import torch
 
         from sensorium.signal.augment import hide_stretch, slide, uniform
 
         mask = field.mask if field.mask is not None else field.present[:, None].expand(field.data.shape[:2])
-        mean = torch.tensor(self.state["mean"], device=field.data.device)
-        deviation = torch.tensor(self.state["deviation"], device=field.data.device)
-        # A hundred deviations are far out already; float32 could overflow in what comes after.
-        data = ((field.data - mean) / deviation).clamp(-100, 100)
+        channels = self.state["channels"]
+        data, flags = field.data[..., :channels], field.data[..., channels:]
+        data = self._standard(data, mask)
         if generator is not None and self.augment != "none":
             strong = self.augment == "strong"
-            data = slide(data, mask, generator, 0.1 if strong else 0.05)
+            moved = torch.cat([data, flags], dim=2) if self.indicator else data
+            moved = slide(moved, mask, generator, 0.1 if strong else 0.05)
+            data, flags = moved[..., :channels], moved[..., channels:]
             by = 0.2 if strong else 0.1
             data = data * uniform((data.shape[0], 1, data.shape[2]), 1 - by, 1 + by, data, generator)
             noise = torch.randn(data.shape, generator=generator, device=generator.device).to(data.device)
             data = data + noise * (0.1 if strong else 0.05)
             if strong:
                 data = hide_stretch(data, mask, generator, 0.3)
-        return replace(field, data=(data * mask[..., None]).transpose(1, 2).contiguous(), mask=mask)
+        if self.indicator:
+            data = torch.cat([data, flags], dim=2)
+        data = (data * mask[..., None]).transpose(1, 2)
+        if self.window is not None:
+            data, mask = self._windowed(data, mask)
+        return replace(field, data=data.contiguous(), mask=mask)
+
+    def _standard(self, data: Tensor, mask: Tensor) -> Tensor:
+        """Readings ``[B, T, C]`` less their mean, over their deviation."""
+        import torch
+
+        if self.standardize == "none":
+            return data.clamp(-1e6, 1e6)
+        if self.standardize == "training":
+            mean, deviation = (torch.tensor(self.state[key], device=data.device) for key in ("mean", "deviation"))
+        else:
+            from sensorium.signal.summary import moments
+
+            own = moments(data.transpose(1, 2), mask[:, None])[:, None]  # [B, 1, C, 4]
+            mean, deviation = own[..., 0], own[..., 1].masked_fill(own[..., 1] == 0, 1.0)
+        # A hundred deviations are far out already; float32 could overflow in what comes after.
+        return ((data - mean) / deviation).clamp(-100, 100)
+
+    def _windowed(self, data: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Steps ``[B, C, T]`` as what each window of them is like ``[B, C * 7, n]``, and which windows are real."""
+        import torch
+
+        from sensorium.signal.stft import frames
+        from sensorium.signal.summary import autocorrelations, crossings, moments, quantiles
+
+        length, step = self._windows
+        count = max(frames(mask.shape[1], length, step), 1)
+        more = (0, (count - 1) * step + length - mask.shape[1])
+        cut = torch.nn.functional.pad(data, more).unfold(2, length, step)[:, :, :count]  # [B, C, n, length]
+        real = torch.nn.functional.pad(mask, more).unfold(1, length, step)[:, None, :count]
+        parts = [
+            moments(cut, real)[..., :2],
+            quantiles(cut, real, (0.0, 1.0)),
+            crossings(cut, real),
+            autocorrelations(cut, real, (1,)),
+        ]
+        there = torch.arange(count, device=mask.device) < frames(mask.sum(dim=1), length, step)[:, None]
+        found = torch.cat(parts, dim=-1).transpose(2, 3).flatten(1, 2)
+        return found * there[:, None], there
+
+    @property
+    def _windows(self) -> tuple[int, int]:
+        length = self.window or 1
+        return length, self.step or max(1, length // 2)
 
     def _corrupted(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
         from sensorium.signal.corrupt import drift, gap
@@ -158,7 +244,31 @@ class Series(Modality):
 
     @property
     def store_options(self) -> dict[str, Any]:
-        return {key: self.state[key] for key in ("channels", "length", "mean")}
+        own = {"rate": self.rate, "fill": self.fill, "gap": self.gap, "indicator": self.indicator}
+        usual = {"rate": None, "fill": "line", "gap": None, "indicator": False}
+        changed = {key: value for key, value in own.items() if value != usual[key]}
+        return {key: self.state[key] for key in ("channels", "length", "mean")} | changed
+
+    def _read(self, cell: Any, most: int) -> Array:
+        """The first ``most`` steps of a cell, ``[T, C]`` float64; on the even grid where there is one."""
+        if self.rate is None:
+            return _open(cell, most)
+        name = cell.name if isinstance(cell, Blob) else None
+        steps = _open(cell, _READINGS)
+        if steps.shape[1] < 2:
+            raise CellError("there is one column only: no readings beside the time", file=name, fix="leave rate out")
+        times = steps[:, 0]
+        if not np.isfinite(times).any():
+            raise CellError("the first column holds no time", file=name, fix="seconds first, readings after")
+        start, end = np.nanmin(times[np.isfinite(times)]), np.nanmax(times[np.isfinite(times)])
+        count = int(min((end - start) * self.rate + 1e-6, most - 1)) + 1
+        values, known = on_grid(times, steps[:, 1:], start + np.arange(count) / self.rate, self.fill, reach=self._reach)
+        return np.where(known, values, np.nan)
+
+    @property
+    def _reach(self) -> float | None:
+        """Seconds from a step on the grid to a reading that may still stand for it."""
+        return None if self.gap is None or self.rate is None else max(self.gap, 1) / self.rate
 
 
 def _open(cell: Any, most: int) -> Array:

@@ -1,4 +1,4 @@
-"""Mel scales, filters and log-mel spectrograms."""
+"""Mel scales, filters, mel and log-mel spectrograms."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from sensorium.core.modality import Array
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from sensorium.signal.stft import Framed, Framing
 
 Scale = Literal["slaney", "htk"]
 
@@ -78,15 +80,42 @@ def fft_size(rate: int, window: int, mels: int) -> int:
     return size
 
 
+def mel(
+    signal: Tensor,
+    rate: int,
+    framing: Framing,
+    lengths: Tensor | None = None,
+    *,
+    mels: int = 128,
+    scale: Scale = "slaney",
+    low: float = 0.0,
+    high: float | None = None,
+    area: bool = True,
+    power: float = 2.0,
+) -> Framed:
+    """Mel spectrograms of signals ``[B, T]``: ``[B, frames, mels]`` and which frames are real.
+
+    With ``Framing(..., center=True)`` they are librosa's; the options are those of ``filterbank``, and the ``power`` to
+    which magnitudes are taken (2: energies).
+    """
+    from sensorium.signal.stft import magnitude, masked, per_frame, silenced
+
+    bank = _filters(rate, framing.size, mels, signal.device, scale, low, high, area, signal.dtype)
+    mask = framing.mask(signal, lengths)
+    data = per_frame(silenced(signal, lengths), framing, lambda spectrum: magnitude(spectrum, power) @ bank)
+    return masked(data, mask)
+
+
 def log_mel(signal: Tensor, rate: int, window: int, hop: int, mels: int, floor: float = 1e-6) -> Tensor:
     """Log-mel spectrogram of signals ``[B, T]`` in ±1, zero past their ends: ``[B, frames, mels]``, natural logarithm.
 
     ``floor`` is added to the energy of each filter: it is what silence looks like.
     """
-    from sensorium.signal.stft import spectrogram
+    from sensorium.signal.stft import Framing, magnitude, per_frame
 
     size = fft_size_of(rate, window, mels)
-    energy = spectrogram(signal, window, hop, size) @ _filters(rate, size, mels, signal.device)
+    bank = _filters(rate, size, mels, signal.device, dtype=signal.dtype)
+    energy = per_frame(signal, Framing(window, hop, size), lambda spectrum: magnitude(spectrum) @ bank)
     return energy.add_(floor).log_() if not energy.requires_grad else (energy + floor).log()
 
 
@@ -107,7 +136,19 @@ fft_size_of = lru_cache(maxsize=32)(fft_size)
 
 
 @lru_cache(maxsize=16)
-def _filters(rate: int, fft: int, mels: int, device: torch.device) -> Tensor:
+def _filters(
+    rate: int,
+    fft: int,
+    mels: int,
+    device: torch.device,
+    scale: Scale = "slaney",
+    low: float = 0.0,
+    high: float | None = None,
+    area: bool = True,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
     import torch
 
-    return torch.from_numpy(filterbank(rate, fft, mels).T.astype(np.float32)).contiguous().to(device)
+    with torch.inference_mode(False):  # one made in inference could never again be part of a gradient
+        bank = filterbank(rate, fft, mels, scale, low=low, high=high, area=area)
+        return torch.from_numpy(bank.T.copy()).to(device, dtype or torch.float32)

@@ -1,15 +1,83 @@
-"""Spectrograms of batches of signals that differ in length."""
+"""Short-time Fourier transforms of batches of signals that differ in length, there and back."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sensorium.core.errors import ConfigError
+
 Length = TypeVar("Length", int, Tensor)
+Shape = Literal["hann", "hamming", "ones"]
+_BLOCK = 2**18  # samples under windows at a time, on a CPU: what stays in the cache is several times as fast
+
+
+class Framed(NamedTuple):
+    """Features of a padded batch: ``data`` ``[B, frames, F]``, zero where padded, ``mask`` ``[B, frames]``: real frames."""
+
+    data: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How signals are cut into frames.
+
+    Args:
+        window: Samples in a frame.
+        hop: Samples from one frame to the next.
+        fft: Length of the transform, ``window`` or more; None: ``window``.
+        center: Frame i has its middle at sample ``i * hop``, zeros standing before the first sample: librosa's default.
+            Else it starts there, and the last frame ends with or after the last sample.
+        shape: The window's shape, periodic.
+    """
+
+    window: int
+    hop: int
+    fft: int | None = None
+    center: bool = False
+    shape: Shape = "hann"
+
+    def __post_init__(self) -> None:
+        if self.window < 1 or self.hop < 1 or self.size < self.window:
+            raise ConfigError("frames need window ≥ 1, hop ≥ 1 and fft ≥ window")
+
+    @property
+    def size(self) -> int:
+        """Length of the transform."""
+        return self.window if self.fft is None else self.fft
+
+    def count(self, length: Length) -> Length:
+        """How many frames a signal of ``length`` samples has."""
+        if not self.center:
+            return frames(length, self.window, self.hop)
+        if isinstance(length, int):
+            return 1 + length // self.hop if length > 0 else 0
+        return (torch.div(length, self.hop, rounding_mode="floor") + 1) * (length > 0)
+
+    def mask(self, signal: Tensor, lengths: Tensor | None) -> Tensor:
+        """Which frames of signals ``[B, T]`` are real, ``[B, frames]``."""
+        total = max(self.count(signal.shape[1]), 1)
+        if lengths is None:
+            lengths = torch.full((signal.shape[0],), signal.shape[1], device=signal.device)
+        return torch.arange(total, device=signal.device) < self.count(lengths)[:, None]
+
+    def taper(self, like: Tensor) -> Tensor:
+        """The window with zeros up to the length of the transform: around it where frames are centred, else after it."""
+        return _taper(self.shape, self.window, self.size, self.center, like.dtype, like.device)
+
+    def cut(self, signal: Tensor) -> Tensor:
+        """Signals ``[B, T]`` as overlapping frames ``[B, frames, size]`` before the window: a view, no copy."""
+        count = max(self.count(signal.shape[1]), 1)
+        left = self.size // 2 if self.center else 0
+        padded = F.pad(signal, (left, max((count - 1) * self.hop + self.size - signal.shape[1] - left, 0)))
+        return padded.unfold(1, self.size, self.hop)[:, :count]
 
 
 def frames(length: Length, window: int, hop: int) -> Length:
@@ -18,6 +86,47 @@ def frames(length: Length, window: int, hop: int) -> Length:
         return 0 if length <= 0 else max(-(-(length - window) // hop), 0) + 1
     steps = torch.div(length - window + hop - 1, hop, rounding_mode="floor").clamp_min(0) + 1
     return steps * (length > 0)
+
+
+def silenced(signal: Tensor, lengths: Tensor | None) -> Tensor:
+    """Signals ``[B, T]`` with zeros past the end of each row."""
+    if lengths is None or (lengths.device.type == "cpu" and bool((lengths >= signal.shape[1]).all())):
+        return signal
+    return signal.masked_fill(torch.arange(signal.shape[1], device=signal.device) >= lengths[:, None], 0.0)
+
+
+def masked(data: Tensor, mask: Tensor) -> Framed:
+    """Features ``[B, frames, F]`` with zeros where they are not real; in place where no gradient forbids it."""
+    if data.requires_grad:
+        return Framed(data.masked_fill(~mask[..., None], 0.0), mask)
+    if data.device.type != "cpu":
+        return Framed(data.masked_fill_(~mask[..., None], 0.0), mask)
+    if not bool(mask.all()):  # on a CPU the question costs less than another pass over all features
+        data[~mask] = 0.0
+    return Framed(data, mask)
+
+
+def stft(signal: Tensor, framing: Framing, lengths: Tensor | None = None) -> Framed:
+    """The complex short-time Fourier transform of signals ``[B, T]``: ``[B, frames, size // 2 + 1]``."""
+    mask = framing.mask(signal, lengths)
+    return masked(per_frame(silenced(signal, lengths), framing, lambda spectrum: spectrum), mask)
+
+
+def istft(spectrum: Tensor, framing: Framing, length: int, mask: Tensor | None = None) -> Tensor:
+    """The signals ``[B, length]`` whose transform is nearest to ``spectrum`` in the least squares sense.
+
+    ``mask`` ``[B, frames]`` says which frames count; a sample that none of them sees is zero.
+    Source: Griffin and Lim 1984, https://doi.org/10.1109/TASSP.1984.1164317, equation 6.
+    """
+    taper = framing.taper(spectrum.real)
+    pieces = torch.fft.irfft(spectrum, framing.size) * taper
+    left = framing.size // 2 if framing.center else 0
+    total = max((pieces.shape[1] - 1) * framing.hop + framing.size, left + length)
+    weight = taper.square().expand_as(pieces[:1])
+    if mask is not None:
+        pieces, weight = pieces * mask[..., None], weight * mask[..., None]
+    summed, covered = (_overlap(part, framing.hop, total)[:, left : left + length] for part in (pieces, weight))
+    return summed / covered.clamp_min(1e-8)
 
 
 def spectrogram(signal: Tensor, window: int, hop: int, fft: int | None = None, power: float = 2.0) -> Tensor:
@@ -33,18 +142,57 @@ def spectrogram(signal: Tensor, window: int, hop: int, fft: int | None = None, p
         fft: Length of the transform, ``window`` or more; None: ``window``.
         power: 1 for magnitudes, 2 for energies.
     """
-    size = window if fft is None else fft
-    count = frames(signal.shape[1], window, hop)
-    # Frames are cut as long as the transform, under a window with a tail of zeros: no copy to pad them.
-    padded = F.pad(signal, (0, max((count - 1) * hop + size - signal.shape[1], 0)))
-    framed = padded.unfold(1, size, hop)[:, :count] * F.pad(hann(window, signal.device), (0, size - window))
-    spectrum = torch.fft.rfft(framed)
+    return per_frame(signal, Framing(window, hop, fft), lambda spectrum: magnitude(spectrum, power))
+
+
+def magnitude(spectrum: Tensor, power: float = 2.0) -> Tensor:
+    """Magnitudes of complex numbers to the ``power``."""
     energy = spectrum.real.square() + spectrum.imag.square()  # three times as fast as abs().square()
-    out: Tensor = energy if power == 2 else energy.sqrt() if power == 1 else energy.pow(power / 2)
+    if power == 2:
+        return energy
+    if energy.requires_grad:
+        energy = energy.clamp_min(torch.finfo(energy.dtype).tiny)  # a root has no slope at zero
+    return energy.sqrt() if power == 1 else energy.pow(power / 2)
+
+
+def per_frame(signal: Tensor, framing: Framing, then: Callable[[Tensor], Tensor]) -> Tensor:
+    """What ``then`` makes of the spectra ``[b, n, size // 2 + 1]`` of signals ``[B, T]``: ``[B, frames, ...]``.
+
+    On a CPU it is done a block at a time: the whole spectrum of a batch is never in memory, unless gradients need it.
+    """
+    framed, taper = framing.cut(signal), framing.taper(signal)
+    rows, count = framed.shape[:2]
+    step = max(_BLOCK // framing.size, 1)  # frames at a time
+    if signal.requires_grad or signal.device.type != "cpu" or rows * count <= step or rows == 0:
+        return then(torch.fft.rfft(framed * taper))
+    out: Tensor | None = None
+    down, along = max(step // count, 1), min(step, count)
+    for row in range(0, rows, down):
+        for at in range(0, count, along):
+            part = then(torch.fft.rfft(framed[row : row + down, at : at + along] * taper))
+            if out is None:
+                out = part.new_empty((rows, count, *part.shape[2:]))
+            out[row : row + down, at : at + along] = part
+    assert out is not None
     return out
 
 
-@lru_cache(maxsize=16)
 def hann(window: int, device: torch.device) -> Tensor:
     """The periodic Hann window, ``[window]``."""
-    return torch.hann_window(window, periodic=True, dtype=torch.float64).float().to(device)
+    return _taper("hann", window, window, False, torch.float32, device)
+
+
+@lru_cache(maxsize=64)
+def _taper(shape: Shape, window: int, size: int, center: bool, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # one made in inference could never again be part of a gradient
+        made = {"hann": torch.hann_window, "hamming": torch.hamming_window}
+        whole = made[shape](window, dtype=torch.float64) if shape in made else torch.ones(window, dtype=torch.float64)
+        left = (size - window) // 2 if center else 0
+        return F.pad(whole, (left, size - window - left)).to(device, dtype)
+
+
+def _overlap(pieces: Tensor, hop: int, total: int) -> Tensor:
+    """Pieces ``[B, n, size]`` added up, each ``hop`` after the one before: ``[B, total]``."""
+    rows, count, size = pieces.shape
+    whole = F.fold(pieces.transpose(1, 2), (1, (count - 1) * hop + size), (1, size), stride=(1, hop))
+    return F.pad(whole.reshape(rows, -1), (0, total - whole.shape[-1]))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
 from typing import Any, Literal, Union, get_args, get_origin
 
 import torch
@@ -24,24 +26,64 @@ Signature = Callable[[dict[str, Any]], Any]
 
 
 def check_options(family: str, kind: str, cells: Sequence[Any] | None = None) -> None:
-    """For each option, some other value gives another component. ``cells``: samples for a modality from elsewhere."""
+    """For each option, some other value gives another component. ``cells``: samples for a modality from elsewhere.
+
+    An option that matters only beside another (``coefficients`` beside ``features: mfcc``) is tried beside each of the
+    values that the other can have.
+    """
     looks = [once(look) for look in signatures(family, kind, cells)]
     default = resolve(family, kind)
     before = [look(default) for look in looks]
-    for name, field in options(family, kind).model_fields.items():
-        tried = []
-        nested = isinstance(default[name], dict) and "kind" in default[name]
-        others = kinds(family) if nested else alternatives(field.annotation, default[name])
-        for value in (*samples.values(family, kind, name), *others):
+    fields = options(family, kind).model_fields
+    for name, field in fields.items():
+        others = partial(_others, family, kind, name, field.annotation)
+        tried = _live(name, others, default, before, looks)
+        if tried is None:
+            continue
+        for other in beside(fields, default, name):
             try:
-                after = [look({**default, name: value}) for look in looks]
+                changed = [look(other) for look in looks]
             except ConfigError:
-                continue  # this value does not go with the other options
-            tried.append(value)
-            if not all(same(a, b, 1e-7) for a, b in zip(before, after, strict=True)):
+                continue
+            if _live(name, others, other, changed, looks) is None:
                 break
         else:
             raise AssertionError(f"{family}/{kind}: option {name!r} changes nothing (default {default[name]!r}, {tried=})")
+
+
+def _others(family: str, kind: str, name: str, annotation: Any, default: Any) -> Iterator[Any]:
+    """Other values of one option of one component: those kept for it, then those of its type."""
+    nested = isinstance(default, dict) and "kind" in default
+    yield from samples.values(family, kind, name)
+    yield from kinds(family) if nested else alternatives(annotation, default)
+
+
+def _live(
+    name: str,
+    others: Callable[[Any], Iterator[Any]],
+    default: dict[str, Any],
+    before: list[Any],
+    looks: Sequence[Signature],
+) -> list[Any] | None:
+    """None where some other value of the option changes what is seen; else the values that were tried."""
+    tried = []
+    for value in others(default[name]):
+        try:
+            after = [look({**default, name: value}) for look in looks]
+        except ConfigError:
+            continue  # this value does not go with the other options
+        tried.append(value)
+        if not all(same(a, b, 1e-7) for a, b in zip(before, after, strict=True)):
+            return None
+    return tried
+
+
+def beside(fields: Mapping[str, Any], default: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
+    """The default options with one other than it is, apart from ``name``: each of its named choices, or a few values."""
+    for other, field in fields.items():
+        if other != name:
+            few = None if get_origin(field.annotation) is Literal else 3
+            yield from ({**default, other: value} for value in islice(alternatives(field.annotation, default[other]), few))
 
 
 def alternatives(annotation: Any, default: Any) -> Iterator[Any]:

@@ -163,7 +163,9 @@ def _sounds() -> list[Any]:
 
 def _series() -> list[Any]:
     draw = np.random.default_rng(0)
-    return [draw.standard_normal((24 + i, 3)).astype(np.float32).cumsum(axis=0) for i in range(12)]
+    made = [draw.standard_normal((24 + i, 3)).astype(np.float32).cumsum(axis=0) for i in range(12)]
+    made[2][5:11, 1] = made[4][3:5, 0] = np.nan  # sensors fail for a while
+    return made
 
 
 def _clouds() -> list[Any]:

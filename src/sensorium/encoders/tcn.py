@@ -1,0 +1,96 @@
+"""Temporal convolutional network."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sensorium.core.batch import Encoded
+from sensorium.core.contracts import Encoder
+from sensorium.core.errors import ConfigError
+from sensorium.core.layout import Grid
+from sensorium.core.registry import component
+from sensorium.nn.conv import clear
+from sensorium.nn.pool import MeanMax
+
+
+class Block(nn.Module):
+    """Two dilated convolutions around a shortcut; a step sees ``2 (kernel - 1) dilation`` steps before it, or half of them
+    on either side."""
+
+    def __init__(self, dim_in: int, dim: int, kernel: int, dilation: int, causal: bool, dropout: float) -> None:
+        super().__init__()
+        self.reach, self.causal = (kernel - 1) * dilation, causal
+        weight = nn.utils.parametrizations.weight_norm
+        self.first = weight(nn.Conv1d(dim_in, dim, kernel, dilation=dilation))
+        self.second = weight(nn.Conv1d(dim, dim, kernel, dilation=dilation))
+        self.shortcut = nn.Conv1d(dim_in, dim, 1) if dim_in != dim else nn.Identity()
+        self.drop = nn.Dropout1d(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        y = x
+        for conv in (self.first, self.second):
+            left = self.reach if self.causal else self.reach // 2
+            y = self.drop(clear(F.relu(conv(F.pad(y, (left, self.reach - left)))), mask))
+        return clear(F.relu(y + self.shortcut(x)), mask)
+
+
+@component
+class Tcn(Encoder):
+    """A temporal convolutional network: dilated convolutions over the steps of a series or the frames of a spectrogram.
+
+    A token a step, none of them pooled away; with each block a step sees twice as far. Take it rather than ``recurrent``
+    for long series, and rather than ``convnet`` where the order of events over a long time counts.
+    Source: Bai, Kolter and Koltun 2018, https://arxiv.org/abs/1803.01271.
+
+    Args:
+        dim: Width of the tokens and of the vector.
+        depth: Blocks; the dilation doubles with each.
+        width: Channels of the blocks.
+        kernel: Steps that a convolution looks at.
+        causal: Whether a step sees only itself and what came before, as in the paper; else both sides.
+        pool: The vector: ``meanmax`` of all steps, or the ``last`` step, which in a causal network has seen the others.
+        dropout: Share of channels dropped after each convolution in training.
+    """
+
+    reads = (Grid,)
+
+    def __init__(
+        self,
+        layout: Grid,
+        *,
+        dim: int = 128,
+        depth: int = 4,
+        width: int = 64,
+        kernel: int = 3,
+        causal: bool = True,
+        pool: Literal["meanmax", "last"] = "meanmax",
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if kernel < 2 or depth < 1:
+            raise ConfigError("tcn: kernel is 2 or more, depth 1 or more")
+        self.dim = dim
+        # The other axes (bands of a spectrogram, rows and columns of a video) are channels of their step.
+        widths = [layout.channels * math.prod(layout.size[1:]), *[width] * depth]
+        self.blocks = nn.ModuleList(Block(widths[i], width, kernel, 2**i, causal, dropout) for i in range(depth))
+        self.token = nn.Linear(width, dim)
+        self.pool = MeanMax(dim) if pool == "meanmax" else None
+
+    def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
+        """``data`` ``[B, C, T, ...]``, ``mask`` ``[B, T]``; tokens ``[B, T, D]``."""
+        x = data.movedim(2, -1).flatten(1, -2)  # [B, channels, T]
+        real = x.new_ones((x.shape[0], x.shape[2])).bool() if mask is None else mask
+        x = clear(x, real)
+        for block in self.blocks:
+            x = block(x, real)
+        tokens = self.token(x.transpose(1, 2)).masked_fill(~real.unsqueeze(-1), 0.0)
+        if self.pool is not None:
+            pooled = self.pool(tokens, real)
+        else:
+            last = (real.sum(dim=1) - 1).clamp_min(0)
+            pooled = tokens.gather(1, last[:, None, None].expand(-1, 1, self.dim))[:, 0]
+        return Encoded(tokens, real, pooled, real.new_ones(real.shape[0]))

@@ -1,0 +1,152 @@
+"""Statistical features of series that differ in length: moments, quantiles, crossings, spectrum, correlations.
+
+Series are ``[..., T]``, masks ``[..., T]`` bool, broadcast over each other; what is masked counts nowhere. Where a feature
+has no meaning (the skewness of a constant, a correlation of one step) it is 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sensorium.signal.stft import Framing, frames, magnitude, per_frame
+
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+LAGS = (1, 2, 4, 8)
+SEGMENT = 64  # steps of which one spectrum is taken
+NAMES = (
+    *("mean", "deviation", "skewness", "kurtosis"),
+    *(f"quantile {q:g}" for q in QUANTILES),
+    *("zero crossings", "change", "spectral energy", "spectral entropy", "spectral centroid"),
+    *(f"autocorrelation {lag}" for lag in LAGS),
+)
+"""The features of one channel, in the order of ``channel_summary``."""
+
+
+def summary(data: Tensor, mask: Tensor | None = None) -> Tensor:
+    """All features of series ``[B, C, T]``, mask ``[B, T]``: each channel's, then the correlation of each two channels.
+
+    ``[B, C * 20 + C * (C - 1) / 2]``, in the order of ``summary_names``.
+    """
+    real = _real(data[:, 0], mask)
+    return torch.cat([channel_summary(data, real[:, None]).flatten(1), correlations(data, real)], dim=1)
+
+
+def summary_names(channels: Sequence[str]) -> list[str]:
+    """What each number of ``summary`` is."""
+    pairs = [f"correlation of {a} and {b}" for i, a in enumerate(channels) for b in channels[i + 1 :]]
+    return [f"{name} of {channel}" for channel in channels for name in NAMES] + pairs
+
+
+def channel_summary(x: Tensor, mask: Tensor | None = None) -> Tensor:
+    """All features of each series ``[..., T]``: ``[..., 20]``, in the order of ``NAMES``."""
+    parts = (moments(x, mask), quantiles(x, mask), crossings(x, mask), spectrum(x, mask), autocorrelations(x, mask))
+    return torch.cat(parts, dim=-1)
+
+
+def moments(x: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean, deviation, skewness and excess kurtosis ``[..., 4]``."""
+    gap, mean, count = _centred(x, mask)
+    variance = gap.square().sum(dim=-1) / count
+    flat = variance <= _noise(mean, x)
+    scale = torch.where(flat, 1.0, variance)
+    skewness = (gap**3).sum(dim=-1) / count / scale.pow(1.5)
+    kurtosis = (gap**4).sum(dim=-1) / count / scale.square() - 3
+    deviation = torch.where(flat, 0.0, scale.sqrt())
+    shape = (torch.where(flat, 0.0, value) for value in (skewness, kurtosis))
+    return torch.stack([mean, deviation, *shape], dim=-1)
+
+
+def quantiles(x: Tensor, mask: Tensor | None = None, at: Sequence[float] = QUANTILES) -> Tensor:
+    """Quantiles ``[..., len(at)]``, on straight lines between readings as numpy's; 0 and 1 are the extremes."""
+    real = _real(x, mask)
+    ordered = x.masked_fill(~real, torch.inf).sort(dim=-1).values
+    count = real.sum(dim=-1, keepdim=True)
+    place = torch.tensor(at, dtype=x.dtype, device=x.device) * (count - 1).clamp_min(0)
+    low, high = (ordered.gather(-1, index.long()) for index in (place.floor(), place.ceil()))
+    value = torch.where(low == high, low, low + (high - low) * (place - place.floor()))
+    return value.masked_fill(count == 0, 0.0)
+
+
+def crossings(x: Tensor, mask: Tensor | None = None) -> Tensor:
+    """How often, of all steps, a series crosses its mean, and its mean absolute change a step ``[..., 2]``."""
+    real = _real(x, mask)
+    gap, _, _ = _centred(x, mask)
+    both = real[..., 1:] & real[..., :-1]
+    count = both.sum(dim=-1).clamp_min(1)
+    crossed = ((gap[..., 1:] >= 0) != (gap[..., :-1] >= 0)) & both
+    change = (x[..., 1:] - x[..., :-1]).abs().masked_fill(~both, 0.0)
+    return torch.stack([crossed.sum(dim=-1) / count, change.sum(dim=-1) / count], dim=-1)
+
+
+def spectrum(x: Tensor, mask: Tensor | None = None, segment: int = SEGMENT) -> Tensor:
+    """Energy, entropy (0: one frequency, 1: all alike) and centroid (0 to 1: half the rate) of the spectrum ``[..., 3]``.
+
+    The spectrum is the mean over stretches of ``segment`` steps, half overlapping, under a Hann window, the mean of the
+    series taken out; so padding does not change it. Real steps must stand at the beginning.
+    Source: Welch 1967, https://doi.org/10.1109/TAU.1967.1161901.
+    """
+    gap, mean, _ = _centred(x, mask)
+    real = _real(x, mask)
+    framing = Framing(segment, segment // 2)
+    flat = gap.reshape(-1, gap.shape[-1])
+    power = per_frame(flat, framing, magnitude)  # [rows, n, segment // 2 + 1]
+    count = frames(real.sum(dim=-1), segment, segment // 2).reshape(-1)
+    there = torch.arange(power.shape[1], device=x.device) < count[:, None]
+    power = (power * there[..., None]).sum(dim=1) / count.clamp_min(1)[:, None]
+    # Each frequency but the first and the last stands for its mirror too.
+    twice = torch.full_like(power[:1], 2.0)
+    twice[:, 0] = 1.0
+    if segment % 2 == 0:
+        twice[:, -1] = 1.0
+    power = power * twice / (segment * framing.taper(x).square().sum())
+    energy = power.sum(dim=-1)
+    nothing = energy <= _noise(mean, x).reshape(-1)
+    share = power / torch.where(nothing, 1.0, energy)[:, None]
+    # Not xlogy: its slope at zero is infinite.
+    entropy = -(share * share.clamp_min(torch.finfo(x.dtype).tiny).log()).sum(dim=-1) / math.log(power.shape[-1])
+    centroid = share @ torch.linspace(0, 1, power.shape[-1], dtype=x.dtype, device=x.device)
+    found = torch.stack([energy, entropy, centroid], dim=-1).masked_fill(nothing[:, None], 0.0)
+    return found.view(*gap.shape[:-1], 3)
+
+
+def autocorrelations(x: Tensor, mask: Tensor | None = None, lags: Sequence[int] = LAGS) -> Tensor:
+    """How a series resembles itself so many steps later ``[..., len(lags)]``, -1 to 1."""
+    gap, mean, count = _centred(x, mask)
+    whole = gap.square().sum(dim=-1)
+    flat = whole <= count * _noise(mean, x)
+    scale = torch.where(flat, 1.0, whole)
+    # Where masked, the difference to the mean is zero: such pairs add nothing.
+    found = [(gap[..., lag:] * gap[..., : max(gap.shape[-1] - lag, 0)]).sum(dim=-1) / scale for lag in lags]
+    return torch.stack(found, dim=-1).masked_fill(flat[..., None], 0.0)
+
+
+def correlations(data: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The correlation of each two channels of ``[B, C, T]``, mask ``[B, T]``: ``[B, C * (C - 1) / 2]``."""
+    gap, mean, count = _centred(data, None if mask is None else mask[:, None])
+    products = gap @ gap.transpose(1, 2)
+    own = products.diagonal(dim1=1, dim2=2)
+    flat = own <= count * _noise(mean, data)
+    scale = torch.where(flat, 1.0, own).rsqrt().masked_fill(flat, 0.0)
+    first, second = torch.triu_indices(data.shape[1], data.shape[1], 1, device=data.device)
+    return (products * scale[:, :, None] * scale[:, None, :])[:, first, second].clamp(-1, 1)
+
+
+def _real(x: Tensor, mask: Tensor | None) -> Tensor:
+    return x.new_ones(x.shape, dtype=torch.bool) if mask is None else mask.expand(x.shape)
+
+
+def _centred(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """What each real step is above the mean (0 where masked), the mean, and the count (1 or more)."""
+    real = _real(x, mask)
+    count = real.sum(dim=-1).clamp_min(1).to(x.dtype)
+    mean = x.masked_fill(~real, 0.0).sum(dim=-1) / count
+    return (x - mean[..., None]).masked_fill(~real, 0.0), mean, count
+
+
+def _noise(mean: Tensor, x: Tensor) -> Tensor:
+    """Variance that is nothing but rounding."""
+    return (mean.abs() * 4 * torch.finfo(x.dtype).eps).square() + torch.finfo(x.dtype).tiny
