@@ -1,0 +1,117 @@
+"""Vision transformer."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sensorium.core.batch import Encoded
+from sensorium.core.contracts import TokenEncoder
+from sensorium.core.layout import Grid
+from sensorium.core.registry import component
+from sensorium.nn.attention import Trunk
+from sensorium.nn.conv import CONV, clear
+from sensorium.nn.position import resized
+
+_SIZES: dict[str, tuple[int, int, int]] = {
+    "tiny": (192, 12, 3),
+    "small": (384, 12, 6),
+    "base": (768, 12, 12),
+    "large": (1024, 24, 16),
+}
+"""Width, blocks and heads: base and large from table 1 of the paper, tiny and small from DeiT, table 1."""
+
+
+@component
+class Vit(TokenEncoder):
+    """The vision transformer as published: patches, a place learnt for each, and a token that gathers the vector.
+
+    Take it rather than ``patch`` to start from published weights, or where each place of a picture has its meaning; it
+    needs more rows or strong augmentation. A saved one is read at another size of picture too: its places are interpolated.
+    Source: ViT, https://arxiv.org/abs/2010.11929; DeiT, https://arxiv.org/abs/2012.12877.
+
+    Args:
+        dim: Width of the tokens and of the vector, and of the compact one's blocks; there a multiple of ``heads``.
+        variant: ``compact`` is sized by ``dim``, ``depth`` and ``heads``; the others are the papers'.
+        patch: Cells of a patch along each axis; none: the papers' 16; in the compact one as ``patch`` cuts.
+        depth: Transformer blocks of the compact one.
+        heads: Attention heads of the compact one.
+        dropout: Share of features and of attention dropped in training.
+    """
+
+    reads = (Grid,)
+
+    def __init__(
+        self,
+        layout: Grid,
+        *,
+        dim: int = 128,
+        variant: Literal["compact", "tiny", "small", "base", "large"] = "compact",
+        patch: int | None = None,
+        depth: int = 4,
+        heads: int = 4,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.dim = dim
+        axes = len(layout.size)
+        many = {1: 32, 2: 8, 3: 5}[axes]
+        wide = dim
+        if variant != "compact":
+            wide, depth, heads = _SIZES[variant]
+            patch = patch or 16
+        self.patch = tuple(min(patch, n) if patch else math.ceil(n / many) for n in layout.size)
+        self.cut = CONV[axes](layout.channels, wide, self.patch, stride=self.patch)
+        self.summary = nn.Parameter(torch.empty(wide))
+        # [D, *grid]: its shape tells for which grid it was learnt.
+        self.place = nn.Parameter(
+            torch.empty(wide, *(math.ceil(n / p) for n, p in zip(layout.size, self.patch, strict=True)))
+        )
+        nn.init.normal_(self.summary, std=0.02)
+        nn.init.normal_(self.place, std=0.02)
+        self.stack = Trunk(wide, depth, heads, dropout=dropout)
+        self.token = nn.Identity() if wide == dim else nn.Linear(wide, dim)
+        self.register_load_state_dict_pre_hook(_fit_places)
+
+    def embed(self, data: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        missing = [-n % p for n, p in zip(data.shape[2:], self.patch, strict=True)]
+        # F.pad counts axes from the last one.
+        whole = F.pad(clear(data, mask), [n for extra in reversed(missing) for n in (0, extra)])
+        grid = self.cut(whole)
+        # Along the padded axis the first places are taken; past the last one learnt, that one again.
+        step = torch.arange(grid.shape[2], device=grid.device).clamp_(max=self.place.shape[1] - 1)
+        tokens = (grid + self.place.index_select(1, step)).flatten(2).transpose(1, 2)
+        if mask is None:
+            return tokens, tokens.new_ones(tokens.shape[:2]).bool()
+        # A patch is real where its first step is: what is padded stands at the end.
+        first = mask[:, :: self.patch[0]]
+        real = first.unsqueeze(-1).expand(*first.shape, math.prod(grid.shape[3:])).flatten(1)
+        return tokens.masked_fill(~real.unsqueeze(-1), 0.0), real
+
+    def trunk(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        return self._seen(tokens, mask)[0]
+
+    def _seen(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        rows = tokens.shape[0]
+        with_summary = torch.cat([self.summary.expand(rows, 1, -1), tokens], dim=1)
+        real = torch.cat([mask.new_ones(rows, 1), mask], dim=1)
+        seen = self.token(self.stack(with_summary, real))
+        return seen[:, 1:].masked_fill(~mask.unsqueeze(-1), 0.0), seen[:, 0]
+
+    def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
+        """``data`` ``[B, C, *size]``, ``mask`` ``[B, size[0]]``; a token for each patch, last axis fastest."""
+        tokens, real = self.embed(data, mask)
+        seen, summary = self._seen(tokens, real)
+        return Encoded(seen, real, summary, real.new_ones(real.shape[0]))
+
+
+def _fit_places(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Places learnt for another grid are interpolated when they are read: section 3.2 of the paper."""
+    name, own = f"{prefix}place", module.place
+    saved = state.get(name)
+    if isinstance(saved, Tensor) and isinstance(own, Tensor) and saved.dim() == own.dim() and saved.shape != own.shape:
+        state[name] = resized(saved, own.shape[1:])
