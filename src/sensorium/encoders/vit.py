@@ -16,6 +16,7 @@ from sensorium.core.registry import component
 from sensorium.nn.attention import Trunk
 from sensorium.nn.conv import CONV, clear
 from sensorium.nn.position import resized
+from sensorium.nn.unit import check_counts
 
 _SIZES: dict[str, tuple[int, int, int]] = {
     "tiny": (192, 12, 3),
@@ -57,6 +58,7 @@ class Vit(TokenEncoder):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        check_counts("vit", depth=depth, heads=heads, patch=patch)
         self.dim = dim
         axes = len(layout.size)
         many = {1: 32, 2: 8, 3: 5}[axes]
