@@ -20,6 +20,7 @@ from sensorium.signal.statistics import Moments, thinned
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from sensorium.core.batch import Field
 
@@ -27,6 +28,13 @@ _ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"GIF8", b"II*\0", b"MM\0*")
 _SAMPLE = 512
 _SMALLEST, _LARGEST = 16, 128  # pixels, where the data decides the size
+_STRENGTHS = {
+    "none": (0.0, 0.0, 0.0, 0.0),
+    "light": (0.08, 0.1, 10.0, 0.1),
+    "strong": (0.15, 0.25, 20.0, 0.25),
+    "auto": (0.0, 0.0, 0.0, 0.0),
+}
+"""Largest shift (of the size), scaling, turn (degrees) and change of brightness (deviations)."""
 _STRETCH = 1.5  # ratios of width to height that differ by less than this are stretched onto each other
 
 
@@ -41,8 +49,13 @@ class Image(Modality):
     Args:
         size: The longer side in pixels; None: that of the usual training picture, from 16 to 128.
         channels: ``auto`` is grey where all training pictures are.
-        augment: Random shifts, scalings, turns and brightness in training; ``strong`` also erases a box. Never mirrored and
-            never recoloured, since letters and colours have meaning.
+        augment: Random shifts, scalings, turns and brightness in training; ``strong`` also erases a box; ``auto`` makes two
+            changes drawn from fourteen (RandAugment), of colour too. None of them mirrors: letters have meaning.
+        crop: ``center`` cuts the middle out of a picture of another ratio, instead of fitting it in; ``random`` shows a
+            random box of each picture in training.
+        flip: Mirrors half of the pictures in training.
+        rotate: The largest turn in training, in degrees; none: as ``augment`` says.
+        colour: How much brightness, contrast, saturation and hue change in training: 0 not at all, 0.4 plainly, at most 1.
     """
 
     widget = "file:image/*"
@@ -53,12 +66,21 @@ class Image(Modality):
         *,
         size: int | None = None,
         channels: Literal["auto", "grey", "rgb"] = "auto",
-        augment: Literal["none", "light", "strong"] = "light",
+        augment: Literal["none", "light", "strong", "auto"] = "light",
+        crop: Literal["none", "center", "random"] = "none",
+        flip: Literal["none", "horizontal", "vertical", "both"] = "none",
+        rotate: float | None = None,
+        colour: float = 0.0,
     ) -> None:
         super().__init__()
         if size is not None and not 4 <= size <= 4096:
             raise ConfigError(f"image: a size of {size} pixels is not between 4 and 4096")
+        if rotate is not None and not 0 <= rotate <= 180:
+            raise ConfigError(f"image: rotate {rotate} is not between 0 and 180 degrees")
+        if not 0 <= colour <= 1:
+            raise ConfigError(f"image: colour {colour} is not between 0 and 1")
         self.size, self.channels, self.augment = size, channels, augment
+        self.crop, self.flip, self.rotate, self.colour = crop, flip, rotate, colour
 
     @classmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
@@ -109,6 +131,9 @@ class Image(Modality):
         height, width = self.state["height"], self.state["width"]
         pixels, (was_high, was_wide) = _open(cell, max(height, width))
         pixels = _channels(pixels, self.state["channels"])
+        if self.crop == "center":
+            pixels = _middle(pixels, width / height)
+            was_high, was_wide = height, width
         ratio = (was_wide * height) / (was_high * width)
         if max(ratio, 1 / ratio) < _STRETCH:
             inner = (height, width)
@@ -133,23 +158,50 @@ class Image(Modality):
         """Pictures ``[B, C, H, W]`` uint8 as standardised float32; zero where missing."""
         import torch
 
-        from sensorium.signal.augment import erase, jitter, warp
-
         mean = torch.tensor(self.state["mean"], device=field.data.device)[:, None, None]
         deviation = torch.tensor(self.state["deviation"], device=field.data.device)[:, None, None]
-        data = field.data.float().mul_(1 / 255).sub_(mean).div_(deviation)
-        if generator is not None and self.augment != "none":
-            strong = self.augment == "strong"
-            shift, scale, turn, light = (0.15, 0.25, 20.0, 0.25) if strong else (0.08, 0.1, 10.0, 0.1)
-            data = jitter(warp(data, generator, shift, scale, turn), generator, light)
-            if strong:
-                data = erase(data, generator)
+        data = field.data.float().mul_(1 / 255)
+        if generator is not None:
+            data = self._recoloured(data, generator)
+        data = data.sub_(mean).div_(deviation)
+        if generator is not None:
+            data = self._moved(data, generator)
         return replace(field, data=data * field.present[:, None, None, None])
+
+    def _recoloured(self, data: Tensor, generator: torch.Generator) -> Tensor:
+        """Fractions 0 to 1, changed in training where that is defined on them."""
+        if self.augment == "auto":
+            from sensorium.signal.policy import random_changes
+
+            data = random_changes(data, generator)
+        if self.colour > 0:
+            from sensorium.signal.augment import recolour
+
+            data = recolour(data, generator, self.colour)
+        return data
+
+    def _moved(self, data: Tensor, generator: torch.Generator) -> Tensor:
+        """Standardised pictures, changed in training: a border of zeros is the mean colour."""
+        from sensorium.signal import augment
+
+        shift, scale, turn, light = _STRENGTHS[self.augment]
+        turn = turn if self.rotate is None else self.rotate
+        if shift or scale or turn:
+            data = augment.warp(data, generator, shift, scale, turn)
+        if light:
+            data = augment.jitter(data, generator, light)
+        if self.crop == "random":
+            data = augment.crop(data, generator)
+        for axis, name in ((3, "horizontal"), (2, "vertical")):
+            if self.flip in (name, "both"):
+                data = augment.flip(data, generator, axis)
+        return augment.erase(data, generator) if self.augment in ("strong", "auto") else data
 
     @property
     def store_options(self) -> dict[str, Any]:
         kept = {key: self.state[key] for key in ("height", "width", "channels")}
-        return {**kept, "fill": self._fill}
+        # Only what changes the stored pixels: pictures decoded before this option was known are still good.
+        return {**kept, "fill": self._fill, **({"crop": "center"} if self.crop == "center" else {})}
 
     @property
     def _fill(self) -> list[int]:
@@ -198,6 +250,14 @@ def _channels(pixels: Array, channels: int) -> Array:
         return np.repeat(pixels, 3, axis=-1)
     # Luma of ITU-R BT.601, as JPEG has it.
     return (pixels @ np.array([0.299, 0.587, 0.114], np.float32)).round().astype(np.uint8)[..., None]
+
+
+def _middle(pixels: Array, ratio: float) -> Array:
+    """The largest middle part whose width over height is ``ratio``."""
+    high, wide = pixels.shape[:2]
+    inner_high, inner_wide = min(high, max(1, round(wide / ratio))), min(wide, max(1, round(high * ratio)))
+    top, left = (high - inner_high) // 2, (wide - inner_wide) // 2
+    return pixels[top : top + inner_high, left : left + inner_wide]
 
 
 def _is_grey(pixels: Array) -> bool:
