@@ -204,14 +204,14 @@ def test_vit_is_transformers_at_its_own_size_and_at_another() -> None:
         layer_norm_eps=1e-5,
     )
     theirs = stirred(ViTModel(config, add_pooling_layer=False)).eval()
-    ours = Vit(Grid(3, (32, 32)), dim=32, depth=2, heads=4, patch=8).eval()
+    ours = Vit(Grid(3, (32, 32)), dim=32, depth=2, heads=4, patch=8, stem="linear").eval()
     from_transformers(ours, theirs)
     data = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         encoded, expected = ours(data), theirs(data).last_hidden_state
         torch.testing.assert_close(encoded.pooled, expected[:, 0], rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(encoded.tokens, expected[:, 1:], rtol=1e-4, atol=1e-4)
-        larger = Vit(Grid(3, (48, 40)), dim=32, depth=2, heads=4, patch=8).eval()
+        larger = Vit(Grid(3, (48, 40)), dim=32, depth=2, heads=4, patch=8, stem="linear").eval()
         larger.load_state_dict(ours.state_dict())
         data = torch.randn(2, 3, 48, 40)
         expected = theirs(data, interpolate_pos_encoding=True).last_hidden_state
@@ -297,7 +297,7 @@ def test_standard_ones_obey_the_mask_too(kind: str) -> None:
 
 
 def test_places_past_the_longest_are_the_last_one() -> None:
-    encoder = Vit(Grid(1, (4, 4)), dim=8, heads=2, patch=2)
+    encoder = Vit(Grid(1, (4, 4)), dim=8, heads=2, patch=2, stem="linear")
     data = torch.randn(1, 1, 8, 4)
     tokens, _ = encoder.embed(data, None)
     bare = encoder.cut(data).flatten(2).transpose(1, 2)

@@ -25,7 +25,7 @@ class Mixup(Objective):
     Source: mixup, https://arxiv.org/abs/1710.09412, behind the encoders as in manifold mixup, https://arxiv.org/abs/1806.05236.
 
     Args:
-        alpha: How evenly two rows are mixed (Beta distribution): near 0 one counts nearly alone; at 1 all shares are as likely.
+        alpha: How evenly two rows are mixed (Beta distribution): near 0 one counts nearly alone, at 1 any share is likely.
         weight: Weight of this loss.
     """
 
