@@ -10,7 +10,7 @@ from sensorium.core.batch import Encoded
 from sensorium.core.contracts import Encoder
 from sensorium.core.layout import Grid
 from sensorium.core.registry import component
-from sensorium.nn.conv import LAST, channels_last, clear, first_stride, thin
+from sensorium.nn.conv import LAST, channels_last, clear, first_stride
 from sensorium.nn.unit import Tail, Unit, check_counts
 
 _STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -25,7 +25,7 @@ class Inverted(nn.Module):
 
     def __init__(self, axes: int, dim_in: int, dim: int, stride: int, expand: int, kind: Literal["batch", "layer"]) -> None:
         super().__init__()
-        self.stride, self.adds = stride, stride == 1 and dim_in == dim
+        self.adds = stride == 1 and dim_in == dim
         within = dim_in * expand
         units = [Unit(axes, dim_in, within, 1, kind=kind, activation="relu6")] if expand > 1 else []
         units += [
@@ -37,8 +37,7 @@ class Inverted(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         y = x
         for unit in self.units:
-            y = unit(y, mask)
-            mask = thin(mask, unit.stride)
+            y, mask = unit(y, mask)
         return (x + y if self.adds else y), mask
 
 
@@ -104,11 +103,10 @@ class Mobilenet(Encoder):
 
     def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
         """``data`` ``[B, C, *size]``, ``mask`` ``[B, size[0]]``; a token for each cell of the last stage."""
-        x = self.stem(channels_last(clear(data, mask)), mask)
-        mask = thin(mask, self.stem.stride)
+        x, mask = self.stem(channels_last(clear(data, mask)), mask)
         for block in self.stages:
             x, mask = block(x, mask)
-        encoded: Encoded = self.tail(self.last(x, mask), mask)
+        encoded: Encoded = self.tail(*self.last(x, mask))
         return encoded
 
 

@@ -34,7 +34,6 @@ class Residual(nn.Module):
         self, axes: int, dim_in: int, dim: int, stride: int, kind: Literal["batch", "layer"], *, narrow: bool = False
     ) -> None:
         super().__init__()
-        self.stride = stride
         if narrow:
             within = dim // 4
             units = [
@@ -55,10 +54,9 @@ class Residual(nn.Module):
         )
 
     def forward(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        straight = x if self.straight is None else self.straight(x, mask)
+        straight = x if self.straight is None else self.straight(x, mask)[0]
         for unit in self.units:
-            x = unit(x, mask)
-            mask = thin(mask, unit.stride)
+            x, mask = unit(x, mask)
         return F.relu(x + straight), mask
 
 
@@ -122,8 +120,7 @@ class Resnet(Encoder):
 
     def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
         """``data`` ``[B, C, *size]``, ``mask`` ``[B, size[0]]``; a token for each cell of the last stage."""
-        x = self.stem(channels_last(clear(data, mask)), mask)
-        mask = thin(mask, self.stem.stride)
+        x, mask = self.stem(channels_last(clear(data, mask)), mask)
         if self.shrink is not None:  # After a ReLU nothing is below the zeros that stand past the end.
             mask = thin(mask, 2)
             x = clear(self.shrink(x), mask)

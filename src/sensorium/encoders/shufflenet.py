@@ -51,9 +51,9 @@ class Shuffle(nn.Module):
         left, right = (x, x) if self.stride > 1 else x.chunk(2, dim=1)
         before = mask
         for unit in self.left:
-            left, before = unit(left, before), thin(before, unit.stride)
+            left, before = unit(left, before)
         for unit in self.right:
-            right, mask = unit(right, mask), thin(mask, unit.stride)
+            right, mask = unit(right, mask)
         # Left 1, right 1, left 2, right 2, ...: each half of the next block has channels of both.
         mixed = torch.stack([left, right], dim=2).flatten(1, 2)
         return channels_last(mixed), mask
@@ -120,12 +120,11 @@ class Shufflenet(Encoder):
 
     def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
         """``data`` ``[B, C, *size]``, ``mask`` ``[B, size[0]]``; a token for each cell of the last stage."""
-        x = self.stem(channels_last(clear(data, mask)), mask)
-        mask = thin(mask, self.stem.stride)
+        x, mask = self.stem(channels_last(clear(data, mask)), mask)
         if self.shrink is not None:  # After a ReLU nothing is below the zeros that stand past the end.
             mask = thin(mask, 2)
             x = clear(self.shrink(x), mask)
         for block in self.stages:
             x, mask = block(x, mask)
-        encoded: Encoded = self.tail(self.last(x, mask), mask)
+        encoded: Encoded = self.tail(*self.last(x, mask))
         return encoded

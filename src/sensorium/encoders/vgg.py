@@ -29,7 +29,6 @@ class Stage(nn.Module):
         self, axes: int, dim_in: int, dim: int, count: int, stride: int, kind: Literal["batch", "layer", "none"]
     ) -> None:
         super().__init__()
-        self.stride = stride
         self.units = nn.ModuleList(
             Unit(axes, dim if i else dim_in, dim, stride=1 if i else stride, kind=kind) for i in range(count)
         )
@@ -37,9 +36,8 @@ class Stage(nn.Module):
         self.shrink = MAX_POOL[axes](2, ceil_mode=True)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        for i, unit in enumerate(self.units):
-            x = unit(x, mask)
-            mask = mask if i else thin(mask, self.stride)
+        for unit in self.units:
+            x, mask = unit(x, mask)
         # After a ReLU nothing is below the zeros that stand past the end.
         mask = thin(mask, 2)
         return clear(self.shrink(x), mask), mask

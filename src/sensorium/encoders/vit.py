@@ -15,7 +15,7 @@ from sensorium.core.contracts import TokenEncoder
 from sensorium.core.layout import Grid
 from sensorium.core.registry import component
 from sensorium.nn.attention import Trunk
-from sensorium.nn.conv import CONV, LAST, channels_last, clear, thin
+from sensorium.nn.conv import CONV, LAST, channels_last, clear
 from sensorium.nn.position import resized
 from sensorium.nn.unit import Unit, check_counts
 
@@ -49,8 +49,7 @@ class Stem(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         x = channels_last(x)
         for unit in self.units:
-            x = unit(x, mask)
-            mask = thin(mask, unit.stride)
+            x, mask = unit(x, mask)
         return x
 
 
@@ -65,9 +64,10 @@ class Vit(TokenEncoder):
     Args:
         dim: Width of the tokens and of the vector, and of the compact one's blocks; there a multiple of ``heads``.
         variant: ``compact`` is sized by ``dim``, ``depth`` and ``heads``; the others are the papers'.
-        patch: Cells of a patch along each axis; none: the papers' 16; in the compact one as ``patch`` cuts.
-        stem: What a patch is read by: ``linear`` is the papers'; ``convolutions`` learn from far fewer rows; none: the papers'
-            linear, in the compact one convolutions.
+        patch: Cells of a patch along each axis; none: the papers' 16; in the compact one a power of two, for
+            about 32 patches of a series, 8 × 8 of a picture, 5³ of a video.
+        stem: What a patch is read by: ``linear`` is the papers'; ``convolutions`` learn from far fewer rows; none: linear
+            in the papers', convolutions in the compact one.
         depth: Transformer blocks of the compact one.
         heads: Attention heads of the compact one.
         dropout: Share of features and of attention dropped in training.
@@ -111,7 +111,7 @@ class Vit(TokenEncoder):
         nn.init.normal_(self.place, std=0.02)
         self.stack = Trunk(wide, depth, heads, dropout=dropout)
         self.token = nn.Identity() if wide == dim else nn.Linear(wide, dim)
-        self.register_load_state_dict_pre_hook(_fit_places)
+        self.register_load_state_dict_pre_hook(_fit_places)  # type: ignore[no-untyped-call]
 
     def embed(self, data: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         missing = [-n % p for n, p in zip(data.shape[2:], self.patch, strict=True)]

@@ -45,11 +45,11 @@ class Unit(nn.Module):
         self.norm = nn.Identity() if kind == "none" else norm(kind, dim, axes)
         self.activation = nn.Identity() if activation == "none" else _ACTIVATIONS[activation](inplace=True)
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """``[B, C, ...]`` and the mask ``[B, T]`` of what comes in; what goes out has ``thin(mask, stride)``."""
+    def forward(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """``[B, C, ...]`` and the mask ``[B, T]`` of its first axis, in and out."""
         mask = thin(mask, self.stride)
         # Cleared before the normalisation too: what the convolution left past the end must not enter its statistics.
-        return clear(self.activation(self.norm(clear(self.conv(x), mask))), mask)
+        return clear(self.activation(self.norm(clear(self.conv(x), mask))), mask), mask
 
 
 class Tail(nn.Module):

@@ -61,7 +61,7 @@ def random_changes(pictures: Tensor, generator: torch.Generator, times: int = 2,
         which = torch.randint(len(changes), (rows,), generator=generator, device=generator.device).to(pictures.device)
         strength = uniform((rows,), -most, most, pictures, generator)
         changed = pictures.clone()
-        for number in which.unique().tolist():
+        for number in sorted(set(which.tolist())):
             index = (which == number).nonzero().squeeze(1)
             changed[index] = changes[number](pictures[index], strength[index])
         pictures = changed
