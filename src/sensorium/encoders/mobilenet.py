@@ -52,10 +52,10 @@ class Mobilenet(Encoder):
     Args:
         dim: Width of the tokens and of the vector.
         variant: ``compact`` is sized by ``depth`` and ``width``; the others are the paper's, its channels times this.
-        depth: Stages of the compact one; each halves the grid.
+        depth: Stages of the compact one; each but the first halves the grid.
         width: Channels of the compact one's first stage; each stage doubles them.
         expand: How many times wider the compact one is between its narrow layers.
-        stride: Step of the first convolution along each axis; none: the paper's 2; in the compact one as the grid is large.
+        stride: Step of the first convolution along each axis; none: the paper's 2; in the compact one more for large grids.
         norm: ``batch`` learns faster; ``layer`` keeps rows apart (tiny batches, private training).
         dropout: Share of features dropped after the last stage in training.
     """
@@ -80,9 +80,10 @@ class Mobilenet(Encoder):
         self.dim = dim
         axes = len(layout.size)
         if variant == "compact":
-            step = stride or first_stride(layout.size)
-            channels, kernel = width, 3 if step == 1 else 2 * step + 1
-            table = [(expand, width * 2**i, 2, 2) for i in range(depth)]
+            # Blocks are at their widest before they step: the stem takes the first step for them.
+            step = stride or 2 * first_stride(layout.size)
+            channels, kernel = width, min(2 * step + 1, 7) if step > 2 else 3
+            table = [(expand, width * 2**i, 2, 2 if i else 1) for i in range(depth)]
             last = 2 * table[-1][1]
         else:
             times = float(variant[1:])

@@ -65,7 +65,7 @@ class Vit(TokenEncoder):
         dim: Width of the tokens and of the vector, and of the compact one's blocks; there a multiple of ``heads``.
         variant: ``compact`` is sized by ``dim``, ``depth`` and ``heads``; the others are the papers'.
         patch: Cells of a patch along each axis; none: the papers' 16; in the compact one a power of two, for
-            about 32 patches of a series, 8 × 8 of a picture, 5³ of a video.
+            16 to 32 patches of a series, 3 × 3 to 6 × 6 of a picture, 3³ to 5³ of a video.
         stem: What a patch is read by: ``linear`` is the papers'; ``convolutions`` learn from far fewer rows; none: linear
             in the papers', convolutions in the compact one.
         depth: Transformer blocks of the compact one.
@@ -91,14 +91,15 @@ class Vit(TokenEncoder):
         check_counts("vit", depth=depth, heads=heads, patch=patch)
         self.dim = dim
         axes = len(layout.size)
-        many = {1: 32, 2: 8, 3: 5}[axes]
+        # Attention costs most of the time: few, large patches, which the stem reads cell by cell.
+        many = {1: 32, 2: 6, 3: 5}[axes]
         wide = dim
         if variant == "compact":
             stem = stem or "convolutions"
         else:
             wide, depth, heads = _SIZES[variant]
             patch = patch or 16
-        self.patch = tuple(min(patch, n) if patch else _even(n / many) for n in layout.size)
+        self.patch = tuple(min(patch, n) if patch else _power(n / many) for n in layout.size)
         self.stem = Stem(axes, layout.channels, wide, self.patch) if stem == "convolutions" else None
         channels, rest = (layout.channels, self.patch) if self.stem is None else (self.stem.channels, self.stem.rest)
         self.cut = CONV[axes](channels, wide, rest, stride=rest)
@@ -157,6 +158,6 @@ def _fit_places(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) 
         state[name] = resized(saved, own.shape[1:])
 
 
-def _even(cells: float) -> int:
-    """The nearest power of two, so that a patch can be halved."""
-    return int(2 ** max(0, round(math.log2(max(cells, 1)))))
+def _power(cells: float) -> int:
+    """The next power of two, so that a patch can be halved."""
+    return int(2 ** math.ceil(math.log2(max(cells, 1))))
