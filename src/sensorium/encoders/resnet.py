@@ -12,7 +12,7 @@ from sensorium.core.contracts import Encoder
 from sensorium.core.layout import Grid
 from sensorium.core.registry import component
 from sensorium.nn.conv import LAST, MAX_POOL, channels_last, clear, first_stride, thin
-from sensorium.nn.unit import Tail, Unit, check_counts
+from sensorium.nn.unit import Tail, Unit
 
 _BLOCKS: dict[str, tuple[int, ...]] = {
     "resnet18": (2, 2, 2, 2),
@@ -93,7 +93,6 @@ class Resnet(Encoder):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        check_counts("resnet", depth=depth, width=width, stride=stride)
         self.dim = dim
         axes = len(layout.size)
         narrow = variant in ("resnet50", "resnet101")

@@ -13,7 +13,7 @@ from sensorium.core.errors import ConfigError
 from sensorium.core.layout import Grid
 from sensorium.core.registry import component
 from sensorium.nn.conv import LAST, MAX_POOL, channels_last, clear, first_stride, thin
-from sensorium.nn.unit import Tail, Unit, check_counts
+from sensorium.nn.unit import Tail, Unit
 
 _WIDTHS: dict[str, tuple[int, int, int, int]] = {
     "x0.5": (48, 96, 192, 1024),
@@ -92,7 +92,6 @@ class Shufflenet(Encoder):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        check_counts("shufflenet", depth=depth, width=width, stride=stride)
         if width % 2:
             raise ConfigError(f"shufflenet: a width of {width} cannot be halved", fix="choose an even width")
         self.dim = dim

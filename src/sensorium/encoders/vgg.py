@@ -11,7 +11,7 @@ from sensorium.core.contracts import Encoder
 from sensorium.core.layout import Grid
 from sensorium.core.registry import component
 from sensorium.nn.conv import LAST, MAX_POOL, channels_last, clear, first_stride, thin
-from sensorium.nn.unit import Tail, Unit, check_counts
+from sensorium.nn.unit import Tail, Unit
 
 _CONVOLUTIONS: dict[str, tuple[int, ...]] = {
     "vgg11": (1, 1, 2, 2, 2),
@@ -76,7 +76,6 @@ class Vgg(Encoder):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        check_counts("vgg", depth=depth, width=width, stride=stride)
         self.dim = dim
         axes = len(layout.size)
         if variant == "compact":

@@ -17,7 +17,7 @@ from sensorium.core.registry import component
 from sensorium.nn.attention import Trunk
 from sensorium.nn.conv import CONV, LAST, channels_last, clear
 from sensorium.nn.position import resized
-from sensorium.nn.unit import Unit, check_counts
+from sensorium.nn.unit import Unit
 
 _SIZES: dict[str, tuple[int, int, int]] = {
     "tiny": (192, 12, 3),
@@ -88,7 +88,6 @@ class Vit(TokenEncoder):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        check_counts("vit", depth=depth, heads=heads, patch=patch)
         self.dim = dim
         axes = len(layout.size)
         # Attention costs most of the time: few, large patches, which the stem reads cell by cell.

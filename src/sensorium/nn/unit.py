@@ -7,7 +7,6 @@ from typing import Literal
 from torch import Tensor, nn
 
 from sensorium.core.batch import Encoded
-from sensorium.core.errors import ConfigError
 from sensorium.nn.conv import CONV, cells, clear, norm, thin
 from sensorium.nn.pool import MeanMax
 
@@ -65,10 +64,3 @@ class Tail(nn.Module):
         grid, real = cells(x, mask)
         tokens = self.token(self.drop(grid)).masked_fill(~real.unsqueeze(-1), 0.0)
         return Encoded(tokens, real, self.pool(tokens, real), real.new_ones(real.shape[0]))
-
-
-def check_counts(kind: str, **counts: int | None) -> None:
-    """Refuses options that count something and are below 1: torch would notice only when data comes."""
-    for name, count in counts.items():
-        if count is not None and count < 1:
-            raise ConfigError(f"{kind}: {name} {count} is not 1 or more")
