@@ -70,7 +70,7 @@ class Mobilenet(Encoder):
         variant: Literal["compact", "x0.5", "x0.75", "x1.0", "x1.4"] = "compact",
         depth: int = 3,
         width: int = 32,
-        expand: int = 3,
+        expand: int = 2,
         stride: int | None = None,
         norm: Literal["batch", "layer"] = "batch",
         dropout: float = 0.1,
