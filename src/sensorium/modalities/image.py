@@ -125,7 +125,7 @@ class Image(Modality):
 
         sample = thinned(thumbnails(), _SAMPLE)
         self.state = frame_state(sizes, sample, self.size, self.channels)
-        if self.crop is not None or self.stretch:
+        if self.share is not None or self.stretch:
             self.state["height"] = self.state["width"] = max(self.state["height"], self.state["width"])
         for name, values in (("mean", self.mean), ("deviation", self.deviation)):
             if values is not None:
