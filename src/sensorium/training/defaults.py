@@ -54,7 +54,8 @@ def resolve(
         given = recipe.model.encoders.get(stream) or _encoder(layout, rows)
         encoders[stream] = _sized("encoders", given, preset)
     adapters: dict[str, Spec] = {
-        stream: _sized("adapters", recipe.model.adapters.get(stream) or "linear", preset) for stream in schema.streams
+        stream: _sized("adapters", recipe.model.adapters.get(stream) or _adapter(encoders[stream]), preset)
+        for stream in schema.streams
     }
     fusion = _sized("fusions", recipe.model.fusion or _fusion(len(schema.streams), rows), preset)
     targets = {column.name: column for column in schema.targets}
@@ -122,12 +123,17 @@ def _encoder(layout: Layout, rows: int) -> Spec:
         if rows >= 20 * layout.vocabulary:
             # Few words, seen often (questions, commands): each is worth reading exactly, and none needs guarding against.
             return {"kind": "bag", "norm": True, "drop": 0.0, "dropout": 0.0}
-        # Word order only pays where there are rows enough to learn it from; below that, bags of word groups win.
-        return "bag" if rows < 20_000 else "transformer"
+        # Word order only pays where there are rows enough to learn it from; below that, weighted word groups win.
+        return "tfidf" if rows < 20_000 else "transformer"
     if isinstance(layout, Grid):
         return "convnet"
     # Attention over cells learns from few rows; a perceptron over all of them at once needs many.
     return "cells" if isinstance(layout, Row) and rows < 20_000 else layout.encoder
+
+
+def _adapter(encoder: Spec) -> Spec:
+    # What tells texts apart is how far they lie along a few directions: made equally long, they tell less and noise more.
+    return {"kind": "linear", "norm": False} if registry.split(encoder)[0] == "tfidf" else "linear"
 
 
 def _fusion(streams: int, rows: int) -> str:
