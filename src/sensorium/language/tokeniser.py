@@ -20,10 +20,10 @@ PAD, UNKNOWN = 0, 1
 _SPECIAL = ("<pad>", "<unknown>")
 _BLANK = "▁"
 # Scripts written without blanks: each character is a piece of its own, so that a rare compound is not one unknown word.
-_UNSPACED = (
+UNSPACED = (
     "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 )
-_UNSPACED += "\u0e00-\u0e7f\u0e80-\u0eff\u1000-\u109f\u1780-\u17ff"
+UNSPACED += "\u0e00-\u0e7f\u0e80-\u0eff\u1000-\u109f\u1780-\u17ff"
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,10 @@ def _splitter(kind: Kind) -> Any:
     if kind == "character":
         return pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     if kind == "word":
-        alone = pre_tokenizers.Split(Regex(f"[{_UNSPACED}]|[\\p{{P}}\\p{{S}}]"), "isolated")
+        alone = pre_tokenizers.Split(Regex(f"[{UNSPACED}]|[\\p{{P}}\\p{{S}}]"), "isolated")
         return pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), alone])
     # A piece keeps the blank before it, so that text comes back from its ids; digits stand alone, for numbers are endless.
-    one = Regex(f"{_BLANK}?[{_UNSPACED}]|{_BLANK}?[\\p{{P}}\\p{{S}}\\p{{N}}&&[^{_BLANK}]]")
+    one = Regex(f"{_BLANK}?[{UNSPACED}]|{_BLANK}?[\\p{{P}}\\p{{S}}\\p{{N}}&&[^{_BLANK}]]")
     alone = pre_tokenizers.Split(one, "isolated")
     return pre_tokenizers.Sequence([pre_tokenizers.Metaspace(replacement=_BLANK, prepend_scheme="always"), alone])
 
