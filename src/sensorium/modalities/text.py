@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,8 +13,10 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Ids, Layout
 from sensorium.core.modality import Array, Guess, Modality
 from sensorium.core.registry import chosen, component
-from sensorium.language.normalise import normalise
-from sensorium.language.tokeniser import PAD, UNKNOWN, Tokeniser
+from sensorium.language.normalise import Form, normalise
+from sensorium.language.segment import Segmenter, words
+from sensorium.language.stopwords import Known, stopwords, without
+from sensorium.language.tokeniser import PAD, UNKNOWN, Kind, Tokeniser
 from sensorium.signal.statistics import thinned
 
 if TYPE_CHECKING:
@@ -31,11 +33,18 @@ _TRAINING_CELLS = 100_000
 class Text(Modality):
     """Words in any language: a review, a question, a note.
 
-    Encoded as ``[N]`` int32 ids of a tokeniser learnt from the training cells: 1 is unknown, 0 pads. Characters of scripts
-    without blanks (Chinese, Japanese, Thai) are tokens of their own. A cell of blanks alone raises ``CellError``.
+    Encoded as ``[N]`` int32 ids of a tokeniser learnt from the training cells, or loaded: 1 is unknown, 0 pads. Characters
+    of scripts without blanks (Chinese, Japanese, Thai) are tokens of their own unless ``segmenter`` joins them into words.
+    A cell of blanks alone raises ``CellError``.
 
     Args:
-        tokeniser: ``bpe`` learns frequent pieces of words, so that hardly a word is unknown; or whole words, or characters.
+        tokeniser: ``bpe``, ``wordpiece`` and ``unigram`` learn frequent pieces of words, so that hardly a word is unknown;
+            or whole words, or characters.
+        load: A ``tokenizer.json`` to take in place of learning one. It is read in training only: the model keeps it.
+        segmenter: How Chinese is cut: into characters, or into words by jieba (``sensorium[zh]``).
+        stop: A list of words to leave out; a text of nothing else is kept whole.
+        leave_out: Further words to leave out, with blanks or commas between them.
+        form: Unicode form: NFKC makes wide letters and ligatures plain, NFC keeps them.
         vocabulary: At most so many different tokens.
         length: At most so many tokens a cell; fewer where 99 of 100 training cells are shorter. The rest is cut.
         lowercase: Whether ``Dog`` and ``dog`` are the same.
@@ -47,7 +56,12 @@ class Text(Modality):
     def __init__(
         self,
         *,
-        tokeniser: Literal["bpe", "word", "character"] = "bpe",
+        tokeniser: Kind = "bpe",
+        load: str | None = None,
+        segmenter: Segmenter = "characters",
+        stop: Known = "none",
+        leave_out: str = "",
+        form: Form = "NFKC",
         vocabulary: int = 8000,
         length: int = 256,
         lowercase: bool = True,
@@ -56,7 +70,8 @@ class Text(Modality):
         super().__init__()
         if vocabulary < 3 or length < 1 or not 0 <= drop < 1:
             raise ConfigError("text: vocabulary is 3 or more, length 1 or more, and drop from 0 to below 1")
-        self.tokeniser: Literal["bpe", "word", "character"] = tokeniser
+        self.tokeniser, self.load, self.segmenter, self.form = tokeniser, load, segmenter, form
+        self.stop = stopwords(stop, leave_out)
         self.vocabulary, self.length, self.lowercase, self.drop = vocabulary, length, lowercase, drop
         self._loaded: tuple[dict[str, Any], Tokeniser] | None = None
 
@@ -79,7 +94,11 @@ class Text(Modality):
         texts = thinned((text for text in map(self._clean, cells) if text), _TRAINING_CELLS)
         total = sum(map(len, texts))
         share = max(1, -(-total // _TRAINING_CHARACTERS))
-        learnt = Tokeniser.train(texts[::share], self.tokeniser, self.vocabulary)
+        learnt = (
+            Tokeniser.train(texts[::share], self.tokeniser, self.vocabulary, segmented=self.segmenter != "characters")
+            if self.load is None
+            else Tokeniser.load(self.load)
+        )
         lengths = [len(learnt.encode(text)) for text in texts[:: max(1, len(texts) // 5000)]]
         longest = int(np.ceil(np.percentile(lengths, 99))) if lengths else 1
         self.state = {"tokeniser": learnt.to_json(), "length": min(self.length, max(longest, 1))}
@@ -114,7 +133,7 @@ class Text(Modality):
 
     @property
     def store_options(self) -> dict[str, Any]:
-        return {**{k: v for k, v in chosen(self).items() if k != "drop"}, "state": self.state}
+        return {**{k: v for k, v in chosen(self).items() if k not in ("drop", "load")}, "state": self.state}
 
     @property
     def _tokeniser(self) -> Tokeniser:
@@ -129,7 +148,10 @@ class Text(Modality):
             cell = str(cell)
         if not isinstance(cell, str):
             return None
-        return normalise(cell.lstrip()[: self.length * _CHARACTERS_A_TOKEN], lowercase=self.lowercase)
+        text = normalise(cell.lstrip()[: self.length * _CHARACTERS_A_TOKEN], lowercase=self.lowercase, form=self.form)
+        if self.segmenter == "characters" and not self.stop:
+            return text
+        return " ".join(without(words(text, self.segmenter), self.stop)) if text else text
 
 
 def _unspaced(text: str) -> int:

@@ -58,7 +58,8 @@ def alternatives(annotation: Any, default: Any) -> Iterator[Any]:
         middle = default if isinstance(default, float) else 0.5
         yield from (x for x in (middle / 3, middle / 2 + 0.3, 0.0, 0.05, 0.9, middle * 3, 1.0, 5.0) if x != default)
     elif annotation is str:
-        yield from (text for text in (";", ",", "x", "auto") if text != default)
+        # Last those that name a file: of a tokeniser, of word vectors.
+        yield from (text for text in (";", ",", "x", "auto", "red", *samples.files()) if text != default)
 
 
 def once(look: Signature) -> Signature:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import tempfile
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -110,8 +113,23 @@ def _moments() -> list[tuple[int, int, int, int]]:
 
 
 def _texts() -> list[Any]:
-    words = ["Red", "dress", "blue", "Shoes", "lovely", "poor", "fit", "warm", "and", "soft"]
+    words = ["Red", "dress", "blue", "Shoes", "lovely", "poor", "ﬁt", "连衣裙", "and", "soft"]
     return [" ".join(words[(i * k) % 10] for k in range(1, 4 + i)) for i in range(12)]
+
+
+@cache
+def files() -> tuple[str, ...]:
+    """Paths of small files for options that name one: a tokeniser, word vectors."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+
+    folder = Path(tempfile.mkdtemp(prefix="sensorium-samples-"))
+    tokenizer = Tokenizer(WordLevel({"?": 0, "red": 1, "dress": 2}, unk_token="?"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "vectors.txt").write_text("w5 0.5 1 -1\nw6 2 0 1\n", encoding="utf-8")
+    return str(folder / "tokenizer.json"), str(folder / "vectors.txt")
 
 
 def _pictures() -> list[Any]:
