@@ -20,7 +20,8 @@ _SPACE = re.compile(r"\s+")
 def normalise(text: str, *, lowercase: bool = True, form: Form = "NFKC") -> str:
     """``text`` in a Unicode form, without control characters, each run of white space one blank, none at the ends.
 
-    NFKC makes ``①`` and ``ｗｉｄｅ`` the same as ``1`` and ``wide``, NFC keeps them apart. Doing it twice changes nothing. Lowercasing is for matching, so ``İ`` and other rare letters may lose their dots.
+    NFKC makes ``①`` and ``ｗｉｄｅ`` the same as ``1`` and ``wide``, NFC keeps them apart. Doing it twice changes nothing.
+    Lowercasing is for matching, so ``İ`` and other rare letters may lose their dots.
     """
     text = unicodedata.normalize(form, _UNSEEN.sub("", text))
     if lowercase:

@@ -12,9 +12,7 @@ Segmenter = Literal["characters", "jieba"]
 """How text without blanks is cut: each character a word, which needs nothing; or into words by jieba's dictionary."""
 
 # A word with its apostrophes and hyphens, a number with its marks, one character of an unspaced script, or one mark.
-_WORD = re.compile(
-    rf"[{UNSPACED}]|[^\W\d_{UNSPACED}]+(?:['’\-][^\W\d_{UNSPACED}]+)*|\d+(?:[.,:]\d+)*|[^\s]", re.UNICODE
-)
+_WORD = re.compile(rf"[{UNSPACED}]|[^\W\d_{UNSPACED}]+(?:['’\-][^\W\d_{UNSPACED}]+)*|\d+(?:[.,:]\d+)*|[^\s]", re.UNICODE)
 _RUN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+")
 
 

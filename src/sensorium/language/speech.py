@@ -7,15 +7,14 @@ from collections.abc import Sequence
 
 from sensorium.language.segment import tagged_chinese, words
 
-TAGS = (
-    "NOUN PROPN VERB AUX ADJ ADV PRON DET ADP CCONJ SCONJ NUM PART INTJ PUNCT SYM X"
-).split()
+TAGS = ("NOUN", "PROPN", "VERB", "AUX", "ADJ", "ADV", "PRON", "DET", "ADP", "CCONJ", "SCONJ", "NUM", "PART")
+TAGS += ("INTJ", "PUNCT", "SYM", "X")
 """The universal part-of-speech tags, https://universaldependencies.org/u/pos/."""
 
 _CLOSED = {
     "DET": "a an the this that these those each every some any no both either neither another such what which all",
-    "PRON": "i me my mine myself we us our ours ourselves you your yours yourself he him his himself she her hers herself it "
-    "its itself they them their theirs themselves who whom whose someone anyone everyone nobody something anything "
+    "PRON": "i me my mine myself we us our ours ourselves you your yours yourself he him his himself she her hers herself "
+    "it its itself they them their theirs themselves who whom whose someone anyone everyone nobody something anything "
     "everything nothing one",
     "AUX": "am is are was were be been being have has had having do does did will would shall should can could may might "
     "must 'm 're 've 'll 'd ca wo isn't aren't wasn't weren't don't doesn't didn't won't wouldn't can't couldn't "
@@ -31,8 +30,8 @@ _CLOSED = {
     "most less least however instead together",
     "NUM": "two three four five six seven eight nine ten eleven twelve twenty thirty forty fifty hundred thousand million "
     "first second third",
-    "VERB": "go goes went gone going get gets got make makes made take takes took taken see sees saw seen say says said know "
-    "knows knew known think thinks thought come comes came want wants give gives gave given find finds found tell tells "
+    "VERB": "go goes went gone going get gets got make makes made take takes took taken see sees saw seen say says said "
+    "know knows knew known think thinks thought come comes came want wants give gives gave given find finds found tell tells "
     "told feel feels felt put keep keeps kept let lets begin began run runs ran eat eats ate drink drank write wrote "
     "written read buy bought sit sits sat stand stood lose lost pay paid meet met bring brought hold held show shows "
     "leave left need needs like liked love loves loved try tries wear wore look looks looked fit fits fell bit sleeps "
@@ -114,6 +113,4 @@ def _english(token: str, before: Sequence[str], start: bool, after: Sequence[str
     for ending, tag_ in _ENDINGS:
         if word.endswith(ending) and len(word) > len(ending) + 2:
             return tag_
-    if last == "PRON" and before[-1:] and word.endswith("s") and not word.endswith("ss"):
-        return "NOUN"
     return "NOUN"

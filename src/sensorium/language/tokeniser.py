@@ -98,6 +98,16 @@ class Tokeniser:
         """The number of ids, padding and unknown among them."""
         return len(_SPECIAL) + len(self.tokens)
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The word each id stands for; empty for padding, the unknown one, and what is only a part of a word."""
+        marked = any(token.startswith(_BLANK) for token in self.tokens)
+        plain = (
+            (token[1:] if token.startswith(_BLANK) else "") if marked else "" if token.startswith("##") else token
+            for token in self.tokens
+        )
+        return ("", "", *plain)
+
     def encode(self, text: str) -> list[int]:
         """The ids of ``text``."""
         if self.loaded:

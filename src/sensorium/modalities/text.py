@@ -105,7 +105,7 @@ class Text(Modality):
 
     @property
     def layout(self) -> Layout:
-        return Ids(self._tokeniser.size, self.state["length"])
+        return Ids(self._tokeniser.size, self.state["length"], self._tokeniser.words)
 
     def encode(self, cell: Any) -> Array:
         text = self._clean(cell)

@@ -10,7 +10,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 import torch
 from torch import nn
 
-from sensorium.core.contracts import Task
+from sensorium.core.batch import Field
+from sensorium.core.contracts import Encoder, Task
 from sensorium.core.errors import ConfigError
 from sensorium.core.forward import Forward
 from sensorium.core.modality import Modality
@@ -105,7 +106,10 @@ def _encoder(layout: Any) -> Signature:
 
     def look(spec: dict[str, Any]) -> Any:
         part = build("encoders", spec, layout)
-        return _both(part, lambda: part(data, mask))
+        before = _both(part, lambda: part(data, mask))
+        if type(part).fit is not Encoder.fit:
+            part.fit([Field(data, torch.ones(ROWS, dtype=torch.bool), mask)])
+        return before, _both(part.train(), lambda: part(data, mask))
 
     return look
 

@@ -22,7 +22,7 @@ LAYOUTS: tuple[Layout, ...] = (
     Grid(3, (20,)),
     Grid(1, (14, 9)),
     Grid(2, (6, 8, 8)),
-    Ids(50, 12),
+    Ids(50, 12, tuple(f"w{i}" for i in range(50))),
     Points(4, 16),
     Row((0, 0, 4, 0, 3)),
     Row((0, 0)),
@@ -128,7 +128,8 @@ def files() -> tuple[str, ...]:
     tokenizer = Tokenizer(WordLevel({"?": 0, "red": 1, "dress": 2}, unk_token="?"))
     tokenizer.pre_tokenizer = Whitespace()
     tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "vectors.txt").write_text("w5 0.5 1 -1\nw6 2 0 1\n", encoding="utf-8")
+    numbers = " ".join(str(i / 10) for i in range(100))
+    (folder / "vectors.txt").write_text(f"w5 {numbers}\nw6 {numbers[::-1]}\n", encoding="utf-8")
     return str(folder / "tokenizer.json"), str(folder / "vectors.txt")
 
 
@@ -170,6 +171,7 @@ _CELLS = {
     "tags": _tags,
     "datetime": _dates,
     "text": _texts,
+    "pos": lambda: [f"{text}!" for text in _texts()],
     "image": _pictures,
     "audio": _sounds,
     "series": _series,
