@@ -37,7 +37,7 @@ ROOMS = {
     "PIL": {"modalities", "data", "signal", "evaluation", "testing"},
     "soundfile": {"modalities", "data", "signal", "evaluation", "testing"},
     "soxr": {"modalities", "data", "signal"},
-    "tokenizers": {"language"},
+    "tokenizers": {"language", "testing"},
     "typer": {"cli"},
     "rich": {"cli", "console"},
     "jinja2": {"evaluation"},

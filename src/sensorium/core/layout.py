@@ -5,7 +5,7 @@ Shape letters everywhere: **B** rows, **N** tokens, **D** width, **C** channels,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 
@@ -24,10 +24,14 @@ class Grid:
 
 @dataclass(frozen=True)
 class Ids:
-    """Whole numbers from a vocabulary, one after the other: words, tokens. Data ``[B, N]`` int64, 0 pads."""
+    """Whole numbers from a vocabulary, one after the other: words, tokens. Data ``[B, N]`` int64, 0 pads.
+
+    ``words``, where known: the word that each id stands for, empty where it stands for none (padding, a part of a word).
+    """
 
     vocabulary: int
     length: int
+    words: tuple[str, ...] = field(default=(), compare=False, repr=False)
     encoder: ClassVar[str] = "transformer"
 
 

@@ -11,16 +11,16 @@ from sensorium.core.contracts import Encoder
 from sensorium.core.errors import ConfigError
 from sensorium.core.layout import Ids
 from sensorium.core.registry import component
-
-_PRIME = 1_000_003
+from sensorium.nn.ngrams import groups
 
 
 @component
 class Bag(Encoder):
     """The words and short word groups of a text, each with a learned weight, wherever they stand.
 
-    Take it rather than ``transformer`` where texts are a few thousand at most: it learns in one or two passes what
-    single words and their neighbours tell. The tokens are the words; the vector is the weighted mean of words and groups.
+    Take it rather than ``tfidf`` where few words come again and again (questions, commands), and rather than
+    ``transformer`` where texts are a few thousand at most: it learns in one or two passes what words and neighbours tell.
+    The tokens are the words; the vector is the weighted mean of words and groups.
     Source: fastText, https://arxiv.org/abs/1607.01759, with hashed word groups as there, § 2.3.
 
     Args:
@@ -73,13 +73,10 @@ class Bag(Encoder):
         words = self.words(data).masked_fill(~real.unsqueeze(-1), 0.0)
         vectors, weights, there = [words], [self.word_weight(data)], [real]
         if self.groups is not None and self.group_weight is not None:
-            hashed = data
-            for n in range(1, min(self.ngrams, data.shape[1])):
-                hashed = (hashed[:, :-1] * _PRIME + data[:, n:]) & 0x7FFFFFFFFFF  # so that the next step cannot overflow
-                bucket = (hashed ^ (hashed >> 15)) % self.buckets
+            for bucket, whole in groups(data, real, self.ngrams, self.buckets):
                 vectors.append(self.groups(bucket))
                 weights.append(self.group_weight(bucket))
-                there.append(real[:, n:])
+                there.append(whole)
         inside = torch.cat(there, dim=1)
         if self.training and self.share:
             inside = inside & (torch.rand(inside.shape, device=inside.device) >= self.share)

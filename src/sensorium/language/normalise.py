@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from typing import Literal
+
+Form = Literal["NFKC", "NFC"]
 
 # Control characters, soft hyphens, marks of direction, byte order marks and lone surrogates; the joiners of emoji and of
 # Indic and Persian script stay, for they carry meaning.
@@ -14,12 +17,13 @@ _UNSEEN = re.compile(
 _SPACE = re.compile(r"\s+")
 
 
-def normalise(text: str, *, lowercase: bool = True) -> str:
-    """``text`` in Unicode form NFKC, without control characters, each run of white space one blank, none at the ends.
+def normalise(text: str, *, lowercase: bool = True, form: Form = "NFKC") -> str:
+    """``text`` in a Unicode form, without control characters, each run of white space one blank, none at the ends.
 
-    Doing it twice changes nothing. Lowercasing is for matching, so ``İ`` and other rare letters may lose their dots.
+    NFKC makes ``①`` and ``ｗｉｄｅ`` the same as ``1`` and ``wide``, NFC keeps them apart. Doing it twice changes nothing.
+    Lowercasing is for matching, so ``İ`` and other rare letters may lose their dots.
     """
-    text = unicodedata.normalize("NFKC", _UNSEEN.sub("", text))
+    text = unicodedata.normalize(form, _UNSEEN.sub("", text))
     if lowercase:
-        text = unicodedata.normalize("NFKC", text.lower())
+        text = unicodedata.normalize(form, text.lower())
     return _SPACE.sub(" ", text).strip()

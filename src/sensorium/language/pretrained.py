@@ -32,6 +32,11 @@ class PretrainedTokeniser:
         """The number of ids."""
         return max(int(self._tokenizer.get_vocab_size(with_added_tokens=True)), self.pad + 1)
 
+    @property
+    def words(self) -> tuple[str, ...] | None:
+        """None: its tokens are pieces of words."""
+        return None
+
     @cached_property
     def unknown(self) -> int:
         """The id of what is hidden or unknown, as this file names it; the padding's where it names none."""

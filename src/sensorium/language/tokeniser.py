@@ -1,29 +1,34 @@
-"""Tokenisers learnt from the text at hand: pieces (BPE), words or characters."""
+"""Tokenisers learnt from the text at hand or loaded: pieces (BPE, WordPiece, unigram), words or characters."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
+
+from sensorium.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-Kind = Literal["bpe", "word", "character"]
+Kind = Literal["bpe", "wordpiece", "unigram", "word", "character"]
 
 PAD, UNKNOWN = 0, 1
 _SPECIAL = ("<pad>", "<unknown>")
 _BLANK = "▁"
 # Scripts written without blanks: each character is a piece of its own, so that a rare compound is not one unknown word.
-_UNSPACED = (
+UNSPACED = (
     "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 )
-_UNSPACED += "\u0e00-\u0e7f\u0e80-\u0eff\u1000-\u109f\u1780-\u17ff"
+UNSPACED += "\u0e00-\u0e7f\u0e80-\u0eff\u1000-\u109f\u1780-\u17ff"
+_LARGEST_FILE = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -34,86 +39,164 @@ class Tokeniser:
         kind: What a token is.
         tokens: The known tokens; the first has id 2. A leading ``▁`` stands for a blank before it.
         merges: For ``bpe``: which pairs are joined, the most frequent first.
+        scores: For ``unigram``: the logarithm of how likely each token is.
+        segmented: Whether the text comes cut into words by blanks, so that unspaced scripts are not cut again.
+        loaded: A whole ``tokenizer.json``, where it was loaded; its own ids are moved up by two.
     """
 
     kind: Kind
     tokens: tuple[str, ...]
     merges: tuple[tuple[str, str], ...] = ()
+    scores: tuple[float, ...] = ()
+    segmented: bool = False
+    loaded: str = ""
 
     @classmethod
-    def train(cls, texts: Iterable[str], kind: Kind = "bpe", vocabulary: int = 8000) -> Self:
+    def train(cls, texts: Iterable[str], kind: Kind = "bpe", vocabulary: int = 8000, *, segmented: bool = False) -> Self:
         """The tokeniser of at most ``vocabulary`` ids that fits ``texts`` best. The same texts give the same tokeniser."""
         room = max(vocabulary - len(_SPECIAL), 1)
         texts = [text.replace(_BLANK, "_") for text in texts]
         if kind == "bpe":
-            return cls(kind, *_pairs(texts, room))
-        splitter = _splitter(kind)
-        return cls(kind, tuple(_frequent((piece for text in texts for piece, _ in splitter.pre_tokenize_str(text)), room)))
+            return cls(kind, *_pairs(texts, room, segmented), segmented=segmented)
+        if kind == "wordpiece":
+            return cls(kind, _wordpieces(texts, room, segmented), segmented=segmented)
+        if kind == "unigram":
+            tokens, scores = _unigrams(texts, room, segmented)
+            return cls(kind, tokens, scores=scores, segmented=segmented)
+        splitter = _splitter(kind, segmented)
+        pieces = (piece for text in texts for piece, _ in splitter.pre_tokenize_str(text))
+        return cls(kind, tuple(_frequent(pieces, room)), segmented=segmented)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """One saved by the tokenizers library (``tokenizer.json``): plain JSON, nothing in it can run."""
+        from tokenizers import Tokenizer
+
+        path = Path(path)
+        try:
+            if path.stat().st_size > _LARGEST_FILE:
+                raise ConfigError("is larger than 64 MiB, which no tokeniser is", file=path)
+            text = path.read_text(encoding="utf-8")
+            found = Tokenizer.from_str(text)
+        except OSError as error:
+            raise ConfigError(f"cannot be read: {error.strerror}", file=path) from None
+        except ConfigError:
+            raise
+        except Exception as error:  # the library raises bare Exception
+            raise ConfigError(f"is no tokenizer.json: {error}", file=path) from None
+        found.no_padding()
+        found.no_truncation()
+        ids = found.get_vocab()
+        tokens = [""] * (1 + max(ids.values(), default=-1))
+        for token, i in ids.items():
+            tokens[i] = token
+        kind = {"BPE": "bpe", "WordPiece": "wordpiece", "Unigram": "unigram"}.get(type(found.model).__name__, "word")
+        return cls(kind, tuple(tokens), loaded=found.to_str())  # type: ignore[arg-type]
 
     @property
     def size(self) -> int:
         """The number of ids, padding and unknown among them."""
         return len(_SPECIAL) + len(self.tokens)
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The word each id stands for; empty for padding, the unknown one, and what is only a part of a word."""
+        marked = any(token.startswith(_BLANK) for token in self.tokens)
+        plain = (
+            (token[1:] if token.startswith(_BLANK) else "") if marked else "" if token.startswith("##") else token
+            for token in self.tokens
+        )
+        return ("", "", *plain)
+
     def encode(self, text: str) -> list[int]:
         """The ids of ``text``."""
+        if self.loaded:
+            return [i + len(_SPECIAL) for i in self._tokenizer.encode(text, add_special_tokens=False).ids]
         ids: list[int] = self._tokenizer.encode(text.replace(_BLANK, "_"), add_special_tokens=False).ids
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ``ids``; padding and ids that stand for nothing are left out, unknown is ``�``."""
+        if self.loaded:
+            theirs = [i - len(_SPECIAL) for i in ids if len(_SPECIAL) <= i < self.size]
+            return str(self._tokenizer.decode(theirs))
         pieces = ["�" if i == UNKNOWN else self.tokens[i - 2] for i in ids if 0 < i < self.size]
         if self.kind == "word":
             return " ".join(pieces)
+        if self.kind == "wordpiece":
+            return " ".join(pieces).replace(" ##", "")
         return "".join(pieces).replace(_BLANK, " ").strip()
 
     def to_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, "tokens": list(self.tokens), "merges": [list(pair) for pair in self.merges]}
+        more = {"scores": list(self.scores), "segmented": self.segmented, "loaded": self.loaded}
+        plain = {"kind": self.kind, "tokens": list(self.tokens), "merges": [list(pair) for pair in self.merges]}
+        return plain | {key: value for key, value in more.items() if value}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        return cls(data["kind"], tuple(data["tokens"]), tuple((a, b) for a, b in data["merges"]))
+        merges = tuple((a, b) for a, b in data["merges"])
+        scores, segmented = tuple(data.get("scores", ())), bool(data.get("segmented", False))
+        return cls(data["kind"], tuple(data["tokens"]), merges, scores, segmented, data.get("loaded", ""))
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
         from tokenizers import Tokenizer
-        from tokenizers.models import BPE, WordLevel
+        from tokenizers.models import BPE, Unigram, WordLevel, WordPiece
 
+        if self.loaded:
+            return Tokenizer.from_str(self.loaded)
         ids = {token: i for i, token in enumerate((*_SPECIAL, *self.tokens))}
         unknown = _SPECIAL[UNKNOWN]
-        bpe = self.kind == "bpe"
-        tokenizer = Tokenizer(BPE(ids, list(self.merges), unk_token=unknown) if bpe else WordLevel(ids, unk_token=unknown))
-        tokenizer.pre_tokenizer = _splitter(self.kind)
+        if self.kind == "bpe":
+            model = BPE(ids, list(self.merges), unk_token=unknown)
+        elif self.kind == "wordpiece":
+            model = WordPiece(ids, unk_token=unknown, max_input_chars_per_word=200)
+        elif self.kind == "unigram":
+            rare = min(self.scores, default=0.0) - 10.0
+            pairs = [(_SPECIAL[0], rare), (unknown, rare), *zip(self.tokens, self.scores, strict=True)]
+            model = Unigram(pairs, unk_id=UNKNOWN)
+        else:
+            model = WordLevel(ids, unk_token=unknown)
+        tokenizer = Tokenizer(model)
+        tokenizer.pre_tokenizer = _splitter(self.kind, self.segmented)
         return tokenizer
 
 
-@lru_cache(maxsize=3)
-def _splitter(kind: Kind) -> Any:
-    """Where no token may reach across: words, and each mark and each unspaced character alone."""
+@lru_cache(maxsize=10)
+def _splitter(kind: Kind, segmented: bool) -> Any:
+    """Where no token may reach across: words, and each mark and (unless segmented) each unspaced character alone."""
     from tokenizers import Regex, pre_tokenizers
 
+    unspaced = "" if segmented else f"[{UNSPACED}]|"
     if kind == "character":
         return pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    if kind == "word":
-        alone = pre_tokenizers.Split(Regex(f"[{_UNSPACED}]|[\\p{{P}}\\p{{S}}]"), "isolated")
+    if kind in ("word", "wordpiece"):
+        alone = pre_tokenizers.Split(Regex(f"{unspaced}[\\p{{P}}\\p{{S}}]"), "isolated")
         return pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), alone])
     # A piece keeps the blank before it, so that text comes back from its ids; digits stand alone, for numbers are endless.
-    one = Regex(f"{_BLANK}?[{_UNSPACED}]|{_BLANK}?[\\p{{P}}\\p{{S}}\\p{{N}}&&[^{_BLANK}]]")
+    unspaced = "" if segmented else f"{_BLANK}?[{UNSPACED}]|"
+    one = Regex(f"{unspaced}{_BLANK}?[\\p{{P}}\\p{{S}}\\p{{N}}&&[^{_BLANK}]]")
     alone = pre_tokenizers.Split(one, "isolated")
     return pre_tokenizers.Sequence([pre_tokenizers.Metaspace(replacement=_BLANK, prepend_scheme="always"), alone])
 
 
-def _pairs(texts: list[str], room: int) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+def _alphabet(texts: list[str], room: int) -> list[str]:
+    """The characters every piece is made of: chosen here, for the libraries break ties among rare ones by chance.
+
+    Half the room is left for longer pieces.
+    """
+    return _frequent((c for text in texts for c in text if c != " "), max(room // 2, room - 4000, 1))
+
+
+def _pairs(texts: list[str], room: int, segmented: bool) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
     """The tokens and merges of byte pair encoding (Sennrich et al. 2016, https://arxiv.org/abs/1508.07909)."""
     from tokenizers import Tokenizer
     from tokenizers.models import BPE
     from tokenizers.trainers import BpeTrainer
 
-    # Chosen here, for the library breaks ties among rare characters by chance; half the room is left for merges.
-    alphabet = _frequent((c for text in texts for c in text if c != " "), max(room // 2, room - 4000, 1))
-    alphabet = [_BLANK, *alphabet][:room]
+    alphabet = [_BLANK, *_alphabet(texts, room)][:room]
     tokenizer = Tokenizer(BPE())
-    tokenizer.pre_tokenizer = _splitter("bpe")
+    tokenizer.pre_tokenizer = _splitter("bpe", segmented)
     trainer = BpeTrainer(
         vocab_size=room,
         min_frequency=2,
@@ -127,6 +210,52 @@ def _pairs(texts: list[str], room: int) -> tuple[tuple[str, ...], tuple[tuple[st
     model = json.loads(tokenizer.to_str())["model"]
     tokens = sorted(model["vocab"], key=model["vocab"].__getitem__)
     return tuple(tokens), tuple((a, b) for a, b in model["merges"])
+
+
+def _wordpieces(texts: list[str], room: int, segmented: bool) -> tuple[str, ...]:
+    """Pieces that start a word, and pieces (``##``) that go on in one (https://arxiv.org/abs/1609.08144, § 4.1).
+
+    The library finds them by joining pairs as byte pair encoding does; the longest that fits is taken when reading.
+    """
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordPiece
+    from tokenizers.trainers import WordPieceTrainer
+
+    alphabet = _alphabet(texts, room)
+    tokenizer = Tokenizer(WordPiece(unk_token=_SPECIAL[UNKNOWN]))
+    tokenizer.pre_tokenizer = _splitter("wordpiece", segmented)
+    trainer = WordPieceTrainer(
+        vocab_size=room, min_frequency=2, show_progress=False, initial_alphabet=alphabet, limit_alphabet=len(alphabet)
+    )
+    with _one_thread():
+        tokenizer.train_from_iterator(texts, trainer)
+    vocabulary = tokenizer.get_vocab()
+    return tuple(sorted(vocabulary, key=vocabulary.__getitem__)[:room])
+
+
+def _unigrams(texts: list[str], room: int, segmented: bool) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """Pieces with their likelihoods (Kudo 2018, https://arxiv.org/abs/1804.10959)."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import Unigram
+    from tokenizers.trainers import UnigramTrainer
+
+    alphabet = [_BLANK, *_alphabet(texts, room)][:room]
+    known = set(alphabet)
+    # The library gives up where a character finds no room.
+    texts = ["".join(c if c in known else " " for c in text) for text in texts]
+    if len(alphabet) + 2 >= room or not any(text.strip() for text in texts):
+        count = Counter(c if c != " " else _BLANK for text in texts for c in text)
+        return tuple(alphabet), tuple(math.log((1 + count[c]) / (1 + count.total())) for c in alphabet)
+    tokenizer = Tokenizer(Unigram())
+    tokenizer.pre_tokenizer = _splitter("unigram", segmented)
+    trainer = UnigramTrainer(
+        vocab_size=room, show_progress=False, initial_alphabet=alphabet, unk_token=_SPECIAL[UNKNOWN], max_piece_length=16
+    )
+    with _one_thread():
+        tokenizer.train_from_iterator(texts, trainer)
+    found = json.loads(tokenizer.to_str())["model"]["vocab"]
+    pairs = sorted(((t, float(s)) for t, s in found if t not in _SPECIAL), key=lambda pair: (-pair[1], pair[0]))[:room]
+    return tuple(t for t, _ in pairs), tuple(s for _, s in pairs)
 
 
 def _frequent(counts: Iterable[str], limit: int) -> list[str]:

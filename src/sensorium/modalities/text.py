@@ -6,7 +6,7 @@ import json
 import numbers
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,9 +14,11 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Ids, Layout
 from sensorium.core.modality import Array, Guess, Modality
 from sensorium.core.registry import chosen, component
-from sensorium.language.normalise import normalise
+from sensorium.language.normalise import Form, normalise
 from sensorium.language.pretrained import PretrainedTokeniser
-from sensorium.language.tokeniser import PAD, UNKNOWN, Tokeniser
+from sensorium.language.segment import Segmenter, words
+from sensorium.language.stopwords import Known, stopwords, without
+from sensorium.language.tokeniser import PAD, UNKNOWN, Kind, Tokeniser
 from sensorium.signal.statistics import thinned
 
 if TYPE_CHECKING:
@@ -35,11 +37,18 @@ _TRAINING_CELLS = 100_000
 class Text(Modality):
     """Words in any language: a review, a question, a note; or several of them in one cell, ``["one", "two"]``.
 
-    Encoded as ``[N]`` int32 ids of a tokeniser learnt from the training cells: 1 is unknown, 0 pads. Characters of scripts
-    without blanks (Chinese, Japanese, Thai) are tokens of their own. A cell of blanks alone raises ``CellError``.
+    Encoded as ``[N]`` int32 ids of a tokeniser learnt from the training cells, or loaded: 1 is unknown, 0 pads. Characters
+    of scripts without blanks (Chinese, Japanese, Thai) are tokens of their own unless ``segmenter`` joins them into words.
+    A cell of blanks alone raises ``CellError``.
 
     Args:
-        tokeniser: ``bpe`` learns frequent pieces of words, so that hardly a word is unknown; or whole words, or characters.
+        tokeniser: ``bpe``, ``wordpiece`` and ``unigram`` learn frequent pieces of words, so that hardly a word is unknown;
+            or whole words, or characters.
+        load: A ``tokenizer.json`` to take in place of learning one. It is read in training only: the model keeps it.
+        segmenter: How Chinese is cut: into characters, or into words by jieba (``sensorium[zh]``).
+        stop: A list of words to leave out; a text of nothing else is kept whole.
+        leave_out: Further words to leave out, with blanks or commas between them.
+        form: Unicode form: NFKC makes wide letters and ligatures plain, NFC keeps them.
         vocabulary: At most so many different tokens.
         length: At most so many tokens a cell; fewer where 99 of 100 training cells are shorter. The rest is cut.
         lowercase: Whether ``Dog`` and ``dog`` are the same.
@@ -54,7 +63,12 @@ class Text(Modality):
     def __init__(
         self,
         *,
-        tokeniser: Literal["bpe", "word", "character"] = "bpe",
+        tokeniser: Kind = "bpe",
+        load: str | None = None,
+        segmenter: Segmenter = "characters",
+        stop: Known = "none",
+        leave_out: str = "",
+        form: Form = "NFKC",
         vocabulary: int = 8000,
         length: int = 256,
         lowercase: bool = True,
@@ -64,7 +78,8 @@ class Text(Modality):
         super().__init__()
         if vocabulary < 3 or length < 1 or not 0 <= drop < 1:
             raise ConfigError("text: vocabulary is 3 or more, length 1 or more, and drop from 0 to below 1")
-        self.tokeniser: Literal["bpe", "word", "character"] = tokeniser
+        self.tokeniser, self.load, self.segmenter, self.form = tokeniser, load, segmenter, form
+        self.stop = stopwords(stop, leave_out)
         self.vocabulary, self.length, self.lowercase, self.drop = vocabulary, length, lowercase, drop
         self.checkpoint = checkpoint
         self._loaded: tuple[dict[str, Any], Tokeniser | PretrainedTokeniser] | None = None
@@ -92,17 +107,20 @@ class Text(Modality):
         learnt: Tokeniser | PretrainedTokeniser
         if self.checkpoint is not None:
             learnt = _pretrained(self.checkpoint)
+        elif self.load is not None:
+            learnt = Tokeniser.load(self.load)
         else:
             total = sum(map(len, texts))
             share = max(1, -(-total // _TRAINING_CHARACTERS))
-            learnt = Tokeniser.train(texts[::share], self.tokeniser, self.vocabulary)
+            segmented = self.segmenter != "characters"
+            learnt = Tokeniser.train(texts[::share], self.tokeniser, self.vocabulary, segmented=segmented)
         lengths = [len(_ids(learnt, text, self.length)) for text in texts[:: max(1, len(texts) // 5000)]]
         longest = int(np.ceil(np.percentile(lengths, 99))) if lengths else 1
         self.state = {"tokeniser": learnt.to_json(), "length": min(self.length, max(longest, 1))}
 
     @property
     def layout(self) -> Layout:
-        return Ids(self._tokeniser.size, self.state["length"])
+        return Ids(self._tokeniser.size, self.state["length"], self._tokeniser.words)
 
     def encode(self, cell: Any) -> Array:
         text = self._clean(cell)
@@ -143,7 +161,7 @@ class Text(Modality):
 
     @property
     def store_options(self) -> dict[str, Any]:
-        return {**{k: v for k, v in chosen(self).items() if k != "drop"}, "state": self.state}
+        return {**{k: v for k, v in chosen(self).items() if k not in ("drop", "load")}, "state": self.state}
 
     @property
     def _tokeniser(self) -> Tokeniser | PretrainedTokeniser:
@@ -162,9 +180,12 @@ class Text(Modality):
         if not isinstance(cell, str):
             return None
         cell = cell.lstrip()[: self.length * _CHARACTERS_A_TOKEN]
-        seen = normalise(cell, lowercase=self.lowercase)
-        # A pretrained tokeniser has seen text in its own normal form, and brings that along.
-        return cell.strip() if self.checkpoint is not None and seen else seen
+        text: str | None = normalise(cell, lowercase=self.lowercase, form=self.form)
+        if self.checkpoint is not None and text:
+            return cell.strip()  # a pretrained tokeniser has seen text in its own normal form, and brings that along
+        if self.segmenter == "characters" and not self.stop:
+            return text
+        return " ".join(without(words(text, self.segmenter), self.stop)) if text else text
 
 
 def _ids(tokeniser: Tokeniser | PretrainedTokeniser, text: str, length: int) -> list[int]:

@@ -12,7 +12,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 import torch
 from torch import nn
 
-from sensorium.core.contracts import Task
+from sensorium.core.batch import Field
+from sensorium.core.contracts import Encoder, Task
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.forward import Forward
 from sensorium.core.modality import Modality
@@ -110,7 +111,8 @@ def alternatives(annotation: Any, default: Any) -> Iterator[Any]:
     elif get_origin(annotation) is list and get_args(annotation) == (float,):
         yield from ([0.25, 0.5, 0.75], [0.5])
     elif annotation is str:
-        yield from (text for text in (";", ",", "x", "auto") if text != default)
+        # Last those that name a file: of a tokeniser, of word vectors.
+        yield from (text for text in (";", ",", "x", "auto", "red", *samples.files()) if text != default)
         # The name of a part within a part: another one of its family.
         yield from (kind for kind in kinds("encoders") if default in kinds("encoders") and kind != default)
 
@@ -159,7 +161,10 @@ def _encoder(layout: Any) -> Signature:
 
     def look(spec: dict[str, Any]) -> Any:
         part = build("encoders", spec, layout)
-        return _both(part, lambda: part(data, mask))
+        before = _both(part, lambda: part(data, mask))
+        if type(part).fit is not Encoder.fit:
+            part.fit([Field(data, torch.ones(ROWS, dtype=torch.bool), mask)])
+        return before, _both(part.train(), lambda: part(data, mask))
 
     return look
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import tempfile
 from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +23,7 @@ LAYOUTS: tuple[Layout, ...] = (
     Grid(1, (14, 9)),
     Grid(2, (6, 8, 8)),
     Grid(6, (1,)),
-    Ids(50, 12),
+    Ids(50, 12, tuple(f"w{i}" for i in range(50))),
     Points(4, 16),
     Graph(5, 3, 10),
     Row((0, 0, 4, 0, 3)),
@@ -130,8 +133,24 @@ def _moments() -> list[tuple[int, int, int, int]]:
 
 
 def _texts() -> list[Any]:
-    words = ["Red", "dress", "blue", "Shoes", "lovely", "poor", "fit", "warm", "and", "soft"]
+    words = ["Red", "dress", "blue", "Shoes", "lovely", "poor", "ﬁt", "连衣裙", "and", "soft"]
     return [" ".join(words[(i * k) % 10] for k in range(1, 4 + i)) for i in range(12)]
+
+
+@cache
+def files() -> tuple[str, ...]:
+    """Paths of small files for options that name one: a tokeniser, word vectors."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+
+    folder = Path(tempfile.mkdtemp(prefix="sensorium-samples-"))
+    tokenizer = Tokenizer(WordLevel({"?": 0, "red": 1, "dress": 2}, unk_token="?"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    numbers = " ".join(str(i / 10) for i in range(100))
+    (folder / "vectors.txt").write_text(f"w5 {numbers}\nw6 {numbers[::-1]}\n", encoding="utf-8")
+    return str(folder / "tokenizer.json"), str(folder / "vectors.txt")
 
 
 def _pictures() -> list[Any]:
@@ -215,6 +234,7 @@ _CELLS = {
     "tags": _tags,
     "datetime": _dates,
     "text": _texts,
+    "pos": lambda: [f"{text}!" for text in _texts()],
     "image": _pictures,
     "audio": _sounds,
     "series": _series,

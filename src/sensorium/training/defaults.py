@@ -22,8 +22,8 @@ SIZES: dict[str, dict[str, int]] = {
 }
 """What one word sets in every part that has such an option, unless it is given."""
 
-FUSION, PLAIN_FUSION, PLAIN_ROWS = "lowrank", "gated", 500
-"""The fusion by default, and that for tables of fewer rows: products of streams take some rows to learn."""
+FUSION, TEXT_FUSION, PLAIN_FUSION, PLAIN_ROWS = "lowrank", "concat", "gated", 500
+"""The fusion by default, that beside free text, and that for tables of fewer rows: products of streams take many rows."""
 EARLY = "early"
 """The fusion that wants shallow encoders: it is itself the deep model."""
 
@@ -51,16 +51,18 @@ def resolve(
     _known("encoders", recipe.model.encoders, schema.streams)
     _known("adapters", recipe.model.adapters, schema.streams)
     encoders: dict[str, Spec] = {}
-    wanted = recipe.model.fusion or _fusion(len(schema.streams), rows)
-    encoder = _shallow if registry.split(wanted)[0] == EARLY else _encoder
+    told = recipe.model.fusion
+    encoder = _shallow if told is not None and registry.split(told)[0] == EARLY else _encoder
     for stream in schema.streams:
         layout = schema.layout(stream)
         given = recipe.model.encoders.get(stream) or encoder(layout, rows)
         encoders[stream] = _completed("encoders", _sized("encoders", given, preset))
     adapters: dict[str, Spec] = {
-        stream: _sized("adapters", recipe.model.adapters.get(stream) or "linear", preset) for stream in schema.streams
+        stream: _sized("adapters", recipe.model.adapters.get(stream) or _adapter(encoders[stream]), preset)
+        for stream in schema.streams
     }
-    fusion = _completed("fusions", _sized("fusions", wanted, preset), {s: schema.layout(s) for s in schema.streams})
+    fusion = _sized("fusions", told or _fusion(encoders, rows), preset)
+    fusion = _completed("fusions", fusion, {s: schema.layout(s) for s in schema.streams})
     targets = {column.name: column for column in schema.targets}
     _known("tasks", recipe.model.tasks, targets)
     tasks: dict[str, Spec] = {}
@@ -177,8 +179,8 @@ def _encoder(layout: Layout, rows: int) -> Spec:
         if rows >= 20 * layout.vocabulary:
             # Few words, seen often (questions, commands): each is worth reading exactly, and none needs guarding against.
             return {"kind": "bag", "norm": True, "drop": 0.0, "dropout": 0.0}
-        # Word order only pays where there are rows enough to learn it from; below that, bags of word groups win.
-        return "bag" if rows < 20_000 else "transformer"
+        # Word order only pays where there are rows enough to learn it from; below that, weighted word groups win.
+        return "tfidf" if rows < 20_000 else "transformer"
     if isinstance(layout, Grid):
         if math.prod(layout.size) == 1:
             return "vector"
@@ -195,10 +197,18 @@ def _shallow(layout: Layout, rows: int) -> Spec:
     return _encoder(layout, rows)
 
 
-def _fusion(streams: int, rows: int) -> str:
-    if streams == 1:
+def _adapter(encoder: Spec) -> Spec:
+    # What tells texts apart is how far they lie along a few directions: made equally long, they tell less and noise more.
+    return {"kind": "linear", "norm": False} if registry.split(encoder)[0] == "tfidf" else "linear"
+
+
+def _fusion(encoders: Mapping[str, Spec], rows: int) -> str:
+    if len(encoders) == 1:
         return "single"
-    return PLAIN_FUSION if rows < PLAIN_ROWS else FUSION
+    if rows < PLAIN_ROWS:
+        return PLAIN_FUSION
+    # What free texts tell adds up; products of them are learnt by heart (clothing, own splits: AUROC 0.91 against 0.89).
+    return TEXT_FUSION if any(registry.split(spec)[0] == "tfidf" for spec in encoders.values()) else FUSION
 
 
 def _sized(family: str, spec: Spec, preset: Mapping[str, int]) -> dict[str, Any]:

@@ -1,0 +1,80 @@
+"""Bags of words and TF-IDF, for texts already cut into words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Bags:
+    """Which words count, and in how many texts each stands: what is learnt from some texts to weigh others.
+
+    ``Bags.learn([["a", "dog"], ["a", "cat"]]).tfidf([["the", "cat"]])`` is one row of weights, a column a word.
+
+    Args:
+        words: The words and groups of words (joined by blanks), in the order of the columns.
+        frequency: Texts each of them stands in.
+        texts: Texts learnt from.
+        longest: Words in the longest group.
+    """
+
+    words: tuple[str, ...]
+    frequency: tuple[int, ...]
+    texts: int
+    longest: int = 1
+
+    @classmethod
+    def learn(cls, texts: Iterable[Sequence[str]], *, longest: int = 1, least: int = 1, most: int | None = None) -> Self:
+        """From texts as words: what stands in ``least`` texts or more, and of that the ``most`` frequent."""
+        count: Counter[str] = Counter()
+        number = 0
+        for text in texts:
+            count.update(set(_terms(text, longest)))
+            number += 1
+        ranked = sorted((word for word in count if count[word] >= least), key=lambda word: (-count[word], word))
+        words = tuple(sorted(ranked[:most]))
+        return cls(words, tuple(count[word] for word in words), number, longest)
+
+    def counts(self, texts: Sequence[Sequence[str]]) -> Array:
+        """``[texts, words]``: how often each word stands in each text."""
+        place = {word: i for i, word in enumerate(self.words)}
+        out = np.zeros((len(texts), len(self.words)))
+        for row, text in zip(out, texts, strict=True):
+            for word, n in Counter(_terms(text, self.longest)).items():
+                if word in place:
+                    row[place[word]] = n
+        return out
+
+    @property
+    def rarity(self) -> Array:
+        """The inverse document frequency of each word, ``log((1 + texts) / (1 + frequency)) + 1``.
+
+        Smoothed as if one more text held every word; the last 1 keeps a word that stands everywhere.
+        """
+        return np.log((1 + self.texts) / (1 + np.array(self.frequency, dtype=np.float64))) + 1
+
+    def tfidf(self, texts: Sequence[Sequence[str]], *, sublinear: bool = False) -> Array:
+        """``[texts, words]``: counts times rarity, each row of length 1 (a text of unknown words: zeros).
+
+        Source: Salton and Buckley, https://doi.org/10.1016/0306-4573(88)90021-0. ``sublinear``: 1 + log n in place of n.
+        """
+        count = self.counts(texts)
+        if sublinear:
+            count = np.where(count > 0, 1 + np.log(np.maximum(count, 1)), 0.0)
+        weight = count * self.rarity
+        length = np.linalg.norm(weight, axis=1, keepdims=True)
+        return np.divide(weight, length, out=np.zeros_like(weight), where=length > 0)
+
+
+def _terms(text: Sequence[str], longest: int) -> Iterable[str]:
+    for n in range(1, longest + 1):
+        for i in range(len(text) - n + 1):
+            yield " ".join(text[i : i + n])
