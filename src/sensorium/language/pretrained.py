@@ -33,9 +33,9 @@ class PretrainedTokeniser:
         return max(int(self._tokenizer.get_vocab_size(with_added_tokens=True)), self.pad + 1)
 
     @property
-    def words(self) -> tuple[str, ...] | None:
-        """None: its tokens are pieces of words."""
-        return None
+    def words(self) -> tuple[str, ...]:
+        """Empty: its tokens are pieces of words."""
+        return ()
 
     @cached_property
     def unknown(self) -> int:

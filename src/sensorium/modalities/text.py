@@ -185,7 +185,8 @@ class Text(Modality):
             return cell.strip()  # a pretrained tokeniser has seen text in its own normal form, and brings that along
         if self.segmenter == "characters" and not self.stop:
             return text
-        return " ".join(without(words(text, self.segmenter), self.stop)) if text else text
+        kept: Iterable[str] = without(words(text, self.segmenter), self.stop) if text else ()
+        return " ".join(kept)
 
 
 def _ids(tokeniser: Tokeniser | PretrainedTokeniser, text: str, length: int) -> list[int]:
