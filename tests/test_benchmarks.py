@@ -69,3 +69,37 @@ def test_the_command_prints_a_table_and_writes_json(tmp_path: Path) -> None:
 def test_real_data_that_is_not_there_is_skipped_with_a_reason(tmp_path: Path) -> None:
     (skipped,) = run("av_hard", Settings(data=tmp_path))
     assert str(tmp_path) in getattr(skipped, "why", "")
+
+
+def test_the_table_of_fusions_marks_the_best_and_what_is_like_it(tmp_path: Path) -> None:
+    from benchmarks.fusion_results import MULTIMODAL, slug
+    from benchmarks.fusion_results import table as fusions
+
+    name = MULTIMODAL[0]
+    both = ["image", "audio"]
+
+    def row(name: str, mean: float, streams: list[str], apart: bool) -> dict[str, object]:
+        area = 0.9 if len(streams) > 1 else None
+        return {
+            "name": name,
+            "mean": mean,
+            "spread": 0.01,
+            "streams": streams,
+            "told_apart": apart,
+            "robustness_area": area,
+        }
+
+    runs = [row("gated", 0.9, both, False), row("concat", 0.89, both, False), row("weighted", 0.7, both, True)]
+    runs.append(row("image alone", 0.5, ["image"], True))
+    document = {"metric": "accuracy", "best": "gated", "runs": runs, "skipped": {"tensor": "too large"}}
+    document |= {"baseline": 0.1, "budget": "8 epochs", "rows": 900}
+    folder = tmp_path / slug(name)
+    folder.mkdir()
+    (folder / "set.txt").write_text(name)
+    (folder / "compare.json").write_text(json.dumps(document))
+    text = fusions(tmp_path)
+    assert "| gated | **0.900** ± 0.010 (0.90) |" in text
+    assert "| concat | 0.890 ± 0.010 (0.90) ≈ |" in text
+    assert "| weighted | 0.700 ± 0.010 (0.90) |" in text
+    assert "| tensor | – |" in text
+    assert "| *best modality alone* | 0.500 (image) |" in text

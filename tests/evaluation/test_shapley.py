@@ -13,6 +13,7 @@ import torch
 
 from sensorium.core.batch import Batch
 from sensorium.core.errors import DataError
+from sensorium.evaluation.explanation import write_explanation
 from sensorium.evaluation.shapley import exact, explain, sampled
 from sensorium.model import Model
 
@@ -131,3 +132,31 @@ def test_the_fusion_says_how_it_weighs(quick_fit: Any, scenes: Path, cli: Any, t
     assert "What the fusion says it weighs" in out
     assert "row 1: event is" in out
     assert (tmp_path / "e.json").is_file()
+
+
+def test_gates_and_attention_of_a_row_become_pictures(make: Make, tmp_path: Path) -> None:
+    model, batches = make(rows=3)
+
+    def weights(parts: Any) -> dict[str, torch.Tensor]:
+        rows, streams = next(iter(parts.values())).present.shape[0], len(parts)
+        return {
+            "share": torch.full((rows, streams), 1 / streams),
+            "gate": torch.rand(rows, streams, 3),
+            "attention": torch.rand(rows, streams, streams),
+        }
+
+    model.fusion.weights = weights  # type: ignore[method-assign]
+    one = batches[0].map(lambda tensor: tensor[:1])
+    found = explain(model.eval(), [one])
+    assert found.weights is not None
+    assert found.weights.tolist() == [pytest.approx([1 / 3] * 3)]
+    assert {name: values.shape for name, values in found.inner.items()} == {"gate": (3, 3), "attention": (3, 3)}
+    cells = {"note": "<b>safe</b>"}
+    page = write_explanation(tmp_path / "e.html", found, title="<script>", cells=lambda row: cells).read_text(
+        encoding="utf-8"
+    )
+    assert "&lt;script&gt;" in page
+    assert "The fusion&#x27;s gate in this row" in page
+    assert "tokens by stream, one after the other: image 1, audio 1, noise 1" in page
+    assert "<b>safe</b>" in page
+    assert explain(model, batches).inner == {}, "of several rows there is no one picture"

@@ -162,3 +162,9 @@ def test_memory_is_counted_in_tensors_and_leaves_the_model_alone(trained: Any, s
     assert size == training_bytes(trained.model, trained.recipe, trained.schema, rows)
     assert all(torch.equal(value, before[name]) for name, value in trained.model.state_dict().items())
     assert all(p.grad is None for p in trained.model.parameters())
+
+
+def test_time_is_divided_evenly(scenes: Path, tmp_path: Path) -> None:
+    found = given(scenes, tmp_path / "c", seeds=1, fusions=["gated"], time_limit=3.0)
+    assert "and 1 s a run" in found.budget, "one fusion and two single modalities"
+    assert Recipe.from_yaml(tmp_path / "c" / "winner.yaml").training.time_limit == 1.0
