@@ -26,13 +26,6 @@ if TYPE_CHECKING:
 
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"GIF8", b"II*\0", b"MM\0*")
 _SAMPLE = 512
-_STRENGTHS = {
-    "none": (0.0, 0.0, 0.0, 0.0),
-    "light": (0.08, 0.1, 10.0, 0.1),
-    "strong": (0.15, 0.25, 20.0, 0.25),
-    "auto": (0.0, 0.0, 0.0, 0.0),
-}
-"""Largest shift (of the size), scaling, turn (degrees) and change of brightness (deviations)."""
 
 
 @component
@@ -57,7 +50,7 @@ class Image(Modality):
         crop: ``center`` cuts the middle out of a picture of another ratio, instead of fitting it in; ``random`` shows a
             random box of each picture in training.
         flip: Mirrors half of the pictures in training.
-        rotate: The largest turn in training, in degrees; none: as ``augment`` says.
+        rotate: The largest turn in training, in degrees; None: as ``augment`` says.
         colour: How much brightness, contrast, saturation and hue change in training: 0 not at all, 0.4 plainly, at most 1.
     """
 
@@ -195,18 +188,16 @@ class Image(Modality):
         """Standardised pictures, changed in training: a border of zeros is the mean colour."""
         from sensorium.signal import augment
 
-        shift, scale, turn, light = _STRENGTHS[self.augment]
-        turn = turn if self.rotate is None else self.rotate
-        if shift or scale or turn:
-            data = augment.warp(data, generator, shift, scale, turn)
-        if light:
-            data = augment.jitter(data, generator, light)
+        if self.augment in ("light", "strong"):
+            data = augment.moved(data, generator, strong=self.augment == "strong", turn=self.rotate)
+        elif self.rotate:
+            data = augment.warp(data, generator, 0.0, 0.0, self.rotate)
         if self.crop == "random":
             data = augment.crop(data, generator)
         for axis, name in ((3, "horizontal"), (2, "vertical")):
             if self.flip in (name, "both"):
                 data = augment.flip(data, generator, axis)
-        return augment.erase(data, generator) if self.augment in ("strong", "auto") else data
+        return augment.erase(data, generator) if self.augment == "auto" else data
 
     @property
     def store_options(self) -> dict[str, Any]:

@@ -49,10 +49,13 @@ def standard(pictures: Tensor, mean: list[float], deviation: list[float]) -> Ten
     return pictures.float().mul_(1 / 255).sub_(middle).div_(spread)
 
 
-def moved(pictures: Tensor, generator: torch.Generator, *, strong: bool) -> Tensor:
-    """Standardised pictures ``[B, C, H, W]`` shifted, scaled, turned, lit; ``strong``: more so, and a box erased."""
-    shift, scale, turn, light = (0.15, 0.25, 20.0, 0.25) if strong else (0.08, 0.1, 10.0, 0.1)
-    pictures = jitter(warp(pictures, generator, shift, scale, turn), generator, light)
+def moved(pictures: Tensor, generator: torch.Generator, *, strong: bool, turn: float | None = None) -> Tensor:
+    """Standardised pictures ``[B, C, H, W]`` shifted, scaled, turned, lit; ``strong``: more so, and a box erased.
+
+    ``turn``: the largest turn in degrees, where it is not to be the usual one.
+    """
+    shift, scale, usual, light = (0.15, 0.25, 20.0, 0.25) if strong else (0.08, 0.1, 10.0, 0.1)
+    pictures = jitter(warp(pictures, generator, shift, scale, usual if turn is None else turn), generator, light)
     return erase(pictures, generator) if strong else pictures
 
 
