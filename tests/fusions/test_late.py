@@ -25,7 +25,7 @@ from sensorium.testing.tasks import target_of
 DIM = 8
 STREAMS = ["photo", "note", "sound"]
 SIZES = dict.fromkeys(STREAMS, 2)
-KINDS = ("classification", "multilabel", "regression")
+KINDS = ("classification", "multilabel", "regression", "svm")
 DECIDE = ("mean", "vote", "learned", "stacking")
 
 
@@ -262,7 +262,8 @@ def test_a_sum_of_parts_is_learnt_by_stacking() -> None:
 def test_settling_learns_from_held_out_rows(kind: str) -> None:
     fusion, task, target = panel(kind, "stacking")
     assert task.settles
-    assert not panel(kind, "mean")[1].settles
+    # A support vector machine is itself learnt after training, however the decisions are then merged.
+    assert panel(kind, "mean")[1].settles == (kind == "svm")
     task.eval()
     parts, _ = parts_of(target.present.shape[0])
     with torch.no_grad():
@@ -275,7 +276,7 @@ def test_settling_learns_from_held_out_rows(kind: str) -> None:
     assert list(task.coefficients()) == STREAMS
     assert sum(task.coefficients().values()) == pytest.approx(1)
     assert max(task.coefficients().values()) > 0.334
-    assert same(before[1], after[1]), "a row with one stream is answered by it, stacked or not"
+    assert kind == "svm" or same(before[1], after[1]), "a row with one stream is answered by it, stacked or not"
     _, twin, _ = panel(kind, "stacking")
     twin.load_state_dict(task.state_dict())
     with torch.no_grad():

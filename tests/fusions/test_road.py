@@ -24,7 +24,7 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_whole_road(way: str, quick_fit: Any, scenes: Path, tmp_path: Path) -> None:
+def test_the_whole_road(way: str, quick_fit: Any, scenes: Path, tmp_path: Path, cli: Any) -> None:
     model = quick_fit(
         valid=scenes / "valid.csv",
         target=["event", "cost", "tags"],
@@ -46,6 +46,10 @@ def test_the_whole_road(way: str, quick_fit: Any, scenes: Path, tmp_path: Path) 
     after = sm.load(tmp_path / "run").predictor.predict(rows, media=None)
     assert [p.targets for p in before] == [p.targets for p in after]
     assert "note" in before[0].missing
+    if way == "vote":
+        code, told, _ = cli("predict", tmp_path / "run", scenes / "test.csv")
+        assert code == 0
+        assert "event=kettle" in told.splitlines()[0], "the classes' chances are not among the columns"
     evaluation = model.evaluate(scenes / "test.csv").to_json()
     assert evaluation["confusion"]["event"]["counts"], "what a kind of task has is not asked of the kind"
 

@@ -74,7 +74,7 @@ def _csv(found: Iterable[Prediction], file: IO[str], names: list[str], model: An
     header: list[str] = []
     for name in names:
         header.append(name)
-        header += [f"{name}={label}" for label in getattr(model.tasks[name], "classes", [])]
+        header += [f"{name}={label}" for label in getattr(model.tasks[name].plain, "classes", [])]
     writer.writerow([*header, "missing"])
     for prediction in found:
         cells: list[Any] = []
@@ -82,5 +82,5 @@ def _csv(found: Iterable[Prediction], file: IO[str], names: list[str], model: An
             answer = prediction.targets[name]
             value = answer["value"]
             cells.append(";".join(map(str, value)) if isinstance(value, list) else value)
-            cells += [f"{answer['probabilities'][label]:.6g}" for label in getattr(model.tasks[name], "classes", [])]
+            cells += [f"{answer['probabilities'][label]:.6g}" for label in getattr(model.tasks[name].plain, "classes", [])]
         writer.writerow([*cells, " ".join(prediction.missing)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -14,6 +14,7 @@ from sensorium.core.contracts import Seen, Task
 from sensorium.core.errors import ConfigError, MissingExtraError
 from sensorium.core.modality import Modality
 from sensorium.core.registry import component
+from sensorium.nn.decisions import merged_classes
 from sensorium.nn.vote import SupportVectors
 
 if TYPE_CHECKING:
@@ -99,6 +100,10 @@ class Svm(Task[Tensor]):
         if self.machine is None or self.training:
             return linear
         return torch.where(self.machine.fitted, self.machine(fused.pooled), linear)
+
+    def merge(self, outputs: Sequence[Tensor], share: Tensor, *, vote: bool = False) -> Tensor:
+        said = torch.stack(list(outputs), dim=1) * self.slope
+        return merged_classes(said, share, vote=vote) / self.slope
 
     def loss(self, output: Tensor, target: Field) -> Tensor:
         index = self._index(target)
