@@ -32,6 +32,7 @@ FAMILIES = {
     "fusions": "What makes one encoding of several streams. Named under `model.fusion`.",
     "tasks": "What answers: head, loss, metrics, decoding. Named under `model.tasks.<target>`.",
     "objectives": "What training minimises. Listed under `objectives`.",
+    "surgery": "What is changed in a whole model before it is trained. Listed under `model.surgery`.",
 }
 
 

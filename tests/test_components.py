@@ -19,6 +19,7 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "fusions": testing.check_fusion,
     "tasks": testing.check_task,
     "objectives": testing.check_objective,
+    "surgery": testing.check_surgery,
 }
 COMPONENTS = [(family, kind) for family in FAMILIES for kind in kinds(family)]
 

@@ -82,7 +82,7 @@ def test_the_encoder_of_extending_is_one(installed: Callable[[str, str, str], No
 
 
 def test_recipes_in_documents_are_recipes() -> None:
-    texts = blocks(ROOT / "docs" / "recipe.md", "yaml")
+    texts = [text for page in ("recipe", "kinds") for text in blocks(ROOT / "docs" / f"{page}.md", "yaml")]
     assert texts
     for text in texts:
         Recipe.parse(yaml.safe_load(text))

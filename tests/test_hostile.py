@@ -333,7 +333,7 @@ def test_a_misspelt_target(cli: Any, scenes: Path, tmp_path: Path) -> None:
         (["--target", "event", "--ignore", "cots"], "no column named 'cots'; did you mean cost?"),
         (["--target", "event", "--group", "rom"], "no column named 'rom'; did you mean room?"),
         (["--target", "event", "--as", "foto=image"], "no column named 'foto'; did you mean photo?"),
-        (["--target", "event", "--as", "photo=imag"], "no modalities named 'imag'; did you mean image?"),
+        (["--target", "event", "--as", "photo=imag"], "no modalities named 'imag'; did you mean image"),
         (["--target", "event", "--as", "photo"], "--as column=kind"),
         (["--target", "photo"], "column 'photo': all "),
         ([], "no column is named as the target"),

@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "fit": "sensorium.training.fit",
+    "compare": "sensorium.training.compare",
     "load": "sensorium.trained",
     "Trained": "sensorium.trained",
     "Recipe": "sensorium.core.recipe",

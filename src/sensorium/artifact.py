@@ -15,6 +15,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -27,8 +28,10 @@ from safetensors.torch import save as save_tensors
 from sensorium import __version__
 from sensorium.core.errors import ArtifactError, SensoriumError
 from sensorium.core.recipe import Recipe
+from sensorium.core.registry import split
 from sensorium.core.schema import Schema
-from sensorium.model import Model, assemble
+from sensorium.model import Model, assemble, operate
+from sensorium.nn.lora import merge
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -45,6 +48,14 @@ class Artifact:
     schema: Schema
     model: Model
     report: dict[str, Any] = field(default_factory=dict)
+
+    def merged(self) -> Artifact:
+        """The same model with its low-rank updates added to the weights: nothing of them is left to carry or compute."""
+        model = deepcopy(self.model)
+        merge(model)
+        kept = [spec for spec in self.recipe.model.surgery if split(spec)[0] != "lora"]
+        spec = self.recipe.model.model_copy(update={"surgery": kept})
+        return Artifact(self.recipe.model_copy(update={"model": spec}), self.schema, model, self.report)
 
     def save(self, folder: str | Path) -> Path:
         """Write the folder. Killed at any moment, it holds a whole model or none that loads: never a mixture."""
@@ -80,7 +91,8 @@ class Artifact:
             recipe = Recipe.parse(yaml.safe_load(contents["recipe.yaml"]), source="recipe.yaml")
             schema = Schema.from_json(json.loads(contents["schema.json"]))
             report = json.loads(contents["report.json"])
-            model = assemble(recipe.model, schema)
+            _alone(recipe)
+            model = operate(assemble(recipe.model, schema), recipe.model.surgery)
             model.load_state_dict(load_tensors(contents["model.safetensors"]))
         except SensoriumError as error:
             raise ArtifactError(error.problem, file=folder, column=error.column, fix=error.fix) from None
@@ -90,6 +102,14 @@ class Artifact:
             ) from error
         model.eval()
         return cls(recipe, schema, model, report)
+
+
+def _alone(recipe: Recipe) -> None:
+    """Refuse a model that would have to look for a checkpoint elsewhere: fit writes what is needed into the recipe."""
+    parts = [*recipe.model.encoders.values(), *([recipe.model.fusion] if recipe.model.fusion is not None else [])]
+    for kind, options in map(split, parts):
+        if options.get("checkpoint") is not None and options.get("config") is None:
+            raise ArtifactError(f"{kind} names a checkpoint, and does not hold what was read of it")
 
 
 def _checked(folder: Path) -> dict[str, bytes]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Self
 
 import torch
 from torch import nn
 
 from sensorium.core import registry
-from sensorium.core.batch import Batch, Encoded, Field
+from sensorium.core.batch import Batch, Encoded, Field, Ready
 from sensorium.core.byname import ByName
 from sensorium.core.contracts import Adapter, Encoder, Fusion, Task
 from sensorium.core.errors import ConfigError
 from sensorium.core.forward import Forward
-from sensorium.core.recipe import ModelSpec
+from sensorium.core.recipe import ModelSpec, Spec
 from sensorium.core.schema import Schema
 
 
@@ -41,11 +42,28 @@ class Model(nn.Module):
         self.tasks: ByName[Task[Any]] = ByName(tasks)
         self.streams = tuple(encoders)
 
+    def train(self, mode: bool = True) -> Self:
+        """As of any module; but what is frozen stays in evaluation: its dropout off, its statistics still."""
+        super().train(mode)
+        if mode:
+            for module in self.modules():
+                parameters = list(module.parameters())
+                if parameters and not any(parameter.requires_grad for parameter in parameters):
+                    nn.Module.train(module, False)
+        return self
+
     def encode(self, batch: Batch) -> dict[str, Encoded]:
         """Every stream at the model's width, before they meet."""
-        return {s: self.adapters[s](self._encoded(self.encoders[s], batch.inputs[s])) for s in self.streams}
+        return {s: self.encode_stream(s, batch.inputs[s]) for s in self.streams}
+
+    def encode_stream(self, stream: str, field: Field) -> Encoded:
+        """One stream at the model's width."""
+        part: Encoded = self.adapters[stream](self._encoded(self.encoders[stream], field))
+        return part
 
     def _encoded(self, encoder: Encoder, field: Field) -> Encoded:
+        if isinstance(field, Ready):
+            return field.encoded
         rows, present = field.present.shape[0], field.present
         if not self.gather:
             part: Encoded = encoder(field.data, field.mask)
@@ -89,8 +107,8 @@ def assemble(spec: ModelSpec, schema: Schema) -> Model:
         except ConfigError as error:
             raise ConfigError(f"stream {stream!r}: {error.problem}", fix=error.fix) from None
         adapters[stream] = registry.build("adapters", spec.adapters[stream], encoders[stream].dim, spec.dim)
-    fusion = registry.build("fusions", spec.fusion, list(schema.streams), spec.dim)
-    tasks = {}
+    fusion: Fusion = registry.build("fusions", spec.fusion, list(schema.streams), spec.dim)
+    tasks: dict[str, Task[Any]] = {}
     for column in schema.targets:
         kind, _ = registry.split(spec.tasks[column.name])
         predicts = registry.find("tasks", kind).predicts
@@ -100,5 +118,13 @@ def assemble(spec: ModelSpec, schema: Schema) -> Model:
                 column=column.name,
                 fix=f"--as {column.name}={predicts[0]}, or another task",
             )
-        tasks[column.name] = registry.build("tasks", spec.tasks[column.name], column.reader, spec.dim)
+        make = partial(registry.build, "tasks", spec.tasks[column.name], column.reader, spec.dim)
+        tasks[column.name] = fusion.answering(make)
     return Model(encoders, adapters, fusion, tasks)
+
+
+def operate(model: Model, surgery: Sequence[Spec]) -> Model:
+    """The model after every surgery of a recipe; in place."""
+    for spec in surgery:
+        registry.build("surgery", spec).apply(model)
+    return model.train(model.training)  # what is frozen by now goes over to evaluation

@@ -148,7 +148,8 @@ class Predictor:
         problems: list[Problem] = []
         sample = self.schema.encode(row, media=media, problems=problems)
         for name, array in sample.items():
-            steps.append(Step(f"cell {name}", type(row.get(name)).__name__, _short(row.get(name))))
+            cell = row.get(self.schema.columns[name].source)
+            steps.append(Step(f"cell {name}", type(cell).__name__, _short(cell)))
             shape = "missing" if array is None else f"{array.dtype}{list(array.shape)}"
             steps.append(Step(f"encode {name}", shape, "" if array is None else _numbers(torch.as_tensor(array))))
         steps += [Step(f"problem {p.column}", "", str(p)) for p in problems]

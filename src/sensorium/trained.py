@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
@@ -26,6 +26,8 @@ from sensorium.predictor import Prediction, Predictor, Step
 if TYPE_CHECKING:
     from sensorium.data.rows import Rows
     from sensorium.evaluation.evaluate import Evaluation
+    from sensorium.evaluation.robustness import Robustness
+    from sensorium.evaluation.shapley import Explanation
 
 
 class Trained:
@@ -80,23 +82,29 @@ class Trained:
         media: str | Path | None = None,
         report: str | Path | None = None,
         console: Console | None = None,
+        robustness: bool = False,
+        reference: str | Path | None = None,
     ) -> Evaluation:
         """How good the model is on a table with its targets, and with every subset of its streams.
 
         Args:
             report: Where to write an HTML report, if anywhere.
+            robustness: Also remove and spoil each stream by degrees.
+            reference: The ``compare.json`` whose models, trained without a stream, its removal is held against.
         """
         table = Table.read(rows, root=media)
         console = console or Console(quiet=True)
         lacking = [c.name for c in self.schema.targets if not table.has(c.name)]
         if len(lacking) == len(self.schema.targets):
             raise DataError(f"holds no target column: {', '.join(lacking)}", file=table.source, fix="use predict")
-        absent = [c.name for c in self.schema.inputs if not table.has(c.name)]
+        absent = [c.name for c in self.schema.inputs if not table.has(c.source)]
         if absent:
             console.warn(f"{table.source}: no column {', '.join(absent)}: taken as missing in every row")
         encoded = self.encode(table, console)
         say_problems(console, encoded.problems)
         evaluation = self.score(encoded, console=console)
+        if robustness:
+            evaluation.robustness = self.robustness(encoded, reference=reference)
         if report is not None:
             self.write_report(Path(report), evaluation, table, encoded)
         return evaluation
@@ -126,16 +134,78 @@ class Trained:
 
         return evaluate(self.predictor.model, self.batches(rows), baselines=self.baselines())
 
+    def robustness(
+        self, rows: Any, *, media: str | Path | None = None, reference: str | Path | None = None, most: int = 1000
+    ) -> dict[str, Robustness]:
+        """The score, by target, as each stream is taken from a growing share of the rows and spoiled to a growing degree.
+
+        Args:
+            rows: A table with its targets, or rows that ``encode`` gave.
+            reference: A ``compare.json``: the best of its models that never had a stream stands beside its removal.
+            most: Rows, at most.
+        """
+        import json
+
+        from sensorium.data.rows import Rows
+        from sensorium.evaluation.robustness import references, robustness
+
+        encoded = rows if isinstance(rows, Rows) else self.encode(Table.read(rows, root=media))
+        model = self.predictor.model
+        found = robustness(model, self.schema, encoded, most=most)
+        if reference is not None:
+            document = json.loads(Path(reference).read_text(encoding="utf-8"))
+            for name, target in found.items():
+                target.references = references(document, name, target.metric, model.streams)
+        return found
+
+    def explain(
+        self,
+        rows: Any,
+        *,
+        row: int | None = None,
+        sample: int = 100,
+        media: str | Path | None = None,
+        seed: int = 0,
+        out: str | Path | None = None,
+    ) -> Explanation:
+        """What each stream did to the answers: exact Shapley values up to eight streams, and the fusion's own weights.
+
+        Args:
+            row: One row of the table, counted from 1; else ``sample`` rows of it, drawn at random.
+            out: Where to write one HTML file with pictures, if anywhere.
+        """
+        import numpy as np
+
+        from sensorium.evaluation.explanation import write_explanation
+        from sensorium.evaluation.shapley import explain
+
+        table = Table.read(rows, root=media)
+        if row is not None and not 1 <= row <= len(table):
+            raise DataError(f"there is no row {row}: the table has {len(table)}", file=table.source)
+        drawn = np.sort(np.random.default_rng(seed).permutation(len(table))[:sample]).tolist()
+        index = [row - 1] if row is not None else drawn
+        part = table.take(index)
+        found = explain(self.predictor.model, self.batches(self.encode(part)), rows=[i + 1 for i in index], seed=seed)
+        if out is not None:
+            shown = self._cells(table)
+            write_explanation(out, found, title=f"{Path(table.source).name}: what each stream did", cells=shown)
+        return found
+
+    def _cells(self, table: Table) -> Callable[[int], dict[str, str]]:
+        """Gives the input cells of a row, counted from 1, as HTML by column."""
+        from sensorium.evaluation.report import cell_html
+
+        media = _opener(table)
+
+        def cells(number: int) -> dict[str, str]:
+            record = table.row(number - 1)
+            return {c.name: cell_html(record, c.name, c.spec["kind"], media) for c in self.schema.inputs if c.of is None}
+
+        return cells
+
     def write_report(self, path: Path, evaluation: Evaluation, table: Table, rows: Rows) -> None:
         """One self-contained HTML file about how the model did on a table."""
         from sensorium.evaluation.report import write_report
-
-        opener = Under(table.root or Path.cwd(), anywhere=True)
-
-        def media(row: Record, column: str) -> bytes | None:
-            cell = row.get(column)
-            content = None if is_blank(cell) else opener.open(cell, column=column)
-            return content.data if isinstance(content, Blob) else None
 
         write_report(
             path,
@@ -144,8 +214,8 @@ class Trained:
             summary=self.facts(),
             curves=self.history,
             rows=Records(table),
-            media=media,
-            kinds={c.name: c.spec["kind"] for c in self.schema.inputs},
+            media=_opener(table),
+            kinds={c.name: c.spec["kind"] for c in self.schema.inputs if c.of is None},
             problems=[str(problem) for problem in rows.problems],
             recipe_yaml=self.recipe.to_yaml(),
         )
@@ -205,6 +275,18 @@ class Records(Sequence[Record]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         return self.table.row(index)
+
+
+def _opener(table: Table) -> Callable[[Record, str], bytes | None]:
+    """Gives the bytes behind a row's media cell, or None."""
+    opener = Under(table.root or Path.cwd(), anywhere=True)
+
+    def media(row: Record, column: str) -> bytes | None:
+        cell = row.get(column)
+        content = None if is_blank(cell) else opener.open(cell, column=column)
+        return content.data if isinstance(content, Blob) else None
+
+    return media
 
 
 def load(folder: str | Path, *, device: str = "auto") -> Trained:

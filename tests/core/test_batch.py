@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sensorium.core.batch import Batch, Encoded, Field, hide, joined, only, repeated
 from sensorium.nn.reduce import weighted_mean
-from sensorium.objectives.supervised import random_subsets
+from sensorium.nn.streams import random_subsets
 
 masks = st.lists(st.booleans(), min_size=1, max_size=9).map(torch.tensor)
 

@@ -108,7 +108,8 @@ def test_content_in_the_cell() -> None:
         assert media.open(b"abc") == Blob(b"abc", "<bytes>")
         assert media.open({"bytes": b"abc", "path": "a.png"}) == Blob(b"abc", "a.png")
         assert media.open(Blob(b"abc", "n")) == Blob(b"abc", "n")
-        for cell in (3, b"", {"x": 1}):
+        assert media.open({"nodes": 1}) == media.open('{"nodes": 1}') == {"nodes": 1}
+        for cell in (3, b"", None):
             with pytest.raises(CellError):
                 media.open(cell)
 

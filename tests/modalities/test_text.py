@@ -41,7 +41,7 @@ def test_state_is_all_there_is(text: Text) -> None:
 
 
 def test_bad_and_odd_cells(text: Text) -> None:
-    for cell in ("\x00\u200b", "   ", ["a"], b"a", None):
+    for cell in ("\x00\u200b", "   ", [3], [], b"a", None):
         with pytest.raises(CellError):
             text.encode(cell)
     assert len(text.encode("𝒳ж\ud800q")) > 0

@@ -8,12 +8,20 @@ from typing import Annotated
 
 import typer
 
+from sensorium.core.errors import ConfigError
+
 
 def run(
     run: Annotated[Path, typer.Argument(help="The folder that fit wrote.")],
     table: Annotated[str, typer.Argument(help="A table with the target column.")],
     json_: Annotated[Path | None, typer.Option("--json", help="Write the scores as JSON.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write the report as one HTML file.")] = None,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Also remove and spoil each modality by degrees.")
+    ] = False,
+    reference: Annotated[
+        Path | None, typer.Option(help="A compare.json: models trained without a modality, beside its removal.")
+    ] = None,
     media: Annotated[Path | None, typer.Option(help="Folder of relative media paths [default: the table's].")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and the result.")] = False,
 ) -> None:
@@ -21,11 +29,15 @@ def run(
 
     Example: sensorium evaluate run test.csv --report test.html
     """
+    if reference is not None and not robustness:
+        raise ConfigError("--reference is for --robustness", fix="give both")
     from sensorium.console import Console
     from sensorium.trained import load
 
     with Console(quiet) as console:
-        evaluation = load(run).evaluate(table, media=media, report=report, console=console)
+        evaluation = load(run).evaluate(
+            table, media=media, report=report, console=console, robustness=robustness, reference=reference
+        )
     if json_ is not None:
         json_.write_text(json.dumps(evaluation.to_json(), ensure_ascii=False, indent=1), encoding="utf-8")
     typer.echo(evaluation.text())

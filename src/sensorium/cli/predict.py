@@ -39,7 +39,7 @@ def run(
     model = load(run)
     rows = Table.read(table, root=media)
     with Console(quiet) as console:
-        absent = [c.name for c in model.schema.inputs if not rows.has(c.name)]
+        absent = [c.name for c in model.schema.inputs if not rows.has(c.source)]
         if absent:
             console.warn(f"{table}: no column {', '.join(absent)}: taken as missing in every row")
         opener = Under(rows.root or Path.cwd(), anywhere=True)

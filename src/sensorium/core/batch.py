@@ -74,6 +74,20 @@ class Field(Tensors):
 
 
 @dataclass(frozen=True)
+class Ready(Field):
+    """A stream that comes encoded, from disk: ``data`` are its tokens, ``mask`` which are real, ``pooled`` its vector."""
+
+    pooled: Tensor | None = None
+
+    @property
+    def encoded(self) -> Encoded:
+        """As its encoder gave it."""
+        assert self.mask is not None
+        assert self.pooled is not None
+        return Encoded(self.data, self.mask, self.pooled, self.present).hide(self.present)
+
+
+@dataclass(frozen=True)
 class Batch(Tensors):
     """Rows on their way into the model: a field for each stream and for each target, and a weight ``[B]`` a row."""
 
@@ -152,3 +166,17 @@ def joined(parts: Sequence[Any]) -> Any:
 def repeated(output: Any, rows: int) -> Any:
     """The struct of one row for each of several."""
     return pytree.tree_map(lambda t: t.expand(rows, *t.shape[1:]) if isinstance(t, Tensor) else t, output)
+
+
+def merged(outputs: Sequence[Any], share: Tensor) -> Any:
+    """One struct of several of the same shape: the mean of every tensor ``[B, ...]``, weighted by ``share`` ``[B, S]``."""
+    leaves = [pytree.tree_flatten(output) for output in outputs]
+
+    def mean(*same: Any) -> Any:
+        if not (isinstance(same[0], Tensor) and same[0].is_floating_point()):
+            return same[0]
+        stack = torch.stack(same, dim=1)  # [B, S, ...]
+        return (stack * share.to(stack).reshape(*share.shape, *[1] * (stack.dim() - 2))).sum(dim=1)
+
+    together = [mean(*same) for same in zip(*(flat for flat, _ in leaves), strict=True)]
+    return pytree.tree_unflatten(together, leaves[0][1])

@@ -17,13 +17,15 @@ Never name an attribute of a module like a method of ``nn.Module`` (``to``, ``ty
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from torch import Tensor, nn
 
-from sensorium.core.batch import Encoded, Field
+from sensorium.core.batch import Encoded, Field, merged
+from sensorium.core.byname import ByName
+from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.layout import Layout
 from sensorium.core.modality import Modality
 
@@ -56,6 +58,22 @@ class Encoder(nn.Module, ABC):
 
     reads: ClassVar[tuple[type[Layout], ...]]
     dim: int
+
+    @classmethod
+    def wants(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """What a pretrained one asks of its column, as options of a modality (``kind`` among them); asked before fitting.
+
+        What the user said of the column comes first. Empty for an encoder that takes its stream as it is.
+        """
+        return {}
+
+    @classmethod
+    def completed(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options with all written out that lies elsewhere, so that a saved model stands alone. Called once, by fit."""
+        return dict(options)
+
+    def adopt(self) -> None:
+        """Take over the weights of the checkpoint that the options name, if any. Called once, before ``fit``."""
 
     def fit(self, fields: Iterable[Field]) -> None:
         """Learn what is known of the training rows before training starts: document frequencies, word vectors, quantiles.
@@ -97,9 +115,20 @@ class Adapter(nn.Module, ABC):
 class Fusion(nn.Module, ABC):
     """Several streams to one. Positional parameters: the streams' names in the model's order, and the width."""
 
+    adopted: ClassVar[tuple[str, ...]] = ()
+    """What the names of those weights begin with that ``adopt`` takes over: they learn slowly."""
+
     def __init__(self, streams: Sequence[str], dim: int) -> None:
         super().__init__()
         self.streams, self.dim = tuple(streams), dim
+
+    @classmethod
+    def completed(cls, options: Mapping[str, Any], layouts: Mapping[str, Layout]) -> dict[str, Any]:
+        """As ``Encoder.completed``; ``layouts`` are the streams as they reach their encoders."""
+        return dict(options)
+
+    def adopt(self) -> None:
+        """As ``Encoder.adopt``."""
 
     @abstractmethod
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
@@ -112,6 +141,10 @@ class Fusion(nn.Module, ABC):
         fusion's own: ``"gate"`` ``[B, S, D]``, ``"attention"`` ``[B, N, N]``.
         """
         return {}
+
+    def answering(self, make: Callable[[], Task[Any]]) -> Task[Any]:
+        """What answers for one target on this fusion: one task, unless every stream is to answer by itself."""
+        return make()
 
 
 class Task(nn.Module, ABC, Generic[Out]):
@@ -138,6 +171,24 @@ class Task(nn.Module, ABC, Generic[Out]):
 
         ``held_out`` are the validation rows, which no gradient has seen. What is learnt goes into parameters and buffers.
         """
+
+    @property
+    def settles(self) -> bool:
+        """Whether ``settle`` learns anything."""
+        return type(self).settle is not Task.settle
+
+    @property
+    def plain(self) -> Task[Any]:
+        """The task itself; where several of it answer together (a late fusion), one of them. What is asked of a kind of
+        task (its classes, its threshold) is asked of this one."""
+        return self
+
+    def merge(self, outputs: Sequence[Out], share: Tensor, *, vote: bool = False) -> Out:
+        """One output of several that answer the same rows (a late fusion), each counting ``share`` ``[B, S]``.
+
+        ``vote``: of every output only its decision counts. By default the mean of the raw outputs, and no vote.
+        """
+        return merged(outputs, share)  # type: ignore[no-any-return]
 
     @abstractmethod
     def forward(self, fused: Encoded, streams: Mapping[str, Encoded]) -> Out:
@@ -172,7 +223,41 @@ class Objective(nn.Module, ABC):
 
     per_row: ClassVar[bool] = True
     """False: a row's loss depends on the other rows of its batch (contrast)."""
+    raw: ClassVar[bool] = False
+    """True: it reads streams before they are encoded, so the outputs of frozen encoders cannot be stored for it."""
+
+    def importance(self) -> dict[str, float]:
+        """How much targets count when the best epoch is chosen, by name; those not named count 1."""
+        return {}
 
     @abstractmethod
     def forward(self, run: Forward) -> dict[str, Tensor]:
         """Named loss terms (scalars) of one pass; no term where no row qualifies. Their sum is minimised."""
+
+
+class Operable(Protocol):
+    """A model in parts, as ``sensorium.model.Model`` is."""
+
+    encoders: ByName[Encoder]
+    adapters: ByName[Adapter]
+    fusion: Fusion
+
+
+class Surgery(ABC):
+    """A change to a whole model, made after pretrained weights are in it and before it is trained.
+
+    It is recorded in the recipe and made again when the model is loaded, before the saved weights are read. So it must only
+    depend on its options, may add parameters (the weights are saved) and must not rename those that are there.
+    """
+
+    @abstractmethod
+    def apply(self, model: Operable) -> None:
+        """Change the model in place."""
+
+
+def chosen_streams(model: Operable, streams: Sequence[str] | None, kind: str) -> list[str]:
+    """The streams that a surgery is for; None: all."""
+    for stream in streams or ():
+        if stream not in model.encoders:
+            raise ConfigError(f"{kind}: no stream named {stream!r}{nearest(stream, list(model.encoders))}")
+    return list(model.encoders) if streams is None else list(streams)

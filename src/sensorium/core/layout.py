@@ -1,4 +1,4 @@
-"""The four shapes in which modalities hand data to encoders: the narrow waist of the house.
+"""The five shapes in which modalities hand data to encoders: the narrow waist of the house.
 
 Shape letters everywhere: **B** rows, **N** tokens, **D** width, **C** channels, **S** streams.
 """
@@ -41,6 +41,20 @@ class Points:
 
 
 @dataclass(frozen=True)
+class Graph:
+    """Nodes and the edges between them. Data ``[B, N, channels + count]``, one row a node.
+
+    First a node's features; then, for each node in the same order, by which kind of edge it hears that node: 0 for none, 1
+    to ``kinds`` otherwise. So nodes and edges are one tensor, ragged along its first axis. ``count`` is the most nodes.
+    """
+
+    channels: int
+    kinds: int
+    count: int
+    encoder: ClassVar[str] = "graph"
+
+
+@dataclass(frozen=True)
 class Row:
     """Cells of a table side by side. Data ``[B, cells]`` float32, mask ``[B, cells]``: which cells were really there.
 
@@ -55,4 +69,4 @@ class Row:
         return Row(self.cardinalities + other.cardinalities)
 
 
-Layout = Grid | Ids | Points | Row
+Layout = Grid | Ids | Points | Graph | Row

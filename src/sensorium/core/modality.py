@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.layout import Layout
 
 if TYPE_CHECKING:
@@ -50,6 +51,15 @@ def is_blank(cell: Any) -> bool:
 _BLANKS = frozenset({"", "na", "n/a", "nan", "null", "none", "nil", "#n/a", "-nan", "<na>", "nat"})
 
 
+class Encodes(Protocol):
+    """What a shelf of the store asks of whatever makes its arrays."""
+
+    ragged: ClassVar[bool] = False
+
+    def blank(self) -> Array: ...
+    def encode(self, cell: Any) -> Array: ...
+
+
 class Modality(ABC):
     """A kind of cell: how it is recognised, learnt from, turned into an array and back.
 
@@ -71,8 +81,14 @@ class Modality(ABC):
     """How a page asks for it: ``text``, ``number``, ``choice``, ``file:image/*``."""
     media: ClassVar[bool] = False
     """True where the cell is a file, bytes or an array: it is opened first, and what it encodes to is kept in the store."""
+    checked: ClassVar[bool] = False
+    """True where a cell of the table may be malformed, so that a look at the table encodes each; media always are."""
+    several: ClassVar[bool] = False
+    """True where a media cell holds several files: then ``fit`` and ``encode`` get a list of opened ones."""
     ragged: ClassVar[bool] = False
     """True where encoded arrays differ in length along their first axis and are padded and masked in a batch."""
+    corruptions: ClassVar[tuple[str, ...]] = ()
+    """The ways ``corrupt`` can spoil a cell, to see what a model bears; none: only its removal can be tried."""
 
     def __init__(self) -> None:
         self.state: dict[str, Any] = {}
@@ -81,6 +97,14 @@ class Modality(ABC):
     @abstractmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
         """How surely these (raw, non-missing) cells of the column ``name`` are of this modality."""
+
+    @classmethod
+    def beside(cls, cells: Sequence[Any], name: str) -> dict[str, dict[str, Any]]:
+        """Derived columns that such cells offer besides (the sound of a video), by name, as a recipe declares them.
+
+        ``cells``: a few of the column ``name``, opened where they are media.
+        """
+        return {}
 
     @abstractmethod
     def fit(self, cells: Iterable[Any]) -> None:
@@ -110,6 +134,21 @@ class Modality(ABC):
     def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
         """A batch of stored arrays as float data in the layout's shape. With a generator (training), also augmented."""
         return field
+
+    def corrupt(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
+        """An encoded cell spoiled in one of its ``corruptions``: 0 leaves it as it is, 1 leaves little of it.
+
+        The same generator gives the same accident. Of the same kind and shape; a ragged one may change its length.
+        """
+        if how not in self.corruptions:
+            raise ConfigError(f"{type(self).__name__} cannot be corrupted by {how!r}{nearest(how, self.corruptions)}")
+        if not 0 <= level <= 1:
+            raise ConfigError(f"a level of corruption of {level} is not between 0 and 1")
+        return self._corrupted(value, how, level, rng) if level > 0 else value
+
+    def _corrupted(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
+        """``corrupt`` for a known ``how`` and a level above 0: what a modality with ``corruptions`` defines."""
+        raise NotImplementedError(f"{type(self).__name__} names corruptions and has no _corrupted")
 
     @property
     def store_options(self) -> dict[str, Any]:

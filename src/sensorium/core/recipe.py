@@ -48,6 +48,7 @@ class ModelSpec(Section):
     adapters: dict[str, Spec] = Field({}, description="by stream")
     fusion: Spec | None = Field(None, description="how streams become one")
     tasks: dict[str, Spec] = Field({}, description="by target")
+    surgery: list[Spec] = Field([], description="changes to the whole model, in order: freeze, lora")
 
 
 class Training(Section):
@@ -56,6 +57,11 @@ class Training(Section):
     epochs: int | None = Field(None, gt=0, description="passes over the training rows, at most")
     batch_size: int | None = Field(None, gt=0, description="rows a step")
     lr: float | None = Field(None, gt=0, description="peak learning rate of AdamW")
+    lr_scale: dict[str, float] = Field({}, description="by stream: its encoder's share of the learning rate")
+    fusion_lr_scale: float | None = Field(
+        None, gt=0, description="share of the learning rate for what the fusion took from a checkpoint"
+    )
+    layer_decay: dict[str, float] = Field({}, description="by stream: each block's share of the rate of the block after it")
     weight_decay: float = Field(0.05, ge=0, description="decoupled weight decay of matrices")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the rate rises; then a cosine")
     average: float = Field(

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import annotated_types
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from sensorium.core.errors import ConfigError, nearest
 
-FAMILIES = ("modalities", "encoders", "adapters", "fusions", "tasks", "objectives")
+FAMILIES = ("modalities", "encoders", "adapters", "fusions", "tasks", "objectives", "surgery")
 T = TypeVar("T", bound=type)
 
 
@@ -96,7 +96,7 @@ def find(family: str, kind: str) -> type[Any]:
 def options(family: str, kind: str) -> type[BaseModel]:
     """A pydantic model of the keyword-only parameters: the options of a component, their types and defaults."""
     init = find(family, kind).__init__
-    hints = get_type_hints(init)
+    hints = get_type_hints(init, include_extras=True)
     parameters = inspect.signature(init).parameters.values()
     fields: dict[str, Any] = {
         p.name: (_limited(p.name, hints.get(p.name, Any), p.default), ... if p.default is p.empty else p.default)
@@ -133,7 +133,10 @@ def split(spec: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def resolve(family: str, spec: str | Mapping[str, Any]) -> dict[str, Any]:
-    """The specification with every default written out. A typo or a wrong type is an error that names the choices."""
+    """The specification with every default written out. A typo or a wrong type is an error that names the choices.
+
+    A component that holds others in its options (``compose``) writes out theirs in a class method ``complete``.
+    """
     kind, given = split(spec)
     model = options(family, kind)
     try:
@@ -144,7 +147,8 @@ def resolve(family: str, spec: str | Mapping[str, Any]) -> dict[str, Any]:
         hint = nearest(where, model.model_fields) if first["type"] == "extra_forbidden" else ""
         what = "no such option" if first["type"] == "extra_forbidden" else first["msg"]
         raise ConfigError(f"{family}/{kind}: {where}: {what}{hint}") from None
-    return {"kind": kind, **full.model_dump()}
+    complete = getattr(find(family, kind), "complete", dict)
+    return {"kind": kind, **complete(full.model_dump())}
 
 
 def build(family: str, spec: str | Mapping[str, Any], *given: Any) -> Any:
@@ -157,6 +161,12 @@ def build(family: str, spec: str | Mapping[str, Any], *given: Any) -> Any:
         # What a component does not check itself, torch refuses: a dropout of 2, a negative width.
         told = {name: value for name, value in split(spec)[1].items() if value is not None}
         raise ConfigError(f"{family}/{kind} cannot be built with {told}: {error}") from error
+
+
+FusionSpec = Annotated[
+    str | dict[str, Any], AfterValidator(lambda spec: resolve("fusions", spec)), Field(validate_default=True)
+]
+"""The type of an option that names a fusion within a fusion: checked and written out like any other."""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,15 @@ class Opener(Protocol):
 
     def open(self, cell: Any, *, row: int | None = None, column: str | None = None) -> Any: ...
 
+    def open_several(self, cell: Any, *, row: int | None = None, column: str | None = None) -> list[Any]: ...
+
+
+def content(modality: type[Modality] | Modality, cell: Any, media: Opener, row: int | None, column: str) -> Any:
+    """What ``fit`` and ``encode`` of a modality are given for a cell: opened where it is media. Raises ``CellError``."""
+    if not modality.media:
+        return cell
+    return (media.open_several if modality.several else media.open)(cell, row=row, column=column)
+
 
 class Problem(NamedTuple):
     """A cell that could not be used and is treated as missing."""
@@ -43,12 +52,21 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class Column:
-    """One column: what it is for, and (inputs and targets) how its cells become arrays."""
+    """One column: what it is for, and (inputs and targets) how its cells become arrays.
+
+    A *derived* column has no cells of its own: it reads those of the column ``of`` in another way (the sound of a video).
+    """
 
     name: str
     role: Role
     spec: dict[str, Any]
     modality: Modality | None = None
+    of: str | None = None
+
+    @property
+    def source(self) -> str:
+        """The column of the table whose cells it reads."""
+        return self.name if self.of is None else self.of
 
     @property
     def reader(self) -> Modality:
@@ -78,22 +96,27 @@ class Schema:
 
     @classmethod
     def declare(cls, columns: Mapping[str, str | Mapping[str, Any]]) -> Schema:
-        """From ``{"photo": "image", "price": {"kind": "number", "role": "target"}}``. Role is input unless given."""
+        """From ``{"photo": "image", "price": {"kind": "number", "role": "target"}}``. Role is input unless given.
+
+        ``{"clip": "video", "sound": {"kind": "audio", "of": "clip"}}``: a derived column, read from the cells of another.
+        """
         built = []
-        for name, spec in columns.items():
-            given: dict[str, Any] = {"kind": spec} if isinstance(spec, str) else dict(spec)
+        for name, told in columns.items():
+            given: dict[str, Any] = {"kind": told} if isinstance(told, str) else dict(told)
             role = given.pop("role", "input")
             if role not in ROLES:
                 raise ConfigError(f"no role named {role!r}{nearest(str(role), ROLES)}", column=name)
             if role not in CODED:
-                built.append(Column(name, cast(Role, role), {k: v for k, v in given.items() if k == "kind"}))
+                spec = {k: v for k, v in given.items() if k == "kind"}
+                built.append(Column(name, cast(Role, role), spec, of=given.get("of")))
                 continue
+            of = _derived(name, given.pop("of", None), columns, role)
             try:
                 full = registry.resolve("modalities", given)
                 modality: Modality = registry.build("modalities", given)
             except ConfigError as error:
                 raise ConfigError(error.problem, column=name, fix=error.fix) from None
-            built.append(Column(name, cast(Role, role), full, modality))
+            built.append(Column(name, cast(Role, role), full, modality, of))
         return cls(built)
 
     # ── from cells to tensors ──────────────────────────────────────────────────────────────────────────────────────
@@ -106,8 +129,8 @@ class Schema:
             return None
         modality = column.reader
         try:
-            content = media.open(cell, row=row, column=column.name) if modality.media else cell
-            return modality.encode_target(content) if column.role == "target" else modality.encode(content)
+            given = content(modality, cell, media, row, column.name)
+            return modality.encode_target(given) if column.role == "target" else modality.encode(given)
         except CellError as error:
             if problems is not None:
                 name = error.file or (cell if modality.media and isinstance(cell, str) else None)
@@ -125,9 +148,7 @@ class Schema:
     ) -> Sample:
         """One row as arrays by column. Columns that the record lacks are missing; columns of its own are ignored."""
         columns = self.inputs + self.targets if targets else self.inputs
-        return {
-            c.name: self.encode_cell(c, record.get(c.name), media=media, row=row, problems=problems) for c in columns
-        }
+        return {c.name: self.encode_cell(c, record.get(c.source), media=media, row=row, problems=problems) for c in columns}
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
         """Samples as one batch, as stored: call ``prepare`` before a model sees it."""
@@ -149,9 +170,11 @@ class Schema:
         """Stored arrays to what the encoders read, on the batch's device; with a generator also augmented."""
         from dataclasses import replace
 
+        from sensorium.core.batch import Ready
+
         inputs = dict(batch.inputs)
         for stream, columns in self.streams.items():
-            if columns[0].reader.stream is None:
+            if columns[0].reader.stream is None and not isinstance(inputs[stream], Ready):
                 inputs[stream] = columns[0].reader.prepare(inputs[stream], generator)
         return replace(batch, inputs=inputs)
 
@@ -176,6 +199,7 @@ class Schema:
                     "name": c.name,
                     "role": c.role,
                     "spec": c.spec,
+                    **({"of": c.of} if c.of is not None else {}),
                     **({"state": c.modality.state} if c.modality is not None else {}),
                 }
                 for c in self.columns.values()
@@ -191,9 +215,26 @@ class Schema:
             if item["role"] in CODED:
                 modality = registry.build("modalities", item["spec"])
                 modality.state = item["state"]
-            columns.append(Column(item["name"], item["role"], item["spec"], modality))
+            columns.append(Column(item["name"], item["role"], item["spec"], modality, item.get("of")))
         return cls(columns)
 
     def specs(self) -> dict[str, dict[str, Any]]:
         """The columns as a recipe declares them, every option written out."""
-        return {c.name: {**c.spec, "role": c.role} for c in self.columns.values()}
+        return {
+            c.name: {**c.spec, **({"of": c.of} if c.of is not None else {}), "role": c.role} for c in self.columns.values()
+        }
+
+
+def _derived(name: str, of: Any, columns: Mapping[str, str | Mapping[str, Any]], role: str) -> str | None:
+    """The column that a derived one reads; refused where that would go round in circles or show the answer."""
+    if of is None:
+        return None
+    if not isinstance(of, str) or of == name:
+        raise ConfigError("of names another column, whose cells this one reads", column=name)
+    other = columns.get(of, {})
+    told = {} if isinstance(other, str) else other
+    if told.get("of") is not None:
+        raise ConfigError(f"{of!r} is itself derived", column=name, fix=f"write of: {told['of']}")
+    if role != "input" or told.get("role") == "target":
+        raise ConfigError("a derived column is an input, and not of a target", column=name)
+    return of

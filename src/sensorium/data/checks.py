@@ -45,7 +45,7 @@ def check_columns(
         if bad:
             where = Counter(problem.column for problem in bad)
             said = ", ".join(f"{count} in {column!r}" for column, count in where.items())
-            report.warnings.append(f"{name}: {len(bad)} media cells cannot be used and count as missing: {said}")
+            report.warnings.append(f"{name}: {len(bad)} cells cannot be used and count as missing: {said}")
 
 
 def check_targets(report: Inspection, tables: Mapping[str, Table], specs: Mapping[str, Mapping[str, Any]]) -> None:

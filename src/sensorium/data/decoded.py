@@ -12,11 +12,13 @@ from typing import Any
 from sensorium.core import registry
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Modality, is_blank
-from sensorium.core.schema import Opener, Problem
+from sensorium.core.schema import Opener, Problem, content
 from sensorium.data.digest import digest
+from sensorium.data.media import weight_of
 from sensorium.data.table import Table
 
 FITTED_ON = 16
+FITTED_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -33,23 +35,30 @@ class Decoded:
 
 
 def reader(table: Table, column: str, spec: dict[str, Any], media: Opener) -> Modality:
-    """A modality fitted on the first few cells of a media column that can be used."""
+    """A modality fitted on the first few cells of a column that can be used."""
 
     def usable() -> Iterable[Any]:
         for i, cell in enumerate(table.column(column)):
             if is_blank(cell):
                 continue
             try:
-                content = media.open(cell, row=table.number(i), column=column)
                 trial: Modality = registry.build("modalities", spec)
-                trial.fit([content])
-                trial.encode(content)
+                given = content(trial, cell, media, table.number(i), column)
+                trial.fit([given])
+                trial.encode(given)
             except CellError:
                 continue  # It is told of when its turn comes to be decoded.
-            yield content
+            yield given
 
+    sample: list[Any] = []
+    size = 0
+    for given in islice(usable(), FITTED_ON):
+        sample.append(given)
+        size += weight_of(given)
+        if size > FITTED_BYTES:
+            break
     modality: Modality = registry.build("modalities", spec)
-    modality.fit(list(islice(usable(), FITTED_ON)))
+    modality.fit(sample)
     return modality
 
 
@@ -66,9 +75,9 @@ def decode(
 
     def one(i: int) -> tuple[int, bytes | CellError]:
         try:
-            content = media.open(cells[i], row=table.number(i), column=column)
-            modality.encode(content)
-            return i, digest(content)
+            given = content(modality, cells[i], media, table.number(i), column)
+            modality.encode(given)
+            return i, digest(given)
         except CellError as error:
             return i, error
 
@@ -84,7 +93,7 @@ def decode(
         seen = None if source is None else found[source]
         if isinstance(seen, CellError):
             cell = cells[i]
-            file = seen.file or (cell if isinstance(cell, str) else None)
+            file = seen.file or (cell if isinstance(cell, str) and modality.media else None)
             problems.append(Problem(table.number(i), column, None if file is None else str(file), seen.problem))
         digests.append(seen if isinstance(seen, bytes) else None)
     return Decoded(problems, digests)

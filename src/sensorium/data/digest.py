@@ -19,6 +19,10 @@ def digest(content: Any) -> bytes:
     h = hashlib.sha256(usedforsecurity=False)
     if isinstance(content, Blob):
         h.update(content.data)
+    elif isinstance(content, list) and any(isinstance(part, (Blob, np.ndarray)) for part in content):
+        h.update(b"several")
+        for part in content:
+            h.update(digest(part))
     elif isinstance(content, np.ndarray) and content.dtype != object:
         h.update(f"{content.dtype.str}{content.shape}".encode())
         h.update(np.ascontiguousarray(content).data)

@@ -14,9 +14,13 @@ from sensorium.core import registry
 from sensorium.core.modality import is_blank
 from sensorium.data.table import Table
 
-ORDER = ("image", "audio", "series", "datetime", "number", "tags", "category", "text")
+ORDER = ("images", "image", "audio", "series", "datetime", "number", "tags", "category", "text")
 """Who wins where two are equally sure: the one that fewer columns could be. Others come just before ``text``."""
 
+_VARIED = frozenset(
+    {"image", "images", "audio", "video", "series", "points", "vector", "graph", "molecule", "datetime"},
+)
+"""Kinds whose cells are usually all different, and no less telling for that."""
 _ID_NAME = re.compile(
     r"(?i:(^|[\W_])(id|idx|index|uuid|guid|nr|no|unnamed)([\W_]+\d+)?$)|[a-z](Id|ID|Uuid|UUID)$|编号|序号"
 )
@@ -129,7 +133,7 @@ def _says_nothing(name: str, cells: list[Any], rows: int, kind: str) -> str | No
         return f"the same in every row: {cells[0]!r:.40}"
     if distinct < len(cells) or len(cells) < rows or rows < 5:
         return None
-    if kind in ("image", "audio", "series", "datetime"):
+    if kind in _VARIED:
         return None
     texts = [str(cell) for cell in cells]
     whole = all(_WHOLE.fullmatch(text) for text in texts)

@@ -12,6 +12,7 @@ from sensorium.core.schema import Opener, Problem
 from sensorium.data.checks import check_columns, check_repeats, check_targets
 from sensorium.data.classes import classes
 from sensorium.data.decoded import decode, reader
+from sensorium.data.derived import offered, sources, with_derived
 from sensorium.data.giveaway import gives_away, number
 from sensorium.data.guess import Guessed, guess
 from sensorium.data.inspection import ColumnReport, Inspection, TargetReport
@@ -42,15 +43,28 @@ def inspect(
         check_media: Open and decode every media cell. Otherwise copies under other names are not found either.
         progress: Told about the decoding.
     """
-    train = next(iter(tables.values()))
     specs = {name: {"kind": s} if isinstance(s, str) else dict(s) for name, s in (columns or {}).items()}
+    derived = sources(next(iter(tables.values())), specs)
+    tables = with_derived(tables, derived)
+    train = next(iter(tables.values()))
     targets = [target] if isinstance(target, str) else list(target or [])
     targets += [name for name, spec in specs.items() if spec.get("role") == "target" and name not in targets]
+    told = _told(specs)
     for name in [*targets, *specs]:
+        if told.get(name) != "ignore":  # what is ignored may be a derived column that is only offered further down
+            train.column(name)
+    found = guess(train, overrides=told, targets=targets)
+    seen = {n: g.kind for n, g in found.items() if g.kind and g.role == "input" and n not in derived}
+    offers = offered(train, seen, set(derived.values()), media or _opener(train)) if check_media else {}
+    for name in told.keys() - found.keys() - offers.keys():
         train.column(name)
-    found = guess(train, overrides=_told(specs), targets=targets)
+    offers = {name: spec for name, spec in offers.items() if name not in told}
+    found |= {name: Guessed(spec["kind"], 1.0, f"comes with {spec['of']!r}") for name, spec in offers.items()}
+    specs |= offers
+    tables = with_derived(tables, {name: spec["of"] for name, spec in offers.items()})
+    train = next(iter(tables.values()))
     spec_of = {
-        name: {**{k: v for k, v in specs.get(name, {}).items() if k != "role"}, "kind": g.kind}
+        name: {**{k: v for k, v in specs.get(name, {}).items() if k not in ("role", "of")}, "kind": g.kind}
         for name, g in found.items()
         if g.kind and g.role != "ignore"
     }
@@ -59,7 +73,7 @@ def inspect(
 
     problems: dict[str, list[Problem]] = {name: [] for name in tables}
     digests: dict[str, dict[str, list[bytes | None]]] = {name: {} for name in tables}
-    for column in [name for name in inputs if check_media and kinds[name].media]:
+    for column in [name for name in inputs if check_media and (kinds[name].media or kinds[name].checked)]:
         modality = reader(train, column, spec_of[column], media or _opener(train))
         for name, table in tables.items():
             if table.has(column):

@@ -15,23 +15,50 @@ from typing import Any
 import numpy as np
 
 from sensorium.core.errors import CellError
-from sensorium.core.modality import Array, Blob
+from sensorium.core.modality import Array, Blob, is_blank
 from sensorium.data.nearby import nearby
 
 MAX_BYTES = 512 * 2**20
-Opened = Blob | Array | list[Any]
+Opened = Blob | Array | list[Any] | dict[str, Any]
+SEVERAL = 64
+"""Files that one cell may name, at most."""
+_MARKS = (";", "|", "\n")
 
 
-def _listed(cell: str) -> list[Any] | None:
-    """The list that a cell spells out, ``[0.1, 0.2, 0.3]``; None where it is a file name, even one such as ``[1].png``."""
+def _spelled(cell: str) -> list[Any] | dict[str, Any] | None:
+    """The list or mapping that a cell spells out, ``[0.1, 0.2]``; None where it is a file name, even ``[1].png``."""
     text = cell.strip()
-    if not (text.startswith("[") and text.endswith("]")):
+    if not (text.startswith("[") and text.endswith("]")) and not (text.startswith("{") and text.endswith("}")):
         return None
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, list) else None
+    return found if isinstance(found, (list, dict)) else None
+
+
+def parts(cell: Any) -> list[Any]:
+    """The files that a cell of several names or holds: a list, JSON text of one, ``a.png;b.png``, or a single one."""
+    if isinstance(cell, str):
+        found = _spelled(cell)
+        if found is None:
+            mark = next((mark for mark in _MARKS if mark in cell), None)
+            found = [cell] if mark is None else [part.strip() for part in cell.split(mark)]
+        cell = found
+    if isinstance(cell, np.ndarray) and cell.dtype == object and cell.ndim == 1:
+        cell = cell.tolist()  # how Parquet gives lists
+    return [part for part in cell if not is_blank(part)] if isinstance(cell, (list, tuple)) else [cell]
+
+
+def weight_of(opened: Any) -> int:
+    """Bytes of memory that an opened cell holds, roughly."""
+    if isinstance(opened, Blob):
+        return len(opened.data)
+    if isinstance(opened, np.ndarray):
+        return opened.nbytes
+    if isinstance(opened, list) and opened and isinstance(opened[0], (Blob, np.ndarray)):
+        return sum(map(weight_of, opened))
+    return 8 * len(opened) if hasattr(opened, "__len__") else 8
 
 
 class Media(ABC):
@@ -50,8 +77,10 @@ class Media(ABC):
             # How data sets store media in Parquet: bytes and the name they had.
             content, name = cell.get("bytes"), cell.get("path")
             cell = content if name is None else name if content is None else Blob(bytes(content), str(name))
-        if isinstance(cell, str) and (listed := _listed(cell)) is not None:
-            return listed
+        if isinstance(cell, str) and (spelled := _spelled(cell)) is not None:
+            return spelled
+        if isinstance(cell, Mapping):
+            return dict(cell)
         if isinstance(cell, (str, os.PathLike)):
             return self._path(os.fspath(cell), row, column)
         if isinstance(cell, (bytes, bytearray, memoryview)):
@@ -65,6 +94,20 @@ class Media(ABC):
             return list(cell)
         fix = "a media cell is a file name, bytes, an array or a list"
         raise CellError(f"cannot be opened: {type(cell).__name__} {cell!r:.40}", row=row, column=column, fix=fix)
+
+    def open_several(self, cell: Any, *, row: int | None = None, column: str | None = None) -> list[Opened]:
+        """Each file of a cell of several (see ``parts``). The limit of size holds for each and for all together."""
+        named = parts(cell)
+        if not 1 <= len(named) <= SEVERAL:
+            problem = f"{len(named)} files in one cell are none, or more than the {SEVERAL} allowed"
+            raise CellError(problem, row=row, column=column)
+        opened: list[Opened] = []
+        total = 0
+        for part in named:
+            opened.append(self.open(part, row=row, column=column))
+            total += len(opened[-1].data) if isinstance(opened[-1], Blob) else 0
+            self._check(max(total, 1), f"{len(named)} files", row, column)
+        return opened
 
     def _check(self, size: int, name: str, row: int | None, column: str | None) -> None:
         if size == 0:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Array, Modality, is_blank
-from sensorium.core.schema import Column, Opener, Problem, Schema
+from sensorium.core.schema import Column, Opener, Problem, Schema, content
 from sensorium.data.store import Places, Shelf, Store
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def encode(
     count = len(table)
 
     def cells(column: Column) -> Sequence[Any]:
-        return table.column(column.name) if table.has(column.name) else [None] * count
+        return table.column(column.source) if table.has(column.source) else [None] * count
 
     inputs: dict[str, Source] = {}
     for stream, columns in schema.streams.items():
@@ -243,7 +243,7 @@ def _stored(
 
     def opened() -> Iterator[tuple[int, Callable[[], Any]]]:
         for i in present:
-            yield i, partial(media.open, cells[i], row=number(i), column=column.name)
+            yield i, partial(content, modality, cells[i], media, number(i), column.name)
 
     def one(count: int) -> None:
         nonlocal done

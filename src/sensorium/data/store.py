@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from sensorium import __version__
 from sensorium.core.errors import CellError, SensoriumError
-from sensorium.core.modality import Array, Blob, Modality
+from sensorium.core.modality import Array, Blob, Encodes, Modality
 from sensorium.data.digest import digest
 
 CHUNK = 16
@@ -68,7 +68,7 @@ Found = Array | tuple[int, int] | CellError
 class Shelf:
     """The encoded arrays of one modality with one set of options and state."""
 
-    def __init__(self, folder: Path, modality: Modality) -> None:
+    def __init__(self, folder: Path, modality: Encodes) -> None:
         self.folder, self.modality = folder, modality
         blank = modality.blank()
         self.dtype = blank.dtype

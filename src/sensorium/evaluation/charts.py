@@ -117,6 +117,40 @@ def line_chart(lines: Mapping[str, Sequence[float]], *, title: str, x_name: str 
     return _svg(W, frame.height, title, parts)
 
 
+def xy_chart(
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    title: str,
+    x_name: str,
+    y_name: str,
+    levels: Mapping[str, float] | None = None,
+) -> str:
+    """Lines through points, by name ``(x, y)``, and dashed horizontal ``levels`` to compare them with."""
+    xs = [x for line in lines.values() for x in line[0]]
+    ys = [y for line in lines.values() for y in line[1] if isfinite(y)]
+    dashed = {name: value for name, value in (levels or {}).items() if isfinite(value)}
+    ys += dashed.values()
+    margin = 0.06 * ((max(ys) - min(ys)) or 1.0) if ys else 0.0
+    span = (min(ys, default=0.0) - margin, max(ys, default=1.0) + margin)
+    frame = _Frame((min(xs, default=0.0), max(xs, default=1.0)), span, height=250)
+    frame.top = 30
+    parts = frame.axes(x_name, y_name)
+    place = frame.left
+    for (name, line), hue in zip(lines.items(), HUES * len(lines), strict=False):
+        points = [(frame.x(x), frame.y(y)) for x, y in zip(*line, strict=True) if isfinite(y)]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        parts.append(f'<polyline points="{path}" fill="none" style="stroke:{hue}" stroke-width="2"/>')
+        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" style="fill:{hue}"/>' for x, y in points]
+        parts.append(_rect(place, 9, 10, 10, hue, 'rx="2"'))
+        parts.append(_text(place + 14, 18, name, colour="var(--ink)"))
+        place += 26 + 7 * len(name)
+    for name, value in dashed.items():
+        at = frame.y(value)
+        parts.append(_line(frame.left, at, frame.right, at, "var(--soft)", 'stroke-width="1.5" stroke-dasharray="4 3"'))
+        parts.append(_text(frame.right, at - 4, f"{_cut(name, 44)} {number(value)}", anchor="end"))
+    return _svg(W, frame.height, title, parts)
+
+
 def bar_chart(bars: Sequence[Bar], *, title: str, reference: Bar | None = None) -> str:
     """Horizontal bars from 0 with their intervals, and a dashed line to compare with."""
     ends = [
@@ -200,6 +234,26 @@ def heat_map(labels: Sequence[str], counts: Sequence[Sequence[int]], *, title: s
     return _svg(W, top + head + size * cell + 8, title, parts)
 
 
+def shades(values: Sequence[Sequence[float]], labels: Sequence[str], *, title: str) -> str:
+    """A matrix as shades, the darkest its largest value; ``labels`` name the rows where there are any."""
+    high = max((v for row in values for v in row if isfinite(v)), default=1.0)
+    low = min((v for row in values for v in row if isfinite(v)), default=0.0)
+    left = 12 + 7.4 * max((len(_cut(name, 22)) for name in labels), default=0)
+    wide = (W - left - 8) / max((len(row) for row in values), default=1)
+    tall = 22.0 if labels else min(wide, 22.0)
+    parts = [
+        _text(left - 6, 8 + (i + 0.5) * tall + 4, _cut(name, 22), anchor="end", colour="var(--ink)")
+        for i, name in enumerate(labels)
+    ]
+    for i, row in enumerate(values):
+        for j, value in enumerate(row):
+            if isfinite(value):
+                shade = (value - min(low, 0.0)) / ((high - min(low, 0.0)) or 1.0)
+                more = f'fill-opacity="{shade:.2f}"'
+                parts.append(_rect(left + j * wide, 8 + i * tall, wide, tall, HUES[0], more))
+    return _svg(W, 16 + tall * len(values), title, parts)
+
+
 def scatter(predicted: Sequence[float], true: Sequence[float], *, title: str, most: int = 1000) -> str:
     """Predicted against true numbers, at most ``most`` of them; on the diagonal they agree."""
     step = max(1, ceil(len(true) / most))
@@ -226,6 +280,17 @@ def sparkline(values: Sequence[float], *, title: str) -> str:
     path = " ".join(f"{2 + i * gap:.1f},{38 - (v - low) / span * 36:.1f}" for i, v in enumerate(kept))
     line = f'<polyline points="{path}" fill="none" style="stroke:{HUES[0]}" stroke-width="1.2"/>'
     return _svg(160, 40, title, [line])
+
+
+def save_svg(chart: str, path: str | Path) -> Path:
+    """Writes one chart as a picture that opens anywhere."""
+    inside = f'<style>{STYLE}</style><rect width="100%" height="100%" style="fill:var(--page)"/>'
+    whole = chart.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(
+        "</title>", f"</title>{inside}", 1
+    )
+    out = Path(path)
+    out.write_text(whole, encoding="utf-8")
+    return out
 
 
 def curves(history: Sequence[Mapping[str, float]]) -> dict[str, dict[str, list[float]]]:

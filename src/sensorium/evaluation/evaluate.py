@@ -15,6 +15,7 @@ from sensorium.core.batch import Batch, repeated
 from sensorium.core.contracts import Task
 from sensorium.core.registry import kind_of
 from sensorium.evaluation.findings import Verdict, findings, verdict
+from sensorium.evaluation.robustness import Robustness
 from sensorium.evaluation.scores import Pair, bounds, measure, pair, resample
 from sensorium.evaluation.subsets import Collected, Subset, label, shapley, subset_outputs, subsets_of
 from sensorium.evaluation.tables import Bin, PerClass, calibration, confusion, per_class, per_label
@@ -22,6 +23,7 @@ from sensorium.model import Model
 from sensorium.tasks.classification import Classification
 from sensorium.tasks.multilabel import Multilabel
 from sensorium.tasks.regression import Regression
+from sensorium.tasks.svm import Svm
 
 
 @dataclass
@@ -89,6 +91,8 @@ class Evaluation:
     rows: int
     streams: tuple[str, ...]
     targets: dict[str, TargetScores]
+    robustness: dict[str, Robustness] = field(default_factory=dict)
+    """By target, where it was asked for."""
 
     @property
     def findings(self) -> list[str]:
@@ -115,6 +119,7 @@ class Evaluation:
                 "subsets": subsets,
                 "shapley": {name: t.shapley for name, t in each if t.shapley},
                 "findings": self.findings,
+                **({"robustness": {name: r.to_json() for name, r in self.robustness.items()}} if self.robustness else {}),
                 "per_class": {name: [row._asdict() for row in t.per_class] for name, t in each if t.per_class},
                 "confusion": {
                     name: {"labels": t.labels, "counts": t.confusion} for name, t in each if 0 < len(t.confusion) <= 50
@@ -188,7 +193,7 @@ def _target(
     cells = target.data.detach().cpu().numpy()
     scores = TargetScores(
         name=name,
-        kind=kind_of(task),
+        kind=kind_of(task.plain),
         headline=task.headline,
         higher_is_better=task.higher_is_better,
         rows=int(target.present.sum()),
@@ -238,7 +243,8 @@ def _subsets(
 def _describe(scores: TargetScores, task: Task[Any], rows: Pair) -> None:
     """Adds the tables that the kind of task has."""
     prediction, truth = rows
-    if isinstance(task, Classification):
+    task = task.plain
+    if isinstance(task, (Classification, Svm)):
         scores.labels = list(task.classes)
         scores.confusion = confusion(prediction, truth)
         scores.calibration = calibration(prediction, truth)

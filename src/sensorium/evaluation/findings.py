@@ -18,6 +18,7 @@ Verdict = Literal["better", "unclear", "worse", "unknown"]
 SAID = {"better": "clearly better than", "unclear": "not clearly better than", "worse": "worse than"}
 BASELINES = {
     "classification": "always answering the commonest class",
+    "svm": "always answering the commonest class",
     "regression": "always answering the mean",
     "multilabel": "answering how often each label occurs",
 }

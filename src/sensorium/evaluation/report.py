@@ -17,6 +17,7 @@ from sensorium.evaluation.cells import shown
 from sensorium.evaluation.charts import Bar
 from sensorium.evaluation.evaluate import Evaluation, TargetScores
 from sensorium.evaluation.findings import BASELINES, number, shares, words
+from sensorium.evaluation.robustness import Robustness
 from sensorium.evaluation.subsets import label
 
 Media = Callable[[Mapping[str, Any], str], bytes | None]
@@ -59,7 +60,10 @@ def write_report(
         title=title,
         summary=dict(summary or {}),
         evaluation=evaluation,
-        targets=[_target(t, rows, media, kinds or {}, hardest) for t in evaluation.targets.values()],
+        targets=[
+            _target(t, rows, media, kinds or {}, hardest, evaluation.robustness.get(t.name))
+            for t in evaluation.targets.values()
+        ],
         curves=[
             {"name": name, "chart": Markup(charts.line_chart(lines, title=f"{name} by epoch", y_name=name))}
             for name, lines in charts.curves(curves).items()
@@ -74,7 +78,12 @@ def write_report(
 
 
 def _target(
-    target: TargetScores, rows: Sequence[Mapping[str, Any]], media: Media | None, kinds: Mapping[str, str], hardest: int
+    target: TargetScores,
+    rows: Sequence[Mapping[str, Any]],
+    media: Media | None,
+    kinds: Mapping[str, str],
+    hardest: int,
+    robust: Robustness | None,
 ) -> dict[str, Any]:
     """What the template needs to know of one target."""
     name = words(target.headline)
@@ -90,6 +99,9 @@ def _target(
         found["calibration"] = Markup(charts.reliability(target.calibration, title=f"reliability of {target.name}"))
     if target.numbers and target.numbers[1]:
         found["scatter"] = Markup(charts.scatter(*target.numbers, title=f"predicted and true {target.name}"))
+    found["bears"] = None if robust is None else robust.curves
+    found["areas"] = [] if robust is None else [robust.removal_area, robust.corruption_area]
+    found["robustness"] = [] if robust is None else [Markup(chart) for chart in robustness_charts(robust)]
     found["hardest"] = [_row(target, i, rows[i], media, kinds) for i in target.hardest(hardest) if i < len(rows)]
     found["headline"] = name
     return found
@@ -130,6 +142,19 @@ def _subset_chart(target: TargetScores) -> str:
     return charts.bar_chart(values, title=f"{words(target.headline)} by streams", reference=plain)
 
 
+def robustness_charts(found: Robustness) -> list[str]:
+    """A chart for each stream: the score as it is removed, as it is spoiled, and that of models that never had it."""
+    made = []
+    for stream in dict.fromkeys(curve.stream for curve in found.curves):
+        lines = {curve.how: (curve.steps, curve.scores) for curve in found.of(stream)}
+        best = found.references.get(stream)
+        known = {} if best is None else {f"trained without it ({best.name})": best.score}
+        name = words(found.metric)
+        title = f"{name} as {stream} goes bad"
+        made.append(charts.xy_chart(lines, title=title, x_name=f"{stream}: share or level", y_name=name, levels=known))
+    return made
+
+
 def _mixed_up(target: TargetScores) -> list[tuple[str, str, int]]:
     """The pairs of classes most often mixed up: true, predicted, how often."""
     pairs = [
@@ -157,7 +182,8 @@ def _row(
         "sure": sure,
         "loss": number(float(target.losses[index])),
         "cells": [
-            {"name": name, "kind": kind, "html": Markup(_cell(row, name, kind, media))} for name, kind in columns.items()
+            {"name": name, "kind": kind, "html": Markup(cell_html(row, name, kind, media))}
+            for name, kind in columns.items()
         ],
     }
 
@@ -168,7 +194,8 @@ def _said(value: Any) -> str:
     return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
 
 
-def _cell(row: Mapping[str, Any], name: str, kind: str, media: Media | None) -> str:
+def cell_html(row: Mapping[str, Any], name: str, kind: str, media: Media | None) -> str:
+    """One cell of a row as HTML that needs no other file."""
     try:
         data = media(row, name) if media is not None and kind in ("image", "audio", "series") else None
     except CellError as error:

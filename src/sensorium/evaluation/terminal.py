@@ -8,6 +8,7 @@ from sensorium.evaluation.findings import number, shares, words
 
 if TYPE_CHECKING:
     from sensorium.evaluation.evaluate import Evaluation, TargetScores
+    from sensorium.evaluation.robustness import Robustness
 
 WIDTH = 24
 LONGEST = 20
@@ -16,6 +17,7 @@ LONGEST = 20
 def written(evaluation: Evaluation) -> str:
     """Every target as a table, its streams as bars, and what it means."""
     blocks = [_target(target) for target in evaluation.targets.values()]
+    blocks += [_robustness(found) for found in evaluation.robustness.values()]
     if evaluation.findings:
         blocks.append("\n".join(["What it means", *(f"  • {sentence}" for sentence in evaluation.findings)]))
     return "\n\n".join(blocks) if blocks else "No rows to evaluate."
@@ -51,3 +53,28 @@ def _bars(target: TargetScores) -> list[str]:
         bar = "█" * round(WIDTH * max(0.0, value) / top) if value == value else ""
         lines.append(f"    {subset:{width}}  {number(value):>9}  {bar}")
     return [*lines, f"    … and {len(hidden)} more"] if hidden else lines
+
+
+def _robustness(found: Robustness) -> str:
+    """The score at each step of each curve, and the areas."""
+    if not found.curves:
+        return f"{found.target}: nothing to remove or spoil"
+    width = max(len(curve.stream) for curve in found.curves)
+    way = max(len(curve.how) for curve in found.curves)
+    steps = "".join(f"{step:>9.2f}" for step in found.curves[0].steps)
+    way_it_goes = "as a stream is removed (share of rows) or spoiled (level)"
+    lines = [f"{found.target}: {words(found.metric)} {way_it_goes}, {found.rows:,} rows"]
+    lines.append(f"  {'':{width}}  {'':{way}}{steps}     area")
+    before = ""
+    for curve in found.curves:
+        name, before = ("" if curve.stream == before else curve.stream), curve.stream
+        values = "".join(f"{number(value):>9}" for value in curve.scores)
+        lines.append(f"  {name:{width}}  {curve.how:{way}}{values}{number(curve.area):>9}")
+    parts = [("removal", found.removal_area), ("corruption", found.corruption_area)]
+    means = ", ".join(f"{name} {number(value)}" for name, value in parts if value == value)
+    lines.append(f"  mean area: {means}  (the part of the clean score that is kept, averaged over the curve)")
+    for stream, best in found.references.items():
+        left = found.of(stream)[0].scores[-1]
+        said = f"the best model trained without it has {number(best.score)} ({best.name})"
+        lines.append(f"  without {stream} this model has {number(left)}; {said}")
+    return "\n".join(lines)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sensorium.core.batch import Encoded
 from sensorium.core.contracts import Fusion
 from sensorium.core.registry import component
 from sensorium.nn.attention import Attention
 from sensorium.nn.pool import masked_mean
-from sensorium.nn.streams import shares, tokens, vectors
+from sensorium.nn.streams import owners, shares, sizes, tokens, vectors
 
 
 @component
@@ -38,19 +38,37 @@ class Alignment(Fusion):
         self.drop = nn.Dropout(dropout)
         self.logits = nn.Parameter(torch.zeros(count))
 
+    def _start(self, parts: Mapping[str, Encoded]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Tokens, which are real, whose each is, and which may see which ``[B, N, N]``: real ones, of another stream."""
+        every, real = tokens(parts, self.streams)
+        owner = owners(sizes(parts, self.streams), every)
+        return every, real, owner, real.unsqueeze(1) & (owner.unsqueeze(1) != owner)
+
+    def _round(self, i: int, every: Tensor, owner: Tensor, seen: Tensor) -> Tensor:
+        named = self.norms[i](every) + self.name[owner]
+        # What nothing can be seen from stays as it is: the output layer's bias must not reach it.
+        looked: Tensor = self.drop(self.rounds[i](named, named, seen)).masked_fill(~seen.any(dim=-1, keepdim=True), 0.0)
+        return every + looked
+
+    def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
+        """``share``, and ``attention`` ``[B, N, N]`` over all tokens: how they look at other streams' in the last round."""
+        here = vectors(parts, self.streams)[1]
+        every, real, owner, seen = self._start(parts)
+        for i in range(len(self.rounds) - 1):
+            every = self._round(i, every, owner, seen)
+        named, last = self.norms[-1](every) + self.name[owner], self.rounds[-1]
+        assert isinstance(last, Attention)
+        attention = last.weights(named, named, seen).masked_fill(~real.unsqueeze(-1), 0.0)
+        return {"share": shares(self.logits.expand(here.shape), here), "attention": attention}
+
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
         pooled, here = vectors(parts, self.streams)
-        every, real = tokens(parts, self.streams)
-        sizes = [parts[s].tokens.shape[1] for s in self.streams]
-        owner = torch.cat([real.new_full((n,), i, dtype=torch.long) for i, n in enumerate(sizes)])
-        seen = real.unsqueeze(1) & (owner.unsqueeze(1) != owner)  # [B, N, N]: real, and of another stream
-        reach = seen.any(dim=-1, keepdim=True)
-        for norm, look in zip(self.norms, self.rounds, strict=True):
-            named = norm(every) + self.name[owner]
-            # What nothing can be seen from stays as it is: the output layer's bias must not reach it.
-            every = every + self.drop(look(named, named, seen)).masked_fill(~reach, 0.0)
+        every, real, owner, seen = self._start(parts)
+        for i in range(len(self.rounds)):
+            every = self._round(i, every, owner, seen)
         every = every.masked_fill(~real.unsqueeze(-1), 0.0)
-        means = [masked_mean(t, m) for t, m in zip(torch.split(every, sizes, 1), torch.split(real, sizes, 1), strict=True)]
+        count = sizes(parts, self.streams)
+        means = [masked_mean(t, m) for t, m in zip(torch.split(every, count, 1), torch.split(real, count, 1), strict=True)]
         aligned = pooled + torch.stack(means, dim=1).masked_fill(~here.unsqueeze(-1), 0.0)
         weight = shares(self.logits.expand(here.shape), here)
         fused = (weight.unsqueeze(-1) * aligned).sum(dim=1)

@@ -23,7 +23,7 @@ class Concat(Fusion):
     Source: early fusion, https://arxiv.org/abs/1705.09406, § 5.1.
 
     Args:
-        depth: Hidden layers of the network; 0: one linear layer.
+        depth: Hidden layers of the network.
         missing: What stands in an absent stream's place: a ``learned`` vector, or ``zeros``.
         dropout: Share of hidden features dropped in training.
     """

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sensorium.core.batch import Encoded
 from sensorium.core.contracts import Fusion
+from sensorium.core.errors import ConfigError
 from sensorium.core.registry import component
 from sensorium.nn.streams import shares, vectors
 
 
 @component
 class Gated(Fusion):
-    """Weighs the streams against each other, feature by feature, for each row.
+    """Weighs the streams against each other, feature by feature, for each row: h = g ⊙ h₁ + (1 − g) ⊙ h₂, for any number.
 
     A missing stream's gate is closed and the others share its weight, so a row with one stream left is that stream alone.
     Cheaper than ``alignment`` (one vector a stream), finer than ``concat`` (weights depend on the row).
@@ -27,15 +28,26 @@ class Gated(Fusion):
 
     def __init__(self, streams: Sequence[str], dim: int, *, temperature: float = 1.0) -> None:
         super().__init__(streams, dim)
+        if not temperature > 0:
+            raise ConfigError(f"temperature is {temperature:g}; it must be above 0", fix="temperature: 1.0")
         self.temperature = temperature
         self.value = nn.ModuleList(nn.Linear(dim, dim) for _ in self.streams)
         self.gate = nn.ModuleList(nn.Linear(dim, dim) for _ in self.streams)
+
+    def _gates(self, pooled: Tensor, here: Tensor) -> Tensor:
+        """``[B, S, D]``: of every feature the part that each stream gives; 0 where absent."""
+        score = torch.stack([f(x) for f, x in zip(self.gate, pooled.unbind(dim=1), strict=True)], dim=1)
+        return shares(score / self.temperature, here)
+
+    def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
+        """``gate`` ``[B, S, D]``, and ``share``, its mean over features."""
+        gate = self._gates(*vectors(parts, self.streams))
+        return {"share": gate.mean(dim=-1), "gate": gate}
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
         pooled, here = vectors(parts, self.streams)  # [B, S, D], [B, S]
         each = pooled.unbind(dim=1)
         value = torch.stack([f(x) for f, x in zip(self.value, each, strict=True)], dim=1).tanh()
         value = value.masked_fill(~here.unsqueeze(-1), 0.0)
-        score = torch.stack([f(x) for f, x in zip(self.gate, each, strict=True)], dim=1) / self.temperature
-        fused = (shares(score, here) * value).sum(dim=1)
+        fused = (self._gates(pooled, here) * value).sum(dim=1)
         return Encoded(value, here, fused, here.any(dim=1))

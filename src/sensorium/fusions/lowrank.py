@@ -20,7 +20,7 @@ class Lowrank(Fusion):
 
     h = Σₛ Wₛvₛ + P Σₛ﹤ₜ (Uₛvₛ) ⊙ (Uₜvₜ), then a residual perceptron. A pair counts only where both streams are there, so a
     row with one stream is exactly that stream's own path. Take it where neither stream answers alone (a question about a
-    picture); ``gated`` where each could.
+    picture); ``gated`` where each could. Three at once: ``lowrank_tensor``.
     Source: factorization machines, https://doi.org/10.1109/ICDM.2010.127, lemma 3.1; low-rank bilinear pooling,
     https://arxiv.org/abs/1610.04325.
 

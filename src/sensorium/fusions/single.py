@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from torch import Tensor
+
 from sensorium.core.batch import Encoded
 from sensorium.core.contracts import Fusion
 from sensorium.core.registry import component
 from sensorium.nn.pool import masked_mean
-from sensorium.nn.streams import tokens, vectors
+from sensorium.nn.streams import shares, tokens, vectors
 
 
 @component
@@ -18,6 +20,10 @@ class Single(Fusion):
     The tokens are those of all streams, one after the other.
     Source: average pooling of views, https://arxiv.org/abs/1505.00880, § 3.
     """
+
+    def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
+        pooled, here = vectors(parts, self.streams)
+        return {"share": shares(pooled.new_zeros(here.shape), here)}
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
         pooled, here = vectors(parts, self.streams)

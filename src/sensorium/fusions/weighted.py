@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -10,46 +11,96 @@ from torch import Tensor, nn
 
 from sensorium.core.batch import Encoded
 from sensorium.core.contracts import Fusion
+from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.registry import component
 from sensorium.nn.streams import shares, vectors
 
 
 @component
 class Weighted(Fusion):
-    """α · picture + β · text + …: one weight a stream, which can be read off. The weights of those that are there sum to 1.
+    """α · picture + β · text + …: one weight a stream, which can be read off, learnt or given.
 
-    The one to take where a person must be told how much each stream counts; ``gated`` weighs every feature by itself.
+    The weights of the streams that are there sum to 1, unless ``normalise`` is off. The one to take where a person must be
+    told how much each stream counts, or wants to say so; ``gated`` weighs every feature by itself.
     Source: linear score combination, https://doi.org/10.1109/34.667881, with weights learnt as a softmax.
 
     Args:
         weights: ``equal``; ``learned``, the same for all rows; or ``row``, learnt and moved by what stands in the row.
+        fixed: A weight for every stream, as ``{photo: 0.7, note: 0.3}``; nothing is learnt then.
+        normalise: Whether the weights of the streams that are there sum to 1; else they are as given, or learnt freely.
     """
 
     def __init__(
-        self, streams: Sequence[str], dim: int, *, weights: Literal["equal", "learned", "row"] = "learned"
+        self,
+        streams: Sequence[str],
+        dim: int,
+        *,
+        weights: Literal["equal", "learned", "row"] = "learned",
+        fixed: dict[str, float] | None = None,
+        normalise: bool = True,
     ) -> None:
         super().__init__(streams, dim)
         count = len(self.streams)
-        self.logits = None if weights == "equal" else nn.Parameter(torch.zeros(count))
+        self.normalise = normalise
+        self.given: Tensor | None
+        self.register_buffer("given", None if fixed is None else self._fixed(fixed, weights), persistent=False)
+        learns = weights != "equal" and fixed is None
+        self.logits = nn.Parameter(torch.full((count,), 0.0 if normalise else 1 / count)) if learns else None
         self.evidence = nn.Parameter(torch.randn(count, dim) * dim**-0.5) if weights == "row" else None
+
+    def _fixed(self, fixed: dict[str, float], weights: str) -> Tensor:
+        unknown = next((name for name in fixed if name not in self.streams), None)
+        if unknown is not None:
+            raise ConfigError(f"fixed: no stream named {unknown!r}{nearest(unknown, self.streams)}")
+        absent = [name for name in self.streams if name not in fixed]
+        if absent:
+            raise ConfigError(f"fixed: no weight for {', '.join(absent)}", fix="give every stream one")
+        if weights != "learned":
+            raise ConfigError(f"fixed and weights: {weights} contradict each other", fix="leave one of them out")
+        bad = next((s for s, w in fixed.items() if not math.isfinite(w) or (self.normalise and w <= 0)), None)
+        if bad is not None:
+            raise ConfigError(
+                f"fixed: the weight of {bad!r} is {fixed[bad]:g}; weights that sum to 1 are above 0",
+                fix="normalise: false takes any, 0 and below too",
+            )
+        return torch.tensor([float(fixed[s]) for s in self.streams])
 
     def coefficients(self) -> dict[str, float]:
         """The weight of each stream where all are there (with ``row``: before the row is looked at)."""
-        logits = torch.zeros(len(self.streams)) if self.logits is None else self.logits.detach()
-        return dict(zip(self.streams, logits.softmax(dim=0).tolist(), strict=True))
+        known = self.logits if self.logits is not None else self.given
+        nothing = torch.zeros(1, len(self.streams), device=None if known is None else known.device)
+        weight = self._weight(nothing, torch.ones_like(nothing, dtype=torch.bool))[0]
+        return dict(zip(self.streams, weight.detach().tolist(), strict=True))
 
     def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
-        return {"share": self.shares(parts)}
+        """``share``: the weights; free ones by their size, as parts of 1."""
+        weight = self.shares(parts)
+        if self.normalise:
+            return {"share": weight}
+        size = weight.abs()
+        here = vectors(parts, self.streams)[1]
+        total = size.sum(dim=1, keepdim=True)
+        equal = here / here.sum(dim=1, keepdim=True).clamp(min=1)
+        return {"share": torch.where(total > 0, size / total.clamp(min=torch.finfo(size.dtype).tiny), equal.to(size))}
+
+    def _weight(self, score: Tensor, here: Tensor) -> Tensor:
+        """The weights ``[B, S]`` of the streams that are there, from what the row says of them."""
+        if self.given is not None:
+            score = score + (self.given.log() if self.normalise else self.given)
+        elif self.logits is not None:
+            score = score + self.logits
+        elif not self.normalise:
+            score = score + 1 / len(self.streams)
+        # log of given weights: their softmax is the weights over their sum.
+        return shares(score, here) if self.normalise else score.masked_fill(~here, 0.0)
 
     def shares(self, parts: Mapping[str, Encoded]) -> Tensor:
         """The weights ``[B, S]`` that each row's streams get, in the model's order; 0 where absent."""
         pooled, here = vectors(parts, self.streams)
         score = pooled.new_zeros(here.shape)
-        if self.logits is not None:
-            score = score + self.logits
         if self.evidence is not None:
             score = score + (pooled * self.evidence).sum(dim=-1)
-        return shares(score, here)
+        return self._weight(score, here)
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
         pooled, here = vectors(parts, self.streams)

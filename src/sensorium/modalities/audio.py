@@ -15,6 +15,7 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
+from sensorium.signal.film import container, read_track
 from sensorium.signal.sound import MINUTES, read_sound, to_unit
 from sensorium.signal.statistics import Moments, thinned
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from sensorium.core.batch import Field
     from sensorium.signal.front import FrontEnd
 
-_ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au")
+_ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aiff", ".aif", ".au")
 _MAGIC = (b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b".snd")
 _SAMPLE = 256
 _FASTEST = 16_000  # Hz; where the data decides, nothing above is kept
@@ -36,7 +37,9 @@ _CEPSTRA = ("mfcc", "plp", "rasta_plp")
 
 @component
 class Audio(Modality):
-    """A recording: WAV, FLAC, OGG or MP3, or an array ``[T]`` or ``[T, channels]`` at the rate of the others.
+    """A recording: WAV, FLAC, OGG or MP3, the sound track of a video, or an array ``[T]`` or ``[T, channels]``.
+
+    Arrays count as sampled at the rate of the others.
 
     Encoded as ``[T]`` int16, one channel, resampled to one rate; prepared as ``[B, C, frames, F]`` (standard scores of each
     feature) or, for ``waveform``, ``[B, 1, T]``, with the mask of real frames. What is padded is zero, and real frames are
@@ -55,6 +58,7 @@ class Audio(Modality):
         trim_db: Cuts off both ends as far as they are so many dB below the loudest moment; None: keeps them.
         window_ms: Milliseconds in one frame.
         hop_ms: Milliseconds from one frame to the next.
+        standardise: Whether features become standard scores of the training recordings; False: left as they are.
         augment: In training, random shifts in time and loudness, and masks over time and frequency (SpecAugment,
             https://arxiv.org/abs/1904.08779).
         speed: In training, recordings are played faster or slower by up to this share (0.1: 10 %).
@@ -64,6 +68,7 @@ class Audio(Modality):
     widget = "file:audio/*"
     media = True
     ragged = True
+    corruptions = ("noise", "dropout")
 
     def __init__(
         self,
@@ -78,6 +83,7 @@ class Audio(Modality):
         trim_db: float | None = None,
         window_ms: float = 25.0,
         hop_ms: float = 10.0,
+        standardise: bool = True,
         augment: Literal["none", "light", "strong"] = "light",
         speed: float = 0.0,
         snr_db: float | None = None,
@@ -103,6 +109,7 @@ class Audio(Modality):
         self.coefficients, self.deltas, self.denoise, self.trim_db = coefficients, deltas, denoise, trim_db
         self.speed, self.snr_db = speed, snr_db
         self.mels, self.window_ms, self.hop_ms, self.augment = mels, window_ms, hop_ms, augment
+        self.standardise = standardise
 
     @classmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
@@ -163,6 +170,8 @@ class Audio(Modality):
         from sensorium.signal.mel import log_mel_of
 
         bands = self.state["mels"]
+        if not self.standardise:
+            return {"mean": [0.0], "deviation": [1.0]}
         plain = self.denoise == "none" and not self.deltas
         moments: Moments | None = None
         for signal, rate in sample:
@@ -227,7 +236,7 @@ class Audio(Modality):
         deviation = torch.tensor(self.state["deviation"], device=data.device)
         if self.features == "waveform":
             return replace(field, data=((data - mean) / deviation * mask)[:, None], mask=mask)
-        size = data.shape[1], 1, data.shape[3]
+        size = (data.shape[1], 1, data.shape[3]) if len(mean) > 1 else (1, 1, 1)
         data = (data - mean.view(size)) / deviation.view(size)
         if generator is not None and augmented:
             # What is hidden is hidden in every channel. Coefficients are no bands side by side: only time is hidden there.
@@ -262,6 +271,11 @@ class Audio(Modality):
             noise = torch.randn(signal.shape, generator=generator, device=generator.device).to(signal.device)
             signal = mix(signal, noise, self.snr_db + uniform((rows,), 0, 20, signal, generator), mask.sum(dim=1))
         return signal, mask
+
+    def _corrupted(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
+        from sensorium.signal.corrupt import gap, noisy_sound
+
+        return noisy_sound(value, level, rng) if how == "noise" else np.where(gap(len(value), level, rng), 0, value)
 
     @property
     def store_options(self) -> dict[str, Any]:
@@ -305,7 +319,7 @@ def _open(cell: Any, seconds: float) -> tuple[Array, int, float]:
     if isinstance(cell, bytes):
         cell = Blob(cell, "<bytes>")
     if isinstance(cell, Blob):
-        return read_sound(cell, seconds)
+        return read_track(cell, seconds) if container(cell.data) else read_sound(cell, seconds)
     try:
         array = np.asarray(cell)
     except (ValueError, TypeError):

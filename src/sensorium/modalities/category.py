@@ -34,6 +34,7 @@ class Category(Modality):
     stream = "table"
     task = "classification"
     widget = "choice"
+    corruptions = ("wrong",)
 
     def __init__(self, *, min_count: int = 1, max_values: int = 1000) -> None:
         super().__init__()
@@ -96,6 +97,16 @@ class Category(Modality):
 
     def blank(self) -> Array:
         return np.zeros(1, dtype=np.float32)
+
+    def _corrupted(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
+        """Another of the known values, in a share ``level`` of the cells; unknown where there is no other."""
+        chance, step = rng.random(2)
+        known, code = len(self.state["values"]), int(value[0])
+        if chance >= level:
+            return value
+        if known < 2 or code == 0:
+            return np.array([0 if code else min(known, 1 + int(step * known))], dtype=np.float32)
+        return np.array([1 + (code + int(step * (known - 1))) % known], dtype=np.float32)
 
     def _code(self, value: str) -> int:
         values, codes = self._index

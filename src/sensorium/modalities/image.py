@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,19 +14,17 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
-from sensorium.signal.picture import read_picture
-from sensorium.signal.statistics import Moments, thinned
+from sensorium.signal.frame import LARGEST, Smooth, cropped, frame_state, framed, to_pixels, with_channels
+from sensorium.signal.picture import ENDINGS, read_picture
+from sensorium.signal.statistics import thinned
 
 if TYPE_CHECKING:
     import torch
 
     from sensorium.core.batch import Field
 
-_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"GIF8", b"II*\0", b"MM\0*")
 _SAMPLE = 512
-_SMALLEST, _LARGEST = 16, 128  # pixels, where the data decides the size
-_STRETCH = 1.5  # ratios of width to height that differ by less than this are stretched onto each other
 
 
 @component
@@ -41,24 +38,44 @@ class Image(Modality):
     Args:
         size: The longer side in pixels; None: that of the usual training picture, from 16 to 128.
         channels: ``auto`` is grey where all training pictures are.
+        crop: Pictures are cut to a square: the shorter side is brought to ``size / crop`` pixels, the middle kept. None: no
+            cutting, unless a pretrained encoder asks for it.
+        stretch: Pictures of any ratio are stretched to a square.
+        smooth: How pictures are made smaller; ``bicubic`` is sharper.
+        mean: Subtracted from each channel (red, green, blue from 0 to 1); None: the training pictures' own.
+        deviation: Each channel is divided by it; None: the training pictures' own.
         augment: Random shifts, scalings, turns and brightness in training; ``strong`` also erases a box. Never mirrored and
             never recoloured, since letters and colours have meaning.
     """
 
     widget = "file:image/*"
     media = True
+    corruptions = ("noise", "occlusion", "blur")
 
     def __init__(
         self,
         *,
         size: int | None = None,
         channels: Literal["auto", "grey", "rgb"] = "auto",
+        crop: float | None = None,
+        stretch: bool = False,
+        smooth: Smooth = "bilinear",
+        mean: list[float] | None = None,
+        deviation: list[float] | None = None,
         augment: Literal["none", "light", "strong"] = "light",
     ) -> None:
         super().__init__()
         if size is not None and not 4 <= size <= 4096:
             raise ConfigError(f"image: a size of {size} pixels is not between 4 and 4096")
+        if crop is not None and (not 0.1 <= crop <= 1 or stretch):
+            raise ConfigError(f"image: crop is from 0.1 to 1, not {crop}, and does not go with stretch")
+        for name, values in (("mean", mean), ("deviation", deviation)):
+            if values is not None and (len(values) not in (1, 3) or (name == "deviation" and min(values) <= 0)):
+                raise ConfigError(
+                    f"image: {name} is 1 or 3 numbers{' above 0' if name == 'deviation' else ''}, not {values}"
+                )
         self.size, self.channels, self.augment = size, channels, augment
+        self.crop, self.stretch, self.smooth, self.mean, self.deviation = crop, stretch, smooth, mean, deviation
 
     @classmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
@@ -78,52 +95,41 @@ class Image(Modality):
         def thumbnails() -> Iterable[Array]:
             for cell in cells:
                 try:
-                    pixels, size = _open(cell, _LARGEST // 2)
+                    pixels, size = _open(cell, LARGEST // 2)
                 except CellError:
                     continue  # encode meets it again and reports it
                 sizes.append(size)
                 yield pixels
 
         sample = thinned(thumbnails(), _SAMPLE)
-        height, width = _frame(sizes, self.size)
-        grey = self.channels == "grey" or (self.channels == "auto" and all(map(_is_grey, sample)))
-        channels = 1 if grey else 3
-        moments = Moments(channels)
-        for pixels in sample:
-            moments.add(_channels(pixels, channels).reshape(-1, channels) / 255)
-        self.state = {
-            "height": height,
-            "width": width,
-            "channels": channels,
-            "mean": moments.mean,
-            "deviation": moments.deviation(1e-3),
-        }
+        self.state = frame_state(sizes, sample, self.size, self.channels)
+        if self.crop is not None or self.stretch:
+            self.state["height"] = self.state["width"] = max(self.state["height"], self.state["width"])
+        for name, values in (("mean", self.mean), ("deviation", self.deviation)):
+            if values is not None:
+                self.state[name] = self._each(name, values, self.state["channels"])
+
+    @staticmethod
+    def _each(name: str, values: list[float], channels: int) -> list[float]:
+        """One value a channel."""
+        if len(values) not in (1, channels):
+            raise ConfigError(
+                f"image: {name} has {len(values)} numbers, the pictures {channels} channel", fix="channels: rgb"
+            )
+        return [float(value) for value in values] * (channels if len(values) == 1 else 1)
 
     @property
     def layout(self) -> Layout:
         return Grid(self.state["channels"], (self.state["height"], self.state["width"]))
 
     def encode(self, cell: Any) -> Array:
-        from PIL import Image as Pillow
-
         height, width = self.state["height"], self.state["width"]
-        pixels, (was_high, was_wide) = _open(cell, max(height, width))
-        pixels = _channels(pixels, self.state["channels"])
-        ratio = (was_wide * height) / (was_high * width)
-        if max(ratio, 1 / ratio) < _STRETCH:
-            inner = (height, width)
+        pixels, size = _open(cell, max(height, width) * (1 if self.crop is None else 2))
+        pixels = with_channels(pixels, self.state["channels"])
+        if self.crop is not None:
+            pixels = cropped(pixels, height, self.crop, self.smooth)
         else:
-            inner = (height, max(1, round(width * ratio))) if ratio < 1 else (max(1, round(height / ratio)), width)
-        if pixels.shape[:2] != inner:
-            picture = Pillow.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-            small = np.asarray(picture.resize(inner[::-1], Pillow.Resampling.BILINEAR, reducing_gap=3.0))
-            pixels = small.reshape(*inner, -1)
-        if inner != (height, width):
-            padded = np.empty((height, width, pixels.shape[-1]), np.uint8)
-            padded[:] = self._fill
-            top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
-            padded[top : top + inner[0], left : left + inner[1]] = pixels
-            pixels = padded
+            pixels = framed(pixels, size, (height, width), self._fill, stretch=self.stretch, smooth=self.smooth)
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
     def blank(self) -> Array:
@@ -131,25 +137,27 @@ class Image(Modality):
 
     def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
         """Pictures ``[B, C, H, W]`` uint8 as standardised float32; zero where missing."""
-        import torch
+        from sensorium.signal.augment import moved, standard
 
-        from sensorium.signal.augment import erase, jitter, warp
-
-        mean = torch.tensor(self.state["mean"], device=field.data.device)[:, None, None]
-        deviation = torch.tensor(self.state["deviation"], device=field.data.device)[:, None, None]
-        data = field.data.float().mul_(1 / 255).sub_(mean).div_(deviation)
+        data = standard(field.data, self.state["mean"], self.state["deviation"])
         if generator is not None and self.augment != "none":
-            strong = self.augment == "strong"
-            shift, scale, turn, light = (0.15, 0.25, 20.0, 0.25) if strong else (0.08, 0.1, 10.0, 0.1)
-            data = jitter(warp(data, generator, shift, scale, turn), generator, light)
-            if strong:
-                data = erase(data, generator)
+            data = moved(data, generator, strong=self.augment == "strong")
         return replace(field, data=data * field.present[:, None, None, None])
+
+    def _corrupted(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
+        from sensorium.signal.corrupt import blurred, noisy_picture, occluded
+
+        if how == "noise":
+            return noisy_picture(value, level, rng)
+        return blurred(value, level) if how == "blur" else occluded(value, level, rng, np.array(self._fill, np.uint8))
 
     @property
     def store_options(self) -> dict[str, Any]:
         kept = {key: self.state[key] for key in ("height", "width", "channels")}
-        return {**kept, "fill": self._fill}
+        told = {"crop": self.crop, "stretch": self.stretch, "smooth": self.smooth}
+        plain = {"crop": None, "stretch": False, "smooth": "bilinear"}
+        # What is as it is by default is left out, so that pictures stored before there were such options stay known.
+        return {**kept, "fill": self._fill, **{key: value for key, value in told.items() if value != plain[key]}}
 
     @property
     def _fill(self) -> list[int]:
@@ -162,68 +170,15 @@ def _open(cell: Any, side: int) -> tuple[Array, tuple[int, int]]:
         cell = Blob(cell, "<bytes>")
     if isinstance(cell, Blob):
         return read_picture(cell, side)
-    pixels = _pixels(cell)
+    pixels = to_pixels(cell)
     return pixels, (pixels.shape[0], pixels.shape[1])
-
-
-def _pixels(cell: Any) -> Array:
-    """An array or nested list as ``[H, W, 1 or 3]`` uint8."""
-    try:
-        array = np.asarray(cell)
-    except (ValueError, TypeError):
-        raise CellError(f"a {type(cell).__name__} is not a picture") from None
-    if array.ndim == 2:
-        array = array[..., None]
-    if array.ndim != 3 or array.shape[-1] not in (1, 3, 4) or 0 in array.shape or array.dtype.kind not in "buif":
-        raise CellError(
-            f"an array of shape {array.shape} and type {array.dtype} is not a picture",
-            fix="use [height, width] or [height, width, 1, 3 or 4], whole numbers 0 to 255 or fractions 0 to 1",
-        )
-    array = array[..., :3] if array.shape[-1] == 4 else array
-    if array.dtype == np.uint8:
-        return array
-    if not np.isfinite(array).all():
-        raise CellError("the picture has pixels that are not finite")
-    if array.dtype.kind == "b" or (array.dtype.kind == "f" and array.max() <= 1):
-        return (array.astype(np.float32).clip(0, 1) * 255).round().astype(np.uint8)
-    if array.dtype == np.uint16 and array.max() > 255:
-        return (array // 257).astype(np.uint8)
-    return array.clip(0, 255).round().astype(np.uint8)
-
-
-def _channels(pixels: Array, channels: int) -> Array:
-    if pixels.shape[-1] == channels:
-        return pixels
-    if channels == 3:
-        return np.repeat(pixels, 3, axis=-1)
-    # Luma of ITU-R BT.601, as JPEG has it.
-    return (pixels @ np.array([0.299, 0.587, 0.114], np.float32)).round().astype(np.uint8)[..., None]
-
-
-def _is_grey(pixels: Array) -> bool:
-    # Grey pictures saved as coloured JPEG are off by a little.
-    return pixels.shape[-1] == 1 or int((pixels.max(axis=-1) - pixels.min(axis=-1)).max()) <= 3
-
-
-def _frame(sizes: list[tuple[int, int]], side: int | None) -> tuple[int, int]:
-    """Height and width of the usual picture among ``sizes``."""
-    if not sizes:
-        return (side or 32,) * 2
-    if side is None:
-        usual = float(np.median([max(size) for size in sizes]))
-        side = int(min(max(4 * round(usual / 4), _SMALLEST), _LARGEST))
-    ratio = math.exp(float(np.median([math.log(wide / high) for high, wide in sizes])))
-    if max(ratio, 1 / ratio) < _STRETCH:
-        return side, side
-    short = max(4 * round(side / max(ratio, 1 / ratio) / 4), 8)
-    return (short, side) if ratio > 1 else (side, short)
 
 
 def _ending(cell: Any) -> str:
     """What a cell is recognised by as a picture: its ending, the ending of its kind of bytes, or ``array``."""
     if isinstance(cell, (str, os.PathLike)):
         ending = os.path.splitext(str(cell)[-300:].strip().lower())[1]
-        return ending if ending in _ENDINGS else ""
+        return ending if ending in ENDINGS else ""
     data = cell.data if isinstance(cell, Blob) else cell
     if isinstance(data, bytes):
         known = data.startswith(_MAGIC) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")

@@ -36,6 +36,7 @@ class Number(Modality):
     stream = "table"
     task = "regression"
     widget = "number"
+    corruptions = ("noise",)
 
     def __init__(
         self,
@@ -96,6 +97,10 @@ class Number(Modality):
 
     def blank(self) -> Array:
         return self._encode(self.state["impute"])
+
+    def _corrupted(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
+        """Noise of up to two standard deviations."""
+        return np.clip(value + 2 * level * rng.standard_normal(1), -_CLIP, _CLIP).astype(np.float32)
 
     def _standard(self, value: float) -> float:
         # The difference of two huge numbers may overflow; their quotients do not.

@@ -33,6 +33,7 @@ class Tags(Modality):
 
     stream = "table"
     task = "multilabel"
+    corruptions = ("wrong",)
 
     def __init__(self, *, separator: str | None = None, max_values: int = 256) -> None:
         super().__init__()
@@ -96,6 +97,10 @@ class Tags(Modality):
 
     def blank(self) -> Array:
         return np.zeros(len(self.state["values"]), dtype=np.float32)
+
+    def _corrupted(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
+        """Each label added or taken away with a chance of ``level / 2``: at 1 nothing is left to know."""
+        return np.where(rng.random(len(value)) < level / 2, 1 - value, value).astype(np.float32)
 
     def _labels(self, cell: Any) -> set[str]:
         labels = _split(cell, self.state["separator"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import numbers
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ from sensorium.core.layout import Ids, Layout
 from sensorium.core.modality import Array, Guess, Modality
 from sensorium.core.registry import chosen, component
 from sensorium.language.normalise import normalise
+from sensorium.language.pretrained import PretrainedTokeniser
 from sensorium.language.tokeniser import PAD, UNKNOWN, Tokeniser
 from sensorium.signal.statistics import thinned
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
     from sensorium.core.batch import Field
 
+BREAK = " ¶ "
+"""Stands between the texts of a cell that has several, and is a word of its own."""
 _CHARACTERS_A_TOKEN = 32  # a cell is cut to so many characters for each token it may have, before any work is done on it
 _TRAINING_CHARACTERS = 10_000_000
 _TRAINING_CELLS = 100_000
@@ -29,7 +33,7 @@ _TRAINING_CELLS = 100_000
 
 @component
 class Text(Modality):
-    """Words in any language: a review, a question, a note.
+    """Words in any language: a review, a question, a note; or several of them in one cell, ``["one", "two"]``.
 
     Encoded as ``[N]`` int32 ids of a tokeniser learnt from the training cells: 1 is unknown, 0 pads. Characters of scripts
     without blanks (Chinese, Japanese, Thai) are tokens of their own. A cell of blanks alone raises ``CellError``.
@@ -39,10 +43,13 @@ class Text(Modality):
         vocabulary: At most so many different tokens.
         length: At most so many tokens a cell; fewer where 99 of 100 training cells are shorter. The rest is cut.
         lowercase: Whether ``Dog`` and ``dog`` are the same.
+        checkpoint: A folder with a ``tokenizer.json``, or a name on the Hugging Face hub: its tokeniser is used as it is,
+            rather than one learnt here. A pretrained encoder asks for its own by itself; a saved model keeps a copy.
         drop: In training, this share of tokens is replaced by the unknown one, against learning texts by heart.
     """
 
     ragged = True
+    corruptions = ("typos", "deletion")
 
     def __init__(
         self,
@@ -51,6 +58,7 @@ class Text(Modality):
         vocabulary: int = 8000,
         length: int = 256,
         lowercase: bool = True,
+        checkpoint: str | None = None,
         drop: float = 0.0,
     ) -> None:
         super().__init__()
@@ -58,14 +66,18 @@ class Text(Modality):
             raise ConfigError("text: vocabulary is 3 or more, length 1 or more, and drop from 0 to below 1")
         self.tokeniser: Literal["bpe", "word", "character"] = tokeniser
         self.vocabulary, self.length, self.lowercase, self.drop = vocabulary, length, lowercase, drop
-        self._loaded: tuple[dict[str, Any], Tokeniser] | None = None
+        self.checkpoint = checkpoint
+        self._loaded: tuple[dict[str, Any], Tokeniser | PretrainedTokeniser] | None = None
 
     @classmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
-        texts = [cell.strip()[:2000] for cell in cells if isinstance(cell, str)]
+        lists = [cell for cell in cells if isinstance(cell, (list, tuple)) or _is_list(cell)]
+        joined = map(_joined, cells) if len(lists) == len(cells) else cells
+        texts = [cell.strip()[:2000] for cell in joined if isinstance(cell, str)]
         if not texts or len(texts) < len(cells):
             return Guess(0.0, f"{len(texts)} of {len(cells)} cells are text")
-        words = sum(_words(text) for text in texts) / len(texts)
+        # Of several texts in a cell the usual one counts: a list of single words is a list of tags.
+        words = sum(_words(text) / (text.count(BREAK) + 1) for text in texts) / len(texts)
         distinct = len(set(texts)) / len(texts)
         reason = f"{words:.1f} words on average, {distinct:.0%} of the cells differ"
         if words >= 3:
@@ -77,10 +89,14 @@ class Text(Modality):
 
     def fit(self, cells: Iterable[Any]) -> None:
         texts = thinned((text for text in map(self._clean, cells) if text), _TRAINING_CELLS)
-        total = sum(map(len, texts))
-        share = max(1, -(-total // _TRAINING_CHARACTERS))
-        learnt = Tokeniser.train(texts[::share], self.tokeniser, self.vocabulary)
-        lengths = [len(learnt.encode(text)) for text in texts[:: max(1, len(texts) // 5000)]]
+        learnt: Tokeniser | PretrainedTokeniser
+        if self.checkpoint is not None:
+            learnt = _pretrained(self.checkpoint)
+        else:
+            total = sum(map(len, texts))
+            share = max(1, -(-total // _TRAINING_CHARACTERS))
+            learnt = Tokeniser.train(texts[::share], self.tokeniser, self.vocabulary)
+        lengths = [len(_ids(learnt, text, self.length)) for text in texts[:: max(1, len(texts) // 5000)]]
         longest = int(np.ceil(np.percentile(lengths, 99))) if lengths else 1
         self.state = {"tokeniser": learnt.to_json(), "length": min(self.length, max(longest, 1))}
 
@@ -94,7 +110,7 @@ class Text(Modality):
             raise CellError(f"a {type(cell).__name__} is not text")
         if not text:
             raise CellError("the text has no visible character")
-        return np.array(self._tokeniser.encode(text)[: self.state["length"]], dtype=np.int32)
+        return np.array(_ids(self._tokeniser, text, self.state["length"]), dtype=np.int32)
 
     def blank(self) -> Array:
         return np.zeros(0, dtype=np.int32)
@@ -107,29 +123,84 @@ class Text(Modality):
         if generator is not None and self.drop and field.mask is not None:
             chance = torch.rand(data.shape, generator=generator, device=generator.device).to(data.device)
             lost = (chance < self.drop) & field.mask & (chance < chance.masked_fill(~field.mask, -1).amax(1, keepdim=True))
-            data = data.masked_fill(lost, UNKNOWN)
+            words = self._tokeniser
+            data = data.masked_fill(lost, words.unknown if isinstance(words, PretrainedTokeniser) else UNKNOWN)
         if field.mask is not None:
             data = data.masked_fill(~field.mask, PAD)
         return replace(field, data=data)
+
+    def _corrupted(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
+        from sensorium.language.typos import misspelt
+
+        if how == "deletion":
+            chance = rng.random(len(value))
+            # A text of which nothing is left would be a missing one.
+            left: Array = value[(chance >= level) | (chance == chance.max(initial=0.0))]
+            return left
+        text = misspelt(self._tokeniser.decode(value.tolist()), level, rng)
+        ids = _ids(self._tokeniser, text, self.state["length"])
+        return np.array(ids, dtype=np.int32) if ids else value[:1]
 
     @property
     def store_options(self) -> dict[str, Any]:
         return {**{k: v for k, v in chosen(self).items() if k != "drop"}, "state": self.state}
 
     @property
-    def _tokeniser(self) -> Tokeniser:
+    def _tokeniser(self) -> Tokeniser | PretrainedTokeniser:
         data = self.state["tokeniser"]
         if self._loaded is None or self._loaded[0] is not data:
-            self._loaded = (data, Tokeniser.from_json(data))
+            pretrained = data["kind"] == "pretrained"
+            self._loaded = (data, PretrainedTokeniser.from_json(data) if pretrained else Tokeniser.from_json(data))
         return self._loaded[1]
 
     def _clean(self, cell: Any) -> str | None:
         """The normalised beginning of a cell; None where it is no text."""
         if isinstance(cell, numbers.Number):
             cell = str(cell)
+        elif isinstance(cell, (list, tuple)) or _is_list(cell):
+            cell = _joined(cell)
         if not isinstance(cell, str):
             return None
-        return normalise(cell.lstrip()[: self.length * _CHARACTERS_A_TOKEN], lowercase=self.lowercase)
+        cell = cell.lstrip()[: self.length * _CHARACTERS_A_TOKEN]
+        seen = normalise(cell, lowercase=self.lowercase)
+        # A pretrained tokeniser has seen text in its own normal form, and brings that along.
+        return cell.strip() if self.checkpoint is not None and seen else seen
+
+
+def _ids(tokeniser: Tokeniser | PretrainedTokeniser, text: str, length: int) -> list[int]:
+    if isinstance(tokeniser, PretrainedTokeniser):
+        return tokeniser.encode(text, length)
+    return tokeniser.encode(text)[:length]
+
+
+def _pretrained(name: str) -> PretrainedTokeniser:
+    """The tokeniser of a checkpoint."""
+    from sensorium.nn.checkpoint import Checkpoint
+
+    checkpoint = Checkpoint(name)
+    file = checkpoint.json("tokenizer.json")
+    if not file:
+        raise ConfigError(
+            f"text: checkpoint {name!r} has no tokenizer.json",
+            fix="AutoTokenizer.from_pretrained(...).save_pretrained(folder) of transformers writes one",
+        )
+    return PretrainedTokeniser(file, checkpoint.pad)
+
+
+def _is_list(cell: Any) -> bool:
+    """Whether a cell spells out a list of texts, as ``["one", "two"]``."""
+    return isinstance(cell, str) and cell.lstrip()[:2] == '["' and cell.rstrip()[-2:] == '"]'
+
+
+def _joined(cell: Any) -> str | None:
+    """Several texts as one, a line between them; None where not all are texts."""
+    if isinstance(cell, str):
+        try:
+            cell = json.loads(cell)
+        except (ValueError, RecursionError):
+            return str(cell)
+    texts = [part for part in cell if part is not None]
+    return BREAK.join(texts) if all(isinstance(part, str) for part in texts) else None
 
 
 def _unspaced(text: str) -> int:

@@ -26,19 +26,27 @@ class Attention(nn.Module):
         self.key_value = nn.Linear(dim, 2 * dim)
         self.output = nn.Linear(dim, dim)
 
+    def _split(self, x: Tensor) -> Tensor:
+        return x.reshape(*x.shape[:2], self.heads, x.shape[2] // self.heads).transpose(1, 2)  # [B, H, N, D/H]
+
+    def weights(self, queries: Tensor, context: Tensor, mask: Tensor) -> Tensor:
+        """How much each query looks at each of the context ``[B, N, M]``, the mean over heads; 0 where it sees nothing."""
+        seen = mask.unsqueeze(1) if mask.dim() == 2 else mask
+        query, key = self._split(self.query(queries)), self._split(self.key_value(context).chunk(2, dim=-1)[0])
+        score = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+        hidden = ~seen.unsqueeze(1)
+        share: Tensor = score.masked_fill(hidden, torch.finfo(score.dtype).min).softmax(dim=-1)
+        return share.masked_fill(hidden, 0.0).mean(dim=1)
+
     def forward(self, queries: Tensor, context: Tensor, mask: Tensor) -> Tensor:
         """``mask``: which of the context may be seen, ``[B, M]`` by all queries or ``[B, N, M]`` by each."""
-
-        def split(x: Tensor) -> Tensor:
-            return x.reshape(*x.shape[:2], self.heads, x.shape[2] // self.heads).transpose(1, 2)  # [B, H, N, D/H]
-
         seen = mask.unsqueeze(1) if mask.dim() == 2 else mask
         some = seen.any(dim=-1, keepdim=True)  # [B, 1 or N, 1]
         key, value = self.key_value(context).chunk(2, dim=-1)
         attended = F.scaled_dot_product_attention(
-            split(self.query(queries)),
-            split(key),
-            split(value),
+            self._split(self.query(queries)),
+            self._split(key),
+            self._split(value),
             # Where nothing may be seen all is seen, and the result dropped: a softmax over nothing is NaN.
             attn_mask=(seen | ~some).unsqueeze(1),
             dropout_p=self.dropout if self.training else 0.0,

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Literal
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sensorium.core.contracts import Objective
+from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.forward import Forward, Passable
 from sensorium.core.registry import component
 from sensorium.nn.reduce import weighted_mean
+from sensorium.nn.streams import random_subsets
+
+FURTHEST = 3.0
+"""Learnt weights stay within exp(±3): a target whose loss goes to 0 would else take all."""
 
 
 @component
@@ -17,16 +25,30 @@ class Supervised(Objective):
 
     Each step answers twice from one encoding: from every stream a row has, and from a random proper subset of them (never
     none). The second keeps each modality able to answer alone: without it the fastest one starves the others, and a model
-    that lost a modality falls below one that never had it.
-    Source: modality dropout, Neverova et al. 2016 (ModDrop), https://arxiv.org/abs/1501.00102, moved behind the encoders.
+    that lost a modality falls below one that never had it. A row may lack any target: it then says nothing of that one.
+    Source: modality dropout, Neverova et al. 2016 (ModDrop), https://arxiv.org/abs/1501.00102, moved behind the encoders;
+    learnt weights, Kendall et al. 2018, https://arxiv.org/abs/1705.07115, equation 10: loss / σ² + log σ for each target.
 
     Args:
         subsets: Weight of the loss under missing streams, beside 1 for the whole row; 0 trains on whole rows only.
+        weights: Of several targets: ``equal``; ``learned``, more for those that can be told more surely; or by name, as in
+            ``{price: 0.5, label: 1}``, 1 for those not named.
     """
 
-    def __init__(self, model: Passable, *, subsets: float = 1.0) -> None:
+    def __init__(
+        self, model: Passable, *, subsets: float = 1.0, weights: Literal["equal", "learned"] | dict[str, float] = "equal"
+    ) -> None:
         super().__init__()
+        if subsets < 0:
+            raise ConfigError(f"supervised: subsets is {subsets}", fix="a weight is 0 or more")
         self.subsets = subsets
+        self.fixed = _checked(weights, list(model.tasks)) if isinstance(weights, Mapping) else {}
+        self.order = {name: i for i, name in enumerate(model.tasks)}
+        # log σ² of each target, before it is bounded.
+        self.spread = nn.Parameter(torch.zeros(len(self.order))) if weights == "learned" else None
+
+    def importance(self) -> dict[str, float]:
+        return dict(self.fixed)
 
     def forward(self, run: Forward) -> dict[str, Tensor]:
         terms = self._terms(run, 1.0, "")
@@ -35,26 +57,31 @@ class Supervised(Objective):
             terms |= self._terms(run.hidden(keep), self.subsets, "/subsets")
         return terms
 
-    @staticmethod
-    def _terms(run: Forward, scale: float, suffix: str) -> dict[str, Tensor]:
+    def _terms(self, run: Forward, scale: float, suffix: str) -> dict[str, Tensor]:
         terms = {}
         for name, output in run.outputs.items():
             target = run.batch.targets.get(name)
             if target is None:
                 continue
             weight = run.batch.weight * target.present * run.fused.present
-            terms[name + suffix] = scale * weighted_mean(run.model.tasks[name].loss(output, target), weight)
+            loss = weighted_mean(run.model.tasks[name].loss(output, target), weight)
+            terms[name + suffix] = scale * self._weighed(name, loss, weight)
         return terms
 
+    def _weighed(self, name: str, loss: Tensor, weight: Tensor) -> Tensor:
+        if self.spread is None:
+            return self.fixed.get(name, 1.0) * loss
+        spread = FURTHEST * (self.spread[self.order[name]] / FURTHEST).tanh()
+        # A batch without this target says nothing of how sure it is.
+        return (loss * (-spread).exp() + spread / 2) * (weight > 0).any()
 
-def random_subsets(present: dict[str, Tensor]) -> dict[str, Tensor]:
-    """For each row a random subset of its streams: never none of those it has, and never all where it has two or more.
 
-    ``present[stream]`` and the result are ``[B]`` bool.
-    """
-    here = torch.stack(list(present.values()), dim=1)  # [B, S]
-    chance = torch.rand(here.shape, device=here.device)
-    first = torch.where(here, chance, -1.0).argmax(dim=1, keepdim=True)
-    last = torch.where(here, chance, 2.0).argmin(dim=1, keepdim=True)
-    keep = (chance > 0.5).scatter(1, last, False).scatter(1, first, True) & here
-    return {s: keep[:, i] for i, s in enumerate(present)}
+def _checked(weights: Mapping[str, float], targets: list[str]) -> dict[str, float]:
+    for name, weight in weights.items():
+        if name not in targets:
+            raise ConfigError(f"supervised: weights: no target named {name!r}{nearest(name, targets)}")
+        if weight < 0:
+            raise ConfigError(f"supervised: weights: {name} is {weight}", fix="a weight is 0 or more")
+    if targets and all(weights.get(name, 1.0) == 0 for name in targets):
+        raise ConfigError("supervised: weights: all are 0", fix="give at least one target a weight")
+    return dict(weights)

@@ -41,6 +41,19 @@ def jitter(pictures: Tensor, generator: torch.Generator, by: float) -> Tensor:
     return torch.addcmul(drawn[1], pictures, 1 + drawn[0])
 
 
+def standard(pictures: Tensor, mean: list[float], deviation: list[float]) -> Tensor:
+    """Pictures ``[..., C, H, W]`` uint8 as float32, standardised by channel."""
+    middle, spread = (torch.tensor(values, device=pictures.device)[:, None, None] for values in (mean, deviation))
+    return pictures.float().mul_(1 / 255).sub_(middle).div_(spread)
+
+
+def moved(pictures: Tensor, generator: torch.Generator, *, strong: bool) -> Tensor:
+    """Standardised pictures ``[B, C, H, W]`` shifted, scaled, turned, lit; ``strong``: more so, and a box erased."""
+    shift, scale, turn, light = (0.15, 0.25, 20.0, 0.25) if strong else (0.08, 0.1, 10.0, 0.1)
+    pictures = jitter(warp(pictures, generator, shift, scale, turn), generator, light)
+    return erase(pictures, generator) if strong else pictures
+
+
 def erase(pictures: Tensor, generator: torch.Generator) -> Tensor:
     """Half of the pictures with a box of a sixth to a half of each side put to zero
     (Random Erasing, https://arxiv.org/abs/1708.04896)."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 PIXELS = 64 * 2**20
 """Pictures with more pixels than this are refused before they are decoded."""
 
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 _ORIENTATION = 0x0112
 _WIDE = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")

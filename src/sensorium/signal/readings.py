@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-import math
-import re
 from typing import Any
 
 import numpy as np
 
 from sensorium.core.errors import CellError, MissingExtraError
 from sensorium.core.modality import Array, Blob
+from sensorium.signal.npy import npy_array
 
-_HEADER = re.compile(
-    r"\{'descr': '(?P<dtype>[<>|=](b1|[iu][1248]|f[248]))', 'fortran_order': (?P<order>True|False), "
-    r"'shape': \((?P<shape>[0-9, ]{0,200})\),? ?\}"
-)
 _EMPTY = frozenset({"", "na", "n/a", "nan", "null", "none", "-", "?"})
 
 
@@ -30,7 +25,7 @@ def read_series(blob: Blob, most: int) -> Array:
         raise CellError("the file is empty", file=name)
     try:
         if data.startswith(b"\x93NUMPY"):
-            return to_steps(_npy(data))
+            return to_steps(npy_array(data))
         if data.startswith(b"PAR1"):
             return to_steps(_parquet(data))
         if data.lstrip()[:1] == b"[":
@@ -55,23 +50,6 @@ def to_steps(cell: Any) -> Array:
             f"an array of shape {array.shape} and type {array.dtype} is not a series", fix="use [T] or [T, channels]"
         )
     return array.astype(np.float64).reshape(len(array), -1)
-
-
-def _npy(data: bytes) -> Array:
-    """An array of numbers from NPY bytes. Its header is matched, not evaluated, and held against the bytes."""
-    wide = data[6:7] != b"\1"  # later versions have four bytes for the length of the header
-    start = 12 if wide else 10
-    end = start + int.from_bytes(data[8:start], "little")
-    found = _HEADER.fullmatch(data[start:end].decode("latin-1").strip())
-    if found is None or end > len(data):
-        raise CellError("the NPY header is damaged, or the array does not hold plain numbers", fix="save it as float32")
-    dtype = np.dtype(found["dtype"])
-    shape = tuple(int(side) for side in found["shape"].split(",") if side.strip())
-    count, there = math.prod(shape), len(data) - end
-    if count * dtype.itemsize > there:
-        raise CellError(f"cut short: the header says {count * dtype.itemsize} bytes, {there} are there")
-    flat = np.frombuffer(data, dtype=dtype, count=count, offset=end)
-    return flat.reshape(shape, order="F" if found["order"] == "True" else "C")
 
 
 def _parquet(data: bytes) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -13,6 +13,7 @@ from sensorium.core.batch import Encoded, Field
 from sensorium.core.contracts import Task
 from sensorium.core.modality import Modality
 from sensorium.core.registry import component
+from sensorium.nn.decisions import merged_classes
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -75,6 +76,9 @@ class Classification(Task[Tensor]):
     def forward(self, fused: Encoded, streams: Mapping[str, Encoded]) -> Tensor:
         logits: Tensor = self.last(self.body(fused.pooled))
         return logits
+
+    def merge(self, outputs: Sequence[Tensor], share: Tensor, *, vote: bool = False) -> Tensor:
+        return merged_classes(torch.stack(list(outputs), dim=1), share, vote=vote)
 
     def loss(self, output: Tensor, target: Field) -> Tensor:
         index = self._index(target)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,6 +14,7 @@ from sensorium.core.batch import Encoded, Field
 from sensorium.core.contracts import Task
 from sensorium.core.modality import Modality
 from sensorium.core.registry import component
+from sensorium.nn.decisions import merged_labels
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -57,6 +58,9 @@ class Multilabel(Task[Tensor]):
     def forward(self, fused: Encoded, streams: Mapping[str, Encoded]) -> Tensor:
         logits: Tensor = self.last(self.body(fused.pooled))
         return logits
+
+    def merge(self, outputs: Sequence[Tensor], share: Tensor, *, vote: bool = False) -> Tensor:
+        return merged_labels(torch.stack(list(outputs), dim=1), share, vote=vote, threshold=self.threshold)
 
     def loss(self, output: Tensor, target: Field) -> Tensor:
         truth = target.data.to(output).nan_to_num(0.0).clamp(0, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -13,6 +13,7 @@ from sensorium.core.batch import Encoded, Field
 from sensorium.core.contracts import Task
 from sensorium.core.modality import Modality
 from sensorium.core.registry import component
+from sensorium.nn.decisions import merged_numbers
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -63,6 +64,9 @@ class Regression(Task[Tensor]):
     def forward(self, fused: Encoded, streams: Mapping[str, Encoded]) -> Tensor:
         output: Tensor = self.last(self.body(fused.pooled))
         return output
+
+    def merge(self, outputs: Sequence[Tensor], share: Tensor, *, vote: bool = False) -> Tensor:
+        return merged_numbers(torch.stack(list(outputs), dim=1), share, vote=vote)
 
     def loss(self, output: Tensor, target: Field) -> Tensor:
         wrong: Tensor = self.penalty(output, target.data.to(output).nan_to_num(0.0), reduction="none")

@@ -12,6 +12,7 @@ from sensorium.testing.fusions import check_fusion
 from sensorium.testing.modalities import check_modality
 from sensorium.testing.objectives import check_objective
 from sensorium.testing.options import check_options
+from sensorium.testing.surgery import check_surgery
 from sensorium.testing.tasks import check_task
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "check_modality",
     "check_objective",
     "check_options",
+    "check_surgery",
     "check_task",
 ]

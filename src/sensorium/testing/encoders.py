@@ -8,7 +8,8 @@ from torch import Tensor
 from sensorium.core.batch import Encoded
 from sensorium.core.contracts import Encoder, TokenEncoder
 from sensorium.core.errors import ConfigError
-from sensorium.core.layout import Grid, Layout, Points, Row
+from sensorium.core.layout import Graph, Grid, Layout, Points, Row
+from sensorium.core.recipe import Spec
 from sensorium.core.registry import build, find
 from sensorium.testing import samples
 from sensorium.testing.general import assert_same, check_description, check_gradients, check_module, stirred
@@ -35,8 +36,8 @@ def accepts(kind: str, layout: Layout) -> bool:
     return True
 
 
-def check_layout(kind: str, layout: Layout) -> None:
-    """All checks on one layout."""
+def check_layout(kind: Spec, layout: Layout) -> None:
+    """All checks on one layout; ``kind`` may come with options."""
     where = f"encoders/{kind} on {layout}"
     data, mask = samples.data(layout, ROWS), samples.masks(layout, ROWS)
 
@@ -99,7 +100,7 @@ def along(mask: Tensor, layout: Layout) -> Tensor:
     """The mask ``[B, N]`` in a shape that spreads over the data."""
     if isinstance(layout, Grid):
         return mask.reshape(mask.shape[0], 1, mask.shape[1], *[1] * (len(layout.size) - 1))
-    return mask.unsqueeze(-1) if isinstance(layout, Points) else mask
+    return mask.unsqueeze(-1) if isinstance(layout, (Points, Graph)) else mask
 
 
 def check_padding(encoder: Encoder, layout: Layout, data: Tensor, mask: Tensor, where: str) -> None:

@@ -43,7 +43,9 @@ def check_fusion(kind: str) -> None:
         only = samples.streams({"one": 4}, DIM, torch.tensor([[True], [False], [True]]))
         check_shape(stirred(built(kind, ["one"])).eval()(only), torch.tensor([True, False, True]), f"{where}, one stream")
     fusion.train()
-    watched = {s: part.map(lambda t: t.requires_grad_() if t.is_floating_point() else t) for s, part in parts.items()}
+    # Attention among the tokens of a stream that has one has nothing to learn: here each has several.
+    several = samples.streams({s: n + 2 for s, n in SIZES.items()}, DIM, PRESENT)
+    watched = {s: part.map(lambda t: t.requires_grad_() if t.is_floating_point() else t) for s, part in several.items()}
     check_gradients(fusion, fusion(watched))
     for name, part in watched.items():
         for tensor in (part.tokens, part.pooled):

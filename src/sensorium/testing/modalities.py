@@ -12,10 +12,11 @@ import torch
 
 from sensorium.core.batch import Field
 from sensorium.core.errors import CellError
-from sensorium.core.layout import Grid, Ids, Layout, Points, Row
+from sensorium.core.layout import Graph, Grid, Ids, Layout, Points, Row
 from sensorium.core.modality import Blob, Modality
 from sensorium.core.registry import build
 from sensorium.testing import samples
+from sensorium.testing.corruptions import check_corruptions
 from sensorium.testing.general import assert_same, check_description
 
 HOSTILE: tuple[Any, ...] = (
@@ -69,6 +70,8 @@ def check_modality(kind: str, cells: Sequence[Any] | None = None) -> None:
         again, modality.prepare(mixed, torch.Generator().manual_seed(0)), f"{where}: the generator is not all chance"
     )
 
+    check_corruptions(modality, arrays, where)
+
     for cell in HOSTILE:
         with suppress(CellError):  # anything else is a crash in the middle of a table
             modality.encode(cell)
@@ -119,6 +122,14 @@ def check_layout(field: Field, layout: Layout, where: str) -> None:
     elif isinstance(layout, Points):
         steps = data.shape[1]
         assert data.shape[2] == layout.channels, f"{where}: {tuple(data.shape)} is not {layout}"
+    elif isinstance(layout, Graph):
+        steps = data.shape[1]
+        assert data.shape[2] == layout.channels + layout.count, f"{where}: {tuple(data.shape)} is not {layout}"
+        kinds = data[..., layout.channels :]
+        in_range = kinds.numel() == 0 or bool(
+            (kinds.frac() == 0).all() and kinds.min() >= 0 and kinds.max() <= layout.kinds
+        )
+        assert in_range, f"{where}: edges are of kinds 0 to {layout.kinds}"
     elif isinstance(layout, Row):
         steps = len(layout.cardinalities)
         assert tuple(data.shape) == (rows, steps), f"{where}: {tuple(data.shape)} is not {layout}"

@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from sensorium.core.contracts import Task
-from sensorium.core.errors import ConfigError
+from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.forward import Forward
 from sensorium.core.modality import Modality
-from sensorium.core.registry import build, find, options, resolve
-from sensorium.testing import modalities, objectives, samples, tasks
+from sensorium.core.registry import build, find, kinds, options, resolve
+from sensorium.testing import modalities, objectives, samples, surgery, tasks
 from sensorium.testing.encoders import ROWS, accepts
 from sensorium.testing.fusions import DIM, PRESENT, SIZES
 from sensorium.testing.general import same
@@ -35,7 +35,10 @@ def check_options(family: str, kind: str, cells: Sequence[Any] | None = None) ->
     before = [look(default) for look in looks]
     fields = options(family, kind).model_fields
     for name, field in fields.items():
-        tried = _live(name, field.annotation, default, before, looks)
+        nested = isinstance(default[name], dict) and "kind" in default[name]
+        others = kinds(family) if nested else alternatives(field.annotation, default[name])
+        values = (*samples.values(family, kind, name), *others)
+        tried = _dead(name, values, default, before, looks)
         if tried is None:
             continue
         for other in beside(fields, default, name):
@@ -43,18 +46,18 @@ def check_options(family: str, kind: str, cells: Sequence[Any] | None = None) ->
                 changed = [look(other) for look in looks]
             except ConfigError:
                 continue
-            if _live(name, field.annotation, other, changed, looks) is None:
+            if _dead(name, values, other, changed, looks) is None:
                 break
         else:
             raise AssertionError(f"{family}/{kind}: option {name!r} changes nothing (default {default[name]!r}, {tried=})")
 
 
-def _live(
-    name: str, annotation: Any, default: dict[str, Any], before: list[Any], looks: Sequence[Signature]
+def _dead(
+    name: str, values: Sequence[Any], default: dict[str, Any], before: list[Any], looks: Sequence[Signature]
 ) -> list[Any] | None:
-    """None where some other value of the option changes what is seen; else the values that were tried."""
+    """The values of the option that were tried in vain; None where one of them changes what is seen."""
     tried = []
-    for value in alternatives(annotation, default[name]):
+    for value in values:
         try:
             after = [look({**default, name: value}) for look in looks]
         except ConfigError:
@@ -88,8 +91,18 @@ def alternatives(annotation: Any, default: Any) -> Iterator[Any]:
     elif annotation is float:
         middle = default if isinstance(default, float) else 0.5
         yield from (x for x in (middle / 3, middle / 2 + 0.3, 0.0, 0.05, 0.9, middle * 3, 1.0, 5.0) if x != default)
+    elif annotation == dict[str, float]:
+        yield {stream: 0.5 + i for i, stream in enumerate(SIZES)}
+    elif annotation == dict[str, Any]:
+        # A part within a part: one by its name, or several by names of their own.
+        yield {"kind": "concat"}
+        yield {"pair": {"streams": list(SIZES)[:2], "fusion": "concat"}}
+    elif get_origin(annotation) is list and get_args(annotation) == (float,):
+        yield from ([0.25, 0.5, 0.75], [0.5])
     elif annotation is str:
         yield from (text for text in (";", ",", "x", "auto") if text != default)
+        # The name of a part within a part: another one of its family.
+        yield from (kind for kind in kinds("encoders") if default in kinds("encoders") and kind != default)
 
 
 def once(look: Signature) -> Signature:
@@ -114,6 +127,7 @@ def signatures(family: str, kind: str, cells: Sequence[Any] | None) -> list[Sign
         "modalities": lambda spec: _modality(spec, cells),
         "tasks": _task,
         "objectives": _objective,
+        "surgery": surgery.signature,
     }
     return [looks[family]]
 
@@ -156,7 +170,14 @@ def _modality(spec: dict[str, Any], cells: Sequence[Any] | None) -> Any:
     given = samples.cells(spec["kind"]) if cells is None else cells
     modality: Modality = build("modalities", spec)
     modality.fit(iter(given))
-    stored = modality.collate([modality.encode(cell) for cell in given])
+
+    def encoded(cell: Any) -> Any:
+        try:
+            return modality.encode(cell)
+        except CellError:
+            return None  # with other options a cell may be too large
+
+    stored = modality.collate([encoded(cell) for cell in given])
     return (
         json.dumps(modality.state, sort_keys=True),
         str(modality.layout),
@@ -179,7 +200,10 @@ def _task(spec: dict[str, Any]) -> Any:
         answers = json.dumps(part.decode(output))
         return output, part.loss(output, target), part.compare(output, target), answers
 
-    return _both(part, run)
+    found = _both(part, run)
+    seen = tasks.seen(streams, target)
+    part.settle(seen, seen)
+    return found, run(), part.state_dict()
 
 
 def _objective(spec: dict[str, Any]) -> Any:
@@ -188,7 +212,12 @@ def _objective(spec: dict[str, Any]) -> Any:
 
     def run() -> Any:
         torch.manual_seed(1)
-        terms = part(Forward(model, batch))
-        return sorted(terms), [terms[name] for name in sorted(terms)]
+        model.zero_grad()
+        with torch.enable_grad():
+            terms = part(Forward(model, batch))
+            torch.stack([*terms.values()]).sum().backward()  # type: ignore[no-untyped-call]
+        # What an option does may show in the gradients alone: where one is reversed, its strength.
+        grads = [torch.zeros(()) if p.grad is None else p.grad.clone() for p in model.parameters()]
+        return sorted(terms), [terms[name].detach() for name in sorted(terms)], grads
 
     return _both(part, run)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,15 +12,17 @@ from torch import Tensor
 
 from sensorium.core.batch import Encoded
 from sensorium.core.errors import ConfigError
-from sensorium.core.layout import Grid, Ids, Layout, Points, Row
+from sensorium.core.layout import Graph, Grid, Ids, Layout, Points, Row
 from sensorium.core.modality import Blob
 
 LAYOUTS: tuple[Layout, ...] = (
     Grid(3, (20,)),
     Grid(1, (14, 9)),
     Grid(2, (6, 8, 8)),
+    Grid(6, (1,)),
     Ids(50, 12),
     Points(4, 16),
+    Graph(5, 3, 10),
     Row((0, 0, 4, 0, 3)),
     Row((0, 0)),
     Row((5,)),
@@ -33,7 +35,7 @@ def length(layout: Layout) -> int:
         return layout.size[0]
     if isinstance(layout, Ids):
         return layout.length
-    return layout.count if isinstance(layout, Points) else len(layout.cardinalities)
+    return layout.count if isinstance(layout, (Points, Graph)) else len(layout.cardinalities)
 
 
 def data(layout: Layout, rows: int, steps: int | None = None, *, seed: int = 0) -> Tensor:
@@ -46,6 +48,9 @@ def data(layout: Layout, rows: int, steps: int | None = None, *, seed: int = 0) 
         return torch.randint(1, layout.vocabulary, (rows, n), generator=draw)
     if isinstance(layout, Points):
         return torch.randn(rows, n, layout.channels, generator=draw)
+    if isinstance(layout, Graph):
+        kinds = torch.randint(0, layout.kinds + 1, (rows, n, layout.count), generator=draw)
+        return torch.cat([torch.randn(rows, n, layout.channels, generator=draw), kinds.float()], dim=2)
     cells = [
         torch.randint(0, card, (rows,), generator=draw).float() if card else torch.randn(rows, generator=draw)
         for card in layout.cardinalities
@@ -89,6 +94,21 @@ def cells(kind: str) -> Sequence[Any]:
     return made()
 
 
+def values(family: str, kind: str, option: str) -> Sequence[Any]:
+    """Other values of an option whose type does not tell them: a folder that must be there, the name of a stream."""
+    made = _VALUES.get((family, kind, option))
+    return () if made is None else made()
+
+
+def _checkpoint(kind: str) -> Callable[[], list[Any]]:
+    def made() -> list[Any]:
+        from sensorium.testing.checkpoints import tiny
+
+        return [str(tiny(kind))]
+
+    return made
+
+
 def _numbers() -> list[Any]:
     return [1.0, 2.5, "3", -4, 1000, 5, 5, 7.5, "1,200", 0, 12.25, 3]
 
@@ -120,7 +140,7 @@ def _pictures() -> list[Any]:
     draw = np.random.default_rng(0)
     made = []
     for i in range(12):
-        size = (40 + i, 48, 3)
+        size = (40 + i, 48 if i else 100, 3)  # one of another ratio than the others
         file = io.BytesIO()
         Image.fromarray(draw.integers(0, 256, size, dtype=np.uint8)).save(file, "PNG")
         made.append(Blob(file.getvalue(), f"{i}.png"))
@@ -148,7 +168,48 @@ def _series() -> list[Any]:
     return made
 
 
+def _clouds() -> list[Any]:
+    draw = np.random.default_rng(0)
+    return [draw.standard_normal((30 + 5 * i, 4)).astype(np.float32) * [1, 2, 0.5, 9] for i in range(12)]
+
+
+def _vectors() -> list[Any]:
+    draw = np.random.default_rng(0)
+    return [draw.standard_normal(6).astype(np.float32) * (1 + i) for i in range(12)]
+
+
+def _videos() -> list[Any]:
+    draw = np.random.default_rng(0)
+    return [draw.integers(0, 256, (6 + i, 20, 24, 3), dtype=np.uint8) for i in range(12)]
+
+
+def _graphs() -> list[Any]:
+    draw = np.random.default_rng(0)
+    made = []
+    for i in range(12):
+        nodes = [["red", "blue", "grey"][k] for k in draw.integers(0, 3, 3 + i % 5)]
+        edges = [[k, k + 1, "near" if k % 2 else "far"] for k in range(len(nodes) - 1)]
+        made.append({"nodes": nodes, "edges": edges})
+    return made
+
+
+def _molecules() -> list[Any]:
+    plain = ["CCO", "c1ccccc1", "CC(=O)O", "C#N", "CC(C)C", "O=C=O", "c1ccncc1", "CCN", "CS(=O)C"]
+    return [*plain, "[Na+].[Cl-]", "N[C@@H](C)C(=O)O", "C1CC1"]
+
+
+def _albums() -> list[Any]:
+    pictures = _pictures()
+    return [pictures[: 1 + i % 4] for i in range(12)]
+
+
 _CELLS = {
+    "images": _albums,
+    "graph": _graphs,
+    "molecule": _molecules,
+    "video": _videos,
+    "points": _clouds,
+    "vector": _vectors,
     "number": _numbers,
     "category": _categories,
     "tags": _tags,
@@ -157,4 +218,20 @@ _CELLS = {
     "image": _pictures,
     "audio": _sounds,
     "series": _series,
+}
+
+_VALUES: dict[tuple[str, str, str], Callable[[], list[Any]]] = {
+    ("encoders", "huggingface", "checkpoint"): _checkpoint("bert"),
+    ("encoders", "huggingface", "config"): lambda: [
+        {"model_type": "distilbert", "dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 8, "vocab_size": 60}
+    ],
+    ("modalities", "text", "checkpoint"): _checkpoint("bert"),
+    ("fusions", "lxmert", "words"): lambda: ["photo"],
+    ("fusions", "lxmert", "checkpoint"): _checkpoint("lxmert"),
+    ("fusions", "lxmert", "config"): lambda: [
+        {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8, "x_layers": 1}
+    ],
+    ("surgery", "freeze", "streams"): lambda: [["series"]],
+    ("surgery", "lora", "streams"): lambda: [["series"]],
+    ("surgery", "lora", "targets"): lambda: [["query", "stages", "layers.0"]],
 }

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from sensorium.core.batch import Encoded, Field
-from sensorium.core.contracts import Task
+from sensorium.core.contracts import Seen, Task
 from sensorium.core.errors import ConfigError
 from sensorium.core.modality import Modality
 from sensorium.core.registry import build, find, kinds
@@ -53,8 +53,9 @@ def check_task(kind: str, modality: Modality | None = None, target: Field | None
             assert bool(other.isfinite().all()), f"{where}: {littered} in a row without a target makes the loss infinite"
             assert_same(other[1:], loss[1:], f"{where}: a row without a target changes the loss of others")
         alone = {s: p.map(lambda t: t[:1]) for s, p in parts.items()}
-        first = Field(field.data[:1], field.present[:1], None if field.mask is None else field.mask[:1])
-        assert_same(task.loss(task(alone["one"], alone), first), loss[:1], f"{where}: a row's loss depends on its batch")
+        assert_same(
+            task.loss(task(alone["one"], alone), row(field)), loss[:1], f"{where}: a row's loss depends on its batch"
+        )
         base = task.baseline(field, rows)
         for answer in (output, base):
             check_answers(task, answer, rows, where)
@@ -62,6 +63,43 @@ def check_task(kind: str, modality: Modality | None = None, target: Field | None
         check_measures(task, base, field, where)
     task.train()
     check_gradients(task, task.loss(task(parts["one"], parts), field))
+    if type(task).settle is not Task.settle:
+        check_settled(make(), stirred(make(), seed=1), field, where)
+
+
+def check_settled(task: Task[Any], twin: Task[Any], target: Field, where: str) -> None:
+    """What is learnt after the network is in the state dict, holds for each row alone, and needs no target."""
+    rows = target.present.shape[0]
+    parts = streams(rows)
+    task.eval().settle(seen(parts, target), seen(parts, target))
+    nothing = Field(target.data, torch.zeros_like(target.present), target.mask)
+    with torch.no_grad():
+        output = task(parts["one"], parts)
+        check_answers(task, output, rows, f"{where}, settled")
+        check_measures(task, output, target, f"{where}, settled")
+        twin.eval().load_state_dict(task.state_dict())
+        assert_same(twin(parts["one"], parts), output, f"{where}: the state dict does not carry what settle learnt")
+        assert twin.decode(output) == task.decode(output), f"{where}: the state dict does not carry what settle learnt"
+        alone = {s: p.map(lambda t: t[:1]) for s, p in parts.items()}
+        first = task(alone["one"], alone)
+        assert_same(task.loss(first, row(target)), task.loss(output, target)[:1], f"{where}: settled rows depend on others")
+        task.settle(seen(parts, nothing), seen(parts, nothing))
+        assert bool(task.loss(task(parts["one"], parts), target).isfinite().all()), f"{where}: no target settles badly"
+
+
+def row(field: Field) -> Field:
+    """The first row of a field."""
+    return Field(field.data[:1], field.present[:1], None if field.mask is None else field.mask[:1])
+
+
+def seen(parts: dict[str, Encoded], target: Field) -> Seen:
+    """Rows as a task sees them after training; the first stream stands for the fused ones."""
+
+    def vectors(part: Encoded) -> Encoded:
+        return Encoded(part.pooled.unsqueeze(1), part.present.unsqueeze(1), part.pooled, part.present)
+
+    fused = {name: vectors(part) for name, part in parts.items()}
+    return Seen(fused["one"], fused, target, torch.ones(target.present.shape[0]))
 
 
 def check_answers(task: Task[Any], output: Any, rows: int, where: str) -> None:
@@ -85,8 +123,9 @@ def check_measures(task: Task[Any], output: Any, target: Field, where: str) -> N
 
 def target_of(kind: str) -> tuple[Modality, Field]:
     """A fitted modality whose task this is, and the targets of its sample cells."""
+    wanted = find("tasks", kind).predicts
     for name in kinds("modalities"):
-        if find("modalities", name).task == kind:
+        if find("modalities", name).task == kind or name == wanted[0]:
             cells = samples.cells(name)
             modality: Modality = build("modalities", name)
             modality.fit(iter(cells))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from sensorium.core.errors import ConfigError, DataError, nearest
@@ -11,7 +12,9 @@ from sensorium.core.recipe import Recipe, Spec
 from sensorium.core.registry import find, split
 from sensorium.core.schema import Schema
 from sensorium.data.classes import classes
+from sensorium.data.derived import offered, sources
 from sensorium.data.guess import guess
+from sensorium.data.media import Under
 from sensorium.data.table import Table
 from sensorium.language.numeral import read_number
 
@@ -34,8 +37,13 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
         roles: Column to ``ignore``, ``group`` or ``weight``.
     """
     told: dict[str, dict[str, Any]] = {name: _document(spec) for name, spec in recipe.columns.items()}
-    for name in [*told, *targets, *roles]:
-        if not table.has(name):
+    derived = sources(table, told)
+    # What is ignored may be a derived column that is only offered further down.
+    ignored = {name for name, role in roles.items() if role == "ignore"}
+    ignored |= {name for name, spec in told.items() if spec.get("role") == "ignore"}
+    unknown = [name for name in [*told, *targets, *roles] if not table.has(name) and name not in derived]
+    for name in unknown:
+        if name not in ignored:
             raise DataError(f"no column named {name!r}{nearest(name, table.columns)}", file=table.source)
     for name in targets:
         told.setdefault(name, {})["role"] = "target"
@@ -70,6 +78,19 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
             raise ConfigError(f"a column of kind {kind} cannot be a target", column=name, fix=f"--as {name}=category")
         columns[name] = {**told.get(name, {}), "kind": kind, "role": role}
         reasons[name] = (role, kind, reason)
+    for name, of in derived.items():
+        role = str(told[name].get("role", "input"))
+        columns[name] = {**told[name], "of": of, "role": role}
+        reasons[name] = (role, str(told[name].get("kind", "")), f"as told, read from {of!r}")
+    kinds = {name: spec["kind"] for name, spec in columns.items() if spec.get("role") == "input" and name not in derived}
+    opener = Under(table.root or Path.cwd(), anywhere=True)
+    for name, spec in offered(table, kinds, set(derived.values()), opener).items():
+        role = "ignore" if name in ignored else "input"
+        columns[name] = {**spec, "role": role}
+        reasons[name] = (role, spec["kind"], "as told" if role == "ignore" else f"comes with {spec['of']!r}")
+    for name in unknown:
+        if name not in columns:
+            raise DataError(f"no column named {name!r}{nearest(name, table.columns)}", file=table.source)
     schema = Schema.declare(columns)
     if not schema.inputs:
         raise DataError("no column is left to learn from", file=table.source, fix="name fewer with --ignore")

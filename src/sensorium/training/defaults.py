@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sensorium.core import registry
@@ -12,6 +12,7 @@ from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.layout import Grid, Ids, Layout, Row
 from sensorium.core.recipe import ModelSpec, Recipe, Size, Spec
 from sensorium.core.schema import Schema
+from sensorium.training.rates import settled
 
 SIZES: dict[str, dict[str, int]] = {
     "tiny": {"dim": 32, "depth": 2, "heads": 2, "width": 12},
@@ -23,7 +24,8 @@ SIZES: dict[str, dict[str, int]] = {
 
 FUSION, PLAIN_FUSION, PLAIN_ROWS = "lowrank", "gated", 500
 """The fusion by default, and that for tables of fewer rows: products of streams take some rows to learn."""
-
+EARLY = "early"
+"""The fusion that wants shallow encoders: it is itself the deep model."""
 
 FEW_ROWS = 1_500
 """Below this, a classifier's targets are softened: it would soon be sure of every row it has seen."""
@@ -49,14 +51,16 @@ def resolve(
     _known("encoders", recipe.model.encoders, schema.streams)
     _known("adapters", recipe.model.adapters, schema.streams)
     encoders: dict[str, Spec] = {}
+    wanted = recipe.model.fusion or _fusion(len(schema.streams), rows)
+    encoder = _shallow if registry.split(wanted)[0] == EARLY else _encoder
     for stream in schema.streams:
         layout = schema.layout(stream)
-        given = recipe.model.encoders.get(stream) or _encoder(layout, rows)
-        encoders[stream] = _sized("encoders", given, preset)
+        given = recipe.model.encoders.get(stream) or encoder(layout, rows)
+        encoders[stream] = _completed("encoders", _sized("encoders", given, preset))
     adapters: dict[str, Spec] = {
         stream: _sized("adapters", recipe.model.adapters.get(stream) or "linear", preset) for stream in schema.streams
     }
-    fusion = _sized("fusions", recipe.model.fusion or _fusion(len(schema.streams), rows), preset)
+    fusion = _completed("fusions", _sized("fusions", wanted, preset), {s: schema.layout(s) for s in schema.streams})
     targets = {column.name: column for column in schema.targets}
     _known("tasks", recipe.model.tasks, targets)
     tasks: dict[str, Spec] = {}
@@ -74,15 +78,20 @@ def resolve(
                 sized["balance"] = 0.5
                 said.append(f"{name}: rare classes weigh more (largest {max(counts)} rows, smallest {min(counts)})")
         tasks[name] = sized
-    model = ModelSpec(size=size, dim=dim, encoders=encoders, adapters=adapters, fusion=fusion, tasks=tasks)
+    surgery: list[Spec] = [registry.resolve("surgery", spec) for spec in recipe.model.surgery]
+    model = ModelSpec(size=size, dim=dim, encoders=encoders, adapters=adapters, fusion=fusion, tasks=tasks, surgery=surgery)
 
     training = recipe.training
     batch = training.batch_size or _batch_size(rows)
     epochs = training.epochs or _epochs(rows, batch)
+    lr = training.lr or 1.5e-3
+    rates, slowed = settled(training, lr, encoders, fusion, surgery)
+    said += slowed
     chosen = {
+        **rates,
         "batch_size": batch,
         "epochs": epochs,
-        "lr": training.lr or 1.5e-3,
+        "lr": lr,
         # Steps of a small model are too short to be worth dividing: a second thread costs more than it gives.
         "threads": training.threads or (1 if size in ("tiny", "small") else os.cpu_count() or 1),
         "patience": training.patience or max(8, epochs // 3),
@@ -99,6 +108,52 @@ def resolve(
         }
     )
     return resolved, said
+
+
+def advised(recipe: Recipe, schema: Schema) -> tuple[Schema, list[str]]:
+    """The columns as pretrained encoders want them, and what was asked, in words. What the user said of a column stays."""
+    specs, said = schema.specs(), []
+    _known("encoders", recipe.model.encoders, schema.streams)
+    for surgery in recipe.model.surgery:
+        registry.build("surgery", surgery)  # a mistake is told before anything is read
+        _known("surgery", dict.fromkeys(registry.resolve("surgery", surgery).get("streams") or (), ""), schema.streams)
+    for stream, given in recipe.model.encoders.items():
+        kind, options = registry.split(given)
+        wanted = registry.find("encoders", kind).wants(options)
+        if not wanted:
+            continue
+        column = schema.streams[stream][0]
+        told = recipe.columns.get(column.name, {})
+        settled = {"kind", "role"} | (set() if isinstance(told, str) else set(told))
+        if wanted.get("kind", column.spec["kind"]) != column.spec["kind"]:
+            raise ConfigError(
+                f"encoder {kind!r} reads {wanted['kind']}, and this column is {column.spec['kind']}",
+                column=column.name,
+                fix=f"--as {column.name}={wanted['kind']}, or another checkpoint",
+            )
+        asked = {name: value for name, value in wanted.items() if name not in settled}
+        specs[column.name] |= asked
+        said.append(f"{stream}: as its encoder wants, {', '.join(f'{k} {v}' for k, v in asked.items())}")
+    for stream in frozen(recipe.model.surgery, schema.streams):
+        column = schema.streams[stream][0]
+        told = recipe.columns.get(column.name, {})
+        if "augment" in specs[column.name] and (isinstance(told, str) or "augment" not in told):
+            specs[column.name]["augment"] = "none"
+            said.append(f"{stream}: its encoder is frozen and runs once a row, so the column is not augmented")
+    return (Schema.declare({c.name: specs[c.name] for c in schema.columns.values()}) if said else schema), said
+
+
+def frozen(surgery: Sequence[Spec], streams: Iterable[str]) -> list[str]:
+    """The streams whose encoders are wholly frozen and whose outputs are to be stored."""
+    found: dict[str, None] = {}
+    for spec in surgery:
+        full = registry.resolve("surgery", spec)
+        if full["kind"] == "freeze" and full["store"] and full["unfreeze"] == 0:
+            found |= dict.fromkeys(streams if full["streams"] is None else full["streams"])
+        elif full["kind"] == "lora":
+            for stream in list(found) if full["streams"] is None else full["streams"]:
+                found.pop(stream, None)
+    return [stream for stream in found if stream in set(streams)]
 
 
 def _size(rows: int) -> Size:
@@ -125,9 +180,19 @@ def _encoder(layout: Layout, rows: int) -> Spec:
         # Word order only pays where there are rows enough to learn it from; below that, bags of word groups win.
         return "bag" if rows < 20_000 else "transformer"
     if isinstance(layout, Grid):
-        return "convnet"
+        if math.prod(layout.size) == 1:
+            return "vector"
+        return "frames" if len(layout.size) == 3 else "convnet"
     # Attention over cells learns from few rows; a perceptron over all of them at once needs many.
     return "cells" if isinstance(layout, Row) and rows < 20_000 else layout.encoder
+
+
+def _shallow(layout: Layout, rows: int) -> Spec:
+    """Tokens before much is made of them: patches, words or cells, and one block of attention among them."""
+    for kind, reads in (("patch", Grid), ("transformer", Ids), ("cells", Row)):
+        if isinstance(layout, reads):
+            return {"kind": kind, "depth": 1}
+    return _encoder(layout, rows)
 
 
 def _fusion(streams: int, rows: int) -> str:
@@ -137,10 +202,40 @@ def _fusion(streams: int, rows: int) -> str:
 
 
 def _sized(family: str, spec: Spec, preset: Mapping[str, int]) -> dict[str, Any]:
+    return registry.resolve(family, _with_sizes(family, spec, preset))
+
+
+def _with_sizes(family: str, spec: Spec, preset: Mapping[str, int]) -> dict[str, Any]:
+    """The specification with what the model's size says of it, unless it is given; so are the fusions that it holds."""
     kind, given = registry.split(spec)
     known = registry.options(family, kind).model_fields
     sizes = {name: value for name, value in preset.items() if name in known}
-    return registry.resolve(family, {"kind": kind, **sizes, **given})
+    for name in ("fusion", "groups") if family == "fusions" else ():
+        if name in known and name in given:
+            given[name] = _inner(given[name], preset)
+    return {"kind": kind, **sizes, **given}
+
+
+def _inner(part: Any, preset: Mapping[str, int]) -> Any:
+    """A fusion within a fusion, or several by name; what is neither is left to be refused."""
+    if isinstance(part, str) or (isinstance(part, Mapping) and "kind" in part):
+        return _with_sizes("fusions", part if isinstance(part, str) else dict(part), preset)
+    if isinstance(part, Mapping):
+        return {
+            name: {**group, "fusion": _inner(group["fusion"], preset)}
+            if isinstance(group, Mapping) and "fusion" in group
+            else group
+            for name, group in part.items()
+        }
+    return part
+
+
+def _completed(family: str, spec: dict[str, Any], *given: Any) -> dict[str, Any]:
+    """With all written out that lies elsewhere."""
+    options = {name: value for name, value in spec.items() if name != "kind"}
+    return registry.resolve(
+        family, {"kind": spec["kind"], **registry.find(family, spec["kind"]).completed(options, *given)}
+    )
 
 
 def _known(section: str, given: Mapping[str, Spec], names: Mapping[str, Any]) -> None:

@@ -15,21 +15,23 @@ from sensorium.console import Console
 from sensorium.core.errors import CellError, ConfigError, DataError
 from sensorium.core.modality import is_blank
 from sensorium.core.recipe import Recipe
-from sensorium.core.schema import Opener, Schema
+from sensorium.core.schema import Opener, Schema, content
 from sensorium.data import rows as encoded
-from sensorium.data.media import Under
+from sensorium.data.media import Under, weight_of
 from sensorium.data.split import split
 from sensorium.data.store import Store
 from sensorium.data.table import Table
 from sensorium.trained import Trained, say_problems
 from sensorium.training.columns import check_targets, declare
-from sensorium.training.defaults import resolve
+from sensorium.training.defaults import advised, resolve
 
 if TYPE_CHECKING:
     pass
 
 SAMPLE = 256
 """Media cells that a modality learns its state from (picture size, loudness); table cells are all looked at."""
+SAMPLE_BYTES = 512 * 2**20
+"""Their bytes together: of long videos fewer are looked at."""
 
 
 def fit(
@@ -74,67 +76,97 @@ def fit(
     Raises:
         SensoriumError: naming file, row, column, and how to mend it, before any training starts.
     """
-    plan = _recipe(recipe, overrides, seed, time_limit, group)
+    plan = planned(recipe, overrides, seed, time_limit, group)
     source = train if train is not None else plan.data.train
     if source is None:
         raise ConfigError("there is no training table", fix="name one, here or under data.train of the recipe")
     with Console(quiet) as console:
-        table = Table.read(source, root=media or plan.data.media)
-        if not len(table):
-            raise DataError("the table has no rows", file=table.source)
+        table = read(source, plan, media)
+        plan = with_columns(plan, columns)
         targets = [target] if isinstance(target, str) else list(target or ())
-        roles = dict.fromkeys(ignore, "ignore") | ({group: "group"} if group else {})
-        roles |= {weight: "weight"} if weight else {}
-        plan = plan.model_copy(update={"columns": {**plan.columns, **(columns or {})}})
-        schema = _declared(table, plan, targets, roles, console)
-        valid_source = valid if valid is not None else plan.data.valid
-        training, held_out = _parts(table, valid_source, schema, plan, media)
-        if not len(training) or not len(held_out):
-            raise DataError("too few rows to train and validate on", file=table.source, fix="give at least 2 rows a class")
-        absent = [c.name for c in schema.inputs if not held_out.has(c.name)]
-        if absent:
-            console.warn(f"{held_out.source}: no column {', '.join(absent)}: taken as missing in every row")
-
+        schema = declared(table, plan, targets, told_roles(ignore, group, weight), console)
+        training, held_out = parts(table, valid if valid is not None else plan.data.valid, schema, plan, media, console)
         opener = Under(table.root or Path.cwd(), anywhere=True)
         learn(schema, training, opener, plan.seed)
-        if isinstance(source, (str, os.PathLike)):
-            plan = plan.model_copy(update={"data": plan.data.model_copy(update={"train": str(source)})})
-        plan, said = resolve(plan, schema, len(training), _classes(schema, training))
+        plan, said = resolve(from_file(plan, source), schema, len(training), class_sizes(schema, training))
         for line in said:
             console.note(f"  {line}")
         store = Store(Path(cache) if cache is not None else None)
-        rows, valid_rows = _encoded(schema, training, held_out, store, console)
-
-        from sensorium.training.run import train as run
-
-        model, history = run(plan, schema, rows, valid_rows, Path(out) if out is not None else None, resume, console)
-        priors = {c.name: model.tasks[c.name].baseline(rows.target(c.name), 1).tolist() for c in schema.targets}
-        from sensorium.evaluation.charts import curves_svg
-
-        artifact = Artifact(plan, schema, model, {"history": history, "priors": priors, "rows": len(training)})
-        trained = Trained(artifact, cache=store.folder)
-        evaluation = trained.score(valid_rows, console=console)
+        rows, valid_rows = encode_parts(schema, training, held_out, store, console)
+        folder = Path(out) if out is not None else None
+        trained = finish(plan, schema, rows, valid_rows, store, folder, resume, console)
+        artifact, evaluation = trained.artifact, trained.score(valid_rows, console=console)
         artifact.report["valid"] = evaluation.to_json()
-        if out is not None:
-            trained.save(out)
-            curves_svg(history, Path(out) / "logs" / "curves.svg")
-            trained.write_report(Path(out) / "report.html", evaluation, held_out, valid_rows)
+        if folder is not None:
+            from sensorium.evaluation.charts import curves_svg
+
+            trained.save(folder)
+            curves_svg(trained.history, folder / "logs" / "curves.svg")
+            trained.write_report(folder / "report.html", evaluation, held_out, valid_rows)
             # Only now: until the model is safe, the checkpoint is what a resume goes on from.
-            (Path(out) / "resume" / "last.ckpt").unlink(missing_ok=True)
+            (folder / "resume" / "last.ckpt").unlink(missing_ok=True)
     return trained
 
 
-def _declared(table: Table, plan: Recipe, targets: list[str], roles: Mapping[str, str], console: Console) -> Schema:
+def read(source: Any, plan: Recipe, media: str | Path | None) -> Table:
+    """The table to learn from; it has rows."""
+    table = Table.read(source, root=media or plan.data.media)
+    if not len(table):
+        raise DataError("the table has no rows", file=table.source)
+    return table
+
+
+def with_columns(plan: Recipe, columns: Mapping[str, str] | None) -> Recipe:
+    """The recipe with what the user said of columns."""
+    return plan.model_copy(update={"columns": {**plan.columns, **(columns or {})}})
+
+
+def from_file(plan: Recipe, source: Any) -> Recipe:
+    """The recipe with the training table's name, where it has one."""
+    if not isinstance(source, (str, os.PathLike)):
+        return plan
+    return plan.model_copy(update={"data": plan.data.model_copy(update={"train": str(source)})})
+
+
+def told_roles(ignore: Iterable[str], group: str | None, weight: str | None) -> dict[str, str]:
+    """By column, what it is for, where the user said so."""
+    roles = dict.fromkeys(ignore, "ignore") | ({group: "group"} if group else {})
+    return roles | ({weight: "weight"} if weight else {})
+
+
+def finish(
+    plan: Recipe,
+    schema: Schema,
+    rows: encoded.Rows,
+    valid: encoded.Rows,
+    store: Store,
+    out: Path | None,
+    resume: bool,
+    console: Console,
+) -> Trained:
+    """The trained model of a resolved recipe and encoded rows. ``out`` has its logs and checkpoint; it is not saved."""
+    from sensorium.training.run import train as run
+
+    model, history = run(plan, schema, rows, valid, out, resume, console, store)
+    priors = {c.name: model.tasks[c.name].baseline(rows.target(c.name), 1).tolist() for c in schema.targets}
+    report = {"history": history, "priors": priors, "rows": len(rows)}
+    return Trained(Artifact(plan, schema, model, report), cache=store.folder)
+
+
+def declared(table: Table, plan: Recipe, targets: list[str], roles: Mapping[str, str], console: Console) -> Schema:
     """The columns, said aloud and checked."""
-    declared = declare(table, plan, targets, roles)
-    for name, (role, kind, reason) in declared.reasons.items():
+    found = declare(table, plan, targets, roles)
+    for name, (role, kind, reason) in found.reasons.items():
         what = " ".join(word for word in (role, kind) if word and word != "input")
         console.note(f"  {name}: {what} ({reason})")
-    check_targets(declared.schema, table)
-    return declared.schema
+    check_targets(found.schema, table)
+    schema, said = advised(plan, found.schema)
+    for line in said:
+        console.note(f"  {line}")
+    return schema
 
 
-def _encoded(
+def encode_parts(
     schema: Schema, training: Table, held_out: Table, store: Store, console: Console
 ) -> tuple[encoded.Rows, encoded.Rows]:
     """Training and validation rows as the model reads them; what could not be used is said or refused."""
@@ -155,7 +187,7 @@ def _encoded(
     return rows, valid
 
 
-def _classes(schema: Schema, table: Table) -> dict[str, list[int]]:
+def class_sizes(schema: Schema, table: Table) -> dict[str, list[int]]:
     """Training rows of each class, by target that is a category."""
     found = {}
     for column in schema.targets:
@@ -165,13 +197,14 @@ def _classes(schema: Schema, table: Table) -> dict[str, list[int]]:
     return found
 
 
-def _recipe(
+def planned(
     recipe: Recipe | str | Path | None,
     overrides: Iterable[str],
     seed: int | None,
     time_limit: float | None,
     group: str | None,
 ) -> Recipe:
+    """The recipe as told: from a file or as it is, with everything said beside it."""
     plan = recipe if isinstance(recipe, Recipe) else Recipe() if recipe is None else Recipe.from_yaml(recipe)
     plan = plan.override(overrides)
     if seed is not None:
@@ -184,40 +217,57 @@ def _recipe(
     return plan
 
 
-def _parts(table: Table, valid: Any, schema: Schema, plan: Recipe, media: str | Path | None) -> tuple[Table, Table]:
+def with_target(table: Table, schema: Schema) -> Table:
+    """The rows that have any target."""
+    columns = [table.column(c.name) for c in schema.targets if table.has(c.name)]
+    if not columns:
+        raise DataError("holds no target column", file=table.source)
+    index = [i for i in range(len(table)) if not all(is_blank(column[i]) for column in columns)]
+    return table if len(index) == len(table) else table.take(index)
+
+
+def parts(
+    table: Table, valid: Any, schema: Schema, plan: Recipe, media: str | Path | None, console: Console
+) -> tuple[Table, Table]:
     """Training and validation rows; rows without any target are in neither."""
-
-    def known(part: Table) -> Table:
-        columns = [part.column(c.name) for c in schema.targets if part.has(c.name)]
-        if not columns:
-            raise DataError("holds no target column", file=part.source)
-        index = [i for i in range(len(part)) if not all(is_blank(column[i]) for column in columns)]
-        return part if len(index) == len(part) else part.take(index)
-
-    table = known(table)
+    table = with_target(table, schema)
     if valid is not None:
-        return table, known(Table.read(valid, root=media or plan.data.media))
+        training, held_out = table, with_target(Table.read(valid, root=media or plan.data.media), schema)
+    else:
+        training, held_out = split_off(table, schema, plan, plan.data.split.part)
+    if not len(training) or not len(held_out):
+        raise DataError("too few rows to train and validate on", file=table.source, fix="give at least 2 rows a class")
+    absent = [c.name for c in schema.inputs if not held_out.has(c.source)]
+    if absent:
+        console.warn(f"{held_out.source}: no column {', '.join(absent)}: taken as missing in every row")
+    return training, held_out
+
+
+def split_off(table: Table, schema: Schema, plan: Recipe, part: float) -> tuple[Table, Table]:
+    """The table without a share of its rows, and those; chosen as the recipe says validation rows are."""
     spec = plan.data.split
     first = schema.targets[0].name
-    learn_rows, check_rows = split(table, part=spec.part, kind=spec.kind, target=first, by=spec.by, seed=plan.seed)
-    return table.take(learn_rows), table.take(check_rows)
+    rest, held = split(table, part=part, kind=spec.kind, target=first, by=spec.by, seed=plan.seed)
+    return table.take(rest), table.take(held)
 
 
 def learn(schema: Schema, table: Table, media: Opener, seed: int = 0) -> None:
     """Fit every modality on training rows: all cells of the table, a sample of its media."""
     for column in [*schema.inputs, *schema.targets]:
-        cells = [(i, cell) for i, cell in enumerate(table.column(column.name)) if not is_blank(cell)]
+        cells = [(i, cell) for i, cell in enumerate(table.column(column.source)) if not is_blank(cell)]
         if column.reader.media:
             order = np.random.default_rng(seed).permutation(len(cells))
             opened: list[Any] = []
+            size = 0
             first: CellError | None = None
             for at in order.tolist():
                 row, cell = cells[at]
                 try:
-                    opened.append(media.open(cell, row=table.number(row), column=column.name))
+                    opened.append(content(column.reader, cell, media, table.number(row), column.name))
+                    size += weight_of(opened[-1])
                 except CellError as error:
                     first = first or error
-                if len(opened) == SAMPLE:
+                if len(opened) == SAMPLE or size > SAMPLE_BYTES:
                     break
             if not opened and first is not None:
                 raise DataError(
@@ -236,7 +286,7 @@ def _usable(schema: Schema, table: Table, rows: encoded.Rows) -> None:
     """Refuse a column none of whose cells could be used: it is not missing, it is misunderstood."""
     bad = Counter(problem.column for problem in rows.problems)
     for column in [*schema.inputs, *schema.targets]:
-        filled = sum(not is_blank(cell) for cell in table.column(column.name)) if bad[column.name] else 0
+        filled = sum(not is_blank(cell) for cell in table.column(column.source)) if bad[column.name] else 0
         if filled and filled == bad[column.name]:
             p = next(problem for problem in rows.problems if problem.column == column.name)
             raise DataError(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
-from sensorium.core.batch import Batch, joined
+from sensorium.core.batch import Batch, Field, joined, repeated
 from sensorium.core.contracts import Objective
 from sensorium.core.forward import Forward
 from sensorium.core.recipe import Training
@@ -20,6 +20,7 @@ from sensorium.data.loader import Loader
 from sensorium.data.rows import Rows
 from sensorium.model import Model
 from sensorium.nn.reduce import weighted_mean
+from sensorium.training.rates import groups, shares
 
 Record = dict[str, float]
 
@@ -55,6 +56,7 @@ class Lit(pl.LightningModule):
         self._steps = 0
         self._outputs: list[tuple[Any, Any, Tensor]] = []
         self._generator: torch.Generator | None = None
+        self._priors: dict[str, Any] = {}
 
     # ── data ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -81,16 +83,8 @@ class Lit(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         spec = self.training_spec
-        groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-        for parameter in self.parameters():
-            if parameter.requires_grad:
-                # Biases, norms and other vectors only lose by being pulled to zero.
-                groups[parameter.ndim > 1].append(parameter)
         optimiser = torch.optim.AdamW(
-            [
-                {"params": groups[True], "weight_decay": spec.weight_decay},
-                {"params": groups[False], "weight_decay": 0.0},
-            ],
+            groups(self.parameters(), shares(self.model, spec), spec),
             lr=spec.lr or 1e-3,
             # One pass over each tensor: several times faster. In mixed precision Lightning cannot clip around it.
             fused=spec.precision == "32-true",
@@ -169,13 +163,14 @@ class Lit(pl.LightningModule):
     def _scores(self, outputs: tuple[Any, ...], targets: tuple[Any, ...], weight: Tensor) -> Record:
         record: Record = {}
         total = 0.0
+        counts = {name: count for objective in self._objectives() for name, count in objective.importance().items()}
         for name, task in self.model.tasks.items():
             output = joined([o[name] for o in outputs])
             target = joined([t[name] for t in targets])
             known = weight * target.present
             loss = float(weighted_mean(task.loss(output, target).float(), known))
             record[f"valid_loss_{name}"] = loss
-            total += loss
+            total += loss if len(self.model.tasks) == 1 else loss / self._plain(name, target, known) * counts.get(name, 1.0)
             metrics = task.metrics().to(known.device)
             chosen = known > 0
             if bool(chosen.any()):
@@ -184,6 +179,18 @@ class Lit(pl.LightningModule):
                 record[f"valid_{task.headline}_{name}"] = float(value)
         record["valid_loss"] = total
         return record
+
+    def _objectives(self) -> Iterator[Objective]:
+        return (objective for objective in self.objectives if isinstance(objective, Objective))
+
+    def _plain(self, name: str, target: Field, known: Tensor) -> float:
+        """The loss of knowing the training targets alone, so that targets of different kinds add up to something."""
+        task = self.model.tasks[name]
+        if name not in self._priors:
+            self._priors[name] = task.baseline(self.rows.target(name).to(known.device), 1)
+        output = repeated(self._priors[name], target.present.shape[0])
+        loss = float(weighted_mean(task.loss(output, target).float(), known))
+        return loss if math.isfinite(loss) and loss > 1e-6 else 1.0
 
     # ── resume ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -22,21 +22,30 @@ from torch import Tensor
 from sensorium.console import Console, span
 from sensorium.core import registry
 from sensorium.core.batch import Encoded, Field, joined
-from sensorium.core.contracts import Encoder, Seen, Task
+from sensorium.core.contracts import Encoder, Seen
 from sensorium.core.errors import ConfigError, SensoriumError
 from sensorium.core.forward import Forward
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
 from sensorium.data import rows as encoded
 from sensorium.data.loader import Loader
-from sensorium.model import Model, assemble
+from sensorium.data.store import Store
+from sensorium.model import Model, assemble, operate
 from sensorium.training.average import Average
 from sensorium.training.callbacks import Checkpoint, KeepBest, Logs, Progress, Tell
 from sensorium.training.lit import Lit, Record
+from sensorium.training.stored import with_outputs
 
 
 def train(
-    plan: Recipe, schema: Schema, rows: encoded.Rows, valid: encoded.Rows, out: Path | None, resume: bool, console: Console
+    plan: Recipe,
+    schema: Schema,
+    rows: encoded.Rows,
+    valid: encoded.Rows,
+    out: Path | None,
+    resume: bool,
+    console: Console,
+    store: Store | None = None,
 ) -> tuple[Model, list[Record]]:
     """The trained model of a resolved recipe, its best epoch's weights loaded, and the scores by epoch."""
     before = torch.get_num_threads()
@@ -46,10 +55,16 @@ def train(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(plan.seed)
             model = assemble(plan.model, schema)
+            for encoder in model.encoders.values():
+                encoder.adopt()
+            model.fusion.adopt()
             for column in schema.targets:
                 model.tasks[column.name].fit(rows.target(column.name))
             acquaint(model, schema, rows)
+            operate(model, plan.model.surgery)
             objectives = [registry.build("objectives", spec, model) for spec in plan.objectives]
+            if store is not None:
+                rows, valid = with_outputs(model, schema, plan, (rows, valid), store, objectives, console)
             history = _run(plan, schema, model, objectives, rows, valid, out, resume, console)
             settle(model, schema, rows, valid)
             return model, history
@@ -134,7 +149,7 @@ def _rows(tensor: Tensor, keep: Tensor) -> Tensor:
 
 def settle(model: Model, schema: Schema, rows: encoded.Rows, valid: encoded.Rows) -> None:
     """Let every task that wants to learn from what the trained network says of the training and the held-out rows."""
-    eager = {name: task for name, task in model.tasks.items() if type(task).settle is not Task.settle}
+    eager = {name: task for name, task in model.tasks.items() if task.settles}
     if not eager:
         return
     seen = [_seen(model, schema, part) for part in (rows, valid)]

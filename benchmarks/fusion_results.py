@@ -1,0 +1,117 @@
+"""The fusions of ``docs/results.md``: all of them on every multimodal set, the same encoders and budget, several seeds.
+
+    python -m benchmarks.fusion_results DATA OUT [--sets "av_hard|easy_vqa"] [--fusions all] [--seeds 3]
+                                        [--epochs 8] [--seconds 60] [--size small]
+
+``DATA`` holds the sets as their README describes them. Every set has a folder of its own in ``OUT``, in which each
+finished run is one line, so a stopped run goes on. ``--epochs`` is a budget that a busy machine does not change;
+``--seconds`` is one by the clock. ``python -m benchmarks.fusion_results --table OUT`` prints the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.results import SETS, tables
+from sensorium.training.compare import compare
+
+MULTIMODAL = tuple(name for name, which in SETS.items() if len(which.streams) > 1)
+
+
+def run(
+    root: Path, out: Path, names: list[str], fusions: str, seeds: int, overrides: list[str], most: int | None = None
+) -> None:
+    """Every comparison that is not finished yet; of sets that come in folds, the first. ``most``: training rows."""
+    for name in names:
+        which = SETS[name]
+        _, train, test = next(iter(tables(which, root, 0)))
+        if most is not None and len(train) > most:
+            train = train.take(range(0, len(train), -(-len(train) // most)))
+        found = compare(
+            train,
+            target="label",
+            test=test,
+            fusions=fusions,
+            seeds=seeds,
+            metric=which.metric,
+            ignore=[column for column in which.ignore if train.has(column)],
+            group=which.group,
+            overrides=overrides,
+            out=out / slug(name),
+            quiet=True,
+        )
+        (out / slug(name) / "set.txt").write_text(name, encoding="utf-8")
+        print(f"{name}: {found.findings[0]}", file=sys.stderr, flush=True)
+
+
+def slug(name: str) -> str:
+    """A set's name as a folder's."""
+    return re.sub(r"\W+", "_", name)
+
+
+def table(out: Path) -> str:
+    """Markdown: a fusion a row, a set a column. Score ± spread over the seeds, then the robustness area."""
+    found: dict[str, Any] = {}
+    for file in sorted(out.glob("*/set.txt")):
+        name = file.read_text(encoding="utf-8")
+        found[name] = json.loads((file.parent / "compare.json").read_text(encoding="utf-8"))
+    found = {name: found[name] for name in SETS if name in found}
+    fused = {n: {r["name"]: r for r in d["runs"] if len(r["streams"]) == len(SETS[n].streams)} for n, d in found.items()}
+    rows = sorted({name for each in [*fused.values(), *(d["skipped"] for d in found.values())] for name in each})
+    lines = ["| fusion | " + " | ".join(f"{n} ({d['metric']})" for n, d in found.items()) + " |"]
+    lines.append("|---|" + "---|" * len(found))
+    for fusion in rows:
+        cells = [_cell(fused[name].get(fusion), document["best"]) for name, document in found.items()]
+        lines.append(f"| {fusion} | {' | '.join(cells)} |")
+    alone = [max((r for r in d["runs"] if len(r["streams"]) == 1), key=lambda r: r["mean"]) for d in found.values()]
+    lines.append("| *best modality alone* | " + " | ".join(f"{r['mean']:.3f} ({r['streams'][0]})" for r in alone) + " |")
+    lines.append("| *no input* | " + " | ".join(f"{d['baseline']:.3f}" for d in found.values()) + " |")
+    budgets = [f"{name}: {document['budget']}, {document['rows']:,} test rows" for name, document in found.items()]
+    note = "**bold**: the best; ≈: not told apart from it (p ≥ 0.05 after Holm); in brackets the robustness area."
+    return "\n".join([*lines, "", note, "", *(f"* {budget}" for budget in budgets)])
+
+
+def _cell(run: dict[str, Any] | None, best: str) -> str:
+    if run is None:
+        return "–"
+    spread = "" if run["spread"] is None else f" ± {run['spread']:.3f}"
+    area = "" if run["robustness_area"] is None else f" ({run['robustness_area']:.2f})"
+    score = f"**{run['mean']:.3f}**" if run["name"] == best else f"{run['mean']:.3f}"
+    return f"{score}{spread}{area}" + ("" if run["told_apart"] or run["name"] == best else " ≈")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, nargs="?")
+    parser.add_argument("out", type=Path, nargs="?")
+    parser.add_argument("--sets", default="|".join(MULTIMODAL), help="names, separated by |")
+    parser.add_argument("--fusions", default="all")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, help="passes over the training rows a run, at most")
+    parser.add_argument("--seconds", type=float, help="of training a run, at most, by the clock")
+    parser.add_argument("--size", default="auto", help="tiny, small, base, large [default: by the rows]")
+    parser.add_argument("--rows", type=int, help="training rows, at most: evenly taken from more")
+    parser.add_argument("--table", type=Path)
+    given = parser.parse_args()
+    if given.table is not None:
+        print(table(given.table))
+        return
+    if given.data is None or given.out is None:
+        parser.error("give the folder of the data and the folder for the results")
+    csv.field_size_limit(1 << 26)
+    overrides = [f"model.size={given.size}"]
+    overrides += [] if given.epochs is None else [f"training.epochs={given.epochs}"]
+    overrides += [] if given.seconds is None else [f"training.time_limit={given.seconds}"]
+    run(given.data, given.out, given.sets.split("|"), given.fusions, given.seeds, overrides, given.rows)
+    print(table(given.out))
+
+
+if __name__ == "__main__":
+    main()

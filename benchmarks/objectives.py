@@ -1,0 +1,195 @@
+"""What the objectives ``balance`` and ``impute`` and the heads of a classifier are worth, beside doing without them.
+
+    python -m benchmarks.objectives DATA results.jsonl [--what impute] [--sets starved,mustard] [--seeds 0,1,2]
+
+``DATA`` holds the sets as for ``benchmarks.results``; ``starved`` and ``echo`` are made on the spot. One line is
+appended for every fit; ``--table results.jsonl`` prints the means, with all streams and with each subset of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+
+import sensorium as sm
+from benchmarks.results import SETS, read, tables
+from sensorium.data.table import Table
+
+WHOLE = "objectives=[{kind: supervised, subsets: 0}]"
+BALANCE = {
+    "whole rows only": (WHOLE,),
+    "subsets (default)": (),
+    "balance": ("objectives=[{kind: supervised, subsets: 0}, balance]",),
+    "subsets and balance": ("objectives=[supervised, balance]",),
+}
+IMPUTE = {
+    f"{how}, {fusion}{', objective' if extra else ''}": (
+        f"model.fusion={{kind: impute, how: {how}, fusion: {fusion}}}",
+        *(("objectives=[supervised, impute]",) if extra else ()),
+    )
+    for fusion in ("gated", "concat")
+    for how, extra in (("zero", 0), ("mean", 0), ("token", 0), ("generate", 0), ("generate", 1))
+}
+HEADS = {
+    "linear": (),
+    "mlp": ("model.tasks={label: {kind: classification, hidden: 64}}",),
+    "svm, linear": ("model.tasks={label: {kind: svm, kernel: linear}}",),
+    "svm, rbf": ("model.tasks={label: svm}",),
+}
+VARIANTS = {"balance": BALANCE, "impute": IMPUTE, "heads": HEADS}
+
+
+def starved(seed: int, train: int = 400, test: int = 1000) -> tuple[dict[str, Table], dict[str, tuple[str, ...]]]:
+    """A table that is soon learnt by heart, beside a vibration that takes long to learn and then says nearly all.
+
+    ``table``: a category that is right in two rows of three, and twelve numbers that say nothing but tell rows apart.
+    ``wave``: four classes by the order of two tones, in noise.
+    """
+    found = {}
+    for name, rows in (("train", train), ("test", test)):
+        rng = np.random.default_rng([seed, rows])
+        label = rng.integers(0, 4, rows)
+        hint = np.where(rng.random(rows) < 0.6, label, rng.integers(0, 4, rows))
+        cells: dict[str, list[Any]] = {"label": [f"c{k}" for k in label], "hint": [f"h{k}" for k in hint]}
+        for i in range(12):
+            cells[f"n{i}"] = rng.standard_normal(rows).tolist()
+        cells["wave"] = [_wave(int(k), rng) for k in label]
+        found[name] = Table(cells, source=name)
+    return found, {"table": ("hint", *(f"n{i}" for i in range(12))), "wave": ("wave",)}
+
+
+def echo(seed: int, train: int = 500, test: int = 1000) -> tuple[dict[str, Table], dict[str, tuple[str, ...]]]:
+    """A table and a sensor that follow from the same four hidden numbers, each missing in two rows of five, never both.
+
+    The class is told by the signs of two of the numbers and the larger of the others: neither stream is sure of it alone.
+    """
+    mix = np.random.default_rng(99).standard_normal((2, 4, 6))
+    found = {}
+    for name, rows in (("train", train), ("test", test)):
+        rng = np.random.default_rng([seed, rows, 1])
+        hidden = rng.standard_normal((rows, 4))
+        label = 2 * (hidden[:, 0] * hidden[:, 1] > 0) + (hidden[:, 2] > hidden[:, 3])
+        numbers, levels = (hidden @ m + 0.5 * rng.standard_normal((rows, 6)) for m in mix)
+        gone = rng.random(rows)
+        cells: dict[str, list[Any]] = {"label": [f"c{k}" for k in label]}
+        for i in range(6):
+            cells[f"n{i}"] = [None if g < 0.4 else float(x) for g, x in zip(gone, numbers[:, i], strict=True)]
+        noise = 0.5 * rng.standard_normal((rows, 16, 6))
+        series = (levels[:, None] + noise).astype(np.float32)
+        cells["sensor"] = [None if g > 0.6 else x for g, x in zip(gone, series, strict=True)]
+        found[name] = Table(cells, source=name)
+    return found, {"table": tuple(f"n{i}" for i in range(6)), "sensor": ("sensor",)}
+
+
+MADE = {"starved": starved, "echo": echo}
+
+
+def _wave(label: int, rng: np.random.Generator) -> Any:
+    time_ = np.arange(96)
+    tones = [(0.25, 0.4), (0.4, 0.25), (0.25, 0.55), (0.55, 0.25)][label]
+    cut = rng.integers(40, 56)
+    pitch = np.where(time_ < cut, *tones)
+    wave = np.sin(2 * np.pi * np.cumsum(pitch) / 2 + rng.uniform(0, 2 * np.pi))
+    return (wave + 0.5 * rng.standard_normal(96))[:, None].astype(np.float32)
+
+
+def one(name: str, seed: int, streams: tuple[str, ...], overrides: tuple[str, ...]) -> dict[str, Any]:
+    """One fit on these streams, and its scores with every subset of them at test time."""
+    if name in MADE:
+        parts, every = MADE[name](seed)
+        train, test, metric, ignore, group = parts["train"], parts["test"], "accuracy", (), None
+    else:
+        which = SETS[name]
+        every, metric, ignore, group = which.streams, which.metric, which.ignore, which.group
+        _, train, test = next(iter(tables(which, ROOT, seed)))
+    left_out = [column for stream, columns in every.items() if stream not in streams for column in columns]
+    began = time.process_time()
+    model = sm.fit(
+        train,
+        target="label",
+        ignore=[c for c in (*ignore, *left_out) if train.has(c)],
+        group=group,
+        seed=seed,
+        overrides=overrides,
+        quiet=True,
+    )
+    spent = time.process_time() - began
+    found = model.evaluate(test).targets["label"]
+    return {
+        "score": found.metrics[metric],
+        "subsets": {subset: scores[metric] for subset, scores in found.subsets.items()},
+        "cpu": round(spent, 1),
+    }
+
+
+def run(out: Path, what: str, names: list[str], seeds: list[int], variants: list[str]) -> None:
+    """Every fit that ``out`` does not hold yet."""
+    done = {tuple(line["key"]) for line in read(out)}
+    for name in names:
+        streams = tuple(MADE[name](0, 2, 2)[1] if name in MADE else SETS[name].streams)
+        for seed in seeds:
+            plan = [(variant, streams, VARIANTS[what][variant]) for variant in VARIANTS[what]]
+            if what == "balance":
+                plan += [(f"{stream} alone", (stream,), ()) for stream in streams]
+            for variant, used, overrides in plan:
+                key = (what, name, variant, seed)
+                if key in done or (variants and variant not in variants):
+                    continue
+                line = {"key": key, **one(name, seed, used, overrides)}
+                with open(out, "a", encoding="utf-8") as file:
+                    file.write(json.dumps(line) + "\n")
+                print(f"{key}: {line['score']:.3f} in {line['cpu']:.0f} s", file=sys.stderr, flush=True)
+
+
+def table(path: Path) -> str:
+    """Markdown: mean and deviation over the seeds, with all streams and with each subset."""
+    found: dict[Any, list[Any]] = defaultdict(list)
+    for line in read(path):
+        found[tuple(line["key"][:3])].append(line)
+    lines = ["| | set | variant | seeds | all | subsets of streams at test time |", "|---|---|---|---|---|---|"]
+    for (what, name, variant), runs in found.items():
+        scores = [run["score"] for run in runs]
+        spread = f"{mean(scores):.3f}" + (f" ± {stdev(scores):.3f}" if len(scores) > 1 else "")
+        subsets = {s: mean(run["subsets"][s] for run in runs) for s in runs[0]["subsets"]}
+        told = ", ".join(f"{s} {score:.3f}" for s, score in subsets.items())
+        lines.append(f"| {what} | {name} | {variant} | {len(runs)} | {spread} | {told} |")
+    return "\n".join(lines)
+
+
+ROOT = Path()
+
+
+def main() -> None:
+    """The command line."""
+    global ROOT
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, nargs="?")
+    parser.add_argument("out", type=Path, nargs="?")
+    parser.add_argument("--what", default="balance", choices=tuple(VARIANTS))
+    parser.add_argument("--sets", default="starved")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--variants", default="", help="names, separated by |")
+    parser.add_argument("--table", type=Path)
+    given = parser.parse_args()
+    if given.table is not None:
+        print(table(given.table))
+        return
+    if given.data is None or given.out is None:
+        parser.error("give the folder of the data and the file for the results")
+    csv.field_size_limit(1 << 26)
+    ROOT = given.data
+    variants = [v for v in given.variants.split("|") if v]
+    run(given.out, given.what, given.sets.split(","), [int(s) for s in given.seeds.split(",")], variants)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""``sensorium explain``"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def run(
+    run: Annotated[Path, typer.Argument(help="The folder that fit wrote.")],
+    table: Annotated[str, typer.Argument(help="A table; it need not have the target.")],
+    row: Annotated[int | None, typer.Option(min=1, help="One row, counted from 1.")] = None,
+    sample: Annotated[int, typer.Option(min=1, help="Else so many rows, drawn at random.")] = 100,
+    json_: Annotated[Path | None, typer.Option("--json", help="Write everything as JSON.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write one HTML file with pictures.")] = None,
+    media: Annotated[Path | None, typer.Option(help="Folder of relative media paths [default: the table's].")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the rows that are drawn.")] = 0,
+) -> None:
+    """Say what each modality did to the answers: exact Shapley values, and the fusion's own weights, gates and attention.
+
+    Example: sensorium explain run test.csv --row 3 --out explanation.html
+    """
+    from sensorium.trained import load
+
+    found = load(run).explain(table, row=row, sample=sample, media=media, seed=seed, out=out)
+    if json_ is not None:
+        json_.write_text(json.dumps(found.to_json(), ensure_ascii=False, indent=1), encoding="utf-8")
+    typer.echo(found.text())
+    if out is not None:
+        typer.echo(f"\nexplanation  {out}")

@@ -1,0 +1,274 @@
+"""Pretrained networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sensorium.core.batch import Encoded
+from sensorium.core.contracts import Encoder
+from sensorium.core.errors import ConfigError
+from sensorium.core.layout import Grid, Ids, Layout
+from sensorium.core.registry import component
+from sensorium.nn import backbones
+from sensorium.nn.checkpoint import Checkpoint
+from sensorium.nn.pool import masked_mean
+from sensorium.signal.frontend import HOP, RATE, kaldi_fbank, kaldi_frames, whisper_mel
+
+_WORDS, _SMALL = 256, {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 256}
+_PROCESSOR = ("do_normalize", "mean", "std")
+
+
+@component
+class Huggingface(Encoder):
+    """A pretrained network for pictures, words or sound, from a folder or the Hugging Face hub.
+
+    The settings of its processor (size and colours of pictures, tokeniser, sampling rate) go to the column by themselves.
+    Only safetensors are read, never code; a saved model needs the checkpoint no more. Take it rather than any other where
+    rows are few and a network exists that has seen such data.
+    Source: one paper a family; the list is in docs/transfer.md. Library: https://arxiv.org/abs/1910.03771.
+
+    Args:
+        checkpoint: A folder, or ``owner/name`` on the hub; none: a small network with random weights.
+        config: Its architecture and its processor's settings; filled in from the checkpoint and kept with the model. By
+            hand: ``{model_type: vit, ...}``, a network of that kind with random weights.
+        pool: The vector: the ``first`` token, the ``mean`` of the tokens, or what this kind of network was trained with.
+    """
+
+    reads = (Grid, Ids)
+
+    def __init__(
+        self,
+        layout: Grid | Ids,
+        *,
+        checkpoint: str | None = None,
+        config: dict[str, Any] | None = None,
+        pool: Literal["auto", "first", "mean"] = "auto",
+    ) -> None:
+        super().__init__()
+        self.checkpoint = checkpoint
+        given = config or (_described(Checkpoint(checkpoint)) if checkpoint is not None else _small(layout))
+        self.config = {**backbones.plain(given), "processor": dict(given.get("processor") or {})}
+        self.family = backbones.family(self.config)
+        self.network = backbones.build(self.config)
+        self.dim = backbones.width(self.config, self.network)
+        its: Any = self.network.config
+        self.its = its
+        self.pool = self.family.pool if pool == "auto" else pool
+        if self.pool == "first" and self.family.special == 0 and self.family.sense != "text":
+            raise ConfigError(f"encoder huggingface: {self.config['model_type']} has no first token", fix="pool: mean")
+        self._fits(layout)
+        if config is None and checkpoint is not None:
+            self.adopt()
+
+    @classmethod
+    def wants(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        if options.get("checkpoint") is None:
+            return {}
+        checkpoint = Checkpoint(str(options["checkpoint"]))
+        config = backbones.plain(checkpoint.config)
+        sense = backbones.family(config).sense
+        if sense == "image":
+            return {"kind": "image", **_picture(checkpoint.processor, config)}
+        if sense == "text":
+            most = int(config.get("max_position_embeddings", _WORDS)) - _offset(config)
+            return {"kind": "text", "checkpoint": checkpoint.name, "length": min(_WORDS, most)}
+        rate = int(checkpoint.processor.get("sampling_rate", RATE))
+        if rate != RATE:
+            raise ConfigError(f"checkpoint {checkpoint.name!r} hears {rate} samples a second; only {RATE} is read")
+        return {"kind": "audio", "rate": RATE, "features": "waveform", "standardise": False}
+
+    @classmethod
+    def completed(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        full = dict(options)
+        if full.get("checkpoint") is not None and full.get("config") is None:
+            full["config"] = _described(Checkpoint(str(full["checkpoint"])))
+        return full
+
+    def adopt(self) -> None:
+        if self.checkpoint is not None:
+            self.network.load_state_dict(backbones.load(Checkpoint(self.checkpoint), self.config).state_dict())
+
+    def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
+        """Pictures ``[B, 3, H, W]``, ids ``[B, N]`` or samples ``[B, 1, T]``; tokens are patches, words or frames."""
+        if self.family.sense == "image":
+            tokens, real, first = self._see(data)
+        elif self.family.sense == "text":
+            tokens, real, first = self._read(data, data != 0 if mask is None else mask)
+        else:
+            real = torch.ones_like(data[:, 0], dtype=torch.bool) if mask is None else mask
+            tokens, real, first = self._hear(data[:, 0] * real, real.sum(dim=1))
+        tokens = tokens.masked_fill(~real.unsqueeze(-1), 0.0)
+        pooled = masked_mean(tokens, real) if self.pool == "mean" or first is None else first
+        pooled = pooled.masked_fill(~real.any(dim=1, keepdim=True), 0.0)
+        return Encoded(tokens, real, pooled, real.new_ones(real.shape[0]))
+
+    def _see(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        told = {"interpolate_pos_encoding": True} if self.family.stretches and self._other_size(pixels.shape[-2:]) else {}
+        out = self.network(pixel_values=pixels, **told)
+        seen: Tensor = out.last_hidden_state
+        seen = seen.flatten(2).transpose(1, 2) if seen.dim() == 4 else seen
+        first = out.pooler_output.flatten(1) if self.pool == "own" else seen[:, 0]
+        tokens = seen[:, self.family.special :]
+        return tokens, tokens.new_ones(tokens.shape[:2], dtype=torch.bool), first
+
+    def _read(self, ids: Tensor, real: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        at = torch.arange(1, real.shape[1] + 1, device=ids.device)
+        most = max(1, int((real * at).max()))  # to the end of the longest row: padding beyond it may have no position
+        pad = int(self.config.get("pad_token_id") or 0)
+        beyond, ids, real = real.shape[1] - most, ids[:, :most], real[:, :most]
+        # Here 0 pads. The modality exchanged the tokeniser's padding with whatever was 0; this is the way back.
+        ids = torch.where(ids == 0, pad, torch.where(ids == pad, 0, ids)).masked_fill(~real, pad)
+        # A row of padding alone looks at its first place, for a softmax over nothing is NaN; it is blanked afterwards.
+        seen = real | (~real.any(dim=1, keepdim=True) & (at[:most] == 1))
+        tokens: Tensor = self.network(input_ids=ids, attention_mask=seen.long()).last_hidden_state
+        first = tokens[:, 0]
+        return F.pad(tokens, (0, 0, 0, beyond)), F.pad(real, (0, beyond)), first
+
+    def _hear(self, signal: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        kind = self.config["model_type"]
+        if kind == "whisper":
+            return self._hear_whole(signal, length)
+        if kind == "audio-spectrogram-transformer":
+            return self._hear_patches(signal, length)
+        if self.config["processor"].get("do_normalize", True):
+            real = torch.arange(signal.shape[1], device=signal.device) < length[:, None]
+            count = length.clamp(min=1)[:, None]
+            centred = (signal - signal.sum(dim=1, keepdim=True) / count) * real
+            signal = centred / (centred.square().sum(dim=1, keepdim=True) / count + 1e-7).sqrt()
+        least = 1
+        for kernel, stride in zip(reversed(self.its.conv_kernel), reversed(self.its.conv_stride), strict=True):
+            least = (least - 1) * stride + kernel
+        signal = F.pad(signal, (0, max(0, least - signal.shape[1])))
+        frames: Any = self.network._get_feat_extract_output_lengths
+        most, count = int(frames(torch.tensor(signal.shape[1]))), frames(length.clamp(min=least)) * (length > 0)
+        tokens = self._frames(signal, length.clamp(min=least))
+        tokens = F.pad(tokens, (0, 0, 0, most - tokens.shape[1]))
+        return tokens, torch.arange(most, device=signal.device) < count[:, None], None
+
+    def _frames(self, signal: Tensor, length: Tensor) -> Tensor:
+        """Frames of samples ``[B, T]``, each row as if it were alone."""
+        network = self.network
+        if self.its.feat_extract_norm != "group":
+            signal = signal[:, : int(length.max())]
+            mask = torch.arange(signal.shape[1], device=signal.device) < length[:, None]
+            masked: Tensor = network(signal, attention_mask=mask.long()).last_hidden_state
+            return masked
+        # The first layer is normalised over time, padding and all: rows go through with those of the same length only.
+        parts: list[tuple[Tensor, Tensor]] = []
+        for steps in sorted(set(length.tolist())):
+            rows = (length == steps).nonzero().squeeze(1)
+            parts.append((rows, network(signal[rows, :steps]).last_hidden_state))
+        longest = max(part.shape[1] for _, part in parts)
+        out = parts[0][1].new_zeros(signal.shape[0], longest, self.dim)
+        for rows, part in parts:
+            out = out.index_copy(0, rows, F.pad(part, (0, 0, 0, longest - part.shape[1])))
+        return out
+
+    def _hear_whole(self, signal: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Whisper: every row is filled with silence to the same length, which it also looks at."""
+        features = whisper_mel(signal, self.its.num_mel_bins, 2 * self.its.max_source_positions * HOP)
+        tokens: Tensor = self.network(features).last_hidden_state
+        count = torch.div(length + 2 * HOP - 1, 2 * HOP, rounding_mode="floor")
+        most = min(tokens.shape[1], -(-signal.shape[1] // (2 * HOP)))  # what is silence in every row is no token
+        return tokens[:, :most], torch.arange(most, device=signal.device) < count[:, None], None
+
+    def _hear_patches(self, signal: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """AST: patches of a spectrogram of fixed length; the real ones are those that begin within the recording."""
+        its, told = self.its, self.config["processor"]
+        features, count = kaldi_fbank(signal, its.num_mel_bins)[:, : its.max_length], kaldi_frames(length)
+        there = torch.arange(features.shape[1], device=signal.device) < count[:, None]
+        features = features.masked_fill(~there.unsqueeze(-1), 0.0)
+        features = F.pad(features, (0, 0, 0, its.max_length - features.shape[1]))
+        if told.get("do_normalize", True):
+            features = (features - told.get("mean", -4.2677393)) / (2 * told.get("std", 4.5689974))
+        out = self.network(features)
+        bands = (its.num_mel_bins - its.patch_size) // its.frequency_stride + 1
+        times = (its.max_length - its.patch_size) // its.time_stride + 1
+        begins = torch.arange(times, device=signal.device).repeat(bands) * its.time_stride
+        real = (begins < count[:, None]) & (length > 0)[:, None]
+        return out.last_hidden_state[:, self.family.special :], real, out.pooler_output
+
+    def _other_size(self, size: Iterable[int]) -> bool:
+        own = self.its.image_size
+        return tuple(size) != (tuple(own) if isinstance(own, (list, tuple)) else (own, own))
+
+    def _fits(self, layout: Layout) -> None:
+        """Refuse a stream that the network does not read."""
+        sense, kind = self.family.sense, self.config["model_type"]
+        if sense == "text":
+            if not isinstance(layout, Ids):
+                raise ConfigError(f"encoder huggingface: {kind} reads words, not {layout}")
+            if layout.vocabulary > self.its.vocab_size:
+                raise ConfigError(
+                    f"encoder huggingface: {kind} knows {self.its.vocab_size} tokens, the column has {layout.vocabulary}",
+                    fix="use the checkpoint's own tokeniser: {kind: text, checkpoint: ...}",
+                )
+            most = self.its.max_position_embeddings - _offset(self.config)
+            if layout.length > most:
+                raise ConfigError(f"encoder huggingface: {kind} reads {most} tokens", fix=f"{{kind: text, length: {most}}}")
+            return
+        axes = len(layout.size) if isinstance(layout, Grid) else 0
+        channels = layout.channels if isinstance(layout, Grid) else 0
+        if sense == "audio" and (axes, channels) != (1, 1):
+            raise ConfigError(
+                f"encoder huggingface: {kind} reads sound, not {layout}", fix="{kind: audio, features: waveform}"
+            )
+        if sense == "image" and (axes, channels) != (2, self.its.num_channels):
+            raise ConfigError(f"encoder huggingface: {kind} reads coloured pictures, not {layout}", fix="{channels: rgb}")
+        if sense == "image" and self.family.attention and not self.family.stretches:
+            assert isinstance(layout, Grid)
+            if self._other_size(layout.size) and kind != "dinov2":
+                raise ConfigError(f"encoder huggingface: {kind} reads {self.its.image_size} pixels", fix="{size: ...}")
+
+
+def _described(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What is kept of a checkpoint beside its weights."""
+    config = backbones.plain(checkpoint.config)
+    sense = backbones.family(config).sense
+    if sense == "text":
+        config["pad_token_id"] = checkpoint.pad
+    told = checkpoint.processor if sense == "audio" else {}
+    return {**config, "processor": {name: told[name] for name in _PROCESSOR if name in told}}
+
+
+def _small(layout: Layout) -> dict[str, Any]:
+    """A small network that reads this layout."""
+    if isinstance(layout, Ids):
+        return {"model_type": "bert", **_SMALL, "vocab_size": layout.vocabulary, "max_position_embeddings": layout.length}
+    if isinstance(layout, Grid) and len(layout.size) == 2 and layout.channels == 3 and layout.size[0] == layout.size[1]:
+        side = layout.size[0]
+        return {"model_type": "vit", **_SMALL, "image_size": side, "patch_size": max(1, side // 8)}
+    if isinstance(layout, Grid) and len(layout.size) == 1 and layout.channels == 1:
+        return {"model_type": "wav2vec2", **_SMALL, "conv_dim": [64] * 7, "feat_extract_norm": "layer"}
+    raise ConfigError(f"encoder huggingface reads coloured square pictures, words and sound, not {layout}")
+
+
+def _offset(config: Mapping[str, Any]) -> int:
+    """Positions that are never used: these networks count from the one after the padding's id."""
+    return int(config.get("pad_token_id") or 0) + 1 if config["model_type"] in ("roberta", "xlm-roberta") else 0
+
+
+def _picture(told: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """An image processor's settings as options of the column."""
+    size, crop = told.get("size", config.get("image_size", 224)), told.get("crop_size")
+    shorter = size.get("shortest_edge", size.get("height")) if isinstance(size, Mapping) else size
+    shorter = shorter[0] if isinstance(shorter, (list, tuple)) else shorter
+    side = int(crop["height"] if isinstance(crop, Mapping) else crop or shorter)
+    found: dict[str, Any] = {"size": side, "channels": "rgb"}
+    if (
+        told.get("crop_pct") is not None and not crop
+    ):  # as ConvNeXt has it: small pictures are cut out, large ones stretched
+        found |= {"crop": float(told["crop_pct"])} if side < 384 else {"stretch": True}
+    elif told.get("do_center_crop", crop is not None) and isinstance(size, Mapping) and "shortest_edge" in size:
+        found["crop"] = min(1.0, side / int(shorter))
+    else:
+        found["stretch"] = True
+    normal = told.get("do_normalize", True)
+    found["mean"] = list(told.get("image_mean") or [0.5] * 3) if normal else [0.0] * 3
+    found["deviation"] = list(told.get("image_std") or [0.5] * 3) if normal else [1.0] * 3
+    return {**found, "smooth": "bicubic" if told.get("resample") == 3 else "bilinear"}

@@ -1,0 +1,284 @@
+"""Several ways to train on the same rows, side by side: what each scores, costs and bears, and what is mere noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite, nan
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from sensorium.evaluation.charts import Bar, bar_chart, xy_chart
+from sensorium.evaluation.findings import number, words
+from sensorium.evaluation.page import Section, table_html, write_page
+from sensorium.evaluation.significance import Difference, difference, holm, seed_noise
+
+ALPHA = 0.05
+HEAD = ("", "score", "to the best", "parameters", "CPU s", "memory MB", "robustness", "")
+
+
+class Way(NamedTuple):
+    """One way to train: its name, its fusion, and the streams it has."""
+
+    name: str
+    fusion: str
+    streams: tuple[str, ...]
+    single: bool
+
+
+@dataclass
+class Entry:
+    """A way to train, over its seeds.
+
+    Args:
+        scores: The metric, a seed each.
+        parameters: Of the whole model.
+        cpu: Seconds of the processor in training, the mean of the seeds; ``seconds`` by the clock.
+        memory: Bytes of one training step, counted in tensors (``training/footprint.py``).
+        area: The mean area of its removal curves; NaN for a single stream.
+        curves: By stream, the metric with it taken from growing shares of the rows, the mean of the seeds.
+        epochs: The mean of the seeds.
+        behind: By how much the best is ahead; None for the best itself.
+        adjusted: The chance of that by luck, corrected for there being several.
+    """
+
+    way: Way
+    scores: list[float]
+    parameters: int
+    cpu: float
+    seconds: float
+    memory: int
+    area: float
+    curves: dict[str, list[float]]
+    epochs: float
+    behind: Difference | None = None
+    adjusted: float = 1.0
+
+    @property
+    def mean(self) -> float:
+        return fmean(self.scores)
+
+    @property
+    def spread(self) -> float:
+        """The standard deviation over the seeds; NaN for one seed."""
+        return stdev(self.scores) if len(self.scores) > 1 else nan
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether the difference to the best is larger than the noise."""
+        return self.behind is not None and self.adjusted < ALPHA
+
+
+@dataclass
+class Comparison:
+    """All ways, the best first: fusions of all streams in ``entries``, one stream alone (or all but one) in ``others``.
+
+    Args:
+        test: What it was scored on, in words.
+        steps: The shares of rows of the removal curves.
+        skipped: Why a fusion is not here.
+        baseline: The metric of knowing the training targets alone.
+        budget: What every run was given, in words.
+    """
+
+    target: str
+    metric: str
+    higher_is_better: bool
+    test: str
+    rows: int
+    seeds: int
+    budget: str
+    steps: tuple[float, ...]
+    entries: list[Entry]
+    others: list[Entry]
+    baseline: float
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def best(self) -> Entry:
+        """The fusion with the best mean score."""
+        return self.entries[0]
+
+    @property
+    def findings(self) -> list[str]:
+        """What it comes to, in sentences."""
+        name, best = words(self.metric), self.best
+        told = [
+            f"The best is {best.way.name}: {name} {_spread(best)}, on the rows it was chosen on, so a little flattered."
+        ]
+        alike = [entry.way.name for entry in self.entries[1:] if not entry.told_apart]
+        worse = [entry.way.name for entry in self.entries[1:] if entry.told_apart]
+        if alike:
+            told.append(f"Not told apart from the best: {', '.join(alike)}.")
+        if worse:
+            told.append(f"Behind it by more than the noise: {', '.join(worse)}.")
+        cheap = min([best, *(e for e in self.entries[1:] if not e.told_apart)], key=lambda e: e.parameters)
+        if cheap is not best:
+            told.append(f"The smallest that is not told apart is {cheap.way.name}, with {cheap.parameters:,} parameters.")
+        steady = max(self.entries, key=lambda e: e.area if isfinite(e.area) else -1.0)
+        if isfinite(steady.area) and len(self.entries) > 1:
+            told.append(f"Losing modalities costs {steady.way.name} least (robustness area {number(steady.area)}).")
+        if self.others:
+            alone = self.others[0]
+            gap = f"{number(best.mean)} against {number(alone.mean)}"
+            ahead = alone.behind is not None and alone.behind.mean > 0
+            if ahead and alone.told_apart:
+                told.append(f"All modalities together are better than the best with fewer ({alone.way.name}): {gap}.")
+            else:
+                more = "is not told apart from" if ahead else "is no worse than"
+                fewer = f"The best with fewer modalities ({alone.way.name}, {number(alone.mean)})"
+                told.append(f"{fewer} {more} the best of all together ({number(best.mean)}).")
+        if self.seeds == 1:
+            told.append("With one seed the noise of training is not known: only that of the rows is in the intervals.")
+        return told
+
+    def table(self) -> list[tuple[str, ...]]:
+        """The cells of the table, a row for each way, then the majority class or mean, then what was skipped."""
+        rows = [self._row(entry) for entry in (*self.entries, *self.others)]
+        if isfinite(self.baseline):
+            rows.append(("no input", number(self.baseline), "", "", "", "", "", ""))
+        return rows + [(name, "–", "", "", "", "", "", f"skipped: {why}") for name, why in self.skipped.items()]
+
+    def _row(self, entry: Entry) -> tuple[str, ...]:
+        gap, note = "", "best"
+        if entry.behind is not None:
+            sign = -1 if self.higher_is_better else 1
+            low, high = sorted((sign * entry.behind.low, sign * entry.behind.high))
+            gap = f"{sign * entry.behind.mean:+.3f} ({low:+.3f} … {high:+.3f})"
+            note = (
+                f"told apart, p {'< 0.001' if entry.adjusted < 0.001 else f'= {entry.adjusted:.2g}'}"
+                if entry.told_apart
+                else "not told apart"
+            )
+        return (
+            entry.way.name,
+            _spread(entry),
+            gap,
+            f"{entry.parameters:,}",
+            f"{entry.cpu:.1f}",
+            f"{entry.memory / 1e6:.1f}",
+            number(entry.area),
+            note,
+        )
+
+    def text(self) -> str:
+        """For a terminal."""
+        rows = [HEAD, *self.table()]
+        widths = [max(len(row[i]) for row in rows if not row[-1].startswith("skipped") or i == 0) for i in range(7)]
+        lines = [f"{self.target}: {words(self.metric)} on {self.test}; {self.budget}"]
+        for row in rows:
+            cells = [
+                f"{row[0]:{widths[0]}}",
+                *(f"{cell:>{width}}" for cell, width in zip(row[1:7], widths[1:], strict=True)),
+            ]
+            lines.append(("  " + "  ".join(cells) + f"  {row[7]}").rstrip())
+        return "\n".join([*lines, "", *(f"  • {sentence}" for sentence in self.findings)])
+
+    def markdown(self) -> str:
+        """The table, for a document."""
+        head = ("way", *HEAD[1:7], "difference")
+        lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+        return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in self.table())])
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as plain data; what ``evaluate --reference`` reads."""
+        return {
+            "target": self.target,
+            "metric": self.metric,
+            "higher_is_better": self.higher_is_better,
+            "test": self.test,
+            "rows": self.rows,
+            "seeds": self.seeds,
+            "budget": self.budget,
+            "best": self.best.way.name,
+            "baseline": self.baseline if isfinite(self.baseline) else None,
+            "steps": list(self.steps),
+            "runs": [_entry_json(entry) for entry in (*self.entries, *self.others)],
+            "skipped": self.skipped,
+            "findings": self.findings,
+        }
+
+    def chart(self) -> str:
+        """The picture: mean scores with their spread over the seeds."""
+        bars = []
+        for entry in (*self.entries, *self.others):
+            spread = entry.spread
+            bars.append(Bar(entry.way.name, entry.mean, entry.mean - spread, entry.mean + spread, faint=entry.way.single))
+        plain = Bar("no input", self.baseline) if isfinite(self.baseline) else None
+        return bar_chart(bars, title=f"{words(self.metric)} of {self.target} by fusion", reference=plain)
+
+    def write(self, path: str | Path) -> Path:
+        """One self-contained page: the table, the picture, what each bears."""
+        name = words(self.metric)
+        better = "" if self.higher_is_better else " Less is better."
+        note = f"Scored on {self.test}. {self.budget}. The whiskers are one standard deviation over the seeds.{better}"
+        sections = [
+            Section(f"{self.target}: {name}", " ".join(self.findings), self.chart()),
+            Section("The table", note, table_html(HEAD, self.table())),
+        ]
+        areas = [Bar(e.way.name, e.area) for e in self.entries if isfinite(e.area)]
+        if areas:
+            said = (
+                "The part of the clean score that is kept as one stream is taken from more and more rows, over all streams."
+            )
+            sections.append(Section("Robustness", said, bar_chart(areas, title="robustness area by fusion")))
+        for stream in self.best.way.streams:
+            lines = {e.way.name: (self.steps, e.curves[stream]) for e in self.entries[:4] if stream in e.curves}
+            known = {o.way.name: o.mean for o in self.others if stream not in o.way.streams}
+            if lines:
+                chart = xy_chart(lines, title=f"{name} without {stream}", x_name="share of rows", y_name=name, levels=known)
+                said = "The best four fusions; dashed: models that were trained without it."
+                sections.append(Section(f"{stream} taken away", said, chart))
+        return write_page(path, f"Fusions compared: {self.target}", sections)
+
+
+def ranked(
+    entries: Sequence[Entry], draws: Mapping[str, Tensor], higher_is_better: bool
+) -> tuple[list[Entry], list[Entry]]:
+    """Fusions, the best first, and the others, the best first, each held against the best fusion.
+
+    Args:
+        draws: By name, the metric of each seed in each resample ``[S, R]``, all drawn alike.
+    """
+    sign = 1 if higher_is_better else -1
+    order = sorted(entries, key=lambda entry: -sign * entry.mean if isfinite(entry.mean) else float("inf"))
+    fused, others = [e for e in order if not e.way.single], [e for e in order if e.way.single]
+    best = fused[0]
+    for family in (fused[1:], others):
+        noise = seed_noise([entry.scores for entry in (best, *family)])
+        for entry in family:
+            ahead, behind = ([sign * s for s in e.scores] for e in (best, entry))
+            here, there = (sign * draws[e.way.name] for e in (best, entry))
+            entry.behind = difference(ahead, behind, here, there, noise)
+        adjusted = holm({e.way.name: e.behind.p for e in family if e.behind is not None})
+        for entry in family:
+            entry.adjusted = adjusted[entry.way.name]
+    return fused, others
+
+
+def _spread(entry: Entry) -> str:
+    return f"{entry.mean:.3f}" + (f" ± {entry.spread:.3f}" if isfinite(entry.spread) else "")
+
+
+def _entry_json(entry: Entry) -> dict[str, Any]:
+    return {
+        "name": entry.way.name,
+        "fusion": entry.way.fusion,
+        "streams": list(entry.way.streams),
+        "scores": entry.scores,
+        "mean": entry.mean,
+        "spread": entry.spread if isfinite(entry.spread) else None,
+        "parameters": entry.parameters,
+        "cpu": entry.cpu,
+        "seconds": entry.seconds,
+        "memory": entry.memory,
+        "epochs": entry.epochs,
+        "robustness_area": entry.area if isfinite(entry.area) else None,
+        "curves": entry.curves,
+        "behind": None if entry.behind is None else entry.behind._asdict(),
+        "p": None if entry.behind is None else entry.adjusted,
+        "told_apart": entry.told_apart,
+    }

@@ -1,0 +1,139 @@
+"""An explanation for people: as text for a terminal, and as one page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sensorium.evaluation.charts import Bar, bar_chart, shades
+from sensorium.evaluation.findings import number
+from sensorium.evaluation.page import Section, write_page
+
+if TYPE_CHECKING:
+    from sensorium.evaluation.shapley import Attribution, Explanation, Values
+
+SHOWN = 20
+"""Rows described one by one; of more only what holds for all."""
+WIDTH = 20
+MOST_TOKENS = 64
+
+
+def written(found: Explanation) -> str:
+    """Every row where there are few, and what each stream did over all of them."""
+    lines: list[str] = []
+    for name, rows in found.targets.items():
+        for one in rows if len(rows) <= 3 else ():
+            lines += [*_row(name, one), ""]
+        if len(rows) > 1:
+            lines += [f"{name}: how far each stream moves the answer, {len(rows)} rows (mean size of its share)"]
+            lines += [*_bars(found.mean_shares(name), {}), ""]
+    if found.weights is not None:
+        count = f"mean of {len(found.weights)} rows" if len(found.weights) > 1 else "of this row"
+        shares = dict(zip(found.streams, found.weights.mean(axis=0).tolist(), strict=True))
+        lines += [f"What the fusion says it weighs ({count})", *_bars(shares, {})]
+    else:
+        lines += ["The fusion has no weights that can be read off."]
+    return "\n".join(lines)
+
+
+def _row(name: str, one: Attribution) -> list[str]:
+    return [
+        f"row {one.row}: {name} is {_said(one.answer)}: "
+        f"{one.what} {number(one.value)}, {number(one.nothing)} knowing nothing",
+        *_bars(one.shares, one.errors, one.missing),
+        f"    sum {sum(one.shares.values()):+.4f} = {one.value:.4f} - {one.nothing:.4f}",
+    ]
+
+
+def _bars(shares: Mapping[str, float], errors: Mapping[str, float], missing: list[str] | None = None) -> list[str]:
+    width = max(map(len, shares))
+    top = max((abs(value) for value in shares.values()), default=0.0) or 1.0
+    lines = []
+    for stream, value in sorted(shares.items(), key=lambda item: -abs(item[1])):
+        error = f" ± {errors[stream]:.4f}" if stream in errors else ""
+        note = "  (the row has none)" if missing and stream in missing else ""
+        bar = ("█" if value >= 0 else "░") * round(WIDTH * abs(value) / top)
+        lines.append(f"    {stream:{width}}  {value:+.4f}{error}  {bar}{note}".rstrip())
+    return lines
+
+
+def _said(answer: Any) -> str:
+    return (
+        number(answer)
+        if isinstance(answer, float)
+        else ", ".join(map(str, answer))
+        if isinstance(answer, list)
+        else str(answer)
+    )
+
+
+def write_explanation(
+    path: str | Path, found: Explanation, *, title: str, cells: Callable[[int], Mapping[str, str]] | None = None
+) -> Path:
+    """One self-contained page.
+
+    Args:
+        cells: Gives the cells of a row (by its number in the table) as safe HTML, by column.
+    """
+    sections = []
+    for name, rows in found.targets.items():
+        if len(rows) > 1:
+            bars = [Bar(s, v) for s, v in sorted(found.mean_shares(name).items(), key=lambda item: -item[1])]
+            sections.append(
+                Section(
+                    f"{name}: over {len(rows)} rows",
+                    "How far each stream moves the answer: the mean size of its Shapley value, either way.",
+                    bar_chart(bars, title=f"mean share of each stream in {name}"),
+                )
+            )
+    if found.weights is not None:
+        bars = [Bar(s, w) for s, w in zip(found.streams, found.weights.mean(axis=0).tolist(), strict=True)]
+        sections.append(
+            Section(
+                "What the fusion weighs",
+                "The share that the fusion gives each stream: what is listened to, not what that did to the answer.",
+                bar_chart(bars, title="weights of the fusion"),
+            )
+        )
+    sections += [_inner(found, name, values) for name, values in found.inner.items()]
+    for name, rows in found.targets.items():
+        for one in rows[:SHOWN]:
+            sections.append(_one(name, one, cells(one.row) if cells is not None else {}))
+    return write_page(path, title, sections)
+
+
+def _one(name: str, one: Attribution, cells: Mapping[str, str]) -> Section:
+    bars = [
+        Bar(s if s not in one.missing else f"{s} (none)", v, v - 2 * one.errors[s], v + 2 * one.errors[s])
+        if one.errors
+        else Bar(s if s not in one.missing else f"{s} (none)", v)
+        for s, v in sorted(one.shares.items(), key=lambda item: -abs(item[1]))
+    ]
+    said = f"{name} is {_said(one.answer)}: {one.what} {number(one.value)}; knowing nothing {number(one.nothing)}."
+    shown = "".join(f"<dt>{escape(column)}</dt><dd>{html}</dd>" for column, html in cells.items())
+    chart = bar_chart(bars, title=f"row {one.row}: what each stream did")
+    return Section(f"Row {one.row}", said, chart + (f"<dl>{shown}</dl>" if shown else ""))
+
+
+def _inner(found: Explanation, name: str, values: Values) -> Section:
+    """A picture of gates ``[S, D]`` or of attention ``[N, N]`` between the streams' tokens."""
+    values = np.atleast_2d(values.reshape(-1, values.shape[-1]))
+    square = values.shape[0] == values.shape[1] == sum(found.tokens.values())
+    if square:
+        values = _thinned(_thinned(values).T).T
+    labels = list(found.streams) if values.shape[0] == len(found.streams) else []
+    said = ", ".join(f"{stream} {count}" for stream, count in found.tokens.items()) if square else ""
+    note = (
+        f"Dark is much. Rows look at columns; tokens by stream, one after the other: {said}." if square else "Dark is much."
+    )
+    return Section(f"The fusion's {name} in this row", note, shades(values.tolist(), labels, title=f"{name} of the fusion"))
+
+
+def _thinned(values: Values) -> Values:
+    """Neighbouring rows averaged until a page can show them."""
+    step = -(-len(values) // MOST_TOKENS)
+    return values if step == 1 else np.stack([values[i : i + step].mean(axis=0) for i in range(0, len(values), step)])

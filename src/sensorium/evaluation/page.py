@@ -1,0 +1,55 @@
+"""A plain page of headings, sentences and charts: one HTML file that needs no other and no network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+from pathlib import Path
+from typing import NamedTuple
+
+from sensorium.evaluation.charts import STYLE
+
+POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
+LOOKS = (
+    "*{box-sizing:border-box}body{margin:0;background:var(--page);color:var(--ink);font:16px/1.55 system-ui,sans-serif}"
+    "main{max-width:64rem;margin:0 auto;padding:2rem 1.1rem}h1{font-size:1.75rem;line-height:1.2;overflow-wrap:anywhere}"
+    "h2{font-size:1.2rem;margin:2.2rem 0 .4rem;padding-top:.8rem;border-top:1px solid var(--line)}p{max-width:46rem}"
+    ".chart{display:block;width:100%;max-width:34rem;height:auto}.scroll{overflow-x:auto}"
+    "table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.95rem}"
+    "th,td{padding:.3rem .9rem .3rem 0;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}"
+    "th:first-child,td:first-child,th:last-child,td:last-child{text-align:left}thead th{color:var(--soft);font-weight:500}"
+    "dt{color:var(--soft);font-size:.82rem;margin-top:.5rem}dd{margin:0;overflow-wrap:anywhere}"
+    "img{max-width:100%;max-height:15rem}.none{color:var(--soft)}"
+    "footer{color:var(--soft);font-size:.9rem;padding-top:2rem}"
+)
+
+
+class Section(NamedTuple):
+    """A heading, a sentence or two (plain text), and a body (HTML that is already safe)."""
+
+    heading: str
+    text: str
+    body: str = ""
+
+
+def table_html(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table of plain texts."""
+    names = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    lines = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{names}</tr></thead><tbody>{lines}</tbody></table></div>'
+
+
+def write_page(path: str | Path, title: str, sections: Iterable[Section]) -> Path:
+    """Writes the page."""
+    told = "".join(f"<section><h2>{escape(s.heading)}</h2><p>{escape(s.text)}</p>{s.body}</section>" for s in sections)
+    page = (
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><style>{STYLE}{LOOKS}</style></head>'
+        f"<body><main><h1>{escape(title)}</h1>{told}"
+        "<footer>Made by sensorium. This page loads nothing from the network.</footer></main></body></html>"
+    )
+    out = Path(path)
+    out.write_text(page, encoding="utf-8")
+    return out

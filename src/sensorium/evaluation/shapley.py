@@ -1,0 +1,227 @@
+"""What each stream did to one answer: Shapley values of a row, and how the fusion itself says it weighs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import factorial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sensorium.core.batch import Batch, Encoded, only
+from sensorium.core.contracts import Task
+from sensorium.core.errors import ConfigError
+from sensorium.model import Model
+
+EXACT = 8
+"""Streams up to which every subset is answered: 2⁸ fusions of each row."""
+PAIRS = 16
+"""Above it: so many random orders of the streams, and as many more in reverse."""
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """One answer divided among the streams: ``nothing`` and the ``shares`` add up to ``value``.
+
+    Args:
+        row: Which row of the table, counted from 1.
+        answer: What the model answers.
+        what: What is divided: ``probability of dog``, or ``value``.
+        value: That with everything the row has.
+        nothing: That with no stream at all.
+        shares: By stream. A stream that the row does not have gets 0.
+        errors: The standard error of each share, where orders were drawn at random; empty where all were counted.
+        missing: Streams that the row does not have.
+    """
+
+    row: int
+    answer: Any
+    what: str
+    value: float
+    nothing: float
+    shares: dict[str, float]
+    errors: dict[str, float] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Explanation:
+    """Some rows explained. ``text()`` is for a terminal, ``to_json()`` for programs.
+
+    Args:
+        streams: In the model's order.
+        targets: By target, an attribution a row.
+        weights: How the fusion weighs each row's streams ``[rows, S]``; None where it does not say.
+        inner: Of a single row, what else the fusion shows, by name: ``gate`` ``[S, D]``, ``attention`` ``[N, N]``.
+        tokens: Of a single row, how many tokens each stream has, in the order of ``attention``.
+    """
+
+    streams: tuple[str, ...]
+    targets: dict[str, list[Attribution]]
+    weights: Values | None = None
+    inner: dict[str, Values] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=dict)
+
+    def mean_shares(self, target: str) -> dict[str, float]:
+        """By stream, the mean size of its share over the rows: how much it moves answers, either way."""
+        found = self.targets[target]
+        return {s: float(np.mean([abs(one.shares[s]) for one in found])) if found else 0.0 for s in self.streams}
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as plain data."""
+        return {
+            "streams": list(self.streams),
+            "targets": {name: [vars(one) for one in found] for name, found in self.targets.items()},
+            "mean_shares": {name: self.mean_shares(name) for name in self.targets},
+            "weights": None if self.weights is None else self.weights.tolist(),
+            "inner": {name: values.tolist() for name, values in self.inner.items()},
+        }
+
+    def text(self) -> str:
+        """The answers and what each stream did to them."""
+        from sensorium.evaluation.explanation import written
+
+        return written(self)
+
+
+def explain(model: Model, batches: Iterable[Batch], *, rows: Sequence[int] | None = None, seed: int = 0) -> Explanation:
+    """Explains every row of some prepared batches; the model is in evaluation mode. Streams are encoded once.
+
+    Source: Shapley, A Value for n-Person Games (1953); orders drawn in pairs, each with its reverse: Mitchell et al. 2022,
+    https://jmlr.org/papers/v23/21-0439.html.
+
+    Args:
+        rows: The rows' numbers in their table, for the reader.
+        seed: Of the orders, where not all of them are counted.
+    """
+    streams = model.streams
+    found: dict[str, list[Attribution]] = {name: [] for name in model.tasks}
+    weights: list[Values] = []
+    inner: dict[str, Values] = {}
+    tokens: dict[str, int] = {}
+    done = 0
+    with torch.inference_mode():
+        for batch in batches:
+            parts = model.encode(batch)
+            numbers = list(rows[done : done + batch.rows]) if rows is not None else range(done + 1, done + batch.rows + 1)
+            for name, game in _games(model, parts).items():
+                found[name] += _divided(game, streams, parts, numbers, seed)
+            shown = {key: value.detach().double().cpu().numpy() for key, value in model.fusion.weights(parts).items()}
+            if "share" in shown:
+                weights.append(shown["share"])
+            if done == 0 and batch.rows == 1:
+                inner = {key: value[0] for key, value in shown.items() if key != "share"}
+                tokens = {stream: part.tokens.shape[1] for stream, part in parts.items()}
+            done += batch.rows
+    one = done == 1
+    return Explanation(
+        streams,
+        found,
+        np.concatenate(weights) if weights else None,
+        inner if one else {},
+        tokens if one else {},
+    )
+
+
+class Game:
+    """A target's answers as a function of which streams play: ``of(subset)`` ``[B]``, each subset answered once."""
+
+    def __init__(self, answer: Callable[[int], Any], task: Task[Any], streams: int, name: str) -> None:
+        self.answer, self.task, self.streams = answer, task, streams
+        whole = task.decode(answer((1 << streams) - 1))
+        self.answers = [row["value"] for row in whole]
+        self.keys = [_key(row, name) for row in whole]
+        self._known: dict[int, Values] = {}
+
+    def of(self, subset: int) -> Values:
+        """``subset``: a bit for each stream, the first the lowest."""
+        if subset not in self._known:
+            told = self.task.decode(self.answer(subset))
+            values = [
+                row["value"] if key is None else row["probabilities"][key] for row, key in zip(told, self.keys, strict=True)
+            ]
+            self._known[subset] = np.array(values, dtype=np.float64)
+        return self._known[subset]
+
+
+def _key(row: Mapping[str, Any], name: str) -> str | None:
+    """Which probability of an answer is divided: that of the answer itself or, of several labels, of the surest."""
+    value, chances = row["value"], row.get("probabilities")
+    if isinstance(chances, Mapping) and chances:
+        return value if isinstance(value, str) and value in chances else str(max(chances, key=lambda k: chances[k]))
+    if isinstance(value, (int, float)):
+        return None
+    raise ConfigError(f"{name}: an answer such as {str(value)[:40]!r} is no number that could be divided among streams")
+
+
+def _games(model: Model, parts: Mapping[str, Encoded]) -> dict[str, Game]:
+    known: dict[int, dict[str, Any]] = {}
+
+    def outputs(subset: int) -> dict[str, Any]:
+        if subset not in known:
+            kept = only(parts, *(stream for i, stream in enumerate(model.streams) if subset >> i & 1))
+            known[subset] = model.answer(model.fusion(kept), kept)
+        return known[subset]
+
+    def answer(name: str) -> Callable[[int], Any]:
+        return lambda subset: outputs(subset)[name]
+
+    return {name: Game(answer(name), task, len(model.streams), name) for name, task in model.tasks.items()}
+
+
+def _divided(
+    game: Game, streams: Sequence[str], parts: Mapping[str, Encoded], numbers: Sequence[int], seed: int
+) -> list[Attribution]:
+    count = len(streams)
+    shares, errors = exact(game.of, count) if count <= EXACT else sampled(game.of, count, seed)
+    whole, nothing = game.of((1 << count) - 1), game.of(0)
+    here = {stream: parts[stream].present.tolist() for stream in streams}
+    return [
+        Attribution(
+            row,
+            game.answers[i],
+            "value" if game.keys[i] is None else f"probability of {game.keys[i]}",
+            float(whole[i]),
+            float(nothing[i]),
+            {stream: float(shares[s, i]) for s, stream in enumerate(streams)},
+            {} if errors is None else {stream: float(errors[s, i]) for s, stream in enumerate(streams)},
+            [stream for stream in streams if not here[stream][i]],
+        )
+        for i, row in enumerate(numbers)
+    ]
+
+
+def exact(of: Callable[[int], Values], count: int) -> tuple[Values, None]:
+    """Each stream's gain ``[S, B]``, averaged over all orders in which the streams may come: every subset is answered."""
+    values = np.stack([of(subset) for subset in range(1 << count)])  # [2^S, B]
+    chance = [factorial(size) * factorial(count - size - 1) / factorial(count) for size in range(count)]
+    weight = np.zeros((count, 1 << count))
+    for subset in range(1 << count):
+        size = subset.bit_count()
+        for s in range(count):
+            weight[s, subset] = chance[size - 1] if subset >> s & 1 else -chance[size]
+    return weight @ values, None
+
+
+def sampled(of: Callable[[int], Values], count: int, seed: int, pairs: int = PAIRS) -> tuple[Values, Values]:
+    """Each stream's gain ``[S, B]`` over random orders and their reverses, and its standard error.
+
+    The gains of one order add up to the whole, and so do their means.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(pairs):
+        order = rng.permutation(count)
+        gains = np.zeros((count, len(of(0))))
+        for way in (order, order[::-1]):
+            subset = 0
+            for s in way.tolist():
+                gains[s] += (of(subset | 1 << s) - of(subset)) / 2
+                subset |= 1 << s
+        drawn.append(gains)
+    together = np.stack(drawn)
+    return together.mean(axis=0), together.std(axis=0, ddof=1) / np.sqrt(pairs)

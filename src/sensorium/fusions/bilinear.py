@@ -1,0 +1,58 @@
+"""Bilinear fusion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import torch
+from torch import nn
+
+from sensorium.core.batch import Encoded
+from sensorium.core.contracts import Fusion
+from sensorium.core.registry import component
+from sensorium.nn.mlp import Mlp
+from sensorium.nn.streams import vectors
+
+
+@component
+class Bilinear(Fusion):
+    """Each stream by itself plus every product of a feature of one stream with a feature of another, for each pair.
+
+    h = Σₛ Wₛvₛ + Σₛ﹤ₜ Pₛₜ vec(uₛuₜᵀ) with uₛ = Uₛvₛ, then a residual perceptron. A pair counts only where both streams are
+    there, so a row with one stream is exactly that stream's own path. Take it rather than ``lowrank`` where two or three
+    streams meet and rows are many: it knows every product, at R² weights a pair and feature.
+    Source: bilinear models, https://doi.org/10.1162/089976600300015349, equation 1; in networks,
+    https://doi.org/10.1109/ICCV.2015.170.
+
+    Args:
+        features: R, how many of each stream are multiplied; at most the model's width.
+        dropout: Share of features dropped in training.
+    """
+
+    def __init__(self, streams: Sequence[str], dim: int, *, features: int = 16, dropout: float = 0.1) -> None:
+        super().__init__(streams, dim)
+        self.width = min(features, dim)
+        self.own = nn.ModuleList(nn.Linear(dim, dim) for _ in self.streams)
+        self.factor = nn.ModuleList(Mlp(dim, 2 * dim, self.width, dropout=dropout) for _ in self.streams)
+        self.pairs = tuple(combinations(range(len(self.streams)), 2))
+        self.product = nn.Linear(len(self.pairs) * self.width**2, dim, bias=False) if self.pairs else None
+        self.norm = nn.LayerNorm(dim)
+        self.network = Mlp(dim, 2 * dim, dim, dropout=dropout)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
+        pooled, here = vectors(parts, self.streams)  # [B, S, D], [B, S]
+        each = pooled.unbind(dim=1)
+        own = torch.stack([f(x) for f, x in zip(self.own, each, strict=True)], dim=1)
+        own = own.masked_fill(~here.unsqueeze(-1), 0.0)
+        hidden = own.sum(dim=1)
+        if self.product is not None:
+            factor = torch.stack([f(x) for f, x in zip(self.factor, each, strict=True)], dim=1)  # [B, S, R]
+            factor = factor.masked_fill(~here.unsqueeze(-1), 0.0)
+            left, right = factor[:, [a for a, _ in self.pairs]], factor[:, [b for _, b in self.pairs]]
+            products = left.unsqueeze(3) * right.unsqueeze(2)  # [B, pairs, R, R]
+            hidden = hidden + self.drop(self.product(products.flatten(1)))
+        fused = hidden + self.drop(self.network(self.norm(hidden)))
+        present = here.any(dim=1)
+        return Encoded(own, here, fused.masked_fill(~present.unsqueeze(1), 0.0), present)

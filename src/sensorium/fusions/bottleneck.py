@@ -1,0 +1,95 @@
+"""Bottleneck transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sensorium.core.batch import Encoded
+from sensorium.core.contracts import Fusion
+from sensorium.core.errors import ConfigError
+from sensorium.core.registry import component
+from sensorium.nn.attention import Block
+from sensorium.nn.streams import Gathered, vectors
+
+
+@component
+class Bottleneck(Fusion):
+    """Streams talk through a few shared tokens only: each condenses what it has to say, and reads what others said.
+
+    Each layer, every stream attends to its own tokens and the shared ones; the shared ones are then averaged over the
+    streams that are there. Cost grows with each stream's tokens by themselves, not with all of them together: the one to
+    take where streams are long (sound and video). A row with one stream talks to itself.
+    Source: Attention Bottlenecks, https://arxiv.org/abs/2107.00135, equations 8 and 9.
+
+    Args:
+        tokens: Shared tokens.
+        depth: Layers; at least 2, since what the first puts into the shared tokens is read in the second.
+        heads: Attention heads; they share the model's width.
+        dropout: Share of features and of attention dropped in training.
+    """
+
+    def __init__(
+        self,
+        streams: Sequence[str],
+        dim: int,
+        *,
+        tokens: int = 4,
+        depth: int = 2,
+        heads: int = 4,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__(streams, dim)
+        if depth < 2:
+            raise ConfigError(f"depth is {depth}: streams meet from the second layer on", fix="depth: 2")
+        self.shared = nn.Parameter(torch.randn(tokens, dim) * 0.02)
+        self.blocks = nn.ModuleList(
+            nn.ModuleList(Block(dim, heads, dropout=dropout) for _ in self.streams) for _ in range(depth)
+        )
+        self.gathered = Gathered(len(self.streams))
+
+    def _start(self, parts: Mapping[str, Encoded]) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        real = [parts[s].mask & parts[s].present.unsqueeze(1) for s in self.streams]
+        each = [parts[s].tokens.masked_fill(~m.unsqueeze(-1), 0.0) for s, m in zip(self.streams, real, strict=True)]
+        return each, real, self.shared.expand(each[0].shape[0], -1, -1)
+
+    def _layer(
+        self, blocks: nn.Module, each: list[Tensor], real: list[Tensor], shared: Tensor, here: Tensor
+    ) -> tuple[list[Tensor], Tensor]:
+        assert isinstance(blocks, nn.ModuleList)
+        after, said = [], []
+        for block, x, mask in zip(blocks, each, real, strict=True):
+            both = block(torch.cat([x, shared], dim=1), torch.cat([mask, mask.new_ones(shared.shape[:2])], dim=1))
+            after.append(both[:, : x.shape[1]])
+            said.append(both[:, x.shape[1] :])
+        count = here.sum(dim=1).clamp(min=1)
+        total = torch.einsum("bs,bskd->bkd", here.to(shared), torch.stack(said, dim=1))
+        return after, total / count[:, None, None]
+
+    def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
+        """``bottleneck`` ``[B, K, N]``: how the shared tokens look at all the others in the last layer that is read."""
+        here = vectors(parts, self.streams)[1]
+        each, real, shared = self._start(parts)
+        for blocks in list(self.blocks)[:-2]:
+            each, shared = self._layer(blocks, each, real, shared, here)
+        found = []
+        last = self.blocks[-2]
+        assert isinstance(last, nn.ModuleList)
+        for i, (block, x, mask) in enumerate(zip(last, each, real, strict=True)):
+            assert isinstance(block, Block)
+            both = block.norm_attention(torch.cat([x, shared], dim=1))
+            seen = torch.cat([mask, mask.new_ones(shared.shape[:2])], dim=1)
+            look = block.attention.weights(both[:, x.shape[1] :], both, seen)[:, :, : x.shape[1]]
+            found.append(look * here[:, i, None, None])
+        count = here.sum(dim=1).clamp(min=1)[:, None, None]
+        return {"share": self.gathered.share(here), "bottleneck": torch.cat(found, dim=2) / count}
+
+    def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
+        pooled, here = vectors(parts, self.streams)
+        each, real, shared = self._start(parts)
+        for blocks in self.blocks:
+            each, shared = self._layer(blocks, each, real, shared, here)
+        met: Encoded = self.gathered(pooled, here, each, real)
+        return met

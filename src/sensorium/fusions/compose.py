@@ -1,0 +1,138 @@
+"""A fusion of fusions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sensorium.core import registry
+from sensorium.core.batch import Encoded
+from sensorium.core.byname import ByName
+from sensorium.core.contracts import Fusion, Task
+from sensorium.core.errors import ConfigError, nearest
+from sensorium.core.registry import component
+from sensorium.nn.streams import vectors
+
+GROUP = ("streams", "fusion")
+
+
+@component
+class Compose(Fusion):
+    """Some streams meet among themselves first, and what comes out meets the rest.
+
+    Take it where streams belong together (the sensors of one body, the views of one thing) before they speak to others.
+    Each group is a stream to the outer fusion; streams in no group go there alone. With no groups it is the outer fusion.
+    Source: hierarchical fusion, https://arxiv.org/abs/1806.06228, § 3.
+
+    Args:
+        groups: By a name of your own, ``{streams: [accel, gyro], fusion: gated}``; a fusion may have options as anywhere.
+        fusion: How the groups and the streams in none of them meet: a name, or ``{kind: name, option: value}``.
+    """
+
+    def __init__(
+        self,
+        streams: Sequence[str],
+        dim: int,
+        *,
+        groups: dict[str, Any] | None = None,
+        fusion: str | dict[str, Any] = "lowrank",
+    ) -> None:
+        super().__init__(streams, dim)
+        given = self.complete({"groups": groups, "fusion": fusion})
+        self.members = {name: tuple(group["streams"]) for name, group in (given["groups"] or {}).items()}
+        grouped = self._checked()
+        inner: dict[str, Fusion] = {}
+        for name, members in self.members.items():
+            try:
+                inner[name] = registry.build("fusions", given["groups"][name]["fusion"], list(members), dim)
+            except ConfigError as error:
+                raise ConfigError(f"group {name!r}: {error.problem}", fix=error.fix) from None
+        self.inner = ByName(inner)
+        self.units = (*self.members, *(s for s in self.streams if s not in grouped))
+        self.outer: Fusion = registry.build("fusions", given["fusion"], list(self.units), dim)
+
+    @classmethod
+    def complete(cls, options: dict[str, Any]) -> dict[str, Any]:
+        """The options with those of the fusions inside written out; what is wrong with one names its group."""
+        groups: dict[str, Any] = {}
+        for name, group in (options["groups"] or {}).items():
+            if not isinstance(group, Mapping) or "streams" not in group or "fusion" not in group:
+                raise ConfigError(
+                    f"fusions/compose: group {name!r} is {group!r}", fix=f"{name}: {{streams: [one, two], fusion: gated}}"
+                )
+            unknown = next((str(key) for key in group if key not in GROUP), None)
+            if unknown is not None:
+                raise ConfigError(f"fusions/compose: group {name!r}: no such key {unknown!r}{nearest(unknown, GROUP)}")
+            members = group["streams"]
+            if not (isinstance(members, Sequence) and not isinstance(members, str) and members):
+                raise ConfigError(f"fusions/compose: group {name!r}: streams is {members!r}", fix="a list of stream names")
+            groups[name] = {"streams": [str(s) for s in members], "fusion": _resolved(group["fusion"], f"group {name!r}")}
+            if groups[name]["fusion"]["kind"] == "late":
+                raise ConfigError(
+                    f"fusions/compose: group {name!r}: late gives answers, and a group hands on features",
+                    fix="late as the outer fusion, or weighted in the group",
+                )
+        return {"groups": groups or None, "fusion": _resolved(options["fusion"], "fusion")}
+
+    def _checked(self) -> set[str]:
+        """The streams that are in a group; each is known and in one only."""
+        seen: set[str] = set()
+        for name, members in self.members.items():
+            if name in self.streams:
+                raise ConfigError(f"group {name!r} is called like a stream", fix="give the group a name of its own")
+            for stream in members:
+                if stream not in self.streams:
+                    raise ConfigError(f"group {name!r}: no stream named {stream!r}{nearest(stream, self.streams)}")
+                if stream in seen:
+                    raise ConfigError(f"stream {stream!r} is in more than one group", fix="leave it in one")
+                seen.add(stream)
+        return seen
+
+    def _units(self, parts: Mapping[str, Encoded]) -> dict[str, Encoded]:
+        """What the outer fusion reads: a group is one stream."""
+        found = {name: fusion(parts) for name, fusion in self.inner.items()}
+        return {unit: found[unit] if unit in found else parts[unit] for unit in self.units}
+
+    def answering(self, make: Callable[[], Task[Any]]) -> Task[Any]:
+        task = self.outer.answering(make)
+        if self.members and task.plain is not task and task.settles:
+            raise ConfigError(
+                "a late fusion over groups learns nothing after training: no stacking, no support vector machine",
+                fix="decide: mean, vote or learned",
+            )
+        return task
+
+    def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
+        """``share``: a group's share of the whole times the stream's of the group, where all of them can be read."""
+        units = self._units(parts)
+        outer = self.outer.weights(units).get("share")
+        if outer is None:
+            return {}
+        found: dict[str, Tensor] = {}
+        for i, unit in enumerate(self.units):
+            if unit not in self.members:
+                found[unit] = outer[:, i]
+                continue
+            members = self.members[unit]
+            inner = self.inner[unit].weights(parts).get("share")
+            if inner is None and len(members) > 1:
+                return {}
+            share = vectors(parts, members)[1].to(outer) if inner is None else inner
+            found |= {stream: outer[:, i] * share[:, j] for j, stream in enumerate(members)}
+        return {"share": torch.stack([found[s] for s in self.streams], dim=1)}
+
+    def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
+        fused: Encoded = self.outer(self._units(parts))
+        return fused
+
+
+def _resolved(spec: Any, where: str) -> dict[str, Any]:
+    if not isinstance(spec, (str, Mapping)):
+        raise ConfigError(f"fusions/compose: {where}: {spec!r} is no fusion", fix="a name, or {kind: name, option: value}")
+    try:
+        return registry.resolve("fusions", spec)
+    except ConfigError as error:
+        raise ConfigError(f"fusions/compose: {where}: {error.problem}", fix=error.fix) from None

@@ -1,0 +1,78 @@
+"""Deep fusion, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sensorium.core.batch import Encoded
+from sensorium.core.contracts import Fusion
+from sensorium.core.registry import component
+from sensorium.nn.attention import Block
+from sensorium.nn.mlp import Mlp
+from sensorium.nn.pool import masked_mean
+from sensorium.nn.streams import vectors
+
+
+@component
+class Deep(Fusion):
+    """Streams and what is known of all of them grow together, layer after layer.
+
+    Each layer: the state turns every stream's features up or down, x ← 2σ(Eₛm) ⊙ x; its tokens go through a block of
+    their own; their mean sₛ joins the state, m ← m + f(norm(m + mean of Vₛsₛ over the streams that are there)). The first
+    state is the mean of the streams' vectors through a layer each; the last is the vector. Between ``late`` (never meet)
+    and ``early`` (meet at once): take it where streams need work of their own that the others should steer. A row with one
+    stream steers itself.
+    Source: Multimodal Transfer Module, https://arxiv.org/abs/1911.08670, equations 1 to 4 (squeeze, joint, excite), with
+    the joint representation carried from layer to layer.
+
+    Args:
+        depth: Layers.
+        heads: Attention heads of each stream's block; they share the model's width.
+        dropout: Share of features and of attention dropped in training.
+    """
+
+    def __init__(self, streams: Sequence[str], dim: int, *, depth: int = 2, heads: int = 4, dropout: float = 0.1) -> None:
+        super().__init__(streams, dim)
+        each = range(len(self.streams))
+        self.start = nn.ModuleList(nn.Linear(dim, dim) for _ in each)
+        self.blocks = nn.ModuleList(nn.ModuleList(Block(dim, heads, dropout=dropout) for _ in each) for _ in range(depth))
+        self.squeeze = nn.ModuleList(nn.ModuleList(nn.Linear(dim, dim) for _ in each) for _ in range(depth))
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(depth))
+        self.joint = nn.ModuleList(Mlp(dim, 2 * dim, dim, dropout=dropout) for _ in range(depth))
+        self.excite = nn.ModuleList(nn.ModuleList(nn.Linear(dim, dim) for _ in each) for _ in range(depth))
+        self.drop = nn.Dropout(dropout)
+
+    def _mean(self, layers: nn.Module, vector: Sequence[Tensor], here: Tensor) -> Tensor:
+        assert isinstance(layers, nn.ModuleList)
+        return masked_mean(torch.stack([f(x) for f, x in zip(layers, vector, strict=True)], dim=1), here)
+
+    def _run(self, parts: Mapping[str, Encoded]) -> tuple[Encoded, Tensor]:
+        """The result, and the last gates ``[B, S, D]``."""
+        pooled, here = vectors(parts, self.streams)
+        real = [parts[s].mask & parts[s].present.unsqueeze(1) for s in self.streams]
+        each = [parts[s].tokens.masked_fill(~m.unsqueeze(-1), 0.0) for s, m in zip(self.streams, real, strict=True)]
+        state = self._mean(self.start, pooled.unbind(dim=1), here)
+        gates: list[Tensor] = []
+        for excite, blocks, squeeze, norm, joint in zip(
+            self.excite, self.blocks, self.squeeze, self.norms, self.joint, strict=True
+        ):
+            assert isinstance(blocks, nn.ModuleList)
+            assert isinstance(excite, nn.ModuleList)
+            gates = [2 * gate(state).sigmoid() for gate in excite]
+            each = [block(x * g.unsqueeze(1), m) for block, x, g, m in zip(blocks, each, gates, real, strict=True)]
+            means = [masked_mean(x, m) for x, m in zip(each, real, strict=True)]
+            state = state + self.drop(joint(norm(state + self._mean(squeeze, means, here))))
+        present, mask = here.any(dim=1), torch.cat(real, dim=1)
+        every = torch.cat(each, dim=1).masked_fill(~mask.unsqueeze(-1), 0.0)
+        fused = Encoded(every, mask, state.masked_fill(~present.unsqueeze(1), 0.0), present)
+        return fused, torch.stack(gates, dim=1).masked_fill(~here.unsqueeze(-1), 0.0)
+
+    def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
+        """``gate`` ``[B, S, D]``: what the last layer multiplies each feature of each stream by, 0 to 2."""
+        return {"gate": self._run(parts)[1]}
+
+    def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
+        return self._run(parts)[0]

@@ -1,0 +1,68 @@
+"""Feature-wise linear modulation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sensorium.core.batch import Encoded
+from sensorium.core.contracts import Fusion
+from sensorium.core.registry import component
+from sensorium.nn.mlp import Mlp
+from sensorium.nn.pool import masked_mean
+from sensorium.nn.streams import sizes, tokens, vectors
+
+
+@component
+class Film(Fusion):
+    """Each stream turns the features of the others up or down: what is read in one decides what counts in another.
+
+    yₛ = (1 + γₛ) ⊙ Wₛvₛ + βₛ with [γₛ; βₛ] = Gₛ Σₜ≠ₛ fₜ(vₜ), the same for the stream's tokens; h is the mean of the yₛ,
+    then a residual perceptron. With nothing to modulate it γ = β = 0, so a row with one stream is that stream's own path.
+    Take it where one stream conditions another (a question and a picture) and tokens go on to a head that reads them.
+    Source: FiLM, https://arxiv.org/abs/1709.07871, equations 1 and 2.
+
+    Args:
+        dropout: Share of features dropped in training.
+    """
+
+    def __init__(self, streams: Sequence[str], dim: int, *, dropout: float = 0.1) -> None:
+        super().__init__(streams, dim)
+        self.own = nn.ModuleList(nn.Linear(dim, dim) for _ in self.streams)
+        self.factor = nn.ModuleList(Mlp(dim, 2 * dim, dim, dropout=dropout) for _ in self.streams)
+        self.modulate = nn.ModuleList(nn.Linear(dim, 2 * dim, bias=False) for _ in self.streams)
+        self.norm = nn.LayerNorm(dim)
+        self.network = Mlp(dim, 2 * dim, dim, dropout=dropout)
+        self.drop = nn.Dropout(dropout)
+
+    def _modulation(self, pooled: Tensor, here: Tensor) -> tuple[Tensor, Tensor]:
+        """γ and β of every stream, ``[B, S, D]`` each."""
+        told = torch.stack([f(x) for f, x in zip(self.factor, pooled.unbind(dim=1), strict=True)], dim=1)
+        told = told.masked_fill(~here.unsqueeze(-1), 0.0)
+        others = told.sum(dim=1, keepdim=True) - told  # all but the stream's own
+        found = torch.stack([f(x) for f, x in zip(self.modulate, others.unbind(dim=1), strict=True)], dim=1)
+        gamma, beta = found.chunk(2, dim=-1)
+        return gamma, beta
+
+    def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
+        """``gate``: 1 + γ, what each feature of each stream is multiplied by; 0 where absent."""
+        pooled, here = vectors(parts, self.streams)
+        return {"gate": (1 + self._modulation(pooled, here)[0]).masked_fill(~here.unsqueeze(-1), 0.0)}
+
+    def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
+        pooled, here = vectors(parts, self.streams)  # [B, S, D], [B, S]
+        every, real = tokens(parts, self.streams)
+        gamma, beta = self._modulation(pooled, here)
+        pieces = torch.split(every, sizes(parts, self.streams), dim=1)
+        changed, vector = [], []
+        for i, own in enumerate(self.own):
+            scale, shift = 1 + gamma[:, i], beta[:, i]
+            changed.append(scale.unsqueeze(1) * own(pieces[i]) + shift.unsqueeze(1))
+            vector.append(scale * own(pooled[:, i]) + shift)
+        hidden = masked_mean(torch.stack(vector, dim=1), here)
+        fused = hidden + self.drop(self.network(self.norm(hidden)))
+        present = here.any(dim=1)
+        modulated = torch.cat(changed, dim=1).masked_fill(~real.unsqueeze(-1), 0.0)
+        return Encoded(modulated, real, fused.masked_fill(~present.unsqueeze(1), 0.0), present)

@@ -1,0 +1,133 @@
+"""Words and regions, each looking at the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sensorium.core.batch import Encoded
+from sensorium.core.contracts import Fusion
+from sensorium.core.errors import ConfigError, nearest
+from sensorium.core.layout import Ids, Layout
+from sensorium.core.registry import component
+from sensorium.nn.checkpoint import Checkpoint
+from sensorium.nn.lxmert import EPS, Boxes, CrossLayer, grid_boxes
+from sensorium.nn.pool import masked_mean
+from sensorium.nn.streams import shares, tokens, vectors
+
+_KEPT = ("hidden_size", "num_attention_heads", "intermediate_size", "x_layers")
+
+
+@component
+class Lxmert(Fusion):
+    """A text and regions of everything else, in two streams that look at each other and at themselves, layer by layer.
+
+    Take it for questions about pictures; its layers may come from an LXMERT checkpoint. The tokens of a picture are its
+    regions, placed as the cells of a square. A row with one side goes through that side's layers alone.
+    Source: https://arxiv.org/abs/1908.07490.
+
+    Args:
+        words: The stream that is read as language; none: the first of words, else the last stream.
+        depth: Cross-modality layers.
+        heads: Attention heads; they share the model's width.
+        dropout: Share of features and of attention dropped in training.
+        checkpoint: A folder or a hub name of an LXMERT network whose cross-modality layers are taken over.
+        config: Its width, heads and layers, which stand for ``depth`` and ``heads``; filled in from the checkpoint.
+    """
+
+    adopted = ("layers.", "boxes.")
+
+    def __init__(
+        self,
+        streams: Sequence[str],
+        dim: int,
+        *,
+        words: str | None = None,
+        depth: int = 2,
+        heads: int = 4,
+        dropout: float = 0.1,
+        checkpoint: str | None = None,
+        config: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(streams, dim)
+        if words is not None and words not in self.streams:
+            raise ConfigError(f"lxmert: words: no stream named {words!r}{nearest(words, self.streams)}")
+        self.words = words or self.streams[-1]
+        self.rest = tuple(stream for stream in self.streams if stream != self.words)
+        self.checkpoint = checkpoint
+        told = config or (_described(checkpoint) if checkpoint is not None else None)
+        if told is not None and not set(_KEPT) <= set(told):
+            raise ConfigError(f"lxmert: config needs {', '.join(_KEPT)}")
+        width, heads, hidden, depth = [int(told[k]) for k in _KEPT] if told else [dim, heads, 4 * dim, depth]
+        self.enter_words = nn.Sequential(nn.Linear(dim, width), nn.LayerNorm(width, eps=EPS))
+        self.enter_regions = nn.Sequential(nn.Linear(dim, width), nn.LayerNorm(width, eps=EPS))
+        self.boxes = Boxes(width)
+        self.name = nn.Parameter(torch.zeros(max(1, len(self.rest)), width))
+        self.drop = nn.Dropout(dropout)
+        self.layers = nn.ModuleList(CrossLayer(width, heads, hidden, dropout) for _ in range(depth))
+        self.leave_words, self.leave_regions = nn.Linear(width, dim), nn.Linear(width, dim)
+        self.logits = nn.Parameter(torch.zeros(2))
+        if config is None and checkpoint is not None:
+            self.adopt()
+
+    @classmethod
+    def completed(cls, options: Mapping[str, Any], layouts: Mapping[str, Layout]) -> dict[str, Any]:
+        full = dict(options)
+        if full.get("words") is None:
+            full["words"] = next((stream for stream, layout in layouts.items() if isinstance(layout, Ids)), None)
+        if full.get("checkpoint") is not None and full.get("config") is None:
+            full["config"] = _described(str(full["checkpoint"]))
+        return full
+
+    def adopt(self) -> None:
+        if self.checkpoint is None:
+            return
+        tensors = {name.removeprefix("lxmert."): t for name, t in Checkpoint(self.checkpoint).tensors().items()}
+        try:
+            self.boxes.load(tensors, "encoder.visn_fc")
+            for i, layer in enumerate(self.layers):
+                assert isinstance(layer, CrossLayer)
+                layer.load(tensors, f"encoder.x_layers.{i}")
+        except KeyError as error:
+            raise ConfigError(f"lxmert: checkpoint {self.checkpoint!r} lacks {error}") from None
+
+    def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
+        text = parts[self.words]
+        some = text.mask & text.present.unsqueeze(1)
+        words = self.drop(self.enter_words(text.tokens.masked_fill(~some.unsqueeze(-1), 0.0)))
+        regions, there = self._regions(parts, text)
+        for layer in self.layers:
+            words, regions = layer(words, some, regions, there)
+        words = self.leave_words(words).masked_fill(~some.unsqueeze(-1), 0.0)
+        regions = self.leave_regions(regions).masked_fill(~there.unsqueeze(-1), 0.0)
+        told, here = vectors(parts, self.streams)
+        spoken = torch.tensor([stream == self.words for stream in self.streams], device=told.device)
+        sides = [masked_mean(words, some), masked_mean(regions, there)]
+        sides = [s + masked_mean(told, here & at) for s, at in zip(sides, (spoken, ~spoken), strict=True)]
+        present = torch.stack([(here & spoken).any(dim=1), (here & ~spoken).any(dim=1)], dim=1)
+        weight = shares(self.logits.expand(present.shape), present)
+        fused = (weight.unsqueeze(-1) * torch.stack(sides, dim=1)).sum(dim=1)
+        return Encoded(torch.cat([words, regions], dim=1), torch.cat([some, there], dim=1), fused, here.any(dim=1))
+
+    def _regions(self, parts: Mapping[str, Encoded], text: Encoded) -> tuple[Tensor, Tensor]:
+        """The tokens of all streams but the words, with where they lie, and which are real."""
+        if not self.rest:
+            width = self.name.shape[1]
+            return text.tokens.new_zeros(text.tokens.shape[0], 1, width), torch.zeros_like(text.mask[:, :1])
+        every, there = tokens(parts, self.rest)
+        each = torch.split(there, [parts[stream].mask.shape[1] for stream in self.rest], dim=1)
+        places = torch.cat([grid_boxes(real) for real in each], dim=1).to(every.dtype)
+        names = torch.cat([name.expand(real.shape[1], -1) for name, real in zip(self.name, each, strict=True)])
+        return self.drop((self.enter_regions(every) + self.boxes(places)) / 2 + names), there
+
+
+def _described(name: str) -> dict[str, Any]:
+    """What is kept of an LXMERT checkpoint beside its weights."""
+    config = Checkpoint(name).config
+    if config["model_type"] != "lxmert":
+        raise ConfigError(f"lxmert: checkpoint {name!r} is a {config['model_type']}, not an LXMERT")
+    plain = {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072, "x_layers": 5}
+    return {key: int(config.get(key, plain[key])) for key in _KEPT}

@@ -1,0 +1,76 @@
+"""The tokeniser of a pretrained network, with 0 for padding as everywhere here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+from sensorium.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class PretrainedTokeniser:
+    """Text to the ids of a ``tokenizer.json``, its special tokens included.
+
+    Its padding id and 0 are exchanged: a token whose id was 0 gets the former padding id, so nothing is lost.
+
+    Args:
+        file: What ``tokenizer.json`` holds.
+        pad: The padding id there.
+    """
+
+    file: dict[str, Any]
+    pad: int
+
+    @property
+    def size(self) -> int:
+        """The number of ids."""
+        return max(int(self._tokenizer.get_vocab_size(with_added_tokens=True)), self.pad + 1)
+
+    @cached_property
+    def unknown(self) -> int:
+        """The id of what is hidden or unknown, as this file names it; the padding's where it names none."""
+        for name in ("[MASK]", "<mask>", "[UNK]", "<unk>"):
+            found = self._tokenizer.token_to_id(name)
+            if found is not None:
+                return self._exchanged(int(found))
+        return 0
+
+    def encode(self, text: str, length: int) -> list[int]:
+        """At most ``length`` ids of ``text``; what is cut is cut before the closing special token."""
+        tokenizer = self._tokenizer
+        whole = tokenizer.encode(text, add_special_tokens=False)
+        room = max(0, length - int(tokenizer.num_special_tokens_to_add(False)))
+        whole.truncate(room)
+        return [self._exchanged(i) for i in tokenizer.post_process(whole).ids][:length]
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of ids, without padding and special tokens."""
+        return str(self._tokenizer.decode([self._exchanged(i) for i in ids if i], skip_special_tokens=True))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": "pretrained", "file": self.file, "pad": self.pad}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        return cls(data["file"], int(data["pad"]))
+
+    def _exchanged(self, i: int) -> int:
+        return self.pad if i == 0 else 0 if i == self.pad else i
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        from tokenizers import Tokenizer
+
+        try:
+            tokenizer = Tokenizer.from_str(json.dumps(self.file))
+        except Exception as error:  # the library raises bare exceptions
+            raise ConfigError(f"text: the checkpoint's tokenizer.json cannot be used: {error}") from None
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return tokenizer

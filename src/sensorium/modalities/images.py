@@ -1,0 +1,163 @@
+"""Several pictures in one cell."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from sensorium.core.errors import CellError, ConfigError
+from sensorium.core.layout import Grid, Layout
+from sensorium.core.modality import Array, Blob, Guess, Modality
+from sensorium.core.registry import component
+from sensorium.signal.frame import LARGEST, frame_state, framed, to_pixels, with_channels
+from sensorium.signal.picture import ENDINGS, read_picture
+from sensorium.signal.statistics import thinned
+
+if TYPE_CHECKING:
+    import torch
+
+    from sensorium.core.batch import Field
+
+_SAMPLE = 512
+
+
+@component
+class Images(Modality):
+    """Several pictures in one cell: ``a.png;b.png``, a list of names, of bytes or of arrays. As many as there are.
+
+    Encoded as ``[K, C, H, W]`` uint8, upright and on white; prepared as ``[B, C, K, H, W]``, standardised by channel, with
+    the mask of real pictures. Height and width follow the training pictures. One that cannot be read costs the whole cell.
+
+    Args:
+        pictures: The most pictures of a cell; the rest is left out.
+        size: The longer side in pixels; None: that of the usual training picture, from 16 to 128.
+        channels: ``auto`` is grey where all training pictures are.
+        augment: Random shifts, scalings, turns and brightness in training, each picture its own; ``strong`` also erases a
+            box.
+    """
+
+    widget = "file:image/*"
+    media = True
+    several = True
+    ragged = True
+
+    def __init__(
+        self,
+        *,
+        pictures: int = 8,
+        size: int | None = None,
+        channels: Literal["auto", "grey", "rgb"] = "auto",
+        augment: Literal["none", "light", "strong"] = "light",
+    ) -> None:
+        super().__init__()
+        if not 1 <= pictures <= 64:
+            raise ConfigError(f"images: {pictures} pictures are not between 1 and 64")
+        if size is not None and not 4 <= size <= 1024:
+            raise ConfigError(f"images: a size of {size} pixels is not between 4 and 1024")
+        self.pictures, self.size, self.channels, self.augment = pictures, size, channels, augment
+
+    @classmethod
+    def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
+        counts = [_count(cell) for cell in cells]
+        many = sum(count > 1 for count in counts)
+        if not many:
+            return Guess(0.0, "no cell has several pictures")
+        found = sum(count > 0 for count in counts)
+        reason = f"{found} of {len(cells)} cells name pictures, {many} of them several"
+        # Surer than one picture, which would take the last name for the whole.
+        return Guess(0.99 * found / len(cells), reason)
+
+    def fit(self, cells: Iterable[Any]) -> None:
+        sizes: list[tuple[int, int]] = []
+
+        def thumbnails() -> Iterable[Array]:
+            for cell in cells:
+                for part in _parts(cell)[: self.pictures]:
+                    try:
+                        pixels, size = _open(part, LARGEST // 2)
+                    except CellError:
+                        continue  # encode meets it again and reports it
+                    sizes.append(size)
+                    yield pixels
+
+        sample = thinned(thumbnails(), _SAMPLE)
+        self.state = frame_state(sizes, sample, self.size, self.channels)
+
+    @property
+    def layout(self) -> Layout:
+        return Grid(self.state["channels"], (self.pictures, self.state["height"], self.state["width"]))
+
+    def encode(self, cell: Any) -> Array:
+        frame = (self.state["height"], self.state["width"])
+        parts = _parts(cell)[: self.pictures]
+        if not parts:
+            raise CellError("there is no picture in the cell")
+        found = []
+        for part in parts:
+            pixels, size = _open(part, max(frame))
+            found.append(framed(with_channels(pixels, self.state["channels"]), size, frame, self._fill))
+        return np.ascontiguousarray(np.stack(found).transpose(0, 3, 1, 2))
+
+    def blank(self) -> Array:
+        return np.zeros((0, self.state["channels"], self.state["height"], self.state["width"]), dtype=np.uint8)
+
+    def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
+        """Pictures ``[B, K, C, H, W]`` uint8 as standardised ``[B, C, K, H, W]``; zero where padded or missing."""
+        from sensorium.signal.augment import moved, standard
+
+        mask = field.mask if field.mask is not None else field.present[:, None].expand(field.data.shape[:2])
+        data = standard(field.data, self.state["mean"], self.state["deviation"])
+        if generator is not None and self.augment != "none":
+            data = moved(data.flatten(0, 1), generator, strong=self.augment == "strong").reshape(data.shape)
+        data = data * mask[:, :, None, None, None]
+        return replace(field, data=data.transpose(1, 2).contiguous(), mask=mask)
+
+    @property
+    def store_options(self) -> dict[str, Any]:
+        kept = {key: self.state[key] for key in ("height", "width", "channels")}
+        return {**kept, "fill": self._fill, "pictures": self.pictures}
+
+    @property
+    def _fill(self) -> list[int]:
+        return [round(255 * value) for value in self.state["mean"]]
+
+
+def _parts(cell: Any) -> list[Any]:
+    """The opened pictures of a cell: a list of them, an array ``[K, H, W, C]``, or a single one."""
+    if isinstance(cell, np.ndarray) and cell.ndim == 4:
+        return list(cell)
+    if isinstance(cell, list) and len(cell) == 1 and isinstance(cell[0], np.ndarray) and cell[0].ndim == 4:
+        return list(cell[0])
+    return list(cell) if isinstance(cell, (list, tuple)) and not isinstance(cell, Blob) else [cell]
+
+
+def _open(part: Any, side: int) -> tuple[Array, tuple[int, int]]:
+    if isinstance(part, bytes):
+        part = Blob(part, "<bytes>")
+    if isinstance(part, Blob):
+        return read_picture(part, side)
+    pixels = to_pixels(part)
+    return pixels, (pixels.shape[0], pixels.shape[1])
+
+
+def _count(cell: Any) -> int:
+    """How many pictures a cell of the table names; 0 where anything else is among them."""
+    if isinstance(cell, (str, os.PathLike)):
+        text = os.fspath(cell)
+        if text.lstrip()[:1] == "[":
+            try:
+                cell = json.loads(text)
+            except (ValueError, RecursionError):
+                return 0
+        else:
+            mark = next((mark for mark in (";", "|", "\n") if mark in text), None)
+            cell = [text] if mark is None else [part for part in text.split(mark) if part.strip()]
+    if not isinstance(cell, (list, tuple)) or not cell:
+        return 0
+    names = [part for part in cell if isinstance(part, str) and part[-300:].strip().lower().endswith(ENDINGS)]
+    return len(names) if len(names) == len(cell) else 0

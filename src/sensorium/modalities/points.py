@@ -1,0 +1,208 @@
+"""Clouds of points."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from sensorium.core.errors import CellError, ConfigError
+from sensorium.core.layout import Layout
+from sensorium.core.layout import Points as Cloud
+from sensorium.core.modality import Array, Blob, Guess, Modality
+from sensorium.core.registry import component
+from sensorium.signal.cloud import chosen, farthest, read_cloud, to_cloud
+from sensorium.signal.statistics import Moments, thinned
+
+if TYPE_CHECKING:
+    import torch
+
+    from sensorium.core.batch import Field
+
+_ENDINGS = (".ply", ".pcd", ".bin", ".npy")
+_NAME = re.compile(r"(?i)point|cloud|lidar|laser|scan|点云|雷达")
+_SAMPLE = 256
+_MOST = 1024  # points, where the data decides
+
+
+@component
+class Points(Modality):
+    """A cloud of points: NPY, PLY, PCD (ascii, binary) or BIN (a KITTI scan), or an array ``[N, C]``, position first.
+
+    Encoded as ``[N, C]`` float32: at most ``count`` points, placed as ``normalise`` says. Prepared as ``[B, N, C]``, what
+    comes after the position (colour, intensity, normals) standardised by channel, with the mask of real points. Points
+    without a finite position are left out; another number of channels than in training raises ``CellError``.
+
+    Args:
+        count: The most points kept of a cloud; None: as many as the usual training cloud has, at most 1024.
+        sample: Which points are kept of a larger cloud: ``farthest`` covers its shape evenly, ``random`` its density.
+        normalise: ``sphere`` moves each cloud's middle to zero and its farthest point to 1; ``centre`` keeps sizes apart;
+            ``none`` keeps places too (a scan around a car). The last two are scaled by one number learnt in training.
+        extras: Whether channels beyond the position are read.
+        augment: In training, turns about the third axis, small shifts of each point, and points left out; ``strong`` also
+            scales the cloud.
+    """
+
+    widget = "file:.ply,.pcd,.bin,.npy"
+    media = True
+    ragged = True
+
+    def __init__(
+        self,
+        *,
+        count: int | None = None,
+        sample: Literal["farthest", "random"] = "farthest",
+        normalise: Literal["sphere", "centre", "none"] = "sphere",
+        extras: bool = True,
+        augment: Literal["none", "light", "strong"] = "light",
+    ) -> None:
+        super().__init__()
+        if count is not None and not 1 <= count <= 65_536:
+            raise ConfigError(f"points: a count of {count} is not between 1 and 65536")
+        self.count, self.sample, self.normalise, self.extras, self.augment = count, sample, normalise, extras, augment
+
+    @classmethod
+    def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
+        found = Counter(what for what in map(_recognised, cells) if what)
+        if not found:
+            return Guess(0.0, "no cell is a cloud of points")
+        count = found.total()
+        share = count / len(cells)
+        kinds = " or ".join(kind for kind, _ in found.most_common(3))
+        reason = f"{count} of {len(cells)} cells are {kinds}"
+        if set(found) & {".ply", ".pcd", "the bytes of clouds"}:
+            return Guess(0.97 * share, reason)
+        if ".bin" in found:
+            return Guess(0.9 * share, reason)
+        # Arrays of [N, C] are series as well: the column's name decides.
+        named = bool(_NAME.search(name))
+        return Guess((0.96 if named else 0.4) * share, f"{reason}, and the column is called {name!r}" if named else reason)
+
+    def fit(self, cells: Iterable[Any]) -> None:
+        channels: Counter[int] = Counter()
+        counts: list[int] = []
+
+        def opened() -> Iterable[Array]:
+            for cell in cells:
+                try:
+                    points = self._open(cell)
+                except CellError:
+                    continue  # encode meets it again and reports it
+                channels[points.shape[1]] += 1
+                counts.append(len(points))
+                yield points[chosen(len(points), _MOST)] if len(points) > _MOST else points
+
+        sample = thinned(opened(), _SAMPLE)
+        usual = max(channels, key=lambda count: (channels[count], -count)) if channels else 3
+        size, rest = Moments(1), Moments(usual - 3)
+        for points in sample:
+            if points.shape[1] == usual:
+                place = points[:, :3] - (points[:, :3].mean(axis=0) if self.normalise == "centre" else 0.0)
+                size.add(np.sqrt((place**2).sum(axis=1, keepdims=True)))
+                values = points[:, 3:]
+                rest.add(values[np.isfinite(values).all(axis=1)])
+        self.state = {
+            "channels": usual,
+            "count": self.count or min(max(1, round(float(np.median(counts)))) if counts else 1, _MOST),
+            # The distance within which most points lie: a usual one and two deviations.
+            "scale": 1.0 if self.normalise == "sphere" else size.mean[0] + 2 * size.deviation(0.0)[0] or 1.0,
+            "mean": rest.mean,
+            "deviation": rest.deviation(1e-6),
+        }
+
+    @property
+    def layout(self) -> Layout:
+        return Cloud(self.state["channels"], self.state["count"])
+
+    def encode(self, cell: Any) -> Array:
+        points = self._open(cell)
+        if points.shape[1] != self.state["channels"]:
+            raise CellError(
+                f"the points have {points.shape[1]} channels, in training they had {self.state['channels']}",
+                file=cell.name if isinstance(cell, Blob) else None,
+                fix="give all clouds the same channels, or read positions alone: extras=false",
+            )
+        count = self.state["count"]
+        if len(points) > count:
+            if self.sample == "farthest":
+                # The farthest of four times as many are nearly the farthest of all, and bounded work.
+                points = points[chosen(len(points), 4 * count)] if len(points) > 4 * count else points
+                points = points[farthest(points, count)]
+            else:
+                points = points[chosen(len(points), count)]
+        place = points[:, :3]
+        if self.normalise != "none":
+            place = place - place.mean(axis=0)
+        scale = self.state["scale"]
+        if self.normalise == "sphere":
+            scale = float(np.sqrt((place**2).sum(axis=1)).max()) or 1.0
+        # Far outliers of a scan must not overflow what comes after.
+        place = (place / scale).clip(-1e3, 1e3)
+        values = points[:, 3:]
+        values = np.where(np.isfinite(values), values, np.array(self.state["mean"]))
+        with np.errstate(over="ignore"):
+            return np.concatenate([place, values], axis=1).astype(np.float32).clip(-3e38, 3e38)
+
+    def blank(self) -> Array:
+        return np.zeros((0, self.state["channels"]), dtype=np.float32)
+
+    def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
+        """Points ``[B, N, C]`` with what follows the position standardised; zero where there is none."""
+        import torch
+
+        from sensorium.signal.augment import uniform
+
+        mask = field.mask if field.mask is not None else field.present[:, None].expand(field.data.shape[:2])
+        mean = torch.tensor([0.0] * 3 + self.state["mean"], device=field.data.device)
+        deviation = torch.tensor([1.0] * 3 + self.state["deviation"], device=field.data.device)
+        data = ((field.data - mean) / deviation).clamp(-1e3, 1e3)
+        if generator is not None and self.augment != "none":
+            rows, points = mask.shape
+            strong = self.augment == "strong"
+            angle = uniform((rows, 1), -torch.pi, torch.pi, data, generator)
+            cos, sin = angle.cos(), angle.sin()
+            grow = uniform((rows, 1, 1), 0.8, 1.25, data, generator) if strong else 1.0
+            x, y = data[..., 0], data[..., 1]
+            place = torch.stack([cos * x - sin * y, sin * x + cos * y, data[..., 2]], dim=-1) * grow
+            noise = torch.randn((rows, points, 3), generator=generator, device=generator.device).to(data.device)
+            place = place + noise.clamp(-2.5, 2.5) * (0.02 if strong else 0.01)
+            data = torch.cat([place, data[..., 3:]], dim=-1)
+            chance = uniform((rows, points), 0, 1, data, generator).masked_fill(~mask, 2.0)
+            most = uniform((rows, 1), 0, 0.5 if strong else 0.2, data, generator)
+            # Never all of a cloud: the point with the largest chance stays.
+            best = chance.masked_fill(~mask, -1.0).amax(dim=1, keepdim=True)
+            mask = mask & ((chance >= most) | (chance == best))
+        return replace(field, data=data * mask[..., None], mask=mask)
+
+    @property
+    def store_options(self) -> dict[str, Any]:
+        kept = {key: self.state[key] for key in ("channels", "count", "scale", "mean")}
+        return {**kept, "sample": self.sample, "normalise": self.normalise, "extras": self.extras}
+
+    def _open(self, cell: Any) -> Array:
+        """The points of a cell ``[N, C]`` float64."""
+        if isinstance(cell, bytes):
+            cell = Blob(cell, "<bytes>")
+        points = read_cloud(cell) if isinstance(cell, Blob) else to_cloud(cell)
+        return points if self.extras else points[:, :3]
+
+
+def _recognised(cell: Any) -> str:
+    """What a cell is recognised by as a cloud: its ending, its kind of bytes, or ``arrays``."""
+    if isinstance(cell, (str, os.PathLike)):
+        ending = os.path.splitext(str(cell)[-300:].strip().lower())[1]
+        return ending if ending in _ENDINGS else ""
+    data = cell.data if isinstance(cell, Blob) else cell
+    if isinstance(data, bytes):
+        known = data.startswith((b"ply\n", b"ply\r", b"# .PCD", b"VERSION"))
+        return "the bytes of clouds" if known else ""
+    if isinstance(cell, list):
+        cell = np.asarray(cell) if cell and isinstance(cell[0], list) and len({len(row) for row in cell}) == 1 else None
+    shape: tuple[int, ...] = getattr(cell, "shape", ())
+    kind = getattr(getattr(cell, "dtype", None), "kind", "")
+    return "arrays of points" if len(shape) == 2 and 3 <= shape[1] <= 16 < shape[0] and kind in "iuf" else ""

@@ -1,0 +1,167 @@
+"""Videos."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from sensorium.core.errors import CellError, ConfigError
+from sensorium.core.layout import Grid, Layout
+from sensorium.core.modality import Array, Blob, Guess, Modality
+from sensorium.core.registry import component
+from sensorium.signal.film import container, has_sound, read_film
+from sensorium.signal.frame import LARGEST, frame_state, framed, to_pixels, with_channels
+from sensorium.signal.statistics import thinned
+
+if TYPE_CHECKING:
+    import torch
+
+    from sensorium.core.batch import Field
+
+_ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".flv")
+_SAMPLE = 128
+
+
+@component
+class Video(Modality):
+    """A video: MP4, MOV, MKV, WebM, AVI, MPEG or an animated GIF, or an array ``[T, H, W]`` or ``[T, H, W, C]``.
+
+    Encoded as ``[T, C, H, W]`` uint8 frames, upright; prepared as ``[B, C, T, H, W]``, standardised by channel, with the
+    mask of real frames. Height and width follow the training videos. A sound track is a stream of its own: a column of
+    kind ``audio`` that reads the same cells (``of: clip``), which is added by itself where the videos have sound.
+
+    Args:
+        frames: The most frames taken of a video.
+        rate: Frames a second, from the beginning; None: ``frames`` of them spread evenly over all of it.
+        size: The longer side in pixels; None: that of the usual training video, from 16 to 128.
+        channels: ``auto`` is grey where all training videos are.
+        augment: Random shifts, scalings, turns and brightness in training, the same for all frames of a video; ``strong``
+            also erases a box. Never mirrored, reversed or recoloured.
+    """
+
+    widget = "file:video/*"
+    media = True
+    ragged = True
+
+    def __init__(
+        self,
+        *,
+        frames: int = 8,
+        rate: float | None = None,
+        size: int | None = None,
+        channels: Literal["auto", "grey", "rgb"] = "auto",
+        augment: Literal["none", "light", "strong"] = "light",
+    ) -> None:
+        super().__init__()
+        if not 1 <= frames <= 512:
+            raise ConfigError(f"video: {frames} frames are not between 1 and 512")
+        if rate is not None and not 0.001 <= rate <= 1000:
+            raise ConfigError(f"video: a rate of {rate} frames a second is not between 0.001 and 1000")
+        if size is not None and not 4 <= size <= 1024:
+            raise ConfigError(f"video: a size of {size} pixels is not between 4 and 1024")
+        self.frames, self.rate, self.size, self.channels, self.augment = frames, rate, size, channels, augment
+
+    @classmethod
+    def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
+        found = Counter(what for what in map(_recognised, cells) if what)
+        if not found:
+            return Guess(0.0, "no cell is a video")
+        count = found.total()
+        kinds = " or ".join(kind for kind, _ in found.most_common(3))
+        return Guess(0.98 * count / len(cells), f"{count} of {len(cells)} cells are {kinds}")
+
+    @classmethod
+    def beside(cls, cells: Sequence[Any], name: str) -> dict[str, dict[str, Any]]:
+        sound = 0
+        for cell in cells:
+            try:
+                sound += isinstance(cell, Blob) and has_sound(cell)
+            except CellError:
+                continue  # encode meets it again and reports it
+        return {f"{name}_sound": {"kind": "audio"}} if sound else {}
+
+    def fit(self, cells: Iterable[Any]) -> None:
+        sizes: list[tuple[int, int]] = []
+
+        def glances() -> Iterable[Array]:
+            for cell in cells:
+                try:
+                    frames, size = self._open(cell, min(self.frames, 3), LARGEST // 2)
+                except CellError:
+                    continue  # encode meets it again and reports it
+                sizes.append(size)
+                yield frames
+
+        sample = thinned(glances(), _SAMPLE)
+        self.state = frame_state(sizes, sample, self.size, self.channels)
+
+    @property
+    def layout(self) -> Layout:
+        return Grid(self.state["channels"], (self.frames, self.state["height"], self.state["width"]))
+
+    def encode(self, cell: Any) -> Array:
+        frame = (self.state["height"], self.state["width"])
+        frames, size = self._open(cell, self.frames, frame)
+        frames = with_channels(frames, self.state["channels"])
+        fitted = np.stack([framed(pixels, size, frame, self._fill) for pixels in frames])
+        return np.ascontiguousarray(fitted.transpose(0, 3, 1, 2))
+
+    def blank(self) -> Array:
+        return np.zeros((0, self.state["channels"], self.state["height"], self.state["width"]), dtype=np.uint8)
+
+    def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
+        """Frames ``[B, T, C, H, W]`` uint8 as standardised ``[B, C, T, H, W]``; zero where padded or missing."""
+        from sensorium.signal.augment import moved, standard
+
+        mask = field.mask if field.mask is not None else field.present[:, None].expand(field.data.shape[:2])
+        data = standard(field.data, self.state["mean"], self.state["deviation"])
+        if generator is not None and self.augment != "none":
+            # Frames as channels of one picture: a video is moved as a whole.
+            whole = moved(data.flatten(1, 2), generator, strong=self.augment == "strong")
+            data = whole.reshape(data.shape)
+        data = data * mask[:, :, None, None, None]
+        return replace(field, data=data.transpose(1, 2).contiguous(), mask=mask)
+
+    @property
+    def store_options(self) -> dict[str, Any]:
+        kept = {key: self.state[key] for key in ("height", "width", "channels")}
+        return {**kept, "fill": self._fill, "frames": self.frames, "rate": self.rate}
+
+    @property
+    def _fill(self) -> list[int]:
+        return [round(255 * value) for value in self.state["mean"]]
+
+    def _open(self, cell: Any, most: int, frame: tuple[int, int] | int) -> tuple[Array, tuple[int, int]]:
+        """Frames ``[T, h, w, 1 or 3]`` uint8 and the height and width of the original."""
+        if isinstance(cell, bytes):
+            cell = Blob(cell, "<bytes>")
+        if isinstance(cell, Blob):
+            film = read_film(cell, most, self.rate, frame)
+            return film.frames, film.size
+        try:
+            array = np.asarray(cell)
+        except (ValueError, TypeError):
+            raise CellError(f"a {type(cell).__name__} is not a video") from None
+        if array.ndim not in (3, 4) or not len(array):
+            raise CellError(f"an array of shape {array.shape} is not a video", fix="use [frames, height, width, channels]")
+        count = min(most, len(array))
+        places = range(count) if self.rate is not None else (int((i + 0.5) * len(array) / count) for i in range(count))
+        frames = np.stack([to_pixels(array[i]) for i in places])
+        return frames, (frames.shape[1], frames.shape[2])
+
+
+def _recognised(cell: Any) -> str:
+    """What a cell is recognised by as a video: its ending, its kind of bytes, or ``arrays``."""
+    if isinstance(cell, (str, os.PathLike)):
+        ending = os.path.splitext(str(cell)[-300:].strip().lower())[1]
+        return ending if ending in _ENDINGS else ""
+    data = cell.data if isinstance(cell, Blob) else cell
+    if isinstance(data, bytes):
+        return "the bytes of videos" if container(data) not in ("", "gif") else ""
+    shape: tuple[int, ...] = getattr(cell, "shape", ())
+    return "arrays shaped like videos" if len(shape) == 4 and shape[-1] in (1, 3, 4) else ""

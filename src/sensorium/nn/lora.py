@@ -1,0 +1,84 @@
+"""Low-rank updates beside weights that stand still."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+class Lora(nn.Module):
+    """What a linear layer or a convolution gains: up(down(x)) · alpha / rank, zero at the start.
+
+    It hangs on the layer as ``lora``, so that the layer's own weights keep their names.
+    Source: https://arxiv.org/abs/2106.09685, § 4.1; for convolutions the first keeps the kernel and the second has size 1.
+    """
+
+    def __init__(self, layer: nn.Module, rank: int, alpha: float, dropout: float) -> None:
+        super().__init__()
+        self.scale = alpha / rank
+        self.drop = nn.Dropout(dropout)
+        self.down: nn.Module
+        self.up: nn.Module
+        if isinstance(layer, nn.Linear):
+            self.down = nn.Linear(layer.in_features, rank, bias=False)
+            self.up = nn.Linear(rank, layer.out_features, bias=False)
+        else:
+            conv: Any = layer
+            same = {"stride": conv.stride, "padding": conv.padding, "dilation": conv.dilation}
+            self.down = type(conv)(conv.in_channels, rank, conv.kernel_size, bias=False, **same)
+            self.up = type(conv)(rank, conv.out_channels, 1, bias=False)
+        nn.init.kaiming_uniform_(self.down.weight, a=math.sqrt(5))  # type: ignore[arg-type]
+        nn.init.zeros_(self.up.weight)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        gained: Tensor = self.up(self.down(self.drop(x))) * self.scale
+        return gained
+
+    def update(self) -> Tensor:
+        """The change of the layer's weight that this amounts to, in its shape."""
+        down, up = self.down.get_parameter("weight"), self.up.get_parameter("weight")
+        whole = up.flatten(1) @ down.flatten(1) * self.scale
+        return whole.reshape(up.shape[0], *down.shape[1:])
+
+
+def _added(layer: nn.Module, given: tuple[Any, ...], output: Tensor) -> Tensor:
+    lora: Tensor = layer.lora(given[0])  # type: ignore[operator]
+    return output + lora
+
+
+def takes(layer: nn.Module) -> bool:
+    """Whether a layer can have one. Subclasses may never be called themselves, so only the plain kinds can."""
+    if type(layer) is nn.Linear:
+        return True
+    conv: Any = layer
+    return type(layer) in CONVOLUTIONS and conv.groups == 1 and conv.padding_mode == "zeros"
+
+
+def attach(layer: nn.Module, rank: int, alpha: float, dropout: float) -> None:
+    """Give a layer a low-rank update; its own weights stand still from then on."""
+    if "lora" in layer._modules:
+        raise ValueError("this layer has a low-rank update already")
+    for parameter in layer.parameters():
+        parameter.requires_grad_(False)
+    device = next(layer.parameters()).device
+    layer.add_module("lora", Lora(layer, rank, alpha, dropout).to(device))
+    layer.register_forward_hook(_added)
+
+
+@torch.no_grad()
+def merge(module: nn.Module) -> int:
+    """Add every low-rank update in a module to the weights it belongs to, and take it away; how many there were."""
+    found = [layer for layer in module.modules() if isinstance(layer._modules.get("lora"), Lora)]
+    for layer in found:
+        lora = layer._modules.pop("lora")
+        assert isinstance(lora, Lora)
+        layer.get_parameter("weight").add_(lora.update())
+        for key, hook in list(layer._forward_hooks.items()):
+            if hook is _added:
+                del layer._forward_hooks[key]
+    return len(found)

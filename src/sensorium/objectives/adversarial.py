@@ -1,0 +1,93 @@
+"""A joint space in which modalities cannot be told apart."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sensorium.core.contracts import Objective
+from sensorium.core.errors import ConfigError
+from sensorium.core.forward import Forward, Passable
+from sensorium.core.registry import component
+from sensorium.nn.mlp import Mlp
+from sensorium.nn.reduce import weighted_mean
+from sensorium.nn.reversal import reverse
+from sensorium.nn.streams import vectors
+
+
+@component
+class Adversarial(Objective):
+    """Keeps encoders from marking their vectors: a discriminator must not tell which modality one came from.
+
+    What only says "I am a picture" leaves the vectors, what the modalities share stays, so that one may stand in for
+    another. With ``reconstruct``, a generator makes each stream's vector from the joint one, and a second discriminator
+    must not tell it from the true one: the joint vector then keeps what each modality said. All opponents learn in one
+    step, by gradient reversal, and exist in training only.
+
+    Terms: ``adversarial``, the discriminator's cross-entropy: log(number of streams) where it can only guess.
+    ``adversarial/real``: that of the second; 2 log 2 where it can only guess. ``adversarial/rebuilt``: the generator's
+    squared error.
+    Source: Ganin and Lempitsky 2015, https://arxiv.org/abs/1409.7495; reconstruction from the joint vector, Mai et al.
+    2020, https://arxiv.org/abs/1911.07848; squared error beside a discriminator, Isola et al. 2017,
+    https://arxiv.org/abs/1611.07004.
+
+    Args:
+        weight: How hard encoders work against the discriminator, beside 1 for the targets.
+        hidden: Width of the hidden layers of discriminators and generator.
+        reconstruct: Weight of making each stream's vector from the joint one; 0: it is not done.
+    """
+
+    per_row: ClassVar[bool] = False
+
+    def __init__(self, model: Passable, *, weight: float = 1.0, hidden: int = 64, reconstruct: float = 0.0) -> None:
+        super().__init__()
+        for name, value in (("weight", weight), ("reconstruct", reconstruct)):
+            if value < 0:
+                raise ConfigError(f"adversarial: {name} is {value}", fix="a weight is 0 or more")
+        self.weight, self.reconstruct = weight, reconstruct
+        self.streams, dim = model.fusion.streams, model.fusion.dim
+        count = len(self.streams)
+        self.discriminator = Mlp(dim, hidden, count, depth=2)
+        self.generators = self.critics = None
+        if reconstruct > 0:
+            self.generators = nn.ModuleList(Mlp(dim, hidden, dim) for _ in self.streams)
+            # A critic sees the joint vector too: a likely vector that is not this row's is told from the true one.
+            self.critics = nn.ModuleList(Mlp(2 * dim, hidden, 1) for _ in self.streams)
+
+    def forward(self, run: Forward) -> dict[str, Tensor]:
+        pooled, here = vectors(run.streams, self.streams)
+        weight = here * run.batch.weight.unsqueeze(1)  # [B, S]
+        terms = {}
+        if int((weight > 0).any(dim=0).sum()) > 1:
+            terms["adversarial"] = self.told_apart(reverse(pooled, self.weight), weight)
+        if self.generators is not None and bool((weight > 0).any()):
+            terms |= self._rebuilt(pooled, weight, run.fused.pooled)
+        return terms
+
+    def told_apart(self, pooled: Tensor, weight: Tensor) -> Tensor:
+        """Cross-entropy of the discriminator over the vectors ``[B, S, D]``; each stream counts alike, however rare."""
+        logits = self.discriminator(pooled)  # [B, S, S]
+        truth = torch.arange(len(self.streams), device=pooled.device).expand(pooled.shape[:2])
+        wrong = F.cross_entropy(logits.flatten(0, 1).float(), truth.flatten(), reduction="none")
+        total = weight.sum(dim=0)
+        fair = weight / torch.where(total > 0, total, torch.ones_like(total))
+        return weighted_mean(wrong, fair.flatten())
+
+    def _rebuilt(self, pooled: Tensor, weight: Tensor, joint: Tensor) -> dict[str, Tensor]:
+        assert self.generators is not None
+        assert self.critics is not None
+        told, missed = [], []
+        for s, (generate, judge) in enumerate(zip(self.generators, self.critics, strict=True)):
+            # The true vector is the aim, not a thing to be moved: else all would gladly shrink to nothing.
+            true, made, known = pooled[:, s].detach(), generate(joint), joint.detach()
+            real = judge(torch.cat([known, true], dim=1))[:, 0].float()
+            fake = judge(torch.cat([known, reverse(made, self.reconstruct)], dim=1))[:, 0].float()
+            told.append(weighted_mean(F.softplus(-real) + F.softplus(fake), weight[:, s]))
+            missed.append(weighted_mean((made - true).square().mean(dim=1), weight[:, s]))
+        return {
+            "adversarial/real": torch.stack(told).mean(),
+            "adversarial/rebuilt": self.reconstruct * torch.stack(missed).mean(),
+        }

@@ -1,0 +1,67 @@
+"""Every stream is made to learn by itself, the slow ones most."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sensorium.core.batch import Encoded
+from sensorium.core.contracts import Objective
+from sensorium.core.errors import ConfigError
+from sensorium.core.forward import Forward, Passable
+from sensorium.core.registry import component
+from sensorium.nn.reduce import weighted_mean
+
+
+@component
+class Balance(Objective):
+    """Keeps a fast-learning modality from starving the others: each must answer alone, those behind count most.
+
+    Once one stream tells the training rows apart, the loss of the whole row is small and the others are taught nothing.
+    Here every stream answers by itself too, at its own loss, weighted by how it stands to the mean of all streams. Beside
+    ``supervised``, whose random subsets do some of the same: ``{kind: supervised, subsets: 0}`` leaves it to this one.
+    Source: losses of single modalities beside the joint one, Wang et al. 2020 (Gradient-Blending),
+    https://arxiv.org/abs/1905.12681; their weights by the ratio of what modalities achieve, Peng et al. 2022 (OGM-GE),
+    https://arxiv.org/abs/2203.15332, which there slow down a modality's gradient: under AdamW, which divides a gradient by
+    its own size, that would do nothing.
+
+    Args:
+        weight: Of the streams' own losses together, beside 1 for the whole row.
+        focus: 0 weighs streams alike, 1 by their losses; above, ever more those that are behind.
+    """
+
+    def __init__(self, model: Passable, *, weight: float = 1.0, focus: float = 1.0) -> None:
+        super().__init__()
+        for name, value in (("weight", weight), ("focus", focus)):
+            if value < 0:
+                raise ConfigError(f"balance: {name} is {value}", fix="give 0 or more")
+        self.weight, self.focus = weight, focus
+        self.streams = model.fusion.streams
+
+    def forward(self, run: Forward) -> dict[str, Tensor]:
+        if len(self.streams) < 2:
+            return {}
+        alone = [run.hidden(self._only(stream, run.streams)) for stream in self.streams]
+        terms = {}
+        for name, task in run.model.tasks.items():
+            target = run.batch.targets.get(name)
+            if target is None:
+                continue
+            losses, known = [], []
+            for part in alone:
+                weight = run.batch.weight * target.present * part.fused.present
+                losses.append(weighted_mean(task.loss(part.outputs[name], target), weight))
+                known.append((weight > 0).any())
+            loss, there = torch.stack(losses), torch.stack(known)
+            terms[f"{name}/alone"] = self.weight * (loss * self.shares(loss.detach(), there)).sum()
+        return terms
+
+    @staticmethod
+    def _only(stream: str, streams: dict[str, Encoded]) -> dict[str, Tensor]:
+        return {s: torch.zeros_like(part.present) for s, part in streams.items() if s != stream}
+
+    def shares(self, loss: Tensor, there: Tensor) -> Tensor:
+        """The weight of each stream ``[S]``, summing to 1 over those that are there, from their losses ``[S]``."""
+        share = loss.clamp(min=1e-6).pow(self.focus) * there
+        total = share.sum()
+        return share / torch.where(total > 0, total, torch.ones_like(total))

@@ -1,0 +1,83 @@
+"""Contrastive alignment of the streams."""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sensorium.core.contracts import Objective
+from sensorium.core.errors import ConfigError
+from sensorium.core.forward import Forward, Passable
+from sensorium.core.registry import component
+from sensorium.nn.reduce import weighted_mean
+from sensorium.nn.streams import vectors
+
+MOST = math.log(100.0)
+"""The logits' scale is held below 100, as in CLIP: beyond it a single pair decides the gradient."""
+
+
+@component
+class Contrastive(Objective):
+    """Draws the streams of one row together and those of different rows apart, in a space common to all of them.
+
+    Beside ``supervised``, so that the streams speak of the same things, or alone, to learn from rows without targets. Each
+    pair of streams is compared in the rows that have both; a pair that fewer than two rows have says nothing. The
+    projections into the common space exist in training only.
+    Source: ``softmax``, Radford et al. 2021 (CLIP), https://arxiv.org/abs/2103.00020, § 2.3, each way and their mean;
+    ``sigmoid``, Zhai et al. 2023 (SigLIP), https://arxiv.org/abs/2303.15343, § 3.
+
+    Args:
+        weight: Of this term, beside 1 for the targets.
+        width: Of the space in which streams are compared.
+        loss: ``softmax``: which of the batch's rows is it; ``sigmoid``: of each two, do they belong together.
+        temperature: Of the comparison at the start; learnt from there on. Lower is stricter.
+    """
+
+    per_row: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        model: Passable,
+        *,
+        weight: float = 0.1,
+        width: int = 64,
+        loss: Literal["softmax", "sigmoid"] = "softmax",
+        temperature: float = 0.07,
+    ) -> None:
+        super().__init__()
+        if weight < 0:
+            raise ConfigError(f"contrastive: weight is {weight}", fix="a weight is 0 or more")
+        if temperature < 0.01:
+            raise ConfigError(f"contrastive: temperature is {temperature}", fix="0.01 or more; 0.07 is usual")
+        self.weight, self.kind = weight, loss
+        self.streams = model.fusion.streams
+        self.project = nn.ModuleList(nn.Linear(model.fusion.dim, width, bias=False) for _ in self.streams)
+        self.scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+        # At the start nearly all pairs are of different rows; the bias says so, and learning begins gently.
+        self.bias = nn.Parameter(torch.tensor(-10.0)) if loss == "sigmoid" else None
+
+    def forward(self, run: Forward) -> dict[str, Tensor]:
+        if len(self.streams) < 2:
+            return {}
+        pooled, here = vectors(run.streams, self.streams)
+        terms = []
+        for a, b in combinations(range(len(self.streams)), 2):
+            both = (here[:, a] & here[:, b] & (run.batch.weight > 0)).nonzero().squeeze(1)
+            if both.numel() > 1:
+                left, right = (F.normalize(self.project[s](pooled[both, s]).float(), dim=1) for s in (a, b))
+                terms.append(weighted_mean(self.compared(left @ right.T), run.batch.weight[both]))
+        return {"contrastive": self.weight * torch.stack(terms).mean()} if terms else {}
+
+    def compared(self, cosine: Tensor) -> Tensor:
+        """The loss ``[B]`` of each row, from the cosines ``[B, B]`` of one stream's rows with the other's."""
+        logits = cosine * self.scale.clamp(max=MOST).exp()
+        if self.bias is not None:
+            sign = 2 * torch.eye(logits.shape[0], device=logits.device) - 1
+            return -F.logsigmoid(sign * (logits + self.bias)).sum(dim=1)
+        own = torch.arange(logits.shape[0], device=logits.device)
+        return (F.cross_entropy(logits, own, reduction="none") + F.cross_entropy(logits.T, own, reduction="none")) / 2

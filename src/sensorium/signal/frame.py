@@ -1,0 +1,142 @@
+"""Pictures as arrays of one frame: of as many channels, of one height and width."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from sensorium.core.errors import CellError
+from sensorium.core.modality import Array
+from sensorium.signal.statistics import Moments
+
+Smooth = Literal["bilinear", "bicubic"]
+"""How a picture is made smaller."""
+SMALLEST, LARGEST = 16, 128
+"""Pixels, where the data decides the size."""
+STRETCH = 1.5
+"""Ratios of width to height that differ by less than this are stretched onto each other."""
+
+
+def framed(
+    pixels: Array,
+    size: tuple[int, int],
+    frame: tuple[int, int],
+    fill: Sequence[int],
+    *,
+    stretch: bool = False,
+    smooth: Smooth = "bilinear",
+) -> Array:
+    """Pixels ``[h, w, C]`` uint8 of a picture that was ``size`` (height, width), brought to ``frame``.
+
+    Stretched where the ratio is near enough (or ``stretch``), else fitted in and padded with the colour ``fill``.
+    """
+    height, width = frame
+    inner = frame if stretch else inside(size, frame)
+    pixels = _resized(pixels, inner, smooth)
+    if inner != (height, width):
+        padded = np.empty((height, width, pixels.shape[-1]), np.uint8)
+        padded[:] = fill
+        top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
+        padded[top : top + inner[0], left : left + inner[1]] = pixels
+        pixels = padded
+    return pixels
+
+
+def cropped(pixels: Array, side: int, share: float, smooth: Smooth) -> Array:
+    """The middle ``side`` × ``side`` pixels of a picture whose shorter side was brought to ``side / share``."""
+    high, wide = pixels.shape[:2]
+    shorter = max(side, int(side / share))
+    longer = int(shorter * max(high, wide) / min(high, wide))
+    size = (shorter, longer) if high <= wide else (longer, shorter)
+    top, left = (size[0] - side) // 2, (size[1] - side) // 2
+    return _resized(pixels, size, smooth)[top : top + side, left : left + side]
+
+
+def _resized(pixels: Array, size: tuple[int, int], smooth: Smooth) -> Array:
+    from PIL import Image as Pillow
+
+    if pixels.shape[:2] == size:
+        return pixels
+    how = Pillow.Resampling.BICUBIC if smooth == "bicubic" else Pillow.Resampling.BILINEAR
+    picture = Pillow.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    return np.asarray(picture.resize(size[::-1], how, reducing_gap=3.0)).reshape(*size, -1)
+
+
+def frame_state(sizes: list[tuple[int, int]], sample: list[Array], side: int | None, channels: str) -> dict[str, Any]:
+    """What is learnt of pictures ``[..., h, w, 1 or 3]`` and of the sizes they had: height, width, channels, and moments.
+
+    ``channels``: ``grey``, ``rgb``, or ``auto``, which is grey where all of them are.
+    """
+    height, width = usual_frame(sizes, side)
+    grey = channels == "grey" or (channels == "auto" and all(map(is_grey, sample)))
+    count = 1 if grey else 3
+    moments = Moments(count)
+    for pixels in sample:
+        moments.add(with_channels(pixels, count).reshape(-1, count) / 255)
+    mean, deviation = moments.mean, moments.deviation(1e-3)
+    return {"height": height, "width": width, "channels": count, "mean": mean, "deviation": deviation}
+
+
+def inside(size: tuple[int, int], frame: tuple[int, int]) -> tuple[int, int]:
+    """The height and width in which a picture of ``size`` stands in ``frame``."""
+    (was_high, was_wide), (height, width) = size, frame
+    ratio = (was_wide * height) / (was_high * width)
+    if max(ratio, 1 / ratio) < STRETCH:
+        return height, width
+    return (height, max(1, round(width * ratio))) if ratio < 1 else (max(1, round(height / ratio)), width)
+
+
+def to_pixels(cell: Any) -> Array:
+    """An array or nested list as ``[H, W, 1 or 3]`` uint8."""
+    try:
+        array = np.asarray(cell)
+    except (ValueError, TypeError):
+        raise CellError(f"a {type(cell).__name__} is not a picture") from None
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[-1] not in (1, 3, 4) or 0 in array.shape or array.dtype.kind not in "buif":
+        raise CellError(
+            f"an array of shape {array.shape} and type {array.dtype} is not a picture",
+            fix="use [height, width] or [height, width, 1, 3 or 4], whole numbers 0 to 255 or fractions 0 to 1",
+        )
+    array = array[..., :3] if array.shape[-1] == 4 else array
+    if array.dtype == np.uint8:
+        return array
+    if not np.isfinite(array).all():
+        raise CellError("the picture has pixels that are not finite")
+    if array.dtype.kind == "b" or (array.dtype.kind == "f" and array.max() <= 1):
+        return (array.astype(np.float32).clip(0, 1) * 255).round().astype(np.uint8)
+    if array.dtype == np.uint16 and array.max() > 255:
+        return (array // 257).astype(np.uint8)
+    return array.clip(0, 255).round().astype(np.uint8)
+
+
+def with_channels(pixels: Array, channels: int) -> Array:
+    if pixels.shape[-1] == channels:
+        return pixels
+    if channels == 3:
+        return np.repeat(pixels, 3, axis=-1)
+    # Luma of ITU-R BT.601, as JPEG has it.
+    return (pixels @ np.array([0.299, 0.587, 0.114], np.float32)).round().astype(np.uint8)[..., None]
+
+
+def is_grey(pixels: Array) -> bool:
+    # Grey pictures saved as coloured JPEG are off by a little.
+    return pixels.shape[-1] == 1 or int((pixels.max(axis=-1) - pixels.min(axis=-1)).max()) <= 3
+
+
+def usual_frame(sizes: list[tuple[int, int]], side: int | None) -> tuple[int, int]:
+    """Height and width of the usual picture among ``sizes``."""
+    if not sizes:
+        return (side or 32,) * 2
+    if side is None:
+        usual = float(np.median([max(size) for size in sizes]))
+        side = int(min(max(4 * round(usual / 4), SMALLEST), LARGEST))
+    ratio = math.exp(float(np.median([math.log(wide / high) for high, wide in sizes])))
+    if max(ratio, 1 / ratio) < STRETCH:
+        return side, side
+    short = max(4 * round(side / max(ratio, 1 / ratio) / 4), 8)
+    return (short, side) if ratio > 1 else (side, short)

@@ -1,0 +1,75 @@
+"""The spectrograms that pretrained networks for sound were trained on, as their makers compute them."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sensorium.core.modality import Array
+from sensorium.signal.mel import filterbank
+
+RATE = 16_000
+WINDOW, HOP = 400, 160  # samples: 25 ms every 10 ms
+_FLOOR = 1.192092955078125e-07  # the smallest step of float32 near 1, as in Kaldi
+
+
+def whisper_mel(signal: Tensor, mels: int, samples: int) -> Tensor:
+    """Log-mel spectrogram ``[B, mels, samples // 160]`` of signals ``[B, T]`` at 16 kHz, zero past their ends.
+
+    Cut or filled to ``samples``; at most 80 dB below the loudest cell of the row.
+    Source: Robust Speech Recognition via Large-Scale Weak Supervision, https://arxiv.org/abs/2212.04356, § 2.2.
+    """
+    signal = F.pad(signal[:, :samples], (0, max(0, samples - signal.shape[1])))
+    window = torch.hann_window(WINDOW, device=signal.device)
+    spectrum = torch.stft(signal, WINDOW, HOP, window=window, return_complex=True)[..., :-1]
+    with torch.autocast(signal.device.type, enabled=False):  # energies span more powers of ten than half precision holds
+        energy = _slaney(mels, signal.device) @ (spectrum.real.square() + spectrum.imag.square())
+    found = energy.clamp(min=1e-10).log10()
+    scaled: Tensor = (found.maximum(found.amax(dim=(1, 2), keepdim=True) - 8.0) + 4.0) / 4.0
+    return scaled
+
+
+def kaldi_frames(length: Tensor) -> Tensor:
+    """How many whole windows lie in ``length`` samples; at least one."""
+    return torch.div(length.clamp(min=WINDOW) - WINDOW, HOP, rounding_mode="floor") + 1
+
+
+def kaldi_fbank(signal: Tensor, mels: int) -> Tensor:
+    """Log filter-bank energies ``[B, frames, mels]`` of signals ``[B, T]`` at 16 kHz, as Kaldi's ``fbank`` has them.
+
+    Each window of 25 ms loses its mean, is pre-emphasised by 0.97 and weighted by a Hann window; 20 Hz to 8 kHz.
+    Source: https://kaldi-asr.org/doc/feat.html, and § 2 of https://arxiv.org/abs/2104.01778.
+    """
+    signal = F.pad(signal, (0, max(0, WINDOW - signal.shape[1])))
+    framed = signal.unfold(1, WINDOW, HOP)
+    framed = framed - framed.mean(dim=-1, keepdim=True)
+    before = torch.cat([framed[..., :1], framed[..., :-1]], dim=-1)
+    framed = (framed - 0.97 * before) * torch.hann_window(WINDOW, periodic=False, device=signal.device)
+    spectrum: Tensor = torch.fft.rfft(framed, 512)
+    with torch.autocast(signal.device.type, enabled=False):
+        energy: Tensor = (spectrum.real.square() + spectrum.imag.square()) @ _kaldi(mels, signal.device)
+    return energy.clamp(min=_FLOOR).log()
+
+
+@lru_cache(maxsize=4)
+def _slaney(mels: int, device: torch.device) -> Tensor:
+    return torch.from_numpy(filterbank(RATE, WINDOW, mels).astype(np.float32)).to(device)
+
+
+@lru_cache(maxsize=4)
+def _kaldi(mels: int, device: torch.device) -> Tensor:
+    """Filters ``[257, mels]`` that are triangles on the mel scale itself, not in Hz."""
+
+    def mel(hz: Array) -> Array:
+        return np.asarray(1127.0 * np.log1p(hz / 700.0))
+
+    low, high = mel(np.array([20.0, RATE / 2]))
+    edges = np.linspace(low, high, mels + 2)
+    bins = mel(np.arange(257) * (RATE / 512))[:, None]
+    rise = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    fall = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
+    return torch.from_numpy(np.maximum(0.0, np.minimum(rise, fall)).astype(np.float32)).to(device)

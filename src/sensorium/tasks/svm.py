@@ -1,0 +1,220 @@
+"""One of several classes, by a support vector machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from sensorium.core.batch import Encoded, Field
+from sensorium.core.contracts import Seen, Task
+from sensorium.core.errors import ConfigError, MissingExtraError
+from sensorium.core.modality import Modality
+from sensorium.core.registry import component
+from sensorium.nn.vote import SupportVectors
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
+
+SCALES = torch.logspace(-2, 2, 81)
+"""Slopes from decision values to probabilities that are tried."""
+
+
+@component
+class Svm(Task[Tensor]):
+    """Which class a row belongs to, by a support vector machine on the fused vector instead of a layer.
+
+    While the network trains, a linear layer with the hinge loss of Crammer and Singer stands in its place. Afterwards, the
+    weights fixed, scikit-learn fits the machine to the vectors of the training rows, and the slope from its decisions to
+    probabilities to the held-out rows. It is saved as tensors and answers without scikit-learn. To take where rows are few
+    and classes are not told apart by planes; else ``classification`` is simpler and as good.
+
+    Output: decision values ``[B, K]``, those of scikit-learn (``rbf``: ``SVC``, one against one, summed up by class;
+    ``linear``: ``LinearSVC``, one against the rest). Target: class indices ``[B, 1]``.
+    Source: Crammer and Singer 2001, https://www.jmlr.org/papers/v2/crammer01a.html; probabilities by one slope, Guo et al.
+    2017, https://arxiv.org/abs/1706.04599.
+
+    Args:
+        kernel: ``rbf`` for curved boundaries, ``linear`` for planes (any number of rows).
+        C: What a row on the wrong side costs: large fits the training rows, small keeps boundaries simple.
+        gamma: How narrow the rbf kernel is; none: 1 / width of the vector (features are standardised).
+        vectors: With ``rbf``, the most rows that it is fitted to and keeps; of more, so many are drawn, class by class.
+        dropout: Part of the features dropped while the network trains.
+        balance: 0 weighs all rows alike, 1 all classes alike, between is between.
+    """
+
+    predicts: ClassVar[tuple[str, ...]] = ("category",)
+    headline: ClassVar[str] = "accuracy"
+
+    def __init__(
+        self,
+        modality: Modality,
+        dim: int,
+        *,
+        kernel: Literal["rbf", "linear"] = "rbf",
+        C: float = 1.0,
+        gamma: float | None = None,
+        vectors: int = 2000,
+        dropout: float = 0.1,
+        balance: float = 0.0,
+    ) -> None:
+        super().__init__(modality, dim)
+        for name, value in (("C", C), ("gamma", 1.0 if gamma is None else gamma), ("vectors", vectors)):
+            if value <= 0:
+                raise ConfigError(f"svm: {name} is {value}", fix="give a number above 0")
+        self.classes: list[str] = list(modality.classes)  # type: ignore[attr-defined]
+        count = max(1, len(self.classes))
+        self.kernel, self.C, self.gamma, self.balance = kernel, C, gamma or 1 / dim, balance
+        self.drop = nn.Dropout(dropout)
+        self.last = nn.Linear(dim, len(self.classes))
+        self.machine = SupportVectors(dim, len(self.classes), vectors, self.gamma) if kernel == "rbf" else None
+        self.frequency: Tensor
+        self.slope: Tensor
+        self.register_buffer("frequency", torch.full((len(self.classes),), 1 / count))
+        self.register_buffer("slope", torch.ones(()))
+
+    def fit(self, targets: Field) -> None:
+        """Learn the class shares of the training rows; and see that scikit-learn is there before hours are spent."""
+        if find_spec("sklearn") is None:
+            raise MissingExtraError("the task svm", "ml")
+        self.frequency.copy_(self._shares(targets))
+
+    def _shares(self, targets: Field) -> Tensor:
+        """Class shares with one imagined row a class, so that none is zero."""
+        index = targets.data[targets.present][:, 0].long()
+        count = torch.bincount(index, minlength=len(self.classes)).to(self.frequency) + 1
+        return count / count.sum()
+
+    @property
+    def weights(self) -> Tensor:
+        """The weight of each class ``[K]``, 1 on average over the training rows."""
+        raw = self.frequency.pow(-self.balance)
+        return raw / (raw * self.frequency).sum()
+
+    def forward(self, fused: Encoded, streams: Mapping[str, Encoded]) -> Tensor:
+        linear: Tensor = self.last(self.drop(fused.pooled))
+        if self.machine is None or self.training:
+            return linear
+        return torch.where(self.machine.fitted, self.machine(fused.pooled), linear)
+
+    def loss(self, output: Tensor, target: Field) -> Tensor:
+        index = self._index(target)
+        own = output.gather(1, index[:, None])
+        margin = (output - own + 1).scatter(1, index[:, None], 0.0)
+        return margin.amax(dim=1) * self.weights[index]
+
+    def _index(self, target: Field) -> Tensor:
+        """Class indices ``[B]``; rows without a target may hold anything, so they are held inside the range."""
+        return target.data[:, 0].nan_to_num(0.0).long().clamp(0, len(self.classes) - 1)
+
+    def settle(self, training: Seen, held_out: Seen) -> None:
+        """Fit the machine to the training rows, and the slope of its probabilities to the held-out rows."""
+        from sklearn.svm import SVC, LinearSVC
+
+        features, index, weight = self._rows(training)
+        if len(set(index.tolist())) < 2:
+            return  # nothing to part: the layer's answer stands
+        chosen = self._drawn(index) if self.machine is not None else torch.arange(len(index))
+        features, index, weight = features[chosen], index[chosen], weight[chosen]
+        middle, spread = features.mean(dim=0), features.std(dim=0, correction=0)
+        # A feature that hardly varies says nothing; dividing by its spread would make noise of it.
+        spread = torch.where(spread > 1e-6 * spread.max(), spread, spread.max().clamp(min=1e-12))
+        scaled = ((features - middle) / spread).numpy()
+        if self.machine is not None:
+            svc = SVC(C=self.C, kernel="rbf", gamma=self.gamma, decision_function_shape="ovr")
+            svc.fit(scaled, index.numpy(), sample_weight=weight.numpy())
+            self.machine.adopt(svc, middle, spread)
+        else:
+            linear = LinearSVC(C=self.C, dual=False, max_iter=10_000)
+            linear.fit(scaled, index.numpy(), sample_weight=weight.numpy())
+            self._adopt(linear, middle, spread)
+        self._calibrate(held_out)
+
+    @staticmethod
+    def _known(seen: Seen) -> Tensor:
+        return seen.fused.present & seen.target.present & (seen.weight > 0)
+
+    def _rows(self, seen: Seen) -> tuple[Tensor, Tensor, Tensor]:
+        """Vectors ``[n, D]`` and weights in float64, and classes, of the rows that have something to say and a target."""
+        known = self._known(seen)
+        index = self._index(seen.target)[known]
+        weight = seen.weight[known].double() * self.weights[index].double()
+        return seen.fused.pooled[known].double(), index, weight
+
+    def _drawn(self, index: Tensor) -> Tensor:
+        """At most as many rows as the machine may keep, each class at its share, always the same."""
+        assert self.machine is not None
+        room = self.machine.vectors.shape[0]
+        if len(index) <= room:
+            return torch.arange(len(index))
+        order = torch.randperm(len(index), generator=torch.Generator().manual_seed(0))
+        # The place of each row within its class, as a share of the class: cutting at one share cuts all classes alike.
+        one_hot = nn.functional.one_hot(index[order], len(self.classes))
+        place = (one_hot.cumsum(dim=0) * one_hot).sum(dim=1)
+        share = (place - 0.5) / one_hot.sum(dim=0)[index[order]]
+        return order[share.argsort(stable=True)[:room]].sort().values
+
+    @torch.no_grad()
+    def _adopt(self, linear: Any, middle: Tensor, spread: Tensor) -> None:
+        """The planes of ``LinearSVC``, standardisation included, as the layer's weights."""
+        planes, bias = torch.as_tensor(linear.coef_), torch.as_tensor(linear.intercept_)
+        if planes.shape[0] == 1:  # two classes are told apart by one plane
+            planes, bias = torch.cat([-planes, planes]), torch.cat([-bias, bias])
+        planes = planes / spread
+        bias = bias - planes @ middle
+        places = torch.as_tensor(linear.classes_)
+        # Classes without a training row are never the answer.
+        self.last.weight.zero_()
+        self.last.bias.fill_(-1e3)
+        self.last.weight[places] = planes.to(self.last.weight)
+        self.last.bias[places] = bias.to(self.last.bias)
+
+    @torch.no_grad()
+    def _calibrate(self, seen: Seen) -> None:
+        known = self._known(seen)
+        _, index, weight = self._rows(seen)
+        if not len(index):
+            return
+        before = self.training
+        output = self.eval()(seen.fused.map(lambda t: t[known]), {}).double()
+        self.train(before)
+        chances = (output * SCALES.double()[:, None, None]).log_softmax(dim=2)  # [scales, B, K]
+        likelihood = (chances.gather(2, index.expand(len(SCALES), -1).unsqueeze(2))[:, :, 0] * weight).sum(dim=1)
+        self.slope.copy_(SCALES[likelihood.argmax()])
+
+    def _chances(self, output: Tensor) -> Tensor:
+        return (output.detach().float() * self.slope).softmax(dim=1)
+
+    def compare(self, output: Tensor, target: Field) -> tuple[Tensor, Tensor]:
+        return self._chances(output), self._index(target)
+
+    def metrics(self) -> MetricCollection:
+        from sensorium.nn import measures
+        from sensorium.nn.tracked import collection
+
+        return collection(
+            {
+                "accuracy": measures.accuracy,
+                "balanced_accuracy": measures.balanced_accuracy,
+                "precision": measures.precision,
+                "recall": measures.recall,
+                "f1": measures.f1,
+                "auroc": measures.auroc,
+                "log_loss": measures.log_loss,
+                "calibration_error": measures.calibration_error,
+            }
+        )
+
+    def decode(self, output: Tensor) -> list[dict[str, Any]]:
+        chances = self._chances(output).cpu()
+        best = chances.argmax(dim=1).tolist()
+        return [
+            {"value": self.classes[k], "probabilities": dict(zip(self.classes, row, strict=True))}
+            for k, row in zip(best, chances.tolist(), strict=True)
+        ]
+
+    def baseline(self, training: Field, rows: int) -> Tensor:
+        return (self._shares(training).log() / self.slope).expand(rows, -1)

@@ -1,0 +1,234 @@
+"""Every fusion on the same rows with the same encoders and the same budget, over several seeds; a stopped run goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+
+from sensorium.console import Console
+from sensorium.core.batch import Field, joined, repeated
+from sensorium.core.contracts import Task
+from sensorium.core.errors import ConfigError, SensoriumError, nearest
+from sensorium.core.recipe import Recipe
+from sensorium.data import rows as encoded
+from sensorium.evaluation.charts import save_svg
+from sensorium.evaluation.comparison import Comparison, Entry, Way, ranked
+from sensorium.evaluation.robustness import STEPS, more_is_better, robustness
+from sensorium.evaluation.scores import measure, pair, resample
+from sensorium.trained import Trained
+from sensorium.training import fit as steps
+from sensorium.training.book import Book
+from sensorium.training.footprint import training_bytes
+from sensorium.training.ground import Ground, chosen, possible, prepare
+
+RESAMPLES = 500
+"""Of the test rows, behind each difference."""
+CURVE_ROWS = 500
+"""Test rows behind the robustness area, at most."""
+
+
+def compare(
+    train: Any = None,
+    *,
+    target: str | None = None,
+    test: Any = None,
+    fusions: str | Sequence[str] = "all",
+    seeds: int = 3,
+    metric: str | None = None,
+    leave_out: bool = False,
+    recipe: Recipe | str | Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    ignore: Iterable[str] = (),
+    group: str | None = None,
+    weight: str | None = None,
+    media: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    seed: int | None = None,
+    time_limit: float | None = None,
+    out: str | Path = "compare",
+    cache: str | Path | None = None,
+    quiet: bool = False,
+) -> Comparison:
+    """Train every fusion on the same rows, with the same encoders, under the same budget, and hold them against each other.
+
+    Rows are split and decoded once: seeds differ in the weights they start from and in the order of rows. Each modality
+    alone is trained too. One line is written for every finished run, so the same call goes on where it was stopped.
+
+    Args:
+        train: The training table, as for ``fit``.
+        target: The column to predict.
+        test: The table to score on; by default a fifth of ``train``, which no run sees in training or in early stopping.
+        fusions: ``all``, or names.
+        seeds: Runs of each.
+        metric: What to compare; by default the task's headline.
+        leave_out: Also train without each modality, for the reference lines of three modalities and more.
+        time_limit: Seconds of training for all runs together, divided evenly.
+        out: The folder for runs, table, picture and the winner's recipe.
+    """
+    plan = steps.planned(recipe, overrides, seed, None, group)
+    source = train if train is not None else plan.data.train
+    if source is None:
+        raise ConfigError("there is no training table", fix="name one, here or under data.train of the recipe")
+    if seeds < 1:
+        raise ConfigError(f"{seeds} seeds", fix="one or more")
+    names = chosen(fusions)
+    folder = Path(out)
+    with Console(quiet) as console:
+        ground, where = prepare(
+            source,
+            steps.with_columns(plan, columns),
+            target,
+            test,
+            steps.told_roles(ignore, group, weight),
+            media,
+            cache,
+            console,
+        )
+        ways, skipped = possible(ground, names, leave_out)
+        if time_limit is not None:
+            ground, ways = ground.limited(time_limit / (len(ways) * seeds), ways)
+        folder.mkdir(parents=True, exist_ok=True)
+        book = Book(folder, ground.identity(metric))
+        if ground.plan.training.time_limit is not None and not book.lines:
+            warm_up(ground)
+        total = len(ways) * seeds
+        failed: dict[str, str] = {}
+        for done, (number, way) in enumerate((number, way) for number in range(seeds) for way in ways):
+            console.step("comparing", done, total, f"{way.name}, seed {number + 1} of {seeds}")
+            if way.name in failed or book.has(way.name, number):
+                continue
+            try:
+                book.add(way.name, number, *one(ways[way], number, metric))
+            except SensoriumError as error:
+                failed[way.name] = error.problem
+        console.step("comparing", total, total)
+        result = summed(ground, [way for way in ways if way.name not in failed], book, seeds, metric, where)
+        result.skipped = skipped | failed
+    written(result, folder, steps.from_file(ways[result.best.way].plan, source))
+    return result
+
+
+def warm_up(ground: Ground) -> None:
+    """A few steps that do not count: what a first training loads would be taken from the time of the first fusion."""
+    training = ground.plan.training.model_copy(update={"epochs": 1, "time_limit": None})
+    plan = ground.plan.model_copy(update={"training": training})
+    few = np.arange(min(len(ground.rows), 2 * (training.batch_size or 32)), dtype=np.int64)
+    some = np.arange(min(len(ground.valid), 32), dtype=np.int64)
+    with contextlib.suppress(SensoriumError):  # if nothing can be learnt from them, the runs themselves will tell
+        steps.finish(
+            plan, ground.schema, ground.rows.take(few), ground.valid.take(some), ground.store, None, False, Console(True)
+        )
+
+
+def one(ground: Ground, number: int, metric: str | None) -> tuple[dict[str, Any], np.ndarray[Any, Any]]:
+    """One run: trained, scored on the test rows. A line of figures, and the predictions as the metrics take them."""
+    plan = ground.plan.model_copy(update={"seed": ground.plan.seed + number})
+    began, cpu = time.monotonic(), time.process_time()
+    trained = steps.finish(plan, ground.schema, ground.rows, ground.valid, ground.store, None, False, Console(quiet=True))
+    seconds, spent = time.monotonic() - began, time.process_time() - cpu
+    model, name = trained.model, ground.target.name
+    prediction, _ = answers(trained, ground.test)
+    line: dict[str, Any] = {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "cpu": round(spent, 2),
+        "seconds": round(seconds, 2),
+        "epochs": len(trained.history),
+        "memory": training_bytes(model, plan, ground.schema, ground.rows),
+        "area": None,
+        "curves": {},
+    }
+    if len(ground.schema.streams) > 1:
+        chosen_metric = {} if metric is None else {name: metric}
+        model.eval()
+        found = robustness(
+            trained.predictor.model, ground.schema, ground.test, metrics=chosen_metric, corruptions=False, most=CURVE_ROWS
+        )[name]
+        line["area"] = found.removal_area if found.removal_area == found.removal_area else None
+        line["curves"] = {curve.stream: list(curve.scores) for curve in found.curves}
+    return line, prediction
+
+
+def answers(trained: Trained, rows: encoded.Rows) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Predictions and truths of the rows that have a target, as the metrics take them."""
+    name, model = trained.schema.targets[0].name, trained.predictor.model.eval()
+    with torch.inference_mode():
+        found = [(model(batch)[name], batch.targets[name]) for batch in trained.batches(rows)]
+    output, target = joined([output for output, _ in found]), joined([target for _, target in found])
+    prediction, truth = pair(model.tasks[name], output, target)
+    return prediction.float().numpy(), truth.numpy()
+
+
+def summed(
+    ground: Ground,
+    ways: Iterable[Way],
+    book: Book,
+    seeds: int,
+    metric: str | None,
+    where: str,
+) -> Comparison:
+    """The comparison of the finished runs."""
+    task, target = ground.task(), ground.test.target(ground.target.name)
+    metric = metric or task.headline
+    known, truth = _baseline(task, ground, target)
+    entries, draws = [], {}
+    for way in ways:
+        numbers = [number for number in range(seeds) if book.has(way.name, number)]
+        if not numbers:
+            continue
+        lines = [book.lines[way.name, number] for number in numbers]
+        loaded = [np.load(book.answers_of(way.name, number), allow_pickle=False) for number in numbers]
+        pairs = [(torch.from_numpy(found), truth) for found in loaded]
+        scores = [measure(task, rows) for rows in pairs]
+        if metric not in scores[0]:
+            raise ConfigError(f"no metric named {metric!r}{nearest(metric, scores[0])}")
+        drawn = [resample(task, rows, names=[metric], resamples=RESAMPLES)[metric] for rows in pairs]
+        draws[way.name] = torch.stack(drawn)
+        areas = [line["area"] for line in lines if line["area"] is not None]
+        entries.append(
+            Entry(
+                way,
+                [score[metric] for score in scores],
+                lines[0]["parameters"],
+                fmean(line["cpu"] for line in lines),
+                fmean(line["seconds"] for line in lines),
+                lines[0]["memory"],
+                fmean(areas) if areas else float("nan"),
+                {s: np.mean([line["curves"][s] for line in lines], axis=0).tolist() for s in lines[0]["curves"]},
+                fmean(line["epochs"] for line in lines),
+            )
+        )
+    if all(entry.way.single for entry in entries):
+        raise SensoriumError("no fusion could be trained", fix="try one of them with sensorium fit to see why")
+    higher = more_is_better(task.headline, task.higher_is_better, metric)
+    fusions, others = ranked(entries, draws, higher)
+    spec = ground.plan.training
+    longest = "" if spec.time_limit is None else f" and {spec.time_limit:g} s"
+    budget = f"{len(ground.rows):,} rows to learn from, at most {spec.epochs} epochs{longest} a run, {seeds} seeds"
+    name, rows = ground.target.name, int(target.present.sum())
+    baseline = measure(task, known)[metric]
+    return Comparison(name, metric, higher, where, rows, seeds, budget, STEPS, fusions, others, baseline)
+
+
+def _baseline(task: Task[Any], ground: Ground, target: Field) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """What knowing the training targets alone answers on the test rows, with the truths; and the truths by themselves."""
+    training = ground.rows.target(ground.target.name)
+    task.fit(training)
+    known = pair(task, repeated(task.baseline(training, 1), len(ground.test)), target)
+    return known, known[1]
+
+
+def written(result: Comparison, folder: Path, winner: Recipe) -> None:
+    """The page, the picture, the figures, and the recipe of the winner as ``fit --recipe`` takes it."""
+    result.write(folder / "compare.html")
+    save_svg(result.chart(), folder / "compare.svg")
+    (folder / "compare.md").write_text(result.markdown() + "\n", encoding="utf-8")
+    (folder / "compare.json").write_text(json.dumps(result.to_json(), ensure_ascii=False, indent=1), encoding="utf-8")
+    (folder / "winner.yaml").write_text(winner.to_yaml(), encoding="utf-8")

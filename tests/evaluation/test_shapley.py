@@ -1,0 +1,133 @@
+"""Shapley values: against all orders written out, and by their axioms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sensorium.core.batch import Batch
+from sensorium.core.errors import DataError
+from sensorium.evaluation.shapley import exact, explain, sampled
+from sensorium.model import Model
+
+Make = Callable[..., tuple[Model, list[Batch]]]
+
+
+def by_orders(values: np.ndarray[Any, Any], count: int) -> np.ndarray[Any, Any]:
+    """The definition: a stream's gain over those before it, averaged over all orders. ``values`` ``[2^S, B]``."""
+    shares = np.zeros((count, values.shape[1]))
+    orders = list(permutations(range(count)))
+    for order in orders:
+        before = 0
+        for s in order:
+            shares[s] += values[before | 1 << s] - values[before]
+            before |= 1 << s
+    return shares / len(orders)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_exact_values_are_the_mean_over_all_orders(count: int) -> None:
+    values = np.random.default_rng(count).normal(size=(1 << count, 7))
+    found, _ = exact(lambda subset: values[subset], count)
+    np.testing.assert_allclose(found, by_orders(values, count), atol=1e-12)
+    np.testing.assert_allclose(found.sum(axis=0), values[-1] - values[0], atol=1e-12)
+
+
+def test_sampled_values_add_up_and_lie_within_their_errors() -> None:
+    values = np.random.default_rng(0).normal(size=(1 << 5, 40))
+    truth, _ = exact(lambda subset: values[subset], 5)
+    found, error = sampled(lambda subset: values[subset], 5, seed=1, pairs=60)
+    np.testing.assert_allclose(found.sum(axis=0), values[-1] - values[0], atol=1e-12)
+    assert np.mean(np.abs(found - truth) < 2 * error) > 0.9
+    assert (error > 0).all()
+
+
+def test_an_additive_model_gets_its_terms_back(make: Make) -> None:
+    """Streams are vectors that the fusion adds: a regression is a sum, so each share is the stream's own term."""
+    model, batches = make(kinds=("regression",))
+    found = explain(model.eval(), batches[:1])
+    weight = model.tasks["price"].last.weight.detach()[0]
+    for one in found.targets["price"]:
+        for stream, share in one.shares.items():
+            own = batches[0].inputs[stream].data[one.row - 1]
+            assert share == pytest.approx(2 * float(own @ weight), abs=1e-4)  # a unit of this target is 2
+        assert sum(one.shares.values()) == pytest.approx(one.value - one.nothing, abs=1e-9)
+
+
+def test_a_class_is_explained_by_the_chance_of_the_answer(make: Make) -> None:
+    model, batches = make()
+    model.eval()
+    found = explain(model, batches)
+    with torch.no_grad():
+        chance = torch.cat([model(batch)["animal"].softmax(dim=1) for batch in batches])
+    rows = found.targets["animal"]
+    assert [one.value for one in rows] == pytest.approx(chance.amax(dim=1).tolist(), abs=1e-6)
+    assert [one.row for one in rows] == list(range(1, 301))
+    assert all(sum(one.shares.values()) == pytest.approx(one.value - one.nothing, abs=1e-9) for one in rows)
+    means = found.mean_shares("animal")
+    assert means["image"] > means["audio"] > means["noise"]
+    assert found.weights is None, "this fusion says nothing of its weights"
+    assert "how far each stream moves" in found.text()
+
+
+def test_a_stream_that_is_not_there_gets_nothing(make: Make) -> None:
+    model, batches = make()
+    batch = batches[0]
+    keep = torch.arange(batch.rows) % 2 == 0
+    found = explain(model.eval(), [batch.keep({"audio": keep})])
+    for one in found.targets["animal"]:
+        here = bool(keep[one.row - 1])
+        assert one.missing == ([] if here else ["audio"])
+        if not here:
+            assert one.shares["audio"] == pytest.approx(0.0, abs=1e-7)
+
+
+def test_above_eight_streams_orders_are_drawn(make: Make) -> None:
+    model, batches = make(strengths={f"s{i}": 1.0 for i in range(9)}, rows=6)
+    (one, *_) = explain(model.eval(), batches).targets["animal"]
+    assert set(one.errors) == set(one.shares)
+    assert sum(one.shares.values()) == pytest.approx(one.value - one.nothing, abs=1e-9)
+
+
+def test_several_labels_are_explained_by_the_surest(make: Make) -> None:
+    model, batches = make(kinds=("multilabel",))
+    (one, *_) = explain(model.eval(), batches).targets["tags"]
+    assert one.what.startswith("probability of ")
+
+
+def test_a_trained_model_explains_its_rows(trained: Any, scenes: Path, tmp_path: Path) -> None:
+    found = trained.explain(scenes / "test.csv", row=3, out=tmp_path / "e.html")
+    (one,) = found.targets["event"]
+    (answer,) = trained.predict([trained_row(scenes, 3)], media=scenes)
+    assert one.row == 3
+    assert one.answer == answer.value
+    assert one.value == pytest.approx(answer.targets["event"]["probabilities"][answer.value], abs=1e-6)
+    assert one.missing == answer.missing
+    page = (tmp_path / "e.html").read_text(encoding="utf-8")
+    assert "<svg" in page
+    assert "<script" not in page
+    many = trained.explain(scenes / "test.csv", sample=5, seed=1)
+    assert len(many.targets["event"]) == 5
+    with pytest.raises(DataError, match="there is no row 999"):
+        trained.explain(scenes / "test.csv", row=999)
+
+
+def trained_row(scenes: Path, row: int) -> dict[str, Any]:
+    from sensorium.data.table import Table
+
+    return Table.read(scenes / "test.csv").row(row - 1)
+
+
+def test_the_fusion_says_how_it_weighs(quick_fit: Any, scenes: Path, cli: Any, tmp_path: Path) -> None:
+    quick_fit(overrides=["model.fusion=weighted", "training.epochs=1"], out=tmp_path / "run")
+    code, out, _ = cli("explain", tmp_path / "run", scenes / "test.csv", "--row", 1, "--json", tmp_path / "e.json")
+    assert code == 0
+    assert "What the fusion says it weighs" in out
+    assert "row 1: event is" in out
+    assert (tmp_path / "e.json").is_file()

@@ -1,0 +1,107 @@
+"""Graphs out of JSON, molecules out of SMILES."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sensorium.core.errors import CellError
+from sensorium.core.modality import Blob
+from sensorium.signal.molecule import ELEMENTS, SIZES, read_smiles
+from sensorium.signal.network import read_network
+
+Chem = pytest.importorskip("rdkit.Chem")
+
+CELL = {"nodes": ["a", "b", "a"], "edges": [[0, 1, "x"], [1, 2, "y"]]}
+
+
+def test_every_way_to_write_one_is_the_same() -> None:
+    text = json.dumps(CELL)
+    for cell in (CELL, text, text.encode(), Blob(text.encode(), "a.json")):
+        nodes, edges, labels = read_network(cell)
+        assert nodes == ["a", "b", "a"]
+        assert edges.tolist() == [[0, 1], [1, 2]]
+        assert labels == ["x", "y"]
+
+
+def test_nodes_are_labels_numbers_or_a_count() -> None:
+    assert np.array_equal(read_network({"nodes": 3}).nodes, np.ones((3, 1)))
+    assert np.array_equal(read_network({"nodes": [1, 2.5]}).nodes, [[1], [2.5]])
+    assert np.array_equal(read_network({"nodes": [[1, 2], [3, 4]]}).nodes, [[1, 2], [3, 4]])
+
+
+BAD: list[tuple[Any, str]] = [
+    ("{", "no JSON"),
+    (b"\xff\xfe", "no JSON"),
+    ([1, 2], "not a graph"),
+    ({"edges": []}, "not a graph"),
+    ({"nodes": 0}, "no node"),
+    ({"nodes": []}, "no node"),
+    ({"nodes": 10**9}, "allowed"),
+    ({"nodes": True}, "bool"),
+    ({"nodes": [1, "a"]}, "not all"),
+    ({"nodes": [[1], [1, 2]]}, "not all"),
+    ({"nodes": [1, float("nan")]}, "not finite"),
+    ({"nodes": 2, "edges": [[0, 2]]}, "edge 1"),
+    ({"nodes": 2, "edges": [[0, -1]]}, "edge 1"),
+    ({"nodes": 2, "edges": [[0, 1], [0]]}, "edge 2"),
+    ({"nodes": 2, "edges": [[0, 1, "x"], [1, 0]]}, "1 of 2 edges"),
+    ({"nodes": 2, "edges": 5}, "int"),
+    ({"nodes": 2, "edges": [[0, 1]] * 200_001}, "allowed"),
+]
+
+
+@pytest.mark.parametrize(("cell", "problem"), BAD)
+def test_bad_graphs_are_refused_in_words(cell: Any, problem: str) -> None:
+    with pytest.raises(CellError, match=problem):
+        read_network(cell)
+
+
+MOLECULES = [
+    "CCO",
+    "c1ccccc1",
+    "CC(=O)Oc1ccccc1C(=O)O",
+    "CN1C=NC2=C1C(=O)N(C(=O)N2C)C",
+    "[NH4+].[Cl-]",
+    "F/C=C/F",
+    "N#C[Fe]",
+]
+
+
+@pytest.mark.parametrize("smiles", MOLECULES)
+def test_atoms_and_bonds_are_those_of_rdkit(smiles: str) -> None:
+    codes, bonds = read_smiles(smiles)
+    molecule = Chem.MolFromSmiles(smiles)
+    assert codes.shape == (molecule.GetNumAtoms(), len(SIZES))
+    assert (codes < np.array(SIZES)).all()
+    assert np.array_equal(bonds > 0, Chem.GetAdjacencyMatrix(molecule) > 0)
+    for atom, code in zip(molecule.GetAtoms(), codes, strict=True):
+        assert ((None, *ELEMENTS)[code[0]] or atom.GetSymbol()) == atom.GetSymbol()
+        assert code[1] == atom.GetDegree()
+        assert code[3] == atom.GetTotalNumHs()
+        assert bool(code[4]) == atom.GetIsAromatic()
+    kinds = {"SINGLE": 1, "DOUBLE": 2, "TRIPLE": 3, "AROMATIC": 4}
+    for bond in molecule.GetBonds():
+        assert bonds[bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()] == kinds[bond.GetBondType().name]
+
+
+@pytest.mark.parametrize("text", ["", "hello", "C1CC", "C(C)(C)(C)(C)C", "c1cc", "C" * 6000, "\0", "水", "CC\x00C"])
+def test_what_is_no_molecule_is_refused_in_words(text: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(CellError):
+        read_smiles(text)
+    assert capfd.readouterr().err == ""  # RDKit talks to the terminal unless it is told not to
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.text("CNOcnos()[]=#123+-@/\\.%", max_size=30))
+def test_any_text_is_a_molecule_or_a_problem(text: str) -> None:
+    try:
+        codes, bonds = read_smiles(text)
+    except CellError:
+        return
+    assert len(codes) == len(bonds)

@@ -1,0 +1,164 @@
+"""Comparisons: one ground for all runs, resumable, and honest about what is noise."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sensorium.console import Console
+from sensorium.core.errors import ConfigError
+from sensorium.core.recipe import Recipe
+from sensorium.data.table import Table
+from sensorium.training.compare import compare
+from sensorium.training.footprint import COPIES, training_bytes
+from sensorium.training.ground import possible, prepare
+
+QUICK = ["model.size=tiny", "training.epochs=1", "training.batch_size=32"]
+
+
+def given(scenes: Path, out: Path, **more: Any) -> Any:
+    told: dict[str, Any] = {
+        "target": "event",
+        "test": scenes / "test.csv",
+        "fusions": "gated,concat",
+        "seeds": 2,
+        "ignore": ["cost", "tags", "note", "sound", "when", "room", "temperature"],
+        "overrides": QUICK,
+        "quiet": True,
+        "out": out,
+    }
+    return compare(scenes / "train.csv", **(told | more))
+
+
+@pytest.fixture(scope="module")
+def folder(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("compared") / "compare"
+    given(scenes, out)
+    return out
+
+
+def test_every_way_is_there_with_what_it_costs_and_bears(folder: Path) -> None:
+    told = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
+    assert {run["name"] for run in told["runs"]} == {"gated", "concat", "photo alone", "sensor alone"}
+    for run in told["runs"]:
+        assert len(run["scores"]) == 2
+        assert run["mean"] == pytest.approx(np.mean(run["scores"]))
+        assert run["parameters"] > 0
+        assert run["memory"] > 16 * run["parameters"], "weights, gradients and moments, and activations"
+        assert run["cpu"] > 0
+        assert (run["robustness_area"] is None) == (len(run["streams"]) == 1)
+        assert (run["behind"] is None) == (run["name"] == told["best"])
+    assert told["runs"][0]["name"] == told["best"]
+    assert any(sentence.startswith("The best is ") for sentence in told["findings"])
+    assert 0 < told["baseline"] < 1
+
+
+def test_what_is_written_opens_anywhere(folder: Path) -> None:
+    from xml.etree import ElementTree
+
+    assert ElementTree.fromstring((folder / "compare.svg").read_text(encoding="utf-8")).tag.endswith("svg")
+    page = (folder / "compare.html").read_text(encoding="utf-8")
+    assert "sensor taken away" in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert (folder / "compare.md").read_text(encoding="utf-8").startswith("| way | score |")
+
+
+def test_the_winner_is_a_recipe(folder: Path, quick_fit: Any, scenes: Path) -> None:
+    told = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
+    recipe = Recipe.from_yaml(folder / "winner.yaml")
+    assert isinstance(recipe.model.fusion, dict)
+    assert recipe.model.fusion["kind"] == told["best"]
+    assert recipe.data.train == str(scenes / "train.csv")
+    again = quick_fit(target=None, ignore=(), recipe=folder / "winner.yaml")
+    assert again.recipe.model.fusion == recipe.model.fusion
+
+
+def test_a_stopped_comparison_goes_on(folder: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = folder / "runs.jsonl"
+    lines = runs.read_text(encoding="utf-8").splitlines()
+    runs.write_text("\n".join(lines[:-1]) + '\n{"comparison": "half a li', encoding="utf-8")
+    before = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
+    count = 0
+    from sensorium.training import compare as module
+
+    whole = module.one
+
+    def counted(*args: Any) -> Any:
+        nonlocal count
+        count += 1
+        return whole(*args)
+
+    monkeypatch.setattr(module, "one", counted)
+    given(scenes, folder)
+    after = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
+    assert count == 1
+    assert [run["scores"] for run in after["runs"]] == [run["scores"] for run in before["runs"]], "bit for bit"
+    with pytest.raises(ConfigError, match="another comparison"):
+        given(scenes, folder, overrides=[*QUICK, "training.lr=0.01"])
+
+
+def test_all_runs_stand_on_the_same_ground(scenes: Path, tmp_path: Path) -> None:
+    plan = Recipe().override(QUICK)
+    roles = dict.fromkeys(("cost", "tags", "when", "room", "temperature"), "ignore")
+    source = scenes / "train.csv"
+    ground, where = prepare(source, plan, "event", None, roles, None, None, Console(True))
+    assert "no run has seen" in where
+    total = len(ground.rows) + len(ground.valid) + len(ground.test)
+    assert len(ground.test) == round(0.2 * total)
+    ways, skipped = possible(ground, ["gated", "weighted"], True)
+    assert skipped == {}
+    assert [way.name for way in ways][:2] == ["gated", "weighted"]
+    assert {way.name for way in ways if way.single} >= {"photo alone", "without photo"}
+    encoders = {json.dumps(each.plan.model.encoders) for way, each in ways.items() if not way.single}
+    assert len(encoders) == 1, "the same encoders for all"
+    alone = next(each for way, each in ways.items() if way.name == "sound alone")
+    assert list(alone.schema.streams) == list(alone.rows.inputs) == list(alone.plan.model.encoders) == ["sound"]
+    assert alone.plan.model.encoders["sound"] == ground.plan.model.encoders["sound"]
+    assert alone.schema.inputs[0].reader is ground.schema.streams["sound"][0].reader, "learnt once"
+    limited, with_limit = ground.limited(3.5, ways)
+    assert {each.plan.training.time_limit for each in (limited, *with_limit.values())} == {3.5}
+
+
+def test_what_cannot_be_built_is_told(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sensorium.core import registry
+    from sensorium.training import ground as module
+
+    whole = module.assemble
+
+    def refused(spec: Any, schema: Any) -> Any:
+        if registry.split(spec.fusion)[0] == "concat":
+            raise ConfigError("a product of 9 streams is too large")
+        return whole(spec, schema)
+
+    monkeypatch.setattr(module, "assemble", refused)
+    found = given(scenes, tmp_path / "c", seeds=1, fusions=["concat", "weighted"])
+    assert found.skipped == {"concat": "a product of 9 streams is too large"}
+    assert "skipped: a product of 9 streams is too large" in found.text()
+    assert "With one seed" in found.text()
+
+
+def test_what_makes_no_sense_is_refused(scenes: Path, tmp_path: Path, cli: Any) -> None:
+    with pytest.raises(ConfigError, match="did you mean gated"):
+        given(scenes, tmp_path, fusions="gatd")
+    with pytest.raises(ConfigError, match="2 targets cannot be compared at once"):
+        given(scenes, tmp_path, ignore=["tags"], overrides=[*QUICK, "columns.cost={kind: number, role: target}"])
+    code, _, said = cli("compare", scenes / "nowhere.csv", "--target", "event", "--out", tmp_path / "x")
+    assert code == 2
+    assert "no such file" in said
+    assert not (tmp_path / "x").exists()
+
+
+def test_memory_is_counted_in_tensors_and_leaves_the_model_alone(trained: Any, scenes: Path) -> None:
+    rows = trained.encode(Table.read(scenes / "train.csv"))
+    before = {name: value.clone() for name, value in trained.model.state_dict().items()}
+    size = training_bytes(trained.model, trained.recipe, trained.schema, rows)
+    weights = sum(p.numel() * p.element_size() for p in trained.model.parameters())
+    assert size > COPIES * weights
+    assert size == training_bytes(trained.model, trained.recipe, trained.schema, rows)
+    assert all(torch.equal(value, before[name]) for name, value in trained.model.state_dict().items())
+    assert all(p.grad is None for p in trained.model.parameters())
