@@ -235,17 +235,15 @@ class Series(Modality):
         from sensorium.signal.corrupt import drift, gap
 
         mean, deviation = np.array(self.state["mean"]), np.array(self.state["deviation"])
-        if self.indicator:
-            readings, flags = np.split(value, 2, axis=1)
-            plain = Series()  # the same readings without the flags beside them
-            plain.state = self.state
-            return np.concatenate([plain._corrupted(readings, how, level, rng), flags], axis=1)
+        # What says where gaps were stays what it is.
+        readings, flags = value[:, : len(mean)], value[:, len(mean) :]
         if how == "dropout":
-            return np.where(gap(len(value), level, rng)[:, None], mean, value).astype(np.float32)
-        steps, channels = value.shape
-        off = 2 * level * rng.standard_normal(value.shape) if how == "noise" else drift(steps, channels, level, rng)
-        spoiled: Array = np.clip(value + deviation * off, -3e38, 3e38).astype(np.float32)
-        return spoiled
+            spoiled = np.where(gap(len(value), level, rng)[:, None], mean, readings)
+        else:
+            steps, channels = readings.shape
+            off = 2 * level * rng.standard_normal(readings.shape) if how == "noise" else drift(steps, channels, level, rng)
+            spoiled = np.clip(readings + deviation * off, -3e38, 3e38)
+        return np.concatenate([spoiled.astype(np.float32), flags], axis=1)
 
     @property
     def store_options(self) -> dict[str, Any]:
