@@ -14,11 +14,12 @@ from sensorium.core.errors import ConfigError
 from sensorium.core.layout import Grid, Ids, Layout, Row
 from sensorium.core.registry import build, find, kinds
 from sensorium.encoders.cells import Cells
-from sensorium.encoders.convnet import Convnet, first_stride
+from sensorium.encoders.convnet import Convnet
 from sensorium.encoders.mlp import Mlp
 from sensorium.encoders.patch import Patch
 from sensorium.encoders.recurrent import Recurrent
 from sensorium.encoders.transformer import Transformer
+from sensorium.nn.conv import first_stride
 from sensorium.nn.position import grid_sinusoids
 from sensorium.testing import samples
 

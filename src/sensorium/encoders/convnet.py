@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
@@ -13,7 +12,7 @@ from sensorium.core.batch import Encoded
 from sensorium.core.contracts import Encoder
 from sensorium.core.layout import Grid
 from sensorium.core.registry import component
-from sensorium.nn.conv import CONV, LAST, MAX_POOL, cells, channels_last, clear, norm, thin
+from sensorium.nn.conv import CONV, LAST, MAX_POOL, cells, channels_last, clear, first_stride, norm, thin
 from sensorium.nn.pool import MeanMax
 
 
@@ -92,9 +91,3 @@ class Convnet(Encoder):
         grid, real = cells(x, mask)
         tokens = self.token(self.drop(grid)).masked_fill(~real.unsqueeze(-1), 0.0)
         return Encoded(tokens, real, self.pool(tokens, real), data.new_ones(data.shape[0]).bool())
-
-
-def first_stride(size: tuple[int, ...]) -> int:
-    """The step that brings a grid to about 1,000 cells (28 × 28 stays, 60 × 40 is halved): a power of two up to 4."""
-    excess = (math.prod(size) / 1024) ** (1 / len(size))
-    return 1 if excess <= 1 else 2 if excess <= 3 else 4

@@ -263,9 +263,9 @@ def _picture(told: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, An
     if (
         told.get("crop_pct") is not None and not crop
     ):  # as ConvNeXt has it: small pictures are cut out, large ones stretched
-        found |= {"crop": float(told["crop_pct"])} if side < 384 else {"stretch": True}
+        found |= {"share": float(told["crop_pct"])} if side < 384 else {"stretch": True}
     elif told.get("do_center_crop", crop is not None) and isinstance(size, Mapping) and "shortest_edge" in size:
-        found["crop"] = min(1.0, side / int(shorter))
+        found["share"] = min(1.0, side / int(shorter))
     else:
         found["stretch"] = True
     normal = told.get("do_normalize", True)

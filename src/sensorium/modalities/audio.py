@@ -171,7 +171,8 @@ class Audio(Modality):
 
         bands = self.state["mels"]
         if not self.standardise:
-            return {"mean": [0.0], "deviation": [1.0]}
+            count = 1 if self.features == "waveform" else (1 + self.deltas) * self._front.size
+            return {"mean": [0.0] * count, "deviation": [1.0] * count}
         plain = self.denoise == "none" and not self.deltas
         moments: Moments | None = None
         for signal, rate in sample:
@@ -236,7 +237,7 @@ class Audio(Modality):
         deviation = torch.tensor(self.state["deviation"], device=data.device)
         if self.features == "waveform":
             return replace(field, data=((data - mean) / deviation * mask)[:, None], mask=mask)
-        size = (data.shape[1], 1, data.shape[3]) if len(mean) > 1 else (1, 1, 1)
+        size = data.shape[1], 1, data.shape[3]
         data = (data - mean.view(size)) / deviation.view(size)
         if generator is not None and augmented:
             # What is hidden is hidden in every channel. Coefficients are no bands side by side: only time is hidden there.

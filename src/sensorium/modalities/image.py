@@ -14,17 +14,25 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
-from sensorium.signal.frame import LARGEST, Smooth, cropped, frame_state, framed, to_pixels, with_channels
+from sensorium.signal.frame import LARGEST, Smooth, cropped, frame_state, framed, middle, to_pixels, with_channels
 from sensorium.signal.picture import ENDINGS, read_picture
 from sensorium.signal.statistics import thinned
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from sensorium.core.batch import Field
 
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"GIF8", b"II*\0", b"MM\0*")
 _SAMPLE = 512
+_STRENGTHS = {
+    "none": (0.0, 0.0, 0.0, 0.0),
+    "light": (0.08, 0.1, 10.0, 0.1),
+    "strong": (0.15, 0.25, 20.0, 0.25),
+    "auto": (0.0, 0.0, 0.0, 0.0),
+}
+"""Largest shift (of the size), scaling, turn (degrees) and change of brightness (deviations)."""
 
 
 @component
@@ -38,14 +46,19 @@ class Image(Modality):
     Args:
         size: The longer side in pixels; None: that of the usual training picture, from 16 to 128.
         channels: ``auto`` is grey where all training pictures are.
-        crop: Pictures are cut to a square: the shorter side is brought to ``size / crop`` pixels, the middle kept. None: no
-            cutting, unless a pretrained encoder asks for it.
+        share: Pictures are cut to a square: the shorter side is brought to ``size / share`` pixels, the middle kept. None:
+            no cutting, unless a pretrained encoder asks for it.
         stretch: Pictures of any ratio are stretched to a square.
         smooth: How pictures are made smaller; ``bicubic`` is sharper.
         mean: Subtracted from each channel (red, green, blue from 0 to 1); None: the training pictures' own.
         deviation: Each channel is divided by it; None: the training pictures' own.
-        augment: Random shifts, scalings, turns and brightness in training; ``strong`` also erases a box. Never mirrored and
-            never recoloured, since letters and colours have meaning.
+        augment: Random shifts, scalings, turns and brightness in training; ``strong`` also erases a box; ``auto`` makes two
+            changes drawn from fourteen (RandAugment), of colour too. None of them mirrors: letters have meaning.
+        crop: ``center`` cuts the middle out of a picture of another ratio, instead of fitting it in; ``random`` shows a
+            random box of each picture in training.
+        flip: Mirrors half of the pictures in training.
+        rotate: The largest turn in training, in degrees; none: as ``augment`` says.
+        colour: How much brightness, contrast, saturation and hue change in training: 0 not at all, 0.4 plainly, at most 1.
     """
 
     widget = "file:image/*"
@@ -57,25 +70,34 @@ class Image(Modality):
         *,
         size: int | None = None,
         channels: Literal["auto", "grey", "rgb"] = "auto",
-        crop: float | None = None,
+        share: float | None = None,
         stretch: bool = False,
         smooth: Smooth = "bilinear",
         mean: list[float] | None = None,
         deviation: list[float] | None = None,
-        augment: Literal["none", "light", "strong"] = "light",
+        augment: Literal["none", "light", "strong", "auto"] = "light",
+        crop: Literal["none", "center", "random"] = "none",
+        flip: Literal["none", "horizontal", "vertical", "both"] = "none",
+        rotate: float | None = None,
+        colour: float = 0.0,
     ) -> None:
         super().__init__()
         if size is not None and not 4 <= size <= 4096:
             raise ConfigError(f"image: a size of {size} pixels is not between 4 and 4096")
-        if crop is not None and (not 0.1 <= crop <= 1 or stretch):
-            raise ConfigError(f"image: crop is from 0.1 to 1, not {crop}, and does not go with stretch")
+        if share is not None and (not 0.1 <= share <= 1 or stretch):
+            raise ConfigError(f"image: share is from 0.1 to 1, not {share}, and does not go with stretch")
         for name, values in (("mean", mean), ("deviation", deviation)):
             if values is not None and (len(values) not in (1, 3) or (name == "deviation" and min(values) <= 0)):
                 raise ConfigError(
                     f"image: {name} is 1 or 3 numbers{' above 0' if name == 'deviation' else ''}, not {values}"
                 )
+        self.share, self.stretch, self.smooth, self.mean, self.deviation = share, stretch, smooth, mean, deviation
+        if rotate is not None and not 0 <= rotate <= 180:
+            raise ConfigError(f"image: rotate {rotate} is not between 0 and 180 degrees")
+        if not 0 <= colour <= 1:
+            raise ConfigError(f"image: colour {colour} is not between 0 and 1")
         self.size, self.channels, self.augment = size, channels, augment
-        self.crop, self.stretch, self.smooth, self.mean, self.deviation = crop, stretch, smooth, mean, deviation
+        self.crop, self.flip, self.rotate, self.colour = crop, flip, rotate, colour
 
     @classmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
@@ -103,7 +125,7 @@ class Image(Modality):
 
         sample = thinned(thumbnails(), _SAMPLE)
         self.state = frame_state(sizes, sample, self.size, self.channels)
-        if self.crop is not None or self.stretch:
+        if self.share is not None or self.stretch:
             self.state["height"] = self.state["width"] = max(self.state["height"], self.state["width"])
         for name, values in (("mean", self.mean), ("deviation", self.deviation)):
             if values is not None:
@@ -124,10 +146,12 @@ class Image(Modality):
 
     def encode(self, cell: Any) -> Array:
         height, width = self.state["height"], self.state["width"]
-        pixels, size = _open(cell, max(height, width) * (1 if self.crop is None else 2))
+        pixels, size = _open(cell, max(height, width) * (1 if self.share is None else 2))
         pixels = with_channels(pixels, self.state["channels"])
-        if self.crop is not None:
-            pixels = cropped(pixels, height, self.crop, self.smooth)
+        if self.crop == "center":
+            pixels, size = middle(pixels, width / height), (height, width)
+        if self.share is not None:
+            pixels = cropped(pixels, height, self.share, self.smooth)
         else:
             pixels = framed(pixels, size, (height, width), self._fill, stretch=self.stretch, smooth=self.smooth)
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))
@@ -137,11 +161,15 @@ class Image(Modality):
 
     def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
         """Pictures ``[B, C, H, W]`` uint8 as standardised float32; zero where missing."""
-        from sensorium.signal.augment import moved, standard
+        from sensorium.signal.augment import standard
 
-        data = standard(field.data, self.state["mean"], self.state["deviation"])
-        if generator is not None and self.augment != "none":
-            data = moved(data, generator, strong=self.augment == "strong")
+        if generator is not None and (self.augment == "auto" or self.colour):
+            fractions = self._recoloured(field.data.float().mul_(1 / 255), generator)
+            data = standard(fractions.mul_(255), self.state["mean"], self.state["deviation"])
+        else:
+            data = standard(field.data, self.state["mean"], self.state["deviation"])
+        if generator is not None:
+            data = self._moved(data, generator)
         return replace(field, data=data * field.present[:, None, None, None])
 
     def _corrupted(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
@@ -151,12 +179,43 @@ class Image(Modality):
             return noisy_picture(value, level, rng)
         return blurred(value, level) if how == "blur" else occluded(value, level, rng, np.array(self._fill, np.uint8))
 
+    def _recoloured(self, data: Tensor, generator: torch.Generator) -> Tensor:
+        """Fractions 0 to 1, changed in training where that is defined on them."""
+        if self.augment == "auto":
+            from sensorium.signal.policy import random_changes
+
+            data = random_changes(data, generator)
+        if self.colour > 0:
+            from sensorium.signal.augment import recolour
+
+            data = recolour(data, generator, self.colour)
+        return data
+
+    def _moved(self, data: Tensor, generator: torch.Generator) -> Tensor:
+        """Standardised pictures, changed in training: a border of zeros is the mean colour."""
+        from sensorium.signal import augment
+
+        shift, scale, turn, light = _STRENGTHS[self.augment]
+        turn = turn if self.rotate is None else self.rotate
+        if shift or scale or turn:
+            data = augment.warp(data, generator, shift, scale, turn)
+        if light:
+            data = augment.jitter(data, generator, light)
+        if self.crop == "random":
+            data = augment.crop(data, generator)
+        for axis, name in ((3, "horizontal"), (2, "vertical")):
+            if self.flip in (name, "both"):
+                data = augment.flip(data, generator, axis)
+        return augment.erase(data, generator) if self.augment in ("strong", "auto") else data
+
     @property
     def store_options(self) -> dict[str, Any]:
         kept = {key: self.state[key] for key in ("height", "width", "channels")}
-        told = {"crop": self.crop, "stretch": self.stretch, "smooth": self.smooth}
-        plain = {"crop": None, "stretch": False, "smooth": "bilinear"}
-        # What is as it is by default is left out, so that pictures stored before there were such options stay known.
+        told = {"share": self.share, "stretch": self.stretch, "smooth": self.smooth, "crop": self.crop}
+        # What is as it is by default is left out, so that pictures stored before there were such options stay known; and a
+        # random crop, which is cut in training and not stored.
+        plain = {"share": None, "stretch": False, "smooth": "bilinear", "crop": "none"}
+        told |= {"crop": "center" if self.crop == "center" else "none"}
         return {**kept, "fill": self._fill, **{key: value for key, value in told.items() if value != plain[key]}}
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -66,3 +67,9 @@ def cells(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     if mask is None:
         return tokens, tokens.new_ones(tokens.shape[:2]).bool()
     return tokens, mask.reshape(*mask.shape, *[1] * (x.dim() - 3)).expand(mask.shape[0], *x.shape[2:]).flatten(1)
+
+
+def first_stride(size: tuple[int, ...]) -> int:
+    """The step that brings a grid to about 1,000 cells (28 × 28 stays, 60 × 40 is halved): a power of two up to 4."""
+    excess = (math.prod(size) / 1024) ** (1 / len(size))
+    return 1 if excess <= 1 else 2 if excess <= 3 else 4

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def sinusoids(length: int, dim: int, like: Tensor) -> Tensor:
@@ -27,3 +28,10 @@ def grid_sinusoids(size: Sequence[int], dim: int, like: Tensor) -> Tensor:
         shape[axis] = length
         parts.append(sinusoids(length, share, like).reshape(shape).expand(*size, share))
     return torch.cat(parts, dim=-1).flatten(0, axes - 1)
+
+
+def resized(places: Tensor, size: Sequence[int]) -> Tensor:
+    """Learned places ``[D, *grid]`` for a grid of another ``size``, interpolated (bicubic where the grid has two axes)."""
+    mode = {1: "linear", 2: "bicubic", 3: "trilinear"}[len(size)]
+    between: Tensor = F.interpolate(places.unsqueeze(0), size=tuple(size), mode=mode, align_corners=False)
+    return between.squeeze(0)

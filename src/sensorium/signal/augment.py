@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sensorium.signal import tone
+
 
 def uniform(shape: tuple[int, ...], low: float, high: float, like: Tensor, generator: torch.Generator) -> Tensor:
     """Random numbers between ``low`` and ``high`` on the device of ``like``, drawn where the generator lives."""
@@ -69,6 +71,37 @@ def erase(pictures: Tensor, generator: torch.Generator) -> Tensor:
     box = inside(height, drawn[0], drawn[1])[:, :, None] & inside(width, drawn[2], drawn[3])[:, None, :]
     box = box & (drawn[4] < 0.5)[:, :, None]
     return pictures.masked_fill(box[:, None], 0.0)
+
+
+def crop(pictures: Tensor, generator: torch.Generator, least: float = 0.35) -> Tensor:
+    """A box of each picture ``[B, C, H, W]``, of ``least`` to all of its area and up to a third wider or higher, brought to
+    the whole size (Inception's crop, https://arxiv.org/abs/1409.4842)."""
+    rows = pictures.shape[0]
+    drawn = uniform((4, rows), 0, 1, pictures, generator)
+    area = least + (1 - least) * drawn[0]
+    ratio = torch.exp((2 * drawn[1] - 1) * math.log(4 / 3))
+    wide, high = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+    zero = torch.zeros_like(wide)
+    # In half widths and heights: where the box's middle lies, as far as it may go.
+    across, down = (2 * drawn[2] - 1) * (1 - wide), (2 * drawn[3] - 1) * (1 - high)
+    theta = torch.stack([torch.stack([wide, zero, across], 1), torch.stack([zero, high, down], 1)], 1)
+    grid = F.affine_grid(theta, [rows, 1, *pictures.shape[2:]], align_corners=False)
+    return F.grid_sample(pictures, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def flip(pictures: Tensor, generator: torch.Generator, axis: int) -> Tensor:
+    """Half of the pictures mirrored along an axis."""
+    half = uniform((pictures.shape[0], 1, 1, 1), 0, 1, pictures, generator) < 0.5
+    return torch.where(half, pictures.flip(axis), pictures)
+
+
+def recolour(pictures: Tensor, generator: torch.Generator, by: float) -> Tensor:
+    """Pictures of fractions 0 to 1 with brightness, contrast and saturation times 1 ± ``by`` and hue turned by up to a
+    quarter of ``by`` (colour jitter, https://arxiv.org/abs/2002.05709, appendix A)."""
+    light, contrast, colour = 1 + uniform((3, pictures.shape[0]), -by, by, pictures, generator)
+    hue = uniform((pictures.shape[0],), -by / 4, by / 4, pictures, generator)
+    toned = tone.contrast(tone.brighten(pictures, light), contrast)
+    return tone.turn_hue(tone.saturate(toned, colour), hue)
 
 
 def hide_bands(data: Tensor, mask: Tensor, generator: torch.Generator, times: int = 1) -> Tensor:

@@ -55,6 +55,14 @@ def cropped(pixels: Array, side: int, share: float, smooth: Smooth) -> Array:
     return _resized(pixels, size, smooth)[top : top + side, left : left + side]
 
 
+def middle(pixels: Array, ratio: float) -> Array:
+    """The largest middle part whose width over height is ``ratio``."""
+    high, wide = pixels.shape[:2]
+    inner_high, inner_wide = min(high, max(1, round(wide / ratio))), min(wide, max(1, round(high * ratio)))
+    top, left = (high - inner_high) // 2, (wide - inner_wide) // 2
+    return pixels[top : top + inner_high, left : left + inner_wide]
+
+
 def _resized(pixels: Array, size: tuple[int, int], smooth: Smooth) -> Array:
     from PIL import Image as Pillow
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -35,10 +36,8 @@ def check_options(family: str, kind: str, cells: Sequence[Any] | None = None) ->
     before = [look(default) for look in looks]
     fields = options(family, kind).model_fields
     for name, field in fields.items():
-        nested = isinstance(default[name], dict) and "kind" in default[name]
-        others = kinds(family) if nested else alternatives(field.annotation, default[name])
-        values = (*samples.values(family, kind, name), *others)
-        tried = _dead(name, values, default, before, looks)
+        others = partial(_others, family, kind, name, field.annotation)
+        tried = _live(name, others, default, before, looks)
         if tried is None:
             continue
         for other in beside(fields, default, name):
@@ -46,18 +45,29 @@ def check_options(family: str, kind: str, cells: Sequence[Any] | None = None) ->
                 changed = [look(other) for look in looks]
             except ConfigError:
                 continue
-            if _dead(name, values, other, changed, looks) is None:
+            if _live(name, others, other, changed, looks) is None:
                 break
         else:
             raise AssertionError(f"{family}/{kind}: option {name!r} changes nothing (default {default[name]!r}, {tried=})")
 
 
-def _dead(
-    name: str, values: Sequence[Any], default: dict[str, Any], before: list[Any], looks: Sequence[Signature]
+def _others(family: str, kind: str, name: str, annotation: Any, default: Any) -> Iterator[Any]:
+    """Other values of one option of one component: those kept for it, then those of its type."""
+    nested = isinstance(default, dict) and "kind" in default
+    yield from samples.values(family, kind, name)
+    yield from kinds(family) if nested else alternatives(annotation, default)
+
+
+def _live(
+    name: str,
+    others: Callable[[Any], Iterator[Any]],
+    default: dict[str, Any],
+    before: list[Any],
+    looks: Sequence[Signature],
 ) -> list[Any] | None:
-    """The values of the option that were tried in vain; None where one of them changes what is seen."""
+    """None where some other value of the option changes what is seen; else the values that were tried."""
     tried = []
-    for value in values:
+    for value in others(default[name]):
         try:
             after = [look({**default, name: value}) for look in looks]
         except ConfigError:

@@ -1,0 +1,116 @@
+"""MobileNet, version 2."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from sensorium.core.batch import Encoded
+from sensorium.core.contracts import Encoder
+from sensorium.core.layout import Grid
+from sensorium.core.registry import component
+from sensorium.nn.conv import LAST, channels_last, clear, first_stride
+from sensorium.nn.unit import Tail, Unit
+
+_STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+"""Expansion, channels, blocks and first step of each stage: table 2 of the paper."""
+
+
+class Inverted(nn.Module):
+    """An inverted residual: widen, convolve each channel by itself, narrow again without an activation.
+
+    Added to what came in where the shape is kept. Source: https://arxiv.org/abs/1801.04381, figure 4.
+    """
+
+    def __init__(self, axes: int, dim_in: int, dim: int, stride: int, expand: int, kind: Literal["batch", "layer"]) -> None:
+        super().__init__()
+        self.adds = stride == 1 and dim_in == dim
+        within = dim_in * expand
+        units = [Unit(axes, dim_in, within, 1, kind=kind, activation="relu6")] if expand > 1 else []
+        units += [
+            Unit(axes, within, within, stride=stride, groups=within, kind=kind, activation="relu6"),
+            Unit(axes, within, dim, 1, kind=kind, activation="none"),
+        ]
+        self.units = nn.ModuleList(units)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        y = x
+        for unit in self.units:
+            y, mask = unit(y, mask)
+        return (x + y if self.adds else y), mask
+
+
+@component
+class Mobilenet(Encoder):
+    """MobileNet v2: convolutions of single channels between narrow layers. Few weights and few operations.
+
+    Take it where a model must be small: on a phone, in a browser. It trains slower than ``convnet`` on a processor, whose
+    strength is dense convolutions. The compact one has two blocks a stage.
+    Source: https://arxiv.org/abs/1801.04381.
+
+    Args:
+        dim: Width of the tokens and of the vector.
+        variant: ``compact`` is sized by ``depth`` and ``width``; the others are the paper's, its channels times this.
+        depth: Stages of the compact one; each but the first halves the grid.
+        width: Channels of the compact one's first stage; each stage doubles them.
+        expand: How many times wider the compact one is between its narrow layers.
+        stride: Step of the first convolution along each axis; none: the paper's 2; in the compact one more for large grids.
+        norm: ``batch`` learns faster; ``layer`` keeps rows apart (tiny batches, private training).
+        dropout: Share of features dropped after the last stage in training.
+    """
+
+    reads = (Grid,)
+
+    def __init__(
+        self,
+        layout: Grid,
+        *,
+        dim: int = 128,
+        variant: Literal["compact", "x0.5", "x0.75", "x1.0", "x1.4"] = "compact",
+        depth: int = 3,
+        width: int = 32,
+        expand: int = 2,
+        stride: int | None = None,
+        norm: Literal["batch", "layer"] = "batch",
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.dim = dim
+        axes = len(layout.size)
+        if variant == "compact":
+            # Blocks are at their widest before they step: the stem takes the first step for them.
+            step = stride or 2 * first_stride(layout.size)
+            channels, kernel = width, min(2 * step + 1, 7) if step > 2 else 3
+            table = [(expand, width * 2**i, 2, 2 if i else 1) for i in range(depth)]
+            last = 2 * table[-1][1]
+        else:
+            times = float(variant[1:])
+            step, kernel, channels = stride or 2, 3, eighths(32 * times)
+            table = [(e, eighths(c * times), n, s) for e, c, n, s in _STAGES]
+            last = eighths(1280 * max(times, 1.0))
+        self.stem = Unit(axes, layout.channels, channels, kernel, stride=step, kind=norm, activation="relu6")
+        self.stages = nn.ModuleList()
+        for times_wider, wide, count, first in table:
+            for i in range(count):
+                self.stages.append(Inverted(axes, channels, wide, 1 if i else first, times_wider, norm))
+                channels = wide
+        self.last = Unit(axes, channels, last, 1, kind=norm, activation="relu6")
+        if axes > 1:  # With channels innermost small convolutions take half the time on a CPU.
+            for part in (self.stem, self.stages, self.last):
+                part.to(memory_format=LAST[axes])  # type: ignore[call-overload]
+        self.tail = Tail(last, dim, dropout)
+
+    def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
+        """``data`` ``[B, C, *size]``, ``mask`` ``[B, size[0]]``; a token for each cell of the last stage."""
+        x, mask = self.stem(channels_last(clear(data, mask)), mask)
+        for block in self.stages:
+            x, mask = block(x, mask)
+        encoded: Encoded = self.tail(*self.last(x, mask))
+        return encoded
+
+
+def eighths(channels: float) -> int:
+    """The nearest multiple of 8, but not less than nine tenths of what was asked for."""
+    near = max(8, int(channels + 4) // 8 * 8)
+    return near + 8 if near < 0.9 * channels else near

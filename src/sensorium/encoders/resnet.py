@@ -1,0 +1,129 @@
+"""Residual network."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sensorium.core.batch import Encoded
+from sensorium.core.contracts import Encoder
+from sensorium.core.layout import Grid
+from sensorium.core.registry import component
+from sensorium.nn.conv import LAST, MAX_POOL, channels_last, clear, first_stride, thin
+from sensorium.nn.unit import Tail, Unit
+
+_BLOCKS: dict[str, tuple[int, ...]] = {
+    "resnet18": (2, 2, 2, 2),
+    "resnet34": (3, 4, 6, 3),
+    "resnet50": (3, 4, 6, 3),
+    "resnet101": (3, 4, 23, 3),
+}
+"""Blocks of each stage: table 1 of the paper. From 50 layers on they are bottlenecks."""
+
+
+class Residual(nn.Module):
+    """Two convolutions, or three where the middle one is narrow, whose result is added to what came in.
+
+    The step is the first 3-cell convolution's. What came in goes through a convolution of one cell where its shape changes.
+    Source: https://arxiv.org/abs/1512.03385, figure 5.
+    """
+
+    def __init__(
+        self, axes: int, dim_in: int, dim: int, stride: int, kind: Literal["batch", "layer"], *, narrow: bool = False
+    ) -> None:
+        super().__init__()
+        if narrow:
+            within = dim // 4
+            units = [
+                Unit(axes, dim_in, within, 1, kind=kind),
+                Unit(axes, within, within, stride=stride, kind=kind),
+                Unit(axes, within, dim, 1, kind=kind, activation="none"),
+            ]
+        else:
+            units = [
+                Unit(axes, dim_in, dim, stride=stride, kind=kind),
+                Unit(axes, dim, dim, kind=kind, activation="none"),
+            ]
+        self.units = nn.ModuleList(units)
+        self.straight = (
+            None
+            if stride == 1 and dim_in == dim
+            else Unit(axes, dim_in, dim, 1, stride=stride, kind=kind, activation="none")
+        )
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        straight = x if self.straight is None else self.straight(x, mask)[0]
+        for unit in self.units:
+            x, mask = unit(x, mask)
+        return F.relu(x + straight), mask
+
+
+@component
+class Resnet(Encoder):
+    """A residual network: each block adds to what it was given, so that deep ones still learn.
+
+    Take it where ``convnet`` has too few layers for what is to be told apart. Reads pictures, spectrograms, series and
+    video alike. The compact one has a block of two convolutions a stage.
+    Source: ResNet, https://arxiv.org/abs/1512.03385; bottlenecks step in their middle convolution, as is usual now.
+
+    Args:
+        dim: Width of the tokens and of the vector.
+        variant: ``compact`` is sized by ``depth`` and ``width``; the others are the paper's, for pictures of 224 pixels.
+        depth: Stages of the compact one; each halves the grid.
+        width: Channels of the compact one's first stage; each stage doubles them.
+        stride: Step of the first convolution along each axis; none: the paper's 2; in the compact one as the grid is large.
+        norm: ``batch`` learns faster; ``layer`` keeps rows apart (tiny batches, private training).
+        dropout: Share of features dropped after the last stage in training.
+    """
+
+    reads = (Grid,)
+
+    def __init__(
+        self,
+        layout: Grid,
+        *,
+        dim: int = 128,
+        variant: Literal["compact", "resnet18", "resnet34", "resnet50", "resnet101"] = "compact",
+        depth: int = 3,
+        width: int = 32,
+        stride: int | None = None,
+        norm: Literal["batch", "layer"] = "batch",
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.dim = dim
+        axes = len(layout.size)
+        narrow = variant in ("resnet50", "resnet101")
+        if variant == "compact":
+            step = stride or first_stride(layout.size)
+            self.stem = Unit(axes, layout.channels, width, 3 if step == 1 else 2 * step + 1, stride=step, kind=norm)
+            self.shrink = None
+            blocks, channels, steps = (1,) * depth, width, [2] * depth
+            widths = [width * 2**i for i in range(depth)]
+        else:
+            self.stem = Unit(axes, layout.channels, 64, 7, stride=stride or 2, kind=norm)
+            self.shrink = MAX_POOL[axes](3, stride=2, padding=1)
+            blocks, channels, steps = _BLOCKS[variant], 64, [1, 2, 2, 2]
+            widths = [(256 if narrow else 64) * 2**i for i in range(4)]
+        self.stages = nn.ModuleList()
+        for count, wide, first in zip(blocks, widths, steps, strict=True):
+            for i in range(count):
+                self.stages.append(Residual(axes, channels, wide, 1 if i else first, norm, narrow=narrow))
+                channels = wide
+        if axes > 1:  # With channels innermost small convolutions take half the time on a CPU.
+            self.stem.to(memory_format=LAST[axes])  # type: ignore[call-overload]
+            self.stages.to(memory_format=LAST[axes])  # type: ignore[call-overload]
+        self.tail = Tail(channels, dim, dropout)
+
+    def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
+        """``data`` ``[B, C, *size]``, ``mask`` ``[B, size[0]]``; a token for each cell of the last stage."""
+        x, mask = self.stem(channels_last(clear(data, mask)), mask)
+        if self.shrink is not None:  # After a ReLU nothing is below the zeros that stand past the end.
+            mask = thin(mask, 2)
+            x = clear(self.shrink(x), mask)
+        for block in self.stages:
+            x, mask = block(x, mask)
+        encoded: Encoded = self.tail(x, mask)
+        return encoded

@@ -1,0 +1,66 @@
+"""What convolutional networks are made of: a convolution with its normalisation, and the way to tokens."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from sensorium.core.batch import Encoded
+from sensorium.nn.conv import CONV, cells, clear, norm, thin
+from sensorium.nn.pool import MeanMax
+
+Norm = Literal["batch", "layer", "none"]
+Activation = Literal["relu", "relu6", "none"]
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "relu6": nn.ReLU6}
+
+
+class Unit(nn.Module):
+    """A centred convolution, normalisation and activation over a grid of which the end of the first axis may be padding.
+
+    Cells of what comes in must be zero where masked, and so are those that go out, so that padding reaches no real cell.
+    """
+
+    def __init__(
+        self,
+        axes: int,
+        dim_in: int,
+        dim: int,
+        kernel: int = 3,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        kind: Norm = "batch",
+        activation: Activation = "relu",
+    ) -> None:
+        super().__init__()
+        self.stride = stride
+        # A normalisation has a shift of its own.
+        self.conv = CONV[axes](dim_in, dim, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=kind == "none")
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+        if self.conv.bias is not None:
+            nn.init.zeros_(self.conv.bias)
+        self.norm = nn.Identity() if kind == "none" else norm(kind, dim, axes)
+        self.activation = nn.Identity() if activation == "none" else _ACTIVATIONS[activation](inplace=True)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """``[B, C, ...]`` and the mask ``[B, T]`` of its first axis, in and out."""
+        mask = thin(mask, self.stride)
+        # Cleared before the normalisation too: what the convolution left past the end must not enter its statistics.
+        return clear(self.activation(self.norm(clear(self.conv(x), mask))), mask), mask
+
+
+class Tail(nn.Module):
+    """The last grid ``[B, C, ...]`` as an encoder's result: each cell a token, their mean and largest values the vector."""
+
+    def __init__(self, channels: int, dim: int, dropout: float) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(dropout)
+        self.token = nn.Linear(channels, dim)
+        self.pool = MeanMax(dim)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Encoded:
+        grid, real = cells(x, mask)
+        tokens = self.token(self.drop(grid)).masked_fill(~real.unsqueeze(-1), 0.0)
+        return Encoded(tokens, real, self.pool(tokens, real), real.new_ones(real.shape[0]))

@@ -1,0 +1,81 @@
+"""Rows mixed in pairs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from sensorium.core.batch import Encoded
+from sensorium.core.contracts import Objective
+from sensorium.core.errors import ConfigError
+from sensorium.core.forward import Forward, Passable
+from sensorium.core.registry import component
+from sensorium.nn.reduce import weighted_mean
+
+
+@component
+class Mixup(Objective):
+    """Answers for mixtures of two rows, between their two targets: keeps a model from being sure of the few rows it saw.
+
+    Streams are mixed once encoded, so that text and tables mix like pictures, and the losses of both targets count by their
+    share, so that no task needs to know. A mixture has the streams that both rows have; two rows with none in common are
+    left as they are. Stands beside ``supervised`` or alone.
+    Source: mixup, https://arxiv.org/abs/1710.09412, behind the encoders as in manifold mixup, https://arxiv.org/abs/1806.05236.
+
+    Args:
+        alpha: How evenly two rows are mixed (Beta distribution): near 0 one counts nearly alone, at 1 any share is likely.
+        weight: Weight of this loss.
+    """
+
+    per_row = False
+
+    def __init__(self, model: Passable, *, alpha: float = 0.4, weight: float = 1.0) -> None:
+        super().__init__()
+        if alpha <= 0 or weight <= 0:
+            raise ConfigError("mixup: alpha and weight are above 0")
+        self.alpha, self.weight = alpha, weight
+
+    def forward(self, run: Forward) -> dict[str, Tensor]:
+        rows, device = run.batch.rows, run.batch.weight.device
+        other = torch.randperm(rows, device=device)
+        even = torch.full((rows,), self.alpha, device=device)
+        share = torch.distributions.Beta(even, even).sample()  # [B], of the row itself
+        streams, mixed = mixture(run.streams, other, share)
+        share = torch.where(mixed, share, 1.0)
+        fused = run.model.fusion(streams)
+        terms = {}
+        for name, output in run.model.answer(fused, streams).items():
+            target = run.batch.targets.get(name)
+            if target is None:
+                continue
+            task, theirs = run.model.tasks[name], target.map(lambda t: t[other])
+            losses = torch.cat([task.loss(output, target), task.loss(output, theirs)])
+            mine = share * run.batch.weight * target.present * fused.present
+            other_ones = (1 - share) * run.batch.weight[other] * theirs.present * fused.present
+            terms[f"{name}/mixup"] = self.weight * weighted_mean(losses, torch.cat([mine, other_ones]))
+        return terms
+
+
+def mixture(streams: dict[str, Encoded], other: Tensor, share: Tensor) -> tuple[dict[str, Encoded], Tensor]:
+    """Each row mixed with row ``other[i]``, of which it keeps ``share[i]``; and which rows are mixtures ``[B]``.
+
+    A token that only one of the two has is mixed with zero.
+    """
+    both = {name: part.present & part.present[other] for name, part in streams.items()}
+    mixed = torch.stack(list(both.values())).any(dim=0)
+    made = {}
+    for name, part in streams.items():
+        theirs = part.map(lambda t: t[other])
+        keep = torch.where(mixed, share, 1.0)
+        there = torch.where(mixed, both[name], part.present)
+        row, token = keep[:, None], keep[:, None, None]
+        whole = replace(
+            part,
+            tokens=token * part.tokens + (1 - token) * theirs.tokens,
+            mask=part.mask | (theirs.mask & mixed[:, None]),
+            pooled=row * part.pooled + (1 - row) * theirs.pooled,
+        )
+        made[name] = whole.hide(there)
+    return made, mixed
