@@ -84,6 +84,17 @@ def test_features_are_standardised(features: str) -> None:
     assert (((spread - 1).abs() < 0.05) | (spread < 1e-3)).all()
 
 
+@pytest.mark.parametrize("features", ALL)
+def test_features_can_stay_what_they_are(features: str) -> None:
+    standard, raw = fitted(features=features), fitted(features=features, standardise=False)
+    field = standard.collate([standard.encode(cell) for cell in CELLS])
+    one, other = standard.prepare(field), raw.prepare(field)
+    mean, deviation = (torch.tensor(standard.state[key]) for key in ("mean", "deviation"))
+    assert one.mask is not None
+    mine, its = (given.data.movedim(2, 1)[one.mask].flatten(1) for given in (one, other))
+    torch.testing.assert_close(mine * deviation + mean, its, rtol=1e-3, atol=1e-3)
+
+
 def test_mfcc_is_librosas() -> None:
     audio = fitted(features="mfcc", coefficients=12)
     cell = CELLS[3]

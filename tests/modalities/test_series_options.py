@@ -108,7 +108,7 @@ def test_bad_clocks() -> None:
 
 def test_standardizing() -> None:
     cells = walks()
-    own = fitted(cells, standardize="recording")
+    own = fitted(cells, standardise="recording")
     field = own.prepare(own.collate([own.encode(cell) for cell in cells] + [None]))
     assert field.mask is not None
     for row, cell in enumerate(cells):
@@ -117,7 +117,7 @@ def test_standardizing() -> None:
         np.testing.assert_allclose(data.T[: len(expected)], expected[: data.shape[1]], rtol=0.1, atol=0.1)
         assert data.mean(dim=1).abs().max() < 1e-5
     assert not field.data.transpose(1, 2)[~field.mask].any()
-    raw = fitted(cells, standardize="none")
+    raw = fitted(cells, standardise="none")
     data = raw.prepare(raw.collate([raw.encode(cells[0])])).data
     np.testing.assert_allclose(data[0].T, cells[0][: data.shape[2]], rtol=1e-5)
     assert raw.store_options == own.store_options == fitted(cells).store_options
@@ -151,3 +151,14 @@ def test_bad_options() -> None:
     for bad in ({"rate": 0.0}, {"gap": -1}, {"window": 1}, {"step": 2}, {"window": 4, "step": 0}):
         with pytest.raises(ConfigError, match="series"):
             Series(**bad)
+
+
+@pytest.mark.parametrize("how", Series.corruptions)
+def test_what_spoils_readings_leaves_the_flags(how: str) -> None:
+    cells = walks()
+    plain, told = fitted(cells), fitted(cells, indicator=True)
+    spoiled = told.corrupt(told.encode(cells[0]), how, 0.5, np.random.default_rng(0))
+    expected = plain.corrupt(plain.encode(cells[0]), how, 0.5, np.random.default_rng(0))
+    np.testing.assert_array_equal(spoiled[:, :2], expected)
+    assert spoiled.dtype == np.float32
+    assert not spoiled[:, 2:].any()

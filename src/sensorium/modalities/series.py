@@ -51,7 +51,7 @@ class Series(Modality):
             ``nearest``.
         gap: The longest gap to fill, in steps; longer ones get the training mean. None: any.
         indicator: Whether each channel gets another one beside it, 1 where there was no reading.
-        standardize: Mean and deviation of each channel: those of ``training``, those of each ``recording`` itself (levels
+        standardise: Mean and deviation of each channel: those of ``training``, those of each ``recording`` itself (levels
             and strengths then do not count), or ``none``.
         window: Steps in a sliding window, each of which becomes one step: the mean, deviation, extremes, crossings, change
             and autocorrelation of each channel in it. Makes long recordings short. None: steps are readings.
@@ -72,7 +72,7 @@ class Series(Modality):
         fill: Literal["line", "hold", "nearest"] = "line",
         gap: int | None = None,
         indicator: bool = False,
-        standardize: Literal["training", "recording", "none"] = "training",
+        standardise: Literal["training", "recording", "none"] = "training",
         window: int | None = None,
         step: int | None = None,
     ) -> None:
@@ -87,7 +87,7 @@ class Series(Modality):
             raise ConfigError("series: a window is 2 steps or more, and step, 1 or more, goes with a window")
         self.length, self.augment = length, augment
         self.rate, self.fill, self.gap, self.indicator = rate, fill, gap, indicator
-        self.standardize, self.window, self.step = standardize, window, step
+        self.standardise, self.window, self.step = standardise, window, step
 
     @classmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
@@ -192,9 +192,9 @@ class Series(Modality):
         """Readings ``[B, T, C]`` less their mean, over their deviation."""
         import torch
 
-        if self.standardize == "none":
+        if self.standardise == "none":
             return data.clamp(-1e6, 1e6)
-        if self.standardize == "training":
+        if self.standardise == "training":
             mean, deviation = (torch.tensor(self.state[key], device=data.device) for key in ("mean", "deviation"))
         else:
             from sensorium.signal.summary import moments
@@ -235,12 +235,15 @@ class Series(Modality):
         from sensorium.signal.corrupt import drift, gap
 
         mean, deviation = np.array(self.state["mean"]), np.array(self.state["deviation"])
+        # What says where gaps were stays what it is.
+        readings, flags = value[:, : len(mean)], value[:, len(mean) :]
         if how == "dropout":
-            return np.where(gap(len(value), level, rng)[:, None], mean, value).astype(np.float32)
-        steps, channels = value.shape
-        off = 2 * level * rng.standard_normal(value.shape) if how == "noise" else drift(steps, channels, level, rng)
-        spoiled: Array = np.clip(value + deviation * off, -3e38, 3e38).astype(np.float32)
-        return spoiled
+            spoiled = np.where(gap(len(value), level, rng)[:, None], mean, readings)
+        else:
+            steps, channels = readings.shape
+            off = 2 * level * rng.standard_normal(readings.shape) if how == "noise" else drift(steps, channels, level, rng)
+            spoiled = np.clip(readings + deviation * off, -3e38, 3e38)
+        return np.concatenate([spoiled.astype(np.float32), flags], axis=1)
 
     @property
     def store_options(self) -> dict[str, Any]:
