@@ -264,3 +264,11 @@ def test_a_run_with_surgery_is_taken_up_where_it_stopped(
             fitted(rows, *told, out=tmp_path / "run")
     again = fitted(rows, *told, out=tmp_path / "run", resume=True)
     assert all(torch.equal(tensor, weights(whole)[name]) for name, tensor in weights(again).items())
+
+
+def test_a_model_with_fewer_streams_keeps_the_surgery_of_those() -> None:
+    from sensorium.training.defaults import surgery_of
+
+    told: list[Any] = [{"kind": "freeze", "streams": ["photo"]}, {"kind": "lora", "streams": ["photo", "note"]}, "freeze"]
+    kept: list[Any] = surgery_of(told, ["note"])
+    assert [(spec["kind"], spec["streams"]) for spec in kept] == [("lora", ["note"]), ("freeze", None)]
