@@ -264,3 +264,34 @@ def test_a_run_with_surgery_is_taken_up_where_it_stopped(
             fitted(rows, *told, out=tmp_path / "run")
     again = fitted(rows, *told, out=tmp_path / "run", resume=True)
     assert all(torch.equal(tensor, weights(whole)[name]) for name, tensor in weights(again).items())
+
+
+def test_a_model_with_fewer_streams_keeps_the_surgery_of_those() -> None:
+    from sensorium.training.defaults import surgery_of
+
+    told: list[Any] = [{"kind": "freeze", "streams": ["photo"]}, {"kind": "lora", "streams": ["photo", "note"]}, "freeze"]
+    kept: list[Any] = surgery_of(told, ["note"])
+    assert [(spec["kind"], spec["streams"]) for spec in kept] == [("lora", ["note"]), ("freeze", None)]
+
+
+@pytest.mark.parametrize(("option", "varies"), [({}, False), ({"flip": "horizontal"}, True), ({"colour": 0.2}, True)])
+def test_what_is_augmented_is_not_stored(rows: list[dict[str, Any]], option: dict[str, Any], varies: bool) -> None:
+    from sensorium.core.schema import Schema
+    from sensorium.data.media import NONE
+    from sensorium.data.rows import encode
+    from sensorium.data.store import Store
+    from sensorium.data.table import Table
+    from sensorium.training.stored import _varies
+
+    schema = Schema.declare({"photo": {"kind": "image", "augment": "none", **option}})
+    schema.columns["photo"].reader.fit([row["photo"] for row in rows if row["photo"]])
+    encoded = encode(schema, Table.read(rows), media=NONE, store=Store(), targets=False)
+    assert _varies(schema, "photo", encoded) == varies
+
+
+def test_pictures_keep_their_ratio_unless_a_square_is_asked_for() -> None:
+    wide = [np.zeros((20, 60, 3), np.uint8)] * 3
+    for option, frame in (({}, (20, 60)), ({"share": 0.9}, (60, 60)), ({"stretch": True}, (60, 60))):
+        modality: Any = build("modalities", {"kind": "image", **option})
+        modality.fit(iter(wide))
+        assert modality.layout.size == frame

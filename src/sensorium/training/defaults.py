@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from sensorium.core import registry
@@ -143,6 +143,19 @@ def advised(recipe: Recipe, schema: Schema) -> tuple[Schema, list[str]]:
             specs[column.name]["augment"] = "none"
             said.append(f"{stream}: its encoder is frozen and runs once a row, so the column is not augmented")
     return (Schema.declare({c.name: specs[c.name] for c in schema.columns.values()}) if said else schema), said
+
+
+def surgery_of(surgery: Sequence[Spec], streams: Collection[str]) -> list[Spec]:
+    """Of the changes to a model those that concern some of its streams."""
+    found: list[Spec] = []
+    for spec in surgery:
+        full = registry.resolve("surgery", spec)
+        if full.get("streams") is not None:
+            full["streams"] = [stream for stream in full["streams"] if stream in streams]
+            if not full["streams"]:
+                continue
+        found.append(full)
+    return found
 
 
 def frozen(surgery: Sequence[Spec], streams: Iterable[str]) -> list[str]:

@@ -22,7 +22,7 @@ from sensorium.data.table import Table
 from sensorium.evaluation.comparison import Way
 from sensorium.model import assemble
 from sensorium.training import fit as steps
-from sensorium.training.defaults import resolve
+from sensorium.training.defaults import resolve, surgery_of
 
 TEST_PART = 0.2
 """The share of the table that is set apart where no test table is given."""
@@ -62,7 +62,12 @@ class Ground:
             for family in ("encoders", "adapters")
         }
         schema = Schema(columns)
-        plan = self.plan.model_copy(update={"model": model.model_copy(update=kept), "columns": schema.specs()})
+        cut = model.model_copy(update={**kept, "surgery": surgery_of(model.surgery, streams)})
+        rates = {key: getattr(self.plan.training, key) for key in ("lr_scale", "layer_decay")}
+        training = self.plan.training.model_copy(
+            update={key: {s: share for s, share in told.items() if s in streams} for key, told in rates.items()}
+        )
+        plan = self.plan.model_copy(update={"model": cut, "columns": schema.specs(), "training": training})
         return Ground(plan, schema, rows, valid, test, self.store)
 
     def task(self) -> Task[Any]:

@@ -49,7 +49,7 @@ def with_outputs(
     if any(objective.raw for objective in objectives):
         return parts
     for stream in frozen(plan.model.surgery, model.streams):
-        if _still(model.encoders[stream]) and not (plan.training.augment and _varies(schema, stream)):
+        if _still(model.encoders[stream]) and not (plan.training.augment and _varies(schema, stream, parts[0])):
             found = _outputs(model, schema, plan, stream, parts, store, console)
             if found is not None:
                 parts = _swapped(parts[0], stream, found[0]), _swapped(parts[1], stream, found[1])
@@ -64,10 +64,16 @@ def _still(encoder: nn.Module) -> bool:
     return not any(parameter.requires_grad for parameter in encoder.parameters())
 
 
-def _varies(schema: Schema, stream: str) -> bool:
-    """Whether training samples of a stream are augmented."""
-    told = [chosen(column.reader) for column in schema.streams[stream]]
-    return any(options.get("augment", "none") != "none" or bool(options.get("drop")) for options in told)
+def _varies(schema: Schema, stream: str, rows: Rows) -> bool:
+    """Whether training samples of a stream are augmented: some are made ready with and without chance, and compared."""
+    reader = schema.streams[stream][0].reader
+    if reader.stream is not None:
+        return False
+    field = rows.inputs[stream].gather(np.arange(min(len(rows), 32)))
+    plain = reader.prepare(field)
+    draws = (reader.prepare(field, torch.Generator().manual_seed(seed)) for seed in range(4))
+    # A word is dropped too seldom to be sure to be seen.
+    return bool(chosen(reader).get("drop")) or any(not torch.equal(drawn.data, plain.data) for drawn in draws)
 
 
 @dataclass(frozen=True)
