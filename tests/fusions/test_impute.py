@@ -114,3 +114,5 @@ def test_the_inner_fusion_is_checked_and_written_out() -> None:
         resolve("fusions", {"kind": "impute", "fusion": "gatet"})
     with pytest.raises(ConfigError, match="temprature"):
         resolve("fusions", {"kind": "impute", "fusion": {"kind": "gated", "temprature": 2.0}})
+    with pytest.raises(ConfigError, match="late answers"):
+        resolve("fusions", {"kind": "impute", "fusion": "late"})

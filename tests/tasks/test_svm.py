@@ -130,6 +130,18 @@ def test_the_slope_makes_held_out_rows_likeliest() -> None:
     assert loss(float(task.slope)) < loss(1.0) + 1e-9
 
 
+def test_a_row_with_nothing_gets_the_class_shares() -> None:
+    x, y = rings(160, 3)
+    y = y.clamp(max=1)
+    task = svm(3)
+    task.fit(Field(y[:, None].float(), y >= 0))
+    task.settle(seen(x, y), seen(x, y))
+    nothing = encoded(x[:2]).hide(torch.tensor([False, True]))
+    chances = task.decode(task(nothing, {}))[0]["probabilities"]
+    count = torch.bincount(y, minlength=3) + 1
+    assert list(chances.values()) == pytest.approx((count / count.sum()).tolist(), rel=1e-4)
+
+
 def test_until_it_is_fitted_a_layer_with_the_hinge_loss_of_crammer_and_singer_answers() -> None:
     task = svm(4, balance=0.0)
     output = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))

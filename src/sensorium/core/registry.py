@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import annotated_types
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from sensorium.core.errors import ConfigError, nearest
 
@@ -96,7 +96,7 @@ def find(family: str, kind: str) -> type[Any]:
 def options(family: str, kind: str) -> type[BaseModel]:
     """A pydantic model of the keyword-only parameters: the options of a component, their types and defaults."""
     init = find(family, kind).__init__
-    hints = get_type_hints(init, include_extras=True)
+    hints = get_type_hints(init)
     parameters = inspect.signature(init).parameters.values()
     fields: dict[str, Any] = {
         p.name: (_limited(p.name, hints.get(p.name, Any), p.default), ... if p.default is p.empty else p.default)
@@ -161,12 +161,6 @@ def build(family: str, spec: str | Mapping[str, Any], *given: Any) -> Any:
         # What a component does not check itself, torch refuses: a dropout of 2, a negative width.
         told = {name: value for name, value in split(spec)[1].items() if value is not None}
         raise ConfigError(f"{family}/{kind} cannot be built with {told}: {error}") from error
-
-
-FusionSpec = Annotated[
-    str | dict[str, Any], AfterValidator(lambda spec: resolve("fusions", spec)), Field(validate_default=True)
-]
-"""The type of an option that names a fusion within a fusion: checked and written out like any other."""
 
 
 @dataclass(frozen=True)

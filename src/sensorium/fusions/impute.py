@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from sensorium.core.batch import Encoded
 from sensorium.core.contracts import Fusion
-from sensorium.core.registry import FusionSpec, build, component
+from sensorium.core.errors import ConfigError
+from sensorium.core.registry import build, component, resolve
 from sensorium.nn.guess import Guess
 from sensorium.nn.streams import vectors
 
@@ -39,7 +40,7 @@ class Impute(Fusion):
         streams: Sequence[str],
         dim: int,
         *,
-        fusion: FusionSpec = "gated",
+        fusion: str | dict[str, Any] = "gated",
         how: Literal["zero", "mean", "token", "generate"] = "generate",
         hidden: int = 64,
     ) -> None:
@@ -54,6 +55,17 @@ class Impute(Fusion):
         if how == "mean":
             self.register_buffer("mean", torch.zeros(count, dim))
             self.register_buffer("seen", torch.zeros(count))
+
+    @classmethod
+    def complete(cls, options: dict[str, Any]) -> dict[str, Any]:
+        """The options with those of the fusion inside written out."""
+        inner = resolve("fusions", options["fusion"])
+        if inner["kind"] == "late":
+            raise ConfigError(
+                "fusions/impute: late answers from each stream that is there, and needs none filled in",
+                fix="model.fusion=late, or impute another fusion",
+            )
+        return {**options, "fusion": inner}
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
         fused: Encoded = self.inner(self.filled(parts))

@@ -96,10 +96,11 @@ class Svm(Task[Tensor]):
         return raw / (raw * self.frequency).sum()
 
     def forward(self, fused: Encoded, streams: Mapping[str, Encoded]) -> Tensor:
-        linear: Tensor = self.last(self.drop(fused.pooled))
-        if self.machine is None or self.training:
-            return linear
-        return torch.where(self.machine.fitted, self.machine(fused.pooled), linear)
+        decision: Tensor = self.last(self.drop(fused.pooled))
+        if self.machine is not None and not self.training:
+            decision = torch.where(self.machine.fitted, self.machine(fused.pooled), decision)
+        # No boundary was drawn with rows in mind that have nothing: they get the class shares.
+        return torch.where(fused.present.unsqueeze(1), decision, self.frequency.log() / self.slope)
 
     def merge(self, outputs: Sequence[Tensor], share: Tensor, *, vote: bool = False) -> Tensor:
         said = torch.stack(list(outputs), dim=1) * self.slope
