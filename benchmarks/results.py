@@ -1,6 +1,6 @@
 """The table of ``docs/results.md``: every data set with default settings, each modality alone beside the whole.
 
-    python -m benchmarks.results DATA results.jsonl [--seeds 0,1,2] [--sets "av_hard|easy_vqa"] [--quick]
+    python -m benchmarks.results DATA results.jsonl [--seeds 0,1,2] [--sets "av_hard|easy_vqa"] [--depth whole]
 
 ``DATA`` holds the sets as their README describes them. One line is appended for every fit, so a run that was
 stopped goes on where it was. ``python -m benchmarks.results --table results.jsonl`` prints the tables.
@@ -107,11 +107,11 @@ SETS = {
 }
 
 
-def parts(which: Set, quick: bool) -> Iterator[tuple[str, ...]]:
-    """The subsets of streams a model is trained on: all, then smaller ones; quick: only all and the single ones."""
+def parts(which: Set, depth: str) -> Iterator[tuple[str, ...]]:
+    """The subsets of streams a model is trained on: all, then smaller ones; single: all and single ones; whole: only all."""
     names = tuple(which.streams)
     for size in range(len(names), 0, -1):
-        if quick and 1 < size < len(names):
+        if size < len(names) and (depth == "whole" or (depth == "single" and size > 1)):
             continue
         yield from combinations(names, size)
 
@@ -153,14 +153,14 @@ def one(which: Set, streams: tuple[str, ...], train: Table, test: Table, seed: i
     }
 
 
-def run(root: Path, out: Path, seeds: list[int], names: list[str], quick: bool) -> None:
+def run(root: Path, out: Path, seeds: list[int], names: list[str], depth: str) -> None:
     """Every fit that ``out`` does not hold yet."""
     done = {tuple(line["key"]) for line in read(out)}
     for seed in seeds:
         for name in names:
             which = SETS[name]
             for fold, train, test in tables(which, root, seed):
-                for streams in parts(which, quick):
+                for streams in parts(which, depth):
                     key = (name, seed, fold, "+".join(streams))
                     if key in done:
                         continue
@@ -226,7 +226,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, nargs="?")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--sets", default="|".join(SETS), help="names, separated by |")
-    parser.add_argument("--quick", action="store_true", help="only all streams and single ones")
+    parser.add_argument("--depth", choices=("whole", "single", "every"), default="every", help="subsets to train on")
     parser.add_argument("--table", type=Path)
     given = parser.parse_args()
     if given.table is not None:
@@ -235,7 +235,7 @@ def main() -> None:
     if given.data is None or given.out is None:
         parser.error("give the folder of the data and the file for the results")
     csv.field_size_limit(1 << 26)
-    run(given.data, given.out, [int(s) for s in given.seeds.split(",")], given.sets.split("|"), given.quick)
+    run(given.data, given.out, [int(s) for s in given.seeds.split(",")], given.sets.split("|"), given.depth)
 
 
 if __name__ == "__main__":
