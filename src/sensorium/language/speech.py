@@ -34,8 +34,8 @@ _CLOSED = {
     "know knows knew known think thinks thought come comes came want wants give gives gave given find finds found "
     "tell tells told feel feels felt put keep keeps kept let lets begin began run runs ran eat eats ate drink drank "
     "write wrote written read buy bought sit sits sat stand stood lose lost pay paid meet met bring brought hold held show "
-    "shows leave left need needs like liked love loves loved try tries wear wore look looks looked fit fits fell bit sleeps "
-    "sleep barks works play plays sing sang sold built sent spent won rose grew drove flew broke spoke chose became",
+    "shows leave left need needs like liked love loves loved try tries wear wore look looks looked fit fits fell bit "
+    "sleeps sleep barks works play plays sing sang sold built sent spent won rose grew drove flew broke spoke chose became",
     "ADJ": "good bad big small new old great little young long short high low large nice happy sad hot cold warm cool red "
     "blue green black white brown yellow grey dark light soft hard fast slow early late easy heavy rich poor clean dirty "
     "full empty free strong weak wide narrow deep quick quiet loud cheap tall thin thick fine right wrong real true false "
