@@ -53,7 +53,7 @@ class Tfidf(Encoder):
         buckets: int = 65536,
         rank: int = 256,
         sublinear: bool = True,
-        dropout: float = 0.2,
+        dropout: float = 0.5,
     ) -> None:
         super().__init__()
         if min(ngrams, features, buckets, rank) < 1:

@@ -59,7 +59,8 @@ class Bags:
 
         Smoothed as if one more text held every word; the last 1 keeps a word that stands everywhere.
         """
-        return np.log((1 + self.texts) / (1 + np.array(self.frequency, dtype=np.float64))) + 1
+        rarity: Array = np.log((1 + self.texts) / (1 + np.array(self.frequency, dtype=np.float64))) + 1
+        return rarity
 
     def tfidf(self, texts: Sequence[Sequence[str]], *, sublinear: bool = False) -> Array:
         """``[texts, words]``: counts times rarity, each row of length 1 (a text of unknown words: zeros).
@@ -71,7 +72,8 @@ class Bags:
             count = np.where(count > 0, 1 + np.log(np.maximum(count, 1)), 0.0)
         weight = count * self.rarity
         length = np.linalg.norm(weight, axis=1, keepdims=True)
-        return np.divide(weight, length, out=np.zeros_like(weight), where=length > 0)
+        scaled: Array = np.divide(weight, length, out=np.zeros_like(weight), where=length > 0)
+        return scaled
 
 
 def _terms(text: Sequence[str], longest: int) -> Iterable[str]:

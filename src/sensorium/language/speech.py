@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from sensorium.language.segment import tagged_chinese, words
 
-TAGS = ("NOUN", "PROPN", "VERB", "AUX", "ADJ", "ADV", "PRON", "DET", "ADP", "CCONJ", "SCONJ", "NUM", "PART")
-TAGS += ("INTJ", "PUNCT", "SYM", "X")
+TAGS: tuple[str, ...] = ("NOUN", "PROPN", "VERB", "AUX", "ADJ", "ADV", "PRON", "DET", "ADP", "CCONJ", "SCONJ", "NUM")
+TAGS += ("PART", "INTJ", "PUNCT", "SYM", "X")
 """The universal part-of-speech tags, https://universaldependencies.org/u/pos/."""
 
 _CLOSED = {
@@ -26,16 +26,16 @@ _CLOSED = {
     "PART": "to not n't 's",
     "INTJ": "oh wow yes hey hello hi ouch please thanks ok okay ugh hmm",
     "ADV": "very too so just also only even still again never always often sometimes here there now then today yesterday "
-    "tomorrow well almost quite rather really soon maybe perhaps already ever once twice away back far how why not more "
+    "tomorrow well almost quite rather really soon maybe perhaps already ever once twice away back far how why more "
     "most less least however instead together",
     "NUM": "two three four five six seven eight nine ten eleven twelve twenty thirty forty fifty hundred thousand million "
     "first second third",
     "VERB": "go goes went gone going get gets got make makes made take takes took taken see sees saw seen say says said "
-    "know knows knew known think thinks thought come comes came want wants give gives gave given find finds found tell tells "
-    "told feel feels felt put keep keeps kept let lets begin began run runs ran eat eats ate drink drank write wrote "
-    "written read buy bought sit sits sat stand stood lose lost pay paid meet met bring brought hold held show shows "
-    "leave left need needs like liked love loves loved try tries wear wore look looks looked fit fits fell bit sleeps "
-    "sleep barks works play plays sing sang sold built sent spent won rose grew drove flew broke spoke chose became",
+    "know knows knew known think thinks thought come comes came want wants give gives gave given find finds found "
+    "tell tells told feel feels felt put keep keeps kept let lets begin began run runs ran eat eats ate drink drank "
+    "write wrote written read buy bought sit sits sat stand stood lose lost pay paid meet met bring brought hold held show "
+    "shows leave left need needs like liked love loves loved try tries wear wore look looks looked fit fits fell bit "
+    "sleeps sleep barks works play plays sing sang sold built sent spent won rose grew drove flew broke spoke chose became",
     "ADJ": "good bad big small new old great little young long short high low large nice happy sad hot cold warm cool red "
     "blue green black white brown yellow grey dark light soft hard fast slow early late easy heavy rich poor clean dirty "
     "full empty free strong weak wide narrow deep quick quiet loud cheap tall thin thick fine right wrong real true false "

@@ -148,7 +148,7 @@ class Tokeniser:
         ids = {token: i for i, token in enumerate((*_SPECIAL, *self.tokens))}
         unknown = _SPECIAL[UNKNOWN]
         if self.kind == "bpe":
-            model = BPE(ids, list(self.merges), unk_token=unknown)
+            model: Any = BPE(ids, list(self.merges), unk_token=unknown)
         elif self.kind == "wordpiece":
             model = WordPiece(ids, unk_token=unknown, max_input_chars_per_word=200)
         elif self.kind == "unigram":
@@ -215,22 +215,13 @@ def _pairs(texts: list[str], room: int, segmented: bool) -> tuple[tuple[str, ...
 def _wordpieces(texts: list[str], room: int, segmented: bool) -> tuple[str, ...]:
     """Pieces that start a word, and pieces (``##``) that go on in one (https://arxiv.org/abs/1609.08144, § 4.1).
 
-    The library finds them by joining pairs as byte pair encoding does; the longest that fits is taken when reading.
+    Found by joining pairs as byte pair encoding does; the longest that fits is taken when reading. The library's own
+    trainer does the same, but orders the pieces by chance.
     """
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordPiece
-    from tokenizers.trainers import WordPieceTrainer
-
-    alphabet = _alphabet(texts, room)
-    tokenizer = Tokenizer(WordPiece(unk_token=_SPECIAL[UNKNOWN]))
-    tokenizer.pre_tokenizer = _splitter("wordpiece", segmented)
-    trainer = WordPieceTrainer(
-        vocab_size=room, min_frequency=2, show_progress=False, initial_alphabet=alphabet, limit_alphabet=len(alphabet)
-    )
-    with _one_thread():
-        tokenizer.train_from_iterator(texts, trainer)
-    vocabulary = tokenizer.get_vocab()
-    return tuple(sorted(vocabulary, key=vocabulary.__getitem__)[:room])
+    tokens, _ = _pairs(texts, room, segmented)
+    alphabet = [token for token in tokens if len(token) == 1 and token != _BLANK]
+    longer = [t[1:] if t.startswith(_BLANK) else f"##{t}" for t in tokens if len(t) > 1]
+    return tuple(dict.fromkeys([*alphabet, *(f"##{c}" for c in alphabet), *longer]))[:room]
 
 
 def _unigrams(texts: list[str], room: int, segmented: bool) -> tuple[tuple[str, ...], tuple[float, ...]]:

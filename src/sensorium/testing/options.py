@@ -145,7 +145,8 @@ def signatures(family: str, kind: str, cells: Sequence[Any] | None) -> list[Sign
 
 
 def _shapes(part: nn.Module) -> list[str]:
-    return [f"{name} {tuple(value.shape)}" for name, value in part.state_dict().items()]
+    learns = {name for name, value in part.named_parameters() if value.requires_grad}
+    return [f"{name} {tuple(value.shape)} {name in learns}" for name, value in part.state_dict().items()]
 
 
 def _both(part: nn.Module, run: Callable[[], Any]) -> Any:

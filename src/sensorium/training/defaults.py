@@ -212,7 +212,7 @@ def _shallow(layout: Layout, rows: int) -> Spec:
 
 def _adapter(encoder: Spec) -> Spec:
     # What tells texts apart is how far they lie along a few directions: made equally long, they tell less and noise more.
-    return {"kind": "linear", "norm": False} if registry.split(encoder)[0] == "tfidf" else "linear"
+    return {"kind": "linear", "norm": False, "dropout": 0.3} if registry.split(encoder)[0] == "tfidf" else "linear"
 
 
 def _fusion(encoders: Mapping[str, Spec], rows: int) -> str:
