@@ -108,7 +108,7 @@ SETS = {
 
 
 def parts(which: Set, depth: str) -> Iterator[tuple[str, ...]]:
-    """The subsets of streams a model is trained on: all, then smaller ones; single: all and single ones; whole: only all."""
+    """Subsets of streams to train on: all, then smaller ones; single: all and single ones; whole: only all."""
     names = tuple(which.streams)
     for size in range(len(names), 0, -1):
         if size < len(names) and (depth == "whole" or (depth == "single" and size > 1)):
