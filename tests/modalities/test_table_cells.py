@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,11 @@ from sensorium.core.batch import Field
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Row
 from sensorium.core.modality import Modality
+from sensorium.core.schema import Schema
+from sensorium.data.media import NONE
+from sensorium.data.rows import encode
+from sensorium.data.store import Store
+from sensorium.data.table import Table
 from sensorium.modalities.category import Category
 from sensorium.modalities.datetime import Datetime
 from sensorium.modalities.number import Number
@@ -76,7 +82,27 @@ def test_quantiles_are_scikit_learns() -> None:
 def test_what_fills_a_missing_number() -> None:
     cells = [0.0, 0.0, 9.0]
     assert fitted(Number(impute="median"), cells).blank() == fitted(Number(), cells).encode(0.0)
-    assert fitted(Number(), cells).blank() == fitted(Number(), cells).encode(3.0)
+    assert fitted(Number(impute="mean"), cells).blank() == fitted(Number(), cells).encode(3.0)
+
+
+@pytest.mark.parametrize(("impute", "seen"), [("none", None), ("mean", 4.0), ("median", 1.0)])
+def test_a_filled_number_is_read_and_the_indicator_tells(impute: str, seen: float | None, tmp_path: Path) -> None:
+    columns = {"age": {"kind": "number", "impute": impute}, "gap": {"kind": "missing", "of": "age"}}
+    schema = Schema.declare(columns)
+    for column in schema.inputs:
+        column.reader.fit([1.0, 1.0, 10.0])
+    rows = [{"age": 10.0}, {"age": None}]
+    table = Table.read({"age": [10.0, None]})
+    alone = schema.collate([schema.encode(row, media=NONE) for row in rows]).inputs["table"]
+    stored = encode(schema, table, media=NONE, store=Store(tmp_path), targets=False).batch(np.arange(2)).inputs["table"]
+    for field in (alone, stored):
+        assert field.present.tolist() == [True, False]  # nothing at all is known of the second row
+        assert field.mask is not None
+        assert field.mask.tolist() == [[True, True], [seen is not None, True]]
+        assert field.data[:, 1].tolist() == [0.0, 1.0]
+        if seen is not None:
+            filled = schema.columns["age"].reader.decode(field.data[1, :1].numpy())
+            assert filled == pytest.approx(seen)
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,8 @@ class Modality(ABC):
     """True where a media cell holds several files: then ``fit`` and ``encode`` get a list of opened ones."""
     ragged: ClassVar[bool] = False
     """True where encoded arrays differ in length along their first axis and are padded and masked in a batch."""
+    fills: bool = False
+    """True where something sensible stands for a missing table cell: the encoder reads it as if it were there."""
     corruptions: ClassVar[tuple[str, ...]] = ()
     """The ways ``corrupt`` can spoil a cell, to see what a model bears; none: only its removal can be tried."""
 
@@ -172,11 +174,12 @@ class Modality(ABC):
         arrays = [blank if item is None else item for item in items]
         if not self.ragged:
             data = np.stack(arrays) if arrays else np.zeros((0, *blank.shape), blank.dtype)
-            return Field(torch.from_numpy(data), present)
+            mask = torch.ones(data.shape, dtype=torch.bool) if self.fills else None
+            return Field(torch.from_numpy(data), present, mask)
         longest = max((len(a) for a in arrays), default=0) or 1
         out = np.zeros((len(arrays), longest, *blank.shape[1:]), dtype=blank.dtype)
-        mask = np.zeros((len(arrays), longest), dtype=np.bool_)
+        real = np.zeros((len(arrays), longest), dtype=np.bool_)
         for i, array in enumerate(arrays):
             out[i, : len(array)] = array
-            mask[i, : len(array)] = True
-        return Field(torch.from_numpy(out), present, torch.from_numpy(mask))
+            real[i, : len(array)] = True
+        return Field(torch.from_numpy(out), present, torch.from_numpy(real))

@@ -203,11 +203,12 @@ def _block(
         array = schema.encode_cell(column, cell, media=media, row=number(i), problems=problems)
         present[i] = array is not None
         data[i] = blank if array is None else array
-    return Block(data, present)
+    return Block(data, present, np.ones(data.shape, np.bool_) if column.reader.fills else None)
 
 
 def _joined(blocks: list[Block]) -> Block:
-    mask = np.concatenate([np.repeat(b.present[:, None], b.data.shape[1], axis=1) for b in blocks], axis=1)
+    masks = [np.repeat(b.present[:, None], b.data.shape[1], axis=1) if b.mask is None else b.mask for b in blocks]
+    mask = np.concatenate(masks, axis=1)
     present = np.asarray(np.stack([b.present for b in blocks]).any(axis=0))
     return Block(np.concatenate([b.data for b in blocks], axis=1), present, mask)
 

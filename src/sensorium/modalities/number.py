@@ -30,7 +30,8 @@ class Number(Modality):
 
     Args:
         scale: ``standard`` keeps distances; ``quantile`` keeps only the order (by normal scores), for skewed columns.
-        impute: What stands in the place of a missing cell: the ``mean`` or the ``median`` of the training cells.
+        impute: ``none`` tells the encoder that a cell is missing; else it reads the ``mean`` or the ``median`` of the training
+            cells in its place. A column of kind ``missing`` beside it says which cells were filled.
     """
 
     stream = "table"
@@ -42,10 +43,11 @@ class Number(Modality):
         self,
         *,
         scale: Literal["standard", "quantile"] = "standard",
-        impute: Literal["mean", "median"] = "mean",
+        impute: Literal["none", "mean", "median"] = "none",
     ) -> None:
         super().__init__()
         self.scale, self.impute = scale, impute
+        self.fills = impute != "none"
 
     @classmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
@@ -71,7 +73,7 @@ class Number(Modality):
         self.state = {
             "mean": mean * unit,
             "deviation": 1.0 if constant else deviation * unit,
-            "impute": mean * unit if self.impute == "mean" else float(np.median(small)) * unit,
+            "impute": float(np.median(small)) * unit if self.impute == "median" else mean * unit,
         }
         if self.scale == "quantile":
             points, scores = _scores(small)

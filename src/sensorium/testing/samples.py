@@ -223,6 +223,7 @@ def _albums() -> list[Any]:
 
 
 _CELLS = {
+    "missing": _numbers,
     "images": _albums,
     "graph": _graphs,
     "molecule": _molecules,
