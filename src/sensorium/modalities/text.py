@@ -179,10 +179,10 @@ class Text(Modality):
             cell = _joined(cell)
         if not isinstance(cell, str):
             return None
-        cell = cell.lstrip()[: self.length * _CHARACTERS_A_TOKEN]
-        text: str | None = normalise(cell, lowercase=self.lowercase, form=self.form)
+        begun: str = cell.lstrip()[: self.length * _CHARACTERS_A_TOKEN]
+        text: str | None = normalise(begun, lowercase=self.lowercase, form=self.form)
         if self.checkpoint is not None and text:
-            return cell.strip()  # a pretrained tokeniser has seen text in its own normal form, and brings that along
+            return begun.strip()  # a pretrained tokeniser has seen text in its own normal form, and brings that along
         if self.segmenter == "characters" and not self.stop:
             return text
         kept: Iterable[str] = without(words(text, self.segmenter), self.stop) if text else ()
