@@ -21,8 +21,8 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Row
 from sensorium.core.modality import Modality
 from sensorium.core.schema import Schema
+from sensorium.data import rows as encoded
 from sensorium.data.media import NONE
-from sensorium.data.rows import encode
 from sensorium.data.store import Store
 from sensorium.data.table import Table
 from sensorium.modalities.category import Category
@@ -91,10 +91,12 @@ def test_a_filled_number_is_read_and_the_indicator_tells(impute: str, seen: floa
     schema = Schema.declare(columns)
     for column in schema.inputs:
         column.reader.fit([1.0, 1.0, 10.0])
-    rows = [{"age": 10.0}, {"age": None}]
+    records = [{"age": 10.0}, {"age": None}]
     table = Table.read({"age": [10.0, None]})
-    alone = schema.collate([schema.encode(row, media=NONE) for row in rows]).inputs["table"]
-    stored = encode(schema, table, media=NONE, store=Store(tmp_path), targets=False).batch(np.arange(2)).inputs["table"]
+    alone = schema.collate([schema.encode(row, media=NONE) for row in records]).inputs["table"]
+    stored = (
+        encoded.encode(schema, table, media=NONE, store=Store(tmp_path), targets=False).batch(np.arange(2)).inputs["table"]
+    )
     for field in (alone, stored):
         assert field.present.tolist() == [True, False]  # nothing at all is known of the second row
         assert field.mask is not None

@@ -16,8 +16,8 @@ from sensorium.core.registry import component
 class Missing(Modality):
     """Whether the cell of another column is empty, as a category of its own: the indicator beside an imputed number.
 
-    Declared with ``of``: ``{age: {kind: number, impute: median}, age_missing: {kind: missing, of: age}}``. Encoded as ``[1]``:
-    0 there, 1 missing. A row of which every table cell is missing stays a missing one.
+    Declared with ``of``: ``{age: {kind: number, impute: median}, age_missing: {kind: missing, of: age}}``.
+    Encoded as ``[1]``: 0 there, 1 missing. A row of which every table cell is missing stays a missing one.
     Source: the missing-indicator method, https://doi.org/10.1093/biomet/63.3.581 for why absence may tell something.
     """
 

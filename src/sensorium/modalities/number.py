@@ -30,8 +30,8 @@ class Number(Modality):
 
     Args:
         scale: ``standard`` keeps distances; ``quantile`` keeps only the order (by normal scores), for skewed columns.
-        impute: ``none`` tells the encoder that a cell is missing; else it reads the ``mean`` or the ``median`` of the training
-            cells in its place. A column of kind ``missing`` beside it says which cells were filled.
+        impute: ``none`` tells the encoder that a cell is missing; else it reads the ``mean`` or the ``median`` of the
+            training cells in its place. A column of kind ``missing`` beside it says which cells were filled.
     """
 
     stream = "table"
