@@ -60,7 +60,7 @@ def row(parts: dict[str, Encoded], i: int) -> dict[str, tuple[torch.Tensor, torc
 
 
 def test_only_these_have_no_equation_of_their_own() -> None:
-    assert set(kinds("fusions")) - set(EXACT) == {"late", "compose"}
+    assert set(kinds("fusions")) - set(EXACT) == {"late", "compose", "impute", "lxmert"}
 
 
 @pytest.mark.parametrize("seed", [1, 2])

@@ -24,7 +24,7 @@ DIM = 16
 SIZES = {"photo": 4, "note": 2, "sound": 3}
 STREAMS = list(SIZES)
 PRESENT = torch.tensor(list(product([True, False], repeat=3)))  # the last row has nothing
-SHARING = {"single", "weighted", "gated", "alignment", "cross", "pairwise", "bottleneck", "early", "late"}
+SHARING = {"single", "weighted", "gated", "alignment", "cross", "pairwise", "bottleneck", "early", "late", "impute"}
 LOOKING = {"alignment", "cross", "pairwise", "early"}
 GATING = {"gated", "film", "deep"}
 

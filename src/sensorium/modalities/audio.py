@@ -186,7 +186,8 @@ class Audio(Modality):
             moments = Moments(rows.shape[1]) if moments is None else moments
             moments.add(rows)
         if moments is None:  # nothing to learn from: as good as silence
-            moments = Moments(1 if self.features == "waveform" else (1 + self.deltas) * self._front.size)
+            size = 1 if self.features == "waveform" else bands if self.features == "logmel" else self._front.size
+            moments = Moments(size * (1 + self.deltas))
         return {"mean": moments.mean, "deviation": moments.deviation(1e-4)}
 
     def _rows(self, signal: Array) -> Array:

@@ -66,7 +66,8 @@ def to_cloud(cell: Any) -> Array:
         )
     if len(array) > KEPT:
         array = array[chosen(len(array), KEPT)]
-    points = array.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # bits that are no number become NaN, and are left out below
+        points = array.astype(np.float64)
     real = np.isfinite(points[:, :3]).all(axis=1) & (np.abs(points[:, :3]) < 1e30).all(axis=1)
     if not real.any():
         raise CellError("the cloud is empty" if not len(points) else "no point of the cloud has a finite position")

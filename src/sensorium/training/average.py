@@ -26,8 +26,13 @@ class Average(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Lit)
-        # Statistics of batch normalisation are averaged with the weights that they belong to.
-        self._live = [t for t in pl_module.model.state_dict().values() if t.is_floating_point()]
+        # Statistics of batch normalisation are averaged with the weights that they belong to; what was learnt before
+        # training (document frequencies, directions) stands still and need not be.
+        learnt = [p.detach() for p in pl_module.model.parameters() if p.requires_grad]
+        seen = [
+            t for name, t in pl_module.model.named_buffers() if name.rpartition(".")[2] in ("running_mean", "running_var")
+        ]
+        self._live = learnt + seen
         self.mean = (
             [m.to(t) for m, t in zip(self.mean, self._live, strict=True)] if self.mean else [t.clone() for t in self._live]
         )
