@@ -231,6 +231,7 @@ class Trained:
             "epochs": str(len(self.history)),
             "seconds of training": f"{self.history[-1]['seconds']:.0f}" if self.history else "0",
             "seed": str(self.recipe.seed),
+            **{stream: told for stream, encoder in self.model.encoders.items() if (told := encoder.told())},
         }
 
     def baselines(self) -> dict[str, Tensor]:

@@ -83,6 +83,10 @@ class Encoder(nn.Module, ABC):
         model needs nothing else.
         """
 
+    def told(self) -> str:
+        """What ``fit`` learnt that a user should know, in words; empty where there is nothing to say."""
+        return ""
+
     @abstractmethod
     def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
         """``data`` and ``mask`` as the layout says; all rows of the result are present."""

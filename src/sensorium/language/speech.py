@@ -62,8 +62,8 @@ _FLAGS = {
 def tag(text: str) -> list[tuple[str, str]]:
     """Each word of ``text`` with its universal tag. Chinese needs jieba; any other language is taken for English.
 
-    The English rules (closed classes, common words, endings, the word before) are meant as features, not as grammar: about
-    nine words in ten of plain sentences come out right. They carry no model, so they work everywhere and never change.
+    The English rules (closed classes, common words, endings, the word before) are meant as features, not as grammar.
+    They carry no model, so they work everywhere and never change.
     """
     found: list[tuple[str, str]] = []
     at = 0

@@ -22,8 +22,8 @@ SIZES: dict[str, dict[str, int]] = {
 }
 """What one word sets in every part that has such an option, unless it is given."""
 
-FUSION, TEXT_FUSION, PLAIN_FUSION, PLAIN_ROWS = "lowrank", "concat", "gated", 500
-"""The fusion by default, that beside free text, and that for tables of fewer rows: products of streams take many rows."""
+FUSION, PLAIN_FUSION, PLAIN_ROWS = "lowrank", "gated", 500
+"""The fusion by default, and that for tables of fewer rows: products of streams take some rows to learn."""
 EARLY = "early"
 """The fusion that wants shallow encoders: it is itself the deep model."""
 
@@ -61,7 +61,7 @@ def resolve(
         stream: _sized("adapters", recipe.model.adapters.get(stream) or _adapter(encoders[stream]), preset)
         for stream in schema.streams
     }
-    fusion = _sized("fusions", told or _fusion(encoders, rows), preset)
+    fusion = _sized("fusions", told or _fusion(len(encoders), rows), preset)
     fusion = _completed("fusions", fusion, {s: schema.layout(s) for s in schema.streams})
     targets = {column.name: column for column in schema.targets}
     _known("tasks", recipe.model.tasks, targets)
@@ -192,8 +192,9 @@ def _encoder(layout: Layout, rows: int) -> Spec:
         if rows >= 20 * layout.vocabulary:
             # Few words, seen often (questions, commands): each is worth reading exactly, and none needs guarding against.
             return {"kind": "bag", "norm": True, "drop": 0.0, "dropout": 0.0}
-        # Word order only pays where there are rows enough to learn it from; below that, weighted word groups win.
-        return "tfidf" if rows < 20_000 else "transformer"
+        # Word order only pays where there are rows enough to learn it from; below that, bags of word groups win. `tfidf` is
+        # as good on free text (clothing, 3 folds of the training rows: AUROC 0.904 against 0.907) and takes longer.
+        return "bag" if rows < 20_000 else "transformer"
     if isinstance(layout, Grid):
         if math.prod(layout.size) == 1:
             return "vector"
@@ -215,13 +216,10 @@ def _adapter(encoder: Spec) -> Spec:
     return {"kind": "linear", "norm": False, "dropout": 0.3} if registry.split(encoder)[0] == "tfidf" else "linear"
 
 
-def _fusion(encoders: Mapping[str, Spec], rows: int) -> str:
-    if len(encoders) == 1:
+def _fusion(streams: int, rows: int) -> str:
+    if streams == 1:
         return "single"
-    if rows < PLAIN_ROWS:
-        return PLAIN_FUSION
-    # What free texts tell adds up; products of them are learnt by heart (clothing, own splits: AUROC 0.91 against 0.89).
-    return TEXT_FUSION if any(registry.split(spec)[0] == "tfidf" for spec in encoders.values()) else FUSION
+    return PLAIN_FUSION if rows < PLAIN_ROWS else FUSION
 
 
 def _sized(family: str, spec: Spec, preset: Mapping[str, int]) -> dict[str, Any]:

@@ -60,7 +60,8 @@ def train(
             model.fusion.adopt()
             for column in schema.targets:
                 model.tasks[column.name].fit(rows.target(column.name))
-            acquaint(model, schema, rows)
+            for line in acquaint(model, schema, rows):
+                console.note(f"  {line}")
             operate(model, plan.model.surgery)
             objectives = [registry.build("objectives", spec, model) for spec in plan.objectives]
             if store is not None:
@@ -129,11 +130,15 @@ def _run(
     return lit.history
 
 
-def acquaint(model: Model, schema: Schema, rows: encoded.Rows) -> None:
-    """Let every encoder that wants to learn from the training rows before training starts."""
+def acquaint(model: Model, schema: Schema, rows: encoded.Rows) -> list[str]:
+    """Let every encoder that wants to learn from the training rows before training starts; what they say of it."""
+    said = []
     for stream, encoder in model.encoders.items():
         if type(encoder).fit is not Encoder.fit:
             encoder.fit(_fields(schema, rows, stream))
+            if told := encoder.told():
+                said.append(f"{stream}: {told}")
+    return said
 
 
 def _fields(schema: Schema, rows: encoded.Rows, stream: str) -> Iterator[Field]:
