@@ -51,6 +51,7 @@ ROOMS = {
     "gensim": {"language", "encoders"},
     "jieba": {"language"},
     "av": {"signal"},
+    "pydicom": {"signal"},
     "rdkit": {"signal", "modalities"},
     "transformers": {"encoders", "fusions", "nn", "modalities", "testing"},
     "fastapi": {"serve"},

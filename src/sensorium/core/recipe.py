@@ -65,7 +65,7 @@ class Training(Section):
     weight_decay: float = Field(0.05, ge=0, description="decoupled weight decay of matrices")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the rate rises; then a cosine")
     average: float = Field(
-        0.05, ge=0, lt=1, description="share of the run that weights are averaged over; 0: the last ones"
+        0.05, ge=0, lt=1, description="share of the steps so far that weights are averaged over; 0: the last ones"
     )
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     patience: int | None = Field(None, gt=0, description="epochs without a better validation score before stopping")

@@ -14,6 +14,7 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
+from sensorium.signal.dicom import is_dicom
 from sensorium.signal.frame import LARGEST, Smooth, cropped, frame_state, framed, middle, to_pixels, with_channels
 from sensorium.signal.picture import ENDINGS, read_picture
 from sensorium.signal.statistics import thinned
@@ -30,7 +31,7 @@ _SAMPLE = 512
 
 @component
 class Image(Modality):
-    """A picture: PNG, JPEG, WebP, BMP, TIFF or GIF (its first frame), or an array ``[H, W]`` or ``[H, W, C]``.
+    """A picture: PNG, JPEG, WebP, BMP, TIFF, GIF or DICOM (the first frame), or an array ``[H, W]`` or ``[H, W, C]``.
 
     Encoded as ``[C, H, W]`` uint8, upright (EXIF) and on white where transparent; prepared as float32, standardised by
     channel. Height and width follow the training pictures: a square where they are nearly square, else their usual ratio. A
@@ -231,7 +232,7 @@ def _ending(cell: Any) -> str:
         return ending if ending in ENDINGS else ""
     data = cell.data if isinstance(cell, Blob) else cell
     if isinstance(data, bytes):
-        known = data.startswith(_MAGIC) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
+        known = data.startswith(_MAGIC) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP") or is_dicom(data)
         return "the bytes of pictures" if known else ""
     shape: tuple[int, ...] = getattr(cell, "shape", ())
     kind = getattr(getattr(cell, "dtype", None), "kind", "")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sensorium.core.errors import CellError
+from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.modality import Array, Blob
+from sensorium.signal.dicom import is_dicom, read_dicom
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -17,38 +18,45 @@ if TYPE_CHECKING:
 PIXELS = 64 * 2**20
 """Pictures with more pixels than this are refused before they are decoded."""
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".dcm")
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 _ORIENTATION = 0x0112
 _WIDE = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _GREY = ("1", "L")
-_PILLOW = r"PIL\."
+_LIBRARIES = r"(PIL|pydicom)\."
 
 
 def read_picture(blob: Blob, side: int) -> tuple[Array, tuple[int, int]]:
     """Pixels ``[H, W, 1 or 3]`` uint8 of an encoded picture, and the height and width it had.
 
-    Upright, on white where transparent, the first frame of an animation. Where that saves work a larger picture comes
-    smaller, but its longer side not below twice ``side``. Raises ``CellError`` on whatever is no whole picture.
+    PNG, JPEG, WebP, BMP, TIFF, GIF, and DICOM with ``sensorium[dicom]``: the first frame, upright, on white where
+    transparent. Where that saves work a larger picture comes smaller, but its longer side not below twice ``side``. Raises ``CellError`` on whatever is no whole picture.
     """
     if not blob.data:
         raise CellError("the file is empty", file=blob.name)
     _hush()
     try:
-        return _read(blob.data, side)
+        return _medical(blob.data) if is_dicom(blob.data) else _read(blob.data, side)
+    except ConfigError:
+        raise
     except CellError as error:
         raise CellError(error.problem, file=blob.name, fix=error.fix) from None
     except Exception as error:  # a hostile file can raise anything in a decoder, and must cost one cell only
         raise CellError(_why(blob.data, error), file=blob.name) from None
 
 
-def _hush() -> None:
-    """Pillow warns about odd metadata of files that it reads well, and of large ones that are refused here anyway.
+def _medical(data: bytes) -> tuple[Array, tuple[int, int]]:
+    pixels = read_dicom(data, PIXELS)
+    return pixels, (pixels.shape[0], pixels.shape[1])
 
-    Its warnings are filtered for good: ``catch_warnings`` is not thread-safe, and a lock would decode one at a time.
+
+def _hush() -> None:
+    """Decoders warn about odd metadata of files that they read well, and of large ones that are refused here anyway.
+
+    Their warnings are filtered for good: ``catch_warnings`` is not thread-safe, and a lock would decode one at a time.
     """
-    if not any(getattr(module, "pattern", None) == _PILLOW for _, _, _, module, _ in warnings.filters):
-        warnings.filterwarnings("ignore", module=_PILLOW)
+    if not any(getattr(module, "pattern", None) == _LIBRARIES for _, _, _, module, _ in warnings.filters):
+        warnings.filterwarnings("ignore", module=_LIBRARIES)
 
 
 def _read(data: bytes, side: int) -> tuple[Array, tuple[int, int]]:

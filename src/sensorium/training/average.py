@@ -15,8 +15,9 @@ class Average(pl.Callback):
     """Keeps a running mean of the weights, and validates with it; the best epoch's weights are such a mean.
 
     A step on a small batch throws the weights about; their mean over a stretch of steps lies in the middle of it. The mean
-    reaches back ``share`` of the run. Place it after whatever copies weights at the end of a validation.
-    Source: Polyak & Juditsky 1992, https://doi.org/10.1137/0330046, with the decay of https://arxiv.org/abs/1703.01780.
+    reaches back ``share`` of the steps so far: little at first, when weights move fast and an early epoch may be the best.
+    Place it after whatever copies weights at the end of a validation.
+    Source: polynomial-decay averaging, Shamir & Zhang 2013, https://arxiv.org/abs/1212.1824, § 4.
     """
 
     def __init__(self, share: float) -> None:
@@ -41,10 +42,9 @@ class Average(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, Lit)
-        # Early on the mean is over all steps so far, so that it never lags behind by more than it must.
-        reach = min(pl_module.global_step, max(1.0, self.share * pl_module.total_steps))
+        reach = max(1.0, self.share * pl_module.global_step)
         with torch.no_grad():
-            torch._foreach_lerp_(self.mean, self._live, 1 / max(1.0, reach))
+            torch._foreach_lerp_(self.mean, self._live, 1 / reach)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._swap()

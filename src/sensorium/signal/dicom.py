@@ -1,0 +1,71 @@
+"""Medical pictures (DICOM) out of bytes that may be anything. Needs ``sensorium[dicom]``."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+
+from sensorium.core.errors import CellError, ConfigError
+from sensorium.core.modality import Array
+
+
+def is_dicom(data: bytes) -> bool:
+    """Whether bytes begin as a DICOM file does: a preamble of 128 bytes, then ``DICM``."""
+    return data[128:132] == b"DICM"
+
+
+def read_dicom(data: bytes, most: int) -> Array:
+    """The first frame ``[H, W, 1 or 3]`` uint8, as a viewer shows it: rescaled, windowed, dark where nothing is.
+
+    The window is the file's own (the first, where there are several), else from the smallest to the largest value. Pictures
+    of more than ``most`` pixels are refused before they are decoded. Raises ``CellError`` where there is no picture.
+    Source: DICOM PS3.3, C.11.2.1.2 (linear window) and C.7.6.3.1.2 (photometric interpretation).
+    """
+    try:
+        from pydicom import dcmread
+        from pydicom.errors import InvalidDicomError
+        from pydicom.pixels import apply_rescale, pixel_array
+    except ImportError:
+        raise ConfigError("DICOM pictures need pydicom", fix="pip install 'sensorium[dicom]'") from None
+
+    try:
+        found = dcmread(io.BytesIO(data))
+    except (InvalidDicomError, EOFError) as error:
+        raise CellError(f"not a whole DICOM file ({str(error)[:80]})") from None
+    high, wide = int(found.get("Rows", 0)), int(found.get("Columns", 0))
+    if high < 1 or wide < 1 or "PixelData" not in found:
+        raise CellError("the DICOM file holds no picture")
+    if high * wide > most:
+        raise CellError(
+            f"{wide} × {high} pixels are more than the {most / 2**20:.0f} million allowed", fix="make it smaller"
+        )
+    try:
+        values = pixel_array(found, index=0)
+    except (RuntimeError, NotImplementedError) as error:  # what pydicom raises where a compression needs a further library
+        raise CellError(f"the DICOM picture is compressed in a way that cannot be read ({str(error)[:80]})") from None
+    if values.ndim == 3:
+        return np.asarray(values[..., :3] if values.dtype == np.uint8 else _shown(values.astype(np.float64), None))
+    grey = _shown(np.asarray(apply_rescale(values, found), np.float64), _window(found))
+    return (255 - grey if found.get("PhotometricInterpretation") == "MONOCHROME1" else grey)[..., None]
+
+
+def _window(found: Any) -> tuple[float, float] | None:
+    """Centre and width of the first window that the file names."""
+    centre, width = found.get("WindowCenter"), found.get("WindowWidth")
+    if centre is None or width is None:
+        return None
+    first = [float(value if isinstance(value, (int, float, str)) else value[0]) for value in (centre, width)]
+    return (first[0], first[1]) if first[1] >= 1 else None
+
+
+def _shown(values: Array, window: tuple[float, float] | None) -> Array:
+    """Values as uint8: what the window shows from black to white."""
+    if window is None:
+        low, high = float(values.min()), float(values.max())
+    else:
+        centre, width = window
+        low, high = centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2
+    part = (values - low) / (high - low) if high > low else (values > low).astype(np.float64)
+    return (part.clip(0, 1) * 255).round().astype(np.uint8)
