@@ -30,7 +30,8 @@ def read_picture(blob: Blob, side: int) -> tuple[Array, tuple[int, int]]:
     """Pixels ``[H, W, 1 or 3]`` uint8 of an encoded picture, and the height and width it had.
 
     PNG, JPEG, WebP, BMP, TIFF, GIF, and DICOM with ``sensorium[dicom]``: the first frame, upright, on white where
-    transparent. Where that saves work a larger picture comes smaller, but its longer side not below twice ``side``. Raises ``CellError`` on whatever is no whole picture.
+    transparent. Where that saves work a larger picture comes smaller, but its longer side not below twice ``side``.
+    Raises ``CellError`` on whatever is no whole picture.
     """
     if not blob.data:
         raise CellError("the file is empty", file=blob.name)
