@@ -15,8 +15,8 @@ from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
 from sensorium.signal.dicom import is_dicom
-from sensorium.signal.frame import LARGEST, Smooth, cropped, frame_state, framed, middle, to_pixels, with_channels
-from sensorium.signal.picture import ENDINGS, read_picture
+from sensorium.signal.frame import LARGEST, Smooth, cropped, frame_state, framed, middle, with_channels
+from sensorium.signal.picture import ENDINGS, open_picture
 from sensorium.signal.statistics import thinned
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Image(Modality):
         def thumbnails() -> Iterable[Array]:
             for cell in cells:
                 try:
-                    pixels, size = _open(cell, LARGEST // 2)
+                    pixels, size = open_picture(cell, LARGEST // 2)
                 except CellError:
                     continue  # encode meets it again and reports it
                 sizes.append(size)
@@ -140,7 +140,7 @@ class Image(Modality):
 
     def encode(self, cell: Any) -> Array:
         height, width = self.state["height"], self.state["width"]
-        pixels, size = _open(cell, max(height, width) * (1 if self.share is None else 2))
+        pixels, size = open_picture(cell, max(height, width) * (1 if self.share is None else 2))
         pixels = with_channels(pixels, self.state["channels"])
         if self.crop == "center":
             pixels, size = middle(pixels, width / height), (height, width)
@@ -213,16 +213,6 @@ class Image(Modality):
     @property
     def _fill(self) -> list[int]:
         return [round(255 * value) for value in self.state["mean"]]
-
-
-def _open(cell: Any, side: int) -> tuple[Array, tuple[int, int]]:
-    """Pixels ``[H, W, 1 or 3]`` uint8, near ``side`` where that is cheap, and the height and width of the original."""
-    if isinstance(cell, bytes):
-        cell = Blob(cell, "<bytes>")
-    if isinstance(cell, Blob):
-        return read_picture(cell, side)
-    pixels = to_pixels(cell)
-    return pixels, (pixels.shape[0], pixels.shape[1])
 
 
 def _ending(cell: Any) -> str:

@@ -14,8 +14,8 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
-from sensorium.signal.frame import LARGEST, frame_state, framed, to_pixels, with_channels
-from sensorium.signal.picture import ENDINGS, read_picture
+from sensorium.signal.frame import LARGEST, frame_state, framed, with_channels
+from sensorium.signal.picture import ENDINGS, open_picture
 from sensorium.signal.statistics import thinned
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Images(Modality):
             for cell in cells:
                 for part in _parts(cell)[: self.pictures]:
                     try:
-                        pixels, size = _open(part, LARGEST // 2)
+                        pixels, size = open_picture(part, LARGEST // 2)
                     except CellError:
                         continue  # encode meets it again and reports it
                     sizes.append(size)
@@ -99,7 +99,7 @@ class Images(Modality):
             raise CellError("there is no picture in the cell")
         found = []
         for part in parts:
-            pixels, size = _open(part, max(frame))
+            pixels, size = open_picture(part, max(frame))
             found.append(framed(with_channels(pixels, self.state["channels"]), size, frame, self._fill))
         return np.ascontiguousarray(np.stack(found).transpose(0, 3, 1, 2))
 
@@ -134,15 +134,6 @@ def _parts(cell: Any) -> list[Any]:
     if isinstance(cell, list) and len(cell) == 1 and isinstance(cell[0], np.ndarray) and cell[0].ndim == 4:
         return list(cell[0])
     return list(cell) if isinstance(cell, (list, tuple)) and not isinstance(cell, Blob) else [cell]
-
-
-def _open(part: Any, side: int) -> tuple[Array, tuple[int, int]]:
-    if isinstance(part, bytes):
-        part = Blob(part, "<bytes>")
-    if isinstance(part, Blob):
-        return read_picture(part, side)
-    pixels = to_pixels(part)
-    return pixels, (pixels.shape[0], pixels.shape[1])
 
 
 def _count(cell: Any) -> int:

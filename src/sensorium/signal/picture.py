@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.modality import Array, Blob
 from sensorium.signal.dicom import is_dicom, read_dicom
+from sensorium.signal.frame import to_pixels
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,6 +25,16 @@ _ORIENTATION = 0x0112
 _WIDE = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _GREY = ("1", "L")
 _LIBRARIES = r"(PIL|pydicom)\."
+
+
+def open_picture(cell: Any, side: int) -> tuple[Array, tuple[int, int]]:
+    """Pixels ``[H, W, 1 or 3]`` uint8 of an opened cell, near ``side`` where that is cheap, and its height and width."""
+    if isinstance(cell, bytes):
+        cell = Blob(cell, "<bytes>")
+    if isinstance(cell, Blob):
+        return read_picture(cell, side)
+    pixels = to_pixels(cell)
+    return pixels, (pixels.shape[0], pixels.shape[1])
 
 
 def read_picture(blob: Blob, side: int) -> tuple[Array, tuple[int, int]]:

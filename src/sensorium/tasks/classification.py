@@ -13,6 +13,7 @@ from sensorium.core.batch import Encoded, Field
 from sensorium.core.contracts import Task
 from sensorium.core.modality import Modality
 from sensorium.core.registry import component
+from sensorium.nn.classes import class_answers, class_index, class_measures, class_shares, class_weights
 from sensorium.nn.decisions import merged_classes
 
 if TYPE_CHECKING:
@@ -56,22 +57,15 @@ class Classification(Task[Tensor]):
 
     def fit(self, targets: Field) -> None:
         """Learn the class shares of the training rows, and start from them: the first output is the prior."""
-        self.frequency.copy_(self._shares(targets))
+        self.frequency.copy_(class_shares(targets, len(self.classes)))
         with torch.no_grad():
             # The constant that minimises the weighted loss: shares times weights.
             self.last.bias.copy_((1 - self.balance) * self.frequency.log())
 
-    def _shares(self, targets: Field) -> Tensor:
-        """Class shares with one imagined row a class, so that none is zero."""
-        index = targets.data[targets.present][:, 0].long()
-        count = torch.bincount(index, minlength=len(self.classes)).to(self.frequency) + 1
-        return count / count.sum()
-
     @property
     def weights(self) -> Tensor:
         """The weight of each class in the loss ``[K]``, 1 on average over the training rows."""
-        raw = self.frequency.pow(-self.balance)
-        return raw / (raw * self.frequency).sum()
+        return class_weights(self.frequency, self.balance)
 
     def forward(self, fused: Encoded, streams: Mapping[str, Encoded]) -> Tensor:
         logits: Tensor = self.last(self.body(fused.pooled))
@@ -81,41 +75,18 @@ class Classification(Task[Tensor]):
         return merged_classes(torch.stack(list(outputs), dim=1), share, vote=vote)
 
     def loss(self, output: Tensor, target: Field) -> Tensor:
-        index = self._index(target)
+        index = class_index(target, len(self.classes))
         plain = F.cross_entropy(output, index, label_smoothing=self.smoothing, reduction="none")
         return plain * self.weights[index]
 
-    def _index(self, target: Field) -> Tensor:
-        """Class indices ``[B]``; rows without a target may hold anything, so they are held inside the range."""
-        return target.data[:, 0].nan_to_num(0.0).long().clamp(0, len(self.classes) - 1)
-
     def compare(self, output: Tensor, target: Field) -> tuple[Tensor, Tensor]:
-        return output.float().softmax(dim=1), self._index(target)
+        return output.float().softmax(dim=1), class_index(target, len(self.classes))
 
     def metrics(self) -> MetricCollection:
-        from sensorium.nn import measures
-        from sensorium.nn.tracked import collection
-
-        return collection(
-            {
-                "accuracy": measures.accuracy,
-                "balanced_accuracy": measures.balanced_accuracy,
-                "precision": measures.precision,
-                "recall": measures.recall,
-                "f1": measures.f1,
-                "auroc": measures.auroc,
-                "log_loss": measures.log_loss,
-                "calibration_error": measures.calibration_error,
-            }
-        )
+        return class_measures()
 
     def decode(self, output: Tensor) -> list[dict[str, Any]]:
-        chances = output.detach().float().softmax(dim=1).cpu()
-        best = chances.argmax(dim=1).tolist()
-        return [
-            {"value": self.classes[k], "probabilities": dict(zip(self.classes, row, strict=True))}
-            for k, row in zip(best, chances.tolist(), strict=True)
-        ]
+        return class_answers(output.detach().float().softmax(dim=1), self.classes)
 
     def baseline(self, training: Field, rows: int) -> Tensor:
-        return self._shares(training).log().expand(rows, -1)
+        return class_shares(training, len(self.classes)).log().expand(rows, -1)

@@ -14,6 +14,7 @@ from sensorium.core.contracts import Seen, Task
 from sensorium.core.errors import ConfigError, MissingExtraError
 from sensorium.core.modality import Modality
 from sensorium.core.registry import component
+from sensorium.nn.classes import class_answers, class_index, class_measures, class_shares, class_weights
 from sensorium.nn.decisions import merged_classes
 from sensorium.nn.vote import SupportVectors
 
@@ -81,19 +82,12 @@ class Svm(Task[Tensor]):
         """Learn the class shares of the training rows; and see that scikit-learn is there before hours are spent."""
         if find_spec("sklearn") is None:
             raise MissingExtraError("the task svm", "ml")
-        self.frequency.copy_(self._shares(targets))
-
-    def _shares(self, targets: Field) -> Tensor:
-        """Class shares with one imagined row a class, so that none is zero."""
-        index = targets.data[targets.present][:, 0].long()
-        count = torch.bincount(index, minlength=len(self.classes)).to(self.frequency) + 1
-        return count / count.sum()
+        self.frequency.copy_(class_shares(targets, len(self.classes)))
 
     @property
     def weights(self) -> Tensor:
         """The weight of each class ``[K]``, 1 on average over the training rows."""
-        raw = self.frequency.pow(-self.balance)
-        return raw / (raw * self.frequency).sum()
+        return class_weights(self.frequency, self.balance)
 
     def forward(self, fused: Encoded, streams: Mapping[str, Encoded]) -> Tensor:
         decision: Tensor = self.last(self.drop(fused.pooled))
@@ -107,14 +101,10 @@ class Svm(Task[Tensor]):
         return merged_classes(said, share, vote=vote) / self.slope
 
     def loss(self, output: Tensor, target: Field) -> Tensor:
-        index = self._index(target)
+        index = class_index(target, len(self.classes))
         own = output.gather(1, index[:, None])
         margin = (output - own + 1).scatter(1, index[:, None], 0.0)
         return margin.amax(dim=1) * self.weights[index]
-
-    def _index(self, target: Field) -> Tensor:
-        """Class indices ``[B]``; rows without a target may hold anything, so they are held inside the range."""
-        return target.data[:, 0].nan_to_num(0.0).long().clamp(0, len(self.classes) - 1)
 
     def settle(self, training: Seen, held_out: Seen) -> None:
         """Fit the machine to the training rows, and the slope of its probabilities to the held-out rows."""
@@ -146,7 +136,7 @@ class Svm(Task[Tensor]):
     def _rows(self, seen: Seen) -> tuple[Tensor, Tensor, Tensor]:
         """Vectors ``[n, D]`` and weights in float64, and classes, of the rows that have something to say and a target."""
         known = self._known(seen)
-        index = self._index(seen.target)[known]
+        index = class_index(seen.target, len(self.classes))[known]
         weight = seen.weight[known].double() * self.weights[index].double()
         return seen.fused.pooled[known].double(), index, weight
 
@@ -195,32 +185,13 @@ class Svm(Task[Tensor]):
         return (output.detach().float() * self.slope).softmax(dim=1)
 
     def compare(self, output: Tensor, target: Field) -> tuple[Tensor, Tensor]:
-        return self._chances(output), self._index(target)
+        return self._chances(output), class_index(target, len(self.classes))
 
     def metrics(self) -> MetricCollection:
-        from sensorium.nn import measures
-        from sensorium.nn.tracked import collection
-
-        return collection(
-            {
-                "accuracy": measures.accuracy,
-                "balanced_accuracy": measures.balanced_accuracy,
-                "precision": measures.precision,
-                "recall": measures.recall,
-                "f1": measures.f1,
-                "auroc": measures.auroc,
-                "log_loss": measures.log_loss,
-                "calibration_error": measures.calibration_error,
-            }
-        )
+        return class_measures()
 
     def decode(self, output: Tensor) -> list[dict[str, Any]]:
-        chances = self._chances(output).cpu()
-        best = chances.argmax(dim=1).tolist()
-        return [
-            {"value": self.classes[k], "probabilities": dict(zip(self.classes, row, strict=True))}
-            for k, row in zip(best, chances.tolist(), strict=True)
-        ]
+        return class_answers(self._chances(output), self.classes)
 
     def baseline(self, training: Field, rows: int) -> Tensor:
-        return (self._shares(training).log() / self.slope).expand(rows, -1)
+        return (class_shares(training, len(self.classes)).log() / self.slope).expand(rows, -1)
