@@ -1,6 +1,6 @@
 """The table of every encoder on every sense: same rows, same passes, three seeds.
 
-    python -m benchmarks.senses DATA senses.jsonl [--senses image,sound,text,series] [--seeds 0,1,2] [--epochs 20]
+    python -m benchmarks.senses DATA senses.jsonl [--senses image,sound,text,series] [--columns image] [--seeds 0,1,2]
 
 One line is appended for every fit, so a run that was stopped goes on where it was.
 ``python -m benchmarks.senses --table senses.jsonl`` prints the table of ``docs/results.md``.
@@ -99,19 +99,21 @@ def one(case: Case, modality: Spec, encoder: Spec, train: Table, test: Table, se
     }
 
 
-def todo(senses: list[str], seeds: list[int], done: set[tuple[str, ...]]) -> Iterator[tuple[Case, str, int]]:
+def todo(
+    senses: list[str], columns: list[str], seeds: list[int], done: set[tuple[str, ...]]
+) -> Iterator[tuple[Case, str, int]]:
     """What is not yet measured, all of one seed first, so that a stopped run has every line once."""
     for seed in seeds:
         for case in CASES:
-            for way in WAYS[case.sense] if case.sense in senses else ():
+            for way in WAYS[case.sense] if case.sense in senses and case.column in columns else ():
                 if (case.set, case.column, way, str(seed)) not in done:
                     yield case, way, seed
 
 
-def run(root: Path, out: Path, senses: list[str], seeds: list[int], epochs: int) -> None:
+def run(root: Path, out: Path, senses: list[str], columns: list[str], seeds: list[int], epochs: int) -> None:
     """Every fit that ``out`` does not hold yet."""
     done = {tuple(line["key"]) for line in read(out)}
-    for case, way, seed in todo(senses, seeds, done):
+    for case, way, seed in todo(senses, columns, seeds, done):
         which, folder = SETS[case.set], root / SETS[case.set].folder
         train, test = Table.read(folder / which.train), Table.read(folder / which.test)
         modality, encoder = WAYS[case.sense][way]
@@ -154,6 +156,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("out", type=Path, nargs="?")
     parser.add_argument("--senses", default=",".join(WAYS))
+    parser.add_argument("--columns", default=",".join(dict.fromkeys(case.column for case in CASES)))
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--epochs", type=int, default=20, help="passes over the training rows, the same for all")
     parser.add_argument("--table", type=Path)
@@ -164,7 +167,8 @@ def main() -> None:
     if given.data is None or given.out is None:
         parser.error("give the folder of the data and the file for the results")
     csv.field_size_limit(1 << 26)
-    run(given.data, given.out, given.senses.split(","), [int(s) for s in given.seeds.split(",")], given.epochs)
+    seeds = [int(seed) for seed in given.seeds.split(",")]
+    run(given.data, given.out, given.senses.split(","), given.columns.split(","), seeds, given.epochs)
 
 
 if __name__ == "__main__":
