@@ -18,16 +18,26 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import SETS, tables
+from benchmarks.results import SETS, Set, tables
 from sensorium.training.compare import compare
 
 MULTIMODAL = tuple(name for name, which in SETS.items() if len(which.streams) > 1)
 
 
 def run(
-    root: Path, out: Path, names: list[str], fusions: str, seeds: int, overrides: list[str], most: int | None = None
+    root: Path,
+    out: Path,
+    names: list[str],
+    fusions: str,
+    seeds: int,
+    overrides: list[str],
+    most: int | None = None,
+    length: int | None = None,
 ) -> None:
-    """Every comparison that is not finished yet; of sets that come in folds, the first. ``most``: training rows."""
+    """Every comparison that is not finished yet; of sets that come in folds, the first.
+
+    ``most``: training rows; ``length``: tokens of a text.
+    """
     for name in names:
         which = SETS[name]
         _, train, test = next(iter(tables(which, root, 0)))
@@ -42,12 +52,21 @@ def run(
             metric=which.metric,
             ignore=[column for column in which.ignore if train.has(column)],
             group=which.group,
-            overrides=overrides,
+            overrides=[*overrides, *shorter(which, length)],
             out=out / slug(name),
             quiet=True,
         )
         (out / slug(name) / "set.txt").write_text(name, encoding="utf-8")
         print(f"{name}: {found.findings[0]}", file=sys.stderr, flush=True)
+
+
+TEXTS = ("text", "context", "title", "name", "question", "notes_masked")
+
+
+def shorter(which: Set, length: int | None) -> list[str]:
+    """Overrides that cut the texts of a set."""
+    columns = [column for stream in which.streams.values() for column in stream if column in TEXTS]
+    return [] if length is None else [f"columns.{column}={{kind: text, length: {length}}}" for column in columns]
 
 
 def slug(name: str) -> str:
@@ -98,6 +117,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="of training a run, at most, by the clock")
     parser.add_argument("--size", default="auto", help="tiny, small, base, large [default: by the rows]")
     parser.add_argument("--rows", type=int, help="training rows, at most: evenly taken from more")
+    parser.add_argument("--length", type=int, help="tokens of a text, at most")
     parser.add_argument("--table", type=Path)
     given = parser.parse_args()
     if given.table is not None:
@@ -109,7 +129,7 @@ def main() -> None:
     overrides = [f"model.size={given.size}"]
     overrides += [] if given.epochs is None else [f"training.epochs={given.epochs}"]
     overrides += [] if given.seconds is None else [f"training.time_limit={given.seconds}"]
-    run(given.data, given.out, given.sets.split("|"), given.fusions, given.seeds, overrides, given.rows)
+    run(given.data, given.out, given.sets.split("|"), given.fusions, given.seeds, overrides, given.rows, given.length)
     print(table(given.out))
 
 

@@ -38,6 +38,8 @@ def others(each: Each, padding: Each, a: int) -> tuple[Tensor, Tensor]:
 
 
 class Alignment(nn.Module):
+    """Cross-attention between streams, out of torch.nn.MultiheadAttention."""
+
     def __init__(self, streams: int, dim: int, depth: int, heads: int) -> None:
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(depth))
@@ -55,6 +57,8 @@ class Alignment(nn.Module):
 
 
 class Cross(Alignment):
+    """LXMERT-like layers, out of torch.nn.MultiheadAttention."""
+
     def __init__(self, streams: int, dim: int, depth: int, heads: int) -> None:
         super().__init__(streams, dim, depth, heads)
         self.own = nn.ModuleList(nn.ModuleList(layer(dim, heads) for _ in range(streams)) for _ in range(depth))
@@ -89,6 +93,8 @@ class Reader(nn.Module):
 
 
 class Pairwise(nn.Module):
+    """MulT-like directional attention, out of torch.nn.MultiheadAttention."""
+
     def __init__(self, streams: int, dim: int, depth: int, heads: int) -> None:
         super().__init__()
         pairs = [(a, b) for a in range(streams) for b in range(streams) if a != b]
@@ -114,6 +120,8 @@ class Pairwise(nn.Module):
 
 
 class Bottleneck(nn.Module):
+    """Attention through bottleneck tokens, out of torch.nn.MultiheadAttention."""
+
     def __init__(self, streams: int, dim: int, depth: int, heads: int) -> None:
         super().__init__()
         self.shared = nn.Parameter(torch.randn(4, dim) * 0.02)
@@ -134,6 +142,8 @@ class Bottleneck(nn.Module):
 
 
 class Early(nn.Module):
+    """One transformer over all tokens, out of torch.nn.MultiheadAttention."""
+
     def __init__(self, streams: int, dim: int, depth: int, heads: int) -> None:
         super().__init__()
         self.joint = stack(dim, depth, heads)
@@ -144,6 +154,8 @@ class Early(nn.Module):
 
 
 class Deep(nn.Module):
+    """Step-by-step fusion, out of torch.nn.MultiheadAttention."""
+
     def __init__(self, streams: int, dim: int, depth: int, heads: int) -> None:
         super().__init__()
         every = range(streams)

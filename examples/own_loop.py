@@ -26,6 +26,8 @@ def scenes(rows: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class Net(nn.Module):
+    """Two encoders, a fusion and a head, wired by hand."""
+
     def __init__(self, dim: int = 32) -> None:
         super().__init__()
         self.see = Convnet(Grid(channels=1, size=(16, 16)), dim=dim, depth=2, width=8)
