@@ -58,11 +58,11 @@ WAYS: dict[str, dict[str, tuple[Spec, Spec]]] = {
         if (features, kind) != ("waveform", "recurrent")  # 8,000 steps, one after the other: minutes an epoch
     },
     "text": {
-        "bag": ({}, {"kind": "bag"}),
-        "tfidf": ({}, {"kind": "tfidf"}),
-        "wordvectors": ({"tokeniser": "words"}, {"kind": "wordvectors"}),
-        **{f"recurrent, {cell}": ({}, {"kind": "recurrent", "cell": cell}) for cell in ("rnn", "lstm", "gru")},
-        "transformer": ({}, {"kind": "transformer"}),
+        "bag": ({"length": 64}, {"kind": "bag"}),
+        "tfidf": ({"length": 64}, {"kind": "tfidf"}),
+        "wordvectors": ({"length": 64, "tokeniser": "word"}, {"kind": "wordvectors"}),
+        **{f"recurrent, {cell}": ({"length": 64}, {"kind": "recurrent", "cell": cell}) for cell in ("rnn", "lstm", "gru")},
+        "transformer": ({"length": 64}, {"kind": "transformer"}),
     },
     "series": {kind: ({}, {"kind": kind}) for kind in ("statistics", "tcn", "recurrent", "patch", "convnet")},
 }
