@@ -177,6 +177,11 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+def _subset(scores: dict[str, float], streams: str) -> float:
+    """The score of some streams, whatever order they stand in."""
+    return next(value for name, value in scores.items() if set(name.split("+")) == set(streams.split("+")))
+
+
 def table(path: Path) -> str:
     """Markdown: the whole beside each modality and the majority; then what is lost when a modality is missing."""
     by_set: dict[str, Any] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
@@ -208,7 +213,7 @@ def table(path: Path) -> str:
             if rest not in found:
                 continue
             seeds = sorted(set(whole) & set(found[rest]))
-            left = [mean(line["subsets"][rest] for line in whole[seed]) for seed in seeds]
+            left = [mean(_subset(line["subsets"], rest) for line in whole[seed]) for seed in seeds]
             # The best of the models trained on the rest, or on a part of it.
             subsets = [s for s in found if set(s.split("+")) <= set(rest.split("+"))]
             best = [
