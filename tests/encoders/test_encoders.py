@@ -168,6 +168,21 @@ def learns(encoder: Encoder, data: Tensor, label: Tensor, *, steps: int = 60, lr
         return float((head(encoder.eval()(data).pooled).argmax(dim=1) == label).float().mean())
 
 
+def test_a_waveform_is_read_in_stacks_of_samples() -> None:
+    long = build("encoders", {"kind": "recurrent", "dim": 8}, Grid(1, (8_000,))).eval()
+    signal, mask = torch.randn(2, 1, 8_000), torch.arange(8_000) < torch.tensor([[8_000], [4_001]])
+    out = long(signal, mask)
+    assert out.tokens.shape == (2, 500, 8)
+    assert out.mask.sum(dim=1).tolist() == [500, 251]
+    # The same as a plain recurrence over rows of 16 samples, the last one of the shorter recording made whole by zeros.
+    plain = build("encoders", {"kind": "recurrent", "dim": 8}, Grid(16, (500,))).eval()
+    plain.load_state_dict(long.state_dict())
+    stacked = signal.masked_fill(~mask.unsqueeze(1), 0.0).reshape(2, 500, 16).transpose(1, 2)
+    torch.testing.assert_close(out.pooled, plain(stacked, out.mask).pooled)
+    with pytest.raises(ConfigError, match="stack"):
+        build("encoders", {"kind": "recurrent", "stack": 0}, Grid(1, (8,)))
+
+
 @pytest.mark.parametrize("kind", ["convnet", "patch", "recurrent"])
 def test_grid_encoders_tell_patterns_apart(kind: str) -> None:
     torch.manual_seed(0)
