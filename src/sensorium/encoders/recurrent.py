@@ -90,4 +90,4 @@ class Recurrent(Encoder):
             return steps, real
         steps = F.pad(steps.masked_fill(~real.unsqueeze(-1), 0.0), (0, 0, 0, -steps.shape[1] % self.stack))
         # Real where its first step is: what is padded stands at the end.
-        return steps.unflatten(1, (-1, self.stack)).flatten(2), real[:, :: self.stack]
+        return steps.reshape(len(steps), -1, self.stack * steps.shape[2]), real[:, :: self.stack]
