@@ -39,8 +39,8 @@ WRITE_BYTES = 1 << 20
 FLUSH_BYTES, FLUSH_SECONDS = 16 << 20, 2.0
 RESIDENT_BYTES = 32 << 20
 """Mapped pages are given back to the system after this much was touched: memory stays bounded on any table."""
-TOUCH_BYTES = 64 << 10
-"""What the system maps at least when one array is read: it takes the pages around it too."""
+TOUCH_BYTES = 512 << 10
+"""What the system may map when one array is read, where it cannot be asked: it takes many of the pages around it too."""
 
 
 def default_folder() -> Path:
@@ -76,7 +76,7 @@ class Shelf:
         self.unit = int(np.prod(self.tail, dtype=np.int64)) * self.dtype.itemsize
         self._local = threading.local()
         self._map: mmap.mmap | None = None
-        self._touched = 0
+        self._touched, self._resting = 0, 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "values.bin").touch()
@@ -294,17 +294,18 @@ class Shelf:
         if self._map is None or len(self._map) < upto:
             with open(self.folder / "values.bin", "rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._resting = _mapped_bytes() or 0
         return self._map
 
-    def _release(self, used: int, rows: int) -> None:
-        """Give pages back once enough of them was touched. A map smaller than that is left alone."""
-        if self._map is None or len(self._map) <= RESIDENT_BYTES:
+    def _release(self, rows: int) -> None:
+        """Give pages back once enough of them are mapped. A map smaller than that is left alone."""
+        if self._map is None or len(self._map) <= RESIDENT_BYTES or not hasattr(self._map, "madvise"):
             return
-        self._touched += max(used, rows * TOUCH_BYTES)
-        if self._touched > RESIDENT_BYTES:
-            if hasattr(self._map, "madvise"):  # pages stay in the system's cache, but no longer count as ours
-                self._map.madvise(mmap.MADV_DONTNEED)
-            self._touched = 0
+        self._touched += rows * TOUCH_BYTES
+        held = _mapped_bytes()
+        if (self._touched if held is None else held - self._resting) > RESIDENT_BYTES:
+            self._map.madvise(mmap.MADV_DONTNEED)  # pages stay in the system's cache, but no longer count as ours
+            self._touched, self._resting = 0, _mapped_bytes() or 0
 
     def gather(self, places: Places, index: NDArray[np.int64]) -> tuple[Array, NDArray[np.bool_], NDArray[np.bool_] | None]:
         """Arrays of some rows: data ``[B, ...]`` zero-padded, present ``[B]``, and for ragged ones the mask ``[B, N]``."""
@@ -321,8 +322,7 @@ class Shelf:
                     np.take(rows, offset // self.unit, axis=0, out=data)
                 else:
                     data[present] = rows[offset[present] // self.unit]
-                found = int(present.sum())
-                self._release(self.unit * found, found)
+                self._release(int(present.sum()))
             return data, present, None
         longest = max(int(length.max(initial=0)), 1)
         data = np.zeros((len(index), longest, *self.tail), self.dtype)
@@ -333,8 +333,17 @@ class Shelf:
             for i in np.flatnonzero(present & (length > 0)):
                 n = int(length[i])
                 data[i, :n] = np.frombuffer(values, self.dtype, n * per, int(offset[i])).reshape(n, *self.tail)
-            self._release(int(length.sum()) * self.unit, int(present.sum()))
+            self._release(int(present.sum()))
         return data, present, mask
+
+
+def _mapped_bytes() -> int | None:
+    """What this process holds of mapped files; None where the system does not say."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[2]) * mmap.PAGESIZE
+    except OSError:
+        return None
 
 
 class Store:
