@@ -22,8 +22,10 @@ SIZES: dict[str, dict[str, int]] = {
 }
 """What one word sets in every part that has such an option, unless it is given."""
 
-FUSION, PLAIN_FUSION, PLAIN_ROWS = "lowrank", "gated", 500
-"""The fusion by default, and that for tables of fewer rows: products of streams take some rows to learn."""
+FUSION: Spec = "lowrank"
+"""The fusion by default."""
+FEW_FUSION, FEW_FUSION_ROWS = {"kind": "late", "decide": "learned"}, 500
+"""The fusion for tables of fewer rows: what streams say together takes more rows to learn than what each says alone."""
 EARLY = "early"
 """The fusion that wants shallow encoders: it is itself the deep model."""
 
@@ -216,10 +218,10 @@ def _adapter(encoder: Spec) -> Spec:
     return {"kind": "linear", "norm": False, "dropout": 0.3} if registry.split(encoder)[0] == "tfidf" else "linear"
 
 
-def _fusion(streams: int, rows: int) -> str:
+def _fusion(streams: int, rows: int) -> Spec:
     if streams == 1:
         return "single"
-    return PLAIN_FUSION if rows < PLAIN_ROWS else FUSION
+    return FEW_FUSION if rows < FEW_FUSION_ROWS else FUSION
 
 
 def _sized(family: str, spec: Spec, preset: Mapping[str, int]) -> dict[str, Any]:
