@@ -24,9 +24,9 @@ LAYERS = {
     "artifact": 5,
     "predictor": 6,
     **dict.fromkeys(("evaluation", "console"), 7),
-    "trained": 8,
+    **dict.fromkeys(("trained", "serve"), 8),
     "training": 9,
-    **dict.fromkeys(("cli", "serve", "testing"), 10),
+    **dict.fromkeys(("cli", "testing"), 10),
     "__main__": 11,
 }
 ROOMS = {
@@ -55,7 +55,12 @@ ROOMS = {
     "rdkit": {"signal", "modalities"},
     "transformers": {"encoders", "fusions", "nn", "modalities", "testing"},
     "fastapi": {"serve"},
-    "uvicorn": {"serve", "cli"},
+    "starlette": {"serve"},  # what FastAPI is made of
+    "uvicorn": {"serve"},
+    "h11": {"serve"},  # uvicorn's own reader of HTTP
+    "prometheus_client": {"serve"},
+    "websockets": {"serve"},
+    "sounddevice": {"serve"},
     "numpy": {"*"},
     "torch": {"*"},
 }

@@ -84,19 +84,21 @@ class Predictor:
     ) -> Iterator[Prediction]:
         """As ``predict``, one batch after the other: memory does not grow with the rows. Decoding runs ahead in threads."""
         for samples, problems in self._samples(rows, batch_size, media or self.media, workers):
-            yield from self._answer(samples, problems)
+            yield from self.answer(samples, problems)
 
     def embed(self, rows: Iterable[Record], *, stream: str | None = None, batch_size: int = 64) -> Tensor:
         """The joint vector of each row ``[rows, D]``, or one stream's before fusion; zeros where missing."""
         if stream is not None and stream not in self.model.streams:
             raise ConfigError(f"no stream named {stream!r}{nearest(stream, self.model.streams)}")
-        found = []
-        with torch.inference_mode():
-            for samples, _ in self._samples(rows, batch_size, self.media, 2):
-                parts = self.model.encode(self.batch(samples))
-                part: Encoded = self.model.fusion(parts) if stream is None else parts[stream]
-                found.append(part.pooled.cpu())
+        found = [self.vectors(samples, stream) for samples, _ in self._samples(rows, batch_size, self.media, 2)]
         return torch.cat(found) if found else torch.zeros(0, self.model.fusion.dim)
+
+    @torch.inference_mode()
+    def vectors(self, samples: Sequence[Sample], stream: str | None = None) -> Tensor:
+        """``embed`` for rows that are encoded already, in one batch."""
+        parts = self.model.encode(self.batch(samples))
+        part: Encoded = self.model.fusion(parts) if stream is None else parts[stream]
+        return part.pooled.cpu()
 
     def batch(self, samples: Sequence[Sample]) -> Batch:
         """Samples as the model reads them, on its device."""
@@ -126,7 +128,8 @@ class Predictor:
                 ahead = following
 
     @torch.inference_mode()
-    def _answer(self, samples: list[Sample], problems: list[list[Problem]]) -> list[Prediction]:
+    def answer(self, samples: Sequence[Sample], problems: Sequence[list[Problem]]) -> list[Prediction]:
+        """``predict`` for rows that are encoded already, in one batch; what was wrong with them is passed on."""
         batch = self.batch(samples)
         outputs = self.model(batch)
         decoded = {name: task.decode(outputs[name]) for name, task in self.model.tasks.items()}

@@ -76,6 +76,10 @@ class Media(ABC):
         if isinstance(cell, Mapping) and ("bytes" in cell or "path" in cell):
             # How data sets store media in Parquet: bytes and the name they had.
             content, name = cell.get("bytes"), cell.get("path")
+            if not isinstance(content, (bytes, bytearray, memoryview, type(None))):
+                # bytes() of a number is as many zeros: a few characters of JSON would fill the memory.
+                problem = f"its bytes are of type {type(content).__name__}"
+                raise CellError(problem, row=row, column=column, fix="give bytes, or leave them out")
             cell = content if name is None else name if content is None else Blob(bytes(content), str(name))
         if isinstance(cell, str) and (spelled := _spelled(cell)) is not None:
             return spelled

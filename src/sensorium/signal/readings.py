@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ import numpy as np
 from sensorium.core.errors import CellError, MissingExtraError
 from sensorium.core.modality import Array, Blob
 from sensorium.signal.npy import npy_array
+
+VALUES = 2**25
+"""Parquet files that say they hold more are refused: a run of one value is a few bytes in them, however long."""
 
 _EMPTY = frozenset({"", "na", "n/a", "nan", "null", "none", "-", "?"})
 
@@ -59,6 +63,10 @@ def _parquet(data: bytes) -> Array:
     except ImportError:
         raise MissingExtraError("reading Parquet", "data") from None
     try:
+        shape = parquet.read_metadata(io.BytesIO(data))
+        if shape.num_rows * shape.num_columns > VALUES:
+            problem = f"{shape.num_rows} rows of {shape.num_columns} columns are more than the {VALUES} values allowed"
+            raise CellError(problem, fix="cut it into pieces")
         table = parquet.read_table(io.BytesIO(data), use_threads=False)
     except (arrow.ArrowException, OSError) as error:
         raise CellError(f"not a Parquet file that can be read ({str(error)[:100]})") from None
@@ -74,7 +82,8 @@ def _delimited(data: bytes, most: int) -> Array:
     text = data.decode("utf-8-sig")
     if "\0" in text:
         raise CellError("not a text file")
-    lines = [line for line in text.splitlines() if line.strip()][: most + 1]
+    # Line by line, so that a file of a hundred million lines costs no more than those that are wanted.
+    lines = list(islice((line for line in io.StringIO(text, newline=None) if line.strip()), most + 1))
     if not lines:
         raise CellError("the file has no line")
     # Decided by the last line: a header may hold anything.

@@ -12,6 +12,8 @@ from sensorium.core.modality import Array, Blob
 
 MINUTES = 30
 """Recordings that say they are longer are refused."""
+SAMPLES = MINUTES * 60 * 96_000
+"""So are those of which more samples would be read: half an hour of silence at the highest rate is a small file."""
 
 _BLOCK = 2**16
 _RATES = (100, 768_000)
@@ -45,6 +47,9 @@ def read_sound(blob: Blob, seconds: float) -> tuple[Array, int, float]:
                 problem = f"the header says {count / rate / 60:.0f} minutes, more than the {MINUTES} allowed"
                 raise CellError(problem, file=blob.name, fix="cut it into pieces")
             wanted = min(count, int(np.ceil(seconds * rate)))
+            if wanted > SAMPLES:
+                problem = f"{wanted} samples to read are more than the {SAMPLES} allowed"
+                raise CellError(problem, file=blob.name, fix="cut it into pieces, or save it at a lower rate")
             parts: list[Array] = []
             got = 0
             while got < wanted:

@@ -1,0 +1,72 @@
+"""``sensorium serve``"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sensorium.core.errors import ConfigError, MissingExtraError
+
+if TYPE_CHECKING:
+    from sensorium.predictor import Predictor
+
+LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+def run(
+    runs: Annotated[list[str], typer.Argument(help="Folders that fit wrote, or name=folder.")],
+    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    key_file: Annotated[
+        Path | None, typer.Option(help="A file with the key that clients must show [else SENSORIUM_API_KEY].")
+    ] = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Answer waiting requests in one pass: more a second, last bits may differ.")
+    ] = False,
+    batch: Annotated[int, typer.Option(min=1, help="Rows answered together, at most.")] = 32,
+    wait: Annotated[float, typer.Option(min=0, help="Milliseconds a request may wait for company, with --merge.")] = 10.0,
+    queue: Annotated[int, typer.Option(min=1, help="Rows inside at once; more are told to come again.")] = 256,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for an answer.")] = 30.0,
+    max_mb: Annotated[int, typer.Option(min=1, help="MiB of one request; one file may have half of it.")] = 64,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...; auto takes a GPU where there is one.")] = "auto",
+) -> None:
+    """Serve models over HTTP: predictions, explanations, a page to try them, and a live stream.
+
+    Example: sensorium serve run --port 8000
+    """
+    try:
+        from sensorium.serve.app import create
+        from sensorium.serve.limits import MIB, Limits
+        from sensorium.serve.running import server
+    except ImportError as error:
+        raise MissingExtraError(f"serving ({error.name})", "serve") from None
+    key = key_file.read_text(encoding="utf-8").strip() if key_file is not None else os.environ.get("SENSORIUM_API_KEY") or None
+    limits = Limits(body=max_mb * MIB, file=max_mb * MIB // 2, memory=8 * max_mb * MIB, queue=queue, seconds=timeout)
+    app = create(_loaded(runs, device), limits=limits, key=key, merge=merge, batch=batch, wait=wait / 1000)
+    where = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+    if key is None and host not in LOCAL:
+        typer.secho("warning: anybody who reaches this machine may ask: set SENSORIUM_API_KEY", err=True, fg="yellow")
+    typer.echo(f"serving {', '.join(app.state.served)} on {where}  (Ctrl-C stops)")
+    with contextlib.suppress(KeyboardInterrupt):
+        server(app, host=host, port=port).run()
+
+
+def _loaded(runs: list[str], device: str) -> dict[str, Predictor]:
+    """The models by name: what stands before ``=``, else the folder's name."""
+    from sensorium.artifact import Artifact
+    from sensorium.data.media import NONE
+    from sensorium.predictor import Predictor
+
+    models: dict[str, Predictor] = {}
+    for told in runs:
+        name, mark, folder = told.partition("=") if not Path(told).exists() else ("", "", told)
+        path = Path(folder if mark or folder else name)
+        name = name if mark else path.resolve().name
+        if name in models:
+            raise ConfigError(f"two models are named {name!r}", fix="name one: other=folder")
+        models[name] = Predictor(Artifact.load(path), device=device, media=NONE)
+    return models

@@ -1,0 +1,115 @@
+"""Every request comes through here: it shows its key, is counted while it is read, and leaves with safe headers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from time import monotonic
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sensorium.core.errors import SensoriumError
+from sensorium.serve.key import OPEN, Key
+from sensorium.serve.limits import Limits
+from sensorium.serve.metrics import Metrics
+from sensorium.serve.refusal import AGAIN, CLOSE, Refused
+
+log = logging.getLogger("sensorium.serve")
+SAFE = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+    "media-src blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(self)",
+}
+_UNREAD = {**AGAIN, **CLOSE}
+
+
+class Door:
+    """ASGI middleware around the whole application.
+
+    The body is counted as it arrives, so that one without a true length is refused at the byte that is too many. An error
+    of the server's own is told as such and logged by its kind and place only: its message may quote a cell.
+    """
+
+    def __init__(self, app: ASGIApp, *, limits: Limits, key: Key | None, metrics: Metrics) -> None:
+        self.app, self.limits, self.key, self.metrics = app, limits, key, metrics
+        self.held = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        start, status, mine = monotonic(), 0, 0
+
+        async def counted() -> Message:
+            nonlocal mine
+            left = start + self.limits.upload - monotonic()
+            try:
+                message = await asyncio.wait_for(receive(), max(left, 0.001)) if not mine_done else await receive()
+            except TimeoutError:
+                problem = f"the request had not arrived after {self.limits.upload:g} seconds"
+                raise Refused(408, problem, headers=CLOSE) from None
+            size = len(message.get("body", b""))
+            mine += size
+            self._hold(size)
+            if mine > self.limits.body:
+                raise self._too_large()
+            if self.held > self.limits.memory:
+                raise Refused(503, "the requests that are inside fill the memory", headers=_UNREAD)
+            if not message.get("more_body", False):
+                mine_done.append(True)
+            return message
+
+        async def answering(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in SAFE.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        mine_done: list[bool] = []
+        try:
+            self._enter(scope)
+            await self.app(scope, counted, answering)
+        except Exception as error:
+            refused = error if isinstance(error, Refused) else _own(error)
+            if status == 0:  # nothing was said yet
+                await refused.response()(scope, receive, answering)
+        finally:
+            self._hold(-mine)
+            route = getattr(scope.get("route"), "path", "other")
+            self.metrics.requests.labels(route, str(status)).inc()
+            self.metrics.seconds.labels(route).observe(monotonic() - start)
+
+    def _enter(self, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        if self.key is not None and scope["path"] not in OPEN and not self.key.opens(headers):
+            more = {"WWW-Authenticate": "Bearer", **CLOSE}
+            raise Refused(401, "a key is needed", fix="send it: Authorization: Bearer KEY", headers=more)
+        told = headers.get("content-length", "0")
+        if not told.isdecimal() or int(told[:20]) > self.limits.body:
+            raise self._too_large()
+
+    def _too_large(self) -> Refused:
+        problem = f"the request is larger than {self.limits.body / 2**20:g} MiB"
+        return Refused(413, problem, fix="send fewer rows at a time, or smaller files", headers=CLOSE)
+
+    def _hold(self, size: int) -> None:
+        self.held += size
+        self.metrics.held.set(self.held)
+
+
+def _own(error: Exception) -> Refused:
+    """An error that is not the client's: its message stays out of the log."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    log.error("%s at %s:%s", type(error).__name__, place.filename, place.lineno)
+    said: Any = error.problem if isinstance(error, SensoriumError) else "something went wrong in the server"
+    return Refused(500, said)

@@ -1,0 +1,45 @@
+"""How much one request, and all of them together, may ask of a server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from sensorium.core.errors import ConfigError
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is refused before it costs anything. What a cell may decode to is bounded by the modalities themselves.
+
+    Args:
+        body: Bytes of one request.
+        file: Bytes of one file in it.
+        text: Characters of one text.
+        values: Numbers, texts and brackets of one JSON document: each costs far more memory than its bytes.
+        rows: Rows of one request.
+        parts: Parts of one multipart request.
+        queue: Rows that may wait or be worked on at once; more are told to come again.
+        memory: Bytes of all requests that are inside at once.
+        seconds: Time for an answer, from the first byte to the last.
+        upload: Seconds in which the whole request must have arrived.
+        streams: Live streams at once.
+    """
+
+    body: int = 64 * MIB
+    file: int = 32 * MIB
+    text: int = 200_000
+    values: int = 1_000_000
+    rows: int = 64
+    parts: int = 256
+    queue: int = 256
+    memory: int = 512 * MIB
+    seconds: float = 30.0
+    upload: float = 30.0
+    streams: int = 16
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if not getattr(self, field.name) > 0:
+                raise ConfigError(f"a limit of {getattr(self, field.name)} for {field.name} lets nothing in")

@@ -1,0 +1,207 @@
+"""One model in a server: its queue, its decoding threads, and what it asks for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sensorium.core.errors import ConfigError, nearest
+from sensorium.core.modality import Modality
+from sensorium.core.schema import Column, Problem, Record, Sample
+from sensorium.data.media import Uploads
+from sensorium.evaluation.shapley import explain
+from sensorium.predictor import Prediction, Predictor
+from sensorium.serve.batching import Batcher, Closed, Full
+from sensorium.serve.limits import Limits
+from sensorium.serve.refusal import AGAIN, Refused, unusable
+
+T = TypeVar("T")
+Work = tuple[list[Sample], list[list[Problem]]]
+CHUNK = 64
+"""Rows of one pass of a request alone: those of ``Predictor.predict``, so that its answers are the same bit for bit."""
+
+
+class Served:
+    """A model that answers many clients at once. No row can name a file: media are bytes, arrays or lists.
+
+    Args:
+        merge: Requests that wait together are answered in one pass. That is several times the throughput, and an answer
+            may differ in its last bits with its company. Else each request has a pass of its own, and its answers are those
+            of ``Predictor.predict`` bit for bit.
+        batch: Rows answered together, at most.
+        wait: Seconds that a request may be held back for company, where requests are merged.
+        decoders: Threads that decode cells.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        predictor: Predictor,
+        limits: Limits,
+        *,
+        merge: bool = False,
+        batch: int = 32,
+        wait: float = 0.01,
+        decoders: int = 2,
+        seen: Callable[[str, int, float], None] | None = None,
+    ) -> None:
+        self.name, self.predictor, self.limits, self.merge = name, predictor, limits, merge
+        self.media = Uploads(max_bytes=limits.file)
+        self.schema = predictor.schema
+        self.asked: dict[str, Column] = {}
+        for column in self.schema.inputs:
+            self.asked.setdefault(column.source, column)
+        self.batcher: Batcher[Work, list[Prediction]] = Batcher(
+            self._answer,
+            rows=batch,
+            wait=wait if merge else 0.0,
+            queue=limits.queue,
+            seen=None if seen is None else lambda rows, seconds: seen(name, rows, seconds),
+        )
+        self._decoders = ThreadPoolExecutor(decoders, thread_name_prefix="decode")
+        self._aside = ThreadPoolExecutor(1, thread_name_prefix="explain")
+
+    # ── what it answers ────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def predict(self, rows: Sequence[Record], *, lenient: bool = False) -> list[Prediction]:
+        """A prediction a row. Raises ``Refused`` where a cell cannot be used, unless ``lenient``: then it is missing."""
+        with self._room(len(rows)) as place:
+            async with self._clock():
+                work = await self._decoded(rows, lenient)
+                return await asyncio.wrap_future(place.submit(work))
+
+    async def explain(self, rows: Sequence[Record], *, lenient: bool = False) -> dict[str, Any]:
+        """What each stream did to each answer: ``evaluation.shapley.Explanation`` as plain data."""
+
+        def found(samples: list[Sample]) -> dict[str, Any]:
+            return explain(self.predictor.model, [self.predictor.batch(samples)]).to_json()
+
+        return await self._beside(rows, lenient, found)
+
+    async def embed(self, rows: Sequence[Record], stream: str | None, *, lenient: bool = False) -> list[list[float]]:
+        """The joint vector of each row, or one stream's before fusion."""
+        streams = self.predictor.model.streams
+        if stream is not None and stream not in streams:
+            raise Refused(422, f"no stream named {stream[:80]!r}{nearest(stream, streams)}")
+        vectors: list[list[float]] = await self._beside(
+            rows, lenient, lambda samples: self.predictor.vectors(samples, stream).tolist()
+        )
+        return vectors
+
+    def close(self) -> None:
+        """Finish what is inside, then stop."""
+        self.batcher.close()
+        self._decoders.shutdown()
+        self._aside.shutdown()
+
+    # ── how ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def encode(self, row: Record, number: int = 1) -> tuple[Sample, list[Problem]]:
+        """One row as arrays, and what was wrong with its cells."""
+        problems: list[Problem] = []
+        return self.schema.encode(row, media=self.media, row=number, problems=problems), problems
+
+    def _answer(self, works: Sequence[Work]) -> list[list[Prediction]]:
+        if self.merge:
+            samples = [sample for some, _ in works for sample in some]
+            answers = iter(self._passes(samples, [found for _, some in works for found in some]))
+            return [[next(answers) for _ in some] for some, _ in works]
+        return [self._passes(samples, problems) for samples, problems in works]
+
+    def _passes(self, samples: list[Sample], problems: list[list[Problem]]) -> list[Prediction]:
+        return [
+            prediction
+            for i in range(0, len(samples), CHUNK)
+            for prediction in self.predictor.answer(samples[i : i + CHUNK], problems[i : i + CHUNK])
+        ]
+
+    async def _decoded(self, rows: Sequence[Record], lenient: bool) -> Work:
+        loop = asyncio.get_running_loop()
+        jobs = [loop.run_in_executor(self._decoders, self.encode, row, i) for i, row in enumerate(rows, 1)]
+        done = await asyncio.gather(*jobs)
+        problems = [problem for _, found in done for problem in found]
+        if problems and not lenient:
+            raise unusable(problems)
+        return [sample for sample, _ in done], [found for _, found in done]
+
+    async def _beside(self, rows: Sequence[Record], lenient: bool, what: Callable[[list[Sample]], T]) -> T:
+        """Something else than a prediction: it counts in the queue, and has a thread of its own."""
+        with self._room(len(rows)):
+            async with self._clock():
+                samples, _ = await self._decoded(rows, lenient)
+                return await asyncio.get_running_loop().run_in_executor(self._aside, what, samples)
+
+    @contextmanager
+    def _room(self, rows: int) -> Iterator[Any]:
+        try:
+            with self.batcher.admit(rows) as place:
+                yield place
+        except Full:
+            problem = f"{self.limits.queue} rows are being answered already"
+            raise Refused(429, problem, fix="come again in a moment", headers=AGAIN) from None
+        except Closed:
+            raise Refused(503, "the server is going down", headers=AGAIN) from None
+        except TimeoutError:
+            problem = f"no answer within {self.limits.seconds:g} seconds"
+            raise Refused(503, problem, fix="come again later, or send fewer rows", headers=AGAIN) from None
+
+    def _clock(self) -> asyncio.Timeout:
+        return asyncio.timeout(self.limits.seconds)
+
+    # ── what it asks for ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def form(self) -> dict[str, Any]:
+        """What a client needs to know to ask: the columns and how each is filled in, the targets, the limits."""
+        return {
+            "model": self.name,
+            "columns": [
+                {
+                    "name": name,
+                    "kind": column.spec["kind"],
+                    "widget": column.reader.widget,
+                    "media": column.reader.media,
+                    "several": column.reader.several,
+                    "stream": next(s for s, columns in self.schema.streams.items() if column in columns),
+                    **_choices(column.reader),
+                }
+                for name, column in self.asked.items()
+            ],
+            "streams": {s: [column.name for column in columns] for s, columns in self.schema.streams.items()},
+            "targets": [
+                {"name": c.name, "kind": c.spec["kind"], "classes": self._classes(c.name)} for c in self.schema.targets
+            ],
+            "exact": not self.merge,
+            "limits": {
+                name: getattr(self.limits, name) for name in ("body", "file", "text", "values", "rows", "parts", "seconds")
+            },
+        }
+
+    def _classes(self, target: str) -> list[str]:
+        return list(map(str, getattr(self.predictor.model.tasks[target].plain, "classes", [])))
+
+    def ignored(self, name: str) -> bool:
+        """Whether the table had such a column that the model does not read: its target, say."""
+        return name in self.schema.columns and name not in self.asked
+
+
+def _choices(modality: Modality) -> dict[str, Any]:
+    return {"choices": list(modality.state.get("values", []))} if modality.widget == "choice" else {}
+
+
+def named(models: dict[str, Served], name: str | None) -> Served:
+    """The model that a request names; the first where it names none."""
+    if name is None:
+        return next(iter(models.values()))
+    if name not in models:
+        raise Refused(404, f"no model named {name[:80]!r}{nearest(name, models)}")
+    return models[name]
+
+
+def check_name(name: str) -> str:
+    """A model's name stands in addresses."""
+    if not name or not all(mark.isalnum() or mark in "-_." for mark in name):
+        raise ConfigError(f"{name!r} cannot stand in an address", fix="give it one of letters and digits: name=folder")
+    return name

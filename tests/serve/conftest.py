@@ -1,0 +1,54 @@
+"""A small model behind HTTP, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="serving needs sensorium[serve]")
+
+from sensorium.data.media import NONE
+from sensorium.predictor import Predictor
+
+MEDIA = ("photo", "sound", "sensor")
+Make = Callable[..., Any]
+
+
+@pytest.fixture(scope="session")
+def predictor(trained: Any) -> Predictor:
+    return Predictor(trained.artifact, device="cpu", media=NONE)
+
+
+@pytest.fixture(scope="session")
+def cells(scenes: Path, read_csv: Any) -> list[dict[str, Any]]:
+    """Rows of the test table as a client has them: media as bytes, absent cells left out."""
+    rows = []
+    for row in read_csv(scenes / "test.csv"):
+        kept = {name: cell for name, cell in row.items() if cell and name not in ("event", "cost", "tags")}
+        rows.append({name: (scenes / cell).read_bytes() if name in MEDIA else cell for name, cell in kept.items()})
+    return rows
+
+
+@pytest.fixture(scope="session")
+def make_client(predictor: Predictor) -> Iterator[Make]:
+    """``make_client(limits=..., key=...)``: a client of a server made for it."""
+    from starlette.testclient import TestClient
+
+    from sensorium.serve.app import create
+
+    with ExitStack() as open_clients:
+
+        def make(models: Any = None, **given: Any) -> TestClient:
+            return open_clients.enter_context(TestClient(create(models or {"house": predictor}, **given)))
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def client(make_client: Make) -> Any:
+    """A client of a server with nothing set."""
+    return make_client()

@@ -1,0 +1,120 @@
+"""The queue: in order, bounded, in company, and to the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+import pytest
+
+pytest.importorskip("fastapi", reason="serving needs sensorium[serve]")
+
+from sensorium.serve.batching import Batcher, Closed, Full
+
+
+class Doubling:
+    """A model that doubles; it can be stopped, and remembers its batches."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.go = Event()
+        self.go.set()
+
+    def __call__(self, works: Sequence[int]) -> list[int]:
+        self.go.wait(10)
+        self.batches.append(list(works))
+        if -1 in works:
+            raise ValueError("poison")
+        return [2 * work for work in works]
+
+
+@pytest.fixture
+def model() -> Doubling:
+    return Doubling()
+
+
+@pytest.fixture
+def batcher(model: Doubling) -> Iterator[Batcher[int, int]]:
+    batcher: Batcher[int, int] = Batcher(model, rows=4, wait=0.2, queue=10)
+    yield batcher
+    model.go.set()
+    batcher.close()
+
+
+def ask(batcher: Batcher[int, int], work: int) -> int:
+    with batcher.admit(1) as place:
+        return place.submit(work).result(10)
+
+
+def test_everybody_gets_his_own_answer(batcher: Batcher[int, int], model: Doubling) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda i: ask(batcher, i), range(100))) == [2 * i for i in range(100)]
+    assert max(map(len, model.batches)) <= 4
+    assert sum(map(len, model.batches)) == 100
+    assert batcher.load == 0
+
+
+def test_nobody_waits_for_nobody(batcher: Batcher[int, int]) -> None:
+    start = time.monotonic()
+    assert ask(batcher, 1) == 2
+    assert time.monotonic() - start < 0.15
+
+
+def test_who_is_announced_is_waited_for_but_not_for_ever(batcher: Batcher[int, int], model: Doubling) -> None:
+    with batcher.admit(1) as first, batcher.admit(1) as second:
+        one = first.submit(1)
+        time.sleep(0.05)
+        assert not one.done()
+        two = second.submit(2)
+        assert (one.result(5), two.result(5)) == (2, 4)
+    assert model.batches == [[1, 2]]
+    start = time.monotonic()
+    with batcher.admit(1) as first, batcher.admit(1):
+        assert first.submit(3).result(5) == 6
+    assert 0.15 < time.monotonic() - start < 2
+
+
+def test_the_queue_is_bounded(batcher: Batcher[int, int], model: Doubling) -> None:
+    with batcher.admit(6), batcher.admit(4), pytest.raises(Full), batcher.admit(1):
+        pass
+    with batcher.admit(50):  # more than fits, into an empty house
+        pass
+    assert batcher.load == 0
+
+
+def test_one_that_fails_spoils_no_other(batcher: Batcher[int, int], model: Doubling) -> None:
+    with batcher.admit(1) as a, batcher.admit(1) as b, batcher.admit(1) as c:
+        futures = [a.submit(1), b.submit(-1), c.submit(3)]
+        assert futures[0].result(5) == 2
+        assert futures[2].result(5) == 6
+        with pytest.raises(ValueError, match="poison"):
+            futures[1].result(5)
+    assert ask(batcher, 4) == 8
+
+
+def test_what_was_given_up_is_not_worked_on(batcher: Batcher[int, int], model: Doubling) -> None:
+    model.go.clear()
+    with batcher.admit(1) as a, batcher.admit(1) as b, batcher.admit(1) as c:
+        running = a.submit(1)
+        b.submit(2).cancel()
+        last = c.submit(3)
+        model.go.set()
+        assert (running.result(5), last.result(5)) == (2, 6)
+    assert 2 not in [work for batch in model.batches for work in batch]
+
+
+def test_closing_finishes_what_is_inside(model: Doubling) -> None:
+    batcher: Batcher[int, int] = Batcher(model, rows=1, wait=0.0, queue=10)
+    model.go.clear()
+    with ThreadPoolExecutor(6) as pool:
+        inside = [pool.submit(ask, batcher, i) for i in range(5)]
+        while batcher.load < 5:
+            time.sleep(0.001)
+        closing = pool.submit(batcher.close)
+        model.go.set()
+        closing.result(5)
+        assert [one.result(5) for one in inside] == [0, 2, 4, 6, 8]
+    with pytest.raises(Closed), batcher.admit(1):
+        pass

@@ -1,0 +1,147 @@
+"""What a server answers is what the predictor answers, however it is asked."""
+
+from __future__ import annotations
+
+import base64
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from sensorium.predictor import Predictor
+
+Rows = list[dict[str, Any]]
+
+
+def as_json(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: {"base64": base64.b64encode(cell).decode()} if isinstance(cell, bytes) else cell for name, cell in row.items()
+    }
+
+
+def as_parts(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: (f"{name}.bin", cell) if isinstance(cell, bytes) else (None, cell) for name, cell in row.items()}
+
+
+def test_a_row_is_answered_as_by_the_predictor_bit_for_bit(client: Any, predictor: Predictor, cells: Rows) -> None:
+    for row in cells[:6]:
+        (want,) = predictor.predict([row])
+        for answer in (
+            client.post("/predict", json={"row": as_json(row)}),
+            client.post("/models/house/predict", json={"row": as_json(row)}),
+            client.post("/predict?model=house", files=as_parts(row)),
+        ):
+            assert answer.status_code == 200, answer.text
+            assert answer.json() == want.to_json()  # floats too: JSON keeps every bit of them
+
+
+def test_several_rows(client: Any, predictor: Predictor, cells: Rows) -> None:
+    want = [one.to_json() for one in predictor.predict(cells)]
+    answer = client.post("/predict", json={"rows": [as_json(row) for row in cells]})
+    assert answer.json()["predictions"] == want
+    files: dict[str, Any] = {}
+    rows = []
+    for i, row in enumerate(cells[:5]):
+        files |= {f"{name}{i}": cell for name, cell in row.items() if isinstance(cell, bytes)}
+        rows.append({n: {"part": f"{n}{i}"} if isinstance(cell, bytes) else cell for n, cell in row.items()})
+    answer = client.post("/predict", files=files, data={"@rows": json.dumps(rows)})
+    assert answer.json()["predictions"] == [one.to_json() for one in predictor.predict(cells[:5])]
+    assert client.post("/predict", json={"rows": []}).json() == {"predictions": []}
+
+
+def test_crowds_are_answered_alike(client: Any, make_client: Any, predictor: Predictor, cells: Rows) -> None:
+    """Many at once: exactly as alone; where requests are merged, to the last bits."""
+    want = [predictor.predict([row])[0].to_json() for row in cells]
+    merging = make_client(merge=True, wait=0.05)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda row: client.post("/predict", json={"row": as_json(row)}).json(), cells))
+        merged = list(pool.map(lambda row: merging.post("/predict", json={"row": as_json(row)}).json(), cells))
+    assert found == want
+    for one, other in zip(merged, want, strict=True):
+        assert one["missing"] == other["missing"]
+        assert one["targets"]["event"]["probabilities"] == pytest.approx(other["targets"]["event"]["probabilities"], abs=1e-5)
+    text = merging.get("/metrics").text
+    batches, rows = (
+        float(next(line for line in text.splitlines() if line.startswith(f"sensorium_batch_rows_{what}")).split()[1])
+        for what in ("count", "sum")
+    )
+    assert rows == len(cells)
+    assert batches < rows, "nobody was answered in company"
+
+
+def test_any_part_may_be_missing(client: Any, predictor: Predictor, cells: Rows) -> None:
+    (want,) = predictor.predict([{}])
+    for answer in (
+        client.post("/predict", json={"row": {}}),
+        client.post("/predict", json={"row": dict.fromkeys(cells[0])}),
+        client.post("/predict", json={"row": {"event": "kettle", "cost": 3}}),  # the table's other columns
+        # What a browser sends of a form that was left empty.
+        client.post("/predict", files={"photo": ("", b""), "note": (None, "")}),
+    ):
+        assert answer.json() == want.to_json()
+        assert set(answer.json()["missing"]) == set(predictor.model.streams)
+
+
+def test_cells_come_in_several_forms(client: Any, predictor: Predictor, cells: Rows) -> None:
+    row = next(row for row in cells if "photo" in row)
+    address = "data:image/png;base64," + base64.b64encode(row["photo"]).decode()
+    assert client.post("/predict", json={"row": {"photo": address}}).json() == predictor.predict([{"photo": row["photo"]}])[
+        0
+    ].to_json()
+    steps = [[float(i % 3), 0.5, -1.0] for i in range(40)]
+    (want,) = predictor.predict([{"sensor": steps}])
+    assert client.post("/predict", json={"row": {"sensor": steps}}).json() == want.to_json()
+    assert client.post("/predict", files={"sensor": (None, json.dumps(steps))}).json() == want.to_json()
+    # Text may come as a file.
+    (want,) = predictor.predict([{"note": "水壶响了"}])
+    assert client.post("/predict", files={"note": ("note.txt", "水壶响了".encode())}).json() == want.to_json()
+
+
+def test_explanations_and_vectors(client: Any, predictor: Predictor, cells: Rows, trained: Any) -> None:
+    from sensorium.evaluation.shapley import explain
+
+    answer = client.post("/explain", json={"rows": [as_json(row) for row in cells[:3]]}).json()
+    samples = [predictor.schema.encode(row, media=predictor.media) for row in cells[:3]]
+    assert answer == json.loads(json.dumps(explain(predictor.model, [predictor.batch(samples)]).to_json()))
+    for one in answer["targets"]["event"]:
+        assert sum(one["shares"].values()) == pytest.approx(one["value"] - one["nothing"], abs=1e-6)
+    assert client.post("/embed", json={"row": as_json(cells[0])}).json() == predictor.embed(cells[:1])[0].tolist()
+    several = client.post("/embed?stream=note", json={"rows": [as_json(row) for row in cells[:3]]}).json()
+    assert several["vectors"] == predictor.embed(cells[:3], stream="note").tolist()
+    wrong = client.post("/embed?stream=nose", json={"row": {}})
+    assert (wrong.status_code, wrong.json()["error"]["problem"]) == (422, "no stream named 'nose'; did you mean note?")
+
+
+def test_what_the_model_asks_for(client: Any, predictor: Predictor) -> None:
+    form = client.get("/schema").json()
+    assert [column["name"] for column in form["columns"]] == [column.name for column in predictor.schema.inputs]
+    told = {column["name"]: column for column in form["columns"]}
+    assert told["photo"]["widget"] == "file:image/*"
+    assert told["room"]["choices"] == ["bath", "hall", "kitchen", "living room"]
+    assert form["targets"][0]["classes"] == predictor.model.tasks["event"].plain.classes
+    assert client.get("/models/house/schema").json() == form
+    assert client.get("/healthz").json()["models"] == ["house"]
+
+
+def test_several_models(make_client: Any, predictor: Predictor) -> None:
+    client = make_client({"one": predictor, "two": predictor})
+    assert client.get("/schema").json()["model"] == "one"
+    assert client.get("/schema?model=two").json()["model"] == "two"
+    assert client.post("/models/two/predict", json={"row": {}}).status_code == 200
+    wrong = client.post("/predict?model=tow", json={"row": {}})
+    assert wrong.status_code == 404
+    assert "did you mean two" in wrong.json()["error"]["problem"]
+
+
+def test_the_document_and_the_page_load_nothing_from_elsewhere(client: Any) -> None:
+    document = client.get("/openapi.json").json()
+    row = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]["oneOf"][0]
+    assert set(row["properties"]["row"]["properties"]) == {c["name"] for c in client.get("/schema").json()["columns"]}
+    assert client.get("/docs").status_code == 404
+    for path in ("/", "/page.js", "/page.css"):
+        answer = client.get(path)
+        assert answer.status_code == 200
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert "http://" not in answer.text.replace("http://www.w3.org/2000/svg", "")
+        assert "https://" not in answer.text
