@@ -6,14 +6,14 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 from fastapi import Request
 from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 
 from sensorium.core.errors import nearest
 from sensorium.core.modality import Blob, is_blank
@@ -24,6 +24,7 @@ from sensorium.serve.served import Served
 ROWS = "@rows"
 """The part of a multipart request that holds several rows, as JSON."""
 _LARGE = 2**20
+_BOUNDARY = re.compile(r'boundary="?([^";,]{1,70})"?', re.IGNORECASE)
 _JSON = re.compile(rb"\s*[\[{]")
 
 
@@ -177,26 +178,49 @@ def _counted(data: bytes, limits: Limits) -> None:
 async def _parts(request: Request, served: Served) -> Asked:
     limits = served.limits
     files: dict[str, list[Any]] = {}
+    found = _BOUNDARY.search(request.headers["content-type"])
+    if found is None:
+        raise Refused(400, "the parts cannot be read: no boundary is named", headers=CLOSE)
+    last = f"--{found[1]}--".encode("latin-1")
+    end = b""
+
+    async def watched() -> AsyncGenerator[bytes, None]:
+        nonlocal end
+        async for block in request.stream():
+            end = (end + block)[-len(last) - 16 :]
+            yield block
+
+    parser = MultiPartParser(
+        request.headers,
+        watched(),
+        max_files=limits.parts,
+        max_fields=limits.parts,
+        max_part_size=max(4 * limits.text, _LARGE),
+    )
     try:
-        async with request.form(
-            max_files=limits.parts, max_fields=limits.parts, max_part_size=max(4 * limits.text, _LARGE)
-        ) as form:
-            for name, part in form.multi_items():
-                if isinstance(part, UploadFile):
-                    data = await part.read()
-                    if not data and not part.filename:
-                        continue  # what a browser sends for a field that was left empty
-                    if len(data) > limits.file:
-                        problem = f"a file of {len(data) / 2**20:.1f} MiB, more than {limits.file / 2**20:g}"
-                        raise Refused(413, problem, column=_safe(name))
-                    _counted(data, limits)
-                    files.setdefault(name, []).append(Blob(data, _file_name(part.filename)))
-                else:
-                    files.setdefault(name, []).append(part)
-    except HTTPException as error:  # what the parser of parts finds wrong
-        raise Refused(400, f"the parts cannot be read: {str(error.detail)[:200]}", headers=CLOSE) from None
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise Refused(400, f"the parts cannot be read: {str(error.message)[:200]}", headers=CLOSE) from None
     except (ValueError, LookupError) as error:
         raise Refused(400, f"the parts cannot be read: {type(error).__name__}", headers=CLOSE) from None
+    try:
+        # The parser takes a request that was cut short for a whole one, with the rest of its parts missing.
+        if not end.rstrip().endswith(last):
+            raise Refused(400, "the parts cannot be read: the request is cut short", headers=CLOSE)
+        for name, part in form.multi_items():
+            if isinstance(part, UploadFile):
+                data = await part.read()
+                if not data and not part.filename:
+                    continue  # what a browser sends for a field that was left empty
+                if len(data) > limits.file:
+                    problem = f"a file of {len(data) / 2**20:.1f} MiB, more than {limits.file / 2**20:g}"
+                    raise Refused(413, problem, column=_safe(name))
+                _counted(data, limits)
+                files.setdefault(name, []).append(Blob(data, _file_name(part.filename)))
+            else:
+                files.setdefault(name, []).append(part)
+    finally:
+        await form.close()
     if ROWS in files:
         told = files[ROWS][0]
         document = document_of(told.data if isinstance(told, Blob) else told, limits)
