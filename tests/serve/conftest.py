@@ -52,3 +52,24 @@ def make_client(predictor: Predictor) -> Iterator[Make]:
 def client(make_client: Make) -> Any:
     """A client of a server with nothing set."""
     return make_client()
+
+
+@pytest.fixture(scope="session")
+def listening(predictor: Predictor) -> Iterator[str]:
+    """The address of a server on a real port: for browsers, sockets and streams."""
+    from threading import Thread
+    from time import monotonic, sleep
+
+    from sensorium.serve.app import create
+    from sensorium.serve.running import server
+
+    running = server(create({"house": predictor}), port=0)
+    thread = Thread(target=running.run, daemon=True)
+    thread.start()
+    until = monotonic() + 20
+    while not running.started and monotonic() < until:
+        sleep(0.01)
+    port = running.servers[0].sockets[0].getsockname()[1]
+    yield f"127.0.0.1:{port}"
+    running.should_exit = True
+    thread.join(20)

@@ -165,7 +165,7 @@ class Served:
                     "media": column.reader.media,
                     "several": column.reader.several,
                     "stream": next(s for s, columns in self.schema.streams.items() if column in columns),
-                    **_choices(column.reader),
+                    **_more(column.reader),
                 }
                 for name, column in self.asked.items()
             ],
@@ -187,8 +187,15 @@ class Served:
         return name in self.schema.columns and name not in self.asked
 
 
-def _choices(modality: Modality) -> dict[str, Any]:
-    return {"choices": list(modality.state.get("values", []))} if modality.widget == "choice" else {}
+_DRAWN = ("channels", "length", "mean", "deviation")
+"""What a page must know of a series to have it drawn by hand."""
+
+
+def _more(modality: Modality) -> dict[str, Any]:
+    if modality.widget == "choice":
+        return {"choices": list(modality.state.get("values", []))}
+    drawn = set(_DRAWN) <= set(modality.state) and getattr(modality, "rate", None) is None  # else the first column is time
+    return {key: modality.state[key] for key in _DRAWN} if drawn else {}
 
 
 def named(models: dict[str, Served], name: str | None) -> Served:

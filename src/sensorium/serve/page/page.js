@@ -1,0 +1,342 @@
+// The form is drawn from /schema; whatever changes in it is asked of /predict and /explain. Nothing else is loaded.
+
+const at = (id) => document.getElementById(id);
+const cells = new Map(); // column -> text, File, list of Files; absent where empty
+let form = null;
+let key = "";
+let running = null;
+let timer = 0;
+const WAIT = 250;
+
+function make(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (value === true) node.setAttribute(name, "");
+    else if (value !== false && value !== undefined) node.setAttribute(name, value);
+  }
+  node.append(...children);
+  return node;
+}
+
+function put(column, value) {
+  const empty = value === null || value === "" || (Array.isArray(value) && value.length === 0);
+  if (empty) cells.delete(column);
+  else cells.set(column, value);
+  wrong(column, "");
+  clearTimeout(timer);
+  timer = setTimeout(ask, WAIT);
+}
+
+function wrong(column, problem) {
+  const place = at(`wrong-${index(column)}`);
+  if (!place) return;
+  place.textContent = problem;
+  place.hidden = !problem;
+  at(`cell-${index(column)}`).setAttribute("aria-invalid", problem ? "true" : "false");
+}
+
+const index = (column) => form.columns.findIndex((one) => one.name === column);
+
+// ── the form ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function field(column, i) {
+  const id = `cell-${i}`;
+  const about = { id, name: column.name, "aria-describedby": `wrong-${i}` };
+  const kind = make("span", { class: "kind" }, ` ${column.kind}`);
+  const problem = make("p", { id: `wrong-${i}`, class: "wrong", role: "alert", hidden: true });
+  if (column.widget.startsWith("file:")) {
+    return make("fieldset", { class: "field" }, make("legend", {}, column.name, kind), media(column, about), problem);
+  }
+  const change = (event) => put(column.name, event.target.value.trim());
+  let input;
+  if (column.widget === "choice" && column.choices.length <= 200) {
+    const options = column.choices.map((choice) => make("option", { value: choice }, choice));
+    input = make("select", { ...about, onchange: change }, make("option", { value: "" }, "not known"), ...options);
+  } else if (column.widget === "number") {
+    input = make("input", { ...about, type: "number", step: "any", inputmode: "decimal", oninput: change });
+  } else if (column.kind === "text") {
+    input = make("textarea", { ...about, rows: 3, dir: "auto", oninput: change });
+  } else {
+    const hint = { datetime: "2026-12-31 23:59", tags: "one;other" }[column.kind];
+    input = make("input", { ...about, type: "text", dir: "auto", placeholder: hint, oninput: change });
+  }
+  return make("div", { class: "field" }, make("label", { for: id }, column.name, kind), input, problem);
+}
+
+function media(column, about) {
+  const accept = column.widget.slice("file:".length);
+  const show = make("span", { class: "show" });
+  const name = column.name;
+  const file = make("input", { ...about, type: "file", accept, multiple: column.several, "aria-label": `${name}: a file` });
+  const clear = make("button", { type: "button", hidden: true, onclick: () => take([]) }, `Remove ${name}`);
+  const box = make("div", { class: "drop" }, file);
+  const sheet = column.kind === "series" && column.channels ? drawing(column, (made) => take([made], true)) : null;
+
+  function take(files, drawn = false) {
+    if (!files.length || drawn) file.value = "";
+    if (!drawn && sheet) sheet.wipe();
+    show.replaceChildren(...(drawn ? [] : files.slice(0, 4).map((one) => preview(one, name)).filter(Boolean)));
+    clear.hidden = !files.length;
+    put(name, column.several ? files : files[0] ?? null);
+  }
+
+  file.addEventListener("change", () => take([...file.files]));
+  box.addEventListener("dragover", (event) => { event.preventDefault(); box.classList.add("over"); });
+  box.addEventListener("dragleave", () => box.classList.remove("over"));
+  box.addEventListener("drop", (event) => {
+    event.preventDefault();
+    box.classList.remove("over");
+    const files = [...event.dataTransfer.files];
+    if (files.length) take(column.several ? files : files.slice(0, 1));
+  });
+  box.addEventListener("wipe", () => take([]));
+  if (accept === "audio/*" && navigator.mediaDevices) box.append(recorder(name, (made) => take([made])));
+  if (sheet) box.append(sheet.node);
+  box.append(clear, show);
+  return box;
+}
+
+function preview(file, name) {
+  const kind = file.type.split("/")[0];
+  const tag = { image: "img", audio: "audio", video: "video" }[kind];
+  if (!tag) return null;
+  const address = URL.createObjectURL(file);
+  const node = make(tag, { src: address, ...(tag === "img" ? { alt: `${name}: what was given` } : { controls: true }) });
+  node.addEventListener(tag === "img" ? "load" : "emptied", () => URL.revokeObjectURL(address));
+  return node;
+}
+
+// Recorded as samples and written as WAV, which every server can read; browsers' own formats are not.
+function recorder(name, done) {
+  const button = make("button", { type: "button", "aria-pressed": "false" }, `Record ${name}`);
+  let stop = null;
+  button.addEventListener("click", async () => {
+    if (stop) return stop();
+    let stream;
+    try {
+      stream = await navigator.mediaDevices.getUserMedia({ audio: true });
+    } catch (error) {
+      wrong(name, `no microphone: ${error.message}`);
+      return undefined;
+    }
+    const context = new AudioContext();
+    const source = context.createMediaStreamSource(stream);
+    const tap = context.createScriptProcessor(4096, 1, 1);
+    const blocks = [];
+    tap.onaudioprocess = (event) => blocks.push(event.inputBuffer.getChannelData(0).slice());
+    source.connect(tap);
+    tap.connect(context.destination);
+    button.setAttribute("aria-pressed", "true");
+    button.textContent = "Stop";
+    const longest = setTimeout(() => stop && stop(), 60000);
+    stop = () => {
+      stop = null;
+      clearTimeout(longest);
+      tap.disconnect();
+      source.disconnect();
+      stream.getTracks().forEach((track) => track.stop());
+      button.setAttribute("aria-pressed", "false");
+      button.textContent = `Record ${name}`;
+      if (blocks.length) done(new File([wav(blocks, context.sampleRate)], "recorded.wav", { type: "audio/wav" }));
+      context.close();
+    };
+    return undefined;
+  });
+  return button;
+}
+
+function wav(blocks, rate) {
+  const count = blocks.reduce((sum, block) => sum + block.length, 0);
+  const view = new DataView(new ArrayBuffer(44 + 2 * count));
+  const word = (place, text) => [...text].forEach((mark, i) => view.setUint8(place + i, mark.charCodeAt(0)));
+  word(0, "RIFF"); view.setUint32(4, 36 + 2 * count, true); word(8, "WAVEfmt ");
+  view.setUint32(16, 16, true); view.setUint16(20, 1, true); view.setUint16(22, 1, true);
+  view.setUint32(24, rate, true); view.setUint32(28, 2 * rate, true); view.setUint16(32, 2, true);
+  view.setUint16(34, 16, true); word(36, "data"); view.setUint32(40, 2 * count, true);
+  let place = 44;
+  for (const block of blocks) {
+    for (const value of block) {
+      view.setInt16(place, Math.max(-1, Math.min(1, value)) * 32767, true);
+      place += 2;
+    }
+  }
+  return view.buffer;
+}
+
+// A series drawn by hand: one line a channel, three deviations to either side of what training saw.
+function drawing(column, done) {
+  const steps = Math.max(2, Math.min(column.length, 400));
+  const width = 600;
+  const height = 160;
+  const canvas = make("canvas", { width, height, role: "img", "aria-label": `${column.name}: draw with the pointer` });
+  const channel = make("select", { "aria-label": `${column.name}: channel to draw` });
+  for (let c = 0; c < column.channels; c += 1) channel.append(make("option", { value: c }, `channel ${c + 1}`));
+  channel.hidden = column.channels < 2;
+  const lines = Array.from({ length: column.channels }, () => new Array(steps).fill(0));
+  const pen = canvas.getContext("2d");
+  let last = null;
+
+  function paint() {
+    pen.clearRect(0, 0, width, height);
+    const style = getComputedStyle(document.documentElement);
+    lines.forEach((line, c) => {
+      pen.strokeStyle = style.getPropertyValue(c === Number(channel.value) ? "--one" : "--line");
+      pen.lineWidth = c === Number(channel.value) ? 3 : 1.5;
+      pen.beginPath();
+      line.forEach((value, i) => pen.lineTo((i / (steps - 1)) * width, (0.5 - value / 6) * height));
+      pen.stroke();
+    });
+  }
+
+  function trace(event) {
+    const place = canvas.getBoundingClientRect();
+    const i = Math.max(0, Math.min(steps - 1, Math.round(((event.clientX - place.left) / place.width) * (steps - 1))));
+    const value = Math.max(-3, Math.min(3, (0.5 - (event.clientY - place.top) / place.height) * 6));
+    const [from, start] = last ?? [i, value];
+    const line = lines[Number(channel.value)];
+    for (let k = Math.min(from, i); k <= Math.max(from, i); k += 1) {
+      line[k] = from === i ? value : start + ((value - start) * (k - from)) / (i - from);
+    }
+    last = [i, value];
+    paint();
+  }
+
+  canvas.addEventListener("pointerdown", (event) => { canvas.setPointerCapture(event.pointerId); last = null; trace(event); });
+  canvas.addEventListener("pointermove", (event) => { if (event.buttons) trace(event); });
+  canvas.addEventListener("pointerup", () => {
+    const row = (i) => lines.map((line, c) => column.mean[c] + line[i] * column.deviation[c]);
+    const text = JSON.stringify(Array.from({ length: steps }, (_, i) => row(i)));
+    done(new File([text], "drawn.json", { type: "application/json" }));
+  });
+  channel.addEventListener("change", (event) => { event.stopPropagation(); paint(); });
+  paint();
+  return { node: make("span", { class: "show" }, canvas, channel), wipe: () => { lines.forEach((l) => l.fill(0)); paint(); } };
+}
+
+// ── asking ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+async function call(path, options = {}) {
+  const headers = key ? { "X-API-Key": key } : {};
+  const answer = await fetch(path, { ...options, headers, cache: "no-store" });
+  const said = await answer.json();
+  if (!answer.ok) throw Object.assign(new Error(said.error.problem), said.error);
+  return said;
+}
+
+async function ask() {
+  running?.abort();
+  const mine = new AbortController();
+  running = mine;
+  const said = at("said");
+  said.setAttribute("aria-busy", "true");
+  said.classList.add("stale");
+  const body = new FormData();
+  for (const [column, value] of cells) for (const one of [value].flat()) body.append(column, one);
+  if (!cells.size) body.append("@rows", "[{}]"); // a form without any part is none
+  const options = { method: "POST", body, signal: mine.signal };
+  const model = encodeURIComponent(form.model);
+  try {
+    const answer = await call(`models/${model}/predict`, options);
+    const prediction = answer.predictions ? answer.predictions[0] : answer;
+    const shown = told(prediction);
+    if (mine.signal.aborted) return;
+    said.replaceChildren(...shown);
+    said.classList.remove("stale");
+    said.append(...shared(await call(`models/${model}/explain`, options)));
+  } catch (error) {
+    if (mine.signal.aborted) return;
+    refused(error);
+  }
+  said.setAttribute("aria-busy", "false");
+}
+
+function refused(error) {
+  for (const cell of error.cells ?? [error]) if (cell.column) wrong(cell.column, cell.problem);
+  if (error.status === 401) at("key").hidden = false;
+  const lost = "The server does not answer, or a file that was given is no longer there.";
+  const where = error.column ? `${error.column}: ` : "";
+  const said = at("said");
+  said.classList.remove("stale");
+  said.replaceChildren(make("p", { class: "wrong" }, error.status ? `${where}${error.message}` : lost), make("p", { class: "hint" }, error.fix ?? ""));
+}
+
+const percent = (share) => `${(100 * share).toFixed(1)} %`;
+
+function bar(name, figure, left, width, kind = "") {
+  const fill = make("span", { class: `bar ${kind}` });
+  fill.style.left = `${100 * left}%`;
+  fill.style.width = `${100 * width}%`;
+  const track = make("span", { class: "track", "aria-hidden": "true" }, fill);
+  return make("li", {}, make("span", { class: "name" }, name), track, make("span", { class: "figure" }, figure));
+}
+
+function plain(value) {
+  if (Array.isArray(value)) return value.length ? value.map(plain).join(", ") : "none";
+  return typeof value === "number" ? String(Number(value.toPrecision(5))) : String(value);
+}
+
+function told(prediction) {
+  const shown = [];
+  for (const [name, answer] of Object.entries(prediction.targets)) {
+    shown.push(make("h3", {}, name), make("p", { class: "value" }, plain(answer.value)));
+    const chances = Object.entries(answer.probabilities ?? {}).sort((a, b) => b[1] - a[1]).slice(0, 12);
+    if (chances.length) {
+      const list = make("ul", { class: "bars", "aria-label": `${name}: probabilities` });
+      list.append(...chances.map(([label, share]) => bar(label, percent(share), 0, share)));
+      shown.push(list);
+    }
+  }
+  const missing = prediction.missing.length ? `Not given: ${prediction.missing.join(", ")}.` : "Everything was given.";
+  return [...shown, make("p", { class: "hint" }, missing)];
+}
+
+// Bars to the right of the middle speak for the answer, those to the left against it.
+function shared(explanation) {
+  const shown = [];
+  for (const [name, [one]] of Object.entries(explanation.targets)) {
+    const top = Math.max(1e-9, ...Object.values(one.shares).map(Math.abs));
+    const list = make("ul", { class: "bars shares", "aria-label": `${name}: the share of each modality` });
+    for (const [stream, share] of Object.entries(one.shares)) {
+      const absent = one.missing.includes(stream);
+      const width = Math.abs(share) / top / 2;
+      const figure = absent ? "none" : (share >= 0 ? "+" : "−") + Math.abs(share).toFixed(3);
+      const columns = form.streams[stream] ?? [stream];
+      const row = bar(columns.join(", "), figure, share >= 0 ? 0.5 : 0.5 - width, absent ? 0 : width, share < 0 ? "against" : "");
+      if (absent) row.classList.add("absent");
+      list.append(row);
+    }
+    shown.push(make("h3", {}, `What each modality did to ${name}`));
+    shown.push(make("p", { class: "hint" }, `${one.what}: ${plain(one.value)}; knowing nothing ${plain(one.nothing)}.`), list);
+  }
+  return shown;
+}
+
+// ── from the beginning ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+async function start(model) {
+  cells.clear();
+  try {
+    form = await call(model ? `models/${encodeURIComponent(model)}/schema` : "schema");
+  } catch (error) {
+    refused(error);
+    return;
+  }
+  at("key").hidden = true;
+  at("columns").replaceChildren(...form.columns.map(field));
+  at("model").replaceChildren(...form.models.map((name) => make("option", { value: name, selected: name === form.model }, name)));
+  at("models").hidden = form.models.length < 2;
+  await ask();
+}
+
+at("model").addEventListener("change", (event) => start(event.target.value));
+at("key-input").addEventListener("change", (event) => { key = event.target.value; start(); });
+at("form").addEventListener("submit", (event) => event.preventDefault());
+at("form").addEventListener("reset", () => {
+  document.querySelectorAll(".drop").forEach((box) => box.dispatchEvent(new Event("wipe")));
+  cells.clear();
+  form.columns.forEach((column) => wrong(column.name, ""));
+  clearTimeout(timer);
+  timer = setTimeout(ask, 0);
+});
+start();

@@ -1,0 +1,195 @@
+"""The page in a real browser, driven over the Chrome DevTools protocol."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("websockets", reason="serving needs sensorium[serve]")
+
+CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
+
+
+class Browser:
+    """One page of a headless browser."""
+
+    FLAGS = (
+        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+        "--disable-component-update --disable-sync --hide-scrollbars --remote-debugging-port=0"
+    ).split()
+
+    def __init__(self, folder: Path) -> None:
+        assert CHROMIUM is not None
+        self.process = subprocess.Popen(
+            [CHROMIUM, *self.FLAGS, f"--user-data-dir={folder}", "about:blank"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self.open = ExitStack()
+        self.open.callback(self.process.wait, 20)
+        self.open.callback(self.process.terminate)
+        try:
+            self._attach(folder)
+        except BaseException:
+            self.close()
+            raise
+
+    def _attach(self, folder: Path) -> None:
+        from websockets.sync.client import connect
+
+        told = folder / "DevToolsActivePort"
+        self.wait(lambda: told.is_file() and len(told.read_text().split()) == 2, 30)
+        port, path = told.read_text().split()
+        self.socket = self.open.enter_context(connect(f"ws://127.0.0.1:{port}{path}", max_size=None, proxy=None))
+        self.count = 0
+        self.session: str | None = None
+        self.events: list[dict[str, Any]] = []
+        (page,) = [one for one in self("Target.getTargets")["targetInfos"] if one["type"] == "page"]
+        self.session = self("Target.attachToTarget", targetId=page["targetId"], flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Network", "Log"):
+            self(f"{domain}.enable")
+
+    def __call__(self, method: str, **given: Any) -> dict[str, Any]:
+        self.count += 1
+        session = {} if self.session is None else {"sessionId": self.session}
+        self.socket.send(json.dumps({"id": self.count, "method": method, "params": given, **session}))
+        while True:
+            message: dict[str, Any] = json.loads(self.socket.recv(30))
+            if message.get("id") == self.count:
+                assert "error" not in message, message
+                result: dict[str, Any] = message["result"]
+                return result
+            self.events.append(message)
+
+    def run(self, program: str) -> Any:
+        """The value of an expression in the page."""
+        found = self("Runtime.evaluate", expression=program, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in found, found
+        return found["result"].get("value")
+
+    def wait(self, condition: Any, seconds: float = 20) -> None:
+        until = time.monotonic() + seconds
+        while not (self.run(condition) if isinstance(condition, str) else condition()):
+            if time.monotonic() > until:
+                self.picture("never")
+                shown = self.run("document.body.innerText") if self.session else ""
+                pytest.fail(f"never came: {condition}\n{shown}")
+            time.sleep(0.05)
+
+    def picture(self, name: str) -> None:
+        """A screenshot for a person to look at, where one is asked for."""
+        if folder := os.environ.get("SCREENSHOTS"):
+            shot = self("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+            Path(folder, f"{name}.png").write_bytes(base64.b64decode(shot["data"]))
+
+    def close(self) -> None:
+        self.open.close()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    browser = Browser(tmp_path_factory.mktemp("browser"))
+    yield browser
+    browser.close()
+
+
+def test_the_page(browser: Browser, listening: str, cells: Any, predictor: Any, tmp_path: Path) -> None:
+    """Opened, filled in part by part, wrong, mended, started over: what it shows is what the predictor says."""
+    browser("Emulation.setDeviceMetricsOverride", width=1200, height=1400, deviceScaleFactor=1, mobile=False)
+    browser("Page.navigate", url=f"http://{listening}/")
+    idle = 'document.getElementById("said")?.getAttribute("aria-busy") === "false"'
+    value = 'document.querySelector("#said .value")?.textContent'
+    shares = 'document.querySelectorAll("#said .shares li").length'
+    browser.wait(idle)
+
+    def now(answer: str) -> None:
+        """Until the page shows this answer, and the share of every modality."""
+        browser.wait(f"{value} === {json.dumps(answer)} && {shares} === 5 && {idle}")
+
+    # With everything left empty it answers too.
+    now(predictor.predict([{}])[0].value)
+    names = [column["name"] for column in predictor_form(browser)]
+    assert names == [column.name for column in predictor.schema.inputs]
+    # Every control has a label that a screen reader would read.
+    unnamed = """[...document.querySelectorAll("input, select, textarea, canvas, button")].filter((node) =>
+        !node.hidden && !node.closest("[hidden]") && !node.labels?.length && !node.getAttribute("aria-label")
+        && !node.textContent.trim()).length"""
+    assert browser.run(unnamed) == 0
+
+    row = next(row for row in cells if {"photo", "note", "sound", "temperature"} <= row.keys())
+    note = json.dumps(row["note"])
+    browser.run(f"""(() => {{ const note = document.querySelector("textarea"); note.value = {note};
+        note.dispatchEvent(new Event("input", {{ bubbles: true }})); }})()""")
+    (want,) = predictor.predict([{"note": row["note"]}])
+    browser.wait(f"document.querySelector('#said .hint')?.textContent.startsWith('Not given') && {idle}")
+    now(want.value)
+    figure = 'document.querySelector("#said .bars .figure").textContent'
+    first = f"{100 * max(want.targets['event']['probabilities'].values()):.1f} %"
+    browser.wait(f"{figure} === {json.dumps(first)}")
+
+    # A picture and a sound, as files.
+    document = browser("DOM.getDocument")["root"]["nodeId"]
+    given = {"note": row["note"]}
+    for name, ending, shown in (("photo", "png", "img"), ("sound", "wav", "audio")):
+        path = tmp_path / f"given.{ending}"
+        path.write_bytes(row[name])
+        node = browser("DOM.querySelector", nodeId=document, selector=f'input[type=file][name="{name}"]')["nodeId"]
+        browser("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
+        browser.wait(f"document.querySelector('fieldset {shown}') !== null")
+        given[name] = row[name]
+        (want,) = predictor.predict([given])
+        gone = f"Not given: {', '.join(want.missing)}."
+        browser.wait(f"document.querySelector('#said > .hint')?.textContent === {json.dumps(gone)}")
+        now(want.value)
+    browser.picture("filled")
+
+    # A series drawn with the pointer.
+    place = "const r = document.querySelector('canvas').getBoundingClientRect(); return [r.x, r.y, r.width, r.height];"
+    box = browser.run(f"(() => {{ {place} }})()")
+    for i, kind in enumerate(["mousePressed", *["mouseMoved"] * 6, "mouseReleased"]):
+        x, y = box[0] + box[2] * (i + 1) / 9, box[1] + box[3] * (0.2 + 0.6 * (i % 2))
+        browser("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
+    browser.wait("!document.querySelector('#said > .hint').textContent.includes('sensor')")
+
+    # A wrong file is told beside its column.
+    node = browser("DOM.querySelector", nodeId=document, selector='input[type=file][name="photo"]')["nodeId"]
+    wrong = tmp_path / "wrong.txt"
+    wrong.write_text("no picture", encoding="utf-8")
+    browser("DOM.setFileInputFiles", nodeId=node, files=[str(wrong)])
+    browser.wait("document.querySelector('#said .wrong')?.textContent.startsWith('photo: not a picture')")
+    assert browser.run("[...document.querySelectorAll('fieldset .wrong')].filter((p) => !p.hidden).length") == 1
+    browser.picture("refused")
+
+    # On a phone, in the dark: nothing is wider than the screen.
+    browser("Emulation.setDeviceMetricsOverride", width=360, height=740, deviceScaleFactor=2, mobile=True)
+    browser("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    browser.run('document.querySelector("button[type=reset]").click()')
+    now(predictor.predict([{}])[0].value)
+    assert browser.run("document.querySelectorAll('fieldset img').length") == 0
+    assert browser.run("document.documentElement.scrollWidth") <= 360
+    assert browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(21, 23, 26)"
+    browser.picture("phone")
+
+    # Nothing came from elsewhere, and nothing went wrong on the console but the refusal asked for above.
+    asked = [event["params"]["request"]["url"] for event in browser.events if event["method"] == "Network.requestWillBeSent"]
+    assert asked
+    assert all(url.startswith((f"http://{listening}/", "data:", "blob:http://127")) for url in asked), asked
+    assert not [event for event in browser.events if event["method"] == "Runtime.exceptionThrown"]
+    logged = [e["params"]["entry"]["text"] for e in browser.events if e["method"] == "Log.entryAdded"]
+    assert all("422" in text for text in logged), logged
+
+
+def predictor_form(browser: Browser) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = browser.run("fetch('schema').then((answer) => answer.json()).then((form) => form.columns)")
+    return found
