@@ -19,6 +19,7 @@ from sensorium.serve.door import Door
 from sensorium.serve.intake import Asked, read
 from sensorium.serve.key import Key
 from sensorium.serve.limits import Limits
+from sensorium.serve.live import Live
 from sensorium.serve.metrics import Metrics
 from sensorium.serve.refusal import Refused, answer
 from sensorium.serve.served import Served, check_name, named
@@ -77,6 +78,7 @@ def create(
     app.state.served = served
     _answers(app, served)
     _facts(app, served, metrics)
+    Live(served, bounds, lock, metrics).routes(app)
     _page(app)
     return app
 

@@ -17,6 +17,7 @@ from sensorium.predictor import Prediction, Predictor
 from sensorium.serve.batching import Batcher, Closed, Full
 from sensorium.serve.limits import Limits
 from sensorium.serve.refusal import AGAIN, Refused, unusable
+from sensorium.serve.session import KINDS
 
 T = TypeVar("T")
 Work = tuple[list[Sample], list[list[Problem]]]
@@ -173,6 +174,7 @@ class Served:
             "targets": [
                 {"name": c.name, "kind": c.spec["kind"], "classes": self._classes(c.name)} for c in self.schema.targets
             ],
+            "live": [c.name for c in self.schema.inputs if c.of is None and c.spec["kind"] in KINDS],
             "exact": not self.merge,
             "limits": {
                 name: getattr(self.limits, name) for name in ("body", "file", "text", "values", "rows", "parts", "seconds")

@@ -1,0 +1,107 @@
+"""Chunks to windows: whatever order they come in, the same windows; what is lost is a gap, and all of it is counted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sensorium.core.errors import ConfigError, DataError
+from sensorium.serve.windows import Frames, Window, Windows
+
+
+def chunks(signal: np.ndarray, size: int) -> list[tuple[int, int, np.ndarray]]:
+    return [(i, at, signal[at : at + size]) for i, at in enumerate(range(0, len(signal), size))]
+
+
+def heard(windows: Windows, parts: list[tuple[int, int, np.ndarray]]) -> list[Window]:
+    return [window for part in parts for window in windows.push(*part)] + windows.end()
+
+
+@given(st.integers(1, 30), st.integers(1, 30), st.integers(1, 40), st.integers(0, 200), st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None)
+def test_order_does_not_matter_within_reach(length: int, hop: int, size: int, steps: int, random: object) -> None:
+    hop = min(hop, length)
+    signal = np.arange(2 * steps, dtype=np.float32).reshape(-1, 2)
+    parts = chunks(signal, size)
+    reach = 3
+    mixed = sorted(parts, key=lambda part: part[0] + random.uniform(0, reach))  # type: ignore[attr-defined]
+    windows = Windows(length, hop, channels=2, reach=reach)
+    found = heard(windows, mixed)
+    assert [w.start for w in found] == list(range(0, steps - length + 1, hop))
+    for i, window in enumerate(found):
+        assert window.index == i
+        assert window.filled == 0
+        np.testing.assert_array_equal(window.data, signal[window.start : window.start + length])
+    counts = windows.counts
+    assert (counts.chunks, counts.lost, counts.late, counts.repeated) == (len(parts), 0, 0, 0)
+
+
+@given(st.lists(st.sampled_from(["keep", "lose", "repeat", "delay"]), min_size=1, max_size=30), st.integers(1, 20))
+@settings(max_examples=60, deadline=None)
+def test_every_chunk_is_accounted_for(fates: list[str], length: int) -> None:
+    """Whatever the network does: what is answered is the signal or, where it was lost, the blank."""
+    signal = np.arange(1, 5 * len(fates) + 1, dtype=np.float32)[:, None]
+    sent, delayed = [], []
+    for part, fate in zip(chunks(signal, 5), fates, strict=True):
+        sent += {"keep": [part], "lose": [], "repeat": [part, part], "delay": []}[fate]
+        delayed += [part] if fate == "delay" else []
+    windows = Windows(length, max(1, length // 2), reach=2, blank=np.nan)
+    found = heard(windows, sent + delayed)
+    counts = windows.counts
+    assert counts.chunks == len(sent) + len(delayed)
+    for window in found:
+        want = signal[window.start : window.start + length]
+        real = ~np.isnan(window.data)
+        np.testing.assert_array_equal(window.data[real], want[real])
+        assert window.filled == (~real).sum()
+    assert counts.filled == sum(window.filled for window in found)
+    assert len({window.index for window in found}) == len(found)
+    missing = sum(fate in ("lose", "delay") for fate in fates)
+    assert counts.lost <= missing
+    assert counts.repeated >= fates.count("repeat")
+
+
+def test_a_late_chunk_is_counted_and_not_used() -> None:
+    windows = Windows(10, 10, reach=1)
+    parts = chunks(np.ones((50, 1), np.float32), 5)
+    found = heard(windows, [parts[0], parts[2], parts[3], parts[1], *parts[4:]])
+    assert windows.counts.lost == 1
+    assert windows.counts.late == 1
+    assert windows.counts.reordered == 2
+    assert [window.filled for window in found] == [5, 0, 0, 0, 0]
+
+
+def test_a_gap_never_fills_the_memory() -> None:
+    windows = Windows(10, 5, reach=0)
+    assert windows.push(0, 0, np.ones((12, 1), np.float32))
+    found = windows.push(1_000_000, 2**40 + 1, np.ones((30, 1), np.float32))
+    assert [window.start % 5 for window in found] == [0] * len(found)
+    assert found[0].start >= 2**40 + 1
+    assert found[0].filled == 0
+    assert windows.counts.lost == 999_999
+    assert windows.counts.skipped > 10**10
+    assert len(windows._given_up) <= 1000
+    with pytest.raises(DataError, match="starts at step 3"):
+        windows.push(1_000_001, 3, np.ones((3, 1), np.float32))
+
+
+def test_frames() -> None:
+    frames = Frames()
+    assert [len(frames.push(number, number, b"x")) for number in (0, 2, 1, 3)] == [1, 1, 0, 1]
+    assert (frames.counts.lost, frames.counts.late) == (1, 1)
+
+
+def test_settings_are_checked() -> None:
+    from sensorium.serve.session import Setup
+
+    for wrong, problem in (
+        ([], "a stream begins with"),
+        ({"column": "x", "rat": 1}, "did you mean rate"),
+        ({"column": "x", "rate": "fast"}, "rate is no number"),
+        ({"column": "x", "hop": float("nan")}, "hop is no number"),
+        ({"column": "x", "row": 3}, "row is an object"),
+    ):
+        with pytest.raises(ConfigError, match=problem):
+            Setup.from_json(wrong)
