@@ -55,7 +55,7 @@ def client(make_client: Make) -> Any:
 
 
 @pytest.fixture(scope="session")
-def listening(predictor: Predictor) -> Iterator[str]:
+def address(predictor: Predictor) -> Iterator[str]:
     """The address of a server on a real port: for browsers, sockets and streams."""
     from threading import Thread
     from time import monotonic, sleep

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="serving needs sensorium[serve]")
 
-from sensorium.serve.batching import Batcher, Closed, Full
+from sensorium.serve.batching import Batcher, ClosedError, FullError
 
 
 class Doubling:
@@ -77,7 +77,7 @@ def test_who_is_announced_is_waited_for_but_not_for_ever(batcher: Batcher[int, i
 
 
 def test_the_queue_is_bounded(batcher: Batcher[int, int], model: Doubling) -> None:
-    with batcher.admit(6), batcher.admit(4), pytest.raises(Full), batcher.admit(1):
+    with batcher.admit(6), batcher.admit(4), pytest.raises(FullError), batcher.admit(1):
         pass
     with batcher.admit(50):  # more than fits, into an empty house
         pass
@@ -116,5 +116,5 @@ def test_closing_finishes_what_is_inside(model: Doubling) -> None:
         model.go.set()
         closing.result(5)
         assert [one.result(5) for one in inside] == [0, 2, 4, 6, 8]
-    with pytest.raises(Closed), batcher.admit(1):
+    with pytest.raises(ClosedError), batcher.admit(1):
         pass

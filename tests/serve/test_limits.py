@@ -46,7 +46,15 @@ def refused(answer: Any, status: int, problem: str, column: str | None = None) -
 
 @pytest.mark.parametrize(
     "cell",
-    ["/etc/passwd", "photo.png", "../run/manifest.json", "http://a.example/b.png", "file:///etc/passwd", "a\0b", "．．/ｅtc"],
+    [
+        "/etc/passwd",
+        "photo.png",
+        "../run/manifest.json",
+        "http://a.example/b.png",
+        "file:///etc/passwd",
+        "a\0b",
+        "．．/ｅtc",
+    ],
 )
 @pytest.mark.parametrize("column", ["photo", "sound", "sensor"])
 def test_no_row_names_a_file(small: Any, column: str, cell: str) -> None:
@@ -161,7 +169,9 @@ def test_odd_cells(small: Any, row: dict[str, Any]) -> None:
     assert answer.json()["error"]["problem"]
 
 
-@pytest.mark.parametrize("text", ["‮evil", "e\u0301" * 200, "\U0001f469‍\U0001f467" * 50, "ﷺ" * 400, "a\0b", "１２３", "\x1b[31m"])
+@pytest.mark.parametrize(
+    "text", ["‮evil", "e\u0301" * 200, "\U0001f469‍\U0001f467" * 50, "ﷺ" * 400, "a\0b", "１２３", "\x1b[31m"]
+)
 def test_odd_texts_are_texts(small: Any, text: str) -> None:
     assert small.post("/predict", json={"row": {"note": text}}).status_code == 200
 
@@ -275,7 +285,7 @@ def test_limits_and_names_are_checked(make_client: Any, predictor: Predictor) ->
         Limits(rows=0)
     with pytest.raises(ConfigError, match="cannot stand in an address"):
         make_client({"a/b": predictor})
-    with pytest.raises(ConfigError, match="no model to serve"):
-        from sensorium.serve.app import create
+    from sensorium.serve.app import create
 
+    with pytest.raises(ConfigError, match="no model to serve"):
         create({})

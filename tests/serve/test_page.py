@@ -25,14 +25,14 @@ class Browser:
     """One page of a headless browser."""
 
     FLAGS = (
-        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-        "--disable-component-update --disable-sync --hide-scrollbars --remote-debugging-port=0"
-    ).split()
+        "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
+        "disable-component-update disable-sync hide-scrollbars remote-debugging-port=0"
+    )
 
     def __init__(self, folder: Path) -> None:
         assert CHROMIUM is not None
         self.process = subprocess.Popen(
-            [CHROMIUM, *self.FLAGS, f"--user-data-dir={folder}", "about:blank"],
+            [CHROMIUM, *(f"--{flag}" for flag in self.FLAGS.split()), f"--user-data-dir={folder}", "about:blank"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -104,10 +104,10 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     browser.close()
 
 
-def test_the_page(browser: Browser, listening: str, cells: Any, predictor: Any, tmp_path: Path) -> None:
+def test_the_page(browser: Browser, address: str, cells: Any, predictor: Any, tmp_path: Path) -> None:
     """Opened, filled in part by part, wrong, mended, started over: what it shows is what the predictor says."""
     browser("Emulation.setDeviceMetricsOverride", width=1200, height=1400, deviceScaleFactor=1, mobile=False)
-    browser("Page.navigate", url=f"http://{listening}/")
+    browser("Page.navigate", url=f"http://{address}/")
     idle = 'document.getElementById("said")?.getAttribute("aria-busy") === "false"'
     value = 'document.querySelector("#said .value")?.textContent'
     shares = 'document.querySelectorAll("#said .shares li").length'
@@ -182,14 +182,14 @@ def test_the_page(browser: Browser, listening: str, cells: Any, predictor: Any, 
     browser.picture("phone")
 
     # Nothing came from elsewhere, and nothing went wrong on the console but the refusal asked for above.
-    asked = [event["params"]["request"]["url"] for event in browser.events if event["method"] == "Network.requestWillBeSent"]
+    asked = [e["params"]["request"]["url"] for e in browser.events if e["method"] == "Network.requestWillBeSent"]
     assert asked
-    assert all(url.startswith((f"http://{listening}/", "data:", "blob:http://127")) for url in asked), asked
+    assert all(url.startswith((f"http://{address}/", "data:", "blob:http://127")) for url in asked), asked
     assert not [event for event in browser.events if event["method"] == "Runtime.exceptionThrown"]
     logged = [e["params"]["entry"]["text"] for e in browser.events if e["method"] == "Log.entryAdded"]
     assert all("422" in text for text in logged), logged
 
 
 def predictor_form(browser: Browser) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = browser.run("fetch('schema').then((answer) => answer.json()).then((form) => form.columns)")
+    found: list[dict[str, Any]] = browser.run("fetch('schema').then((a) => a.json()).then((form) => form.columns)")
     return found

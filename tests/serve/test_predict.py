@@ -48,6 +48,8 @@ def test_several_rows(client: Any, predictor: Predictor, cells: Rows) -> None:
     answer = client.post("/predict", files=files, data={"@rows": json.dumps(rows)})
     assert answer.json()["predictions"] == [one.to_json() for one in predictor.predict(cells[:5])]
     assert client.post("/predict", json={"rows": []}).json() == {"predictions": []}
+    assert client.post("/embed", json={"rows": []}).json() == {"vectors": []}
+    assert client.post("/explain", json={"rows": []}).json()["targets"] == {"event": []}
 
 
 def test_crowds_are_answered_alike(client: Any, make_client: Any, predictor: Predictor, cells: Rows) -> None:
@@ -60,7 +62,8 @@ def test_crowds_are_answered_alike(client: Any, make_client: Any, predictor: Pre
     assert found == want
     for one, other in zip(merged, want, strict=True):
         assert one["missing"] == other["missing"]
-        assert one["targets"]["event"]["probabilities"] == pytest.approx(other["targets"]["event"]["probabilities"], abs=1e-5)
+        chances = other["targets"]["event"]["probabilities"]
+        assert one["targets"]["event"]["probabilities"] == pytest.approx(chances, abs=1e-5)
     text = merging.get("/metrics").text
     batches, rows = (
         float(next(line for line in text.splitlines() if line.startswith(f"sensorium_batch_rows_{what}")).split()[1])
@@ -86,9 +89,10 @@ def test_any_part_may_be_missing(client: Any, predictor: Predictor, cells: Rows)
 def test_cells_come_in_several_forms(client: Any, predictor: Predictor, cells: Rows) -> None:
     row = next(row for row in cells if "photo" in row)
     address = "data:image/png;base64," + base64.b64encode(row["photo"]).decode()
-    assert client.post("/predict", json={"row": {"photo": address}}).json() == predictor.predict([{"photo": row["photo"]}])[
-        0
-    ].to_json()
+    assert (
+        client.post("/predict", json={"row": {"photo": address}}).json()
+        == predictor.predict([{"photo": row["photo"]}])[0].to_json()
+    )
     steps = [[float(i % 3), 0.5, -1.0] for i in range(40)]
     (want,) = predictor.predict([{"sensor": steps}])
     assert client.post("/predict", json={"row": {"sensor": steps}}).json() == want.to_json()

@@ -31,7 +31,7 @@ def test_order_does_not_matter_within_reach(length: int, hop: int, size: int, st
     found = heard(windows, mixed)
     assert [w.start for w in found] == list(range(0, steps - length + 1, hop))
     for i, window in enumerate(found):
-        assert window.index == i
+        assert window.number == i
         assert window.filled == 0
         np.testing.assert_array_equal(window.data, signal[window.start : window.start + length])
     counts = windows.counts
@@ -57,7 +57,7 @@ def test_every_chunk_is_accounted_for(fates: list[str], length: int) -> None:
         np.testing.assert_array_equal(window.data[real], want[real])
         assert window.filled == (~real).sum()
     assert counts.filled == sum(window.filled for window in found)
-    assert len({window.index for window in found}) == len(found)
+    assert len({window.number for window in found}) == len(found)
     missing = sum(fate in ("lose", "delay") for fate in fates)
     assert counts.lost <= missing
     assert counts.repeated >= fates.count("repeat")

@@ -25,11 +25,15 @@ def run(
     url: Annotated[str | None, typer.Option(help="Ask this server (http://host:port); else the model is run here.")] = None,
     column: Annotated[str | None, typer.Option(help="Which column is heard [default: the first sound or series].")] = None,
     rate: Annotated[float | None, typer.Option(min=0.001, help="Steps a second, where the file does not say.")] = None,
-    seconds: Annotated[float | None, typer.Option(min=0, help="Length of a window [default: what the model reads].")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=0, help="Length of a window [default: what the model reads].")
+    ] = None,
     hop: Annotated[float | None, typer.Option(min=0, help="Seconds between windows [default: half a window].")] = None,
     chunk: Annotated[float, typer.Option(min=0.001, help="Seconds of a chunk.")] = 0.1,
     row: Annotated[str, typer.Option(help="The other cells, as JSON: media are files here, base64 for a server.")] = "{}",
-    fast: Annotated[bool, typer.Option("--fast", help="A file as fast as it is answered, not as it would be heard.")] = False,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="A file as fast as it is answered, not as it would be heard.")
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="A JSON document a line.")] = False,
 ) -> None:
     """Answer a live stream window by window: a recording, a pipe or the microphone.
@@ -55,9 +59,7 @@ def run(
             raise ConfigError(f"{name} is a series: a microphone gives none", fix="--column names a sound")
         chunks = listening.of_microphone(rate, size) if microphone else None
         chunks = chunks or listening.of_stream(sys.stdin.buffer, kind, channels, size)
-    setup = Setup.from_json(
-        {"column": name, "rate": rate, "seconds": seconds, "hop": hop, "keep": fast, "row": _row(row)}
-    )
+    setup = Setup.from_json({"column": name, "rate": rate, "seconds": seconds, "hop": hop, "keep": fast, "row": _row(row)})
     if url is not None:
         answers = listening.there(url, setup, chunks, key=os.environ.get("SENSORIUM_API_KEY"))
     else:

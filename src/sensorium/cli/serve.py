@@ -44,7 +44,11 @@ def run(
         from sensorium.serve.running import server
     except ImportError as error:
         raise MissingExtraError(f"serving ({error.name})", "serve") from None
-    key = key_file.read_text(encoding="utf-8").strip() if key_file is not None else os.environ.get("SENSORIUM_API_KEY") or None
+    key = (
+        key_file.read_text(encoding="utf-8").strip()
+        if key_file is not None
+        else os.environ.get("SENSORIUM_API_KEY") or None
+    )
     limits = Limits(body=max_mb * MIB, file=max_mb * MIB // 2, memory=8 * max_mb * MIB, queue=queue, seconds=timeout)
     app = create(_loaded(runs, device), limits=limits, key=key, merge=merge, batch=batch, wait=wait / 1000)
     where = f"http://{f'[{host}]' if ':' in host else host}:{port}/"

@@ -21,7 +21,7 @@ from sensorium.serve.key import Key
 from sensorium.serve.limits import Limits
 from sensorium.serve.live import Live
 from sensorium.serve.metrics import Metrics
-from sensorium.serve.refusal import Refused, answer
+from sensorium.serve.refusal import RefusedError, answer
 from sensorium.serve.served import Served, check_name, named
 
 _TYPES = {"index.html": "text/html", "page.css": "text/css", "page.js": "text/javascript"}
@@ -120,7 +120,7 @@ def _endpoint(served: dict[str, Served], way: Way) -> Callable[[Request], Awaita
         one = named(served, request.path_params.get("name") or request.query_params.get("model"))
         bad = request.query_params.get("bad", "refuse")
         if bad not in ("refuse", "missing"):
-            raise Refused(422, "bad is refuse or missing")
+            raise RefusedError(422, "bad is refuse or missing")
         asked = await read(request, one)
         return answer(await way(request, one, asked, bad == "missing"))
 
@@ -163,4 +163,4 @@ async def _unknown(_: Request, error: Exception) -> Response:
     """What the router itself refuses: an address or a method that is not there."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     headers = getattr(error, "headers", None)
-    return Refused(status, str(getattr(error, "detail", "not found")), headers=headers).response()
+    return RefusedError(status, str(getattr(error, "detail", "not found")), headers=headers).response()

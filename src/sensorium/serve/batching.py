@@ -15,11 +15,11 @@ W = TypeVar("W")
 R = TypeVar("R")
 
 
-class Full(Exception):
+class FullError(Exception):
     """The queue holds as many rows as it may."""
 
 
-class Closed(Exception):
+class ClosedError(Exception):
     """The queue takes nothing more: the server is going down."""
 
 
@@ -83,14 +83,14 @@ class Batcher(Generic[W, R]):
 
     @contextmanager
     def admit(self, rows: int) -> Iterator[Place[W, R]]:
-        """Room for a request of so many rows. Raises ``Full`` or ``Closed``."""
+        """Room for a request of so many rows. Raises ``FullError`` or ``ClosedError``."""
         rows = max(rows, 1)
         with self._change:
             if self._closed:
-                raise Closed
+                raise ClosedError
             # A request larger than the whole queue may still come into an empty house.
             if self._admitted and self._admitted + rows > self.queue:
-                raise Full
+                raise FullError
             self._admitted += rows
             self._coming += 1
         place = Place(self, rows)
@@ -108,7 +108,7 @@ class Batcher(Generic[W, R]):
         with self._change:
             self._coming -= 1
             if self._closed and not self._thread.is_alive():
-                raise Closed
+                raise ClosedError
             self._jobs.append(job)
             self._change.notify()
         return job.future

@@ -103,7 +103,12 @@ def operation(
                 "application/json": {
                     "schema": {
                         "oneOf": [
-                            {"type": "object", "required": ["row"], "properties": {"row": row}, "additionalProperties": False},
+                            {
+                                "type": "object",
+                                "required": ["row"],
+                                "properties": {"row": row},
+                                "additionalProperties": False,
+                            },
                             {
                                 "type": "object",
                                 "required": ["rows"],
@@ -121,7 +126,9 @@ def operation(
                 "description": "The answer to a row, or to several in their order.",
                 "content": {"application/json": {"schema": {"anyOf": [answer, wrapped]}}},
             },
-            **{code: {"description": why, "content": {"application/json": {"schema": ERROR}}} for code, why in _WHY.items()},
+            **{
+                code: {"description": why, "content": {"application/json": {"schema": ERROR}}} for code, why in _WHY.items()
+            },
         },
     }
 

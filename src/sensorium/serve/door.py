@@ -15,7 +15,7 @@ from sensorium.core.errors import SensoriumError
 from sensorium.serve.key import OPEN, Key
 from sensorium.serve.limits import Limits
 from sensorium.serve.metrics import Metrics
-from sensorium.serve.refusal import AGAIN, CLOSE, Refused
+from sensorium.serve.refusal import AGAIN, CLOSE, RefusedError
 
 log = logging.getLogger("sensorium.serve")
 SAFE = {
@@ -54,14 +54,14 @@ class Door:
                 message = await asyncio.wait_for(receive(), max(left, 0.001)) if not mine_done else await receive()
             except TimeoutError:
                 problem = f"the request had not arrived after {self.limits.upload:g} seconds"
-                raise Refused(408, problem, headers=CLOSE) from None
+                raise RefusedError(408, problem, headers=CLOSE) from None
             size = len(message.get("body", b""))
             mine += size
             self._hold(size)
             if mine > self.limits.body:
                 raise self._too_large()
             if self.held > self.limits.memory:
-                raise Refused(503, "the requests that are inside fill the memory", headers=_UNREAD)
+                raise RefusedError(503, "the requests that are inside fill the memory", headers=_UNREAD)
             if not message.get("more_body", False):
                 mine_done.append(True)
             return message
@@ -80,7 +80,7 @@ class Door:
             self._enter(scope)
             await self.app(scope, counted, answering)
         except Exception as error:
-            refused = error if isinstance(error, Refused) else _own(error)
+            refused = error if isinstance(error, RefusedError) else _own(error)
             if status == 0:  # nothing was said yet
                 await refused.response()(scope, receive, answering)
         finally:
@@ -93,23 +93,23 @@ class Door:
         headers = Headers(scope=scope)
         if self.key is not None and scope["path"] not in OPEN and not self.key.opens(headers):
             more = {"WWW-Authenticate": "Bearer", **CLOSE}
-            raise Refused(401, "a key is needed", fix="send it: Authorization: Bearer KEY", headers=more)
+            raise RefusedError(401, "a key is needed", fix="send it: Authorization: Bearer KEY", headers=more)
         told = headers.get("content-length", "0")
         if not told.isdecimal() or int(told[:20]) > self.limits.body:
             raise self._too_large()
 
-    def _too_large(self) -> Refused:
+    def _too_large(self) -> RefusedError:
         problem = f"the request is larger than {self.limits.body / 2**20:g} MiB"
-        return Refused(413, problem, fix="send fewer rows at a time, or smaller files", headers=CLOSE)
+        return RefusedError(413, problem, fix="send fewer rows at a time, or smaller files", headers=CLOSE)
 
     def _hold(self, size: int) -> None:
         self.held += size
         self.metrics.held.set(self.held)
 
 
-def _own(error: Exception) -> Refused:
+def _own(error: Exception) -> RefusedError:
     """An error that is not the client's: its message stays out of the log."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     log.error("%s at %s:%s", type(error).__name__, place.filename, place.lineno)
     said: Any = error.problem if isinstance(error, SensoriumError) else "something went wrong in the server"
-    return Refused(500, said)
+    return RefusedError(500, said)

@@ -18,7 +18,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from sensorium.core.errors import nearest
 from sensorium.core.modality import Blob, is_blank
 from sensorium.serve.limits import Limits
-from sensorium.serve.refusal import CLOSE, Refused
+from sensorium.serve.refusal import CLOSE, RefusedError
 from sensorium.serve.served import Served
 
 ROWS = "@rows"
@@ -37,10 +37,10 @@ class Asked:
 
 
 async def read(request: Request, served: Served) -> Asked:
-    """The rows of a request. Raises ``Refused`` with what is wrong, and where."""
+    """The rows of a request. Raises ``RefusedError`` with what is wrong, and where."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise Refused(415, "a compressed body is not read", fix="send it as it is", headers=CLOSE)
+        raise RefusedError(415, "a compressed body is not read", fix="send it as it is", headers=CLOSE)
     if kind == "application/json":
         body = await request.body()
         document = document_of(body, served.limits)
@@ -48,14 +48,13 @@ async def read(request: Request, served: Served) -> Asked:
     if kind == "multipart/form-data":
         return await _parts(request, served)
     fix = "send application/json or multipart/form-data"
-    raise Refused(415, f"{kind[:80] or 'no content type'} is not read here", fix=fix, headers=CLOSE)
+    raise RefusedError(415, f"{kind[:80] or 'no content type'} is not read here", fix=fix, headers=CLOSE)
 
 
 def document_of(body: bytes | str, limits: Limits) -> Any:
     """A JSON document, counted before it is built: a few bytes of it can stand for many times as much memory."""
-    marks = ("[", "{", ",") if isinstance(body, str) else (b"[", b"{", b",")
-    if sum(body.count(mark) for mark in marks) > limits.values:  # type: ignore[arg-type]
-        raise Refused(413, f"more than {limits.values} values in one document", fix="send fewer, or as a file")
+    if _values(body.encode(errors="replace") if isinstance(body, str) else body) > limits.values:
+        raise RefusedError(413, f"more than {limits.values} values in one document", fix="send fewer, or as a file")
 
     def constant(name: str) -> Any:
         raise ValueError(f"{name} is not JSON")
@@ -64,8 +63,13 @@ def document_of(body: bytes | str, limits: Limits) -> Any:
         document = json.loads(body, parse_constant=constant)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else _reason(error)
-        raise Refused(400, f"the body is not JSON: {reason}") from None
+        raise RefusedError(400, f"the body is not JSON: {reason}") from None
     return document
+
+
+def _values(data: bytes) -> int:
+    """How many values a JSON document has, at most: each but the first follows one of these marks."""
+    return sum(data.count(mark) for mark in (b"[", b"{", b","))
 
 
 def _reason(error: ValueError) -> str:
@@ -77,16 +81,18 @@ def _reason(error: ValueError) -> str:
 def _asked(document: Any, served: Served, files: Mapping[str, list[Any]]) -> Asked:
     fix = 'send {"row": {...}} or {"rows": [{...}, ...]}'
     if not isinstance(document, dict) or set(document) not in ({"row"}, {"rows"}):
-        raise Refused(422, "a request has a row or rows, and nothing else", fix=fix)
+        raise RefusedError(422, "a request has a row or rows, and nothing else", fix=fix)
     single = "row" in document
     rows = [document["row"]] if single else document["rows"]
     if not isinstance(rows, list):
-        raise Refused(422, "rows are a list", fix=fix)
+        raise RefusedError(422, "rows are a list", fix=fix)
     if len(rows) > served.limits.rows:
-        raise Refused(413, f"{len(rows)} rows in one request, more than {served.limits.rows}", fix="send fewer at a time")
+        raise RefusedError(
+            413, f"{len(rows)} rows in one request, more than {served.limits.rows}", fix="send fewer at a time"
+        )
     for i, row in enumerate(rows, 1):
         if not isinstance(row, dict):
-            raise Refused(422, "a row is an object: column to cell", row=i, fix=fix)
+            raise RefusedError(422, "a row is an object: column to cell", row=i, fix=fix)
     return Asked([row_of(row, served, i, files) for i, row in enumerate(rows, 1)], single)
 
 
@@ -100,10 +106,10 @@ def row_of(
             if served.ignored(name):
                 continue
             fix = "leave it out: what the model reads is told by /schema"
-            raise Refused(422, f"no column {_safe(name)!r}{nearest(name, served.asked)}", row=number, fix=fix)
+            raise RefusedError(422, f"no column {_safe(name)!r}{nearest(name, served.asked)}", row=number, fix=fix)
         try:
             found[name] = _cell(cell, served, name, files or {})
-        except Refused as refused:
+        except RefusedError as refused:
             refused.said |= {"row": number, "column": name}
             raise
     return found
@@ -115,7 +121,7 @@ def _cell(cell: Any, served: Served, name: str, files: Mapping[str, list[Any]]) 
         return cell
     if isinstance(cell, str):
         if len(cell) > served.limits.text and not cell.startswith("data:"):
-            raise Refused(413, f"{len(cell)} characters are more than {served.limits.text}")
+            raise RefusedError(413, f"{len(cell)} characters are more than {served.limits.text}")
         if not cell.startswith("data:"):
             _whole(cell)
     if not reader.media:
@@ -127,7 +133,7 @@ def _cell(cell: Any, served: Served, name: str, files: Mapping[str, list[Any]]) 
 
 def _plain(cell: Any) -> Any:
     if isinstance(cell, Mapping) or (isinstance(cell, list) and not all(isinstance(part, (str, int)) for part in cell)):
-        raise Refused(422, "this column takes a text, a number or a list of texts", fix="see /schema")
+        raise RefusedError(422, "this column takes a text, a number or a list of texts", fix="see /schema")
     if isinstance(cell, list):
         for part in cell:
             if isinstance(part, str):
@@ -139,40 +145,40 @@ def _media(cell: Any, served: Served, files: Mapping[str, list[Any]]) -> Any:
     if isinstance(cell, str) and cell.startswith("data:"):
         head, comma, content = cell.partition(",")
         if not comma or not head.endswith(";base64"):
-            raise Refused(422, "an address of data that is not base64", fix="data:image/png;base64,...")
+            raise RefusedError(422, "an address of data that is not base64", fix="data:image/png;base64,...")
         return Blob(_bytes(content, served.limits), "<upload>")
     if not isinstance(cell, Mapping):
         return cell
     if "part" in cell:
         sent = files.get(str(cell["part"]))
         if sent is None:
-            raise Refused(422, f"no part named {_safe(str(cell['part']))!r} in the request")
+            raise RefusedError(422, f"no part named {_safe(str(cell['part']))!r} in the request")
         return sent[0]
     if "base64" in cell:
         if not isinstance(cell["base64"], str):
-            raise Refused(422, "base64 is a text")
+            raise RefusedError(422, "base64 is a text")
         return Blob(_bytes(cell["base64"], served.limits), _file_name(cell.get("name")))
     if {"path", "bytes", "url"} & set(cell):
         fix = 'send the content itself: {"base64": "..."}, or a file in a multipart request'
-        raise Refused(422, "a file may not be named here", fix=fix)
+        raise RefusedError(422, "a file may not be named here", fix=fix)
     return dict(cell)
 
 
 def _bytes(text: str, limits: Limits) -> bytes:
     if len(text) > limits.file * 4 // 3 + 4:
-        raise Refused(413, f"a file of more than {limits.file / 2**20:g} MiB")
+        raise RefusedError(413, f"a file of more than {limits.file / 2**20:g} MiB")
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise Refused(422, "this is not base64", fix="encode all bytes, with padding, without line breaks") from None
+        raise RefusedError(422, "this is not base64", fix="encode all bytes, with padding, without line breaks") from None
     _counted(data, limits)
     return data
 
 
 def _counted(data: bytes, limits: Limits) -> None:
     """A file that is JSON is bounded as a body of JSON is."""
-    if _JSON.match(data) and sum(data.count(mark) for mark in (b"[", b"{", b",")) > limits.values:
-        raise Refused(413, f"more than {limits.values} values in one file")
+    if _JSON.match(data) and _values(data) > limits.values:
+        raise RefusedError(413, f"more than {limits.values} values in one file")
 
 
 async def _parts(request: Request, served: Served) -> Asked:
@@ -180,7 +186,7 @@ async def _parts(request: Request, served: Served) -> Asked:
     files: dict[str, list[Any]] = {}
     found = _BOUNDARY.search(request.headers["content-type"])
     if found is None:
-        raise Refused(400, "the parts cannot be read: no boundary is named", headers=CLOSE)
+        raise RefusedError(400, "the parts cannot be read: no boundary is named", headers=CLOSE)
     last = f"--{found[1]}--".encode("latin-1")
     end = b""
 
@@ -200,13 +206,13 @@ async def _parts(request: Request, served: Served) -> Asked:
     try:
         form = await parser.parse()
     except MultiPartException as error:
-        raise Refused(400, f"the parts cannot be read: {str(error.message)[:200]}", headers=CLOSE) from None
+        raise RefusedError(400, f"the parts cannot be read: {str(error.message)[:200]}", headers=CLOSE) from None
     except (ValueError, LookupError) as error:
-        raise Refused(400, f"the parts cannot be read: {type(error).__name__}", headers=CLOSE) from None
+        raise RefusedError(400, f"the parts cannot be read: {type(error).__name__}", headers=CLOSE) from None
     try:
         # The parser takes a request that was cut short for a whole one, with the rest of its parts missing.
         if not end.rstrip().endswith(last):
-            raise Refused(400, "the parts cannot be read: the request is cut short", headers=CLOSE)
+            raise RefusedError(400, "the parts cannot be read: the request is cut short", headers=CLOSE)
         for name, part in form.multi_items():
             if isinstance(part, UploadFile):
                 data = await part.read()
@@ -214,7 +220,7 @@ async def _parts(request: Request, served: Served) -> Asked:
                     continue  # what a browser sends for a field that was left empty
                 if len(data) > limits.file:
                     problem = f"a file of {len(data) / 2**20:.1f} MiB, more than {limits.file / 2**20:g}"
-                    raise Refused(413, problem, column=_safe(name))
+                    raise RefusedError(413, problem, column=_safe(name))
                 _counted(data, limits)
                 files.setdefault(name, []).append(Blob(data, _file_name(part.filename)))
             else:
@@ -236,12 +242,12 @@ def _joined(name: str, sent: list[Any], served: Served) -> Any:
     if column.reader.several:
         return [part for part in sent if not is_blank(part)] or None
     if len(sent) > 1:
-        raise Refused(422, f"{len(sent)} parts for one cell", column=name)
+        raise RefusedError(422, f"{len(sent)} parts for one cell", column=name)
     if isinstance(sent[0], Blob) and not column.reader.media:
         try:
             return sent[0].data.decode("utf-8-sig")
         except UnicodeDecodeError:
-            raise Refused(422, "the file is not text in UTF-8", column=name) from None
+            raise RefusedError(422, "the file is not text in UTF-8", column=name) from None
     return sent[0]
 
 
@@ -249,7 +255,7 @@ def _whole(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise Refused(422, "the text has half a character (a lone surrogate)") from None
+        raise RefusedError(422, "the text has half a character (a lone surrogate)") from None
 
 
 def _file_name(name: Any) -> str:

@@ -18,7 +18,7 @@ from sensorium.serve.intake import document_of, row_of
 from sensorium.serve.key import Key
 from sensorium.serve.limits import Limits
 from sensorium.serve.metrics import Metrics
-from sensorium.serve.refusal import Refused
+from sensorium.serve.refusal import RefusedError
 from sensorium.serve.served import Served, named
 from sensorium.serve.session import Session, Setup
 from sensorium.serve.windows import Window
@@ -56,7 +56,7 @@ class Live:
             await self._stream(socket)
         except WebSocketDisconnect:
             pass
-        except Refused as refused:
+        except RefusedError as refused:
             await _refuse(socket, refused.said, _NO)
         except SensoriumError as error:
             await _refuse(socket, {"status": 422, "problem": error.problem, "fix": error.fix}, _NO)
@@ -76,7 +76,7 @@ class Live:
         shown = given.pop("key", "")
         known = self.key is None or self.key.opens(socket.headers) or (isinstance(shown, str) and self.key.fits(shown))
         if not known:
-            raise Refused(401, "a key is needed", fix='say {"key": ...} first, or send it as a header')
+            raise RefusedError(401, "a key is needed", fix='say {"key": ...} first, or send it as a header')
         model = given.pop("model", None)
         one = named(self.served, None if model is None else str(model))
         setup = Setup.from_json(given)
@@ -105,7 +105,7 @@ class Live:
             elif _parsed(message) == {"end": True}:
                 windows, ended = session.windows.end(), True
             else:
-                raise Refused(422, 'after the first message come chunks, and at last {"end": true}')
+                raise RefusedError(422, 'after the first message come chunks, and at last {"end": true}')
             arrived = monotonic()
             for window in windows:
                 dropped = await waiting.put((window, arrived))
@@ -119,7 +119,7 @@ class Live:
             start = monotonic()
             try:
                 (prediction,) = await one.predict([session.row(window)], lenient=True)
-            except Refused as refused:
+            except RefusedError as refused:
                 if refused.status not in (429, 503):
                     raise
                 session.windows.counts.dropped += 1
@@ -180,10 +180,10 @@ class _Waiting:
 
 def _parsed(message: bytes | str) -> dict[str, Any]:
     if isinstance(message, bytes):
-        raise Refused(422, "the first message of a stream is text: what is streamed, as JSON")
+        raise RefusedError(422, "the first message of a stream is text: what is streamed, as JSON")
     found = document_of(message, Limits(values=10_000))
     if not isinstance(found, dict):
-        raise Refused(422, "a message is an object")
+        raise RefusedError(422, "a message is an object")
     return found
 
 

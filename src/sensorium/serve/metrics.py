@@ -19,7 +19,11 @@ class Metrics:
             "sensorium_requests", "Requests by route and status.", ("route", "status"), registry=self.registry
         )
         self.seconds = Histogram(
-            "sensorium_request_seconds", "Time from first byte to answer.", ("route",), buckets=_SECONDS, registry=self.registry
+            "sensorium_request_seconds",
+            "Time from first byte to answer.",
+            ("route",),
+            buckets=_SECONDS,
+            registry=self.registry,
         )
         self.rows = Counter("sensorium_rows", "Rows answered.", ("model",), registry=self.registry)
         self.batches = Histogram(
@@ -29,7 +33,10 @@ class Metrics:
             "sensorium_batch_seconds", "Time of a batch in the model.", ("model",), buckets=_SECONDS, registry=self.registry
         )
         self.windows = Counter(
-            "sensorium_live_windows", "Windows of live streams, by what became of them.", ("outcome",), registry=self.registry
+            "sensorium_live_windows",
+            "Windows of live streams, by what became of them.",
+            ("outcome",),
+            registry=self.registry,
         )
         self.lag = Histogram(
             "sensorium_live_seconds", "From a window's last chunk to its answer.", buckets=_SECONDS, registry=self.registry

@@ -15,7 +15,7 @@ CLOSE = {"Connection": "close"}
 """For a request that was not read to its end: what is left of it is not waited for."""
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A request that is answered with an error.
 
     Args:
@@ -53,11 +53,11 @@ class Refused(Exception):
         return answer({"error": self.said}, self.status, self.headers)
 
 
-def unusable(problems: Sequence[Problem]) -> Refused:
+def unusable(problems: Sequence[Problem]) -> RefusedError:
     """Cells that could not be read: the first in words, all of them listed."""
     first = problems[0]
     fix = "mend or leave out these cells, or add ?bad=missing to have them count as missing"
-    return Refused(422, first.problem, fix=fix, row=first.row, column=first.column, cells=problems)
+    return RefusedError(422, first.problem, fix=fix, row=first.row, column=first.column, cells=problems)
 
 
 def answer(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

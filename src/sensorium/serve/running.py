@@ -15,7 +15,7 @@ CONNECTIONS = 512
 
 
 class Prompt(H11Protocol):
-    """HTTP whose client has a few seconds for a request's head: one that sends it mark by mark would hold its place for ever.
+    """HTTP whose client has a few seconds for a request's head: one that sends it mark by mark would stay for ever.
 
     (The body has its own clock, in ``door``; h11 refuses a head of more than 64 KiB.)
     """

@@ -14,9 +14,9 @@ from sensorium.core.schema import Column, Problem, Record, Sample
 from sensorium.data.media import Uploads
 from sensorium.evaluation.shapley import explain
 from sensorium.predictor import Prediction, Predictor
-from sensorium.serve.batching import Batcher, Closed, Full
+from sensorium.serve.batching import Batcher, ClosedError, FullError
 from sensorium.serve.limits import Limits
-from sensorium.serve.refusal import AGAIN, Refused, unusable
+from sensorium.serve.refusal import AGAIN, RefusedError, unusable
 from sensorium.serve.session import KINDS
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ class Served:
     # ── what it answers ────────────────────────────────────────────────────────────────────────────────────────────
 
     async def predict(self, rows: Sequence[Record], *, lenient: bool = False) -> list[Prediction]:
-        """A prediction a row. Raises ``Refused`` where a cell cannot be used, unless ``lenient``: then it is missing."""
+        """A prediction a row. Raises ``RefusedError`` where a cell cannot be used, unless ``lenient``: then it is missing."""
         with self._room(len(rows)) as place:
             async with self._clock():
                 work = await self._decoded(rows, lenient)
@@ -78,7 +78,8 @@ class Served:
         """What each stream did to each answer: ``evaluation.shapley.Explanation`` as plain data."""
 
         def found(samples: list[Sample]) -> dict[str, Any]:
-            return explain(self.predictor.model, [self.predictor.batch(samples)]).to_json()
+            batches = [self.predictor.batch(samples)] if samples else []
+            return explain(self.predictor.model, batches).to_json()
 
         return await self._beside(rows, lenient, found)
 
@@ -86,9 +87,9 @@ class Served:
         """The joint vector of each row, or one stream's before fusion."""
         streams = self.predictor.model.streams
         if stream is not None and stream not in streams:
-            raise Refused(422, f"no stream named {stream[:80]!r}{nearest(stream, streams)}")
+            raise RefusedError(422, f"no stream named {stream[:80]!r}{nearest(stream, streams)}")
         vectors: list[list[float]] = await self._beside(
-            rows, lenient, lambda samples: self.predictor.vectors(samples, stream).tolist()
+            rows, lenient, lambda samples: self.predictor.vectors(samples, stream).tolist() if samples else []
         )
         return vectors
 
@@ -140,14 +141,14 @@ class Served:
         try:
             with self.batcher.admit(rows) as place:
                 yield place
-        except Full:
+        except FullError:
             problem = f"{self.limits.queue} rows are being answered already"
-            raise Refused(429, problem, fix="come again in a moment", headers=AGAIN) from None
-        except Closed:
-            raise Refused(503, "the server is going down", headers=AGAIN) from None
+            raise RefusedError(429, problem, fix="come again in a moment", headers=AGAIN) from None
+        except ClosedError:
+            raise RefusedError(503, "the server is going down", headers=AGAIN) from None
         except TimeoutError:
             problem = f"no answer within {self.limits.seconds:g} seconds"
-            raise Refused(503, problem, fix="come again later, or send fewer rows", headers=AGAIN) from None
+            raise RefusedError(503, problem, fix="come again later, or send fewer rows", headers=AGAIN) from None
 
     def _clock(self) -> asyncio.Timeout:
         return asyncio.timeout(self.limits.seconds)
@@ -205,7 +206,7 @@ def named(models: dict[str, Served], name: str | None) -> Served:
     if name is None:
         return next(iter(models.values()))
     if name not in models:
-        raise Refused(404, f"no model named {name[:80]!r}{nearest(name, models)}")
+        raise RefusedError(404, f"no model named {name[:80]!r}{nearest(name, models)}")
     return models[name]
 
 

@@ -98,7 +98,9 @@ class Session:
     def _steps(self) -> tuple[int, int]:
         setup = self.setup
         if not 0.001 <= self.rate <= 768_000 or setup.reach > 100:
-            raise ConfigError(f"a rate of {self.rate:g} steps a second, or a reach of {setup.reach} chunks, is out of bounds")
+            raise ConfigError(
+                f"a rate of {self.rate:g} steps a second, or a reach of {setup.reach} chunks, is out of bounds"
+            )
         own = self.reader.state["length"]
         own = own / self.reader.state["rate"] if self.kind == "audio" else own / self.rate
         seconds = own if setup.seconds is None else setup.seconds
@@ -140,7 +142,7 @@ class Session:
         self.latencies.append(latency)
         self.worked += worked
         return {
-            "window": window.index,
+            "window": window.number,
             "start": window.start / self.rate,
             "end": (window.start + self.length) / self.rate,
             "filled": window.filled,

@@ -15,13 +15,13 @@ class Window(NamedTuple):
     """A stretch of a stream.
 
     Args:
-        index: Counted from 0; those that were skipped are counted too.
+        number: Counted from 0; those that were skipped are counted too.
         start: Its first step, counted from the beginning of the stream.
         data: ``[T, C]``, or the bytes of one frame.
         filled: Steps of it that never came.
     """
 
-    index: int
+    number: int
     start: int
     data: Any
     filled: int

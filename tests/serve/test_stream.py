@@ -1,0 +1,230 @@
+"""Live streams: every window's answer is the predictor's answer to that window, here and over a socket."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sensorium.core.errors import MissingExtraError
+from sensorium.predictor import Predictor
+from sensorium.serve import listening
+from sensorium.serve.limits import Limits
+from sensorium.serve.session import HEADER, Setup, wav
+
+RATE = 8000
+KEY = "a key of some length"
+
+
+@pytest.fixture(scope="module")
+def signal() -> np.ndarray:
+    time = np.arange(3 * RATE) / RATE
+    return (8000 * np.sin(2 * np.pi * (300 + 200 * time) * time)).astype(np.int16)
+
+
+@pytest.fixture
+def recording(signal: np.ndarray, tmp_path: Path) -> Path:
+    path = tmp_path / "recording.wav"
+    path.write_bytes(wav(signal, RATE))
+    return path
+
+
+def send(socket: Any, signal: np.ndarray, numbers: list[int], size: int = 800) -> None:
+    for number in numbers:
+        at = number * size
+        socket.send_bytes(HEADER.pack(number, at) + signal[at : at + size].tobytes())
+    socket.send_text('{"end": true}')
+
+
+def answers(socket: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    found = []
+    while "summary" not in (said := socket.receive_json()):
+        assert "error" not in said, said
+        found.append(said)
+    return found, said["summary"]
+
+
+def test_windows_of_sound(client: Any, predictor: Predictor, signal: np.ndarray) -> None:
+    """Reordered, and one chunk lost: silence stands in its place, and the answers are those to that very sound."""
+    first = {"column": "sound", "rate": RATE, "seconds": 1.0, "hop": 0.5, "keep": True, "row": {"note": "the kettle"}}
+    with client.websocket_connect("/stream") as socket:
+        socket.send_json(first)
+        assert socket.receive_json() == {"window_steps": RATE, "hop_steps": RATE // 2, "channels": 1}
+        order = [1, 0, *range(2, 14), *range(15, 30)]
+        send(socket, signal, order)
+        found, summary = answers(socket)
+    heard = signal.copy()
+    heard[14 * 800 : 15 * 800] = 0
+    starts = [0, 4000, 8000, 12000, 16000]
+    assert [round(said["start"] * RATE) for said in found] == starts
+    for said, start in zip(found, starts, strict=True):
+        (want,) = predictor.predict([{"note": "the kettle", "sound": wav(heard[start : start + RATE], RATE)}])
+        assert said["prediction"] == want.to_json()
+        assert said["filled"] == (800 if start in (4000, 8000) else 0)
+        assert said["latency_ms"] > 0
+    assert (summary["chunks"], summary["lost"], summary["answered"], summary["dropped"]) == (29, 1, 5, 0)
+    assert summary["latency_ms"]["p50"] <= summary["latency_ms"]["p99"]
+    assert summary["real_time_factor"] > 0
+
+
+def test_a_client_that_is_too_fast_gets_the_newest(client: Any, signal: np.ndarray) -> None:
+    with client.websocket_connect("/stream") as socket:
+        socket.send_json({"column": "sound", "rate": RATE, "seconds": 0.5, "hop": 0.01, "row": {}})
+        socket.receive_json()
+        send(socket, signal, list(range(30)))
+        found, summary = answers(socket)
+    assert summary["dropped"] > 0
+    assert summary["answered"] + summary["dropped"] == (3 - 0.5) / 0.01 + 1
+    assert found[-1]["end"] == pytest.approx(3.0)
+    assert [said["window"] for said in found] == sorted(said["window"] for said in found)
+
+
+def test_readings_and_frames(client: Any, predictor: Predictor, cells: list[dict[str, Any]]) -> None:
+    steps = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
+    with client.websocket_connect("/stream") as socket:
+        socket.send_json({"column": "sensor", "rate": 10, "seconds": 2, "hop": 2, "keep": True})
+        socket.receive_json()
+        for number, at in enumerate(range(0, 60, 5)):
+            if number != 5:
+                socket.send_bytes(HEADER.pack(number, at) + steps[at : at + 5].tobytes())
+        socket.send_text('{"end": true}')
+        found, summary = answers(socket)
+    heard = steps.copy()
+    heard[25:30] = np.nan
+    for i, said in enumerate(found):
+        assert said["prediction"] == predictor.predict([{"sensor": heard[20 * i : 20 * i + 20]}])[0].to_json()
+    assert (len(found), summary["filled"]) == (3, 5)
+    photos = [row["photo"] for row in cells if "photo" in row][:2]
+    with client.websocket_connect("/stream") as socket:
+        socket.send_json({"column": "photo", "rate": 2, "keep": True})
+        socket.receive_json()
+        for number, data in ((0, photos[0]), (2, photos[1]), (1, photos[0]), (3, b"no picture")):
+            socket.send_bytes(HEADER.pack(number, number) + data)
+        socket.send_text('{"end": true}')
+        found, summary = answers(socket)
+    want = [predictor.predict([{"photo": data}])[0].to_json() for data in photos]
+    assert [said["prediction"] for said in found[:2]] == want
+    assert "not a picture" in found[2]["prediction"]["problems"][0]["problem"]
+    assert (summary["lost"], summary["late"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "problem"),
+    [
+        ("nonsense", None, "not JSON"),
+        ("[]", None, "a message is an object"),
+        ('{"rate": 3}', None, "a stream begins with"),
+        ('{"column": "note"}', None, "no column named 'note' that could be streamed"),
+        ('{"column": "sound", "model": "x"}', None, "no model named 'x'"),
+        ('{"column": "sound", "seconds": 900000}', None, "cannot be answered"),
+        ('{"column": "sound", "seconds": 1, "hop": 0}', None, "cannot be answered"),
+        ('{"column": "sound", "rate": 1e-9}', None, "out of bounds"),
+        ('{"column": "sound", "row": {"photo": {"path": "/etc/passwd"}}}', None, "may not be named"),
+        ('{"column": "sound", "row": {"phot": 1}}', None, "did you mean photo"),
+        ('{"column": "sound"}', b"short", "a chunk is"),
+        ('{"column": "sound"}', HEADER.pack(0, 0) + b"odd", "no multiple of 2 bytes"),
+        ('{"column": "sensor"}', HEADER.pack(0, 0) + b"1234", "no multiple of 12 bytes"),
+        ('{"column": "sound"}', HEADER.pack(0, 2**60) + b"12", "too long"),
+        ('{"column": "sound"}', '{"more": 1}', "come chunks"),
+        (b"bytes first", None, "is text"),
+    ],
+)
+def test_what_is_no_stream(client: Any, first: Any, then: Any, problem: str) -> None:
+    from starlette.websockets import WebSocketDisconnect
+
+    with client.websocket_connect("/stream") as socket:
+        socket.send_bytes(first) if isinstance(first, bytes) else socket.send_text(first)
+        said = socket.receive_json()
+        if then is not None:
+            assert "window_steps" in said
+            socket.send_bytes(then) if isinstance(then, bytes) else socket.send_text(then)
+            said = socket.receive_json()
+        assert problem in said["error"]["problem"]
+        with pytest.raises(WebSocketDisconnect) as closed:
+            socket.receive_json()
+        assert closed.value.code == 1008
+
+
+def test_who_may_listen(make_client: Any, client: Any) -> None:
+    from starlette.websockets import WebSocketDisconnect
+
+    with pytest.raises(WebSocketDisconnect), client.websocket_connect("/stream", headers={"origin": "https://a.example"}):
+        pass
+    guarded = make_client(key=KEY, limits=Limits(streams=1, upload=0.3))
+    first = {"column": "sound"}
+    for headers, more, opens in (
+        ({}, {}, False),
+        ({}, {"key": "wrong"}, False),
+        ({}, {"key": KEY}, True),
+        ({"x-api-key": KEY, "origin": "http://testserver"}, {}, True),
+    ):
+        with guarded.websocket_connect("/stream", headers=headers) as socket:
+            socket.send_json({**first, **more})
+            assert ("window_steps" in socket.receive_json()) is opens
+            if opens:
+                with guarded.websocket_connect("/stream", headers=headers) as second:
+                    assert second.receive_json()["error"]["status"] == 429
+                assert socket.receive_json()["error"]["status"] == 408  # nothing came in time
+
+
+def test_listening_here_and_there_is_the_same(address: str, recording: Path, run_folder: Path, cli: Any) -> None:
+    words = ("--file", recording, "--seconds", 1, "--hop", 0.5, "--fast", "--json", "--row", '{"note": "the kettle"}')
+    code, said, _ = cli("listen", run_folder, *words)
+    assert code == 0
+    here = [json.loads(line) for line in said.splitlines()]
+    code, said, _ = cli("listen", run_folder, *words, "--url", f"http://{address}")
+    assert code == 0
+    there = [json.loads(line) for line in said.splitlines()]
+    assert len(here) == len(there) == 6
+    for one, other in zip(here[:-1], there[:-1], strict=True):
+        assert (one["start"], one["prediction"]) == (other["start"], other["prediction"])
+        assert other["round_trip_ms"] > 0
+    assert here[-1]["summary"]["answered"] == there[-1]["summary"]["answered"] == 5
+    code, said, _ = cli("listen", run_folder, "--file", recording, "--fast")
+    assert code == 0
+    assert "real-time factor" in said.splitlines()[-1]
+
+
+def test_chunks_from_a_pipe_and_from_a_file(tmp_path: Path, signal: np.ndarray) -> None:
+    pipe = io.BytesIO(signal.tobytes() + b"\0")
+    np.testing.assert_array_equal(np.concatenate(list(listening.of_stream(pipe, "audio", 1, 700)))[:, 0], signal)
+    lines = list(listening.of_stream(io.BytesIO(b"1,2,3\n\n4 5 6\n"), "series", 3, 1))
+    np.testing.assert_array_equal(np.concatenate(lines), [[1, 2, 3], [4, 5, 6]])
+    with pytest.raises(Exception, match="not a line of numbers"):
+        list(listening.of_stream(io.BytesIO(b"a,b\n"), "series", 2, 1))
+    with pytest.raises(Exception, match="a line has 2 numbers"):
+        list(listening.of_stream(io.BytesIO(b"1,2\n"), "series", 3, 1))
+    path = tmp_path / "a.wav"
+    path.write_bytes(wav(signal, RATE))
+    steps, rate = listening.of_file(path, "audio", None)
+    assert rate == RATE
+    np.testing.assert_array_equal(steps[:, 0], signal)
+    np.testing.assert_array_equal(np.concatenate(list(listening.cut(steps, 999))), steps)
+
+
+def test_it_says_what_it_lacks(run_folder: Path, cli: Any, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    with pytest.raises(MissingExtraError, match="microphone"):
+        next(iter(listening.of_microphone(8000, 10)))
+    for words, problem in (
+        ((), "one of --file, --stdin and --microphone"),
+        (("--microphone",), "optional library"),
+        (("--file", "lost.wav"), "no such file"),
+        (("--microphone", "--column", "photo"), "did you mean"),
+        (("--microphone", "--row", "{"), "--row is not JSON"),
+        (("--stdin", "--url", "http://127.0.0.1:9"), "does not answer"),
+    ):
+        code, _, error = cli("listen", run_folder, *words)
+        assert code == 2, words
+        assert problem in error or words[-1] == "photo"
+
+
+def test_settings_a_server_refuses_are_told(address: str) -> None:
+    with pytest.raises(Exception, match="the server says: no column named 'nose'"):
+        list(listening.there(f"http://{address}", Setup("nose"), []))
