@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.__main__ import NAMES, run, table
 from benchmarks.measure import Cost, Measure, Settings, compared, interleaved
 
-SLOW = ("start", "memory", "av_hard")
-"""These start processes that train."""
+SLOW = ("start", "memory", "av_hard", "serving")
+"""These start processes that train, or a server."""
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in NAMES])

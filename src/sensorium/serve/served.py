@@ -68,7 +68,7 @@ class Served:
     # ── what it answers ────────────────────────────────────────────────────────────────────────────────────────────
 
     async def predict(self, rows: Sequence[Record], *, lenient: bool = False) -> list[Prediction]:
-        """A prediction a row. Raises ``RefusedError`` where a cell cannot be used, unless ``lenient``: then it is missing."""
+        """A prediction a row. Raises ``RefusedError`` for a cell that cannot be used; where ``lenient``, it is missing."""
         with self._room(len(rows)) as place:
             async with self._clock():
                 work = await self._decoded(rows, lenient)
@@ -197,7 +197,7 @@ _DRAWN = ("channels", "length", "mean", "deviation")
 def _more(modality: Modality) -> dict[str, Any]:
     if modality.widget == "choice":
         return {"choices": list(modality.state.get("values", []))}
-    drawn = set(_DRAWN) <= set(modality.state) and getattr(modality, "rate", None) is None  # else the first column is time
+    drawn = set(_DRAWN) <= set(modality.state) and getattr(modality, "rate", None) is None  # else time comes first
     return {key: modality.state[key] for key in _DRAWN} if drawn else {}
 
 

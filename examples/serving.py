@@ -1,0 +1,36 @@
+"""A model behind HTTP, asked as a client would ask it. (``sensorium serve run`` does the same with a real port.)"""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from starlette.testclient import TestClient
+
+import sensorium as sm
+from sensorium.data.synthetic import make
+from sensorium.serve.app import create
+
+with TemporaryDirectory() as folder:
+    tables = make(folder, rows=120)
+    small = ["model.size=tiny", "training.epochs=3"]
+    model = sm.fit(tables["train"], target="event", valid=tables["valid"], overrides=small, quiet=True)
+    photo = next(Path(folder, "photos").iterdir()).read_bytes()
+
+    with TestClient(create({"house": model.predictor})) as client:
+        columns = client.get("/schema").json()["columns"]
+        print("asks for", ", ".join(f"{column['name']} ({column['kind']})" for column in columns))
+
+        # Parts as a browser sends them; what is not sent is missing.
+        answer = client.post("/predict", files={"photo": ("door.png", photo), "note": (None, "The tea is ready.")}).json()
+        chances = sorted(answer["targets"]["event"]["probabilities"].items(), key=lambda one: -one[1])
+        print("says", ", ".join(f"{name} {chance:.0%}" for name, chance in chances))
+        print("was not given", ", ".join(answer["missing"]))
+
+        # Two rows as JSON, and what each modality did to the answers.
+        rows = {"rows": [{"note": "The tea is ready.", "temperature": 24.5}, {"temperature": 12.0}]}
+        for one in client.post("/explain", json=rows).json()["targets"]["event"]:
+            shares = ", ".join(f"{stream} {share:+.2f}" for stream, share in one["shares"].items() if share)
+            print(f"row {one['row']}: {one['answer']}, because of {shares}")
+
+        # A request may not name a file of the server's.
+        refused = client.post("/predict", json={"row": {"photo": "/etc/passwd"}})
+        print(refused.status_code, refused.json()["error"]["column"], refused.json()["error"]["problem"])
