@@ -159,6 +159,10 @@ def test_a_hostile_file_is_refused_and_costs_little(small: Any, name: str) -> No
         {"sensor": [[1e400, 2, 3]]},
         {"sensor": ["x"]},
         {"temperature": "warm"},
+        {"sensor": [[10**400, 1, 1]]},
+        {"photo": "data:image/png;base64,x"},
+        {"photo": "data:,x"},
+        {"note": "data:\ud800"},
         {"phtoo": "x"},
         {"photo": {"part": "x"}},
     ],
@@ -174,6 +178,12 @@ def test_odd_cells(small: Any, row: dict[str, Any]) -> None:
 )
 def test_odd_texts_are_texts(small: Any, text: str) -> None:
     assert small.post("/predict", json={"row": {"note": text}}).status_code == 200
+
+
+def test_numbers_beyond_all_measure(small: Any) -> None:
+    for column in ("temperature", "when", "room", "note"):
+        answer = small.post("/predict", json={"row": {column: 10**400}})
+        assert answer.status_code in (200, 422), answer.text
 
 
 # ── requests ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -201,6 +211,7 @@ def test_bodies(small: Any) -> None:
     refused(post(b"x", "multipart/form-data"), 400, "the parts cannot be read")
     refused(post(b"--a\r\nrubbish", "multipart/form-data; boundary=a"), 400, "the parts cannot be read")
     refused(post(json.dumps({"row": {"note": "x" * 501}})), 413, "501 characters", "note")
+    refused(post(json.dumps({"row": {"note": "data:" + "x" * 501}})), 413, "506 characters", "note")
     refused(small.post("/predict", files={"photo": b"x" * 100_001}), 413, "a file of", "photo")
     refused(small.post("/predict", files=[("photo", b"x"), ("photo", b"y")]), 422, "2 parts for one cell", "photo")
     refused(small.post("/predict", files={f"p{i}": b"x" for i in range(9)}), 400, "Too many files")

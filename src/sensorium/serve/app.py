@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from importlib.resources import files
@@ -62,7 +63,8 @@ def create(
     async def life(_: FastAPI) -> AsyncIterator[None]:
         yield
         for one in served.values():
-            one.close()
+            # In a thread: what it waits for may still have to be told by this loop that it was given up.
+            await asyncio.to_thread(one.close)
 
     app = FastAPI(
         title="sensorium",

@@ -119,11 +119,10 @@ def _cell(cell: Any, served: Served, name: str, files: Mapping[str, list[Any]]) 
     reader = served.asked[name].reader
     if isinstance(cell, (Blob, bytes)):
         return cell
-    if isinstance(cell, str):
-        if len(cell) > served.limits.text and not cell.startswith("data:"):
+    if isinstance(cell, str) and not (reader.media and cell.startswith("data:")):
+        if len(cell) > served.limits.text:
             raise RefusedError(413, f"{len(cell)} characters are more than {served.limits.text}")
-        if not cell.startswith("data:"):
-            _whole(cell)
+        _whole(cell)
     if not reader.media:
         return _plain(cell)
     if isinstance(cell, list) and reader.several:
