@@ -14,7 +14,7 @@ CONNECTIONS = 512
 """Open at once; more are told to come again."""
 
 
-class Prompt(H11Protocol):
+class Prompt(H11Protocol):  # type: ignore[misc]  # uvicorn is not followed by the type checker
     """HTTP whose client has a few seconds for a request's head: one that sends it mark by mark would stay for ever.
 
     (The body has its own clock, in ``door``; h11 refuses a head of more than 64 KiB.)
@@ -23,7 +23,7 @@ class Prompt(H11Protocol):
     SECONDS = 10.0
     _clock: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
         self._start()
 
