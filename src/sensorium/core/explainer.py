@@ -33,7 +33,7 @@ class Probe:
         mask: ``[1, N]``: what of it is real; None: all.
         answer: Rows of this stream ``[n, ...]`` and their masks to what is explained ``[n]``: a class's chance, a value.
         smooth: Whether gradients reach the data through ``answer``.
-        words: Of ids, which word each belongs to ``[N]``; -1: always kept.
+        groups: Of ids and cells, which word or column each belongs to ``[N]``; -1: always kept.
     """
 
     layout: Layout
@@ -42,11 +42,11 @@ class Probe:
     mask: Tensor | None
     answer: Callable[[Tensor, Tensor | None], Tensor]
     smooth: bool = True
-    words: Tensor | None = None
+    groups: Tensor | None = None
 
     def units(self, parts: int | None = None) -> Units:
         """The row cut into parts."""
-        return Units(self.layout, self.data, self.mask, words=self.words, parts=parts)
+        return Units(self.layout, self.data, self.mask, groups=self.groups, parts=parts)
 
     @property
     def value(self) -> float:

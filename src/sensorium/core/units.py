@@ -24,15 +24,15 @@ class Units:
     Args:
         data: The row as prepared, ``[1, ...]`` as the layout says.
         mask: ``[1, N]``: what of it is real.
-        words: Of ids, which word each belongs to ``[N]``; -1: always kept. By default each id is a word.
+        groups: Of ids and cells, which word or column each belongs to ``[N]``; -1: always kept. None: each stands alone.
         parts: Of grids, parts along each axis, in place of the usual.
     """
 
     def __init__(
-        self, layout: Layout, data: Tensor, mask: Tensor | None, *, words: Tensor | None = None, parts: int | None = None
+        self, layout: Layout, data: Tensor, mask: Tensor | None, *, groups: Tensor | None = None, parts: int | None = None
     ) -> None:
         self.layout, self.data, self.mask = layout, data, mask
-        index = _index(layout, data[0], words, parts)
+        index = _index(layout, data[0], groups, parts)
         if mask is not None:
             real = mask[0].reshape(1, -1, *[1] * (index.dim() - 2)) if isinstance(layout, Grid) else mask[0]
             index = index.masked_fill(~real, -1)
@@ -72,12 +72,12 @@ class Units:
         return values.new_zeros(self.count).index_add_(0, self.index[real], values[real])
 
 
-def _index(layout: Layout, data: Tensor, words: Tensor | None, parts: int | None) -> Tensor:
+def _index(layout: Layout, data: Tensor, groups: Tensor | None, parts: int | None) -> Tensor:
     device = data.device
     if isinstance(layout, Grid):
         return _blocks(data, parts)
-    if isinstance(layout, Ids) and words is not None:
-        return words.to(device)
+    if isinstance(layout, (Ids, Row)) and groups is not None:
+        return groups.to(device)
     if isinstance(layout, Points):
         return _nearest(data[:, :3])
     count = len(layout.cardinalities) if isinstance(layout, Row) else data.shape[0]

@@ -134,7 +134,7 @@ class Game:
         self.answer, self.task, self.streams = answer, task, streams
         whole = task.decode(answer((1 << streams) - 1))
         self.answers = [row["value"] for row in whole]
-        self.keys = [_key(row, name) for row in whole]
+        self.keys = [answer_key(row, name) for row in whole]
         self._known: dict[int, Values] = {}
 
     def of(self, subset: int) -> Values:
@@ -148,7 +148,7 @@ class Game:
         return self._known[subset]
 
 
-def _key(row: Mapping[str, Any], name: str) -> str | None:
+def answer_key(row: Mapping[str, Any], name: str) -> str | None:
     """Which probability of an answer is divided: that of the answer itself or, of several labels, of the surest."""
     value, chances = row["value"], row.get("probabilities")
     if isinstance(chances, Mapping) and chances:

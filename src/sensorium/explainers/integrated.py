@@ -78,7 +78,7 @@ def _path(probe: Probe, table: nn.Embedding | None) -> tuple[Callable[..., Tenso
     with torch.no_grad():
         vectors = table(probe.data)
     # What is no word of the text (a pretrained network's special tokens) stays as it is.
-    word = torch.ones_like(probe.data[0], dtype=torch.bool) if probe.words is None else probe.words >= 0
+    word = torch.ones_like(probe.data[0], dtype=torch.bool) if probe.groups is None else probe.groups >= 0
     start = torch.where(word.to(vectors.device)[None, :, None], 0.0, vectors)
     mask = torch.ones_like(probe.data, dtype=torch.bool) if probe.mask is None else probe.mask
     return answer, start, vectors, (mask, probe.data)
