@@ -15,7 +15,7 @@ from sensorium.console import Console
 from sensorium.core.batch import Batch
 from sensorium.core.errors import DataError
 from sensorium.core.modality import Blob, is_blank
-from sensorium.core.recipe import Recipe
+from sensorium.core.recipe import Recipe, Spec
 from sensorium.core.registry import split as split_spec
 from sensorium.core.schema import Problem, Record, Schema
 from sensorium.data.media import Under
@@ -26,8 +26,10 @@ from sensorium.predictor import Prediction, Predictor, Step
 if TYPE_CHECKING:
     from sensorium.data.rows import Rows
     from sensorium.evaluation.evaluate import Evaluation
+    from sensorium.evaluation.nearest import Neighbour
     from sensorium.evaluation.robustness import Robustness
     from sensorium.evaluation.shapley import Explanation
+    from sensorium.evaluation.where import Map
 
 
 class Trained:
@@ -167,16 +169,24 @@ class Trained:
         media: str | Path | None = None,
         seed: int = 0,
         out: str | Path | None = None,
+        where: bool | None = None,
+        explainer: Spec | None = None,
+        train: Any = None,
     ) -> Explanation:
         """What each stream did to the answers: exact Shapley values up to eight streams, and the fusion's own weights.
+
+        Of a single row, or with ``out`` of the first few, also where in each stream the answer comes from.
 
         Args:
             row: One row of the table, counted from 1; else ``sample`` rows of it, drawn at random.
             out: Where to write one HTML file with pictures, if anywhere.
+            where: Whether to look into the streams; None: for a single row, and for a page.
+            explainer: How; None: for each stream by what is most faithful for its shape.
+            train: The training table: the rows most like each row are named.
         """
         import numpy as np
 
-        from sensorium.evaluation.explanation import write_explanation
+        from sensorium.evaluation.explanation import MAPPED, write_explanation
         from sensorium.evaluation.shapley import explain
 
         table = Table.read(rows, root=media)
@@ -185,11 +195,45 @@ class Trained:
         drawn = np.sort(np.random.default_rng(seed).permutation(len(table))[:sample]).tolist()
         index = [row - 1] if row is not None else drawn
         part = table.take(index)
-        found = explain(self.predictor.model, self.batches(self.encode(part)), rows=[i + 1 for i in index], seed=seed)
+        encoded, numbers = self.encode(part), [i + 1 for i in index]
+        found = explain(self.predictor.model, self.batches(encoded), rows=numbers, seed=seed)
+        if where or (where is None and (row is not None or out is not None)):
+            found.maps = self.maps(encoded, numbers, most=MAPPED, explainer=explainer)
+        known = None if train is None else Table.read(train)
+        if known is not None:
+            found.nearest = self.nearest(encoded, numbers, known)
         if out is not None:
-            shown = self._cells(table)
-            write_explanation(out, found, title=f"{Path(table.source).name}: what each stream did", cells=shown)
+            shown, like = self._cells(table), None if known is None else self._cells(known)
+            title = f"{Path(table.source).name}: what each stream did"
+            write_explanation(out, found, title=title, cells=shown, neighbours=like)
         return found
+
+    def maps(self, rows: Rows, numbers: Sequence[int], *, most: int = 20, explainer: Spec | None = None) -> list[Map]:
+        """Where in each stream the answers to the first ``most`` encoded rows come from.
+
+        Args:
+            numbers: The rows' numbers in their table, for the reader.
+        """
+        from sensorium.data.loader import Loader
+        from sensorium.evaluation.where import where
+
+        found = []
+        for number, stored in zip(numbers[:most], Loader(rows, 1), strict=False):
+            batch = self.schema.prepare(stored.to(self.predictor.device))
+            found += where(self.predictor.model, self.schema, batch, row=number, explainer=explainer, stored=stored)
+        return found
+
+    def nearest(self, rows: Rows, numbers: Sequence[int], train: Table, count: int = 5) -> dict[int, list[Neighbour]]:
+        """By row, those of a training table that the model holds for most like it."""
+        from sensorium.evaluation.nearest import Neighbour, nearest, vectors
+
+        model = self.predictor.model
+        near = nearest(*(vectors(model, self.batches(some)) for some in (rows, self.encode(train))), count)
+        targets = [c.name for c in self.schema.targets if train.has(c.name)]
+        return {
+            number: [Neighbour(i + 1, like, {name: train.row(i)[name] for name in targets}) for i, like in found]
+            for number, found in zip(numbers, near, strict=True)
+        }
 
     def _cells(self, table: Table) -> Callable[[int], dict[str, str]]:
         """Gives the input cells of a row, counted from 1, as HTML by column."""

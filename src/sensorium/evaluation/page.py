@@ -19,7 +19,10 @@ LOOKS = (
     "th,td{padding:.3rem .9rem .3rem 0;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}"
     "th:first-child,td:first-child,th:last-child,td:last-child{text-align:left}thead th{color:var(--soft);font-weight:500}"
     "dt{color:var(--soft);font-size:.82rem;margin-top:.5rem}dd{margin:0;overflow-wrap:anywhere}"
-    "img{max-width:100%;max-height:15rem}.none{color:var(--soft)}"
+    "img{max-width:100%;max-height:18rem}.none{color:var(--soft)}h3{font-size:1rem;margin:1.2rem 0 .3rem}"
+    "small,figcaption{color:var(--soft);font-size:.88rem}figure{margin:.4rem 0 1rem;max-width:46rem}audio{max-width:100%}"
+    ".frames{display:flex;flex-wrap:wrap;gap:.3rem}.words span{border-radius:3px}"
+    ".rows{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(15rem,100%),1fr));gap:1rem}article{min-width:0}"
     "footer{color:var(--soft);font-size:.9rem;padding-top:2rem}"
 )
 

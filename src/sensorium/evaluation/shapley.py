@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import factorial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +15,10 @@ from sensorium.core.batch import Batch, Encoded, only
 from sensorium.core.contracts import Task
 from sensorium.core.errors import ConfigError
 from sensorium.model import Model
+
+if TYPE_CHECKING:
+    from sensorium.evaluation.nearest import Neighbour
+    from sensorium.evaluation.where import Map
 
 EXACT = 8
 """Streams up to which every subset is answered: 2⁸ fusions of each row."""
@@ -58,6 +62,8 @@ class Explanation:
         weights: How the fusion weighs each row's streams ``[rows, S]``; None where it does not say.
         inner: Of a single row, what else the fusion shows, by name: ``gate`` ``[S, D]``, ``attention`` ``[N, N]``.
         tokens: Of a single row, how many tokens each stream has, in the order of ``attention``.
+        maps: Where in each stream the answers come from, of the rows that were looked at so closely.
+        nearest: By row, the training rows that the model holds for most alike, where those were given.
     """
 
     streams: tuple[str, ...]
@@ -65,6 +71,12 @@ class Explanation:
     weights: Values | None = None
     inner: dict[str, Values] = field(default_factory=dict)
     tokens: dict[str, int] = field(default_factory=dict)
+    maps: list[Map] = field(default_factory=list)
+    nearest: dict[int, list[Neighbour]] = field(default_factory=dict)
+
+    def maps_of(self, row: int, target: str) -> list[Map]:
+        """The maps of one row and target, a stream each."""
+        return [one for one in self.maps if one.row == row and one.target == target]
 
     def mean_shares(self, target: str) -> dict[str, float]:
         """By stream, the mean size of its share over the rows: how much it moves answers, either way."""
@@ -79,6 +91,8 @@ class Explanation:
             "mean_shares": {name: self.mean_shares(name) for name in self.targets},
             "weights": None if self.weights is None else self.weights.tolist(),
             "inner": {name: values.tolist() for name, values in self.inner.items()},
+            "maps": [one.to_json() for one in self.maps],
+            "nearest": {str(row): [one._asdict() for one in found] for row, found in self.nearest.items()},
         }
 
     def text(self) -> str:

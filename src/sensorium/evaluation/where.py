@@ -55,6 +55,8 @@ class Map:
         values: ``[C or 1, *size]``, ``[N]`` or ``[cells]``; empty where there is no map.
         data: The row as its encoder read it, without the first axis.
         names: The word of each id, or the column of each cell.
+        sound: The samples behind a spectrogram, where they are at hand.
+        scale: Of a picture, the mean and deviation of each channel by which ``data`` was standardised.
         note: Why there is no map, in words; empty where there is one.
     """
 
@@ -70,7 +72,15 @@ class Map:
     values: Values = field(default_factory=lambda: np.zeros(0))
     data: Values = field(default_factory=lambda: np.zeros(0))
     names: list[str] = field(default_factory=list)
+    sound: Values = field(default_factory=lambda: np.zeros(0))
+    scale: tuple[list[float] | None, list[float] | None] = (None, None)
     note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data, with pictures as ``data:`` addresses and a drawing as HTML that needs no other file."""
+        from sensorium.evaluation.drawn import to_json
+
+        return to_json(self)
 
     @property
     def lost(self) -> float | None:
@@ -101,6 +111,7 @@ def where(
     row: int = 1,
     explainer: Spec | None = None,
     streams: Sequence[str] | None = None,
+    stored: Batch | None = None,
 ) -> list[Map]:
     """A map for each stream and target of one prepared row; the model is in evaluation mode.
 
@@ -108,6 +119,7 @@ def where(
         row: Its number in its table, for the reader.
         explainer: A name or specification; None: for each stream one that suits it.
         streams: Only these.
+        stored: The same row before it was prepared, so that a sound's map can be drawn along its samples.
     """
     if batch.rows != 1:
         raise ConfigError(f"a map is of one row, not of {batch.rows}")
@@ -126,6 +138,8 @@ def where(
                 one.note = f"the row has no {stream}"
             else:
                 _explained(one, probe(model, schema, batch, parts, stream, target, key), schema, explainer)
+                if kind == "audio" and stored is not None:
+                    one.sound = stored.inputs[stream].data[0].cpu().numpy()
             found.append(one)
     return found
 
@@ -208,6 +222,9 @@ def _explained(one: Map, given: Probe, schema: Schema, explainer: Spec | None) -
     one.value, one.blank, one.values = given.value, heat.blank, heat.values.double().cpu().numpy()
     if one.layout in ("ids", "row"):
         one.names = _names(schema, one.stream, given.data[0])
+    if one.kind in ("image", "images", "video"):
+        state = schema.streams[one.stream][0].reader.state
+        one.scale = (state["mean"], state["deviation"])
 
 
 def _value(answer: Mapping[str, Any], key: str | None) -> Any:
