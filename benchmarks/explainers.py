@@ -101,16 +101,16 @@ def probes(model: Trained, table: Table, count: int) -> list[tuple[Probe, Probe]
     return found
 
 
-def measured(explainer: Explainer, given: list[tuple[Probe, Probe]]) -> dict[str, Any]:
+def measured(explainer: Explainer, given: list[tuple[Probe, Probe]], chances: list[float]) -> dict[str, Any]:
     """An explainer over these rows."""
     gaps, wins, deletions, insertions, lost, seconds = [], [], [], [], [], []
-    for real, _ in given:
+    for (real, _), chance in zip(given, chances, strict=True):
         began = time.process_time()
         heat = explainer.explain(real)
         seconds.append(time.process_time() - began)
-        told, chance = curves(real, heat.values), by_chance(real)
+        told = curves(real, heat.values)
         gaps.append(told.gap)
-        wins.append(told.gap > chance.gap)
+        wins.append(told.gap > chance)
         deletions.append(told.deletion_area)
         insertions.append(told.insertion_area)
         if heat.blank is not None:
@@ -143,10 +143,11 @@ def run(data: Path, out: Path, names: list[str], rows: int) -> None:
                 continue
             model = fitted(case, encoder, train)
             given = probes(model, held, rows)
+            chances = [by_chance(real).gap for real, _ in given]
             for kind in wanted:
                 explainer: Explainer = build("explainers", kind)
                 told = explainer.refuses(given[0][0])
-                found = {"refuses": told} if told else measured(explainer, given)
+                found = {"refuses": told} if told else measured(explainer, given, chances)
                 line = {"case": name, "set": case.set, "encoder": encoder, "explainer": kind, **found}
                 with out.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")

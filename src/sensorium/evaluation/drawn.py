@@ -30,7 +30,7 @@ def pictures(one: Map) -> list[str]:
     if one.note or one.layout != "grid" or one.data.ndim < 3:
         return []
     heat = one.values.sum(axis=0)
-    top = float(np.abs(heat).max(initial=0.0))
+    top = strongest(heat)
     mean, deviation = one.scale
     if one.data.ndim == 4:
         return [
@@ -73,8 +73,10 @@ def coarse(values: Values, most: int = CELLS) -> Values:
 
 def caption(one: Map) -> str:
     """What is shown, by whom, and whether it adds up."""
-    adds = f"adds up to {one.value:.3f} less {one.blank:.3f} without it" if one.blank is not None else "ranks only"
-    return f"Orange spoke for it, blue against. {said(one)} ({one.explainer}: {adds})"
+    colours = "" if one.layout in ("row", "graph") or one.data.shape[1:] == (1,) else "Orange spoke for it, blue against. "
+    without = "without it" if one.explainer == "shapley" and one.layout != "grid" else "with a blank one"
+    adds = f"adds up to {one.value:.3f} less {one.blank:.3f} {without}" if one.blank is not None else "ranks only"
+    return f"{colours}{said(one)} ({one.explainer}, all other streams as they are: {adds})"
 
 
 def said(one: Map) -> str:
@@ -161,6 +163,12 @@ def _points(one: Map) -> str:
         dots(one.data[:, a].tolist(), one.data[:, b].tolist(), colours, title=f"{one.stream} {name}: {said(one)}")
         for a, b, name in views
     )
+
+
+def strongest(heat: Values) -> float:
+    """The value that is painted darkest: nearly the largest, so that one pixel does not make all others pale."""
+    size = np.abs(heat[heat != 0])
+    return float(np.quantile(size, 0.99)) if size.size else 0.0
 
 
 def envelope(sound: Values, points: int = 120) -> list[float]:

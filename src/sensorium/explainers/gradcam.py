@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sensorium.core.explainer import Explainer, Heat, Probe
 from sensorium.core.layout import Grid
 from sensorium.core.registry import component
 
+_CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _SMOOTH = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
@@ -35,14 +36,14 @@ class Gradcam(Explainer):
 
     def refuses(self, probe: Probe) -> str:
         told = super().refuses(probe)
-        if not told and _last(probe)[1] is None:
+        if not told and _last(probe) is None:
             return "needs an encoder that keeps a grid of cells, as convolutional ones do"
         return told
 
     def explain(self, probe: Probe) -> Heat:
-        value, grid = _last(probe)
-        assert grid is not None
-        (slope,) = torch.autograd.grad(value, grid)
+        found = _last(probe)
+        assert found is not None
+        grid, slope = found
         axes = tuple(range(2, grid.dim()))
         heat = (slope.mean(dim=axes, keepdim=True) * grid).sum(dim=1, keepdim=True).detach()  # [1, 1, *cells]
         if self.positive:
@@ -53,8 +54,8 @@ class Gradcam(Explainer):
         return Heat(wide)
 
 
-def _last(probe: Probe) -> tuple[Tensor, Tensor | None]:
-    """The answer, and the last grid ``[1, C, *cells]`` that a module of the encoder handed on: with gradients."""
+def _last(probe: Probe) -> tuple[Tensor, Tensor] | None:
+    """The last grid ``[1, C, *cells]`` that came out of convolutions and counts for the answer, and the answer's slope."""
     dims = probe.data.dim()
     seen: list[Tensor] = []
 
@@ -64,11 +65,17 @@ def _last(probe: Probe) -> tuple[Tensor, Tensor | None]:
         if cells and grid.shape[0] == 1 and max(grid.shape[2:]) > 1:
             seen.append(grid)
 
-    hooks = [module.register_forward_hook(note) for module in probe.encoder.modules() if module is not probe.encoder]
+    inside = [m for m in probe.encoder.modules() if m is not probe.encoder]
+    # Tokens of a series have as many axes as its grid: only what holds a convolution hands on grids.
+    hooks = [m.register_forward_hook(note) for m in inside if any(isinstance(part, _CONV) for part in m.modules())]
     try:
         with torch.enable_grad():
             value = probe.answer(probe.data.clone().requires_grad_(), probe.mask)[0]
     finally:
         for hook in hooks:
             hook.remove()
-    return value, seen[-1] if seen and value.requires_grad else None
+    if not seen or not value.requires_grad:
+        return None
+    slopes = torch.autograd.grad(value, seen, allow_unused=True)
+    used = [(grid, slope) for grid, slope in zip(seen, slopes, strict=True) if slope is not None]
+    return used[-1] if used else None
