@@ -3,7 +3,7 @@
     python -m benchmarks.explainers DATA explainers.jsonl [--rows 24] [--cases image,sound,text,series,table]
 
 A line for each encoder and explainer is appended, so a run that was stopped goes on where it was.
-``python -m benchmarks.explainers --table explainers.jsonl`` prints the table of ``docs/explaining.md``.
+``python -m benchmarks.explainers --table explainers.jsonl`` prints the table of ``docs/explain.md``.
 
 Columns: deletion and insertion are the mean answer (probability) while parts are taken away and put in, over rows that the
 model gets right; ``gap`` is insertion less deletion, with its standard error over rows; ``beats chance`` the share of rows

@@ -34,7 +34,7 @@ PREFERRED: Mapping[str, tuple[str, ...]] = {
     "Points": ("occlusion",),
     "Graph": ("occlusion",),
 }
-"""By layout, the explainers taken by default, the first that can: those that were most faithful (docs/explaining.md)."""
+"""By layout, the explainers taken by default, the first that can: those that were most faithful (docs/explain.md)."""
 CLOSE = 1e-3
 
 
