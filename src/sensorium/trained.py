@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from sensorium.evaluation.shapley import Explanation
     from sensorium.evaluation.where import Map
 
+EXPLAINED = 3
+"""Of so many of the hardest rows of each target a report says why they were answered so."""
+
 
 class Trained:
     """A model with everything it needs to be used: what ``fit`` and ``load`` return."""
@@ -108,7 +111,7 @@ class Trained:
         if robustness:
             evaluation.robustness = self.robustness(encoded, reference=reference)
         if report is not None:
-            self.write_report(Path(report), evaluation, table, encoded)
+            self.write_report(Path(report), evaluation, table, encoded, explained=EXPLAINED)
         return evaluation
 
     def encode(self, table: Table, console: Console | None = None) -> Rows:
@@ -247,9 +250,21 @@ class Trained:
 
         return cells
 
-    def write_report(self, path: Path, evaluation: Evaluation, table: Table, rows: Rows) -> None:
-        """One self-contained HTML file about how the model did on a table."""
+    def write_report(self, path: Path, evaluation: Evaluation, table: Table, rows: Rows, *, explained: int = 0) -> None:
+        """One self-contained HTML file about how the model did on a table.
+
+        Args:
+            explained: Of so many of the hardest rows of each target it is said why they were answered so.
+        """
+        from sensorium.evaluation.card import card
+        from sensorium.evaluation.explanation import why
         from sensorium.evaluation.report import write_report
+
+        hard = sorted({i for target in evaluation.targets.values() for i in target.hardest(explained)})
+        found = self.explain(table.take(hard), sample=len(hard), where=True) if hard else None
+
+        def told(target: str, row: int) -> str:
+            return why(found, target, hard.index(row) + 1) if found is not None and row in hard else ""
 
         write_report(
             path,
@@ -262,6 +277,14 @@ class Trained:
             kinds={c.name: c.spec["kind"] for c in self.schema.inputs if c.of is None},
             problems=[str(problem) for problem in rows.problems],
             recipe_yaml=self.recipe.to_yaml(),
+            explained=told,
+            card=card(
+                self.schema,
+                evaluation,
+                parameters=sum(p.numel() for p in self.model.parameters()),
+                fusion=split_spec(self.recipe.model.fusion or "")[0],
+                report=self.artifact.report,
+            ),
         )
 
     def facts(self) -> dict[str, str]:

@@ -138,7 +138,7 @@ def _words(one: Map) -> str:
     marks = "".join(
         f'<span style="background:{rgba(value, top)}" title="{value:+.4f}">{escape(name)}</span>' for name, value in named
     )
-    return f'<p class="words">{marks}</p>'
+    return f'<p class="marked">{marks}</p>'
 
 
 def _cells(one: Map) -> str:

@@ -158,6 +158,17 @@ def _list(cells: Mapping[str, str]) -> str:
     return f"<dl>{shown}</dl>" if shown else ""
 
 
+def why(found: Explanation, target: str, row: int) -> str:
+    """One row's answer explained, to stand in another page: what each stream did, and where."""
+    one = next((one for one in found.targets.get(target, []) if one.row == row), None)
+    if one is None:
+        return ""
+    bars = [Bar(s, v) for s, v in sorted(one.shares.items(), key=lambda item: -abs(item[1])) if s not in one.missing]
+    chart = bar_chart(bars, title=f"row {row}: what each stream did to the {one.what}")
+    maps = "".join(f"<h5>{escape(m.stream)}</h5>{drawn(m)}" for m in found.maps_of(row, target))
+    return f"<p>{escape(one.what)} {number(one.value)}; knowing nothing {number(one.nothing)}.</p>{chart}{maps}"
+
+
 def _inner(found: Explanation, name: str, values: Values) -> Section:
     """A picture of gates ``[S, D]`` or of attention ``[N, N]`` between the streams' tokens."""
     values = np.atleast_2d(values.reshape(-1, values.shape[-1]))

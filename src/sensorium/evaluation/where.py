@@ -27,14 +27,11 @@ from sensorium.tasks.regression import Regression
 from sensorium.tasks.svm import Svm
 
 Values = NDArray[Any]
-PREFERRED: Mapping[str, tuple[str, ...]] = {
-    "Grid": ("integrated", "occlusion"),
-    "Ids": ("shapley",),
-    "Row": ("shapley",),
-    "Points": ("occlusion",),
-    "Graph": ("occlusion",),
-}
-"""By layout, the explainers taken by default, the first that can: those that were most faithful (docs/explain.md)."""
+PREFERRED = ("shapley",)
+"""Taken by default: of all that were tried the most faithful, or as good as that, for every encoder (docs/explain.md)."""
+QUICK = ("integrated", "occlusion")
+"""Taken for large encoders, the first that can: a thousand answers of one would take minutes."""
+LARGE = 4_000_000  # parameters
 CLOSE = 1e-3
 
 
@@ -202,7 +199,8 @@ def differentiable(task: Task[Any], output: Any, key: str | None) -> Tensor | No
 
 def chosen(given: Probe, explainer: Spec | None) -> tuple[str, Explainer | None, str]:
     """The explainer that is asked for, or the first preferred one that can; without one, why not."""
-    wanted = PREFERRED[type(given.layout).__name__] if explainer is None else (explainer,)
+    large = sum(weight.numel() for weight in given.encoder.parameters()) > LARGE
+    wanted: Sequence[Spec] = (QUICK if large else PREFERRED) if explainer is None else (explainer,)
     told = ""
     for spec in wanted:
         made: Explainer = registry.build("explainers", spec)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from sensorium.core.layout import Grid, Ids, Points
 from sensorium.core.registry import component
 
 _CLOSE = 0.01  # of the answer's change, at most, may be lost to the steps
+_FAR = 0.03
 _MOST = 16  # times as many steps, where a few do not come that close
 _AT_ONCE = 32
 
@@ -25,6 +27,8 @@ class Integrated(Explainer):
     The blank is the training mean of a grid, and words without meaning (embeddings of zero). The values add up to what
     the row did to the answer as against the blank. Works for every encoder that takes gradients, cell by cell.
     Source: Sundararajan et al. 2017, https://arxiv.org/abs/1703.01365. Library: captum, https://arxiv.org/abs/2009.07896.
+
+    Where even many steps do not add up, the encoder is no smooth function of its input, and the values only rank.
 
     Args:
         steps: Points on the way. Taken 2, 4, 8 or 16 times as many where the sum would be more than 1 % off.
@@ -38,14 +42,20 @@ class Integrated(Explainer):
 
     def refuses(self, probe: Probe) -> str:
         told = super().refuses(probe)
+        if not told and find_spec("captum") is None:
+            return "needs an optional library: pip install 'sensorium[explain]'"
         if not told and isinstance(probe.layout, Ids) and _table(probe) is None:
             return "needs an encoder that looks each word up once, in one table"
         return told
 
     def explain(self, probe: Probe) -> Heat:
+        try:
+            from captum.attr import IntegratedGradients
+        except ImportError:
+            raise MissingExtraError("the explainer integrated", "explain") from None
         table = _table(probe) if isinstance(probe.layout, Ids) else None
         answer, start, end, more = _path(probe, table)
-        tool: Any = _library().IntegratedGradients(answer)
+        tool = IntegratedGradients(answer)
         with torch.no_grad():
             blank = float(answer(start, *more)[0])
         change, steps = probe.value - blank, self.steps
@@ -56,10 +66,13 @@ class Integrated(Explainer):
                     end, baselines=start, additional_forward_args=more, n_steps=steps, internal_batch_size=_AT_ONCE
                 ).detach()
                 off = abs(float(found.sum()) - change)
-                if off <= max(_CLOSE * abs(change), 1e-6) or steps >= _MOST * self.steps:
+                close = off <= max(_CLOSE * abs(change), 1e-6)
+                if close or steps >= _MOST * self.steps:
                     break
                 steps *= 2
-        return Heat(found[0].sum(dim=-1) if isinstance(probe.layout, (Ids, Points)) else found[0], blank)
+        # An answer with steps in it (orders, counts) has gradients that do not add up: then the values only rank.
+        told = blank if close or off <= _FAR * abs(change) + 1e-4 else None
+        return Heat(found[0].sum(dim=-1) if isinstance(probe.layout, (Ids, Points)) else found[0], told)
 
 
 def _path(probe: Probe, table: nn.Embedding | None) -> tuple[Callable[..., Tensor], Tensor, Tensor, tuple[Any, ...]]:
@@ -110,11 +123,3 @@ def _table(probe: Probe) -> nn.Embedding | None:
         for hook in hooks:
             hook.remove()
     return seen[0] if len(seen) == 1 and len(large) == 1 else None
-
-
-def _library() -> Any:
-    try:
-        from captum import attr
-    except ImportError:
-        raise MissingExtraError("the explainer integrated", "explain") from None
-    return attr
