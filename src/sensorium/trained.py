@@ -190,6 +190,7 @@ class Trained:
         import numpy as np
 
         from sensorium.evaluation.explanation import MAPPED, write_explanation
+        from sensorium.evaluation.features import feature_maps
         from sensorium.evaluation.shapley import explain
 
         table = Table.read(rows, root=media)
@@ -202,6 +203,8 @@ class Trained:
         found = explain(self.predictor.model, self.batches(encoded), rows=numbers, seed=seed)
         if where or (where is None and (row is not None or out is not None)):
             found.maps = self.maps(encoded, numbers, most=MAPPED, explainer=explainer)
+            if len(numbers) == 1:
+                found.features = feature_maps(self.predictor.model, self.schema, next(self.batches(encoded)))
         known = None if train is None else Table.read(train)
         if known is not None:
             found.nearest = self.nearest(encoded, numbers, known)

@@ -202,6 +202,27 @@ def test_coarse_maps_keep_their_sum(shape: tuple[int, ...]) -> None:
     assert all(n <= 8 for n in small.shape[1:])
 
 
+def test_feature_maps_are_what_the_last_convolutions_gave(trained: Any, scenes: Path) -> None:
+    from sensorium.evaluation.features import feature_maps, pictured
+    from sensorium.nn.observed import grids
+
+    row = next(i for i in range(20) if not trained.predict(_table(scenes).take([i]))[0].missing)
+    (batch,) = trained.batches(trained.encode(_table(scenes).take([row])))
+    model = trained.predictor.model
+    found = feature_maps(model, trained.schema, batch, most=4)
+    assert "photo" in found
+    with torch.no_grad(), grids(model.encoders["photo"], 2) as seen:
+        model.encoders["photo"](batch.inputs["photo"].data, None)
+    every = {one.tobytes() for one in seen[-1][0].numpy()}
+    assert all(one.tobytes() in every for one in found["photo"])
+    strength = np.abs(found["photo"]).mean(axis=(1, 2))
+    assert (np.diff(strength) <= 0).all()
+    assert strength[0] == pytest.approx(np.abs(seen[-1][0].numpy()).mean(axis=(1, 2)).max())
+    html = pictured(found, {"sound": "audio"})
+    assert html.count("<img") >= 4
+    assert "photo" not in feature_maps(model, trained.schema, batch.without("photo"))
+
+
 def test_points_frames_and_vectors_are_drawn() -> None:
     rng = np.random.default_rng(0)
     cloud = Map(1, "t", "value", "scan", "points", "points", "occlusion", 1.0, None, rng.normal(size=50))

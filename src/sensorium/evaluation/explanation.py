@@ -11,6 +11,7 @@ import numpy as np
 
 from sensorium.evaluation.charts import Bar, bar_chart, shades
 from sensorium.evaluation.drawn import drawn, said
+from sensorium.evaluation.features import pictured
 from sensorium.evaluation.findings import number
 from sensorium.evaluation.page import Section, write_page
 
@@ -124,6 +125,12 @@ def write_explanation(
     for name, rows in found.targets.items():
         for one in rows[:SHOWN]:
             sections.append(_one(found, name, one, cells(one.row) if cells is not None else {}))
+    if found.features:
+        kinds = {one.stream: one.kind for one in found.maps}
+        told = (
+            "The strongest channels of the last convolutions, light is strong: what was found in the row, for good or ill."
+        )
+        sections.append(Section("Feature maps", told, pictured(found.features, kinds)))
     for row, near in list(found.nearest.items())[:SHOWN]:
         body = "".join(_neighbour(one, neighbours(one.row) if neighbours is not None else {}) for one in near)
         told = "Training rows whose joint vector points most nearly the same way; the number is the cosine, 1 at most."

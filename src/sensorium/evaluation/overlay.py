@@ -24,7 +24,8 @@ def rgba(value: float, top: float) -> str:
 def strength(values: Values, top: float) -> Values:
     """How opaque values are painted, 0 to 0.7."""
     size = np.clip(np.abs(values) / (top or 1.0), 0, 1)
-    return np.where(size < FAINT, 0.0, 0.7 * size)
+    cover: Values = np.where(size < FAINT, 0.0, 0.7 * size)
+    return cover
 
 
 def painted(grey: Values, heat: Values, top: float) -> Values:
@@ -33,7 +34,8 @@ def painted(grey: Values, heat: Values, top: float) -> Values:
     base = (np.clip(grey, 0, 1) * 0.7 + 0.2)[..., None] * 255
     cover = strength(heat, top)[..., None]
     colour = np.where(heat[..., None] > 0, np.array(FOR), np.array(AGAINST))
-    return (base * (1 - cover) + colour * cover).round().astype(np.uint8)
+    pixels: Values = (base * (1 - cover) + colour * cover).round().astype(np.uint8)
+    return pixels
 
 
 def png(pixels: Values, side: int = SIDE) -> str:

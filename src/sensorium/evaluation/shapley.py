@@ -63,6 +63,7 @@ class Explanation:
         inner: Of a single row, what else the fusion shows, by name: ``gate`` ``[S, D]``, ``attention`` ``[N, N]``.
         tokens: Of a single row, how many tokens each stream has, in the order of ``attention``.
         maps: Where in each stream the answers come from, of the rows that were looked at so closely.
+        features: Of a single row, by stream, the strongest channels of its encoder's last convolutions ``[C, *cells]``.
         nearest: By row, the training rows that the model holds for most alike, where those were given.
     """
 
@@ -73,6 +74,7 @@ class Explanation:
     tokens: dict[str, int] = field(default_factory=dict)
     maps: list[Map] = field(default_factory=list)
     nearest: dict[int, list[Neighbour]] = field(default_factory=dict)
+    features: dict[str, Values] = field(default_factory=dict)
 
     def maps_of(self, row: int, target: str) -> list[Map]:
         """The maps of one row and target, a stream each."""

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from sensorium.core.explainer import Explainer, Heat, Probe
 from sensorium.core.layout import Grid
 from sensorium.core.registry import component
+from sensorium.nn.observed import grids
 
-_CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _SMOOTH = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
@@ -56,24 +54,9 @@ class Gradcam(Explainer):
 
 def _last(probe: Probe) -> tuple[Tensor, Tensor] | None:
     """The last grid ``[1, C, *cells]`` that came out of convolutions and counts for the answer, and the answer's slope."""
-    dims = probe.data.dim()
-    seen: list[Tensor] = []
-
-    def note(_module: Any, _given: Any, out: Any) -> None:
-        grid = out[0] if isinstance(out, tuple) and out else out
-        cells = isinstance(grid, Tensor) and grid.dim() == dims and grid.is_floating_point() and grid.requires_grad
-        if cells and grid.shape[0] == 1 and max(grid.shape[2:]) > 1:
-            seen.append(grid)
-
-    inside = [m for m in probe.encoder.modules() if m is not probe.encoder]
-    # Tokens of a series have as many axes as its grid: only what holds a convolution hands on grids.
-    hooks = [m.register_forward_hook(note) for m in inside if any(isinstance(part, _CONV) for part in m.modules())]
-    try:
-        with torch.enable_grad():
-            value = probe.answer(probe.data.clone().requires_grad_(), probe.mask)[0]
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with torch.enable_grad(), grids(probe.encoder, probe.data.dim() - 2) as seen:
+        value = probe.answer(probe.data.clone().requires_grad_(), probe.mask)[0]
+    seen = [grid for grid in seen if grid.requires_grad and grid.shape[0] == 1]
     if not seen or not value.requires_grad:
         return None
     slopes = torch.autograd.grad(value, seen, allow_unused=True)
