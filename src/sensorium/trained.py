@@ -234,7 +234,8 @@ class Trained:
         from sensorium.evaluation.nearest import Neighbour, nearest, vectors
 
         model = self.predictor.model
-        near = nearest(*(vectors(model, self.batches(some)) for some in (rows, self.encode(train))), count)
+        here, known = (vectors(model, self.batches(some)) for some in (rows, self.encode(train)))
+        near = nearest(here, known, count)
         targets = [c.name for c in self.schema.targets if train.has(c.name)]
         return {
             number: [Neighbour(i + 1, like, {name: train.row(i)[name] for name in targets}) for i, like in found]

@@ -57,7 +57,7 @@ class Probe:
     @torch.no_grad()
     def kept(self, units: Units, keep: Tensor) -> Tensor:
         """The answer ``[n]`` with only the parts of ``keep`` ``[n, parts]`` left."""
-        return torch.cat([self.answer(*units.left(some)) for some in keep.split(CHUNK)])
+        return torch.cat([self.answer(*units.left(some)) for some in torch.split(keep, CHUNK)])
 
 
 class Heat(NamedTuple):

@@ -92,14 +92,14 @@ def said(one: Map) -> str:
     heat = np.abs(coarse(one.values, 8)).sum(axis=0) if one.values.ndim > 2 else np.abs(coarse(one.values, 8))
     if not heat.any():
         return "Nothing moves it."
-    place = np.unravel_index(int(heat.argmax()), heat.shape)
-    share = [f"{100 * p // n} to {100 * (p + 1) // n} %" for p, n in zip(place, heat.shape, strict=True)]
+    cell = [int(p) for p in np.unravel_index(int(heat.argmax()), heat.shape)]
+    share = [f"{100 * p // n} to {100 * (p + 1) // n} %" for p, n in zip(cell, heat.shape, strict=True)]
     if one.values.ndim == 2:
-        channel = f"channel {int(place[0]) + 1}, " if heat.shape[0] > 1 else ""
+        channel = f"channel {cell[0] + 1}, " if heat.shape[0] > 1 else ""
         return f"Most: {channel}{share[1]} of the length."
     if one.kind == "audio":
         return f"Most: {share[0]} of the time, {share[1]} of the pitch."
-    frame = f"frame {int(place[0]) + 1}, " if heat.ndim == 3 else ""
+    frame = f"frame {cell[0] + 1}, " if heat.ndim == 3 else ""
     return f"Most: {frame}{share[-2]} from the top, {share[-1]} from the left."
 
 

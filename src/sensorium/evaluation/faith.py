@@ -113,4 +113,5 @@ def _ranks(a: Tensor, b: Tensor) -> float:
 def _rank(values: Tensor) -> Tensor:
     """The place of each value, equal ones sharing the mean of theirs."""
     _, group, count = torch.unique(values, return_inverse=True, return_counts=True)
-    return (count.cumsum(dim=0).double() - (count.double() - 1) / 2)[group]
+    place: Tensor = count.cumsum(dim=0).double() - (count.double() - 1) / 2
+    return place[group]
