@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sensorium.evaluation.charts import Bar, bar_chart, coloured_line, dots
 from sensorium.evaluation.overlay import painted, png, rgba, seen, stretched
-from sensorium.evaluation.where import Map
+
+if TYPE_CHECKING:
+    from sensorium.evaluation.where import Map
 
 Values = NDArray[Any]
 CHANNELS, FRAMES, BARS, CELLS = 8, 8, 12, 32
