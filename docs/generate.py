@@ -33,6 +33,7 @@ FAMILIES = {
     "tasks": "What answers: head, loss, metrics, decoding. Named under `model.tasks.<target>`.",
     "objectives": "What training minimises. Listed under `objectives`.",
     "surgery": "What is changed in a whole model before it is trained. Listed under `model.surgery`.",
+    "explainers": "What says where in a stream an answer comes from. Named after `sensorium explain --explainer`.",
 }
 
 

@@ -54,6 +54,7 @@ ROOMS = {
     "pydicom": {"signal"},
     "rdkit": {"signal", "modalities"},
     "transformers": {"encoders", "fusions", "nn", "modalities", "testing"},
+    "captum": {"explainers"},
     "fastapi": {"serve"},
     "starlette": {"serve"},  # what FastAPI is made of
     "uvicorn": {"serve"},

@@ -20,6 +20,7 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "tasks": testing.check_task,
     "objectives": testing.check_objective,
     "surgery": testing.check_surgery,
+    "explainers": testing.check_explainer,
 }
 COMPONENTS = [(family, kind) for family in FAMILIES for kind in kinds(family)]
 

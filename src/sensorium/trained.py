@@ -15,7 +15,7 @@ from sensorium.console import Console
 from sensorium.core.batch import Batch
 from sensorium.core.errors import DataError
 from sensorium.core.modality import Blob, is_blank
-from sensorium.core.recipe import Recipe
+from sensorium.core.recipe import Recipe, Spec
 from sensorium.core.registry import split as split_spec
 from sensorium.core.schema import Problem, Record, Schema
 from sensorium.data.media import Under
@@ -26,8 +26,13 @@ from sensorium.predictor import Prediction, Predictor, Step
 if TYPE_CHECKING:
     from sensorium.data.rows import Rows
     from sensorium.evaluation.evaluate import Evaluation
+    from sensorium.evaluation.nearest import Neighbour
     from sensorium.evaluation.robustness import Robustness
     from sensorium.evaluation.shapley import Explanation
+    from sensorium.evaluation.where import Map
+
+EXPLAINED = 3
+"""Of so many of the hardest rows of each target a report says why they were answered so."""
 
 
 class Trained:
@@ -106,7 +111,7 @@ class Trained:
         if robustness:
             evaluation.robustness = self.robustness(encoded, reference=reference)
         if report is not None:
-            self.write_report(Path(report), evaluation, table, encoded)
+            self.write_report(Path(report), evaluation, table, encoded, explained=EXPLAINED)
         return evaluation
 
     def encode(self, table: Table, console: Console | None = None) -> Rows:
@@ -167,16 +172,25 @@ class Trained:
         media: str | Path | None = None,
         seed: int = 0,
         out: str | Path | None = None,
+        where: bool | None = None,
+        explainer: Spec | None = None,
+        train: Any = None,
     ) -> Explanation:
         """What each stream did to the answers: exact Shapley values up to eight streams, and the fusion's own weights.
+
+        Of a single row, or with ``out`` of the first few, also where in each stream the answer comes from.
 
         Args:
             row: One row of the table, counted from 1; else ``sample`` rows of it, drawn at random.
             out: Where to write one HTML file with pictures, if anywhere.
+            where: Whether to look into the streams; None: for a single row, and for a page.
+            explainer: How; None: for each stream by what is most faithful for its shape.
+            train: The training table: the rows most like each row are named.
         """
         import numpy as np
 
-        from sensorium.evaluation.explanation import write_explanation
+        from sensorium.evaluation.explanation import MAPPED, write_explanation
+        from sensorium.evaluation.features import feature_maps
         from sensorium.evaluation.shapley import explain
 
         table = Table.read(rows, root=media)
@@ -185,11 +199,48 @@ class Trained:
         drawn = np.sort(np.random.default_rng(seed).permutation(len(table))[:sample]).tolist()
         index = [row - 1] if row is not None else drawn
         part = table.take(index)
-        found = explain(self.predictor.model, self.batches(self.encode(part)), rows=[i + 1 for i in index], seed=seed)
+        encoded, numbers = self.encode(part), [i + 1 for i in index]
+        found = explain(self.predictor.model, self.batches(encoded), rows=numbers, seed=seed)
+        if where or (where is None and (row is not None or out is not None)):
+            found.maps = self.maps(encoded, numbers, most=MAPPED, explainer=explainer)
+            if len(numbers) == 1:
+                found.features = feature_maps(self.predictor.model, self.schema, next(self.batches(encoded)))
+        known = None if train is None else Table.read(train)
+        if known is not None:
+            found.nearest = self.nearest(encoded, numbers, known)
         if out is not None:
-            shown = self._cells(table)
-            write_explanation(out, found, title=f"{Path(table.source).name}: what each stream did", cells=shown)
+            shown, like = self._cells(table), None if known is None else self._cells(known)
+            title = f"{Path(table.source).name}: what each stream did"
+            write_explanation(out, found, title=title, cells=shown, neighbours=like)
         return found
+
+    def maps(self, rows: Rows, numbers: Sequence[int], *, most: int = 20, explainer: Spec | None = None) -> list[Map]:
+        """Where in each stream the answers to the first ``most`` encoded rows come from.
+
+        Args:
+            numbers: The rows' numbers in their table, for the reader.
+        """
+        from sensorium.data.loader import Loader
+        from sensorium.evaluation.where import where
+
+        found = []
+        for number, stored in zip(numbers[:most], Loader(rows, 1), strict=False):
+            batch = self.schema.prepare(stored.to(self.predictor.device))
+            found += where(self.predictor.model, self.schema, batch, row=number, explainer=explainer, stored=stored)
+        return found
+
+    def nearest(self, rows: Rows, numbers: Sequence[int], train: Table, count: int = 5) -> dict[int, list[Neighbour]]:
+        """By row, those of a training table that the model holds for most like it."""
+        from sensorium.evaluation.nearest import Neighbour, nearest, vectors
+
+        model = self.predictor.model
+        here, known = (vectors(model, self.batches(some)) for some in (rows, self.encode(train)))
+        near = nearest(here, known, count)
+        targets = [c.name for c in self.schema.targets if train.has(c.name)]
+        return {
+            number: [Neighbour(i + 1, like, {name: train.row(i)[name] for name in targets}) for i, like in found]
+            for number, found in zip(numbers, near, strict=True)
+        }
 
     def _cells(self, table: Table) -> Callable[[int], dict[str, str]]:
         """Gives the input cells of a row, counted from 1, as HTML by column."""
@@ -203,9 +254,21 @@ class Trained:
 
         return cells
 
-    def write_report(self, path: Path, evaluation: Evaluation, table: Table, rows: Rows) -> None:
-        """One self-contained HTML file about how the model did on a table."""
+    def write_report(self, path: Path, evaluation: Evaluation, table: Table, rows: Rows, *, explained: int = 0) -> None:
+        """One self-contained HTML file about how the model did on a table.
+
+        Args:
+            explained: Of so many of the hardest rows of each target it is said why they were answered so.
+        """
+        from sensorium.evaluation.card import card
+        from sensorium.evaluation.explanation import why
         from sensorium.evaluation.report import write_report
+
+        hard = sorted({i for target in evaluation.targets.values() for i in target.hardest(explained)})
+        found = self.explain(table.take(hard), sample=len(hard), where=True) if hard else None
+
+        def told(target: str, row: int) -> str:
+            return why(found, target, hard.index(row) + 1) if found is not None and row in hard else ""
 
         write_report(
             path,
@@ -218,6 +281,14 @@ class Trained:
             kinds={c.name: c.spec["kind"] for c in self.schema.inputs if c.of is None},
             problems=[str(problem) for problem in rows.problems],
             recipe_yaml=self.recipe.to_yaml(),
+            explained=told,
+            card=card(
+                self.schema,
+                evaluation,
+                parameters=sum(p.numel() for p in self.model.parameters()),
+                fusion=split_spec(self.recipe.model.fusion or "")[0],
+                report=self.artifact.report,
+            ),
         )
 
     def facts(self) -> dict[str, str]:

@@ -18,14 +18,25 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Write one HTML file with pictures.")] = None,
     media: Annotated[Path | None, typer.Option(help="Folder of relative media paths [default: the table's].")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the rows that are drawn.")] = 0,
+    where: Annotated[
+        bool | None, typer.Option(help="Look into each modality [default: of one row, and for --out].", show_default=False)
+    ] = None,
+    explainer: Annotated[
+        str | None, typer.Option(help="How [default: what is most faithful]: sensorium kinds explainers.")
+    ] = None,
+    train: Annotated[str | None, typer.Option(help="The training table: name the rows most alike.")] = None,
 ) -> None:
-    """Say what each modality did to the answers: exact Shapley values, and the fusion's own weights, gates and attention.
+    """Say what each modality did to the answers, and where in it: pixels, tones, words, moments, cells.
+
+    Each modality's part is an exact Shapley value. Beside it stand the fusion's own weights, gates and attention.
 
     Example: sensorium explain run test.csv --row 3 --out explanation.html
     """
     from sensorium.trained import load
 
-    found = load(run).explain(table, row=row, sample=sample, media=media, seed=seed, out=out)
+    found = load(run).explain(
+        table, row=row, sample=sample, media=media, seed=seed, out=out, where=where, explainer=explainer, train=train
+    )
     if json_ is not None:
         json_.write_text(json.dumps(found.to_json(), ensure_ascii=False, indent=1), encoding="utf-8")
     typer.echo(found.text())

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from sensorium.core.errors import ConfigError, nearest
 
-FAMILIES = ("modalities", "encoders", "adapters", "fusions", "tasks", "objectives", "surgery")
+FAMILIES = ("modalities", "encoders", "adapters", "fusions", "tasks", "objectives", "surgery", "explainers")
 T = TypeVar("T", bound=type)
 
 

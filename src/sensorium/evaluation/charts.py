@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import pairwise
 from math import ceil, floor, isfinite, log10
 from pathlib import Path
 from typing import NamedTuple
 
 from sensorium.evaluation.findings import number
+from sensorium.evaluation.overlay import rgba
 from sensorium.evaluation.tables import Bin
 
 W = 440  # near the width of a phone, so that text keeps its size there
@@ -280,6 +282,49 @@ def sparkline(values: Sequence[float], *, title: str) -> str:
     path = " ".join(f"{2 + i * gap:.1f},{38 - (v - low) / span * 36:.1f}" for i, v in enumerate(kept))
     line = f'<polyline points="{path}" fill="none" style="stroke:{HUES[0]}" stroke-width="1.2"/>'
     return _svg(160, 40, title, [line])
+
+
+def coloured_line(
+    values: Sequence[float], heat: Sequence[float], *, title: str, top: float | None = None, label: str = ""
+) -> str:
+    """A series with what each stretch of it did behind it: orange spoke for the answer, blue against.
+
+    Args:
+        heat: One value a step, of any number of steps over the same length.
+        top: The strongest value of all lines that are to be compared; None: of this one, in the stretches shown.
+    """
+    stretches = min(len(heat), 64)
+    edges = [i * len(heat) // stretches for i in range(stretches + 1)]
+    sums = [float(sum(heat[a:b])) for a, b in pairwise(edges)]
+    most = top if top is not None else max((abs(v) for v in sums), default=0.0)
+    high, left = 56.0, 18.0 if label else 2.0
+    wide = (W - left - 2) / max(stretches, 1)
+    parts = [_text(2, high / 2 + 4, label)] if label else []
+    parts += [
+        f'<rect x="{left + i * wide:.1f}" y="1" width="{wide + 0.3:.1f}" height="{high - 2:g}" fill="{rgba(v, most)}"/>'
+        for i, v in enumerate(sums)
+        if abs(v) > 0
+    ]
+    kept = [v if isfinite(v) else 0.0 for v in values]
+    kept = kept[:: max(1, ceil(len(kept) / 400))]
+    low, top_value = min(kept, default=0.0), max(kept, default=1.0)
+    gap = (W - left - 2) / max(1, len(kept) - 1)
+    span = (top_value - low) or 1.0
+    path = " ".join(f"{left + i * gap:.1f},{high - 4 - (v - low) / span * (high - 8):.1f}" for i, v in enumerate(kept))
+    parts.append(f'<polyline points="{path}" fill="none" style="stroke:var(--ink)" stroke-width="1.1"/>')
+    return _svg(W, high, title, parts)
+
+
+def dots(x: Sequence[float], y: Sequence[float], colours: Sequence[str], *, title: str, most: int = 600) -> str:
+    """Points in their own colours over a faint grey, both axes at the same scale."""
+    step = max(1, ceil(len(x) / most))
+    low_x, low_y = min(x, default=0.0), min(y, default=0.0)
+    size = max(max(x, default=1.0) - low_x, max(y, default=1.0) - low_y) or 1.0
+    parts = []
+    for a, b, colour in list(zip(x, y, colours, strict=True))[::step]:
+        place = f'cx="{6 + (a - low_x) / size * 208:.1f}" cy="{214 - (b - low_y) / size * 208:.1f}" r="2.6"'
+        parts.append(f'<circle {place} style="fill:var(--line)"/><circle {place} fill="{colour}"/>')
+    return _svg(220, 220, title, parts)
 
 
 def save_svg(chart: str, path: str | Path) -> Path:

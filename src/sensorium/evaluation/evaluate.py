@@ -83,6 +83,23 @@ class TargetScores:
         order = np.argsort(-np.nan_to_num(self.losses, nan=-np.inf), kind="stable")
         return [int(i) for i in order[:count] if np.isfinite(self.losses[i])]
 
+    def least_sure(self, count: int = 6) -> list[int]:
+        """Indices of the rows whose answer was closest to another, true or not: the least sure first. None of numbers."""
+        margins = [margin(prediction) for prediction in self.predictions]
+        order = np.argsort([1.0 if m is None else m for m in margins], kind="stable")
+        return [int(i) for i in order[:count] if margins[i] is not None]
+
+
+def margin(prediction: Mapping[str, Any]) -> float | None:
+    """How sure an answer is: the chance of the first class less the second's; of labels, the mean distance from a coin."""
+    chances = list(prediction.get("probabilities", {}).values())
+    if isinstance(prediction["value"], list):
+        return float(np.mean([abs(2 * p - 1) for p in chances])) if chances else None
+    if len(chances) < 2:
+        return None
+    first, second = sorted(chances, reverse=True)[:2]
+    return float(first - second)
+
 
 @dataclass
 class Evaluation:

@@ -10,14 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sensorium.evaluation.charts import Bar, bar_chart, shades
+from sensorium.evaluation.drawn import drawn, said
+from sensorium.evaluation.features import pictured
 from sensorium.evaluation.findings import number
 from sensorium.evaluation.page import Section, write_page
 
 if TYPE_CHECKING:
+    from sensorium.evaluation.nearest import Neighbour
     from sensorium.evaluation.shapley import Attribution, Explanation, Values
 
 SHOWN = 20
 """Rows described one by one; of more only what holds for all."""
+MAPPED = 6
+"""Rows of which each stream is looked into: a page of many would be long, and slow to make."""
 WIDTH = 20
 MOST_TOKENS = 64
 
@@ -27,7 +32,7 @@ def written(found: Explanation) -> str:
     lines: list[str] = []
     for name, rows in found.targets.items():
         for one in rows if len(rows) <= 3 else ():
-            lines += [*_row(name, one), ""]
+            lines += [*_row(name, one), *_maps(found, one.row, name), ""]
         if len(rows) > 1:
             lines += [f"{name}: how far each stream moves the answer, {len(rows)} rows (mean size of its share)"]
             lines += [*_bars(found.mean_shares(name), {}), ""]
@@ -47,6 +52,17 @@ def _row(name: str, one: Attribution) -> list[str]:
         *_bars(one.shares, one.errors, one.missing),
         f"    sum {sum(one.shares.values()):+.4f} = {one.value:.4f} - {one.nothing:.4f}",
     ]
+
+
+def _maps(found: Explanation, row: int, target: str) -> list[str]:
+    """Where in each stream, and which training rows are most alike, a line each."""
+    maps = found.maps_of(row, target)
+    width = max((len(one.stream) for one in maps), default=0)
+    lines = [f"    {one.stream:{width}}  {one.note or said(one)}" for one in maps]
+    for near in found.nearest.get(row, []):
+        known = ", ".join(f"{name} {value}" for name, value in near.targets.items())
+        lines.append(f"    like training row {near.row} ({near.likeness:.3f}{': ' if known else ''}{known})")
+    return lines
 
 
 def _bars(shares: Mapping[str, float], errors: Mapping[str, float], missing: list[str] | None = None) -> list[str]:
@@ -72,12 +88,18 @@ def _said(answer: Any) -> str:
 
 
 def write_explanation(
-    path: str | Path, found: Explanation, *, title: str, cells: Callable[[int], Mapping[str, str]] | None = None
+    path: str | Path,
+    found: Explanation,
+    *,
+    title: str,
+    cells: Callable[[int], Mapping[str, str]] | None = None,
+    neighbours: Callable[[int], Mapping[str, str]] | None = None,
 ) -> Path:
     """One self-contained page.
 
     Args:
         cells: Gives the cells of a row (by its number in the table) as safe HTML, by column.
+        neighbours: The same of the training rows.
     """
     sections = []
     for name, rows in found.targets.items():
@@ -102,21 +124,56 @@ def write_explanation(
     sections += [_inner(found, name, values) for name, values in found.inner.items()]
     for name, rows in found.targets.items():
         for one in rows[:SHOWN]:
-            sections.append(_one(name, one, cells(one.row) if cells is not None else {}))
+            sections.append(_one(found, name, one, cells(one.row) if cells is not None else {}))
+    if found.features:
+        kinds = {one.stream: one.kind for one in found.maps}
+        told = (
+            "The strongest channels of the last convolutions, light is strong: what was found in the row, for good or ill."
+        )
+        sections.append(Section("Feature maps", told, pictured(found.features, kinds)))
+    for row, near in list(found.nearest.items())[:SHOWN]:
+        body = "".join(_neighbour(one, neighbours(one.row) if neighbours is not None else {}) for one in near)
+        told = "Training rows whose joint vector points most nearly the same way; the number is the cosine, 1 at most."
+        sections.append(
+            Section(f"Row {row}: what the model holds for most like it", told, f'<div class="rows">{body}</div>')
+        )
     return write_page(path, title, sections)
 
 
-def _one(name: str, one: Attribution, cells: Mapping[str, str]) -> Section:
+def _one(found: Explanation, name: str, one: Attribution, cells: Mapping[str, str]) -> Section:
     bars = [
         Bar(s if s not in one.missing else f"{s} (none)", v, v - 2 * one.errors[s], v + 2 * one.errors[s])
         if one.errors
         else Bar(s if s not in one.missing else f"{s} (none)", v)
         for s, v in sorted(one.shares.items(), key=lambda item: -abs(item[1]))
     ]
-    said = f"{name} is {_said(one.answer)}: {one.what} {number(one.value)}; knowing nothing {number(one.nothing)}."
-    shown = "".join(f"<dt>{escape(column)}</dt><dd>{html}</dd>" for column, html in cells.items())
+    text = f"{name} is {_said(one.answer)}: {one.what} {number(one.value)}; knowing nothing {number(one.nothing)}."
+    rest = dict(cells)
+    looked = "".join(f"<h3>{escape(m.stream)}</h3>{rest.pop(m.stream, '')}{drawn(m)}" for m in found.maps_of(one.row, name))
     chart = bar_chart(bars, title=f"row {one.row}: what each stream did")
-    return Section(f"Row {one.row}", said, chart + (f"<dl>{shown}</dl>" if shown else ""))
+    return Section(f"Row {one.row}", text, chart + looked + _list(rest))
+
+
+def _neighbour(one: Neighbour, cells: Mapping[str, str]) -> str:
+    known = ", ".join(f"{name}: {value}" for name, value in one.targets.items())
+    head = f"<h3>Training row {one.row} <small>{one.likeness:.3f}</small></h3><p>{escape(known)}</p>"
+    return f"<article>{head}{_list(cells)}</article>"
+
+
+def _list(cells: Mapping[str, str]) -> str:
+    shown = "".join(f"<dt>{escape(column)}</dt><dd>{html}</dd>" for column, html in cells.items())
+    return f"<dl>{shown}</dl>" if shown else ""
+
+
+def why(found: Explanation, target: str, row: int) -> str:
+    """One row's answer explained, to stand in another page: what each stream did, and where."""
+    one = next((one for one in found.targets.get(target, []) if one.row == row), None)
+    if one is None:
+        return ""
+    bars = [Bar(s, v) for s, v in sorted(one.shares.items(), key=lambda item: -abs(item[1])) if s not in one.missing]
+    chart = bar_chart(bars, title=f"row {row}: what each stream did to the {one.what}")
+    maps = "".join(f"<h5>{escape(m.stream)}</h5>{drawn(m)}" for m in found.maps_of(row, target))
+    return f"<p>{escape(one.what)} {number(one.value)}; knowing nothing {number(one.nothing)}.</p>{chart}{maps}"
 
 
 def _inner(found: Explanation, name: str, values: Values) -> Section:

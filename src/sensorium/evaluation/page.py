@@ -19,7 +19,12 @@ LOOKS = (
     "th,td{padding:.3rem .9rem .3rem 0;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}"
     "th:first-child,td:first-child,th:last-child,td:last-child{text-align:left}thead th{color:var(--soft);font-weight:500}"
     "dt{color:var(--soft);font-size:.82rem;margin-top:.5rem}dd{margin:0;overflow-wrap:anywhere}"
-    "img{max-width:100%;max-height:15rem}.none{color:var(--soft)}"
+    ".skip{position:absolute;left:-99rem}.skip:focus{left:1rem;background:var(--page);padding:.4rem}"
+    ":focus-visible{outline:2px solid var(--accent);outline-offset:2px}"
+    "img{max-width:100%;max-height:18rem}.none{color:var(--soft)}h3{font-size:1rem;margin:1.2rem 0 .3rem}"
+    "small,figcaption{color:var(--soft);font-size:.88rem}figure{margin:.4rem 0 1rem;max-width:46rem}audio{max-width:100%}"
+    ".frames{display:flex;flex-wrap:wrap;gap:.3rem}.marked span{border-radius:3px}"
+    ".rows{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(15rem,100%),1fr));gap:1rem}article{min-width:0}"
     "footer{color:var(--soft);font-size:.9rem;padding-top:2rem}"
 )
 
@@ -36,7 +41,8 @@ def table_html(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """A table of plain texts."""
     names = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
     lines = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{names}</tr></thead><tbody>{lines}</tbody></table></div>'
+    table = f"<table><thead><tr>{names}</tr></thead><tbody>{lines}</tbody></table>"
+    return f'<div class="scroll" tabindex="0" role="region" aria-label="table">{table}</div>'
 
 
 def write_page(path: str | Path, title: str, sections: Iterable[Section]) -> Path:
@@ -47,7 +53,7 @@ def write_page(path: str | Path, title: str, sections: Iterable[Section]) -> Pat
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><style>{STYLE}{LOOKS}</style></head>'
-        f"<body><main><h1>{escape(title)}</h1>{told}"
+        f'<body><a class="skip" href="#main">Skip to the page</a><main id="main"><h1>{escape(title)}</h1>{told}'
         "<footer>Made by sensorium. This page loads nothing from the network.</footer></main></body></html>"
     )
     out = Path(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from math import isfinite
 from pathlib import Path
@@ -24,6 +25,9 @@ Media = Callable[[Mapping[str, Any], str], bytes | None]
 BARS = 15
 LABELS = 20
 PROBLEMS = 500
+MEDIA = 12_000_000
+SMALL = 2000
+"""Bytes of pictures and sounds on a page, and what is shown even when those are used up."""
 
 
 def write_report(
@@ -39,6 +43,9 @@ def write_report(
     problems: Sequence[str] = (),
     recipe_yaml: str = "",
     hardest: int = 12,
+    least_sure: int = 6,
+    card: Sequence[tuple[str, str]] = (),
+    explained: Callable[[str, int], str] | None = None,
 ) -> Path:
     """Writes the report of an evaluation.
 
@@ -52,7 +59,11 @@ def write_report(
         problems: What was wrong with the data, a sentence each.
         recipe_yaml: The whole recipe.
         hardest: How many of the hardest rows to show for each target.
+        least_sure: How many of the rows that the model was least sure of.
+        card: What the model is, what it is meant for and where its limits are: a heading and a sentence or two each.
+        explained: Gives, for a target and a row (counted from 0), why it was answered so, as safe HTML; empty: nothing.
     """
+    room = Room(MEDIA)
     env = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     env.filters |= {"number": number, "words": words}
     template = env.from_string(files("sensorium.evaluation").joinpath("report.html.j2").read_text(encoding="utf-8"))
@@ -61,7 +72,9 @@ def write_report(
         summary=dict(summary or {}),
         evaluation=evaluation,
         targets=[
-            _target(t, rows, media, kinds or {}, hardest, evaluation.robustness.get(t.name))
+            _target(
+                t, Shown(rows, media, kinds or {}, explained, room), hardest, least_sure, evaluation.robustness.get(t.name)
+            )
             for t in evaluation.targets.values()
         ],
         curves=[
@@ -71,20 +84,39 @@ def write_report(
         problems=list(problems[:PROBLEMS]),
         more_problems=max(0, len(problems) - PROBLEMS),
         recipe=recipe_yaml,
+        card=list(card),
     )
     out = Path(path)
     out.write_text(page, encoding="utf-8")
     return out
 
 
-def _target(
-    target: TargetScores,
-    rows: Sequence[Mapping[str, Any]],
-    media: Media | None,
-    kinds: Mapping[str, str],
-    hardest: int,
-    robust: Robustness | None,
-) -> dict[str, Any]:
+class Room:
+    """How much of a page is left for pictures and sounds, in bytes: a report must open on a telephone."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def fit(self, html: str) -> str:
+        """The same, while there is room."""
+        if len(html) > max(self.left, SMALL):
+            return '<span class="none">left out, so that this page stays small</span>'
+        self.left -= len(html)
+        return html
+
+
+@dataclass
+class Shown:
+    """What is needed to show rows."""
+
+    rows: Sequence[Mapping[str, Any]]
+    media: Media | None
+    kinds: Mapping[str, str]
+    explained: Callable[[str, int], str] | None
+    room: Room
+
+
+def _target(target: TargetScores, shown: Shown, hardest: int, least_sure: int, robust: Robustness | None) -> dict[str, Any]:
     """What the template needs to know of one target."""
     name = words(target.headline)
     found: dict[str, Any] = {"scores": target, "tiles": _tiles(target), "subsets": None, "confusion": None}
@@ -102,7 +134,10 @@ def _target(
     found["bears"] = None if robust is None else robust.curves
     found["areas"] = [] if robust is None else [robust.removal_area, robust.corruption_area]
     found["robustness"] = [] if robust is None else [Markup(chart) for chart in robustness_charts(robust)]
-    found["hardest"] = [_row(target, i, rows[i], media, kinds) for i in target.hardest(hardest) if i < len(rows)]
+    hard = [i for i in target.hardest(hardest) if i < len(shown.rows)]
+    unsure = [i for i in target.least_sure(least_sure + hardest) if i < len(shown.rows) and i not in hard][:least_sure]
+    found["hardest"] = [_row(target, i, shown) for i in hard]
+    found["least_sure"] = [_row(target, i, shown) for i in unsure]
     found["headline"] = name
     return found
 
@@ -166,23 +201,26 @@ def _mixed_up(target: TargetScores) -> list[tuple[str, str, int]]:
     return sorted(pairs, key=lambda pair: -pair[2])[:8]
 
 
-def _row(
-    target: TargetScores, index: int, row: Mapping[str, Any], media: Media | None, kinds: Mapping[str, str]
-) -> dict[str, Any]:
+def _row(target: TargetScores, index: int, shown: Shown) -> dict[str, Any]:
+    row = shown.rows[index]
     prediction = target.predictions[index]
     chance = prediction.get("probabilities", {})
     value = prediction["value"]
     sure = f"{100 * chance[value]:.0f} %" if isinstance(value, str) and value in chance else ""
-    columns = kinds or {name: "text" for name in row if name != target.name}
+    columns = shown.kinds or {name: "text" for name in row if name != target.name}
+    why = shown.explained(target.name, index) if shown.explained is not None else ""
+    second = sorted(chance, key=lambda name: -chance[name])[1:2] if sure else []
     return {
         "index": index + 1,
-        "truth": _said(target.truths[index]),
+        "why": Markup(shown.room.fit(why)),
+        "second": f"{second[0]}, {100 * chance[second[0]]:.0f} %" if second else "",
+        "truth": "unknown" if target.truths[index] is None else _said(target.truths[index]),
         "prediction": _said(value),
-        "wrong": target.numbers is None and value != target.truths[index],
+        "wrong": target.numbers is None and target.truths[index] is not None and value != target.truths[index],
         "sure": sure,
         "loss": number(float(target.losses[index])),
         "cells": [
-            {"name": name, "kind": kind, "html": Markup(cell_html(row, name, kind, media))}
+            {"name": name, "kind": kind, "html": Markup(shown.room.fit(cell_html(row, name, kind, shown.media)))}
             for name, kind in columns.items()
         ],
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import factorial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +15,10 @@ from sensorium.core.batch import Batch, Encoded, only
 from sensorium.core.contracts import Task
 from sensorium.core.errors import ConfigError
 from sensorium.model import Model
+
+if TYPE_CHECKING:
+    from sensorium.evaluation.nearest import Neighbour
+    from sensorium.evaluation.where import Map
 
 EXACT = 8
 """Streams up to which every subset is answered: 2⁸ fusions of each row."""
@@ -58,6 +62,9 @@ class Explanation:
         weights: How the fusion weighs each row's streams ``[rows, S]``; None where it does not say.
         inner: Of a single row, what else the fusion shows, by name: ``gate`` ``[S, D]``, ``attention`` ``[N, N]``.
         tokens: Of a single row, how many tokens each stream has, in the order of ``attention``.
+        maps: Where in each stream the answers come from, of the rows that were looked at so closely.
+        features: Of a single row, by stream, the strongest channels of its encoder's last convolutions ``[C, *cells]``.
+        nearest: By row, the training rows that the model holds for most alike, where those were given.
     """
 
     streams: tuple[str, ...]
@@ -65,6 +72,13 @@ class Explanation:
     weights: Values | None = None
     inner: dict[str, Values] = field(default_factory=dict)
     tokens: dict[str, int] = field(default_factory=dict)
+    maps: list[Map] = field(default_factory=list)
+    nearest: dict[int, list[Neighbour]] = field(default_factory=dict)
+    features: dict[str, Values] = field(default_factory=dict)
+
+    def maps_of(self, row: int, target: str) -> list[Map]:
+        """The maps of one row and target, a stream each."""
+        return [one for one in self.maps if one.row == row and one.target == target]
 
     def mean_shares(self, target: str) -> dict[str, float]:
         """By stream, the mean size of its share over the rows: how much it moves answers, either way."""
@@ -79,6 +93,8 @@ class Explanation:
             "mean_shares": {name: self.mean_shares(name) for name in self.targets},
             "weights": None if self.weights is None else self.weights.tolist(),
             "inner": {name: values.tolist() for name, values in self.inner.items()},
+            "maps": [one.to_json() for one in self.maps],
+            "nearest": {str(row): [one._asdict() for one in found] for row, found in self.nearest.items()},
         }
 
     def text(self) -> str:
@@ -134,7 +150,7 @@ class Game:
         self.answer, self.task, self.streams = answer, task, streams
         whole = task.decode(answer((1 << streams) - 1))
         self.answers = [row["value"] for row in whole]
-        self.keys = [_key(row, name) for row in whole]
+        self.keys = [answer_key(row, name) for row in whole]
         self._known: dict[int, Values] = {}
 
     def of(self, subset: int) -> Values:
@@ -148,7 +164,7 @@ class Game:
         return self._known[subset]
 
 
-def _key(row: Mapping[str, Any], name: str) -> str | None:
+def answer_key(row: Mapping[str, Any], name: str) -> str | None:
     """Which probability of an answer is divided: that of the answer itself or, of several labels, of the surest."""
     value, chances = row["value"], row.get("probabilities")
     if isinstance(chances, Mapping) and chances:

@@ -130,6 +130,16 @@ class Text(Modality):
             raise CellError("the text has no visible character")
         return np.array(_ids(self._tokeniser, text, self.state["length"]), dtype=np.int32)
 
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """The text that each id stands for, with the blank before it where a word begins; empty for special tokens."""
+        found, before = [], ""
+        for i in range(len(ids)):
+            text = self._tokeniser.decode(list(ids[: i + 1]))
+            # Half a character, or marks that are tidied once the next is known: such an id is read alone.
+            found.append(text[len(before) :] if text.startswith(before) else self._tokeniser.decode([ids[i]]))
+            before = text
+        return found
+
     def blank(self) -> Array:
         return np.zeros(0, dtype=np.int32)
 

@@ -18,7 +18,7 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.forward import Forward
 from sensorium.core.modality import Modality
 from sensorium.core.registry import build, find, kinds, options, resolve
-from sensorium.testing import modalities, objectives, samples, surgery, tasks
+from sensorium.testing import explainers, modalities, objectives, samples, surgery, tasks
 from sensorium.testing.encoders import ROWS, accepts
 from sensorium.testing.fusions import DIM, PRESENT, SIZES
 from sensorium.testing.general import same
@@ -140,6 +140,7 @@ def signatures(family: str, kind: str, cells: Sequence[Any] | None) -> list[Sign
         "tasks": _task,
         "objectives": _objective,
         "surgery": surgery.signature,
+        "explainers": explainers.signature,
     }
     return [looks[family]]
 

@@ -1,0 +1,69 @@
+"""A map laid over what it is of, as a small PNG: orange spoke for the answer, blue against it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[Any]
+FOR, AGAINST = (232, 89, 12), (28, 110, 214)
+SIDE = 288  # pixels of the longer side
+FAINT = 0.15  # of the strongest value: what is weaker is not coloured, or the whole picture would be tinted
+
+
+def rgba(value: float, top: float) -> str:
+    """The CSS colour of a value where ``top`` is the strongest."""
+    red, green, blue = FOR if value > 0 else AGAINST
+    return f"rgba({red},{green},{blue},{strength(np.array(value), top):.2f})"
+
+
+def strength(values: Values, top: float) -> Values:
+    """How opaque values are painted, 0 to 0.7."""
+    size = np.clip(np.abs(values) / (top or 1.0), 0, 1)
+    cover: Values = np.where(size < FAINT, 0.0, 0.7 * size)
+    return cover
+
+
+def painted(grey: Values, heat: Values, top: float) -> Values:
+    """``grey`` ``[H, W]`` from 0 to 1 under ``heat`` of the same size, as ``[H, W, 3]`` uint8."""
+    # Half of the contrast, around the middle: colours stay visible on black and on white.
+    base = (np.clip(grey, 0, 1) * 0.7 + 0.2)[..., None] * 255
+    cover = strength(heat, top)[..., None]
+    colour = np.where(heat[..., None] > 0, np.array(FOR), np.array(AGAINST))
+    pixels: Values = (base * (1 - cover) + colour * cover).round().astype(np.uint8)
+    return pixels
+
+
+def png(pixels: Values, side: int = SIDE) -> str:
+    """Pixels ``[H, W, 3]`` uint8 as a ``data:`` address, scaled so that its longer side is about ``side``."""
+    from PIL import Image
+
+    picture = Image.fromarray(pixels)
+    by = side / max(picture.size)
+    size = (max(1, round(picture.width * by)), max(1, round(picture.height * by)))
+    # Small pictures keep their pixels: smoothed ones would claim detail that the model never saw.
+    picture = picture.resize(size, Image.Resampling.NEAREST if by > 1 else Image.Resampling.BILINEAR)
+    out = io.BytesIO()
+    picture.save(out, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode('ascii')}"
+
+
+def seen(data: Values, mean: list[float] | None, deviation: list[float] | None) -> Values:
+    """A prepared picture ``[C, H, W]`` as brightness ``[H, W]`` from 0 to 1."""
+    if mean is not None and deviation is not None and len(mean) == len(data):
+        colours = data * np.array(deviation)[:, None, None] + np.array(mean)[:, None, None]
+        share = np.array([0.299, 0.587, 0.114]) if len(data) == 3 else np.full(len(data), 1 / len(data))
+        grey: Values = np.tensordot(share, colours, axes=1)
+        return np.clip(grey, 0, 1)
+    return stretched(data.mean(axis=0))
+
+
+def stretched(values: Values) -> Values:
+    """From its lowest to its highest value."""
+    low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
+    scaled: Values = (values - low) / ((high - low) or 1.0)
+    return scaled

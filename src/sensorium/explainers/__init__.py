@@ -1,0 +1,1 @@
+"""Where in a stream an answer comes from, one way a file. The contract: ``core/explainer.py``."""

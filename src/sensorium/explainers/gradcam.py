@@ -1,0 +1,64 @@
+"""Grad-CAM."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sensorium.core.explainer import Explainer, Heat, Probe
+from sensorium.core.layout import Grid
+from sensorium.core.registry import component
+from sensorium.nn.observed import grids
+
+_SMOOTH = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+@component
+class Gradcam(Explainer):
+    """Where the last convolutions saw what speaks for the answer: coarse, quick, and quiet about small things.
+
+    Each channel of the last grid counts by its mean gradient; their weighted sum is stretched over the input. For encoders
+    that keep a grid to the end. The values only rank: they do not add up to anything.
+    Source: Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391, equations 1 and 2.
+
+    Args:
+        positive: Shows only what speaks for the answer, as in the paper; False: also what speaks against it.
+    """
+
+    reads = (Grid,)
+    gradients = True
+
+    def __init__(self, *, positive: bool = True) -> None:
+        self.positive = positive
+
+    def refuses(self, probe: Probe) -> str:
+        told = super().refuses(probe)
+        if not told and _last(probe) is None:
+            return "needs an encoder that keeps a grid of cells, as convolutional ones do"
+        return told
+
+    def explain(self, probe: Probe) -> Heat:
+        found = _last(probe)
+        assert found is not None
+        grid, slope = found
+        axes = tuple(range(2, grid.dim()))
+        heat = (slope.mean(dim=axes, keepdim=True) * grid).sum(dim=1, keepdim=True).detach()  # [1, 1, *cells]
+        if self.positive:
+            heat = F.relu(heat)
+        wide = F.interpolate(heat, size=tuple(probe.data.shape[2:]), mode=_SMOOTH[len(axes)], align_corners=False)[0]
+        if probe.mask is not None:
+            wide = wide * probe.mask[0].reshape(1, -1, *[1] * (wide.dim() - 2))
+        return Heat(wide)
+
+
+def _last(probe: Probe) -> tuple[Tensor, Tensor] | None:
+    """The last grid ``[1, C, *cells]`` that came out of convolutions and counts for the answer, and the answer's slope."""
+    with torch.enable_grad(), grids(probe.encoder, probe.data.dim() - 2) as seen:
+        value = probe.answer(probe.data.clone().requires_grad_(), probe.mask)[0]
+    seen = [grid for grid in seen if grid.requires_grad and grid.shape[0] == 1]
+    if not seen or not value.requires_grad:
+        return None
+    slopes = torch.autograd.grad(value, seen, allow_unused=True)
+    used = [(grid, slope) for grid, slope in zip(seen, slopes, strict=True) if slope is not None]
+    return used[-1] if used else None

@@ -1,0 +1,33 @@
+"""Occlusion."""
+
+from __future__ import annotations
+
+import torch
+
+from sensorium.core.explainer import Explainer, Heat, Probe
+from sensorium.core.layout import Graph, Grid, Ids, Points, Row
+from sensorium.core.registry import component
+
+
+@component
+class Occlusion(Explainer):
+    """Takes one part after the other away, and looks how far the answer falls: a patch, a word, a cell, a group of points.
+
+    Works for every encoder and task. Two parts that say the same hide each other: each alone can be spared.
+    Source: Zeiler and Fergus 2013, https://arxiv.org/abs/1311.2901, § 2.1 (and figure 7).
+
+    Args:
+        parts: Parts of a grid along each axis; none: 32 of a series, 8 × 8 of a picture, 8 × 4 × 4 of a video.
+    """
+
+    reads = (Grid, Ids, Points, Graph, Row)
+
+    def __init__(self, *, parts: int | None = None) -> None:
+        self.parts = parts
+
+    def explain(self, probe: Probe) -> Heat:
+        units = probe.units(self.parts)
+        keep = ~torch.eye(units.count, dtype=torch.bool, device=probe.data.device)
+        return Heat(
+            units.spread(probe.value - probe.kept(units, keep)) if units.count else units.spread(keep.sum(dim=1) * 0.0)
+        )

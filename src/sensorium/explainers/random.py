@@ -1,0 +1,32 @@
+"""Chance."""
+
+from __future__ import annotations
+
+import torch
+
+from sensorium.core.explainer import Explainer, Heat, Probe
+from sensorium.core.layout import Graph, Grid, Ids, Points, Row
+from sensorium.core.registry import component
+
+
+@component
+class Random(Explainer):
+    """Any numbers. Explains nothing: every other explainer is held against it.
+
+    Source: the random baseline of deletion curves, https://arxiv.org/abs/1806.07421, § 4.
+
+    Args:
+        seed: Of the numbers.
+        parts: Parts of a grid along each axis; none: 32 of a series, 8 × 8 of a picture, 8 × 4 × 4 of a video.
+    """
+
+    reads = (Grid, Ids, Points, Graph, Row)
+    serious = False
+
+    def __init__(self, *, seed: int = 0, parts: int | None = None) -> None:
+        self.seed, self.parts = seed, parts
+
+    def explain(self, probe: Probe) -> Heat:
+        units = probe.units(self.parts)
+        drawn = torch.randn(units.count, generator=torch.Generator().manual_seed(self.seed))
+        return Heat(units.spread(drawn.to(probe.data.device)))

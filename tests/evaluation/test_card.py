@@ -1,0 +1,145 @@
+"""The report's newer parts: least sure rows, reasons, the model card; small, and usable by keyboard and screen reader."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from sensorium.core.batch import Batch
+from sensorium.core.schema import Schema
+from sensorium.evaluation.card import card
+from sensorium.evaluation.evaluate import evaluate, margin
+from sensorium.evaluation.report import MEDIA, write_report
+from sensorium.model import Model
+
+Make = Callable[..., tuple[Model, list[Batch]]]
+
+
+class Page(HTMLParser):
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def test_the_least_sure_rows_are_those_of_the_smallest_margins(make: Make) -> None:
+    model, batches = make(rows=80, kinds=("classification", "multilabel", "regression"))
+    found = evaluate(model, batches, resamples=3, subsets=False)
+    one = found.targets["animal"]
+    chances = [sorted(p["probabilities"].values()) for p in one.predictions]
+    margins = np.array([c[-1] - c[-2] for c in chances])
+    assert one.least_sure(7) == np.argsort(margins, kind="stable")[:7].tolist()
+    labels = found.targets["tags"]
+    distance = [np.mean([abs(2 * p - 1) for p in row["probabilities"].values()]) for row in labels.predictions]
+    assert labels.least_sure(1) == [int(np.argmin(distance))]
+    assert found.targets["price"].least_sure() == [], "a number says nothing of how sure it is"
+    assert margin({"value": "only", "probabilities": {"only": 1.0}}) is None
+
+
+def test_reasons_stand_with_the_rows_they_explain(make: Make, tmp_path: Path) -> None:
+    model, batches = make(rows=40)
+    found = evaluate(model, batches, resamples=3)
+    hard = found.targets["animal"].hardest(2)
+
+    def explained(target: str, row: int) -> str:
+        return f"<p>because of {target} {row}</p>" if row in hard else ""
+
+    out = write_report(
+        tmp_path / "r.html", found, title="t", rows=[{"a": 1}] * 40, kinds={"a": "number"}, explained=explained
+    )
+    page = Page(out)
+    assert all(f"because of animal {row}" in page.text for row in hard)
+    assert page.text.count("because of animal") == 2
+    assert "Least sure" in page.text
+    shown = [text.split()[0] for text in page.text.split("Row ")[1:]]
+    assert len(shown) == len(set(shown)) == 12 + 6, "no row is shown twice"
+
+
+def test_the_card_says_what_is_known_and_what_is_not(make: Make) -> None:
+    model, batches = make(rows=120)
+    found = evaluate(model, batches, resamples=10)
+    schema = Schema.declare({"photo": "image", "clip": "video", "noise": {"kind": "audio", "of": "clip"}})
+    report = {"rows": 1234, "history": [{"seconds": 61.0}], "valid": {"rows": 200}}
+    told = dict(card(schema, found, parameters=2_500_000, fusion="gated", report=report))
+    assert "photo (image)" in told["What it does"]
+    assert "noise (audio of clip)" in told["What it does"]
+    assert "1,234 rows" in told["Learnt from"]
+    assert "200 others" in told["Learnt from"]
+    assert "120 rows" in told["Tested on"]
+    assert "10.0 MB" in told["Size"]
+    assert "not measured" in told["Cost"]
+    scores = found.targets["animal"]
+    worst = min((one for one in scores.per_class if one.rows >= 20), key=lambda one: one.recall)
+    assert f"of {worst.name} it finds least" in told["Limits"]
+    few = evaluate(*_few(make), resamples=10)
+    assert "fewer than 20 rows were tested of" in dict(card(schema, few, parameters=1, fusion="", report={}))["Limits"]
+
+
+def _few(make: Make) -> tuple[Model, list[Batch]]:
+    return make(rows=30)
+
+
+def test_a_page_stays_small_however_heavy_its_rows_are(make: Make, tmp_path: Path) -> None:
+    """Ten thousand rows, each with a minute of sound at 48 kHz: a megabyte and a half a row once in the page."""
+    model, batches = make({"image": 1.0}, rows=500)
+    found = evaluate(model, batches, resamples=3)
+    out = io.BytesIO()
+    soundfile.write(out, np.random.default_rng(0).normal(size=48_000 * 20).astype(np.float32) / 9, 48_000, format="WAV")
+    rows = [{"voice": "a.wav"}] * 500
+    path = write_report(
+        tmp_path / "r.html", found, title="t", rows=rows, kinds={"voice": "audio"}, media=lambda row, column: out.getvalue()
+    )
+    assert MEDIA / 2 < path.stat().st_size < MEDIA + 500_000
+    assert "left out, so that this page stays small" in path.read_text(encoding="utf-8")
+
+
+def test_pages_can_be_used_without_eyes_or_mouse(trained: Any, scenes: Path, tmp_path: Path) -> None:
+    trained.evaluate(scenes / "test.csv", report=tmp_path / "r.html")
+    trained.explain(scenes / "test.csv", sample=3, out=tmp_path / "e.html", where=False)
+    for name in ("r.html", "e.html"):
+        page = Page(tmp_path / name)
+        assert page.all("html")[0]["lang"] == "en"
+        assert page.all("main")
+        assert any(meta.get("name") == "viewport" for meta in page.all("meta"))
+        ids = {given.get("id") for _, given in page.tags}
+        skip = next(link for link in page.all("a") if link.get("class") == "skip")
+        assert (skip["href"] or "").removeprefix("#") in ids, "the skip link leads somewhere"
+        assert all(picture["alt"] for picture in page.all("img"))
+        assert all(svg["role"] == "img" and svg["aria-label"] for svg in page.all("svg"))
+        assert all(cell.get("scope") for cell in page.all("th"))
+        scrolled = [div for div in page.all("div") if div.get("class") == "scroll"]
+        assert all(div.get("tabindex") == "0" and div.get("aria-label") for div in scrolled)
+        levels = [int(tag[1]) for tag, _ in page.tags if tag in ("h1", "h2", "h3", "h4", "h5")]
+        assert levels[0] == 1
+        assert all(b <= a + 1 for a, b in itertools.pairwise(levels)), "no level of heading is left out"
+    page = Page(tmp_path / "r.html")
+    assert "Model card" in page.text
+    assert page.text.count("Why: what each stream did, and where") == 3
+
+
+@pytest.mark.parametrize("cell", [None, "x"])
+def test_a_row_without_its_target_can_be_least_sure(make: Make, tmp_path: Path, cell: Any) -> None:
+    model, batches = make({"image": 0.0}, rows=40)
+    found = evaluate(model, batches, resamples=3)
+    unknown = [i for i in found.targets["animal"].least_sure(40) if found.targets["animal"].truths[i] is None]
+    assert unknown
+    page = Page(write_report(tmp_path / "r.html", found, title="t", rows=[{"a": cell}] * 40, hardest=0, least_sure=40))
+    assert "true: unknown" in page.text
