@@ -71,6 +71,9 @@ class Training(Section):
     patience: int | None = Field(None, gt=0, description="epochs without a better validation score before stopping")
     select: Literal["score", "loss"] = Field("loss", description="what the best epoch is best in, on the validation rows")
     time_limit: float | None = Field(None, gt=0, description="seconds of training, at most; the schedule shrinks to fit")
+    checkpoint_every: float = Field(
+        300.0, gt=0, description="seconds after which a long epoch is saved in its midst; every epoch's end is anyway"
+    )
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field("32-true", description="of the arithmetic")
     augment: bool = Field(True, description="whether modalities vary their training samples")
     accelerator: str = Field("auto", description="cpu, gpu, mps or auto")

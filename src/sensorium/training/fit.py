@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,12 +21,11 @@ from sensorium.data.media import Under, weight_of
 from sensorium.data.split import split
 from sensorium.data.store import Store
 from sensorium.data.table import Table
+from sensorium.data.whole import check_writable, told
 from sensorium.trained import Trained, say_problems
+from sensorium.training import resume as resumable
 from sensorium.training.columns import check_targets, declare
 from sensorium.training.defaults import advised, resolve
-
-if TYPE_CHECKING:
-    pass
 
 SAMPLE = 256
 """Media cells that a modality learns its state from (picture size, loudness); table cells are all looked at."""
@@ -80,6 +79,9 @@ def fit(
     source = train if train is not None else plan.data.train
     if source is None:
         raise ConfigError("there is no training table", fix="name one, here or under data.train of the recipe")
+    folder = Path(out) if out is not None else None
+    if folder is not None:
+        check_writable(folder)
     with Console(quiet) as console:
         table = read(source, plan, media)
         plan = with_columns(plan, columns)
@@ -93,7 +95,6 @@ def fit(
             console.note(f"  {line}")
         store = Store(Path(cache) if cache is not None else None)
         rows, valid_rows = encode_parts(schema, training, held_out, store, console)
-        folder = Path(out) if out is not None else None
         trained = finish(plan, schema, rows, valid_rows, store, folder, resume, console)
         artifact, evaluation = trained.artifact, trained.score(valid_rows, console=console)
         artifact.report["valid"] = evaluation.to_json()
@@ -101,10 +102,11 @@ def fit(
             from sensorium.evaluation.charts import curves_svg
 
             trained.save(folder)
-            curves_svg(trained.history, folder / "logs" / "curves.svg")
-            trained.write_report(folder / "report.html", evaluation, held_out, valid_rows)
+            with told(folder):
+                curves_svg(trained.history, folder / "logs" / "curves.svg")
+                trained.write_report(folder / "report.html", evaluation, held_out, valid_rows)
             # Only now: until the model is safe, the checkpoint is what a resume goes on from.
-            (folder / "resume" / "last.ckpt").unlink(missing_ok=True)
+            resumable.finish(folder)
     return trained
 
 

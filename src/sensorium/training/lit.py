@@ -195,11 +195,18 @@ class Lit(pl.LightningModule):
     # ── resume ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["sensorium"] = {"history": self.history, "spent": self.elapsed()}
+        checkpoint["sensorium"] = {
+            "history": self.history,
+            "spent": self.elapsed(),
+            # Of the epoch so far, where it is not over.
+            "losses": self._losses,
+            "steps": self._steps,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = [dict(record) for record in checkpoint["sensorium"]["history"]]
         self.spent = float(checkpoint["sensorium"]["spent"])
+        self._losses, self._steps = dict(checkpoint["sensorium"]["losses"]), int(checkpoint["sensorium"]["steps"])
 
 
 def step_seed(seed: int, step: int) -> int:

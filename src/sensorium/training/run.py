@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,6 +17,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
+from sensorium.artifact import Artifact
 from sensorium.console import Console, span
 from sensorium.core import registry
 from sensorium.core.batch import Encoded, Field, joined
@@ -34,6 +33,7 @@ from sensorium.model import Model, assemble, operate
 from sensorium.training.average import Average
 from sensorium.training.callbacks import Checkpoint, KeepBest, Logs, Progress, Tell
 from sensorium.training.lit import Lit, Record
+from sensorium.training.resume import Resume, identity
 from sensorium.training.stored import with_outputs
 
 
@@ -92,11 +92,14 @@ def _run(
         *([Average(spec.average)] if spec.average else []),
         Tell(_teller(schema, model, best, console)),
     ]
-    checkpoint = None
+    start = None
     if out is not None:
-        checkpoint = _checkpoint(_identity(plan, schema, rows, valid), out, resume, console)
+        kept = Resume(out, identity(plan, schema, rows, valid))
+        if resume and kept.finished():
+            return _finished(out, model, console)
+        start = kept.checkpoint if kept.begin(resume, console) else None
         logs = Logs(out / "logs", tensorboard=find_spec("tensorboard") is not None)
-        callbacks += [logs, Checkpoint(checkpoint)]
+        callbacks += [logs, Checkpoint(kept.checkpoint, spec.checkpoint_every)]
     with _still():
         try:
             trainer = pl.Trainer(
@@ -116,7 +119,6 @@ def _run(
             )
         except (MisconfigurationException, ValueError) as error:
             raise ConfigError(f"training.accelerator or training.precision do not fit this machine: {error}") from None
-        start = checkpoint if checkpoint is not None and checkpoint.is_file() else None
         try:
             trainer.fit(lit, ckpt_path=start, weights_only=True if start is not None else None)
         except SystemExit:
@@ -128,6 +130,15 @@ def _run(
     model.cpu().eval()
     console.step("training", 1.0, 1.0, f"best in epoch {best.epoch} of {lit.history[-1]['epoch']}")
     return lit.history
+
+
+def _finished(out: Path, model: Model, console: Console) -> list[Record]:
+    """The run came to its end before: its weights and its course, from its folder."""
+    console.note("this run is finished: its model is read, not trained again")
+    saved = Artifact.load(out)
+    model.load_state_dict(saved.model.state_dict())
+    model.eval()
+    return [dict(record) for record in saved.report["history"]]
 
 
 def acquaint(model: Model, schema: Schema, rows: encoded.Rows) -> list[str]:
@@ -208,35 +219,6 @@ def _teller(schema: Schema, model: Model, best: KeepBest, console: Console) -> C
         console.step("training", progress.done, 1.0, f"{span(progress.left)} left  {last}")
 
     return say
-
-
-def _checkpoint(run: str, out: Path, resume: bool, console: Console) -> Path:
-    """Where this run's checkpoint is or will be; another run's is refused, or removed where nothing is resumed."""
-    checkpoint, named = out / "resume" / "last.ckpt", out / "resume" / "run.json"
-    going_on = resume and checkpoint.is_file() and named.is_file()
-    if going_on and json.loads(named.read_text())["run"] != run:
-        raise ConfigError(
-            "the checkpoint belongs to another run: its recipe or its rows differ",
-            file=checkpoint,
-            fix="give the same command, or leave out --resume to start anew",
-        )
-    if going_on:
-        console.note("going on from the last checkpoint")
-        return checkpoint
-    out.mkdir(parents=True, exist_ok=True)
-    checkpoint.unlink(missing_ok=True)
-    named.parent.mkdir(exist_ok=True)
-    named.write_text(json.dumps({"run": run}))
-    return checkpoint
-
-
-def _identity(plan: Recipe, schema: Schema, rows: encoded.Rows, valid: encoded.Rows) -> str:
-    """What a checkpoint must share with the run that takes it up: recipe, fitted columns, the rows' targets in order."""
-    h = hashlib.sha256(json.dumps([plan.model_dump(), schema.to_json()], sort_keys=True).encode())
-    for part in (rows, valid):
-        for name in part.targets:
-            h.update(part.target(name).data.numpy().tobytes())
-    return h.hexdigest()
 
 
 @contextmanager
