@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sensorium.data.whole import part_of, settle, told, write
 from sensorium.training.lit import Lit, Record
+from sensorium.training.ranks import ALONE, Ranks
 
 Better = Callable[[Record], tuple[float, ...]]
 """A validation record as something to compare: larger is better."""
@@ -22,6 +23,10 @@ Better = Callable[[Record], tuple[float, ...]]
 
 SHARE = 20
 """Within an epoch, training goes on for this many times what a checkpoint costs before the next is written."""
+
+
+ASK = 16
+"""Steps after which several processes ask the first whether a checkpoint is due."""
 
 
 class KeepBest(pl.Callback):
@@ -64,8 +69,8 @@ class Checkpoint(pl.Callback):
     state of its own.
     """
 
-    def __init__(self, path: Path, every: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self.path, self.every, self.clock = path, every, clock
+    def __init__(self, path: Path, every: float, clock: Callable[[], float] = time.monotonic, ranks: Ranks = ALONE) -> None:
+        self.path, self.every, self.clock, self.ranks = path, every, clock, ranks
         self._written, self._cost = 0.0, 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -75,8 +80,12 @@ class Checkpoint(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         # Behind the last batch comes the validation, and then the end of the epoch.
-        last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-        if not last and self.clock() - self._written > max(self.every, SHARE * self._cost):
+        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            return
+        due = self.clock() - self._written > max(self.every, SHARE * self._cost)
+        if self.ranks.several:  # all must write at once, and asking costs a word each
+            due = batch_idx % ASK == 0 and self.ranks.told(due)
+        if due:
             self._write(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -88,7 +97,9 @@ class Checkpoint(pl.Callback):
         with told(self.path.parent):
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                trainer.save_checkpoint(part)
+                trainer.save_checkpoint(part)  # of several processes all take part, and the first one writes
+                if not self.ranks.first:
+                    return
                 with open(part, "rb+") as file:
                     os.fsync(file.fileno())
                 os.replace(part, self.path)

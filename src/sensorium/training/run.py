@@ -33,6 +33,7 @@ from sensorium.model import Model, assemble, operate
 from sensorium.training.average import Average
 from sensorium.training.callbacks import Checkpoint, KeepBest, Logs, Progress, Tell
 from sensorium.training.lit import Lit, Record
+from sensorium.training.ranks import ALONE, Met, Ranks
 from sensorium.training.resume import Resume, identity
 from sensorium.training.stored import with_outputs
 
@@ -46,8 +47,11 @@ def train(
     resume: bool,
     console: Console,
     store: Store | None = None,
+    ranks: Ranks = ALONE,
 ) -> tuple[Model, list[Record]]:
     """The trained model of a resolved recipe, its best epoch's weights loaded, and the scores by epoch."""
+    if plan.training.devices * plan.training.nodes != ranks.count:
+        raise ConfigError("only fit trains in several processes", fix="leave out training.devices and training.nodes")
     before = torch.get_num_threads()
     if plan.training.threads is not None:
         torch.set_num_threads(plan.training.threads)
@@ -66,7 +70,7 @@ def train(
             objectives = [registry.build("objectives", spec, model) for spec in plan.objectives]
             if store is not None:
                 rows, valid = with_outputs(model, schema, plan, (rows, valid), store, objectives, console)
-            history = _run(plan, schema, model, objectives, rows, valid, out, resume, console)
+            history = _run(plan, schema, model, objectives, rows, valid, out, resume, console, ranks)
             settle(model, schema, rows, valid)
             return model, history
     finally:
@@ -83,9 +87,12 @@ def _run(
     out: Path | None,
     resume: bool,
     console: Console,
+    ranks: Ranks = ALONE,
 ) -> list[Record]:
     spec = plan.training
-    lit = Lit(model, objectives, schema, spec, rows=rows, valid=valid, seed=plan.seed)
+    if ranks.several and len(rows) < 2 * ranks.count:
+        raise ConfigError(f"{len(rows)} training rows are too few for {ranks.count} processes", fix="train in one")
+    lit = Lit(model, objectives, schema, spec, rows=rows, valid=valid, seed=plan.seed, ranks=ranks)
     best = KeepBest(_criterion(plan, schema, model), spec.patience or 1)
     callbacks: list[pl.Callback] = [
         best,
@@ -94,18 +101,21 @@ def _run(
     ]
     start = None
     if out is not None:
-        kept = Resume(out, identity(plan, schema, rows, valid))
-        if resume and kept.finished():
+        kept = Resume(out, _agreed(identity(plan, schema, rows, valid), ranks))
+        if ranks.told(resume and kept.finished()):
             return _finished(out, model, console)
-        start = kept.checkpoint if kept.begin(resume, console) else None
-        logs = Logs(out / "logs", tensorboard=find_spec("tensorboard") is not None)
-        callbacks += [logs, Checkpoint(kept.checkpoint, spec.checkpoint_every)]
+        start = kept.checkpoint if ranks.told(ranks.first and kept.begin(resume, console)) else None
+        if ranks.first:
+            callbacks.append(Logs(out / "logs", tensorboard=find_spec("tensorboard") is not None))
+        callbacks.append(Checkpoint(kept.checkpoint, spec.checkpoint_every, ranks=ranks))
     with _still():
         try:
             trainer = pl.Trainer(
                 max_epochs=spec.epochs,
                 accelerator=spec.accelerator,
-                devices=1,
+                devices=ranks.count // ranks.machines,
+                num_nodes=ranks.machines,
+                strategy=_strategy(ranks),
                 precision=spec.precision,
                 gradient_clip_val=spec.clip,
                 callbacks=callbacks,
@@ -130,6 +140,27 @@ def _run(
     model.cpu().eval()
     console.step("training", 1.0, 1.0, f"best in epoch {best.epoch} of {lit.history[-1]['epoch']}")
     return lit.history
+
+
+def _strategy(ranks: Ranks) -> Any:
+    """How Lightning lets processes train together."""
+    if not ranks.several:
+        return "auto"
+    from lightning.pytorch.strategies import DDPStrategy
+
+    # A stream that no row of a process has is not encoded there, an objective may say nothing there: what one process did
+    # not use is counted as zero, and what none used is left alone, as in one process. Buffers are kept by ``Lit``.
+    return DDPStrategy(cluster_environment=Met(ranks), find_unused_parameters=True, broadcast_buffers=False)
+
+
+def _agreed(run: str, ranks: Ranks) -> str:
+    """The run's name, which must be the same for all processes."""
+    if len(set(ranks.each(run))) > 1:
+        raise SensoriumError(
+            "the processes do not train the same run: their tables, recipes or versions differ",
+            fix="give all of them the same command and the same files",
+        )
+    return run
 
 
 def _finished(out: Path, model: Model, console: Console) -> list[Record]:
