@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.fabric.plugins.environments import ClusterEnvironment
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
@@ -100,22 +100,37 @@ def _sent(data: Tensor, source: int = 0) -> Tensor:
     return data
 
 
-class Met(LightningEnvironment):
-    """Tells Lightning of processes that have met already."""
+class Met(ClusterEnvironment):
+    """Tells Lightning of processes that have met already: it need start none, and asks for no address."""
 
     def __init__(self, ranks: Ranks) -> None:
-        super().__init__()
         self.ranks = ranks
 
     @property
     def creates_processes_externally(self) -> bool:
         return True
 
+    @property
+    def main_address(self) -> str:
+        return "127.0.0.1"
+
+    @property
+    def main_port(self) -> int:
+        return 0
+
+    @staticmethod
+    def detect() -> bool:
+        return False
+
     def world_size(self) -> int:
         return self.ranks.count
 
+    def set_world_size(self, size: int) -> None: ...
+
     def global_rank(self) -> int:
         return self.ranks.rank
+
+    def set_global_rank(self, rank: int) -> None: ...
 
     def local_rank(self) -> int:
         return self.ranks.local
