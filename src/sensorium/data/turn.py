@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -9,10 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # a system without: all may decode at once, and the shelf takes each array from whoever is first
-    fcntl = None  # type: ignore[assignment]
 
 EVERY = 0.1
 """Seconds between two looks whether the other is done."""
@@ -43,7 +42,7 @@ class Turn:
 
     @staticmethod
     def _locked(file: IO[bytes]) -> bool:
-        if fcntl is None:
+        if sys.platform == "win32":  # all may decode at once there, and the shelf takes each array from whoever is first
             return True
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -94,13 +94,13 @@ def together(spec: Training, job: Mapping[str, Any] | None) -> Iterator[Ranks]:
 
 def _store(ranks: Ranks) -> Any:
     """Where processes that something else started find each other."""
-    from torch.distributed import TCPStore
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     if WORKER in os.environ:
         return TCPStore("127.0.0.1", int(os.environ[WORKER]), ranks.count, False, timeout=LIMIT)
     if "MASTER_ADDR" in os.environ and "MASTER_PORT" in os.environ:
         return None
-    from lightning.pytorch.plugins.environments import SLURMEnvironment
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
     slurm = SLURMEnvironment()
     return TCPStore(slurm.main_address, slurm.main_port, ranks.count, ranks.first, timeout=LIMIT)
@@ -116,9 +116,8 @@ def _met(ranks: Ranks, store: Any) -> Iterator[None]:
         return
     # Words go over gloo, gradients over what the devices speak.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(
-        backend, store=store, rank=ranks.rank, world_size=ranks.count, timeout=LIMIT
-    ) if store is not None else dist.init_process_group(backend, timeout=LIMIT)
+    where: dict[str, Any] = {} if store is None else {"store": store, "rank": ranks.rank, "world_size": ranks.count}
+    dist.init_process_group(backend, timeout=LIMIT, **where)
     try:
         yield
     finally:
@@ -138,7 +137,7 @@ def _started(spec: Training, job: Mapping[str, Any] | None) -> Iterator[Ranks]:
             f"training.devices is {spec.devices}, and rows in memory cannot be handed to other processes",
             fix="give the table as a file, or run your script with torchrun --nproc_per_node " + str(spec.devices),
         )
-    from torch.distributed import TCPStore
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     from sensorium.training.ranks import Ranks
 

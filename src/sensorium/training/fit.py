@@ -83,7 +83,8 @@ def fit(
         SensoriumError: naming file, row, column, and how to mend it, before any training starts.
     """
     plan = crew.settled(planned(recipe, overrides, seed, time_limit, group))
-    asked = {"columns": dict(columns or {}), "ignore": list(ignore), "group": group, "weight": weight}
+    ignored = list(ignore)
+    asked = {"columns": dict(columns or {}), "ignore": ignored, "group": group, "weight": weight}
     targets = [target] if isinstance(target, str) else list(target or ())
     job = crew.job_of(train, valid, plan, target=targets, media=media, out=out, resume=resume, cache=cache, **asked)
     first = crew.first()
@@ -96,7 +97,7 @@ def fit(
     with Console(quiet, mute=not first) as console:
         table = read(source, plan, media)
         plan = with_columns(plan, columns)
-        schema = declared(table, plan, targets, told_roles(asked["ignore"], group, weight), console)
+        schema = declared(table, plan, targets, told_roles(ignored, group, weight), console)
         training, held_out = parts(table, valid if valid is not None else plan.data.valid, schema, plan, media, console)
         opener = Under(table.root or Path.cwd(), anywhere=True)
         learn(schema, training, opener, plan.seed)

@@ -171,7 +171,7 @@ class Lit(pl.LightningModule):
             seen = [t for name, t in self.named_buffers() if name.rpartition(".")[2] in ("running_mean", "running_var")]
             if seen:
                 mean = self.ranks.mean(torch.cat([t.flatten() for t in seen]))
-                for tensor, part in zip(seen, mean.split([t.numel() for t in seen]), strict=True):
+                for tensor, part in zip(seen, torch.split(mean, [t.numel() for t in seen]), strict=True):
                     tensor.copy_(part.view_as(tensor))
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
