@@ -63,7 +63,7 @@ def test_killed_while_saving_over_a_model(
         real(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr("sensorium.artifact.os.replace", replace)
+        patch.setattr("sensorium.data.whole.os.replace", replace)
         with pytest.raises(RuntimeError, match="power cut"):
             trained.save(folder)
     with pytest.raises(ArtifactError, match="no finished model"):

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.__main__ import NAMES, run, table
 from benchmarks.measure import Cost, Measure, Settings, compared, interleaved
 
-SLOW = ("start", "memory", "av_hard", "serving")
+SLOW = ("start", "memory", "av_hard", "processes", "serving")
 """These start processes that train, or a server."""
 
 
@@ -35,7 +35,7 @@ def test_a_benchmark_runs(name: str) -> None:
 
 def test_every_benchmark_is_listed() -> None:
     folder = Path(__file__).parent.parent / "benchmarks"
-    apart = {"__init__", "__main__", "measure", "results", "senses", "fusion_results", "objectives"}
+    apart = {"__init__", "__main__", "measure", "results", "senses", "fusion_results", "objectives", "kills"}
     files = {path.stem for path in folder.glob("*.py")} - apart - {"plain", "torch_fusions"}
     assert files == set(NAMES)
 

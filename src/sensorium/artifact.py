@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Mapping
 from copy import deepcopy
@@ -30,6 +29,7 @@ from sensorium.core.errors import ArtifactError, SensoriumError
 from sensorium.core.recipe import Recipe
 from sensorium.core.registry import split
 from sensorium.core.schema import Schema
+from sensorium.data.whole import write_together
 from sensorium.model import Model, assemble, operate
 from sensorium.nn.lora import merge
 
@@ -58,9 +58,11 @@ class Artifact:
         return Artifact(self.recipe.model_copy(update={"model": spec}), self.schema, model, self.report)
 
     def save(self, folder: str | Path) -> Path:
-        """Write the folder. Killed at any moment, it holds a whole model or none that loads: never a mixture."""
+        """Write the folder. Killed at any moment, it holds a whole model or none that loads: never a mixture.
+
+        A full disk is met while the model that was there before is still whole.
+        """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         tensors = {name: t.detach().cpu().contiguous() for name, t in self.model.state_dict().items()}
         contents: dict[str, bytes] = {
             "recipe.yaml": self.recipe.to_yaml().encode(),
@@ -77,10 +79,7 @@ class Artifact:
                 name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in contents.items()
             },
         }
-        (folder / MANIFEST).unlink(missing_ok=True)
-        for name, data in contents.items():
-            _write(folder / name, data)
-        _write(folder / MANIFEST, _json(manifest))
+        write_together(folder, {**contents, MANIFEST: _json(manifest)}, last=MANIFEST)
         return folder
 
     @classmethod
@@ -149,16 +148,6 @@ def _checked(folder: Path) -> dict[str, bytes]:
 
 def _json(data: Any) -> bytes:
     return json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False).encode()
-
-
-def _write(path: Path, data: bytes) -> None:
-    """All of a file or nothing of it."""
-    part = path.with_name(f".{path.name}.part")
-    with open(part, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
 
 
 def _torch_version() -> str:

@@ -16,12 +16,13 @@ class Console:
 
     Args:
         quiet: Say nothing but warnings.
+        mute: Not even those: another process says them.
     """
 
-    def __init__(self, quiet: bool = False) -> None:
-        self.quiet = quiet
+    def __init__(self, quiet: bool = False, mute: bool = False) -> None:
+        self.quiet, self.mute = quiet or mute, mute
         self.rich = Rich(stderr=True, highlight=False)
-        self.live = self.rich.is_terminal and not quiet
+        self.live = self.rich.is_terminal and not self.quiet
         self._progress: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._told = 0.0
@@ -40,6 +41,8 @@ class Console:
 
     def warn(self, text: str) -> None:
         """A line that is shown even when quiet."""
+        if self.mute:
+            return
         self.rich.print(f"warning: {text}", markup=False, style="yellow", soft_wrap=True)
 
     def step(self, name: str, done: float, total: float, detail: str = "") -> None:

@@ -38,6 +38,7 @@ def run(
     """
     if train is not None and "=" in train and not Path(train).exists():
         overrides, train = [train, *(overrides or [])], None
+    from sensorium.training.crew import first
     from sensorium.training.fit import fit
 
     trained = fit(
@@ -58,6 +59,8 @@ def run(
         cache=cache,
         quiet=quiet,
     )
+    if not first():
+        return  # of several processes one speaks
     typer.echo(trained.summary())
     typer.echo(f"\nmodel   {out}\nreport  {out / 'report.html'}\nnext    sensorium evaluate {out} test.csv")
 

@@ -226,7 +226,10 @@ class Objective(nn.Module, ABC):
     """What training minimises. Owns what exists only then. Positional parameter: the model."""
 
     per_row: ClassVar[bool] = True
-    """False: a row's loss depends on the other rows of its batch (contrast)."""
+    """False: a row's loss depends on the other rows of its batch (contrast). Among several processes it then sees the rows
+    of its own, and its mean is over those. True: means are over the rows of all processes, so every ``weighted_mean`` must
+    be asked for in every batch, whatever rows are in it.
+    """
     raw: ClassVar[bool] = False
     """True: it reads streams before they are encoded, so the outputs of frozen encoders cannot be stored for it."""
 

@@ -55,7 +55,7 @@ class Training(Section):
     """How it is trained. What is left out is chosen from the data and written back."""
 
     epochs: int | None = Field(None, gt=0, description="passes over the training rows, at most")
-    batch_size: int | None = Field(None, gt=0, description="rows a step")
+    batch_size: int | None = Field(None, gt=0, description="rows a step, of each process")
     lr: float | None = Field(None, gt=0, description="peak learning rate of AdamW")
     lr_scale: dict[str, float] = Field({}, description="by stream: its encoder's share of the learning rate")
     fusion_lr_scale: float | None = Field(
@@ -71,8 +71,13 @@ class Training(Section):
     patience: int | None = Field(None, gt=0, description="epochs without a better validation score before stopping")
     select: Literal["score", "loss"] = Field("loss", description="what the best epoch is best in, on the validation rows")
     time_limit: float | None = Field(None, gt=0, description="seconds of training, at most; the schedule shrinks to fit")
+    checkpoint_every: float = Field(
+        300.0, gt=0, description="seconds after which a long epoch is saved in its midst; every epoch's end is anyway"
+    )
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field("32-true", description="of the arithmetic")
     augment: bool = Field(True, description="whether modalities vary their training samples")
+    devices: int = Field(1, gt=0, description="processes on each machine, each with a GPU of its own where there are GPUs")
+    nodes: int = Field(1, gt=0, description="machines; their processes are started by torchrun or SLURM")
     accelerator: str = Field("auto", description="cpu, gpu, mps or auto")
     threads: int | None = Field(None, gt=0, description="torch's threads; none: 1 for small models, else all cores")
 

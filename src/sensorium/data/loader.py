@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sensorium.data.rows import Rows
+from sensorium.data.rows import Index, Rows
 
 if TYPE_CHECKING:
     from sensorium.core.batch import Batch
@@ -18,20 +18,55 @@ class Loader:
 
     Shuffled where a seed is given: the order is a function of seed and epoch alone. A last batch of a single row is joined
     to the one before (batch statistics need two).
+
+    Of ``ranks`` processes each takes its part of the same batches, ``batch_size`` rows each: together they see what one
+    process with ``ranks * batch_size`` rows a batch would. A last batch is shared out evenly, or joined to the one before
+    where it has not two rows for each.
     """
 
-    def __init__(self, rows: Rows, batch_size: int, *, seed: int | None = None, epoch: int = 0) -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        epoch: int = 0,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
         self.rows, self.batch_size, self.seed, self.epoch = rows, batch_size, seed, epoch
+        self.rank, self.ranks = rank, ranks
+        self.done = 0
+        """Batches of this epoch that were handed out."""
+        self._skip = 0
 
     def __len__(self) -> int:
-        full, rest = divmod(len(self.rows), self.batch_size)
-        alone = rest == 1 and full > 0 and self.seed is not None
-        return full + (rest > 0 and not alone)
+        full, rest = divmod(len(self.rows), self.batch_size * self.ranks)
+        short = 0 < rest < 2 * self.ranks and full > 0 and self.seed is not None
+        return full + (rest > 0 and not short)
 
     def __iter__(self) -> Iterator[Batch]:
         order = np.arange(len(self.rows), dtype=np.int64)
         if self.seed is not None:
             np.random.default_rng((self.seed, self.epoch)).shuffle(order)
-        for i in range(len(self)):
-            last = i == len(self) - 1
-            yield self.rows.batch(order[i * self.batch_size : None if last else (i + 1) * self.batch_size])
+        first, self._skip = self._skip, 0
+        together, count = self.batch_size * self.ranks, len(self)
+        for i in range(first, count):
+            index = order[i * together : None if i == count - 1 else (i + 1) * together]
+            self.done = i + 1
+            yield self.rows.batch(self._part(index))
+
+    def _part(self, index: Index) -> Index:
+        """This process's rows of a batch."""
+        return index if self.ranks == 1 else np.array_split(index, self.ranks)[self.rank]
+
+    # ── resume: what Lightning asks of a loader that can go on in the middle of an epoch ────────────────────────────
+
+    def state_dict(self) -> dict[str, int]:
+        """Where it stands."""
+        return {"epoch": self.epoch, "batch": self.done}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """The next pass goes on behind the batches of the same epoch that were handed out before."""
+        if state["epoch"] == self.epoch:
+            self._skip = self.done = state["batch"]

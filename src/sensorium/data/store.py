@@ -4,7 +4,8 @@ A *shelf* holds what one modality, with one set of options and one fitted state,
 arrays one after another (``values.bin``) and an SQLite index from the digest of a cell's content to a place among them.
 A changed byte in a file or a changed setting is another key, so a stale hit cannot happen. Arrays are written first and
 indexed in the same transaction; whatever is killed leaves at worst unindexed bytes, which the next writer overwrites.
-Several processes may fill and read one shelf at once: SQLite's write lock decides who appends.
+Several processes may fill and read one shelf at once: SQLite's write lock decides who appends. They do not decode the
+same cells side by side: the first to find something new has its turn, the others wait and find it done.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from sensorium import __version__
 from sensorium.core.errors import CellError, SensoriumError
 from sensorium.core.modality import Array, Blob, Encodes, Modality
 from sensorium.data.digest import digest
+from sensorium.data.turn import Turn
 
 CHUNK = 16
 """Cells a thread takes at a time: large enough that scheduling costs nothing, small enough to stop quickly."""
@@ -95,7 +97,7 @@ class Shelf:
         if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
             fix = "delete this folder: nothing is lost but the time to decode again"
             return SensoriumError(f"the store is damaged: {error}", file=self.folder, fix=fix)
-        fix = "name another folder: --cache or SENSORIUM_CACHE"
+        fix = "make room or name another folder: --cache or SENSORIUM_CACHE; what was decoded before is kept"
         return SensoriumError(f"the store cannot be written: {error}", file=self.folder, fix=fix)
 
     def _forget_lost(self, db: sqlite3.Connection) -> None:
@@ -121,7 +123,8 @@ class Shelf:
             yield db
             db.execute("COMMIT")
         except BaseException:
-            db.execute("ROLLBACK")
+            if db.in_transaction:  # a full disk has ended it already
+                db.execute("ROLLBACK")
             raise
 
     # ── filling ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -173,16 +176,21 @@ class Shelf:
             if size > FLUSH_BYTES or time.monotonic() - last > FLUSH_SECONDS:
                 flush()
 
-        try:
-            with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-                self._encode(pool, cells, 2 * workers, take, known)
-            flush()
-        except (OSError, sqlite3.Error) as error:
-            raise self._unusable(error) from None
-        except BaseException:
-            flush()
-            raise
+        with self.turn(lambda: tell(0)) as turn:
+            try:
+                with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+                    self._encode(pool, cells, 2 * workers, take, known, turn)
+                flush()
+            except (OSError, sqlite3.Error) as error:
+                raise self._unusable(error) from None
+            except BaseException:
+                flush()
+                raise
         return places
+
+    def turn(self, waiting: Callable[[], None]) -> Turn:
+        """Whose turn it is to decode; ``waiting`` is called again and again while it is another process's."""
+        return Turn(self.folder / "turn", waiting)
 
     def _encode(
         self,
@@ -191,6 +199,7 @@ class Shelf:
         ahead: int,
         take: Callable[[int, bytes | None, Found], None],
         known: bool,
+        turn: Turn,
     ) -> None:
         """Hands every cell, in order, to ``take``: row, digest, and the new array, the known place or the problem.
 
@@ -198,7 +207,7 @@ class Shelf:
         """
 
         def work(chunk: list[Opened]) -> list[tuple[int, bytes | None, Found]]:
-            return [self._one(row, opened, known) for row, opened in chunk]
+            return [self._one(row, opened, known, turn) for row, opened in chunk]
 
         queue: deque[Future[list[tuple[int, bytes | None, Found]]]] = deque()
         try:
@@ -221,13 +230,16 @@ class Shelf:
             for job in queue:
                 job.cancel()
 
-    def _one(self, row: int, opened: Callable[[], Any], known: bool) -> tuple[int, bytes | None, Found]:
+    def _one(self, row: int, opened: Callable[[], Any], known: bool, turn: Turn) -> tuple[int, bytes | None, Found]:
         try:
             content = opened()
         except CellError as error:
             return row, None, error
         key = digest(content)
         place = self._place(key) if known else None
+        if place is None:
+            turn.take()
+            place = self._place(key) if turn.waited else None
         if place is not None:
             offset, length, problem = place
             return row, key, (offset, length) if problem is None else CellError(problem, file=_name(content))

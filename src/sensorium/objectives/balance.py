@@ -10,7 +10,7 @@ from sensorium.core.contracts import Objective
 from sensorium.core.errors import ConfigError
 from sensorium.core.forward import Forward, Passable
 from sensorium.core.registry import component
-from sensorium.nn.reduce import weighted_mean
+from sensorium.nn.reduce import shared, somewhere, weighted_mean
 
 
 @component
@@ -51,9 +51,9 @@ class Balance(Objective):
             for part in alone:
                 weight = run.batch.weight * target.present * part.fused.present
                 losses.append(weighted_mean(task.loss(part.outputs[name], target), weight))
-                known.append((weight > 0).any())
+                known.append(somewhere(weight))
             loss, there = torch.stack(losses), torch.stack(known)
-            terms[f"{name}/alone"] = self.weight * (loss * self.shares(loss.detach(), there)).sum()
+            terms[f"{name}/alone"] = self.weight * (loss * self.shares(shared(loss.detach()), there)).sum()
         return terms
 
     @staticmethod

@@ -12,7 +12,7 @@ from sensorium.core.contracts import Objective
 from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.forward import Forward, Passable
 from sensorium.core.registry import component
-from sensorium.nn.reduce import weighted_mean
+from sensorium.nn.reduce import somewhere, weighted_mean
 from sensorium.nn.streams import random_subsets
 
 FURTHEST = 3.0
@@ -73,7 +73,7 @@ class Supervised(Objective):
             return self.fixed.get(name, 1.0) * loss
         spread = FURTHEST * (self.spread[self.order[name]] / FURTHEST).tanh()
         # A batch without this target says nothing of how sure it is.
-        return (loss * (-spread).exp() + spread / 2) * (weight > 0).any()
+        return (loss * (-spread).exp() + spread / 2) * somewhere(weight)
 
 
 def _checked(weights: Mapping[str, float], targets: list[str]) -> dict[str, float]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,20 @@ from typing import Any
 import lightning.pytorch as pl
 from torch import Tensor
 
+from sensorium.data.whole import part_of, settle, told, write
 from sensorium.training.lit import Lit, Record
+from sensorium.training.ranks import ALONE, Ranks
 
 Better = Callable[[Record], tuple[float, ...]]
 """A validation record as something to compare: larger is better."""
+
+
+SHARE = 20
+"""Within an epoch, training goes on for this many times what a checkpoint costs before the next is written."""
+
+
+ASK = 16
+"""Steps after which several processes ask the first whether a checkpoint is due."""
 
 
 class KeepBest(pl.Callback):
@@ -51,18 +63,52 @@ class KeepBest(pl.Callback):
 
 
 class Checkpoint(pl.Callback):
-    """Writes everything needed to go on, after every epoch: all of it or nothing."""
+    """Writes everything needed to go on, all of it or nothing: after every epoch, and in a long one every few minutes.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Within an epoch it takes no more than a twentieth of the time, however large the model. Place it behind whatever keeps
+    state of its own.
+    """
+
+    def __init__(self, path: Path, every: float, clock: Callable[[], float] = time.monotonic, ranks: Ranks = ALONE) -> None:
+        self.path, self.every, self.clock, self.ranks = path, every, clock, ranks
+        self._written, self._cost = 0.0, 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._written = self.clock()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # Behind the last batch comes the validation, and then the end of the epoch.
+        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            return
+        due = self.clock() - self._written > max(self.every, SHARE * self._cost)
+        if self.ranks.several:  # all must write at once, and asking costs a word each
+            due = batch_idx % ASK == 0 and self.ranks.told(due)
+        if due:
+            self._write(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_name(f".{self.path.name}.part")
-        trainer.save_checkpoint(part)
-        with open(part, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(part, self.path)
+        self._write(trainer)
+
+    def _write(self, trainer: pl.Trainer) -> None:
+        began = self.clock()
+        part = part_of(self.path)
+        with told(self.path.parent):
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                trainer.save_checkpoint(part)  # of several processes all take part, and the first one writes
+                if not self.ranks.first:
+                    return
+                with open(part, "rb+") as file:
+                    os.fsync(file.fileno())
+                os.replace(part, self.path)
+                settle(self.path.parent)
+            except OSError:
+                part.unlink(missing_ok=True)
+                raise
+        self._written = self.clock()
+        self._cost = self._written - began
 
 
 class Tell(pl.Callback):
@@ -111,12 +157,11 @@ class Logs(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Lit)
         names = list(dict.fromkeys(name for record in pl_module.history for name in record))
-        part = self.folder / ".metrics.csv.part"
-        with open(part, "w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, names)
-            table.writeheader()
-            table.writerows(pl_module.history)
-        os.replace(part, self.folder / "metrics.csv")
+        text = io.StringIO(newline="")
+        table = csv.DictWriter(text, names)
+        table.writeheader()
+        table.writerows(pl_module.history)
+        write(self.folder / "metrics.csv", text.getvalue().encode())
         if self.writer is not None:
             record = pl_module.history[-1]
             for name, value in record.items():

@@ -86,8 +86,9 @@ def resolve(
     model = ModelSpec(size=size, dim=dim, encoders=encoders, adapters=adapters, fusion=fusion, tasks=tasks, surgery=surgery)
 
     training = recipe.training
-    batch = training.batch_size or _batch_size(rows)
-    epochs = training.epochs or _epochs(rows, batch)
+    processes = training.devices * training.nodes
+    batch = training.batch_size or max(1, _batch_size(rows) // processes)
+    epochs = training.epochs or _epochs(rows, batch * processes)
     lr = training.lr or 1.5e-3
     rates, slowed = settled(training, lr, encoders, fusion, surgery)
     said += slowed
@@ -97,7 +98,8 @@ def resolve(
         "epochs": epochs,
         "lr": lr,
         # Steps of a small model are too short to be worth dividing: a second thread costs more than it gives.
-        "threads": training.threads or (1 if size in ("tiny", "small") else os.cpu_count() or 1),
+        "threads": training.threads
+        or (1 if size in ("tiny", "small") else max(1, (os.cpu_count() or 1) // training.devices)),
         "patience": training.patience or max(8, epochs // 3),
     }
     if training.epochs is None:

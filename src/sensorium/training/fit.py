@@ -21,12 +21,15 @@ from sensorium.data.media import Under, weight_of
 from sensorium.data.split import split
 from sensorium.data.store import Store
 from sensorium.data.table import Table
+from sensorium.data.whole import check_writable, told
 from sensorium.trained import Trained, say_problems
+from sensorium.training import crew
+from sensorium.training import resume as resumable
 from sensorium.training.columns import check_targets, declare
 from sensorium.training.defaults import advised, resolve
 
 if TYPE_CHECKING:
-    pass
+    from sensorium.training.ranks import Ranks
 
 SAMPLE = 256
 """Media cells that a modality learns its state from (picture size, loudness); table cells are all looked at."""
@@ -73,18 +76,28 @@ def fit(
         cache: Where decoded media are kept; by default the user's cache folder.
         quiet: Say nothing but warnings.
 
+    Of several processes (``training.devices``, torchrun, SLURM) the first writes and gives the scored model; the others
+    give the trained model and write nothing.
+
     Raises:
         SensoriumError: naming file, row, column, and how to mend it, before any training starts.
     """
-    plan = planned(recipe, overrides, seed, time_limit, group)
+    plan = crew.settled(planned(recipe, overrides, seed, time_limit, group))
+    ignored = list(ignore)
+    asked = {"columns": dict(columns or {}), "ignore": ignored, "group": group, "weight": weight}
+    targets = [target] if isinstance(target, str) else list(target or ())
+    job = crew.job_of(train, valid, plan, target=targets, media=media, out=out, resume=resume, cache=cache, **asked)
+    first = crew.first()
     source = train if train is not None else plan.data.train
     if source is None:
         raise ConfigError("there is no training table", fix="name one, here or under data.train of the recipe")
-    with Console(quiet) as console:
+    folder = Path(out) if out is not None else None
+    if folder is not None and first:
+        check_writable(folder)
+    with Console(quiet, mute=not first) as console:
         table = read(source, plan, media)
         plan = with_columns(plan, columns)
-        targets = [target] if isinstance(target, str) else list(target or ())
-        schema = declared(table, plan, targets, told_roles(ignore, group, weight), console)
+        schema = declared(table, plan, targets, told_roles(ignored, group, weight), console)
         training, held_out = parts(table, valid if valid is not None else plan.data.valid, schema, plan, media, console)
         opener = Under(table.root or Path.cwd(), anywhere=True)
         learn(schema, training, opener, plan.seed)
@@ -93,18 +106,21 @@ def fit(
             console.note(f"  {line}")
         store = Store(Path(cache) if cache is not None else None)
         rows, valid_rows = encode_parts(schema, training, held_out, store, console)
-        folder = Path(out) if out is not None else None
-        trained = finish(plan, schema, rows, valid_rows, store, folder, resume, console)
+        with crew.together(plan.training, job) as ranks:
+            trained = finish(plan, schema, rows, valid_rows, store, folder, resume, console, ranks)
+        if not first:
+            return trained
         artifact, evaluation = trained.artifact, trained.score(valid_rows, console=console)
         artifact.report["valid"] = evaluation.to_json()
         if folder is not None:
             from sensorium.evaluation.charts import curves_svg
 
             trained.save(folder)
-            curves_svg(trained.history, folder / "logs" / "curves.svg")
-            trained.write_report(folder / "report.html", evaluation, held_out, valid_rows)
+            with told(folder):
+                curves_svg(trained.history, folder / "logs" / "curves.svg")
+                trained.write_report(folder / "report.html", evaluation, held_out, valid_rows)
             # Only now: until the model is safe, the checkpoint is what a resume goes on from.
-            (folder / "resume" / "last.ckpt").unlink(missing_ok=True)
+            resumable.finish(folder)
     return trained
 
 
@@ -143,11 +159,13 @@ def finish(
     out: Path | None,
     resume: bool,
     console: Console,
+    ranks: Ranks | None = None,
 ) -> Trained:
     """The trained model of a resolved recipe and encoded rows. ``out`` has its logs and checkpoint; it is not saved."""
+    from sensorium.training.ranks import ALONE
     from sensorium.training.run import train as run
 
-    model, history = run(plan, schema, rows, valid, out, resume, console, store)
+    model, history = run(plan, schema, rows, valid, out, resume, console, store, ranks or ALONE)
     priors = {c.name: model.tasks[c.name].baseline(rows.target(c.name), 1).tolist() for c in schema.targets}
     report = {"history": history, "priors": priors, "rows": len(rows)}
     return Trained(Artifact(plan, schema, model, report), cache=store.folder)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,7 +20,8 @@ from sensorium.core.schema import Schema
 from sensorium.data.loader import Loader
 from sensorium.data.rows import Rows
 from sensorium.model import Model
-from sensorium.nn.reduce import weighted_mean
+from sensorium.nn.reduce import across, weighted_mean
+from sensorium.training.ranks import ALONE, Ranks
 from sensorium.training.rates import groups, shares
 
 Record = dict[str, float]
@@ -43,15 +45,20 @@ class Lit(pl.LightningModule):
         valid: Rows,
         seed: int,
         clock: Callable[[], float] = time.monotonic,
+        ranks: Ranks = ALONE,
     ) -> None:
         super().__init__()
         self.model, self.objectives = model, nn.ModuleList(objectives)
         self.schema, self.training_spec = schema, training
-        self.rows, self.valid, self.seed, self.clock = rows, valid, seed, clock
+        self.rows, self.valid, self.seed, self.clock, self.ranks = rows, valid, seed, clock, ranks
+        if ranks.several:
+            # Whoever looks for unused parameters is warned, with no way to say no, where there are none: here is one.
+            self.idle = nn.Parameter(torch.zeros(1))
         self.history: list[Record] = []
         self.spent = 0.0
         """Seconds of training before this process took over."""
         self._began = clock()
+        self._agreed: float | None = None
         self._losses: dict[str, Tensor] = {}
         self._steps = 0
         self._outputs: list[tuple[Any, Any, Tensor]] = []
@@ -68,13 +75,25 @@ class Lit(pl.LightningModule):
     @property
     def total_steps(self) -> int:
         assert self.training_spec.epochs is not None, "the recipe is resolved"
-        return self.training_spec.epochs * len(Loader(self.rows, self.batch_size, seed=self.seed))
+        return self.training_spec.epochs * len(self._loader(0))
+
+    def _loader(self, epoch: int) -> Loader:
+        ranks = self.ranks
+        return Loader(self.rows, self.batch_size, seed=self.seed, epoch=epoch, rank=ranks.rank, ranks=ranks.count)
 
     def train_dataloader(self) -> Loader:
-        return Loader(self.rows, self.batch_size, seed=self.seed, epoch=self.current_epoch)
+        return self._loader(self.current_epoch)
 
     def val_dataloader(self) -> Loader:
-        return Loader(self.valid, max(64, self.batch_size))
+        rows = self.valid
+        if self.spread:
+            rows = rows.take(np.array_split(np.arange(len(rows), dtype=np.int64), self.ranks.count)[self.ranks.rank])
+        return Loader(rows, max(64, self.batch_size))
+
+    @property
+    def spread(self) -> bool:
+        """Whether each process validates its part of the rows; fewer rows than processes are validated by all."""
+        return self.ranks.several and len(self.valid) >= self.ranks.count
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         return batch.to(device, non_blocking=True)
@@ -93,7 +112,9 @@ class Lit(pl.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def elapsed(self) -> float:
-        """Seconds of training so far, those before a resume included."""
+        """Seconds of training so far, those before a resume included; of several processes, by the first one's clock."""
+        if self._agreed is not None:
+            return self._agreed
         return self.spent + (self.clock() - self._began)
 
     def progress(self) -> float:
@@ -114,7 +135,10 @@ class Lit(pl.LightningModule):
         self._began = self.clock()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        seed = step_seed(self.seed, self.global_step)
+        if self.ranks.several and self.training_spec.time_limit is not None:
+            self._agreed = None
+            self._agreed = float(self.ranks.told(self.elapsed()))
+        seed = step_seed(self.seed, self.global_step * self.ranks.count + self.ranks.rank)
         if self.device.type == "cpu":
             # torch.manual_seed also books a seed for devices not yet in use, with a traceback each: 0.2 ms a step.
             torch.default_generator.manual_seed(seed)
@@ -130,11 +154,25 @@ class Lit(pl.LightningModule):
         run = Forward(self.model, batch)
         terms: dict[str, Tensor] = {}
         for objective in self.objectives:
-            terms.update(objective(run))
+            # What looks at the rows of one process alone may have nothing to say there, while others do.
+            alone = not self.ranks.several or not getattr(objective, "per_row", True)
+            with across(None if alone else self.ranks.mean):
+                terms.update(objective(run))
         for name, value in terms.items():
             self._losses[name] = self._losses.get(name, 0.0) + value.detach()
         self._steps += 1
+        if not terms:
+            return sum((p.sum() * 0.0 for p in self.parameters() if p.requires_grad), torch.zeros((), device=self.device))
         return torch.stack(list(terms.values())).sum()
+
+    def on_after_backward(self) -> None:
+        """Statistics of batch normalisation become the mean of what the processes saw; each normalised by its own rows."""
+        if self.ranks.several:
+            seen = [t for name, t in self.named_buffers() if name.rpartition(".")[2] in ("running_mean", "running_var")]
+            if seen:
+                mean = self.ranks.mean(torch.cat([t.flatten() for t in seen]))
+                for tensor, part in zip(seen, torch.split(mean, [t.numel() for t in seen]), strict=True):
+                    tensor.copy_(part.view_as(tensor))
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         limit = self.training_spec.time_limit
@@ -148,25 +186,28 @@ class Lit(pl.LightningModule):
         self._outputs.append((self.model(batch), batch.targets, batch.weight))
 
     def on_validation_epoch_end(self) -> None:
-        """Scores of the epoch, into ``history``."""
+        """Scores of the epoch, into ``history``: of several processes the first one's, so that all go by the same."""
         record: Record = {"epoch": self.current_epoch + 1, "step": self.global_step, "seconds": round(self.elapsed(), 3)}
         record["lr"] = self.trainer.optimizers[0].param_groups[0]["lr"]
-        for name, total in self._losses.items():
-            record[f"train_{name}"] = float(total) / max(1, self._steps)
+        totals = self.ranks.each({name: float(total) for name, total in self._losses.items()})
+        for name in dict.fromkeys(name for total in totals for name in total):
+            mean = sum(total.get(name, 0.0) for total in totals) / self.ranks.count
+            record[f"train_{name}"] = mean / max(1, self._steps)
         self._losses, self._steps = {}, 0
         if self._outputs:
-            outputs, targets, weights = zip(*self._outputs, strict=True)
-            record |= self._scores(outputs, targets, torch.cat(weights))
+            seen = joined(self._outputs)
             self._outputs = []
-        self.history.append(record)
+            if self.spread:
+                seen = self.ranks.gathered(seen)
+            record |= self._scores(*seen) if self.ranks.first else {}
+        self.history.append(self.ranks.told(record))
 
-    def _scores(self, outputs: tuple[Any, ...], targets: tuple[Any, ...], weight: Tensor) -> Record:
+    def _scores(self, outputs: Mapping[str, Any], targets: Mapping[str, Field], weight: Tensor) -> Record:
         record: Record = {}
         total = 0.0
         counts = {name: count for objective in self._objectives() for name, count in objective.importance().items()}
         for name, task in self.model.tasks.items():
-            output = joined([o[name] for o in outputs])
-            target = joined([t[name] for t in targets])
+            output, target = outputs[name], targets[name]
             known = weight * target.present
             loss = float(weighted_mean(task.loss(output, target).float(), known))
             record[f"valid_loss_{name}"] = loss
@@ -195,11 +236,18 @@ class Lit(pl.LightningModule):
     # ── resume ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["sensorium"] = {"history": self.history, "spent": self.elapsed()}
+        checkpoint["sensorium"] = {
+            "history": self.history,
+            "spent": self.elapsed(),
+            # Of the epoch so far, where it is not over.
+            "losses": self._losses,
+            "steps": self._steps,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = [dict(record) for record in checkpoint["sensorium"]["history"]]
         self.spent = float(checkpoint["sensorium"]["spent"])
+        self._losses, self._steps = dict(checkpoint["sensorium"]["losses"]), int(checkpoint["sensorium"]["steps"])
 
 
 def step_seed(seed: int, step: int) -> int:

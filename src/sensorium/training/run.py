@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,6 +17,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
+from sensorium.artifact import Artifact
 from sensorium.console import Console, span
 from sensorium.core import registry
 from sensorium.core.batch import Encoded, Field, joined
@@ -34,6 +33,8 @@ from sensorium.model import Model, assemble, operate
 from sensorium.training.average import Average
 from sensorium.training.callbacks import Checkpoint, KeepBest, Logs, Progress, Tell
 from sensorium.training.lit import Lit, Record
+from sensorium.training.ranks import ALONE, Met, Ranks
+from sensorium.training.resume import Resume, identity
 from sensorium.training.stored import with_outputs
 
 
@@ -46,8 +47,11 @@ def train(
     resume: bool,
     console: Console,
     store: Store | None = None,
+    ranks: Ranks = ALONE,
 ) -> tuple[Model, list[Record]]:
     """The trained model of a resolved recipe, its best epoch's weights loaded, and the scores by epoch."""
+    if plan.training.devices * plan.training.nodes != ranks.count:
+        raise ConfigError("only fit trains in several processes", fix="leave out training.devices and training.nodes")
     before = torch.get_num_threads()
     if plan.training.threads is not None:
         torch.set_num_threads(plan.training.threads)
@@ -66,7 +70,7 @@ def train(
             objectives = [registry.build("objectives", spec, model) for spec in plan.objectives]
             if store is not None:
                 rows, valid = with_outputs(model, schema, plan, (rows, valid), store, objectives, console)
-            history = _run(plan, schema, model, objectives, rows, valid, out, resume, console)
+            history = _run(plan, schema, model, objectives, rows, valid, out, resume, console, ranks)
             settle(model, schema, rows, valid)
             return model, history
     finally:
@@ -83,26 +87,35 @@ def _run(
     out: Path | None,
     resume: bool,
     console: Console,
+    ranks: Ranks = ALONE,
 ) -> list[Record]:
     spec = plan.training
-    lit = Lit(model, objectives, schema, spec, rows=rows, valid=valid, seed=plan.seed)
+    if ranks.several and len(rows) < 2 * ranks.count:
+        raise ConfigError(f"{len(rows)} training rows are too few for {ranks.count} processes", fix="train in one")
+    lit = Lit(model, objectives, schema, spec, rows=rows, valid=valid, seed=plan.seed, ranks=ranks)
     best = KeepBest(_criterion(plan, schema, model), spec.patience or 1)
     callbacks: list[pl.Callback] = [
         best,
         *([Average(spec.average)] if spec.average else []),
         Tell(_teller(schema, model, best, console)),
     ]
-    checkpoint = None
+    start = None
     if out is not None:
-        checkpoint = _checkpoint(_identity(plan, schema, rows, valid), out, resume, console)
-        logs = Logs(out / "logs", tensorboard=find_spec("tensorboard") is not None)
-        callbacks += [logs, Checkpoint(checkpoint)]
+        kept = Resume(out, _agreed(identity(plan, schema, rows, valid), ranks))
+        if ranks.told(resume and kept.finished()):
+            return _finished(out, model, console)
+        start = kept.checkpoint if ranks.told(ranks.first and kept.begin(resume, console)) else None
+        if ranks.first:
+            callbacks.append(Logs(out / "logs", tensorboard=find_spec("tensorboard") is not None))
+        callbacks.append(Checkpoint(kept.checkpoint, spec.checkpoint_every, ranks=ranks))
     with _still():
         try:
             trainer = pl.Trainer(
                 max_epochs=spec.epochs,
                 accelerator=spec.accelerator,
-                devices=1,
+                devices=ranks.count // ranks.machines,
+                num_nodes=ranks.machines,
+                strategy=_strategy(ranks),
                 precision=spec.precision,
                 gradient_clip_val=spec.clip,
                 callbacks=callbacks,
@@ -116,7 +129,6 @@ def _run(
             )
         except (MisconfigurationException, ValueError) as error:
             raise ConfigError(f"training.accelerator or training.precision do not fit this machine: {error}") from None
-        start = checkpoint if checkpoint is not None and checkpoint.is_file() else None
         try:
             trainer.fit(lit, ckpt_path=start, weights_only=True if start is not None else None)
         except SystemExit:
@@ -128,6 +140,36 @@ def _run(
     model.cpu().eval()
     console.step("training", 1.0, 1.0, f"best in epoch {best.epoch} of {lit.history[-1]['epoch']}")
     return lit.history
+
+
+def _strategy(ranks: Ranks) -> Any:
+    """How Lightning lets processes train together."""
+    if not ranks.several:
+        return "auto"
+    from lightning.pytorch.strategies import DDPStrategy
+
+    # A stream that no row of a process has is not encoded there, an objective may say nothing there: what one process did
+    # not use is counted as zero, and what none used is left alone, as in one process. Buffers are kept by ``Lit``.
+    return DDPStrategy(cluster_environment=Met(ranks), find_unused_parameters=True, broadcast_buffers=False)
+
+
+def _agreed(run: str, ranks: Ranks) -> str:
+    """The run's name, which must be the same for all processes."""
+    if len(set(ranks.each(run))) > 1:
+        raise SensoriumError(
+            "the processes do not train the same run: their tables, recipes or versions differ",
+            fix="give all of them the same command and the same files",
+        )
+    return run
+
+
+def _finished(out: Path, model: Model, console: Console) -> list[Record]:
+    """The run came to its end before: its weights and its course, from its folder."""
+    console.note("this run is finished: its model is read, not trained again")
+    saved = Artifact.load(out)
+    model.load_state_dict(saved.model.state_dict())
+    model.eval()
+    return [dict(record) for record in saved.report["history"]]
 
 
 def acquaint(model: Model, schema: Schema, rows: encoded.Rows) -> list[str]:
@@ -208,35 +250,6 @@ def _teller(schema: Schema, model: Model, best: KeepBest, console: Console) -> C
         console.step("training", progress.done, 1.0, f"{span(progress.left)} left  {last}")
 
     return say
-
-
-def _checkpoint(run: str, out: Path, resume: bool, console: Console) -> Path:
-    """Where this run's checkpoint is or will be; another run's is refused, or removed where nothing is resumed."""
-    checkpoint, named = out / "resume" / "last.ckpt", out / "resume" / "run.json"
-    going_on = resume and checkpoint.is_file() and named.is_file()
-    if going_on and json.loads(named.read_text())["run"] != run:
-        raise ConfigError(
-            "the checkpoint belongs to another run: its recipe or its rows differ",
-            file=checkpoint,
-            fix="give the same command, or leave out --resume to start anew",
-        )
-    if going_on:
-        console.note("going on from the last checkpoint")
-        return checkpoint
-    out.mkdir(parents=True, exist_ok=True)
-    checkpoint.unlink(missing_ok=True)
-    named.parent.mkdir(exist_ok=True)
-    named.write_text(json.dumps({"run": run}))
-    return checkpoint
-
-
-def _identity(plan: Recipe, schema: Schema, rows: encoded.Rows, valid: encoded.Rows) -> str:
-    """What a checkpoint must share with the run that takes it up: recipe, fitted columns, the rows' targets in order."""
-    h = hashlib.sha256(json.dumps([plan.model_dump(), schema.to_json()], sort_keys=True).encode())
-    for part in (rows, valid):
-        for name in part.targets:
-            h.update(part.target(name).data.numpy().tobytes())
-    return h.hexdigest()
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from sensorium.data.arrays import Arrays
 from sensorium.data.digest import digest
 from sensorium.data.rows import Index, Rows, Source
 from sensorium.data.store import Places, Store
+from sensorium.data.turn import Turn
 from sensorium.model import Model
 from sensorium.training.defaults import frozen
 
@@ -100,13 +101,14 @@ def _outputs(
     shelf = Arrays(store.folder / f"encoded-{key}", encoder.dim + 1)
     device = _device(plan)
     encoder.to(device).eval()
+    turn = shelf.turn(lambda: console.step(f"encoding {stream}", 0, 1, "another process is at it"))
     try:
         found = []
         total, done = sum(map(len, parts)), 0
         for rows in parts:
             places = Places(np.full(len(rows), -1, np.int64), np.zeros(len(rows), np.int64))
             for index in np.array_split(np.arange(len(rows)), max(1, -(-len(rows) // ROWS))):
-                for row, (offset, length) in _placed(model, schema, stream, rows, index, shelf, device):
+                for row, (offset, length) in _placed(model, schema, stream, rows, index, shelf, device, turn):
                     places.offset[row], places.length[row] = offset, length
                 done += len(index)
                 console.step(f"encoding {stream}", done, total)
@@ -114,17 +116,21 @@ def _outputs(
                     return None
             found.append(Outputs(shelf, places))
     finally:
+        turn.give_back()
         encoder.cpu()
     return found[0], found[1]
 
 
 def _placed(
-    model: Model, schema: Schema, stream: str, rows: Rows, index: Index, shelf: Arrays, device: torch.device
+    model: Model, schema: Schema, stream: str, rows: Rows, index: Index, shelf: Arrays, device: torch.device, turn: Turn
 ) -> Iterator[tuple[int, tuple[int, int]]]:
     """Where the outputs of these rows lie; those that lie nowhere yet are computed."""
     field = rows.inputs[stream].gather(index)
     keys = {i: _digest(field, i) for i in field.present.nonzero().squeeze(1).tolist()}
     known = shelf.find(set(keys.values()))
+    if any(key not in known for key in keys.values()):
+        turn.take()
+        known |= shelf.find(set(keys.values())) if turn.waited else {}
     new = {key: i for i, key in keys.items() if key not in known}
     if new:
         at = torch.tensor(list(new.values()))

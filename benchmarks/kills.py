@@ -1,0 +1,232 @@
+"""``python -m benchmarks.kills [--count 50] [--seed 0]``: a run that is killed again and again ends as if nothing had been.
+
+One run is never disturbed. Others are killed with SIGKILL, half of the times at a random moment and half at a random one
+of the moments that matter: in the middle of writing arrays to the store, before a file is on the disk, before and after it
+takes its place. The same command with ``--resume`` then goes on, until it comes to its end. Its weights, schema, recipe,
+store and report (the clock left out) must be those of the undisturbed run, bit for bit; and whatever a kill leaves must be
+a whole model or none, a whole checkpoint or none.
+
+Runs are forked from a process that has everything imported, so a kill costs no start of Python. Linux and macOS only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import sqlite3
+import tempfile
+import time
+import traceback
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a process that has used a GPU cannot be forked
+
+OPTIONS = (
+    "model.size=tiny",
+    "training.batch_size=8",
+    "training.epochs=3",
+    "training.checkpoint_every=0.001",
+    "training.threads=1",
+)
+FILES = ("model.safetensors", "schema.json", "recipe.yaml")
+
+
+class Moments:
+    """Counts the moments that matter, and kills this process at one of them."""
+
+    def __init__(self, at: int | None = None) -> None:
+        self.at, self.seen = at, 0
+
+    def pass_by(self) -> bool:
+        self.seen += 1
+        return self.seen == self.at
+
+    def __enter__(self) -> Moments:
+        from sensorium.data import store
+
+        self.kept = (os.replace, os.fsync, store._whole)
+        replace, fsync, whole = self.kept
+
+        def replacing(source: Any, target: Any) -> None:
+            if self.pass_by():
+                die()
+            replace(source, target)
+            if self.pass_by():
+                die()
+
+        def syncing(file: int) -> None:
+            if self.pass_by():
+                die()
+            fsync(file)
+
+        def writing(file: Any, data: bytes) -> None:
+            if data and self.pass_by():
+                file.write(data[: len(data) // 2])
+                die()
+            whole(file, data)
+
+        os.replace, os.fsync, store._whole = replacing, syncing, writing  # type: ignore[assignment]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        from sensorium.data import store
+
+        os.replace, os.fsync, store._whole = self.kept
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fit(table: Path, out: Path, cache: Path) -> None:
+    import sensorium as sm
+    from sensorium.training import callbacks
+
+    callbacks.SHARE = 0  # checkpoints as often as it can, so that kills meet them
+    sm.fit(
+        table / "train.csv",
+        target="event",
+        ignore=["cost", "tags", "when"],
+        valid=table / "valid.csv",
+        overrides=OPTIONS,
+        out=out,
+        cache=cache,
+        resume=True,
+        quiet=True,
+    )
+
+
+def killed(work: Callable[[], None], after: float | None, at: int | None) -> bool:
+    """Whether the work, in a process of its own, was killed before its end: after so many seconds or at that moment."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            with Moments(at):
+                work()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    deadline = time.monotonic() + (after if after is not None else 3600)
+    while True:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+                return True
+            if status != 0:
+                raise AssertionError("a resumed run failed: its traceback is above")
+            return False
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return True
+        time.sleep(0.002)
+
+
+def left(out: Path) -> str:
+    """What a kill left: it must be whole, or not there."""
+    from sensorium.artifact import Artifact
+    from sensorium.core.errors import ArtifactError
+
+    checkpoint = out / "resume" / "last.ckpt"
+    if checkpoint.exists():
+        with zipfile.ZipFile(checkpoint) as archive:
+            if archive.testzip() is not None:
+                raise AssertionError("a checkpoint is half-written")
+    if (out / "manifest.json").exists():
+        Artifact.load(out)
+        return "a saved model"
+    try:
+        Artifact.load(out)
+    except ArtifactError:
+        return "a checkpoint" if checkpoint.exists() else "no checkpoint yet"
+    raise AssertionError("a model without a manifest was read")
+
+
+def document(out: Path) -> Any:
+    """The report without the clock."""
+    found = json.loads((out / "report.json").read_text())
+    for record in found["history"]:
+        del record["seconds"]
+    return found
+
+
+def arrays(cache: Path) -> dict[tuple[str, bytes], bytes]:
+    """What lies on a store, by shelf and digest."""
+    found = {}
+    for index in cache.glob("*/index.sqlite"):
+        values = (index.parent / "values.bin").read_bytes()
+        with sqlite3.connect(index) as db:
+            places = sorted(db.execute("SELECT offset, digest FROM cells WHERE offset >= 0"))
+            (end,) = db.execute("SELECT bytes FROM extent").fetchone()
+        db.close()
+        for (offset, digest), (stop, _) in zip(places, [*places[1:], (end, b"")], strict=True):
+            found[index.parent.name, digest] = values[offset:stop]
+    return found
+
+
+def same(out: Path, cache: Path, whole: Path, whole_cache: Path) -> None:
+    for name in FILES:
+        if (out / name).read_bytes() != (whole / name).read_bytes():
+            raise AssertionError(f"{name} differs from that of the undisturbed run")
+    if document(out) != document(whole):
+        raise AssertionError("the report differs from that of the undisturbed run")
+    if arrays(cache) != arrays(whole_cache):
+        raise AssertionError("the store differs from that of the undisturbed run")
+
+
+def run(count: int, seed: int, folder: Path, rows: int = 60, say: Callable[[str], None] = print) -> Counter[str]:
+    """Kill so many times, in as many runs as that takes; what the kills left."""
+    import torch
+
+    from sensorium.data.synthetic import make
+
+    torch.set_num_threads(1)
+    table = folder / "table"
+    make(table, rows=rows, holes=0.15, targets=("event", "cost", "tags"), valid=0.2, test=0.0)
+    fit(table, folder / "warm", folder / "warm-cache")
+    began = time.monotonic()
+    with Moments() as moments:
+        fit(table, folder / "whole", folder / "whole-cache")
+    seconds, most = time.monotonic() - began, moments.seen
+    say(f"an undisturbed run takes {seconds:.1f} s and passes {most} moments that matter")
+    chance, kills, runs = random.Random(seed), 0, 0
+    found: Counter[str] = Counter()
+    while kills < count:
+        runs += 1
+        out, cache = folder / f"run-{runs}", folder / f"cache-{runs}"
+        while True:
+            aimed = kills % 2 == 1
+            after = None if aimed or kills >= count else chance.uniform(0.0, 1.1 * seconds)
+            at = chance.randint(1, most) if aimed and kills < count else None
+            if not killed(lambda out=out, cache=cache: fit(table, out, cache), after, at):  # type: ignore[misc]
+                break
+            kills += 1
+            found[left(out)] += 1
+        same(out, cache, folder / "whole", folder / "whole-cache")
+        say(f"run {runs} came to its end as the undisturbed one, {kills} kills so far")
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.kills", description=(__doc__ or "").partition("\n\n")[2])
+    parser.add_argument("--count", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rows", type=int, default=60)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        found = run(given.count, given.seed, Path(folder), given.rows)
+    print(", ".join(f"{n} left {what}" for what, n in found.items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""Two processes of one thread each beside one: how much faster an epoch is.
+
+Each takes its half of the rows, in batches of the same size; gradients go over gloo. On a machine that others use too, the
+clock on the wall says little: so the seconds of processor are given as well, one process's over the busier one's of the
+two. That is the speed-up where each has a core to itself, but for the time in which it only waits for the other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import Measure, Results, Settings, Skipped, compared, python
+
+NAME = "2 processes × 1 thread over 1 × 1"
+
+
+def run(settings: Settings) -> Results:
+    if sys.platform != "linux":
+        return [Skipped(NAME, "processes are forked, and speak over the loopback device")]
+    told = json.dumps([settings.few(1600, 80), settings.few(4, 3), settings.few(3, 1)])
+    # In a process of its own, which has used no GPU and no threads: it is forked.
+    _, out = python(
+        "from benchmarks.processes import main; main()",
+        told,
+        CUDA_VISIBLE_DEVICES="",
+        OMP_NUM_THREADS="1",
+        GLOO_SOCKET_IFNAME="lo",
+    )
+    found = json.loads(out.splitlines()[-1])
+    note = (
+        f"picture and sound, {found['rows']} rows, batches of {found['batch']} a process, {found['mb']:.1f} MB of gradients"
+    )
+    results: Results = [
+        compared(
+            f"{NAME}, {clock}",
+            "s",
+            found["two"][clock],
+            found["one"][clock],
+            inverse=True,
+            at_least=1.8,
+            note=note * (not i),
+        )
+        for i, clock in enumerate(("wall", "cpu"))
+    ]
+    ms = 1e3 * found["all_reduce"]
+    results.append(Measure("all-reduce of the gradients over gloo, 2 processes", "ms", ms, note="memory to memory here"))
+    return results
+
+
+def main() -> None:
+    """What one process and two cost, as JSON on the last line."""
+    import torch
+
+    from benchmarks.epoch import task
+    from sensorium.data.synthetic import make
+
+    torch.set_num_threads(1)
+    rows, epochs, repeats = json.loads(sys.argv[1])
+    found: dict[str, Any] = {"one": {"cpu": [], "wall": []}, "two": {"cpu": [], "wall": []}}
+    with tempfile.TemporaryDirectory() as folder:
+        at = Path(folder)
+        tables = make(at / "data", rows=rows, valid=0.1, test=0.0)
+        job = task(tables, ["when", "room", "note", "sensor", "temperature"], at / "cache", epochs)
+        found |= {"rows": len(job.rows), "batch": job.plan.training.batch_size}
+        model, _ = job.model()
+        found["mb"] = sum(p.numel() for p in model.parameters() if p.requires_grad) * 4 / 1e6
+        for i in range(repeats):
+            for count in ((1, 2), (2, 1))[i % 2]:
+                parts = forked(at, count, lambda ranks: epoch(job, ranks))
+                kept = found["one" if count == 1 else "two"]
+                for several in zip(*parts, strict=True):
+                    kept["cpu"].append(max(cpu for cpu, _ in several))
+                    kept["wall"].append(max(wall for _, wall in several))
+        size = int(found["mb"] * 1e6 / 4)
+        found["all_reduce"] = max(part[0] for part in forked(at, 2, lambda ranks: [reduced(ranks, size)]))
+    print(json.dumps(found))
+
+
+def epoch(job: Any, ranks: Any) -> list[tuple[float, float]]:
+    """Seconds (processor, wall) of each epoch but the first and the last, by the requests for its first batch."""
+    from benchmarks.epoch import Ticking, gaps
+    from sensorium.console import Console
+    from sensorium.training.run import _run
+
+    model, objectives = job.model()
+    ticking = Ticking(job.rows.inputs, job.rows.targets, job.rows.weight, job.rows.problems)
+    _run(job.plan, job.schema, model, objectives, ticking, job.valid, None, False, Console(quiet=True), ranks)
+    epochs = job.plan.training.epochs or 1
+    return gaps(ticking.ticks[:: len(ticking.ticks) // epochs])[1:]
+
+
+def reduced(ranks: Any, size: int) -> float:
+    """Seconds of one all-reduce."""
+    import statistics
+    import time
+
+    import torch
+
+    tensor, times = torch.ones(size), []
+    for _ in range(20):
+        began = time.perf_counter()
+        ranks.mean(tensor)
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def forked(folder: Path, count: int, work: Any) -> list[Any]:
+    """What each of so many processes makes of the work."""
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    from sensorium.training import crew
+    from sensorium.training.ranks import Ranks
+
+    store = TCPStore("127.0.0.1", 0, count, True, wait_for_workers=False)
+    children = []
+    for rank in range(count):
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                ranks = Ranks(rank, count, rank)
+                if count == 1:
+                    found = work(Ranks())
+                else:
+                    with crew._met(ranks, TCPStore("127.0.0.1", store.port, count, False)):
+                        found = work(ranks)
+                (folder / f"{rank}.json").write_text(json.dumps(found))
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        children.append(child)
+    ends = [os.waitpid(child, 0)[1] for child in children]
+    if any(ends):
+        raise RuntimeError("a process failed: its traceback is above")
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(count)]

@@ -1,0 +1,139 @@
+"""The processes that train one model together: who this one is, and what they say to each other."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that train together; alone, it hears only itself.
+
+    Args:
+        rank: Which of all it is, from 0.
+        count: How many there are.
+        local: Which of those on this machine it is.
+        machines: On how many machines they are, as many on each.
+    """
+
+    rank: int = 0
+    count: int = 1
+    local: int = 0
+    machines: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether it is the one that writes and speaks."""
+        return self.rank == 0
+
+    @property
+    def several(self) -> bool:
+        return self.count > 1
+
+    def mean(self, tensor: Tensor) -> Tensor:
+        """The mean over processes of a tensor of one shape."""
+        if not self.several:
+            return tensor
+        total = tensor.detach().clone()
+        dist.all_reduce(total)
+        return total / self.count
+
+    def told(self, value: Any) -> Any:
+        """What the first process gives here, plain JSON; the others' own values do not matter."""
+        if not self.several:
+            return value
+        return _unpacked(_sent(_packed(value if self.first else None)))
+
+    def each(self, value: Any) -> list[Any]:
+        """What every process gives here, plain JSON, in their order."""
+        return [self._from(rank, value) for rank in range(self.count)] if self.several else [value]
+
+    def _from(self, rank: int, value: Any) -> Any:
+        return _unpacked(_sent(_packed(value if self.rank == rank else None), rank))
+
+    def gathered(self, struct: Any) -> Any:
+        """Structs of rows as one, on the CPU: those of the first process, then those of the second, and so on."""
+        if not self.several:
+            return struct
+        leaves, shape = pytree.tree_flatten(struct)
+        rows = self.each(max(leaf.shape[0] for leaf in leaves if isinstance(leaf, Tensor)))
+        return pytree.tree_unflatten([_joined(leaf, rows) if isinstance(leaf, Tensor) else leaf for leaf in leaves], shape)
+
+
+ALONE = Ranks()
+
+
+def _joined(tensor: Tensor, rows: list[int]) -> Tensor:
+    """The rows of all processes; sent as bytes, and as many from each, as the collectives want it."""
+    own = tensor.detach().cpu().contiguous()
+    padded = own.new_zeros((max(rows), *own.shape[1:]))
+    padded[: len(own)] = own
+    flat = padded.reshape(-1).view(torch.uint8)
+    parts = [torch.empty_like(flat) for _ in rows]
+    dist.all_gather(parts, flat)
+    return torch.cat([part.view(own.dtype).reshape(padded.shape)[:n] for part, n in zip(parts, rows, strict=True)])
+
+
+def _packed(value: Any) -> Tensor:
+    return torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+
+
+def _unpacked(data: Tensor) -> Any:
+    return json.loads(bytes(data.tolist()))
+
+
+def _sent(data: Tensor, source: int = 0) -> Tensor:
+    """Bytes of one process to all of them; their own length does not matter."""
+    size = torch.tensor([len(data)])
+    dist.broadcast(size, source)
+    if dist.get_rank() != source:
+        data = torch.empty(int(size), dtype=torch.uint8)
+    dist.broadcast(data, source)
+    return data
+
+
+class Met(ClusterEnvironment):
+    """Tells Lightning of processes that have met already: it need start none, and asks for no address."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        self.ranks = ranks
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        return True
+
+    @property
+    def main_address(self) -> str:
+        return "127.0.0.1"
+
+    @property
+    def main_port(self) -> int:
+        return 0
+
+    @staticmethod
+    def detect() -> bool:
+        return False
+
+    def world_size(self) -> int:
+        return self.ranks.count
+
+    def set_world_size(self, size: int) -> None: ...
+
+    def global_rank(self) -> int:
+        return self.ranks.rank
+
+    def set_global_rank(self, rank: int) -> None: ...
+
+    def local_rank(self) -> int:
+        return self.ranks.local
+
+    def node_rank(self) -> int:
+        return self.ranks.rank // (self.ranks.count // self.ranks.machines)

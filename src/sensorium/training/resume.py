@@ -1,0 +1,85 @@
+"""What a run leaves in its folder so that it can be taken up where it was stopped, at whatever moment that was.
+
+out/resume/
+  run.json     which run this is, and whether it is finished
+  last.ckpt    where its training stands; gone once the model is saved
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from pathlib import Path
+
+from sensorium.console import Console
+from sensorium.core.errors import ConfigError
+from sensorium.core.recipe import Recipe
+from sensorium.core.schema import Schema
+from sensorium.data import rows as encoded
+from sensorium.data.whole import part_of, told, write
+
+ANEW = "give the same command, or leave out --resume to start anew"
+
+
+class Resume:
+    """The resume folder of one run."""
+
+    def __init__(self, out: Path, run: str) -> None:
+        self.out, self.run = out, run
+        self.checkpoint, self.named = out / "resume" / "last.ckpt", out / "resume" / "run.json"
+
+    def begin(self, resume: bool, console: Console) -> bool:
+        """Whether there is a checkpoint to go on from. Another run's is refused, or removed where nothing is resumed."""
+        if resume and self.checkpoint.is_file() and self.named.is_file():
+            if self._told().get("run") != self.run:
+                problem = "the checkpoint belongs to another run: its recipe or its rows differ"
+                raise ConfigError(problem, file=self.checkpoint, fix=ANEW)
+            if not _whole(self.checkpoint):
+                raise ConfigError("the checkpoint is damaged", file=self.checkpoint, fix="leave out --resume to start anew")
+            console.note("going on from the last checkpoint")
+            return True
+        with told(self.out):
+            self.checkpoint.unlink(missing_ok=True)
+        write(self.named, json.dumps({"run": self.run}).encode())
+        return False
+
+    def finished(self) -> bool:
+        """Whether this very run came to its end and its model lies in the folder."""
+        found = self._told() if self.named.is_file() else {}
+        return found.get("run") == self.run and bool(found.get("finished"))
+
+    def _told(self) -> dict[str, object]:
+        try:
+            found = json.loads(self.named.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+
+def finish(out: Path) -> None:
+    """The model is safe: note it, and let the checkpoint go."""
+    named, checkpoint = out / "resume" / "run.json", out / "resume" / "last.ckpt"
+    with told(out):
+        run = json.loads(named.read_text(encoding="utf-8"))["run"]
+        write(named, json.dumps({"run": run, "finished": True}).encode())
+        checkpoint.unlink(missing_ok=True)
+        part_of(checkpoint).unlink(missing_ok=True)
+
+
+def identity(plan: Recipe, schema: Schema, rows: encoded.Rows, valid: encoded.Rows, ranks: int = 1) -> str:
+    """What a checkpoint must share with the run that takes it up: recipe, fitted columns, processes, targets in order."""
+    h = hashlib.sha256(json.dumps([plan.model_dump(), schema.to_json(), ranks], sort_keys=True).encode())
+    for part in (rows, valid):
+        for name in part.targets:
+            h.update(part.target(name).data.numpy().tobytes())
+    return h.hexdigest()
+
+
+def _whole(checkpoint: Path) -> bool:
+    """Whether every byte is as it was written."""
+    try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False

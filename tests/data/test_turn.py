@@ -1,0 +1,88 @@
+"""Two at one shelf: one decodes, the other waits and finds it done; whoever finds all there waits for nobody."""
+
+from __future__ import annotations
+
+import threading
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sensorium.core.modality import Array, Blob
+from sensorium.data.store import Places, Shelf
+from sensorium.data.turn import Turn
+
+
+class Slow:
+    """A kind of cell that takes its time, and counts how often it is decoded."""
+
+    ragged = False
+    calls = 0
+    begun = threading.Event()
+
+    def blank(self) -> Array:
+        return np.zeros(1, np.int64)
+
+    def encode(self, cell: Any) -> Array:
+        type(self).calls += 1
+        type(self).begun.set()
+        time.sleep(0.005)
+        return np.array([int(cell.data)], np.int64)
+
+
+def fill(folder: Path, cells: list[int], told: list[int]) -> Places:
+    opened = [(i, partial(Blob, str(cell).encode(), "cell")) for i, cell in enumerate(cells)]
+    return Shelf(folder, Slow()).fill(
+        len(cells), iter(opened), workers=2, tell=told.append, problem=lambda row, error: None
+    )
+
+
+def test_one_fills_and_the_other_waits(tmp_path: Path) -> None:
+    Slow.calls = 0
+    cells, found, told = list(range(60)), {}, {name: list[int]() for name in "ab"}
+
+    def work(name: str) -> None:
+        found[name] = fill(tmp_path, cells, told[name])
+
+    threads = [threading.Thread(target=work, args=name) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert Slow.calls == 60, "each cell was decoded once"
+    values, present, _ = Shelf(tmp_path, Slow()).gather(found["a"], np.arange(60))
+    assert present.all()
+    assert values[:, 0].tolist() == cells
+    assert (found["a"].offset == found["b"].offset).all()
+    assert {sum(part) for part in told.values()} == {60}
+    assert any(0 in part for part in told.values()), "the one that waits says so"
+
+
+def test_who_finds_all_there_waits_for_nobody(tmp_path: Path) -> None:
+    fill(tmp_path, [1, 2, 3], [])
+    Slow.begun.clear()
+    other = threading.Thread(target=fill, args=(tmp_path, list(range(100, 300)), []))
+    other.start()
+    Slow.begun.wait()
+    began = time.monotonic()
+    fill(tmp_path, [3, 2, 1], told := [])
+    assert 0 not in told
+    assert other.is_alive(), time.monotonic() - began
+    other.join()
+
+
+def test_a_turn_is_given_back_when_its_holder_fails(tmp_path: Path) -> None:
+    waits: list[int] = []
+    try:
+        with Turn(tmp_path / "turn", lambda: None) as turn:
+            turn.take()
+            turn.take()
+            raise KeyError
+    except KeyError:
+        pass
+    with Turn(tmp_path / "turn", lambda: waits.append(1)) as turn:
+        turn.take()
+        assert not turn.waited
+    assert not waits

@@ -1,0 +1,177 @@
+"""Processes that are started, meet, train and part: on one machine by ``fit`` itself, elsewhere by torchrun or SLURM."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+import torch.distributed as dist
+
+import sensorium as sm
+from sensorium.core.errors import ConfigError, SensoriumError
+from sensorium.core.recipe import Recipe
+from sensorium.training import crew
+from sensorium.training.callbacks import Checkpoint
+from sensorium.training.lit import Lit
+
+TWO = ["model.size=tiny", "training.epochs=3", "training.batch_size=8", "training.devices=2"]
+TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+SLURM = {"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "1", "SLURM_NNODES": "2", "SLURM_STEP_ID": "0"}
+linux = pytest.mark.skipif(sys.platform != "linux", reason="gloo over the loopback device")
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    lines = ["x,z,note,y"]
+    for i in range(100):
+        note = ["red ash", "blue elm", "old oak"][i % 3] if i % 4 else ""
+        lines.append(f"{i % 7 - 3.0},{(i * 5) % 11 + 0.5},{note},{'ab'[i % 7 > 3]}")
+    (tmp_path / "t.csv").write_text("\n".join(lines), encoding="utf-8")
+    return tmp_path / "t.csv"
+
+
+def same(one: Any, other: Any) -> bool:
+    first, second = one.model.state_dict(), other.model.state_dict()
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("started", [TORCHRUN, SLURM])
+def test_who_this_is_is_read_from_what_started_it(started: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert crew.place() is None
+    assert crew.first()
+    for name, value in started.items():
+        monkeypatch.setenv(name, value)
+    assert crew.place() == (3, 4, 1, 2)
+    assert not crew.first()
+    plan = crew.settled(Recipe())
+    assert (plan.training.devices, plan.training.nodes) == (2, 2)
+    assert crew.settled(plan) == plan
+    with pytest.raises(ConfigError, match=r"training\.devices is 4 and training\.nodes 1"):
+        crew.settled(Recipe().override(["training.devices=4"]))
+
+
+def test_a_single_task_of_slurm_is_no_crew(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (SLURM | {"SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_NNODES": "1"}).items():
+        monkeypatch.setenv(name, value)
+    assert crew.place() is None
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    monkeypatch.delenv("SLURM_STEP_ID")
+    assert crew.place() is None, "the batch script itself, which has no step, is not one of the tasks"
+
+
+def test_rows_in_memory_and_other_machines_are_refused(table: Path) -> None:
+    with pytest.raises(ConfigError, match="rows in memory") as caught:
+        sm.fit(pd.read_csv(table), target="y", overrides=TWO, quiet=True)
+    assert "torchrun" in str(caught.value)
+    with pytest.raises(ConfigError, match=r"training\.nodes is 2") as caught:
+        sm.fit(table, target="y", overrides=[*TWO, "training.nodes=2"], quiet=True)
+    assert "torchrun" in str(caught.value)
+
+
+def test_a_batch_that_is_not_given_is_shared_out(table: Path) -> None:
+    from sensorium.training.defaults import resolve
+
+    frame = [{"x": i % 7 - 3.0, "y": "ab"[i % 7 > 3]} for i in range(40)]
+    schema = sm.fit(frame, target="y", overrides=["model.size=tiny", "training.epochs=1"], quiet=True).schema
+    one, _ = resolve(Recipe(), schema, 4000)
+    two, _ = resolve(Recipe().override(["training.devices=2", "training.nodes=2"]), schema, 4000)
+    assert one.training.batch_size == 4 * (two.training.batch_size or 0)
+    assert one.training.epochs == two.training.epochs
+
+
+@linux
+def test_fit_starts_the_others_and_they_are_gone_in_the_end(
+    table: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    real = crew._worker
+    monkeypatch.setattr(crew, "_worker", lambda *given: (started.append(real(*given)), started[-1])[1])
+    trained = sm.fit(table, target="y", overrides=TWO, out=tmp_path / "run", quiet=True)
+    assert [worker.returncode for worker in started] == [0]
+    assert capfd.readouterr() == ("", ""), "the others say nothing"
+    assert not dist.is_initialized()
+    assert "GLOO_SOCKET_IFNAME" not in os.environ
+    assert same(sm.load(tmp_path / "run"), trained)
+    assert [record["step"] for record in trained.history] == [6, 12, 18], "85 rows, 16 a step, each process half of them"
+    assert trained.recipe.training.devices == 2
+    assert trained.artifact.report["valid"]["rows"] == 15
+
+
+@linux
+def test_one_that_fails_ends_all(table: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    real = crew.job_of
+    monkeypatch.setattr(crew, "job_of", lambda *given, **asked: real(*given, **asked | {"target": ["nothing"]}))
+    with pytest.raises(SensoriumError, match="training process 1 of this machine came to an early end"):
+        sm.fit(table, target="y", overrides=TWO, quiet=True)
+    assert "no column named 'nothing'" in capfd.readouterr().err
+    assert not dist.is_initialized()
+
+
+class PowerCutError(Exception):
+    """Stands for a kill."""
+
+
+@linux
+@pytest.mark.slow
+def test_taken_up_by_two_it_ends_as_by_two(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = sm.fit(table, target="y", overrides=TWO, out=tmp_path / "whole", quiet=True)
+    real = Checkpoint.on_train_epoch_end
+
+    def cut(self: Any, trainer: Any, module: Any) -> None:
+        real(self, trainer, module)
+        raise PowerCutError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "on_train_epoch_end", cut)
+        with pytest.raises(PowerCutError):
+            sm.fit(table, target="y", overrides=TWO, out=tmp_path / "run", quiet=True)
+    with pytest.raises(ConfigError, match="another run"):
+        sm.fit(table, target="y", overrides=[*TWO, "training.devices=1"], out=tmp_path / "run", resume=True, quiet=True)
+    again = sm.fit(table, target="y", overrides=TWO, out=tmp_path / "run", resume=True, quiet=True)
+    assert len(again.history) == 3
+    assert same(again, whole)
+
+
+@linux
+@pytest.mark.slow
+def test_one_that_is_killed_in_mid_training_is_named(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    worker, step = crew._worker, Lit.training_step
+    monkeypatch.setattr(crew, "_worker", lambda *given: (started.append(worker(*given)), started[-1])[1])
+
+    def killing(self: Lit, batch: Any, batch_idx: int) -> Any:
+        if self.global_step == 3:
+            started[0].kill()
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(Lit, "training_step", killing)
+    with pytest.raises(SensoriumError, match="training process 1 of this machine came to an early end"):
+        sm.fit(table, target="y", overrides=TWO, quiet=True)
+
+
+@linux
+@pytest.mark.slow
+def test_under_torchrun_one_speaks_and_the_store_is_filled_once(scenes: Path, tmp_path: Path) -> None:
+    """Two processes that start together: one decodes, the other waits; the command's result is said once."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1"]
+    command += ["--master_port", str(port), "-m", "sensorium", "fit", str(scenes / "train.csv"), "--target", "event"]
+    command += ["--ignore", "cost,tags", "--valid", str(scenes / "valid.csv"), "--out", str(tmp_path / "run")]
+    command += [word for word in TWO if "devices" not in word]
+    env = {**os.environ, "SENSORIUM_CACHE": str(tmp_path / "cache"), "GLOO_SOCKET_IFNAME": "lo"}
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=env, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("next    sensorium evaluate") == 1
+    trained = sm.load(tmp_path / "run")
+    assert trained.recipe.training.devices == 2
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())

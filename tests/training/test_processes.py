@@ -1,0 +1,66 @@
+"""Two processes train as one with the doubled batch, whatever is absent where."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked, and speak over gloo")
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def found(python: Any) -> Any:
+    done = python(HERE / "two.py")
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def close(one: Any, other: Any) -> None:
+    assert one.keys() == other.keys()
+    for name in one:
+        assert (one[name] is None) == (other[name] is None), name
+        if one[name] is not None:
+            np.testing.assert_allclose(one[name], other[name], rtol=2e-4, atol=2e-6, err_msg=name)
+
+
+def test_what_is_said_reaches_all(found: Any) -> None:
+    first, second = found["words"]
+    assert first == second
+    assert first["told"] == {"ä": [0, 0.1 + 0.2]}
+    assert first["each"] == ["x", "x" * 71]
+    assert first["mean"] == [1.0, 1.5]
+    assert first["gathered"] == [0.0, 1.0, 10.0, 11.0, 12.0]
+    assert first["present"] == [True] * 5
+
+
+@pytest.mark.parametrize("case", ["weights", "absent"])
+def test_gradients_are_those_of_the_doubled_batch(found: Any, case: str) -> None:
+    one, (first, second) = found[case]["one"], found[case]["two"]
+    assert sum(value is not None for value in one["gradients"].values()) > 10
+    close(one["gradients"], first["gradients"])
+    assert first["gradients"] == second["gradients"], "bit for bit, so that the weights stay the same"
+    assert first["record"] == second["record"]
+    close(one["record"], first["record"])
+
+
+def test_what_looks_at_its_own_rows_may_say_nothing_in_one_process(found: Any) -> None:
+    """Contrast and imputation need two streams, which no row of the second process has: none waits for the other."""
+    first, second = found["own rows"]["two"]
+    assert first["gradients"] == second["gradients"]
+    assert first["record"]["train_contrastive"] > 0
+    assert first["record"]["train_impute"] > 0
+
+
+def test_statistics_are_the_mean_of_what_the_processes_saw(found: Any) -> None:
+    one, (first, second) = found["statistics"]["one"], found["statistics"]["two"]
+    assert first["statistics"] == second["statistics"]
+    means = [name for name in one["statistics"] if name.endswith("running_mean")]
+    assert means
+    for name in means:  # of as many rows each, the mean of the means is the mean
+        np.testing.assert_allclose(one["statistics"][name], first["statistics"][name], rtol=1e-4, atol=1e-6)

@@ -1,0 +1,169 @@
+"""Two processes beside one: run as a script by ``test_processes.py``; prints what differs, as JSON.
+
+A fresh process that has imported everything forks the two, so that a test does not pay for Python twice more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+
+import numpy as np
+import torch
+from torch import nn
+
+from sensorium.console import Console
+from sensorium.core import registry
+from sensorium.core.batch import Field
+from sensorium.core.recipe import Recipe
+from sensorium.core.schema import Schema
+from sensorium.data.media import Under
+from sensorium.data.rows import Rows, encode
+from sensorium.data.store import Store
+from sensorium.data.table import Table
+from sensorium.model import assemble
+from sensorium.training import crew
+from sensorium.training.columns import declare
+from sensorium.training.defaults import resolve
+from sensorium.training.fit import learn
+from sensorium.training.lit import Lit
+from sensorium.training.ranks import Ranks
+from sensorium.training.run import _run
+
+ROWS = 16
+ORDER = np.arange(ROWS)
+np.random.default_rng((0, 0)).shuffle(ORDER)
+SECOND = set(ORDER[ROWS // 2 :].tolist())
+"""The rows of the first epoch's only step that are the second process's."""
+
+
+def rows(absent: bool) -> list[dict[str, Any]]:
+    """Unequal weights; with ``absent``, the second process has no words and no costs."""
+    found = []
+    for i in range(ROWS):
+        here = not (absent and i in SECOND)
+        row = {"x": (i * 7) % 5 - 1.5, "z": (i * 3) % 7, "weight": 1 + (i % 5) ** 2, "y": "ab"[i % 3 == 0]}
+        row |= {"note": " ".join(("red", "blue", "green", "old")[(i >> k) % 4] for k in range(3)) if here else None}
+        row |= {"cost": (i * 5) % 11 + 0.5 if here or not absent else None}
+        found.append(row)
+    return found
+
+
+def prepared(absent: bool, objectives: list[Any], norm: bool, batch: int) -> tuple[Recipe, Schema, Rows]:
+    bag = {"kind": "bag", "norm": norm, "drop": 0.0, "dropout": 0.0}
+    plan = Recipe.parse(
+        {
+            "columns": {"note": "text", "cost": {"kind": "number", "role": "target"}, "weight": {"role": "weight"}},
+            "model": {"size": "tiny", "encoders": {"note": bag}, "fusion": "gated"},
+            "objectives": objectives,
+            "training": {"epochs": 1, "batch_size": batch, "augment": False, "warmup": 0.0},
+        }
+    )
+    table = Table.read(rows(absent))
+    schema = declare(table, plan, ["y"], {}).schema
+    media = Under(Path.cwd(), anywhere=True)
+    learn(schema, table, media)
+    plan, _ = resolve(plan, schema, len(table))
+    with tempfile.TemporaryDirectory() as folder:
+        return plan, schema, encode(schema, table, media=media, store=Store(Path(folder)))
+
+
+def trained(ranks: Ranks, absent: bool, objectives: list[Any], norm: bool = False) -> dict[str, Any]:
+    """Gradients of the first step, and the scores and statistics after it."""
+    plan, schema, data = prepared(absent, objectives, norm, ROWS // ranks.count)
+    torch.manual_seed(ranks.rank)  # the first process's weights are everybody's
+    model = assemble(plan.model, schema)
+    made = [registry.build("objectives", spec, model) for spec in plan.objectives]
+    for module in [*model.modules(), *(m for part in made for m in part.modules())]:
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name in ("dropout", "drop"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+    gradients: dict[str, Any] = {}
+
+    def seen(self: Lit, optimizer: Any) -> None:
+        for name, parameter in self.named_parameters():
+            if name == "idle":
+                assert parameter.grad is None
+                continue
+            gradients[name] = None if parameter.grad is None else parameter.grad.tolist()
+
+    Lit.on_before_optimizer_step = seen  # type: ignore[method-assign, assignment]
+    lit: list[Lit] = []
+    start = Lit.on_train_start
+    Lit.on_train_start = lambda self: (lit.append(self), start(self))[1]  # type: ignore[method-assign]
+    try:
+        history = _run(plan, schema, model, made, data, data, None, False, Console(quiet=True), ranks)
+    finally:
+        Lit.on_train_start = start  # type: ignore[method-assign]
+    statistics = {n: b.tolist() for n, b in lit[0].named_buffers() if "running" in n}
+    record = {name: value for name, value in history[-1].items() if name != "seconds"}
+    return {"gradients": gradients, "record": record, "statistics": statistics}
+
+
+def both(work: Callable[[Ranks], Any]) -> list[Any]:
+    """What two processes make of the same work."""
+    from torch.distributed import TCPStore
+
+    with tempfile.TemporaryDirectory() as folder:
+        store = TCPStore("127.0.0.1", 0, 2, True, wait_for_workers=False)
+        children = []
+        for rank in (0, 1):
+            child = os.fork()
+            if child == 0:
+                code = 1
+                try:
+                    mine = TCPStore("127.0.0.1", store.port, 2, False)
+                    with crew._met(Ranks(rank, 2, rank), mine):
+                        (Path(folder) / str(rank)).write_text(json.dumps(work(Ranks(rank, 2, rank))))
+                    code = 0
+                except BaseException:
+                    traceback.print_exc()
+                finally:
+                    os._exit(code)
+            children.append(child)
+        ends = [os.waitpid(child, 0)[1] for child in children]
+        if any(ends):
+            sys.exit("a process failed: its traceback is above")
+        return [json.loads((Path(folder) / str(rank)).read_text()) for rank in (0, 1)]
+
+
+def words(ranks: Ranks) -> dict[str, Any]:
+    """What is said and gathered."""
+    mine = Field(
+        torch.arange(2.0 + ranks.rank).reshape(-1, 1) + 10 * ranks.rank, torch.ones(2 + ranks.rank, dtype=torch.bool)
+    )
+    whole = ranks.gathered({"a": mine})["a"]
+    return {
+        "told": ranks.told({"ä": [ranks.rank, 0.1 + 0.2]}),
+        "each": ranks.each("x" * (1 + 70 * ranks.rank)),
+        "mean": ranks.mean(torch.tensor([1.0, 3.0 * ranks.rank])).tolist(),
+        "gathered": whole.data[:, 0].tolist(),
+        "present": whole.present.tolist(),
+    }
+
+
+CASES: dict[str, tuple[bool, list[Any], bool]] = {
+    "weights": (False, [{"kind": "supervised", "subsets": 0}], False),
+    "absent": (True, [{"kind": "supervised", "subsets": 0, "weights": "learned"}, "balance"], False),
+    "own rows": (True, [{"kind": "supervised", "subsets": 0}, {"kind": "contrastive", "weight": 1.0}, "impute"], False),
+    "statistics": (False, [{"kind": "supervised", "subsets": 0}], True),
+}
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    found: dict[str, Any] = {"words": both(words)}
+    for name, case in CASES.items():
+        one = trained(Ranks(), *case)
+        found[name] = {"one": one, "two": both(lambda ranks, case=case: trained(ranks, *case))}  # type: ignore[misc]
+    print(json.dumps(found))
