@@ -54,6 +54,7 @@ ROOMS = {
     "pydicom": {"signal"},
     "rdkit": {"signal", "modalities"},
     "transformers": {"encoders", "fusions", "nn", "modalities", "testing"},
+    "optuna": {"training"},
     "fastapi": {"serve"},
     "uvicorn": {"serve", "cli"},
     "numpy": {"*"},

@@ -48,6 +48,7 @@ def fit(
     overrides: Iterable[str] = (),
     seed: int | None = None,
     time_limit: float | None = None,
+    search: int | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     cache: str | Path | None = None,
@@ -67,7 +68,9 @@ def fit(
         media: The folder that media paths are relative to; by default the table's own.
         overrides: ``"model.fusion=gated"``, ``"training.epochs=20"``, as on the command line.
         seed: The same seed gives the same model, bit for bit, on the same machine.
-        time_limit: Seconds of training, at most.
+        time_limit: Seconds of training, at most; of a search all trials together.
+        search: So many settings of what the recipe leaves open are trained, and the best on the validation rows is kept.
+            The same call goes on where it was stopped.
         out: Where the model, its report and its logs are written; None keeps the model in memory only.
         resume: Go on from the last checkpoint in ``out``, where there is one.
         cache: Where decoded media are kept; by default the user's cache folder.
@@ -88,19 +91,29 @@ def fit(
         training, held_out = parts(table, valid if valid is not None else plan.data.valid, schema, plan, media, console)
         opener = Under(table.root or Path.cwd(), anywhere=True)
         learn(schema, training, opener, plan.seed)
-        plan, said = resolve(from_file(plan, source), schema, len(training), class_sizes(schema, training))
+        told, classes = from_file(plan, source), class_sizes(schema, training)
+        plan, said = resolve(told, schema, len(training), classes)
         for line in said:
             console.note(f"  {line}")
         store = Store(Path(cache) if cache is not None else None)
         rows, valid_rows = encode_parts(schema, training, held_out, store, console)
         folder = Path(out) if out is not None else None
-        trained = finish(plan, schema, rows, valid_rows, store, folder, resume, console)
+        if search is not None:
+            from sensorium.training.search import searched
+
+            def tried(plan: Recipe, schema: Schema) -> Trained:
+                return finish(plan, schema, rows, valid_rows, store, None, False, Console(quiet=True))
+
+            trained = searched(told, schema, rows, valid_rows, store, classes, search, folder, console, tried)
+        else:
+            trained = finish(plan, schema, rows, valid_rows, store, folder, resume, console)
         artifact, evaluation = trained.artifact, trained.score(valid_rows, console=console)
         artifact.report["valid"] = evaluation.to_json()
         if folder is not None:
             from sensorium.evaluation.charts import curves_svg
 
             trained.save(folder)
+            (folder / "logs").mkdir(exist_ok=True)
             curves_svg(trained.history, folder / "logs" / "curves.svg")
             trained.write_report(folder / "report.html", evaluation, held_out, valid_rows)
             # Only now: until the model is safe, the checkpoint is what a resume goes on from.
