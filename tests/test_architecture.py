@@ -26,6 +26,7 @@ LAYERS = {
     **dict.fromkeys(("evaluation", "console"), 7),
     "trained": 8,
     "training": 9,
+    "bulk": 9,
     **dict.fromkeys(("cli", "serve", "testing"), 10),
     "__main__": 11,
 }
