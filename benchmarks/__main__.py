@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.measure import Measure, Results, Settings, Skipped
 
-NAMES = ("start", "row", "store", "epoch", "av_hard", "memory", "front_ends", "encoders", "fusions")
+NAMES = ("start", "row", "store", "gather", "epoch", "av_hard", "memory", "front_ends", "encoders", "fusions")
 
 
 def run(name: str, settings: Settings) -> Results:
