@@ -24,6 +24,7 @@ from sensorium.data.table import Table
 from sensorium.trained import Trained, say_problems
 from sensorium.training.columns import check_targets, declare
 from sensorium.training.defaults import advised, resolve
+from sensorium.training.presets import with_quality
 
 if TYPE_CHECKING:
     pass
@@ -49,6 +50,7 @@ def fit(
     seed: int | None = None,
     time_limit: float | None = None,
     search: int | None = None,
+    quality: str | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     cache: str | Path | None = None,
@@ -71,6 +73,7 @@ def fit(
         time_limit: Seconds of training, at most; of a search all trials together.
         search: So many settings of what the recipe leaves open are trained, and the best on the validation rows is kept.
             The same call goes on where it was stopped.
+        quality: ``fast``, ``good`` (as without it) or ``best``: how much is spent (``training/presets.py`` is the table).
         out: Where the model, its report and its logs are written; None keeps the model in memory only.
         resume: Go on from the last checkpoint in ``out``, where there is one.
         cache: Where decoded media are kept; by default the user's cache folder.
@@ -92,8 +95,10 @@ def fit(
         opener = Under(table.root or Path.cwd(), anywhere=True)
         learn(schema, training, opener, plan.seed)
         told, classes = from_file(plan, source), class_sizes(schema, training)
+        told, trials, set_by = with_quality(quality, told, schema, len(training), classes)
+        search = search if search is not None else trials
         plan, said = resolve(told, schema, len(training), classes)
-        for line in said:
+        for line in set_by + said:
             console.note(f"  {line}")
         store = Store(Path(cache) if cache is not None else None)
         rows, valid_rows = encode_parts(schema, training, held_out, store, console)

@@ -254,7 +254,7 @@ def _sampler(found: Space, search: Search, seed: int) -> Callable[[], Setting]:
         try:
             import optuna
         except ImportError:
-            raise MissingExtraError("--search", "tune") from None
+            raise MissingExtraError("a search (--search, --quality best)", "tune") from None
     distributions: dict[str, Any] = {
         dial.name: optuna.distributions.CategoricalDistribution(dial.choices)
         if dial.choices
