@@ -14,6 +14,7 @@ from sensorium.console import Console
 from sensorium.core.errors import ConfigError, SensoriumError
 from sensorium.core.recipe import Recipe
 from sensorium.training import search as module
+from sensorium.training.defaults import resolve
 from sensorium.training.ground import prepare
 from sensorium.training.search import Search, Trial
 from sensorium.training.space import Space, space
@@ -72,15 +73,18 @@ def test_a_stopped_search_goes_on_as_if_it_had_not_been(folder: Path, scenes: Pa
 
 
 def test_nothing_is_trained_twice_and_another_search_is_refused(
-    folder: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch, cli: Any
 ) -> None:
     def never(*args: Any) -> Any:
         raise AssertionError("a finished trial was trained again")
 
     monkeypatch.setattr(module, "_one", never)
-    assert given(scenes, folder, 3).history
+    words = ["--target", "event", "--ignore", ",".join(IGNORED), "--search", 3, "--out", folder]
+    code, _, said = cli("fit", scenes / "train.csv", *QUICK, *words)
+    assert code == 0, said
+    assert "3 trials, ranked on the validation rows" in said
     with pytest.raises(ConfigError, match="another search"):
-        given(scenes, folder, 3, overrides=[*QUICK, "seed=1"])
+        given(scenes, folder, 3, overrides=[*QUICK, "training.warmup=0.2"])
 
 
 def test_interrupted_the_best_so_far_is_the_result(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,6 +130,8 @@ def test_what_is_said_is_kept_and_what_is_open_varies(scenes: Path) -> None:
     assert schema.columns["sound"].spec["augment"] == plan.columns["sound"]["augment"] == "strong"
     assert schema.columns["sound"].reader.augment == "strong"
     usual, _ = every.at(every.usual)
+    resolved, _ = resolve(every.plan, every.schema, every.rows, {})
+    assert usual.model == resolved.model, "the first trial is what is trained without a search, options of its fusion too"
     assert usual.model.tasks["event"]["dropout"] == 0.1
 
 

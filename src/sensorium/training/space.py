@@ -65,7 +65,10 @@ class Space:
         schema, plan = self.schema, self.plan
         if setting.get("augment", "light") != "light":
             schema = _augmented(schema, _augmenting(plan, schema), setting["augment"])
-        model: dict[str, Any] = {key: setting[key] for key in ("fusion", "size") if key in setting}
+        # The usual fusion may come with options of its own: it is left to be chosen as without a search.
+        model: dict[str, Any] = {
+            key: setting[key] for key in ("fusion", "size") if key in setting and setting[key] != self.usual.get(key)
+        }
         training: dict[str, Any] = {key: float(f"{setting[key]:.3g}") for key in ("lr", "weight_decay") if key in setting}
         plan = plan.model_copy(
             update={
