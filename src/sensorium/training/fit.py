@@ -94,10 +94,11 @@ def fit(
         training, held_out = parts(table, valid if valid is not None else plan.data.valid, schema, plan, media, console)
         opener = Under(table.root or Path.cwd(), anywhere=True)
         learn(schema, training, opener, plan.seed)
-        told, classes = from_file(plan, source), class_sizes(schema, training)
-        told, trials, set_by = with_quality(quality, told, schema, len(training), classes)
+        # What was asked for, with all that it leaves open: a search resolves it again and again.
+        classes = class_sizes(schema, training)
+        request, trials, set_by = with_quality(quality, from_file(plan, source), schema, len(training), classes)
         search = search if search is not None else trials
-        plan, said = resolve(told, schema, len(training), classes)
+        plan, said = resolve(request, schema, len(training), classes)
         for line in set_by + said:
             console.note(f"  {line}")
         store = Store(Path(cache) if cache is not None else None)
@@ -109,7 +110,7 @@ def fit(
             def tried(plan: Recipe, schema: Schema) -> Trained:
                 return finish(plan, schema, rows, valid_rows, store, None, False, Console(quiet=True))
 
-            trained = searched(told, schema, rows, valid_rows, store, classes, search, folder, console, tried)
+            trained = searched(request, schema, rows, valid_rows, store, classes, search, folder, console, tried)
         else:
             trained = finish(plan, schema, rows, valid_rows, store, folder, resume, console)
         artifact, evaluation = trained.artifact, trained.score(valid_rows, console=console)
