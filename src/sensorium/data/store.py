@@ -307,17 +307,16 @@ class Shelf:
 
     def _read(self, into: Iterable[Array], offsets: Iterable[int]) -> None:
         """Fill arrays, each of which lies in one piece, from their places."""
-        handle, read = self._handle, os.preadv
-        assert handle is not None, "a large shelf is open"
+        assert self._handle is not None, "a large shelf is open"
         for array, offset in zip(into, offsets, strict=True):
-            if offset >= 0 and read(handle, (array,), offset) != array.nbytes:
+            if offset >= 0 and os.preadv(self._handle, (array.data,), offset) != array.nbytes:
                 raise self._unusable(OSError("values.bin is shorter than its index says"))
 
     def _runs(self, data: Array, offset: NDArray[np.int64]) -> tuple[Iterable[Array], list[int]]:
         """The rows of a batch and their places; those that lie one after the other are one."""
         turns = np.flatnonzero(np.diff(offset) != self.unit) + 1
         if 2 * len(turns) > len(offset):
-            return data, offset.tolist()
+            return data.reshape(len(data), -1), offset.tolist()
         starts = [0, *turns.tolist(), len(offset)]
         return [data[start:stop] for start, stop in pairwise(starts)], offset[starts[:-1]].tolist()
 
@@ -331,8 +330,7 @@ class Shelf:
             if present.any() and self._large():
                 self._read(*self._runs(data, offset))
             elif present.any():
-                end = int(offset.max()) + self.unit
-                count = end // self.unit
+                count = (end := int(offset.max()) + self.unit) // self.unit
                 flat = np.frombuffer(self._mapped(end), self.dtype, count * (self.unit // self.dtype.itemsize))
                 rows = flat.reshape(count, *self.tail)
                 if whole:
@@ -348,8 +346,7 @@ class Shelf:
         if there and self._large():
             self._read([data[i, : length[i]] for i in there], offset[there].tolist())
         elif there:
-            values = self._mapped(int((offset + length * self.unit).max()))
-            per = self.unit // self.dtype.itemsize
+            values, per = self._mapped(int((offset + length * self.unit).max())), self.unit // self.dtype.itemsize
             for i in there:
                 n = int(length[i])
                 data[i, :n] = np.frombuffer(values, self.dtype, n * per, int(offset[i])).reshape(n, *self.tail)
