@@ -12,7 +12,10 @@ from typing import Any
 
 from benchmarks.measure import Measure, Results, Settings, Skipped
 
-NAMES = ("start", "row", "store", "epoch", "av_hard", "memory", "front_ends", "encoders", "fusions", "processes", "serving")
+NAMES = (
+    *("start", "row", "store", "gather", "epoch", "av_hard", "memory", "front_ends", "encoders", "fusions"),
+    *("processes", "serving"),
+)
 
 
 def run(name: str, settings: Settings) -> Results:

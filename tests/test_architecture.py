@@ -26,6 +26,7 @@ LAYERS = {
     **dict.fromkeys(("evaluation", "console"), 7),
     **dict.fromkeys(("trained", "serve"), 8),
     "training": 9,
+    "bulk": 9,
     **dict.fromkeys(("cli", "testing"), 10),
     "__main__": 11,
 }
@@ -55,6 +56,7 @@ ROOMS = {
     "rdkit": {"signal", "modalities"},
     "transformers": {"encoders", "fusions", "nn", "modalities", "testing"},
     "captum": {"explainers"},
+    "optuna": {"training"},
     "fastapi": {"serve"},
     "starlette": {"serve"},  # what FastAPI is made of
     "uvicorn": {"serve"},

@@ -11,6 +11,8 @@ _HOMES = {
     "fit": "sensorium.training.fit",
     "compare": "sensorium.training.compare",
     "load": "sensorium.trained",
+    "predict_shards": "sensorium.bulk",
+    "Stream": "sensorium.data.stream",
     "Trained": "sensorium.trained",
     "Recipe": "sensorium.core.recipe",
     "Schema": "sensorium.core.schema",

@@ -318,7 +318,7 @@ def test_gathering_is_encoding(tmp_path: Path, cells: list[bytes | None], index:
 
 
 def test_reading_more_than_memory_may_hold_is_still_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sensorium.data.store.RESIDENT_BYTES", 64)  # pages go back all the time
+    monkeypatch.setattr("sensorium.data.store.MAPPED_BYTES", 64)  # a larger shelf is read, not mapped
     for ragged in (True, False):
         shelf = Store(tmp_path).shelf(Counted(ragged=ragged), "counted")
         places, _ = fill(shelf, CELLS)
@@ -326,3 +326,32 @@ def test_reading_more_than_memory_may_hold_is_still_right(tmp_path: Path, monkey
         assert content(shelf, places) == once
         data, _, _ = shelf.gather(places, np.arange(200))
         assert data.any()
+
+
+def test_a_large_shelf_reads_what_a_small_one_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for ragged in (True, False):
+        shelf = Store(tmp_path).shelf(Counted(ragged=ragged), "counted")
+        places, _ = fill(shelf, CELLS)
+        rng = np.random.default_rng(0)
+        for index in (
+            np.arange(len(CELLS)),
+            rng.permutation(len(CELLS)),
+            rng.integers(0, len(CELLS), 7),
+            np.zeros(0, np.int64),
+        ):
+            mapped = Store(tmp_path).shelf(Counted(ragged=ragged), "counted").gather(places, index)
+            with monkeypatch.context() as patch:
+                patch.setattr("sensorium.data.store.MAPPED_BYTES", 0)
+                read = Store(tmp_path).shelf(Counted(ragged=ragged), "counted").gather(places, index)
+            for one, other in zip(mapped, read, strict=True):
+                np.testing.assert_array_equal(one, other)
+
+
+def test_a_large_shelf_that_was_cut_short_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sensorium.data.store.MAPPED_BYTES", 0)
+    shelf = Store(tmp_path).shelf(Counted(ragged=True), "counted")
+    places, _ = fill(shelf, CELLS)
+    values = shelf.folder / "values.bin"
+    values.write_bytes(values.read_bytes()[:1])
+    with pytest.raises(SensoriumError, match="shorter"):
+        shelf.gather(places, np.arange(len(CELLS)))

@@ -27,6 +27,12 @@ def run(
     recipe: Annotated[Path | None, typer.Option(help="A YAML recipe; docs/recipe.md has every key.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same model [default: 0].")] = None,
     time_limit: Annotated[str | None, typer.Option(help="Training time at most: 90s, 10m, 1h.")] = None,
+    search: Annotated[
+        int | None, typer.Option(min=1, help="Try so many settings of what is left open; keep the best on validation rows.")
+    ] = None,
+    quality: Annotated[
+        str | None, typer.Option(help="fast, good (as without it) or best (longer, with a search): how much is spent.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Where the model, its report and its logs go.")] = Path("run"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
     cache: Annotated[Path | None, typer.Option(help="Where decoded media are kept [default: the user's cache].")] = None,
@@ -54,6 +60,8 @@ def run(
         overrides=overrides or [],
         seed=seed,
         time_limit=None if time_limit is None else seconds(time_limit),
+        search=search,
+        quality=quality,
         out=out,
         resume=resume,
         cache=cache,

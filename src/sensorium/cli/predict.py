@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,17 +18,32 @@ if TYPE_CHECKING:
 def run(
     run: Annotated[Path, typer.Argument(help="The folder that fit wrote.")],
     table: Annotated[str, typer.Argument(help="A table; cells and whole columns may be missing, columns in any order.")],
-    out: Annotated[Path | None, typer.Option(help="A .csv or .jsonl file [default: CSV on standard output].")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A .csv or .jsonl file, for shards also a folder [default: CSV on standard output].")
+    ] = None,
     media: Annotated[Path | None, typer.Option(help="Folder of relative media paths [default: the table's].")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows at a time.")] = 64,
+    processes: Annotated[int, typer.Option(min=1, help="Of a folder of shards: processes, each with a model.")] = 1,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings.")] = False,
 ) -> None:
     """Predict every row of a table: the answer, a probability for each class, and which modalities were missing.
 
     Example: sensorium predict run new.csv --out predictions.csv
+
+    A folder of shards can be predicted into a folder, a part for each; stopped, the same command goes on:
+    sensorium predict run packed --out predictions --processes 4
     """
+    from sensorium.data.shards import is_sharded
+
+    if is_sharded(Path(table)) and out is not None and out.suffix == "":
+        _parts(run, Path(table), out, processes, batch_size, quiet)
+        return
     if out is not None and out.suffix not in (".csv", ".jsonl"):
         raise ConfigError(f"cannot write {out.suffix or out.name!r}", file=out, fix="name it .csv or .jsonl")
+    if processes > 1:
+        fix = "sensorium pack TABLE packed, then: sensorium predict RUN packed --out FOLDER --processes N"
+        raise ConfigError("several processes divide a folder of shards, into a folder", fix=fix)
+    from sensorium.bulk import write, write_csv
     from sensorium.console import Console
     from sensorium.data.media import Under
     from sensorium.data.table import Table
@@ -52,35 +65,28 @@ def run(
                 yield prediction
 
         found = told(model.predictor.stream(rows.rows(), batch_size=batch_size, media=opener))
-        names = [c.name for c in model.schema.targets]
         if out is None:
-            _csv(found, sys.stdout, names, model.model)
+            write_csv(sys.stdout, found, model.model)
         else:
-            part = out.with_name(f".{out.name}.part")
-            with open(part, "w", newline="", encoding="utf-8") as file:
-                if out.suffix == ".csv":
-                    _csv(found, file, names, model.model)
-                else:
-                    for prediction in found:
-                        file.write(json.dumps(prediction.to_json(), ensure_ascii=False) + "\n")
-            part.replace(out)
+            write(out, found, model.model)
         say_problems(console, problems)
         if out is not None:
             console.note(f"{len(rows)} predictions in {out}")
 
 
-def _csv(found: Iterable[Prediction], file: IO[str], names: list[str], model: Any) -> None:
-    writer = csv.writer(file)
-    header: list[str] = []
-    for name in names:
-        header.append(name)
-        header += [f"{name}={label}" for label in getattr(model.tasks[name].plain, "classes", [])]
-    writer.writerow([*header, "missing"])
-    for prediction in found:
-        cells: list[Any] = []
-        for name in names:
-            answer = prediction.targets[name]
-            value = answer["value"]
-            cells.append(";".join(map(str, value)) if isinstance(value, list) else value)
-            cells += [f"{answer['probabilities'][label]:.6g}" for label in getattr(model.tasks[name].plain, "classes", [])]
-        writer.writerow([*cells, " ".join(prediction.missing)])
+def _parts(run: Path, table: Path, out: Path, processes: int, batch_size: int, quiet: bool) -> None:
+    from sensorium.bulk import predict_shards
+    from sensorium.console import Console
+    from sensorium.trained import say_problems
+
+    with Console(quiet) as console:
+        problems = predict_shards(
+            run,
+            table,
+            out,
+            processes=processes,
+            batch_size=batch_size,
+            tell=lambda done, total: console.step("predicting", done, total, f"{done} of {total} shards"),
+        )
+        say_problems(console, problems)
+        console.note(f"predictions in {out}, a part for each shard")

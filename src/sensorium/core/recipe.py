@@ -141,7 +141,8 @@ class Recipe(Section):
 
     def override(self, assignments: Iterable[str]) -> Self:
         """A recipe with ``model.fusion=gated`` and the like applied; values are read as YAML."""
-        document = self.model_dump()
+        # Only what was said: a search turns what was left open, and must be able to tell.
+        document = self.model_dump(exclude_unset=True)
         for text in assignments:
             path, equals, value = text.partition("=")
             if not equals or not path:

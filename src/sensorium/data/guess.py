@@ -12,6 +12,7 @@ import numpy as np
 
 from sensorium.core import registry
 from sensorium.core.modality import is_blank
+from sensorium.data.packed import named
 from sensorium.data.table import Table
 
 ORDER = ("images", "image", "audio", "series", "datetime", "number", "tags", "category", "text")
@@ -75,7 +76,7 @@ def guess(
         if name in told:
             found[name] = _as_told(told[name], role)
             continue
-        kind, score, reason, others = _kind(_sample(filled, sample), name, role == "target")
+        kind, score, reason, others = _kind([named(cell) for cell in _sample(filled, sample)], name, role == "target")
         silent = None if role == "target" else _says_nothing(name, filled, len(table), kind)
         if silent is None and not kind and role == "input":
             silent = "no modality recognises its cells"

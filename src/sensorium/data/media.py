@@ -17,6 +17,7 @@ import numpy as np
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Array, Blob, is_blank
 from sensorium.data.nearby import nearby
+from sensorium.data.packed import Packed
 
 MAX_BYTES = 512 * 2**20
 Opened = Blob | Array | list[Any] | dict[str, Any]
@@ -50,6 +51,15 @@ def parts(cell: Any) -> list[Any]:
     return [part for part in cell if not is_blank(part)] if isinstance(cell, (list, tuple)) else [cell]
 
 
+def names_file(cell: Any) -> bool:
+    """Whether a media cell names a file or holds the bytes of one, rather than numbers or text that it spells out."""
+    if isinstance(cell, str):
+        return _spelled(cell) is None
+    if isinstance(cell, Mapping):
+        return "bytes" in cell or "path" in cell
+    return isinstance(cell, (Packed, Blob, bytes, bytearray, memoryview, os.PathLike))
+
+
 def weight_of(opened: Any) -> int:
     """Bytes of memory that an opened cell holds, roughly."""
     if isinstance(opened, Blob):
@@ -81,6 +91,8 @@ class Media(ABC):
                 problem = f"its bytes are of type {type(content).__name__}"
                 raise CellError(problem, row=row, column=column, fix="give bytes, or leave them out")
             cell = content if name is None else name if content is None else Blob(bytes(content), str(name))
+        if isinstance(cell, Packed):
+            cell = Blob(cell.read(self.max_bytes), cell.name)
         if isinstance(cell, str) and (spelled := _spelled(cell)) is not None:
             return spelled
         if isinstance(cell, Mapping):

@@ -1,4 +1,4 @@
-"""Encoded media on disk: decoded once, memory-mapped ever after, keyed by content and settings.
+"""Encoded media on disk: decoded once, mapped or read ever after, keyed by content and settings.
 
 A *shelf* holds what one modality, with one set of options and one fitted state, made of its cells. It is two files: the
 arrays one after another (``values.bin``) and an SQLite index from the digest of a cell's content to a place among them.
@@ -19,10 +19,12 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +41,8 @@ CHUNK = 16
 """Cells a thread takes at a time: large enough that scheduling costs nothing, small enough to stop quickly."""
 WRITE_BYTES = 1 << 20
 FLUSH_BYTES, FLUSH_SECONDS = 16 << 20, 2.0
-RESIDENT_BYTES = 32 << 20
-"""Mapped pages are given back to the system after this much was touched: memory stays bounded on any table."""
-TOUCH_BYTES = 512 << 10
-"""What the system may map when one array is read, where it cannot be asked: it takes many of the pages around it too."""
+MAPPED_BYTES = 64 << 20
+"""Up to this size a shelf is mapped into memory; of a larger one the arrays are read, so that memory stays bounded."""
 
 
 def default_folder() -> Path:
@@ -78,7 +78,7 @@ class Shelf:
         self.unit = int(np.prod(self.tail, dtype=np.int64)) * self.dtype.itemsize
         self._local = threading.local()
         self._map: mmap.mmap | None = None
-        self._touched, self._resting = 0, 0
+        self._handle: int | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "values.bin").touch()
@@ -306,56 +306,63 @@ class Shelf:
         if self._map is None or len(self._map) < upto:
             with open(self.folder / "values.bin", "rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            self._resting = _mapped_bytes() or 0
         return self._map
 
-    def _release(self, rows: int) -> None:
-        """Give pages back once enough of them are mapped. A map smaller than that is left alone."""
-        if self._map is None or len(self._map) <= RESIDENT_BYTES or not hasattr(self._map, "madvise"):
-            return
-        self._touched += rows * TOUCH_BYTES
-        held = _mapped_bytes()
-        if (self._touched if held is None else held - self._resting) > RESIDENT_BYTES:
-            self._map.madvise(mmap.MADV_DONTNEED)  # pages stay in the system's cache, but no longer count as ours
-            self._touched, self._resting = 0, _mapped_bytes() or 0
+    def _large(self) -> bool:
+        """Whether arrays are read rather than mapped. Pages that are mapped and given back cost more than a copy."""
+        if self._handle is None:
+            if not hasattr(os, "preadv") or (self.folder / "values.bin").stat().st_size <= MAPPED_BYTES:
+                return False
+            self._handle = os.open(self.folder / "values.bin", os.O_RDONLY)
+            weakref.finalize(self, os.close, self._handle)
+        return True
+
+    def _read(self, into: Iterable[Array], offsets: Iterable[int]) -> None:
+        """Fill arrays, each of which lies in one piece, from their places."""
+        assert self._handle is not None, "a large shelf is open"
+        for array, offset in zip(into, offsets, strict=True):
+            if offset >= 0 and os.preadv(self._handle, (array.data,), offset) != array.nbytes:
+                raise self._unusable(OSError("values.bin is shorter than its index says"))
+
+    def _runs(self, data: Array, offset: NDArray[np.int64]) -> tuple[Iterable[Array], list[int]]:
+        """The rows of a batch and their places; those that lie one after the other are one."""
+        turns = np.flatnonzero(np.diff(offset) != self.unit) + 1
+        if 2 * len(turns) > len(offset):
+            return data.reshape(len(data), -1), offset.tolist()
+        starts = [0, *turns.tolist(), len(offset)]
+        return [data[start:stop] for start, stop in pairwise(starts)], offset[starts[:-1]].tolist()
 
     def gather(self, places: Places, index: NDArray[np.int64]) -> tuple[Array, NDArray[np.bool_], NDArray[np.bool_] | None]:
         """Arrays of some rows: data ``[B, ...]`` zero-padded, present ``[B]``, and for ragged ones the mask ``[B, N]``."""
         offset, length = places.offset[index], places.length[index]
         present = offset >= 0
         if not self.modality.ragged:
-            data = np.zeros((len(index), *self.tail), self.dtype)
-            if present.any():
-                end = int(offset.max()) + self.unit
-                count = end // self.unit
+            whole = bool(present.all()) and len(index) > 0
+            data = (np.empty if whole else np.zeros)((len(index), *self.tail), self.dtype)
+            if present.any() and self._large():
+                self._read(*self._runs(data, offset))
+            elif present.any():
+                count = (end := int(offset.max()) + self.unit) // self.unit
                 flat = np.frombuffer(self._mapped(end), self.dtype, count * (self.unit // self.dtype.itemsize))
                 rows = flat.reshape(count, *self.tail)
-                if present.all():
-                    np.take(rows, offset // self.unit, axis=0, out=data)
+                if whole:
+                    # Clipping changes nothing, since every place is one of the shelf's, and spares numpy a copy of its own.
+                    np.take(rows, offset // self.unit, axis=0, out=data, mode="clip")
                 else:
                     data[present] = rows[offset[present] // self.unit]
-                self._release(int(present.sum()))
             return data, present, None
         longest = max(int(length.max(initial=0)), 1)
         data = np.zeros((len(index), longest, *self.tail), self.dtype)
         mask = np.arange(longest) < length[:, None]
-        if present.any():
-            values = self._mapped(int((offset + length * self.unit).max()))
-            per = self.unit // self.dtype.itemsize
-            for i in np.flatnonzero(present & (length > 0)):
+        there = np.flatnonzero(present & (length > 0)).tolist()
+        if there and self._large():
+            self._read([data[i, : length[i]] for i in there], offset[there].tolist())
+        elif there:
+            values, per = self._mapped(int((offset + length * self.unit).max())), self.unit // self.dtype.itemsize
+            for i in there:
                 n = int(length[i])
                 data[i, :n] = np.frombuffer(values, self.dtype, n * per, int(offset[i])).reshape(n, *self.tail)
-            self._release(int(present.sum()))
         return data, present, mask
-
-
-def _mapped_bytes() -> int | None:
-    """What this process holds of mapped files; None where the system does not say."""
-    try:
-        with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[2]) * mmap.PAGESIZE
-    except OSError:
-        return None
 
 
 class Store:

@@ -12,6 +12,7 @@ from sensorium.data.columnar import from_arrow, from_frame, read_columnar
 from sensorium.data.delimited import read_delimited
 from sensorium.data.jsonl import from_records, read_jsonl
 from sensorium.data.nearby import nearby
+from sensorium.data.shards import is_sharded, read_shards
 
 READERS = {
     ".csv": lambda path: read_delimited(path, None),
@@ -21,6 +22,7 @@ READERS = {
     ".parquet": read_columnar,
     ".arrow": read_columnar,
     ".feather": read_columnar,
+    ".tar": read_shards,
 }
 
 
@@ -55,7 +57,7 @@ class Table:
 
     @classmethod
     def read(cls, source: Any, *, root: Path | str | None = None) -> Table:
-        """A table from a path (.csv .tsv .jsonl .parquet .arrow .feather), a DataFrame, rows, columns, or a Table as it is.
+        """A table from a path (.csv .jsonl .parquet …, a folder of shards), a DataFrame, rows, columns or a Table.
 
         Args:
             root: The folder that relative media paths start from, where it is not the table's own.
@@ -138,6 +140,8 @@ def _plain(cells: Any) -> list[Any]:
 
 def _read(path: Path) -> dict[str, list[Any]]:
     reader = READERS.get(path.suffix.lower())
+    if is_sharded(path):
+        return read_shards(path)
     if path.is_dir():
         raise DataError("is a folder, not a table", file=path, fix=f"name a file in it: {', '.join(READERS)}")
     if not path.exists():

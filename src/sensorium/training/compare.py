@@ -14,17 +14,16 @@ import numpy as np
 import torch
 
 from sensorium.console import Console
-from sensorium.core.batch import Field, joined, repeated
+from sensorium.core.batch import Field, repeated
 from sensorium.core.contracts import Task
 from sensorium.core.errors import ConfigError, SensoriumError, nearest
 from sensorium.core.recipe import Recipe
-from sensorium.data import rows as encoded
 from sensorium.evaluation.charts import save_svg
 from sensorium.evaluation.comparison import Comparison, Entry, Way, ranked
 from sensorium.evaluation.robustness import STEPS, more_is_better, robustness
 from sensorium.evaluation.scores import measure, pair, resample
-from sensorium.trained import Trained
 from sensorium.training import fit as steps
+from sensorium.training.answers import answers
 from sensorium.training.book import Book
 from sensorium.training.footprint import training_bytes
 from sensorium.training.ground import Ground, chosen, possible, prepare
@@ -154,16 +153,6 @@ def one(ground: Ground, number: int, metric: str | None) -> tuple[dict[str, Any]
         line["area"] = found.removal_area if found.removal_area == found.removal_area else None
         line["curves"] = {curve.stream: list(curve.scores) for curve in found.curves}
     return line, prediction
-
-
-def answers(trained: Trained, rows: encoded.Rows) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Predictions and truths of the rows that have a target, as the metrics take them."""
-    name, model = trained.schema.targets[0].name, trained.predictor.model.eval()
-    with torch.inference_mode():
-        found = [(model(batch)[name], batch.targets[name]) for batch in trained.batches(rows)]
-    output, target = joined([output for output, _ in found]), joined([target for _, target in found])
-    prediction, truth = pair(model.tasks[name], output, target)
-    return prediction.float().numpy(), truth.numpy()
 
 
 def summed(

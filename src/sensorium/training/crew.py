@@ -208,7 +208,8 @@ def job_of(train: Any, valid: Any, plan: Recipe, **asked: Any) -> dict[str, Any]
         return None
     named = {name: None if value is None else str(value) for name, value in (("train", train), ("valid", valid))}
     rest = {name: str(value) if isinstance(value, Path) else value for name, value in asked.items()}
-    return {**named, "recipe": plan.model_dump(), **rest}
+    # What was said, not what is default: a quality sets only what was left open.
+    return {**named, "recipe": plan.model_dump(exclude_unset=True), **rest}
 
 
 def _work() -> None:

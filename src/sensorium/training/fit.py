@@ -27,6 +27,7 @@ from sensorium.training import crew
 from sensorium.training import resume as resumable
 from sensorium.training.columns import check_targets, declare
 from sensorium.training.defaults import advised, resolve
+from sensorium.training.presets import with_quality
 
 if TYPE_CHECKING:
     from sensorium.training.ranks import Ranks
@@ -51,6 +52,8 @@ def fit(
     overrides: Iterable[str] = (),
     seed: int | None = None,
     time_limit: float | None = None,
+    search: int | None = None,
+    quality: str | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     cache: str | Path | None = None,
@@ -70,7 +73,10 @@ def fit(
         media: The folder that media paths are relative to; by default the table's own.
         overrides: ``"model.fusion=gated"``, ``"training.epochs=20"``, as on the command line.
         seed: The same seed gives the same model, bit for bit, on the same machine.
-        time_limit: Seconds of training, at most.
+        time_limit: Seconds of training, at most; of a search all trials together.
+        search: So many settings of what the recipe leaves open are trained, and the best on the validation rows is kept.
+            The same call goes on where it was stopped.
+        quality: ``fast``, ``good`` (as without it) or ``best``: how much is spent (``training/presets.py`` is the table).
         out: Where the model, its report and its logs are written; None keeps the model in memory only.
         resume: Go on from the last checkpoint in ``out``, where there is one.
         cache: Where decoded media are kept; by default the user's cache folder.
@@ -84,7 +90,7 @@ def fit(
     """
     plan = crew.settled(planned(recipe, overrides, seed, time_limit, group))
     ignored = list(ignore)
-    asked = {"columns": dict(columns or {}), "ignore": ignored, "group": group, "weight": weight}
+    asked = {"columns": dict(columns or {}), "ignore": ignored, "group": group, "weight": weight, "quality": quality}
     targets = [target] if isinstance(target, str) else list(target or ())
     job = crew.job_of(train, valid, plan, target=targets, media=media, out=out, resume=resume, cache=cache, **asked)
     first = crew.first()
@@ -101,15 +107,31 @@ def fit(
         training, held_out = parts(table, valid if valid is not None else plan.data.valid, schema, plan, media, console)
         opener = Under(table.root or Path.cwd(), anywhere=True)
         learn(schema, training, opener, plan.seed)
-        plan, said = resolve(from_file(plan, source), schema, len(training), class_sizes(schema, training))
-        for line in said:
+        # What was asked for, with all that it leaves open: a search resolves it again and again.
+        classes = class_sizes(schema, training)
+        request, trials, set_by = with_quality(quality, from_file(plan, source), schema, len(training), classes)
+        search = search if search is not None else trials
+        plan, said = resolve(request, schema, len(training), classes)
+        for line in set_by + said:
             console.note(f"  {line}")
         store = Store(Path(cache) if cache is not None else None)
         rows, valid_rows = encode_parts(schema, training, held_out, store, console)
-        with crew.together(plan.training, job) as ranks:
-            trained = finish(plan, schema, rows, valid_rows, store, folder, resume, console, ranks)
-        if not first:
-            return trained
+        if search is not None:
+            if plan.training.devices * plan.training.nodes > 1:
+                raise ConfigError(
+                    "a search trains in one process", fix="leave out training.devices and training.nodes, or --search"
+                )
+            from sensorium.training.search import searched
+
+            def tried(plan: Recipe, schema: Schema) -> Trained:
+                return finish(plan, schema, rows, valid_rows, store, None, False, Console(quiet=True))
+
+            trained = searched(request, schema, rows, valid_rows, store, classes, search, folder, console, tried)
+        else:
+            with crew.together(plan.training, job) as ranks:
+                trained = finish(plan, schema, rows, valid_rows, store, folder, resume, console, ranks)
+            if not first:
+                return trained
         artifact, evaluation = trained.artifact, trained.score(valid_rows, console=console)
         artifact.report["valid"] = evaluation.to_json()
         if folder is not None:
@@ -117,6 +139,7 @@ def fit(
 
             trained.save(folder)
             with told(folder):
+                (folder / "logs").mkdir(exist_ok=True)  # a search has no logs of its own
                 curves_svg(trained.history, folder / "logs" / "curves.svg")
                 trained.write_report(folder / "report.html", evaluation, held_out, valid_rows)
             # Only now: until the model is safe, the checkpoint is what a resume goes on from.

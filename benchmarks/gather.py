@@ -1,0 +1,83 @@
+"""A batch gathered from the store beside a plain copy of as many bytes that lie together.
+
+Both read the same mapped file in another place each time and write into new memory. Rows are gathered in a random order, as
+training does, and as they lie, as evaluation does.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.measure import Cost, Results, Settings, compared, interleaved
+from sensorium.core.schema import Schema
+from sensorium.data.media import NONE
+from sensorium.data.rows import Stored, encode
+from sensorium.data.store import Store
+from sensorium.data.table import Table
+
+BATCH = 64
+
+
+def compare(name: str, size: int, rows: int, shuffled: bool, folder: Path, settings: Settings) -> Results:
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (size, size, 3), dtype=np.uint8) for _ in range(rows)]
+    schema = Schema.declare({"photo": {"kind": "image", "size": size}})
+    schema.columns["photo"].reader.fit(pictures[:16])
+    found = encode(schema, Table({"photo": pictures}), media=NONE, store=Store(folder))
+    stored = found.inputs["photo"]
+    assert isinstance(stored, Stored)
+    each = size * size * 3
+    values = np.memmap(stored.shelf.folder / "values.bin", np.uint8, "r").reshape(rows, each)
+    order = rng.permutation(rows) if shuffled else np.arange(rows)
+    starts = np.arange(0, rows - BATCH + 1, BATCH)
+
+    def timed(one: Callable[[int], object]) -> Cost:
+        cpu, wall = time.process_time(), time.perf_counter()
+        for start in starts.tolist():
+            one(start)
+        return Cost(time.process_time() - cpu, time.perf_counter() - wall)
+
+    def copy(start: int) -> None:
+        np.copyto(np.empty((BATCH, each), np.uint8), values[start : start + BATCH])
+
+    def gather(start: int) -> None:
+        stored.gather(order[start : start + BATCH])
+
+    for start in starts[:2].tolist():
+        both = stored.gather(order[start : start + BATCH]).data.numpy()
+        assert (both == values[order[start : start + BATCH]].reshape(both.shape)).all()
+    timed(copy), timed(gather)
+    mine, other = interleaved(lambda: timed(gather), lambda: timed(copy), settings.few(15, 1))
+    total = len(starts) * BATCH * each / 1e9
+    return [
+        compared(
+            f"gather, {name}, {'shuffled' if shuffled else 'in order'}",
+            "CPU s a GB",
+            # Of the processor: nobody waits here, and a machine that others use too takes turns.
+            [c.cpu / total for c in mine],
+            [c.cpu / total for c in other],
+            inverse=True,
+            at_least=0.8,
+            note=f"bandwidth against a plain copy, {rows} pictures in batches of {BATCH}",
+        )
+    ]
+
+
+def run(settings: Settings) -> Results:
+    with tempfile.TemporaryDirectory() as folder:
+        at = Path(folder)
+        return [
+            line
+            for name, size, rows in (
+                ("28×28", 28, settings.few(20_000, 128)),
+                ("96×96", 96, settings.few(4_000, 128)),
+                ("224×224", 224, settings.few(700, 128)),
+            )
+            for shuffled in (True, False)
+            for line in compare(name, size, rows, shuffled, at / str(size), settings)
+        ]

@@ -1,0 +1,204 @@
+"""Predictions for folders of shards: a part for each, in as many processes as asked for, and never one twice."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from sensorium.artifact import MANIFEST
+from sensorium.core.errors import ConfigError, SensoriumError
+from sensorium.core.schema import Problem
+from sensorium.data.media import Under
+from sensorium.data.shards import Shard, shards
+from sensorium.model import Model
+from sensorium.predictor import Prediction, Predictor
+from sensorium.trained import load
+
+FORMATS = ("csv", "jsonl")
+PARTS = "parts.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every process needs to know."""
+
+    run: str
+    source: str
+    out: str
+    format: str
+    batch_size: int
+    threads: int
+
+
+def predict_shards(
+    run: str | Path,
+    source: str | Path,
+    out: str | Path,
+    *,
+    format: str = "csv",
+    processes: int = 1,
+    batch_size: int = 64,
+    tell: Callable[[int, int], None] | None = None,
+) -> list[Problem]:
+    """Predict every row of a folder of shards into ``out``: for ``shard-00007.parquet`` the part ``shard-00007.csv``.
+
+    Rows keep their order. A part appears when it is whole, and one that is there is not made again: the same call goes on
+    where it was stopped. Memory does not grow with the rows. Under torchrun (or with RANK and WORLD_SIZE set) each rank
+    takes its share of the shards, so that several machines may write into one folder.
+
+    Args:
+        processes: Each has a model of its own, and an even share of torch's threads.
+        tell: Called with the parts done so far, and how many there are.
+    """
+    if format not in FORMATS:
+        raise ConfigError(f"predictions are not written as {format!r}", fix=" or ".join(FORMATS))
+    if processes < 1:
+        raise ConfigError(f"{processes} processes", fix="one or more")
+    found, folder = shards(Path(source)), Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    _claim(folder, _identity(Path(run), found, format))
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    mine = [i for i in range(len(found)) if i % world == rank]
+    todo = [i for i in mine if not _part(folder, found[i], format).exists()]
+    done, problems = len(mine) - len(todo), list[Problem]()
+    threads = max(1, torch.get_num_threads() // processes) if processes > 1 else torch.get_num_threads()
+    job = Job(str(run), str(source), str(out), format, batch_size, threads)
+    for some in _in_turn(job, todo) if processes == 1 or len(todo) < 2 else _at_once(job, todo, processes):
+        problems += some
+        done += 1
+        if tell is not None:
+            tell(done, len(mine))
+    return sorted(problems, key=lambda problem: problem.row or 0)
+
+
+def _in_turn(job: Job, todo: Sequence[int]) -> Iterator[list[Problem]]:
+    worker: _Worker | None = None
+    for i in todo:
+        worker = worker or _Worker(job)
+        yield worker.predict(i)
+
+
+def _at_once(job: Job, todo: Sequence[int], processes: int) -> Iterator[list[Problem]]:
+    # Spawned, not forked: a fork of a process whose threads hold locks may wait for ever.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(processes, len(todo)), context, _begin, (job,))
+    try:
+        waiting = {pool.submit(_one, i) for i in todo}
+        while waiting:
+            finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in finished:
+                yield future.result()
+    except BrokenProcessPool:
+        raise SensoriumError("a process was killed, perhaps for want of memory", fix="the same command goes on") from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_worker: _Worker | None = None
+
+
+def _begin(job: Job) -> None:
+    global _worker
+    torch.set_num_threads(job.threads)
+    _worker = _Worker(job)
+
+
+def _one(i: int) -> list[Problem]:
+    assert _worker is not None, "the pool begins with it"
+    return _worker.predict(i)
+
+
+class _Worker:
+    """A loaded model that predicts shards by their number."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.predictor: Predictor = load(job.run).predictor
+        self.shards = shards(Path(job.source))
+        source = Path(job.source).absolute()
+        self.media = Under(source if source.is_dir() else source.parent, anywhere=True)
+
+    def predict(self, i: int) -> list[Problem]:
+        """Write the part of one shard, whole or not at all; the cells that could not be used, by row of all shards."""
+        shard, problems = self.shards[i], list[Problem]()
+        before = sum(len(other) for other in self.shards[:i])
+
+        def told(found: Iterable[Prediction]) -> Iterator[Prediction]:
+            for prediction in found:
+                problems.extend(p._replace(row=None if p.row is None else p.row + before) for p in prediction.problems)
+                yield prediction
+
+        rows = shard.records(load=True)
+        found = told(self.predictor.stream(rows, batch_size=self.job.batch_size, media=self.media))
+        write(_part(Path(self.job.out), shard, self.job.format), found, self.predictor.model)
+        return problems
+
+
+def write(path: Path, found: Iterable[Prediction], model: Model) -> None:
+    """Predictions as a ``.csv`` or ``.jsonl`` file, whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    with open(part, "w", newline="", encoding="utf-8") as file:
+        if path.suffix == ".csv":
+            write_csv(file, found, model)
+        else:
+            for prediction in found:
+                file.write(json.dumps(prediction.to_json(), ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def write_csv(file: IO[str], found: Iterable[Prediction], model: Model) -> None:
+    """A line a prediction: the answer to each target, a probability for each class, and what was missing."""
+    writer = csv.writer(file)
+    labels = {name: getattr(task.plain, "classes", []) for name, task in model.tasks.items()}
+    header = [column for name, classes in labels.items() for column in (name, *(f"{name}={label}" for label in classes))]
+    writer.writerow([*header, "missing"])
+    for prediction in found:
+        cells: list[Any] = []
+        for name, classes in labels.items():
+            answer = prediction.targets[name]
+            value = answer["value"]
+            cells.append(";".join(map(str, value)) if isinstance(value, list) else value)
+            cells += [f"{answer['probabilities'][label]:.6g}" for label in classes]
+        writer.writerow([*cells, " ".join(prediction.missing)])
+
+
+def _part(folder: Path, shard: Shard, format: str) -> Path:
+    return folder / f"{shard.path.stem}.{format}"
+
+
+def _claim(folder: Path, identity: str) -> None:
+    """Refuse a folder with the parts of another model or of other rows; the finished ones would be taken for these."""
+    path = folder / PARTS
+    if path.is_file():
+        if json.loads(path.read_text(encoding="utf-8"))["parts"] != identity:
+            fix = "give the same command to go on, or another --out"
+            raise ConfigError("the folder holds predictions of another model, or for other rows", file=folder, fix=fix)
+        return
+    if any(folder.glob("*.csv")) or any(folder.glob("*.jsonl")):
+        raise ConfigError("the folder holds other files", file=folder, fix="name another folder")
+    part = folder / f".{PARTS}.{os.getpid()}.part"
+    part.write_text(json.dumps({"parts": identity}), encoding="utf-8")
+    part.replace(path)
+
+
+def _identity(run: Path, found: Sequence[Shard], format: str) -> str:
+    """The model's manifest, and of each shard what is known without reading it."""
+    h = hashlib.sha256(format.encode())
+    manifest = run / MANIFEST
+    h.update(manifest.read_bytes() if manifest.is_file() else b"")
+    for shard in found:
+        h.update(f"{shard.path.name} {shard.path.stat().st_size} {shard.sha256}\n".encode())
+    return h.hexdigest()[:16]

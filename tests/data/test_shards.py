@@ -1,0 +1,327 @@
+"""Shards: what is packed is what is read back, in either format; nothing leads out of them, and memory holds no media."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sensorium.core.errors import CellError, ConfigError, DataError
+from sensorium.core.modality import Blob, is_blank
+from sensorium.core.recipe import Recipe
+from sensorium.core.schema import Schema
+from sensorium.data.media import NONE, Under
+from sensorium.data.pack import pack
+from sensorium.data.packed import Packed
+from sensorium.data.rows import encode
+from sensorium.data.shards import MANIFEST, is_sharded, shards
+from sensorium.data.store import Store
+from sensorium.data.stream import Stream
+from sensorium.data.table import Table
+from sensorium.training.columns import declare
+
+FORMATS = ("parquet", "tar")
+
+
+@pytest.fixture(scope="module")
+def packed(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The training table as shards of 20 rows, in both formats. Do not write."""
+    out = tmp_path_factory.mktemp("packed")
+    table = Table.read(scenes / "train.csv")
+    for name in FORMATS:
+        assert pack(table, out / name, media=Under(scenes), format=name, rows_per_shard=20) == []
+    return {name: out / name for name in FORMATS}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_is_packed_is_what_is_read_back(packed: dict[str, Path], scenes: Path, name: str) -> None:
+    table, again = Table.read(scenes / "train.csv"), Table.read(packed[name])
+    assert sorted(again.columns) == sorted(table.columns)
+    assert len(again) == len(table)
+    opener = Under(scenes)
+    for column in table.columns:
+        for cell, other in zip(table.column(column), again.column(column), strict=True):
+            if isinstance(other, Packed):
+                assert other.name == cell
+                assert NONE.open(other) == opener.open(cell), "the same bytes under the same name"
+            else:
+                assert other == cell or (is_blank(other) and is_blank(cell))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_packed_rows_are_encoded_alike(packed: dict[str, Path], scenes: Path, name: str, tmp_path: Path) -> None:
+    schema = Schema.declare(
+        {"photo": {"kind": "image", "size": 16}, "sound": "audio", "event": {"kind": "category", "role": "target"}}
+    )
+    table = Table.read(scenes / "train.csv")
+    from sensorium.training.fit import learn
+
+    learn(schema, table, Under(scenes))
+    store = Store(tmp_path)
+    one = encode(schema, table, media=Under(scenes), store=store)
+    other = encode(schema, Table.read(packed[name]), media=NONE, store=store)
+    index = np.arange(len(table))
+    for stream in schema.streams:
+        a, b = one.inputs[stream].gather(index), other.inputs[stream].gather(index)
+        assert (a.data == b.data).all()
+        assert (a.present == b.present).all()
+
+
+def test_a_folder_of_shards_stands_where_a_table_stands(
+    packed: dict[str, Path], scenes: Path, trained: Any, quick_fit: Any, tmp_path: Path
+) -> None:
+    plan, ways = Recipe(), [scenes / "train.csv", packed["parquet"], packed["tar"]]
+    found = [declare(Table.read(way), plan, ["event"], {}).reasons for way in ways]
+    assert found[0] == found[1] == found[2], "columns are guessed alike, for the same reasons"
+    scores = [trained.evaluate(way).to_json()["targets"]["event"] for way in ways[:2]]
+    assert scores[0] == scores[1]
+    ignore = ["cost", "tags", "note", "sound", "when", "photo"]
+    sharded = quick_fit(packed["tar"], ignore=ignore, overrides=["training.epochs=1"])
+    assert sharded.recipe.data.train == str(packed["tar"])
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_manifest_finds_what_was_changed(packed: dict[str, Path], name: str, tmp_path: Path) -> None:
+    import shutil
+
+    folder = tmp_path / "copy"
+    shutil.copytree(packed[name], folder)
+    assert is_sharded(folder)
+    found = shards(folder)
+    assert [len(shard) for shard in found][:-1] == [20] * (len(found) - 1)
+    for shard in found:
+        shard.check()
+        assert len(shard) == sum(1 for _ in shard.records())
+    data = bytearray(found[1].path.read_bytes())
+    data[len(data) // 2] ^= 1
+    found[1].path.write_bytes(data)
+    found[0].check()
+    with pytest.raises(DataError, match="damaged"):
+        found[1].check()
+    found[1].path.write_bytes(data[:-10])
+    with pytest.raises(DataError, match="cut short"):
+        shards(folder)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["shards"][0]["file"] = "../" + manifest["shards"][0]["file"]
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match="no shard of this folder"):
+        shards(folder)
+
+
+def test_a_stopped_packing_begins_anew_and_a_whole_one_is_kept(scenes: Path, tmp_path: Path) -> None:
+    table = Table.read(scenes / "test.csv")
+    calls = 0
+
+    def stop(done: int, total: int) -> None:
+        nonlocal calls
+        calls += 1
+        if done == 15:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pack(table, tmp_path, media=Under(scenes), rows_per_shard=10, tell=stop)
+    assert not (tmp_path / MANIFEST).exists()
+    pack(table, tmp_path, media=Under(scenes), rows_per_shard=30)
+    assert {p.name for p in tmp_path.iterdir()} == {MANIFEST, "shard-00000.parquet"}
+    with pytest.raises(DataError, match="already"):
+        pack(table, tmp_path, media=Under(scenes))
+
+
+def test_a_cell_that_cannot_be_opened_is_told_and_missing(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"whatever")
+    table = Table({"photo": ["a.png", "gone.png", None], "y": [1, 2, 3]}, root=tmp_path)
+    for name in FORMATS:
+        problems = pack(table, tmp_path / name, media=Under(tmp_path), columns={"photo": "image"}, format=name)
+        assert [(p.row, p.column) for p in problems] == [(2, "photo")]
+        found = Table.read(tmp_path / name)
+        assert [is_blank(cell) for cell in found.column("photo")] == [False, True, True]
+        assert found.column("y") == [1, 2, 3]
+
+
+def test_cells_of_several_files_and_names_of_any_script(tmp_path: Path) -> None:
+    for name in ("一.png", "b.png"):
+        (tmp_path / name).write_bytes(name.encode())
+    table = Table({"照片/1.x": ["一.png;b.png", "b.png", ""], "数": ["[1, 2]", "[3]", None]}, root=tmp_path)
+    for name in FORMATS:
+        assert pack(table, tmp_path / name, media=Under(tmp_path), columns={"照片/1.x": "images"}, format=name) == []
+        found = Table.read(tmp_path / name)
+        opened = NONE.open_several(found.column("照片/1.x")[0])
+        assert opened == [Blob("一.png".encode(), "一.png"), Blob(b"b.png", "b.png")]
+        assert is_blank(found.column("照片/1.x")[2])
+        assert found.column("数")[:2] == ["[1, 2]", "[3]"]
+
+
+def test_files_and_numbers_in_one_column_are_refused(tmp_path: Path) -> None:
+    table = Table({"x": ["a.csv", "[1, 2, 3]"]}, root=tmp_path)
+    with pytest.raises(DataError, match="some do not"):
+        pack(table, tmp_path / "out", media=Under(tmp_path), columns={"x": "series"})
+
+
+def test_a_shard_ends_by_its_bytes_too(tmp_path: Path) -> None:
+    for i in range(6):
+        (tmp_path / f"{i}.png").write_bytes(bytes([i]) * 2**18)
+    table = Table({"photo": [f"{i}.png" for i in range(6)], "y": list(range(6))}, root=tmp_path)
+    pack(table, tmp_path / "out", media=Under(tmp_path), columns={"photo": "image"}, megabytes=0.5)
+    assert [len(shard) for shard in shards(tmp_path / "out")] == [2, 2, 2]
+
+
+# ── tar ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def tar(path: Path, members: list[tuple[str, bytes]], kind: bytes = tarfile.REGTYPE, link: str = "") -> Path:
+    with tarfile.open(path, "w") as file:
+        for name, data in members:
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, link
+            member.size = len(data) if kind == tarfile.REGTYPE else 0
+            file.addfile(member, io.BytesIO(data))
+    return path
+
+
+def test_shards_of_others_are_read_by_their_endings(tmp_path: Path) -> None:
+    tar(tmp_path / "a.tar", [("x/1.jpg", b"one"), ("x/1.cls", b"7"), ("x/2.jpg", b"two"), ("x/2.json", b'{"y": 3}')])
+    tar(tmp_path / "b.tar", [("3.txt", "三".encode())])
+    table = Table.read(tmp_path)
+    assert [getattr(cell, "name", None) for cell in table.column("jpg")] == ["x/1.jpg", "x/2.jpg", None]
+    assert NONE.open(table.column("jpg")[1]) == Blob(b"two", "x/2.jpg")
+    assert (table.column("cls"), table.column("y"), table.column("txt")) == (
+        ["7", None, None],
+        [None, 3, None],
+        [None, None, "三"],
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["../up.jpg", "/etc/passwd.jpg", "a/../../b.jpg", "a\\..\\b.jpg", "x.pkl", "x.pth", "x", ".jpg", "x.tar.gz"]
+)
+def test_names_that_lead_out_and_unknown_content_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError):
+        Table.read(tar(tmp_path / "bad.tar", [(name, b"x")]))
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
+def test_links_and_devices_are_refused(tmp_path: Path, kind: bytes) -> None:
+    with pytest.raises(DataError, match="link or a device"):
+        Table.read(tar(tmp_path / "bad.tar", [("1.jpg", b"")], kind, "/etc/passwd"))
+
+
+def test_what_is_no_tar_or_too_large_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "no.tar").write_bytes(b"no tar at all" * 100)
+    with pytest.raises(DataError, match="whole tar"):
+        Table.read(tmp_path / "no.tar")
+    path = tar(tmp_path / "a.tar", [("1.jpg", b"x" * 100)])
+    cell = Table.read(path).column("jpg")[0]
+    with pytest.raises(CellError, match="limit"):
+        Under(tmp_path, max_bytes=50).open(cell)
+    path.write_bytes(path.read_bytes()[:550])
+    with pytest.raises(CellError, match="shorter"):
+        NONE.open(cell)
+    path.unlink()
+    with pytest.raises(CellError, match="shard"):
+        NONE.open(cell)
+
+
+@given(st.binary(max_size=2000))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_bytes_are_a_tar_or_refused(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "any.tar"
+    path.write_bytes(data)
+    with contextlib.suppress(DataError):
+        Table.read(path)
+
+
+# ── streams ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """53 numbered rows in 8 shards. Do not write."""
+    out = tmp_path_factory.mktemp("numbered")
+    pack(Table({"n": list(range(53))}), out, media=NONE, rows_per_shard=7)
+    return out
+
+
+def numbers(stream: Stream) -> list[int]:
+    return [row["n"] for row in stream]
+
+
+@given(readers=st.integers(1, 12), buffer=st.integers(1, 60), seed=st.one_of(st.none(), st.integers(0, 5)))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_readers_share_the_rows_without_loss_or_doubles(
+    numbered: Path, readers: int, buffer: int, seed: int | None
+) -> None:
+    found = [numbers(Stream(numbered, seed=seed, buffer=buffer, reader=i, readers=readers)) for i in range(readers)]
+    assert sorted(n for part in found for n in part) == list(range(53))
+
+
+@given(stop=st.integers(0, 120), buffer=st.integers(1, 60), seed=st.integers(0, 5), readers=st.sampled_from([1, 3, 20]))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_stream_goes_on_where_it_was(numbered: Path, stop: int, buffer: int, seed: int, readers: int) -> None:
+    def stream() -> Stream:
+        return Stream(numbered, seed=seed, buffer=buffer, readers=readers)
+
+    whole = stream()
+    every = [n for _ in range(3) for n in numbers(whole)]
+    stop = min(stop, len(every) - 1)
+    first = stream()
+    seen: list[int] = []
+    while len(seen) < stop:
+        for row in first:
+            seen.append(row["n"])
+            if len(seen) == stop:
+                break
+    second = stream()
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    rest: list[int] = []
+    while len(rest) < len(every) - stop:
+        rest += numbers(second)
+    assert seen + rest[: len(every) - stop] == every
+
+
+def test_epochs_differ_and_seeds_repeat(numbered: Path) -> None:
+    one, other = Stream(numbered, seed=1, buffer=20), Stream(numbered, seed=1, buffer=20)
+    first, second = numbers(one), numbers(one)
+    assert first != second
+    assert [first, second] == [numbers(other), numbers(other)]
+    assert numbers(Stream(numbered)) == list(range(53)), "without a seed in order"
+    with pytest.raises(ConfigError, match="another stream"):
+        Stream(numbered, seed=2, buffer=20).load_state_dict(one.state_dict())
+    with pytest.raises(ConfigError):
+        Stream(numbered, reader=2, readers=2)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_batches_are_those_of_the_table(packed: dict[str, Path], trained: Any, scenes: Path, name: str) -> None:
+    schema = trained.schema
+    table = Table.read(scenes / "train.csv")
+    rows = encode(schema, table, media=Under(scenes), store=Store(trained.cache))
+    size = 32
+    for i, batch in enumerate(Stream(packed[name], buffer=10).batches(schema, size)):
+        other = rows.batch(np.arange(i * size, min(len(table), (i + 1) * size)))
+        for stream, field in batch.inputs.items():
+            assert (field.present == other.inputs[stream].present).all()
+            real = field.present
+            assert (field.data[real] == other.inputs[stream].data[real]).all()
+        assert (batch.targets["event"].data == other.targets["event"].data).all()
+
+
+def test_a_row_of_a_stream_cannot_open_files_of_this_machine(tmp_path: Path) -> None:
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    with open(tmp_path / "t.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["photo"], [str(tmp_path / "secret.png")]])
+    schema = Schema.declare({"photo": "image"})
+    assert isinstance(
+        Table.read(tar(tmp_path / "a.tar", [("1.json", b'{"photo": "/etc/passwd"}')])).column("photo")[0], str
+    )
+    schema.columns["photo"].reader.fit([])
+    batch = next(Stream(tmp_path / "a.tar").batches(schema, 1))
+    assert not batch.inputs["photo"].present.any()

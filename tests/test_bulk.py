@@ -1,0 +1,115 @@
+"""Predictions for shards: the same as for the table, a part a shard, in any number of processes, and never made twice."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sensorium import bulk
+from sensorium.bulk import predict_shards
+from sensorium.core.errors import ConfigError
+from sensorium.data.media import Under
+from sensorium.data.pack import pack
+from sensorium.data.table import Table
+
+
+@pytest.fixture(scope="module")
+def packed(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("packed")
+    pack(Table.read(scenes / "test.csv"), out, media=Under(scenes), rows_per_shard=7)
+    return out
+
+
+def lines(folder: Path) -> list[dict[str, str]]:
+    found = []
+    for part in sorted(folder.glob("*.csv")):
+        with part.open(encoding="utf-8", newline="") as file:
+            found += list(csv.DictReader(file))
+    return found
+
+
+def same(one: list[dict[str, str]], other: list[dict[str, str]]) -> None:
+    assert len(one) == len(other)
+    for a, b in zip(one, other, strict=True):
+        assert (a["event"], a["missing"]) == (b["event"], b["missing"])
+        # A row's neighbours in a batch may change the last bit.
+        assert [float(a[k]) for k in a if "=" in k] == pytest.approx([float(b[k]) for k in b if "=" in k], abs=1e-5)
+
+
+def test_parts_together_are_the_predictions_of_the_table(
+    packed: Path, run_folder: Path, scenes: Path, tmp_path: Path, cli: Any
+) -> None:
+    assert cli("predict", run_folder, scenes / "test.csv", "--out", tmp_path / "whole.csv", "-q")[0] == 0
+    code, _, said = cli("predict", run_folder, packed, "--out", tmp_path / "parts", "--processes", 2)
+    assert code == 0, said
+    with (tmp_path / "whole.csv").open(encoding="utf-8", newline="") as file:
+        same(lines(tmp_path / "parts"), list(csv.DictReader(file)))
+    assert not list((tmp_path / "parts").glob(".*part"))
+
+
+def test_a_finished_part_is_not_made_again(
+    packed: Path, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    whole = bulk._Worker.predict
+
+    def stop(self: Any, i: int) -> Any:
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(i)
+        return whole(self, i)
+
+    monkeypatch.setattr(bulk._Worker, "predict", stop)
+    with pytest.raises(KeyboardInterrupt):
+        predict_shards(run_folder, packed, tmp_path)
+    monkeypatch.setattr(bulk._Worker, "predict", lambda self, i: made.append(i) or whole(self, i))
+    predict_shards(run_folder, packed, tmp_path)
+    count = len(list(packed.glob("*.parquet")))
+    assert sorted(made) == list(range(count))
+    predict_shards(run_folder, packed, tmp_path)
+    assert len(made) == count
+
+
+def test_ranks_share_the_shards(packed: Path, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        predict_shards(run_folder, packed, tmp_path / "ranks", format="jsonl")
+    whole = {path.stem for path in packed.glob("*.parquet")}
+    assert {path.stem for path in (tmp_path / "ranks").glob("*.jsonl")} == whole
+
+
+def test_parts_of_another_model_or_other_rows_are_refused(
+    packed: Path, run_folder: Path, tmp_path: Path, scenes: Path
+) -> None:
+    predict_shards(run_folder, packed, tmp_path / "out")
+    pack(Table.read(scenes / "valid.csv"), tmp_path / "other", media=Under(scenes))
+    with pytest.raises(ConfigError, match="another model, or for other rows"):
+        predict_shards(run_folder, tmp_path / "other", tmp_path / "out")
+    with pytest.raises(ConfigError, match="csv or jsonl"):
+        predict_shards(run_folder, packed, tmp_path / "x", format="xml")
+
+
+def test_a_plain_table_is_not_divided(run_folder: Path, scenes: Path, tmp_path: Path, cli: Any) -> None:
+    code, _, said = cli("predict", run_folder, scenes / "test.csv", "--out", tmp_path / "a.csv", "--processes", 2)
+    assert code == 2
+    assert "sensorium pack" in said
+
+
+def test_the_command_line_packs_and_checks(scenes: Path, tmp_path: Path, cli: Any) -> None:
+    code, _, said = cli("pack", scenes / "test.csv", tmp_path / "packed", "--format", "tar", "--rows-per-shard", 10)
+    assert code == 0, said
+    assert "shards" in said
+    assert cli("pack", tmp_path / "packed", "--check")[0] == 0
+    shard = sorted((tmp_path / "packed").glob("*.tar"))[0]
+    data = bytearray(shard.read_bytes())
+    data[1000] ^= 1
+    shard.write_bytes(data)
+    code, _, said = cli("pack", tmp_path / "packed", "--check")
+    assert code == 2
+    assert "damaged" in said
+    assert cli("pack", scenes / "test.csv")[0] == 2
+    assert cli("pack", scenes / "test.csv", tmp_path / "x", "--format", "zip")[0] == 2

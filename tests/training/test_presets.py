@@ -1,0 +1,56 @@
+"""Qualities: one word sets what the table says, and nothing that was said already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sensorium.core.errors import ConfigError
+from sensorium.core.recipe import Recipe
+from sensorium.core.schema import Schema
+from sensorium.training.defaults import resolve
+from sensorium.training.presets import QUALITY, with_quality
+
+
+@pytest.fixture(scope="module")
+def schema() -> Schema:
+    found = Schema.declare({"x": "number", "y": {"kind": "category", "role": "target"}})
+    found.columns["x"].reader.fit(["1", "2"])
+    found.columns["y"].reader.fit(["a", "b"])
+    return found
+
+
+def test_each_quality_sets_what_the_table_says(schema: Schema) -> None:
+    usual, _ = resolve(Recipe(), schema, 1000)
+    assert usual.training.epochs is not None
+    for name, preset in QUALITY.items():
+        plan, trials, said = with_quality(name, Recipe(), schema, 1000, {})
+        found, _ = resolve(plan, schema, 1000)
+        assert found.training.epochs == round(usual.training.epochs * preset.passes)
+        assert trials == preset.trials
+        assert name in said[0]
+    fast, _, _ = with_quality("fast", Recipe(), schema, 1000, {})
+    assert (usual.model.size, fast.model.size) == ("small", "tiny")
+    good, trials, _ = with_quality("good", Recipe(), schema, 1000, {})
+    assert (good, trials) == (Recipe(), None), "good is what is done without a word"
+
+
+def test_what_was_said_stays(schema: Schema) -> None:
+    told = Recipe().override(["model.size=large", "training.epochs=7"])
+    for name in QUALITY:
+        plan, _, _ = with_quality(name, told, schema, 1000, {})
+        assert (plan.model.size, plan.training.epochs) == ("large", 7)
+    assert with_quality(None, told, schema, 1000, {}) == (told, None, [])
+    with pytest.raises(ConfigError, match="did you mean best"):
+        with_quality("bestt", Recipe(), schema, 1000, {})
+
+
+def test_best_searches(scenes: Path, quick_fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sensorium.training import presets
+
+    monkeypatch.setitem(presets.QUALITY, "best", presets.QUALITY["best"]._replace(trials=2))
+    ignore = ["cost", "tags", "note", "sound", "when", "photo"]
+    found = quick_fit(quality="best", ignore=ignore, overrides=["training.epochs=1"])
+    assert len(found.artifact.report["search"]["trials"]) == 2

@@ -1,0 +1,169 @@
+"""A search: what is said is kept, what is open is tried; the same seed goes the same way however often it is stopped."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sensorium.console import Console
+from sensorium.core.errors import ConfigError, SensoriumError
+from sensorium.core.recipe import Recipe
+from sensorium.training import search as module
+from sensorium.training.defaults import resolve
+from sensorium.training.ground import prepare
+from sensorium.training.search import Search, Trial
+from sensorium.training.space import Space, space
+
+QUICK = ["training.epochs=1", "training.batch_size=32", "model.size=tiny"]
+IGNORED = ("cost", "tags", "note", "sound", "photo", "when")
+
+
+def given(scenes: Path, out: Path | None, trials: int, **more: Any) -> Any:
+    from sensorium.training.fit import fit
+
+    told: dict[str, Any] = {"target": "event", "ignore": IGNORED, "overrides": QUICK, "quiet": True} | more
+    return fit(scenes / "train.csv", search=trials, out=out, **told)
+
+
+@pytest.fixture(scope="module")
+def folder(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("searched") / "run"
+    given(scenes, out, 3)
+    return out
+
+
+def opened(scenes: Path, overrides: list[str], ignore: tuple[str, ...] = IGNORED) -> Space:
+    plan = Recipe().override(overrides)
+    ground, _ = prepare(
+        scenes / "train.csv", plan, "event", None, dict.fromkeys(ignore, "ignore"), None, None, Console(True)
+    )
+    return space(plan, ground.schema, len(ground.rows), {})
+
+
+def test_the_first_trial_is_the_usual_one_and_the_best_is_kept(folder: Path, scenes: Path, quick_fit: Any) -> None:
+    told = json.loads((folder / "search.json").read_text(encoding="utf-8"))
+    assert told["trials"][0]["setting"]["lr"] == 1.5e-3
+    assert told["trials"][0]["setting"]["dropout"] == 1.0
+    scores = [trial["score"] for trial in told["trials"]]
+    assert told["metric"] == "accuracy"
+    assert told["trials"][told["best"]]["score"] == max(scores)
+    assert [path.name for path in (folder / "search").iterdir()] == [f"trial-{told['best']}"], "one model is kept"
+
+
+def test_the_result_is_a_plain_recipe_that_gives_the_same_model(folder: Path, scenes: Path) -> None:
+    from sensorium.trained import load
+    from sensorium.training.fit import fit
+
+    again = fit(recipe=folder / "recipe.yaml", quiet=True)
+    for one, other in zip(load(folder).model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_stopped_search_goes_on_as_if_it_had_not_been(folder: Path, scenes: Path, tmp_path: Path) -> None:
+    given(scenes, tmp_path / "run", 2)
+    given(scenes, tmp_path / "run", 3)
+    whole, parted = (json.loads((at / "search.json").read_text(encoding="utf-8")) for at in (folder, tmp_path / "run"))
+    for one, other in zip(whole["trials"], parted["trials"], strict=True):
+        assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
+
+
+def test_nothing_is_trained_twice_and_another_search_is_refused(
+    folder: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch, cli: Any
+) -> None:
+    def never(*args: Any) -> Any:
+        raise AssertionError("a finished trial was trained again")
+
+    monkeypatch.setattr(module, "_one", never)
+    words = ["--target", "event", "--ignore", ",".join(IGNORED), "--search", 3, "--out", folder]
+    code, _, said = cli("fit", scenes / "train.csv", *QUICK, *words)
+    assert code == 0, said
+    assert "3 trials, ranked on the validation rows" in said
+    with pytest.raises(ConfigError, match="another search"):
+        given(scenes, folder, 3, overrides=[*QUICK, "training.warmup=0.2"])
+
+
+def test_interrupted_the_best_so_far_is_the_result(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = module._one
+
+    def stopped(found: Space, number: int, *rest: Any) -> Any:
+        if number == 1:
+            raise KeyboardInterrupt
+        return whole(found, number, *rest)
+
+    monkeypatch.setattr(module, "_one", stopped)
+    trained = given(scenes, tmp_path / "run", 5)
+    assert (tmp_path / "run" / "manifest.json").is_file()
+    assert len(trained.artifact.report["search"]["trials"]) == 1
+
+
+def test_the_time_is_for_all_trials_together(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shares: list[float] = []
+
+    def one(found: Space, number: int, setting: Any, seconds: float, *rest: Any) -> Any:
+        shares.append(seconds)
+        return Trial(number, setting, None, None, 0, 4.0, "no reason"), None
+
+    monkeypatch.setattr(module, "_one", one)
+    with pytest.raises(SensoriumError, match="no trial could be trained"):
+        given(scenes, None, 3, time_limit=20.0)
+    # A trial that took less than its share leaves the rest to the others.
+    assert shares == pytest.approx([20 / 3, 16 / 2, 12])
+
+
+def test_what_is_said_is_kept_and_what_is_open_varies(scenes: Path) -> None:
+    every = opened(scenes, [], ("cost", "tags", "when"))
+    assert {dial.name for dial in every.dials} == {"fusion", "size", "lr", "weight_decay", "dropout", "augment"}
+    told = ["model.fusion=gated", "model.size=tiny", "training.lr=0.001", "training.weight_decay=0.05"]
+    few = opened(scenes, [*told, "training.augment=false"])
+    assert [dial.name for dial in few.dials] == ["dropout"]
+    plan, schema = every.at(
+        {"fusion": "late", "size": "tiny", "lr": 0.00123456, "weight_decay": 0.2, "dropout": 2.0, "augment": "strong"}
+    )
+    assert plan.model.fusion["kind"] == "late"
+    assert (plan.model.size, plan.training.lr, plan.training.weight_decay) == ("tiny", 0.00123, 0.2)
+    assert plan.model.tasks["event"]["dropout"] == 0.2
+    assert schema.columns["sound"].spec["augment"] == plan.columns["sound"]["augment"] == "strong"
+    assert schema.columns["sound"].reader.augment == "strong"
+    usual, _ = every.at(every.usual)
+    resolved, _ = resolve(every.plan, every.schema, every.rows, {})
+    assert usual.model == resolved.model, "the first trial is what is trained without a search, options of its fusion too"
+    assert usual.model.tasks["event"]["dropout"] == 0.1
+
+
+def test_dropout_that_was_given_stays(scenes: Path) -> None:
+    found = opened(scenes, ["model.tasks.event={kind: classification, dropout: 0.3}", "model.fusion={kind: gated}"])
+    plan, _ = found.at(found.usual | {"dropout": 2.0})
+    assert plan.model.tasks["event"]["dropout"] == 0.3
+
+
+def test_a_whole_recipe_leaves_nothing_to_search(folder: Path) -> None:
+    from sensorium.training.fit import fit
+
+    with pytest.raises(ConfigError, match="nothing open"):
+        fit(recipe=folder / "recipe.yaml", search=2, quiet=True)
+
+
+def test_the_best_breaks_ties_by_the_loss() -> None:
+    trials = [
+        Trial(i, {}, score, loss, 1, 1.0)
+        for i, (score, loss) in enumerate([(0.5, 2.0), (0.7, 1.0), (0.7, 0.5), (0.7, 0.5)])
+    ]
+    trials.append(Trial(4, {}, None, None, 0, 1.0, "diverged"))
+    best = Search("accuracy", True, trials).best
+    assert best is not None
+    assert best.number == 2
+    lowest = Search("mae", False, trials).best
+    assert lowest is not None
+    assert lowest.number == 0
+    assert "trial 4 failed: diverged" in Search("accuracy", True, trials).text()
+
+
+def test_without_the_library_the_extra_is_named(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(SensoriumError, match=r"sensorium\[tune\]"):
+        given(scenes, None, 2)
