@@ -189,7 +189,7 @@ def _gone(rank: int) -> SensoriumError:
 def _worker(rank: int, count: int, port: int, job: Mapping[str, Any]) -> subprocess.Popen[bytes]:
     told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, WORKER: port}
     worker = subprocess.Popen(
-        [sys.executable, "-m", "sensorium.training.crew"],
+        [sys.executable, "-m", "sensorium.training.worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, **{name: str(value) for name, value in told.items()}},
@@ -210,24 +210,3 @@ def job_of(train: Any, valid: Any, plan: Recipe, **asked: Any) -> dict[str, Any]
     rest = {name: str(value) if isinstance(value, Path) else value for name, value in asked.items()}
     # What was said, not what is default: a quality sets only what was left open.
     return {**named, "recipe": plan.model_dump(exclude_unset=True), **rest}
-
-
-def _work() -> None:
-    """One of the processes that ``fit`` started."""
-    from sensorium.training.fit import fit
-
-    job = json.load(sys.stdin)
-    try:
-        fit(**{**job, "recipe": Recipe.parse(job["recipe"])}, quiet=True)
-    except SensoriumError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except RuntimeError as error:
-        # The first process is gone, and says why itself; or this is a fault of its own.
-        if os.getppid() == 1:
-            sys.exit(1)
-        raise error
-
-
-if __name__ == "__main__":
-    _work()
