@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
 import mmap
 import os
@@ -36,10 +35,10 @@ from sensorium.core.errors import CellError, SensoriumError
 from sensorium.core.modality import Array, Blob, Encodes, Modality
 from sensorium.data.digest import digest
 from sensorium.data.turn import Turn
+from sensorium.data.values import append
 
 CHUNK = 16
 """Cells a thread takes at a time: large enough that scheduling costs nothing, small enough to stop quickly."""
-WRITE_BYTES = 1 << 20
 FLUSH_BYTES, FLUSH_SECONDS = 16 << 20, 2.0
 MAPPED_BYTES = 64 << 20
 """Up to this size a shelf is mapped into memory; of a larger one the arrays are read, so that memory stays bounded."""
@@ -276,7 +275,7 @@ class Shelf:
                 new.append((key, end, length, None))
                 found[key] = (end, length)
                 end += array.nbytes
-            _write(file, data)
+            append(file, data)
             os.fsync(file.fileno())
             db.executemany("INSERT OR IGNORE INTO cells VALUES (?, ?, ?, ?)", new)
             db.execute("UPDATE extent SET bytes = ?", (end,))
@@ -376,25 +375,6 @@ class Store:
         settings: Mapping[str, Any] = {"version": __version__, "kind": kind, **modality.store_options}
         key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:24]
         return Shelf(self.folder / f"{kind}-{key}", modality)
-
-
-def _write(file: io.FileIO, arrays: Sequence[Array]) -> None:
-    """Arrays one after the other, many in a call: a call for each costs more than its bytes where they are small."""
-    block: list[Any] = []
-    size = 0
-    for array in arrays:
-        block.append(array.data if array.size else b"")
-        size += array.nbytes
-        if size > WRITE_BYTES:
-            _whole(file, b"".join(block))
-            block, size = [], 0
-    _whole(file, b"".join(block))
-
-
-def _whole(file: io.FileIO, data: bytes) -> None:
-    rest = memoryview(data)
-    while len(rest):
-        rest = rest[file.write(rest) :]
 
 
 def _chunks(cells: Iterator[Opened]) -> Iterator[list[Opened]]:
