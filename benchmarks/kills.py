@@ -49,9 +49,9 @@ class Moments:
         return self.seen == self.at
 
     def __enter__(self) -> Moments:
-        from sensorium.data import store
+        from sensorium.data import values
 
-        self.kept = (os.replace, os.fsync, store._whole)
+        self.kept = (os.replace, os.fsync, values._whole)
         replace, fsync, whole = self.kept
 
         def replacing(source: Any, target: Any) -> None:
@@ -72,13 +72,13 @@ class Moments:
                 die()
             whole(file, data)
 
-        os.replace, os.fsync, store._whole = replacing, syncing, writing  # type: ignore[assignment]
+        os.replace, os.fsync, values._whole = replacing, syncing, writing  # type: ignore[assignment]
         return self
 
     def __exit__(self, *error: object) -> None:
-        from sensorium.data import store
+        from sensorium.data import values
 
-        os.replace, os.fsync, store._whole = self.kept
+        os.replace, os.fsync, values._whole = self.kept
 
 
 def die() -> None:

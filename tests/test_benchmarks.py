@@ -35,7 +35,7 @@ def test_a_benchmark_runs(name: str) -> None:
 
 def test_every_benchmark_is_listed() -> None:
     folder = Path(__file__).parent.parent / "benchmarks"
-    apart = {"__init__", "__main__", "measure", "results", "senses", "fusion_results", "objectives", "kills"}
+    apart = {"__init__", "__main__", "measure", "results", "senses", "fusion_results", "objectives", "kills", "explainers"}
     files = {path.stem for path in folder.glob("*.py")} - apart - {"plain", "torch_fusions"}
     assert files == set(NAMES)
 

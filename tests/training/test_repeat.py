@@ -163,8 +163,10 @@ def test_resuming_nothing_is_training(run: Any, whole: Any, tmp_path: Path) -> N
 
 def start(*words: Any, cache: Path, first: str = "") -> subprocess.Popen[str]:
     """The command line in another process, after ``first`` was run in it."""
+    # A job in the background is started with Ctrl-C ignored, and would hand that on.
+    heeding = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)"
     return subprocess.Popen(
-        [sys.executable, "-c", f"{first}\nfrom sensorium.cli import main\nmain()", *map(str, words)],
+        [sys.executable, "-c", f"{heeding}\n{first}\nfrom sensorium.cli import main\nmain()", *map(str, words)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -60,9 +60,13 @@ def settle(folder: Path) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Refuse a folder that cannot be written before any work is done for it."""
+    """Refuse a folder that cannot be written before any work is done for it. Leaves nothing behind."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     write(folder / ".writable", b"")
     (folder / ".writable").unlink(missing_ok=True)
+    for path in missing:
+        with contextlib.suppress(OSError):  # something was put there meanwhile
+            path.rmdir()
 
 
 @contextlib.contextmanager

@@ -143,7 +143,10 @@ def fit(
                 curves_svg(trained.history, folder / "logs" / "curves.svg")
                 trained.write_report(folder / "report.html", evaluation, held_out, valid_rows)
             # Only now: until the model is safe, the checkpoint is what a resume goes on from.
-            resumable.finish(folder)
+            if search is None:
+                resumable.finish(folder)
+            else:
+                resumable.forget(folder)
     return trained
 
 

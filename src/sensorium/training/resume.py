@@ -67,6 +67,13 @@ def finish(out: Path) -> None:
         part_of(checkpoint).unlink(missing_ok=True)
 
 
+def forget(out: Path) -> None:
+    """What was trained here in one run is not what lies here now: nothing goes on from it."""
+    with told(out):
+        for name in ("run.json", "last.ckpt"):
+            (out / "resume" / name).unlink(missing_ok=True)
+
+
 def identity(plan: Recipe, schema: Schema, rows: encoded.Rows, valid: encoded.Rows, ranks: int = 1) -> str:
     """What a checkpoint must share with the run that takes it up: recipe, fitted columns, processes, targets in order."""
     h = hashlib.sha256(json.dumps([plan.model_dump(), schema.to_json(), ranks], sort_keys=True).encode())
