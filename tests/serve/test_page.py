@@ -152,6 +152,10 @@ def test_the_page(browser: Browser, address: str, cells: Any, predictor: Any, tm
         gone = f"Not given: {', '.join(want.missing)}."
         browser.wait(f"document.querySelector('#said > .hint')?.textContent === {json.dumps(gone)}")
         now(want.value)
+    # Where in each of them, when it is asked for.
+    browser.run("[...document.querySelectorAll('#said button')].at(-1).click()")
+    browser.wait("document.querySelectorAll('#said img.map').length === 2")
+    assert browser.run("document.querySelector('#said .words').textContent.trim().length") > 0
     browser.picture("filled")
 
     # A series drawn with the pointer.

@@ -102,6 +102,19 @@ def test_cells_come_in_several_forms(client: Any, predictor: Predictor, cells: R
     assert client.post("/predict", files={"note": ("note.txt", "水壶响了".encode())}).json() == want.to_json()
 
 
+def test_maps_are_told_where_they_are_asked_for(client: Any, cells: Rows) -> None:
+    answer = client.post("/explain?where=yes", json={"rows": [as_json(cells[0])]}).json()
+    assert {one["stream"] for one in answer["maps"]} == set(answer["streams"])
+    for one in answer["maps"]:
+        assert "html" not in one
+        assert one["note"] or one["values"], "a map, or why there is none"
+    (photo,) = (one for one in answer["maps"] if one["kind"] == "image")
+    assert photo["note"] or photo["pictures"][0].startswith("data:image/png;base64,")
+    assert client.post("/explain", json={"rows": [as_json(cells[0])]}).json()["maps"] == []
+    assert client.post("/explain?where=yes", json={"rows": [as_json(row) for row in cells[:5]]}).status_code == 422
+    assert client.post("/explain?where=perhaps", json={"row": as_json(cells[0])}).status_code == 422
+
+
 def test_explanations_and_vectors(client: Any, predictor: Predictor, cells: Rows, trained: Any) -> None:
     from sensorium.evaluation.shapley import explain
 

@@ -92,8 +92,11 @@ def _answers(app: FastAPI, served: dict[str, Served]) -> None:
         found = [prediction.to_json() for prediction in await one.predict(asked.rows, lenient=lenient)]
         return found[0] if asked.single else {"predictions": found}
 
-    async def explained(_: Request, one: Served, asked: Asked, lenient: bool) -> Any:
-        return await one.explain(asked.rows, lenient=lenient)
+    async def explained(request: Request, one: Served, asked: Asked, lenient: bool) -> Any:
+        where = request.query_params.get("where", "no")
+        if where not in ("yes", "no"):
+            raise RefusedError(422, "where is yes or no")
+        return await one.explain(asked.rows, lenient=lenient, where=where == "yes")
 
     async def embed(request: Request, one: Served, asked: Asked, lenient: bool) -> Any:
         found = await one.embed(asked.rows, request.query_params.get("stream"), lenient=lenient)
@@ -112,7 +115,7 @@ def _answers(app: FastAPI, served: dict[str, Served]) -> None:
                 _endpoint(served, way),
                 methods=["POST"],
                 name=name,
-                openapi_extra=operation(first, shape, listed, path=bool(prefix), stream=name == "embed"),
+                openapi_extra=operation(first, shape, listed, path=bool(prefix), route=name),
                 operation_id=f"{name}{'_of' if prefix else ''}",
             )
 

@@ -61,7 +61,20 @@ _BAD = {
     "schema": {"enum": ["refuse", "missing"], "default": "refuse"},
     "description": "What a cell that cannot be read does: the request is refused, or the cell counts as missing.",
 }
-_STREAM = {"name": "stream", "in": "query", "schema": {"type": "string"}, "description": "One stream; else all together."}
+_OWN: dict[str, list[dict[str, Any]]] = {
+    "embed": [
+        {"name": "stream", "in": "query", "schema": {"type": "string"}, "description": "One stream; else all together."}
+    ],
+    "explain": [
+        {
+            "name": "where",
+            "in": "query",
+            "schema": {"enum": ["no", "yes"], "default": "no"},
+            "description": "Whether to tell also where in each modality the answer comes from: of a few rows only.",
+        }
+    ],
+}
+"""Parameters that only one route has."""
 
 
 def row_schema(served: Served) -> dict[str, Any]:
@@ -89,14 +102,14 @@ def _cell(kind: str, reader: Any) -> dict[str, Any]:
 
 
 def operation(
-    served: Served, answer: dict[str, Any], listed: str, *, path: bool = False, stream: bool = False
+    served: Served, answer: dict[str, Any], listed: str, *, path: bool = False, route: str = "predict"
 ) -> dict[str, Any]:
     """The part of the document for a route that takes rows. ``listed``: what the answers to several rows stand under."""
     row = row_schema(served)
     parts = {name: _part(column.reader) for name, column in served.asked.items()}
     wrapped = {"type": "object", "required": [listed], "properties": {listed: {"type": "array", "items": answer}}}
     return {
-        "parameters": [_NAME if path else _MODEL, _BAD, *([_STREAM] if stream else [])],
+        "parameters": [_NAME if path else _MODEL, _BAD, *_OWN.get(route, [])],
         "requestBody": {
             "required": True,
             "content": {

@@ -13,6 +13,7 @@ from sensorium.core.modality import Modality
 from sensorium.core.schema import Column, Problem, Record, Sample
 from sensorium.data.media import Uploads
 from sensorium.evaluation.shapley import explain
+from sensorium.evaluation.where import where as maps
 from sensorium.predictor import Prediction, Predictor
 from sensorium.serve.batching import Batcher, ClosedError, FullError
 from sensorium.serve.limits import Limits
@@ -21,6 +22,8 @@ from sensorium.serve.session import KINDS
 
 T = TypeVar("T")
 Work = tuple[list[Sample], list[list[Problem]]]
+MAPPED = 4
+"""Rows of a request that may have maps: each costs hundreds of passes."""
 CHUNK = 64
 """Rows of one pass of a request alone: those of ``Predictor.predict``, so that its answers are the same bit for bit."""
 
@@ -74,12 +77,20 @@ class Served:
                 work = await self._decoded(rows, lenient)
                 return await asyncio.wrap_future(place.submit(work))
 
-    async def explain(self, rows: Sequence[Record], *, lenient: bool = False) -> dict[str, Any]:
-        """What each stream did to each answer: ``evaluation.shapley.Explanation`` as plain data."""
+    async def explain(self, rows: Sequence[Record], *, lenient: bool = False, where: bool = False) -> dict[str, Any]:
+        """What each stream did to each answer: ``evaluation.shapley.Explanation`` as plain data.
+
+        ``where``: with ``maps``, where in each stream the answer comes from (``evaluation.where.Map``), of a few rows.
+        """
+        if where and len(rows) > MAPPED:
+            raise RefusedError(422, f"maps of {len(rows)} rows", fix=f"ask for those of at most {MAPPED}")
 
         def found(samples: list[Sample]) -> dict[str, Any]:
             batches = [self.predictor.batch(samples)] if samples else []
-            return explain(self.predictor.model, batches).to_json()
+            told = explain(self.predictor.model, batches).to_json()
+            if where:
+                told["maps"] = [one for i, sample in enumerate(samples, 1) for one in self._maps(sample, i)]
+            return told
 
         return await self._beside(rows, lenient, found)
 
@@ -105,6 +116,12 @@ class Served:
         """One row as arrays, and what was wrong with its cells."""
         problems: list[Problem] = []
         return self.schema.encode(row, media=self.media, row=number, problems=problems), problems
+
+    def _maps(self, sample: Sample, number: int) -> list[dict[str, Any]]:
+        stored = self.schema.collate([sample]).to(self.predictor.device)
+        found = maps(self.predictor.model, self.schema, self.schema.prepare(stored), row=number, stored=stored)
+        # Its HTML has styles of its own, which a page with a strict policy does not take.
+        return [{key: value for key, value in one.to_json().items() if key != "html"} for one in found]
 
     def _answer(self, works: Sequence[Work]) -> list[list[Prediction]]:
         if self.merge:

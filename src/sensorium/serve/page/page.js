@@ -244,6 +244,17 @@ async function ask() {
     said.replaceChildren(...shown);
     said.classList.remove("stale");
     said.append(...shared(await call(`models/${model}/explain`, options)));
+    const more = make("button", { type: "button" }, "Show where in each");
+    more.addEventListener("click", async () => {
+      more.disabled = true;
+      try {
+        const { maps } = await call(`models/${model}/explain?where=yes`, options);
+        if (!mine.signal.aborted) more.replaceWith(...mapped(maps));
+      } catch (error) {
+        if (!mine.signal.aborted) refused(error);
+      }
+    });
+    said.append(more);
   } catch (error) {
     if (mine.signal.aborted) return;
     refused(error);
@@ -308,6 +319,28 @@ function shared(explanation) {
     }
     shown.push(make("h3", {}, `What each modality did to ${name}`));
     shown.push(make("p", { class: "hint" }, `${one.what}: ${plain(one.value)}; knowing nothing ${plain(one.nothing)}.`), list);
+  }
+  return shown;
+}
+
+// Orange speaks for the answer, blue against it.
+function mapped(maps) {
+  const shown = [];
+  for (const one of maps) {
+    const columns = form.streams[one.stream] ?? [one.stream];
+    const title = maps.some((other) => other.target !== one.target) ? `${one.target}: ` : "";
+    shown.push(make("h3", {}, `Where in ${title}${columns.join(", ")}`));
+    shown.push(...one.pictures.map((picture) => make("img", { src: picture, class: "map", alt: one.said })));
+    const top = Math.max(1e-9, ...one.names.map(([, value]) => Math.abs(value)));
+    if (one.layout === "ids" && one.names.length) {
+      const words = one.names.map(([word, value]) => {
+        const span = make("span", { title: value.toPrecision(3) }, word);
+        span.style.backgroundColor = value >= 0 ? `rgba(240, 120, 30, ${value / top})` : `rgba(50, 110, 220, ${-value / top})`;
+        return span;
+      });
+      shown.push(make("p", { class: "words" }, ...words));
+    }
+    shown.push(make("p", { class: "hint" }, one.note || one.said));
   }
   return shown;
 }
