@@ -277,6 +277,30 @@ def test_two_processes_fill_one_shelf(tmp_path: Path) -> None:
     assert (shelf.folder / "values.bin").stat().st_size == 2 * sum(map(len, cells)), "each cell once"
 
 
+MAKER = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from sensorium.data.store import Shelf
+class Empty:
+    ragged, store_options = True, {}
+    def blank(self): return np.zeros(0, np.int16)
+began = float(sys.argv[2])
+for i in range(100):
+    while time.time() < began + i / 100: pass
+    Shelf(Path(sys.argv[1]) / str(i), Empty())
+"""
+
+
+def test_many_make_one_shelf_at_once(tmp_path: Path) -> None:
+    began = str(time.time() + 2)
+    words = [sys.executable, "-c", MAKER, str(tmp_path), began]
+    makers = [subprocess.Popen(words, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    for maker in makers:
+        _, said = maker.communicate(timeout=60)
+        assert maker.returncode == 0, said
+
+
 def test_a_killed_writer_leaves_a_store_that_is_right(tmp_path: Path) -> None:
     process = writer(tmp_path, 0)
     deadline = time.monotonic() + 30

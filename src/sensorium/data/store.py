@@ -39,7 +39,7 @@ from sensorium.data.values import append
 
 CHUNK = 16
 """Cells a thread takes at a time: large enough that scheduling costs nothing, small enough to stop quickly."""
-FLUSH_BYTES, FLUSH_SECONDS = 16 << 20, 2.0
+FLUSH_BYTES, FLUSH_SECONDS, PATIENCE = 16 << 20, 2.0, 120.0
 MAPPED_BYTES = 64 << 20
 """Up to this size a shelf is mapped into memory; of a larger one the arrays are read, so that memory stays bounded."""
 
@@ -109,8 +109,16 @@ class Shelf:
     def _db(self) -> sqlite3.Connection:
         db: sqlite3.Connection | None = getattr(self._local, "db", None)
         if db is None:
-            db = sqlite3.connect(self.folder / "index.sqlite", timeout=120, isolation_level=None)
-            db.execute("PRAGMA journal_mode=WAL")
+            db = sqlite3.connect(self.folder / "index.sqlite", timeout=PATIENCE, isolation_level=None)
+            until = time.monotonic() + PATIENCE
+            while True:
+                try:
+                    db.execute("PRAGMA journal_mode=WAL")
+                    break
+                except sqlite3.OperationalError as error:  # of two that switch a new index at once one is told so at once
+                    if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                        raise
+                    time.sleep(0.01)
             self._local.db = db
         return db
 
