@@ -342,7 +342,7 @@ def test_gathering_is_encoding(tmp_path: Path, cells: list[bytes | None], index:
 
 
 def test_reading_more_than_memory_may_hold_is_still_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sensorium.data.store.MAPPED_BYTES", 64)  # a larger shelf is read, not mapped
+    monkeypatch.setattr("sensorium.data.values.MAPPED_BYTES", 64)  # a larger shelf is read, not mapped
     for ragged in (True, False):
         shelf = Store(tmp_path).shelf(Counted(ragged=ragged), "counted")
         places, _ = fill(shelf, CELLS)
@@ -365,14 +365,14 @@ def test_a_large_shelf_reads_what_a_small_one_maps(tmp_path: Path, monkeypatch: 
         ):
             mapped = Store(tmp_path).shelf(Counted(ragged=ragged), "counted").gather(places, index)
             with monkeypatch.context() as patch:
-                patch.setattr("sensorium.data.store.MAPPED_BYTES", 0)
+                patch.setattr("sensorium.data.values.MAPPED_BYTES", 0)
                 read = Store(tmp_path).shelf(Counted(ragged=ragged), "counted").gather(places, index)
             for one, other in zip(mapped, read, strict=True):
                 np.testing.assert_array_equal(one, other)
 
 
 def test_a_large_shelf_that_was_cut_short_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sensorium.data.store.MAPPED_BYTES", 0)
+    monkeypatch.setattr("sensorium.data.values.MAPPED_BYTES", 0)
     shelf = Store(tmp_path).shelf(Counted(ragged=True), "counted")
     places, _ = fill(shelf, CELLS)
     values = shelf.folder / "values.bin"

@@ -13,17 +13,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import mmap
 import os
 import sqlite3
 import threading
 import time
-import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +32,11 @@ from sensorium.core.errors import CellError, SensoriumError
 from sensorium.core.modality import Array, Blob, Encodes, Modality
 from sensorium.data.digest import digest
 from sensorium.data.turn import Turn
-from sensorium.data.values import append
+from sensorium.data.values import Values, append
 
 CHUNK = 16
 """Cells a thread takes at a time: large enough that scheduling costs nothing, small enough to stop quickly."""
 FLUSH_BYTES, FLUSH_SECONDS, PATIENCE = 16 << 20, 2.0, 120.0
-MAPPED_BYTES = 64 << 20
-"""Up to this size a shelf is mapped into memory; of a larger one the arrays are read, so that memory stays bounded."""
 
 
 def default_folder() -> Path:
@@ -76,8 +71,7 @@ class Shelf:
         self.tail = blank.shape[1:] if modality.ragged else blank.shape
         self.unit = int(np.prod(self.tail, dtype=np.int64)) * self.dtype.itemsize
         self._local = threading.local()
-        self._map: mmap.mmap | None = None
-        self._handle: int | None = None
+        self._values = Values(folder / "values.bin", self.dtype, self.tail)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "values.bin").touch()
@@ -306,70 +300,17 @@ class Shelf:
             kind = type(self.modality).__name__
             raise TypeError(f"{kind}.encode gave {array.dtype}{array.shape}; its blank() is {self.dtype}{self.tail}")
 
-    # ── reading ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _mapped(self, upto: int) -> mmap.mmap:
-        """The values as mapped memory, at least ``upto`` bytes of them."""
-        if self._map is None or len(self._map) < upto:
-            with open(self.folder / "values.bin", "rb") as file:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return self._map
-
-    def _large(self) -> bool:
-        """Whether arrays are read rather than mapped. Pages that are mapped and given back cost more than a copy."""
-        if self._handle is None:
-            if not hasattr(os, "preadv") or (self.folder / "values.bin").stat().st_size <= MAPPED_BYTES:
-                return False
-            self._handle = os.open(self.folder / "values.bin", os.O_RDONLY)
-            weakref.finalize(self, os.close, self._handle)
-        return True
-
-    def _read(self, into: Iterable[Array], offsets: Iterable[int]) -> None:
-        """Fill arrays, each of which lies in one piece, from their places."""
-        assert self._handle is not None, "a large shelf is open"
-        for array, offset in zip(into, offsets, strict=True):
-            if offset >= 0 and os.preadv(self._handle, (array.data,), offset) != array.nbytes:
-                raise self._unusable(OSError("values.bin is shorter than its index says"))
-
-    def _runs(self, data: Array, offset: NDArray[np.int64]) -> tuple[Iterable[Array], list[int]]:
-        """The rows of a batch and their places; those that lie one after the other are one."""
-        turns = np.flatnonzero(np.diff(offset) != self.unit) + 1
-        if 2 * len(turns) > len(offset):
-            return data.reshape(len(data), -1), offset.tolist()
-        starts = [0, *turns.tolist(), len(offset)]
-        return [data[start:stop] for start, stop in pairwise(starts)], offset[starts[:-1]].tolist()
-
     def gather(self, places: Places, index: NDArray[np.int64]) -> tuple[Array, NDArray[np.bool_], NDArray[np.bool_] | None]:
         """Arrays of some rows: data ``[B, ...]`` zero-padded, present ``[B]``, and for ragged ones the mask ``[B, N]``."""
         offset, length = places.offset[index], places.length[index]
         present = offset >= 0
-        if not self.modality.ragged:
-            whole = bool(present.all()) and len(index) > 0
-            data = (np.empty if whole else np.zeros)((len(index), *self.tail), self.dtype)
-            if present.any() and self._large():
-                self._read(*self._runs(data, offset))
-            elif present.any():
-                count = (end := int(offset.max()) + self.unit) // self.unit
-                flat = np.frombuffer(self._mapped(end), self.dtype, count * (self.unit // self.dtype.itemsize))
-                rows = flat.reshape(count, *self.tail)
-                if whole:
-                    # Clipping changes nothing, since every place is one of the shelf's, and spares numpy a copy of its own.
-                    np.take(rows, offset // self.unit, axis=0, out=data, mode="clip")
-                else:
-                    data[present] = rows[offset[present] // self.unit]
-            return data, present, None
-        longest = max(int(length.max(initial=0)), 1)
-        data = np.zeros((len(index), longest, *self.tail), self.dtype)
-        mask = np.arange(longest) < length[:, None]
-        there = np.flatnonzero(present & (length > 0)).tolist()
-        if there and self._large():
-            self._read([data[i, : length[i]] for i in there], offset[there].tolist())
-        elif there:
-            values, per = self._mapped(int((offset + length * self.unit).max())), self.unit // self.dtype.itemsize
-            for i in there:
-                n = int(length[i])
-                data[i, :n] = np.frombuffer(values, self.dtype, n * per, int(offset[i])).reshape(n, *self.tail)
-        return data, present, mask
+        try:
+            if not self.modality.ragged:
+                return self._values.fixed(offset, present), present, None
+            data, mask = self._values.ragged(offset, length)
+            return data, present, mask
+        except OSError as error:
+            raise self._unusable(error) from None
 
 
 class Store:
