@@ -33,7 +33,7 @@ from sensorium.model import Model, assemble
 from sensorium.nn.reduce import weighted_mean
 from sensorium.training.columns import declare
 from sensorium.training.defaults import resolve
-from sensorium.training.fit import learn
+from sensorium.training.prepare import learn
 from sensorium.training.run import _run
 
 

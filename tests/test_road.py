@@ -342,7 +342,7 @@ def test_weights_decide_what_is_learnt(quick_fit: Any, scenes: Path, read_csv: R
 
 
 def test_groups_stay_together(quick_fit: Any, scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sensorium.training import fit as module
+    from sensorium.training import prepare as module
 
     seen: list[set[str]] = []
     real = module.encoded.encode

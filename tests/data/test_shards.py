@@ -63,7 +63,7 @@ def test_packed_rows_are_encoded_alike(packed: dict[str, Path], scenes: Path, na
         {"photo": {"kind": "image", "size": 16}, "sound": "audio", "event": {"kind": "category", "role": "target"}}
     )
     table = Table.read(scenes / "train.csv")
-    from sensorium.training.fit import learn
+    from sensorium.training.prepare import learn
 
     learn(schema, table, Under(scenes))
     store = Store(tmp_path)

@@ -156,11 +156,11 @@ def test_what_is_held_to_learn_from_is_bounded(monkeypatch: pytest.MonkeyPatch) 
     from sensorium.core.schema import Schema
     from sensorium.data.media import weight_of
     from sensorium.data.table import Table
-    from sensorium.training import fit
+    from sensorium.training import prepare
 
     assert weight_of([Blob(b"abc", "a"), np.zeros(2)]) == 19
     seen: list[int] = []
-    monkeypatch.setattr(fit, "SAMPLE_BYTES", 1000)
+    monkeypatch.setattr(prepare, "SAMPLE_BYTES", 1000)
     monkeypatch.setattr(Image, "fit", lambda self, cells: seen.append(len(cells)))
-    fit.learn(Schema.declare({"photo": "image"}), Table.read({"photo": [bytes(400)] * 9}), NONE)
+    prepare.learn(Schema.declare({"photo": "image"}), Table.read({"photo": [bytes(400)] * 9}), NONE)
     assert seen == [3]

@@ -34,8 +34,8 @@ from sensorium.model import assemble
 from sensorium.training import crew
 from sensorium.training.columns import declare
 from sensorium.training.defaults import resolve
-from sensorium.training.fit import learn
 from sensorium.training.lit import Lit
+from sensorium.training.prepare import learn
 from sensorium.training.ranks import Ranks
 from sensorium.training.run import _run
 

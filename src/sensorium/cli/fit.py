@@ -27,6 +27,9 @@ def run(
     recipe: Annotated[Path | None, typer.Option(help="A YAML recipe; docs/recipe.md has every key.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same model [default: 0].")] = None,
     time_limit: Annotated[str | None, typer.Option(help="Training time at most: 90s, 10m, 1h.")] = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Read shards as training goes, and keep nothing: for more than fits.")
+    ] = False,
     search: Annotated[
         int | None, typer.Option(min=1, help="Try so many settings of what is left open; keep the best on validation rows.")
     ] = None,
@@ -60,6 +63,7 @@ def run(
         overrides=overrides or [],
         seed=seed,
         time_limit=None if time_limit is None else seconds(time_limit),
+        stream=stream,
         search=search,
         quality=quality,
         out=out,

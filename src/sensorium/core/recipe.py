@@ -37,6 +37,8 @@ class Data(Section):
     valid: str | None = Field(None, description="a validation table; none: split the training table")
     media: str | None = Field(None, description="the folder that media paths are relative to; none: the table's own")
     split: Split = Split()
+    stream: bool = Field(False, description="read shards as training goes, and keep nothing of them: for more than fits")
+    buffer: int = Field(1000, gt=0, description="rows of a stream that are shuffled together, and held in memory")
 
 
 class ModelSpec(Section):
@@ -55,6 +57,7 @@ class Training(Section):
     """How it is trained. What is left out is chosen from the data and written back."""
 
     epochs: int | None = Field(None, gt=0, description="passes over the training rows, at most")
+    epoch_rows: int | None = Field(None, gt=0, description="rows of a stream that count as an epoch; none: all of them")
     batch_size: int | None = Field(None, gt=0, description="rows a step, of each process")
     lr: float | None = Field(None, gt=0, description="peak learning rate of AdamW")
     lr_scale: dict[str, float] = Field({}, description="by stream: its encoder's share of the learning rate")

@@ -168,10 +168,11 @@ def encode(
     found: dict[str, Source] = {}
     if targets:
         found = {c.name: _block(schema, c, cells(c), media, table.number, problems) for c in schema.targets}
-    return Rows(inputs, found, _weights(schema, table), problems)
+    return Rows(inputs, found, weights(schema, table), problems)
 
 
-def _weights(schema: Schema, table: Table) -> NDArray[np.float32]:
+def weights(schema: Schema, table: Table) -> NDArray[np.float32]:
+    """The weight of every row, 1 where no column says."""
     from sensorium.core.errors import DataError
 
     weight = np.ones(len(table), np.float32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sensorium.core.batch import Batch
 
 Record = dict[str, Any]
+Leave = Callable[[int, int, Record], bool]
+"""Whether a row is left out, by the number of its shard, its own in the shard, and its cells."""
 
 
 class Stream:
@@ -34,15 +36,23 @@ class Stream:
         buffer: Rows that are shuffled together, and held.
         reader: Which of ``readers`` this is, counted from 0: rank × workers + worker.
         readers: Ranks × workers.
+        leave: Rows that are left out, for validation perhaps.
     """
 
     def __init__(
-        self, source: Path | str, *, seed: int | None = None, buffer: int = 1000, reader: int = 0, readers: int = 1
+        self,
+        source: Path | str,
+        *,
+        seed: int | None = None,
+        buffer: int = 1000,
+        reader: int = 0,
+        readers: int = 1,
+        leave: Leave | None = None,
     ) -> None:
         if buffer < 1 or not 0 <= reader < readers:
             raise ConfigError(f"reader {reader} of {readers} with a buffer of {buffer} rows cannot read")
         self.shards = shards(Path(source))
-        self.seed, self.buffer, self.reader, self.readers = seed, buffer, reader, readers
+        self.seed, self.buffer, self.reader, self.readers, self.leave = seed, buffer, reader, readers, leave
         self.epoch = 0
         self._place = (0, 0, 0)
         """Where the present block begins, as a shard's place in the epoch's order and a row of it; rows of it given."""
@@ -95,19 +105,22 @@ class Stream:
     def _by_row(self) -> bool:
         return len(self.shards) < self.readers
 
-    def _order(self) -> list[Shard]:
-        """This reader's shards in the order of the epoch."""
+    def _order(self) -> list[tuple[int, Shard]]:
+        """This reader's shards, numbered, in the order of the epoch."""
         turn = np.arange(len(self.shards))
         if self.seed is not None:
             np.random.default_rng((self.seed, self.epoch, 0)).shuffle(turn)
-        found = [self.shards[i] for i in turn.tolist()]
+        found = [(i, self.shards[i]) for i in turn.tolist()]
         return found if self._by_row else found[self.reader :: self.readers]
 
-    def _block(self, order: list[Shard], at: int, offset: int) -> tuple[list[Record], int, int]:
+    def _block(self, order: list[tuple[int, Shard]], at: int, offset: int) -> tuple[list[Record], int, int]:
         """The next ``buffer`` rows from a place on, and the place after them."""
         block: list[Record] = []
         while at < len(order) and len(block) < self.buffer:
-            mine = self._mine(order[at].records(offset, load=True), offset)
+            number, shard = order[at]
+            mine = self._mine(shard.records(offset, load=True), offset)
+            if self.leave is not None:
+                mine = ((i, row) for i, row in mine if not self.leave(number, i, row))
             wanted = self.buffer - len(block)
             some = list(islice(mine, wanted))
             block += [record for _, record in some]

@@ -22,9 +22,10 @@ from sensorium.evaluation.charts import save_svg
 from sensorium.evaluation.comparison import Comparison, Entry, Way, ranked
 from sensorium.evaluation.robustness import STEPS, more_is_better, robustness
 from sensorium.evaluation.scores import measure, pair, resample
-from sensorium.training import fit as steps
+from sensorium.training import prepare as steps
 from sensorium.training.answers import answers
 from sensorium.training.book import Book
+from sensorium.training.fit import finish
 from sensorium.training.footprint import training_bytes
 from sensorium.training.ground import Ground, chosen, possible, prepare
 
@@ -122,7 +123,7 @@ def warm_up(ground: Ground) -> None:
     few = np.arange(min(len(ground.rows), 2 * (training.batch_size or 32)), dtype=np.int64)
     some = np.arange(min(len(ground.valid), 32), dtype=np.int64)
     with contextlib.suppress(SensoriumError):  # if nothing can be learnt from them, the runs themselves will tell
-        steps.finish(
+        finish(
             plan, ground.schema, ground.rows.take(few), ground.valid.take(some), ground.store, None, False, Console(True)
         )
 
@@ -131,7 +132,7 @@ def one(ground: Ground, number: int, metric: str | None) -> tuple[dict[str, Any]
     """One run: trained, scored on the test rows. A line of figures, and the predictions as the metrics take them."""
     plan = ground.plan.model_copy(update={"seed": ground.plan.seed + number})
     began, cpu = time.monotonic(), time.process_time()
-    trained = steps.finish(plan, ground.schema, ground.rows, ground.valid, ground.store, None, False, Console(quiet=True))
+    trained = finish(plan, ground.schema, ground.rows, ground.valid, ground.store, None, False, Console(quiet=True))
     seconds, spent = time.monotonic() - began, time.process_time() - cpu
     model, name = trained.model, ground.target.name
     prediction, _ = answers(trained, ground.test)

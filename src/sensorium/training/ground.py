@@ -21,7 +21,7 @@ from sensorium.data.store import Store
 from sensorium.data.table import Table
 from sensorium.evaluation.comparison import Way
 from sensorium.model import assemble
-from sensorium.training import fit as steps
+from sensorium.training import prepare as steps
 from sensorium.training.defaults import resolve, surgery_of
 
 TEST_PART = 0.2
@@ -126,6 +126,8 @@ def prepare(
     console: Console,
 ) -> tuple[Ground, str]:
     """Declared, split, learnt, resolved and encoded, once for all runs; and what the test rows are, in words."""
+    if plan.data.stream:
+        raise ConfigError("runs are compared on a table in memory", fix="leave out data.stream")
     table = steps.read(source, plan, media)
     schema = steps.declared(table, plan, [] if target is None else [target], roles, console)
     if len(schema.targets) != 1:

@@ -17,6 +17,7 @@ from sensorium.core.contracts import Objective
 from sensorium.core.forward import Forward
 from sensorium.core.recipe import Training
 from sensorium.core.schema import Schema
+from sensorium.data.flow import Flow, Pass
 from sensorium.data.loader import Loader
 from sensorium.data.rows import Rows
 from sensorium.model import Model
@@ -46,11 +47,15 @@ class Lit(pl.LightningModule):
         seed: int,
         clock: Callable[[], float] = time.monotonic,
         ranks: Ranks = ALONE,
+        flow: Flow | None = None,
+        steps: int = 0,
     ) -> None:
         super().__init__()
         self.model, self.objectives = model, nn.ModuleList(objectives)
         self.schema, self.training_spec = schema, training
         self.rows, self.valid, self.seed, self.clock, self.ranks = rows, valid, seed, clock, ranks
+        self.flow, self.steps = flow, steps
+        """Where batches come from, if not from ``rows``, and how many are an epoch."""
         if ranks.several:
             # Whoever looks for unused parameters is warned, with no way to say no, where there are none: here is one.
             self.idle = nn.Parameter(torch.zeros(1))
@@ -77,11 +82,13 @@ class Lit(pl.LightningModule):
         assert self.training_spec.epochs is not None, "the recipe is resolved"
         return self.training_spec.epochs * len(self._loader(0))
 
-    def _loader(self, epoch: int) -> Loader:
+    def _loader(self, epoch: int) -> Loader | Pass:
         ranks = self.ranks
+        if self.flow is not None:
+            return Pass(self.flow, self.steps, epoch)
         return Loader(self.rows, self.batch_size, seed=self.seed, epoch=epoch, rank=ranks.rank, ranks=ranks.count)
 
-    def train_dataloader(self) -> Loader:
+    def train_dataloader(self) -> Loader | Pass:
         return self._loader(self.current_epoch)
 
     def val_dataloader(self) -> Loader:
@@ -243,11 +250,15 @@ class Lit(pl.LightningModule):
             "losses": self._losses,
             "steps": self._steps,
         }
+        if self.flow is not None:
+            checkpoint["sensorium"]["flow"] = self.ranks.each(self.flow.state_dict())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = [dict(record) for record in checkpoint["sensorium"]["history"]]
         self.spent = float(checkpoint["sensorium"]["spent"])
         self._losses, self._steps = dict(checkpoint["sensorium"]["losses"]), int(checkpoint["sensorium"]["steps"])
+        if self.flow is not None:
+            self.flow.load_state_dict(checkpoint["sensorium"]["flow"][self.ranks.rank])
 
 
 def step_seed(seed: int, step: int) -> int:

@@ -74,9 +74,14 @@ def forget(out: Path) -> None:
             (out / "resume" / name).unlink(missing_ok=True)
 
 
-def identity(plan: Recipe, schema: Schema, rows: encoded.Rows, valid: encoded.Rows, ranks: int = 1) -> str:
-    """What a checkpoint must share with the run that takes it up: recipe, fitted columns, processes, targets in order."""
+def identity(plan: Recipe, schema: Schema, rows: encoded.Rows, valid: encoded.Rows, ranks: int = 1, of: str = "") -> str:
+    """What a checkpoint must share with the run that takes it up: recipe, fitted columns, processes, targets in order.
+
+    Args:
+        of: What else it is a run of, such as the shards of a stream.
+    """
     h = hashlib.sha256(json.dumps([plan.model_dump(), schema.to_json(), ranks], sort_keys=True).encode())
+    h.update(of.encode())
     for part in (rows, valid):
         for name in part.targets:
             h.update(part.target(name).data.numpy().tobytes())

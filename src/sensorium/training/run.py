@@ -27,15 +27,18 @@ from sensorium.core.forward import Forward
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
 from sensorium.data import rows as encoded
+from sensorium.data.flow import Flow
 from sensorium.data.loader import Loader
 from sensorium.data.store import Store
 from sensorium.model import Model, assemble, operate
+from sensorium.trained import say_problems
 from sensorium.training.average import Average
 from sensorium.training.callbacks import Checkpoint, KeepBest, Logs, Progress, Tell
 from sensorium.training.lit import Lit, Record
 from sensorium.training.ranks import ALONE, Met, Ranks
 from sensorium.training.resume import Resume, identity
 from sensorium.training.stored import with_outputs
+from sensorium.training.streamed import Streamed, told
 
 
 def train(
@@ -48,8 +51,13 @@ def train(
     console: Console,
     store: Store | None = None,
     ranks: Ranks = ALONE,
+    stream: Streamed | None = None,
 ) -> tuple[Model, list[Record]]:
-    """The trained model of a resolved recipe, its best epoch's weights loaded, and the scores by epoch."""
+    """The trained model of a resolved recipe, its best epoch's weights loaded, and the scores by epoch.
+
+    Args:
+        stream: Where training batches come from, if not from ``rows``, which then are some of them.
+    """
     if plan.training.devices * plan.training.nodes != ranks.count:
         raise ConfigError("only fit trains in several processes", fix="leave out training.devices and training.nodes")
     before = torch.get_num_threads()
@@ -68,9 +76,9 @@ def train(
                 console.note(f"  {line}")
             operate(model, plan.model.surgery)
             objectives = [registry.build("objectives", spec, model) for spec in plan.objectives]
-            if store is not None:
+            if store is not None and stream is None:
                 rows, valid = with_outputs(model, schema, plan, (rows, valid), store, objectives, console)
-            history = _run(plan, schema, model, objectives, rows, valid, out, resume, console, ranks)
+            history = _run(plan, schema, model, objectives, rows, valid, out, resume, console, ranks, stream)
             settle(model, schema, rows, valid)
             return model, history
     finally:
@@ -88,11 +96,41 @@ def _run(
     resume: bool,
     console: Console,
     ranks: Ranks = ALONE,
+    stream: Streamed | None = None,
 ) -> list[Record]:
     spec = plan.training
-    if ranks.several and len(rows) < 2 * ranks.count:
-        raise ConfigError(f"{len(rows)} training rows are too few for {ranks.count} processes", fix="train in one")
-    lit = Lit(model, objectives, schema, spec, rows=rows, valid=valid, seed=plan.seed, ranks=ranks)
+    count = len(rows) if stream is None else stream.rows
+    if ranks.several and count < 2 * ranks.count:
+        raise ConfigError(f"{count} training rows are too few for {ranks.count} processes", fix="train in one")
+    with _flowing(stream, schema, plan, ranks, console) as flow:
+        steps = 0 if stream is None else stream.steps(plan, ranks)
+        lit = Lit(
+            model, objectives, schema, spec, rows=rows, valid=valid, seed=plan.seed, ranks=ranks, flow=flow, steps=steps
+        )
+        return _fitted(plan, schema, lit, out, resume, console, told(stream))
+
+
+@contextmanager
+def _flowing(
+    stream: Streamed | None, schema: Schema, plan: Recipe, ranks: Ranks, console: Console
+) -> Iterator[Flow | None]:
+    """The batches of a stream, while training lasts; in the end what could not be used of it is said."""
+    if stream is None:
+        yield None
+        return
+    flow = stream.flow(schema, plan, ranks)
+    try:
+        yield flow
+    finally:
+        flow.close()
+    say_problems(console, flow.problems)
+
+
+def _fitted(
+    plan: Recipe, schema: Schema, lit: Lit, out: Path | None, resume: bool, console: Console, of: str
+) -> list[Record]:
+    """Trained under Lightning; ``of`` is what else makes it this very run."""
+    spec, model, ranks = plan.training, lit.model, lit.ranks
     best = KeepBest(_criterion(plan, schema, model), spec.patience or 1)
     callbacks: list[pl.Callback] = [
         best,
@@ -101,7 +139,7 @@ def _run(
     ]
     start = None
     if out is not None:
-        kept = Resume(out, _agreed(identity(plan, schema, rows, valid), ranks))
+        kept = Resume(out, _agreed(identity(plan, schema, lit.rows, lit.valid, of=of), ranks))
         if ranks.told(resume and kept.finished()):
             return _finished(out, model, console)
         start = kept.checkpoint if ranks.told(ranks.first and kept.begin(resume, console)) else None

@@ -1,0 +1,238 @@
+"""Training from a stream of shards: the same rows, exact resume, validation rows that are never trained on."""
+
+from __future__ import annotations
+
+import csv
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import sensorium as sm
+from sensorium.core.errors import ConfigError, DataError
+from sensorium.core.recipe import Recipe
+from sensorium.core.schema import Schema
+from sensorium.data.flow import Flow, Pass
+from sensorium.data.media import NONE, Under
+from sensorium.data.pack import pack
+from sensorium.data.rows import encode
+from sensorium.data.shards import shards
+from sensorium.data.store import Store
+from sensorium.data.stream import Stream
+from sensorium.data.table import Table
+from sensorium.training.lit import Lit
+from sensorium.training.prepare import learn
+from sensorium.training.streamed import Held
+
+OPTIONS = ["model.size=tiny", "training.epochs=2", "training.batch_size=8", "training.checkpoint_every=0.000001"]
+
+
+class PowerCutError(Exception):
+    """Stands for a kill."""
+
+
+@pytest.fixture(scope="module")
+def packed(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The training table of scenes as shards of 20 rows. Do not write."""
+    out = tmp_path_factory.mktemp("packed") / "shards"
+    assert pack(Table.read(scenes / "train.csv"), out, media=Under(scenes), rows_per_shard=20) == []
+    return out
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of numbers and words as shards of 16 rows, each with a weight."""
+    out = tmp_path_factory.mktemp("words") / "shards"
+    rows = [
+        {"x": i % 7 - 3.0, "z": (i * 5) % 11, "word": ["ash", "elm"][i % 2], "who": f"p{i // 4}", "y": "ab"[i % 7 > 3]}
+        for i in range(96)
+    ]
+    pack(Table.read([row | {"w": 1 + i % 3} for i, row in enumerate(rows)]), out, media=NONE, rows_per_shard=16)
+    return out
+
+
+def stream_fit(source: Any, **given: Any) -> Any:
+    told: dict[str, Any] = {"target": "y", "quiet": True, "stream": True, "ignore": ["who", "w"], "overrides": []} | given
+    return sm.fit(source, **{**told, "overrides": [*OPTIONS, *told["overrides"]]})
+
+
+def schema_of(table: Table, weight: str | None = None) -> Schema:
+    columns: dict[str, Any] = {"x": "number", "word": "category", "y": {"kind": "category", "role": "target"}}
+    schema = Schema.declare(columns | ({weight: {"role": "weight", "kind": "number"}} if weight else {}))
+    learn(schema, table, NONE)
+    return schema
+
+
+def test_batches_are_those_of_the_table(words: Path, tmp_path: Path) -> None:
+    table = Table.read(words)
+    schema = schema_of(table, "w")
+    rows = encode(schema, table, media=NONE, store=Store(tmp_path))
+    flow = Flow(Stream(words), schema, 10, workers=2)
+    for i in range(12):  # 9.6 batches are a pass: the tenth goes on with the first rows
+        batch = next(flow)
+        own = rows.batch(np.arange(10 * i, 10 * i + 10, dtype=np.int64) % len(table))
+        assert torch.equal(batch.weight, own.weight)
+        for name, field in own.inputs.items():
+            assert torch.equal(batch.inputs[name].data, field.data)
+            assert torch.equal(batch.inputs[name].present, field.present)
+        assert torch.equal(batch.targets["y"].data, own.targets["y"].data)
+        assert torch.equal(batch.targets["y"].present, own.targets["y"].present)
+    flow.close()
+
+
+def test_a_flow_goes_on_from_where_it_was(words: Path) -> None:
+    schema = schema_of(Table.read(words))
+
+    def new() -> Flow:
+        return Flow(Stream(words, seed=3, buffer=20), schema, 7, workers=2)
+
+    straight, first, second = new(), new(), new()
+    expected = [next(straight).inputs["table"].data for _ in range(40)]
+    assert not torch.equal(expected[0], expected[14]), "another order in the next pass"
+    for i in range(17):
+        assert torch.equal(next(first).inputs["table"].data, expected[i])
+    state = first.state_dict()
+    next(second), next(second)
+    second.load_state_dict(state)
+    for i in range(17, 40):
+        assert torch.equal(next(second).inputs["table"].data, expected[i])
+    for flow in (straight, first, second):
+        flow.close()
+
+
+def test_a_pass_is_so_many_batches_of_an_endless_flow(words: Path) -> None:
+    schema = schema_of(Table.read(words))
+    flow = Flow(Stream(words, seed=0), schema, 8)
+    epoch = Pass(flow, 5, epoch=1)
+    assert len(list(epoch)) == len(epoch) == 5
+    assert epoch.state_dict() == {"epoch": 1, "batch": 5}
+    again = Pass(flow, 5, epoch=1)
+    again.load_state_dict({"epoch": 1, "batch": 3})
+    assert len(list(again)) == 2
+    other = Pass(flow, 5, epoch=2)
+    other.load_state_dict({"epoch": 1, "batch": 3})
+    assert len(list(other)) == 5
+    flow.close()
+
+
+def test_it_learns_and_keeps_no_training_row(
+    packed: Path, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sensorium.training.streamed.SHOWN_ROWS", 10)
+    table = Table.read(scenes / "train.csv")
+    model = stream_fit(
+        packed,
+        target="event",
+        ignore=["cost", "tags", "note", "sensor", "when"],
+        overrides=["training.epochs=8"],
+        cache=tmp_path / "cache",
+        out=tmp_path / "run",
+    )
+    held = model.artifact.report["valid"]["rows"]
+    assert 0 < held < len(table) / 2
+    assert model.artifact.report["rows"] == len(table) - held
+    kept = 0
+    for index in (tmp_path / "cache").glob("*/index.sqlite"):
+        kept = max(kept, sqlite3.connect(index).execute("SELECT COUNT(*) FROM cells").fetchone()[0])
+    assert 0 < kept <= held + 10 < len(table)
+    found = model.evaluate(scenes / "test.csv")
+    target = found.targets["event"]
+    assert target.metrics["accuracy"] > target.baseline["accuracy"] + 0.2
+    assert (tmp_path / "run" / "report.html").is_file()
+    assert Recipe.from_yaml(tmp_path / "run" / "recipe.yaml").data.stream
+
+
+def test_taken_up_in_the_middle_of_an_epoch(words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    straight = stream_fit(words)
+    done: list[int] = []
+    real = Lit.training_step
+
+    def step(self: Lit, batch: Any, batch_idx: int) -> Any:
+        if len(done) in limit:
+            raise PowerCutError
+        done.append(self.global_step)
+        return real(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sensorium.training.callbacks.SHARE", 0)
+        patch.setattr(Lit, "training_step", step)
+        for at in (3, 10, 14):
+            limit = {at}
+            with pytest.raises(PowerCutError):
+                stream_fit(words, out=tmp_path / "run", resume=True)
+        limit = set()
+        again = stream_fit(words, out=tmp_path / "run", resume=True)
+    assert done == list(range(len(done))), "every step once"
+    assert int(straight.history[-1]["step"]) == len(done)
+    one, other = straight.model.state_dict(), again.model.state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_validation_rows_are_not_trained_on(words: Path) -> None:
+    sizes = tuple(len(shard) for shard in shards(words))
+    held = Held(0, sizes, {0: 0.5, 2: 0.3})
+    stream = Stream(words, seed=0, leave=held)
+    seen = sorted((row["who"], row["z"], row["x"]) for row in stream)
+    out = [
+        (row["who"], row["z"], row["x"])
+        for number, shard in enumerate(shards(words))
+        for i, row in enumerate(shard.records())
+        if held(number, i, row)
+    ]
+    assert len(seen) == held.left()
+    assert 3 <= len(out) <= 24
+    assert not set(seen) & set(out)
+    assert len(seen) + len(out) == sum(sizes)
+    groups = Held(1, sizes, None, "who", 0.3)
+    kept = {row["who"] for row in Stream(words, seed=0, leave=groups)}
+    assert 0 < len(kept) < 24
+    assert sum(row["who"] in kept for row in Stream(words)) == sum(1 for _ in Stream(words, leave=groups))
+
+
+def test_a_fixed_number_of_rows_an_epoch(words: Path) -> None:
+    model = stream_fit(words, overrides=["training.epoch_rows=24", "training.epochs=3"])
+    assert [record["step"] for record in model.history] == [3, 6, 9]
+
+
+def test_groups_and_validation_tables(words: Path) -> None:
+    model = stream_fit(words, group="who", ignore=["w"])
+    assert model.artifact.report["valid"]["rows"] % 4 == 0, "groups of four rows are whole"
+    told = stream_fit(
+        words, valid=[{"x": 1.0, "z": 2, "word": "ash", "y": "a"}, {"x": -1.0, "z": 2, "word": "elm", "y": "b"}]
+    )
+    assert told.artifact.report["valid"]["rows"] == 2
+    assert told.artifact.report["rows"] == 96
+
+
+def test_problems_are_said_once(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (scenes / "train.csv").open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["photo"]][:40]
+    for row in rows:
+        row["photo"] = str(scenes / row["photo"])
+    spoilt = tmp_path / "spoilt.png"
+    spoilt.write_bytes(b"\x89PNG\r\n\x1a\n" + b"nothing")
+    rows[20]["photo"] = str(spoilt)
+    pack(Table.read(rows), tmp_path / "shards", media=Under(scenes, anywhere=True), rows_per_shard=10)
+    given = [{"photo": row["photo"], "event": row["event"]} for row in rows]
+    stream_fit(tmp_path / "shards", target="event", ignore=["cost", "tags", "note", "sensor", "when", "sound"], valid=given)
+    said = capsys.readouterr().err
+    assert "spoilt.png" in said
+    assert "column 'photo': 1 cells could not be used" in said
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"source": "rows"}, "only shards are read as a stream"),
+        ({"search": 3}, "a search trains on a table in memory"),
+        ({"overrides": ["data.split.kind=time", "data.split.by=x"]}, "the latest rows of a stream are not known"),
+        ({"stream": False, "overrides": ["training.epoch_rows=10"]}, "epoch_rows is of streams"),
+    ],
+)
+def test_what_a_stream_cannot_do_is_said(words: Path, given: dict[str, Any], said: str) -> None:
+    source: Any = [{"x": 1, "y": "a"}] if given.pop("source", None) else words
+    with pytest.raises((ConfigError, DataError), match=said):
+        stream_fit(source, **given)
