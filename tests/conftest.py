@@ -136,7 +136,9 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 def python() -> Start:
     """Another Python process: ``python("-c", program, cwd=...)``."""
 
-    def run(*words: Any, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        *words: Any, cwd: Path | None = None, env: Mapping[str, str] | None = None, timeout: float = 120
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, *map(str, words)],
             cwd=cwd,
@@ -145,7 +147,7 @@ def python() -> Start:
             text=True,
             encoding="utf-8",
             check=False,
-            timeout=120,
+            timeout=timeout,
         )
 
     return run

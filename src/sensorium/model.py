@@ -27,6 +27,8 @@ class Model(nn.Module):
     """
 
     gather: bool = True
+    always: bool = False
+    """Pass every encoder even where no row has its stream: where weights are parted, all processes gather them or none."""
 
     def __init__(
         self,
@@ -72,6 +74,8 @@ class Model(nn.Module):
             whole: Encoded = encoder(field.data, field.mask)
             return whole
         index = present.nonzero().squeeze(1)
+        if index.numel() == 0 and self.always and rows:
+            return _unheard(encoder, field).hide(present)
         if index.numel() == 0:
             nothing = torch.zeros(rows, 1, encoder.dim, device=present.device)
             return Encoded(nothing, torch.zeros_like(present)[:, None], nothing[:, 0], present)
@@ -85,6 +89,18 @@ class Model(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Any]:
         return Forward(self, batch).outputs
+
+
+def _unheard(encoder: Encoder, field: Field) -> Encoded:
+    """What an encoder says of rows without the stream, which no statistics are taken of."""
+    training = [module for module in encoder.modules() if module.training]
+    encoder.eval()
+    try:
+        part: Encoded = encoder(field.data, field.mask)
+        return part
+    finally:
+        for module in training:
+            module.training = True
 
 
 def assemble(spec: ModelSpec, schema: Schema) -> Model:

@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 
 @pytest.fixture(scope="module")
 def found(python: Any) -> Any:
-    done = python(HERE / "two.py")
+    done = python(HERE / "two.py", timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -64,3 +64,25 @@ def test_statistics_are_the_mean_of_what_the_processes_saw(found: Any) -> None:
     assert means
     for name in means:  # of as many rows each, the mean of the means is the mean
         np.testing.assert_allclose(one["statistics"][name], first["statistics"][name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", ["parted", "parted, absent"])
+def test_a_parted_model_trains_as_a_whole_one(found: Any, case: str) -> None:
+    """Gradients, scores and the weights that come out; each process kept about half, blocks apart."""
+    one, (first, second) = found[case]["one"], found[case]["two"]
+    assert first["gradients"] == second["gradients"]
+    for name, gradient in one["gradients"].items():
+        if gradient is None:  # what nobody used has a gradient of zero
+            assert not np.any(first["gradients"][name])
+        else:
+            np.testing.assert_allclose(gradient, first["gradients"][name], rtol=2e-4, atol=2e-6, err_msg=name)
+    close(one["record"], first["record"])
+    assert one["weights"].keys() == first["weights"].keys()
+    for name, weight in one["weights"].items():
+        # A first step of AdamW has the sign of the gradient, which of rounding may be either.
+        np.testing.assert_allclose(weight, first["weights"][name], atol=2.1 * one["record"]["lr"] + 2e-3, err_msg=name)
+    assert first["weights"] == second["weights"]
+    for part in (first, second):
+        mine, all_of_it = part["parts"]
+        assert mine < 0.65 * all_of_it
+        assert part["units"] >= 3, "two blocks and the rest"

@@ -31,13 +31,14 @@ from sensorium.data.rows import Rows, encode
 from sensorium.data.store import Store
 from sensorium.data.table import Table
 from sensorium.model import assemble
-from sensorium.training import crew
+from sensorium.training import crew, sharded
 from sensorium.training.columns import declare
 from sensorium.training.defaults import resolve
 from sensorium.training.lit import Lit
 from sensorium.training.prepare import learn
 from sensorium.training.ranks import Ranks
 from sensorium.training.run import _run
+from sensorium.training.sharded import own, whole
 
 ROWS = 16
 ORDER = np.arange(ROWS)
@@ -58,14 +59,19 @@ def rows(absent: bool) -> list[dict[str, Any]]:
     return found
 
 
-def prepared(absent: bool, objectives: list[Any], norm: bool, batch: int) -> tuple[Recipe, Schema, Rows]:
-    bag = {"kind": "bag", "norm": norm, "drop": 0.0, "dropout": 0.0}
+BAG = {"kind": "bag", "drop": 0.0, "dropout": 0.0}
+BLOCKS = {"kind": "transformer", "dim": 16, "depth": 2, "heads": 2, "dropout": 0.0}
+
+
+def prepared(
+    absent: bool, objectives: list[Any], note: dict[str, Any], batch: int, strategy: str
+) -> tuple[Recipe, Schema, Rows]:
     plan = Recipe.parse(
         {
             "columns": {"note": "text", "cost": {"kind": "number", "role": "target"}, "weight": {"role": "weight"}},
-            "model": {"size": "tiny", "encoders": {"note": bag}, "fusion": "gated"},
+            "model": {"size": "tiny", "encoders": {"note": note}, "fusion": "gated"},
             "objectives": objectives,
-            "training": {"epochs": 1, "batch_size": batch, "augment": False, "warmup": 0.0},
+            "training": {"epochs": 1, "batch_size": batch, "augment": False, "warmup": 0.0, "strategy": strategy},
         }
     )
     table = Table.read(rows(absent))
@@ -77,9 +83,12 @@ def prepared(absent: bool, objectives: list[Any], norm: bool, batch: int) -> tup
         return plan, schema, encode(schema, table, media=media, store=Store(Path(folder)))
 
 
-def trained(ranks: Ranks, absent: bool, objectives: list[Any], norm: bool = False) -> dict[str, Any]:
-    """Gradients of the first step, and the scores and statistics after it."""
-    plan, schema, data = prepared(absent, objectives, norm, ROWS // ranks.count)
+def trained(
+    ranks: Ranks, absent: bool, objectives: list[Any], note: dict[str, Any], strategy: str = "ddp"
+) -> dict[str, Any]:
+    """Gradients of the first step, and the scores, statistics and weights after it."""
+    strategy = strategy if ranks.several else "ddp"
+    plan, schema, data = prepared(absent, objectives, note, ROWS // ranks.count, strategy)
     torch.manual_seed(ranks.rank)  # the first process's weights are everybody's
     model = assemble(plan.model, schema)
     made = [registry.build("objectives", spec, model) for spec in plan.objectives]
@@ -94,9 +103,9 @@ def trained(ranks: Ranks, absent: bool, objectives: list[Any], norm: bool = Fals
     def seen(self: Lit, optimizer: Any) -> None:
         for name, parameter in self.named_parameters():
             if name == "idle":
-                assert parameter.grad is None
+                assert parameter.grad is None or not whole(parameter.grad).any()
                 continue
-            gradients[name] = None if parameter.grad is None else parameter.grad.tolist()
+            gradients[name] = None if parameter.grad is None else whole(parameter.grad).tolist()
 
     Lit.on_before_optimizer_step = seen  # type: ignore[method-assign, assignment]
     lit: list[Lit] = []
@@ -108,7 +117,17 @@ def trained(ranks: Ranks, absent: bool, objectives: list[Any], norm: bool = Fals
         Lit.on_train_start = start  # type: ignore[method-assign]
     statistics = {n: b.tolist() for n, b in lit[0].named_buffers() if "running" in n}
     record = {name: value for name, value in history[-1].items() if name != "seconds"}
-    return {"gradients": gradients, "record": record, "statistics": statistics}
+    weights = {name: weight.tolist() for name, weight in model.state_dict().items()}
+    parts = sum(own(p).numel() for p in lit[0].parameters()), sum(p.numel() for p in lit[0].parameters())
+    units = sum(type(module).__name__.startswith("FSDP") for module in lit[0].modules())
+    return {
+        "gradients": gradients,
+        "record": record,
+        "statistics": statistics,
+        "weights": weights,
+        "parts": parts,
+        "units": units,
+    }
 
 
 def both(work: Callable[[Ranks], Any]) -> list[Any]:
@@ -153,15 +172,19 @@ def words(ranks: Ranks) -> dict[str, Any]:
     }
 
 
-CASES: dict[str, tuple[bool, list[Any], bool]] = {
-    "weights": (False, [{"kind": "supervised", "subsets": 0}], False),
-    "absent": (True, [{"kind": "supervised", "subsets": 0, "weights": "learned"}, "balance"], False),
-    "own rows": (True, [{"kind": "supervised", "subsets": 0}, {"kind": "contrastive", "weight": 1.0}, "impute"], False),
-    "statistics": (False, [{"kind": "supervised", "subsets": 0}], True),
+PLAIN: list[Any] = [{"kind": "supervised", "subsets": 0}]
+CASES: dict[str, tuple[Any, ...]] = {
+    "weights": (False, PLAIN, BAG),
+    "absent": (True, [{"kind": "supervised", "subsets": 0, "weights": "learned"}, "balance"], BAG),
+    "own rows": (True, [*PLAIN, {"kind": "contrastive", "weight": 1.0}, "impute"], BAG),
+    "statistics": (False, PLAIN, BAG | {"norm": True}),
+    "parted": (False, PLAIN, BLOCKS, "fsdp"),
+    "parted, absent": (True, PLAIN, BLOCKS, "fsdp"),
 }
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    sharded.BLOCK = 1000
     found: dict[str, Any] = {"words": both(words)}
     for name, case in CASES.items():
         one = trained(Ranks(), *case)

@@ -81,6 +81,9 @@ class Training(Section):
     augment: bool = Field(True, description="whether modalities vary their training samples")
     devices: int = Field(1, gt=0, description="processes on each machine, each with a GPU of its own where there are GPUs")
     nodes: int = Field(1, gt=0, description="machines; their processes are started by torchrun or SLURM")
+    strategy: Literal["ddp", "fsdp"] = Field(
+        "ddp", description="how processes share the work: each a whole model, or each a part of its weights"
+    )
     accelerator: str = Field("auto", description="cpu, gpu, mps or auto")
     threads: int | None = Field(None, gt=0, description="torch's threads; none: 1 for small models, else all cores")
 

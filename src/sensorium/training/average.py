@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sensorium.training.lit import Lit
+from sensorium.training.sharded import joined, own, parted
 
 
 class Average(pl.Callback):
@@ -23,7 +24,9 @@ class Average(pl.Callback):
     def __init__(self, share: float) -> None:
         self.share = share
         self.mean: list[Tensor] = []
+        """Of a parted model this process's part; whole between a checkpoint's reading and the start."""
         self._live: list[Tensor] = []
+        self._learnt: list[Tensor] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Lit)
@@ -33,10 +36,12 @@ class Average(pl.Callback):
         seen = [
             t for name, t in pl_module.model.named_buffers() if name.rpartition(".")[2] in ("running_mean", "running_var")
         ]
-        self._live = learnt + seen
-        self.mean = (
-            [m.to(t) for m, t in zip(self.mean, self._live, strict=True)] if self.mean else [t.clone() for t in self._live]
-        )
+        self._learnt = learnt + seen
+        self._live = [own(t) for t in self._learnt]
+        if self.mean:
+            self.mean = [parted(m, t) for m, t in zip(self.mean, self._learnt, strict=True)]
+        else:
+            self.mean = [t.clone() for t in self._live]
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -60,7 +65,7 @@ class Average(pl.Callback):
                 mean.copy_(kept)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"mean": self.mean}
+        return {"mean": [joined(m, t) for m, t in zip(self.mean, self._learnt, strict=True)]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.mean = list(state_dict["mean"])

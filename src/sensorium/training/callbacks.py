@@ -16,6 +16,7 @@ from torch import Tensor
 from sensorium.data.whole import part_of, settle, told, write
 from sensorium.training.lit import Lit, Record
 from sensorium.training.ranks import ALONE, Ranks
+from sensorium.training.sharded import whole
 
 Better = Callable[[Record], tuple[float, ...]]
 """A validation record as something to compare: larger is better."""
@@ -50,7 +51,7 @@ class KeepBest(pl.Callback):
         score = self.better(record)
         if self.best is None or score > self.best:
             self.best, self.epoch = score, int(record["epoch"])
-            self.weights = {name: t.detach().cpu().clone() for name, t in pl_module.model.state_dict().items()}
+            self.weights = {name: whole(t.detach()).cpu().clone() for name, t in pl_module.model.state_dict().items()}
         elif record["epoch"] - self.epoch >= self.patience:
             trainer.should_stop = True
 

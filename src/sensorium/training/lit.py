@@ -24,6 +24,7 @@ from sensorium.model import Model
 from sensorium.nn.reduce import across, weighted_mean
 from sensorium.training.ranks import ALONE, Ranks
 from sensorium.training.rates import groups, shares
+from sensorium.training.sharded import shard, touched
 
 Record = dict[str, float]
 
@@ -69,6 +70,17 @@ class Lit(pl.LightningModule):
         self._outputs: list[tuple[Any, Any, Tensor]] = []
         self._generator: torch.Generator | None = None
         self._priors: dict[str, Any] = {}
+        self._parted = False
+
+    @property
+    def sharded(self) -> bool:
+        """Whether each process keeps a part of the weights."""
+        return self.training_spec.strategy == "fsdp"
+
+    def configure_model(self) -> None:
+        if self.sharded and not self._parted:
+            shard(self, self.device_mesh)
+            self._parted = True
 
     # ── data ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -99,8 +111,9 @@ class Lit(pl.LightningModule):
 
     @property
     def spread(self) -> bool:
-        """Whether each process validates its part of the rows; fewer rows than processes are validated by all."""
-        return self.ranks.several and len(self.valid) >= self.ranks.count
+        """Whether each process validates its part of the rows. Fewer rows than processes are validated by all; so are rows
+        of a parted model, which processes must pass in step."""
+        return self.ranks.several and not self.sharded and len(self.valid) >= self.ranks.count
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         return batch.to(device, non_blocking=True)
@@ -170,7 +183,8 @@ class Lit(pl.LightningModule):
         self._steps += 1
         if not terms:
             return sum((p.sum() * 0.0 for p in self.parameters() if p.requires_grad), torch.zeros((), device=self.device))
-        return torch.stack(list(terms.values())).sum()
+        total = torch.stack(list(terms.values())).sum()
+        return total + touched(self) if self.sharded else total
 
     def on_after_backward(self) -> None:
         """Statistics of batch normalisation become the mean of what the processes saw; each normalised by its own rows."""

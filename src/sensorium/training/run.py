@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import partial
 from importlib.util import find_spec
 from math import inf, isfinite
@@ -32,6 +33,7 @@ from sensorium.data.loader import Loader
 from sensorium.data.store import Store
 from sensorium.model import Model, assemble, operate
 from sensorium.trained import say_problems
+from sensorium.training import sharded
 from sensorium.training.average import Average
 from sensorium.training.callbacks import Checkpoint, KeepBest, Logs, Progress, Tell
 from sensorium.training.lit import Lit, Record
@@ -102,12 +104,16 @@ def _run(
     count = len(rows) if stream is None else stream.rows
     if ranks.several and count < 2 * ranks.count:
         raise ConfigError(f"{count} training rows are too few for {ranks.count} processes", fix="train in one")
+    if spec.strategy == "fsdp" and not ranks.several:
+        raise ConfigError("training.strategy fsdp parts a model over processes", fix="training.devices=2 or more, or ddp")
+    # A parted model stays parted: its weights are put into the whole one in the end.
+    trained, objectives = deepcopy((model, objectives)) if spec.strategy == "fsdp" else (model, objectives)
     with _flowing(stream, schema, plan, ranks, console) as flow:
         steps = 0 if stream is None else stream.steps(plan, ranks)
         lit = Lit(
-            model, objectives, schema, spec, rows=rows, valid=valid, seed=plan.seed, ranks=ranks, flow=flow, steps=steps
+            trained, objectives, schema, spec, rows=rows, valid=valid, seed=plan.seed, ranks=ranks, flow=flow, steps=steps
         )
-        return _fitted(plan, schema, lit, out, resume, console, told(stream))
+        return _fitted(plan, schema, model, lit, out, resume, console, told(stream))
 
 
 @contextmanager
@@ -127,10 +133,10 @@ def _flowing(
 
 
 def _fitted(
-    plan: Recipe, schema: Schema, lit: Lit, out: Path | None, resume: bool, console: Console, of: str
+    plan: Recipe, schema: Schema, model: Model, lit: Lit, out: Path | None, resume: bool, console: Console, of: str
 ) -> list[Record]:
-    """Trained under Lightning; ``of`` is what else makes it this very run."""
-    spec, model, ranks = plan.training, lit.model, lit.ranks
+    """Trained under Lightning, the best weights in ``model``; ``of`` is what else makes it this very run."""
+    spec, ranks = plan.training, lit.ranks
     best = KeepBest(_criterion(plan, schema, model), spec.patience or 1)
     callbacks: list[pl.Callback] = [
         best,
@@ -153,7 +159,7 @@ def _fitted(
                 accelerator=spec.accelerator,
                 devices=ranks.count // ranks.machines,
                 num_nodes=ranks.machines,
-                strategy=_strategy(ranks),
+                strategy=_strategy(ranks, spec.strategy),
                 precision=spec.precision,
                 gradient_clip_val=spec.clip,
                 callbacks=callbacks,
@@ -180,10 +186,12 @@ def _fitted(
     return lit.history
 
 
-def _strategy(ranks: Ranks) -> Any:
+def _strategy(ranks: Ranks, kind: str) -> Any:
     """How Lightning lets processes train together."""
     if not ranks.several:
         return "auto"
+    if kind == "fsdp":
+        return sharded.strategy(ranks)
     from lightning.pytorch.strategies import DDPStrategy
 
     # A stream that no row of a process has is not encoded there, an objective may say nothing there: what one process did
