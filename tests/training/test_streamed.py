@@ -193,7 +193,7 @@ def test_validation_rows_are_not_trained_on(words: Path) -> None:
 
 
 def test_a_fixed_number_of_rows_an_epoch(words: Path) -> None:
-    model = stream_fit(words, overrides=["training.epoch_rows=24", "training.epochs=3"])
+    model = stream_fit(words, overrides=["data.epoch_rows=24", "training.epochs=3"])
     assert [record["step"] for record in model.history] == [3, 6, 9]
 
 
@@ -229,7 +229,7 @@ def test_problems_are_said_once(scenes: Path, tmp_path: Path, capsys: pytest.Cap
         ({"source": "rows"}, "only shards are read as a stream"),
         ({"search": 3}, "a search trains on a table in memory"),
         ({"overrides": ["data.split.kind=time", "data.split.by=x"]}, "the latest rows of a stream are not known"),
-        ({"stream": False, "overrides": ["training.epoch_rows=10"]}, "epoch_rows is of streams"),
+        ({"stream": False, "overrides": ["data.epoch_rows=10"]}, "epoch_rows is of streams"),
     ],
 )
 def test_what_a_stream_cannot_do_is_said(words: Path, given: dict[str, Any], said: str) -> None:

@@ -39,6 +39,7 @@ class Data(Section):
     split: Split = Split()
     stream: bool = Field(False, description="read shards as training goes, and keep nothing of them: for more than fits")
     buffer: int = Field(1000, gt=0, description="rows of a stream that are shuffled together, and held in memory")
+    epoch_rows: int | None = Field(None, gt=0, description="rows of a stream that count as an epoch; none: all of them")
 
 
 class ModelSpec(Section):
@@ -57,7 +58,6 @@ class Training(Section):
     """How it is trained. What is left out is chosen from the data and written back."""
 
     epochs: int | None = Field(None, gt=0, description="passes over the training rows, at most")
-    epoch_rows: int | None = Field(None, gt=0, description="rows of a stream that count as an epoch; none: all of them")
     batch_size: int | None = Field(None, gt=0, description="rows a step, of each process")
     lr: float | None = Field(None, gt=0, description="peak learning rate of AdamW")
     lr_scale: dict[str, float] = Field({}, description="by stream: its encoder's share of the learning rate")

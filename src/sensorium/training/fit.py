@@ -160,8 +160,8 @@ def _parts(
 ) -> Parts:
     valid = valid if valid is not None else plan.data.valid
     if not plan.data.stream:
-        if plan.training.epoch_rows is not None:
-            raise ConfigError("training.epoch_rows is of streams", fix="leave it out, or read the shards with --stream")
+        if plan.data.epoch_rows is not None:
+            raise ConfigError("data.epoch_rows is of streams", fix="leave it out, or read the shards with --stream")
         return from_table(source, valid, plan, targets, roles, media, console)
     from sensorium.training.streamed import from_shards
 

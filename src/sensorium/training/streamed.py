@@ -106,7 +106,7 @@ class Streamed:
     def steps(self, plan: Recipe, ranks: Ranks) -> int:
         """Batches of an epoch."""
         assert plan.training.batch_size is not None, "the recipe is resolved"
-        return max(1, (plan.training.epoch_rows or self.rows) // (plan.training.batch_size * ranks.count))
+        return max(1, (plan.data.epoch_rows or self.rows) // (plan.training.batch_size * ranks.count))
 
     def shown(self, sample: Table) -> Table:
         """The rows of the sample that are decoded."""
