@@ -1,9 +1,11 @@
-"""One row from raw files to an answer, by a warm predictor and by hand: Pillow, soundfile, the same network."""
+"""One row, and many in batches of 64, from raw files to answers, by a warm predictor and by hand: Pillow, soundfile, the
+same network."""
 
 from __future__ import annotations
 
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import numpy as np
 
 from benchmarks.measure import Cost, Results, Settings, compared, interleaved
 from benchmarks.store import picture, sound
+
+BATCH = 64
 
 
 def run(settings: Settings) -> Results:
@@ -41,54 +45,64 @@ def run(settings: Settings) -> Results:
         media = Under(root, anywhere=True)
         seen, heard = schema.columns["photo"].reader.state, schema.columns["sound"].reader.state
         mode = "L" if seen["channels"] == 1 else "RGB"
-        yes, one = torch.ones(1, dtype=torch.bool), torch.ones(1)
 
-        def by_hand(row: dict[str, Any]) -> list[float]:
-            pixels = picture((seen["width"], seen["height"]), mode, root / row["photo"])
-            pixels = pixels.reshape(seen["height"], seen["width"], -1).transpose(2, 0, 1)
-            samples = sound(heard["rate"], root / row["sound"])[: heard["length"]]
+        def by_hand(some: list[dict[str, Any]]) -> list[list[float]]:
+            pixels, waves = [], []
+            for row in some:
+                seen_as = picture((seen["width"], seen["height"]), mode, root / row["photo"])
+                pixels.append(seen_as.reshape(seen["height"], seen["width"], -1).transpose(2, 0, 1))
+                waves.append(sound(heard["rate"], root / row["sound"])[: heard["length"]])
+            lengths = np.array([len(wave) for wave in waves])
+            samples = np.zeros((len(some), lengths.max()), waves[0].dtype)
+            for wave, into in zip(waves, samples, strict=True):
+                into[: len(wave)] = wave
+            here, real = torch.ones(len(some), dtype=torch.bool), np.arange(lengths.max()) < lengths[:, None]
             batch = Batch(
                 {
-                    "photo": Field(torch.from_numpy(np.ascontiguousarray(pixels))[None], yes),
-                    "sound": Field(torch.from_numpy(samples)[None], yes, torch.ones(1, len(samples), dtype=torch.bool)),
+                    "photo": Field(torch.from_numpy(np.stack(pixels)), here),
+                    "sound": Field(torch.from_numpy(samples), here, torch.from_numpy(real)),
                 },
                 {},
-                one,
+                torch.ones(len(some)),
             )
             with torch.inference_mode():
-                chances: list[float] = model(schema.prepare(batch))["event"].softmax(dim=1)[0].tolist()
+                chances: list[list[float]] = model(schema.prepare(batch))["event"].softmax(dim=1).tolist()
             return chances
 
-        for row in rows[:8]:
-            answer = predictor.predict([row], media=media)[0].targets["event"]["probabilities"]
-            if not np.allclose(list(answer.values()), by_hand(row), atol=1e-4):
+        for some in (rows[:1], rows[:8]):
+            answers = [p.targets["event"]["probabilities"] for p in predictor.predict(some, media=media)]
+            if not np.allclose([list(answer.values()) for answer in answers], by_hand(some), atol=1e-4):
                 raise AssertionError("the two ways answer differently")
 
-        def timed(work: Any) -> Cost:
+        def timed(work: Any, size: int) -> Cost:
             cpu, wall = time.process_time(), time.perf_counter()
-            for row in rows:
-                work(row)
+            for start in range(0, len(rows), size):
+                work(rows[start : start + size])
             return Cost((time.process_time() - cpu) / len(rows), (time.perf_counter() - wall) / len(rows))
 
         before = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            mine, other = interleaved(
-                lambda: timed(lambda row: predictor.predict([row], media=media)),
-                lambda: timed(by_hand),
-                settings.few(15, 1),
-            )
+            costs = {
+                size: interleaved(
+                    partial(timed, lambda some: predictor.predict(some, media=media), size),
+                    partial(timed, by_hand, size),
+                    settings.few(15, 1),
+                )
+                for size in (1, BATCH)
+            }
         finally:
             torch.set_num_threads(before)
     note = "picture and sound, small preset, one torch thread; the reference decodes and runs the same network by hand"
     return [
         compared(
-            f"one row, warm, {clock}",
+            f"{'one row' if size == 1 else f'a row, {size} at a time'}, warm, {clock}",
             "ms",
             [1000 * getattr(c, clock) for c in mine],
             [1000 * getattr(c, clock) for c in other],
             at_most=1.5,
-            note=note if clock == "wall" else "",
+            note=note if clock == "wall" and size == 1 else "",
         )
+        for size, (mine, other) in costs.items()
         for clock in ("cpu", "wall")
     ]
