@@ -8,10 +8,8 @@ two. That is the speed-up where each has a core to itself, but for the time in w
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +57,7 @@ def main() -> None:
 
     from benchmarks.epoch import task
     from sensorium.data.synthetic import make
+    from sensorium.testing.processes import forked
 
     torch.set_num_threads(1)
     rows, epochs, repeats = json.loads(sys.argv[1])
@@ -72,13 +71,13 @@ def main() -> None:
         found["mb"] = sum(p.numel() for p in model.parameters() if p.requires_grad) * 4 / 1e6
         for i in range(repeats):
             for count in ((1, 2), (2, 1))[i % 2]:
-                parts = forked(at, count, lambda ranks: epoch(job, ranks))
+                parts = forked(count, lambda ranks: epoch(job, ranks))
                 kept = found["one" if count == 1 else "two"]
                 for several in zip(*parts, strict=True):
                     kept["cpu"].append(max(cpu for cpu, _ in several))
                     kept["wall"].append(max(wall for _, wall in several))
         size = int(found["mb"] * 1e6 / 4)
-        found["all_reduce"] = max(part[0] for part in forked(at, 2, lambda ranks: [reduced(ranks, size)]))
+        found["all_reduce"] = max(part[0] for part in forked(2, lambda ranks: [reduced(ranks, size)]))
     print(json.dumps(found))
 
 
@@ -108,36 +107,3 @@ def reduced(ranks: Any, size: int) -> float:
         ranks.mean(tensor)
         times.append(time.perf_counter() - began)
     return statistics.median(times)
-
-
-def forked(folder: Path, count: int, work: Any) -> list[Any]:
-    """What each of so many processes makes of the work."""
-    from torch.distributed import TCPStore  # type: ignore[attr-defined]
-
-    from sensorium.training import crew
-    from sensorium.training.ranks import Ranks
-
-    store = TCPStore("127.0.0.1", 0, count, True, wait_for_workers=False)
-    children = []
-    for rank in range(count):
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                ranks = Ranks(rank, count, rank)
-                if count == 1:
-                    found = work(Ranks())
-                else:
-                    with crew._met(ranks, TCPStore("127.0.0.1", store.port, count, False)):
-                        found = work(ranks)
-                (folder / f"{rank}.json").write_text(json.dumps(found))
-                code = 0
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(code)
-        children.append(child)
-    ends = [os.waitpid(child, 0)[1] for child in children]
-    if any(ends):
-        raise RuntimeError("a process failed: its traceback is above")
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(count)]

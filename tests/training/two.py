@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import tempfile
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +28,8 @@ from sensorium.data.rows import Rows, encode
 from sensorium.data.store import Store
 from sensorium.data.table import Table
 from sensorium.model import assemble
-from sensorium.training import crew, sharded
+from sensorium.testing.processes import forked
+from sensorium.training import sharded
 from sensorium.training.columns import declare
 from sensorium.training.defaults import resolve
 from sensorium.training.lit import Lit
@@ -130,33 +128,6 @@ def trained(
     }
 
 
-def both(work: Callable[[Ranks], Any]) -> list[Any]:
-    """What two processes make of the same work."""
-    from torch.distributed import TCPStore
-
-    with tempfile.TemporaryDirectory() as folder:
-        store = TCPStore("127.0.0.1", 0, 2, True, wait_for_workers=False)
-        children = []
-        for rank in (0, 1):
-            child = os.fork()
-            if child == 0:
-                code = 1
-                try:
-                    mine = TCPStore("127.0.0.1", store.port, 2, False)
-                    with crew._met(Ranks(rank, 2, rank), mine):
-                        (Path(folder) / str(rank)).write_text(json.dumps(work(Ranks(rank, 2, rank))))
-                    code = 0
-                except BaseException:
-                    traceback.print_exc()
-                finally:
-                    os._exit(code)
-            children.append(child)
-        ends = [os.waitpid(child, 0)[1] for child in children]
-        if any(ends):
-            sys.exit("a process failed: its traceback is above")
-        return [json.loads((Path(folder) / str(rank)).read_text()) for rank in (0, 1)]
-
-
 def words(ranks: Ranks) -> dict[str, Any]:
     """What is said and gathered."""
     mine = Field(
@@ -185,8 +156,8 @@ CASES: dict[str, tuple[Any, ...]] = {
 if __name__ == "__main__":
     torch.set_num_threads(1)
     sharded.BLOCK = 1000
-    found: dict[str, Any] = {"words": both(words)}
+    found: dict[str, Any] = {"words": forked(2, words)}
     for name, case in CASES.items():
         one = trained(Ranks(), *case)
-        found[name] = {"one": one, "two": both(lambda ranks, case=case: trained(ranks, *case))}  # type: ignore[misc]
+        found[name] = {"one": one, "two": forked(2, lambda ranks, case=case: trained(ranks, *case))}  # type: ignore[misc]
     print(json.dumps(found))

@@ -88,7 +88,7 @@ def together(spec: Training, job: Mapping[str, Any] | None) -> Iterator[Ranks]:
     ranks = Ranks(*found)
     if WORKER in os.environ:
         print("ready", flush=True)
-    with _met(ranks, _store(ranks)):
+    with met(ranks, _store(ranks)):
         yield ranks
 
 
@@ -107,7 +107,8 @@ def _store(ranks: Ranks) -> Any:
 
 
 @contextmanager
-def _met(ranks: Ranks, store: Any) -> Iterator[None]:
+def met(ranks: Ranks, store: Any) -> Iterator[None]:
+    """Processes that know of each other through a store, while they train; parted at the end."""
     import torch
     import torch.distributed as dist
 
@@ -151,7 +152,7 @@ def _started(spec: Training, job: Mapping[str, Any] | None) -> Iterator[Ranks]:
             assert worker.stdout is not None
             if worker.stdout.readline().strip() != b"ready":
                 raise _gone(rank)
-        with _met(ranks := Ranks(0, spec.devices), store):
+        with met(ranks := Ranks(0, spec.devices), store):
             try:
                 yield ranks
             except RuntimeError as error:

@@ -1,0 +1,53 @@
+"""Several processes that do the same work and speak to each other, for tests and measurements of what they do together."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def forked(count: int, work: Callable[[Any], Any]) -> list[Any]:
+    """What each of so many processes makes of the work, by rank; one alone is a process of its own too.
+
+    Forked from this one, which so pays for its imports once: it may have used no GPU and have no threads. ``work`` takes
+    the process's ``Ranks`` and gives plain JSON. Linux only.
+
+    Raises:
+        RuntimeError: One of them failed; its traceback stands on standard error.
+    """
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    from sensorium.training import crew
+    from sensorium.training.ranks import Ranks
+
+    with tempfile.TemporaryDirectory() as folder:
+        at = Path(folder)
+        store = TCPStore("127.0.0.1", 0, count, True, wait_for_workers=False)
+        children = []
+        for rank in range(count):
+            child = os.fork()
+            if child == 0:
+                code = 1
+                try:
+                    if count == 1:
+                        found = work(Ranks())
+                    else:
+                        ranks = Ranks(rank, count, rank)
+                        with crew.met(ranks, TCPStore("127.0.0.1", store.port, count, False)):
+                            found = work(ranks)
+                    (at / f"{rank}.json").write_text(json.dumps(found))
+                    code = 0
+                except BaseException:
+                    traceback.print_exc()
+                finally:
+                    os._exit(code)
+            children.append(child)
+        ends = [os.waitpid(child, 0)[1] for child in children]
+        if any(ends):
+            raise RuntimeError("a process failed: its traceback is above")
+        return [json.loads((at / f"{rank}.json").read_text()) for rank in range(count)]
