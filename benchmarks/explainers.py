@@ -1,23 +1,28 @@
 """Which maps can be believed: every explainer of every encoder, by deletion and insertion, beside chance.
 
-    python -m benchmarks.explainers DATA explainers.jsonl [--rows 24] [--cases image,sound,text,series,table]
+    python -m benchmarks.explainers DATA explainers.jsonl [--rows 12] [--seeds 0,1,2] [--cases image,sound] [--work FOLDER]
 
-A line for each encoder and explainer is appended, so a run that was stopped goes on where it was.
-``python -m benchmarks.explainers --table explainers.jsonl`` prints the table of ``docs/explain.md``.
+A line for each encoder, explainer and seed is appended, so a run that was stopped goes on where it was.
+``python -m benchmarks.explainers --table explainers.jsonl`` prints the table of ``docs/explain.md``, ``--areas`` that of
+``docs/results.md``, and ``--fill explainers.jsonl`` writes both between their marks.
 
-Columns: deletion and insertion are the mean answer (probability) while parts are taken away and put in, over rows that the
-model gets right; ``gap`` is insertion less deletion, with its standard error over rows; ``beats chance`` the share of rows
-whose gap is larger than the mean of five maps of chance; ``scrambled`` the rank correlation with the map of a network whose
-weights were shuffled; ``lost`` how far the values are from adding up, at the worst row.
+Deletion and insertion are the mean answer (probability) while parts are taken away and put in, over rows that the model
+gets right, as many of each class as can be; ``gap`` is insertion less deletion. Beside it stands the mean gap of five maps
+of chance of the same row, drawn anew for each row; ``ahead`` is the mean of the difference, with its standard error.
+``scrambled`` is the rank correlation with the map of a network whose weights were shuffled.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import sys
 import time
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -25,10 +30,12 @@ from typing import Any
 import torch
 
 import sensorium as sm
+from benchmarks import digits
+from benchmarks.measure import REPOSITORY
 from sensorium.core.explainer import Explainer, Probe
 from sensorium.core.registry import build, kinds
 from sensorium.data.table import Table
-from sensorium.evaluation.faith import by_chance, curves, sanity, scrambled
+from sensorium.evaluation.faith import alike, by_chance, curves, scrambled
 from sensorium.evaluation.where import probe
 from sensorium.trained import Trained
 
@@ -47,48 +54,92 @@ class Case:
     rows: int = 1500
     held: str = "valid"
     inputs: tuple[str, ...] = ()
+    seeds: int = 3
+    """At most so many: of what takes long, fewer."""
 
 
 CELLS = ("age", "quantity", "fee", "photoamt", "type", "breed1", "gender", "color1", "maturitysize", "furlength")
+POINTS, GRAPH, VECTOR = {"kind": "points", "augment": "none"}, {"kind": "graph"}, {"kind": "vector"}
 CASES = {
     "image": Case("av_digits", "image", ("convnet", "resnet", "patch", "vit"), 6, {"kind": "image"}),
-    "photo": Case("av_digits", "sign_image", ("convnet", "patch"), 10, {"kind": "image"}),
-    "sound": Case("av_digits", "audio", ("convnet", "recurrent", "patch"), 10, {"kind": "audio"}),
-    "wave": Case("av_digits", "audio", ("convnet",), 10, {"kind": "audio", "features": "waveform"}),
+    "image, large": Case("av_digits", "image", ("resnet18", "vit of 5 M"), 6, {"kind": "image"}, seeds=1),
+    "sound": Case("av_digits", "audio", ("convnet", "recurrent", "patch"), 8, {"kind": "audio"}, seeds=2),
+    "waveform": Case(
+        "av_digits", "audio", ("convnet", "statistics"), 8, {"kind": "audio", "features": "waveform"}, seeds=1
+    ),
     "text": Case("clothing", "text", ("bag", "tfidf", "wordvectors", "recurrent", "transformer"), 5, {"kind": "text"}),
+    "text, Chinese": Case("chinese", "text", ("bag", "recurrent", "transformer"), 5, {"kind": "text"}),
     "series": Case("ts_basicmotions", "series", ("convnet", "statistics", "tcn", "recurrent", "patch"), 60, held="test"),
     "table": Case("petfinder", "table", ("mlp", "cells"), 15, inputs=CELLS),
+    "points": Case("points", "points", ("pointnet",), 15, POINTS),
+    "graph": Case("graph", "graph", ("graph",), 15, GRAPH),
+    "vector": Case("vector", "vector", ("vector",), 15, VECTOR),
+    "video": Case("film", "film", ("convnet", "frames"), 10, {"kind": "video"}, seeds=1),
 }
+ENCODERS: dict[str, Spec] = {
+    "resnet18": {"kind": "resnet", "variant": "resnet18"},
+    "vit of 5 M": {"kind": "vit", "dim": 256, "depth": 6},
+}
+"""Those that are more than a kind."""
+ONCE = "shapley, 1 order"
+EXPLAINERS: dict[str, Spec] = {
+    **{kind: {"kind": kind} for kind in kinds("explainers")},
+    ONCE: {"kind": "shapley", "orders": 1},
+}
+EXPLAINERS["shapley"]["orders"] = 8
+CHANCE = "random"
 
 
-def fitted(case: Case, encoder: str, train: Table, seed: int = 0) -> Trained:
+def folder_of(data: Path, work: Path, name: str) -> Path:
+    """The folder of a set; of those that are made, after they are."""
+    made = work / name
+    if name == "chinese":
+        return made if (made / "valid.csv").is_file() else digits.chinese(made)
+    if name in digits.SHAPES:
+        return made if (made / "valid.csv").is_file() else digits.make(data / "av_digits", made, name)
+    return data / name
+
+
+def fitted(case: Case, encoder: str, train: Table, seed: int = 0, cache: Path | None = None) -> Trained:
     """A small model of one stream."""
     kept = case.inputs or (case.column,)
     columns: Any = {case.column: {"kind": "series", **case.options}} if not case.inputs else {}
-    kind: Spec = {"kind": encoder}
     recipe = sm.Recipe.parse(
         {
             "columns": columns,
-            "model": {"size": "small", "encoders": {case.column: kind}},
+            "model": {"size": "small", "encoders": {case.column: ENCODERS.get(encoder, {"kind": encoder})}},
             "training": {"epochs": case.epochs, "patience": case.epochs},
         }
     )
     others = [name for name in train.columns if name not in (*kept, "label")]
-    return sm.fit(train, target="label", ignore=others, recipe=recipe, seed=seed, quiet=True)
+    return sm.fit(train, target="label", ignore=others, recipe=recipe, seed=seed, quiet=True, cache=cache)
 
 
-def probes(model: Trained, table: Table, count: int) -> list[tuple[Probe, Probe]]:
+def mixed(table: Table, seed: int) -> list[int]:
+    """All rows in random order, the classes in turn: a table is often sorted by them."""
+    places: dict[str, list[int]] = defaultdict(list)
+    for i, label in enumerate(table.column("label")):
+        places[str(label)].append(i)
+    draw = random.Random(seed)
+    for some in places.values():
+        draw.shuffle(some)
+    return [i for turn in zip_longest(*(places[name] for name in sorted(places))) for i in turn if i is not None]
+
+
+def probes(model: Trained, table: Table, count: int, seed: int) -> list[tuple[Probe, Probe]]:
     """Rows that the model gets right, each before the encoder and before a scrambled copy of it."""
     found: list[tuple[Probe, Probe]] = []
     network, (stream, *_) = model.predictor.model, model.model.streams
     other = scrambled(network.encoders[stream])
     plain = network.encoders[stream]
-    for i, answer in enumerate(model.predict(table)):
+    for i in mixed(table, seed)[: 20 * count]:
         if len(found) == count:
             break
-        if answer.value != str(table.row(i)["label"]):
+        one = table.take([i])
+        (answer,) = model.predict(one)
+        if answer.value != str(one.row(0)["label"]):
             continue
-        (batch,) = model.batches(model.encode(table.take([i])))
+        (batch,) = model.batches(model.encode(one))
         with torch.no_grad():
             parts = network.encode(batch)
         if not bool(parts[stream].present[0]):
@@ -101,108 +152,187 @@ def probes(model: Trained, table: Table, count: int) -> list[tuple[Probe, Probe]
     return found
 
 
-def measured(explainer: Explainer, given: list[tuple[Probe, Probe]], chances: list[float]) -> dict[str, Any]:
-    """An explainer over these rows."""
-    gaps, wins, deletions, insertions, lost, seconds = [], [], [], [], [], []
-    for (real, _), chance in zip(given, chances, strict=True):
+def measured(spec: Spec, given: Sequence[tuple[Probe, Probe]], chances: Sequence[float], seed: int) -> dict[str, Any]:
+    """An explainer over these rows: of each what its curves say, and how far its values are from adding up."""
+    rows: list[dict[str, Any]] = []
+    for i, ((real, blind), chance) in enumerate(zip(given, chances, strict=True)):
+        # Chance is drawn anew for each row, and not from the draws it is held against.
+        explainer: Explainer = build(
+            "explainers", {**spec, "seed": 100_000 + 1000 * seed + i} if spec["kind"] == CHANCE else spec
+        )
         began = time.process_time()
         heat = explainer.explain(real)
-        seconds.append(time.process_time() - began)
+        seconds = time.process_time() - began
         told = curves(real, heat.values)
-        gaps.append(told.gap)
-        wins.append(told.gap > chance)
-        deletions.append(told.deletion_area)
-        insertions.append(told.insertion_area)
+        lost = None
         if heat.blank is not None:
             change = real.value - heat.blank
-            lost.append(abs(float(heat.values.sum()) - change) / max(abs(change), 1e-3))
-    return {
-        "rows": len(gaps),
-        "deletion": mean(deletions),
-        "insertion": mean(insertions),
-        "gap": mean(gaps),
-        "error": stdev(gaps) / len(gaps) ** 0.5 if len(gaps) > 1 else None,
-        "wins": mean(wins),
-        "lost": max(lost) if lost else None,
-        "scrambled": sanity(explainer, given[:8]),
-        "cpu_ms": 1000 * mean(seconds),
-    }
+            lost = abs(float(heat.values.double().sum()) - change) / max(abs(change), 1e-3)
+        same = alike(real, heat.values, explainer.explain(blind).values) if i < 8 else None
+        rows.append(
+            {
+                "deletion": told.deletion_area,
+                "insertion": told.insertion_area,
+                "gap": told.gap,
+                "chance": chance,
+                "lost": lost,
+                "same": None if same is None or same != same else same,
+                "ms": 1000 * seconds,
+            }
+        )
+    return {"rows": rows}
 
 
-def run(data: Path, out: Path, names: list[str], rows: int) -> None:
-    done = {(r["case"], r["encoder"], r["explainer"]) for r in read(out)} if out.exists() else set()
+def run(data: Path, out: Path, names: Sequence[str], rows: int, seeds: Sequence[int], work: Path) -> None:
+    """Every line that ``out`` does not hold yet, all of one seed first."""
+    done = {(r["case"], r["encoder"], r["explainer"], r["seed"]) for r in read(out)} if out.exists() else set()
     torch.set_num_threads(1)
-    for name in names:
-        case = CASES[name]
-        train = Table.read(data / case.set / "train.csv")
-        train = train.take(range(min(len(train), case.rows)))
-        held = Table.read(data / case.set / f"{case.held}.csv")
-        for encoder in case.encoders:
-            wanted = [kind for kind in kinds("explainers") if (name, encoder, kind) not in done]
-            if not wanted:
+    for seed in seeds:
+        for name in names:
+            case = CASES[name]
+            if seed >= case.seeds:
                 continue
-            model = fitted(case, encoder, train)
-            given = probes(model, held, rows)
-            chances = [by_chance(real).gap for real, _ in given]
-            for kind in wanted:
-                explainer: Explainer = build("explainers", kind)
-                told = explainer.refuses(given[0][0])
-                found = {"refuses": told} if told else measured(explainer, given, chances)
-                line = {"case": name, "set": case.set, "encoder": encoder, "explainer": kind, **found}
-                with out.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(line) + "\n")
-                print(json.dumps(line), flush=True)
+            at = folder_of(data, work, case.set)
+            train = Table.read(at / "train.csv")
+            train = train.take(range(min(len(train), case.rows)))
+            held = Table.read(at / f"{case.held}.csv")
+            for encoder in case.encoders:
+                wanted = [kind for kind in EXPLAINERS if (name, encoder, kind, seed) not in done]
+                if not wanted:
+                    continue
+                began = time.process_time()
+                model = fitted(case, encoder, train, seed, work / "cache")
+                given = probes(model, held, rows, seed)
+                chances = [by_chance(real, seed=1000 * seed + i).gap for i, (real, _) in enumerate(given)]
+                for kind in wanted:
+                    explainer: Explainer = build("explainers", EXPLAINERS[kind])
+                    told = explainer.refuses(given[0][0]) if given else "no row was answered rightly"
+                    found = {"refuses": told} if told else measured(EXPLAINERS[kind], given, chances, seed)
+                    line = {"case": name, "encoder": encoder, "explainer": kind, "seed": seed, **found}
+                    with out.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(line) + "\n")
+                seconds = time.process_time() - began
+                print(f"{name}, {encoder}, seed {seed}: {len(given)} rows, {seconds:.0f} CPU s", flush=True)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """The measured lines as Markdown."""
-    head = [
-        "sense",
-        "encoder",
-        "explainer",
-        "deletion ↓",
-        "insertion ↑",
-        "gap",
-        "beats chance",
-        "scrambled",
-        "lost",
-        "ms a row",
-    ]
-    lines = [" | ".join(head), " | ".join("---" for _ in head)]
-    for r in rows:
-        if "refuses" in r:
-            continue
-        gap = f"{r['gap']:+.3f} ± {r['error']:.3f}"
-        lost = "" if r["lost"] is None else f"{100 * r['lost']:.1f} %"
-        values = [
-            f"{r['deletion']:.3f}",
-            f"{r['insertion']:.3f}",
-            gap,
-            f"{100 * r['wins']:.0f} %",
-            f"{r['scrambled']:+.2f}",
-        ]
-        lines.append(" | ".join([r["case"], r["encoder"], r["explainer"], *values, lost, f"{r['cpu_ms']:.0f}"]))
-    return "\n".join(f"| {line} |" for line in lines)
+@dataclass(frozen=True)
+class Line:
+    """What is told of some rows: areas, and how far ahead of chance they are, with its standard error."""
+
+    rows: Sequence[dict[str, Any]]
+
+    def mean(self, name: str) -> float:
+        return mean(row[name] for row in self.rows)
+
+    @property
+    def ahead(self) -> tuple[float, float]:
+        over = [row["gap"] - row["chance"] for row in self.rows]
+        return mean(over), stdev(over) / len(over) ** 0.5 if len(over) > 1 else float("inf")
+
+    @property
+    def beats(self) -> bool:
+        """Ahead of chance by more than two standard errors."""
+        over, error = self.ahead
+        return over > 2 * error
+
+    def areas(self) -> list[str]:
+        over, error = self.ahead
+        said = [f"{self.mean('deletion'):.3f}", f"{self.mean('insertion'):.3f}", f"{self.mean('gap'):+.3f}"]
+        return [*said, f"{self.mean('chance'):+.3f}", f"{over:+.3f} ± {error:.3f}"]
+
+    @property
+    def scrambled(self) -> str:
+        known = [row["same"] for row in self.rows if row["same"] is not None]
+        return f"{mean(known):+.2f}" if known else "–"
+
+    @property
+    def adds(self) -> str:
+        """How many rows' values add up, and the most that is lost among them."""
+        known = [row["lost"] for row in self.rows if row["lost"] is not None]
+        if not known:
+            return ""
+        most = f"{100 * max(known):.1f} %"
+        return (
+            most if len(known) == len(self.rows) else f"{most}; {len(self.rows) - len(known)} of {len(self.rows)} rank only"
+        )
+
+
+def grouped(lines: Sequence[dict[str, Any]], *names: str) -> dict[tuple[str, ...], Line]:
+    """The rows of all lines alike in these names, in the order of the cases; those that were refused are left out."""
+    order = list(CASES)
+    rows: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    for line in sorted((one for one in lines if "rows" in one), key=lambda one: order.index(one["case"])):
+        rows[tuple(line[name] for name in names)] += line["rows"]
+    return {key: Line(some) for key, some in rows.items()}
+
+
+def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines))
+
+
+AREAS = ("deletion ↓", "insertion ↑", "gap", "chance's gap", "ahead of chance")
+
+
+def table(lines: Sequence[dict[str, Any]]) -> str:
+    """A line for each encoder and explainer."""
+    head = ["sense", "encoder", "explainer", "rows", *AREAS, "beats chance", "scrambled", "lost", "ms a row"]
+    found = []
+    for (case, encoder, explainer), one in grouped(lines, "case", "encoder", "explainer").items():
+        told = [*one.areas(), "yes" if one.beats else "no", one.scrambled, one.adds, f"{one.mean('ms'):.0f}"]
+        found.append([case, encoder, explainer, str(len(one.rows)), *told])
+    return markdown(head, found)
+
+
+def areas(lines: Sequence[dict[str, Any]]) -> str:
+    """A line for each sense and explainer, over its encoders."""
+    each = grouped(lines, "case", "encoder", "explainer")
+    head = ["sense", "explainer", "rows", *AREAS, "beats chance on"]
+    found = []
+    for (case, explainer), one in grouped(lines, "case", "explainer").items():
+        verdicts = {key[1]: some.beats for key, some in each.items() if (key[0], key[2]) == (case, explainer)}
+        said = f"{sum(verdicts.values())} of {len(verdicts)} encoders"
+        but = ", ".join(name for name, beats in verdicts.items() if not beats)
+        but = f" (not {but})" if but and any(verdicts.values()) else ""
+        found.append([case, explainer, str(len(one.rows)), *one.areas(), said + but])
+    return markdown(head, found)
+
+
+def fill(path: Path, mark: str, text: str) -> None:
+    """What stands between ``<!-- mark -->`` and ``<!-- /mark -->`` of a page, replaced."""
+    before, start, rest = path.read_text(encoding="utf-8").partition(f"<!-- {mark} -->\n")
+    _, end, after = rest.partition(f"<!-- /{mark} -->")
+    if not (start and end):
+        raise ValueError(f"{path} has no mark {mark}")
+    path.write_text(f"{before}{start}{text}\n{end}{after}", encoding="utf-8")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="?", type=Path)
     parser.add_argument("out", nargs="?", type=Path)
-    parser.add_argument("--cases", default=",".join(CASES))
-    parser.add_argument("--rows", type=int, default=24)
+    parser.add_argument("--cases", default=";".join(CASES), help="separated by ;")
+    parser.add_argument("--rows", type=int, default=12)
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--work", type=Path, default=Path("explainers"), help="where made sets and decoded media are kept")
     parser.add_argument("--table", type=Path)
+    parser.add_argument("--areas", type=Path)
+    parser.add_argument("--fill", type=Path)
     told = parser.parse_args()
-    if told.table is not None:
-        sys.stdout.write(table(read(told.table)) + "\n")
-        return
-    if told.data is None or told.out is None:
-        parser.error("DATA and a file for the lines are needed")
-    run(told.data, told.out, told.cases.split(","), told.rows)
+    for path, show in ((told.table, table), (told.areas, areas)):
+        if path is not None:
+            sys.stdout.write(show(read(path)) + "\n")
+    if told.fill is not None:
+        fill(REPOSITORY / "docs" / "explain.md", "explainers", table(read(told.fill)))
+        fill(REPOSITORY / "docs" / "results.md", "explainers", areas(read(told.fill)))
+    if told.table is None and told.areas is None and told.fill is None:
+        if told.data is None or told.out is None:
+            parser.error("DATA and a file for the lines are needed")
+        seeds = [int(seed) for seed in told.seeds.split(",")]
+        run(told.data, told.out, told.cases.split(";"), told.rows, seeds, told.work)
 
 
 if __name__ == "__main__":

@@ -78,8 +78,9 @@ class Explainer(ABC):
     reads: ClassVar[tuple[type[Layout], ...]]
     gradients: ClassVar[bool] = False
     """Whether it needs an answer that can be differentiated."""
-    serious: ClassVar[bool] = True
-    """False: only there to be compared with, and never a default."""
+    preferred: ClassVar[int] = 0
+    """Its place where none is asked for: of those that can, the largest is taken. 0: never, as of any that was not measured
+    to beat chance for every encoder it reads."""
 
     def refuses(self, probe: Probe) -> str:
         """Why it cannot explain this one, in words; empty where it can."""

@@ -65,9 +65,10 @@ def curves(probe: Probe, values: Tensor, *, steps: int = STEPS) -> Curves:
     return Curves((counts / max(units.count, 1)).tolist(), told[: len(counts)], told[len(counts) :])
 
 
-def by_chance(probe: Probe, *, draws: int = 5, steps: int = STEPS) -> Curves:
-    """The mean curves of maps of chance: what a map must beat."""
-    drawn = [curves(probe, Random(seed=seed).explain(probe).values, steps=steps) for seed in range(draws)]
+def by_chance(probe: Probe, *, draws: int = 5, steps: int = STEPS, seed: int = 0) -> Curves:
+    """The mean curves of maps of chance: what a map must beat. Over several rows, give each a seed of its own."""
+    seeds = range(draws * seed, draws * (seed + 1))
+    drawn = [curves(probe, Random(seed=one).explain(probe).values, steps=steps) for one in seeds]
     return Curves(
         drawn[0].shares,
         np.mean([one.deletion for one in drawn], axis=0).tolist(),
@@ -95,11 +96,15 @@ def sanity(explainer: Explainer, probes: Sequence[tuple[Probe, Probe]]) -> float
     Args:
         probes: Of each row the real one and the one whose encoder is scrambled.
     """
-    found = []
-    for real, other in probes:
-        units = real.units()
-        found.append(_ranks(*(units.gathered(explainer.explain(p).values.double()).abs() for p in (real, other))))
-    return float(np.nanmean(found)) if found else float("nan")
+    found = [alike(real, explainer.explain(real).values, explainer.explain(other).values) for real, other in probes]
+    known = [one for one in found if not np.isnan(one)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def alike(probe: Probe, first: Tensor, second: Tensor) -> float:
+    """The rank correlation of two maps of a row, part by part, by their size; NaN where one is the same everywhere."""
+    units = probe.units()
+    return _ranks(*(units.gathered(values.double()).abs() for values in (first, second)))
 
 
 def _ranks(a: Tensor, b: Tensor) -> float:

@@ -27,11 +27,6 @@ from sensorium.tasks.regression import Regression
 from sensorium.tasks.svm import Svm
 
 Values = NDArray[Any]
-PREFERRED = ("shapley",)
-"""Taken by default: of all that were tried the most faithful, or as good as that, for every encoder (docs/explain.md)."""
-QUICK = ("integrated", "occlusion")
-"""Taken for large encoders, the first that can: a thousand answers of one would take minutes."""
-LARGE = 4_000_000  # parameters
 CLOSE = 1e-3
 
 
@@ -197,10 +192,15 @@ def differentiable(task: Task[Any], output: Any, key: str | None) -> Tensor | No
     return None
 
 
+def preferred() -> list[str]:
+    """The explainers that are taken unasked, the best first: each says so itself."""
+    places = {kind: registry.find("explainers", kind).preferred for kind in registry.kinds("explainers")}
+    return sorted((kind for kind, place in places.items() if place > 0), key=lambda kind: -places[kind])
+
+
 def chosen(given: Probe, explainer: Spec | None) -> tuple[str, Explainer | None, str]:
     """The explainer that is asked for, or the first preferred one that can; without one, why not."""
-    large = sum(weight.numel() for weight in given.encoder.parameters()) > LARGE
-    wanted: Sequence[Spec] = (QUICK if large else PREFERRED) if explainer is None else (explainer,)
+    wanted: Sequence[Spec] = preferred() if explainer is None else (explainer,)
     told = ""
     for spec in wanted:
         made: Explainer = registry.build("explainers", spec)

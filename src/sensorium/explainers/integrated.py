@@ -14,9 +14,10 @@ from sensorium.core.explainer import Explainer, Heat, Probe
 from sensorium.core.layout import Grid, Ids, Points
 from sensorium.core.registry import component
 
-_CLOSE = 0.01  # of the answer's change, at most, may be lost to the steps
+_CLOSE = 0.01  # of the answer's change, at most, may be lost to the points
 _FAR = 0.03
-_MOST = 16  # times as many steps, where a few do not come that close
+_NODES = 8  # points of Gauss and Legendre on each piece of the way
+_MOST = 16  # times as many points, where a few do not come that close
 _AT_ONCE = 32
 
 
@@ -28,10 +29,12 @@ class Integrated(Explainer):
     the row did to the answer as against the blank. Works for every encoder that takes gradients, cell by cell.
     Source: Sundararajan et al. 2017, https://arxiv.org/abs/1703.01365. Library: captum, https://arxiv.org/abs/2009.07896.
 
-    Where even many steps do not add up, the encoder is no smooth function of its input, and the values only rank.
+    The way is walked in pieces. What each should add up to is known, for the answers at its ends are: one whose sum is off
+    is halved, so that points gather where the answer turns. Where even many do not add up, the answer jumps (orders,
+    counts, what a flat series has not), and the values only rank.
 
     Args:
-        steps: Points on the way. Taken 2, 4, 8 or 16 times as many where the sum would be more than 1 % off.
+        steps: Points on the way to begin with. At most 16 times as many are taken where the sum would be more than 1 % off.
     """
 
     reads = (Grid, Ids, Points)
@@ -56,23 +59,59 @@ class Integrated(Explainer):
         table = _table(probe) if isinstance(probe.layout, Ids) else None
         answer, start, end, more = _path(probe, table)
         tool = IntegratedGradients(answer)
-        with torch.no_grad():
-            blank = float(answer(start, *more)[0])
-        change, steps = probe.value - blank, self.steps
+
+        def at(share: Tensor) -> Tensor:
+            return start + share.to(end.dtype).reshape(-1, *[1] * (end.dim() - 1)) * (end - start)
+
+        def spread(rows: int) -> tuple[Any, ...]:
+            return tuple(x.expand(rows, *x.shape[1:]) if isinstance(x, Tensor) else x for x in more)
+
+        def told(share: Tensor) -> Tensor:
+            with torch.no_grad():
+                parts = torch.split(share, _AT_ONCE)
+                return torch.cat([answer(at(part), *spread(len(part))).double() for part in parts])
+
+        def walked(ends: Tensor) -> Tensor:
+            """What each element did between two shares of the way ``[pieces, 2]``."""
+            parts = []
+            for some in torch.split(ends, _AT_ONCE // _NODES):
+                here, more = (at(some[:, 0]), at(some[:, 1])), spread(len(some))
+                told = tool.attribute(here[1], baselines=here[0], additional_forward_args=more, n_steps=_NODES)
+                parts.append(told.detach().double())
+            return torch.cat(parts)
+
+        blank, value = told(torch.tensor([0.0, 1.0], device=end.device)).tolist()
         # cuDNN differentiates recurrent networks in training mode alone.
         with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
-            while True:
-                found: Tensor = tool.attribute(
-                    end, baselines=start, additional_forward_args=more, n_steps=steps, internal_batch_size=_AT_ONCE
-                ).detach()
-                off = abs(float(found.sum()) - change)
-                close = off <= max(_CLOSE * abs(change), 1e-6)
-                if close or steps >= _MOST * self.steps:
-                    break
-                steps *= 2
+            values, off = _added(told, walked, max(1, self.steps // _NODES), value - blank, end.device)
         # An answer with steps in it (orders, counts) has gradients that do not add up: then the values only rank.
-        told = blank if close or off <= _FAR * abs(change) + 1e-4 else None
-        return Heat(found[0].sum(dim=-1) if isinstance(probe.layout, (Ids, Points)) else found[0], told)
+        close = off <= _FAR * abs(value - blank) + 1e-4
+        values = values.sum(dim=-1) if isinstance(probe.layout, (Ids, Points)) else values
+        return Heat(values.float(), blank if close else None)
+
+
+def _added(
+    told: Callable[[Tensor], Tensor], walked: Callable[[Tensor], Tensor], count: int, change: float, device: torch.device
+) -> tuple[Tensor, float]:
+    """The values over the whole way, of ``count`` pieces at first, and how far their sum is off."""
+    marks = torch.linspace(0, 1, count + 1, dtype=torch.float64, device=device)
+    ends = torch.stack([marks[:-1], marks[1:]], dim=1)
+    found, room = walked(ends), (_MOST - 1) * count
+    while True:
+        # Negative where a piece should have brought more: what is off, piece by piece.
+        off = found.flatten(1).sum(dim=1) - told(ends.flatten()).reshape(-1, 2).diff(dim=1)[:, 0]
+        lost = abs(float(off.sum()))
+        wrong = off.abs() > _CLOSE * abs(change) / len(off)
+        # Float32 cannot tell shares apart that are closer than this.
+        wrong &= ends[:, 1] - ends[:, 0] > 1e-6
+        if lost <= max(_CLOSE * abs(change), 1e-6) or not bool(wrong.any()) or room < 2:
+            return found.sum(dim=0), lost
+        worst = off.abs().masked_fill(~wrong, -1.0).argsort(descending=True)[: min(int(wrong.sum()), room // 2)]
+        rest = torch.ones_like(wrong)
+        rest[worst] = False
+        middle = ends[worst].mean(dim=1)
+        halves = torch.cat([torch.stack([ends[worst, 0], middle], dim=1), torch.stack([middle, ends[worst, 1]], dim=1)])
+        found, ends, room = torch.cat([found[rest], walked(halves)]), torch.cat([ends[rest], halves]), room - len(halves)
 
 
 def _path(probe: Probe, table: nn.Embedding | None) -> tuple[Callable[..., Tensor], Tensor, Tensor, tuple[Any, ...]]:

@@ -21,7 +21,6 @@ class Random(Explainer):
     """
 
     reads = (Grid, Ids, Points, Graph, Row)
-    serious = False
 
     def __init__(self, *, seed: int = 0, parts: int | None = None) -> None:
         self.seed, self.parts = seed, parts

@@ -1,0 +1,132 @@
+"""Real digits in shapes of which no real set is at hand: points, graphs, vectors, short films; and Chinese sentences.
+
+The digits are those of ``av_digits``; only their shape is made. The sentences are made of clauses that people could have
+written: three neutral ones and one that decides, in any order.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Picture = NDArray[np.float64]
+FILM = 6  # frames
+
+NEUTRAL = (
+    "周末和朋友一起去的",
+    "店在地铁站旁边",
+    "我点了一碗牛肉面",
+    "第二次来这里",
+    "当时快到晚上八点",
+    "用手机付的钱",
+    "外面正在下雨",
+    "我们坐在窗户旁边",
+    "孩子要了一杯果汁",
+    "人不多也不少",
+)
+GOOD = ("味道非常好", "服务员很热情", "值得再来", "我很满意", "价格便宜又新鲜", "大家都喜欢")
+BAD = ("味道太差了", "服务员态度恶劣", "再也不来了", "我很失望", "价格贵又不新鲜", "大家都不喜欢")
+
+
+def grey(path: Path) -> Picture:
+    """A picture ``[28, 28]`` in 0 to 1."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("L"), dtype=np.float64) / 255
+
+
+def coarse(picture: Picture) -> Picture:
+    """``[7, 7]``: the mean of each 4 × 4."""
+    mean: Picture = picture.reshape(7, 4, 7, 4).mean(axis=(1, 3))
+    return mean
+
+
+def points(picture: Picture, folder: Path, name: str, rng: np.random.Generator) -> str:
+    """The bright pixels: across, down, and half their brightness."""
+    down, across = np.nonzero(picture > 0.3)
+    cloud = np.stack([across / 14 - 1, 1 - down / 14, picture[down, across] / 2], axis=1)
+    np.save(folder / f"{name}.npy", cloud.astype(np.float32))
+    return f"{folder.name}/{name}.npy"
+
+
+def graph(picture: Picture, folder: Path, name: str, rng: np.random.Generator) -> str:
+    """The cells that are not black, each joined to those beside it."""
+    cells = coarse(picture)
+    places = [(int(i), int(j)) for i, j in np.argwhere(cells > 0.15)]
+    number = {place: n for n, place in enumerate(places)}
+    nodes = [[j / 3 - 1, 1 - i / 3, float(cells[i, j])] for i, j in places]
+    beside = ((0, 1), (1, 0), (1, 1), (1, -1))
+    edges = [[number[i, j], number[i + a, j + b]] for i, j in places for a, b in beside if (i + a, j + b) in number]
+    return json.dumps({"nodes": nodes, "edges": edges})
+
+
+def vector(picture: Picture, folder: Path, name: str, rng: np.random.Generator) -> str:
+    """The 49 cells in a row."""
+    np.save(folder / f"{name}.npy", coarse(picture).astype(np.float32).ravel())
+    return f"{folder.name}/{name}.npy"
+
+
+def film(picture: Picture, folder: Path, name: str, rng: np.random.Generator) -> str:
+    """Frames of noise; in two of them, one after the other, the digit."""
+    from PIL import Image
+
+    frames = rng.uniform(0, 0.35, (FILM, 28, 28))
+    start = int(rng.integers(FILM - 1))
+    frames[start : start + 2] = np.maximum(frames[start : start + 2], picture)
+    first, *rest = (Image.fromarray((255 * frame).astype(np.uint8)) for frame in frames)
+    first.save(folder / f"{name}.gif", save_all=True, append_images=rest, duration=100)
+    return f"{folder.name}/{name}.gif"
+
+
+SHAPES: dict[str, Callable[[Picture, Path, str, np.random.Generator], str]] = {
+    "points": points,
+    "graph": graph,
+    "vector": vector,
+    "film": film,
+}
+
+
+def make(digits: Path, folder: Path, shape: str, rows: int = 1000, held: int = 200) -> Path:
+    """``train.csv`` and ``valid.csv`` with the digits of ``digits`` in another shape."""
+    for part, most in (("train", rows), ("valid", held)):
+        with (digits / f"{part}.csv").open(encoding="utf-8", newline="") as file:
+            told: list[dict[str, Any]] = list(csv.DictReader(file))
+        rng = np.random.default_rng(len(part))
+        some = [told[i] for i in sorted(rng.permutation(len(told))[:most])]
+        at = folder / part
+        at.mkdir(parents=True, exist_ok=True)
+        lines = [
+            {shape: SHAPES[shape](grey(digits / row["image"]), at, f"{i:05d}", rng), "label": row["label"]}
+            for i, row in enumerate(some)
+        ]
+        _write(folder / f"{part}.csv", lines)
+    return folder
+
+
+def chinese(folder: Path, rows: int = 1000, held: int = 200) -> Path:
+    """``train.csv`` and ``valid.csv``: what people say of a restaurant, and whether they liked it."""
+    for seed, (part, count) in enumerate((("train", rows), ("valid", held))):
+        rng = np.random.default_rng(seed)
+        lines = []
+        for i in range(count):
+            said = [NEUTRAL[j] for j in rng.permutation(len(NEUTRAL))[:3]]
+            told = (GOOD if i % 2 else BAD)[int(rng.integers(6))]
+            said.insert(int(rng.integers(4)), told)
+            lines.append({"text": "，".join(said) + "。", "label": "好评" if i % 2 else "差评"})
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / f"{part}.csv", lines)
+    return folder
+
+
+def _write(path: Path, lines: list[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, lines[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
