@@ -157,9 +157,8 @@ def measured(spec: Spec, given: Sequence[tuple[Probe, Probe]], chances: Sequence
     rows: list[dict[str, Any]] = []
     for i, ((real, blind), chance) in enumerate(zip(given, chances, strict=True)):
         # Chance is drawn anew for each row, and not from the draws it is held against.
-        explainer: Explainer = build(
-            "explainers", {**spec, "seed": 100_000 + 1000 * seed + i} if spec["kind"] == CHANCE else spec
-        )
+        drawn = {"seed": 100_000 + 1000 * seed + i} if spec["kind"] == CHANCE else {}
+        explainer: Explainer = build("explainers", {**spec, **drawn})
         began = time.process_time()
         heat = explainer.explain(real)
         seconds = time.process_time() - began

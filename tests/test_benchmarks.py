@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.__main__ import NAMES, run, table
 from benchmarks.measure import Cost, Measure, Settings, compared, interleaved
 
-SLOW = ("start", "memory", "av_hard", "processes", "scaling", "serving")
+SLOW = ("start", "memory", "av_hard", "processes", "scaling", "serving", "live", "report")
 """These start processes that train, or a server."""
 
 
@@ -36,7 +36,7 @@ def test_a_benchmark_runs(name: str) -> None:
 def test_every_benchmark_is_listed() -> None:
     folder = Path(__file__).parent.parent / "benchmarks"
     apart = {"__init__", "__main__", "measure", "results", "senses", "fusion_results", "objectives", "kills", "explainers"}
-    files = {path.stem for path in folder.glob("*.py")} - apart - {"plain", "torch_fusions", "by_hand"}
+    files = {path.stem for path in folder.glob("*.py")} - apart - {"plain", "torch_fusions", "by_hand", "digits", "browser"}
     assert files == set(NAMES)
 
 

@@ -33,7 +33,7 @@ class Counts:
 
     Args:
         chunks: Chunks that came.
-        reordered: Chunks that came before an earlier one, and were held until it was there.
+        reordered: Chunks that came after a later one, and in time.
         lost: Chunks that were given up, so that what follows could be answered.
         late: Chunks that came after they had been given up; they are not used.
         repeated: Chunks that had come before.
@@ -77,6 +77,7 @@ class Windows:
         self._at = 0  # the step of the stream at which the buffer begins
         self._next_window = 0  # its first step
         self._next_chunk = 0
+        self._latest = -1  # the largest number that came
         self._held: dict[int, tuple[int, Array]] = {}
         self._given_up: set[int] = set()
 
@@ -93,7 +94,8 @@ class Windows:
             self.counts.repeated += 1
             return []
         self._held[number] = start, data
-        self.counts.reordered += number != self._next_chunk
+        self.counts.reordered += number < self._latest
+        self._latest = max(number, self._latest)
         return self._drained(self.reach)
 
     def end(self) -> list[Window]:

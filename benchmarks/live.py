@@ -1,0 +1,237 @@
+"""Live streams over a socket: how long after its last sample a window is answered, and how many windows a second are."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.measure import REPOSITORY, Measure, Results, Settings
+
+RATE = 16_000
+STEPS = 48.0
+"""Readings a second of the sensor."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is streamed: a column, its samples ``[T, C]``, and how they are cut."""
+
+    column: str
+    samples: NDArray[Any]
+    rate: float
+    chunk: int
+    seconds: float = 1.0
+    hop: float = 0.25
+
+    def setup(self, *, keep: bool) -> dict[str, Any]:
+        return {"column": self.column, "rate": self.rate, "seconds": self.seconds, "hop": self.hop, "keep": keep}
+
+    def chunks(self) -> list[tuple[int, int, bytes]]:
+        """Number, last step and bytes of each."""
+        from sensorium.serve.session import HEADER
+
+        found = []
+        for number, at in enumerate(range(0, len(self.samples), self.chunk)):
+            data = self.samples[at : at + self.chunk]
+            found.append((number, at + len(data), HEADER.pack(number, at) + data.tobytes()))
+        return found
+
+    @property
+    def length(self) -> float:
+        """Seconds."""
+        return len(self.samples) / self.rate
+
+
+@dataclass
+class Heard:
+    """What one stream was told."""
+
+    waits: list[float] = field(default_factory=list)
+    """Seconds from sending a window's last sample to its answer."""
+    summary: dict[str, Any] = field(default_factory=dict)
+    took: float = 0.0
+
+
+def run(settings: Settings) -> Results:
+    seconds, streams = settings.few(30, 2), settings.few(4, 2)
+    with tempfile.TemporaryDirectory() as folder:
+        _model(Path(folder), settings)
+        return asyncio.run(_measured(Path(folder, "run"), seconds, streams))
+
+
+def _model(folder: Path, settings: Settings) -> None:
+    """A small model of all streams, saved in ``run``."""
+    import sensorium
+    from sensorium.data.synthetic import make
+
+    tables = make(folder, rows=settings.few(600, 80), holes=0.2)
+    small = ["model.size=tiny", f"training.epochs={settings.few(3, 1)}"]
+    model = sensorium.fit(tables["train"], target="event", overrides=small, quiet=True, cache=folder / "cache")
+    model.save(folder / "run")
+
+
+def sound(seconds: float) -> Source:
+    """A tone that climbs and falls in noise, in chunks of 20 ms."""
+    rng, at = np.random.default_rng(0), np.arange(round(seconds * RATE)) / RATE
+    wave = 0.4 * np.sin(2 * np.pi * (600 * at + 200 * np.sin(at))) + rng.normal(0, 0.02, len(at))
+    return Source("sound", (32_767 * wave).astype("<i2")[:, None], RATE, RATE // 50)
+
+
+def sensor(seconds: float) -> Source:
+    """Readings of three axes, two a chunk."""
+    readings = np.random.default_rng(0).normal(size=(round(seconds * STEPS), 3)).astype("<f4")
+    return Source("sensor", readings, STEPS, 2, seconds=2.0)
+
+
+async def _measured(folder: Path, seconds: float, streams: int) -> Results:
+    results: Results = []
+    async with _serving(folder) as port:
+        await _heard(port, sound(2), keep=True)  # warm
+        for source in (sound(seconds), sensor(seconds)):
+            alone = await _heard(port, source, pace=1.0)
+            name = f"live {source.column}"
+            results += _waits(f"{name}, as it is heard", [alone], source)
+            fast = await _heard(port, source, keep=True)
+            results.append(
+                Measure(
+                    f"{name}, as fast as it is answered",
+                    "s of it a s",
+                    source.length / fast.took,
+                    at_least=1,
+                    note=f"{fast.summary['answered']} windows of {source.seconds:g} s, one every {source.hop:g} s, "
+                    f"in {fast.took:.2f} s; real-time factor {fast.summary['real_time_factor']:.3f}",
+                )
+            )
+        crowd = await asyncio.gather(*(_heard(port, sound(seconds), pace=1.0) for _ in range(streams)))
+        results += _waits(f"live sound, {streams} at once", crowd, sound(seconds))
+        flood = await _heard(port, sound(seconds))
+        told = flood.summary
+        note = f"{told['answered']} windows answered, {told['dropped']} dropped for newer ones, none later than this"
+        results.append(Measure("live sound, sent too fast: latency at most", "ms", 1000 * max(flood.waits), note=note))
+        results.append(await _misled(port, sound(seconds)))
+    return results
+
+
+def _waits(name: str, heard: list[Heard], source: Source) -> list[Measure]:
+    waits = [wait for one in heard for wait in one.waits]
+    p50, p99 = np.percentile(waits, (50, 99)).tolist()
+    dropped = sum(one.summary["dropped"] for one in heard)
+    note = f"{len(waits)} windows of {source.seconds:g} s, {dropped} dropped; from the last sample sent to the answer read"
+    return [
+        Measure(f"{name}: latency, median", "ms", 1000 * p50, note=note),
+        Measure(f"{name}: latency, p99", "ms", 1000 * p99),
+    ]
+
+
+async def _misled(port: int, source: Source) -> Measure:
+    """A sender that loses, swaps, repeats and delays chunks: are all of them counted for what they were?"""
+    chunks = source.chunks()
+    sent: list[tuple[int, int, bytes]] = []
+    late: dict[int, tuple[int, int, bytes]] = {}
+    did = {"lost": 0, "reordered": 0, "repeated": 0, "late": 0}
+    skip = -1
+    for i, chunk in enumerate(chunks):
+        if i in late:
+            sent.append(late.pop(i))
+        if i <= skip:
+            continue
+        turn = i % 40
+        if turn == 5 and i + 8 < len(chunks):
+            did["lost"] += 1
+        elif turn == 15 and i + 1 < len(chunks):
+            sent += [chunks[i + 1], chunk]
+            did["reordered"] += 1
+            skip = i + 1
+        elif turn == 25:
+            sent += [chunk, chunk]
+            did["repeated"] += 1
+        elif turn == 30 and i + 8 < len(chunks):
+            late[i + 8] = chunk  # longer than is waited for: given up, and then late
+            did["lost"] += 1
+            did["late"] += 1
+        else:
+            sent.append(chunk)
+    heard = await _heard(port, source, keep=True, chunks=sent)
+    wrong = sum(abs(heard.summary[name] - count) for name, count in did.items())
+    counted = ", ".join(f"{count} {name}" for name, count in did.items())
+    note = f"sent: {counted}; {heard.summary['filled'] / source.rate:.2f} s of silence put in their place"
+    return Measure("live sound, chunks lost and mixed up: counted wrongly", "", float(wrong), at_most=0, note=note)
+
+
+async def _heard(
+    port: int,
+    source: Source,
+    *,
+    pace: float | None = None,
+    keep: bool = False,
+    chunks: list[tuple[int, int, bytes]] | None = None,
+) -> Heard:
+    """One stream from its first chunk to the summary; ``pace``: how many times as fast as it would be heard."""
+    from websockets.asyncio.client import connect
+
+    heard = Heard()
+    went: list[tuple[int, float]] = []
+    async with connect(f"ws://127.0.0.1:{port}/stream", max_size=2**22, proxy=None) as stream:
+        await stream.send(json.dumps(source.setup(keep=keep)))
+        steps = json.loads(await stream.recv())["window_steps"]
+        start = time.perf_counter()
+
+        async def send() -> None:
+            for _, end, message in chunks or source.chunks():
+                if pace is not None:
+                    await asyncio.sleep(max(start + end / source.rate / pace - time.perf_counter(), 0))
+                went.append((end, time.perf_counter()))
+                await stream.send(message)
+            await stream.send('{"end": true}')
+
+        sending = asyncio.create_task(send())
+        async for message in stream:
+            now, said = time.perf_counter(), json.loads(message)
+            if "error" in said:
+                raise RuntimeError(said["error"]["problem"])
+            if "summary" in said:
+                heard.summary, heard.took = said["summary"], now - start
+            else:
+                last = round(said["start"] * source.rate) + steps
+                heard.waits.append(now - next(when for end, when in went if end >= last))
+        await sending
+    return heard
+
+
+@asynccontextmanager
+async def _serving(folder: Path) -> AsyncIterator[int]:
+    """The port of a server of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY / "src"), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-m", "sensorium", "serve", str(folder), "--port", str(port), "--device", "cpu"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
+    try:
+        for _ in range(600):
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.1)
+            else:
+                writer.close()
+                break
+        yield port
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
