@@ -153,13 +153,13 @@ def xy_chart(
     return _svg(W, frame.height, title, parts)
 
 
-def bar_chart(bars: Sequence[Bar], *, title: str, reference: Bar | None = None) -> str:
-    """Horizontal bars from 0 with their intervals, and a dashed line to compare with."""
+def bar_chart(bars: Sequence[Bar], *, title: str, reference: Bar | None = None, signed: bool = False) -> str:
+    """Horizontal bars from 0 with their intervals, and a dashed line to compare with; ``signed``: in two colours."""
     ends = [
         v for bar in (*bars, *([reference] if reference else [])) for v in (bar.value, bar.low, bar.high) if isfinite(v)
     ]
     low, high = min([0.0, *ends]), max([0.0, *ends]) or 1.0
-    label = min(230.0, 12 + 7.4 * max((len(bar.name) for bar in bars), default=0))
+    label = min(230.0, 12 + 7.8 * max((len(bar.name) for bar in bars), default=0))
     left, right, step = label, W - 58.0, 26.0
     top = 24.0 if reference else 6.0
 
@@ -174,7 +174,8 @@ def bar_chart(bars: Sequence[Bar], *, title: str, reference: Bar | None = None) 
             parts.append(_text(left, y + 14, "–"))
             continue
         start, end = sorted((place(0), place(bar.value)))
-        parts.append(_rect(start, y + 3, end - start, step - 10, HUES[0], f'rx="2" opacity="{0.5 if bar.faint else 0.95}"'))
+        hue = HUES[1] if signed and bar.value > 0 else HUES[0]  # as maps have it: orange for, blue against
+        parts.append(_rect(start, y + 3, end - start, step - 10, hue, f'rx="2" opacity="{0.5 if bar.faint else 0.95}"'))
         if isfinite(bar.low) and isfinite(bar.high):
             y_mid = y + 3 + (step - 10) / 2
             parts.append(_line(place(bar.low), y_mid, place(bar.high), y_mid, "var(--ink)", 'stroke-width="1.5"'))

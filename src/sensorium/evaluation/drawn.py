@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Values = NDArray[Any]
 CHANNELS, FRAMES, BARS, CELLS = 8, 8, 12, 32
+FOR_IT = "Orange spoke for it, blue against."
 
 
 def drawn(one: Map) -> str:
@@ -75,10 +76,9 @@ def coarse(values: Values, most: int = CELLS) -> Values:
 
 def caption(one: Map) -> str:
     """What is shown, by whom, and whether it adds up."""
-    colours = "" if one.layout in ("row", "graph") or one.data.shape[1:] == (1,) else "Orange spoke for it, blue against. "
     without = "without it" if one.explainer == "shapley" and one.layout != "grid" else "with a blank one"
     adds = f"adds up to {one.value:.3f} less {one.blank:.3f} {without}" if one.blank is not None else "ranks only"
-    return f"{colours}{said(one)} ({one.explainer}, all other streams as they are: {adds})"
+    return f"{FOR_IT} {said(one)} ({one.explainer}, all other streams as they are: {adds})"
 
 
 def said(one: Map) -> str:
@@ -154,7 +154,7 @@ def _nodes(one: Map) -> str:
 
 def _bars(one: Map, names: Sequence[str], values: Values) -> str:
     best = np.argsort(-np.abs(values), kind="stable")[:BARS].tolist()
-    return bar_chart([Bar(names[i], float(values[i])) for i in best], title=f"{one.stream}: {said(one)}")
+    return bar_chart([Bar(names[i], float(values[i])) for i in best], title=f"{one.stream}: {said(one)}", signed=True)
 
 
 def _points(one: Map) -> str:

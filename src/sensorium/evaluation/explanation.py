@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sensorium.evaluation.charts import Bar, bar_chart, shades
-from sensorium.evaluation.drawn import drawn, said
+from sensorium.evaluation.drawn import FOR_IT, drawn, said
 from sensorium.evaluation.features import pictured
 from sensorium.evaluation.findings import number
 from sensorium.evaluation.page import Section, write_page
@@ -147,11 +147,18 @@ def _one(found: Explanation, name: str, one: Attribution, cells: Mapping[str, st
         else Bar(s if s not in one.missing else f"{s} (none)", v)
         for s, v in sorted(one.shares.items(), key=lambda item: -abs(item[1]))
     ]
-    text = f"{name} is {_said(one.answer)}: {one.what} {number(one.value)}; knowing nothing {number(one.nothing)}."
-    rest = dict(cells)
-    looked = "".join(f"<h3>{escape(m.stream)}</h3>{rest.pop(m.stream, '')}{drawn(m)}" for m in found.maps_of(one.row, name))
-    chart = bar_chart(bars, title=f"row {one.row}: what each stream did")
-    return Section(f"Row {one.row}", text, chart + looked + _list(rest))
+    text = f"{name} is {_said(one.answer)}: {one.what} {number(one.value)}; knowing nothing {number(one.nothing)}. {FOR_IT}"
+    rest = {column: html for column, html in cells.items() if column not in one.missing}
+    looked = "".join(
+        f"<div><h3>{escape(m.stream)}</h3>{rest.pop(m.stream, '')}{drawn(m)}</div>"
+        for m in found.maps_of(one.row, name)
+        if m.stream not in one.missing
+    )
+    looked = f'<div class="maps">{looked}</div>' if looked else ""
+    gone = f'<p class="none">The row has no {escape(", ".join(one.missing))}.</p>' if one.missing else ""
+    chart = bar_chart(bars, title=f"row {one.row}: what each stream did", signed=True)
+    heading = f"Row {one.row}: {name}" if len(found.targets) > 1 else f"Row {one.row}"
+    return Section(heading, text, chart + gone + looked + _list(rest))
 
 
 def _neighbour(one: Neighbour, cells: Mapping[str, str]) -> str:
@@ -171,7 +178,7 @@ def why(found: Explanation, target: str, row: int) -> str:
     if one is None:
         return ""
     bars = [Bar(s, v) for s, v in sorted(one.shares.items(), key=lambda item: -abs(item[1])) if s not in one.missing]
-    chart = bar_chart(bars, title=f"row {row}: what each stream did to the {one.what}")
+    chart = bar_chart(bars, title=f"row {row}: what each stream did to the {one.what}", signed=True)
     maps = "".join(f"<h5>{escape(m.stream)}</h5>{drawn(m)}" for m in found.maps_of(row, target))
     return f"<p>{escape(one.what)} {number(one.value)}; knowing nothing {number(one.nothing)}.</p>{chart}{maps}"
 

@@ -25,6 +25,9 @@ LOOKS = (
     "small,figcaption{color:var(--soft);font-size:.88rem}figure{margin:.4rem 0 1rem;max-width:46rem}audio{max-width:100%}"
     ".frames{display:flex;flex-wrap:wrap;gap:.3rem}.marked span{border-radius:3px}"
     ".rows{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(15rem,100%),1fr));gap:1rem}article{min-width:0}"
+    ".maps{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(24rem,100%),1fr));gap:0 2rem;align-items:start}"
+    ".maps>*{min-width:0}nav{display:flex;flex-wrap:wrap;gap:.2rem 1rem;font-size:.92rem}a{color:var(--accent)}"
+    "@media(max-width:30rem){.chart text{font-size:13px}}@media print{nav{display:none}figure{break-inside:avoid}}"
     "footer{color:var(--soft);font-size:.9rem;padding-top:2rem}"
 )
 
@@ -47,13 +50,19 @@ def table_html(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def write_page(path: str | Path, title: str, sections: Iterable[Section]) -> Path:
     """Writes the page."""
-    told = "".join(f"<section><h2>{escape(s.heading)}</h2><p>{escape(s.text)}</p>{s.body}</section>" for s in sections)
+    sections = list(sections)
+    told = "".join(
+        f'<section id="part-{i}"><h2>{escape(s.heading)}</h2><p>{escape(s.text)}</p>{s.body}</section>'
+        for i, s in enumerate(sections, start=1)
+    )
+    links = "".join(f'<a href="#part-{i}">{escape(s.heading)}</a>' for i, s in enumerate(sections, start=1))
+    nav = f'<nav aria-label="Sections">{links}</nav>' if len(sections) > 2 else ""
     page = (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><style>{STYLE}{LOOKS}</style></head>'
-        f'<body><a class="skip" href="#main">Skip to the page</a><main id="main"><h1>{escape(title)}</h1>{told}'
+        f'<body><a class="skip" href="#main">Skip to the page</a><main id="main"><h1>{escape(title)}</h1>{nav}{told}'
         "<footer>Made by sensorium. This page loads nothing from the network.</footer></main></body></html>"
     )
     out = Path(path)

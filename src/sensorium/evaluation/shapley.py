@@ -203,7 +203,8 @@ def _divided(
             "value" if game.keys[i] is None else f"probability of {game.keys[i]}",
             float(whole[i]),
             float(nothing[i]),
-            {stream: float(shares[s, i]) for s, stream in enumerate(streams)},
+            # What is not there did nothing: not even what rounding says.
+            {stream: float(shares[s, i]) if here[stream][i] else 0.0 for s, stream in enumerate(streams)},
             {} if errors is None else {stream: float(errors[s, i]) for s, stream in enumerate(streams)},
             [stream for stream in streams if not here[stream][i]],
         )
