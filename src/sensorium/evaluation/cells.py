@@ -37,7 +37,7 @@ def shown(cell: Any, kind: str, data: bytes | None, *, name: str) -> str:
         if kind == "image" and data is not None:
             return _image(data, name)
         if kind == "audio" and data is not None:
-            return _audio(data)
+            return _audio(data, name)
         if kind == "series":
             return sparkline(_series(cell, data), title=f"{name}: a series")
     except (OSError, ValueError, RuntimeError) as error:
@@ -93,7 +93,7 @@ def _eight_bit(picture: PILImage) -> PILImage:
     return Image.fromarray(((deep - deep.min()) / span * 255).astype(np.uint8))
 
 
-def _audio(data: bytes) -> str:
+def _audio(data: bytes, name: str) -> str:
     """The first seconds as WAV, which every browser plays."""
     import soundfile
 
@@ -102,8 +102,9 @@ def _audio(data: bytes) -> str:
         sound = opened.read(frames=rate * SECONDS, dtype="float32", always_2d=True).mean(axis=1)
     out = io.BytesIO()
     soundfile.write(out, sound, rate, format="WAV", subtype="PCM_16")
-    line = sparkline(_envelope(sound), title="its waveform")
-    return f'{line}<audio controls preload="none" src="{_source("audio/wav", out.getvalue())}"></audio>'
+    line = sparkline(_envelope(sound), title=f"{name}: its waveform")
+    label = f'aria-label="{escape(name)}: a sound"'
+    return f'{line}<audio controls {label} preload="none" src="{_source("audio/wav", out.getvalue())}"></audio>'
 
 
 def _envelope(sound: np.ndarray[Any, Any], points: int = 80) -> list[float]:

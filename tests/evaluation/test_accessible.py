@@ -1,0 +1,71 @@
+"""The pages for who cannot see them, or has no mouse: all has a name, headings have an order, links lead somewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sensorium.data.table import Table
+
+
+class Outline(HTMLParser):
+    """Every tag with its attributes, in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def of(self, *names: str) -> Iterator[dict[str, str | None]]:
+        return (given for tag, given in self.tags if tag in names)
+
+
+@pytest.fixture(scope="module")
+def pages(trained: Any, scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("pages")
+    rows = Table.read(scenes / "test.csv").take(range(12))
+    trained.evaluate(rows, report=folder / "report.html", media=scenes)
+    trained.explain(rows, row=2, out=folder / "row.html", train=rows, explainer="occlusion")
+    return {path.stem: path.read_text(encoding="utf-8") for path in folder.glob("*.html")}
+
+
+@pytest.mark.parametrize("name", ["report", "row"])
+def test_a_page_can_be_read_aloud_and_walked_through(pages: dict[str, str], name: str) -> None:
+    page = Outline(pages[name])
+    assert next(page.of("html"))["lang"] == "en"
+    levels = [int(tag[1]) for tag, _ in page.tags if len(tag) == 2 and tag[0] == "h" and tag[1].isdigit()]
+    assert levels.count(1) == 1
+    assert levels[0] == 1
+    assert all(later <= earlier + 1 for earlier, later in pairwise(levels)), levels
+    known = {given["id"] for _, given in page.tags if given.get("id")}
+    links = [given["href"] or "" for given in page.of("a")]
+    assert len(links) > 2
+    assert all(link[:1] == "#" and link[1:] in known for link in links)
+    assert len(list(page.of("main"))) == 1
+    assert all(given.get("alt") for given in page.of("img"))
+    assert all(given.get("aria-label") for given in page.of("audio", "nav"))
+    assert all(given.get("role") == "img" and given.get("aria-label") for given in page.of("svg"))
+    assert all(given.get("scope") in ("col", "row") for given in page.of("th"))
+    assert not [given for _, given in page.tags if any(key.startswith("on") for key in given)]
+
+
+def test_what_is_not_there_brings_nothing_and_is_told_once(trained: Any, scenes: Path, tmp_path: Path) -> None:
+    row = dict(Table.read(scenes / "test.csv").row(0)) | {"photo": None, "sound": None}
+    out = tmp_path / "row.html"
+    found = trained.explain([row], row=1, media=scenes, out=out, explainer="occlusion")
+    (one,) = found.targets["event"]
+    assert {"photo", "sound"} <= set(one.missing)
+    assert one.shares["photo"] == one.shares["sound"] == 0.0
+    assert sum(one.shares.values()) == pytest.approx(one.value - one.nothing, abs=1e-9)
+    text = out.read_text(encoding="utf-8")
+    assert text.count("The row has no ") == 1
+    assert "<h3>photo</h3>" not in text
+    assert "the row has no photo" in found.maps_of(1, "event")[1].note
