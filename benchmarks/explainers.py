@@ -250,10 +250,10 @@ class Line:
 
     @property
     def adds(self) -> str:
-        """How many rows' values add up, and the most that is lost among them."""
+        """The most that is lost of any row's values, and of how many rows they do not add up at all."""
         known = [row["lost"] for row in self.rows if row["lost"] is not None]
         if not known:
-            return ""
+            return "all rank only"
         most = f"{100 * max(known):.1f} %"
         return (
             most if len(known) == len(self.rows) else f"{most}; {len(self.rows) - len(known)} of {len(self.rows)} rank only"
@@ -279,9 +279,12 @@ AREAS = ("deletion ↓", "insertion ↑", "gap", "chance's gap", "ahead of chanc
 def table(lines: Sequence[dict[str, Any]]) -> str:
     """A line for each encoder and explainer."""
     head = ["sense", "encoder", "explainer", "rows", *AREAS, "beats chance", "scrambled", "lost", "ms a row"]
+    # Of those that never add up, nothing is told.
+    sums = {one["explainer"] for one in lines for row in one.get("rows", ()) if row["lost"] is not None}
     found = []
     for (case, encoder, explainer), one in grouped(lines, "case", "encoder", "explainer").items():
-        told = [*one.areas(), "yes" if one.beats else "no", one.scrambled, one.adds, f"{one.mean('ms'):.0f}"]
+        lost = one.adds if explainer in sums else ""
+        told = [*one.areas(), "yes" if one.beats else "no", one.scrambled, lost, f"{one.mean('ms'):.0f}"]
         found.append([case, encoder, explainer, str(len(one.rows)), *told])
     return markdown(head, found)
 
