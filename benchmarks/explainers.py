@@ -261,16 +261,30 @@ class Line:
 
 
 def grouped(lines: Sequence[dict[str, Any]], *names: str) -> dict[tuple[str, ...], Line]:
-    """The rows of all lines alike in these names, in the order of the cases; those that were refused are left out."""
-    order = list(CASES)
+    """The rows of all lines alike in these names, as cases, encoders and explainers are listed, chance the last of them.
+
+    What was refused is left out.
+    """
+    cases, explainers = list(CASES), [*(name for name in EXPLAINERS if name != CHANCE), CHANCE]
+
+    def place(line: dict[str, Any]) -> tuple[int, ...]:
+        encoders = CASES[line["case"]].encoders
+        spots = {
+            "case": cases.index(line["case"]),
+            "encoder": encoders.index(line["encoder"]),
+            "explainer": explainers.index(line["explainer"]),
+        }
+        return tuple(spots[name] for name in names)
+
     rows: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
-    for line in sorted((one for one in lines if "rows" in one), key=lambda one: order.index(one["case"])):
+    for line in sorted((one for one in lines if "rows" in one), key=place):
         rows[tuple(line[name] for name in names)] += line["rows"]
     return {key: Line(some) for key, some in rows.items()}
 
 
 def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines))
+    first, *rest = (f"| {' | '.join(line)} |" for line in (head, *lines))
+    return "\n".join([first, f"|{'---|' * len(head)}", *rest])
 
 
 AREAS = ("deletion ↓", "insertion ↑", "gap", "chance's gap", "ahead of chance")
