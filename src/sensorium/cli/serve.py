@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -25,10 +25,10 @@ def run(
         Path | None, typer.Option(help="A file with the key that clients must show [else SENSORIUM_API_KEY].")
     ] = None,
     merge: Annotated[
-        bool, typer.Option("--merge", help="Answer waiting requests in one pass: more a second, last bits may differ.")
-    ] = False,
+        str, typer.Option(help="Waiting requests share a pass: auto (where no bit of an answer changes), always, never.")
+    ] = "auto",
     batch: Annotated[int, typer.Option(min=1, help="Rows answered together, at most.")] = 32,
-    wait: Annotated[float, typer.Option(min=0, help="Milliseconds a request may wait for company, with --merge.")] = 10.0,
+    wait: Annotated[float, typer.Option(min=0, help="Milliseconds a request may wait for company.")] = 10.0,
     queue: Annotated[int, typer.Option(min=1, help="Rows inside at once; more are told to come again.")] = 256,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for an answer.")] = 30.0,
     max_mb: Annotated[int, typer.Option(min=1, help="MiB of one request; one file may have half of it.")] = 64,
@@ -50,7 +50,7 @@ def run(
         else os.environ.get("SENSORIUM_API_KEY") or None
     )
     limits = Limits(body=max_mb * MIB, file=max_mb * MIB // 2, memory=8 * max_mb * MIB, queue=queue, seconds=timeout)
-    app = create(_loaded(runs, device), limits=limits, key=key, merge=merge, batch=batch, wait=wait / 1000)
+    app = create(_loaded(runs, device), limits=limits, key=key, merge=cast(Any, merge), batch=batch, wait=wait / 1000)
     where = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
     if key is None and host not in LOCAL:
         typer.secho("warning: anybody who reaches this machine may ask: set SENSORIUM_API_KEY", err=True, fg="yellow")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sensorium.core.errors import ConfigError, nearest
-from sensorium.core.layout import Layout
+from sensorium.core.layout import Graph, Grid, Ids, Layout, Points
 
 if TYPE_CHECKING:
     import torch
@@ -163,8 +163,19 @@ class Modality(ABC):
 
         return {**chosen(self), "state": self.state}
 
-    def collate(self, items: Sequence[Array | None]) -> Field:
-        """Encoded arrays (None: missing) as one field, padded and masked where ragged."""
+    @property
+    def longest(self) -> int:
+        """The most steps that ``encode`` returns, where ragged; by default what the layout says."""
+        layout = self.layout
+        if isinstance(layout, Grid):
+            return layout.size[0]
+        return layout.length if isinstance(layout, Ids) else layout.count if isinstance(layout, (Points, Graph)) else 1
+
+    def collate(self, items: Sequence[Array | None], *, whole: bool = False) -> Field:
+        """Encoded arrays (None: missing) as one field, padded and masked where ragged.
+
+        ``whole``: padded to ``longest``, whatever is in the batch, and not to the longest of it.
+        """
         import torch
 
         from sensorium.core.batch import Field
@@ -177,6 +188,7 @@ class Modality(ABC):
             mask = torch.ones(data.shape, dtype=torch.bool) if self.fills else None
             return Field(torch.from_numpy(data), present, mask)
         longest = max((len(a) for a in arrays), default=0) or 1
+        longest = max(longest, self.longest) if whole else longest
         out = np.zeros((len(arrays), longest, *blank.shape[1:]), dtype=blank.dtype)
         real = np.zeros((len(arrays), longest), dtype=np.bool_)
         for i, array in enumerate(arrays):

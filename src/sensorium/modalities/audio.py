@@ -209,6 +209,10 @@ class Audio(Modality):
 
         return Grid(1 + self.deltas, (frames(length, *self._window), self._front.size))
 
+    @property
+    def longest(self) -> int:
+        return int(self.state["length"])
+
     def encode(self, cell: Any) -> Array:
         rate = self.state["rate"]
         # A little more than is kept, so that the resampler's edge falls outside.

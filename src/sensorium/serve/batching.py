@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import Condition, Thread
 from time import monotonic
 from typing import Any, Generic, TypeVar
@@ -28,19 +28,18 @@ class _Job(Generic[W, R]):
     work: W
     rows: int
     since: float
-    future: Future[R] = field(default_factory=Future)
+    future: Future[R]
 
 
 class Place(Generic[W, R]):
-    """Room in the queue for one request, held until it is answered."""
+    """Room in the queue for one request, held until it is answered. ``coming`` until its work is handed in or given up."""
 
     def __init__(self, batcher: Batcher[W, R], rows: int) -> None:
-        self._batcher, self.rows, self.sent = batcher, rows, False
+        self._batcher, self.rows, self.coming = batcher, rows, True
 
-    def submit(self, work: W) -> Future[R]:
-        """Hand in the work that the room was kept for."""
-        self.sent = True
-        return self._batcher._submit(work, self.rows)
+    def submit(self, work: W, answer: Future[R] | None = None) -> Future[R]:
+        """Hand in the work that the room was kept for, from any thread; ``answer`` is what is then settled."""
+        return self._batcher._submit(self, _Job(work, self.rows, monotonic(), answer or Future()))
 
 
 class Batcher(Generic[W, R]):
@@ -99,13 +98,17 @@ class Batcher(Generic[W, R]):
         finally:
             with self._change:
                 self._admitted -= rows
-                if not place.sent:
+                if place.coming:
+                    place.coming = False
                     self._coming -= 1
                     self._change.notify()
 
-    def _submit(self, work: W, rows: int) -> Future[R]:
-        job: _Job[W, R] = _Job(work, rows, monotonic())
+    def _submit(self, place: Place[W, R], job: _Job[W, R]) -> Future[R]:
         with self._change:
+            if not place.coming:  # given up while it was being decoded
+                job.future.cancel()
+                return job.future
+            place.coming = False
             self._coming -= 1
             if self._closed and not self._thread.is_alive():
                 raise ClosedError

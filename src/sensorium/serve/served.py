@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.modality import Modality
@@ -16,12 +16,15 @@ from sensorium.evaluation.shapley import explain
 from sensorium.evaluation.where import where as maps
 from sensorium.predictor import Prediction, Predictor
 from sensorium.serve.batching import Batcher, ClosedError, FullError
+from sensorium.serve.decoding import Decoded, Decoding
 from sensorium.serve.limits import Limits
-from sensorium.serve.refusal import AGAIN, RefusedError, unusable
+from sensorium.serve.refusal import AGAIN, RefusedError
 from sensorium.serve.session import KINDS
+from sensorium.serve.steady import UNSTEADY, steadiness
 
 T = TypeVar("T")
-Work = tuple[list[Sample], list[list[Problem]]]
+Merge = Literal["auto", "always", "never"]
+MERGES: tuple[str, ...] = get_args(Merge)
 MAPPED = 4
 """Rows of a request that may have maps: each costs hundreds of passes."""
 CHUNK = 64
@@ -32,9 +35,10 @@ class Served:
     """A model that answers many clients at once. No row can name a file: media are bytes, arrays or lists.
 
     Args:
-        merge: Requests that wait together are answered in one pass. That is several times the throughput, and an answer
-            may differ in its last bits with its company. Else each request has a pass of its own, and its answers are those
-            of ``Predictor.predict`` bit for bit.
+        merge: Whether requests that wait together are answered in one pass, which is several times the throughput.
+            ``auto``: where that changes no bit of an answer (``steady``), which is then that of ``Predictor.predict`` with
+            ``steady``; else as ``never``. ``never``: each request has a pass of its own, and its answers are those of
+            ``Predictor.predict`` without it. ``always``: without a look at bits.
         batch: Rows answered together, at most.
         wait: Seconds that a request may be held back for company, where requests are merged.
         decoders: Threads that decode cells.
@@ -46,22 +50,26 @@ class Served:
         predictor: Predictor,
         limits: Limits,
         *,
-        merge: bool = False,
+        merge: Merge = "auto",
         batch: int = 32,
         wait: float = 0.01,
         decoders: int = 2,
         seen: Callable[[str, int, float], None] | None = None,
     ) -> None:
-        self.name, self.predictor, self.limits, self.merge = name, predictor, limits, merge
+        if merge not in MERGES:
+            raise ConfigError(f"merge is {' or '.join(MERGES)}, not {merge!r}")
+        self.name, self.predictor, self.limits = name, predictor, limits
+        self.steady = steadiness(predictor, batch) if merge == "auto" else UNSTEADY
+        self.merge = merge == "always" or self.steady.least is not None
         self.media = Uploads(max_bytes=limits.file)
         self.schema = predictor.schema
         self.asked: dict[str, Column] = {}
         for column in self.schema.inputs:
             self.asked.setdefault(column.source, column)
-        self.batcher: Batcher[Work, list[Prediction]] = Batcher(
+        self.batcher: Batcher[Decoded, list[Prediction]] = Batcher(
             self._answer,
             rows=batch,
-            wait=wait if merge else 0.0,
+            wait=wait if self.merge else 0.0,
             queue=limits.queue,
             seen=None if seen is None else lambda rows, seconds: seen(name, rows, seconds),
         )
@@ -74,8 +82,10 @@ class Served:
         """A prediction a row. Raises ``RefusedError`` for a cell that cannot be used; where ``lenient``, it is missing."""
         with self._room(len(rows)) as place:
             async with self._clock():
-                work = await self._decoded(rows, lenient)
-                return await asyncio.wrap_future(place.submit(work))
+                answer: Future[list[Prediction]] = Future()
+                decoding = Decoding(self.encode, rows, lenient, answer, lambda work: place.submit(work, answer))
+                decoding.start(self._decoders)
+                return await asyncio.wrap_future(answer)
 
     async def explain(self, rows: Sequence[Record], *, lenient: bool = False, where: bool = False) -> dict[str, Any]:
         """What each stream did to each answer: ``evaluation.shapley.Explanation`` as plain data.
@@ -123,7 +133,7 @@ class Served:
         # Its HTML has styles of its own, which a page with a strict policy does not take.
         return [{key: value for key, value in one.to_json().items() if key != "html"} for one in found]
 
-    def _answer(self, works: Sequence[Work]) -> list[list[Prediction]]:
+    def _answer(self, works: Sequence[Decoded]) -> list[list[Prediction]]:
         if self.merge:
             samples = [sample for some, _ in works for sample in some]
             answers = iter(self._passes(samples, [found for _, some in works for found in some]))
@@ -131,26 +141,19 @@ class Served:
         return [self._passes(samples, problems) for samples, problems in works]
 
     def _passes(self, samples: list[Sample], problems: list[list[Problem]]) -> list[Prediction]:
-        return [
-            prediction
-            for i in range(0, len(samples), CHUNK)
-            for prediction in self.predictor.answer(samples[i : i + CHUNK], problems[i : i + CHUNK])
-        ]
-
-    async def _decoded(self, rows: Sequence[Record], lenient: bool) -> Work:
-        loop = asyncio.get_running_loop()
-        jobs = [loop.run_in_executor(self._decoders, self.encode, row, i) for i, row in enumerate(rows, 1)]
-        done = await asyncio.gather(*jobs)
-        problems = [problem for _, found in done for problem in found]
-        if problems and not lenient:
-            raise unusable(problems)
-        return [sample for sample, _ in done], [found for _, found in done]
+        least, found, done = self.steady.least, list[Prediction](), 0
+        for size in [CHUNK] * -(-len(samples) // CHUNK) if least is None else self.steady.passes(len(samples)):
+            found += self.predictor.answer(samples[done : done + size], problems[done : done + size], least)
+            done += size
+        return found
 
     async def _beside(self, rows: Sequence[Record], lenient: bool, what: Callable[[list[Sample]], T]) -> T:
         """Something else than a prediction: it counts in the queue, and has a thread of its own."""
         with self._room(len(rows)):
             async with self._clock():
-                samples, _ = await self._decoded(rows, lenient)
+                decoded: Future[Decoded] = Future()
+                Decoding(self.encode, rows, lenient, decoded, decoded.set_result).start(self._decoders)
+                samples, _ = await asyncio.wrap_future(decoded)
                 return await asyncio.get_running_loop().run_in_executor(self._aside, what, samples)
 
     @contextmanager
@@ -193,7 +196,7 @@ class Served:
                 {"name": c.name, "kind": c.spec["kind"], "classes": self._classes(c.name)} for c in self.schema.targets
             ],
             "live": [c.name for c in self.schema.inputs if c.of is None and c.spec["kind"] in KINDS],
-            "exact": not self.merge,
+            "exact": not self.merge or self.steady.least is not None,
             "limits": {
                 name: getattr(self.limits, name) for name in ("body", "file", "text", "values", "rows", "parts", "seconds")
             },
