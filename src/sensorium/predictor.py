@@ -18,7 +18,6 @@ from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.schema import Opener, Problem, Record, Sample
 from sensorium.data.media import Under
 
-
 STEADY = 16
 """Rows of a steady pass, at least: below that, kernels sum in another order."""
 

@@ -32,6 +32,12 @@ def run(
     queue: Annotated[int, typer.Option(min=1, help="Rows inside at once; more are told to come again.")] = 256,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for an answer.")] = 30.0,
     max_mb: Annotated[int, typer.Option(min=1, help="MiB of one request; one file may have half of it.")] = 64,
+    max_rows: Annotated[int, typer.Option(min=1, help="Rows of one request.")] = 64,
+    max_pixels: Annotated[int | None, typer.Option(min=1, help="Pixels of a picture or a frame [64 million].")] = None,
+    max_seconds: Annotated[
+        float | None, typer.Option(min=0.001, help="Length of a sound or a video [30 minutes, 12 hours].")
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of a text [any; what is too long is cut].")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...; auto takes a GPU where there is one.")] = "auto",
 ) -> None:
     """Serve models over HTTP: predictions, explanations, a page to try them, and a live stream.
@@ -49,7 +55,17 @@ def run(
         if key_file is not None
         else os.environ.get("SENSORIUM_API_KEY") or None
     )
-    limits = Limits(body=max_mb * MIB, file=max_mb * MIB // 2, memory=8 * max_mb * MIB, queue=queue, seconds=timeout)
+    limits = Limits(
+        body=max_mb * MIB,
+        file=max_mb * MIB // 2,
+        memory=8 * max_mb * MIB,
+        rows=max_rows,
+        queue=queue,
+        seconds=timeout,
+        pixels=max_pixels,
+        duration=max_seconds,
+        tokens=max_tokens,
+    )
     app = create(_loaded(runs, device), limits=limits, key=key, merge=cast(Any, merge), batch=batch, wait=wait / 1000)
     where = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
     if key is None and host not in LOCAL:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -89,6 +89,8 @@ class Modality(ABC):
     """True where encoded arrays differ in length along their first axis and are padded and masked in a batch."""
     fills: bool = False
     """True where something sensible stands for a missing table cell: the encoder reads it as if it were there."""
+    bounds: ClassVar[Mapping[str, float]] = {}
+    """What ``measure`` tells of a cell, and how much of each ``encode`` takes: ``pixels``, ``seconds``, ``tokens``."""
     corruptions: ClassVar[tuple[str, ...]] = ()
     """The ways ``corrupt`` can spoil a cell, to see what a model bears; none: only its removal can be tried."""
 
@@ -120,6 +122,13 @@ class Modality(ABC):
     @abstractmethod
     def encode(self, cell: Any) -> Array:
         """One cell as an array (ragged: first axis is length). Raises ``CellError`` and nothing else on a bad cell."""
+
+    def measure(self, cell: Any) -> dict[str, float]:
+        """How large an (opened) cell says it is, before it is decoded, by the names of ``bounds``.
+
+        Empty where nothing is known of it; what is wrong with a cell is for ``encode`` to say.
+        """
+        return {}
 
     def encode_target(self, cell: Any) -> Array:
         """One cell as a target; differs from ``encode`` where an input may be unknown but a target may not."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Literal, TypeVar, get_args
 
-from sensorium.core.errors import ConfigError, nearest
-from sensorium.core.modality import Modality
-from sensorium.core.schema import Column, Problem, Record, Sample
+from sensorium.core.errors import CellError, ConfigError, nearest
+from sensorium.core.modality import Modality, is_blank
+from sensorium.core.schema import Column, Problem, Record, Sample, content
 from sensorium.data.media import Uploads
 from sensorium.evaluation.shapley import explain
 from sensorium.evaluation.where import where as maps
@@ -66,6 +66,8 @@ class Served:
         self.asked: dict[str, Column] = {}
         for column in self.schema.inputs:
             self.asked.setdefault(column.source, column)
+        told = [(column, limits.below(column.reader.bounds)) for column in self.schema.inputs]
+        self._bounded = [(column, most) for column, most in told if most]
         self.batcher: Batcher[Decoded, list[Prediction]] = Batcher(
             self._answer,
             rows=batch,
@@ -123,9 +125,23 @@ class Served:
     # ── how ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def encode(self, row: Record, number: int = 1) -> tuple[Sample, list[Problem]]:
-        """One row as arrays, and what was wrong with its cells."""
+        """One row as arrays, and what was wrong with its cells. Raises ``RefusedError`` for one that is too large."""
         problems: list[Problem] = []
+        for column, most in self._bounded:
+            self._measure(column, most, row.get(column.source), number)
         return self.schema.encode(row, media=self.media, row=number, problems=problems), problems
+
+    def _measure(self, column: Column, most: Mapping[str, float], cell: Any, number: int) -> None:
+        if is_blank(cell):
+            return
+        try:
+            told = column.reader.measure(content(column.reader, cell, self.media, number, column.name))
+        except CellError:
+            return  # the one who decodes it meets the same, and says so
+        for name, allowed in most.items():
+            if (found := told.get(name, 0)) > allowed:
+                problem = f"{round(found, 3):,} {name} are more than the {round(allowed, 3):,} allowed"
+                raise RefusedError(413, problem, row=number, column=column.source, fix="send a smaller or shorter one")
 
     def _maps(self, sample: Sample, number: int) -> list[dict[str, Any]]:
         stored = self.schema.collate([sample]).to(self.predictor.device)
@@ -187,6 +203,7 @@ class Served:
                     "media": column.reader.media,
                     "several": column.reader.several,
                     "stream": next(s for s, columns in self.schema.streams.items() if column in columns),
+                    "limits": {n: b for n, b in self._bounds(column).items() if b < float("inf")},
                     **_more(column.reader),
                 }
                 for name, column in self.asked.items()
@@ -201,6 +218,9 @@ class Served:
                 name: getattr(self.limits, name) for name in ("body", "file", "text", "values", "rows", "parts", "seconds")
             },
         }
+
+    def _bounds(self, column: Column) -> dict[str, float]:
+        return {**column.reader.bounds, **self.limits.below(column.reader.bounds)}
 
     def _classes(self, target: str) -> list[str]:
         return list(map(str, getattr(self.predictor.model.tasks[target].plain, "classes", [])))

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from sensorium.core.batch import Encoded
 from sensorium.core.layout import Graph, Ids, Row
 from sensorium.core.modality import Array, Modality
 from sensorium.core.schema import Sample, Schema
