@@ -243,7 +243,7 @@ def test_too_many_at_once(make_client: Any) -> None:
     client = make_client(limits=Limits(queue=1))
     with client.app.state.served["house"].batcher.admit(1):
         answer = client.post("/predict", json={"row": {}})
-        refused(answer, 429, "1 rows are being answered already")
+        refused(answer, 503, "1 rows are being answered already")
         assert answer.headers["retry-after"] == "1"
     assert client.post("/predict", json={"row": {}}).status_code == 200
     full = make_client(limits=Limits(memory=10))

@@ -38,6 +38,7 @@ def run(
         float | None, typer.Option(min=0.001, help="Length of a sound or a video [30 minutes, 12 hours].")
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of a text [any; what is too long is cut].")] = None,
+    rate: Annotated[float | None, typer.Option(min=0.001, help="Requests a second of one client address [any].")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...; auto takes a GPU where there is one.")] = "auto",
 ) -> None:
     """Serve models over HTTP: predictions, explanations, a page to try them, and a live stream.
@@ -65,6 +66,7 @@ def run(
         pixels=max_pixels,
         duration=max_seconds,
         tokens=max_tokens,
+        rate=rate,
     )
     app = create(_loaded(runs, device), limits=limits, key=key, merge=cast(Any, merge), batch=batch, wait=wait / 1000)
     where = f"http://{f'[{host}]' if ':' in host else host}:{port}/"

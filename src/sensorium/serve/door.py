@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
@@ -18,6 +19,7 @@ from sensorium.core.errors import SensoriumError
 from sensorium.serve.key import OPEN, Key
 from sensorium.serve.limits import Limits
 from sensorium.serve.metrics import Metrics
+from sensorium.serve.rate import Rate
 from sensorium.serve.refusal import AGAIN, CLOSE, RefusedError
 
 log = logging.getLogger("sensorium.serve")
@@ -53,6 +55,7 @@ class Door:
         self, app: ASGIApp, *, limits: Limits, key: Key | None, metrics: Metrics, direct: Mapping[str, Direct]
     ) -> None:
         self.app, self.limits, self.key, self.metrics, self.direct = app, limits, key, metrics, direct
+        self.rate = None if limits.rate is None else Rate(limits.rate)
         self.held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -111,6 +114,12 @@ class Door:
 
     def _enter(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
+        if self.rate is not None and scope["path"] != "/healthz" and scope["client"]:
+            wait = self.rate.wait(scope["client"][0])
+            if wait > 0:
+                later = {"Retry-After": str(math.ceil(wait)), **CLOSE}
+                problem = f"more than {self.limits.rate:g} requests a second from your address"
+                raise RefusedError(429, problem, fix="ask less often, or several rows at a time", headers=later)
         if self.key is not None and scope["path"] not in OPEN and not self.key.opens(headers):
             more = {"WWW-Authenticate": "Bearer", **CLOSE}
             raise RefusedError(401, "a key is needed", fix="send it: Authorization: Bearer KEY", headers=more)

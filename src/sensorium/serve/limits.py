@@ -29,6 +29,7 @@ class Limits:
         pixels: Of a picture, or of a frame of a video, by its header; None: what the modality itself reads.
         duration: Seconds of a sound or a video, likewise.
         tokens: Of a text.
+        rate: Requests a second of one client address; None: as many as there is room for.
     """
 
     body: int = 64 * MIB
@@ -45,6 +46,7 @@ class Limits:
     pixels: int | None = None
     duration: float | None = None
     tokens: int | None = None
+    rate: float | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -179,7 +179,7 @@ class Served:
                 yield place
         except FullError:
             problem = f"{self.limits.queue} rows are being answered already"
-            raise RefusedError(429, problem, fix="come again in a moment", headers=AGAIN) from None
+            raise RefusedError(503, problem, fix="come again in a moment", headers=AGAIN) from None
         except ClosedError:
             raise RefusedError(503, "the server is going down", headers=AGAIN) from None
         except TimeoutError:
