@@ -69,6 +69,7 @@ class Batcher(Generic[W, R]):
         self._seen = seen
         self._change = Condition()
         self._jobs: deque[_Job[W, R]] = deque()
+        self._waiting = 0
         self._coming = 0
         self._admitted = 0
         self._closed = False
@@ -113,7 +114,10 @@ class Batcher(Generic[W, R]):
             if self._closed and not self._thread.is_alive():
                 raise ClosedError
             self._jobs.append(job)
-            self._change.notify()
+            self._waiting += job.rows
+            # A batch that still waits for company need not be looked at for every one that joins it.
+            if len(self._jobs) == 1 or not self._coming or self._waiting >= self.rows:
+                self._change.notify()
         return job.future
 
     def close(self) -> None:
@@ -137,7 +141,7 @@ class Batcher(Generic[W, R]):
     def _gather(self) -> None:
         """Wait for company while some is coming, the batch has room and the first has not waited too long."""
         until = self._jobs[0].since + self.wait
-        while self._coming and not self._closed and sum(job.rows for job in self._jobs) < self.rows:
+        while self._coming and not self._closed and self._waiting < self.rows:
             left = until - monotonic()
             if left <= 0 or not self._change.wait(left):
                 return
@@ -148,6 +152,7 @@ class Batcher(Generic[W, R]):
         while self._jobs and rows + self._jobs[0].rows <= self.rows:
             rows += self._jobs[0].rows
             taken.append(self._jobs.popleft())
+        self._waiting -= rows
         return taken
 
     def _run(self, jobs: list[_Job[W, R]]) -> None:

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -153,7 +154,8 @@ def _media(cell: Any, served: Served, files: Mapping[str, list[Any]]) -> Any:
     if "base64" in cell:
         if not isinstance(cell["base64"], str):
             raise RefusedError(422, "base64 is a text")
-        return Blob(_bytes(cell["base64"], served.limits), _file_name(cell.get("name")))
+        name = cell.get("name")
+        return Blob(_bytes(cell["base64"], served.limits), _file_name(str(name)[:1000] if name else None))
     if {"path", "bytes", "url"} & set(cell):
         fix = 'send the content itself: {"base64": "..."}, or a file in a multipart request'
         raise RefusedError(422, "a file may not be named here", fix=fix)
@@ -232,9 +234,10 @@ def _whole(text: str) -> None:
         raise RefusedError(422, "the text has half a character (a lone surrogate)") from None
 
 
-def _file_name(name: Any) -> str:
+@lru_cache(256)
+def _file_name(name: str | None) -> str:
     """The last part of the name a file came under, for messages and for its ending alone."""
-    return _safe(PurePosixPath(str(name).replace("\\", "/")).name) or "<upload>" if name else "<upload>"
+    return _safe(PurePosixPath(name.replace("\\", "/")).name) or "<upload>" if name else "<upload>"
 
 
 def _safe(text: str) -> str:
