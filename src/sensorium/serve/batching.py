@@ -49,7 +49,7 @@ class Batcher(Generic[W, R]):
     it waits for that, though for no more than ``wait`` seconds, and never when nobody is coming.
 
     Args:
-        answer: Answers several works at once, one result for each.
+        answer: Answers several works at once, one result for each, or the error of that one alone.
         rows: Rows answered together, at most; a larger work is answered alone.
         wait: The latency target: seconds that a work is held back for company, at most.
         queue: Rows admitted at once, at most.
@@ -58,7 +58,7 @@ class Batcher(Generic[W, R]):
 
     def __init__(
         self,
-        answer: Callable[[Sequence[W]], Sequence[R]],
+        answer: Callable[[Sequence[W]], Sequence[R | Exception]],
         *,
         rows: int = 32,
         wait: float = 0.01,
@@ -172,4 +172,7 @@ class Batcher(Generic[W, R]):
         if self._seen is not None:
             self._seen(sum(job.rows for job in jobs), monotonic() - start)
         for job, result in zip(jobs, results, strict=True):
-            job.future.set_result(result)
+            if isinstance(result, Exception):
+                job.future.set_exception(result)
+            else:
+                job.future.set_result(result)

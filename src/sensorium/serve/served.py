@@ -16,13 +16,14 @@ from sensorium.evaluation.shapley import explain
 from sensorium.evaluation.where import where as maps
 from sensorium.predictor import Prediction, Predictor
 from sensorium.serve.batching import Batcher, ClosedError, FullError
-from sensorium.serve.decoding import Decoded, Decoding
+from sensorium.serve.decoding import Decoded, Decoding, Pace
 from sensorium.serve.limits import Limits
 from sensorium.serve.refusal import AGAIN, RefusedError
 from sensorium.serve.session import KINDS
 from sensorium.serve.steady import UNSTEADY, steadiness
 
 T = TypeVar("T")
+Work = Decoded | Decoding
 Merge = Literal["auto", "always", "never"]
 MERGES: tuple[str, ...] = get_args(Merge)
 MAPPED = 4
@@ -68,7 +69,8 @@ class Served:
             self.asked.setdefault(column.source, column)
         told = [(column, limits.below(column.reader.bounds)) for column in self.schema.inputs]
         self._bounded = [(column, most) for column, most in told if most]
-        self.batcher: Batcher[Decoded, list[Prediction]] = Batcher(
+        self._pace = Pace()
+        self.batcher: Batcher[Work, list[Prediction]] = Batcher(
             self._answer,
             rows=batch,
             wait=wait if self.merge else 0.0,
@@ -85,8 +87,11 @@ class Served:
         with self._room(len(rows)) as place:
             async with self._clock():
                 answer: Future[list[Prediction]] = Future()
-                decoding = Decoding(self.encode, rows, lenient, answer, lambda work: place.submit(work, answer))
-                decoding.start(self._decoders)
+                decoding = Decoding(self.encode, rows, lenient, self._pace)
+                if self._pace.long:
+                    decoding.start(self._decoders, answer, lambda decoded: place.submit(decoded, answer))
+                else:
+                    place.submit(decoding, answer)
                 return await asyncio.wrap_future(answer)
 
     async def explain(self, rows: Sequence[Record], *, lenient: bool = False, where: bool = False) -> dict[str, Any]:
@@ -149,12 +154,14 @@ class Served:
         # Its HTML has styles of its own, which a page with a strict policy does not take.
         return [{key: value for key, value in one.to_json().items() if key != "html"} for one in found]
 
-    def _answer(self, works: Sequence[Decoded]) -> list[list[Prediction]]:
-        if self.merge:
-            samples = [sample for some, _ in works for sample in some]
-            answers = iter(self._passes(samples, [found for _, some in works for found in some]))
-            return [[next(answers) for _ in some] for some, _ in works]
-        return [self._passes(samples, problems) for samples, problems in works]
+    def _answer(self, works: Sequence[Work]) -> list[list[Prediction] | RefusedError]:
+        decoded = [_decoded(work) for work in works]
+        if not self.merge:
+            return [one if isinstance(one, RefusedError) else self._passes(*one) for one in decoded]
+        whole = [one for one in decoded if not isinstance(one, RefusedError)]
+        samples = [sample for some, _ in whole for sample in some]
+        answers = iter(self._passes(samples, [found for _, some in whole for found in some]))
+        return [one if isinstance(one, RefusedError) else [next(answers) for _ in one[0]] for one in decoded]
 
     def _passes(self, samples: list[Sample], problems: list[list[Problem]]) -> list[Prediction]:
         least, found, done = self.steady.least, list[Prediction](), 0
@@ -168,7 +175,7 @@ class Served:
         with self._room(len(rows)):
             async with self._clock():
                 decoded: Future[Decoded] = Future()
-                Decoding(self.encode, rows, lenient, decoded, decoded.set_result).start(self._decoders)
+                Decoding(self.encode, rows, lenient, self._pace).start(self._decoders, decoded, decoded.set_result)
                 samples, _ = await asyncio.wrap_future(decoded)
                 return await asyncio.get_running_loop().run_in_executor(self._aside, what, samples)
 
@@ -228,6 +235,15 @@ class Served:
     def ignored(self, name: str) -> bool:
         """Whether the table had such a column that the model does not read: its target, say."""
         return name in self.schema.columns and name not in self.asked
+
+
+def _decoded(work: Work) -> Decoded | RefusedError:
+    if not isinstance(work, Decoding):
+        return work
+    try:
+        return work.now()
+    except RefusedError as refused:  # of this request alone
+        return refused
 
 
 _DRAWN = ("channels", "length", "mean", "deviation")
