@@ -73,6 +73,8 @@ def run(
     if key is None and host not in LOCAL:
         typer.secho("warning: anybody who reaches this machine may ask: set SENSORIUM_API_KEY", err=True, fg="yellow")
     typer.echo(f"serving {', '.join(app.state.served)} on {where}  (Ctrl-C stops)")
+    if merge == "auto" and (apart := [name for name, one in app.state.served.items() if not one.merge]):
+        typer.echo(f"{', '.join(apart)}: sharing a pass would change last bits here, so each request has its own")
     with contextlib.suppress(KeyboardInterrupt):
         server(app, host=host, port=port).run()
 

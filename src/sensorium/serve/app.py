@@ -176,4 +176,5 @@ async def _unknown(_: Request, error: Exception) -> Response:
     """What the router itself refuses: an address or a method that is not there."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     headers = getattr(error, "headers", None)
-    return RefusedError(status, str(getattr(error, "detail", "not found")), headers=headers).response()
+    fix = f"send it by {headers['Allow']}" if headers and "Allow" in headers else "all addresses: /openapi.json"
+    return RefusedError(status, str(getattr(error, "detail", "not found")), fix=fix, headers=headers).response()

@@ -57,6 +57,7 @@ class Door:
         self.app, self.limits, self.key, self.metrics, self.direct = app, limits, key, metrics, direct
         self.rate = None if limits.rate is None else Rate(limits.rate)
         self.held = 0
+        metrics.held.set_function(lambda: self.held)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -133,7 +134,6 @@ class Door:
 
     def _hold(self, size: int) -> None:
         self.held += size
-        self.metrics.held.set(self.held)
 
 
 def _own(error: Exception) -> RefusedError:

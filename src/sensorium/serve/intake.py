@@ -45,8 +45,9 @@ async def read(request: Request, served: Served) -> Asked:
         return _asked(document, served, {})
     if kind == "multipart/form-data":
         return await _parts(request, served)
-    fix = "send application/json or multipart/form-data"
-    raise RefusedError(415, f"{kind[:80] or 'no content type'} is not read here", fix=fix, headers=CLOSE)
+    fix = "send application/json or multipart/form-data (curl -F column=value -F column=@file)"
+    problem = f"{_safe(kind)} is not read here" if kind else "the request does not say what it holds (Content-Type)"
+    raise RefusedError(415, problem, fix=fix, headers=CLOSE)
 
 
 def document_of(body: bytes | str, limits: Limits) -> Any:
