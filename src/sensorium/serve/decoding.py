@@ -16,8 +16,8 @@ Encode = Callable[[Record, int], tuple[Sample, list[Problem]]]
 FEW = 8
 """Rows that a thread takes at a time."""
 LONG = 0.002
-"""Seconds of work for a row from which on threads are worth their hand-overs. Python runs one thread at a time, but decoders
-of large files let the others go on."""
+"""Seconds of work for a row from which on threads are worth their hand-overs. Python runs one thread at a time, but
+decoders of large files let the others go on."""
 
 
 class Pace:
