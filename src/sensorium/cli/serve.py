@@ -39,6 +39,9 @@ def run(
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of a text [any; what is too long is cut].")] = None,
     rate: Annotated[float | None, typer.Option(min=0.001, help="Requests a second of one client address [any].")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Cores that a pass of a model may use [OMP_NUM_THREADS, else all].")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...; auto takes a GPU where there is one.")] = "auto",
 ) -> None:
     """Serve models over HTTP: predictions, explanations, a page to try them, and a live stream.
@@ -51,6 +54,10 @@ def run(
         from sensorium.serve.running import server
     except ImportError as error:
         raise MissingExtraError(f"serving ({error.name})", "serve") from None
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
     key = (
         key_file.read_text(encoding="utf-8").strip()
         if key_file is not None
@@ -74,7 +81,8 @@ def run(
         typer.secho("warning: anybody who reaches this machine may ask: set SENSORIUM_API_KEY", err=True, fg="yellow")
     typer.echo(f"serving {', '.join(app.state.served)} on {where}  (Ctrl-C stops)")
     if merge == "auto" and (apart := [name for name, one in app.state.served.items() if not one.merge]):
-        typer.echo(f"{', '.join(apart)}: sharing a pass would change last bits here, so each request has its own")
+        hint = ", or with --threads 1 perhaps none" if torch.get_num_threads() > 1 else ""
+        typer.echo(f"{', '.join(apart)}: a shared pass would change last bits here{hint}; each request has its own")
     with contextlib.suppress(KeyboardInterrupt):
         server(app, host=host, port=port).run()
 
