@@ -80,7 +80,6 @@ def run(settings: Settings) -> Results:
         rng.shuffle(valid)
         offline = _offline(predictor, valid[: settings.few(2000, 40)])
         ones, several = [_requests(rows, predictor, n, settings.few(400, 12)) for n in (1, SEVERAL)]
-        crowd = f"{SEVERAL} rows a request"
         alone = _requests(rows, predictor, 1, settings.few(400, 12), steady=False)
         return [
             Measure("the offline predictor on the same rows, raw bytes to answers", "rows/s", offline),
