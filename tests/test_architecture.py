@@ -60,7 +60,7 @@ ROOMS = {
     "fastapi": {"serve"},
     "starlette": {"serve"},  # what FastAPI is made of
     "uvicorn": {"serve"},
-    "h11": {"serve"},  # uvicorn's own reader of HTTP
+    "python_multipart": {"serve"},
     "prometheus_client": {"serve"},
     "websockets": {"serve"},
     "sounddevice": {"serve"},

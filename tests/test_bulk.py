@@ -32,11 +32,7 @@ def lines(folder: Path) -> list[dict[str, str]]:
 
 
 def same(one: list[dict[str, str]], other: list[dict[str, str]]) -> None:
-    assert len(one) == len(other)
-    for a, b in zip(one, other, strict=True):
-        assert (a["event"], a["missing"]) == (b["event"], b["missing"])
-        # A row's neighbours in a batch may change the last bit.
-        assert [float(a[k]) for k in a if "=" in k] == pytest.approx([float(b[k]) for k in b if "=" in k], abs=1e-5)
+    assert one == other  # a row's neighbours in a batch do not count
 
 
 def test_parts_together_are_the_predictions_of_the_table(

@@ -140,7 +140,7 @@ class _Worker:
                 yield prediction
 
         rows = shard.records(load=True)
-        found = told(self.predictor.stream(rows, batch_size=self.job.batch_size, media=self.media))
+        found = told(self.predictor.stream(rows, batch_size=self.job.batch_size, media=self.media, steady=True))
         write(_part(Path(self.job.out), shard, self.job.format), found, self.predictor.model)
         return problems
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sensorium.core import registry
-from sensorium.core.batch import Batch, Encoded, Field, Ready
+from sensorium.core.batch import Batch, Encoded, Field, Ready, room
 from sensorium.core.byname import ByName
 from sensorium.core.contracts import Adapter, Encoder, Fusion, Task
 from sensorium.core.errors import ConfigError
@@ -54,16 +54,19 @@ class Model(nn.Module):
                     nn.Module.train(module, False)
         return self
 
-    def encode(self, batch: Batch) -> dict[str, Encoded]:
-        """Every stream at the model's width, before they meet."""
-        return {s: self.encode_stream(s, batch.inputs[s]) for s in self.streams}
+    def encode(self, batch: Batch, least: int | None = None) -> dict[str, Encoded]:
+        """Every stream at the model's width, before they meet.
 
-    def encode_stream(self, stream: str, field: Field) -> Encoded:
+        ``least``: encoders are given ``room(rows, least)`` rows, filled up with absent ones; None: those that are there.
+        """
+        return {s: self.encode_stream(s, batch.inputs[s], least) for s in self.streams}
+
+    def encode_stream(self, stream: str, field: Field, least: int | None = None) -> Encoded:
         """One stream at the model's width."""
-        part: Encoded = self.adapters[stream](self._encoded(self.encoders[stream], field))
+        part: Encoded = self.adapters[stream](self._encoded(self.encoders[stream], field, least))
         return part
 
-    def _encoded(self, encoder: Encoder, field: Field) -> Encoded:
+    def _encoded(self, encoder: Encoder, field: Field, least: int | None) -> Encoded:
         if isinstance(field, Ready):
             return field.encoded
         rows, present = field.present.shape[0], field.present
@@ -76,12 +79,15 @@ class Model(nn.Module):
         index = present.nonzero().squeeze(1)
         if index.numel() == 0 and self.always and rows:
             return _unheard(encoder, field).hide(present)
+        if least is not None:
+            index = present.logical_not().argsort(stable=True)[: room(index.numel(), least)]
         if index.numel() == 0:
             nothing = torch.zeros(rows, 1, encoder.dim, device=present.device)
             return Encoded(nothing, torch.zeros_like(present)[:, None], nothing[:, 0], present)
         mask = None if field.mask is None else field.mask[index]
         found: Encoded = encoder(field.data[index], mask)
-        return found.spread(index, rows)
+        spread: Encoded = found.spread(index, rows)
+        return spread if least is None else spread.hide(present)
 
     def answer(self, fused: Encoded, streams: Mapping[str, Encoded]) -> dict[str, Any]:
         """Every task's output."""

@@ -13,10 +13,13 @@ import torch
 from torch import Tensor
 
 from sensorium.artifact import Artifact
-from sensorium.core.batch import Batch, Encoded, Field
+from sensorium.core.batch import Batch, Encoded, Field, room
 from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.schema import Opener, Problem, Record, Sample
 from sensorium.data.media import Under
+
+STEADY = 16
+"""Rows of a steady pass, at least: below that, kernels sum in another order."""
 
 
 @dataclass(frozen=True)
@@ -74,17 +77,36 @@ class Predictor:
         self.media: Opener = media if media is not None else Under(Path.cwd(), anywhere=True)
 
     def predict(
-        self, rows: Iterable[Record], *, batch_size: int = 64, media: Opener | None = None, workers: int = 2
+        self,
+        rows: Iterable[Record],
+        *,
+        batch_size: int = 64,
+        media: Opener | None = None,
+        workers: int = 2,
+        steady: bool = False,
     ) -> list[Prediction]:
-        """One prediction a row, in order. Rows may lack any column; columns the model does not know are ignored."""
-        return list(self.stream(rows, batch_size=batch_size, media=media, workers=workers))
+        """One prediction a row, in order. Rows may lack any column; columns the model does not know are ignored.
+
+        Args:
+            workers: Threads that decode.
+            steady: Whether a row's answer is to be the same bit for bit whatever rows stand beside it (on the same machine,
+                with as many threads). Batches are then filled up to a power of two, ``STEADY`` at least, and rows to the
+                longest the model reads. Else sums run in an order that depends on both: 1e-7 or so of a probability.
+        """
+        return list(self.stream(rows, batch_size=batch_size, media=media, workers=workers, steady=steady))
 
     def stream(
-        self, rows: Iterable[Record], *, batch_size: int = 64, media: Opener | None = None, workers: int = 2
+        self,
+        rows: Iterable[Record],
+        *,
+        batch_size: int = 64,
+        media: Opener | None = None,
+        workers: int = 2,
+        steady: bool = False,
     ) -> Iterator[Prediction]:
         """As ``predict``, one batch after the other: memory does not grow with the rows. Decoding runs ahead in threads."""
         for samples, problems in self._samples(rows, batch_size, media or self.media, workers):
-            yield from self.answer(samples, problems)
+            yield from self.answer(samples, problems, STEADY if steady else None)
 
     def embed(self, rows: Iterable[Record], *, stream: str | None = None, batch_size: int = 64) -> Tensor:
         """The joint vector of each row ``[rows, D]``, or one stream's before fusion; zeros where missing."""
@@ -100,9 +122,12 @@ class Predictor:
         part: Encoded = self.model.fusion(parts) if stream is None else parts[stream]
         return part.pooled.cpu()
 
-    def batch(self, samples: Sequence[Sample]) -> Batch:
-        """Samples as the model reads them, on its device."""
-        return self.schema.prepare(self.schema.collate(samples).to(self.device))
+    def batch(self, samples: Sequence[Sample], least: int | None = None) -> Batch:
+        """Samples as the model reads them, on its device; with ``least`` filled up as steady passes are."""
+        if least is None:
+            return self.schema.prepare(self.schema.collate(samples).to(self.device))
+        blanks: list[Sample] = [{}] * (room(len(samples), least) - len(samples))
+        return self.schema.prepare(self.schema.collate([*samples, *blanks], whole=True).to(self.device))
 
     def _samples(
         self, rows: Iterable[Record], batch_size: int, media: Opener, workers: int
@@ -128,10 +153,16 @@ class Predictor:
                 ahead = following
 
     @torch.inference_mode()
-    def answer(self, samples: Sequence[Sample], problems: Sequence[list[Problem]]) -> list[Prediction]:
-        """``predict`` for rows that are encoded already, in one batch; what was wrong with them is passed on."""
-        batch = self.batch(samples)
-        outputs = self.model(batch)
+    def answer(
+        self, samples: Sequence[Sample], problems: Sequence[list[Problem]], least: int | None = None
+    ) -> list[Prediction]:
+        """``predict`` for rows that are encoded already, in one batch; what was wrong with them is passed on.
+
+        ``least``: rows of the pass at least, which is then a steady one; None: as many as there are.
+        """
+        batch = self.batch(samples, least)
+        parts = self.model.encode(batch, least)
+        outputs = self.model.answer(self.model.fusion(parts), parts)
         decoded = {name: task.decode(outputs[name]) for name, task in self.model.tasks.items()}
         present = {stream: part.present.tolist() for stream, part in batch.inputs.items()}
         return [

@@ -66,15 +66,18 @@ class Trained:
         """Rows to predictions, without the trainer."""
         return Predictor(self.artifact, device=self.device)
 
-    def predict(self, rows: Any, *, media: str | Path | None = None, batch_size: int = 64) -> list[Prediction]:
+    def predict(
+        self, rows: Any, *, media: str | Path | None = None, batch_size: int = 64, steady: bool = False
+    ) -> list[Prediction]:
         """One prediction a row of a table, a DataFrame, a list of dicts or a file. Any column may be absent.
 
         Args:
             media: The folder that media paths are relative to; by default the table file's own, else the working folder.
+            steady: Whether a row's answer is the same bit for bit whatever rows stand beside it: see ``Predictor.predict``.
         """
         table = Table.read(rows, root=media)
         opener = Under(table.root or Path.cwd(), anywhere=True)
-        return self.predictor.predict(table.rows(), batch_size=batch_size, media=opener)
+        return self.predictor.predict(table.rows(), batch_size=batch_size, media=opener, steady=steady)
 
     def trace(self, row: Record, *, media: str | Path | None = None) -> list[Step]:
         """One row's value and shape after every step."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -26,7 +25,7 @@ def as_parts(row: dict[str, Any]) -> dict[str, Any]:
 
 def test_a_row_is_answered_as_by_the_predictor_bit_for_bit(client: Any, predictor: Predictor, cells: Rows) -> None:
     for row in cells[:6]:
-        (want,) = predictor.predict([row])
+        (want,) = predictor.predict([row], steady=True)
         for answer in (
             client.post("/predict", json={"row": as_json(row)}),
             client.post("/models/house/predict", json={"row": as_json(row)}),
@@ -37,7 +36,7 @@ def test_a_row_is_answered_as_by_the_predictor_bit_for_bit(client: Any, predicto
 
 
 def test_several_rows(client: Any, predictor: Predictor, cells: Rows) -> None:
-    want = [one.to_json() for one in predictor.predict(cells)]
+    want = [one.to_json() for one in predictor.predict(cells, steady=True)]
     answer = client.post("/predict", json={"rows": [as_json(row) for row in cells]})
     assert answer.json()["predictions"] == want
     files: dict[str, Any] = {}
@@ -46,35 +45,14 @@ def test_several_rows(client: Any, predictor: Predictor, cells: Rows) -> None:
         files |= {f"{name}{i}": cell for name, cell in row.items() if isinstance(cell, bytes)}
         rows.append({n: {"part": f"{n}{i}"} if isinstance(cell, bytes) else cell for n, cell in row.items()})
     answer = client.post("/predict", files=files, data={"@rows": json.dumps(rows)})
-    assert answer.json()["predictions"] == [one.to_json() for one in predictor.predict(cells[:5])]
+    assert answer.json()["predictions"] == [one.to_json() for one in predictor.predict(cells[:5], steady=True)]
     assert client.post("/predict", json={"rows": []}).json() == {"predictions": []}
     assert client.post("/embed", json={"rows": []}).json() == {"vectors": []}
     assert client.post("/explain", json={"rows": []}).json()["targets"] == {"event": []}
 
 
-def test_crowds_are_answered_alike(client: Any, make_client: Any, predictor: Predictor, cells: Rows) -> None:
-    """Many at once: exactly as alone; where requests are merged, to the last bits."""
-    want = [predictor.predict([row])[0].to_json() for row in cells]
-    merging = make_client(merge=True, wait=0.05)
-    with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda row: client.post("/predict", json={"row": as_json(row)}).json(), cells))
-        merged = list(pool.map(lambda row: merging.post("/predict", json={"row": as_json(row)}).json(), cells))
-    assert found == want
-    for one, other in zip(merged, want, strict=True):
-        assert one["missing"] == other["missing"]
-        chances = other["targets"]["event"]["probabilities"]
-        assert one["targets"]["event"]["probabilities"] == pytest.approx(chances, abs=1e-5)
-    text = merging.get("/metrics").text
-    batches, rows = (
-        float(next(line for line in text.splitlines() if line.startswith(f"sensorium_batch_rows_{what}")).split()[1])
-        for what in ("count", "sum")
-    )
-    assert rows == len(cells)
-    assert batches < rows, "nobody was answered in company"
-
-
 def test_any_part_may_be_missing(client: Any, predictor: Predictor, cells: Rows) -> None:
-    (want,) = predictor.predict([{}])
+    (want,) = predictor.predict([{}], steady=True)
     for answer in (
         client.post("/predict", json={"row": {}}),
         client.post("/predict", json={"row": dict.fromkeys(cells[0])}),
@@ -91,14 +69,14 @@ def test_cells_come_in_several_forms(client: Any, predictor: Predictor, cells: R
     address = "data:image/png;base64," + base64.b64encode(row["photo"]).decode()
     assert (
         client.post("/predict", json={"row": {"photo": address}}).json()
-        == predictor.predict([{"photo": row["photo"]}])[0].to_json()
+        == predictor.predict([{"photo": row["photo"]}], steady=True)[0].to_json()
     )
     steps = [[float(i % 3), 0.5, -1.0] for i in range(40)]
-    (want,) = predictor.predict([{"sensor": steps}])
+    (want,) = predictor.predict([{"sensor": steps}], steady=True)
     assert client.post("/predict", json={"row": {"sensor": steps}}).json() == want.to_json()
     assert client.post("/predict", files={"sensor": (None, json.dumps(steps))}).json() == want.to_json()
     # Text may come as a file.
-    (want,) = predictor.predict([{"note": "水壶响了"}])
+    (want,) = predictor.predict([{"note": "水壶响了"}], steady=True)
     assert client.post("/predict", files={"note": ("note.txt", "水壶响了".encode())}).json() == want.to_json()
 
 

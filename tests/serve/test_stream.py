@@ -62,7 +62,7 @@ def test_windows_of_sound(client: Any, predictor: Predictor, signal: np.ndarray)
     starts = [0, 4000, 8000, 12000, 16000]
     assert [round(said["start"] * RATE) for said in found] == starts
     for said, start in zip(found, starts, strict=True):
-        (want,) = predictor.predict([{"note": "the kettle", "sound": wav(heard[start : start + RATE], RATE)}])
+        (want,) = predictor.predict([{"note": "the kettle", "sound": wav(heard[start : start + RATE], RATE)}], steady=True)
         assert said["prediction"] == want.to_json()
         assert said["filled"] == (800 if start in (4000, 8000) else 0)
         assert said["latency_ms"] > 0
@@ -96,7 +96,7 @@ def test_readings_and_frames(client: Any, predictor: Predictor, cells: list[dict
     heard = steps.copy()
     heard[25:30] = np.nan
     for i, said in enumerate(found):
-        assert said["prediction"] == predictor.predict([{"sensor": heard[20 * i : 20 * i + 20]}])[0].to_json()
+        assert said["prediction"] == predictor.predict([{"sensor": heard[20 * i : 20 * i + 20]}], steady=True)[0].to_json()
     assert (len(found), summary["filled"]) == (3, 5)
     photos = [row["photo"] for row in cells if "photo" in row][:2]
     with client.websocket_connect("/stream") as socket:
@@ -106,7 +106,7 @@ def test_readings_and_frames(client: Any, predictor: Predictor, cells: list[dict
             socket.send_bytes(HEADER.pack(number, number) + data)
         socket.send_text('{"end": true}')
         found, summary = answers(socket)
-    want = [predictor.predict([{"photo": data}])[0].to_json() for data in photos]
+    want = [predictor.predict([{"photo": data}], steady=True)[0].to_json() for data in photos]
     assert [said["prediction"] for said in found[:2]] == want
     assert "not a picture" in found[2]["prediction"]["problems"][0]["problem"]
     assert (summary["lost"], summary["late"]) == (1, 1)
@@ -167,7 +167,7 @@ def test_who_may_listen(make_client: Any, client: Any) -> None:
             assert ("window_steps" in socket.receive_json()) is opens
             if opens:
                 with guarded.websocket_connect("/stream", headers=headers) as second:
-                    assert second.receive_json()["error"]["status"] == 429
+                    assert second.receive_json()["error"]["status"] == 503
                 assert socket.receive_json()["error"]["status"] == 408  # nothing came in time
 
 
@@ -181,7 +181,10 @@ def test_listening_here_and_there_is_the_same(address: str, recording: Path, run
     there = [json.loads(line) for line in said.splitlines()]
     assert len(here) == len(there) == 6
     for one, other in zip(here[:-1], there[:-1], strict=True):
-        assert (one["start"], one["prediction"]) == (other["start"], other["prediction"])
+        assert one["start"] == other["start"]
+        chances = other["prediction"]["targets"]["event"]["probabilities"]
+        # A server's passes are filled up, those here are not.
+        assert one["prediction"]["targets"]["event"]["probabilities"] == pytest.approx(chances, abs=1e-5)
         assert other["round_trip_ms"] > 0
     assert here[-1]["summary"]["answered"] == there[-1]["summary"]["answered"] == 5
     code, said, _ = cli("listen", run_folder, "--file", recording, "--fast")

@@ -64,7 +64,7 @@ def run(
                 console.step("predicting", done, len(rows))
                 yield prediction
 
-        found = told(model.predictor.stream(rows.rows(), batch_size=batch_size, media=opener))
+        found = told(model.predictor.stream(rows.rows(), batch_size=batch_size, media=opener, steady=True))
         if out is None:
             write_csv(sys.stdout, found, model.model)
         else:

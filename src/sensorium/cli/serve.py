@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -25,13 +25,23 @@ def run(
         Path | None, typer.Option(help="A file with the key that clients must show [else SENSORIUM_API_KEY].")
     ] = None,
     merge: Annotated[
-        bool, typer.Option("--merge", help="Answer waiting requests in one pass: more a second, last bits may differ.")
-    ] = False,
+        str, typer.Option(help="Waiting requests share a pass: auto (where no bit of an answer changes), always, never.")
+    ] = "auto",
     batch: Annotated[int, typer.Option(min=1, help="Rows answered together, at most.")] = 32,
-    wait: Annotated[float, typer.Option(min=0, help="Milliseconds a request may wait for company, with --merge.")] = 10.0,
+    wait: Annotated[float, typer.Option(min=0, help="Milliseconds a request may wait for company.")] = 10.0,
     queue: Annotated[int, typer.Option(min=1, help="Rows inside at once; more are told to come again.")] = 256,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for an answer.")] = 30.0,
     max_mb: Annotated[int, typer.Option(min=1, help="MiB of one request; one file may have half of it.")] = 64,
+    max_rows: Annotated[int, typer.Option(min=1, help="Rows of one request.")] = 64,
+    max_pixels: Annotated[int | None, typer.Option(min=1, help="Pixels of a picture or a frame [64 million].")] = None,
+    max_seconds: Annotated[
+        float | None, typer.Option(min=0.001, help="Length of a sound or a video [30 minutes, 12 hours].")
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of a text [any; what is too long is cut].")] = None,
+    rate: Annotated[float | None, typer.Option(min=0.001, help="Requests a second of one client address [any].")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Cores that a pass of a model may use [OMP_NUM_THREADS, else all].")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...; auto takes a GPU where there is one.")] = "auto",
 ) -> None:
     """Serve models over HTTP: predictions, explanations, a page to try them, and a live stream.
@@ -44,17 +54,35 @@ def run(
         from sensorium.serve.running import server
     except ImportError as error:
         raise MissingExtraError(f"serving ({error.name})", "serve") from None
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
     key = (
         key_file.read_text(encoding="utf-8").strip()
         if key_file is not None
         else os.environ.get("SENSORIUM_API_KEY") or None
     )
-    limits = Limits(body=max_mb * MIB, file=max_mb * MIB // 2, memory=8 * max_mb * MIB, queue=queue, seconds=timeout)
-    app = create(_loaded(runs, device), limits=limits, key=key, merge=merge, batch=batch, wait=wait / 1000)
+    limits = Limits(
+        body=max_mb * MIB,
+        file=max_mb * MIB // 2,
+        memory=8 * max_mb * MIB,
+        rows=max_rows,
+        queue=queue,
+        seconds=timeout,
+        pixels=max_pixels,
+        duration=max_seconds,
+        tokens=max_tokens,
+        rate=rate,
+    )
+    app = create(_loaded(runs, device), limits=limits, key=key, merge=cast(Any, merge), batch=batch, wait=wait / 1000)
     where = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
     if key is None and host not in LOCAL:
         typer.secho("warning: anybody who reaches this machine may ask: set SENSORIUM_API_KEY", err=True, fg="yellow")
     typer.echo(f"serving {', '.join(app.state.served)} on {where}  (Ctrl-C stops)")
+    if merge == "auto" and (apart := [name for name, one in app.state.served.items() if not one.merge]):
+        hint = ", or with --threads 1 perhaps none" if torch.get_num_threads() > 1 else ""
+        typer.echo(f"{', '.join(apart)}: a shared pass would change last bits here{hint}; each request has its own")
     with contextlib.suppress(KeyboardInterrupt):
         server(app, host=host, port=port).run()
 

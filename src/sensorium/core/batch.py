@@ -143,6 +143,11 @@ class Encoded(Tensors):
         return self.map(put)
 
 
+def room(rows: int, least: int) -> int:
+    """How many rows are given to a network so that it meets few sizes: ``least``, or the next power of two."""
+    return max(least, 1 << max(rows - 1, 0).bit_length())
+
+
 def hide(parts: Mapping[str, Encoded], keep: Mapping[str, Tensor]) -> dict[str, Encoded]:
     """Encoded streams with some made missing: ``keep[stream]`` is ``[B]`` bool, streams not named stay."""
     return {s: part.hide(keep[s]) if s in keep else part for s, part in parts.items()}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sensorium.core.errors import ConfigError, nearest
-from sensorium.core.layout import Layout
+from sensorium.core.layout import Graph, Grid, Ids, Layout, Points
 
 if TYPE_CHECKING:
     import torch
@@ -89,6 +89,8 @@ class Modality(ABC):
     """True where encoded arrays differ in length along their first axis and are padded and masked in a batch."""
     fills: bool = False
     """True where something sensible stands for a missing table cell: the encoder reads it as if it were there."""
+    bounds: ClassVar[Mapping[str, float]] = {}
+    """What ``measure`` tells of a cell, and how much of each ``encode`` takes: ``pixels``, ``seconds``, ``tokens``."""
     corruptions: ClassVar[tuple[str, ...]] = ()
     """The ways ``corrupt`` can spoil a cell, to see what a model bears; none: only its removal can be tried."""
 
@@ -120,6 +122,13 @@ class Modality(ABC):
     @abstractmethod
     def encode(self, cell: Any) -> Array:
         """One cell as an array (ragged: first axis is length). Raises ``CellError`` and nothing else on a bad cell."""
+
+    def measure(self, cell: Any) -> dict[str, float]:
+        """How large an (opened) cell says it is, before it is decoded, by the names of ``bounds``.
+
+        Empty where nothing is known of it; what is wrong with a cell is for ``encode`` to say.
+        """
+        return {}
 
     def encode_target(self, cell: Any) -> Array:
         """One cell as a target; differs from ``encode`` where an input may be unknown but a target may not."""
@@ -163,8 +172,19 @@ class Modality(ABC):
 
         return {**chosen(self), "state": self.state}
 
-    def collate(self, items: Sequence[Array | None]) -> Field:
-        """Encoded arrays (None: missing) as one field, padded and masked where ragged."""
+    @property
+    def longest(self) -> int:
+        """The most steps that ``encode`` returns, where ragged; by default what the layout says."""
+        layout = self.layout
+        if isinstance(layout, Grid):
+            return layout.size[0]
+        return layout.length if isinstance(layout, Ids) else layout.count if isinstance(layout, (Points, Graph)) else 1
+
+    def collate(self, items: Sequence[Array | None], *, whole: bool = False) -> Field:
+        """Encoded arrays (None: missing) as one field, padded and masked where ragged.
+
+        ``whole``: padded to ``longest``, whatever is in the batch, and not to the longest of it.
+        """
         import torch
 
         from sensorium.core.batch import Field
@@ -177,6 +197,7 @@ class Modality(ABC):
             mask = torch.ones(data.shape, dtype=torch.bool) if self.fills else None
             return Field(torch.from_numpy(data), present, mask)
         longest = max((len(a) for a in arrays), default=0) or 1
+        longest = max(longest, self.longest) if whole else longest
         out = np.zeros((len(arrays), longest, *blank.shape[1:]), dtype=blank.dtype)
         real = np.zeros((len(arrays), longest), dtype=np.bool_)
         for i, array in enumerate(arrays):

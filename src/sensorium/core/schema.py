@@ -150,14 +150,14 @@ class Schema:
         columns = self.inputs + self.targets if targets else self.inputs
         return {c.name: self.encode_cell(c, record.get(c.source), media=media, row=row, problems=problems) for c in columns}
 
-    def collate(self, samples: Sequence[Sample]) -> Batch:
-        """Samples as one batch, as stored: call ``prepare`` before a model sees it."""
+    def collate(self, samples: Sequence[Sample], *, whole: bool = False) -> Batch:
+        """Samples as one batch, as stored: call ``prepare`` before a model sees it. ``whole``: see ``Modality.collate``."""
         import torch
 
         from sensorium.core.batch import Batch, Field
 
         def field(column: Column) -> Field:
-            return column.reader.collate([sample.get(column.name) for sample in samples])
+            return column.reader.collate([sample.get(column.name) for sample in samples], whole=whole)
 
         inputs = {
             stream: field(columns[0]) if columns[0].reader.stream is None else Field.join([field(c) for c in columns])

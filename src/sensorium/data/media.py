@@ -23,6 +23,8 @@ MAX_BYTES = 512 * 2**20
 Opened = Blob | Array | list[Any] | dict[str, Any]
 SEVERAL = 64
 """Files that one cell may name, at most."""
+NAMED = "a file may not be named here"
+"""What is wrong with a path from a network."""
 _MARKS = (";", "|", "\n")
 
 
@@ -143,7 +145,7 @@ class Uploads(Media):
 
     def _path(self, cell: str, row: int | None, column: str | None) -> Blob:
         fix = "send the content itself, as an upload"
-        raise CellError("a file may not be named here", file=f"{cell:.80}", row=row, column=column, fix=fix)
+        raise CellError(NAMED, file=f"{cell:.80}", row=row, column=column, fix=fix)
 
 
 NONE = Uploads()

@@ -15,8 +15,8 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
-from sensorium.signal.film import container, read_track
-from sensorium.signal.sound import MINUTES, read_sound, to_unit
+from sensorium.signal.film import container, film_size, read_track
+from sensorium.signal.sound import MINUTES, read_sound, seconds_of, to_unit
 from sensorium.signal.statistics import Moments, thinned
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class Audio(Modality):
     widget = "file:audio/*"
     media = True
     ragged = True
+    bounds = {"seconds": MINUTES * 60}
     corruptions = ("noise", "dropout")
 
     def __init__(
@@ -208,6 +209,15 @@ class Audio(Modality):
         from sensorium.signal.stft import frames
 
         return Grid(1 + self.deltas, (frames(length, *self._window), self._front.size))
+
+    def measure(self, cell: Any) -> dict[str, float]:
+        if not isinstance(cell, Blob):
+            return {}
+        return {"seconds": film_size(cell)[0] if container(cell.data) else seconds_of(cell)}
+
+    @property
+    def longest(self) -> int:
+        return int(self.state["length"])
 
     def encode(self, cell: Any) -> Array:
         rate = self.state["rate"]

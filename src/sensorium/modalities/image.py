@@ -16,7 +16,7 @@ from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
 from sensorium.signal.dicom import is_dicom
 from sensorium.signal.frame import LARGEST, Smooth, cropped, frame_state, framed, middle, with_channels
-from sensorium.signal.picture import ENDINGS, open_picture
+from sensorium.signal.picture import ENDINGS, PIXELS, open_picture, pixels_of
 from sensorium.signal.statistics import thinned
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class Image(Modality):
 
     widget = "file:image/*"
     media = True
+    bounds = {"pixels": PIXELS}
     corruptions = ("noise", "occlusion", "blur")
 
     def __init__(
@@ -137,6 +138,9 @@ class Image(Modality):
     @property
     def layout(self) -> Layout:
         return Grid(self.state["channels"], (self.state["height"], self.state["width"]))
+
+    def measure(self, cell: Any) -> dict[str, float]:
+        return {"pixels": pixels_of(cell)} if isinstance(cell, Blob) else {}
 
     def encode(self, cell: Any) -> Array:
         height, width = self.state["height"], self.state["width"]

@@ -15,7 +15,7 @@ from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
 from sensorium.signal.frame import LARGEST, frame_state, framed, with_channels
-from sensorium.signal.picture import ENDINGS, open_picture
+from sensorium.signal.picture import ENDINGS, PIXELS, open_picture, pixels_of
 from sensorium.signal.statistics import thinned
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class Images(Modality):
     media = True
     several = True
     ragged = True
+    bounds = {"pixels": PIXELS}
 
     def __init__(
         self,
@@ -91,6 +92,10 @@ class Images(Modality):
     @property
     def layout(self) -> Layout:
         return Grid(self.state["channels"], (self.pictures, self.state["height"], self.state["width"]))
+
+    def measure(self, cell: Any) -> dict[str, float]:
+        sizes = [pixels_of(part) for part in _parts(cell) if isinstance(part, Blob)]
+        return {"pixels": max(sizes)} if sizes else {}
 
     def encode(self, cell: Any) -> Array:
         frame = (self.state["height"], self.state["width"])

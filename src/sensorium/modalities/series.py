@@ -144,6 +144,10 @@ class Series(Modality):
 
         return Grid(channels * _IN_WINDOW, (frames(length, *self._windows),))
 
+    @property
+    def longest(self) -> int:
+        return int(self.state["length"])
+
     def encode(self, cell: Any) -> Array:
         steps = self._read(cell, self.state["length"])
         if steps.shape[1] != self.state["channels"]:

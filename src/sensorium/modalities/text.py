@@ -58,6 +58,7 @@ class Text(Modality):
     """
 
     ragged = True
+    bounds = {"tokens": float("inf")}
     corruptions = ("typos", "deletion")
 
     def __init__(
@@ -121,6 +122,10 @@ class Text(Modality):
     @property
     def layout(self) -> Layout:
         return Ids(self._tokeniser.size, self.state["length"], self._tokeniser.words)
+
+    def measure(self, cell: Any) -> dict[str, float]:
+        text = self._clean(cell)
+        return {} if not text else {"tokens": len(_ids(self._tokeniser, text, len(text.encode()) + 8))}
 
     def encode(self, cell: Any) -> Array:
         text = self._clean(cell)

@@ -14,7 +14,7 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
-from sensorium.signal.film import container, has_sound, read_film
+from sensorium.signal.film import HOURS, PIXELS, container, film_size, has_sound, read_film
 from sensorium.signal.frame import LARGEST, frame_state, framed, to_pixels, with_channels
 from sensorium.signal.statistics import thinned
 
@@ -47,6 +47,7 @@ class Video(Modality):
     widget = "file:video/*"
     media = True
     ragged = True
+    bounds = {"seconds": HOURS * 3600, "pixels": PIXELS}
 
     def __init__(
         self,
@@ -103,6 +104,12 @@ class Video(Modality):
     @property
     def layout(self) -> Layout:
         return Grid(self.state["channels"], (self.frames, self.state["height"], self.state["width"]))
+
+    def measure(self, cell: Any) -> dict[str, float]:
+        if not isinstance(cell, Blob):
+            return {}
+        seconds, pixels = film_size(cell)
+        return {"seconds": seconds, "pixels": pixels}
 
     def encode(self, cell: Any) -> Array:
         frame = (self.state["height"], self.state["width"])

@@ -16,14 +16,14 @@ from sensorium import __version__
 from sensorium.core.errors import ConfigError
 from sensorium.predictor import Predictor
 from sensorium.serve.document import PREDICTION, operation
-from sensorium.serve.door import Door
+from sensorium.serve.door import Direct, Door
 from sensorium.serve.intake import Asked, read
 from sensorium.serve.key import Key
 from sensorium.serve.limits import Limits
 from sensorium.serve.live import Live
 from sensorium.serve.metrics import Metrics
 from sensorium.serve.refusal import RefusedError, answer
-from sensorium.serve.served import Served, check_name, named
+from sensorium.serve.served import Merge, Served, check_name, named
 
 _TYPES = {"index.html": "text/html", "page.css": "text/css", "page.js": "text/javascript"}
 _EXPLANATION: dict[str, Any] = {"type": "object", "required": ["streams", "targets"]}
@@ -36,7 +36,7 @@ def create(
     *,
     limits: Limits | None = None,
     key: str | None = None,
-    merge: bool = False,
+    merge: Merge = "auto",
     batch: int = 32,
     wait: float = 0.01,
     decoders: int = 2,
@@ -75,18 +75,22 @@ def create(
         lifespan=life,
     )
     lock = None if key is None else Key(key)
-    app.add_middleware(Door, limits=bounds, key=lock, metrics=metrics)
+    direct: dict[str, Direct] = {}
+    app.add_middleware(Door, limits=bounds, key=lock, metrics=metrics, direct=direct)
     app.add_exception_handler(HTTPException, _unknown)
     app.state.served = served
-    _answers(app, served)
+    _answers(app, served, direct)
     _facts(app, served, metrics)
     Live(served, bounds, lock, metrics).routes(app)
     _page(app)
     return app
 
 
-def _answers(app: FastAPI, served: dict[str, Served]) -> None:
-    """The routes that take rows, each for the model of ``?model=`` and under a model's own address."""
+def _answers(app: FastAPI, served: dict[str, Served], direct: dict[str, Direct]) -> None:
+    """The routes that take rows, each for the model of ``?model=`` and under a model's own address.
+
+    The router knows them for the document's sake, and for what asks in an unusual way (another method, another case).
+    """
 
     async def predict(_: Request, one: Served, asked: Asked, lenient: bool) -> Any:
         found = [prediction.to_json() for prediction in await one.predict(asked.rows, lenient=lenient)]
@@ -109,10 +113,14 @@ def _answers(app: FastAPI, served: dict[str, Served]) -> None:
         ("embed", embed, _VECTOR, "vectors"),
     ]
     for name, way, shape, listed in ways:
+        endpoint = _endpoint(served, way)
+        direct[f"/{name}"] = Direct(f"/{name}", {}, endpoint)
+        for model in served:
+            direct[f"/models/{model}/{name}"] = Direct(f"/models/{{name}}/{name}", {"name": model}, endpoint)
         for prefix in ("", "/models/{name}"):
             app.add_api_route(
                 f"{prefix}/{name}",
-                _endpoint(served, way),
+                endpoint,
                 methods=["POST"],
                 name=name,
                 openapi_extra=operation(first, shape, listed, path=bool(prefix), route=name),
@@ -168,4 +176,5 @@ async def _unknown(_: Request, error: Exception) -> Response:
     """What the router itself refuses: an address or a method that is not there."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     headers = getattr(error, "headers", None)
-    return RefusedError(status, str(getattr(error, "detail", "not found")), headers=headers).response()
+    fix = f"send it by {headers['Allow']}" if headers and "Allow" in headers else "all addresses: /openapi.json"
+    return RefusedError(status, str(getattr(error, "detail", "not found")), fix=fix, headers=headers).response()

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import Condition, Thread
 from time import monotonic
 from typing import Any, Generic, TypeVar
@@ -28,19 +28,18 @@ class _Job(Generic[W, R]):
     work: W
     rows: int
     since: float
-    future: Future[R] = field(default_factory=Future)
+    future: Future[R]
 
 
 class Place(Generic[W, R]):
-    """Room in the queue for one request, held until it is answered."""
+    """Room in the queue for one request, held until it is answered. ``coming`` until its work is handed in or given up."""
 
     def __init__(self, batcher: Batcher[W, R], rows: int) -> None:
-        self._batcher, self.rows, self.sent = batcher, rows, False
+        self._batcher, self.rows, self.coming = batcher, rows, True
 
-    def submit(self, work: W) -> Future[R]:
-        """Hand in the work that the room was kept for."""
-        self.sent = True
-        return self._batcher._submit(work, self.rows)
+    def submit(self, work: W, answer: Future[R] | None = None) -> Future[R]:
+        """Hand in the work that the room was kept for, from any thread; ``answer`` is what is then settled."""
+        return self._batcher._submit(self, _Job(work, self.rows, monotonic(), answer or Future()))
 
 
 class Batcher(Generic[W, R]):
@@ -50,7 +49,7 @@ class Batcher(Generic[W, R]):
     it waits for that, though for no more than ``wait`` seconds, and never when nobody is coming.
 
     Args:
-        answer: Answers several works at once, one result for each.
+        answer: Answers several works at once, one result for each, or the error of that one alone.
         rows: Rows answered together, at most; a larger work is answered alone.
         wait: The latency target: seconds that a work is held back for company, at most.
         queue: Rows admitted at once, at most.
@@ -59,7 +58,7 @@ class Batcher(Generic[W, R]):
 
     def __init__(
         self,
-        answer: Callable[[Sequence[W]], Sequence[R]],
+        answer: Callable[[Sequence[W]], Sequence[R | Exception]],
         *,
         rows: int = 32,
         wait: float = 0.01,
@@ -70,6 +69,7 @@ class Batcher(Generic[W, R]):
         self._seen = seen
         self._change = Condition()
         self._jobs: deque[_Job[W, R]] = deque()
+        self._waiting = 0
         self._coming = 0
         self._admitted = 0
         self._closed = False
@@ -99,18 +99,25 @@ class Batcher(Generic[W, R]):
         finally:
             with self._change:
                 self._admitted -= rows
-                if not place.sent:
+                if place.coming:
+                    place.coming = False
                     self._coming -= 1
                     self._change.notify()
 
-    def _submit(self, work: W, rows: int) -> Future[R]:
-        job: _Job[W, R] = _Job(work, rows, monotonic())
+    def _submit(self, place: Place[W, R], job: _Job[W, R]) -> Future[R]:
         with self._change:
+            if not place.coming:  # given up while it was being decoded
+                job.future.cancel()
+                return job.future
+            place.coming = False
             self._coming -= 1
             if self._closed and not self._thread.is_alive():
                 raise ClosedError
             self._jobs.append(job)
-            self._change.notify()
+            self._waiting += job.rows
+            # A batch that still waits for company need not be looked at for every one that joins it.
+            if len(self._jobs) == 1 or not self._coming or self._waiting >= self.rows:
+                self._change.notify()
         return job.future
 
     def close(self) -> None:
@@ -134,7 +141,7 @@ class Batcher(Generic[W, R]):
     def _gather(self) -> None:
         """Wait for company while some is coming, the batch has room and the first has not waited too long."""
         until = self._jobs[0].since + self.wait
-        while self._coming and not self._closed and sum(job.rows for job in self._jobs) < self.rows:
+        while self._coming and not self._closed and self._waiting < self.rows:
             left = until - monotonic()
             if left <= 0 or not self._change.wait(left):
                 return
@@ -145,6 +152,7 @@ class Batcher(Generic[W, R]):
         while self._jobs and rows + self._jobs[0].rows <= self.rows:
             rows += self._jobs[0].rows
             taken.append(self._jobs.popleft())
+        self._waiting -= rows
         return taken
 
     def _run(self, jobs: list[_Job[W, R]]) -> None:
@@ -164,4 +172,7 @@ class Batcher(Generic[W, R]):
         if self._seen is not None:
             self._seen(sum(job.rows for job in jobs), monotonic() - start)
         for job, result in zip(jobs, results, strict=True):
-            job.future.set_result(result)
+            if isinstance(result, Exception):
+                job.future.set_exception(result)
+            else:
+                job.future.set_result(result)

@@ -49,7 +49,7 @@ _WHY = {
     "413": "Too large.",
     "415": "Neither JSON nor multipart.",
     "422": "A cell or a column that cannot be used: which, and why.",
-    "429": "Too many rows are being answered.",
+    "429": "Too many requests from this address.",
     "500": "An error of the server's own.",
     "503": "Too busy, or going down.",
 }

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import traceback
+from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sensorium.core.errors import SensoriumError
 from sensorium.serve.key import OPEN, Key
 from sensorium.serve.limits import Limits
 from sensorium.serve.metrics import Metrics
+from sensorium.serve.rate import Rate
 from sensorium.serve.refusal import AGAIN, CLOSE, RefusedError
 
 log = logging.getLogger("sensorium.serve")
@@ -27,7 +32,16 @@ SAFE = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(self)",
 }
+_SAFE = [(name.lower().encode(), value.encode()) for name, value in SAFE.items()]
 _UNREAD = {**AGAIN, **CLOSE}
+
+
+class Direct(NamedTuple):
+    """An address that is answered at once. The router's own way to it costs as much as a small row."""
+
+    route: str
+    told: dict[str, str]
+    endpoint: Callable[[Request], Awaitable[Response]]
 
 
 class Door:
@@ -37,21 +51,28 @@ class Door:
     of the server's own is told as such and logged by its kind and place only: its message may quote a cell.
     """
 
-    def __init__(self, app: ASGIApp, *, limits: Limits, key: Key | None, metrics: Metrics) -> None:
-        self.app, self.limits, self.key, self.metrics = app, limits, key, metrics
+    def __init__(
+        self, app: ASGIApp, *, limits: Limits, key: Key | None, metrics: Metrics, direct: Mapping[str, Direct]
+    ) -> None:
+        self.app, self.limits, self.key, self.metrics, self.direct = app, limits, key, metrics, direct
+        self.rate = None if limits.rate is None else Rate(limits.rate)
         self.held = 0
+        metrics.held.set_function(lambda: self.held)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        start, status, mine = monotonic(), 0, 0
+        start, status, mine, arrived = monotonic(), 0, 0, False
+        until = asyncio.get_running_loop().time() + self.limits.upload
 
         async def counted() -> Message:
-            nonlocal mine
-            left = start + self.limits.upload - monotonic()
+            nonlocal mine, arrived
+            if arrived:
+                return await receive()
             try:
-                message = await asyncio.wait_for(receive(), max(left, 0.001)) if not mine_done else await receive()
+                async with asyncio.timeout_at(until):
+                    message = await receive()
             except TimeoutError:
                 problem = f"the request had not arrived after {self.limits.upload:g} seconds"
                 raise RefusedError(408, problem, headers=CLOSE) from None
@@ -62,35 +83,44 @@ class Door:
                 raise self._too_large()
             if self.held > self.limits.memory:
                 raise RefusedError(503, "the requests that are inside fill the memory", headers=_UNREAD)
-            if not message.get("more_body", False):
-                mine_done.append(True)
+            arrived = not message.get("more_body", False)
             return message
 
         async def answering(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                for name, value in SAFE.items():
-                    headers.setdefault(name, value)
+                told = {name for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(pair for pair in _SAFE if pair[0] not in told)]
             await send(message)
 
-        mine_done: list[bool] = []
+        direct = self.direct.get(scope["path"]) if scope["method"] == "POST" else None
         try:
             self._enter(scope)
-            await self.app(scope, counted, answering)
+            if direct is None:
+                await self.app(scope, counted, answering)
+            else:
+                scope["path_params"] = direct.told
+                response = await direct.endpoint(Request(scope, counted))
+                await response(scope, counted, answering)
         except Exception as error:
             refused = error if isinstance(error, RefusedError) else _own(error)
             if status == 0:  # nothing was said yet
                 await refused.response()(scope, receive, answering)
         finally:
             self._hold(-mine)
-            route = getattr(scope.get("route"), "path", "other")
+            route = getattr(scope.get("route"), "path", "other") if direct is None else direct.route
             self.metrics.requests.labels(route, str(status)).inc()
             self.metrics.seconds.labels(route).observe(monotonic() - start)
 
     def _enter(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
+        if self.rate is not None and scope["path"] != "/healthz" and scope["client"]:
+            wait = self.rate.wait(scope["client"][0])
+            if wait > 0:
+                later = {"Retry-After": str(math.ceil(wait)), **CLOSE}
+                problem = f"more than {self.limits.rate:g} requests a second from your address"
+                raise RefusedError(429, problem, fix="ask less often, or several rows at a time", headers=later)
         if self.key is not None and scope["path"] not in OPEN and not self.key.opens(headers):
             more = {"WWW-Authenticate": "Bearer", **CLOSE}
             raise RefusedError(401, "a key is needed", fix="send it: Authorization: Bearer KEY", headers=more)
@@ -104,7 +134,6 @@ class Door:
 
     def _hold(self, size: int) -> None:
         self.held += size
-        self.metrics.held.set(self.held)
 
 
 def _own(error: Exception) -> RefusedError:

@@ -6,25 +6,23 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 
 from fastapi import Request
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 
 from sensorium.core.errors import nearest
 from sensorium.core.modality import Blob, is_blank
 from sensorium.serve.limits import Limits
+from sensorium.serve.parts import parts
 from sensorium.serve.refusal import CLOSE, RefusedError
 from sensorium.serve.served import Served
 
 ROWS = "@rows"
 """The part of a multipart request that holds several rows, as JSON."""
-_LARGE = 2**20
-_BOUNDARY = re.compile(r'boundary="?([^";,]{1,70})"?', re.IGNORECASE)
 _JSON = re.compile(rb"\s*[\[{]")
 
 
@@ -47,8 +45,9 @@ async def read(request: Request, served: Served) -> Asked:
         return _asked(document, served, {})
     if kind == "multipart/form-data":
         return await _parts(request, served)
-    fix = "send application/json or multipart/form-data"
-    raise RefusedError(415, f"{kind[:80] or 'no content type'} is not read here", fix=fix, headers=CLOSE)
+    fix = "send application/json or multipart/form-data (curl -F column=value -F column=@file)"
+    problem = f"{_safe(kind)} is not read here" if kind else "the request does not say what it holds (Content-Type)"
+    raise RefusedError(415, problem, fix=fix, headers=CLOSE)
 
 
 def document_of(body: bytes | str, limits: Limits) -> Any:
@@ -156,7 +155,8 @@ def _media(cell: Any, served: Served, files: Mapping[str, list[Any]]) -> Any:
     if "base64" in cell:
         if not isinstance(cell["base64"], str):
             raise RefusedError(422, "base64 is a text")
-        return Blob(_bytes(cell["base64"], served.limits), _file_name(cell.get("name")))
+        name = cell.get("name")
+        return Blob(_bytes(cell["base64"], served.limits), _file_name(str(name)[:1000] if name else None))
     if {"path", "bytes", "url"} & set(cell):
         fix = 'send the content itself: {"base64": "..."}, or a file in a multipart request'
         raise RefusedError(422, "a file may not be named here", fix=fix)
@@ -183,54 +183,32 @@ def _counted(data: bytes, limits: Limits) -> None:
 async def _parts(request: Request, served: Served) -> Asked:
     limits = served.limits
     files: dict[str, list[Any]] = {}
-    found = _BOUNDARY.search(request.headers["content-type"])
-    if found is None:
-        raise RefusedError(400, "the parts cannot be read: no boundary is named", headers=CLOSE)
-    last = f"--{found[1]}--".encode("latin-1")
-    end = b""
-
-    async def watched() -> AsyncGenerator[bytes, None]:
-        nonlocal end
-        async for block in request.stream():
-            end = (end + block)[-len(last) - 16 :]
-            yield block
-
-    parser = MultiPartParser(
-        request.headers,
-        watched(),
-        max_files=limits.parts,
-        max_fields=limits.parts,
-        max_part_size=max(4 * limits.text, _LARGE),
-    )
-    try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        raise RefusedError(400, f"the parts cannot be read: {str(error.message)[:200]}", headers=CLOSE) from None
-    except (ValueError, LookupError) as error:
-        raise RefusedError(400, f"the parts cannot be read: {type(error).__name__}", headers=CLOSE) from None
-    try:
-        # The parser takes a request that was cut short for a whole one, with the rest of its parts missing.
-        if not end.rstrip().endswith(last):
-            raise RefusedError(400, "the parts cannot be read: the request is cut short", headers=CLOSE)
-        for name, part in form.multi_items():
-            if isinstance(part, UploadFile):
-                data = await part.read()
-                if not data and not part.filename:
-                    continue  # what a browser sends for a field that was left empty
-                if len(data) > limits.file:
-                    problem = f"a file of {len(data) / 2**20:.1f} MiB, more than {limits.file / 2**20:g}"
-                    raise RefusedError(413, problem, column=_safe(name))
-                _counted(data, limits)
-                files.setdefault(name, []).append(Blob(data, _file_name(part.filename)))
-            else:
-                files.setdefault(name, []).append(part)
-    finally:
-        await form.close()
+    for name, file, data in parts(await request.body(), request.headers["content-type"], limits.parts):
+        if not data and not file:
+            # What a browser sends for a field that was left empty.
+            if file is None:
+                files.setdefault(name, []).append("")
+            continue
+        if file is None:
+            files.setdefault(name, []).append(_field(name, data))
+            continue
+        if len(data) > limits.file:
+            problem = f"a file of {len(data) / 2**20:.1f} MiB, more than {limits.file / 2**20:g}"
+            raise RefusedError(413, problem, column=_safe(name))
+        _counted(data, limits)
+        files.setdefault(name, []).append(Blob(data, _file_name(file)))
     if ROWS in files:
         told = files[ROWS][0]
         document = document_of(told.data if isinstance(told, Blob) else told, limits)
         return _asked({"rows": document}, served, files)
     return Asked([row_of({name: _joined(name, sent, served) for name, sent in files.items()}, served)], True)
+
+
+def _field(name: str, data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise RefusedError(422, "the text is not in UTF-8", column=_safe(name)) from None
 
 
 def _joined(name: str, sent: list[Any], served: Served) -> Any:
@@ -257,9 +235,10 @@ def _whole(text: str) -> None:
         raise RefusedError(422, "the text has half a character (a lone surrogate)") from None
 
 
-def _file_name(name: Any) -> str:
+@lru_cache(256)
+def _file_name(name: str | None) -> str:
     """The last part of the name a file came under, for messages and for its ending alone."""
-    return _safe(PurePosixPath(str(name).replace("\\", "/")).name) or "<upload>" if name else "<upload>"
+    return _safe(PurePosixPath(name.replace("\\", "/")).name) or "<upload>" if name else "<upload>"
 
 
 def _safe(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from sensorium.core.errors import ConfigError
@@ -11,7 +12,7 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Limits:
-    """What is refused before it costs anything. What a cell may decode to is bounded by the modalities themselves.
+    """What is refused before it costs anything. What a cell may decode to is bounded by the modalities too.
 
     Args:
         body: Bytes of one request.
@@ -25,6 +26,10 @@ class Limits:
         seconds: Time for an answer, from the first byte to the last.
         upload: Seconds in which the whole request must have arrived.
         streams: Live streams at once.
+        pixels: Of a picture, or of a frame of a video, by its header; None: what the modality itself reads.
+        duration: Seconds of a sound or a video, likewise.
+        tokens: Of a text.
+        rate: Requests a second of one client address; None: as many as there is room for.
     """
 
     body: int = 64 * MIB
@@ -38,8 +43,18 @@ class Limits:
     seconds: float = 30.0
     upload: float = 30.0
     streams: int = 16
+    pixels: int | None = None
+    duration: float | None = None
+    tokens: int | None = None
+    rate: float | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            if not getattr(self, field.name) > 0:
-                raise ConfigError(f"a limit of {getattr(self, field.name)} for {field.name} lets nothing in")
+            value = getattr(self, field.name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"a limit of {value} for {field.name} lets nothing in")
+
+    def below(self, bounds: Mapping[str, float]) -> dict[str, float]:
+        """Those of the limits on what a cell decodes to that are stricter than a modality's own."""
+        told = {"pixels": self.pixels, "seconds": self.duration, "tokens": self.tokens}
+        return {name: most for name, own in bounds.items() if (most := told.get(name)) is not None and most < own}

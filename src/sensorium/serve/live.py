@@ -49,7 +49,7 @@ class Live:
             return
         await socket.accept()
         if self.open >= self.limits.streams:
-            await _refuse(socket, {"status": 429, "problem": f"{self.open} streams are open already"}, _BUSY)
+            await _refuse(socket, {"status": 503, "problem": f"{self.open} streams are open already"}, _BUSY)
             return
         self.open += 1
         try:

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi.responses import Response
 
 from sensorium.core.schema import Problem
+from sensorium.data.media import NAMED
 
 AGAIN = {"Retry-After": "1"}
 CLOSE = {"Connection": "close"}
@@ -57,6 +58,8 @@ def unusable(problems: Sequence[Problem]) -> RefusedError:
     """Cells that could not be read: the first in words, all of them listed."""
     first = problems[0]
     fix = "mend or leave out these cells, or add ?bad=missing to have them count as missing"
+    if first.problem == NAMED:
+        fix = 'send its content: in a multipart request (curl -F column=@file), or as {"base64": "..."} in JSON'
     return RefusedError(422, first.problem, fix=fix, row=first.row, column=first.column, cells=problems)
 
 

@@ -5,23 +5,23 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import h11
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 CONNECTIONS = 512
 """Open at once; more are told to come again."""
 
 
-class Prompt(H11Protocol):  # type: ignore[misc]  # uvicorn is not followed by the type checker
-    """HTTP whose client has a few seconds for a request's head: one that sends it mark by mark would stay for ever.
-
-    (The body has its own clock, in ``door``; h11 refuses a head of more than 64 KiB.)
+class Prompt(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is not followed by the type checker
+    """HTTP whose client has a few seconds and 64 KiB for a request's head: one that sends it mark by mark, or never ends
+    it, would stay for ever. (The body has its own clock and count, in ``door``.)
     """
 
     SECONDS = 10.0
+    HEAD = 2**16
     _clock: asyncio.TimerHandle | None = None
+    _head = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
@@ -31,16 +31,20 @@ class Prompt(H11Protocol):  # type: ignore[misc]  # uvicorn is not followed by t
         super().data_received(data)
         if self.transport.is_closing() or self.transport.get_protocol() is not self or not self._waiting():
             self._stop()
-        else:
-            self._start()
+            self._head = 0
+            return
+        self._start()
+        self._head += len(data)
+        if self._head > self.HEAD:
+            self.send_400_response("The head of the request is too large.")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop()
         super().connection_lost(exc)
 
-    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+    def handle_websocket_upgrade(self) -> None:
         self._stop()
-        super().handle_websocket_upgrade(event)
+        super().handle_websocket_upgrade()
 
     def _waiting(self) -> bool:
         cycle: Any = self.cycle

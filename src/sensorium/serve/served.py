@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
-from sensorium.core.errors import ConfigError, nearest
-from sensorium.core.modality import Modality
-from sensorium.core.schema import Column, Problem, Record, Sample
+from sensorium.core.errors import CellError, ConfigError, nearest
+from sensorium.core.modality import Modality, is_blank
+from sensorium.core.schema import Column, Problem, Record, Sample, content
 from sensorium.data.media import Uploads
 from sensorium.evaluation.shapley import explain
 from sensorium.evaluation.where import where as maps
 from sensorium.predictor import Prediction, Predictor
 from sensorium.serve.batching import Batcher, ClosedError, FullError
+from sensorium.serve.decoding import Decoded, Decoding, Pace
 from sensorium.serve.limits import Limits
-from sensorium.serve.refusal import AGAIN, RefusedError, unusable
+from sensorium.serve.refusal import AGAIN, RefusedError
 from sensorium.serve.session import KINDS
+from sensorium.serve.steady import UNSTEADY, steadiness
 
 T = TypeVar("T")
-Work = tuple[list[Sample], list[list[Problem]]]
+Work = Decoded | Decoding
+Merge = Literal["auto", "always", "never"]
+MERGES: tuple[str, ...] = get_args(Merge)
 MAPPED = 4
 """Rows of a request that may have maps: each costs hundreds of passes."""
 CHUNK = 64
@@ -32,9 +36,10 @@ class Served:
     """A model that answers many clients at once. No row can name a file: media are bytes, arrays or lists.
 
     Args:
-        merge: Requests that wait together are answered in one pass. That is several times the throughput, and an answer
-            may differ in its last bits with its company. Else each request has a pass of its own, and its answers are those
-            of ``Predictor.predict`` bit for bit.
+        merge: Whether requests that wait together are answered in one pass, which is several times the throughput.
+            ``auto``: where that changes no bit of an answer (``steady``), which is then that of ``Predictor.predict`` with
+            ``steady``; else as ``never``. ``never``: each request has a pass of its own, and its answers are those of
+            ``Predictor.predict`` without it. ``always``: without a look at bits.
         batch: Rows answered together, at most.
         wait: Seconds that a request may be held back for company, where requests are merged.
         decoders: Threads that decode cells.
@@ -46,22 +51,29 @@ class Served:
         predictor: Predictor,
         limits: Limits,
         *,
-        merge: bool = False,
+        merge: Merge = "auto",
         batch: int = 32,
         wait: float = 0.01,
         decoders: int = 2,
         seen: Callable[[str, int, float], None] | None = None,
     ) -> None:
-        self.name, self.predictor, self.limits, self.merge = name, predictor, limits, merge
+        if merge not in MERGES:
+            raise ConfigError(f"merge is {' or '.join(MERGES)}, not {merge!r}")
+        self.name, self.predictor, self.limits = name, predictor, limits
+        self.steady = steadiness(predictor, batch) if merge == "auto" else UNSTEADY
+        self.merge = merge == "always" or self.steady.least is not None
         self.media = Uploads(max_bytes=limits.file)
         self.schema = predictor.schema
         self.asked: dict[str, Column] = {}
         for column in self.schema.inputs:
             self.asked.setdefault(column.source, column)
+        told = [(column, limits.below(column.reader.bounds)) for column in self.schema.inputs]
+        self._bounded = [(column, most) for column, most in told if most]
+        self._pace = Pace()
         self.batcher: Batcher[Work, list[Prediction]] = Batcher(
             self._answer,
             rows=batch,
-            wait=wait if merge else 0.0,
+            wait=wait if self.merge else 0.0,
             queue=limits.queue,
             seen=None if seen is None else lambda rows, seconds: seen(name, rows, seconds),
         )
@@ -74,8 +86,13 @@ class Served:
         """A prediction a row. Raises ``RefusedError`` for a cell that cannot be used; where ``lenient``, it is missing."""
         with self._room(len(rows)) as place:
             async with self._clock():
-                work = await self._decoded(rows, lenient)
-                return await asyncio.wrap_future(place.submit(work))
+                answer: Future[list[Prediction]] = Future()
+                decoding = Decoding(self.encode, rows, lenient, self._pace)
+                if self._pace.long:
+                    decoding.start(self._decoders, answer, lambda decoded: place.submit(decoded, answer))
+                else:
+                    place.submit(decoding, answer)
+                return await asyncio.wrap_future(answer)
 
     async def explain(self, rows: Sequence[Record], *, lenient: bool = False, where: bool = False) -> dict[str, Any]:
         """What each stream did to each answer: ``evaluation.shapley.Explanation`` as plain data.
@@ -113,9 +130,23 @@ class Served:
     # ── how ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def encode(self, row: Record, number: int = 1) -> tuple[Sample, list[Problem]]:
-        """One row as arrays, and what was wrong with its cells."""
+        """One row as arrays, and what was wrong with its cells. Raises ``RefusedError`` for one that is too large."""
         problems: list[Problem] = []
+        for column, most in self._bounded:
+            self._measure(column, most, row.get(column.source), number)
         return self.schema.encode(row, media=self.media, row=number, problems=problems), problems
+
+    def _measure(self, column: Column, most: Mapping[str, float], cell: Any, number: int) -> None:
+        if is_blank(cell):
+            return
+        try:
+            told = column.reader.measure(content(column.reader, cell, self.media, number, column.name))
+        except CellError:
+            return  # the one who decodes it meets the same, and says so
+        for name, allowed in most.items():
+            if (found := told.get(name, 0)) > allowed:
+                problem = f"{round(found, 3):,} {name} are more than the {round(allowed, 3):,} allowed"
+                raise RefusedError(413, problem, row=number, column=column.source, fix="send a smaller or shorter one")
 
     def _maps(self, sample: Sample, number: int) -> list[dict[str, Any]]:
         stored = self.schema.collate([sample]).to(self.predictor.device)
@@ -123,34 +154,29 @@ class Served:
         # Its HTML has styles of its own, which a page with a strict policy does not take.
         return [{key: value for key, value in one.to_json().items() if key != "html"} for one in found]
 
-    def _answer(self, works: Sequence[Work]) -> list[list[Prediction]]:
-        if self.merge:
-            samples = [sample for some, _ in works for sample in some]
-            answers = iter(self._passes(samples, [found for _, some in works for found in some]))
-            return [[next(answers) for _ in some] for some, _ in works]
-        return [self._passes(samples, problems) for samples, problems in works]
+    def _answer(self, works: Sequence[Work]) -> list[list[Prediction] | RefusedError]:
+        decoded = [_decoded(work) for work in works]
+        if not self.merge:
+            return [one if isinstance(one, RefusedError) else self._passes(*one) for one in decoded]
+        whole = [one for one in decoded if not isinstance(one, RefusedError)]
+        samples = [sample for some, _ in whole for sample in some]
+        answers = iter(self._passes(samples, [found for _, some in whole for found in some]))
+        return [one if isinstance(one, RefusedError) else [next(answers) for _ in one[0]] for one in decoded]
 
     def _passes(self, samples: list[Sample], problems: list[list[Problem]]) -> list[Prediction]:
-        return [
-            prediction
-            for i in range(0, len(samples), CHUNK)
-            for prediction in self.predictor.answer(samples[i : i + CHUNK], problems[i : i + CHUNK])
-        ]
-
-    async def _decoded(self, rows: Sequence[Record], lenient: bool) -> Work:
-        loop = asyncio.get_running_loop()
-        jobs = [loop.run_in_executor(self._decoders, self.encode, row, i) for i, row in enumerate(rows, 1)]
-        done = await asyncio.gather(*jobs)
-        problems = [problem for _, found in done for problem in found]
-        if problems and not lenient:
-            raise unusable(problems)
-        return [sample for sample, _ in done], [found for _, found in done]
+        least, found, done = self.steady.least, list[Prediction](), 0
+        for size in [CHUNK] * -(-len(samples) // CHUNK) if least is None else self.steady.passes(len(samples)):
+            found += self.predictor.answer(samples[done : done + size], problems[done : done + size], least)
+            done += size
+        return found
 
     async def _beside(self, rows: Sequence[Record], lenient: bool, what: Callable[[list[Sample]], T]) -> T:
         """Something else than a prediction: it counts in the queue, and has a thread of its own."""
         with self._room(len(rows)):
             async with self._clock():
-                samples, _ = await self._decoded(rows, lenient)
+                decoded: Future[Decoded] = Future()
+                Decoding(self.encode, rows, lenient, self._pace).start(self._decoders, decoded, decoded.set_result)
+                samples, _ = await asyncio.wrap_future(decoded)
                 return await asyncio.get_running_loop().run_in_executor(self._aside, what, samples)
 
     @contextmanager
@@ -160,7 +186,7 @@ class Served:
                 yield place
         except FullError:
             problem = f"{self.limits.queue} rows are being answered already"
-            raise RefusedError(429, problem, fix="come again in a moment", headers=AGAIN) from None
+            raise RefusedError(503, problem, fix="come again in a moment", headers=AGAIN) from None
         except ClosedError:
             raise RefusedError(503, "the server is going down", headers=AGAIN) from None
         except TimeoutError:
@@ -184,6 +210,7 @@ class Served:
                     "media": column.reader.media,
                     "several": column.reader.several,
                     "stream": next(s for s, columns in self.schema.streams.items() if column in columns),
+                    "limits": {n: b for n, b in self._bounds(column).items() if b < float("inf")},
                     **_more(column.reader),
                 }
                 for name, column in self.asked.items()
@@ -193,11 +220,14 @@ class Served:
                 {"name": c.name, "kind": c.spec["kind"], "classes": self._classes(c.name)} for c in self.schema.targets
             ],
             "live": [c.name for c in self.schema.inputs if c.of is None and c.spec["kind"] in KINDS],
-            "exact": not self.merge,
+            "exact": not self.merge or self.steady.least is not None,
             "limits": {
                 name: getattr(self.limits, name) for name in ("body", "file", "text", "values", "rows", "parts", "seconds")
             },
         }
+
+    def _bounds(self, column: Column) -> dict[str, float]:
+        return {**column.reader.bounds, **self.limits.below(column.reader.bounds)}
 
     def _classes(self, target: str) -> list[str]:
         return list(map(str, getattr(self.predictor.model.tasks[target].plain, "classes", [])))
@@ -205,6 +235,15 @@ class Served:
     def ignored(self, name: str) -> bool:
         """Whether the table had such a column that the model does not read: its target, say."""
         return name in self.schema.columns and name not in self.asked
+
+
+def _decoded(work: Work) -> Decoded | RefusedError:
+    if not isinstance(work, Decoding):
+        return work
+    try:
+        return work.now()
+    except RefusedError as refused:  # of this request alone
+        return refused
 
 
 _DRAWN = ("channels", "length", "mean", "deviation")

@@ -51,6 +51,14 @@ def read_dicom(data: bytes, most: int) -> Array:
     return (255 - grey if found.get("PhotometricInterpretation") == "MONOCHROME1" else grey)[..., None]
 
 
+def size_of(data: bytes) -> tuple[int, int]:
+    """Height and width as the header tells; whatever pydicom raises where it tells nothing."""
+    from pydicom import dcmread
+
+    found = dcmread(io.BytesIO(data), stop_before_pixels=True, specific_tags=["Rows", "Columns"])
+    return int(found.get("Rows", 0)), int(found.get("Columns", 0))
+
+
 def _window(found: Any) -> tuple[float, float] | None:
     """Centre and width of the first window that the file names."""
     centre, width = found.get("WindowCenter"), found.get("WindowWidth")

@@ -103,6 +103,19 @@ def read_film(blob: Blob, most: int, rate: float | None, frame: tuple[int, int] 
         return Film(frames, size, [float(one.time or 0) - start for one in found])
 
 
+def film_size(blob: Blob) -> tuple[float, int]:
+    """Seconds of a video (or its sound track) and pixels of a frame, as its header tells; 0 where it does not."""
+    try:
+        with _opened(blob) as file:
+            stream = next(iter(file.streams.video or file.streams.audio), None)
+            if stream is None:
+                return 0.0, 0
+            context = stream.codec_context
+            return _duration(file, stream), context.width * context.height if file.streams.video else 0
+    except CellError:  # whoever reads it meets the same
+        return 0.0, 0
+
+
 def wanted(duration: float, shown: float, most: int, rate: float | None) -> list[float]:
     """The times at which frames are taken: the middles of equal parts, or the beginnings of equal steps."""
     if rate is not None:

@@ -70,6 +70,14 @@ def check_modality(kind: str, cells: Sequence[Any] | None = None) -> None:
         again, modality.prepare(mixed, torch.Generator().manual_seed(0)), f"{where}: the generator is not all chance"
     )
 
+    if modality.ragged:
+        assert max(map(len, arrays)) <= modality.longest, f"{where}: encode gives more steps than longest tells"
+        whole = modality.collate([arrays[0], None], whole=True)
+        assert whole.data.shape[1] == modality.longest, f"{where}: a whole batch is not padded to the longest"
+        check_layout(modality.prepare(whole), modality.layout, where)
+    for cell in [*given, *HOSTILE]:
+        told = modality.measure(cell)
+        assert set(told) <= set(modality.bounds), f"{where}: measure tells {set(told)}, of which bounds know nothing"
     check_corruptions(modality, arrays, where)
 
     for cell in HOSTILE:

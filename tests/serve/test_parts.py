@@ -1,0 +1,108 @@
+"""Multipart bodies: as httpx writes them, as Starlette's parser reads them, and damaged."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartParser
+
+from sensorium.serve.parts import Part, parts
+from sensorium.serve.refusal import RefusedError
+
+KIND = "multipart/form-data; boundary=mark"
+
+
+async def by_starlette(kind: str, body: bytes) -> list[tuple[str, str | None, bytes]]:
+    async def stream() -> AsyncIterator[bytes]:
+        yield body
+
+    form = await MultiPartParser(Headers({"content-type": kind}), stream()).parse()  # type: ignore[arg-type]
+    found: list[tuple[str, str | None, bytes]] = []
+    for name, part in form.multi_items():
+        if isinstance(part, UploadFile):
+            found.append((name, part.filename, await part.read()))
+        else:
+            found.append((name, None, part.encode()))
+    await form.close()
+    return found
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(NAMES, st.one_of(st.none(), NAMES), st.binary(max_size=80)), min_size=1, max_size=5),
+)
+def test_read_as_by_starlette(fields: list[tuple[str, str | None, bytes]]) -> None:
+    files: list[Any] = [(name, (file, data if file else data.hex())) for name, file, data in fields]
+    request = httpx.Request("POST", "http://a", files=files)
+    body, kind = request.read(), request.headers["content-type"]
+    assert [tuple(part) for part in parts(body, kind, 10)] == asyncio.run(by_starlette(kind, body))
+
+
+def test_names_come_in_several_spellings() -> None:
+    def named(head: str) -> Part:
+        (part,) = parts(f"--mark\r\n{head}\r\n\r\nx\r\n--mark--".encode(), KIND, 5)
+        return part
+
+    assert named('Content-Disposition: form-data; name="照片"; filename="窗 户.png"') == ("照片", "窗 户.png", b"x")
+    assert named("content-disposition:form-data;name=a") == ("a", None, b"x")
+    assert named('Content-Type: image/png\r\nCONTENT-DISPOSITION: form-data; filename=""; name="a;b"') == ("a;b", "", b"x")
+
+
+def test_data_are_taken_as_they_are() -> None:
+    data = b"\r\n--mar k\r\n\r\n--\r\n-mark\r\n\0\xff\r\n"
+    body = b'--mark \t\r\nContent-Disposition: form-data; name="a"; filename="f"\r\n\r\n' + data + b"\r\n--mark--\r\n"
+    assert parts(body, 'multipart/form-data; charset=utf-8; boundary="mark"', 1) == [Part("a", "f", data)]
+    assert parts(b"--mark--\r\n", KIND, 1) == []
+
+
+HEAD = b'--mark\r\nContent-Disposition: form-data; name="a"\r\n\r\n'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"--mark",
+        b"--mar",
+        b"rubbish\r\n--mark--",
+        HEAD,
+        HEAD + b"x",
+        HEAD + b"x\r\n--mark",
+        HEAD + b"x\r\n--mark\r\n",
+        HEAD + b"x\r\n--mark-\r\n",
+        HEAD + b"x\r\n--mark--more",
+        b"--mark\r\n\r\n\r\nx\r\n--mark--",
+        b"--mark\r\nx\r\n--mark--",
+        b'--mark\r\nContent-Disposition: attachment; name="a"\r\n\r\nx\r\n--mark--',
+        b"--mark\r\nContent-Disposition: form-data\r\n\r\nx\r\n--mark--",
+        b"--mark\r\nX: " + b"x" * 5000 + b'\r\nContent-Disposition: form-data; name="a"\r\n\r\nx\r\n--mark--',
+        b'--marker\r\nContent-Disposition: form-data; name="a"\r\n\r\nx\r\n--marker--',
+    ],
+)
+def test_damaged_bodies_are_refused(body: bytes) -> None:
+    with pytest.raises(RefusedError, match="the parts cannot be read") as refused:
+        parts(body, KIND, 5)
+    assert refused.value.status == 400
+
+
+@pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=", f"a/b; boundary={'x' * 71}"])
+def test_a_boundary_is_needed(kind: str) -> None:
+    with pytest.raises(RefusedError, match="no boundary is named"):
+        parts(HEAD + b"x\r\n--mark--", kind, 5)
+
+
+def test_parts_are_counted_before_they_are_cut() -> None:
+    with pytest.raises(RefusedError, match="more than 2 parts") as refused:
+        parts(3 * (HEAD + b"x\r\n") + b"--mark--", KIND, 2)
+    assert refused.value.status == 413
+    assert len(parts(2 * (HEAD + b"x\r\n") + b"--mark--", KIND, 2)) == 2

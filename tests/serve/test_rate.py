@@ -1,0 +1,58 @@
+"""How often one client may ask."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sensorium.serve.limits import Limits
+from sensorium.serve.rate import Rate
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_client_may_ask_so_often() -> None:
+    clock = Clock()
+    rate = Rate(5.0, clock=clock)
+    assert [rate.wait("10.0.0.1") for _ in range(10)] == [0.0] * 10  # two seconds' worth at once
+    assert rate.wait("10.0.0.1") == 0.2
+    assert rate.wait("10.0.0.2") == 0.0
+    asked = 0
+    for _ in range(1000):  # ten seconds of asking a hundred times a second
+        clock.now += 0.01
+        asked += rate.wait("10.0.0.1") == 0.0
+    assert 49 <= asked <= 51
+    clock.now += 1000
+    assert sum(rate.wait("10.0.0.1") == 0.0 for _ in range(100)) == 10
+
+
+def test_less_than_one_a_second() -> None:
+    clock = Clock()
+    rate = Rate(0.1, clock=clock)
+    assert rate.wait("a") == 0.0
+    assert rate.wait("a") == 10.0
+    clock.now = 10.0
+    assert rate.wait("a") == 0.0
+
+
+def test_a_network_is_one_client_and_few_are_remembered() -> None:
+    rate = Rate(1.0, most=3, clock=Clock())
+    assert [rate.wait(f"2001:db8::{i}") for i in (1, 2, 3)] == [0.0, 0.0, 1.0]
+    for i in range(100):
+        rate.wait(f"10.0.0.{i}")
+    assert len(rate._left) == 3
+    assert rate.wait("2001:db8::1") == 0.0  # forgotten
+
+
+def test_the_server_says_so(make_client: Any) -> None:
+    client = make_client(limits=Limits(rate=0.5))
+    assert client.post("/predict", json={"row": {}}).status_code == 200
+    answer = client.post("/predict", json={"row": {}})
+    assert answer.status_code == 429
+    assert answer.json()["error"]["problem"] == "more than 0.5 requests a second from your address"
+    assert answer.headers["retry-after"] in ("1", "2")
+    assert client.get("/healthz").status_code == 200

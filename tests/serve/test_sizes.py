@@ -1,0 +1,135 @@
+"""Pictures, sounds, films and texts that are larger than this server takes: refused by their header, before decoding."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sensorium.core.modality import Blob
+from sensorium.core.registry import build
+from sensorium.predictor import Predictor
+from sensorium.serve.limits import Limits
+from sensorium.serve.session import wav
+from sensorium.testing import samples
+
+STRICT = Limits(pixels=40 * 40, duration=0.5, tokens=12)
+
+
+def picture(wide: int, high: int, kind: str = "PNG") -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("RGB", (wide, high), (9, 99, 199)).save(file, kind)
+    return file.getvalue()
+
+
+def sound(seconds: float, kind: str = "WAV") -> bytes:
+    import soundfile
+
+    file = io.BytesIO()
+    soundfile.write(file, 0.1 * np.sin(np.arange(round(8000 * seconds))), 8000, format=kind)
+    return file.getvalue()
+
+
+TOO_LARGE = [
+    ("photo", picture(41, 40), "1,640 pixels are more than the 1,600 allowed"),
+    ("photo", picture(400, 300, "JPEG"), "120,000 pixels are more than the 1,600 allowed"),
+    ("sound", sound(0.6), "0.6 seconds are more than the 0.5 allowed"),
+    ("sound", sound(2.0, "FLAC"), "2.0 seconds are more than the 0.5 allowed"),
+    ("note", "壶" * 40, "tokens are more than the 12 allowed"),
+    ("note", "the window, the kettle and the door " * 5, "tokens are more than the 12 allowed"),
+]
+
+
+@pytest.fixture(scope="module")
+def strict(make_client: Any) -> Any:
+    return make_client(limits=STRICT)
+
+
+@pytest.mark.parametrize(("column", "cell", "problem"), TOO_LARGE)
+def test_what_is_too_large_is_refused_unread(
+    strict: Any, predictor: Predictor, column: str, cell: Any, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[Any] = []
+    reader = predictor.schema.columns[column].reader
+    real = reader.encode
+    monkeypatch.setattr(reader, "encode", lambda cell: decoded.append(cell) or real(cell))
+    part = {"base64": base64.b64encode(cell).decode()} if isinstance(cell, bytes) else cell
+    for answer in (
+        strict.post("/predict", files={column: cell if isinstance(cell, bytes) else (None, cell)}),
+        strict.post("/predict?bad=missing", json={"row": {column: part}}),
+        strict.post("/embed", json={"rows": [{}, {column: part}]}),
+    ):
+        assert answer.status_code == 413, answer.text
+        error = answer.json()["error"]
+        assert problem in error["problem"]
+        assert error["column"] == column
+        assert error["row"] in (1, 2)
+        assert error["fix"]
+    assert decoded == []
+
+
+def test_what_is_just_small_enough_is_answered(strict: Any, predictor: Predictor) -> None:
+    row = {"photo": picture(40, 40), "sound": sound(0.5), "note": "the kettle"}
+    answer = strict.post("/predict", files={n: c if isinstance(c, bytes) else (None, c) for n, c in row.items()})
+    assert answer.json() == predictor.predict([row], steady=True)[0].to_json()
+    # What cannot be read is for the reader to say.
+    answer = strict.post("/predict", files={"photo": b"no picture"})
+    assert answer.status_code == 422
+    assert "not a picture" in answer.json()["error"]["problem"]
+
+
+def test_a_client_is_told_what_is_allowed(strict: Any, client: Any) -> None:
+    def told(some: Any) -> dict[str, Any]:
+        return {column["name"]: column["limits"] for column in some.get("/schema").json()["columns"]}
+
+    assert told(strict)["photo"] == {"pixels": 1600}
+    assert told(strict)["sound"] == {"seconds": 0.5}
+    assert told(strict)["note"] == {"tokens": 12}
+    assert told(client)["photo"] == {"pixels": 64 * 2**20}
+    assert told(client)["sound"] == {"seconds": 1800}
+    assert told(client)["note"] == told(client)["temperature"] == {}
+
+
+def test_a_limit_above_that_of_the_modality_changes_nothing(predictor: Predictor) -> None:
+    bounds = predictor.schema.columns["photo"].reader.bounds
+    assert Limits(pixels=2**40).below(bounds) == Limits().below(bounds) == {}
+    assert Limits(pixels=9).below(bounds) == {"pixels": 9}
+
+
+def film(seconds: float) -> bytes:
+    av = pytest.importorskip("av", reason="videos need sensorium[video]")
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as out:
+        stream = out.add_stream("mpeg4", rate=10)
+        stream.width, stream.height = 64, 48
+        for i in range(round(10 * seconds)):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 20 * i % 255, np.uint8), format="rgb24")
+            for packet in stream.encode(frame):
+                out.mux(packet)
+        for packet in stream.encode():
+            out.mux(packet)
+    return file.getvalue()
+
+
+def test_measures_are_those_of_the_files() -> None:
+    video = build("modalities", "video")
+    assert video.measure(Blob(film(3.0), "a.mp4")) == {"seconds": pytest.approx(3.0, abs=0.11), "pixels": 64 * 48}
+    audio = build("modalities", "audio")
+    assert audio.measure(Blob(wav(np.zeros(4000, np.int16), 8000), "a.wav")) == {"seconds": 0.5}
+    assert audio.measure(Blob(sound(1.25, "OGG"), "a.ogg"))["seconds"] == pytest.approx(1.25)
+    images = build("modalities", "images")
+    assert images.measure([Blob(picture(5, 4), "a"), Blob(picture(7, 6), "b")]) == {"pixels": 42}
+    for kind in ("image", "images", "video", "audio"):
+        cell = Blob(b"nothing of the kind", "x")
+        assert not any(build("modalities", kind).measure([cell] if kind == "images" else cell).values())
+    text = build("modalities", {"kind": "text", "length": 64})
+    text.fit(samples.cells("text"))
+    for cell in samples.cells("text"):
+        assert text.measure(cell)["tokens"] >= len(text.encode(cell))
+    assert json.dumps(text.measure("")) == "{}"
