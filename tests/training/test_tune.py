@@ -100,8 +100,8 @@ def test_a_run_taken_up_keeps_its_settings(
     assert again.recipe.training.precision == "32-true"
     assert same(again, whole)
     assert same(run(out=tmp_path / "run", resume=True), whole), "a finished run too"
+    (tmp_path / "run" / "resume" / "last.ckpt").write_bytes(b"")
     with pytest.raises(ConfigError, match="belongs to another run"):
-        (tmp_path / "run" / "resume" / "last.ckpt").write_bytes(b"")
         run(out=tmp_path / "run", resume=True, seed=4)
     other = run(out=tmp_path / "run")
     assert other.recipe.training.precision == "bf16-mixed", "without --resume it is measured anew"

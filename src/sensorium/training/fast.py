@@ -50,5 +50,5 @@ def compiled(model: Model) -> list[nn.Module]:
     """
     parts: list[nn.Module] = [*model.encoders.values(), model.fusion]
     for part in parts:
-        part.compile(dynamic=True)  # type: ignore[no-untyped-call]
+        part.compile(dynamic=True)
     return parts

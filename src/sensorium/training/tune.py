@@ -232,7 +232,7 @@ class Tune:
 
     def _steps(self, spec: Training) -> int:
         """Steps of the whole run."""
-        rows = len(self.rows) if self.stream is None else spec.epoch_rows or self.stream.rows
+        rows = len(self.rows) if self.stream is None else self.plan.data.epoch_rows or self.stream.rows
         return (spec.epochs or 1) * math.ceil(rows / (spec.batch_size or 1))
 
     def _try(
@@ -246,7 +246,7 @@ class Tune:
         training: bool = False,
         why: str = "",
         refuse: str = "",
-        warm: Callable[[Pace], None] = lambda pace: pace.steps(2) and None,
+        warm: Callable[[Pace], Any] = lambda pace: pace.steps(2),
         judge: Callable[[float], str] | None = None,
     ) -> bool:
         """Whether a setting was taken: it must move nothing ``within`` bounds, and be faster than what there is."""
@@ -262,8 +262,9 @@ class Tune:
                 warm(other)
                 ratios = faster(now, other, SECONDS, least)
         except (ConfigError, RuntimeError) as error:
-            told = (error.problem if isinstance(error, ConfigError) else str(error)).strip().splitlines()
-            return self._note(Found(name, None, False, f"fails here: {told[0] if told else type(error).__name__}"))
+            problem = error.problem if isinstance(error, ConfigError) else str(error)
+            first = next(iter(problem.strip().splitlines()), type(error).__name__)
+            return self._note(Found(name, None, False, f"fails here: {first}"))
         times = median(ratios)
         sure = sum(ratio > 1 for ratio in ratios) >= 0.75 * len(ratios)
         if times < margin or not sure:
