@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -26,7 +27,9 @@ def fast(model: Model, spec: Training) -> Iterator[None]:
     parts = compiled(model)
     try:
         # Dropout draws as it does uncompiled, so that compiling changes rounding and nothing else.
-        with config.patch(fallback_random=True):
+        with config.patch(fallback_random=True), warnings.catch_warnings():
+            # Tracing looks at what no user sees.
+            warnings.filterwarnings("ignore", message=r"The \.grad attribute of a Tensor that is not a leaf")
             yield
     except TorchDynamoException as error:
         told = str(error).strip().splitlines()[:1]
