@@ -24,10 +24,12 @@ def fast(model: Model, spec: Training) -> Iterator[None]:
     from torch._dynamo.exc import TorchDynamoException
     from torch._inductor import config
 
+    # All encoders of a kind share their code, and each counts as a compilation of it.
+    tracing = torch._dynamo.config.patch(recompile_limit=64)
     parts = compiled(model)
     try:
         # Dropout draws as it does uncompiled, so that compiling changes rounding and nothing else.
-        with config.patch(fallback_random=True), warnings.catch_warnings():
+        with tracing, config.patch(fallback_random=True), warnings.catch_warnings():
             # Tracing looks at what no user sees.
             warnings.filterwarnings("ignore", message=r"The \.grad attribute of a Tensor that is not a leaf")
             yield
@@ -39,6 +41,7 @@ def fast(model: Model, spec: Training) -> Iterator[None]:
     finally:
         for part in parts:
             part._compiled_call_impl = None
+        torch._dynamo.reset()  # what was compiled for this model counts no more when the next one is
 
 
 def uncompiled(spec: Training) -> AbstractContextManager[Any]:

@@ -89,7 +89,7 @@ def tuned(
         return _with(plan, known["chosen"]), known
     threads = torch.get_num_threads()
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             tune = Tune(plan, said, schema, rows, store, console, stream)
             found = tune.run()
     finally:
