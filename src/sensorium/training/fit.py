@@ -80,7 +80,7 @@ def fit(
         search: So many settings of what the recipe leaves open are trained, and the best on the validation rows is kept.
             The same call goes on where it was stopped.
         quality: ``fast``, ``good`` (as without it) or ``best``: how much is spent (``training/presets.py`` is the table).
-        tune_speed: Measure first, for some seconds, what makes training faster here (threads, bfloat16, compiling), and take
+        tune_speed: Measure first, for some seconds, what makes training faster here (threads, bfloat16, compiling); take
             what does and keeps the results; what would change them is only told of. See docs/speed.md.
         out: Where the model, its report and its logs are written; None keeps the model in memory only.
         resume: Go on from the last checkpoint in ``out``, where there is one.
