@@ -73,10 +73,10 @@ class Model(nn.Module):
         if not self.gather:
             part: Encoded = encoder(field.data, field.mask)
             return part.hide(present)
-        if bool(present.all()):
+        index = field.rows
+        if index.numel() == rows:
             whole: Encoded = encoder(field.data, field.mask)
             return whole
-        index = present.nonzero().squeeze(1)
         if index.numel() == 0 and self.always and rows:
             return _unheard(encoder, field).hide(present)
         if least is not None:

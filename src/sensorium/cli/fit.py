@@ -36,6 +36,9 @@ def run(
     quality: Annotated[
         str | None, typer.Option(help="fast, good (as without it) or best (longer, with a search): how much is spent.")
     ] = None,
+    tune_speed: Annotated[
+        bool, typer.Option("--tune-speed", help="Measure first what makes training faster here, and take it.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="Where the model, its report and its logs go.")] = Path("run"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
     cache: Annotated[Path | None, typer.Option(help="Where decoded media are kept [default: the user's cache].")] = None,
@@ -66,6 +69,7 @@ def run(
         stream=stream,
         search=search,
         quality=quality,
+        tune_speed=tune_speed,
         out=out,
         resume=resume,
         cache=cache,

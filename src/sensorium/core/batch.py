@@ -52,15 +52,22 @@ class Field(Tensors):
         data: ``[B, ...]`` as the layout says (before ``prepare``: as the modality stores it).
         present: ``[B]`` bool: which rows have the stream.
         mask: ``[B, N]`` bool: which steps, points or cells are real; None where nothing is padded.
+        where: ``[b]``: the rows that are present, where that was asked before the field went to a device; see ``rows``.
     """
 
     data: Tensor
     present: Tensor
     mask: Tensor | None = None
+    where: Tensor | None = None
+
+    @property
+    def rows(self) -> Tensor:
+        """The rows that are present ``[b]``. Where ``where`` does not say it, a device must stop and be asked."""
+        return self.present.nonzero().squeeze(1) if self.where is None else self.where
 
     def hide(self, keep: Tensor) -> Field:
         """The same field with the rows where ``keep`` ``[B]`` is False made missing."""
-        return replace(self, present=self.present & keep)
+        return replace(self, present=self.present & keep, where=None)
 
     @staticmethod
     def join(parts: list[Field]) -> Field:
@@ -98,6 +105,10 @@ class Batch(Tensors):
     @property
     def rows(self) -> int:
         return self.weight.shape[0]
+
+    def counted(self) -> Batch:
+        """The same rows, each stream with the list of those that have it: to be made before a device holds them."""
+        return replace(self, inputs={s: replace(f, where=f.rows) for s, f in self.inputs.items()})
 
     def without(self, *streams: str) -> Batch:
         """The same rows as if these streams were missing."""

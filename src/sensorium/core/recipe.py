@@ -78,6 +78,10 @@ class Training(Section):
         300.0, gt=0, description="seconds after which a long epoch is saved in its midst; every epoch's end is anyway"
     )
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field("32-true", description="of the arithmetic")
+    bucket: int = Field(
+        0, ge=0, description="batches among which rows of like length are put together; fewer than 2: as they are drawn"
+    )
+    compile: bool = Field(False, description="whether torch.compile makes encoders and fusion faster in training")
     augment: bool = Field(True, description="whether modalities vary their training samples")
     devices: int = Field(1, gt=0, description="processes on each machine, each with a GPU of its own where there are GPUs")
     nodes: int = Field(1, gt=0, description="machines; their processes are started by torchrun or SLURM")

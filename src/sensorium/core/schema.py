@@ -175,7 +175,8 @@ class Schema:
         inputs = dict(batch.inputs)
         for stream, columns in self.streams.items():
             if columns[0].reader.stream is None and not isinstance(inputs[stream], Ready):
-                inputs[stream] = columns[0].reader.prepare(inputs[stream], generator)
+                stored = inputs[stream]
+                inputs[stream] = replace(columns[0].reader.prepare(stored, generator), where=stored.where)
         return replace(batch, inputs=inputs)
 
     def layout(self, stream: str) -> Layout:

@@ -63,6 +63,9 @@ class Corrupted:
                     part[...] = self._cell(column, part.copy(), int(row))
         return replace(field, data=torch.from_numpy(out))
 
+    def lengths(self) -> Index | None:
+        return self.source.lengths()  # of the values as they were: an accident may shorten them
+
     def _places(self) -> Iterator[tuple[Column, slice]]:
         """Each column that can be spoiled so, and where its values stand among the stream's."""
         start = 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sensorium.data.buckets import Cost, bucketed
 from sensorium.data.rows import Index, Rows
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ class Loader:
     Of ``ranks`` processes each takes its part of the same batches, ``batch_size`` rows each: together they see what one
     process with ``ranks * batch_size`` rows a batch would. A last batch is shared out evenly, or joined to the one before
     where it has not two rows for each.
+
+    ``costs``: what each row costs; among ``bucket`` batches in a row, rows of like cost are put together. None: as drawn.
     """
 
     def __init__(
@@ -33,9 +36,11 @@ class Loader:
         epoch: int = 0,
         rank: int = 0,
         ranks: int = 1,
+        bucket: int = 0,
+        costs: Cost | None = None,
     ) -> None:
         self.rows, self.batch_size, self.seed, self.epoch = rows, batch_size, seed, epoch
-        self.rank, self.ranks = rank, ranks
+        self.rank, self.ranks, self.bucket, self.costs = rank, ranks, bucket, costs
         self.done = 0
         """Batches of this epoch that were handed out."""
         self._skip = 0
@@ -46,15 +51,20 @@ class Loader:
         return full + (rest > 0 and not short)
 
     def __iter__(self) -> Iterator[Batch]:
-        order = np.arange(len(self.rows), dtype=np.int64)
-        if self.seed is not None:
-            np.random.default_rng((self.seed, self.epoch)).shuffle(order)
         first, self._skip = self._skip, 0
-        together, count = self.batch_size * self.ranks, len(self)
-        for i in range(first, count):
-            index = order[i * together : None if i == count - 1 else (i + 1) * together]
+        for i, index in enumerate(self.batches()[first:], first):
             self.done = i + 1
             yield self.rows.batch(self._part(index))
+
+    def batches(self) -> list[Index]:
+        """The rows of each batch of this epoch, those of all processes together."""
+        order = np.arange(len(self.rows), dtype=np.int64)
+        together, count = self.batch_size * self.ranks, len(self)
+        if self.seed is not None:
+            np.random.default_rng((self.seed, self.epoch)).shuffle(order)
+            if self.costs is not None and self.bucket > 1:
+                order = bucketed(order, together, self.bucket, self.costs, (self.seed, self.epoch))
+        return [order[i * together : None if i == count - 1 else (i + 1) * together] for i in range(count)]
 
     def _part(self, index: Index) -> Index:
         """This process's rows of a batch."""

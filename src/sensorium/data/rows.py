@@ -30,6 +30,10 @@ class Source(Protocol):
 
     def gather(self, index: Index) -> Field: ...
 
+    def lengths(self) -> Index | None:
+        """How long each row is before it is padded, 0 where it is missing; None where all have one shape."""
+        ...
+
 
 @dataclass(frozen=True)
 class Block:
@@ -42,6 +46,9 @@ class Block:
     def gather(self, index: Index) -> Field:
         mask = None if self.mask is None else self.mask[index]
         return _field(self.data[index], self.present[index], mask)
+
+    def lengths(self) -> Index | None:
+        return None
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,9 @@ class Ragged:
         data[~mask] = 0
         return _field(data, self.present[index], mask)
 
+    def lengths(self) -> Index | None:
+        return np.where(self.present, np.diff(self.start), 0)
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -77,6 +87,9 @@ class Stored:
 
     def gather(self, index: Index) -> Field:
         return _field(*self.shelf.gather(self.places, index))
+
+    def lengths(self) -> Index | None:
+        return self.places.length if self.shelf.modality.ragged else None
 
 
 def _field(data: Array, present: NDArray[np.bool_], mask: NDArray[np.bool_] | None) -> Field:
@@ -111,6 +124,11 @@ class Rows:
             torch.from_numpy(self.weight[index]),
         )
 
+    def lengths(self) -> dict[str, Index]:
+        """How long each row is, by stream whose rows differ in length."""
+        found = ((name, source.lengths()) for name, source in self.inputs.items())
+        return {name: length for name, length in found if length is not None}
+
     def target(self, name: str) -> Field:
         """All values of a target."""
         return self.targets[name].gather(np.arange(len(self), dtype=np.int64))
@@ -132,6 +150,10 @@ class _Taken:
 
     def gather(self, index: Index) -> Field:
         return self.source.gather(self.rows[index])
+
+    def lengths(self) -> Index | None:
+        every = self.source.lengths()
+        return None if every is None else every[self.rows]
 
 
 def encode(

@@ -48,8 +48,17 @@ def card(
         ),
         ("Limits", " ".join(sentence for t in evaluation.targets.values() for sentence in _limits(t)) or "None showed."),
         ("Size", f"{parameters:,} numbers, {4 * parameters / 1e6:.1f} MB as they are stored."),
-        ("Cost", f"Trained in {seconds:,.0f} seconds ({len(history)} epochs). The energy this took was not measured."),
+        (
+            "Cost",
+            f"Trained in {seconds:,.0f} seconds ({len(history)} epochs). {_padding(report)}"
+            "The energy this took was not measured.",
+        ),
     ]
+
+
+def _padding(report: Mapping[str, Any]) -> str:
+    share = report.get("padding", {}).get("trained")
+    return f"Of what its encoders read then, {100 * share:.0f} % was padding. " if isinstance(share, float) else ""
 
 
 def _limits(target: TargetScores) -> list[str]:

@@ -41,7 +41,8 @@ class Mixup(Objective):
         rows, device = run.batch.rows, run.batch.weight.device
         other = torch.randperm(rows, device=device)
         even = torch.full((rows,), self.alpha, device=device)
-        share = torch.distributions.Beta(even, even).sample()  # [B], of the row itself
+        # Unchecked: asking whether the parameters are in range would make the host wait for the device.
+        share = torch.distributions.Beta(even, even, validate_args=False).sample()  # [B], of the row itself
         streams, mixed = mixture(run.streams, other, share)
         share = torch.where(mixed, share, 1.0)
         fused = run.model.fusion(streams)

@@ -54,6 +54,7 @@ def fit(
     stream: bool = False,
     search: int | None = None,
     quality: str | None = None,
+    tune_speed: bool = False,
     out: str | Path | None = None,
     resume: bool = False,
     cache: str | Path | None = None,
@@ -79,6 +80,8 @@ def fit(
         search: So many settings of what the recipe leaves open are trained, and the best on the validation rows is kept.
             The same call goes on where it was stopped.
         quality: ``fast``, ``good`` (as without it) or ``best``: how much is spent (``training/presets.py`` is the table).
+        tune_speed: Measure first, for some seconds, what makes training faster here (threads, bfloat16, compiling); take
+            what does and keeps the results; what would change them is only told of. See docs/speed.md.
         out: Where the model, its report and its logs are written; None keeps the model in memory only.
         resume: Go on from the last checkpoint in ``out``, where there is one.
         cache: Where decoded media are kept; by default the user's cache folder.
@@ -118,6 +121,14 @@ def fit(
         if found.stream is not None:
             training = found.stream.shown(training)
         rows, valid_rows = encode_parts(schema, training, held_out, store, console)
+        speed: dict[str, Any] = {}
+        if tune_speed:
+            if search is not None:
+                raise ConfigError("speed is tuned for one setting, and a search tries many", fix="leave out one of the two")
+            from sensorium.training.tune import tuned
+
+            said_of = request.training.model_fields_set
+            plan, speed = tuned(plan, said_of, schema, rows, valid_rows, store, folder, resume, console, found.stream)
         if search is not None:
             _searchable(plan, found)
             from sensorium.training.search import searched
@@ -133,6 +144,7 @@ def fit(
                 return trained
         artifact, evaluation = trained.artifact, trained.score(valid_rows, console=console)
         artifact.report["valid"] = evaluation.to_json()
+        artifact.report |= {"speed": speed} if speed else {}
         if folder is not None:
             from sensorium.evaluation.charts import curves_svg
 
@@ -190,10 +202,14 @@ def finish(
     stream: Streamed | None = None,
 ) -> Trained:
     """The trained model of a resolved recipe and encoded rows. ``out`` has its logs and checkpoint; it is not saved."""
+    from sensorium.training.padding import reported
     from sensorium.training.ranks import ALONE
     from sensorium.training.run import train as run
 
+    # Of a stream nothing is put together by length, and its padding is not known before.
+    padding = reported(schema, rows, plan.training, plan.seed, console) if stream is None else {}
     model, history = run(plan, schema, rows, valid, out, resume, console, store, ranks or ALONE, stream)
     priors = {c.name: model.tasks[c.name].baseline(rows.target(c.name), 1).tolist() for c in schema.targets}
     report = {"history": history, "priors": priors, "rows": len(rows) if stream is None else stream.rows}
+    report |= {"padding": padding} if padding else {}
     return Trained(Artifact(plan, schema, model, report), cache=store.folder)

@@ -17,11 +17,14 @@ from sensorium.core.contracts import Objective
 from sensorium.core.forward import Forward
 from sensorium.core.recipe import Training
 from sensorium.core.schema import Schema
+from sensorium.data.buckets import Cost, cost
 from sensorium.data.flow import Flow, Pass
 from sensorium.data.loader import Loader
 from sensorium.data.rows import Rows
 from sensorium.model import Model
 from sensorium.nn.reduce import across, weighted_mean
+from sensorium.training.fast import uncompiled
+from sensorium.training.padding import steps as steps_of
 from sensorium.training.ranks import ALONE, Ranks
 from sensorium.training.rates import groups, shares
 from sensorium.training.sharded import shard, touched
@@ -70,6 +73,7 @@ class Lit(pl.LightningModule):
         self._outputs: list[tuple[Any, Any, Tensor]] = []
         self._generator: torch.Generator | None = None
         self._priors: dict[str, Any] = {}
+        self._costs: Cost | None = None
         self._parted = False
 
     @property
@@ -92,16 +96,28 @@ class Lit(pl.LightningModule):
     @property
     def total_steps(self) -> int:
         assert self.training_spec.epochs is not None, "the recipe is resolved"
-        return self.training_spec.epochs * len(self._loader(0))
+        return self.training_spec.epochs * len(self.loader(0))
 
-    def _loader(self, epoch: int) -> Loader | Pass:
-        ranks = self.ranks
+    def loader(self, epoch: int) -> Loader | Pass:
+        """The training batches of an epoch."""
         if self.flow is not None:
             return Pass(self.flow, self.steps, epoch)
-        return Loader(self.rows, self.batch_size, seed=self.seed, epoch=epoch, rank=ranks.rank, ranks=ranks.count)
+        ranks, bucket = self.ranks, self.training_spec.bucket
+        if bucket > 1 and self._costs is None:
+            self._costs = cost(self.rows.lengths(), steps_of(self.schema, self.rows))
+        return Loader(
+            self.rows,
+            self.batch_size,
+            seed=self.seed,
+            epoch=epoch,
+            rank=ranks.rank,
+            ranks=ranks.count,
+            bucket=bucket,
+            costs=self._costs,
+        )
 
     def train_dataloader(self) -> Loader | Pass:
-        return self._loader(self.current_epoch)
+        return self.loader(self.current_epoch)
 
     def val_dataloader(self) -> Loader:
         rows = self.valid
@@ -116,7 +132,11 @@ class Lit(pl.LightningModule):
         return self.ranks.several and not self.sharded and len(self.valid) >= self.ranks.count
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        return batch.to(device, non_blocking=True)
+        if device.type == "cpu":
+            return batch
+        # Asked here, the host need not wait for the device in the midst of a step; from pinned memory nor do the copies.
+        batch = batch.counted()
+        return (batch.map(Tensor.pin_memory) if device.type == "cuda" else batch).to(device, non_blocking=True)
 
     # ── optimisation ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -125,11 +145,15 @@ class Lit(pl.LightningModule):
         optimiser = torch.optim.AdamW(
             groups(self.parameters(), shares(self.model, spec), spec),
             lr=spec.lr or 1e-3,
-            # One pass over each tensor: several times faster. In mixed precision Lightning cannot clip around it.
-            fused=spec.precision == "32-true",
+            # One pass over each tensor: several times faster. Lightning cannot unscale gradients of 16-mixed for it.
+            fused=spec.precision != "16-mixed",
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda _step: self.rate())
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
+        """Lightning's own way asks whether the optimiser is fused, and refuses; in bfloat16 that is no obstacle."""
+        nn.utils.clip_grad_norm_((p for group in optimizer.param_groups for p in group["params"]), self.training_spec.clip)
 
     def elapsed(self) -> float:
         """Seconds of training so far, those before a resume included; of several processes, by the first one's clock."""
@@ -204,7 +228,8 @@ class Lit(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         batch = self.schema.prepare(batch)
-        self._outputs.append((self.model(batch), batch.targets, batch.weight))
+        with uncompiled(self.training_spec):
+            self._outputs.append((self.model(batch), batch.targets, batch.weight))
 
     def on_validation_epoch_end(self) -> None:
         """Scores of the epoch, into ``history``: of several processes the first one's, so that all go by the same."""

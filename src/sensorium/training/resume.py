@@ -3,6 +3,7 @@
 out/resume/
   run.json     which run this is, and whether it is finished
   last.ckpt    where its training stands; gone once the model is saved
+  speed.json   the settings that were measured to be fast when it began, where that was asked for
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sensorium.console import Console
 from sensorium.core.errors import ConfigError
@@ -70,8 +73,24 @@ def finish(out: Path) -> None:
 def forget(out: Path) -> None:
     """What was trained here in one run is not what lies here now: nothing goes on from it."""
     with told(out):
-        for name in ("run.json", "last.ckpt"):
+        for name in ("run.json", "last.ckpt", "speed.json"):
             (out / "resume" / name).unlink(missing_ok=True)
+
+
+def measured(out: Path, run: str) -> dict[str, Any] | None:
+    """What ``remember`` kept of a run, where it is this one."""
+    try:
+        found = json.loads((out / "resume" / "speed.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found["speed"] if isinstance(found, dict) and found.get("run") == run else None
+
+
+def remember(out: Path, run: str, speed: Mapping[str, Any]) -> None:
+    """Keep what was measured of the speed of a run, for whoever takes it up."""
+    with told(out):
+        (out / "resume").mkdir(parents=True, exist_ok=True)
+        write(out / "resume" / "speed.json", json.dumps({"run": run, "speed": speed}).encode())
 
 
 def identity(plan: Recipe, schema: Schema, rows: encoded.Rows, valid: encoded.Rows, ranks: int = 1, of: str = "") -> str:

@@ -36,6 +36,7 @@ from sensorium.trained import say_problems
 from sensorium.training import sharded
 from sensorium.training.average import Average
 from sensorium.training.callbacks import Checkpoint, KeepBest, Logs, Progress, Tell
+from sensorium.training.fast import fast
 from sensorium.training.lit import Lit, Record
 from sensorium.training.ranks import ALONE, Met, Ranks
 from sensorium.training.resume import Resume, identity
@@ -68,16 +69,7 @@ def train(
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(plan.seed)
-            model = assemble(plan.model, schema)
-            for encoder in model.encoders.values():
-                encoder.adopt()
-            model.fusion.adopt()
-            for column in schema.targets:
-                model.tasks[column.name].fit(rows.target(column.name))
-            for line in acquaint(model, schema, rows):
-                console.note(f"  {line}")
-            operate(model, plan.model.surgery)
-            objectives = [registry.build("objectives", spec, model) for spec in plan.objectives]
+            model, objectives = built(plan, schema, rows, console)
             if store is not None and stream is None:
                 rows, valid = with_outputs(model, schema, plan, (rows, valid), store, objectives, console)
             history = _run(plan, schema, model, objectives, rows, valid, out, resume, console, ranks, stream)
@@ -85,6 +77,20 @@ def train(
             return model, history
     finally:
         torch.set_num_threads(before)
+
+
+def built(plan: Recipe, schema: Schema, rows: encoded.Rows, console: Console) -> tuple[Model, list[Any]]:
+    """The model as training finds it, what is learnt before training in it, and what training minimises."""
+    model = assemble(plan.model, schema)
+    for encoder in model.encoders.values():
+        encoder.adopt()
+    model.fusion.adopt()
+    for column in schema.targets:
+        model.tasks[column.name].fit(rows.target(column.name))
+    for line in acquaint(model, schema, rows):
+        console.note(f"  {line}")
+    operate(model, plan.model.surgery)
+    return model, [registry.build("objectives", spec, model) for spec in plan.objectives]
 
 
 def _run(
@@ -104,6 +110,10 @@ def _run(
     count = len(rows) if stream is None else stream.rows
     if ranks.several and count < 2 * ranks.count:
         raise ConfigError(f"{count} training rows are too few for {ranks.count} processes", fix="train in one")
+    if ranks.several and spec.compile:
+        raise ConfigError("training.compile trains in one process", fix="leave it out, or train in one")
+    if stream is not None and spec.bucket > 1:
+        raise ConfigError("training.bucket puts rows of a table together", fix="leave it out, or --stream")
     if spec.strategy == "fsdp" and not ranks.several:
         raise ConfigError("training.strategy fsdp parts a model over processes", fix="training.devices=2 or more, or ddp")
     # A parted model stays parted: its weights are put into the whole one in the end.
@@ -152,7 +162,7 @@ def _fitted(
         if ranks.first:
             callbacks.append(Logs(out / "logs", tensorboard=find_spec("tensorboard") is not None))
         callbacks.append(Checkpoint(kept.checkpoint, spec.checkpoint_every, ranks=ranks))
-    with _still():
+    with _still(), fast(model, spec):
         try:
             trainer = pl.Trainer(
                 max_epochs=spec.epochs,

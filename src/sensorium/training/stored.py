@@ -90,7 +90,10 @@ class Outputs:
             data = np.zeros((len(index), 2, *data.shape[2:]), data.dtype)
         both = torch.from_numpy(data)
         tokens, real = both[:, 1:, :-1].contiguous(), both[:, 1:, -1] > 0
-        return Ready(tokens, torch.from_numpy(present), real, both[:, 0, :-1].contiguous())
+        return Ready(tokens, torch.from_numpy(present), real, pooled=both[:, 0, :-1].contiguous())
+
+    def lengths(self) -> Index | None:
+        return self.places.length
 
 
 def _outputs(

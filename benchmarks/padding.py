@@ -1,0 +1,131 @@
+"""Batches with rows of like length together, beside batches as rows are drawn: how much is padding, and what a step costs.
+
+Texts and series are made up, with lengths as they are in the world: a few long, many short. The real sets are those whose
+texts, series and sounds differ in length; they are skipped where they are not at hand.
+"""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.measure import Measure, Results, Settings, Skipped, compared, cost, interleaved
+from sensorium.console import Console
+from sensorium.core.schema import Schema
+from sensorium.data.rows import Rows
+from sensorium.data.store import Store
+from sensorium.training import prepare as steps
+from sensorium.training.defaults import resolve
+from sensorium.training.pace import Job, Pace
+from sensorium.training.padding import WINDOW, shares
+from sensorium.training.run import built
+
+STEPS = 10
+"""Steps of a round; batches of a length are too different for fewer."""
+REAL = (
+    ("clothing, bags of words", "clothing", ["rating", "id"], []),
+    ("clothing, text under a transformer", "clothing", ["rating", "id", "title"], ["model.encoders.text=transformer"]),
+    ("ts_japanesevowels", "ts_japanesevowels", ["id"], []),
+    ("av_hard, the sound alone", "av_hard", ["id", "speaker", "image"], []),
+)
+
+
+def texts(folder: Path, rows: int) -> Path:
+    """A table of texts of 4 to 200 words: the logarithm of their length is normal, as it is of reviews."""
+    rng = np.random.default_rng(0)
+    lengths = np.exp(rng.normal(3.3, 0.8, rows)).clip(4, 200).astype(int)
+    path = folder / "texts.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["text", "label"])
+        for length in lengths.tolist():
+            words = rng.integers(0, 2000, length)
+            table.writerow([" ".join(f"w{word}" for word in words), "ab"[int(words.mean() > 1000)]])
+    return path
+
+
+def series(folder: Path, rows: int) -> Path:
+    """A table of series of two channels and 10 to 300 steps."""
+    rng = np.random.default_rng(1)
+    (folder / "series").mkdir()
+    path = folder / "series.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["sensor", "label"])
+        for i in range(rows):
+            length = int(np.exp(rng.normal(4.0, 0.7)).clip(10, 300))
+            tone = np.sin(np.arange(length)[:, None] / (3 + 2 * (i % 2))) + rng.normal(0, 0.3, (length, 2))
+            np.save(folder / "series" / f"{i}.npy", tone.astype(np.float32))
+            table.writerow([f"series/{i}.npy", "ab"[i % 2]])
+    return path
+
+
+def job(path: Path, ignore: list[str], overrides: list[str], cache: Path) -> tuple[Job, Any]:
+    """What ``fit`` would train on a table, and its resolved recipe."""
+    quiet = Console(quiet=True)
+    plan = steps.planned(None, ["training.threads=1", *overrides], None, None, None)
+    table = steps.read(path, plan, None)
+    known = [name for name in ignore if table.has(name)]
+    schema: Schema = steps.declared(table, plan, ["label"], steps.told_roles(known, None, None), quiet)
+    training, held_out = steps.parts(table, None, schema, plan, None, quiet)
+    steps.learn(schema, training, steps.Under(path.parent, anywhere=True))
+    plan, _ = resolve(plan, schema, len(training), steps.class_sizes(schema, training))
+    rows: Rows = steps.encode_parts(schema, training, held_out, Store(cache), quiet)[0]
+    torch.manual_seed(0)
+    model, objectives = built(plan, schema, rows, quiet)
+    return Job(model, objectives, schema, rows, 0, torch.device("cpu")), plan
+
+
+def compare(name: str, held: Job, plan: Any, settings: Settings) -> Results:
+    """Padding and time of both, on the same rows."""
+    spec = plan.training
+    found = shares(held.schema, held.rows, spec, 0)
+    if found is None:
+        return [Skipped(name, "no stream of it is ragged")]
+    drawn, together = found
+    with Pace(held, spec) as one, Pace(held, spec.model_copy(update={"bucket": WINDOW})) as other:
+        one.steps(2), other.steps(2)
+        count = settings.few(STEPS, 2)
+        mine, theirs = interleaved(
+            lambda: cost(lambda: other.steps(count)), lambda: cost(lambda: one.steps(count)), settings.few(8, 2)
+        )
+    note = f"{len(held.rows)} rows in batches of {spec.batch_size}, rows of like length among {WINDOW} batches"
+    return [
+        Measure(
+            f"padding, {name}", "of cells", together.share, drawn.share, together.share / max(drawn.share, 1e-9), note=note
+        ),
+        # Of the processor: one thread, on a machine that others use too.
+        compared(f"step, {name}", "CPU ms", [1e3 * c.cpu / count for c in mine], [1e3 * c.cpu / count for c in theirs]),
+    ]
+
+
+def run(settings: Settings) -> Results:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
+            at, rows = Path(folder), settings.few(2000, 200)
+            made = (
+                ("texts, transformer", texts(at, rows), ["model.encoders.text=transformer"]),
+                ("texts, bag of words", at / "texts.csv", []),
+                ("series, recurrent", series(at, rows), ["model.encoders.sensor=recurrent"]),
+                ("series, convnet", at / "series.csv", []),
+            )
+            size = ["model.size=tiny"] if settings.smoke else []
+            results: Results = []
+            for name, path, overrides in made:
+                results += compare(name, *job(path, [], [*overrides, *size], at / "cache"), settings)
+            for name, which, ignore, overrides in () if settings.smoke else REAL:
+                path = settings.data / which / "train.csv"
+                if not path.is_file():
+                    results.append(Skipped(f"padding, {name}", f"no {path}"))
+                    continue
+                results += compare(name, *job(path, ignore, overrides, at / "cache"), settings)
+            return results
+    finally:
+        torch.set_num_threads(before)

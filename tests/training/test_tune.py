@@ -1,0 +1,183 @@
+"""What is measured is only taken: the run that follows is the one in whose recipe it stands, resumed or not."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import sensorium as sm
+from sensorium.core.errors import ConfigError
+from sensorium.core.recipe import Recipe
+from sensorium.training import tune
+from sensorium.training.callbacks import Checkpoint
+from sensorium.training.pace import Gradient, Pace, apart
+
+FEW = ["cost", "tags", "photo", "sound"]
+Times = Callable[[dict[str, Any]], float]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Times], None]:
+    """Says how many times as fast a setting is, instead of measuring it."""
+
+    def set_to(times: Times) -> None:
+        def told(one: Pace, other: Pace, seconds: float, least: int = 1) -> list[float]:
+            one.steps(1), other.steps(1)
+            before = one.spec.model_dump()
+            return [times({k: v for k, v in other.spec.model_dump().items() if v != before[k]})] * 5
+
+        monkeypatch.setattr(tune, "faster", told)
+        monkeypatch.setattr(os, "cpu_count", lambda: 1)  # a second thread is slow on a busy machine
+        monkeypatch.setattr(tune, "WASTE", -1.0)  # the table is too small for any to be saved
+
+    return set_to
+
+
+def weights(model: Any) -> dict[str, torch.Tensor]:
+    return dict(model.model.state_dict())
+
+
+def same(one: Any, other: Any) -> bool:
+    first, second = weights(one), weights(other)
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def found(model: Any) -> dict[str, dict[str, Any]]:
+    return {one["setting"]: one for one in model.artifact.report["speed"]["found"]}
+
+
+def test_what_is_taken_is_the_run_of_a_recipe_with_it(
+    quick_fit: Any, scenes: Path, clock: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock(lambda changed: 1.5 if set(changed) & {"bucket", "precision"} else 0.8)
+    state = torch.get_rng_state()
+    fast = quick_fit(tune_speed=True, out=tmp_path / "run", quiet=False, valid=scenes / "valid.csv")
+    assert torch.equal(torch.get_rng_state(), state)
+    said = [" ".join(line.split()) for line in capsys.readouterr().err.splitlines()]
+    assert "bf16-mixed 1.50 × taken: faster" in said
+    assert any(line.startswith("compile left: the run takes about") for line in said)
+    assert any(line.startswith("padding is") for line in said)
+    spec = fast.recipe.training
+    assert (spec.bucket, spec.precision, spec.compile) == (0, "bf16-mixed", False)
+    assert fast.artifact.report["speed"]["chosen"] == {"precision": "bf16-mixed"}
+    told = ["training.precision=bf16-mixed"]
+    plain = quick_fit(overrides=told, valid=scenes / "valid.csv")
+    assert same(fast, plain)
+    assert plain.recipe.training == spec
+    assert same(sm.load(tmp_path / "run"), plain)
+
+
+class KilledError(Exception):
+    """Stands for a power cut."""
+
+
+def test_a_run_taken_up_keeps_its_settings(
+    quick_fit: Any, scenes: Path, clock: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(**given: Any) -> Any:
+        return quick_fit(tune_speed=True, valid=scenes / "valid.csv", ignore=FEW, **given)
+
+    clock(lambda changed: 1.5 if "precision" in changed else 0.9)
+    whole = run()
+    real = Checkpoint.on_train_epoch_end
+
+    def killed(self: Any, trainer: Any, module: Any) -> None:
+        real(self, trainer, module)
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "on_train_epoch_end", killed)
+        with pytest.raises(KilledError):
+            run(out=tmp_path / "run")
+    clock(lambda changed: 0.9)  # the machine is another by now
+    again = run(out=tmp_path / "run", resume=True)
+    assert again.recipe.training.precision == "bf16-mixed"
+    assert same(again, whole)
+    assert same(run(out=tmp_path / "run", resume=True), whole), "a finished run too"
+    (tmp_path / "run" / "resume" / "last.ckpt").write_bytes(b"")
+    with pytest.raises(ConfigError, match="belongs to another run"):
+        run(out=tmp_path / "run", resume=True, seed=4)
+    other = run(out=tmp_path / "run")
+    assert other.recipe.training.precision == "32-true", "without --resume it is measured anew"
+    kept = json.loads((tmp_path / "run" / "resume" / "speed.json").read_text(encoding="utf-8"))
+    assert kept["speed"]["chosen"] == {}
+
+
+def test_what_was_said_is_left_alone(quick_fit: Any, clock: Any) -> None:
+    clock(lambda changed: 3.0)
+    said = ["precision=32-true", "bucket=0", "threads=1", "compile=false", "lr=0.001"]
+    model = quick_fit(tune_speed=True, overrides=[f"training.{one}" for one in said])
+    assert model.artifact.report["speed"] | {"seconds": 0, "rows_per_second": 0} == {
+        "seconds": 0,
+        "rows_per_second": 0,
+        "found": [],
+        "chosen": {},
+    }
+
+
+def test_what_changes_results_is_left(quick_fit: Any, clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock(lambda changed: 3.0)
+    monkeypatch.setattr(tune, "apart", lambda one, other: (0.0, 0.3))
+    model = quick_fit(tune_speed=True, ignore=FEW)
+    left = found(model)["bf16-mixed"]
+    assert (left["taken"], left["times"]) == (False, None)
+    assert "moves" in left["why"]
+    assert model.recipe.training.precision == "32-true"
+
+
+def test_a_setting_that_fails_is_left(quick_fit: Any, clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock(lambda changed: 3.0)
+    real = Pace.gradient
+
+    def failing(self: Pace, *, training: bool) -> Gradient:
+        if self.spec.precision != "32-true":
+            raise RuntimeError("no kernel for it")
+        return real(self, training=training)
+
+    monkeypatch.setattr(Pace, "gradient", failing)
+    left = found(quick_fit(tune_speed=True, ignore=FEW))["bf16-mixed"]
+    assert left["why"] == "fails here: no kernel for it"
+
+
+def test_what_is_another_training_is_told_of_and_left(quick_fit: Any, clock: Any) -> None:
+    """Rows of like length together, and larger batches: faster, and not the same results."""
+    clock(lambda changed: 1.5 if set(changed) & {"bucket", "batch_size"} else 0.9)
+    recipe = Recipe.parse({"model": {"size": "tiny"}, "training": {"epochs": 1}})
+    folder = next(cell.cell_contents for cell in quick_fit.__closure__ if isinstance(cell.cell_contents, Path))
+    ignore = [*FEW, "sensor"]
+    model = sm.fit(folder / "train.csv", target="event", ignore=ignore, recipe=recipe, quiet=True, tune_speed=True)
+    told = {name.split()[0]: one for name, one in found(model).items()}
+    for name, way in (("bucket", "training.bucket=50 takes it"), ("batch", "training.batch_size=32 takes it")):
+        assert (told[name]["times"], told[name]["taken"]) == (1.5, False)
+        assert way in told[name]["why"]
+    assert model.artifact.report["speed"]["chosen"] == {}
+
+
+def test_searches_and_several_processes_are_refused(quick_fit: Any) -> None:
+    with pytest.raises(ConfigError, match="a search tries many"):
+        quick_fit(tune_speed=True, search=2)
+    with pytest.raises(ConfigError, match="one process"):
+        quick_fit(tune_speed=True, overrides=["training.devices=2"])
+
+
+def test_a_real_measurement_measures(quick_fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tune, "SECONDS", 0.1)
+    model = quick_fit(tune_speed=True, ignore=FEW, overrides=["training.threads=1"])
+    speed = model.artifact.report["speed"]
+    assert speed["found"]
+    assert all(one["times"] is None or 0.01 < one["times"] < 100 for one in speed["found"])
+    assert all(rate > 0 for rate in speed["rows_per_second"])
+
+
+def test_how_far_gradients_are_apart() -> None:
+    one = Gradient(2.0, torch.tensor([3.0, 4.0]).double())
+    assert apart(one, one) == (0.0, 0.0)
+    loss, gradient = apart(one, Gradient(2.02, torch.tensor([3.0, 4.5]).double()))
+    assert loss == pytest.approx(0.01)
+    assert gradient == pytest.approx(0.1)
