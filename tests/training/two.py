@@ -1,4 +1,4 @@
-"""Two processes beside one: run as a script by ``test_processes.py``; prints what differs, as JSON.
+"""Two processes beside one: run as a script by ``test_processes.py``; writes what differs, as JSON.
 
 A fresh process that has imported everything forks the two, so that a test does not pay for Python twice more.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -160,4 +161,4 @@ if __name__ == "__main__":
     for name, case in CASES.items():
         one = trained(Ranks(), *case)
         found[name] = {"one": one, "two": forked(2, lambda ranks, case=case: trained(ranks, *case))}  # type: ignore[misc]
-    print(json.dumps(found))
+    Path(sys.argv[1]).write_text(json.dumps(found))
