@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,8 +13,9 @@ import torch
 
 import sensorium as sm
 from sensorium.core.errors import ConfigError
+from sensorium.core.recipe import Recipe
 from sensorium.data.media import NONE, Under
-from sensorium.predictor import Prediction, Predictor
+from sensorium.predictor import Prediction, Predictor, settle_threads
 
 
 @pytest.fixture
@@ -115,3 +117,20 @@ def test_the_network_is_a_plain_module(run_folder: Path, scenes: Path, rows: lis
     torch.testing.assert_close(dense, output, rtol=1e-4, atol=1e-5)
     values = [answer["value"] for answer in model.model.tasks["event"].decode(output)]
     assert values == [p.value for p in model.predict(rows, media=scenes)]
+
+
+def test_commands_take_the_threads_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    one, many = (Recipe.parse({"training": {"threads": threads}}) for threads in (1, 10_000))
+    try:
+        torch.set_num_threads(2)
+        monkeypatch.setenv("OMP_NUM_THREADS", "2")
+        settle_threads(one)
+        assert torch.get_num_threads() == 2, "the user's word goes before"
+        monkeypatch.delenv("OMP_NUM_THREADS")
+        settle_threads(many, one)
+        assert torch.get_num_threads() == 1
+        settle_threads(many)
+        assert torch.get_num_threads() == (os.cpu_count() or 1)
+    finally:
+        torch.set_num_threads(before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from torch import Tensor
 from sensorium.artifact import Artifact
 from sensorium.core.batch import Batch, Encoded, Field, room
 from sensorium.core.errors import ConfigError, nearest
+from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Opener, Problem, Record, Sample
 from sensorium.data.media import Under
 
@@ -58,6 +60,17 @@ class Step(NamedTuple):
     name: str
     shape: str
     value: str
+
+
+def settle_threads(*recipes: Recipe) -> None:
+    """What commands do before they answer: torch takes as many threads as the models were trained with.
+
+    Sums depend on how threads divide them, so a server and a table are answered alike only with as many. OMP_NUM_THREADS,
+    where it is set, goes before.
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        wanted = min(recipe.training.threads or 1 for recipe in recipes)
+        torch.set_num_threads(max(1, min(wanted, os.cpu_count() or 1)))
 
 
 class Predictor:

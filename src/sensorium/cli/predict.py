@@ -47,9 +47,11 @@ def run(
     from sensorium.console import Console
     from sensorium.data.media import Under
     from sensorium.data.table import Table
+    from sensorium.predictor import settle_threads
     from sensorium.trained import load, say_problems
 
     model = load(run)
+    settle_threads(model.recipe)
     rows = Table.read(table, root=media)
     with Console(quiet) as console:
         absent = [c.name for c in model.schema.inputs if not rows.has(c.source)]
@@ -77,8 +79,12 @@ def run(
 def _parts(run: Path, table: Path, out: Path, processes: int, batch_size: int, quiet: bool) -> None:
     from sensorium.bulk import predict_shards
     from sensorium.console import Console
+    from sensorium.core.recipe import Recipe
+    from sensorium.predictor import settle_threads
     from sensorium.trained import say_problems
 
+    if (run / "recipe.yaml").is_file():  # else the loading says what is wrong
+        settle_threads(Recipe.from_yaml(run / "recipe.yaml"))
     with Console(quiet) as console:
         problems = predict_shards(
             run,

@@ -40,7 +40,7 @@ def run(
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of a text [any; what is too long is cut].")] = None,
     rate: Annotated[float | None, typer.Option(min=0.001, help="Requests a second of one client address [any].")] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Cores that a pass of a model may use [OMP_NUM_THREADS, else all].")
+        int | None, typer.Option(min=1, help="Cores that a pass may use [OMP_NUM_THREADS, else as in training].")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...; auto takes a GPU where there is one.")] = "auto",
 ) -> None:
@@ -49,6 +49,7 @@ def run(
     Example: sensorium serve run --port 8000
     """
     try:
+        from sensorium.predictor import settle_threads
         from sensorium.serve.app import create
         from sensorium.serve.limits import MIB, Limits
         from sensorium.serve.running import server
@@ -75,7 +76,10 @@ def run(
         tokens=max_tokens,
         rate=rate,
     )
-    app = create(_loaded(runs, device), limits=limits, key=key, merge=cast(Any, merge), batch=batch, wait=wait / 1000)
+    models = _loaded(runs, device)
+    if threads is None:
+        settle_threads(*(model.artifact.recipe for model in models.values()))
+    app = create(models, limits=limits, key=key, merge=cast(Any, merge), batch=batch, wait=wait / 1000)
     where = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
     if key is None and host not in LOCAL:
         typer.secho("warning: anybody who reaches this machine may ask: set SENSORIUM_API_KEY", err=True, fg="yellow")
