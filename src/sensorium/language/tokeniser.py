@@ -245,7 +245,9 @@ def _unigrams(texts: list[str], room: int, segmented: bool) -> tuple[tuple[str, 
     with _one_thread():
         tokenizer.train_from_iterator(texts, trainer)
     found = json.loads(tokenizer.to_str())["model"]["vocab"]
-    pairs = sorted(((t, float(s)) for t, s in found if t not in _SPECIAL), key=lambda pair: (-pair[1], pair[0]))[:room]
+    # The library sums in another order each time: the last digits are noise, and equal pieces must come in one order.
+    scored = ((token, round(float(score), 6)) for token, score in found if token not in _SPECIAL)
+    pairs = sorted(scored, key=lambda pair: (-pair[1], pair[0]))[:room]
     return tuple(t for t, _ in pairs), tuple(s for _, s in pairs)
 
 
