@@ -15,6 +15,8 @@ from sensorium.data.rows import Rows
 
 SAMPLE = 32
 """Rows that are made ready to see how many steps of an encoder a stored unit makes."""
+WORTH = 0.1
+"""Padding that must be saved for the way to save it to be told, as a share of what encoders read."""
 WINDOW = 50
 """Batches among which rows are put together, where nothing else is said."""
 
@@ -60,12 +62,12 @@ def reported(schema: Schema, rows: Rows, spec: Training, seed: int, console: Con
         return {}
     drawn, together = found
     used = together if spec.bucket > 1 else drawn
-    other = (
-        f"{drawn.share:.0%} as rows are drawn"
-        if spec.bucket > 1
-        else f"{together.share:.0%} with training.bucket={WINDOW}, which puts rows of like length together"
-    )
-    console.note(f"  padding is {used.share:.0%} of what encoders read; {other}")
+    other = ""
+    if spec.bucket > 1:
+        other = f"; {drawn.share:.0%} as rows are drawn"
+    elif drawn.share - together.share > WORTH:
+        other = f"; {together.share:.0%} with training.bucket={WINDOW}, faster and perhaps less accurate: docs/speed.md"
+    console.note(f"  padding is {used.share:.0%} of what encoders read{other}")
     return {
         "drawn": round(drawn.share, 4),
         "trained": round(used.share, 4),
