@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.measure import REPOSITORY, Measure, Results, Settings
+from benchmarks.serving import up
 
 RATE = 16_000
 STEPS = 48.0
@@ -223,14 +224,7 @@ async def _serving(folder: Path) -> AsyncIterator[int]:
     command = [sys.executable, "-m", "sensorium", "serve", str(folder), "--port", str(port), "--device", "cpu"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
     try:
-        for _ in range(600):
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                await asyncio.sleep(0.1)
-            else:
-                writer.close()
-                break
+        await up(port)
         yield port
     finally:
         process.send_signal(signal.SIGTERM)

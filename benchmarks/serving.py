@@ -187,7 +187,7 @@ async def _loaded(folder: Path, load: Load, offline: float) -> list[Measure]:
     process = subprocess.Popen([*command, *load.words], stdout=subprocess.DEVNULL, env=environment)
     tally, warm = Tally(), Tally()
     try:
-        await _up(port)
+        await up(port)
         await _crowd(port, load, load.seconds / 4, warm)
         before, worked = _resident(process.pid), (time.process_time(), _worked(process.pid))
         start = time.perf_counter()
@@ -225,7 +225,8 @@ async def _loaded(folder: Path, load: Load, offline: float) -> list[Measure]:
     ]
 
 
-async def _up(port: int) -> None:
+async def up(port: int) -> None:
+    """Until the server takes connections."""
     for _ in range(600):
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)

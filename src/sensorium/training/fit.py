@@ -117,20 +117,19 @@ def fit(
         plan, said = resolve(request, schema, found.rows, classes)
         for line in set_by + said:
             console.note(f"  {line}")
+        if search is not None:
+            _searchable(plan, found, tune_speed)
         store = Store(Path(cache) if cache is not None else None)
         if found.stream is not None:
             training = found.stream.shown(training)
         rows, valid_rows = encode_parts(schema, training, held_out, store, console)
         speed: dict[str, Any] = {}
         if tune_speed:
-            if search is not None:
-                raise ConfigError("speed is tuned for one setting, and a search tries many", fix="leave out one of the two")
             from sensorium.training.tune import tuned
 
             said_of = request.training.model_fields_set
             plan, speed = tuned(plan, said_of, schema, rows, valid_rows, store, folder, resume, console, found.stream)
         if search is not None:
-            _searchable(plan, found)
             from sensorium.training.search import searched
 
             def tried(plan: Recipe, schema: Schema) -> Trained:
@@ -180,7 +179,9 @@ def _parts(
     return from_shards(source, valid, plan, targets, roles, media, console)
 
 
-def _searchable(plan: Recipe, found: Parts) -> None:
+def _searchable(plan: Recipe, found: Parts, tune_speed: bool) -> None:
+    if tune_speed:
+        raise ConfigError("speed is tuned for one setting, and a search tries many", fix="leave out one of the two")
     if found.stream is not None:
         raise ConfigError("a search trains on a table in memory", fix="leave out --stream, or --search and --quality best")
     if plan.training.devices * plan.training.nodes > 1:

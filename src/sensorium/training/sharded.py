@@ -30,6 +30,8 @@ def strategy(ranks: Ranks) -> Any:
     from lightning.pytorch.strategies import ModelParallelStrategy
 
     class Sharded(ModelParallelStrategy):
+        """Of processes that have met already."""
+
         def setup_environment(self) -> None:
             self.cluster_environment = Met(ranks)
             super().setup_environment()
