@@ -16,13 +16,11 @@ import torch
 
 from benchmarks.measure import Measure, Results, Settings, Skipped, compared, cost, interleaved
 from sensorium.console import Console
-from sensorium.core.schema import Schema
-from sensorium.data.rows import Rows
-from sensorium.data.store import Store
-from sensorium.training import prepare as steps
-from sensorium.training.defaults import resolve
+from sensorium.data.table import Table
 from sensorium.training.pace import Job, Pace
 from sensorium.training.padding import WINDOW, shares
+from sensorium.training.prepare import prepare
+from sensorium.training.request import Request
 from sensorium.training.run import built
 
 STEPS = 10
@@ -68,17 +66,14 @@ def series(folder: Path, rows: int) -> Path:
 def job(path: Path, ignore: list[str], overrides: list[str], cache: Path) -> tuple[Job, Any]:
     """What ``fit`` would train on a table, and its resolved recipe."""
     quiet = Console(quiet=True)
-    plan = steps.planned(None, ["training.threads=1", *overrides], None, None, None)
-    table = steps.read(path, plan, None)
+    table = Table.read(path)
     known = [name for name in ignore if table.has(name)]
-    schema: Schema = steps.declared(table, plan, ["label"], steps.told_roles(known, None, None), quiet)
-    training, held_out = steps.parts(table, None, schema, plan, None, quiet)
-    steps.learn(schema, training, steps.Under(path.parent, anywhere=True))
-    plan, _ = resolve(plan, schema, len(training), steps.class_sizes(schema, training))
-    rows: Rows = steps.encode_parts(schema, training, held_out, Store(cache), quiet)[0]
+    told = ["training.threads=1", *overrides]
+    request = Request.of(path, target="label", ignore=known, overrides=told, cache=cache)
+    ready = prepare(request, quiet)
     torch.manual_seed(0)
-    model, objectives = built(plan, schema, rows, quiet)
-    return Job(model, objectives, schema, rows, 0, torch.device("cpu")), plan
+    model, objectives = built(ready.plan, ready.schema, ready.rows, quiet)
+    return Job(model, objectives, ready.schema, ready.rows, 0, torch.device("cpu")), ready.plan
 
 
 def compare(name: str, held: Job, plan: Any, settings: Settings) -> Results:

@@ -23,7 +23,7 @@ LAYERS = {
     "model": 4,
     "artifact": 5,
     "predictor": 6,
-    **dict.fromkeys(("evaluation", "console"), 7),
+    **dict.fromkeys(("evaluation", "console", "output"), 7),
     **dict.fromkeys(("trained", "serve"), 8),
     "training": 9,
     "bulk": 9,

@@ -115,7 +115,7 @@ def test_the_network_is_a_plain_module(run_folder: Path, scenes: Path, rows: lis
         model.model.gather = False
         dense = model.model(batch)["event"]
     torch.testing.assert_close(dense, output, rtol=1e-4, atol=1e-5)
-    values = [answer["value"] for answer in model.model.tasks["event"].decode(output)]
+    values = [answer["value"] for answer in model.model.tasks["event"].answers(output, batch)]
     assert values == [p.value for p in model.predict(rows, media=scenes)]
 
 

@@ -1,11 +1,12 @@
 """A trained model on disk: JSON, YAML and safetensors in a folder. Loading it cannot run code.
 
 run/
-  manifest.json       format, versions, SHA-256 and size of each file below; written last
-  recipe.yaml         resolved: everything that was chosen
-  schema.json         columns with their fitted state
-  model.safetensors   weights
-  report.json         scores on the validation rows, and the course of training
+  manifest.json            format, versions, SHA-256 and size of each file below; written last
+  recipe.yaml              resolved: everything that was chosen
+  schema.json              columns with their fitted state
+  model.safetensors        weights
+  report.json              scores on the validation rows, and the course of training
+  objectives.safetensors   weights that only training needed (projections, decoders), where objectives learnt some
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
+from torch import Tensor
 
 from sensorium import __version__
+from sensorium.core.contracts import Objective
 from sensorium.core.errors import ArtifactError, SensoriumError
 from sensorium.core.recipe import Recipe
-from sensorium.core.registry import split
+from sensorium.core.registry import build, split
 from sensorium.core.schema import Schema
 from sensorium.data.whole import write_together
 from sensorium.model import Model, assemble, operate
@@ -36,18 +39,31 @@ from sensorium.nn.lora import merge
 FORMAT = 1
 MANIFEST = "manifest.json"
 FILES = ("recipe.yaml", "schema.json", "model.safetensors", "report.json")
-"""The only files a manifest may name, so that it cannot lead anywhere else."""
+OBJECTIVES = "objectives.safetensors"
+"""With those that every model has, the only files a manifest may name, so that it cannot lead anywhere else."""
 TEXT_LIMIT = 256 << 20
 
 
 @dataclass
 class Artifact:
-    """What training leaves behind: the resolved recipe, the fitted schema, the model, and how it scored."""
+    """What training leaves behind: the resolved recipe, the fitted schema, the model, and how it scored.
+
+    ``learnt``: what the objectives learnt, by the objective's place in the recipe and the tensor's name in it.
+    """
 
     recipe: Recipe
     schema: Schema
     model: Model
     report: dict[str, Any] = field(default_factory=dict)
+    learnt: dict[str, Tensor] = field(default_factory=dict)
+
+    def objectives(self) -> list[Objective]:
+        """The objectives as training left them, on this model: a further training may go on from them."""
+        found: list[Objective] = [build("objectives", spec, self.model) for spec in self.recipe.objectives]
+        for i, objective in enumerate(found):
+            mine = {name.partition(".")[2]: t for name, t in self.learnt.items() if name.partition(".")[0] == str(i)}
+            objective.load_state_dict(mine)
+        return found
 
     def merged(self) -> Artifact:
         """The same model with its low-rank updates added to the weights: nothing of them is left to carry or compute."""
@@ -55,7 +71,7 @@ class Artifact:
         merge(model)
         kept = [spec for spec in self.recipe.model.surgery if split(spec)[0] != "lora"]
         spec = self.recipe.model.model_copy(update={"surgery": kept})
-        return Artifact(self.recipe.model_copy(update={"model": spec}), self.schema, model, self.report)
+        return Artifact(self.recipe.model_copy(update={"model": spec}), self.schema, model, self.report, self.learnt)
 
     def save(self, folder: str | Path) -> Path:
         """Write the folder. Killed at any moment, it holds a whole model or none that loads: never a mixture.
@@ -63,12 +79,12 @@ class Artifact:
         A full disk is met while the model that was there before is still whole.
         """
         folder = Path(folder)
-        tensors = {name: t.detach().cpu().contiguous() for name, t in self.model.state_dict().items()}
         contents: dict[str, bytes] = {
             "recipe.yaml": self.recipe.to_yaml().encode(),
             "schema.json": _json(self.schema.to_json()),
-            "model.safetensors": save_tensors(tensors),
+            "model.safetensors": _tensors(self.model.state_dict()),
             "report.json": _json(self.report),
+            **({OBJECTIVES: _tensors(self.learnt)} if self.learnt else {}),
         }
         manifest = {
             "format": FORMAT,
@@ -93,6 +109,7 @@ class Artifact:
             _alone(recipe)
             model = operate(assemble(recipe.model, schema), recipe.model.surgery)
             model.load_state_dict(load_tensors(contents["model.safetensors"]))
+            learnt = load_tensors(contents[OBJECTIVES]) if OBJECTIVES in contents else {}
         except SensoriumError as error:
             raise ArtifactError(error.problem, file=folder, column=error.column, fix=error.fix) from None
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, SafetensorError, yaml.YAMLError) as error:
@@ -100,7 +117,7 @@ class Artifact:
                 f"does not hold together: {error}", file=folder, fix="save it again with this version"
             ) from error
         model.eval()
-        return cls(recipe, schema, model, report)
+        return cls(recipe, schema, model, report, learnt)
 
 
 def _alone(recipe: Recipe) -> None:
@@ -130,7 +147,7 @@ def _checked(folder: Path) -> dict[str, bytes]:
         raise ArtifactError(f"is not a manifest: {error}", file=path) from None
     if version > FORMAT:
         raise ArtifactError(f"format {version} is newer than this library", file=path, fix="pip install -U sensorium")
-    if set(listed) != set(FILES):
+    if set(listed) - {OBJECTIVES} != set(FILES):
         raise ArtifactError(f"names {sorted(listed)}; it must name {sorted(FILES)}", file=path)
     contents = {}
     for name, (digest, size) in listed.items():
@@ -144,6 +161,10 @@ def _checked(folder: Path) -> dict[str, bytes]:
         if hashlib.sha256(contents[name]).hexdigest() != digest:
             raise ArtifactError("is not the file that was saved: its SHA-256 differs", file=file, fix="copy it again")
     return contents
+
+
+def _tensors(tensors: Mapping[str, Tensor]) -> bytes:
+    return save_tensors({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
 
 
 def _json(data: Any) -> bytes:

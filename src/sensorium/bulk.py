@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import multiprocessing
@@ -12,7 +11,6 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
 
 import torch
 
@@ -21,7 +19,7 @@ from sensorium.core.errors import ConfigError, SensoriumError
 from sensorium.core.schema import Problem
 from sensorium.data.media import Under
 from sensorium.data.shards import Shard, shards
-from sensorium.model import Model
+from sensorium.output import write
 from sensorium.predictor import Prediction, Predictor
 from sensorium.trained import load
 
@@ -143,36 +141,6 @@ class _Worker:
         found = told(self.predictor.stream(rows, batch_size=self.job.batch_size, media=self.media, steady=True))
         write(_part(Path(self.job.out), shard, self.job.format), found, self.predictor.model)
         return problems
-
-
-def write(path: Path, found: Iterable[Prediction], model: Model) -> None:
-    """Predictions as a ``.csv`` or ``.jsonl`` file, whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    with open(part, "w", newline="", encoding="utf-8") as file:
-        if path.suffix == ".csv":
-            write_csv(file, found, model)
-        else:
-            for prediction in found:
-                file.write(json.dumps(prediction.to_json(), ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-
-
-def write_csv(file: IO[str], found: Iterable[Prediction], model: Model) -> None:
-    """A line a prediction: the answer to each target, a probability for each class, and what was missing."""
-    writer = csv.writer(file)
-    labels = {name: getattr(task.plain, "classes", []) for name, task in model.tasks.items()}
-    header = [column for name, classes in labels.items() for column in (name, *(f"{name}={label}" for label in classes))]
-    writer.writerow([*header, "missing"])
-    for prediction in found:
-        cells: list[Any] = []
-        for name, classes in labels.items():
-            answer = prediction.targets[name]
-            value = answer["value"]
-            cells.append(";".join(map(str, value)) if isinstance(value, list) else value)
-            cells += [f"{answer['probabilities'][label]:.6g}" for label in classes]
-        writer.writerow([*cells, " ".join(prediction.missing)])
 
 
 def _part(folder: Path, shard: Shard, format: str) -> Path:

@@ -13,8 +13,10 @@ from sensorium.core import registry
 from sensorium.core.batch import Batch, Encoded, Field, Ready, room
 from sensorium.core.byname import ByName
 from sensorium.core.contracts import Adapter, Encoder, Fusion, Task
-from sensorium.core.errors import ConfigError
+from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.forward import Forward
+from sensorium.core.goal import Goal, TaskSpec, task_spec
+from sensorium.core.layout import Layout
 from sensorium.core.recipe import ModelSpec, Spec
 from sensorium.core.schema import Schema
 
@@ -89,9 +91,9 @@ class Model(nn.Module):
         spread: Encoded = found.spread(index, rows)
         return spread if least is None else spread.hide(present)
 
-    def answer(self, fused: Encoded, streams: Mapping[str, Encoded]) -> dict[str, Any]:
+    def answer(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> dict[str, Any]:
         """Every task's output."""
-        return {name: task(fused, streams) for name, task in self.tasks.items()}
+        return {name: task(fused, streams, prompts) for name, task in self.tasks.items()}
 
     def forward(self, batch: Batch) -> dict[str, Any]:
         return Forward(self, batch).outputs
@@ -130,19 +132,52 @@ def assemble(spec: ModelSpec, schema: Schema) -> Model:
             raise ConfigError(f"stream {stream!r}: {error.problem}", fix=error.fix) from None
         adapters[stream] = registry.build("adapters", spec.adapters[stream], encoders[stream].dim, spec.dim)
     fusion: Fusion = registry.build("fusions", spec.fusion, list(schema.streams), spec.dim)
+    layouts = {stream: schema.layout(stream) for stream in schema.streams}
     tasks: dict[str, Task[Any]] = {}
-    for column in schema.targets:
-        kind, _ = registry.split(spec.tasks[column.name])
-        predicts = registry.find("tasks", kind).predicts
-        if column.spec["kind"] not in predicts:
-            raise ConfigError(
-                f"task {kind!r} predicts {' or '.join(predicts)}, and this column is {column.spec['kind']}",
-                column=column.name,
-                fix=f"--as {column.name}={predicts[0]}, or another task",
-            )
-        make = partial(registry.build, "tasks", spec.tasks[column.name], column.reader, spec.dim)
-        tasks[column.name] = fusion.answering(make)
+    for name, told in spec.tasks.items():
+        goal = goal_of(task_spec(name, told), schema, layouts)
+        tasks[name] = fusion.answering(partial(registry.build, "tasks", task_spec(name, told).spec, goal, spec.dim))
     return Model(encoders, adapters, fusion, tasks)
+
+
+def goal_of(task: TaskSpec, schema: Schema, layouts: Mapping[str, Layout]) -> Goal:
+    """What a task of a recipe is built for. Columns that it cannot answer, or that are not there, are told in words."""
+    kind, _ = registry.split(task.spec)
+    found = registry.find("tasks", kind)
+    targets = {column.name: column for column in schema.targets}
+    prompts = {column.name: column for column in schema.prompts}
+    for names, known, role in ((task.targets, targets, "target"), (task.prompts, prompts, "prompt")):
+        for name in names:
+            if name not in known:
+                problem = f"task {task.name!r}: no {role} column named {name!r}{nearest(name, list(known))}"
+                raise ConfigError(problem, fix=f"columns: {{{name}: {{role: {role}}}}}")
+    if bool(task.targets) != bool(found.predicts):
+        if task.targets:
+            raise ConfigError(f"task {task.name!r}: {kind} answers no column", fix="target: null")
+        raise ConfigError(f"task {task.name!r}: {kind} needs a target", fix=f"a column of {' or '.join(found.predicts)}")
+    wanted = len(found.parts) or 1
+    if task.targets and len(task.targets) != wanted:
+        answered = ", ".join(found.parts) or "one column"
+        raise ConfigError(
+            f"task {task.name!r}: {kind} answers {answered}, and {len(task.targets)} columns are named",
+            fix=f"target: [{', '.join(found.parts)}]" if found.parts else "one task a column",
+        )
+    for name in task.targets:
+        column = targets[name]
+        if column.spec["kind"] not in found.predicts:
+            raise ConfigError(
+                f"task {kind!r} predicts {' or '.join(found.predicts)}, and this column is {column.spec['kind']}",
+                column=column.name,
+                fix=f"--as {column.name}={found.predicts[0]}, or another task",
+            )
+    return Goal(
+        task.name,
+        {name: targets[name].reader for name in task.targets},
+        {name: prompts[name].reader for name in task.prompts},
+        layouts,
+        {},
+        {name: str(targets[name].on) for name in task.targets if targets[name].on is not None},
+    )
 
 
 def operate(model: Model, surgery: Sequence[Spec]) -> Model:

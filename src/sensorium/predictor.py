@@ -14,10 +14,13 @@ import torch
 from torch import Tensor
 
 from sensorium.artifact import Artifact
-from sensorium.core.batch import Batch, Encoded, Field, room
+from sensorium.core.answer import Answer, light
+from sensorium.core.batch import Batch, Field, room
 from sensorium.core.errors import ConfigError, nearest
+from sensorium.core.forward import Forward
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Opener, Problem, Record, Sample
+from sensorium.data.attachment import plain
 from sensorium.data.media import Under
 
 STEADY = 16
@@ -29,12 +32,13 @@ class Prediction:
     """The answer for one row.
 
     Args:
-        targets: By target: ``{"value": ..., "probabilities": {...}}``, JSON-ready.
+        targets: By task, which is named like its target column unless told otherwise: ``{"value": ..., "probabilities":
+            {...}}``; plain data, and an ``Attachment`` where an answer is a picture, a mask or a sound.
         missing: Streams that the row did not have, or whose cell could not be used.
         problems: Why, where a cell was there but could not be used.
     """
 
-    targets: dict[str, dict[str, Any]]
+    targets: dict[str, Answer]
     missing: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
@@ -46,9 +50,9 @@ class Prediction:
         return next(iter(self.targets.values()))["value"]
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as plain data."""
+        """Everything as plain data; media of an answer as ``data:`` URLs."""
         return {
-            "targets": self.targets,
+            "targets": plain(self.targets),
             "missing": self.missing,
             "problems": [problem._asdict() for problem in self.problems],
         }
@@ -131,9 +135,8 @@ class Predictor:
     @torch.inference_mode()
     def vectors(self, samples: Sequence[Sample], stream: str | None = None) -> Tensor:
         """``embed`` for rows that are encoded already, in one batch."""
-        parts = self.model.encode(self.batch(samples))
-        part: Encoded = self.model.fusion(parts) if stream is None else parts[stream]
-        return part.pooled.cpu()
+        run = Forward(self.model, self.batch(samples))
+        return (run.fused if stream is None else run.streams[stream]).pooled.cpu()
 
     def batch(self, samples: Sequence[Sample], least: int | None = None) -> Batch:
         """Samples as the model reads them, on its device; with ``least`` filled up as steady passes are."""
@@ -174,9 +177,8 @@ class Predictor:
         ``least``: rows of the pass at least, which is then a steady one; None: as many as there are.
         """
         batch = self.batch(samples, least)
-        parts = self.model.encode(batch, least)
-        outputs = self.model.answer(self.model.fusion(parts), parts)
-        decoded = {name: task.decode(outputs[name]) for name, task in self.model.tasks.items()}
+        outputs = Forward(self.model, batch, least=least).outputs
+        decoded = {name: task.answers(outputs[name], batch) for name, task in self.model.tasks.items()}
         present = {stream: part.present.tolist() for stream, part in batch.inputs.items()}
         return [
             Prediction(
@@ -195,6 +197,8 @@ class Predictor:
         problems: list[Problem] = []
         sample = self.schema.encode(row, media=media, problems=problems)
         for name, array in sample.items():
+            if isinstance(name, tuple):
+                continue  # how large an input is that targets lie on
             cell = row.get(self.schema.columns[name].source)
             steps.append(Step(f"cell {name}", type(cell).__name__, _short(cell)))
             shape = "missing" if array is None else f"{array.dtype}{list(array.shape)}"
@@ -203,18 +207,18 @@ class Predictor:
         batch = self.batch([sample])
         for stream, part in batch.inputs.items():
             steps.append(_field_step(f"prepare {stream}", part))
-        parts = self.model.encode(batch)
-        for stream, encoded in parts.items():
+        run = Forward(self.model, batch)
+        for stream, encoded in run.streams.items():
             real = f"{int(encoded.mask.sum())} real tokens"
             shape = f"tokens {list(encoded.tokens.shape)}, {real}"
             steps.append(Step(f"encoder {stream}", shape, _numbers(encoded.pooled)))
-        fused = self.model.fusion(parts)
-        steps.append(Step("fusion", f"pooled {list(fused.pooled.shape)}", _numbers(fused.pooled)))
-        for name, output in self.model.answer(fused, parts).items():
+        pooled = run.fused.pooled
+        steps.append(Step("fusion", f"pooled {list(pooled.shape)}", _numbers(pooled)))
+        for name, output in run.outputs.items():
             task = self.model.tasks[name]
             shape = str(list(output.shape)) if isinstance(output, Tensor) else type(output).__name__
             steps.append(Step(f"task {name}", shape, _numbers(output) if isinstance(output, Tensor) else ""))
-            steps.append(Step(f"answer {name}", "", _short(task.decode(output)[0])))
+            steps.append(Step(f"answer {name}", "", _short(light(task.answers(output, batch)[0]))))
         return steps
 
 

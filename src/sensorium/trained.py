@@ -7,9 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
 
-import torch
-from torch import Tensor
-
 from sensorium.artifact import Artifact
 from sensorium.console import Console
 from sensorium.core.batch import Batch
@@ -102,10 +99,10 @@ class Trained:
         """
         table = Table.read(rows, root=media)
         console = console or Console(quiet=True)
-        lacking = [c.name for c in self.schema.targets if not table.has(c.name)]
-        if len(lacking) == len(self.schema.targets):
+        lacking = [c.name for c in self.schema.targets if not table.has(c.source)]
+        if lacking and len(lacking) == len(self.schema.targets) and all(t.goal.targets for t in self.model.tasks.values()):
             raise DataError(f"holds no target column: {', '.join(lacking)}", file=table.source, fix="use predict")
-        absent = [c.name for c in self.schema.inputs if not table.has(c.source)]
+        absent = [c.name for c in self.schema.read if not table.has(c.source)]
         if absent:
             console.warn(f"{table.source}: no column {', '.join(absent)}: taken as missing in every row")
         encoded = self.encode(table, console)
@@ -253,7 +250,7 @@ class Trained:
 
         def cells(number: int) -> dict[str, str]:
             record = table.row(number - 1)
-            return {c.name: cell_html(record, c.name, c.spec["kind"], media) for c in self.schema.inputs if c.of is None}
+            return {c.name: cell_html(record, c.name, c.spec["kind"], media) for c in self.schema.read if c.of is None}
 
         return cells
 
@@ -281,7 +278,7 @@ class Trained:
             curves=self.history,
             rows=Records(table),
             media=_opener(table),
-            kinds={c.name: c.spec["kind"] for c in self.schema.inputs if c.of is None},
+            kinds={c.name: c.spec["kind"] for c in self.schema.read if c.of is None},
             problems=[str(problem) for problem in rows.problems],
             recipe_yaml=self.recipe.to_yaml(),
             explained=told,
@@ -308,9 +305,9 @@ class Trained:
             **{stream: told for stream, encoder in self.model.encoders.items() if (told := encoder.told())},
         }
 
-    def baselines(self) -> dict[str, Tensor]:
-        """What each task answers for a row of which nothing is known."""
-        return {name: torch.tensor(value) for name, value in self.artifact.report.get("priors", {}).items()}
+    def baselines(self) -> dict[str, Any]:
+        """By task, what is known of the training targets alone: what every score is held against."""
+        return dict(self.artifact.report.get("priors", {}))
 
     def summary(self) -> str:
         """How it did on the validation rows, in a few lines."""

@@ -50,12 +50,18 @@ def test_json_keeps_what_is_derived() -> None:
         {"a": "text", "b": {"kind": "text", "of": 3}},
         {"a": "text", "b": {"kind": "text", "of": "a"}, "c": {"kind": "text", "of": "b"}},
         {"a": {"kind": "category", "role": "target"}, "b": {"kind": "text", "of": "a"}},
-        {"a": "text", "b": {"kind": "category", "of": "a", "role": "target"}},
+        {"a": "text", "b": {"kind": "text", "of": "a", "role": "both"}},
     ],
 )
 def test_circles_and_answers_are_refused(columns: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         Schema.declare(columns)
+
+
+def test_a_target_may_read_the_cells_of_an_input_in_another_way() -> None:
+    schema = Schema.declare({"a": "text", "b": {"kind": "category", "of": "a", "role": "target"}})
+    assert [c.name for c in schema.inputs] == ["a"]
+    assert [(c.name, c.source) for c in schema.targets] == [("b", "a")]
 
 
 @pytest.mark.parametrize("spec", [{"kind": "text", "of": "revue"}, {"of": "review"}])

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.contracts import Adapter, Encoder, Fusion
+from sensorium.core.goal import Goal
 from sensorium.core.layout import Row
 from sensorium.model import Model
 from sensorium.tasks.classification import Classification
@@ -47,7 +48,7 @@ def classes(names: Sequence[str] = CLASSES) -> Any:
     def decode(value: Any) -> Any:
         return names[int(value[0])] if len(value) == 1 else [n for n, v in zip(names, value, strict=True) if v]
 
-    return SimpleNamespace(classes=list(names), decode=decode)
+    return SimpleNamespace(classes=list(names), decode=decode, ragged=False)
 
 
 def eye(task: Any) -> Any:
@@ -73,18 +74,18 @@ def made(
         for name, s in strengths.items()
     }
     known = torch.arange(rows) % 10 != 9
-    number = SimpleNamespace(decode=lambda value: float(value[0]) * 2 + 5)
+    number: Any = SimpleNamespace(decode=lambda value: float(value[0]) * 2 + 5, ragged=False)
     tasks: dict[str, Any] = {}
     targets: dict[str, Field] = {}
     for kind in kinds:
         if kind == "classification":
-            tasks["animal"] = eye(Classification(classes(), 3))
+            tasks["animal"] = eye(Classification(Goal.of(classes(), "animal"), 3))
             targets["animal"] = Field(truth.float()[:, None], known)
         elif kind == "multilabel":
-            tasks["tags"] = eye(Multilabel(classes(), 3))
+            tasks["tags"] = eye(Multilabel(Goal.of(classes(), "tags"), 3))
             targets["tags"] = Field(signal, known)
         else:
-            tasks["price"] = eye(Regression(number, 3))
+            tasks["price"] = eye(Regression(Goal.of(number, "price"), 3))
             targets["price"] = Field(signal[:, :1] * 2, known)
     model = Model({s: Plain() for s in strengths}, {s: Same(3, 3) for s in strengths}, Sum(list(strengths), 3), tasks)
     batches = []

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from sensorium.core.answer import margin
 from sensorium.core.batch import Batch
 from sensorium.core.schema import Schema
 from sensorium.evaluation.card import card
-from sensorium.evaluation.evaluate import evaluate, margin
+from sensorium.evaluation.evaluate import evaluate
 from sensorium.evaluation.report import MEDIA, write_report
 from sensorium.model import Model
 
@@ -87,8 +88,9 @@ def test_the_card_says_what_is_known_and_what_is_not(make: Make) -> None:
     assert "10.0 MB" in told["Size"]
     assert "not measured" in told["Cost"]
     scores = found.targets["animal"]
-    worst = min((one for one in scores.per_class if one.rows >= 20), key=lambda one: one.recall)
-    assert f"of {worst.name} it finds least" in told["Limits"]
+    each = scores.view("per_class").to_json()
+    worst = min((one for one in each if one["rows"] >= 20), key=lambda one: one["recall"])
+    assert f"of {worst['name']} it finds least" in told["Limits"]
     few = evaluate(*_few(make), resamples=10)
     assert "fewer than 20 rows were tested of" in dict(card(schema, few, parameters=1, fusion="", report={}))["Limits"]
 

@@ -20,7 +20,7 @@ Make = Callable[..., tuple[Model, list[Batch]]]
 
 def known(model, batch):
     """What each task answers from the targets alone."""
-    return {name: model.tasks[name].baseline(target, 1) for name, target in batch.targets.items()}
+    return {name: model.tasks[name].baseline([target]) for name, target in batch.targets.items()}
 
 
 def test_scores_are_those_of_the_answers(make: Make) -> None:

@@ -17,12 +17,12 @@ from PIL import Image
 
 from sensorium.core.batch import Batch
 from sensorium.core.errors import CellError
+from sensorium.core.views import Curve
 from sensorium.evaluation import charts
 from sensorium.evaluation.cells import shown
 from sensorium.evaluation.charts import Bar, curves_svg
 from sensorium.evaluation.evaluate import evaluate
 from sensorium.evaluation.report import write_report
-from sensorium.evaluation.tables import Bin
 from sensorium.model import Model
 
 Make = Callable[..., tuple[Model, list[Batch]]]
@@ -82,7 +82,7 @@ def media(row: Mapping[str, Any], column: str) -> bytes | None:
 def written(make: Make, path: Path, **given: Any) -> str:
     kinds = given.pop("tasks", ("classification",))
     model, batches = make(rows=80, kinds=kinds)
-    known = {name: model.tasks[name].baseline(target, 1) for name, target in batches[0].targets.items()}
+    known = {name: model.tasks[name].baseline([target]) for name, target in batches[0].targets.items()}
     found = evaluate(model, batches, baselines=known, resamples=20)
     rows = [
         {"image": f"{i}.png", "audio": f"{i}.wav", "note": f"{EVIL} & co", "sensor": "1 2 3.5 -1e2", "age": i % 3}
@@ -122,7 +122,7 @@ def test_the_page_has_every_section(make: Make, tmp_path: Path) -> None:
     links = {link["href"] for link in page.all("a") if link.get("class") != "skip"}
     assert links <= {f"#{name}" for name in ids}
     titles = [svg["aria-label"] or "" for svg in page.all("svg")]
-    for what in ("accuracy by streams", "confusion matrix", "reliability", "loss by epoch", "sensor: a series"):
+    for what in ("accuracy by streams", "confusion matrix", "calibration of", "loss by epoch", "sensor: a series"):
         assert any(what in title for title in titles), what
 
 
@@ -202,8 +202,8 @@ def test_charts_are_well_formed_whatever_they_get() -> None:
         charts.line_chart({}, title="none"),
         charts.bar_chart([Bar("a", nan), Bar(EVIL, -1.0, -2.0, 0.5)], title="bars", reference=Bar("plain", 0.3)),
         charts.bar_chart([], title="none"),
-        charts.reliability([Bin(0.5, 0.6, 0.55, 0.5, 3)], title="r"),
-        charts.reliability([], title="r"),
+        charts.dotted(Curve("c", "", points=[{"x": 0.5, "y": 0.6, "rows": 3}], size="rows", ideal="diagonal"), title="r"),
+        charts.dotted(Curve("c", ""), title="r"),
         charts.heat_map([EVIL] * 12, np.eye(12, dtype=int).tolist(), title="h"),
         charts.scatter([1.0, nan], [2.0, 1.0], title="s"),
         charts.scatter([5.0], [5.0], title="s"),

@@ -12,11 +12,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from sensorium.core.batch import Batch, Field
-from sensorium.evaluation.scores import bounds, interval, measure, pair, resample, score
-from sensorium.evaluation.subsets import joined, label, shapley, subset_outputs, subsets_of
-from sensorium.evaluation.tables import calibration, confusion, per_class
+from sensorium.core.batch import Batch, Field, joined
+from sensorium.core.contracts import Task
+from sensorium.core.goal import Goal
+from sensorium.core.scorer import Scorer, plain_scores
+from sensorium.evaluation.evaluate import evaluate
+from sensorium.evaluation.scores import bounds, intervals, resample
+from sensorium.evaluation.subsets import label, shapley, subsets_of
+from sensorium.evaluation.tally import Tally
 from sensorium.model import Model
+from sensorium.nn.pairs import Pairs, counted
+from sensorium.nn.tables import calibration, confusion, per_class
 from sensorium.tasks.classification import Classification
 from sensorium.tasks.regression import Regression
 
@@ -24,7 +30,9 @@ Make = Callable[..., tuple[Model, list[Batch]]]
 
 
 def classifier(count: int = 3) -> Classification:
-    return Classification(SimpleNamespace(classes=[f"c{k}" for k in range(count)]), 4)  # type: ignore[arg-type]
+    names = [f"c{k}" for k in range(count)]
+    reader: Any = SimpleNamespace(classes=names, decode=lambda value: names[int(value[0])], ragged=False)
+    return Classification(Goal.of(reader), 4)
 
 
 def answers(rows: int, count: int = 3, seed: int = 0) -> tuple[Tensor, Field]:
@@ -32,6 +40,16 @@ def answers(rows: int, count: int = 3, seed: int = 0) -> tuple[Tensor, Field]:
     truth = torch.randint(count, (rows,), generator=generator)
     logits = torch.randn(rows, count, generator=generator) + 1.2 * torch.nn.functional.one_hot(truth, count)
     return logits, Field(truth.float()[:, None], torch.ones(rows, dtype=torch.bool))
+
+
+def scored(task: Task[Any], output: Tensor, target: Field) -> Scorer[Any]:
+    scorer = task.scorer()
+    scorer.update(output, Batch({}, {"target": target}, torch.ones(output.shape[0])))
+    return scorer
+
+
+def score(task: Task[Any], output: Tensor, target: Field) -> dict[str, float]:
+    return plain_scores(scored(task, output, target))
 
 
 def test_rows_without_a_target_do_not_count() -> None:
@@ -47,36 +65,36 @@ def test_rows_without_a_target_do_not_count() -> None:
 def test_a_weighted_resample_is_the_score_of_the_repeated_rows() -> None:
     logits, target = answers(40)
     task = classifier()
-    rows = pair(task, logits, target)
-    drawn = resample(task, rows, resamples=5, seed=3)
+    drawn = resample(scored(task, logits, target), resamples=5, seed=3)
     index = torch.randint(40, (5, 40), generator=torch.Generator().manual_seed(3))
     for i in range(5):
-        expected = measure(task, (rows[0][index[i]], rows[1][index[i]]))
+        expected = score(task, logits[index[i]], target.map(lambda t, i=i: t[index[i]]))  # type: ignore[misc]
         assert {name: float(values[i]) for name, values in drawn.items()} == pytest.approx(expected, abs=1e-6)
 
 
-def test_the_slow_road_for_foreign_metrics_draws_the_same_rows() -> None:
-    from torchmetrics import MeanAbsoluteError, MetricCollection
+def test_metrics_of_a_library_are_scored_on_the_same_rows() -> None:
+    from torchmetrics import MeanAbsoluteError
     from torchmetrics.classification import MulticlassAccuracy
 
     logits, target = answers(30)
     task = classifier()
-    rows = pair(task, logits, target)
-    own = resample(task, rows, names=["accuracy"], resamples=20, seed=1)["accuracy"]
-    foreign: Any = SimpleNamespace(metrics=lambda: MetricCollection({"accuracy": MulticlassAccuracy(3, average="micro")}))
-    torch.testing.assert_close(resample(foreign, rows, resamples=20, seed=1)["accuracy"], own, atol=1e-6, rtol=0)
+    own = resample(scored(task, logits, target), names=["accuracy"], resamples=20, seed=1)["accuracy"]
+    foreign = Pairs(task, task.compare, {"accuracy": counted(MulticlassAccuracy(3, average="micro"))})
+    foreign.load(scored(task, logits, target).kept)
+    torch.testing.assert_close(resample(foreign, resamples=20, seed=1)["accuracy"], own, atol=1e-6, rtol=0)
     number: Any = SimpleNamespace(decode=lambda value: float(value[0]))
-    price = Regression(number, 4)
-    numbers = pair(price, torch.randn(30, 1), Field(torch.randn(30, 1), torch.ones(30, dtype=torch.bool)))
-    own = resample(price, numbers, names=["mae"], resamples=20)["mae"]
-    foreign = SimpleNamespace(metrics=lambda: MetricCollection({"mae": MeanAbsoluteError()}))
-    torch.testing.assert_close(resample(foreign, numbers, resamples=20)["mae"], own, atol=1e-6, rtol=1e-6)
+    price = Regression(Goal.of(number), 4)
+    numbers = scored(price, torch.randn(30, 1), Field(torch.randn(30, 1), torch.ones(30, dtype=torch.bool)))
+    other = Pairs(price, price.compare, {"mae": counted(MeanAbsoluteError())})
+    other.load(numbers.kept)
+    own = resample(numbers, names=["mae"], resamples=20)["mae"]
+    torch.testing.assert_close(resample(other, resamples=20)["mae"], own, atol=1e-6, rtol=1e-6)
 
 
 def test_intervals_are_seeded_hold_the_score_and_shrink_with_rows() -> None:
-    wide, narrow = (interval(classifier(), *answers(rows)) for rows in (50, 800))
-    assert wide == interval(classifier(), *answers(50))
-    assert wide != interval(classifier(), *answers(50), seed=1)
+    wide, narrow = (intervals(scored(classifier(), *answers(rows))) for rows in (50, 800))
+    assert wide == intervals(scored(classifier(), *answers(50)))
+    assert wide != intervals(scored(classifier(), *answers(50)), seed=1)
     found = score(classifier(), *answers(800))
     for name in ("accuracy", "f1", "auroc", "log_loss"):
         assert narrow[name][0] <= found[name] <= narrow[name][1]
@@ -87,19 +105,20 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
     logits, target = answers(40_000, seed=9)
     task = classifier()
     truth = score(task, logits, target)["accuracy"]
-    rows = pair(task, logits, target)
     inside = 0
     for i in range(200):
-        part = (rows[0][i * 200 : (i + 1) * 200], rows[1][i * 200 : (i + 1) * 200])
-        low, high = bounds(resample(task, part, names=["accuracy"], resamples=200, seed=i)["accuracy"])
+        part = slice(i * 200, (i + 1) * 200)
+        rows = scored(task, logits[part], target.map(lambda t, part=part: t[part]))  # type: ignore[misc]
+        low, high = bounds(resample(rows, names=["accuracy"], resamples=200, seed=i)["accuracy"])
         inside += low <= truth <= high
     assert 0.88 <= inside / 200 <= 0.99
 
 
 def test_no_row_and_no_resample_give_no_interval() -> None:
     logits, target = answers(5)
-    assert all(map(math.isnan, interval(classifier(), logits, target, resamples=0)["accuracy"]))
-    assert all(map(math.isnan, interval(classifier(), logits[:0], target.map(lambda t: t[:0]))["accuracy"]))
+    assert all(map(math.isnan, intervals(scored(classifier(), logits, target), resamples=0)["accuracy"]))
+    none = scored(classifier(), logits[:0], target.map(lambda t: t[:0]))
+    assert all(map(math.isnan, intervals(none)["accuracy"]))
 
 
 def test_subsets_are_all_of_them_up_to_six_and_the_telling_ones_above() -> None:
@@ -111,17 +130,16 @@ def test_subsets_are_all_of_them_up_to_six_and_the_telling_ones_above() -> None:
     assert label(subsets_of(["image", "audio"])[0]) == "image+audio"
 
 
-def test_subset_outputs_are_those_of_a_batch_without_the_other_streams(make: Make) -> None:
+def test_a_subset_is_scored_as_a_batch_without_the_other_streams(make: Make) -> None:
     model, batches = make(rows=100)
+    found = evaluate(model, batches, resamples=2).targets["animal"].subsets
     model.eval()
-    subsets = subsets_of(model.streams)
-    found = subset_outputs(model, batches, subsets)
-    assert found.rows == 100
-    assert found.targets["animal"].data.shape == (100, 1)
-    for subset in subsets:
+    for subset in subsets_of(model.streams):
         others = [s for s in model.streams if s not in subset]
-        expected = torch.cat([model(batch.without(*others))["animal"] for batch in batches])
-        torch.testing.assert_close(found.outputs[subset]["animal"], expected)
+        tally = Tally(model.tasks)
+        for batch in batches:
+            tally.update(model(batch.without(*others)), batch)
+        assert found[label(subset)] == pytest.approx(tally.each["animal"].scores(), abs=1e-6)
 
 
 def test_every_stream_is_encoded_once_a_batch(make: Make) -> None:
@@ -129,7 +147,7 @@ def test_every_stream_is_encoded_once_a_batch(make: Make) -> None:
     calls = []
     for name in model.streams:
         model.encoders[name].register_forward_hook(lambda *_: calls.append(1))
-    subset_outputs(model.eval(), batches, subsets_of(model.streams))
+    evaluate(model, batches, resamples=2)
     assert len(calls) == len(batches) * 3
 
 
@@ -139,6 +157,9 @@ def test_outputs_of_any_shape_are_joined() -> None:
     assert both["a"][0].shape == (6, 3)
     assert both["a"][1].present.shape == (6,)
     assert both["a"][1].mask is None
+    ragged = joined([Field(torch.ones(2, n, 3), torch.ones(2, dtype=torch.bool), torch.ones(2, n) > 0) for n in (2, 5)])
+    assert ragged.data.shape == (4, 5, 3)
+    assert ragged.mask.sum(dim=1).tolist() == [2, 2, 5, 5]
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
@@ -173,7 +194,8 @@ def test_shapley_of_many_streams_is_exact_where_streams_act_in_pairs() -> None:
 
 def test_tables_add_up() -> None:
     logits, target = answers(200)
-    chance, truth = pair(classifier(), logits, target)
+    kept = scored(classifier(), logits, target).kept
+    chance, truth = kept["prediction"], kept["truth"]
     counts = confusion(chance, truth)
     assert sum(map(sum, counts)) == 200
     assert [sum(row) for row in counts] == torch.bincount(truth, minlength=3).tolist()

@@ -14,12 +14,14 @@ import torch
 
 from sensorium.core.batch import Batch, Encoded
 from sensorium.core.errors import ConfigError
+from sensorium.core.goal import Goal
 from sensorium.core.registry import build
 from sensorium.evaluation.drawn import coarse, drawn, pictures, said
 from sensorium.evaluation.nearest import nearest
-from sensorium.evaluation.where import Map, differentiable, where
+from sensorium.evaluation.where import Map, where
 from sensorium.modalities.text import Text
 from sensorium.model import Model
+from sensorium.tasks.classification import Classification
 
 Make = Callable[..., tuple[Model, list[Batch]]]
 
@@ -142,24 +144,29 @@ def test_what_is_differentiated_is_what_is_told(make: Make, kind: str) -> None:
         pytest.importorskip("sklearn")
         from types import SimpleNamespace
 
-        task = build("tasks", "svm", SimpleNamespace(classes=["cat", "dog", "eel"]), 3).eval()
+        names = ["cat", "dog", "eel"]
+        reader: Any = SimpleNamespace(classes=names, decode=lambda value: names[int(value[0])])
+        task = build("tasks", "svm", Goal.of(reader), 3).eval()
         task.slope.fill_(2.5)
     else:
         task = make(kinds=(kind,))[0].tasks[{"classification": "animal", "multilabel": "tags", "regression": "price"}[kind]]
     vectors = torch.randn(5, 3, requires_grad=True)
     here = torch.ones(5, dtype=torch.bool)
-    output = task(Encoded(vectors[:, None], here[:, None], vectors, here), {})
-    for key in (None,) if kind == "regression" else ("cat", "eel"):
-        found = differentiable(task, output, key)
-        assert found is not None
-        told = [one["value"] if key is None else one["probabilities"][key] for one in task.decode(output)]
+    output = task(Encoded(vectors[:, None], here[:, None], vectors, here), {}, {})
+    answers = task.answers(output, Batch({}, {}, torch.ones(5)))
+    for of in (output, output[2:3], output.roll(1, 0)):
+        found, asked = task.explained(output, of), task.question(of) * (5 // len(of))
+        keys = [words.removeprefix("probability of ") for words in asked]
+        told = [
+            one["value"] if key == "value" else one["probabilities"][key] for one, key in zip(answers, keys, strict=True)
+        ]
         assert found.tolist() == pytest.approx(told, abs=1e-5)
         (slope,) = torch.autograd.grad(found.sum(), vectors, retain_graph=True)
         assert bool(slope.any())
 
 
 def test_a_task_without_gradients_is_explained_by_trying(trained: Any, scenes: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("sensorium.evaluation.where.differentiable", lambda *given: None)
+    monkeypatch.setattr(Classification, "differentiable", False)
     rows = trained.encode(_table(scenes).take([1]))
     (batch,) = trained.batches(rows)
     maps = where(trained.predictor.model, trained.schema, batch, streams=["photo"])

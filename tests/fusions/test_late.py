@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sensorium.core.batch import Encoded, Field
+from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.contracts import Fusion, Seen, Task
 from sensorium.core.errors import ConfigError
 from sensorium.core.registry import build
@@ -20,7 +20,7 @@ from sensorium.nn.stacker import Stacker, learn_stacker, stacked
 from sensorium.testing import samples
 from sensorium.testing.fusions import littered
 from sensorium.testing.general import same, stirred
-from sensorium.testing.tasks import target_of
+from sensorium.testing.tasks import goal_of
 
 DIM = 8
 STREAMS = ["photo", "note", "sound"]
@@ -32,10 +32,12 @@ DECIDE = ("mean", "vote", "learned", "stacking")
 def panel(kind: str, decide: str, streams: list[str] = STREAMS) -> tuple[Fusion, Panel, Field]:
     torch.manual_seed(0)
     fusion: Fusion = build("fusions", {"kind": "late", "decide": decide}, streams, DIM)
-    modality, target = target_of(kind)
-    task = fusion.answering(lambda: build("tasks", kind, modality, DIM))
+    goal, batch = goal_of(kind)
+    task = fusion.answering(lambda: build("tasks", kind, goal, DIM))
     assert isinstance(task, Panel)
-    task.fit(target)
+    target = task.target(batch)
+    assert target is not None
+    task.fit([target])
     return stirred(fusion), stirred(task), target
 
 
@@ -91,28 +93,33 @@ def test_keeps_what_a_task_promises(kind: str, decide: str) -> None:
     fusion.eval()
     task.eval()
     with torch.no_grad():
-        output = task(fusion(parts), parts)
+        output = task(fusion(parts), parts, {})
         assert isinstance(output, Tensor), "in use it is the task's own output"
         assert bool(output.isfinite().all())
         some = present.any(dim=1)
-        assert same(output[some], task(fusion(littered(parts)), littered(parts))[some]), (
+        assert same(output[some], task(fusion(littered(parts)), littered(parts), {})[some]), (
             "what stands in absent rows matters"
         )
         assert task.loss(output, target).shape == (rows,)
-        assert len(task.decode(output)) == rows
-        assert task.headline in task.metrics()(*task.compare(output, target))
-        alone = task.heads["note"](parts["note"], {"note": parts["note"]})
-        want, got = task.decode(alone[1:2])[0], task.decode(output[1:2])[0]
+        batch = Batch({}, dict.fromkeys(task.goal.targets, target), torch.ones(rows))
+        answers = task.answers(output, batch)
+        assert len(answers) == rows
+        scorer = task.scorer()
+        scorer.update(output, batch)
+        assert task.headline in scorer.compute()
+        head = task.heads["note"]
+        alone = head(parts["note"], {"note": parts["note"]}, {})
+        want, got = head.answers(alone, batch)[1], answers[1]
         if decide != "vote" or kind == "regression":
-            assert same(task.compare(output, target)[0][1], task.compare(alone, target)[0][1]), (
-                "one stream is its own model"
-            )
+            one = head.scorer()
+            one.update(alone, batch)
+            assert same(scorer.kept["prediction"][1], one.kept["prediction"][1]), "one stream is its own model"
         assert want["value"] == pytest.approx(got["value"]) if kind == "regression" else want["value"] == got["value"]
         twin = copy.deepcopy(task)
-        assert same(twin(fusion(parts), parts), output)
+        assert same(twin(fusion(parts), parts, {}), output)
     fusion.train()
     task.train()
-    opinions = task(fusion(parts), parts)
+    opinions = task(fusion(parts), parts, {})
     assert isinstance(opinions, Opinions)
     assert same(opinions.map(lambda t: t), opinions)
     task.loss(opinions, target)[some].sum().backward()
@@ -129,12 +136,12 @@ def test_in_training_every_head_learns_as_if_alone() -> None:
             head.eval()  # no dropout, so that both ways see the same
         parts, present = parts_of(12)
         task.training = True
-        task.loss(task(fusion(parts), parts), target).sum().backward()  # type: ignore[no-untyped-call]
+        task.loss(task(fusion(parts), parts, {}), target).sum().backward()  # type: ignore[no-untyped-call]
         _, twin, _ = panel("classification", decide)
         for i, (stream, head) in enumerate(twin.heads.items()):
             head.eval()
             part = parts[stream]
-            (head.loss(head(part, {stream: part}), target) * present[:, i] / 3).sum().backward()  # type: ignore[no-untyped-call]
+            (head.loss(head(part, {stream: part}, {}), target) * present[:, i] / 3).sum().backward()  # type: ignore[no-untyped-call]
             for name, parameter in head.named_parameters():
                 got = task.heads[stream].get_parameter(name).grad
                 assert got is not None
@@ -144,8 +151,8 @@ def test_in_training_every_head_learns_as_if_alone() -> None:
 def test_learned_weights_follow_the_useful_stream() -> None:
     torch.manual_seed(0)
     fusion: Fusion = build("fusions", {"kind": "late", "decide": "learned"}, ["signal", "noise"], 4)
-    modality, _ = target_of("classification")
-    task = fusion.answering(lambda: build("tasks", "classification", modality, 4))
+    goal, _ = goal_of("classification")
+    task = fusion.answering(lambda: build("tasks", "classification", goal, 4))
     step = torch.optim.Adam([*fusion.parameters(), *task.parameters()], lr=0.05)
     here = torch.ones(64, dtype=torch.bool)
     parts: dict[str, Encoded] = {}
@@ -153,7 +160,7 @@ def test_learned_weights_follow_the_useful_stream() -> None:
         label = torch.randint(0, 2, (64, 1))
         both = {"signal": torch.randn(64, 4) + 2.0 * label, "noise": torch.randn(64, 4)}
         parts = {s: Encoded(x[:, None], here[:, None], x, here) for s, x in both.items()}
-        loss = task.loss(task(fusion(parts), parts), Field(label, here)).mean()
+        loss = task.loss(task(fusion(parts), parts, {}), Field(label, here)).mean()
         step.zero_grad()
         loss.backward()
         step.step()
@@ -268,10 +275,10 @@ def test_settling_learns_from_held_out_rows(kind: str) -> None:
     parts, _ = parts_of(target.present.shape[0])
     with torch.no_grad():
         fused = fusion(parts)
-        before = task(fused, parts)
+        before = task(fused, parts, {})
         seen = Seen(fused, parts, target, torch.ones(len(target.present)))
         task.settle(seen, seen)
-        after = task(fused, parts)
+        after = task(fused, parts, {})
     assert not same(before, after)
     assert list(task.coefficients()) == STREAMS
     assert sum(task.coefficients().values()) == pytest.approx(1)
@@ -280,7 +287,7 @@ def test_settling_learns_from_held_out_rows(kind: str) -> None:
     _, twin, _ = panel(kind, "stacking")
     twin.load_state_dict(task.state_dict())
     with torch.no_grad():
-        assert same(twin.eval()(fused, parts), after)
+        assert same(twin.eval()(fused, parts, {}), after)
 
 
 def test_a_task_without_votes_is_not_asked_to_vote() -> None:
@@ -289,34 +296,34 @@ def test_a_task_without_votes_is_not_asked_to_vote() -> None:
     class Dumb(Regression):
         merge = Task.merge  # type: ignore[assignment]
 
-    modality, _ = target_of("regression")
+    goal, _ = goal_of("regression")
     fusion: Fusion = build("fusions", {"kind": "late", "decide": "vote"}, STREAMS, DIM)
     with pytest.raises(ConfigError, match="no votes"):
-        fusion.answering(lambda: Dumb(modality, DIM))
+        fusion.answering(lambda: Dumb(goal, DIM))
     mean: Fusion = build("fusions", "late", STREAMS, DIM)
-    task: Any = mean.answering(lambda: Dumb(modality, DIM)).eval()
+    task: Any = mean.answering(lambda: Dumb(goal, DIM)).eval()
     parts, present = parts_of(6)
-    each = torch.stack([task.heads[s](parts[s], parts) for s in STREAMS], dim=1)
+    each = torch.stack([task.heads[s](parts[s], parts, {}) for s in STREAMS], dim=1)
     want = (each * present[..., None]).sum(dim=1) / present.sum(dim=1, keepdim=True)
-    torch.testing.assert_close(task(mean(parts), parts)[:2], want[:2])
+    torch.testing.assert_close(task(mean(parts), parts, {})[:2], want[:2])
 
 
 def test_groups_answer_together_where_late_is_the_outer_fusion() -> None:
     groups = {"near": {"streams": ["photo", "sound"], "fusion": "gated"}}
     fusion: Fusion = build("fusions", {"kind": "compose", "groups": groups, "fusion": "late"}, STREAMS, DIM)
-    modality, _ = target_of("classification")
-    task = fusion.answering(lambda: build("tasks", "classification", modality, DIM))
+    goal, _ = goal_of("classification")
+    task = fusion.answering(lambda: build("tasks", "classification", goal, DIM))
     assert isinstance(task, Panel)
     assert list(task.heads) == ["near", "note"]
     task.eval()
     parts, present = parts_of(8)
     with torch.no_grad():
-        output = task(fusion(parts), parts)
+        output = task(fusion(parts), parts, {})
         inner = fusion.inner["near"](parts)  # type: ignore[index, operator]
-        said = torch.stack([task.heads["near"](inner, {}), task.heads["note"](parts["note"], {})], dim=1)
+        said = torch.stack([task.heads["near"](inner, {}, {}), task.heads["note"](parts["note"], {}, {})], dim=1)
         here = torch.stack([inner.present, present[:, 1]], dim=1)
         share = here / here.sum(dim=1, keepdim=True).clamp(min=1)
         torch.testing.assert_close(output[:2], merged_classes(said, share)[:2])
     stacking = {"kind": "compose", "groups": groups, "fusion": {"kind": "late", "decide": "stacking"}}
     with pytest.raises(ConfigError, match="stacking"):
-        build("fusions", stacking, STREAMS, DIM).answering(lambda: build("tasks", "classification", modality, DIM))
+        build("fusions", stacking, STREAMS, DIM).answering(lambda: build("tasks", "classification", goal, DIM))

@@ -54,7 +54,7 @@ class Toy(nn.Module):
         self.fusion: Any = SimpleNamespace(streams=("one", "two"), dim=D)
         self.tasks: dict[str, Any] = {}
 
-    def encode(self, batch: Batch) -> dict[str, Encoded]:
+    def encode(self, batch: Batch, least: int | None = None) -> dict[str, Encoded]:
         here = torch.ones(batch.rows, dtype=torch.bool)
         parts = {}
         for i, (name, encoder) in enumerate(zip(("one", "two"), self.encoders, strict=True)):

@@ -29,7 +29,7 @@ def test_it_is_the_weighted_sum_of_each_streams_own_loss(focus: float, holes: bo
     for stream in STREAMS:
         parts = only(learner.encode(batch), stream)
         task, target = learner.tasks["class"], batch.targets["class"]
-        each = task.loss(task(learner.fusion(parts), parts), target).detach().double()
+        each = task.loss(task(learner.fusion(parts), parts, {}), target).detach().double()
         weight = batch.weight.double() * parts[stream].present
         losses.append(float((each * weight).sum() / weight.sum()))
     shares = [x**focus / sum(y**focus for y in losses) for x in losses]

@@ -52,7 +52,7 @@ def test_the_loss_is_that_of_both_targets_by_their_share() -> None:
     even = torch.full((batch.rows,), 0.7)
     share = torch.distributions.Beta(even, even).sample()
     streams, _ = mixture(run.streams, other, share)
-    logits: Any = learner.answer(learner.fusion(streams), streams)["class"]
+    logits: Any = learner.answer(learner.fusion(streams), streams, {})["class"]
     assert isinstance(logits, torch.Tensor)
     target = batch.targets["class"]
     classes = target.data.long().reshape(-1)

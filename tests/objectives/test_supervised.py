@@ -14,6 +14,7 @@ from torch import Tensor
 from sensorium.core.batch import Batch, Field
 from sensorium.core.errors import ConfigError
 from sensorium.core.forward import Forward
+from sensorium.core.goal import Goal
 from sensorium.core.registry import build
 from sensorium.data.table import Table
 from sensorium.model import Model
@@ -28,8 +29,8 @@ def learner() -> Model:
     tags, _ = tasks.target_of("multilabel")
     more = {
         "class": one.tasks["class"],
-        "price": build("tasks", "regression", number, objectives.DIM),
-        "tags": build("tasks", "multilabel", tags, objectives.DIM),
+        "price": build("tasks", "regression", Goal.of(number, "price"), objectives.DIM),
+        "tags": build("tasks", "multilabel", Goal.of(tags, "tags"), objectives.DIM),
     }
     return Model(dict(one.encoders.items()), dict(one.adapters.items()), one.fusion, more).eval()
 

@@ -13,9 +13,10 @@ import torch
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
-from sensorium.core.batch import Encoded, Field
+from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.contracts import Seen
 from sensorium.core.errors import ConfigError, MissingExtraError
+from sensorium.core.goal import Goal
 from sensorium.core.registry import build
 from sensorium.tasks.svm import Svm
 
@@ -44,9 +45,14 @@ def seen(x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor | None = None, k
 
 def svm(classes: int, **options: Any) -> Svm:
     torch.manual_seed(0)
-    names = SimpleNamespace(classes=[f"c{k}" for k in range(classes)])
-    task: Svm = build("tasks", {"kind": "svm", **options}, names, D)
+    names = [f"c{k}" for k in range(classes)]
+    reader: Any = SimpleNamespace(classes=names, decode=lambda value: names[int(value[0])])
+    task: Svm = build("tasks", {"kind": "svm", **options}, Goal.of(reader), D)
     return task.eval()
+
+
+def answers(task: Svm, output: torch.Tensor) -> list[dict[str, Any]]:
+    return task.answers(output, Batch({}, {}, torch.ones(len(output))))
 
 
 def reference(x: torch.Tensor, y: torch.Tensor, kernel: str, C: float, weight: Any = None) -> tuple[Any, Any]:
@@ -67,9 +73,9 @@ def test_decisions_are_those_of_scikit_learn(kernel: str, classes: int, C: float
     expected = machine.decision_function(scaler.transform(new.double().numpy()))
     expected = np.stack([-expected, expected], axis=1) if classes == 2 else expected
     with torch.no_grad():
-        found = task(encoded(new), {})
+        found = task(encoded(new), {}, {})
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-4, rtol=1e-4)
-    words = [answer["value"] for answer in task.decode(found)]
+    words = [answer["value"] for answer in answers(task, found)]
     agree = np.mean(np.array(words) == [f"c{k}" for k in machine.predict(scaler.transform(new.double().numpy()))])
     assert agree == 1.0
     if kernel == "rbf" and classes < 5:
@@ -84,7 +90,7 @@ def test_weights_and_rows_without_target_are_as_given_to_scikit_learn() -> None:
     task.settle(seen(x, y, weight, known), seen(x, y))
     scaler, machine = reference(x[known], y[known], "rbf", 1.0, weight[known].double().numpy())
     expected = machine.decision_function(scaler.transform(x.double().numpy()))
-    np.testing.assert_allclose(task(encoded(x), {}).detach().numpy(), expected, atol=1e-4)
+    np.testing.assert_allclose(task(encoded(x), {}, {}).detach().numpy(), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("kernel", ["rbf", "linear"])
@@ -94,11 +100,11 @@ def test_a_class_that_no_training_row_shows_is_never_the_answer(kernel: str) -> 
     task = svm(4, kernel=kernel)
     task.settle(seen(x, shifted), seen(x, shifted))
     with torch.no_grad():
-        output = task(encoded(x), {})
+        output = task(encoded(x), {}, {})
     assert not bool((output.argmax(dim=1) == 1).any())
     alike = svm(3, kernel=kernel)
     alike.settle(seen(x, y), seen(x, y))
-    np.testing.assert_allclose(output[:, [0, 2, 3]].detach(), alike(encoded(x), {}).detach(), atol=1e-4)
+    np.testing.assert_allclose(output[:, [0, 2, 3]].detach(), alike(encoded(x), {}, {}).detach(), atol=1e-4)
 
 
 def test_more_rows_than_it_keeps_are_drawn_class_by_class() -> None:
@@ -112,7 +118,7 @@ def test_more_rows_than_it_keeps_are_drawn_class_by_class() -> None:
     task.settle(seen(x, y), seen(x, y))
     assert task.machine is not None
     assert task.machine.vectors.shape == (40, D)
-    assert len(task.decode(task(encoded(x), {}))) == 200
+    assert len(answers(task, task(encoded(x), {}, {}))) == 200
 
 
 def test_the_slope_makes_held_out_rows_likeliest() -> None:
@@ -120,7 +126,7 @@ def test_the_slope_makes_held_out_rows_likeliest() -> None:
     new, truth = rings(200, 3, seed=5)
     task = svm(3)
     task.settle(seen(x, y), seen(new, truth))
-    output = task(encoded(new), {}).detach().double()
+    output = task(encoded(new), {}, {}).detach().double()
 
     def loss(slope: float) -> float:
         return float(torch.nn.functional.cross_entropy(output * slope, truth))
@@ -134,10 +140,10 @@ def test_a_row_with_nothing_gets_the_class_shares() -> None:
     x, y = rings(160, 3)
     y = y.clamp(max=1)
     task = svm(3)
-    task.fit(Field(y[:, None].float(), y >= 0))
+    task.fit([Field(y[:, None].float(), y >= 0)])
     task.settle(seen(x, y), seen(x, y))
     nothing = encoded(x[:2]).hide(torch.tensor([False, True]))
-    chances = task.decode(task(nothing, {}))[0]["probabilities"]
+    chances = answers(task, task(nothing, {}, {}))[0]["probabilities"]
     count = torch.bincount(y, minlength=3) + 1
     assert list(chances.values()) == pytest.approx((count / count.sum()).tolist(), rel=1e-4)
 
@@ -151,10 +157,10 @@ def test_until_it_is_fitted_a_layer_with_the_hinge_loss_of_crammer_and_singer_an
         expected.append(max(0.0, *(1 + row[j] - row[k] for j in range(4) if j != k)))
     np.testing.assert_allclose(task.loss(output, Field(y[:, None].float(), y >= 0)).numpy(), expected, rtol=1e-5)
     x, _ = rings(8, 4)
-    torch.testing.assert_close(task(encoded(x), {}), task.last(x))
+    torch.testing.assert_close(task(encoded(x), {}, {}), task.last(x))
     one = torch.zeros(8, dtype=torch.long)
     task.settle(seen(x, one), seen(x, one))  # one class: nothing to part
-    torch.testing.assert_close(task(encoded(x), {}), task.last(x))
+    torch.testing.assert_close(task(encoded(x), {}, {}), task.last(x))
 
 
 def test_bad_options_and_a_missing_library_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +169,7 @@ def test_bad_options_and_a_missing_library_are_said(monkeypatch: pytest.MonkeyPa
             svm(2, **{option: 0})
     monkeypatch.setattr("sensorium.tasks.svm.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"sensorium\[ml\]"):
-        svm(2).fit(Field(torch.zeros(2, 1), torch.ones(2, dtype=torch.bool)))
+        svm(2).fit([Field(torch.zeros(2, 1), torch.ones(2, dtype=torch.bool))])
 
 
 @pytest.mark.parametrize("kernel", ["rbf", "linear"])

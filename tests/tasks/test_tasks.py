@@ -12,9 +12,11 @@ import torch
 from sklearn import metrics as reference
 from torch import Tensor
 
-from sensorium.core.batch import Encoded, Field
+from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.contracts import Task
+from sensorium.core.goal import Goal
 from sensorium.core.registry import build, kinds
+from sensorium.core.scorer import plain_scores
 from sensorium.tasks.classification import Classification
 from sensorium.tasks.multilabel import Multilabel
 from sensorium.tasks.regression import Regression
@@ -34,18 +36,29 @@ def fused(rows: int, dim: int = D, seed: int = 0) -> Encoded:
     return Encoded(pooled[:, None], torch.ones(rows, 1, dtype=torch.bool), pooled, torch.ones(rows, dtype=torch.bool))
 
 
-def classes(count: int) -> Any:
-    return SimpleNamespace(classes=[f"c{k}" for k in range(count)])
+def classes(count: int) -> Goal:
+    names = [f"c{k}" for k in range(count)]
+    reader: Any = SimpleNamespace(classes=names, decode=lambda value: names[int(value[0])], ragged=False)
+    return Goal.of(reader)
 
 
-def number(mean: float = 50.0, std: float = 10.0) -> Any:
-    return SimpleNamespace(decode=lambda value: float(value[0]) * std + mean)
+def number(mean: float = 50.0, std: float = 10.0) -> Goal:
+    reader: Any = SimpleNamespace(decode=lambda value: float(value[0]) * std + mean, ragged=False)
+    return Goal.of(reader)
+
+
+def batch(field: Field) -> Batch:
+    return Batch({}, {"target": field}, torch.ones(field.present.shape[0]))
+
+
+def nobody(rows: int) -> Batch:
+    return Batch({}, {}, torch.ones(rows))
 
 
 def scores(task: Task[Any], output: Tensor, field: Field) -> dict[str, float]:
-    collection = task.metrics()
-    collection.update(*task.compare(output, field))
-    return {name: float(value) for name, value in collection.compute().items()}
+    scorer = task.scorer()
+    scorer.update(output, batch(field))
+    return plain_scores(scorer)
 
 
 def test_they_are_components() -> None:
@@ -142,13 +155,13 @@ def test_few_rows_or_one_class_neither_warn_nor_fail(rows: int) -> None:
     ]
     for task, field in cases:
         task.eval()
-        output = task(fused(rows), {})
+        output = task(fused(rows), {}, {})
         found = scores(task, output, field)
         assert task.loss(output, field).shape == (rows,)
-        assert len(task.decode(output)) == rows
+        assert len(task.answers(output, batch(field))) == rows
         assert all(np.isnan(list(found.values()))) == (rows == 0)
-    nothing = Regression(number(), D).metrics().compute()
-    assert all(bool(value.isnan()) for value in nothing.values())
+    nothing = Regression(number(), D).scorer().compute()
+    assert all(bool(value.isnan().all()) for value in nothing.values())
 
 
 def test_a_constant_truth_has_no_variance_to_explain() -> None:
@@ -162,13 +175,11 @@ def test_a_constant_truth_has_no_variance_to_explain() -> None:
 def test_metrics_over_batches_are_metrics_of_all_rows() -> None:
     task = Classification(classes(3), D).eval()
     field = target(np.arange(30) % 3)
-    output = task(fused(30), {})
-    whole, split = scores(task, output, field), task.metrics()
+    output = task(fused(30), {}, {})
+    whole, split = scores(task, output, field), task.scorer()
     for part in torch.arange(30).split(7):
-        split.update(*task.compare(output[part], Field(field.data[part], field.present[part])))
-    assert whole == pytest.approx({name: float(value) for name, value in split.compute().items()})
-    split.reset()
-    assert all(bool(value.isnan()) for value in split.compute().values())
+        split.update(output[part], batch(Field(field.data[part], field.present[part])))
+    assert whole == plain_scores(split)
 
 
 def test_fitting_starts_the_classifier_at_the_prior() -> None:
@@ -176,11 +187,11 @@ def test_fitting_starts_the_classifier_at_the_prior() -> None:
     present = np.ones(100, dtype=bool)
     present[-1] = False
     task = Classification(classes(3), D).eval()
-    task.fit(target(truth, present))
+    task.fit([target(truth, present)])
     share = np.array([71, 21, 10]) / 102
     empty = fused(4).hide(torch.zeros(4, dtype=torch.bool))
-    np.testing.assert_allclose(task(empty, {}).softmax(1).detach()[0], share, rtol=1e-5)
-    np.testing.assert_allclose(task.baseline(target(truth, present), 2).softmax(1)[1], share, rtol=1e-5)
+    np.testing.assert_allclose(task(empty, {}, {}).softmax(1).detach()[0], share, rtol=1e-5)
+    np.testing.assert_allclose(task.constant(task.baseline([target(truth, present)]), 2).softmax(1)[1], share, rtol=1e-5)
     other = Classification(classes(3), D)
     other.load_state_dict(task.state_dict())
     assert torch.equal(other.frequency, task.frequency)
@@ -190,10 +201,10 @@ def test_fitting_starts_the_classifier_at_the_prior() -> None:
 def test_the_first_output_of_a_balanced_classifier_is_a_stationary_point(balance: float) -> None:
     truth = target(np.repeat([0, 1, 2], [60, 30, 9]))
     task = Classification(classes(3), D, balance=balance, dropout=0.0)
-    task.fit(truth)
+    task.fit([truth])
     # The prior holds one imagined row a class: so does this sum.
     both = target(np.concatenate([truth.data[:, 0], [0, 1, 2]]))
-    loss = task.loss(task(fused(102).map(lambda x: x * 0), {}), both).mean()
+    loss = task.loss(task(fused(102).map(lambda x: x * 0), {}, {}), both).mean()
     loss.backward()
     assert task.last.bias.grad is not None
     assert task.last.bias.grad.abs().max() < 1e-6
@@ -203,14 +214,14 @@ def test_the_first_output_of_a_balanced_classifier_is_a_stationary_point(balance
 def test_fitting_starts_the_others_at_their_means() -> None:
     given = np.array([[1, 0], [1, 0], [1, 1], [0, 0]])
     tags = Multilabel(classes(2), D).eval()
-    tags.fit(target(given))
+    tags.fit([target(given)])
     empty = fused(1).map(lambda x: x * 0)
-    np.testing.assert_allclose(tags(empty, {}).sigmoid().detach()[0], [4 / 6, 2 / 6], rtol=1e-5)
+    np.testing.assert_allclose(tags(empty, {}, {}).sigmoid().detach()[0], [4 / 6, 2 / 6], rtol=1e-5)
     price = Regression(number(), D).eval()
-    price.fit(target([1.0, 2.0, 6.0]))
-    assert price(empty, {}).item() == pytest.approx(3.0)
-    assert price.baseline(target([1.0, 2.0, 6.0]), 2).tolist() == [[3.0], [3.0]]
-    assert price.baseline(target(np.zeros(0)), 1).tolist() == [[0.0]]
+    price.fit([target([1.0]), target([2.0, 6.0])])
+    assert price(empty, {}, {}).item() == pytest.approx(3.0)
+    assert price.constant(price.baseline([target([1.0, 2.0, 6.0])]), 2).tolist() == [[3.0], [3.0]]
+    assert price.baseline([target(np.zeros(0))]) == [[0.0]]
 
 
 def test_losses_are_what_they_say() -> None:
@@ -236,12 +247,12 @@ def test_a_row_without_a_target_may_hold_anything_and_stays_finite() -> None:
 
 
 def test_decoding_says_the_answer_in_the_words_of_the_table() -> None:
-    one = Classification(classes(2), D).decode(torch.tensor([[0.0, 1.0]]))[0]
+    one = Classification(classes(2), D).answers(torch.tensor([[0.0, 1.0]]), nobody(1))[0]
     assert one["value"] == "c1"
     assert one["probabilities"]["c1"] == pytest.approx(1 / (1 + np.exp(-1)))
-    many = Multilabel(classes(2), D, threshold=0.4).decode(torch.tensor([[0.0, -3.0]]))[0]
+    many = Multilabel(classes(2), D, threshold=0.4).answers(torch.tensor([[0.0, -3.0]]), nobody(1))[0]
     assert many["value"] == ["c0"]
-    assert Regression(number(), D).decode(torch.tensor([[-1.0]])) == [{"value": 40.0}]
+    assert Regression(number(), D).answers(torch.tensor([[-1.0]]), nobody(1)) == [{"value": 40.0}]
 
 
 def test_hidden_layer_and_dropout_change_the_output() -> None:
@@ -250,6 +261,6 @@ def test_hidden_layer_and_dropout_change_the_output() -> None:
         deep = kind(modality, D, hidden=5)
         assert deep.body[0].weight.shape == (5, D)
         torch.manual_seed(0)
-        dropped = kind(modality, D, dropout=0.9)(fused(4), {})
+        dropped = kind(modality, D, dropout=0.9)(fused(4), {}, {})
         torch.manual_seed(0)
-        assert not torch.equal(dropped, kind(modality, D, dropout=0.0)(fused(4), {}))
+        assert not torch.equal(dropped, kind(modality, D, dropout=0.0)(fused(4), {}, {}))

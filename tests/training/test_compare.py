@@ -17,6 +17,7 @@ from sensorium.data.table import Table
 from sensorium.training.compare import compare
 from sensorium.training.footprint import COPIES, training_bytes
 from sensorium.training.ground import possible, prepare
+from sensorium.training.request import Request
 
 QUICK = ["model.size=tiny", "training.epochs=1", "training.batch_size=32"]
 
@@ -103,10 +104,9 @@ def test_a_stopped_comparison_goes_on(folder: Path, scenes: Path, monkeypatch: p
 
 
 def test_all_runs_stand_on_the_same_ground(scenes: Path, tmp_path: Path) -> None:
-    plan = Recipe().override(QUICK)
-    roles = dict.fromkeys(("cost", "tags", "when", "room", "temperature"), "ignore")
-    source = scenes / "train.csv"
-    ground, where = prepare(source, plan, "event", None, roles, None, None, Console(True))
+    ignored = ("cost", "tags", "when", "room", "temperature")
+    request = Request.of(scenes / "train.csv", target="event", ignore=ignored, overrides=QUICK)
+    ground, where = prepare(request, None, Console(True))
     assert "no run has seen" in where
     total = len(ground.rows) + len(ground.valid) + len(ground.test)
     assert len(ground.test) == round(0.2 * total)

@@ -108,7 +108,7 @@ def test_fit_starts_the_others_and_they_are_gone_in_the_end(
 @linux
 def test_one_that_fails_ends_all(table: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     real = crew.job_of
-    monkeypatch.setattr(crew, "job_of", lambda *given, **asked: real(*given, **asked | {"target": ["nothing"]}))
+    monkeypatch.setattr(crew, "job_of", lambda *given, **asked: {**real(*given, **asked), "target": ["nothing"]})
     with pytest.raises(SensoriumError, match="training process 1 of this machine came to an early end"):
         sm.fit(table, target="y", overrides=TWO, quiet=True)
     assert "no column named 'nothing'" in capfd.readouterr().err

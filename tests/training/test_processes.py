@@ -37,6 +37,7 @@ def test_what_is_said_reaches_all(found: Any) -> None:
     assert first["each"] == ["x", "x" * 71]
     assert first["mean"] == [1.0, 1.5]
     assert first["gathered"] == [0.0, 1.0, 10.0, 11.0, 12.0]
+    assert first["words"] == ["ä"] * 3
     assert first["present"] == [True] * 5
 
 

@@ -12,10 +12,10 @@ import torch
 
 from sensorium.console import Console
 from sensorium.core.errors import ConfigError, SensoriumError
-from sensorium.core.recipe import Recipe
 from sensorium.training import search as module
 from sensorium.training.defaults import resolve
 from sensorium.training.ground import prepare
+from sensorium.training.request import Request
 from sensorium.training.search import Search, Trial
 from sensorium.training.space import Space, space
 
@@ -38,11 +38,9 @@ def folder(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(scenes: Path, overrides: list[str], ignore: tuple[str, ...] = IGNORED) -> Space:
-    plan = Recipe().override(overrides)
-    ground, _ = prepare(
-        scenes / "train.csv", plan, "event", None, dict.fromkeys(ignore, "ignore"), None, None, Console(True)
-    )
-    return space(plan, ground.schema, len(ground.rows), {})
+    request = Request.of(scenes / "train.csv", target="event", ignore=ignore, overrides=overrides)
+    ground, _ = prepare(request, None, Console(True))
+    return space(request.plan, ground.schema, len(ground.rows), {})
 
 
 def test_the_first_trial_is_the_usual_one_and_the_best_is_kept(folder: Path, scenes: Path, quick_fit: Any) -> None:

@@ -16,10 +16,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sensorium.console import Console
-from sensorium.data.store import Store
-from sensorium.training import prepare as steps
-from sensorium.training.defaults import resolve
 from sensorium.training.lit import Lit
+from sensorium.training.prepare import prepare
+from sensorium.training.request import Request
 from sensorium.training.run import built
 
 ASKS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero", "aten::equal", "aten::masked_select"}
@@ -47,13 +46,10 @@ class Waits(TorchDispatchMode):
 def waits(folder: Path, overrides: list[str], counted: bool = True) -> Counter[str]:
     """What makes the host wait in two whole steps: preparing, forward, backward, clipping, the optimiser."""
     quiet = Console(quiet=True)
-    plan = steps.planned(None, ["model.size=tiny", *overrides], None, None, None)
-    table = steps.read(folder / "train.csv", plan, None)
-    schema = steps.declared(table, plan, ["event", "cost", "tags"], {}, quiet)
-    training, held_out = steps.parts(table, None, schema, plan, None, quiet)
-    steps.learn(schema, training, steps.Under(folder, anywhere=True))
-    plan, _ = resolve(plan, schema, len(training))
-    rows, valid = steps.encode_parts(schema, training, held_out, Store(), quiet)
+    targets = ["event", "cost", "tags"]
+    request = Request.of(folder / "train.csv", target=targets, overrides=["model.size=tiny", *overrides])
+    ready = prepare(request, quiet)
+    plan, schema, rows, valid = ready.plan, ready.schema, ready.rows, ready.valid
     with torch.random.fork_rng(devices=[]):
         model, objectives = built(plan, schema, rows, quiet)
         lit = Lit(model, objectives, schema, plan.training, rows=rows, valid=valid, seed=0).train()

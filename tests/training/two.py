@@ -21,7 +21,6 @@ from torch import nn
 
 from sensorium.console import Console
 from sensorium.core import registry
-from sensorium.core.batch import Field
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
 from sensorium.data.media import Under
@@ -131,16 +130,17 @@ def trained(
 
 def words(ranks: Ranks) -> dict[str, Any]:
     """What is said and gathered."""
-    mine = Field(
-        torch.arange(2.0 + ranks.rank).reshape(-1, 1) + 10 * ranks.rank, torch.ones(2 + ranks.rank, dtype=torch.bool)
-    )
-    whole = ranks.gathered({"a": mine})["a"]
+    numbers = torch.arange(2.0 + ranks.rank).reshape(-1, 1) + 10 * ranks.rank
+    mine = {"numbers": numbers, "here": torch.ones(2 + ranks.rank, dtype=torch.bool), "words": ["ä"] * (1 + ranks.rank)}
+    states = ranks.states({"a": mine})
+    whole = {name: [row for state in states for row in state["a"][name]] for name in mine}
     return {
         "told": ranks.told({"ä": [ranks.rank, 0.1 + 0.2]}),
         "each": ranks.each("x" * (1 + 70 * ranks.rank)),
         "mean": ranks.mean(torch.tensor([1.0, 3.0 * ranks.rank])).tolist(),
-        "gathered": whole.data[:, 0].tolist(),
-        "present": whole.present.tolist(),
+        "gathered": [float(row) for row in whole["numbers"]],
+        "present": [bool(row) for row in whole["here"]],
+        "words": whole["words"],
     }
 
 

@@ -29,8 +29,10 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
         raise typer.Exit
 
 
-for _module in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name):
-    app.command(_module.name)(import_module(f"{__name__}.{_module.name}").run)
+for _found in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name):
+    if not _found.name.startswith("_"):
+        _verb = import_module(f"{__name__}.{_found.name}")
+        app.command(_found.name, context_settings=getattr(_verb, "SETTINGS", None))(_verb.run)
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ def run(
 
     Example: sensorium inspect train.csv test.csv --target label
     """
-    from sensorium.cli.fit import columns_told
+    from sensorium.cli._options import columns_told
     from sensorium.console import Console
     from sensorium.data.inspect import inspect
     from sensorium.data.media import Under

@@ -40,7 +40,7 @@ def run(
             raise ConfigError("there is no folder to pack into", fix="sensorium pack table.csv packed")
         if format_ not in ("parquet", "tar"):
             raise ConfigError(f"no format {format_!r}", fix="--format parquet, or --format tar")
-        from sensorium.cli.fit import columns_told
+        from sensorium.cli._options import columns_told
         from sensorium.data.media import Under
         from sensorium.data.pack import pack
         from sensorium.data.table import Table

@@ -43,10 +43,10 @@ def run(
     if processes > 1:
         fix = "sensorium pack TABLE packed, then: sensorium predict RUN packed --out FOLDER --processes N"
         raise ConfigError("several processes divide a folder of shards, into a folder", fix=fix)
-    from sensorium.bulk import write, write_csv
     from sensorium.console import Console
     from sensorium.data.media import Under
     from sensorium.data.table import Table
+    from sensorium.output import write, write_csv
     from sensorium.predictor import settle_threads
     from sensorium.trained import load, say_problems
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
 
@@ -96,11 +97,19 @@ class Ready(Field):
 
 @dataclass(frozen=True)
 class Batch(Tensors):
-    """Rows on their way into the model: a field for each stream and for each target, and a weight ``[B]`` a row."""
+    """Rows on their way into the model.
+
+    Args:
+        inputs: A field for each stream.
+        targets: A field for each target column.
+        weight: ``[B]``: how much each row counts.
+        prompts: A field for each prompt column, which no encoder reads: it is handed to tasks.
+    """
 
     inputs: dict[str, Field]
     targets: dict[str, Field]
     weight: Tensor
+    prompts: dict[str, Field] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -109,6 +118,11 @@ class Batch(Tensors):
     def counted(self) -> Batch:
         """The same rows, each stream with the list of those that have it: to be made before a device holds them."""
         return replace(self, inputs={s: replace(f, where=f.rows) for s, f in self.inputs.items()})
+
+    def counting(self) -> Batch:
+        """The same rows as if those of weight 0 had no target."""
+        keep = self.weight > 0
+        return replace(self, targets={name: part.hide(keep) for name, part in self.targets.items()})
 
     def without(self, *streams: str) -> Batch:
         """The same rows as if these streams were missing."""
@@ -170,18 +184,30 @@ def only(parts: Mapping[str, Encoded], *streams: str) -> dict[str, Encoded]:
 
 
 def joined(parts: Sequence[Any]) -> Any:
-    """Batches of the same struct as one, along the rows, whatever they are made of."""
+    """Batches of the same struct as one, along the rows, whatever they are made of; shorter rows are padded with zeros."""
     if not parts:
         return {}
     leaves, shape = pytree.tree_flatten(parts[0])
     rest = [pytree.tree_flatten(part)[0] for part in parts[1:]]
-    together = [torch.cat(same) if isinstance(same[0], Tensor) else same[0] for same in zip(leaves, *rest, strict=True)]
+    together = [_along_rows(same) if isinstance(same[0], Tensor) else same[0] for same in zip(leaves, *rest, strict=True)]
     return pytree.tree_unflatten(together, shape)
+
+
+def _along_rows(parts: Sequence[Tensor]) -> Tensor:
+    if parts[0].dim() > 1 and len({part.shape[1] for part in parts}) > 1:
+        longest = max(part.shape[1] for part in parts)
+        parts = [F.pad(part, (*[0, 0] * (part.dim() - 2), 0, longest - part.shape[1])) for part in parts]
+    return torch.cat(list(parts))
 
 
 def repeated(output: Any, rows: int) -> Any:
     """The struct of one row for each of several."""
     return pytree.tree_map(lambda t: t.expand(rows, *t.shape[1:]) if isinstance(t, Tensor) else t, output)
+
+
+def moved(output: Any, device: torch.device) -> Any:
+    """Every tensor of a struct on a device."""
+    return pytree.tree_map(lambda t: t.to(device) if isinstance(t, Tensor) else t, output)
 
 
 def merged(outputs: Sequence[Any], share: Tensor) -> Any:

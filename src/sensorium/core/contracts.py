@@ -1,7 +1,7 @@
 """READ FIRST: what the parts of a model promise. The other contract, a kind of cell, is in ``core/modality.py``.
 
     cell ─Modality→ array ─collate, prepare→ Field ─Encoder→ Encoded ─Adapter→ Encoded ─Fusion→ Encoded
-         ─Task→ output ─decode→ value
+         ─Task→ output ─answers→ value
 
 What always holds, and is tested for every component by ``sensorium.testing``:
 
@@ -19,19 +19,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from torch import Tensor, nn
 
-from sensorium.core.batch import Encoded, Field, merged
+from sensorium.core.answer import Answer
+from sensorium.core.batch import Batch, Encoded, Field, merged
 from sensorium.core.byname import ByName
 from sensorium.core.errors import ConfigError, nearest
+from sensorium.core.goal import Goal
 from sensorium.core.layout import Layout
-from sensorium.core.modality import Modality
+from sensorium.core.scorer import Scorer
+from sensorium.core.views import View
 
 if TYPE_CHECKING:
-    from torchmetrics import MetricCollection
-
     from sensorium.core.forward import Forward
 
 Out = TypeVar("Out")
@@ -48,6 +50,7 @@ class Seen:
     streams: Mapping[str, Encoded]
     target: Field
     weight: Tensor
+    prompts: Mapping[str, Field] = dataclass_field(default_factory=dict)
 
 
 class Encoder(nn.Module, ABC):
@@ -152,23 +155,47 @@ class Fusion(nn.Module, ABC):
 
 
 class Task(nn.Module, ABC, Generic[Out]):
-    """Head, loss, metrics and decoding of one target. Positional parameters: the target's modality, and the width.
+    """Head, loss, scores and answers of one goal. Positional parameters: the goal, and the width of what it reads.
 
-    ``Out`` is the task's own business: nobody else looks into it.
+    ``Out`` is the task's own business: nobody else looks into it. It is what is known before an answer is made (logits, a
+    memory that a decoder attends to); ``loss`` holds it against the target, ``answers`` makes the answer of it.
     """
 
     predicts: ClassVar[tuple[str, ...]]
-    """The kinds of column that can be its target."""
+    """The kinds of column that can be its target; empty: it has none, and learns from rows as they are."""
+    parts: ClassVar[tuple[str, ...]] = ()
+    """What the columns are called that make one target together: ``("time", "event")``. Empty: it is one column."""
     headline: ClassVar[str]
     """The metric quoted first."""
     higher_is_better: ClassVar[bool] = True
+    nothing: ClassVar[str] = "knowing the training targets alone"
+    """What ``baseline`` does, as a report words it: "always answering the mean"."""
+    per_row: ClassVar[bool] = True
+    """False: a row's loss depends on the other rows of its batch (a contrast)."""
+    mergeable: ClassVar[bool] = True
+    """Whether several outputs for one row can be made one (``merge``). False: late fusion is refused, and no default."""
+    differentiable: ClassVar[bool] = True
+    """Whether gradients flow through ``explained``."""
 
-    def __init__(self, modality: Modality, dim: int) -> None:
+    def __init__(self, goal: Goal, dim: int) -> None:
         super().__init__()
-        self.modality, self.dim = modality, dim
+        self.goal, self.dim = goal, dim
 
-    def fit(self, targets: Field) -> None:
-        """Learn what is known of the training targets before training starts: class shares, a first bias."""
+    @classmethod
+    def suited(cls, given: Mapping[str, Any], rows: int, counts: Sequence[int]) -> tuple[dict[str, Any], list[str]]:
+        """Options that the training rows suggest, beside those ``given``, and why, in words.
+
+        ``counts``: how many rows each class of its target has, where it has classes.
+        """
+        return {}, []
+
+    # ── before and after training ──────────────────────────────────────────────────────────────────────────────────
+
+    def fit(self, targets: Iterable[Field]) -> None:
+        """Learn what is known of the training targets before training starts: class shares, a first bias, a vocabulary.
+
+        ``targets`` are batches of them, as ``target`` gives them; they may be gone through more than once.
+        """
 
     def settle(self, training: Seen, held_out: Seen) -> None:
         """Learn what is learnt after the network (a support vector machine, a stacking of decisions), the weights fixed.
@@ -181,11 +208,84 @@ class Task(nn.Module, ABC, Generic[Out]):
         """Whether ``settle`` learns anything."""
         return type(self).settle is not Task.settle
 
+    # ── what it is ─────────────────────────────────────────────────────────────────────────────────────────────────
+
     @property
     def plain(self) -> Task[Any]:
-        """The task itself; where several of it answer together (a late fusion), one of them. What is asked of a kind of
-        task (its classes, its threshold) is asked of this one."""
+        """The task itself; where several of it answer together (a late fusion), one of them."""
         return self
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels to each of which an answer gives a probability; empty where it gives none."""
+        return ()
+
+    @property
+    def pyramids(self) -> tuple[str, ...]:
+        """The streams of which it reads the feature pyramid (``Encoded.pyramid``), which encoders give only when asked."""
+        return ()
+
+    # ── the road ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @abstractmethod
+    def forward(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> Out:
+        """The raw output for every row.
+
+        ``streams`` are the parts before fusion, for heads that look at one; ``prompts`` the columns it is asked with, as
+        their modalities prepare them.
+        """
+
+    def target(self, batch: Batch) -> Field | None:
+        """What the rows of a batch should be answered, where the batch says."""
+        return self.goal.target(batch)
+
+    @abstractmethod
+    def loss(self, output: Out, target: Field) -> Tensor:
+        """``[B]``: how wrong each row is. Rows without a target hold anything finite; the caller skips them."""
+
+    @abstractmethod
+    def scorer(self) -> Scorer[Out]:
+        """A fresh one: what its metrics are, and what they need of each row."""
+
+    @abstractmethod
+    def answers(self, output: Out, batch: Batch) -> list[Answer]:
+        """One a row: the key ``"value"`` holds the answer itself, in the user's own units, pixels or seconds.
+
+        ``batch`` is what was read, prepared: a place on a picture is brought back by its frame (``Field.frame``).
+        """
+
+    def truths(self, batch: Batch) -> list[Any]:
+        """The target of each row as an answer words it, None where it is missing: by default the cell of its column."""
+        field = self.target(batch)
+        if field is None or len(self.goal.targets) != 1:
+            return [None] * batch.rows
+        cells, decode = field.data.detach().cpu().numpy(), self.goal.modality.decode
+        lengths = None if field.mask is None else field.mask.sum(dim=1).tolist()
+        ragged = self.goal.modality.ragged and lengths is not None
+        return [
+            None if not present else decode(cell[: lengths[i]] if ragged and lengths is not None else cell)
+            for i, (cell, present) in enumerate(zip(cells, field.present.tolist(), strict=True))
+        ]
+
+    # ── what can be said of its answers ────────────────────────────────────────────────────────────────────────────
+
+    def explained(self, output: Out, of: Out) -> Tensor | None:
+        """``[B]``: the number that an explainer asks about, such as the chance of the class that ``of`` answers.
+
+        ``of`` is the output for the same rows, or for one of them, as they are, while in ``output`` something may be
+        missing. None: its answers cannot be put into one number, and are not explained.
+        """
+        return None
+
+    def question(self, of: Out) -> list[str]:
+        """What ``explained`` is of each row, in words: ``probability of dog``."""
+        raise TypeError(f"{type(self).__name__} explains itself and does not say what")
+
+    def views(self, scorer: Scorer[Out]) -> list[View]:
+        """What a report draws beside the metrics, from what its scorer kept: tables, curves, sentences."""
+        return []
+
+    # ── optional ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def merge(self, outputs: Sequence[Out], share: Tensor, *, vote: bool = False) -> Out:
         """One output of several that answer the same rows (a late fusion), each counting ``share`` ``[B, S]``.
@@ -194,32 +294,16 @@ class Task(nn.Module, ABC, Generic[Out]):
         """
         return merged(outputs, share)  # type: ignore[no-any-return]
 
-    @abstractmethod
-    def forward(self, fused: Encoded, streams: Mapping[str, Encoded]) -> Out:
-        """The raw output for every row. ``streams`` are the parts before fusion, for heads that look at one."""
+    def baseline(self, targets: Iterable[Field]) -> Any | None:
+        """What is known of the training targets alone (class shares, the mean, a sentence), as plain JSON; None: nothing.
 
-    @abstractmethod
-    def loss(self, output: Out, target: Field) -> Tensor:
-        """``[B]``: how wrong each row is. Rows without a target hold anything finite; the caller skips them."""
-
-    @abstractmethod
-    def compare(self, output: Out, target: Field) -> tuple[Tensor, Tensor]:
-        """Predictions and truths as ``metrics`` takes them, row by row (first axis ``B``)."""
-
-    @abstractmethod
-    def metrics(self) -> MetricCollection:
-        """Fresh torchmetrics. Import torchmetrics inside: it costs seconds, and a server never needs it."""
-
-    @abstractmethod
-    def decode(self, output: Out) -> list[dict[str, Any]]:
-        """One JSON-ready prediction a row; the key ``"value"`` holds the answer itself."""
-
-    @abstractmethod
-    def baseline(self, training: Field, rows: int) -> Out:
-        """The output, for ``rows`` rows, of knowing the training targets alone (class shares, the mean).
-
-        Its score (majority class, mean) is printed beside every other.
+        What ``constant`` makes of it is scored beside every model.
         """
+        return None
+
+    def constant(self, baseline: Any, rows: int) -> Out:
+        """The output, for ``rows`` rows, of knowing ``baseline`` alone."""
+        raise TypeError(f"{type(self).__name__} has a baseline and makes no answer of it")
 
 
 class Objective(nn.Module, ABC):

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
-from sensorium.core.batch import Batch, Encoded, hide
+from sensorium.core.batch import Batch, Encoded, Field, hide
 from sensorium.core.byname import ByName
 from sensorium.core.contracts import Fusion, Task
 
@@ -19,23 +20,27 @@ class Passable(Protocol):
     fusion: Fusion
     tasks: ByName[Task[Any]]
 
-    def encode(self, batch: Batch) -> dict[str, Encoded]: ...
-    def answer(self, fused: Encoded, streams: Mapping[str, Encoded]) -> dict[str, Any]: ...
+    def encode(self, batch: Batch, least: int | None = None) -> dict[str, Encoded]: ...
+    def answer(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> dict[str, Any]: ...
 
 
 class Forward:
-    """One pass of ``model`` over ``batch``: ``streams``, then ``fused``, then ``outputs`` by target.
+    """One pass of ``model`` over ``batch``: ``streams``, then ``fused``, then ``outputs`` by task.
 
     ``keep`` makes encoded streams missing row by row (``[B]`` bool each) before the fusion sees them: stream dropout
     that costs no second encoding. ``streams`` are always the whole ones.
+
+    ``least``: encoders are given so many rows at least (``Model.encode``).
     """
 
-    def __init__(self, model: Passable, batch: Batch, keep: Mapping[str, Tensor] | None = None) -> None:
-        self.model, self.batch, self.keep = model, batch, keep
+    def __init__(
+        self, model: Passable, batch: Batch, keep: Mapping[str, Tensor] | None = None, *, least: int | None = None
+    ) -> None:
+        self.model, self.batch, self.keep, self.least = model, batch, keep, least
 
     @cached_property
     def streams(self) -> dict[str, Encoded]:
-        return self.model.encode(self.batch)
+        return self.model.encode(self.batch, self.least)
 
     @cached_property
     def kept(self) -> dict[str, Encoded]:
@@ -47,10 +52,29 @@ class Forward:
 
     @cached_property
     def outputs(self) -> dict[str, Any]:
-        return self.model.answer(self.fused, self.kept)
+        return self.model.answer(self.fused, self.kept, self.batch.prompts)
 
     def hidden(self, keep: Mapping[str, Tensor]) -> Forward:
         """The same pass with streams made missing: shares the encoding, fuses and answers anew."""
-        other = Forward(self.model, self.batch, keep)
-        other.__dict__["streams"] = self.streams
+        return self._again(self.streams, keep)
+
+    def only(self, *streams: str) -> Forward:
+        """The same pass with these streams alone, the others missing in every row."""
+        if set(streams) == set(self.streams):
+            return self
+        return self.hidden(
+            {name: torch.zeros_like(part.present) for name, part in self.streams.items() if name not in streams}
+        )
+
+    def changed(self, streams: Mapping[str, Encoded]) -> Forward:
+        """The same rows with these encoded streams in place of their own."""
+        return self._again({**self.streams, **streams}, self.keep)
+
+    def _again(self, streams: dict[str, Encoded], keep: Mapping[str, Tensor] | None) -> Forward:
+        other = Forward(self.model, self.batch, keep, least=self.least)
+        other.__dict__["streams"] = streams
         return other
+
+    def target(self, name: str) -> Field | None:
+        """What the rows should be answered by a task, where the batch says."""
+        return self.model.tasks[name].target(self.batch)

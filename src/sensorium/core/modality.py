@@ -54,7 +54,8 @@ _BLANKS = frozenset({"", "na", "n/a", "nan", "null", "none", "nil", "#n/a", "-na
 class Encodes(Protocol):
     """What a shelf of the store asks of whatever makes its arrays."""
 
-    ragged: ClassVar[bool] = False
+    @property
+    def ragged(self) -> bool: ...
 
     def blank(self) -> Array: ...
     def encode(self, cell: Any) -> Array: ...
@@ -75,6 +76,8 @@ class Modality(ABC):
 
     stream: ClassVar[str | None] = None
     """Columns whose modalities name the same stream are encoded side by side; None: the column is its own stream."""
+    lies_on: ClassVar[tuple[str, ...]] = ()
+    """The kinds of input that such a target lies on: boxes on an ``image``. Resizing and augmenting move it with them."""
     task: ClassVar[str | None] = None
     """The task kind used where such a column is the target and none is named; None: cannot be a target."""
     widget: ClassVar[str] = "text"
@@ -146,6 +149,14 @@ class Modality(ABC):
         """A batch of stored arrays as float data in the layout's shape. With a generator (training), also augmented."""
         return field
 
+    def prepare_target(self, field: Field, on: Field | None = None) -> Field:
+        """A batch of stored targets as tasks read them, never changed at random.
+
+        ``on``: the prepared input that they lie on, if they do. Its ``frame`` says where each of the user's own pixels or
+        seconds came to lie, by resizing and by augmentation: the target goes the same way.
+        """
+        return field
+
     def corrupt(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
         """An encoded cell spoiled in one of its ``corruptions``: 0 leaves it as it is, 1 leaves little of it.
 
@@ -196,11 +207,10 @@ class Modality(ABC):
             data = np.stack(arrays) if arrays else np.zeros((0, *blank.shape), blank.dtype)
             mask = torch.ones(data.shape, dtype=torch.bool) if self.fills else None
             return Field(torch.from_numpy(data), present, mask)
-        longest = max((len(a) for a in arrays), default=0) or 1
-        longest = max(longest, self.longest) if whole else longest
-        out = np.zeros((len(arrays), longest, *blank.shape[1:]), dtype=blank.dtype)
-        real = np.zeros((len(arrays), longest), dtype=np.bool_)
+        from sensorium.core.padding import padded
+
+        lengths = np.array([len(array) for array in arrays], dtype=np.int64)
+        out, real = padded(lengths, blank.shape[1:], blank.dtype, self.longest if whole else 1)
         for i, array in enumerate(arrays):
             out[i, : len(array)] = array
-            real[i, : len(array)] = True
         return Field(torch.from_numpy(out), present, torch.from_numpy(real))

@@ -193,8 +193,9 @@ def describe(family: str, kind: str) -> Description:
     if spec is None or spec.origin is None:
         raise ConfigError(f"the source of {family}/{kind} cannot be found")
     for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
-        marks = [ast.unparse(mark) for mark in node.decorator_list] if isinstance(node, ast.ClassDef) else []
-        if isinstance(node, ast.ClassDef) and any(mark.endswith("component") for mark in marks):
+        if not isinstance(node, ast.ClassDef) or (plugin is not None and node.name != plugin.attr):
+            continue
+        if any(ast.unparse(mark).endswith("component") for mark in node.decorator_list):
             return _described(family, kind, node)
     raise ConfigError(f"{family}/{kind} marks no class with @component")
 

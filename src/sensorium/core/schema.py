@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast, get_args
+
+import numpy as np
 
 from sensorium.core import registry
 from sensorium.core.errors import CellError, ConfigError, nearest
@@ -17,9 +19,11 @@ if TYPE_CHECKING:
     from sensorium.core.batch import Batch
 
 Record = Mapping[str, Any]
-Role = Literal["input", "target", "weight", "group", "ignore"]
+Role = Literal["input", "target", "both", "prompt", "weight", "group", "ignore"]
 ROLES: tuple[str, ...] = get_args(Role)
-CODED: tuple[str, ...] = ("input", "target")
+CODED: tuple[str, ...] = ("input", "target", "both", "prompt")
+"""Those whose cells become arrays. ``both``: an input that is also a target (to be rebuilt, to be continued)."""
+INPUTS, TARGETS = ("input", "both"), ("target", "both")
 
 
 class Opener(Protocol):
@@ -55,6 +59,8 @@ class Column:
     """One column: what it is for, and (inputs and targets) how its cells become arrays.
 
     A *derived* column has no cells of its own: it reads those of the column ``of`` in another way (the sound of a video).
+    A target may *lie on* an input (``on``): boxes on a picture, labels along a sound. What is done to the input when it is
+    prepared, resized and augmented, is then done to the target.
     """
 
     name: str
@@ -62,6 +68,7 @@ class Column:
     spec: dict[str, Any]
     modality: Modality | None = None
     of: str | None = None
+    on: str | None = None
 
     @property
     def source(self) -> str:
@@ -76,7 +83,10 @@ class Column:
         return self.modality
 
 
-Sample = dict[str, Array | None]
+Key = str | tuple[Literal["target", "extent"], str]
+"""An input or a prompt by its column's name; ``("target", name)``; ``("extent", name)``: how large an input was, where
+something lies on it."""
+Sample = dict[Key, Array | None]
 
 
 class Schema:
@@ -84,8 +94,15 @@ class Schema:
 
     def __init__(self, columns: Iterable[Column]) -> None:
         self.columns = {column.name: column for column in columns}
-        self.inputs = [c for c in self.columns.values() if c.role == "input"]
-        self.targets = [c for c in self.columns.values() if c.role == "target"]
+        self.inputs = [c for c in self.columns.values() if c.role in INPUTS]
+        self.targets = [c for c in self.columns.values() if c.role in TARGETS]
+        self.prompts = [c for c in self.columns.values() if c.role == "prompt"]
+        self.read = self.inputs + self.prompts
+        """The columns that a prediction reads."""
+        self.coded = [c for c in self.columns.values() if c.role in CODED]
+        """All columns whose cells become arrays."""
+        self.bearing = tuple(dict.fromkeys(c.on for c in self.targets if c.on is not None))
+        """The inputs on which targets lie."""
         own = {c.name for c in self.inputs if c.reader.stream is None}
         self.streams: dict[str, list[Column]] = {}
         for column in self.inputs:
@@ -99,6 +116,7 @@ class Schema:
         """From ``{"photo": "image", "price": {"kind": "number", "role": "target"}}``. Role is input unless given.
 
         ``{"clip": "video", "sound": {"kind": "audio", "of": "clip"}}``: a derived column, read from the cells of another.
+        ``{"mask": {"kind": "mask", "role": "target", "on": "photo"}}``: a target that lies on an input.
         """
         built = []
         for name, told in columns.items():
@@ -111,26 +129,37 @@ class Schema:
                 built.append(Column(name, cast(Role, role), spec, of=given.get("of")))
                 continue
             of = _derived(name, given.pop("of", None), columns, role)
+            on = _lying(name, given.pop("on", None), columns, role)
             try:
                 full = registry.resolve("modalities", given)
                 modality: Modality = registry.build("modalities", given)
             except ConfigError as error:
                 raise ConfigError(error.problem, column=name, fix=error.fix) from None
-            built.append(Column(name, cast(Role, role), full, modality, of))
+            built.append(Column(name, cast(Role, role), full, modality, of, on))
         return cls(built)
 
     # ── from cells to tensors ──────────────────────────────────────────────────────────────────────────────────────
 
     def encode_cell(
-        self, column: Column, cell: Any, *, media: Opener, row: int | None = None, problems: list[Problem] | None = None
+        self,
+        column: Column,
+        cell: Any,
+        *,
+        media: Opener,
+        row: int | None = None,
+        problems: list[Problem] | None = None,
+        target: bool = False,
     ) -> Array | None:
-        """One cell as an array; None where it is missing or cannot be used (then told in ``problems``)."""
+        """One cell as an array; None where it is missing or cannot be used (then told in ``problems``).
+
+        ``target``: it is read as what is to be answered.
+        """
         if is_blank(cell):
             return None
         modality = column.reader
         try:
             given = content(modality, cell, media, row, column.name)
-            return modality.encode_target(given) if column.role == "target" else modality.encode(given)
+            return modality.encode_target(given) if target else modality.encode(given)
         except CellError as error:
             if problems is not None:
                 name = error.file or (cell if modality.media and isinstance(cell, str) else None)
@@ -147,8 +176,18 @@ class Schema:
         targets: bool = False,
     ) -> Sample:
         """One row as arrays by column. Columns that the record lacks are missing; columns of its own are ignored."""
-        columns = self.inputs + self.targets if targets else self.inputs
-        return {c.name: self.encode_cell(c, record.get(c.source), media=media, row=row, problems=problems) for c in columns}
+        found: Sample = {}
+        for column in self.read:
+            cell = record.get(column.source)
+            found[column.name] = self.encode_cell(column, cell, media=media, row=row, problems=problems)
+            if column.name in self.bearing:
+                known = None if found[column.name] is None else content(column.reader, cell, media, row, column.name)
+                found["extent", column.name] = None if known is None else column.reader.extent(known)
+        for column in self.targets if targets else ():
+            cell = record.get(column.source)
+            read = self.encode_cell(column, cell, media=media, row=row, problems=problems, target=True)
+            found["target", column.name] = read
+        return found
 
     def collate(self, samples: Sequence[Sample], *, whole: bool = False) -> Batch:
         """Samples as one batch, as stored: call ``prepare`` before a model sees it. ``whole``: see ``Modality.collate``."""
@@ -156,20 +195,28 @@ class Schema:
 
         from sensorium.core.batch import Batch, Field
 
-        def field(column: Column) -> Field:
-            return column.reader.collate([sample.get(column.name) for sample in samples], whole=whole)
+        def field(column: Column, key: Key | None = None, *, whole: bool = False) -> Field:
+            at: Key = column.name if key is None else key
+            found = column.reader.collate([sample.get(at) for sample in samples], whole=whole)
+            if key is not None or column.name not in self.bearing:
+                return found
+            return replace(found, frame=frames(column.reader, [sample.get(("extent", column.name)) for sample in samples]))
 
         inputs = {
-            stream: field(columns[0]) if columns[0].reader.stream is None else Field.join([field(c) for c in columns])
+            stream: field(columns[0], whole=whole)
+            if columns[0].reader.stream is None
+            else Field.join([field(c, whole=whole) for c in columns])
             for stream, columns in self.streams.items()
         }
-        targets = {c.name: field(c) for c in self.targets if any(c.name in sample for sample in samples)}
-        return Batch(inputs, targets, torch.ones(len(samples)))
+        told = [c for c in self.targets if any(("target", c.name) in sample for sample in samples)]
+        targets = {c.name: field(c, ("target", c.name)) for c in told}
+        return Batch(inputs, targets, torch.ones(len(samples)), {c.name: field(c, whole=whole) for c in self.prompts})
 
     def prepare(self, batch: Batch, generator: torch.Generator | None = None) -> Batch:
-        """Stored arrays to what the encoders read, on the batch's device; with a generator also augmented."""
-        from dataclasses import replace
+        """Stored arrays to what encoders and tasks read, on the batch's device; with a generator inputs are augmented.
 
+        Targets and prompts are never changed at random; but what is done to a picture is done to all that lies on it.
+        """
         from sensorium.core.batch import Ready
 
         inputs = dict(batch.inputs)
@@ -177,7 +224,14 @@ class Schema:
             if columns[0].reader.stream is None and not isinstance(inputs[stream], Ready):
                 stored = inputs[stream]
                 inputs[stream] = replace(columns[0].reader.prepare(stored, generator), where=stored.where)
-        return replace(batch, inputs=inputs)
+        targets = {
+            name: self.columns[name].reader.prepare_target(
+                field, None if (on := self.columns[name].on) is None else inputs[on]
+            )
+            for name, field in batch.targets.items()
+        }
+        prompts = {name: self.columns[name].reader.prepare(field) for name, field in batch.prompts.items()}
+        return replace(batch, inputs=inputs, targets=targets, prompts=prompts)
 
     def layout(self, stream: str) -> Layout:
         """The shape in which a stream reaches its encoder."""
@@ -201,6 +255,7 @@ class Schema:
                     "role": c.role,
                     "spec": c.spec,
                     **({"of": c.of} if c.of is not None else {}),
+                    **({"on": c.on} if c.on is not None else {}),
                     **({"state": c.modality.state} if c.modality is not None else {}),
                 }
                 for c in self.columns.values()
@@ -216,13 +271,19 @@ class Schema:
             if item["role"] in CODED:
                 modality = registry.build("modalities", item["spec"])
                 modality.state = item["state"]
-            columns.append(Column(item["name"], item["role"], item["spec"], modality, item.get("of")))
+            columns.append(Column(item["name"], item["role"], item["spec"], modality, item.get("of"), item.get("on")))
         return cls(columns)
 
     def specs(self) -> dict[str, dict[str, Any]]:
         """The columns as a recipe declares them, every option written out."""
         return {
-            c.name: {**c.spec, **({"of": c.of} if c.of is not None else {}), "role": c.role} for c in self.columns.values()
+            c.name: {
+                **c.spec,
+                **({"of": c.of} if c.of is not None else {}),
+                **({"on": c.on} if c.on is not None else {}),
+                "role": c.role,
+            }
+            for c in self.columns.values()
         }
 
 
@@ -236,6 +297,29 @@ def _derived(name: str, of: Any, columns: Mapping[str, str | Mapping[str, Any]],
     told = {} if isinstance(other, str) else other
     if told.get("of") is not None:
         raise ConfigError(f"{of!r} is itself derived", column=name, fix=f"write of: {told['of']}")
-    if role != "input" or told.get("role") == "target":
-        raise ConfigError("a derived column is an input, and not of a target", column=name)
+    if role == "both" or (role in INPUTS and told.get("role") == "target"):
+        raise ConfigError("a derived column is an input that shows no target, a prompt or a target", column=name)
     return of
+
+
+def _lying(name: str, on: Any, columns: Mapping[str, str | Mapping[str, Any]], role: str) -> str | None:
+    """The input on which a target lies."""
+    if on is None:
+        return None
+    other = columns.get(on) if isinstance(on, str) else None
+    known = {} if other is None or isinstance(other, str) else other
+    if role not in TARGETS or other is None or known.get("role", "input") not in INPUTS:
+        raise ConfigError(f"on names an input that a target lies on, and {on!r} is none", column=name)
+    return str(on)
+
+
+def frames(modality: Modality, extents: Sequence[Array | None]) -> torch.Tensor | None:
+    """The maps from a user's own units to stored arrays ``[B, A, A + 1]``; None where no row's extent is known."""
+    import torch
+
+    known = next((extent for extent in extents if extent is not None), None)
+    if known is None:
+        return None
+    # A row without the input has nothing that lies on it: any map will do.
+    stacked = np.stack([known if extent is None else extent for extent in extents])
+    return torch.from_numpy(modality.framing(stacked).astype(np.float32))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from sensorium.data.rows import Index
+    from sensorium.data.sources import Index
 
 Cost = NDArray[np.float64]
 

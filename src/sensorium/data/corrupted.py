@@ -10,7 +10,7 @@ import numpy as np
 
 from sensorium.core.modality import Array
 from sensorium.core.schema import Column
-from sensorium.data.rows import Index, Source
+from sensorium.data.sources import Index, Source
 
 if TYPE_CHECKING:
     from sensorium.core.batch import Field

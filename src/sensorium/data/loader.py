@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sensorium.data.buckets import Cost, bucketed
-from sensorium.data.rows import Index, Rows
+from sensorium.data.rows import Rows
+from sensorium.data.sources import Index
 
 if TYPE_CHECKING:
     from sensorium.core.batch import Batch

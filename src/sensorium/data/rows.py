@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,91 +13,66 @@ from numpy.typing import NDArray
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Array, Modality, is_blank
 from sensorium.core.schema import Column, Opener, Problem, Schema, content
-from sensorium.data.store import Places, Shelf, Store
+from sensorium.data.sources import (
+    AsTarget,
+    Bearing,
+    Block,
+    Extents,
+    Index,
+    Ragged,
+    Source,
+    Stored,
+    Taken,
+    field_of,
+)
+from sensorium.data.store import Store
 
 if TYPE_CHECKING:
     from sensorium.core.batch import Batch, Field
+    from sensorium.core.goal import Goal
     from sensorium.data.table import Table
 
-Index = NDArray[np.int64]
+FEW, GATHERED = 256, 1 << 20
+"""Rows of targets that are looked at together: of those on the store or of different length, and of those in memory."""
 Number = Callable[[int], int]
 Tell = Callable[[str, int, int], None]
 """Progress: what is being done, how many are done, of how many."""
 
 
-class Source(Protocol):
-    """Where the values of one stream or target come from."""
-
-    def gather(self, index: Index) -> Field: ...
-
-    def lengths(self) -> Index | None:
-        """How long each row is before it is padded, 0 where it is missing; None where all have one shape."""
-        ...
+def fields(schema: Schema, rows: Rows, task: Answering) -> Fields:
+    """The targets of a task, some rows at a time."""
+    return Fields(schema, rows, list(task.goal.targets), task.target)
 
 
-@dataclass(frozen=True)
-class Block:
-    """Values of one shape, in memory: data ``[rows, ...]``, present ``[rows]``, mask ``[rows, cells]`` or None."""
+class Answering(Protocol):
+    """What is asked of a task here."""
 
-    data: Array
-    present: NDArray[np.bool_]
-    mask: NDArray[np.bool_] | None = None
-
-    def gather(self, index: Index) -> Field:
-        mask = None if self.mask is None else self.mask[index]
-        return _field(self.data[index], self.present[index], mask)
-
-    def lengths(self) -> Index | None:
-        return None
+    @property
+    def goal(self) -> Goal: ...
+    def target(self, batch: Batch) -> Field | None: ...
 
 
-@dataclass(frozen=True)
-class Ragged:
-    """Values of different lengths, in memory, end to end; row i is ``values[start[i]:start[i + 1]]``."""
+class Fields:
+    """All values of some target columns as a task reads them, some rows at a time; may be gone through again and again."""
 
-    values: Array
-    start: Index
-    present: NDArray[np.bool_]
+    def __init__(self, schema: Schema, rows: Rows, columns: Sequence[str], join: Callable[[Batch], Field | None]) -> None:
+        self.schema, self.rows, self.columns, self.join = schema, rows, columns, join
 
-    def gather(self, index: Index) -> Field:
-        begin = self.start[index]
-        length = self.start[index + 1] - begin
-        longest = max(int(length.max(initial=0)), 1)
-        step = np.arange(longest)
-        mask = step < length[:, None]
-        at = np.where(mask, begin[:, None] + step, 0)
-        if len(self.values) == 0:
-            return _field(
-                np.zeros((len(index), longest, *self.values.shape[1:]), self.values.dtype), self.present[index], mask
-            )
-        data = self.values[at]
-        data[~mask] = 0
-        return _field(data, self.present[index], mask)
+    def __iter__(self) -> Iterator[Field]:
+        import torch
 
-    def lengths(self) -> Index | None:
-        return np.where(self.present, np.diff(self.start), 0)
+        from sensorium.core.batch import Batch
 
-
-@dataclass(frozen=True)
-class Stored:
-    """Values on the store."""
-
-    shelf: Shelf
-    places: Places
-
-    def gather(self, index: Index) -> Field:
-        return _field(*self.shelf.gather(self.places, index))
-
-    def lengths(self) -> Index | None:
-        return self.places.length if self.shelf.modality.ragged else None
-
-
-def _field(data: Array, present: NDArray[np.bool_], mask: NDArray[np.bool_] | None) -> Field:
-    import torch
-
-    from sensorium.core.batch import Field
-
-    return Field(torch.from_numpy(data), torch.from_numpy(present), None if mask is None else torch.from_numpy(mask))
+        step = GATHERED if all(isinstance(self.rows.targets[name], Block) for name in self.columns) else FEW
+        for start in range(0, len(self.rows) if self.columns else 0, step):
+            index = np.arange(start, min(start + step, len(self.rows)), dtype=np.int64)
+            fields = {
+                name: self.schema.columns[name].reader.prepare_target(self.rows.targets[name].gather(index))
+                for name in self.columns
+            }
+            found = self.join(Batch({}, fields, torch.from_numpy(self.rows.weight[index])))
+            if found is not None:
+                yield found
 
 
 @dataclass(frozen=True)
@@ -108,6 +83,7 @@ class Rows:
     targets: dict[str, Source]
     weight: NDArray[np.float32]
     problems: list[Problem]
+    prompts: dict[str, Source] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.weight)
@@ -122,6 +98,7 @@ class Rows:
             {name: source.gather(index) for name, source in self.inputs.items()},
             {name: source.gather(index) for name, source in self.targets.items()},
             torch.from_numpy(self.weight[index]),
+            {name: source.gather(index) for name, source in self.prompts.items()},
         )
 
     def lengths(self) -> dict[str, Index]:
@@ -129,31 +106,27 @@ class Rows:
         found = ((name, source.lengths()) for name, source in self.inputs.items())
         return {name: length for name, length in found if length is not None}
 
-    def target(self, name: str) -> Field:
-        """All values of a target."""
-        return self.targets[name].gather(np.arange(len(self), dtype=np.int64))
+    def known(self, name: str) -> NDArray[np.bool_]:
+        """Which rows have a target column ``[rows]``."""
+        every = np.arange(len(self), dtype=np.int64)
+        parts = [self.targets[name].gather(some).present.numpy() for some in _some(every)]
+        return np.concatenate(parts) if parts else np.zeros(0, np.bool_)
+
+    def digest(self, update: Callable[[bytes], None]) -> None:
+        """Hands every byte of the targets, column by column, to ``update`` of a hash."""
+        for source in self.targets.values():
+            for some in _some(np.arange(len(self), dtype=np.int64)):
+                update(source.gather(some).data.numpy().tobytes())
 
     def take(self, index: Index) -> Rows:
         """The same rows, fewer or in another order; media stay where they are."""
         return Rows(
-            {name: _Taken(source, index) for name, source in self.inputs.items()},
-            {name: _Taken(source, index) for name, source in self.targets.items()},
+            {name: Taken(source, index) for name, source in self.inputs.items()},
+            {name: Taken(source, index) for name, source in self.targets.items()},
             self.weight[index],
             self.problems,
+            {name: Taken(source, index) for name, source in self.prompts.items()},
         )
-
-
-@dataclass(frozen=True)
-class _Taken:
-    source: Source
-    rows: Index
-
-    def gather(self, index: Index) -> Field:
-        return self.source.gather(self.rows[index])
-
-    def lengths(self) -> Index | None:
-        every = self.source.lengths()
-        return None if every is None else every[self.rows]
 
 
 def encode(
@@ -172,25 +145,34 @@ def encode(
     """
     problems: list[Problem] = []
     count = len(table)
+    # A column that is input and target is read twice, and its faults are told once.
+    again: list[Problem] = []
 
     def cells(column: Column) -> Sequence[Any]:
         return table.column(column.source) if table.has(column.source) else [None] * count
 
+    def source(column: Column, *, target: bool = False, told: list[Problem] = problems) -> Source:
+        """Where the values of one column lie: media on the store, all else in memory."""
+        if column.reader.media:
+            return _stored(column, cells(column), media, table.number, store, workers, told, tell, target)
+        make = _ragged if column.reader.ragged else _block
+        return make(schema, column, cells(column), media, table.number, told, target)
+
     inputs: dict[str, Source] = {}
     for stream, columns in schema.streams.items():
-        first = columns[0].reader
-        if first.stream is not None:
-            inputs[stream] = _joined([_block(schema, c, cells(c), media, table.number, problems) for c in columns])
-        elif first.media:
-            inputs[stream] = _stored(columns[0], cells(columns[0]), media, table.number, store, workers, problems, tell)
-        elif first.ragged:
-            inputs[stream] = _ragged(schema, columns[0], cells(columns[0]), media, table.number, problems)
-        else:
-            inputs[stream] = _block(schema, columns[0], cells(columns[0]), media, table.number, problems)
+        if columns[0].reader.stream is not None:
+            blocks = [_block(schema, c, cells(c), media, table.number, problems, False) for c in columns]
+            inputs[stream] = _joined(blocks)
+            continue
+        inputs[stream] = source(columns[0])
+        if columns[0].name in schema.bearing:
+            extents = _extents(columns[0], cells(columns[0]), media, table.number, store, workers)
+            inputs[stream] = Bearing(inputs[stream], columns[0].reader, extents)
     found: dict[str, Source] = {}
     if targets:
-        found = {c.name: _block(schema, c, cells(c), media, table.number, problems) for c in schema.targets}
-    return Rows(inputs, found, weights(schema, table), problems)
+        found = {c.name: source(c, target=True, told=again if c.role == "both" else problems) for c in schema.targets}
+    prompts = {c.name: source(c) for c in schema.prompts}
+    return Rows(inputs, found, weights(schema, table), problems, prompts)
 
 
 def weights(schema: Schema, table: Table) -> NDArray[np.float32]:
@@ -216,34 +198,51 @@ def weights(schema: Schema, table: Table) -> NDArray[np.float32]:
     return weight
 
 
+def _some(index: Index) -> Iterator[Index]:
+    return (index[start : start + FEW] for start in range(0, len(index), FEW))
+
+
 def _block(
-    schema: Schema, column: Column, cells: Sequence[Any], media: Opener, number: Number, problems: list[Problem]
+    schema: Schema,
+    column: Column,
+    cells: Sequence[Any],
+    media: Opener,
+    number: Number,
+    problems: list[Problem],
+    target: bool,
 ) -> Block:
     blank = column.reader.blank()
     data = np.empty((len(cells), *blank.shape), blank.dtype)
     present = np.zeros(len(cells), np.bool_)
     for i, cell in enumerate(cells):
-        array = schema.encode_cell(column, cell, media=media, row=number(i), problems=problems)
+        array = schema.encode_cell(column, cell, media=media, row=number(i), problems=problems, target=target)
         present[i] = array is not None
         data[i] = blank if array is None else array
     return Block(data, present, np.ones(data.shape, np.bool_) if column.reader.fills else None)
 
 
 def _joined(blocks: list[Block]) -> Block:
-    masks = [np.repeat(b.present[:, None], b.data.shape[1], axis=1) if b.mask is None else b.mask for b in blocks]
-    mask = np.concatenate(masks, axis=1)
-    present = np.asarray(np.stack([b.present for b in blocks]).any(axis=0))
-    return Block(np.concatenate([b.data for b in blocks], axis=1), present, mask)
+    from sensorium.core.batch import Field
+
+    side = Field.join([field_of(block.data, block.present, block.mask) for block in blocks])
+    assert side.mask is not None
+    return Block(side.data.numpy(), side.present.numpy(), side.mask.numpy())
 
 
 def _ragged(
-    schema: Schema, column: Column, cells: Sequence[Any], media: Opener, number: Number, problems: list[Problem]
+    schema: Schema,
+    column: Column,
+    cells: Sequence[Any],
+    media: Opener,
+    number: Number,
+    problems: list[Problem],
+    target: bool,
 ) -> Ragged:
     blank = column.reader.blank()
     arrays: list[Array] = []
     start, present = np.zeros(len(cells) + 1, np.int64), np.zeros(len(cells), np.bool_)
     for i, cell in enumerate(cells):
-        array = schema.encode_cell(column, cell, media=media, row=number(i), problems=problems)
+        array = schema.encode_cell(column, cell, media=media, row=number(i), problems=problems, target=target)
         present[i] = array is not None
         arrays.append(blank if array is None else array)
         start[i + 1] = start[i] + len(arrays[-1])
@@ -259,25 +258,40 @@ def _stored(
     workers: int,
     problems: list[Problem],
     tell: Tell | None,
+    target: bool,
 ) -> Stored:
     modality: Modality = column.reader
-    shelf = store.shelf(modality, column.spec["kind"])
-    present = [i for i, cell in enumerate(cells) if not is_blank(cell)]
+    own = target and type(modality).encode_target is not Modality.encode_target
+    shelf = store.shelf(modality, column.spec["kind"], AsTarget(modality) if own else None)
+    opened = _opened(column, cells, media, number)
     done = 0
-
-    def opened() -> Iterator[tuple[int, Callable[[], Any]]]:
-        for i in present:
-            yield i, partial(content, modality, cells[i], media, number(i), column.name)
 
     def one(count: int) -> None:
         nonlocal done
         done += count
         if tell is not None:
-            tell(f"reading {column.name}", done, len(present))
+            tell(f"reading {column.name}", done, len(opened))
 
     def problem(row: int, error: CellError) -> None:
         cell = cells[row]
         file = error.file if error.file is not None else (cell if isinstance(cell, str) else None)
         problems.append(Problem(number(row), column.name, None if file is None else str(file), error.problem))
 
-    return Stored(shelf, shelf.fill(len(cells), opened(), workers=workers, tell=one, problem=problem))
+    return Stored(shelf, shelf.fill(len(cells), iter(opened), workers=workers, tell=one, problem=problem))
+
+
+def _opened(column: Column, cells: Sequence[Any], media: Opener, number: Number) -> list[tuple[int, Callable[[], Any]]]:
+    """What opens each cell that is there, with its place."""
+    return [
+        (i, partial(content, column.reader, cell, media, number(i), column.name))
+        for i, cell in enumerate(cells)
+        if not is_blank(cell)
+    ]
+
+
+def _extents(column: Column, cells: Sequence[Any], media: Opener, number: Number, store: Store, workers: int) -> Stored:
+    """How large each cell of an input is, in the user's own units; a cell that cannot be opened was told of before."""
+    shelf = store.shelf(column.reader, f"{column.spec['kind']}-extent", Extents(column.reader))
+    opened = iter(_opened(column, cells, media, number))
+    places = shelf.fill(len(cells), opened, workers=workers, tell=lambda _: None, problem=lambda _row, _error: None)
+    return Stored(shelf, places)

@@ -319,11 +319,12 @@ class Store:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or default_folder()
 
-    def shelf(self, modality: Modality, kind: str) -> Shelf:
-        """The shelf of a fitted modality; opened or made."""
+    def shelf(self, modality: Modality, kind: str, reads: Encodes | None = None) -> Shelf:
+        """The shelf of a fitted modality; opened or made. ``reads``: what makes its arrays, if not the modality itself."""
         settings: Mapping[str, Any] = {"version": __version__, "kind": kind, **modality.store_options}
         key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:24]
-        return Shelf(self.folder / f"{kind}-{key}", modality)
+        name = f"{kind}-{key}" if reads is None else f"{kind}-{type(reads).__name__.lower()}-{key}"
+        return Shelf(self.folder / name, reads or modality)
 
 
 def _chunks(cells: Iterator[Opened]) -> Iterator[list[Opened]]:

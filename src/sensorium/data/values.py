@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sensorium.core.modality import Array
+from sensorium.core.padding import padded
 
 WRITE_BYTES = 1 << 20
 MAPPED_BYTES = 64 << 20
@@ -75,9 +76,7 @@ class Values:
 
     def ragged(self, offset: NDArray[np.int64], length: NDArray[np.int64]) -> tuple[Array, NDArray[np.bool_]]:
         """Arrays of ``length`` steps, ``[B, N, ...]``, zero behind their ends, and which steps are real, ``[B, N]``."""
-        longest = max(int(length.max(initial=0)), 1)
-        data = np.zeros((len(offset), longest, *self.tail), self.dtype)
-        mask = np.arange(longest) < length[:, None]
+        data, mask = padded(length, self.tail, self.dtype)
         there = np.flatnonzero((offset >= 0) & (length > 0)).tolist()
         if not there:
             return data, mask

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sensorium.core.schema import Schema
+from sensorium.core.views import LIMITS, Sentence
 from sensorium.evaluation.findings import number, words
 
 if TYPE_CHECKING:
     from sensorium.evaluation.evaluate import Evaluation, TargetScores
-
-FEW = 20
-"""Evaluated rows of a class below which its scores say little."""
 
 
 def card(
@@ -26,7 +24,7 @@ def card(
         parameters: The network's numbers.
         report: What training wrote down: rows, course.
     """
-    targets = ", ".join(c.name for c in schema.targets)
+    targets = ", ".join(evaluation.targets)
     inputs = ", ".join(f"{c.name} ({c.spec['kind']}{f' of {c.of}' if c.of else ''})" for c in schema.inputs)
     history = report.get("history", [])
     seconds = float(history[-1].get("seconds", 0.0)) if history else 0.0
@@ -62,19 +60,7 @@ def _padding(report: Mapping[str, Any]) -> str:
 
 
 def _limits(target: TargetScores) -> list[str]:
-    found = []
-    rare = [one for one in target.per_class if one.rows < FEW]
-    if rare:
-        named = ", ".join(f"{one.name} ({one.rows})" for one in rare[:5])
-        more = f" and {len(rare) - 5} more" if len(rare) > 5 else ""
-        found.append(f"{target.name}: fewer than {FEW} rows were tested of {named}{more}: scores of these say little.")
-    known = [one for one in target.per_class if one.rows >= FEW and one.recall == one.recall]
-    if len(known) > 1:
-        worst = min(known, key=lambda one: one.recall)
-        found.append(f"{target.name}: of {worst.name} it finds least, {100 * worst.recall:.0f} % of {worst.rows} rows.")
-    error = target.metrics.get("calibration_error")
-    if error is not None and error > 0.1:
-        found.append(f"{target.name}: its confidence is off by {100 * error:.0f} points on average.")
+    found = [view.text for view in target.views if isinstance(view, Sentence) and view.name == LIMITS]
     if target.verdict in ("unclear", "worse"):
         name = words(target.headline)
         found.append(

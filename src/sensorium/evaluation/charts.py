@@ -9,9 +9,9 @@ from math import ceil, floor, isfinite, log10
 from pathlib import Path
 from typing import NamedTuple
 
+from sensorium.core.views import Curve
 from sensorium.evaluation.findings import number
 from sensorium.evaluation.overlay import rgba
-from sensorium.evaluation.tables import Bin
 
 W = 440  # near the width of a phone, so that text keeps its size there
 HUES = ("var(--accent)", "var(--second)", "var(--third)", "var(--soft)")
@@ -191,18 +191,25 @@ def bar_chart(bars: Sequence[Bar], *, title: str, reference: Bar | None = None, 
     return _svg(W, bottom + 6, title, parts)
 
 
-def reliability(bins: Sequence[Bin], *, title: str) -> str:
-    """Confidence against accuracy; on the diagonal the model is as often right as it is sure. Circles grow with rows."""
-    frame = _Frame((0, 1), (0, 1), height=300)
-    parts = frame.axes("confidence", "accuracy")
-    parts.append(_line(frame.x(0), frame.y(0), frame.x(1), frame.y(1), "var(--soft)", 'stroke-dasharray="4 3"'))
-    most = max((b.rows for b in bins), default=1)
-    path = " ".join(f"{frame.x(b.confidence):.1f},{frame.y(b.accuracy):.1f}" for b in bins)
+def dotted(view: Curve, *, title: str) -> str:
+    """The points of a curve, joined; beside what is ideal where that is known. Circles grow with what ``size`` names."""
+    xs = [point[view.x] for point in view.points]
+    ys = [point[view.y] for point in view.points]
+    shares = all(0 <= value <= 1 for value in (*xs, *ys))
+    spans = ((0.0, 1.0), (0.0, 1.0)) if shares or not xs else ((min(xs), max(xs)), (min(ys), max(ys)))
+    frame = _Frame(*spans, height=300)
+    parts = frame.axes(view.x, view.y)
+    if view.ideal == "diagonal":
+        ends = frame.x(frame.x_low), frame.y(frame.y_low), frame.x(frame.x_high), frame.y(frame.y_high)
+        parts.append(_line(*ends, "var(--soft)", 'stroke-dasharray="4 3"'))
+    sizes = [point[view.size] if view.size else 1.0 for point in view.points]
+    most = max(sizes, default=1.0) or 1.0
+    path = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in zip(xs, ys, strict=True))
     parts.append(f'<polyline points="{path}" fill="none" style="stroke:{HUES[0]}" stroke-width="1.5"/>')
-    for b in bins:
-        said = f"sure {b.confidence:.2f}, right {b.accuracy:.2f}, {b.rows} rows"
-        place = f'cx="{frame.x(b.confidence):.1f}" cy="{frame.y(b.accuracy):.1f}" r="{3 + 6 * (b.rows / most) ** 0.5:.1f}"'
-        parts.append(f'<circle {place} style="fill:{HUES[0]}" opacity="0.75"><title>{said}</title></circle>')
+    for x, y, size in zip(xs, ys, sizes, strict=True):
+        said = f"{view.x} {x:.2f}, {view.y} {y:.2f}" + (f", {size:g} {view.size}" if view.size else "")
+        place = f'cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="{3 + 6 * (size / most) ** 0.5:.1f}"'
+        parts.append(f'<circle {place} style="fill:{HUES[0]}" opacity="0.75"><title>{escape(said)}</title></circle>')
     return _svg(W, frame.height, title, parts)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
@@ -11,19 +11,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sensorium.core.batch import Batch, repeated
+from sensorium.core.answer import Answer, attachments, light, margin
+from sensorium.core.batch import Batch, moved
 from sensorium.core.contracts import Task
+from sensorium.core.forward import Forward
 from sensorium.core.registry import kind_of
+from sensorium.core.views import Gallery, Matrix, Scatter, Sentence, View
 from sensorium.evaluation.findings import Verdict, findings, verdict
 from sensorium.evaluation.robustness import Robustness
-from sensorium.evaluation.scores import Pair, bounds, measure, pair, resample
-from sensorium.evaluation.subsets import Collected, Subset, label, shapley, subset_outputs, subsets_of
-from sensorium.evaluation.tables import Bin, PerClass, calibration, confusion, per_class, per_label
+from sensorium.evaluation.scores import bounds, resample
+from sensorium.evaluation.subsets import Subset, label, shapley, subsets_of
+from sensorium.evaluation.tally import Tally, TaskTally
 from sensorium.model import Model
-from sensorium.tasks.classification import Classification
-from sensorium.tasks.multilabel import Multilabel
-from sensorium.tasks.regression import Regression
-from sensorium.tasks.svm import Svm
+
+SHOWN = 24
+"""Rows whose answers keep their pictures and sounds: the worst, and as many of the least sure."""
 
 
 @dataclass
@@ -47,11 +49,8 @@ class TargetScores:
         losses: ``[rows of the table]``, NaN without a target: the hardest rows have the largest.
         predictions: One a row, as the task decodes them.
         truths: The target's value a row; None where missing.
-        labels: Class names, where there are classes.
-        confusion: Counts, true class by row.
-        calibration: Confidence against accuracy.
-        per_class: Precision, recall and F1 by class or label.
-        numbers: Predicted and true numbers, of a regression.
+        views: What else a report draws of it, as the task says: tables, curves, sentences.
+        nothing: What the baseline does, in words.
         findings: What it means, in sentences.
     """
 
@@ -71,12 +70,13 @@ class TargetScores:
     subsets: dict[str, dict[str, float]] = field(default_factory=dict)
     subset_intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     shapley: dict[str, float] = field(default_factory=dict)
-    labels: list[str] = field(default_factory=list)
-    confusion: list[list[int]] = field(default_factory=list)
-    calibration: list[Bin] = field(default_factory=list)
-    per_class: list[PerClass] = field(default_factory=list)
-    numbers: tuple[list[float], list[float]] | None = None
+    views: list[View] = field(default_factory=list)
+    nothing: str = "knowing the training targets alone"
     findings: list[str] = field(default_factory=list)
+
+    def view(self, name: str) -> View | None:
+        """The view of this name, if the task gives one."""
+        return next((view for view in self.views if view.name == name), None)
 
     def hardest(self, count: int = 12) -> list[int]:
         """Indices of the rows with the largest losses, the worst first."""
@@ -88,17 +88,6 @@ class TargetScores:
         margins = [margin(prediction) for prediction in self.predictions]
         order = np.argsort([1.0 if m is None else m for m in margins], kind="stable")
         return [int(i) for i in order[:count] if margins[i] is not None]
-
-
-def margin(prediction: Mapping[str, Any]) -> float | None:
-    """How sure an answer is: the chance of the first class less the second's; of labels, the mean distance from a coin."""
-    chances = list(prediction.get("probabilities", {}).values())
-    if isinstance(prediction["value"], list):
-        return float(np.mean([abs(2 * p - 1) for p in chances])) if chances else None
-    if len(chances) < 2:
-        return None
-    first, second = sorted(chances, reverse=True)[:2]
-    return float(first - second)
 
 
 @dataclass
@@ -137,11 +126,7 @@ class Evaluation:
                 "shapley": {name: t.shapley for name, t in each if t.shapley},
                 "findings": self.findings,
                 **({"robustness": {name: r.to_json() for name, r in self.robustness.items()}} if self.robustness else {}),
-                "per_class": {name: [row._asdict() for row in t.per_class] for name, t in each if t.per_class},
-                "confusion": {
-                    name: {"labels": t.labels, "counts": t.confusion} for name, t in each if 0 < len(t.confusion) <= 50
-                },
-                "calibration": {name: [b._asdict() for b in t.calibration] for name, t in each if t.calibration},
+                **_views(self.targets),
             }
         )
         return clean
@@ -151,6 +136,18 @@ class Evaluation:
         from sensorium.evaluation.terminal import written
 
         return written(self)
+
+
+def _views(targets: Mapping[str, TargetScores]) -> dict[str, dict[str, Any]]:
+    """What each target's views hold, by the view's name and then by target; what only people read is left out."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, target in targets.items():
+        for view in target.views:
+            large = isinstance(view, Matrix) and len(view.labels) > view.most
+            if large or isinstance(view, (Sentence, Gallery, Scatter)):
+                continue
+            found.setdefault(view.name, {})[name] = view.to_json()
+    return found
 
 
 def _plain(value: Any) -> Any:
@@ -175,9 +172,11 @@ def evaluate(
 ) -> Evaluation:
     """The evaluation of a model on prepared, unshuffled batches on its device. Changes nothing in the model.
 
+    Of outputs only what scores need is kept, so memory grows by little with the rows, however large an answer is.
+
     Args:
-        baselines: By target, what its task answers for one row from the training targets alone (``Task.baseline``): scored
-            too, beside everything else.
+        baselines: By task, what is known of the training targets alone (``Task.baseline``): what it answers is scored too,
+            beside everything else.
         resamples: Bootstrap resamples behind each interval.
         subsets: Whether to score every subset of streams, and so what each stream is worth.
         seed: Of the resamples.
@@ -187,87 +186,132 @@ def evaluate(
     was_training = model.training
     model.eval()
     try:
-        nothing: list[Subset] = [()] if len(wanted) > 1 else []
-        found = subset_outputs(model, batches, [*wanted, *nothing])
+        found = _gathered(model, batches, wanted, baselines or {})
         targets = {}
         if found.rows:
-            for name, task in model.tasks.items():
-                known = (baselines or {}).get(name)
-                with torch.inference_mode():
-                    targets[name] = _target(name, task, found, streams, known, resamples, seed)
+            with torch.inference_mode():
+                targets = {name: _target(name, found, streams, resamples, seed) for name in model.tasks}
     finally:
         model.train(was_training)
     return Evaluation(found.rows, streams, targets)
 
 
-def _target(
-    name: str, task: Task[Any], found: Collected, whole: Subset, plain_output: Any, resamples: int, seed: int
-) -> TargetScores:
-    target, output = found.targets[name], found.outputs[whole][name]
-    rows = pair(task, output, target)
-    drawn = resample(task, rows, resamples=resamples, seed=seed)
-    losses = torch.where(target.present, task.loss(output, target), torch.nan).double().cpu().numpy()
-    cells = target.data.detach().cpu().numpy()
+@dataclass
+class _Gathered:
+    """What was kept while a model answered.
+
+    Args:
+        rows: How many.
+        tallies: By subset of streams; the empty one where there are several.
+        known: By task, what knowing the training targets alone scores.
+        answered: By task, what was answered to each row.
+    """
+
+    rows: int
+    tallies: dict[Subset, Tally]
+    known: dict[str, TaskTally]
+    answered: dict[str, _Answered]
+
+
+def _gathered(model: Model, batches: Iterable[Batch], wanted: Sequence[Subset], baselines: Mapping[str, Any]) -> _Gathered:
+    subsets: list[Subset] = [*wanted, *([()] if len(wanted) > 1 else [])]
+    tallies = {subset: Tally(model.tasks, losses=subset == wanted[0]) for subset in subsets}
+    whole = tallies[wanted[0]]
+    plain = Tally(model.tasks, losses=False)
+    known = {name: plain.each[name] for name, baseline in baselines.items() if name in plain.each and baseline is not None}
+    found = _Gathered(0, tallies, known, {name: _Answered() for name in model.tasks})
+    with torch.inference_mode():
+        for batch in batches:
+            run = Forward(model, batch)
+            for subset, tally in tallies.items():
+                outputs = run.only(*subset).outputs
+                tally.update(outputs, batch)
+                if tally is whole:
+                    for name, task in model.tasks.items():
+                        answers, truths = task.answers(outputs[name], batch), task.truths(batch)
+                        found.answered[name].add(answers, truths, tally.each[name].loss)
+            for name, one in known.items():
+                constant = moved(one.task.constant(baselines[name], batch.rows), batch.weight.device)
+                plain.add(one, constant, batch)
+            found.rows += batch.rows
+    return found
+
+
+@dataclass
+class _Answered:
+    """What was answered to each row, and what would have been right; media are kept of the rows a report may show."""
+
+    answers: list[Answer] = field(default_factory=list)
+    truths: list[Any] = field(default_factory=list)
+    heavy: list[int] = field(default_factory=list)
+
+    def add(self, answers: Sequence[Answer], truths: Sequence[Any], losses: Tensor) -> None:
+        """``losses`` are those of all rows so far, these included; fewer where the task has none."""
+        start = len(self.answers)
+        self.answers += answers
+        self.truths += truths
+        self.heavy += [i for i in range(start, len(self.answers)) if self._weighs(i)]
+        if len(self.heavy) > 2 * SHOWN:
+            known = losses.nan_to_num(-torch.inf).tolist()
+            worst = sorted(self.heavy, key=lambda i: -known[i] if i < len(known) else 0.0)[:SHOWN]
+            unsure = sorted(self.heavy, key=lambda i: 1.0 if (m := margin(self.answers[i])) is None else m)[:SHOWN]
+            for i in set(self.heavy) - set(worst) - set(unsure):
+                self.answers[i], self.truths[i] = light(self.answers[i]), light(self.truths[i])
+            self.heavy = sorted({*worst, *unsure})
+
+    def _weighs(self, i: int) -> bool:
+        return bool(attachments(self.answers[i]) or attachments(self.truths[i]))
+
+
+def _target(name: str, found: _Gathered, whole: Subset, resamples: int, seed: int) -> TargetScores:
+    one = found.tallies[whole].each[name]
+    task, head = one.task, one.task.headline
+    drawn = resample(one.scorer, resamples=resamples, seed=seed)
+    losses = one.loss.double().numpy() if len(one.loss) == found.rows else np.full(found.rows, np.nan)
     scores = TargetScores(
         name=name,
         kind=kind_of(task.plain),
-        headline=task.headline,
+        headline=head,
         higher_is_better=task.higher_is_better,
-        rows=int(target.present.sum()),
+        rows=one.rows,
         whole=whole,
-        metrics=measure(task, rows),
+        metrics=one.scores(),
         intervals={metric: bounds(values) for metric, values in drawn.items()},
         baseline=None,
         losses=losses,
-        predictions=task.decode(output),
-        truths=[task.modality.decode(c) if p else None for c, p in zip(cells, target.present.tolist(), strict=True)],
+        predictions=found.answered[name].answers,
+        truths=found.answered[name].truths,
+        nothing=task.nothing,
     )
     plain = None
-    if plain_output is not None:
-        known = pair(task, repeated(plain_output, found.rows), target)
-        scores.baseline = measure(task, known)
-        plain = resample(task, known, names=[task.headline], resamples=resamples, seed=seed)[task.headline]
-    scores.verdict = verdict(task.higher_is_better, drawn[task.headline], plain)
-    draws = _subsets(scores, task, found, drawn[task.headline], resamples, seed)
-    _describe(scores, task, rows)
+    if name in found.known:
+        scores.baseline = found.known[name].scores()
+        plain = resample(found.known[name].scorer, names=[head], resamples=resamples, seed=seed)[head]
+    scores.verdict = verdict(task.higher_is_better, drawn[head], plain)
+    draws = _subsets(scores, task, found, drawn[head], resamples, seed)
+    scores.views = task.views(one.scorer)
     scores.findings = findings(scores, draws)
     return scores
 
 
 def _subsets(
-    scores: TargetScores, task: Task[Any], found: Collected, whole: Tensor, resamples: int, seed: int
+    scores: TargetScores, task: Task[Any], found: _Gathered, whole: Tensor, resamples: int, seed: int
 ) -> dict[Subset, Tensor]:
     """Scores every subset of streams; gives the headline's resamples by subset."""
     draws: dict[Subset, Tensor] = {scores.whole: whole}
-    target, head = found.targets[scores.name], task.headline
-    for subset, outputs in found.outputs.items():
+    head = task.headline
+    for subset, tally in found.tallies.items():
         if not subset:
             continue
-        rows = pair(task, outputs[scores.name], target)
-        scores.subsets[label(subset)] = measure(task, rows)
+        one = tally.each[scores.name]
+        scores.subsets[label(subset)] = one.scores()
         if subset != scores.whole:
-            draws[subset] = resample(task, rows, names=[head], resamples=resamples, seed=seed)[head]
+            draws[subset] = resample(one.scorer, names=[head], resamples=resamples, seed=seed)[head]
         scores.subset_intervals[label(subset)] = bounds(draws[subset])
-    if () in found.outputs:
+    if () in found.tallies:
         # Knowing nothing: the training targets alone where they are known, else the model with every stream missing.
-        blind = scores.baseline or measure(task, pair(task, found.outputs[()][scores.name], target))
+        blind = scores.baseline or found.tallies[()].each[scores.name].scores()
         sign = 1 if task.higher_is_better else -1
         headline = {subset: sign * scores.subsets[label(subset)][head] for subset in draws}
         scores.shapley = shapley(headline, sign * blind[head])
     return draws
-
-
-def _describe(scores: TargetScores, task: Task[Any], rows: Pair) -> None:
-    """Adds the tables that the kind of task has."""
-    prediction, truth = rows
-    task = task.plain
-    if isinstance(task, (Classification, Svm)):
-        scores.labels = list(task.classes)
-        scores.confusion = confusion(prediction, truth)
-        scores.calibration = calibration(prediction, truth)
-        scores.per_class = per_class(scores.confusion, scores.labels)
-    elif isinstance(task, Multilabel):
-        scores.labels = list(task.classes)
-        scores.per_class = per_label(prediction, truth, scores.labels, task.threshold)
-    elif isinstance(task, Regression):
-        scores.numbers = (prediction.tolist(), truth.tolist())

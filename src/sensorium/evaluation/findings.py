@@ -16,12 +16,6 @@ if TYPE_CHECKING:
 
 Verdict = Literal["better", "unclear", "worse", "unknown"]
 SAID = {"better": "clearly better than", "unclear": "not clearly better than", "worse": "worse than"}
-BASELINES = {
-    "classification": "always answering the commonest class",
-    "svm": "always answering the commonest class",
-    "regression": "always answering the mean",
-    "multilabel": "answering how often each label occurs",
-}
 
 
 def number(value: float | None) -> str:
@@ -68,8 +62,7 @@ def _how_good(target: TargetScores) -> str:
     text = f"{target.name}: {name} {number(value)} (95 % interval {number(low)} to {number(high)}) on {target.rows:,} rows"
     if target.baseline is None or target.verdict == "unknown":
         return f"{text}."
-    other = BASELINES.get(target.kind, "knowing the training targets alone")
-    return f"{text}: {SAID[target.verdict]} {other} ({number(target.baseline[target.headline])})."
+    return f"{text}: {SAID[target.verdict]} {target.nothing} ({number(target.baseline[target.headline])})."
 
 
 def _streams(target: TargetScores, draws: Mapping[Subset, Tensor]) -> list[str]:

@@ -12,18 +12,21 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from sensorium.core.answer import attachments, light
 from sensorium.core.errors import CellError
 from sensorium.evaluation import charts
 from sensorium.evaluation.cells import shown
 from sensorium.evaluation.charts import Bar
 from sensorium.evaluation.evaluate import Evaluation, TargetScores
-from sensorium.evaluation.findings import BASELINES, number, shares, words
+from sensorium.evaluation.findings import number, shares, words
 from sensorium.evaluation.robustness import Robustness
 from sensorium.evaluation.subsets import label
+from sensorium.evaluation.views import attachment_html, view_html
 
 Media = Callable[[Mapping[str, Any], str], bytes | None]
 BARS = 15
-LABELS = 20
+LONGEST = 300
+"""Characters of an answer that are shown."""
 PROBLEMS = 500
 MEDIA = 12_000_000
 SMALL = 2000
@@ -119,18 +122,11 @@ class Shown:
 def _target(target: TargetScores, shown: Shown, hardest: int, least_sure: int, robust: Robustness | None) -> dict[str, Any]:
     """What the template needs to know of one target."""
     name = words(target.headline)
-    found: dict[str, Any] = {"scores": target, "tiles": _tiles(target), "subsets": None, "confusion": None}
-    found |= {"calibration": None, "scatter": None, "mixed_up": _mixed_up(target)}
+    found: dict[str, Any] = {"scores": target, "tiles": _tiles(target), "subsets": None}
     if len(target.subsets) > 1:
         found["subsets"] = Markup(_subset_chart(target))
         found["shares"] = shares(target)
-    if target.confusion and len(target.labels) <= LABELS:
-        title = f"confusion matrix of {target.name}"
-        found["confusion"] = Markup(charts.heat_map(target.labels, target.confusion, title=title))
-    if target.calibration:
-        found["calibration"] = Markup(charts.reliability(target.calibration, title=f"reliability of {target.name}"))
-    if target.numbers and target.numbers[1]:
-        found["scatter"] = Markup(charts.scatter(*target.numbers, title=f"predicted and true {target.name}"))
+    found["views"] = [drawn for view in target.views if (drawn := view_html(view, target.name, shown.room))]
     found["bears"] = None if robust is None else robust.curves
     found["areas"] = [] if robust is None else [robust.removal_area, robust.corruption_area]
     found["robustness"] = [] if robust is None else [Markup(chart) for chart in robustness_charts(robust)]
@@ -148,8 +144,7 @@ def _tiles(target: TargetScores) -> list[dict[str, str]]:
     low, high = target.intervals[head]
     tiles = [{"value": number(target.metrics[head]), "name": words(head), "note": f"95 %: {number(low)} – {number(high)}"}]
     if target.baseline:
-        note = BASELINES.get(target.kind, "knowing the training targets alone")
-        tiles.append({"value": number(target.baseline[head]), "name": "without any input", "note": note})
+        tiles.append({"value": number(target.baseline[head]), "name": "without any input", "note": target.nothing})
     singles = {
         s: target.subsets[s][head] for s in target.whole if s in target.subsets and isfinite(target.subsets[s][head])
     }
@@ -190,23 +185,13 @@ def robustness_charts(found: Robustness) -> list[str]:
     return made
 
 
-def _mixed_up(target: TargetScores) -> list[tuple[str, str, int]]:
-    """The pairs of classes most often mixed up: true, predicted, how often."""
-    pairs = [
-        (target.labels[i], target.labels[j], count)
-        for i, row in enumerate(target.confusion)
-        for j, count in enumerate(row)
-        if i != j and count
-    ]
-    return sorted(pairs, key=lambda pair: -pair[2])[:8]
-
-
 def _row(target: TargetScores, index: int, shown: Shown) -> dict[str, Any]:
     row = shown.rows[index]
     prediction = target.predictions[index]
     chance = prediction.get("probabilities", {})
-    value = prediction["value"]
-    sure = f"{100 * chance[value]:.0f} %" if isinstance(value, str) and value in chance else ""
+    value, truth = prediction["value"], target.truths[index]
+    said = str(value)
+    sure = f"{100 * chance[said]:.0f} %" if said in chance else ""
     columns = shown.kinds or {name: "text" for name in row if name != target.name}
     why = shown.explained(target.name, index) if shown.explained is not None else ""
     second = sorted(chance, key=lambda name: -chance[name])[1:2] if sure else []
@@ -216,7 +201,8 @@ def _row(target: TargetScores, index: int, shown: Shown) -> dict[str, Any]:
         "second": f"{second[0]}, {100 * chance[second[0]]:.0f} %" if second else "",
         "truth": "unknown" if target.truths[index] is None else _said(target.truths[index]),
         "prediction": _said(value),
-        "wrong": target.numbers is None and target.truths[index] is not None and value != target.truths[index],
+        "wrong": not isinstance(value, float) and target.truths[index] is not None and _differ(value, target.truths[index]),
+        "media": Markup("".join(shown.room.fit(attachment_html(one)) for one in attachments([prediction, truth]))),
         "sure": sure,
         "loss": number(float(target.losses[index])),
         "cells": [
@@ -226,10 +212,18 @@ def _row(target: TargetScores, index: int, shown: Shown) -> dict[str, Any]:
     }
 
 
+def _differ(answered: Any, true: Any) -> bool:
+    """Whether an answer is plainly another than the true one; of media nobody can tell so."""
+    return not (attachments(answered) or attachments(true)) and bool(answered != true)
+
+
 def _said(value: Any) -> str:
+    """A value in words; of a medium what it is, since it is shown beside."""
+    value = light(value)
     if isinstance(value, float):
         return number(value)
-    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+    text = ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def cell_html(row: Mapping[str, Any], name: str, kind: str, media: Media | None) -> str:

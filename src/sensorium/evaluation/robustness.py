@@ -13,12 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sensorium.core.batch import Encoded, Field, hide, joined
+from sensorium.core.batch import Field
 from sensorium.core.errors import ConfigError, nearest
+from sensorium.core.forward import Forward
 from sensorium.core.schema import Schema
 from sensorium.data.corrupted import Corrupted, kinds_of
-from sensorium.data.rows import Index, Rows
-from sensorium.evaluation.scores import score
+from sensorium.data.rows import Rows
+from sensorium.data.sources import Index
+from sensorium.evaluation.tally import Tally
 from sensorium.model import Model
 
 STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -27,6 +29,8 @@ REMOVAL = "removal"
 MOST = 1000
 """Rows looked at, at most: every one is spoiled and encoded anew for each step of each curve."""
 BATCH = 128
+Key = tuple[str, str, float]
+"""A stream, how it goes bad, and how far; of the rows as they are ``("", "", 0.0)``."""
 
 
 class Curve(NamedTuple):
@@ -123,65 +127,58 @@ def robustness(
     if len(rows) > most:
         index = np.sort(rng.permutation(index)[:most])
     turn = {stream: rng.permutation(len(index)) / max(len(index), 1) for stream in model.streams}
-    outputs: dict[tuple[str, str, float], list[dict[str, Any]]] = {}
-    targets = []
+    tallies: dict[Key, Tally] = {}
     with torch.inference_mode():
         for start in range(0, len(index), BATCH):
             part = index[start : start + BATCH]
-            batch = schema.prepare(rows.batch(part).to(_device(model)))
-            targets.append(batch.targets)
-            parts = model.encode(batch)
-            for key, changed in _changed(model, schema, rows, part, start, parts, turn, corruptions, seed):
-                outputs.setdefault(key, []).append(model.answer(model.fusion(changed), changed))
-    if not outputs:
+            run = Forward(model, schema.prepare(rows.batch(part).to(_device(model))))
+            for key, changed in _changed(model, run, schema, rows, part, start, turn, corruptions, seed):
+                tallies.setdefault(key, Tally(model.tasks, losses=False)).update(changed.outputs, run.batch)
+    if not tallies:
         return {}
-    together = {key: joined(found) for key, found in outputs.items()}
-    truth = joined(targets)
-    return {name: _target(model, name, together, truth[name], (metrics or {}).get(name)) for name in model.tasks}
+    return {name: _target(model, name, tallies, (metrics or {}).get(name)) for name in model.tasks}
 
 
 def _changed(
     model: Model,
+    run: Forward,
     schema: Schema,
     rows: Rows,
     index: Index,
     start: int,
-    parts: Mapping[str, Encoded],
     turn: Mapping[str, Any],
     corruptions: bool,
     seed: int,
-) -> Iterator[tuple[tuple[str, str, float], Mapping[str, Encoded]]]:
-    """The encoded streams of some rows, whole and then with each stream gone bad in each way."""
-    yield ("", "", 0.0), parts
+) -> Iterator[tuple[Key, Forward]]:
+    """The pass over some rows, whole and then with each stream gone bad in each way."""
+    yield ("", "", 0.0), run
     for stream, columns in schema.streams.items():
         order = turn[stream][start : start + len(index)]
         for share in STEPS[1:]:
             keep = torch.from_numpy(order >= share).to(_device(model))
-            yield (stream, REMOVAL, share), hide(parts, {stream: keep})
+            yield (stream, REMOVAL, share), run.hidden({stream: keep})
         for how in kinds_of(columns) if corruptions else ():
             for level in STEPS[1:]:
                 spoiled = Corrupted(rows.inputs[stream], columns, how, level, seed).gather(index)
                 ready: Field = spoiled.to(_device(model))
                 if columns[0].reader.stream is None:
                     ready = columns[0].reader.prepare(ready)
-                yield (stream, how, level), {**parts, stream: model.encode_stream(stream, ready)}
+                yield (stream, how, level), run.changed({stream: model.encode_stream(stream, ready)})
 
 
-def _target(
-    model: Model, name: str, outputs: Mapping[tuple[str, str, float], Any], target: Field, metric: str | None
-) -> Robustness:
+def _target(model: Model, name: str, tallies: Mapping[Key, Tally], metric: str | None) -> Robustness:
     task = model.tasks[name]
     metric = metric or task.headline
-    scores = {key: score(task, output[name], target) for key, output in outputs.items()}
+    scores = {key: tally.each[name].scores() for key, tally in tallies.items()}
     clean = scores["", "", 0.0]
     if metric not in clean:
         raise ConfigError(f"{name}: no metric named {metric!r}{nearest(metric, clean)}")
     higher = more_is_better(task.headline, task.higher_is_better, metric)
     curves = []
-    for stream, how in dict.fromkeys((stream, how) for stream, how, _ in outputs if how):
+    for stream, how in dict.fromkeys((stream, how) for stream, how, _ in tallies if how):
         values = (clean[metric], *(scores[stream, how, step][metric] for step in STEPS[1:]))
         curves.append(Curve(stream, how, STEPS, values, area(STEPS, values, higher)))
-    return Robustness(name, metric, higher, int(target.present.sum()), curves)
+    return Robustness(name, metric, higher, tallies["", "", 0.0].each[name].rows, curves)
 
 
 ERRORS = ("loss", "mae", "mse", "rmse", "error", "brier", "pinball", "nll", "wer", "cer")

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sensorium.core.batch import Batch, Encoded, only
+from sensorium.core.answer import light
+from sensorium.core.batch import Batch, Encoded
 from sensorium.core.contracts import Task
-from sensorium.core.errors import ConfigError
+from sensorium.core.forward import Forward
 from sensorium.model import Model
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Explanation:
 
     Args:
         streams: In the model's order.
-        targets: By target, an attribution a row.
+        targets: By target, an attribution a row; none where its answers are no number that could be divided.
         weights: How the fusion weighs each row's streams ``[rows, S]``; None where it does not say.
         inner: Of a single row, what else the fusion shows, by name: ``gate`` ``[S, D]``, ``attention`` ``[N, N]``.
         tokens: Of a single row, how many tokens each stream has, in the order of ``attention``.
@@ -122,10 +123,12 @@ def explain(model: Model, batches: Iterable[Batch], *, rows: Sequence[int] | Non
     done = 0
     with torch.inference_mode():
         for batch in batches:
-            parts = model.encode(batch)
+            run, passes = Forward(model, batch), dict[int, Forward]()
+            parts = run.streams
             numbers = list(rows[done : done + batch.rows]) if rows is not None else range(done + 1, done + batch.rows + 1)
-            for name, game in _games(model, parts).items():
-                found[name] += _divided(game, streams, parts, numbers, seed)
+            for name, task in model.tasks.items():
+                game = Game(run, name, task, streams, passes)
+                found[name] += _divided(game, streams, parts, numbers, seed) if game.asked else []
             shown = {key: value.detach().double().cpu().numpy() for key, value in model.fusion.weights(parts).items()}
             if "share" in shown:
                 weights.append(shown["share"])
@@ -144,49 +147,31 @@ def explain(model: Model, batches: Iterable[Batch], *, rows: Sequence[int] | Non
 
 
 class Game:
-    """A target's answers as a function of which streams play: ``of(subset)`` ``[B]``, each subset answered once."""
+    """A task's answers as a function of which streams play: ``of(subset)`` ``[B]``, each subset answered once.
 
-    def __init__(self, answer: Callable[[int], Any], task: Task[Any], streams: int, name: str) -> None:
-        self.answer, self.task, self.streams = answer, task, streams
-        whole = task.decode(answer((1 << streams) - 1))
-        self.answers = [row["value"] for row in whole]
-        self.keys = [answer_key(row, name) for row in whole]
+    ``asked``: of each row, what is divided, in words; empty where the task's answers are no number that could be.
+    ``passes`` are shared by the games of one batch, so that each subset of streams is fused but once.
+    """
+
+    def __init__(
+        self, run: Forward, name: str, task: Task[Any], streams: Sequence[str], passes: dict[int, Forward]
+    ) -> None:
+        self.run, self.name, self.task, self.streams, self.passes = run, name, task, streams, passes
+        self.whole = run.outputs[name]
+        divisible = task.explained(self.whole, self.whole) is not None
+        self.asked = task.question(self.whole) if divisible else []
+        self.answers = [light(answer["value"]) for answer in task.answers(self.whole, run.batch)] if divisible else []
         self._known: dict[int, Values] = {}
 
     def of(self, subset: int) -> Values:
         """``subset``: a bit for each stream, the first the lowest."""
         if subset not in self._known:
-            told = self.task.decode(self.answer(subset))
-            values = [
-                row["value"] if key is None else row["probabilities"][key] for row, key in zip(told, self.keys, strict=True)
-            ]
-            self._known[subset] = np.array(values, dtype=np.float64)
+            if subset not in self.passes:
+                self.passes[subset] = self.run.only(*(s for i, s in enumerate(self.streams) if subset >> i & 1))
+            told = self.task.explained(self.passes[subset].outputs[self.name], self.whole)
+            assert told is not None
+            self._known[subset] = told.double().cpu().numpy()
         return self._known[subset]
-
-
-def answer_key(row: Mapping[str, Any], name: str) -> str | None:
-    """Which probability of an answer is divided: that of the answer itself or, of several labels, of the surest."""
-    value, chances = row["value"], row.get("probabilities")
-    if isinstance(chances, Mapping) and chances:
-        return value if isinstance(value, str) and value in chances else str(max(chances, key=lambda k: chances[k]))
-    if isinstance(value, (int, float)):
-        return None
-    raise ConfigError(f"{name}: an answer such as {str(value)[:40]!r} is no number that could be divided among streams")
-
-
-def _games(model: Model, parts: Mapping[str, Encoded]) -> dict[str, Game]:
-    known: dict[int, dict[str, Any]] = {}
-
-    def outputs(subset: int) -> dict[str, Any]:
-        if subset not in known:
-            kept = only(parts, *(stream for i, stream in enumerate(model.streams) if subset >> i & 1))
-            known[subset] = model.answer(model.fusion(kept), kept)
-        return known[subset]
-
-    def answer(name: str) -> Callable[[int], Any]:
-        return lambda subset: outputs(subset)[name]
-
-    return {name: Game(answer(name), task, len(model.streams), name) for name, task in model.tasks.items()}
 
 
 def _divided(
@@ -200,7 +185,7 @@ def _divided(
         Attribution(
             row,
             game.answers[i],
-            "value" if game.keys[i] is None else f"probability of {game.keys[i]}",
+            game.asked[i],
             float(whole[i]),
             float(nothing[i]),
             # What is not there did nothing: not even what rounding says.

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from math import factorial
-from typing import Any
-
-import torch
-
-from sensorium.core.batch import Batch, Field, joined, only
-from sensorium.core.forward import Passable
 
 Subset = tuple[str, ...]
 EXACT = 6  # streams up to which all subsets are answered: 2⁶ fusions a batch
@@ -27,40 +20,6 @@ def subsets_of(streams: Sequence[str]) -> list[Subset]:
     names, count = tuple(streams), len(streams)
     sizes = range(count, 0, -1) if count <= EXACT else (count, count - 1, 1)
     return [subset for size in sizes for subset in combinations(names, size)]
-
-
-@dataclass(frozen=True)
-class Collected:
-    """What a model answered to some batches, all rows one after the other.
-
-    Args:
-        rows: How many.
-        outputs: By subset of streams, then by target.
-        targets: By target.
-    """
-
-    rows: int
-    outputs: dict[Subset, dict[str, Any]]
-    targets: dict[str, Field]
-
-
-def subset_outputs(model: Passable, batches: Iterable[Batch], subsets: Sequence[Subset]) -> Collected:
-    """The model's outputs with each of these subsets of its streams. Every stream is encoded once a batch.
-
-    The model must be in evaluation mode; the batches prepared and on its device.
-    """
-    outputs: dict[Subset, list[dict[str, Any]]] = {subset: [] for subset in subsets}
-    targets: list[dict[str, Field]] = []
-    rows = 0
-    with torch.inference_mode():
-        for batch in batches:
-            parts = model.encode(batch)
-            for subset, found in outputs.items():
-                kept = only(parts, *subset)
-                found.append(model.answer(model.fusion(kept), kept))
-            targets.append(batch.targets)
-            rows += batch.rows
-    return Collected(rows, {subset: joined(found) for subset, found in outputs.items()}, joined(targets))
 
 
 def shapley(subset_scores: Mapping[Subset, float], empty_score: float) -> dict[str, float]:

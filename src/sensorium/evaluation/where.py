@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,22 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sensorium.core import registry
-from sensorium.core.batch import Batch, Encoded
-from sensorium.core.contracts import Task
+from sensorium.core.batch import Batch, Encoded, repeated
 from sensorium.core.errors import ConfigError
 from sensorium.core.explainer import Explainer, Probe
+from sensorium.core.forward import Forward
 from sensorium.core.layout import Ids, Row
 from sensorium.core.recipe import Spec
 from sensorium.core.schema import Schema
-from sensorium.evaluation.shapley import answer_key
 from sensorium.model import Model
-from sensorium.tasks.classification import Classification
-from sensorium.tasks.multilabel import Multilabel
-from sensorium.tasks.regression import Regression
-from sensorium.tasks.svm import Svm
 
 Values = NDArray[Any]
-CLOSE = 1e-3
 
 
 @dataclass
@@ -115,81 +109,50 @@ def where(
     """
     if batch.rows != 1:
         raise ConfigError(f"a map is of one row, not of {batch.rows}")
+    run = Forward(model, batch)
     with torch.no_grad():
-        parts = model.encode(batch)
+        parts, outputs = run.streams, run.outputs
     found = []
     for target, task in model.tasks.items():
         with torch.no_grad():
-            answer = task.decode(task(model.fusion(parts), parts))[0]
-        key = answer_key(answer, target)
-        what = "value" if key is None else f"probability of {key}"
+            divisible = task.explained(outputs[target], outputs[target]) is not None
+        what = task.question(outputs[target])[0] if divisible else ""
         for stream in model.streams if streams is None else streams:
             kind = _kind(schema, stream)
             one = Map(row, target, what, stream, kind, type(schema.layout(stream)).__name__.lower())
             if not bool(parts[stream].present[0]):
                 one.note = f"the row has no {stream}"
+            elif not divisible:
+                one.note = f"what {target} answers is no number that could be explained"
             else:
-                _explained(one, probe(model, schema, batch, parts, stream, target, key), schema, explainer)
+                _explained(one, probe(model, run, schema, stream, target), schema, explainer)
                 if kind == "audio" and stored is not None:
                     one.sound = stored.inputs[stream].data[0].cpu().numpy()
             found.append(one)
     return found
 
 
-def probe(
-    model: Model,
-    schema: Schema,
-    batch: Batch,
-    parts: Mapping[str, Encoded],
-    stream: str,
-    target: str,
-    key: str | None,
-) -> Probe:
-    """One stream of one row as a function of it alone; ``parts`` are all streams of the row, encoded without gradients."""
+def probe(model: Model, run: Forward, schema: Schema, stream: str, target: str) -> Probe:
+    """One stream of one row as a function of it alone; ``run`` is the row's pass, its streams encoded without gradients."""
+    batch = run.batch
     task, encoder, adapter = model.tasks[target], model.encoders[stream], model.adapters[stream]
-    field = batch.inputs[stream]
+    field, whole = batch.inputs[stream], run.outputs[target]
 
-    def output(data: Tensor, mask: Tensor | None) -> Any:
+    def answer(data: Tensor, mask: Tensor | None) -> Tensor:
         mine: Encoded = adapter(encoder(data, mask))
         if mask is not None:  # a row of which nothing is left has no such stream
             mine = mine.hide(mask.any(dim=1))
         rows = data.shape[0]
-        both = {s: p.map(lambda t: t.expand(rows, *t.shape[1:])) if s != stream else mine for s, p in parts.items()}
-        return task(model.fusion(both), both)
+        others = {s: repeated(part, rows) for s, part in run.streams.items() if s != stream}
+        prompts = {name: repeated(part, rows) for name, part in batch.prompts.items()}
+        both = {s: mine if s == stream else others[s] for s in run.streams}
+        told = task.explained(task(model.fusion(both), both, prompts), whole)
+        assert told is not None
+        return told
 
-    def told(data: Tensor, mask: Tensor | None) -> Tensor:
-        rows = task.decode(output(data, mask))
-        return torch.tensor([float(_value(one, key)) for one in rows], dtype=torch.float64, device=data.device)
-
-    def smooth(data: Tensor, mask: Tensor | None) -> Tensor:
-        found = differentiable(task, output(data, mask), key)
-        assert found is not None
-        return found
-
-    with torch.no_grad():
-        plain = differentiable(task, output(field.data, field.mask), key)
-        same = plain is not None and abs(float(plain[0]) - float(told(field.data, field.mask)[0])) <= CLOSE * max(
-            1.0, abs(float(plain[0]))
-        )
     groups = _groups(schema, stream, field.data[0])
-    return Probe(
-        schema.layout(stream), encoder, field.data, field.mask, smooth if same else told, smooth=same, groups=groups
-    )
-
-
-def differentiable(task: Task[Any], output: Any, key: str | None) -> Tensor | None:
-    """What ``decode`` tells of each row ``[B]``, with gradients: a class's chance or a number; None for other tasks."""
-    plain = task.plain
-    if key is not None and isinstance(plain, Classification):
-        return output.float().softmax(dim=1)[:, plain.classes.index(key)]  # type: ignore[no-any-return]
-    if key is not None and isinstance(plain, Svm):
-        return (output.float() * plain.slope).softmax(dim=1)[:, plain.classes.index(key)]  # type: ignore[no-any-return]
-    if key is not None and isinstance(plain, Multilabel):
-        return output.float().sigmoid()[:, plain.classes.index(key)]  # type: ignore[no-any-return]
-    if key is None and isinstance(plain, Regression):
-        zero, one = (float(plain.modality.decode(np.array([x]))) for x in (0.0, 1.0))
-        return output[:, 0].double() * (one - zero) + zero  # type: ignore[no-any-return]
-    return None
+    layout = schema.layout(stream)
+    return Probe(layout, encoder, field.data, field.mask, answer, smooth=task.differentiable, groups=groups)
 
 
 def preferred() -> list[str]:
@@ -223,10 +186,6 @@ def _explained(one: Map, given: Probe, schema: Schema, explainer: Spec | None) -
     if one.kind in ("image", "images", "video"):
         state = schema.streams[one.stream][0].reader.state
         one.scale = (state["mean"], state["deviation"])
-
-
-def _value(answer: Mapping[str, Any], key: str | None) -> Any:
-    return answer["value"] if key is None else answer["probabilities"][key]
 
 
 def _kind(schema: Schema, stream: str) -> str:

@@ -162,6 +162,13 @@ class Text(Modality):
             data = data.masked_fill(~field.mask, PAD)
         return replace(field, data=data)
 
+    def prepare_target(self, field: Field, on: Field | None = None) -> Field:
+        """Ids ``[B, N]`` int64, as of an input; none of them made unknown."""
+        return self.prepare(field)
+
+    def decode(self, value: Array) -> str:
+        return self._tokeniser.decode([int(i) for i in value])
+
     def _corrupted(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
         from sensorium.language.typos import misspelt
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from sensorium.core.batch import Encoded, Field, Tensors
+from sensorium.core.answer import Answer
+from sensorium.core.batch import Batch, Encoded, Field, Tensors
 from sensorium.core.byname import ByName
 from sensorium.core.contracts import Seen, Task
 from sensorium.core.errors import ConfigError
+from sensorium.core.scorer import Scorer
+from sensorium.core.views import View
 from sensorium.nn.stacker import Stacker, learn_stacker
-
-if TYPE_CHECKING:
-    from torchmetrics import MetricCollection
 
 Decide = Literal["mean", "vote", "learned", "stacking"]
 
@@ -55,7 +55,12 @@ class Panel(Task[Any]):
     ) -> None:
         tasks = {stream: make() for stream in streams}
         first = tasks[streams[0]]
-        super().__init__(first.modality, first.dim)
+        super().__init__(first.goal, first.dim)
+        if not first.mergeable:
+            raise ConfigError(
+                f"task {first.goal.name!r}: answers of {type(first).__name__.lower()} cannot be averaged",
+                fix="another fusion than late",
+            )
         if decide == "vote" and type(first).merge is Task.merge:
             raise ConfigError(f"{type(first).__name__.lower()} has no votes to count", fix="decide: mean")
         self.streams, self.decide, self.share = tuple(streams), decide, share
@@ -63,8 +68,8 @@ class Panel(Task[Any]):
         self.stacker: nn.Module | None = None
         if decide == "stacking":
             self.stacker = Stacker(len(self.streams), _width(first))
-        self.__dict__["headline"], self.__dict__["higher_is_better"] = first.headline, first.higher_is_better
-        self.__dict__["predicts"] = first.predicts
+        for name in ("headline", "higher_is_better", "predicts", "parts", "nothing", "differentiable"):
+            self.__dict__[name] = getattr(first, name)
 
     @property
     def plain(self) -> Task[Any]:
@@ -80,7 +85,15 @@ class Panel(Task[Any]):
     def settles(self) -> bool:
         return self.stacker is not None or any(head.settles for head in self.heads.values())
 
-    def fit(self, targets: Field) -> None:
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.plain.labels
+
+    @property
+    def pyramids(self) -> tuple[str, ...]:
+        return self.plain.pyramids
+
+    def fit(self, targets: Iterable[Field]) -> None:
         for head in self.heads.values():
             head.fit(targets)
 
@@ -96,12 +109,12 @@ class Panel(Task[Any]):
         """The rows as the head of one stream sees them; those without it have no target."""
         part = seen.streams[stream]
         target = replace(seen.target, present=seen.target.present & part.present)
-        return Seen(part, {stream: part}, target, seen.weight)
+        return Seen(part, {stream: part}, target, seen.weight, seen.prompts)
 
     @torch.no_grad()
     def _said(self, seen: Seen) -> tuple[Tensor, Tensor]:
         """What every stream says ``[B, S, K]``, and which of them are there ``[B, S]``."""
-        each, here = self._each(seen.fused, seen.streams)
+        each, here = self._each(seen.fused, seen.streams, seen.prompts)
         return self._stacked(each), here
 
     def _stacked(self, each: Sequence[Tensor]) -> Tensor:
@@ -109,19 +122,21 @@ class Panel(Task[Any]):
         one = each[0].new_ones(each[0].shape[0], 1)
         return torch.stack([self.plain.merge([said], one) for said in each], dim=1)
 
-    def _each(self, fused: Encoded, streams: Mapping[str, Encoded]) -> tuple[list[Any], Tensor]:
+    def _each(
+        self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]
+    ) -> tuple[list[Any], Tensor]:
         each, here = [], []
         for i, stream in enumerate(self.streams):
             part = streams.get(stream)
             if part is None:  # a group of streams: the fusion hands on its vector as a token
                 token, real = fused.tokens[:, i], fused.mask[:, i]
                 part = Encoded(token.unsqueeze(1), real.unsqueeze(1), token, real)
-            each.append(self.heads[stream](part, {stream: part}))
+            each.append(self.heads[stream](part, {stream: part}, prompts))
             here.append(part.present)
         return each, torch.stack(here, dim=1)
 
-    def forward(self, fused: Encoded, streams: Mapping[str, Encoded]) -> Any:
-        each, here = self._each(fused, streams)
+    def forward(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> Any:
+        each, here = self._each(fused, streams, prompts)
         # A row with nothing is answered from what all say to nothing: the priors.
         heard = here | ~here.any(dim=1, keepdim=True)
         if isinstance(self.stacker, Stacker):
@@ -139,17 +154,32 @@ class Panel(Task[Any]):
         loss = (torch.stack(own, dim=1) * output.here).sum(dim=1) / len(self.streams)
         return loss + self.plain.loss(output.together, target) if self.decide == "learned" else loss
 
-    def compare(self, output: Any, target: Field) -> tuple[Tensor, Tensor]:
-        return self.plain.compare(_together(output), target)
+    def target(self, batch: Batch) -> Field | None:
+        return self.plain.target(batch)
 
-    def metrics(self) -> MetricCollection:
-        return self.plain.metrics()
+    def truths(self, batch: Batch) -> list[Any]:
+        return self.plain.truths(batch)
 
-    def decode(self, output: Any) -> list[dict[str, Any]]:
-        return self.plain.decode(_together(output))
+    def scorer(self) -> Scorer[Any]:
+        return self.plain.scorer()
 
-    def baseline(self, training: Field, rows: int) -> Any:
-        return self.plain.baseline(training, rows)
+    def answers(self, output: Any, batch: Batch) -> list[Answer]:
+        return self.plain.answers(_together(output), batch)
+
+    def explained(self, output: Any, of: Any) -> Tensor | None:
+        return self.plain.explained(_together(output), _together(of))
+
+    def question(self, of: Any) -> list[str]:
+        return self.plain.question(_together(of))
+
+    def views(self, scorer: Scorer[Any]) -> list[View]:
+        return self.plain.views(scorer)
+
+    def baseline(self, targets: Iterable[Field]) -> Any | None:
+        return self.plain.baseline(targets)
+
+    def constant(self, baseline: Any, rows: int) -> Any:
+        return self.plain.constant(baseline, rows)
 
 
 def _together(output: Any) -> Any:
@@ -168,7 +198,7 @@ def _width(task: Task[Any]) -> int:
     was = task.training
     one = torch.ones(1, 1, dtype=torch.bool)
     nothing = Encoded(torch.zeros(1, 1, task.dim), one, torch.zeros(1, task.dim), one[0])
-    output = task.eval()(nothing, {"": nothing})
+    output = task.eval()(nothing, {"": nothing}, {})
     task.train(was)
     if not (isinstance(output, Tensor) and output.dim() == 2 and output.is_floating_point()):
         raise ConfigError(f"what {type(task).__name__.lower()} says cannot be stacked", fix="decide: mean")

@@ -44,7 +44,7 @@ class Balance(Objective):
         alone = [run.hidden(self._only(stream, run.streams)) for stream in self.streams]
         terms = {}
         for name, task in run.model.tasks.items():
-            target = run.batch.targets.get(name)
+            target = run.target(name)
             if target is None:
                 continue
             losses, known = [], []

@@ -45,10 +45,11 @@ class Mixup(Objective):
         share = torch.distributions.Beta(even, even, validate_args=False).sample()  # [B], of the row itself
         streams, mixed = mixture(run.streams, other, share)
         share = torch.where(mixed, share, 1.0)
-        fused = run.model.fusion(streams)
+        mixed_run = run.changed(streams)
+        fused = mixed_run.fused
         terms = {}
-        for name, output in run.model.answer(fused, streams).items():
-            target = run.batch.targets.get(name)
+        for name, output in mixed_run.outputs.items():
+            target = run.target(name)
             if target is None:
                 continue
             task, theirs = run.model.tasks[name], target.map(lambda t: t[other])

@@ -60,7 +60,7 @@ class Supervised(Objective):
     def _terms(self, run: Forward, scale: float, suffix: str) -> dict[str, Tensor]:
         terms = {}
         for name, output in run.outputs.items():
-            target = run.batch.targets.get(name)
+            target = run.target(name)
             if target is None:
                 continue
             weight = run.batch.weight * target.present * run.fused.present

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from sensorium.core.errors import CellError, ConfigError, nearest
 from sensorium.core.modality import Modality, is_blank
+from sensorium.core.registry import kind_of
 from sensorium.core.schema import Column, Problem, Record, Sample, content
 from sensorium.data.media import Uploads
 from sensorium.evaluation.shapley import explain
@@ -65,9 +66,9 @@ class Served:
         self.media = Uploads(max_bytes=limits.file)
         self.schema = predictor.schema
         self.asked: dict[str, Column] = {}
-        for column in self.schema.inputs:
+        for column in self.schema.read:
             self.asked.setdefault(column.source, column)
-        told = [(column, limits.below(column.reader.bounds)) for column in self.schema.inputs]
+        told = [(column, limits.below(column.reader.bounds)) for column in self.schema.read]
         self._bounded = [(column, most) for column, most in told if most]
         self._pace = Pace()
         self.batcher: Batcher[Work, list[Prediction]] = Batcher(
@@ -209,7 +210,7 @@ class Served:
                     "widget": column.reader.widget,
                     "media": column.reader.media,
                     "several": column.reader.several,
-                    "stream": next(s for s, columns in self.schema.streams.items() if column in columns),
+                    "stream": next((s for s, columns in self.schema.streams.items() if column in columns), None),
                     "limits": {n: b for n, b in self._bounds(column).items() if b < float("inf")},
                     **_more(column.reader),
                 }
@@ -217,7 +218,13 @@ class Served:
             ],
             "streams": {s: [column.name for column in columns] for s, columns in self.schema.streams.items()},
             "targets": [
-                {"name": c.name, "kind": c.spec["kind"], "classes": self._classes(c.name)} for c in self.schema.targets
+                {
+                    "name": name,
+                    "kind": "+".join(map(self._kind, task.goal.targets)) or kind_of(task.plain),
+                    "task": kind_of(task.plain),
+                    "classes": list(task.labels),
+                }
+                for name, task in self.predictor.model.tasks.items()
             ],
             "live": [c.name for c in self.schema.inputs if c.of is None and c.spec["kind"] in KINDS],
             "exact": not self.merge or self.steady.least is not None,
@@ -229,8 +236,8 @@ class Served:
     def _bounds(self, column: Column) -> dict[str, float]:
         return {**column.reader.bounds, **self.limits.below(column.reader.bounds)}
 
-    def _classes(self, target: str) -> list[str]:
-        return list(map(str, getattr(self.predictor.model.tasks[target].plain, "classes", [])))
+    def _kind(self, column: str) -> str:
+        return str(self.schema.columns[column].spec["kind"])
 
     def ignored(self, name: str) -> bool:
         """Whether the table had such a column that the model does not read: its target, say."""

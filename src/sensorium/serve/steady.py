@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sensorium.core.forward import Forward
 from sensorium.core.layout import Graph, Ids, Row
 from sensorium.core.modality import Array, Modality
 from sensorium.core.schema import Sample, Schema
@@ -86,7 +87,7 @@ def invented(schema: Schema, rows: int, draw: np.random.Generator) -> list[Sampl
     """Rows of arrays such as ``encode`` gives, of any length, some of them missing; they mean nothing."""
     made: list[Sample] = []
     for _ in range(rows):
-        made.append({c.name: None if draw.random() < _ABSENT else _cell(c.reader, draw) for c in schema.inputs})
+        made.append({c.name: None if draw.random() < _ABSENT else _cell(c.reader, draw) for c in schema.read})
     return made
 
 
@@ -109,10 +110,8 @@ def _cell(modality: Modality, draw: np.random.Generator) -> Array:
 def _pass(predictor: Predictor, samples: Sequence[Sample], numbers: Sequence[int]) -> dict[int, list[torch.Tensor]]:
     """One pass; by row everything that is computed of it."""
     batch = predictor.batch(samples, len(samples))
-    parts = predictor.model.encode(batch, len(samples))
-    fused = predictor.model.fusion(parts)
-    outputs: Any = predictor.model.answer(fused, parts)
-    computed = [*_tensors(parts), *_tensors(fused), *_tensors(outputs)]
+    run = Forward(predictor.model, batch, least=len(samples))
+    computed = [*_tensors(run.streams), *_tensors(run.fused), *_tensors(run.outputs)]
     rows = batch.rows
     # Not every output needs to go by rows (weights of a vote may come along); what does is compared.
     by_row = [tensor.cpu() for tensor in computed if tensor.dim() and tensor.shape[0] == rows]

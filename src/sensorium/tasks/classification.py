@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sensorium.core.batch import Encoded, Field
+from sensorium.core.answer import Answer
+from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.contracts import Task
-from sensorium.core.modality import Modality
+from sensorium.core.goal import Goal
 from sensorium.core.registry import component
-from sensorium.nn.classes import class_answers, class_index, class_measures, class_shares, class_weights
+from sensorium.core.scorer import Scorer
+from sensorium.core.views import View
+from sensorium.nn.classes import (
+    chance_of,
+    class_answers,
+    class_index,
+    class_scorer,
+    class_shares,
+    class_views,
+    class_weights,
+)
 from sensorium.nn.decisions import merged_classes
+from sensorium.nn.pairs import Pairs
 
-if TYPE_CHECKING:
-    from torchmetrics import MetricCollection
+FEW_ROWS = 1_500
+"""Below this, targets are softened: the network would soon be sure of every row it has seen."""
+SKEWED = 5.0
+"""From this ratio of the commonest class to the rarest on, rare classes weigh more than their number."""
 
 
 @component
@@ -35,10 +50,11 @@ class Classification(Task[Tensor]):
 
     predicts: ClassVar[tuple[str, ...]] = ("category",)
     headline: ClassVar[str] = "accuracy"
+    nothing: ClassVar[str] = "always answering the commonest class"
 
     def __init__(
         self,
-        modality: Modality,
+        goal: Goal,
         dim: int,
         *,
         hidden: int = 0,
@@ -46,8 +62,8 @@ class Classification(Task[Tensor]):
         balance: float = 0.0,
         smoothing: float = 0.0,
     ) -> None:
-        super().__init__(modality, dim)
-        self.classes: list[str] = list(modality.classes)  # type: ignore[attr-defined]
+        super().__init__(goal, dim)
+        self.classes: list[str] = list(goal.modality.classes)  # type: ignore[attr-defined]
         self.balance, self.smoothing = balance, smoothing
         body = [nn.Linear(dim, hidden), nn.GELU()] if hidden else []
         self.last = nn.Linear(hidden or dim, len(self.classes))
@@ -55,7 +71,7 @@ class Classification(Task[Tensor]):
         self.frequency: Tensor
         self.register_buffer("frequency", torch.full((len(self.classes),), 1 / max(1, len(self.classes))))
 
-    def fit(self, targets: Field) -> None:
+    def fit(self, targets: Iterable[Field]) -> None:
         """Learn the class shares of the training rows, and start from them: the first output is the prior."""
         self.frequency.copy_(class_shares(targets, len(self.classes)))
         with torch.no_grad():
@@ -67,7 +83,22 @@ class Classification(Task[Tensor]):
         """The weight of each class in the loss ``[K]``, 1 on average over the training rows."""
         return class_weights(self.frequency, self.balance)
 
-    def forward(self, fused: Encoded, streams: Mapping[str, Encoded]) -> Tensor:
+    @classmethod
+    def suited(cls, given: Mapping[str, Any], rows: int, counts: Sequence[int]) -> tuple[dict[str, Any], list[str]]:
+        chosen: dict[str, Any] = {}
+        if rows < FEW_ROWS and "smoothing" not in given:
+            chosen["smoothing"] = 0.1
+        if counts and max(counts) >= SKEWED * min(counts) and "balance" not in given:
+            return chosen | {"balance": 0.5}, [
+                f"rare classes weigh more (largest {max(counts)} rows, smallest {min(counts)})"
+            ]
+        return chosen, []
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(self.classes)
+
+    def forward(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> Tensor:
         logits: Tensor = self.last(self.body(fused.pooled))
         return logits
 
@@ -80,13 +111,31 @@ class Classification(Task[Tensor]):
         return plain * self.weights[index]
 
     def compare(self, output: Tensor, target: Field) -> tuple[Tensor, Tensor]:
+        """Probabilities ``[B, K]`` and class indices ``[B]``."""
         return output.float().softmax(dim=1), class_index(target, len(self.classes))
 
-    def metrics(self) -> MetricCollection:
-        return class_measures()
+    def scorer(self) -> Scorer[Tensor]:
+        return class_scorer(self, self.compare)
 
-    def decode(self, output: Tensor) -> list[dict[str, Any]]:
-        return class_answers(output.detach().float().softmax(dim=1), self.classes)
+    def answers(self, output: Tensor, batch: Batch) -> list[Answer]:
+        return class_answers(output.detach().float().softmax(dim=1), self.classes, self.value)
 
-    def baseline(self, training: Field, rows: int) -> Tensor:
-        return class_shares(training, len(self.classes)).log().expand(rows, -1)
+    def value(self, index: int) -> object:
+        """A class as the training table wrote it."""
+        return self.goal.modality.decode(np.array([index]))
+
+    def explained(self, output: Tensor, of: Tensor) -> Tensor:
+        return chance_of(output.float().softmax(dim=1), of)
+
+    def question(self, of: Tensor) -> list[str]:
+        return [f"probability of {self.classes[k]}" for k in of.argmax(dim=1).tolist()]
+
+    def views(self, scorer: Scorer[Tensor]) -> list[View]:
+        return class_views(scorer, self.classes, self.goal.name) if isinstance(scorer, Pairs) else []
+
+    def baseline(self, targets: Iterable[Field]) -> list[list[float]]:
+        found: list[list[float]] = [class_shares(targets, len(self.classes)).log().tolist()]
+        return found
+
+    def constant(self, baseline: list[list[float]], rows: int) -> Tensor:
+        return torch.tensor(baseline).expand(rows, -1)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sensorium.core.batch import Encoded, Field
+from sensorium.core.answer import Answer
+from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.contracts import Task
-from sensorium.core.modality import Modality
+from sensorium.core.goal import Goal
 from sensorium.core.registry import component
+from sensorium.core.scorer import Scorer
+from sensorium.core.views import View
+from sensorium.nn import measures
+from sensorium.nn.classes import chance_of, class_limits, class_table
 from sensorium.nn.decisions import merged_labels
-
-if TYPE_CHECKING:
-    from torchmetrics import MetricCollection
+from sensorium.nn.pairs import Pairs
+from sensorium.nn.tables import per_label
 
 
 @component
@@ -34,28 +38,31 @@ class Multilabel(Task[Tensor]):
 
     predicts: ClassVar[tuple[str, ...]] = ("tags",)
     headline: ClassVar[str] = "f1_macro"
+    nothing: ClassVar[str] = "answering how often each label occurs"
 
-    def __init__(
-        self, modality: Modality, dim: int, *, hidden: int = 0, dropout: float = 0.1, threshold: float = 0.5
-    ) -> None:
-        super().__init__(modality, dim)
-        self.classes: list[str] = list(modality.classes)  # type: ignore[attr-defined]
+    def __init__(self, goal: Goal, dim: int, *, hidden: int = 0, dropout: float = 0.1, threshold: float = 0.5) -> None:
+        super().__init__(goal, dim)
+        self.classes: list[str] = list(goal.modality.classes)  # type: ignore[attr-defined]
         self.threshold = threshold
         body = [nn.Linear(dim, hidden), nn.GELU()] if hidden else []
         self.last = nn.Linear(hidden or dim, len(self.classes))
         self.body = nn.Sequential(*body, nn.Dropout(dropout))
 
-    def fit(self, targets: Field) -> None:
+    def fit(self, targets: Iterable[Field]) -> None:
         """Start from how often each label is given in the training rows."""
         with torch.no_grad():
             self.last.bias.copy_(self._rates(targets).logit())
 
-    def _rates(self, targets: Field) -> Tensor:
+    def _rates(self, targets: Iterable[Field]) -> Tensor:
         """How often each label is given ``[K]``, with one imagined row that bears it and one that does not."""
-        given = targets.data[targets.present].to(self.last.bias)
+        given = torch.cat([part.data[part.present] for part in targets]).to(self.last.bias)
         return (given.sum(dim=0) + 1) / (given.shape[0] + 2)
 
-    def forward(self, fused: Encoded, streams: Mapping[str, Encoded]) -> Tensor:
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(self.classes)
+
+    def forward(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> Tensor:
         logits: Tensor = self.last(self.body(fused.pooled))
         return logits
 
@@ -67,28 +74,45 @@ class Multilabel(Task[Tensor]):
         return F.binary_cross_entropy_with_logits(output, truth, reduction="none").mean(dim=1)
 
     def compare(self, output: Tensor, target: Field) -> tuple[Tensor, Tensor]:
+        """Probabilities ``[B, K]`` and truths ``[B, K]``."""
         return output.float().sigmoid(), target.data.float()
 
-    def metrics(self) -> MetricCollection:
-        from sensorium.nn import measures
-        from sensorium.nn.tracked import collection
-
-        return collection(
+    def scorer(self) -> Scorer[Tensor]:
+        return Pairs(
+            self,
+            self.compare,
             {
                 "f1_macro": partial(measures.label_f1_macro, threshold=self.threshold),
                 "f1_micro": partial(measures.label_f1_micro, threshold=self.threshold),
                 "accuracy": partial(measures.label_accuracy, threshold=self.threshold),
                 "auroc": measures.label_auroc,
                 "average_precision": measures.label_average_precision,
-            }
+            },
         )
 
-    def decode(self, output: Tensor) -> list[dict[str, Any]]:
-        found = []
+    def answers(self, output: Tensor, batch: Batch) -> list[Answer]:
+        found: list[Answer] = []
         for row in output.detach().float().sigmoid().cpu().tolist():
             chances = dict(zip(self.classes, row, strict=True))
             found.append({"value": [n for n, p in chances.items() if p >= self.threshold], "probabilities": chances})
         return found
 
-    def baseline(self, training: Field, rows: int) -> Tensor:
-        return self._rates(training).logit().expand(rows, -1)
+    def explained(self, output: Tensor, of: Tensor) -> Tensor:
+        """The chance of the label that is surest in ``of``."""
+        return chance_of(output.float().sigmoid(), of)
+
+    def question(self, of: Tensor) -> list[str]:
+        return [f"probability of {self.classes[k]}" for k in of.argmax(dim=1).tolist()]
+
+    def views(self, scorer: Scorer[Tensor]) -> list[View]:
+        if not isinstance(scorer, Pairs) or scorer.rows == 0:
+            return []
+        each = per_label(scorer.prediction, scorer.truth, self.classes, self.threshold)
+        return [class_table(each), *class_limits(each, self.goal.name)]
+
+    def baseline(self, targets: Iterable[Field]) -> list[list[float]]:
+        found: list[list[float]] = [self._rates(targets).logit().tolist()]
+        return found
+
+    def constant(self, baseline: list[list[float]], rows: int) -> Tensor:
+        return torch.tensor(baseline).expand(rows, -1)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sensorium.core.batch import Encoded, Field
+from sensorium.core.answer import Answer
+from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.contracts import Task
-from sensorium.core.modality import Modality
+from sensorium.core.goal import Goal
 from sensorium.core.registry import component
+from sensorium.core.scorer import Scorer
+from sensorium.core.views import Scatter, View
+from sensorium.nn import measures
 from sensorium.nn.decisions import merged_numbers
-
-if TYPE_CHECKING:
-    from torchmetrics import MetricCollection
+from sensorium.nn.pairs import Pairs
 
 LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
 
@@ -35,33 +38,34 @@ class Regression(Task[Tensor]):
 
     predicts: ClassVar[tuple[str, ...]] = ("number",)
     headline: ClassVar[str] = "mae"
+    nothing: ClassVar[str] = "always answering the mean"
     higher_is_better: ClassVar[bool] = False
 
     def __init__(
         self,
-        modality: Modality,
+        goal: Goal,
         dim: int,
         *,
         hidden: int = 0,
         dropout: float = 0.1,
         loss: Literal["mse", "mae", "huber"] = "mse",
     ) -> None:
-        super().__init__(modality, dim)
+        super().__init__(goal, dim)
         self.penalty = LOSSES[loss]
         body = [nn.Linear(dim, hidden), nn.GELU()] if hidden else []
         self.last = nn.Linear(hidden or dim, 1)
         self.body = nn.Sequential(*body, nn.Dropout(dropout))
 
-    def fit(self, targets: Field) -> None:
+    def fit(self, targets: Iterable[Field]) -> None:
         """Start from the mean of the training targets."""
         with torch.no_grad():
             self.last.bias.copy_(self._mean(targets))
 
-    def _mean(self, targets: Field) -> Tensor:
-        known = targets.data[targets.present].to(self.last.bias)
+    def _mean(self, targets: Iterable[Field]) -> Tensor:
+        known = torch.cat([part.data[part.present] for part in targets]).to(self.last.bias)
         return known.mean(dim=0) if known.shape[0] else torch.zeros_like(self.last.bias)
 
-    def forward(self, fused: Encoded, streams: Mapping[str, Encoded]) -> Tensor:
+    def forward(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> Tensor:
         output: Tensor = self.last(self.body(fused.pooled))
         return output
 
@@ -73,22 +77,40 @@ class Regression(Task[Tensor]):
         return wrong[:, 0]
 
     def compare(self, output: Tensor, target: Field) -> tuple[Tensor, Tensor]:
+        """Numbers of the table ``[B]``, answered and true."""
         return self._scaled(output), self._scaled(target.data)
 
     def _scaled(self, value: Tensor) -> Tensor:
         """Standardised ``[B, 1]`` as numbers of the table ``[B]``, float64 where there is such: they may be large."""
         exact = torch.float32 if value.device.type == "mps" else torch.float64
-        numbers = [float(self.modality.decode(row)) for row in value.detach().float().cpu().numpy()]
+        numbers = [float(self.goal.modality.decode(row)) for row in value.detach().float().cpu().numpy()]
         return torch.tensor(numbers, dtype=exact, device=value.device)
 
-    def metrics(self) -> MetricCollection:
-        from sensorium.nn import measures
-        from sensorium.nn.tracked import collection
+    def scorer(self) -> Scorer[Tensor]:
+        each = {"mae": measures.mae, "rmse": measures.rmse, "r2": measures.r2, "pearson": measures.pearson}
+        return Pairs(self, self.compare, each)
 
-        return collection({"mae": measures.mae, "rmse": measures.rmse, "r2": measures.r2, "pearson": measures.pearson})
+    def answers(self, output: Tensor, batch: Batch) -> list[Answer]:
+        return [{"value": value} for value in self._scaled(output).tolist()]
 
-    def decode(self, output: Tensor) -> list[dict[str, Any]]:
-        return [{"value": float(self.modality.decode(row))} for row in output.detach().float().cpu().numpy()]
+    def explained(self, output: Tensor, of: Tensor) -> Tensor:
+        """The number itself, with gradients: the way from standardised to the table's numbers is a straight line."""
+        zero, one = (float(self.goal.modality.decode(np.array([x]))) for x in (0.0, 1.0))
+        return output[:, 0].double() * (one - zero) + zero
 
-    def baseline(self, training: Field, rows: int) -> Tensor:
-        return self._mean(training).expand(rows, 1)
+    def question(self, of: Tensor) -> list[str]:
+        return ["value"] * of.shape[0]
+
+    def views(self, scorer: Scorer[Tensor]) -> list[View]:
+        if not isinstance(scorer, Pairs) or scorer.rows == 0:
+            return []
+        note = "Each dot is a row; on the dashed line the prediction is right."
+        answered, true = scorer.prediction.tolist(), scorer.truth.tolist()
+        return [Scatter("numbers", "Predicted and true", note, true=true, answered=answered)]
+
+    def baseline(self, targets: Iterable[Field]) -> list[list[float]]:
+        found: list[list[float]] = [self._mean(targets).tolist()]
+        return found
+
+    def constant(self, baseline: list[list[float]], rows: int) -> Tensor:
+        return torch.tensor(baseline).expand(rows, 1)

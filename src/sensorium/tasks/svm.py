@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sensorium.core.batch import Encoded, Field
+from sensorium.core.answer import Answer
+from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.contracts import Seen, Task
 from sensorium.core.errors import ConfigError, MissingExtraError
-from sensorium.core.modality import Modality
+from sensorium.core.goal import Goal
 from sensorium.core.registry import component
-from sensorium.nn.classes import class_answers, class_index, class_measures, class_shares, class_weights
+from sensorium.core.scorer import Scorer
+from sensorium.core.views import View
+from sensorium.nn.classes import (
+    chance_of,
+    class_answers,
+    class_index,
+    class_scorer,
+    class_shares,
+    class_views,
+    class_weights,
+)
 from sensorium.nn.decisions import merged_classes
+from sensorium.nn.pairs import Pairs
 from sensorium.nn.vote import SupportVectors
-
-if TYPE_CHECKING:
-    from torchmetrics import MetricCollection
 
 SCALES = torch.logspace(-2, 2, 81)
 """Slopes from decision values to probabilities that are tried."""
@@ -50,10 +60,11 @@ class Svm(Task[Tensor]):
 
     predicts: ClassVar[tuple[str, ...]] = ("category",)
     headline: ClassVar[str] = "accuracy"
+    nothing: ClassVar[str] = "always answering the commonest class"
 
     def __init__(
         self,
-        modality: Modality,
+        goal: Goal,
         dim: int,
         *,
         kernel: Literal["rbf", "linear"] = "rbf",
@@ -63,11 +74,11 @@ class Svm(Task[Tensor]):
         dropout: float = 0.1,
         balance: float = 0.0,
     ) -> None:
-        super().__init__(modality, dim)
+        super().__init__(goal, dim)
         for name, value in (("C", C), ("gamma", 1.0 if gamma is None else gamma), ("vectors", vectors)):
             if value <= 0:
                 raise ConfigError(f"svm: {name} is {value}", fix="give a number above 0")
-        self.classes: list[str] = list(modality.classes)  # type: ignore[attr-defined]
+        self.classes: list[str] = list(goal.modality.classes)  # type: ignore[attr-defined]
         count = max(1, len(self.classes))
         self.kernel, self.C, self.gamma, self.balance = kernel, C, gamma or 1 / dim, balance
         self.drop = nn.Dropout(dropout)
@@ -78,7 +89,7 @@ class Svm(Task[Tensor]):
         self.register_buffer("frequency", torch.full((len(self.classes),), 1 / count))
         self.register_buffer("slope", torch.ones(()))
 
-    def fit(self, targets: Field) -> None:
+    def fit(self, targets: Iterable[Field]) -> None:
         """Learn the class shares of the training rows; and see that scikit-learn is there before hours are spent."""
         if find_spec("sklearn") is None:
             raise MissingExtraError("the task svm", "ml")
@@ -89,7 +100,11 @@ class Svm(Task[Tensor]):
         """The weight of each class ``[K]``, 1 on average over the training rows."""
         return class_weights(self.frequency, self.balance)
 
-    def forward(self, fused: Encoded, streams: Mapping[str, Encoded]) -> Tensor:
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(self.classes)
+
+    def forward(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> Tensor:
         decision: Tensor = self.last(self.drop(fused.pooled))
         if self.machine is not None and not self.training:
             decision = torch.where(self.machine.fitted, self.machine(fused.pooled), decision)
@@ -175,23 +190,41 @@ class Svm(Task[Tensor]):
         if not len(index):
             return
         before = self.training
-        output = self.eval()(seen.fused.map(lambda t: t[known]), {}).double()
+        output = self.eval()(seen.fused.map(lambda t: t[known]), {}, {}).double()
         self.train(before)
         chances = (output * SCALES.double()[:, None, None]).log_softmax(dim=2)  # [scales, B, K]
         likelihood = (chances.gather(2, index.expand(len(SCALES), -1).unsqueeze(2))[:, :, 0] * weight).sum(dim=1)
         self.slope.copy_(SCALES[likelihood.argmax()])
 
     def _chances(self, output: Tensor) -> Tensor:
-        return (output.detach().float() * self.slope).softmax(dim=1)
+        return (output.float() * self.slope).softmax(dim=1)
 
     def compare(self, output: Tensor, target: Field) -> tuple[Tensor, Tensor]:
+        """Probabilities ``[B, K]`` and class indices ``[B]``."""
         return self._chances(output), class_index(target, len(self.classes))
 
-    def metrics(self) -> MetricCollection:
-        return class_measures()
+    def scorer(self) -> Scorer[Tensor]:
+        return class_scorer(self, self.compare)
 
-    def decode(self, output: Tensor) -> list[dict[str, Any]]:
-        return class_answers(self._chances(output), self.classes)
+    def answers(self, output: Tensor, batch: Batch) -> list[Answer]:
+        return class_answers(self._chances(output.detach()), self.classes, self.value)
 
-    def baseline(self, training: Field, rows: int) -> Tensor:
-        return (class_shares(training, len(self.classes)).log() / self.slope).expand(rows, -1)
+    def value(self, index: int) -> object:
+        """A class as the training table wrote it."""
+        return self.goal.modality.decode(np.array([index]))
+
+    def explained(self, output: Tensor, of: Tensor) -> Tensor:
+        return chance_of(self._chances(output), of)
+
+    def question(self, of: Tensor) -> list[str]:
+        return [f"probability of {self.classes[k]}" for k in of.argmax(dim=1).tolist()]
+
+    def views(self, scorer: Scorer[Tensor]) -> list[View]:
+        return class_views(scorer, self.classes, self.goal.name) if isinstance(scorer, Pairs) else []
+
+    def baseline(self, targets: Iterable[Field]) -> list[list[float]]:
+        found: list[list[float]] = [(class_shares(targets, len(self.classes)).log() / self.slope.cpu()).tolist()]
+        return found
+
+    def constant(self, baseline: list[list[float]], rows: int) -> Tensor:
+        return torch.tensor(baseline).expand(rows, -1)

@@ -64,12 +64,12 @@ def model() -> Model:
         "series": new({"kind": "convnet", "dim": DIM, "depth": 2, "width": 4, "norm": "layer"}, LAYOUTS["series"]),
         "table": new({"kind": "mlp", "dim": DIM}, LAYOUTS["table"]),
     }
-    modality, _ = tasks.target_of("classification")
+    goal, _ = tasks.goal_of("classification")
     return Model(
         encoders,
         {s: build("adapters", "linear", DIM, DIM) for s in encoders},
         build("fusions", "gated", list(encoders), DIM),
-        {"class": build("tasks", "classification", modality, DIM)},
+        {tasks.TASK: build("tasks", "classification", goal, DIM)},
     ).eval()
 
 
@@ -79,4 +79,4 @@ def batch() -> Batch:
     rows = target.present.shape[0]
     here = torch.ones(rows, dtype=torch.bool)
     inputs = {s: Field(samples.data(layout, rows), here, samples.masks(layout, rows)) for s, layout in LAYOUTS.items()}
-    return Batch(inputs, {"class": target}, torch.ones(rows))
+    return Batch(inputs, {tasks.TASK: target}, torch.ones(rows))

@@ -18,6 +18,7 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.forward import Forward
 from sensorium.core.modality import Modality
 from sensorium.core.registry import build, find, kinds, options, resolve
+from sensorium.data.attachment import plain
 from sensorium.testing import explainers, modalities, objectives, samples, surgery, tasks
 from sensorium.testing.encoders import ROWS, accepts
 from sensorium.testing.fusions import DIM, PRESENT, SIZES
@@ -207,15 +208,18 @@ def _modality(spec: dict[str, Any], cells: Sequence[Any] | None) -> Any:
 
 
 def _task(spec: dict[str, Any]) -> Any:
-    modality, target = tasks.target_of(spec["kind"])
-    part: Task[Any] = build("tasks", spec, modality, DIM)
-    part.fit(target)
-    streams = tasks.streams(target.present.shape[0])
+    goal, batch = tasks.goal_of(spec["kind"])
+    part: Task[Any] = build("tasks", spec, goal, DIM)
+    target = part.target(batch)
+    assert target is not None
+    part.fit([target])
+    streams = tasks.streams(batch.rows)
 
     def run() -> Any:
-        output = part(streams["one"], streams)
-        answers = json.dumps(part.decode(output))
-        return output, part.loss(output, target), part.compare(output, target), answers
+        output = part(streams["one"], streams, {})
+        scorer = part.scorer()
+        scorer.update(output, batch)
+        return output, part.loss(output, target), scorer.compute(), json.dumps(plain(part.answers(output, batch)))
 
     found = _both(part, run)
     seen = tasks.seen(streams, target)

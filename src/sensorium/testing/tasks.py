@@ -1,95 +1,118 @@
-"""What every task keeps."""
+"""What every task must keep."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from sensorium.core.batch import Encoded, Field
+from sensorium.core.answer import attachments
+from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.contracts import Seen, Task
 from sensorium.core.errors import ConfigError
+from sensorium.core.goal import Goal
 from sensorium.core.modality import Modality
 from sensorium.core.registry import build, find, kinds
+from sensorium.core.scorer import Scorer, plain_scores
+from sensorium.data.attachment import encoded, plain
 from sensorium.testing import samples
 from sensorium.testing.general import assert_same, check_description, check_gradients, check_module, stirred
 
 DIM = 16
+TASK = "class"
+"""The name of the task that is checked, and of its target where there is one."""
 
 
-def check_task(kind: str, modality: Modality | None = None, target: Field | None = None) -> None:
-    """Losses are ``[B]`` and finite, whatever stands in rows without a target; answers are JSON.
+def check_task(kind: str, goal: Goal | None = None, batch: Batch | None = None) -> None:
+    """Losses are ``[B]`` and finite, whatever stands in rows without a target; scores add up; answers are JSON.
 
-    ``modality`` and ``target``: a fitted modality and twelve of its targets, for a task that no modality at home names.
+    ``goal`` and ``batch``: what the task is built for, and twelve prepared rows with its targets and prompts, for a task
+    that no modality at home names. The goal's streams are ``one`` and ``two`` where it does not say.
     """
     check_description("tasks", kind)
     where = f"tasks/{kind}"
-    if modality is None or target is None:
-        modality, target = target_of(kind)
-    reader, field = modality, target
-    rows = field.present.shape[0]
-    parts = streams(rows)
+    if goal is None or batch is None:
+        goal, batch = goal_of(kind)
+    given, rows = batch, batch.rows
+    parts = streams(rows, goal)
+    fused = next(iter(parts.values()))
 
     def make() -> Task[Any]:
         torch.manual_seed(0)
-        task: Task[Any] = build("tasks", kind, reader, DIM)
-        task.fit(field)
+        task: Task[Any] = build("tasks", kind, goal, DIM)
+        target = task.target(given)
+        task.fit([] if target is None else [target])
         return task
 
-    check_module(make, lambda task: task(parts["one"], parts))
+    check_module(make, lambda task: task(fused, parts, given.prompts))
     task = stirred(make()).eval()
+    target = task.target(given)
+    assert target is not None, f"{where}: the batch holds no target of {list(goal.targets)}"
     with torch.no_grad():
-        output = task(parts["one"], parts)
-        loss = task.loss(output, field)
+        output = task(fused, parts, given.prompts)
+        loss = task.loss(output, target)
         assert loss.shape == (rows,), f"{where}: the loss is {tuple(loss.shape)}, not [B]"
         assert bool(loss.isfinite().all()), f"{where}: the loss is not finite"
-        for littered in (float("nan"), 1e6, -3.0):
-            data = field.data.float().clone()
-            data[0] = littered
-            other = task.loss(
-                output, Field(data.to(field.data.dtype), field.present & (torch.arange(rows) > 0), field.mask)
+        _check_litter(task, output, target, loss, where)
+        nothing = {name: part.hide(torch.zeros_like(part.present)) for name, part in parts.items()}
+        empty = task(fused.hide(torch.zeros_like(fused.present)), nothing, given.prompts)
+        assert bool(task.loss(empty, target).isfinite().all()), f"{where}: a row with nothing has no finite loss"
+        check_answers(task, output, given, where)
+        check_answers(task, empty, given, f"{where}, rows with nothing")
+        check_scorer(task, output, given, where)
+        check_explained(task, output, empty, rows, where)
+        check_baseline(task, given, target, where)
+        if task.per_row:
+            one = _rows(given, slice(0, 1))
+            alone = {s: p.map(lambda t: t[:1]) for s, p in parts.items()}
+            first = task(next(iter(alone.values())), alone, one.prompts)
+            own = task.target(one)
+            assert own is not None
+            assert_same(
+                task.loss(first, own), loss[:1], f"{where}: a row's loss depends on its batch (say per_row = False)"
             )
-            assert bool(other.isfinite().all()), f"{where}: {littered} in a row without a target makes the loss infinite"
-            assert_same(other[1:], loss[1:], f"{where}: a row without a target changes the loss of others")
-        alone = {s: p.map(lambda t: t[:1]) for s, p in parts.items()}
-        assert_same(
-            task.loss(task(alone["one"], alone), row(field)), loss[:1], f"{where}: a row's loss depends on its batch"
-        )
-        base = task.baseline(field, rows)
-        for answer in (output, base):
-            check_answers(task, answer, rows, where)
-        check_measures(task, output, field, where)
-        check_measures(task, base, field, where)
     task.train()
-    check_gradients(task, task.loss(task(parts["one"], parts), field))
+    check_gradients(task, task.loss(task(fused, parts, given.prompts), target))
     if type(task).settle is not Task.settle:
-        check_settled(make(), stirred(make(), seed=1), field, where)
+        check_settled(make(), stirred(make(), seed=1), given, where)
 
 
-def check_settled(task: Task[Any], twin: Task[Any], target: Field, where: str) -> None:
+def _check_litter(task: Task[Any], output: Any, target: Field, loss: Tensor, where: str) -> None:
+    """What stands in a row without a target changes nothing."""
+    here = target.present & (torch.arange(len(loss)) > 0)
+    for littered in (float("nan"), 1e6, -3.0) if target.data.is_floating_point() and target.data.shape[1:].numel() else ():
+        data = target.data.clone()
+        data[0] = littered
+        other = task.loss(output, Field(data, here, target.mask))
+        assert bool(other.isfinite().all()), f"{where}: {littered} in a row without a target makes the loss infinite"
+        assert_same(other[1:], loss[1:], f"{where}: a row without a target changes the loss of others")
+
+
+def check_settled(task: Task[Any], twin: Task[Any], batch: Batch, where: str) -> None:
     """What is learnt after the network is in the state dict, holds for each row alone, and needs no target."""
-    rows = target.present.shape[0]
-    parts = streams(rows)
+    target = task.target(batch)
+    assert target is not None
+    parts = streams(batch.rows, task.goal)
+    fused = next(iter(parts.values()))
     task.eval().settle(seen(parts, target), seen(parts, target))
     nothing = Field(target.data, torch.zeros_like(target.present), target.mask)
     with torch.no_grad():
-        output = task(parts["one"], parts)
-        check_answers(task, output, rows, f"{where}, settled")
-        check_measures(task, output, target, f"{where}, settled")
+        output = task(fused, parts, {})
+        check_answers(task, output, batch, f"{where}, settled")
+        check_scorer(task, output, batch, f"{where}, settled")
         twin.eval().load_state_dict(task.state_dict())
-        assert_same(twin(parts["one"], parts), output, f"{where}: the state dict does not carry what settle learnt")
-        assert twin.decode(output) == task.decode(output), f"{where}: the state dict does not carry what settle learnt"
+        lost = f"{where}: the state dict does not carry what settle learnt"
+        assert_same(twin(fused, parts, {}), output, lost)
+        assert plain(twin.answers(output, batch)) == plain(task.answers(output, batch)), lost
         alone = {s: p.map(lambda t: t[:1]) for s, p in parts.items()}
-        first = task(alone["one"], alone)
-        assert_same(task.loss(first, row(target)), task.loss(output, target)[:1], f"{where}: settled rows depend on others")
+        first = task(next(iter(alone.values())), alone, {})
+        own = Field(target.data[:1], target.present[:1], None if target.mask is None else target.mask[:1])
+        assert_same(task.loss(first, own), task.loss(output, target)[:1], f"{where}: settled rows depend on others")
         task.settle(seen(parts, nothing), seen(parts, nothing))
-        assert bool(task.loss(task(parts["one"], parts), target).isfinite().all()), f"{where}: no target settles badly"
-
-
-def row(field: Field) -> Field:
-    """The first row of a field."""
-    return Field(field.data[:1], field.present[:1], None if field.mask is None else field.mask[:1])
+        assert bool(task.loss(task(fused, parts, {}), target).isfinite().all()), f"{where}: no target settles badly"
 
 
 def seen(parts: dict[str, Encoded], target: Field) -> Seen:
@@ -99,40 +122,102 @@ def seen(parts: dict[str, Encoded], target: Field) -> Seen:
         return Encoded(part.pooled.unsqueeze(1), part.present.unsqueeze(1), part.pooled, part.present)
 
     fused = {name: vectors(part) for name, part in parts.items()}
-    return Seen(fused["one"], fused, target, torch.ones(target.present.shape[0]))
+    return Seen(next(iter(fused.values())), fused, target, torch.ones(target.present.shape[0]))
 
 
-def check_answers(task: Task[Any], output: Any, rows: int, where: str) -> None:
-    """One JSON-ready answer a row, with a value."""
-    answers = task.decode(output)
-    assert len(answers) == rows, f"{where}: {len(answers)} answers for {rows} rows"
+def check_answers(task: Task[Any], output: Any, batch: Batch, where: str) -> None:
+    """One answer a row, with a value; JSON but for attachments, each of which is a file."""
+    answers = task.answers(output, batch)
+    assert len(answers) == batch.rows, f"{where}: {len(answers)} answers for {batch.rows} rows"
     assert all("value" in answer for answer in answers), f"{where}: an answer has no value"
-    assert json.loads(json.dumps(answers)) == answers, f"{where}: the answers are not JSON"
+    assert json.loads(json.dumps(plain(answers))) == plain(answers), f"{where}: the answers are not JSON"
+    for one in attachments(answers[0]):
+        assert encoded(one), f"{where}: an attachment has no bytes"
+    for label in task.labels:
+        assert all(label in answer["probabilities"] for answer in answers), f"{where}: no probability of {label}"
+    truths = task.truths(batch)
+    assert len(truths) == batch.rows, f"{where}: {len(truths)} truths for {batch.rows} rows"
 
 
-def check_measures(task: Task[Any], output: Any, target: Field, where: str) -> None:
-    """The metrics take what ``compare`` gives, and the headline is among them."""
-    metrics = task.metrics()
-    predicted, true = task.compare(output, target)
+def check_scorer(task: Task[Any], output: Any, batch: Batch, where: str) -> None:
+    """It keeps as many of each name, gives one number a metric and resample, and forgets nothing between batches."""
+    scorer = task.scorer()
+    assert set(scorer.compute()) == set(scorer.compute(names=None)), where
+    assert task.headline in scorer.compute(), f"{where}: the headline {task.headline!r} is not among its metrics"
+    scorer.update(output, batch)
+    lengths = {name: len(values) for name, values in scorer.kept.items()}
+    assert len(set(lengths.values())) == 1, f"{where}: the scorer keeps different numbers of rows: {lengths}"
+    whole = plain_scores(scorer)
+    assert next(iter(whole)) == task.headline, f"{where}: the headline is not the first metric"
+    resampled = scorer.compute(torch.ones(3, scorer.rows, dtype=torch.float64))
+    for name, values in resampled.items():
+        assert values.shape == (3,), f"{where}: {name} of three resamples is {tuple(values.shape)}"
+        assert float(values[1].float()) == whole[name] or whole[name] != whole[name], f"{where}: {name} with weights of 1"
+    assert set(scorer.compute(names=[task.headline])) == {task.headline}, f"{where}: names are not heeded"
+    again: Scorer[Any] = task.scorer()
+    again.load(scorer.kept)
+    assert str(plain_scores(again)) == str(whole), f"{where}: what a scorer kept does not carry its scores"
+    for view in task.views(scorer):
+        json.dumps(view.to_json())
+    nobody = replace(
+        batch,
+        targets={name: part.hide(torch.zeros_like(part.present)) for name, part in batch.targets.items()},
+        weight=torch.zeros_like(batch.weight),
+    )
+    none = task.scorer()
+    none.update(output, nobody)
+    assert none.rows == 0, f"{where}: rows without a target are scored"
+    assert all(score != score for score in plain_scores(none).values()), f"{where}: no rows have a score"
+
+
+def check_explained(task: Task[Any], output: Any, empty: Any, rows: int, where: str) -> None:
+    """What an explainer asks about is one finite number a row, with words for it; of one row too."""
+    value = task.explained(output, output)
+    if value is None:
+        return
+    assert value.shape == (rows,), f"{where}: what is explained is {tuple(value.shape)}, not [B]"
+    other = task.explained(empty, output)
+    assert other is not None
+    assert bool(value.isfinite().all() & other.isfinite().all()), f"{where}: what is explained is not finite"
+    assert len(task.question(output)) == rows, f"{where}: words for what is explained are not one a row"
+
+
+def check_baseline(task: Task[Any], batch: Batch, target: Field, where: str) -> None:
+    """What is known of the targets alone is JSON, and an answer can be made of it."""
+    known = task.baseline([target])
+    if known is None:
+        return
+    assert json.loads(json.dumps(known)) == known, f"{where}: what is known of the targets alone is not JSON"
+    constant = task.constant(known, batch.rows)
+    check_answers(task, constant, batch, f"{where}, baseline")
+    check_scorer(task, constant, batch, f"{where}, baseline")
+
+
+def goal_of(kind: str) -> tuple[Goal, Batch]:
+    """The goal of a task at home: a fitted modality whose task it is, with the targets of its sample cells."""
+    modality, target = target_of(kind)
     rows = target.present.shape[0]
-    assert predicted.shape[0] == true.shape[0] == rows, f"{where}: compare gives {predicted.shape[0]} rows of {rows}"
-    metrics.update(predicted, true)
-    found = metrics.compute()
-    assert task.headline in found, f"{where}: the headline {task.headline!r} is not among {sorted(found)}"
+    return Goal.of(modality, TASK), Batch({}, {TASK: target}, torch.ones(rows))
 
 
 def target_of(kind: str) -> tuple[Modality, Field]:
     """A fitted modality whose task this is, and the targets of its sample cells."""
     wanted = find("tasks", kind).predicts
     for name in kinds("modalities"):
-        if find("modalities", name).task == kind or name == wanted[0]:
+        if find("modalities", name).task == kind or name in wanted[:1]:
             cells = samples.cells(name)
             modality: Modality = build("modalities", name)
             modality.fit(iter(cells))
             return modality, modality.collate([modality.encode_target(cell) for cell in cells])
-    raise ConfigError(f"no modality has the task {kind!r}", fix="hand your own: check_task(kind, modality, target)")
+    raise ConfigError(f"no modality has the task {kind!r}", fix="hand your own: check_task(kind, goal, batch)")
 
 
-def streams(rows: int) -> dict[str, Encoded]:
-    """Two encoded streams, all present."""
-    return samples.streams({"one": 4, "two": 3}, DIM, torch.ones(rows, 2, dtype=torch.bool))
+def _rows(batch: Batch, index: slice) -> Batch:
+    return batch.map(lambda t: t[index])
+
+
+def streams(rows: int, goal: Goal | None = None) -> dict[str, Encoded]:
+    """Encoded streams, all present: those of the goal, or two of no particular kind."""
+    names = list(goal.streams) if goal is not None and goal.streams else ["one", "two"]
+    sizes = {name: 4 - i % 2 for i, name in enumerate(names)}
+    return samples.streams(sizes, DIM, torch.ones(rows, len(names), dtype=torch.bool))

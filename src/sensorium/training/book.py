@@ -8,9 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from safetensors import safe_open
+from safetensors.torch import save as save_tensors
+from torch import Tensor
 
 from sensorium.core.errors import ConfigError
+from sensorium.core.scorer import Kept
+from sensorium.data.whole import write
 
 
 class Book:
@@ -41,16 +45,23 @@ class Book:
     def has(self, name: str, seed: int) -> bool:
         return (name, seed) in self.lines
 
-    def add(self, name: str, seed: int, line: dict[str, Any], answers: np.ndarray[Any, Any]) -> None:
-        """Keep a run: first what it answered, then its line, so that a line means a whole run."""
-        file = self.answers_of(name, seed)
+    def add(self, name: str, seed: int, line: dict[str, Any], kept: Kept) -> None:
+        """Keep a run: first what its scorer kept, then its line, so that a line means a whole run."""
+        file = self.kept_of(name, seed)
         file.parent.mkdir(exist_ok=True)
-        np.save(file, answers, allow_pickle=False)
+        tensors = {key: value.contiguous() for key, value in kept.items() if isinstance(value, Tensor)}
+        plain = {key: value for key, value in kept.items() if key not in tensors}
+        write(file, save_tensors(tensors, {"plain": json.dumps(plain)}))
         line = {"comparison": self.identity, "name": name, "seed": seed, **line}
         with open(self.path, "a", encoding="utf-8") as out:
             out.write(json.dumps(line) + "\n")
         self.lines[name, seed] = line
 
-    def answers_of(self, name: str, seed: int) -> Path:
+    def kept(self, name: str, seed: int) -> Kept:
+        """What the scorer of a run kept."""
+        with safe_open(self.kept_of(name, seed), "pt") as file:
+            return {**{key: file.get_tensor(key) for key in file.keys()}, **json.loads(file.metadata()["plain"])}  # noqa: SIM118
+
+    def kept_of(self, name: str, seed: int) -> Path:
         key = hashlib.sha256(name.encode()).hexdigest()[:12]
-        return self.folder / "answers" / f"{key}-{seed}.npy"
+        return self.folder / "answers" / f"{key}-{seed}.safetensors"

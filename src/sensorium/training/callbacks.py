@@ -31,7 +31,10 @@ ASK = 16
 
 
 class KeepBest(pl.Callback):
-    """Keeps the weights of the best epoch, and stops when none was better for ``patience`` epochs."""
+    """Keeps what was learnt by the best epoch, and stops when none was better for ``patience`` epochs.
+
+    Frozen weights never change, so they are not kept: of a large frozen encoder a best epoch costs nothing.
+    """
 
     def __init__(self, better: Better, patience: int) -> None:
         self.better, self.patience = better, patience
@@ -51,9 +54,17 @@ class KeepBest(pl.Callback):
         score = self.better(record)
         if self.best is None or score > self.best:
             self.best, self.epoch = score, int(record["epoch"])
-            self.weights = {name: whole(t.detach()).cpu().clone() for name, t in pl_module.model.state_dict().items()}
+            self.weights = {
+                name: whole(t.detach()).cpu().clone()
+                for name, t in pl_module.state_dict().items()
+                if name not in pl_module.frozen
+            }
         elif record["epoch"] - self.epoch >= self.patience:
             trainer.should_stop = True
+
+    def under(self, prefix: str) -> dict[str, Tensor]:
+        """What was kept of one part of the module (``model``, ``objectives``), by its own names."""
+        return {n.removeprefix(f"{prefix}."): t for n, t in self.weights.items() if n.startswith(f"{prefix}.")}
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": list(self.best or ()), "epoch": self.epoch, "weights": self.weights}

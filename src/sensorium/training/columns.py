@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sensorium.core.errors import ConfigError, DataError, nearest
+from sensorium.core.goal import task_spec
 from sensorium.core.modality import is_blank
 from sensorium.core.recipe import Recipe, Spec
 from sensorium.core.registry import find, split
-from sensorium.core.schema import Schema
+from sensorium.core.schema import CODED, INPUTS, TARGETS, Schema
 from sensorium.data.classes import classes
 from sensorium.data.derived import offered, sources
 from sensorium.data.guess import guess
@@ -34,9 +35,14 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
     """The columns of a run: what the recipe says, then what the user said, then what the cells look like.
 
     Args:
+        targets: Columns that the user names as targets, besides those of the recipe's tasks.
         roles: Column to ``ignore``, ``group`` or ``weight``.
     """
     told: dict[str, dict[str, Any]] = {name: _document(spec) for name, spec in recipe.columns.items()}
+    tasks = [task_spec(name, spec) for name, spec in recipe.model.tasks.items()]
+    targets = list(dict.fromkeys([*targets, *(name for task in tasks for name in task.targets)]))
+    for name in dict.fromkeys(name for task in tasks for name in task.prompts):
+        told.setdefault(name, {})["role"] = "prompt"
     derived = sources(table, told)
     # What is ignored may be a derived column that is only offered further down.
     ignored = {name for name, role in roles.items() if role == "ignore"}
@@ -46,13 +52,14 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
         if name not in ignored:
             raise DataError(f"no column named {name!r}{nearest(name, table.columns)}", file=table.source)
     for name in targets:
-        told.setdefault(name, {})["role"] = "target"
+        # What is said to be an input as well stays one.
+        told.setdefault(name, {})["role"] = "both" if told.get(name, {}).get("role") == "both" else "target"
     for name, role in roles.items():
         told.setdefault(name, {})["role"] = role
-    wanted = [name for name, spec in told.items() if spec.get("role") == "target"]
-    if not wanted:
+    wanted = [name for name, spec in told.items() if spec.get("role") in TARGETS]
+    if not wanted and not any(not task.targets for task in tasks):
         raise ConfigError("no column is named as the target", fix=f"--target COLUMN; there are: {', '.join(table.columns)}")
-    silent = {name for name, spec in told.items() if spec.get("role", "input") not in ("input", "target")}
+    silent = {name for name, spec in told.items() if spec.get("role", "input") not in CODED}
     overrides = {name: str(spec["kind"]) for name, spec in told.items() if "kind" in spec and name not in silent}
     names = [name for name in table.columns if name not in silent]
     guesses = guess(table, names=names, overrides=overrides, targets=wanted)
@@ -74,7 +81,8 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
         if not kind:
             fix = f"--as {name}=KIND or --ignore {name}"
             raise DataError(f"cannot tell what it holds: {reason}", file=table.source, column=name, fix=fix)
-        if role == "target" and find("modalities", kind).task is None:
+        answered = any(name in task.targets for task in tasks if "kind" in task.spec)
+        if role in TARGETS and not answered and find("modalities", kind).task is None:
             raise ConfigError(f"a column of kind {kind} cannot be a target", column=name, fix=f"--as {name}=category")
         columns[name] = {**told.get(name, {}), "kind": kind, "role": role}
         reasons[name] = (role, kind, reason)
@@ -82,7 +90,7 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
         role = str(told[name].get("role", "input"))
         columns[name] = {**told[name], "of": of, "role": role}
         reasons[name] = (role, str(told[name].get("kind", "")), f"as told, read from {of!r}")
-    kinds = {name: spec["kind"] for name, spec in columns.items() if spec.get("role") == "input" and name not in derived}
+    kinds = {name: spec["kind"] for name, spec in columns.items() if spec.get("role") in INPUTS and name not in derived}
     opener = Under(table.root or Path.cwd(), anywhere=True)
     for name, spec in offered(table, kinds, set(derived.values()), opener).items():
         role = "ignore" if name in ignored else "input"
@@ -91,10 +99,25 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
     for name in unknown:
         if name not in columns:
             raise DataError(f"no column named {name!r}{nearest(name, table.columns)}", file=table.source)
+    _lay(columns)
     schema = Schema.declare(columns)
     if not schema.inputs:
         raise DataError("no column is left to learn from", file=table.source, fix="name fewer with --ignore")
     return Declared(schema, reasons)
+
+
+def _lay(columns: dict[str, dict[str, Any]]) -> None:
+    """Lay each target of a kind that lies on something on the one input of that kind; where there are several, ask."""
+    for name, spec in columns.items():
+        if spec.get("role") not in TARGETS or "on" in spec:
+            continue
+        kinds = find("modalities", spec["kind"]).lies_on
+        under = [n for n, other in columns.items() if other.get("role", "input") in INPUTS and other.get("kind") in kinds]
+        if len(under) > 1:
+            names = ", ".join(under)
+            raise ConfigError(f"lies on one of several inputs: {names}", column=name, fix=f"columns.{name}.on={under[0]}")
+        if under:
+            spec["on"] = under[0]
 
 
 def target_kind(kind: str, reason: str, cells: list[Any]) -> tuple[str, str]:
@@ -114,9 +137,11 @@ def target_kind(kind: str, reason: str, cells: list[Any]) -> tuple[str, str]:
 def check_targets(schema: Schema, table: Table) -> None:
     """What must hold of targets before any training."""
     for column in schema.targets:
-        cells = [cell for cell in table.column(column.name) if not is_blank(cell)]
+        cells = [cell for cell in table.column(column.source) if not is_blank(cell)]
         if not cells:
             raise DataError("the target is empty in every row", file=table.source, column=column.name)
+        if column.reader.stream is None:
+            continue  # of files, texts and the like it is not for the cells themselves to differ
         category = column.spec["kind"] == "category"
         values = classes(cells, column.spec)[0] if category else {str(cell).strip() for cell in cells}
         if len(values) < 2:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from math import nan
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -14,20 +15,22 @@ import numpy as np
 import torch
 
 from sensorium.console import Console
-from sensorium.core.batch import Field, repeated
 from sensorium.core.contracts import Task
 from sensorium.core.errors import ConfigError, SensoriumError, nearest
 from sensorium.core.recipe import Recipe
+from sensorium.core.scorer import Kept, Scorer, plain_scores
+from sensorium.data import rows as encoded
+from sensorium.data.loader import Loader
 from sensorium.evaluation.charts import save_svg
 from sensorium.evaluation.comparison import Comparison, Entry, Way, ranked
 from sensorium.evaluation.robustness import STEPS, more_is_better, robustness
-from sensorium.evaluation.scores import measure, pair, resample
-from sensorium.training import prepare as steps
+from sensorium.evaluation.scores import resample
 from sensorium.training.answers import answers
 from sensorium.training.book import Book
 from sensorium.training.fit import finish
 from sensorium.training.footprint import training_bytes
 from sensorium.training.ground import Ground, chosen, possible, prepare
+from sensorium.training.request import Request, Target
 
 RESAMPLES = 500
 """Of the test rows, behind each difference."""
@@ -38,7 +41,9 @@ CURVE_ROWS = 500
 def compare(
     train: Any = None,
     *,
-    target: str | None = None,
+    target: Target = None,
+    task: str | None = None,
+    options: Mapping[str, Any] | None = None,
     test: Any = None,
     fusions: str | Sequence[str] = "all",
     seeds: int = 3,
@@ -64,7 +69,7 @@ def compare(
 
     Args:
         train: The training table, as for ``fit``.
-        target: The column to predict.
+        target: The column to predict, as for ``fit``; ``task`` and ``options`` too.
         test: The table to score on; by default a fifth of ``train``, which no run sees in training or in early stopping.
         fusions: ``all``, or names.
         seeds: Runs of each.
@@ -73,25 +78,27 @@ def compare(
         time_limit: Seconds of training for all runs together, divided evenly.
         out: The folder for runs, table, picture and the winner's recipe.
     """
-    plan = steps.planned(recipe, overrides, seed, None, group)
-    source = train if train is not None else plan.data.train
-    if source is None:
-        raise ConfigError("there is no training table", fix="name one, here or under data.train of the recipe")
+    request = Request.of(
+        train,
+        target=target,
+        task=task,
+        options=options,
+        recipe=recipe,
+        columns=columns,
+        ignore=ignore,
+        group=group,
+        weight=weight,
+        media=media,
+        overrides=overrides,
+        seed=seed,
+        cache=cache,
+    )
     if seeds < 1:
         raise ConfigError(f"{seeds} seeds", fix="one or more")
     names = chosen(fusions)
     folder = Path(out)
     with Console(quiet) as console:
-        ground, where = prepare(
-            source,
-            steps.with_columns(plan, columns),
-            target,
-            test,
-            steps.told_roles(ignore, group, weight),
-            media,
-            cache,
-            console,
-        )
+        ground, where = prepare(request, test, console)
         ways, skipped = possible(ground, names, leave_out)
         if time_limit is not None:
             ground, ways = ground.limited(time_limit / (len(ways) * seeds), ways)
@@ -112,7 +119,7 @@ def compare(
         console.step("comparing", total, total)
         result = summed(ground, [way for way in ways if way.name not in failed], book, seeds, metric, where)
         result.skipped = skipped | failed
-    written(result, folder, steps.from_file(ways[result.best.way].plan, source))
+    written(result, folder, request.named(ways[result.best.way].plan))
     return result
 
 
@@ -128,14 +135,14 @@ def warm_up(ground: Ground) -> None:
         )
 
 
-def one(ground: Ground, number: int, metric: str | None) -> tuple[dict[str, Any], np.ndarray[Any, Any]]:
-    """One run: trained, scored on the test rows. A line of figures, and the predictions as the metrics take them."""
+def one(ground: Ground, number: int, metric: str | None) -> tuple[dict[str, Any], Kept]:
+    """One run: trained, scored on the test rows. A line of figures, and what its scorer kept."""
     plan = ground.plan.model_copy(update={"seed": ground.plan.seed + number})
     began, cpu = time.monotonic(), time.process_time()
     trained = finish(plan, ground.schema, ground.rows, ground.valid, ground.store, None, False, Console(quiet=True))
     seconds, spent = time.monotonic() - began, time.process_time() - cpu
-    model, name = trained.model, ground.target.name
-    prediction, _ = answers(trained, ground.test)
+    model, name = trained.model, ground.task_name
+    kept = answers(trained, ground.test).each[name].scorer.kept
     line: dict[str, Any] = {
         "parameters": sum(p.numel() for p in model.parameters()),
         "cpu": round(spent, 2),
@@ -153,7 +160,7 @@ def one(ground: Ground, number: int, metric: str | None) -> tuple[dict[str, Any]
         )[name]
         line["area"] = found.removal_area if found.removal_area == found.removal_area else None
         line["curves"] = {curve.stream: list(curve.scores) for curve in found.curves}
-    return line, prediction
+    return line, kept
 
 
 def summed(
@@ -165,21 +172,20 @@ def summed(
     where: str,
 ) -> Comparison:
     """The comparison of the finished runs."""
-    task, target = ground.task(), ground.test.target(ground.target.name)
+    task = ground.task()
     metric = metric or task.headline
-    known, truth = _baseline(task, ground, target)
+    baseline = _baseline(task, ground)
     entries, draws = [], {}
     for way in ways:
         numbers = [number for number in range(seeds) if book.has(way.name, number)]
         if not numbers:
             continue
         lines = [book.lines[way.name, number] for number in numbers]
-        loaded = [np.load(book.answers_of(way.name, number), allow_pickle=False) for number in numbers]
-        pairs = [(torch.from_numpy(found), truth) for found in loaded]
-        scores = [measure(task, rows) for rows in pairs]
+        scorers = [_scorer(task, book.kept(way.name, number)) for number in numbers]
+        scores = [plain_scores(scorer) for scorer in scorers]
         if metric not in scores[0]:
             raise ConfigError(f"no metric named {metric!r}{nearest(metric, scores[0])}")
-        drawn = [resample(task, rows, names=[metric], resamples=RESAMPLES)[metric] for rows in pairs]
+        drawn = [resample(scorer, names=[metric], resamples=RESAMPLES)[metric] for scorer in scorers]
         draws[way.name] = torch.stack(drawn)
         areas = [line["area"] for line in lines if line["area"] is not None]
         entries.append(
@@ -202,17 +208,28 @@ def summed(
     spec = ground.plan.training
     longest = "" if spec.time_limit is None else f" and {spec.time_limit:g} s"
     budget = f"{len(ground.rows):,} rows to learn from, at most {spec.epochs} epochs{longest} a run, {seeds} seeds"
-    name, rows = ground.target.name, int(target.present.sum())
-    baseline = measure(task, known)[metric]
-    return Comparison(name, metric, higher, where, rows, seeds, budget, STEPS, fusions, others, baseline)
+    rows, known = (0, nan) if baseline is None else (baseline.rows, plain_scores(baseline)[metric])
+    rows = rows or scorers[0].rows
+    return Comparison(ground.task_name, metric, higher, where, rows, seeds, budget, STEPS, fusions, others, known)
 
 
-def _baseline(task: Task[Any], ground: Ground, target: Field) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """What knowing the training targets alone answers on the test rows, with the truths; and the truths by themselves."""
-    training = ground.rows.target(ground.target.name)
+def _scorer(task: Task[Any], kept: Kept) -> Scorer[Any]:
+    scorer = task.scorer()
+    scorer.load(kept)
+    return scorer
+
+
+def _baseline(task: Task[Any], ground: Ground) -> Scorer[Any] | None:
+    """What knowing the training targets alone scores on the test rows; None where nothing can be known of them."""
+    training = encoded.fields(ground.schema, ground.rows, task)
     task.fit(training)
-    known = pair(task, repeated(task.baseline(training, 1), len(ground.test)), target)
-    return known, known[1]
+    baseline = task.baseline(training)
+    if baseline is None:
+        return None
+    scorer = task.scorer()
+    for batch in Loader(ground.test, 128):
+        scorer.update(task.constant(baseline, batch.rows), ground.schema.prepare(batch))
+    return scorer
 
 
 def written(result: Comparison, folder: Path, winner: Recipe) -> None:

@@ -14,7 +14,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sensorium.core.errors import ConfigError, SensoriumError
@@ -22,6 +21,7 @@ from sensorium.core.recipe import Recipe, Training
 
 if TYPE_CHECKING:
     from sensorium.training.ranks import Ranks
+    from sensorium.training.request import Request
 
 WORKER = "SENSORIUM_WORKER"
 """Set in a process that ``fit`` started: the port at which the first one listens."""
@@ -203,11 +203,24 @@ def _worker(rank: int, count: int, port: int, job: Mapping[str, Any]) -> subproc
     return worker
 
 
-def job_of(train: Any, valid: Any, plan: Recipe, **asked: Any) -> dict[str, Any] | None:
+def job_of(request: Request, **asked: Any) -> dict[str, Any] | None:
     """What ``fit`` was asked, as plain JSON; None where its rows are in memory."""
-    if not all(table is None or isinstance(table, (str, os.PathLike)) for table in (train, valid)):
+    if not all(table is None or isinstance(table, (str, os.PathLike)) for table in (request.source, request.valid)):
         return None
-    named = {name: None if value is None else str(value) for name, value in (("train", train), ("valid", valid))}
-    rest = {name: str(value) if isinstance(value, Path) else value for name, value in asked.items()}
-    # What was said, not what is default: a quality sets only what was left open.
-    return {**named, "recipe": plan.model_dump(exclude_unset=True), **rest}
+    by_role = {role: [name for name, other in request.roles.items() if other == role] for role in ("group", "weight")}
+    told = {
+        "train": request.source,
+        "valid": request.valid,
+        "media": request.media,
+        "cache": request.cache,
+        **asked,
+    }
+    plain = {name: str(value) if isinstance(value, os.PathLike) else value for name, value in told.items()}
+    return {
+        **plain,
+        "target": list(request.targets),
+        "ignore": [name for name, role in request.roles.items() if role == "ignore"],
+        **{role: names[0] if names else None for role, names in by_role.items()},
+        # What was said, not what is default: a quality sets only what was left open.
+        "recipe": request.plan.model_dump(exclude_unset=True),
+    }

@@ -9,6 +9,7 @@ from typing import Any
 
 from sensorium.core import registry
 from sensorium.core.errors import ConfigError, nearest
+from sensorium.core.goal import TaskSpec, task_spec
 from sensorium.core.layout import Grid, Ids, Layout, Row
 from sensorium.core.recipe import ModelSpec, Recipe, Size, Spec
 from sensorium.core.schema import Schema
@@ -28,11 +29,6 @@ FEW_FUSION, FEW_FUSION_ROWS = {"kind": "late", "decide": "learned"}, 500
 """The fusion for tables of fewer rows: what streams say together takes more rows to learn than what each says alone."""
 EARLY = "early"
 """The fusion that wants shallow encoders: it is itself the deep model."""
-
-FEW_ROWS = 1_500
-"""Below this, a classifier's targets are softened: it would soon be sure of every row it has seen."""
-SKEWED = 5.0
-"""From this ratio of the commonest class to the rarest on, rare classes weigh more than their number."""
 
 
 def resolve(
@@ -65,23 +61,16 @@ def resolve(
     }
     fusion = _sized("fusions", told or _fusion(len(encoders), rows), preset)
     fusion = _completed("fusions", fusion, {s: schema.layout(s) for s in schema.streams})
-    targets = {column.name: column for column in schema.targets}
-    _known("tasks", recipe.model.tasks, targets)
     tasks: dict[str, Spec] = {}
-    for name, column in targets.items():
-        kind = recipe.model.tasks.get(name) or column.reader.task
-        if kind is None:
-            raise ConfigError("no task is known for such a column", column=name, fix="name one under model.tasks")
-        sized = _sized("tasks", kind, preset)
-        if sized["kind"] == "classification":
-            given = registry.split(kind)[1]
-            if rows < FEW_ROWS and "smoothing" not in given:
-                sized["smoothing"] = 0.1
-            counts = [count for count in (classes or {}).get(name, ()) if count]
-            if counts and max(counts) >= SKEWED * min(counts) and "balance" not in given:
-                sized["balance"] = 0.5
-                said.append(f"{name}: rare classes weigh more (largest {max(counts)} rows, smallest {min(counts)})")
-        tasks[name] = sized
+    for task in tasks_of(recipe.model, schema):
+        sized = _sized("tasks", task.spec, preset)
+        found = registry.find("tasks", sized["kind"])
+        counts = [count for name in task.targets for count in (classes or {}).get(name, ()) if count]
+        chosen_for, why = found.suited(registry.split(task.spec)[1], rows, counts)
+        sized |= chosen_for
+        said += [f"{task.name}: {reason}" for reason in why]
+        prompts = {"prompt": list(task.prompts)} if task.prompts else {}
+        tasks[task.name] = {**sized, "target": _named(task.targets), **prompts}
     surgery: list[Spec] = [registry.resolve("surgery", spec) for spec in recipe.model.surgery]
     model = ModelSpec(size=size, dim=dim, encoders=encoders, adapters=adapters, fusion=fusion, tasks=tasks, surgery=surgery)
 
@@ -114,6 +103,31 @@ def resolve(
         }
     )
     return resolved, said
+
+
+def tasks_of(model: ModelSpec, schema: Schema) -> list[TaskSpec]:
+    """The tasks of a recipe in the order of their targets, and for targets that no task names the one usual for such a
+    column; then those without a target."""
+    told = [task_spec(name, spec) for name, spec in model.tasks.items()]
+    known = {column.name for column in schema.targets}
+    for task in told:
+        for name in task.targets:
+            if name not in known:
+                raise ConfigError(f"model.tasks: no target named {name!r}{nearest(name, sorted(known))}")
+    found: list[TaskSpec] = []
+    for column in schema.targets:
+        mine = [task for task in told if column.name in task.targets]
+        if not mine:
+            if column.reader.task is None:
+                raise ConfigError("no task is known for such a column", column=column.name, fix="name one: model.tasks")
+            mine = [TaskSpec(column.name, {"kind": column.reader.task}, (column.name,), ())]
+        found += [task for task in mine if task not in found]
+    return found + [task for task in told if not task.targets]
+
+
+def _named(targets: Sequence[str]) -> str | list[str] | None:
+    """Target columns as a recipe writes them."""
+    return None if not targets else targets[0] if len(targets) == 1 else list(targets)
 
 
 def advised(recipe: Recipe, schema: Schema) -> tuple[Schema, list[str]]:

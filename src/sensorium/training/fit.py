@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,25 +14,14 @@ from sensorium.core.errors import ConfigError
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
 from sensorium.data import rows as encoded
-from sensorium.data.media import Under
 from sensorium.data.store import Store
 from sensorium.data.whole import check_writable, told
 from sensorium.trained import Trained
 from sensorium.training import crew
 from sensorium.training import resume as resumable
-from sensorium.training.defaults import resolve
-from sensorium.training.prepare import (
-    Parts,
-    class_sizes,
-    encode_parts,
-    from_file,
-    from_table,
-    learn,
-    planned,
-    told_roles,
-    with_columns,
-)
-from sensorium.training.presets import with_quality
+from sensorium.training.parts import Parts
+from sensorium.training.prepare import Prepared, prepare
+from sensorium.training.request import Request, Target
 
 if TYPE_CHECKING:
     from sensorium.training.ranks import Ranks
@@ -40,7 +31,9 @@ if TYPE_CHECKING:
 def fit(
     train: Any = None,
     *,
-    target: str | Sequence[str] | None = None,
+    target: Target = None,
+    task: str | None = None,
+    options: Mapping[str, Any] | None = None,
     valid: Any = None,
     recipe: Recipe | str | Path | None = None,
     columns: Mapping[str, str] | None = None,
@@ -64,7 +57,10 @@ def fit(
 
     Args:
         train: A path (.csv .tsv .jsonl .parquet …), a DataFrame, rows or columns. May stand in the recipe instead.
-        target: The column, or columns, to predict.
+        target: The column, or columns, to predict. Of a task whose target is several columns, those by their part:
+            ``{"time": "days", "event": "died"}``.
+        task: The kind of task, where it is not the one usual for the target; without a target one that needs none.
+        options: Options of that task.
         valid: A table to choose the best epoch on; by default a part of ``train`` is set apart.
         recipe: Everything else, as a ``Recipe`` or a YAML file; what it leaves out is chosen from the data.
         columns: What a column is, where the guess is wrong: ``{"photo": "image"}``.
@@ -93,93 +89,60 @@ def fit(
     Raises:
         SensoriumError: naming file, row, column, and how to mend it, before any training starts.
     """
-    plan = crew.settled(planned(recipe, overrides, seed, time_limit, group, stream))
-    ignored = list(ignore)
-    asked = {"columns": dict(columns or {}), "ignore": ignored, "group": group, "weight": weight, "quality": quality}
-    targets = [target] if isinstance(target, str) else list(target or ())
-    job = crew.job_of(train, valid, plan, target=targets, media=media, out=out, resume=resume, cache=cache, **asked)
-    first = crew.first()
-    source = train if train is not None else plan.data.train
-    if source is None:
-        raise ConfigError("there is no training table", fix="name one, here or under data.train of the recipe")
+    request = Request.of(
+        train,
+        target=target,
+        task=task,
+        options=options,
+        valid=valid,
+        recipe=recipe,
+        columns=columns,
+        ignore=ignore,
+        group=group,
+        weight=weight,
+        media=media,
+        overrides=overrides,
+        seed=seed,
+        time_limit=time_limit,
+        stream=stream,
+        cache=cache,
+    )
+    request = replace(request, plan=crew.settled(request.plan))
+    job = crew.job_of(request, out=out, resume=resume, quality=quality)
     folder = Path(out) if out is not None else None
-    if folder is not None and first:
+    if folder is not None and crew.first():
         check_writable(folder)
-    with Console(quiet, mute=not first) as console:
-        plan = with_columns(plan, columns)
-        found = _parts(source, valid, plan, targets, told_roles(ignored, group, weight), media, console)
-        schema, training, held_out = found.schema, found.training, found.held_out
-        learn(schema, training, Under(training.root or Path.cwd(), anywhere=True), plan.seed)
-        # What was asked for, with all that it leaves open: a search resolves it again and again.
-        classes = class_sizes(schema, training)
-        request, trials, set_by = with_quality(quality, from_file(plan, source), schema, found.rows, classes)
-        search = search if search is not None else trials
-        plan, said = resolve(request, schema, found.rows, classes)
-        for line in set_by + said:
-            console.note(f"  {line}")
-        if search is not None:
-            _searchable(plan, found, tune_speed)
-        store = Store(Path(cache) if cache is not None else None)
-        if found.stream is not None:
-            training = found.stream.shown(training)
-        rows, valid_rows = encode_parts(schema, training, held_out, store, console)
-        speed: dict[str, Any] = {}
-        if tune_speed:
-            from sensorium.training.tune import tuned
-
-            said_of = request.training.model_fields_set
-            plan, speed = tuned(plan, said_of, schema, rows, valid_rows, store, folder, resume, console, found.stream)
-        if search is not None:
-            from sensorium.training.search import searched
-
-            def tried(plan: Recipe, schema: Schema) -> Trained:
-                return finish(plan, schema, rows, valid_rows, store, None, False, Console(quiet=True))
-
-            trained = searched(request, schema, rows, valid_rows, store, classes, search, folder, console, tried)
+    with Console(quiet, mute=not crew.first()) as console:
+        check = partial(_searchable, request.plan, search, tune_speed)
+        ready = prepare(request, console, quality=quality, check=check)
+        trials = search if search is not None else ready.trials
+        if trials is not None:
+            trained, speed = _searched(ready, trials, folder, console), dict[str, Any]()
         else:
-            with crew.together(plan.training, job) as ranks:
-                trained = finish(plan, schema, rows, valid_rows, store, folder, resume, console, ranks, found.stream)
-            if not first:
+            ready, speed = _tuned(ready, folder, resume, console) if tune_speed else (ready, {})
+            with crew.together(ready.plan.training, job) as ranks:
+                trained = finish(
+                    ready.plan,
+                    ready.schema,
+                    ready.rows,
+                    ready.valid,
+                    ready.store,
+                    folder,
+                    resume,
+                    console,
+                    ranks,
+                    ready.parts.stream,
+                )
+            if not crew.first():
                 return trained
-        artifact, evaluation = trained.artifact, trained.score(valid_rows, console=console)
-        artifact.report["valid"] = evaluation.to_json()
-        artifact.report |= {"speed": speed} if speed else {}
-        if folder is not None:
-            from sensorium.evaluation.charts import curves_svg
-
-            trained.save(folder)
-            with told(folder):
-                (folder / "logs").mkdir(exist_ok=True)  # a search has no logs of its own
-                curves_svg(trained.history, folder / "logs" / "curves.svg")
-                trained.write_report(folder / "report.html", evaluation, held_out, valid_rows)
-            # Only now: until the model is safe, the checkpoint is what a resume goes on from.
-            if search is None:
-                resumable.finish(folder)
-            else:
-                resumable.forget(folder)
+        _scored(trained, ready, speed, folder, trials is not None, console)
     return trained
 
 
-def _parts(
-    source: Any,
-    valid: Any,
-    plan: Recipe,
-    targets: list[str],
-    roles: Mapping[str, str],
-    media: str | Path | None,
-    console: Console,
-) -> Parts:
-    valid = valid if valid is not None else plan.data.valid
-    if not plan.data.stream:
-        if plan.data.epoch_rows is not None:
-            raise ConfigError("data.epoch_rows is of streams", fix="leave it out, or read the shards with --stream")
-        return from_table(source, valid, plan, targets, roles, media, console)
-    from sensorium.training.streamed import from_shards
-
-    return from_shards(source, valid, plan, targets, roles, media, console)
-
-
-def _searchable(plan: Recipe, found: Parts, tune_speed: bool) -> None:
+def _searchable(plan: Recipe, search: int | None, tune_speed: bool, found: Parts, trials: int | None) -> None:
+    """Refuse what a search cannot do."""
+    if search is None and trials is None:
+        return
     if tune_speed:
         raise ConfigError("speed is tuned for one setting, and a search tries many", fix="leave out one of the two")
     if found.stream is not None:
@@ -188,6 +151,56 @@ def _searchable(plan: Recipe, found: Parts, tune_speed: bool) -> None:
         raise ConfigError(
             "a search trains in one process", fix="leave out training.devices and training.nodes, or --search"
         )
+
+
+def _searched(ready: Prepared, trials: int, folder: Path | None, console: Console) -> Trained:
+    from sensorium.training.search import searched
+
+    def tried(plan: Recipe, schema: Schema) -> Trained:
+        return finish(plan, schema, ready.rows, ready.valid, ready.store, None, False, Console(quiet=True))
+
+    return searched(
+        ready.request, ready.schema, ready.rows, ready.valid, ready.store, ready.classes, trials, folder, console, tried
+    )
+
+
+def _tuned(ready: Prepared, folder: Path | None, resume: bool, console: Console) -> tuple[Prepared, dict[str, Any]]:
+    from sensorium.training.tune import tuned
+
+    said = ready.request.training.model_fields_set
+    plan, speed = tuned(
+        ready.plan,
+        said,
+        ready.schema,
+        ready.rows,
+        ready.valid,
+        ready.store,
+        folder,
+        resume,
+        console,
+        ready.parts.stream,
+    )
+    return replace(ready, plan=plan), speed
+
+
+def _scored(
+    trained: Trained, ready: Prepared, speed: dict[str, Any], folder: Path | None, searched: bool, console: Console
+) -> None:
+    """The model held against the validation rows, and saved with its report and curves."""
+    evaluation = trained.score(ready.valid, console=console)
+    trained.artifact.report["valid"] = evaluation.to_json()
+    trained.artifact.report |= {"speed": speed} if speed else {}
+    if folder is None:
+        return
+    from sensorium.evaluation.charts import curves_svg
+
+    trained.save(folder)
+    with told(folder):
+        (folder / "logs").mkdir(exist_ok=True)  # a search has no logs of its own
+        curves_svg(trained.history, folder / "logs" / "curves.svg")
+        trained.write_report(folder / "report.html", evaluation, ready.parts.held_out, ready.valid)
+    # Only now: until the model is safe, the checkpoint is what a resume goes on from.
+    (resumable.forget if searched else resumable.finish)(folder)
 
 
 def finish(
@@ -209,8 +222,9 @@ def finish(
 
     # Of a stream nothing is put together by length, and its padding is not known before.
     padding = reported(schema, rows, plan.training, plan.seed, console) if stream is None else {}
-    model, history = run(plan, schema, rows, valid, out, resume, console, store, ranks or ALONE, stream)
-    priors = {c.name: model.tasks[c.name].baseline(rows.target(c.name), 1).tolist() for c in schema.targets}
+    model, history, learnt = run(plan, schema, rows, valid, out, resume, console, store, ranks or ALONE, stream)
+    priors = {name: task.baseline(encoded.fields(schema, rows, task)) for name, task in model.tasks.items()}
+    priors = {name: baseline for name, baseline in priors.items() if baseline is not None}
     report = {"history": history, "priors": priors, "rows": len(rows) if stream is None else stream.rows}
     report |= {"padding": padding} if padding else {}
-    return Trained(Artifact(plan, schema, model, report), cache=store.folder)
+    return Trained(Artifact(plan, schema, model, report, learnt), cache=store.folder)

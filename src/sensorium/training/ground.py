@@ -6,23 +6,23 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from sensorium.console import Console
 from sensorium.core import registry
 from sensorium.core.contracts import Task
-from sensorium.core.errors import ConfigError, DataError, SensoriumError, nearest
+from sensorium.core.errors import ConfigError, SensoriumError, nearest
+from sensorium.core.goal import task_spec
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Column, Schema
 from sensorium.data import rows as encoded
-from sensorium.data.media import Under
 from sensorium.data.store import Store
-from sensorium.data.table import Table
 from sensorium.evaluation.comparison import Way
-from sensorium.model import assemble
+from sensorium.model import assemble, goal_of
 from sensorium.training import prepare as steps
 from sensorium.training.defaults import resolve, surgery_of
+from sensorium.training.parts import Parts, Test
+from sensorium.training.request import Request
 
 TEST_PART = 0.2
 """The share of the table that is set apart where no test table is given."""
@@ -40,8 +40,9 @@ class Ground:
     store: Store
 
     @property
-    def target(self) -> Column:
-        return self.schema.targets[0]
+    def task_name(self) -> str:
+        """The one task that runs are compared by."""
+        return next(iter(self.plan.model.tasks))
 
     def narrowed(self, streams: Sequence[str]) -> Ground:
         """The same with only these streams: the other columns are there and not read."""
@@ -72,8 +73,9 @@ class Ground:
 
     def task(self) -> Task[Any]:
         """The target's task, untrained: it measures."""
-        dim = self.plan.model.dim
-        part: Task[Any] = registry.build("tasks", self.plan.model.tasks[self.target.name], self.target.reader, dim)
+        told = task_spec(self.task_name, self.plan.model.tasks[self.task_name])
+        goal = goal_of(told, self.schema, {stream: self.schema.layout(stream) for stream in self.schema.streams})
+        part: Task[Any] = registry.build("tasks", told.spec, goal, self.plan.model.dim)
         return part
 
     def limited(self, seconds: float, ways: Mapping[Way, Ground]) -> tuple[Ground, dict[Way, Ground]]:
@@ -99,7 +101,7 @@ class Ground:
         told = [plan.model_dump(exclude={"data"}), self.schema.to_json(), metric]
         h = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
         for part in (self.rows, self.valid, self.test):
-            h.update(part.target(self.target.name).data.numpy().tobytes())
+            part.digest(h.update)
         return h.hexdigest()[:16]
 
 
@@ -115,41 +117,22 @@ def chosen(fusions: str | Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def prepare(
-    source: Any,
-    plan: Recipe,
-    target: str | None,
-    test: Any,
-    roles: Mapping[str, str],
-    media: str | Path | None,
-    cache: str | Path | None,
-    console: Console,
-) -> tuple[Ground, str]:
+def prepare(request: Request, test: Any, console: Console) -> tuple[Ground, str]:
     """Declared, split, learnt, resolved and encoded, once for all runs; and what the test rows are, in words."""
-    if plan.data.stream:
-        raise ConfigError("runs are compared on a table in memory", fix="leave out data.stream")
-    table = steps.read(source, plan, media)
-    schema = steps.declared(table, plan, [] if target is None else [target], roles, console)
-    if len(schema.targets) != 1:
-        raise ConfigError(f"{len(schema.targets)} targets cannot be compared at once", fix="name one: --target")
-    if test is None:
-        rest, tested = steps.split_off(steps.with_target(table, schema), schema, plan, TEST_PART)
-        where = f"{len(tested):,} rows of {table.source} that no run has seen"
-    else:
-        rest, tested = table, steps.with_target(Table.read(test, root=media or plan.data.media), schema)
-        where = f"the {len(tested):,} rows of {tested.source}"
-    training, held_out = steps.parts(rest, plan.data.valid, schema, plan, media, console)
-    steps.learn(schema, training, Under(table.root or Path.cwd(), anywhere=True), plan.seed)
-    resolved, said = resolve(plan, schema, len(training), steps.class_sizes(schema, training))
-    for line in said:
-        console.note(f"  {line}")
-    store = Store(Path(cache) if cache is not None else None)
-    rows, valid = steps.encode_parts(schema, training, held_out, store, console)
-    opener = Under(tested.root or Path.cwd(), anywhere=True)
-    scored = encoded.encode(schema, tested, media=opener, store=store, tell=console.step)
-    if not bool(scored.target(schema.targets[0].name).present.any()):
-        raise DataError("no test row has a target that the training rows know", file=tested.source)
-    return Ground(resolved, schema, rows, valid, scored, store), where
+    ready = steps.prepare(request, console, test=Test(test, TEST_PART), check=_comparable)
+    tested = ready.parts.tested
+    assert tested is not None
+    assert ready.test is not None
+    unseen = f"{len(tested):,} rows of {tested.source} that no run has seen"
+    where = unseen if test is None else f"the {len(tested):,} rows of {tested.source}"
+    if len(ready.plan.model.tasks) != 1:
+        raise ConfigError(f"{len(ready.plan.model.tasks)} targets cannot be compared at once", fix="name one: --target")
+    return Ground(ready.plan, ready.schema, ready.rows, ready.valid, ready.test, ready.store), where
+
+
+def _comparable(found: Parts, trials: int | None) -> None:
+    if len(found.schema.targets) > 1:
+        raise ConfigError(f"{len(found.schema.targets)} targets cannot be compared at once", fix="name one: --target")
 
 
 def possible(ground: Ground, names: Sequence[str], leave_out: bool) -> tuple[dict[Way, Ground], dict[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import lightning.pytorch as pl
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sensorium.core.batch import Batch, Field, joined, repeated
+from sensorium.core.batch import Batch, moved
 from sensorium.core.contracts import Objective
 from sensorium.core.forward import Forward
 from sensorium.core.recipe import Training
@@ -20,7 +20,8 @@ from sensorium.core.schema import Schema
 from sensorium.data.buckets import Cost, cost
 from sensorium.data.flow import Flow, Pass
 from sensorium.data.loader import Loader
-from sensorium.data.rows import Rows
+from sensorium.data.rows import Rows, fields
+from sensorium.evaluation.tally import Tally, TaskTally, scores_of
 from sensorium.model import Model
 from sensorium.nn.reduce import across, weighted_mean
 from sensorium.training.fast import uncompiled
@@ -66,13 +67,17 @@ class Lit(pl.LightningModule):
         self.history: list[Record] = []
         self.spent = 0.0
         """Seconds of training before this process took over."""
+        self.frozen = {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
+        """The weights that training leaves as they are: they are there before it, and no checkpoint holds them."""
+        self.strict_loading = not self.frozen
         self._began = clock()
         self._agreed: float | None = None
         self._losses: dict[str, Tensor] = {}
         self._steps = 0
-        self._outputs: list[tuple[Any, Any, Tensor]] = []
+        self._tally: Tally | None = None
+        self._plain: Tally | None = None
         self._generator: torch.Generator | None = None
-        self._priors: dict[str, Any] = {}
+        self._known: dict[str, Any] | None = None
         self._costs: Cost | None = None
         self._parted = False
 
@@ -228,8 +233,15 @@ class Lit(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         batch = self.schema.prepare(batch)
+        if self._tally is None:
+            self._tally, self._plain = Tally(self.model.tasks), Tally(self.model.tasks)
         with uncompiled(self.training_spec):
-            self._outputs.append((self.model(batch), batch.targets, batch.weight))
+            counted = batch.counting()
+            self._tally.update(self.model(batch), counted)
+        if self._plain is not None and len(self.model.tasks) > 1:
+            for name, baseline in self.known.items():
+                one = self._plain.each[name]
+                self._plain.add(one, moved(one.task.constant(baseline, batch.rows), batch.weight.device), counted)
 
     def on_validation_epoch_end(self) -> None:
         """Scores of the epoch, into ``history``: of several processes the first one's, so that all go by the same."""
@@ -240,48 +252,44 @@ class Lit(pl.LightningModule):
             mean = sum(total.get(name, 0.0) for total in totals) / self.ranks.count
             record[f"train_{name}"] = mean / max(1, self._steps)
         self._losses, self._steps = {}, 0
-        if self._outputs:
-            seen = joined(self._outputs)
-            self._outputs = []
+        if self._tally is not None and self._plain is not None:
+            tallies = (self._tally, self._plain)
+            self._tally = self._plain = None
             if self.spread:
-                seen = self.ranks.gathered(seen)
-            record |= self._scores(*seen) if self.ranks.first else {}
+                for tally in tallies:
+                    tally.load(self.ranks.states(tally.state()))
+            record |= self._scores(*tallies) if self.ranks.first else {}
         self.history.append(self.ranks.told(record))
 
-    def _scores(self, outputs: Mapping[str, Any], targets: Mapping[str, Field], weight: Tensor) -> Record:
+    def _scores(self, tally: Tally, plain: Tally) -> Record:
         record: Record = {}
         total = 0.0
         counts = {name: count for objective in self._objectives() for name, count in objective.importance().items()}
-        for name, task in self.model.tasks.items():
-            output, target = outputs[name], targets[name]
-            known = weight * target.present
-            loss = float(weighted_mean(task.loss(output, target).float(), known))
+        for name, one in tally.each.items():
+            loss = float(weighted_mean(one.loss, one.weight))
             record[f"valid_loss_{name}"] = loss
-            total += loss if len(self.model.tasks) == 1 else loss / self._plain(name, target, known) * counts.get(name, 1.0)
-            metrics = task.metrics().to(known.device)
-            chosen = known > 0
-            if bool(chosen.any()):
-                guess, truth = task.compare(output, target)
-                value = metrics(guess[chosen].float(), truth[chosen])[task.headline]
-                record[f"valid_{task.headline}_{name}"] = float(value)
+            total += loss if len(tally.each) == 1 else loss / _scale(plain.each[name]) * counts.get(name, 1.0)
+            if one.rows:
+                record[f"valid_{one.task.headline}_{name}"] = scores_of(one.scorer, [one.task.headline])[one.task.headline]
         record["valid_loss"] = total
         return record
 
     def _objectives(self) -> Iterator[Objective]:
         return (objective for objective in self.objectives if isinstance(objective, Objective))
 
-    def _plain(self, name: str, target: Field, known: Tensor) -> float:
-        """The loss of knowing the training targets alone, so that targets of different kinds add up to something."""
-        task = self.model.tasks[name]
-        if name not in self._priors:
-            self._priors[name] = task.baseline(self.rows.target(name).to(known.device), 1)
-        output = repeated(self._priors[name], target.present.shape[0])
-        loss = float(weighted_mean(task.loss(output, target).float(), known))
-        return loss if math.isfinite(loss) and loss > 1e-6 else 1.0
+    @property
+    def known(self) -> dict[str, Any]:
+        """By task, what is known of the training targets alone, where it is something."""
+        if self._known is None:
+            found = {name: task.baseline(fields(self.schema, self.rows, task)) for name, task in self.model.tasks.items()}
+            self._known = {name: baseline for name, baseline in found.items() if baseline is not None}
+        return self._known
 
     # ── resume ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        for name in self.frozen:
+            checkpoint["state_dict"].pop(name, None)
         checkpoint["sensorium"] = {
             "history": self.history,
             "spent": self.elapsed(),
@@ -293,11 +301,20 @@ class Lit(pl.LightningModule):
             checkpoint["sensorium"]["flow"] = self.ranks.each(self.flow.state_dict())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        missing = set(self.state_dict()) - set(checkpoint["state_dict"]) - self.frozen
+        if missing:
+            raise KeyError(f"the checkpoint lacks {sorted(missing)[:3]}")
         self.history = [dict(record) for record in checkpoint["sensorium"]["history"]]
         self.spent = float(checkpoint["sensorium"]["spent"])
         self._losses, self._steps = dict(checkpoint["sensorium"]["losses"]), int(checkpoint["sensorium"]["steps"])
         if self.flow is not None:
             self.flow.load_state_dict(checkpoint["sensorium"]["flow"][self.ranks.rank])
+
+
+def _scale(plain: TaskTally) -> float:
+    """The loss of knowing the training targets alone, so that targets of different kinds add up to something."""
+    loss = float(weighted_mean(plain.loss, plain.weight))
+    return loss if math.isfinite(loss) and loss > 1e-6 else 1.0
 
 
 def step_seed(seed: int, step: int) -> int:

@@ -10,7 +10,6 @@ import torch
 import torch.distributed as dist
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 
 @dataclass(frozen=True)
@@ -59,27 +58,35 @@ class Ranks:
     def _from(self, rank: int, value: Any) -> Any:
         return _unpacked(_sent(_packed(value if self.rank == rank else None), rank))
 
-    def gathered(self, struct: Any) -> Any:
-        """Structs of rows as one, on the CPU: those of the first process, then those of the second, and so on."""
+    def states(self, state: dict[str, Any]) -> list[dict[str, Any]]:
+        """What every process kept of its rows: nested mappings of tensors ``[rows, ...]`` and of lists of plain values."""
         if not self.several:
-            return struct
-        leaves, shape = pytree.tree_flatten(struct)
-        rows = self.each(max(leaf.shape[0] for leaf in leaves if isinstance(leaf, Tensor)))
-        return pytree.tree_unflatten([_joined(leaf, rows) if isinstance(leaf, Tensor) else leaf for leaf in leaves], shape)
+            return [state]
+        found: list[dict[str, Any]] = [{} for _ in range(self.count)]
+        for key, value in state.items():
+            if isinstance(value, dict):
+                parts: list[Any] = self.states(value)
+            elif isinstance(value, Tensor):
+                parts = _split(value, self.each(len(value)))
+            else:
+                parts = self.each(value)
+            for one, part in zip(found, parts, strict=True):
+                one[key] = part
+        return found
 
 
 ALONE = Ranks()
 
 
-def _joined(tensor: Tensor, rows: list[int]) -> Tensor:
-    """The rows of all processes; sent as bytes, and as many from each, as the collectives want it."""
+def _split(tensor: Tensor, rows: list[int]) -> list[Tensor]:
+    """The rows of each process; sent as bytes, and as many from each, as the collectives want it."""
     own = tensor.detach().cpu().contiguous()
     padded = own.new_zeros((max(rows), *own.shape[1:]))
     padded[: len(own)] = own
     flat = padded.reshape(-1).view(torch.uint8)
     parts = [torch.empty_like(flat) for _ in rows]
     dist.all_gather(parts, flat)
-    return torch.cat([part.view(own.dtype).reshape(padded.shape)[:n] for part, n in zip(parts, rows, strict=True)])
+    return [part.view(own.dtype).reshape(padded.shape)[:n] for part, n in zip(parts, rows, strict=True)]
 
 
 def _packed(value: Any) -> Tensor:

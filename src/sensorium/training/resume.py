@@ -102,8 +102,7 @@ def identity(plan: Recipe, schema: Schema, rows: encoded.Rows, valid: encoded.Ro
     h = hashlib.sha256(json.dumps([plan.model_dump(), schema.to_json(), ranks], sort_keys=True).encode())
     h.update(of.encode())
     for part in (rows, valid):
-        for name in part.targets:
-            h.update(part.target(name).data.numpy().tobytes())
+        part.digest(h.update)
     return h.hexdigest()
 
 

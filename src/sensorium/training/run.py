@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
 from importlib.util import find_spec
 from math import inf, isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from torch import Tensor
+from torch import Tensor, nn
 
 from sensorium.artifact import Artifact
 from sensorium.console import Console, span
@@ -44,6 +44,15 @@ from sensorium.training.stored import with_outputs
 from sensorium.training.streamed import Streamed, told
 
 
+class Run(NamedTuple):
+    """A training that came to its end: the model with its best epoch's weights, the scores by epoch, and what the
+    objectives learnt until then."""
+
+    model: Model
+    history: list[Record]
+    learnt: dict[str, Tensor]
+
+
 def train(
     plan: Recipe,
     schema: Schema,
@@ -55,8 +64,8 @@ def train(
     store: Store | None = None,
     ranks: Ranks = ALONE,
     stream: Streamed | None = None,
-) -> tuple[Model, list[Record]]:
-    """The trained model of a resolved recipe, its best epoch's weights loaded, and the scores by epoch.
+) -> Run:
+    """The training of a resolved recipe.
 
     Args:
         stream: Where training batches come from, if not from ``rows``, which then are some of them.
@@ -74,7 +83,7 @@ def train(
                 rows, valid = with_outputs(model, schema, plan, (rows, valid), store, objectives, console)
             history = _run(plan, schema, model, objectives, rows, valid, out, resume, console, ranks, stream)
             settle(model, schema, rows, valid)
-            return model, history
+            return Run(model, history, nn.ModuleList(objectives).state_dict())
     finally:
         torch.set_num_threads(before)
 
@@ -85,8 +94,8 @@ def built(plan: Recipe, schema: Schema, rows: encoded.Rows, console: Console) ->
     for encoder in model.encoders.values():
         encoder.adopt()
     model.fusion.adopt()
-    for column in schema.targets:
-        model.tasks[column.name].fit(rows.target(column.name))
+    for task in model.tasks.values():
+        task.fit(encoded.fields(schema, rows, task))
     for line in acquaint(model, schema, rows):
         console.note(f"  {line}")
     operate(model, plan.model.surgery)
@@ -117,13 +126,23 @@ def _run(
     if spec.strategy == "fsdp" and not ranks.several:
         raise ConfigError("training.strategy fsdp parts a model over processes", fix="training.devices=2 or more, or ddp")
     # A parted model stays parted: its weights are put into the whole one in the end.
-    trained, objectives = deepcopy((model, objectives)) if spec.strategy == "fsdp" else (model, objectives)
+    parts = (model, objectives)
+    trained, trained_objectives = deepcopy(parts) if spec.strategy == "fsdp" else parts
     with _flowing(stream, schema, plan, ranks, console) as flow:
         steps = 0 if stream is None else stream.steps(plan, ranks)
         lit = Lit(
-            trained, objectives, schema, spec, rows=rows, valid=valid, seed=plan.seed, ranks=ranks, flow=flow, steps=steps
+            trained,
+            trained_objectives,
+            schema,
+            spec,
+            rows=rows,
+            valid=valid,
+            seed=plan.seed,
+            ranks=ranks,
+            flow=flow,
+            steps=steps,
         )
-        return _fitted(plan, schema, model, lit, out, resume, console, told(stream))
+        return _fitted(plan, schema, model, objectives, lit, out, resume, console, told(stream))
 
 
 @contextmanager
@@ -143,21 +162,29 @@ def _flowing(
 
 
 def _fitted(
-    plan: Recipe, schema: Schema, model: Model, lit: Lit, out: Path | None, resume: bool, console: Console, of: str
+    plan: Recipe,
+    schema: Schema,
+    model: Model,
+    objectives: list[Any],
+    lit: Lit,
+    out: Path | None,
+    resume: bool,
+    console: Console,
+    of: str,
 ) -> list[Record]:
     """Trained under Lightning, the best weights in ``model``; ``of`` is what else makes it this very run."""
     spec, ranks = plan.training, lit.ranks
-    best = KeepBest(_criterion(plan, schema, model), spec.patience or 1)
+    best = KeepBest(_criterion(plan, model), spec.patience or 1)
     callbacks: list[pl.Callback] = [
         best,
         *([Average(spec.average)] if spec.average else []),
-        Tell(_teller(schema, model, best, console)),
+        Tell(_teller(model, best, console)),
     ]
     start = None
     if out is not None:
         kept = Resume(out, _agreed(identity(plan, schema, lit.rows, lit.valid, of=of), ranks))
         if ranks.told(resume and kept.finished()):
-            return _finished(out, model, console)
+            return _finished(out, model, objectives, console)
         start = kept.checkpoint if ranks.told(ranks.first and kept.begin(resume, console)) else None
         if ranks.first:
             callbacks.append(Logs(out / "logs", tensorboard=find_spec("tensorboard") is not None))
@@ -190,7 +217,8 @@ def _fitted(
             raise KeyboardInterrupt from None
     if best.best == (-inf,):
         raise SensoriumError("the training diverged: no epoch has a finite loss", fix="lower training.lr")
-    model.load_state_dict(best.weights)
+    _restored(model, best.under("model"))
+    _restored(nn.ModuleList(objectives), best.under("objectives"))
     model.cpu().eval()
     console.step("training", 1.0, 1.0, f"best in epoch {best.epoch} of {lit.history[-1]['epoch']}")
     return lit.history
@@ -219,11 +247,20 @@ def _agreed(run: str, ranks: Ranks) -> str:
     return run
 
 
-def _finished(out: Path, model: Model, console: Console) -> list[Record]:
+def _restored(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Give a module what it had learnt; what was frozen it has kept."""
+    frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
+    missing, unexpected = module.load_state_dict(weights, strict=False)
+    assert not unexpected, f"weights of no module: {unexpected[:3]}"
+    assert set(missing) <= frozen, f"learnt weights were not kept: {sorted(set(missing) - frozen)[:3]}"
+
+
+def _finished(out: Path, model: Model, objectives: list[Any], console: Console) -> list[Record]:
     """The run came to its end before: its weights and its course, from its folder."""
     console.note("this run is finished: its model is read, not trained again")
     saved = Artifact.load(out)
     model.load_state_dict(saved.model.state_dict())
+    nn.ModuleList(objectives).load_state_dict(saved.learnt)
     model.eval()
     return [dict(record) for record in saved.report["history"]]
 
@@ -271,19 +308,19 @@ def _seen(model: Model, schema: Schema, rows: encoded.Rows) -> dict[str, Seen]:
     for batch in Loader(rows, 256):
         run = Forward(model, schema.prepare(batch))
         streams = {name: vectors(part) for name, part in run.streams.items()}
-        found.append((vectors(run.fused), streams, batch.targets, batch.weight))
-    fused, streams, targets, weight = joined(found)
-    return {name: Seen(fused, streams, targets[name], weight) for name in model.tasks}
+        targets = {name: run.target(name) for name, task in model.tasks.items() if task.settles}
+        found.append((vectors(run.fused), streams, targets, run.batch.weight, run.batch.prompts))
+    fused, streams, known, weight, prompts = joined(found)
+    return {name: Seen(fused, streams, target, weight, prompts) for name, target in known.items()}
 
 
-def _criterion(plan: Recipe, schema: Schema, model: Model) -> Callable[[Record], tuple[float, ...]]:
+def _criterion(plan: Recipe, model: Model) -> Callable[[Record], tuple[float, ...]]:
     """What the best epoch is best in: larger is better."""
-    first = schema.targets[0].name
-    task = model.tasks[first]
+    first, task = next(iter(model.tasks.items()))
 
     def better(record: Record) -> tuple[float, ...]:
         loss = -record["valid_loss"] if isfinite(record["valid_loss"]) else -inf
-        if plan.training.select == "loss" or len(schema.targets) > 1 or loss == -inf:
+        if plan.training.select == "loss" or len(model.tasks) > 1 or loss == -inf:
             return (loss,)
         # Small validation parts give the same score again and again: the loss tells such epochs apart.
         score = record.get(f"valid_{task.headline}_{first}", -inf)
@@ -292,10 +329,10 @@ def _criterion(plan: Recipe, schema: Schema, model: Model) -> Callable[[Record],
     return better
 
 
-def _teller(schema: Schema, model: Model, best: KeepBest, console: Console) -> Callable[[Progress], None]:
+def _teller(model: Model, best: KeepBest, console: Console) -> Callable[[Progress], None]:
     """Puts the course of training on the console."""
-    first = schema.targets[0].name
-    headline = model.tasks[first].headline
+    first, task = next(iter(model.tasks.items()))
+    headline = task.headline
     last = ""
 
     def say(progress: Progress) -> None:

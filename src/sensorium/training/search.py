@@ -15,8 +15,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from sensorium.artifact import Artifact
 from sensorium.console import Console, span
 from sensorium.core import registry
@@ -26,7 +24,6 @@ from sensorium.core.schema import Schema
 from sensorium.data import rows as encoded
 from sensorium.data.listing import columns
 from sensorium.data.store import Store
-from sensorium.evaluation.scores import measure
 from sensorium.trained import Trained
 from sensorium.training.answers import answers
 from sensorium.training.lit import step_seed
@@ -226,10 +223,9 @@ def _one(
     losses = [record["valid_loss"] for record in trained.history if math.isfinite(record["valid_loss"])]
     loss = min(losses) if losses else None
     score: float | None = loss
-    if len(schema.targets) == 1:
-        task = trained.model.tasks[schema.targets[0].name]
-        prediction, truth = answers(trained, valid)
-        score = measure(task, (torch.from_numpy(prediction), torch.from_numpy(truth)))[task.headline]
+    if len(trained.model.tasks) == 1:
+        (one,) = answers(trained, valid).each.values()
+        score = one.scores()[one.task.headline]
     problem = None
     if score is None or not math.isfinite(score):
         score, problem = None, "it has no score on the validation rows"
@@ -239,12 +235,11 @@ def _one(
 
 def _empty(found: Space) -> Search:
     """A search without trials: the first metric of the target, or the loss where there are several targets."""
-    targets = found.schema.targets
-    if len(targets) > 1:
+    usual, _ = found.at(found.usual)
+    if len(usual.model.tasks) > 1:
         return Search("loss", False, [])
-    usual, schema = found.at(found.usual)
-    model = usual.model
-    task = registry.build("tasks", model.tasks[targets[0].name], schema.targets[0].reader, model.dim)
+    (spec,) = usual.model.tasks.values()
+    task = registry.find("tasks", registry.split(spec)[0])
     return Search(task.headline, task.higher_is_better, [])
 
 
@@ -305,6 +300,5 @@ def _identity(found: Space, rows: encoded.Rows, valid: encoded.Rows) -> str:
     told = [found.plan.model_dump(exclude={"data"}), found.schema.to_json(), [asdict(dial) for dial in found.dials]]
     h = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
     for part in (rows, valid):
-        for name in part.targets:
-            h.update(part.target(name).data.numpy().tobytes())
+        part.digest(h.update)
     return h.hexdigest()[:16]

@@ -23,7 +23,8 @@ from sensorium.core.registry import chosen
 from sensorium.core.schema import Schema
 from sensorium.data.arrays import Arrays
 from sensorium.data.digest import digest
-from sensorium.data.rows import Index, Rows, Source
+from sensorium.data.rows import Rows
+from sensorium.data.sources import Index, Source
 from sensorium.data.store import Places, Store
 from sensorium.data.turn import Turn
 from sensorium.model import Model

@@ -23,8 +23,9 @@ from sensorium.data.jsonl import from_records
 from sensorium.data.shards import Shard, is_sharded, shards
 from sensorium.data.stream import Record, Stream
 from sensorium.data.table import Table
-from sensorium.training.prepare import Parts, declared, with_target
+from sensorium.training.parts import Parts, declared, with_target
 from sensorium.training.ranks import Ranks
+from sensorium.training.request import Request
 
 LOOKED_AT = 32
 """Shards that are looked into before training, at most."""
@@ -118,17 +119,10 @@ class Streamed:
         return [[shard.path.name, len(shard), shard.sha256] for shard in shards(self.source)]
 
 
-def from_shards(
-    source: Any,
-    valid: Any,
-    plan: Recipe,
-    targets: list[str],
-    roles: Mapping[str, str],
-    media: str | Path | None,
-    console: Console,
-) -> Parts:
+def from_shards(request: Request, console: Console) -> Parts:
     """Declared columns, a sample to learn from and validation rows, from a look into some of the shards."""
-    path = _sharded(source)
+    plan, valid = request.plan, request.valid
+    path = _sharded(request.source)
     found = shards(path)
     sizes = tuple(len(shard) for shard in found)
     looked = sorted(np.random.default_rng((plan.seed, 2)).permutation(len(found))[:LOOKED_AT].tolist())
@@ -136,10 +130,10 @@ def from_shards(
     kept, held_out = _looked(path, found, sizes, looked, held, console)
     if held is not None:
         held_out = _absent(held_out, kept)
-    schema = declared(kept, plan, targets, roles, console)
+    schema = declared(kept, request, console)
     if valid is not None:
-        held_out = Table.read(valid, root=media or plan.data.media)
-    training, held_out = with_target(kept, schema), with_target(held_out, schema)
+        held_out = Table.read(valid, root=request.media)
+    training, held_out = with_target(kept, schema, plan), with_target(held_out, schema, plan)
     if not len(training) or not len(held_out):
         raise DataError("too few rows to train and validate on", file=path, fix="give validation rows: --valid")
     rows = sum(sizes) if held is None else held.left()

@@ -287,10 +287,21 @@ function plain(value) {
   return typeof value === "number" ? String(Number(value.toPrecision(5))) : String(value);
 }
 
+// An answer may be a picture, a mask or a sound, or hold some; what has more structure is shown as it is written.
+function answered(value) {
+  if (typeof value === "string" && value.startsWith("data:image/")) return [make("img", { src: value, class: "map", alt: "answer" })];
+  if (typeof value === "string" && value.startsWith("data:audio/")) return [make("audio", { src: value, controls: "" })];
+  if (Array.isArray(value) && value.some((item) => typeof item === "string" && item.startsWith("data:"))) return value.flatMap(answered);
+  if (Array.isArray(value) ? value.some((item) => item !== null && typeof item === "object") : value !== null && typeof value === "object") {
+    return [make("pre", { class: "value" }, JSON.stringify(value, null, 1))];
+  }
+  return [make("p", { class: "value" }, plain(value))];
+}
+
 function told(prediction) {
   const shown = [];
   for (const [name, answer] of Object.entries(prediction.targets)) {
-    shown.push(make("h3", {}, name), make("p", { class: "value" }, plain(answer.value)));
+    shown.push(make("h3", {}, name), ...answered(answer.value));
     const chances = Object.entries(answer.probabilities ?? {}).sort((a, b) => b[1] - a[1]).slice(0, 12);
     if (chances.length) {
       const list = make("ul", { class: "bars", "aria-label": `${name}: probabilities` });
@@ -306,6 +317,7 @@ function told(prediction) {
 function shared(explanation) {
   const shown = [];
   for (const [name, [one]] of Object.entries(explanation.targets)) {
+    if (!one) continue; // an answer that is no number cannot be divided
     const top = Math.max(1e-9, ...Object.values(one.shares).map(Math.abs));
     const list = make("ul", { class: "bars shares", "aria-label": `${name}: the share of each modality` });
     for (const [stream, share] of Object.entries(one.shares)) {

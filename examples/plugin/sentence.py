@@ -1,0 +1,222 @@
+"""A task of one's own that speaks: words out, one after the other. The whole plug-in is this file and its entry point."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sensorium.core.answer import Answer
+from sensorium.core.batch import Batch, Encoded, Field, Tensors
+from sensorium.core.contracts import Task
+from sensorium.core.goal import Goal
+from sensorium.core.registry import component
+from sensorium.core.scorer import Kept, Scorer
+from sensorium.core.views import Table, View
+from sensorium.nn.measures import mean
+
+PAD = 0
+
+
+@dataclass(frozen=True)
+class Memory(Tensors):
+    """What is known of each row before a word is said.
+
+    Args:
+        tokens: ``[B, N, D]`` that the decoder attends to, ``mask`` ``[B, N]`` which are real; always one at least.
+        start: ``[B, D]``: the decoder's first state.
+        said: ``[B, L]``: a sentence that is said whatever is asked; only of a baseline.
+    """
+
+    tokens: Tensor
+    mask: Tensor
+    start: Tensor
+    said: Tensor | None = None
+
+
+@component
+class Sentence(Task[Memory]):
+    """A sentence about the row, word by word, by a small recurrent decoder that looks at the fused tokens.
+
+    Target: ids ``[B, L]``, padded. Loss: the mean surprise (negative log-likelihood) of a word. Answers by beam search with
+    the length as divisor. Source: attention over the memory at each step, Luong et al. 2015,
+    https://arxiv.org/abs/1508.04025, equation 5.
+
+    Args:
+        hidden: Width of the decoder.
+        beam: Sentences that are followed at once; 1: the likeliest word each time.
+        longest: Words of an answer, at most.
+    """
+
+    predicts: ClassVar[tuple[str, ...]] = ("text",)
+    headline: ClassVar[str] = "token_f1"
+    nothing: ClassVar[str] = "always saying the commonest sentence"
+    mergeable: ClassVar[bool] = False
+    differentiable: ClassVar[bool] = True
+
+    def __init__(self, goal: Goal, dim: int, *, hidden: int = 64, beam: int = 3, longest: int = 16) -> None:
+        super().__init__(goal, dim)
+        words = goal.modality.layout.vocabulary  # type: ignore[union-attr]
+        self.begin, self.end, self.beam, self.longest = words, words + 1, beam, longest
+        self.words = nn.Embedding(words + 2, hidden, padding_idx=PAD)
+        self.start = nn.Linear(dim, hidden)
+        self.keys = nn.Linear(dim, hidden)
+        self.cell = nn.GRUCell(2 * hidden, hidden)
+        self.last = nn.Linear(2 * hidden, words + 2)
+        self.frequency: Tensor
+        self.register_buffer("frequency", torch.full((words + 2,), 1 / (words + 2)))
+
+    def fit(self, targets: Iterable[Field]) -> None:
+        """How often each word is said in the training rows, and start from that."""
+        count = torch.ones_like(self.frequency)
+        for part in targets:
+            ids = self._ended(part)[part.present]
+            count += torch.bincount(ids.flatten(), minlength=len(count))
+        count[PAD] = 1
+        self.frequency.copy_(count / count.sum())
+        with torch.no_grad():
+            self.last.bias.copy_(self.frequency.log())
+
+    def forward(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> Memory:
+        tokens = torch.cat([fused.pooled.unsqueeze(1), fused.tokens], dim=1)
+        mask = torch.cat([torch.ones_like(fused.present)[:, None], fused.mask], dim=1)
+        return Memory(self.keys(tokens), mask, self.start(fused.pooled).tanh())
+
+    def _step(self, memory: Memory, state: Tensor, word: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-chances of the next word ``[B, V]``, and the state behind it."""
+        score = torch.einsum("bh,bnh->bn", state, memory.tokens).masked_fill(~memory.mask, -torch.inf)
+        seen = torch.einsum("bn,bnh->bh", score.softmax(dim=1), memory.tokens)
+        state = self.cell(torch.cat([self.words(word), seen], dim=1), state)
+        return self.last(torch.cat([state, seen], dim=1)).log_softmax(dim=1), state
+
+    def _ended(self, target: Field) -> Tensor:
+        """Ids with the end behind the last word ``[B, L + 1]``."""
+        ids = torch.where(target.mask, target.data.long(), PAD) if target.mask is not None else target.data.long()
+        ids = F.pad(ids.clamp(0, self.begin - 1), (0, 1))
+        length = (ids != PAD).sum(dim=1, keepdim=True)
+        return ids.scatter(1, length, self.end)
+
+    def _surprise(self, memory: Memory, ids: Tensor) -> Tensor:
+        """``[B]``: the mean over a row's words."""
+        real = ids != PAD
+        if memory.said is not None:
+            found = -self.frequency.log()[ids]
+        else:
+            state, word, each = memory.start, torch.full_like(ids[:, 0], self.begin), []
+            for following in ids.T:
+                chances, state = self._step(memory, state, word)
+                each.append(-chances.gather(1, following[:, None])[:, 0])
+                word = following
+            found = torch.stack(each, dim=1)
+        return (found * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
+
+    def loss(self, output: Memory, target: Field) -> Tensor:
+        return self._surprise(output, self._ended(target))
+
+    @torch.no_grad()
+    def generated(self, memory: Memory) -> Tensor:
+        """The likeliest sentences found ``[B, L]``, padded, without their end."""
+        if memory.said is not None:
+            return memory.said
+        rows, beam = memory.start.shape[0], self.beam
+        wide = memory.map(lambda t: t.repeat_interleave(beam, dim=0))
+        state, ids = wide.start, torch.full((rows * beam, 1), self.begin, device=wide.start.device)
+        score = torch.full((rows, beam), -torch.inf, device=ids.device)
+        score[:, 0] = 0.0  # all begin alike
+        over = torch.zeros(rows * beam, dtype=torch.bool, device=ids.device)
+        for _ in range(self.longest):
+            chances, state = self._step(wide, state, ids[:, -1])
+            chances[:, [PAD, self.begin]] = -torch.inf
+            # What has come to its end stays as it is.
+            chances = torch.where(over[:, None], torch.full_like(chances, -torch.inf), chances)
+            chances[over, PAD] = 0.0
+            score, best = (score[..., None] + chances.reshape(rows, beam, -1)).flatten(1).topk(beam, dim=1)
+            size = chances.shape[1]
+            origin = (best // size + torch.arange(rows, device=ids.device)[:, None] * beam).flatten()
+            word = (best % size).flatten()
+            ids, state = torch.cat([ids[origin], word[:, None]], dim=1), state[origin]
+            over = over[origin] | (word == self.end)
+            if bool(over.all()):
+                break
+        length = (ids != PAD).sum(dim=1).reshape(rows, beam)
+        chosen = (score / length).argmax(dim=1) + torch.arange(rows, device=ids.device) * beam
+        found = ids[chosen, 1:]
+        return found.masked_fill(found == self.end, PAD)
+
+    def _text(self, ids: Tensor) -> list[str]:
+        decode = self.goal.modality.decode
+        return [decode(row[row != PAD].cpu().numpy()) for row in ids]
+
+    def answers(self, output: Memory, batch: Batch) -> list[Answer]:
+        return [{"value": text} for text in self._text(self.generated(output))]
+
+    def scorer(self) -> Scorer[Memory]:
+        return Words(self)
+
+    def explained(self, output: Memory, of: Memory) -> Tensor:
+        """How likely the answer's words are, on average over them, in logarithm."""
+        ids = self.generated(of)
+        ids = self._ended(Field(ids, torch.ones(len(ids), dtype=torch.bool, device=ids.device)))
+        return -self._surprise(output, ids.expand(output.start.shape[0], -1))
+
+    def question(self, of: Memory) -> list[str]:
+        return [f"log-likelihood of {text!r}" for text in self._text(self.generated(of))]
+
+    def views(self, scorer: Scorer[Memory]) -> list[View]:
+        common = Counter(scorer.kept.get("said", [])).most_common(10)
+        return [Table("said", "What is said most", rows=[{"sentence": text, "rows": count} for text, count in common])]
+
+    def baseline(self, targets: Iterable[Field]) -> list[int] | None:
+        seen: Counter[tuple[int, ...]] = Counter()
+        for part in targets:
+            for row in self._ended(part)[part.present].tolist():
+                seen[tuple(i for i in row if i not in (PAD, self.end))] += 1
+        return list(seen.most_common(1)[0][0]) if seen else None
+
+    def constant(self, baseline: Sequence[int], rows: int) -> Memory:
+        one = torch.zeros(rows, 1, self.words.embedding_dim)
+        said = torch.tensor([list(baseline) or [PAD]]).expand(rows, -1)
+        return Memory(one, torch.ones(rows, 1, dtype=torch.bool), one[:, 0], said)
+
+
+class Words(Scorer[Memory]):
+    """Keeps of each row how well its words agree with the true ones, and what was said."""
+
+    def __init__(self, task: Sentence) -> None:
+        super().__init__()
+        self._task = task
+
+    def keep(self, output: Memory, batch: Batch) -> Kept:
+        target = self._task.target(batch)
+        here = torch.zeros(batch.rows, dtype=torch.bool) if target is None else target.present.cpu()
+        said = [answer["value"] for answer, there in zip(self._task.answers(output, batch), here, strict=True) if there]
+        true = [text for text, there in zip(self._task.truths(batch), here, strict=True) if there]
+        each = [overlap(one.split(), other.split()) for one, other in zip(said, true, strict=True)]
+        return {
+            "f1": torch.tensor(each, dtype=torch.float64),
+            "exact": torch.tensor(
+                [float(one == other) for one, other in zip(said, true, strict=True)], dtype=torch.float64
+            ),
+            "said": said,
+        }
+
+    def compute(self, weights: Tensor | None = None, names: Collection[str] | None = None) -> dict[str, Tensor]:
+        weights = self.ones() if weights is None else weights
+        nothing = torch.zeros(0, dtype=torch.float64)
+        every = {"token_f1": "f1", "exact_match": "exact"}
+        return {
+            name: mean(self.kept.get(key, nothing), weights)
+            for name, key in every.items()
+            if names is None or name in names
+        }
+
+
+def overlap(said: Sequence[str], true: Sequence[str]) -> float:
+    """Harmonic mean of the parts of the words said that are true and of those true that are said."""
+    shared = sum((Counter(said) & Counter(true)).values())
+    return 2 * shared / (len(said) + len(true)) if said or true else 1.0

@@ -1,0 +1,124 @@
+"""What several commands ask for, said once: the options of a training table, its columns and its task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from sensorium.core.errors import ConfigError, nearest
+
+Train = Annotated[
+    str | None, typer.Argument(help="The training table: .csv .tsv .jsonl .parquet. May stand in the recipe.")
+]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Anything in a recipe: model.fusion=gated training.epochs=20")]
+Target = Annotated[list[str] | None, typer.Option(help="The column to predict; may be given again.")]
+Task = Annotated[
+    str | None,
+    typer.Option(
+        help="The kind of task [default: by the target]; `sensorium kinds tasks`. Its options follow: --name value."
+    ),
+]
+Ignore = Annotated[str | None, typer.Option(help="Columns not to use: id,speaker")]
+Group = Annotated[str | None, typer.Option(help="A column whose groups must not be split apart: patient")]
+As = Annotated[list[str] | None, typer.Option("--as", help="What a column is: photo=image; may be repeated.")]
+Weight = Annotated[str | None, typer.Option(help="A column of row weights.")]
+Media = Annotated[Path | None, typer.Option(help="Folder of relative media paths [default: the table's].")]
+RecipeFile = Annotated[Path | None, typer.Option(help="A YAML recipe; docs/recipe.md has every key.")]
+Cache = Annotated[Path | None, typer.Option(help="Where decoded media are kept [default: the user's cache].")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and the result.")]
+
+FLAGS = ("target", "task", "ignore", "group", "as", "weight", "media", "recipe", "cache", "quiet", "seed", "out")
+"""For a hint, where a flag is misspelt."""
+EXTRA = {"allow_extra_args": True, "ignore_unknown_options": True}
+"""Settings of a command that takes the options of a task as its own."""
+
+
+def moved(train: str | None, overrides: list[str] | None) -> tuple[str | None, list[str]]:
+    """An override in the place of the table is one all the same: the table then stands in the recipe."""
+    if train is not None and "=" in train and not Path(train).exists():
+        return None, [train, *(overrides or [])]
+    return train, overrides or []
+
+
+def columns_told(as_: list[str] | None, ignore: str | None) -> dict[str, str]:
+    """``--as photo=image`` and ``--ignore id,speaker`` as one mapping."""
+    return dict(pair(text) for text in as_ or []) | dict.fromkeys(names(ignore), "ignore")
+
+
+def names(text: str | None) -> list[str]:
+    """``id,speaker`` as a list."""
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
+def pair(text: str) -> tuple[str, str]:
+    """``photo=image`` as two."""
+    name, equals, kind = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--as {text}", fix="write --as column=kind, as in --as photo=image")
+    return name, kind
+
+
+def seconds(text: str) -> float:
+    """``90s``, ``10m``, ``1.5h`` or plain seconds."""
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
+    try:
+        value = float(number) * units[unit]
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise ConfigError(f"{text!r} is not a time", fix="write 90s, 10m or 1h")
+    return value
+
+
+def task_options(
+    task: str | None, overrides: Sequence[str], target: list[str] | None
+) -> tuple[list[str], dict[str, Any], Any]:
+    """Overrides without the options of the task among them; those options; and the target, by part where it has several.
+
+    ``--between photo,caption`` is an option of the task retrieval, ``--time days --event died`` are the parts of the target
+    of the task survival. Raises ``ConfigError`` for what is neither.
+    """
+    from sensorium.core import registry
+
+    rest: list[str] = []
+    given: dict[str, str] = {}
+    words = list(overrides)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--"):
+            rest.append(word)
+            continue
+        name, equals, value = word[2:].partition("=")
+        if not equals and (not words or words[0].startswith("--")):
+            raise ConfigError(f"{word} has no value", fix=f"{word} VALUE")
+        given[name.replace("-", "_")] = value if equals else words.pop(0)
+    if not given:
+        return rest, {}, target
+    if task is None:
+        name = next(iter(given)).replace("_", "-")
+        raise ConfigError(f"no such option: --{name}{nearest(name, FLAGS)}", fix="options of a task need --task KIND")
+    parts = registry.find("tasks", task).parts
+    known = registry.options("tasks", task).model_fields
+    for name in given:
+        if name not in known and name not in parts:
+            near = nearest(name, [*known, *parts, *FLAGS])
+            raise ConfigError(
+                f"task {task} has no option {name.replace('_', '-')!r}{near}", fix=f"sensorium kinds tasks {task}"
+            )
+    found = {part: given.pop(part) for part in parts if part in given}
+    if found and target:
+        raise ConfigError(f"the target of {task} is named by its parts: {', '.join(parts)}", fix="leave out --target")
+    options = {name: _value(text, str(known[name].annotation)) for name, text in given.items()}
+    return rest, options, found or target
+
+
+def _value(text: str, kind: str) -> Any:
+    """A value as YAML; a list by commas where the option is one."""
+    if "list" in kind or "Sequence" in kind or "tuple" in kind:
+        return [yaml.safe_load(part) for part in names(text)]
+    return yaml.safe_load(text)

@@ -1,0 +1,96 @@
+"""What a task is built for: the columns that it answers, what it is asked with, and what it may look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Self
+
+import torch
+
+from sensorium.core.batch import Batch, Field
+from sensorium.core.errors import ConfigError
+from sensorium.core.layout import Layout
+from sensorium.core.modality import Modality
+
+
+class TaskSpec(NamedTuple):
+    """A task as a recipe tells of it.
+
+    Args:
+        name: Its own.
+        spec: Kind and options.
+        targets: The columns it answers, in order; none: it learns from rows as they are.
+        prompts: The columns it is asked with.
+    """
+
+    name: str
+    spec: dict[str, Any]
+    targets: tuple[str, ...]
+    prompts: tuple[str, ...]
+
+
+def task_spec(name: str, spec: str | Mapping[str, Any]) -> TaskSpec:
+    """``{kind, target: column | [columns] | null, prompt: column | [columns], option: ...}``; without ``target`` the task's
+    name is that of its column."""
+    given = {"kind": spec} if isinstance(spec, str) else dict(spec)
+    targets = _columns(name, "target", given.pop("target", name))
+    return TaskSpec(name, given, targets, _columns(name, "prompt", given.pop("prompt", None)))
+
+
+def _columns(name: str, key: str, told: Any) -> tuple[str, ...]:
+    columns = () if told is None else (told,) if isinstance(told, str) else tuple(told) if isinstance(told, list) else None
+    if columns is None or not all(isinstance(column, str) for column in columns) or len(set(columns)) < len(columns):
+        raise ConfigError(f"task {name!r}: {key} is {told!r}", fix=f"{key}: a column, [several columns] or null")
+    return columns
+
+
+@dataclass(frozen=True)
+class Goal:
+    """All of it follows from the data.
+
+    Args:
+        name: The task's.
+        targets: By target column its fitted modality, in order; empty: no target.
+        prompts: By prompt column its fitted modality.
+        streams: By stream, the layout in which it reaches its encoder.
+        levels: By stream, the levels of the feature pyramid that its encoder can give, from fine to coarse.
+        lies_on: By target column that lies on a stream (boxes on a picture, labels along a sound), which.
+    """
+
+    name: str
+    targets: Mapping[str, Modality] = field(default_factory=dict)
+    prompts: Mapping[str, Modality] = field(default_factory=dict)
+    streams: Mapping[str, Layout] = field(default_factory=dict)
+    levels: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    lies_on: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, modality: Modality, name: str = "target") -> Self:
+        """The goal of one target and nothing else."""
+        return cls(name, {name: modality})
+
+    @property
+    def modality(self) -> Modality:
+        """That of the only target."""
+        if len(self.targets) != 1:
+            raise ConfigError(f"task {self.name!r} has {len(self.targets)} targets where one is wanted")
+        return next(iter(self.targets.values()))
+
+    def target(self, batch: Batch) -> Field | None:
+        """The task's target in a batch; None where the batch has no such columns.
+
+        Several columns of table cells stand side by side, present where all of them are. Without a target every row that
+        counts is there, and the data is empty, ``[B, 0]``.
+        """
+        if not self.targets:
+            return Field(batch.weight.new_zeros((batch.rows, 0)), batch.weight > 0)
+        if any(name not in batch.targets for name in self.targets):
+            return None
+        fields = [batch.targets[name] for name in self.targets]
+        if len(fields) == 1:
+            return fields[0]
+        if any(part.data.dim() != 2 for part in fields):
+            raise ConfigError(f"task {self.name!r}: several columns make one target where each is one cell of a table")
+        together = torch.stack([part.present for part in fields]).all(dim=0)
+        return Field(torch.cat([part.data for part in fields], dim=1), together)

@@ -1,0 +1,86 @@
+"""How the answers of a task are scored: rows come in batch by batch, and only what the metrics need of each is kept."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from sensorium.core.batch import Batch
+
+Out = TypeVar("Out")
+Kept = dict[str, Any]
+"""What is kept of some rows, by name: tensors ``[n, ...]`` on the CPU, or lists of ``n`` plain values."""
+
+
+class Scorer(ABC, Generic[Out]):
+    """The scores of one task over any number of batches. A score of a whole set (a recall at 10, a corpus BLEU) is one too.
+
+    ``keep`` says what is kept of the rows of a batch that count: counts, a score, a sentence, an embedding, but never a raw
+    output of an answer that is dense or generated, so that memory grows by little with the rows. ``compute`` makes metrics
+    of all that was kept, once or for many resamples of the rows.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[Kept] = []
+        self._whole: Kept | None = None
+
+    @abstractmethod
+    def keep(self, output: Out, batch: Batch) -> Kept:
+        """What is kept of a batch's rows that have a target; as many of each name, none where no row has one."""
+
+    @abstractmethod
+    def compute(self, weights: Tensor | None = None, names: Collection[str] | None = None) -> dict[str, Tensor]:
+        """Every metric (or those named) ``[R]`` float64, the headline first; NaN where the rows say nothing.
+
+        Args:
+            weights: ``[R, rows]`` float64: how often each row counts in each of R resamples. None: each once, R is 1.
+        """
+
+    def update(self, output: Out, batch: Batch) -> None:
+        """Take in the rows of a batch."""
+        self._parts.append(self.keep(output, batch))
+        self._whole = None
+
+    @property
+    def kept(self) -> Kept:
+        """All that was kept, rows one after the other; empty before the first batch."""
+        if self._whole is None:
+            self._whole = joined(self._parts)
+            self._parts = [self._whole] if self._whole else []
+        return self._whole
+
+    def load(self, kept: Kept) -> None:
+        """Take over what another scorer of the same task kept."""
+        self._parts, self._whole = [kept], kept
+
+    @property
+    def rows(self) -> int:
+        """How many rows count."""
+        return next((len(values) for values in self.kept.values()), 0)
+
+    def ones(self) -> Tensor:
+        """The weights of the plain score ``[1, rows]``."""
+        return torch.ones(1, self.rows, dtype=torch.float64)
+
+
+def joined(parts: Iterable[Kept]) -> Kept:
+    """What was kept of several batches as one."""
+    every = list(parts)
+    if len(every) < 2:
+        return dict(every[0]) if every else {}
+    return {
+        name: torch.cat([part[name] for part in every])
+        if isinstance(first, Tensor)
+        else [value for part in every for value in part[name]]
+        for name, first in every[0].items()
+    }
+
+
+def plain_scores(scorer: Scorer[Any]) -> dict[str, float]:
+    """Every metric of the rows as they are."""
+    # To single precision: no metric of these rows is known to more digits.
+    return {name: float(values[0].float()) for name, values in scorer.compute().items()}

@@ -1,0 +1,129 @@
+"""From a request to declared columns and to rows to learn from, to choose by and to test on; nothing is decoded yet."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sensorium.console import Console
+from sensorium.core.errors import ConfigError, DataError
+from sensorium.core.goal import task_spec
+from sensorium.core.modality import is_blank
+from sensorium.core.recipe import Recipe
+from sensorium.core.schema import Schema
+from sensorium.data.split import split
+from sensorium.data.table import Table
+from sensorium.training.columns import check_targets, declare
+from sensorium.training.defaults import advised
+from sensorium.training.request import Request
+
+if TYPE_CHECKING:
+    from sensorium.training.streamed import Streamed
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run learns from: declared columns, what their modalities learn from, validation rows.
+
+    Args:
+        training: The training rows; of a stream a sample of them.
+        rows: How many training rows there are.
+        stream: Where batches come from, if not from ``training``.
+        tested: Rows that are set apart before all others.
+    """
+
+    schema: Schema
+    training: Table
+    held_out: Table
+    rows: int
+    stream: Streamed | None = None
+    tested: Table | None = None
+
+
+class Test(NamedTuple):
+    """Rows to score on that no run learns from: a table, or a share of the training table."""
+
+    source: Any
+    part: float
+
+
+def read(request: Request) -> Table:
+    """The table to learn from; it has rows."""
+    table = Table.read(request.source, root=request.media)
+    if not len(table):
+        raise DataError("the table has no rows", file=table.source)
+    return table
+
+
+def declared(table: Table, request: Request, console: Console) -> Schema:
+    """The columns, said aloud and checked."""
+    found = declare(table, request.plan, request.targets, request.roles)
+    for name, (role, kind, reason) in found.reasons.items():
+        what = " ".join(word for word in (role, kind) if word and word != "input")
+        console.note(f"  {name}: {what} ({reason})")
+    check_targets(found.schema, table)
+    schema, said = advised(request.plan, found.schema)
+    for line in said:
+        console.note(f"  {line}")
+    return schema
+
+
+def from_table(request: Request, console: Console, test: Test | None) -> Parts:
+    """A table in memory, declared and split; first into test rows and the rest, where some are to be set apart."""
+    if request.plan.data.epoch_rows is not None:
+        raise ConfigError("data.epoch_rows is of streams", fix="leave it out, or read the shards with --stream")
+    table = read(request)
+    schema = declared(table, request, console)
+    tested: Table | None = None
+    if test is not None and test.source is not None:
+        tested = with_target(Table.read(test.source, root=request.media), schema, request.plan)
+    elif test is not None:
+        table, tested = split_off(with_target(table, schema, request.plan), schema, request.plan, test.part)
+    training, held_out = parts(table, request, schema, console)
+    return Parts(schema, training, held_out, len(training), tested=tested)
+
+
+def with_target(table: Table, schema: Schema, plan: Recipe) -> Table:
+    """The rows that some task can learn from: those that have any target, or all where a task needs none."""
+    if any(not task_spec(name, told).targets for name, told in plan.model.tasks.items()):
+        return table
+    columns = [table.column(c.source) for c in schema.targets if table.has(c.source)]
+    if not columns:
+        raise DataError("holds no target column", file=table.source)
+    index = [i for i in range(len(table)) if not all(is_blank(column[i]) for column in columns)]
+    return table if len(index) == len(table) else table.take(index)
+
+
+def parts(table: Table, request: Request, schema: Schema, console: Console) -> tuple[Table, Table]:
+    """Training and validation rows; rows that nothing can be learnt from are in neither."""
+    plan = request.plan
+    table = with_target(table, schema, plan)
+    if request.valid is not None:
+        training, held_out = table, with_target(Table.read(request.valid, root=request.media), schema, plan)
+    else:
+        training, held_out = split_off(table, schema, plan, plan.data.split.part)
+    if not len(training) or not len(held_out):
+        raise DataError("too few rows to train and validate on", file=table.source, fix="give at least 2 rows a class")
+    absent = [c.name for c in schema.read if not held_out.has(c.source)]
+    if absent:
+        console.warn(f"{held_out.source}: no column {', '.join(absent)}: taken as missing in every row")
+    return training, held_out
+
+
+def split_off(table: Table, schema: Schema, plan: Recipe, part: float) -> tuple[Table, Table]:
+    """The table without a share of its rows, and those; chosen as the recipe says validation rows are."""
+    spec = plan.data.split
+    first = next((column.source for column in schema.targets), None)
+    rest, held = split(table, part=part, kind=spec.kind, target=first, by=spec.by, seed=plan.seed)
+    return table.take(rest), table.take(held)
+
+
+def class_sizes(schema: Schema, table: Table) -> dict[str, list[int]]:
+    """Training rows of each class, by target that is a category."""
+    found = {}
+    for column in schema.targets:
+        if column.spec["kind"] == "category":
+            cells = [str(cell).strip() for cell in table.column(column.name) if not is_blank(cell)]
+            found[column.name] = list(Counter(cells).values())
+    return found

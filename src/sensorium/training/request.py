@@ -1,0 +1,117 @@
+"""What a run is asked for, in one value: ``fit``, ``compare``, a search and a stream begin with the same."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from sensorium.core import registry
+from sensorium.core.errors import ConfigError
+from sensorium.core.recipe import Recipe
+
+Target = str | Sequence[str] | Mapping[str, str] | None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user said, before any table was read.
+
+    Args:
+        source: The training table; None: the one that the recipe names.
+        valid: A validation table.
+        targets: Columns to predict.
+        roles: By column, what it is for, where the user said so: ``ignore``, ``group``, ``weight``.
+        media: The folder that media paths are relative to.
+        cache: Where decoded media are kept.
+        plan: The recipe with everything that was said beside it.
+    """
+
+    plan: Recipe
+    source: Any
+    valid: Any = None
+    targets: tuple[str, ...] = ()
+    roles: Mapping[str, str] = field(default_factory=dict)
+    media: str | Path | None = None
+    cache: str | Path | None = None
+
+    @classmethod
+    def of(
+        cls,
+        source: Any,
+        *,
+        target: Target = None,
+        task: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        valid: Any = None,
+        recipe: Recipe | str | Path | None = None,
+        columns: Mapping[str, str] | None = None,
+        ignore: Iterable[str] = (),
+        group: str | None = None,
+        weight: str | None = None,
+        media: str | Path | None = None,
+        overrides: Iterable[str] = (),
+        seed: int | None = None,
+        time_limit: float | None = None,
+        stream: bool = False,
+        cache: str | Path | None = None,
+    ) -> Self:
+        """From the arguments of ``fit``; see there. Raises ``ConfigError`` where there is no training table."""
+        plan = recipe if isinstance(recipe, Recipe) else Recipe() if recipe is None else Recipe.from_yaml(recipe)
+        plan = plan.override(overrides)
+        said = {"seed": seed, "training.time_limit": time_limit, "data.stream": True if stream else None}
+        plan = plan.override([f"{key}={value}" for key, value in said.items() if value is not None])
+        if group is not None:
+            chosen = plan.data.split.model_copy(update={"kind": "group", "by": group})
+            plan = plan.model_copy(update={"data": plan.data.model_copy(update={"split": chosen})})
+        if task is not None:
+            plan = with_task(plan, task, target, options or {})
+        elif options:
+            raise ConfigError(f"{next(iter(options))} is an option of a task", fix="name the task as well")
+        plan = plan.model_copy(update={"columns": {**plan.columns, **(columns or {})}})
+        roles = dict.fromkeys(ignore, "ignore") | ({group: "group"} if group else {})
+        source = source if source is not None else plan.data.train
+        if source is None:
+            raise ConfigError("there is no training table", fix="name one, here or under data.train of the recipe")
+        return cls(
+            plan,
+            source,
+            valid if valid is not None else plan.data.valid,
+            () if task is not None else _columns(target),
+            roles | ({weight: "weight"} if weight else {}),
+            media or plan.data.media,
+            cache,
+        )
+
+    def named(self, plan: Recipe) -> Recipe:
+        """A recipe with the training table's name, where it has one."""
+        if not isinstance(self.source, (str, os.PathLike)):
+            return plan
+        return plan.model_copy(update={"data": plan.data.model_copy(update={"train": str(self.source)})})
+
+
+def _columns(target: Target) -> tuple[str, ...]:
+    if isinstance(target, Mapping):
+        raise ConfigError("target names the parts of one target", fix="name the task as well: task=...")
+    return (target,) if isinstance(target, str) else tuple(target or ())
+
+
+def with_task(plan: Recipe, task: str, target: Target, options: Mapping[str, Any]) -> Recipe:
+    """The recipe with a task of this kind. ``target`` may name the parts of one: ``{"time": "days", "event": "died"}``."""
+    parts: tuple[str, ...] = registry.find("tasks", task).parts
+    if isinstance(target, Mapping):
+        if set(target) != set(parts):
+            wanted = ", ".join(parts) or "one column"
+            raise ConfigError(f"task {task}: its target is {wanted}, not {', '.join(target)}")
+        columns = tuple(target[part] for part in parts)
+    else:
+        columns = _columns(target)
+    each = [columns] if parts or not columns else [(column,) for column in columns]
+    tasks = dict(plan.model.tasks)
+    for one in each:
+        name = one[0] if len(one) == 1 else task
+        named: Any = None if not one else one[0] if len(one) == 1 else list(one)
+        tasks[name] = {"kind": task, "target": named, **options}
+    return plan.model_copy(update={"model": plan.model.model_copy(update={"tasks": tasks})})
