@@ -65,6 +65,9 @@ PROCESSORS: dict[str, Callable[[int], Any]] = {
         size={"shortest_edge": n + 4}, crop_size={"height": n, "width": n}, resample=3
     ),
 }
+GRIDS = {"swin": (4, 4), "convnext": (1, 1), "resnet": (2, 2)} | dict.fromkeys(
+    ("vit", "deit", "dinov2", "clip_vision_model", "siglip_vision_model"), (2, 2)
+)
 PROCESSORS |= {"deit": PROCESSORS["vit"], "swin": PROCESSORS["vit"], "convnext": PROCESSORS["resnet"]}
 
 
@@ -89,6 +92,20 @@ def test_pictures_are_seen_as_transformers_sees_them(kind: str, tmp_path: Path) 
     own = {"own": theirs.pooler_output, "first": last[:, 0], "mean": last.mean(dim=1)}[part.family.pool]
     close(ours.pooled, own.flatten(1), 0.02)
     assert bool(ours.mask.all())
+    assert ours.grid == GRIDS[kind]
+    assert ours.grid[0] * ours.grid[1] == ours.tokens.shape[1]
+
+
+@pytest.mark.parametrize(("kind", "size"), [("vit", (24, 40)), ("resnet", (40, 25)), ("convnext", (64, 100))])
+def test_tokens_of_wide_pictures_keep_their_rows_and_columns(kind: str, size: tuple[int, int]) -> None:
+    part = encoder(checkpoints.tiny(kind), Grid(3, size))
+    data = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        ours = part(data)
+        theirs = part.network(pixel_values=data, **({"interpolate_pos_encoding": True} if kind == "vit" else {}))
+    last = theirs.last_hidden_state
+    assert ours.grid == (tuple(last.shape[2:]) if last.dim() == 4 else (3, 5))
+    assert ours.grid[0] * ours.grid[1] == ours.tokens.shape[1]
 
 
 def test_the_vision_half_of_a_pair_is_taken(tmp_path: Path) -> None:
@@ -179,6 +196,7 @@ def test_whisper_hears_what_it_does_in_transformers(tmp_path: Path) -> None:
     with torch.no_grad():
         theirs = model(processor(floats(), sampling_rate=16000, return_tensors="pt")["input_features"]).last_hidden_state
     assert ours.mask.sum(dim=1).tolist() == [-(-len(sound) // 320) for sound in sounds()]
+    assert ours.grid == (ours.tokens.shape[1],)
     most = ours.mask.shape[1]
     close(ours.tokens[ours.mask], theirs[:, :most][ours.mask], 1e-3)
 
@@ -192,6 +210,7 @@ def test_ast_hears_what_it_does_in_transformers(tmp_path: Path) -> None:
     with torch.no_grad():
         given = processor(floats(), sampling_rate=16000, return_tensors="pt")
         theirs = transformers.AutoModel.from_pretrained(folder)(**given)
+    assert ours.grid == (), "its patches do not begin with time"
     close(ours.pooled, theirs.pooler_output, 1e-3)
     close(ours.tokens[ours.mask], theirs.last_hidden_state[:, 2:][ours.mask], 1e-3)
 
