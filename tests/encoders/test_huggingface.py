@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sensorium.core.errors import ArtifactError, ConfigError
 from sensorium.core.layout import Grid, Ids
@@ -226,6 +227,42 @@ def test_mixed_precision_gives_about_the_same(kind: str) -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             half = part(data, mask)
     close(half.pooled.float(), whole.pooled, 0.1)
+
+
+class Wrong(TorchDispatchMode):
+    """Convolutions and group normalisations in bfloat16 come out wrong, as from a bad kernel for one kind of processor."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        first = args[0] if args else None
+        half = isinstance(first, torch.Tensor) and first.dtype == torch.bfloat16
+        name = str(func)
+        if half and ("convolution" in name or "group_norm" in name):
+            return (out[0].roll(1, 1), *out[1:]) if isinstance(out, tuple) else out.roll(1, 1)
+        return out
+
+
+@pytest.mark.parametrize(("kind", "norm"), [("wav2vec2", "group"), ("wav2vec2", "layer"), ("hubert", "group")])
+def test_waves_are_not_read_by_convolutions_in_half_precision_on_a_processor(kind: str, norm: str, tmp_path: Path) -> None:
+    """On processors with AMX a vector was once off by 0.27, of a size of 0.55.
+
+    That was no rounding. With every input, weight and output of every layer rounded to bfloat16 and all summed in float32,
+    which is what AMX does, it is off by 0.006 at most in 20 draws; without AMX, under autocast, by 0.008. Layer by layer
+    the relative error is 0.3 % behind the first convolution and 0.8 % at the end (a bfloat16 has 0.4 %): nothing amplifies
+    it. But one convolution with its taps in another order, or without some, is off by 0.1 to 0.6. Linear layers, layer
+    normalisation and attention are those of whisper and AST too, which were right on the same processors: so by
+    elimination it is a convolution, or the group normalisation. Which one was not seen, for want of such a processor.
+    """
+    folder = checkpoints.write(tmp_path, kind, feat_extract_norm=norm)
+    part = encoder(folder, Grid(1, (4000,)))
+    data = torch.randn(2, 1, 4000, generator=torch.Generator().manual_seed(0)) * 0.1
+    mask = torch.arange(4000) < torch.tensor([[4000], [3000]])
+    with torch.no_grad():
+        whole = part(data, mask)
+        with torch.autocast("cpu", dtype=torch.bfloat16), Wrong():
+            half = part(data, mask)
+    close(half.pooled.float(), whole.pooled, 1e-5)
+    close(half.tokens.float(), whole.tokens, 1e-5)
 
 
 # ── the promises of every encoder ──────────────────────────────────────────────────────────────────────────────────

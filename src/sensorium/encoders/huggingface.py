@@ -152,6 +152,11 @@ class Huggingface(Encoder):
 
     def _frames(self, signal: Tensor, length: Tensor) -> Tensor:
         """Frames of samples ``[B, T]``, each row as if it were alone."""
+        if signal.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            # On processors with AMX some convolutions of oneDNN are wrong in bfloat16 (as in pytorch/pytorch#169688), and
+            # vectors were off by half their size. No other network read here has such convolutions as these.
+            with torch.autocast("cpu", enabled=False):
+                return self._frames(signal.float(), length)
         network = self.network
         if self.its.feat_extract_norm != "group":
             signal = signal[:, : int(length.max())]
