@@ -85,7 +85,9 @@ class Model(nn.Module):
             index = present.logical_not().argsort(stable=True)[: room(index.numel(), least)]
         if index.numel() == 0:
             nothing = torch.zeros(rows, 1, encoder.dim, device=present.device)
-            return Encoded(nothing, torch.zeros_like(present)[:, None], nothing[:, 0], present)
+            levels = encoder.levels if encoder.gives_pyramid else ()
+            maps = [nothing.new_zeros(rows, level.channels, *level.size(field.data.shape[2:])) for level in levels]
+            return Encoded(nothing, torch.zeros_like(present)[:, None], nothing[:, 0], present, pyramid=tuple(maps))
         mask = None if field.mask is None else field.mask[index]
         found: Encoded = encoder(field.data[index], mask)
         spread: Encoded = found.spread(index, rows)

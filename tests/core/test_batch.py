@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from sensorium.core.batch import Batch, Encoded, Field, hide, joined, only, repeated
 from sensorium.nn.reduce import weighted_mean
@@ -137,3 +140,64 @@ def test_the_weighted_mean_is_the_formula(rows: list[tuple[float, float, bool]])
     np.testing.assert_allclose(float(found.detach()), want, rtol=1e-4, atol=1e-2)
     assert spoilt.grad is not None
     np.testing.assert_allclose(spoilt.grad.numpy(), w / w.sum() if w.sum() > 0 else 0 * w, rtol=1e-4, atol=1e-6)
+
+
+# ── where tokens stood, and feature maps ───────────────────────────────────────────────────────────────────────────
+
+
+def mapped(present: Tensor) -> Encoded:
+    """Encodings of three tokens in a row, with a pyramid of two maps."""
+    maps = (torch.randn(len(present), 2, 6), torch.randn(len(present), 4, 3, 2))
+    return replace(encoded(torch.ones(len(present)).bool()), grid=(3,), pyramid=maps).hide(present)
+
+
+def test_grid_and_pyramid_go_where_the_tokens_go() -> None:
+    present = torch.tensor([True, False, True, True])
+    part = mapped(present)
+    assert all(not level[1].any() and level[0].any() for level in part.pyramid)
+    index = torch.tensor([0, 2, 3])
+    picked = part.map(lambda t: t[index])
+    spread = picked.spread(index, 4)
+    for other in (spread, joined([part.map(lambda t: t[:3]), part.map(lambda t: t[3:])]), part.to("cpu")):
+        assert other.grid == (3,)
+        assert len(other.pyramid) == 2
+        assert all(torch.equal(a, b) for a, b in zip(other.pyramid, part.pyramid, strict=True))
+    assert repeated(part.map(lambda t: t[:1]), 5).pyramid[1].shape == (5, 4, 3, 2)
+
+
+def test_the_grid_is_a_part_of_the_structs_shape() -> None:
+    part = mapped(torch.ones(2).bool())
+    leaves, spec = pytree.tree_flatten(part)
+    assert all(isinstance(leaf, Tensor) for leaf in leaves)
+    assert len(leaves) == 6
+    assert spec == pytree.tree_flatten(part.map(torch.clone))[1]
+    assert spec != pytree.tree_flatten(replace(part, grid=(3, 1)))[1]
+    back = pytree.treespec_loads(pytree.treespec_dumps(spec))
+    again = pytree.tree_unflatten(leaves, back)
+    assert again.grid == (3,)
+    assert torch.equal(again.pyramid[1], part.pyramid[1])
+
+
+def test_a_frame_goes_with_its_field() -> None:
+    frame = torch.eye(2, 3).expand(2, 2, 3)
+    field = Field(torch.ones(2, 1, 4, 4), torch.ones(2).bool(), frame=frame)
+    assert field.hide(torch.tensor([True, False])).frame is frame
+    (only_row,) = [leaf for leaf in pytree.tree_leaves(field.map(lambda t: t[:1])) if leaf is not None and leaf.dim() == 3]
+    assert only_row.shape == (1, 2, 3)
+
+
+class Double(torch.nn.Module):
+    def forward(self, part: Encoded) -> Encoded:
+        return part.map(lambda t: t * 2 if t.is_floating_point() else t).hide(part.present)
+
+
+def test_structs_with_grids_are_compiled_and_exported() -> None:
+    part = mapped(torch.tensor([True, False]))
+    want = Double()(part)
+    compiled = torch.compile(Double(), backend="eager", fullgraph=True)(part)
+    exported = torch.export.export(Double(), (part,)).module()(part)
+    for found in (compiled, exported):
+        assert isinstance(found, Encoded)
+        assert found.grid == (3,)
+        assert torch.equal(found.tokens, want.tokens)
+        assert all(torch.equal(a, b) for a, b in zip(found.pyramid, want.pyramid, strict=True))

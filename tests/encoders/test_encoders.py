@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sensorium.core.batch import Field
 from sensorium.core.contracts import Encoder
 from sensorium.core.errors import ConfigError
-from sensorium.core.layout import Grid, Ids, Layout, Row
+from sensorium.core.layout import Grid, Ids, Layout, Points, Row
 from sensorium.core.registry import build, find, kinds
 from sensorium.encoders.cells import Cells
 from sensorium.encoders.convnet import Convnet
@@ -19,6 +20,7 @@ from sensorium.encoders.mlp import Mlp
 from sensorium.encoders.patch import Patch
 from sensorium.encoders.recurrent import Recurrent
 from sensorium.encoders.transformer import Transformer
+from sensorium.model import Model
 from sensorium.nn.conv import first_stride
 from sensorium.nn.position import grid_sinusoids
 from sensorium.testing import samples
@@ -214,3 +216,96 @@ def test_table_encoders_learn_a_product_of_columns(kind: str) -> None:
     label = ((number > 0) ^ (code == 1)).long()
     encoder = build("encoders", {"kind": kind, "dim": 32}, Row((0, 3)))
     assert learns(encoder, torch.stack([number, code.float()], dim=1), label) > 0.95
+
+
+# ── where tokens stood ─────────────────────────────────────────────────────────────────────────────────────────────
+
+PLACED = [(kind, layout) for kind in ("convnet", "resnet", "vgg", "mobilenet", "shufflenet", "patch", "vit")
+          for layout in (Grid(2, (24, 40)), Grid(1, (9, 8, 16)), Grid(3, (64,)))]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "layout"), PLACED)
+def test_a_change_in_one_place_shows_most_in_the_token_of_that_place(kind: str, layout: Grid) -> None:
+    """Of tokens and of every map; so the grid is told in the order in which the tokens lie."""
+    torch.manual_seed(0)
+    encoder = build("encoders", {"kind": kind}, layout).eval()
+    encoder.gives_pyramid = True
+    draw = torch.Generator().manual_seed(1)
+    for _ in range(4):
+        data = 0.1 * torch.randn(1, layout.channels, *layout.size, generator=draw)
+        at = [int(torch.randint(0, n, (), generator=draw)) for n in layout.size]
+        # A block, not a cell: one cell may fall between the cells that a stride looks at.
+        there = torch.zeros(layout.size)
+        there[tuple(slice(max(0, i - 2), i + 3) for i in at)] = 1.0
+        with torch.no_grad():
+            before, after = encoder(data), encoder(data + 3 * there)
+        changed = (after.tokens - before.tokens).norm(dim=2).reshape(encoder(data).grid)
+        maps = [(b - a).norm(dim=1)[0] for a, b in zip(before.pyramid, after.pyramid, strict=True)]
+        for found in (changed, *maps):
+            strides = [n / m for n, m in zip(layout.size, found.shape, strict=True)]
+            best = torch.unravel_index(found.argmax(), found.shape)
+            for i, step, place in zip(best, strides, at, strict=True):
+                # Within one cell: the middle of the block may lie at the border of two.
+                assert abs((float(i) + 0.5) * step - (place + 0.5)) <= step + 2
+
+
+def test_steps_and_words_are_told_in_a_row() -> None:
+    for kind in ("recurrent", "transformer", "bag", "tfidf", "wordvectors"):
+        assert build("encoders", kind, Ids(30, 9)).eval()(samples.data(Ids(30, 9), 2)).grid == (9,), kind
+    assert build("encoders", "tcn", Grid(1, (14, 9))).eval()(torch.randn(2, 1, 14, 9)).grid == (14,)
+    assert build("encoders", {"kind": "recurrent", "stack": 4}, Grid(3, (21,))).eval()(torch.randn(2, 3, 21)).grid == (6,)
+    assert build("encoders", "frames", Grid(2, (6, 8, 8))).eval()(torch.randn(2, 2, 6, 8, 8)).grid == (6,)
+    for kind, layout in (("statistics", Grid(3, (20,))), ("cells", Row((0, 4))), ("pointnet", Points(4, 16))):
+        assert build("encoders", kind, layout).eval()(samples.data(layout, 2)).grid == (), kind
+
+
+@pytest.mark.parametrize("kind", ["convnet", "resnet", "vit", "tcn"])
+def test_grids_and_maps_are_the_same_when_compiled(kind: str) -> None:
+    layout = Grid(2, (16,)) if kind == "tcn" else Grid(2, (16, 12))
+    encoder = build("encoders", {"kind": kind, "dim": 16}, layout).eval()
+    encoder.gives_pyramid = True
+    fast = torch.compile(encoder, backend="eager", dynamic=True)
+    for steps in (16, 11, 7):
+        data = samples.data(layout, 3, steps)
+        mask = torch.arange(steps) < torch.tensor([[steps], [3], [1]])
+        plain, found = encoder(data, mask), fast(data, mask)
+        assert found.grid == plain.grid
+        assert all(type(n) is int for n in found.grid)
+        assert torch.equal(found.tokens, plain.tokens)
+        assert all(torch.equal(a, b) for a, b in zip(found.pyramid, plain.pyramid, strict=True))
+
+
+def test_a_batch_in_which_no_row_has_the_stream_has_empty_maps() -> None:
+    layout = Grid(2, (16, 12))
+    encoder = build("encoders", "convnet", layout)
+    model = Model(
+        {"x": encoder}, {"x": build("adapters", "linear", encoder.dim, 8)}, build("fusions", "single", ["x"], 8), {}
+    )
+    encoder.gives_pyramid = True
+    data, here = samples.data(layout, 3, 11), torch.tensor([True, False, True])
+    some = model.encode_stream("x", Field(data, here))
+    none = model.encode_stream("x", Field(data, here & False))
+    assert [level.shape for level in none.pyramid] == [level.shape for level in some.pyramid]
+    assert not any(level.any() for level in none.pyramid)
+    assert all(level[0].any() and not level[1].any() for level in some.pyramid)
+    assert some.grid == (2, 2)
+
+
+# The strides of torchvision's pyramids of the same networks (C2 to C5 of the papers on detection).
+STRIDES = {
+    ("resnet", "resnet18"): [4, 8, 16, 32],
+    ("resnet", "resnet50"): [4, 8, 16, 32],
+    ("vgg", "vgg11"): [2, 4, 8, 16, 32],
+    ("mobilenet", "x0.5"): [2, 4, 8, 16, 32],
+    ("shufflenet", "x0.5"): [8, 16, 32],
+}
+
+
+@pytest.mark.parametrize(("kind", "variant"), STRIDES)
+def test_the_papers_networks_have_the_papers_pyramids(kind: str, variant: str) -> None:
+    encoder = build("encoders", {"kind": kind, "variant": variant}, Grid(3, (70, 45))).eval()
+    encoder.gives_pyramid = True
+    assert [level.stride for level in encoder.levels] == [(n, n) for n in STRIDES[kind, variant]]
+    with torch.no_grad():
+        found = encoder(torch.randn(1, 3, 70, 45)).pyramid
+    assert [(p.shape[1], tuple(p.shape[2:])) for p in found] == [(e.channels, e.size((70, 45))) for e in encoder.levels]

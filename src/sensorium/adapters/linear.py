@@ -36,4 +36,6 @@ class Linear(Adapter):
             part.mask,
             pooled.masked_fill(~part.present.unsqueeze(-1), 0.0),
             part.present,
+            part.grid,
+            part.pyramid,
         )

@@ -14,18 +14,37 @@ from torch.utils import _pytree as pytree
 
 @dataclass(frozen=True)
 class Tensors:
-    """Base of the structs below: a few tensors that are moved and mapped together (and a pytree for torch)."""
+    """Base of the structs below: a few tensors that are moved and mapped together (and a pytree for torch).
+
+    A field with ``metadata={"fixed": True}`` holds no tensors: it is a part of the struct's shape, and equal in all rows.
+    """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
 
+        # Asked when they are needed: the fields are not known yet while the class is being made.
+        def names(fixed: bool) -> list[str]:
+            return [f.name for f in fields(cls) if f.metadata.get("fixed", False) == fixed]
+
         def flatten(value: Any) -> tuple[list[Any], Any]:
-            return [getattr(value, f.name) for f in fields(value)], None
+            return [getattr(value, name) for name in names(False)], tuple(getattr(value, name) for name in names(True))
 
-        def unflatten(values: Any, _context: Any) -> Any:
-            return cls(*values)
+        def flatten_with_keys(value: Any) -> tuple[list[tuple[pytree.KeyEntry, Any]], Any]:
+            values, context = flatten(value)
+            return [(pytree.GetAttrKey(n), v) for n, v in zip(names(False), values, strict=True)], context
 
-        pytree.register_pytree_node(cls, flatten, unflatten, serialized_type_name=f"sensorium.{cls.__name__}")
+        def unflatten(values: Any, context: Any) -> Any:
+            return cls(**dict(zip(names(False), values, strict=True)), **dict(zip(names(True), context, strict=True)))
+
+        pytree.register_pytree_node(
+            cls,
+            flatten,
+            unflatten,
+            serialized_type_name=f"sensorium.{cls.__name__}",
+            flatten_with_keys_fn=flatten_with_keys,
+            to_dumpable_context=list,
+            from_dumpable_context=lambda context: tuple(tuple(value) for value in context),  # JSON has lists only
+        )
 
     def map(self, f: Callable[[Tensor], Tensor]) -> Self:
         """The same struct with ``f`` applied to every tensor in it."""
@@ -37,9 +56,11 @@ class Tensors:
                 return value.map(f)
             if isinstance(value, dict):
                 return {key: walk(item) for key, item in value.items()}
+            if isinstance(value, tuple):
+                return tuple(walk(item) for item in value)
             return value
 
-        return type(self)(*(walk(getattr(self, field.name)) for field in fields(self)))
+        return type(self)(*(walk(getattr(self, f.name)) for f in fields(self)))
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         return self.map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
@@ -54,12 +75,15 @@ class Field(Tensors):
         present: ``[B]`` bool: which rows have the stream.
         mask: ``[B, N]`` bool: which steps, points or cells are real; None where nothing is padded.
         where: ``[b]``: the rows that are present, where that was asked before the field went to a device; see ``rows``.
+        frame: ``[B, A, A + 1]``: affine maps from places in the original (pixels of the upright picture, seconds of a
+            recording, steps of a series) to places in ``data``; None where nobody asked. See ``signal/geometry.py``.
     """
 
     data: Tensor
     present: Tensor
     mask: Tensor | None = None
     where: Tensor | None = None
+    frame: Tensor | None = None
 
     @property
     def rows(self) -> Tensor:
@@ -83,7 +107,10 @@ class Field(Tensors):
 
 @dataclass(frozen=True)
 class Ready(Field):
-    """A stream that comes encoded, from disk: ``data`` are its tokens, ``mask`` which are real, ``pooled`` its vector."""
+    """A stream that comes encoded, from disk: ``data`` are its tokens, ``mask`` which are real, ``pooled`` its vector.
+
+    It has neither grid nor pyramid: only tokens up to the last real one are kept.
+    """
 
     pooled: Tensor | None = None
 
@@ -143,12 +170,18 @@ class Encoded(Tensors):
         mask: ``[B, N]`` bool: which tokens are real; all False in a missing row.
         pooled: ``[B, D]``: the row in one vector, zero where missing.
         present: ``[B]`` bool.
+        grid: The shape of the tokens before they were laid in a row, last axis fastest, time first where one axis is time;
+            its product is N. ``()`` where tokens have no place (a vector, cells of a table, points, several streams).
+        pyramid: Feature maps ``[B, C, *size]`` from fine to coarse, zero where masked or missing; ``()`` unless a task
+            asked the encoder for them (``Encoder.gives_pyramid``).
     """
 
     tokens: Tensor
     mask: Tensor
     pooled: Tensor
     present: Tensor
+    grid: tuple[int, ...] = field(default=(), metadata={"fixed": True})
+    pyramid: tuple[Tensor, ...] = ()
 
     def hide(self, keep: Tensor) -> Encoded:
         """The same with the rows where ``keep`` ``[B]`` is False made missing: everything there becomes zero."""
@@ -157,6 +190,8 @@ class Encoded(Tensors):
             mask=self.mask & keep[:, None],
             pooled=self.pooled * keep[:, None],
             present=self.present & keep,
+            grid=self.grid,
+            pyramid=tuple(level * keep.reshape(-1, *[1] * (level.dim() - 1)) for level in self.pyramid),
         )
 
     def spread(self, index: Tensor, rows: int) -> Encoded:

@@ -20,7 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor, nn
 
@@ -53,14 +53,36 @@ class Seen:
     prompts: Mapping[str, Field] = dataclass_field(default_factory=dict)
 
 
+class Level(NamedTuple):
+    """One map of a pyramid: its channels, and how many cells of the layout's grid one of its cells stands for, by axis.
+
+    Of data of ``size`` the map is ``ceil(size / stride)`` along each axis.
+    """
+
+    channels: int
+    stride: tuple[int, ...]
+
+    def size(self, of: Sequence[int]) -> tuple[int, ...]:
+        """The size of the map of data of size ``of``."""
+        return tuple(-(-n // step) for n, step in zip(of, self.stride, strict=True))
+
+
 class Encoder(nn.Module, ABC):
     """Data of one layout to tokens. Sees only rows that have the stream.
 
-    The first positional parameter is the ``Layout``; ``dim`` is the width of what it returns.
+    The first positional parameter is the ``Layout``; ``dim`` is the width of what it returns. Tokens that come from a grid
+    or a sequence say so in ``Encoded.grid``.
     """
 
     reads: ClassVar[tuple[type[Layout], ...]]
     dim: int
+    gives_pyramid: bool = False
+    """Whether ``forward`` fills ``Encoded.pyramid``: set on an instance that has ``levels``, by a task that needs them."""
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The feature maps that it can give beside its tokens, from fine to coarse; empty where it has none."""
+        return ()
 
     @classmethod
     def wants(cls, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,7 +138,7 @@ class Adapter(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, part: Encoded) -> Encoded:
-        """The same rows, ``D = dim``; perhaps fewer tokens."""
+        """The same rows, ``D = dim``, and the same pyramid; perhaps fewer tokens, with a ``grid`` of their own or none."""
 
 
 class Fusion(nn.Module, ABC):

@@ -133,6 +133,18 @@ class Modality(ABC):
         """
         return {}
 
+    def extent(self, cell: Any) -> Array | None:
+        """How far an (opened) cell reaches in its user's own units, float32 ``[n]``; None where places in it have no name.
+
+        Width and height in pixels of a picture held upright, seconds of a recording. From the header where that tells.
+        """
+        return None
+
+    def framing(self, extent: Array) -> Array:
+        """Affine maps float32 ``[B, A, A + 1]`` from places in the cells of these extents ``[B, n]`` to places in what
+        ``encode`` made of them: as ``signal/geometry.py`` has them, where ``prepare`` takes them on (``Field.frame``)."""
+        raise TypeError(f"{type(self).__name__} has no framing: places in its cells have no name")
+
     def encode_target(self, cell: Any) -> Array:
         """One cell as a target; differs from ``encode`` where an input may be unknown but a target may not."""
         return self.encode(cell)
@@ -146,7 +158,10 @@ class Modality(ABC):
         """What stands in the place of a missing cell (ragged: length 0)."""
 
     def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
-        """A batch of stored arrays as float data in the layout's shape. With a generator (training), also augmented."""
+        """A batch of stored arrays as float data in the layout's shape. With a generator (training), also augmented.
+
+        Where the field has a ``frame`` (from ``framing``), what is returned has one that leads to where things lie now.
+        """
         return field
 
     def prepare_target(self, field: Field, on: Field | None = None) -> Field:

@@ -84,7 +84,8 @@ class Bag(Encoder):
         total = weight.sum(dim=1).clamp(min=1e-6)
         bag = (torch.cat(vectors, dim=1) * weight).sum(dim=1) / total
         tokens = self.project(words).masked_fill(~real.unsqueeze(-1), 0.0)
-        return Encoded(tokens, real, self.project(self.drop(self._standard(bag))), real.new_ones(real.shape[0]))
+        pooled = self.project(self.drop(self._standard(bag)))
+        return Encoded(tokens, real, pooled, real.new_ones(real.shape[0]), (tokens.shape[1],))
 
     def _standard(self, bag: Tensor) -> Tensor:
         if self.training and bag.shape[0] == 1 and isinstance(self.norm, nn.BatchNorm1d):

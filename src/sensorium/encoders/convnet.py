@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sensorium.core.batch import Encoded
-from sensorium.core.contracts import Encoder
+from sensorium.core.contracts import Encoder, Level
 from sensorium.core.layout import Grid
 from sensorium.core.registry import component
 from sensorium.nn.conv import CONV, LAST, MAX_POOL, cells, channels_last, clear, first_stride, norm, thin
@@ -79,15 +79,24 @@ class Convnet(Encoder):
         )
         if axes > 1:  # With channels innermost small convolutions take half the time on a CPU.
             self.stages.to(memory_format=LAST[axes])  # type: ignore[call-overload]
+        self._levels = tuple(Level(width * 2**i, (step * 2 ** (i + 1),) * axes) for i in range(depth))
         self.drop = nn.Dropout(dropout)
         self.token = nn.Linear(widths[-1], dim)
         self.pool = MeanMax(dim)
 
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        return self._levels
+
     def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
         """``data`` ``[B, C, *size]``, ``mask`` ``[B, size[0]]``; a token for each cell of the last stage."""
         x = channels_last(clear(data, mask))
+        pyramid = []
         for stage in self.stages:
             x, mask = stage(x, mask)
+            if self.gives_pyramid:
+                pyramid.append(x)
         grid, real = cells(x, mask)
         tokens = self.token(self.drop(grid)).masked_fill(~real.unsqueeze(-1), 0.0)
-        return Encoded(tokens, real, self.pool(tokens, real), data.new_ones(data.shape[0]).bool())
+        present = data.new_ones(data.shape[0]).bool()
+        return Encoded(tokens, real, self.pool(tokens, real), present, tuple(x.shape[2:]), tuple(pyramid))

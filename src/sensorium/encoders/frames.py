@@ -79,4 +79,4 @@ class Frames(Encoder):
         for layer in self.layers or ():
             tokens = self.drop(layer(tokens, real))
         pooled = masked_mean(tokens, real) if self.pool is None else self.pool(tokens, real)
-        return Encoded(tokens, real, pooled, real.new_ones(rows))
+        return Encoded(tokens, real, pooled, real.new_ones(rows), (steps,))

@@ -105,7 +105,7 @@ class Huggingface(Encoder):
         tokens = tokens.masked_fill(~real.unsqueeze(-1), 0.0)
         pooled = masked_mean(tokens, real) if self.pool == "mean" or first is None else first
         pooled = pooled.masked_fill(~real.any(dim=1, keepdim=True), 0.0)
-        return Encoded(tokens, real, pooled, real.new_ones(real.shape[0]))
+        return Encoded(tokens, real, pooled, real.new_ones(real.shape[0]), self._grid(data, tokens.shape[1]))
 
     def _see(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         told = {"interpolate_pos_encoding": True} if self.family.stretches and self._other_size(pixels.shape[-2:]) else {}
@@ -152,6 +152,11 @@ class Huggingface(Encoder):
 
     def _frames(self, signal: Tensor, length: Tensor) -> Tensor:
         """Frames of samples ``[B, T]``, each row as if it were alone."""
+        if signal.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            # On processors with AMX some convolutions of oneDNN are wrong in bfloat16 (as in pytorch/pytorch#169688), and
+            # vectors were off by half their size. No other network read here has such convolutions as these.
+            with torch.autocast("cpu", enabled=False):
+                return self._frames(signal.float(), length)
         network = self.network
         if self.its.feat_extract_norm != "group":
             signal = signal[:, : int(length.max())]
@@ -192,6 +197,26 @@ class Huggingface(Encoder):
         begins = torch.arange(times, device=signal.device).repeat(bands) * its.time_stride
         real = (begins < count[:, None]) & (length > 0)[:, None]
         return out.last_hidden_state[:, self.family.special :], real, out.pooler_output
+
+    def _grid(self, data: Tensor, count: int) -> tuple[int, ...]:
+        """The shape that the ``count`` tokens had before they were laid in a row."""
+        kind, its = self.config["model_type"], self.its
+        if self.family.sense != "image":
+            # Patches of AST lie in a row frequency by frequency, and a grid begins with time: they have none.
+            return () if kind == "audio-spectrogram-transformer" else (count,)
+        high, wide = data.shape[2:]
+        if kind == "resnet":  # rounded up by each of its halvings
+            halvings = 1 + len(its.depths) + its.downsample_in_first_stage
+            rows, columns = -(-high // 2**halvings), -(-wide // 2**halvings)
+        elif kind == "convnext":  # rounded down
+            patch = its.patch_size * 2 ** (len(its.depths) - 1)
+            rows, columns = high // patch, wide // patch
+        elif kind == "swin":
+            patch = its.patch_size * 2 ** (len(its.depths) - 1)
+            rows, columns = -(-high // patch), -(-wide // patch)
+        else:
+            rows, columns = high // its.patch_size, wide // its.patch_size
+        return (rows, columns) if rows * columns == count else ()
 
     def _other_size(self, size: Iterable[int]) -> bool:
         own = self.its.image_size

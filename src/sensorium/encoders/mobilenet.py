@@ -7,11 +7,11 @@ from typing import Literal
 from torch import Tensor, nn
 
 from sensorium.core.batch import Encoded
-from sensorium.core.contracts import Encoder
+from sensorium.core.contracts import Encoder, Level
 from sensorium.core.layout import Grid
 from sensorium.core.registry import component
 from sensorium.nn.conv import LAST, channels_last, clear, first_stride
-from sensorium.nn.unit import Tail, Unit
+from sensorium.nn.unit import Tail, Unit, ends
 
 _STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 """Expansion, channels, blocks and first step of each stage: table 2 of the paper."""
@@ -91,22 +91,34 @@ class Mobilenet(Encoder):
             last = eighths(1280 * max(times, 1.0))
         self.stem = Unit(axes, layout.channels, channels, kernel, stride=step, kind=norm, activation="relu6")
         self.stages = nn.ModuleList()
+        levels, strides, whole = [], [], step
         for times_wider, wide, count, first in table:
             for i in range(count):
-                self.stages.append(Inverted(axes, channels, wide, 1 if i else first, times_wider, norm))
-                channels = wide
+                strides.append(1 if i else first)
+                self.stages.append(Inverted(axes, channels, wide, strides[-1], times_wider, norm))
+                whole, channels = whole * strides[-1], wide
+                levels.append(Level(wide, (whole,) * axes))
+        self.ends = ends(strides)
+        self._levels = tuple(levels[i] for i in self.ends)
         self.last = Unit(axes, channels, last, 1, kind=norm, activation="relu6")
         if axes > 1:  # With channels innermost small convolutions take half the time on a CPU.
             for part in (self.stem, self.stages, self.last):
                 part.to(memory_format=LAST[axes])  # type: ignore[call-overload]
         self.tail = Tail(last, dim, dropout)
 
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        return self._levels
+
     def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
         """``data`` ``[B, C, *size]``, ``mask`` ``[B, size[0]]``; a token for each cell of the last stage."""
         x, mask = self.stem(channels_last(clear(data, mask)), mask)
-        for block in self.stages:
+        pyramid = []
+        for i, block in enumerate(self.stages):
             x, mask = block(x, mask)
-        encoded: Encoded = self.tail(*self.last(x, mask))
+            if self.gives_pyramid and i in self.ends:
+                pyramid.append(x)
+        encoded: Encoded = self.tail(*self.last(x, mask), pyramid)
         return encoded
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sensorium.core.batch import Encoded
-from sensorium.core.contracts import TokenEncoder
+from sensorium.core.contracts import Level, TokenEncoder
 from sensorium.core.layout import Grid
 from sensorium.core.registry import component
 from sensorium.nn.attention import Trunk
@@ -71,8 +71,15 @@ class Patch(TokenEncoder):
         seen: Tensor = self.stack(tokens, mask)
         return seen
 
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The tokens where they were cut out: one map."""
+        return (Level(self.dim, self.patch),)
+
     def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
         """``data`` ``[B, C, *size]``, ``mask`` ``[B, size[0]]``; a token for each patch, last axis fastest."""
         tokens, real = self.embed(data, mask)
         tokens = self.trunk(tokens, real)
-        return Encoded(tokens, real, masked_mean(tokens, real), real.new_ones(real.shape[0]))
+        grid = tuple(-(-n // p) for n, p in zip(data.shape[2:], self.patch, strict=True))
+        pyramid = (tokens.transpose(1, 2).reshape(-1, self.dim, *grid),) if self.gives_pyramid else ()
+        return Encoded(tokens, real, masked_mean(tokens, real), real.new_ones(real.shape[0]), grid, pyramid)

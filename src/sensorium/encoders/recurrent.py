@@ -82,7 +82,7 @@ class Recurrent(Encoder):
         tokens = self.first(steps).masked_fill(~real.unsqueeze(-1), 0.0)
         for layer in self.layers:
             tokens = self.drop(layer(tokens, real))
-        return Encoded(tokens, real, self.pool(tokens, real), real.new_ones(real.shape[0]))
+        return Encoded(tokens, real, self.pool(tokens, real), real.new_ones(real.shape[0]), (tokens.shape[1],))
 
     def _stacked(self, steps: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
         """``[B, N, F]`` as ``[B, N / stack, stack · F]``; the last one of a row is filled up with zeros."""

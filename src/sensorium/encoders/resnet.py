@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sensorium.core.batch import Encoded
-from sensorium.core.contracts import Encoder
+from sensorium.core.contracts import Encoder, Level
 from sensorium.core.layout import Grid
 from sensorium.core.registry import component
 from sensorium.nn.conv import LAST, MAX_POOL, channels_last, clear, first_stride, thin
-from sensorium.nn.unit import Tail, Unit
+from sensorium.nn.unit import Tail, Unit, ends
 
 _BLOCKS: dict[str, tuple[int, ...]] = {
     "resnet18": (2, 2, 2, 2),
@@ -103,19 +103,29 @@ class Resnet(Encoder):
             blocks, channels, steps = (1,) * depth, width, [2] * depth
             widths = [width * 2**i for i in range(depth)]
         else:
-            self.stem = Unit(axes, layout.channels, 64, 7, stride=stride or 2, kind=norm)
+            step = stride or 2
+            self.stem = Unit(axes, layout.channels, 64, 7, stride=step, kind=norm)
             self.shrink = MAX_POOL[axes](3, stride=2, padding=1)
             blocks, channels, steps = _BLOCKS[variant], 64, [1, 2, 2, 2]
             widths = [(256 if narrow else 64) * 2**i for i in range(4)]
         self.stages = nn.ModuleList()
+        levels, strides, whole = [], [], step if self.shrink is None else 2 * step
         for count, wide, first in zip(blocks, widths, steps, strict=True):
+            whole *= first
+            levels.append(Level(wide, (whole,) * axes))
             for i in range(count):
-                self.stages.append(Residual(axes, channels, wide, 1 if i else first, norm, narrow=narrow))
+                strides.append(1 if i else first)
+                self.stages.append(Residual(axes, channels, wide, strides[-1], norm, narrow=narrow))
                 channels = wide
+        self._levels, self.ends = tuple(levels), ends(strides)
         if axes > 1:  # With channels innermost small convolutions take half the time on a CPU.
             self.stem.to(memory_format=LAST[axes])  # type: ignore[call-overload]
             self.stages.to(memory_format=LAST[axes])  # type: ignore[call-overload]
         self.tail = Tail(channels, dim, dropout)
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        return self._levels
 
     def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
         """``data`` ``[B, C, *size]``, ``mask`` ``[B, size[0]]``; a token for each cell of the last stage."""
@@ -123,7 +133,10 @@ class Resnet(Encoder):
         if self.shrink is not None:  # After a ReLU nothing is below the zeros that stand past the end.
             mask = thin(mask, 2)
             x = clear(self.shrink(x), mask)
-        for block in self.stages:
+        pyramid = []
+        for i, block in enumerate(self.stages):
             x, mask = block(x, mask)
-        encoded: Encoded = self.tail(x, mask)
+            if self.gives_pyramid and i in self.ends:
+                pyramid.append(x)
+        encoded: Encoded = self.tail(x, mask, pyramid)
         return encoded

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from sensorium.core.batch import Encoded
-from sensorium.core.contracts import Encoder
+from sensorium.core.contracts import Encoder, Level
 from sensorium.core.errors import ConfigError
 from sensorium.core.layout import Grid
 from sensorium.core.registry import component
 from sensorium.nn.conv import LAST, MAX_POOL, channels_last, clear, first_stride, thin
-from sensorium.nn.unit import Tail, Unit
+from sensorium.nn.unit import Tail, Unit, ends
 
 _WIDTHS: dict[str, tuple[int, int, int, int]] = {
     "x0.5": (48, 96, 192, 1024),
@@ -107,15 +107,24 @@ class Shufflenet(Encoder):
             table = list(zip(widths, (4, 8, 4), strict=True))
         self.stem = Unit(axes, layout.channels, channels, kernel, stride=step, kind=norm)
         self.stages = nn.ModuleList()
+        levels, strides, whole = [], [], step if self.shrink is None else 2 * step
         for wide, count in table:
+            whole *= 2
+            levels.append(Level(wide, (whole,) * axes))
             for i in range(count):
-                self.stages.append(Shuffle(axes, channels, wide, 1 if i else 2, norm))
+                strides.append(1 if i else 2)
+                self.stages.append(Shuffle(axes, channels, wide, strides[-1], norm))
                 channels = wide
+        self._levels, self.ends = tuple(levels), ends(strides)
         self.last = Unit(axes, channels, last, 1, kind=norm)
         if axes > 1:  # With channels innermost small convolutions take half the time on a CPU.
             for part in (self.stem, self.stages, self.last):
                 part.to(memory_format=LAST[axes])  # type: ignore[call-overload]
         self.tail = Tail(last, dim, dropout)
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        return self._levels
 
     def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
         """``data`` ``[B, C, *size]``, ``mask`` ``[B, size[0]]``; a token for each cell of the last stage."""
@@ -123,7 +132,10 @@ class Shufflenet(Encoder):
         if self.shrink is not None:  # After a ReLU nothing is below the zeros that stand past the end.
             mask = thin(mask, 2)
             x = clear(self.shrink(x), mask)
-        for block in self.stages:
+        pyramid = []
+        for i, block in enumerate(self.stages):
             x, mask = block(x, mask)
-        encoded: Encoded = self.tail(*self.last(x, mask))
+            if self.gives_pyramid and i in self.ends:
+                pyramid.append(x)
+        encoded: Encoded = self.tail(*self.last(x, mask), pyramid)
         return encoded

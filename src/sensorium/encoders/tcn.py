@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sensorium.core.batch import Encoded
-from sensorium.core.contracts import Encoder
+from sensorium.core.contracts import Encoder, Level
 from sensorium.core.errors import ConfigError
 from sensorium.core.layout import Grid
 from sensorium.core.registry import component
@@ -79,6 +79,12 @@ class Tcn(Encoder):
         self.blocks = nn.ModuleList(Block(widths[i], width, kernel, 2**i, causal, dropout) for i in range(depth))
         self.token = nn.Linear(width, dim)
         self.pool = MeanMax(dim) if pool == "meanmax" else None
+        # Where other axes have become channels, no map of the layout's grid is left.
+        self._levels = (Level(width, (1,)),) if len(layout.size) == 1 else ()
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        return self._levels
 
     def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
         """``data`` ``[B, C, T, ...]``, ``mask`` ``[B, T]``; tokens ``[B, T, D]``."""
@@ -93,4 +99,5 @@ class Tcn(Encoder):
         else:
             last = (real.sum(dim=1) - 1).clamp_min(0)
             pooled = tokens.gather(1, last[:, None, None].expand(-1, 1, self.dim))[:, 0]
-        return Encoded(tokens, real, pooled, real.new_ones(real.shape[0]))
+        pyramid = (x,) if self.gives_pyramid and self._levels else ()
+        return Encoded(tokens, real, pooled, real.new_ones(real.shape[0]), (x.shape[2],), pyramid)

@@ -109,7 +109,7 @@ class Tfidf(Encoder):
         pooled = self.project(self.drop(self._weights(data, real) @ self.directions))
         alone = self.directions[self.slot[data.masked_fill(~real, 0)].long()]
         tokens = self.project(alone).masked_fill(~real.unsqueeze(-1), 0.0)
-        return Encoded(tokens, real, pooled, real.new_ones(real.shape[0]))
+        return Encoded(tokens, real, pooled, real.new_ones(real.shape[0]), (tokens.shape[1],))
 
     def _terms(self, data: Tensor, real: Tensor) -> Tensor:
         """The numbers of all words and groups of each text, ``[B, words and groups]``; 0 for padding."""

@@ -63,4 +63,4 @@ class Transformer(TokenEncoder):
         """``data`` ``[B, N]`` ids or ``[B, C, N]`` steps, ``mask`` ``[B, N]``; tokens ``[B, N, D]``."""
         tokens, real = self.embed(data, mask)
         tokens = self.trunk(tokens, real)
-        return Encoded(tokens, real, masked_mean(tokens, real), real.new_ones(real.shape[0]))
+        return Encoded(tokens, real, masked_mean(tokens, real), real.new_ones(real.shape[0]), (tokens.shape[1],))

@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from sensorium.core.batch import Encoded
-from sensorium.core.contracts import Encoder
+from sensorium.core.contracts import Encoder, Level
 from sensorium.core.layout import Grid
 from sensorium.core.registry import component
 from sensorium.nn.conv import LAST, MAX_POOL, channels_last, clear, first_stride, thin
@@ -91,12 +91,20 @@ class Vgg(Encoder):
             channels = wide
         if axes > 1:  # With channels innermost small convolutions take half the time on a CPU.
             self.stages.to(memory_format=LAST[axes])  # type: ignore[call-overload]
+        self._levels = tuple(Level(wide, (step * 2 ** (i + 1),) * axes) for i, wide in enumerate(widths))
         self.tail = Tail(channels, dim, dropout)
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        return self._levels
 
     def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
         """``data`` ``[B, C, *size]``, ``mask`` ``[B, size[0]]``; a token for each cell of the last stage."""
         x = channels_last(clear(data, mask))
+        pyramid = []
         for stage in self.stages:
             x, mask = stage(x, mask)
-        encoded: Encoded = self.tail(x, mask)
+            if self.gives_pyramid:
+                pyramid.append(x)
+        encoded: Encoded = self.tail(x, mask, pyramid)
         return encoded

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sensorium.core.batch import Encoded
-from sensorium.core.contracts import TokenEncoder
+from sensorium.core.contracts import Level, TokenEncoder
 from sensorium.core.layout import Grid
 from sensorium.core.registry import component
 from sensorium.nn.attention import Trunk
@@ -142,11 +142,21 @@ class Vit(TokenEncoder):
         seen = self.token(self.stack(with_summary, real))
         return seen[:, 1:].masked_fill(~mask.unsqueeze(-1), 0.0), seen[:, 0]
 
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The tokens where they were cut out: one map."""
+        return (Level(self.dim, self.patch),)
+
     def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
-        """``data`` ``[B, C, *size]``, ``mask`` ``[B, size[0]]``; a token for each patch, last axis fastest."""
+        """``data`` ``[B, C, *size]``, ``mask`` ``[B, size[0]]``; a token for each patch, last axis fastest.
+
+        The token that gathers the vector is none of them.
+        """
         tokens, real = self.embed(data, mask)
         seen, summary = self._seen(tokens, real)
-        return Encoded(seen, real, summary, real.new_ones(real.shape[0]))
+        grid = tuple(-(-n // p) for n, p in zip(data.shape[2:], self.patch, strict=True))
+        pyramid = (seen.transpose(1, 2).reshape(-1, self.dim, *grid),) if self.gives_pyramid else ()
+        return Encoded(seen, real, summary, real.new_ones(real.shape[0]), grid, pyramid)
 
 
 def _fit_places(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:

@@ -106,4 +106,4 @@ class Wordvectors(Encoder):
         real = data != 0 if mask is None else mask
         words = self.drop(self.table(data))
         tokens = self.project(words).masked_fill(~real.unsqueeze(-1), 0.0)
-        return Encoded(tokens, real, self.pool(tokens, real), real.new_ones(real.shape[0]))
+        return Encoded(tokens, real, self.pool(tokens, real), real.new_ones(real.shape[0]), (tokens.shape[1],))

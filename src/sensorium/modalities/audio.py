@@ -16,7 +16,7 @@ from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
 from sensorium.signal.film import container, film_size, read_track
-from sensorium.signal.sound import MINUTES, read_sound, seconds_of, to_unit
+from sensorium.signal.sound import MINUTES, from_array, read_sound, seconds_of
 from sensorium.signal.statistics import Moments, thinned
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class Audio(Modality):
                 except CellError:
                     continue  # encode meets it again and reports it
                 if self.trim_db is not None:
-                    signal = _trimmed(signal, rate or _FASTEST, self.trim_db)
+                    signal, _ = _trimmed(signal, rate or _FASTEST, self.trim_db)
                     duration = len(signal) / rate if rate else 0.0
                     signal = signal[: math.ceil(cut * (rate or _FASTEST))]
                 if rate:
@@ -225,24 +225,52 @@ class Audio(Modality):
         signal, found, _ = _open(cell, self.state["length"] / rate + 0.05 if self.trim_db is None else _WHOLE)
         if self.trim_db is not None:
             most = math.ceil((self.state["length"] / rate + 0.05) * (found or rate))
-            signal = _trimmed(signal, found or rate, self.trim_db)[:most]
+            signal = _trimmed(signal, found or rate, self.trim_db)[0][:most]
         return _to_int16(self._resampled(signal, found or rate))
+
+    def extent(self, cell: Any) -> Array | None:
+        """Seconds; with ``trim_db`` also the second at which what is kept begins, for which the recording is decoded."""
+        if self.trim_db is None and isinstance(cell, Blob):
+            seconds = self.measure(cell)["seconds"]
+            return np.array([seconds], dtype=np.float32) if seconds > 0 else None
+        try:
+            signal, rate, _ = _open(cell, _WHOLE)
+        except CellError:  # encode meets it again and reports it
+            return None
+        rate = rate or self.state["rate"]
+        cut = [] if self.trim_db is None else [_trimmed(signal, rate, self.trim_db)[1] / rate]
+        return np.array([len(signal) / rate, *cut], dtype=np.float32)
+
+    def framing(self, extent: Array) -> Array:
+        """Seconds to samples of what is stored."""
+        found = np.zeros((len(extent), 1, 2), np.float32)
+        found[:, 0, 0] = self.state["rate"]
+        if self.trim_db is not None:
+            found[:, 0, 1] = -extent[:, 1] * self.state["rate"]
+        return found
 
     def blank(self) -> Array:
         return np.zeros(0, dtype=np.int16)
 
     def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
-        """Samples ``[B, T]`` int16 as standardised features and the mask of their real frames."""
+        """Samples ``[B, T]`` int16 as standardised features and the mask of their real frames; a field's frame then leads
+        from seconds to frames, each at the middle of the samples that it sees."""
         import torch
 
         from sensorium.signal.augment import hide_bands, hide_stretch
+        from sensorium.signal.geometry import followed, frame_of_shift
 
+        moves: list[Tensor] | None = None if field.frame is None else []
         mask = field.mask if field.mask is not None else field.present[:, None].expand(field.data.shape)
         signal = field.data.float() / 32768
         augmented = generator is not None and self.augment != "none"
         strong = self.augment == "strong"
         if generator is not None:
-            signal, mask = self._varied(signal, mask, generator)
+            signal, mask = self._varied(signal, mask, generator, moves)
+        if moves is not None and self.features != "waveform":
+            window, hop = self._window
+            moves.append(frame_of_shift(signal.new_full((len(signal),), 0.5 - window / (2 * hop)), 1 / hop))
+        field = replace(field, frame=followed(field.frame, moves))
         data, mask = self._features(signal, mask)
         mean = torch.tensor(self.state["mean"], device=data.device)
         deviation = torch.tensor(self.state["deviation"], device=data.device)
@@ -262,22 +290,27 @@ class Audio(Modality):
             data = data * keep[:, None]
         return replace(field, data=data * mask[:, None, :, None], mask=mask)
 
-    def _varied(self, signal: Tensor, mask: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _varied(
+        self, signal: Tensor, mask: Tensor, generator: torch.Generator, moves: list[Tensor] | None
+    ) -> tuple[Tensor, Tensor]:
         """Signals and their masks ``[B, T]`` at random places, speeds and loudness, and in noise."""
         import torch
 
-        from sensorium.signal.augment import uniform
+        from sensorium.signal.augment import shift, uniform
+        from sensorium.signal.geometry import frame_of_shift
         from sensorium.signal.perturb import faster, mix
 
         rows = signal.shape[0]
         if self.augment != "none":
             strong = self.augment == "strong"
-            signal = _shift(signal, mask, round(self.state["rate"] * (0.1 if strong else 0.04)), generator)
+            signal = shift(signal, mask, round(self.state["rate"] * (0.1 if strong else 0.04)), generator, moves)
             gain = uniform((rows, 1), -0.7 if strong else -0.35, 0.7 if strong else 0.35, signal, generator)
             signal = signal * gain.exp()
         if self.speed:
             factor = uniform((rows,), -self.speed, self.speed, signal, generator)
             signal, lengths = faster(signal, 1 + factor, mask.sum(dim=1))
+            if moves is not None:  # sample i, the middle of cell i, is taken from i times the factor
+                moves.append(frame_of_shift(0.5 - 0.5 / (1 + factor), 1 / (1 + factor)))
             mask = torch.arange(mask.shape[1], device=mask.device) < lengths[:, None]
         if self.snr_db is not None:
             noise = torch.randn(signal.shape, generator=generator, device=generator.device).to(signal.device)
@@ -332,46 +365,17 @@ def _open(cell: Any, seconds: float) -> tuple[Array, int, float]:
         cell = Blob(cell, "<bytes>")
     if isinstance(cell, Blob):
         return read_track(cell, seconds) if container(cell.data) else read_sound(cell, seconds)
-    try:
-        array = np.asarray(cell)
-    except (ValueError, TypeError):
-        raise CellError(f"a {type(cell).__name__} is not a recording") from None
-    if array.dtype.kind not in "iuf" or array.ndim not in (1, 2) or array.size == 0:
-        raise CellError(
-            f"an array of shape {array.shape} and type {array.dtype} is not a recording", fix="use [T] or [T, channels]"
-        )
-    if array.ndim == 2:
-        kind = array.dtype
-        array = array.mean(axis=int(array.shape[0] > array.shape[1]), dtype=np.float64)
-        array = array.astype(kind) if kind.kind in "iu" else array
-    return to_unit(array), 0, 0.0
+    return from_array(cell), 0, 0.0
 
 
-def _trimmed(signal: Array, rate: int, below_db: float) -> Array:
-    """A signal ``[T]`` without what is silent at its ends, heard 50 ms at a time; whole where all of it is silent."""
-    import torch
+def _trimmed(signal: Array, rate: int, below_db: float) -> tuple[Array, int]:
+    from sensorium.signal.silence import trimmed
 
-    from sensorium.signal.silence import loud, trim
-
-    alone = torch.from_numpy(np.ascontiguousarray(signal, dtype=np.float32))[None]
-    hop = max(1, round(0.0125 * rate))
-    cut, length, _ = trim(alone, loud(alone, window=4 * hop, hop=hop, below_db=below_db), hop)
-    return np.asarray(cut[0]) if int(length) else signal
+    return trimmed(signal, rate, below_db)
 
 
 def _to_int16(signal: Array) -> Array:
     return (signal * 32768).round().clip(-32768, 32767).astype(np.int16)
-
-
-def _shift(signal: Tensor, mask: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    """Each row ``[B, T]`` moved by up to ``most`` samples either way, zeros coming in; nothing moves past its end."""
-    import torch
-
-    rows, length = signal.shape
-    by = torch.randint(-most, most + 1, (rows, 1), generator=generator, device=generator.device).to(signal.device)
-    padded = torch.nn.functional.pad(signal, (most, most))
-    index = torch.arange(length, device=signal.device) + (most + by)
-    return padded.gather(1, index) * mask
 
 
 def _ending(cell: Any) -> str:

@@ -15,8 +15,8 @@ from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
 from sensorium.signal.dicom import is_dicom
-from sensorium.signal.frame import LARGEST, Smooth, cropped, frame_state, framed, middle, with_channels
-from sensorium.signal.picture import ENDINGS, PIXELS, open_picture, pixels_of
+from sensorium.signal.frame import LARGEST, Smooth, cropped, frame_state, framed, middle, place_of, with_channels
+from sensorium.signal.picture import ENDINGS, PIXELS, open_picture, opened_at, pixels_of, size_of_picture
 from sensorium.signal.statistics import thinned
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class Image(Modality):
 
     def encode(self, cell: Any) -> Array:
         height, width = self.state["height"], self.state["width"]
-        pixels, size = open_picture(cell, max(height, width) * (1 if self.share is None else 2))
+        pixels, size = open_picture(cell, self._side)
         pixels = with_channels(pixels, self.state["channels"])
         if self.crop == "center":
             pixels, size = middle(pixels, width / height), (height, width)
@@ -154,21 +154,48 @@ class Image(Modality):
             pixels = framed(pixels, size, (height, width), self._fill, stretch=self.stretch, smooth=self.smooth)
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
+    def extent(self, cell: Any) -> Array | None:
+        """Width and height of the upright picture in pixels."""
+        size = size_of_picture(cell)
+        return None if size is None else np.array(size[::-1], dtype=np.float32)
+
+    def framing(self, extent: Array) -> Array:
+        """Pixels of the upright picture to pixels of the frame.
+
+        Off by up to half a pixel where a large JPEG is decoded at a fraction of its size, by one where it is also cut.
+        """
+        frame, found = (self.state["height"], self.state["width"]), np.empty((len(extent), 2, 3), np.float32)
+        cut: dict[str, Any] = {"stretch": self.stretch, "share": self.share, "center": self.crop == "center"}
+        known: dict[tuple[int, int], Array] = {}
+        for i, (wide, high) in enumerate(extent.astype(int).tolist()):
+            size = max(high, 1), max(wide, 1)  # a row that is missing may say anything
+            if size not in known:
+                known[size] = place_of(size, opened_at(size, self._side), frame, **cut).matrix
+            found[i] = known[size]
+        return found
+
+    @property
+    def _side(self) -> int:
+        """The longer side that a picture is opened at, if it is larger: below it something would be lost."""
+        return int(max(self.state["height"], self.state["width"]) * (1 if self.share is None else 2))
+
     def blank(self) -> Array:
         return np.zeros((self.state["channels"], self.state["height"], self.state["width"]), dtype=np.uint8)
 
     def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
-        """Pictures ``[B, C, H, W]`` uint8 as standardised float32; zero where missing."""
+        """Pictures ``[B, C, H, W]`` uint8 as standardised float32; zero where missing. A frame follows what moves them."""
         from sensorium.signal.augment import standard
+        from sensorium.signal.geometry import followed
 
+        moves: list[Tensor] | None = None if field.frame is None else []
         if generator is not None and (self.augment == "auto" or self.colour):
-            fractions = self._recoloured(field.data.float().mul_(1 / 255), generator)
+            fractions = self._recoloured(field.data.float().mul_(1 / 255), generator, moves)
             data = standard(fractions.mul_(255), self.state["mean"], self.state["deviation"])
         else:
             data = standard(field.data, self.state["mean"], self.state["deviation"])
         if generator is not None:
-            data = self._moved(data, generator)
-        return replace(field, data=data * field.present[:, None, None, None])
+            data = self._moved(data, generator, moves)
+        return replace(field, data=data * field.present[:, None, None, None], frame=followed(field.frame, moves))
 
     def _corrupted(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
         from sensorium.signal.corrupt import blurred, noisy_picture, occluded
@@ -177,31 +204,31 @@ class Image(Modality):
             return noisy_picture(value, level, rng)
         return blurred(value, level) if how == "blur" else occluded(value, level, rng, np.array(self._fill, np.uint8))
 
-    def _recoloured(self, data: Tensor, generator: torch.Generator) -> Tensor:
+    def _recoloured(self, data: Tensor, generator: torch.Generator, moves: list[Tensor] | None) -> Tensor:
         """Fractions 0 to 1, changed in training where that is defined on them."""
         if self.augment == "auto":
             from sensorium.signal.policy import random_changes
 
-            data = random_changes(data, generator)
+            data = random_changes(data, generator, moves=moves)
         if self.colour > 0:
             from sensorium.signal.augment import recolour
 
             data = recolour(data, generator, self.colour)
         return data
 
-    def _moved(self, data: Tensor, generator: torch.Generator) -> Tensor:
+    def _moved(self, data: Tensor, generator: torch.Generator, moves: list[Tensor] | None) -> Tensor:
         """Standardised pictures, changed in training: a border of zeros is the mean colour."""
         from sensorium.signal import augment
 
         if self.augment in ("light", "strong"):
-            data = augment.moved(data, generator, strong=self.augment == "strong", turn=self.rotate)
+            data = augment.moved(data, generator, strong=self.augment == "strong", turn=self.rotate, moves=moves)
         elif self.rotate:
-            data = augment.warp(data, generator, 0.0, 0.0, self.rotate)
+            data = augment.warp(data, generator, 0.0, 0.0, self.rotate, moves)
         if self.crop == "random":
-            data = augment.crop(data, generator)
+            data = augment.crop(data, generator, moves=moves)
         for axis, name in ((3, "horizontal"), (2, "vertical")):
             if self.flip in (name, "both"):
-                data = augment.flip(data, generator, axis)
+                data = augment.flip(data, generator, axis, moves)
         return augment.erase(data, generator) if self.augment == "auto" else data
 
     @property

@@ -112,7 +112,10 @@ class Images(Modality):
         return np.zeros((0, self.state["channels"], self.state["height"], self.state["width"]), dtype=np.uint8)
 
     def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
-        """Pictures ``[B, K, C, H, W]`` uint8 as standardised ``[B, C, K, H, W]``; zero where padded or missing."""
+        """Pictures ``[B, K, C, H, W]`` uint8 as standardised ``[B, C, K, H, W]``; zero where padded or missing.
+
+        There is no frame: each of the pictures would have its own.
+        """
         from sensorium.signal.augment import moved, standard
 
         mask = field.mask if field.mask is not None else field.present[:, None].expand(field.data.shape[:2])
@@ -120,7 +123,7 @@ class Images(Modality):
         if generator is not None and self.augment != "none":
             data = moved(data.flatten(0, 1), generator, strong=self.augment == "strong").reshape(data.shape)
         data = data * mask[:, :, None, None, None]
-        return replace(field, data=data.transpose(1, 2).contiguous(), mask=mask)
+        return replace(field, data=data.transpose(1, 2).contiguous(), mask=mask, frame=None)
 
     @property
     def store_options(self) -> dict[str, Any]:

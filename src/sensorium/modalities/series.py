@@ -161,15 +161,42 @@ class Series(Modality):
         out = np.where(np.isnan(filled), np.asarray(self.state["mean"], dtype=np.float32), filled).astype(np.float32)
         return np.concatenate([out, missing.astype(np.float32)], axis=1) if self.indicator else out
 
+    def extent(self, cell: Any) -> Array | None:
+        """Steps; with ``rate``, where time is what the first column says, seconds and the time at which it begins."""
+        try:
+            steps = _open(cell, _READINGS)
+        except CellError:  # encode meets it again and reports it
+            return None
+        if self.rate is None:
+            return np.array([len(steps)], dtype=np.float32)
+        times = steps[:, 0][np.isfinite(steps[:, 0])]
+        return np.array([np.ptp(times), times.min()], dtype=np.float32) if len(times) else None
+
+    def framing(self, extent: Array) -> Array:
+        """Steps to steps, which are the same; with ``rate``, the first column's time to steps of the even grid.
+
+        Time is counted in float32: moments of a clock that counts from 1970 are a minute off. Let it count from the start.
+        """
+        found = np.zeros((len(extent), 1, 2), np.float32)
+        found[:, 0, 0] = 1.0 if self.rate is None else self.rate
+        if self.rate is not None:
+            found[:, 0, 1] = 0.5 - extent[:, 1] * self.rate  # a reading at the moment of a step is in its middle
+        return found
+
     def blank(self) -> Array:
         return np.zeros((0, self.state["channels"] * (1 + self.indicator)), dtype=np.float32)
 
     def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
-        """Steps ``[B, T, C]`` as standardised ``[B, C, T]``, or windows of them; zero where padded or missing."""
+        """Steps ``[B, T, C]`` as standardised ``[B, C, T]``, or windows of them; zero where padded or missing.
+
+        A field's frame then leads to steps, or to windows, each at the middle of its steps.
+        """
         import torch
 
         from sensorium.signal.augment import hide_stretch, slide, uniform
+        from sensorium.signal.geometry import followed, frame_of_shift
 
+        moves: list[Tensor] | None = None if field.frame is None else []
         mask = field.mask if field.mask is not None else field.present[:, None].expand(field.data.shape[:2])
         channels = self.state["channels"]
         data, flags = field.data[..., :channels], field.data[..., channels:]
@@ -177,7 +204,7 @@ class Series(Modality):
         if generator is not None and self.augment != "none":
             strong = self.augment == "strong"
             moved = torch.cat([data, flags], dim=2) if self.indicator else data
-            moved = slide(moved, mask, generator, 0.1 if strong else 0.05)
+            moved = slide(moved, mask, generator, 0.1 if strong else 0.05, moves)
             data, flags = moved[..., :channels], moved[..., channels:]
             by = 0.2 if strong else 0.1
             data = data * uniform((data.shape[0], 1, data.shape[2]), 1 - by, 1 + by, data, generator)
@@ -190,7 +217,10 @@ class Series(Modality):
         data = (data * mask[..., None]).transpose(1, 2)
         if self.window is not None:
             data, mask = self._windowed(data, mask)
-        return replace(field, data=data.contiguous(), mask=mask)
+            if moves is not None:
+                length, step = self._windows
+                moves.append(frame_of_shift(data.new_full((len(data),), 0.5 - length / (2 * step)), 1 / step))
+        return replace(field, data=data.contiguous(), mask=mask, frame=followed(field.frame, moves))
 
     def _standard(self, data: Tensor, mask: Tensor) -> Tensor:
         """Readings ``[B, T, C]`` less their mean, over their deviation."""

@@ -14,12 +14,13 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
-from sensorium.signal.film import HOURS, PIXELS, container, film_size, has_sound, read_film
-from sensorium.signal.frame import LARGEST, frame_state, framed, to_pixels, with_channels
+from sensorium.signal.film import HOURS, PIXELS, container, film_extent, film_size, has_sound, read_film
+from sensorium.signal.frame import LARGEST, frame_state, framed, place_of, to_pixels, with_channels
 from sensorium.signal.statistics import thinned
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from sensorium.core.batch import Field
 
@@ -118,21 +119,41 @@ class Video(Modality):
         fitted = np.stack([framed(pixels, size, frame, self._fill) for pixels in frames])
         return np.ascontiguousarray(fitted.transpose(0, 3, 1, 2))
 
+    def extent(self, cell: Any) -> Array | None:
+        """Width and height of the upright frames in pixels; one is decoded, for a header may not tell how it is held."""
+        if isinstance(cell, bytes):
+            cell = Blob(cell, "<bytes>")
+        try:
+            size = film_extent(cell) if isinstance(cell, Blob) else self._open(cell, 1, 1)[1]
+        except CellError:  # encode meets it again and reports it
+            return None
+        return np.array(size[::-1], dtype=np.float32)
+
+    def framing(self, extent: Array) -> Array:
+        """The same for all frames of a video: pixels to pixels. When a frame is shown is not told."""
+        frame = (self.state["height"], self.state["width"])
+        sizes = [(max(high, 1), max(wide, 1)) for wide, high in extent.astype(int).tolist()]
+        found = [place_of(size, size, frame).matrix for size in sizes]
+        return np.stack(found) if found else np.empty((0, 2, 3), np.float32)
+
     def blank(self) -> Array:
         return np.zeros((0, self.state["channels"], self.state["height"], self.state["width"]), dtype=np.uint8)
 
     def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
         """Frames ``[B, T, C, H, W]`` uint8 as standardised ``[B, C, T, H, W]``; zero where padded or missing."""
         from sensorium.signal.augment import moved, standard
+        from sensorium.signal.geometry import followed
 
+        moves: list[Tensor] | None = None if field.frame is None else []
         mask = field.mask if field.mask is not None else field.present[:, None].expand(field.data.shape[:2])
         data = standard(field.data, self.state["mean"], self.state["deviation"])
         if generator is not None and self.augment != "none":
             # Frames as channels of one picture: a video is moved as a whole.
-            whole = moved(data.flatten(1, 2), generator, strong=self.augment == "strong")
+            whole = moved(data.flatten(1, 2), generator, strong=self.augment == "strong", moves=moves)
             data = whole.reshape(data.shape)
         data = data * mask[:, :, None, None, None]
-        return replace(field, data=data.transpose(1, 2).contiguous(), mask=mask)
+        data = data.transpose(1, 2).contiguous()
+        return replace(field, data=data, mask=mask, frame=followed(field.frame, moves))
 
     @property
     def store_options(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor, nn
@@ -60,7 +61,13 @@ class Tail(nn.Module):
         self.token = nn.Linear(channels, dim)
         self.pool = MeanMax(dim)
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Encoded:
+    def forward(self, x: Tensor, mask: Tensor | None, pyramid: Sequence[Tensor] = ()) -> Encoded:
         grid, real = cells(x, mask)
         tokens = self.token(self.drop(grid)).masked_fill(~real.unsqueeze(-1), 0.0)
-        return Encoded(tokens, real, self.pool(tokens, real), real.new_ones(real.shape[0]))
+        pooled = self.pool(tokens, real)
+        return Encoded(tokens, real, pooled, real.new_ones(real.shape[0]), tuple(x.shape[2:]), tuple(pyramid))
+
+
+def ends(strides: Sequence[int]) -> tuple[int, ...]:
+    """The blocks after which the grid shrinks or ends, by the stride of each block: their outputs make a pyramid."""
+    return tuple(i for i in range(len(strides)) if i + 1 == len(strides) or strides[i + 1] > 1)

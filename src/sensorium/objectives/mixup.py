@@ -78,6 +78,10 @@ def mixture(streams: dict[str, Encoded], other: Tensor, share: Tensor) -> tuple[
             tokens=token * part.tokens + (1 - token) * theirs.tokens,
             mask=part.mask | (theirs.mask & mixed[:, None]),
             pooled=row * part.pooled + (1 - row) * theirs.pooled,
+            pyramid=tuple(
+                theirs_there + keep.reshape(-1, *[1] * (level.dim() - 1)) * (level - theirs_there)
+                for level, theirs_there in zip(part.pyramid, theirs.pyramid, strict=True)
+            ),
         )
         made[name] = whole.hide(there)
     return made, mixed

@@ -1,4 +1,8 @@
-"""Random changes of a whole batch that keep what the samples mean. Each row has its own, all from one generator."""
+"""Random changes of a whole batch that keep what the samples mean. Each row has its own, all from one generator.
+
+Those that move something take ``moves``: where a list is given, what was drawn is put at its end, as a frame (see
+``geometry``) from places before to places after.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sensorium.signal import tone
+from sensorium.signal.geometry import frame_of, frame_of_flip, frame_of_shift
+
+Moves = list[Tensor]
 
 
 def uniform(shape: tuple[int, ...], low: float, high: float, like: Tensor, generator: torch.Generator) -> Tensor:
@@ -17,7 +24,9 @@ def uniform(shape: tuple[int, ...], low: float, high: float, like: Tensor, gener
     return (drawn * (high - low) + low).to(like.device)
 
 
-def warp(pictures: Tensor, generator: torch.Generator, shift: float, scale: float, turn: float) -> Tensor:
+def warp(
+    pictures: Tensor, generator: torch.Generator, shift: float, scale: float, turn: float, moves: Moves | None = None
+) -> Tensor:
     """Pictures ``[B, C, H, W]`` moved by up to ``shift`` of their size, scaled by up to ``scale``, turned by up to
     ``turn`` degrees; what comes in from outside is the border repeated."""
     rows, _, height, width = pictures.shape
@@ -33,6 +42,8 @@ def warp(pictures: Tensor, generator: torch.Generator, shift: float, scale: floa
         ],
         dim=1,
     )
+    if moves is not None:
+        moves.append(frame_of(theta, height, width))
     grid = F.affine_grid(theta, [rows, 1, height, width], align_corners=False)
     return F.grid_sample(pictures, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
@@ -49,13 +60,21 @@ def standard(pictures: Tensor, mean: list[float], deviation: list[float]) -> Ten
     return pictures.float().mul_(1 / 255).sub_(middle).div_(spread)
 
 
-def moved(pictures: Tensor, generator: torch.Generator, *, strong: bool, turn: float | None = None) -> Tensor:
+def moved(
+    pictures: Tensor,
+    generator: torch.Generator,
+    *,
+    strong: bool,
+    turn: float | None = None,
+    moves: Moves | None = None,
+) -> Tensor:
     """Standardised pictures ``[B, C, H, W]`` shifted, scaled, turned, lit; ``strong``: more so, and a box erased.
 
     ``turn``: the largest turn in degrees, where it is not to be the usual one.
     """
     shift, scale, usual, light = (0.15, 0.25, 20.0, 0.25) if strong else (0.08, 0.1, 10.0, 0.1)
-    pictures = jitter(warp(pictures, generator, shift, scale, usual if turn is None else turn), generator, light)
+    turned = warp(pictures, generator, shift, scale, usual if turn is None else turn, moves)
+    pictures = jitter(turned, generator, light)
     return erase(pictures, generator) if strong else pictures
 
 
@@ -76,7 +95,7 @@ def erase(pictures: Tensor, generator: torch.Generator) -> Tensor:
     return pictures.masked_fill(box[:, None], 0.0)
 
 
-def crop(pictures: Tensor, generator: torch.Generator, least: float = 0.35) -> Tensor:
+def crop(pictures: Tensor, generator: torch.Generator, least: float = 0.35, moves: Moves | None = None) -> Tensor:
     """A box of each picture ``[B, C, H, W]``, of ``least`` to all of its area and up to a third wider or higher, brought to
     the whole size (Inception's crop, https://arxiv.org/abs/1409.4842)."""
     rows = pictures.shape[0]
@@ -88,13 +107,17 @@ def crop(pictures: Tensor, generator: torch.Generator, least: float = 0.35) -> T
     # In half widths and heights: where the box's middle lies, as far as it may go.
     across, down = (2 * drawn[2] - 1) * (1 - wide), (2 * drawn[3] - 1) * (1 - high)
     theta = torch.stack([torch.stack([wide, zero, across], 1), torch.stack([zero, high, down], 1)], 1)
+    if moves is not None:
+        moves.append(frame_of(theta, pictures.shape[2], pictures.shape[3]))
     grid = F.affine_grid(theta, [rows, 1, *pictures.shape[2:]], align_corners=False)
     return F.grid_sample(pictures, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def flip(pictures: Tensor, generator: torch.Generator, axis: int) -> Tensor:
+def flip(pictures: Tensor, generator: torch.Generator, axis: int, moves: Moves | None = None) -> Tensor:
     """Half of the pictures mirrored along an axis."""
     half = uniform((pictures.shape[0], 1, 1, 1), 0, 1, pictures, generator) < 0.5
+    if moves is not None:
+        moves.append(frame_of_flip(half.flatten(), pictures.shape[axis], 3 - axis, 2, pictures))
     return torch.where(half, pictures.flip(axis), pictures)
 
 
@@ -125,14 +148,27 @@ def hide_bands(data: Tensor, mask: Tensor, generator: torch.Generator, times: in
     return data * keep_step[:, :, None] * keep_band[:, None, :]
 
 
-def slide(data: Tensor, mask: Tensor, generator: torch.Generator, most: float) -> Tensor:
+def slide(data: Tensor, mask: Tensor, generator: torch.Generator, most: float, moves: Moves | None = None) -> Tensor:
     """Series ``[B, T, C]`` moved in time by up to ``most`` of each row's real steps; its first or last step is repeated
     where nothing comes in."""
     last = (mask.sum(dim=1, keepdim=True) - 1).clamp_min(0)  # [B, 1]
     by = (uniform((data.shape[0], 1), -most, most, data, generator) * (last + 1)).round().long()
+    if moves is not None:
+        moves.append(frame_of_shift(-by[:, 0].float()))
     index = torch.arange(data.shape[1], device=data.device) + by
     index = torch.minimum(index.clamp_min(0), last)
     return data.gather(1, index[..., None].expand_as(data))
+
+
+def shift(signal: Tensor, mask: Tensor, most: int, generator: torch.Generator, moves: Moves | None = None) -> Tensor:
+    """Each row ``[B, T]`` moved by up to ``most`` samples either way, zeros coming in; nothing moves past its end."""
+    rows, length = signal.shape
+    by = torch.randint(-most, most + 1, (rows, 1), generator=generator, device=generator.device).to(signal.device)
+    if moves is not None:
+        moves.append(frame_of_shift(-by[:, 0].float()))
+    padded = torch.nn.functional.pad(signal, (most, most))
+    index = torch.arange(length, device=signal.device) + (most + by)
+    return padded.gather(1, index) * mask
 
 
 def hide_stretch(data: Tensor, mask: Tensor, generator: torch.Generator, most: float) -> Tensor:

@@ -116,6 +116,22 @@ def film_size(blob: Blob) -> tuple[float, int]:
         return 0.0, 0
 
 
+def film_extent(blob: Blob) -> tuple[int, int]:
+    """Height and width of a video's frames as they are shown: its first one is decoded to see how it is held."""
+    with _opened(blob) as file:
+        if not file.streams.video:
+            raise CellError("there is no picture in the file, only sound")
+        stream = file.streams.video[0]
+        wide, high = stream.codec_context.width, stream.codec_context.height
+        if not 0 < wide * high <= PIXELS:
+            raise CellError(f"frames of {wide} × {high} pixels are none, or too large")
+        stream.codec_context.thread_count = 1
+        first = next(iter(file.decode(stream)), None)
+        if first is None:
+            raise CellError("no frame can be decoded")
+        return (wide, high) if _turns(first) % 2 else (high, wide)
+
+
 def wanted(duration: float, shown: float, most: int, rate: float | None) -> list[float]:
     """The times at which frames are taken: the middles of equal parts, or the beginnings of equal steps."""
     if rate is not None:

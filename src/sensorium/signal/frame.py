@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -47,20 +47,75 @@ def framed(
 
 def cropped(pixels: Array, side: int, share: float, smooth: Smooth) -> Array:
     """The middle ``side`` × ``side`` pixels of a picture whose shorter side was brought to ``side / share``."""
-    high, wide = pixels.shape[:2]
+    size, (top, left) = _crop((pixels.shape[0], pixels.shape[1]), side, share)
+    return _resized(pixels, size, smooth)[top : top + side, left : left + side]
+
+
+def _crop(size: tuple[int, int], side: int, share: float) -> tuple[tuple[int, int], tuple[int, int]]:
+    """To which height and width ``cropped`` brings a picture, and from which row and column on it is kept."""
+    high, wide = size
     shorter = max(side, int(side / share))
     longer = int(shorter * max(high, wide) / min(high, wide))
-    size = (shorter, longer) if high <= wide else (longer, shorter)
-    top, left = (size[0] - side) // 2, (size[1] - side) // 2
-    return _resized(pixels, size, smooth)[top : top + side, left : left + side]
+    whole = (shorter, longer) if high <= wide else (longer, shorter)
+    return whole, ((whole[0] - side) // 2, (whole[1] - side) // 2)
 
 
 def middle(pixels: Array, ratio: float) -> Array:
     """The largest middle part whose width over height is ``ratio``."""
-    high, wide = pixels.shape[:2]
+    (high, wide), (top, left) = _middle((pixels.shape[0], pixels.shape[1]), ratio)
+    return pixels[top : top + high, left : left + wide]
+
+
+def _middle(size: tuple[int, int], ratio: float) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Height and width of that part, and its first row and column."""
+    high, wide = size
     inner_high, inner_wide = min(high, max(1, round(wide / ratio))), min(wide, max(1, round(high * ratio)))
-    top, left = (high - inner_high) // 2, (wide - inner_wide) // 2
-    return pixels[top : top + inner_high, left : left + inner_wide]
+    return (inner_high, inner_wide), ((high - inner_high) // 2, (wide - inner_wide) // 2)
+
+
+class Place(NamedTuple):
+    """Where a picture lies in a frame: y and x of the original times ``scale``, plus ``shift``; both (down, across)."""
+
+    scale: tuple[float, float]
+    shift: tuple[float, float]
+
+    def then(self, scale: tuple[float, float], shift: tuple[float, float]) -> Place:
+        """Scaled and moved once more."""
+        return Place(
+            (self.scale[0] * scale[0], self.scale[1] * scale[1]),
+            (self.shift[0] * scale[0] + shift[0], self.shift[1] * scale[1] + shift[1]),
+        )
+
+    @property
+    def matrix(self) -> Array:
+        """``[2, 3]``: pixels ``(x, y)`` of the original to pixels of the frame."""
+        (down, across), (top, left) = self.scale, self.shift
+        return np.array([[across, 0.0, left], [0.0, down, top]], dtype=np.float32)
+
+
+def place_of(
+    size: tuple[int, int],
+    opened: tuple[int, int],
+    frame: tuple[int, int],
+    *,
+    stretch: bool = False,
+    share: float | None = None,
+    center: bool = False,
+) -> Place:
+    """Where a picture of ``size`` (height, width), opened at the size ``opened``, lies once it is brought to ``frame``.
+
+    By ``middle`` first where ``center``; then by ``cropped`` where there is a ``share``, else by ``framed``.
+    """
+    place = Place((opened[0] / size[0], opened[1] / size[1]), (0.0, 0.0))
+    if center:
+        opened, (top, left) = _middle(opened, frame[1] / frame[0])
+        place, size = place.then((1.0, 1.0), (-top, -left)), frame
+    if share is not None:
+        whole, (top, left) = _crop(opened, frame[0], share)
+        return place.then((whole[0] / opened[0], whole[1] / opened[1]), (-top, -left))
+    inner = frame if stretch else inside(size, frame)
+    top, left = (frame[0] - inner[0]) // 2, (frame[1] - inner[1]) // 2
+    return place.then((inner[0] / opened[0], inner[1] / opened[1]), (top, left))
 
 
 def _resized(pixels: Array, size: tuple[int, int], smooth: Smooth) -> Array:

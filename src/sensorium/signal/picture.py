@@ -57,6 +57,41 @@ def read_picture(blob: Blob, side: int) -> tuple[Array, tuple[int, int]]:
         raise CellError(_why(blob.data, error), file=blob.name) from None
 
 
+def size_of_picture(cell: Any) -> tuple[int, int] | None:
+    """The height and width that ``open_picture`` would tell of a cell, by a file's header; None where it would fail."""
+    blob = Blob(cell, "<bytes>") if isinstance(cell, bytes) else cell
+    try:
+        if not isinstance(blob, Blob):
+            pixels = to_pixels(blob)
+            return pixels.shape[0], pixels.shape[1]
+        _hush()
+        if is_dicom(blob.data):
+            return size_of(blob.data)
+        from PIL import Image as Pillow
+
+        with Pillow.open(io.BytesIO(blob.data), formats=_FORMATS) as picture:
+            wide, high = picture.size
+            if wide * high > PIXELS:
+                return None
+            # Pillow decodes a whole PNG to look for what may stand behind its pixels: only where something may be there.
+            plain = picture.format == "PNG" and not any(mark in blob.data for mark in _MARKS)
+            turn = 1 if plain else picture.getexif().get(_ORIENTATION, 1)
+            return (wide, high) if turn in (5, 6, 7, 8) else (high, wide)
+    except Exception:  # whoever reads it meets the same, and says what it is
+        return None
+
+
+_MARKS = (b"eXIf", b"exif", b"adobe")  # a chunk of its own, a text chunk, a text chunk with XMP
+
+
+def opened_at(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """The height and width at which ``read_picture`` hands out a file of ``size``; for a JPEG to within a pixel."""
+    if max(size) <= 2 * side:
+        return size
+    part = 2 * side / max(size)
+    return max(1, round(size[0] * part)), max(1, round(size[1] * part))
+
+
 def pixels_of(blob: Blob) -> int:
     """Pixels of an encoded picture as its header tells, nothing decoded; 0 where it does not."""
     _hush()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sensorium.core.modality import Array
 from sensorium.signal.denoise import quiet_frames
 from sensorium.signal.stft import Framing, magnitude, per_frame, silenced
 
@@ -71,6 +73,17 @@ def stretches(active: Tensor, hop: int) -> list[list[tuple[int, int]]]:
         starts, ends = (row == 1).nonzero()[:, 0] * hop, (row == -1).nonzero()[:, 0] * hop
         found.append(list(zip(starts.tolist(), ends.tolist(), strict=True)))
     return found
+
+
+def trimmed(signal: Array, rate: int, below_db: float) -> tuple[Array, int]:
+    """A signal ``[T]`` without what is silent at its ends, heard 50 ms at a time, and the sample at which it begins.
+
+    Whole where all of it is silent.
+    """
+    alone = torch.from_numpy(np.ascontiguousarray(signal, dtype=np.float32))[None]
+    hop = max(1, round(0.0125 * rate))
+    cut, length, start = trim(alone, loud(alone, window=4 * hop, hop=hop, below_db=below_db), hop)
+    return (np.asarray(cut[0]), int(start)) if int(length) else (signal, 0)
 
 
 def trim(signal: Tensor, active: Tensor, hop: int, lengths: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from typing import Any
 
 import numpy as np
 
@@ -107,6 +108,23 @@ def _plain_wav(blob: Blob) -> tuple[Array, int] | None:
             return samples.reshape(count, channels), rate
         at += 8 + size + size % 2
     return None
+
+
+def from_array(cell: Any) -> Array:
+    """An array or list ``[T]``, ``[T, channels]`` or ``[channels, T]`` as a signal ``[T]`` float32 in ±1."""
+    try:
+        array = np.asarray(cell)
+    except (ValueError, TypeError):
+        raise CellError(f"a {type(cell).__name__} is not a recording") from None
+    if array.dtype.kind not in "iuf" or array.ndim not in (1, 2) or array.size == 0:
+        raise CellError(
+            f"an array of shape {array.shape} and type {array.dtype} is not a recording", fix="use [T] or [T, channels]"
+        )
+    if array.ndim == 2:
+        kind = array.dtype
+        array = array.mean(axis=int(array.shape[0] > array.shape[1]), dtype=np.float64)
+        array = array.astype(kind) if kind.kind in "iu" else array
+    return to_unit(array)
 
 
 def to_unit(signal: Array, name: str = "<array>") -> Array:

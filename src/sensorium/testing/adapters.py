@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import torch
 
 from sensorium.core.batch import Encoded
@@ -18,7 +21,8 @@ def check_adapter(kind: str) -> None:
     check_description("adapters", kind)
     where = f"adapters/{kind}"
     present = torch.tensor([[True], [False], [True], [True]])
-    part = samples.streams({"one": 5}, IN, present)["one"]
+    maps = (torch.randn(4, 3, 2, 2), torch.randn(4, 5, 1, 1))
+    part = replace(samples.streams({"one": 5}, IN, present)["one"], grid=(5,), pyramid=maps)
 
     def make() -> Adapter:
         torch.manual_seed(0)
@@ -32,6 +36,10 @@ def check_adapter(kind: str) -> None:
         assert out.tokens.shape[::2] == (4, OUT), f"{where}: tokens are {tuple(out.tokens.shape)}"
         assert out.pooled.shape == (4, OUT), f"{where}: pooled is {tuple(out.pooled.shape)}"
         assert_same(out.present, part.present, f"{where}: present changed")
+        assert not out.grid or math.prod(out.grid) == out.tokens.shape[1], (
+            f"{where}: a grid of {out.grid} is not its tokens"
+        )
+        assert_same(out.pyramid, part.pyramid, f"{where}: the pyramid does not pass unchanged")
         assert not bool(out.pooled[~out.present].any()), f"{where}: an absent row's vector is not zero"
         assert not bool(out.mask[~out.present].any()), f"{where}: an absent row has real tokens"
         assert not bool(out.tokens[~out.mask].any()), f"{where}: tokens are not zero where masked"

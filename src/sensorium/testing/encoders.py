@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -69,6 +73,7 @@ def check_layout(kind: Spec, layout: Layout) -> None:
             tokens, real = encoder.embed(data, mask)
             assert_same(encoder.trunk(tokens, real), part.tokens, f"{where}: embed and trunk are not forward")
     check_short(make(), layout, where)
+    check_pyramid(make, layout, where)
     if samples.length(layout) > 1:  # attention to a single token is 1 whatever the weights say
         encoder.train()
         check_gradients(encoder, encoder(data, mask))
@@ -83,6 +88,7 @@ def check_shape(encoded: Encoded, rows: int, dim: int, where: str) -> None:
     assert encoded.mask.dtype == encoded.present.dtype == torch.bool, f"{where}: masks must be bool"
     assert encoded.present.shape == (rows,), f"{where}: present is {tuple(encoded.present.shape)}"
     assert bool(encoded.present.all()), f"{where}: every row an encoder sees is present"
+    assert not encoded.grid or math.prod(encoded.grid) == n, f"{where}: a grid of {encoded.grid} has not {n} tokens"
     assert not bool(encoded.tokens[~encoded.mask].any()), f"{where}: tokens are not zero where masked"
     assert bool(encoded.tokens.isfinite().all() and encoded.pooled.isfinite().all()), f"{where}: not finite"
 
@@ -125,3 +131,47 @@ def check_short(encoder: Encoder, layout: Layout, where: str) -> None:
     for training in (True, False):
         encoder.train(training)
         check_shape(encoder(data), 1, encoder.dim, f"{where}, one row of one step")
+
+
+def check_pyramid(make: Callable[[], Encoder], layout: Layout, where: str) -> None:
+    """Maps are as ``levels`` says and given when asked for; nothing else changes by that, and padding changes no map."""
+    encoder = stirred(make()).eval()
+    data, mask = samples.data(layout, ROWS), samples.masks(layout, ROWS)
+    with torch.no_grad():
+        plain = encoder(data, mask)
+    assert plain.pyramid == (), f"{where}: a pyramid that nobody asked for"
+    if not encoder.levels:
+        return
+    assert isinstance(layout, Grid), f"{where}: levels of what is no grid"
+    for fine, coarse in pairwise(encoder.levels):
+        assert all(a <= b for a, b in zip(fine.stride, coarse.stride, strict=True)), (
+            f"{where}: levels go from fine to coarse"
+        )
+    encoder.gives_pyramid = True
+    with torch.no_grad():
+        asked, whole = encoder(data, mask), encoder(data)
+        filler = samples.data(layout, ROWS, 5, seed=7)
+        longer = encoder(torch.cat([data, filler], dim=2), torch.cat([mask, mask.new_zeros(ROWS, 5)], dim=1))
+    for name in ("tokens", "mask", "pooled", "present"):
+        same = torch.equal(getattr(plain, name), getattr(asked, name))
+        assert same, f"{where}: {name} are others when a pyramid is asked for"
+    for encoded in (asked, whole):
+        found = [tuple(level.shape) for level in encoded.pyramid]
+        wanted = [(ROWS, level.channels, *level.size(data.shape[2:])) for level in encoder.levels]
+        assert found == wanted, f"{where}: the maps are {found}, not {wanted}"
+    for level, map_, padded in zip(encoder.levels, asked.pyramid, longer.pyramid, strict=True):
+        real = along(mask[:, :: level.stride[0]], layout)
+        assert not bool((map_ * ~real).any()), f"{where}: a map is not zero where masked"
+        assert_same(padded[:, :, : map_.shape[2]], map_, f"{where}: longer padding changes a map")
+        assert not bool(padded[:, :, map_.shape[2] :].any()), f"{where}: a map is not zero in longer padding"
+    for i in range(ROWS):
+        alone = encoder(data[i : i + 1], mask[i : i + 1]).pyramid
+        rows = tuple(map_[i : i + 1] for map_ in asked.pyramid)
+        assert_same(alone, rows, f"{where}: the maps of row {i} depend on its batch")
+    encoder.train()
+    first = next(p for p in encoder.parameters() if p.requires_grad and p.dim() > 1)
+    for map_ in encoder(data, mask).pyramid:
+        (gradient,) = torch.autograd.grad(map_.square().sum(), first, retain_graph=True)
+        assert bool(gradient.isfinite().all() and gradient.any()), (
+            f"{where}: no gradient reaches the first layer from a map"
+        )
