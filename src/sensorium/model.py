@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Self
 
@@ -137,8 +138,16 @@ def assemble(spec: ModelSpec, schema: Schema) -> Model:
     layouts = {stream: schema.layout(stream) for stream in schema.streams}
     tasks: dict[str, Task[Any]] = {}
     for name, told in spec.tasks.items():
-        goal = goal_of(task_spec(name, told), schema, layouts)
+        goal = replace(goal_of(task_spec(name, told), schema, layouts), levels={s: e.levels for s, e in encoders.items()})
         tasks[name] = fusion.answering(partial(registry.build, "tasks", task_spec(name, told).spec, goal, spec.dim))
+        for stream in tasks[name].pyramids:
+            if not encoders[stream].levels:
+                kind, _ = registry.split(spec.encoders[stream])
+                raise ConfigError(
+                    f"task {name!r} reads feature maps of {stream!r}, and its encoder {kind!r} has none",
+                    fix=f"model.encoders.{stream}=convnet",
+                )
+            encoders[stream].gives_pyramid = True
     return Model(encoders, adapters, fusion, tasks)
 
 

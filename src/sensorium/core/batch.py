@@ -77,6 +77,7 @@ class Field(Tensors):
         where: ``[b]``: the rows that are present, where that was asked before the field went to a device; see ``rows``.
         frame: ``[B, A, A + 1]``: affine maps from places in the original (pixels of the upright picture, seconds of a
             recording, steps of a series) to places in ``data``; None where nobody asked. See ``signal/geometry.py``.
+        extent: ``[B, n]``: how far each original reaches in those units (a picture: width, height), where that was asked.
     """
 
     data: Tensor
@@ -84,6 +85,7 @@ class Field(Tensors):
     mask: Tensor | None = None
     where: Tensor | None = None
     frame: Tensor | None = None
+    extent: Tensor | None = None
 
     @property
     def rows(self) -> Tensor:

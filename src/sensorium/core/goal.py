@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import torch
 
@@ -12,6 +12,9 @@ from sensorium.core.batch import Batch, Field
 from sensorium.core.errors import ConfigError
 from sensorium.core.layout import Layout
 from sensorium.core.modality import Modality
+
+if TYPE_CHECKING:
+    from sensorium.core.contracts import Level
 
 
 class TaskSpec(NamedTuple):
@@ -62,7 +65,7 @@ class Goal:
     targets: Mapping[str, Modality] = field(default_factory=dict)
     prompts: Mapping[str, Modality] = field(default_factory=dict)
     streams: Mapping[str, Layout] = field(default_factory=dict)
-    levels: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    levels: Mapping[str, tuple[Level, ...]] = field(default_factory=dict)
     lies_on: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod

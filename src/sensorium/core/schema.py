@@ -16,7 +16,7 @@ from sensorium.core.modality import Array, Modality, is_blank
 if TYPE_CHECKING:
     import torch
 
-    from sensorium.core.batch import Batch
+    from sensorium.core.batch import Batch, Field
 
 Record = Mapping[str, Any]
 Role = Literal["input", "target", "both", "prompt", "weight", "group", "ignore"]
@@ -103,6 +103,8 @@ class Schema:
         """All columns whose cells become arrays."""
         self.bearing = tuple(dict.fromkeys(c.on for c in self.targets if c.on is not None))
         """The inputs on which targets lie."""
+        self.lying = tuple(c.name for c in self.targets if c.on is not None and _measures(c.reader))
+        """The targets that lie on an input and have pixels or seconds of their own: a mask has, a list of boxes has not."""
         own = {c.name for c in self.inputs if c.reader.stream is None}
         self.streams: dict[str, list[Column]] = {}
         for column in self.inputs:
@@ -181,13 +183,18 @@ class Schema:
             cell = record.get(column.source)
             found[column.name] = self.encode_cell(column, cell, media=media, row=row, problems=problems)
             if column.name in self.bearing:
-                known = None if found[column.name] is None else content(column.reader, cell, media, row, column.name)
-                found["extent", column.name] = None if known is None else column.reader.extent(known)
+                found["extent", column.name] = self._extent(column, cell, found[column.name], media, row)
         for column in self.targets if targets else ():
             cell = record.get(column.source)
             read = self.encode_cell(column, cell, media=media, row=row, problems=problems, target=True)
             found["target", column.name] = read
+            if column.name in self.lying:
+                found["extent", column.name] = self._extent(column, cell, read, media, row)
         return found
+
+    def _extent(self, column: Column, cell: Any, read: Array | None, media: Opener, row: int | None) -> Array | None:
+        """How far a cell that could be used reaches."""
+        return None if read is None else column.reader.extent(content(column.reader, cell, media, row, column.name))
 
     def collate(self, samples: Sequence[Sample], *, whole: bool = False) -> Batch:
         """Samples as one batch, as stored: call ``prepare`` before a model sees it. ``whole``: see ``Modality.collate``."""
@@ -198,9 +205,9 @@ class Schema:
         def field(column: Column, key: Key | None = None, *, whole: bool = False) -> Field:
             at: Key = column.name if key is None else key
             found = column.reader.collate([sample.get(at) for sample in samples], whole=whole)
-            if key is not None or column.name not in self.bearing:
+            if column.name not in (self.bearing if key is None else self.lying):
                 return found
-            return replace(found, frame=frames(column.reader, [sample.get(("extent", column.name)) for sample in samples]))
+            return measured(found, column.reader, [sample.get(("extent", column.name)) for sample in samples])
 
         inputs = {
             stream: field(columns[0], whole=whole)
@@ -302,6 +309,10 @@ def _derived(name: str, of: Any, columns: Mapping[str, str | Mapping[str, Any]],
     return of
 
 
+def _measures(modality: Modality) -> bool:
+    return type(modality).extent is not Modality.extent
+
+
 def _lying(name: str, on: Any, columns: Mapping[str, str | Mapping[str, Any]], role: str) -> str | None:
     """The input on which a target lies."""
     if on is None:
@@ -313,13 +324,14 @@ def _lying(name: str, on: Any, columns: Mapping[str, str | Mapping[str, Any]], r
     return str(on)
 
 
-def frames(modality: Modality, extents: Sequence[Array | None]) -> torch.Tensor | None:
-    """The maps from a user's own units to stored arrays ``[B, A, A + 1]``; None where no row's extent is known."""
+def measured(field: Field, modality: Modality, extents: Sequence[Array | None]) -> Field:
+    """A field as stored that knows how far its originals reach and where places in them lie, where any extent is known."""
     import torch
 
     known = next((extent for extent in extents if extent is not None), None)
     if known is None:
-        return None
-    # A row without the input has nothing that lies on it: any map will do.
-    stacked = np.stack([known if extent is None else extent for extent in extents])
-    return torch.from_numpy(modality.framing(stacked).astype(np.float32))
+        return field
+    # A row without the cell has nothing that lies on it: any extent will do.
+    stacked = np.stack([known if extent is None else extent for extent in extents]).astype(np.float32)
+    frame = torch.from_numpy(modality.framing(stacked).astype(np.float32))
+    return replace(field, frame=frame, extent=torch.from_numpy(stacked))

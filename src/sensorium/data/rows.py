@@ -15,10 +15,10 @@ from sensorium.core.modality import Array, Modality, is_blank
 from sensorium.core.schema import Column, Opener, Problem, Schema, content
 from sensorium.data.sources import (
     AsTarget,
-    Bearing,
     Block,
     Extents,
     Index,
+    Measured,
     Ragged,
     Source,
     Stored,
@@ -151,12 +151,16 @@ def encode(
     def cells(column: Column) -> Sequence[Any]:
         return table.column(column.source) if table.has(column.source) else [None] * count
 
-    def source(column: Column, *, target: bool = False, told: list[Problem] = problems) -> Source:
+    def source(column: Column, *, target: bool = False, told: list[Problem] = problems, measure: bool = False) -> Source:
         """Where the values of one column lie: media on the store, all else in memory."""
         if column.reader.media:
-            return _stored(column, cells(column), media, table.number, store, workers, told, tell, target)
-        make = _ragged if column.reader.ragged else _block
-        return make(schema, column, cells(column), media, table.number, told, target)
+            found: Source = _stored(column, cells(column), media, table.number, store, workers, told, tell, target)
+        else:
+            make = _ragged if column.reader.ragged else _block
+            found = make(schema, column, cells(column), media, table.number, told, target)
+        if not measure:
+            return found
+        return Measured(found, column.reader, _extents(column, cells(column), media, table.number, store, workers))
 
     inputs: dict[str, Source] = {}
     for stream, columns in schema.streams.items():
@@ -164,13 +168,13 @@ def encode(
             blocks = [_block(schema, c, cells(c), media, table.number, problems, False) for c in columns]
             inputs[stream] = _joined(blocks)
             continue
-        inputs[stream] = source(columns[0])
-        if columns[0].name in schema.bearing:
-            extents = _extents(columns[0], cells(columns[0]), media, table.number, store, workers)
-            inputs[stream] = Bearing(inputs[stream], columns[0].reader, extents)
+        inputs[stream] = source(columns[0], measure=columns[0].name in schema.bearing)
     found: dict[str, Source] = {}
     if targets:
-        found = {c.name: source(c, target=True, told=again if c.role == "both" else problems) for c in schema.targets}
+        found = {
+            c.name: source(c, target=True, told=again if c.role == "both" else problems, measure=c.name in schema.lying)
+            for c in schema.targets
+        }
     prompts = {c.name: source(c) for c in schema.prompts}
     return Rows(inputs, found, weights(schema, table), problems, prompts)
 

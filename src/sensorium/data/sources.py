@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Array, Modality
 from sensorium.core.padding import padded
-from sensorium.core.schema import frames
+from sensorium.core.schema import measured
 from sensorium.data.store import Places, Shelf
 
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ def field_of(data: Array, present: NDArray[np.bool_], mask: NDArray[np.bool_] | 
 
 
 @dataclass(frozen=True)
-class Bearing:
-    """Values of an input that targets lie on: each batch knows where the user's own pixels or seconds lie in it."""
+class Measured:
+    """Values of an input on which targets lie, or of such a target: each batch knows where places in the originals lie."""
 
     source: Source
     modality: Modality
@@ -99,7 +99,7 @@ class Bearing:
     def gather(self, index: Index) -> Field:
         extents = self.extents.gather(index)
         known = [row if here else None for row, here in zip(extents.data.numpy(), extents.present.tolist(), strict=True)]
-        return replace(self.source.gather(index), frame=frames(self.modality, known))
+        return measured(self.source.gather(index), self.modality, known)
 
     def lengths(self) -> Index | None:
         return self.source.lengths()

@@ -14,6 +14,7 @@ from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.contracts import Seen, Task
 from sensorium.core.errors import ConfigError
 from sensorium.core.goal import Goal
+from sensorium.core.layout import Grid
 from sensorium.core.modality import Modality
 from sensorium.core.registry import build, find, kinds
 from sensorium.core.scorer import Scorer, plain_scores
@@ -220,4 +221,11 @@ def streams(rows: int, goal: Goal | None = None) -> dict[str, Encoded]:
     """Encoded streams, all present: those of the goal, or two of no particular kind."""
     names = list(goal.streams) if goal is not None and goal.streams else ["one", "two"]
     sizes = {name: 4 - i % 2 for i, name in enumerate(names)}
-    return samples.streams(sizes, DIM, torch.ones(rows, len(names), dtype=torch.bool))
+    parts = samples.streams(sizes, DIM, torch.ones(rows, len(names), dtype=torch.bool))
+    for name, levels in ({} if goal is None else goal.levels).items():
+        grid = goal.streams[name] if goal is not None else None
+        assert isinstance(grid, Grid), f"{name}: levels of a stream that is no grid"
+        draw = torch.Generator().manual_seed(len(name))
+        maps = tuple(torch.randn(rows, one.channels, *one.size(grid.size), generator=draw) for one in levels)
+        parts[name] = replace(parts[name], pyramid=maps)
+    return parts

@@ -51,6 +51,8 @@ def with_outputs(
     if any(objective.raw for objective in objectives):
         return parts
     for stream in frozen(plan.model.surgery, model.streams):
+        if model.encoders[stream].gives_pyramid:
+            continue  # tokens can be stored; maps of every size would be as large as the pictures
         if _still(model.encoders[stream]) and not (plan.training.augment and _varies(schema, stream, parts[0])):
             found = _outputs(model, schema, plan, stream, parts, store, console)
             if found is not None:

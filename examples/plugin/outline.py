@@ -1,0 +1,263 @@
+"""A task of one's own for every pixel, and its kind of cell: masks that lie on pictures. The whole plug-in is this file."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sensorium.core.answer import Answer, Attachment
+from sensorium.core.batch import Batch, Encoded, Field
+from sensorium.core.contracts import Task
+from sensorium.core.errors import CellError, ConfigError
+from sensorium.core.goal import Goal
+from sensorium.core.layout import Grid, Layout
+from sensorium.core.modality import Array, Blob, Guess, Modality
+from sensorium.core.registry import component
+from sensorium.core.scorer import Kept, Scorer
+from sensorium.core.views import Table, View
+from sensorium.nn.measures import ratio
+from sensorium.signal.geometry import identity, resample
+
+IGNORED = 255
+MOST = 64_000_000
+
+
+@component
+class Mask(Modality):
+    """A mask: a picture whose numbers are classes (palette or grey, PNG), or such an array ``[H, W]``.
+
+    Encoded as ``[size, size]`` uint8, class indices, stretched; prepared ``[B, h, w]`` as it lies on its picture, 255 where
+    there is no mask.
+
+    Args:
+        size: Side of the stored mask in pixels.
+    """
+
+    media = True
+    lies_on = ("image",)
+    task = "outline"
+    widget = "file:image/*"
+
+    def __init__(self, *, size: int = 128) -> None:
+        super().__init__()
+        self.size = size
+
+    @classmethod
+    def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
+        return Guess(0.0, "a mask looks like a picture: say so")
+
+    def fit(self, cells: Iterable[Any]) -> None:
+        seen: set[int] = set()
+        for cell in cells:
+            try:
+                seen |= set(np.unique(_numbers(cell)).tolist())
+            except CellError:
+                continue  # encode meets it again and reports it
+        self.state = {"values": sorted(seen)[:IGNORED]}
+
+    @property
+    def layout(self) -> Layout:
+        return Grid(len(self.state["values"]), (self.size, self.size))
+
+    def extent(self, cell: Any) -> Array:
+        height, width = _numbers(cell).shape
+        return np.array([width, height], np.float32)
+
+    def framing(self, extent: Array) -> Array:
+        found = np.zeros((len(extent), 2, 3), np.float32)
+        found[:, 0, 0], found[:, 1, 1] = self.size / extent[:, 0], self.size / extent[:, 1]
+        return found
+
+    def encode(self, cell: Any) -> Array:
+        numbers = _numbers(cell)
+        codes = np.full(256, IGNORED, np.uint8)
+        codes[self.state["values"]] = np.arange(len(self.state["values"]))
+        picture = Image.fromarray(codes[numbers])
+        return np.array(picture.resize((self.size, self.size), Image.Resampling.NEAREST))
+
+    def decode(self, value: Array) -> Attachment:
+        return Attachment(self.numbers(np.asarray(value)), "mask", note="true mask")
+
+    def numbers(self, codes: Array) -> Array:
+        """Class indices as the numbers of the table's own masks."""
+        known = np.zeros(256, np.uint8)
+        known[: len(self.state["values"])] = self.state["values"]
+        return known[np.asarray(codes).astype(np.uint8)]
+
+    def blank(self) -> Array:
+        return np.full((self.size, self.size), IGNORED, np.uint8)
+
+    def prepare_target(self, field: Field, on: Field | None = None) -> Field:
+        if on is None or on.frame is None or field.frame is None:
+            return field
+        size = (on.data.shape[2], on.data.shape[3])
+        data = resample(field.data[:, None], field.frame, on.frame, size, fill=IGNORED)[:, 0]
+        return replace(field, data=data, frame=on.frame, extent=on.extent)
+
+
+def _numbers(cell: Any) -> Array:
+    """The numbers of a mask ``[H, W]`` uint8."""
+    if isinstance(cell, np.ndarray):
+        if cell.ndim != 2 or cell.dtype.kind not in "bui" or cell.size > MOST:
+            raise CellError(f"an array {cell.dtype}{list(cell.shape)} is no mask", fix="give whole numbers [H, W]")
+        return cell.astype(np.uint8)
+    if not isinstance(cell, Blob):
+        raise CellError(f"a {type(cell).__name__} is no mask")
+    try:
+        with Image.open(io.BytesIO(cell.data)) as picture:
+            if picture.width * picture.height > MOST:
+                raise CellError(f"a mask of {picture.width} x {picture.height} pixels is too large", file=cell.name)
+            return np.array(picture if picture.mode in ("P", "L") else picture.convert("L"), np.uint8)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise CellError(f"is no picture: {error}", file=cell.name) from None
+
+
+@component
+class Outline(Task[Tensor]):
+    """Which class each pixel of a picture belongs to, by the feature maps of its encoder and by all that the row says.
+
+    Output: logits ``[B, K, h, w]`` on the prepared picture. Target: class indices ``[B, h, w]``, 255 counts nowhere. The
+    fused vector scales and shifts the features (FiLM), so that words or sounds may steer the mask.
+    Source: top-down sums of feature maps, Lin et al. 2017, https://arxiv.org/abs/1612.03144; FiLM, Perez et al. 2018,
+    https://arxiv.org/abs/1709.07871.
+
+    Args:
+        hidden: Channels of the maps that are summed up.
+    """
+
+    predicts: ClassVar[tuple[str, ...]] = ("outline",)
+    headline: ClassVar[str] = "mean_iou"
+    nothing: ClassVar[str] = "always answering the commonest class"
+    mergeable: ClassVar[bool] = False
+
+    def __init__(self, goal: Goal, dim: int, *, hidden: int = 16) -> None:
+        super().__init__(goal, dim)
+        (target,) = goal.targets
+        if target not in goal.lies_on:
+            raise ConfigError(f"outline: {target!r} lies on no picture", fix=f"columns.{target}.on=photo")
+        self.on = goal.lies_on[target]
+        grid = goal.streams[self.on]
+        assert isinstance(grid, Grid)
+        self.size, self.reader = grid.size, goal.modality
+        self.classes = [str(value) for value in goal.modality.state["values"]]
+        self.lateral = nn.ModuleList(nn.Conv2d(level.channels, hidden, 1) for level in goal.levels[self.on])
+        self.steer = nn.Linear(dim, 2 * hidden)
+        self.mix = nn.Conv2d(hidden, hidden, 3, padding=1)
+        self.last = nn.Conv2d(hidden, len(self.classes), 1)
+
+    @property
+    def pyramids(self) -> tuple[str, ...]:
+        return (self.on,)
+
+    def fit(self, targets: Iterable[Field]) -> None:
+        """Start from how often each class is met in the training masks."""
+        with torch.no_grad():
+            self.last.bias.copy_(self._shares(targets).log())
+
+    def _shares(self, targets: Iterable[Field]) -> Tensor:
+        count = torch.ones(len(self.classes))
+        for part in targets:
+            pixels = part.data[part.present].long()
+            count += torch.bincount(pixels[pixels < len(count)].cpu(), minlength=len(count))
+        return count / count.sum()
+
+    def forward(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> Tensor:
+        maps = [f(level) for f, level in zip(self.lateral, streams[self.on].pyramid, strict=True)]
+        found = maps[-1]
+        for finer in reversed(maps[:-1]):
+            found = finer + F.interpolate(found, finer.shape[2:], mode="nearest")
+        scale, shift = self.steer(fused.pooled)[:, :, None, None].chunk(2, dim=1)
+        found = self.mix((found * (1 + scale) + shift).relu()).relu()
+        logits: Tensor = F.interpolate(self.last(found), self.size, mode="bilinear", align_corners=False)
+        return logits
+
+    def loss(self, output: Tensor, target: Field) -> Tensor:
+        wanted = torch.where(target.data < len(self.classes), target.data.long(), IGNORED)
+        each = F.cross_entropy(output, wanted, ignore_index=IGNORED, reduction="none")
+        return each.sum(dim=(1, 2)) / (wanted != IGNORED).sum(dim=(1, 2)).clamp(min=1)
+
+    def answers(self, output: Tensor, batch: Batch) -> list[Answer]:
+        chances, codes = output.detach().float().softmax(dim=1).max(dim=1)
+        field = batch.inputs.get(self.on)
+        found: list[Answer] = []
+        for i, code in enumerate(codes):
+            numbers = code[None, None].to(torch.uint8)
+            if field is not None and field.frame is not None and field.extent is not None and bool(field.present[i]):
+                # Back to the pixels of the user's own picture; what the encoder did not see of it is as most of it is.
+                wide, high = (int(n) for n in field.extent[i].tolist())
+                frame, most = field.frame[i : i + 1], int(code.flatten().mode().values)
+                numbers = resample(numbers, frame, identity(1, 2, frame), (high, wide), fill=most)
+            mask = self.reader.numbers(numbers[0, 0].cpu().numpy())  # type: ignore[attr-defined]
+            found.append({"value": Attachment(mask, "mask", note="mask"), "confidence": float(chances[i].mean())})
+        return found
+
+    def scorer(self) -> Scorer[Tensor]:
+        return Overlaps(self)
+
+    def explained(self, output: Tensor, of: Tensor) -> Tensor:
+        """The mean chance of the class that each pixel is given."""
+        index = of.argmax(dim=1, keepdim=True).expand(output.shape[0], -1, -1, -1)
+        return output.float().softmax(dim=1).gather(1, index).mean(dim=(1, 2, 3))
+
+    def question(self, of: Tensor) -> list[str]:
+        return ["mean probability of the mask"] * of.shape[0]
+
+    def views(self, scorer: Scorer[Tensor]) -> list[View]:
+        if not isinstance(scorer, Overlaps) or scorer.rows == 0:
+            return []
+        iou = scorer.iou(scorer.ones())[0].tolist()
+        pixels = scorer.kept["counts"][:, :, 2].sum(dim=0).tolist()
+        rows = [
+            {"class": name, "pixels": int(count), "IoU": value}
+            for name, count, value in zip(self.classes, pixels, iou, strict=True)
+        ]
+        return [Table("per_class", "Each class", "Intersection over union of all rows together.", rows=rows)]
+
+    def baseline(self, targets: Iterable[Field]) -> list[float]:
+        found: list[float] = self._shares(targets).log().tolist()
+        return found
+
+    def constant(self, baseline: Sequence[float], rows: int) -> Tensor:
+        return torch.tensor(baseline)[None, :, None, None].expand(rows, -1, *self.size)
+
+
+class Overlaps(Scorer[Tensor]):
+    """Keeps of each row, by class, how many pixels are answered and true, answered, true ``[rows, K, 3]``: no mask."""
+
+    def __init__(self, task: Outline) -> None:
+        super().__init__()
+        self._target, self._classes = task.target, len(task.classes)
+
+    def keep(self, output: Tensor, batch: Batch) -> Kept:
+        target = self._target(batch)
+        if target is None:
+            return {"counts": torch.zeros(0, self._classes, 3)}
+        true = target.data.long()
+        said, known = output.argmax(dim=1), true < self._classes
+        counts = [
+            torch.stack([(said == k) & (true == k), (said == k) & known, true == k], dim=1).sum(dim=(2, 3))
+            for k in range(self._classes)
+        ]
+        return {"counts": torch.stack(counts, dim=1)[target.present].float().cpu()}
+
+    def iou(self, weights: Tensor) -> Tensor:
+        """By class ``[R, K]``; NaN where a class is neither true nor answered."""
+        both, said, true = torch.einsum("rn,nkc->crk", weights, self.kept["counts"].double())
+        return ratio(both, said + true - both)
+
+    def compute(self, weights: Tensor | None = None, names: Collection[str] | None = None) -> dict[str, Tensor]:
+        weights = self.ones() if weights is None else weights
+        if self.rows == 0:
+            every = dict.fromkeys(("mean_iou", "pixel_accuracy"), weights.new_full((len(weights),), torch.nan))
+        else:
+            counts = torch.einsum("rn,nkc->rc", weights, self.kept["counts"].double())
+            every = {"mean_iou": self.iou(weights).nanmean(dim=1), "pixel_accuracy": ratio(counts[:, 0], counts[:, 2])}
+        return {name: value for name, value in every.items() if names is None or name in names}
