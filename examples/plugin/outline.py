@@ -117,7 +117,7 @@ def _numbers(cell: Any) -> Array:
                 raise CellError(f"a mask of {picture.width} x {picture.height} pixels is too large", file=cell.name)
             return np.array(picture if picture.mode in ("P", "L") else picture.convert("L"), np.uint8)
     except (OSError, SyntaxError, ValueError) as error:
-        raise CellError(f"is no picture: {error}", file=cell.name) from None
+        raise CellError("is no picture that can be read", file=cell.name) from error
 
 
 @component

@@ -59,10 +59,12 @@ def resolve(
         stream: _sized("adapters", recipe.model.adapters.get(stream) or _adapter(encoders[stream]), preset)
         for stream in schema.streams
     }
-    fusion = _sized("fusions", told or _fusion(len(encoders), rows), preset)
+    asked = tasks_of(recipe.model, schema)
+    mergeable = all(registry.find("tasks", registry.split(task.spec)[0]).mergeable for task in asked)
+    fusion = _sized("fusions", told or _fusion(len(encoders), rows, mergeable), preset)
     fusion = _completed("fusions", fusion, {s: schema.layout(s) for s in schema.streams})
     tasks: dict[str, Spec] = {}
-    for task in tasks_of(recipe.model, schema):
+    for task in asked:
         sized = _sized("tasks", task.spec, preset)
         found = registry.find("tasks", sized["kind"])
         counts = [count for name in task.targets for count in (classes or {}).get(name, ()) if count]
@@ -234,10 +236,11 @@ def _adapter(encoder: Spec) -> Spec:
     return {"kind": "linear", "norm": False, "dropout": 0.3} if registry.split(encoder)[0] == "tfidf" else "linear"
 
 
-def _fusion(streams: int, rows: int) -> Spec:
+def _fusion(streams: int, rows: int, mergeable: bool) -> Spec:
+    """``mergeable``: whether several answers of every task can be made one, as late fusion does."""
     if streams == 1:
         return "single"
-    return FEW_FUSION if rows < FEW_FUSION_ROWS else FUSION
+    return FEW_FUSION if rows < FEW_FUSION_ROWS and mergeable else FUSION
 
 
 def _sized(family: str, spec: Spec, preset: Mapping[str, int]) -> dict[str, Any]:
