@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from sensorium.core.batch import Encoded
+from sensorium.core.batch import Encoded, zeroed
 from sensorium.core.contracts import Adapter
 from sensorium.core.registry import component
 
@@ -32,9 +32,9 @@ class Linear(Adapter):
         pooled: Tensor = self.project(part.pooled)
         # Zeros go in but a bias comes out: what is absent must stay zero.
         return Encoded(
-            tokens.masked_fill(~part.mask.unsqueeze(-1), 0.0),
+            zeroed(tokens, part.mask),
             part.mask,
-            pooled.masked_fill(~part.present.unsqueeze(-1), 0.0),
+            zeroed(pooled, part.present),
             part.present,
             part.grid,
             part.pyramid,

@@ -205,6 +205,12 @@ class Encoded(Tensors):
         return self.map(put)
 
 
+def zeroed(values: Tensor, real: Tensor) -> Tensor:
+    """``[..., D]`` with zeros where ``real`` ``[...]`` is False: whatever stood there is gone. What is absent is made zero
+    here and nowhere else."""
+    return values.masked_fill(~real.unsqueeze(-1), 0.0)
+
+
 def room(rows: int, least: int) -> int:
     """How many rows are given to a network so that it meets few sizes: ``least``, or the next power of two."""
     return max(least, 1 << max(rows - 1, 0).bit_length())

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sensorium.core.batch import Encoded
+from sensorium.core.batch import Encoded, zeroed
 from sensorium.core.contracts import Encoder
 from sensorium.core.errors import ConfigError
 from sensorium.core.layout import Ids
@@ -70,7 +70,7 @@ class Bag(Encoder):
     def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
         """``data`` ``[B, N]`` ids, ``mask`` ``[B, N]``; tokens ``[B, N, D]``."""
         real = data != 0 if mask is None else mask
-        words = self.words(data).masked_fill(~real.unsqueeze(-1), 0.0)
+        words = zeroed(self.words(data), real)
         vectors, weights, there = [words], [self.word_weight(data)], [real]
         if self.groups is not None and self.group_weight is not None:
             for bucket, whole in groups(data, real, self.ngrams, self.buckets):
@@ -80,10 +80,10 @@ class Bag(Encoder):
         inside = torch.cat(there, dim=1)
         if self.training and self.share:
             inside = inside & (torch.rand(inside.shape, device=inside.device) >= self.share)
-        weight = torch.cat(weights, dim=1).exp().masked_fill(~inside.unsqueeze(-1), 0.0)  # [B, words and groups, 1]
+        weight = zeroed(torch.cat(weights, dim=1).exp(), inside)  # [B, words and groups, 1]
         total = weight.sum(dim=1).clamp(min=1e-6)
         bag = (torch.cat(vectors, dim=1) * weight).sum(dim=1) / total
-        tokens = self.project(words).masked_fill(~real.unsqueeze(-1), 0.0)
+        tokens = zeroed(self.project(words), real)
         pooled = self.project(self.drop(self._standard(bag)))
         return Encoded(tokens, real, pooled, real.new_ones(real.shape[0]), (tokens.shape[1],))
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sensorium.core.batch import Encoded
-from sensorium.core.contracts import TokenEncoder
+from sensorium.core.batch import zeroed
 from sensorium.core.layout import Row
 from sensorium.core.registry import component
 from sensorium.nn.attention import Trunk
 from sensorium.nn.cells import Cells as Parts
-from sensorium.nn.pool import masked_mean
+from sensorium.nn.stacked import Stacked
 
 
 @component
-class Cells(TokenEncoder):
+class Cells(Stacked):
     """A transformer that reads a table row as a sentence: a token for each cell, none for a missing one.
 
     Take it rather than ``mlp`` where cells are often missing, where they should be explained one by one, or where a fusion
@@ -45,14 +44,4 @@ class Cells(TokenEncoder):
         tokens = tokens.index_add(1, self.parts.numbers, number.unsqueeze(-1) * self.scale)
         if self.parts.embedding is not None:
             tokens = tokens.index_add(1, self.parts.codes, vector)
-        return tokens.masked_fill(~real.unsqueeze(-1), 0.0), real
-
-    def trunk(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        seen: Tensor = self.stack(tokens, mask)
-        return seen
-
-    def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
-        """``data`` and ``mask`` ``[B, cells]``; tokens ``[B, cells, D]``."""
-        tokens, real = self.embed(data, mask)
-        tokens = self.trunk(tokens, real)
-        return Encoded(tokens, real, masked_mean(tokens, real), real.new_ones(real.shape[0]))
+        return zeroed(tokens, real), real

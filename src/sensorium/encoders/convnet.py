@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sensorium.core.batch import Encoded
+from sensorium.core.batch import Encoded, zeroed
 from sensorium.core.contracts import Encoder, Level
 from sensorium.core.layout import Grid
 from sensorium.core.registry import component
@@ -97,6 +97,6 @@ class Convnet(Encoder):
             if self.gives_pyramid:
                 pyramid.append(x)
         grid, real = cells(x, mask)
-        tokens = self.token(self.drop(grid)).masked_fill(~real.unsqueeze(-1), 0.0)
+        tokens = zeroed(self.token(self.drop(grid)), real)
         present = data.new_ones(data.shape[0]).bool()
         return Encoded(tokens, real, self.pool(tokens, real), present, tuple(x.shape[2:]), tuple(pyramid))

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from sensorium.core.batch import Encoded
+from sensorium.core.batch import Encoded, zeroed
 from sensorium.core.contracts import Encoder
 from sensorium.core.errors import ConfigError
 from sensorium.core.layout import Grid
@@ -73,7 +73,7 @@ class Frames(Encoder):
         real = data.new_ones(rows, steps).bool() if mask is None else mask
         pictures = clear(data, real).transpose(1, 2).flatten(0, 1)  # [B·T, C, H, W]
         tokens = self.token(self.frame(pictures).pooled).reshape(rows, steps, self.dim)
-        tokens = tokens.masked_fill(~real.unsqueeze(-1), 0.0)
+        tokens = zeroed(tokens, real)
         if self.trunk is not None:
             tokens = self.trunk(tokens + sinusoids(steps, self.dim, tokens), real)
         for layer in self.layers or ():

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sensorium.core.batch import Encoded
+from sensorium.core.batch import Encoded, zeroed
 from sensorium.core.contracts import Encoder
 from sensorium.core.errors import ConfigError
 from sensorium.core.layout import Grid, Ids, Layout
@@ -102,7 +102,7 @@ class Huggingface(Encoder):
         else:
             real = torch.ones_like(data[:, 0], dtype=torch.bool) if mask is None else mask
             tokens, real, first = self._hear(data[:, 0] * real, real.sum(dim=1))
-        tokens = tokens.masked_fill(~real.unsqueeze(-1), 0.0)
+        tokens = zeroed(tokens, real)
         pooled = masked_mean(tokens, real) if self.pool == "mean" or first is None else first
         pooled = pooled.masked_fill(~real.any(dim=1, keepdim=True), 0.0)
         return Encoded(tokens, real, pooled, real.new_ones(real.shape[0]), self._grid(data, tokens.shape[1]))
@@ -187,7 +187,7 @@ class Huggingface(Encoder):
         its, told = self.its, self.config["processor"]
         features, count = kaldi_fbank(signal, its.num_mel_bins)[:, : its.max_length], kaldi_frames(length)
         there = torch.arange(features.shape[1], device=signal.device) < count[:, None]
-        features = features.masked_fill(~there.unsqueeze(-1), 0.0)
+        features = zeroed(features, there)
         features = F.pad(features, (0, 0, 0, its.max_length - features.shape[1]))
         if told.get("do_normalize", True):
             features = (features - told.get("mean", -4.2677393)) / (2 * told.get("std", 4.5689974))

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from torch import Tensor
 from torch.nn import functional as F
 
-from sensorium.core.batch import Encoded
-from sensorium.core.contracts import Level, TokenEncoder
+from sensorium.core.batch import zeroed
+from sensorium.core.contracts import Level
 from sensorium.core.layout import Grid
 from sensorium.core.registry import component
 from sensorium.nn.attention import Trunk
 from sensorium.nn.conv import CONV, clear
-from sensorium.nn.pool import masked_mean
 from sensorium.nn.position import grid_sinusoids
+from sensorium.nn.stacked import Stacked
 
 
 @component
-class Patch(TokenEncoder):
+class Patch(Stacked):
     """A transformer over patches of a picture, spectrogram, series or video: each patch is a token.
 
     Take it rather than ``convnet`` where rows are many, for masked pretraining, or where a fusion looks at tokens.
@@ -65,21 +66,13 @@ class Patch(TokenEncoder):
         # A patch is real where its first step is: what is padded stands at the end.
         first = mask[:, :: self.patch[0]]
         real = first.unsqueeze(-1).expand(*first.shape, math.prod(grid.shape[3:])).flatten(1)
-        return tokens.masked_fill(~real.unsqueeze(-1), 0.0), real
-
-    def trunk(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        seen: Tensor = self.stack(tokens, mask)
-        return seen
+        return zeroed(tokens, real), real
 
     @property
     def levels(self) -> tuple[Level, ...]:
         """The tokens where they were cut out: one map."""
         return (Level(self.dim, self.patch),)
 
-    def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
-        """``data`` ``[B, C, *size]``, ``mask`` ``[B, size[0]]``; a token for each patch, last axis fastest."""
-        tokens, real = self.embed(data, mask)
-        tokens = self.trunk(tokens, real)
-        grid = tuple(-(-n // p) for n, p in zip(data.shape[2:], self.patch, strict=True))
-        pyramid = (tokens.transpose(1, 2).reshape(-1, self.dim, *grid),) if self.gives_pyramid else ()
-        return Encoded(tokens, real, masked_mean(tokens, real), real.new_ones(real.shape[0]), grid, pyramid)
+    def placed(self, size: Sequence[int]) -> tuple[int, ...]:
+        """A token for each patch, last axis fastest."""
+        return tuple(-(-n // p) for n, p in zip(size, self.patch, strict=True))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sensorium.core.batch import Encoded
+from sensorium.core.batch import Encoded, zeroed
 from sensorium.core.contracts import Encoder
 from sensorium.core.layout import Points
 from sensorium.core.registry import component
@@ -100,4 +100,4 @@ class Pointnet(Encoder):
             return Encoded(pooled.unsqueeze(1), present.unsqueeze(1), pooled, present)
         # As for parts in the paper: each point beside the whole cloud.
         both = torch.cat([points, largest.unsqueeze(1).expand_as(points)], dim=2)
-        return Encoded(self.token(both).masked_fill(~real.unsqueeze(-1), 0.0), real, pooled, present)
+        return Encoded(zeroed(self.token(both), real), real, pooled, present)

@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sensorium.core.batch import Encoded
+from sensorium.core.batch import Encoded, zeroed
 from sensorium.core.contracts import Encoder
 from sensorium.core.errors import ConfigError
 from sensorium.core.layout import Grid, Ids
@@ -79,7 +79,7 @@ class Recurrent(Encoder):
             real = steps.new_ones(steps.shape[:2]).bool() if mask is None else mask
             steps, real = self._stacked(steps, real)
         # Zeros, not what the first layer makes of padding: a masked step may hold anything.
-        tokens = self.first(steps).masked_fill(~real.unsqueeze(-1), 0.0)
+        tokens = zeroed(self.first(steps), real)
         for layer in self.layers:
             tokens = self.drop(layer(tokens, real))
         return Encoded(tokens, real, self.pool(tokens, real), real.new_ones(real.shape[0]), (tokens.shape[1],))
@@ -88,6 +88,6 @@ class Recurrent(Encoder):
         """``[B, N, F]`` as ``[B, N / stack, stack · F]``; the last one of a row is filled up with zeros."""
         if self.stack == 1:
             return steps, real
-        steps = F.pad(steps.masked_fill(~real.unsqueeze(-1), 0.0), (0, 0, 0, -steps.shape[1] % self.stack))
+        steps = F.pad(zeroed(steps, real), (0, 0, 0, -steps.shape[1] % self.stack))
         # Real where its first step is: what is padded stands at the end.
         return steps.reshape(len(steps), -1, self.stack * steps.shape[2]), real[:, :: self.stack]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sensorium.core.batch import Encoded
+from sensorium.core.batch import Encoded, zeroed
 from sensorium.core.contracts import Encoder
 from sensorium.core.errors import ConfigError
 from sensorium.core.layout import Grid
@@ -69,7 +69,7 @@ class Statistics(Encoder):
         pooled = self.vector(torch.cat([found.flatten(1), *pairs], dim=1))
         here = real.any(dim=1)
         there = here[:, None].expand(-1, self.channels)
-        return Encoded(tokens.masked_fill(~there.unsqueeze(-1), 0.0), there, pooled, torch.ones_like(here))
+        return Encoded(zeroed(tokens, there), there, pooled, torch.ones_like(here))
 
     @staticmethod
     def _near(values: Tensor) -> Tensor:

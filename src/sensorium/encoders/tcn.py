@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sensorium.core.batch import Encoded
+from sensorium.core.batch import Encoded, zeroed
 from sensorium.core.contracts import Encoder, Level
 from sensorium.core.errors import ConfigError
 from sensorium.core.layout import Grid
@@ -93,7 +93,7 @@ class Tcn(Encoder):
         x = clear(x, real)
         for block in self.blocks:
             x = block(x, real)
-        tokens = self.token(x.transpose(1, 2)).masked_fill(~real.unsqueeze(-1), 0.0)
+        tokens = zeroed(self.token(x.transpose(1, 2)), real)
         if self.pool is not None:
             pooled = self.pool(tokens, real)
         else:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sensorium.core.batch import Encoded, Field
+from sensorium.core.batch import Encoded, Field, zeroed
 from sensorium.core.contracts import Encoder
 from sensorium.core.errors import ConfigError
 from sensorium.core.layout import Ids
@@ -108,7 +108,7 @@ class Tfidf(Encoder):
         real = data != 0 if mask is None else mask
         pooled = self.project(self.drop(self._weights(data, real) @ self.directions))
         alone = self.directions[self.slot[data.masked_fill(~real, 0)].long()]
-        tokens = self.project(alone).masked_fill(~real.unsqueeze(-1), 0.0)
+        tokens = zeroed(self.project(alone), real)
         return Encoded(tokens, real, pooled, real.new_ones(real.shape[0]), (tokens.shape[1],))
 
     def _terms(self, data: Tensor, real: Tensor) -> Tensor:

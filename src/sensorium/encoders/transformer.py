@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
-from sensorium.core.batch import Encoded
-from sensorium.core.contracts import TokenEncoder
+from sensorium.core.batch import zeroed
 from sensorium.core.errors import ConfigError
 from sensorium.core.layout import Grid, Ids
 from sensorium.core.registry import component
 from sensorium.nn.attention import Trunk
-from sensorium.nn.pool import masked_mean
 from sensorium.nn.position import sinusoids
+from sensorium.nn.stacked import Stacked
 
 
 @component
-class Transformer(TokenEncoder):
+class Transformer(Stacked):
     """A transformer that reads words or the steps of a series one by one, each in the light of all others.
 
     Take it rather than ``bag`` where word order decides and rows are many, or as the start of pretraining; rather than
@@ -53,14 +54,7 @@ class Transformer(TokenEncoder):
             real = steps.new_ones(steps.shape[:2]).bool() if mask is None else mask
             tokens = self.first(steps)
         tokens = tokens + sinusoids(tokens.shape[1], self.dim, tokens)
-        return tokens.masked_fill(~real.unsqueeze(-1), 0.0), real
+        return zeroed(tokens, real), real
 
-    def trunk(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        seen: Tensor = self.stack(tokens, mask)
-        return seen
-
-    def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
-        """``data`` ``[B, N]`` ids or ``[B, C, N]`` steps, ``mask`` ``[B, N]``; tokens ``[B, N, D]``."""
-        tokens, real = self.embed(data, mask)
-        tokens = self.trunk(tokens, real)
-        return Encoded(tokens, real, masked_mean(tokens, real), real.new_ones(real.shape[0]), (tokens.shape[1],))
+    def placed(self, size: Sequence[int]) -> tuple[int, ...]:
+        return tuple(size)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sensorium.core.batch import Encoded
+from sensorium.core.batch import Encoded, zeroed
 from sensorium.core.contracts import Level, TokenEncoder
 from sensorium.core.layout import Grid
 from sensorium.core.registry import component
@@ -130,7 +130,7 @@ class Vit(TokenEncoder):
         # A patch is real where its first step is: what is padded stands at the end.
         first = mask[:, :: self.patch[0]]
         real = first.unsqueeze(-1).expand(*first.shape, math.prod(grid.shape[3:])).flatten(1)
-        return tokens.masked_fill(~real.unsqueeze(-1), 0.0), real
+        return zeroed(tokens, real), real
 
     def trunk(self, tokens: Tensor, mask: Tensor) -> Tensor:
         return self._seen(tokens, mask)[0]
@@ -140,7 +140,7 @@ class Vit(TokenEncoder):
         with_summary = torch.cat([self.summary.expand(rows, 1, -1), tokens], dim=1)
         real = torch.cat([mask.new_ones(rows, 1), mask], dim=1)
         seen = self.token(self.stack(with_summary, real))
-        return seen[:, 1:].masked_fill(~mask.unsqueeze(-1), 0.0), seen[:, 0]
+        return zeroed(seen[:, 1:], mask), seen[:, 0]
 
     @property
     def levels(self) -> tuple[Level, ...]:

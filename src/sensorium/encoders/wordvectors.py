@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from sensorium.core.batch import Encoded, Field
+from sensorium.core.batch import Encoded, Field, zeroed
 from sensorium.core.contracts import Encoder
 from sensorium.core.errors import ConfigError
 from sensorium.core.layout import Ids
@@ -105,5 +105,5 @@ class Wordvectors(Encoder):
         """``data`` ``[B, N]`` ids, ``mask`` ``[B, N]``; tokens ``[B, N, D]``."""
         real = data != 0 if mask is None else mask
         words = self.drop(self.table(data))
-        tokens = self.project(words).masked_fill(~real.unsqueeze(-1), 0.0)
+        tokens = zeroed(self.project(words), real)
         return Encoded(tokens, real, self.pool(tokens, real), real.new_ones(real.shape[0]), (tokens.shape[1],))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from sensorium.core.batch import Encoded
+from sensorium.core.batch import Encoded, zeroed
 from sensorium.core.contracts import Fusion
 from sensorium.core.registry import component
 from sensorium.nn.attention import Attention
@@ -58,7 +58,7 @@ class Alignment(Fusion):
             every = self._round(i, every, owner, seen)
         named, last = self.norms[-1](every) + self.name[owner], self.rounds[-1]
         assert isinstance(last, Attention)
-        attention = last.weights(named, named, seen).masked_fill(~real.unsqueeze(-1), 0.0)
+        attention = zeroed(last.weights(named, named, seen), real)
         return {"share": shares(self.logits.expand(here.shape), here), "attention": attention}
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
@@ -66,10 +66,10 @@ class Alignment(Fusion):
         every, real, owner, seen = self._start(parts)
         for i in range(len(self.rounds)):
             every = self._round(i, every, owner, seen)
-        every = every.masked_fill(~real.unsqueeze(-1), 0.0)
+        every = zeroed(every, real)
         count = sizes(parts, self.streams)
         means = [masked_mean(t, m) for t, m in zip(torch.split(every, count, 1), torch.split(real, count, 1), strict=True)]
-        aligned = pooled + torch.stack(means, dim=1).masked_fill(~here.unsqueeze(-1), 0.0)
+        aligned = pooled + zeroed(torch.stack(means, dim=1), here)
         weight = shares(self.logits.expand(here.shape), here)
         fused = (weight.unsqueeze(-1) * aligned).sum(dim=1)
         return Encoded(every, real, fused, here.any(dim=1))

@@ -8,7 +8,7 @@ from itertools import combinations
 import torch
 from torch import nn
 
-from sensorium.core.batch import Encoded
+from sensorium.core.batch import Encoded, zeroed
 from sensorium.core.contracts import Fusion
 from sensorium.core.registry import component
 from sensorium.nn.mlp import Mlp
@@ -45,14 +45,14 @@ class Bilinear(Fusion):
         pooled, here = vectors(parts, self.streams)  # [B, S, D], [B, S]
         each = pooled.unbind(dim=1)
         own = torch.stack([f(x) for f, x in zip(self.own, each, strict=True)], dim=1)
-        own = own.masked_fill(~here.unsqueeze(-1), 0.0)
+        own = zeroed(own, here)
         hidden = own.sum(dim=1)
         if self.product is not None:
             factor = torch.stack([f(x) for f, x in zip(self.factor, each, strict=True)], dim=1)  # [B, S, R]
-            factor = factor.masked_fill(~here.unsqueeze(-1), 0.0)
+            factor = zeroed(factor, here)
             left, right = factor[:, [a for a, _ in self.pairs]], factor[:, [b for _, b in self.pairs]]
             products = left.unsqueeze(3) * right.unsqueeze(2)  # [B, pairs, R, R]
             hidden = hidden + self.drop(self.product(products.flatten(1)))
         fused = hidden + self.drop(self.network(self.norm(hidden)))
         present = here.any(dim=1)
-        return Encoded(own, here, fused.masked_fill(~present.unsqueeze(1), 0.0), present)
+        return Encoded(own, here, zeroed(fused, present), present)

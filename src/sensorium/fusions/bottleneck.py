@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from sensorium.core.batch import Encoded
+from sensorium.core.batch import Encoded, zeroed
 from sensorium.core.contracts import Fusion
 from sensorium.core.errors import ConfigError
 from sensorium.core.registry import component
@@ -52,7 +52,7 @@ class Bottleneck(Fusion):
 
     def _start(self, parts: Mapping[str, Encoded]) -> tuple[list[Tensor], list[Tensor], Tensor]:
         real = [parts[s].mask & parts[s].present.unsqueeze(1) for s in self.streams]
-        each = [parts[s].tokens.masked_fill(~m.unsqueeze(-1), 0.0) for s, m in zip(self.streams, real, strict=True)]
+        each = [zeroed(parts[s].tokens, m) for s, m in zip(self.streams, real, strict=True)]
         return each, real, self.shared.expand(each[0].shape[0], -1, -1)
 
     def _layer(

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from sensorium.core.batch import Encoded
+from sensorium.core.batch import Encoded, zeroed
 from sensorium.core.contracts import Fusion
 from sensorium.core.registry import component
 from sensorium.nn.mlp import Mlp
@@ -47,4 +47,4 @@ class Concat(Fusion):
         filled = pooled if self.missing is None else torch.where(here.unsqueeze(-1), pooled, self.missing)
         present = here.any(dim=1)
         fused = self.network(torch.cat([filled.flatten(1), here.to(filled.dtype)], dim=1))
-        return Encoded(pooled, here, fused.masked_fill(~present.unsqueeze(1), 0.0), present)
+        return Encoded(pooled, here, zeroed(fused, present), present)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from sensorium.core.batch import Encoded
+from sensorium.core.batch import Encoded, zeroed
 from sensorium.core.contracts import Fusion
 from sensorium.core.registry import component
 from sensorium.nn.attention import Block
@@ -58,7 +58,7 @@ class Cross(Fusion):
             every = self._own(blocks, look(every, every, seen), real, count)
         last = self.looks[-1]
         assert isinstance(last, Look)
-        attention = last.weights(every, every, seen).masked_fill(~real.unsqueeze(-1), 0.0)
+        attention = zeroed(last.weights(every, every, seen), real)
         return {"share": self.gathered.share(vectors(parts, self.streams)[1]), "attention": attention}
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:

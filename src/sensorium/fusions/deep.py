@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from sensorium.core.batch import Encoded
+from sensorium.core.batch import Encoded, zeroed
 from sensorium.core.contracts import Fusion
 from sensorium.core.registry import component
 from sensorium.nn.attention import Block
@@ -53,7 +53,7 @@ class Deep(Fusion):
         """The result, and the last gates ``[B, S, D]``."""
         pooled, here = vectors(parts, self.streams)
         real = [parts[s].mask & parts[s].present.unsqueeze(1) for s in self.streams]
-        each = [parts[s].tokens.masked_fill(~m.unsqueeze(-1), 0.0) for s, m in zip(self.streams, real, strict=True)]
+        each = [zeroed(parts[s].tokens, m) for s, m in zip(self.streams, real, strict=True)]
         state = self._mean(self.start, pooled.unbind(dim=1), here)
         gates: list[Tensor] = []
         for excite, blocks, squeeze, norm, joint in zip(
@@ -66,9 +66,9 @@ class Deep(Fusion):
             means = [masked_mean(x, m) for x, m in zip(each, real, strict=True)]
             state = state + self.drop(joint(norm(state + self._mean(squeeze, means, here))))
         present, mask = here.any(dim=1), torch.cat(real, dim=1)
-        every = torch.cat(each, dim=1).masked_fill(~mask.unsqueeze(-1), 0.0)
-        fused = Encoded(every, mask, state.masked_fill(~present.unsqueeze(1), 0.0), present)
-        return fused, torch.stack(gates, dim=1).masked_fill(~here.unsqueeze(-1), 0.0)
+        every = zeroed(torch.cat(each, dim=1), mask)
+        fused = Encoded(every, mask, zeroed(state, present), present)
+        return fused, zeroed(torch.stack(gates, dim=1), here)
 
     def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
         """``gate`` ``[B, S, D]``: what the last layer multiplies each feature of each stream by, 0 to 2."""

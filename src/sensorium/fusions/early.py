@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from sensorium.core.batch import Encoded
+from sensorium.core.batch import Encoded, zeroed
 from sensorium.core.contracts import Fusion
 from sensorium.core.registry import component
 from sensorium.nn.attention import Block, Trunk
@@ -48,7 +48,7 @@ class Early(Fusion):
             every = block(every, real)
         assert isinstance(last, Block)
         seen = last.norm_attention(every)
-        attention = last.attention.weights(seen, seen, real).masked_fill(~real.unsqueeze(-1), 0.0)
+        attention = zeroed(last.attention.weights(seen, seen, real), real)
         return {"share": self.gathered.share(vectors(parts, self.streams)[1]), "attention": attention}
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from sensorium.core.batch import Encoded
+from sensorium.core.batch import Encoded, zeroed
 from sensorium.core.contracts import Fusion
 from sensorium.core.registry import component
 from sensorium.nn.mlp import Mlp
@@ -40,7 +40,7 @@ class Film(Fusion):
     def _modulation(self, pooled: Tensor, here: Tensor) -> tuple[Tensor, Tensor]:
         """γ and β of every stream, ``[B, S, D]`` each."""
         told = torch.stack([f(x) for f, x in zip(self.factor, pooled.unbind(dim=1), strict=True)], dim=1)
-        told = told.masked_fill(~here.unsqueeze(-1), 0.0)
+        told = zeroed(told, here)
         others = told.sum(dim=1, keepdim=True) - told  # all but the stream's own
         found = torch.stack([f(x) for f, x in zip(self.modulate, others.unbind(dim=1), strict=True)], dim=1)
         gamma, beta = found.chunk(2, dim=-1)
@@ -49,7 +49,7 @@ class Film(Fusion):
     def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
         """``gate``: 1 + γ, what each feature of each stream is multiplied by; 0 where absent."""
         pooled, here = vectors(parts, self.streams)
-        return {"gate": (1 + self._modulation(pooled, here)[0]).masked_fill(~here.unsqueeze(-1), 0.0)}
+        return {"gate": zeroed(1 + self._modulation(pooled, here)[0], here)}
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
         pooled, here = vectors(parts, self.streams)  # [B, S, D], [B, S]
@@ -64,5 +64,5 @@ class Film(Fusion):
         hidden = masked_mean(torch.stack(vector, dim=1), here)
         fused = hidden + self.drop(self.network(self.norm(hidden)))
         present = here.any(dim=1)
-        modulated = torch.cat(changed, dim=1).masked_fill(~real.unsqueeze(-1), 0.0)
-        return Encoded(modulated, real, fused.masked_fill(~present.unsqueeze(1), 0.0), present)
+        modulated = zeroed(torch.cat(changed, dim=1), real)
+        return Encoded(modulated, real, zeroed(fused, present), present)

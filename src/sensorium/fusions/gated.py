@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from sensorium.core.batch import Encoded
+from sensorium.core.batch import Encoded, zeroed
 from sensorium.core.contracts import Fusion
 from sensorium.core.errors import ConfigError
 from sensorium.core.registry import component
@@ -48,6 +48,6 @@ class Gated(Fusion):
         pooled, here = vectors(parts, self.streams)  # [B, S, D], [B, S]
         each = pooled.unbind(dim=1)
         value = torch.stack([f(x) for f, x in zip(self.value, each, strict=True)], dim=1).tanh()
-        value = value.masked_fill(~here.unsqueeze(-1), 0.0)
+        value = zeroed(value, here)
         fused = (self._gates(pooled, here) * value).sum(dim=1)
         return Encoded(value, here, fused, here.any(dim=1))

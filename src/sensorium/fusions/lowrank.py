@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
-from sensorium.core.batch import Encoded
+from sensorium.core.batch import Encoded, zeroed
 from sensorium.core.contracts import Fusion
 from sensorium.core.registry import component
 from sensorium.nn.mlp import Mlp
@@ -44,13 +44,13 @@ class Lowrank(Fusion):
         pooled, here = vectors(parts, self.streams)  # [B, S, D], [B, S]
         each = pooled.unbind(dim=1)
         own = torch.stack([f(x) for f, x in zip(self.own, each, strict=True)], dim=1)
-        own = own.masked_fill(~here.unsqueeze(-1), 0.0)
+        own = zeroed(own, here)
         factor = torch.stack([f(x) for f, x in zip(self.factor, each, strict=True)], dim=1)  # [B, S, R]
         # An absent stream's factor must be zero, or it would count in every pair.
-        factor = factor.masked_fill(~here.unsqueeze(-1), 0.0)
+        factor = zeroed(factor, here)
         # All pairs in time linear in S: Σₛ﹤ₜ aₛaₜ = ½((Σₛ aₛ)² − Σₛ aₛ²).
         pairs = 0.5 * (factor.sum(dim=1).square() - factor.square().sum(dim=1))
         hidden = own.sum(dim=1) + self.drop(self.product(pairs))
         fused = hidden + self.drop(self.network(self.norm(hidden)))
         present = here.any(dim=1)
-        return Encoded(own, here, fused.masked_fill(~present.unsqueeze(1), 0.0), present)
+        return Encoded(own, here, zeroed(fused, present), present)

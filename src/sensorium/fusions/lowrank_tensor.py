@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
-from sensorium.core.batch import Encoded
+from sensorium.core.batch import Encoded, zeroed
 from sensorium.core.contracts import Fusion
 from sensorium.core.registry import component
 from sensorium.nn.mlp import Mlp
@@ -53,4 +53,4 @@ class LowrankTensor(Fusion):
         hidden = self.drop((product.reshape(-1, self.rank, self.dim) * self.mix).sum(dim=1))
         fused = hidden + self.drop(self.network(self.norm(hidden)))
         present = here.any(dim=1)
-        return Encoded(pooled, here, fused.masked_fill(~present.unsqueeze(1), 0.0), present)
+        return Encoded(pooled, here, zeroed(fused, present), present)

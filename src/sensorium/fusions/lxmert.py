@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sensorium.core.batch import Encoded
+from sensorium.core.batch import Encoded, zeroed
 from sensorium.core.contracts import Fusion
 from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.layout import Ids, Layout
@@ -97,12 +97,12 @@ class Lxmert(Fusion):
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
         text = parts[self.words]
         some = text.mask & text.present.unsqueeze(1)
-        words = self.drop(self.enter_words(text.tokens.masked_fill(~some.unsqueeze(-1), 0.0)))
+        words = self.drop(self.enter_words(zeroed(text.tokens, some)))
         regions, there = self._regions(parts, text)
         for layer in self.layers:
             words, regions = layer(words, some, regions, there)
-        words = self.leave_words(words).masked_fill(~some.unsqueeze(-1), 0.0)
-        regions = self.leave_regions(regions).masked_fill(~there.unsqueeze(-1), 0.0)
+        words = zeroed(self.leave_words(words), some)
+        regions = zeroed(self.leave_regions(regions), there)
         told, here = vectors(parts, self.streams)
         spoken = torch.tensor([stream == self.words for stream in self.streams], device=told.device)
         sides = [masked_mean(words, some), masked_mean(regions, there)]

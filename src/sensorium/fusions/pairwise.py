@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from sensorium.core.batch import Encoded
+from sensorium.core.batch import Encoded, zeroed
 from sensorium.core.byname import ByName
 from sensorium.core.contracts import Fusion
 from sensorium.core.registry import component
@@ -55,7 +55,7 @@ class Pairwise(Fusion):
         placed = []
         for stream, mask in zip(self.streams, real, strict=True):
             x = parts[stream].tokens
-            placed.append(self.drop((x + sinusoids(x.shape[1], self.dim, x)).masked_fill(~mask.unsqueeze(-1), 0.0)))
+            placed.append(self.drop(zeroed(x + sinusoids(x.shape[1], self.dim, x), mask)))
         return placed, real
 
     def _reader(self, a: int, b: int) -> nn.ModuleList:
@@ -74,7 +74,7 @@ class Pairwise(Fusion):
             for block in before:
                 x = block(x, placed[b], real[b])
             assert isinstance(last, CrossBlock)
-            read = last.look.weights(x, placed[b], real[b]).masked_fill(~real[a].unsqueeze(-1), 0.0)
+            read = zeroed(last.look.weights(x, placed[b], real[b]), real[a])
             sources = (here.sum(dim=1) - 1).clamp(min=1)
             attention[:, starts[a] : starts[a + 1], starts[b] : starts[b + 1]] = read / sources[:, None, None]
         return {"share": self.gathered.share(here), "attention": attention}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
-from sensorium.core.batch import Encoded
+from sensorium.core.batch import Encoded, zeroed
 from sensorium.core.contracts import Fusion
 from sensorium.core.errors import ConfigError
 from sensorium.core.registry import component
@@ -54,11 +54,11 @@ class Tensor(Fusion):
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
         pooled, here = vectors(parts, self.streams)  # [B, S, D], [B, S]
         factor = torch.stack([f(x) for f, x in zip(self.factor, pooled.unbind(dim=1), strict=True)], dim=1)
-        factor = factor.masked_fill(~here.unsqueeze(-1), 0.0)  # [B, S, R]
+        factor = zeroed(factor, here)  # [B, S, R]
         hidden = self.drop(self.product(outer(factor.unbind(dim=1))))
         fused = hidden + self.drop(self.network(self.norm(hidden)))
         present = here.any(dim=1)
-        return Encoded(pooled, here, fused.masked_fill(~present.unsqueeze(1), 0.0), present)
+        return Encoded(pooled, here, zeroed(fused, present), present)
 
 
 def _fits(streams: int, width: int, dim: int) -> None:

@@ -7,6 +7,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
+from sensorium.core.batch import zeroed
+
 
 class Cells(nn.Module):
     """Numbers as they are and categories embedded, both zero where the cell is missing.
@@ -44,5 +46,5 @@ class Cells(nn.Module):
         if self.embedding is None:
             return number, clean.new_zeros((clean.shape[0], 0, 1)), real
         code = clean[:, self.codes].long().clamp(min=0).minimum(self.last) + self.first
-        vector = self.embedding(code).masked_fill(~real[:, self.codes].unsqueeze(-1), 0.0)
+        vector = zeroed(self.embedding(code), real[:, self.codes])
         return number, vector, real

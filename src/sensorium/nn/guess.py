@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from sensorium.core.batch import zeroed
 from sensorium.nn.mlp import Mlp
 
 
@@ -17,7 +18,7 @@ class Guess(nn.Module):
 
     def forward(self, pooled: Tensor, here: Tensor) -> Tensor:
         """Vectors ``[B, S, D]`` and which are there ``[B, S]``, to a guess of each ``[B, S, D]`` that never looks at it."""
-        clean = pooled.masked_fill(~here.unsqueeze(-1), 0.0)
+        clean = zeroed(pooled, here)
         if not len(self.networks):
             return torch.zeros_like(clean)
         # Which streams are there is told beside the vectors: zeros alone could mean either.

@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from sensorium.core.batch import zeroed
+
 CELLS: dict[str, type[nn.GRU] | type[nn.LSTM] | type[nn.RNN]] = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
 
 
@@ -32,4 +34,4 @@ class Layer(nn.Module):
         out = [self.ways[0](steps)[0]]
         if len(self.ways) == 2:
             out.append(backwards(self.ways[1](backwards(steps, mask))[0], mask))
-        return torch.cat(out, dim=-1).masked_fill(~mask.unsqueeze(-1), 0.0)
+        return zeroed(torch.cat(out, dim=-1), mask)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from sensorium.core.batch import Encoded
+from sensorium.core.batch import Encoded, zeroed
 from sensorium.nn.pool import masked_mean
 
 
@@ -15,14 +15,14 @@ def vectors(parts: Mapping[str, Encoded], streams: Sequence[str]) -> tuple[Tenso
     """The streams' vectors ``[B, S, D]``, zero where absent, and which are there ``[B, S]``, in this order."""
     here = torch.stack([parts[s].present for s in streams], dim=1)
     pooled = torch.stack([parts[s].pooled for s in streams], dim=1)
-    return pooled.masked_fill(~here.unsqueeze(-1), 0.0), here
+    return zeroed(pooled, here), here
 
 
 def tokens(parts: Mapping[str, Encoded], streams: Sequence[str]) -> tuple[Tensor, Tensor]:
     """The tokens of all streams ``[B, N, D]``, one stream after the other, zero where masked, and the mask ``[B, N]``."""
     real = torch.cat([parts[s].mask & parts[s].present.unsqueeze(1) for s in streams], dim=1)
     every = torch.cat([parts[s].tokens for s in streams], dim=1)
-    return every.masked_fill(~real.unsqueeze(-1), 0.0), real
+    return zeroed(every, real), real
 
 
 def shares(score: Tensor, here: Tensor) -> Tensor:
@@ -60,10 +60,10 @@ class Gathered(nn.Module):
     def forward(self, pooled: Tensor, here: Tensor, met: Sequence[Tensor], real: Sequence[Tensor]) -> Encoded:
         """Vectors ``[B, S, D]``, which are there ``[B, S]``, and by stream the tokens ``[B, N, D]`` and which are real."""
         means = torch.stack([masked_mean(t, m) for t, m in zip(met, real, strict=True)], dim=1)
-        aligned = (pooled + means).masked_fill(~here.unsqueeze(-1), 0.0)
+        aligned = zeroed(pooled + means, here)
         fused = torch.einsum("bs,bsd->bd", self.share(here), aligned)
         mask = torch.cat(list(real), dim=1)
-        every = torch.cat(list(met), dim=1).masked_fill(~mask.unsqueeze(-1), 0.0)
+        every = zeroed(torch.cat(list(met), dim=1), mask)
         return Encoded(every, mask, fused, here.any(dim=1))
 
 

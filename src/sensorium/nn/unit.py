@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from sensorium.core.batch import Encoded
+from sensorium.core.batch import Encoded, zeroed
 from sensorium.nn.conv import CONV, cells, clear, norm, thin
 from sensorium.nn.pool import MeanMax
 
@@ -63,7 +63,7 @@ class Tail(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None, pyramid: Sequence[Tensor] = ()) -> Encoded:
         grid, real = cells(x, mask)
-        tokens = self.token(self.drop(grid)).masked_fill(~real.unsqueeze(-1), 0.0)
+        tokens = zeroed(self.token(self.drop(grid)), real)
         pooled = self.pool(tokens, real)
         return Encoded(tokens, real, pooled, real.new_ones(real.shape[0]), tuple(x.shape[2:]), tuple(pyramid))
 
