@@ -123,6 +123,25 @@ def test_imports_point_down(name: str) -> None:
         assert LAYERS[there] < LAYERS[room], f"{name} imports {other}, which is not below it"
 
 
+KINDS_AT_HOME = {"classification", "multilabel", "regression", "svm"}
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in MODULES if name.partition(".")[0] not in ("tasks", "testing", "modalities")]
+)
+def test_no_task_is_known_by_its_class(name: str) -> None:
+    """A new task edits nothing: outside its own folder no code asks what a task is, by class or by name."""
+    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+    assert not [other for other in ours(MODULES[name]) if other.startswith("tasks.")], f"{name} imports a task"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            named = {c.value for c in ast.walk(node) if isinstance(c, ast.Constant) and isinstance(c.value, str)}
+            assert not named & KINDS_AT_HOME, f"{name}:{node.lineno} asks for the task {named & KINDS_AT_HOME}"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "hasattr"):
+            asked = [a.value for a in node.args[1:2] if isinstance(a, ast.Constant)]
+            assert "classes" not in asked, f"{name}:{node.lineno} asks whether something has classes: ask for its labels"
+
+
 def test_no_cycles() -> None:
     TopologicalSorter({name: ours(path, typing=False) - {name} for name, path in MODULES.items() if name}).prepare()
 

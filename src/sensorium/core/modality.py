@@ -80,6 +80,8 @@ class Modality(ABC):
     """The kinds of input that such a target lies on: boxes on an ``image``. Resizing and augmenting move it with them."""
     task: ClassVar[str | None] = None
     """The task kind used where such a column is the target and none is named; None: cannot be a target."""
+    classed: ClassVar[bool] = False
+    """True where a target of this kind has classes: ``classes`` names them once it is fitted."""
     widget: ClassVar[str] = "text"
     """How a page asks for it: ``text``, ``number``, ``choice``, ``file:image/*``."""
     media: ClassVar[bool] = False
@@ -116,6 +118,11 @@ class Modality(ABC):
     @abstractmethod
     def fit(self, cells: Iterable[Any]) -> None:
         """Learn ``state`` from training cells. For media these may be a sample of the column."""
+
+    @property
+    def classes(self) -> list[str]:
+        """The values that a target may have, in the order of their indices; empty where it has no classes."""
+        return []
 
     @property
     @abstractmethod

@@ -15,7 +15,7 @@ from sensorium.data.repeats import value
 def classes(cells: Sequence[Any], spec: Mapping[str, Any]) -> tuple[Counter[str], int]:
     """How many cells say each class (a cell of tags says several), and how many cells say any."""
     modality: Modality = registry.build("modalities", spec)
-    if modality.task not in ("classification", "multilabel"):
+    if not modality.classed:
         return Counter(), 0
     filled = [cell for cell in cells if not is_blank(cell)]
     modality.fit(filled)

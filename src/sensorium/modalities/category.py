@@ -32,6 +32,7 @@ class Category(Modality):
     """
 
     stream = "table"
+    classed = True
     task = "classification"
     widget = "choice"
     corruptions = ("wrong",)

@@ -32,6 +32,7 @@ class Tags(Modality):
     """
 
     stream = "table"
+    classed = True
     task = "multilabel"
     corruptions = ("wrong",)
 

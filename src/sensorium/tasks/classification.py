@@ -63,7 +63,7 @@ class Classification(Task[Tensor]):
         smoothing: float = 0.0,
     ) -> None:
         super().__init__(goal, dim)
-        self.classes: list[str] = list(goal.modality.classes)  # type: ignore[attr-defined]
+        self.classes = list(goal.modality.classes)
         self.balance, self.smoothing = balance, smoothing
         body = [nn.Linear(dim, hidden), nn.GELU()] if hidden else []
         self.last = nn.Linear(hidden or dim, len(self.classes))

@@ -42,7 +42,7 @@ class Multilabel(Task[Tensor]):
 
     def __init__(self, goal: Goal, dim: int, *, hidden: int = 0, dropout: float = 0.1, threshold: float = 0.5) -> None:
         super().__init__(goal, dim)
-        self.classes: list[str] = list(goal.modality.classes)  # type: ignore[attr-defined]
+        self.classes = list(goal.modality.classes)
         self.threshold = threshold
         body = [nn.Linear(dim, hidden), nn.GELU()] if hidden else []
         self.last = nn.Linear(hidden or dim, len(self.classes))

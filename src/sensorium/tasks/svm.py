@@ -78,7 +78,7 @@ class Svm(Task[Tensor]):
         for name, value in (("C", C), ("gamma", 1.0 if gamma is None else gamma), ("vectors", vectors)):
             if value <= 0:
                 raise ConfigError(f"svm: {name} is {value}", fix="give a number above 0")
-        self.classes: list[str] = list(goal.modality.classes)  # type: ignore[attr-defined]
+        self.classes = list(goal.modality.classes)
         count = max(1, len(self.classes))
         self.kernel, self.C, self.gamma, self.balance = kernel, C, gamma or 1 / dim, balance
         self.drop = nn.Dropout(dropout)
