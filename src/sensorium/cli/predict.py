@@ -54,6 +54,8 @@ def run(
     settle_threads(model.recipe)
     rows = Table.read(table, root=media)
     with Console(quiet) as console:
+        for note in rows.notes:
+            console.warn(note)
         absent = [c.name for c in model.schema.inputs if not rows.has(c.source)]
         if absent:
             console.warn(f"{table}: no column {', '.join(absent)}: taken as missing in every row")

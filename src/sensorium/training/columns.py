@@ -49,6 +49,8 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
         told.setdefault(name, {})["role"] = "target"
     for name, role in roles.items():
         told.setdefault(name, {})["role"] = role
+    if table.target is not None and not any(spec.get("role") == "target" for spec in told.values()):
+        told.setdefault(table.target, {}).setdefault("role", "target")
     wanted = [name for name, spec in told.items() if spec.get("role") == "target"]
     if not wanted:
         raise ConfigError("no column is named as the target", fix=f"--target COLUMN; there are: {', '.join(table.columns)}")

@@ -18,7 +18,6 @@ from sensorium.core.schema import Column, Schema
 from sensorium.data import rows as encoded
 from sensorium.data.media import Under
 from sensorium.data.store import Store
-from sensorium.data.table import Table
 from sensorium.evaluation.comparison import Way
 from sensorium.model import assemble
 from sensorium.training import prepare as steps
@@ -128,7 +127,7 @@ def prepare(
     """Declared, split, learnt, resolved and encoded, once for all runs; and what the test rows are, in words."""
     if plan.data.stream:
         raise ConfigError("runs are compared on a table in memory", fix="leave out data.stream")
-    table = steps.read(source, plan, media)
+    table = steps.read(source, plan, media, console)
     schema = steps.declared(table, plan, [] if target is None else [target], roles, console)
     if len(schema.targets) != 1:
         raise ConfigError(f"{len(schema.targets)} targets cannot be compared at once", fix="name one: --target")
@@ -136,7 +135,7 @@ def prepare(
         rest, tested = steps.split_off(steps.with_target(table, schema), schema, plan, TEST_PART)
         where = f"{len(tested):,} rows of {table.source} that no run has seen"
     else:
-        rest, tested = table, steps.with_target(Table.read(test, root=media or plan.data.media), schema)
+        rest, tested = table, steps.with_target(steps.read(test, plan, media, console), schema)
         where = f"the {len(tested):,} rows of {tested.source}"
     training, held_out = steps.parts(rest, plan.data.valid, schema, plan, media, console)
     steps.learn(schema, training, Under(table.root or Path.cwd(), anywhere=True), plan.seed)

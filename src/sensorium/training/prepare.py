@@ -21,6 +21,7 @@ from sensorium.data.media import Under, weight_of
 from sensorium.data.split import split
 from sensorium.data.store import Store
 from sensorium.data.table import Table
+from sensorium.data.unread import unread_columns
 from sensorium.trained import say_problems
 from sensorium.training.columns import check_targets, declare
 from sensorium.training.defaults import advised
@@ -74,9 +75,11 @@ def planned(
     return plan
 
 
-def read(source: Any, plan: Recipe, media: str | Path | None) -> Table:
-    """The table to learn from; it has rows."""
+def read(source: Any, plan: Recipe, media: str | Path | None, console: Console) -> Table:
+    """The table to learn from; it has rows. What there is to say of how it was read is said."""
     table = Table.read(source, root=media or plan.data.media)
+    for note in table.notes:
+        console.warn(note)
     if not len(table):
         raise DataError("the table has no rows", file=table.source)
     return table
@@ -106,6 +109,8 @@ def declared(table: Table, plan: Recipe, targets: list[str], roles: Mapping[str,
     for name, (role, kind, reason) in found.reasons.items():
         what = " ".join(word for word in (role, kind) if word and word != "input")
         console.note(f"  {name}: {what} ({reason})")
+    for line in unread_columns(table, {name: kind for name, (role, kind, _) in found.reasons.items() if role == "input"}):
+        console.warn(line)
     check_targets(found.schema, table)
     schema, said = advised(plan, found.schema)
     for line in said:
@@ -123,7 +128,7 @@ def from_table(
     console: Console,
 ) -> Parts:
     """A table in memory, declared and split."""
-    table = read(source, plan, media)
+    table = read(source, plan, media, console)
     schema = declared(table, plan, targets, roles, console)
     training, held_out = parts(table, valid, schema, plan, media, console)
     return Parts(schema, training, held_out, len(training))
@@ -144,7 +149,7 @@ def parts(
     """Training and validation rows; rows without any target are in neither."""
     table = with_target(table, schema)
     if valid is not None:
-        training, held_out = table, with_target(Table.read(valid, root=media or plan.data.media), schema)
+        training, held_out = table, with_target(read(valid, plan, media, console), schema)
     else:
         training, held_out = split_off(table, schema, plan, plan.data.split.part)
     if not len(training) or not len(held_out):
