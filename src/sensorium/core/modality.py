@@ -114,6 +114,10 @@ class Modality(ABC):
     def fit(self, cells: Iterable[Any]) -> None:
         """Learn ``state`` from training cells. For media these may be a sample of the column."""
 
+    def told(self) -> str:
+        """What ``fit`` learnt that a user should know, in words; empty where there is nothing to say."""
+        return ""
+
     @property
     @abstractmethod
     def layout(self) -> Layout:

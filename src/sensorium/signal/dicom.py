@@ -9,6 +9,7 @@ import numpy as np
 
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.modality import Array
+from sensorium.signal.scale import Scale, narrowed
 
 
 def is_dicom(data: bytes) -> bool:
@@ -16,11 +17,12 @@ def is_dicom(data: bytes) -> bool:
     return data[128:132] == b"DICM"
 
 
-def read_dicom(data: bytes, most: int) -> Array:
+def read_dicom(data: bytes, most: int, scale: Scale | None = None, *, raw: bool = False) -> Array:
     """The first frame ``[H, W, 1 or 3]`` uint8, as a viewer shows it: rescaled, windowed, dark where nothing is.
 
-    The window is the file's own (the first, where there are several), else from the smallest to the largest value. Pictures
-    of more than ``most`` pixels are refused before they are decoded. Raises ``CellError`` where there is no picture.
+    The window is the file's own (the first, where there are several), else ``scale``, else from the smallest to the largest
+    value; without a window and with ``raw`` the values come as they are, rescaled, float32. Pictures of more than ``most``
+    pixels are refused before they are decoded. Raises ``CellError`` where there is no picture.
     Source: DICOM PS3.3, C.11.2.1.2 (linear window) and C.7.6.3.1.2 (photometric interpretation).
     """
     try:
@@ -47,8 +49,15 @@ def read_dicom(data: bytes, most: int) -> Array:
         raise CellError(f"the DICOM picture is compressed in a way that cannot be read ({str(error)[:80]})") from None
     if values.ndim == 3:
         return np.asarray(values[..., :3] if values.dtype == np.uint8 else _shown(values.astype(np.float64), None))
-    grey = _shown(np.asarray(apply_rescale(values, found), np.float64), _window(found))
-    return (255 - grey if found.get("PhotometricInterpretation") == "MONOCHROME1" else grey)[..., None]
+    window, bright_is_low = _window(found), found.get("PhotometricInterpretation") == "MONOCHROME1"
+    if window is None and (raw or scale is not None):
+        if bright_is_low:  # turned over before it is rescaled, so that it stands on the column's scale as the others do
+            bits = int(found.get("BitsStored", 8 * values.dtype.itemsize))
+            values = (-1 if values.dtype.kind == "i" else 2**bits - 1) - values.astype(np.int64)
+        real = np.asarray(apply_rescale(values, found), np.float32)[..., None]
+        return real if scale is None else narrowed(real, scale)
+    grey = _shown(np.asarray(apply_rescale(values, found), np.float64), window)
+    return (255 - grey if bright_is_low else grey)[..., None]
 
 
 def size_of(data: bytes) -> tuple[int, int]:
