@@ -493,6 +493,7 @@ def test_the_classes_of_folders_are_the_target_where_no_one_says_otherwise(tmp_p
     [
         ([f"IMG_{i}.heic" for i in range(20)], "20 of 20 cells name .heic files"),
         ([f"reports/doc {i}.TXT" for i in range(20)], r"name .txt files"),
+        ([f"[0.{i} 1.5 ... 0.25 3.]" for i in range(20)], "printed in short"),
         ([f"https://example.com/{i}.png" for i in range(20)], "20 of 20 cells are addresses"),
     ],
 )

@@ -42,6 +42,9 @@ def is_blank(cell: Any) -> bool:
         return cell.strip().lower() in _BLANKS
     if isinstance(cell, (bool, int, bytes)):
         return False
+    # Tensors and pictures compare element by element, at the cost of all of them.
+    if (getattr(cell, "shape", ()) and not isinstance(cell, np.ndarray)) or hasattr(cell, "getbands"):
+        return False
     try:
         return bool(cell != cell)  # NaN, NaT and their kin differ from themselves
     except (TypeError, ValueError):

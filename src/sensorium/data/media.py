@@ -18,6 +18,7 @@ from sensorium.core.errors import CellError
 from sensorium.core.modality import Array, Blob, is_blank
 from sensorium.data.nearby import nearby
 from sensorium.data.packed import Packed
+from sensorium.data.plain import plain, recognisable
 
 MAX_BYTES = 512 * 2**20
 Opened = Blob | Array | list[Any] | dict[str, Any]
@@ -42,6 +43,8 @@ def _spelled(cell: str) -> list[Any] | dict[str, Any] | None:
 
 def parts(cell: Any) -> list[Any]:
     """The files that a cell of several names or holds: a list, JSON text of one, ``a.png;b.png``, or a single one."""
+    if isinstance(cell, str) and not isinstance(made := plain(cell, MAX_BYTES), str):
+        cell = made
     if isinstance(cell, str):
         found = _spelled(cell)
         if found is None:
@@ -50,11 +53,16 @@ def parts(cell: Any) -> list[Any]:
         cell = found
     if isinstance(cell, np.ndarray) and cell.dtype == object and cell.ndim == 1:
         cell = cell.tolist()  # how Parquet gives lists
-    return [part for part in cell if not is_blank(part)] if isinstance(cell, (list, tuple)) else [cell]
+    return (
+        [part for part in cell if not is_blank(part)]
+        if isinstance(cell, (list, tuple)) and not isinstance(cell, Blob)
+        else [cell]
+    )
 
 
 def names_file(cell: Any) -> bool:
     """Whether a media cell names a file or holds the bytes of one, rather than numbers or text that it spells out."""
+    cell = recognisable(cell) if isinstance(cell, str) else cell
     if isinstance(cell, str):
         return _spelled(cell) is None
     if isinstance(cell, Mapping):
@@ -93,6 +101,11 @@ class Media(ABC):
                 problem = f"its bytes are of type {type(content).__name__}"
                 raise CellError(problem, row=row, column=column, fix="give bytes, or leave them out")
             cell = content if name is None else name if content is None else Blob(bytes(content), str(name))
+        if not isinstance(cell, (Packed, Blob, np.ndarray, list, Mapping)):
+            try:
+                cell = plain(cell, self.max_bytes)
+            except CellError as error:
+                raise CellError(error.problem, row=row, column=column, fix=error.fix) from None
         if isinstance(cell, Packed):
             cell = Blob(cell.read(self.max_bytes), cell.name)
         if isinstance(cell, str) and (spelled := _spelled(cell)) is not None:
@@ -106,12 +119,15 @@ class Media(ABC):
         if isinstance(cell, Blob):
             self._check(len(cell.data), cell.name, row, column)
             return cell
+        if isinstance(cell, np.ndarray) and cell.dtype == object and cell.ndim == 1:
+            return list(cell.tolist())
         if isinstance(cell, (np.ndarray, list)):
             return cell
         if isinstance(cell, tuple):
             return list(cell)
-        fix = "a media cell is a file name, bytes, an array or a list"
-        raise CellError(f"cannot be opened: {type(cell).__name__} {cell!r:.40}", row=row, column=column, fix=fix)
+        fix = "a media cell is a file name, bytes, an array, a tensor, a picture or a list"
+        what = f"{type(cell).__module__}.{type(cell).__qualname__}".removeprefix("builtins.")
+        raise CellError(f"a cell of type {what} cannot be opened", row=row, column=column, fix=fix)
 
     def open_several(self, cell: Any, *, row: int | None = None, column: str | None = None) -> list[Opened]:
         """Each file of a cell of several (see ``parts``). The limit of size holds for each and for all together."""
@@ -206,6 +222,8 @@ class Under(Media):
         return self.anywhere or Path(os.path.realpath(path)).is_relative_to(self._real)
 
     def _near(self, path: Path) -> str | None:
+        if len(str(path)) > 1000:
+            return "is this column really a column of files?"
         self._searches += 1
         return nearby(path) if self._searches <= self.SEARCHES else None
 

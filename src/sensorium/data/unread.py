@@ -30,6 +30,10 @@ def unread(cells: Sequence[Any]) -> str | None:
     """What is wrong with cells of which most name files that are not read, or addresses, and what to do; None: nothing."""
     filled = [cell for cell in cells if not is_blank(cell)][:LOOKED_AT]
     texts = [cell.strip() for cell in filled if isinstance(cell, str)]
+    shortened = sum(text.startswith("[") and text.endswith("]") and "..." in text for text in texts)
+    if shortened and shortened > 0.8 * len(filled):
+        fix = "write whole lists (array.tolist()), or save each array with numpy.save (.npy)"
+        return f"{shortened} of {len(filled)} cells are arrays that numpy printed in short, their middle left out: {fix}"
     addresses = sum(bool(_ADDRESS.fullmatch(text)) for text in texts)
     if addresses and addresses > 0.8 * len(filled):
         return f"{addresses} of {len(filled)} cells are addresses: nothing is fetched; download the files and name those"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sensorium.core.errors import DataError, MissingExtraError
+from sensorium.core.errors import DataError, MissingExtraError, reason
 from sensorium.data.compressed import EXPANDED, RATIO, SMALL
 from sensorium.data.delimited import column_names
 from sensorium.data.encoding import Tell
@@ -49,7 +49,7 @@ def read_workbook(path: Path, tell: Tell = lambda _: None) -> dict[str, list[Any
         raise DataError("not an .xlsx workbook", file=path, fix=fix) from None
     except Exception as error:  # a foreign or damaged workbook can raise anything in the parser
         fix = "open it in a spreadsheet and save it again, or as CSV"
-        raise DataError(f"the workbook cannot be read ({str(error)[:100]})", file=path, fix=fix) from None
+        raise DataError(f"the workbook cannot be read ({reason(error)})", file=path, fix=fix) from None
 
 
 def _read(book: Any, path: Path, tell: Tell) -> dict[str, list[Any]]:

@@ -15,7 +15,17 @@ from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
 from sensorium.signal.dicom import is_dicom
-from sensorium.signal.frame import LARGEST, Smooth, cropped, frame_state, framed, middle, scale_of, with_channels
+from sensorium.signal.frame import (
+    LARGEST,
+    Smooth,
+    cropped,
+    frame_state,
+    framed,
+    is_pictorial,
+    middle,
+    scale_of,
+    with_channels,
+)
 from sensorium.signal.picture import ENDINGS, PIXELS, glance, open_picture, pixels_of
 from sensorium.signal.scale import told_scale
 from sensorium.signal.statistics import thinned
@@ -236,7 +246,4 @@ def _ending(cell: Any) -> str:
     if isinstance(data, bytes):
         known = data.startswith(_MAGIC) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP") or is_dicom(data)
         return "the bytes of pictures" if known else ""
-    shape: tuple[int, ...] = getattr(cell, "shape", ())
-    kind = getattr(getattr(cell, "dtype", None), "kind", "")
-    coloured = len(shape) == 3 and shape[-1] in (1, 3, 4)
-    return "array" if coloured or (len(shape) == 2 and kind in "ub" and min(shape) > 4) else ""
+    return "array" if is_pictorial(cell) else ""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sensorium.core.errors import CellError, ConfigError
+from sensorium.core.errors import CellError, ConfigError, reason
 from sensorium.core.modality import Array
 from sensorium.signal.scale import Scale, narrowed
 
@@ -35,7 +35,7 @@ def read_dicom(data: bytes, most: int, scale: Scale | None = None, *, raw: bool 
     try:
         found = dcmread(io.BytesIO(data))
     except (InvalidDicomError, EOFError) as error:
-        raise CellError(f"not a whole DICOM file ({str(error)[:80]})") from None
+        raise CellError(f"not a whole DICOM file ({reason(error, 80)})") from None
     high, wide = int(found.get("Rows", 0)), int(found.get("Columns", 0))
     if high < 1 or wide < 1 or "PixelData" not in found:
         raise CellError("the DICOM file holds no picture")
@@ -46,7 +46,7 @@ def read_dicom(data: bytes, most: int, scale: Scale | None = None, *, raw: bool 
     try:
         values = pixel_array(found, index=0)
     except (RuntimeError, NotImplementedError) as error:  # what pydicom raises where a compression needs a further library
-        raise CellError(f"the DICOM picture is compressed in a way that cannot be read ({str(error)[:80]})") from None
+        raise CellError(f"the DICOM picture is compressed in a way that cannot be read ({reason(error, 80)})") from None
     if values.ndim == 3:
         return np.asarray(values[..., :3] if values.dtype == np.uint8 else _shown(values.astype(np.float64), None))
     window, bright_is_low = _window(found), found.get("PhotometricInterpretation") == "MONOCHROME1"

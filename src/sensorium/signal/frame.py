@@ -142,6 +142,20 @@ def to_pixels(cell: Any, scale: Scale | None = None, *, raw: bool = False) -> Ar
     return array.clip(0, 255).round().astype(np.uint8)
 
 
+def is_pictorial(cell: Any) -> bool:
+    """Whether an array looks like a picture: bytes of two axes, or a third of 1, 3 or 4 channels, last or first.
+
+    Fractions beyond 0 to 1 that are no colours from 0 to 255 either are not: positions of joints, motion.
+    """
+    shape: tuple[int, ...] = getattr(cell, "shape", ())
+    kind = getattr(getattr(cell, "dtype", None), "kind", "")
+    if len(shape) == 2:
+        return kind in "ub" and min(shape) > 4
+    if len(shape) != 3 or 0 in shape or not (shape[-1] in (1, 3, 4) or (shape[0] in (1, 3, 4) and min(shape[1:]) > 4)):
+        return False
+    return kind != "f" or bool(np.nanmin(cell) >= 0 and np.nanmax(cell) <= 255)
+
+
 def with_channels(pixels: Array, channels: int) -> Array:
     if pixels.shape[-1] == channels:
         return pixels

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sensorium.core.errors import CellError, ConfigError
+from sensorium.core.errors import CellError, ConfigError, reason
 from sensorium.core.modality import Array, Blob
 from sensorium.signal.dicom import is_dicom, read_dicom, size_of
 from sensorium.signal.frame import to_pixels
@@ -197,4 +197,4 @@ def _why(data: bytes, error: Exception) -> str:
         return f"not a picture of a known format ({', '.join(_FORMATS)})"
     if type(error).__name__ == "DecompressionBombError":
         return f"more pixels than the {PIXELS / 2**20:.0f} million allowed: refused before it was decoded"
-    return f"the picture is damaged or cut short ({str(error)[:100] or type(error).__name__})"
+    return f"the picture is damaged or cut short ({reason(error)})"

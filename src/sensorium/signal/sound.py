@@ -7,7 +7,7 @@ import struct
 
 import numpy as np
 
-from sensorium.core.errors import CellError
+from sensorium.core.errors import CellError, reason
 from sensorium.core.modality import Array, Blob
 
 MINUTES = 30
@@ -60,7 +60,7 @@ def read_sound(blob: Blob, seconds: float) -> tuple[Array, int, float]:
                 got += len(block)
             lossy = file.format in ("MP3", "MPEG")
     except (soundfile.SoundFileError, RuntimeError, ValueError, TypeError, OSError, MemoryError) as error:
-        raise CellError(f"not a recording that can be read ({str(error)[:100]})", file=blob.name) from None
+        raise CellError(f"not a recording that can be read ({reason(error)})", file=blob.name) from None
     # The length of an MP3 is an estimate where it has no table of contents.
     if got == 0 or (got < wanted and not lossy):
         problem = f"cut short: {got} of {count} samples are there" if got else "there is no sound in the file"
