@@ -16,7 +16,7 @@ from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
 from sensorium.signal.film import container, film_size, read_track
-from sensorium.signal.sound import MINUTES, read_sound, seconds_of, to_unit
+from sensorium.signal.sound import MINUTES, Sound, one_channel, read_sound, seconds_of, to_unit
 from sensorium.signal.statistics import Moments, thinned
 
 if TYPE_CHECKING:
@@ -127,15 +127,17 @@ class Audio(Modality):
     def fit(self, cells: Iterable[Any]) -> None:
         rates: Counter[int] = Counter()
         durations: list[float] = []  # of files, in seconds
+        opposed: list[bool] = []
         counts: list[int] = []  # of arrays, in samples of a rate not yet known
         cut = self.seconds or _LONGEST
 
         def opened() -> Iterable[tuple[Array, int]]:
             for cell in cells:
                 try:
-                    signal, rate, duration = _open(cell, cut if self.trim_db is None else _WHOLE)
+                    signal, rate, duration, turned = _open(cell, cut if self.trim_db is None else _WHOLE)
                 except CellError:
                     continue  # encode meets it again and reports it
+                opposed.append(turned)
                 if self.trim_db is not None:
                     signal = _trimmed(signal, rate or _FASTEST, self.trim_db)
                     duration = len(signal) / rate if rate else 0.0
@@ -165,7 +167,11 @@ class Audio(Modality):
                     f"audio: {self.features} at {rate} Hz has at most {most} coefficients, not {self.coefficients}"
                 )
             self.state["coefficients"] = self.coefficients or min(13, most)
-        self.state |= self._moments(sample)
+        self.state |= self._moments(sample) | ({"opposed": [sum(opposed), len(opposed)]} if any(opposed) else {})
+
+    def told(self) -> str:
+        some, of = self.state.get("opposed", (0, 0))
+        return f"in {some} of {of} recordings the channels cancel each other out: one of them is taken" if some else ""
 
     def _moments(self, sample: list[tuple[Array, int]]) -> dict[str, list[float]]:
         from sensorium.signal.mel import log_mel_of
@@ -222,7 +228,7 @@ class Audio(Modality):
     def encode(self, cell: Any) -> Array:
         rate = self.state["rate"]
         # A little more than is kept, so that the resampler's edge falls outside.
-        signal, found, _ = _open(cell, self.state["length"] / rate + 0.05 if self.trim_db is None else _WHOLE)
+        signal, found, *_ = _open(cell, self.state["length"] / rate + 0.05 if self.trim_db is None else _WHOLE)
         if self.trim_db is not None:
             most = math.ceil((self.state["length"] / rate + 0.05) * (found or rate))
             signal = _trimmed(signal, found or rate, self.trim_db)[:most]
@@ -326,12 +332,12 @@ class Audio(Modality):
         return signal[: self.state["length"]]
 
 
-def _open(cell: Any, seconds: float) -> tuple[Array, int, float]:
+def _open(cell: Any, seconds: float) -> Sound:
     """The beginning of a recording ``[T]`` float32, its rate (0: that of the others) and its length in seconds."""
     if isinstance(cell, bytes):
         cell = Blob(cell, "<bytes>")
     if isinstance(cell, Blob):
-        return read_track(cell, seconds) if container(cell.data) else read_sound(cell, seconds)
+        return Sound(*read_track(cell, seconds)) if container(cell.data) else read_sound(cell, seconds)
     try:
         array = np.asarray(cell)
     except (ValueError, TypeError):
@@ -340,11 +346,12 @@ def _open(cell: Any, seconds: float) -> tuple[Array, int, float]:
         raise CellError(
             f"an array of shape {array.shape} and type {array.dtype} is not a recording", fix="use [T] or [T, channels]"
         )
+    opposed = False
     if array.ndim == 2:
         kind = array.dtype
-        array = array.mean(axis=int(array.shape[0] > array.shape[1]), dtype=np.float64)
+        array, opposed = one_channel(array if array.shape[0] > array.shape[1] else array.T)
         array = array.astype(kind) if kind.kind in "iu" else array
-    return to_unit(array), 0, 0.0
+    return Sound(to_unit(array), 0, 0.0, opposed)
 
 
 def _trimmed(signal: Array, rate: int, below_db: float) -> Array:
