@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -31,6 +32,14 @@ class Blob(NamedTuple):
     """An opened media cell: the bytes, and a name (a path as the table wrote it, or ``<bytes>``) for messages."""
 
     data: bytes
+    name: str
+
+
+@dataclass(frozen=True)
+class Folder:
+    """An opened cell that names a folder: the files of one recording, such as the slices of a scan, by name."""
+
+    files: tuple[Blob, ...]
     name: str
 
 

@@ -9,21 +9,24 @@ import stat
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sensorium.core.errors import CellError
-from sensorium.core.modality import Array, Blob, is_blank
+from sensorium.core.modality import Array, Blob, Folder, is_blank
 from sensorium.data.nearby import nearby
 from sensorium.data.packed import Packed
 from sensorium.data.plain import plain, recognisable
 
 MAX_BYTES = 512 * 2**20
-Opened = Blob | Array | list[Any] | dict[str, Any]
+Opened = Blob | Folder | Array | list[Any] | dict[str, Any]
 SEVERAL = 64
 """Files that one cell may name, at most."""
+SLICES = 4096
+"""Files in a folder that one cell names, at most."""
 NAMED = "a file may not be named here"
 """What is wrong with a path from a network."""
 _MARKS = (";", "|", "\n")
@@ -74,6 +77,8 @@ def weight_of(opened: Any) -> int:
     """Bytes of memory that an opened cell holds, roughly."""
     if isinstance(opened, Blob):
         return len(opened.data)
+    if isinstance(opened, Folder):
+        return sum(len(part.data) for part in opened.files)
     if isinstance(opened, np.ndarray):
         return opened.nbytes
     if isinstance(opened, list) and opened and isinstance(opened[0], (Blob, np.ndarray)):
@@ -153,7 +158,7 @@ class Media(ABC):
             raise CellError(problem, file=name, row=row, column=column, fix="cut or shrink it, or raise max_bytes")
 
     @abstractmethod
-    def _path(self, cell: str, row: int | None, column: str | None) -> Blob: ...
+    def _path(self, cell: str, row: int | None, column: str | None) -> Blob | Folder: ...
 
 
 class Uploads(Media):
@@ -189,7 +194,7 @@ class Under(Media):
         self._real = Path(os.path.realpath(self.root))
         self._searches = 0
 
-    def _path(self, cell: str, row: int | None, column: str | None) -> Blob:
+    def _path(self, cell: str, row: int | None, column: str | None) -> Blob | Folder:
         def bad(problem: str, fix: str | None = None) -> CellError:
             return CellError(problem, file=f"{cell:.200}", row=row, column=column, fix=fix)
 
@@ -197,6 +202,10 @@ class Under(Media):
             raise bad("not a file name")
         if "://" in cell[:12]:
             raise bad("an address, not a file", "download the files first and name them in the table")
+        with contextlib.suppress(OSError, ValueError):
+            folder = Path(os.path.join(self._base, cell))
+            if folder.is_dir() and self._allowed(folder):
+                return self._folder(folder, bad, cell, row, column)
         if self.anywhere:
             # Almost every cell names its file as it is: one look is enough, and a miss is looked into below.
             with contextlib.suppress(OSError, ValueError):
@@ -211,6 +220,28 @@ class Under(Media):
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise bad(f"cannot be read: {reason}", "is this column really a column of files?") from None
+
+    def _folder(self, folder: Path, bad: Any, cell: str, row: int | None, column: str | None) -> Folder:
+        """The slices of a scan, which lie in files of a folder of their own."""
+        with os.scandir(folder) as entries:
+            names = sorted(e.name for e in islice(entries, SLICES + 1) if not e.name.startswith("."))
+        names = [name for name in names if os.path.splitext(name)[1].lower() in ("", ".dcm", ".ima")]
+        if not names or len(names) > SLICES:
+            fix = "a folder may be named that holds the slices of one scan, in DICOM"
+            raise bad("is a folder, not a file" if not names else f"holds more than {SLICES} files", fix)
+        found, total = [], 0
+        for name in names:
+            path = folder / name
+            if path.is_dir() or not self._allowed(path):
+                continue
+            data = self._bytes(path, bad, cell, row, column)
+            if data[128:132] == b"DICM":
+                found.append(Blob(data, name))
+                total += len(data)
+                self._check(total, cell, row, column)
+        if not found:
+            raise bad("is a folder, not a file", "a folder may be named that holds the slices of one scan, in DICOM")
+        return Folder(tuple(found), cell)
 
     def _spellings(self, cell: str) -> Iterator[Path]:
         yield self.root / cell
