@@ -7,10 +7,11 @@ import hashlib
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import count, tee
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,8 +19,10 @@ import torch
 
 from sensorium.artifact import MANIFEST
 from sensorium.core.errors import ConfigError, SensoriumError
+from sensorium.core.modality import Blob
 from sensorium.core.schema import Problem
 from sensorium.data.media import Under
+from sensorium.data.packed import Packed
 from sensorium.data.shards import Shard, shards
 from sensorium.model import Model
 from sensorium.predictor import Prediction, Predictor
@@ -39,6 +42,7 @@ class Job:
     format: str
     batch_size: int
     threads: int
+    keep: tuple[str, ...] = ()
 
 
 def predict_shards(
@@ -49,6 +53,7 @@ def predict_shards(
     format: str = "csv",
     processes: int = 1,
     batch_size: int = 64,
+    keep: Sequence[str] = (),
     tell: Callable[[int, int], None] | None = None,
 ) -> list[Problem]:
     """Predict every row of a folder of shards into ``out``: for ``shard-00007.parquet`` the part ``shard-00007.csv``.
@@ -59,6 +64,7 @@ def predict_shards(
 
     Args:
         processes: Each has a model of its own, and an even share of torch's threads.
+        keep: Columns of the table that are written beside the predictions.
         tell: Called with the parts done so far, and how many there are.
     """
     if format not in FORMATS:
@@ -67,13 +73,13 @@ def predict_shards(
         raise ConfigError(f"{processes} processes", fix="one or more")
     found, folder = shards(Path(source)), Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder, _identity(Path(run), found, format))
+    _claim(folder, _identity(Path(run), found, format, keep))
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     mine = [i for i in range(len(found)) if i % world == rank]
     todo = [i for i in mine if not _part(folder, found[i], format).exists()]
     done, problems = len(mine) - len(todo), list[Problem]()
     threads = max(1, torch.get_num_threads() // processes) if processes > 1 else torch.get_num_threads()
-    job = Job(str(run), str(source), str(out), format, batch_size, threads)
+    job = Job(str(run), str(source), str(out), format, batch_size, threads, tuple(keep))
     for some in _in_turn(job, todo) if processes == 1 or len(todo) < 2 else _at_once(job, todo, processes):
         problems += some
         done += 1
@@ -139,34 +145,65 @@ class _Worker:
                 problems.extend(p._replace(row=None if p.row is None else p.row + before) for p in prediction.problems)
                 yield prediction
 
-        rows = shard.records(load=True)
+        rows, again = tee(shard.records(load=True)) if self.job.keep else (shard.records(load=True), iter(()))
+        beside = Beside(again, self.job.keep, before + 1)
         found = told(self.predictor.stream(rows, batch_size=self.job.batch_size, media=self.media, steady=True))
-        write(_part(Path(self.job.out), shard, self.job.format), found, self.predictor.model)
+        write(_part(Path(self.job.out), shard, self.job.format), found, self.predictor.model, beside)
         return problems
 
 
-def write(path: Path, found: Iterable[Prediction], model: Model) -> None:
+@dataclass(frozen=True)
+class Beside:
+    """What stands beside each prediction, so that it is known whose it is: the row's number, and cells of its own.
+
+    Args:
+        rows: The table's rows, in order; asked only where ``keep`` names any of their columns.
+        keep: The columns whose cells are written.
+        first: The number of the first row.
+    """
+
+    rows: Iterable[Mapping[str, Any]] = ()
+    keep: Sequence[str] = ()
+    first: int = 1
+
+    def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        rows: Iterator[Mapping[str, Any]] = iter(self.rows) if self.keep else iter(())
+        for number in count(self.first):
+            row = next(rows, {})
+            yield number, {name: _kept(row.get(name)) for name in self.keep}
+
+
+def _kept(cell: Any) -> Any:
+    """A cell as it is written again; of media their names."""
+    cell = cell.name if isinstance(cell, (Blob, Packed)) else cell
+    return cell if cell is None or isinstance(cell, (str, bool, int, float)) else str(cell)[:200]
+
+
+def write(path: Path, found: Iterable[Prediction], model: Model, beside: Beside | None = None) -> None:
     """Predictions as a ``.csv`` or ``.jsonl`` file, whole or not at all."""
+    beside = beside or Beside()
     part = path.with_name(f".{path.name}.part")
     with open(part, "w", newline="", encoding="utf-8") as file:
         if path.suffix == ".csv":
-            write_csv(file, found, model)
+            write_csv(file, found, model, beside)
         else:
-            for prediction in found:
-                file.write(json.dumps(prediction.to_json(), ensure_ascii=False) + "\n")
+            for prediction, (number, kept) in zip(found, beside, strict=False):
+                line = {"row": number, **({"keep": kept} if kept else {}), **prediction.to_json()}
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
 
 
-def write_csv(file: IO[str], found: Iterable[Prediction], model: Model) -> None:
-    """A line a prediction: the answer to each target, a probability for each class, and what was missing."""
+def write_csv(file: IO[str], found: Iterable[Prediction], model: Model, beside: Beside | None = None) -> None:
+    """A line a prediction: its row, what is kept of it, the answers, a probability for each class, what was missing."""
+    beside = beside or Beside()
     writer = csv.writer(file)
     labels = {name: getattr(task.plain, "classes", []) for name, task in model.tasks.items()}
     header = [column for name, classes in labels.items() for column in (name, *(f"{name}={label}" for label in classes))]
-    writer.writerow([*header, "missing"])
-    for prediction in found:
-        cells: list[Any] = []
+    writer.writerow(["row", *beside.keep, *header, "missing"])
+    for prediction, (number, kept) in zip(found, beside, strict=False):
+        cells: list[Any] = [number, *kept.values()]
         for name, classes in labels.items():
             answer = prediction.targets[name]
             value = answer["value"]
@@ -194,9 +231,10 @@ def _claim(folder: Path, identity: str) -> None:
     part.replace(path)
 
 
-def _identity(run: Path, found: Sequence[Shard], format: str) -> str:
+def _identity(run: Path, found: Sequence[Shard], format: str, keep: Sequence[str]) -> str:
     """The model's manifest, and of each shard what is known without reading it."""
     h = hashlib.sha256(format.encode())
+    h.update(json.dumps(list(keep)).encode())
     manifest = run / MANIFEST
     h.update(manifest.read_bytes() if manifest.is_file() else b"")
     for shard in found:

@@ -30,8 +30,7 @@ _LEAST, _MOST = 8, 64
 
 @component
 class Volume(Modality):
-    """A volume (CT, MR): NIfTI, a folder with the slices of a DICOM series, a DICOM file of many frames, NPY, an array
-    ``[D, H, W]``.
+    """A volume, such as CT or MR: NIfTI, a folder of DICOM slices, DICOM of many frames, NPY, or an array ``[D, H, W]``.
 
     Encoded as ``[1, D, H, W]`` uint8: the grid of every volume is brought to that of the usual training volume, voxels
     averaged. What is black and what is white is learnt for the whole column, so that Hounsfield units stay comparable.
