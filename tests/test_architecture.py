@@ -53,6 +53,8 @@ ROOMS = {
     "jieba": {"language"},
     "av": {"signal"},
     "pydicom": {"signal"},
+    "nibabel": {"signal"},
+    "openpyxl": {"data"},
     "rdkit": {"signal", "modalities"},
     "transformers": {"encoders", "fusions", "nn", "modalities", "testing"},
     "captum": {"explainers"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +110,30 @@ def test_the_command_line_packs_and_checks(scenes: Path, tmp_path: Path, cli: An
     assert "damaged" in said
     assert cli("pack", scenes / "test.csv")[0] == 2
     assert cli("pack", scenes / "test.csv", tmp_path / "x", "--format", "zip")[0] == 2
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_rows_are_known_by_number_and_by_what_is_kept(
+    packed: Path, run_folder: Path, scenes: Path, tmp_path: Path, cli: Any, ending: str
+) -> None:
+    rows = list(Table.read(scenes / "test.csv").rows())
+    keep = [name for name in ("id", "photo", "note") if name in rows[0]]
+    asked = [part for name in keep for part in ("--keep", name)]
+    whole = tmp_path / f"whole.{ending}"
+    assert cli("predict", run_folder, scenes / "test.csv", "--out", whole, "-q", *asked)[0] == 0
+    if ending == "csv":
+        with whole.open(encoding="utf-8", newline="") as file:
+            found = list(csv.DictReader(file))
+        assert list(found[0])[: 1 + len(keep)] == ["row", *keep]
+        code, _, said = cli("predict", run_folder, packed, "--out", tmp_path / "parts", *asked)
+        assert code == 0, said
+        same(lines(tmp_path / "parts"), found)
+        kept = [{name: row[name] for name in keep} for row in found]
+    else:
+        found = [json.loads(line) for line in whole.read_text(encoding="utf-8").splitlines()]
+        kept = [row["keep"] for row in found]
+    assert [int(row["row"]) for row in found] == list(range(1, len(rows) + 1))
+    assert kept == [{name: row[name] for name in keep} for row in rows]
+    code, _, said = cli("predict", run_folder, scenes / "test.csv", "--keep", "idd")
+    assert code != 0
+    assert "no column named 'idd'" in said

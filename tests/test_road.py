@@ -204,7 +204,7 @@ def test_predictions_csv(
     assert code == 0, said
     found, asked = read_csv(out), read_csv(tables["whole"])
     classes = sorted({row["event"] for row in asked} | {"kettle", "shower", "window", "visitor", "cleaning", "party"})
-    assert set(found[0]) == {"event", *(f"event={c}" for c in classes), "missing"}
+    assert set(found[0]) == {"row", "event", *(f"event={c}" for c in classes), "missing"}
     exact = trained.predict(tables["whole"])
     assert len(found) == len(asked) == len(exact)
     for row, truth in zip(found, exact, strict=True):
@@ -240,7 +240,7 @@ def test_predicting_an_empty_table_gives_the_header(cli: Cli, away: tuple[Path, 
     run, tables = away
     code, out, said = cli("predict", run, tables["empty"], "--quiet")
     assert code == 0, said
-    assert out.startswith("event,event=")
+    assert out.startswith("row,event,event=")
     assert len(out.splitlines()) == 1
 
 

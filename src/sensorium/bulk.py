@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import tee
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from sensorium.core.errors import ConfigError, SensoriumError
 from sensorium.core.schema import Problem
 from sensorium.data.media import Under
 from sensorium.data.shards import Shard, shards
-from sensorium.output import write
+from sensorium.output import Beside, write
 from sensorium.predictor import Prediction, Predictor
 from sensorium.trained import load
 
@@ -37,6 +38,7 @@ class Job:
     format: str
     batch_size: int
     threads: int
+    keep: tuple[str, ...] = ()
 
 
 def predict_shards(
@@ -47,6 +49,7 @@ def predict_shards(
     format: str = "csv",
     processes: int = 1,
     batch_size: int = 64,
+    keep: Sequence[str] = (),
     tell: Callable[[int, int], None] | None = None,
 ) -> list[Problem]:
     """Predict every row of a folder of shards into ``out``: for ``shard-00007.parquet`` the part ``shard-00007.csv``.
@@ -57,6 +60,7 @@ def predict_shards(
 
     Args:
         processes: Each has a model of its own, and an even share of torch's threads.
+        keep: Columns of the table that are written beside the predictions.
         tell: Called with the parts done so far, and how many there are.
     """
     if format not in FORMATS:
@@ -65,13 +69,13 @@ def predict_shards(
         raise ConfigError(f"{processes} processes", fix="one or more")
     found, folder = shards(Path(source)), Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder, _identity(Path(run), found, format))
+    _claim(folder, _identity(Path(run), found, format, keep))
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     mine = [i for i in range(len(found)) if i % world == rank]
     todo = [i for i in mine if not _part(folder, found[i], format).exists()]
     done, problems = len(mine) - len(todo), list[Problem]()
     threads = max(1, torch.get_num_threads() // processes) if processes > 1 else torch.get_num_threads()
-    job = Job(str(run), str(source), str(out), format, batch_size, threads)
+    job = Job(str(run), str(source), str(out), format, batch_size, threads, tuple(keep))
     for some in _in_turn(job, todo) if processes == 1 or len(todo) < 2 else _at_once(job, todo, processes):
         problems += some
         done += 1
@@ -137,9 +141,10 @@ class _Worker:
                 problems.extend(p._replace(row=None if p.row is None else p.row + before) for p in prediction.problems)
                 yield prediction
 
-        rows = shard.records(load=True)
+        rows, again = tee(shard.records(load=True)) if self.job.keep else (shard.records(load=True), iter(()))
+        beside = Beside(again, self.job.keep, before + 1)
         found = told(self.predictor.stream(rows, batch_size=self.job.batch_size, media=self.media, steady=True))
-        write(_part(Path(self.job.out), shard, self.job.format), found, self.predictor.model)
+        write(_part(Path(self.job.out), shard, self.job.format), found, self.predictor.model, beside)
         return problems
 
 
@@ -162,9 +167,10 @@ def _claim(folder: Path, identity: str) -> None:
     part.replace(path)
 
 
-def _identity(run: Path, found: Sequence[Shard], format: str) -> str:
+def _identity(run: Path, found: Sequence[Shard], format: str, keep: Sequence[str]) -> str:
     """The model's manifest, and of each shard what is known without reading it."""
     h = hashlib.sha256(format.encode())
+    h.update(json.dumps(list(keep)).encode())
     manifest = run / MANIFEST
     h.update(manifest.read_bytes() if manifest.is_file() else b"")
     for shard in found:

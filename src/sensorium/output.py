@@ -5,12 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
 from sensorium.core.answer import Answer, Attachment, light
+from sensorium.core.modality import Blob
 from sensorium.data.attachment import encoded
+from sensorium.data.packed import Packed
 from sensorium.model import Model
 from sensorium.predictor import Prediction
 
@@ -46,35 +50,71 @@ class MediaFolder:
         }
 
 
-def write(path: Path, found: Iterable[Prediction], model: Model) -> None:
-    """Predictions as a ``.csv`` or ``.jsonl`` file, whole or not at all."""
+@dataclass(frozen=True)
+class Beside:
+    """What stands beside each prediction, so that it is known whose it is: the row's number, and cells of its own.
+
+    Args:
+        rows: The table's rows, in order; asked only where ``keep`` names any of their columns.
+        keep: The columns whose cells are written.
+        first: The number of the first row.
+    """
+
+    rows: Iterable[Mapping[str, Any]] = ()
+    keep: Sequence[str] = ()
+    first: int = 1
+
+    def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        rows: Iterator[Mapping[str, Any]] = iter(self.rows) if self.keep else iter(())
+        for number in count(self.first):
+            row = next(rows, {})
+            yield number, {name: _kept(row.get(name)) for name in self.keep}
+
+
+def _kept(cell: Any) -> Any:
+    """A cell as it is written again; of media their names."""
+    cell = cell.name if isinstance(cell, (Blob, Packed)) else cell
+    return cell if cell is None or isinstance(cell, (str, bool, int, float)) else str(cell)[:200]
+
+
+def write(path: Path, found: Iterable[Prediction], model: Model, beside: Beside | None = None) -> None:
+    """Predictions as a ``.csv`` or ``.jsonl`` file, whole or not at all; media of answers in a folder beside it."""
     part, media = path.with_name(f".{path.name}.part"), MediaFolder(path)
     with open(part, "w", newline="", encoding="utf-8") as file:
         if path.suffix == ".csv":
-            write_csv(file, found, model, media)
+            write_csv(file, found, model, beside, media)
         else:
-            for row, prediction in enumerate(found, 1):
-                document = {**prediction.to_json(), "targets": media.answers(prediction, row)}
-                file.write(json.dumps(document, ensure_ascii=False) + "\n")
+            for prediction, (number, kept) in zip(found, beside or Beside(), strict=False):
+                answers = {"targets": media.answers(prediction, number)}
+                line = {"row": number, **({"keep": kept} if kept else {}), **prediction.to_json(), **answers}
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
 
 
-def write_csv(file: IO[str], found: Iterable[Prediction], model: Model, media: MediaFolder | None = None) -> None:
-    """A line a prediction: the answer of each task, a probability for each class, and what was missing.
+def write_csv(
+    file: IO[str],
+    found: Iterable[Prediction],
+    model: Model,
+    beside: Beside | None = None,
+    media: MediaFolder | None = None,
+) -> None:
+    """A line a prediction: its row, what is kept of it, the answer of each task, a probability for each class, what was
+    missing.
 
     A list of words or numbers is joined by ``;``, what has more structure is JSON, a medium is the path of its file.
     ``media``: where those go; without it a medium is only named.
     """
+    beside = beside or Beside()
     writer = csv.writer(file)
     labels = {name: task.labels for name, task in model.tasks.items()}
     header = [column for name, classes in labels.items() for column in (name, *(f"{name}={label}" for label in classes))]
-    writer.writerow([*header, "missing"])
-    for row, prediction in enumerate(found, 1):
-        answers = light(prediction.targets) if media is None else media.answers(prediction, row)
+    writer.writerow(["row", *beside.keep, *header, "missing"])
+    for prediction, (number, kept) in zip(found, beside, strict=False):
+        answers = light(prediction.targets) if media is None else media.answers(prediction, number)
         cells = [cell for name, classes in labels.items() for cell in _cells(answers[name], classes)]
-        writer.writerow([*cells, " ".join(prediction.missing)])
+        writer.writerow([number, *kept.values(), *cells, " ".join(prediction.missing)])
 
 
 def _cells(answer: Answer, classes: Iterable[str]) -> Iterator[Any]:

@@ -99,6 +99,8 @@ class Trained:
         """
         table = Table.read(rows, root=media)
         console = console or Console(quiet=True)
+        for note in table.notes:
+            console.warn(note)
         lacking = [c.name for c in self.schema.targets if not table.has(c.source)]
         if lacking and len(lacking) == len(self.schema.targets) and all(t.goal.targets for t in self.model.tasks.values()):
             raise DataError(f"holds no target column: {', '.join(lacking)}", file=table.source, fix="use predict")

@@ -22,13 +22,16 @@ def run(
         Path | None, typer.Option(help="A .csv or .jsonl file, for shards also a folder [default: CSV on standard output].")
     ] = None,
     media: Annotated[Path | None, typer.Option(help="Folder of relative media paths [default: the table's].")] = None,
+    keep: Annotated[
+        list[str] | None, typer.Option(help="A column of the table to write beside the answers: id; may be given again.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows at a time.")] = 64,
     processes: Annotated[int, typer.Option(min=1, help="Of a folder of shards: processes, each with a model.")] = 1,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings.")] = False,
 ) -> None:
-    """Predict every row of a table: the answer, a probability for each class, and which modalities were missing.
+    """Predict every row of a table: its number, the answer, a probability for each class, which modalities were missing.
 
-    Example: sensorium predict run new.csv --out predictions.csv
+    Example: sensorium predict run new.csv --keep id --out predictions.csv
 
     A folder of shards can be predicted into a folder, a part for each; stopped, the same command goes on:
     sensorium predict run packed --out predictions --processes 4
@@ -36,7 +39,7 @@ def run(
     from sensorium.data.shards import is_sharded
 
     if is_sharded(Path(table)) and out is not None and out.suffix == "":
-        _parts(run, Path(table), out, processes, batch_size, quiet)
+        _parts(run, Path(table), out, processes, batch_size, keep or [], quiet)
         return
     if out is not None and out.suffix not in (".csv", ".jsonl"):
         raise ConfigError(f"cannot write {out.suffix or out.name!r}", file=out, fix="name it .csv or .jsonl")
@@ -46,15 +49,20 @@ def run(
     from sensorium.console import Console
     from sensorium.data.media import Under
     from sensorium.data.table import Table
-    from sensorium.output import write, write_csv
+    from sensorium.output import Beside, write, write_csv
     from sensorium.predictor import settle_threads
     from sensorium.trained import load, say_problems
 
     model = load(run)
     settle_threads(model.recipe)
     rows = Table.read(table, root=media)
+    for name in keep or []:
+        rows.column(name)  # else it says which there are
+    beside = Beside(rows.rows(), keep or ())
     with Console(quiet) as console:
-        absent = [c.name for c in model.schema.inputs if not rows.has(c.source)]
+        for note in rows.notes:
+            console.warn(note)
+        absent = [c.name for c in model.schema.read if not rows.has(c.source)]
         if absent:
             console.warn(f"{table}: no column {', '.join(absent)}: taken as missing in every row")
         opener = Under(rows.root or Path.cwd(), anywhere=True)
@@ -68,15 +76,15 @@ def run(
 
         found = told(model.predictor.stream(rows.rows(), batch_size=batch_size, media=opener, steady=True))
         if out is None:
-            write_csv(sys.stdout, found, model.model)
+            write_csv(sys.stdout, found, model.model, beside)
         else:
-            write(out, found, model.model)
+            write(out, found, model.model, beside)
         say_problems(console, problems)
         if out is not None:
             console.note(f"{len(rows)} predictions in {out}")
 
 
-def _parts(run: Path, table: Path, out: Path, processes: int, batch_size: int, quiet: bool) -> None:
+def _parts(run: Path, table: Path, out: Path, processes: int, batch_size: int, keep: list[str], quiet: bool) -> None:
     from sensorium.bulk import predict_shards
     from sensorium.console import Console
     from sensorium.core.recipe import Recipe
@@ -92,6 +100,7 @@ def _parts(run: Path, table: Path, out: Path, processes: int, batch_size: int, q
             out,
             processes=processes,
             batch_size=batch_size,
+            keep=keep,
             tell=lambda done, total: console.step("predicting", done, total, f"{done} of {total} shards"),
         )
         say_problems(console, problems)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -62,6 +63,14 @@ class MissingExtraError(SensoriumError):
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} needs an optional library", fix=f"pip install 'sensorium[{extra}]'")
+
+
+_ADDRESS = re.compile(r"<[\w.]+ object at 0x[0-9a-fA-F]+>")
+
+
+def reason(error: Exception, most: int = 100) -> str:
+    """What another library's error says, without addresses in memory; its type where it says nothing."""
+    return _ADDRESS.sub("the file", str(error)).strip()[:most] or type(error).__name__
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -34,6 +35,14 @@ class Blob(NamedTuple):
     name: str
 
 
+@dataclass(frozen=True)
+class Folder:
+    """An opened cell that names a folder: the files of one recording, such as the slices of a scan, by name."""
+
+    files: tuple[Blob, ...]
+    name: str
+
+
 def is_blank(cell: Any) -> bool:
     """Whether a cell says that nothing is there: None, NaN, NaT, or a text such as an empty one, ``N/A`` or ``null``."""
     if cell is None:
@@ -41,6 +50,9 @@ def is_blank(cell: Any) -> bool:
     if isinstance(cell, str):
         return cell.strip().lower() in _BLANKS
     if isinstance(cell, (bool, int, bytes)):
+        return False
+    # Tensors and pictures compare element by element, at the cost of all of them.
+    if (getattr(cell, "shape", ()) and not isinstance(cell, np.ndarray)) or hasattr(cell, "getbands"):
         return False
     try:
         return bool(cell != cell)  # NaN, NaT and their kin differ from themselves
@@ -118,6 +130,10 @@ class Modality(ABC):
     @abstractmethod
     def fit(self, cells: Iterable[Any]) -> None:
         """Learn ``state`` from training cells. For media these may be a sample of the column."""
+
+    def told(self) -> str:
+        """What ``fit`` learnt that a user should know, in words; empty where there is nothing to say."""
+        return ""
 
     @property
     def classes(self) -> list[str]:

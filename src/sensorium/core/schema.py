@@ -51,7 +51,7 @@ class Problem(NamedTuple):
 
     def __str__(self) -> str:
         place = ", ".join(p for p in (f"row {self.row}" if self.row is not None else "", f"column {self.column!r}") if p)
-        return f"{place}: {self.file + ': ' if self.file else ''}{self.problem}"
+        return f"{place}: {self.file[:200] + ': ' if self.file else ''}{self.problem}"
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from sensorium.data.guess import Guessed
 from sensorium.data.inspection import Inspection
 from sensorium.data.repeats import Digests, across, keys, within
 from sensorium.data.table import Table
+from sensorium.data.unread import unread_columns
 
 FEW = 5
 
@@ -20,6 +21,8 @@ def check_columns(
 ) -> None:
     """Columns that teach nothing, that one table lacks, or that hold cells which cannot be used."""
     train = next(iter(tables))
+    report.warnings += [note for table in tables.values() for note in table.notes]
+    report.warnings += unread_columns(tables[train], {n: g.kind for n, g in found.items() if g.role != "target"})
     if not report.tables[train]:
         report.errors.append(f"{train} has no rows")
     elif not inputs:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sensorium.core.modality import Blob
+from sensorium.core.modality import Blob, Folder
 
 
 def digest(content: Any) -> bytes:
@@ -19,6 +19,10 @@ def digest(content: Any) -> bytes:
     h = hashlib.sha256(usedforsecurity=False)
     if isinstance(content, Blob):
         h.update(content.data)
+    elif isinstance(content, Folder):
+        h.update(b"folder")
+        for part in content.files:
+            h.update(digest(part))
     elif isinstance(content, list) and any(isinstance(part, (Blob, np.ndarray)) for part in content):
         h.update(b"several")
         for part in content:

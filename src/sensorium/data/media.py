@@ -9,20 +9,24 @@ import stat
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sensorium.core.errors import CellError
-from sensorium.core.modality import Array, Blob, is_blank
+from sensorium.core.modality import Array, Blob, Folder, is_blank
 from sensorium.data.nearby import nearby
 from sensorium.data.packed import Packed
+from sensorium.data.plain import plain, recognisable
 
 MAX_BYTES = 512 * 2**20
-Opened = Blob | Array | list[Any] | dict[str, Any]
+Opened = Blob | Folder | Array | list[Any] | dict[str, Any]
 SEVERAL = 64
 """Files that one cell may name, at most."""
+SLICES = 4096
+"""Files in a folder that one cell names, at most."""
 NAMED = "a file may not be named here"
 """What is wrong with a path from a network."""
 _MARKS = (";", "|", "\n")
@@ -42,6 +46,8 @@ def _spelled(cell: str) -> list[Any] | dict[str, Any] | None:
 
 def parts(cell: Any) -> list[Any]:
     """The files that a cell of several names or holds: a list, JSON text of one, ``a.png;b.png``, or a single one."""
+    if isinstance(cell, str) and not isinstance(made := plain(cell, MAX_BYTES), str):
+        cell = made
     if isinstance(cell, str):
         found = _spelled(cell)
         if found is None:
@@ -50,11 +56,16 @@ def parts(cell: Any) -> list[Any]:
         cell = found
     if isinstance(cell, np.ndarray) and cell.dtype == object and cell.ndim == 1:
         cell = cell.tolist()  # how Parquet gives lists
-    return [part for part in cell if not is_blank(part)] if isinstance(cell, (list, tuple)) else [cell]
+    return (
+        [part for part in cell if not is_blank(part)]
+        if isinstance(cell, (list, tuple)) and not isinstance(cell, Blob)
+        else [cell]
+    )
 
 
 def names_file(cell: Any) -> bool:
     """Whether a media cell names a file or holds the bytes of one, rather than numbers or text that it spells out."""
+    cell = recognisable(cell) if isinstance(cell, str) else cell
     if isinstance(cell, str):
         return _spelled(cell) is None
     if isinstance(cell, Mapping):
@@ -66,6 +77,8 @@ def weight_of(opened: Any) -> int:
     """Bytes of memory that an opened cell holds, roughly."""
     if isinstance(opened, Blob):
         return len(opened.data)
+    if isinstance(opened, Folder):
+        return sum(len(part.data) for part in opened.files)
     if isinstance(opened, np.ndarray):
         return opened.nbytes
     if isinstance(opened, list) and opened and isinstance(opened[0], (Blob, np.ndarray)):
@@ -93,6 +106,11 @@ class Media(ABC):
                 problem = f"its bytes are of type {type(content).__name__}"
                 raise CellError(problem, row=row, column=column, fix="give bytes, or leave them out")
             cell = content if name is None else name if content is None else Blob(bytes(content), str(name))
+        if not isinstance(cell, (Packed, Blob, np.ndarray, list, Mapping)):
+            try:
+                cell = plain(cell, self.max_bytes)
+            except CellError as error:
+                raise CellError(error.problem, row=row, column=column, fix=error.fix) from None
         if isinstance(cell, Packed):
             cell = Blob(cell.read(self.max_bytes), cell.name)
         if isinstance(cell, str) and (spelled := _spelled(cell)) is not None:
@@ -106,12 +124,15 @@ class Media(ABC):
         if isinstance(cell, Blob):
             self._check(len(cell.data), cell.name, row, column)
             return cell
+        if isinstance(cell, np.ndarray) and cell.dtype == object and cell.ndim == 1:
+            return list(cell.tolist())
         if isinstance(cell, (np.ndarray, list)):
             return cell
         if isinstance(cell, tuple):
             return list(cell)
-        fix = "a media cell is a file name, bytes, an array or a list"
-        raise CellError(f"cannot be opened: {type(cell).__name__} {cell!r:.40}", row=row, column=column, fix=fix)
+        fix = "a media cell is a file name, bytes, an array, a tensor, a picture or a list"
+        what = f"{type(cell).__module__}.{type(cell).__qualname__}".removeprefix("builtins.")
+        raise CellError(f"a cell of type {what} cannot be opened", row=row, column=column, fix=fix)
 
     def open_several(self, cell: Any, *, row: int | None = None, column: str | None = None) -> list[Opened]:
         """Each file of a cell of several (see ``parts``). The limit of size holds for each and for all together."""
@@ -137,7 +158,7 @@ class Media(ABC):
             raise CellError(problem, file=name, row=row, column=column, fix="cut or shrink it, or raise max_bytes")
 
     @abstractmethod
-    def _path(self, cell: str, row: int | None, column: str | None) -> Blob: ...
+    def _path(self, cell: str, row: int | None, column: str | None) -> Blob | Folder: ...
 
 
 class Uploads(Media):
@@ -173,7 +194,7 @@ class Under(Media):
         self._real = Path(os.path.realpath(self.root))
         self._searches = 0
 
-    def _path(self, cell: str, row: int | None, column: str | None) -> Blob:
+    def _path(self, cell: str, row: int | None, column: str | None) -> Blob | Folder:
         def bad(problem: str, fix: str | None = None) -> CellError:
             return CellError(problem, file=f"{cell:.200}", row=row, column=column, fix=fix)
 
@@ -181,6 +202,10 @@ class Under(Media):
             raise bad("not a file name")
         if "://" in cell[:12]:
             raise bad("an address, not a file", "download the files first and name them in the table")
+        with contextlib.suppress(OSError, ValueError):
+            folder = Path(os.path.join(self._base, cell))
+            if folder.is_dir() and self._allowed(folder):
+                return self._folder(folder, bad, cell, row, column)
         if self.anywhere:
             # Almost every cell names its file as it is: one look is enough, and a miss is looked into below.
             with contextlib.suppress(OSError, ValueError):
@@ -196,6 +221,28 @@ class Under(Media):
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise bad(f"cannot be read: {reason}", "is this column really a column of files?") from None
 
+    def _folder(self, folder: Path, bad: Any, cell: str, row: int | None, column: str | None) -> Folder:
+        """The slices of a scan, which lie in files of a folder of their own."""
+        with os.scandir(folder) as entries:
+            names = sorted(e.name for e in islice(entries, SLICES + 1) if not e.name.startswith("."))
+        names = [name for name in names if os.path.splitext(name)[1].lower() in ("", ".dcm", ".ima")]
+        if not names or len(names) > SLICES:
+            fix = "a folder may be named that holds the slices of one scan, in DICOM"
+            raise bad("is a folder, not a file" if not names else f"holds more than {SLICES} files", fix)
+        found, total = [], 0
+        for name in names:
+            path = folder / name
+            if path.is_dir() or not self._allowed(path):
+                continue
+            data = self._bytes(path, bad, cell, row, column)
+            if data[128:132] == b"DICM":
+                found.append(Blob(data, name))
+                total += len(data)
+                self._check(total, cell, row, column)
+        if not found:
+            raise bad("is a folder, not a file", "a folder may be named that holds the slices of one scan, in DICOM")
+        return Folder(tuple(found), cell)
+
     def _spellings(self, cell: str) -> Iterator[Path]:
         yield self.root / cell
         for other in (cell.strip(), cell.replace("\\", "/")):
@@ -206,6 +253,8 @@ class Under(Media):
         return self.anywhere or Path(os.path.realpath(path)).is_relative_to(self._real)
 
     def _near(self, path: Path) -> str | None:
+        if len(str(path)) > 1000:
+            return "is this column really a column of files?"
         self._searches += 1
         return nearby(path) if self._searches <= self.SEARCHES else None
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sensorium.core.errors import CellError
+from sensorium.data.plain import recognisable
 
 GROUPS = 8
 """Row groups kept open: cells are mostly read in the order in which they lie."""
@@ -99,12 +100,12 @@ _groups = _Groups()
 
 
 def named(cell: Any) -> Any:
-    """A packed cell as the file name that stood in the table before; any other as it is."""
+    """A packed cell as the file name that stood in the table before; any other as a kind of cell recognises it."""
     if isinstance(cell, Packed):
         return cell.name
     if isinstance(cell, list) and cell and isinstance(cell[0], Packed):
         return [part.name for part in cell]
-    return cell
+    return recognisable(cell)
 
 
 def plain_path(path: Path | str) -> str:

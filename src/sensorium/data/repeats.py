@@ -21,7 +21,9 @@ def keys(table: Table, names: Sequence[str], digests: Digests) -> list[Key | Non
         if not table.has(name):
             columns.append([None] * len(table))
         elif name in digests:
-            columns.append(digests[name])
+            # What cannot be opened is told apart by what stands in its cell: two broken addresses are not one picture.
+            opened = zip(digests[name], table.column(name), strict=True)
+            columns.append([value(cell) if content is None else content for content, cell in opened])
         else:
             columns.append([value(cell) for cell in table.column(name)])
     if not columns:

@@ -16,7 +16,7 @@ from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
 from sensorium.signal.film import container, film_size, read_track
-from sensorium.signal.sound import MINUTES, from_array, read_sound, seconds_of
+from sensorium.signal.sound import MINUTES, Sound, from_array, read_sound, seconds_of
 from sensorium.signal.statistics import Moments, thinned
 
 if TYPE_CHECKING:
@@ -127,15 +127,17 @@ class Audio(Modality):
     def fit(self, cells: Iterable[Any]) -> None:
         rates: Counter[int] = Counter()
         durations: list[float] = []  # of files, in seconds
+        opposed: list[bool] = []
         counts: list[int] = []  # of arrays, in samples of a rate not yet known
         cut = self.seconds or _LONGEST
 
         def opened() -> Iterable[tuple[Array, int]]:
             for cell in cells:
                 try:
-                    signal, rate, duration = _open(cell, cut if self.trim_db is None else _WHOLE)
+                    signal, rate, duration, turned = _open(cell, cut if self.trim_db is None else _WHOLE)
                 except CellError:
                     continue  # encode meets it again and reports it
+                opposed.append(turned)
                 if self.trim_db is not None:
                     signal, _ = _trimmed(signal, rate or _FASTEST, self.trim_db)
                     duration = len(signal) / rate if rate else 0.0
@@ -165,7 +167,11 @@ class Audio(Modality):
                     f"audio: {self.features} at {rate} Hz has at most {most} coefficients, not {self.coefficients}"
                 )
             self.state["coefficients"] = self.coefficients or min(13, most)
-        self.state |= self._moments(sample)
+        self.state |= self._moments(sample) | ({"opposed": [sum(opposed), len(opposed)]} if any(opposed) else {})
+
+    def told(self) -> str:
+        some, of = self.state.get("opposed", (0, 0))
+        return f"in {some} of {of} recordings the channels cancel each other out: one of them is taken" if some else ""
 
     def _moments(self, sample: list[tuple[Array, int]]) -> dict[str, list[float]]:
         from sensorium.signal.mel import log_mel_of
@@ -222,7 +228,7 @@ class Audio(Modality):
     def encode(self, cell: Any) -> Array:
         rate = self.state["rate"]
         # A little more than is kept, so that the resampler's edge falls outside.
-        signal, found, _ = _open(cell, self.state["length"] / rate + 0.05 if self.trim_db is None else _WHOLE)
+        signal, found, *_ = _open(cell, self.state["length"] / rate + 0.05 if self.trim_db is None else _WHOLE)
         if self.trim_db is not None:
             most = math.ceil((self.state["length"] / rate + 0.05) * (found or rate))
             signal = _trimmed(signal, found or rate, self.trim_db)[0][:most]
@@ -234,7 +240,7 @@ class Audio(Modality):
             seconds = self.measure(cell)["seconds"]
             return np.array([seconds], dtype=np.float32) if seconds > 0 else None
         try:
-            signal, rate, _ = _open(cell, _WHOLE)
+            signal, rate, *_ = _open(cell, _WHOLE)
         except CellError:  # encode meets it again and reports it
             return None
         rate = rate or self.state["rate"]
@@ -359,13 +365,14 @@ class Audio(Modality):
         return signal[: self.state["length"]]
 
 
-def _open(cell: Any, seconds: float) -> tuple[Array, int, float]:
+def _open(cell: Any, seconds: float) -> Sound:
     """The beginning of a recording ``[T]`` float32, its rate (0: that of the others) and its length in seconds."""
     if isinstance(cell, bytes):
         cell = Blob(cell, "<bytes>")
     if isinstance(cell, Blob):
-        return read_track(cell, seconds) if container(cell.data) else read_sound(cell, seconds)
-    return from_array(cell), 0, 0.0
+        return Sound(*read_track(cell, seconds)) if container(cell.data) else read_sound(cell, seconds)
+    signal, opposed = from_array(cell)
+    return Sound(signal, 0, 0.0, opposed)
 
 
 def _trimmed(signal: Array, rate: int, below_db: float) -> tuple[Array, int]:

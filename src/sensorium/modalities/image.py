@@ -15,8 +15,20 @@ from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
 from sensorium.signal.dicom import is_dicom
-from sensorium.signal.frame import LARGEST, Smooth, cropped, frame_state, framed, middle, place_of, with_channels
-from sensorium.signal.picture import ENDINGS, PIXELS, open_picture, opened_at, pixels_of, size_of_picture
+from sensorium.signal.frame import (
+    LARGEST,
+    Smooth,
+    cropped,
+    frame_state,
+    framed,
+    is_pictorial,
+    middle,
+    place_of,
+    scale_of,
+    with_channels,
+)
+from sensorium.signal.picture import ENDINGS, PIXELS, glance, open_picture, opened_at, pixels_of, size_of_picture
+from sensorium.signal.scale import told_scale
 from sensorium.signal.statistics import thinned
 
 if TYPE_CHECKING:
@@ -36,6 +48,7 @@ class Image(Modality):
     Encoded as ``[C, H, W]`` uint8, upright (EXIF) and on white where transparent; prepared as float32, standardised by
     channel. Height and width follow the training pictures: a square where they are nearly square, else their usual ratio. A
     picture whose ratio differs by less than half is stretched to it, another is fitted in and padded with the mean colour.
+    Of 16-bit, whole-number and float pictures the training pictures tell what is black and what is white, for all alike.
 
     Args:
         size: The longer side in pixels; None: that of the usual training picture, from 16 to 128.
@@ -112,7 +125,7 @@ class Image(Modality):
         def thumbnails() -> Iterable[Array]:
             for cell in cells:
                 try:
-                    pixels, size = open_picture(cell, LARGEST // 2)
+                    pixels, size = glance(cell, LARGEST // 2)
                 except CellError:
                     continue  # encode meets it again and reports it
                 sizes.append(size)
@@ -135,6 +148,9 @@ class Image(Modality):
             )
         return [float(value) for value in values] * (channels if len(values) == 1 else 1)
 
+    def told(self) -> str:
+        return told_scale(self.state.get("scale"))
+
     @property
     def layout(self) -> Layout:
         return Grid(self.state["channels"], (self.state["height"], self.state["width"]))
@@ -144,7 +160,7 @@ class Image(Modality):
 
     def encode(self, cell: Any) -> Array:
         height, width = self.state["height"], self.state["width"]
-        pixels, size = open_picture(cell, self._side)
+        pixels, size = open_picture(cell, self._side, scale_of(self.state))
         pixels = with_channels(pixels, self.state["channels"])
         if self.crop == "center":
             pixels, size = middle(pixels, width / height), (height, width)
@@ -233,7 +249,9 @@ class Image(Modality):
 
     @property
     def store_options(self) -> dict[str, Any]:
-        kept = {key: self.state[key] for key in ("height", "width", "channels")}
+        kept: dict[str, Any] = {key: self.state[key] for key in ("height", "width", "channels")}
+        if "scale" in self.state:  # only of pictures of more than 8 bits: all others stay known to the store
+            kept["scale"] = self.state["scale"]
         told = {"share": self.share, "stretch": self.stretch, "smooth": self.smooth, "crop": self.crop}
         # What is as it is by default is left out, so that pictures stored before there were such options stay known; and a
         # random crop, which is cut in training and not stored.
@@ -255,7 +273,4 @@ def _ending(cell: Any) -> str:
     if isinstance(data, bytes):
         known = data.startswith(_MAGIC) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP") or is_dicom(data)
         return "the bytes of pictures" if known else ""
-    shape: tuple[int, ...] = getattr(cell, "shape", ())
-    kind = getattr(getattr(cell, "dtype", None), "kind", "")
-    coloured = len(shape) == 3 and shape[-1] in (1, 3, 4)
-    return "array" if coloured or (len(shape) == 2 and kind in "ub" and min(shape) > 4) else ""
+    return "array" if is_pictorial(cell) else ""

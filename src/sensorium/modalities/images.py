@@ -14,8 +14,9 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
-from sensorium.signal.frame import LARGEST, frame_state, framed, with_channels
-from sensorium.signal.picture import ENDINGS, PIXELS, open_picture, pixels_of
+from sensorium.signal.frame import LARGEST, frame_state, framed, scale_of, with_channels
+from sensorium.signal.picture import ENDINGS, PIXELS, glance, open_picture, pixels_of
+from sensorium.signal.scale import told_scale
 from sensorium.signal.statistics import thinned
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Images(Modality):
             for cell in cells:
                 for part in _parts(cell)[: self.pictures]:
                     try:
-                        pixels, size = open_picture(part, LARGEST // 2)
+                        pixels, size = glance(part, LARGEST // 2)
                     except CellError:
                         continue  # encode meets it again and reports it
                     sizes.append(size)
@@ -88,6 +89,9 @@ class Images(Modality):
 
         sample = thinned(thumbnails(), _SAMPLE)
         self.state = frame_state(sizes, sample, self.size, self.channels)
+
+    def told(self) -> str:
+        return told_scale(self.state.get("scale"))
 
     @property
     def layout(self) -> Layout:
@@ -104,7 +108,7 @@ class Images(Modality):
             raise CellError("there is no picture in the cell")
         found = []
         for part in parts:
-            pixels, size = open_picture(part, max(frame))
+            pixels, size = open_picture(part, max(frame), scale_of(self.state))
             found.append(framed(with_channels(pixels, self.state["channels"]), size, frame, self._fill))
         return np.ascontiguousarray(np.stack(found).transpose(0, 3, 1, 2))
 
@@ -127,7 +131,9 @@ class Images(Modality):
 
     @property
     def store_options(self) -> dict[str, Any]:
-        kept = {key: self.state[key] for key in ("height", "width", "channels")}
+        kept: dict[str, Any] = {key: self.state[key] for key in ("height", "width", "channels")}
+        if "scale" in self.state:  # only of pictures of more than 8 bits: all others stay known to the store
+            kept["scale"] = self.state["scale"]
         return {**kept, "fill": self._fill, "pictures": self.pictures}
 
     @property

@@ -16,6 +16,7 @@ from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
 from sensorium.signal.align import on_grid
+from sensorium.signal.frame import is_pictorial
 from sensorium.signal.gaps import fill
 from sensorium.signal.readings import read_series, to_steps
 from sensorium.signal.statistics import Moments, thinned
@@ -37,9 +38,10 @@ _IN_WINDOW = 7  # what is told of a channel in a window
 class Series(Modality):
     """Readings over time, of one channel or several: a sensor, a heartbeat, prices.
 
-    A cell is a file (CSV, TSV, NPY, Parquet), a list or an array ``[T]`` or ``[T, C]``. Encoded as ``[T, C]`` float32, gaps
-    filled in; prepared as ``[B, C, T]``, standardised by channel, zero where padded, with the mask of real steps. Longer
-    series are cut to their beginning; another number of channels than in training raises ``CellError``.
+    A cell is a file (CSV, TSV, NPY, Parquet), a list or an array ``[T]``, ``[T, C]`` or ``[T, J, 3]`` (joints that move:
+    3 J channels). Encoded as ``[T, C]`` float32, gaps filled in; prepared as ``[B, C, T]``, standardised by channel, zero
+    where padded, with the mask of real steps. Longer series are cut to their beginning; another number of channels than in
+    training raises ``CellError``.
 
     Args:
         length: The most steps; None: as many as 95 of 100 training series have, at most 4096.
@@ -348,6 +350,8 @@ def _recognised(cell: Any) -> str:
         return "the bytes of arrays or Parquet" if data.startswith((b"\x93NUMPY", b"PAR1")) else ""
     if not isinstance(data, (list, tuple, np.ndarray)) or len(data) < 2:
         return ""
+    if isinstance(data, np.ndarray) and data.ndim == 3 and (data.shape[-1] > 4 or is_pictorial(data)):
+        return ""  # a volume, a video or a picture
     try:
         to_steps(data)
     except CellError:

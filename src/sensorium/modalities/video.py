@@ -15,7 +15,8 @@ from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
 from sensorium.signal.film import HOURS, PIXELS, container, film_extent, film_size, has_sound, read_film
-from sensorium.signal.frame import LARGEST, frame_state, framed, place_of, to_pixels, with_channels
+from sensorium.signal.frame import LARGEST, frame_state, framed, place_of, scale_of, to_pixels, with_channels
+from sensorium.signal.scale import told_scale
 from sensorium.signal.statistics import thinned
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Video(Modality):
         def glances() -> Iterable[Array]:
             for cell in cells:
                 try:
-                    frames, size = self._open(cell, min(self.frames, 3), LARGEST // 2)
+                    frames, size = self._open(cell, min(self.frames, 3), LARGEST // 2, raw=True)
                 except CellError:
                     continue  # encode meets it again and reports it
                 sizes.append(size)
@@ -101,6 +102,9 @@ class Video(Modality):
 
         sample = thinned(glances(), _SAMPLE)
         self.state = frame_state(sizes, sample, self.size, self.channels)
+
+    def told(self) -> str:
+        return told_scale(self.state.get("scale"))
 
     @property
     def layout(self) -> Layout:
@@ -157,15 +161,19 @@ class Video(Modality):
 
     @property
     def store_options(self) -> dict[str, Any]:
-        kept = {key: self.state[key] for key in ("height", "width", "channels")}
+        kept: dict[str, Any] = {key: self.state[key] for key in ("height", "width", "channels")}
+        if "scale" in self.state:  # only of pictures of more than 8 bits: all others stay known to the store
+            kept["scale"] = self.state["scale"]
         return {**kept, "fill": self._fill, "frames": self.frames, "rate": self.rate}
 
     @property
     def _fill(self) -> list[int]:
         return [round(255 * value) for value in self.state["mean"]]
 
-    def _open(self, cell: Any, most: int, frame: tuple[int, int] | int) -> tuple[Array, tuple[int, int]]:
-        """Frames ``[T, h, w, 1 or 3]`` uint8 and the height and width of the original."""
+    def _open(
+        self, cell: Any, most: int, frame: tuple[int, int] | int, *, raw: bool = False
+    ) -> tuple[Array, tuple[int, int]]:
+        """Frames ``[T, h, w, 1 or 3]`` uint8 and the height and width of the original; ``raw``: see ``to_pixels``."""
         if isinstance(cell, bytes):
             cell = Blob(cell, "<bytes>")
         if isinstance(cell, Blob):
@@ -179,7 +187,8 @@ class Video(Modality):
             raise CellError(f"an array of shape {array.shape} is not a video", fix="use [frames, height, width, channels]")
         count = min(most, len(array))
         places = range(count) if self.rate is not None else (int((i + 0.5) * len(array) / count) for i in range(count))
-        frames = np.stack([to_pixels(array[i]) for i in places])
+        scale = None if raw else scale_of(self.state)
+        frames = np.stack([to_pixels(array[i], scale, raw=raw) for i in places])
         return frames, (frames.shape[1], frames.shape[2])
 
 

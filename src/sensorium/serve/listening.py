@@ -27,7 +27,7 @@ def of_file(path: Path, kind: str, rate: float | None) -> tuple[Array, float]:
     assert isinstance(blob, Blob)
     if kind == "series":
         return read_series(blob, _STEPS).astype(np.float32), rate or 1.0
-    signal, found, _ = read_sound(blob, MINUTES * 60.0)
+    signal, found, *_ = read_sound(blob, MINUTES * 60.0)
     return np.clip(np.round(signal * 32768), -32768, 32767).astype(np.int16)[:, None], float(found)
 
 

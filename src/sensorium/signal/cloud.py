@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sensorium.core.errors import CellError
+from sensorium.core.errors import CellError, reason
 from sensorium.core.modality import Array, Blob
 from sensorium.signal.npy import MAGIC, npy_array
 
@@ -50,7 +50,7 @@ def read_cloud(blob: Blob) -> Array:
     except CellError as error:
         raise CellError(error.problem, file=name, fix=error.fix) from None
     except (ValueError, UnicodeDecodeError, OverflowError) as error:
-        raise CellError(f"the cloud is damaged ({str(error)[:100]})", file=name) from None
+        raise CellError(f"the cloud is damaged ({reason(error)})", file=name) from None
 
 
 def to_cloud(cell: Any) -> Array:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sensorium.core.errors import CellError, MissingExtraError
+from sensorium.core.errors import CellError, MissingExtraError, reason
 from sensorium.core.modality import Array, Blob
 from sensorium.signal.frame import inside
 from sensorium.signal.sound import MINUTES, to_unit
@@ -195,8 +195,7 @@ def _opened(blob: Blob) -> Iterator[Any]:
     except CellError as error:
         raise CellError(error.problem, file=blob.name, fix=error.fix) from None
     except Exception as error:  # a hostile file can raise anything in a decoder, and must cost one cell only
-        reason = str(error)[:100] or type(error).__name__
-        raise CellError(f"the video is damaged or cut short ({reason})", file=blob.name) from None
+        raise CellError(f"the video is damaged or cut short ({reason(error)})", file=blob.name) from None
 
 
 def _check_whole(data: bytes, kind: str) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Array
+from sensorium.signal.scale import Scale, column_scale, finite, is_wide, narrowed
 from sensorium.signal.statistics import Moments
 
 Smooth = Literal["bilinear", "bicubic"]
@@ -131,16 +132,27 @@ def _resized(pixels: Array, size: tuple[int, int], smooth: Smooth) -> Array:
 def frame_state(sizes: list[tuple[int, int]], sample: list[Array], side: int | None, channels: str) -> dict[str, Any]:
     """What is learnt of pictures ``[..., h, w, 1 or 3]`` and of the sizes they had: height, width, channels, and moments.
 
-    ``channels``: ``grey``, ``rgb``, or ``auto``, which is grey where all of them are.
+    Where some have more than 8 bits, also the ``scale`` of all of them. ``channels``: ``grey``, ``rgb``, or ``auto``, which
+    is grey where all of them are.
     """
     height, width = usual_frame(sizes, side)
+    scale = column_scale(sample)
+    if scale is not None:
+        sample = [narrowed(pixels, scale) if is_wide(pixels) else pixels for pixels in sample]
     grey = channels == "grey" or (channels == "auto" and all(map(is_grey, sample)))
     count = 1 if grey else 3
     moments = Moments(count)
     for pixels in sample:
         moments.add(with_channels(pixels, count).reshape(-1, count) / 255)
     mean, deviation = moments.mean, moments.deviation(1e-3)
-    return {"height": height, "width": width, "channels": count, "mean": mean, "deviation": deviation}
+    told = {} if scale is None else {"scale": scale}
+    return {"height": height, "width": width, "channels": count, "mean": mean, "deviation": deviation, **told}
+
+
+def scale_of(state: Mapping[str, Any]) -> Scale | None:
+    """The scale that ``frame_state`` learnt, where it learnt one."""
+    scale = state.get("scale")
+    return None if scale is None else (scale[0], scale[1])
 
 
 def inside(size: tuple[int, int], frame: tuple[int, int]) -> tuple[int, int]:
@@ -152,29 +164,51 @@ def inside(size: tuple[int, int], frame: tuple[int, int]) -> tuple[int, int]:
     return (height, max(1, round(width * ratio))) if ratio < 1 else (max(1, round(height / ratio)), width)
 
 
-def to_pixels(cell: Any) -> Array:
-    """An array or nested list as ``[H, W, 1 or 3]`` uint8."""
+def to_pixels(cell: Any, scale: Scale | None = None, *, raw: bool = False) -> Array:
+    """An array or nested list as ``[H, W, 1 or 3]`` uint8; ``[C, H, W]`` is turned.
+
+    ``scale`` is for what has more than 8 bits; with ``raw`` that comes as it is.
+    """
     try:
         array = np.asarray(cell)
     except (ValueError, TypeError):
         raise CellError(f"a {type(cell).__name__} is not a picture") from None
     if array.ndim == 2:
         array = array[..., None]
+    if array.ndim == 3 and array.shape[-1] not in (1, 3, 4) and array.shape[0] in (1, 3, 4) and min(array.shape[1:]) > 4:
+        array = array.transpose(1, 2, 0)  # as torch has it
     if array.ndim != 3 or array.shape[-1] not in (1, 3, 4) or 0 in array.shape or array.dtype.kind not in "buif":
         raise CellError(
             f"an array of shape {array.shape} and type {array.dtype} is not a picture",
-            fix="use [height, width] or [height, width, 1, 3 or 4], whole numbers 0 to 255 or fractions 0 to 1",
+            fix="use [height, width] or [height, width, 1, 3 or 4], or the channels first",
         )
     array = array[..., :3] if array.shape[-1] == 4 else array
     if array.dtype == np.uint8:
         return array
-    if not np.isfinite(array).all():
-        raise CellError("the picture has pixels that are not finite")
+    finite(array)
+    if raw and is_wide(array):
+        return array
+    if scale is not None and is_wide(array):
+        return narrowed(array, scale)
     if array.dtype.kind == "b" or (array.dtype.kind == "f" and array.max() <= 1):
         return (array.astype(np.float32).clip(0, 1) * 255).round().astype(np.uint8)
     if array.dtype == np.uint16 and array.max() > 255:
         return (array // 257).astype(np.uint8)
     return array.clip(0, 255).round().astype(np.uint8)
+
+
+def is_pictorial(cell: Any) -> bool:
+    """Whether an array looks like a picture: bytes of two axes, or a third of 1, 3 or 4 channels, last or first.
+
+    Fractions beyond 0 to 1 that are no colours from 0 to 255 either are not: positions of joints, motion.
+    """
+    shape: tuple[int, ...] = getattr(cell, "shape", ())
+    kind = getattr(getattr(cell, "dtype", None), "kind", "")
+    if len(shape) == 2:
+        return kind in "ub" and min(shape) > 4
+    if len(shape) != 3 or 0 in shape or not (shape[-1] in (1, 3, 4) or (shape[0] in (1, 3, 4) and min(shape[1:]) > 4)):
+        return False
+    return kind != "f" or bool(np.nanmin(cell) >= 0 and np.nanmax(cell) <= 255)
 
 
 def with_channels(pixels: Array, channels: int) -> Array:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sensorium.core.errors import CellError
+from sensorium.core.errors import CellError, reason
 from sensorium.core.modality import Array, Blob
 
 NODES = 512
@@ -50,7 +50,7 @@ def read_network(cell: Any) -> Network:
     except CellError as error:
         raise CellError(error.problem, file=name, fix=error.fix) from None
     except (ValueError, RecursionError) as error:  # a UnicodeDecodeError too
-        raise CellError(f"not a graph: no JSON ({str(error)[:80]})", file=name) from None
+        raise CellError(f"not a graph: no JSON ({reason(error, 80)})", file=name) from None
 
 
 def _nodes(given: Any) -> Array | list[str]:

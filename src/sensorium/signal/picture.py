@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sensorium.core.errors import CellError, ConfigError
+from sensorium.core.errors import CellError, ConfigError, reason
 from sensorium.core.modality import Array, Blob
 from sensorium.signal.dicom import is_dicom, read_dicom, size_of
 from sensorium.signal.frame import to_pixels
+from sensorium.signal.png import without_metadata
+from sensorium.signal.scale import Scale, alone, is_wide, narrowed, thinned_pixels
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -27,28 +29,46 @@ _GREY = ("1", "L")
 _LIBRARIES = r"(PIL|pydicom)\."
 
 
-def open_picture(cell: Any, side: int) -> tuple[Array, tuple[int, int]]:
-    """Pixels ``[H, W, 1 or 3]`` uint8 of an opened cell, near ``side`` where that is cheap, and its height and width."""
+def open_picture(cell: Any, side: int, scale: Scale | None = None) -> tuple[Array, tuple[int, int]]:
+    """Pixels ``[H, W, 1 or 3]`` uint8 of an opened cell, near ``side`` where that is cheap, and its height and width.
+
+    ``scale``: what is black and what is white in a picture of more than 8 bits; None: as the picture itself looks.
+    """
     if isinstance(cell, bytes):
         cell = Blob(cell, "<bytes>")
     if isinstance(cell, Blob):
-        return read_picture(cell, side)
-    pixels = to_pixels(cell)
+        return read_picture(cell, side, scale)
+    pixels = to_pixels(cell, scale)
     return pixels, (pixels.shape[0], pixels.shape[1])
 
 
-def read_picture(blob: Blob, side: int) -> tuple[Array, tuple[int, int]]:
+def glance(cell: Any, side: int) -> tuple[Array, tuple[int, int]]:
+    """Like ``open_picture``, to learn from: a picture of more than 8 bits comes as it is, thinned to ``2 * side``."""
+    if isinstance(cell, bytes):
+        cell = Blob(cell, "<bytes>")
+    if isinstance(cell, Blob):
+        return read_picture(cell, side, raw=True)
+    pixels = to_pixels(cell, raw=True)
+    size = (pixels.shape[0], pixels.shape[1])
+    return thinned_pixels(pixels, 2 * side) if is_wide(pixels) else pixels, size
+
+
+def read_picture(blob: Blob, side: int, scale: Scale | None = None, *, raw: bool = False) -> tuple[Array, tuple[int, int]]:
     """Pixels ``[H, W, 1 or 3]`` uint8 of an encoded picture, and the height and width it had.
 
     PNG, JPEG, WebP, BMP, TIFF, GIF, and DICOM with ``sensorium[dicom]``: the first frame, upright, on white where
     transparent. Where that saves work a larger picture comes smaller, but its longer side not below twice ``side``.
-    Raises ``CellError`` on whatever is no whole picture.
+    Damaged metadata cost nothing but themselves. Raises ``CellError`` on whatever is no whole picture.
+
+    Args:
+        scale: What is black and what is white in a picture of more than 8 bits.
+        raw: Such a picture comes as it is, thinned to twice ``side``.
     """
     if not blob.data:
         raise CellError("the file is empty", file=blob.name)
     _hush()
     try:
-        return _medical(blob.data) if is_dicom(blob.data) else _read(blob.data, side)
+        return _medical(blob.data, side, scale, raw) if is_dicom(blob.data) else _whole(blob.data, side, scale, raw)
     except ConfigError:
         raise
     except CellError as error:
@@ -98,19 +118,39 @@ def pixels_of(blob: Blob) -> int:
     try:
         if is_dicom(blob.data):
             high, wide = size_of(blob.data)
-        else:
-            from PIL import Image as Pillow
-
-            with Pillow.open(io.BytesIO(blob.data), formats=_FORMATS) as picture:
-                wide, high = picture.size
+            return wide * high
+        try:
+            return _pixels(blob.data)
+        except Exception:
+            plain = without_metadata(blob.data)
+            return 0 if plain is None else _pixels(plain)
     except Exception:  # whoever reads it meets the same, and says what it is
         return 0
-    return wide * high
 
 
-def _medical(data: bytes) -> tuple[Array, tuple[int, int]]:
-    pixels = read_dicom(data, PIXELS)
-    return pixels, (pixels.shape[0], pixels.shape[1])
+def _pixels(data: bytes) -> int:
+    from PIL import Image as Pillow
+
+    with Pillow.open(io.BytesIO(data), formats=_FORMATS) as picture:
+        return int(picture.width * picture.height)
+
+
+def _medical(data: bytes, side: int, scale: Scale | None, raw: bool) -> tuple[Array, tuple[int, int]]:
+    pixels = read_dicom(data, PIXELS, scale, raw=raw)
+    size = (pixels.shape[0], pixels.shape[1])
+    return thinned_pixels(pixels, 2 * side) if is_wide(pixels) else pixels, size
+
+
+def _whole(data: bytes, side: int, scale: Scale | None, raw: bool) -> tuple[Array, tuple[int, int]]:
+    try:
+        return _read(data, side, scale, raw)
+    except CellError:
+        raise
+    except Exception:
+        plain = without_metadata(data)
+        if plain is None:
+            raise
+        return _read(plain, side, scale, raw)
 
 
 def _hush() -> None:
@@ -122,7 +162,7 @@ def _hush() -> None:
         warnings.filterwarnings("ignore", module=_LIBRARIES)
 
 
-def _read(data: bytes, side: int) -> tuple[Array, tuple[int, int]]:
+def _read(data: bytes, side: int, scale: Scale | None, raw: bool) -> tuple[Array, tuple[int, int]]:
     from PIL import Image as Pillow
 
     with Pillow.open(io.BytesIO(data), formats=_FORMATS) as picture:
@@ -131,7 +171,7 @@ def _read(data: bytes, side: int) -> tuple[Array, tuple[int, int]]:
             raise CellError(
                 f"{wide} × {high} pixels are more than the {PIXELS / 2**20:.0f} million allowed", fix="make it smaller"
             )
-        turn = picture.getexif().get(_ORIENTATION, 1)
+        turn = _turn(picture)
         if turn in (5, 6, 7, 8):
             wide, high = high, wide
         longer = max(wide, high)
@@ -140,7 +180,9 @@ def _read(data: bytes, side: int) -> tuple[Array, tuple[int, int]]:
             part = 2 * side / longer
             picture.draft(None, (max(1, int(picture.width * part)), max(1, int(picture.height * part))))
         picture.load()
-        plain = _plain(picture)
+        if raw and picture.mode in _WIDE:
+            return thinned_pixels(np.asarray(picture)[..., None], 2 * side), (high, wide)
+        plain = _plain(picture, scale)
     if max(plain.size) > 2 * side:
         part = 2 * side / max(plain.size)
         size = (max(1, round(plain.width * part)), max(1, round(plain.height * part)))
@@ -155,12 +197,21 @@ def _read(data: bytes, side: int) -> tuple[Array, tuple[int, int]]:
 _TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 
 
-def _plain(picture: Image) -> Image:
+def _turn(picture: Image) -> Any:
+    """Which way is up, as EXIF has it; upright where that is damaged."""
+    try:
+        return picture.getexif().get(_ORIENTATION, 1)
+    except Exception:  # of metadata a decoder may raise anything, and the picture is none the worse for it
+        return 1
+
+
+def _plain(picture: Image, scale: Scale | None) -> Image:
     """The picture in mode L or RGB."""
     from PIL import Image as Pillow
 
     if picture.mode in _WIDE:
-        return Pillow.fromarray(_narrow(np.asarray(picture)))
+        values = np.asarray(picture)
+        return Pillow.fromarray(alone(values) if scale is None else narrowed(values, scale))
     if picture.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in picture.info:
         grey = picture.mode in ("LA", "La", "L", "1")
         clear = picture.convert("RGBA")
@@ -169,17 +220,6 @@ def _plain(picture: Image) -> Image:
         return flat.convert("L" if grey else "RGB")
     mode = "L" if picture.mode in _GREY else "RGB"
     return picture if picture.mode == mode else picture.convert(mode)
-
-
-def _narrow(values: Array) -> Array:
-    """Grey values of more than 8 bits as uint8."""
-    if values.dtype.kind == "f":
-        values = np.nan_to_num(values, nan=0.0, posinf=255.0, neginf=0.0)
-        return (values * (255 if values.max(initial=0) <= 1 else 1)).clip(0, 255).round().astype(np.uint8)
-    # Pillow opens 16-bit files in several modes; only one with a value beyond 16 bits has 32.
-    top = int(values.max(initial=0))
-    shift = 65535 if top <= 65535 else 2**31 - 1
-    return (values.clip(0).astype(np.float64) * (255 / shift)).round().astype(np.uint8)
 
 
 def _why(data: bytes, error: Exception) -> str:
@@ -192,4 +232,4 @@ def _why(data: bytes, error: Exception) -> str:
         return f"not a picture of a known format ({', '.join(_FORMATS)})"
     if type(error).__name__ == "DecompressionBombError":
         return f"more pixels than the {PIXELS / 2**20:.0f} million allowed: refused before it was decoded"
-    return f"the picture is damaged or cut short ({str(error)[:100] or type(error).__name__})"
+    return f"the picture is damaged or cut short ({reason(error)})"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sensorium.core.errors import CellError, MissingExtraError
+from sensorium.core.errors import CellError, MissingExtraError, reason
 from sensorium.core.modality import Array, Blob
 from sensorium.signal.npy import npy_array
 
@@ -38,20 +38,24 @@ def read_series(blob: Blob, most: int) -> Array:
     except CellError as error:
         raise CellError(error.problem, file=name, fix=error.fix) from None
     except (ValueError, RecursionError) as error:
-        raise CellError(f"not a series that can be read ({str(error)[:100]})", file=name) from None
+        raise CellError(f"not a series that can be read ({reason(error)})", file=name) from None
 
 
 def to_steps(cell: Any) -> Array:
-    """An array or (nested) list of ``[T]`` or ``[T, C]`` numbers as ``[T, C]`` float64; None in a list is a gap."""
+    """An array or (nested) list of ``[T]`` or ``[T, C]`` numbers as ``[T, C]`` float64; None in a list is a gap.
+
+    ``[T, J, 3]``, joints that move (motion capture), has ``3 J`` channels.
+    """
     try:
         array = np.asarray(cell)
         if array.dtype.kind == "O":
             array = np.array(cell, dtype=np.float64)
     except (ValueError, TypeError, OverflowError):
         raise CellError("the steps are not all numbers, or not all of the same count") from None
-    if array.dtype.kind not in "buif" or array.ndim not in (1, 2) or array.size == 0:
+    if array.dtype.kind not in "buif" or array.ndim not in (1, 2, 3) or array.size == 0:
         raise CellError(
-            f"an array of shape {array.shape} and type {array.dtype} is not a series", fix="use [T] or [T, channels]"
+            f"an array of shape {array.shape} and type {array.dtype} is not a series",
+            fix="use [T], [T, channels] or [T, joints, coordinates]",
         )
     return array.astype(np.float64).reshape(len(array), -1)
 
@@ -69,7 +73,7 @@ def _parquet(data: bytes) -> Array:
             raise CellError(problem, fix="cut it into pieces")
         table = parquet.read_table(io.BytesIO(data), use_threads=False)
     except (arrow.ArrowException, OSError) as error:
-        raise CellError(f"not a Parquet file that can be read ({str(error)[:100]})") from None
+        raise CellError(f"not a Parquet file that can be read ({reason(error)})") from None
     number = [f.name for f in table.schema if arrow.types.is_integer(f.type) or arrow.types.is_floating(f.type)]
     if not number:
         raise CellError("the Parquet file has no column of numbers")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import struct
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from sensorium.core.errors import CellError
+from sensorium.core.errors import CellError, reason
 from sensorium.core.modality import Array, Blob
 
 MINUTES = 30
@@ -19,26 +19,79 @@ SAMPLES = MINUTES * 60 * 96_000
 _BLOCK = 2**16
 _RATES = (100, 768_000)
 _CHANNELS = 64
-_OPEN_ENDED = 0x7FFF0000  # a writer to a pipe does not know the length, and writes a huge one
+_OPEN_ENDED = 0x7FFF0000  # a writer to a pipe does not know the length, and writes a huge one, or 0
+_LACKING = 0.02  # seconds by which a header may be wrong: more is a recording that was cut off
+_CANCELLED = 1e-3  # of the louder channel's energy: what is left of two unlike recordings is half of it
+_CHUNKS = (
+    b"data",
+    b"fact",
+    b"LIST",
+    b"bext",
+    b"cue ",
+    b"smpl",
+    b"inst",
+    b"id3 ",
+    b"ID3 ",
+    b"JUNK",
+    b"PEAK",
+    b"iXML",
+    b"fmt ",
+)
 
 
-def read_sound(blob: Blob, seconds: float) -> tuple[Array, int, float]:
-    """The first ``seconds`` of a recording as ``[T]`` float32 in ±1, mixed to one channel; its rate in Hz and full length.
+class Sound(NamedTuple):
+    """A recording mixed to one channel.
 
-    WAV, FLAC, OGG, MP3 and what else libsndfile reads. Memory follows what is really decoded, not what the header says.
-    Raises ``CellError`` on whatever is no whole recording, or holds values that are not finite.
+    Args:
+        signal: ``[T]`` float32 in ±1.
+        rate: In Hz.
+        seconds: Its full length.
+        opposed: Whether its channels cancel each other out (one wired the wrong way round), so that the louder was taken.
     """
-    import soundfile
 
+    signal: Array
+    rate: int
+    seconds: float
+    opposed: bool = False
+
+
+def read_sound(blob: Blob, seconds: float) -> Sound:
+    """The first ``seconds`` of a recording. WAV, FLAC, OGG, MP3 and what else libsndfile reads.
+
+    Memory follows what is really decoded, not what the header says; wrong sizes in the header of a WAV cost nothing. Raises
+    ``CellError`` on whatever is no whole recording, or holds values that are not finite.
+    """
     if not blob.data:
         raise CellError("the file is empty", file=blob.name)
     plain = _plain_wav(blob)
-    if plain is not None:
+    if isinstance(plain, bytes):
+        blob = Blob(plain, blob.name)
+    elif plain is not None:
         samples, rate = plain
-        some = samples[: int(np.ceil(seconds * rate))]
-        one = some[:, 0].astype(np.float32) if some.shape[1] == 1 else some.mean(axis=1, dtype=np.float32)
-        signal = one * np.float32(1 / 32768)
-        return signal, rate, len(samples) / rate
+        one, opposed = one_channel(samples[: int(np.ceil(seconds * rate))])
+        return Sound(one * np.float32(1 / 32768), rate, len(samples) / rate, opposed)
+    mixed, channel, rate, count = _decoded(blob, seconds, None)
+    if channel is not None:
+        mixed = _decoded(blob, seconds, channel)[0]
+    return Sound(to_unit(mixed, blob.name), rate, count / rate, channel is not None)
+
+
+def one_channel(samples: Array) -> tuple[Array, bool]:
+    """Samples ``[T, channels]`` as ``[T]`` float32: their mean, or the louder channel where they cancel each other out."""
+    if samples.shape[1] == 1:
+        return samples[:, 0].astype(np.float32), False
+    mean = np.asarray(samples.mean(axis=1, dtype=np.float32))
+    energies = np.square(samples, dtype=np.float64).sum(axis=0)
+    loudest = int(energies.argmax())
+    if np.square(mean, dtype=np.float64).sum() < _CANCELLED * energies[loudest]:
+        return samples[:, loudest].astype(np.float32), True
+    return mean, False
+
+
+def _decoded(blob: Blob, seconds: float, channel: int | None) -> tuple[Array, int | None, int, int]:
+    """A channel, or all of them mixed; the channel to take instead where they cancel each other out; rate and length."""
+    import soundfile
+
     try:
         with soundfile.SoundFile(io.BytesIO(blob.data)) as file:
             rate, count, channels = file.samplerate, file.frames, file.channels
@@ -52,21 +105,26 @@ def read_sound(blob: Blob, seconds: float) -> tuple[Array, int, float]:
                 problem = f"{wanted} samples to read are more than the {SAMPLES} allowed"
                 raise CellError(problem, file=blob.name, fix="cut it into pieces, or save it at a lower rate")
             parts: list[Array] = []
-            got = 0
+            got, mixed, energies = 0, 0.0, np.zeros(channels)
             while got < wanted:
                 block = file.read(min(_BLOCK, wanted - got), dtype="float32", always_2d=True)
                 if not len(block):
                     break
-                parts.append(block.mean(axis=1) if channels > 1 else block[:, 0])
+                part = block.mean(axis=1) if channels > 1 and channel is None else block[:, channel or 0]
+                parts.append(part)
                 got += len(block)
+                if channels > 1:
+                    mixed += float(np.square(part, dtype=np.float64).sum())
+                    energies += np.square(block, dtype=np.float64).sum(axis=0)
             lossy = file.format in ("MP3", "MPEG")
     except (soundfile.SoundFileError, RuntimeError, ValueError, TypeError, OSError, MemoryError) as error:
-        raise CellError(f"not a recording that can be read ({str(error)[:100]})", file=blob.name) from None
+        raise CellError(f"not a recording that can be read ({reason(error)})", file=blob.name) from None
     # The length of an MP3 is an estimate where it has no table of contents.
     if got == 0 or (got < wanted and not lossy):
         problem = f"cut short: {got} of {count} samples are there" if got else "there is no sound in the file"
         raise CellError(problem, file=blob.name)
-    return to_unit(np.concatenate(parts), blob.name), rate, count / rate
+    cancelled = channels > 1 and mixed < _CANCELLED * energies.max(initial=0.0)
+    return np.concatenate(parts), int(energies.argmax()) if cancelled else None, rate, count
 
 
 def seconds_of(blob: Blob) -> float:
@@ -74,44 +132,74 @@ def seconds_of(blob: Blob) -> float:
     import soundfile
 
     try:
-        told = soundfile.info(io.BytesIO(blob.data))
-    except (soundfile.SoundFileError, RuntimeError, ValueError, TypeError, OSError, MemoryError):
+        plain = _plain_wav(blob)
+        if isinstance(plain, tuple):
+            return len(plain[0]) / plain[1]
+        told = soundfile.info(io.BytesIO(plain or blob.data))
+    except (CellError, soundfile.SoundFileError, RuntimeError, ValueError, TypeError, OSError, MemoryError):
         return 0.0  # whoever reads it meets the same, and says what it is
     return float(told.frames / told.samplerate) if told.samplerate > 0 else 0.0
 
 
-def _plain_wav(blob: Blob) -> tuple[Array, int] | None:
+def _plain_wav(blob: Blob) -> tuple[Array, int] | bytes | None:
     """Samples ``[T, channels]`` and rate of a WAV of 16-bit PCM, the usual one: read without libsndfile, which takes
-    several times as long over a short file. None: not such a file.
+    several times as long over a short file. Of another WAV with wrong sizes, the same with right ones. None: neither.
 
     Any WAV that was cut off is refused here: libsndfile shortens it without a word, but its header tells.
     """
     data = blob.data
     if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
         return None
-    at, known = 12, (0, 0, 0, 0)
+    at, form, wrong = 12, b"", False
     while at + 8 <= len(data):
         name, size = data[at : at + 4], struct.unpack_from("<I", data, at + 4)[0]
-        if name == b"fmt " and at + 24 <= len(data):
-            code, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", data, at + 8)
-            known = (code, bits, channels, rate)
+        if name == b"fmt ":
+            form = data[at + 8 : at + 8 + size]
         if name == b"data":
-            there = len(data) - at - 8
-            if there < size < _OPEN_ENDED:
-                raise CellError(f"cut short: {there} of {size} bytes of sound are there", file=blob.name)
-            code, bits, channels, rate = known
+            there, known = len(data) - at - 8, _format(form)
+            code, channels, rate, block, bits = known
+            if size == 0 and there and not _begins_chunk(data, at + 8):
+                size, wrong = there, True  # its writer was never told the length
+            elif there < size < _OPEN_ENDED:
+                whole = struct.unpack_from("<I", data, 4)[0] + 8 == len(data)
+                if not whole and size - there > _LACKING * max(rate * block, 1):
+                    raise CellError(f"cut short: {there} of {size} bytes of sound are there", file=blob.name)
+                size, wrong = there, True
             count = size // (2 * channels) if channels else 0
             usual = code == 1 and bits == 16 and 1 <= channels <= _CHANNELS and _RATES[0] <= rate <= _RATES[1]
-            if not usual or size >= _OPEN_ENDED or not 0 < count <= MINUTES * 60 * rate:
-                return None
-            samples = np.frombuffer(data, "<i2", count * channels, at + 8)
-            return samples.reshape(count, channels), rate
-        at += 8 + size + size % 2
+            if usual and size < _OPEN_ENDED and 0 < count <= MINUTES * 60 * rate:
+                samples = np.frombuffer(data, "<i2", count * channels, at + 8)
+                return samples.reshape(count, channels), rate
+            return _written(form, data[at + 8 : at + 8 + size - size % max(block, 1)]) if wrong else None
+        following = at + 8 + size + size % 2
+        if size % 2 and data[following - 1 : following + 3] in _CHUNKS:
+            following, wrong = following - 1, True  # the byte that makes the size even was forgotten
+        at = following
     return None
 
 
-def from_array(cell: Any) -> Array:
-    """An array or list ``[T]``, ``[T, channels]`` or ``[channels, T]`` as a signal ``[T]`` float32 in ±1."""
+def _format(form: bytes) -> tuple[int, int, int, int, int]:
+    """Code, channels, rate, bytes of a step and bits of a sample; zeros where the chunk is too short."""
+    if len(form) < 16:
+        return 0, 0, 0, 0, 0
+    code, channels, rate, _, block, bits = struct.unpack_from("<HHIIHH", form)
+    return code, channels, rate, block, bits
+
+
+def _begins_chunk(data: bytes, at: int) -> bool:
+    return data[at : at + 4] in _CHUNKS and at + 8 <= len(data)
+
+
+def _written(form: bytes, sound: bytes) -> bytes:
+    """A WAV of a format and of its sound."""
+    form += b"\0" * (len(form) % 2)
+    body = b"WAVEfmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", len(sound)) + sound
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def from_array(cell: Any) -> tuple[Array, bool]:
+    """An array or list ``[T]``, ``[T, channels]`` or ``[channels, T]`` as a signal ``[T]`` float32 in ±1, and whether its
+    channels cancel each other out, so that the louder was taken."""
     try:
         array = np.asarray(cell)
     except (ValueError, TypeError):
@@ -120,11 +208,12 @@ def from_array(cell: Any) -> Array:
         raise CellError(
             f"an array of shape {array.shape} and type {array.dtype} is not a recording", fix="use [T] or [T, channels]"
         )
+    opposed = False
     if array.ndim == 2:
         kind = array.dtype
-        array = array.mean(axis=int(array.shape[0] > array.shape[1]), dtype=np.float64)
+        array, opposed = one_channel(array if array.shape[0] > array.shape[1] else array.T)
         array = array.astype(kind) if kind.kind in "iu" else array
-    return to_unit(array)
+    return to_unit(array), opposed
 
 
 def to_unit(signal: Array, name: str = "<array>") -> Array:

@@ -202,6 +202,11 @@ def _videos() -> list[Any]:
     return [draw.integers(0, 256, (6 + i, 20, 24, 3), dtype=np.uint8) for i in range(12)]
 
 
+def _volumes() -> list[Any]:
+    draw = np.random.default_rng(0)
+    return [draw.normal(0, 300, (8 + i % 3, 12, 10)).astype(np.float32) for i in range(12)]
+
+
 def _graphs() -> list[Any]:
     draw = np.random.default_rng(0)
     made = []
@@ -228,6 +233,7 @@ _CELLS = {
     "graph": _graphs,
     "molecule": _molecules,
     "video": _videos,
+    "volume": _volumes,
     "points": _clouds,
     "vector": _vectors,
     "number": _numbers,

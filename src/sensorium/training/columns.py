@@ -56,6 +56,8 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
         told.setdefault(name, {})["role"] = "both" if told.get(name, {}).get("role") == "both" else "target"
     for name, role in roles.items():
         told.setdefault(name, {})["role"] = role
+    if table.target is not None and not tasks and not any(spec.get("role") in TARGETS for spec in told.values()):
+        told.setdefault(table.target, {}).setdefault("role", "target")
     wanted = [name for name, spec in told.items() if spec.get("role") in TARGETS]
     if not wanted and not any(not task.targets for task in tasks):
         raise ConfigError("no column is named as the target", fix=f"--target COLUMN; there are: {', '.join(table.columns)}")

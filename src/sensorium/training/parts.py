@@ -14,6 +14,7 @@ from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
 from sensorium.data.split import split
 from sensorium.data.table import Table
+from sensorium.data.unread import unread_columns
 from sensorium.training.columns import check_targets, declare
 from sensorium.training.defaults import advised
 from sensorium.training.request import Request
@@ -48,9 +49,11 @@ class Test(NamedTuple):
     part: float
 
 
-def read(request: Request) -> Table:
-    """The table to learn from; it has rows."""
-    table = Table.read(request.source, root=request.media)
+def read(source: Any, request: Request, console: Console) -> Table:
+    """A table to learn from or to score on; it has rows. What there is to say of how it was read is said."""
+    table = Table.read(source, root=request.media)
+    for note in table.notes:
+        console.warn(note)
     if not len(table):
         raise DataError("the table has no rows", file=table.source)
     return table
@@ -62,6 +65,8 @@ def declared(table: Table, request: Request, console: Console) -> Schema:
     for name, (role, kind, reason) in found.reasons.items():
         what = " ".join(word for word in (role, kind) if word and word != "input")
         console.note(f"  {name}: {what} ({reason})")
+    for line in unread_columns(table, {name: kind for name, (role, kind, _) in found.reasons.items() if role == "input"}):
+        console.warn(line)
     check_targets(found.schema, table)
     schema, said = advised(request.plan, found.schema)
     for line in said:
@@ -73,11 +78,11 @@ def from_table(request: Request, console: Console, test: Test | None) -> Parts:
     """A table in memory, declared and split; first into test rows and the rest, where some are to be set apart."""
     if request.plan.data.epoch_rows is not None:
         raise ConfigError("data.epoch_rows is of streams", fix="leave it out, or read the shards with --stream")
-    table = read(request)
+    table = read(request.source, request, console)
     schema = declared(table, request, console)
     tested: Table | None = None
     if test is not None and test.source is not None:
-        tested = with_target(Table.read(test.source, root=request.media), schema, request.plan)
+        tested = with_target(read(test.source, request, console), schema, request.plan)
     elif test is not None:
         table, tested = split_off(with_target(table, schema, request.plan), schema, request.plan, test.part)
     training, held_out = parts(table, request, schema, console)
@@ -100,7 +105,7 @@ def parts(table: Table, request: Request, schema: Schema, console: Console) -> t
     plan = request.plan
     table = with_target(table, schema, plan)
     if request.valid is not None:
-        training, held_out = table, with_target(Table.read(request.valid, root=request.media), schema, plan)
+        training, held_out = table, with_target(read(request.valid, request, console), schema, plan)
     else:
         training, held_out = split_off(table, schema, plan, plan.data.split.part)
     if not len(training) or not len(held_out):

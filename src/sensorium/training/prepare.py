@@ -156,6 +156,9 @@ def encode_parts(
         )
         for table in (training, held_out)
     )
+    for column in schema.inputs:
+        if told := column.reader.told():
+            console.note(f"  {column.name}: {told}")
     say_problems(console, rows.problems + valid.problems)
     _usable(schema, training, rows)
     _scorable(schema, held_out, valid)

@@ -1,0 +1,87 @@
+"""Brightness of pictures with more than 8 bits: one scale for all pictures of a column, so that their order is kept.
+
+A scale is the value that becomes black and the value that becomes white. It is learnt from training pictures: what each of
+them says of itself (its largest value, the number of its bits) differs from picture to picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sensorium.core.errors import CellError
+from sensorium.core.modality import Array
+
+Scale = tuple[float, float]
+TAIL = 0.1
+"""Per cent of a picture's pixels at either end that do not count: dead and hot ones."""
+_BLACK = 0.25
+
+
+def is_wide(pixels: Array) -> bool:
+    """Whether pixels have values that an 8-bit picture has not."""
+    return pixels.dtype != np.uint8 and pixels.dtype.kind != "b"
+
+
+def column_scale(pictures: Sequence[Array]) -> list[float] | None:
+    """The scale ``[black, white]`` of pictures of any type; None where all have 8 bits.
+
+    Fractions from 0 to 1 and whole numbers from 0 to 255 keep that range. Else the range is that of all pictures but one in
+    a hundred, and black is 0 where the values begin near it.
+    """
+    values = [part.astype(np.float64) for part in (p[np.isfinite(p)] for p in pictures if is_wide(p)) if part.size]
+    if not values:
+        return None
+    least, most = min(float(v.min()) for v in values), max(float(v.max()) for v in values)
+    if least >= 0 and most <= 1:
+        return [0.0, 1.0]
+    mixed = any(not is_wide(picture) for picture in pictures)
+    if least >= 0 and most <= 255 and (mixed or all(bool((v == np.round(v)).all()) for v in values)):
+        return [0.0, 255.0]
+    if mixed and all(p.dtype == np.uint16 for p in pictures if is_wide(p)):
+        return [0.0, 65535.0]  # beside pictures of 8 bits: the same light is to be as bright
+    lows, highs = zip(*(np.percentile(v, (TAIL, 100 - TAIL)) for v in values), strict=True)
+    low, high = float(np.percentile(lows, 1, method="lower")), float(np.percentile(highs, 99, method="higher"))
+    if 0 <= low < _BLACK * high:
+        low = 0.0
+    return [low, high if high > low else low + 1.0]
+
+
+def narrowed(values: Array, scale: Scale | Sequence[float]) -> Array:
+    """Values of any type as uint8, black below the scale and white above it; what is not a number is black."""
+    low, high = scale
+    with np.errstate(invalid="ignore", over="ignore"):
+        part = (values.astype(np.float64) - low) * (255 / (high - low))
+    return np.nan_to_num(part, nan=0.0, posinf=255.0, neginf=0.0).clip(0, 255).round().astype(np.uint8)
+
+
+def alone(values: Array) -> Array:
+    """Grey values as uint8 where no training picture told a scale: by what the values themselves look like."""
+    if values.dtype.kind == "f":
+        values = np.nan_to_num(values, nan=0.0, posinf=255.0, neginf=0.0)
+        return (values * (255 if values.max(initial=0) <= 1 else 1)).clip(0, 255).round().astype(np.uint8)
+    # Pillow opens 16-bit files in several modes; only one with a value beyond 16 bits has 32.
+    top = int(values.max(initial=0))
+    shift = 65535 if top <= 65535 else 2**31 - 1
+    return (values.clip(0).astype(np.float64) * (255 / shift)).round().astype(np.uint8)
+
+
+def thinned_pixels(values: Array, side: int) -> Array:
+    """Some of the pixels ``[H, W, ...]``, in rows and columns evenly spread, at most ``side`` either way: to learn from."""
+    step = max(1, -(-max(values.shape[:2]) // side))
+    return values[::step, ::step]
+
+
+def told_scale(scale: Sequence[float] | None) -> str:
+    """What a user should know of a scale that was learnt; empty where there is nothing to say."""
+    if scale is None or list(scale) in ([0.0, 1.0], [0.0, 255.0]):
+        return ""
+    return f"pictures of more than 8 bits: {scale[0]:g} is black in all of them, {scale[1]:g} is white"
+
+
+def finite(values: Array) -> Array:
+    """The values, all of which must be finite."""
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise CellError("the picture has pixels that are not finite")
+    return values
