@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -53,12 +54,22 @@ def attachments(value: Any) -> list[Attachment]:
 
 def light(value: Any) -> Any:
     """An answer with a word in place of each attachment, to be kept for rows by the thousand."""
+    return changed(value, lambda one: f"<{one.note or one.kind}>")
+
+
+def own(value: Any) -> Any:
+    """An answer whose attachments have memory of their own, so that keeping one row keeps nothing of its batch."""
+    return changed(value, lambda one: replace(one, data=one.data.copy()))
+
+
+def changed(value: Any, change: Callable[[Attachment], Any]) -> Any:
+    """An answer with something in the place of each attachment."""
     if isinstance(value, Attachment):
-        return f"<{value.note or value.kind}>"
+        return change(value)
     if isinstance(value, dict):
-        return {key: light(item) for key, item in value.items()}
+        return {key: changed(item, change) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [light(item) for item in value]
+        return [changed(item, change) for item in value]
     return value
 
 

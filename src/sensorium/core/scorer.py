@@ -25,8 +25,7 @@ class Scorer(ABC, Generic[Out]):
     """
 
     def __init__(self) -> None:
-        self._parts: list[Kept] = []
-        self._whole: Kept | None = None
+        self._kept: dict[str, Grown | list[Any]] = {}
 
     @abstractmethod
     def keep(self, output: Out, batch: Batch) -> Kept:
@@ -42,20 +41,22 @@ class Scorer(ABC, Generic[Out]):
 
     def update(self, output: Out, batch: Batch) -> None:
         """Take in the rows of a batch."""
-        self._parts.append(self.keep(output, batch))
-        self._whole = None
+        self._take(self.keep(output, batch))
+
+    def _take(self, part: Kept) -> None:
+        for name, values in part.items():
+            known = self._kept.setdefault(name, Grown() if isinstance(values, Tensor) else [])
+            known.extend(values)
 
     @property
     def kept(self) -> Kept:
         """All that was kept, rows one after the other; empty before the first batch."""
-        if self._whole is None:
-            self._whole = joined(self._parts)
-            self._parts = [self._whole] if self._whole else []
-        return self._whole
+        return {name: known.whole if isinstance(known, Grown) else known for name, known in self._kept.items()}
 
     def load(self, kept: Kept) -> None:
         """Take over what another scorer of the same task kept."""
-        self._parts, self._whole = [kept], kept
+        self._kept = {}
+        self._take(kept)
 
     @property
     def rows(self) -> int:
@@ -65,6 +66,32 @@ class Scorer(ABC, Generic[Out]):
     def ones(self) -> Tensor:
         """The weights of the plain score ``[1, rows]``."""
         return torch.ones(1, self.rows, dtype=torch.float64)
+
+
+class Grown:
+    """Rows of a tensor that come a few at a time. They lie in one block that is doubled when it is full: a small block a
+    batch, between large ones that come and go, would keep the allocator from using the room of these again."""
+
+    def __init__(self) -> None:
+        self._block: Tensor | None = None
+        self._rows = 0
+
+    def extend(self, rows: Tensor) -> None:
+        """Put some rows ``[n, ...]`` behind those that are there; on the CPU."""
+        rows = rows.detach().cpu()
+        wanted = self._rows + len(rows)
+        if self._block is None or wanted > len(self._block):
+            block = rows.new_empty((max(2 * self._rows, wanted, 64), *rows.shape[1:]))
+            if self._block is not None:
+                block[: self._rows] = self._block[: self._rows]
+            self._block = block
+        self._block[self._rows : wanted] = rows
+        self._rows = wanted
+
+    @property
+    def whole(self) -> Tensor:
+        """All rows ``[rows, ...]``."""
+        return torch.zeros(0) if self._block is None else self._block[: self._rows]
 
 
 def joined(parts: Iterable[Kept]) -> Kept:

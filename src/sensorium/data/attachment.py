@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sensorium.core.answer import Attachment
+from sensorium.core.answer import Attachment, changed
 
 
 def encoded(one: Attachment) -> bytes:
@@ -41,10 +41,4 @@ def address(one: Attachment) -> str:
 
 def plain(value: Any) -> Any:
     """An answer with its attachments as ``data:`` URLs: JSON all through."""
-    if isinstance(value, Attachment):
-        return address(value)
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    return value
+    return changed(value, address)

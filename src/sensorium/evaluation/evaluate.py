@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sensorium.core.answer import Answer, attachments, light, margin
+from sensorium.core.answer import Answer, attachments, light, margin, own
 from sensorium.core.batch import Batch, moved
 from sensorium.core.contracts import Task
 from sensorium.core.forward import Forward
@@ -250,7 +250,10 @@ class _Answered:
         start = len(self.answers)
         self.answers += answers
         self.truths += truths
-        self.heavy += [i for i in range(start, len(self.answers)) if self._weighs(i)]
+        for i in range(start, len(self.answers)):
+            if attachments(self.answers[i]) or attachments(self.truths[i]):
+                self.answers[i], self.truths[i] = own(self.answers[i]), own(self.truths[i])
+                self.heavy.append(i)
         if len(self.heavy) > 2 * SHOWN:
             known = losses.nan_to_num(-torch.inf).tolist()
             worst = sorted(self.heavy, key=lambda i: -known[i] if i < len(known) else 0.0)[:SHOWN]
@@ -258,9 +261,6 @@ class _Answered:
             for i in set(self.heavy) - set(worst) - set(unsure):
                 self.answers[i], self.truths[i] = light(self.answers[i]), light(self.truths[i])
             self.heavy = sorted({*worst, *unsure})
-
-    def _weighs(self, i: int) -> bool:
-        return bool(attachments(self.answers[i]) or attachments(self.truths[i]))
 
 
 def _target(name: str, found: _Gathered, whole: Subset, resamples: int, seed: int) -> TargetScores:

@@ -12,7 +12,7 @@ from torch import Tensor
 from sensorium.core.batch import Batch
 from sensorium.core.byname import ByName
 from sensorium.core.contracts import Task
-from sensorium.core.scorer import Scorer, joined, plain_scores
+from sensorium.core.scorer import Grown, Scorer, joined, plain_scores
 
 
 @dataclass
@@ -21,24 +21,24 @@ class TaskTally:
 
     Args:
         scorer: What was kept for its metrics.
-        losses: ``[rows]`` a batch, NaN where a row has no target.
-        weights: ``[rows]`` a batch: how much each row counts, 0 where it has no target.
+        losses: ``[rows]``, NaN where a row has no target.
+        weights: ``[rows]``: how much each row counts, 0 where it has no target.
     """
 
     task: Task[Any]
     scorer: Scorer[Any]
-    losses: list[Tensor] = field(default_factory=list)
-    weights: list[Tensor] = field(default_factory=list)
+    losses: Grown = field(default_factory=Grown)
+    weights: Grown = field(default_factory=Grown)
 
     @property
     def loss(self) -> Tensor:
         """``[rows]``."""
-        return torch.cat(self.losses) if self.losses else torch.zeros(0)
+        return self.losses.whole
 
     @property
     def weight(self) -> Tensor:
         """``[rows]``."""
-        return torch.cat(self.weights) if self.weights else torch.zeros(0)
+        return self.weights.whole
 
     @property
     def rows(self) -> int:
@@ -72,8 +72,8 @@ class Tally:
         target = one.task.target(batch) if self.losses else None
         if target is not None:
             loss = one.task.loss(output, target).detach().float()
-            one.losses.append(torch.where(target.present, loss, torch.nan).cpu())
-            one.weights.append((batch.weight * target.present).cpu())
+            one.losses.extend(torch.where(target.present, loss, torch.nan))
+            one.weights.extend(batch.weight * target.present)
 
     # ── from one process to another ────────────────────────────────────────────────────────────────────────────────
 
@@ -90,7 +90,9 @@ class Tally:
         for name, one in self.each.items():
             one.scorer.load(joined([state[name]["kept"] for state in every]))
             together = joined([state[name]["rows"] for state in every])
-            one.losses, one.weights = [together["loss"]], [together["weight"]]
+            one.losses, one.weights = Grown(), Grown()
+            one.losses.extend(together["loss"])
+            one.weights.extend(together["weight"])
 
 
 def scores_of(scorer: Scorer[Any], names: Collection[str]) -> dict[str, float]:
