@@ -126,7 +126,7 @@ def run(settings: Settings) -> Results:
         for rows, found in peaks.items():
             found += forked(1, lambda _, rows=rows: _peak(rows))  # type: ignore[misc]
     note = f"{10 * few:,} rows beside {few:,}; all {2 ** len(STREAMS) - 1} subsets of streams, {SIDE} x {SIDE} masks"
-    growth = [1024 * (more - less) / (9 * few) for more, less in zip(peaks[10 * few], peaks[few], strict=True)]
+    growth = [max(0.01, 1024 * (more - less) / (9 * few)) for more, less in zip(peaks[10 * few], peaks[few], strict=True)]
     mask = [4 * SIDE * SIDE / 1024] * repeats
     return [
         compared("peak memory of an evaluation, 10 x the rows", "MB", peaks[10 * few], peaks[few], note=note),

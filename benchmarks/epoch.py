@@ -25,7 +25,7 @@ from sensorium.core.forward import Forward
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
 from sensorium.data.media import Under
-from sensorium.data.rows import Rows, encode
+from sensorium.data.rows import Rows, encode, fields
 from sensorium.data.store import Store
 from sensorium.data.synthetic import make
 from sensorium.data.table import Table
@@ -60,8 +60,8 @@ class Task:
     def model(self) -> tuple[Model, list[Any]]:
         torch.manual_seed(0)
         model = assemble(self.plan.model, self.schema)
-        for column in self.schema.targets:
-            model.tasks[column.name].fit(self.rows.target(column.name))
+        for task in model.tasks.values():
+            task.fit(fields(self.schema, self.rows, task))
         return model, [registry.build("objectives", spec, model) for spec in self.plan.objectives]
 
 
@@ -82,7 +82,7 @@ def task(tables: dict[str, Path], ignore: list[str], cache: Path, epochs: int) -
 def ours(job: Task) -> list[tuple[float, float]]:
     """Seconds (processor, wall) of each epoch but the first, validation and all."""
     model, objectives = job.model()
-    ticking = Ticking(job.rows.inputs, job.rows.targets, job.rows.weight, job.rows.problems)
+    ticking = Ticking(job.rows.inputs, job.rows.targets, job.rows.weight, job.rows.problems, job.rows.prompts)
     _run(job.plan, job.schema, model, objectives, ticking, job.valid, None, False, Console(quiet=True))
     epochs = job.plan.training.epochs or 1
     return gaps(ticking.ticks[:: len(ticking.ticks) // epochs])

@@ -88,7 +88,7 @@ def epoch(job: Any, ranks: Any) -> list[tuple[float, float]]:
     from sensorium.training.run import _run
 
     model, objectives = job.model()
-    ticking = Ticking(job.rows.inputs, job.rows.targets, job.rows.weight, job.rows.problems)
+    ticking = Ticking(job.rows.inputs, job.rows.targets, job.rows.weight, job.rows.problems, job.rows.prompts)
     _run(job.plan, job.schema, model, objectives, ticking, job.valid, None, False, Console(quiet=True), ranks)
     epochs = job.plan.training.epochs or 1
     return gaps(ticking.ticks[:: len(ticking.ticks) // epochs])[1:]

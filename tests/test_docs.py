@@ -110,6 +110,10 @@ def test_commands_exist() -> None:
     for page, words in found:
         assert words[1] in group.commands, f"{page}: no command in {' '.join(words)!r}"
         known = {flag for parameter in group.commands[words[1]].params for flag in parameter.opts}
+        if "--task" in words:  # the options of a task stand beside those of the command
+            kind = words[words.index("--task") + 1]
+            own = registry.options("tasks", kind).model_fields if kind in registry.kinds("tasks") else {}
+            known |= {f"--{name.replace('_', '-')}" for name in own}
         for flag in re.findall(r"--[a-z-]+", " ".join(words)):
             assert flag in known, f"{page}: no option {flag} in {' '.join(words)!r}"
 
