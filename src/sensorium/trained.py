@@ -20,6 +20,7 @@ from sensorium.core.registry import split as split_spec
 from sensorium.core.schema import Problem, Record, Schema
 from sensorium.data.media import Under
 from sensorium.data.table import Table
+from sensorium.data.unfamiliar import absent_told
 from sensorium.model import Model
 from sensorium.predictor import Prediction, Predictor, Step
 
@@ -105,9 +106,8 @@ class Trained:
         lacking = [c.name for c in self.schema.targets if not table.has(c.name)]
         if len(lacking) == len(self.schema.targets):
             raise DataError(f"holds no target column: {', '.join(lacking)}", file=table.source, fix="use predict")
-        absent = [c.name for c in self.schema.inputs if not table.has(c.source)]
-        if absent:
-            console.warn(f"{table.source}: no column {', '.join(absent)}: taken as missing in every row")
+        if absent := absent_told(self.schema, table.source, table.columns):
+            console.warn(absent)
         encoded = self.encode(table, console)
         say_problems(console, encoded.problems)
         evaluation = self.score(encoded, console=console)

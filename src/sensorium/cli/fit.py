@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -58,7 +58,7 @@ def run(
         target=target,
         valid=valid,
         recipe=recipe,
-        columns=dict(_pair(text) for text in as_ or []),
+        columns=columns_told(as_, None),
         ignore=names(ignore),
         group=group,
         weight=weight,
@@ -81,8 +81,8 @@ def run(
     typer.echo(f"\nmodel   {out}\nreport  {out / 'report.html'}\nnext    sensorium evaluate {out} test.csv")
 
 
-def columns_told(as_: list[str] | None, ignore: str | None) -> dict[str, str]:
-    """``--as photo=image`` and ``--ignore id,speaker`` as one mapping."""
+def columns_told(as_: list[str] | None, ignore: str | None) -> dict[str, Any]:
+    """``--as photo=image``, ``--as 'when={kind: datetime, order: mdy}'`` and ``--ignore id,speaker`` as one mapping."""
     return dict(_pair(text) for text in as_ or []) | dict.fromkeys(names(ignore), "ignore")
 
 
@@ -91,11 +91,21 @@ def names(text: str | None) -> list[str]:
     return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _pair(text: str) -> tuple[str, str | dict[str, Any]]:
+    import yaml
+
     name, equals, kind = text.partition("=")
     if not equals:
         raise ConfigError(f"--as {text}", fix="write --as column=kind, as in --as photo=image")
-    return name, kind
+    if not kind.lstrip().startswith("{"):
+        return name, kind
+    try:
+        spec = yaml.safe_load(kind)
+    except yaml.YAMLError:
+        spec = None
+    if not isinstance(spec, dict) or not all(isinstance(key, str) for key in spec):
+        raise ConfigError(f"--as {text}", fix="write --as 'column={kind: datetime, order: mdy}'")
+    return name, spec
 
 
 def seconds(text: str) -> float:

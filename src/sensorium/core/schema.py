@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast, get_
 from sensorium.core import registry
 from sensorium.core.errors import CellError, ConfigError, nearest
 from sensorium.core.layout import Layout, Row
-from sensorium.core.modality import Array, Modality, is_blank
+from sensorium.core.modality import Array, Modality
 
 if TYPE_CHECKING:
     import torch
@@ -125,9 +125,9 @@ class Schema:
         self, column: Column, cell: Any, *, media: Opener, row: int | None = None, problems: list[Problem] | None = None
     ) -> Array | None:
         """One cell as an array; None where it is missing or cannot be used (then told in ``problems``)."""
-        if is_blank(cell):
-            return None
         modality = column.reader
+        if modality.missing(cell):
+            return None
         try:
             given = content(modality, cell, media, row, column.name)
             return modality.encode_target(given) if column.role == "target" else modality.encode(given)

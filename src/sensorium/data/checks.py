@@ -9,6 +9,7 @@ from typing import Any
 from sensorium.data.classes import classes
 from sensorium.data.guess import Guessed
 from sensorium.data.inspection import Inspection
+from sensorium.data.labels import gaps_told
 from sensorium.data.repeats import Digests, across, keys, within
 from sensorium.data.table import Table
 
@@ -68,6 +69,9 @@ def check_targets(report: Inspection, tables: Mapping[str, Table], specs: Mappin
             report.warnings.append(
                 f"target {name!r}: {target.majority:.1%} of rows are {next(iter(known))!r}; accuracy will say little"
             )
+        for key, table in tables.items():
+            if table.has(name) and (lost := gaps_told(name, table.column(name), specs[name])):
+                report.warnings.append(f"{key}: {lost}")
         for key, count in target.missing.items():
             if count:
                 what = "teach nothing about it" if key == train else "cannot be scored"

@@ -14,7 +14,9 @@ from sensorium.language.span import Clock, minutes_first, read_span, spelt_out, 
 
 Sign = Literal["point", "comma"]
 
-_GROUPED = re.compile(r"[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]*)?|[1-9][0-9]?(,[0-9]{2})+,[0-9]{3}(\.[0-9]*)?")  # 1,234.5 12,34,567
+_GROUPED = re.compile(
+    r"[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]*)?|[1-9][0-9]?(,[0-9]{2})+,[0-9]{3}(\.[0-9]*)?"
+)  # 1,234.5 12,34,567
 _DOTTED = re.compile(r"[1-9][0-9]{0,2}(\.[0-9]{3})+(,[0-9]*)?")  # 1.234,5 and 1.234.567
 _SPACED = re.compile(r"[0-9]{1,3}([ '’][0-9]{3})+([.,][0-9]+)?")  # 1 234,5
 _COMMA = re.compile(r"[0-9]*,[0-9]+|[0-9]+,")  # 1,5
@@ -22,9 +24,9 @@ _POINT = re.compile(r"[0-9]*\.[0-9]+|[0-9]+\.?")  # 1.5
 _EITHER = re.compile(r"[1-9][0-9]{0,2}[.,][0-9]{3}")
 _LONGEST = 64
 _CODES = (
-    "USD EUR GBP CHF JPY CNY RMB INR SEK NOK DKK PLN CZK HUF RUB BRL AUD CAD NZD HKD SGD KRW TWD MXN ZAR TRY THB IDR ILS"
-).split()
-_MONEY = rf"(?:[A-Z]{{1,2}})?[$€£¥₹₩₽₺₫₴₦₱₪₡₲฿¢]|Rs\.?|[Kk]r\.?|zł|Kč|Ft|(?:{'|'.join(_CODES)})"
+    "USD|EUR|GBP|CHF|JPY|CNY|RMB|INR|SEK|NOK|DKK|PLN|CZK|HUF|RUB|BRL|AUD|CAD|NZD|HKD|SGD|KRW|TWD|MXN|ZAR|TRY|THB|IDR|ILS"
+)
+_MONEY = rf"(?:[A-Z]{{1,2}})?[$€£¥₹₩₽₺₫₴₦₱₪₡₲฿¢]|Rs\.?|[Kk]r\.?|zł|Kč|Ft|(?:{_CODES})"
 _UNIT = r"""[%‰"'′″]|°[^\W\d_]{0,2}|[^\W\d_]{1,14}\.?(?:\^?[23])?(?:/[^\W\d_]{1,6}(?:\^?[23])?)?"""
 _FORM = re.compile(
     rf"(?P<open>\(?)\s*(?P<sign>[+-]?)\s*(?P<money>{_MONEY})?\s*(?P<inner>[+-]?)"
@@ -140,8 +142,9 @@ def writing_of(cells: Iterable[Any], decimal: Sign | None = None) -> tuple[Writi
     units: Counter[str] = Counter()
     texts: list[str] = []
     grouped = {"point": False, "comma": False}
-    for count, given in enumerate(cells, 1):
+    for given in cells:
         cell = plain(given)
+        count += 1
         if not isinstance(cell, str):
             objects = objects or (isinstance(cell, float) and math.isfinite(cell) and not cell.is_integer())
             spelt += read_span(cell) is not None
@@ -250,4 +253,4 @@ def _forms(body: str, power: str) -> tuple[str, str, Sign | None, bool] | None:
 def _named(unit: str) -> str:
     """A unit in one form: ``Years``, ``year`` and ``yrs.`` differ, but a plural does not count."""
     unit = unit.rstrip(".")
-    return unit.lower().removesuffix("s") if len(unit) > 3 and unit.isalpha() and unit not in _CODES else unit
+    return unit.lower().removesuffix("s") if len(unit) > 3 and unit.isalpha() and not unit.isupper() else unit

@@ -19,7 +19,8 @@ _PART = rf"[0-9]{{1,9}}(?:\.[0-9]{{1,9}})?\s*(?:{_UNIT})"
 _PARTS = re.compile(rf"(?P<sign>-?)(?P<parts>{_PART}(?:\s*,?\s*(?:and\s+)?{_PART}){{0,5}})", re.IGNORECASE | re.ASCII)
 _ONE = re.compile(rf"([0-9]+(?:\.[0-9]+)?)\s*({_UNIT})", re.IGNORECASE | re.ASCII)
 _CLOCK = re.compile(
-    r"(?P<sign>-?)(?:(?P<days>[0-9]{1,6}) days?,? +)?(?P<a>[0-9]{1,4}):(?P<b>[0-5][0-9])(?::(?P<c>[0-5][0-9](?:\.[0-9]{1,9})?))?"
+    r"(?P<sign>-?)(?:(?P<days>[0-9]{1,6}) days?,? +)?"
+    r"(?P<a>[0-9]{1,4}):(?P<b>[0-5][0-9])(?::(?P<c>[0-5][0-9](?:\.[0-9]{1,9})?))?"
     r"|(?P<minus>-[0-9]{1,6}) days? \+(?P<h>[0-9]{1,2}):(?P<m>[0-5][0-9]):(?P<s>[0-5][0-9](?:\.[0-9]{1,9})?)",
     re.ASCII,
 )
@@ -69,7 +70,11 @@ def spelt_out(cell: Any) -> bool:
 
 def minutes_first(cells: list[str]) -> bool:
     """Whether 1:30 in a column is minutes and seconds: beside it stand 1:02:03, or numbers that are no hours."""
-    found = [match for match in map(_CLOCK.fullmatch, (cell.strip() for cell in cells if len(cell) <= 80)) if match and match["a"]]
+    found = [
+        match
+        for match in map(_CLOCK.fullmatch, (cell.strip() for cell in cells if len(cell) <= 80))
+        if match and match["a"]
+    ]
     short = [match for match in found if match["c"] is None]
     return bool(short) and (len(short) < len(found) or any(int(match["a"]) > 24 for match in short))
 

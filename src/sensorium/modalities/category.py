@@ -137,9 +137,7 @@ class Category(Modality):
         value = _value(cell)
         code = self._code(value)
         if code == 0:
-            raise CellError(
-                self._unknown(value), fix="correct the cell, or add rows with this value to the training table"
-            )
+            raise CellError(self._unknown(value), fix="correct the cell, or add rows with this value to the training table")
         return np.array([code - 1], dtype=np.float32)
 
     def unfamiliar(self, cell: Any) -> str:

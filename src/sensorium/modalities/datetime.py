@@ -100,13 +100,13 @@ class Datetime(Modality):
             return []
         if found.days and found.months:
             return [
-                f"{found.days} dates have days first and {found.months} months first: read with {_SAID[self.state['order']]}; "
-                f"the others count as missing"
+                f"{found.days} dates have days first and {found.months} months first: read with "
+                f"{_SAID[self.state['order']]}; the others count as missing"
             ]
         if found.either and not found.example:
             return [
-                f"{found.either} dates such as 3/4/2020 are read with days first, though no cell decides it: if months come "
-                f"first, say order: mdy (as in --as 'COLUMN={{kind: datetime, order: mdy}}')"
+                f"{found.either} dates such as 3/4/2020 are read with days first, though no cell decides it: if months "
+                f"come first, say order: mdy (as in --as 'COLUMN={{kind: datetime, order: mdy}}')"
             ]
         return []
 
@@ -133,8 +133,8 @@ class Datetime(Modality):
                 f"{str(cell)[:60]!r} is not a date ({_SAID[order]})", fix="write it like 2020-12-31 or 2020-12-31 23:59"
             )
         return CellError(
-            f"{str(cell)[:60]!r} has {_SAID[other]}, but the column is read with {_SAID[order]}: write it like 2020-12-31, or "
-            f"train with --as 'COLUMN={{kind: datetime, order: {other}}}'"
+            f"{str(cell)[:60]!r} has {_SAID[other]}, but the column is read with {_SAID[order]}: write it like 2020-12-31, "
+            f"or train with --as 'COLUMN={{kind: datetime, order: {other}}}'"
         )
 
     def blank(self) -> Array:

@@ -63,7 +63,7 @@ class Number(Modality):
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
         if not cells:
             return Guess(0.0, "no cells to look at")
-        writing, evidence = writing_of(cells)
+        writing, _ = writing_of(cells)
         read = sum(read_number(cell, writing) is not None for cell in cells)
         share = read / len(cells)
         # 00123 and 02139 are codes: read as numbers their zeros would be lost.

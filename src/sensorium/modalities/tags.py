@@ -116,7 +116,6 @@ class Tags(Modality):
             raise CellError(f"a {type(cell).__name__} is no list of labels", fix=f"write a{self.state['separator']}b")
         return set(labels)
 
-
     def _unknown(self, labels: set[str]) -> str:
         unknown = sorted(labels - set(self.state["values"]))
         if not unknown:

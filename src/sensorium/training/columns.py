@@ -7,27 +7,25 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sensorium.core.errors import ConfigError, DataError, nearest
-from sensorium.core.modality import is_blank
 from sensorium.core.recipe import Recipe, Spec
 from sensorium.core.registry import find, split
 from sensorium.core.schema import Schema
 from sensorium.data.classes import classes
 from sensorium.data.derived import offered, sources
 from sensorium.data.guess import guess
+from sensorium.data.labels import FEW, gaps_told, target_kind
 from sensorium.data.media import Under
+from sensorium.data.reading import reading
 from sensorium.data.table import Table
-from sensorium.language.numeral import read_number
-
-FEW = 20
-"""A whole-number target with at most this many values is taken for classes, above for a quantity."""
 
 
 class Declared(NamedTuple):
-    """A schema not yet fitted, and by column what it was taken for and why."""
+    """A schema not yet fitted, by column what it was taken for and why, and what to warn of."""
 
     schema: Schema
     reasons: dict[str, tuple[str, str, str]]
     """name → (role, kind, reason)"""
+    doubts: list[str]
 
 
 def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mapping[str, str]) -> Declared:
@@ -58,6 +56,7 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
     guesses = guess(table, names=names, overrides=overrides, targets=wanted)
     columns: dict[str, dict[str, Any]] = {}
     reasons: dict[str, tuple[str, str, str]] = {}
+    doubts: list[str] = []
     for name in table.columns:
         if name in silent:
             role = str(told[name]["role"])
@@ -66,7 +65,7 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
         found = guesses[name]
         kind, reason = found.kind, found.reason
         if name in wanted and name not in overrides:
-            kind, reason = target_kind(kind, reason, table.column(name))
+            kind, reason = target_kind(name, kind, reason, table.column(name))
         if found.role == "ignore" and not {"kind", "role"} & told.get(name, {}).keys():
             columns[name], reasons[name] = {"role": "ignore"}, ("ignore", "", reason)
             continue
@@ -77,7 +76,13 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
         if role == "target" and find("modalities", kind).task is None:
             raise ConfigError(f"a column of kind {kind} cannot be a target", column=name, fix=f"--as {name}=category")
         columns[name] = {**told.get(name, {}), "kind": kind, "role": role}
-        reasons[name] = (role, kind, reason)
+        # The whole column decides what its cells mean, and the recipe keeps it.
+        read = reading(name, columns[name], table.column(name))
+        columns[name] |= read.options
+        reasons[name] = (role, kind, f"{reason}; {read.how}" if read.how else reason)
+        doubts += [f"column {name!r}: {doubt}" for doubt in (*found.doubts, *read.doubts)]
+        if role == "target" and (lost := gaps_told(name, table.column(name), columns[name])):
+            doubts.append(lost)
     for name, of in derived.items():
         role = str(told[name].get("role", "input"))
         columns[name] = {**told[name], "of": of, "role": role}
@@ -94,27 +99,13 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
     schema = Schema.declare(columns)
     if not schema.inputs:
         raise DataError("no column is left to learn from", file=table.source, fix="name fewer with --ignore")
-    return Declared(schema, reasons)
-
-
-def target_kind(kind: str, reason: str, cells: list[Any]) -> tuple[str, str]:
-    """What a target is: few whole numbers, and texts of any kind, are classes."""
-    if kind not in ("number", "category", ""):
-        return kind, reason
-    values = {str(cell).strip() for cell in cells if not is_blank(cell)}
-    numbers = {number for number in map(read_number, values) if number is not None}
-    # A few mistyped cells among many numbers are mistakes to be told of, not classes.
-    if len(numbers) < len(values) and (kind != "number" or len(numbers) <= FEW):
-        return "category", f"{len(values)} distinct values"
-    if len(numbers) <= FEW and all(number.is_integer() for number in numbers):
-        return "category", f"{len(numbers)} distinct whole numbers"
-    return "number", f"{len(numbers)} distinct numbers"
+    return Declared(schema, reasons, doubts)
 
 
 def check_targets(schema: Schema, table: Table) -> None:
     """What must hold of targets before any training."""
     for column in schema.targets:
-        cells = [cell for cell in table.column(column.name) if not is_blank(cell)]
+        cells = [cell for cell in table.column(column.name) if not column.reader.missing(cell)]
         if not cells:
             raise DataError("the target is empty in every row", file=table.source, column=column.name)
         category = column.spec["kind"] == "category"

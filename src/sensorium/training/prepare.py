@@ -13,7 +13,6 @@ import numpy as np
 
 from sensorium.console import Console
 from sensorium.core.errors import CellError, DataError
-from sensorium.core.modality import is_blank
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Opener, Schema, content
 from sensorium.data import rows as encoded
@@ -106,6 +105,8 @@ def declared(table: Table, plan: Recipe, targets: list[str], roles: Mapping[str,
     for name, (role, kind, reason) in found.reasons.items():
         what = " ".join(word for word in (role, kind) if word and word != "input")
         console.note(f"  {name}: {what} ({reason})")
+    for doubt in found.doubts:
+        console.warn(doubt)
     check_targets(found.schema, table)
     schema, said = advised(plan, found.schema)
     for line in said:
@@ -131,10 +132,10 @@ def from_table(
 
 def with_target(table: Table, schema: Schema) -> Table:
     """The rows that have any target."""
-    columns = [table.column(c.name) for c in schema.targets if table.has(c.name)]
+    columns = [(c.reader.missing, table.column(c.name)) for c in schema.targets if table.has(c.name)]
     if not columns:
         raise DataError("holds no target column", file=table.source)
-    index = [i for i in range(len(table)) if not all(is_blank(column[i]) for column in columns)]
+    index = [i for i in range(len(table)) if not all(missing(cells[i]) for missing, cells in columns)]
     return table if len(index) == len(table) else table.take(index)
 
 
@@ -168,7 +169,7 @@ def class_sizes(schema: Schema, table: Table) -> dict[str, list[int]]:
     found = {}
     for column in schema.targets:
         if column.spec["kind"] == "category":
-            cells = [str(cell).strip() for cell in table.column(column.name) if not is_blank(cell)]
+            cells = [str(cell).strip() for cell in table.column(column.name) if not column.reader.missing(cell)]
             found[column.name] = list(Counter(cells).values())
     return found
 
@@ -176,7 +177,7 @@ def class_sizes(schema: Schema, table: Table) -> dict[str, list[int]]:
 def learn(schema: Schema, table: Table, media: Opener, seed: int = 0) -> None:
     """Fit every modality on training rows: all cells of the table, a sample of its media."""
     for column in [*schema.inputs, *schema.targets]:
-        cells = [(i, cell) for i, cell in enumerate(table.column(column.source)) if not is_blank(cell)]
+        cells = [(i, cell) for i, cell in enumerate(table.column(column.source)) if not column.reader.missing(cell)]
         if column.reader.media:
             order = np.random.default_rng(seed).permutation(len(cells))
             opened: list[Any] = []
@@ -229,7 +230,7 @@ def _usable(schema: Schema, table: Table, rows: encoded.Rows) -> None:
     """Refuse a column none of whose cells could be used: it is not missing, it is misunderstood."""
     bad = Counter(problem.column for problem in rows.problems)
     for column in [*schema.inputs, *schema.targets]:
-        filled = sum(not is_blank(cell) for cell in table.column(column.source)) if bad[column.name] else 0
+        filled = sum(not column.reader.missing(cell) for cell in table.column(column.source)) if bad[column.name] else 0
         if filled and filled == bad[column.name]:
             p = next(problem for problem in rows.problems if problem.column == column.name)
             raise DataError(
