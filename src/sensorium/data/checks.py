@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from sensorium.data.classes import classes
@@ -82,8 +83,15 @@ def check_targets(report: Inspection, tables: Mapping[str, Table], specs: Mappin
             elif known:
                 new = [c for c in classes(table.column(name), specs[name])[0] if c not in known]
                 if new:
-                    said = ", ".join(new[:8])
+                    said = ", ".join(f"{c}{_near(c, known)}" for c in new[:8])
                     report.warnings.append(f"{key}: classes of {name!r} that {train} does not have: {said}")
+
+
+def _near(value: str, known: Mapping[str, int]) -> str:
+    """The known class that a value may stand for, in words; empty where none is near."""
+    lower = {name.casefold(): name for name in known}
+    close = get_close_matches(value.casefold(), list(lower), n=1, cutoff=0.7)
+    return f" (did you mean {lower[close[0]]!r}?)" if close else ""
 
 
 def check_repeats(

@@ -63,12 +63,14 @@ class Evidence(NamedTuple):
         commas: Cells that only a decimal comma explains.
         either: Cells such as 1,234, which may be thousands or decimals.
         units: Cells by unit.
+        texts: Cells that are text and a number.
     """
 
     points: int
     commas: int
     either: int
     units: Counter[str]
+    texts: int
 
 
 class _Written(NamedTuple):
@@ -137,7 +139,7 @@ def number_problem(cell: Any, writing: Writing) -> str:
 
 def writing_of(cells: Iterable[Any], decimal: Sign | None = None) -> tuple[Writing, Evidence]:
     """How a column's numbers are written, and what says so. ``decimal``: the sign where it is known."""
-    points = commas = either = lone = spelt = count = 0
+    points = commas = either = lone = spelt = count = written = 0
     objects = False
     units: Counter[str] = Counter()
     texts: list[str] = []
@@ -156,6 +158,7 @@ def writing_of(cells: Iterable[Any], decimal: Sign | None = None) -> tuple[Writi
         found = _written(cell)
         if found is None:
             continue
+        written += 1
         units.update([found.unit] if found.unit else [])
         points += found.says == "point"
         commas += found.says == "comma"
@@ -178,7 +181,12 @@ def writing_of(cells: Iterable[Any], decimal: Sign | None = None) -> tuple[Writi
         spans=spans,
         clock="ms" if spans and minutes_first(texts) else "hm",
     )
-    return writing, Evidence(points, commas, either, units)
+    return writing, Evidence(points, commas, either, units, written)
+
+
+def is_money(unit: str) -> bool:
+    """Whether a unit is one of money."""
+    return _IS_MONEY.fullmatch(unit) is not None
 
 
 def _fits(unit: str, writing: Writing) -> bool:
@@ -187,7 +195,7 @@ def _fits(unit: str, writing: Writing) -> bool:
         return True
     if writing.unit:
         return False
-    return bool(_IS_MONEY.fullmatch(unit)) or unit == "%"
+    return is_money(unit) or unit == "%"
 
 
 def _finite(cell: Any) -> float | None:

@@ -13,7 +13,7 @@ from sensorium.core.errors import CellError
 from sensorium.core.layout import Layout, Row
 from sensorium.core.modality import Array, Guess, Modality
 from sensorium.core.registry import component
-from sensorium.language.numeral import Evidence, Writing, number_problem, read_number, writing_of
+from sensorium.language.numeral import Evidence, Writing, is_money, number_problem, read_number, writing_of
 
 _QUANTILES = 128
 _CLIP = 10.0
@@ -132,14 +132,14 @@ class Number(Modality):
     def doubts(self) -> list[str]:
         if self._evidence is None or self.decimal != "auto":
             return []
-        points, commas, either, units = self._evidence
+        points, commas, either, units, texts = self._evidence
         said = []
         if points and commas:
             said.append(
                 f"{points} cells have decimal points and {commas} decimal commas; where a cell does not tell, "
                 f"{self.writing.decimal}s are taken: say decimal: point or comma"
             )
-        elif either and self.writing.decimal is None:
+        elif either == texts > 0 and self.writing.decimal is None and not is_money(self.writing.unit):
             said.append(f"1,234 is taken for 1234 in {either} cells: if it is 1.234, say decimal: comma")
         others = [(unit, count) for unit, count in units.items() if unit != self.writing.unit]
         if others and not self.writing.spans:
