@@ -49,6 +49,11 @@ def folded(value: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", value).casefold()).split())
 
 
+def commonest(counts: Mapping[str, int]) -> str:
+    """The spelling that most cells have; of several, one in composed Unicode."""
+    return max(sorted(counts), key=lambda value: (counts[value], unicodedata.is_normalized("NFC", value)))
+
+
 def alike(values: Iterable[str]) -> list[list[str]]:
     """The groups of values that differ in case, blanks or Unicode form only."""
     groups: dict[str, list[str]] = {}

@@ -13,7 +13,7 @@ from sensorium.core.layout import Layout, Row
 from sensorium.core.modality import Array, Guess, Modality, is_blank
 from sensorium.core.registry import component
 from sensorium.core.scalar import plain
-from sensorium.language.label import alike, answer_type, answered, folded, label, near, same_number
+from sensorium.language.label import alike, answer_type, answered, commonest, folded, label, near, same_number
 from sensorium.language.numeral import read_number, writing_of
 
 _TRUTH = {"1": "True", "0": "False"}
@@ -197,7 +197,7 @@ def _merged(counts: Counter[str]) -> Counter[str]:
     groups: dict[str, Counter[str]] = {}
     for value, count in counts.items():
         groups.setdefault(folded(value), Counter())[value] += count
-    names = {key: max(sorted(group), key=lambda value: group[value]) for key, group in groups.items()}
+    names = {key: commonest(group) for key, group in groups.items()}
     return Counter({names[key]: group.total() for key, group in groups.items()})
 
 

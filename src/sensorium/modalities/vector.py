@@ -33,8 +33,9 @@ _LONGEST = 65_536
 
 @component
 class Vector(Modality):
-    """A vector that another model made (an embedding, a descriptor): a list, an array ``[D]``, an NPY file, or the
-    numbers as text (``0.1 0.2 0.3``, ``[0.1, 0.2]``).
+    """A vector that another model made (an embedding, a descriptor): a list, an array ``[D]``, an NPY file, text.
+
+    Text is the numbers as programs print them: ``0.1 0.2 0.3``, ``[0.1, 0.2]``.
 
     Encoded as ``[D]`` float32; prepared as ``[B, D, 1]``: a grid of one cell with ``D`` channels. Another length than in
     training, or a value that is not finite, raises ``CellError``.
