@@ -170,3 +170,8 @@ def test_ids_too_large_to_count_anything_are_ids() -> None:
     repeated = guess(Table.read({"customer": cells[:8] * 5}))["customer"]
     assert repeated.kind == "category"
     assert guess(Table.read({"zip": [f"{i * 977 % 100000:05d}" for i in range(60)]}))["zip"].kind == "category"
+
+
+def test_numbers_with_decimal_commas_are_no_classes() -> None:
+    train, valid = split(Table.read({"y": [f"{i // 7},{i:03d}" for i in range(200)]}), target="y", part=0.15)
+    assert (len(train), len(valid)) == (170, 30)

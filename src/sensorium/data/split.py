@@ -120,10 +120,10 @@ def _classes(table: Table, target: str | None) -> Index:
         return same
     cells = table.column(target)
     filled = np.array([not is_blank(cell) for cell in cells])
-    codes = _codes([cell for cell, there in zip(cells, filled, strict=True) if there])
+    there = [cell for cell in cells if not is_blank(cell)]
+    codes = _codes(there)
     distinct = int(codes.max(initial=-1)) + 1
-    words = sum(isinstance(cell, str) and not _is_number(cell) for cell in cells) > len(codes) / 2
-    if not words and (distinct > CLASSES or distinct > max(len(codes) / 2, 2)):
+    if not _words(there) and (distinct > CLASSES or distinct > max(len(codes) / 2, 2)):
         return same
     if distinct == len(codes):
         return same
@@ -131,12 +131,11 @@ def _classes(table: Table, target: str | None) -> Index:
     return same
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _words(cells: Sequence[Any]) -> bool:
+    """Whether most cells are texts that are no numbers."""
+    number: Any = registry.build("modalities", {"kind": "number"})
+    number.fit(cells)
+    return sum(isinstance(cell, str) and number.value(cell) is None for cell in cells) > len(cells) / 2
 
 
 def _stratified(classes: Index, wanted: int, rng: np.random.Generator) -> NDArray[np.bool_]:

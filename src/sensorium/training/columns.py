@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sensorium.core.errors import ConfigError, DataError, nearest
+from sensorium.core.modality import is_blank
 from sensorium.core.recipe import Recipe, Spec
 from sensorium.core.registry import find, split
 from sensorium.core.schema import Schema
@@ -70,6 +71,8 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
             columns[name], reasons[name] = {"role": "ignore"}, ("ignore", "", reason)
             continue
         role = str(told.get(name, {}).get("role", "input"))
+        if not kind and role == "target" and all(map(is_blank, table.column(name))):
+            raise DataError("the target is empty in every row", file=table.source, column=name)
         if not kind:
             fix = f"--as {name}=KIND or --ignore {name}"
             raise DataError(f"cannot tell what it holds: {reason}", file=table.source, column=name, fix=fix)
