@@ -17,6 +17,7 @@ from sensorium.core.registry import split as split_spec
 from sensorium.core.schema import Problem, Record, Schema
 from sensorium.data.media import Under
 from sensorium.data.table import Table
+from sensorium.data.unfamiliar import absent_told
 from sensorium.model import Model
 from sensorium.predictor import Prediction, Predictor, Step
 
@@ -104,9 +105,8 @@ class Trained:
         lacking = [c.name for c in self.schema.targets if not table.has(c.source)]
         if lacking and len(lacking) == len(self.schema.targets) and all(t.goal.targets for t in self.model.tasks.values()):
             raise DataError(f"holds no target column: {', '.join(lacking)}", file=table.source, fix="use predict")
-        absent = [c.name for c in self.schema.read if not table.has(c.source)]
-        if absent:
-            console.warn(f"{table.source}: no column {', '.join(absent)}: taken as missing in every row")
+        if absent := absent_told(self.schema, table.source, table.columns):
+            console.warn(absent)
         encoded = self.encode(table, console)
         say_problems(console, encoded.problems)
         evaluation = self.score(encoded, console=console)

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensorium.language.moment import order_of, read_moment
+from sensorium.language.moment import read_moment, turned
 from sensorium.language.normalise import normalise
 from sensorium.language.numeral import read_number
 from sensorium.language.tokeniser import UNKNOWN, Tokeniser
@@ -112,9 +112,9 @@ def test_seconds_and_milliseconds_since_1970() -> None:
 
 
 def test_the_order_is_decided_by_numbers_above_twelve() -> None:
-    assert order_of(["3/4/2020", "25/4/2020"]) == "dmy"
-    assert order_of(["3/4/2020", "4/25/2020"]) == "mdy"
-    assert order_of(["3/4/2020"]) == "dmy"
+    assert turned(["3/4/2020", "25/4/2020"]).order == "dmy"
+    assert turned(["3/4/2020", "4/25/2020"]).order == "mdy"
+    assert turned(["3/4/2020"]).order == "dmy"
     assert read_moment("4/25/2020", "dmy") is None
 
 

@@ -44,8 +44,8 @@ def moved(train: str | None, overrides: list[str] | None) -> tuple[str | None, l
     return train, overrides or []
 
 
-def columns_told(as_: list[str] | None, ignore: str | None) -> dict[str, str]:
-    """``--as photo=image`` and ``--ignore id,speaker`` as one mapping."""
+def columns_told(as_: list[str] | None, ignore: str | None) -> dict[str, Any]:
+    """``--as photo=image``, ``--as 'when={kind: datetime, order: mdy}'`` and ``--ignore id,speaker`` as one mapping."""
     return dict(pair(text) for text in as_ or []) | dict.fromkeys(names(ignore), "ignore")
 
 
@@ -54,12 +54,20 @@ def names(text: str | None) -> list[str]:
     return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
-def pair(text: str) -> tuple[str, str]:
-    """``photo=image`` as two."""
+def pair(text: str) -> tuple[str, str | dict[str, Any]]:
+    """``photo=image`` as two; a kind with options is YAML."""
     name, equals, kind = text.partition("=")
     if not equals:
         raise ConfigError(f"--as {text}", fix="write --as column=kind, as in --as photo=image")
-    return name, kind
+    if not kind.lstrip().startswith("{"):
+        return name, kind
+    try:
+        spec = yaml.safe_load(kind)
+    except yaml.YAMLError:
+        spec = None
+    if not isinstance(spec, dict) or not all(isinstance(key, str) for key in spec):
+        raise ConfigError(f"--as {text}", fix="write --as 'column={kind: datetime, order: mdy}'")
+    return name, spec
 
 
 def seconds(text: str) -> float:

@@ -54,10 +54,13 @@ def is_blank(cell: Any) -> bool:
     # Tensors and pictures compare element by element, at the cost of all of them.
     if (getattr(cell, "shape", ()) and not isinstance(cell, np.ndarray)) or hasattr(cell, "getbands"):
         return False
+    if hasattr(cell, "as_py") and getattr(cell, "is_valid", True) is False:
+        return True  # a null of Arrow
     try:
         return bool(cell != cell)  # NaN, NaT and their kin differ from themselves
     except (TypeError, ValueError):
-        return False
+        # pandas' NA is neither true nor false.
+        return type(cell).__name__ == "NAType"
 
 
 _BLANKS = frozenset({"", "na", "n/a", "nan", "null", "none", "nil", "#n/a", "-nan", "<na>", "nat"})
@@ -148,6 +151,29 @@ class Modality(ABC):
     @abstractmethod
     def encode(self, cell: Any) -> Array:
         """One cell as an array (ragged: first axis is length). Raises ``CellError`` and nothing else on a bad cell."""
+
+    def missing(self, cell: Any) -> bool:
+        """Whether a cell says that nothing is there; a modality may keep texts such as ``None`` as values."""
+        return is_blank(cell)
+
+    @property
+    def reading(self) -> str:
+        """How ``fit`` decided to read the cells (``decimal commas, in cm``), in words; empty where nothing is to tell."""
+        return ""
+
+    @property
+    def settled(self) -> dict[str, Any]:
+        """The options left to the cells (``decimal: auto``) as these decided; a recipe keeps them for later tables."""
+        return {}
+
+    @property
+    def doubts(self) -> list[str]:
+        """What a user should look at in how the cells are read, each a sentence with its remedy."""
+        return []
+
+    def unfamiliar(self, cell: Any) -> str:
+        """The value in a cell that training did not have, with the near one it may stand for; empty where none."""
+        return ""
 
     def measure(self, cell: Any) -> dict[str, float]:
         """How large an (opened) cell says it is, before it is decoded, by the names of ``bounds``.

@@ -11,7 +11,7 @@ import numpy as np
 from sensorium.core import registry
 from sensorium.core.errors import CellError, ConfigError, nearest
 from sensorium.core.layout import Layout, Row
-from sensorium.core.modality import Array, Modality, is_blank
+from sensorium.core.modality import Array, Modality
 
 if TYPE_CHECKING:
     import torch
@@ -156,9 +156,9 @@ class Schema:
 
         ``target``: it is read as what is to be answered.
         """
-        if is_blank(cell):
-            return None
         modality = column.reader
+        if modality.missing(cell):
+            return None
         try:
             given = content(modality, cell, media, row, column.name)
             return modality.encode_target(given) if target else modality.encode(given)

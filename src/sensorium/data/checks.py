@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from sensorium.data.classes import classes
 from sensorium.data.guess import Guessed
 from sensorium.data.inspection import Inspection
+from sensorium.data.labels import gaps_told
 from sensorium.data.repeats import Digests, across, keys, within
 from sensorium.data.table import Table
 from sensorium.data.unread import unread_columns
@@ -71,6 +73,9 @@ def check_targets(report: Inspection, tables: Mapping[str, Table], specs: Mappin
             report.warnings.append(
                 f"target {name!r}: {target.majority:.1%} of rows are {next(iter(known))!r}; accuracy will say little"
             )
+        for key, table in tables.items():
+            if table.has(name) and (lost := gaps_told(name, table.column(name), specs[name])):
+                report.warnings.append(f"{key}: {lost}")
         for key, count in target.missing.items():
             if count:
                 what = "teach nothing about it" if key == train else "cannot be scored"
@@ -81,8 +86,15 @@ def check_targets(report: Inspection, tables: Mapping[str, Table], specs: Mappin
             elif known:
                 new = [c for c in classes(table.column(name), specs[name])[0] if c not in known]
                 if new:
-                    said = ", ".join(new[:8])
+                    said = ", ".join(f"{c}{_near(c, known)}" for c in new[:8])
                     report.warnings.append(f"{key}: classes of {name!r} that {train} does not have: {said}")
+
+
+def _near(value: str, known: Mapping[str, int]) -> str:
+    """The known class that a value may stand for, in words; empty where none is near."""
+    lower = {name.casefold(): name for name in known}
+    close = get_close_matches(value.casefold(), list(lower), n=1, cutoff=0.7)
+    return f" (did you mean {lower[close[0]]!r}?)" if close else ""
 
 
 def check_repeats(

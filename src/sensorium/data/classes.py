@@ -8,7 +8,7 @@ from typing import Any
 
 from sensorium.core import registry
 from sensorium.core.errors import CellError
-from sensorium.core.modality import Modality, is_blank
+from sensorium.core.modality import Modality
 from sensorium.data.repeats import value
 
 
@@ -17,13 +17,13 @@ def classes(cells: Sequence[Any], spec: Mapping[str, Any]) -> tuple[Counter[str]
     modality: Modality = registry.build("modalities", spec)
     if not modality.classed:
         return Counter(), 0
-    filled = [cell for cell in cells if not is_blank(cell)]
+    filled = [cell for cell in cells if not modality.missing(cell)]
     modality.fit(filled)
     # Decoding what was encoded gives the value itself: "1.0" and 1 are one class. Once a value is enough.
     seen: dict[Any, list[str]] = {}
     counts: Counter[str] = Counter()
     for cell in filled:
-        key = value(cell)
+        key = cell.strip() if isinstance(cell, str) else value(cell)
         if key not in seen:
             try:
                 said = modality.decode(modality.encode_target(cell))

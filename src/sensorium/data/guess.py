@@ -12,6 +12,7 @@ import numpy as np
 
 from sensorium.core import registry
 from sensorium.core.modality import is_blank
+from sensorium.data.lookalike import lookalike
 from sensorium.data.packed import named
 from sensorium.data.table import Table
 
@@ -23,9 +24,11 @@ _VARIED = frozenset(
 )
 """Kinds whose cells are usually all different, and no less telling for that."""
 _ID_NAME = re.compile(
-    r"(?i:(^|[\W_])(id|idx|index|uuid|guid|nr|no|unnamed)([\W_]+\d+)?$)|[a-z](Id|ID|Uuid|UUID)$|编号|序号"
+    r"(?i:(^|[\W_])(id|uid|pid|idx|index|uuid|guid|nr|no|unnamed)([\W_]+\d+)?$)|[a-z](Id|ID|Uuid|UUID)$|编号|序号"
 )
-_WHOLE = re.compile(r"[+-]?\d{1,18}(\.0+)?")
+_WHOLE = re.compile(r"[+-]?\d{1,40}(\.0+)?")
+_HUGE = 16
+"""Digits of whole numbers that count nothing: computers give them as names."""
 _CODE = re.compile(r"(?=\S*\d)[A-Za-z0-9_\-:/#]{1,40}")
 _LETTER = re.compile(r"[A-Za-z]")
 
@@ -40,6 +43,7 @@ class Guessed:
         reason: Why, in words a user can check; where the role is ``ignore``, why it is ignored.
         alternatives: The other modalities that recognised something, best first, with their scores.
         role: ``ignore`` where the column can teach nothing (empty, constant, a row id).
+        doubts: What a user should look at, each a sentence with its remedy.
     """
 
     kind: str
@@ -47,6 +51,7 @@ class Guessed:
     reason: str
     alternatives: tuple[tuple[str, float], ...] = ()
     role: Literal["input", "target", "ignore"] = "input"
+    doubts: tuple[str, ...] = ()
 
 
 def guess(
@@ -76,12 +81,14 @@ def guess(
         if name in told:
             found[name] = _as_told(told[name], role)
             continue
-        kind, score, reason, others = _kind([named(cell) for cell in _sample(filled, sample)], name, role == "target")
+        looked_at = [named(cell) for cell in _sample(filled, sample)]
+        kind, score, reason, others = _kind(looked_at, name, role == "target")
         silent = None if role == "target" else _says_nothing(name, filled, len(table), kind)
         if silent is None and not kind and role == "input":
             silent = "no modality recognises its cells"
         if silent is None:
-            found[name] = Guessed(kind, score, reason, others, role)
+            doubt = lookalike(looked_at, kind)
+            found[name] = Guessed(kind, score, reason, others, role, (doubt,) if doubt else ())
         else:
             found[name] = Guessed(kind, score, silent, others, "ignore")
     return found
@@ -144,6 +151,8 @@ def _says_nothing(name: str, cells: list[Any], rows: int, kind: str) -> str | No
     # From 0 or 1 only: a column of years counts too, and means something.
     if whole and rows >= 20 and float(texts[0]) in (0, 1) and all(float(b) - float(a) == 1 for a, b in pairwise(texts)):
         return "a row number: it counts the rows"
+    if whole and sum(len(text.lstrip("+-")) >= _HUGE for text in texts) > rows / 2:
+        return f"a row id: whole numbers of {_HUGE} digits and more, different in every row"
     if code and rows >= 20 and sum(bool(_LETTER.search(text)) for text in texts) > rows / 2 and kind != "number":
         return "looks like a row id: a short code, different in every row"
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sensorium.core import registry
@@ -16,10 +17,13 @@ from sensorium.data.derived import offered, sources, with_derived
 from sensorium.data.giveaway import gives_away, number
 from sensorium.data.guess import Guessed, guess
 from sensorium.data.inspection import ColumnReport, Inspection, TargetReport
+from sensorium.data.labels import target_kind
 from sensorium.data.listing import shorten
 from sensorium.data.media import Under
+from sensorium.data.reading import reading
 from sensorium.data.repeats import Digests, value
 from sensorium.data.table import Table
+from sensorium.data.unusable import unusable
 
 Progress = Callable[[str, int, int], None]
 """What is being done, how many are done, of how many."""
@@ -54,6 +58,10 @@ def inspect(
         if told.get(name) != "ignore":  # what is ignored may be a derived column that is only offered further down
             train.column(name)
     found = guess(train, overrides=told, targets=targets)
+    for name in targets:
+        if name not in told:
+            kind, reason = target_kind(name, found[name].kind, found[name].reason, train.column(name))
+            found[name] = replace(found[name], kind=kind, reason=reason)
     seen = {n: g.kind for n, g in found.items() if g.kind and g.role == "input" and n not in derived}
     offers = offered(train, seen, set(derived.values()), media or _opener(train)) if check_media else {}
     for name in told.keys() - found.keys() - offers.keys():
@@ -68,6 +76,14 @@ def inspect(
         for name, g in found.items()
         if g.kind and g.role != "ignore"
     }
+    doubts = [f"column {name!r}: {doubt}" for name, g in found.items() if g.role != "ignore" for doubt in g.doubts]
+    for name, spec in spec_of.items():
+        if name not in derived and train.has(name):
+            read = reading(name, spec, train.column(name))
+            spec |= read.options
+            doubts += [f"column {name!r}: {doubt}" for doubt in read.doubts]
+            if read.how:
+                found[name] = replace(found[name], reason=f"{found[name].reason}; {read.how}")
     kinds = {name: registry.find("modalities", spec["kind"]) for name, spec in spec_of.items()}
     inputs = [name for name in spec_of if found[name].role == "input"]
 
@@ -82,12 +98,20 @@ def inspect(
                 problems[name] += result.problems
                 digests[name][column] = result.digests
 
+    for name, spec in spec_of.items():
+        if name not in derived and train.has(name):
+            bad, new = unusable(name, spec, tables, name in targets)
+            doubts += new
+            for key, cells in bad.items():
+                problems[key] += cells
+
     inspection = Inspection(
         tables={name: len(table) for name, table in tables.items()},
         columns=[_column(name, found[name], tables, train) for name in train.columns],
         targets=[_target(name, spec_of.get(name), tables, train) for name in targets],
         streams=_streams(tables, {name: kinds[name] for name in inputs}, digests),
         problems=problems,
+        warnings=doubts,
     )
     check_columns(inspection, tables, found, inputs)
     check_targets(inspection, tables, spec_of)
@@ -134,15 +158,25 @@ def _column(name: str, guessed: Guessed, tables: Mapping[str, Table], train: Tab
 
 
 def _target(name: str, spec: Mapping[str, Any] | None, tables: Mapping[str, Table], train: Table) -> TargetReport:
-    missing = {k: sum(map(is_blank, t.column(name))) for k, t in tables.items() if t.has(name)}
     if spec is None:
+        missing = {k: sum(map(is_blank, t.column(name))) for k, t in tables.items() if t.has(name)}
         return TargetReport(name, "", {}, None, None, missing)
+    modality: Modality = registry.build("modalities", spec)
+    missing = {k: sum(map(modality.missing, t.column(name))) for k, t in tables.items() if t.has(name)}
     counts, rows = classes(train.column(name), spec)
     if counts:
         return TargetReport(name, spec["kind"], dict(counts.most_common()), max(counts.values()) / rows, None, missing)
-    numbers = [x for x in map(number, train.column(name)) if x is not None]
+    numbers = _numbers(train.column(name), modality)
     limits = (min(numbers), sum(numbers) / len(numbers), max(numbers)) if numbers else None
     return TargetReport(name, spec["kind"], {}, None, limits, missing)
+
+
+def _numbers(cells: Sequence[Any], modality: Modality) -> list[float]:
+    """The numbers of a target, as its column is read."""
+    filled = [cell for cell in cells if not modality.missing(cell)]
+    modality.fit(filled)
+    read: Callable[[Any], float | None] = getattr(modality, "value", number)
+    return [value for value in map(read, filled) if value is not None]
 
 
 def _streams(

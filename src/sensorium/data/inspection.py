@@ -48,7 +48,7 @@ class Inspection:
     Args:
         tables: Rows of each table; the first is the one for training.
         streams: Which streams rows have together (``table``: any number, category or date), with rows of each table.
-        problems: Media cells that cannot be used, by table.
+        problems: Cells that cannot be used, by table.
     """
 
     tables: dict[str, int]

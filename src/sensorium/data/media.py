@@ -17,6 +17,7 @@ import numpy as np
 
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Array, Blob, Folder, is_blank
+from sensorium.core.spelt import spelt_numbers
 from sensorium.data.nearby import nearby
 from sensorium.data.packed import Packed
 from sensorium.data.plain import plain, recognisable
@@ -35,6 +36,8 @@ _MARKS = (";", "|", "\n")
 def _spelled(cell: str) -> list[Any] | dict[str, Any] | None:
     """The list or mapping that a cell spells out, ``[0.1, 0.2]``; None where it is a file name, even ``[1].png``."""
     text = cell.strip()
+    if (numbers := spelt_numbers(text)) is not None:
+        return list(numbers)
     if not (text.startswith("[") and text.endswith("]")) and not (text.startswith("{") and text.endswith("}")):
         return None
     try:

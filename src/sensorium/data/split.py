@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sensorium.core import registry
 from sensorium.core.errors import ConfigError, DataError
 from sensorium.core.modality import is_blank
 from sensorium.data.table import Table
@@ -17,7 +18,7 @@ from sensorium.data.table import Table
 Index = NDArray[np.int64]
 Kind = Literal["random", "group", "time"]
 CLASSES = 100
-"""A column with more different values than this is not taken for classes."""
+"""Of more different numbers than this a column is not taken for classes; of texts it always is."""
 TRIALS = 16
 
 
@@ -119,12 +120,22 @@ def _classes(table: Table, target: str | None) -> Index:
         return same
     cells = table.column(target)
     filled = np.array([not is_blank(cell) for cell in cells])
-    codes = _codes([cell for cell, there in zip(cells, filled, strict=True) if there])
+    there = [cell for cell in cells if not is_blank(cell)]
+    codes = _codes(there)
     distinct = int(codes.max(initial=-1)) + 1
-    if distinct > CLASSES or distinct > max(len(codes) / 2, 2):
+    if not _words(there) and (distinct > CLASSES or distinct > max(len(codes) / 2, 2)):
+        return same
+    if distinct == len(codes):
         return same
     same[filled] = codes + 1
     return same
+
+
+def _words(cells: Sequence[Any]) -> bool:
+    """Whether most cells are texts that are no numbers."""
+    number: Any = registry.build("modalities", {"kind": "number"})
+    number.fit(cells)
+    return sum(isinstance(cell, str) and number.value(cell) is None for cell in cells) > len(cells) / 2
 
 
 def _stratified(classes: Index, wanted: int, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -132,8 +143,11 @@ def _stratified(classes: Index, wanted: int, rng: np.random.Generator) -> NDArra
     names, sizes = np.unique(classes, return_counts=True)
     quota = sizes * (wanted / len(classes))
     take = np.minimum(np.floor(quota).astype(np.int64), sizes - 1)
+    lost = quota - take
+    # Of very many classes not the first ones of the table, but any.
+    turn = rng.permutation(len(sizes)) if len(sizes) > CLASSES else np.arange(len(sizes))
     # What rounding left over goes to the classes that lost most by it, never to the last row of one.
-    for c in np.argsort(-(quota - take), kind="stable"):
+    for c in turn[np.argsort(-lost[turn], kind="stable")]:
         if take.sum() < wanted and take[c] < sizes[c] - 1:
             take[c] += 1
     held = np.zeros(len(classes), dtype=np.bool_)
@@ -174,8 +188,7 @@ def _whole_groups(
 
 
 def _latest(table: Table, by: str, wanted: int) -> NDArray[np.bool_]:
-    cells = table.column(by)
-    times = np.array([_time(cell, table, by, i) for i, cell in enumerate(cells)])
+    times = _times(table, by)
     dated = np.isfinite(times)
     moments = np.unique(times[dated])
     if len(moments) < 2:
@@ -189,27 +202,34 @@ def _latest(table: Table, by: str, wanted: int) -> NDArray[np.bool_]:
     return held
 
 
-def _time(cell: Any, table: Table, by: str, i: int) -> float:
-    """Seconds, or whatever unit a number is in; minus infinity where the cell is missing."""
-    if is_blank(cell):
-        return -math.inf
-    if isinstance(cell, datetime):
-        return (cell if cell.tzinfo else cell.replace(tzinfo=UTC)).timestamp()
-    if isinstance(cell, date):
-        return datetime(cell.year, cell.month, cell.day, tzinfo=UTC).timestamp()
-    if isinstance(cell, (int, float)):
-        return float(cell)
-    text = str(cell).strip()
-    try:
-        return float(text)
-    except ValueError:
-        pass  # Not a number: a date, then.
-    for form in (None, "%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m", "%d.%m.%Y", "%d.%m.%Y %H:%M", "%d.%m.%Y %H:%M:%S"):
-        plain = text.replace("/", "-")
-        try:
-            moment = datetime.fromisoformat(plain) if form is None else datetime.strptime(plain, form)
-        except ValueError:
-            continue
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    fix = "write times as numbers or as 2024-05-31 14:30"
-    raise DataError(f"{text[:60]!r} is not a time", file=table.source, row=table.number(i), column=by, fix=fix)
+def _times(table: Table, by: str) -> NDArray[np.float64]:
+    """Seconds, or whatever unit numbers are in, row by row; minus infinity where the cell is missing.
+
+    The column is read as an input of numbers, or else of dates, would be: by all its cells.
+    """
+    cells = table.column(by)
+    filled = [cell for cell in cells if not is_blank(cell)]
+    number: Any = registry.build("modalities", {"kind": "number"})
+    date: Any = registry.build("modalities", {"kind": "datetime"})
+    for modality in (number, date):
+        modality.fit(filled)
+
+    def dated(cell: Any) -> float | None:
+        found = date.moment(cell)
+        return None if found is None else float(found[1])
+
+    numbers = [number.value(cell) for cell in filled]
+    moments = numbers if None not in numbers else [dated(cell) for cell in filled]
+    # A slip among them is told of as one of the kind that most are.
+    read = iter(min((numbers, moments), key=lambda values: values.count(None)))
+    times = np.full(len(cells), -math.inf)
+    for i, cell in enumerate(cells):
+        if not is_blank(cell):
+            value = next(read)
+            if value is None:
+                fix = "write times as numbers or as 2024-05-31 14:30"
+                raise DataError(
+                    f"{str(cell)[:60]!r} is not a time", file=table.source, row=table.number(i), column=by, fix=fix
+                )
+            times[i] = value
+    return times

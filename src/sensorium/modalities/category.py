@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-import numbers
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from sensorium.core.errors import CellError, ConfigError, nearest
+from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Layout, Row
-from sensorium.core.modality import Array, Guess, Modality
+from sensorium.core.modality import Array, Guess, Modality, is_blank
 from sensorium.core.registry import component
-from sensorium.language.numeral import read_number
+from sensorium.core.scalar import plain
+from sensorium.language.label import alike, answer_type, answered, commonest, folded, label, near, same_number
+from sensorium.language.numeral import read_number, writing_of
 
-_WHOLE = re.compile(r"([+-]?[0-9]+)\.0+")
+_TRUTH = {"1": "True", "0": "False"}
+
+
+class _Index(NamedTuple):
+    """Where a value stands among the known ones: 1 .. n, by its text, by its number, and near ones by folded text."""
+
+    values: list[str]
+    codes: dict[str, int]
+    numbers: dict[float, int]
+    near: dict[str, str]
 
 
 @component
@@ -24,11 +33,15 @@ class Category(Modality):
     """One of a few values: a colour, a breed, yes or no.
 
     Encoded as ``[1]`` float32: 0 for a value not seen in training, 1 .. n for the known ones. As a target it is the index
-    of its class, 0 .. n - 1, and an unseen value is an error. ``1``, ``1.0`` and ``"1"`` are the same value.
+    of its class, 0 .. n - 1, and an unseen value is an error. ``1``, ``1.0`` and ``"1"`` are the same value. ``decode``
+    gives what the training labels were: whole numbers, truths or texts. Labels read from text count as whole numbers if all
+    are written as Python writes them (``0``, ``-3``, not ``01``), and as truths if all are true or false.
 
     Args:
         min_count: Values seen less often in training count as unknown.
         max_values: At most so many values are known, the most frequent first.
+        fold: Whether values that differ in case, blanks or Unicode form only are one, called as most cells have it.
+        gaps: What texts such as ``None`` and ``NA`` are: cells in which the value is ``missing``, or values to ``keep``.
     """
 
     stream = "table"
@@ -37,16 +50,23 @@ class Category(Modality):
     widget = "choice"
     corruptions = ("wrong",)
 
-    def __init__(self, *, min_count: int = 1, max_values: int = 1000) -> None:
+    def __init__(
+        self,
+        *,
+        min_count: int = 1,
+        max_values: int = 1000,
+        fold: bool = False,
+        gaps: Literal["missing", "keep"] = "missing",
+    ) -> None:
         super().__init__()
         if min_count < 1 or max_values < 1:
             raise ConfigError(f"category: min_count ({min_count}) and max_values ({max_values}) are 1 or more")
-        self.min_count, self.max_values = min_count, max_values
-        self._index: tuple[list[str], dict[str, int]] = ([], {})
+        self.min_count, self.max_values, self.fold, self.gaps = min_count, max_values, fold, gaps
+        self._index = _Index([], {}, {}, {})
 
     @classmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
-        values = [value for value in map(_canonical, cells) if value is not None]
+        values = [value for value in map(label, cells) if value is not None]
         if not values or len(values) < len(cells):
             return Guess(0.0, "some cells are no single value")
         distinct = len(set(values))
@@ -54,10 +74,12 @@ class Category(Modality):
         if distinct <= 2 and (len(cells) >= 8 or all(isinstance(cell, (bool, np.bool_)) for cell in cells)):
             return Guess(0.95, reason)
         repeated = 1 - distinct / len(values)
-        if sum(read_number(value) is not None for value in values) > 0.9 * len(values):
-            codes = all(value.isdigit() for value in values) and any(len(v) > 1 and v[0] == "0" for v in values)
-            few = codes or (distinct <= 20 and repeated >= 0.8)
-            return Guess((0.7 if codes else 0.5) * repeated if few else 0.05, reason)
+        writing, _ = writing_of(values)
+        if sum(read_number(value, writing) is not None for value in values) > 0.9 * len(values):
+            digits = all(value.isdigit() for value in values)
+            if digits and any((len(v) > 1 and v[0] == "0") or len(v) > 16 for v in values):
+                return Guess(0.45 + 0.4 * repeated, f"{reason}, codes of digits")
+            return Guess(0.5 * repeated if distinct <= 20 and repeated >= 0.8 else 0.05, reason)
         words = sum(_words(value) for value in values) / len(values)
         # Sentences repeat too (questions, templates): many different long ones are text all the same.
         if words >= 4 and distinct > 20:
@@ -66,11 +88,39 @@ class Category(Modality):
             return Guess(0.9, reason)
         return Guess(min(0.9, 0.1 + 1.2 * repeated), reason)
 
+    def missing(self, cell: Any) -> bool:
+        if self.gaps == "keep" and isinstance(cell, str) and cell.strip():
+            return False
+        return is_blank(cell)
+
     def fit(self, cells: Iterable[Any]) -> None:
-        counts = Counter(value for value in map(_canonical, cells) if value is not None)
+        counts: Counter[str] = Counter()
+        texts = False
+        for cell in cells:
+            value = label(cell)
+            if value is not None:
+                counts[value] += 1
+                texts = texts or isinstance(cell, str)
+        if self.fold:
+            counts = _merged(counts)
+        kind = answer_type(counts, texts)
+        if kind == "bool":
+            truths, counts = counts, Counter()
+            for value, count in truths.items():
+                counts[value.title()] += count
         often = [(value, count) for value, count in counts.items() if count >= self.min_count]
         often.sort(key=lambda pair: (-pair[1], _order(pair[0])))
-        self.state = {"values": sorted((value for value, _ in often[: self.max_values]), key=_order)}
+        values = sorted((value for value, _ in often[: self.max_values]), key=_order)
+        self.state = {"values": values, "type": kind}
+
+    @property
+    def doubts(self) -> list[str]:
+        groups = [] if self.fold else alike(self.state["values"])
+        if not groups:
+            return []
+        said = "; ".join(" and ".join(repr(value) for value in group) for group in groups[:4])
+        rest = f" (and {len(groups) - 4} more)" if len(groups) > 4 else ""
+        return [f"values that differ in case, blanks or Unicode form only: {said}{rest}; fold: true makes one of each"]
 
     @property
     def classes(self) -> list[str]:
@@ -85,16 +135,19 @@ class Category(Modality):
         return np.array([self._code(_value(cell))], dtype=np.float32)
 
     def encode_target(self, cell: Any) -> Array:
-        code = self._code(_value(cell))
+        value = _value(cell)
+        code = self._code(value)
         if code == 0:
-            raise CellError(
-                f"{str(cell)[:60]!r} was not seen in training{nearest(str(cell)[:60], self.classes[:50])}",
-                fix="correct the cell, or add rows with this value to the training table",
-            )
+            raise CellError(self._unknown(value), fix="correct the cell, or add rows with this value to the training table")
         return np.array([code - 1], dtype=np.float32)
 
-    def decode(self, value: Array) -> str:
-        return str(self.state["values"][int(np.asarray(value).reshape(-1)[0])])
+    def unfamiliar(self, cell: Any) -> str:
+        value = label(cell)
+        return "" if value is None or self._code(value) else self._unknown(value)
+
+    def decode(self, value: Array) -> str | int | float | bool:
+        """The class, of the type that the training labels had."""
+        return answered(self.state["values"][int(np.asarray(value).reshape(-1)[0])], self.state.get("type", "str"))
 
     def blank(self) -> Array:
         return np.zeros(1, dtype=np.float32)
@@ -109,37 +162,50 @@ class Category(Modality):
             return np.array([0 if code else min(known, 1 + int(step * known))], dtype=np.float32)
         return np.array([1 + (code + int(step * (known - 1))) % known], dtype=np.float32)
 
-    def _code(self, value: str) -> int:
-        values, codes = self._index
-        if values is not self.state["values"]:
+    def _known(self) -> _Index:
+        if self._index.values is not self.state["values"]:
             values = self.state["values"]
-            codes = {known: i for i, known in enumerate(values, start=1)}
-            self._index = (values, codes)
-        return codes.get(value, 0)
+            codes = {folded(known) if self.fold else known: i for i, known in enumerate(values, start=1)}
+            self._index = _Index(values, codes, same_number(values), {})
+        return self._index
+
+    def _code(self, value: str) -> int:
+        index = self._known()
+        code = index.codes.get(folded(value) if self.fold else value, 0)
+        if code:
+            return code
+        kind = self.state.get("type", "str")
+        if kind == "bool":
+            return index.codes.get(_TRUTH.get(value, value.title()), 0)
+        if kind == "int" and value in ("True", "False"):
+            return index.codes.get("1" if value == "True" else "0", 0)
+        # A library that took the column for numbers wrote 1.50 as 1.5, and 02139 as 2139.
+        number = read_number(value) if index.numbers and value[-1:].isdigit() and "," not in value else None
+        return index.numbers.get(number, -1) + 1 if number is not None else 0
+
+    def _unknown(self, value: str) -> str:
+        index = self._known()
+        if not index.near:
+            index.near.update((folded(known), known) for known in index.values)
+        said = f"{value[:60]!r} was not seen in training"
+        if close := near(value[:60], index.near):
+            return f"{said}; did you mean {close!r}?"
+        return f"{said}; there are: {', '.join(index.values)}" if len(index.values) <= 8 else said
 
 
-def _canonical(cell: Any) -> str | None:
-    """The value a cell stands for; None where it is no single value."""
-    if isinstance(cell, str):
-        whole = _WHOLE.fullmatch(cell.strip())
-        return whole[1] if whole else cell.strip()
-    if isinstance(cell, (bool, np.bool_)):
-        return str(bool(cell))
-    if isinstance(cell, numbers.Real) or type(cell).__name__ == "Decimal":
-        try:
-            value = float(cell)
-        except OverflowError:  # a whole number of hundreds of digits
-            return None
-        return str(int(cell)) if value.is_integer() else str(value)
-    if isinstance(cell, (bytes, list, tuple, dict, set)) or hasattr(cell, "__array__"):
-        return None
-    return str(cell).strip()
+def _merged(counts: Counter[str]) -> Counter[str]:
+    """Values that fold to the same as one, called as most cells have it."""
+    groups: dict[str, Counter[str]] = {}
+    for value, count in counts.items():
+        groups.setdefault(folded(value), Counter())[value] += count
+    names = {key: commonest(group) for key, group in groups.items()}
+    return Counter({names[key]: group.total() for key, group in groups.items()})
 
 
 def _value(cell: Any) -> str:
-    value = _canonical(cell)
+    value = label(cell)
     if value is None:
-        raise CellError(f"a {type(cell).__name__} is not one value of a category")
+        raise CellError(f"a {type(plain(cell)).__name__} is not one value of a category")
     return value
 
 

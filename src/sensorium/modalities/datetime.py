@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any, Literal
 
 import numpy as np
@@ -12,11 +13,12 @@ from sensorium.core.errors import CellError
 from sensorium.core.layout import Layout, Row
 from sensorium.core.modality import Array, Guess, Modality
 from sensorium.core.registry import component
-from sensorium.language.moment import Order, order_of, read_moment
+from sensorium.language.moment import Order, Turned, compact, read_moment, turned
 from sensorium.language.numeral import read_number
 
 _DAY = 86_400.0
 _FEATURES = 7
+_SAID: dict[Order, str] = {"dmy": "days first", "mdy": "months first"}
 
 
 @component
@@ -28,7 +30,7 @@ class Datetime(Modality):
 
     Args:
         order: What 3/4/2020 means: ``dmy`` 3 April, ``mdy`` 4 March, ``auto`` what fits the training cells (days first
-            where both do).
+            where both do). A later cell that only the other order explains is a ``CellError``.
     """
 
     stream = "table"
@@ -36,17 +38,21 @@ class Datetime(Modality):
     def __init__(self, *, order: Literal["auto", "dmy", "mdy"] = "auto") -> None:
         super().__init__()
         self.order = order
+        self._turned: Turned | None = None
 
     @classmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
         if not cells:
             return Guess(0.0, "no cells to look at")
-        order = order_of(cells)
+        order = turned(cells).order
         read = sum(read_moment(cell, order) is not None for cell in cells)
         bare = sum(read_number(cell) is not None for cell in cells)
         share = read / len(cells)
         if bare <= len(cells) / 2:
             return Guess(0.97 * share**2, f"{read} of {len(cells)} cells are dates")
+        if sum(map(compact, cells)) == read >= 5 and share > 0.95:
+            # Of other numbers of eight digits hardly any is a day of the calendar.
+            return Guess(0.95 * share**2, f"{read} of {len(cells)} cells are days such as {str(cells[0]).strip()[:8]}")
         # Any large number could be seconds since 1970: the column's name must say so too.
         told = any(word in name.lower() for word in ("time", "date", "stamp", "epoch", "_at", "when"))
         return Guess(
@@ -55,7 +61,8 @@ class Datetime(Modality):
 
     def fit(self, cells: Iterable[Any]) -> None:
         seen = list(cells)
-        order: Order = order_of(seen) if self.order == "auto" else self.order
+        self._turned = turned(seen)
+        order: Order = self._turned.order if self.order == "auto" else self.order
         days = [found[1] / _DAY for found in (read_moment(cell, order) for cell in seen) if found is not None]
         spread = float(np.std(days)) if days else 0.0
         self.state = {
@@ -68,20 +75,67 @@ class Datetime(Modality):
     def layout(self) -> Layout:
         return Row((0,) * _FEATURES)
 
+    @property
+    def reading(self) -> str:
+        found = self._turned
+        if found is None or not (found.days or found.months or found.either):
+            return ""
+        how = _SAID[self.state["order"]]
+        if self.order != "auto":
+            return f"{how}, as told"
+        if not found.example:
+            return f"{how}, though no cell decides it"
+        count = found.months if self.state["order"] == "mdy" else found.days
+        return f"{how}, as {found.example} says" + (f" and {count - 1} more" if count > 1 else "")
+
+    @property
+    def settled(self) -> dict[str, Any]:
+        decided = self._turned is not None and bool(self._turned.example)
+        return {"order": self.state["order"]} if self.order == "auto" and decided else {}
+
+    @property
+    def doubts(self) -> list[str]:
+        found = self._turned
+        if found is None or self.order != "auto":
+            return []
+        if found.days and found.months:
+            return [
+                f"{found.days} dates have days first and {found.months} months first: read with "
+                f"{_SAID[self.state['order']]}; the others count as missing"
+            ]
+        if found.either and not found.example:
+            return [
+                f"{found.either} dates such as 3/4/2020 are read with days first, though no cell decides it: if months "
+                f"come first, say order: mdy (as in --as 'COLUMN={{kind: datetime, order: mdy}}')"
+            ]
+        return []
+
+    def moment(self, cell: Any) -> tuple[datetime, float] | None:
+        """The clock a cell shows and its seconds since 1970, as the column is read; None where it is no date."""
+        return read_moment(cell, self.state["order"])
+
     def encode(self, cell: Any) -> Array:
-        found = read_moment(cell, self.state["order"])
+        found = self.moment(cell)
         if found is None:
-            raise CellError(
-                f"{str(cell)[:60]!r} is not a date"
-                + (" (days first)" if self.state["order"] == "dmy" else " (months first)"),
-                fix="write it like 2020-12-31 or 2020-12-31 23:59",
-            )
+            raise self._problem(cell)
         clock, seconds = found
         age = (seconds / _DAY - self.state["mean"]) / self.state["deviation"]
         hours = clock.hour + clock.minute / 60 + clock.second / 3600
         parts = ((clock.timetuple().tm_yday - 1) / 365.25, (clock.weekday() + hours / 24) / 7, hours / 24)
         waves = [wave(2 * math.pi * part) for part in parts for wave in (math.sin, math.cos)]
         return np.array([min(max(age, -10.0), 10.0), *waves], dtype=np.float32)
+
+    def _problem(self, cell: Any) -> CellError:
+        order: Order = self.state["order"]
+        other: Order = "mdy" if order == "dmy" else "dmy"
+        if read_moment(cell, other) is None:
+            return CellError(
+                f"{str(cell)[:60]!r} is not a date ({_SAID[order]})", fix="write it like 2020-12-31 or 2020-12-31 23:59"
+            )
+        return CellError(
+            f"{str(cell)[:60]!r} has {_SAID[other]}, but the column is read with {_SAID[order]}: write it like 2020-12-31, "
+            f"or train with --as 'COLUMN={{kind: datetime, order: {other}}}'"
+        )
 
     def blank(self) -> Array:
         return np.zeros(_FEATURES, dtype=np.float32)

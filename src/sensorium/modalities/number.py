@@ -13,11 +13,14 @@ from sensorium.core.errors import CellError
 from sensorium.core.layout import Layout, Row
 from sensorium.core.modality import Array, Guess, Modality
 from sensorium.core.registry import component
-from sensorium.language.numeral import read_number
+from sensorium.language.numeral import Evidence, Writing, is_money, number_problem, read_number, writing_of
 
 _QUANTILES = 128
 _CLIP = 10.0
 _CODE = re.compile("0[0-9]+")
+_WHOLE = re.compile("[0-9]+")
+_HUGE = 2**53
+"""Above this not every whole number is a float: such numbers name something, and count nothing."""
 
 
 @component
@@ -26,12 +29,16 @@ class Number(Modality):
 
     Encoded as ``[1]`` float32, standardised with the mean and deviation of the training cells and cut to ±10 deviations,
     so that one mistyped cell cannot drown the others. A target is always standardised and never cut: it can be turned back.
-    Cells may be numbers or text such as ``1,234.5``, ``12 %``, ``$3``, ``1e-3``.
+    Cells may be numbers or text such as ``1,234.5``, ``12 %``, ``$3``, ``151 cm``, ``(5)`` (which is -5), ``1e-3``, and
+    lengths of time (``1:23:45``, ``3h 20m``, ``P1DT2H``, a time of day), which are seconds. What 1,234 means and which unit
+    stands beside the numbers is decided by all training cells; a later cell that does not fit is a ``CellError``.
 
     Args:
         scale: ``standard`` keeps distances; ``quantile`` keeps only the order (by normal scores), for skewed columns.
         impute: ``none`` tells the encoder that a cell is missing; else it reads the ``mean`` or the ``median`` of the
             training cells in its place. A column of kind ``missing`` beside it says which cells were filled.
+        decimal: The sign before decimals in text: ``point`` (1,234.5) or ``comma`` (1.234,5); ``auto`` what the training
+            cells show.
     """
 
     stream = "table"
@@ -44,25 +51,37 @@ class Number(Modality):
         *,
         scale: Literal["standard", "quantile"] = "standard",
         impute: Literal["none", "mean", "median"] = "none",
+        decimal: Literal["auto", "point", "comma"] = "auto",
     ) -> None:
         super().__init__()
-        self.scale, self.impute = scale, impute
+        self.scale, self.impute, self.decimal = scale, impute, decimal
+        self._evidence: Evidence | None = None
+        self._written: tuple[Any, Writing] = (None, Writing())
         self.fills = impute != "none"
 
     @classmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
         if not cells:
             return Guess(0.0, "no cells to look at")
-        read = sum(read_number(cell) is not None for cell in cells)
+        writing, _ = writing_of(cells)
+        read = sum(read_number(cell, writing) is not None for cell in cells)
         share = read / len(cells)
         # 00123 and 02139 are codes: read as numbers their zeros would be lost.
-        padded = sum(isinstance(cell, str) and _CODE.fullmatch(cell.strip()) is not None for cell in cells)
-        if padded > read / 2:
+        texts = [cell.strip() for cell in cells if isinstance(cell, str)]
+        padded = sum(_CODE.fullmatch(text) is not None for text in texts)
+        wide = {len(text) for text in texts}
+        if padded > read / 2 or (padded and len(wide) == 1 and all(map(_WHOLE.fullmatch, texts))):
             return Guess(0.2 * share, f"{padded} of {len(cells)} cells are numbers with leading zeros, as codes have")
-        return Guess(0.9 * share**2, f"{read} of {len(cells)} cells are numbers")
+        huge = sum(_huge(cell) for cell in cells)
+        if huge > read / 2:
+            return Guess(0.2 * share, f"{huge} of {len(cells)} cells are whole numbers too large to count anything")
+        what = "lengths of time" if writing.spans else "numbers"
+        return Guess(0.9 * share**2, f"{read} of {len(cells)} cells are {what}")
 
     def fit(self, cells: Iterable[Any]) -> None:
-        read = [value for value in map(read_number, cells) if value is not None]
+        seen = list(cells)
+        writing, self._evidence = writing_of(seen, None if self.decimal == "auto" else self.decimal)
+        read = [value for value in (read_number(cell, writing) for cell in seen) if value is not None]
         values = np.array(read or [0.0], dtype=np.float64)
         # Worked out on values within ±1, so that the squares of 1e300 do not overflow.
         unit = float(np.abs(values).max()) or 1.0
@@ -74,6 +93,7 @@ class Number(Modality):
             "mean": mean * unit,
             "deviation": 1.0 if constant else deviation * unit,
             "impute": float(np.median(small)) * unit if self.impute == "median" else mean * unit,
+            "writing": writing._asdict(),
         }
         if self.scale == "quantile":
             points, scores = _scores(small)
@@ -83,11 +103,60 @@ class Number(Modality):
     def layout(self) -> Layout:
         return Row((0,))
 
+    @property
+    def writing(self) -> Writing:
+        """How the training cells are written; a model saved before this was learnt reads each cell by itself."""
+        told = self.state.get("writing")
+        if self._written[0] is not told:
+            self._written = (told, Writing(**told) if told else Writing())
+        return self._written[1]
+
+    @property
+    def reading(self) -> str:
+        writing, said = self.writing, []
+        shown = self._evidence.points + self._evidence.commas if self._evidence else 0
+        if writing.decimal == "comma" or (shown and writing.decimal and writing.grouped):
+            said.append(f"decimal {writing.decimal}s, 1{',' if writing.decimal == 'point' else '.'}234 is 1234")
+        if writing.spans:
+            said.append("in seconds; 1:30 is " + ("a minute and a half" if writing.clock == "ms" else "an hour and a half"))
+        elif writing.unit:
+            said.append(f"in {writing.unit}")
+        return "; ".join(said)
+
+    @property
+    def settled(self) -> dict[str, Any]:
+        shown = self._evidence is not None and self._evidence.points + self._evidence.commas > 0
+        return {"decimal": self.writing.decimal} if self.decimal == "auto" and shown else {}
+
+    @property
+    def doubts(self) -> list[str]:
+        if self._evidence is None or self.decimal != "auto":
+            return []
+        points, commas, either, units, texts = self._evidence
+        said = []
+        if points and commas:
+            said.append(
+                f"{points} cells have decimal points and {commas} decimal commas; where a cell does not tell, "
+                f"{self.writing.decimal}s are taken: say decimal: point or comma"
+            )
+        elif either == texts > 0 and self.writing.decimal is None and not is_money(self.writing.unit):
+            said.append(f"1,234 is taken for 1234 in {either} cells: if it is 1.234, say decimal: comma")
+        others = [(unit, count) for unit, count in units.items() if unit != self.writing.unit]
+        if others and not self.writing.spans:
+            rest = ", ".join(f"{count} in {unit!r}" for unit, count in others[:5])
+            known = f"in {self.writing.unit!r}" if self.writing.unit else "without a unit"
+            said.append(f"most numbers are {known}, but {rest}: those count as missing; write all in one unit")
+        return said
+
+    def value(self, cell: Any) -> float | None:
+        """The number that a cell stands for, as the column is read; None where it is none."""
+        return read_number(cell, self.writing)
+
     def encode(self, cell: Any) -> Array:
-        return self._encode(_value(cell))
+        return self._encode(self._value(cell))
 
     def encode_target(self, cell: Any) -> Array:
-        scaled = self._standard(_value(cell))
+        scaled = self._standard(self._value(cell))
         with np.errstate(over="ignore"):
             out = np.array([scaled], dtype=np.float32)
         if not np.isfinite(out).all():
@@ -104,6 +173,12 @@ class Number(Modality):
         """Noise of up to two standard deviations."""
         return np.clip(value + 2 * level * rng.standard_normal(1), -_CLIP, _CLIP).astype(np.float32)
 
+    def _value(self, cell: Any) -> float:
+        value = read_number(cell, self.writing)
+        if value is None:
+            raise CellError(number_problem(cell, self.writing))
+        return value
+
     def _standard(self, value: float) -> float:
         # The difference of two huge numbers may overflow; their quotients do not.
         mean, deviation = float(self.state["mean"]), float(self.state["deviation"])
@@ -118,11 +193,10 @@ class Number(Modality):
         return np.array([min(max(scaled, -_CLIP), _CLIP)], dtype=np.float32)
 
 
-def _value(cell: Any) -> float:
-    value = read_number(cell)
-    if value is None:
-        raise CellError(f"{str(cell)[:60]!r} is not a finite number")
-    return value
+def _huge(cell: Any) -> bool:
+    if isinstance(cell, str):
+        return len(cell) > 15 and _WHOLE.fullmatch(cell.strip()) is not None and int(cell.strip()[:4000]) > _HUGE
+    return isinstance(cell, (int, np.integer)) and abs(int(cell)) > _HUGE
 
 
 def _scores(values: Array) -> tuple[list[float], list[float]]:

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from sensorium.core.errors import CellError, ConfigError, nearest
+from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Layout, Row
-from sensorium.core.modality import Array, Guess, Modality
+from sensorium.core.modality import Array, Guess, Modality, is_blank
 from sensorium.core.registry import component
+from sensorium.core.scalar import plain
+from sensorium.language.label import alike, folded, label, near
 from sensorium.language.numeral import read_number
 
 _SEPARATORS = (";", "|", ",")
@@ -84,13 +86,19 @@ class Tags(Modality):
         return np.array([value in labels for value in self.state["values"]], dtype=np.float32)
 
     def encode_target(self, cell: Any) -> Array:
-        unknown = sorted(self._labels(cell) - set(self.state["values"]))
+        unknown = self._unknown(self._labels(cell))
         if unknown:
-            raise CellError(
-                f"the label {unknown[0][:60]!r} was not seen in training{nearest(unknown[0][:60], self.classes[:50])}",
-                fix="correct the cell, or add rows with this label to the training table",
-            )
+            raise CellError(unknown, fix="correct the cell, or add rows with this label to the training table")
         return self.encode(cell)
+
+    def unfamiliar(self, cell: Any) -> str:
+        return self._unknown(set(_split(cell, self.state["separator"]) or ()))
+
+    @property
+    def doubts(self) -> list[str]:
+        groups = alike(self.state["values"])
+        said = "; ".join(" and ".join(repr(value) for value in group) for group in groups[:4])
+        return [f"labels that differ in case, blanks or Unicode form only: {said}; write each one way"] if groups else []
 
     def decode(self, value: Array) -> list[str]:
         """The labels where ``value`` ``[k]`` is above one half."""
@@ -109,6 +117,14 @@ class Tags(Modality):
             raise CellError(f"a {type(cell).__name__} is no list of labels", fix=f"write a{self.state['separator']}b")
         return set(labels)
 
+    def _unknown(self, labels: set[str]) -> str:
+        unknown = sorted(labels - set(self.state["values"]))
+        if not unknown:
+            return ""
+        close = near(unknown[0][:60], {folded(known): known for known in self.state["values"]})
+        said = f"the label {unknown[0][:60]!r} was not seen in training"
+        return f"{said}; did you mean {close!r}?" if close else said
+
 
 def _json(cell: Any) -> list[Any] | None:
     if not isinstance(cell, str) or not cell.lstrip().startswith("["):
@@ -122,16 +138,19 @@ def _json(cell: Any) -> list[Any] | None:
 
 def _split(cell: Any, mark: str) -> list[str] | None:
     """The labels of a cell; None where it can have none."""
+    cell = plain(cell)
     parts = _json(cell)
     if parts is None and isinstance(cell, _LISTS):
-        parts = list(np.asarray(cell).reshape(-1)) if isinstance(cell, np.ndarray) else list(cell)
+        parts = list(cell.reshape(-1)) if isinstance(cell, np.ndarray) else list(cell)
+    elif parts is None and hasattr(cell, "__array__") and hasattr(cell, "tolist"):
+        parts = cell.tolist()  # a Series of pandas or polars, an array of Arrow
     if parts is not None:
-        if any(isinstance(part, (list, tuple, dict, bytes)) for part in parts):
-            return None
-        return [text for text in (str(part).strip() for part in parts) if text]
+        parts = [part for part in parts if not is_blank(part)]
+        found = [label(part) for part in parts] if isinstance(parts, list) else [None]
+        return None if None in found else [text for text in found if text]
     if isinstance(cell, (bytes, dict)) or hasattr(cell, "__array__"):
         return None
-    return [text for text in (part.strip() for part in str(cell).split(mark)) if text]
+    return [text for text in (label(part) or "" for part in str(cell).split(mark)) if text]
 
 
 def _separator(cells: Iterable[Any]) -> str:

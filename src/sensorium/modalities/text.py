@@ -14,6 +14,8 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Ids, Layout
 from sensorium.core.modality import Array, Guess, Modality
 from sensorium.core.registry import chosen, component
+from sensorium.core.scalar import plain
+from sensorium.core.spelt import spelt_numbers
 from sensorium.language.normalise import Form, normalise
 from sensorium.language.pretrained import PretrainedTokeniser
 from sensorium.language.segment import Segmenter, words
@@ -92,6 +94,9 @@ class Text(Modality):
         texts = [cell.strip()[:2000] for cell in joined if isinstance(cell, str)]
         if not texts or len(texts) < len(cells):
             return Guess(0.0, f"{len(texts)} of {len(cells)} cells are text")
+        listed = sum(spelt_numbers(text) is not None for text in texts)
+        if listed > len(texts) / 2:
+            return Guess(0.0, f"{listed} of {len(cells)} cells are lists of numbers")
         # Of several texts in a cell the usual one counts: a list of single words is a list of tags.
         words = sum(_words(text) / (text.count(BREAK) + 1) for text in texts) / len(texts)
         distinct = len(set(texts)) / len(texts)
@@ -195,12 +200,14 @@ class Text(Modality):
 
     def _clean(self, cell: Any) -> str | None:
         """The normalised beginning of a cell; None where it is no text."""
+        cell = plain(cell)
         if isinstance(cell, numbers.Number):
             cell = str(cell)
         elif isinstance(cell, (list, tuple)) or _is_list(cell):
             cell = _joined(cell)
         if not isinstance(cell, str):
             return None
+        cell = plain(cell)
         begun: str = cell.lstrip()[: self.length * _CHARACTERS_A_TOKEN]
         text = normalise(begun, lowercase=self.lowercase, form=self.form)
         if self.checkpoint is not None and text:

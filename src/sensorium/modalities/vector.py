@@ -16,6 +16,7 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
+from sensorium.core.spelt import spelt_numbers
 from sensorium.signal.npy import MAGIC, npy_array
 from sensorium.signal.statistics import Moments
 
@@ -32,7 +33,9 @@ _LONGEST = 65_536
 
 @component
 class Vector(Modality):
-    """A vector that another model made (an embedding, a descriptor): a list, an array ``[D]``, an NPY file.
+    """A vector that another model made (an embedding, a descriptor): a list, an array ``[D]``, an NPY file, text.
+
+    Text is the numbers as programs print them: ``0.1 0.2 0.3``, ``[0.1, 0.2]``.
 
     Encoded as ``[D]`` float32; prepared as ``[B, D, 1]``: a grid of one cell with ``D`` channels. Another length than in
     training, or a value that is not finite, raises ``CellError``.
@@ -153,10 +156,11 @@ def _length(cell: Any) -> int:
     if isinstance(cell, os.PathLike):
         cell = os.fspath(cell)
     if isinstance(cell, str):
-        if cell.lstrip()[:1] != "[":
+        numbers = spelt_numbers(cell)
+        if numbers is None and cell.lstrip()[:1] != "[":
             return -1 if cell[-300:].strip().lower().endswith(".npy") else 0
         try:
-            cell = json.loads(cell)
+            cell = json.loads(cell) if numbers is None else numbers
         except (ValueError, RecursionError):
             return 0
     if not isinstance(cell, (list, tuple, np.ndarray)) or len(cell) < 2:

@@ -199,6 +199,7 @@ def _modality(spec: dict[str, Any], cells: Sequence[Any] | None) -> Any:
     return (
         json.dumps(modality.state, sort_keys=True),
         str(modality.layout),
+        [modality.missing(cell) for cell in given],
         modality.collate([modality.blank()]),
         stored,
         modality.prepare(stored),

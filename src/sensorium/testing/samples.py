@@ -117,7 +117,7 @@ def _numbers() -> list[Any]:
 
 
 def _categories() -> list[Any]:
-    return ["red", "blue", "red", "green", "blue", "red", "grey", "blue", "red", "green", "pink", "red"]
+    return ["red", "blue", "red", "green", "blue", "red", "NA", "blue", "Red", "green", "pink", "red"]
 
 
 def _tags() -> list[Any]:

@@ -15,20 +15,19 @@ from sensorium.core.schema import CODED, INPUTS, TARGETS, Schema
 from sensorium.data.classes import classes
 from sensorium.data.derived import offered, sources
 from sensorium.data.guess import guess
+from sensorium.data.labels import FEW, gaps_told, target_kind
 from sensorium.data.media import Under
+from sensorium.data.reading import reading
 from sensorium.data.table import Table
-from sensorium.language.numeral import read_number
-
-FEW = 20
-"""A whole-number target with at most this many values is taken for classes, above for a quantity."""
 
 
 class Declared(NamedTuple):
-    """A schema not yet fitted, and by column what it was taken for and why."""
+    """A schema not yet fitted, by column what it was taken for and why, and what to warn of."""
 
     schema: Schema
     reasons: dict[str, tuple[str, str, str]]
     """name → (role, kind, reason)"""
+    doubts: list[str]
 
 
 def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mapping[str, str]) -> Declared:
@@ -67,6 +66,7 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
     guesses = guess(table, names=names, overrides=overrides, targets=wanted)
     columns: dict[str, dict[str, Any]] = {}
     reasons: dict[str, tuple[str, str, str]] = {}
+    doubts: list[str] = []
     for name in table.columns:
         if name in silent:
             role = str(told[name]["role"])
@@ -75,11 +75,13 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
         found = guesses[name]
         kind, reason = found.kind, found.reason
         if name in wanted and name not in overrides:
-            kind, reason = target_kind(kind, reason, table.column(name))
+            kind, reason = target_kind(name, kind, reason, table.column(name))
         if found.role == "ignore" and not {"kind", "role"} & told.get(name, {}).keys():
             columns[name], reasons[name] = {"role": "ignore"}, ("ignore", "", reason)
             continue
         role = str(told.get(name, {}).get("role", "input"))
+        if not kind and role == "target" and all(map(is_blank, table.column(name))):
+            raise DataError("the target is empty in every row", file=table.source, column=name)
         if not kind:
             fix = f"--as {name}=KIND or --ignore {name}"
             raise DataError(f"cannot tell what it holds: {reason}", file=table.source, column=name, fix=fix)
@@ -87,7 +89,13 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
         if role in TARGETS and not answered and find("modalities", kind).task is None:
             raise ConfigError(f"a column of kind {kind} cannot be a target", column=name, fix=f"--as {name}=category")
         columns[name] = {**told.get(name, {}), "kind": kind, "role": role}
-        reasons[name] = (role, kind, reason)
+        # The whole column decides what its cells mean, and the recipe keeps it.
+        read = reading(name, columns[name], table.column(name))
+        columns[name] |= read.options
+        reasons[name] = (role, kind, f"{reason}; {read.how}" if read.how else reason)
+        doubts += [f"column {name!r}: {doubt}" for doubt in (*found.doubts, *read.doubts)]
+        if role == "target" and (lost := gaps_told(name, table.column(name), columns[name])):
+            doubts.append(lost)
     for name, of in derived.items():
         role = str(told[name].get("role", "input"))
         columns[name] = {**told[name], "of": of, "role": role}
@@ -105,7 +113,7 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
     schema = Schema.declare(columns)
     if not schema.inputs:
         raise DataError("no column is left to learn from", file=table.source, fix="name fewer with --ignore")
-    return Declared(schema, reasons)
+    return Declared(schema, reasons, doubts)
 
 
 def _lay(columns: dict[str, dict[str, Any]]) -> None:
@@ -122,24 +130,10 @@ def _lay(columns: dict[str, dict[str, Any]]) -> None:
             spec["on"] = under[0]
 
 
-def target_kind(kind: str, reason: str, cells: list[Any]) -> tuple[str, str]:
-    """What a target is: few whole numbers, and texts of any kind, are classes."""
-    if kind not in ("number", "category", ""):
-        return kind, reason
-    values = {str(cell).strip() for cell in cells if not is_blank(cell)}
-    numbers = {number for number in map(read_number, values) if number is not None}
-    # A few mistyped cells among many numbers are mistakes to be told of, not classes.
-    if len(numbers) < len(values) and (kind != "number" or len(numbers) <= FEW):
-        return "category", f"{len(values)} distinct values"
-    if len(numbers) <= FEW and all(number.is_integer() for number in numbers):
-        return "category", f"{len(numbers)} distinct whole numbers"
-    return "number", f"{len(numbers)} distinct numbers"
-
-
 def check_targets(schema: Schema, table: Table) -> None:
     """What must hold of targets before any training."""
     for column in schema.targets:
-        cells = [cell for cell in table.column(column.source) if not is_blank(cell)]
+        cells = [cell for cell in table.column(column.source) if not column.reader.missing(cell)]
         if not cells:
             raise DataError("the target is empty in every row", file=table.source, column=column.name)
         if column.reader.stream is None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sensorium.console import Console
 from sensorium.core.errors import ConfigError, DataError
 from sensorium.core.goal import task_spec
-from sensorium.core.modality import is_blank
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
 from sensorium.data.split import split
@@ -65,6 +64,8 @@ def declared(table: Table, request: Request, console: Console) -> Schema:
     for name, (role, kind, reason) in found.reasons.items():
         what = " ".join(word for word in (role, kind) if word and word != "input")
         console.note(f"  {name}: {what} ({reason})")
+    for doubt in found.doubts:
+        console.warn(doubt)
     for line in unread_columns(table, {name: kind for name, (role, kind, _) in found.reasons.items() if role == "input"}):
         console.warn(line)
     check_targets(found.schema, table)
@@ -93,10 +94,10 @@ def with_target(table: Table, schema: Schema, plan: Recipe) -> Table:
     """The rows that some task can learn from: those that have any target, or all where a task needs none."""
     if any(not task_spec(name, told).targets for name, told in plan.model.tasks.items()):
         return table
-    columns = [table.column(c.source) for c in schema.targets if table.has(c.source)]
+    columns = [(c.reader.missing, table.column(c.source)) for c in schema.targets if table.has(c.source)]
     if not columns:
         raise DataError("holds no target column", file=table.source)
-    index = [i for i in range(len(table)) if not all(is_blank(column[i]) for column in columns)]
+    index = [i for i in range(len(table)) if not all(missing(cells[i]) for missing, cells in columns)]
     return table if len(index) == len(table) else table.take(index)
 
 
@@ -129,6 +130,6 @@ def class_sizes(schema: Schema, table: Table) -> dict[str, list[int]]:
     found = {}
     for column in schema.targets:
         if column.spec["kind"] == "category":
-            cells = [str(cell).strip() for cell in table.column(column.name) if not is_blank(cell)]
+            cells = [str(cell).strip() for cell in table.column(column.source) if not column.reader.missing(cell)]
             found[column.name] = list(Counter(cells).values())
     return found

@@ -13,7 +13,6 @@ import numpy as np
 
 from sensorium.console import Console
 from sensorium.core.errors import CellError, ConfigError, DataError
-from sensorium.core.modality import is_blank
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Opener, Schema, content
 from sensorium.data import rows as encoded
@@ -113,7 +112,7 @@ def encode_test(schema: Schema, table: Table, store: Store, console: Console) ->
 def learn(schema: Schema, table: Table, media: Opener, seed: int = 0) -> None:
     """Fit every modality on training rows: all cells of the table, a sample of its media."""
     for column in schema.coded:
-        cells = [(i, cell) for i, cell in enumerate(table.column(column.source)) if not is_blank(cell)]
+        cells = [(i, cell) for i, cell in enumerate(table.column(column.source)) if not column.reader.missing(cell)]
         if column.reader.media:
             order = np.random.default_rng(seed).permutation(len(cells))
             opened: list[Any] = []
@@ -169,7 +168,7 @@ def _usable(schema: Schema, table: Table, rows: encoded.Rows) -> None:
     """Refuse a column none of whose cells could be used: it is not missing, it is misunderstood."""
     bad = Counter(problem.column for problem in rows.problems)
     for column in schema.coded:
-        filled = sum(not is_blank(cell) for cell in table.column(column.source)) if bad[column.name] else 0
+        filled = sum(not column.reader.missing(cell) for cell in table.column(column.source)) if bad[column.name] else 0
         if filled and filled == bad[column.name]:
             p = next(problem for problem in rows.problems if problem.column == column.name)
             raise DataError(

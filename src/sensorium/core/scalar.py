@@ -1,0 +1,42 @@
+"""One value, whatever library carries it: numpy, pandas, Arrow, polars, torch or Python itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def plain(cell: Any) -> Any:
+    """The Python value inside a scalar of another library; anything else as it is.
+
+    An Arrow scalar gives its ``as_py``, an array without axes its ``item``, pandas' ``NA`` gives None, and a lone
+    surrogate in a text (half of a character, as broken JSON has) becomes U+FFFD.
+    """
+    if isinstance(cell, str):
+        return whole(cell)
+    if cell is None or isinstance(cell, (bool, int, float, bytes)):
+        return cell
+    kind = type(cell)
+    if kind.__name__ == "NAType":
+        return None
+    if hasattr(kind, "as_py"):
+        try:
+            return plain(cell.as_py())
+        except (ValueError, OverflowError, ArithmeticError):
+            return cell  # a date beyond the year 9999, say: the modality says what is wrong with it
+    if getattr(cell, "shape", None) == () and kind.__name__ not in ("datetime64", "timedelta64"):
+        return plain(cell.item()) if hasattr(cell, "item") and not _same(cell.item(), cell) else cell
+    return cell
+
+
+def whole(text: str) -> str:
+    """A text without lone surrogates, which no encoding can write: U+FFFD stands for each."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # Two halves that belong together are one character.
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def _same(one: Any, other: Any) -> bool:
+    return type(one) is type(other)

@@ -1,0 +1,177 @@
+"""Targets: classes or a quantity, by one rule for inspect and fit; gaps; columns that are told of; later tables."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sensorium.core.recipe import Recipe
+from sensorium.core.schema import Schema
+from sensorium.data.guess import guess
+from sensorium.data.inspect import inspect
+from sensorium.data.labels import gaps, gaps_told, target_kind
+from sensorium.data.lookalike import lookalike
+from sensorium.data.split import split
+from sensorium.data.table import Table
+from sensorium.data.unfamiliar import absent_told, unfamiliar, unknown_columns
+from sensorium.training.columns import declare
+
+RNG = np.random.default_rng(0)
+BELL = np.clip(RNG.normal(40, 8, 600).round(), 5, 90).astype(int).tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "kind"),
+    [
+        ("label", [str(i % 31) for i in range(372)], "category"),
+        ("cat_id", [str(i % 31) for i in range(372)], "number"),
+        ("Class", [i % 40 + 100 for i in range(400)], "category"),
+        ("y", [i % 30 for i in range(360)], "category"),
+        ("target", BELL, "number"),
+        ("y", BELL, "number"),
+        ("age", [i % 60 + 20 for i in range(600)], "number"),
+        ("rooms", [1, 2, 3, 2, 1, 3] * 10, "category"),
+        ("sold", list(range(15)), "number"),
+        ("y", [0.5, 1.5] * 30, "number"),
+        ("y", ["0", "1"] * 30, "category"),
+        ("price", [f"{i},5" for i in range(100)], "number"),
+        ("height", [f"{150 + i % 50} cm" for i in range(100)], "number"),
+        ("zip", ["02139", "10001", "94305"] * 20, "category"),
+        ("word", ["a", "b"] * 9, "category"),
+        ("y", [str(i * 1.37) for i in range(100)] + ["oops"], "number"),
+    ],
+)
+def test_classes_or_a_quantity_is_one_rule(name: str, cells: list[Any], kind: str) -> None:
+    rows = {"x": [i * 0.37 + (i % 7) for i in range(len(cells))], name: cells}
+    table = Table.read(rows)
+    assert target_kind(name, guess(table, targets=[name])[name].kind, "", cells)[0] == kind
+    declared = declare(table, Recipe(), [name], {})
+    looked = inspect({"train": table}, target=name)
+    assert declared.reasons[name][1] == looked.targets[0].kind == kind
+    said = next(column.reason for column in looked.columns if column.name == name)
+    assert declared.reasons[name][2] == said
+
+
+def test_a_column_named_like_a_label_says_why_and_how_to_undo_it() -> None:
+    kind, reason = target_kind("label", "number", "", [i % 31 for i in range(372)])
+    assert (kind, "--as label=number" in reason, "12 times" in reason) == ("category", True, True)
+    assert "--as age=category" in target_kind("age", "number", "", [i % 60 + 20 for i in range(600)])[1]
+
+
+def test_gaps_of_a_target_are_counted_and_can_be_kept() -> None:
+    cells = ["None", "Mild", "Severe"] * 30
+    table = Table.read({"pain": [i * 0.11 for i in range(90)], "severity": cells})
+    assert gaps(cells, {"kind": "category"}) == {"None": 30}
+    assert gaps(cells, {"kind": "category", "gaps": "keep"}) == {}
+    assert gaps([1.5, "NA"], {"kind": "number"}) == {}
+    assert "30 say 'None'" in gaps_told("severity", cells, {"kind": "category"})
+    assert any("gaps: keep" in doubt for doubt in declare(table, Recipe(), ["severity"], {}).doubts)
+    assert any("gaps: keep" in warning for warning in inspect({"t": table}, target="severity").warnings)
+    kept = inspect({"t": table}, target="severity", columns={"severity": {"kind": "category", "gaps": "keep"}})
+    assert kept.targets[0].classes == {"None": 30, "Mild": 30, "Severe": 30}
+    assert kept.targets[0].missing == {"t": 0}
+
+
+def test_what_the_column_decided_is_in_the_recipe_and_the_reason() -> None:
+    table = Table.read(
+        {"x": ["1,344", "2,55", "4,954"] * 10, "d": ["1/2/2020", "12/25/2020", "3/4/2020"] * 10, "y": ["a", "b"] * 15}
+    )
+    found = declare(table, Recipe(), ["y"], {})
+    assert found.schema.specs()["x"]["decimal"] == "comma"
+    assert found.schema.specs()["d"]["order"] == "mdy"
+    assert "decimal commas" in found.reasons["x"][2]
+    assert "months first" in found.reasons["d"][2]
+
+
+def test_a_later_table_that_contradicts_is_told() -> None:
+    train = Table.read({"d": ["1/2/2020", "3/4/2021"] * 10, "c": ["blue", "red"] * 10, "y": ["a", "b"] * 10})
+    later = Table.read({"d": ["12/25/2020", "1/2/2020"], "c": ["BLUE", "red"], "y": ["A", "b"]})
+    found = inspect({"train": train, "later": later}, target="y")
+    assert "order: mdy" in found.problems["later"][0].problem
+    assert found.problems["train"] == []
+    said = "\n".join(found.warnings)
+    assert "no cell decides" in said
+    assert "'BLUE' was not seen in training; did you mean 'blue'? (1)" in said
+    assert "A (did you mean 'a'?)" in said
+
+
+def test_cells_that_cannot_be_read_are_seen_before_training() -> None:
+    table = Table.read({"x": ["-"] * 5 + [str(i * 1.5) for i in range(40)], "y": ["a", "b", "c"] * 15})
+    found = inspect({"t": table}, target="y")
+    assert len(found.problems["t"]) == 5
+    assert "5 in 'x'" in "\n".join(found.warnings)
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ([base64.b64encode(RNG.bytes(90)).decode() for _ in range(20)], "base64"),
+        (["data:image/png;base64,iVBORw0KGgo="] * 20, "data: addresses"),
+        (["{'bytes': b'\\x89PNG', 'path': None}"] * 20, "program printed"),
+        (["[[1 2]\n [3 4]]"] * 20, "program printed"),
+        (["https://example.com/a.png"] * 3 + ["b.png"] * 17, "addresses"),
+        (["a plain text, see https://example.com"] * 20, ""),
+        ([f"{i:032x}" for i in range(20)], ""),
+        (["red", "blue"] * 10, ""),
+        ([1.5, None], ""),
+    ],
+)
+def test_what_looks_like_words_and_is_none(cells: list[Any], said: str) -> None:
+    found = lookalike(cells, "text")
+    assert said in found
+    assert bool(found) == bool(said)
+
+
+def fitted() -> Schema:
+    schema = Schema.declare({"colour": "category", "size": "number", "y": {"kind": "category", "role": "target"}})
+    for column, cells in zip(schema.columns.values(), (["blue", "red"], [1, 2], ["a", "b"]), strict=True):
+        column.reader.fit(cells)
+    return schema
+
+
+def test_unknown_values_are_counted_with_the_near_one() -> None:
+    rows = [{"colour": "Blue", "size": 3}, {"colour": "Blue"}, {"colour": None}, {"colour": "red"}, {"colour": "mauve"}]
+    (line,) = unfamiliar(fitted(), rows)
+    assert line.startswith("column 'colour': 3 cells")
+    assert "did you mean 'blue'? (2)" in line
+    assert "'mauve'" in line
+    assert unfamiliar(fitted(), [{"colour": "red"}]) == []
+
+
+def test_unknown_columns_are_named_with_the_one_they_miss() -> None:
+    schema = fitted()
+    assert unknown_columns(schema, ["Colour ", "size", "y"]) == {"Colour ": "colour"}
+    assert unknown_columns(schema, ["colour", "size", "weather"]) == {"weather": ""}
+    told = absent_told(schema, "t.csv", ["colours", "size"])
+    assert "no column colour" in told
+    assert "'colours' may be 'colour'" in told
+    assert absent_told(schema, "t.csv", ["colour", "size", "more"]) == ""
+
+
+@pytest.mark.parametrize("rows", [2, 3])
+def test_a_class_of_few_rows_keeps_one_for_training(rows: int) -> None:
+    labels = [f"k{i}" for i in range(300)] * rows
+    train, valid = split(Table.read({"y": labels}), target="y", part=0.15)
+    assert len({labels[i] for i in train}) == 300
+    assert len(valid) == round(0.15 * len(labels))
+    alone = [f"k{i}" for i in range(50)] + ["k"] * 50
+    train, _ = split(Table.read({"y": alone}), target="y", part=0.3)
+    assert set(alone) == {alone[i] for i in train}
+
+
+def test_ids_too_large_to_count_anything_are_ids() -> None:
+    cells = [str(10**18 + 977 * i * i) for i in range(40)]
+    found = guess(Table.read({"key": cells, "value": [i * 1.5 for i in range(40)]}))
+    assert found["key"].role == "ignore"
+    assert "id" in found["key"].reason
+    repeated = guess(Table.read({"customer": cells[:8] * 5}))["customer"]
+    assert repeated.kind == "category"
+    assert guess(Table.read({"zip": [f"{i * 977 % 100000:05d}" for i in range(60)]}))["zip"].kind == "category"
+
+
+def test_numbers_with_decimal_commas_are_no_classes() -> None:
+    train, valid = split(Table.read({"y": [f"{i // 7},{i:03d}" for i in range(200)]}), target="y", part=0.15)
+    assert (len(train), len(valid)) == (170, 30)
