@@ -35,7 +35,7 @@ class Prediction:
         targets: By task, which is named like its target column unless told otherwise: ``{"value": ..., "probabilities":
             {...}}``; plain data, and an ``Attachment`` where an answer is a picture, a mask or a sound.
         missing: Streams that the row did not have, or whose cell could not be used.
-        problems: Why, where a cell was there but could not be used.
+        problems: Why, where a cell was there but could not be used; and which values training did not have.
     """
 
     targets: dict[str, Answer]
@@ -152,7 +152,7 @@ class Predictor:
 
         def encode(item: tuple[int, Record]) -> tuple[Sample, list[Problem]]:
             problems: list[Problem] = []
-            return self.schema.encode(item[1], media=media, row=item[0], problems=problems), problems
+            return self.schema.encode(item[1], media=media, row=item[0], problems=problems, strange=True), problems
 
         chunk = list(islice(numbered, batch_size))
         if len(chunk) < batch_size:  # all of it: not worth a thread

@@ -15,9 +15,10 @@ from sensorium.core.modality import Blob, is_blank
 from sensorium.core.recipe import Recipe, Spec
 from sensorium.core.registry import split as split_spec
 from sensorium.core.schema import Problem, Record, Schema
+from sensorium.data.labels import gaps_told
 from sensorium.data.media import Under
 from sensorium.data.table import Table
-from sensorium.data.unfamiliar import absent_told
+from sensorium.data.unfamiliar import absent_told, unfamiliar
 from sensorium.model import Model
 from sensorium.predictor import Prediction, Predictor, Step
 
@@ -107,9 +108,16 @@ class Trained:
             raise DataError(f"holds no target column: {', '.join(lacking)}", file=table.source, fix="use predict")
         if absent := absent_told(self.schema, table.source, table.columns):
             console.warn(absent)
+        for column in self.schema.targets:
+            if table.has(column.source) and (lost := gaps_told(column.name, table.column(column.source), column.spec)):
+                console.warn(lost)
         encoded = self.encode(table, console)
         say_problems(console, encoded.problems)
+        for line in unfamiliar(self.schema, table.rows()):
+            console.warn(line)
         evaluation = self.score(encoded, console=console)
+        if evaluation.targets and not any(target.rows for target in evaluation.targets.values()):
+            raise _unscored(table, encoded.problems, self.schema)
         if robustness:
             evaluation.robustness = self.robustness(encoded, reference=reference)
         if report is not None:
@@ -330,6 +338,17 @@ class Trained:
         return cls(Artifact.load(folder), device=device)
 
 
+def _unscored(table: Table, problems: Sequence[Problem], schema: Schema) -> DataError:
+    """Why no row of a table could be scored."""
+    names = [column.name for column in schema.targets]
+    first = next((problem for problem in problems if problem.column in names), None)
+    if first is None:
+        return DataError("no row has a target, so there is nothing to score", file=table.source, fix="use predict")
+    why = f"no row could be scored: no target is one that training had; the first: {first.problem}"
+    fix = f"write targets as the training table does, or train with --as '{first.column}={{kind: category, fold: true}}'"
+    return DataError(why, file=table.source, row=first.row, column=first.column, fix=fix)
+
+
 class Records(Sequence[Record]):
     """The rows of a table, made when asked for."""
 
@@ -369,11 +388,13 @@ def load(folder: str | Path, *, device: str = "auto") -> Trained:
 
 
 def say_problems(console: Console, problems: Sequence[Problem], shown: int = 3) -> None:
-    """Warn of cells that could not be used: how many by column, and the first few by name."""
-    by_column: dict[str, list[Problem]] = {}
+    """Warn of cells that could not be used and of values that training did not have: how many by column, and the first few
+    by name."""
+    by_column: dict[tuple[str, bool], list[Problem]] = {}
     for problem in problems:
-        by_column.setdefault(problem.column, []).append(problem)
-    for column, found in by_column.items():
-        console.warn(f"column {column!r}: {len(found)} cells could not be used and count as missing")
+        by_column.setdefault((problem.column, problem.missing), []).append(problem)
+    for (column, missing), found in by_column.items():
+        what = "could not be used and count as missing" if missing else "have values that training did not"
+        console.warn(f"column {column!r}: {len(found)} cells {what}")
         for problem in found[:shown]:
             console.warn(f"  {problem}")

@@ -42,12 +42,13 @@ def content(modality: type[Modality] | Modality, cell: Any, media: Opener, row: 
 
 
 class Problem(NamedTuple):
-    """A cell that could not be used and is treated as missing."""
+    """A cell treated as missing, as it could not be used; or, not ``missing``, one whose value training did not have."""
 
     row: int | None
     column: str
     file: str | None
     problem: str
+    missing: bool = True
 
     def __str__(self) -> str:
         place = ", ".join(p for p in (f"row {self.row}" if self.row is not None else "", f"column {self.column!r}") if p)
@@ -176,12 +177,20 @@ class Schema:
         row: int | None = None,
         problems: list[Problem] | None = None,
         targets: bool = False,
+        strange: bool = False,
     ) -> Sample:
-        """One row as arrays by column. Columns that the record lacks are missing; columns of its own are ignored."""
+        """One row as arrays by column. Columns that the record lacks are missing; columns of its own are ignored.
+
+        ``strange``: values that training did not have are told in ``problems`` too; they are read as what is not known.
+        """
         found: Sample = {}
         for column in self.read:
             cell = record.get(column.source)
             found[column.name] = self.encode_cell(column, cell, media=media, row=row, problems=problems)
+            if strange and problems is not None and found[column.name] is not None and not column.reader.media:
+                new = column.reader.unfamiliar(cell)
+                if new:
+                    problems.append(Problem(row, column.name, None, new, missing=False))
             if column.name in self.bearing:
                 found["extent", column.name] = self._extent(column, cell, found[column.name], media, row)
         for column in self.targets if targets else ():

@@ -63,6 +63,11 @@ class Scorer(ABC, Generic[Out]):
         """How many rows count."""
         return next((len(values) for values in self.kept.values()), 0)
 
+    @property
+    def varied(self) -> bool:
+        """Whether the rows that count differ in what is true of them; where they do not, no score tells rows apart."""
+        return True
+
     def ones(self) -> Tensor:
         """The weights of the plain score ``[1, rows]``."""
         return torch.ones(1, self.rows, dtype=torch.float64)

@@ -70,11 +70,11 @@ def target_kind(name: str, kind: str, reason: str, cells: Sequence[Any]) -> tupl
 def gaps(cells: Sequence[Any], spec: Mapping[str, Any]) -> Counter[str]:
     """The texts of a target that count as gaps though something is written (``None``, ``NA``), each with its count.
 
-    Only of classes: a number that is not there has to be written somehow.
+    Only of classes with the option to keep them: a number that is not there has to be written somehow.
     """
     given = {key: value for key, value in spec.items() if key not in ("role", "of")}
     modality: Modality = registry.build("modalities", given)
-    if modality.task != "classification":
+    if not modality.classed or getattr(modality, "gaps", "keep") == "keep":
         return Counter()
     texts = (cell.strip() for cell in cells if isinstance(cell, str) and modality.missing(cell))
     return Counter(text for text in texts if text)

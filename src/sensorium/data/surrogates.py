@@ -5,22 +5,17 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from sensorium.core import scalar
 from sensorium.data.encoding import Tell
 
 ESCAPED = re.compile(r"\\u[dD][89a-fA-F]")
 """How JSON spells a surrogate: a line without it needs no looking into."""
 
-_LONE = re.compile("[\ud800-\udfff]")
-_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
-
 
 def whole(value: Any) -> Any:
     """A cell with U+FFFD for each half of a character in its text, pairs of halves joined; itself where all is well."""
     if isinstance(value, str):
-        if value.isascii() or not _LONE.search(value):
-            return value
-        joined = _PAIR.sub(lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), value)
-        return _LONE.sub("\ufffd", joined)
+        return value if value.isascii() else scalar.whole(value)
     if isinstance(value, list):
         # A list of numbers, perhaps of very many, needs no looking into.
         if value and isinstance(value[0], (int, float)):

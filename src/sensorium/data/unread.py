@@ -1,4 +1,4 @@
-"""Columns of file names and addresses that nothing here reads: their names would be learnt as if they were words."""
+"""Columns of names of files that nothing here reads: the names would be learnt as if they were words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from sensorium.data.table import Table
 
 LOOKED_AT = 1000
 _FILE = re.compile(r"[^\n]{1,300}\.([a-z][a-z0-9]{0,5})", re.IGNORECASE)
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.\-]{1,10}://\S+", re.IGNORECASE)
 _PICTURE = "convert them to PNG or JPEG"
 _SOUND = "convert them to WAV or FLAC"
 _ARRAY = "save each array as a file of its own with numpy.save (.npy)"
@@ -27,16 +26,9 @@ REMEDIES = {
 
 
 def unread(cells: Sequence[Any]) -> str | None:
-    """What is wrong with cells of which most name files that are not read, or addresses, and what to do; None: nothing."""
+    """What is wrong with cells of which most name files that are not read, and what to do; None: nothing."""
     filled = [cell for cell in cells if not is_blank(cell)][:LOOKED_AT]
     texts = [cell.strip() for cell in filled if isinstance(cell, str)]
-    shortened = sum(text.startswith("[") and text.endswith("]") and "..." in text for text in texts)
-    if shortened and shortened > 0.8 * len(filled):
-        fix = "write whole lists (array.tolist()), or save each array with numpy.save (.npy)"
-        return f"{shortened} of {len(filled)} cells are arrays that numpy printed in short, their middle left out: {fix}"
-    addresses = sum(bool(_ADDRESS.fullmatch(text)) for text in texts)
-    if addresses and addresses > 0.8 * len(filled):
-        return f"{addresses} of {len(filled)} cells are addresses: nothing is fetched; download the files and name those"
     matches = [_FILE.fullmatch(text) for text in texts]
     endings = Counter(match[1].lower() for match in matches if match is not None)
     named = {ending: count for ending, count in endings.items() if ending in REMEDIES}

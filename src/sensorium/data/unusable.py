@@ -22,11 +22,11 @@ def unusable(
 ) -> tuple[dict[str, list[Problem]], list[str]]:
     """By table the cells that the modality of a column, fitted on the first, cannot read; and what else to warn of."""
     modality: Modality = registry.build("modalities", spec)
-    if modality.stream is None or modality.media or (target and modality.task == "classification"):
+    if modality.stream is None or modality.media or (target and modality.classed):
         return {}, []  # classes that a later table has first are told of where classes are counted
     train = next(iter(tables))
     modality.fit(cell for cell in tables[train].column(name) if not modality.missing(cell))
-    encode = modality.encode_target if target and modality.task == "regression" else modality.encode
+    encode = modality.encode_target if target else modality.encode
     found: dict[str, list[Problem]] = {}
     warnings = []
     seen: dict[tuple[type, Any], tuple[str, str]] = {}

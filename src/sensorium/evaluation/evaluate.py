@@ -51,6 +51,7 @@ class TargetScores:
         truths: The target's value a row; None where missing.
         views: What else a report draws of it, as the task says: tables, curves, sentences.
         nothing: What the baseline does, in words.
+        varied: Whether the scored rows differ in their targets: else no score tells rows apart.
         findings: What it means, in sentences.
     """
 
@@ -72,6 +73,7 @@ class TargetScores:
     shapley: dict[str, float] = field(default_factory=dict)
     views: list[View] = field(default_factory=list)
     nothing: str = "knowing the training targets alone"
+    varied: bool = True
     findings: list[str] = field(default_factory=list)
 
     def view(self, name: str) -> View | None:
@@ -287,7 +289,8 @@ def _target(name: str, found: _Gathered, whole: Subset, resamples: int, seed: in
     if name in found.known:
         scores.baseline = found.known[name].scores()
         plain = resample(found.known[name].scorer, names=[head], resamples=resamples, seed=seed)[head]
-    scores.verdict = verdict(task.higher_is_better, drawn[head], plain)
+    scores.varied = one.scorer.varied
+    scores.verdict = verdict(task.higher_is_better, drawn[head], plain if scores.varied else None)
     draws = _subsets(scores, task, found, drawn[head], resamples, seed)
     scores.views = task.views(one.scorer)
     scores.findings = findings(scores, draws)

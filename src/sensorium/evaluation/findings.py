@@ -37,6 +37,9 @@ def findings(target: TargetScores, draws: Mapping[Subset, Tensor]) -> list[str]:
     """
     if target.rows == 0:
         return [f"{target.name}: no row has a target, so there is nothing to score."]
+    if not target.varied:
+        same = f"all {target.rows:,} scored rows have the same target, so no score says whether rows are told apart"
+        return [_how_good(target), f"{target.name}: {same}."]
     return [_how_good(target), *_streams(target, draws)]
 
 

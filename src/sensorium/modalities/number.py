@@ -19,6 +19,8 @@ _QUANTILES = 128
 _CLIP = 10.0
 _CODE = re.compile("0[0-9]+")
 _WHOLE = re.compile("[0-9]+")
+_FAR = 20.0
+"""How many times the width of the middle nine tenths a number lies outside of it to be told as far from all others."""
 _HUGE = 2**53
 """Above this not every whole number is a float: such numbers name something, and count nothing."""
 
@@ -56,6 +58,7 @@ class Number(Modality):
         super().__init__()
         self.scale, self.impute, self.decimal = scale, impute, decimal
         self._evidence: Evidence | None = None
+        self._stray = ""
         self._written: tuple[Any, Writing] = (None, Writing())
         self.fills = impute != "none"
 
@@ -88,6 +91,7 @@ class Number(Modality):
         small = values / unit
         mean = float(small.mean())
         deviation = float(small.std())
+        self._stray = _stray(values)
         constant = deviation < 1e-12 * abs(mean) or deviation * unit < 1e-30
         self.state = {
             "mean": mean * unit,
@@ -130,10 +134,10 @@ class Number(Modality):
 
     @property
     def doubts(self) -> list[str]:
+        said = [self._stray] if self._stray else []
         if self._evidence is None or self.decimal != "auto":
-            return []
+            return said
         points, commas, either, units, texts = self._evidence
-        said = []
         if points and commas:
             said.append(
                 f"{points} cells have decimal points and {commas} decimal commas; where a cell does not tell, "
@@ -197,6 +201,20 @@ def _huge(cell: Any) -> bool:
     if isinstance(cell, str):
         return len(cell) > 15 and _WHOLE.fullmatch(cell.strip()) is not None and int(cell.strip()[:4000]) > _HUGE
     return isinstance(cell, (int, np.integer)) and abs(int(cell)) > _HUGE
+
+
+def _stray(values: Array) -> str:
+    """What is to be said of numbers so far from all others that they alone make the mean; empty where there are none."""
+    low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
+    reach = _FAR * (high - low)
+    far = values[(values > high + reach) | (values < low - reach)]
+    if far.size == 0 or reach == 0.0:
+        return ""
+    few = ", ".join(f"{value:g}" for value in sorted(set(far.tolist()), key=lambda value: -abs(value - middle))[:3])
+    return (
+        f"{far.size} of {values.size} numbers lie far from all others ({few}): the mean is {values.mean():g}, the median "
+        f"{middle:g}; leave out those that are mistakes, and for a target that has them say loss=mae"
+    )
 
 
 def _scores(values: Array) -> tuple[list[float], list[float]]:

@@ -52,6 +52,10 @@ class Pairs(Scorer[Any]):
         found: Tensor = self.kept.get("truth", torch.zeros(0))
         return found
 
+    @property
+    def varied(self) -> bool:
+        return bool((self.truth != self.truth[:1]).any())
+
     def compute(self, weights: Tensor | None = None, names: Collection[str] | None = None) -> dict[str, Tensor]:
         chosen = {name: measure for name, measure in self.measures.items() if names is None or name in names}
         weights = self.ones() if weights is None else weights

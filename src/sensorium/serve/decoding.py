@@ -88,7 +88,7 @@ class Decoding:
             return self._left == 0
 
     def _whole(self) -> Decoded:
-        problems = [problem for _, found in self._found for problem in found]
+        problems = [problem for _, found in self._found for problem in found if problem.missing]
         if problems and not self._lenient:
             raise unusable(problems)
         return [sample for sample, _ in self._found], [found for _, found in self._found]

@@ -135,7 +135,7 @@ class Served:
         problems: list[Problem] = []
         for column, most in self._bounded:
             self._measure(column, most, row.get(column.source), number)
-        return self.schema.encode(row, media=self.media, row=number, problems=problems), problems
+        return self.schema.encode(row, media=self.media, row=number, problems=problems, strange=True), problems
 
     def _measure(self, column: Column, most: Mapping[str, float], cell: Any, number: int) -> None:
         if is_blank(cell):

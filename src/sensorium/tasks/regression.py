@@ -38,7 +38,7 @@ class Regression(Task[Tensor]):
 
     predicts: ClassVar[tuple[str, ...]] = ("number",)
     headline: ClassVar[str] = "mae"
-    nothing: ClassVar[str] = "always answering the mean"
+    nothing: ClassVar[str] = "always answering the same number"
     higher_is_better: ClassVar[bool] = False
 
     def __init__(
@@ -59,11 +59,12 @@ class Regression(Task[Tensor]):
     def fit(self, targets: Iterable[Field]) -> None:
         """Start from the mean of the training targets."""
         with torch.no_grad():
-            self.last.bias.copy_(self._mean(targets))
+            self.last.bias.copy_(self._known(targets).mean(dim=0))
 
-    def _mean(self, targets: Iterable[Field]) -> Tensor:
+    def _known(self, targets: Iterable[Field]) -> Tensor:
+        """The targets that are there ``[rows, 1]``; a zero where none is."""
         known = torch.cat([part.data[part.present] for part in targets]).to(self.last.bias)
-        return known.mean(dim=0) if known.shape[0] else torch.zeros_like(self.last.bias)
+        return known if known.shape[0] else known.new_zeros(1, 1)
 
     def forward(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> Tensor:
         output: Tensor = self.last(self.body(fused.pooled))
@@ -109,7 +110,8 @@ class Regression(Task[Tensor]):
         return [Scatter("numbers", "Predicted and true", note, true=true, answered=answered)]
 
     def baseline(self, targets: Iterable[Field]) -> list[list[float]]:
-        found: list[list[float]] = [self._mean(targets).tolist()]
+        """The median: of all constants it has the least mean absolute error, and no outlier moves it."""
+        found: list[list[float]] = [self._known(targets).median(dim=0).values.tolist()]
         return found
 
     def constant(self, baseline: list[list[float]], rows: int) -> Tensor:
