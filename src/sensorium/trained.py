@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, overload
 from sensorium.artifact import Artifact
 from sensorium.console import Console
 from sensorium.core.batch import Batch
-from sensorium.core.errors import DataError
+from sensorium.core.errors import DataError, listed
 from sensorium.core.modality import Blob, is_blank
 from sensorium.core.recipe import Recipe, Spec
 from sensorium.core.registry import split as split_spec
@@ -104,7 +104,7 @@ class Trained:
             raise DataError(f"holds no target column: {', '.join(lacking)}", file=table.source, fix="use predict")
         absent = [c.name for c in self.schema.read if not table.has(c.source)]
         if absent:
-            console.warn(f"{table.source}: no column {', '.join(absent)}: taken as missing in every row")
+            console.warn(f"{table.source}: no column {listed(absent)}: taken as missing in every row")
         encoded = self.encode(table, console)
         say_problems(console, encoded.problems)
         evaluation = self.score(encoded, console=console)
@@ -244,13 +244,15 @@ class Trained:
 
     def _cells(self, table: Table) -> Callable[[int], dict[str, str]]:
         """Gives the input cells of a row, counted from 1, as HTML by column."""
+        from sensorium.evaluation.cells import chosen
         from sensorium.evaluation.report import cell_html
 
         media = _opener(table)
+        kinds = {c.name: c.spec["kind"] for c in self.schema.read if c.of is None}
 
         def cells(number: int) -> dict[str, str]:
             record = table.row(number - 1)
-            return {c.name: cell_html(record, c.name, c.spec["kind"], media) for c in self.schema.read if c.of is None}
+            return {name: cell_html(record, name, kinds[name], media) for name in chosen(kinds)}
 
         return cells
 

@@ -16,7 +16,7 @@ from sensorium.core.modality import Array, Modality, is_blank
 if TYPE_CHECKING:
     import torch
 
-    from sensorium.core.batch import Batch
+    from sensorium.core.batch import Batch, Field
 
 Record = Mapping[str, Any]
 Role = Literal["input", "target", "both", "prompt", "weight", "group", "ignore"]
@@ -61,6 +61,8 @@ class Column:
     A *derived* column has no cells of its own: it reads those of the column ``of`` in another way (the sound of a video).
     A target may *lie on* an input (``on``): boxes on a picture, labels along a sound. What is done to the input when it is
     prepared, resized and augmented, is then done to the target.
+    An input that is a table cell may be put into a *group* (``stream``): with the others of that group it is a stream of
+    its own, and no part of ``table``.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Column:
     modality: Modality | None = None
     of: str | None = None
     on: str | None = None
+    stream: str | None = None
 
     @property
     def source(self) -> str:
@@ -108,7 +111,7 @@ class Schema:
         for column in self.inputs:
             shared = column.reader.stream
             # A column may itself be called like the shared stream: the shared one then steps aside.
-            name = column.name if shared is None else (f"{shared}_" if shared in own else shared)
+            name = column.name if shared is None else column.stream or (f"{shared}_" if shared in own else shared)
             self.streams.setdefault(name, []).append(column)
 
     @classmethod
@@ -117,11 +120,12 @@ class Schema:
 
         ``{"clip": "video", "sound": {"kind": "audio", "of": "clip"}}``: a derived column, read from the cells of another.
         ``{"mask": {"kind": "mask", "role": "target", "on": "photo"}}``: a target that lies on an input.
+        ``{"pitch": {"kind": "number", "stream": "voice"}}``: a table cell in a group of its own.
         """
         built = []
         for name, told in columns.items():
             given: dict[str, Any] = {"kind": told} if isinstance(told, str) else dict(told)
-            role = given.pop("role", "input")
+            role, stream = given.pop("role", "input"), given.pop("stream", None)
             if role not in ROLES:
                 raise ConfigError(f"no role named {role!r}{nearest(str(role), ROLES)}", column=name)
             if role not in CODED:
@@ -135,7 +139,10 @@ class Schema:
                 modality: Modality = registry.build("modalities", given)
             except ConfigError as error:
                 raise ConfigError(error.problem, column=name, fix=error.fix) from None
-            built.append(Column(name, cast(Role, role), full, modality, of, on))
+            if stream is not None:
+                _grouped(name, stream, modality, role)
+            built.append(Column(name, cast(Role, role), full, modality, of, on, stream))
+        _apart(built)
         return cls(built)
 
     # ── from cells to tensors ──────────────────────────────────────────────────────────────────────────────────────
@@ -193,7 +200,7 @@ class Schema:
         """Samples as one batch, as stored: call ``prepare`` before a model sees it. ``whole``: see ``Modality.collate``."""
         import torch
 
-        from sensorium.core.batch import Batch, Field
+        from sensorium.core.batch import Batch
 
         def field(column: Column, key: Key | None = None, *, whole: bool = False) -> Field:
             at: Key = column.name if key is None else key
@@ -203,9 +210,7 @@ class Schema:
             return replace(found, frame=frames(column.reader, [sample.get(("extent", column.name)) for sample in samples]))
 
         inputs = {
-            stream: field(columns[0], whole=whole)
-            if columns[0].reader.stream is None
-            else Field.join([field(c, whole=whole) for c in columns])
+            stream: field(columns[0], whole=whole) if columns[0].reader.stream is None else side_by_side(columns, samples)
             for stream, columns in self.streams.items()
         }
         told = [c for c in self.targets if any(("target", c.name) in sample for sample in samples)]
@@ -256,6 +261,7 @@ class Schema:
                     "spec": c.spec,
                     **({"of": c.of} if c.of is not None else {}),
                     **({"on": c.on} if c.on is not None else {}),
+                    **({"stream": c.stream} if c.stream is not None else {}),
                     **({"state": c.modality.state} if c.modality is not None else {}),
                 }
                 for c in self.columns.values()
@@ -271,7 +277,8 @@ class Schema:
             if item["role"] in CODED:
                 modality = registry.build("modalities", item["spec"])
                 modality.state = item["state"]
-            columns.append(Column(item["name"], item["role"], item["spec"], modality, item.get("of"), item.get("on")))
+            more = (item.get(key) for key in ("of", "on", "stream"))
+            columns.append(Column(item["name"], item["role"], item["spec"], modality, *more))
         return cls(columns)
 
     def specs(self) -> dict[str, dict[str, Any]]:
@@ -281,6 +288,7 @@ class Schema:
                 **c.spec,
                 **({"of": c.of} if c.of is not None else {}),
                 **({"on": c.on} if c.on is not None else {}),
+                **({"stream": c.stream} if c.stream is not None else {}),
                 "role": c.role,
             }
             for c in self.columns.values()
@@ -311,6 +319,60 @@ def _lying(name: str, on: Any, columns: Mapping[str, str | Mapping[str, Any]], r
     if role not in TARGETS or other is None or known.get("role", "input") not in INPUTS:
         raise ConfigError(f"on names an input that a target lies on, and {on!r} is none", column=name)
     return str(on)
+
+
+def _grouped(name: str, stream: Any, modality: Modality, role: str) -> None:
+    """Refuse what cannot be put into a group of columns."""
+    if not isinstance(stream, str) or not stream:
+        raise ConfigError(f"stream is {stream!r}: it names the group that the column belongs to", column=name)
+    if modality.stream is None:
+        kind = registry.kind_of(modality)
+        raise ConfigError(
+            f"is put into the stream {stream!r}, and a column of kind {kind} is a stream of its own",
+            column=name,
+            fix="group numbers, categories, dates and tags only",
+        )
+    if role not in INPUTS:
+        raise ConfigError(f"is put into the stream {stream!r}, and is {role}: only inputs are", column=name)
+    if stream == modality.stream:
+        raise ConfigError(
+            f"stream {stream!r} is what the columns of no group are in", column=name, fix="another name, or leave it out"
+        )
+
+
+def _apart(columns: Iterable[Column]) -> None:
+    """Refuse a group that is called like a column which is a stream of its own."""
+    every = list(columns)
+    groups = {c.stream: c.name for c in every if c.stream is not None}
+    for column in every if groups else ():
+        own = column.role in INPUTS and column.reader.stream is None
+        if own and column.name in groups:
+            raise ConfigError(
+                f"stream {column.name!r} is a group of columns, and column {column.name!r} is a stream of its own",
+                column=groups[column.name],
+                fix="another name for the group",
+            )
+
+
+def side_by_side(columns: Sequence[Column], samples: Sequence[Sample]) -> Field:
+    """The cells of a table stream as one field: what ``Field.join`` makes of its columns, made at once for thousands."""
+    import torch
+
+    from sensorium.core.batch import Field
+
+    blanks = [column.reader.blank() for column in columns]
+    data = [
+        np.concatenate(
+            [blank if (cell := sample.get(c.name)) is None else cell for c, blank in zip(columns, blanks, strict=True)]
+        )
+        for sample in samples
+    ]
+    present = np.array([[sample.get(c.name) is not None for c in columns] for sample in samples], dtype=np.bool_)
+    present = present.reshape(len(samples), len(columns))
+    real = present | np.array([column.reader.fills for column in columns])
+    wide = np.repeat(real, [len(blank) for blank in blanks], axis=1)
+    stacked = np.stack(data) if data else np.zeros((0, wide.shape[1]), np.float32)
+    return Field(torch.from_numpy(stacked), torch.from_numpy(present.any(axis=1)), torch.from_numpy(wide))
 
 
 def frames(modality: Modality, extents: Sequence[Array | None]) -> torch.Tensor | None:

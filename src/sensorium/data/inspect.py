@@ -14,6 +14,7 @@ from sensorium.data.classes import classes
 from sensorium.data.decoded import decode, reader
 from sensorium.data.derived import offered, sources, with_derived
 from sensorium.data.giveaway import gives_away, number
+from sensorium.data.groups import hints
 from sensorium.data.guess import Guessed, guess
 from sensorium.data.inspection import ColumnReport, Inspection, TargetReport
 from sensorium.data.listing import shorten
@@ -64,7 +65,7 @@ def inspect(
     tables = with_derived(tables, {name: spec["of"] for name, spec in offers.items()})
     train = next(iter(tables.values()))
     spec_of = {
-        name: {**{k: v for k, v in specs.get(name, {}).items() if k not in ("role", "of")}, "kind": g.kind}
+        name: {**{k: v for k, v in specs.get(name, {}).items() if k not in ("role", "of", "stream")}, "kind": g.kind}
         for name, g in found.items()
         if g.kind and g.role != "ignore"
     }
@@ -92,6 +93,7 @@ def inspect(
     check_columns(inspection, tables, found, inputs)
     check_targets(inspection, tables, spec_of)
     check_repeats(inspection, tables, inputs, targets, digests)
+    inspection.hints += hints([name for name in inputs if kinds[name].stream is not None], inputs, specs)
     for name in targets:
         for other in inputs:
             how = None if kinds[other].media else gives_away(train.column(other), train.column(name))
