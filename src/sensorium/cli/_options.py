@@ -11,7 +11,6 @@ import yaml
 from typer.core import TyperCommand
 
 from sensorium.core.errors import ConfigError, nearest
-from sensorium.core.recipe import Recipe
 
 Train = Annotated[
     str | None, typer.Argument(help="The training table: .csv .tsv .jsonl .parquet. May stand in the recipe.")
@@ -89,8 +88,9 @@ class Grouping(TyperCommand):
 
 def _group(word: str) -> bool:
     """Whether a word is NAME=PATTERN and no override (training.epochs=20, seed=3), option or file."""
-    name, equals, _ = word.partition("=")
-    return bool(equals) and not name.startswith("-") and "." not in name and name not in Recipe.model_fields
+    name, equals, value = word.partition("=")
+    override = "." in name or name in ("seed", "version", "objectives") or value.startswith(("{", "["))
+    return bool(equals) and not name.startswith("-") and not override
 
 
 def streams_told(streams: list[str] | None) -> dict[str, list[str]]:

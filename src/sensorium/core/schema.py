@@ -241,13 +241,15 @@ class Schema:
     def layout(self, stream: str) -> Layout:
         """The shape in which a stream reaches its encoder."""
         columns = self.streams[stream]
-        layout = columns[0].reader.layout
-        for column in columns[1:]:
-            other = column.reader.layout
-            if not (isinstance(layout, Row) and isinstance(other, Row)):
+        if len(columns) == 1:
+            return columns[0].reader.layout
+        cells: list[int] = []
+        for column in columns:
+            layout = column.reader.layout
+            if not isinstance(layout, Row):
                 raise ConfigError(f"columns of stream {stream!r} must be table cells", column=column.name)
-            layout = layout + other
-        return layout
+            cells += layout.cardinalities
+        return Row(tuple(cells))
 
     # ── to disk and back ───────────────────────────────────────────────────────────────────────────────────────────
 

@@ -95,4 +95,7 @@ def proposals(inputs: Sequence[str], names: Sequence[str]) -> dict[str, str]:
             found[re.sub(r"[_.:\-/ ]$", "", beginning)] = f"{beginning}*"
     one = len(found) == 1 and sum(len(begun[pattern[:-1]]) for pattern in found.values()) == len(names)
     taken = set(found) & set(names)
-    return {} if one or taken or len(found) > PROPOSED else found
+    unsaid = any(
+        set(",=") & set(pattern) or stream in ("seed", "version", "objectives") for stream, pattern in found.items()
+    )
+    return {} if one or taken or unsaid or len(found) > PROPOSED else found
