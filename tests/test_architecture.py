@@ -24,11 +24,12 @@ LAYERS = {
     "artifact": 5,
     "predictor": 6,
     **dict.fromkeys(("evaluation", "console", "output"), 7),
-    **dict.fromkeys(("trained", "serve"), 8),
-    "training": 9,
-    "bulk": 9,
-    **dict.fromkeys(("cli", "testing"), 10),
-    "__main__": 11,
+    "problems": 8,
+    **dict.fromkeys(("trained", "serve"), 9),
+    "training": 10,
+    "bulk": 10,
+    **dict.fromkeys(("cli", "testing"), 11),
+    "__main__": 12,
 }
 ROOMS = {
     "lightning": {"training"},

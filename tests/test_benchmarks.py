@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.__main__ import NAMES, run, table
 from benchmarks.measure import Cost, Measure, Settings, compared, interleaved
 
-SLOW = ("start", "memory", "av_hard", "processes", "scaling", "serving", "live", "report")
+SLOW = ("start", "memory", "av_hard", "processes", "scaling", "serving", "live", "report", "columns")
 """These start processes that train, or a server."""
 
 

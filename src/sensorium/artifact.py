@@ -29,7 +29,7 @@ from torch import Tensor
 from sensorium import __version__
 from sensorium.core.contracts import Objective
 from sensorium.core.errors import ArtifactError, SensoriumError
-from sensorium.core.recipe import Recipe
+from sensorium.core.recipe import Recipe, read_yaml
 from sensorium.core.registry import build, split
 from sensorium.core.schema import Schema
 from sensorium.data.whole import write_together
@@ -103,7 +103,7 @@ class Artifact:
         """Read a folder that ``save`` wrote, checking every byte first."""
         contents = _checked(Path(folder))
         try:
-            recipe = Recipe.parse(yaml.safe_load(contents["recipe.yaml"]), source="recipe.yaml")
+            recipe = Recipe.parse(read_yaml(contents["recipe.yaml"]), source="recipe.yaml")
             schema = Schema.from_json(json.loads(contents["schema.json"]))
             report = json.loads(contents["report.json"])
             _alone(recipe)

@@ -14,13 +14,14 @@ from sensorium.core.errors import DataError
 from sensorium.core.modality import Blob, is_blank
 from sensorium.core.recipe import Recipe, Spec
 from sensorium.core.registry import split as split_spec
-from sensorium.core.schema import Problem, Record, Schema
+from sensorium.core.schema import Record, Schema
 from sensorium.data.labels import gaps_told
 from sensorium.data.media import Under
 from sensorium.data.table import Table
 from sensorium.data.unfamiliar import absent_told, unfamiliar
 from sensorium.model import Model
 from sensorium.predictor import Prediction, Predictor, Step
+from sensorium.problems import say_problems, unscored
 
 if TYPE_CHECKING:
     from sensorium.data.rows import Rows
@@ -117,7 +118,7 @@ class Trained:
             console.warn(line)
         evaluation = self.score(encoded, console=console)
         if evaluation.targets and not any(target.rows for target in evaluation.targets.values()):
-            raise _unscored(table, encoded.problems, self.schema)
+            raise unscored(table, encoded.problems, self.schema)
         if robustness:
             evaluation.robustness = self.robustness(encoded, reference=reference)
         if report is not None:
@@ -254,13 +255,15 @@ class Trained:
 
     def _cells(self, table: Table) -> Callable[[int], dict[str, str]]:
         """Gives the input cells of a row, counted from 1, as HTML by column."""
+        from sensorium.evaluation.cells import chosen
         from sensorium.evaluation.report import cell_html
 
         media = _opener(table)
+        kinds = {c.name: c.spec["kind"] for c in self.schema.read if c.of is None}
 
         def cells(number: int) -> dict[str, str]:
             record = table.row(number - 1)
-            return {c.name: cell_html(record, c.name, c.spec["kind"], media) for c in self.schema.read if c.of is None}
+            return {name: cell_html(record, name, kinds[name], media) for name in chosen(kinds)}
 
         return cells
 
@@ -338,17 +341,6 @@ class Trained:
         return cls(Artifact.load(folder), device=device)
 
 
-def _unscored(table: Table, problems: Sequence[Problem], schema: Schema) -> DataError:
-    """Why no row of a table could be scored."""
-    names = [column.name for column in schema.targets]
-    first = next((problem for problem in problems if problem.column in names), None)
-    if first is None:
-        return DataError("no row has a target, so there is nothing to score", file=table.source, fix="use predict")
-    why = f"no row could be scored: no target is one that training had; the first: {first.problem}"
-    fix = f"write targets as the training table does, or train with --as '{first.column}={{kind: category, fold: true}}'"
-    return DataError(why, file=table.source, row=first.row, column=first.column, fix=fix)
-
-
 class Records(Sequence[Record]):
     """The rows of a table, made when asked for."""
 
@@ -385,16 +377,3 @@ def _opener(table: Table) -> Callable[[Record, str], bytes | None]:
 def load(folder: str | Path, *, device: str = "auto") -> Trained:
     """Read a trained model from its folder."""
     return Trained.load(folder, device=device)
-
-
-def say_problems(console: Console, problems: Sequence[Problem], shown: int = 3) -> None:
-    """Warn of cells that could not be used and of values that training did not have: how many by column, and the first few
-    by name."""
-    by_column: dict[tuple[str, bool], list[Problem]] = {}
-    for problem in problems:
-        by_column.setdefault((problem.column, problem.missing), []).append(problem)
-    for (column, missing), found in by_column.items():
-        what = "could not be used and count as missing" if missing else "have values that training did not"
-        console.warn(f"column {column!r}: {len(found)} cells {what}")
-        for problem in found[:shown]:
-            console.warn(f"  {problem}")

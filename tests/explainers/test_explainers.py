@@ -292,3 +292,22 @@ def test_curves_of_a_sum_are_its_partial_sums() -> None:
     assert found.insertion == pytest.approx([0.0, 0.5, 0.8, 0.9, 1.0])
     assert found.deletion_area == pytest.approx(0.25 * (0.5 + 0.5 + 0.2 + 0.1))
     assert found.gap == pytest.approx(found.insertion_area - found.deletion_area)
+
+
+@pytest.mark.parametrize("columns", [512, 513, 2048])
+def test_thousands_of_columns_are_added_in_fewer_orders(columns: int) -> None:
+    """Of a sum every order tells the truth; how many rows are answered grows with the columns, not with their square."""
+    x = torch.randn(1, columns, generator=torch.Generator().manual_seed(0))
+    asked: list[int] = []
+
+    def answer(data: Tensor, mask: Tensor | None) -> Tensor:
+        asked.append(len(data))
+        return (data if mask is None else data * mask).sum(dim=1)
+
+    given = formula(Row((0,) * columns), x, answer)
+    heat = explainer("shapley").explain(given)
+    torch.testing.assert_close(heat.values.float(), x[0], atol=1e-3, rtol=1e-3)
+    assert sum(asked) <= 16 * 512 + 8
+    assert max(asked) <= 64
+    torch.testing.assert_close(explainer("occlusion").explain(given).values.float(), x[0], atol=1e-3, rtol=1e-3)
+    assert max(asked) <= 64

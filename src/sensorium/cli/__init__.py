@@ -32,7 +32,8 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 for _found in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name):
     if not _found.name.startswith("_"):
         _verb = import_module(f"{__name__}.{_found.name}")
-        app.command(_found.name, context_settings=getattr(_verb, "SETTINGS", None))(_verb.run)
+        _settings, _kind = getattr(_verb, "SETTINGS", None), getattr(_verb, "COMMAND", None)
+        app.command(_found.name, cls=_kind, context_settings=_settings)(_verb.run)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 import yaml
+from typer.core import TyperCommand
 
 from sensorium.core.errors import ConfigError, nearest
 
@@ -29,9 +30,32 @@ Weight = Annotated[str | None, typer.Option(help="A column of row weights.")]
 Media = Annotated[Path | None, typer.Option(help="Folder of relative media paths [default: the table's].")]
 RecipeFile = Annotated[Path | None, typer.Option(help="A YAML recipe; docs/recipe.md has every key.")]
 Cache = Annotated[Path | None, typer.Option(help="Where decoded media are kept [default: the user's cache].")]
+Streams = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--streams",
+        metavar="NAME=PATTERN",
+        help="Table columns as a stream of their own: audio=audio_*; may be repeated. Or `--stream NAME=PATTERN`.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and the result.")]
 
-FLAGS = ("target", "task", "ignore", "group", "as", "weight", "media", "recipe", "cache", "quiet", "seed", "out")
+FLAGS = (
+    "target",
+    "task",
+    "ignore",
+    "group",
+    "as",
+    "stream",
+    "streams",
+    "weight",
+    "media",
+    "recipe",
+    "cache",
+    "quiet",
+    "seed",
+    "out",
+)
 """For a hint, where a flag is misspelt."""
 EXTRA = {"allow_extra_args": True, "ignore_unknown_options": True}
 """Settings of a command that takes the options of a task as its own."""
@@ -42,6 +66,42 @@ def moved(train: str | None, overrides: list[str] | None) -> tuple[str | None, l
     if train is not None and "=" in train and not Path(train).exists():
         return None, [train, *(overrides or [])]
     return train, overrides or []
+
+
+class Grouping(TyperCommand):
+    """A command whose ``--stream NAME=PATTERN`` groups columns, also where ``--stream`` alone is a flag."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        words: list[str] = []
+        rest = list(args)
+        while rest:
+            word = rest.pop(0)
+            name, equals, value = word.partition("=")
+            if name == "--stream" and equals:
+                words += ["--streams", value]
+            elif word == "--stream" and rest and _group(rest[0]):
+                words += ["--streams", rest.pop(0)]
+            else:
+                words.append(word)
+        return super().parse_args(ctx, words)
+
+
+def _group(word: str) -> bool:
+    """Whether a word is NAME=PATTERN and no override (training.epochs=20, seed=3), option or file."""
+    name, equals, value = word.partition("=")
+    override = "." in name or name in ("seed", "version", "objectives") or value.startswith(("{", "["))
+    return bool(equals) and not name.startswith("-") and not override
+
+
+def streams_told(streams: list[str] | None) -> dict[str, list[str]]:
+    """``--stream audio=audio_*`` as a mapping; several patterns by commas or by repeating it."""
+    found: dict[str, list[str]] = {}
+    for text in streams or []:
+        name, equals, patterns = text.partition("=")
+        if not equals or not name or not names(patterns):
+            raise ConfigError(f"--stream {text}", fix="write --stream NAME=PATTERN, as in --stream audio=audio_*")
+        found.setdefault(name, []).extend(names(patterns))
+    return found
 
 
 def columns_told(as_: list[str] | None, ignore: str | None) -> dict[str, Any]:

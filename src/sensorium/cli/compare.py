@@ -9,7 +9,7 @@ import typer
 
 from sensorium.cli import _options as given
 
-SETTINGS = given.EXTRA
+SETTINGS, COMMAND = given.EXTRA, given.Grouping
 
 
 def run(
@@ -25,6 +25,7 @@ def run(
     ignore: given.Ignore = None,
     group: given.Group = None,
     as_: given.As = None,
+    streams: given.Streams = None,
     weight: given.Weight = None,
     media: given.Media = None,
     recipe: given.RecipeFile = None,
@@ -56,6 +57,7 @@ def run(
         leave_out=leave_out,
         recipe=recipe,
         columns=given.columns_told(as_, None),
+        streams=given.streams_told(streams),
         ignore=given.names(ignore),
         group=group,
         weight=weight,

@@ -44,7 +44,7 @@ def run(
         from sensorium.data.media import Under
         from sensorium.data.pack import pack
         from sensorium.data.table import Table
-        from sensorium.trained import say_problems
+        from sensorium.problems import say_problems
 
         rows = Table.read(table, root=media)
         problems = pack(

@@ -51,7 +51,8 @@ def run(
     from sensorium.data.table import Table
     from sensorium.output import Beside, write, write_csv
     from sensorium.predictor import settle_threads
-    from sensorium.trained import load, say_problems
+    from sensorium.problems import say_problems
+    from sensorium.trained import load
 
     model = load(run)
     settle_threads(model.recipe)
@@ -89,7 +90,7 @@ def _parts(run: Path, table: Path, out: Path, processes: int, batch_size: int, k
     from sensorium.console import Console
     from sensorium.core.recipe import Recipe
     from sensorium.predictor import settle_threads
-    from sensorium.trained import say_problems
+    from sensorium.problems import say_problems
 
     if (run / "recipe.yaml").is_file():  # else the loading says what is wrong
         settle_threads(Recipe.from_yaml(run / "recipe.yaml"))

@@ -9,6 +9,9 @@ import typer
 
 from sensorium.core.errors import DataError
 
+CELLS = 200
+"""Steps of cells that are shown: of thousands of columns the first hundred."""
+
 
 def run(
     run: Annotated[Path, typer.Argument(help="The folder that fit wrote.")],
@@ -29,5 +32,11 @@ def run(
     model = load(run)
     steps = model.trace(rows.row(row - 1), media=rows.root)
     width, shape = (max(len(part) for part in parts) for parts in zip(*((s.name, s.shape) for s in steps), strict=True))
-    for step in steps:
+    cells = [i for i, step in enumerate(steps) if step.name.startswith(("cell ", "encode "))]
+    hidden = set(cells[CELLS:])
+    for i, step in enumerate(steps):
+        if hidden and i == cells[CELLS]:
+            typer.echo(f"… and {len(hidden):,} more steps of cells")
+        if i in hidden:
+            continue
         typer.echo(f"{step.name:<{width}}  {step.shape:<{shape}}  {step.value}".rstrip())

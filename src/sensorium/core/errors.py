@@ -79,4 +79,11 @@ def nearest(name: str, names: Iterable[str]) -> str:
     close = get_close_matches(name, names, n=3, cutoff=0.6)
     if close:
         return f"; did you mean {' or '.join(close)}?"
-    return f"; there are: {', '.join(names)}" if names else ""
+    return f"; there are: {listed(names)}" if names else ""
+
+
+def listed(names: Iterable[str], most: int = 40) -> str:
+    """Names by commas, of thousands the first few: nobody reads all columns of a wide table."""
+    every = list(names)
+    more = f" and {len(every) - most:,} more" if len(every) > most else ""
+    return ", ".join(every[:most]) + more

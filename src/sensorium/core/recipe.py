@@ -13,6 +13,8 @@ from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.upgrade import VERSION, upgrade
 
 Spec = str | dict[str, Any]
+DEEPEST = 100
+"""Lists and mappings within each other that a recipe may have."""
 Size = Literal["auto", "tiny", "small", "base", "large"]
 
 
@@ -98,6 +100,9 @@ class Recipe(Section):
     version: Literal[1] = VERSION
     data: Data = Data()
     columns: dict[str, Spec] = Field({}, description="a kind, or {kind, role, options}, by column; guessed where left out")
+    streams: dict[str, str | list[str]] = Field(
+        {}, description="groups of table columns, each a stream of its own: names or patterns (audio_*), by stream"
+    )
     model: ModelSpec = ModelSpec()
     objectives: list[Spec] = Field(["supervised"], min_length=1, description="what training minimises")
     training: Training = Training()
@@ -141,7 +146,7 @@ class Recipe(Section):
         except UnicodeDecodeError:
             raise ConfigError("is not UTF-8 text", file=path, fix="save it as UTF-8") from None
         try:
-            return cls.parse(yaml.safe_load(text) or {}, source=str(path))
+            return cls.parse(read_yaml(text) or {}, source=str(path))
         except yaml.YAMLError as error:
             raise ConfigError(f"is not YAML: {error}", file=path) from None
 
@@ -173,11 +178,27 @@ class Recipe(Section):
         return type(self).parse(document, source="the overrides")
 
 
-class _Dumper(yaml.SafeDumper):
+# libyaml where PyYAML was built with it: a table of thousands of columns would take the pure one a minute.
+_Base: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def read_yaml(text: str | bytes) -> Any:
+    """A YAML document as plain data; nothing in it can run. Raises ``YAMLError``."""
+    depth = 0
+    # Looked through first: what libyaml then builds it builds by recursion, on a stack that a hostile file could exhaust.
+    for event in yaml.parse(text, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise yaml.YAMLError(f"more than {DEEPEST} lists or mappings within each other")
+    return yaml.load(text, Loader=_Loader)
+
+
+class _Dumper(_Base):  # type: ignore[misc]
     """Quotes text with any line break in it: PyYAML folds the rarer ones (U+0085, U+2028) and does not get them back."""
 
 
-def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+def _text(dumper: Any, text: str) -> Any:
     style = '"' if text and text.splitlines() != [text] else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast, get_args
 
-import numpy as np
-
 from sensorium.core import registry
 from sensorium.core.errors import CellError, ConfigError, nearest
 from sensorium.core.layout import Layout, Row
@@ -41,6 +39,10 @@ def content(modality: type[Modality] | Modality, cell: Any, media: Opener, row: 
     return (media.open_several if modality.several else media.open)(cell, row=row, column=column)
 
 
+PLACING = frozenset({"role", "of", "on", "stream"})
+"""What a recipe says of a column beside its kind that is no option of the kind."""
+
+
 class Problem(NamedTuple):
     """A cell treated as missing, as it could not be used; or, not ``missing``, one whose value training did not have."""
 
@@ -62,6 +64,8 @@ class Column:
     A *derived* column has no cells of its own: it reads those of the column ``of`` in another way (the sound of a video).
     A target may *lie on* an input (``on``): boxes on a picture, labels along a sound. What is done to the input when it is
     prepared, resized and augmented, is then done to the target.
+    An input that is a table cell may be put into a *group* (``stream``): with the others of that group it is a stream of
+    its own, and no part of ``table``.
     """
 
     name: str
@@ -70,6 +74,7 @@ class Column:
     modality: Modality | None = None
     of: str | None = None
     on: str | None = None
+    stream: str | None = None
 
     @property
     def source(self) -> str:
@@ -111,7 +116,7 @@ class Schema:
         for column in self.inputs:
             shared = column.reader.stream
             # A column may itself be called like the shared stream: the shared one then steps aside.
-            name = column.name if shared is None else (f"{shared}_" if shared in own else shared)
+            name = column.name if shared is None else column.stream or (f"{shared}_" if shared in own else shared)
             self.streams.setdefault(name, []).append(column)
 
     @classmethod
@@ -120,11 +125,12 @@ class Schema:
 
         ``{"clip": "video", "sound": {"kind": "audio", "of": "clip"}}``: a derived column, read from the cells of another.
         ``{"mask": {"kind": "mask", "role": "target", "on": "photo"}}``: a target that lies on an input.
+        ``{"pitch": {"kind": "number", "stream": "voice"}}``: a table cell in a group of its own.
         """
         built = []
         for name, told in columns.items():
             given: dict[str, Any] = {"kind": told} if isinstance(told, str) else dict(told)
-            role = given.pop("role", "input")
+            role, stream = given.pop("role", "input"), given.pop("stream", None)
             if role not in ROLES:
                 raise ConfigError(f"no role named {role!r}{nearest(str(role), ROLES)}", column=name)
             if role not in CODED:
@@ -138,7 +144,10 @@ class Schema:
                 modality: Modality = registry.build("modalities", given)
             except ConfigError as error:
                 raise ConfigError(error.problem, column=name, fix=error.fix) from None
-            built.append(Column(name, cast(Role, role), full, modality, of, on))
+            if stream is not None:
+                _grouped(name, stream, modality, role)
+            built.append(Column(name, cast(Role, role), full, modality, of, on, stream))
+        _apart(built)
         return cls(built)
 
     # ── from cells to tensors ──────────────────────────────────────────────────────────────────────────────────────
@@ -209,7 +218,8 @@ class Schema:
         """Samples as one batch, as stored: call ``prepare`` before a model sees it. ``whole``: see ``Modality.collate``."""
         import torch
 
-        from sensorium.core.batch import Batch, Field
+        from sensorium.core.batch import Batch
+        from sensorium.core.collated import measured, side_by_side
 
         def field(column: Column, key: Key | None = None, *, whole: bool = False) -> Field:
             at: Key = column.name if key is None else key
@@ -221,7 +231,7 @@ class Schema:
         inputs = {
             stream: field(columns[0], whole=whole)
             if columns[0].reader.stream is None
-            else Field.join([field(c, whole=whole) for c in columns])
+            else side_by_side({c.name: c.reader for c in columns}, samples)
             for stream, columns in self.streams.items()
         }
         told = [c for c in self.targets if any(("target", c.name) in sample for sample in samples)]
@@ -252,13 +262,15 @@ class Schema:
     def layout(self, stream: str) -> Layout:
         """The shape in which a stream reaches its encoder."""
         columns = self.streams[stream]
-        layout = columns[0].reader.layout
-        for column in columns[1:]:
-            other = column.reader.layout
-            if not (isinstance(layout, Row) and isinstance(other, Row)):
+        if len(columns) == 1:
+            return columns[0].reader.layout
+        cells: list[int] = []
+        for column in columns:
+            layout = column.reader.layout
+            if not isinstance(layout, Row):
                 raise ConfigError(f"columns of stream {stream!r} must be table cells", column=column.name)
-            layout = layout + other
-        return layout
+            cells += layout.cardinalities
+        return Row(tuple(cells))
 
     # ── to disk and back ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -272,6 +284,7 @@ class Schema:
                     "spec": c.spec,
                     **({"of": c.of} if c.of is not None else {}),
                     **({"on": c.on} if c.on is not None else {}),
+                    **({"stream": c.stream} if c.stream is not None else {}),
                     **({"state": c.modality.state} if c.modality is not None else {}),
                 }
                 for c in self.columns.values()
@@ -287,7 +300,8 @@ class Schema:
             if item["role"] in CODED:
                 modality = registry.build("modalities", item["spec"])
                 modality.state = item["state"]
-            columns.append(Column(item["name"], item["role"], item["spec"], modality, item.get("of"), item.get("on")))
+            more = (item.get(key) for key in ("of", "on", "stream"))
+            columns.append(Column(item["name"], item["role"], item["spec"], modality, *more))
         return cls(columns)
 
     def specs(self) -> dict[str, dict[str, Any]]:
@@ -297,6 +311,7 @@ class Schema:
                 **c.spec,
                 **({"of": c.of} if c.of is not None else {}),
                 **({"on": c.on} if c.on is not None else {}),
+                **({"stream": c.stream} if c.stream is not None else {}),
                 "role": c.role,
             }
             for c in self.columns.values()
@@ -333,14 +348,34 @@ def _lying(name: str, on: Any, columns: Mapping[str, str | Mapping[str, Any]], r
     return str(on)
 
 
-def measured(field: Field, modality: Modality, extents: Sequence[Array | None]) -> Field:
-    """A field as stored that knows how far its originals reach and where places in them lie, where any extent is known."""
-    import torch
+def _grouped(name: str, stream: Any, modality: Modality, role: str) -> None:
+    """Refuse what cannot be put into a group of columns."""
+    if not isinstance(stream, str) or not stream:
+        raise ConfigError(f"stream is {stream!r}: it names the group that the column belongs to", column=name)
+    if modality.stream is None:
+        kind = registry.kind_of(modality)
+        raise ConfigError(
+            f"is put into the stream {stream!r}, and a column of kind {kind} is a stream of its own",
+            column=name,
+            fix="group numbers, categories, dates and tags only",
+        )
+    if role not in INPUTS:
+        raise ConfigError(f"is put into the stream {stream!r}, and is {role}: only inputs are", column=name)
+    if stream == modality.stream:
+        raise ConfigError(
+            f"stream {stream!r} is what the columns of no group are in", column=name, fix="another name, or leave it out"
+        )
 
-    known = next((extent for extent in extents if extent is not None), None)
-    if known is None:
-        return field
-    # A row without the cell has nothing that lies on it: any extent will do.
-    stacked = np.stack([known if extent is None else extent for extent in extents]).astype(np.float32)
-    frame = torch.from_numpy(modality.framing(stacked).astype(np.float32))
-    return replace(field, frame=frame, extent=torch.from_numpy(stacked))
+
+def _apart(columns: Iterable[Column]) -> None:
+    """Refuse a group that is called like a column which is a stream of its own."""
+    every = list(columns)
+    groups = {c.stream: c.name for c in every if c.stream is not None}
+    for column in every if groups else ():
+        own = column.role in INPUTS and column.reader.stream is None
+        if own and column.name in groups:
+            raise ConfigError(
+                f"stream {column.name!r} is a group of columns, and column {column.name!r} is a stream of its own",
+                column=groups[column.name],
+                fix="another name for the group",
+            )

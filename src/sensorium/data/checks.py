@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from sensorium.core.errors import listed
 from sensorium.data.classes import classes
 from sensorium.data.guess import Guessed
 from sensorium.data.inspection import Inspection
@@ -35,10 +36,10 @@ def check_columns(
     for name, table in list(tables.items())[1:]:
         absent = [n for n in inputs if not table.has(n)]
         if absent:
-            report.warnings.append(f"{name} has no column {', '.join(absent)}: missing in all its rows")
+            report.warnings.append(f"{name} has no column {listed(absent)}: missing in all its rows")
         extra = [n for n in table.columns if n not in found]
         if extra:
-            report.warnings.append(f"{name} has columns that {train} lacks: {', '.join(extra)}; they are not read")
+            report.warnings.append(f"{name} has columns that {train} lacks: {listed(extra)}; they are not read")
     for column in report.columns:
         for name, share in column.filled.items():
             usual = column.filled[train]
@@ -49,7 +50,7 @@ def check_columns(
     for name, bad in report.problems.items():
         if bad:
             where = Counter(problem.column for problem in bad)
-            said = ", ".join(f"{count} in {column!r}" for column, count in where.items())
+            said = listed(f"{count} in {column!r}" for column, count in where.items())
             report.warnings.append(f"{name}: {len(bad)} cells cannot be used and count as missing: {said}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -141,7 +142,7 @@ def _append(columns: list[list[Any]], chunk: list[list[str]], shared: list[dict[
 def column_names(header: Sequence[str], path: Path | str) -> list[str]:
     """The header's names, stripped; a column without a name (an exported index) is ``unnamed 1``."""
     names = [name.strip() or f"unnamed {i}" for i, name in enumerate(header, 1)]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, times in Counter(names).items() if times > 1)
     if twice:
         raise DataError(f"columns named twice: {', '.join(twice)}", file=path, fix="give every column a name of its own")
     return names

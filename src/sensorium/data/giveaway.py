@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from sensorium.core.modality import is_blank
 from sensorium.data.repeats import value
 
 ROWS = 20
@@ -21,7 +20,8 @@ CORRELATION = 0.9999
 
 def gives_away(cells: Sequence[Any], answers: Sequence[Any]) -> str | None:
     """How a column of cells alone tells the answers, in words; None where it does not."""
-    pairs = [(value(c), value(a)) for c, a in zip(cells, answers, strict=True) if not is_blank(c) and not is_blank(a)]
+    said = zip(map(value, cells), map(value, answers), strict=True)
+    pairs = [(cell, answer) for cell, answer in said if cell is not None and answer is not None]
     if len(pairs) < ROWS or len({answer for _, answer in pairs}) < 2:
         return None
     return _by_value(pairs) or _by_number(pairs)

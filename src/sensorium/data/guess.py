@@ -29,6 +29,7 @@ _ID_NAME = re.compile(
 _WHOLE = re.compile(r"[+-]?\d{1,40}(\.0+)?")
 _HUGE = 16
 """Digits of whole numbers that count nothing: computers give them as names."""
+_PLAIN = re.compile(r"[+-]?\d+(\.\d*)?")
 _CODE = re.compile(r"(?=\S*\d)[A-Za-z0-9_\-:/#]{1,40}")
 _LETTER = re.compile(r"[A-Za-z]")
 
@@ -112,9 +113,13 @@ def _kind(cells: list[Any], name: str, target: bool) -> tuple[str, float, str, t
     if not cells:
         return "", 0.0, "all cells are empty", ()
     scored = []
+    # Thousands of columns of numbers are not each held up to every kind of file.
+    plain = all(isinstance(cell, (int, float)) or (isinstance(cell, str) and _PLAIN.fullmatch(cell)) for cell in cells)
     for kind in registry.kinds("modalities"):
         modality = registry.find("modalities", kind)
         if target and modality.task is None:
+            continue
+        if plain and modality.__module__ == f"sensorium.modalities.{kind}" and modality.media:
             continue
         score, reason = modality.sniff(cells, name)
         if score > 0:

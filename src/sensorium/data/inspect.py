@@ -9,12 +9,13 @@ from typing import Any
 
 from sensorium.core import registry
 from sensorium.core.modality import Modality, is_blank
-from sensorium.core.schema import Opener, Problem
+from sensorium.core.schema import PLACING, Opener, Problem
 from sensorium.data.checks import check_columns, check_repeats, check_targets
 from sensorium.data.classes import classes
 from sensorium.data.decoded import decode, reader
 from sensorium.data.derived import offered, sources, with_derived
 from sensorium.data.giveaway import gives_away, number
+from sensorium.data.groups import hints
 from sensorium.data.guess import Guessed, guess
 from sensorium.data.inspection import ColumnReport, Inspection, TargetReport
 from sensorium.data.labels import target_kind
@@ -72,7 +73,7 @@ def inspect(
     tables = with_derived(tables, {name: spec["of"] for name, spec in offers.items()})
     train = next(iter(tables.values()))
     spec_of = {
-        name: {**{k: v for k, v in specs.get(name, {}).items() if k not in ("role", "of")}, "kind": g.kind}
+        name: {**{k: v for k, v in specs.get(name, {}).items() if k not in PLACING}, "kind": g.kind}
         for name, g in found.items()
         if g.kind and g.role != "ignore"
     }
@@ -116,6 +117,7 @@ def inspect(
     check_columns(inspection, tables, found, inputs)
     check_targets(inspection, tables, spec_of)
     check_repeats(inspection, tables, inputs, targets, digests)
+    inspection.hints += hints([name for name in inputs if kinds[name].stream is not None], inputs, specs)
     for name in targets:
         for other in inputs:
             how = None if kinds[other].media else gives_away(train.column(other), train.column(name))

@@ -49,6 +49,7 @@ class Inspection:
         tables: Rows of each table; the first is the one for training.
         streams: Which streams rows have together (``table``: any number, category or date), with rows of each table.
         problems: Cells that cannot be used, by table.
+        hints: What could be done otherwise, with the words to paste.
     """
 
     tables: dict[str, int]
@@ -56,6 +57,7 @@ class Inspection:
     targets: list[TargetReport]
     streams: list[tuple[tuple[str, ...], dict[str, int]]]
     problems: dict[str, list[Problem]]
+    hints: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -67,6 +69,7 @@ class Inspection:
             "targets": [{**asdict(t), "range": None if t.range is None else list(t.range)} for t in self.targets],
             "streams": [{"streams": list(streams), "rows": rows} for streams, rows in self.streams],
             "problems": {name: [problem._asdict() for problem in found] for name, found in self.problems.items()},
+            "hints": self.hints,
             "errors": self.errors,
             "warnings": self.warnings,
         }

@@ -10,6 +10,7 @@ from typing import Any
 
 from sensorium.core import registry
 from sensorium.core.modality import Modality, is_blank
+from sensorium.core.schema import PLACING
 
 FEW = 20
 """So few different whole numbers are taken for classes where they repeat, whatever the column is called."""
@@ -72,7 +73,7 @@ def gaps(cells: Sequence[Any], spec: Mapping[str, Any]) -> Counter[str]:
 
     Only of classes with the option to keep them: a number that is not there has to be written somehow.
     """
-    given = {key: value for key, value in spec.items() if key not in ("role", "of")}
+    given = {key: value for key, value in spec.items() if key not in PLACING}
     modality: Modality = registry.build("modalities", given)
     if not modality.classed or getattr(modality, "gaps", "keep") == "keep":
         return Counter()

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from sensorium.data.inspection import Inspection, TargetReport
 
 SHOWN = 12
+LINES = 200
+"""Columns, or warnings, that a text shows; JSON has them all."""
 BAR = 30
 
 
@@ -56,10 +58,11 @@ def _lines(found: Inspection) -> Iterator[str]:
                     shorten(", ".join(c.examples), 44),
                     c.reason,
                 )
-                for c in found.columns
+                for c in found.columns[:LINES]
             ),
         ]
     )
+    yield from _more(len(found.columns), LINES)
     for target in found.targets:
         yield ""
         yield from _target(target)
@@ -79,11 +82,16 @@ def _lines(found: Inspection) -> Iterator[str]:
             yield f"{name}: {len(problems)} cells that cannot be used"
             yield from (f"  {problem}" for problem in problems[:SHOWN])
             yield from _more(len(problems), SHOWN)
-    for title, texts in (("errors", found.errors), ("warnings", found.warnings)):
+    for title, mark, texts in (
+        ("errors", "✗", found.errors),
+        ("warnings", "!", found.warnings),
+        ("hints", "·", found.hints),
+    ):
         if texts:
             yield ""
             yield title
-            yield from (f"  {'✗' if title == 'errors' else '!'} {text}" for text in texts)
+            yield from (f"  {mark} {text}" for text in texts[:LINES])
+            yield from _more(len(texts), LINES)
 
 
 def _target(target: TargetReport) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from sensorium.core import registry
 from sensorium.core.errors import ConfigError
 from sensorium.core.modality import Modality
+from sensorium.core.schema import PLACING
 
 
 class Reading(NamedTuple):
@@ -26,7 +27,7 @@ class Reading(NamedTuple):
 
 def reading(name: str, spec: Mapping[str, Any], cells: Sequence[Any]) -> Reading:
     """How cells of a table (numbers, dates, categories, tags) are read by the modality of ``spec``."""
-    given = {key: value for key, value in spec.items() if key not in ("role", "of")}
+    given = {key: value for key, value in spec.items() if key not in PLACING}
     try:
         modality: Modality = registry.build("modalities", given)
     except ConfigError as error:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Array, Modality
 from sensorium.core.padding import padded
-from sensorium.core.schema import measured
 from sensorium.data.store import Places, Shelf
 
 if TYPE_CHECKING:
@@ -97,6 +96,9 @@ class Measured:
     extents: Source
 
     def gather(self, index: Index) -> Field:
+
+        from sensorium.core.collated import measured
+
         extents = self.extents.gather(index)
         known = [row if here else None for row, here in zip(extents.data.numpy(), extents.present.tolist(), strict=True)]
         return measured(self.source.gather(index), self.modality, known)

@@ -6,9 +6,12 @@ from collections import Counter
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from sensorium.core.errors import listed
 from sensorium.core.schema import Record, Schema
 
 SHOWN = 5
+_COMPARED = 100
+"""Columns that a table lacks, at most, for which a near name is looked for."""
 _REMEMBERED = 10_000
 """Different values a column, at most, whose messages are kept."""
 
@@ -67,11 +70,13 @@ def unknown_columns(schema: Schema, columns: Iterable[str]) -> dict[str, str]:
     Only a column that the table lacks can be meant; what the training ignored is known.
     """
     here = list(columns)
-    lacking = {_plain(c.source): c.source for c in schema.inputs + schema.targets if c.source not in here}
+    given = set(here)
+    lacking = {_plain(c.source): c.source for c in schema.inputs + schema.targets if c.source not in given}
+    near = list(lacking) if len(lacking) <= _COMPARED else []  # of thousands, each held up to thousands, it takes minutes
     found = {}
     for name in here:
         if name not in schema.columns:
-            close = get_close_matches(_plain(name), list(lacking), n=1, cutoff=0.6)
+            close = get_close_matches(_plain(name), near, n=1, cutoff=0.6)
             found[name] = lacking[close[0]] if close else ""
     return found
 
@@ -79,13 +84,14 @@ def unknown_columns(schema: Schema, columns: Iterable[str]) -> dict[str, str]:
 def absent_told(schema: Schema, source: str, columns: Iterable[str]) -> str:
     """A sentence about the inputs that a table lacks, with the columns that may be meant for them, or nothing."""
     here = list(columns)
-    absent = [c.name for c in schema.inputs if c.source not in here]
+    given = set(here)
+    absent = [c.name for c in schema.inputs if c.source not in given]
     if not absent:
         return ""
     meant = {column: name for name, column in unknown_columns(schema, here).items() if column}
     hints = [f"{meant[name]!r} may be {name!r}" for name in absent if name in meant]
     hint = f" ({'; '.join(hints)}: rename it)" if hints else ""
-    return f"{source}: no column {', '.join(absent)}: taken as missing in every row{hint}"
+    return f"{source}: no column {listed(absent)}: taken as missing in every row{hint}"
 
 
 def _plain(name: str) -> str:

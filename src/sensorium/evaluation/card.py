@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from sensorium.core.errors import listed
 from sensorium.core.schema import Schema
 from sensorium.core.views import LIMITS, Sentence
 from sensorium.evaluation.findings import number, words
@@ -25,7 +26,7 @@ def card(
         report: What training wrote down: rows, course.
     """
     targets = ", ".join(evaluation.targets)
-    inputs = ", ".join(f"{c.name} ({c.spec['kind']}{f' of {c.of}' if c.of else ''})" for c in schema.inputs)
+    inputs = listed(f"{c.name} ({c.spec['kind']}{f' of {c.of}' if c.of else ''})" for c in schema.inputs)
     history = report.get("history", [])
     seconds = float(history[-1].get("seconds", 0.0)) if history else 0.0
     held = report.get("valid", {}).get("rows")

@@ -6,7 +6,7 @@ import base64
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 SIDE = 320  # pixels
 SECONDS = 12  # of sound
 LETTERS = 400
+CELLS = 60
+"""Cells of a table that are shown of a row."""
+TABLE = ("number", "category", "datetime", "tags", "missing")
+
+
+def chosen(kinds: Mapping[str, str]) -> list[str]:
+    """The columns of a row that a page shows: all texts and media, and of cells of a table the first ``CELLS``."""
+    table = [name for name, kind in kinds.items() if kind in TABLE]
+    hidden = set(table[CELLS:])
+    return [name for name in kinds if name not in hidden]
 
 
 def shown(cell: Any, kind: str, data: bytes | None, *, name: str) -> str:

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from sensorium.core.answer import attachments, light
 from sensorium.core.errors import CellError
 from sensorium.evaluation import charts
-from sensorium.evaluation.cells import shown
+from sensorium.evaluation.cells import chosen, shown
 from sensorium.evaluation.charts import Bar
 from sensorium.evaluation.evaluate import Evaluation, TargetScores
 from sensorium.evaluation.findings import number, shares, words
@@ -193,6 +193,7 @@ def _row(target: TargetScores, index: int, shown: Shown) -> dict[str, Any]:
     said = str(value)
     sure = f"{100 * chance[said]:.0f} %" if said in chance else ""
     columns = shown.kinds or {name: "text" for name in row if name != target.name}
+    some = chosen(columns)
     why = shown.explained(target.name, index) if shown.explained is not None else ""
     second = sorted(chance, key=lambda name: -chance[name])[1:2] if sure else []
     return {
@@ -206,9 +207,14 @@ def _row(target: TargetScores, index: int, shown: Shown) -> dict[str, Any]:
         "sure": sure,
         "loss": number(float(target.losses[index])),
         "cells": [
-            {"name": name, "kind": kind, "html": Markup(shown.room.fit(cell_html(row, name, kind, shown.media)))}
-            for name, kind in columns.items()
+            {
+                "name": name,
+                "kind": columns[name],
+                "html": Markup(shown.room.fit(cell_html(row, name, columns[name], shown.media))),
+            }
+            for name in some
         ],
+        "hidden": len(columns) - len(some),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sensorium.core.explainer import Explainer, Heat, Probe
+from sensorium.core.explainer import CHUNK, Explainer, Heat, Probe
 from sensorium.core.layout import Graph, Grid, Ids, Points, Row
 from sensorium.core.registry import component
 
@@ -27,7 +27,9 @@ class Occlusion(Explainer):
 
     def explain(self, probe: Probe) -> Heat:
         units = probe.units(self.parts)
-        keep = ~torch.eye(units.count, dtype=torch.bool, device=probe.data.device)
-        return Heat(
-            units.spread(probe.value - probe.kept(units, keep)) if units.count else units.spread(keep.sum(dim=1) * 0.0)
-        )
+        every = torch.arange(units.count, device=probe.data.device)
+        if not units.count:
+            return Heat(units.spread(every * 0.0))
+        # Some at a time: what is left without each of thousands of columns would fill the memory.
+        left = torch.cat([probe.kept(units, every != gone[:, None]) for gone in torch.split(every, CHUNK)])
+        return Heat(units.spread(probe.value - left))

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sensorium.core.errors import ConfigError, DataError, nearest
+from sensorium.core.errors import ConfigError, DataError, listed, nearest
 from sensorium.core.goal import task_spec
 from sensorium.core.modality import is_blank
 from sensorium.core.recipe import Recipe, Spec
@@ -14,6 +14,7 @@ from sensorium.core.registry import find, split
 from sensorium.core.schema import CODED, INPUTS, TARGETS, Schema
 from sensorium.data.classes import classes
 from sensorium.data.derived import offered, sources
+from sensorium.data.groups import Patterns, groups
 from sensorium.data.guess import guess
 from sensorium.data.labels import FEW, gaps_told, target_kind
 from sensorium.data.media import Under
@@ -59,7 +60,7 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
         told.setdefault(table.target, {}).setdefault("role", "target")
     wanted = [name for name, spec in told.items() if spec.get("role") in TARGETS]
     if not wanted and not any(not task.targets for task in tasks):
-        raise ConfigError("no column is named as the target", fix=f"--target COLUMN; there are: {', '.join(table.columns)}")
+        raise ConfigError("no column is named as the target", fix=f"--target COLUMN; there are: {listed(table.columns)}")
     silent = {name for name, spec in told.items() if spec.get("role", "input") not in CODED}
     overrides = {name: str(spec["kind"]) for name, spec in told.items() if "kind" in spec and name not in silent}
     names = [name for name in table.columns if name not in silent]
@@ -109,11 +110,21 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
     for name in unknown:
         if name not in columns:
             raise DataError(f"no column named {name!r}{nearest(name, table.columns)}", file=table.source)
+    _group(columns, recipe.streams)
     _lay(columns)
     schema = Schema.declare(columns)
     if not schema.inputs:
         raise DataError("no column is left to learn from", file=table.source, fix="name fewer with --ignore")
     return Declared(schema, reasons, doubts)
+
+
+def _group(columns: dict[str, dict[str, Any]], patterns: Patterns) -> None:
+    """Put the columns that patterns name into their groups, beside those that say it themselves."""
+    inputs = [name for name, spec in columns.items() if spec["role"] in INPUTS]
+    for name, stream in groups(patterns, list(columns), inputs).items():
+        if columns[name].setdefault("stream", stream) != stream:
+            problem = f"is in two groups, {columns[name]['stream']!r} and {stream!r}"
+            raise ConfigError(problem, column=name, fix="leave one of them out")
 
 
 def _lay(columns: dict[str, dict[str, Any]]) -> None:

@@ -20,6 +20,7 @@ from sensorium.core.errors import ConfigError, SensoriumError, nearest
 from sensorium.core.recipe import Recipe
 from sensorium.core.scorer import Kept, Scorer, plain_scores
 from sensorium.data import rows as encoded
+from sensorium.data.groups import Patterns
 from sensorium.data.loader import Loader
 from sensorium.evaluation.charts import save_svg
 from sensorium.evaluation.comparison import Comparison, Entry, Way, ranked
@@ -51,6 +52,7 @@ def compare(
     leave_out: bool = False,
     recipe: Recipe | str | Path | None = None,
     columns: Mapping[str, str] | None = None,
+    streams: Patterns | None = None,
     ignore: Iterable[str] = (),
     group: str | None = None,
     weight: str | None = None,
@@ -70,6 +72,7 @@ def compare(
     Args:
         train: The training table, as for ``fit``.
         target: The column to predict, as for ``fit``; ``task`` and ``options`` too.
+        streams: Groups of table columns, each a stream of its own, as for ``fit``.
         test: The table to score on; by default a fifth of ``train``, which no run sees in training or in early stopping.
         fusions: ``all``, or names.
         seeds: Runs of each.
@@ -85,6 +88,7 @@ def compare(
         options=options,
         recipe=recipe,
         columns=columns,
+        streams=streams,
         ignore=ignore,
         group=group,
         weight=weight,

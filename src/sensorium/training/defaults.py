@@ -27,6 +27,9 @@ FUSION: Spec = "lowrank"
 """The fusion by default."""
 FEW_FUSION, FEW_FUSION_ROWS = {"kind": "late", "decide": "learned"}, 500
 """The fusion for tables of fewer rows: what streams say together takes more rows to learn than what each says alone."""
+WIDE = 128
+"""Cells of a row above which they are no longer tokens that all look at each other: that takes time and memory with the
+square of the columns, and where few of many columns say something it learns no more (docs/performance.md)."""
 EARLY = "early"
 """The fusion that wants shallow encoders: it is itself the deep model."""
 
@@ -99,6 +102,7 @@ def resolve(
     resolved = recipe.model_copy(
         update={
             "columns": schema.specs(),
+            "streams": {},  # written out, column by column
             "model": model,
             "objectives": objectives,
             "training": training.model_copy(update=chosen),
@@ -220,13 +224,17 @@ def _encoder(layout: Layout, rows: int) -> Spec:
             return "vector"
         return "frames" if len(layout.size) == 3 else "convnet"
     # Attention over cells learns from few rows; a perceptron over all of them at once needs many.
-    return "cells" if isinstance(layout, Row) and rows < 20_000 else layout.encoder
+    return "cells" if isinstance(layout, Row) and rows < 20_000 and not _wide(layout) else layout.encoder
+
+
+def _wide(layout: Row) -> bool:
+    return len(layout.cardinalities) > WIDE
 
 
 def _shallow(layout: Layout, rows: int) -> Spec:
     """Tokens before much is made of them: patches, words or cells, and one block of attention among them."""
     for kind, reads in (("patch", Grid), ("transformer", Ids), ("cells", Row)):
-        if isinstance(layout, reads):
+        if isinstance(layout, reads) and not (isinstance(layout, Row) and _wide(layout)):
             return {"kind": kind, "depth": 1}
     return _encoder(layout, rows)
 

@@ -14,6 +14,7 @@ from sensorium.core.errors import ConfigError
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
 from sensorium.data import rows as encoded
+from sensorium.data.groups import Patterns
 from sensorium.data.store import Store
 from sensorium.data.whole import check_writable, told
 from sensorium.trained import Trained
@@ -37,6 +38,7 @@ def fit(
     valid: Any = None,
     recipe: Recipe | str | Path | None = None,
     columns: Mapping[str, str] | None = None,
+    streams: Patterns | None = None,
     ignore: Iterable[str] = (),
     group: str | None = None,
     weight: str | None = None,
@@ -64,6 +66,8 @@ def fit(
         valid: A table to choose the best epoch on; by default a part of ``train`` is set apart.
         recipe: Everything else, as a ``Recipe`` or a YAML file; what it leaves out is chosen from the data.
         columns: What a column is, where the guess is wrong: ``{"photo": "image"}``.
+        streams: Groups of table columns, each a stream of its own, by names or patterns: ``{"audio": "audio_*"}``. The
+            columns of no group stay together in the stream ``table``.
         ignore: Columns that are not used.
         group: A column whose groups (patients, speakers) must not be on both sides of the split.
         weight: A column of row weights.
@@ -97,6 +101,7 @@ def fit(
         valid=valid,
         recipe=recipe,
         columns=columns,
+        streams=streams,
         ignore=ignore,
         group=group,
         weight=weight,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sensorium.console import Console
-from sensorium.core.errors import ConfigError, DataError
+from sensorium.core.errors import ConfigError, DataError, listed
 from sensorium.core.goal import task_spec
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
@@ -20,6 +21,10 @@ from sensorium.training.request import Request
 
 if TYPE_CHECKING:
     from sensorium.training.streamed import Streamed
+
+
+MANY, SHOWN = 100, 4
+"""Columns above which those that are alike are told of together, and how many of them are then named."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +66,11 @@ def read(source: Any, request: Request, console: Console) -> Table:
 def declared(table: Table, request: Request, console: Console) -> Schema:
     """The columns, said aloud and checked."""
     found = declare(table, request.plan, request.targets, request.roles)
-    for name, (role, kind, reason) in found.reasons.items():
-        what = " ".join(word for word in (role, kind) if word and word != "input")
-        console.note(f"  {name}: {what} ({reason})")
+    for line in _said(found.reasons):
+        console.note(f"  {line}")
+    for stream, columns in found.schema.streams.items():
+        if columns[0].stream is not None:
+            console.note(f"  stream {stream}: {len(columns)} columns")
     for doubt in found.doubts:
         console.warn(doubt)
     for line in unread_columns(table, {name: kind for name, (role, kind, _) in found.reasons.items() if role == "input"}):
@@ -73,6 +80,17 @@ def declared(table: Table, request: Request, console: Console) -> Schema:
     for line in said:
         console.note(f"  {line}")
     return schema
+
+
+def _said(reasons: Mapping[str, tuple[str, str, str]]) -> Iterator[str]:
+    """What each column was taken for, and why; many columns of which the same is said share a line."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for name, said in reasons.items():
+        alike.setdefault(said if len(reasons) > MANY else (*said, name), []).append(name)
+    for (role, kind, reason, *_), names in alike.items():
+        what = " ".join(word for word in (role, kind) if word and word != "input")
+        more = f", … {names[-1]}: {len(names):,} columns," if len(names) > SHOWN else ":"
+        yield f"{', '.join(names if len(names) <= SHOWN else names[:2])}{more} {what} ({reason})"
 
 
 def from_table(request: Request, console: Console, test: Test | None) -> Parts:
@@ -113,7 +131,7 @@ def parts(table: Table, request: Request, schema: Schema, console: Console) -> t
         raise DataError("too few rows to train and validate on", file=table.source, fix="give at least 2 rows a class")
     absent = [c.name for c in schema.read if not held_out.has(c.source)]
     if absent:
-        console.warn(f"{held_out.source}: no column {', '.join(absent)}: taken as missing in every row")
+        console.warn(f"{held_out.source}: no column {listed(absent)}: taken as missing in every row")
     return training, held_out
 
 

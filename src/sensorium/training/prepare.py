@@ -19,7 +19,7 @@ from sensorium.data import rows as encoded
 from sensorium.data.media import Under, weight_of
 from sensorium.data.store import Store
 from sensorium.data.table import Table
-from sensorium.trained import say_problems
+from sensorium.problems import say_problems
 from sensorium.training.defaults import resolve
 from sensorium.training.parts import Parts, Test, class_sizes, from_table
 from sensorium.training.presets import with_quality

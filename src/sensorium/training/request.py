@@ -11,6 +11,7 @@ from typing import Any, Self
 from sensorium.core import registry
 from sensorium.core.errors import ConfigError
 from sensorium.core.recipe import Recipe
+from sensorium.data.groups import Patterns
 
 Target = str | Sequence[str] | Mapping[str, str] | None
 
@@ -48,6 +49,7 @@ class Request:
         valid: Any = None,
         recipe: Recipe | str | Path | None = None,
         columns: Mapping[str, str] | None = None,
+        streams: Patterns | None = None,
         ignore: Iterable[str] = (),
         group: str | None = None,
         weight: str | None = None,
@@ -71,6 +73,8 @@ class Request:
         elif options:
             raise ConfigError(f"{next(iter(options))} is an option of a task", fix="name the task as well")
         plan = plan.model_copy(update={"columns": {**plan.columns, **(columns or {})}})
+        if streams:
+            plan = plan.model_copy(update={"streams": {**plan.streams, **_patterns(streams)}})
         roles = dict.fromkeys(ignore, "ignore") | ({group: "group"} if group else {})
         source = source if source is not None else plan.data.train
         if source is None:
@@ -90,6 +94,10 @@ class Request:
         if not isinstance(self.source, (str, os.PathLike)):
             return plan
         return plan.model_copy(update={"data": plan.data.model_copy(update={"train": str(self.source)})})
+
+
+def _patterns(streams: Patterns) -> dict[str, str | list[str]]:
+    return {stream: given if isinstance(given, str) else list(given) for stream, given in streams.items()}
 
 
 def _columns(target: Target) -> tuple[str, ...]:

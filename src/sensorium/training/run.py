@@ -32,7 +32,7 @@ from sensorium.data.flow import Flow
 from sensorium.data.loader import Loader
 from sensorium.data.store import Store
 from sensorium.model import Model, assemble, operate
-from sensorium.trained import say_problems
+from sensorium.problems import say_problems
 from sensorium.training import sharded
 from sensorium.training.average import Average
 from sensorium.training.callbacks import Checkpoint, KeepBest, Logs, Progress, Tell

@@ -1,0 +1,39 @@
+"""Cells of several rows put together as fields: those of a table side by side, and how far those of media reach."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from sensorium.core.batch import Field
+from sensorium.core.modality import Array, Modality
+
+
+def side_by_side(readers: Mapping[str, Modality], samples: Sequence[Mapping[Any, Array | None]]) -> Field:
+    """The cells of a table stream as one field: what ``Field.join`` makes of its columns, made at once for thousands."""
+    blanks = {name: modality.blank() for name, modality in readers.items()}
+    data = [
+        np.concatenate([blank if (cell := sample.get(name)) is None else cell for name, blank in blanks.items()])
+        for sample in samples
+    ]
+    present = np.array([[sample.get(name) is not None for name in readers] for sample in samples], dtype=np.bool_)
+    present = present.reshape(len(samples), len(readers))
+    real = present | np.array([modality.fills for modality in readers.values()])
+    wide = np.repeat(real, [len(blank) for blank in blanks.values()], axis=1)
+    stacked = np.stack(data) if data else np.zeros((0, wide.shape[1]), np.float32)
+    return Field(torch.from_numpy(stacked), torch.from_numpy(present.any(axis=1)), torch.from_numpy(wide))
+
+
+def measured(field: Field, modality: Modality, extents: Sequence[Array | None]) -> Field:
+    """A field as stored that knows how far its originals reach and where places in them lie, where any extent is known."""
+    known = next((extent for extent in extents if extent is not None), None)
+    if known is None:
+        return field
+    # A row without the cell has nothing that lies on it: any extent will do.
+    stacked = np.stack([known if extent is None else extent for extent in extents]).astype(np.float32)
+    frame = torch.from_numpy(modality.framing(stacked).astype(np.float32))
+    return replace(field, frame=frame, extent=torch.from_numpy(stacked))

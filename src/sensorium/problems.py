@@ -1,0 +1,34 @@
+"""What is said of cells that could not be used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sensorium.console import Console
+from sensorium.core.errors import DataError
+from sensorium.core.schema import Problem, Schema
+from sensorium.data.table import Table
+
+
+def say_problems(console: Console, problems: Sequence[Problem], shown: int = 3) -> None:
+    """Warn of cells that could not be used and of values that training did not have: how many by column, and the first few
+    by name."""
+    by_column: dict[tuple[str, bool], list[Problem]] = {}
+    for problem in problems:
+        by_column.setdefault((problem.column, problem.missing), []).append(problem)
+    for (column, missing), found in by_column.items():
+        what = "could not be used and count as missing" if missing else "have values that training did not"
+        console.warn(f"column {column!r}: {len(found)} cells {what}")
+        for problem in found[:shown]:
+            console.warn(f"  {problem}")
+
+
+def unscored(table: Table, problems: Sequence[Problem], schema: Schema) -> DataError:
+    """Why no row of a table could be scored."""
+    names = [column.name for column in schema.targets]
+    first = next((problem for problem in problems if problem.column in names), None)
+    if first is None:
+        return DataError("no row has a target, so there is nothing to score", file=table.source, fix="use predict")
+    why = f"no row could be scored: no target is one that training had; the first: {first.problem}"
+    fix = f"write targets as the training table does, or train with --as '{first.column}={{kind: category, fold: true}}'"
+    return DataError(why, file=table.source, row=first.row, column=first.column, fix=fix)

@@ -1,0 +1,200 @@
+"""Groups of columns as streams, from the table to the saved model."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import sensorium as sm
+from sensorium.core.errors import ConfigError, SensoriumError
+from sensorium.core.recipe import Recipe
+from sensorium.core.schema import Schema
+from sensorium.data.table import Table
+from sensorium.training.columns import declare
+
+ROWS = 160
+OVERRIDES = ["model.size=tiny", "training.epochs=15"]
+
+
+def table(rows: int = ROWS) -> dict[str, list[Any]]:
+    """The label is told by two groups, the one surer than the other; the rest is noise. One group is at times absent."""
+    rng = np.random.default_rng(0)
+    truth = rng.random(rows) < 0.5
+    audio = rng.normal(size=(5, rows)) + np.where(truth, 1.0, -1.0)
+    face = rng.normal(size=(4, rows)) + np.where(truth, 0.3, -0.3)
+    gone = rng.random(rows) < 0.2
+    found: dict[str, list[Any]] = {
+        f"audio_{i}": [None if g else float(x) for x, g in zip(a, gone, strict=True)] for i, a in enumerate(audio)
+    }
+    found |= {f"face_{i}": f.tolist() for i, f in enumerate(face)}
+    found["face_mood"] = ["glad" if t == (rng.random() < 0.7) else "sad" for t in truth]
+    found["age"] = rng.normal(40, 10, rows).tolist()
+    found["label"] = ["yes" if t else "no" for t in truth]
+    return found
+
+
+STREAMS: dict[str, Any] = {"audio": "audio_*", "face": ["face_?", "face_mood"]}
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return sm.fit(table(), target="label", streams=STREAMS, quiet=True, overrides=OVERRIDES)
+
+
+def test_each_group_has_an_encoder_and_the_rest_stays_in_the_table(model: Any) -> None:
+    streams = {name: [c.name for c in columns] for name, columns in model.schema.streams.items()}
+    assert streams == {
+        "audio": [f"audio_{i}" for i in range(5)],
+        "face": [*(f"face_{i}" for i in range(4)), "face_mood"],
+        "table": ["age"],
+    }
+    assert set(model.model.streams) == set(streams)
+    assert set(model.recipe.model.encoders) == set(streams)
+
+
+def test_a_group_is_scored_and_explained_apart(model: Any) -> None:
+    found = model.evaluate(table())
+    subsets = found.to_json()["subsets"]
+    assert subsets["audio"]["accuracy"] > 0.75 > subsets["table"]["accuracy"]
+    assert set(found.targets["label"].shapley) == {"audio", "face", "table"}
+    told = model.explain(table(), sample=40)
+    shares = told.mean_shares("label")
+    assert shares["audio"] > shares["table"]
+    gone = {one.row for one in told.targets["label"] if "audio" in one.missing}
+    cells = table()["audio_0"]
+    assert gone == {one.row for one in told.targets["label"] if cells[one.row - 1] is None}
+    assert gone
+    one = model.explain(table(), row=1, where=True)
+    assert {m.stream for m in one.maps} == {"audio", "face", "table"}
+
+
+def test_it_is_saved_and_answers_without_a_group(model: Any, tmp_path: Path) -> None:
+    again = sm.load(model.save(tmp_path / "run"))
+    assert list(again.schema.streams) == list(model.schema.streams)
+    rows = [{name: cells[i] for name, cells in table().items()} for i in range(6)]
+    assert [p.to_json() for p in again.predict(rows)] == [p.to_json() for p in model.predict(rows)]
+    without = [{name: cell for name, cell in row.items() if not name.startswith("audio_")} for row in rows]
+    for prediction in again.predict(without):
+        assert prediction.missing == ["audio"]
+        assert prediction.value in ("yes", "no")
+    blank = again.predict([{**rows[0], **{f"audio_{i}": "" for i in range(5)}}])[0]
+    assert blank.targets == again.predict(without[:1])[0].targets
+    half = again.predict([{**rows[1], "audio_1": None}])[0]
+    assert half.missing == [] if rows[1]["audio_0"] is not None else ["audio"]
+
+
+def test_it_is_written_back_column_by_column(model: Any) -> None:
+    plan = model.recipe
+    assert plan.streams == {}
+    columns: dict[str, Any] = plan.columns
+    assert {name for name, spec in columns.items() if spec.get("stream") == "face"} == {
+        *(f"face_{i}" for i in range(4)),
+        "face_mood",
+    }
+    assert "stream" not in columns["age"]
+    assert Recipe.parse(plan.model_dump()) == plan
+    again = sm.fit(table(), recipe=plan, quiet=True)
+    assert again.recipe == plan
+    for name, value in again.model.state_dict().items():
+        assert value.equal(model.model.state_dict()[name]), name
+
+
+def test_a_schema_keeps_groups_and_one_without_them_says_nothing_of_them() -> None:
+    found = Schema.declare({"a": {"kind": "number", "stream": "g"}, "b": "number"})
+    found.columns["a"].reader.fit([1, 2])
+    found.columns["b"].reader.fit([1, 2])
+    document = found.to_json()
+    assert [item.get("stream") for item in document["columns"]] == ["g", None]
+    assert "stream" not in document["columns"][1]
+    assert list(Schema.from_json(document).streams) == list(found.streams) == ["g", "table"]
+    assert Schema.declare(found.specs()).specs() == found.specs()
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"a": {"kind": "text", "stream": "g"}}, "column 'a'.*kind text is a stream of its own"),
+        ({"a": {"kind": "image", "stream": "g"}}, "column 'a'.*kind image is a stream of its own"),
+        ({"a": {"kind": "number", "stream": "g", "role": "target"}}, "only inputs"),
+        ({"a": {"kind": "number", "stream": "table"}}, "no group"),
+        ({"a": {"kind": "number", "stream": 3}}, "names the group"),
+        ({"a": {"kind": "number", "stream": "photo"}, "photo": "image"}, "column 'photo' is a stream of its own"),
+    ],
+)
+def test_what_cannot_be_grouped(columns: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Schema.declare(columns)
+
+
+def declared(**recipe: Any) -> Schema:
+    columns = table(40) | {"note": [f"word {i} here and there" for i in range(40)]}
+    return declare(Table(columns), Recipe.parse(recipe), ["label"], {}).schema
+
+
+def test_a_recipe_may_say_it_in_either_way() -> None:
+    one = declared(streams={"audio": "audio_*"}, columns={"note": "text"})
+    other = declared(columns={**{f"audio_{i}": {"stream": "audio"} for i in range(5)}, "note": "text"})
+    assert one.specs() == other.specs()
+    both = declared(streams={"audio": "audio_*"}, columns={"audio_1": {"stream": "audio"}, "note": "text"})
+    assert both.specs() == one.specs()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ({"streams": {"audio": "sound_*"}}, "no column is named like"),
+        ({"streams": {"audio": "*"}, "columns": {"note": "text"}}, "column 'note'.*kind text is a stream of its own"),
+        ({"streams": {"audio": "audio_*", "all": "*_1"}}, "column 'audio_1': is in two groups"),
+        (
+            {"streams": {"audio": "audio_*"}, "columns": {"audio_1": {"stream": "voice"}}},
+            "column 'audio_1': is in two groups, 'voice' and 'audio'",
+        ),
+        ({"streams": {"audio": "label"}}, "none is an input"),
+    ],
+)
+def test_wrong_groups_are_told(recipe: dict[str, Any], message: str) -> None:
+    with pytest.raises(SensoriumError, match=message):
+        declared(**recipe)
+
+
+def test_an_ignored_column_of_a_group_is_ignored() -> None:
+    columns = table(40) | {"audio_9": [1.0] * 40}
+    found = declare(
+        Table(columns), Recipe.parse({"streams": {"audio": "audio_*"}}), ["label"], {"audio_0": "ignore"}
+    ).schema
+    assert [c.name for c in found.streams["audio"]] == ["audio_1", "audio_2", "audio_3", "audio_4"]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    columns = table(60)
+    with (tmp_path / "t.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+    return tmp_path / "t.csv"
+
+
+@pytest.mark.parametrize("words", [["--stream", "audio=audio_*", "--stream=face=face_*"], ["--streams", "audio=audio_*"]])
+def test_on_the_command_line(cli: Any, path: Path, words: list[str]) -> None:
+    out = path.parent / "run"
+    code, _, said = cli("fit", path, "--target", "label", "--out", out, *words, "model.size=tiny", "training.epochs=1")
+    assert code == 0, said
+    assert "stream audio: 5 columns" in said
+    assert set(sm.load(out).model.streams) == {"audio", "table"} | ({"face"} if len(words) > 2 else set())
+
+
+def test_the_flag_of_shards_is_still_one() -> None:
+    from sensorium.cli._options import _group, streams_told
+
+    for word in ("training.epochs=3", "seed=3", "objectives=[mixup]", "--target=x", "shards", "columns={a: number}"):
+        assert not _group(word), word
+    assert _group("audio=audio_*")
+    assert streams_told(["a=x_*,y", "b=z", "a=w"]) == {"a": ["x_*", "y", "w"], "b": ["z"]}
+    for wrong in ("audio", "=x", "audio="):
+        with pytest.raises(ConfigError, match="NAME=PATTERN"):
+            streams_told([wrong])
