@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from sensorium.evaluation.shapley import Explanation
     from sensorium.evaluation.where import Map
 
+COLUMNS = 20
+"""Columns whose faulty cells are warned of one by one."""
 EXPLAINED = 3
 """Of so many of the hardest rows of each target a report says why they were answered so."""
 
@@ -373,7 +376,9 @@ def say_problems(console: Console, problems: Sequence[Problem], shown: int = 3) 
     by_column: dict[str, list[Problem]] = {}
     for problem in problems:
         by_column.setdefault(problem.column, []).append(problem)
-    for column, found in by_column.items():
+    for column, found in islice(by_column.items(), COLUMNS):
         console.warn(f"column {column!r}: {len(found)} cells could not be used and count as missing")
         for problem in found[:shown]:
             console.warn(f"  {problem}")
+    if len(by_column) > COLUMNS:
+        console.warn(f"the same in {len(by_column) - COLUMNS:,} more columns")
