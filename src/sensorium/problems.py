@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 from sensorium.console import Console
 from sensorium.core.errors import DataError
 from sensorium.core.schema import Problem, Schema
 from sensorium.data.table import Table
+
+COLUMNS = 20
+"""Columns whose faults are told of at most: nobody reads those of a thousand."""
 
 
 def say_problems(console: Console, problems: Sequence[Problem], shown: int = 3) -> None:
@@ -16,11 +20,13 @@ def say_problems(console: Console, problems: Sequence[Problem], shown: int = 3) 
     by_column: dict[tuple[str, bool], list[Problem]] = {}
     for problem in problems:
         by_column.setdefault((problem.column, problem.missing), []).append(problem)
-    for (column, missing), found in by_column.items():
+    for (column, missing), found in islice(by_column.items(), COLUMNS):
         what = "could not be used and count as missing" if missing else "have values that training did not"
         console.warn(f"column {column!r}: {len(found)} cells {what}")
         for problem in found[:shown]:
             console.warn(f"  {problem}")
+    if len(by_column) > COLUMNS:
+        console.warn(f"the same in {len(by_column) - COLUMNS:,} more columns")
 
 
 def unscored(table: Table, problems: Sequence[Problem], schema: Schema) -> DataError:

@@ -91,3 +91,14 @@ def test_inspect_proposes_groups() -> None:
     assert "--stream 'eye=eye_*' --stream 'hand=hand_*'" in hint
     assert found.to_json()["hints"] == [hint]
     assert hint in found.text()
+
+
+def test_names_that_cannot_be_said_are_not_suggested() -> None:
+    for start in ("table", "seed", "a,b", "a=b"):
+        names = [*(f"{start}_{i}" for i in range(6)), "age"]
+        assert proposals(names, names) == {}, start
+
+
+def test_thousands_of_beginnings_are_not_gone_through() -> None:
+    names = [f"p{i}x_{k}" for i in range(4000) for k in range(5)]
+    assert hints(names, names, {}) == []

@@ -198,3 +198,19 @@ def test_the_flag_of_shards_is_still_one() -> None:
     for wrong in ("audio", "=x", "audio="):
         with pytest.raises(ConfigError, match="NAME=PATTERN"):
             streams_told([wrong])
+
+
+def test_fusions_are_compared_over_groups(tmp_path: Path) -> None:
+    found = sm.compare(
+        table(80),
+        target="label",
+        streams={"audio": "audio_*"},
+        fusions="gated",
+        seeds=1,
+        overrides=["model.size=tiny", "training.epochs=1"],
+        out=tmp_path,
+        quiet=True,
+    )
+    assert {run["name"] for run in found.to_json()["runs"]} == {"gated", "audio alone", "table alone"}
+    again = sm.fit(table(80), recipe=tmp_path / "winner.yaml", quiet=True)
+    assert set(again.model.streams) <= {"audio", "table"}

@@ -11,6 +11,7 @@ import yaml
 from typer.core import TyperCommand
 
 from sensorium.core.errors import ConfigError, nearest
+from sensorium.data.groups import SAID
 
 Train = Annotated[
     str | None, typer.Argument(help="The training table: .csv .tsv .jsonl .parquet. May stand in the recipe.")
@@ -89,7 +90,7 @@ class Grouping(TyperCommand):
 def _group(word: str) -> bool:
     """Whether a word is NAME=PATTERN and no override (training.epochs=20, seed=3), option or file."""
     name, equals, value = word.partition("=")
-    override = "." in name or name in ("seed", "version", "objectives") or value.startswith(("{", "["))
+    override = "." in name or name in SAID or value.startswith(("{", "["))
     return bool(equals) and not name.startswith("-") and not override
 
 

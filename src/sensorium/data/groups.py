@@ -13,6 +13,8 @@ MANY = 4
 """Columns that share the beginning of their names, from which on a group is proposed."""
 PROPOSED = 12
 """Groups that are proposed, at most: more are no groups but a way of naming."""
+SAID = ("seed", "version", "objectives")
+"""What no group may be called on the command line: there ``seed=3`` sets a key of the recipe."""
 _BEGINNING = re.compile(r"(.+?)(?:[_.:\-/ ]|(?<=\D)(?=\d))")
 
 Patterns = Mapping[str, str | Sequence[str]]
@@ -89,13 +91,12 @@ def proposals(inputs: Sequence[str], names: Sequence[str]) -> dict[str, str]:
         start = _BEGINNING.match(name)
         if start is not None:
             begun.setdefault(start[0], []).append(name)
+    large = {beginning: mine for beginning, mine in begun.items() if len(mine) >= MANY}
+    if len(large) > PROPOSED:
+        return {}
     found: dict[str, str] = {}
-    for beginning, mine in begun.items():
-        if len(mine) >= MANY and matches(f"{beginning}*", names) == mine:
+    for beginning, mine in large.items():
+        if len(mine) < len(names) and matches(f"{beginning}*", names) == mine:
             found[re.sub(r"[_.:\-/ ]$", "", beginning)] = f"{beginning}*"
-    one = len(found) == 1 and sum(len(begun[pattern[:-1]]) for pattern in found.values()) == len(names)
-    taken = set(found) & set(names)
-    unsaid = any(
-        set(",=") & set(pattern) or stream in ("seed", "version", "objectives") for stream, pattern in found.items()
-    )
-    return {} if one or taken or unsaid or len(found) > PROPOSED else found
+    unfit = set(found) & {*names, *SAID, "table"} or any(set(",=") & set(pattern) for pattern in found.values())
+    return {} if unfit else found

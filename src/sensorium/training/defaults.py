@@ -29,7 +29,9 @@ FEW_FUSION, FEW_FUSION_ROWS = {"kind": "late", "decide": "learned"}, 500
 """The fusion for tables of fewer rows: what streams say together takes more rows to learn than what each says alone."""
 WIDE = 128
 """Cells of a row above which they are no longer tokens that all look at each other: that takes time and memory with the
-square of the columns, and where few of many columns say something it learns no more (docs/performance.md)."""
+square of the columns (docs/performance.md has what either learns)."""
+WIDE_ENCODER: Spec = {"kind": "mlp", "width": 64}
+"""What reads such rows. Hidden layers as narrow as the dial would have them lose where many columns say a little each."""
 EARLY = "early"
 """The fusion that wants shallow encoders: it is itself the deep model."""
 
@@ -224,7 +226,9 @@ def _encoder(layout: Layout, rows: int) -> Spec:
             return "vector"
         return "frames" if len(layout.size) == 3 else "convnet"
     # Attention over cells learns from few rows; a perceptron over all of them at once needs many.
-    return "cells" if isinstance(layout, Row) and rows < 20_000 and not _wide(layout) else layout.encoder
+    if isinstance(layout, Row) and rows < 20_000:
+        return WIDE_ENCODER if _wide(layout) else "cells"
+    return layout.encoder
 
 
 def _wide(layout: Row) -> bool:
