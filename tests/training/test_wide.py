@@ -166,3 +166,12 @@ def test_a_deep_recipe_is_refused(tmp_path: Path) -> None:
     path.write_text("[" * 5000 + "]" * 5000)
     with pytest.raises(ConfigError, match="within each other"):
         Recipe.from_yaml(path)
+
+
+def test_a_page_shows_all_media_of_a_row_and_some_of_its_cells() -> None:
+    from sensorium.evaluation.cells import CELLS, chosen
+
+    kinds = {f"c{i}": "number" for i in range(CELLS + 50)} | {"photo": "image", "note": "text", "k": "category"}
+    found = chosen(kinds)
+    assert found == [*(f"c{i}" for i in range(CELLS)), "photo", "note"]
+    assert chosen({"k": "category", "photo": "image"}) == ["k", "photo"]
