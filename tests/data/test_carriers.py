@@ -92,8 +92,7 @@ def scalars(columns: Columns, folder: Path) -> Table:
 def polars(columns: Columns, folder: Path) -> Table:
     import polars as pl
 
-    frame = pl.DataFrame(columns)
-    return Table.read({name: frame[name].to_list() for name in frame.columns})
+    return Table.read(pl.DataFrame(columns))
 
 
 CARRIERS: dict[str, Callable[[Columns, Path], Table]] = {

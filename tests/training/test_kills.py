@@ -230,7 +230,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_any_work(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fails)
-        patch.setattr("sensorium.training.prepare.read", None)
+        patch.setattr("sensorium.training.parts.read", None)
         with pytest.raises(SensoriumError, match="Read-only file system"):
             run(out=tmp_path / "run")
 

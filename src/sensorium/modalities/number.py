@@ -91,7 +91,7 @@ class Number(Modality):
         small = values / unit
         mean = float(small.mean())
         deviation = float(small.std())
-        self._stray = _stray(values)
+        self._stray = _stray(small, unit)
         constant = deviation < 1e-12 * abs(mean) or deviation * unit < 1e-30
         self.state = {
             "mean": mean * unit,
@@ -203,17 +203,21 @@ def _huge(cell: Any) -> bool:
     return isinstance(cell, (int, np.integer)) and abs(int(cell)) > _HUGE
 
 
-def _stray(values: Array) -> str:
-    """What is to be said of numbers so far from all others that they alone make the mean; empty where there are none."""
+def _stray(values: Array, unit: float) -> str:
+    """What is to be said of numbers so far from all others that they alone make the mean; empty where there are none.
+
+    ``values``: within ±1, times ``unit``.
+    """
     low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
     reach = _FAR * (high - low)
     far = values[(values > high + reach) | (values < low - reach)]
     if far.size == 0 or reach == 0.0:
         return ""
-    few = ", ".join(f"{value:g}" for value in sorted(set(far.tolist()), key=lambda value: -abs(value - middle))[:3])
+    most = sorted(set(far.tolist()), key=lambda value: -abs(value - middle))[:3]
     return (
-        f"{far.size} of {values.size} numbers lie far from all others ({few}): the mean is {values.mean():g}, the median "
-        f"{middle:g}; leave out those that are mistakes, and for a target that has them say loss=mae"
+        f"{far.size} of {values.size} numbers lie far from all others ({', '.join(f'{value * unit:g}' for value in most)}): "
+        f"the mean is {values.mean() * unit:g}, the median {middle * unit:g}; leave out those that are mistakes; "
+        f"otherwise an input bears them with scale: quantile, a target with the task's loss: mae"
     )
 
 
