@@ -214,8 +214,9 @@ def _stray(values: Array, unit: float) -> str:
     if far.size == 0 or reach == 0.0:
         return ""
     most = sorted(set(far.tolist()), key=lambda value: -abs(value - middle))[:3]
+    shown = ", ".join(f"{value * unit:g}" for value in most)
     return (
-        f"{far.size} of {values.size} numbers lie far from all others ({', '.join(f'{value * unit:g}' for value in most)}): "
+        f"{far.size} of {values.size} numbers lie far from all others ({shown}): "
         f"the mean is {values.mean() * unit:g}, the median {middle * unit:g}; leave out those that are mistakes; "
         f"otherwise an input bears them with scale: quantile, a target with the task's loss: mae"
     )
