@@ -39,6 +39,17 @@ def test_a_value_that_training_did_not_have_is_no_missing_cell(model: Trained) -
     assert (found.missing, usual.problems) == ([], [])
 
 
+def test_a_column_that_may_be_meant_for_another_is_named(model: Trained, folder: Path, cli: Cli, tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="'agee' may be 'age': rename it"):
+        model.predict([{"agee": 1.5, "drug": "aspirin"}])
+    assert model.predict([{"drug": "aspirin", "colour": "red"}])[0].problems == []  # like none: no word
+    table = tmp_path / "misnamed.csv"
+    table.write_text("agee,drug\n1.5,aspirin\n", encoding="utf-8")
+    code, _, err = cli("predict", folder, table)
+    assert code == 0
+    assert "no column age: taken as missing in every row ('agee' may be 'age': rename it)" in err
+
+
 def test_a_command_names_it_once_a_column(folder: Path, cli: Cli, tmp_path: Path) -> None:
     table = tmp_path / "new.csv"
     table.write_text("age,drug\n" + "1.5,Asprin\n" * 4 + "2,aspirin\n", encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from sensorium.core.schema import Record, Schema
 from sensorium.data.labels import gaps_told
 from sensorium.data.media import Under
 from sensorium.data.table import Table
-from sensorium.data.unfamiliar import absent_told, unfamiliar
+from sensorium.data.unfamiliar import absent_told, misnamed, unfamiliar
 from sensorium.model import Model
 from sensorium.predictor import Prediction, Predictor, Step
 from sensorium.problems import say_problems, unscored
@@ -69,13 +70,16 @@ class Trained:
     def predict(
         self, rows: Any, *, media: str | Path | None = None, batch_size: int = 64, steady: bool = False
     ) -> list[Prediction]:
-        """One prediction a row of a table, a DataFrame, a list of dicts or a file. Any column may be absent.
+        """One prediction a row of a table, a DataFrame, a list of dicts or a file. Any column may be absent; a column that
+        the model does not know is ignored, with a warning where it may be meant for an absent one.
 
         Args:
             media: The folder that media paths are relative to; by default the table file's own, else the working folder.
             steady: Whether a row's answer is the same bit for bit whatever rows stand beside it: see ``Predictor.predict``.
         """
         table = Table.read(rows, root=media)
+        if meant := misnamed(self.schema, table.columns):
+            warnings.warn(f"{table.source}: {meant}", stacklevel=2)
         opener = Under(table.root or Path.cwd(), anywhere=True)
         return self.predictor.predict(table.rows(), batch_size=batch_size, media=opener, steady=steady)
 

@@ -49,6 +49,7 @@ def run(
     from sensorium.console import Console
     from sensorium.data.media import Under
     from sensorium.data.table import Table
+    from sensorium.data.unfamiliar import absent_told
     from sensorium.output import Beside, write, write_csv
     from sensorium.predictor import settle_threads
     from sensorium.problems import say_problems
@@ -63,9 +64,8 @@ def run(
     with Console(quiet) as console:
         for note in rows.notes:
             console.warn(note)
-        absent = [c.name for c in model.schema.read if not rows.has(c.source)]
-        if absent:
-            console.warn(f"{table}: no column {', '.join(absent)}: taken as missing in every row")
+        if absent := absent_told(model.schema, str(table), rows.columns):
+            console.warn(absent)
         opener = Under(rows.root or Path.cwd(), anywhere=True)
         problems = []
 

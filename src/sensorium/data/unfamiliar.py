@@ -81,6 +81,13 @@ def unknown_columns(schema: Schema, columns: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def misnamed(schema: Schema, columns: Iterable[str]) -> str:
+    """Which columns of a table may be meant for inputs that it lacks, or nothing."""
+    meant = {column: name for name, column in unknown_columns(schema, columns).items() if column}
+    hints = [f"{meant[c.source]!r} may be {c.source!r}" for c in schema.inputs if c.of is None and c.source in meant]
+    return f"{'; '.join(hints)}: rename it" if hints else ""
+
+
 def absent_told(schema: Schema, source: str, columns: Iterable[str]) -> str:
     """A sentence about the inputs that a table lacks, with the columns that may be meant for them, or nothing."""
     here = list(columns)
@@ -88,9 +95,8 @@ def absent_told(schema: Schema, source: str, columns: Iterable[str]) -> str:
     absent = [c.name for c in schema.inputs if c.source not in given]
     if not absent:
         return ""
-    meant = {column: name for name, column in unknown_columns(schema, here).items() if column}
-    hints = [f"{meant[name]!r} may be {name!r}" for name in absent if name in meant]
-    hint = f" ({'; '.join(hints)}: rename it)" if hints else ""
+    hint = misnamed(schema, here)
+    hint = f" ({hint})" if hint else ""
     return f"{source}: no column {listed(absent)}: taken as missing in every row{hint}"
 
 
