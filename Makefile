@@ -10,6 +10,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 # Another index for torch alone, for those who want its CPU build: make setup TORCH_INDEX=https://...
 TORCH_INDEX ?=
+# Tests at a time.
+JOBS ?= 2
 # The first of these that runs and is new enough.
 PYTHONS := python3.11 python3.12 python3.13 python3
 PYTHON ?= $(shell for p in $(PYTHONS); do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -38,7 +40,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 test: $(READY)  ## The whole test suite
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(JOBS)
 
 lint: $(READY)  ## Style and types
 	$(BIN)/ruff check .
