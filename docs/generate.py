@@ -33,6 +33,8 @@ FAMILIES = {
     "tasks": "What answers: head, loss, metrics, decoding. Named under `model.tasks.<target>`.",
     "objectives": "What training minimises. Listed under `objectives`.",
     "surgery": "What is changed in a whole model before it is trained. Listed under `model.surgery`.",
+    "features": "What is read off a stream without a network. Named under `model.features.<stream>`.",
+    "experts": "What answers beside the network, fitted in one go. Listed under `model.experts`.",
     "explainers": "What says where in a stream an answer comes from. Named after `sensorium explain --explainer`.",
 }
 

@@ -48,8 +48,8 @@ ROOMS = {
     "pydantic": {"core"},
     "annotated_types": {"core"},  # pydantic's own vocabulary of limits
     "safetensors": {"artifact", "training", "data", "nn"},
-    "sklearn": {"language", "nn", "tasks", "evaluation", "training"},
-    "scipy": {"signal", "nn", "evaluation"},
+    "sklearn": {"language", "nn", "tasks", "evaluation", "training", "experts"},
+    "scipy": {"signal", "nn", "evaluation", "experts", "training"},
     "gensim": {"language", "encoders"},
     "jieba": {"language"},
     "av": {"signal"},

@@ -28,6 +28,7 @@ from sensorium.core.answer import Answer
 from sensorium.core.batch import Batch, Encoded, Field, merged
 from sensorium.core.byname import ByName
 from sensorium.core.errors import ConfigError, nearest
+from sensorium.core.expert import Response
 from sensorium.core.goal import Goal
 from sensorium.core.layout import Layout
 from sensorium.core.scorer import Scorer
@@ -306,6 +307,21 @@ class Task(nn.Module, ABC, Generic[Out]):
     def views(self, scorer: Scorer[Out]) -> list[View]:
         """What a report draws beside the metrics, from what its scorer kept: tables, curves, sentences."""
         return []
+
+    # ── experts beside the network (core/expert.py) ─────────────────────────────────────────────────────────────────
+
+    @property
+    def response(self) -> Response | None:
+        """What an expert is to answer in its place, read off ``target``. None: it has no experts."""
+        return None
+
+    def scored(self, scores: Tensor) -> Out:
+        """The output that says the same as an expert's scores ``[B, size]``: by default the scores themselves."""
+        return scores  # type: ignore[return-value]
+
+    def surer(self, output: Out, factor: Tensor) -> Out:
+        """The output with its log-odds times ``factor`` ``[B, 1]``; an answer that has none stays as it is."""
+        return output
 
     # ── optional ───────────────────────────────────────────────────────────────────────────────────────────────────
 

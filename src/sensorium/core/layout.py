@@ -15,10 +15,13 @@ class Grid:
 
     Data ``[B, channels, *size]``. Where rows differ in length, the first axis of ``size`` is the padded one (time, for
     sound and sensors) and the field's mask is ``[B, length]``; ``size[0]`` is then the longest to expect.
+
+    ``timed``: the first axis is time, as of a sound, a sensor, a video.
     """
 
     channels: int
     size: tuple[int, ...]
+    timed: bool = field(default=False, compare=False)
     encoder: ClassVar[str] = "convnet"
 
 
@@ -27,11 +30,13 @@ class Ids:
     """Whole numbers from a vocabulary, one after the other: words, tokens. Data ``[B, N]`` int64, 0 pads.
 
     ``words``, where known: the word that each id stands for, empty where it stands for none (padding, a part of a word).
+    ``pieces``, where known: what each id spells, with a blank before what begins a word; put together they are the text.
     """
 
     vocabulary: int
     length: int
     words: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    pieces: tuple[str, ...] = field(default=(), compare=False, repr=False)
     encoder: ClassVar[str] = "transformer"
 
 

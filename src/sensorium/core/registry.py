@@ -25,7 +25,18 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from sensorium.core.errors import ConfigError, nearest
 
-FAMILIES = ("modalities", "encoders", "adapters", "fusions", "tasks", "objectives", "surgery", "explainers")
+FAMILIES = (
+    "modalities",
+    "encoders",
+    "adapters",
+    "fusions",
+    "tasks",
+    "objectives",
+    "surgery",
+    "explainers",
+    "features",
+    "experts",
+)
 T = TypeVar("T", bound=type)
 
 

@@ -37,6 +37,11 @@ class PretrainedTokeniser:
         """Empty: its tokens are pieces of words."""
         return ()
 
+    @property
+    def pieces(self) -> tuple[str, ...]:
+        """Empty: each family spells in signs of its own."""
+        return ()
+
     @cached_property
     def unknown(self) -> int:
         """The id of what is hidden or unknown, as this file names it; the padding's where it names none."""

@@ -108,6 +108,20 @@ class Tokeniser:
         )
         return ("", "", *plain)
 
+    @property
+    def pieces(self) -> tuple[str, ...]:
+        """What each id spells, with a blank before what begins a word; padding spells nothing. Empty where a loaded one
+        spells in signs of its own."""
+        if self.loaded:
+            return ()
+        if self.kind == "word":
+            spelt = tuple(f" {token}" for token in self.tokens)
+        elif self.kind == "wordpiece":
+            spelt = tuple(token[2:] if token.startswith("##") else f" {token}" for token in self.tokens)
+        else:
+            spelt = tuple(token.replace(_BLANK, " ") for token in self.tokens)
+        return ("", "�", *spelt)
+
     def encode(self, text: str) -> list[int]:
         """The ids of ``text``."""
         if self.loaded:

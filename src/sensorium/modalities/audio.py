@@ -211,10 +211,10 @@ class Audio(Modality):
     def layout(self) -> Layout:
         length = self.state["length"]
         if self.features == "waveform":
-            return Grid(1, (length,))
+            return Grid(1, (length,), timed=True)
         from sensorium.signal.stft import frames
 
-        return Grid(1 + self.deltas, (frames(length, *self._window), self._front.size))
+        return Grid(1 + self.deltas, (frames(length, *self._window), self._front.size), timed=True)
 
     def measure(self, cell: Any) -> dict[str, float]:
         if not isinstance(cell, Blob):

@@ -141,10 +141,10 @@ class Series(Modality):
     def layout(self) -> Layout:
         channels, length = self.state["channels"] * (1 + self.indicator), self.state["length"]
         if self.window is None:
-            return Grid(channels, (length,))
+            return Grid(channels, (length,), timed=True)
         from sensorium.signal.stft import frames
 
-        return Grid(channels * _IN_WINDOW, (frames(length, *self._windows),))
+        return Grid(channels * _IN_WINDOW, (frames(length, *self._windows),), timed=True)
 
     @property
     def longest(self) -> int:

@@ -126,7 +126,7 @@ class Text(Modality):
 
     @property
     def layout(self) -> Layout:
-        return Ids(self._tokeniser.size, self.state["length"], self._tokeniser.words)
+        return Ids(self._tokeniser.size, self.state["length"], self._tokeniser.words, self._tokeniser.pieces)
 
     def measure(self, cell: Any) -> dict[str, float]:
         text = self._clean(cell)

@@ -108,7 +108,7 @@ class Video(Modality):
 
     @property
     def layout(self) -> Layout:
-        return Grid(self.state["channels"], (self.frames, self.state["height"], self.state["width"]))
+        return Grid(self.state["channels"], (self.frames, self.state["height"], self.state["width"]), timed=True)
 
     def measure(self, cell: Any) -> dict[str, float]:
         if not isinstance(cell, Blob):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sensorium.core.answer import Answer
 from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.contracts import Task
+from sensorium.core.expert import Response
 from sensorium.core.goal import Goal
 from sensorium.core.registry import component
 from sensorium.core.scorer import Scorer
@@ -104,6 +105,13 @@ class Classification(Task[Tensor]):
 
     def merge(self, outputs: Sequence[Tensor], share: Tensor, *, vote: bool = False) -> Tensor:
         return merged_classes(torch.stack(list(outputs), dim=1), share, vote=vote)
+
+    @property
+    def response(self) -> Response:
+        return Response("classes", len(self.classes), tuple(self.weights.tolist()))
+
+    def surer(self, output: Tensor, factor: Tensor) -> Tensor:
+        return (output * factor).log_softmax(dim=1)
 
     def loss(self, output: Tensor, target: Field) -> Tensor:
         index = class_index(target, len(self.classes))

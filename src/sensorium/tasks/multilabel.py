@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sensorium.core.answer import Answer
 from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.contracts import Task
+from sensorium.core.expert import Response
 from sensorium.core.goal import Goal
 from sensorium.core.registry import component
 from sensorium.core.scorer import Scorer
@@ -68,6 +69,13 @@ class Multilabel(Task[Tensor]):
 
     def merge(self, outputs: Sequence[Tensor], share: Tensor, *, vote: bool = False) -> Tensor:
         return merged_labels(torch.stack(list(outputs), dim=1), share, vote=vote, threshold=self.threshold)
+
+    @property
+    def response(self) -> Response:
+        return Response("labels", len(self.classes))
+
+    def surer(self, output: Tensor, factor: Tensor) -> Tensor:
+        return output * factor
 
     def loss(self, output: Tensor, target: Field) -> Tensor:
         truth = target.data.to(output).nan_to_num(0.0).clamp(0, 1)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sensorium.core.answer import Answer
 from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.contracts import Task
+from sensorium.core.expert import Response
 from sensorium.core.goal import Goal
 from sensorium.core.registry import component
 from sensorium.core.scorer import Scorer
@@ -72,6 +73,10 @@ class Regression(Task[Tensor]):
 
     def merge(self, outputs: Sequence[Tensor], share: Tensor, *, vote: bool = False) -> Tensor:
         return merged_numbers(torch.stack(list(outputs), dim=1), share, vote=vote)
+
+    @property
+    def response(self) -> Response:
+        return Response("number", 1)
 
     def loss(self, output: Tensor, target: Field) -> Tensor:
         wrong: Tensor = self.penalty(output, target.data.to(output).nan_to_num(0.0), reduction="none")

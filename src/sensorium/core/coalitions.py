@@ -1,0 +1,30 @@
+"""Which sets of streams something is fitted for, and which of them answers a row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+ALL = 4
+"""Up to so many streams every set of them has a model of its own; beyond, only all, all but one, and each alone."""
+
+
+def coalitions(streams: Sequence[str]) -> list[tuple[str, ...]]:
+    """The sets of streams that are fitted, the largest first; the last is the empty one."""
+    n = len(streams)
+    sizes = range(n, 0, -1) if n <= ALL else sorted({n, n - 1, 1}, reverse=True)
+    return [*(some for size in sizes for some in combinations(streams, size)), ()]
+
+
+def routed(streams: Sequence[str], sets: Sequence[Sequence[str]], present: Mapping[str, Tensor]) -> Tensor:
+    """For each row the place in ``sets`` of the first that needs nothing the row lacks ``[B]``.
+
+    ``sets`` as ``coalitions`` gives them: the largest set that a row has is the first that fits.
+    """
+    here = torch.stack([present[stream] for stream in streams], dim=1)  # [B, S]
+    needs = torch.tensor([[stream in some for stream in streams] for some in sets], device=here.device)  # [sets, S]
+    fits = (here[:, None, :] | ~needs[None]).all(dim=2)
+    return fits.to(torch.int8).argmax(dim=1)

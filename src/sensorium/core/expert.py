@@ -1,0 +1,132 @@
+"""What is fitted in one go beside the network: features of a stream, and experts that answer from them.
+
+    Field ─Features→ numbers ─Expert→ scores ─Task.output→ output
+
+Features need no gradient: word counts, quantiles, spectra. An expert is a convex model or an ensemble of trees over the
+features of several streams. Both see rows as they are prepared, so that whatever hides a stream, spoils a cell or asks a
+question of the model reaches them as it reaches the network.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sensorium.core.batch import Field
+from sensorium.core.layout import Layout
+from sensorium.core.learnt import Learnt
+
+
+@dataclass(frozen=True)
+class Response:
+    """What an expert answers, in the terms of statistics.
+
+    Args:
+        kind: ``classes``: one of ``size``; ``ordered``: one of ``size``, which lie in a row; ``labels``: any of ``size``;
+            ``number``: ``size`` is 1.
+        size: How many scores a row is given.
+        weights: How much a row counts by its class ``[size]``; empty: all alike.
+    """
+
+    kind: Literal["classes", "ordered", "labels", "number"]
+    size: int
+    weights: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Rows that experts are fitted on. Rows of an absent stream are zero.
+
+    Args:
+        features: By stream, ``[rows, F]``: a NumPy array, or a SciPy CSR matrix where most are zero.
+        compact: By stream, ``[rows, f]`` float32: fewer numbers that say most of the same, for trees.
+        present: By stream, ``[rows]`` bool.
+        target: ``[rows]`` class indices (``classes``, ``ordered``), ``[rows, size]`` of 0 and 1 (``labels``), ``[rows]``
+            float (``number``).
+        weight: ``[rows]``: how much each row counts; those of class weights are in it.
+    """
+
+    features: Mapping[str, Any]
+    compact: Mapping[str, NDArray[np.float32]]
+    present: Mapping[str, NDArray[np.bool_]]
+    target: NDArray[Any]
+    weight: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.weight)
+
+    def take(self, index: NDArray[Any]) -> Observed:
+        """Some of the rows: indices, or a mask."""
+        return Observed(
+            {name: part[index] for name, part in self.features.items()},
+            {name: part[index] for name, part in self.compact.items()},
+            {name: part[index] for name, part in self.present.items()},
+            self.target[index],
+            self.weight[index],
+        )
+
+
+class Features(Learnt, ABC):
+    """Numbers that say something of a stream and are learnt without a gradient. Positional parameter: the layout.
+
+    Like an encoder it sees only rows that have the stream, prepared and not augmented.
+    """
+
+    sparse: ClassVar[bool] = False
+    """Whether most of ``forward`` is zero."""
+
+    @classmethod
+    @abstractmethod
+    def reads(cls, layout: Layout) -> bool:
+        """Whether it has something to say of such a stream."""
+
+    @abstractmethod
+    def fit(self, fields: Iterable[Field]) -> None:
+        """Learn from the training rows, gone through once: document frequencies, quantiles. Kept with ``Learnt.keep``."""
+
+    @abstractmethod
+    def forward(self, field: Field) -> Tensor:
+        """``[B, F]`` float32, finite; F is settled once it is fitted."""
+
+    def compact(self, features: Tensor, field: Field) -> Tensor:
+        """``[B, f]`` for trees, which read a hundred numbers well and thirty thousand badly; NaN says that one is missing.
+
+        ``features`` is what ``forward`` gave for the same rows.
+        """
+        return features
+
+
+class Expert(Learnt, ABC):
+    """Answers from features, fitted on all rows at once. Positional parameters: the response, and the streams' names.
+
+    It answers whichever streams a row has, and a row with none by the training targets alone.
+    """
+
+    answers: ClassVar[tuple[str, ...]] = ("classes", "ordered", "labels", "number")
+    """The kinds of ``Response`` it can give."""
+    reads: ClassVar[Literal["features", "compact"]] = "features"
+    cost: ClassVar[str]
+    """What fitting it costs, in words: how time and memory grow with rows, features and classes."""
+
+    def __init__(self, response: Response, streams: Sequence[str]) -> None:
+        super().__init__()
+        self.response, self.streams = response, tuple(streams)
+
+    @abstractmethod
+    def fit(self, rows: Observed, seed: int) -> None:
+        """Learn from the rows. The same rows and seed give the same expert. Kept with ``Learnt.keep``."""
+
+    @abstractmethod
+    def forward(self, features: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
+        """``[B, size]`` float32: log-probabilities (``classes``, ``ordered``), log-odds (``labels``), the number.
+
+        Args:
+            features: By stream, what ``reads`` says of it ``[B, F]``; anything finite in rows without it.
+            present: By stream, ``[B]`` bool.
+        """

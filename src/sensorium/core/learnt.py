@@ -1,0 +1,48 @@
+"""Modules whose buffers are learnt in one go, so that their shapes are known only then."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Learnt(nn.Module):
+    """A module that declares its buffers by name, type and number of axes; their shapes come when it is fitted or loaded.
+
+    ``self.declare("idf", torch.float32, 1)`` in the constructor, ``self.keep("idf", values)`` in ``fit``. A saved model is
+    read back without knowing the shapes beforehand; what differs in name, type or number of axes is refused, and what is
+    read is bounded by the file.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._declared: dict[str, tuple[torch.dtype, int]] = {}
+
+    def declare(self, name: str, dtype: torch.dtype, axes: int) -> None:
+        """A buffer of this name, empty until it is learnt."""
+        self._declared[name] = (dtype, axes)
+        self.register_buffer(name, torch.zeros((0,) * axes, dtype=dtype))
+
+    def keep(self, name: str, values: Tensor) -> None:
+        """Fill a declared buffer."""
+        dtype, axes = self._declared[name]
+        if values.dim() != axes:
+            raise ValueError(f"{type(self).__name__}.{name} has {axes} axes, not {values.dim()}")
+        self.register_buffer(name, values.detach().to(device=getattr(self, name).device, dtype=dtype).contiguous())
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        """As of any module, and declared buffers take the shapes they are given."""
+        errors: list[str] = rest[-1]
+        for name, (dtype, axes) in self._declared.items():
+            found = state_dict.get(prefix + name)
+            if found is None:
+                continue  # torch tells what is absent
+            if found.dtype != dtype or found.dim() != axes:
+                errors.append(f"{prefix}{name} is {found.dtype} with {found.dim()} axes, not {dtype} with {axes}")
+                continue
+            mine: Tensor = getattr(self, name)
+            if mine.shape != found.shape:
+                self.register_buffer(name, torch.empty(found.shape, dtype=dtype, device=mine.device))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
