@@ -15,11 +15,13 @@ from sensorium.core.batch import Batch, Encoded, Field, Ready, room
 from sensorium.core.byname import ByName
 from sensorium.core.contracts import Adapter, Encoder, Fusion, Task
 from sensorium.core.errors import ConfigError, nearest
+from sensorium.core.expert import Expert, Features
 from sensorium.core.forward import Forward
 from sensorium.core.goal import Goal, TaskSpec, task_spec
 from sensorium.core.layout import Layout
 from sensorium.core.recipe import ModelSpec, Spec
 from sensorium.core.schema import Schema
+from sensorium.nn.ensemble import Ensemble
 
 
 class Model(nn.Module):
@@ -39,13 +41,18 @@ class Model(nn.Module):
         adapters: Mapping[str, Adapter],
         fusion: Fusion,
         tasks: Mapping[str, Task[Any]],
+        experts: Ensemble | None = None,
     ) -> None:
         super().__init__()
         self.encoders: ByName[Encoder] = ByName(encoders)
         self.adapters: ByName[Adapter] = ByName(adapters)
         self.fusion = fusion
         self.tasks: ByName[Task[Any]] = ByName(tasks)
-        self.streams = tuple(encoders)
+        self.experts = experts
+        """What answers beside the network in evaluation, or in its place."""
+        self.network = bool(encoders)
+        """Whether there is a network; without one every stream is heard by experts alone."""
+        self.streams = tuple(encoders) or fusion.streams
 
     def train(self, mode: bool = True) -> Self:
         """As of any module; but what is frozen stays in evaluation: its dropout off, its statistics still."""
@@ -65,7 +72,10 @@ class Model(nn.Module):
         return {s: self.encode_stream(s, batch.inputs[s], least) for s in self.streams}
 
     def encode_stream(self, stream: str, field: Field, least: int | None = None) -> Encoded:
-        """One stream at the model's width."""
+        """One stream at the model's width; without a network, only whether it is there."""
+        if not self.network:
+            nothing = torch.zeros(len(field.present), 1, self.fusion.dim, device=field.present.device)
+            return Encoded(nothing, field.present.unsqueeze(1), nothing[:, 0], field.present)
         part: Encoded = self.adapters[stream](self._encoded(self.encoders[stream], field, least))
         return part
 
@@ -114,13 +124,16 @@ def _unheard(encoder: Encoder, field: Field) -> Encoded:
             module.training = True
 
 
-def assemble(spec: ModelSpec, schema: Schema) -> Model:
-    """The model of a resolved specification. A part that cannot read what it is given is named, in words."""
+def assemble(spec: ModelSpec, schema: Schema, *, experts: bool = True) -> Model:
+    """The model of a resolved specification. A part that cannot read what it is given is named, in words.
+
+    ``experts``: with the experts of the specification, not fitted yet; without them while the network is trained.
+    """
     if spec.dim is None or spec.fusion is None:
         raise ConfigError("the model is not resolved", fix="fit resolves it; a saved recipe is resolved")
     encoders: dict[str, Encoder] = {}
     adapters: dict[str, Adapter] = {}
-    for stream in schema.streams:
+    for stream in schema.streams if spec.network else ():
         layout, part = schema.layout(stream), spec.encoders[stream]
         kind, _ = registry.split(part)
         reads = registry.find("encoders", kind).reads
@@ -148,7 +161,39 @@ def assemble(spec: ModelSpec, schema: Schema) -> Model:
                     fix=f"model.encoders.{stream}=convnet",
                 )
             encoders[stream].gives_pyramid = True
-    return Model(encoders, adapters, fusion, tasks)
+    return Model(encoders, adapters, fusion, tasks, experts_of(spec, schema, tasks) if experts else None)
+
+
+def experts_of(spec: ModelSpec, schema: Schema, tasks: Mapping[str, Task[Any]]) -> Ensemble | None:
+    """The experts of a resolved specification, not fitted yet; None where it has none."""
+    if not spec.experts:
+        if not spec.network:
+            raise ConfigError("a model without a network needs experts", fix="model.experts=[linear]")
+        return None
+    features: dict[str, dict[str, Features]] = {}
+    for stream, told in (spec.features or {}).items():
+        layout = schema.layout(stream)
+        for part in told:
+            kind, _ = registry.split(part)
+            if not registry.find("features", kind).reads(layout):
+                fits = [k for k in registry.kinds("features") if registry.find("features", k).reads(layout)]
+                raise ConfigError(
+                    f"features {kind!r} cannot read stream {stream!r}, which is {layout}",
+                    fix=f"one of: {', '.join(fits)}" if fits else f"model.features.{stream}=[]",
+                )
+            features.setdefault(stream, {})[kind] = registry.build("features", part, layout)
+    heard = [stream for stream in schema.streams if stream in features]
+    experts: dict[str, dict[str, Expert]] = {}
+    for name, task in tasks.items():
+        response = task.plain.response
+        for part in spec.experts if heard else ():
+            kind, _ = registry.split(part)
+            if response is not None and response.kind in registry.find("experts", kind).answers:
+                experts.setdefault(name, {})[kind] = registry.build("experts", part, response, heard)
+    if not spec.network and set(experts) != set(tasks):
+        silent = ", ".join(name for name in tasks if name not in experts)
+        raise ConfigError(f"no expert answers {silent}, and there is no network", fix="model.network=true")
+    return Ensemble(tuple(schema.streams), features, experts, network=spec.network) if experts else None
 
 
 def goal_of(task: TaskSpec, schema: Schema, layouts: Mapping[str, Layout]) -> Goal:

@@ -62,6 +62,11 @@ class Trained:
         """Scores by epoch."""
         return list(self.artifact.report.get("history", []))
 
+    @property
+    def best_epoch(self) -> int:
+        """The epoch whose weights were kept; 0 where no network was trained."""
+        return int(self.artifact.report.get("best_epoch", len(self.history)))
+
     @cached_property
     def predictor(self) -> Predictor:
         """Rows to predictions, without the trainer."""

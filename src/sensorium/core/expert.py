@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +78,8 @@ class Features(Learnt, ABC):
     Like an encoder it sees only rows that have the stream, prepared and not augmented.
     """
 
+    usual: ClassVar[bool] = True
+    """Whether it is taken unasked for every stream that it reads."""
     sparse: ClassVar[bool] = False
     """Whether most of ``forward`` is zero."""
 
@@ -114,9 +116,18 @@ class Expert(Learnt, ABC):
     cost: ClassVar[str]
     """What fitting it costs, in words: how time and memory grow with rows, features and classes."""
 
+    @classmethod
+    def suits(cls, rows: int, layouts: Mapping[str, Layout]) -> bool:
+        """Whether it is taken unasked for so many training rows of these streams."""
+        return True
+
     def __init__(self, response: Response, streams: Sequence[str]) -> None:
         super().__init__()
         self.response, self.streams = response, tuple(streams)
+
+    def like(self, other: Self) -> None:
+        """Take over the settings that another's ``fit`` chose (a strength, a number of trees): the next ``fit`` keeps them
+        and spends nothing on choosing. By default nothing is chosen in ``fit``."""
 
     @abstractmethod
     def fit(self, rows: Observed, seed: int) -> None:

@@ -14,11 +14,29 @@ from sensorium.core.byname import ByName
 from sensorium.core.contracts import Fusion, Task
 
 
+class Blending(Protocol):
+    """Experts beside a network, as ``sensorium.nn.ensemble.Ensemble`` is."""
+
+    def read(self, inputs: Mapping[str, Field], least: int | None = None) -> dict[str, dict[str, Tensor]]: ...
+    def __call__(
+        self,
+        read: dict[str, dict[str, Tensor]],
+        present: Mapping[str, Tensor],
+        own: Mapping[str, Any],
+        tasks: ByName[Task[Any]],
+    ) -> dict[str, Any]: ...
+
+
 class Passable(Protocol):
-    """A model in three stages, as ``sensorium.model.Model`` is."""
+    """A model in three stages, as ``sensorium.model.Model`` is; what answers beside the network is heard in evaluation."""
 
     fusion: Fusion
     tasks: ByName[Task[Any]]
+    network: bool
+    training: bool
+
+    @property
+    def experts(self) -> Blending | None: ...
 
     def encode(self, batch: Batch, least: int | None = None) -> dict[str, Encoded]: ...
     def answer(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> dict[str, Any]: ...
@@ -51,8 +69,23 @@ class Forward:
         return self.model.fusion(self.kept)  # type: ignore[no-any-return]
 
     @cached_property
+    def read(self) -> dict[str, dict[str, Tensor]]:
+        """What experts read off the streams, whole: hiding a stream costs no second reading."""
+        assert self.model.experts is not None
+        return self.model.experts.read(self.batch.inputs, self.least)
+
+    @cached_property
+    def own(self) -> dict[str, Any]:
+        """What the network says by itself; empty where there is none."""
+        return self.model.answer(self.fused, self.kept, self.batch.prompts) if self.model.network else {}
+
+    @cached_property
     def outputs(self) -> dict[str, Any]:
-        return self.model.answer(self.fused, self.kept, self.batch.prompts)
+        experts = self.model.experts
+        if experts is None or self.model.training:
+            return self.own
+        present = {stream: part.present for stream, part in self.kept.items()}
+        return experts(self.read, present, self.own, self.model.tasks)
 
     def hidden(self, keep: Mapping[str, Tensor]) -> Forward:
         """The same pass with streams made missing: shares the encoding, fuses and answers anew."""
@@ -66,13 +99,22 @@ class Forward:
             {name: torch.zeros_like(part.present) for name, part in self.streams.items() if name not in streams}
         )
 
-    def changed(self, streams: Mapping[str, Encoded]) -> Forward:
-        """The same rows with these encoded streams in place of their own."""
-        return self._again({**self.streams, **streams}, self.keep)
+    def changed(self, streams: Mapping[str, Encoded], inputs: Mapping[str, Field] | None = None) -> Forward:
+        """The same rows with these encoded streams in place of their own.
+
+        ``inputs``: the fields that they were encoded from, for experts to read; without them experts read what they had.
+        """
+        other = self._again({**self.streams, **streams}, self.keep)
+        if inputs and self.model.experts is not None and not self.model.training:
+            new = self.model.experts.read(inputs, self.least)
+            other.__dict__["read"] = {form: {**part, **new[form]} for form, part in self.read.items()}
+        return other
 
     def _again(self, streams: dict[str, Encoded], keep: Mapping[str, Tensor] | None) -> Forward:
         other = Forward(self.model, self.batch, keep, least=self.least)
         other.__dict__["streams"] = streams
+        if self.model.experts is not None and not self.model.training:
+            other.__dict__["read"] = self.read
         return other
 
     def target(self, name: str) -> Field | None:

@@ -54,6 +54,11 @@ class ModelSpec(Section):
     fusion: Spec | None = Field(None, description="how streams become one")
     tasks: dict[str, Spec] = Field({}, description="by target")
     surgery: list[Spec] = Field([], description="changes to the whole model, in order: freeze, lora")
+    network: bool = Field(True, description="whether a network is trained; false: experts answer alone, in seconds")
+    experts: list[Spec] | None = Field(
+        None, description="what is fitted beside the network and blended with it; []: the network answers alone"
+    )
+    features: dict[str, list[Spec]] | None = Field(None, description="by stream: what experts read off it")
 
 
 class Training(Section):
@@ -85,6 +90,9 @@ class Training(Section):
     )
     compile: bool = Field(False, description="whether torch.compile makes encoders and fusion faster in training")
     augment: bool = Field(True, description="whether modalities vary their training samples")
+    refit: Literal["none", "experts", "all"] = Field(
+        "all", description="what is fitted once more in the end, on training and validation rows together"
+    )
     devices: int = Field(1, gt=0, description="processes on each machine, each with a GPU of its own where there are GPUs")
     nodes: int = Field(1, gt=0, description="machines; their processes are started by torchrun or SLURM")
     strategy: Literal["ddp", "fsdp"] = Field(

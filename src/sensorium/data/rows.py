@@ -16,6 +16,7 @@ from sensorium.core.schema import Column, Opener, Problem, Schema, content
 from sensorium.data.sources import (
     AsTarget,
     Block,
+    EndToEnd,
     Extents,
     Index,
     Measured,
@@ -126,6 +127,21 @@ class Rows:
             self.weight[index],
             self.problems,
             {name: Taken(source, index) for name, source in self.prompts.items()},
+        )
+
+    def followed(self, other: Rows) -> Rows:
+        """These rows, and behind them those of another table of the same columns."""
+        count = len(self)
+
+        def both(mine: dict[str, Source], theirs: dict[str, Source]) -> dict[str, Source]:
+            return {name: EndToEnd(source, count, theirs[name]) for name, source in mine.items()}
+
+        return Rows(
+            both(self.inputs, other.inputs),
+            both(self.targets, other.targets),
+            np.concatenate([self.weight, other.weight]),
+            self.problems + other.problems,
+            both(self.prompts, other.prompts),
         )
 
 

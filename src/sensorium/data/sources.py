@@ -123,6 +123,33 @@ class Taken:
 
 
 @dataclass(frozen=True)
+class EndToEnd:
+    """The ``count`` rows of one source, and behind them those of another."""
+
+    first: Source
+    count: int
+    second: Source
+
+    def gather(self, index: Index) -> Field:
+        import torch
+
+        from sensorium.core.batch import joined
+
+        early = index < self.count
+        if early.all():
+            return self.first.gather(index)
+        if not early.any():
+            return self.second.gather(index - self.count)
+        together: Field = joined([self.first.gather(index[early]), self.second.gather(index[~early] - self.count)])
+        order = torch.from_numpy(np.argsort(np.r_[np.flatnonzero(early), np.flatnonzero(~early)]))
+        return together.map(lambda tensor: tensor[order])
+
+    def lengths(self) -> Index | None:
+        each = self.first.lengths(), self.second.lengths()
+        return None if each[0] is None or each[1] is None else np.concatenate([each[0], each[1]])
+
+
+@dataclass(frozen=True)
 class AsTarget:
     """Reads cells as what is to be answered."""
 

@@ -163,7 +163,7 @@ def _changed(
                 ready: Field = spoiled.to(_device(model))
                 if columns[0].reader.stream is None:
                     ready = columns[0].reader.prepare(ready)
-                yield (stream, how, level), run.changed({stream: model.encode_stream(stream, ready)})
+                yield (stream, how, level), run.changed({stream: model.encode_stream(stream, ready)}, {stream: ready})
 
 
 def _target(model: Model, name: str, tallies: Mapping[Key, Tally], metric: str | None) -> Robustness:

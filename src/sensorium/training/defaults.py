@@ -32,6 +32,8 @@ WIDE = 128
 square of the columns (docs/performance.md has what either learns)."""
 WIDE_ENCODER: Spec = {"kind": "mlp", "width": 64}
 """What reads such rows. Hidden layers as narrow as the dial would have them lose where many columns say a little each."""
+PLAIN: Spec = "concat"
+"""What stands in the place of a fusion where there is no network."""
 EARLY = "early"
 """The fusion that wants shallow encoders: it is itself the deep model."""
 
@@ -56,17 +58,18 @@ def resolve(
     encoders: dict[str, Spec] = {}
     told = recipe.model.fusion
     encoder = _shallow if told is not None and registry.split(told)[0] == EARLY else _encoder
-    for stream in schema.streams:
+    network = recipe.model.network
+    for stream in schema.streams if network else ():
         layout = schema.layout(stream)
         given = recipe.model.encoders.get(stream) or encoder(layout, rows)
         encoders[stream] = _completed("encoders", _sized("encoders", given, preset))
     adapters: dict[str, Spec] = {
         stream: _sized("adapters", recipe.model.adapters.get(stream) or _adapter(encoders[stream]), preset)
-        for stream in schema.streams
+        for stream in encoders
     }
     asked = tasks_of(recipe.model, schema)
     mergeable = all(registry.find("tasks", registry.split(task.spec)[0]).mergeable for task in asked)
-    fusion = _sized("fusions", told or _fusion(len(encoders), rows, mergeable), preset)
+    fusion = _sized("fusions", (told or _fusion(len(encoders), rows, mergeable)) if network else PLAIN, preset)
     fusion = _completed("fusions", fusion, {s: schema.layout(s) for s in schema.streams})
     tasks: dict[str, Spec] = {}
     for task in asked:
@@ -79,7 +82,20 @@ def resolve(
         prompts = {"prompt": list(task.prompts)} if task.prompts else {}
         tasks[task.name] = {**sized, "target": _named(task.targets), **prompts}
     surgery: list[Spec] = [registry.resolve("surgery", spec) for spec in recipe.model.surgery]
-    model = ModelSpec(size=size, dim=dim, encoders=encoders, adapters=adapters, fusion=fusion, tasks=tasks, surgery=surgery)
+    experts, features, why = fitted(recipe, schema, rows)
+    said += why
+    model = ModelSpec(
+        size=size,
+        dim=dim,
+        encoders=encoders,
+        adapters=adapters,
+        fusion=fusion,
+        tasks=tasks,
+        surgery=surgery,
+        network=network,
+        experts=experts,
+        features=features,
+    )
 
     training = recipe.training
     processes = training.devices * training.nodes
@@ -98,7 +114,7 @@ def resolve(
         or (1 if size in ("tiny", "small") else max(1, (os.cpu_count() or 1) // training.devices)),
         "patience": training.patience or max(8, epochs // 3),
     }
-    if training.epochs is None:
+    if training.epochs is None and network:
         said.append(f"at most {epochs} epochs of batches of {batch}, best epoch kept")
     objectives: list[Spec] = [registry.resolve("objectives", spec) for spec in recipe.objectives]
     resolved = recipe.model_copy(
@@ -111,6 +127,32 @@ def resolve(
         }
     )
     return resolved, said
+
+
+def fitted(recipe: Recipe, schema: Schema, rows: int) -> tuple[list[Spec], dict[str, list[Spec]], list[str]]:
+    """The experts beside the network, what they read off each stream, and why, in words."""
+    model, layouts = recipe.model, {stream: schema.layout(stream) for stream in schema.streams}
+    _known("features", dict.fromkeys(model.features or {}, ""), schema.streams)
+    features: dict[str, list[Spec]] = {}
+    for stream, layout in layouts.items():
+        given = (model.features or {}).get(stream)
+        if given is None:
+            readers = ((kind, registry.find("features", kind)) for kind in registry.kinds("features"))
+            given = [kind for kind, found in readers if found.usual and found.reads(layout)]
+        if given:
+            features[stream] = [registry.resolve("features", spec) for spec in given]
+    asked = model.experts
+    if asked is None:
+        kinds = {kind: registry.find("experts", kind) for kind in registry.kinds("experts")}
+        heard = {stream: layouts[stream] for stream in features}
+        asked = [kind for kind, expert in kinds.items() if heard and expert.suits(rows, heard)]
+        if recipe.training.devices * recipe.training.nodes > 1 or recipe.data.stream:
+            asked = []  # the rows are not all at hand
+    experts: list[Spec] = [registry.resolve("experts", spec) for spec in asked]
+    if not experts:
+        return [], {}, []
+    named = ", ".join(registry.split(spec)[0] for spec in experts)
+    return experts, features, [f"beside the network: {named}" if model.network else f"{named} alone, no network"]
 
 
 def tasks_of(model: ModelSpec, schema: Schema) -> list[TaskSpec]:

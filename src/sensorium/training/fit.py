@@ -123,6 +123,7 @@ def fit(
         trials = search if search is not None else ready.trials
         if trials is not None:
             trained, speed = _searched(ready, trials, folder, console), dict[str, Any]()
+            beside(trained, ready, console)
         else:
             ready, speed = _tuned(ready, folder, resume, console) if tune_speed else (ready, {})
             with crew.together(ready.plan.training, job) as ranks:
@@ -140,8 +141,19 @@ def fit(
                 )
             if not crew.first():
                 return trained
-        _scored(trained, ready, speed, folder, trials is not None, console)
-    return trained
+            if folder is not None and resume and resumable.complete(folder):
+                return Trained(Artifact.load(folder), cache=ready.store.folder)
+            beside(trained, ready, console)
+        return _scored(trained, ready, speed, folder, resume, trials is not None, console)
+
+
+def beside(trained: Trained, ready: Prepared, console: Console) -> None:
+    """The experts of the recipe, fitted and weighed beside the network of a trained model."""
+    from sensorium.training.experts import attached
+
+    found = trained.artifact
+    plan = with_experts(found.recipe, ready.plan)
+    found.recipe = attached(plan, found.schema, found.model, ready.rows, ready.valid, console)
 
 
 def _searchable(plan: Recipe, search: int | None, tune_speed: bool, found: Parts, trials: int | None) -> None:
@@ -162,7 +174,8 @@ def _searched(ready: Prepared, trials: int, folder: Path | None, console: Consol
     from sensorium.training.search import searched
 
     def tried(plan: Recipe, schema: Schema) -> Trained:
-        return finish(plan, schema, ready.rows, ready.valid, ready.store, None, False, Console(quiet=True))
+        # Trials are of networks: what is fitted beside the best is the same for all.
+        return finish(alone(plan), schema, ready.rows, ready.valid, ready.store, None, False, Console(quiet=True))
 
     return searched(
         ready.request, ready.schema, ready.rows, ready.valid, ready.store, ready.classes, trials, folder, console, tried
@@ -189,23 +202,49 @@ def _tuned(ready: Prepared, folder: Path | None, resume: bool, console: Console)
 
 
 def _scored(
-    trained: Trained, ready: Prepared, speed: dict[str, Any], folder: Path | None, searched: bool, console: Console
-) -> None:
-    """The model held against the validation rows, and saved with its report and curves."""
+    trained: Trained,
+    ready: Prepared,
+    speed: dict[str, Any],
+    folder: Path | None,
+    resume: bool,
+    searched: bool,
+    console: Console,
+) -> Trained:
+    """The model held against the validation rows; then fitted on them too, and saved with its report and curves."""
+    from sensorium.training.floor import floor
+    from sensorium.training.refit import refitted
+
     evaluation = trained.score(ready.valid, console=console)
     trained.artifact.report["valid"] = evaluation.to_json()
     trained.artifact.report |= {"speed": speed} if speed else {}
+    trained.artifact.report |= floor(trained, ready.valid, console)
+    if folder is not None:
+        with told(folder):
+            (folder / "logs").mkdir(parents=True, exist_ok=True)  # a search and experts alone have no logs of their own
+            trained.write_report(folder / "report.html", evaluation, ready.parts.held_out, ready.valid)
+    whole = refitted(trained, ready, folder, resume, console)
     if folder is None:
-        return
+        return whole
     from sensorium.evaluation.charts import curves_svg
 
-    trained.save(folder)
+    whole.save(folder)
     with told(folder):
-        (folder / "logs").mkdir(exist_ok=True)  # a search has no logs of its own
-        curves_svg(trained.history, folder / "logs" / "curves.svg")
-        trained.write_report(folder / "report.html", evaluation, ready.parts.held_out, ready.valid)
+        if whole.history:
+            curves_svg(whole.history, folder / "logs" / "curves.svg")
     # Only now: until the model is safe, the checkpoint is what a resume goes on from.
     (resumable.forget if searched else resumable.finish)(folder)
+    return whole
+
+
+def alone(plan: Recipe) -> Recipe:
+    """A resolved recipe without experts: of the network alone."""
+    return plan.model_copy(update={"model": plan.model.model_copy(update={"experts": [], "features": {}})})
+
+
+def with_experts(plan: Recipe, asked: Recipe) -> Recipe:
+    """A resolved recipe with the experts of another."""
+    update = {"experts": asked.model.experts, "features": asked.model.features}
+    return plan.model_copy(update={"model": plan.model.model_copy(update=update)})
 
 
 def finish(
@@ -227,9 +266,14 @@ def finish(
 
     # Of a stream nothing is put together by length, and its padding is not known before.
     padding = reported(schema, rows, plan.training, plan.seed, console) if stream is None else {}
-    model, history, learnt = run(plan, schema, rows, valid, out, resume, console, store, ranks or ALONE, stream)
+    model, history, learnt, epoch = run(plan, schema, rows, valid, out, resume, console, store, ranks or ALONE, stream)
     priors = {name: task.baseline(encoded.fields(schema, rows, task)) for name, task in model.tasks.items()}
     priors = {name: baseline for name, baseline in priors.items() if baseline is not None}
-    report = {"history": history, "priors": priors, "rows": len(rows) if stream is None else stream.rows}
+    report = {
+        "history": history,
+        "best_epoch": epoch,
+        "priors": priors,
+        "rows": len(rows) if stream is None else stream.rows,
+    }
     report |= {"padding": padding} if padding else {}
     return Trained(Artifact(plan, schema, model, report, learnt), cache=store.folder)

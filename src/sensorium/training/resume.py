@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,8 @@ from sensorium.core.schema import Schema
 from sensorium.data import rows as encoded
 from sensorium.data.whole import part_of, told, write
 
+LAST = "refit"
+"""The folder of the last fit, on all rows, within that of the run."""
 ANEW = "give the same command, or leave out --resume to start anew"
 
 
@@ -60,10 +63,22 @@ class Resume:
         return found if isinstance(found, dict) else {}
 
 
+def complete(out: Path) -> bool:
+    """Whether the run in a folder came to its end, and its model lies there."""
+    try:
+        found = json.loads((out / "resume" / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and bool(found.get("finished"))
+
+
 def finish(out: Path) -> None:
-    """The model is safe: note it, and let the checkpoint go."""
+    """The model is safe: note it, and let the checkpoints go."""
     named, checkpoint = out / "resume" / "run.json", out / "resume" / "last.ckpt"
     with told(out):
+        shutil.rmtree(out / "resume" / LAST, ignore_errors=True)
+        if not named.is_file():
+            return  # no network was trained: there is nothing to go on from
         run = json.loads(named.read_text(encoding="utf-8"))["run"]
         write(named, json.dumps({"run": run, "finished": True}).encode())
         checkpoint.unlink(missing_ok=True)
@@ -75,6 +90,7 @@ def forget(out: Path) -> None:
     with told(out):
         for name in ("run.json", "last.ckpt", "speed.json"):
             (out / "resume" / name).unlink(missing_ok=True)
+        shutil.rmtree(out / "resume" / LAST, ignore_errors=True)
 
 
 def measured(out: Path, run: str) -> dict[str, Any] | None:

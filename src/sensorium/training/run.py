@@ -51,6 +51,8 @@ class Run(NamedTuple):
     model: Model
     history: list[Record]
     learnt: dict[str, Tensor]
+    epoch: int = 0
+    """The best one, counted from 1; 0 where no network was trained."""
 
 
 def train(
@@ -64,11 +66,13 @@ def train(
     store: Store | None = None,
     ranks: Ranks = ALONE,
     stream: Streamed | None = None,
+    last: bool = False,
 ) -> Run:
     """The training of a resolved recipe.
 
     Args:
         stream: Where training batches come from, if not from ``rows``, which then are some of them.
+        last: Train on the validation rows too, and keep the weights of the last epoch: there is nothing left to choose by.
     """
     if plan.training.devices * plan.training.nodes != ranks.count:
         raise ConfigError("only fit trains in several processes", fix="leave out training.devices and training.nodes")
@@ -78,19 +82,25 @@ def train(
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(plan.seed)
-            model, objectives = built(plan, schema, rows, console)
+            model, objectives = built(plan, schema, rows.followed(valid) if last else rows, console)
+            if not model.network:
+                return Run(model.eval(), [], {})
             if store is not None and stream is None:
                 rows, valid = with_outputs(model, schema, plan, (rows, valid), store, objectives, console)
-            history = _run(plan, schema, model, objectives, rows, valid, out, resume, console, ranks, stream)
-            settle(model, schema, rows, valid)
-            return Run(model, history, nn.ModuleList(objectives).state_dict())
+            learnt_from = rows.followed(valid) if last else rows
+            history, epoch = _run(
+                plan, schema, model, objectives, learnt_from, valid, out, resume, console, ranks, stream, last=last
+            )
+            if not last:
+                settle(model, schema, rows, valid)
+            return Run(model, history, nn.ModuleList(objectives).state_dict(), epoch)
     finally:
         torch.set_num_threads(before)
 
 
 def built(plan: Recipe, schema: Schema, rows: encoded.Rows, console: Console) -> tuple[Model, list[Any]]:
     """The model as training finds it, what is learnt before training in it, and what training minimises."""
-    model = assemble(plan.model, schema)
+    model = assemble(plan.model, schema, experts=False)
     for encoder in model.encoders.values():
         encoder.adopt()
     model.fusion.adopt()
@@ -114,7 +124,9 @@ def _run(
     console: Console,
     ranks: Ranks = ALONE,
     stream: Streamed | None = None,
-) -> list[Record]:
+    *,
+    last: bool = False,
+) -> tuple[list[Record], int]:
     spec = plan.training
     count = len(rows) if stream is None else stream.rows
     if ranks.several and count < 2 * ranks.count:
@@ -142,7 +154,8 @@ def _run(
             flow=flow,
             steps=steps,
         )
-        return _fitted(plan, schema, model, objectives, lit, out, resume, console, told(stream))
+        better = _latest if last else _criterion(plan, model)
+        return _fitted(plan, schema, model, objectives, lit, out, resume, console, told(stream), better)
 
 
 @contextmanager
@@ -171,10 +184,12 @@ def _fitted(
     resume: bool,
     console: Console,
     of: str,
-) -> list[Record]:
-    """Trained under Lightning, the best weights in ``model``; ``of`` is what else makes it this very run."""
+    better: Callable[[Record], tuple[float, ...]],
+) -> tuple[list[Record], int]:
+    """Trained under Lightning, the best weights in ``model``: the scores by epoch, and which was best. ``of`` is what else
+    makes it this very run."""
     spec, ranks = plan.training, lit.ranks
-    best = KeepBest(_criterion(plan, model), spec.patience or 1)
+    best = KeepBest(better, spec.patience or 1)
     callbacks: list[pl.Callback] = [
         best,
         *([Average(spec.average)] if spec.average else []),
@@ -184,7 +199,7 @@ def _fitted(
     if out is not None:
         kept = Resume(out, _agreed(identity(plan, schema, lit.rows, lit.valid, of=of), ranks))
         if ranks.told(resume and kept.finished()):
-            return _finished(out, model, objectives, console)
+            return _finished(out, model, objectives, console), 0
         start = kept.checkpoint if ranks.told(ranks.first and kept.begin(resume, console)) else None
         if ranks.first:
             callbacks.append(Logs(out / "logs", tensorboard=find_spec("tensorboard") is not None))
@@ -221,7 +236,7 @@ def _fitted(
     _restored(nn.ModuleList(objectives), best.under("objectives"))
     model.cpu().eval()
     console.step("training", 1.0, 1.0, f"best in epoch {best.epoch} of {lit.history[-1]['epoch']}")
-    return lit.history
+    return lit.history, best.epoch
 
 
 def _strategy(ranks: Ranks, kind: str) -> Any:
@@ -259,7 +274,7 @@ def _finished(out: Path, model: Model, objectives: list[Any], console: Console) 
     """The run came to its end before: its weights and its course, from its folder."""
     console.note("this run is finished: its model is read, not trained again")
     saved = Artifact.load(out)
-    model.load_state_dict(saved.model.state_dict())
+    model.load_state_dict({n: t for n, t in saved.model.state_dict().items() if not n.startswith("experts.")})
     nn.ModuleList(objectives).load_state_dict(saved.learnt)
     model.eval()
     return [dict(record) for record in saved.report["history"]]
@@ -327,6 +342,11 @@ def _criterion(plan: Recipe, model: Model) -> Callable[[Record], tuple[float, ..
         return (score if task.higher_is_better else -score, loss)
 
     return better
+
+
+def _latest(record: Record) -> tuple[float, ...]:
+    """The last epoch is the best where nothing is left to choose by."""
+    return (record["epoch"],)
 
 
 def _teller(model: Model, best: KeepBest, console: Console) -> Callable[[Progress], None]:

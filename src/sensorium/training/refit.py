@@ -1,0 +1,57 @@
+"""The last fit: on training and validation rows together, once there is nothing left to choose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sensorium.artifact import Artifact
+from sensorium.console import Console
+from sensorium.core.recipe import Recipe
+from sensorium.nn.ensemble import Ensemble
+from sensorium.trained import Trained
+from sensorium.training.experts import again
+from sensorium.training.resume import LAST
+from sensorium.training.run import train
+
+if TYPE_CHECKING:
+    from sensorium.training.prepare import Prepared
+
+
+def refitted(trained: Trained, ready: Prepared, folder: Path | None, resume: bool, console: Console) -> Trained:
+    """A trained model fitted once more, on all rows: the network for as many epochs as were best, experts with the
+    settings and everything with the weights that were chosen. Its scores stay those of the model before, on rows it had
+    not seen."""
+    before = trained.artifact
+    plan, schema = before.recipe, before.schema
+    if plan.training.refit == "none" or ready.parts.stream is not None or ready.request.data.valid is not None:
+        return trained
+    network = _network(plan, trained)
+    experts = before.model.experts
+    if not network and experts is None:
+        return trained
+    model, learnt = before.model, before.learnt
+    if network:
+        console.note(f"  fitted once more on all {len(ready.rows) + len(ready.valid):,} rows, {network} epochs")
+        again_plan = plan.model_copy(
+            update={"training": plan.training.model_copy(update={"epochs": network, "patience": network})}
+        )
+        out = None if folder is None else folder / "resume" / LAST
+        quiet = Console(quiet=True)
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+        run = train(again_plan, schema, ready.rows, ready.valid, out, resume, quiet, ready.store, last=True)
+        model, learnt = run.model, run.learnt
+    if isinstance(experts, Ensemble):
+        again(plan, schema, model, ready.rows.followed(ready.valid), experts)
+    report = before.report | {"refit": {"rows": len(ready.rows) + len(ready.valid), "epochs": network}}
+    return Trained(Artifact(plan, schema, model, report, learnt), cache=trained.cache)
+
+
+def _network(plan: Recipe, trained: Trained) -> int:
+    """For how many epochs the network is trained once more; 0: it is kept as it is."""
+    training = plan.training
+    several = training.devices * training.nodes > 1
+    if training.refit != "all" or not trained.history or several or any(t.settles for t in trained.model.tasks.values()):
+        return 0
+    return trained.best_epoch
