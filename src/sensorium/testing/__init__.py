@@ -9,6 +9,7 @@ from __future__ import annotations
 from sensorium.testing.adapters import check_adapter
 from sensorium.testing.encoders import check_encoder
 from sensorium.testing.explainers import check_explainer
+from sensorium.testing.features import check_features
 from sensorium.testing.fusions import check_fusion
 from sensorium.testing.modalities import check_modality
 from sensorium.testing.objectives import check_objective
@@ -20,6 +21,7 @@ __all__ = [
     "check_adapter",
     "check_encoder",
     "check_explainer",
+    "check_features",
     "check_fusion",
     "check_modality",
     "check_objective",

@@ -30,6 +30,15 @@ LAYOUTS: tuple[Layout, ...] = (
     Row((0, 0)),
     Row((5,)),
 )
+_PIECES = ("", "�", " a", " b", "c", " the", " red", " dress", "ing", ", ", "连", "衣", "裙", " É", "x")
+FEATURED: tuple[Layout, ...] = (
+    *LAYOUTS,
+    Ids(len(_PIECES), 20, pieces=_PIECES),
+    Grid(3, (40,), timed=True),
+    Grid(1, (24, 16), timed=True),
+    Grid(3, (16, 16)),
+)
+"""What features are tried on: besides, text whose spelling is known, a sensor, a spectrogram and a picture."""
 
 
 def length(layout: Layout) -> int:

@@ -1,0 +1,209 @@
+"""Cells of a table as numbers that linear models and trees read well."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from statistics import NormalDist
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sensorium.core.batch import Field
+from sensorium.core.errors import ConfigError
+from sensorium.core.expert import Features
+from sensorium.core.layout import Layout, Row
+from sensorium.core.registry import component
+
+_ROWS, _VALUES = 20_000, 60_000_000
+"""Quantiles are learnt from at most so many rows, evenly spread, and so many cells together."""
+_FAR = 1e6
+
+
+@component
+class Cells(Features):
+    """Numbers as normal scores and standardised, codes as indicators, and what was missing.
+
+    A number is two features: the normal score of its rank among the training values, in which no outlier is loud, and its
+    standardised value, in which what is linear stays linear. Equal values share their mean rank. A missing number is 0 in
+    both, its median; a cell that was missing in any training row has an indicator of that. Each known value of a code is an
+    indicator; an unknown one is all zero. Scores are those of scikit-learn's ``QuantileTransformer``, save that the lowest
+    and highest are no farther out than the extremes of so many normal numbers would be, also where many cells hold them.
+
+    For trees: numbers as they are, standardised; codes of few values as indicators, of many as one number, their place in
+    the order of frequency (0: the most frequent; an unknown one comes after all). Missing cells are NaN.
+    Source: normal scores, van der Waerden 1952, as in https://arxiv.org/abs/2106.11959, § 4.
+
+    Args:
+        quantiles: Points of a distribution that are kept; between them it is linear.
+        reach: Scores and standardised values are clipped to plus and minus so much.
+        least: Values of a code in fewer training rows share one indicator.
+        categories: At most so many values of a code, the most frequent, have indicators of their own; the others share one.
+        indicators: Trees read codes of at most so many known values as indicators.
+    """
+
+    def __init__(
+        self,
+        layout: Row,
+        *,
+        quantiles: int = 256,
+        reach: float = 4.0,
+        least: int = 2,
+        categories: int = 256,
+        indicators: int = 10,
+    ) -> None:
+        super().__init__()
+        if reach <= 0:
+            raise ConfigError(f"cells: reach is above 0, not {reach:g}")
+        self.quantiles, self.reach, self.least, self.categories = quantiles, reach, least, categories
+        self.cardinalities = layout.cardinalities
+        self.numbers = [i for i, n in enumerate(layout.cardinalities) if n == 0]
+        self.codes = [i for i, n in enumerate(layout.cardinalities) if n > 0]
+        self.sizes = [layout.cardinalities[i] for i in self.codes]
+        self.starts = [sum(self.sizes[:i]) for i in range(len(self.sizes))]
+        self.few = [i for i, size in enumerate(self.sizes) if size - 1 <= indicators]
+        self.many = [i for i, size in enumerate(self.sizes) if size - 1 > indicators]
+        self.points: Tensor
+        self.limit: Tensor
+        self.mean: Tensor
+        self.deviation: Tensor
+        self.gaps: Tensor
+        self.column: Tensor
+        self.place: Tensor
+        self.declare("points", torch.float32, 2)  # [numbers, quantiles]
+        self.declare("limit", torch.float32, 1)  # the farthest score of each number
+        self.declare("mean", torch.float32, 1)
+        self.declare("deviation", torch.float32, 1)
+        self.declare("gaps", torch.int64, 1)  # the cells that were ever missing
+        self.declare("column", torch.int64, 1)  # the indicator of each value of each code; -1: none
+        self.declare("place", torch.float32, 1)  # of each value of each code in the order of frequency
+
+    @classmethod
+    def reads(cls, layout: Layout) -> bool:
+        return isinstance(layout, Row)
+
+    @torch.no_grad()
+    def fit(self, fields: Iterable[Field]) -> None:
+        """Quantiles, means and deviations from evenly spread rows; frequencies of codes and what is missing from all."""
+        cells = len(self.cardinalities)
+        limit = min(_ROWS, max(1000, _VALUES // max(cells, 1)))
+        seen, step = 0, 1
+        kept: list[NDArray[np.float32]] = []
+        missing = np.zeros(cells, dtype=bool)
+        counts = np.zeros(sum(self.sizes), dtype=np.int64)
+        for field in fields:
+            data, real = (part.cpu().numpy() for part in _read(field))
+            missing |= ~real.all(axis=0)
+            known = real[:, self.codes]
+            at = data[:, self.codes].astype(np.int64) + np.asarray(self.starts, dtype=np.int64)
+            counts += np.bincount(at[known], minlength=len(counts))
+            values = np.where(real, data, np.nan)[-seen % step :: step, self.numbers]
+            kept.append(values.astype(np.float32))
+            seen += len(data)
+            while sum(map(len, kept)) > limit:
+                kept, step = [np.concatenate(kept)[::2]], 2 * step
+        self._measure(np.concatenate(kept) if kept else np.zeros((0, len(self.numbers)), dtype=np.float32))
+        self.keep("gaps", torch.from_numpy(missing.nonzero()[0]))
+        self._rank(counts)
+
+    def _measure(self, values: NDArray[np.float32]) -> None:
+        """Learn the distribution of each number from ``[rows, numbers]``, NaN where missing."""
+        count = (~np.isnan(values)).sum(axis=0)
+        some = np.maximum(count, 1)
+        whole = values.astype(np.float64)
+        mean = np.nansum(whole, axis=0) / some
+        deviation = np.sqrt(np.nansum((whole - mean) ** 2, axis=0) / some)
+        # Rounding leaves a constant with a deviation of its own: not to be divided by.
+        deviation[deviation <= 1e-7 * np.maximum(np.abs(mean), 1e-30)] = 1.0
+        points = max(2, min(self.quantiles, len(values)))
+        place = np.linspace(0, 1, points)[:, None] * np.maximum(count - 1, 0)
+        low = np.floor(place).astype(np.int64)
+        high = np.minimum(low + 1, np.maximum(count - 1, 0))
+        # Sorting puts NaN last.
+        order = np.sort(whole, axis=0) if len(whole) else np.zeros((1, whole.shape[1]))
+        below, above = np.take_along_axis(order, low, axis=0), np.take_along_axis(order, high, axis=0)
+        found = np.where(count > 0, below + (above - below) * (place - low), 0.0)
+        normal = NormalDist()
+        far = {n: normal.inv_cdf(1 - 0.5 / n) if n > 1 else 0.0 for n in set(count.tolist())}
+        self.keep("points", torch.from_numpy(np.maximum.accumulate(found, axis=0).T.copy()))
+        self.keep("limit", torch.tensor([min(self.reach, far[n]) for n in count.tolist()]))
+        self.keep("mean", torch.from_numpy(mean))
+        self.keep("deviation", torch.from_numpy(deviation))
+
+    def _rank(self, counts: NDArray[np.int64]) -> None:
+        """Give values of codes their indicators and places; ``counts``: how often each came."""
+        column, place = np.full(len(counts), -1), np.zeros(len(counts))
+        width = 0
+        for start, size in zip(self.starts, self.sizes, strict=True):
+            known = counts[start + 1 : start + size]
+            order = np.argsort(-known, kind="stable")
+            own = order[: self.categories]
+            own = np.sort(own[known[own] >= self.least])
+            mine = np.full(size - 1, width + len(own))  # the shared one
+            mine[own] = width + np.arange(len(own))
+            column[start + 1 : start + size] = mine
+            width += len(own) + (len(own) < size - 1)
+            place[start + 1 + order] = np.arange(size - 1)
+            place[start] = size - 1
+        self.keep("column", torch.from_numpy(column))
+        self.keep("place", torch.from_numpy(place))
+
+    @torch.no_grad()
+    def forward(self, field: Field) -> Tensor:
+        """``data`` and ``mask`` ``[B, cells]``; scores, standardised values, missing, indicators ``[B, F]``."""
+        data, real = _read(field)
+        number, there = data[:, self.numbers], real[:, self.numbers]
+        standard = self._standard(number).clamp(-self.reach, self.reach)
+        width = int(self.column.max()) + 1 if len(self.column) else 0
+        at = self.column[self._values(data)].masked_fill(~real[:, self.codes], -1)
+        indicator = data.new_zeros(len(data), width + 1).scatter_(1, at.where(at >= 0, width), 1.0)[:, :width]
+        parts = [self._scores(number).masked_fill(~there, 0.0), standard.masked_fill(~there, 0.0)]
+        return torch.cat([*parts, (~real[:, self.gaps]).to(data.dtype), indicator], dim=1)
+
+    @torch.no_grad()
+    def compact(self, features: Tensor, field: Field) -> Tensor:
+        """Numbers, indicators of short codes, places of long ones; NaN where missing."""
+        data, real = _read(field)
+        place, known = self._values(data), real[:, self.codes]
+        parts = [self._standard(data[:, self.numbers]).masked_fill(~real[:, self.numbers], math.nan)]
+        for i in self.few:
+            value = torch.arange(self.starts[i] + 1, self.starts[i] + self.sizes[i], device=data.device)
+            same = (place[:, i, None] == value).to(data.dtype)
+            parts.append(same.masked_fill(~known[:, i, None], math.nan))
+        parts.append(self.place[place[:, self.many]].masked_fill(~known[:, self.many], math.nan))
+        return torch.cat(parts, dim=1)
+
+    def _values(self, data: Tensor) -> Tensor:
+        """Where each code stands among the values of all ``[B, codes]``."""
+        start = torch.tensor(self.starts, dtype=torch.int64, device=data.device)
+        return data[:, self.codes].long() + start
+
+    def _standard(self, number: Tensor) -> Tensor:
+        return ((number - self.mean) / self.deviation).clamp(-_FAR, _FAR)
+
+    def _scores(self, number: Tensor) -> Tensor:
+        """The normal score of each number's mean rank among the training values ``[B, numbers]``."""
+        if not number.shape[1]:
+            return number
+        values = number.t().contiguous()  # [numbers, B]
+        rank = (self._rank_of(values, True) + self._rank_of(values, False)) / 2
+        limit = self.limit[:, None]
+        score: Tensor = torch.special.ndtri(rank)
+        return score.clamp(-limit, limit).t()
+
+    def _rank_of(self, values: Tensor, last: bool) -> Tensor:
+        """The share of training values below each; among equal ones its last place, or its first."""
+        points = self.points
+        at = (torch.searchsorted(points, values, right=last) - 1).clamp(0, points.shape[1] - 2)
+        low, high = points.gather(1, at), points.gather(1, at + 1)
+        beyond = (values >= low) if last else (values > low)
+        share = torch.where(high > low, (values - low) / (high - low), beyond.to(values.dtype)).clamp(0, 1)
+        return (at + share) / (points.shape[1] - 1)
+
+
+def _read(field: Field) -> tuple[Tensor, Tensor]:
+    """Cells and which are real; what stands in the others is zero."""
+    real = torch.ones_like(field.data, dtype=torch.bool) if field.mask is None else field.mask
+    return field.data.masked_fill(~real, 0.0), real

@@ -1,0 +1,271 @@
+"""TF-IDF of words and of characters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sensorium.core.batch import Field
+from sensorium.core.expert import Features
+from sensorium.core.layout import Ids, Layout
+from sensorium.core.registry import component
+from sensorium.language.tokeniser import UNSPACED
+from sensorium.nn.subspace import principal
+from sensorium.signal.statistics import thinned
+
+_TEXTS = 3000
+"""The main directions are learnt from at most so many texts, evenly spread."""
+_TERMS = 2_000_000
+"""So many terms are counted; where there are more, those in fewest texts so far are forgotten."""
+_WORDS = 50_000
+"""The character n-grams of so many words are remembered."""
+_WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
+Array = NDArray[Any]
+
+
+@component
+class Ngrams(Features):
+    """Which words, word pairs and groups of two to five characters a text has, rare ones counting more (TF-IDF).
+
+    Each stream has a vocabulary of its own. Words and characters are two blocks of length 1 each; with a linear model on
+    them, this is the plain recipe for texts that little else beats on a few thousand rows. Text is spelt out from the ids,
+    so it ends where the stream is cut; case does not count. A word is a run of letters and digits, or one character of a
+    script without blanks; characters are grouped within what stands between blanks, and its edges count. Where nothing says
+    how ids are spelt (tags, parts of speech, pretrained tokenisers) the words are the ids.
+    Trees read the main directions of both blocks (latent semantic analysis).
+    Source: term weights, https://doi.org/10.1016/0306-4573(88)90021-0, smoothed as in scikit-learn's ``TfidfVectorizer``.
+
+    Args:
+        words: Longest group of words; 1: single words only.
+        characters: Longest group of characters; 1 or none: words only.
+        least: A term is in so many training texts or more.
+        vocabulary: At most so many words and groups of words, those in most texts.
+        spellings: At most so many groups of characters, those in most texts.
+        directions: Numbers that trees read.
+    """
+
+    sparse = True
+
+    def __init__(
+        self,
+        layout: Ids,
+        *,
+        words: int = 2,
+        characters: int | None = 5,
+        least: int = 2,
+        vocabulary: int = 20_000,
+        spellings: int = 40_000,
+        directions: int = 48,
+    ) -> None:
+        super().__init__()
+        self.pieces = layout.pieces
+        self.longest = (words, (characters or 0) if layout.pieces else 0)
+        self.least, self.most, self.rank = least, (vocabulary, spellings), directions
+        self.words: Tensor
+        self.characters: Tensor
+        self.idf: Tensor
+        self.directions: Tensor
+        # Terms as UTF-8, a line each: none of them has a line break in it.
+        self.declare("words", torch.uint8, 1)
+        self.declare("characters", torch.uint8, 1)
+        self.declare("idf", torch.float32, 1)
+        self.declare("directions", torch.float32, 2)
+        self._known: tuple[_Words, _Characters] | None = None
+
+    @classmethod
+    def reads(cls, layout: Layout) -> bool:
+        return isinstance(layout, Ids)
+
+    @torch.no_grad()
+    def fit(self, fields: Iterable[Field]) -> None:
+        """Document frequencies from all texts, the main directions from evenly spread ones."""
+        blocks = (_Words(self.longest[0]), _Characters(self.longest[1]))
+        rows = 0
+
+        def counted() -> Iterator[_Text]:
+            nonlocal rows
+            for field in fields:
+                for text in self._texts(field):
+                    for block in blocks:
+                        block.count(text)
+                    rows += 1
+                    yield text
+
+        kept = thinned(counted(), _TEXTS)
+        found = [block.frequent(self.least, most) for block, most in zip(blocks, self.most, strict=True)]
+        for name, terms in zip(("words", "characters"), found, strict=True):
+            self.keep(name, torch.tensor(list("\n".join(terms).encode("utf-8", "surrogatepass")), dtype=torch.uint8))
+        frequency = np.array([n for terms in found for n in terms.values()], dtype=np.float64)
+        self.keep("idf", torch.from_numpy(np.log((1 + rows) / (1 + frequency)) + 1))
+        row, column, value = self._weights(kept)
+        self.keep("directions", torch.zeros(len(frequency), 0))
+        if len(value):
+            size = (len(kept), len(frequency))
+            place = torch.from_numpy(np.stack([row, column]))
+            weight = torch.from_numpy(value).float()
+            texts = torch.sparse_coo_tensor(place, weight, size, check_invariants=True).coalesce()
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)  # the iteration starts at random: the same texts are to give the same directions
+                self.keep("directions", principal(texts, self.rank))
+
+    @torch.no_grad()
+    def forward(self, field: Field) -> Tensor:
+        """``data`` ``[B, N]`` ids, ``mask`` ``[B, N]``; words, then characters ``[B, F]``."""
+        row, column, value = self._weights(self._texts(field))
+        rows, width, device = len(field.data), len(self.idf), field.data.device
+        features = torch.zeros(rows * width, device=device)
+        features[torch.from_numpy(row * width + column).to(device)] = torch.from_numpy(value).float().to(device)
+        return features.view(rows, width)
+
+    @torch.no_grad()
+    def compact(self, features: Tensor, field: Field) -> Tensor:
+        """How far each text goes in each main direction ``[B, directions]``."""
+        return torch.sparse.mm(features.to_sparse(), self.directions)
+
+    def keep(self, name: str, values: Tensor) -> None:
+        super().keep(name, values)
+        self._known = None
+
+    def _load_from_state_dict(self, *given: Any) -> None:
+        super()._load_from_state_dict(*given)
+        self._known = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_known": None}  # a copy makes its own
+
+    @property
+    def _blocks(self) -> tuple[_Words, _Characters]:
+        """What counts terms, made from the buffers when it is first needed."""
+        if self._known is None:
+            told = [bytes(part.cpu().numpy()).decode("utf-8", "surrogatepass") for part in (self.words, self.characters)]
+            terms = [[term for term in text.split("\n") if term] for text in told]
+            self._known = (_Words(self.longest[0], terms[0]), _Characters(self.longest[1], terms[1]))
+        return self._known
+
+    def _texts(self, field: Field) -> list[_Text]:
+        real = field.data != 0 if field.mask is None else field.mask & (field.data != 0)
+        rows = [[i for i in row if i] for row in field.data.masked_fill(~real, 0).tolist()]
+        if not self.pieces:
+            return [_Text([str(i) for i in row], []) for row in rows]
+        texts = ("".join([self.pieces[i] for i in row]).lower() for row in rows)
+        return [_Text(_WORD.findall(text), text.split()) for text in texts]
+
+    def _weights(self, texts: Sequence[_Text]) -> tuple[Array, Array, Array]:
+        """TF-IDF of the terms that are there: rows, columns, values; each block of each row has length 1."""
+        idf = self.idf.cpu().numpy().astype(np.float64)
+        found, before = [], 0
+        for block in self._blocks:
+            width = len(block.index)
+            terms = [block.terms(text) for text in texts]
+            row = np.repeat(np.arange(len(texts)), [len(part) for part in terms])
+            place, count = np.unique(row * width + np.concatenate([_NONE, *terms]), return_counts=True)
+            row, column = np.divmod(place, max(width, 1))
+            value = (1 + np.log(count)) * idf[before + column]
+            value /= np.sqrt(np.bincount(row, value**2, minlength=len(texts)))[row]
+            found.append((row, column + before, value))
+            before += width
+        row, column, value = (np.concatenate(part) for part in zip(*found, strict=True))
+        return row, column, value
+
+
+class _Text(NamedTuple):
+    """A text cut up: its words, and what stands between blanks."""
+
+    words: list[str]
+    chunks: list[str]
+
+
+_NONE = np.zeros(0, dtype=np.int64)
+
+
+class _Block:
+    """Terms and their columns; while it counts, every new term is given one."""
+
+    def __init__(self, longest: int, terms: Sequence[str] | None = None) -> None:
+        self.longest = longest
+        self.index = {term: i for i, term in enumerate(terms or ())}
+        self.grows = terms is None
+        self.frequency = np.zeros(1024, dtype=np.int64)
+        self.rare = 1
+
+    def terms(self, text: _Text) -> Array:
+        """The column of each known term, as often as it is there."""
+        raise NotImplementedError
+
+    def columns(self, terms: Iterable[str]) -> list[int]:
+        if self.grows:
+            index = self.index
+            return [index.setdefault(term, len(index)) for term in terms]
+        return [column for column in map(self.index.get, terms) if column is not None]
+
+    def count(self, text: _Text) -> None:
+        """One more text in which its terms are."""
+        found = np.unique(self.terms(text))
+        if len(self.index) > len(self.frequency):
+            self.frequency = np.concatenate([self.frequency, np.zeros(len(self.index), dtype=np.int64)])
+        self.frequency[found] += 1
+        while len(self.index) > _TERMS:
+            self.forget()
+
+    def forget(self) -> None:
+        """Drop the terms in fewest texts, as word2vec does with its vocabulary."""
+        kept = [term for term, column in self.index.items() if self.frequency[column] > self.rare]
+        frequency = self.frequency[[self.index[term] for term in kept]]
+        self.index = {term: i for i, term in enumerate(kept)}
+        self.frequency = np.concatenate([frequency, np.zeros(1024, dtype=np.int64)])
+        self.rare += 1
+
+    def frequent(self, least: int, most: int) -> dict[str, int]:
+        """The terms in most texts, and in how many; the most frequent first, then by the alphabet."""
+        counts = self.frequency[: len(self.index)].tolist()
+        enough = [(-counts[column], term) for term, column in self.index.items() if counts[column] >= least]
+        return {term: -count for count, term in sorted(enough)[:most]}
+
+
+class _Words(_Block):
+    """Words and groups of words that follow one another."""
+
+    def terms(self, text: _Text) -> Array:
+        words = text.words
+        found = self.columns(words)
+        for n in range(2, self.longest + 1):
+            found += self.columns(map(" ".join, zip(*(words[i:] for i in range(n)), strict=False)))
+        return np.array(found, dtype=np.int64)
+
+
+class _Characters(_Block):
+    """Groups of characters within what stands between blanks, whose edges are blanks."""
+
+    def __init__(self, longest: int, terms: Sequence[str] | None = None) -> None:
+        super().__init__(longest, terms)
+        self.seen: dict[str, Array] = {}
+
+    def terms(self, text: _Text) -> Array:
+        return np.concatenate([_NONE, *(self._chunk(chunk) for chunk in text.chunks)])
+
+    def forget(self) -> None:
+        super().forget()
+        self.seen.clear()
+
+    def _chunk(self, chunk: str) -> Array:
+        known = self.seen.get(chunk)
+        if known is None:
+            if len(self.seen) >= _WORDS:
+                self.seen.clear()
+            known = self.seen[chunk] = np.array(self.columns(_groups(f" {chunk} ", self.longest)), dtype=np.int64)
+        return known
+
+
+def _groups(chunk: str, longest: int) -> Iterator[str]:
+    """Of two to ``longest`` characters, as scikit-learn's ``char_wb``: a short chunk counts whole, once."""
+    for n in range(2, longest + 1):
+        if n >= len(chunk):
+            yield chunk
+            return
+        yield from (chunk[i : i + n] for i in range(len(chunk) - n + 1))

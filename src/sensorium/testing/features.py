@@ -1,0 +1,175 @@
+"""What the features of every kind keep."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sensorium.core.batch import Field
+from sensorium.core.expert import Features
+from sensorium.core.layout import Grid, Layout, Row
+from sensorium.core.recipe import Spec
+from sensorium.core.registry import build, find
+from sensorium.testing import samples
+from sensorium.testing.encoders import along, data_steps
+from sensorium.testing.general import assert_same, check_description, check_module
+
+ROWS = 12
+
+
+def check_features(kind: str) -> None:
+    """Rows do not touch; padding and what is masked change nothing; fitting repeats itself; saved features are equal."""
+    check_description("features", kind)
+    fitting = layouts(kind)
+    assert fitting, f"features/{kind} reads none of the sample layouts"
+    for layout in fitting:
+        check_layout(kind, layout)
+
+
+def layouts(kind: str) -> list[Layout]:
+    """The sample layouts that features of this kind read."""
+    return [layout for layout in samples.FEATURED if find("features", kind).reads(layout)]
+
+
+def check_layout(kind: Spec, layout: Layout) -> None:
+    """All checks on one layout; ``kind`` may come with options."""
+    where = f"features/{kind} on {layout}"
+    field = sample(layout)
+    part = fitted(kind, layout)
+    features = part(field)
+    compact = part.compact(features, field)
+    check_shape(features, compact, ROWS, where)
+    check_module(lambda: fitted(kind, layout), lambda module: module(field))
+    check_saved(kind, layout, part, field, where)
+    for i in range(ROWS):
+        alone = cut(field, i, i + 1)
+        assert_near(part(alone), features[i : i + 1], f"{where}: row {i} depends on its batch")
+        assert_near(part.compact(part(alone), alone), compact[i : i + 1], f"{where}: compact row {i} depends on its batch")
+    check_masked(part, layout, field, where)
+    assert field.mask is not None
+    nothing = Field(field.data, field.present, torch.zeros_like(field.mask))
+    check_shape(part(nothing), part.compact(part(nothing), nothing), ROWS, f"{where}, nothing real")
+    whole = Field(field.data, field.present, None)
+    ones = Field(field.data, field.present, torch.ones_like(field.mask))
+    assert_near(part(whole), part(ones), f"{where}: a mask of ones is not the same as no mask")
+    few: Features = build("features", kind, layout)
+    few.fit(iter([cut(field, 0, 1)]))
+    given = few(field)
+    check_shape(given, few.compact(given, field), ROWS, f"{where}, fitted on one row")
+
+
+def sample(layout: Layout, seed: int = 0) -> Field:
+    """Rows of this layout of different length."""
+    present = torch.ones(ROWS, dtype=torch.bool)
+    return Field(samples.data(layout, ROWS, seed=seed), present, samples.masks(layout, ROWS, seed=seed))
+
+
+def cut(field: Field, start: int, stop: int) -> Field:
+    return field.map(lambda tensor: tensor[start:stop])
+
+
+def batches(field: Field) -> Iterator[Field]:
+    """The rows in two batches that can be gone through once."""
+    yield cut(field, 0, ROWS - 5)
+    yield cut(field, ROWS - 5, ROWS)
+
+
+def fitted(kind: Spec, layout: Layout) -> Features:
+    """Features learnt from the sample rows."""
+    torch.manual_seed(0)
+    part: Features = build("features", kind, layout)
+    part.fit(batches(sample(layout)))
+    return part.eval()
+
+
+def check_shape(features: Tensor, compact: Tensor, rows: int, where: str) -> None:
+    """Two matrices of float32 that a linear model and a tree can read."""
+    for name, found in (("features", features), ("compact features", compact)):
+        assert found.dim() == 2, f"{where}: {name} have {found.dim()} axes, not 2"
+        assert len(found) == rows, f"{where}: {name} have {len(found)} rows, not {rows}"
+        assert found.dtype == torch.float32, f"{where}: {name} are {found.dtype}"
+        assert not found.requires_grad, f"{where}: {name} ask for a gradient"
+    assert bool(features.isfinite().all()), f"{where}: features are not finite"
+    assert not bool(compact.isinf().any()), f"{where}: compact features are infinite"
+
+
+def check_saved(kind: Spec, layout: Layout, part: Features, field: Field, where: str) -> None:
+    """The same numbers, bit for bit: fitted again, read back, copied, moved there and back."""
+    features = part(field)
+    compact = part.compact(features, field)
+
+    def check_equal(other: Features, how: str) -> None:
+        again = other(field)
+        assert torch.equal(again, features), f"{where}: {how} gives other features"
+        short = other.compact(again, field)
+        assert torch.equal(short.isnan(), compact.isnan()), f"{where}: {how} gives other compact features"
+        assert torch.equal(short.nan_to_num(), compact.nan_to_num()), f"{where}: {how} gives other compact features"
+
+    again = fitted(kind, layout)
+    check_equal(again, "fitting again")
+    torch.manual_seed(1)
+    fresh: Features = build("features", kind, layout)
+    fresh.load_state_dict(part.state_dict())
+    check_equal(fresh.eval(), "the same state in a new instance")
+    other: Features = build("features", kind, layout)
+    other.fit(batches(sample(layout, seed=5)))
+    other(field)  # whatever it remembers of the first state must go
+    other.load_state_dict(part.state_dict())
+    check_equal(other.eval(), "the same state in an instance fitted on other rows")
+    check_equal(copy.deepcopy(part), "a copy")
+    for device in ("cuda", "cpu") if torch.cuda.is_available() else ("cpu",):
+        moved, there = copy.deepcopy(part).to(device), field.to(device)
+        given = moved(there)
+        assert given.device.type == device, f"{where}: features of a field on {device} are on {given.device}"
+        assert_near(given.cpu(), features, f"{where}: {device} gives other features")
+        short = moved.compact(given, there).cpu()
+        assert_near(short, compact, f"{where}: {device} gives other compact features")
+        check_equal(moved.to("cpu"), "moving")
+
+
+def check_masked(part: Features, layout: Layout, field: Field, where: str) -> None:
+    """What is masked does not matter: what stands there, and how much of it."""
+    data, mask = field.data, field.mask
+    assert mask is not None
+    features = part(field)
+    compact = part.compact(features, field)
+
+    def check_equal(other: Field, what: str) -> None:
+        given = part(other)
+        assert_near(given, features, f"{where}: {what} changes features")
+        assert_near(part.compact(given, other), compact, f"{where}: {what} changes compact features")
+
+    spoilt = torch.where(along(mask, layout), data, samples.data(layout, ROWS, data_steps(data, layout), seed=9))
+    check_equal(Field(spoilt, field.present, mask), "what stands under the mask")
+    if isinstance(layout, Row):
+        return
+    axis = 2 if isinstance(layout, Grid) else 1
+    for more in (1, 2, 5):
+        filler = samples.data(layout, ROWS, more, seed=7)
+        longer = torch.cat([data, filler], dim=axis)
+        check_equal(
+            Field(longer, field.present, torch.cat([mask, mask.new_zeros(ROWS, more)], 1)), f"padding of {more} steps"
+        )
+
+
+def assert_near(a: Tensor, b: Tensor, what: str) -> None:
+    assert a.shape == b.shape, f"{what}: {tuple(a.shape)}, not {tuple(b.shape)}"
+    assert_same(a, b, what)
+
+
+def looks(kind: str) -> list[Callable[[dict[str, Any]], Any]]:
+    """What to look at to see that an option changes something, on each layout."""
+
+    def on(layout: Layout) -> Callable[[dict[str, Any]], Any]:
+        def look(spec: dict[str, Any]) -> Any:
+            part, field = fitted(spec, layout), sample(layout)
+            features = part(field)
+            return features, part.compact(features, field)
+
+        return look
+
+    return [on(layout) for layout in layouts(kind)]
