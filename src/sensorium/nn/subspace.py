@@ -1,4 +1,4 @@
-"""The main directions of a sparse matrix."""
+"""The main directions of a matrix."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ _MORE, _PASSES = 10, 4
 
 
 def principal(rows: Tensor, rank: int) -> Tensor:
-    """The directions ``[F, at most rank]`` in which ``rows`` (sparse ``[N, F]``, not centred) are longest: right singular
-    vectors, the strongest first.
+    """The directions ``[F, at most rank]`` in which ``rows`` (``[N, F]``, sparse or not, not centred) are longest: right
+    singular vectors, the strongest first.
 
     Found by orthogonal iteration from a random start, so a truncated SVD of a large sparse matrix costs a few products.
     Source: Halko et al., https://arxiv.org/abs/0909.4061, algorithms 4.4 and 5.1.
     """
-    columns = rows.t().coalesce()
+    columns = rows.t().coalesce() if rows.is_sparse else rows.t()
     width = min(rank + _MORE, *rows.shape)
-    found = torch.sparse.mm(rows, torch.randn(rows.shape[1], width))
+    found = rows @ torch.randn(rows.shape[1], width)
     for _ in range(_PASSES):
-        back = torch.linalg.qr(torch.sparse.mm(columns, torch.linalg.qr(found)[0]))[0]
-        found = torch.sparse.mm(rows, back)
+        back = torch.linalg.qr(columns @ torch.linalg.qr(found)[0])[0]
+        found = rows @ back
     basis = torch.linalg.qr(found)[0]  # [N, width]
-    small = torch.sparse.mm(columns, basis).t()  # [width, F]
+    small = (columns @ basis).t()  # [width, F]
     directions: Tensor = torch.linalg.svd(small, full_matrices=False)[2].t()
     return directions[:, : min(rank, *rows.shape)]

@@ -83,13 +83,26 @@ def crossings(x: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def spectrum(x: Tensor, mask: Tensor | None = None, segment: int = SEGMENT) -> Tensor:
-    """Energy, entropy (0: one frequency, 1: all alike) and centroid (0 to 1: half the rate) of the spectrum ``[..., 3]``.
+    """Energy, entropy (0: one frequency, 1: all alike) and centroid (0 to 1: half the rate) of ``powers`` ``[..., 3]``."""
+    power = powers(x, mask, segment)
+    _, mean, _ = _centred(x, mask)
+    energy = power.sum(dim=-1)
+    nothing = energy <= _noise(mean, x)
+    share = power / torch.where(nothing, 1.0, energy)[..., None]
+    # Not xlogy: its slope at zero is infinite.
+    entropy = -(share * share.clamp_min(torch.finfo(x.dtype).tiny).log()).sum(dim=-1) / math.log(power.shape[-1])
+    centroid = share @ torch.linspace(0, 1, power.shape[-1], dtype=x.dtype, device=x.device)
+    return torch.stack([energy, entropy, centroid], dim=-1).masked_fill(nothing[..., None], 0.0)
+
+
+def powers(x: Tensor, mask: Tensor | None = None, segment: int = SEGMENT) -> Tensor:
+    """The power of each frequency from 0 to half the rate ``[..., segment // 2 + 1]``.
 
     The spectrum is the mean over stretches of ``segment`` steps, half overlapping, under a Hann window, the mean of the
     series taken out; so padding does not change it. Real steps must stand at the beginning.
     Source: Welch 1967, https://doi.org/10.1109/TAU.1967.1161901.
     """
-    gap, mean, _ = _centred(x, mask)
+    gap, _, _ = _centred(x, mask)
     real = _real(x, mask)
     framing = Framing(segment, segment // 2)
     flat = gap.reshape(-1, gap.shape[-1])
@@ -103,14 +116,7 @@ def spectrum(x: Tensor, mask: Tensor | None = None, segment: int = SEGMENT) -> T
     if segment % 2 == 0:
         twice[:, -1] = 1.0
     power = power * twice / (segment * framing.taper(x).square().sum())
-    energy = power.sum(dim=-1)
-    nothing = energy <= _noise(mean, x).reshape(-1)
-    share = power / torch.where(nothing, 1.0, energy)[:, None]
-    # Not xlogy: its slope at zero is infinite.
-    entropy = -(share * share.clamp_min(torch.finfo(x.dtype).tiny).log()).sum(dim=-1) / math.log(power.shape[-1])
-    centroid = share @ torch.linspace(0, 1, power.shape[-1], dtype=x.dtype, device=x.device)
-    found = torch.stack([energy, entropy, centroid], dim=-1).masked_fill(nothing[:, None], 0.0)
-    return found.view(*gap.shape[:-1], 3)
+    return power.view(*gap.shape[:-1], power.shape[-1])
 
 
 def autocorrelations(x: Tensor, mask: Tensor | None = None, lags: Sequence[int] = LAGS) -> Tensor:

@@ -1,0 +1,121 @@
+"""Classical numbers of a picture."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sensorium.core.batch import Field
+from sensorium.core.layout import Grid, Layout
+from sensorium.core.registry import component
+from sensorium.nn.scaled import Scaled
+from sensorium.nn.subspace import principal
+from sensorium.signal.course import course
+from sensorium.signal.gradients import blocks, oriented
+
+_LARGEST = 64  # pixels of the longer side that edges are looked for in
+_WHOLE, _THUMBNAIL = 28, 16
+_CELLS = 8  # along the longer side
+_FAINT = 0.05  # a gradient, in standard deviations of the pixels, that is no edge
+_SLICES = 8
+_BINS = torch.linspace(-2.0, 2.0, 8)  # of standardised pixels
+_FEW, _SOME = 4, 16  # channels of which more is told
+_COMPACT, _DIRECTIONS = 256, 128
+
+
+@component
+class Picture(Scaled):
+    """Where in a picture edges run and which way, what it looks like from afar, and its colours.
+
+    Histograms of oriented gradients, of the picture made smaller to 64 pixels a side; the picture itself up to 28 pixels a
+    side, otherwise a thumbnail; means, deviations and histograms of the channels. Several pictures, a film or a volume are
+    looked at in eight pictures spread evenly over their own length: of each number the mean and the deviation over these.
+    Source: Dalal and Triggs 2005, https://doi.org/10.1109/CVPR.2005.177.
+
+    Args:
+        orientations: Directions of an edge.
+    """
+
+    directions: Tensor
+
+    def __init__(self, layout: Grid, *, orientations: int = 9) -> None:
+        super().__init__(layout)
+        self.orientations = orientations
+        high, wide = layout.size[-2:]
+        shrunk = max(high, wide, _LARGEST) / _LARGEST
+        self.size = (max(round(high / shrunk), 1), max(round(wide / shrunk), 1))
+        cell = max(2, -(-max(self.size) // _CELLS))
+        self.cells = (max(round(self.size[0] / cell), 1), max(round(self.size[1] / cell), 1))
+        least = _WHOLE if max(self.size) <= _WHOLE else _THUMBNAIL
+        self.thumbnail = tuple(min(n, least) for n in self.size)
+        quarters = min(self.size[0], 2) * min(self.size[1], 2)
+        # How many numbers at the end are of colours.
+        self.colours = layout.channels * (2 + (quarters * len(_BINS) if layout.channels <= _FEW else 0))
+        self.declare("directions", torch.float32, 2)
+
+    @classmethod
+    def reads(cls, layout: Layout) -> bool:
+        """Pictures (two axes, none of them time), several pictures, films, volumes."""
+        return isinstance(layout, Grid) and (len(layout.size) == 3 or (len(layout.size) == 2 and not layout.timed))
+
+    def measured(self, data: Tensor, mask: Tensor | None) -> Tensor:
+        """``data`` ``[B, C, H, W]`` or ``[B, C, N, H, W]``, ``mask`` over the first axis behind C."""
+        lengths = None if mask is None else mask.sum(dim=1)
+        if data.dim() == 4:
+            return self._picture(data, lengths)
+        count = data.new_full((len(data),), data.shape[2]) if lengths is None else lengths
+        middles = (torch.arange(_SLICES, device=data.device) + 0.5) / _SLICES * count[:, None]
+        index = middles.long().clamp_max(data.shape[2] - 1)
+        rows = torch.arange(len(data), device=data.device)[:, None]
+        slices = data.transpose(1, 2)[rows, index]  # [B, slices, C, H, W]
+        told = self._picture(slices.flatten(0, 1), None).reshape(len(data), _SLICES, -1)
+        mean, spread = told.mean(dim=1), told.std(dim=1, correction=0)
+        return torch.cat([mean[:, : -self.colours], spread, mean[:, -self.colours :]], dim=1)
+
+    def _picture(self, picture: Tensor, lengths: Tensor | None) -> Tensor:
+        small = _resized(picture, self.size, lengths)
+        channels = small.shape[1]
+        edges = blocks(oriented(small, self.cells, self.orientations), _FAINT)
+        told = [edges, _resized(small.mean(dim=1, keepdim=True), self.thumbnail)]
+        if channels > 1:
+            side = 8 if channels <= _FEW else 4 if channels <= _SOME else 1
+            told.append(_resized(small, (min(side, self.size[0]), min(side, self.size[1]))))
+        if channels <= _FEW:
+            told.append(_histograms(small))
+        flat = small.flatten(2)
+        told += [flat.mean(dim=2), flat.std(dim=2, correction=0)]
+        return torch.cat([part.flatten(1) for part in told], dim=1)
+
+    def learn(self, sample: Tensor) -> None:
+        # Where nothing was seen there are no directions. The same rows give the same ones.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            rank = min(_DIRECTIONS, *sample.shape)
+            found = principal(sample.cpu(), rank) if rank else sample.new_zeros(sample.shape[1], 0)
+        self.keep("directions", found)
+
+    def compact(self, features: Tensor, field: Field) -> Tensor:
+        """The places along the 128 main directions of the training rows, and the colours: at most 256 numbers."""
+        if features.shape[1] <= _COMPACT:
+            return features
+        colours = min(self.colours, _COMPACT - _DIRECTIONS)
+        return torch.cat([features @ self.directions, features[:, -colours:]], dim=1)
+
+
+def _resized(picture: Tensor, size: tuple[int, ...], lengths: Tensor | None = None) -> Tensor:
+    """Means over equal parts of ``[B, C, H, W]``, of whose rows the first ``lengths`` ``[B]`` are real."""
+    if picture.shape[3] != size[1]:
+        picture = course(picture, size[1])
+    if picture.shape[2] != size[0] or lengths is not None:
+        picture = course(picture.transpose(2, 3), size[0], lengths).transpose(2, 3)
+    return picture
+
+
+def _histograms(picture: Tensor) -> Tensor:
+    """How often values near each bin are met in each quarter of each channel ``[B, C, bins, 2, 2]``; shared by two bins."""
+    bins = _BINS.to(picture)[:, None, None]
+    step = bins[1] - bins[0]
+    values = picture.clamp(float(_BINS[0]), float(_BINS[-1]))[:, :, None]
+    near = (1 - (values - bins).abs() / step).clamp_min(0)
+    return F.adaptive_avg_pool2d(near.flatten(1, 2), (min(picture.shape[2], 2), min(picture.shape[3], 2)))

@@ -1,0 +1,115 @@
+"""Classical numbers of a series."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sensorium.core.batch import Field
+from sensorium.core.layout import Grid, Layout
+from sensorium.core.registry import component
+from sensorium.nn.scaled import Scaled
+from sensorium.signal.course import course
+from sensorium.signal.summary import NAMES, channel_summary, correlations, powers
+
+_MOST, _MOST_COMPACT = 2000, 300
+_PAIRED = 16  # channels of which each two are correlated
+_BANDS = 16
+_UNBOUNDED = [NAMES.index(name) for name in ("skewness", "kurtosis", "change", "spectral energy")]
+_EVEN = 1e-4  # a share of the power below which bands are alike
+
+
+@dataclass(frozen=True)
+class _Told:
+    """How much is told of a channel."""
+
+    statistics: int
+    bands: int
+    steps: int
+
+    @property
+    def width(self) -> int:
+        return self.statistics + self.bands + self.steps
+
+
+@component
+class Series(Scaled):
+    """What each channel of a series is like: its statistics, its spectrum, its course; and how channels go together.
+
+    Moments, quantiles, crossings, autocorrelations; the share of power in bands of frequency; means over stretches of the
+    row's own length; the correlation of each two of up to 16 channels; the length. At most some 2,000 numbers: of many
+    channels less is told of each, and of more than 500, neighbours are averaged.
+    Source: the features of Anguita et al. 2013, https://www.esann.org/sites/default/files/proceedings/legacy/es2013-84.pdf.
+
+    Args:
+        steps: Stretches of the course of each channel.
+    """
+
+    def __init__(self, layout: Grid, *, steps: int = 24) -> None:
+        super().__init__(layout)
+        self.segment = next((n for n in (64, 32, 16) if layout.size[0] >= 2 * n), 16)
+        whole = _Told(len(NAMES), min(_BANDS, self.segment // 2), steps)
+        self.parts = _fitting(whole, layout.channels, _MOST)
+        self.channels = min(layout.channels, _MOST // self.parts.width)
+        self.pairs = self.channels if self.channels <= _PAIRED else 0
+
+    @classmethod
+    def reads(cls, layout: Layout) -> bool:
+        """Any series of more than one step."""
+        return isinstance(layout, Grid) and len(layout.size) == 1 and layout.size[0] > 1
+
+    def measured(self, data: Tensor, mask: Tensor | None) -> Tensor:
+        """``data`` ``[B, C, T]``, ``mask`` ``[B, T]``: what is told of each channel; then correlations, the length."""
+        if data.shape[1] > self.channels:
+            data = course(data.transpose(1, 2), self.channels).transpose(1, 2)
+        real = data.new_ones((len(data), data.shape[2]), dtype=torch.bool) if mask is None else mask
+        lengths = real.sum(dim=1)
+        told = [self._statistics(data, real)]
+        if self.parts.bands:
+            told.append(self._bands(data, real))
+        if self.parts.steps:
+            told.append(course(data, self.parts.steps, lengths))
+        whole = [torch.cat(told, dim=2).flatten(1)]
+        if self.pairs > 1:
+            whole.append(correlations(data, real))
+        return torch.cat([*whole, lengths[:, None].to(data).log1p()], dim=1)
+
+    def _statistics(self, data: Tensor, real: Tensor) -> Tensor:
+        found = channel_summary(data, real[:, None])
+        # Heavy tails would make a standardised number say nothing of most rows.
+        found[..., _UNBOUNDED] = found[..., _UNBOUNDED].asinh()
+        return found[..., : self.parts.statistics]
+
+    def _bands(self, data: Tensor, real: Tensor) -> Tensor:
+        power = powers(data, real[:, None], self.segment)
+        lowest = power[..., :1] + power[..., 1:2]
+        power = torch.cat([lowest, power[..., 2:]], dim=-1)
+        power = power.reshape(*power.shape[:-1], self.parts.bands, -1).sum(dim=-1)
+        whole = power.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(power.dtype).tiny)
+        return (power / whole + _EVEN).log()
+
+    def compact(self, features: Tensor, field: Field) -> Tensor:
+        """The statistics, a coarser spectrum and course, and the length: at most 300 numbers."""
+        here, few = self.parts, _fitting(self.parts, self.channels, _MOST_COMPACT)
+        told = features[:, : self.channels * here.width].reshape(-1, self.channels, here.width)
+        bands, steps = told[..., here.statistics : here.statistics + here.bands], told[..., here.statistics + here.bands :]
+        parts = [told[..., : few.statistics]]
+        parts += [course(part, n) for part, n in ((bands, few.bands), (steps, few.steps)) if n]
+        kept = torch.cat(parts, dim=2)
+        if self.channels * few.width > _MOST_COMPACT:
+            kept = course(kept.transpose(1, 2), _MOST_COMPACT // few.width).transpose(1, 2)
+        return torch.cat([kept.flatten(1), features[:, -1:]], dim=1)
+
+
+def _fitting(whole: _Told, channels: int, most: int) -> _Told:
+    """The most that can be told of so many channels in ``most`` numbers."""
+    tries = [
+        whole,
+        _Told(whole.statistics, min(whole.bands, 8), min(whole.steps, 8)),
+        _Told(whole.statistics, 0, min(whole.steps, 4)),
+        _Told(4, 0, min(whole.steps, 4)),
+        _Told(min(whole.statistics, 4), 0, 0),
+    ]
+    return next((told for told in tries if told.width * channels <= most), tries[-1])
