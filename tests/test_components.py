@@ -21,6 +21,7 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "objectives": testing.check_objective,
     "surgery": testing.check_surgery,
     "explainers": testing.check_explainer,
+    "experts": testing.check_expert,
 }
 COMPONENTS = [(family, kind) for family in FAMILIES for kind in kinds(family)]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sensorium.testing.adapters import check_adapter
 from sensorium.testing.encoders import check_encoder
+from sensorium.testing.experts import check_expert
 from sensorium.testing.explainers import check_explainer
 from sensorium.testing.fusions import check_fusion
 from sensorium.testing.modalities import check_modality
@@ -19,6 +20,7 @@ from sensorium.testing.tasks import check_task
 __all__ = [
     "check_adapter",
     "check_encoder",
+    "check_expert",
     "check_explainer",
     "check_fusion",
     "check_modality",

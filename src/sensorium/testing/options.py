@@ -19,7 +19,7 @@ from sensorium.core.forward import Forward
 from sensorium.core.modality import Modality
 from sensorium.core.registry import build, find, kinds, options, resolve
 from sensorium.data.attachment import plain
-from sensorium.testing import explainers, modalities, objectives, samples, surgery, tasks
+from sensorium.testing import experts, explainers, modalities, objectives, samples, surgery, tasks
 from sensorium.testing.encoders import ROWS, accepts
 from sensorium.testing.fusions import DIM, PRESENT, SIZES
 from sensorium.testing.general import same
@@ -134,6 +134,8 @@ def signatures(family: str, kind: str, cells: Sequence[Any] | None) -> list[Sign
     if family == "encoders":
         fitting = [x for x in samples.LAYOUTS if isinstance(x, find(family, kind).reads) and accepts(kind, x)]
         return [_encoder(layout) for layout in fitting]
+    if family == "experts":
+        return [experts.signature(kind, experts.RESPONSES[name]) for name in find(family, kind).answers]
     looks: dict[str, Signature] = {
         "adapters": _adapter,
         "fusions": _fusion,
