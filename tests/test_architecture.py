@@ -47,9 +47,9 @@ ROOMS = {
     "yaml": {"core", "cli", "artifact"},
     "pydantic": {"core"},
     "annotated_types": {"core"},  # pydantic's own vocabulary of limits
-    "safetensors": {"artifact", "training", "data", "nn"},
+    "safetensors": {"artifact", "training", "data", "nn", "testing"},
     "sklearn": {"language", "nn", "tasks", "evaluation", "training", "experts"},
-    "scipy": {"signal", "nn", "evaluation", "experts", "training"},
+    "scipy": {"signal", "nn", "evaluation", "experts", "training", "testing"},
     "gensim": {"language", "encoders"},
     "jieba": {"language"},
     "av": {"signal"},

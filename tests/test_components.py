@@ -22,6 +22,7 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "surgery": testing.check_surgery,
     "explainers": testing.check_explainer,
     "features": testing.check_features,
+    "experts": testing.check_expert,
 }
 COMPONENTS = [(family, kind) for family in FAMILIES for kind in kinds(family)]
 

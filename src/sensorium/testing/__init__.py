@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sensorium.testing.adapters import check_adapter
 from sensorium.testing.encoders import check_encoder
+from sensorium.testing.experts import check_expert
 from sensorium.testing.explainers import check_explainer
 from sensorium.testing.features import check_features
 from sensorium.testing.fusions import check_fusion
@@ -20,6 +21,7 @@ from sensorium.testing.tasks import check_task
 __all__ = [
     "check_adapter",
     "check_encoder",
+    "check_expert",
     "check_explainer",
     "check_features",
     "check_fusion",

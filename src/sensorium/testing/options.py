@@ -19,7 +19,7 @@ from sensorium.core.forward import Forward
 from sensorium.core.modality import Modality
 from sensorium.core.registry import build, find, kinds, options, resolve
 from sensorium.data.attachment import plain
-from sensorium.testing import explainers, features, modalities, objectives, samples, surgery, tasks
+from sensorium.testing import experts, explainers, features, modalities, objectives, samples, surgery, tasks
 from sensorium.testing.encoders import ROWS, accepts
 from sensorium.testing.fusions import DIM, PRESENT, SIZES
 from sensorium.testing.general import same
@@ -136,6 +136,8 @@ def signatures(family: str, kind: str, cells: Sequence[Any] | None) -> list[Sign
         return [_encoder(layout) for layout in fitting]
     if family == "features":
         return features.looks(kind)
+    if family == "experts":
+        return [experts.signature(kind, experts.RESPONSES[name]) for name in find(family, kind).answers]
     looks: dict[str, Signature] = {
         "adapters": _adapter,
         "fusions": _fusion,

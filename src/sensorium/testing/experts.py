@@ -1,0 +1,160 @@
+"""What every expert keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sensorium.core.expert import Expert, Observed, Response
+from sensorium.core.registry import build, find
+from sensorium.nn.convex import loss
+from sensorium.testing.general import assert_same, check_description
+
+STREAMS = ("words", "table", "sound")
+ROWS, HELD = 160, 80
+RESPONSES = {
+    "classes": Response("classes", 3),
+    "ordered": Response("ordered", 4),
+    "labels": Response("labels", 2),
+    "number": Response("number", 1),
+}
+
+
+def check_expert(kind: str) -> None:
+    """Learns from the streams that a row has, and answers alone, in a batch, with any of them absent, and once loaded."""
+    check_description("experts", kind)
+    assert find("experts", kind).cost.strip(), f"experts/{kind}: does not say what fitting it costs"
+    for name in find("experts", kind).answers:
+        _check_response(kind, RESPONSES[name])
+
+
+def observed(response: Response, rows: int = ROWS, seed: int = 0) -> Observed:
+    """Rows of three streams, the first of them sparse, any of which may be absent; each says something of the target."""
+    draw = np.random.default_rng(seed)
+    hidden = draw.normal(size=rows)
+    level = hidden + 0.3 * draw.normal(size=rows)
+    words = np.where(draw.random((rows, 30)) < 0.2, 1.0, 0.0) * (1 + (np.arange(30) % 2 * 2 - 1) * hidden[:, None]).clip(0)
+    table = np.stack([hidden + 0.5 * draw.normal(size=rows), draw.normal(size=rows), np.abs(hidden)], axis=1)
+    sound = 5 + 0.1 * np.stack([hidden * (k + 1) + draw.normal(size=rows) for k in range(4)], axis=1)
+    present = {stream: draw.random(rows) < 0.8 for stream in STREAMS}
+    present["table"] |= ~np.any([*present.values()], axis=0)
+    plain = {"words": words, "table": table, "sound": sound}
+    features: dict[str, Any] = {s: (x * present[s][:, None]).astype(np.float32) for s, x in plain.items()}
+    compact = {stream: part.copy() for stream, part in features.items()}
+    compact["table"][draw.random(rows) < 0.2, 0] = np.nan
+    compact["table"][~present["table"]] = 0.0
+    return Observed(_stored(features), compact, present, _target(response, level), np.where(level > 0, 1.5, 1.0))
+
+
+def _stored(features: dict[str, Any]) -> dict[str, Any]:
+    """The features as those who fit get them: ``words`` as a CSR matrix."""
+    from scipy import sparse
+
+    return {**features, "words": sparse.csr_matrix(features["words"])}
+
+
+def _target(response: Response, level: NDArray[np.float64]) -> NDArray[Any]:
+    if response.kind == "number":
+        return 10 + 3 * level
+    if response.kind == "labels":
+        return np.stack([level > 0.3, level < -0.2], axis=1).astype(np.float32)
+    edges = np.linspace(-0.8, 0.8, response.size - 1)
+    return np.searchsorted(edges, level)
+
+
+def given(kind: str, rows: Observed) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The rows as they are handed to ``forward`` of this expert."""
+    parts: Mapping[str, Any] = rows.compact if find("experts", kind).reads == "compact" else rows.features
+    dense = {s: part if isinstance(part, np.ndarray) else part.toarray() for s, part in parts.items()}
+    tensors = {s: torch.from_numpy(np.asarray(part, dtype=np.float32)) for s, part in dense.items()}
+    return tensors, {s: torch.from_numpy(here) for s, here in rows.present.items()}
+
+
+def subsets() -> Iterator[tuple[str, ...]]:
+    for size in range(len(STREAMS) + 1):
+        yield from combinations(STREAMS, size)
+
+
+def _check_response(kind: str, response: Response) -> None:
+    where = f"experts/{kind} ({response.kind})"
+    rows, held = observed(response), observed(response, HELD, seed=1)
+
+    def fitted() -> Expert:
+        expert: Expert = build("experts", kind, response, STREAMS)
+        expert.fit(rows, 3)
+        return expert.eval()
+
+    expert = fitted()
+    features, present = given(kind, held)
+    with torch.no_grad():
+        out = expert(features, present)
+        assert out.shape == (HELD, response.size), f"{where}: answers are {tuple(out.shape)}"
+        assert out.dtype == torch.float32, f"{where}: answers are {out.dtype}"
+        assert bool(out.isfinite().all()), f"{where}: answers are not finite"
+        if response.kind in ("classes", "ordered"):
+            assert_same(out.logsumexp(dim=1), torch.zeros(HELD), f"{where}: the classes' shares do not add up to one")
+        for i in range(6):
+            one = {s: part[i : i + 1] for s, part in features.items()}
+            alone = expert(one, {s: here[i : i + 1] for s, here in present.items()})
+            assert_same(alone, out[i : i + 1], f"{where}: row {i} depends on its batch")
+        other = {s: torch.where(present[s][:, None], part, 1e3) for s, part in features.items()}
+        assert_same(expert(other, present), out, f"{where}: what stands in absent rows changes the answer")
+        nothing = _check_subsets(expert, where, features, response)
+        truth, weight = torch.from_numpy(held.target), torch.from_numpy(held.weight)
+        learnt, floor = (loss(response, answer.double(), truth, weight) for answer in (out, nothing))
+        assert learnt < 0.9 * floor, f"{where}: a loss of {learnt:.3f} is no better than the {floor:.3f} of the prior"
+        again = fitted()(features, present)
+        assert torch.equal(again, out), f"{where}: the same rows and seed give other answers"
+        twin: Expert = build("experts", kind, response, STREAMS)
+        twin.load_state_dict(_saved(expert))
+        assert torch.equal(twin.eval()(features, present), out), f"{where}: what is saved answers otherwise"
+
+
+def _check_subsets(expert: Expert, where: str, features: dict[str, Tensor], response: Response) -> Tensor:
+    """Every set of streams answers; none of them gives what is known of the targets alone, which is returned."""
+    answers = {}
+    for some in subsets():
+        here = {stream: torch.full((HELD,), stream in some) for stream in STREAMS}
+        answers[some] = expert(features, here)
+        assert bool(answers[some].isfinite().all()), f"{where}: with {some} alone the answer is not finite"
+    assert_same(answers[()], answers[()][:1].expand(HELD, -1), f"{where}: rows with nothing get different answers")
+    for stream in STREAMS:
+        assert len(answers[(stream,)].unique(dim=0)) > 1, f"{where}: with {stream!r} alone all rows get the same answer"
+    rows = observed(response)
+    weight = torch.from_numpy(rows.weight)[:, None]
+    if response.kind == "number":
+        share, said = torch.from_numpy(rows.target)[:, None], answers[()][:1]
+    elif response.kind == "labels":
+        share, said = torch.from_numpy(rows.target), answers[()][:1].sigmoid()
+    else:
+        share, said = torch.eye(response.size)[torch.from_numpy(rows.target)], answers[()][:1].exp()
+    mean = ((share * weight).sum(dim=0) / weight.sum()).float()
+    assert bool(((said[0] - mean).abs() < 0.02).all()), f"{where}: with nothing it answers {said[0]}, not {mean}"
+    return answers[()]
+
+
+def _saved(expert: Expert) -> dict[str, Tensor]:
+    """The state as a file gives it back."""
+    from safetensors.torch import load, save
+
+    loaded: dict[str, Tensor] = load(save(expert.state_dict()))
+    return loaded
+
+
+def signature(kind: str, response: Response) -> Any:
+    """What the options of an expert change: its answers to rows with and without all streams, and what is saved."""
+    rows, held = observed(response), observed(response, HELD, seed=1)
+    features, present = given(kind, held)
+
+    def look(spec: dict[str, Any]) -> Any:
+        expert: Expert = build("experts", spec, response, STREAMS)
+        expert.fit(rows, 3)
+        return expert(features, present), [tuple(value.shape) for value in expert.state_dict().values()]
+
+    return look
