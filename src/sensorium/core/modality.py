@@ -97,6 +97,8 @@ class Modality(ABC):
     """The task kind used where such a column is the target and none is named; None: cannot be a target."""
     classed: ClassVar[bool] = False
     """True where a target of this kind has classes: ``classes`` names them once it is fitted."""
+    single: ClassVar[bool] = False
+    """True where a target of this kind has exactly one of its classes (a category), and not several (tags)."""
     widget: ClassVar[str] = "text"
     """How a page asks for it: ``text``, ``number``, ``choice``, ``file:image/*``."""
     media: ClassVar[bool] = False
@@ -142,6 +144,11 @@ class Modality(ABC):
     def classes(self) -> list[str]:
         """The values that a target may have, in the order of their indices; empty where it has no classes."""
         return []
+
+    @property
+    def in_order(self) -> bool:
+        """Whether ``classes`` are steps on one scale, from the lowest to the highest."""
+        return False
 
     @property
     @abstractmethod

@@ -30,9 +30,9 @@ def reading(name: str, spec: Mapping[str, Any], cells: Sequence[Any]) -> Reading
     given = {key: value for key, value in spec.items() if key not in PLACING}
     try:
         modality: Modality = registry.build("modalities", given)
+        if modality.stream is None or modality.media:
+            return Reading({})
+        modality.fit(cell for cell in cells if not modality.missing(cell))
     except ConfigError as error:
         raise ConfigError(error.problem, column=name, fix=error.fix) from None
-    if modality.stream is None or modality.media:
-        return Reading({})
-    modality.fit(cell for cell in cells if not modality.missing(cell))
     return Reading(modality.settled, modality.reading, tuple(modality.doubts))

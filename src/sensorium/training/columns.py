@@ -149,7 +149,7 @@ def check_targets(schema: Schema, table: Table) -> None:
             raise DataError("the target is empty in every row", file=table.source, column=column.name)
         if column.reader.stream is None:
             continue  # of files, texts and the like it is not for the cells themselves to differ
-        category = column.spec["kind"] == "category"
+        category = column.reader.single
         values = classes(cells, column.spec)[0] if category else {str(cell).strip() for cell in cells}
         if len(values) < 2:
             raise DataError(
