@@ -174,6 +174,16 @@ class Modality(ABC):
         return {}
 
     @property
+    def settled_target(self) -> tuple[dict[str, Any], str]:
+        """As ``settled``, of options that cells decide for a target alone, and what they decided in words."""
+        return {}, ""
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether what ``encode_target`` gives is a logarithm: a step up is so many per cent more."""
+        return False
+
+    @property
     def doubts(self) -> list[str]:
         """What a user should look at in how the cells are read, each a sentence with its remedy."""
         return []

@@ -91,7 +91,7 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
             raise ConfigError(f"a column of kind {kind} cannot be a target", column=name, fix=f"--as {name}=category")
         columns[name] = {**told.get(name, {}), "kind": kind, "role": role}
         # The whole column decides what its cells mean, and the recipe keeps it.
-        read = reading(name, columns[name], table.column(name))
+        read = reading(name, columns[name], table.column(name), role)
         columns[name] |= read.options
         reasons[name] = (role, kind, f"{reason}; {read.how}" if read.how else reason)
         doubts += [f"column {name!r}: {doubt}" for doubt in (*found.doubts, *read.doubts)]
