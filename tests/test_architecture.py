@@ -126,7 +126,7 @@ def test_imports_point_down(name: str) -> None:
         assert LAYERS[there] < LAYERS[room], f"{name} imports {other}, which is not below it"
 
 
-KINDS_AT_HOME = {"classification", "multilabel", "regression", "svm"}
+KINDS_AT_HOME = {"classification", "multilabel", "ordinal", "regression", "svm"}
 
 
 @pytest.mark.parametrize(

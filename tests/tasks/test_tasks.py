@@ -43,7 +43,7 @@ def classes(count: int) -> Goal:
 
 
 def number(mean: float = 50.0, std: float = 10.0) -> Goal:
-    reader: Any = SimpleNamespace(decode=lambda value: float(value[0]) * std + mean, ragged=False)
+    reader: Any = SimpleNamespace(decode=lambda value: float(value[0]) * std + mean, ragged=False, logarithmic=False)
     return Goal.of(reader)
 
 

@@ -226,6 +226,10 @@ class Task(nn.Module, ABC, Generic[Out]):
         ``held_out`` are the validation rows, which no gradient has seen. What is learnt goes into parameters and buffers.
         """
 
+    def correct(self, output: Out, target: Field, weight: Tensor) -> None:
+        """Learn what sets answers right on average from the outputs for held-out rows ``[B, ...]``, however they came
+        about: of one network, of several streams merged, of experts beside it. Called by ``settle``, if at all."""
+
     @property
     def settles(self) -> bool:
         """Whether ``settle`` learns anything."""

@@ -97,6 +97,8 @@ class Modality(ABC):
     """The task kind used where such a column is the target and none is named; None: cannot be a target."""
     classed: ClassVar[bool] = False
     """True where a target of this kind has classes: ``classes`` names them once it is fitted."""
+    single: ClassVar[bool] = False
+    """True where a target of this kind has exactly one of its classes (a category), and not several (tags)."""
     widget: ClassVar[str] = "text"
     """How a page asks for it: ``text``, ``number``, ``choice``, ``file:image/*``."""
     media: ClassVar[bool] = False
@@ -144,6 +146,11 @@ class Modality(ABC):
         return []
 
     @property
+    def in_order(self) -> bool:
+        """Whether ``classes`` are steps on one scale, from the lowest to the highest."""
+        return False
+
+    @property
     @abstractmethod
     def layout(self) -> Layout:
         """The shape that ``prepare`` hands to an encoder; known once fitted."""
@@ -165,6 +172,16 @@ class Modality(ABC):
     def settled(self) -> dict[str, Any]:
         """The options left to the cells (``decimal: auto``) as these decided; a recipe keeps them for later tables."""
         return {}
+
+    @property
+    def settled_target(self) -> tuple[dict[str, Any], str]:
+        """As ``settled``, of options that cells decide for a target alone, and what they decided in words."""
+        return {}, ""
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether what ``encode_target`` gives is a logarithm: a step up is so many per cent more."""
+        return False
 
     @property
     def doubts(self) -> list[str]:

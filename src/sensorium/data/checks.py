@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from sensorium.core import registry
 from sensorium.core.errors import listed
 from sensorium.data.classes import classes
 from sensorium.data.guess import Guessed
@@ -62,7 +63,7 @@ def check_targets(report: Inspection, tables: Mapping[str, Table], specs: Mappin
         if not target.kind:
             report.errors.append(f"target {name!r}: its cells are empty, or cannot be predicted")
             continue
-        if target.kind == "category" and len(known) == 1:
+        if _single(target.kind) and len(known) == 1:
             report.errors.append(f"target {name!r} has one class only, {next(iter(known))!r}: there is nothing to learn")
         if target.range is not None and target.range[0] == target.range[2]:
             report.errors.append(f"target {name!r} is {target.range[0]:g} in every row: there is nothing to learn")
@@ -70,7 +71,7 @@ def check_targets(report: Inspection, tables: Mapping[str, Table], specs: Mappin
         if rare and len(known) > 1:
             said = ", ".join(rare[:8]) + (", ..." if len(rare) > 8 else "")
             report.warnings.append(f"target {name!r}: classes with fewer than {FEW} rows: {said}")
-        if target.majority is not None and target.majority > 0.9 and target.kind == "category" and len(known) > 1:
+        if target.majority is not None and target.majority > 0.9 and _single(target.kind) and len(known) > 1:
             report.warnings.append(
                 f"target {name!r}: {target.majority:.1%} of rows are {next(iter(known))!r}; accuracy will say little"
             )
@@ -89,6 +90,10 @@ def check_targets(report: Inspection, tables: Mapping[str, Table], specs: Mappin
                 if new:
                     said = ", ".join(f"{c}{_near(c, known)}" for c in new[:8])
                     report.warnings.append(f"{key}: classes of {name!r} that {train} does not have: {said}")
+
+
+def _single(kind: str) -> bool:
+    return bool(registry.find("modalities", kind).single)
 
 
 def _near(value: str, known: Mapping[str, int]) -> str:

@@ -80,7 +80,7 @@ def inspect(
     doubts = [f"column {name!r}: {doubt}" for name, g in found.items() if g.role != "ignore" for doubt in g.doubts]
     for name, spec in spec_of.items():
         if name not in derived and train.has(name):
-            read = reading(name, spec, train.column(name))
+            read = reading(name, spec, train.column(name), found[name].role)
             spec |= read.options
             doubts += [f"column {name!r}: {doubt}" for doubt in read.doubts]
             if read.how:

@@ -56,7 +56,8 @@ def target_kind(name: str, kind: str, reason: str, cells: Sequence[Any]) -> tupl
     said = f"{distinct} distinct whole numbers"
     if distinct <= FEW:
         if distinct <= 2 or often >= 2 or _LABEL.search(name):
-            return "category", said
+            steps = distinct > 2 and max(counts) - min(counts) == distinct - 1
+            return "category", f"{said}; if they are steps on a scale: --as {name}=ordinal" if steps else said
         return "number", f"{said} in {counts.total()} rows; for classes: --as {name}=category"
     if often < OFTEN or distinct > MANY:
         return "number", said

@@ -22,7 +22,7 @@ SECONDS = 12  # of sound
 LETTERS = 400
 CELLS = 60
 """Cells of a table that are shown of a row."""
-TABLE = ("number", "category", "datetime", "tags", "missing")
+TABLE = ("number", "category", "ordinal", "datetime", "tags", "missing")
 
 
 def chosen(kinds: Mapping[str, str]) -> list[str]:

@@ -46,6 +46,7 @@ class Category(Modality):
 
     stream = "table"
     classed = True
+    single = True
     task = "classification"
     widget = "choice"
     corruptions = ("wrong",)
@@ -126,6 +127,11 @@ class Category(Modality):
     def classes(self) -> list[str]:
         """The known values, in the order of their class indices."""
         return list(self.state["values"])
+
+    @property
+    def in_order(self) -> bool:
+        """Whether all values are numbers: they are sorted by these."""
+        return all(read_number(value) is not None for value in self.state["values"])
 
     @property
     def layout(self) -> Layout:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sensorium.core.errors import CellError
+from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Layout, Row
 from sensorium.core.modality import Array, Guess, Modality
 from sensorium.core.registry import component
@@ -21,6 +23,11 @@ _CODE = re.compile("0[0-9]+")
 _WHOLE = re.compile("[0-9]+")
 _FAR = 20.0
 """How many times the width of the middle nine tenths a number lies outside of it to be told as far from all others."""
+_LOGARITHM_ROWS, _LOGARITHM_GAIN = 30, 0.1
+"""From so many positive values on a target's logarithm is learnt, where it makes values that were not looked at likelier by
+so many nats each: less may be chance."""
+_LARGEST = 700.0
+"""The largest logarithm that is taken back: ``exp`` of more is no float64."""
 _HUGE = 2**53
 """Above this not every whole number is a float: such numbers name something, and count nothing."""
 
@@ -36,7 +43,9 @@ class Number(Modality):
     stands beside the numbers is decided by all training cells; a later cell that does not fit is a ``CellError``.
 
     Args:
-        scale: ``standard`` keeps distances; ``quantile`` keeps only the order (by normal scores), for skewed columns.
+        scale: ``standard`` keeps distances; ``quantile`` keeps only the order (by normal scores), for skewed inputs;
+            ``log`` keeps ratios, for positive numbers of several sizes (prices, incomes, durations). ``auto``: inputs
+            ``standard``, and a target ``standard`` or ``log``, whichever suits its training values.
         impute: ``none`` tells the encoder that a cell is missing; else it reads the ``mean`` or the ``median`` of the
             training cells in its place. A column of kind ``missing`` beside it says which cells were filled.
         decimal: The sign before decimals in text: ``point`` (1,234.5) or ``comma`` (1.234,5); ``auto`` what the training
@@ -51,7 +60,7 @@ class Number(Modality):
     def __init__(
         self,
         *,
-        scale: Literal["standard", "quantile"] = "standard",
+        scale: Literal["auto", "standard", "quantile", "log"] = "auto",
         impute: Literal["none", "mean", "median"] = "none",
         decimal: Literal["auto", "point", "comma"] = "auto",
     ) -> None:
@@ -102,6 +111,16 @@ class Number(Modality):
         if self.scale == "quantile":
             points, scores = _scores(small)
             self.state |= {"unit": unit, "points": points, "scores": scores}
+        if self.scale == "log" and read and values.min() <= 0:
+            raise ConfigError(
+                f"{int((values <= 0).sum())} of {len(values)} numbers are not above 0 (the least is {values.min():g}): "
+                "they have no logarithm",
+                fix="scale: standard, or leave those rows out",
+            )
+        if self.scale == "log" or (self.scale == "auto" and log_gain(small) > _LOGARITHM_GAIN):
+            logarithms = np.log(values) if read else np.zeros(1)
+            spread = float(logarithms.std())
+            self.state["log"] = {"mean": float(logarithms.mean()), "deviation": spread if spread > 1e-9 else 1.0}
 
     @property
     def layout(self) -> Layout:
@@ -133,6 +152,18 @@ class Number(Modality):
         return {"decimal": self.writing.decimal} if self.decimal == "auto" and shown else {}
 
     @property
+    def settled_target(self) -> tuple[dict[str, Any], str]:
+        if self.scale != "auto":
+            return {}, ""
+        if not self.logarithmic:
+            return {"scale": "standard"}, ""
+        return {"scale": "log"}, "its logarithm is learnt: the values are skewed, and lie more evenly that way (scale: log)"
+
+    @property
+    def logarithmic(self) -> bool:
+        return "log" in self.state
+
+    @property
     def doubts(self) -> list[str]:
         said = [self._stray] if self._stray else []
         if self._evidence is None or self.decimal != "auto":
@@ -160,7 +191,8 @@ class Number(Modality):
         return self._encode(self._value(cell))
 
     def encode_target(self, cell: Any) -> Array:
-        scaled = self._standard(self._value(cell))
+        value = self._value(cell)
+        scaled = self._logarithm(value) if self.logarithmic else self._standard(value)
         with np.errstate(over="ignore"):
             out = np.array([scaled], dtype=np.float32)
         if not np.isfinite(out).all():
@@ -168,10 +200,13 @@ class Number(Modality):
         return out
 
     def decode(self, value: Array) -> float:
-        return float(np.asarray(value, dtype=np.float64).reshape(-1)[0] * self.state["deviation"] + self.state["mean"])
+        scale = self.state["log"] if self.logarithmic else self.state
+        found = float(np.asarray(value, dtype=np.float64).reshape(-1)[0] * scale["deviation"] + scale["mean"])
+        return math.exp(min(max(found, -_LARGEST), _LARGEST)) if self.logarithmic else found
 
     def blank(self) -> Array:
-        return self._encode(self.state["impute"])
+        # Of a column without any cell nothing is known, not even a positive number.
+        return self._encode(float(self.state["impute"]) or (1.0 if self.scale == "log" else 0.0))
 
     def _corrupted(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
         """Noise of up to two standard deviations."""
@@ -189,12 +224,49 @@ class Number(Modality):
         near = value - mean
         return near / deviation if np.isfinite(near) else value / deviation - mean / deviation
 
+    def _logarithm(self, value: float) -> float:
+        if value <= 0:
+            raise CellError(f"{value:g} is not above 0: it has no logarithm, and that is what is learnt (scale: log)")
+        return float((math.log(value) - self.state["log"]["mean"]) / self.state["log"]["deviation"])
+
     def _encode(self, value: float) -> Array:
+        if self.scale == "log":
+            return np.array([min(max(self._logarithm(value), -_CLIP), _CLIP)], dtype=np.float32)
         if self.scale == "quantile":
             scaled = float(np.interp(value / self.state["unit"], self.state["points"], self.state["scores"]))
         else:
             scaled = self._standard(value)
         return np.array([min(max(scaled, -_CLIP), _CLIP)], dtype=np.float32)
+
+
+def log_gain(values: Array, folds: int = 5) -> float:
+    """How much likelier held-out values are under a log-normal distribution than under a normal one, nats a value.
+
+    The parameters are those of the other folds; 0 where some values are not positive, or there are too few to tell.
+    """
+    if len(values) < _LOGARITHM_ROWS or not (values > 0).all() or np.ptp(values) < 1e-9 * values.max():
+        return 0.0
+    # In units of the largest, so that no square overflows; both densities change by the same factor.
+    values = values / values.max()
+    # A quotient of 0 is as small as the smallest number there is.
+    logs = np.log(np.maximum(values, np.finfo(np.float64).tiny))
+    # By chance, and the same each time: the rows may be sorted.
+    fold = np.random.default_rng(0).permutation(len(values)) % folds
+    total = 0.0
+    for k in range(folds):
+        held = fold == k
+        # The density of a value is that of its logarithm over the value.
+        total += float((_density(logs, held) - logs[held]).sum() - _density(values, held).sum())
+    return total / len(values) if math.isfinite(total) else 0.0
+
+
+def _density(values: Array, held: NDArray[np.bool_]) -> Array:
+    """The logarithm of the normal density of held-out values, but for a constant."""
+    mean, deviation = values[~held].mean(), values[~held].std()
+    floor = 1e-6 * max(abs(float(mean)), 1e-300)
+    deviation = max(float(deviation), floor)
+    found: Array = -0.5 * ((values[held] - mean) / deviation) ** 2 - math.log(deviation)
+    return found
 
 
 def _huge(cell: Any) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sensorium.core.answer import Answer
@@ -18,6 +19,10 @@ from sensorium.nn.tables import PerClass, calibration, confusion, per_class
 
 FEW = 20
 """Scored rows of a class below which its scores say little."""
+FEW_ROWS = 1_500
+"""Below this, targets are softened: the network would soon be sure of every row it has seen."""
+SKEWED = 5.0
+"""From this ratio of the commonest class to the rarest on, rare classes weigh more than their number."""
 CLASS_WORDS = {"name": "class", "rows": "rows", "precision": "precision", "recall": "recall", "f1": "F1"}
 MEASURES = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "auroc", "log_loss", "calibration_error")
 
@@ -41,15 +46,29 @@ def class_weights(shares: Tensor, balance: float) -> Tensor:
     return raw / (raw * shares).sum()
 
 
+def class_advice(given: Mapping[str, Any], rows: int, counts: Sequence[int]) -> tuple[dict[str, Any], list[str]]:
+    """What so many rows of each class suggest for the options ``smoothing`` and ``balance``, unless given; and why."""
+    chosen: dict[str, Any] = {}
+    if rows < FEW_ROWS and "smoothing" not in given:
+        chosen["smoothing"] = 0.1
+    if counts and max(counts) >= SKEWED * min(counts) and "balance" not in given:
+        why = f"rare classes weigh more (largest {max(counts)} rows, smallest {min(counts)})"
+        return chosen | {"balance": 0.5}, [why]
+    return chosen, []
+
+
 def class_scorer(task: Task[Any], compare: Callable[[Any, Field], tuple[Tensor, Tensor]]) -> Pairs:
     """Scores probabilities ``[B, K]`` against class indices ``[B]``."""
     return Pairs(task, compare, {name: getattr(measures, name) for name in MEASURES})
 
 
-def class_answers(chances: Tensor, classes: Sequence[str], value: Callable[[int], Any]) -> list[Answer]:
-    """The likeliest class of each row, as ``value`` words it, and the probability of every class."""
+def class_answers(
+    chances: Tensor, classes: Sequence[str], value: Callable[[int], Any], decided: Tensor | None = None
+) -> list[Answer]:
+    """The likeliest class of each row (or the one ``decided`` for ``[B]``), as ``value`` words it, and the probability of
+    every class."""
     chances = chances.cpu()
-    best = chances.argmax(dim=1).tolist()
+    best = (chances.argmax(dim=1) if decided is None else decided).tolist()
     return [
         {"value": value(k), "probabilities": dict(zip(classes, row, strict=True))}
         for k, row in zip(best, chances.tolist(), strict=True)
@@ -61,11 +80,15 @@ def chance_of(chances: Tensor, of: Tensor) -> Tensor:
     return chances.gather(1, of.argmax(dim=1, keepdim=True).expand(chances.shape[0], 1))[:, 0]
 
 
-def class_views(scorer: Pairs, classes: Sequence[str], name: str) -> list[View]:
-    """What is taken for what, each class by itself, and whether the confidence can be believed."""
+def class_views(scorer: Pairs, classes: Sequence[str], name: str, decided: Tensor | None = None) -> list[View]:
+    """What is taken for what, each class by itself, and whether the confidence can be believed.
+
+    ``decided``: the classes answered ``[rows]``, where they are not the likeliest.
+    """
     if scorer.rows == 0:
         return []
-    counts = confusion(scorer.prediction, scorer.truth)
+    answered = scorer.prediction if decided is None else F.one_hot(decided, len(classes))
+    counts = confusion(answered, scorer.truth)
     each = per_class(counts, classes)
     bins = [one._asdict() for one in calibration(scorer.prediction, scorer.truth)]
     note = "Below the dashed line the model is surer than it should be, above it less sure. Larger dots are more rows."

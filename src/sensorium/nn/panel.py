@@ -104,6 +104,10 @@ class Panel(Task[Any]):
                 head.settle(*(self._alone(seen, stream) for seen in (training, held_out)))
         if isinstance(self.stacker, Stacker):
             learn_stacker(self.stacker, self._said(held_out), held_out.target, held_out.weight, self.plain.loss)
+        with torch.no_grad():
+            # What one head has to be set right by is not what all of them together have.
+            together = _together(self(held_out.fused, held_out.streams, held_out.prompts))
+        self.plain.correct(together, held_out.target, held_out.weight)
 
     def _alone(self, seen: Seen, stream: str) -> Seen:
         """The rows as the head of one stream sees them; those without it have no target."""

@@ -89,7 +89,7 @@ def _cell(kind: str, reader: Any) -> dict[str, Any]:
             return {"type": ["number", "null"]}
         if kind == "tags":
             return {"anyOf": [{"type": ["string", "null"]}, {"type": "array", "items": {"type": "string"}}]}
-        return {"type": ["string", "number", "null"] if kind == "category" else ["string", "null"]}
+        return {"type": ["string", "number", "null"] if reader.single else ["string", "null"]}
     forms: list[dict[str, Any]] = [{"type": "null"}, _BASE64]
     if kind in _LISTED:
         numbers: dict[str, Any] = {"type": "array", "items": {"type": "number"}}

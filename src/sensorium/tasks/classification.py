@@ -20,6 +20,7 @@ from sensorium.core.scorer import Scorer
 from sensorium.core.views import View
 from sensorium.nn.classes import (
     chance_of,
+    class_advice,
     class_answers,
     class_index,
     class_scorer,
@@ -29,11 +30,6 @@ from sensorium.nn.classes import (
 )
 from sensorium.nn.decisions import merged_classes
 from sensorium.nn.pairs import Pairs
-
-FEW_ROWS = 1_500
-"""Below this, targets are softened: the network would soon be sure of every row it has seen."""
-SKEWED = 5.0
-"""From this ratio of the commonest class to the rarest on, rare classes weigh more than their number."""
 
 
 @component
@@ -49,7 +45,7 @@ class Classification(Task[Tensor]):
         smoothing: Part of the target's certainty spread over all classes, against over-confidence.
     """
 
-    predicts: ClassVar[tuple[str, ...]] = ("category",)
+    predicts: ClassVar[tuple[str, ...]] = ("category", "ordinal")
     headline: ClassVar[str] = "accuracy"
     nothing: ClassVar[str] = "always answering the commonest class"
 
@@ -86,14 +82,7 @@ class Classification(Task[Tensor]):
 
     @classmethod
     def suited(cls, given: Mapping[str, Any], rows: int, counts: Sequence[int]) -> tuple[dict[str, Any], list[str]]:
-        chosen: dict[str, Any] = {}
-        if rows < FEW_ROWS and "smoothing" not in given:
-            chosen["smoothing"] = 0.1
-        if counts and max(counts) >= SKEWED * min(counts) and "balance" not in given:
-            return chosen | {"balance": 0.5}, [
-                f"rare classes weigh more (largest {max(counts)} rows, smallest {min(counts)})"
-            ]
-        return chosen, []
+        return class_advice(given, rows, counts)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import ClassVar, Literal
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from sensorium.core.answer import Answer
 from sensorium.core.batch import Batch, Encoded, Field
-from sensorium.core.contracts import Task
+from sensorium.core.contracts import Seen, Task
 from sensorium.core.expert import Response
 from sensorium.core.goal import Goal
 from sensorium.core.registry import component
@@ -24,10 +25,21 @@ from sensorium.nn.pairs import Pairs
 
 LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
 
+FEW = 20
+"""Held-out rows below which their residuals say too little of the mean."""
+MOST = math.log(5.0)
+"""The logarithm of the largest smearing factor, and of the smallest below 1."""
+LARGEST = 700.0
+"""The largest logarithm of a float64, nearly."""
+
 
 @component
 class Regression(Task[Tensor]):
     """How much: one number a row, learnt on a standardised scale and scored on its own.
+
+    Where the column learns logarithms (``scale: log``), ``mse`` aims at their mean, which is the median of the numbers. So
+    that the answer is their mean, it is multiplied by the mean of ``exp(residual)`` over the validation rows (smearing:
+    Duan 1983, https://doi.org/10.1080/01621459.1983.10478017).
 
     Output: ``[B, 1]`` in standard deviations from the training mean. Target: the same, ``[B, 1]``.
 
@@ -53,6 +65,10 @@ class Regression(Task[Tensor]):
     ) -> None:
         super().__init__(goal, dim)
         self.penalty = LOSSES[loss]
+        self.smears = goal.modality.logarithmic and loss == "mse"
+        self.smear: Tensor
+        if self.smears:
+            self.register_buffer("smear", torch.ones(()))
         body = [nn.Linear(dim, hidden), nn.GELU()] if hidden else []
         self.last = nn.Linear(hidden or dim, 1)
         self.body = nn.Sequential(*body, nn.Dropout(dropout))
@@ -66,6 +82,35 @@ class Regression(Task[Tensor]):
         """The targets that are there ``[rows, 1]``; a zero where none is."""
         known = torch.cat([part.data[part.present] for part in targets]).to(self.last.bias)
         return known if known.shape[0] else known.new_zeros(1, 1)
+
+    def settle(self, training: Seen, held_out: Seen) -> None:
+        if self.smears:
+            with torch.no_grad():
+                output = self(held_out.fused, held_out.streams, held_out.prompts)
+            self.correct(output, held_out.target, held_out.weight)
+
+    @property
+    def settles(self) -> bool:
+        return self.smears
+
+    @torch.no_grad()
+    def correct(self, output: Tensor, target: Field, weight: Tensor) -> None:
+        """The smearing factor, from enough held-out rows; else 1."""
+        known = target.present & (weight > 0)
+        if not self.smears:
+            return
+        self.smear.fill_(1.0)
+        if int(known.sum()) >= FEW:
+            wrong = (target.data.to(output) - output)[known, 0].double() * self._step
+            mean = torch.logsumexp(wrong + weight[known].double().log(), 0) - weight[known].double().sum().log()
+            # A single wild row must not multiply all answers.
+            self.smear.copy_(mean.clamp(-MOST, MOST).exp())
+
+    @property
+    def _step(self) -> float:
+        """What a step of 1 in the output is in the logarithm of the number."""
+        zero, one = (float(self.goal.modality.decode(np.array([x]))) for x in (0.0, 1.0))
+        return math.log(one / zero)
 
     def forward(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> Tensor:
         output: Tensor = self.last(self.body(fused.pooled))
@@ -84,7 +129,11 @@ class Regression(Task[Tensor]):
 
     def compare(self, output: Tensor, target: Field) -> tuple[Tensor, Tensor]:
         """Numbers of the table ``[B]``, answered and true."""
-        return self._scaled(output), self._scaled(target.data)
+        return self._answered(output), self._scaled(target.data)
+
+    def _answered(self, output: Tensor) -> Tensor:
+        """Answers as numbers of the table ``[B]``."""
+        return self._scaled(output) * self.smear if self.smears else self._scaled(output)
 
     def _scaled(self, value: Tensor) -> Tensor:
         """Standardised ``[B, 1]`` as numbers of the table ``[B]``, float64 where there is such: they may be large."""
@@ -97,10 +146,15 @@ class Regression(Task[Tensor]):
         return Pairs(self, self.compare, each)
 
     def answers(self, output: Tensor, batch: Batch) -> list[Answer]:
-        return [{"value": value} for value in self._scaled(output).tolist()]
+        return [{"value": value} for value in self._answered(output).tolist()]
 
     def explained(self, output: Tensor, of: Tensor) -> Tensor:
-        """The number itself, with gradients: the way from standardised to the table's numbers is a straight line."""
+        """The number itself, with gradients: the way from standardised to the table's numbers is a straight line, or an
+        exponential."""
+        if self.goal.modality.logarithmic:
+            start = math.log(float(self.goal.modality.decode(np.array([0.0]))))
+            number = (output[:, 0].double() * self._step + start).clamp(-LARGEST, LARGEST).exp()
+            return number * self.smear if self.smears else number
         zero, one = (float(self.goal.modality.decode(np.array([x]))) for x in (0.0, 1.0))
         return output[:, 0].double() * (one - zero) + zero
 
@@ -120,4 +174,6 @@ class Regression(Task[Tensor]):
         return found
 
     def constant(self, baseline: list[list[float]], rows: int) -> Tensor:
-        return torch.tensor(baseline).expand(rows, 1)
+        # It is the median that is answered, so what the answer is multiplied by is taken off first.
+        less = math.log(float(self.smear)) / self._step if self.smears else 0.0
+        return (torch.tensor(baseline) - less).expand(rows, 1)

@@ -58,7 +58,7 @@ class Svm(Task[Tensor]):
         balance: 0 weighs all rows alike, 1 all classes alike, between is between.
     """
 
-    predicts: ClassVar[tuple[str, ...]] = ("category",)
+    predicts: ClassVar[tuple[str, ...]] = ("category", "ordinal")
     headline: ClassVar[str] = "accuracy"
     nothing: ClassVar[str] = "always answering the commonest class"
 

@@ -129,6 +129,10 @@ def _categories() -> list[Any]:
     return ["red", "blue", "red", "green", "blue", "red", "NA", "blue", "Red", "green", "pink", "red"]
 
 
+def _steps() -> list[Any]:
+    return [1, 3, "2", 4.0, 2, 3, "5", 1, 4, 3, 2, 3]
+
+
 def _tags() -> list[Any]:
     return ["a, b", "b, c;d", "a, c", "d, a", "b", "a, b, c", "c", "d, b", "a", "b, a", "c, d", "a;b, d"]
 
@@ -247,6 +251,7 @@ _CELLS = {
     "vector": _vectors,
     "number": _numbers,
     "category": _categories,
+    "ordinal": _steps,
     "tags": _tags,
     "datetime": _dates,
     "text": _texts,
@@ -261,6 +266,7 @@ _VALUES: dict[tuple[str, str, str], Callable[[], list[Any]]] = {
     ("encoders", "huggingface", "config"): lambda: [
         {"model_type": "distilbert", "dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 8, "vocab_size": 60}
     ],
+    ("modalities", "ordinal", "order"): lambda: ["5, 4, 3, 2, 1"],
     ("modalities", "text", "checkpoint"): _checkpoint("bert"),
     ("fusions", "lxmert", "words"): lambda: ["photo"],
     ("fusions", "lxmert", "checkpoint"): _checkpoint("lxmert"),

@@ -91,7 +91,7 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
             raise ConfigError(f"a column of kind {kind} cannot be a target", column=name, fix=f"--as {name}=category")
         columns[name] = {**told.get(name, {}), "kind": kind, "role": role}
         # The whole column decides what its cells mean, and the recipe keeps it.
-        read = reading(name, columns[name], table.column(name))
+        read = reading(name, columns[name], table.column(name), role)
         columns[name] |= read.options
         reasons[name] = (role, kind, f"{reason}; {read.how}" if read.how else reason)
         doubts += [f"column {name!r}: {doubt}" for doubt in (*found.doubts, *read.doubts)]
@@ -149,7 +149,7 @@ def check_targets(schema: Schema, table: Table) -> None:
             raise DataError("the target is empty in every row", file=table.source, column=column.name)
         if column.reader.stream is None:
             continue  # of files, texts and the like it is not for the cells themselves to differ
-        category = column.spec["kind"] == "category"
+        category = column.reader.single
         values = classes(cells, column.spec)[0] if category else {str(cell).strip() for cell in cells}
         if len(values) < 2:
             raise DataError(

@@ -144,10 +144,10 @@ def split_off(table: Table, schema: Schema, plan: Recipe, part: float) -> tuple[
 
 
 def class_sizes(schema: Schema, table: Table) -> dict[str, list[int]]:
-    """Training rows of each class, by target that is a category."""
+    """Training rows of each class, by target that has one of several."""
     found = {}
     for column in schema.targets:
-        if column.spec["kind"] == "category":
+        if column.reader.single:
             cells = [str(cell).strip() for cell in table.column(column.source) if not column.reader.missing(cell)]
             found[column.name] = list(Counter(cells).values())
     return found

@@ -1,0 +1,189 @@
+"""One of several classes that lie in a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sensorium.core.answer import Answer
+from sensorium.core.batch import Batch, Encoded, Field
+from sensorium.core.contracts import Task
+from sensorium.core.errors import ConfigError
+from sensorium.core.expert import Response
+from sensorium.core.goal import Goal
+from sensorium.core.registry import component
+from sensorium.core.scorer import Scorer
+from sensorium.core.views import View
+from sensorium.nn import measures
+from sensorium.nn.classes import class_advice, class_answers, class_index, class_shares, class_views, class_weights
+from sensorium.nn.decisions import merged_classes
+from sensorium.nn.ordered import cumulative_link, cut_points, decided, on_decision, quadratic_kappa, steps_off
+from sensorium.nn.pairs import Pairs
+
+DECIDED = {
+    "qwk": quadratic_kappa,
+    "mae": steps_off,
+    "accuracy": measures.accuracy,
+    "balanced_accuracy": measures.balanced_accuracy,
+    "precision": measures.precision,
+    "recall": measures.recall,
+    "f1": measures.f1,
+}
+"""Scores of the class that is answered."""
+CHANCES = {name: getattr(measures, name) for name in ("auroc", "log_loss", "calibration_error")}
+"""Scores of the probabilities."""
+
+
+@component
+class Ordinal(Task[Tensor]):
+    """Which of several classes in a row a row of the table belongs to: stars, grades, stages.
+
+    One score and increasing cut points (proportional odds), so an answer one class off is a smaller mistake than one
+    three classes off, and classes with few rows lean on their neighbours. Take it where the classes are steps on one
+    scale; ``classification`` where they are not. The order is that of the numbers, or the column's own (``order`` of the
+    kind ``ordinal``).
+
+    Output: log class probabilities ``[B, K]``. Target: class indices ``[B, 1]``.
+    Source: McCullagh, Regression Models for Ordinal Data, https://doi.org/10.1111/j.2517-6161.1980.tb01109.x.
+
+    Args:
+        hidden: Width of a hidden layer before the score; 0 for none.
+        dropout: Part of the features dropped in training, before the last layer.
+        balance: 0 weighs all rows alike, 1 all classes alike, between is between.
+        smoothing: Part of the target's certainty given to the neighbouring classes, against over-confidence.
+        decide: The class that is answered: the ``likeliest`` is right most often, the ``median`` is fewest steps off, the
+            one nearest the ``mean`` is seldom far off.
+    """
+
+    predicts: ClassVar[tuple[str, ...]] = ("ordinal", "category")
+    headline: ClassVar[str] = "qwk"
+    nothing: ClassVar[str] = "always answering by the shares of the classes"
+
+    def __init__(
+        self,
+        goal: Goal,
+        dim: int,
+        *,
+        hidden: int = 0,
+        dropout: float = 0.1,
+        balance: float = 0.0,
+        smoothing: float = 0.0,
+        decide: Literal["likeliest", "median", "mean"] = "mean",
+    ) -> None:
+        super().__init__(goal, dim)
+        self.classes = list(goal.modality.classes)
+        if not goal.modality.in_order:
+            raise ConfigError(
+                f"task {goal.name!r}: the classes are no numbers, and what order they have is not known",
+                fix=f"--as '{next(iter(goal.targets))}={{kind: ordinal, order: \"{', '.join(self.classes[:3])}, ...\"}}'",
+            )
+        self.balance, self.smoothing, self.decide = balance, smoothing, decide
+        body = [nn.Linear(dim, hidden), nn.GELU()] if hidden else []
+        # The cuts are its bias.
+        self.last = nn.Linear(hidden or dim, 1, bias=False)
+        self.body = nn.Sequential(*body, nn.Dropout(dropout))
+        size = len(self.classes)
+        self.first = nn.Parameter(torch.zeros(min(1, max(0, size - 1))))
+        self.gaps = nn.Parameter(torch.zeros(max(0, size - 2)))
+        self.frequency: Tensor
+        self.register_buffer("frequency", torch.full((size,), 1 / max(1, size)))
+
+    @property
+    def cuts(self) -> Tensor:
+        """Where one class ends and the next begins ``[K - 1]``, increasing."""
+        # Two cuts on the same place would leave no chance for the class between them.
+        return torch.cat([self.first, self.first + (F.softplus(self.gaps) + 1e-4).cumsum(dim=0)])
+
+    def fit(self, targets: Iterable[Field]) -> None:
+        """Learn the class shares of the training rows, and start from them: the first output is the prior."""
+        self.frequency.copy_(class_shares(targets, len(self.classes)))
+        # The constant that minimises the weighted loss: shares times weights.
+        wanted = self.frequency.pow(1 - self.balance)
+        cuts = cut_points((wanted / wanted.sum()).double())
+        with torch.no_grad():
+            self.first.copy_(cuts[:1])
+            self.gaps.copy_((cuts.diff() - 1e-4).clamp_min(1e-4).expm1().log())
+
+    @property
+    def weights(self) -> Tensor:
+        """The weight of each class in the loss ``[K]``, 1 on average over the training rows."""
+        return class_weights(self.frequency, self.balance)
+
+    @classmethod
+    def suited(cls, given: Mapping[str, Any], rows: int, counts: Sequence[int]) -> tuple[dict[str, Any], list[str]]:
+        return class_advice(given, rows, counts)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(self.classes)
+
+    def forward(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> Tensor:
+        return cumulative_link(self.last(self.body(fused.pooled)), self.cuts)
+
+    def merge(self, outputs: Sequence[Tensor], share: Tensor, *, vote: bool = False) -> Tensor:
+        return merged_classes(torch.stack(list(outputs), dim=1), share, vote=vote)
+
+    @property
+    def response(self) -> Response:
+        return Response("ordered", len(self.classes), tuple(self.weights.tolist()))
+
+    def surer(self, output: Tensor, factor: Tensor) -> Tensor:
+        return (output * factor).log_softmax(dim=1)
+
+    def loss(self, output: Tensor, target: Field) -> Tensor:
+        index = class_index(target, len(self.classes))
+        wanted = self._softened.to(output)[index]
+        # A class that is given no chance to speak of costs much, not infinitely much.
+        return -(wanted * output.clamp_min(-1e4)).sum(dim=1) * self.weights[index]
+
+    @property
+    def _softened(self) -> Tensor:
+        """What is wanted of the probabilities for each class ``[K, K]``: a part of its certainty with its neighbours."""
+        size = len(self.classes)
+        near = torch.diag(torch.ones(max(0, size - 1)), 1)
+        near = near + near.T
+        part = self.smoothing if size > 1 else 0.0
+        return (1 - part) * torch.eye(size) + part * near / near.sum(dim=1, keepdim=True).clamp_min(1)
+
+    def compare(self, output: Tensor, target: Field) -> tuple[Tensor, Tensor]:
+        """Probabilities ``[B, K]`` and class indices ``[B]``."""
+        return output.float().softmax(dim=1), class_index(target, len(self.classes))
+
+    def scorer(self) -> Scorer[Tensor]:
+        of_answers = {name: on_decision(measure, self.decide) for name, measure in DECIDED.items()}
+        return Pairs(self, self.compare, of_answers | CHANCES)
+
+    def answers(self, output: Tensor, batch: Batch) -> list[Answer]:
+        chances = output.detach().float().softmax(dim=1)
+        return class_answers(chances, self.classes, self.value, decided(chances, self.decide))
+
+    def value(self, index: int) -> object:
+        """A class as the training table wrote it."""
+        return self.goal.modality.decode(np.array([index]))
+
+    def explained(self, output: Tensor, of: Tensor) -> Tensor:
+        chances, index = output.float().softmax(dim=1), self._answered(of)
+        return chances.gather(1, index[:, None].expand(chances.shape[0], 1))[:, 0]
+
+    def question(self, of: Tensor) -> list[str]:
+        return [f"probability of {self.classes[k]}" for k in self._answered(of).tolist()]
+
+    def _answered(self, output: Tensor) -> Tensor:
+        return decided(output.detach().float().softmax(dim=1), self.decide)
+
+    def views(self, scorer: Scorer[Tensor]) -> list[View]:
+        if not isinstance(scorer, Pairs) or scorer.rows == 0:
+            return []
+        return class_views(scorer, self.classes, self.goal.name, decided(scorer.prediction, self.decide))
+
+    def baseline(self, targets: Iterable[Field]) -> list[list[float]]:
+        found: list[list[float]] = [class_shares(targets, len(self.classes)).log().tolist()]
+        return found
+
+    def constant(self, baseline: list[list[float]], rows: int) -> Tensor:
+        return torch.tensor(baseline).expand(rows, -1)
