@@ -10,8 +10,8 @@ The wheels come from ``pip download --no-deps statsmodels sktime aeon``; nothing
 ``--name`` another version or other settings stand in the same table; ``--beside`` takes the rivals from an older file.
 
 All ways see the same folds: each class dealt out evenly, or whole groups. Nothing is chosen on the rows that are scored.
-The score is, by rule: AUROC for two classes, accuracy for more, R² for numbers. The difference is paired, fold by fold, to the
-rival whose mean is best *on these folds*, which favours the rivals a little; its standard error is over folds and seeds.
+The score is, by rule: AUROC for two classes, accuracy for more, R² for numbers. The difference is paired, fold by fold, to
+the rival whose mean is best *on these folds*, which favours the rivals a little; its standard error is over folds, seeds.
 """
 
 from __future__ import annotations
@@ -124,13 +124,14 @@ def run(
                     else:
                         said = ours(which, learn, check, names, seed, told)
                     seconds = round(time.perf_counter() - began, 2)
-                    line = {"key": key, "scores": scores(which, truth[check], said, names), "seconds": seconds}
+                    found = scores(which, truth[check], said, names)
+                    line: dict[str, Any] = {"key": key, "scores": found, "seconds": seconds}
                     if way == DEFAULT:
                         line |= {"quality": told.quality, "overrides": told.overrides}
                     out.parent.mkdir(parents=True, exist_ok=True)
                     with open(out, "a", encoding="utf-8") as file:
                         file.write(json.dumps(line) + "\n")
-                    measure, score = next(iter(line["scores"].items()))
+                    measure, score = next(iter(found.items()))
                     print(f"{'/'.join(map(str, key))}: {measure} {score:.3f} in {seconds} s", file=sys.stderr, flush=True)
 
 

@@ -122,8 +122,8 @@ class Plain:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Found unknown categories")
                 blocks.append(_fitted(onehot, cells[learn], cells[check]))
-        for cells in self.texts:
-            known, asked = [cells[i] for i in learn], [cells[i] for i in check]
+        for texts in self.texts:
+            known, asked = [texts[i] for i in learn], [texts[i] for i in check]
             blocks.append(_fitted(_of_texts(way, len(known), seed), known, asked))
         if any(issparse(one) for block in blocks for one in block):
             first, second = (csr_array(hstack([block[i] for block in blocks])) for i in (0, 1))

@@ -126,7 +126,7 @@ def _of_sklearn() -> Makers:
         columns: Rows = {feature: bunch.data[:, i].tolist() for i, feature in enumerate(names)}
         columns["species"] = [str(bunch.target_names[code]) for code in bunch.target]
         columns["label"] = bunch.data[:, 3].tolist()
-        kinds: dict[str, Kind] = {**dict.fromkeys(names, "number"), "species": "category"}  # type: ignore[dict-item]
+        kinds: dict[str, Kind] = {**dict.fromkeys(names, "number"), "species": "category"}
         return Set("iris_width", Table(columns, source="iris_width"), False, kinds)
 
     def pictures() -> Set:
@@ -185,7 +185,18 @@ def _one_row_a_traveller(columns: Rows) -> Rows:
     return {name: [row[name] for row in people.values()] for name in next(iter(people.values()))}
 
 
-_STAR = ("LOWINC", "PERASIAN", "PERBLACK", "PERHISP", "PERMINTE", "AVYRSEXP", "AVSALK", "PERSPENK", "PTRATIO", "PCTAF")
+_STAR: tuple[str, ...] = (
+    "LOWINC",
+    "PERASIAN",
+    "PERBLACK",
+    "PERHISP",
+    "PERMINTE",
+    "AVYRSEXP",
+    "AVSALK",
+    "PERSPENK",
+    "PTRATIO",
+    "PCTAF",
+)
 _STAR += ("PCTCHRT", "PCTYRRND")
 
 STATSMODELS = {
