@@ -1,0 +1,278 @@
+"""The league: small public tables of every kind, sensorium with default settings beside three models of scikit-learn.
+
+    python -m benchmarks.league [--sets a,b] [--folds 5] [--seeds 1] [--ways default,linear,forest,boosting]
+        [--out league.jsonl] [--quality good] [--set training.epochs=20] [--rows N] [--data DATA] [--part train]
+        [--statsmodels WHEEL] [--sktime WHEEL] [--aeon WHEEL]
+    python -m benchmarks.league --table league.jsonl [more.jsonl ...]
+
+The wheels come from ``pip download --no-deps statsmodels sktime aeon``; nothing of them is run. One line is appended to
+``--out`` for every set, way, seed and fold, so a run that was stopped goes on, and two processes may share the sets. With
+``--name`` another version or other settings stand in the same table; ``--beside`` takes the rivals from an older file.
+
+All ways see the same folds: each class dealt out evenly, or whole groups. Nothing is chosen on the rows that are scored.
+The score is, by rule: AUROC for two classes, accuracy for more, R² for numbers. The difference is paired, fold by fold, to
+the rival whose mean is best *on these folds*, which favours the rivals a little; its standard error is over folds, seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+import tempfile
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+import sensorium as sm
+from benchmarks import league_rivals as rivals
+from benchmarks.league_sets import Set, Sources, described
+from sensorium.data.split import folds
+
+Array = NDArray[Any]
+DEFAULT = "default"
+FLOOR = 1e-6
+"""The least probability that log loss sees, of any way."""
+
+
+class Told(NamedTuple):
+    """How sensorium is asked to train, and what its lines are called."""
+
+    name: str = DEFAULT
+    quality: str | None = None
+    overrides: tuple[str, ...] = ()
+
+
+def ours(which: Set, learn: Array, check: Array, names: Sequence[str], seed: int, told: Told) -> Array:
+    """What sensorium says of the rows ``check``: probabilities in the order of ``names``, or numbers.
+
+    It is told what the question is, and which columns are none of its inputs; what the inputs are it finds out.
+    """
+    group = which.group if which.group not in which.kinds else None
+    with tempfile.TemporaryDirectory(prefix="league-") as cache:
+        model = sm.fit(
+            which.table.take(learn),
+            target=which.target,
+            columns={which.target: "category" if which.classes else "number"},
+            ignore=which.ignore,
+            group=group,
+            overrides=told.overrides,
+            quality=told.quality,
+            seed=seed,
+            cache=cache,
+            quiet=True,
+        )
+        asked = which.table.take(check)
+        given = [prediction.targets[which.target] for prediction in model.predict(asked)]
+    if not which.classes:
+        return np.array([one["value"] for one in given], dtype=np.float64)
+    return np.array([[one["probabilities"].get(name, 0.0) for name in names] for one in given])
+
+
+def scores(which: Set, truth: Array, said: Array, names: Sequence[str]) -> dict[str, float]:
+    """Every measure of some answers; the first is the one that counts."""
+    from sklearn import metrics
+
+    if not which.classes:
+        found = {"r2": metrics.r2_score(truth, said), "mae": metrics.mean_absolute_error(truth, said)}
+        return {name: float(value) for name, value in found.items()}
+    codes = np.array([list(names).index(name) for name in truth])
+    best = said.argmax(axis=1)
+    chances = np.clip(said, FLOOR, None)
+    right = (chances / chances.sum(axis=1, keepdims=True))[np.arange(len(codes)), codes]
+    found = {} if len(names) > 2 else {"auroc": metrics.roc_auc_score(codes == 1, said[:, 1])}
+    found |= {"accuracy": (best == codes).mean(), "log_loss": -np.log(right).mean()}
+    found["macro_f1"] = metrics.f1_score(codes, best, average="macro", zero_division=0.0)
+    return {name: float(value) for name, value in found.items()}
+
+
+def run(
+    sets: Iterable[Set], out: Path, ways: Sequence[str], count: int, seeds: int, told: Told, beside: Sequence[Path] = ()
+) -> None:
+    """Every line that ``out`` and the files beside it do not hold yet."""
+    done = {tuple(line["key"]) for path in (*beside, out) for line in read(path)}
+    for module in ("sensorium.training.fit", "sklearn.ensemble", "sklearn.model_selection", "sklearn.metrics"):
+        import_module(module)  # so that no fold pays for them
+    for which in sets:
+        answers = which.table.column(which.target)
+        truth = np.array([str(cell) for cell in answers], dtype=object) if which.classes else np.array(answers, np.float64)
+        names = sorted(set(truth.tolist())) if which.classes else []
+        plain: rivals.Plain | None = None
+        for seed in range(seeds):
+            kind: Any = "group" if which.group else "random"
+            target = which.target if which.classes else None
+            split = folds(which.table, count, kind=kind, by=which.group, target=target, seed=seed)
+            for way in ways:
+                name = told.name if way == DEFAULT else way
+                for fold, (learn, check) in enumerate(split):
+                    key = (which.name, name, len(which.table), count, seed, fold)
+                    if key in done:
+                        continue
+                    if way != DEFAULT and plain is None:
+                        plain = rivals.Plain(which)
+                    began = time.perf_counter()
+                    if plain is not None and way != DEFAULT:
+                        said = rivals.answer(way, plain, which, learn, check, truth, names, seed)
+                    else:
+                        said = ours(which, learn, check, names, seed, told)
+                    seconds = round(time.perf_counter() - began, 2)
+                    found = scores(which, truth[check], said, names)
+                    line: dict[str, Any] = {"key": key, "scores": found, "seconds": seconds}
+                    if way == DEFAULT:
+                        line |= {"quality": told.quality, "overrides": told.overrides}
+                    out.parent.mkdir(parents=True, exist_ok=True)
+                    with open(out, "a", encoding="utf-8") as file:
+                        file.write(json.dumps(line) + "\n")
+                    measure, score = next(iter(found.items()))
+                    print(f"{'/'.join(map(str, key))}: {measure} {score:.3f} in {seconds} s", file=sys.stderr, flush=True)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The lines so far."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+class Standing(NamedTuple):
+    """One set's row of the table: what counts, the folds that all ways have, and their scores and costs."""
+
+    measure: str
+    scores: dict[str, Array]
+    more: dict[str, dict[str, float]]
+    seconds: dict[str, float]
+
+    @property
+    def ranks(self) -> dict[str, float]:
+        """1 is best; those that are level share their ranks."""
+        means = {way: round(float(found.mean()), 9) for way, found in self.scores.items()}
+        above = {way: sum(other > mean for other in means.values()) for way, mean in means.items()}
+        level = {way: sum(other == mean for other in means.values()) for way, mean in means.items()}
+        return {way: above[way] + (level[way] + 1) / 2 for way in means}
+
+    def difference(self, way: str) -> tuple[str, float, float] | None:
+        """The best rival, how far ``way`` is ahead of it, and the standard error of that; None without a rival."""
+        others = {name: found for name, found in self.scores.items() if name in rivals.WAYS}
+        if not others or way not in self.scores:
+            return None
+        best = max(others, key=lambda name: float(others[name].mean()))
+        ahead = self.scores[way] - others[best]
+        error = float(ahead.std(ddof=1)) / len(ahead) ** 0.5 if len(ahead) > 1 else float("nan")
+        return best, float(ahead.mean()), error
+
+
+def standings(lines: Iterable[dict[str, Any]]) -> dict[str, Standing]:
+    """By set; only the seeds and folds that every way has answered, so that all are compared on the same rows."""
+    by_set: dict[str, dict[str, dict[tuple[int, ...], dict[str, Any]]]] = defaultdict(lambda: defaultdict(dict))
+    for line in lines:
+        name, way, *fold = line["key"]
+        by_set[name][way][tuple(fold)] = line
+    found = {}
+    for name, ways in by_set.items():
+        shared = sorted(set.intersection(*(set(by_fold) for by_fold in ways.values())))
+        if not shared:
+            continue
+        kept = {way: [by_fold[fold] for fold in shared] for way, by_fold in ways.items()}
+        measures = list(next(iter(kept.values()))[0]["scores"])
+        more = {
+            way: {m: float(np.mean([line["scores"][m] for line in folded])) for m in measures[1:]}
+            for way, folded in kept.items()
+        }
+        values = {way: np.array([line["scores"][measures[0]] for line in folded]) for way, folded in kept.items()}
+        seconds = {way: float(np.mean([line["seconds"] for line in folded])) for way, folded in kept.items()}
+        found[name] = Standing(measures[0], values, more, seconds)
+    return found
+
+
+def table(lines: Sequence[dict[str, Any]]) -> str:
+    """Markdown: scores, then what else was measured; last the mean ranks, and where sensorium is behind."""
+    found = standings(lines)
+    named = list(dict.fromkeys(way for one in found.values() for way in one.scores))
+    ways = [way for way in named if way not in rivals.WAYS] + [way for way in rivals.WAYS if way in named]
+    mine = [way for way in ways if way not in rivals.WAYS]
+    titles = ["set", "score", *ways, *(f"{way} − best rival" for way in mine), *(f"rank of {way}" for way in mine)]
+    text = ["| " + " | ".join(titles) + " | seconds a fold |", "|---" * (len(titles) + 1) + "|"]
+    other = ["| set | measure | " + " | ".join(ways) + " |", "|---" * (len(ways) + 2) + "|"]
+    behind: dict[str, list[str]] = {way: [] for way in mine}
+    for name, one in found.items():
+        best = max(float(values.mean()) for values in one.scores.values())
+        cells = []
+        for way in ways:
+            values = one.scores.get(way)
+            if values is None:
+                cells.append("–")
+                continue
+            spread = f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else ""
+            mark = "**" if float(values.mean()) == best else ""
+            cells.append(f"{mark}{values.mean():.3f}{mark}{spread}")
+        for way in mine:
+            paired = one.difference(way)
+            cells.append("–" if paired is None else f"{paired[1]:+.3f} ± {paired[2]:.3f} ({paired[0]})")
+            if paired is not None and paired[1] < -paired[2]:
+                behind[way].append(f"{name} ({paired[1]:+.3f} ± {paired[2]:.3f})")
+        cells += [f"{one.ranks[way]:g}" if way in one.ranks else "–" for way in mine]
+        cells.append(" / ".join(f"{one.seconds[way]:.1f}" if way in one.seconds else "–" for way in ways))
+        text.append(f"| {name} | {one.measure} | " + " | ".join(cells) + " |")
+        for measure in next(iter(one.more.values())):
+            values_of = [f"{one.more[way][measure]:.3f}" if way in one.more else "–" for way in ways]
+            other.append(f"| {name} | {measure} | " + " | ".join(values_of) + " |")
+    whole = [one for one in found.values() if set(one.scores) == set(ways)]
+    ranks = [f"{way} {np.mean([one.ranks[way] for one in whole]):.2f}" for way in ways] if whole else ["–"]
+    last = [f"Mean rank of {len(ways)} over the {len(whole)} sets that all have answered: {', '.join(ranks)}."]
+    for way in mine:
+        listed = ", ".join(behind[way]) or "none"
+        last.append(f"Sets where {way} is more than one standard error below the best rival: {listed}.")
+    return "\n".join([*text, "", *other, "", *last])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", default="", help="names, separated by commas [default: all that are here]")
+    parser.add_argument("--ways", default=",".join((DEFAULT, *rivals.WAYS)))
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=1, help="so many deals of the folds, each with its seed of training")
+    parser.add_argument("--rows", type=int, help="at most so many rows of a set")
+    parser.add_argument("--out", type=Path, default=Path("league.jsonl"))
+    parser.add_argument("--beside", type=Path, nargs="*", default=[], help="older results that need not be made again")
+    parser.add_argument("--name", default=DEFAULT, help="what sensorium's lines are called")
+    parser.add_argument("--quality", choices=("fast", "good", "best"))
+    parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="OPTION=VALUE")
+    parser.add_argument(
+        "--data", type=Path, help="folder of more sets (clothing, covid_cxr, ...), as for benchmarks.results"
+    )
+    parser.add_argument("--part", default="train", help="which table of those [train]")
+    for package in ("statsmodels", "sktime", "aeon"):
+        parser.add_argument(f"--{package}", type=Path, help="its wheel or folder, where it is not installed")
+    parser.add_argument("--list", action="store_true", help="only say which sets are here")
+    parser.add_argument("--table", type=Path, nargs="+", metavar="FILE", help="only print the tables of these results")
+    given = parser.parse_args(arguments)
+    if given.table is not None:
+        print(table([line for path in given.table for line in read(path)]))
+        return
+    ways = given.ways.split(",")
+    if unknown := [way for way in ways if way not in (DEFAULT, *rivals.WAYS)]:
+        parser.error(f"no way named {unknown[0]!r}; there are: {', '.join((DEFAULT, *rivals.WAYS))}")
+    if given.name in rivals.WAYS:
+        parser.error(f"--name {given.name}: that is a rival")
+    csv.field_size_limit(1 << 26)
+    only = frozenset(given.sets.split(",")) if given.sets else frozenset()
+    sources = Sources(given.statsmodels, given.sktime, given.aeon, given.data, given.part, only)
+    sets = [which.thinned(given.rows) for which in sources.sets().values()]
+    if given.list:
+        print(described(sets))
+        return
+    told = Told(given.name, given.quality, tuple(given.overrides))
+    run(sets, given.out, ways, given.folds, given.seeds, told, given.beside)
+    print(table([line for path in (*given.beside, given.out) for line in read(path)]))
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore", category=UserWarning, module="sensorium")
+    main()
