@@ -19,7 +19,7 @@ from sensorium.language.tokeniser import UNSPACED
 from sensorium.nn.subspace import principal
 from sensorium.signal.statistics import thinned
 
-_TEXTS = 3000
+_TEXTS = 2000
 """The main directions are learnt from at most so many texts, evenly spread."""
 _TERMS = 2_000_000
 """So many terms are counted; where there are more, those in fewest texts so far are forgotten."""
@@ -206,10 +206,10 @@ class _Block:
 
     def count(self, text: _Text) -> None:
         """One more text in which its terms are."""
-        found = np.unique(self.terms(text))
+        found = np.sort(self.terms(text))
         if len(self.index) > len(self.frequency):
             self.frequency = np.concatenate([self.frequency, np.zeros(len(self.index), dtype=np.int64)])
-        self.frequency[found] += 1
+        self.frequency[found[np.diff(found, prepend=-1) > 0]] += 1
         while len(self.index) > _TERMS:
             self.forget()
 
