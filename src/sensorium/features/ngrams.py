@@ -25,7 +25,7 @@ _TERMS = 2_000_000
 """So many terms are counted; where there are more, those in fewest texts so far are forgotten."""
 _WORDS = 50_000
 """The character n-grams of so many words are remembered."""
-_WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
+_WORD = re.compile(rf"[^\W{UNSPACED}]{{2,}}|[{UNSPACED}\d]")
 Array = NDArray[Any]
 
 
@@ -35,9 +35,9 @@ class Ngrams(Features):
 
     Each stream has a vocabulary of its own. Words and characters are two blocks of length 1 each; with a linear model on
     them, this is the plain recipe for texts that little else beats on a few thousand rows. Text is spelt out from the ids,
-    so it ends where the stream is cut; case does not count. A word is a run of letters and digits, or one character of a
-    script without blanks; characters are grouped within what stands between blanks, and its edges count. Where nothing says
-    how ids are spelt (tags, parts of speech, pretrained tokenisers) the words are the ids.
+    so it ends where the stream is cut; case does not count. A word is a run of two or more letters and digits, one digit, or
+    one character of a script without blanks. Characters are grouped within what stands between blanks, and its edges count.
+    Where nothing says how ids are spelt (tags, parts of speech, pretrained tokenisers) the words are the ids.
     Trees read the main directions of both blocks (latent semantic analysis).
     Source: term weights, https://doi.org/10.1016/0306-4573(88)90021-0, smoothed as in scikit-learn's ``TfidfVectorizer``.
 
@@ -126,7 +126,8 @@ class Ngrams(Features):
     @torch.no_grad()
     def compact(self, features: Tensor, field: Field) -> Tensor:
         """How far each text goes in each main direction ``[B, directions]``."""
-        return torch.sparse.mm(features.to_sparse(), self.directions)
+        found: Tensor = torch.sparse.mm(features.to_sparse(), self.directions)
+        return found
 
     def keep(self, name: str, values: Tensor) -> None:
         super().keep(name, values)
