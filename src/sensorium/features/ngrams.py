@@ -35,8 +35,8 @@ class Ngrams(Features):
 
     Each stream has a vocabulary of its own. Words and characters are two blocks of length 1 each; with a linear model on
     them, this is the plain recipe for texts that little else beats on a few thousand rows. Text is spelt out from the ids,
-    so it ends where the stream is cut; case does not count. A word is a run of two or more letters and digits, one digit, or
-    one character of a script without blanks. Characters are grouped within what stands between blanks, and its edges count.
+    so it ends where the stream is cut; case does not count. A word is two or more letters and digits, one digit, or one
+    character of a script without blanks. Characters are grouped within what stands between blanks, and its edges count.
     Where nothing says how ids are spelt (tags, parts of speech, pretrained tokenisers) the words are the ids.
     Trees read the main directions of both blocks (latent semantic analysis).
     Source: term weights, https://doi.org/10.1016/0306-4573(88)90021-0, smoothed as in scikit-learn's ``TfidfVectorizer``.
