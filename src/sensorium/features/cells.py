@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import torch
@@ -109,6 +110,18 @@ class Cells(Features):
         self._measure(np.concatenate(kept) if kept else np.zeros((0, len(self.numbers)), dtype=np.float32))
         self.keep("gaps", torch.from_numpy(missing.nonzero()[0]))
         self._rank(counts)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        errors: list[str] = rest[-1]
+        sizes = {name: len(self.numbers) for name in ("points", "ranks", "limit", "mean", "deviation")}
+        sizes |= dict.fromkeys(("column", "place"), sum(self.sizes))
+        for name, size in sizes.items():
+            found = len(getattr(self, name))
+            if found not in (0, size):  # 0: not yet fitted
+                errors.append(f"{prefix}{name} is of {found} cells or values, not {size}")
+        if len(self.column) and int(self.column.max()) >= len(self.column):
+            errors.append(f"{prefix}column has indicators without a value")  # and could ask for any amount of memory
 
     def _measure(self, values: NDArray[np.float32]) -> None:
         """Learn the distribution of each number from ``[rows, numbers]``, NaN where missing."""

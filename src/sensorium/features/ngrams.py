@@ -133,9 +133,18 @@ class Ngrams(Features):
         super().keep(name, values)
         self._known = None
 
-    def _load_from_state_dict(self, *given: Any) -> None:
-        super()._load_from_state_dict(*given)
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *rest)
         self._known = None
+        errors: list[str] = rest[-1]
+        try:
+            terms = sum(len(block.index) for block in self._blocks)
+        except UnicodeDecodeError:
+            errors.append(f"the terms of {prefix}words or {prefix}characters are not UTF-8")
+            return
+        if not terms == len(self.idf) == len(self.directions):
+            found = f"{len(self.idf)} and {len(self.directions)}"
+            errors.append(f"{prefix}idf and {prefix}directions are of {found} terms, not {terms}")
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_known": None}  # a copy makes its own
