@@ -135,7 +135,7 @@ def signatures(family: str, kind: str, cells: Sequence[Any] | None) -> list[Sign
         fitting = [x for x in samples.LAYOUTS if isinstance(x, find(family, kind).reads) and accepts(kind, x)]
         return [_encoder(layout) for layout in fitting]
     if family == "experts":
-        return [experts.signature(kind, experts.RESPONSES[name]) for name in find(family, kind).answers]
+        return [experts.signature(kind)]
     looks: dict[str, Signature] = {
         "adapters": _adapter,
         "fusions": _fusion,
