@@ -82,13 +82,13 @@ class Boosting(Ensemble):
             x, y, weight = x[few], y[few], weight[few]
         iterations = self._tuned.get(True) if len(some) > 1 else None
         if iterations is None:
-            iterations = self._chosen(x, y, weight, most, seed)
+            iterations = self._enough(x, y, weight, most, seed)
             if len(some) > 1:
                 self._tuned[True] = iterations
         *_, trees = self._grown(x, y, weight, [min(iterations, most)], seed)
         return trees
 
-    def _chosen(self, x: NDArray[np.float32], y: NDArray[Any], weight: Floats, most: int, seed: int) -> int:
+    def _enough(self, x: NDArray[np.float32], y: NDArray[Any], weight: Floats, most: int, seed: int) -> int:
         """How many iterations answer best the rows held out, in all folds together."""
         fold = folds(self.response, y, FOLDS, seed)
         held = [k for k in range(FOLDS) if fits(self.response, y[fold != k])]
