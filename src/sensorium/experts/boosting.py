@@ -113,6 +113,8 @@ class Boosting(Ensemble):
         """The trees after so many iterations, and after more."""
         from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
+        # The library fails on a column without a single number; of a constant it asks nothing.
+        x = np.where(np.isnan(x).all(axis=0), np.float32(0), x)
         numbers = self.response.kind == "number"
         targets = list(y.T) if self.response.kind == "labels" else [y]
         told = [i for i, target in enumerate(targets) if target.min() != target.max()]

@@ -18,7 +18,7 @@ from sensorium.nn.convex import STRENGTHS, Floats, Head, Solver, answered, chose
 FEWEST = 10
 """A set of streams that fewer rows have is not fitted: they are answered from a smaller set."""
 FOLDS = 4
-TRIED, FITTED = 4e7, 1e9
+TRIED, FITTED = 2e7, 3e8
 """How many numbers that are not zero, times classes, the strength is chosen on, and a head is fitted on; beyond, on a part
 of the rows. A step of the solver takes about two seconds per 1e9."""
 HEADS = 4
