@@ -57,7 +57,7 @@ class Linear(Expert):
         *,
         strength: float | None = None,
         blocks: Literal["even", "given"] | None = None,
-        weights: int = 6_000_000,
+        weights: int = 2_000_000,
     ) -> None:
         super().__init__(response, streams)
         if strength is not None and strength <= 0:
@@ -128,10 +128,11 @@ class Linear(Expert):
         few = _part(self.response, target, TRIED / load, seed)
         parts, target, weight = [part[few] for part in parts], target[few], weight[few]
         fold = folds(self.response, target, FOLDS, seed)
-        held = range(FOLDS) if load <= TRIED / FOLDS else range(1)
+        # Where there is much to do, one fold is held out and whole decades are tried.
+        held, tried = (range(FOLDS), STRENGTHS) if load <= TRIED / FOLDS else (range(1), STRENGTHS[::2])
         found: list[tuple[float, float, str]] = []
         for blocks in ("even", "given") if self.blocks is None and len(parts) > 1 else (self.blocks or "even",):
-            strengths: Sequence[float] = STRENGTHS if self.strength is None else [self.strength]
+            strengths = tried if self.strength is None else (self.strength,)
             if found and self.strength is None:  # those near the best of the first balance
                 at = STRENGTHS.index(found[0][1])
                 strengths = STRENGTHS[max(at - 1, 0) : at + 3]
