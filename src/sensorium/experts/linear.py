@@ -18,7 +18,7 @@ from sensorium.nn.convex import STRENGTHS, Floats, Head, Solver, answered, chose
 FEWEST = 10
 """A set of streams that fewer rows have is not fitted: they are answered from a smaller set."""
 FOLDS = 4
-TRIED, FITTED = 4e7, 1e9
+TRIED, FITTED = 2e7, 3e8
 """How many numbers that are not zero, times classes, the strength is chosen on, and a head is fitted on; beyond, on a part
 of the rows. A step of the solver takes about two seconds per 1e9."""
 HEADS = 4
@@ -57,7 +57,7 @@ class Linear(Expert):
         *,
         strength: float | None = None,
         blocks: Literal["even", "given"] | None = None,
-        weights: int = 6_000_000,
+        weights: int = 2_000_000,
     ) -> None:
         super().__init__(response, streams)
         if strength is not None and strength <= 0:
@@ -134,10 +134,11 @@ class Linear(Expert):
         few = _part(self.response, target, TRIED / load, seed)
         parts, target, weight = [part[few] for part in parts], target[few], weight[few]
         fold = folds(self.response, target, FOLDS, seed)
-        held = range(FOLDS) if load <= TRIED / FOLDS else range(1)
+        # Where there is much to do, one fold is held out and whole decades are tried.
+        held, tried = (range(FOLDS), STRENGTHS) if load <= TRIED / FOLDS else (range(1), STRENGTHS[::2])
         found: list[tuple[float, float, str]] = []
         for blocks in ("even", "given") if self.blocks is None and len(parts) > 1 else (self.blocks or "even",):
-            strengths: Sequence[float] = STRENGTHS if self.strength is None else [self.strength]
+            strengths = tried if self.strength is None else (self.strength,)
             if found and self.strength is None:  # those near the best of the first balance
                 at = STRENGTHS.index(found[0][1])
                 strengths = STRENGTHS[max(at - 1, 0) : at + 3]

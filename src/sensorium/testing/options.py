@@ -137,7 +137,7 @@ def signatures(family: str, kind: str, cells: Sequence[Any] | None) -> list[Sign
     if family == "features":
         return features.looks(kind)
     if family == "experts":
-        return [experts.signature(kind, experts.RESPONSES[name]) for name in find(family, kind).answers]
+        return [experts.signature(kind)]
     looks: dict[str, Signature] = {
         "adapters": _adapter,
         "fusions": _fusion,

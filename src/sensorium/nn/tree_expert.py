@@ -1,0 +1,74 @@
+"""What experts made of trees have in common: which sets of streams they are grown for, and how they answer."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sensorium.core.coalitions import coalitions, routed
+from sensorium.core.expert import Expert, Observed, Response
+from sensorium.nn.convex import Floats, fits, prior
+from sensorium.nn.trees import TYPES, Trees, evaluated
+
+FEWEST = 20
+"""A set of streams that fewer rows have has no trees: they are answered from a smaller set."""
+BYTES = 30_000_000
+"""How much all trees of an expert may take, together."""
+
+
+class TreeExpert(Expert):
+    """Trees for all streams together, for all but one, and for each alone; a row is answered by the largest it has.
+
+    A set with fewer than twenty rows, or whose rows all say the same, has none.
+    """
+
+    reads: Literal["features", "compact"] = "compact"  # type: ignore[misc]
+
+    def __init__(self, response: Response, streams: Sequence[str]) -> None:
+        super().__init__(response, streams)
+        n = len(self.streams)
+        self.sets = [some for some in coalitions(self.streams) if len(some) in (n, n - 1, 1, 0)]
+        self.bytes = BYTES // max(1, len(self.sets) - 1)
+        self.prior: Tensor
+        self.declare("prior", torch.float32, 1)
+        for place in range(len(self.sets) - 1):
+            for name, kind in TYPES.items():
+                self.declare(f"{name}_{place}", kind, 2 if name == "value" else 1)
+
+    @abstractmethod
+    def grown(self, some: tuple[str, ...], x: NDArray[np.float32], y: NDArray[Any], weight: Floats, seed: int) -> Trees:
+        """Trees for the rows ``x`` ``[rows, f]``, NaN where missing, of a set of streams."""
+
+    @abstractmethod
+    def answered(self, raw: Tensor) -> Tensor:
+        """The answer ``[B, size]`` to what the trees say ``[B, K]``, both float64."""
+
+    def fit(self, rows: Observed, seed: int) -> None:
+        self.keep("prior", torch.from_numpy(prior(self.response, rows.target, rows.weight)))
+        for place, some in enumerate(self.sets[:-1]):
+            index = np.flatnonzero(np.all([rows.present[stream] for stream in some], axis=0))
+            if len(index) < FEWEST or not fits(self.response, rows.target[index]):
+                continue
+            x = np.concatenate([rows.compact[stream][index] for stream in some], axis=1).astype(np.float32, copy=False)
+            if x.shape[1]:
+                weight = rows.weight[index] / rows.weight[index].mean()
+                for name, values in self.grown(some, x, rows.target[index], weight, seed)._asdict().items():
+                    self.keep(f"{name}_{place}", values)
+
+    def forward(self, features: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
+        trees = {i: Trees(*(getattr(self, f"{name}_{i}") for name in TYPES)) for i in range(len(self.sets) - 1)}
+        fitted = [i for i, those in trees.items() if len(those.root)]
+        which = routed(self.streams, [*(self.sets[i] for i in fitted), ()], present)
+        out = self.prior.expand(len(which), -1).clone()
+        for number, place in enumerate(fitted):
+            index = (which == number).nonzero()[:, 0]
+            if len(index):
+                x = torch.cat([features[stream][index] for stream in self.sets[place]], dim=1).float()
+                out[index] = self.answered(evaluated(trees[place], x)).to(out)
+        return out

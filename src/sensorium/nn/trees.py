@@ -1,0 +1,169 @@
+"""An ensemble of trees as flat arrays: taken from scikit-learn once it is fitted, evaluated in torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+ROWS = 4_000_000
+"""At most so many numbers (rows × trees × outputs) at a time."""
+
+
+class Trees(NamedTuple):
+    """Nodes of all trees one after the other ``[N]``; those with ``feature`` −1 are leaves.
+
+    Args:
+        feature: ``[N]`` int32: which column a node asks about.
+        threshold: ``[N]`` float32: a row goes left where its column is not above it.
+        left: ``[N]`` int32: the next node; of a leaf its place in ``value``.
+        right: ``[N]`` int32.
+        missing_left: ``[N]`` bool: where a row goes whose column is NaN.
+        value: ``[leaves, K]`` float32, or ``[leaves, 1]`` where a tree answers for one output only.
+        root: ``[T]`` int32.
+        output: ``[T]`` int32: for which output a tree answers, where it is for one only; else empty.
+        base: ``[K]`` float32: the answer before any tree.
+    """
+
+    feature: Tensor
+    threshold: Tensor
+    left: Tensor
+    right: Tensor
+    missing_left: Tensor
+    value: Tensor
+    root: Tensor
+    output: Tensor
+    base: Tensor
+
+
+TYPES = {
+    "feature": torch.int32,
+    "threshold": torch.float32,
+    "left": torch.int32,
+    "right": torch.int32,
+    "missing_left": torch.bool,
+    "value": torch.float32,
+    "root": torch.int32,
+    "output": torch.int32,
+    "base": torch.float32,
+}
+
+
+def evaluated(trees: Trees, rows: Tensor) -> Tensor:
+    """The sum of what all trees say, and the base ``[B, K]`` float64. ``rows``: ``[B, F]`` float32, NaN where missing."""
+    width = len(trees.root) * trees.value.shape[1]
+    parts = torch.split(rows, max(1, ROWS // max(1, width)))
+    return torch.cat([_some(trees, part) for part in parts]) if len(rows) else trees.base.double().expand(0, -1)
+
+
+def _some(trees: Trees, rows: Tensor) -> Tensor:
+    node = trees.root.long().expand(len(rows), -1)  # [B, T]
+    while True:
+        asked = trees.feature[node].long()
+        inner = asked >= 0
+        if not bool(inner.any()):
+            break
+        cell = rows.gather(1, asked.clamp(min=0))
+        left = torch.where(cell.isnan(), trees.missing_left[node], cell <= trees.threshold[node])
+        node = torch.where(inner, torch.where(left, trees.left[node], trees.right[node]).long(), node)
+    said = trees.value[trees.left[node].long()].double()  # [B, T, K]
+    base = trees.base.double().expand(len(rows), -1)
+    if len(trees.output):
+        return base.index_add(1, trees.output.long(), said[..., 0])
+    return base + said.sum(dim=1)
+
+
+# ── taken from scikit-learn ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Nodes(NamedTuple):
+    """The nodes of one tree, as they are numbered within it; ``value`` has a row for every node."""
+
+    feature: NDArray[Any]
+    threshold: NDArray[Any]
+    left: NDArray[Any]
+    right: NDArray[Any]
+    missing_left: NDArray[Any]
+    value: NDArray[Any]
+
+
+def forest(model: Any, value: Callable[[NDArray[Any]], NDArray[Any]], outputs: int) -> Trees:
+    """The trees of a forest of scikit-learn, whose mean is the answer.
+
+    Args:
+        model: A fitted ``ExtraTreesClassifier`` or its like; it splits single-precision numbers.
+        value: What a tree says ``[nodes, K]`` of its ``tree_.value`` ``[nodes, outputs, classes]``.
+        outputs: ``K``.
+    """
+    found = []
+    for each in model.estimators_:
+        tree = each.tree_
+        leaf = tree.children_left < 0
+        says = value(tree.value) / len(model.estimators_)
+        found.append(
+            _Nodes(
+                np.where(leaf, -1, tree.feature), tree.threshold, tree.children_left, tree.children_right,
+                tree.missing_go_to_left.astype(bool), says,
+            )
+        )  # fmt: skip
+    return _flat(found, np.zeros(0), np.zeros(outputs))
+
+
+def boosted(models: Sequence[Any], columns: Sequence[Sequence[int]], base: NDArray[Any]) -> Trees:
+    """The trees of gradient boosting of scikit-learn, whose sum is added to ``base`` ``[K]``.
+
+    Args:
+        models: Fitted ``HistGradientBoostingClassifier`` or ``HistGradientBoostingRegressor``, without categorical columns.
+        columns: For each model, which output each tree of an iteration answers for.
+        base: What is added, apart from where the models start.
+    """
+    found, output, start = [], [], np.array(base, dtype=np.float64)
+    for model, own in zip(models, columns, strict=True):
+        start[list(own)] += np.ravel(model._baseline_prediction)
+        for iteration in model._predictors:
+            for column, tree in zip(own, iteration, strict=True):
+                nodes = tree.nodes
+                leaf = nodes["is_leaf"].astype(bool)
+                found.append(
+                    _Nodes(
+                        np.where(leaf, -1, nodes["feature_idx"]), nodes["num_threshold"], nodes["left"], nodes["right"],
+                        nodes["missing_go_to_left"].astype(bool), nodes["value"][:, None],
+                    )
+                )  # fmt: skip
+                output.append(column)
+    return _flat(found, np.array(output), start)
+
+
+def _flat(trees: Sequence[_Nodes], output: NDArray[Any], base: NDArray[Any]) -> Trees:
+    sizes = np.array([len(tree.feature) for tree in trees])
+    feature = np.concatenate([tree.feature for tree in trees])
+    shift = np.repeat(np.cumsum(sizes) - sizes, sizes)
+    leaf = feature < 0
+    left = np.concatenate([tree.left for tree in trees]).astype(np.int64) + shift
+    left[leaf] = np.arange(leaf.sum())
+    right = np.concatenate([tree.right for tree in trees]).astype(np.int64) + shift
+    right[leaf] = 0
+    threshold = np.concatenate([tree.threshold for tree in trees]).astype(np.float64)
+    parts = (
+        feature,
+        _rounded_down(np.where(leaf, 0.0, threshold)),
+        left,
+        right,
+        np.concatenate([tree.missing_left for tree in trees]),
+        np.concatenate([tree.value for tree in trees])[leaf],
+        np.cumsum(sizes) - sizes,
+        output,
+        base,
+    )
+    return Trees(*(torch.from_numpy(np.asarray(x)).to(kind) for x, kind in zip(parts, TYPES.values(), strict=True)))
+
+
+def _rounded_down(threshold: NDArray[np.float64]) -> NDArray[np.float32]:
+    """In single precision, so that any number of single precision is above it as it was before."""
+    with np.errstate(over="ignore"):
+        near = threshold.astype(np.float32)
+    return np.where(near > threshold, np.nextafter(near, np.float32(-np.inf)), near)

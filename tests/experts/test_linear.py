@@ -1,0 +1,167 @@
+"""The linear expert says what scikit-learn says, and keeps within its bounds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sensorium.core.errors import ConfigError
+from sensorium.core.expert import Expert, Observed, Response
+from sensorium.core.registry import build
+from sensorium.experts import linear
+from sensorium.nn.convex import STRENGTHS, Solver, answered, chosen, folds, prior
+from sensorium.testing.experts import RESPONSES, STREAMS, given, observed
+
+models = pytest.importorskip("sklearn.linear_model")
+Logistic = models.LogisticRegression
+
+
+def whole(response: Response, rows: int = 200, seed: int = 0) -> Observed:
+    """Rows that have every stream, all features dense."""
+    found = observed(response, rows, seed)
+    features: dict[str, Any] = {**found.features, "words": found.features["words"].toarray()}
+    return replace(found, features=features, present={s: np.ones(rows, dtype=bool) for s in STREAMS})
+
+
+def fitted(rows: Observed, response: Response, **options: Any) -> Expert:
+    expert: Expert = build("experts", {"kind": "linear", **options}, response, STREAMS)
+    expert.fit(rows, 0)
+    return expert.eval()
+
+
+def test_logistic_regression_is_that_of_scikit_learn() -> None:
+    """Whatever the centring and scaling, which the reference has by hand."""
+    response = RESPONSES["classes"]
+    rows = whole(response)
+    out = fitted(rows, response, strength=0.5, blocks="given")(*given("linear", rows)).exp()
+    x = np.concatenate([rows.features[s] for s in STREAMS], axis=1).astype(np.float64)
+    total = x.var(axis=0).sum()
+    weight = rows.weight / rows.weight.mean()
+    model = Logistic(C=0.5, max_iter=1000).fit((x - x.mean(axis=0)) * (3 / total) ** 0.5, rows.target, sample_weight=weight)
+    theirs = model.predict_proba((x - x.mean(axis=0)) * (3 / total) ** 0.5)
+    np.testing.assert_allclose(out.numpy(), theirs, atol=2e-3)
+
+
+def test_sparse_features_give_what_dense_ones_give() -> None:
+    from scipy import sparse
+
+    response = RESPONSES["classes"]
+    rows = whole(response)
+    thin = replace(rows, features={**rows.features, "words": sparse.csr_matrix(rows.features["words"])})
+    dense, other = (fitted(r, response, strength=1.0, blocks="even")(*given("linear", r)) for r in (rows, thin))
+    np.testing.assert_allclose(dense.numpy(), other.numpy(), atol=1e-2)
+
+
+def test_proportional_odds_find_the_thresholds() -> None:
+    """Rows drawn from the model itself: slope and thresholds come back, and so do the shares of the classes."""
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(8000, 2))
+    level = x @ np.array([1.5, -1.0]) + draw.logistic(size=8000)
+    y = np.digitize(level, [-2.0, 0.0, 1.0])
+    response = Response("ordered", 4)
+    known = prior(response, y, np.ones(8000))
+    head = Solver(response, known).fit(x, y, np.ones(8000), 100.0)
+    np.testing.assert_allclose(head.weight[:, 0], [1.5, -1.0], atol=0.1)
+    np.testing.assert_allclose(head.bias, [2.0, 0.0, -1.0], atol=0.1)
+    scores = answered(response, torch.from_numpy(x @ head.weight + head.bias), torch.from_numpy(known))
+    np.testing.assert_allclose(scores.exp().mean(dim=0), np.bincount(y) / 8000, atol=0.01)
+
+
+def test_ridge_is_that_of_scikit_learn() -> None:
+    draw = np.random.default_rng(0)
+    x, y = draw.normal(size=(60, 4)), draw.normal(size=60) * 1000 + 5000
+    head = Solver(Response("number", 1), np.zeros(1)).fit(x, y, np.ones(60), 0.1)
+    model = models.Ridge(alpha=10).fit(x, y)
+    np.testing.assert_allclose((x @ head.weight + head.bias)[:, 0], model.predict(x), rtol=1e-6)
+
+
+def test_the_strength_is_that_of_the_least_loss() -> None:
+    """As by trying all of them, with nothing carried over from one to the next."""
+    response = Response("classes", 2)
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(120, 30))
+    y = (x[:, 0] + draw.normal(size=120) > 0).astype(np.int64)
+    weight, fold = np.ones(120), folds(response, y, 4, 0)
+    best, least = chosen(response, x, y, weight, prior(response, y, weight), fold, range(4))
+    losses = []
+    for strength in STRENGTHS:
+        total = 0.0
+        for k in range(4):
+            shares = Logistic(C=strength).fit(x[fold != k], y[fold != k]).predict_proba(x[fold == k])
+            total -= np.log(shares[np.arange(len(shares)), y[fold == k]]).sum()
+        losses.append(total / 120)
+    assert best == STRENGTHS[int(np.argmin(losses))]
+    assert least == pytest.approx(min(losses), rel=1e-3)
+
+
+def test_folds_share_out_every_class() -> None:
+    y = np.repeat([0, 1, 2], [40, 8, 4])
+    fold = folds(Response("classes", 3), y, 4, 0)
+    assert all((np.bincount(fold[y == c], minlength=4) == (y == c).sum() // 4).all() for c in range(3))
+    assert (fold != folds(Response("classes", 3), y, 4, 1)).any()
+
+
+def test_a_class_that_a_set_never_saw_is_rare_and_not_impossible() -> None:
+    response = RESPONSES["classes"]
+    rows = whole(response)
+    sound = rows.target != 2
+    part = replace(rows, present={**rows.present, "sound": sound})
+    expert = fitted(part, response)
+    shares = expert(*given("linear", rows)).exp()
+    expected = (rows.weight * (rows.target == 2)).sum() / rows.weight.sum()
+    assert bool((shares[:, 2] > 0).all())
+    assert float(shares[:, 2].mean()) == pytest.approx(expected / (1 + expected), abs=0.1)
+
+
+def test_streams_that_never_come_together_are_answered_one_by_one() -> None:
+    response = RESPONSES["classes"]
+    rows = whole(response)
+    turn = np.arange(len(rows)) % 3
+    apart = replace(rows, present={s: turn == i for i, s in enumerate(STREAMS)})
+    expert = fitted(apart, response)
+    features, present = given("linear", rows)
+    alone = {s: here if s == STREAMS[0] else torch.zeros_like(here) for s, here in present.items()}
+    assert torch.equal(expert(features, present), expert(features, alone))
+
+
+def test_a_target_with_one_class_gives_the_prior() -> None:
+    response = RESPONSES["classes"]
+    rows = whole(response)
+    out = fitted(replace(rows, target=np.zeros_like(rows.target)), response)(*given("linear", rows)).exp()
+    assert bool((out == out[:1]).all())
+    assert float(out[0, 0]) > 0.98
+
+
+def test_too_many_weights_cost_the_features_that_vary_least() -> None:
+    response = RESPONSES["classes"]
+    rows = observed(response)
+    expert = fitted(rows, response, weights=30)
+    assert sum(len(getattr(expert, f"columns_{i}")) for i in range(3)) == 10
+    assert max(p.numel() for n, p in expert.state_dict().items() if n.startswith("weight")) <= 30
+
+
+def test_much_work_is_done_on_a_part_of_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    response = RESPONSES["classes"]
+    rows = observed(response)
+    monkeypatch.setattr(linear, "TRIED", 2000.0)
+    monkeypatch.setattr(linear, "FITTED", 900.0)
+    seen: list[int] = []
+    fit = Solver.fit
+
+    def spied(self: Solver, x: Any, *rest: Any) -> Any:
+        seen.append(x.shape[0])
+        return fit(self, x, *rest)
+
+    monkeypatch.setattr(Solver, "fit", spied)
+    out = fitted(rows, response)(*given("linear", rows))
+    assert max(seen) < 0.75 * len(rows)
+    assert bool(out.isfinite().all())
+
+
+def test_no_strength_below_zero() -> None:
+    with pytest.raises(ConfigError, match="strength"):
+        build("experts", {"kind": "linear", "strength": -1.0}, RESPONSES["classes"], STREAMS)
