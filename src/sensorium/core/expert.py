@@ -15,12 +15,18 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from sensorium.core.batch import Field
+from sensorium.core.coalitions import coalitions
 from sensorium.core.layout import Layout
 from sensorium.core.learnt import Learnt
+from sensorium.core.registry import build, chosen, kind_of
+
+CHUNK = 128
+"""Rows whose features are held dense at once."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +139,40 @@ class Expert(Learnt, ABC):
     def fit(self, rows: Observed, seed: int) -> None:
         """Learn from the rows. The same rows and seed give the same expert. Kept with ``Learnt.keep``."""
 
+    def crossed(self, rows: Observed, fold: NDArray[np.int64], seed: int) -> dict[tuple[str, ...], Tensor]:
+        """What it says of rows that it was not fitted on: by set of streams ``[rows, size]``, of each row what an expert
+        says that was fitted on the other folds and hears only these streams; without them, the targets alone.
+
+        Called once it is fitted, with the same settings. ``fold``: ``[rows]``, which fold a row is in.
+        """
+        found: dict[tuple[str, ...], Tensor] = {}
+        for k in np.unique(fold):
+            other = self.fresh()
+            other.like(self)
+            other.fit(rows.take(fold != k), seed)
+            apart = np.flatnonzero(fold == k)
+            for some in coalitions(self.streams):
+                said = other.said(rows.take(apart), some)
+                whole = found.setdefault(some, said.new_zeros(len(rows), self.response.size))
+                whole[torch.from_numpy(apart)] = said
+        return found
+
+    def said(self, rows: Observed, some: Sequence[str]) -> Tensor:
+        """What it says of rows of which only the streams ``some`` are heard ``[rows, size]``."""
+        form = rows.features if self.reads == "features" else rows.compact
+        found = [torch.zeros(0, self.response.size)]
+        with torch.inference_mode():
+            for start in range(0, len(rows), CHUNK):
+                part = slice(start, start + CHUNK)
+                present = {s: torch.from_numpy(rows.present[s][part] & (s in some)) for s in self.streams}
+                found.append(self({s: torch.from_numpy(_dense(form[s][part])) for s in self.streams}, present))
+        return torch.cat(found)
+
+    def fresh(self) -> Self:
+        """Another of the same kind and options, not fitted."""
+        made: Self = build("experts", {"kind": kind_of(self), **chosen(self)}, self.response, self.streams)
+        return made
+
     @abstractmethod
     def forward(self, features: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
         """``[B, size]`` float32: log-probabilities (``classes``, ``ordered``), log-odds (``labels``), the number.
@@ -141,3 +181,8 @@ class Expert(Learnt, ABC):
             features: By stream, what ``reads`` says of it ``[B, F]``; anything finite in rows without it.
             present: By stream, ``[B]`` bool.
         """
+
+
+def _dense(part: Any) -> NDArray[np.float32]:
+    dense: NDArray[np.float32] = part if isinstance(part, np.ndarray) else part.toarray()
+    return np.ascontiguousarray(dense, dtype=np.float32)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -66,10 +66,15 @@ class Boosting(TreeExpert):
         if rate <= 0 or penalty < 0:
             raise ValueError("rate must be above 0 and penalty not below it")
         self.iterations, self.rate, self.leaves, self.leaf, self.penalty = iterations, rate, leaves, leaf, penalty
-        self._tuned: dict[bool, int] = {}
+        self.tuned: dict[tuple[str, ...], int] = {}
+        """The iterations that were chosen, by set of streams; those of several are the first one's."""
+        self.settled: Mapping[tuple[str, ...], int] = {}
+
+    def like(self, other: Self) -> None:
+        self.settled = other.tuned
 
     def fit(self, rows: Observed, seed: int) -> None:
-        self._tuned = {}
+        self.tuned = dict(self.settled)
         super().fit(rows, seed)
 
     def grown(self, some: tuple[str, ...], x: NDArray[np.float32], y: NDArray[Any], weight: Floats, seed: int) -> Trees:
@@ -80,11 +85,10 @@ class Boosting(TreeExpert):
         if once * most > WORK:
             few = folds(self.response, y, math.ceil(once * most / WORK), seed) == 0
             x, y, weight = x[few], y[few], weight[few]
-        iterations = self._tuned.get(True) if len(some) > 1 else None
-        if iterations is None:
-            iterations = self._enough(x, y, weight, most, seed)
-            if len(some) > 1:
-                self._tuned[True] = iterations
+        like = some if len(some) == 1 else next((other for other in self.tuned if len(other) > 1), some)
+        if like not in self.tuned:
+            self.tuned[like] = self._enough(x, y, weight, most, seed)
+        iterations = self.tuned[like]
         *_, trees = self._grown(x, y, weight, [min(iterations, most)], seed)
         return trees
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -13,7 +13,8 @@ from torch import Tensor
 from sensorium.core.coalitions import coalitions, routed
 from sensorium.core.expert import Expert, Observed, Response
 from sensorium.core.registry import component
-from sensorium.nn.convex import STRENGTHS, Floats, Head, Solver, answered, chosen, fits, folds, prior
+from sensorium.nn.convex import STRENGTHS, Floats, Solver, answered, chosen, fits, folds, prior
+from sensorium.nn.narrowed import ROWS, Narrowed, products
 
 FEWEST = 10
 """A set of streams that fewer rows have is not fitted: they are answered from a smaller set."""
@@ -25,6 +26,8 @@ HEADS = 4
 """How many times the work, or the weights, of the first head those of sets between all streams and one may add."""
 SINGLE = 2e7
 """From so many numbers on, the solver sees them in single precision."""
+TOGETHER = (0.1, 0.3, 1.0, 3.0, 10.0)
+"""What the strengths that suit streams alone are multiplied with where several share a head."""
 
 
 @component
@@ -33,15 +36,15 @@ class Linear(Expert):
 
     Logistic regression (classes, labels), the proportional-odds model (ordered classes), ridge regression (numbers). Every
     set of streams has a model of its own, fitted on the rows that have all of the set; a row is answered by that of the
-    largest set it has. A set with fewer than ten rows, or whose rows all say the same, has none. The features of each
-    stream are brought to one total variance before they share a penalty.
+    largest set it has. A set with fewer than ten rows, or whose rows all say the same, has none. Streams that share a
+    model are each held as strongly as suits them alone, so that one that says little does not drown the others.
     Source: Li & Lin, Ordinal regression by extended binary classification, NeurIPS 2006 (ordered classes).
 
     Args:
-        strength: How far the data may pull the weights, the C of scikit-learn; none: chosen by four folds on the largest
-            set, and for each stream alone.
-        blocks: ``even``: streams share the penalty as equals; ``given``: by the variance that their features come with;
-            none: chosen with ``strength``.
+        strength: How far the data may pull the weights, the C of scikit-learn; none: chosen by four folds, for each stream
+            alone and for all together.
+        balance: ``alone``: how strongly each stream is held in a model of several is what suits it alone; ``even``: all
+            alike, at one total variance.
         weights: The most weights of one model: features times classes. Beyond, the features that vary least are left out.
     """
 
@@ -56,17 +59,17 @@ class Linear(Expert):
         streams: Sequence[str],
         *,
         strength: float | None = None,
-        blocks: Literal["even", "given"] | None = None,
+        balance: Literal["alone", "even"] = "alone",
         weights: int = 2_000_000,
     ) -> None:
         super().__init__(response, streams)
         if strength is not None and strength <= 0:
             raise ValueError(f"strength must be above 0, not {strength}")
-        self.strength, self.blocks, self.weights = strength, blocks, weights
+        self.strength, self.balance, self.weights = strength, balance, weights
         self.sets = coalitions(self.streams)
-        self.tuned: dict[tuple[str, ...], tuple[float, str]] = {}
-        """By set of streams, the strength and the balance that were chosen."""
-        self.settled: Mapping[tuple[str, ...], tuple[float, str]] = {}
+        self.tuned: dict[tuple[str, ...], float] = {}
+        """What was chosen: the strength of each stream alone, and what those of several are multiplied with."""
+        self.settled: Mapping[tuple[str, ...], float] = {}
         self.prior: Tensor
         self.declare("prior", torch.float32, 1)
         for stream in range(len(self.streams)):
@@ -86,74 +89,126 @@ class Linear(Expert):
         columns = self._columns(rows)
         for number, stream in enumerate(self.streams):
             self.keep(f"columns_{number}", torch.from_numpy(columns[stream]))
-        tuned = self.tuned = dict(self.settled)
+        self.tuned = dict(self.settled)
+        for place, (index, part, seen) in self._spaces(rows, columns, known, seed):
+            target, weight = rows.target[index], rows.weight[index]
+            strength = self._strength(self.sets[place])
+            head = Solver(self.response, known).fit(seen.x, target[part], weight[part], strength)
+            self.keep(f"weight_{place}", torch.from_numpy(seen.weights(head.weight)))
+            self.keep(f"bias_{place}", torch.from_numpy(head.bias))
+
+    def crossed(self, rows: Observed, fold: NDArray[np.int64], seed: int) -> dict[tuple[str, ...], Tensor]:
+        """What heads say of the rows that they were not fitted on; the features are gone through once for all folds."""
+        known = prior(self.response, rows.target, rows.weight)
+        found: dict[tuple[str, ...], Tensor] = {(): torch.from_numpy(known).float().expand(len(rows), -1).clone()}
+        columns = {s: getattr(self, f"columns_{i}").numpy() for i, s in enumerate(self.streams)}
+        for place, (index, part, seen) in self._spaces(rows, columns, known, seed, tune=False):
+            where = index if isinstance(part, slice) else index[part]
+            said = found[()].clone()
+            for k in np.unique(fold):
+                own, other = fold[where] != k, fold[where] == k
+                if not other.any() or not fits(self.response, rows.target[where[own]]):
+                    continue
+                head = Solver(self.response, known).fit(
+                    seen.x[own], rows.target[where[own]], rows.weight[where[own]], self._strength(self.sets[place])
+                )
+                raw = torch.from_numpy(np.asarray(seen.x[other] @ head.weight + head.bias, dtype=np.float64))
+                said[torch.from_numpy(where[other])] = answered(self.response, raw, torch.from_numpy(known)).float()
+            found[self.sets[place]] = said
+        return found
+
+    def _strength(self, some: tuple[str, ...]) -> float:
+        like = some if len(some) == 1 else next((other for other in self.tuned if len(other) > 1), some)
+        return self.tuned[like]
+
+    def _spaces(
+        self,
+        rows: Observed,
+        columns: Mapping[str, NDArray[np.int64]],
+        known: Floats,
+        seed: int,
+        *,
+        tune: bool = True,
+    ) -> Iterator[tuple[int, tuple[NDArray[Any], NDArray[Any] | slice, Narrowed]]]:
+        """By place of a set of streams that has a head: its rows, those of them it is fitted on, and what the solver sees.
+        Strengths are chosen on the way."""
+        pairs: dict[str, Floats] = {}
+        blocks = {s: _block(rows.features[s], slice(None), columns[s]) for s in self.streams}
+        spread = {s: max(_power(blocks[s][rows.present[s]]), 1e-12) for s in self.streams}
         work = size = 0.0
-        # All streams first, then each alone, then the sets between: these give way where time or room is short.
-        order = sorted(range(len(self.sets) - 1), key=lambda i: {len(self.streams): 0, 1: 1}.get(len(self.sets[i]), 2))
+        # Each stream alone first, then all, then the sets between: these give way where time or room is short.
+        order = sorted(range(len(self.sets) - 1), key=lambda i: {1: 0, len(self.streams): 1}.get(len(self.sets[i]), 2))
         for place in order:
             some = self.sets[place]
             index = np.flatnonzero(np.all([rows.present[stream] for stream in some], axis=0))
             found = sum(len(columns[stream]) for stream in some)
             if len(index) < FEWEST or not found or not fits(self.response, rows.target[index]):
                 continue
-            parts = [_block(rows.features[stream], index, columns[stream]) for stream in some]
-            load = sum(_filled(part) for part in parts) * self.response.size
-            wide = sum(part.shape[1] for part in parts) * self.response.size
+            load = sum(_filled(blocks[s]) for s in some) * len(index) / len(rows) * self.response.size
             if 1 < len(some) < len(self.streams):
-                work, size = work + min(load, FITTED), size + wide
+                work, size = work + min(load, FITTED), size + found * self.response.size
                 if work > HEADS * FITTED or size > HEADS * self.weights:
                     continue
             target, weight = rows.target[index], rows.weight[index]
-            like = some if len(some) == 1 else next((other for other in tuned if len(other) > 1), some)
-            if like not in tuned:
-                tuned[like] = self._tuned(parts, target, weight, known, load, seed)
-            strength, blocks = tuned[like]
-            few = _part(self.response, target, FITTED / load, seed)
-            parts, target, weight = [part[few] for part in parts], target[few], weight[few]
-            x, centres, scales = _joined(parts, blocks)
-            self._keep_head(place, Solver(self.response, known).fit(x, target, weight, strength), centres, scales)
+            part = _part(self.response, target, FITTED / load, seed)
+            narrow = len(rows) <= ROWS and found > len(index) and isinstance(part, slice)
+            for stream in some if narrow else ():
+                if stream not in pairs:
+                    pairs[stream] = products(blocks[stream])
+            kind = np.float32 if load > SINGLE * self.response.size else np.float64
+            used = index if isinstance(part, slice) else index[part]
+            seen = Narrowed.of(
+                [blocks[stream][used] for stream in some],
+                [self._scale(stream, some, spread) for stream in some],
+                [pairs[stream][np.ix_(used, used)] if narrow else None for stream in some],
+                kind,
+            )
+            if tune:
+                self._tune(some, seen, target[part], weight[part], known, load, seed)
+            yield place, (index, part, seen)
+
+    def _scale(self, stream: str, some: tuple[str, ...], spread: Mapping[str, float]) -> float:
+        """What a stream's features are multiplied with: to a total variance of 1, and among several by its own strength."""
+        own = self.tuned.get((stream,), 1.0) if len(some) > 1 and self.balance == "alone" else 1.0
+        return float(np.sqrt(own / spread[stream]))
 
     def _columns(self, rows: Observed) -> dict[str, NDArray[np.int64]]:
         """By stream the features that are used: all, or those that vary most where there are too many."""
-        power = {stream: _spread(rows.features[stream][rows.present[stream]])[1] for stream in self.streams}
-        total, most = sum(map(len, power.values())), max(1, self.weights // self.response.size)
+        width = {stream: rows.features[stream].shape[1] for stream in self.streams}
+        total, most = sum(width.values()), max(1, self.weights // self.response.size)
         if total <= most:
-            return {stream: np.arange(len(power[stream])) for stream in self.streams}
+            return {stream: np.arange(width[stream]) for stream in self.streams}
+        power = {stream: _spread(rows.features[stream][rows.present[stream]]) for stream in self.streams}
         share = np.concatenate([each / (each.sum() or 1.0) for each in power.values()])
         order = np.zeros(total, dtype=bool)
         order[np.argsort(-share, kind="stable")[:most]] = True
         ends = np.cumsum([len(each) for each in power.values()])[:-1]
         return {stream: np.flatnonzero(part) for stream, part in zip(power, np.split(order, ends), strict=True)}
 
-    def _tuned(
-        self, parts: list[Any], target: NDArray[Any], weight: Floats, known: Floats, load: float, seed: int
-    ) -> tuple[float, str]:
-        """The strength and the balance of the streams, by folds (one of them held out where there is much to do)."""
-        if self.strength is not None and (self.blocks is not None or len(parts) == 1):
-            return self.strength, self.blocks or "even"
+    def _tune(
+        self,
+        some: tuple[str, ...],
+        seen: Narrowed,
+        target: NDArray[Any],
+        weight: Floats,
+        known: Floats,
+        load: float,
+        seed: int,
+    ) -> None:
+        """Choose the strength of a set by folds (one of them held out where there is much to do)."""
+        if some in self.tuned or (len(some) > 1 and any(len(other) > 1 for other in self.tuned)):
+            return
+        tried = TOGETHER if len(some) > 1 and self.balance == "alone" else STRENGTHS
+        if self.strength is not None:
+            self.tuned[some] = 1.0 if tried is TOGETHER else self.strength
+            return
         few = _part(self.response, target, TRIED / load, seed)
-        parts, target, weight = [part[few] for part in parts], target[few], weight[few]
+        x, target, weight = seen.x[few], target[few], weight[few]
         fold = folds(self.response, target, FOLDS, seed)
         # Where there is much to do, one fold is held out and whole decades are tried.
-        held, tried = (range(FOLDS), STRENGTHS) if load <= TRIED / FOLDS else (range(1), STRENGTHS[::2])
-        found: list[tuple[float, float, str]] = []
-        for blocks in ("even", "given") if self.blocks is None and len(parts) > 1 else (self.blocks or "even",):
-            strengths = tried if self.strength is None else (self.strength,)
-            if found and self.strength is None:  # those near the best of the first balance
-                at = STRENGTHS.index(found[0][1])
-                strengths = STRENGTHS[max(at - 1, 0) : at + 3]
-            x = _joined(parts, blocks)[0]
-            best, least = chosen(self.response, x, target, weight, known, fold, held, strengths)
-            found.append((least, best, blocks))
-        _, strength, blocks = min(found, key=lambda each: each[0])
-        return strength, blocks
-
-    def _keep_head(self, place: int, head: Head, centres: list[Floats], scales: list[float]) -> None:
-        """The head of raw features: scales and centres are folded into it."""
-        each = np.concatenate([np.full(len(centre), scale) for centre, scale in zip(centres, scales, strict=True)])
-        weight = head.weight * each[:, None]
-        self.keep(f"weight_{place}", torch.from_numpy(weight))
-        self.keep(f"bias_{place}", torch.from_numpy(head.bias - np.concatenate(centres) @ weight))
+        held = range(FOLDS) if load <= TRIED / FOLDS or seen.factor is not None else range(1)
+        tried = tried if len(held) > 1 else tried[::2]
+        self.tuned[some], _ = chosen(self.response, x, target, weight, known, fold, held, tried)
 
     # ── answering ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -175,7 +230,7 @@ class Linear(Expert):
         return features if len(columns) == features.shape[1] else features[:, columns]
 
 
-def _block(features: Any, index: NDArray[Any], columns: NDArray[np.int64]) -> Any:
+def _block(features: Any, index: NDArray[Any] | slice, columns: NDArray[np.int64]) -> Any:
     some = features[index]
     return some if len(columns) == features.shape[1] else some[:, columns]
 
@@ -185,33 +240,21 @@ def _filled(part: Any) -> int:
     return max(1, int(getattr(part, "nnz", part.shape[0] * part.shape[1])))
 
 
-def _spread(part: Any) -> tuple[Floats, Floats]:
-    """Mean and variance of every column."""
+def _spread(part: Any) -> Floats:
+    """The variance of every column."""
     rows = max(1, part.shape[0])
     mean = np.asarray(part.sum(axis=0, dtype=np.float64)).ravel() / rows
     if isinstance(part, np.ndarray):
-        return mean, np.square(part - mean).sum(axis=0, dtype=np.float64) / rows
+        found: Floats = np.square(part - mean).sum(axis=0, dtype=np.float64) / rows
+        return found
     square = np.asarray(part.multiply(part).sum(axis=0, dtype=np.float64)).ravel() / rows
-    return mean, np.maximum(square - mean**2, 0.0)
+    spread: Floats = np.maximum(square - mean**2, 0.0)
+    return spread
 
 
-def _joined(parts: list[Any], blocks: str) -> tuple[Any, list[Floats], list[float]]:
-    """Blocks side by side, scaled, and the dense ones centred; with their centres and scales."""
-    from scipy import sparse
-
-    spreads = [_spread(part) for part in parts]
-    totals = np.array([max(float(power.sum()), 1e-12) for _, power in spreads])
-    # Either way the total variance is the number of streams, so that a strength means the same.
-    scales = [float(s) for s in (totals**-0.5 if blocks == "even" else np.full(len(parts), (totals.mean()) ** -0.5))]
-    dense = [isinstance(part, np.ndarray) for part in parts]
-    centres = [mean if full else np.zeros_like(mean) for (mean, _), full in zip(spreads, dense, strict=True)]
-    kind = np.float32 if sum(map(_filled, parts)) > SINGLE else np.float64
-    made = [
-        ((part - centre) * scale).astype(kind) if full else (part * scale).astype(kind)
-        for part, centre, scale, full in zip(parts, centres, scales, dense, strict=True)
-    ]
-    x = np.concatenate(made, axis=1) if all(dense) else sparse.hstack(made, format="csr", dtype=kind)
-    return x, centres, scales
+def _power(part: Any) -> float:
+    """The variance of all columns together."""
+    return float(_spread(part).sum()) if part.shape[0] else 0.0
 
 
 def _part(response: Response, target: NDArray[Any], share: float, seed: int) -> NDArray[Any] | slice:

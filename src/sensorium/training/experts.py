@@ -15,20 +15,17 @@ from sensorium.console import Console
 from sensorium.core import registry
 from sensorium.core.batch import Batch, Field
 from sensorium.core.contracts import Task
-from sensorium.core.expert import Expert, Observed, Response
+from sensorium.core.expert import CHUNK, Expert, Observed, Response
 from sensorium.core.forward import Forward
 from sensorium.core.recipe import Recipe
-from sensorium.core.registry import chosen, kind_of
 from sensorium.core.schema import Schema
 from sensorium.data import rows as encoded
 from sensorium.data.loader import Loader
 from sensorium.model import Model, experts_of
-from sensorium.nn.ensemble import NETWORK, Blend, Ensemble, taken
+from sensorium.nn.ensemble import NETWORK, Ensemble, taken
 from sensorium.training.weighing import sharpened, weighed
 
-CHUNK = 128
-"""Rows whose features are held dense at once."""
-FOLDS, FOLD_ROWS = 4, 5_000
+FOLDS, FOLD_ROWS = 4, 3_000
 """Up to so many training rows experts are weighed by what they say of folds that they were not fitted on, beside the
 validation rows; with more rows these suffice."""
 MINOR = 0.02
@@ -213,15 +210,19 @@ def _weigh(
     """
     blend, experts = ensemble.blends[name], dict(ensemble.experts[name].items())
     valid = held_out.observed(name, response)
-    folds = _out_of_fold(experts, observed, blend, seed) if len(observed) <= FOLD_ROWS else {}
+    folds, seen = _out_of_fold(experts, observed, seed)
     share, factor = blend.share.clone(), blend.factor.clone()
     for at, some in enumerate(blend.sets):
         fresh = _have(valid, some)
-        late = {kind: _said(expert, valid, some)[fresh] for kind, expert in experts.items()}
-        early, seen = folds.get(some, ({}, np.zeros(len(observed), dtype=bool)))
-        known = valid.take(fresh)
-        truth, weight = np.concatenate([known.target, observed.target[seen]]), np.r_[known.weight, observed.weight[seen]]
-        both = [task.scored(torch.cat([late[kind], early[kind]]) if early else late[kind]) for kind in experts]
+        known, rows = valid.take(fresh), seen & _have(observed, some)
+        late = {kind: expert.said(known, some) for kind, expert in experts.items()}
+        both = []
+        for kind, expert in experts.items():
+            heard = tuple(stream for stream in expert.streams if stream in some)
+            early = _smaller(folds[kind], heard)[torch.from_numpy(rows)] if kind in folds else late[kind][:0]
+            both.append(task.scored(torch.cat([late[kind], early])))
+        truth = np.concatenate([known.target, observed.target[rows]])
+        weight = np.concatenate([known.weight, observed.weight[rows]])
         among = weighed(task, response, both, truth, weight)
         if not ensemble.network:
             share[at], parts, counted = among, both, (truth, weight)
@@ -246,54 +247,20 @@ def _have(rows: Observed, some: Sequence[str]) -> NDArray[np.bool_]:
     return found
 
 
-def _said(expert: Expert, rows: Observed, some: Sequence[str]) -> Tensor:
-    """What an expert says of rows of which only the streams ``some`` are heard ``[rows, K]``."""
-    found = []
-    form = rows.features if expert.reads == "features" else rows.compact
-    with torch.inference_mode():
-        for start in range(0, len(rows), CHUNK):
-            part = slice(start, start + CHUNK)
-            present = {
-                s: torch.from_numpy(rows.present[s][part]) & (s in some)  # a stream outside the set is hidden
-                for s in expert.streams
-            }
-            found.append(expert({s: torch.from_numpy(_dense(form[s][part])) for s in expert.streams}, present))
-    return torch.cat(found) if found else torch.zeros(0, expert.response.size)
-
-
-def _dense(part: Any) -> NDArray[np.float32]:
-    dense: NDArray[np.float32] = part if isinstance(part, np.ndarray) else part.toarray()
-    return np.ascontiguousarray(dense, dtype=np.float32)
+def _smaller(said: Mapping[tuple[str, ...], Tensor], heard: tuple[str, ...]) -> Tensor:
+    """What is said by the largest set within ``heard`` that says anything."""
+    best = max((some for some in said if set(some) <= set(heard)), key=len)
+    return said[best]
 
 
 def _out_of_fold(
-    experts: Mapping[str, Expert], rows: Observed, blend: Blend, seed: int
-) -> dict[tuple[str, ...], tuple[dict[str, Tensor], NDArray[np.bool_]]]:
-    """By set of streams, what each expert says of the rows that have it and that it was not fitted on, and which."""
-    if len(rows) < 2 * FOLDS:
-        return {}
-    place = np.random.default_rng(seed).permutation(len(rows)) % FOLDS
-    said = {some: {kind: torch.zeros(len(rows), e.response.size) for kind, e in experts.items()} for some in blend.sets}
-    for fold in range(FOLDS):
-        apart = np.flatnonzero(place == fold)
-        rest, test = rows.take(place != fold), rows.take(apart)
-        for kind, expert in experts.items():
-            other = _fresh(expert)
-            other.like(expert)
-            other.fit(rest, seed)
-            for some in blend.sets:
-                said[some][kind][torch.from_numpy(apart)] = _said(other, test, some)
-    found = {}
-    for some, each in said.items():
-        here = _have(rows, some)
-        found[some] = ({kind: part[torch.from_numpy(here)] for kind, part in each.items()}, here)
-    return found
-
-
-def _fresh(expert: Expert) -> Expert:
-    """Another of the same kind and options, not fitted."""
-    found: Expert = registry.build("experts", {"kind": kind_of(expert), **chosen(expert)}, expert.response, expert.streams)
-    return found
+    experts: Mapping[str, Expert], rows: Observed, seed: int
+) -> tuple[dict[str, dict[tuple[str, ...], Tensor]], NDArray[np.bool_]]:
+    """By expert and set of streams, what it says of rows that it was not fitted on; and which rows those are."""
+    if not 2 * FOLDS <= len(rows) <= FOLD_ROWS:
+        return {}, np.zeros(len(rows), dtype=bool)
+    fold = (np.random.default_rng(seed).permutation(len(rows)) % FOLDS).astype(np.int64)
+    return {kind: expert.crossed(rows, fold, seed) for kind, expert in experts.items()}, np.ones(len(rows), dtype=bool)
 
 
 def _without_idle(ensemble: Ensemble, plan: Recipe) -> tuple[Ensemble, Recipe]:

@@ -1,0 +1,81 @@
+"""Wide features as few numbers: a linear model with a quadratic penalty tells no more directions apart than rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+ROWS = 3_000
+"""Rows up to which products of all pairs of them are worth their room."""
+DENSE = 0.1
+"""Columns of a sparse matrix of which a larger share is filled are multiplied as a dense one."""
+JITTER = 1e-8
+
+
+def products(x: Any) -> Floats:
+    """``x @ x.T`` ``[n, n]`` of an array or a CSR matrix ``[n, F]``."""
+    if isinstance(x, np.ndarray):
+        wide = x.astype(np.float64, copy=False)
+        found: Floats = wide @ wide.T
+        return found
+    filled = np.asarray((x != 0).sum(axis=0)).ravel() > DENSE * x.shape[0]
+    often = x[:, filled].toarray().astype(np.float64)
+    rare = x[:, ~filled].astype(np.float64)
+    both: Floats = often @ often.T + np.asarray((rare @ rare.T).todense())
+    return both
+
+
+@dataclass(frozen=True)
+class Narrowed:
+    """Blocks of features side by side, each times a scale, in the form in which a model is fitted on them.
+
+    Wide ones as the triangular factor L of their products K = L Lᵀ: rows keep their lengths and angles, so a model with a
+    quadratic penalty, and one of any part of the rows, is the same as of the features themselves (the representer theorem).
+
+    Args:
+        x: ``[n, F]`` or ``[n, n]``.
+        blocks: The features as they are.
+        scales: What each block is multiplied with.
+        factor: L, where ``x`` is that; else None.
+    """
+
+    x: Any
+    blocks: Sequence[Any]
+    scales: Sequence[float]
+    factor: Floats | None = None
+
+    @classmethod
+    def of(cls, blocks: Sequence[Any], scales: Sequence[float], pairs: Sequence[Floats | None], kind: Any) -> Narrowed:
+        """``pairs``: the products of each block, where they are known; ``kind``: the type of numbers of wide rows."""
+        rows, width = blocks[0].shape[0], sum(block.shape[1] for block in blocks)
+        if width > rows and all(pair is not None for pair in pairs):
+            total = np.zeros((rows, rows))
+            for scale, pair in zip(scales, pairs, strict=True):
+                total += scale**2 * pair  # type: ignore[operator]
+            total[np.diag_indices(rows)] += JITTER * max(float(np.trace(total)) / rows, 1e-12)
+            factor: Floats = np.linalg.cholesky(total)
+            return cls(factor, blocks, scales, factor)
+        from scipy import sparse
+
+        made = [(block * scale).astype(kind) for block, scale in zip(blocks, scales, strict=True)]
+        dense = all(isinstance(block, np.ndarray) for block in made)
+        return cls(np.concatenate(made, axis=1) if dense else sparse.hstack(made, format="csr"), blocks, scales)
+
+    def weights(self, fitted: Floats) -> Floats:
+        """The weights ``[F, k]`` of the features themselves, from those of ``x`` ``[columns, k]``."""
+        if self.factor is None:
+            each = np.concatenate([np.full(b.shape[1], s) for b, s in zip(self.blocks, self.scales, strict=True)])
+            found: Floats = fitted * each[:, None]
+            return found
+        from scipy.linalg import solve_triangular
+
+        rows = solve_triangular(self.factor, fitted, lower=True, trans="T")
+        return np.concatenate(
+            [scale**2 * np.asarray(block.T @ rows) for block, scale in zip(self.blocks, self.scales, strict=True)]
+        )
