@@ -88,12 +88,8 @@ class Picture(Scaled):
         return torch.cat([part.flatten(1) for part in told], dim=1)
 
     def learn(self, sample: Tensor) -> None:
-        # Where nothing was seen there are no directions. The same rows give the same ones.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            rank = min(_DIRECTIONS, *sample.shape)
-            found = principal(sample.cpu(), rank) if rank else sample.new_zeros(sample.shape[1], 0)
-        self.keep("directions", found)
+        # A generator of its own: the same rows give the same directions.
+        self.keep("directions", principal(sample.cpu(), _DIRECTIONS, torch.Generator().manual_seed(0)))
 
     def compact(self, features: Tensor, field: Field) -> Tensor:
         """The places along the 128 main directions of the training rows, and the colours: at most 256 numbers."""
