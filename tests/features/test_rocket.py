@@ -94,7 +94,7 @@ def test_levels_are_quantiles_of_what_a_training_row_gives() -> None:
             values = values[4 * dilation : -4 * dilation] if (i + k) % 2 else values
             at = np.array([((drawn + 1 + n) * (np.sqrt(5) + 1) / 2) % 1 for n in range(levels)])
             expected = np.quantile(values, at)
-            np.testing.assert_allclose(features.biases[k, level : level + levels], expected, atol=1e-4)
+            np.testing.assert_allclose(features.biases[k, level : level + levels], expected, atol=1e-4, rtol=1e-4)
             drawn += levels
         level += levels
     assert drawn == 504
