@@ -9,10 +9,10 @@ from torch.nn import functional as F
 from sensorium.core.batch import Field
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.registry import component
-from sensorium.nn.scaled import Scaled
 from sensorium.nn.subspace import principal
 from sensorium.signal.course import course
 from sensorium.signal.gradients import blocks, oriented
+from sensorium.signal.scaled import Scaled
 
 _LARGEST = 64  # pixels of the longer side that edges are looked for in
 _THUMBNAIL = 16

@@ -8,7 +8,7 @@ from torch import Tensor
 from sensorium.core import layout as layouts
 from sensorium.core.batch import Field
 from sensorium.core.registry import component
-from sensorium.nn.scaled import Scaled
+from sensorium.signal.scaled import Scaled
 from sensorium.signal.summary import moments, quantiles
 
 _AXES = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))

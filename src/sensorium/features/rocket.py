@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from sensorium.core.batch import Field
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.registry import component
-from sensorium.nn.scaled import Scaled
 from sensorium.nn.subspace import principal
+from sensorium.signal.scaled import Scaled
 from sensorium.signal.statistics import thinned
 
 _TAPS = 9

@@ -8,9 +8,9 @@ from torch import Tensor
 from sensorium.core.batch import Field
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.registry import component
-from sensorium.nn.scaled import Scaled
 from sensorium.signal.cepstrum import dct
 from sensorium.signal.course import course
+from sensorium.signal.scaled import Scaled
 from sensorium.signal.summary import quantiles
 
 _BANDS, _CHANNELS = 64, 3
