@@ -122,6 +122,21 @@ def test_trees_read_short_codes_as_indicators_and_long_ones_by_frequency() -> No
     assert bool(compact[4].isnan().all())
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "problem"),
+    [
+        ("column", torch.tensor([-1, 0, 10**12]), "indicators"),
+        ("mean", torch.ones(2), "mean is of 2"),
+        ("gaps", None, "gaps"),
+    ],
+)
+def test_a_damaged_state_is_refused(name: str, values: torch.Tensor | None, problem: str) -> None:
+    state = fitted(Row((0, 3)), field([[0.0, 1.0], [1.0, 2.0]])).state_dict()
+    damaged = {key: found if key != name else values for key, found in state.items() if key != name or values is not None}
+    with pytest.raises(RuntimeError, match=problem):
+        Cells(Row((0, 3))).load_state_dict(damaged)
+
+
 def test_far_more_rows_than_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every row is counted, and those that quantiles are taken from are evenly spread."""
     monkeypatch.setattr("sensorium.features.cells._ROWS", 1000)

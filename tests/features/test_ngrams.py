@@ -144,6 +144,23 @@ def test_saved_and_copied_and_learnt_anew() -> None:
     assert part(rows).shape != features.shape
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "problem"),
+    [
+        ("idf", torch.ones(3), "not"),
+        ("directions", torch.ones(2, 2), "not"),
+        ("words", torch.tensor([104, 255], dtype=torch.uint8), "UTF-8"),
+        ("words", torch.ones(2), "float32"),
+    ],
+)
+def test_a_damaged_state_is_refused(name: str, values: torch.Tensor, problem: str) -> None:
+    tokeniser, layout = reader(ENGLISH, "bpe")
+    part = Ngrams(layout)
+    part.fit([field(tokeniser, ENGLISH)])
+    with pytest.raises(RuntimeError, match=problem):
+        Ngrams(layout).load_state_dict({**part.state_dict(), name: values})
+
+
 def test_learnt_from_nothing() -> None:
     tokeniser, layout = reader(ENGLISH, "bpe")
     part = Ngrams(layout)

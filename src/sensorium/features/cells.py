@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,6 +67,7 @@ class Cells(Features):
         self.few = [i for i, size in enumerate(self.sizes) if size - 1 <= indicators]
         self.many = [i for i, size in enumerate(self.sizes) if size - 1 > indicators]
         self.points: Tensor
+        self.ranks: Tensor
         self.limit: Tensor
         self.mean: Tensor
         self.deviation: Tensor
@@ -73,6 +75,7 @@ class Cells(Features):
         self.column: Tensor
         self.place: Tensor
         self.declare("points", torch.float32, 2)  # [numbers, quantiles]
+        self.declare("ranks", torch.float32, 2)  # of each point, from 0 to 1; equal points share theirs
         self.declare("limit", torch.float32, 1)  # the farthest score of each number
         self.declare("mean", torch.float32, 1)
         self.declare("deviation", torch.float32, 1)
@@ -108,6 +111,18 @@ class Cells(Features):
         self.keep("gaps", torch.from_numpy(missing.nonzero()[0]))
         self._rank(counts)
 
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        errors: list[str] = rest[-1]
+        sizes = {name: len(self.numbers) for name in ("points", "ranks", "limit", "mean", "deviation")}
+        sizes |= dict.fromkeys(("column", "place"), sum(self.sizes))
+        for name, size in sizes.items():
+            found = len(getattr(self, name))
+            if found not in (0, size):  # 0: not yet fitted
+                errors.append(f"{prefix}{name} is of {found} cells or values, not {size}")
+        if len(self.column) and int(self.column.max()) >= len(self.column):
+            errors.append(f"{prefix}column has indicators without a value")  # and could ask for any amount of memory
+
     def _measure(self, values: NDArray[np.float32]) -> None:
         """Learn the distribution of each number from ``[rows, numbers]``, NaN where missing."""
         count = (~np.isnan(values)).sum(axis=0)
@@ -127,7 +142,10 @@ class Cells(Features):
         found = np.where(count > 0, below + (above - below) * (place - low), 0.0)
         normal = NormalDist()
         far = {n: normal.inv_cdf(1 - 0.5 / n) if n > 1 else 0.0 for n in set(count.tolist())}
-        self.keep("points", torch.from_numpy(np.maximum.accumulate(found, axis=0).T.copy()))
+        kept = torch.from_numpy(np.maximum.accumulate(found, axis=0).T.astype(np.float32)).contiguous()
+        first, beyond = (torch.searchsorted(kept, kept, right=right) for right in (False, True))
+        self.keep("points", kept)
+        self.keep("ranks", (first + beyond - 1) / (2 * (points - 1)))
         self.keep("limit", torch.tensor([min(self.reach, far[n]) for n in count.tolist()]))
         self.keep("mean", torch.from_numpy(mean))
         self.keep("deviation", torch.from_numpy(deviation))
@@ -187,20 +205,14 @@ class Cells(Features):
         """The normal score of each number's mean rank among the training values ``[B, numbers]``."""
         if not number.shape[1]:
             return number
-        values = number.t().contiguous()  # [numbers, B]
-        rank = (self._rank_of(values, True) + self._rank_of(values, False)) / 2
-        limit = self.limit[:, None]
+        values, points, limit = number.t().contiguous(), self.points, self.limit[:, None]  # [numbers, B]
+        last = points.shape[1] - 1
+        at = (torch.searchsorted(points, values, right=True) - 1).clamp(min=0)
+        low, high = points.gather(1, at), points.gather(1, (at + 1).clamp(max=last))
+        between = ((at + (values - low) / (high - low)) / last).clamp(0, 1)
+        rank = torch.where(values == low, self.ranks.gather(1, at), between)
         score: Tensor = torch.special.ndtri(rank)
         return score.clamp(-limit, limit).t()
-
-    def _rank_of(self, values: Tensor, last: bool) -> Tensor:
-        """The share of training values below each; among equal ones its last place, or its first."""
-        points = self.points
-        at = (torch.searchsorted(points, values, right=last) - 1).clamp(0, points.shape[1] - 2)
-        low, high = points.gather(1, at), points.gather(1, at + 1)
-        beyond = (values >= low) if last else (values > low)
-        share = torch.where(high > low, (values - low) / (high - low), beyond.to(values.dtype)).clamp(0, 1)
-        return (at + share) / (points.shape[1] - 1)
 
 
 def _read(field: Field) -> tuple[Tensor, Tensor]:

@@ -19,13 +19,13 @@ from sensorium.language.tokeniser import UNSPACED
 from sensorium.nn.subspace import principal
 from sensorium.signal.statistics import thinned
 
-_TEXTS = 3000
+_TEXTS = 2000
 """The main directions are learnt from at most so many texts, evenly spread."""
 _TERMS = 2_000_000
 """So many terms are counted; where there are more, those in fewest texts so far are forgotten."""
 _WORDS = 50_000
 """The character n-grams of so many words are remembered."""
-_WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
+_WORD = re.compile(rf"[^\W{UNSPACED}]{{2,}}|[{UNSPACED}\d]")
 Array = NDArray[Any]
 
 
@@ -35,9 +35,9 @@ class Ngrams(Features):
 
     Each stream has a vocabulary of its own. Words and characters are two blocks of length 1 each; with a linear model on
     them, this is the plain recipe for texts that little else beats on a few thousand rows. Text is spelt out from the ids,
-    so it ends where the stream is cut; case does not count. A word is a run of letters and digits, or one character of a
-    script without blanks; characters are grouped within what stands between blanks, and its edges count. Where nothing says
-    how ids are spelt (tags, parts of speech, pretrained tokenisers) the words are the ids.
+    so it ends where the stream is cut; case does not count. A word is two or more letters and digits, one digit, or one
+    character of a script without blanks. Characters are grouped within what stands between blanks, and its edges count.
+    Where nothing says how ids are spelt (tags, parts of speech, pretrained tokenisers) the words are the ids.
     Trees read the main directions of both blocks (latent semantic analysis).
     Source: term weights, https://doi.org/10.1016/0306-4573(88)90021-0, smoothed as in scikit-learn's ``TfidfVectorizer``.
 
@@ -126,15 +126,25 @@ class Ngrams(Features):
     @torch.no_grad()
     def compact(self, features: Tensor, field: Field) -> Tensor:
         """How far each text goes in each main direction ``[B, directions]``."""
-        return torch.sparse.mm(features.to_sparse(), self.directions)
+        found: Tensor = torch.sparse.mm(features.to_sparse(), self.directions)
+        return found
 
     def keep(self, name: str, values: Tensor) -> None:
         super().keep(name, values)
         self._known = None
 
-    def _load_from_state_dict(self, *given: Any) -> None:
-        super()._load_from_state_dict(*given)
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *rest)
         self._known = None
+        errors: list[str] = rest[-1]
+        try:
+            terms = sum(len(block.index) for block in self._blocks)
+        except UnicodeDecodeError:
+            errors.append(f"the terms of {prefix}words or {prefix}characters are not UTF-8")
+            return
+        if not terms == len(self.idf) == len(self.directions):
+            found = f"{len(self.idf)} and {len(self.directions)}"
+            errors.append(f"{prefix}idf and {prefix}directions are of {found} terms, not {terms}")
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_known": None}  # a copy makes its own
@@ -206,10 +216,10 @@ class _Block:
 
     def count(self, text: _Text) -> None:
         """One more text in which its terms are."""
-        found = np.unique(self.terms(text))
+        found = np.sort(self.terms(text))
         if len(self.index) > len(self.frequency):
             self.frequency = np.concatenate([self.frequency, np.zeros(len(self.index), dtype=np.int64)])
-        self.frequency[found] += 1
+        self.frequency[found[np.diff(found, prepend=-1) > 0]] += 1
         while len(self.index) > _TERMS:
             self.forget()
 
