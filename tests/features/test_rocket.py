@@ -47,18 +47,19 @@ def plain(series: Array, kernel: Array, dilation: int) -> Array:
 
 
 def test_kernels_are_those_of_the_paper() -> None:
-    impulse = torch.zeros(1, 84, 17)
+    impulse = torch.zeros(1, 1, 17)
     impulse[..., 8] = 1.0
-    found = convolved(impulse, 1)[0, :, 4:13].flip(1).numpy()
+    found = convolved(impulse, 1, torch.ones(84, 1))[0, :, 4:13].flip(1).numpy()
     np.testing.assert_array_equal(found, KERNELS)
     assert not KERNELS.sum(axis=1).any(), "a constant added to a series changes nothing"
 
 
 @pytest.mark.parametrize("dilation", [1, 3, 7])
 def test_convolutions_are_those_of_the_formula(dilation: int) -> None:
-    series = np.random.default_rng(dilation).normal(size=30)
-    found = convolved(torch.from_numpy(series).expand(1, 84, 30), dilation)[0]
-    expected = np.stack([plain(series, kernel, dilation) for kernel in KERNELS])
+    draw = np.random.default_rng(dilation)
+    series, chosen = draw.normal(size=(3, 30)), draw.random((84, 3)) < 0.5
+    found = convolved(torch.from_numpy(series)[None], dilation, torch.from_numpy(chosen))[0]
+    expected = [plain(series[some].sum(axis=0), kernel, dilation) for some, kernel in zip(chosen, KERNELS, strict=True)]
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
@@ -146,6 +147,22 @@ def test_a_model_that_is_read_back_gives_the_same() -> None:
     found = features(field(data, mask))
     assert torch.equal(other(field(data, mask)), found)
     assert torch.equal(other.compact(found, field(data)), features.compact(found, field(data)))
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "problem"),
+    [
+        ("biases", torch.zeros(84, 3), "biases is of shape"),
+        ("chosen", torch.zeros(1, 84, 3, dtype=torch.bool), "chosen is of shape"),
+        ("mean", torch.zeros(1), "do not agree"),
+        ("directions", torch.zeros(7, 2), "do not agree"),
+    ],
+)
+def test_a_damaged_state_is_refused(name: str, values: Tensor, problem: str) -> None:
+    data, mask = rows(8, 3, 40)
+    state = fitted(Grid(3, (40,)), data, mask).state_dict()
+    with pytest.raises(RuntimeError, match=problem):
+        Rocket(Grid(3, (40,)), count=504).load_state_dict({**state, name: values})
 
 
 def test_each_kernel_adds_up_few_channels() -> None:
