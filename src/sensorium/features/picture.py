@@ -9,15 +9,15 @@ from torch.nn import functional as F
 from sensorium.core.batch import Field
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.registry import component
-from sensorium.nn.scaled import Scaled
 from sensorium.nn.subspace import principal
 from sensorium.signal.course import course
 from sensorium.signal.gradients import blocks, oriented
+from sensorium.signal.scaled import Scaled
 
 _LARGEST = 64  # pixels of the longer side that edges are looked for in
-_WHOLE, _THUMBNAIL = 28, 16
+_THUMBNAIL = 16
 _CELLS = 8  # along the longer side
-_FAINT = 0.05  # a gradient, in standard deviations of the pixels, that is no edge
+_FAINT = 0.1  # a gradient, in standard deviations of the pixels, that is no edge
 _SLICES = 8
 _BINS = torch.linspace(-2.0, 2.0, 8)  # of standardised pixels
 _FEW, _SOME = 4, 16  # channels of which more is told
@@ -28,9 +28,9 @@ _COMPACT, _DIRECTIONS = 256, 128
 class Picture(Scaled):
     """Where in a picture edges run and which way, what it looks like from afar, and its colours.
 
-    Histograms of oriented gradients, of the picture made smaller to 64 pixels a side; the picture itself up to 28 pixels a
-    side, otherwise a thumbnail; means, deviations and histograms of the channels. Several pictures, a film or a volume are
-    looked at in eight pictures spread evenly over their own length: of each number the mean and the deviation over these.
+    Histograms of oriented gradients, of the picture made smaller to 64 pixels a side; a thumbnail of 16; means, deviations
+    and histograms of the channels. Several pictures, a film or a volume are looked at in eight pictures spread evenly over
+    their own length: of each number the mean and the deviation over these.
     Source: Dalal and Triggs 2005, https://doi.org/10.1109/CVPR.2005.177.
 
     Args:
@@ -47,8 +47,7 @@ class Picture(Scaled):
         self.size = (max(round(high / shrunk), 1), max(round(wide / shrunk), 1))
         cell = max(2, -(-max(self.size) // _CELLS))
         self.cells = (max(round(self.size[0] / cell), 1), max(round(self.size[1] / cell), 1))
-        least = _WHOLE if max(self.size) <= _WHOLE else _THUMBNAIL
-        self.thumbnail = tuple(min(n, least) for n in self.size)
+        self.thumbnail = tuple(min(n, _THUMBNAIL) for n in self.size)
         quarters = min(self.size[0], 2) * min(self.size[1], 2)
         # How many numbers at the end are of colours.
         self.colours = layout.channels * (2 + (quarters * len(_BINS) if layout.channels <= _FEW else 0))
@@ -88,12 +87,8 @@ class Picture(Scaled):
         return torch.cat([part.flatten(1) for part in told], dim=1)
 
     def learn(self, sample: Tensor) -> None:
-        # Where nothing was seen there are no directions. The same rows give the same ones.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            rank = min(_DIRECTIONS, *sample.shape)
-            found = principal(sample.cpu(), rank) if rank else sample.new_zeros(sample.shape[1], 0)
-        self.keep("directions", found)
+        # A generator of its own: the same rows give the same directions.
+        self.keep("directions", principal(sample.cpu(), _DIRECTIONS, torch.Generator().manual_seed(0)))
 
     def compact(self, features: Tensor, field: Field) -> Tensor:
         """The places along the 128 main directions of the training rows, and the colours: at most 256 numbers."""

@@ -10,8 +10,8 @@ from torch import Tensor
 from sensorium.core.batch import Field
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.registry import component
-from sensorium.nn.scaled import Scaled
 from sensorium.signal.course import course
+from sensorium.signal.scaled import Scaled
 from sensorium.signal.summary import NAMES, channel_summary, correlations, powers
 
 _MOST, _MOST_COMPACT = 2000, 300

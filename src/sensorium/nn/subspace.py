@@ -8,7 +8,7 @@ from torch import Tensor
 _MORE, _PASSES = 10, 4
 
 
-def principal(rows: Tensor, rank: int) -> Tensor:
+def principal(rows: Tensor, rank: int, generator: torch.Generator | None = None) -> Tensor:
     """The directions ``[F, at most rank]`` in which ``rows`` (``[N, F]``, sparse or not, not centred) are longest: right
     singular vectors, the strongest first.
 
@@ -17,7 +17,7 @@ def principal(rows: Tensor, rank: int) -> Tensor:
     """
     columns = rows.t().coalesce() if rows.is_sparse else rows.t()
     width = min(rank + _MORE, *rows.shape)
-    found = rows @ torch.randn(rows.shape[1], width)
+    found = rows @ torch.randn(rows.shape[1], width, generator=generator)
     for _ in range(_PASSES):
         back = torch.linalg.qr(columns @ torch.linalg.qr(found)[0])[0]
         found = rows @ back

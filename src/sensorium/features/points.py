@@ -1,0 +1,122 @@
+"""Classical numbers of a cloud of points."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sensorium.core import layout as layouts
+from sensorium.core.batch import Field
+from sensorium.core.registry import component
+from sensorium.signal.scaled import Scaled
+from sensorium.signal.summary import moments, quantiles
+
+_AXES = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+_FURTHEST = 3.0  # times the usual radius or distance: what lies beyond counts as if there
+_SIDE = 4  # boxes along an axis
+_COMPACT = 256
+
+
+@component
+class Points(Scaled):
+    """How a cloud of points lies in space, whatever their order: moments, extents, how far points are from each other.
+
+    Mean, covariance and principal extents; quantiles along each axis and of the distance to the middle; how that distance
+    and the distance of two points spread (of up to 128 points, evenly spread over the cloud); how full each of 4 × 4 × 4
+    boxes around the middle is; moments of what else points have; their number.
+    Source: the shape distribution D2 of Osada et al. 2002, https://doi.org/10.1145/571647.571648.
+
+    Args:
+        bins: Bins of each histogram of distances.
+        pairs: Points of which each two are held against each other.
+    """
+
+    def __init__(self, layout: layouts.Points, *, bins: int = 16, pairs: int = 128) -> None:
+        super().__init__(layout)
+        self.bins, self.pairs = bins, pairs
+
+    @classmethod
+    def reads(cls, layout: layouts.Layout) -> bool:
+        """Any cloud of points."""
+        return isinstance(layout, layouts.Points)
+
+    def measured(self, data: Tensor, mask: Tensor | None) -> Tensor:
+        """``data`` ``[B, N, C]``, ``mask`` ``[B, N]``."""
+        real = data.new_ones(data.shape[:2], dtype=torch.bool) if mask is None else mask
+        count = real.sum(dim=1, keepdim=True)
+        some = count.clamp_min(1)
+        places = data[..., :3]
+        middle = places.sum(dim=1) / some
+        gap = (places - middle[:, None]).masked_fill(~real[..., None], 0.0)
+        covariance = gap.transpose(1, 2) @ gap / some[..., None]
+        extents = torch.linalg.eigvalsh(covariance.cpu()).to(data.device).clamp_min(0).sqrt()
+        radius = gap.norm(dim=2)
+        usual = (radius.square().sum(dim=1, keepdim=True) / some).sqrt()
+        distance, pairs = self._distances(places, real)
+        mean = (distance * pairs).sum(dim=1, keepdim=True) / pairs.sum(dim=1, keepdim=True).clamp_min(1)
+        along = places.transpose(1, 2)
+        told = [
+            middle,
+            torch.stack([covariance[:, i, j] for i, j in _AXES], dim=1),
+            extents,
+            quantiles(along, real[:, None]).flatten(1),
+            quantiles(radius, real),
+            quantiles(distance, pairs),
+            _histogram(_over(radius, usual), real, self.bins),
+            _histogram(_over(distance, mean), pairs, self.bins),
+            _boxes(_over(gap, usual[..., None]), real),
+            count.to(data).log1p(),
+        ]
+        if data.shape[2] > 3:
+            others = moments(data[..., 3:].transpose(1, 2), real[:, None])
+            others[..., 3] = others[..., 3].asinh()  # kurtosis knows no bound
+            told.append(others.flatten(1))
+        return torch.cat(told, dim=1)
+
+    def compact(self, features: Tensor, field: Field) -> Tensor:
+        """All but what the last of many channels are like: at most 256 numbers."""
+        return features[:, :_COMPACT]
+
+    def _distances(self, places: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        """Of each two of some points their distance ``[B, pairs * pairs]``, and which of these count."""
+        # Sorted by all their coordinates, points come in the same order however they were given.
+        for axis in (2, 1, 0):
+            key = places[..., axis].masked_fill(~real, torch.inf)
+            order = key.argsort(dim=1, stable=True)
+            places = places.gather(1, order[..., None].expand_as(places))
+            real = real.gather(1, order)
+        count = real.sum(dim=1, keepdim=True)
+        share = (torch.arange(self.pairs, device=places.device) + 0.5) / self.pairs
+        index = torch.where(count > self.pairs, (share * count).long(), torch.arange(self.pairs, device=places.device))
+        there = index < count
+        index = index.clamp_max(places.shape[1] - 1)
+        few = places.gather(1, index[..., None].expand(-1, -1, 3))
+        gap = (few[:, :, None] - few[:, None]).norm(dim=3)
+        both = there[:, :, None] & there[:, None] & ~torch.eye(self.pairs, dtype=torch.bool, device=places.device)
+        return gap.flatten(1), both.flatten(1)
+
+
+def _over(values: Tensor, scale: Tensor) -> Tensor:
+    """Values as multiples of a scale; 0 where that is 0."""
+    return values / torch.where(scale > 0, scale, 1.0)
+
+
+def _shares(values: Tensor, low: float, bins: int) -> Tensor:
+    """How much each value counts in each of some bins from ``low`` to ``_FURTHEST``, shared by the two nearest."""
+    if bins == 1:
+        return torch.ones_like(values)[..., None]
+    place = (values.clamp(low, _FURTHEST) - low) / (_FURTHEST - low) * (bins - 1)
+    return (1 - (place[..., None] - torch.arange(bins, device=values.device)).abs()).clamp_min(0)
+
+
+def _histogram(values: Tensor, real: Tensor, bins: int) -> Tensor:
+    """The share of values ``[B, N]`` near each bin ``[B, bins]``."""
+    total = (_shares(values, 0.0, bins) * real[..., None]).sum(dim=1)
+    return total / real.sum(dim=1, keepdim=True).clamp_min(1)
+
+
+def _boxes(places: Tensor, real: Tensor) -> Tensor:
+    """The share of points ``[B, N, 3]`` in each box ``[B, 4 * 4 * 4]``."""
+    x, y, z = (_shares(places[..., axis], -_FURTHEST, _SIDE) for axis in range(3))
+    plane = (x[..., :, None] * y[..., None, :]).flatten(2) * real[..., None]
+    return (plane.transpose(1, 2) @ z).flatten(1) / real.sum(dim=1, keepdim=True).clamp_min(1)
