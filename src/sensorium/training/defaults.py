@@ -73,7 +73,8 @@ def resolve(
         sized = _sized("tasks", task.spec, preset)
         found = registry.find("tasks", sized["kind"])
         counts = [count for name in task.targets for count in (classes or {}).get(name, ()) if count]
-        chosen_for, why = found.suited(registry.split(task.spec)[1], rows, counts)
+        columns = [schema.columns[name].reader for name in task.targets]
+        chosen_for, why = found.suited(registry.split(task.spec)[1], rows, counts, columns)
         sized |= chosen_for
         said += [f"{task.name}: {reason}" for reason in why]
         prompts = {"prompt": list(task.prompts)} if task.prompts else {}
