@@ -74,7 +74,7 @@ class Ordinal(Task[Tensor]):
         dropout: float = 0.1,
         balance: float = 0.0,
         smoothing: float = 0.0,
-        decide: Literal["likeliest", "median", "mean"] = "mean",
+        decide: Literal["likeliest", "median", "mean"] = "likeliest",
     ) -> None:
         super().__init__(goal, dim)
         self.classes = list(goal.modality.classes)
