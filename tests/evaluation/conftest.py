@@ -74,7 +74,7 @@ def made(
         for name, s in strengths.items()
     }
     known = torch.arange(rows) % 10 != 9
-    number: Any = SimpleNamespace(decode=lambda value: float(value[0]) * 2 + 5, ragged=False)
+    number: Any = SimpleNamespace(decode=lambda value: float(value[0]) * 2 + 5, ragged=False, logarithmic=False)
     tasks: dict[str, Any] = {}
     targets: dict[str, Field] = {}
     for kind in kinds:

@@ -82,7 +82,7 @@ def test_metrics_of_a_library_are_scored_on_the_same_rows() -> None:
     foreign = Pairs(task, task.compare, {"accuracy": counted(MulticlassAccuracy(3, average="micro"))})
     foreign.load(scored(task, logits, target).kept)
     torch.testing.assert_close(resample(foreign, resamples=20, seed=1)["accuracy"], own, atol=1e-6, rtol=0)
-    number: Any = SimpleNamespace(decode=lambda value: float(value[0]))
+    number: Any = SimpleNamespace(decode=lambda value: float(value[0]), logarithmic=False)
     price = Regression(Goal.of(number), 4)
     numbers = scored(price, torch.randn(30, 1), Field(torch.randn(30, 1), torch.ones(30, dtype=torch.bool)))
     other = Pairs(price, price.compare, {"mae": counted(MeanAbsoluteError())})

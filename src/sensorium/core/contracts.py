@@ -31,6 +31,7 @@ from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.expert import Response
 from sensorium.core.goal import Goal
 from sensorium.core.layout import Layout
+from sensorium.core.modality import Modality
 from sensorium.core.scorer import Scorer
 from sensorium.core.views import View
 
@@ -205,10 +206,12 @@ class Task(nn.Module, ABC, Generic[Out]):
         self.goal, self.dim = goal, dim
 
     @classmethod
-    def suited(cls, given: Mapping[str, Any], rows: int, counts: Sequence[int]) -> tuple[dict[str, Any], list[str]]:
+    def suited(
+        cls, given: Mapping[str, Any], rows: int, counts: Sequence[int], targets: Sequence[Modality] = ()
+    ) -> tuple[dict[str, Any], list[str]]:
         """Options that the training rows suggest, beside those ``given``, and why, in words.
 
-        ``counts``: how many rows each class of its target has, where it has classes.
+        ``counts``: how many rows each class of its target has, where it has classes; ``targets``: its columns, fitted.
         """
         return {}, []
 

@@ -184,6 +184,12 @@ class Modality(ABC):
         return False
 
     @property
+    def heavy_tails(self) -> str:
+        """Why a few targets lie so far out that they would pull at all others, in words; empty where none do, and of a
+        modality that was not fitted here."""
+        return ""
+
+    @property
     def doubts(self) -> list[str]:
         """What a user should look at in how the cells are read, each a sentence with its remedy."""
         return []

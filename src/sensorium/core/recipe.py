@@ -66,13 +66,23 @@ class Training(Section):
 
     epochs: int | None = Field(None, gt=0, description="passes over the training rows, at most")
     batch_size: int | None = Field(None, gt=0, description="rows a step, of each process")
-    lr: float | None = Field(None, gt=0, description="peak learning rate of AdamW")
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd: with Nesterov momentum of 0.9")
+    lr: float | None = Field(None, gt=0, description="peak learning rate of the optimiser")
     lr_scale: dict[str, float] = Field({}, description="by stream: its encoder's share of the learning rate")
     fusion_lr_scale: float | None = Field(
         None, gt=0, description="share of the learning rate for what the fusion took from a checkpoint"
     )
     layer_decay: dict[str, float] = Field({}, description="by stream: each block's share of the rate of the block after it")
-    weight_decay: float = Field(0.05, ge=0, description="decoupled weight decay of matrices")
+    weight_decay: float = Field(
+        0.05,
+        ge=0,
+        description="decoupled weight decay of matrices; of sgd in the gradient, made as strong at its usual rate",
+    )
+    l1: float = Field(
+        0.0,
+        ge=0,
+        description="after each step weights of matrices move to zero by the learning rate times this, and stay there",
+    )
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the rate rises; then a cosine")
     average: float = Field(
         0.05, ge=0, lt=1, description="share of the steps so far that weights are averaged over; 0: the last ones"

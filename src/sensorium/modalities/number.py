@@ -28,6 +28,11 @@ _LOGARITHM_ROWS, _LOGARITHM_GAIN = 30, 0.1
 so many nats each: less may be chance."""
 _LARGEST = 700.0
 """The largest logarithm that is taken back: ``exp`` of more is no float64."""
+_TAIL_ROWS, _TAIL_REACH, _TAIL_SHARE = 100, 5.0, 0.01
+"""A target of so many values has outliers where more than this share lies beyond so many robust deviations. Of normal
+values one in two million does."""
+_TAIL_KURTOSIS = 10.0
+"""Or where its excess kurtosis is above this; that of a normal distribution is 0, of an exponential one 6."""
 _HUGE = 2**53
 """Above this not every whole number is a float: such numbers name something, and count nothing."""
 
@@ -67,7 +72,7 @@ class Number(Modality):
         super().__init__()
         self.scale, self.impute, self.decimal = scale, impute, decimal
         self._evidence: Evidence | None = None
-        self._stray = ""
+        self._stray = self._tails = ""
         self._written: tuple[Any, Writing] = (None, Writing())
         self.fills = impute != "none"
 
@@ -117,10 +122,11 @@ class Number(Modality):
                 "they have no logarithm",
                 fix="scale: standard, or leave those rows out",
             )
+        logarithms = np.log(values) if read and values.min() > 0 else np.zeros(1)
         if self.scale == "log" or (self.scale == "auto" and log_gain(small) > _LOGARITHM_GAIN):
-            logarithms = np.log(values) if read else np.zeros(1)
             spread = float(logarithms.std())
             self.state["log"] = {"mean": float(logarithms.mean()), "deviation": spread if spread > 1e-9 else 1.0}
+        self._tails = _tails(logarithms if self.logarithmic else small)
 
     @property
     def layout(self) -> Layout:
@@ -162,6 +168,10 @@ class Number(Modality):
     @property
     def logarithmic(self) -> bool:
         return "log" in self.state
+
+    @property
+    def heavy_tails(self) -> str:
+        return self._tails
 
     @property
     def doubts(self) -> list[str]:
@@ -237,6 +247,21 @@ class Number(Modality):
         else:
             scaled = self._standard(value)
         return np.array([min(max(scaled, -_CLIP), _CLIP)], dtype=np.float32)
+
+
+def _tails(values: Array) -> str:
+    """Why values count as having outliers, in words; empty where they have none."""
+    if len(values) < _TAIL_ROWS:
+        return ""
+    away = np.abs(values - np.median(values))
+    # A normal distribution's deviation is 1.4826 of its median distance; 0 where half of all values are the same.
+    robust = 1.4826 * float(np.median(away))
+    far = int((away > _TAIL_REACH * robust).sum()) if robust > 1e-12 * float(np.abs(values).max()) else 0
+    if far > _TAIL_SHARE * len(values):
+        return f"{far} of {len(values)} values lie beyond {_TAIL_REACH:g} robust deviations"
+    deviation = float(values.std())
+    kurtosis = float((((values - values.mean()) / deviation) ** 4).mean()) - 3 if deviation > 1e-12 else 0.0
+    return f"the values have heavy tails (excess kurtosis {kurtosis:.0f})" if kurtosis > _TAIL_KURTOSIS else ""
 
 
 def log_gain(values: Array, folds: int = 5) -> float:

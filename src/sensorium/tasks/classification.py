@@ -15,6 +15,7 @@ from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.contracts import Task
 from sensorium.core.expert import Response
 from sensorium.core.goal import Goal
+from sensorium.core.modality import Modality
 from sensorium.core.registry import component
 from sensorium.core.scorer import Scorer
 from sensorium.core.views import View
@@ -81,7 +82,9 @@ class Classification(Task[Tensor]):
         return class_weights(self.frequency, self.balance)
 
     @classmethod
-    def suited(cls, given: Mapping[str, Any], rows: int, counts: Sequence[int]) -> tuple[dict[str, Any], list[str]]:
+    def suited(
+        cls, given: Mapping[str, Any], rows: int, counts: Sequence[int], targets: Sequence[Modality] = ()
+    ) -> tuple[dict[str, Any], list[str]]:
         return class_advice(given, rows, counts)
 
     @property

@@ -16,6 +16,7 @@ from sensorium.core.contracts import Task
 from sensorium.core.errors import ConfigError
 from sensorium.core.expert import Response
 from sensorium.core.goal import Goal
+from sensorium.core.modality import Modality
 from sensorium.core.registry import component
 from sensorium.core.scorer import Scorer
 from sensorium.core.views import View
@@ -73,7 +74,7 @@ class Ordinal(Task[Tensor]):
         dropout: float = 0.1,
         balance: float = 0.0,
         smoothing: float = 0.0,
-        decide: Literal["likeliest", "median", "mean"] = "mean",
+        decide: Literal["likeliest", "median", "mean"] = "likeliest",
     ) -> None:
         super().__init__(goal, dim)
         self.classes = list(goal.modality.classes)
@@ -115,7 +116,9 @@ class Ordinal(Task[Tensor]):
         return class_weights(self.frequency, self.balance)
 
     @classmethod
-    def suited(cls, given: Mapping[str, Any], rows: int, counts: Sequence[int]) -> tuple[dict[str, Any], list[str]]:
+    def suited(
+        cls, given: Mapping[str, Any], rows: int, counts: Sequence[int], targets: Sequence[Modality] = ()
+    ) -> tuple[dict[str, Any], list[str]]:
         return class_advice(given, rows, counts)
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.contracts import Seen, Task
 from sensorium.core.expert import Response
 from sensorium.core.goal import Goal
+from sensorium.core.modality import Modality
 from sensorium.core.registry import component
 from sensorium.core.scorer import Scorer
 from sensorium.core.views import Scatter, View
@@ -72,6 +73,15 @@ class Regression(Task[Tensor]):
         body = [nn.Linear(dim, hidden), nn.GELU()] if hidden else []
         self.last = nn.Linear(hidden or dim, 1)
         self.body = nn.Sequential(*body, nn.Dropout(dropout))
+
+    @classmethod
+    def suited(
+        cls, given: Mapping[str, Any], rows: int, counts: Sequence[int], targets: Sequence[Modality] = ()
+    ) -> tuple[dict[str, Any], list[str]]:
+        why = [target.heavy_tails for target in targets if target.heavy_tails]
+        if not why or "loss" in given:
+            return {}, []
+        return {"loss": "huber"}, [f"large errors pull less (loss: huber): {why[0]}"]
 
     def fit(self, targets: Iterable[Field]) -> None:
         """Start from the mean of the training targets."""

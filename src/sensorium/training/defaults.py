@@ -13,7 +13,7 @@ from sensorium.core.goal import TaskSpec, task_spec
 from sensorium.core.layout import Grid, Ids, Layout, Row
 from sensorium.core.recipe import ModelSpec, Recipe, Size, Spec
 from sensorium.core.schema import Schema
-from sensorium.training.rates import settled
+from sensorium.training.rates import USUAL, settled
 
 SIZES: dict[str, dict[str, int]] = {
     "tiny": {"dim": 32, "depth": 2, "heads": 2, "width": 12},
@@ -76,7 +76,8 @@ def resolve(
         sized = _sized("tasks", task.spec, preset)
         found = registry.find("tasks", sized["kind"])
         counts = [count for name in task.targets for count in (classes or {}).get(name, ()) if count]
-        chosen_for, why = found.suited(registry.split(task.spec)[1], rows, counts)
+        columns = [schema.columns[name].reader for name in task.targets]
+        chosen_for, why = found.suited(registry.split(task.spec)[1], rows, counts, columns)
         sized |= chosen_for
         said += [f"{task.name}: {reason}" for reason in why]
         prompts = {"prompt": list(task.prompts)} if task.prompts else {}
@@ -101,7 +102,7 @@ def resolve(
     processes = training.devices * training.nodes
     batch = training.batch_size or max(1, _batch_size(rows) // processes)
     epochs = training.epochs or _epochs(rows, batch * processes)
-    lr = training.lr or 1.5e-3
+    lr = training.lr or USUAL[training.optimizer]
     rates, slowed = settled(training, lr, encoders, fusion, surgery)
     said += slowed
     chosen = {

@@ -15,8 +15,8 @@ from sensorium.core.schema import Schema
 from sensorium.data.rows import Rows
 from sensorium.model import Model
 
-COPIES = 4
-"""Of each weight: itself, its gradient, and the two moments of AdamW."""
+COPIES = {"adamw": 4, "sgd": 3}
+"""Of each weight: itself, its gradient, and the two moments of AdamW or the one of SGD."""
 
 
 def training_bytes(model: Model, plan: Recipe, schema: Schema, rows: Rows) -> int:
@@ -38,4 +38,4 @@ def training_bytes(model: Model, plan: Recipe, schema: Schema, rows: Rows) -> in
         terms: dict[str, Tensor] = {}
         for spec in plan.objectives:
             terms |= registry.build("objectives", spec, twin)(run)
-    return COPIES * sum(weights.values()) + sum(kept.values())
+    return COPIES[plan.training.optimizer] * sum(weights.values()) + sum(kept.values())

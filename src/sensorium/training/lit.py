@@ -27,7 +27,7 @@ from sensorium.nn.reduce import across, weighted_mean
 from sensorium.training.fast import uncompiled
 from sensorium.training.padding import steps as steps_of
 from sensorium.training.ranks import ALONE, Ranks
-from sensorium.training.rates import groups, shares
+from sensorium.training.rates import optimiser, shares
 from sensorium.training.sharded import shard, touched
 
 Record = dict[str, float]
@@ -147,14 +147,9 @@ class Lit(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         spec = self.training_spec
-        optimiser = torch.optim.AdamW(
-            groups(self.parameters(), shares(self.model, spec), spec),
-            lr=spec.lr or 1e-3,
-            # One pass over each tensor: several times faster. Lightning cannot unscale gradients of 16-mixed for it.
-            fused=spec.precision != "16-mixed",
-        )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda _step: self.rate())
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        made = optimiser(self.parameters(), shares(self.model, spec), spec)
+        schedule = torch.optim.lr_scheduler.LambdaLR(made, lambda _step: self.rate())
+        return {"optimizer": made, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         """Lightning's own way asks whether the optimiser is fused, and refuses; in bfloat16 that is no obstacle."""

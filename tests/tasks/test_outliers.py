@@ -1,0 +1,62 @@
+"""Number targets with outliers: when they count as such, and what is made of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import sensorium as sm
+from sensorium.modalities.number import Number
+from sensorium.tasks.regression import Regression
+
+DRAW = np.random.default_rng(1)
+NORMAL = DRAW.normal(0, 1, 400)
+WILD = np.where(np.arange(400) % 40 == 0, 30 * NORMAL + 50, NORMAL)
+
+
+def fitted(values: Any, **options: Any) -> Number:
+    modality = Number(**options)
+    modality.fit(list(values))
+    return modality
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (NORMAL, ""),
+        (DRAW.uniform(-1, 1, 400), ""),
+        (np.exp(2 * NORMAL), ""),  # its logarithm, which is learnt, has none
+        (WILD, "robust deviations"),
+        (WILD[:99], ""),  # too few to tell
+        (np.append(NORMAL, 60.0), "excess kurtosis"),
+        (np.where(np.arange(400) % 3 == 0, NORMAL, 0.0), ""),  # most are the same: nothing is far from them by that
+    ],
+)
+def test_outliers_are_told_from_skew_and_from_few_values(values: Any, said: str) -> None:
+    assert bool(fitted(values).heavy_tails) == bool(said)
+    assert said in fitted(values).heavy_tails
+    assert bool(fitted(values * 1e100).heavy_tails) == bool(said)
+
+
+def test_the_kurtosis_is_that_of_scipy() -> None:
+    values = np.append(NORMAL, 60.0)
+    assert f"{stats.kurtosis(values):.0f})" in fitted(values).heavy_tails
+
+
+def test_a_loss_that_is_told_stays() -> None:
+    chosen, why = Regression.suited({}, 400, [], [fitted(WILD)])
+    assert chosen == {"loss": "huber"}
+    assert "10 of 400 values" in why[0]
+    assert Regression.suited({"loss": "mse"}, 400, [], [fitted(WILD)]) == ({}, [])
+    assert Regression.suited({}, 400, [], [fitted(NORMAL)]) == ({}, [])
+
+
+def test_it_reaches_the_recipe_and_the_console(capfd: pytest.CaptureFixture[str]) -> None:
+    quick = ["model.size=tiny", "training.epochs=2"]
+    data = {"x": NORMAL.tolist(), "y": WILD.tolist()}
+    model = sm.fit(data, target="y", overrides=quick)
+    assert model.recipe.model.tasks["y"]["loss"] == "huber"
+    assert "large errors pull less" in "".join(capfd.readouterr())
