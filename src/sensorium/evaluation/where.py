@@ -135,24 +135,37 @@ def where(
 def probe(model: Model, run: Forward, schema: Schema, stream: str, target: str) -> Probe:
     """One stream of one row as a function of it alone; ``run`` is the row's pass, its streams encoded without gradients."""
     batch = run.batch
-    task, encoder, adapter = model.tasks[target], model.encoders[stream], model.adapters[stream]
-    field, whole = batch.inputs[stream], run.outputs[target]
+    task, field, whole = model.tasks[target], batch.inputs[stream], run.outputs[target]
+    encoder = model.encoders[stream] if model.network else nn.Identity()
+    experts = model.experts
 
     def answer(data: Tensor, mask: Tensor | None) -> Tensor:
-        mine: Encoded = adapter(encoder(data, mask))
-        if mask is not None:  # a row of which nothing is left has no such stream
-            mine = mine.hide(mask.any(dim=1))
         rows = data.shape[0]
+        here = field.present.expand(rows) if mask is None else mask.any(dim=1)
+        # A row of which nothing is left has no such stream.
+        asked = Field(data, here, mask)
+        if model.network:
+            mine: Encoded = model.adapters[stream](encoder(data, mask)).hide(here)
+        else:
+            mine = model.encode_stream(stream, asked)
         others = {s: repeated(part, rows) for s, part in run.streams.items() if s != stream}
         prompts = {name: repeated(part, rows) for name, part in batch.prompts.items()}
         both = {s: mine if s == stream else others[s] for s in run.streams}
-        told = task.explained(task(model.fusion(both), both, prompts), whole)
+        own = {target: task(model.fusion(both), both, prompts)} if model.network else {}
+        if experts is None or target not in experts.experts:
+            said = own[target]
+        else:
+            kept = {form: {s: repeated(t, rows) for s, t in part.items()} for form, part in run.read.items()}
+            new = experts.read({stream: asked})
+            read = {form: {**part, **new[form]} for form, part in kept.items()}
+            said = experts(read, {s: part.present for s, part in both.items()}, own, {target: task})[target]
+        told = task.explained(said, whole)
         assert told is not None
         return told
 
     groups = _groups(schema, stream, field.data[0])
     layout = schema.layout(stream)
-    return Probe(layout, encoder, field.data, field.mask, answer, smooth=task.differentiable, groups=groups)
+    return Probe(layout, encoder, field.data, field.mask, answer, smooth=task.differentiable and experts is None, groups=groups)
 
 
 def preferred() -> list[str]:

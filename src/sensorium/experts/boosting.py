@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sensorium.core.expert import Observed, Response
+from sensorium.core.layout import Layout, Row
 from sensorium.core.registry import component
 from sensorium.nn.convex import Floats, answered, fits, folds, loss
 from sensorium.nn.tree_expert import TreeExpert
@@ -69,6 +70,12 @@ class Boosting(TreeExpert):
         self.tuned: dict[tuple[str, ...], int] = {}
         """The iterations that were chosen, by set of streams; those of several are the first one's."""
         self.settled: Mapping[tuple[str, ...], int] = {}
+
+    @classmethod
+    def suits(cls, rows: int, layouts: Mapping[str, Layout]) -> bool:
+        """Tables alone: beside texts it took two hundred seconds where others took ten, and answered no better (petfinder,
+        mustard)."""
+        return 200 <= rows <= 20_000 and all(isinstance(layout, Row) for layout in layouts.values())
 
     def like(self, other: Self) -> None:
         self.settled = other.tuned

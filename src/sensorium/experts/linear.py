@@ -18,7 +18,7 @@ from sensorium.nn.narrowed import ROWS, Narrowed, products
 
 FEWEST = 10
 """A set of streams that fewer rows have is not fitted: they are answered from a smaller set."""
-FOLDS = 4
+FOLDS = 3
 TRIED, FITTED = 2e7, 3e8
 """How many numbers that are not zero, times classes, the strength is chosen on, and a head is fitted on; beyond, on a part
 of the rows. A step of the solver takes about two seconds per 1e9."""
@@ -26,7 +26,8 @@ HEADS = 4
 """How many times the work, or the weights, of the first head those of sets between all streams and one may add."""
 SINGLE = 2e7
 """From so many numbers on, the solver sees them in single precision."""
-TOGETHER = (0.1, 0.3, 1.0, 3.0, 10.0)
+DECADES = STRENGTHS[::2]
+TOGETHER = (0.3, 1.0, 3.0)
 """What the strengths that suit streams alone are multiplied with where several share a head."""
 
 
@@ -41,7 +42,7 @@ class Linear(Expert):
     Source: Li & Lin, Ordinal regression by extended binary classification, NeurIPS 2006 (ordered classes).
 
     Args:
-        strength: How far the data may pull the weights, the C of scikit-learn; none: chosen by four folds, for each stream
+        strength: How far the data may pull the weights, the C of scikit-learn; none: chosen by three folds, for each stream
             alone and for all together.
         balance: ``alone``: how strongly each stream is held in a model of several is what suits it alone; ``even``: all
             alike, at one total variance.
@@ -198,16 +199,15 @@ class Linear(Expert):
         """Choose the strength of a set by folds (one of them held out where there is much to do)."""
         if some in self.tuned or (len(some) > 1 and any(len(other) > 1 for other in self.tuned)):
             return
-        tried = TOGETHER if len(some) > 1 and self.balance == "alone" else STRENGTHS
+        tried = TOGETHER if len(some) > 1 and self.balance == "alone" else DECADES
         if self.strength is not None:
             self.tuned[some] = 1.0 if tried is TOGETHER else self.strength
             return
         few = _part(self.response, target, TRIED / load, seed)
         x, target, weight = seen.x[few], target[few], weight[few]
         fold = folds(self.response, target, FOLDS, seed)
-        # Where there is much to do, one fold is held out and whole decades are tried.
+        # Where there is much to do, one fold is held out.
         held = range(FOLDS) if load <= TRIED / FOLDS or seen.factor is not None else range(1)
-        tried = tried if len(held) > 1 else tried[::2]
         self.tuned[some], _ = chosen(self.response, x, target, weight, known, fold, held, tried)
 
     # ── answering ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -187,6 +187,7 @@ def chosen(
         return 1.0, np.inf
     solvers = {k: Solver(response, known) for k in usable}
     best, least, worse = strengths[0], np.inf, 0
+    losses: list[float] = []
     for strength in strengths:
         total = 0.0
         for k, solver in solvers.items():
@@ -196,10 +197,23 @@ def chosen(
             scores = answered(response, raw, torch.from_numpy(known))
             share = float(weight[other].sum() / weight.sum())
             total += share * loss(response, scores, torch.from_numpy(target[other]), torch.from_numpy(weight[other]))
+        losses.append(total)
         if total < least:
             best, least, worse = strength, total, 0
         else:
             worse += 1
         if worse == 2:
             break
-    return best, least
+    return _between(strengths, losses, losses.index(least)) if np.isfinite(least) else best, least
+
+
+def _between(strengths: Sequence[float], losses: Sequence[float], at: int) -> float:
+    """The strength at the lowest point of the parabola through the best loss and those beside it, in logarithms."""
+    if not 0 < at < len(losses) - 1:
+        return strengths[at]
+    x, y = np.log(strengths[at - 1 : at + 2]), np.asarray(losses[at - 1 : at + 2])
+    bend, slope, _ = np.polyfit(x - x[1], y, 2)
+    if not bend > 0:
+        return strengths[at]
+    low = float(np.clip(-slope / (2 * bend), x[0] - x[1], x[2] - x[1]))
+    return float(f"{np.exp(x[1] + low):.3g}")

@@ -54,14 +54,16 @@ class Narrowed:
     def of(cls, blocks: Sequence[Any], scales: Sequence[float], pairs: Sequence[Floats | None], kind: Any) -> Narrowed:
         """``pairs``: the products of each block, where they are known; ``kind``: the type of numbers of wide rows."""
         rows, width = blocks[0].shape[0], sum(block.shape[1] for block in blocks)
+        from scipy import sparse
+        from scipy.linalg import cholesky
+
         if width > rows and all(pair is not None for pair in pairs):
             total = np.zeros((rows, rows))
             for scale, pair in zip(scales, pairs, strict=True):
                 total += scale**2 * pair  # type: ignore[operator]
             total[np.diag_indices(rows)] += JITTER * max(float(np.trace(total)) / rows, 1e-12)
-            factor: Floats = np.linalg.cholesky(total)
-            return cls(factor, blocks, scales, factor)
-        from scipy import sparse
+            factor: Floats = cholesky(total, lower=True, overwrite_a=True, check_finite=False)
+            return cls(factor.astype(np.float32), blocks, scales, factor)
 
         made = [(block * scale).astype(kind) for block, scale in zip(blocks, scales, strict=True)]
         dense = all(isinstance(block, np.ndarray) for block in made)

@@ -25,7 +25,7 @@ from sensorium.model import Model, experts_of
 from sensorium.nn.ensemble import NETWORK, Ensemble, taken
 from sensorium.training.weighing import sharpened, weighed
 
-FOLDS, FOLD_ROWS = 4, 3_000
+FOLDS, FOLD_ROWS = 3, 3_000
 """Up to so many training rows experts are weighed by what they say of folds that they were not fitted on, beside the
 validation rows; with more rows these suffice."""
 MINOR = 0.02
