@@ -292,7 +292,7 @@ FOLDER: dict[str, tuple[dict[str, Kind], str | None, int]] = {
     "petfinder": (_kinds(text="name text", number="age quantity fee videoamt photoamt", category=PET), None, 2000),
     "mustard": (_kinds(text="text context", category="speaker show"), None, 2000),
     "covid_cxr": (_kinds(image="image", text="notes_masked", number=LABS, category="sex view"), "patient", 2000),
-    "av_hard": (_kinds(image="image", audio="audio"), None, 2000),
+    "av_hard": (_kinds(image="image", audio="audio"), "take", 2000),
     "av_digits": (_kinds(image="image sign_image", audio="audio"), "audio", 2000),
     "easy_vqa": (_kinds(image="image", text="question"), "image", 1500),
     "nlvr": (_kinds(image="image", text="text"), "group", 1500),
@@ -302,13 +302,33 @@ FOLDER: dict[str, tuple[dict[str, Kind], str | None, int]] = {
 """Input columns, the group, and how many rows: all targets are classes in the column ``label``."""
 
 
+def _takes(table: Table) -> list[str]:
+    """Which recording each sound was made of: the speaker, what is said and the number of samples tell.
+
+    The same recording is there some three times, each under other noise. On both sides of a fold it would be known again:
+    trees then have 0.997 of the sounds right, and 0.95 where it is not.
+    """
+    import soundfile
+
+    cells = zip(table.column("speaker"), table.column("label"), table.column("audio"), strict=True)
+    root = table.root or Path.cwd()
+    # A row without sound cannot be known again by it.
+    return [
+        f"{who}/{what}/{soundfile.info(root / file).frames}" if file else f"row {i}"
+        for i, (who, what, file) in enumerate(cells)
+    ]
+
+
 def _of_folder(sources: Sources) -> Makers:
     def make(name: str) -> Set | None:
         kinds, group, rows = FOLDER[name]
         for ending in (".csv", ".jsonl"):
             path = (sources.data or Path()) / name / f"{sources.part}{ending}"
             if sources.data is not None and path.is_file():
-                return Set(name, Table.read(path), True, kinds, group=group, rows=rows)
+                table = Table.read(path)
+                if group == "take":
+                    table = table.with_column("take", _takes(table))
+                return Set(name, table, True, kinds, group=group, rows=rows)
         return None
 
     return {name: lambda name=name: make(name) for name in FOLDER}  # type: ignore[misc]

@@ -189,3 +189,25 @@ def test_a_folder_gives_its_training_rows_and_what_is_no_input_is_ignored(tmp_pa
     found = Sources(data=tmp_path, only=frozenset({"mustard"})).sets()["mustard"]
     assert found.ignore == ["id"]
     assert found.thinned(None).table.column("id") == ["1", "3"]
+
+
+def test_a_recording_under_other_noise_is_never_on_both_sides_of_a_fold(tmp_path: Path) -> None:
+    import soundfile
+
+    folder = tmp_path / "av_hard"
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    lines = ["id,image,audio,speaker,label"]
+    for i in range(24):  # eight takes of one speaker, each three times
+        soundfile.write(folder / f"{i}.wav", draw.normal(0, 0.1, 400 + i // 3), 8000)
+        lines.append(f"{i},{i}.png,{i}.wav,ann,{i // 12}")
+    lines += ["24,24.png,,ann,0", "25,25.png,,ann,0"]
+    (folder / "train.csv").write_text("\n".join(lines))
+    found = Sources(data=tmp_path, only=frozenset({"av_hard"})).sets()["av_hard"]
+    assert found.group == "take"
+    assert "take" not in (*found.kinds, *found.ignore)
+    takes = np.array(found.table.column("take"))
+    assert len(set(takes)) == 10
+    assert len({*takes[0:3]}) == 1
+    for learn, check in folds(found.table, 4, kind="group", by="take"):
+        assert not set(takes[learn]) & set(takes[check])
