@@ -42,6 +42,25 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         os.environ["SENSORIUM_CACHE"] = before
 
 
+@pytest.fixture(scope="session", autouse=True)
+def networks_alone() -> Iterator[None]:
+    """A test that does not name experts or the last fit trains a network alone: else every test would pay for all three."""
+    from sensorium.training import defaults, refit
+
+    fitted, network = defaults.fitted, refit._network
+
+    def only_named(recipe: Any, *rest: Any) -> Any:
+        return ([], {}, []) if recipe.model.experts is None else fitted(recipe, *rest)
+
+    def only_asked(plan: Any, *rest: Any) -> int:
+        return network(plan, *rest) if "refit" in plan.training.model_fields_set else 0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(defaults, "fitted", only_named)
+        patch.setattr(refit, "_network", only_asked)
+        yield
+
+
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``train.csv``, ``valid.csv``, ``test.csv`` with pictures, sounds, sensors, words and holes. Do not write."""

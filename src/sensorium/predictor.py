@@ -127,6 +127,8 @@ class Predictor:
 
     def embed(self, rows: Iterable[Record], *, stream: str | None = None, batch_size: int = 64) -> Tensor:
         """The joint vector of each row ``[rows, D]``, or one stream's before fusion; zeros where missing."""
+        if not self.model.network:
+            raise ConfigError("the model has no network, so its rows have no vectors", fix="train it with --quality good")
         if stream is not None and stream not in self.model.streams:
             raise ConfigError(f"no stream named {stream!r}{nearest(stream, self.model.streams)}")
         found = [self.vectors(samples, stream) for samples, _ in self._samples(rows, batch_size, self.media, 2)]

@@ -15,7 +15,6 @@ from sklearn.svm import SVC, LinearSVC
 
 from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.contracts import Seen
-from sensorium.core.errors import ConfigError, MissingExtraError
 from sensorium.core.goal import Goal
 from sensorium.core.registry import build
 from sensorium.tasks.svm import Svm
@@ -161,15 +160,6 @@ def test_until_it_is_fitted_a_layer_with_the_hinge_loss_of_crammer_and_singer_an
     one = torch.zeros(8, dtype=torch.long)
     task.settle(seen(x, one), seen(x, one))  # one class: nothing to part
     torch.testing.assert_close(task(encoded(x), {}, {}), task.last(x))
-
-
-def test_bad_options_and_a_missing_library_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    for option in ("C", "gamma", "vectors"):
-        with pytest.raises(ConfigError, match=option):
-            svm(2, **{option: 0})
-    monkeypatch.setattr("sensorium.tasks.svm.find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"sensorium\[ml\]"):
-        svm(2).fit([Field(torch.zeros(2, 1), torch.ones(2, dtype=torch.bool))])
 
 
 @pytest.mark.parametrize("kernel", ["rbf", "linear"])

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from sensorium.core.contracts import Encoder
 from sensorium.core.layout import Layout
 from sensorium.core.units import Units
 
@@ -28,7 +27,7 @@ class Probe:
 
     Args:
         layout: The stream's.
-        encoder: The stream's, in evaluation mode.
+        encoder: The stream's, in evaluation mode; the identity where there is no network.
         data: ``[1, ...]`` as the layout says.
         mask: ``[1, N]``: what of it is real; None: all.
         answer: Rows of this stream ``[n, ...]`` and their masks to what is explained ``[n]``: a class's chance, a value.
@@ -37,7 +36,7 @@ class Probe:
     """
 
     layout: Layout
-    encoder: Encoder
+    encoder: nn.Module
     data: Tensor
     mask: Tensor | None
     answer: Callable[[Tensor, Tensor | None], Tensor]

@@ -28,7 +28,7 @@ def feature_maps(model: Model, schema: Schema, batch: Batch, most: int = SHOWN) 
     The strongest are those of the largest mean size. Streams that the row lacks and encoders without a grid are left out.
     """
     found = {}
-    for stream in model.streams:
+    for stream in model.encoders:
         layout, field = schema.layout(stream), batch.inputs[stream]
         if not isinstance(layout, Grid) or not bool(field.present[0]):
             continue

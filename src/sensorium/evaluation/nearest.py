@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sensorium.core.batch import Batch
+from sensorium.core.errors import ConfigError
 from sensorium.model import Model
 
 
@@ -23,6 +24,8 @@ class Neighbour(NamedTuple):
 
 def vectors(model: Model, batches: Iterable[Batch]) -> Tensor:
     """The joint vector of each row ``[rows, D]``: what the tasks read."""
+    if not model.network:
+        raise ConfigError("the model has no network, so its rows have no vectors", fix="train it with --quality good")
     with torch.inference_mode():
         found = [model.fusion(model.encode(batch)).pooled.float().cpu() for batch in batches]
     return torch.cat(found) if found else torch.zeros(0, model.fusion.dim)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from sensorium.core import registry
-from sensorium.core.batch import Batch, Encoded, repeated
+from sensorium.core.batch import Batch, Encoded, Field, repeated
 from sensorium.core.errors import ConfigError
 from sensorium.core.explainer import Explainer, Probe
 from sensorium.core.forward import Forward
@@ -136,7 +136,7 @@ def probe(model: Model, run: Forward, schema: Schema, stream: str, target: str) 
     """One stream of one row as a function of it alone; ``run`` is the row's pass, its streams encoded without gradients."""
     batch = run.batch
     task, field, whole = model.tasks[target], batch.inputs[stream], run.outputs[target]
-    encoder = model.encoders[stream] if model.network else nn.Identity()
+    encoder: nn.Module = model.encoders[stream] if model.network else nn.Identity()
     experts = model.experts
 
     def answer(data: Tensor, mask: Tensor | None) -> Tensor:
@@ -165,7 +165,8 @@ def probe(model: Model, run: Forward, schema: Schema, stream: str, target: str) 
 
     groups = _groups(schema, stream, field.data[0])
     layout = schema.layout(stream)
-    return Probe(layout, encoder, field.data, field.mask, answer, smooth=task.differentiable and experts is None, groups=groups)
+    smooth = task.differentiable and experts is None  # experts have no gradients
+    return Probe(layout, encoder, field.data, field.mask, answer, smooth=smooth, groups=groups)
 
 
 def preferred() -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.util import find_spec
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from sensorium.core.answer import Answer
 from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.contracts import Seen, Task
-from sensorium.core.errors import ConfigError, MissingExtraError
+from sensorium.core.errors import ConfigError
 from sensorium.core.goal import Goal
 from sensorium.core.registry import component
 from sensorium.core.scorer import Scorer
@@ -90,9 +89,7 @@ class Svm(Task[Tensor]):
         self.register_buffer("slope", torch.ones(()))
 
     def fit(self, targets: Iterable[Field]) -> None:
-        """Learn the class shares of the training rows; and see that scikit-learn is there before hours are spent."""
-        if find_spec("sklearn") is None:
-            raise MissingExtraError("the task svm", "ml")
+        """Learn the class shares of the training rows."""
         self.frequency.copy_(class_shares(targets, len(self.classes)))
 
     @property

@@ -127,7 +127,9 @@ def prepare(request: Request, test: Any, console: Console) -> tuple[Ground, str]
     where = unseen if test is None else f"the {len(tested):,} rows of {tested.source}"
     if len(ready.plan.model.tasks) != 1:
         raise ConfigError(f"{len(ready.plan.model.tasks)} targets cannot be compared at once", fix="name one: --target")
-    return Ground(ready.plan, ready.schema, ready.rows, ready.valid, ready.test, ready.store), where
+    # Networks are compared: what is fitted beside them is the same for all, and would hide how they differ.
+    plan = ready.plan.model_copy(update={"model": ready.plan.model.model_copy(update={"experts": [], "features": {}})})
+    return Ground(plan, ready.schema, ready.rows, ready.valid, ready.test, ready.store), where
 
 
 def _comparable(found: Parts, trials: int | None) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple, get_args
 
 from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
+from sensorium.model import assemble
 from sensorium.training.defaults import resolve
 from sensorium.training.space import SIZES
 
@@ -21,15 +23,17 @@ class Preset(NamedTuple):
         sizes: Steps on the dial of sizes (tiny, small, base, large) from what the rows suggest.
         passes: Epochs at most, as a multiple of what the rows suggest.
         trials: Settings of the open dials that are tried (``--search``); None: no search.
+        network: Whether a network is trained. Without one experts answer alone; where they cannot, the rest holds.
     """
 
     sizes: int
     passes: float
     trials: int | None
+    network: bool = True
 
 
 QUALITY: dict[str, Preset] = {
-    "fast": Preset(sizes=-1, passes=1 / 3, trials=None),
+    "fast": Preset(sizes=-1, passes=1 / 3, trials=None, network=False),
     "good": Preset(sizes=0, passes=1.0, trials=None),
     "best": Preset(sizes=0, passes=1.5, trials=16),
 }
@@ -44,6 +48,11 @@ def with_quality(
     if quality not in get_args(Quality):
         raise ConfigError(f"no quality {quality!r}{nearest(quality, QUALITY)}", fix="--quality fast, good or best")
     preset = QUALITY[quality]
+    if not preset.network and plan.model.network and "network" not in plan.model.model_fields_set:
+        alone = plan.model_copy(update={"model": plan.model.model_copy(update={"network": False})})
+        with suppress(ConfigError):  # a task that no expert answers, a stream that none reads: a small network then
+            assemble(resolve(alone, schema, rows, classes)[0].model, schema)
+            return alone, preset.trials, [f"quality {quality}: experts alone, no network"]
     usual, _ = resolve(plan, schema, rows, classes)
     model: dict[str, Any] = {}
     training: dict[str, Any] = {}
