@@ -15,6 +15,7 @@ from sklearn.svm import SVC, LinearSVC
 
 from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.contracts import Seen
+from sensorium.core.errors import ConfigError
 from sensorium.core.goal import Goal
 from sensorium.core.registry import build
 from sensorium.tasks.svm import Svm
@@ -185,3 +186,9 @@ def test_a_saved_machine_answers_the_same_without_scikit_learn(
     assert [p.targets for p in after] == [p.targets for p in before]
     score = model.artifact.report["valid"]["targets"]
     assert score, "the evaluation says nothing of an svm"
+
+
+def test_bad_options_are_said() -> None:
+    for option in ("C", "gamma", "vectors"):
+        with pytest.raises(ConfigError, match=option):
+            svm(2, **{option: 0})

@@ -108,7 +108,8 @@ class Ensemble(nn.Module):
         if isinstance(field, Ready):
             raise ConfigError("features are read off the stream itself, and only its encoded form is here")
         rows = field.rows
-        some = field if whole or len(rows) == len(field.present) else taken(field, rows)
+        # Where no row has the stream, absent ones tell how many numbers there are.
+        some = field if whole or len(rows) in (0, len(field.present)) else taken(field, rows)
         wide, short = [], []
         for part in kinds.values():
             said = part(some)

@@ -42,6 +42,7 @@ class Prepared:
         rows: Encoded rows to learn from; ``valid`` those to choose by, ``test`` those set apart before all others.
         classes: Training rows of each class, by target that has classes.
         trials: The trials that a quality asks for.
+        apart: Whether the validation rows are a table that the user set apart, which the last fit leaves alone.
     """
 
     request: Recipe
@@ -53,6 +54,7 @@ class Prepared:
     store: Store
     classes: Mapping[str, Sequence[int]]
     trials: int | None
+    apart: bool = False
 
     @property
     def schema(self) -> Schema:
@@ -97,7 +99,7 @@ def prepare(
         training = found.stream.shown(training)
     rows, valid = encode_parts(schema, training, found.held_out, store, console)
     tested = None if found.tested is None else encode_test(schema, found.tested, store, console)
-    return Prepared(asked, plan, found, rows, valid, tested, store, classes, trials)
+    return Prepared(asked, plan, found, rows, valid, tested, store, classes, trials, request.valid is not None)
 
 
 def encode_test(schema: Schema, table: Table, store: Store, console: Console) -> encoded.Rows:

@@ -24,7 +24,7 @@ def refitted(trained: Trained, ready: Prepared, folder: Path | None, resume: boo
     not seen."""
     before = trained.artifact
     plan, schema = before.recipe, before.schema
-    if plan.training.refit == "none" or ready.parts.stream is not None or ready.request.data.valid is not None:
+    if plan.training.refit == "none" or ready.parts.stream is not None or ready.apart:
         return trained
     network = _network(plan, trained)
     experts = before.model.experts

@@ -1,0 +1,171 @@
+"""Experts beside a network, from a table to answers: fitted, weighed, fitted once more, saved, hidden, explained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import sensorium as sm
+from sensorium.core.batch import Batch
+from sensorium.core.coalitions import coalitions, routed
+from sensorium.core.errors import ConfigError
+from sensorium.core.forward import Forward
+from sensorium.nn.ensemble import NETWORK, Ensemble
+
+BOTH = ("model.experts=[linear]", "training.refit=all")
+IGNORE = ["cost", "tags", "sound", "photo"]
+
+
+@pytest.fixture(scope="module")
+def blended(quick_fit: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    out = tmp_path_factory.mktemp("blended") / "run"
+    return quick_fit(ignore=IGNORE, overrides=BOTH, out=out), out
+
+
+def first(trained: Any, scenes: Path) -> Batch:
+    return next(iter(trained.batches(trained.encode(sm.Table.read(scenes / "test.csv")))))
+
+
+def test_a_saved_blend_answers_as_the_one_that_was_fitted(blended: Any, scenes: Path) -> None:
+    trained, out = blended
+    again = sm.load(out)
+    before, after = (one.predict(scenes / "test.csv") for one in (trained, again))
+    assert [p.targets for p in before] == [p.targets for p in after]
+    assert any(name.startswith("experts.") for name in again.model.state_dict())
+    assert again.recipe.model.experts is not None
+
+
+def test_the_report_says_what_each_part_reached_and_counts(blended: Any) -> None:
+    _, out = blended
+    told = json.loads((out / "report.json").read_text())
+    floor = told["floor"]["event"]
+    assert set(floor["share"]) == {NETWORK, "linear"}
+    assert sum(floor["share"].values()) == pytest.approx(1.0, abs=1e-5)
+    assert {"together", NETWORK, "linear", "linear on note"} <= set(floor["scores"])
+    assert told["refit"]["rows"] > told["rows"], "the last fit sees the validation rows too"
+    assert told["refit"]["epochs"] == told["best_epoch"] > 0
+    assert "linear" in (out / "report.html").read_text()
+
+
+def test_every_set_of_streams_is_answered_by_its_own_weights(blended: Any, scenes: Path) -> None:
+    trained, _ = blended
+    model, batch = trained.predictor.model, first(trained, scenes)
+    ensemble = model.experts
+    assert isinstance(ensemble, Ensemble)
+    blend = ensemble.blends["event"]
+    with torch.inference_mode():
+        run = Forward(model, batch)
+        for some in coalitions(model.streams):
+            hidden = run.only(*some)
+            direct = model(batch.without(*(s for s in model.streams if s not in some)))["event"]
+            torch.testing.assert_close(hidden.outputs["event"], direct, atol=1e-5, rtol=1e-4)
+            present = {s: part.present for s, part in hidden.kept.items()}
+            which = routed(model.streams, blend.sets, present)
+            assert all(set(blend.sets[i]) <= set(some) for i in which.tolist())
+            assert hidden.outputs["event"].isfinite().all()
+
+
+def test_what_stands_in_a_missing_stream_changes_nothing(blended: Any, scenes: Path) -> None:
+    trained, _ = blended
+    rows = [dict(r) for r in sm.Table.read(scenes / "test.csv").rows()][:4]
+    bare = [{k: v for k, v in row.items() if k != "note"} for row in rows]
+    blank = [row | {"note": ""} for row in rows]
+    assert [p.targets for p in trained.predict(bare, media=scenes)] == [
+        p.targets for p in trained.predict(blank, media=scenes)
+    ]
+
+
+def test_explanations_go_through_the_blend(blended: Any, scenes: Path) -> None:
+    trained, _ = blended
+    found = trained.explain(scenes / "test.csv", row=2)
+    maps = [one for one in found.maps if one.explainer]
+    assert maps
+    for one in maps:
+        answered = trained.predict([dict(next(iter(sm.Table.read(scenes / "test.csv").take([1]).rows())))], media=scenes)
+        chances = answered[0].targets["event"]["probabilities"]
+        assert one.value == pytest.approx(max(chances.values()), abs=1e-4)
+
+
+def test_fast_trains_no_network(quick_fit: Any, scenes: Path, tmp_path: Path) -> None:
+    trained = quick_fit(ignore=IGNORE, overrides=["model.experts=[linear]"], quality="fast", out=tmp_path / "run")
+    assert not trained.model.network
+    assert not trained.history
+    again = sm.load(tmp_path / "run")
+    assert [p.targets for p in again.predict(scenes / "test.csv")] == [
+        p.targets for p in trained.predict(scenes / "test.csv")
+    ]
+    evaluation = again.evaluate(scenes / "test.csv")
+    assert evaluation.targets["event"].subsets
+    assert again.explain(scenes / "test.csv", row=1).maps
+    with pytest.raises(ConfigError, match="no network"):
+        again.predictor.embed(sm.Table.read(scenes / "test.csv").rows())
+
+
+def test_numbers_and_labels_are_answered_too(quick_fit: Any, scenes: Path) -> None:
+    trained = quick_fit(
+        target=["cost", "tags"],
+        ignore=["event", "sound", "photo"],
+        quality="fast",
+        overrides=["model.experts=[linear]", "model.network=false"],
+    )
+    found = trained.evaluate(scenes / "test.csv").targets
+    assert found["cost"].baseline is not None
+    assert np.isfinite(found["cost"].metrics["mae"])
+    assert found["cost"].metrics["mae"] < 2 * found["cost"].baseline["mae"]
+    assert np.isfinite(found["tags"].metrics["f1_macro"])
+
+
+def test_a_run_that_is_finished_is_read_and_not_fitted_again(quick_fit: Any, blended: Any, monkeypatch: Any) -> None:
+    _, out = blended
+    before = (out / "model.safetensors").read_bytes()
+    monkeypatch.setattr("sensorium.training.experts.attached", lambda *_: pytest.fail("fitted again"))
+    again = quick_fit(ignore=IGNORE, overrides=BOTH, out=out, resume=True)
+    assert (out / "model.safetensors").read_bytes() == before
+    assert again.model.experts is not None
+
+
+@pytest.mark.parametrize("moment", ["sensorium.training.experts.again", "sensorium.training.refit.again"])
+def test_stopped_in_the_last_fit_it_ends_bit_for_bit(
+    moment: str, quick_fit: Any, blended: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if moment.startswith("sensorium.training.experts"):
+        moment = "sensorium.training.refit.train"  # before the network's last training
+
+    def stop(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(moment, stop)
+        with pytest.raises(KeyboardInterrupt):
+            quick_fit(ignore=IGNORE, overrides=BOTH, out=tmp_path / "run")
+    assert not (tmp_path / "run" / "manifest.json").exists()
+    quick_fit(ignore=IGNORE, overrides=BOTH, out=tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == (blended[1] / "model.safetensors").read_bytes()
+
+
+def test_rows_end_to_end_are_both(scenes: Path, blended: Any) -> None:
+    trained, _ = blended
+    early, late = (trained.encode(sm.Table.read(scenes / f"{name}.csv")) for name in ("train", "valid"))
+    both = early.followed(late)
+    assert len(both) == len(early) + len(late)
+    index = np.array([len(early), 0, len(both) - 1, 3], dtype=np.int64)
+    got = both.batch(index)
+    for i, at in enumerate(index.tolist()):
+        one = (early if at < len(early) else late).batch(
+            np.array([at % len(early) if at < len(early) else at - len(early)])
+        )
+        for stream, field in one.inputs.items():
+            assert bool(got.inputs[stream].present[i]) == bool(field.present[0])
+            if bool(field.present[0]):
+                length = field.data.shape[1]
+                assert torch.equal(got.inputs[stream].data[i][:length], field.data[0]) or field.data.dim() == 2
+
+
+def test_a_validation_table_is_not_fitted_on(quick_fit: Any, scenes: Path) -> None:
+    trained = quick_fit(ignore=IGNORE, overrides=BOTH, valid=scenes / "valid.csv")
+    assert "refit" not in trained.artifact.report

@@ -1,0 +1,89 @@
+"""How much each part of a blend counts: by rows that none has seen, and near all alike where these are few."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sensorium.core.expert import Response
+from sensorium.core.goal import Goal
+from sensorium.modalities.category import Category
+from sensorium.modalities.number import Number
+from sensorium.nn.convex import Solver, prior
+from sensorium.nn.narrowed import Narrowed, products
+from sensorium.tasks.classification import Classification
+from sensorium.tasks.regression import Regression
+from sensorium.training.weighing import sharpened, weighed
+
+RESPONSE = Response("classes", 3)
+
+
+@pytest.fixture(scope="module")
+def task() -> Classification:
+    modality = Category()
+    modality.fit(["a", "b", "c"])
+    return Classification(Goal.of(modality, "y"), 4)
+
+
+def logits(truth: np.ndarray, right: float, rng: np.random.Generator) -> torch.Tensor:
+    """Answers that name the true class in a share of the rows."""
+    said = np.where(rng.random(len(truth)) < right, truth, rng.integers(0, 3, len(truth)))
+    return torch.nn.functional.one_hot(torch.from_numpy(said), 3).float().mul(2.0).log_softmax(dim=1)
+
+
+def test_the_better_part_counts_more_with_many_rows_and_little_more_with_few(task: Classification) -> None:
+    rng = np.random.default_rng(0)
+    found = {}
+    for rows in (6, 600):
+        truth = rng.integers(0, 3, rows)
+        said = [logits(truth, 0.95, rng), logits(truth, 0.0, rng)]
+        found[rows] = weighed(task, RESPONSE, said, truth, np.ones(rows))
+        assert float(found[rows].sum()) == pytest.approx(1.0, abs=1e-6)
+    assert found[600][0] > 0.9
+    assert 0.5 < float(found[6][0]) < 0.85
+
+
+def test_without_rows_all_count_alike(task: Classification) -> None:
+    nothing = torch.zeros(0, 3)
+    found = weighed(task, RESPONSE, [nothing] * 4, np.zeros(0, dtype=np.int64), np.zeros(0))
+    assert found.tolist() == [0.25] * 4
+    assert sharpened(task, RESPONSE, nothing, np.zeros(0, dtype=np.int64), np.zeros(0)) == 1.0
+
+
+def test_a_blend_that_is_too_sure_is_made_less_sure_and_the_other_way_round(task: Classification) -> None:
+    rng = np.random.default_rng(1)
+    truth = rng.integers(0, 3, 900)
+    fair = logits(truth, 0.6, rng)
+    factors = [sharpened(task, RESPONSE, fair * times, truth, np.ones(900)) for times in (0.3, 3.0)]
+    assert factors[0] > 1.0 > factors[1]
+
+
+def test_of_numbers_the_nearer_counts_more() -> None:
+    modality = Number()
+    modality.fit(["1", "2", "3"])
+    rng = np.random.default_rng(2)
+    truth = rng.normal(size=400)
+    said = [torch.from_numpy(truth + rng.normal(scale=s, size=400)).float().unsqueeze(1) for s in (0.2, 1.0)]
+    found = weighed(Regression(Goal.of(modality, "y"), 4), Response("number", 1), said, truth, np.ones(400))
+    # Independent errors: the best weights are as the inverse variances.
+    assert float(found[0]) == pytest.approx(1 / (1 + 0.04), abs=0.05)
+
+
+def test_narrowed_features_give_the_model_of_the_features_themselves() -> None:
+    from scipy.sparse import random as random_sparse
+
+    rng = np.random.default_rng(3)
+    wide = random_sparse(40, 300, density=0.1, format="csr", random_state=rng)
+    dense = rng.normal(size=(40, 30))
+    target = (np.asarray(wide[:, :20].sum(axis=1)).ravel() + dense[:, 0] > 1).astype(np.int64)
+    weight, response = np.ones(40), Response("classes", 2)
+    known = prior(response, target, weight)
+    narrow = Narrowed.of([wide, dense], [1.5, 0.5], [products(wide), products(dense)], np.float64)
+    plain = Narrowed.of([wide, dense], [1.5, 0.5], [None, None], np.float64)
+    assert narrow.x.shape == (40, 40)
+    assert plain.x.shape == (40, 330)
+    heads = [Solver(response, known).fit(one.x, target, weight, 1.0) for one in (narrow, plain)]
+    weights = [one.weights(head.weight) for one, head in zip((narrow, plain), heads, strict=True)]
+    np.testing.assert_allclose(weights[0], weights[1], atol=2e-3)
+    np.testing.assert_allclose(heads[0].bias, heads[1].bias, atol=2e-3)
