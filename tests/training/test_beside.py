@@ -91,6 +91,14 @@ def test_explanations_go_through_the_blend(blended: Any, scenes: Path) -> None:
         assert one.value == pytest.approx(max(chances.values()), abs=1e-4)
 
 
+def test_an_explainer_that_needs_gradients_says_that_it_cannot_see_into_experts(blended: Any, scenes: Path) -> None:
+    trained, _ = blended
+    found = trained.explain(scenes / "test.csv", row=2, explainer="integrated")
+    notes = [one.note for one in found.maps if one.note and "the row has no" not in one.note]
+    assert notes
+    assert all("experts" in note for note in notes)
+
+
 def test_fast_trains_no_network(quick_fit: Any, scenes: Path, tmp_path: Path) -> None:
     trained = quick_fit(ignore=IGNORE, overrides=["model.experts=[linear]"], quality="fast", out=tmp_path / "run")
     assert not trained.model.network
