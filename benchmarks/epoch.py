@@ -59,7 +59,7 @@ class Task:
 
     def model(self) -> tuple[Model, list[Any]]:
         torch.manual_seed(0)
-        model = assemble(self.plan.model, self.schema)
+        model = assemble(self.plan.model, self.schema, experts=False)
         for task in model.tasks.values():
             task.fit(fields(self.schema, self.rows, task))
         return model, [registry.build("objectives", spec, model) for spec in self.plan.objectives]

@@ -34,6 +34,7 @@ OPTIONS = (
     "training.epochs=3",
     "training.checkpoint_every=0.001",
     "training.threads=1",
+    "model.experts=[linear]",
 )
 FILES = ("model.safetensors", "schema.json", "recipe.yaml")
 

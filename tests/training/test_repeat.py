@@ -17,7 +17,7 @@ import sensorium as sm
 from sensorium.core.errors import ConfigError
 from sensorium.training.callbacks import Checkpoint
 
-OPTIONS = ["training.epochs=4", "model.size=tiny", "training.batch_size=16"]
+OPTIONS = ["training.epochs=4", "model.size=tiny", "training.batch_size=16", "model.experts=[]"]
 
 
 class KilledError(Exception):

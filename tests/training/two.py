@@ -88,7 +88,7 @@ def trained(
     strategy = strategy if ranks.several else "ddp"
     plan, schema, data = prepared(absent, objectives, note, ROWS // ranks.count, strategy)
     torch.manual_seed(ranks.rank)  # the first process's weights are everybody's
-    model = assemble(plan.model, schema)
+    model = assemble(plan.model, schema, experts=False)
     made = [registry.build("objectives", spec, model) for spec in plan.objectives]
     for module in [*model.modules(), *(m for part in made for m in part.modules())]:
         if isinstance(module, nn.Dropout):
@@ -110,7 +110,7 @@ def trained(
     start = Lit.on_train_start
     Lit.on_train_start = lambda self: (lit.append(self), start(self))[1]  # type: ignore[method-assign]
     try:
-        history = _run(plan, schema, model, made, data, data, None, False, Console(quiet=True), ranks)
+        history, _ = _run(plan, schema, model, made, data, data, None, False, Console(quiet=True), ranks)
     finally:
         Lit.on_train_start = start  # type: ignore[method-assign]
     statistics = {n: b.tolist() for n, b in lit[0].named_buffers() if "running" in n}

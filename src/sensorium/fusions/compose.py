@@ -14,6 +14,7 @@ from sensorium.core.byname import ByName
 from sensorium.core.contracts import Fusion, Task
 from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.registry import component
+from sensorium.nn.panel import Panel
 from sensorium.nn.streams import vectors
 
 GROUP = ("streams", "fusion")
@@ -98,6 +99,8 @@ class Compose(Fusion):
 
     def answering(self, make: Callable[[], Task[Any]]) -> Task[Any]:
         task = self.outer.answering(make)
+        if self.members and isinstance(task, Panel):
+            task.corrects = False  # groups are not heard by themselves once training is over
         if self.members and task.plain is not task and task.settles:
             raise ConfigError(
                 "a late fusion over groups learns nothing after training: no stacking, no support vector machine",

@@ -65,6 +65,8 @@ class Panel(Task[Any]):
             raise ConfigError(f"{type(first).__name__.lower()} has no votes to count", fix="decide: mean")
         self.streams, self.decide, self.share = tuple(streams), decide, share
         self.heads: ByName[Task[Any]] = ByName(tasks)
+        self.corrects = True
+        """Whether answers are set right on held-out rows (``Task.correct``), which wants every stream by itself."""
         self.stacker: nn.Module | None = None
         if decide == "stacking":
             self.stacker = Stacker(len(self.streams), _width(first))
@@ -83,7 +85,9 @@ class Panel(Task[Any]):
 
     @property
     def settles(self) -> bool:
-        return self.stacker is not None or any(head.settles for head in self.heads.values())
+        heads = any(head.settles for head in self.heads.values())
+        only_corrects = type(self.plain).correct is not Task.correct
+        return self.stacker is not None or (heads and (self.corrects or not only_corrects))
 
     @property
     def labels(self) -> tuple[str, ...]:
