@@ -35,7 +35,7 @@ with TemporaryDirectory() as folder:
     model = sm.fit(
         tables["train"],
         target="event",
-        overrides=["model.fusion=peak", "model.fusion.softness=0.2", "model.size=tiny", "training.epochs=6"],
+        overrides=["model.fusion=peak", "model.fusion.softness=0.2", "model.size=tiny", "training.epochs=6", "model.experts=[]"],
         quiet=True,
     )
     model.save(Path(folder) / "run")

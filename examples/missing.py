@@ -10,7 +10,7 @@ with TemporaryDirectory() as folder:
 
     def trained_on(*inputs: str) -> sm.Trained:
         others = {"photo", "note", "sound", "sensor", "temperature", "when", "room"} - set(inputs)
-        small = ["model.size=tiny", "training.epochs=8"]
+        small = ["model.size=tiny", "training.epochs=8", "model.experts=[linear]"]
         return sm.fit(tables["train"], target="event", valid=tables["valid"], ignore=others, overrides=small, quiet=True)
 
     model = trained_on("sound", "sensor", "temperature")

@@ -11,7 +11,7 @@ from sensorium.serve.app import create
 
 with TemporaryDirectory() as folder:
     tables = make(folder, rows=120)
-    small = ["model.size=tiny", "training.epochs=3"]
+    small = ["model.size=tiny", "training.epochs=3", "model.experts=[linear]"]
     model = sm.fit(tables["train"], target="event", valid=tables["valid"], overrides=small, quiet=True)
     photo = next(Path(folder, "photos").iterdir()).read_bytes()
 

@@ -48,7 +48,7 @@ class Forest(TreeExpert):
         response: Response,
         streams: Sequence[str],
         *,
-        trees: int = 300,
+        trees: int = 100,
         leaf: int = 3,
         share: float | None = None,
         smoothing: float = 0.02,
