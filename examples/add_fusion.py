@@ -35,7 +35,13 @@ with TemporaryDirectory() as folder:
     model = sm.fit(
         tables["train"],
         target="event",
-        overrides=["model.fusion=peak", "model.fusion.softness=0.2", "model.size=tiny", "training.epochs=6", "model.experts=[]"],
+        overrides=[
+            "model.fusion=peak",
+            "model.fusion.softness=0.2",
+            "model.size=tiny",
+            "training.epochs=6",
+            "model.experts=[]",  # the fusion is what is shown
+        ],
         quiet=True,
     )
     model.save(Path(folder) / "run")
