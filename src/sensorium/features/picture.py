@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -38,6 +40,10 @@ class Picture(Scaled):
     """
 
     directions: Tensor
+
+    usual: ClassVar[bool] = False
+    """Where recordings recur under new noise, as in `av_hard`, a linear model knows them again and no fold shows it: 0.777
+    with pictures and sounds heard by experts, 0.877 without."""
 
     def __init__(self, layout: Grid, *, orientations: int = 9) -> None:
         super().__init__(layout)

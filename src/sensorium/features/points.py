@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -30,6 +32,9 @@ class Points(Scaled):
         bins: Bins of each histogram of distances.
         pairs: Points of which each two are held against each other.
     """
+
+    usual: ClassVar[bool] = False
+    """Not measured on clouds of anyone's yet."""
 
     def __init__(self, layout: layouts.Points, *, bins: int = 16, pairs: int = 128) -> None:
         super().__init__(layout)

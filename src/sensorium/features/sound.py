@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -32,6 +34,9 @@ class Sound(Scaled):
     Args:
         steps: Stretches of the course.
     """
+
+    usual: ClassVar[bool] = False
+    """As of `picture`."""
 
     def __init__(self, layout: Grid, *, steps: int = 16) -> None:
         super().__init__(layout)
