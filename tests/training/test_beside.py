@@ -177,3 +177,8 @@ def test_rows_end_to_end_are_both(scenes: Path, blended: Any) -> None:
 def test_a_validation_table_is_not_fitted_on(quick_fit: Any, scenes: Path) -> None:
     trained = quick_fit(ignore=IGNORE, overrides=BOTH, valid=scenes / "valid.csv")
     assert "refit" not in trained.artifact.report
+
+
+def test_with_a_time_limit_the_network_is_trained_once(quick_fit: Any) -> None:
+    trained = quick_fit(ignore=IGNORE, overrides=BOTH, time_limit=30)
+    assert trained.artifact.report["refit"]["epochs"] == 0

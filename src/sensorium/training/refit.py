@@ -52,6 +52,8 @@ def _network(plan: Recipe, trained: Trained) -> int:
     """For how many epochs the network is trained once more; 0: it is kept as it is."""
     training = plan.training
     several = training.devices * training.nodes > 1
+    if training.time_limit is not None:
+        return 0  # it was spent on choosing; experts take seconds
     if training.refit != "all" or not trained.history or several or any(t.settles for t in trained.model.tasks.values()):
         return 0
     return trained.best_epoch
