@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -194,7 +195,7 @@ class _Text(NamedTuple):
 _NONE = np.zeros(0, dtype=np.int64)
 
 
-class _Block:
+class _Block(ABC):
     """Terms and their columns; while it counts, every new term is given one."""
 
     def __init__(self, longest: int, terms: Sequence[str] | None = None) -> None:
@@ -204,9 +205,9 @@ class _Block:
         self.frequency = np.zeros(1024, dtype=np.int64)
         self.rare = 1
 
+    @abstractmethod
     def terms(self, text: _Text) -> Array:
         """The column of each known term, as often as it is there."""
-        raise NotImplementedError
 
     def columns(self, terms: Iterable[str]) -> list[int]:
         if self.grows:

@@ -22,7 +22,7 @@ from sensorium.core.schema import Schema
 from sensorium.data import rows as encoded
 from sensorium.data.loader import Loader
 from sensorium.model import Model, experts_of
-from sensorium.nn.ensemble import NETWORK, Ensemble, taken
+from sensorium.nn.ensemble import Ensemble, taken
 from sensorium.training.weighing import sharpened, weighed
 
 FOLDS, FOLD_ROWS = 3, 3_000
@@ -291,12 +291,6 @@ def _without_idle(ensemble: Ensemble, plan: Recipe) -> tuple[Ensemble, Recipe]:
     return kept, plan.model_copy(update={"model": plan.model.model_copy(update={"experts": told})})
 
 
-def counts(ensemble: Ensemble, task: str) -> dict[str, float]:
-    """How much each part counts for rows that have every stream."""
-    blend = ensemble.blends[task]
-    return dict(zip(blend.parts, blend.share[0].tolist(), strict=True))
-
-
 class _Steps:
     """What is being done, on the console."""
 
@@ -309,6 +303,3 @@ class _Steps:
 
     def done(self) -> None:
         self.console.step("experts", 1, 1)
-
-
-__all__ = ["NETWORK", "again", "attached", "counts", "gathered"]
