@@ -171,7 +171,7 @@ def test_rows_end_to_end_are_both(scenes: Path, blended: Any) -> None:
             assert bool(got.inputs[stream].present[i]) == bool(field.present[0])
             if bool(field.present[0]):
                 length = field.data.shape[1]
-                assert torch.equal(got.inputs[stream].data[i][:length], field.data[0]) or field.data.dim() == 2
+                assert torch.equal(got.inputs[stream].data[i][:length], field.data[0]), stream
 
 
 def test_a_validation_table_is_not_fitted_on(quick_fit: Any, scenes: Path) -> None:
