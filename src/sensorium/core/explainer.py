@@ -86,7 +86,7 @@ class Explainer(ABC):
         if not isinstance(probe.layout, self.reads):
             return f"does not read {type(probe.layout).__name__.lower()}"
         if self.gradients and not probe.smooth:
-            return "needs an answer that can be differentiated, and neither experts nor the decisions of some tasks can be"
+            return "cannot differentiate this answer: experts and the decisions of some tasks have no gradient"
         return ""
 
     @abstractmethod
