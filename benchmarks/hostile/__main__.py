@@ -1,0 +1,43 @@
+"""``python -m benchmarks.hostile [area ...] [--only WORDS]``: every hostile input, how many held, and which did not."""
+
+from __future__ import annotations
+
+import argparse
+import pkgutil
+import sys
+from importlib import import_module
+
+import benchmarks.hostile as suite
+from benchmarks.hostile.case import Case, attempt
+
+_FILES = (found.name for found in pkgutil.iter_modules(suite.__path__))
+AREAS = tuple(sorted(name for name in _FILES if name not in ("case", "__main__")))
+"""Each area is a file with a function ``cases()``, which gives its cases."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """0 where every case held."""
+    parser = argparse.ArgumentParser(prog="benchmarks.hostile", description=__doc__)
+    parser.add_argument("areas", nargs="*", metavar="area", help=f"of {', '.join(AREAS)}; all by default")
+    parser.add_argument("--only", default="", help="only cases whose name contains these words")
+    given = parser.parse_args(argv)
+    unknown = [area for area in given.areas if area not in AREAS]
+    if unknown:
+        parser.error(f"no area {unknown[0]!r}: there are {', '.join(AREAS)}")
+    failed = 0
+    for area in given.areas or AREAS:
+        every: list[Case] = list(import_module(f"benchmarks.hostile.{area}").cases())
+        cases = [case for case in every if given.only in case.name]
+        held = 0
+        for case in cases:
+            wrong = attempt(case)
+            held += not wrong
+            if wrong:
+                print(f"{area}: {case.name}: {wrong}", flush=True)
+        failed += len(cases) - held
+        print(f"{area}: {len(cases)} tried, {held} held", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
