@@ -35,12 +35,13 @@ class Response:
 
     Args:
         kind: ``classes``: one of ``size``; ``ordered``: one of ``size``, which lie in a row; ``labels``: any of ``size``;
-            ``number``: ``size`` is 1.
+            ``number``: ``size`` is 1;
+            ``risk``: how much sooner than others a row has its event (a log hazard), ``size`` is 1.
         size: How many scores a row is given.
         weights: How much a row counts by its class ``[size]``; empty: all alike.
     """
 
-    kind: Literal["classes", "ordered", "labels", "number"]
+    kind: Literal["classes", "ordered", "labels", "number", "risk"]
     size: int
     weights: tuple[float, ...] = ()
 
@@ -54,7 +55,7 @@ class Observed:
         compact: By stream, ``[rows, f]`` float32: fewer numbers that say most of the same, for trees.
         present: By stream, ``[rows]`` bool.
         target: ``[rows]`` class indices (``classes``, ``ordered``), ``[rows, size]`` of 0 and 1 (``labels``), ``[rows]``
-            float (``number``).
+            float (``number``), ``[rows, 2]`` of time and 1 or 0 (``risk``: whether the event happened then).
         weight: ``[rows]``: how much each row counts; those of class weights are in it.
     """
 
@@ -116,7 +117,7 @@ class Expert(Learnt, ABC):
     It answers whichever streams a row has, and a row with none by the training targets alone.
     """
 
-    answers: ClassVar[tuple[str, ...]] = ("classes", "ordered", "labels", "number")
+    answers: ClassVar[tuple[str, ...]] = ("classes", "ordered", "labels", "number", "risk")
     """The kinds of ``Response`` it can give."""
     reads: ClassVar[Literal["features", "compact"]] = "features"
     cost: ClassVar[str]
@@ -175,7 +176,8 @@ class Expert(Learnt, ABC):
 
     @abstractmethod
     def forward(self, features: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
-        """``[B, size]`` float32: log-probabilities (``classes``, ``ordered``), log-odds (``labels``), the number.
+        """``[B, size]`` float32: log-probabilities (``classes``, ``ordered``), log-odds (``labels``), the number, the log
+        hazard.
 
         Args:
             features: By stream, what ``reads`` says of it ``[B, F]``; anything finite in rows without it.

@@ -87,6 +87,18 @@ class Curve(View):
 
 
 @dataclass(frozen=True)
+class Lines(View):
+    """Several lines over the same axes: by name its points ``(x, y)``, in order of ``x``."""
+
+    lines: Sequence[tuple[str, Sequence[tuple[float, float]]]] = ()
+    x: str = "x"
+    y: str = "y"
+
+    def to_json(self) -> dict[str, list[list[float]]]:
+        return {name: [[x, y] for x, y in points] for name, points in self.lines}
+
+
+@dataclass(frozen=True)
 class Scatter(View):
     """A dot a row: what is true along the one axis, what was answered along the other; equal on the diagonal."""
 

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from sensorium.core.answer import Attachment
-from sensorium.core.views import Bars, Curve, Gallery, Matrix, Scatter, Sentence, Table, View
+from sensorium.core.views import Bars, Curve, Gallery, Lines, Matrix, Scatter, Sentence, Table, View
 from sensorium.data.attachment import address
 from sensorium.evaluation import charts
 from sensorium.evaluation.charts import Bar
@@ -29,6 +29,7 @@ def view_html(view: View, target: str, room: Any) -> dict[str, Markup] | None:
         Table: _table,
         Matrix: _matrix,
         Curve: _curve,
+        Lines: _lines,
         Scatter: _scatter,
         Bars: _bars,
         Gallery: lambda one, _: _gallery(one, room),
@@ -67,6 +68,12 @@ def _matrix(view: Matrix, target: str) -> str:
 
 def _curve(view: Curve, target: str) -> str:
     chart = charts.dotted(view, title=f"{view.name} of {target}")
+    return _figure(chart, view.note)
+
+
+def _lines(view: Lines, target: str) -> str:
+    drawn = {name: ([x for x, _ in points], [y for _, y in points]) for name, points in view.lines}
+    chart = charts.xy_chart(drawn, title=f"{view.name} of {target}", x_name=view.x, y_name=view.y)
     return _figure(chart, view.note)
 
 

@@ -15,6 +15,7 @@ from sensorium.core.expert import Observed, Response
 from sensorium.core.layout import Layout, Row
 from sensorium.core.registry import component
 from sensorium.nn.convex import Floats, answered, fits, folds, loss
+from sensorium.nn.hazard import exposed
 from sensorium.nn.tree_expert import TreeExpert
 from sensorium.nn.trees import Trees, boosted, evaluated
 
@@ -126,14 +127,17 @@ class Boosting(TreeExpert):
 
         # The library fails on a column without a single number; of a constant it asks nothing.
         x = np.where(np.isnan(x).all(axis=0), np.float32(0), x)
-        numbers = self.response.kind == "number"
+        numbers = self.response.kind in ("number", "risk")
+        if self.response.kind == "risk":
+            y, weight = exposed(y, weight)
         targets = list(y.T) if self.response.kind == "labels" else [y]
         told = [i for i, target in enumerate(targets) if target.min() != target.max()]
         kind = HistGradientBoostingRegressor if numbers else HistGradientBoostingClassifier
+        aim = {"loss": "poisson"} if self.response.kind == "risk" else {}
         models = [
             kind(
                 learning_rate=self.rate, max_leaf_nodes=self.leaves, min_samples_leaf=self.leaf,
-                l2_regularization=self.penalty, early_stopping=False, warm_start=True, random_state=seed,
+                l2_regularization=self.penalty, early_stopping=False, warm_start=True, random_state=seed, **aim,
             )
             for _ in told
         ]  # fmt: skip
@@ -144,7 +148,7 @@ class Boosting(TreeExpert):
             yield self._taken(models, told, x)
 
     def _taken(self, models: list[Any], told: list[int], x: NDArray[np.float32]) -> Trees:
-        if self.response.kind == "number":
+        if self.response.kind in ("number", "risk"):
             return boosted(models, [[0]], np.zeros(1))
         if self.response.kind == "labels":
             base = self.prior.double().numpy().copy()

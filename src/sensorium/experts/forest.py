@@ -13,6 +13,7 @@ from torch import Tensor
 from sensorium.core.expert import Response
 from sensorium.core.registry import component
 from sensorium.nn.convex import Floats, folds
+from sensorium.nn.hazard import exposed
 from sensorium.nn.tree_expert import TreeExpert
 from sensorium.nn.trees import Trees, forest
 
@@ -81,6 +82,10 @@ class Forest(TreeExpert):
                 return whole
 
             return forest(classifier, shares, size)
+        if self.response.kind == "risk":
+            rate, exposure = exposed(y, weight)
+            grown = ExtraTreesRegressor(max_features=self.share or 1 / 3, criterion="poisson", **common)
+            return forest(grown.fit(x, rate, sample_weight=exposure), lambda value: value[:, :, 0], size)
         target = y.astype(np.float64)  # of labels the mean is the share, and the squared error Gini's index
         shallow = self.share or (1 / 3 if self.response.kind == "number" else "sqrt")
         regressor = ExtraTreesRegressor(max_features=shallow, **common)

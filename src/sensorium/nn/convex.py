@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sensorium.core.expert import Response
+from sensorium.nn.hazard import partial_loss
 
 Floats = NDArray[np.float64]
 
@@ -39,10 +40,13 @@ class Head:
 
 
 def prior(response: Response, target: NDArray[Any], weight: Floats) -> Floats:
-    """The answer of who knows the targets alone ``[size]``: log shares, log-odds, the mean.
+    """The answer of who knows the targets alone ``[size]``: log shares, log-odds, the mean, no hazard but that of
+    all.
 
     Half a row is added to every class, so that one that was never seen is rare and not impossible.
     """
+    if response.kind == "risk":
+        return np.zeros(1)
     if response.kind == "number":
         return np.array([np.average(target, weights=weight)]) if len(target) else np.zeros(1)
     half = 0.5 * (weight.mean() if len(weight) else 1.0)
@@ -67,7 +71,10 @@ def answered(response: Response, raw: Tensor, known: Tensor) -> Tensor:
 
 
 def loss(response: Response, scores: Tensor, target: Tensor, weight: Tensor) -> float:
-    """Log loss or squared error per unit of weight."""
+    """Log loss, squared error or partial likelihood per unit of weight."""
+    if response.kind == "risk":
+        lost = partial_loss(scores[:, 0], target[:, 0], target[:, 1] > 0.5, weight)
+        return float(lost.sum() / weight.sum())
     if response.kind == "number":
         each = (scores[:, 0] - target).square()
     elif response.kind == "labels":
@@ -140,6 +147,26 @@ class Solver:
         coef = np.asarray(model.coef_, dtype=np.float64)
         return Head(coef[:, None] * spread, np.array([float(model.intercept_) * spread + mean]))
 
+    def _risk(self, x: Any, y: NDArray[Any], weight: Floats, strength: float) -> Head:
+        """Cox regression with a ridge penalty; a constant is not told apart, so that a middling row scores 0."""
+        from scipy.optimize import minimize
+
+        time, event, counts = torch.from_numpy(y[:, 0]), torch.from_numpy(y[:, 1] > 0.5), torch.from_numpy(weight)
+
+        def objective(coef: Floats) -> tuple[float, Floats]:
+            score = torch.from_numpy(np.asarray(x @ coef, dtype=np.float64)).requires_grad_()
+            with torch.enable_grad():
+                lost = partial_loss(score, time, event, counts).sum()
+            (slope,) = torch.autograd.grad(lost, score)
+            return float(lost.detach()) + float(coef @ coef) / (2 * strength), np.asarray(
+                x.T @ slope.numpy() + coef / strength
+            )
+
+        start = self.models.get(0, np.zeros(x.shape[1]))
+        found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": STEPS})
+        self.models[0] = coef = np.asarray(found.x, dtype=np.float64)
+        return Head(coef[:, None], np.array([-np.average(x @ coef, weights=weight)]))
+
 
 @contextmanager
 def unhurried() -> Iterator[None]:
@@ -154,7 +181,7 @@ def unhurried() -> Iterator[None]:
 def folds(response: Response, target: NDArray[Any], number: int, seed: int) -> NDArray[np.int64]:
     """Which of ``number`` folds a row is in ``[rows]``: each fold has its share of every class, or of low and high."""
     order = np.random.default_rng(seed).permutation(len(target))
-    key = target.sum(axis=1) if response.kind == "labels" else target
+    key = target.sum(axis=1) if response.kind == "labels" else target[:, 0] if response.kind == "risk" else target
     order = order[np.argsort(key[order], kind="stable")]
     fold = np.empty(len(target), dtype=np.int64)
     fold[order] = np.arange(len(target)) % number
@@ -165,6 +192,8 @@ def fits(response: Response, target: NDArray[Any]) -> bool:
     """Whether there is anything to tell apart in these rows."""
     if response.kind == "labels":
         return bool((target.min(axis=0) != target.max(axis=0)).any()) if len(target) else False
+    if response.kind == "risk":
+        return bool((target[target[:, 1] > 0.5, 0] < target[:, 0].max(initial=-np.inf)).any())
     return len(np.unique(target)) > 1
 
 

@@ -266,6 +266,7 @@ _VALUES: dict[tuple[str, str, str], Callable[[], list[Any]]] = {
     ("encoders", "huggingface", "config"): lambda: [
         {"model_type": "distilbert", "dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 8, "vocab_size": 60}
     ],
+    ("tasks", "survival", "happened"): lambda: ["no"],
     ("modalities", "ordinal", "order"): lambda: ["5, 4, 3, 2, 1"],
     ("modalities", "text", "checkpoint"): _checkpoint("bert"),
     ("fusions", "lxmert", "words"): lambda: ["photo"],

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sensorium.core.errors import ConfigError, DataError, listed, nearest
-from sensorium.core.goal import task_spec
+from sensorium.core.goal import TaskSpec, task_spec
 from sensorium.core.modality import is_blank
 from sensorium.core.recipe import Recipe, Spec
 from sensorium.core.registry import find, split
@@ -89,7 +89,7 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
         answered = any(name in task.targets for task in tasks if "kind" in task.spec)
         if role in TARGETS and not answered and find("modalities", kind).task is None:
             raise ConfigError(f"a column of kind {kind} cannot be a target", column=name, fix=f"--as {name}=category")
-        columns[name] = {**told.get(name, {}), "kind": kind, "role": role}
+        columns[name] = {**_asked(tasks, name, kind), **told.get(name, {}), "kind": kind, "role": role}
         # The whole column decides what its cells mean, and the recipe keeps it.
         read = reading(name, columns[name], table.column(name), role)
         columns[name] |= read.options
@@ -116,6 +116,12 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
     if not schema.inputs:
         raise DataError("no column is left to learn from", file=table.source, fix="name fewer with --ignore")
     return Declared(schema, reasons, doubts)
+
+
+def _asked(tasks: list[TaskSpec], name: str, kind: str) -> dict[str, Any]:
+    """What the tasks of a target ask of it."""
+    mine = [str(task.spec["kind"]) for task in tasks if name in task.targets and "kind" in task.spec]
+    return {key: value for one in mine for key, value in find("tasks", one).asks.get(kind, {}).items()}
 
 
 def _group(columns: dict[str, dict[str, Any]], patterns: Patterns) -> None:

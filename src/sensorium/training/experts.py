@@ -236,8 +236,8 @@ def _weigh(
         share[at] = share[at].where(share[at] >= MINOR, 0.0) / share[at].where(share[at] >= MINOR, 0.0).sum()
         together = task.merge(parts, share[at].expand(len(counted[1]), -1).float())
         factor[at] = sharpened(task, response, together, *counted)
-        if at == 0 and response.kind == "number" and len(counted[1]):
-            goal = torch.from_numpy(counted[0]).float().unsqueeze(1)
+        if at == 0 and response.kind in ("number", "risk") and len(counted[1]):
+            goal = torch.from_numpy(counted[0]).float().reshape(len(counted[1]), -1)
             sure = torch.ones(len(goal), dtype=torch.bool)
             task.correct(together, Field(goal, sure), torch.from_numpy(counted[1]).float())
     blend.keep("share", share)

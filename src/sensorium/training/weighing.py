@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from sensorium.core.contracts import Task
 from sensorium.core.expert import Response
+from sensorium.nn.hazard import partial_loss
 
 PRIOR = 4.0
 """So many rows that each part answers equally well are imagined beside the real ones: few rows are not believed much."""
@@ -38,6 +39,8 @@ def loss_of(response: Response, truth: NDArray[Any], weight: NDArray[np.float64]
             each = F.cross_entropy(output, target.long(), reduction="none")
         elif response.kind == "labels":
             each = F.binary_cross_entropy_with_logits(output, target.double(), reduction="none").mean(dim=1)
+        elif response.kind == "risk":
+            return partial_loss(output[:, 0], target[:, 0], target[:, 1] > 0.5, counts).sum()
         else:
             each = 0.5 * (output[:, 0] - target.double()).square() / spread
         return (each * counts).sum()
