@@ -113,7 +113,8 @@ def test_commands_exist() -> None:
         if "--task" in words:  # the options of a task stand beside those of the command
             kind = words[words.index("--task") + 1]
             own = registry.options("tasks", kind).model_fields if kind in registry.kinds("tasks") else {}
-            known |= {f"--{name.replace('_', '-')}" for name in own}
+            parts = registry.find("tasks", kind).parts if kind in registry.kinds("tasks") else ()
+            known |= {f"--{name.replace('_', '-')}" for name in (*own, *parts)}
         for flag in re.findall(r"--[a-z-]+", " ".join(words)):
             assert flag in known, f"{page}: no option {flag} in {' '.join(words)!r}"
 

@@ -189,8 +189,7 @@ class Task(nn.Module, ABC, Generic[Out]):
     """The kinds of column that can be its target; empty: it has none, and learns from rows as they are."""
     parts: ClassVar[tuple[str, ...]] = ()
     """What the columns are called that make one target together: ``("time", "event")``. Empty: it is one column."""
-    asks: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Options that it asks of its target columns, by their kind. What the user said of a column comes first."""
+    asks: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # options of its target columns, by kind, where the user says none
     headline: ClassVar[str]
     """The metric quoted first."""
     higher_is_better: ClassVar[bool] = True

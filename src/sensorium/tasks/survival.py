@@ -41,6 +41,8 @@ HAPPENED = (
 """Classes of the event column that say so by themselves, whatever their case."""
 EVENTS = 30
 """Fewer held-out events say too little of the baseline hazard: training rows are added to them."""
+LEVEL = 1.0
+"""How strongly the mean score of a batch is drawn to 0."""
 SHOWN = 12
 """Times at which an answer gives the curve."""
 
@@ -189,13 +191,19 @@ class Survival(Task[Tensor]):
     def settle(self, training: Seen, held_out: Seen) -> None:
         if not self.cox:
             return
-        rows = [held_out]
-        if int((held_out.target.data[held_out.target.present, 1] > 0.5).sum()) < EVENTS:
-            rows.append(training)
+        rows = [held_out] if self._enough(held_out) else [held_out, training]
         with torch.no_grad():
             output = torch.cat([self(part.fused, part.streams, part.prompts) for part in rows])
         target = Field(torch.cat([part.target.data for part in rows]), torch.cat([part.target.present for part in rows]))
         self.correct(output, target, torch.cat([part.weight for part in rows]))
+
+    def _enough(self, rows: Seen) -> bool:
+        """Whether there are events enough for the baseline hazard of every stratum."""
+        known = rows.target.present & (rows.target.data[:, 1] > 0.5)
+        if not self.strata:
+            return int(known.sum()) >= EVENTS
+        code = next(iter(rows.prompts.values())).data[known, 0]
+        return all(int((code == i + 1).sum()) >= EVENTS for i in range(len(self.strata)))
 
     @property
     def settles(self) -> bool:
@@ -240,6 +248,8 @@ class Survival(Task[Tensor]):
         event = target.data[here, 1] > 0.5
         if self.cox:
             each = partial_loss(known[:, 0], time, event, None, known[:, 1].long() if self.strata else None)
+            # The order of scores is all that counts; their level is kept at 0, where rows of which nothing is known lie.
+            each = each + LEVEL * known[:, 0].mean().square()
         else:
             each = hazard_loss(known, time, event, self.grid)
         return out.index_copy(0, here, each.to(out))

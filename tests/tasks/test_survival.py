@@ -1,0 +1,171 @@
+"""Survival on the road: from a table with two target columns to curves, scores, reports; censoring, strata, experts."""
+
+from __future__ import annotations
+
+import csv
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import sensorium as sm
+from sensorium.core.errors import ConfigError
+from sensorium.core.goal import Goal
+from sensorium.core.modality import Modality
+from sensorium.modalities.category import Category
+from sensorium.modalities.number import Number
+from sensorium.tasks.survival import Survival
+
+TARGET = {"time": "days", "event": "died"}
+QUICK = ["model.size=tiny", "training.epochs=30", "training.batch_size=64", "training.lr=0.01"]
+
+
+def patients(path: Path, rows: int, seed: int, *, strata: bool = False) -> Path:
+    """``age`` and a word of ``note`` say how soon; a third leaves before; some cells are missing. ``clinic``: of one the
+    times are five times as long."""
+    draw = np.random.default_rng(seed)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["age", "note", "days", "died", *(["clinic"] if strata else [])])
+        for i in range(rows):
+            age, ill = draw.normal(), draw.random() < 0.5
+            note = "seems gravely ill today" if ill else "seems rather well today"
+            clinic = i % 2
+            died = draw.exponential(np.exp(-1.2 * age - 1.5 * ill)) * 100 * (5 if strata and clinic else 1)
+            left = draw.exponential(150.0)
+            days = "" if i % 20 == 7 else f"{min(died, left):.2f}"
+            cells = [f"{age:.3f}" if i % 11 else "", note if i % 7 else "", days, "yes" if died <= left else "no"]
+            writer.writerow([*cells, *([["north", "south"][clinic]] if strata else [])])
+    return path
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("patients")
+    return patients(folder / "train.csv", 400, 0), patients(folder / "test.csv", 200, 1)
+
+
+@pytest.fixture(scope="module")
+def fitted(tables: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("fitted") / "run"
+    sm.fit(tables[0], task="survival", target=TARGET, columns={"note": "text"}, overrides=QUICK, quiet=True, out=out)
+    return out
+
+
+def test_it_learns_who_dies_first_whatever_is_missing(fitted: Path, tables: tuple[Path, Path]) -> None:
+    model = sm.load(fitted)
+    found = model.evaluate(tables[1]).targets["survival"]
+    assert found.rows == 190  # ten have no time
+    assert found.metrics["c_index"] > 0.7
+    assert found.metrics["uno_c_index"] > 0.68
+    assert found.metrics["brier"] < 0.18
+    assert found.metrics["calibration_error"] < 0.15
+    assert set(found.subsets) == {"table", "note", "table+note"}
+    assert all(scores["c_index"] > 0.55 for scores in found.subsets.values())
+
+
+def test_answers_are_times_ratios_groups_and_curves(fitted: Path) -> None:
+    model = sm.load(fitted)
+    rows = [{"age": 1.5, "note": "seems gravely ill today"}, {"age": -1.5, "note": "seems rather well today"}, {}]
+    soon, late, unknown = (one.targets["survival"] for one in model.predict(rows))
+    assert soon["value"] < unknown["value"] < late["value"]
+    assert soon["hazard_ratio"] > 1 > late["hazard_ratio"]
+    assert (soon["group"], late["group"]) == ("high", "low")
+    assert soon["median"] < 100
+    assert late["median"] is None or late["median"] > soon["median"]
+    for one in (soon, late, unknown):
+        chance, time = one["survival"]["chance"], one["survival"]["time"]
+        assert len(chance) == len(time) == 12
+        assert all(0 <= b <= a <= 1 for a, b in pairwise(chance))
+        assert all(0 < a < b for a, b in pairwise(time))
+
+
+def test_a_report_draws_groups_and_says_who_is_still_watched(fitted: Path) -> None:
+    page = (fitted / "report.html").read_text(encoding="utf-8")
+    assert "How groups of like risk fare" in page
+    assert "Still watched" in page
+    assert "share without event" in page
+
+
+def test_hazards_of_intervals_learn_it_too(tables: tuple[Path, Path], tmp_path: Path) -> None:
+    options = {"model": "discrete", "steps": 12}
+    model = sm.fit(
+        tables[0], task="survival", target=TARGET, options=options, overrides=QUICK, quiet=True, out=tmp_path / "run"
+    )
+    found = sm.load(tmp_path / "run").evaluate(tables[1]).targets["survival"]
+    assert found.metrics["c_index"] > 0.72
+    answer = model.predict([{}])[0].targets["survival"]
+    assert "hazard_ratio" not in answer
+    assert answer["value"] > 0
+
+
+def test_experts_answer_beside_it_and_alone(tables: tuple[Path, Path], tmp_path: Path) -> None:
+    experts = ["model.experts=[linear, forest]", "model.network=false"]
+    model = sm.fit(
+        tables[0], task="survival", target=TARGET, overrides=[*QUICK, *experts], quiet=True, out=tmp_path / "run"
+    )
+    found = model.evaluate(tables[1]).targets["survival"]
+    assert found.metrics["c_index"] > 0.75
+    assert found.metrics["brier"] < 0.18  # the baseline hazard is that of the blend
+    assert sm.load(tmp_path / "run").predict([{"age": 1.0}])[0].targets == model.predict([{"age": 1.0}])[0].targets
+
+
+def test_rows_of_a_stratum_are_compared_with_their_own(tmp_path: Path) -> None:
+    train, test = patients(tmp_path / "a.csv", 400, 0, strata=True), patients(tmp_path / "b.csv", 200, 1, strata=True)
+    tasks = {"risk": {"kind": "survival", "target": ["days", "died"], "prompt": "clinic"}}
+    model = sm.fit(train, recipe=sm.Recipe.parse({"model": {"tasks": tasks}}), overrides=QUICK, quiet=True)
+    sick = {"age": 0.5, "note": "seems gravely ill today"}
+    north, south, nowhere = (
+        one.targets["risk"] for one in model.predict([{**sick, "clinic": "north"}, {**sick, "clinic": "south"}, sick])
+    )
+    assert north["hazard_ratio"] == pytest.approx(south["hazard_ratio"])
+    assert north["value"] < nowhere["value"] < south["value"]
+    assert model.evaluate(test).targets["risk"].metrics["c_index"] > 0.6
+
+
+def test_on_the_command_line(tables: tuple[Path, Path], tmp_path: Path, cli: Any) -> None:
+    words = ("fit", tables[0], "--task", "survival", "--time", "days", "--out", tmp_path / "run", *QUICK)
+    code, out, err = cli(*words, "--event", "died")
+    assert code == 0, err
+    assert "c_index" in out + err
+    code, _, err = cli(*words)
+    assert code != 0
+    assert "event" in err
+
+
+def reader(kind: type[Modality], *cells: Any) -> Modality:
+    made = kind()
+    made.fit(iter(cells))
+    return made
+
+
+def goal(time: Modality, event: Modality) -> Goal:
+    return Goal("risk", {"days": time, "status": event})
+
+
+def test_what_cannot_be_is_said() -> None:
+    days, status = reader(Number, 1, 2, 3), reader(Category, "alive", "gone", "alive")
+    with pytest.raises(ConfigError, match="which class says") as error:
+        Survival(goal(days, status), 4)
+    assert "--happened" in str(error.value)
+    assert Survival(goal(days, status), 4, happened="gone").happened == 1
+    with pytest.raises(ConfigError, match="the time is a number"):
+        Survival(goal(status, days), 4)
+    before = reader(Number, -3, 2, 3)
+    task = Survival(goal(before, reader(Number, 0, 1, 1)), 4)
+    cells = [before.encode_target(cell) for cell in (-3, 2)]
+    field = before.collate(cells)
+    target = torch.cat([field.data, torch.ones(2, 1)], dim=1)
+    with pytest.raises(ConfigError, match="below 0"):
+        task.fit([type(field)(target, torch.ones(2, dtype=torch.bool))])
+
+
+def test_a_time_of_zero_is_a_time(tmp_path: Path) -> None:
+    """Times are skewed, and a logarithm would be learnt of any other target; 0 has none."""
+    path = patients(tmp_path / "t.csv", 200, 0)
+    model = sm.fit(path, task="survival", target=TARGET, overrides=QUICK[:2], quiet=True)
+    days = model.artifact.schema.columns["days"].reader
+    assert days.decode(days.encode_target("0")) == pytest.approx(0, abs=1e-4)
