@@ -94,9 +94,11 @@ def test_dawdlers_are_closed(address: str, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(Prompt, "SECONDS", 0.3)
     start = time.monotonic()
     assert answer(address) == b""  # says nothing
-    assert answer(address, b"POST /predict HTTP/1.1\r\nHost: a\r\n", *[b"X-A: b\r\n"] * 40, pause=0.05) == b""  # for ever
+    assert (
+        answer(address, b"POST /predict HTTP/1.1\r\nHost: localhost\r\n", *[b"X-A: b\r\n"] * 40, pause=0.05) == b""
+    )  # for ever
     assert time.monotonic() - start < 4
-    whole = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+    whole = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
     # The second request on a connection has the same time as the first.
     said = answer(address, whole, b"GET /he", pause=0.05)
     assert said.count(b"HTTP/1.1 200") == 1
@@ -104,9 +106,11 @@ def test_dawdlers_are_closed(address: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_heads_that_are_none(address: str) -> None:
     assert b" 400 " in answer(address, b"\x16\x03\x01\x02\x00\x01\r\n\r\n")
-    assert b" 400 " in answer(address, b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 200_000)
-    both = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
-    assert b" 200 " not in answer(address, both, b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")[:15]
+    assert b" 400 " in answer(address, b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 200_000)
+    both = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    assert (
+        b" 200 " not in answer(address, both, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")[:15]
+    )
 
 
 def test_a_body_that_never_ends(make_client: Any, predictor: Any) -> None:
