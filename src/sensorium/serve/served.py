@@ -19,6 +19,7 @@ from sensorium.predictor import Prediction, Predictor
 from sensorium.serve.batching import Batcher, ClosedError, FullError
 from sensorium.serve.decoding import Decoded, Decoding, Pace
 from sensorium.serve.limits import Limits
+from sensorium.serve.memory import give_back
 from sensorium.serve.refusal import AGAIN, RefusedError
 from sensorium.serve.session import KINDS
 from sensorium.serve.steady import UNSTEADY, steadiness
@@ -172,6 +173,8 @@ class Served:
     def _apart(self, decoding: Decoding, weight: Weight, answer: Future[Any], done: Callable[[Any], Any]) -> None:
         decoding.pace = None  # it says nothing of small ones
         decoding.start(self._huge if weight.huge else self._large, answer, done)
+        if weight.huge:
+            self._huge.submit(give_back)
 
     def _maps(self, sample: Sample, number: int) -> list[dict[str, Any]]:
         stored = self.schema.collate([sample]).to(self.predictor.device)
