@@ -13,8 +13,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from benchmarks.bombs import huge_png
 from benchmarks.measure import Measure, Results, Settings
-from benchmarks.service import Service, form, huge_png, serving
+from benchmarks.service import Service, form, serving
 from benchmarks.serving import Row, _model
 
 FLIGHT = 32

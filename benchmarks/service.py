@@ -1,18 +1,17 @@
-"""A server in a process of its own, as ``sensorium serve`` starts it, and pictures that are small only as files."""
+"""A server in a process of its own, as ``sensorium serve`` starts it, and how it is spoken to byte by byte."""
 
 from __future__ import annotations
 
 import http.client
 import os
+import re
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import time
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,9 +39,11 @@ class Service(NamedTuple):
             connection.close()
 
     def memory(self, name: str) -> float:
-        """Megabytes, of ``VmRSS`` (now) or ``VmHWM`` (the most so far)."""
+        """Megabytes, of ``VmRSS`` (now) or ``VmHWM`` (the most so far); 0 once the process is gone."""
+        if not Path(f"/proc/{self.process.pid}").exists():
+            return 0.0
         told = dict(line.split(":", 1) for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines())
-        return int(told[name].split()[0]) / 1000
+        return int(told.get(name, "0").split()[0]) / 1000
 
 
 @contextmanager
@@ -74,19 +75,6 @@ def serving(run: Path, *words: str, seconds: float = 60.0) -> Iterator[Service]:
             process.wait()
 
 
-def huge_png(wide: int, high: int, *, depth: int = 16, colour: int = 6) -> bytes:
-    """A PNG of zeros, a thousandth of the size of its pixels. Colour 6: with transparency, four channels; 0: grey."""
-    packed = zlib.compressobj(9)
-    line = bytes(1 + wide * depth * {0: 1, 2: 3, 6: 4}[colour] // 8)
-    data = b"".join(packed.compress(line) for _ in range(high)) + packed.flush()
-    header = struct.pack(">IIBBBBB", wide, high, depth, colour, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
 def form(parts: list[tuple[str, bytes, bool]]) -> tuple[bytes, str]:
     """Parts (name, content, whether it is a file) as a body, and its content type."""
     body = b""
@@ -94,3 +82,37 @@ def form(parts: list[tuple[str, bytes, bool]]) -> tuple[bytes, str]:
         named = f'; filename="{name}.bin"' if file else ""
         body += f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"{named}\r\n\r\n'.encode() + content + b"\r\n"
     return body + f"--{BOUNDARY}--\r\n".encode(), f"multipart/form-data; boundary={BOUNDARY}"
+
+
+def post(
+    path: str, body: bytes, kind: str = "application/json", *, host: str = "localhost", more: tuple[str, ...] = ()
+) -> bytes:
+    """A request as it is sent, after which the connection is closed."""
+    typed = (f"Content-Type: {kind}",) if kind else ()
+    head = (f"POST {path} HTTP/1.1", f"Host: {host}", *typed, f"Content-Length: {len(body)}", *more, "Connection: close")
+    return "\r\n".join(head).encode() + b"\r\n\r\n" + body
+
+
+def exchange(port: int, sent: bytes, *, seconds: float, source: str = "") -> bytes:
+    """What a server says to these bytes until it closes the connection, or for so many seconds.
+
+    Args:
+        source: The client's address, of those of this machine.
+    """
+    found, until = b"", time.monotonic() + seconds
+    with socket.create_connection(("127.0.0.1", port), seconds, (source, 0) if source else None) as connection:
+        with suppress(OSError):  # it was refused before it had arrived
+            connection.sendall(sent)
+        with suppress(OSError):  # closed, or time is up
+            while (left := until - time.monotonic()) > 0:
+                connection.settimeout(left)
+                data = connection.recv(65536)
+                if not data:
+                    break
+                found += data
+    return found
+
+
+def statuses(found: bytes) -> list[int]:
+    """Of all answers in what was received."""
+    return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3}) ", found)]
