@@ -174,7 +174,7 @@ def _post(parts: list[tuple[str, Any]], oversized: bool) -> bytes:
         body += b"--" + BOUNDARY + f'\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'.encode()
         body += (cell if isinstance(cell, bytes) else str(cell).encode()) + b"\r\n"
     body += b"--" + BOUNDARY + b"--\r\n"
-    head = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=" + BOUNDARY
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=" + BOUNDARY
     return head + f"\r\nContent-Length: {OVERSIZED if oversized else len(body)}\r\n\r\n".encode() + body
 
 

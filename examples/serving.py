@@ -15,7 +15,7 @@ with TemporaryDirectory() as folder:
     model = sm.fit(tables["train"], target="event", valid=tables["valid"], overrides=small, quiet=True)
     photo = next(Path(folder, "photos").iterdir()).read_bytes()
 
-    with TestClient(create({"house": model.predictor})) as client:
+    with TestClient(create({"house": model.predictor}), base_url="http://localhost") as client:
         columns = client.get("/schema").json()["columns"]
         print("asks for", ", ".join(f"{column['name']} ({column['kind']})" for column in columns))
 

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.__main__ import NAMES, run, table
 from benchmarks.measure import Cost, Measure, Settings, compared, interleaved
 
-SLOW = ("start", "memory", "av_hard", "processes", "scaling", "serving", "live", "report", "columns")
+SLOW = ("start", "memory", "av_hard", "processes", "scaling", "serving", "large_pictures", "live", "report", "columns")
 """These start processes that train, or a server."""
 
 
@@ -37,7 +37,11 @@ def test_every_benchmark_is_listed() -> None:
     folder = Path(__file__).parent.parent / "benchmarks"
     apart = {"__init__", "__main__", "measure", "results", "senses", "fusion_results", "objectives", "kills", "explainers"}
     apart |= {"league", "league_sets", "league_rivals"}
-    files = {path.stem for path in folder.glob("*.py")} - apart - {"plain", "torch_fusions", "by_hand", "digits", "browser"}
+    files = (
+        {path.stem for path in folder.glob("*.py")}
+        - apart
+        - {"plain", "torch_fusions", "by_hand", "digits", "browser", "service", "bombs"}
+    )
     assert files == set(NAMES)
 
 

@@ -243,7 +243,7 @@ def test_a_server_sends_what_is_answered(run: Path, table: Path) -> None:
     from sensorium.serve.app import create
 
     predictor = Predictor(sm.load(run).artifact, device="cpu", media=NONE)
-    with TestClient(create({"squares": predictor})) as client:
+    with TestClient(create({"squares": predictor}), base_url="http://localhost") as client:
         form = client.get("/schema").json()
         assert {t["name"]: (t["task"], t["kind"]) for t in form["targets"]} == {
             "sentence": ("sentence", "text"),

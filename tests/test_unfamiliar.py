@@ -67,7 +67,8 @@ def test_a_server_answers_such_a_row_and_names_the_value(model: Trained) -> None
     from sensorium.predictor import Predictor
     from sensorium.serve.app import create
 
-    with TestClient(create({"pain": Predictor(model.artifact, device="cpu", media=NONE)})) as client:
+    app = create({"pain": Predictor(model.artifact, device="cpu", media=NONE)})
+    with TestClient(app, base_url="http://localhost") as client:
         answer = client.post("/predict", json={"row": {"age": 1.5, "drug": "Asprin"}})
     assert answer.status_code == 200, answer.text
     assert "aspirin" in answer.text

@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from sensorium.artifact import Artifact
-from sensorium.core.answer import Answer, light
+from sensorium.core.answer import Answer, finite, light
 from sensorium.core.batch import Batch, Field, room
-from sensorium.core.errors import ConfigError, nearest
+from sensorium.core.errors import AnswerError, ConfigError, nearest
 from sensorium.core.forward import Forward
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Opener, Problem, Record, Sample
@@ -122,8 +123,10 @@ class Predictor:
         steady: bool = False,
     ) -> Iterator[Prediction]:
         """As ``predict``, one batch after the other: memory does not grow with the rows. Decoding runs ahead in threads."""
+        done = 0
         for samples, problems in self._samples(rows, batch_size, media or self.media, workers):
-            yield from self.answer(samples, problems, STEADY if steady else None)
+            yield from self.answer(samples, problems, STEADY if steady else None, done + 1)
+            done += len(samples)
 
     def embed(self, rows: Iterable[Record], *, stream: str | None = None, batch_size: int = 64) -> Tensor:
         """The joint vector of each row ``[rows, D]``, or one stream's before fusion; zeros where missing."""
@@ -172,15 +175,25 @@ class Predictor:
 
     @torch.inference_mode()
     def answer(
-        self, samples: Sequence[Sample], problems: Sequence[list[Problem]], least: int | None = None
+        self, samples: Sequence[Sample], problems: Sequence[list[Problem]], least: int | None = None, first: int = 1
     ) -> list[Prediction]:
         """``predict`` for rows that are encoded already, in one batch; what was wrong with them is passed on.
 
-        ``least``: rows of the pass at least, which is then a steady one; None: as many as there are.
+        Raises ``AnswerError`` for a row of which the model makes no number: NaN is never passed off as a class.
+
+        Args:
+            least: Rows of the pass at least, which is then a steady one; None: as many as there are.
+            first: The number of the first row, for errors.
         """
         batch = self.batch(samples, least)
         outputs = Forward(self.model, batch, least=least).outputs
+        for name, output in outputs.items():
+            _numbers_only(name, output, len(samples), first)
         decoded = {name: task.answers(outputs[name], batch) for name, task in self.model.tasks.items()}
+        for name, answers in decoded.items():
+            wrong = next((i for i, one in enumerate(answers[: len(samples)]) if not finite(one)), None)
+            if wrong is not None:
+                raise _no_answer(name, first + wrong)
         present = {stream: part.present.tolist() for stream, part in batch.inputs.items()}
         return [
             Prediction(
@@ -222,6 +235,20 @@ class Predictor:
             steps.append(Step(f"task {name}", shape, _numbers(output) if isinstance(output, Tensor) else ""))
             steps.append(Step(f"answer {name}", "", _short(light(task.answers(output, batch)[0]))))
         return steps
+
+
+def _numbers_only(name: str, output: Any, rows: int, first: int) -> None:
+    """Raises ``AnswerError`` for the first row with a NaN in an output: what is decoded of it could look like an answer."""
+    for part in tree_leaves(output):
+        if isinstance(part, Tensor) and part.is_floating_point() and part.dim() and len(part) >= rows:
+            wrong = part[:rows].isnan().flatten(1).any(dim=1) if part.dim() > 1 else part[:rows].isnan()
+            if bool(wrong.any()):
+                raise _no_answer(name, first + int(wrong.nonzero()[0, 0]))
+
+
+def _no_answer(name: str, row: int) -> AnswerError:
+    fix = "look for numbers beyond all measure in the row; where every row is so, the model's weights are damaged"
+    return AnswerError(f"the model's answer to {name!r} is not a number (NaN or infinite)", row=row, fix=fix)
 
 
 def _field_step(name: str, part: Field) -> Step:

@@ -40,10 +40,15 @@ def make_client(predictor: Predictor) -> Iterator[Make]:
 
     from sensorium.serve.app import create
 
+    class Local(TestClient):
+        def websocket_connect(self, url: str, *given: Any, **more: Any) -> Any:
+            return super().websocket_connect(f"ws://localhost{url}", *given, **more)
+
     with ExitStack() as open_clients:
 
         def make(models: Any = None, **given: Any) -> TestClient:
-            return open_clients.enter_context(TestClient(create(models or {"house": predictor}, **given)))
+            app = create(models or {"house": predictor}, **given)
+            return open_clients.enter_context(Local(app, base_url="http://localhost"))
 
         yield make
 

@@ -300,3 +300,13 @@ def test_limits_and_names_are_checked(make_client: Any, predictor: Predictor) ->
 
     with pytest.raises(ConfigError, match="no model to serve"):
         create({})
+
+
+def test_a_key_of_an_object_stands_once(small: Any) -> None:
+    for body in (
+        b'{"row": {}, "row": {"note": "b"}}',
+        b'{"row": {"note": "a", "note": "b"}}',
+        b'{"row": {"sensor": [{"a": 1, "a": 2}]}}',
+    ):
+        answer = small.post("/predict", content=body, headers={"content-type": "application/json"})
+        refused(answer, 400, "stands twice in one object")

@@ -8,7 +8,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +73,33 @@ def test_sigterm_lets_what_is_inside_finish(run_folder: Path) -> None:
             process.wait()
 
 
-def answer(address: str, *parts: bytes, pause: float = 0.0) -> bytes:
+JSON = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+WHOLE = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+
+@contextmanager
+def started(app: Any) -> Iterator[str]:
+    """The address of a server of its own."""
+    from threading import Thread
+
+    from sensorium.serve.running import bind, listen, server
+
+    sockets = bind("127.0.0.1", 0)
+    port = listen(sockets, "127.0.0.1")
+    running = server(app)
+    thread = Thread(target=running.run, args=(sockets,), daemon=True)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        running.should_exit = True
+        thread.join(20)
+
+
+def answer(address: str, *parts: bytes, pause: float = 0.0, source: str = "") -> bytes:
     """What the server sends until it closes the connection."""
     host, _, port = address.partition(":")
-    with socket.create_connection((host, int(port)), 5) as connection:
+    with socket.create_connection((host, int(port)), 5, (source, 0) if source else None) as connection:
         try:
             for part in parts:
                 connection.sendall(part)
@@ -94,9 +119,11 @@ def test_dawdlers_are_closed(address: str, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(Prompt, "SECONDS", 0.3)
     start = time.monotonic()
     assert answer(address) == b""  # says nothing
-    assert answer(address, b"POST /predict HTTP/1.1\r\nHost: a\r\n", *[b"X-A: b\r\n"] * 40, pause=0.05) == b""  # for ever
+    assert (
+        answer(address, b"POST /predict HTTP/1.1\r\nHost: localhost\r\n", *[b"X-A: b\r\n"] * 40, pause=0.05) == b""
+    )  # for ever
     assert time.monotonic() - start < 4
-    whole = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+    whole = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
     # The second request on a connection has the same time as the first.
     said = answer(address, whole, b"GET /he", pause=0.05)
     assert said.count(b"HTTP/1.1 200") == 1
@@ -104,14 +131,15 @@ def test_dawdlers_are_closed(address: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_heads_that_are_none(address: str) -> None:
     assert b" 400 " in answer(address, b"\x16\x03\x01\x02\x00\x01\r\n\r\n")
-    assert b" 400 " in answer(address, b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 200_000)
-    both = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
-    assert b" 200 " not in answer(address, both, b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")[:15]
+    assert b" 400 " in answer(address, b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 200_000)
+    both = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    assert (
+        b" 200 " not in answer(address, both, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")[:15]
+    )
 
 
 def test_a_body_that_never_ends(make_client: Any, predictor: Any) -> None:
     """The body has a clock of its own, whatever trickles in."""
-    from collections.abc import Iterator
 
     from sensorium.serve.limits import Limits
 
@@ -138,3 +166,105 @@ def test_the_command_says_what_is_wrong(cli: Any, run_folder: Path, monkeypatch:
     assert "can be guessed" in cli("serve", run_folder)[2]
     monkeypatch.setitem(sys.modules, "sensorium.serve.app", None)
     assert "optional library" in cli("serve", run_folder)[2]
+
+
+def test_one_address_has_only_so_many_unfinished_requests(predictor: Any) -> None:
+    """Half a head, half a body, nothing at all: beyond the limit they are turned away, and others are answered."""
+    from sensorium.serve.app import create
+    from sensorium.serve.limits import Limits
+
+    with started(create({"house": predictor}, limits=Limits(unfinished=3))) as address:
+        host, _, port = address.partition(":")
+        halves = (b"", b"POST /predict HT", JSON + b"Content-Length: 9\r\n\r\n{")
+        open_ones = [socket.create_connection((host, int(port)), 5) for _ in halves]
+        try:
+            for one, half in zip(open_ones, halves, strict=True):
+                one.sendall(half)
+            time.sleep(0.2)
+            assert b"429" in answer(address)[:20]
+            # From another address of the same machine, all is as ever.
+            assert b" 200 " in answer(address, WHOLE, source="127.0.0.2")[:20]
+            open_ones.pop().close()
+            until = time.monotonic() + 5
+            while b" 200 " not in answer(address, WHOLE)[:20]:
+                assert time.monotonic() < until
+        finally:
+            for one in open_ones:
+                one.close()
+        # A connection that is kept, and waits for nothing, is not counted.
+        kept = [socket.create_connection((host, int(port)), 5) for _ in range(3)]
+        for one in kept:
+            one.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert one.recv(65536).startswith(b"HTTP/1.1 200")
+        assert b" 200 " in answer(address, WHOLE)[:20]
+        for one in kept:
+            one.close()
+
+
+def test_two_hosts_or_none_are_refused(address: str) -> None:
+    for head in (
+        b"GET /schema HTTP/1.1\r\n",
+        b"GET /schema HTTP/1.0\r\n",
+        b"GET /schema HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n",
+        b"GET /schema HTTP/1.1\r\nHost: localhost\r\nhost: evil.example\r\n",
+        b"GET /schema HTTP/1.1\r\nHost: localhost, evil.example\r\n",
+    ):
+        assert answer(address, head + b"Connection: close\r\n\r\n").startswith(b"HTTP/1.1 400"), head
+
+
+def test_a_taken_port_is_told_at_once(cli: Any, run_folder: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        code, said, error = cli("serve", run_folder, "--port", port)
+    assert code == 2
+    assert "serving" not in said
+    assert f"port {port} of 127.0.0.1 is taken" in error
+    assert "--port" in error
+
+
+def test_addresses_that_cannot_be_listened_on(cli: Any, run_folder: Path) -> None:
+    for words, problem in (
+        (("--host", "192.0.2.1"), "192.0.2.1 cannot be listened on"),
+        (("--host", "no such host"), "no address is known"),
+        (("--allow-host", "http://a"), "no name of a host"),
+        (("--allow-origin", "*"), "no origin"),
+    ):
+        code, said, error = cli("serve", run_folder, "--port", "0", *words)
+        assert (code, said) == (2, ""), words
+        assert problem in error
+
+
+def test_a_free_port_is_taken_for_all_addresses_of_a_host() -> None:
+    from sensorium.core.errors import ConfigError
+    from sensorium.serve.running import bind, listen
+
+    sockets = bind("127.0.0.1", 0)
+    try:
+        port = listen(sockets, "127.0.0.1")
+        assert port > 0
+        with pytest.raises(ConfigError, match=f"port {port} of 127.0.0.1 is taken"):
+            bind("127.0.0.1", port)
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def test_one_address_fills_half_of_the_memory_at_most(predictor: Any) -> None:
+    """So that what it never finishes leaves room for the requests of others."""
+    from sensorium.serve.app import create
+    from sensorium.serve.limits import Limits
+
+    half = JSON + b"Content-Length: 990\r\n\r\n" + b" " * 900
+    with started(create({"house": predictor}, limits=Limits(body=1000, memory=2400))) as address:
+        host, _, port = address.partition(":")
+        with socket.create_connection((host, int(port)), 5) as first:
+            first.sendall(half)
+            time.sleep(0.2)
+            said = answer(address, half)
+            assert said.startswith(b"HTTP/1.1 503")
+            assert b"from your address" in said
+            body = b'{"row": {}}' + b" " * 900
+            whole = JSON + f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
+            assert answer(address, whole, source="127.0.0.2").startswith(b"HTTP/1.1 200")

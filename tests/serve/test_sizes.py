@@ -119,9 +119,13 @@ def film(seconds: float) -> bytes:
 
 def test_measures_are_those_of_the_files() -> None:
     video = build("modalities", "video")
-    assert video.measure(Blob(film(3.0), "a.mp4")) == {"seconds": pytest.approx(3.0, abs=0.11), "pixels": 64 * 48}
+    assert video.measure(Blob(film(3.0), "a.mp4")) == {
+        "seconds": pytest.approx(3.0, abs=0.11),
+        "pixels": 64 * 48,
+        "frames": video.frames,
+    }
     audio = build("modalities", "audio")
-    assert audio.measure(Blob(wav(np.zeros(4000, np.int16), 8000), "a.wav")) == {"seconds": 0.5}
+    assert audio.measure(Blob(wav(np.zeros(4000, np.int16), 8000), "a.wav")) == {"seconds": 0.5, "samples": 4000}
     assert audio.measure(Blob(sound(1.25, "OGG"), "a.ogg"))["seconds"] == pytest.approx(1.25)
     images = build("modalities", "images")
     assert images.measure([Blob(picture(5, 4), "a"), Blob(picture(7, 6), "b")]) == {"pixels": 42}

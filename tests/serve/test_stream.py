@@ -160,7 +160,7 @@ def test_who_may_listen(make_client: Any, client: Any) -> None:
         ({}, {}, False),
         ({}, {"key": "wrong"}, False),
         ({}, {"key": KEY}, True),
-        ({"x-api-key": KEY, "origin": "http://testserver"}, {}, True),
+        ({"x-api-key": KEY, "origin": "http://localhost"}, {}, True),
     ):
         with guarded.websocket_connect("/stream", headers=headers) as socket:
             socket.send_json({**first, **more})
@@ -231,3 +231,20 @@ def test_it_says_what_it_lacks(run_folder: Path, cli: Any, address: str, monkeyp
 def test_settings_a_server_refuses_are_told(address: str) -> None:
     with pytest.raises(Exception, match="the server says: no column named 'nose'"):
         list(listening.there(f"http://{address}", Setup("nose"), []))
+
+
+def test_one_address_has_only_so_many_streams(make_client: Any) -> None:
+    client = make_client(limits=Limits(streams=16, streams_each=2))
+    with client.websocket_connect("/stream") as one, client.websocket_connect("/stream") as two:
+        for socket in (one, two):
+            socket.send_json({"column": "sound"})
+            assert "window_steps" in socket.receive_json()
+        with client.websocket_connect("/stream") as third:
+            said = third.receive_json()["error"]
+            assert (said["status"], said["problem"]) == (503, "2 streams of your address are open already")
+        for socket in (one, two):
+            socket.send_json({"end": True})
+            assert "summary" in socket.receive_json()
+    with client.websocket_connect("/stream") as socket:
+        socket.send_json({"column": "sound"})
+        assert "window_steps" in socket.receive_json()

@@ -21,6 +21,13 @@ def run(
     runs: Annotated[list[str], typer.Argument(help="Folders that fit wrote, or name=folder.")],
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="A name by which the server may be asked too: a.example, *.a.example, or * for any. Repeatable."),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None, typer.Option(help="Another site whose pages may ask: https://app.example. Repeatable.")
+    ] = None,
     key_file: Annotated[
         Path | None, typer.Option(help="A file with the key that clients must show [else SENSORIUM_API_KEY].")
     ] = None,
@@ -38,6 +45,11 @@ def run(
         float | None, typer.Option(min=0.001, help="Length of a sound or a video [30 minutes, 12 hours].")
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of a text [any; what is too long is cut].")] = None,
+    max_request_pixels: Annotated[int, typer.Option(min=1, help="Pixels of all pictures of a request.")] = 2**28,
+    max_request_samples: Annotated[int, typer.Option(min=1, help="Samples of all sounds of a request.")] = 2**28,
+    max_request_tokens: Annotated[int, typer.Option(min=1, help="Tokens of all texts of a request.")] = 1_000_000,
+    max_unfinished: Annotated[int, typer.Option(min=1, help="Half-sent requests of one client address.")] = 128,
+    max_streams: Annotated[int, typer.Option(min=1, help="Live streams of one client address; twice as many in all.")] = 8,
     rate: Annotated[float | None, typer.Option(min=0.001, help="Requests a second of one client address [any].")] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Cores that a pass may use [OMP_NUM_THREADS, else as in training].")
@@ -51,8 +63,9 @@ def run(
     try:
         from sensorium.predictor import settle_threads
         from sensorium.serve.app import create
+        from sensorium.serve.hosts import Names
         from sensorium.serve.limits import MIB, Limits
-        from sensorium.serve.running import server
+        from sensorium.serve.running import bind, listen, server
     except ImportError as error:
         raise MissingExtraError(f"serving ({error.name})", "serve") from None
     import torch
@@ -75,20 +88,43 @@ def run(
         duration=max_seconds,
         tokens=max_tokens,
         rate=rate,
+        request_pixels=max_request_pixels,
+        request_samples=max_request_samples,
+        request_tokens=max_request_tokens,
+        unfinished=max_unfinished,
+        streams=2 * max_streams,
+        streams_each=max_streams,
     )
-    models = _loaded(runs, device)
-    if threads is None:
-        settle_threads(*(model.artifact.recipe for model in models.values()))
-    app = create(models, limits=limits, key=key, merge=cast(Any, merge), batch=batch, wait=wait / 1000)
-    where = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
-    if key is None and host not in LOCAL:
-        typer.secho("warning: anybody who reaches this machine may ask: set SENSORIUM_API_KEY", err=True, fg="yellow")
-    typer.echo(f"serving {', '.join(app.state.served)} on {where}  (Ctrl-C stops)")
-    if merge == "auto" and (apart := [name for name, one in app.state.served.items() if not one.merge]):
-        hint = ", or with --threads 1 perhaps none" if torch.get_num_threads() > 1 else ""
-        typer.echo(f"{', '.join(apart)}: a shared pass would change last bits here{hint}; each request has its own")
-    with contextlib.suppress(KeyboardInterrupt):
-        server(app, host=host, port=port).run()
+    names = Names.of(host, allow_host or ())
+    with contextlib.ExitStack() as stack:
+        # Before models are loaded, which takes its time: a port that is taken is told at once.
+        sockets = [stack.enter_context(one) for one in bind(host, port)]
+        models = _loaded(runs, device)
+        if threads is None:
+            settle_threads(*(model.artifact.recipe for model in models.values()))
+        app = create(
+            models,
+            limits=limits,
+            key=key,
+            merge=cast(Any, merge),
+            batch=batch,
+            wait=wait / 1000,
+            names=names,
+            origins=allow_origin or (),
+        )
+        port = listen(sockets, host)
+        where = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+        if key is None and host not in LOCAL:
+            typer.secho("warning: anybody who reaches this machine may ask: set SENSORIUM_API_KEY", err=True, fg="yellow")
+        typer.echo(f"serving {', '.join(app.state.served)} on {where}  (Ctrl-C stops)")
+        if host not in LOCAL or allow_host or allow_origin:
+            pages = f"; pages of {', '.join(allow_origin)} may ask" if allow_origin else ""
+            typer.echo(f"asked by {names.told()}{pages}; --allow-host NAME for another name")
+        if merge == "auto" and (apart := [name for name, one in app.state.served.items() if not one.merge]):
+            hint = ", or with --threads 1 perhaps none" if torch.get_num_threads() > 1 else ""
+            typer.echo(f"{', '.join(apart)}: a shared pass would change last bits here{hint}; each request has its own")
+        with contextlib.suppress(KeyboardInterrupt):
+            server(app).run(sockets)
 
 
 def _loaded(runs: list[str], device: str) -> dict[str, Predictor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -71,6 +72,16 @@ def changed(value: Any, change: Callable[[Attachment], Any]) -> Any:
     if isinstance(value, (list, tuple)):
         return [changed(item, change) for item in value]
     return value
+
+
+def finite(answer: Any) -> bool:
+    """Whether every number of an answer is one: where a network gives NaN, the class it names means nothing."""
+    if isinstance(answer, float):
+        return math.isfinite(answer)
+    if isinstance(answer, Attachment):
+        return bool(np.isfinite(answer.data).all())
+    parts = answer.values() if isinstance(answer, dict) else answer if isinstance(answer, (list, tuple)) else ()
+    return all(finite(part) for part in parts)
 
 
 def margin(answer: Answer) -> float | None:

@@ -58,6 +58,10 @@ class CellError(SensoriumError):
     """One cell that cannot be used: it is treated as missing, and counted."""
 
 
+class AnswerError(SensoriumError):
+    """A row for which a model has no answer: what it computed is not a number."""
+
+
 class MissingExtraError(SensoriumError):
     """An optional library that is not installed."""
 

@@ -16,7 +16,7 @@ from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
 from sensorium.signal.film import container, film_size, read_track
-from sensorium.signal.sound import MINUTES, Sound, from_array, read_sound, seconds_of
+from sensorium.signal.sound import MINUTES, Sound, from_array, length_of, read_sound
 from sensorium.signal.statistics import Moments, thinned
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ _MAGIC = (b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b".sn
 _SAMPLE = 256
 _FASTEST = 16_000  # Hz; where the data decides, nothing above is kept
 _LONGEST = 10.0  # seconds; likewise
+_FILM_RATE = 48_000  # samples a second of a video, one channel: about what its sound is decoded from
 _WHOLE = 60.0 * MINUTES
 _CEPSTRA = ("mfcc", "plp", "rasta_plp")
 
@@ -68,7 +69,7 @@ class Audio(Modality):
     widget = "file:audio/*"
     media = True
     ragged = True
-    bounds = {"seconds": MINUTES * 60}
+    bounds = {"seconds": MINUTES * 60, "samples": float("inf")}
     corruptions = ("noise", "dropout")
 
     def __init__(
@@ -219,7 +220,9 @@ class Audio(Modality):
     def measure(self, cell: Any) -> dict[str, float]:
         if not isinstance(cell, Blob):
             return {}
-        return {"seconds": film_size(cell)[0] if container(cell.data) else seconds_of(cell)}
+        if container(cell.data):
+            return {"seconds": (seconds := film_size(cell)[0]), "samples": seconds * _FILM_RATE}
+        return dict(zip(("seconds", "samples"), length_of(cell), strict=True))
 
     @property
     def longest(self) -> int:

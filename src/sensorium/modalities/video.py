@@ -49,7 +49,7 @@ class Video(Modality):
     widget = "file:video/*"
     media = True
     ragged = True
-    bounds = {"seconds": HOURS * 3600, "pixels": PIXELS}
+    bounds = {"seconds": HOURS * 3600, "pixels": PIXELS, "frames": float("inf")}
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class Video(Modality):
         if not isinstance(cell, Blob):
             return {}
         seconds, pixels = film_size(cell)
-        return {"seconds": seconds, "pixels": pixels}
+        return {"seconds": seconds, "pixels": pixels, "frames": self.frames if pixels else 0}
 
     def encode(self, cell: Any) -> Array:
         frame = (self.state["height"], self.state["width"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any
@@ -11,12 +11,15 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from sensorium import __version__
 from sensorium.core.errors import ConfigError
 from sensorium.predictor import Predictor
 from sensorium.serve.document import PREDICTION, operation
 from sensorium.serve.door import Direct, Door
+from sensorium.serve.hosts import Guard, Names
+from sensorium.serve.hosts import origins as allowed
 from sensorium.serve.intake import Asked, read
 from sensorium.serve.key import Key
 from sensorium.serve.limits import Limits
@@ -40,16 +43,20 @@ def create(
     batch: int = 32,
     wait: float = 0.01,
     decoders: int = 2,
+    names: Names | None = None,
+    origins: Sequence[str] = (),
 ) -> FastAPI:
     """The application that serves these models by name; the first answers where a request names none.
 
     Args:
         key: What clients must show; None: anybody may ask.
         merge: See ``Served``; so are ``batch``, ``wait`` and ``decoders``.
+        names: By which the server may be asked (``Host``); None: those of this machine's loopback, as ``localhost``.
+        origins: Of other sites' pages that may ask too, as ``https://app.example``; browsers are told so (CORS).
     """
     if not models:
         raise ConfigError("there is no model to serve")
-    bounds, metrics = limits or Limits(), Metrics()
+    bounds, metrics, pages = limits or Limits(), Metrics(), allowed(origins)
     served = {
         check_name(name): Served(
             name, predictor, bounds, merge=merge, batch=batch, wait=wait, decoders=decoders, seen=metrics.batch
@@ -77,8 +84,18 @@ def create(
     lock = None if key is None else Key(key)
     direct: dict[str, Direct] = {}
     app.add_middleware(Door, limits=bounds, key=lock, metrics=metrics, direct=direct)
+    if pages:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=sorted(pages),
+            allow_methods=["GET", "HEAD", "POST"],
+            allow_headers=["Authorization", "X-API-Key"],
+            expose_headers=["Retry-After"],
+            allow_private_network=True,
+        )
+    app.add_middleware(Guard, names=names or Names(), allowed=pages, metrics=metrics)  # the last one added comes first
     app.add_exception_handler(HTTPException, _unknown)
-    app.state.served = served
+    app.state.served, app.state.limits = served, bounds
     _answers(app, served, direct)
     _facts(app, served, metrics)
     Live(served, bounds, lock, metrics).routes(app)
@@ -175,6 +192,8 @@ def _file(content: bytes, kind: str) -> Callable[[], Awaitable[Response]]:
 async def _unknown(_: Request, error: Exception) -> Response:
     """What the router itself refuses: an address or a method that is not there."""
     status = error.status_code if isinstance(error, HTTPException) else 500
-    headers = getattr(error, "headers", None)
-    fix = f"send it by {headers['Allow']}" if headers and "Allow" in headers else "all addresses: /openapi.json"
+    headers = dict(getattr(error, "headers", None) or {})
+    if headers.get("Allow") == "GET":
+        headers["Allow"] = "GET, HEAD"
+    fix = f"send it by {headers['Allow']}" if "Allow" in headers else "all addresses: /openapi.json"
     return RefusedError(status, str(getattr(error, "detail", "not found")), fix=fix, headers=headers).response()

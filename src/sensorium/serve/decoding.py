@@ -1,4 +1,7 @@
-"""A request's rows to arrays: beside the model in threads where that takes long, else on the model's own thread."""
+"""A request's rows to arrays: beside the model in threads where that takes long, else on the model's own thread.
+
+Between two rows it is looked whether anybody still waits for the answer: a client may have left, or its time may be up.
+"""
 
 from __future__ import annotations
 
@@ -42,19 +45,19 @@ class Decoding:
     Args:
         encode: A row and its number to arrays and problems.
         lenient: Whether cells that cannot be used count as missing.
-        pace: Is told how long it took.
+        pace: Is told how long it took; None: nobody is.
     """
 
-    def __init__(self, encode: Encode, rows: Sequence[Record], lenient: bool, pace: Pace) -> None:
+    def __init__(self, encode: Encode, rows: Sequence[Record], lenient: bool, pace: Pace | None) -> None:
         self.rows = rows
-        self._encode, self._lenient, self._pace = encode, lenient, pace
+        self._encode, self._lenient, self.pace = encode, lenient, pace
         self._found: list[tuple[Sample, list[Problem]]] = [({}, [])] * len(rows)
         self._left = len(rows)
         self._lock = Lock()
 
     def now(self) -> Decoded:
         """Here, at once. Raises ``RefusedError`` where cells cannot be used."""
-        self._some(0, len(self.rows))
+        self._some(0, len(self.rows), None)
         return self._whole()
 
     def start(self, threads: Executor, answer: Future[Any], done: Callable[[Decoded], Any]) -> None:
@@ -66,7 +69,7 @@ class Decoding:
 
         def work(start: int) -> None:
             try:
-                if not answer.cancelled() and self._some(start, FEW):
+                if self._some(start, FEW, answer):
                     done(self._whole())
             except Exception as error:  # told to the one who waits: nobody looks into a thread
                 with self._lock:
@@ -76,14 +79,19 @@ class Decoding:
         for start in range(0, max(len(self.rows), 1), FEW):
             threads.submit(work, start)
 
-    def _some(self, start: int, count: int) -> bool:
-        """Whether these were the last."""
+    def _some(self, start: int, count: int, answer: Future[Any] | None) -> bool:
+        """Whether these were the last, and are still asked for."""
         begun = thread_time()
         rows = self.rows[start : start + count]
         for i, row in enumerate(rows, start):
+            if answer is not None and answer.done():  # given up, or refused for another row
+                return False
             self._found[i] = self._encode(row, i + 1)
+        if answer is not None and answer.done():
+            return False
         with self._lock:
-            self._pace.add(thread_time() - begun, len(rows))
+            if self.pace is not None:
+                self.pace.add(thread_time() - begun, len(rows))
             self._left -= len(rows)
             return self._left == 0
 

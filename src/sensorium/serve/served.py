@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Literal, TypeVar, get_args
 
-from sensorium.core.errors import CellError, ConfigError, nearest
-from sensorium.core.modality import Modality, is_blank
+from sensorium.core.errors import AnswerError, ConfigError, nearest
+from sensorium.core.modality import Modality
 from sensorium.core.registry import kind_of
-from sensorium.core.schema import Column, Problem, Record, Sample, content
+from sensorium.core.schema import Column, Problem, Record, Sample
 from sensorium.data.media import Uploads
 from sensorium.evaluation.shapley import explain
 from sensorium.evaluation.where import where as maps
@@ -19,9 +19,11 @@ from sensorium.predictor import Prediction, Predictor
 from sensorium.serve.batching import Batcher, ClosedError, FullError
 from sensorium.serve.decoding import Decoded, Decoding, Pace
 from sensorium.serve.limits import Limits
+from sensorium.serve.memory import give_back
 from sensorium.serve.refusal import AGAIN, RefusedError
 from sensorium.serve.session import KINDS
 from sensorium.serve.steady import UNSTEADY, steadiness
+from sensorium.serve.weight import Scales, Weight
 
 T = TypeVar("T")
 Work = Decoded | Decoding
@@ -29,6 +31,10 @@ Merge = Literal["auto", "always", "never"]
 MERGES: tuple[str, ...] = get_args(Merge)
 MAPPED = 4
 """Rows of a request that may have maps: each costs hundreds of passes."""
+_LIMITS = (
+    *("body", "file", "text", "values", "rows", "parts", "seconds"),
+    *("request_pixels", "request_samples", "request_tokens"),
+)
 CHUNK = 64
 """Rows of one pass of a request alone: those of ``Predictor.predict``, so that its answers are the same bit for bit."""
 
@@ -68,8 +74,7 @@ class Served:
         self.asked: dict[str, Column] = {}
         for column in self.schema.read:
             self.asked.setdefault(column.source, column)
-        told = [(column, limits.below(column.reader.bounds)) for column in self.schema.read]
-        self._bounded = [(column, most) for column, most in told if most]
+        self._scales = Scales(self.schema, limits, self.media)
         self._pace = Pace()
         self.batcher: Batcher[Work, list[Prediction]] = Batcher(
             self._answer,
@@ -79,6 +84,10 @@ class Served:
             seen=None if seen is None else lambda rows, seconds: seen(name, rows, seconds),
         )
         self._decoders = ThreadPoolExecutor(decoders, thread_name_prefix="decode")
+        # Large ones have threads of their own, so that small ones never wait for them; and huge ones come one after the
+        # other: half a gigabyte may be taken while one is decoded.
+        self._large = ThreadPoolExecutor(decoders, thread_name_prefix="decode-large")
+        self._huge = ThreadPoolExecutor(1, thread_name_prefix="decode-huge")
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="explain")
 
     # ── what it answers ────────────────────────────────────────────────────────────────────────────────────────────
@@ -88,11 +97,9 @@ class Served:
         with self._room(len(rows)) as place:
             async with self._clock():
                 answer: Future[list[Prediction]] = Future()
-                decoding = Decoding(self.encode, rows, lenient, self._pace)
-                if self._pace.long:
-                    decoding.start(self._decoders, answer, lambda decoded: place.submit(decoded, answer))
-                else:
-                    place.submit(decoding, answer)
+                self._decode(
+                    Decoding(self.encode, rows, lenient, self._pace), answer, lambda work: place.submit(work, answer)
+                )
                 return await asyncio.wrap_future(answer)
 
     async def explain(self, rows: Sequence[Record], *, lenient: bool = False, where: bool = False) -> dict[str, Any]:
@@ -126,28 +133,48 @@ class Served:
         """Finish what is inside, then stop."""
         self.batcher.close()
         self._decoders.shutdown()
+        self._large.shutdown()
+        self._huge.shutdown()
         self._aside.shutdown()
 
     # ── how ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def encode(self, row: Record, number: int = 1) -> tuple[Sample, list[Problem]]:
-        """One row as arrays, and what was wrong with its cells. Raises ``RefusedError`` for one that is too large."""
+        """One row as arrays, and what was wrong with its cells."""
         problems: list[Problem] = []
-        for column, most in self._bounded:
-            self._measure(column, most, row.get(column.source), number)
         return self.schema.encode(row, media=self.media, row=number, problems=problems, strange=True), problems
 
-    def _measure(self, column: Column, most: Mapping[str, float], cell: Any, number: int) -> None:
-        if is_blank(cell):
+    def _decode(self, decoding: Decoding, answer: Future[Any], done: Callable[[Any], Any], *, beside: bool = False) -> None:
+        """Have a request decoded where it holds nobody up, by what its headers say; ``done`` is given what came of it.
+
+        What is light goes to the model's thread as it is, unless ``beside`` it is asked for or rows take long of late.
+        """
+        if self._scales.quick(decoding.rows):
+            weight = self._scales.weigh(decoding.rows)
+            if not weight.light:
+                self._apart(decoding, weight, answer, done)
+            elif beside or self._pace.long:
+                decoding.start(self._decoders, answer, done)
+            else:
+                done(decoding)
             return
-        try:
-            told = column.reader.measure(content(column.reader, cell, self.media, number, column.name))
-        except CellError:
-            return  # the one who decodes it meets the same, and says so
-        for name, allowed in most.items():
-            if (found := told.get(name, 0)) > allowed:
-                problem = f"{round(found, 3):,} {name} are more than the {round(allowed, 3):,} allowed"
-                raise RefusedError(413, problem, row=number, column=column.source, fix="send a smaller or shorter one")
+
+        def weighed() -> None:
+            if answer.cancelled():
+                return
+            try:
+                self._apart(decoding, self._scales.weigh(decoding.rows), answer, done)
+            except Exception as error:  # told to the one who waits: nobody looks into a thread
+                if answer.set_running_or_notify_cancel():
+                    answer.set_exception(error)
+
+        self._large.submit(weighed)
+
+    def _apart(self, decoding: Decoding, weight: Weight, answer: Future[Any], done: Callable[[Any], Any]) -> None:
+        decoding.pace = None  # it says nothing of small ones
+        decoding.start(self._huge if weight.huge else self._large, answer, done)
+        if weight.huge:
+            self._huge.submit(give_back)
 
     def _maps(self, sample: Sample, number: int) -> list[dict[str, Any]]:
         stored = self.schema.collate([sample]).to(self.predictor.device)
@@ -158,16 +185,25 @@ class Served:
     def _answer(self, works: Sequence[Work]) -> list[list[Prediction] | RefusedError]:
         decoded = [_decoded(work) for work in works]
         if not self.merge:
-            return [one if isinstance(one, RefusedError) else self._passes(*one) for one in decoded]
+            return [one if isinstance(one, RefusedError) else self._alone(*one) for one in decoded]
         whole = [one for one in decoded if not isinstance(one, RefusedError)]
         samples = [sample for some, _ in whole for sample in some]
-        answers = iter(self._passes(samples, [found for _, some in whole for found in some]))
+        try:
+            answers = iter(self._passes(samples, [found for _, some in whole for found in some]))
+        except AnswerError:  # of one request: each by itself
+            return [one if isinstance(one, RefusedError) else self._alone(*one) for one in decoded]
         return [one if isinstance(one, RefusedError) else [next(answers) for _ in one[0]] for one in decoded]
+
+    def _alone(self, samples: list[Sample], problems: list[list[Problem]]) -> list[Prediction] | RefusedError:
+        try:
+            return self._passes(samples, problems)
+        except AnswerError as error:
+            return RefusedError(422, error.problem, row=error.row, fix=error.fix)
 
     def _passes(self, samples: list[Sample], problems: list[list[Problem]]) -> list[Prediction]:
         least, found, done = self.steady.least, list[Prediction](), 0
         for size in [CHUNK] * -(-len(samples) // CHUNK) if least is None else self.steady.passes(len(samples)):
-            found += self.predictor.answer(samples[done : done + size], problems[done : done + size], least)
+            found += self.predictor.answer(samples[done : done + size], problems[done : done + size], least, done + 1)
             done += size
         return found
 
@@ -176,7 +212,8 @@ class Served:
         with self._room(len(rows)):
             async with self._clock():
                 decoded: Future[Decoded] = Future()
-                Decoding(self.encode, rows, lenient, self._pace).start(self._decoders, decoded, decoded.set_result)
+                decoding = Decoding(self.encode, rows, lenient, self._pace)
+                self._decode(decoding, decoded, decoded.set_result, beside=True)
                 samples, _ = await asyncio.wrap_future(decoded)
                 return await asyncio.get_running_loop().run_in_executor(self._aside, what, samples)
 
@@ -228,9 +265,7 @@ class Served:
             ],
             "live": [c.name for c in self.schema.inputs if c.of is None and c.spec["kind"] in KINDS],
             "exact": not self.merge or self.steady.least is not None,
-            "limits": {
-                name: getattr(self.limits, name) for name in ("body", "file", "text", "values", "rows", "parts", "seconds")
-            },
+            "limits": {name: getattr(self.limits, name) for name in _LIMITS},
         }
 
     def _bounds(self, column: Column) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,11 @@ PIXELS = 64 * 2**20
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".dcm")
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 _ORIENTATION = 0x0112
+_PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _WIDE = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _GREY = ("1", "L")
+_BAND = 2**20
+"""Pixels of a large picture that are brought to another mode at a time."""
 _LIBRARIES = r"(PIL|pydicom)\."
 
 
@@ -131,6 +135,9 @@ def pixels_of(blob: Blob) -> int:
 def _pixels(data: bytes) -> int:
     from PIL import Image as Pillow
 
+    if data.startswith(_PNG) and len(data) >= 24:  # its size stands first; to open it would unpack all texts in it
+        wide, high = struct.unpack_from(">II", data, 16)
+        return int(wide * high)
     with Pillow.open(io.BytesIO(data), formats=_FORMATS) as picture:
         return int(picture.width * picture.height)
 
@@ -212,14 +219,29 @@ def _plain(picture: Image, scale: Scale | None) -> Image:
     if picture.mode in _WIDE:
         values = np.asarray(picture)
         return Pillow.fromarray(alone(values) if scale is None else narrowed(values, scale))
-    if picture.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in picture.info:
-        grey = picture.mode in ("LA", "La", "L", "1")
-        clear = picture.convert("RGBA")
-        white = Pillow.new("RGBA", clear.size, (255, 255, 255, 255))
-        flat = Pillow.alpha_composite(white, clear)
-        return flat.convert("L" if grey else "RGB")
-    mode = "L" if picture.mode in _GREY else "RGB"
-    return picture if picture.mode == mode else picture.convert(mode)
+    clear = picture.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in picture.info
+    mode = "L" if picture.mode in (("LA", "La", "L", "1") if clear else _GREY) else "RGB"
+    if picture.mode == mode and not clear:
+        return picture
+    if picture.width * picture.height <= _BAND:
+        return _opaque(picture, mode, clear)
+    # Band by band: a copy of a whole large picture takes much memory, and Pillow lets no other thread go on meanwhile.
+    found = Pillow.new(mode, picture.size)
+    rows = max(1, _BAND // picture.width)
+    for top in range(0, picture.height, rows):
+        band = picture.crop((0, top, picture.width, min(top + rows, picture.height)))
+        found.paste(_opaque(band, mode, clear), (0, top))
+    return found
+
+
+def _opaque(picture: Image, mode: str, clear: bool) -> Image:
+    """The picture in a mode, on white where it is transparent."""
+    from PIL import Image as Pillow
+
+    if not clear:
+        return picture.convert(mode)
+    over = picture.convert("RGBA")
+    return Pillow.alpha_composite(Pillow.new("RGBA", over.size, (255, 255, 255, 255)), over).convert(mode)
 
 
 def _why(data: bytes, error: Exception) -> str:

@@ -127,18 +127,18 @@ def _decoded(blob: Blob, seconds: float, channel: int | None) -> tuple[Array, in
     return np.concatenate(parts), int(energies.argmax()) if cancelled else None, rate, count
 
 
-def seconds_of(blob: Blob) -> float:
-    """Length of a recording as its header tells, nothing decoded; 0 where it does not."""
+def length_of(blob: Blob) -> tuple[float, int]:
+    """Seconds of a recording, and samples over all channels, by its header, nothing decoded; 0 where it says nothing."""
     import soundfile
 
     try:
         plain = _plain_wav(blob)
         if isinstance(plain, tuple):
-            return len(plain[0]) / plain[1]
+            return len(plain[0]) / plain[1], plain[0].size
         told = soundfile.info(io.BytesIO(plain or blob.data))
     except (CellError, soundfile.SoundFileError, RuntimeError, ValueError, TypeError, OSError, MemoryError):
-        return 0.0  # whoever reads it meets the same, and says what it is
-    return float(told.frames / told.samplerate) if told.samplerate > 0 else 0.0
+        return 0.0, 0  # whoever reads it meets the same, and says what it is
+    return (told.frames / told.samplerate, told.frames * told.channels) if told.samplerate > 0 else (0.0, 0)
 
 
 def _plain_wav(blob: Blob) -> tuple[Array, int] | bytes | None:

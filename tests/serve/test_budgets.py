@@ -1,0 +1,194 @@
+"""What all cells of a request together may hold: read off their headers, and refused before anything is decoded."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import struct
+import threading
+import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sensorium.predictor import Predictor
+from sensorium.serve.limits import Limits
+from sensorium.serve.served import Served
+from sensorium.serve.session import wav
+from sensorium.serve.weight import QUICK, Scales
+
+TIGHT = Limits(request_pixels=5000, request_samples=20_000, request_tokens=60)
+
+
+def png(wide: int, high: int, *, whole: bool = True) -> bytes:
+    """A grey picture; not ``whole``: its header alone."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    pixels = chunk(b"IDAT", zlib.compress(bytes((1 + wide) * high))) if whole else b""
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", wide, high, 8, 0, 0, 0, 0))
+        + pixels
+        + chunk(b"IEND", b"")
+    )
+
+
+def several(client: Any, column: str, data: bytes, times: int, path: str = "/predict") -> Any:
+    rows = json.dumps([{column: {"part": "same"}}] * times)
+    return client.post(path, files={"@rows": (None, rows), "same": ("same.bin", data)})
+
+
+@pytest.fixture(scope="module")
+def tight(make_client: Any) -> Any:
+    return make_client(limits=TIGHT)
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict?bad=missing", "/explain", "/embed"])
+def test_a_request_beyond_a_budget_is_refused_unread(
+    tight: Any, predictor: Predictor, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    decoded: list[Any] = []
+    for column in ("photo", "sound", "note"):
+        reader = predictor.schema.columns[column].reader
+        monkeypatch.setattr(reader, "encode", lambda cell, real=reader.encode: decoded.append(cell) or real(cell))
+    words = "the window, the kettle and the door " * 3
+    for answer, name, asked, allowed in (
+        (several(tight, "photo", png(50, 40), 3, path), "pixels", 6000, 5000),
+        (several(tight, "sound", wav(np.zeros(8000, np.int16), 8000), 3, path), "samples", 24_000, 20_000),
+        (tight.post(path, json={"rows": [{"note": words}] * 4}), "tokens", None, 60),
+    ):
+        assert answer.status_code == 413, answer.text
+        error = answer.json()["error"]
+        assert (error["budget"], error["allowed"]) == (name, allowed)
+        assert error["asked"] == asked or (asked is None and error["asked"] > allowed)
+        assert f"{allowed:,} that one request may have" in error["problem"]
+        assert f"--max-request-{name}" in error["fix"]
+    assert decoded == []
+
+
+def test_within_the_budgets_nothing_changes(tight: Any, predictor: Predictor) -> None:
+    data = png(50, 40)
+    want = [one.to_json() for one in predictor.predict([{"photo": data}] * 2, steady=True)]
+    assert several(tight, "photo", data, 2).json()["predictions"] == want
+    assert tight.post("/predict", json={"rows": [{"note": "the kettle"}] * 4}).status_code == 200
+    limits = tight.get("/schema").json()["limits"]
+    assert (limits["request_pixels"], limits["request_samples"], limits["request_tokens"]) == (5000, 20_000, 60)
+    # What a modality refuses unread anyway costs nothing, and is that cell's own fault.
+    assert several(tight, "photo", png(50_000, 50_000, whole=False), 2).status_code == 422
+
+
+def test_the_default_refuses_eight_of_the_largest(client: Any) -> None:
+    answer = several(client, "photo", png(8000, 8000, whole=False), 8)
+    assert (answer.status_code, answer.json()["error"]["asked"]) == (413, 512_000_000)
+
+
+def test_what_is_quick_to_weigh(predictor: Predictor) -> None:
+    from sensorium.data.media import NONE
+
+    scales = Scales(predictor.schema, Limits(), NONE)
+    assert scales.quick([{"photo": png(9, 9), "note": "a"}, {}])
+    assert not scales.quick([{"photo": png(9, 9) + bytes(QUICK)}])
+    assert not scales.quick([{"photo": b"\0\0\0\x18ftypmp42"}])  # a video: frames may be decoded to know it
+    assert not scales.quick([{"sound": b"ID3" + bytes(70_000)}])
+    weight = scales.weigh([{"photo": png(100, 50), "sound": wav(np.zeros(300, np.int16), 8000), "note": "four"}])
+    assert (weight.decoded, weight.characters) == (5300, 4)
+    assert weight.light
+    assert not weight.huge
+    assert scales.weigh([{"photo": png(5000, 5000, whole=False)}]).huge
+
+
+class Gate:
+    """Decoding of pictures above a size stops at a gate."""
+
+    def __init__(self, reader: Any, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+        self.open, self.begun = threading.Event(), 0
+        real = reader.encode
+
+        def encode(cell: Any) -> Any:
+            if len(cell.data) > size:
+                self.begun += 1
+                assert self.open.wait(30)
+            return real(cell)
+
+        monkeypatch.setattr(reader, "encode", encode)
+
+
+def noise(side: int) -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (side, side), np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("side", [1000, 4200])  # large, and huge
+def test_others_are_answered_while_large_pictures_are_decoded(
+    make_client: Any, predictor: Predictor, monkeypatch: pytest.MonkeyPatch, side: int
+) -> None:
+    client = make_client()
+    gate = Gate(predictor.schema.columns["photo"].reader, monkeypatch, 300_000)
+    large, small = noise(side), noise(40)
+    with ThreadPoolExecutor(4) as pool:
+        waiting = [pool.submit(client.post, "/predict", files={"photo": ("a.png", large)}) for _ in range(4)]
+        while not gate.begun:
+            time.sleep(0.01)
+        for _ in range(5):
+            assert client.post("/predict", files={"photo": ("a.png", small)}).status_code == 200
+            assert client.post("/embed", files={"photo": ("a.png", small)}).status_code == 200
+        assert not any(one.done() for one in waiting)
+        gate.open.set()
+        want = predictor.predict([{"photo": large}], steady=True)[0].to_json()
+        assert [one.result(60).json() for one in waiting] == [want] * 4
+
+
+async def _left_after(served: Served, rows: list[dict[str, Any]], begun: Any) -> None:
+    asked = asyncio.create_task(served.predict(rows))
+    while not begun():
+        await asyncio.sleep(0.01)
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+
+
+def test_decoding_stops_between_rows_once_nobody_waits(
+    make_client: Any, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: Served = make_client().app.state.served["house"]
+    gate = Gate(predictor.schema.columns["photo"].reader, monkeypatch, 300_000)
+    large = noise(1000)
+    asyncio.run(_left_after(served, [{"photo": large}] * 6, lambda: gate.begun))
+    gate.open.set()
+    served._large.submit(lambda: None).result(10)
+    time.sleep(0.1)
+    assert gate.begun <= 2  # of six: what had begun is finished, and no more
+    assert served.batcher.load == 0
+
+
+def test_a_client_that_leaves_is_noticed(address: str, predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    import httpx
+
+    gate = Gate(predictor.schema.columns["photo"].reader, monkeypatch, 300_000)
+    body = json.dumps({"rows": [{"photo": {"base64": base64.b64encode(noise(1000)).decode()}}] * 6}).encode()
+    host, _, port = address.partition(":")
+    with socket.create_connection((host, int(port)), 5) as connection:
+        head = f"POST /predict HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n"
+        connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        while not gate.begun:
+            time.sleep(0.01)
+    with httpx.Client(base_url=f"http://{address}", trust_env=False) as client:
+        until = time.monotonic() + 10
+        while (told := client.get("/metrics").text) and 'route="/predict",status="499"' not in told:
+            assert time.monotonic() < until, told
+            time.sleep(0.05)
+        assert 'sensorium_rows_inside{model="house"} 0.0' in told
+    gate.open.set()
+    assert gate.begun <= 2
