@@ -100,7 +100,8 @@ def _target(target: TargetReport) -> Iterator[str]:
         yield f"target {target.name}: {low:g} to {high:g}, mean {mean:g}"
     elif target.classes:
         said = f"target {target.name}: {len(target.classes)} classes"
-        yield said if target.majority is None else f"{said}; always saying the most frequent scores {target.majority:.1%}"
+        alone = "always saying the most frequent of these rows scores"
+        yield said if target.majority is None else f"{said}; {alone} {target.majority:.1%}"
         most = max(target.classes.values())
         shown = list(target.classes.items())[:SHOWN]
         bars = [(f"  {shorten(name, 32)}", f"{n:,}", "█" * max(round(n / most * BAR), 1)) for name, n in shown]
