@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -105,7 +104,8 @@ def test_experts_without_the_network_are_the_blend_with_its_weight_taken_out(mak
     bare, _ = blended(make, {"good": 1.0, "wrong": -0.4}, [2 / 3, 1 / 3], network=False)
     alone = evaluate(bare, batches, subsets=False)
     assert with_network.scores[EXPERTS] == alone.targets["animal"].metrics["accuracy"]
-    assert with_network.calibration[EXPERTS] == pytest.approx(alone.targets["animal"].metrics["calibration_error"], abs=1e-6)
+    error = alone.targets["animal"].metrics["calibration_error"]
+    assert with_network.calibration[EXPERTS] == pytest.approx(error, abs=1e-6)
 
 
 def test_a_network_that_helps_is_told_apart_and_one_like_the_expert_is_not(make: Make) -> None:

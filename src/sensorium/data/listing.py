@@ -97,7 +97,9 @@ def _lines(found: Inspection) -> Iterator[str]:
 def _target(target: TargetReport) -> Iterator[str]:
     if target.range is not None:
         low, mean, high = target.range
-        yield f"target {target.name}: {low:g} to {high:g}, mean {mean:g}"
+        yield f"target {target.name}: {low:g} to {high:g}, mean {mean:g}, median {target.median:g}"
+        if target.far:
+            yield f"  {target.far}"
     elif target.classes:
         said = f"target {target.name}: {len(target.classes)} classes"
         alone = "always saying the most frequent of these rows scores"
