@@ -68,7 +68,7 @@ def test_fit_tells_the_median_beside_the_mean_and_the_rows_far_off(
     valid = write_csv(tmp_path / "valid.csv", rows[10:30], ["room", "temperature", "cost"])
     quick = ["model.size=tiny", "training.epochs=1"]
     told = ["--as", "cost=number", "--as", "room=category", "--as", "temperature=number"]
-    code, _, err = cli("fit", table, "--target", "cost", "--valid", valid, "-o", tmp_path / "run", *told, *quick)
+    code, _, err = cli("fit", table, "--target", "cost", "--valid", valid, "--out", tmp_path / "run", *told, *quick)
     assert code == 0, err
     costs = [float(row["cost"]) for row in rows]
     assert f"cost: mean {np.mean(costs):g}, median {np.median(costs):g} over {len(costs)} training rows" in err
