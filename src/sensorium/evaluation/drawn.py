@@ -154,9 +154,10 @@ def scale(one: Map) -> float:
     no word is dark. Where words only rank, or do more than all of them together, the strongest is the darkest.
     """
     strong = max((abs(value) for _, value in one.named()), default=0.0)
-    if one.blank is None:
+    if not one.measured and one.blank is None:
         return strong
-    return max(strong, abs(one.value - one.blank), LEAST * max(abs(one.value), abs(one.blank)))
+    blank = one.value if one.blank is None else one.blank
+    return max(strong, abs(one.value - blank), LEAST * max(abs(one.value), abs(blank)))
 
 
 def _words(one: Map) -> str:

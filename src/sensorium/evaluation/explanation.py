@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sensorium.evaluation.nearest import Neighbour
     from sensorium.evaluation.shapley import Attribution, Explanation, Values
 
-OPEN = 3
+OPEN = 2
 """Rows that are open from the start; the others unfold."""
 SHOWN = 20
 """Rows described one by one; of more only what holds for all."""
@@ -143,7 +143,7 @@ def write_explanation(
                 f"Row {row}: what the model holds for most like it",
                 told,
                 f'<div class="rows">{body}</div>',
-                folds="open" if i < OPEN else "closed",
+                folds="closed" if i else "open",
             )
         )
     return write_page(path, title, sections, key=LEGEND)

@@ -14,7 +14,7 @@ LOOKS = (
     "*{box-sizing:border-box}body{margin:0;background:var(--page);color:var(--ink);font:16px/1.55 system-ui,sans-serif}"
     "main{max-width:64rem;margin:0 auto;padding:2rem 1.1rem}h1{font-size:1.75rem;line-height:1.2;overflow-wrap:anywhere}"
     "h2{font-size:1.2rem;margin:2.2rem 0 .4rem;padding-top:.8rem;border-top:1px solid var(--line)}p{max-width:46rem}"
-    "summary{cursor:pointer;border-top:1px solid var(--line);margin-top:1.4rem}summary h2{display:inline-block;border:0;"
+    "summary{cursor:pointer}section>details>summary{border-top:1px solid var(--line);margin-top:1.4rem}summary h2{display:inline-block;border:0;"
     "margin:.4rem 0;padding:0}.legend span{white-space:nowrap;margin-right:1rem}"
     ".legend i{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin-right:.35em}"
     ".chart{display:block;width:100%;max-width:34rem;height:auto}.scroll{overflow-x:auto;max-width:100%}"
@@ -65,6 +65,8 @@ class Section(NamedTuple):
         return f'<section id="part-{place}">{head}{inside}</section>'
 
 
+LINKS = 8
+"""Sections that a page links to from its head; links to the others unfold."""
 OPEN_ROWS = 15
 """Rows of a table that are shown from the start; the others unfold."""
 
@@ -83,12 +85,19 @@ def table_html(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return table(first) + more
 
 
+def _nav(headings: list[str]) -> str:
+    """Links to the sections; of very many the first, and the others unfold."""
+    links = [f'<a href="#part-{i}">{escape(heading)}</a>' for i, heading in enumerate(headings, start=1)]
+    rest = "".join(f"<li>{link}</li>" for link in links[LINKS:])
+    more = f"<details><summary>{len(links) - LINKS} more sections</summary><ul>{rest}</ul></details>" if rest else ""
+    return f'<nav aria-label="Sections">{"".join(links[:LINKS])}{more}</nav>'
+
+
 def write_page(path: str | Path, title: str, sections: Iterable[Section], *, key: str = "") -> Path:
     """Writes the page. ``key``: what its colours mean, as HTML that is already safe."""
     sections = list(sections)
     told = "".join(section.html(i) for i, section in enumerate(sections, start=1))
-    links = "".join(f'<a href="#part-{i}">{escape(s.heading)}</a>' for i, s in enumerate(sections, start=1))
-    nav = f'<nav aria-label="Sections">{links}</nav>' if len(sections) > 2 else ""
+    nav = _nav([s.heading for s in sections]) if len(sections) > 2 else ""
     page = (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

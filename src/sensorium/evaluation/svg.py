@@ -12,7 +12,7 @@ from sensorium.evaluation.overlay import AGAINST, FOR
 
 W = 440  # near the width of a phone, so that text keeps its size there
 HUES = ("var(--accent)", "var(--second)", "var(--third)", "var(--soft)")
-PLACE = 7.4
+PLACE = 8.2
 """Width of a letter in the largest size that a page gives charts; a Chinese character takes two."""
 LINES = 6
 STYLE = (
