@@ -31,6 +31,8 @@ def say_problems(console: Console, problems: Sequence[Problem], shown: int = 3) 
 
 def unscored(table: Table, problems: Sequence[Problem], schema: Schema) -> DataError:
     """Why no row of a table could be scored."""
+    if not len(table):
+        return DataError("holds no rows, so there is nothing to score", file=table.source)
     names = [column.name for column in schema.targets]
     first = next((problem for problem in problems if problem.column in names), None)
     if first is None:

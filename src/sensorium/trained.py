@@ -126,7 +126,7 @@ class Trained:
         for line in unfamiliar(self.schema, table.rows()):
             console.warn(line)
         evaluation = self.score(encoded, console=console)
-        if evaluation.targets and not any(target.rows for target in evaluation.targets.values()):
+        if len(self.model.tasks) and not any(target.rows for target in evaluation.targets.values()):
             raise unscored(table, encoded.problems, self.schema)
         if robustness:
             evaluation.robustness = self.robustness(encoded, reference=reference)

@@ -19,10 +19,12 @@ from sensorium.core.batch import Batch
 from sensorium.core.errors import CellError
 from sensorium.core.views import Curve
 from sensorium.evaluation import charts
+from sensorium.evaluation.bars import Bar, bar_chart
 from sensorium.evaluation.cells import shown
-from sensorium.evaluation.charts import Bar, curves_svg
+from sensorium.evaluation.curves import curves, curves_svg, line_chart
 from sensorium.evaluation.evaluate import evaluate
 from sensorium.evaluation.report import write_report
+from sensorium.evaluation.svg import ticks
 from sensorium.model import Model
 
 Make = Callable[..., tuple[Model, list[Batch]]]
@@ -198,10 +200,10 @@ def test_long_sounds_are_cut_and_series_come_in_many_forms() -> None:
 def test_charts_are_well_formed_whatever_they_get() -> None:
     nan = float("nan")
     made = [
-        charts.line_chart({EVIL: [1.0, nan, 2.0], "b": []}, title=EVIL),
-        charts.line_chart({}, title="none"),
-        charts.bar_chart([Bar("a", nan), Bar(EVIL, -1.0, -2.0, 0.5)], title="bars", reference=Bar("plain", 0.3)),
-        charts.bar_chart([], title="none"),
+        line_chart({EVIL: [1.0, nan, 2.0], "b": []}, title=EVIL),
+        line_chart({}, title="none"),
+        bar_chart([Bar("a", nan), Bar(EVIL, -1.0, -2.0, 0.5)], title="bars", reference=Bar("plain", 0.3)),
+        bar_chart([], title="none"),
         charts.dotted(Curve("c", "", points=[{"x": 0.5, "y": 0.6, "rows": 3}], size="rows", ideal="diagonal"), title="r"),
         charts.dotted(Curve("c", ""), title="r"),
         charts.heat_map([EVIL] * 12, np.eye(12, dtype=int).tolist(), title="h"),
@@ -218,19 +220,19 @@ def test_charts_are_well_formed_whatever_they_get() -> None:
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-3.2, 7.9), (1e-7, 2e-7), (1e6, 3e6), (0.1, 0.100001)])
 def test_ticks_are_few_and_inside(low: float, high: float) -> None:
-    found = charts.ticks(low, high)
+    found = ticks(low, high)
     assert 2 <= len(found) <= 6
     assert all(low - 1e-9 * (high - low) <= value <= high + 1e-9 * (high - low) for value in found)
 
 
 def test_learning_curves_put_training_beside_validation(tmp_path: Path) -> None:
-    found = charts.curves([*CURVES, {"epoch": 6, "valid_loss": 0.1, "lr": 1e-3}])
+    found = curves([*CURVES, {"epoch": 6, "valid_loss": 0.1, "lr": 1e-3}])
     assert {name: list(lines) for name, lines in found.items()} == {
-        "loss": ["train loss", "valid loss"],
-        "accuracy": ["valid accuracy"],
+        "loss": ["training", "validation"],
+        "accuracy": ["validation"],
     }
-    assert len(found["loss"]["train loss"]) == 6
-    assert np.isnan(found["loss"]["train loss"][-1])
+    assert len(found["loss"]["training"]) == 6
+    assert np.isnan(found["loss"]["training"][-1])
     picture = curves_svg(CURVES, tmp_path / "curves.svg")
     root = ElementTree.fromstring(picture.read_text(encoding="utf-8"))
     assert root.tag.endswith("svg")

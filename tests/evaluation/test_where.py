@@ -198,7 +198,11 @@ def test_words_are_made_of_their_pieces_and_chinese_characters_stand_alone() -> 
     one = Map(1, "t", "value", "note", "text", "ids", values=np.array([1.0, 2.0, 4.0, 8.0, 16.0, 32.0]))
     one.names = ["lov", "ely", " dress", "很", "好", "!"]
     assert one.named() == [("lovely", 3.0), (" dress", 4.0), ("很", 8.0), ("好", 16.0), ("!", 32.0)]
-    assert said(one) == "Most: ! +32.000, 好 +16.000, 很 +8.000."
+    assert said(one) == "Most: 好 +16.000, 很 +8.000, dress +4.000.", "a mark is no word that counts most"
+    one.values, one.names = np.array([1.0, 2.0]), [" ,", "。"]
+    assert said(one) == "Nothing but punctuation moves it."
+    one.names = [" 👍", "!"]
+    assert said(one) == "Most: 👍 +1.000."
 
 
 @pytest.mark.parametrize("shape", [(3, 100), (1, 7), (1, 40, 90), (1, 8, 33, 5)])

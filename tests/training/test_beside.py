@@ -47,6 +47,12 @@ def test_the_report_says_what_each_part_reached_and_counts(blended: Any) -> None
     assert set(floor["share"]) == {NETWORK, "linear"}
     assert sum(floor["share"].values()) == pytest.approx(1.0, abs=1e-5)
     assert {"together", NETWORK, "linear", "linear on note"} <= set(floor["scores"])
+    assert floor["simple"] == "linear"
+    assert floor["gain"]["low"] <= floor["gain"]["mean"] <= floor["gain"]["high"]
+    assert floor["earned"] in ("yes", "not told apart", "no")
+    assert set(floor["calibration_error"]) == {"together", NETWORK, "linear"}
+    assert "floor" not in told["valid"], "it is there once"
+    assert "What each part reached" in (out / "report.html").read_text()
     assert told["refit"]["rows"] > told["rows"], "the last fit sees the validation rows too"
     assert told["refit"]["epochs"] == told["best_epoch"] > 0
     assert "linear" in (out / "report.html").read_text()

@@ -239,8 +239,6 @@ class Task(nn.Module, ABC, Generic[Out]):
         """Whether ``settle`` learns anything."""
         return type(self).settle is not Task.settle
 
-    # ── what it is ─────────────────────────────────────────────────────────────────────────────────────────────────
-
     @property
     def plain(self) -> Task[Any]:
         """The task itself; where several of it answer together (a late fusion), one of them."""
@@ -273,6 +271,10 @@ class Task(nn.Module, ABC, Generic[Out]):
     @abstractmethod
     def loss(self, output: Out, target: Field) -> Tensor:
         """``[B]``: how wrong each row is. Rows without a target hold anything finite; the caller skips them."""
+
+    def told_loss(self, output: Out, target: Field) -> Tensor:
+        """``[B]``: the loss as reports tell it: every row counts alike, whatever its class, and no target is softened."""
+        return self.loss(output, target)
 
     @abstractmethod
     def scorer(self) -> Scorer[Out]:
@@ -330,8 +332,6 @@ class Task(nn.Module, ABC, Generic[Out]):
     def surer(self, output: Out, factor: Tensor) -> Out:
         """The output with its log-odds times ``factor`` ``[B, 1]``; an answer that has none stays as it is."""
         return output
-
-    # ── optional ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def merge(self, outputs: Sequence[Out], share: Tensor, *, vote: bool = False) -> Out:
         """One output of several that answer the same rows (a late fusion), each counting ``share`` ``[B, S]``.

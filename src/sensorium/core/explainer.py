@@ -77,6 +77,8 @@ class Explainer(ABC):
     reads: ClassVar[tuple[type[Layout], ...]]
     gradients: ClassVar[bool] = False
     """Whether it needs an answer that can be differentiated."""
+    measures: ClassVar[bool] = False
+    """Whether its values are in units of the answer (by how much it changes), and not only larger or smaller."""
     preferred: ClassVar[int] = 0
     """Its place where none is asked for: of those that can, the largest is taken. 0: never, as of any that was not measured
     to beat chance for every encoder it reads."""

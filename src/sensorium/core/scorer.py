@@ -24,6 +24,9 @@ class Scorer(ABC, Generic[Out]):
     of all that was kept, once or for many resamples of the rows.
     """
 
+    macro: Collection[str] = ()
+    """Metrics that are means over classes, each counting as much, which reports say of them."""
+
     def __init__(self) -> None:
         self._kept: dict[str, Grown | list[Any]] = {}
 

@@ -14,13 +14,14 @@ from sensorium.data.checks import check_columns, check_repeats, check_targets
 from sensorium.data.classes import classes
 from sensorium.data.decoded import decode, reader
 from sensorium.data.derived import offered, sources, with_derived
-from sensorium.data.giveaway import gives_away, number
+from sensorium.data.giveaway import gives_away
 from sensorium.data.groups import hints
 from sensorium.data.guess import Guessed, guess
 from sensorium.data.inspection import ColumnReport, Inspection, TargetReport
 from sensorium.data.labels import target_kind
 from sensorium.data.listing import shorten
 from sensorium.data.media import Under
+from sensorium.data.outliers import lie
 from sensorium.data.reading import reading
 from sensorium.data.repeats import Digests, value
 from sensorium.data.table import Table
@@ -168,17 +169,12 @@ def _target(name: str, spec: Mapping[str, Any] | None, tables: Mapping[str, Tabl
     counts, rows = classes(train.column(name), spec)
     if counts:
         return TargetReport(name, spec["kind"], dict(counts.most_common()), max(counts.values()) / rows, None, missing)
-    numbers = _numbers(train.column(name), modality)
-    limits = (min(numbers), sum(numbers) / len(numbers), max(numbers)) if numbers else None
-    return TargetReport(name, spec["kind"], {}, None, limits, missing)
-
-
-def _numbers(cells: Sequence[Any], modality: Modality) -> list[float]:
-    """The numbers of a target, as its column is read."""
-    filled = [cell for cell in cells if not modality.missing(cell)]
-    modality.fit(filled)
-    read: Callable[[Any], float | None] = getattr(modality, "value", number)
-    return [value for value in map(read, filled) if value is not None]
+    modality.fit([cell for cell in train.column(name) if not modality.missing(cell)])
+    found = lie(train, name, modality)
+    if found is None:
+        return TargetReport(name, spec["kind"], {}, None, None, missing)
+    limits = (found.low, found.mean, found.high)
+    return TargetReport(name, spec["kind"], {}, None, limits, missing, found.median, found.outliers, found.told())
 
 
 def _streams(

@@ -31,6 +31,9 @@ class TargetReport:
         majority: The share of the most frequent class: what always saying it would score.
         range: Least, mean and greatest, where the target is a number.
         missing: Rows without an answer, in each table that has the column.
+        median: The middle value, where the target is a number.
+        outliers: Row and value of those far from it, the farthest first.
+        far: The same in a sentence.
     """
 
     name: str
@@ -39,6 +42,9 @@ class TargetReport:
     majority: float | None
     range: tuple[float, float, float] | None
     missing: dict[str, int]
+    median: float | None = None
+    outliers: list[tuple[int, float]] = field(default_factory=list)
+    far: str = ""
 
 
 @dataclass

@@ -97,10 +97,13 @@ def _lines(found: Inspection) -> Iterator[str]:
 def _target(target: TargetReport) -> Iterator[str]:
     if target.range is not None:
         low, mean, high = target.range
-        yield f"target {target.name}: {low:g} to {high:g}, mean {mean:g}"
+        yield f"target {target.name}: {low:g} to {high:g}, mean {mean:g}, median {target.median:g}"
+        if target.far:
+            yield f"  {target.far}"
     elif target.classes:
         said = f"target {target.name}: {len(target.classes)} classes"
-        yield said if target.majority is None else f"{said}; always saying the most frequent scores {target.majority:.1%}"
+        alone = "always saying the most frequent of these rows scores"
+        yield said if target.majority is None else f"{said}; {alone} {target.majority:.1%}"
         most = max(target.classes.values())
         shown = list(target.classes.items())[:SHOWN]
         bars = [(f"  {shorten(name, 32)}", f"{n:,}", "█" * max(round(n / most * BAR), 1)) for name, n in shown]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sensorium.core.errors import listed
 from sensorium.core.schema import Schema
 from sensorium.core.views import LIMITS, Sentence
-from sensorium.evaluation.findings import number, words
+from sensorium.evaluation.findings import number
 
 if TYPE_CHECKING:
     from sensorium.evaluation.evaluate import Evaluation, TargetScores
@@ -63,7 +63,7 @@ def _padding(report: Mapping[str, Any]) -> str:
 def _limits(target: TargetScores) -> list[str]:
     found = [view.text for view in target.views if isinstance(view, Sentence) and view.name == LIMITS]
     if target.verdict in ("unclear", "worse"):
-        name = words(target.headline)
+        name = target.named()
         found.append(
             f"{target.name}: {name} {number(target.metrics[target.headline])} does not clearly beat knowing nothing."
         )

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from sensorium.evaluation.charts import Bar, bar_chart, xy_chart
+from sensorium.evaluation.bars import Bar, bar_chart
+from sensorium.evaluation.charts import xy_chart
 from sensorium.evaluation.findings import number, words
 from sensorium.evaluation.page import Section, table_html, write_page
 from sensorium.evaluation.significance import Difference, difference, holm, seed_noise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -9,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sensorium.evaluation.charts import Bar, bar_chart, coloured_line, dots
+from sensorium.evaluation.bars import Bar, bar_chart
+from sensorium.evaluation.charts import coloured_line, dots
 from sensorium.evaluation.overlay import painted, png, rgba, seen, stretched
 
 if TYPE_CHECKING:
     from sensorium.evaluation.where import Map
 
 Values = NDArray[Any]
+LEAST = 0.2
+"""The part of an answer that a word must make to be painted darkest, where the whole text makes less."""
 CHANNELS, FRAMES, BARS, CELLS = 8, 8, 12, 32
 FOR_IT = "Orange spoke for it, blue against."
 
@@ -60,6 +64,7 @@ def to_json(one: Map) -> dict[str, Any]:
         "note": one.note,
         "said": "" if one.note else said(one),
         "values": [] if one.note else np.round(coarse(one.values) if grid else one.values, 6).tolist(),
+        "scale": scale(one) if one.names else None,
         "names": [[name, round(value, 6)] for name, value in one.named()] if one.names else [],
         "pictures": pictures(one),
         "html": drawn(one),
@@ -85,8 +90,11 @@ def said(one: Map) -> str:
     """Where the map is strongest, in a sentence."""
     if one.names:
         named = one.named()
-        ranked = sorted(named, key=lambda pair: -abs(pair[1]))
+        told = [pair for pair in named if one.layout != "ids" or _says(pair[0])]
+        ranked = sorted(told, key=lambda pair: -abs(pair[1]))
         strong = [f"{name.strip()} {value:+.3f}" for name, value in ranked[:3] if value]
+        if not strong and any(value for _, value in named):
+            return "Nothing but punctuation moves it."
         return f"Most: {', '.join(strong)}." if strong else "Nothing moves it."
     if one.layout != "grid":
         place = int(np.abs(one.values).argmax())
@@ -103,6 +111,11 @@ def said(one: Map) -> str:
         return f"Most: {share[0]} of the time, {share[1]} of the pitch."
     frame = f"frame {cell[0] + 1}, " if heat.ndim == 3 else ""
     return f"Most: {frame}{share[-2]} from the top, {share[-1]} from the left."
+
+
+def _says(word: str) -> bool:
+    """Whether a word is more than blanks and punctuation."""
+    return any(unicodedata.category(letter)[0] not in "PZC" for letter in word)
 
 
 def _grid(one: Map) -> str:
@@ -134,11 +147,24 @@ def _vector(one: Map) -> str:
     return _bars(one, [f"number {i + 1}" for i in range(len(one.values))], one.values[:, 0])
 
 
+def scale(one: Map) -> float:
+    """What a word must do to the answer to be painted darkest, so that words that do little stay pale.
+
+    The whole way from the blank answer to this one, and at least ``LEAST`` of the answer: of a text that changes nothing,
+    no word is dark. Where words only rank, or do more than all of them together, the strongest is the darkest.
+    """
+    strong = max((abs(value) for _, value in one.named()), default=0.0)
+    if not one.measured and one.blank is None:
+        return strong
+    blank = one.value if one.blank is None else one.blank
+    return max(strong, abs(one.value - blank), LEAST * max(abs(one.value), abs(blank)))
+
+
 def _words(one: Map) -> str:
-    named = one.named()
-    top = max((abs(value) for _, value in named), default=0.0)
+    named, top = one.named(), scale(one)
     marks = "".join(
-        f'<span style="background:{rgba(value, top)}" title="{value:+.4f}">{escape(name)}</span>' for name, value in named
+        f'<span style="background:{rgba(value, top, faint=0.0)}" title="{value:+.4f}">{escape(name)}</span>'
+        for name, value in named
     )
     return f'<p class="marked">{marks}</p>'
 

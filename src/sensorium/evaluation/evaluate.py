@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
@@ -17,7 +17,8 @@ from sensorium.core.contracts import Task
 from sensorium.core.forward import Forward
 from sensorium.core.registry import kind_of
 from sensorium.core.views import Gallery, Matrix, Scatter, Sentence, View
-from sensorium.evaluation.findings import Verdict, findings, verdict
+from sensorium.evaluation.findings import Verdict, findings, verdict, words
+from sensorium.evaluation.floor import Floor, Parts
 from sensorium.evaluation.robustness import Robustness
 from sensorium.evaluation.scores import bounds, resample
 from sensorium.evaluation.subsets import Subset, label, shapley, subsets_of
@@ -46,12 +47,15 @@ class TargetScores:
         subsets: Every metric with each subset of streams, by ``image+audio``.
         subset_intervals: The headline's interval with each subset.
         shapley: What each stream brought to the headline, in its own unit; positive is better.
-        losses: ``[rows of the table]``, NaN without a target: the hardest rows have the largest.
+        losses: ``[rows of the table]``, NaN without a target: the hardest rows have the largest. Each row counts alike,
+            whatever weight its class has in training.
         predictions: One a row, as the task decodes them.
         truths: The target's value a row; None where missing.
         views: What else a report draws of it, as the task says: tables, curves, sentences.
         nothing: What the baseline does, in words.
         varied: Whether the scored rows differ in their targets: else no score tells rows apart.
+        macro: The metrics that are means over classes.
+        floor: What the network and each expert reach by themselves, where experts answer beside it.
         findings: What it means, in sentences.
     """
 
@@ -74,7 +78,13 @@ class TargetScores:
     views: list[View] = field(default_factory=list)
     nothing: str = "knowing the training targets alone"
     varied: bool = True
+    macro: Collection[str] = ()
+    floor: Floor | None = None
     findings: list[str] = field(default_factory=list)
+
+    def named(self, metric: str | None = None) -> str:
+        """A metric as a report writes it, the headline unless another is given: ``macro F1``."""
+        return words(metric or self.headline, self.macro)
 
     def view(self, name: str) -> View | None:
         """The view of this name, if the task gives one."""
@@ -107,6 +117,11 @@ class Evaluation:
         """What the scores mean, in sentences."""
         return [sentence for target in self.targets.values() for sentence in target.findings]
 
+    def floor(self) -> dict[str, Any]:
+        """By target, what each part of the model reached, as plain JSON; targets without experts are left out."""
+        plain: dict[str, Any] = _plain({n: t.floor.to_json() for n, t in self.targets.items() if t.floor is not None})
+        return plain
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; None where a metric says nothing. Subset scores of several targets are named ``target.metric``."""
         several = len(self.targets) > 1
@@ -127,6 +142,7 @@ class Evaluation:
                 "subsets": subsets,
                 "shapley": {name: t.shapley for name, t in each if t.shapley},
                 "findings": self.findings,
+                **({"floor": floors} if (floors := self.floor()) else {}),
                 **({"robustness": {name: r.to_json() for name, r in self.robustness.items()}} if self.robustness else {}),
                 **_views(self.targets),
             }
@@ -207,21 +223,24 @@ class _Gathered:
         tallies: By subset of streams; the empty one where there are several.
         known: By task, what knowing the training targets alone scores.
         answered: By task, what was answered to each row.
+        parts: What the network and the experts beside it say by themselves.
     """
 
     rows: int
     tallies: dict[Subset, Tally]
     known: dict[str, TaskTally]
     answered: dict[str, _Answered]
+    parts: Parts
 
 
 def _gathered(model: Model, batches: Iterable[Batch], wanted: Sequence[Subset], baselines: Mapping[str, Any]) -> _Gathered:
     subsets: list[Subset] = [*wanted, *([()] if len(wanted) > 1 else [])]
-    tallies = {subset: Tally(model.tasks, losses=subset == wanted[0]) for subset in subsets}
+    tallies = {subset: Tally(model.tasks, losses=subset == wanted[0], told=True) for subset in subsets}
     whole = tallies[wanted[0]]
     plain = Tally(model.tasks, losses=False)
     known = {name: plain.each[name] for name, baseline in baselines.items() if name in plain.each and baseline is not None}
-    found = _Gathered(0, tallies, known, {name: _Answered() for name in model.tasks})
+    parts = Parts(model, alone=len(wanted) > 1)
+    found = _Gathered(0, tallies, known, {name: _Answered() for name in model.tasks}, parts)
     with torch.inference_mode():
         for batch in batches:
             run = Forward(model, batch)
@@ -232,6 +251,7 @@ def _gathered(model: Model, batches: Iterable[Batch], wanted: Sequence[Subset], 
                     for name, task in model.tasks.items():
                         answers, truths = task.answers(outputs[name], batch), task.truths(batch)
                         found.answered[name].add(answers, truths, tally.each[name].loss)
+            parts.update(run, batch)
             for name, one in known.items():
                 constant = moved(one.task.constant(baselines[name], batch.rows), batch.weight.device)
                 plain.add(one, constant, batch)
@@ -284,6 +304,7 @@ def _target(name: str, found: _Gathered, whole: Subset, resamples: int, seed: in
         predictions=found.answered[name].answers,
         truths=found.answered[name].truths,
         nothing=task.nothing,
+        macro=one.scorer.macro,
     )
     plain = None
     if name in found.known:
@@ -292,6 +313,8 @@ def _target(name: str, found: _Gathered, whole: Subset, resamples: int, seed: in
     scores.varied = one.scorer.varied
     scores.verdict = verdict(task.higher_is_better, drawn[head], plain if scores.varied else None)
     draws = _subsets(scores, task, found, drawn[head], resamples, seed)
+    singles = {s: scores.subsets[s][head] for s in whole if s in scores.subsets}
+    scores.floor = found.parts.floor(name, one.scorer, drawn[head], singles, resamples, seed)
     scores.views = task.views(one.scorer)
     scores.findings = findings(scores, draws)
     return scores

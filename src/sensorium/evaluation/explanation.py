@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sensorium.evaluation.charts import Bar, bar_chart, shades
+from sensorium.evaluation.bars import Bar, bar_chart
+from sensorium.evaluation.charts import shades
 from sensorium.evaluation.drawn import FOR_IT, drawn, said
 from sensorium.evaluation.features import pictured
 from sensorium.evaluation.findings import number
-from sensorium.evaluation.page import Section, write_page
+from sensorium.evaluation.page import LEGEND, Section, write_page
 
 if TYPE_CHECKING:
     from sensorium.evaluation.nearest import Neighbour
     from sensorium.evaluation.shapley import Attribution, Explanation, Values
 
+OPEN = 2
+"""Rows that are open from the start; the others unfold."""
 SHOWN = 20
 """Rows described one by one; of more only what holds for all."""
 MAPPED = 6
@@ -123,28 +126,34 @@ def write_explanation(
         )
     sections += [_inner(found, name, values) for name, values in found.inner.items()]
     for name, rows in found.targets.items():
-        for one in rows[:SHOWN]:
-            sections.append(_one(found, name, one, cells(one.row) if cells is not None else {}))
+        for i, one in enumerate(rows[:SHOWN]):
+            section = _one(found, name, one, cells(one.row) if cells is not None else {})
+            sections.append(section if len(rows) == 1 else section._replace(folds="open" if i < OPEN else "closed"))
     if found.features:
         kinds = {one.stream: one.kind for one in found.maps}
         told = (
             "The strongest channels of the last convolutions, light is strong: what was found in the row, for good or ill."
         )
-        sections.append(Section("Feature maps", told, pictured(found.features, kinds)))
-    for row, near in list(found.nearest.items())[:SHOWN]:
+        sections.append(Section("Feature maps", told, pictured(found.features, kinds), folds="open"))
+    for i, (row, near) in enumerate(list(found.nearest.items())[:SHOWN]):
         body = "".join(_neighbour(one, neighbours(one.row) if neighbours is not None else {}) for one in near)
         told = "Training rows whose joint vector points most nearly the same way; the number is the cosine, 1 at most."
         sections.append(
-            Section(f"Row {row}: what the model holds for most like it", told, f'<div class="rows">{body}</div>')
+            Section(
+                f"Row {row}: what the model holds for most like it",
+                told,
+                f'<div class="rows">{body}</div>',
+                folds="closed" if i else "open",
+            )
         )
-    return write_page(path, title, sections)
+    return write_page(path, title, sections, key=LEGEND)
 
 
 def _one(found: Explanation, name: str, one: Attribution, cells: Mapping[str, str]) -> Section:
     bars = [
-        Bar(s if s not in one.missing else f"{s} (none)", v, v - 2 * one.errors[s], v + 2 * one.errors[s])
+        Bar(s, v, v - 2 * one.errors[s], v + 2 * one.errors[s], missing=s in one.missing)
         if one.errors
-        else Bar(s if s not in one.missing else f"{s} (none)", v)
+        else Bar(s, v, missing=s in one.missing)
         for s, v in sorted(one.shares.items(), key=lambda item: -abs(item[1]))
     ]
     text = f"{name} is {_said(one.answer)}: {one.what} {number(one.value)}; knowing nothing {number(one.nothing)}. {FOR_IT}"
@@ -177,7 +186,8 @@ def why(found: Explanation, target: str, row: int) -> str:
     one = next((one for one in found.targets.get(target, []) if one.row == row), None)
     if one is None:
         return ""
-    bars = [Bar(s, v) for s, v in sorted(one.shares.items(), key=lambda item: -abs(item[1])) if s not in one.missing]
+    shares = sorted(one.shares.items(), key=lambda item: -abs(item[1]))
+    bars = [Bar(s, v, missing=s in one.missing) for s, v in shares]
     chart = bar_chart(bars, title=f"row {row}: what each stream did to the {one.what}", signed=True)
     maps = "".join(f"<h5>{escape(m.stream)}</h5>{drawn(m)}" for m in found.maps_of(row, target))
     return f"<p>{escape(one.what)} {number(one.value)}; knowing nothing {number(one.nothing)}.</p>{chart}{maps}"

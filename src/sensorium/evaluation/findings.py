@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import isnan
 from typing import TYPE_CHECKING, Literal
 
@@ -60,7 +60,7 @@ def _gain(target: TargetScores, ahead: Tensor, behind: Tensor) -> tuple[float, f
 
 
 def _how_good(target: TargetScores) -> str:
-    name, value = words(target.headline), target.metrics[target.headline]
+    name, value = target.named(), target.metrics[target.headline]
     low, high = target.intervals[target.headline]
     text = f"{target.name}: {name} {number(value)} (95 % interval {number(low)} to {number(high)}) on {target.rows:,} rows"
     if target.baseline is None or target.verdict == "unknown":
@@ -72,7 +72,7 @@ def _streams(target: TargetScores, draws: Mapping[Subset, Tensor]) -> list[str]:
     whole = target.whole
     if len(whole) < 2 or len(draws) < 2:
         return []
-    name = words(target.headline)
+    name = target.named()
     scores = {subset: target.subsets[label(subset)][target.headline] for subset in draws}
     sign = 1 if target.higher_is_better else -1
     found, spare = [], []
@@ -106,9 +106,12 @@ def _rank(value: float, sign: int) -> float:
 ACRONYMS = {"auroc": "AUROC", "f1": "F1", "mae": "MAE", "rmse": "RMSE", "r2": "R²", "pearson": "Pearson"}
 
 
-def words(metric: str) -> str:
-    """``calibration_error`` as ``calibration error``, ``auroc`` as ``AUROC``."""
-    return " ".join(ACRONYMS.get(part, part) for part in metric.split("_"))
+def words(metric: str, macro: Collection[str] = ()) -> str:
+    """``calibration_error`` as ``calibration error``, ``auroc`` as ``AUROC``; of ``macro`` averages it is said."""
+    parts = metric.split("_")
+    if metric in macro:
+        parts = ["macro", *(part for part in parts if part != "macro")]
+    return " ".join(ACRONYMS.get(part, part) for part in parts)
 
 
 def shares(target: TargetScores) -> list[tuple[str, float]]:

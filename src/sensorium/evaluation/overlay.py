@@ -15,16 +15,16 @@ SIDE = 288  # pixels of the longer side
 FAINT = 0.15  # of the strongest value: what is weaker is not coloured, or the whole picture would be tinted
 
 
-def rgba(value: float, top: float) -> str:
+def rgba(value: float, top: float, faint: float = FAINT) -> str:
     """The CSS colour of a value where ``top`` is the strongest."""
     red, green, blue = FOR if value > 0 else AGAINST
-    return f"rgba({red},{green},{blue},{strength(np.array(value), top):.2f})"
+    return f"rgba({red},{green},{blue},{strength(np.array(value), top, faint):.2f})"
 
 
-def strength(values: Values, top: float) -> Values:
-    """How opaque values are painted, 0 to 0.7."""
+def strength(values: Values, top: float, faint: float = FAINT) -> Values:
+    """How opaque values are painted, 0 to 0.7; below ``faint`` of the strongest not at all."""
     size = np.clip(np.abs(values) / (top or 1.0), 0, 1)
-    cover: Values = np.where(size < FAINT, 0.0, 0.7 * size)
+    cover: Values = np.where(size < faint, 0.0, 0.7 * size)
     return cover
 
 

@@ -15,12 +15,17 @@ from markupsafe import Markup
 from sensorium.core.answer import attachments, light
 from sensorium.core.errors import CellError
 from sensorium.evaluation import charts
+from sensorium.evaluation.bars import Bar, bar_chart
 from sensorium.evaluation.cells import chosen, shown
-from sensorium.evaluation.charts import Bar
+from sensorium.evaluation.curves import curves as learning_curves
+from sensorium.evaluation.curves import line_chart
 from sensorium.evaluation.evaluate import Evaluation, TargetScores
 from sensorium.evaluation.findings import number, shares, words
+from sensorium.evaluation.floor import EXPERTS, TOGETHER, Floor, shown_streams
+from sensorium.evaluation.page import LEGEND
 from sensorium.evaluation.robustness import Robustness
 from sensorium.evaluation.subsets import label
+from sensorium.evaluation.svg import STYLE
 from sensorium.evaluation.views import attachment_html, view_html
 
 Media = Callable[[Mapping[str, Any], str], bytes | None]
@@ -28,6 +33,10 @@ BARS = 15
 LONGEST = 300
 """Characters of an answer that are shown."""
 PROBLEMS = 500
+OPEN = 3
+"""Rows that are open from the start; the others unfold."""
+STREAMS = 6
+"""Streams of which a page shows what the parts reach on each alone."""
 MEDIA = 12_000_000
 SMALL = 2000
 """Bytes of pictures and sounds on a page, and what is shown even when those are used up."""
@@ -68,10 +77,13 @@ def write_report(
     """
     room = Room(MEDIA)
     env = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    env.filters |= {"number": number, "words": words}
+    env.filters |= {"number": number}
     template = env.from_string(files("sensorium.evaluation").joinpath("report.html.j2").read_text(encoding="utf-8"))
     page = template.render(
         title=title,
+        style=Markup(STYLE),
+        key=Markup(LEGEND),
+        open_rows=OPEN,
         summary=dict(summary or {}),
         evaluation=evaluation,
         targets=[
@@ -81,8 +93,8 @@ def write_report(
             for t in evaluation.targets.values()
         ],
         curves=[
-            {"name": name, "chart": Markup(charts.line_chart(lines, title=f"{name} by epoch", y_name=name))}
-            for name, lines in charts.curves(curves).items()
+            {"name": name, "chart": Markup(line_chart(lines, title=f"{name} by epoch", y_name=name))}
+            for name, lines in learning_curves(curves).items()
         ],
         problems=list(problems[:PROBLEMS]),
         more_problems=max(0, len(problems) - PROBLEMS),
@@ -121,7 +133,7 @@ class Shown:
 
 def _target(target: TargetScores, shown: Shown, hardest: int, least_sure: int, robust: Robustness | None) -> dict[str, Any]:
     """What the template needs to know of one target."""
-    name = words(target.headline)
+    name = target.named()
     found: dict[str, Any] = {"scores": target, "tiles": _tiles(target), "subsets": None}
     if len(target.subsets) > 1:
         found["subsets"] = Markup(_subset_chart(target))
@@ -129,6 +141,7 @@ def _target(target: TargetScores, shown: Shown, hardest: int, least_sure: int, r
     found["views"] = [drawn for view in target.views if (drawn := view_html(view, target.name, shown.room))]
     found["bears"] = None if robust is None else robust.curves
     found["areas"] = [] if robust is None else [robust.removal_area, robust.corruption_area]
+    found["parts"] = None if target.floor is None else Markup(parts_chart(target.floor))
     found["robustness"] = [] if robust is None else [Markup(chart) for chart in robustness_charts(robust)]
     hard = [i for i in target.hardest(hardest) if i < len(shown.rows)]
     unsure = [i for i in target.least_sure(least_sure + hardest) if i < len(shown.rows) and i not in hard][:least_sure]
@@ -142,7 +155,9 @@ def _tiles(target: TargetScores) -> list[dict[str, str]]:
     """The few numbers to see first."""
     head = target.headline
     low, high = target.intervals[head]
-    tiles = [{"value": number(target.metrics[head]), "name": words(head), "note": f"95 %: {number(low)} – {number(high)}"}]
+    tiles = [
+        {"value": number(target.metrics[head]), "name": target.named(), "note": f"95 %: {number(low)} – {number(high)}"}
+    ]
     if target.baseline:
         tiles.append({"value": number(target.baseline[head]), "name": "without any input", "note": target.nothing})
     singles = {
@@ -154,7 +169,7 @@ def _tiles(target: TargetScores) -> list[dict[str, str]]:
     ranked = shares(target)
     if ranked and isfinite(ranked[0][1]):
         stream, share = ranked[0]
-        tiles.append({"value": stream, "name": "mattered most", "note": f"brought {share:+.3g} {words(head)}"})
+        tiles.append({"value": stream, "name": "mattered most", "note": f"brought {share:+.3g} {target.named()}"})
     return tiles
 
 
@@ -169,7 +184,20 @@ def _subset_chart(target: TargetScores) -> str:
     values = [Bar(s, target.subsets[s][head], *target.subset_intervals[s], faint=s != most) for s in subsets]
     values.sort(key=lambda b: (not isfinite(b.value), -b.value if target.higher_is_better else b.value))
     plain = Bar("without any input", target.baseline[target.headline]) if target.baseline else None
-    return charts.bar_chart(values, title=f"{words(target.headline)} by streams", reference=plain)
+    return bar_chart(values, title=f"{target.named()} by streams", reference=plain)
+
+
+def parts_chart(found: Floor) -> str:
+    """What all together, the network and each expert reach; then all and the best expert, on each stream alone."""
+    names = {part: part for part in found.scores if part in found.share}
+    names |= {EXPERTS: "all experts, no network"} if EXPERTS in found.scores else {}
+    bars = [Bar("all together", found.scores[TOGETHER])]
+    bars += [Bar(name, found.scores[part], faint=True) for part, name in names.items()]
+    for stream in shown_streams(found, STREAMS):
+        if (best := found.best_on(stream)) is not None:
+            bars.append(Bar(f"{stream} alone: together", found.whole[stream]))
+            bars.append(Bar(f"{stream} alone: {best[0]}", best[1], faint=True))
+    return bar_chart(bars, title=f"{found.name} of each part")
 
 
 def robustness_charts(found: Robustness) -> list[str]:

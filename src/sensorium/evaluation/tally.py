@@ -55,11 +55,12 @@ class Tally:
 
     Args:
         losses: Whether the loss of each row is kept too.
+        told: Whether that is the loss as reports tell it, and not the one that is minimised.
     """
 
-    def __init__(self, tasks: ByName[Task[Any]], *, losses: bool = True) -> None:
+    def __init__(self, tasks: ByName[Task[Any]], *, losses: bool = True, told: bool = False) -> None:
         self.each = {name: TaskTally(task, task.scorer()) for name, task in tasks.items()}
-        self.losses = losses
+        self.losses, self.told = losses, told
 
     def update(self, outputs: Mapping[str, Any], batch: Batch) -> None:
         """Take in what the model answered to a batch."""
@@ -71,7 +72,7 @@ class Tally:
         one.scorer.update(output, batch)
         target = one.task.target(batch) if self.losses else None
         if target is not None:
-            loss = one.task.loss(output, target).detach().float()
+            loss = (one.task.told_loss if self.told else one.task.loss)(output, target).detach().float()
             one.losses.extend(torch.where(target.present, loss, torch.nan))
             one.weights.extend(batch.weight * target.present)
 

@@ -24,20 +24,22 @@ def written(evaluation: Evaluation) -> str:
 
 
 def _target(target: TargetScores) -> str:
-    width = max(len(words(metric)) for metric in target.metrics)
+    width = max(len(target.named(metric)) for metric in target.metrics)
     lines = [f"{target.name}  ({target.kind}, {target.rows:,} rows)"]
     head = f"    {'':{width}}  {'score':>9}  {'95 % interval':^21}"
     lines.append(head + (f"  {'baseline':>9}" if target.baseline else ""))
     for metric, value in target.metrics.items():
         low, high = target.intervals[metric]
         mark = "→" if metric == target.headline else " "
-        line = f"  {mark} {words(metric):{width}}  {number(value):>9}  {number(low):>9} … {number(high):<9}"
+        line = f"  {mark} {target.named(metric):{width}}  {number(value):>9}  {number(low):>9} … {number(high):<9}"
         lines.append(line + (f"  {number(target.baseline[metric]):>9}" if target.baseline else ""))
     if len(target.subsets) > 1:
         lines += ["", *_bars(target)]
     if target.shapley:
         each = ", ".join(f"{stream} {value:+.3g}" for stream, value in shares(target))
         lines += ["", f"  What each stream brought: {each}"]
+    if target.floor is not None:
+        lines += ["", "  What each part reached", *(f"    {sentence}" for sentence in target.floor.sentences())]
     return "\n".join(lines)
 
 
@@ -48,7 +50,7 @@ def _bars(target: TargetScores) -> list[str]:
     width = max(len(subset) for subset, _ in scores)
     top = max((abs(value) for _, value in scores if value == value), default=1.0) or 1.0
     hidden = scores[LONGEST:]
-    lines = [f"  {words(target.headline)} with these streams only"]
+    lines = [f"  {target.named()} with these streams only"]
     for subset, value in scores[:LONGEST]:
         bar = "█" * round(WIDTH * max(0.0, value) / top) if value == value else ""
         lines.append(f"    {subset:{width}}  {number(value):>9}  {bar}")

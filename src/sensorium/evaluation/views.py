@@ -12,7 +12,7 @@ from sensorium.core.answer import Attachment
 from sensorium.core.views import Bars, Curve, Gallery, Lines, Matrix, Scatter, Sentence, Table, View
 from sensorium.data.attachment import address
 from sensorium.evaluation import charts
-from sensorium.evaluation.charts import Bar
+from sensorium.evaluation.bars import Bar, bar_chart
 from sensorium.evaluation.findings import number
 from sensorium.evaluation.page import table_html
 
@@ -56,7 +56,7 @@ def _table(view: Table, target: str) -> str:
 
 def _matrix(view: Matrix, target: str) -> str:
     note = view.note or (
-        "Confusion matrix: a row for each true class. Blue is right, orange is wrong, darker is a larger part of the row."
+        "Confusion matrix: a row for each true class. Blue is right, red is wrong, darker is a larger part of the row."
     )
     drawn = ""
     if len(view.labels) <= LABELS:
@@ -82,7 +82,7 @@ def _scatter(view: Scatter, target: str) -> str:
 
 
 def _bars(view: Bars, target: str) -> str:
-    return _figure(charts.bar_chart([Bar(*one) for one in view.values], title=f"{view.name} of {target}"), view.note)
+    return _figure(bar_chart([Bar(*one) for one in view.values], title=f"{view.name} of {target}"), view.note)
 
 
 def _gallery(view: Gallery, room: Any) -> str:

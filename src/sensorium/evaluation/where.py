@@ -44,6 +44,7 @@ class Map:
         sound: The samples behind a spectrogram, where they are at hand.
         scale: Of a picture, the mean and deviation of each channel by which ``data`` was standardised.
         note: Why there is no map, in words; empty where there is one.
+        measured: Whether the values are in units of the answer.
     """
 
     row: int
@@ -61,6 +62,7 @@ class Map:
     sound: Values = field(default_factory=lambda: np.zeros(0))
     scale: tuple[list[float] | None, list[float] | None] = (None, None)
     note: str = ""
+    measured: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As plain data, with pictures as ``data:`` addresses and a drawing as HTML that needs no other file."""
@@ -194,6 +196,7 @@ def _explained(one: Map, given: Probe, schema: Schema, explainer: Spec | None) -
         one.note = f"no map of {one.stream}: {one.explainer} {told}"
         return
     heat = made.explain(given)
+    one.measured = made.measures
     one.value, one.blank, one.values = given.value, heat.blank, heat.values.double().cpu().numpy()
     if one.layout in ("ids", "row"):
         one.names = _names(schema, one.stream, given.data[0])

@@ -38,6 +38,7 @@ class Integrated(Explainer):
     """
 
     reads = (Grid, Ids, Points)
+    measures = True
     gradients = True
 
     def __init__(self, *, steps: int = 32) -> None:

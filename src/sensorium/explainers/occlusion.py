@@ -21,6 +21,7 @@ class Occlusion(Explainer):
     """
 
     reads = (Grid, Ids, Points, Graph, Row)
+    measures = True
 
     def __init__(self, *, parts: int | None = None) -> None:
         self.parts = parts

@@ -31,6 +31,7 @@ class Shapley(Explainer):
     """
 
     reads = (Grid, Ids, Points, Graph, Row)
+    measures = True
 
     preferred = 1
 

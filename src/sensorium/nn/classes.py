@@ -59,7 +59,13 @@ def class_advice(given: Mapping[str, Any], rows: int, counts: Sequence[int]) -> 
 
 def class_scorer(task: Task[Any], compare: Callable[[Any, Field], tuple[Tensor, Tensor]]) -> Pairs:
     """Scores probabilities ``[B, K]`` against class indices ``[B]``."""
-    return Pairs(task, compare, {name: getattr(measures, name) for name in MEASURES})
+    return Pairs(task, compare, {name: getattr(measures, name) for name in MEASURES}, macro_of(task.labels))
+
+
+def macro_of(classes: Sequence[str]) -> tuple[str, ...]:
+    """The metrics of a decision between classes that are means over them."""
+    # The area of two classes is that of the second; of more it is the mean of each against the rest.
+    return ("precision", "recall", "f1", *(["auroc"] if len(classes) != 2 else []))
 
 
 def class_answers(

@@ -51,6 +51,21 @@ class Blend(Learnt):
         together = task.merge(list(said), self.share[which].to(said[0]))
         return task.surer(together, self.factor[which].to(said[0]).unsqueeze(1))
 
+    def without(self, part: str, task: Task[Any], said: Mapping[str, Any], present: Mapping[str, Tensor]) -> Any:
+        """The task's output of all parts but one, each counting as much beside the others as it does in the blend.
+
+        ``said``: what they say, by part.
+        """
+        rest = [i for i, name in enumerate(self.parts) if name != part]
+        which = routed(self.streams, self.sets, present)
+        share = self.share[which][:, rest]
+        total = share.sum(dim=1, keepdim=True)
+        # Where only the part that is left out counts, the others count alike.
+        share = torch.where(total > 0, share / total.clamp_min(1e-12), 1 / len(rest))
+        outputs = [said[self.parts[i]] for i in rest]
+        together = task.merge(outputs, share.to(outputs[0]))
+        return task.surer(together, self.factor[which].to(outputs[0]).unsqueeze(1))
+
 
 class Ensemble(nn.Module):
     """Experts over features of the streams, blended with what a network says.

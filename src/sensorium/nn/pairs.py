@@ -23,10 +23,14 @@ class Pairs(Scorer[Any]):
         task: Whose answers are scored.
         compare: An output and the target field to predictions and truths, row by row (first axis ``B``).
         measures: By name, formulas as in ``nn/measures.py``; the task's headline is put first.
+        macro: Which of them are means over classes.
     """
 
-    def __init__(self, task: Task[Any], compare: Compare, measures: Mapping[str, Measure]) -> None:
+    def __init__(
+        self, task: Task[Any], compare: Compare, measures: Mapping[str, Measure], macro: Collection[str] = ()
+    ) -> None:
         super().__init__()
+        self.macro = frozenset(macro)
         self._target, self._compare = task.target, compare
         self.measures = dict(sorted(measures.items(), key=lambda item: (item[0] != task.headline, item[0])))
 

@@ -162,6 +162,9 @@ class Panel(Task[Any]):
         loss = (torch.stack(own, dim=1) * output.here).sum(dim=1) / len(self.streams)
         return loss + self.plain.loss(output.together, target) if self.decide == "learned" else loss
 
+    def told_loss(self, output: Any, target: Field) -> Tensor:
+        return self.plain.told_loss(_together(output), target)
+
     def target(self, batch: Batch) -> Field | None:
         return self.plain.target(batch)
 

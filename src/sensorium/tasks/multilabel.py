@@ -39,7 +39,7 @@ class Multilabel(Task[Tensor]):
 
     predicts: ClassVar[tuple[str, ...]] = ("tags",)
     headline: ClassVar[str] = "f1_macro"
-    nothing: ClassVar[str] = "answering how often each label occurs"
+    nothing: ClassVar[str] = "answering how often each label occurs in the training rows"
 
     def __init__(self, goal: Goal, dim: int, *, hidden: int = 0, dropout: float = 0.1, threshold: float = 0.5) -> None:
         super().__init__(goal, dim)
@@ -96,6 +96,7 @@ class Multilabel(Task[Tensor]):
                 "auroc": measures.label_auroc,
                 "average_precision": measures.label_average_precision,
             },
+            macro=("f1_macro", "auroc", "average_precision"),
         )
 
     def answers(self, output: Tensor, batch: Batch) -> list[Answer]:

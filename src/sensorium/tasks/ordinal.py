@@ -21,7 +21,15 @@ from sensorium.core.registry import component
 from sensorium.core.scorer import Scorer
 from sensorium.core.views import View
 from sensorium.nn import measures
-from sensorium.nn.classes import class_advice, class_answers, class_index, class_shares, class_views, class_weights
+from sensorium.nn.classes import (
+    class_advice,
+    class_answers,
+    class_index,
+    class_shares,
+    class_views,
+    class_weights,
+    macro_of,
+)
 from sensorium.nn.decisions import merged_classes
 from sensorium.nn.ordered import cumulative_link, cut_points, decided, on_decision, quadratic_kappa, steps_off
 from sensorium.nn.pairs import Pairs
@@ -63,7 +71,7 @@ class Ordinal(Task[Tensor]):
 
     predicts: ClassVar[tuple[str, ...]] = ("ordinal", "category")
     headline: ClassVar[str] = "qwk"
-    nothing: ClassVar[str] = "always answering by the shares of the classes"
+    nothing: ClassVar[str] = "always answering by the shares of the classes in the training rows"
 
     def __init__(
         self,
@@ -144,6 +152,10 @@ class Ordinal(Task[Tensor]):
         # A class that is given no chance to speak of costs much, not infinitely much.
         return -(wanted * output.clamp_min(-1e4)).sum(dim=1) * self.weights[index]
 
+    def told_loss(self, output: Tensor, target: Field) -> Tensor:
+        index = class_index(target, len(self.classes))
+        return -output.clamp_min(-1e4).gather(1, index[:, None])[:, 0]
+
     @property
     def _softened(self) -> Tensor:
         """What is wanted of the probabilities for each class ``[K, K]``: a part of its certainty with its neighbours."""
@@ -159,7 +171,7 @@ class Ordinal(Task[Tensor]):
 
     def scorer(self) -> Scorer[Tensor]:
         of_answers = {name: on_decision(measure, self.decide) for name, measure in DECIDED.items()}
-        return Pairs(self, self.compare, of_answers | CHANCES)
+        return Pairs(self, self.compare, of_answers | CHANCES, macro_of(self.classes))
 
     def answers(self, output: Tensor, batch: Batch) -> list[Answer]:
         chances = output.detach().float().softmax(dim=1)

@@ -52,7 +52,7 @@ class Regression(Task[Tensor]):
 
     predicts: ClassVar[tuple[str, ...]] = ("number",)
     headline: ClassVar[str] = "mae"
-    nothing: ClassVar[str] = "always answering the same number"
+    nothing: ClassVar[str] = "always answering the median of the training rows"
     higher_is_better: ClassVar[bool] = False
 
     def __init__(

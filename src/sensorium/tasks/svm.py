@@ -59,7 +59,7 @@ class Svm(Task[Tensor]):
 
     predicts: ClassVar[tuple[str, ...]] = ("category", "ordinal")
     headline: ClassVar[str] = "accuracy"
-    nothing: ClassVar[str] = "always answering the commonest class"
+    nothing: ClassVar[str] = "always answering the commonest class of the training rows"
 
     def __init__(
         self,
@@ -113,10 +113,13 @@ class Svm(Task[Tensor]):
         return merged_classes(said, share, vote=vote) / self.slope
 
     def loss(self, output: Tensor, target: Field) -> Tensor:
+        return self.told_loss(output, target) * self.weights[class_index(target, len(self.classes))]
+
+    def told_loss(self, output: Tensor, target: Field) -> Tensor:
         index = class_index(target, len(self.classes))
         own = output.gather(1, index[:, None])
         margin = (output - own + 1).scatter(1, index[:, None], 0.0)
-        return margin.amax(dim=1) * self.weights[index]
+        return margin.amax(dim=1)
 
     def settle(self, training: Seen, held_out: Seen) -> None:
         """Fit the machine to the training rows, and the slope of its probabilities to the held-out rows."""

@@ -211,13 +211,18 @@ def _scored(
     console: Console,
 ) -> Trained:
     """The model held against the validation rows; then fitted on them too, and saved with its report and curves."""
-    from sensorium.training.floor import floor
     from sensorium.training.refit import refitted
 
     evaluation = trained.score(ready.valid, console=console)
-    trained.artifact.report["valid"] = evaluation.to_json()
+    scores = evaluation.to_json()
+    floor = scores.pop("floor", {})
+    trained.artifact.report["valid"] = scores
     trained.artifact.report |= {"speed": speed} if speed else {}
-    trained.artifact.report |= floor(trained, ready.valid, console)
+    if floor:
+        trained.artifact.report["floor"] = floor
+    for target in evaluation.targets.values():
+        for sentence in target.floor.sentences() if target.floor is not None else ():
+            console.note(f"  {target.name}: {sentence}")
     if folder is not None:
         with told(folder):
             (folder / "logs").mkdir(parents=True, exist_ok=True)  # a search and experts alone have no logs of their own
@@ -225,7 +230,7 @@ def _scored(
     whole = refitted(trained, ready, folder, resume, console)
     if folder is None:
         return whole
-    from sensorium.evaluation.charts import curves_svg
+    from sensorium.evaluation.curves import curves_svg
 
     whole.save(folder)
     with told(folder):

@@ -17,6 +17,7 @@ from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Opener, Schema, content
 from sensorium.data import rows as encoded
 from sensorium.data.media import Under, weight_of
+from sensorium.data.outliers import targets_told
 from sensorium.data.store import Store
 from sensorium.data.table import Table
 from sensorium.problems import say_problems
@@ -87,6 +88,8 @@ def prepare(
         found = from_table(request, console, test)
     schema, training = found.schema, found.training
     learn(schema, training, Under(training.root or Path.cwd(), anywhere=True), request.plan.seed)
+    for line in targets_told(schema, training):
+        console.note(f"  {line}")
     classes = class_sizes(schema, training)
     asked, trials, set_by = with_quality(quality, request.named(request.plan), schema, found.rows, classes)
     plan, said = resolve(asked, schema, found.rows, classes)

@@ -313,6 +313,17 @@ function told(prediction) {
   return [...shown, make("p", { class: "hint" }, missing)];
 }
 
+// What the colours mean: the same words and colours as in reports (evaluation/page.py).
+function legend() {
+  const told = { for: "spoke for the answer", against: "spoke against it", missing: "missing" };
+  const keys = Object.entries(told).map(([name, words]) => {
+    const mark = make("i");
+    mark.style.background = `var(--${name})`;
+    return make("span", {}, mark, words);
+  });
+  return make("p", { class: "legend" }, ...keys);
+}
+
 // Bars to the right of the middle speak for the answer, those to the left against it.
 function shared(explanation) {
   const shown = [];
@@ -323,19 +334,18 @@ function shared(explanation) {
     for (const [stream, share] of Object.entries(one.shares)) {
       const absent = one.missing.includes(stream);
       const width = Math.abs(share) / top / 2;
-      const figure = absent ? "none" : (share >= 0 ? "+" : "−") + Math.abs(share).toFixed(3);
+      const figure = absent ? "missing" : (share >= 0 ? "+" : "−") + Math.abs(share).toFixed(3);
       const columns = form.streams[stream] ?? [stream];
-      const row = bar(columns.join(", "), figure, share >= 0 ? 0.5 : 0.5 - width, absent ? 0 : width, share < 0 ? "against" : "");
+      const row = bar(columns.join(", "), figure, share >= 0 ? 0.5 : 0.5 - width, absent ? 0 : width, share < 0 ? "against" : "for");
       if (absent) row.classList.add("absent");
       list.append(row);
     }
     shown.push(make("h3", {}, `What each modality did to ${name}`));
     shown.push(make("p", { class: "hint" }, `${one.what}: ${plain(one.value)}; knowing nothing ${plain(one.nothing)}.`), list);
   }
-  return shown;
+  return shown.length ? [...shown, legend()] : shown;
 }
 
-// Orange speaks for the answer, blue against it.
 function mapped(maps) {
   const shown = [];
   for (const one of maps) {
@@ -343,11 +353,11 @@ function mapped(maps) {
     const title = maps.some((other) => other.target !== one.target) ? `${one.target}: ` : "";
     shown.push(make("h3", {}, `Where in ${title}${columns.join(", ")}`));
     shown.push(...one.pictures.map((picture) => make("img", { src: picture, class: "map", alt: one.said })));
-    const top = Math.max(1e-9, ...one.names.map(([, value]) => Math.abs(value)));
     if (one.layout === "ids" && one.names.length) {
       const words = one.names.map(([word, value]) => {
         const span = make("span", { title: value.toPrecision(3) }, word);
-        span.style.backgroundColor = value >= 0 ? `rgba(240, 120, 30, ${value / top})` : `rgba(50, 110, 220, ${-value / top})`;
+        const strength = Math.min(1, Math.abs(value) / Math.max(1e-9, one.scale)); // to what moves the answer, not to the text
+        span.style.backgroundColor = `color-mix(in srgb, var(--${value >= 0 ? "for" : "against"}) ${70 * strength}%, transparent)`;
         return span;
       });
       shown.push(make("p", { class: "words" }, ...words));

@@ -1,0 +1,76 @@
+"""Outliers of a numeric target: which rows, by a trusted formula, on the scale that is learnt."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import median_abs_deviation
+
+from sensorium.data.inspect import inspect
+from sensorium.data.outliers import beyond
+from sensorium.data.table import Table
+
+
+def test_outliers_are_those_of_the_robust_deviation_of_scipy() -> None:
+    rng = np.random.default_rng(0)
+    values = np.concatenate([rng.normal(10, 2, 300), rng.normal(10, 40, 20)])
+    away = np.abs(values - np.median(values))
+    expected = np.flatnonzero(away > 5 * median_abs_deviation(values, scale="normal"))
+    found = beyond(values.tolist())
+    assert sorted(found) == expected.tolist()
+    assert 5 < len(found) < 20
+    assert (np.diff(away[found]) <= 0).all(), "the farthest first"
+    assert beyond([1.0] * 9 + [50.0]) == [], "more than half are the same: nothing is known of their spread"
+    assert beyond([3.0]) == []
+
+
+def test_inspect_tells_how_many_lie_far_off_and_which_rows() -> None:
+    price = [10.0 + i % 7 for i in range(60)]
+    price[11], price[40] = 900.0, -500.0
+    table = Table.read({"x": list(range(60)), "price": price})
+    found = inspect({"train": table}, target="price", columns={"price": "number"})
+    (target,) = found.targets
+    assert target.outliers == [(12, 900.0), (41, -500.0)]
+    assert target.median == np.median(price)
+    assert target.range is not None
+    assert target.range[1] == pytest.approx(np.mean(price))
+    text = found.text()
+    assert f"mean {np.mean(price):g}, median {np.median(price):g}" in text
+    assert "2 of 60 values lie beyond 5 robust deviations from the median: row 12 (900), row 41 (-500)" in text
+    told = json.loads(json.dumps(found.to_json()))["targets"][0]
+    assert told["outliers"] == [[12, 900.0], [41, -500.0]]
+    assert told["median"] == target.median
+
+
+def test_a_skewed_target_is_judged_as_it_is_learnt() -> None:
+    price = np.exp(np.random.default_rng(1).normal(5, 1.2, 400)).round(2)
+    assert len(beyond(price.tolist())) > 10
+    table = Table.read({"x": list(range(400)), "price": price.tolist()})
+    (target,) = inspect({"train": table}, target="price", columns={"price": "number"}).targets
+    assert target.outliers == []
+    price[7] = 1e9
+    table = Table.read({"x": list(range(400)), "price": price.tolist()})
+    found = inspect({"train": table}, target="price", columns={"price": "number"})
+    assert [row for row, _ in found.targets[0].outliers] == [8]
+    assert "of their logarithms" in found.text()
+
+
+def test_fit_tells_the_median_beside_the_mean_and_the_rows_far_off(
+    scenes: Path, tmp_path: Path, write_csv: Any, read_csv: Any, cli: Any
+) -> None:
+    rows = [dict(row, cost=str(20 + i % 9)) for i, row in enumerate(read_csv(scenes / "train.csv"))]
+    rows[4]["cost"] = "5000"
+    table = write_csv(tmp_path / "train.csv", rows, ["room", "temperature", "cost"])
+    valid = write_csv(tmp_path / "valid.csv", rows[10:30], ["room", "temperature", "cost"])
+    quick = ["model.size=tiny", "training.epochs=1"]
+    told = ["--as", "cost=number", "--as", "room=category", "--as", "temperature=number"]
+    code, _, err = cli("fit", table, "--target", "cost", "--valid", valid, "--out", tmp_path / "run", *told, *quick)
+    assert code == 0, err
+    costs = [float(row["cost"]) for row in rows]
+    assert f"cost: mean {np.mean(costs):g}, median {np.median(costs):g} over {len(costs)} training rows" in err
+    assert f"cost: 1 of {len(costs)} values lies beyond 5 robust deviations" in err
+    assert "from the median: row 5 (5000)" in err
