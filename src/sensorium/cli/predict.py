@@ -36,8 +36,10 @@ def run(
     A folder of shards can be predicted into a folder, a part for each; stopped, the same command goes on:
     sensorium predict run packed --out predictions --processes 4
     """
+    from sensorium.cli._options import each
     from sensorium.data.shards import is_sharded
 
+    keep = each(keep)
     if is_sharded(Path(table)) and out is not None and out.suffix == "":
         _parts(run, Path(table), out, processes, batch_size, keep or [], quiet)
         return
