@@ -19,6 +19,7 @@ def run(
     media: Annotated[Path | None, typer.Option(help="Folder of relative media paths [default: the table's].")] = None,
     decode: Annotated[bool, typer.Option(help="Open and decode every media cell.")] = True,
     json_: Annotated[Path | None, typer.Option("--json", help="Write what was found as JSON.")] = None,
+    overwrite: given.Overwrite = False,
 ) -> None:
     """Look at tables before any training: what each column is and why, coverage, broken files, duplicates, balance.
 
@@ -27,8 +28,11 @@ def run(
     from sensorium.console import Console
     from sensorium.data.inspect import inspect
     from sensorium.data.media import Under
+    from sensorium.data.place import ready
     from sensorium.data.table import Table
 
+    if json_ is not None:
+        ready(json_, "--json", overwrite=overwrite, reads=tables)
     read = {name: Table.read(name, root=media) for name in tables}
     root = next(iter(read.values())).root or Path.cwd()
     with Console() as console:
