@@ -6,9 +6,11 @@ import hashlib
 import json
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import tee
 from pathlib import Path
@@ -100,16 +102,35 @@ def _at_once(job: Job, todo: Sequence[int], processes: int) -> Iterator[list[Pro
     # Spawned, not forked: a fork of a process whose threads hold locks may wait for ever.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(processes, len(todo)), context, _begin, (job,))
+    others = set(multiprocessing.active_children())
     try:
-        waiting = {pool.submit(_one, i) for i in todo}
+        with _deaf():
+            waiting = {pool.submit(_one, i) for i in todo}
         while waiting:
             finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in finished:
                 yield future.result()
     except BrokenProcessPool:
         raise SensoriumError("a process was killed, perhaps for want of memory", fix="the same command goes on") from None
+    except KeyboardInterrupt:
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()  # a part that is not whole is not there
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes that are started within do not hear Ctrl-C, which is the first one's: it ends the others."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _worker: _Worker | None = None

@@ -46,7 +46,9 @@ def run(
         _parts(run, Path(table), out, processes, batch_size, keep or [], overwrite, quiet)
         return
     if out is not None and out.suffix not in (".csv", ".jsonl"):
-        raise ConfigError(f"cannot write {out.suffix or out.name!r}", file=out, fix="name it .csv or .jsonl: --out FILE.csv")
+        raise ConfigError(
+            f"cannot write {out.suffix or out.name!r}", file=out, fix="name it .csv or .jsonl: --out FILE.csv"
+        )
     if processes > 1:
         fix = "sensorium pack TABLE packed, then: sensorium predict RUN packed --out FOLDER --processes N"
         raise ConfigError("several processes divide a folder of shards, into a folder", fix=fix)

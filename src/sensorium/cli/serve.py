@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -87,8 +86,7 @@ def run(
     if merge == "auto" and (apart := [name for name, one in app.state.served.items() if not one.merge]):
         hint = ", or with --threads 1 perhaps none" if torch.get_num_threads() > 1 else ""
         typer.echo(f"{', '.join(apart)}: a shared pass would change last bits here{hint}; each request has its own")
-    with contextlib.suppress(KeyboardInterrupt):
-        server(app, host=host, port=port).run()
+    server(app, host=host, port=port).run()
 
 
 def _loaded(runs: list[str], device: str) -> dict[str, Predictor]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -230,10 +232,13 @@ def _fitted(
             )
         except (MisconfigurationException, ValueError) as error:
             raise ConfigError(f"training.accelerator or training.precision do not fit this machine: {error}") from None
+        heeded = signal.getsignal(signal.SIGINT)
         try:
             trainer.fit(lit, ckpt_path=start, weights_only=True if start is not None else None)
         except SystemExit:
-            # Lightning turns Ctrl-C into an exit; the caller decides what an interrupt means.
+            # Lightning turns Ctrl-C into an exit, and is deaf to the next; the caller decides what an interrupt means.
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGINT, heeded)
             raise KeyboardInterrupt from None
     if best.best == (-inf,):
         raise SensoriumError("the training diverged: no epoch has a finite loss", fix="lower training.lr")
