@@ -6,9 +6,11 @@ import hashlib
 import json
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import tee
 from pathlib import Path
@@ -19,7 +21,9 @@ from sensorium.artifact import MANIFEST
 from sensorium.core.errors import ConfigError, SensoriumError
 from sensorium.core.schema import Problem
 from sensorium.data.media import Under
+from sensorium.data.place import older
 from sensorium.data.shards import Shard, shards
+from sensorium.data.whole import check_writable
 from sensorium.output import Beside, write
 from sensorium.predictor import Prediction, Predictor
 from sensorium.trained import load
@@ -50,6 +54,7 @@ def predict_shards(
     processes: int = 1,
     batch_size: int = 64,
     keep: Sequence[str] = (),
+    overwrite: bool = False,
     tell: Callable[[int, int], None] | None = None,
 ) -> list[Problem]:
     """Predict every row of a folder of shards into ``out``: for ``shard-00007.parquet`` the part ``shard-00007.csv``.
@@ -61,6 +66,7 @@ def predict_shards(
     Args:
         processes: Each has a model of its own, and an even share of torch's threads.
         keep: Columns of the table that are written beside the predictions.
+        overwrite: Let these take the place of predictions of another model, or of other rows.
         tell: Called with the parts done so far, and how many there are.
     """
     if format not in FORMATS:
@@ -68,8 +74,9 @@ def predict_shards(
     if processes < 1:
         raise ConfigError(f"{processes} processes", fix="one or more")
     found, folder = shards(Path(source)), Path(out)
+    check_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder, _identity(Path(run), found, format, keep))
+    _claim(folder, _identity(Path(run), found, format, keep), overwrite)
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     mine = [i for i in range(len(found)) if i % world == rank]
     todo = [i for i in mine if not _part(folder, found[i], format).exists()]
@@ -95,16 +102,35 @@ def _at_once(job: Job, todo: Sequence[int], processes: int) -> Iterator[list[Pro
     # Spawned, not forked: a fork of a process whose threads hold locks may wait for ever.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(processes, len(todo)), context, _begin, (job,))
+    others = set(multiprocessing.active_children())
     try:
-        waiting = {pool.submit(_one, i) for i in todo}
+        with _deaf():
+            waiting = {pool.submit(_one, i) for i in todo}
         while waiting:
             finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in finished:
                 yield future.result()
     except BrokenProcessPool:
         raise SensoriumError("a process was killed, perhaps for want of memory", fix="the same command goes on") from None
+    except KeyboardInterrupt:
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()  # a part that is not whole is not there
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes that are started within do not hear Ctrl-C, which is the first one's: it ends the others."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _worker: _Worker | None = None
@@ -152,14 +178,20 @@ def _part(folder: Path, shard: Shard, format: str) -> Path:
     return folder / f"{shard.path.stem}.{format}"
 
 
-def _claim(folder: Path, identity: str) -> None:
+def _claim(folder: Path, identity: str, overwrite: bool) -> None:
     """Refuse a folder with the parts of another model or of other rows; the finished ones would be taken for these."""
     path = folder / PARTS
     if path.is_file():
-        if json.loads(path.read_text(encoding="utf-8"))["parts"] != identity:
-            fix = "give the same command to go on, or another --out"
+        if json.loads(path.read_text(encoding="utf-8"))["parts"] == identity:
+            return
+        if overwrite and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            raise ConfigError("several ranks write here, and none may replace it", file=folder, fix="delete it first")
+        if not overwrite:
+            fix = "give the same command to go on; or name another --out; or replace them: --overwrite"
             raise ConfigError("the folder holds predictions of another model, or for other rows", file=folder, fix=fix)
-        return
+        path.unlink()
+        for part in [part for form in FORMATS for part in folder.glob(f"*.{form}") if older(part)]:
+            part.unlink()
     if any(folder.glob("*.csv")) or any(folder.glob("*.jsonl")):
         raise ConfigError("the folder holds other files", file=folder, fix="name another folder")
     part = folder / f".{PARTS}.{os.getpid()}.part"

@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from sensorium.core import registry
+from sensorium.core import quoting, registry
 from sensorium.core.batch import Batch, Encoded, Field, Ready, room
 from sensorium.core.byname import ByName
 from sensorium.core.contracts import Adapter, Encoder, Fusion, Task
@@ -224,7 +224,7 @@ def goal_of(task: TaskSpec, schema: Schema, layouts: Mapping[str, Layout]) -> Go
             raise ConfigError(
                 f"task {kind!r} predicts {' or '.join(found.predicts)}, and this column is {column.spec['kind']}",
                 column=column.name,
-                fix=f"--as {column.name}={found.predicts[0]}, or another task",
+                fix=f"{quoting.as_kind(column.name, found.predicts[0])}, or another task",
             )
     return Goal(
         task.name,

@@ -80,17 +80,21 @@ def _kept(cell: Any) -> Any:
 def write(path: Path, found: Iterable[Prediction], model: Model, beside: Beside | None = None) -> None:
     """Predictions as a ``.csv`` or ``.jsonl`` file, whole or not at all; media of answers in a folder beside it."""
     part, media = path.with_name(f".{path.name}.part"), MediaFolder(path)
-    with open(part, "w", newline="", encoding="utf-8") as file:
-        if path.suffix == ".csv":
-            write_csv(file, found, model, beside, media)
-        else:
-            for prediction, (number, kept) in zip(found, beside or Beside(), strict=False):
-                answers = {"targets": media.answers(prediction, number)}
-                line = {"row": number, **({"keep": kept} if kept else {}), **prediction.to_json(), **answers}
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with open(part, "w", newline="", encoding="utf-8") as file:
+            if path.suffix == ".csv":
+                write_csv(file, found, model, beside, media)
+            else:
+                for prediction, (number, kept) in zip(found, beside or Beside(), strict=False):
+                    answers = {"targets": media.answers(prediction, number)}
+                    line = {"row": number, **({"keep": kept} if kept else {}), **prediction.to_json(), **answers}
+                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def write_csv(

@@ -167,11 +167,14 @@ class Predictor:
             return
         with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
             ahead = [pool.submit(encode, item) for item in chunk]
-            while ahead:
-                following = [pool.submit(encode, item) for item in islice(numbered, batch_size)]
-                done = [job.result() for job in ahead]
-                yield [sample for sample, _ in done], [problems for _, problems in done]
-                ahead = following
+            try:
+                while ahead:
+                    following = [pool.submit(encode, item) for item in islice(numbered, batch_size)]
+                    done = [job.result() for job in ahead]
+                    yield [sample for sample, _ in done], [problems for _, problems in done]
+                    ahead = following
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)  # whoever stops here waits for nothing
 
     @torch.inference_mode()
     def answer(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 from sensorium.console import Console
+from sensorium.core import quoting
 from sensorium.core.errors import DataError
 from sensorium.core.schema import Problem, Schema
 from sensorium.data.table import Table
@@ -38,5 +39,6 @@ def unscored(table: Table, problems: Sequence[Problem], schema: Schema) -> DataE
     if first is None:
         return DataError("no row has a target, so there is nothing to score", file=table.source, fix="use predict")
     why = f"no row could be scored: no target is one that training had; the first: {first.problem}"
-    fix = f"write targets as the training table does, or train with --as '{first.column}={{kind: category, fold: true}}'"
+    folded = quoting.as_kind(first.column, "{kind: category, fold: true}")
+    fix = f"write targets as the training table does, or train with {folded}"
     return DataError(why, file=table.source, row=first.row, column=first.column, fix=fix)

@@ -6,18 +6,19 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self
 
 from sensorium.artifact import Artifact
 from sensorium.console import Console
 from sensorium.core.batch import Batch
 from sensorium.core.errors import DataError
-from sensorium.core.modality import Blob, is_blank
 from sensorium.core.recipe import Recipe, Spec
 from sensorium.core.registry import split as split_spec
 from sensorium.core.schema import Record, Schema
 from sensorium.data.labels import gaps_told
 from sensorium.data.media import Under
+from sensorium.data.place import ready
+from sensorium.data.records import Records, opening
 from sensorium.data.table import Table
 from sensorium.data.unfamiliar import absent_told, misnamed, unfamiliar
 from sensorium.model import Model
@@ -101,6 +102,7 @@ class Trained:
         console: Console | None = None,
         robustness: bool = False,
         reference: str | Path | None = None,
+        overwrite: bool = False,
     ) -> Evaluation:
         """How good the model is on a table with its targets, and with every subset of its streams.
 
@@ -108,7 +110,10 @@ class Trained:
             report: Where to write an HTML report, if anywhere.
             robustness: Also remove and spoil each stream by degrees.
             reference: The ``compare.json`` whose models, trained without a stream, its removal is held against.
+            overwrite: Let the report take the place of a file that is no report.
         """
+        if report is not None:
+            report = ready(report, "--report", overwrite=overwrite, reads=[rows])
         table = Table.read(rows, root=media)
         console = console or Console(quiet=True)
         for note in table.notes:
@@ -131,7 +136,7 @@ class Trained:
         if robustness:
             evaluation.robustness = self.robustness(encoded, reference=reference)
         if report is not None:
-            self.write_report(Path(report), evaluation, table, encoded, explained=EXPLAINED)
+            self.write_report(report, evaluation, table, encoded, explained=EXPLAINED)
         return evaluation
 
     def encode(self, table: Table, console: Console | None = None) -> Rows:
@@ -195,6 +200,7 @@ class Trained:
         where: bool | None = None,
         explainer: Spec | None = None,
         train: Any = None,
+        overwrite: bool = False,
     ) -> Explanation:
         """What each stream did to the answers: exact Shapley values up to eight streams, and the fusion's own weights.
 
@@ -206,6 +212,7 @@ class Trained:
             where: Whether to look into the streams; None: for a single row, and for a page.
             explainer: How; None: for each stream by what is most faithful for its shape.
             train: The training table: the rows most like each row are named.
+            overwrite: Let the page take the place of a file that is no such page.
         """
         import numpy as np
 
@@ -213,6 +220,8 @@ class Trained:
         from sensorium.evaluation.features import feature_maps
         from sensorium.evaluation.shapley import explain
 
+        if out is not None:
+            out = ready(out, "--out", overwrite=overwrite, reads=[rows, train])
         table = Table.read(rows, root=media)
         if row is not None and not 1 <= row <= len(table):
             raise DataError(f"there is no row {row}: the table has {len(table)}", file=table.source)
@@ -267,7 +276,7 @@ class Trained:
         from sensorium.evaluation.cells import chosen
         from sensorium.evaluation.report import cell_html
 
-        media = _opener(table)
+        media = opening(table)
         kinds = {c.name: c.spec["kind"] for c in self.schema.read if c.of is None}
 
         def cells(number: int) -> dict[str, str]:
@@ -299,7 +308,7 @@ class Trained:
             summary=self.facts(),
             curves=self.history,
             rows=Records(table),
-            media=_opener(table),
+            media=opening(table),
             kinds={c.name: c.spec["kind"] for c in self.schema.read if c.of is None},
             problems=[str(problem) for problem in rows.problems],
             recipe_yaml=self.recipe.to_yaml(),
@@ -348,39 +357,6 @@ class Trained:
     def load(cls, folder: str | Path, *, device: str = "auto") -> Self:
         """Read a folder that ``save`` wrote. Every byte is checked; nothing in it can run."""
         return cls(Artifact.load(folder), device=device)
-
-
-class Records(Sequence[Record]):
-    """The rows of a table, made when asked for."""
-
-    def __init__(self, table: Table) -> None:
-        self.table = table
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    @overload
-    def __getitem__(self, index: int) -> Record: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Record]: ...
-    def __getitem__(self, index: int | slice) -> Record | list[Record]:
-        if isinstance(index, slice):
-            return [self.table.row(i) for i in range(*index.indices(len(self)))]
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        return self.table.row(index)
-
-
-def _opener(table: Table) -> Callable[[Record, str], bytes | None]:
-    """Gives the bytes behind a row's media cell, or None."""
-    opener = Under(table.root or Path.cwd(), anywhere=True)
-
-    def media(row: Record, column: str) -> bytes | None:
-        cell = row.get(column)
-        content = None if is_blank(cell) else opener.open(cell, column=column)
-        return content.data if isinstance(content, Blob) else None
-
-    return media
 
 
 def load(folder: str | Path, *, device: str = "auto") -> Trained:

@@ -133,7 +133,10 @@ def test_a_finished_run_is_read_and_not_trained_again(
         again = run(out=tmp_path / "run", resume=True)
     assert same(again, whole)
     assert report(again) == report(whole)
-    other = run(out=tmp_path / "run", resume=True, seed=1)
+    with pytest.raises(ConfigError, match="the model belongs to another run: seed is 1, and was 0"):
+        run(out=tmp_path / "run", resume=True, seed=1)
+    assert same(sm.load(tmp_path / "run"), whole)
+    other = run(out=tmp_path / "run", overwrite=True, seed=1)
     assert not same(other, whole), "another run is trained"
 
 
@@ -149,7 +152,7 @@ def test_an_older_model_in_the_folder_is_not_taken_for_this_runs(
     with monkeypatch.context() as patch:
         patch.setattr(Lit, "training_step", cut)
         with pytest.raises(PowerCutError):
-            run(out=tmp_path / "run")
+            run(out=tmp_path / "run", overwrite=True)
     assert same(run(out=tmp_path / "run", resume=True), whole)
 
 
@@ -211,7 +214,7 @@ def test_a_full_disk_leaves_the_model_that_was_there(
     with monkeypatch.context() as patch:
         patch.setattr("sensorium.data.whole.open", full, raising=False)
         with pytest.raises(SensoriumError, match="disk is full"):
-            run(out=out)
+            run(out=out, overwrite=True)
     assert same(sm.load(out), other), "the older model is whole"
     assert same(run(out=out, resume=True), whole)
     assert same(sm.load(out), whole)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -135,23 +136,54 @@ def halfway(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_another_recipe_is_not_a_resume(run: Any, whole: Any, halfway: Path) -> None:
-    for given in ({"overrides": [*OPTIONS, "training.lr=0.01"]}, {"seed": 3}, {"ignore": ["cost", "tags", "note"]}):
+    for given, said in (
+        ({"overrides": [*OPTIONS, "training.lr=0.01"]}, "training.lr is 0.01, and was"),
+        ({"seed": 3}, "seed is 3, and was 0"),
+        ({"ignore": ["cost", "tags", "note"]}, 'columns.note.role is "ignore", and was "input"'),
+    ):
         with pytest.raises(ConfigError, match="the checkpoint belongs to another run") as caught:
             run(out=halfway, resume=True, **given)
         assert "--resume" in str(caught.value)
+        assert said in str(caught.value)
     assert same(run(out=halfway, resume=True), whole), "the refusals left the checkpoint as it was"
 
 
 def test_another_table_is_not_a_resume(run: Any, halfway: Path, table: Path, read_csv: Any, write_csv: Any) -> None:
-    rows = read_csv(table / "train.csv")
-    rows[0]["temperature"] = "99"
-    write_csv(table / "train.csv", rows)
-    with pytest.raises(ConfigError, match="the checkpoint belongs to another run"):
-        run(train=table / "train.csv", out=halfway, resume=True)
+    """Another row, column or cell, also one that changes nothing that is learnt of the columns; another picture."""
+    path, rows = table / "train.csv", read_csv(table / "train.csv")
+
+    def refused(*said: str) -> None:
+        with pytest.raises(ConfigError, match="the checkpoint belongs to another run") as caught:
+            # As if it was the same place: only what is in the table differs.
+            run(train=path, out=halfway, resume=True, overrides=[*OPTIONS, f"data.train={path}"])
+        for one in said:
+            assert one in str(caught.value)
+
+    write_csv(path, [{**rows[0], "temperature": "99"}, *rows[1:]])
+    refused("other cells in the training rows: table")
+    noted = next(i for i, row in enumerate(rows) if row["note"])
+    write_csv(path, [{**row, "note": "nothing" if i == noted else row["note"]} for i, row in enumerate(rows)])
+    refused("note")
+    write_csv(path, rows[:-1])
+    refused(f"{len(rows) - 1} training rows, and it began with {len(rows)}")
+    write_csv(path, [{**row, "humidity": str(i)} for i, row in enumerate(rows)])
+    refused("new: column 'humidity'")
+    write_csv(path, rows)
+    pictured = next(row["photo"] for row in rows if row["photo"])
+    data = (table / pictured).read_bytes()
+    (table / pictured).write_bytes(
+        (table / next(r["photo"] for r in rows if r["photo"] not in ("", pictured))).read_bytes()
+    )
+    refused("other cells in the training rows: photo")
+    (table / pictured).write_bytes(data)
 
 
-def test_without_resume_it_starts_anew(run: Any, whole: Any, halfway: Path) -> None:
-    assert same(run(out=halfway), whole)
+def test_only_told_to_it_starts_anew(run: Any, whole: Any, halfway: Path) -> None:
+    with pytest.raises(ConfigError, match="holds a training that was stopped") as caught:
+        run(out=halfway)
+    assert "--resume" in str(caught.value)
+    assert "--overwrite" in str(caught.value)
+    assert same(run(out=halfway, overwrite=True), whole)
 
 
 def test_resuming_nothing_is_training(run: Any, whole: Any, tmp_path: Path) -> None:
@@ -208,7 +240,7 @@ def test_killed_and_interrupted_on_the_command_line(
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert said.splitlines() == ["stopped. What was decoded is kept; with --out, the same command and --resume goes on."]
+    assert said.splitlines() == [f"stopped. Go on where it was: {shlex.join(['sensorium', *map(str, words), '--resume'])}"]
     assert length() < 14
     assert not (out / "manifest.json").exists()
 
@@ -249,7 +281,9 @@ def test_ctrl_c_while_decoding_keeps_what_was_decoded(tmp_path: Path) -> None:
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert "Traceback" not in said
-    assert said.splitlines()[-1].startswith("stopped. What was decoded is kept")
+    assert said.splitlines()[-1] == (
+        "stopped. Nothing is saved yet: the same command begins anew. What was decoded is kept."
+    )
     kept = next(cache.glob("image-*/values.bin")).stat().st_size
     one = 16 * 16 * 3
     assert one <= kept < 300 * one

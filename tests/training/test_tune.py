@@ -103,7 +103,7 @@ def test_a_run_taken_up_keeps_its_settings(
     (tmp_path / "run" / "resume" / "last.ckpt").write_bytes(b"")
     with pytest.raises(ConfigError, match="belongs to another run"):
         run(out=tmp_path / "run", resume=True, seed=4)
-    other = run(out=tmp_path / "run")
+    other = run(out=tmp_path / "run", overwrite=True)
     assert other.recipe.training.precision == "32-true", "without --resume it is measured anew"
     kept = json.loads((tmp_path / "run" / "resume" / "speed.json").read_text(encoding="utf-8"))
     assert kept["speed"]["chosen"] == {}

@@ -9,6 +9,7 @@ from importlib import import_module
 import typer
 
 from sensorium import __version__
+from sensorium.cli._stopped import CODE, end, heeding
 from sensorium.core.errors import SensoriumError
 
 app = typer.Typer(
@@ -33,22 +34,27 @@ for _found in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.n
     if not _found.name.startswith("_"):
         _verb = import_module(f"{__name__}.{_found.name}")
         _settings, _kind = getattr(_verb, "SETTINGS", None), getattr(_verb, "COMMAND", None)
-        app.command(_found.name, cls=_kind, context_settings=_settings)(_verb.run)
+        app.command(_found.name, cls=_kind, context_settings=_settings)(heeding(_found.name, _verb.run))
 
 
 def main() -> None:
     """The ``sensorium`` command: what the user can mend is said in a line or two, without a traceback."""
+
+    def say(text: str) -> None:
+        typer.secho(text, err=True)
+
     try:
         app()
     except SensoriumError as error:
         typer.secho(f"error: {error}", err=True, fg="red")
         sys.exit(2)
-    except (KeyboardInterrupt, SystemExit) as stop:
-        # Within a verb typer has already turned Ctrl-C into this exit, without a word.
-        if isinstance(stop, SystemExit) and stop.code != 130:
+    except KeyboardInterrupt:
+        end(None, say)
+    except SystemExit as stop:
+        # Outside a verb typer has already turned Ctrl-C into this exit, without a word.
+        if stop.code != CODE:
             raise
-        typer.secho("stopped. What was decoded is kept; with --out, the same command and --resume goes on.", err=True)
-        sys.exit(130)
+        end(stop, say)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)

@@ -10,13 +10,22 @@ import typer
 import yaml
 from typer.core import TyperCommand
 
+from sensorium.core import quoting
 from sensorium.core.errors import ConfigError, nearest
 from sensorium.data.groups import SAID
+
+QUOTES = "A name that would be taken apart stands in double quotes"
+"""The rule for names on the command line (``core.quoting``), as help texts begin it."""
 
 Train = Annotated[
     str | None, typer.Argument(help="The training table: .csv .tsv .jsonl .parquet. May stand in the recipe.")
 ]
-Overrides = Annotated[list[str] | None, typer.Argument(help="Anything in a recipe: model.fusion=gated training.epochs=20")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help=f"Anything in a recipe: model.fusion=gated training.epochs=20. {QUOTES}: 'columns.\"a.b\".kind=text'"
+    ),
+]
 Target = Annotated[list[str] | None, typer.Option(help="The column to predict; may be given again.")]
 Task = Annotated[
     str | None,
@@ -24,13 +33,16 @@ Task = Annotated[
         help="The kind of task [default: by the target]; `sensorium kinds tasks`. Its options follow: --name value."
     ),
 ]
-Ignore = Annotated[str | None, typer.Option(help="Columns not to use: id,speaker")]
+Ignore = Annotated[str | None, typer.Option(help=f"Columns not to use: id,speaker. {QUOTES}: '\"a,b\",id'")]
 Group = Annotated[str | None, typer.Option(help="A column whose groups must not be split apart: patient")]
-As = Annotated[list[str] | None, typer.Option("--as", help="What a column is: photo=image; may be repeated.")]
+As = Annotated[
+    list[str] | None, typer.Option("--as", help="What a column is: photo=image, '\"a=b\"=text'; may be repeated.")
+]
 Weight = Annotated[str | None, typer.Option(help="A column of row weights.")]
 Media = Annotated[Path | None, typer.Option(help="Folder of relative media paths [default: the table's].")]
 RecipeFile = Annotated[Path | None, typer.Option(help="A YAML recipe; docs/recipe.md has every key.")]
 Cache = Annotated[Path | None, typer.Option(help="Where decoded media are kept [default: the user's cache].")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already, else refused.")]
 Streams = Annotated[
     list[str] | None,
     typer.Option(
@@ -56,6 +68,9 @@ FLAGS = (
     "quiet",
     "seed",
     "out",
+    "overwrite",
+    "resume",
+    "epochs",
 )
 """For a hint, where a flag is misspelt."""
 EXTRA = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -89,17 +104,29 @@ class Grouping(TyperCommand):
 
 def _group(word: str) -> bool:
     """Whether a word is NAME=PATTERN and no override (training.epochs=20, seed=3), option or file."""
+    if word.startswith('"'):
+        return quoting.pair(word)[1] is not None
     name, equals, value = word.partition("=")
     override = "." in name or name in SAID or value.startswith(("{", "["))
     return bool(equals) and not name.startswith("-") and not override
+
+
+def one(text: str | None) -> str | None:
+    """The column that an option names."""
+    return None if text is None else quoting.name(text)
+
+
+def each(texts: list[str] | None) -> list[str] | None:
+    """The columns that a repeated option names, one each."""
+    return None if texts is None else [quoting.name(text) for text in texts]
 
 
 def streams_told(streams: list[str] | None) -> dict[str, list[str]]:
     """``--stream audio=audio_*`` as a mapping; several patterns by commas or by repeating it."""
     found: dict[str, list[str]] = {}
     for text in streams or []:
-        name, equals, patterns = text.partition("=")
-        if not equals or not name or not names(patterns):
+        name, patterns = quoting.pair(text)
+        if not name or not names(patterns):
             raise ConfigError(f"--stream {text}", fix="write --stream NAME=PATTERN, as in --stream audio=audio_*")
         found.setdefault(name, []).extend(names(patterns))
     return found
@@ -111,14 +138,14 @@ def columns_told(as_: list[str] | None, ignore: str | None) -> dict[str, Any]:
 
 
 def names(text: str | None) -> list[str]:
-    """``id,speaker`` as a list."""
-    return [name.strip() for name in (text or "").split(",") if name.strip()]
+    """``id,"a,b"`` as a list."""
+    return quoting.names(text)
 
 
 def pair(text: str) -> tuple[str, str | dict[str, Any]]:
     """``photo=image`` as two; a kind with options is YAML."""
-    name, equals, kind = text.partition("=")
-    if not equals:
+    name, kind = quoting.pair(text)
+    if kind is None or not name:
         raise ConfigError(f"--as {text}", fix="write --as column=kind, as in --as photo=image")
     if not kind.lstrip().startswith("{"):
         return name, kind
@@ -154,6 +181,7 @@ def task_options(
     """
     from sensorium.core import registry
 
+    target = each(target)
     rest: list[str] = []
     given: dict[str, str] = {}
     words = list(overrides)
@@ -179,7 +207,7 @@ def task_options(
             raise ConfigError(
                 f"task {task} has no option {name.replace('_', '-')!r}{near}", fix=f"sensorium kinds tasks {task}"
             )
-    found = {part: given.pop(part) for part in parts if part in given}
+    found = {part: quoting.name(given.pop(part)) for part in parts if part in given}
     if found and target:
         raise ConfigError(f"the target of {task} is named by its parts: {', '.join(parts)}", fix="leave out --target")
     options = {name: _value(text, str(known[name].annotation)) for name, text in given.items()}
@@ -189,5 +217,5 @@ def task_options(
 def _value(text: str, kind: str) -> Any:
     """A value as YAML; a list by commas where the option is one."""
     if "list" in kind or "Sequence" in kind or "tuple" in kind:
-        return [yaml.safe_load(part) for part in names(text)]
+        return [part.text if part.quoted else yaml.safe_load(part.text) for part in quoting.pieces(text)]
     return yaml.safe_load(text)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sensorium.cli import _options as given
+from sensorium.core import quoting
 
 SETTINGS, COMMAND = given.EXTRA, given.Grouping
 
@@ -32,6 +33,7 @@ def run(
     seed: Annotated[int | None, typer.Option(help="The first of the seeds, and that of the split [default: 0].")] = None,
     time_limit: Annotated[str | None, typer.Option(help="Training time of all runs together: 90s, 10m, 1h.")] = None,
     out: Annotated[Path, typer.Option(help="Where runs, table, picture and recipe go.")] = Path("compare"),
+    overwrite: given.Overwrite = False,
     cache: given.Cache = None,
     quiet: given.Quiet = False,
 ) -> None:
@@ -59,15 +61,17 @@ def run(
         columns=given.columns_told(as_, None),
         streams=given.streams_told(streams),
         ignore=given.names(ignore),
-        group=group,
-        weight=weight,
+        group=given.one(group),
+        weight=given.one(weight),
         media=media,
         overrides=overrides,
         seed=seed,
         time_limit=None if time_limit is None else given.seconds(time_limit),
         out=out,
+        overwrite=overwrite,
         cache=cache,
         quiet=quiet,
     )
     typer.echo(found.text())
-    typer.echo(f"\npage    {out / 'compare.html'}\nwinner  sensorium fit --recipe {out / 'winner.yaml'} --out run")
+    following = quoting.command("sensorium", "fit", "--recipe", out / "winner.yaml", "--out", "run")
+    typer.echo(f"\npage    {out / 'compare.html'}\nwinner  {following}")

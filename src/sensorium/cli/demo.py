@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sensorium.core import quoting
+from sensorium.core.errors import ConfigError
+
 if TYPE_CHECKING:
     from sensorium.data.inspection import Inspection
     from sensorium.data.table import Table
@@ -17,6 +20,8 @@ STORY = """A house has five senses: a camera, a microphone, a floor sensor, a th
 Six things happen in it: kettle, shower, window, visitor, cleaning, party. Each sense only narrows them down to two, is
 wrong 5 times in 100, and is not looking 10 times in 100. No sense can do it alone; together they can."""
 PLAN = "training.epochs=20"  # a third of what fit would take at most: enough here
+
+SENSES = ("photo", "note", "sound", "sensor", "temperature")
 
 
 def run(
@@ -31,27 +36,56 @@ def run(
     from sensorium.data.inspect import inspect
     from sensorium.data.synthetic import make
     from sensorium.data.table import Table
+    from sensorium.data.whole import check_writable
     from sensorium.training.fit import fit
 
+    check_writable(out)
+    _untouched(out)
     _title("1. The story")
     typer.echo(STORY)
     paths = make(out, rows, seed, damage=True)
     train, valid, test = (Table.read(paths[name]) for name in ("train", "valid", "test"))
 
-    _title(f"2. The data: sensorium inspect {paths['train']} --target event")
+    said = quoting.command("inspect", paths["train"], "--target", "event")
+    _title(f"2. The data: sensorium {said}")
     _look(inspect({paths["train"].name: train}, target="event"))
 
-    _title(f"3. Training: sensorium fit {paths['train']} --target event --valid {paths['valid']} {PLAN}")
-    model = fit(train, target="event", valid=valid, out=out / "run", seed=seed, overrides=[PLAN], cache=out / "cache")
+    said = quoting.command("fit", paths["train"], "--target", "event", "--valid", paths["valid"], PLAN)
+    _title(f"3. Training: sensorium {said}")
+    model = fit(
+        train,
+        target="event",
+        valid=valid,
+        out=out / "run",
+        seed=seed,
+        overrides=[PLAN],
+        cache=out / "cache",
+        overwrite=True,
+    )
 
-    _title(f"4. The result: sensorium evaluate {out / 'run'} {paths['test']} --report {out / 'test.html'}")
+    said = quoting.command("evaluate", out / "run", paths["test"], "--report", out / "test.html")
+    _title(f"4. The result: sensorium {said}")
     _result(model.evaluate(test, report=out / "test.html"))
 
     _title("5. A row with holes: most senses are not looking")
     _holes(model, test)
 
     typer.echo(f"\nreport  {out / 'test.html'}  (one file: open it in a browser)\nmodel   {out / 'run'}")
-    typer.echo(f"next    sensorium predict {out / 'run'} {paths['test']} --out predictions.csv")
+    said = quoting.command("predict", out / "run", paths["test"], "--out", "predictions.csv")
+    typer.echo(f"next    sensorium {said}")
+
+
+def _untouched(out: Path) -> None:
+    """Refuse a folder with tables or a model that no demo made."""
+    there = [name for name in ("train.csv", "valid.csv", "test.csv", "test.html", "run") if (out / name).exists()]
+    head = ""
+    if (out / "train.csv").is_file():
+        with (out / "train.csv").open(encoding="utf-8", errors="replace") as file:
+            head = file.readline(10_000)
+    if there and not {*SENSES, "event"} <= set(head.rstrip().split(",")):
+        raise ConfigError(
+            f"holds {', '.join(there)}, which a demo would replace", file=out, fix="name another folder: --out"
+        )
 
 
 def _title(text: str) -> None:
@@ -88,9 +122,8 @@ def _result(evaluation: Evaluation) -> None:
 
 
 def _holes(model: Trained, test: Table) -> None:
-    senses = ("photo", "note", "sound", "sensor", "temperature")
-    row = max(test.rows(), key=lambda cells: sum(bool(cells[sense]) for sense in senses))
-    for kept in (senses, ("note", "sound"), ("note",), ()):
+    row = max(test.rows(), key=lambda cells: sum(bool(cells[sense]) for sense in SENSES))
+    for kept in (SENSES, ("note", "sound"), ("note",), ()):
         cells = {name: cell if name in kept else "" for name, cell in row.items()}
         (answer,) = model.predict([cells], media=test.root)
         chances = sorted(answer.targets["event"]["probabilities"].items(), key=lambda item: -item[1])[:3]

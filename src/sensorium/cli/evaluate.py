@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from sensorium.cli import _options as given
 from sensorium.core.errors import ConfigError
 
 
@@ -23,6 +24,7 @@ def run(
         Path | None, typer.Option(help="A compare.json: models trained without a modality, beside its removal.")
     ] = None,
     media: Annotated[Path | None, typer.Option(help="Folder of relative media paths [default: the table's].")] = None,
+    overwrite: given.Overwrite = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and the result.")] = False,
 ) -> None:
     """Score a model on a table: all metrics with intervals, every subset of modalities, the majority class beside them.
@@ -32,11 +34,21 @@ def run(
     if reference is not None and not robustness:
         raise ConfigError("--reference is for --robustness", fix="give both")
     from sensorium.console import Console
+    from sensorium.data.place import ready
     from sensorium.trained import load
 
+    for path, option in ((report, "--report"), (json_, "--json")):
+        if path is not None:
+            ready(path, option, overwrite=overwrite, reads=[table])
     with Console(quiet) as console:
         evaluation = load(run).evaluate(
-            table, media=media, report=report, console=console, robustness=robustness, reference=reference
+            table,
+            media=media,
+            report=report,
+            console=console,
+            robustness=robustness,
+            reference=reference,
+            overwrite=overwrite,
         )
     if json_ is not None:
         json_.write_text(json.dumps(evaluation.to_json(), ensure_ascii=False, indent=1), encoding="utf-8")

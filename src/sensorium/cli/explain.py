@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from sensorium.cli import _options as given
+
 
 def run(
     run: Annotated[Path, typer.Argument(help="The folder that fit wrote.")],
@@ -25,6 +27,7 @@ def run(
         str | None, typer.Option(help="How [default: what is most faithful]: sensorium kinds explainers.")
     ] = None,
     train: Annotated[str | None, typer.Option(help="The training table: name the rows most alike.")] = None,
+    overwrite: given.Overwrite = False,
 ) -> None:
     """Say what each modality did to the answers, and where in it: pixels, tones, words, moments, cells.
 
@@ -32,10 +35,23 @@ def run(
 
     Example: sensorium explain run test.csv --row 3 --out explanation.html
     """
+    from sensorium.data.place import ready
     from sensorium.trained import load
 
+    for path, option in ((out, "--out"), (json_, "--json")):
+        if path is not None:
+            ready(path, option, overwrite=overwrite, reads=[table, train])
     found = load(run).explain(
-        table, row=row, sample=sample, media=media, seed=seed, out=out, where=where, explainer=explainer, train=train
+        table,
+        row=row,
+        sample=sample,
+        media=media,
+        seed=seed,
+        out=out,
+        where=where,
+        explainer=explainer,
+        train=train,
+        overwrite=overwrite,
     )
     if json_ is not None:
         json_.write_text(json.dumps(found.to_json(), ensure_ascii=False, indent=1), encoding="utf-8")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sensorium.cli import _options as given
+from sensorium.core import quoting
 
 SETTINGS, COMMAND = given.EXTRA, given.Grouping
 
@@ -41,6 +42,9 @@ def run(
     ] = False,
     out: Annotated[Path, typer.Option(help="Where the model, its report and its logs go.")] = Path("run"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a finished or stopped model in --out, which else is refused.")
+    ] = False,
     cache: given.Cache = None,
     quiet: given.Quiet = False,
 ) -> None:
@@ -65,8 +69,8 @@ def run(
         columns=given.columns_told(as_, None),
         streams=given.streams_told(streams),
         ignore=given.names(ignore),
-        group=group,
-        weight=weight,
+        group=given.one(group),
+        weight=given.one(weight),
         media=media,
         overrides=overrides,
         seed=seed,
@@ -77,10 +81,12 @@ def run(
         tune_speed=tune_speed,
         out=out,
         resume=resume,
+        overwrite=overwrite,
         cache=cache,
         quiet=quiet,
     )
     if not first():
         return  # of several processes one speaks
     typer.echo(trained.summary())
-    typer.echo(f"\nmodel   {out}\nreport  {out / 'report.html'}\nnext    sensorium evaluate {out} test.csv")
+    following = quoting.command("sensorium", "evaluate", out, "test.csv")
+    typer.echo(f"\nmodel   {out}\nreport  {out / 'report.html'}\nnext    {following}")

@@ -8,33 +8,38 @@ from typing import Annotated
 
 import typer
 
+from sensorium.cli import _options as given
+
 
 def run(
     tables: Annotated[list[str], typer.Argument(help="The training table, and others to compare it with (leakage).")],
-    target: Annotated[list[str] | None, typer.Option(help="The column to predict; may be given again.")] = None,
-    as_: Annotated[list[str] | None, typer.Option("--as", help="What a column is: photo=image; may be repeated.")] = None,
-    ignore: Annotated[str | None, typer.Option(help="Columns not to use: id,speaker")] = None,
+    target: given.Target = None,
+    as_: given.As = None,
+    ignore: given.Ignore = None,
     media: Annotated[Path | None, typer.Option(help="Folder of relative media paths [default: the table's].")] = None,
     decode: Annotated[bool, typer.Option(help="Open and decode every media cell.")] = True,
     json_: Annotated[Path | None, typer.Option("--json", help="Write what was found as JSON.")] = None,
+    overwrite: given.Overwrite = False,
 ) -> None:
     """Look at tables before any training: what each column is and why, coverage, broken files, duplicates, balance.
 
     Example: sensorium inspect train.csv test.csv --target label
     """
-    from sensorium.cli._options import columns_told
     from sensorium.console import Console
     from sensorium.data.inspect import inspect
     from sensorium.data.media import Under
+    from sensorium.data.place import ready
     from sensorium.data.table import Table
 
+    if json_ is not None:
+        ready(json_, "--json", overwrite=overwrite, reads=tables)
     read = {name: Table.read(name, root=media) for name in tables}
     root = next(iter(read.values())).root or Path.cwd()
     with Console() as console:
         found = inspect(
             read,
-            target=target,
-            columns=columns_told(as_, ignore),
+            target=given.each(target),
+            columns=given.columns_told(as_, ignore),
             media=Under(root, anywhere=True) if media is not None or len(read) == 1 else None,
             check_media=decode,
             progress=console.step,

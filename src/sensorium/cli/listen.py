@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sensorium.core import quoting
 from sensorium.core.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def run(
     if (file is not None) + stdin + microphone != 1:
         raise ConfigError("one of --file, --stdin and --microphone says what is heard")
     artifact = Artifact.load(run)
-    name, kind, channels = _heard(artifact.schema, column)
+    name, kind, channels = _heard(artifact.schema, None if column is None else quoting.name(column))
     if file is not None:
         steps, rate = listening.of_file(file, kind, rate)
         chunks: Any = listening.cut(steps, max(1, round(chunk * rate)), None if fast else rate)

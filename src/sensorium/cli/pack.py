@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sensorium.cli import _options as given
 from sensorium.core.errors import ConfigError
 
 
@@ -16,9 +17,10 @@ def run(
     format_: Annotated[str, typer.Option("--format", help="parquet, or tar in the layout of WebDataset.")] = "parquet",
     rows_per_shard: Annotated[int, typer.Option(min=1, help="Rows in a shard, at most.")] = 10_000,
     megabytes: Annotated[float, typer.Option(help="Media in a shard, about.")] = 256.0,
-    as_: Annotated[list[str] | None, typer.Option("--as", help="What a column is: photo=image; may be repeated.")] = None,
+    as_: given.As = None,
     media: Annotated[Path | None, typer.Option(help="Folder of relative media paths [default: the table's].")] = None,
     check: Annotated[bool, typer.Option("--check", help="Compare the bytes of a packed folder with its digests.")] = False,
+    overwrite: given.Overwrite = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings.")] = False,
 ) -> None:
     """Pack a table and its media files into shards, a folder that fit, evaluate and predict take like a table.
@@ -40,7 +42,6 @@ def run(
             raise ConfigError("there is no folder to pack into", fix="sensorium pack table.csv packed")
         if format_ not in ("parquet", "tar"):
             raise ConfigError(f"no format {format_!r}", fix="--format parquet, or --format tar")
-        from sensorium.cli._options import columns_told
         from sensorium.data.media import Under
         from sensorium.data.pack import pack
         from sensorium.data.table import Table
@@ -51,10 +52,11 @@ def run(
             rows,
             out,
             media=Under(rows.root or Path.cwd(), anywhere=True),
-            columns=columns_told(as_, None),
+            columns=given.columns_told(as_, None),
             format="tar" if format_ == "tar" else "parquet",
             rows_per_shard=rows_per_shard,
             megabytes=megabytes,
+            overwrite=overwrite,
             tell=lambda done, total: console.step("packing", done, total),
         )
         say_problems(console, problems)

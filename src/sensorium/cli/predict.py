@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sensorium.cli import _options as given
 from sensorium.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def run(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows at a time.")] = 64,
     processes: Annotated[int, typer.Option(min=1, help="Of a folder of shards: processes, each with a model.")] = 1,
+    overwrite: given.Overwrite = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings.")] = False,
 ) -> None:
     """Predict every row of a table: its number, the answer, a probability for each class, which modalities were missing.
@@ -36,16 +38,22 @@ def run(
     A folder of shards can be predicted into a folder, a part for each; stopped, the same command goes on:
     sensorium predict run packed --out predictions --processes 4
     """
+    from sensorium.data.place import ready
     from sensorium.data.shards import is_sharded
 
+    keep = given.each(keep)
     if is_sharded(Path(table)) and out is not None and out.suffix == "":
-        _parts(run, Path(table), out, processes, batch_size, keep or [], quiet)
+        _parts(run, Path(table), out, processes, batch_size, keep or [], overwrite, quiet)
         return
     if out is not None and out.suffix not in (".csv", ".jsonl"):
-        raise ConfigError(f"cannot write {out.suffix or out.name!r}", file=out, fix="name it .csv or .jsonl")
+        raise ConfigError(
+            f"cannot write {out.suffix or out.name!r}", file=out, fix="name it .csv or .jsonl: --out FILE.csv"
+        )
     if processes > 1:
         fix = "sensorium pack TABLE packed, then: sensorium predict RUN packed --out FOLDER --processes N"
         raise ConfigError("several processes divide a folder of shards, into a folder", fix=fix)
+    if out is not None:
+        ready(out, "--out", overwrite=overwrite, reads=[table])
     from sensorium.console import Console
     from sensorium.data.media import Under
     from sensorium.data.table import Table
@@ -85,7 +93,16 @@ def run(
             console.note(f"{len(rows)} predictions in {out}")
 
 
-def _parts(run: Path, table: Path, out: Path, processes: int, batch_size: int, keep: list[str], quiet: bool) -> None:
+def _parts(
+    run: Path,
+    table: Path,
+    out: Path,
+    processes: int,
+    batch_size: int,
+    keep: list[str],
+    overwrite: bool,
+    quiet: bool,
+) -> None:
     from sensorium.bulk import predict_shards
     from sensorium.console import Console
     from sensorium.core.recipe import Recipe
@@ -102,6 +119,7 @@ def _parts(run: Path, table: Path, out: Path, processes: int, batch_size: int, k
             processes=processes,
             batch_size=batch_size,
             keep=keep,
+            overwrite=overwrite,
             tell=lambda done, total: console.step("predicting", done, total, f"{done} of {total} shards"),
         )
         say_problems(console, problems)

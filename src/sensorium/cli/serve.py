@@ -123,8 +123,7 @@ def run(
         if merge == "auto" and (apart := [name for name, one in app.state.served.items() if not one.merge]):
             hint = ", or with --threads 1 perhaps none" if torch.get_num_threads() > 1 else ""
             typer.echo(f"{', '.join(apart)}: a shared pass would change last bits here{hint}; each request has its own")
-        with contextlib.suppress(KeyboardInterrupt):
-            server(app).run(sockets)
+        server(app).run(sockets)
 
 
 def _loaded(runs: list[str], device: str) -> dict[str, Predictor]:

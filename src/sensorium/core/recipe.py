@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sensorium.core import quoting
 from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.upgrade import VERSION, upgrade
 
@@ -173,14 +174,16 @@ class Recipe(Section):
         return yaml.dump(self.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
     def override(self, assignments: Iterable[str]) -> Self:
-        """A recipe with ``model.fusion=gated`` and the like applied; values are read as YAML."""
+        """A recipe with ``model.fusion=gated`` and the like applied; values are read as YAML.
+
+        A key that has a dot or ``=`` in it stands in double quotes: ``columns."a.b".kind=number``.
+        """
         # Only what was said: a search turns what was left open, and must be able to tell.
         document = self.model_dump(exclude_unset=True)
         for text in assignments:
-            path, equals, value = text.partition("=")
-            if not equals or not path:
+            (*parents, last), value = quoting.path(text)
+            if value is None or not last:
                 raise ConfigError(f"{text!r} is not an override", fix="write section.key=value, as in training.epochs=20")
-            *parents, last = path.split(".")
             at = document
             for parent in parents:
                 inner = at.get(parent)

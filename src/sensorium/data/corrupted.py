@@ -66,6 +66,9 @@ class Corrupted:
     def lengths(self) -> Index | None:
         return self.source.lengths()  # of the values as they were: an accident may shorten them
 
+    def content(self) -> str:
+        return f"{self.source.content()}-{self.how}-{self.level}-{self.seed}"
+
     def _places(self) -> Iterator[tuple[Column, slice]]:
         """Each column that can be spoiled so, and where its values stand among the stream's."""
         start = 0

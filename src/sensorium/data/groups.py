@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from sensorium.core import quoting
 from sensorium.core.errors import ConfigError, nearest
 
 MANY = 4
@@ -73,7 +73,10 @@ def hints(cells: Sequence[str], inputs: Sequence[str], told: Mapping[str, Mappin
     if not found:
         return []
     each = ", ".join(f"{len(matches(pattern, inputs)):,} begin with {pattern[:-1]}" for pattern in found.values())
-    words = " ".join(f"--stream {shlex.quote(f'{stream}={pattern}')}" for stream, pattern in found.items())
+    words = " ".join(
+        quoting.option("--stream", f"{quoting.written(stream, '=.')}={quoting.written(pattern, ',')}")
+        for stream, pattern in found.items()
+    )
     return [
         f"columns seem to come in groups ({each}); as streams of their own, each is scored and explained apart: {words}"
     ]
@@ -98,5 +101,4 @@ def proposals(inputs: Sequence[str], names: Sequence[str]) -> dict[str, str]:
     for beginning, mine in large.items():
         if len(mine) < len(names) and matches(f"{beginning}*", names) == mine:
             found[re.sub(r"[_.:\-/ ]$", "", beginning)] = f"{beginning}*"
-    unfit = set(found) & {*names, *SAID, "table"} or any(set(",=") & set(pattern) for pattern in found.values())
-    return {} if unfit else found
+    return {} if set(found) & {*names, *SAID, "table"} else found

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sensorium.core import registry
+from sensorium.core import quoting, registry
 from sensorium.core.modality import Modality, is_blank
 from sensorium.core.schema import PLACING
 
@@ -57,16 +57,19 @@ def target_kind(name: str, kind: str, reason: str, cells: Sequence[Any]) -> tupl
     if distinct <= FEW:
         if distinct <= 2 or often >= 2 or _LABEL.search(name):
             steps = distinct > 2 and max(counts) - min(counts) == distinct - 1
-            return "category", f"{said}; if they are steps on a scale: --as {name}=ordinal" if steps else said
-        return "number", f"{said} in {counts.total()} rows; for classes: --as {name}=category"
+            return (
+                "category",
+                f"{said}; if they are steps on a scale: {quoting.as_kind(name, 'ordinal')}" if steps else said,
+            )
+        return "number", f"{said} in {counts.total()} rows; for classes: {quoting.as_kind(name, 'category')}"
     if often < OFTEN or distinct > MANY:
         return "number", said
     usual = statistics.median(counts.values())
     even = sum(usual / 3 <= count <= 3 * usual for count in counts.values()) >= 0.9 * distinct
     said = f"{said}, each {often:.0f} times on average"
     if _LABEL.search(name) or (_ANSWER.fullmatch(name) and even and distinct <= MANY / 10):
-        return "category", f"{said}, in a column called {name!r}; for a quantity: --as {name}=number"
-    return "number", f"{said}; for classes: --as {name}=category"
+        return "category", f"{said}, in a column called {name!r}; for a quantity: {quoting.as_kind(name, 'number')}"
+    return "number", f"{said}; for classes: {quoting.as_kind(name, 'category')}"
 
 
 def gaps(cells: Sequence[Any], spec: Mapping[str, Any]) -> Counter[str]:
@@ -90,5 +93,5 @@ def gaps_told(name: str, cells: Sequence[Any], spec: Mapping[str, Any]) -> str:
     said = ", ".join(f"{count} say {text!r}" for text, count in found.most_common(4))
     return (
         f"{found.total()} of {len(cells)} cells of target {name!r} count as missing: {said}; if that is an "
-        f"answer, keep it: --as '{name}={{kind: category, gaps: keep}}'"
+        f"answer, keep it: {quoting.as_kind(name, '{kind: category, gaps: keep}')}"
     )

@@ -22,10 +22,13 @@ from sensorium.data.media import names_file, parts
 from sensorium.data.shards import ENDINGS, FORMAT, MANIFEST, file_digest
 from sensorium.data.table import Table
 from sensorium.data.tars import MEDIA
+from sensorium.data.whole import check_writable
 
 GROUP_BYTES, GROUP_ROWS = 2 << 20, 1024
 """Of a row group of Parquet: what is read to get at one cell, so it is small."""
 
+BEGUN = ".packing"
+"""Stands in a folder while it is packed into: shards beside it nobody has read, and the next packing replaces them."""
 Format = Literal["parquet", "tar"]
 Packing = Callable[[int, int], None]
 """Told how many rows are done, of how many."""
@@ -40,6 +43,7 @@ def pack(
     format: Format = "parquet",
     rows_per_shard: int = 10_000,
     megabytes: float = 256.0,
+    overwrite: bool = False,
     tell: Packing | None = None,
 ) -> list[Problem]:
     """Write a table and the files that its cells name as shards; what could not be opened becomes missing and is told.
@@ -48,17 +52,28 @@ def pack(
         columns: What a column is, where the guess is wrong: media are packed, all else is kept as it stands.
         rows_per_shard: A shard holds at most so many rows.
         megabytes: A shard is closed once its media are so large.
+        overwrite: Whether shards that are in ``out`` may be replaced; else they are refused, but for those of a stopped
+            packing.
     """
     if rows_per_shard < 1 or not megabytes > 0:
         raise ConfigError("a shard has at least one row, and room for it", fix="--rows-per-shard 10000 --megabytes 256")
-    if (out / MANIFEST).exists():
-        raise DataError("holds packed shards already", file=out, fix="name another folder, or delete this one")
+    old = [file for ending in (*ENDINGS, ".part") for file in out.glob(f"*shard-*{ending}")]
+    fix = "name another folder; or replace them: --overwrite (in Python: overwrite=True)"
+    if (out / MANIFEST).exists() and not overwrite:
+        raise DataError("holds packed shards already", file=out, fix=fix)
+    if old and not overwrite and not (out / BEGUN).is_file():
+        raise DataError(f"holds {old[0].name}, which a packing would replace", file=out, fix=fix)
+    if any(table.source == str(place) for place in (out, out / MANIFEST)):
+        raise DataError("is the table that is read", file=out, fix="name another folder")
     if not len(table):
         raise DataError("the table has no rows", file=table.source)
     found = _media(table, columns or {})
+    check_writable(out)
     out.mkdir(parents=True, exist_ok=True)
-    for old in [file for ending in (*ENDINGS, ".part") for file in out.glob(f"*shard-*{ending}")]:
-        old.unlink()  # of a packing that was stopped: without a manifest nobody has read them
+    (out / BEGUN).write_bytes(b"")
+    (out / MANIFEST).unlink(missing_ok=True)
+    for file in old:
+        file.unlink()
     make = _Parquet if format == "parquet" else _Tar
     plain = {name: _kept(table.column(name)) for name in table.columns if name not in found}
     problems: list[Problem] = []
@@ -96,6 +111,7 @@ def pack(
     part.write_text(json.dumps(manifest, ensure_ascii=False, indent=1), encoding="utf-8")
     _synced(part)
     os.replace(part, out / MANIFEST)
+    (out / BEGUN).unlink(missing_ok=True)
     return problems
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -113,11 +114,12 @@ class Rows:
         parts = [self.targets[name].gather(some).present.numpy() for some in _some(every)]
         return np.concatenate(parts) if parts else np.zeros(0, np.bool_)
 
-    def digest(self, update: Callable[[bytes], None]) -> None:
-        """Hands every byte of the targets, column by column, to ``update`` of a hash."""
-        for source in self.targets.values():
-            for some in _some(np.arange(len(self), dtype=np.int64)):
-                update(source.gather(some).data.numpy().tobytes())
+    def contents(self) -> dict[str, str]:
+        """By stream, by target and of the weights a digest of all values: another one where any cell is another."""
+        inputs = {name: source.content() for name, source in self.inputs.items()}
+        targets = {f"target {name}": source.content() for name, source in self.targets.items()}
+        prompts = {f"prompt {name}": source.content() for name, source in self.prompts.items()}
+        return {**inputs, **targets, **prompts, "weights": hashlib.sha256(self.weight.tobytes()).hexdigest()[:16]}
 
     def take(self, index: Index) -> Rows:
         """The same rows, fewer or in another order; media stay where they are."""

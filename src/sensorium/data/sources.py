@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -28,6 +29,10 @@ class Source(Protocol):
         """How long each row is before it is padded, 0 where it is missing; None where all have one shape."""
         ...
 
+    def content(self) -> str:
+        """A digest of all values, wherever they lie: another one where any cell is another."""
+        ...
+
 
 @dataclass(frozen=True)
 class Block:
@@ -43,6 +48,9 @@ class Block:
 
     def lengths(self) -> Index | None:
         return None
+
+    def content(self) -> str:
+        return _digest(self.data, self.present, *([] if self.mask is None else [self.mask]))
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,9 @@ class Ragged:
     def lengths(self) -> Index | None:
         return np.where(self.present, np.diff(self.start), 0)
 
+    def content(self) -> str:
+        return _digest(self.values, self.start, self.present)
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -76,6 +87,18 @@ class Stored:
 
     def lengths(self) -> Index | None:
         return self.places.length if self.shelf.modality.ragged else None
+
+    def content(self) -> str:
+        return self.places.content
+
+
+def _digest(*parts: Array | str) -> str:
+    h = hashlib.sha256()
+    for part in parts:
+        h.update(part.encode() if isinstance(part, str) else f"{part.dtype}{part.shape}".encode())
+        if not isinstance(part, str):
+            h.update(np.ascontiguousarray(part).tobytes())
+    return h.hexdigest()[:16]
 
 
 def field_of(data: Array, present: NDArray[np.bool_], mask: NDArray[np.bool_] | None) -> Field:
@@ -106,6 +129,9 @@ class Measured:
     def lengths(self) -> Index | None:
         return self.source.lengths()
 
+    def content(self) -> str:
+        return self.source.content()
+
 
 @dataclass(frozen=True)
 class Taken:
@@ -120,6 +146,9 @@ class Taken:
     def lengths(self) -> Index | None:
         every = self.source.lengths()
         return None if every is None else every[self.rows]
+
+    def content(self) -> str:
+        return _digest(self.source.content(), self.rows)
 
 
 @dataclass(frozen=True)
@@ -147,6 +176,9 @@ class EndToEnd:
     def lengths(self) -> Index | None:
         each = self.first.lengths(), self.second.lengths()
         return None if each[0] is None or each[1] is None else np.concatenate([each[0], each[1]])
+
+    def content(self) -> str:
+        return _digest(self.first.content(), self.second.content())
 
 
 @dataclass(frozen=True)

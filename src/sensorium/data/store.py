@@ -20,7 +20,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +49,14 @@ def default_folder() -> Path:
 
 @dataclass(frozen=True)
 class Places:
-    """Where on a shelf each row's array lies. ``offset[i] == -1``: the row has none."""
+    """Where on a shelf each row's array lies. ``offset[i] == -1``: the row has none.
+
+    ``content``: a digest of all cells, which is the same on any store.
+    """
 
     offset: NDArray[np.int64]
     length: NDArray[np.int64]
+    content: str = ""
 
 
 Opened = tuple[int, Callable[[], Any]]
@@ -149,6 +153,7 @@ class Shelf:
         pending: list[tuple[bytes, Array | None, str | None]] = []
         waiting: dict[bytes, list[int]] = {}
         size, last = 0, time.monotonic()
+        content = hashlib.sha256(str(rows).encode())
 
         def flush() -> None:
             nonlocal size, last
@@ -162,6 +167,7 @@ class Shelf:
         def take(row: int, key: bytes | None, found: Found) -> None:
             nonlocal size
             tell(1)
+            content.update(row.to_bytes(8) + (key or b""))
             if isinstance(found, CellError):
                 problem(row, found)
                 if key is not None and key not in waiting:  # an unopened cell has no content to remember
@@ -187,7 +193,7 @@ class Shelf:
             except BaseException:
                 flush()
                 raise
-        return places
+        return replace(places, content=content.hexdigest()[:16])
 
     def turn(self, waiting: Callable[[], None]) -> Turn:
         """Whose turn it is to decode; ``waiting`` is called again and again while it is another process's."""

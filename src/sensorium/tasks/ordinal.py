@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sensorium.core import quoting
 from sensorium.core.answer import Answer
 from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.contracts import Task
@@ -89,7 +90,9 @@ class Ordinal(Task[Tensor]):
         if not goal.modality.in_order:
             raise ConfigError(
                 f"task {goal.name!r}: the classes are no numbers, and what order they have is not known",
-                fix=f"--as '{next(iter(goal.targets))}={{kind: ordinal, order: \"{', '.join(self.classes[:3])}, ...\"}}'",
+                fix=quoting.as_kind(
+                    next(iter(goal.targets)), f'{{kind: ordinal, order: "{", ".join(self.classes[:3])}, ..."}}'
+                ),
             )
         self.balance, self.smoothing, self.decide = balance, smoothing, decide
         body = [nn.Linear(dim, hidden), nn.GELU()] if hidden else []

@@ -29,7 +29,7 @@ class Book:
                 raise ConfigError(
                     "the folder holds another comparison: its rows, its recipe or its budget differ",
                     file=folder,
-                    fix="give the same command to go on, or another --out",
+                    fix="give the same command to go on; or name another --out; or replace it: --overwrite",
                 )
             self.lines[line["name"], line["seed"]] = line
 

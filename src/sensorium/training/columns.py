@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sensorium.core import quoting
 from sensorium.core.errors import ConfigError, DataError, listed, nearest
 from sensorium.core.goal import TaskSpec, task_spec
 from sensorium.core.modality import is_blank
@@ -84,11 +85,13 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
         if not kind and role == "target" and all(map(is_blank, table.column(name))):
             raise DataError("the target is empty in every row", file=table.source, column=name)
         if not kind:
-            fix = f"--as {name}=KIND or --ignore {name}"
+            fix = f"{quoting.as_kind(name, 'KIND')} or {quoting.ignoring([name])}"
             raise DataError(f"cannot tell what it holds: {reason}", file=table.source, column=name, fix=fix)
         answered = any(name in task.targets for task in tasks if "kind" in task.spec)
         if role in TARGETS and not answered and find("modalities", kind).task is None:
-            raise ConfigError(f"a column of kind {kind} cannot be a target", column=name, fix=f"--as {name}=category")
+            raise ConfigError(
+                f"a column of kind {kind} cannot be a target", column=name, fix=quoting.as_kind(name, "category")
+            )
         columns[name] = {**_asked(tasks, name, kind), **told.get(name, {}), "kind": kind, "role": role}
         # The whole column decides what its cells mean, and the recipe keeps it.
         read = reading(name, columns[name], table.column(name), role)
@@ -142,7 +145,11 @@ def _lay(columns: dict[str, dict[str, Any]]) -> None:
         under = [n for n, other in columns.items() if other.get("role", "input") in INPUTS and other.get("kind") in kinds]
         if len(under) > 1:
             names = ", ".join(under)
-            raise ConfigError(f"lies on one of several inputs: {names}", column=name, fix=f"columns.{name}.on={under[0]}")
+            raise ConfigError(
+                f"lies on one of several inputs: {names}",
+                column=name,
+                fix=quoting.assigned(["columns", name, "on"], under[0]),
+            )
         if under:
             spec["on"] = under[0]
 
@@ -169,7 +176,7 @@ def check_targets(schema: Schema, table: Table) -> None:
                 f"all {len(cells)} answers are different classes: there is nothing to learn",
                 file=table.source,
                 column=column.name,
-                fix=f"name another target, or say what it is: --as {column.name}=number",
+                fix=f"name another target, or say what it is: {quoting.as_kind(column.name, 'number')}",
             )
 
 

@@ -28,6 +28,7 @@ from sensorium.evaluation.robustness import STEPS, more_is_better, robustness
 from sensorium.evaluation.scores import resample
 from sensorium.training.answers import answers
 from sensorium.training.book import Book
+from sensorium.training.claim import for_comparison
 from sensorium.training.fit import finish
 from sensorium.training.footprint import training_bytes
 from sensorium.training.ground import Ground, chosen, possible, prepare
@@ -61,6 +62,7 @@ def compare(
     seed: int | None = None,
     time_limit: float | None = None,
     out: str | Path = "compare",
+    overwrite: bool = False,
     cache: str | Path | None = None,
     quiet: bool = False,
 ) -> Comparison:
@@ -80,6 +82,7 @@ def compare(
         leave_out: Also train without each modality, for the reference lines of three modalities and more.
         time_limit: Seconds of training for all runs together, divided evenly.
         out: The folder for runs, table, picture and the winner's recipe.
+        overwrite: Whether another comparison in ``out`` may be replaced; else it is refused.
     """
     request = Request.of(
         train,
@@ -101,7 +104,7 @@ def compare(
         raise ConfigError(f"{seeds} seeds", fix="one or more")
     names = chosen(fusions)
     folder = Path(out)
-    with Console(quiet) as console:
+    with for_comparison(folder, overwrite=overwrite), Console(quiet) as console:
         ground, where = prepare(request, test, console)
         ways, skipped = possible(ground, names, leave_out)
         if time_limit is not None:
@@ -123,7 +126,7 @@ def compare(
         console.step("comparing", total, total)
         result = summed(ground, [way for way in ways if way.name not in failed], book, seeds, metric, where)
         result.skipped = skipped | failed
-    written(result, folder, request.named(ways[result.best.way].plan))
+        written(result, folder, request.named(ways[result.best.way].plan))
     return result
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sensorium.core import registry
+from sensorium.core import quoting, registry
 from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.goal import TaskSpec, task_spec
 from sensorium.core.layout import Grid, Ids, Layout, Row
@@ -200,7 +200,7 @@ def advised(recipe: Recipe, schema: Schema) -> tuple[Schema, list[str]]:
             raise ConfigError(
                 f"encoder {kind!r} reads {wanted['kind']}, and this column is {column.spec['kind']}",
                 column=column.name,
-                fix=f"--as {column.name}={wanted['kind']}, or another checkpoint",
+                fix=f"{quoting.as_kind(column.name, wanted['kind'])}, or another checkpoint",
             )
         asked = {name: value for name, value in wanted.items() if name not in settled}
         specs[column.name] |= asked

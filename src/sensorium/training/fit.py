@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,12 +17,14 @@ from sensorium.core.schema import Schema
 from sensorium.data import rows as encoded
 from sensorium.data.groups import Patterns
 from sensorium.data.store import Store
-from sensorium.data.whole import check_writable, told
+from sensorium.data.whole import told
 from sensorium.trained import Trained
 from sensorium.training import crew
 from sensorium.training import resume as resumable
+from sensorium.training.claim import for_run
 from sensorium.training.parts import Parts
 from sensorium.training.prepare import Prepared, prepare
+from sensorium.training.presets import QUALITY
 from sensorium.training.request import Request, Target
 
 if TYPE_CHECKING:
@@ -52,6 +55,7 @@ def fit(
     tune_speed: bool = False,
     out: str | Path | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     cache: str | Path | None = None,
     quiet: bool = False,
 ) -> Trained:
@@ -83,7 +87,10 @@ def fit(
         tune_speed: Measure first, for some seconds, what makes training faster here (threads, bfloat16, compiling); take
             what does and keeps the results; what would change them is only told of. See docs/speed.md.
         out: Where the model, its report and its logs are written; None keeps the model in memory only.
-        resume: Go on from the last checkpoint in ``out``, where there is one.
+        resume: Go on from the last checkpoint in ``out``, where there is one. Another table or recipe than it began with is
+            refused, with what differs.
+        overwrite: Whether this run may replace a finished model, or a training that was stopped, in ``out``; else it is
+            refused before any work.
         cache: Where decoded media are kept; by default the user's cache folder.
         quiet: Say nothing but warnings.
 
@@ -115,9 +122,7 @@ def fit(
     request = replace(request, plan=crew.settled(request.plan))
     job = crew.job_of(request, out=out, resume=resume, quality=quality)
     folder = Path(out) if out is not None else None
-    if folder is not None and crew.first():
-        check_writable(folder)
-    with Console(quiet, mute=not crew.first()) as console:
+    with _claimed(folder, resume, overwrite, search, quality), Console(quiet, mute=not crew.first()) as console:
         check = partial(_searchable, request.plan, search, tune_speed)
         ready = prepare(request, console, quality=quality, check=check)
         trials = search if search is not None else ready.trials
@@ -145,6 +150,16 @@ def fit(
                 return Trained(Artifact.load(folder), cache=ready.store.folder)
             beside(trained, ready, console)
         return _scored(trained, ready, speed, folder, resume, trials is not None, console)
+
+
+def _claimed(
+    folder: Path | None, resume: bool, overwrite: bool, search: int | None, quality: str | None
+) -> AbstractContextManager[None]:
+    """The folder of the run, where it has one, and this process is the one that writes."""
+    if folder is None or not crew.first():
+        return nullcontext()
+    searching = search is not None or (quality in QUALITY and QUALITY[quality].trials is not None)
+    return for_run(folder, resume=resume, overwrite=overwrite, search=searching)
 
 
 def beside(trained: Trained, ready: Prepared, console: Console) -> None:

@@ -101,7 +101,7 @@ class Ground:
         told = [plan.model_dump(exclude={"data"}), self.schema.to_json(), metric]
         h = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
         for part in (self.rows, self.valid, self.test):
-            part.digest(h.update)
+            h.update(json.dumps(part.contents()).encode())
         return h.hexdigest()[:16]
 
 

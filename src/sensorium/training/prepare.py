@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sensorium.console import Console
+from sensorium.core import quoting
 from sensorium.core.errors import CellError, ConfigError, DataError
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Opener, Schema, content
@@ -181,7 +182,8 @@ def _usable(schema: Schema, table: Table, rows: encoded.Rows) -> None:
                 file=p.file or table.source,
                 row=p.row,
                 column=p.column,
-                fix=f"mend the cells, say what they are (--as {p.column}=KIND), or leave them out: --ignore {p.column}",
+                fix=f"mend the cells, say what they are ({quoting.as_kind(p.column, 'KIND')}), or leave them out: "
+                f"{quoting.ignoring([p.column])}",
             )
 
 

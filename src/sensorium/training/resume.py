@@ -16,8 +16,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sensorium.artifact import MANIFEST
 from sensorium.console import Console
-from sensorium.core.errors import ConfigError
+from sensorium.core.errors import ConfigError, listed
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
 from sensorium.data import rows as encoded
@@ -25,29 +26,41 @@ from sensorium.data.whole import part_of, told, write
 
 LAST = "refit"
 """The folder of the last fit, on all rows, within that of the run."""
-ANEW = "give the same command, or leave out --resume to start anew"
+ANEW = "give the same command; or begin anew: --overwrite instead of --resume"
+TOLD = 6
+"""Differences between two runs that are told of, at most."""
 
 
 class Resume:
-    """The resume folder of one run."""
+    """The resume folder of one run.
 
-    def __init__(self, out: Path, run: str) -> None:
-        self.out, self.run = out, run
+    Args:
+        begun: What ``begun`` says of the run.
+    """
+
+    def __init__(self, out: Path, begun: Mapping[str, Any]) -> None:
+        self.out, self.begun, self.run = out, begun, name(begun)
         self.checkpoint, self.named = out / "resume" / "last.ckpt", out / "resume" / "run.json"
 
     def begin(self, resume: bool, console: Console) -> bool:
         """Whether there is a checkpoint to go on from. Another run's is refused, or removed where nothing is resumed."""
+        model = self.out / MANIFEST
+        if resume and self.named.is_file() and (self.checkpoint.is_file() or model.is_file()):
+            found = self._told()
+            if found.get("run") != self.run:
+                what, where = ("checkpoint", self.checkpoint) if self.checkpoint.is_file() else ("model", self.out)
+                said = "; ".join(differences(found.get("begun"), self.begun))
+                raise ConfigError(f"the {what} belongs to another run: {said}", file=where, fix=ANEW)
         if resume and self.checkpoint.is_file() and self.named.is_file():
-            if self._told().get("run") != self.run:
-                problem = "the checkpoint belongs to another run: its recipe or its rows differ"
-                raise ConfigError(problem, file=self.checkpoint, fix=ANEW)
             if not _whole(self.checkpoint):
-                raise ConfigError("the checkpoint is damaged", file=self.checkpoint, fix="leave out --resume to start anew")
+                raise ConfigError(
+                    "the checkpoint is damaged", file=self.checkpoint, fix="begin anew: --overwrite instead of --resume"
+                )
             console.note("going on from the last checkpoint")
             return True
         with told(self.out):
             self.checkpoint.unlink(missing_ok=True)
-        write(self.named, json.dumps({"run": self.run}).encode())
+        write(self.named, json.dumps({"run": self.run, "begun": self.begun}).encode())
         return False
 
     def finished(self) -> bool:
@@ -55,7 +68,7 @@ class Resume:
         found = self._told() if self.named.is_file() else {}
         return found.get("run") == self.run and bool(found.get("finished"))
 
-    def _told(self) -> dict[str, object]:
+    def _told(self) -> dict[str, Any]:
         try:
             found = json.loads(self.named.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -79,8 +92,8 @@ def finish(out: Path) -> None:
         shutil.rmtree(out / "resume" / LAST, ignore_errors=True)
         if not named.is_file():
             return  # no network was trained: there is nothing to go on from
-        run = json.loads(named.read_text(encoding="utf-8"))["run"]
-        write(named, json.dumps({"run": run, "finished": True}).encode())
+        run = json.loads(named.read_text(encoding="utf-8"))
+        write(named, json.dumps({**run, "finished": True}).encode())
         checkpoint.unlink(missing_ok=True)
         part_of(checkpoint).unlink(missing_ok=True)
 
@@ -109,17 +122,90 @@ def remember(out: Path, run: str, speed: Mapping[str, Any]) -> None:
         write(out / "resume" / "speed.json", json.dumps({"run": run, "speed": speed}).encode())
 
 
-def identity(plan: Recipe, schema: Schema, rows: encoded.Rows, valid: encoded.Rows, ranks: int = 1, of: str = "") -> str:
-    """What a checkpoint must share with the run that takes it up: recipe, fitted columns, processes, targets in order.
+def begun(
+    plan: Recipe, schema: Schema, rows: encoded.Rows, valid: encoded.Rows, ranks: int = 1, of: str = ""
+) -> dict[str, Any]:
+    """What a checkpoint must share with the run that takes it up, as plain JSON: recipe, columns, and every cell.
 
     Args:
+        ranks: Processes.
         of: What else it is a run of, such as the shards of a stream.
     """
-    h = hashlib.sha256(json.dumps([plan.model_dump(), schema.to_json(), ranks], sort_keys=True).encode())
-    h.update(of.encode())
-    for part in (rows, valid):
-        part.digest(h.update)
-    return h.hexdigest()
+    columns = {item["name"]: {key: v for key, v in item.items() if key != "name"} for item in schema.to_json()["columns"]}
+    return {
+        "recipe": plan.model_dump(mode="json", exclude={"columns"}),
+        "columns": {name: {key: v for key, v in item.items() if key != "state"} for name, item in columns.items()},
+        "learnt": _digest([item.get("state") for item in columns.values()]),
+        "rows": [len(rows), len(valid)],
+        "cells": {part: found.contents() for part, found in (("training", rows), ("validation", valid))},
+        "processes": ranks,
+        "of": of,
+    }
+
+
+def name(begun: Mapping[str, Any]) -> str:
+    """The run's name, the same for the same beginnings."""
+    return _digest(begun)
+
+
+def differences(before: object, now: Mapping[str, Any]) -> list[str]:
+    """In what a run differs from one that was begun, in words: its table first, then its recipe."""
+    if not isinstance(before, Mapping) or set(before) != set(now):
+        return ["it was begun by another version"]
+    recipe = _leaves(before["recipe"], now["recipe"])
+    if any(line.startswith(("seed ", "data.split")) for line in recipe):
+        found = recipe  # and therefore other rows are in each part
+    else:
+        found = _of_table(before, now) + recipe
+    if before["processes"] != now["processes"]:
+        found.append(f"{now['processes']} processes, and it began with {before['processes']}")
+    if before["of"] != now["of"]:
+        found.append("other shards")
+    more = len(found) - TOLD
+    found = [*found[:TOLD], f"and {more} more"] if more > 0 else found
+    return found or ["what its columns learnt differs"]
+
+
+def _of_table(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """In what two tables differ: their rows, their columns, what these are, and last their cells."""
+    found = [
+        f"{new:,} {part} rows, and it began with {old:,}"
+        for part, old, new in zip(("training", "validation"), before["rows"], now["rows"], strict=True)
+        if old != new
+    ]
+    old, new = before["columns"], now["columns"]
+    for how, names in (("new", set(new) - set(old)), ("no longer there", set(old) - set(new))):
+        if names:
+            found.append(f"{how}: {'columns' if len(names) > 1 else 'column'} {listed(map(repr, sorted(names)), 5)}")
+    both = [name for name in old if name in new]
+    found += _leaves({name: old[name] for name in both}, {name: new[name] for name in both}, "columns")
+    if found:
+        return found
+    for part, cells in now["cells"].items():
+        changed = [name for name, digest in cells.items() if before["cells"][part].get(name) != digest]
+        if changed:
+            found.append(f"other cells in the {part} rows: {listed(changed, 5)}")
+    return found
+
+
+def _leaves(before: Any, now: Any, path: str = "") -> list[str]:
+    """Where two documents differ, by path."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = dict.fromkeys([*before, *now])
+        dot = f"{path}." if path else ""
+        return [line for key in keys for line in _leaves(before.get(key), now.get(key), f"{dot}{key}")]
+    if before == now:
+        return []
+    return [f"{path} is {_short(now)}, and was {_short(before)}"]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _whole(checkpoint: Path) -> bool:

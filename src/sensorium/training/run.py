@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -39,7 +41,7 @@ from sensorium.training.callbacks import Checkpoint, KeepBest, Logs, Progress, T
 from sensorium.training.fast import fast
 from sensorium.training.lit import Lit, Record
 from sensorium.training.ranks import ALONE, Met, Ranks
-from sensorium.training.resume import Resume, identity
+from sensorium.training.resume import Resume, begun
 from sensorium.training.stored import with_outputs
 from sensorium.training.streamed import Streamed, told
 
@@ -84,6 +86,10 @@ def train(
             torch.manual_seed(plan.seed)
             model, objectives = built(plan, schema, rows.followed(valid) if last else rows, console)
             if not model.network:
+                if out is not None and ranks.first:
+                    kept = Resume(out, begun(plan, schema, rows, valid, ranks.count, told(stream)))
+                    if not (resume and kept.finished()):
+                        kept.begin(resume, console)
                 return Run(model.eval(), [], {})
             if store is not None and stream is None:
                 rows, valid = with_outputs(model, schema, plan, (rows, valid), store, objectives, console)
@@ -197,7 +203,8 @@ def _fitted(
     ]
     start = None
     if out is not None:
-        kept = Resume(out, _agreed(identity(plan, schema, lit.rows, lit.valid, of=of), ranks))
+        kept = Resume(out, begun(plan, schema, lit.rows, lit.valid, ranks.count, of))
+        _agreed(kept.run, ranks)
         if ranks.told(resume and kept.finished()):
             return _finished(out, model, objectives, console), 0
         start = kept.checkpoint if ranks.told(ranks.first and kept.begin(resume, console)) else None
@@ -225,10 +232,13 @@ def _fitted(
             )
         except (MisconfigurationException, ValueError) as error:
             raise ConfigError(f"training.accelerator or training.precision do not fit this machine: {error}") from None
+        heeded = signal.getsignal(signal.SIGINT)
         try:
             trainer.fit(lit, ckpt_path=start, weights_only=True if start is not None else None)
         except SystemExit:
-            # Lightning turns Ctrl-C into an exit; the caller decides what an interrupt means.
+            # Lightning turns Ctrl-C into an exit, and is deaf to the next; the caller decides what an interrupt means.
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGINT, heeded)
             raise KeyboardInterrupt from None
     if best.best == (-inf,):
         raise SensoriumError("the training diverged: no epoch has a finite loss", fix="lower training.lr")

@@ -168,7 +168,7 @@ class Ledger:
                 raise ConfigError(
                     "the folder holds another search: its rows, its recipe or its seed differ",
                     file=path,
-                    fix="give the same command to go on, or another --out",
+                    fix="give the same command to go on; or name another --out; or replace it: --overwrite",
                 )
             self.search.trials = [Trial(**trial) for trial in document["trials"]]
 
@@ -300,5 +300,5 @@ def _identity(found: Space, rows: encoded.Rows, valid: encoded.Rows) -> str:
     told = [found.plan.model_dump(exclude={"data"}), found.schema.to_json(), [asdict(dial) for dial in found.dials]]
     h = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
     for part in (rows, valid):
-        part.digest(h.update)
+        h.update(json.dumps(part.contents()).encode())
     return h.hexdigest()[:16]

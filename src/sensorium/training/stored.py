@@ -86,6 +86,7 @@ class Outputs:
 
     shelf: Arrays
     places: Places
+    of: Source
 
     def gather(self, index: Index) -> Field:
         data, present, _ = self.shelf.gather(self.places, index)
@@ -97,6 +98,9 @@ class Outputs:
 
     def lengths(self) -> Index | None:
         return self.places.length
+
+    def content(self) -> str:
+        return self.of.content()
 
 
 def _outputs(
@@ -120,7 +124,7 @@ def _outputs(
                 console.step(f"encoding {stream}", done, total)
                 if done == len(index) and not _room(shelf, total / done, store, stream, console):
                     return None
-            found.append(Outputs(shelf, places))
+            found.append(Outputs(shelf, places, rows.inputs[stream]))
     finally:
         turn.give_back()
         encoder.cpu()

@@ -23,7 +23,7 @@ from sensorium.data.store import Store
 from sensorium.training.defaults import frozen
 from sensorium.training.pace import Job, Pace, apart, faster
 from sensorium.training.padding import WINDOW, shares
-from sensorium.training.resume import identity, measured, remember
+from sensorium.training.resume import begun, measured, name, remember
 from sensorium.training.run import built
 from sensorium.training.stored import with_outputs
 from sensorium.training.streamed import Streamed, told
@@ -81,7 +81,7 @@ def tuned(
     """
     if plan.training.devices * plan.training.nodes > 1:
         raise ConfigError("speed is tuned in one process", fix="leave out tune_speed, or train in one process")
-    run = identity(plan, schema, rows, valid, of=told(stream)) if out is not None else ""
+    run = name(begun(plan, schema, rows, valid, of=told(stream))) if out is not None else ""
     if out is not None and resume and (known := measured(out, run)) is not None:
         console.note(f"  speed: as measured when this run began: {_settings(known['chosen'])}")
         return _with(plan, known["chosen"]), known

@@ -1,0 +1,131 @@
+"""Names of columns as a command line writes them, and commands as they are printed for pasting.
+
+One rule for every option that takes names: a name stands as it is, or in double quotes as JSON writes text. Quotes are
+needed where the option would take the name apart (a comma in a list, ``=`` before a kind, a dot in the path of an
+override), and around a name that itself begins with a double quote.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class Piece(NamedTuple):
+    """A part of a text, without its quotes if it had any."""
+
+    text: str
+    quoted: bool
+
+
+def pieces(text: str, mark: str = ",") -> list[Piece]:
+    """``id, "a,b"`` as two: split at every mark outside quotes, without the blanks around them. Empty ones are left out."""
+    found = []
+    at = 0
+    while at <= len(text):
+        piece, at = _next(text, at, mark)
+        at += 1
+        if piece.text or piece.quoted:
+            found.append(piece)
+    return found
+
+
+def names(text: str | None) -> list[str]:
+    """``id, "a,b"`` as the two names."""
+    return [piece.text for piece in pieces(text or "")]
+
+
+def name(text: str) -> str:
+    """One name: what stands in quotes, or the text itself, blanks and all."""
+    found = _quoted(text, 0)
+    return text if found is None or text[found[1] :].strip() else found[0]
+
+
+def pair(text: str) -> tuple[str, str | None]:
+    """``"a=b"=number`` as ``a=b`` and ``number``; the second is None where no ``=`` stands outside the quotes."""
+    found = _quoted(text, 0)
+    if found is not None and text[found[1] :].lstrip().startswith("="):
+        return found[0], text[found[1] :].lstrip()[1:]
+    if found is not None and not text[found[1] :].strip():
+        return found[0], None
+    first, equals, value = text.partition("=")
+    return first, value if equals else None
+
+
+def path(text: str) -> tuple[list[str], str | None]:
+    """``columns."a.b".kind=number`` as ``[columns, a.b, kind]`` and ``number``; None where there is no ``=``."""
+    found = []
+    at = 0
+    while True:
+        piece, at = _next(text, at, ".=", strip=False)
+        found.append(piece.text)
+        if at >= len(text):
+            return found, None
+        at += 1
+        if text[at - 1] == "=":
+            return found, text[at:]
+
+
+def written(text: str, marks: str = ",=.") -> str:
+    """A name as an option takes it whose text is split at ``marks``: in quotes where it needs them."""
+    plain = text and text == text.strip() and not text.startswith('"') and not set(marks) & set(text)
+    return text if plain else json.dumps(text, ensure_ascii=False)
+
+
+def option(flag: str, text: str) -> str:
+    """``--target 'my label'``: an option as the shell takes it."""
+    return f"{flag}={shlex.quote(text)}" if text.startswith("-") else f"{flag} {shlex.quote(text)}"
+
+
+def target(column: str) -> str:
+    """``--target COLUMN`` for pasting."""
+    return option("--target", written(column, ""))
+
+
+def ignoring(columns: Iterable[str]) -> str:
+    """``--ignore a,b`` for pasting."""
+    return option("--ignore", ",".join(written(column, ",") for column in columns))
+
+
+def as_kind(column: str, kind: str) -> str:
+    """``--as column=kind`` for pasting."""
+    return option("--as", f"{written(column, '=')}={kind}")
+
+
+def assigned(keys: Iterable[str], value: str) -> str:
+    """``columns.photo.on=mask`` for pasting."""
+    return shlex.quote(f"{'.'.join(written(key, '.=') for key in keys)}={value}")
+
+
+def command(*words: object) -> str:
+    """A whole command for pasting."""
+    return shlex.join(map(str, words))
+
+
+def _next(text: str, at: int, marks: str, *, strip: bool = True) -> tuple[Piece, int]:
+    """The piece that begins at a place, and where the mark behind it stands, or the end."""
+    found = _quoted(text, at)
+    if found is not None:
+        after = found[1]
+        while after < len(text) and text[after].isspace():
+            after += 1
+        if after == len(text) or text[after] in marks:
+            return Piece(found[0], True), after
+    end = min((text.find(mark, at) for mark in marks if text.find(mark, at) >= 0), default=len(text))
+    piece = text[at:end]
+    return Piece(piece.strip() if strip else piece, False), end
+
+
+def _quoted(text: str, at: int) -> tuple[str, int] | None:
+    """The JSON text that begins at a place (behind blanks), and where it ends; None where none does."""
+    while at < len(text) and text[at].isspace():
+        at += 1
+    if not text.startswith('"', at):
+        return None
+    try:
+        found, end = json.JSONDecoder(strict=False).raw_decode(text, at)
+    except ValueError:
+        return None
+    return str(found), end

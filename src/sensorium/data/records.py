@@ -1,0 +1,45 @@
+"""The rows of a table as records, and the bytes behind their media cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import overload
+
+from sensorium.core.modality import Blob, is_blank
+from sensorium.core.schema import Record
+from sensorium.data.media import Under
+from sensorium.data.table import Table
+
+
+class Records(Sequence[Record]):
+    """The rows of a table, made when asked for."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Record]: ...
+    def __getitem__(self, index: int | slice) -> Record | list[Record]:
+        if isinstance(index, slice):
+            return [self.table.row(i) for i in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self.table.row(index)
+
+
+def opening(table: Table) -> Callable[[Record, str], bytes | None]:
+    """Gives the bytes behind a row's media cell, or None."""
+    opener = Under(table.root or Path.cwd(), anywhere=True)
+
+    def media(row: Record, column: str) -> bytes | None:
+        cell = row.get(column)
+        content = None if is_blank(cell) else opener.open(cell, column=column)
+        return content.data if isinstance(content, Blob) else None
+
+    return media

@@ -1,0 +1,182 @@
+"""What lies in the place of a result: ours is gone on with or replaced when told to, and what is not ours is refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sensorium as sm
+from sensorium.core.errors import ConfigError, DataError, SensoriumError
+from sensorium.training import claim
+
+FAST = {"quality": "fast", "overrides": ["model.experts=[linear]"], "ignore": ["cost", "tags", "photo", "sound", "sensor"]}
+
+
+@pytest.fixture(scope="module")
+def finished(quick_fit: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of experts alone. Do not write."""
+    out = tmp_path_factory.mktemp("claim") / "run"
+    quick_fit(**FAST, out=out)
+    return out
+
+
+def held(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_finished_model_is_refused_before_any_work(
+    finished: Path, quick_fit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = held(finished)
+    with monkeypatch.context() as patch:
+        patch.setattr("sensorium.training.parts.read", None)
+        with pytest.raises(ConfigError, match="holds a finished model") as caught:
+            quick_fit(**FAST, out=finished)
+    assert "--overwrite" in str(caught.value)
+    assert "overwrite=True" in str(caught.value)
+    assert f"--out {finished}-2" in str(caught.value)
+    with pytest.raises(ConfigError, match="leave out one of the two"):
+        quick_fit(**FAST, out=finished, overwrite=True, resume=True)
+    with pytest.raises(ConfigError, match="holds a finished model"):
+        quick_fit(out=finished, search=2)
+    assert held(finished) == before
+
+
+def test_told_to_it_is_replaced_and_else_resumed_as_the_same_run(finished: Path, quick_fit: Any, tmp_path: Path) -> None:
+    quick_fit(**FAST, out=tmp_path / "run")
+    quick_fit(**FAST, out=tmp_path / "run", resume=True)
+    weights = (tmp_path / "run" / "model.safetensors").read_bytes()
+    assert weights == (finished / "model.safetensors").read_bytes()
+    with pytest.raises(ConfigError, match="the model belongs to another run: seed is 1, and was 0"):
+        quick_fit(**FAST, out=tmp_path / "run", resume=True, seed=1)
+    quick_fit(**FAST, out=tmp_path / "run", overwrite=True, seed=1)
+    assert sm.load(tmp_path / "run").recipe.seed == 1
+
+
+def test_a_model_of_no_known_run_is_not_resumed(finished: Path, quick_fit: Any, tmp_path: Path) -> None:
+    sm.load(finished).save(tmp_path / "run")
+    with pytest.raises(ConfigError, match="nothing says of which run"):
+        quick_fit(**FAST, out=tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("name", ["recipe.yaml", "report.html"])
+def test_files_of_other_origin_are_refused(name: str, quick_fit: Any, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ConfigError, match=f"holds {name}"):
+        quick_fit(**FAST, out=tmp_path)
+    assert held(tmp_path) == {name: b"mine"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such locks")
+def test_of_two_processes_one_writes(tmp_path: Path) -> None:
+    program = (
+        "import sys, pathlib\nfrom sensorium.training.claim import for_run\n"
+        "with for_run(pathlib.Path(sys.argv[1]), resume=False, overwrite=False, search=False):\n"
+        "    print('here', flush=True)\n    sys.stdin.read()"
+    )
+    words = [sys.executable, "-c", program, str(tmp_path / "run")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"here\n"
+        for told in ({"resume": True, "overwrite": False}, {"resume": False, "overwrite": True}):
+            with (
+                pytest.raises(ConfigError, match="another process is writing here"),
+                claim.for_run(tmp_path / "run", search=False, **told),
+            ):
+                pass
+        other.kill()
+    with claim.for_run(tmp_path / "run", resume=True, overwrite=False, search=False):
+        pass
+    assert not (tmp_path / "run").is_dir() or not any((tmp_path / "run").iterdir())
+
+
+def test_what_was_made_for_nothing_goes_again(quick_fit: Any, tmp_path: Path) -> None:
+    with pytest.raises(SensoriumError, match="no column named"):
+        quick_fit(**{**FAST, "target": "nothing"}, out=tmp_path / "a" / "b" / "run")
+    assert not (tmp_path / "a").exists()
+
+
+# ── files ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("verb", "option", "name"),
+    [
+        ("predict", "--out", "p.csv"),
+        ("predict", "--out", "p.jsonl"),
+        ("evaluate", "--report", "r.html"),
+        ("evaluate", "--json", "s.json"),
+        ("explain", "--out", "e.html"),
+        ("explain", "--json", "e.json"),
+    ],
+)
+def test_a_result_replaces_its_like_and_nothing_else(
+    verb: str, option: str, name: str, cli: Any, finished: Path, scenes: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "new" / "folder" / name
+    words = [verb, finished, scenes / "test.csv", option, path, *(["--row", 1] if verb == "explain" else [])]
+    for _ in range(2):
+        code, _, said = cli(*words)
+        assert code == 0, said
+    size = path.stat().st_size
+    path.write_text("mine,missing\n1,2\n")
+    code, _, said = cli(*words)
+    assert code == 2
+    assert "--overwrite" in said
+    assert path.read_text() == "mine,missing\n1,2\n"
+    code, _, said = cli(*words, "--overwrite")
+    assert code == 0, said
+    assert path.stat().st_size == pytest.approx(size, rel=0.05)
+
+
+def test_the_table_that_is_read_is_never_replaced(cli: Any, finished: Path, table: Path) -> None:
+    before = (table / "test.csv").read_bytes()
+    for words in (["--out", table / "test.csv"], ["--out", table / ".." / "table" / "test.csv", "--overwrite"]):
+        code, _, said = cli("predict", finished, table / "test.csv", *words)
+        assert code == 2
+        assert "is the table that is read" in said
+    assert (table / "test.csv").read_bytes() == before
+
+
+def test_a_place_that_cannot_be_is_told_before_any_work(
+    cli: Any, finished: Path, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("sensorium.artifact.Artifact.load", None)
+    for verb, option in (("predict", "--out"), ("evaluate", "--report"), ("evaluate", "--json"), ("explain", "--out")):
+        for place in (tmp_path / "file" / "r.csv", tmp_path):
+            code, _, said = cli(verb, finished, scenes / "test.csv", option, place)
+            assert code == 2, said
+            assert option in said
+            assert str(place) in said or str(place.parent) in said
+
+
+def test_a_pack_replaces_shards_only_told_to(scenes: Path, tmp_path: Path) -> None:
+    from sensorium.data.media import Under
+    from sensorium.data.pack import pack
+    from sensorium.data.shards import shards
+    from sensorium.data.table import Table
+
+    rows, media = Table.read(scenes / "test.csv"), Under(scenes)
+    (tmp_path / "shard-00000.tar").write_bytes(b"mine")
+    with pytest.raises(DataError, match=r"holds shard-00000\.tar"):
+        pack(rows, tmp_path, media=media)
+    assert (tmp_path / "shard-00000.tar").read_bytes() == b"mine"
+    pack(rows, tmp_path, media=media, rows_per_shard=7, overwrite=True)
+    assert not (tmp_path / "shard-00000.tar").exists()
+    with pytest.raises(DataError, match="already"):
+        pack(rows, tmp_path, media=media)
+    pack(rows, tmp_path, media=media, overwrite=True)
+    assert [len(shard) for shard in shards(tmp_path)] == [len(rows)]
+
+
+def test_a_demo_replaces_only_a_demo(cli: Any, tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("mine\n1\n")
+    code, _, said = cli("demo", "--out", tmp_path)
+    assert code == 2
+    assert "holds train.csv" in said
+    assert held(tmp_path) == {"train.csv": b"mine\n1\n"}
