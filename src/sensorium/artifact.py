@@ -32,6 +32,7 @@ from sensorium.core.document import read_json
 from sensorium.core.recipe import Recipe, read_yaml
 from sensorium.core.registry import build, resolve, split
 from sensorium.core.regular import open_regular, read_regular
+from sensorium.core.rehearsal import rehearse
 from sensorium.core.schema import Schema
 from sensorium.core.sealed import sealed
 from sensorium.data.whole import write_together
@@ -126,12 +127,13 @@ class Artifact:
             header = _header(folder, WEIGHTS, listed[WEIGHTS][1])
             with sealed(), within(header.elements, len(header.tensors)):
                 model = operate(assemble(recipe.model, schema), recipe.model.surgery)
-                _answerable(schema)
             check_fits(header, model)
             model.load_state_dict(_weights(folder, WEIGHTS, listed))
             learnt = _weights(folder, OBJECTIVES, listed) if OBJECTIVES in listed else {}
-            for spec in recipe.objectives:
-                resolve("objectives", spec)
+            with sealed():
+                for spec in recipe.objectives:
+                    resolve("objectives", spec)
+                rehearse(schema, model.eval())
         except ArtifactError:
             raise
         except SensoriumError as error:
@@ -140,7 +142,6 @@ class Artifact:
             raise ArtifactError(
                 f"does not hold together: {_said(error)}", file=folder, fix="save it again with this version"
             ) from error
-        model.eval()
         return cls(recipe, schema, model, report, learnt)
 
 
@@ -164,20 +165,6 @@ def _unread_checkpoint(document: Any) -> str | None:
         elif isinstance(item, (list, tuple)):
             below += item
     return None
-
-
-def _answerable(schema: Schema) -> None:
-    """Have every column say what its rows and answers look like, which what it learnt must be able to tell."""
-    for column in schema.coded:
-        modality = column.reader
-        try:
-            if column in schema.read:
-                modality.layout  # noqa: B018  (computed of what was learnt)
-            modality.classes  # noqa: B018
-        except SensoriumError:
-            raise
-        except Exception as error:
-            raise ArtifactError(f"what was learnt of it does not hold together: {_said(error)}", column=column.name) from error
 
 
 def _said(error: BaseException) -> str:
