@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 from collections.abc import Mapping
 from copy import deepcopy
@@ -20,8 +21,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-import yaml
-from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
@@ -29,19 +28,27 @@ from torch import Tensor
 from sensorium import __version__
 from sensorium.core.contracts import Objective
 from sensorium.core.errors import ArtifactError, SensoriumError
+from sensorium.core.document import read_json
 from sensorium.core.recipe import Recipe, read_yaml
-from sensorium.core.registry import build, split
+from sensorium.core.registry import build, resolve, split
+from sensorium.core.regular import open_regular, read_regular
+from sensorium.core.rehearsal import rehearse
 from sensorium.core.schema import Schema
+from sensorium.core.sealed import sealed
 from sensorium.data.whole import write_together
 from sensorium.model import Model, assemble, operate
+from sensorium.nn.budget import within
 from sensorium.nn.lora import merge
+from sensorium.nn.weights import Header, check_finite, check_fits, header_length, read_header
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 FILES = ("recipe.yaml", "schema.json", "model.safetensors", "report.json")
 OBJECTIVES = "objectives.safetensors"
 """With those that every model has, the only files a manifest may name, so that it cannot lead anywhere else."""
+WEIGHTS = "model.safetensors"
 TEXT_LIMIT = 256 << 20
+MANIFEST_LIMIT = 1 << 20
 
 
 @dataclass
@@ -59,10 +66,14 @@ class Artifact:
 
     def objectives(self) -> list[Objective]:
         """The objectives as training left them, on this model: a further training may go on from them."""
-        found: list[Objective] = [build("objectives", spec, self.model) for spec in self.recipe.objectives]
+        with sealed():
+            found: list[Objective] = [build("objectives", spec, self.model) for spec in self.recipe.objectives]
         for i, objective in enumerate(found):
             mine = {name.partition(".")[2]: t for name, t in self.learnt.items() if name.partition(".")[0] == str(i)}
-            objective.load_state_dict(mine)
+            try:
+                objective.load_state_dict(mine)
+            except RuntimeError as error:
+                raise ArtifactError(f"what its objectives learnt does not fit them: {_said(error)}") from None
         return found
 
     def merged(self) -> Artifact:
@@ -100,67 +111,153 @@ class Artifact:
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """Read a folder that ``save`` wrote, checking every byte first."""
-        contents = _checked(Path(folder))
+        """Read a folder that ``save`` wrote, checking every byte first.
+
+        Nothing but its own files is read, and what that costs is bounded by their size: the network is built only as large
+        as the file of weights says it is, and the weights are read once they are known to fit. Whatever is wrong is an
+        ``ArtifactError``.
+        """
+        folder = Path(folder)
+        listed = _listed(folder)
         try:
-            recipe = Recipe.parse(read_yaml(contents["recipe.yaml"]), source="recipe.yaml")
-            schema = Schema.from_json(json.loads(contents["schema.json"]))
-            report = json.loads(contents["report.json"])
-            _alone(recipe)
-            model = operate(assemble(recipe.model, schema), recipe.model.surgery)
-            model.load_state_dict(load_tensors(contents["model.safetensors"]))
-            learnt = load_tensors(contents[OBJECTIVES]) if OBJECTIVES in contents else {}
+            contents = {name: _read(folder, name, *listed[name]) for name in FILES if name != WEIGHTS}
+            recipe = _recipe(contents["recipe.yaml"])
+            schema = Schema.from_json(_document(folder / "schema.json", contents["schema.json"]))
+            report = _document(folder / "report.json", contents["report.json"])
+            header = _header(folder, WEIGHTS, listed[WEIGHTS][1])
+            with sealed(), within(header.elements, len(header.tensors)):
+                model = operate(assemble(recipe.model, schema), recipe.model.surgery)
+            check_fits(header, model)
+            model.load_state_dict(_weights(folder, WEIGHTS, listed))
+            learnt = _weights(folder, OBJECTIVES, listed) if OBJECTIVES in listed else {}
+            with sealed():
+                for spec in recipe.objectives:
+                    resolve("objectives", spec)
+                rehearse(schema, model.eval())
+        except ArtifactError:
+            raise
         except SensoriumError as error:
             raise ArtifactError(error.problem, file=folder, column=error.column, fix=error.fix) from None
-        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, SafetensorError, yaml.YAMLError) as error:
+        except (Exception, MemoryError) as error:  # whatever a part raises that is built of a stranger's words
             raise ArtifactError(
-                f"does not hold together: {error}", file=folder, fix="save it again with this version"
+                f"does not hold together: {_said(error)}", file=folder, fix="save it again with this version"
             ) from error
-        model.eval()
         return cls(recipe, schema, model, report, learnt)
 
 
-def _alone(recipe: Recipe) -> None:
-    """Refuse a model that would have to look for a checkpoint elsewhere: fit writes what is needed into the recipe."""
-    parts = [*recipe.model.encoders.values(), *([recipe.model.fusion] if recipe.model.fusion is not None else [])]
-    for kind, options in map(split, parts):
-        if options.get("checkpoint") is not None and options.get("config") is None:
-            raise ArtifactError(f"{kind} names a checkpoint, and does not hold what was read of it")
+def _recipe(data: bytes) -> Recipe:
+    recipe = Recipe.parse(read_yaml(data), source="recipe.yaml")
+    nested = _unread_checkpoint(recipe.model_dump(include={"model", "objectives"}))
+    if nested is not None:
+        raise ArtifactError(f"names a checkpoint ({nested[:100]!r}), and does not hold what was read of it")
+    return recipe
 
 
-def _checked(folder: Path) -> dict[str, bytes]:
+def _unread_checkpoint(document: Any) -> str | None:
+    """A checkpoint that would have to be looked for elsewhere, at any depth: fit writes what is needed beside its name."""
+    below: list[Any] = [document]
+    while below:
+        item = below.pop()
+        if isinstance(item, Mapping):
+            if item.get("checkpoint") is not None and item.get("config") is None:
+                return str(item["checkpoint"])
+            below += item.values()
+        elif isinstance(item, (list, tuple)):
+            below += item
+    return None
+
+
+def _said(error: BaseException) -> str:
+    """What an error says, in one line, with its type where that is all it says."""
+    text = " ".join(str(error).split())[:300]
+    return text if " " in text else f"{type(error).__name__} {text}".strip()
+
+
+def _listed(folder: Path) -> dict[str, tuple[str, int]]:
+    """SHA-256 and size of every file, as the manifest has them."""
     if not folder.is_dir():
         raise ArtifactError("there is no such folder", file=folder, fix="give the folder that fit wrote (--out)")
     path = folder / MANIFEST
-    if not path.is_file():
+    if not path.is_file() and not path.is_symlink():
         raise ArtifactError(
             f"holds no finished model: {MANIFEST} is absent", file=folder, fix="train again, or wait: it is written last"
         )
     try:
-        if path.stat().st_size > TEXT_LIMIT:
-            raise ValueError("too large")
-        manifest = json.loads(path.read_bytes())
+        manifest = read_json(read_regular(path, MANIFEST_LIMIT), most=MANIFEST_LIMIT)
         files: Mapping[str, Mapping[str, Any]] = manifest["files"]
-        version = int(manifest["format"])
-        listed = {name: (str(entry["sha256"]), int(entry["bytes"])) for name, entry in files.items()}
+        version = manifest["format"]
+        listed = {name: (entry["sha256"], entry["bytes"]) for name, entry in files.items()}
+        for name, (digest, size) in listed.items():
+            if type(digest) is not str or type(size) is not int:
+                raise ValueError(f"SHA-256 and size of {name[:60]!r} are of the wrong type")
+        if type(version) is not int or version < 1:
+            raise ValueError(f"format {str(version)[:60]!r} is none")
     except (OSError, ArithmeticError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ArtifactError(f"is not a manifest: {error}", file=path) from None
+        raise ArtifactError(f"is not a manifest: {_said(error)}", file=path) from None
     if version > FORMAT:
         raise ArtifactError(f"format {version} is newer than this library", file=path, fix="pip install -U sensorium")
     if set(listed) - {OBJECTIVES} != set(FILES):
-        raise ArtifactError(f"names {sorted(listed)}; it must name {sorted(FILES)}", file=path)
-    contents = {}
-    for name, (digest, size) in listed.items():
-        file = folder / name
-        try:
-            if file.is_symlink() or file.stat().st_size != size:
-                raise ArtifactError("is not the file that was saved: its size differs", file=file, fix="copy it again")
-            contents[name] = file.read_bytes()
-        except OSError as error:
-            raise ArtifactError(f"cannot be read: {error.strerror}", file=file, fix="copy the whole folder") from None
-        if hashlib.sha256(contents[name]).hexdigest() != digest:
-            raise ArtifactError("is not the file that was saved: its SHA-256 differs", file=file, fix="copy it again")
-    return contents
+        raise ArtifactError(f"names {sorted(listed)[:20]}; it must name {sorted(FILES)}", file=path)
+    return listed
+
+
+def _read(folder: Path, name: str, digest: str, size: int, most: int | None = None) -> bytes:
+    """A file that is what the manifest says."""
+    file = folder / name
+    try:
+        with os.fdopen(_opened(file, size), "rb") as opened:
+            if most is None and size > TEXT_LIMIT:
+                raise ArtifactError(f"has {size:,} bytes, and {TEXT_LIMIT:,} are read at most", file=file)
+            data = opened.read(size)
+    except OSError as error:
+        raise ArtifactError(f"cannot be read: {error.strerror}", file=file, fix="copy the whole folder") from None
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise ArtifactError("is not the file that was saved: its SHA-256 differs", file=file, fix="copy it again")
+    return data
+
+
+def _opened(file: Path, size: int) -> int:
+    """A descriptor of the file if it is a regular one of this size."""
+    if file.is_symlink():
+        raise ArtifactError("is not the file that was saved: it is a symbolic link", file=file, fix="copy it again")
+    handle = open_regular(file)
+    if os.fstat(handle).st_size != size:
+        os.close(handle)
+        raise ArtifactError("is not the file that was saved: its size differs", file=file, fix="copy it again")
+    return handle
+
+
+def _document(file: Path, data: bytes) -> dict[str, Any]:
+    try:
+        found = read_json(data, most=TEXT_LIMIT)
+        if not isinstance(found, dict):
+            raise ValueError("it is no mapping")
+    except ValueError as error:
+        raise ArtifactError(f"does not hold together: {error}", file=file, fix="save it again with this version") from None
+    return found
+
+
+def _header(folder: Path, name: str, size: int) -> Header:
+    """What a file of weights says it holds; of the numbers nothing is read yet."""
+    file = folder / name
+    try:
+        with os.fdopen(_opened(file, size), "rb") as opened:
+            return read_header(opened.read(header_length(opened.read(8))), size)
+    except OSError as error:
+        raise ArtifactError(f"cannot be read: {error.strerror}", file=file, fix="copy the whole folder") from None
+    except ValueError as error:
+        raise ArtifactError(f"does not hold together: {error}", file=file, fix="copy it again") from None
+
+
+def _weights(folder: Path, name: str, listed: Mapping[str, tuple[str, int]]) -> dict[str, Tensor]:
+    """All numbers of a file, which are finite."""
+    _header(folder, name, listed[name][1])
+    tensors = load_tensors(_read(folder, name, *listed[name], most=listed[name][1]))
+    try:
+        check_finite(tensors)
+    except ValueError as error:
+        raise ArtifactError(f"does not hold together: {error}", file=folder / name, fix="train again") from None
+    return tensors
 
 
 def _tensors(tensors: Mapping[str, Tensor]) -> bytes:

@@ -25,6 +25,11 @@ class Learnt(nn.Module):
         self._declared[name] = (dtype, axes)
         self.register_buffer(name, torch.zeros((0,) * axes, dtype=dtype))
 
+    @property
+    def declared(self) -> dict[str, int]:
+        """The number of axes of each declared buffer."""
+        return {name: axes for name, (_, axes) in self._declared.items()}
+
     def keep(self, name: str, values: Tensor) -> None:
         """Fill a declared buffer."""
         dtype, axes = self._declared[name]

@@ -10,12 +10,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sensorium.core import quoting
+from sensorium.core.document import DEEPEST, check_plain
 from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.upgrade import VERSION, upgrade
 
 Spec = str | dict[str, Any]
-DEEPEST = 100
-"""Lists and mappings within each other that a recipe may have."""
+LARGEST = 16 << 20
+"""Bytes of a recipe, at most: enough for some fifty thousand columns with all their options."""
 Size = Literal["auto", "tiny", "small", "base", "large"]
 
 
@@ -205,18 +206,67 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def read_yaml(text: str | bytes) -> Any:
-    """A YAML document as plain data; nothing in it can run. Raises ``YAMLError``."""
-    depth = 0
+    """A YAML document as plain data; nothing in it can run, and it is no larger than it looks. Raises ``YAMLError``.
+
+    Anchors, aliases, merges (``<<``) and tags are refused, with which a short document stands for a huge one or for
+    something else than plain data; so is a key that stands twice in a mapping, of which only the last would count.
+    """
+    if len(text) > LARGEST:
+        raise yaml.YAMLError(f"it has {len(text):,} bytes, and {LARGEST:,} are read at most")
     # Looked through first: what libyaml then builds it builds by recursion, on a stack that a hostile file could exhaust.
+    open_: list[_Mapping | None] = []
     for event in yaml.parse(text, Loader=_Loader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST:
-            raise yaml.YAMLError(f"more than {DEEPEST} lists or mappings within each other")
-    return yaml.load(text, Loader=_Loader)
+        if getattr(event, "anchor", None) is not None:
+            raise yaml.YAMLError(f"anchors and aliases are not read ({event.anchor[:60]}): write out what they stand for")
+        if isinstance(event, yaml.CollectionEndEvent):
+            open_.pop()
+            continue
+        if not isinstance(event, yaml.NodeEvent):
+            continue
+        if event.tag is not None:
+            raise yaml.YAMLError(f"tags are not read: {event.tag[:60]}")
+        if open_ and (inside := open_[-1]) is not None:
+            inside.take(event)
+        if isinstance(event, yaml.CollectionStartEvent):
+            open_.append(_Mapping() if isinstance(event, yaml.MappingStartEvent) else None)
+            if len(open_) > DEEPEST:
+                raise yaml.YAMLError(f"more than {DEEPEST} lists or mappings within each other")
+    try:
+        found = yaml.load(text, Loader=_Loader)
+        check_plain(found)
+    except (ValueError, OverflowError) as error:  # of numbers and dates that Python does not have
+        raise yaml.YAMLError(str(error)) from None
+    return found
+
+
+class _Mapping:
+    """The keys of a mapping, as they come by."""
+
+    def __init__(self) -> None:
+        self.keys: set[str] = set()
+        self.key = True
+
+    def take(self, event: Any) -> None:
+        """A key or a value, whichever is next."""
+        if self.key:
+            if not isinstance(event, yaml.ScalarEvent):
+                raise yaml.YAMLError("a list or a mapping is no key")
+            if event.value == "<<" and event.implicit[0]:
+                raise yaml.YAMLError("merges (<<) are not read: write out what they stand for")
+            if event.value in self.keys:
+                raise yaml.YAMLError(f"key {event.value[:60]!r} stands there twice")
+            self.keys.add(event.value)
+        self.key = not self.key
 
 
 class _Dumper(_Base):  # type: ignore[misc]
-    """Quotes text with any line break in it: PyYAML folds the rarer ones (U+0085, U+2028) and does not get them back."""
+    """Quotes text with any line break in it: PyYAML folds the rarer ones (U+0085, U+2028) and does not get them back.
+
+    No aliases: ``read_yaml`` reads none.
+    """
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
 def _text(dumper: Any, text: str) -> Any:

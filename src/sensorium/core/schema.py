@@ -294,15 +294,30 @@ class Schema:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Schema:
         """The inverse of ``to_json``. Builds from names in closed folders only."""
-        columns = []
-        for item in data["columns"]:
+        told = data.get("columns")
+        if not isinstance(told, list) or not all(isinstance(item, dict) for item in told):
+            raise ConfigError("the schema does not hold together: it has no list of columns")
+        columns: dict[str, Column] = {}
+        for item in told:
+            name, role, spec = item.get("name"), item.get("role"), item.get("spec")
+            more = [item.get(key) for key in ("of", "on", "stream")]
+            if not isinstance(name, str) or name in columns:
+                raise ConfigError(f"the schema does not hold together: {str(name)[:100]!r} is no name of a column of its own")
+            if role not in ROLES or not isinstance(spec, dict):
+                raise ConfigError("the schema does not hold together: it has no role, or no kind", column=name)
+            if not all(part is None or isinstance(part, str) for part in more):
+                raise ConfigError("the schema does not hold together: of, on and stream are names", column=name)
             modality: Modality | None = None
-            if item["role"] in CODED:
-                modality = registry.build("modalities", item["spec"])
+            if role in CODED:
+                if not isinstance(item.get("state"), dict):
+                    raise ConfigError("the schema does not hold together: nothing was learnt of it", column=name)
+                modality = registry.build("modalities", spec)
                 modality.state = item["state"]
-            more = (item.get(key) for key in ("of", "on", "stream"))
-            columns.append(Column(item["name"], item["role"], item["spec"], modality, *more))
-        return cls(columns)
+            columns[name] = Column(name, role, spec, modality, *more)
+        for column in columns.values():
+            if column.on is not None and column.on not in columns:
+                raise ConfigError(f"the schema has no column {column.on[:100]!r}, on which it lies", column=column.name)
+        return cls(columns.values())
 
     def specs(self) -> dict[str, dict[str, Any]]:
         """The columns as a recipe declares them, every option written out."""

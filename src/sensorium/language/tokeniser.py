@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from sensorium.core.errors import ConfigError
+from sensorium.core.sealed import check_open
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -72,6 +73,7 @@ class Tokeniser:
         """One saved by the tokenizers library (``tokenizer.json``): plain JSON, nothing in it can run."""
         from tokenizers import Tokenizer
 
+        check_open(str(path))
         path = Path(path)
         try:
             if path.stat().st_size > _LARGEST_FILE:

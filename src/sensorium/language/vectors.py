@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sensorium.core.errors import ConfigError, MissingExtraError
+from sensorium.core.sealed import check_open
 
 Array = NDArray[Any]
 _LONGEST_LINE = 1 << 18
@@ -21,6 +22,7 @@ def read_vectors(path: str | Path, wanted: Collection[str], width: int) -> dict[
 
     Read line by line, and only numbers are read: nothing in the file can run, and memory is that of the wanted words.
     """
+    check_open(str(path))
     path = Path(path)
     wanted = frozenset(wanted)
     found: dict[str, Array] = {}

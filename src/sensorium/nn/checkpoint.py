@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sensorium.core.errors import ConfigError, MissingExtraError
+from sensorium.core.sealed import check_open
 
 SAFE = ("model.safetensors", "model.safetensors.index.json")
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.msgpack", "*.h5")
@@ -27,6 +28,7 @@ class Checkpoint:
 
     def file(self, name: str) -> Path | None:
         """One of its files; None where it has no such. From the hub it is fetched, unless ``HF_HUB_OFFLINE`` is set."""
+        check_open(self.name)
         folder = Path(self.name).expanduser()
         if folder.is_dir():
             path = folder / name

@@ -1,0 +1,111 @@
+"""JSON from a file that may be anybody's: plain data within bounds, or a sentence that says why not."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from typing import Any
+
+DEEPEST = 100
+"""Lists and mappings within each other that a document may have."""
+DIGITS = 300
+"""The longest whole number: any number of so many digits can still be made a float."""
+
+
+def read_json(data: bytes, *, most: int) -> Any:
+    """A JSON document of at most ``most`` bytes as plain data. Raises ``ValueError`` with the reason.
+
+    Stricter than ``json``: UTF-8 only, no key twice, no NaN or infinity, nothing deeper than ``DEEPEST``, no half of a
+    character (a lone surrogate), which could not be written again.
+    """
+    if len(data) > most:
+        raise ValueError(f"it has {len(data):,} bytes, and {most:,} are read at most")
+    try:
+        found = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_once,
+            parse_constant=_no_number,
+            parse_float=_finite,
+            parse_int=_whole,
+        )
+    except RecursionError:
+        raise ValueError(_DEEP) from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not UTF-8: byte {error.start}") from None
+    check_plain(found)
+    return found
+
+
+def check_plain(document: Any) -> None:
+    """Raise ``ValueError`` where a document is too deep, has a number that is not finite, or text that is not Unicode."""
+    level: list[Any] = [document]
+    for _ in range(DEEPEST + 1):
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                for key in item:
+                    if not isinstance(key, (str, int, float, bool, type(None))):
+                        raise ValueError(f"a {type(key).__name__} is no key")
+                    if isinstance(key, str):
+                        _check_text(key)
+                _gather(item.values(), below)
+            elif isinstance(item, list):
+                _gather(item, below)
+            else:
+                _gather((item,), below)
+        if not below:
+            return
+        level = below
+    raise ValueError(_DEEP)
+
+
+_DEEP = f"it has more than {DEEPEST} lists or mappings within each other"
+
+
+def _gather(items: Iterable[Any], below: list[Any]) -> None:
+    """Check what is a value, keep what holds more."""
+    for item in items:
+        if isinstance(item, (dict, list)):
+            below.append(item)
+        elif isinstance(item, str):
+            _check_text(item)
+        elif isinstance(item, float):
+            if not math.isfinite(item):
+                raise ValueError(f"{item} is no finite number")
+        elif item is not None and not isinstance(item, (bool, int)):
+            raise ValueError(f"a value of type {type(item).__name__} has no place in it")
+
+
+def _check_text(text: str) -> None:
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError("a text holds half a character (a lone surrogate)") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"key {twice[:60]!r} stands there twice")
+    return found
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no finite number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is too large a number")
+    return number
+
+
+def _whole(text: str) -> int:
+    if len(text) > DIGITS:
+        raise ValueError(f"a number of {len(text):,} digits is too large")
+    return int(text)

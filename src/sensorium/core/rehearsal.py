@@ -1,0 +1,69 @@
+"""A loaded model tried on a row with nothing in it, so that what does not hold together is met at once, not by a user's row."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import torch
+from torch import nn
+
+from sensorium.core.errors import ConfigError
+from sensorium.core.forward import Forward
+from sensorium.core.layout import Graph, Grid, Ids, Layout, Points, Row
+from sensorium.core.schema import Schema
+
+LARGEST = 1 << 30
+"""Numbers that one row of a stream may have: a model that asks for more is refused."""
+TRIED = 1 << 24
+"""With streams of more numbers than this no row is tried, for it would cost what the file does not account for."""
+_CELLS = ("a word, 2", 1)
+
+
+@torch.inference_mode()
+def rehearse(schema: Schema, model: Any) -> None:
+    """Have columns read a plain cell or two, and the model answer a row without any stream.
+
+    Raises what a part raises whose learnt state is not what it needs: the caller says whose fault that is.
+    """
+    largest = 0
+    for stream in schema.streams:
+        size = _numbers(schema.layout(stream))
+        if size > LARGEST:
+            raise ConfigError(f"stream {stream!r} would have {size:,} numbers a row, and {LARGEST:,} are the most")
+        largest = max(largest, size)
+    for column in schema.coded:
+        target = column in schema.targets
+        reader = column.reader
+        if not reader.media and not target:
+            reader.blank()
+            for cell in _CELLS:
+                schema.encode_cell(column, cell, media=_NOTHING)
+                reader.unfamiliar(cell)
+        if target:
+            for value in reader.classes[:1] or _CELLS if not reader.media else ():
+                schema.encode_cell(column, value, media=_NOTHING, target=True)
+    if largest > TRIED:
+        return
+    assert isinstance(model, nn.Module)
+    batch = schema.prepare(schema.collate([{}]))
+    outputs = Forward(model.eval(), batch).outputs
+    for name, task in model.tasks.items():
+        task.answers(outputs[name], batch)
+
+
+_NOTHING: Any = None  # what opens media cells; none is opened here
+
+
+def _numbers(layout: Layout) -> int:
+    match layout:
+        case Grid():
+            return layout.channels * prod(layout.size)
+        case Ids():
+            return max(layout.length, layout.vocabulary)
+        case Points():
+            return layout.channels * layout.count
+        case Graph():
+            return (layout.channels + layout.count) * layout.count
+        case Row():
+            return len(layout.cardinalities)
