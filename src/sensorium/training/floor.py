@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -10,30 +11,33 @@ from sensorium.console import Console
 from sensorium.core.contracts import Task
 from sensorium.core.forward import Forward
 from sensorium.core.scorer import Scorer, plain_scores
-from sensorium.data import rows as encoded
 from sensorium.nn.ensemble import NETWORK, Ensemble
 from sensorium.trained import Trained
 
 
-def floor(trained: Trained, rows: encoded.Rows, console: Console) -> dict[str, Any]:
+def floor(trained: Trained, passes: Iterable[Forward], console: Console) -> dict[str, Any]:
     """The headline of every part on rows that none of them was fitted on, by task: of the network, of each expert, of each
-    expert on each stream alone, and of all together; and how much each counts. Empty without experts."""
+    expert on each stream alone, and of all together; and how much each counts. Empty without experts.
+
+    ``passes``: of the model, or of others of the same parts that were fitted on other rows.
+    """
     model = trained.predictor.model
     ensemble = model.experts
     if not isinstance(ensemble, Ensemble):
         return {}
     found: dict[str, dict[str, Scorer[Any]]] = {}
     with torch.inference_mode():
-        for batch in trained.batches(rows):
-            counted, run = batch.counting(), Forward(model, batch)
+        for run in passes:
+            counted, experts = run.batch.counting(), run.model.experts
+            assert isinstance(experts, Ensemble)
             for name in ensemble.experts:
                 task, scorers = model.tasks[name], found.setdefault(name, {})
                 said = {"together": run.outputs[name], **({NETWORK: run.own[name]} if model.network else {})}
                 present = {stream: part.present for stream, part in run.kept.items()}
-                said |= {k: task.scored(s) for k, s in ensemble.scores(name, run.read, present).items()}
+                said |= {k: task.scored(s) for k, s in experts.scores(name, run.read, present).items()}
                 for stream in ensemble.heard if len(model.streams) > 1 else ():
                     only = {s: here & (s == stream) for s, here in present.items()}
-                    each = ensemble.scores(name, run.read, only)
+                    each = experts.scores(name, run.read, only)
                     said |= {f"{kind} on {stream}": task.scored(score) for kind, score in each.items()}
                 for part, output in said.items():
                     scorers.setdefault(part, task.scorer()).update(output, counted)
