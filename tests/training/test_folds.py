@@ -218,9 +218,8 @@ def test_best_falls_back_to_one_where_several_cannot_be_trained(quick_fit: Any) 
 def test_numbers_and_several_targets_and_explanations(quick_fit: Any, scenes: Path) -> None:
     trained = quick_fit(
         target=["cost", "tags"],
-        columns={"cost": "number"},
         ignore=["event", "sound", "photo"],
-        overrides=["model.networks=2", "training.epochs=1", "columns.cost.scale=linear"],
+        overrides=["model.networks=2", "training.epochs=1", "columns.cost.kind=number", "columns.cost.scale=standard"],
     )
     found = trained.evaluate(scenes / "test.csv").targets
     assert np.isfinite(found["cost"].metrics["mae"])

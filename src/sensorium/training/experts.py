@@ -79,7 +79,7 @@ def attached(
     if ensemble is None:
         return plan
     model.eval()
-    told = _Steps(console)
+    told = Steps(console)
     acquainted(ensemble, schema, rows)
     told.next("reading features")
     training, held_out = gathered(ensemble, model, schema, rows), gathered(ensemble, model, schema, valid, own=True)
@@ -92,7 +92,7 @@ def attached(
             expert.fit(observed, plan.seed)
         told.next("weighing")
         _weigh(ensemble, name, model.tasks[name].plain, response, observed, training, held_out, plan.seed)
-    ensemble, kept = _without_idle(ensemble, plan)
+    ensemble, kept = without_idle(ensemble, plan)
     model.experts = ensemble
     told.done()
     return kept
@@ -115,64 +115,6 @@ def again(plan: Recipe, schema: Schema, model: Model, rows: encoded.Rows, before
         for buffer in ("share", "factor"):
             ensemble.blends[name].keep(buffer, getattr(before.blends[name], buffer))
     model.experts = ensemble
-
-
-def crossed(
-    plan: Recipe,
-    schema: Schema,
-    networks: Sequence[Model],
-    parts: Sequence[tuple[encoded.Rows, encoded.Rows]],
-    every: encoded.Rows,
-    console: Console,
-) -> tuple[list[Ensemble | None], Ensemble | None, Recipe]:
-    """Experts beside several networks, of which each did not learn from one fold of the rows.
-
-    Beside each network experts are fitted on the rows that it learnt from; what all of these say of the rows that they have
-    not seen, every row once, tells how much each part counts. Then experts are fitted on all rows.
-
-    Args:
-        parts: By network, the rows it learnt from and those it has not seen.
-        every: All rows.
-
-    Returns:
-        The experts of each fold, those of all rows, and the recipe without those that count nothing.
-    """
-    tasks = dict(networks[0].tasks.items())
-    whole = experts_of(plan.model, schema, tasks)
-    if whole is None:
-        return [None] * len(networks), None, plan
-    told, folds, said = _Steps(console), list[Ensemble](), list[Gathered]()
-    for k, (network, (rest, held)) in enumerate(zip(networks, parts, strict=True)):
-        told.next(f"fold {k + 1} of {len(parts)}")
-        fold = experts_of(plan.model, schema, dict(network.tasks.items()))
-        assert fold is not None
-        network.eval()
-        _fitted(fold, network, schema, rest, plan.seed)
-        folds.append(fold)
-        said.append(gathered(fold, network, schema, held, own=True))
-    told.next("all rows")
-    _fitted(whole, networks[0], schema, every, plan.seed)
-    for name, blend in whole.blends.items():
-        told.next("weighing")
-        share, factor = _cross_weighed(name, folds, networks, said)
-        for one in (blend, *(fold.blends[name] for fold in folds)):
-            one.keep("share", share)
-            one.keep("factor", factor)
-    whole, kept = _without_idle(whole, plan)
-    told.done()
-    return [_without_idle(fold, plan)[0] for fold in folds], whole, kept
-
-
-def _fitted(ensemble: Ensemble, model: Model, schema: Schema, rows: encoded.Rows, seed: int) -> None:
-    """Features and experts of all tasks, fitted on some rows."""
-    acquainted(ensemble, schema, rows)
-    training = gathered(ensemble, model, schema, rows)
-    for name, experts in ensemble.experts.items():
-        response = model.tasks[name].plain.response
-        assert response is not None
-        observed = training.observed(name, response)
-        for expert in experts.values():
-            expert.fit(observed, seed)
 
 
 def acquainted(ensemble: Ensemble, schema: Schema, rows: encoded.Rows) -> None:
@@ -271,8 +213,8 @@ def _weigh(
     folds, seen = _out_of_fold(experts, observed, seed)
     share, factor = blend.share.clone(), blend.factor.clone()
     for at, some in enumerate(blend.sets):
-        fresh = _have(valid, some)
-        known, rows = valid.take(fresh), seen & _have(observed, some)
+        fresh = have(valid, some)
+        known, rows = valid.take(fresh), seen & have(observed, some)
         late = {kind: expert.said(known, some) for kind, expert in experts.items()}
         both = []
         for kind, expert in experts.items():
@@ -291,7 +233,7 @@ def _weigh(
             first = weighed(task, response, [own, mixed], known.target, known.weight)
             share[at] = torch.cat([first[:1], first[1] * among])
             parts, counted = [own, *(task.scored(late[k]) for k in experts)], (known.target, known.weight)
-        share[at] = _major(share[at])
+        share[at] = major(share[at])
         together = task.merge(parts, share[at].expand(len(counted[1]), -1).float())
         factor[at] = sharpened(task, response, together, *counted)
         if at == 0 and response.kind == "number" and len(counted[1]):
@@ -302,40 +244,14 @@ def _weigh(
     blend.keep("factor", factor)
 
 
-def _cross_weighed(
-    name: str, folds: Sequence[Ensemble], networks: Sequence[Model], said: Sequence[Gathered]
-) -> tuple[Tensor, Tensor]:
-    """How much each part counts for one task, and how sure the mean may be, by set of streams: learnt on the rows of every
-    fold, which no part that answers them has seen."""
-    task, blend = networks[0].tasks[name].plain, folds[0].blends[name]
-    response = task.response
-    assert response is not None
-    share, factor = blend.share.clone(), blend.factor.clone()
-    observed = [held.observed(name, response) for held in said]
-    for at, some in enumerate(blend.sets):
-        each, truth, weight = [], [], []
-        for fold, network, held, rows in zip(folds, networks, said, observed, strict=True):
-            fresh = _have(rows, some)
-            known, mine = rows.take(fresh), network.tasks[name].plain
-            own = held.own[name][some][torch.from_numpy(held.having(name, ()))][torch.from_numpy(fresh)]
-            each.append([own, *(mine.scored(expert.said(known, some)) for expert in fold.experts[name].values())])
-            truth.append(known.target)
-            weight.append(known.weight)
-        parts = [torch.cat(same) for same in zip(*each, strict=True)]
-        counted = np.concatenate(truth), np.concatenate(weight)
-        share[at] = _major(weighed(task, response, parts, *counted))
-        together = task.merge(parts, share[at].expand(len(counted[1]), -1).float())
-        factor[at] = sharpened(task, response, together, *counted)
-    return share, factor
-
-
-def _major(share: Tensor) -> Tensor:
+def major(share: Tensor) -> Tensor:
     """Shares without those of parts that would count less than ``MINOR``."""
     kept = share.where(share >= MINOR, 0.0)
     return kept / kept.sum()
 
 
-def _have(rows: Observed, some: Sequence[str]) -> NDArray[np.bool_]:
+def have(rows: Observed, some: Sequence[str]) -> NDArray[np.bool_]:
+    """Which rows have all streams of a set."""
     found = np.ones(len(rows), dtype=bool)
     for stream in some:
         found &= rows.present[stream]
@@ -358,7 +274,7 @@ def _out_of_fold(
     return {kind: expert.crossed(rows, fold, seed) for kind, expert in experts.items()}, np.ones(len(rows), dtype=bool)
 
 
-def _without_idle(ensemble: Ensemble, plan: Recipe) -> tuple[Ensemble, Recipe]:
+def without_idle(ensemble: Ensemble, plan: Recipe) -> tuple[Ensemble, Recipe]:
     """Leave out the experts that count nothing, whatever streams a row has."""
     counting = {
         part
@@ -382,15 +298,17 @@ def _without_idle(ensemble: Ensemble, plan: Recipe) -> tuple[Ensemble, Recipe]:
     return kept, plan.model_copy(update={"model": plan.model.model_copy(update={"experts": told})})
 
 
-class _Steps:
+class Steps:
     """What is being done, on the console."""
 
     def __init__(self, console: Console) -> None:
         self.console, self.at = console, 0
 
     def next(self, what: str) -> None:
+        """This begins."""
         self.at += 1
         self.console.step("experts", self.at, self.at + 1, what)
 
     def done(self) -> None:
+        """All is done."""
         self.console.step("experts", 1, 1)

@@ -25,7 +25,7 @@ from sensorium.model import Model, assemble
 from sensorium.nn.ensemble import Ensemble
 from sensorium.trained import Trained
 from sensorium.training import resume as resumable
-from sensorium.training.experts import crossed
+from sensorium.training.crossed import crossed
 from sensorium.training.parts import Parts
 from sensorium.training.resume import MEMBER, Resume, identity
 from sensorium.training.run import Run, train
