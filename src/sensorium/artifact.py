@@ -27,8 +27,8 @@ from torch import Tensor
 
 from sensorium import __version__
 from sensorium.core.contracts import Objective
-from sensorium.core.errors import ArtifactError, SensoriumError
 from sensorium.core.document import read_json
+from sensorium.core.errors import ArtifactError, SensoriumError
 from sensorium.core.recipe import Recipe, read_yaml
 from sensorium.core.registry import build, resolve, split
 from sensorium.core.regular import open_regular, read_regular

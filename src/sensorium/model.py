@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import nn
@@ -42,6 +42,7 @@ class Model(nn.Module):
         fusion: Fusion,
         tasks: Mapping[str, Task[Any]],
         experts: Ensemble | None = None,
+        others: Sequence[Model] = (),
     ) -> None:
         super().__init__()
         self.encoders: ByName[Encoder] = ByName(encoders)
@@ -50,6 +51,8 @@ class Model(nn.Module):
         self.tasks: ByName[Task[Any]] = ByName(tasks)
         self.experts = experts
         """What answers beside the network in evaluation, or in its place."""
+        self.others: Sequence[Model] = cast("Sequence[Model]", nn.ModuleList(others))
+        """Further networks of the same recipe, trained on other folds of the rows, with which this one answers together."""
         self.network = bool(encoders)
         """Whether there is a network; without one every stream is heard by experts alone."""
         self.streams = tuple(encoders) or fusion.streams
@@ -127,7 +130,8 @@ def _unheard(encoder: Encoder, field: Field) -> Encoded:
 def assemble(spec: ModelSpec, schema: Schema, *, experts: bool = True) -> Model:
     """The model of a resolved specification. A part that cannot read what it is given is named, in words.
 
-    ``experts``: with the experts of the specification, not fitted yet; without them while the network is trained.
+    ``experts``: with all that answers beside the first network, experts and further networks; without them while one is
+    trained.
     """
     if spec.dim is None or spec.fusion is None:
         raise ConfigError("the model is not resolved", fix="fit resolves it; a saved recipe is resolved")
@@ -161,7 +165,10 @@ def assemble(spec: ModelSpec, schema: Schema, *, experts: bool = True) -> Model:
                     fix=f"model.encoders.{stream}=convnet",
                 )
             encoders[stream].gives_pyramid = True
-    return Model(encoders, adapters, fusion, tasks, experts_of(spec, schema, tasks) if experts else None)
+    if not experts:
+        return Model(encoders, adapters, fusion, tasks)
+    others = [assemble(spec, schema, experts=False) for _ in range(1, spec.networks if spec.network else 1)]
+    return Model(encoders, adapters, fusion, tasks, experts_of(spec, schema, tasks), others)
 
 
 def experts_of(spec: ModelSpec, schema: Schema, tasks: Mapping[str, Task[Any]]) -> Ensemble | None:
@@ -237,7 +244,8 @@ def goal_of(task: TaskSpec, schema: Schema, layouts: Mapping[str, Layout]) -> Go
 
 
 def operate(model: Model, surgery: Sequence[Spec]) -> Model:
-    """The model after every surgery of a recipe; in place."""
-    for spec in surgery:
-        registry.build("surgery", spec).apply(model)
+    """The model after every surgery of a recipe, each of its networks; in place."""
+    for network in (model, *model.others):
+        for spec in surgery:
+            registry.build("surgery", spec).apply(network)
     return model.train(model.training)  # what is frozen by now goes over to evaluation

@@ -54,3 +54,5 @@ def test_best_searches(scenes: Path, quick_fit: Any, monkeypatch: pytest.MonkeyP
     ignore = ["cost", "tags", "note", "sound", "when", "photo"]
     found = quick_fit(quality="best", ignore=ignore, overrides=["training.epochs=1"])
     assert len(found.artifact.report["search"]["trials"]) == 2
+    assert found.recipe.model.networks == 1 + len(found.model.others) == 4
+    assert len(found.artifact.report["networks"]) == 4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -37,13 +37,19 @@ class Passable(Protocol):
 
     @property
     def experts(self) -> Blending | None: ...
+    @property
+    def others(self) -> Sequence[Passable]: ...
 
     def encode(self, batch: Batch, least: int | None = None) -> dict[str, Encoded]: ...
+    def encode_stream(self, stream: str, field: Field, least: int | None = None) -> Encoded: ...
     def answer(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> dict[str, Any]: ...
 
 
 class Forward:
     """One pass of ``model`` over ``batch``: ``streams``, then ``fused``, then ``outputs`` by task.
+
+    Of a model of several networks ``streams``, ``kept`` and ``fused`` are those of the first; ``own`` and ``outputs`` are
+    what all say together.
 
     ``keep`` makes encoded streams missing row by row (``[B]`` bool each) before the fusion sees them: stream dropout
     that costs no second encoding. ``streams`` are always the whole ones.
@@ -75,9 +81,19 @@ class Forward:
         return self.model.experts.read(self.batch.inputs, self.least)
 
     @cached_property
+    def others(self) -> list[Forward]:
+        """The passes of the further networks of a model that has several."""
+        return [Forward(member, self.batch, self.keep, least=self.least) for member in self.model.others]
+
+    @cached_property
     def own(self) -> dict[str, Any]:
-        """What the network says by itself; empty where there is none."""
-        return self.model.answer(self.fused, self.kept, self.batch.prompts) if self.model.network else {}
+        """What the network says by itself, or several by their mean; empty where there is none."""
+        if not self.model.network:
+            return {}
+        mine = self.model.answer(self.fused, self.kept, self.batch.prompts)
+        said = [mine, *(other.own for other in self.others)]
+        weight = self.batch.weight
+        return {name: together(task, [one[name] for one in said], weight) for name, task in self.model.tasks.items()}
 
     @cached_property
     def outputs(self) -> dict[str, Any]:
@@ -102,9 +118,15 @@ class Forward:
     def changed(self, streams: Mapping[str, Encoded], inputs: Mapping[str, Field] | None = None) -> Forward:
         """The same rows with these encoded streams in place of their own.
 
-        ``inputs``: the fields that they were encoded from, for experts to read; without them experts read what they had.
+        ``inputs``: the fields that they were encoded from, for experts and further networks to read; without them those
+        read what they had.
         """
         other = self._again({**self.streams, **streams}, self.keep)
+        if inputs and self.others:
+            other.__dict__["others"] = [
+                run.changed({s: run.model.encode_stream(s, field, self.least) for s, field in inputs.items()})
+                for run in self.others
+            ]
         if inputs and self.model.experts is not None and not self.model.training:
             new = self.model.experts.read(inputs, self.least)
             other.__dict__["read"] = {form: {**part, **new[form]} for form, part in self.read.items()}
@@ -115,8 +137,21 @@ class Forward:
         other.__dict__["streams"] = streams
         if self.model.experts is not None and not self.model.training:
             other.__dict__["read"] = self.read
+        if self.others:
+            other.__dict__["others"] = [run._again(run.streams, keep) for run in self.others]
         return other
 
     def target(self, name: str) -> Field | None:
         """What the rows should be answered by a task, where the batch says."""
         return self.model.tasks[name].target(self.batch)
+
+
+def together(task: Task[Any], said: Sequence[Any], rows: Tensor) -> Any:
+    """What several networks say to the same rows, as one output: their mean, as the task takes it (``Task.merge``).
+
+    ``rows``: any tensor of theirs ``[B, ...]``.
+    """
+    if len(said) == 1:
+        return said[0]
+    share = torch.full((len(rows), len(said)), 1 / len(said), device=rows.device)
+    return task.plain.merge(said, share.to(said[0]) if isinstance(said[0], Tensor) else share)

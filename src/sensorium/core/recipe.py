@@ -57,6 +57,9 @@ class ModelSpec(Section):
     tasks: dict[str, Spec] = Field({}, description="by target")
     surgery: list[Spec] = Field([], description="changes to the whole model, in order: freeze, lora")
     network: bool = Field(True, description="whether a network is trained; false: experts answer alone, in seconds")
+    networks: int = Field(
+        1, gt=0, description="so many are trained, each with another fold of the rows set apart, and answer together"
+    )
     experts: list[Spec] | None = Field(
         None, description="what is fitted beside the network and blended with it; []: the network answers alone"
     )

@@ -155,6 +155,11 @@ class Table:
         cells = {name: [column[i] for i in index] for name, column in self._cells.items()}
         return self._with(cells, numbers=[self.number(i) for i in index])
 
+    def followed(self, other: Table) -> Table:
+        """These rows, and behind them those of another part of the same table."""
+        cells = {name: [*column, *other.column(name)] for name, column in self._cells.items()}
+        return self._with(cells, numbers=[part.number(i) for part in (self, other) for i in range(len(part))])
+
     def with_column(self, name: str, values: Sequence[Any]) -> Table:
         """The same table with a column added or replaced."""
         return self._with({**self._cells, name: list(values)})

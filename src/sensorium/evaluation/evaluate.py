@@ -181,7 +181,7 @@ def _plain(value: Any) -> Any:
 
 def evaluate(
     model: Model,
-    batches: Iterable[Batch],
+    batches: Iterable[Batch | Forward],
     *,
     baselines: Mapping[str, Any] | None = None,
     resamples: int = 300,
@@ -193,6 +193,7 @@ def evaluate(
     Of outputs only what scores need is kept, so memory grows by little with the rows, however large an answer is.
 
     Args:
+        batches: A pass stands for a batch that another model with the same tasks answers (of folds), in evaluation.
         baselines: By task, what is known of the training targets alone (``Task.baseline``): what it answers is scored too,
             beside everything else.
         resamples: Bootstrap resamples behind each interval.
@@ -233,7 +234,9 @@ class _Gathered:
     parts: Parts
 
 
-def _gathered(model: Model, batches: Iterable[Batch], wanted: Sequence[Subset], baselines: Mapping[str, Any]) -> _Gathered:
+def _gathered(
+    model: Model, batches: Iterable[Batch | Forward], wanted: Sequence[Subset], baselines: Mapping[str, Any]
+) -> _Gathered:
     subsets: list[Subset] = [*wanted, *([()] if len(wanted) > 1 else [])]
     tallies = {subset: Tally(model.tasks, losses=subset == wanted[0], told=True) for subset in subsets}
     whole = tallies[wanted[0]]
@@ -242,8 +245,9 @@ def _gathered(model: Model, batches: Iterable[Batch], wanted: Sequence[Subset], 
     parts = Parts(model, alone=len(wanted) > 1)
     found = _Gathered(0, tallies, known, {name: _Answered() for name in model.tasks}, parts)
     with torch.inference_mode():
-        for batch in batches:
-            run = Forward(model, batch)
+        for each in batches:
+            run = each if isinstance(each, Forward) else Forward(model, each)
+            batch = run.batch
             for subset, tally in tallies.items():
                 outputs = run.only(*subset).outputs
                 tally.update(outputs, batch)

@@ -131,12 +131,15 @@ class Parts:
         self.scorers: dict[str, dict[str, Scorer[Any]]] = {}
 
     def update(self, run: Forward, batch: Batch) -> None:
-        """Take in what the parts say of a batch; ``run`` is the model's pass over it."""
+        """Take in what the parts say of a batch; ``run`` is the pass over it of the model, or of another of the same parts
+        that was fitted on other rows."""
         if self.ensemble is None:
             return
+        ensemble = run.model.experts
+        assert isinstance(ensemble, Ensemble)
         for name in self.ensemble.experts:
             task, scorers = self.model.tasks[name], self.scorers.setdefault(name, {})
-            for part, output in self._said(self.ensemble, name, run).items():
+            for part, output in self._said(ensemble, name, run).items():
                 scorers.setdefault(part, task.scorer()).update(output, batch)
 
     def _said(self, ensemble: Ensemble, name: str, run: Forward) -> dict[str, Any]:

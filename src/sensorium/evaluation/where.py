@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from sensorium.core import registry
 from sensorium.core.batch import Batch, Encoded, Field, repeated
 from sensorium.core.errors import ConfigError
 from sensorium.core.explainer import Explainer, Probe
-from sensorium.core.forward import Forward
+from sensorium.core.forward import Forward, together
 from sensorium.core.layout import Ids, Row
 from sensorium.core.recipe import Spec
 from sensorium.core.schema import Schema
@@ -146,22 +146,18 @@ def probe(model: Model, run: Forward, schema: Schema, stream: str, target: str) 
         here = field.present.expand(rows) if mask is None else mask.any(dim=1)
         # A row of which nothing is left has no such stream.
         asked = Field(data, here, mask)
-        if model.network:
-            mine: Encoded = model.adapters[stream](encoder(data, mask)).hide(here)
-        else:
-            mine = model.encode_stream(stream, asked)
-        others = {s: repeated(part, rows) for s, part in run.streams.items() if s != stream}
         prompts = {name: repeated(part, rows) for name, part in batch.prompts.items()}
-        both = {s: mine if s == stream else others[s] for s in run.streams}
-        own = {target: task(model.fusion(both), both, prompts)} if model.network else {}
+        networks = zip((model, *model.others), (run, *run.others), strict=True)
+        each = [_parts(one, its.streams, stream, asked) for one, its in networks]
+        own = {target: _own(model, target, each, prompts)} if model.network else {}
         if experts is None or target not in experts.experts:
-            said = own[target]
+            output = own[target]
         else:
             kept = {form: {s: repeated(t, rows) for s, t in part.items()} for form, part in run.read.items()}
             new = experts.read({stream: asked})
             read = {form: {**part, **new[form]} for form, part in kept.items()}
-            said = experts(read, {s: part.present for s, part in both.items()}, own, {target: task})[target]
-        told = task.explained(said, whole)
+            output = experts(read, {s: part.present for s, part in each[0].items()}, own, {target: task})[target]
+        told = task.explained(output, whole)
         assert told is not None
         return told
 
@@ -169,6 +165,22 @@ def probe(model: Model, run: Forward, schema: Schema, stream: str, target: str) 
     layout = schema.layout(stream)
     smooth = task.differentiable and experts is None  # experts have no gradients
     return Probe(layout, encoder, field.data, field.mask, answer, smooth=smooth, groups=groups)
+
+
+def _parts(model: Model, streams: Mapping[str, Encoded], stream: str, asked: Field) -> dict[str, Encoded]:
+    """The encoded streams of a row, as often as ``asked`` has rows, which stand in one of the streams."""
+    if model.network:
+        mine: Encoded = model.adapters[stream](model.encoders[stream](asked.data, asked.mask)).hide(asked.present)
+    else:
+        mine = model.encode_stream(stream, asked)
+    return {s: mine if s == stream else repeated(part, len(asked.present)) for s, part in streams.items()}
+
+
+def _own(model: Model, target: str, each: Sequence[Mapping[str, Encoded]], prompts: Mapping[str, Field]) -> Any:
+    """What the network says of encoded streams; of several networks, each given its own, what they say together."""
+    networks = zip((model, *model.others), each, strict=True)
+    said = [one.tasks[target](one.fusion(parts), parts, prompts) for one, parts in networks]
+    return together(model.tasks[target], said, next(iter(each[0].values())).present)
 
 
 def preferred() -> list[str]:

@@ -94,6 +94,7 @@ def resolve(
         tasks=tasks,
         surgery=surgery,
         network=network,
+        networks=recipe.model.networks if network else 1,
         experts=experts,
         features=features,
     )

@@ -79,7 +79,7 @@ def attached(
     if ensemble is None:
         return plan
     model.eval()
-    told = _Steps(console)
+    told = Steps(console)
     acquainted(ensemble, schema, rows)
     told.next("reading features")
     training, held_out = gathered(ensemble, model, schema, rows), gathered(ensemble, model, schema, valid, own=True)
@@ -92,7 +92,7 @@ def attached(
             expert.fit(observed, plan.seed)
         told.next("weighing")
         _weigh(ensemble, name, model.tasks[name].plain, response, observed, training, held_out, plan.seed)
-    ensemble, kept = _without_idle(ensemble, plan)
+    ensemble, kept = without_idle(ensemble, plan)
     model.experts = ensemble
     told.done()
     return kept
@@ -213,8 +213,8 @@ def _weigh(
     folds, seen = _out_of_fold(experts, observed, seed)
     share, factor = blend.share.clone(), blend.factor.clone()
     for at, some in enumerate(blend.sets):
-        fresh = _have(valid, some)
-        known, rows = valid.take(fresh), seen & _have(observed, some)
+        fresh = have(valid, some)
+        known, rows = valid.take(fresh), seen & have(observed, some)
         late = {kind: expert.said(known, some) for kind, expert in experts.items()}
         both = []
         for kind, expert in experts.items():
@@ -233,7 +233,7 @@ def _weigh(
             first = weighed(task, response, [own, mixed], known.target, known.weight)
             share[at] = torch.cat([first[:1], first[1] * among])
             parts, counted = [own, *(task.scored(late[k]) for k in experts)], (known.target, known.weight)
-        share[at] = share[at].where(share[at] >= MINOR, 0.0) / share[at].where(share[at] >= MINOR, 0.0).sum()
+        share[at] = major(share[at])
         together = task.merge(parts, share[at].expand(len(counted[1]), -1).float())
         factor[at] = sharpened(task, response, together, *counted)
         if at == 0 and response.kind in ("number", "risk") and len(counted[1]):
@@ -244,7 +244,14 @@ def _weigh(
     blend.keep("factor", factor)
 
 
-def _have(rows: Observed, some: Sequence[str]) -> NDArray[np.bool_]:
+def major(share: Tensor) -> Tensor:
+    """Shares without those of parts that would count less than ``MINOR``."""
+    kept = share.where(share >= MINOR, 0.0)
+    return kept / kept.sum()
+
+
+def have(rows: Observed, some: Sequence[str]) -> NDArray[np.bool_]:
+    """Which rows have all streams of a set."""
     found = np.ones(len(rows), dtype=bool)
     for stream in some:
         found &= rows.present[stream]
@@ -267,7 +274,7 @@ def _out_of_fold(
     return {kind: expert.crossed(rows, fold, seed) for kind, expert in experts.items()}, np.ones(len(rows), dtype=bool)
 
 
-def _without_idle(ensemble: Ensemble, plan: Recipe) -> tuple[Ensemble, Recipe]:
+def without_idle(ensemble: Ensemble, plan: Recipe) -> tuple[Ensemble, Recipe]:
     """Leave out the experts that count nothing, whatever streams a row has."""
     counting = {
         part
@@ -291,15 +298,17 @@ def _without_idle(ensemble: Ensemble, plan: Recipe) -> tuple[Ensemble, Recipe]:
     return kept, plan.model_copy(update={"model": plan.model.model_copy(update={"experts": told})})
 
 
-class _Steps:
+class Steps:
     """What is being done, on the console."""
 
     def __init__(self, console: Console) -> None:
         self.console, self.at = console, 0
 
     def next(self, what: str) -> None:
+        """This begins."""
         self.at += 1
         self.console.step("experts", self.at, self.at + 1, what)
 
     def done(self) -> None:
+        """All is done."""
         self.console.step("experts", 1, 1)

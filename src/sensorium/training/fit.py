@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from sensorium.artifact import Artifact
 from sensorium.console import Console
+from sensorium.core.batch import Batch
 from sensorium.core.errors import ConfigError
+from sensorium.core.forward import Forward
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
 from sensorium.data import rows as encoded
@@ -22,6 +24,7 @@ from sensorium.trained import Trained
 from sensorium.training import crew
 from sensorium.training import resume as resumable
 from sensorium.training.claim import for_run
+from sensorium.training.folds import Folded, several, unsuited
 from sensorium.training.parts import Parts
 from sensorium.training.prepare import Prepared, prepare
 from sensorium.training.presets import QUALITY
@@ -123,12 +126,33 @@ def fit(
     job = crew.job_of(request, out=out, resume=resume, quality=quality)
     folder = Path(out) if out is not None else None
     with _claimed(folder, resume, overwrite, search, quality), Console(quiet, mute=not crew.first()) as console:
-        check = partial(_searchable, request.plan, search, tune_speed)
+        check = partial(_searchable, request.plan, request.valid is not None, search, tune_speed)
         ready = prepare(request, console, quality=quality, check=check)
+        ready = _one_or_several(ready, console)
+        networks, limit = ready.plan.model.networks, ready.plan.training.time_limit
         trials = search if search is not None else ready.trials
+        folded: Folded | None = None
+        speed: dict[str, Any] = {}
         if trials is not None:
-            trained, speed = _searched(ready, trials, folder, console), dict[str, Any]()
-            beside(trained, ready, console)
+            # A network takes about as long as a trial.
+            share = None if limit is None or networks == 1 else limit / (trials + networks)
+            trained = _searched(ready, trials, limit if share is None else share * trials, folder, console)
+            if networks == 1:
+                beside(trained, ready, console)
+            else:
+                plan = _resettled(trained.recipe, ready.plan)
+                folded = several(ready, plan, folder, console, resume=True, seconds=share, searched=True)
+                assert folded is not None
+                folded.trained.artifact.report["search"] = trained.artifact.report["search"]
+                trained = folded.trained
+        elif networks > 1:
+            ready, speed = _tuned(ready, folder, resume, console) if tune_speed else (ready, {})
+            share = None if limit is None else limit / networks
+            folded = several(ready, ready.plan, folder, console, resume=resume, seconds=share)
+            if folded is None:
+                assert folder is not None
+                return Trained(Artifact.load(folder), cache=ready.store.folder)
+            trained = folded.trained
         else:
             ready, speed = _tuned(ready, folder, resume, console) if tune_speed else (ready, {})
             with crew.together(ready.plan.training, job) as ranks:
@@ -149,7 +173,7 @@ def fit(
             if folder is not None and resume and resumable.complete(folder):
                 return Trained(Artifact.load(folder), cache=ready.store.folder)
             beside(trained, ready, console)
-        return _scored(trained, ready, speed, folder, resume, trials is not None, console)
+        return _scored(trained, ready, speed, folder, resume, trials is not None, console, folded)
 
 
 def _claimed(
@@ -171,8 +195,38 @@ def beside(trained: Trained, ready: Prepared, console: Console) -> None:
     found.recipe = attached(plan, found.schema, found.model, ready.rows, ready.valid, console)
 
 
-def _searchable(plan: Recipe, search: int | None, tune_speed: bool, found: Parts, trials: int | None) -> None:
-    """Refuse what a search cannot do."""
+def _one_or_several(ready: Prepared, console: Console) -> Prepared:
+    """With one network where a quality asks for several and they cannot be trained: why is said."""
+    if ready.plan.model.networks == 1:
+        return ready
+    why = unsuited(ready.plan, ready.parts, apart=ready.apart)
+    if why is None:
+        return ready
+    console.note(f"  one network: {why}")
+    plans = {
+        name: plan.model_copy(update={"model": plan.model.model_copy(update={"networks": 1})})
+        for name, plan in (("plan", ready.plan), ("request", ready.request))
+    }
+    return replace(ready, **plans)  # type: ignore[arg-type]
+
+
+def _resettled(found: Recipe, asked: Recipe) -> Recipe:
+    """The recipe that a search found, with what it left aside: experts, several networks, the time for all."""
+    plan = with_experts(found, asked)
+    return plan.model_copy(
+        update={
+            "model": plan.model.model_copy(update={"networks": asked.model.networks}),
+            "training": plan.training.model_copy(update={"time_limit": asked.training.time_limit}),
+        }
+    )
+
+
+def _searchable(
+    plan: Recipe, apart: bool, search: int | None, tune_speed: bool, found: Parts, trials: int | None, resolved: Recipe
+) -> None:
+    """Refuse what several networks, that the recipe itself asks for, cannot do, and what a search cannot."""
+    if plan.model.networks > 1 and (why := unsuited(resolved, found, apart=apart)) is not None:
+        raise ConfigError(f"{plan.model.networks} networks cannot be trained: {why}", fix="model.networks=1")
     if search is None and trials is None:
         return
     if tune_speed:
@@ -185,15 +239,18 @@ def _searchable(plan: Recipe, search: int | None, tune_speed: bool, found: Parts
         )
 
 
-def _searched(ready: Prepared, trials: int, folder: Path | None, console: Console) -> Trained:
+def _searched(ready: Prepared, trials: int, seconds: float | None, folder: Path | None, console: Console) -> Trained:
+    """The best network of a search; ``seconds`` are for all trials together."""
     from sensorium.training.search import searched
 
     def tried(plan: Recipe, schema: Schema) -> Trained:
         # Trials are of networks: what is fitted beside the best is the same for all.
         return finish(alone(plan), schema, ready.rows, ready.valid, ready.store, None, False, Console(quiet=True))
 
+    training = ready.request.training.model_copy(update={"time_limit": seconds})
+    request = ready.request.model_copy(update={"training": training})
     return searched(
-        ready.request, ready.schema, ready.rows, ready.valid, ready.store, ready.classes, trials, folder, console, tried
+        request, ready.schema, ready.rows, ready.valid, ready.store, ready.classes, trials, folder, console, tried
     )
 
 
@@ -224,11 +281,18 @@ def _scored(
     resume: bool,
     searched: bool,
     console: Console,
+    folded: Folded | None = None,
 ) -> Trained:
     """The model held against the validation rows; then fitted on them too, and saved with its report and curves."""
+    from sensorium.evaluation.evaluate import evaluate
     from sensorium.training.refit import refitted
 
-    evaluation = trained.score(ready.valid, console=console)
+    rows, table = ready.valid, ready.parts.held_out
+    passes: Iterable[Batch | Forward] = trained.batches(rows)
+    if folded is not None and not ready.apart:
+        # All rows were learnt from by some network: each is answered by the one that has not seen it.
+        rows, table, passes = folded.rows, folded.table, folded.passes()
+    evaluation = evaluate(trained.predictor.model, passes, baselines=trained.baselines())
     scores = evaluation.to_json()
     floor = scores.pop("floor", {})
     trained.artifact.report["valid"] = scores
@@ -241,7 +305,7 @@ def _scored(
     if folder is not None:
         with told(folder):
             (folder / "logs").mkdir(parents=True, exist_ok=True)  # a search and experts alone have no logs of their own
-            trained.write_report(folder / "report.html", evaluation, ready.parts.held_out, ready.valid)
+            trained.write_report(folder / "report.html", evaluation, table, rows)
     whole = refitted(trained, ready, folder, resume, console)
     if folder is None:
         return whole
@@ -257,8 +321,9 @@ def _scored(
 
 
 def alone(plan: Recipe) -> Recipe:
-    """A resolved recipe without experts: of the network alone."""
-    return plan.model_copy(update={"model": plan.model.model_copy(update={"experts": [], "features": {}})})
+    """A resolved recipe of one network, without experts."""
+    single = {"experts": [], "features": {}, "networks": 1}
+    return plan.model_copy(update={"model": plan.model.model_copy(update=single)})
 
 
 def with_experts(plan: Recipe, asked: Recipe) -> Recipe:

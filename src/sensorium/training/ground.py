@@ -127,12 +127,13 @@ def prepare(request: Request, test: Any, console: Console) -> tuple[Ground, str]
     where = unseen if test is None else f"the {len(tested):,} rows of {tested.source}"
     if len(ready.plan.model.tasks) != 1:
         raise ConfigError(f"{len(ready.plan.model.tasks)} targets cannot be compared at once", fix="name one: --target")
-    # Networks are compared: what is fitted beside them is the same for all, and would hide how they differ.
-    plan = ready.plan.model_copy(update={"model": ready.plan.model.model_copy(update={"experts": [], "features": {}})})
+    # Networks are compared: what answers beside them would hide how they differ.
+    single = ready.plan.model.model_copy(update={"experts": [], "features": {}, "networks": 1})
+    plan = ready.plan.model_copy(update={"model": single})
     return Ground(plan, ready.schema, ready.rows, ready.valid, ready.test, ready.store), where
 
 
-def _comparable(found: Parts, trials: int | None) -> None:
+def _comparable(found: Parts, trials: int | None, plan: Recipe) -> None:
     if len(found.schema.targets) > 1:
         raise ConfigError(f"{len(found.schema.targets)} targets cannot be compared at once", fix="name one: --target")
 

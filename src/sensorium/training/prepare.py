@@ -69,14 +69,15 @@ def prepare(
     console: Console,
     *,
     quality: str | None = None,
-    check: Callable[[Parts, int | None], None] | None = None,
+    check: Callable[[Parts, int | None, Recipe], None] | None = None,
     test: Test | None = None,
 ) -> Prepared:
     """Declared, split, learnt, resolved and encoded.
 
     Args:
         quality: How much is spent (``presets``).
-        check: Refuses what cannot be done with these parts and so many trials, before anything is decoded.
+        check: Refuses what cannot be done with these parts, so many trials and the resolved recipe, before anything is
+            decoded.
         test: Rows to set apart.
     """
     if request.plan.data.stream:
@@ -97,7 +98,7 @@ def prepare(
     for line in set_by + said:
         console.note(f"  {line}")
     if check is not None:
-        check(found, trials)
+        check(found, trials, plan)
     store = Store(Path(request.cache) if request.cache is not None else None)
     if found.stream is not None:
         training = found.stream.shown(training)

@@ -23,19 +23,21 @@ class Preset(NamedTuple):
         sizes: Steps on the dial of sizes (tiny, small, base, large) from what the rows suggest.
         passes: Epochs at most, as a multiple of what the rows suggest.
         trials: Settings of the open dials that are tried (``--search``); None: no search.
+        networks: So many networks are trained, each with another fold of the rows set apart (``training/folds.py``).
         network: Whether a network is trained. Without one experts answer alone; where they cannot, the rest holds.
     """
 
     sizes: int
     passes: float
     trials: int | None
+    networks: int = 1
     network: bool = True
 
 
 QUALITY: dict[str, Preset] = {
     "fast": Preset(sizes=-1, passes=1 / 3, trials=None, network=False),
     "good": Preset(sizes=0, passes=1.0, trials=None),
-    "best": Preset(sizes=0, passes=1.5, trials=16),
+    "best": Preset(sizes=0, passes=1.5, trials=16, networks=4),
 }
 
 
@@ -60,6 +62,8 @@ def with_quality(
     if plan.model.size == "auto" and preset.sizes:
         at = max(0, SIZES.index(usual.model.size) + preset.sizes)
         model["size"] = SIZES[at]
+    if plan.model.network and preset.networks > 1 and "networks" not in plan.model.model_fields_set:
+        model["networks"] = preset.networks
     if plan.training.epochs is None and usual.training.epochs is not None and preset.passes != 1.0:
         training["epochs"] = max(2, round(usual.training.epochs * preset.passes))
     told = [f"{key} {value}" for key, value in (model | training).items()]

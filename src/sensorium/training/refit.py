@@ -26,6 +26,8 @@ def refitted(trained: Trained, ready: Prepared, folder: Path | None, resume: boo
     plan, schema = before.recipe, before.schema
     if plan.training.refit == "none" or ready.parts.stream is not None or ready.apart:
         return trained
+    if plan.model.networks > 1:
+        return trained  # together they have learnt from all rows, and so have experts beside them
     network = _network(plan, trained)
     experts = before.model.experts
     if not network and experts is None:

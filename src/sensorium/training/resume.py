@@ -3,6 +3,7 @@
 out/resume/
   run.json     which run this is, and whether it is finished
   last.ckpt    where its training stands; gone once the model is saved
+  network-2/   the same of one of several networks, and the network itself once it is trained; gone once the model is saved
   speed.json   the settings that were measured to be fast when it began, where that was asked for
 """
 
@@ -29,6 +30,8 @@ LAST = "refit"
 ANEW = "give the same command; or begin anew: --overwrite instead of --resume"
 TOLD = 6
 """Differences between two runs that are told of, at most."""
+MEMBER = "network-{}"
+"""That of each of several networks, counted from 1."""
 
 
 class Resume:
@@ -68,6 +71,10 @@ class Resume:
         found = self._told() if self.named.is_file() else {}
         return found.get("run") == self.run and bool(found.get("finished"))
 
+    def known(self) -> bool:
+        """Whether what lies in the folder, if anything, is of this very run."""
+        return not self.named.is_file() or self._told().get("run") == self.run
+
     def _told(self) -> dict[str, Any]:
         try:
             found = json.loads(self.named.read_text(encoding="utf-8"))
@@ -89,7 +96,7 @@ def finish(out: Path) -> None:
     """The model is safe: note it, and let the checkpoints go."""
     named, checkpoint = out / "resume" / "run.json", out / "resume" / "last.ckpt"
     with told(out):
-        shutil.rmtree(out / "resume" / LAST, ignore_errors=True)
+        parted(out)
         if not named.is_file():
             return  # no network was trained: there is nothing to go on from
         run = json.loads(named.read_text(encoding="utf-8"))
@@ -103,7 +110,13 @@ def forget(out: Path) -> None:
     with told(out):
         for name in ("run.json", "last.ckpt", "speed.json"):
             (out / "resume" / name).unlink(missing_ok=True)
-        shutil.rmtree(out / "resume" / LAST, ignore_errors=True)
+        parted(out)
+
+
+def parted(out: Path) -> None:
+    """The folders of the trainings within a run are gone."""
+    for folder in (out / "resume" / LAST, *(out / "resume").glob(MEMBER.format("*"))):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def measured(out: Path, run: str) -> dict[str, Any] | None:

@@ -206,7 +206,7 @@ def _fitted(
         kept = Resume(out, begun(plan, schema, lit.rows, lit.valid, ranks.count, of))
         _agreed(kept.run, ranks)
         if ranks.told(resume and kept.finished()):
-            return _finished(out, model, objectives, console), 0
+            return _finished(out, model, objectives, console)
         start = kept.checkpoint if ranks.told(ranks.first and kept.begin(resume, console)) else None
         if ranks.first:
             callbacks.append(Logs(out / "logs", tensorboard=find_spec("tensorboard") is not None))
@@ -280,14 +280,14 @@ def _restored(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
     assert set(missing) <= frozen, f"learnt weights were not kept: {sorted(set(missing) - frozen)[:3]}"
 
 
-def _finished(out: Path, model: Model, objectives: list[Any], console: Console) -> list[Record]:
-    """The run came to its end before: its weights and its course, from its folder."""
+def _finished(out: Path, model: Model, objectives: list[Any], console: Console) -> tuple[list[Record], int]:
+    """The run came to its end before: its weights, its course and its best epoch, from its folder."""
     console.note("this run is finished: its model is read, not trained again")
     saved = Artifact.load(out)
     model.load_state_dict({n: t for n, t in saved.model.state_dict().items() if not n.startswith("experts.")})
     nn.ModuleList(objectives).load_state_dict(saved.learnt)
     model.eval()
-    return [dict(record) for record in saved.report["history"]]
+    return [dict(record) for record in saved.report["history"]], int(saved.report.get("best_epoch", 0))
 
 
 def acquaint(model: Model, schema: Schema, rows: encoded.Rows) -> list[str]:

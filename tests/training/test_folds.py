@@ -1,0 +1,232 @@
+"""Several networks by folds: they answer together, are weighed by rows they have not seen, saved, hidden, taken up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import sensorium as sm
+from sensorium.core.batch import Batch
+from sensorium.core.coalitions import coalitions
+from sensorium.core.errors import ConfigError
+from sensorium.core.forward import Forward
+from sensorium.data.table import Table
+from sensorium.nn.ensemble import NETWORK, Ensemble
+from sensorium.training import folds
+
+IGNORE = ["cost", "tags", "sound", "photo"]
+THREE = ("model.networks=3", "model.experts=[linear]")
+NUMBERS = {
+    "a": [float(i % 7) for i in range(60)],
+    "who": [f"p{i // 5}" for i in range(60)],
+    "y": ["yes" if (i % 7) > 3 else "no" for i in range(60)],
+}
+
+
+@pytest.fixture(scope="module")
+def three(quick_fit: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    out = tmp_path_factory.mktemp("three") / "run"
+    return quick_fit(ignore=IGNORE, overrides=THREE, out=out), out
+
+
+def first(trained: Any, scenes: Path) -> Batch:
+    return next(iter(trained.batches(trained.encode(sm.Table.read(scenes / "test.csv")))))
+
+
+def test_the_answer_of_several_networks_is_their_mean(three: Any, scenes: Path) -> None:
+    trained, _ = three
+    model, batch = trained.predictor.model, first(trained, scenes)
+    assert len(model.others) == 2
+    with torch.inference_mode():
+        for some in [tuple(model.streams), *coalitions(model.streams)]:
+            run = Forward(model, batch).only(*some)
+            absent = [s for s in model.streams if s not in some]
+            each = [Forward(one, batch.without(*absent)).own["event"] for one in (_bare(model), *model.others)]
+            mean = torch.stack([one.double().softmax(dim=1) for one in each]).mean(dim=0)
+            torch.testing.assert_close(run.own["event"].double().softmax(dim=1), mean, atol=1e-6, rtol=1e-5)
+    apart = [one.own["event"] for one in (Forward(_bare(model), batch), *Forward(model, batch).others)]
+    assert not torch.allclose(apart[0], apart[1]), "the networks differ"
+
+
+def _bare(model: Any) -> Any:
+    """The first network of a model by itself."""
+    return folds._with(model, None)
+
+
+def test_a_saved_one_answers_bit_for_bit_as_the_one_that_was_trained(three: Any, scenes: Path) -> None:
+    trained, out = three
+    again = sm.load(out)
+    before, after = (one.predict(scenes / "test.csv") for one in (trained, again))
+    assert [p.targets for p in before] == [p.targets for p in after]
+    assert again.recipe.model.networks == 3
+    assert len(again.model.others) == 2
+    mine, theirs = trained.model.state_dict(), again.model.state_dict()
+    assert list(mine) == list(theirs)
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_scores_shown_are_of_rows_that_the_answering_parts_have_not_seen(three: Any, scenes: Path) -> None:
+    _, out = three
+    told = json.loads((out / "report.json").read_text())
+    rows = len(sm.Table.read(scenes / "train.csv"))
+    assert told["valid"]["rows"] == told["rows"] == rows
+    assert [one["rows"] for one in told["networks"]] == [rows - rows // 3 - (k < rows % 3) for k in range(3)]
+    assert all(one["best_epoch"] > 0 and one["history"] for one in told["networks"])
+    assert "refit" not in told
+    floor = told["floor"]["event"]
+    assert set(floor["share"]) <= {NETWORK, "linear"}
+    assert floor["scores"]["together"] == pytest.approx(told["valid"]["targets"]["event"]["accuracy"])
+    assert not list((out / "resume").glob("network-*"))
+    assert (out / "logs" / "network-3").is_dir()
+
+
+def test_every_row_is_answered_by_the_network_that_was_not_trained_on_it(quick_fit: Any, monkeypatch: Any) -> None:
+    """A table whose rows can only be known by heart: seen rows would be answered well, unseen ones by chance."""
+    rng = np.random.default_rng(0)
+    table = {"id": rng.normal(size=90).tolist(), "y": rng.choice(["a", "b"], 90).tolist()}
+    kept: list[folds.Folded] = []
+    several = folds.several
+
+    def watched(*given: Any, **named: Any) -> Any:
+        kept.append(several(*given, **named))
+        return kept[-1]
+
+    monkeypatch.setattr("sensorium.training.fit.several", watched)
+    trained = quick_fit(table, target="y", ignore=[], overrides=["model.networks=3", "training.epochs=4"])
+    (folded,) = kept
+    assert sorted(folded.table.number(i) for i in range(len(folded.table))) == list(range(1, 91))
+    with torch.inference_mode():
+        said = torch.cat([run.outputs["y"] for run in folded.passes()])
+        for k, held in enumerate(folded.held):
+            own = torch.cat([folded.models[k](b)["y"] for b in trained.batches(held)])
+            start = sum(len(one) for one in folded.held[:k])
+            assert torch.equal(said[start : start + len(held)], own)
+    ids = [folded.table.column("id")[i] for i in range(90)]
+    stored = torch.cat([b.inputs["table"].data[:, 0] for b in trained.batches(folded.rows)])
+    order = np.argsort(np.argsort(np.array(ids)))
+    assert order.tolist() == np.argsort(np.argsort(stored.numpy())).tolist(), "the table's rows are those that were scored"
+
+
+def test_groups_are_whole_and_classes_spread() -> None:
+    from sensorium.core.recipe import Recipe
+    from sensorium.core.schema import Schema
+    from sensorium.training.parts import Parts
+
+    schema = Schema.declare({"a": {"kind": "number"}, "y": {"kind": "category", "role": "target"}})
+    table = Table(NUMBERS)
+    parts = Parts(schema, table.take(range(50)), table.take(range(50, 60)), 50)
+    plan = Recipe.parse({"model": {"networks": 4}, "data": {"split": {"kind": "group", "by": "who"}}})
+    for rest, held in folds.cut(plan, parts, apart=False):
+        assert not {NUMBERS["who"][i] for i in rest} & {NUMBERS["who"][i] for i in held}
+    plain = folds.cut(Recipe.parse({"model": {"networks": 4}}), parts, apart=False)
+    shares = [np.mean([NUMBERS["y"][i] == "yes" for i in held]) for _, held in plain]
+    assert max(shares) - min(shares) < 0.1
+    assert sorted(np.concatenate([held for _, held in plain]).tolist()) == list(range(60))
+    apart = folds.cut(plan, parts, apart=True)
+    assert max(max(held) for _, held in apart) < 50, "a table that was set apart stays apart"
+
+
+def test_a_table_set_apart_is_learnt_from_by_no_network(quick_fit: Any, scenes: Path) -> None:
+    trained = quick_fit(valid=scenes / "valid.csv", ignore=IGNORE, overrides=THREE)
+    report = trained.artifact.report
+    assert report["rows"] == len(sm.Table.read(scenes / "train.csv"))
+    assert report["valid"]["rows"] == len(sm.Table.read(scenes / "valid.csv"))
+    again = trained.evaluate(scenes / "valid.csv").targets["event"].metrics["accuracy"]
+    assert report["valid"]["targets"]["event"]["accuracy"] == pytest.approx(again)
+
+
+def test_a_run_that_was_stopped_in_its_third_network_goes_on_there(
+    quick_fit: Any, scenes: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    whole = quick_fit(ignore=IGNORE, overrides=THREE)
+    begun: list[int] = []
+    train = folds.train
+
+    def stopped(plan: Any, *rest: Any) -> Any:
+        begun.append(plan.seed)
+        if len(begun) == 3:
+            raise KeyboardInterrupt
+        return train(plan, *rest)
+
+    out = tmp_path / "run"
+    monkeypatch.setattr(folds, "train", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        quick_fit(ignore=IGNORE, overrides=THREE, out=out)
+    monkeypatch.setattr(folds, "train", train)
+    fitted: list[int] = []
+    from sensorium.training import run
+
+    first = run.pl.Trainer.fit
+    monkeypatch.setattr(run.pl.Trainer, "fit", lambda *a, **k: (fitted.append(1), first(*a, **k))[1])
+    again = quick_fit(ignore=IGNORE, overrides=THREE, out=out, resume=True)
+    assert len(fitted) == 1, "two networks were finished"
+    mine, theirs = whole.model.state_dict(), again.model.state_dict()
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    quick_fit(ignore=IGNORE, overrides=THREE, out=out, resume=True)
+    assert len(fitted) == 1, "a finished run is read"
+    with pytest.raises(ConfigError, match="another run"):
+        quick_fit(ignore=IGNORE, overrides=[*THREE, "training.lr=0.01"], out=out, resume=True)
+
+
+def test_one_network_is_what_it_was(quick_fit: Any) -> None:
+    plain, told = (quick_fit(ignore=IGNORE, overrides=more) for more in ([], ["model.networks=1"]))
+    mine, theirs = plain.model.state_dict(), told.model.state_dict()
+    assert list(mine) == list(theirs)
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    assert not any(name.startswith("others") for name in mine)
+    assert "networks" not in plain.artifact.report
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        (["model.networks=3", "data.split.kind=time", "data.split.by=when"], "split by time"),
+        (["model.networks=3", "training.devices=2"], "several processes"),
+        (["model.networks=200"], "200 folds"),
+        (["model.networks=3", "model.tasks.y=svm"], "validation rows"),
+    ],
+)
+def test_what_cannot_be_done_with_several_is_refused_in_words(
+    quick_fit: Any, write_csv: Any, tmp_path: Path, more: list[str], why: str
+) -> None:
+    rows = [{"a": str(a), "y": y, "when": str(i)} for i, (a, y) in enumerate(zip(NUMBERS["a"], NUMBERS["y"], strict=True))]
+    with pytest.raises(ConfigError, match=why) as told:
+        quick_fit(write_csv(tmp_path / "t.csv", rows), target="y", ignore=["when"], overrides=more)
+    assert "model.networks=1" in str(told.value)
+
+
+def test_best_falls_back_to_one_where_several_cannot_be_trained(quick_fit: Any) -> None:
+    table = {**NUMBERS, "when": list(range(60))}
+    pytest.importorskip("optuna")
+    trained = quick_fit(
+        table,
+        target="y",
+        ignore=["who"],
+        quality="best",
+        search=1,
+        overrides=["data.split.kind=time", "data.split.by=when", "training.epochs=1"],
+    )
+    assert trained.recipe.model.networks == 1
+    assert not len(trained.model.others)
+
+
+def test_numbers_and_several_targets_and_explanations(quick_fit: Any, scenes: Path) -> None:
+    trained = quick_fit(
+        target=["cost", "tags"],
+        ignore=["event", "sound", "photo"],
+        overrides=["model.networks=2", "training.epochs=1", "columns.cost.kind=number", "columns.cost.scale=standard"],
+    )
+    found = trained.evaluate(scenes / "test.csv").targets
+    assert np.isfinite(found["cost"].metrics["mae"])
+    assert found["tags"].subsets
+    (said,) = trained.predict([dict(sm.Table.read(scenes / "test.csv").row(1))], media=scenes)
+    for one in trained.explain(scenes / "test.csv", row=2).maps:
+        if one.explainer and one.target == "cost":
+            assert one.value == pytest.approx(said.targets["cost"]["value"], rel=1e-4)
+    assert trained.predictor.embed(sm.Table.read(scenes / "test.csv").rows()).isfinite().all()
+    assert not isinstance(trained.model.experts, Ensemble)
