@@ -16,8 +16,9 @@ from sensorium.core.recipe import Recipe
 from sensorium.data.table import Table
 from sensorium.training.compare import compare
 from sensorium.training.footprint import COPIES, training_bytes
-from sensorium.training.ground import possible, prepare
+from sensorium.training.ground import prepare
 from sensorium.training.request import Request
+from sensorium.training.ways import Asked, possible
 
 QUICK = ["model.size=tiny", "training.epochs=1", "training.batch_size=32"]
 
@@ -110,7 +111,8 @@ def test_all_runs_stand_on_the_same_ground(scenes: Path, tmp_path: Path) -> None
     assert "no run has seen" in where
     total = len(ground.rows) + len(ground.valid) + len(ground.test)
     assert len(ground.test) == round(0.2 * total)
-    ways, skipped = possible(ground, ["gated", "weighted"], True)
+    questions = Asked.of("gated,weighted").questions(ground.schema, ground.plan)
+    ways, skipped = possible(ground, questions, True)
     assert skipped == {}
     assert [way.name for way in ways][:2] == ["gated", "weighted"]
     assert {way.name for way in ways if way.single} >= {"photo alone", "without photo"}
@@ -126,7 +128,7 @@ def test_all_runs_stand_on_the_same_ground(scenes: Path, tmp_path: Path) -> None
 
 def test_what_cannot_be_built_is_told(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sensorium.core import registry
-    from sensorium.training import ground as module
+    from sensorium.training import ways as module
 
     whole = module.assemble
 

@@ -158,6 +158,32 @@ def pair(text: str) -> tuple[str, str | dict[str, Any]]:
     return name, spec
 
 
+def by_name(flag: str, texts: list[str] | None, example: str) -> list[tuple[str, str]]:
+    """``photo=convnet,resnet`` as a name and the rest, for an option that may be repeated."""
+    found: dict[str, str] = {}
+    for text in texts or []:
+        name, equals, rest = text.partition("=")
+        if not equals or not name or not rest or name in found:
+            twice = f": {name} is named twice" if name in found else ""
+            raise ConfigError(f"{flag} {text}{twice}", fix=f"write {flag} NAME=CHOICES, as in {flag} {example}")
+        found[name] = rest
+    return list(found.items())
+
+
+def specs(text: str) -> str | list[str | dict[str, Any]]:
+    """``convnet,resnet`` as it is; ``[convnet, {kind: vit, depth: 6}]``, with options, is YAML."""
+    if not text.lstrip().startswith(("[", "{")):
+        return text
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError:
+        found = None
+    every = [found] if isinstance(found, dict) else found
+    if not isinstance(every, list) or not all(isinstance(spec, (str, dict)) for spec in every):
+        raise ConfigError(f"{text!r} is no list of parts", fix="write '[convnet, {kind: vit, depth: 6}]'")
+    return every
+
+
 def seconds(text: str) -> float:
     """``90s``, ``10m``, ``1.5h`` or plain seconds."""
     units = {"s": 1.0, "m": 60.0, "h": 3600.0}

@@ -19,7 +19,20 @@ def run(
     target: given.Target = None,
     task: given.Task = None,
     test: Annotated[str | None, typer.Option(help="A table to score on [default: a fifth of the training table].")] = None,
-    fusions: Annotated[str, typer.Option(help="all, or names: gated,lowrank")] = "all",
+    fusions: Annotated[
+        str | None, typer.Option(help="all, or names: gated,lowrank [default: all, where nothing else is compared]")
+    ] = None,
+    encoders: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STREAM=NAMES", help="Of a stream: photo=convnet,resnet or photo=all; may be repeated."),
+    ] = None,
+    augment: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN=NAMES", help="Of a column: photo=none,light or photo=all; may be repeated."),
+    ] = None,
+    experts: Annotated[
+        str | None, typer.Option(help="Experts beside the network: none,linear,linear+forest, or all [default: none].")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each.")] = 3,
     metric: Annotated[str | None, typer.Option(help="What to compare [default: the task's own].")] = None,
     leave_out: Annotated[bool, typer.Option("--leave-out", help="Also train without each modality.")] = False,
@@ -37,9 +50,11 @@ def run(
     cache: given.Cache = None,
     quiet: given.Quiet = False,
 ) -> None:
-    """Train every fusion on the same rows with the same encoders and budget: which is best, and is it more than noise?
+    """Train fusions, encoders or augmentations on the same rows and budget: which is best, and is it more than noise?
 
     Example: sensorium compare train.csv --target label --ignore id --fusions all --seeds 3 --time-limit 30m
+
+    Example: sensorium compare train.csv --target label --encoders photo=convnet,resnet --augment photo=none,light
 
     The same command again goes on where it was stopped.
     """
@@ -54,6 +69,9 @@ def run(
         options=options,
         test=test,
         fusions=fusions,
+        encoders={name: given.specs(text) for name, text in given.by_name("--encoders", encoders, "photo=convnet,resnet")},
+        augment=dict(given.by_name("--augment", augment, "photo=none,light")),
+        experts=experts,
         seeds=seeds,
         metric=metric,
         leave_out=leave_out,

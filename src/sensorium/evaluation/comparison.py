@@ -22,12 +22,19 @@ HEAD = ("", "score", "to the best", "parameters", "CPU s", "memory MB", "robustn
 
 
 class Way(NamedTuple):
-    """One way to train: its name, its fusion, and the streams it has."""
+    """One way to train.
+
+    Args:
+        streams: Those it has.
+        single: Whether it is a line of reference with fewer streams, and none of the ways compared.
+        changes: Each part of the recipe that is compared, as a recipe writes it, and the choice.
+    """
 
     name: str
     fusion: str
     streams: tuple[str, ...]
     single: bool
+    changes: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass
@@ -75,12 +82,13 @@ class Entry:
 
 @dataclass
 class Comparison:
-    """All ways, the best first: fusions of all streams in ``entries``, one stream alone (or all but one) in ``others``.
+    """All ways, the best first: with all streams in ``entries``, one stream alone (or all but one) in ``others``.
 
     Args:
+        what: What the ways differ in, in words: fusion, encoder of photo.
         test: What it was scored on, in words.
         steps: The shares of rows of the removal curves.
-        skipped: Why a fusion is not here.
+        skipped: Why a way is not here.
         baseline: The metric of knowing the training targets alone.
         budget: What every run was given, in words.
     """
@@ -97,10 +105,11 @@ class Comparison:
     others: list[Entry]
     baseline: float
     skipped: dict[str, str] = field(default_factory=dict)
+    what: str = "fusion"
 
     @property
     def best(self) -> Entry:
-        """The fusion with the best mean score."""
+        """The way with the best mean score, of those with all streams."""
         return self.entries[0]
 
     @property
@@ -188,6 +197,7 @@ class Comparison:
         """Everything as plain data; what ``evaluate --reference`` reads."""
         return {
             "target": self.target,
+            "compared": self.what,
             "metric": self.metric,
             "higher_is_better": self.higher_is_better,
             "test": self.test,
@@ -209,7 +219,7 @@ class Comparison:
             spread = entry.spread
             bars.append(Bar(entry.way.name, entry.mean, entry.mean - spread, entry.mean + spread, faint=entry.way.single))
         plain = Bar("no input", self.baseline) if isfinite(self.baseline) else None
-        return bar_chart(bars, title=f"{words(self.metric)} of {self.target} by fusion", reference=plain)
+        return bar_chart(bars, title=f"{words(self.metric)} of {self.target} by {self.what}", reference=plain)
 
     def write(self, path: str | Path) -> Path:
         """One self-contained page: the table, the picture, what each bears."""
@@ -225,21 +235,21 @@ class Comparison:
             said = (
                 "The part of the clean score that is kept as one stream is taken from more and more rows, over all streams."
             )
-            sections.append(Section("Robustness", said, bar_chart(areas, title="robustness area by fusion")))
+            sections.append(Section("Robustness", said, bar_chart(areas, title=f"robustness area by {self.what}")))
         for stream in self.best.way.streams:
             lines = {e.way.name: (self.steps, e.curves[stream]) for e in self.entries[:4] if stream in e.curves}
             known = {o.way.name: o.mean for o in self.others if stream not in o.way.streams}
             if lines:
                 chart = xy_chart(lines, title=f"{name} without {stream}", x_name="share of rows", y_name=name, levels=known)
-                said = "The best four fusions; dashed: models that were trained without it."
+                said = "The best four; dashed, where there are any: models that were trained without it."
                 sections.append(Section(f"{stream} taken away", said, chart))
-        return write_page(path, f"Fusions compared: {self.target}", sections)
+        return write_page(path, f"Compared by {self.what}: {self.target}", sections)
 
 
 def ranked(
     entries: Sequence[Entry], draws: Mapping[str, Tensor], higher_is_better: bool
 ) -> tuple[list[Entry], list[Entry]]:
-    """Fusions, the best first, and the others, the best first, each held against the best fusion.
+    """Ways with all streams, the best first, and the others, the best first, each held against the best of all.
 
     Args:
         draws: By name, the metric of each seed in each resample ``[S, R]``, all drawn alike.
@@ -268,6 +278,7 @@ def _entry_json(entry: Entry) -> dict[str, Any]:
     return {
         "name": entry.way.name,
         "fusion": entry.way.fusion,
+        "changes": dict(entry.way.changes),
         "streams": list(entry.way.streams),
         "scores": entry.scores,
         "mean": entry.mean,

@@ -1,4 +1,4 @@
-"""Every fusion on the same rows with the same encoders and the same budget, over several seeds; a stopped run goes on."""
+"""Fusions, encoders, augmentations on the same rows with the same budget, over several seeds; a stopped run goes on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import torch
 from sensorium.console import Console
 from sensorium.core.contracts import Task
 from sensorium.core.errors import ConfigError, SensoriumError, nearest
-from sensorium.core.recipe import Recipe
+from sensorium.core.recipe import Recipe, Spec
 from sensorium.core.scorer import Kept, Scorer, plain_scores
 from sensorium.data import rows as encoded
 from sensorium.data.groups import Patterns
@@ -29,10 +29,12 @@ from sensorium.evaluation.scores import resample
 from sensorium.training.answers import answers
 from sensorium.training.book import Book
 from sensorium.training.claim import for_comparison
+from sensorium.training.experts import attached
 from sensorium.training.fit import finish
 from sensorium.training.footprint import training_bytes
-from sensorium.training.ground import Ground, chosen, possible, prepare
+from sensorium.training.ground import Ground, prepare
 from sensorium.training.request import Request, Target
+from sensorium.training.ways import Asked, possible
 
 RESAMPLES = 500
 """Of the test rows, behind each difference."""
@@ -47,7 +49,10 @@ def compare(
     task: str | None = None,
     options: Mapping[str, Any] | None = None,
     test: Any = None,
-    fusions: str | Sequence[str] = "all",
+    fusions: str | Sequence[str] | None = None,
+    encoders: Mapping[str, str | Sequence[Spec]] | None = None,
+    augment: Mapping[str, str | Sequence[str]] | None = None,
+    experts: str | Sequence[str | Sequence[Spec]] | None = None,
     seeds: int = 3,
     metric: str | None = None,
     leave_out: bool = False,
@@ -66,17 +71,22 @@ def compare(
     cache: str | Path | None = None,
     quiet: bool = False,
 ) -> Comparison:
-    """Train every fusion on the same rows, with the same encoders, under the same budget, and hold them against each other.
+    """Train fusions, encoders or augmentations on the same rows under the same budget, and hold them against each other.
 
-    Rows are split and decoded once: seeds differ in the weights they start from and in the order of rows. Each modality
-    alone is trained too. One line is written for every finished run, so the same call goes on where it was stopped.
+    Rows are split and decoded once: seeds differ in the weights they start from and in the order of rows. What is not
+    compared is the same for all; of several things every combination is trained. Beside fusions each modality alone is
+    trained too. One line is written for every finished run, so the same call goes on where it was stopped.
 
     Args:
         train: The training table, as for ``fit``.
         target: The column to predict, as for ``fit``; ``task`` and ``options`` too.
         streams: Groups of table columns, each a stream of its own, as for ``fit``.
         test: The table to score on; by default a fifth of ``train``, which no run sees in training or in early stopping.
-        fusions: ``all``, or names.
+        fusions: ``all``, or names; without anything to compare all fusions, else the one of the recipe.
+        encoders: By stream, ``all`` that can read it, or some: ``{"photo": ["convnet", {"kind": "vit", "depth": 6}]}``.
+        augment: By column, ``all`` or some of what its option ``augment`` may be: ``{"photo": ["none", "light"]}``.
+        experts: Sets of experts beside the network: ``["none", "linear", "linear+forest"]``, or ``all``: none, each by
+            itself, and all together.
         seeds: Runs of each.
         metric: What to compare; by default the task's headline.
         leave_out: Also train without each modality, for the reference lines of three modalities and more.
@@ -102,15 +112,16 @@ def compare(
     )
     if seeds < 1:
         raise ConfigError(f"{seeds} seeds", fix="one or more")
-    names = chosen(fusions)
+    asked = Asked.of(fusions, encoders, augment, experts)
     folder = Path(out)
     with for_comparison(folder, overwrite=overwrite), Console(quiet) as console:
-        ground, where = prepare(request, test, console)
-        ways, skipped = possible(ground, names, leave_out)
+        ground, where = prepare(request, test, console, asked.questions)
+        questions = asked.questions(ground.schema, ground.plan)
+        ways, skipped = possible(ground, questions, leave_out)
         if time_limit is not None:
             ground, ways = ground.limited(time_limit / (len(ways) * seeds), ways)
         folder.mkdir(parents=True, exist_ok=True)
-        book = Book(folder, ground.identity(metric))
+        book = Book(folder, ground.identity(metric, fusions=asked.fusions is not None))
         if ground.plan.training.time_limit is not None and not book.lines:
             warm_up(ground)
         total = len(ways) * seeds
@@ -126,12 +137,13 @@ def compare(
         console.step("comparing", total, total)
         result = summed(ground, [way for way in ways if way.name not in failed], book, seeds, metric, where)
         result.skipped = skipped | failed
+        result.what = questions[0].words if len(questions) == 1 else "way"
         written(result, folder, request.named(ways[result.best.way].plan))
     return result
 
 
 def warm_up(ground: Ground) -> None:
-    """A few steps that do not count: what a first training loads would be taken from the time of the first fusion."""
+    """A few steps that do not count: what a first training loads would be taken from the time of the first way."""
     training = ground.plan.training.model_copy(update={"epochs": 1, "time_limit": None})
     plan = ground.plan.model_copy(update={"training": training})
     few = np.arange(min(len(ground.rows), 2 * (training.batch_size or 32)), dtype=np.int64)
@@ -147,6 +159,8 @@ def one(ground: Ground, number: int, metric: str | None) -> tuple[dict[str, Any]
     plan = ground.plan.model_copy(update={"seed": ground.plan.seed + number})
     began, cpu = time.monotonic(), time.process_time()
     trained = finish(plan, ground.schema, ground.rows, ground.valid, ground.store, None, False, Console(quiet=True))
+    if ground.plan.model.experts:
+        attached(ground.plan, ground.schema, trained.model, ground.rows, ground.valid, Console(quiet=True))
     seconds, spent = time.monotonic() - began, time.process_time() - cpu
     model, name = trained.model, ground.task_name
     kept = answers(trained, ground.test).each[name].scorer.kept
@@ -209,7 +223,7 @@ def summed(
             )
         )
     if all(entry.way.single for entry in entries):
-        raise SensoriumError("no fusion could be trained", fix="try one of them with sensorium fit to see why")
+        raise SensoriumError("nothing could be trained", fix="try one of them with sensorium fit to see why")
     higher = more_is_better(task.headline, task.higher_is_better, metric)
     fusions, others = ranked(entries, draws, higher)
     spec = ground.plan.training

@@ -1,25 +1,26 @@
-"""What the runs of a comparison share: one split, one decoding, one set of encoders; and the ways to try on it."""
+"""What the runs of a comparison share: one split, one decoding, one resolved recipe; and what it is with a part changed."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sensorium.console import Console
 from sensorium.core import registry
 from sensorium.core.contracts import Task
-from sensorium.core.errors import ConfigError, SensoriumError, nearest
+from sensorium.core.errors import ConfigError
 from sensorium.core.goal import task_spec
-from sensorium.core.recipe import Recipe
+from sensorium.core.recipe import ModelSpec, Recipe, Spec
 from sensorium.core.schema import Column, Schema
 from sensorium.data import rows as encoded
 from sensorium.data.store import Store
 from sensorium.evaluation.comparison import Way
-from sensorium.model import assemble, goal_of
+from sensorium.model import goal_of
 from sensorium.training import prepare as steps
+from sensorium.training.augmented import augmented
 from sensorium.training.defaults import resolve, surgery_of
 from sensorium.training.parts import Parts, Test
 from sensorium.training.request import Request
@@ -30,8 +31,13 @@ TEST_PART = 0.2
 
 @dataclass(frozen=True)
 class Ground:
-    """What all runs share: resolved recipe, fitted columns, encoded rows."""
+    """What all runs share: resolved recipe, fitted columns, encoded rows.
 
+    Args:
+        asked: The recipe as it was asked for, with all that it leaves open.
+    """
+
+    asked: Recipe
     plan: Recipe
     schema: Schema
     rows: encoded.Rows
@@ -69,7 +75,7 @@ class Ground:
             update={key: {s: share for s, share in told.items() if s in streams} for key, told in rates.items()}
         )
         plan = self.plan.model_copy(update={"model": cut, "columns": schema.specs(), "training": training})
-        return Ground(plan, schema, rows, valid, test, self.store)
+        return replace(self, plan=plan, schema=schema, rows=rows, valid=valid, test=test)
 
     def task(self) -> Task[Any]:
         """The target's task, untrained: it measures."""
@@ -91,35 +97,71 @@ class Ground:
         """The same with another fusion, sized like the rest of the model, and all else as it is."""
         told = self.plan.model.fusion
         spec = told if told is not None and registry.split(told)[0] == fusion else fusion
-        model = self.plan.model.model_copy(update={"fusion": spec})
-        plan, _ = resolve(self.plan.model_copy(update={"model": model}), self.schema, len(self.rows))
+        return self._with(self.plan.model.model_copy(update={"fusion": spec}))
+
+    def read_by(self, stream: str, encoder: Spec) -> Ground:
+        """The same with another encoder of a stream, sized like the rest, with the adapter and the rates usual for it."""
+        asked, model = self.asked, self.plan.model
+        told = asked.model.encoders.get(stream)
+        spec = told if told is not None and registry.split(told)[0] == encoder else encoder
+        adapters = _but(model.adapters, asked.model.adapters, stream)
+        rates = {
+            key: _but(getattr(self.plan.training, key), getattr(asked.training, key), stream)
+            for key in ("lr_scale", "layer_decay")
+        }
+        changed = model.model_copy(update={"encoders": {**model.encoders, stream: spec}, "adapters": adapters})
+        return self._with(changed, rates)
+
+    def augmented(self, column: str, strength: str) -> Ground:
+        """The same with another augmentation of a column: what it learnt and its encoded cells stay as they are."""
+        schema = augmented(self.schema, {column: strength})
+        return replace(self, plan=self.plan.model_copy(update={"columns": schema.specs()}), schema=schema)
+
+    def beside(self, experts: Sequence[Spec]) -> Ground:
+        """The same with these experts beside the network."""
+        update = {"experts": list(experts), "features": self.asked.model.features}
+        return self._with(self.plan.model.model_copy(update=update))
+
+    def _with(self, model: ModelSpec, rates: Mapping[str, Mapping[str, float]] | None = None) -> Ground:
+        training = self.plan.training.model_copy(update=rates)
+        plan, _ = resolve(self.plan.model_copy(update={"model": model, "training": training}), self.schema, len(self.rows))
         return replace(self, plan=plan)
 
-    def identity(self, metric: str | None) -> str:
-        """What two runs must share to stand in one table: all but the fusion."""
-        plan = self.plan.model_copy(update={"model": self.plan.model.model_copy(update={"fusion": None})})
+    def identity(self, metric: str | None, *, fusions: bool = True) -> str:
+        """What two runs must share to stand in one table: all but the fusion, where ``fusions`` are compared."""
+        plan = self.plan
+        if fusions:
+            plan = plan.model_copy(update={"model": plan.model.model_copy(update={"fusion": None})})
         told = [plan.model_dump(exclude={"data"}), self.schema.to_json(), metric]
+        if self.asked.model.features is not None:
+            told.append(self.asked.model.features)
         h = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
         for part in (self.rows, self.valid, self.test):
             h.update(json.dumps(part.contents()).encode())
         return h.hexdigest()[:16]
 
 
-def chosen(fusions: str | Sequence[str]) -> list[str]:
-    """The names asked for, all of them known."""
-    known = registry.kinds("fusions")
-    if fusions == "all":
-        return list(known)
-    names = [name.strip() for name in fusions.split(",")] if isinstance(fusions, str) else list(fusions)
-    for name in names:
-        if name not in known:
-            raise ConfigError(f"no fusion named {name!r}{nearest(name, known)}")
-    return list(dict.fromkeys(names))
+def _but(resolved: Mapping[str, Any], asked: Mapping[str, Any], stream: str) -> dict[str, Any]:
+    """The resolved entries, of one stream only what was asked for."""
+    kept = {name: value for name, value in resolved.items() if name != stream}
+    return kept | ({stream: asked[stream]} if stream in asked else {})
 
 
-def prepare(request: Request, test: Any, console: Console) -> tuple[Ground, str]:
-    """Declared, split, learnt, resolved and encoded, once for all runs; and what the test rows are, in words."""
-    ready = steps.prepare(request, console, test=Test(test, TEST_PART), check=_comparable)
+def prepare(
+    request: Request, test: Any, console: Console, check: Callable[[Schema, Recipe], Any] | None = None
+) -> tuple[Ground, str]:
+    """Declared, split, learnt, resolved and encoded, once for all runs; and what the test rows are, in words.
+
+    ``check`` refuses what cannot be done with these columns and this recipe, before anything is decoded.
+    """
+
+    def comparable(found: Parts, trials: int | None, plan: Recipe) -> None:
+        if len(found.schema.targets) > 1:
+            raise ConfigError(f"{len(found.schema.targets)} targets cannot be compared at once", fix="name one: --target")
+        if check is not None:
+            check(found.schema, request.plan)
+
+    ready = steps.prepare(request, console, test=Test(test, TEST_PART), check=comparable)
     tested = ready.parts.tested
     assert tested is not None
     assert ready.test is not None
@@ -130,37 +172,4 @@ def prepare(request: Request, test: Any, console: Console) -> tuple[Ground, str]
     # Networks are compared: what answers beside them would hide how they differ.
     single = ready.plan.model.model_copy(update={"experts": [], "features": {}, "networks": 1})
     plan = ready.plan.model_copy(update={"model": single})
-    return Ground(plan, ready.schema, ready.rows, ready.valid, ready.test, ready.store), where
-
-
-def _comparable(found: Parts, trials: int | None, plan: Recipe) -> None:
-    if len(found.schema.targets) > 1:
-        raise ConfigError(f"{len(found.schema.targets)} targets cannot be compared at once", fix="name one: --target")
-
-
-def possible(ground: Ground, names: Sequence[str], leave_out: bool) -> tuple[dict[Way, Ground], dict[str, str]]:
-    """The ground of every way that can be built, with its recipe; and why a fusion cannot."""
-    streams = tuple(ground.schema.streams)
-    found: dict[Way, Ground] = {}
-    skipped: dict[str, str] = {}
-    for name in names:
-        try:
-            with_it = ground.fused(name)
-            assemble(with_it.plan.model, ground.schema)
-        except (SensoriumError, ImportError, ValueError, RuntimeError) as error:
-            # Too many streams, too large a product, a library that is not there: told in the table.
-            skipped[name] = error.problem if isinstance(error, SensoriumError) else str(error)
-            continue
-        found[Way(name, name, streams, False)] = with_it
-    if not found:
-        raise ConfigError(f"no fusion can be built: {'; '.join(f'{n}: {why}' for n, why in skipped.items())}")
-    if len(streams) == 1:
-        return found, skipped
-    for stream in streams:
-        found[Way(f"{stream} alone", "single", (stream,), True)] = ground.narrowed([stream]).fused("single")
-    if leave_out and len(streams) > 2:
-        usual = registry.split(ground.plan.model.fusion or next(iter(found)).fusion)[0]
-        for stream in streams:
-            kept = tuple(s for s in streams if s != stream)
-            found[Way(f"without {stream}", usual, kept, True)] = ground.narrowed(kept).fused(usual)
-    return found, skipped
+    return Ground(ready.request, plan, ready.schema, ready.rows, ready.valid, ready.test, ready.store), where

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from sensorium.core.errors import ConfigError, SensoriumError
 from sensorium.core.recipe import Recipe, Spec
 from sensorium.core.schema import Schema
 from sensorium.model import assemble
+from sensorium.training.augmented import augmented
 from sensorium.training.defaults import frozen, resolve
 
 FUSIONS = ("lowrank", "gated", "weighted", "concat", "bottleneck", "late")
@@ -64,7 +64,7 @@ class Space:
         """The resolved recipe of a setting, and the columns with it."""
         schema, plan = self.schema, self.plan
         if setting.get("augment", "light") != "light":
-            schema = _augmented(schema, _augmenting(plan, schema), setting["augment"])
+            schema = augmented(schema, dict.fromkeys(_augmenting(plan, schema), str(setting["augment"])))
         # The usual fusion may come with options of its own: it is left to be chosen as without a search.
         model: dict[str, Any] = {
             key: setting[key] for key in ("fusion", "size") if key in setting and setting[key] != self.usual.get(key)
@@ -133,15 +133,6 @@ def _augmenting(plan: Recipe, schema: Schema) -> list[str]:
         if column.spec.get("augment") == "light" and "augment" not in told and column.name not in still:
             found.append(column.name)
     return found
-
-
-def _augmented(schema: Schema, names: Sequence[str], strength: str) -> Schema:
-    """The same fitted columns, augmented otherwise. What is stored of them stays as it is."""
-    document = deepcopy(schema.to_json())
-    for column in document["columns"]:
-        if column["name"] in names:
-            column["spec"]["augment"] = strength
-    return Schema.from_json(document)
 
 
 def _dropped(told: Recipe, resolved: Recipe, times: float) -> Recipe:

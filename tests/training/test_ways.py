@@ -1,0 +1,227 @@
+"""What a comparison can vary: encoders, augmentations and experts, every combination of them, all else the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sensorium.console import Console
+from sensorium.core import registry
+from sensorium.core.errors import ConfigError
+from sensorium.core.recipe import Recipe
+from sensorium.training.compare import compare
+from sensorium.training.ground import Ground, prepare
+from sensorium.training.request import Request
+from sensorium.training.ways import Asked, possible
+
+QUICK = ["model.size=tiny", "training.epochs=1", "training.batch_size=32"]
+LEFT = ("cost", "tags", "note", "sound", "when", "room", "temperature")
+
+
+@pytest.fixture(scope="module")
+def ground(scenes: Path) -> Ground:
+    request = Request.of(scenes / "train.csv", target="event", ignore=LEFT, overrides=QUICK)
+    return prepare(request, scenes / "test.csv", Console(True))[0]
+
+
+def given(scenes: Path, out: Path, **more: Any) -> Any:
+    told = {"target": "event", "test": scenes / "test.csv", "ignore": LEFT, "overrides": QUICK, "quiet": True, "seeds": 1}
+    return compare(scenes / "train.csv", out=out, **(told | more))
+
+
+def ways(ground: Ground, **asked: Any) -> dict[str, Ground]:
+    found, skipped = possible(ground, Asked.of(**asked).questions(ground.schema, ground.plan), False)
+    assert skipped == {}
+    return {way.name: each for way, each in found.items()}
+
+
+def test_another_encoder_and_nothing_else(ground: Ground) -> None:
+    vit = {"kind": "vit", "depth": 1}
+    found = ways(ground, encoders={"photo": ["convnet", "resnet", vit]})
+    assert list(found) == ["photo: convnet", "photo: resnet", "photo: vit depth=1"]
+    for name, each in found.items():
+        spec = each.plan.model.encoders["photo"]
+        assert isinstance(spec, dict)
+        assert spec["kind"] == name.removeprefix("photo: ").split()[0]
+        same = each.plan.model_copy(update={"model": each.plan.model.model_copy(update={"encoders": {}})})
+        whole = ground.plan.model_copy(update={"model": ground.plan.model.model_copy(update={"encoders": {}})})
+        assert same == whole
+        assert each.plan.model.encoders["sensor"] == ground.plan.model.encoders["sensor"]
+        assert each.schema is ground.schema
+        assert each.rows is ground.rows
+    assert found["photo: convnet"].plan == ground.plan, "the usual one is the usual recipe"
+    depth = found["photo: vit depth=1"].plan.model.encoders["photo"]
+    assert isinstance(depth, dict)
+    assert depth["depth"] == 1, "what is given of an encoder is kept, what is not is sized"
+
+
+def test_an_encoder_comes_with_its_own_adapter_and_rate(scenes: Path) -> None:
+    ignored = [*(name for name in LEFT if name != "note"), "photo", "sensor"]
+    overrides = [*QUICK, "model.encoders.note=tfidf"]
+    request = Request.of(scenes / "train.csv", target="event", ignore=ignored, overrides=overrides)
+    ground, _ = prepare(request, None, Console(True))
+    found = ways(ground, encoders={"note": "tfidf,bag"})
+    tfidf, bag = (each.plan.model.adapters["note"] for each in found.values())
+    assert registry.split(tfidf)[1]["norm"] is False
+    assert registry.split(bag)[1]["norm"] is True
+    plan = ground.plan.model_copy(update={"training": ground.plan.training.model_copy(update={"lr_scale": {"note": 0.03}})})
+    slowed = Ground(ground.asked, plan, ground.schema, ground.rows, ground.valid, ground.test, ground.store)
+    assert slowed.read_by("note", "bag").plan.training.lr_scale == {}, "as slow as a pretrained encoder was: not asked for"
+
+
+def test_all_encoders_are_those_that_can_read_the_stream(ground: Ground) -> None:
+    (question,) = Asked.of(encoders={"photo": "all"}).questions(ground.schema, ground.plan)
+    names = {choice.name.removeprefix("photo: ") for choice in question.choices}
+    assert names >= {"convnet", "resnet", "vit", "patch"}
+    assert not names & {"bag", "tfidf", "cells", "pointnet", "graph"}
+    assert "huggingface" not in names, "of which checkpoint? it is named with it"
+    found, skipped = possible(ground, [question], False)
+    assert "photo: frames" in skipped, "it reads a grid of three axes: told, and stops nothing"
+    assert {way.name.removeprefix("photo: ") for way in found} | {n.removeprefix("photo: ") for n in skipped} == names
+
+
+def test_another_augmentation_of_the_same_cells(ground: Ground) -> None:
+    found = ways(ground, augment={"photo": "all"})
+    assert list(found) == [f"photo: {strength}" for strength in ("none", "light", "strong", "auto")]
+    index = torch.arange(8).numpy()
+    drawn = {}
+    for name, each in found.items():
+        batch = each.rows.batch(index)
+        plain = each.schema.prepare(batch).inputs["photo"].data
+        drawn[name] = each.schema.prepare(batch, torch.Generator().manual_seed(0)).inputs["photo"].data
+        assert torch.equal(plain, ground.schema.prepare(batch).inputs["photo"].data), "answers read cells as they are"
+        assert torch.equal(drawn[name], plain) == (name == "photo: none")
+        told = each.plan.columns["photo"]
+        assert isinstance(told, dict)
+        assert f"photo: {told['augment']}" == name, "the recipe says so too"
+    assert not torch.equal(drawn["photo: light"], drawn["photo: strong"])
+
+
+def test_several_questions_are_every_combination(ground: Ground) -> None:
+    asked = Asked.of("gated,concat", {"photo": "convnet,resnet"}, {"photo": "none,light"}, "none,linear")
+    found, _ = possible(ground, asked.questions(ground.schema, ground.plan), False)
+    compared = [way for way in found if not way.single]
+    assert len(compared) == len({way.name for way in compared}) == 16
+    one = next(way for way in compared if way.name == "concat, photo: resnet, photo: none, experts: linear")
+    assert dict(one.changes) == {
+        "fusion": "concat",
+        "encoders.photo": "photo: resnet",
+        "columns.photo.augment": "photo: none",
+        "experts": "experts: linear",
+    }
+    model = found[one].plan.model
+    assert registry.split(model.fusion or "")[0] == one.fusion == "concat"
+    assert registry.split(model.encoders["photo"])[0] == "resnet"
+    assert [registry.split(spec)[0] for spec in model.experts or []] == ["linear"]
+    assert {way.name for way in found if way.single} == {"photo alone", "sensor alone"}, "beside fusions only"
+
+
+def test_nothing_said_is_all_fusions() -> None:
+    assert Asked.of().fusions == registry.kinds("fusions")
+    assert Asked.of(encoders={"photo": "convnet"}).fusions is None
+    assert Asked.of(experts="all").experts[0] == ()
+    assert Asked.of(experts=["none", ["linear", {"kind": "forest", "trees": 7}]]).experts == (
+        (),
+        ("linear", {"kind": "forest", "trees": 7}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"encoders": {"photo": "convnt"}}, "did you mean convnet"),
+        ({"encoders": {"photo": [{"kind": "vit", "dept": 3}]}}, "did you mean depth"),
+        ({"encoders": {"photo": []}}, "no encoders of 'photo' are named"),
+        ({"encoders": {"foto": "convnet"}}, "no stream named 'foto'; did you mean photo"),
+        ({"encoders": {"photo": "bag"}}, r"'bag' cannot read the stream 'photo'\n  → these can: .*convnet"),
+        ({"augment": {"foto": "none"}}, "no input column named 'foto'; did you mean photo"),
+        ({"augment": {"photo": "lihgt"}}, "column 'photo': no augmentation named 'lihgt'; did you mean light"),
+        ({"augment": {"event": "none"}}, "no input column named 'event'"),
+        ({"experts": "linaer"}, "did you mean linear"),
+        ({"fusions": "gatd"}, "did you mean gated"),
+    ],
+)
+def test_what_cannot_be_asked_is_told(ground: Ground, asked: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Asked.of(**asked).questions(ground.schema, ground.plan)
+
+
+def test_what_the_recipe_rules_out_is_told(ground: Ground, scenes: Path) -> None:
+    def plan(section: str, **update: Any) -> Recipe:
+        return ground.plan.model_copy(update={section: getattr(ground.plan, section).model_copy(update=update)})
+
+    photo = Asked.of(augment={"photo": "none,light"})
+    with pytest.raises(ConfigError, match=r"training\.augment is off"):
+        photo.questions(ground.schema, plan("training", augment=False))
+    with pytest.raises(ConfigError, match="its encoder is frozen"):
+        photo.questions(ground.schema, plan("model", surgery=[{"kind": "freeze", "streams": ["photo"]}]))
+    with pytest.raises(ConfigError, match="no network"):
+        Asked.of(encoders={"photo": "convnet"}).questions(ground.schema, plan("model", network=False))
+    request = Request.of(scenes / "train.csv", target="event", ignore=["photo", "sensor", "sound", "note"], overrides=QUICK)
+    table, _ = prepare(request, scenes / "test.csv", Console(True))
+    with pytest.raises(ConfigError, match="column 'room': a column of kind category is not augmented"):
+        Asked.of(augment={"room": "none"}).questions(table.schema, table.plan)
+
+
+def test_encoders_compared_and_gone_on_with(scenes: Path, tmp_path: Path, cli: Any) -> None:
+    out = tmp_path / "c"
+    words = [
+        "compare",
+        scenes / "train.csv",
+        "--test",
+        scenes / "test.csv",
+        "--target",
+        "event",
+        "--ignore",
+        ",".join(LEFT),
+    ]
+    words += [*QUICK, "--seeds", "1", "--out", out, "-q"]
+    code, said, error = cli(*words, "--encoders", "photo=convnet,resnet")
+    assert code == 0, error
+    told = json.loads((out / "compare.json").read_text(encoding="utf-8"))
+    assert told["compared"] == "encoder of photo"
+    assert {run["name"] for run in told["runs"]} == {"photo: convnet", "photo: resnet"}
+    assert [run["changes"] for run in told["runs"]] == [{"encoders.photo": run["name"]} for run in told["runs"]]
+    best, other = told["runs"]
+    assert other["behind"] is not None
+    assert best["parameters"] != other["parameters"]
+    assert f"The best is {best['name']}" in said
+    recipe = Recipe.from_yaml(out / "winner.yaml")
+    assert registry.split(recipe.model.encoders["photo"])[0] == best["name"].removeprefix("photo: ")
+    assert "by encoder of photo" in (out / "compare.html").read_text(encoding="utf-8")
+
+    lines = (out / "runs.jsonl").read_text(encoding="utf-8")
+    found = given(scenes, out, encoders={"photo": ["convnet", "resnet", {"kind": "convnet", "depth": 1}]})
+    assert len(found.entries) == 3
+    assert (out / "runs.jsonl").read_text(encoding="utf-8").startswith(lines), "a further choice joins those there are"
+    with pytest.raises(ConfigError, match="another comparison"):
+        given(scenes, out, encoders={"photo": "convnet"}, overrides=[*QUICK, "model.fusion=concat"])
+
+
+def test_experts_and_augmentations_compared(scenes: Path, tmp_path: Path) -> None:
+    told = [name for name in LEFT if name not in ("room", "temperature")]
+    found = given(scenes, tmp_path / "c", ignore=[*told, "sensor"], augment={"photo": "none,strong"}, experts="none,linear")
+    assert found.what == "way"
+    scores = {entry.way.name: entry.mean for entry in found.entries}
+    assert set(scores) == {f"photo: {a}, experts: {e}" for a in ("none", "strong") for e in ("none", "linear")}
+    assert found.others == [], "no modality alone: fusions are not compared"
+    for strength in ("none", "strong"):
+        with_it, without = (scores[f"photo: {strength}, experts: {e}"] for e in ("linear", "none"))
+        assert with_it >= without, "one epoch teaches a network little, and linear models are fitted to the end"
+
+
+def test_the_command_line_says_what_is_misspelt(scenes: Path, tmp_path: Path, cli: Any) -> None:
+    for words, message in (
+        (["--encoders", "convnet"], "--encoders NAME=CHOICES"),
+        (["--augment", "photo=none", "--augment", "photo=light"], "photo is named twice"),
+        (["--encoders", "photo=[convnet, 3]"], "no list of parts"),
+        (["--encoders", "photo=[{kind: vit, dept: 3}]"], "did you mean depth"),
+    ):
+        code, _, said = cli("compare", scenes / "train.csv", "--target", "event", *words, "--out", tmp_path / "x")
+        assert code == 2
+        assert message in said
+    assert not (tmp_path / "x").exists()
