@@ -38,6 +38,10 @@ class Service(NamedTuple):
         finally:
             connection.close()
 
+    def forget(self) -> None:
+        """Have ``VmHWM`` begin anew."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
     def memory(self, name: str) -> float:
         """Megabytes, of ``VmRSS`` (now) or ``VmHWM`` (the most so far); 0 once the process is gone."""
         if not Path(f"/proc/{self.process.pid}").exists():

@@ -23,10 +23,10 @@ from benchmarks.hostile.case import Case
 from benchmarks.measure import REPOSITORY
 from benchmarks.service import Service, exchange, form, post, serving, statuses
 
-LONGEST = 1.5
-"""Seconds that the other client may wait for an answer, at most: a second, and half of one for a busy machine."""
-MEMORY = 1500
-"""Megabytes that the server may ever take: of them 350 are the model and its libraries."""
+LONGEST = 1.0
+"""Seconds within which the other client is given 95 of 100 answers; none may take ten."""
+MEMORY = 1200
+"""Megabytes that the server may take: of them 350 are the model and its libraries."""
 WORDS = ("--max-mb", "8", "--max-unfinished", "40", "--max-streams", "4", "--timeout", "20")
 _TRAIN = """
 import sys, sensorium
@@ -64,6 +64,7 @@ def _meanwhile() -> Iterator[None]:
                 wrong.append(found[:120].decode(errors="replace"))
             over.wait(0.02)
 
+    service.forget()
     thread = threading.Thread(target=ask)
     thread.start()
     try:
@@ -74,7 +75,8 @@ def _meanwhile() -> Iterator[None]:
         thread.join()
     assert service.memory("VmRSS") > 0, "the server is gone"
     assert not wrong, f"another client was told: {wrong[0]}"
-    assert max(waited) < LONGEST, f"another client waited for {max(waited):.1f} s"
+    late = sorted(waited)[int(0.95 * (len(waited) - 1))]
+    assert late < LONGEST, f"another client waited for {late:.1f} s and more"
     assert service.memory("VmHWM") < MEMORY, f"the server took {service.memory('VmHWM'):.0f} MB"
 
 
@@ -90,7 +92,8 @@ def _sent(sent: Sent, expected: tuple[int, ...], _: Path) -> None:
 
 
 def _get(path: str, *lines: str, host: str = "Host: localhost", method: str = "GET", version: str = "1.1") -> bytes:
-    head = [f"{method} {path} HTTP/{version}", *([host] if host else []), *lines, "Connection: close"]
+    kept = any(line.startswith("Connection") for line in lines)
+    head = [f"{method} {path} HTTP/{version}", *([host] if host else []), *lines, *([] if kept else ["Connection: close"])]
     return "\r\n".join(head).encode("latin-1") + b"\r\n\r\n"
 
 
@@ -172,7 +175,7 @@ ASKED: dict[str, tuple[Sent, tuple[int, ...]]] = {
     "a chunk of a negative size": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n", (400,)),
     "a zero byte in a header": (_get("/schema", "X: a\0b"), (400,)),
     "a head of 200 kB": (_get("/schema", "X: " + "x" * 200_000), (400,)),
-    "ten thousand headers": (_get("/schema", *[f"X{i}: y" for i in range(10_000)]), (400,)),
+    "ten thousand headers": (_get("/schema", *[f"X{i}: y" for i in range(10_000)]), (400, 431)),
     "TLS to a port without it": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(600) + b"\r\n\r\n", (400,)),
     "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9), (400,)),
     "hundreds at once on one connection": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -268,3 +269,24 @@ def test_one_address_fills_half_of_the_memory_at_most(predictor: Any) -> None:
             body = b'{"row": {}}' + b" " * 900
             whole = JSON + f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
             assert answer(address, whole, source="127.0.0.2").startswith(b"HTTP/1.1 200")
+
+
+def test_streams_are_no_unfinished_requests(predictor: Any) -> None:
+    """A socket that was opened and closed again leaves no trace in the count of its address."""
+    from websockets.sync.client import connect
+
+    from sensorium.serve.app import create
+    from sensorium.serve.limits import Limits
+
+    with started(create({"house": predictor}, limits=Limits(unfinished=2))) as address:
+        for _ in range(5):
+            with connect(f"ws://{address}/stream") as stream:
+                stream.send('{"column": "sound"}')
+                assert "window_steps" in json.loads(stream.recv(10))
+        assert answer(address, WHOLE).startswith(b"HTTP/1.1 200")
+
+
+def test_heads_of_many_headers_are_refused(address: str) -> None:
+    many = b"".join(b"X%d: yyyyyyyyyyyy\r\n" % i for i in range(5000))
+    said = answer(address, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + many + b"Connection: close\r\n\r\n")
+    assert said[:13] in (b"HTTP/1.1 400 ", b"HTTP/1.1 431 ")

@@ -21,6 +21,8 @@ from sensorium.serve.refusal import CLOSE, RefusedError
 
 LOOPBACK = "localhost"
 ANY = "*"
+HEAD = 2**16
+"""Bytes of all headers, at most."""
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::([0-9]{1,5}))?")
 _WELCOME = frozenset({"same-origin", "none"})
 """What ``Sec-Fetch-Site`` says of this server's own page, and of an address that a user typed."""
@@ -126,6 +128,8 @@ class Guard:
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
+        if sum(len(name) + len(value) for name, value in headers.raw) > HEAD:
+            raise RefusedError(431, f"the headers are larger than {HEAD / 2**10:g} KiB", headers=CLOSE)
         hosts, came = headers.getlist("host"), headers.getlist("origin")
         if len(hosts) != 1 or (found := split(hosts[0])) is None:
             problem = (

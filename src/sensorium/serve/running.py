@@ -77,8 +77,9 @@ class Prompt(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is not followe
 
     def data_received(self, data: bytes) -> None:
         self._read(data)
-        cycle: Any = self.cycle
-        self._mark(self._waiting() or bool(cycle.more_body))
+        if self.transport.get_protocol() is self:  # else it has become a web socket
+            cycle: Any = self.cycle
+            self._mark(self._waiting() or bool(cycle.more_body))
 
     def _mark(self, unfinished: bool) -> None:
         if unfinished == self._counted:

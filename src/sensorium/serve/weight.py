@@ -18,6 +18,8 @@ QUICK = 2**20
 """Bytes of the files of a request whose headers are read where the request is: no longer than a fraction of a second."""
 _PLAIN = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF")
 """How files begin whose headers are found at once."""
+_PACKED = (b"zTXt", b"iTXt", b"iCCP")
+"""Parts of a PNG beside its pixels, each of which may unpack to a million characters."""
 _SMALL = 2**16
 _LIGHT, _WORDS = 2**19, 50_000
 _HUGE = 16 * 2**20
@@ -66,7 +68,10 @@ class Scales:
         for part in _parts(rows):
             size = _size(part)
             found += size
-            if found > QUICK or (size > _SMALL and not _data(part).startswith(_PLAIN)) or container(_data(part)):
+            data = _data(part)
+            if found > QUICK or (size > _SMALL and not data.startswith(_PLAIN)) or container(data):
+                return False
+            if data.startswith(b"\x89PNG") and sum(data.count(name) for name in _PACKED) > 2:
                 return False
         return True
 

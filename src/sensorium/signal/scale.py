@@ -6,7 +6,7 @@ them says of itself (its largest value, the number of its bits) differs from pic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -17,6 +17,7 @@ Scale = tuple[float, float]
 TAIL = 0.1
 """Per cent of a picture's pixels at either end that do not count: dead and hot ones."""
 _BLACK = 0.25
+_BAND = 2**20
 
 
 def is_wide(pixels: Array) -> bool:
@@ -51,20 +52,48 @@ def column_scale(pictures: Sequence[Array]) -> list[float] | None:
 def narrowed(values: Array, scale: Scale | Sequence[float]) -> Array:
     """Values of any type as uint8, black below the scale and white above it; what is not a number is black."""
     low, high = scale
-    with np.errstate(invalid="ignore", over="ignore"):
-        part = (values.astype(np.float64) - low) * (255 / (high - low))
-    return np.nan_to_num(part, nan=0.0, posinf=255.0, neginf=0.0).clip(0, 255).round().astype(np.uint8)
+
+    def change(part: Array) -> Array:
+        with np.errstate(invalid="ignore", over="ignore"):
+            found = (part.astype(np.float64) - low) * (255 / (high - low))
+        return np.nan_to_num(found, nan=0.0, posinf=255.0, neginf=0.0).clip(0, 255).round().astype(np.uint8)
+
+    return _by_bands(values, change)
+
+
+def _bands(values: Array) -> list[Array]:
+    """Rows of a large picture some at a time: what is computed of them on the way takes eight times their memory."""
+    if values.size <= _BAND or values.ndim == 0:
+        return [values]
+    step = max(1, _BAND * len(values) // values.size)
+    return [values[start : start + step] for start in range(0, len(values), step)]
+
+
+def _by_bands(values: Array, change: Callable[[Array], Array]) -> Array:
+    """Values changed one by one to uint8."""
+    bands = _bands(values)
+    if len(bands) == 1:
+        return change(values)
+    found, start = np.empty(values.shape, np.uint8), 0
+    for band in bands:
+        found[start : start + len(band)] = change(band)
+        start += len(band)
+    return found
 
 
 def alone(values: Array) -> Array:
     """Grey values as uint8 where no training picture told a scale: by what the values themselves look like."""
     if values.dtype.kind == "f":
-        values = np.nan_to_num(values, nan=0.0, posinf=255.0, neginf=0.0)
-        return (values * (255 if values.max(initial=0) <= 1 else 1)).clip(0, 255).round().astype(np.uint8)
+
+        def whole(part: Array) -> Array:
+            return np.nan_to_num(part, nan=0.0, posinf=255.0, neginf=0.0)
+
+        by = 255 if max(whole(band).max(initial=0) for band in _bands(values)) <= 1 else 1
+        return _by_bands(values, lambda part: (whole(part) * by).clip(0, 255).round().astype(np.uint8))
     # Pillow opens 16-bit files in several modes; only one with a value beyond 16 bits has 32.
     top = int(values.max(initial=0))
     shift = 65535 if top <= 65535 else 2**31 - 1
-    return (values.clip(0).astype(np.float64) * (255 / shift)).round().astype(np.uint8)
+    return _by_bands(values, lambda part: (part.clip(0).astype(np.float64) * (255 / shift)).round().astype(np.uint8))
 
 
 def thinned_pixels(values: Array, side: int) -> Array:

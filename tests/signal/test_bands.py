@@ -1,0 +1,78 @@
+"""Large pictures are brought to 8 bits and to RGB some rows at a time: the same, bit for bit, as in one go."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sensorium.core.modality import Blob
+from sensorium.signal import picture, scale
+from sensorium.signal.sound import length_of
+
+MODES = ("RGBA", "LA", "RGB", "L", "P", "CMYK", "1", "YCbCr")
+
+
+def pictures() -> list[Any]:
+    base = Image.fromarray(np.random.default_rng(0).integers(0, 255, (97, 61, 4), np.uint8), "RGBA")
+    found = [base.convert(mode) for mode in MODES]
+    few = base.convert("RGB").quantize(50)
+    for clear in (3, bytes(range(50))):
+        one = few.copy()
+        one.info["transparency"] = clear
+        found.append(one)
+    for mode, colour in (("RGB", (1, 2, 3)), ("L", 7)):
+        one = base.convert(mode)
+        one.info["transparency"] = colour
+        found.append(one)
+    return found
+
+
+def test_modes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for one in pictures():
+        whole = picture._plain(one, None)
+        with monkeypatch.context() as patch:
+            patch.setattr(picture, "_BAND", 100)
+            banded = picture._plain(one, None)
+        assert (whole.mode, whole.size) == (banded.mode, banded.size)
+        assert whole.tobytes() == banded.tobytes(), one.mode
+
+
+def test_scales(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(0)
+    floats = draw.normal(size=(31, 17)).astype(np.float32)
+    floats[0, 0], floats[3, 3], floats[4, 4] = np.nan, np.inf, -np.inf
+    for values in (
+        draw.integers(0, 65535, (31, 17), np.uint16),
+        draw.integers(-5, 2**31 - 1, (31, 17)).astype(np.int32),
+        floats,
+        floats * 1000,
+        draw.random((31, 17, 1)),
+        np.zeros((0, 3), np.uint16),
+    ):
+        whole = scale.alone(values), scale.narrowed(values, (3.0, 900.0))
+        with monkeypatch.context() as patch:
+            patch.setattr(scale, "_BAND", 50)
+            banded = scale.alone(values), scale.narrowed(values, (3.0, 900.0))
+        for one, other in zip(whole, banded, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_the_size_of_a_png_is_read_where_it_stands() -> None:
+    head = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (70_000).to_bytes(4, "big") + (3).to_bytes(4, "big")
+    assert picture.pixels_of(Blob(head, "a.png")) == 210_000
+    assert picture.pixels_of(Blob(head[:20], "a.png")) == 0
+
+
+def test_the_length_of_a_sound_counts_all_channels() -> None:
+    import io
+
+    import soundfile
+
+    for kind in ("WAV", "FLAC"):
+        file = io.BytesIO()
+        soundfile.write(file, np.zeros((4000, 2), np.int16), 8000, format=kind)
+        assert length_of(Blob(file.getvalue(), "a")) == (0.5, 8000)
+    assert length_of(Blob(b"nothing", "a")) == (0.0, 0)
