@@ -8,9 +8,11 @@ from math import isfinite
 from pathlib import Path
 
 from sensorium.evaluation.svg import HUES, STYLE, Frame, W, drawing, legend
+from sensorium.evaluation.tally import UNWEIGHTED
 
 SKIP = ("epoch", "step", "lr", "seconds", "time", "learning_rate")
 VALID, TRAIN = "valid_", "train_"
+MINIMISED = "what training minimises"
 HEIGHT = 280.0
 
 
@@ -41,26 +43,35 @@ def line_chart(lines: Mapping[str, Sequence[float]], *, title: str, x_name: str 
 def curves(history: Sequence[Mapping[str, float]]) -> dict[str, dict[str, list[float]]]:
     """Learning curves by chart: the losses of training and validation in one, every other score in its own.
 
-    Of several tasks each has a chart for its losses, and what is minimised besides has another.
+    Losses are those of rows that all count alike, of each of several tasks in a chart of its own. What training minimises,
+    where classes and terms have weights, is another chart; a history without the former has only the latter.
     """
     names = [name for name in dict.fromkeys(key for epoch in history for key in epoch) if name not in SKIP]
     known = {name: values for name in names if any(map(isfinite, values := [_number(e.get(name)) for e in history]))}
-    tasks = [name.removeprefix(f"{VALID}loss_") for name in known if name.startswith(f"{VALID}loss_")]
+    plain = [name.removeprefix(f"{VALID}{UNWEIGHTED}_") for name in known if name.startswith(f"{VALID}{UNWEIGHTED}_")]
+    tasks = plain or [name.removeprefix(f"{VALID}loss_") for name in known if name.startswith(f"{VALID}loss_")]
     found: dict[str, dict[str, list[float]]] = {}
     for name, values in known.items():
-        chart, line = _place(name, tasks)
+        chart, line = _place(name, tasks, bool(plain))
         if line:
             found.setdefault(chart, {})[line] = values
     # The loss comes first: it is what training minimises.
     return dict(sorted(found.items(), key=lambda item: not item[0].startswith("loss")))
 
 
-def _place(name: str, tasks: Sequence[str]) -> tuple[str, str]:
-    """The chart that a value of the history stands in, and what it is called there; an empty name: in none."""
+def _place(name: str, tasks: Sequence[str], plain: bool) -> tuple[str, str]:
+    """The chart that a value of the history stands in, and what it is called there; an empty name: in none.
+
+    ``plain``: whether the history has losses of rows that count alike.
+    """
     split, _, rest = name.partition("_")
     split = {"train": "training", "valid": "validation"}.get(split, "")
     if not split:
         return name.replace("_", " ").replace("/", " "), name.replace("_", " ").replace("/", " ")
+    if rest.startswith(f"{UNWEIGHTED}_"):
+        return _loss(rest.removeprefix(f"{UNWEIGHTED}_"), tasks), split
+    if plain and (split == "training" or rest == "loss" or rest.startswith("loss_")):
+        return MINIMISED, _minimised(split, rest, tasks)
     if split == "training":  # every such value is a term of the loss
         task, _, part = rest.partition("/")
         part = f", {'streams left out' if part == 'subsets' else part}" if part else ""
@@ -74,6 +85,18 @@ def _place(name: str, tasks: Sequence[str]) -> tuple[str, str]:
     if rest.startswith("loss_") and task in tasks:
         return _loss(task, tasks), split
     return rest.replace("_", " "), split
+
+
+def _minimised(split: str, rest: str, tasks: Sequence[str]) -> str:
+    """What a term of what is minimised is called; empty where another says the same."""
+    if split == "validation":
+        task = rest.removeprefix("loss_")
+        if rest == "loss":
+            return "" if len(tasks) == 1 else "validation, all targets"
+        return split if len(tasks) == 1 else f"validation: {task}"
+    task, _, part = rest.partition("/")
+    part = f", {'streams left out' if part == 'subsets' else part}" if part else ""
+    return f"{split}{part}" if [task] == list(tasks) else f"{split}: {task.replace('_', ' ')}{part}"
 
 
 def _loss(task: str, tasks: Sequence[str]) -> str:

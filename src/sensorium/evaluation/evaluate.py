@@ -238,7 +238,7 @@ def _gathered(
     model: Model, batches: Iterable[Batch | Forward], wanted: Sequence[Subset], baselines: Mapping[str, Any]
 ) -> _Gathered:
     subsets: list[Subset] = [*wanted, *([()] if len(wanted) > 1 else [])]
-    tallies = {subset: Tally(model.tasks, losses=subset == wanted[0], told=True) for subset in subsets}
+    tallies = {subset: Tally(model.tasks, losses=subset == wanted[0]) for subset in subsets}
     whole = tallies[wanted[0]]
     plain = Tally(model.tasks, losses=False)
     known = {name: plain.each[name] for name, baseline in baselines.items() if name in plain.each and baseline is not None}
@@ -254,7 +254,7 @@ def _gathered(
                 if tally is whole:
                     for name, task in model.tasks.items():
                         answers, truths = task.answers(outputs[name], batch), task.truths(batch)
-                        found.answered[name].add(answers, truths, tally.each[name].loss)
+                        found.answered[name].add(answers, truths, tally.each[name].told)
             parts.update(run, batch)
             for name, one in known.items():
                 constant = moved(one.task.constant(baselines[name], batch.rows), batch.weight.device)
@@ -293,7 +293,7 @@ def _target(name: str, found: _Gathered, whole: Subset, resamples: int, seed: in
     one = found.tallies[whole].each[name]
     task, head = one.task, one.task.headline
     drawn = resample(one.scorer, resamples=resamples, seed=seed)
-    losses = one.loss.double().numpy() if len(one.loss) == found.rows else np.full(found.rows, np.nan)
+    losses = one.told.double().numpy() if len(one.told) == found.rows else np.full(found.rows, np.nan)
     scores = TargetScores(
         name=name,
         kind=kind_of(task.plain),

@@ -14,6 +14,9 @@ from sensorium.core.byname import ByName
 from sensorium.core.contracts import Task
 from sensorium.core.scorer import Grown, Scorer, joined, plain_scores
 
+UNWEIGHTED = "unweighted_loss"
+"""What a history calls the loss of rows that all count alike (``Task.told_loss``)."""
+
 
 @dataclass
 class TaskTally:
@@ -21,19 +24,26 @@ class TaskTally:
 
     Args:
         scorer: What was kept for its metrics.
-        losses: ``[rows]``, NaN where a row has no target.
+        losses: ``[rows]``, what is minimised; NaN where a row has no target.
+        tolds: ``[rows]``, the same as reports tell it: every row alike (``Task.told_loss``).
         weights: ``[rows]``: how much each row counts, 0 where it has no target.
     """
 
     task: Task[Any]
     scorer: Scorer[Any]
     losses: Grown = field(default_factory=Grown)
+    tolds: Grown = field(default_factory=Grown)
     weights: Grown = field(default_factory=Grown)
 
     @property
     def loss(self) -> Tensor:
         """``[rows]``."""
         return self.losses.whole
+
+    @property
+    def told(self) -> Tensor:
+        """``[rows]``."""
+        return self.tolds.whole
 
     @property
     def weight(self) -> Tensor:
@@ -55,12 +65,11 @@ class Tally:
 
     Args:
         losses: Whether the loss of each row is kept too.
-        told: Whether that is the loss as reports tell it, and not the one that is minimised.
     """
 
-    def __init__(self, tasks: ByName[Task[Any]], *, losses: bool = True, told: bool = False) -> None:
+    def __init__(self, tasks: ByName[Task[Any]], *, losses: bool = True) -> None:
         self.each = {name: TaskTally(task, task.scorer()) for name, task in tasks.items()}
-        self.losses, self.told = losses, told
+        self.losses = losses
 
     def update(self, outputs: Mapping[str, Any], batch: Batch) -> None:
         """Take in what the model answered to a batch."""
@@ -72,8 +81,8 @@ class Tally:
         one.scorer.update(output, batch)
         target = one.task.target(batch) if self.losses else None
         if target is not None:
-            loss = (one.task.told_loss if self.told else one.task.loss)(output, target).detach().float()
-            one.losses.extend(torch.where(target.present, loss, torch.nan))
+            for kept, loss in ((one.losses, one.task.loss), (one.tolds, one.task.told_loss)):
+                kept.extend(torch.where(target.present, loss(output, target).detach().float(), torch.nan))
             one.weights.extend(batch.weight * target.present)
 
     # ── from one process to another ────────────────────────────────────────────────────────────────────────────────
@@ -81,7 +90,7 @@ class Tally:
     def state(self) -> dict[str, dict[str, Any]]:
         """What was kept, as tensors and plain values."""
         return {
-            name: {"kept": one.scorer.kept, "rows": {"loss": one.loss, "weight": one.weight}}
+            name: {"kept": one.scorer.kept, "rows": {"loss": one.loss, "told": one.told, "weight": one.weight}}
             for name, one in self.each.items()
         }
 
@@ -91,8 +100,9 @@ class Tally:
         for name, one in self.each.items():
             one.scorer.load(joined([state[name]["kept"] for state in every]))
             together = joined([state[name]["rows"] for state in every])
-            one.losses, one.weights = Grown(), Grown()
+            one.losses, one.tolds, one.weights = Grown(), Grown(), Grown()
             one.losses.extend(together["loss"])
+            one.tolds.extend(together["told"])
             one.weights.extend(together["weight"])
 
 

@@ -21,7 +21,7 @@ from sensorium.data.buckets import Cost, cost
 from sensorium.data.flow import Flow, Pass
 from sensorium.data.loader import Loader
 from sensorium.data.rows import Rows, fields
-from sensorium.evaluation.tally import Tally, TaskTally, scores_of
+from sensorium.evaluation.tally import UNWEIGHTED, Tally, TaskTally, scores_of
 from sensorium.model import Model
 from sensorium.nn.reduce import across, weighted_mean
 from sensorium.training.fast import uncompiled
@@ -204,11 +204,26 @@ class Lit(pl.LightningModule):
                 terms.update(objective(run))
         for name, value in terms.items():
             self._losses[name] = self._losses.get(name, 0.0) + value.detach()
+        self._told(run)
         self._steps += 1
         if not terms:
             return sum((p.sum() * 0.0 for p in self.parameters() if p.requires_grad), torch.zeros((), device=self.device))
         total = torch.stack(list(terms.values())).sum()
         return total + touched(self) if self.sharded else total
+
+    @torch.no_grad()
+    def _told(self, run: Forward) -> None:
+        """The loss of each task as reports tell it, where the objectives asked for answers."""
+        if "outputs" not in vars(run):
+            return
+        with across(self.ranks.mean if self.ranks.several else None):
+            for name, task in self.model.tasks.items():
+                target = run.target(name)
+                if target is not None:
+                    loss = weighted_mean(
+                        task.told_loss(run.outputs[name], target).float(), run.batch.weight * target.present
+                    )
+                    self._losses[f"{UNWEIGHTED}_{name}"] = self._losses.get(f"{UNWEIGHTED}_{name}", 0.0) + loss.detach()
 
     def on_after_backward(self) -> None:
         """Statistics of batch normalisation become the mean of what the processes saw; each normalised by its own rows."""
@@ -263,6 +278,7 @@ class Lit(pl.LightningModule):
         for name, one in tally.each.items():
             loss = float(weighted_mean(one.loss, one.weight))
             record[f"valid_loss_{name}"] = loss
+            record[f"valid_{UNWEIGHTED}_{name}"] = float(weighted_mean(one.told, one.weight))
             total += loss if len(tally.each) == 1 else loss / _scale(plain.each[name]) * counts.get(name, 1.0)
             if one.rows:
                 record[f"valid_{one.task.headline}_{name}"] = scores_of(one.scorer, [one.task.headline])[one.task.headline]
