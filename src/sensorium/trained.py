@@ -26,6 +26,8 @@ from sensorium.predictor import Prediction, Predictor, Step
 from sensorium.problems import say_problems, unscored
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from sensorium.data.rows import Rows
     from sensorium.evaluation.evaluate import Evaluation
     from sensorium.evaluation.nearest import Neighbour
@@ -88,6 +90,24 @@ class Trained:
             warnings.warn(f"{table.source}: {meant}", stacklevel=2)
         opener = Under(table.root or Path.cwd(), anywhere=True)
         return self.predictor.predict(table.rows(), batch_size=batch_size, media=opener, steady=steady)
+
+    def embed(
+        self, rows: Any, *, stream: str | None = None, media: str | Path | None = None, batch_size: int = 64
+    ) -> Tensor:
+        """The vector of each row ``[rows, D]``: what the network makes of all its streams, or of one before fusion.
+
+        Rows that mean the same to the model lie close to each other. Any column may be absent, as for ``predict``; a row's
+        vector is the same bit for bit whatever rows stand beside it. Of one stream it is zeros where the row lacks that.
+
+        Args:
+            stream: The one stream; None: all, fused.
+            media: The folder that media paths are relative to; by default the table file's own, else the working folder.
+        """
+        table = Table.read(rows, root=media)
+        if meant := misnamed(self.schema, table.columns):
+            warnings.warn(f"{table.source}: {meant}", stacklevel=2)
+        opener = Under(table.root or Path.cwd(), anywhere=True)
+        return self.predictor.embed(table.rows(), stream=stream, batch_size=batch_size, media=opener, steady=True)
 
     def trace(self, row: Record, *, media: str | Path | None = None) -> list[Step]:
         """One row's value and shape after every step."""
