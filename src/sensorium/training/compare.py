@@ -32,7 +32,7 @@ from sensorium.training.claim import for_comparison
 from sensorium.training.fit import finish
 from sensorium.training.footprint import training_bytes
 from sensorium.training.ground import Ground, chosen, possible, prepare
-from sensorium.training.request import Request, Target
+from sensorium.training.request import Given, Request, Target
 
 RESAMPLES = 500
 """Of the test rows, behind each difference."""
@@ -51,13 +51,17 @@ def compare(
     seeds: int = 3,
     metric: str | None = None,
     leave_out: bool = False,
-    recipe: Recipe | str | Path | None = None,
+    recipe: Given = None,
     columns: Mapping[str, str] | None = None,
     streams: Patterns | None = None,
     ignore: Iterable[str] = (),
     group: str | None = None,
     weight: str | None = None,
     media: str | Path | None = None,
+    epochs: int | None = None,
+    lr: float | None = None,
+    batch_size: int | None = None,
+    size: str | None = None,
     overrides: Iterable[str] = (),
     seed: int | None = None,
     time_limit: float | None = None,
@@ -79,6 +83,7 @@ def compare(
         fusions: ``all``, or names.
         seeds: Runs of each.
         metric: What to compare; by default the task's headline.
+        epochs: As for ``fit``, for every run; ``lr``, ``batch_size`` and ``size`` too.
         leave_out: Also train without each modality, for the reference lines of three modalities and more.
         time_limit: Seconds of training for all runs together, divided evenly.
         out: The folder for runs, table, picture and the winner's recipe.
@@ -96,6 +101,10 @@ def compare(
         group=group,
         weight=weight,
         media=media,
+        epochs=epochs,
+        lr=lr,
+        batch_size=batch_size,
+        size=size,
         overrides=overrides,
         seed=seed,
         cache=cache,
