@@ -194,7 +194,7 @@ def test_no_number_in_a_column_of_numbers(fit: Any, cell: str, capsys: pytest.Ca
     model = fit(rows, valid=small(8))
     assert model.schema.columns["x"].spec["kind"] == "number"
     said = capsys.readouterr().err
-    assert "column 'x': 1 cells could not be used and count as missing" in said
+    assert "column 'x': 1 cell could not be used and counts as missing" in said
     assert "row 8, column 'x'" in said
     bad, absent = model.predict([{"x": cell, "colour": "red"}, {"colour": "red"}])
     same(bad, absent)

@@ -120,6 +120,11 @@ class Artifact:
         return cls(recipe, schema, model, report, learnt)
 
 
+def schema_in(folder: str | Path) -> Schema:
+    """The columns of a saved model, without the model. Every byte is checked, as when it is loaded."""
+    return Schema.from_json(json.loads(_checked(Path(folder))["schema.json"]))
+
+
 def _alone(recipe: Recipe) -> None:
     """Refuse a model that would have to look for a checkpoint elsewhere: fit writes what is needed into the recipe."""
     parts = [*recipe.model.encoders.values(), *([recipe.model.fusion] if recipe.model.fusion is not None else [])]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from sensorium.artifact import Artifact
 from sensorium.console import Console
 from sensorium.core.batch import Batch
+from sensorium.core.counted import counted
 from sensorium.core.errors import DataError
 from sensorium.core.recipe import Recipe, Spec
 from sensorium.core.registry import split as split_spec
@@ -244,7 +245,7 @@ class Trained:
             out = ready(out, "--out", overwrite=overwrite, reads=[rows, train])
         table = Table.read(rows, root=media)
         if row is not None and not 1 <= row <= len(table):
-            raise DataError(f"there is no row {row}: the table has {len(table)}", file=table.source)
+            raise DataError(f"there is no row {row}: the table has {counted(len(table), 'row')}", file=table.source)
         drawn = np.sort(np.random.default_rng(seed).permutation(len(table))[:sample]).tolist()
         index = [row - 1] if row is not None else drawn
         part = table.take(index)
@@ -363,7 +364,7 @@ class Trained:
     def summary(self) -> str:
         """How it did on the validation rows, in a few lines."""
         valid = self.artifact.report.get("valid", {})
-        lines = [f"validation, {valid.get('rows', 0)} rows"]
+        lines = [f"validation, {counted(valid.get('rows', 0), 'row')}"]
         for name, metrics in valid.get("targets", {}).items():
             lines.append(f"  {name}: " + ", ".join(f"{m} {v:.3f}" for m, v in metrics.items() if v is not None))
         lines += [f"  {finding}" for finding in valid.get("findings", [])]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sensorium.cli import _options as given
+from sensorium.core.counted import counted
 from sensorium.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -88,4 +89,4 @@ def run(
         count = write_csv(sys.stdout, vectors()) if out is None else write(out, vectors())
         say_problems(console, problems)
         if out is not None:
-            console.note(f"{count:,} vectors in {out}")
+            console.note(f"{counted(count, 'vector')} in {out}")

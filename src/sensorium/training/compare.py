@@ -16,6 +16,7 @@ import torch
 
 from sensorium.console import Console
 from sensorium.core.contracts import Task
+from sensorium.core.counted import counted
 from sensorium.core.errors import ConfigError, SensoriumError, nearest
 from sensorium.core.recipe import Recipe
 from sensorium.core.scorer import Kept, Scorer, plain_scores
@@ -223,7 +224,10 @@ def summed(
     fusions, others = ranked(entries, draws, higher)
     spec = ground.plan.training
     longest = "" if spec.time_limit is None else f" and {spec.time_limit:g} s"
-    budget = f"{len(ground.rows):,} rows to learn from, at most {spec.epochs} epochs{longest} a run, {seeds} seeds"
+    budget = (
+        f"{counted(len(ground.rows), 'row')} to learn from, at most {counted(spec.epochs or 0, 'epoch')}{longest} a run, "
+        f"{counted(seeds, 'seed')}"
+    )
     rows, known = (0, nan) if baseline is None else (baseline.rows, plain_scores(baseline)[metric])
     rows = rows or scorers[0].rows
     return Comparison(ground.task_name, metric, higher, where, rows, seeds, budget, STEPS, fusions, others, known)
