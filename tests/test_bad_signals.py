@@ -57,7 +57,7 @@ def model(quick_fit: Any) -> Any:
 def test_what_cannot_be_read_is_counted(model: Any, capsys: pytest.CaptureFixture[str]) -> None:
     report = model.evaluate(spoilt(20))
     told = capsys.readouterr().err
-    assert told.count("1 cells could not be used") == 2
+    assert told.count("1 cell could not be used") == 2
     assert "row 6, column 'motion': the series has 3 channels, in training they had 2" in told
     assert "row 9, column 'voice': <bytes>: the recording has values that are not finite" in told
     assert report.targets["y"].metrics["accuracy"] > 0.9

@@ -137,3 +137,41 @@ def test_rows_are_known_by_number_and_by_what_is_kept(
     code, _, said = cli("predict", run_folder, scenes / "test.csv", "--keep", "idd")
     assert code != 0
     assert "no column named 'idd'" in said
+
+
+@pytest.mark.parametrize("form", ["parquet", "tar"])
+def test_a_misnamed_column_is_named(form: Any, run_folder: Path, scenes: Path, tmp_path: Path, cli: Any) -> None:
+    rows = Table.read(scenes / "test.csv")
+    named = {("Note " if name == "note" else name): rows.column(name) for name in rows.columns if name != "sensor"}
+    pack(Table.read(named), tmp_path / "packed", media=Under(scenes), format=form)
+    code, _, said = cli("predict", run_folder, tmp_path / "packed", "--out", tmp_path / "parts")
+    assert code == 0, said
+    assert "no column note, sensor" in said
+    assert "'Note ' may be 'note': rename it" in said
+    with pytest.warns(UserWarning, match="'Note ' may be 'note'"):
+        predict_shards(run_folder, tmp_path / "packed", tmp_path / "others")
+    code, _, said = cli("predict", run_folder, tmp_path / "packed", "--out", tmp_path / "third", "--keep", "whn")
+    assert code == 2
+    assert "no column named 'whn'; did you mean when" in said
+    assert not (tmp_path / "third").exists()
+
+
+def test_parts_of_another_model_are_replaced_only_told_to(
+    packed: Path, run_folder: Path, scenes: Path, tmp_path: Path, cli: Any
+) -> None:
+    words = ["predict", run_folder, packed, "--out", tmp_path / "new" / "parts"]
+    assert cli(*words)[0] == 0
+    (tmp_path / "new" / "parts" / "mine.csv").write_text("a,b\n")
+    code, _, said = cli(*words, "--keep", "when")
+    assert code == 2
+    assert "--overwrite" in said
+    before = {path.name for path in (tmp_path / "new" / "parts").iterdir()}
+    code, _, said = cli(*words, "--keep", "when", "--overwrite")
+    assert code == 2, "what is not ours is never replaced"
+    assert {path.name for path in (tmp_path / "new" / "parts").iterdir()} == before
+    (tmp_path / "new" / "parts" / "mine.csv").unlink()
+    code, _, said = cli(*words, "--keep", "when", "--overwrite")
+    assert code == 0, said
+    parts = sorted((tmp_path / "new" / "parts").glob("shard-*.csv"))
+    assert parts
+    assert all(part.read_text().startswith("row,when,") for part in parts)

@@ -194,7 +194,7 @@ def test_no_number_in_a_column_of_numbers(fit: Any, cell: str, capsys: pytest.Ca
     model = fit(rows, valid=small(8))
     assert model.schema.columns["x"].spec["kind"] == "number"
     said = capsys.readouterr().err
-    assert "column 'x': 1 cells could not be used and count as missing" in said
+    assert "column 'x': 1 cell could not be used and counts as missing" in said
     assert "row 8, column 'x'" in said
     bad, absent = model.predict([{"x": cell, "colour": "red"}, {"colour": "red"}])
     same(bad, absent)
@@ -456,9 +456,9 @@ def test_a_diverging_training_says_so(fit: Any) -> None:
 def test_unwritable_places(cli: Any, run_folder: Path, scenes: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     for words in (
-        ["predict", run_folder, scenes / "test.csv", "--out", tmp_path / "nowhere" / "p.csv"],
+        ["predict", run_folder, scenes / "test.csv", "--out", tmp_path / "file" / "p.csv"],
         ["predict", run_folder, scenes / "test.csv", "--out", tmp_path / "p.xlsx"],
-        ["evaluate", run_folder, scenes / "test.csv", "--json", tmp_path / "nowhere" / "e.json"],
+        ["evaluate", run_folder, scenes / "test.csv", "--json", tmp_path / "file" / "e.json"],
         ["fit", scenes / "train.csv", "--target", "event", "--out", tmp_path / "file", "training.epochs=1"],
         ["trace", run_folder, scenes / "test.csv", "--row", 1000],
     ):

@@ -145,6 +145,13 @@ class Artifact:
         return cls(recipe, schema, model, report, learnt)
 
 
+def schema_in(folder: str | Path) -> Schema:
+    """The columns of a saved model, without the model. Their file is checked, as when the model is loaded."""
+    listed = _listed(Path(folder))
+    data = _read(Path(folder), "schema.json", *listed["schema.json"])
+    return Schema.from_json(_document(Path(folder) / "schema.json", data))
+
+
 def _recipe(data: bytes) -> Recipe:
     recipe = Recipe.parse(read_yaml(data), source="recipe.yaml")
     nested = _unread_checkpoint(recipe.model_dump(include={"model", "objectives"}))

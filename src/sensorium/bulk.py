@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import signal
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -17,12 +18,13 @@ from pathlib import Path
 
 import torch
 
-from sensorium.artifact import MANIFEST
-from sensorium.core.errors import ConfigError, SensoriumError
-from sensorium.core.schema import Problem
+from sensorium.artifact import MANIFEST, schema_in
+from sensorium.core.errors import ConfigError, DataError, SensoriumError, nearest
+from sensorium.core.schema import Problem, Schema
 from sensorium.data.media import Under
 from sensorium.data.place import older
 from sensorium.data.shards import Shard, shards
+from sensorium.data.unfamiliar import absent_told, misnamed
 from sensorium.data.whole import check_writable
 from sensorium.output import Beside, write
 from sensorium.predictor import Prediction, Predictor
@@ -56,6 +58,7 @@ def predict_shards(
     keep: Sequence[str] = (),
     overwrite: bool = False,
     tell: Callable[[int, int], None] | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> list[Problem]:
     """Predict every row of a folder of shards into ``out``: for ``shard-00007.parquet`` the part ``shard-00007.csv``.
 
@@ -68,12 +71,15 @@ def predict_shards(
         keep: Columns of the table that are written beside the predictions.
         overwrite: Let these take the place of predictions of another model, or of other rows.
         tell: Called with the parts done so far, and how many there are.
+        warn: Called with a sentence on inputs that the shards lack, and on columns that may be meant for them; None: these
+            are a Python warning.
     """
     if format not in FORMATS:
         raise ConfigError(f"predictions are not written as {format!r}", fix=" or ".join(FORMATS))
     if processes < 1:
         raise ConfigError(f"{processes} processes", fix="one or more")
     found, folder = shards(Path(source)), Path(out)
+    _look(schema_in(run), str(source), found, keep, warn)
     check_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _claim(folder, _identity(Path(run), found, format, keep), overwrite)
@@ -178,22 +184,35 @@ def _part(folder: Path, shard: Shard, format: str) -> Path:
     return folder / f"{shard.path.stem}.{format}"
 
 
+def _look(
+    schema: Schema, source: str, found: Sequence[Shard], keep: Sequence[str], warn: Callable[[str], None] | None
+) -> None:
+    """Refuse to keep a column that is not there, and warn of inputs that are not. The first shard tells of all."""
+    columns = found[0].columns()
+    for name in keep:
+        if name not in columns:
+            raise DataError(f"no column named {name!r}{nearest(name, columns)}", file=source)
+    if warn is not None and (absent := absent_told(schema, source, columns)):
+        warn(absent)
+    elif warn is None and (meant := misnamed(schema, columns)):
+        warnings.warn(f"{source}: {meant}", stacklevel=3)
+
+
 def _claim(folder: Path, identity: str, overwrite: bool) -> None:
     """Refuse a folder with the parts of another model or of other rows; the finished ones would be taken for these."""
     path = folder / PARTS
-    if path.is_file():
-        if json.loads(path.read_text(encoding="utf-8"))["parts"] == identity:
-            return
-        if overwrite and int(os.environ.get("WORLD_SIZE", 1)) > 1:
-            raise ConfigError("several ranks write here, and none may replace it", file=folder, fix="delete it first")
-        if not overwrite:
-            fix = "give the same command to go on; or name another --out; or replace them: --overwrite"
-            raise ConfigError("the folder holds predictions of another model, or for other rows", file=folder, fix=fix)
-        path.unlink()
-        for part in [part for form in FORMATS for part in folder.glob(f"*.{form}") if older(part)]:
-            part.unlink()
-    if any(folder.glob("*.csv")) or any(folder.glob("*.jsonl")):
+    there = [file for form in FORMATS for file in folder.glob(f"*.{form}")]
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8"))["parts"] == identity:
+        return
+    if path.is_file() and not overwrite:
+        fix = "give the same command to go on; or name another --out; or replace them: --overwrite"
+        raise ConfigError("the folder holds predictions of another model, or for other rows", file=folder, fix=fix)
+    if any(not overwrite or not older(file) for file in there):
         raise ConfigError("the folder holds other files", file=folder, fix="name another folder")
+    if overwrite and int(os.environ.get("WORLD_SIZE", 1)) > 1 and (there or path.is_file()):
+        raise ConfigError("several ranks write here, and none may replace it", file=folder, fix="delete it first")
+    for file in there:
+        file.unlink()
     part = folder / f".{PARTS}.{os.getpid()}.part"
     part.write_text(json.dumps({"parts": identity}), encoding="utf-8")
     part.replace(path)

@@ -23,6 +23,7 @@ from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Opener, Problem, Record, Sample
 from sensorium.data.attachment import plain
 from sensorium.data.media import Under
+from sensorium.data.records import records
 
 STEADY = 16
 """Rows of a steady pass, at least: below that, kernels sum in another order."""
@@ -57,6 +58,14 @@ class Prediction:
             "missing": self.missing,
             "problems": [problem._asdict() for problem in self.problems],
         }
+
+
+class Embedding(NamedTuple):
+    """The vector of one row ``[D]``, the streams it did not have, and what was wrong with its cells."""
+
+    vector: Tensor
+    missing: list[str]
+    problems: list[Problem]
 
 
 class Step(NamedTuple):
@@ -128,20 +137,68 @@ class Predictor:
             yield from self.answer(samples, problems, STEADY if steady else None, done + 1)
             done += len(samples)
 
-    def embed(self, rows: Iterable[Record], *, stream: str | None = None, batch_size: int = 64) -> Tensor:
-        """The joint vector of each row ``[rows, D]``, or one stream's before fusion; zeros where missing."""
+    def embed(
+        self,
+        rows: Any,
+        *,
+        stream: str | None = None,
+        batch_size: int = 64,
+        media: Opener | None = None,
+        steady: bool = False,
+    ) -> Tensor:
+        """The vector of each row ``[rows, D]`` on the CPU: of all its streams together, or of one before fusion.
+
+        A row has a vector whatever it lacks; of one stream it is zeros where the row lacks that.
+
+        Args:
+            rows: Records, as for ``predict``; or a frame, a table or a file.
+            stream: The one stream; None: all, fused.
+            steady: Whether a row's vector is the same bit for bit whatever rows stand beside it: see ``predict``.
+        """
+        every = self.embeddings(rows, stream=stream, batch_size=batch_size, media=media, steady=steady)
+        found = [one.vector for one in every]
+        return torch.stack(found) if found else torch.zeros(0, self.model.fusion.dim)
+
+    def embeddings(
+        self,
+        rows: Any,
+        *,
+        stream: str | None = None,
+        batch_size: int = 64,
+        media: Opener | None = None,
+        workers: int = 2,
+        steady: bool = False,
+    ) -> Iterator[Embedding]:
+        """As ``embed``, one row after the other, with what each lacked: memory does not grow with the rows."""
+        self._embeds(stream)
+        return self._embeddings(records(rows), stream, batch_size, media or self.media, workers, STEADY if steady else None)
+
+    def _embeddings(
+        self, rows: Iterable[Record], stream: str | None, batch_size: int, media: Opener, workers: int, least: int | None
+    ) -> Iterator[Embedding]:
+        for samples, problems in self._samples(rows, batch_size, media, workers):
+            batch = self.batch(samples, least)
+            present = {name: part.present.tolist() for name, part in batch.inputs.items()}
+            vectors = self._pooled(batch, stream, least)
+            for i, faults in enumerate(problems):
+                yield Embedding(vectors[i], [name for name, here in present.items() if not here[i]], faults)
+
+    def vectors(self, samples: Sequence[Sample], stream: str | None = None) -> Tensor:
+        """``embed`` for rows that are encoded already, in one batch."""
+        self._embeds(stream)
+        return self._pooled(self.batch(samples), stream)
+
+    @torch.inference_mode()
+    def _pooled(self, batch: Batch, stream: str | None, least: int | None = None) -> Tensor:
+        run = Forward(self.model, batch, least=least)
+        return (run.fused if stream is None else run.streams[stream]).pooled.cpu()
+
+    def _embeds(self, stream: str | None) -> None:
+        """Refuse a model that has no vectors, and a stream that it does not have."""
         if not self.model.network:
             raise ConfigError("the model has no network, so its rows have no vectors", fix="train it with --quality good")
         if stream is not None and stream not in self.model.streams:
             raise ConfigError(f"no stream named {stream!r}{nearest(stream, self.model.streams)}")
-        found = [self.vectors(samples, stream) for samples, _ in self._samples(rows, batch_size, self.media, 2)]
-        return torch.cat(found) if found else torch.zeros(0, self.model.fusion.dim)
-
-    @torch.inference_mode()
-    def vectors(self, samples: Sequence[Sample], stream: str | None = None) -> Tensor:
-        """``embed`` for rows that are encoded already, in one batch."""
-        run = Forward(self.model, self.batch(samples))
-        return (run.fused if stream is None else run.streams[stream]).pooled.cpu()
 
     def batch(self, samples: Sequence[Sample], least: int | None = None) -> Batch:
         """Samples as the model reads them, on its device; with ``least`` filled up as steady passes are."""

@@ -7,6 +7,7 @@ from itertools import islice
 
 from sensorium.console import Console
 from sensorium.core import quoting
+from sensorium.core.counted import counted
 from sensorium.core.errors import DataError
 from sensorium.core.schema import Problem, Schema
 from sensorium.data.table import Table
@@ -22,12 +23,15 @@ def say_problems(console: Console, problems: Sequence[Problem], shown: int = 3) 
     for problem in problems:
         by_column.setdefault((problem.column, problem.missing), []).append(problem)
     for (column, missing), found in islice(by_column.items(), COLUMNS):
-        what = "could not be used and count as missing" if missing else "have values that training did not"
-        console.warn(f"column {column!r}: {len(found)} cells {what}")
+        if missing:
+            one, many = "cell could not be used and counts as missing", "cells could not be used and count as missing"
+        else:
+            one, many = "cell has a value that training did not", "cells have values that training did not"
+        console.warn(f"column {column!r}: {counted(len(found), one, many)}")
         for problem in found[:shown]:
             console.warn(f"  {problem}")
     if len(by_column) > COLUMNS:
-        console.warn(f"the same in {len(by_column) - COLUMNS:,} more columns")
+        console.warn(f"the same in {counted(len(by_column) - COLUMNS, 'more column')}")
 
 
 def unscored(table: Table, problems: Sequence[Problem], schema: Schema) -> DataError:

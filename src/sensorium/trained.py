@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from sensorium.artifact import Artifact
 from sensorium.console import Console
 from sensorium.core.batch import Batch
+from sensorium.core.counted import counted
 from sensorium.core.errors import DataError
 from sensorium.core.recipe import Recipe, Spec
 from sensorium.core.registry import split as split_spec
@@ -26,6 +27,8 @@ from sensorium.predictor import Prediction, Predictor, Step
 from sensorium.problems import say_problems, unscored
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from sensorium.data.rows import Rows
     from sensorium.evaluation.evaluate import Evaluation
     from sensorium.evaluation.nearest import Neighbour
@@ -88,6 +91,24 @@ class Trained:
             warnings.warn(f"{table.source}: {meant}", stacklevel=2)
         opener = Under(table.root or Path.cwd(), anywhere=True)
         return self.predictor.predict(table.rows(), batch_size=batch_size, media=opener, steady=steady)
+
+    def embed(
+        self, rows: Any, *, stream: str | None = None, media: str | Path | None = None, batch_size: int = 64
+    ) -> Tensor:
+        """The vector of each row ``[rows, D]``: what the network makes of all its streams, or of one before fusion.
+
+        Rows that mean the same to the model lie close to each other. Any column may be absent, as for ``predict``; a row's
+        vector is the same bit for bit whatever rows stand beside it. Of one stream it is zeros where the row lacks that.
+
+        Args:
+            stream: The one stream; None: all, fused.
+            media: The folder that media paths are relative to; by default the table file's own, else the working folder.
+        """
+        table = Table.read(rows, root=media)
+        if meant := misnamed(self.schema, table.columns):
+            warnings.warn(f"{table.source}: {meant}", stacklevel=2)
+        opener = Under(table.root or Path.cwd(), anywhere=True)
+        return self.predictor.embed(table.rows(), stream=stream, batch_size=batch_size, media=opener, steady=True)
 
     def trace(self, row: Record, *, media: str | Path | None = None) -> list[Step]:
         """One row's value and shape after every step."""
@@ -224,7 +245,7 @@ class Trained:
             out = ready(out, "--out", overwrite=overwrite, reads=[rows, train])
         table = Table.read(rows, root=media)
         if row is not None and not 1 <= row <= len(table):
-            raise DataError(f"there is no row {row}: the table has {len(table)}", file=table.source)
+            raise DataError(f"there is no row {row}: the table has {counted(len(table), 'row')}", file=table.source)
         drawn = np.sort(np.random.default_rng(seed).permutation(len(table))[:sample]).tolist()
         index = [row - 1] if row is not None else drawn
         part = table.take(index)
@@ -343,7 +364,7 @@ class Trained:
     def summary(self) -> str:
         """How it did on the validation rows, in a few lines."""
         valid = self.artifact.report.get("valid", {})
-        lines = [f"validation, {valid.get('rows', 0)} rows"]
+        lines = [f"validation, {counted(valid.get('rows', 0), 'row')}"]
         for name, metrics in valid.get("targets", {}).items():
             lines.append(f"  {name}: " + ", ".join(f"{m} {v:.3f}" for m, v in metrics.items() if v is not None))
         lines += [f"  {finding}" for finding in valid.get("findings", [])]

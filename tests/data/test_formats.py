@@ -237,7 +237,7 @@ def test_the_line_that_names_the_delimiter(tmp_path: Path, line: str) -> None:
     for end in ("\n", "\r\n"):
         table = Table.read(write(tmp_path, "a.csv", end.join([line, "size, cm;label", "1,5;a", ""])))
         assert list(table.rows()) == [{"size, cm": "1,5", "label": "a"}]
-    with pytest.raises(DataError, match=r"row 1: 1 cells"):
+    with pytest.raises(DataError, match=r"row 1: 1 cell"):
         Table.read(write(tmp_path, "c.csv", f"{line}\nsize;label\n1\n"))
 
 
@@ -355,7 +355,7 @@ def test_a_workbook(tmp_path: Path) -> None:
         {"n": None, "when": None, "ok": None, "bad": None},
         {"n": 2.5, "when": None, "ok": False, "bad": "x"},
     ]
-    assert "1 cells hold an error" in table.notes[0]
+    assert "1 cell holds an error" in table.notes[0]
     assert "'data' is read, and not 'more'" in table.notes[1]
 
 
@@ -437,7 +437,7 @@ def test_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         assert list(table.rows()) == rows
         assert table.source == "<stdin>"
         assert table.root == Path.cwd()
-    with pytest.raises(DataError, match=r"^<stdin>, row 2: 1 cells"):
+    with pytest.raises(DataError, match=r"^<stdin>, row 2: 1 cell"):
         piped(monkeypatch, b"a,b\n1,2\n3\n")
     with pytest.raises(DataError, match="empty"):
         piped(monkeypatch, b"")

@@ -81,7 +81,7 @@ def test_many_rows_share_equal_cells(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"a,b\n1,2\n3\n", ["row 2", "1 cells", "2 columns"]),
+        (b"a,b\n1,2\n3\n", ["row 2", "1 cell", "2 columns"]),
         (b"a,b\n1,2\n\n3,4,5\n", ["row 2", "3 cells"]),
         (b"a,b,a\n1,2,3\n", ["named twice: a"]),
         (b"", ["empty", "name the columns"]),

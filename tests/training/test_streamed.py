@@ -220,7 +220,7 @@ def test_problems_are_said_once(scenes: Path, tmp_path: Path, capsys: pytest.Cap
     stream_fit(tmp_path / "shards", target="event", ignore=["cost", "tags", "note", "sensor", "when", "sound"], valid=given)
     said = capsys.readouterr().err
     assert "spoilt.png" in said
-    assert "column 'photo': 1 cells could not be used" in said
+    assert "column 'photo': 1 cell could not be used" in said
 
 
 @pytest.mark.parametrize(

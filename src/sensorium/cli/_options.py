@@ -42,6 +42,7 @@ Weight = Annotated[str | None, typer.Option(help="A column of row weights.")]
 Media = Annotated[Path | None, typer.Option(help="Folder of relative media paths [default: the table's].")]
 RecipeFile = Annotated[Path | None, typer.Option(help="A YAML recipe; docs/recipe.md has every key.")]
 Cache = Annotated[Path | None, typer.Option(help="Where decoded media are kept [default: the user's cache].")]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Passes over the training rows, at most [default: by the data].")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already, else refused.")]
 Streams = Annotated[
     list[str] | None,

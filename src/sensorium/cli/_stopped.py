@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from sensorium.core import quoting
+from sensorium.core.counted import counted
 
 CODE = 130
 """What a shell expects of a command that Ctrl-C ended."""
@@ -67,7 +68,7 @@ def _fit(given: Mapping[str, Any], began: float) -> str:
     if _since(out / "manifest.json", began):
         return f"The model is whole, in {out}."
     if (given["search"] is not None or given["quality"] == "best") and trials:
-        return f"{_count(trials, 'trial')} of the search {'is' if trials == 1 else 'are'} kept. Go on: {again()}"
+        return f"{counted(trials, 'trial')} of the search {'is' if trials == 1 else 'are'} kept. Go on: {again()}"
     if any(_since(part, began) or (given["resume"] and part.is_file()) for part in parts):
         return f"Go on where it was: {again(resume=True)}"
     older = f" The model that was in {out} is still there." if (out / "manifest.json").is_file() else ""
@@ -79,7 +80,7 @@ def _compare(given: Mapping[str, Any], began: float) -> str:
     runs = len(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else 0
     if not runs or (given["overwrite"] and not _since(path, began)):
         return f"No run is finished yet: the same command begins anew.{_decoded(given)}"
-    return f"{_count(runs, 'finished run')} {'is' if runs == 1 else 'are'} kept. Go on: {again()}"
+    return f"{counted(runs, 'finished run')} {'is' if runs == 1 else 'are'} kept. Go on: {again()}"
 
 
 def _predict(given: Mapping[str, Any], began: float) -> str:
@@ -130,10 +131,6 @@ def _trials(path: Path) -> int:
         return len(json.loads(path.read_text(encoding="utf-8"))["trials"])
     except (OSError, ValueError, LookupError):
         return 0
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 ADVICE: dict[str, Callable[[Mapping[str, Any], float], str]] = {

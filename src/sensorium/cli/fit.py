@@ -26,6 +26,7 @@ def run(
     weight: given.Weight = None,
     media: given.Media = None,
     recipe: given.RecipeFile = None,
+    epochs: given.Epochs = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same model [default: 0].")] = None,
     time_limit: Annotated[str | None, typer.Option(help="Training time at most: 90s, 10m, 1h.")] = None,
     stream: Annotated[
@@ -72,6 +73,7 @@ def run(
         group=given.one(group),
         weight=given.one(weight),
         media=media,
+        epochs=epochs,
         overrides=overrides,
         seed=seed,
         time_limit=None if time_limit is None else given.seconds(time_limit),

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sensorium.cli import _options as given
+from sensorium.core.counted import counted
 from sensorium.core.errors import ConfigError
 
 
@@ -36,7 +37,9 @@ def run(
             for done, shard in enumerate(found, 1):
                 shard.check()
                 console.step("checking", done, len(found))
-            console.note(f"{sum(map(len, found)):,} rows in {len(found)} shards, every byte as it was packed")
+            console.note(
+                f"{counted(sum(map(len, found)), 'row')} in {counted(len(found), 'shard')}, every byte as it was packed"
+            )
             return
         if out is None:
             raise ConfigError("there is no folder to pack into", fix="sensorium pack table.csv packed")
@@ -60,4 +63,4 @@ def run(
             tell=lambda done, total: console.step("packing", done, total),
         )
         say_problems(console, problems)
-        console.note(f"{len(rows):,} rows in {len(shards(out))} shards in {out}")
+        console.note(f"{counted(len(rows), 'row')} in {counted(len(shards(out)), 'shard')} in {out}")

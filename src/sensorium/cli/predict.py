@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sensorium.cli import _options as given
+from sensorium.core.counted import counted
 from sensorium.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def run(
             write(out, found, model.model, beside)
         say_problems(console, problems)
         if out is not None:
-            console.note(f"{len(rows)} predictions in {out}")
+            console.note(f"{counted(len(rows), 'prediction')} in {out}")
 
 
 def _parts(
@@ -121,6 +122,7 @@ def _parts(
             keep=keep,
             overwrite=overwrite,
             tell=lambda done, total: console.step("predicting", done, total, f"{done} of {total} shards"),
+            warn=console.warn,
         )
         say_problems(console, problems)
         console.note(f"predictions in {out}, a part for each shard")

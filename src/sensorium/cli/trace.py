@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sensorium.core.counted import counted
 from sensorium.core.errors import DataError
 
 CELLS = 200
@@ -28,7 +29,7 @@ def run(
 
     rows = Table.read(table, root=media)
     if row > len(rows):
-        raise DataError(f"there is no row {row}: the table has {len(rows)}", file=table)
+        raise DataError(f"there is no row {row}: the table has {counted(len(rows), 'row')}", file=table)
     model = load(run)
     steps = model.trace(rows.row(row - 1), media=rows.root)
     width, shape = (max(len(part) for part in parts) for parts in zip(*((s.name, s.shape) for s in steps), strict=True))

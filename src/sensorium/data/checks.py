@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from sensorium.core import registry
+from sensorium.core.counted import counted
 from sensorium.core.errors import listed
 from sensorium.data.classes import classes
 from sensorium.data.guess import Guessed
@@ -52,7 +53,10 @@ def check_columns(
         if bad:
             where = Counter(problem.column for problem in bad)
             said = listed(f"{count} in {column!r}" for column, count in where.items())
-            report.warnings.append(f"{name}: {len(bad)} cells cannot be used and count as missing: {said}")
+            lost = counted(
+                len(bad), "cell cannot be used and counts as missing", "cells cannot be used and count as missing"
+            )
+            report.warnings.append(f"{name}: {lost}: {said}")
 
 
 def check_targets(report: Inspection, tables: Mapping[str, Table], specs: Mapping[str, Mapping[str, Any]]) -> None:
@@ -80,8 +84,9 @@ def check_targets(report: Inspection, tables: Mapping[str, Table], specs: Mappin
                 report.warnings.append(f"{key}: {lost}")
         for key, count in target.missing.items():
             if count:
-                what = "teach nothing about it" if key == train else "cannot be scored"
-                report.warnings.append(f"{key}: {count} rows without {name!r} {what}")
+                teach = "teaches" if count == 1 else "teach"
+                what = f"{teach} nothing about it" if key == train else "cannot be scored"
+                report.warnings.append(f"{key}: {counted(count, 'row')} without {name!r} {what}")
         for key, table in list(tables.items())[1:]:
             if not table.has(name):
                 report.warnings.append(f"{key} has no column {name!r}: it cannot be scored")
@@ -117,13 +122,17 @@ def check_repeats(
         pairs = within(whole)
         if pairs:
             one, other = (table.number(i) for i in pairs[0])
-            report.warnings.append(f"{name}: {len(pairs)} rows repeat an earlier row (rows {one} and {other} are the same)")
+            report.warnings.append(
+                f"{name}: {counted(len(pairs), 'row repeats', 'rows repeat')} an earlier row "
+                f"(rows {one} and {other} are the same)"
+            )
         answers = keys(table, targets, {})
         torn = [(i, j) for i, j in within(said[name]) if answers[i] and answers[j] and answers[i] != answers[j]]
         if torn:
             one, other = (table.number(i) for i in torn[0])
             report.warnings.append(
-                f"{name}: {len(torn)} rows say the same as another row but have another answer (rows {one} and {other})"
+                f"{name}: {counted(len(torn), 'row says', 'rows say')} the same as another row but "
+                f"{'has' if len(torn) == 1 else 'have'} another answer (rows {one} and {other})"
             )
     names = list(tables)
     for a, b in ((a, b) for i, a in enumerate(names) for b in names[i + 1 :]):
@@ -131,15 +140,17 @@ def check_repeats(
         if pairs:
             one, other = tables[a].number(pairs[0][0]), tables[b].number(pairs[0][1])
             report.warnings.append(
-                f"leak: {len(pairs)} rows of {b} are in {a} too (row {other} of {b} is row {one} of {a})"
+                f"leak: {counted(len(pairs), 'row')} of {b} {'is' if len(pairs) == 1 else 'are'} in {a} too "
+                f"(row {other} of {b} is row {one} of {a})"
             )
-        counted = {j for _, j in pairs}
+        known = {j for _, j in pairs}
         for column in digests[a]:
             if column in digests[b]:
-                shared = [p for p in across(digests[a][column], digests[b][column]) if p[1] not in counted]
+                shared = [p for p in across(digests[a][column], digests[b][column]) if p[1] not in known]
                 if shared:
                     one, other = tables[a].number(shared[0][0]), tables[b].number(shared[0][1])
                     report.warnings.append(
-                        f"leak: {len(shared)} rows of {b} have a {column!r} that rows of {a} have too "
+                        f"leak: {counted(len(shared), 'row')} of {b} {'has' if len(shared) == 1 else 'have'} a {column!r} "
+                        f"that rows of {a} have too "
                         f"(row {other} of {b}, row {one} of {a})"
                     )

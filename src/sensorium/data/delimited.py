@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
+from sensorium.core.counted import counted
 from sensorium.core.errors import DataError
 from sensorium.data.encoding import Tell, is_escaped, lines, read_text, text
 
@@ -106,7 +107,7 @@ def _read(path: Path, source: Iterator[str], delimiter: str, said: bool) -> dict
             row += 1
             if len(record) != len(names):
                 raise DataError(
-                    f"{len(record)} cells, but the header names {len(names)} columns",
+                    f"{counted(len(record), 'cell')}, but the header names {counted(len(names), 'column')}",
                     file=path,
                     row=row,
                     fix='put cells that hold a delimiter, a quote or a line break in quotes: "a, b"',

@@ -6,6 +6,8 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from sensorium.core.counted import counted
+
 if TYPE_CHECKING:
     from sensorium.data.inspection import Inspection, TargetReport
 
@@ -42,7 +44,7 @@ def shorten(text: str, most: int) -> str:
 
 
 def _lines(found: Inspection) -> Iterator[str]:
-    yield " · ".join(f"{name} {rows:,} rows" for name, rows in found.tables.items())
+    yield " · ".join(f"{name} {counted(rows, 'row')}" for name, rows in found.tables.items())
     yield ""
     head = ("column", "kind", "role", "filled", "distinct", "examples", "why")
     yield from columns(
@@ -79,7 +81,7 @@ def _lines(found: Inspection) -> Iterator[str]:
     for name, problems in found.problems.items():
         if problems:
             yield ""
-            yield f"{name}: {len(problems)} cells that cannot be used"
+            yield f"{name}: {counted(len(problems), 'cell')} that cannot be used"
             yield from (f"  {problem}" for problem in problems[:SHOWN])
             yield from _more(len(problems), SHOWN)
     for title, mark, texts in (
@@ -101,7 +103,7 @@ def _target(target: TargetReport) -> Iterator[str]:
         if target.far:
             yield f"  {target.far}"
     elif target.classes:
-        said = f"target {target.name}: {len(target.classes)} classes"
+        said = f"target {target.name}: {counted(len(target.classes), 'class', 'classes')}"
         alone = "always saying the most frequent of these rows scores"
         yield said if target.majority is None else f"{said}; {alone} {target.majority:.1%}"
         most = max(target.classes.values())

@@ -20,6 +20,12 @@ def count(path: Path) -> int:
         return int(file.metadata.num_rows)
 
 
+def names(path: Path) -> list[str]:
+    """The columns of a shard, from its footer."""
+    with _opened(path) as file:
+        return [str(name) for name in file.schema_arrow.names]
+
+
 def records(path: Path, start: int = 0, *, load: bool = False) -> Iterator[Record]:
     """The rows from ``start`` on. Media cells are references, or with ``load`` their content; one row group is held."""
     shard = plain_path(path)
@@ -27,12 +33,12 @@ def records(path: Path, start: int = 0, *, load: bool = False) -> Iterator[Recor
         import pyarrow as pa
 
         media = {name: shape for field in file.schema_arrow if (shape := _shape(name := str(field.name), field.type, pa))}
-        names = list(file.schema_arrow.names)
+        every = list(file.schema_arrow.names)
         first = 0
         for group in range(file.metadata.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
             if first + rows > start:
-                yield from _group(file, group, names, media, shard, max(0, start - first), load)
+                yield from _group(file, group, every, media, shard, max(0, start - first), load)
             first += rows
 
 

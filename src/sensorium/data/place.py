@@ -80,9 +80,19 @@ def _figures(path: Path) -> bool:
     return isinstance(document, dict) and any(keys <= set(document) for keys in FIGURES)
 
 
+def _parquet(path: Path) -> bool:
+    from sensorium.data.vectors import marked
+
+    try:
+        return marked(path)
+    except ImportError:
+        return False
+
+
 OURS: dict[str, Callable[[Path], bool]] = {
     ".csv": _csv,
     ".jsonl": _jsonl,
+    ".parquet": _parquet,
     ".html": _page,
     ".htm": _page,
     ".json": _figures,

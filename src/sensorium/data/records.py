@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 from sensorium.core.modality import Blob, is_blank
 from sensorium.core.schema import Record
 from sensorium.data.media import Under
 from sensorium.data.table import Table
+
+
+def records(rows: Any) -> Iterable[Record]:
+    """Records as they come, or those of a frame, a table, columns or a file."""
+    if isinstance(rows, (str, os.PathLike, Table, Mapping)) or hasattr(rows, "columns") or hasattr(rows, "column_names"):
+        return Table.read(rows).rows()
+    found: Iterable[Record] = rows
+    return found
 
 
 class Records(Sequence[Record]):

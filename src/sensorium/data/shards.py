@@ -25,6 +25,8 @@ from sensorium.data.packed import InTar
 MANIFEST = "shards.json"
 ENDINGS = (".parquet", ".tar")
 FORMAT = 1
+LOOKED = 100
+"""Records of a tar that are looked at for the names of its columns: one that is missing is in no record."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,13 @@ class Shard:
             return
         for record in islice(tars.records(self.path, self.fields), start, None):
             yield {name: _read(cell) for name, cell in record.items()} if load else record
+
+    def columns(self) -> list[str]:
+        """The names of its columns; of a tar those of its first records, and of its manifest."""
+        if self.path.suffix == ".parquet":
+            return parquets.names(self.path)
+        first = (name for record in islice(tars.records(self.path, self.fields), LOOKED) for name in record)
+        return list(dict.fromkeys([*first, *(self.fields or {}).values()]))
 
     def check(self) -> None:
         """Compare every byte with the manifest's digest."""

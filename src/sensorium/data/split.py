@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sensorium.core import registry
+from sensorium.core.counted import counted
 from sensorium.core.errors import ConfigError, DataError
 from sensorium.core.modality import is_blank
 from sensorium.data.table import Table
@@ -48,7 +49,7 @@ def split(
     if kind != "random" and by is None:
         raise ConfigError(f"split: kind {kind} needs a column", fix="name it: by: patient")
     if len(table) < 2:
-        raise DataError(f"{len(table)} rows cannot be split", file=table.source, fix="give a validation table")
+        raise DataError(f"{counted(len(table), 'row')} cannot be split", file=table.source, fix="give a validation table")
     classes = _classes(table, target)
     wanted = min(max(round(part * len(table)), 1), len(table) - 1)
     rng = np.random.default_rng(seed)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sensorium.core.counted import counted
 from sensorium.core.errors import DataError, nearest
 from sensorium.data.columnar import FRAMES, read_columnar
 from sensorium.data.compressed import COMPRESSED, inner_suffix
@@ -128,7 +129,7 @@ class Table:
         return self._rows
 
     def __repr__(self) -> str:
-        return f"Table({self.source}: {len(self)} rows; {', '.join(self.columns)})"
+        return f"Table({self.source}: {counted(len(self), 'row')}; {', '.join(self.columns)})"
 
     def has(self, name: str) -> bool:
         return name in self._cells

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from sensorium.core.counted import counted
 from sensorium.core.errors import listed
 from sensorium.core.schema import Record, Schema
 
@@ -52,7 +53,8 @@ class Unfamiliar:
         for name, counts in self.counts.items():
             first = "; ".join(f"{told} ({count})" for told, count in counts.most_common(SHOWN))
             more = f"; and {len(counts) - SHOWN} more values" if len(counts) > SHOWN else ""
-            said.append(f"column {name!r}: {counts.total()} cells have values that training did not: {first}{more}")
+            have = counted(counts.total(), "cell has a value", "cells have values")
+            said.append(f"column {name!r}: {have} that training did not: {first}{more}")
         return said
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sensorium.core import registry
+from sensorium.core.counted import counted
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Modality
 from sensorium.core.schema import Problem
@@ -61,5 +62,6 @@ def unusable(
         if new:
             said = "; ".join(f"{told} ({count})" for told, count in new.most_common(SHOWN))
             more = f"; and {len(new) - SHOWN} more" if len(new) > SHOWN else ""
-            warnings.append(f"{key}: {new.total()} cells of {name!r} have values that {train} does not: {said}{more}")
+            have = f"of {name!r} has a value" if new.total() == 1 else f"of {name!r} have values"
+            warnings.append(f"{key}: {counted(new.total(), 'cell')} {have} that {train} does not: {said}{more}")
     return found, warnings

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sensorium.core.counted import counted
 from sensorium.core.errors import DataError, MissingExtraError, reason
 from sensorium.data.compressed import EXPANDED, RATIO, SMALL
 from sensorium.data.delimited import column_names
@@ -94,7 +95,7 @@ def _sheet(sheet: Any, path: Path, tell: Tell) -> dict[str, list[Any]]:
             failed += bad
             column.append(None if bad else value)
     if failed:
-        tell(f"{path}: {failed} cells hold an error such as #DIV/0!, and are taken as missing")
+        tell(f"{path}: {counted(failed, 'cell holds', 'cells hold')} an error such as #DIV/0!, taken as missing")
     names = column_names(["" if name is None else str(name) for name in header[:width]], path)
     return dict(zip(names, cells, strict=True))
 

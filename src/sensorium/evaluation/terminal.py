@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sensorium.core.counted import counted
 from sensorium.evaluation.findings import number, shares, words
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def written(evaluation: Evaluation) -> str:
 
 def _target(target: TargetScores) -> str:
     width = max(len(target.named(metric)) for metric in target.metrics)
-    lines = [f"{target.name}  ({target.kind}, {target.rows:,} rows)"]
+    lines = [f"{target.name}  ({target.kind}, {counted(target.rows, 'row')})"]
     head = f"    {'':{width}}  {'score':>9}  {'95 % interval':^21}"
     lines.append(head + (f"  {'baseline':>9}" if target.baseline else ""))
     for metric, value in target.metrics.items():
@@ -65,7 +66,7 @@ def _robustness(found: Robustness) -> str:
     way = max(len(curve.how) for curve in found.curves)
     steps = "".join(f"{step:>9.2f}" for step in found.curves[0].steps)
     way_it_goes = "as a stream is removed (share of rows) or spoiled (level)"
-    lines = [f"{found.target}: {words(found.metric)} {way_it_goes}, {found.rows:,} rows"]
+    lines = [f"{found.target}: {words(found.metric)} {way_it_goes}, {counted(found.rows, 'row')}"]
     lines.append(f"  {'':{width}}  {'':{way}}{steps}     area")
     before = ""
     for curve in found.curves:

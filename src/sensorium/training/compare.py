@@ -16,6 +16,7 @@ import torch
 
 from sensorium.console import Console
 from sensorium.core.contracts import Task
+from sensorium.core.counted import counted
 from sensorium.core.errors import ConfigError, SensoriumError, nearest
 from sensorium.core.recipe import Recipe, Spec
 from sensorium.core.scorer import Kept, Scorer, plain_scores
@@ -33,7 +34,7 @@ from sensorium.training.experts import attached
 from sensorium.training.fit import finish
 from sensorium.training.footprint import training_bytes
 from sensorium.training.ground import Ground, prepare
-from sensorium.training.request import Request, Target
+from sensorium.training.request import Given, Request, Target
 from sensorium.training.ways import Asked, possible
 
 RESAMPLES = 500
@@ -56,13 +57,17 @@ def compare(
     seeds: int = 3,
     metric: str | None = None,
     leave_out: bool = False,
-    recipe: Recipe | str | Path | None = None,
+    recipe: Given = None,
     columns: Mapping[str, str] | None = None,
     streams: Patterns | None = None,
     ignore: Iterable[str] = (),
     group: str | None = None,
     weight: str | None = None,
     media: str | Path | None = None,
+    epochs: int | None = None,
+    lr: float | None = None,
+    batch_size: int | None = None,
+    size: str | None = None,
     overrides: Iterable[str] = (),
     seed: int | None = None,
     time_limit: float | None = None,
@@ -89,6 +94,7 @@ def compare(
             itself, and all together.
         seeds: Runs of each.
         metric: What to compare; by default the task's headline.
+        epochs: As for ``fit``, for every run; ``lr``, ``batch_size`` and ``size`` too.
         leave_out: Also train without each modality, for the reference lines of three modalities and more.
         time_limit: Seconds of training for all runs together, divided evenly.
         out: The folder for runs, table, picture and the winner's recipe.
@@ -106,6 +112,10 @@ def compare(
         group=group,
         weight=weight,
         media=media,
+        epochs=epochs,
+        lr=lr,
+        batch_size=batch_size,
+        size=size,
         overrides=overrides,
         seed=seed,
         cache=cache,
@@ -228,7 +238,10 @@ def summed(
     fusions, others = ranked(entries, draws, higher)
     spec = ground.plan.training
     longest = "" if spec.time_limit is None else f" and {spec.time_limit:g} s"
-    budget = f"{len(ground.rows):,} rows to learn from, at most {spec.epochs} epochs{longest} a run, {seeds} seeds"
+    budget = (
+        f"{counted(len(ground.rows), 'row')} to learn from, at most {counted(spec.epochs or 0, 'epoch')}{longest} a run, "
+        f"{counted(seeds, 'seed')}"
+    )
     rows, known = (0, nan) if baseline is None else (baseline.rows, plain_scores(baseline)[metric])
     rows = rows or scorers[0].rows
     return Comparison(ground.task_name, metric, higher, where, rows, seeds, budget, STEPS, fusions, others, known)

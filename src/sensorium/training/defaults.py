@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from sensorium.core import quoting, registry
+from sensorium.core.counted import counted
 from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.goal import TaskSpec, task_spec
 from sensorium.core.layout import Grid, Ids, Layout, Row
@@ -50,7 +51,7 @@ def resolve(
     size: Size = recipe.model.size
     if size == "auto":
         size = _size(rows)
-        said.append(f"model size {size} for {rows} rows")
+        said.append(f"model size {size} for {counted(rows, 'row')}")
     preset = SIZES[size]
     dim = recipe.model.dim or preset["dim"]
     _known("encoders", recipe.model.encoders, schema.streams)

@@ -14,7 +14,7 @@ from sensorium.console import Console
 from sensorium.core.batch import Batch
 from sensorium.core.errors import ConfigError
 from sensorium.core.forward import Forward
-from sensorium.core.recipe import Recipe
+from sensorium.core.recipe import Recipe, Spec
 from sensorium.core.schema import Schema
 from sensorium.data import rows as encoded
 from sensorium.data.groups import Patterns
@@ -28,7 +28,7 @@ from sensorium.training.folds import Folded, several, unsuited
 from sensorium.training.parts import Parts
 from sensorium.training.prepare import Prepared, prepare
 from sensorium.training.presets import QUALITY
-from sensorium.training.request import Request, Target
+from sensorium.training.request import Given, Request, Target
 
 if TYPE_CHECKING:
     from sensorium.training.ranks import Ranks
@@ -42,13 +42,18 @@ def fit(
     task: str | None = None,
     options: Mapping[str, Any] | None = None,
     valid: Any = None,
-    recipe: Recipe | str | Path | None = None,
+    recipe: Given = None,
     columns: Mapping[str, str] | None = None,
     streams: Patterns | None = None,
     ignore: Iterable[str] = (),
     group: str | None = None,
     weight: str | None = None,
     media: str | Path | None = None,
+    epochs: int | None = None,
+    lr: float | None = None,
+    batch_size: int | None = None,
+    fusion: Spec | None = None,
+    size: str | None = None,
     overrides: Iterable[str] = (),
     seed: int | None = None,
     time_limit: float | None = None,
@@ -71,7 +76,8 @@ def fit(
         task: The kind of task, where it is not the one usual for the target; without a target one that needs none.
         options: Options of that task.
         valid: A table to choose the best epoch on; by default a part of ``train`` is set apart.
-        recipe: Everything else, as a ``Recipe`` or a YAML file; what it leaves out is chosen from the data.
+        recipe: Everything else, as a ``Recipe``, a YAML file or a mapping of its sections,
+            ``{"training": {"epochs": 20}}``; what it leaves out is chosen from the data.
         columns: What a column is, where the guess is wrong: ``{"photo": "image"}``.
         streams: Groups of table columns, each a stream of its own, by names or patterns: ``{"audio": "audio_*"}``. The
             columns of no group stay together in the stream ``table``.
@@ -79,7 +85,12 @@ def fit(
         group: A column whose groups (patients, speakers) must not be on both sides of the split.
         weight: A column of row weights.
         media: The folder that media paths are relative to; by default the table's own.
-        overrides: ``"model.fusion=gated"``, ``"training.epochs=20"``, as on the command line.
+        epochs: Passes over the training rows, at most: ``training.epochs`` of the recipe.
+        lr: Peak learning rate: ``training.lr``.
+        batch_size: Rows a step: ``training.batch_size``.
+        fusion: How streams become one, by name or with options, ``{"kind": "gated", ...}``: ``model.fusion``.
+        size: ``tiny``, ``small``, ``base`` or ``large``: ``model.size``.
+        overrides: Anything else in a recipe: ``"model.fusion=gated"``, ``"training.epochs=20"``, as on the command line.
         seed: The same seed gives the same model, bit for bit, on the same machine.
         time_limit: Seconds of training, at most; of a search all trials together.
         stream: The training rows are read from shards as training goes, and neither they nor what is decoded of them are
@@ -116,6 +127,11 @@ def fit(
         group=group,
         weight=weight,
         media=media,
+        epochs=epochs,
+        lr=lr,
+        batch_size=batch_size,
+        fusion=fusion,
+        size=size,
         overrides=overrides,
         seed=seed,
         time_limit=time_limit,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sensorium.artifact import Artifact
 from sensorium.console import Console
+from sensorium.core.counted import counted
 from sensorium.core.recipe import Recipe
 from sensorium.nn.ensemble import Ensemble
 from sensorium.trained import Trained
@@ -34,7 +35,7 @@ def refitted(trained: Trained, ready: Prepared, folder: Path | None, resume: boo
         return trained
     model, learnt = before.model, before.learnt
     if network:
-        console.note(f"  fitted once more on all {len(ready.rows) + len(ready.valid):,} rows, {network} epochs")
+        console.note(f"  fitted once more on all {len(ready.rows) + len(ready.valid):,} rows, {counted(network, 'epoch')}")
         again_plan = plan.model_copy(
             update={"training": plan.training.model_copy(update={"epochs": network, "patience": network})}
         )

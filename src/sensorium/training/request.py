@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from sensorium.core import registry
+from sensorium.core import quoting, registry
 from sensorium.core.errors import ConfigError
-from sensorium.core.recipe import Recipe
+from sensorium.core.recipe import Recipe, Spec
 from sensorium.data.groups import Patterns
 
+Given = Recipe | Mapping[str, Any] | str | Path | None
+"""A recipe as ``fit`` takes it."""
 Target = str | Sequence[str] | Mapping[str, str] | None
 
 
@@ -47,7 +50,7 @@ class Request:
         task: str | None = None,
         options: Mapping[str, Any] | None = None,
         valid: Any = None,
-        recipe: Recipe | str | Path | None = None,
+        recipe: Given = None,
         columns: Mapping[str, str] | None = None,
         streams: Patterns | None = None,
         ignore: Iterable[str] = (),
@@ -59,12 +62,24 @@ class Request:
         time_limit: float | None = None,
         stream: bool = False,
         cache: str | Path | None = None,
+        epochs: int | None = None,
+        lr: float | None = None,
+        batch_size: int | None = None,
+        fusion: Spec | None = None,
+        size: str | None = None,
     ) -> Self:
         """From the arguments of ``fit``; see there. Raises ``ConfigError`` where there is no training table."""
-        plan = recipe if isinstance(recipe, Recipe) else Recipe() if recipe is None else Recipe.from_yaml(recipe)
-        plan = plan.override(overrides)
-        said = {"seed": seed, "training.time_limit": time_limit, "data.stream": True if stream else None}
-        plan = plan.override([f"{key}={value}" for key, value in said.items() if value is not None])
+        said = {
+            "seed": seed,
+            "training.time_limit": time_limit,
+            "data.stream": True if stream else None,
+            "training.epochs": epochs,
+            "training.lr": lr,
+            "training.batch_size": batch_size,
+            "model.fusion": fusion,
+            "model.size": size,
+        }
+        plan = _with(declared(recipe), said, list(overrides))
         if group is not None:
             chosen = plan.data.split.model_copy(update={"kind": "group", "by": group})
             plan = plan.model_copy(update={"data": plan.data.model_copy(update={"split": chosen})})
@@ -94,6 +109,42 @@ class Request:
         if not isinstance(self.source, (str, os.PathLike)):
             return plan
         return plan.model_copy(update={"data": plan.data.model_copy(update={"train": str(self.source)})})
+
+
+def declared(recipe: object) -> Recipe:
+    """A recipe from a recipe, a mapping of its sections, a YAML file, or nothing."""
+    if recipe is None or isinstance(recipe, Recipe):
+        return recipe or Recipe()
+    if isinstance(recipe, Mapping):
+        return Recipe.parse(recipe, source="the recipe")
+    if isinstance(recipe, (str, os.PathLike)):
+        return Recipe.from_yaml(Path(recipe))
+    fix = 'a YAML file, a Recipe, or its sections: {"training": {"epochs": 20}}'
+    raise ConfigError(f"this is no recipe: it is of type {type(recipe).__name__}", fix=fix)
+
+
+def _with(plan: Recipe, said: Mapping[str, Any], overrides: Sequence[str]) -> Recipe:
+    """The recipe with what arguments say, and then the overrides, of which none may say the same again."""
+    said = {key: value for key, value in said.items() if value is not None}
+    for text in overrides:
+        path = ".".join(quoting.path(text)[0])
+        # An override of a whole section replaces what was said of a part of it.
+        key = next((key for key in said if key == path or key.startswith(f"{path}.")), None)
+        if key is not None:
+            name = key.rpartition(".")[2]
+            problem = f"{key} is said twice: {name}={_plain(said[key])}, and {text} among the overrides"
+            raise ConfigError(problem, fix="leave out one of the two")
+    return plan.override([*(f"{key}={_plain(value)}" for key, value in said.items()), *overrides])
+
+
+def _plain(value: Any) -> str:
+    """A value as JSON, which is YAML; numbers of numpy too."""
+    try:
+        return json.dumps(value, ensure_ascii=False, default=lambda other: other.item())
+    except (TypeError, ValueError, AttributeError):
+        raise ConfigError(
+            f"{value!r:.80} cannot stand in a recipe", fix="give a number, a text or a mapping of those"
+        ) from None
 
 
 def _patterns(streams: Patterns) -> dict[str, str | list[str]]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from sensorium.artifact import MANIFEST
 from sensorium.console import Console
+from sensorium.core.counted import counted
 from sensorium.core.errors import ConfigError, listed
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
@@ -171,7 +172,7 @@ def differences(before: object, now: Mapping[str, Any]) -> list[str]:
     else:
         found = _of_table(before, now) + recipe
     if before["processes"] != now["processes"]:
-        found.append(f"{now['processes']} processes, and it began with {before['processes']}")
+        found.append(f"{counted(now['processes'], 'process', 'processes')}, and it began with {before['processes']}")
     if before["of"] != now["of"]:
         found.append("other shards")
     more = len(found) - TOLD
@@ -182,7 +183,7 @@ def differences(before: object, now: Mapping[str, Any]) -> list[str]:
 def _of_table(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """In what two tables differ: their rows, their columns, what these are, and last their cells."""
     found = [
-        f"{new:,} {part} rows, and it began with {old:,}"
+        f"{counted(new, f'{part} row')}, and it began with {old:,}"
         for part, old, new in zip(("training", "validation"), before["rows"], now["rows"], strict=True)
         if old != new
     ]

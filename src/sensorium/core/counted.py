@@ -1,0 +1,8 @@
+"""Numbers of things in words: ``1 cell``, ``2 cells``, ``1,234 rows``."""
+
+from __future__ import annotations
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """The number and what there are so many of; ``many`` is ``one`` with an s unless told otherwise."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"

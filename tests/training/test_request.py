@@ -1,0 +1,105 @@
+"""What a run is asked for: a recipe of any form, a few settings by name, and overrides that must not say the same again."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import sensorium as sm
+from sensorium.core.errors import ConfigError
+from sensorium.core.recipe import Recipe
+from sensorium.training.request import Request
+
+TOLD: dict[str, Any] = {
+    "epochs": 7,
+    "lr": 1e-5,
+    "batch_size": 8,
+    "fusion": "gated",
+    "size": "tiny",
+    "seed": 3,
+    "time_limit": 9.5,
+}
+OVERRIDES = [
+    *("training.epochs=7", "training.lr=1e-5", "training.batch_size=8", "model.fusion=gated", "model.size=tiny", "seed=3"),
+    "training.time_limit=9.5",
+]
+
+
+def plan(**given: Any) -> Recipe:
+    return Request.of("t.csv", target="y", **given).plan
+
+
+def test_settings_by_name_are_those_of_the_recipe() -> None:
+    assert plan(**TOLD) == plan(overrides=OVERRIDES)
+    assert plan(**{name: np.asarray(value)[()] for name, value in TOLD.items()}) == plan(**TOLD)
+    assert plan(fusion={"kind": "gated", "temperature": 2.0}).model.fusion == {"kind": "gated", "temperature": 2.0}
+    refined = plan(fusion="gated", overrides=["model.fusion.temperature=2"])
+    assert refined.model.fusion == {"kind": "gated", "temperature": 2.0}
+    assert plan(recipe={"training": {"epochs": 3}}, epochs=7).training.epochs == 7, "it goes before the recipe"
+
+
+@pytest.mark.parametrize("word", [*OVERRIDES, "training.epochs=20", "training={epochs: 5}", "model={size: base}"])
+def test_what_is_said_twice_is_refused(word: str) -> None:
+    with pytest.raises(ConfigError, match="is said twice") as caught:
+        plan(**TOLD, overrides=[word])
+    assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"epochs": 0}, "training.epochs"),
+        ({"lr": "fast"}, "training.lr"),
+        ({"size": "huge"}, "model.size"),
+        ({"fusion": {1}}, "cannot stand in a recipe"),
+    ],
+)
+def test_what_cannot_be_is_named(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan(**given)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("form", [dict, OrderedDict, MappingProxyType, Recipe.parse])
+def test_a_recipe_may_be_a_mapping(form: Any, tmp_path: Path) -> None:
+    document = {"training": {"epochs": 3}, "columns": {"a.b": "text"}, "model": {"fusion": {"kind": "gated"}}}
+    path = tmp_path / "r.yaml"
+    path.write_text("training: {epochs: 3}\ncolumns: {a.b: text}\nmodel: {fusion: {kind: gated}}\n", encoding="utf-8")
+    assert plan(recipe=form(document)) == plan(recipe=path) == plan(recipe=str(path))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        ({"trainng": {"epochs": 3}}, "did you mean training"),
+        ({"training": {"epoch": 3}}, "training.epoch: no such key; did you mean epochs"),
+        ({"training": {"epochs": "many"}}, "training.epochs"),
+        ({"training": None}, "training"),
+        ({1: 2}, "1"),
+        ([1], "it is of type list"),
+        (3, "it is of type int"),
+    ],
+)
+def test_a_wrong_key_is_named(recipe: Any, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan(recipe=recipe)
+    assert said in str(caught.value)
+
+
+def test_fit_and_the_command_line_take_them(quick_fit: Any, cli: Any, scenes: Path, tmp_path: Path) -> None:
+    few = ["cost", "tags", "photo", "sound", "sensor"]
+    words = ["fit", scenes / "train.csv", "--target", "event", "--ignore", ",".join(few), "--out", tmp_path / "run", "-q"]
+    code, _, said = cli(*words, "--epochs", 1, "training.epochs=2")
+    assert code == 2
+    assert "training.epochs is said twice: epochs=1, and training.epochs=2" in said
+    code, _, said = cli(*words, "--epochs", 1, "model.size=tiny", "model.experts=[]")
+    assert code == 0, said
+    assert len(sm.load(tmp_path / "run").history) == 1
+    given = {"epochs": 1, "size": "tiny", "batch_size": 16, "recipe": {"model": {"experts": []}}, "quiet": True}
+    model = sm.fit(scenes / "train.csv", target="event", ignore=few, **given)
+    assert (len(model.history), model.recipe.training.batch_size) == (1, 16)
