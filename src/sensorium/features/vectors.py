@@ -18,8 +18,7 @@ _DIRECTIONS = 128
 
 @component
 class Vectors(Scaled):
-    """A vector as it is, each number standardised by the training rows: of a column of ready-made vectors, or what a frozen
-    encoder makes of a stream.
+    """A vector as it is, each number standardised: of a column of vectors, or what a frozen encoder makes of a stream.
 
     A frozen encoder learns nothing of the targets, so what a linear model makes of its vectors holds for new rows too (a
     linear probe). The vectors of an encoder that is trained tell the targets of the training rows: they are refused.
