@@ -18,7 +18,7 @@ from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.expert import Expert, Features
 from sensorium.core.forward import Forward
 from sensorium.core.goal import Goal, TaskSpec, task_spec
-from sensorium.core.layout import Layout
+from sensorium.core.layout import Grid, Layout
 from sensorium.core.recipe import ModelSpec, Spec
 from sensorium.core.schema import Schema
 from sensorium.nn.ensemble import Ensemble
@@ -168,21 +168,33 @@ def assemble(spec: ModelSpec, schema: Schema, *, experts: bool = True) -> Model:
     if not experts:
         return Model(encoders, adapters, fusion, tasks)
     others = [assemble(spec, schema, experts=False) for _ in range(1, spec.networks if spec.network else 1)]
-    return Model(encoders, adapters, fusion, tasks, experts_of(spec, schema, tasks), others)
+    return Model(encoders, adapters, fusion, tasks, experts_of(spec, schema, tasks, encoders), others)
 
 
-def experts_of(spec: ModelSpec, schema: Schema, tasks: Mapping[str, Task[Any]]) -> Ensemble | None:
-    """The experts of a resolved specification, not fitted yet; None where it has none."""
+def experts_of(
+    spec: ModelSpec, schema: Schema, tasks: Mapping[str, Task[Any]], encoders: Mapping[str, Encoder]
+) -> Ensemble | None:
+    """The experts of a resolved specification, not fitted yet; None where it has none.
+
+    ``encoders``: of the network, by stream; empty where there is none. Of frozen ones features may read the vectors.
+    """
     if not spec.experts:
         if not spec.network:
             raise ConfigError("a model without a network needs experts", fix="model.experts=[linear]")
         return None
     features: dict[str, dict[str, Features]] = {}
+    asked: dict[str, Encoder] = {}
     for stream, told in (spec.features or {}).items():
         layout = schema.layout(stream)
         for part in told:
             kind, _ = registry.split(part)
-            if not registry.find("features", kind).reads(layout):
+            found = registry.find("features", kind)
+            if not found.reads(layout) and found.encoded and stream in encoders:
+                asked[stream] = encoders[stream]
+                vector = Grid(encoders[stream].dim, (1,))
+                features.setdefault(stream, {})[kind] = registry.build("features", part, vector)
+                continue
+            if not found.reads(layout):
                 fits = [k for k in registry.kinds("features") if registry.find("features", k).reads(layout)]
                 raise ConfigError(
                     f"features {kind!r} cannot read stream {stream!r}, which is {layout}",
@@ -200,7 +212,9 @@ def experts_of(spec: ModelSpec, schema: Schema, tasks: Mapping[str, Task[Any]]) 
     if not spec.network and set(experts) != set(tasks):
         silent = ", ".join(name for name in tasks if name not in experts)
         raise ConfigError(f"no expert answers {silent}, and there is no network", fix="model.network=true")
-    return Ensemble(tuple(schema.streams), features, experts, network=spec.network) if experts else None
+    if not experts:
+        return None
+    return Ensemble(tuple(schema.streams), features, experts, network=spec.network, encoders=asked)
 
 
 def goal_of(task: TaskSpec, schema: Schema, layouts: Mapping[str, Layout]) -> Goal:

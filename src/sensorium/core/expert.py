@@ -89,6 +89,9 @@ class Features(Learnt, ABC):
     """Whether it is taken unasked for every stream that it reads."""
     sparse: ClassVar[bool] = False
     """Whether most of ``forward`` is zero."""
+    encoded: ClassVar[bool] = False
+    """Whether of a stream whose layout it does not read it reads the vector of the stream's encoder, as a ``Grid`` of one
+    cell, where that is frozen: it is then taken unasked. What a trained encoder says is learnt from targets."""
 
     @classmethod
     @abstractmethod

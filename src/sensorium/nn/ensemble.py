@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sensorium.core.batch import Field, Ready
 from sensorium.core.byname import ByName
 from sensorium.core.coalitions import coalitions, routed
-from sensorium.core.contracts import Task
+from sensorium.core.contracts import Encoder, Task
 from sensorium.core.errors import ConfigError
 from sensorium.core.expert import Expert, Features
 from sensorium.core.learnt import Learnt
@@ -75,6 +75,8 @@ class Ensemble(nn.Module):
         features: By stream and kind.
         experts: By task and kind.
         network: Whether there is a network; without one the experts answer alone.
+        encoders: Those of the network whose vectors features read (``Features.encoded``), by stream; they stay parts of the
+            network alone.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Ensemble(nn.Module):
         experts: Mapping[str, Mapping[str, Expert]],
         *,
         network: bool,
+        encoders: Mapping[str, Encoder] | None = None,
     ) -> None:
         super().__init__()
         self.streams = tuple(streams)
@@ -94,6 +97,7 @@ class Ensemble(nn.Module):
             {task: Blend(self.streams, [*own, *kinds]) for task, kinds in self.experts.items()}
         )
         self.network = network
+        self.encoders = dict(encoders or {})  # a dictionary, so that they are not saved with the experts once more
 
     @property
     def heard(self) -> tuple[str, ...]:
@@ -113,24 +117,25 @@ class Ensemble(nn.Module):
         found: Read = {"features": {}, "compact": {}}
         for stream in self.heard:
             if stream in inputs:
-                features, compact = self._read(self.features[stream], inputs[stream], whole=least is not None)
+                features, compact = self._read(stream, inputs[stream], whole=least is not None)
                 found["features"][stream] = features
                 found["compact"][stream] = compact
         return found
 
     @torch.no_grad()
-    def _read(self, kinds: ByName[Features], field: Field, *, whole: bool) -> tuple[Tensor, Tensor]:
+    def _read(self, stream: str, field: Field, *, whole: bool) -> tuple[Tensor, Tensor]:
         if isinstance(field, Ready):
             raise ConfigError("features are read off the stream itself, and only its encoded form is here")
         rows = field.rows
         # Where no row has the stream, absent ones tell how many numbers there are.
         some = field if whole or len(rows) in (0, len(field.present)) else taken(field, rows)
         wide, short = [], []
-        for part in kinds.values():
-            said = part(some)
+        for part in self.features[stream].values():
+            given = self.given(stream, part, some)
+            said = part(given)
             wide.append(said)
             if self.compacts:
-                short.append(part.compact(said, some))
+                short.append(part.compact(said, given))
         features = torch.cat(wide, dim=1)
         compact = torch.cat(short, dim=1).float() if short else features.new_zeros(len(features), 0)
         if some is field:
@@ -139,6 +144,14 @@ class Ensemble(nn.Module):
         return tuple(  # type: ignore[return-value]
             part.new_zeros(len(field.present), part.shape[1]).index_copy(0, rows, part) for part in (features, compact)
         )
+
+    @torch.no_grad()
+    def given(self, stream: str, part: Features, field: Field) -> Field:
+        """What features are given of some rows of a stream: the field, or what the frozen encoder makes of it."""
+        if not part.encoded or stream not in self.encoders:
+            return field
+        vector = self.encoders[stream](field.data, field.mask).pooled
+        return Field(vector.float().unsqueeze(2), field.present)
 
     def scores(self, task: str, read: Read, present: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What each expert of a task says of the rows, by kind."""

@@ -37,8 +37,9 @@ FEATURED: tuple[Layout, ...] = (
     Grid(3, (40,), timed=True),
     Grid(1, (24, 16), timed=True),
     Grid(3, (16, 16)),
+    Grid(140, (1,)),
 )
-"""What features are tried on: besides, text whose spelling is known, a sensor, a spectrogram and a picture."""
+"""What features are tried on: besides, text whose spelling is known, a sensor, a spectrogram, a picture and a vector."""
 
 
 def length(layout: Layout) -> int:

@@ -12,9 +12,9 @@ from sensorium.console import Console
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
 from sensorium.data import rows as encoded
-from sensorium.model import Model, experts_of
+from sensorium.model import Model
 from sensorium.nn.ensemble import Ensemble
-from sensorium.training.experts import Gathered, Steps, acquainted, gathered, have, major, without_idle
+from sensorium.training.experts import Gathered, Steps, acquainted, gathered, have, major, unfitted, without_idle
 from sensorium.training.weighing import sharpened, weighed
 
 
@@ -38,14 +38,13 @@ def crossed(
     Returns:
         The experts of each fold, those of all rows, and the recipe without those that count nothing.
     """
-    tasks = dict(networks[0].tasks.items())
-    whole = experts_of(plan.model, schema, tasks)
+    whole = unfitted(plan, schema, networks[0])
     if whole is None:
         return [None] * len(networks), None, plan
     told, folds, said = Steps(console), list[Ensemble](), list[Gathered]()
     for k, (network, (rest, held)) in enumerate(zip(networks, parts, strict=True)):
         told.next(f"fold {k + 1} of {len(parts)}")
-        fold = experts_of(plan.model, schema, dict(network.tasks.items()))
+        fold = unfitted(plan, schema, network)
         assert fold is not None
         network.eval()
         _fitted(fold, network, schema, rest, plan.seed)

@@ -10,6 +10,7 @@ from typing import Any
 from sensorium.core import quoting, registry
 from sensorium.core.counted import counted
 from sensorium.core.errors import ConfigError, nearest
+from sensorium.core.expert import Features
 from sensorium.core.goal import TaskSpec, task_spec
 from sensorium.core.layout import Grid, Ids, Layout, Row
 from sensorium.core.recipe import ModelSpec, Recipe, Size, Spec
@@ -141,8 +142,10 @@ def fitted(recipe: Recipe, schema: Schema, rows: int) -> tuple[list[Spec], dict[
         given = (model.features or {}).get(stream)
         if given is None:
             readers = ((kind, registry.find("features", kind)) for kind in registry.kinds("features"))
-            given = [kind for kind, found in readers if found.usual and found.reads(layout)]
+            still = model.network and stream in frozen(model.surgery, layouts, stored=False)
+            given = [kind for kind, found in readers if _taken(found, layout, still)]
         if given:
+            _learnt_vectors(recipe, given, stream, layout)
             features[stream] = [registry.resolve("features", spec) for spec in given]
     asked = model.experts
     if asked is None:
@@ -156,6 +159,27 @@ def fitted(recipe: Recipe, schema: Schema, rows: int) -> tuple[list[Spec], dict[
         return [], {}, []
     named = ", ".join(registry.split(spec)[0] for spec in experts)
     return experts, features, [f"beside the network: {named}" if model.network else f"{named} alone, no network"]
+
+
+def _taken(found: type[Features], layout: Layout, still: bool) -> bool:
+    """Whether features are read off a stream unasked; ``still``: its encoder is frozen."""
+    return found.usual if found.reads(layout) else found.encoded and still
+
+
+def _learnt_vectors(recipe: Recipe, asked: Sequence[Spec], stream: str, layout: Layout) -> None:
+    """Refuse the vectors of an encoder that is trained, or of none."""
+    for kind, _ in map(registry.split, asked):
+        found = registry.find("features", kind)
+        if found.reads(layout) or not found.encoded:
+            continue
+        if not recipe.model.network:
+            raise ConfigError(f"features {kind!r} of {stream!r} are of an encoder, and there is no network")
+        if stream not in frozen(recipe.model.surgery, [stream], stored=False):
+            raise ConfigError(
+                f"features {kind!r} of {stream!r}: its encoder is trained, so that its vectors tell the targets of the "
+                "training rows, and experts would believe them",
+                fix=f"freeze it (model.surgery: [{{kind: freeze, streams: [{stream}]}}]), or leave them out",
+            )
 
 
 def tasks_of(model: ModelSpec, schema: Schema) -> list[TaskSpec]:
@@ -229,12 +253,12 @@ def surgery_of(surgery: Sequence[Spec], streams: Collection[str]) -> list[Spec]:
     return found
 
 
-def frozen(surgery: Sequence[Spec], streams: Iterable[str]) -> list[str]:
-    """The streams whose encoders are wholly frozen and whose outputs are to be stored."""
+def frozen(surgery: Sequence[Spec], streams: Iterable[str], *, stored: bool = True) -> list[str]:
+    """The streams whose encoders are wholly frozen, and whose outputs are to be stored, if that is asked for."""
     found: dict[str, None] = {}
     for spec in surgery:
         full = registry.resolve("surgery", spec)
-        if full["kind"] == "freeze" and full["store"] and full["unfreeze"] == 0:
+        if full["kind"] == "freeze" and (full["store"] or not stored) and full["unfreeze"] == 0:
             found |= dict.fromkeys(streams if full["streams"] is None else full["streams"])
         elif full["kind"] == "lora":
             for stream in list(found) if full["streams"] is None else full["streams"]:

@@ -70,12 +70,17 @@ class Gathered:
         return known
 
 
+def unfitted(plan: Recipe, schema: Schema, model: Model) -> Ensemble | None:
+    """The experts of a resolved recipe beside a trained network; None where it has none."""
+    return experts_of(plan.model, schema, dict(model.tasks.items()), dict(model.encoders.items()))
+
+
 def attached(
     plan: Recipe, schema: Schema, model: Model, rows: encoded.Rows, valid: encoded.Rows, console: Console
 ) -> Recipe:
     """Fit the experts of a resolved recipe on the training rows, weigh them with the network on rows that no part has
     seen, and put them into the model. Gives the recipe without the experts that count nothing."""
-    ensemble = experts_of(plan.model, schema, dict(model.tasks.items()))
+    ensemble = unfitted(plan, schema, model)
     if ensemble is None:
         return plan
     model.eval()
@@ -100,7 +105,7 @@ def attached(
 
 def again(plan: Recipe, schema: Schema, model: Model, rows: encoded.Rows, before: Ensemble) -> None:
     """The experts of a model fitted anew on other rows, with the settings and the weights that were chosen before."""
-    ensemble = experts_of(plan.model, schema, dict(model.tasks.items()))
+    ensemble = unfitted(plan, schema, model)
     assert ensemble is not None
     model.eval()
     acquainted(ensemble, schema, rows)
@@ -121,7 +126,7 @@ def acquainted(ensemble: Ensemble, schema: Schema, rows: encoded.Rows) -> None:
     """Let features learn from the training rows."""
     for stream, kinds in ensemble.features.items():
         for part in kinds.values():
-            part.fit(_fields(schema, rows, stream))
+            part.fit(ensemble.given(stream, part, field) for field in _fields(schema, rows, stream))
 
 
 def _fields(schema: Schema, rows: encoded.Rows, stream: str) -> Iterator[Field]:
@@ -289,7 +294,7 @@ def without_idle(ensemble: Ensemble, plan: Recipe) -> tuple[Ensemble, Recipe]:
         task: {kind: expert for kind, expert in some.items() if kind in counting} for task, some in ensemble.experts.items()
     }
     features = {s: dict(kinds.items()) for s, kinds in ensemble.features.items()}
-    kept = Ensemble(ensemble.streams, features, experts, network=ensemble.network)
+    kept = Ensemble(ensemble.streams, features, experts, network=ensemble.network, encoders=ensemble.encoders)
     for task, blend in kept.blends.items():
         before = ensemble.blends[task]
         blend.keep("share", before.share[:, [before.parts.index(part) for part in blend.parts]])
