@@ -397,7 +397,10 @@ def test_a_recordings_extent_is_its_seconds() -> None:
 # ── series ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("options", [{}, {"augment": "none"}, {"augment": "none", "window": 6, "step": 2}, {"window": 4}])
+@pytest.mark.parametrize(
+    "options",
+    [{"augment": "light"}, {}, {"window": 6, "step": 2}, {"augment": "light", "window": 4}],
+)
 def test_a_spike_is_where_the_frame_says(options: dict[str, Any]) -> None:
     series = Series(standardise="none", **options)
     cell = np.zeros((60, 1), np.float32)

@@ -68,7 +68,7 @@ def test_channels_are_those_of_training() -> None:
 
 
 def test_augmentation_keeps_heights_and_distances() -> None:
-    modality = fitted()
+    modality = fitted(augment="light")
     stored = modality.collate([modality.encode(cell) for cell in CLOUDS])
     plain, varied = modality.prepare(stored), modality.prepare(stored, torch.Generator().manual_seed(0))
     assert varied.mask is not None

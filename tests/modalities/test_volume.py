@@ -150,7 +150,7 @@ def test_shrinking_takes_means() -> None:
 def test_a_batch_is_standard_and_moved_in_training() -> None:
     draw = np.random.default_rng(0)
     cells = [draw.normal(size=(8, 16, 12)).astype(np.float32) for _ in range(8)]
-    volume = fitted(cells)
+    volume = fitted(cells, augment="light")
     field = volume.collate([*map(volume.encode, cells), None])
     plain = volume.prepare(field)
     assert plain.data.shape == (9, 1, 8, 16, 12)

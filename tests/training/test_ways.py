@@ -106,7 +106,7 @@ def test_several_questions_are_every_combination(ground: Ground) -> None:
     found, _ = possible(ground, asked.questions(ground.schema, ground.plan), False)
     compared = [way for way in found if not way.single]
     assert len(compared) == len({way.name for way in compared}) == 16
-    one = next(way for way in compared if way.name == "concat, photo: resnet, photo: none, experts: linear")
+    one = next(way for way in compared if way.name == "concat + photo: resnet + photo: none + experts: linear")
     assert dict(one.changes) == {
         "fusion": "concat",
         "encoders.photo": "photo: resnet",
@@ -207,10 +207,10 @@ def test_experts_and_augmentations_compared(scenes: Path, tmp_path: Path) -> Non
     found = given(scenes, tmp_path / "c", ignore=[*told, "sensor"], augment={"photo": "none,strong"}, experts="none,linear")
     assert found.what == "way"
     scores = {entry.way.name: entry.mean for entry in found.entries}
-    assert set(scores) == {f"photo: {a}, experts: {e}" for a in ("none", "strong") for e in ("none", "linear")}
+    assert set(scores) == {f"photo: {a} + experts: {e}" for a in ("none", "strong") for e in ("none", "linear")}
     assert found.others == [], "no modality alone: fusions are not compared"
     for strength in ("none", "strong"):
-        with_it, without = (scores[f"photo: {strength}, experts: {e}"] for e in ("linear", "none"))
+        with_it, without = (scores[f"photo: {strength} + experts: {e}"] for e in ("linear", "none"))
         assert with_it >= without, "one epoch teaches a network little, and linear models are fitted to the end"
 
 

@@ -50,7 +50,7 @@ class Graph(Modality):
         *,
         count: int | None = None,
         directed: bool = False,
-        augment: Literal["none", "light", "strong"] = "light",
+        augment: Literal["none", "light", "strong"] = "none",
     ) -> None:
         super().__init__()
         if count is not None and not 1 <= count <= NODES:

@@ -43,7 +43,7 @@ class Molecule(Modality):
     ragged = True
     checked = True
 
-    def __init__(self, *, count: int | None = None, augment: Literal["none", "light", "strong"] = "light") -> None:
+    def __init__(self, *, count: int | None = None, augment: Literal["none", "light", "strong"] = "none") -> None:
         super().__init__()
         if count is not None and not 1 <= count <= NODES:
             raise ConfigError(f"molecule: a count of {count} atoms is not between 1 and {NODES}")

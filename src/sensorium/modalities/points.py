@@ -59,7 +59,7 @@ class Points(Modality):
         sample: Literal["farthest", "random"] = "farthest",
         normalise: Literal["sphere", "centre", "none"] = "sphere",
         extras: bool = True,
-        augment: Literal["none", "light", "strong"] = "light",
+        augment: Literal["none", "light", "strong"] = "none",
     ) -> None:
         super().__init__()
         if count is not None and not 1 <= count <= 65_536:

@@ -69,7 +69,7 @@ class Series(Modality):
         self,
         *,
         length: int | None = None,
-        augment: Literal["none", "light", "strong"] = "light",
+        augment: Literal["none", "light", "strong"] = "none",
         rate: float | None = None,
         fill: Literal["line", "hold", "nearest"] = "line",
         gap: int | None = None,

@@ -58,7 +58,7 @@ class Video(Modality):
         rate: float | None = None,
         size: int | None = None,
         channels: Literal["auto", "grey", "rgb"] = "auto",
-        augment: Literal["none", "light", "strong"] = "light",
+        augment: Literal["none", "light", "strong"] = "none",
     ) -> None:
         super().__init__()
         if not 1 <= frames <= 512:

@@ -55,7 +55,7 @@ class Volume(Modality):
         size: int | None = None,
         low: float | None = None,
         high: float | None = None,
-        augment: Literal["none", "light", "strong"] = "light",
+        augment: Literal["none", "light", "strong"] = "none",
     ) -> None:
         super().__init__()
         if size is not None and not 4 <= size <= 256:

@@ -26,9 +26,12 @@ SIZES: dict[str, dict[str, int]] = {
 """What one word sets in every part that has such an option, unless it is given."""
 
 FUSION: Spec = "lowrank"
-"""The fusion by default."""
+"""The fusion by default: av_hard 0.894 against 0.862 for gated (one seed), and on none of nine sets told apart from the best
+(docs/results.md, "Fusions, compared" and "How the defaults were chosen", where the figures below are too)."""
 FEW_FUSION, FEW_FUSION_ROWS = {"kind": "late", "decide": "learned"}, 500
-"""The fusion for tables of fewer rows: what streams say together takes more rows to learn than what each says alone."""
+"""The fusion for tables of fewer rows: what streams say together takes more rows to learn than what each says alone.
+covid_cxr 0.825 against 0.796 for gated (five folds), mustard 0.708 ± 0.029 against 0.705 ± 0.059; on petfinder, with ten times
+the rows, it loses: 0.163 against 0.240."""
 WIDE = 128
 """Cells of a row above which they are no longer tokens that all look at each other: that takes time and memory with the
 square of the columns (docs/performance.md has what either learns)."""
@@ -277,6 +280,7 @@ def _batch_size(rows: int) -> int:
 
 def _epochs(rows: int, batch: int) -> int:
     """About 2,400 steps for small tables, more with the rows; 4 to 60 passes, up to 150 over a few hundred rows."""
+    # Digit pictures, 20 passes and 60 (one seed): convnet 0.978 and 0.982, vit 0.936 and 0.971. The best epoch is kept.
     steps = 2_400 * max(1.0, min(rows, 5_000) / 2_000) * max(1.0, math.sqrt(rows / 5_000))
     most = 150 if rows <= 300 else 60
     return max(4, min(most, round(steps * batch / max(rows, 1))))
@@ -286,6 +290,7 @@ def _encoder(layout: Layout, rows: int) -> Spec:
     if isinstance(layout, Ids):
         if rows >= 20 * layout.vocabulary:
             # Few words, seen often (questions, commands): each is worth reading exactly, and none needs guarding against.
+            # easy_vqa stays at 0.86 with what free text has, and reaches 0.987 ± 0.018 with this.
             return {"kind": "bag", "norm": True, "drop": 0.0, "dropout": 0.0}
         # Word order only pays where there are rows enough to learn it from; below that, bags of word groups win. `tfidf` is
         # as good on free text (clothing, 3 folds of the training rows: AUROC 0.904 against 0.907) and takes longer.
@@ -293,8 +298,12 @@ def _encoder(layout: Layout, rows: int) -> Spec:
     if isinstance(layout, Grid):
         if math.prod(layout.size) == 1:
             return "vector"
+        # Digit pictures 0.978 ± 0.001 (vgg 0.978, resnet 0.974, mobilenet 0.966, shufflenet 0.957, vit 0.936), signs 0.949
+        # (vgg 0.956, resnet 0.893), log-mel sounds 0.978 (recurrent 0.984 at five times the cost), series 0.992 and 0.971
+        # (recurrent 0.975 and 0.982): the best, or near it and the cheapest (docs/results.md, "Encoders, sense by sense").
         return "frames" if len(layout.size) == 3 else "convnet"
-    # Attention over cells learns from few rows; a perceptron over all of them at once needs many.
+    # Attention over cells learns from few rows; a perceptron over all of them at once needs many: macro F1 on petfinder's
+    # table 0.24 against 0.16.
     if isinstance(layout, Row) and rows < 20_000:
         return WIDE_ENCODER if _wide(layout) else "cells"
     return layout.encoder

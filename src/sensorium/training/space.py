@@ -11,13 +11,15 @@ from sensorium.core.errors import ConfigError, SensoriumError
 from sensorium.core.recipe import Recipe, Spec
 from sensorium.core.schema import Schema
 from sensorium.model import assemble
-from sensorium.training.augmented import augmented
+from sensorium.training.augmented import augmented, strengths
 from sensorium.training.defaults import frozen, resolve
 
 FUSIONS = ("lowrank", "gated", "weighted", "concat", "bottleneck", "late")
 """Fusions that are tried: of each family one that trains in about the time of the default."""
 SIZES = ("tiny", "small", "base", "large")
 STRENGTHS = ("none", "light", "strong")
+AS_IS = "as usual"
+"""Each column augmented as its kind is by default, where kinds differ in that."""
 MOST_DROPPED = 0.8
 """A share of dropped features beyond which nothing is left to learn from."""
 
@@ -63,7 +65,7 @@ class Space:
     def at(self, setting: Setting) -> tuple[Recipe, Schema]:
         """The resolved recipe of a setting, and the columns with it."""
         schema, plan = self.schema, self.plan
-        if setting.get("augment", "light") != "light":
+        if setting.get("augment", AS_IS) not in (AS_IS, self.usual.get("augment", AS_IS)):
             schema = augmented(schema, dict.fromkeys(_augmenting(plan, schema), str(setting["augment"])))
         # The usual fusion may come with options of its own: it is left to be chosen as without a search.
         model: dict[str, Any] = {
@@ -101,7 +103,9 @@ def space(plan: Recipe, schema: Schema, rows: int, classes: Mapping[str, Sequenc
         # All dropouts at once, by a factor: what they are relative to each other is the parts' own affair.
         dials.append(Dial("dropout", 1.0, low=0.0, high=2.0))
     if plan.training.augment and _augmenting(plan, schema):
-        dials.append(Dial("augment", "light", STRENGTHS))
+        default = {schema.columns[name].spec["augment"] for name in _augmenting(plan, schema)}
+        one = len(default) == 1
+        dials.append(Dial("augment", default.pop() if one else AS_IS, STRENGTHS if one else (AS_IS, *STRENGTHS)))
     if not dials:
         raise ConfigError(
             "the recipe leaves nothing open to search", fix="leave out model.size, model.fusion or training.lr"
@@ -124,13 +128,13 @@ def _fusions(plan: Recipe, usual: Recipe, schema: Schema) -> tuple[str, ...]:
 
 
 def _augmenting(plan: Recipe, schema: Schema) -> list[str]:
-    """Columns that are augmented as usual, of which nothing else was said, and whose encoders run in every epoch."""
+    """Columns that may be augmented, of which nothing else was said, and whose encoders run in every epoch."""
     still = set(frozen(plan.model.surgery, schema.streams))
     found = []
     for column in schema.inputs:
         spec = plan.columns.get(column.name, {})
         told = set() if isinstance(spec, str) else set(spec)
-        if column.spec.get("augment") == "light" and "augment" not in told and column.name not in still:
+        if set(STRENGTHS) <= set(strengths(column)) and "augment" not in told and column.name not in still:
             found.append(column.name)
     return found
 

@@ -100,7 +100,7 @@ def possible(ground: Ground, questions: Sequence[Question], leave_out: bool) -> 
     found: dict[Way, Ground] = {}
     skipped: dict[str, str] = {}
     for combination in product(*(question.choices for question in questions)):
-        name = ", ".join(choice.name for choice in combination)
+        name = " + ".join(choice.name for choice in combination)
         changed = ground
         try:
             for choice in combination:
