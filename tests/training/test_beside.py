@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from sensorium.core.coalitions import coalitions, routed
 from sensorium.core.errors import ConfigError
 from sensorium.core.forward import Forward
 from sensorium.nn.ensemble import NETWORK, Ensemble
+from sensorium.training import refit
+from sensorium.training.lit import Lit
+from sensorium.training.resume import LAST
 
 BOTH = ("model.experts=[linear]", "training.refit=all")
 IGNORE = ["cost", "tags", "sound", "photo"]
@@ -54,7 +58,7 @@ def test_the_report_says_what_each_part_reached_and_counts(blended: Any) -> None
     assert "floor" not in told["valid"], "it is there once"
     assert "What each part reached" in (out / "report.html").read_text()
     assert told["refit"]["rows"] > told["rows"], "the last fit sees the validation rows too"
-    assert told["refit"]["epochs"] == told["best_epoch"] > 0
+    assert told["refit"]["epochs"] == math.ceil(told["best_epoch"] / 4) > 0
     assert "linear" in (out / "report.html").read_text()
 
 
@@ -160,6 +164,38 @@ def test_stopped_in_the_last_fit_it_ends_bit_for_bit(
     assert not (tmp_path / "run" / "manifest.json").exists()
     quick_fit(ignore=IGNORE, overrides=BOTH, out=tmp_path / "run", resume=True)
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == (blended[1] / "model.safetensors").read_bytes()
+
+
+def test_stopped_within_the_last_training_it_ends_bit_for_bit(
+    quick_fit: Any, blended: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last, begin = refit.train, Lit.on_train_batch_start
+
+    def train(*given: Any, **more: Any) -> Any:
+        monkeypatch.setattr(Lit, "on_train_batch_start", stop)
+        return last(*given, **more)
+
+    def stop(lit: Lit, batch: Any, at: int) -> None:
+        if lit.global_step == 2:
+            raise KeyboardInterrupt
+        begin(lit, batch, at)
+
+    monkeypatch.setattr(refit, "train", train)
+    often = [*BOTH, "training.checkpoint_every=1e-6"]
+    with pytest.raises(KeyboardInterrupt):
+        quick_fit(ignore=IGNORE, overrides=often, out=tmp_path / "run")
+    monkeypatch.undo()
+    assert (tmp_path / "run" / "resume" / LAST / "resume" / "last.ckpt").is_file()
+    quick_fit(ignore=IGNORE, overrides=often, out=tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == (blended[1] / "model.safetensors").read_bytes()
+
+
+def test_the_last_training_goes_on_from_the_best_epoch(quick_fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = quick_fit(ignore=IGNORE, overrides=[*BOTH, "training.refit=experts"]).model
+    monkeypatch.setattr(refit, "RATE", 1e-9)
+    still = dict(quick_fit(ignore=IGNORE, overrides=BOTH).model.named_parameters())
+    for name, tensor in before.named_parameters():  # statistics of batch normalisation move at any rate
+        torch.testing.assert_close(still[name], tensor, msg=name)
 
 
 def test_rows_end_to_end_are_both(scenes: Path, blended: Any) -> None:

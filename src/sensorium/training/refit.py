@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,16 +14,21 @@ from sensorium.nn.ensemble import Ensemble
 from sensorium.trained import Trained
 from sensorium.training.experts import again
 from sensorium.training.resume import LAST
-from sensorium.training.run import train
+from sensorium.training.run import Run, train
 
 if TYPE_CHECKING:
     from sensorium.training.prepare import Prepared
 
+SHARE = 0.25
+"""How many of the epochs that were best the network is trained on all rows: it starts from what it had learnt then."""
+RATE = 0.3
+"""The peak of the learning rate in these, as a share of the recipe's."""
+
 
 def refitted(trained: Trained, ready: Prepared, folder: Path | None, resume: bool, console: Console) -> Trained:
-    """A trained model fitted once more, on all rows: the network for as many epochs as were best, experts with the
-    settings and everything with the weights that were chosen. Its scores stay those of the model before, on rows it had
-    not seen."""
+    """A trained model fitted once more, on all rows: the network goes on from its best epoch for a quarter as many, experts
+    keep their settings and everything the weights that were chosen. Its scores stay those of the model before, on rows it
+    had not seen."""
     before = trained.artifact
     plan, schema = before.recipe, before.schema
     if plan.training.refit == "none" or ready.parts.stream is not None or ready.apart:
@@ -36,14 +42,15 @@ def refitted(trained: Trained, ready: Prepared, folder: Path | None, resume: boo
     model, learnt = before.model, before.learnt
     if network:
         console.note(f"  fitted once more on all {len(ready.rows) + len(ready.valid):,} rows, {counted(network, 'epoch')}")
-        again_plan = plan.model_copy(
-            update={"training": plan.training.model_copy(update={"epochs": network, "patience": network})}
-        )
+        assert plan.training.lr is not None, "the recipe is resolved"
+        shorter = {"epochs": network, "patience": network, "lr": RATE * plan.training.lr}
+        again_plan = plan.model_copy(update={"training": plan.training.model_copy(update=shorter)})
         out = None if folder is None else folder / "resume" / LAST
         quiet = Console(quiet=True)
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
-        run = train(again_plan, schema, ready.rows, ready.valid, out, resume, quiet, ready.store, last=True)
+        chosen = Run(before.model, [], before.learnt)
+        run = train(again_plan, schema, ready.rows, ready.valid, out, resume, quiet, ready.store, chosen=chosen)
         model, learnt = run.model, run.learnt
     if isinstance(experts, Ensemble):
         again(plan, schema, model, ready.rows.followed(ready.valid), experts)
@@ -52,11 +59,11 @@ def refitted(trained: Trained, ready: Prepared, folder: Path | None, resume: boo
 
 
 def _network(plan: Recipe, trained: Trained) -> int:
-    """For how many epochs the network is trained once more; 0: it is kept as it is."""
+    """For how many epochs the network is trained on all rows; 0: it is kept as it is."""
     training = plan.training
     several = training.devices * training.nodes > 1
     if training.time_limit is not None:
         return 0  # it was spent on choosing; experts take seconds
     if training.refit != "all" or not trained.history or several or any(t.settles for t in trained.model.tasks.values()):
         return 0
-    return trained.best_epoch
+    return math.ceil(SHARE * trained.best_epoch)

@@ -68,14 +68,16 @@ def train(
     store: Store | None = None,
     ranks: Ranks = ALONE,
     stream: Streamed | None = None,
-    last: bool = False,
+    chosen: Run | None = None,
 ) -> Run:
     """The training of a resolved recipe.
 
     Args:
         stream: Where training batches come from, if not from ``rows``, which then are some of them.
-        last: Train on the validation rows too, and keep the weights of the last epoch: there is nothing left to choose by.
+        chosen: A run of the same recipe and rows. Training goes on from its weights, on the validation rows too, and keeps
+            the last epoch's: there is nothing left to choose by.
     """
+    last = chosen is not None
     if plan.training.devices * plan.training.nodes != ranks.count:
         raise ConfigError("only fit trains in several processes", fix="leave out training.devices and training.nodes")
     before = torch.get_num_threads()
@@ -84,13 +86,16 @@ def train(
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(plan.seed)
-            model, objectives = built(plan, schema, rows.followed(valid) if last else rows, console)
+            model, objectives = built(plan, schema, rows, console)
             if not model.network:
                 if out is not None and ranks.first:
                     kept = Resume(out, begun(plan, schema, rows, valid, ranks.count, told(stream)))
                     if not (resume and kept.finished()):
                         kept.begin(resume, console)
                 return Run(model.eval(), [], {})
+            if chosen is not None:
+                _restored(model, network_of(chosen.model))
+                _restored(nn.ModuleList(objectives), chosen.learnt)
             if store is not None and stream is None:
                 rows, valid = with_outputs(model, schema, plan, (rows, valid), store, objectives, console)
             learnt_from = rows.followed(valid) if last else rows
@@ -227,6 +232,8 @@ def _fitted(
                 enable_progress_bar=False,
                 enable_model_summary=False,
                 num_sanity_val_steps=0,
+                # Where the last epoch is kept whatever its scores, none but it is scored.
+                check_val_every_n_epoch=spec.epochs if better is _latest else 1,
                 reload_dataloaders_every_n_epochs=1,
                 default_root_dir=str(out) if out is not None else None,
             )
@@ -284,10 +291,15 @@ def _finished(out: Path, model: Model, objectives: list[Any], console: Console) 
     """The run came to its end before: its weights, its course and its best epoch, from its folder."""
     console.note("this run is finished: its model is read, not trained again")
     saved = Artifact.load(out)
-    model.load_state_dict({n: t for n, t in saved.model.state_dict().items() if not n.startswith("experts.")})
+    model.load_state_dict(network_of(saved.model))
     nn.ModuleList(objectives).load_state_dict(saved.learnt)
     model.eval()
     return [dict(record) for record in saved.report["history"]], int(saved.report.get("best_epoch", 0))
+
+
+def network_of(model: Model) -> dict[str, Tensor]:
+    """What the network of a model has learnt, without the experts beside it."""
+    return {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("experts.")}
 
 
 def acquaint(model: Model, schema: Schema, rows: encoded.Rows) -> list[str]:
