@@ -29,6 +29,7 @@ from sensorium import __version__
 from sensorium.core.contracts import Objective
 from sensorium.core.document import read_json
 from sensorium.core.errors import ArtifactError, SensoriumError
+from sensorium.core.portable import portable, portable_document
 from sensorium.core.recipe import Recipe, read_yaml
 from sensorium.core.registry import build, resolve, split
 from sensorium.core.regular import open_regular, read_regular
@@ -91,8 +92,8 @@ class Artifact:
         """
         folder = Path(folder)
         contents: dict[str, bytes] = {
-            "recipe.yaml": self.recipe.to_yaml().encode(),
-            "schema.json": _json(self.schema.to_json()),
+            "recipe.yaml": portable(self.recipe).to_yaml().encode(),
+            "schema.json": _json(_anywhere(self.schema.to_json())),
             "model.safetensors": _tensors(self.model.state_dict()),
             "report.json": _json(self.report),
             **({OBJECTIVES: _tensors(self.learnt)} if self.learnt else {}),
@@ -265,6 +266,12 @@ def _weights(folder: Path, name: str, listed: Mapping[str, tuple[str, int]]) -> 
     except ValueError as error:
         raise ArtifactError(f"does not hold together: {error}", file=folder / name, fix="train again") from None
     return tensors
+
+
+def _anywhere(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema without paths in the options of its columns; what was learnt is left as it is."""
+    columns = [{**column, "spec": portable_document(column["spec"])} for column in schema["columns"]]
+    return {**schema, "columns": columns}
 
 
 def _tensors(tensors: Mapping[str, Tensor]) -> bytes:

@@ -13,6 +13,7 @@ from sensorium.console import Console
 from sensorium.core.batch import Batch
 from sensorium.core.counted import counted
 from sensorium.core.errors import DataError
+from sensorium.core.portable import portable
 from sensorium.core.recipe import Recipe, Spec
 from sensorium.core.registry import split as split_spec
 from sensorium.core.schema import Record, Schema
@@ -332,7 +333,7 @@ class Trained:
             media=opening(table),
             kinds={c.name: c.spec["kind"] for c in self.schema.read if c.of is None},
             problems=[str(problem) for problem in rows.problems],
-            recipe_yaml=self.recipe.to_yaml(),
+            recipe_yaml=portable(self.recipe).to_yaml(),
             explained=told,
             card=card(
                 self.schema,

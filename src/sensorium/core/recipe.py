@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sensorium.core import quoting
 from sensorium.core.document import DEEPEST, check_plain
 from sensorium.core.errors import ConfigError, nearest
+from sensorium.core.regular import read_regular
 from sensorium.core.upgrade import VERSION, upgrade
 
 Spec = str | dict[str, Any]
@@ -166,7 +167,7 @@ class Recipe(Section):
         """Read a recipe file (plain YAML; nothing in it can run)."""
         path = Path(path)
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_regular(path, LARGEST, links=True).decode("utf-8")
         except OSError as error:
             raise ConfigError(f"cannot be read: {error.strerror}", file=path) from None
         except UnicodeDecodeError:
@@ -220,6 +221,7 @@ def read_yaml(text: str | bytes) -> Any:
     if len(text) > LARGEST:
         raise yaml.YAMLError(f"it has {len(text):,} bytes, and {LARGEST:,} are read at most")
     # Looked through first: what libyaml then builds it builds by recursion, on a stack that a hostile file could exhaust.
+    event: Any
     open_: list[_Mapping | None] = []
     for event in yaml.parse(text, Loader=_Loader):
         if getattr(event, "anchor", None) is not None:
@@ -227,7 +229,7 @@ def read_yaml(text: str | bytes) -> Any:
         if isinstance(event, yaml.CollectionEndEvent):
             open_.pop()
             continue
-        if not isinstance(event, yaml.NodeEvent):
+        if not isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent)):
             continue
         if event.tag is not None:
             raise yaml.YAMLError(f"tags are not read: {event.tag[:60]}")

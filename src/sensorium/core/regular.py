@@ -10,7 +10,7 @@ _NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getatt
 
 
 def read_regular(path: Path, most: int, *, links: bool = False) -> bytes:
-    """The bytes of a regular file. Raises ``OSError`` where it is none (a pipe, a device, a folder), or larger than ``most``.
+    """The bytes of a regular file. Raises ``OSError`` where it is none (a pipe, a folder), or larger than ``most``.
 
     A pipe is never waited for. ``links``: whether a symbolic link to a regular file will do.
     """

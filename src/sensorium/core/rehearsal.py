@@ -1,4 +1,4 @@
-"""A loaded model tried on a row with nothing in it, so that what does not hold together is met at once, not by a user's row."""
+"""A loaded model tried on a row with nothing in it, so that what does not hold together is met at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from math import prod
 from typing import Any
 
 import torch
-from torch import nn
 
 from sensorium.core.errors import ConfigError
 from sensorium.core.forward import Forward
@@ -45,7 +44,6 @@ def rehearse(schema: Schema, model: Any) -> None:
                 schema.encode_cell(column, value, media=_NOTHING, target=True)
     if largest > TRIED:
         return
-    assert isinstance(model, nn.Module)
     batch = schema.prepare(schema.collate([{}]))
     outputs = Forward(model.eval(), batch).outputs
     for name, task in model.tasks.items():

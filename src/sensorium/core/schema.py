@@ -302,7 +302,9 @@ class Schema:
             name, role, spec = item.get("name"), item.get("role"), item.get("spec")
             more = [item.get(key) for key in ("of", "on", "stream")]
             if not isinstance(name, str) or name in columns:
-                raise ConfigError(f"the schema does not hold together: {str(name)[:100]!r} is no name of a column of its own")
+                raise ConfigError(
+                    f"the schema does not hold together: {str(name)[:100]!r} is no name of a column of its own"
+                )
             if role not in ROLES or not isinstance(spec, dict):
                 raise ConfigError("the schema does not hold together: it has no role, or no kind", column=name)
             if not all(part is None or isinstance(part, str) for part in more):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
@@ -15,6 +16,7 @@ from sensorium.core.errors import ConfigError
 from sensorium.core.layout import Grid, Ids, Layout
 from sensorium.core.registry import component
 from sensorium.nn import backbones
+from sensorium.nn.budget import within
 from sensorium.nn.checkpoint import Checkpoint
 from sensorium.nn.pool import masked_mean
 from sensorium.signal.frontend import HOP, RATE, kaldi_fbank, kaldi_frames, whisper_mel
@@ -54,7 +56,10 @@ class Huggingface(Encoder):
         given = config or (_described(Checkpoint(checkpoint)) if checkpoint is not None else _small(layout))
         self.config = {**backbones.plain(given), "processor": dict(given.get("processor") or {})}
         self.family = backbones.family(self.config)
-        self.network = backbones.build(self.config)
+        # No larger than the checkpoint, if there is one: what its config.json says may be anything.
+        bound = within(*Checkpoint(checkpoint).held) if config is None and checkpoint is not None else nullcontext()
+        with bound:
+            self.network = backbones.build(self.config)
         self.dim = backbones.width(self.config, self.network)
         its: Any = self.network.config
         self.its = its
@@ -72,12 +77,17 @@ class Huggingface(Encoder):
         checkpoint = Checkpoint(str(options["checkpoint"]))
         config = backbones.plain(checkpoint.config)
         sense = backbones.family(config).sense
-        if sense == "image":
-            return {"kind": "image", **_picture(checkpoint.processor, config)}
-        if sense == "text":
-            most = int(config.get("max_position_embeddings", _WORDS)) - _offset(config)
-            return {"kind": "text", "checkpoint": checkpoint.name, "length": min(_WORDS, most)}
-        rate = int(checkpoint.processor.get("sampling_rate", RATE))
+        try:
+            if sense == "image":
+                return {"kind": "image", **_picture(checkpoint.processor, config)}
+            if sense == "text":
+                most = int(config.get("max_position_embeddings", _WORDS)) - _offset(config)
+                return {"kind": "text", "checkpoint": checkpoint.name, "length": min(_WORDS, most)}
+            rate = int(checkpoint.processor.get("sampling_rate", RATE))
+        except (LookupError, TypeError, ValueError, ArithmeticError) as error:
+            raise ConfigError(
+                f"checkpoint {checkpoint.name!r}: the settings of its processor are not readable: {error!r}"
+            ) from None
         if rate != RATE:
             raise ConfigError(f"checkpoint {checkpoint.name!r} hears {rate} samples a second; only {RATE} is read")
         return {"kind": "audio", "rate": RATE, "features": "waveform", "standardise": False}
@@ -86,12 +96,20 @@ class Huggingface(Encoder):
     def completed(cls, options: Mapping[str, Any]) -> dict[str, Any]:
         full = dict(options)
         if full.get("checkpoint") is not None and full.get("config") is None:
-            full["config"] = _described(Checkpoint(str(full["checkpoint"])))
+            checkpoint = Checkpoint(str(full["checkpoint"]))
+            full["config"] = _described(checkpoint)
+            with within(*checkpoint.held):  # no larger than its weights, whatever its config.json says
+                backbones.build(full["config"])
         return full
 
     def adopt(self) -> None:
         if self.checkpoint is not None:
-            self.network.load_state_dict(backbones.load(Checkpoint(self.checkpoint), self.config).state_dict())
+            found = backbones.load(Checkpoint(self.checkpoint), self.config).state_dict()
+            try:
+                self.network.load_state_dict(found)
+            except RuntimeError as error:
+                said = " ".join(str(error).split())[:200]
+                raise ConfigError(f"checkpoint {self.checkpoint!r}: its weights do not fit its config: {said}") from None
 
     def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
         """Pictures ``[B, 3, H, W]``, ids ``[B, N]`` or samples ``[B, 1, T]``; tokens are patches, words or frames."""
@@ -258,6 +276,10 @@ def _described(checkpoint: Checkpoint) -> dict[str, Any]:
     if sense == "text":
         config["pad_token_id"] = checkpoint.pad
     told = checkpoint.processor if sense == "audio" else {}
+    for name in ("mean", "std"):
+        value = told.get(name, 1.0)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or (name == "std" and value <= 0):
+            raise ConfigError(f"checkpoint {checkpoint.name!r}: {name} of its processor is {str(value)[:40]}")
     return {**config, "processor": {name: told[name] for name in _PROCESSOR if name in told}}
 
 

@@ -13,6 +13,7 @@ from sensorium.core.batch import Encoded
 from sensorium.core.byname import ByName
 from sensorium.core.contracts import Fusion, Task
 from sensorium.core.errors import ConfigError, nearest
+from sensorium.core.layout import Layout
 from sensorium.core.registry import component
 from sensorium.nn.panel import Panel
 from sensorium.nn.streams import vectors
@@ -78,6 +79,21 @@ class Compose(Fusion):
                 )
         return {"groups": groups or None, "fusion": _resolved(options["fusion"], "fusion")}
 
+    @classmethod
+    def completed(cls, options: Mapping[str, Any], layouts: Mapping[str, Layout]) -> dict[str, Any]:
+        """The options with what the fusions inside need of their checkpoints."""
+        full = cls.complete({**options, "fusion": options.get("fusion", "lowrank"), "groups": options.get("groups")})
+        grouped: set[str] = set()
+        for group in (full["groups"] or {}).values():
+            grouped |= set(group["streams"])
+            group["fusion"] = _completed(group["fusion"], {s: layouts[s] for s in group["streams"] if s in layouts})
+        full["fusion"] = _completed(full["fusion"], {s: x for s, x in layouts.items() if s not in grouped})
+        return full
+
+    def adopt(self) -> None:
+        for part in (*self.inner.values(), self.outer):
+            part.adopt()
+
     def _checked(self) -> set[str]:
         """The streams that are in a group; each is known and in one only."""
         seen: set[str] = set()
@@ -130,6 +146,12 @@ class Compose(Fusion):
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
         fused: Encoded = self.outer(self._units(parts))
         return fused
+
+
+def _completed(spec: Mapping[str, Any], layouts: Mapping[str, Layout]) -> dict[str, Any]:
+    kind, options = registry.split(spec)
+    found: dict[str, Any] = registry.find("fusions", kind).completed(options, layouts)
+    return {"kind": kind, **found}
 
 
 def _resolved(spec: Any, where: str) -> dict[str, Any]:

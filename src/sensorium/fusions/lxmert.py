@@ -93,6 +93,8 @@ class Lxmert(Fusion):
                 layer.load(tensors, f"encoder.x_layers.{i}")
         except KeyError as error:
             raise ConfigError(f"lxmert: checkpoint {self.checkpoint!r} lacks {error}") from None
+        except RuntimeError as error:
+            raise ConfigError(f"lxmert: the weights of {self.checkpoint!r} do not fit its config: {error}") from None
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
         text = parts[self.words]
@@ -126,8 +128,16 @@ class Lxmert(Fusion):
 
 def _described(name: str) -> dict[str, Any]:
     """What is kept of an LXMERT checkpoint beside its weights."""
-    config = Checkpoint(name).config
+    checkpoint = Checkpoint(name)
+    config = checkpoint.config
     if config["model_type"] != "lxmert":
         raise ConfigError(f"lxmert: checkpoint {name!r} is a {config['model_type']}, not an LXMERT")
     plain = {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072, "x_layers": 5}
-    return {key: int(config.get(key, plain[key])) for key in _KEPT}
+    try:
+        found = {key: int(config.get(key, plain[key])) for key in _KEPT}
+    except (TypeError, ValueError, ArithmeticError):
+        raise ConfigError(f"lxmert: checkpoint {name!r}: {', '.join(_KEPT)} of its config are no numbers") from None
+    width, heads, hidden, depth = found.values()
+    if min(found.values()) < 1 or width % heads or depth * width * (12 * width + 4 * hidden) > checkpoint.held[0]:
+        raise ConfigError(f"lxmert: checkpoint {name!r}: its config describes a network that its weights are not: {found}")
+    return found

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from sensorium.core.errors import ConfigError
+from sensorium.language.growth import check_growth
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -68,7 +69,10 @@ class PretrainedTokeniser:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        return cls(data["file"], int(data["pad"]))
+        file, pad = data.get("file"), data.get("pad")
+        if not isinstance(file, dict) or type(pad) is not int or not 0 <= pad < 1 << 24:
+            raise ConfigError("text: what is kept of the checkpoint's tokeniser does not hold together")
+        return cls(file, pad)
 
     def _exchanged(self, i: int) -> int:
         return self.pad if i == 0 else 0 if i == self.pad else i
@@ -78,9 +82,13 @@ class PretrainedTokeniser:
         from tokenizers import Tokenizer
 
         try:
+            check_growth(self.file)
             tokenizer = Tokenizer.from_str(json.dumps(self.file))
-        except Exception as error:  # the library raises bare exceptions
-            raise ConfigError(f"text: the checkpoint's tokenizer.json cannot be used: {error}") from None
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
+            tokenizer.no_truncation()
+            tokenizer.no_padding()
+            tokenizer.encode("a word")  # what only shows when it is used
+        except BaseException as error:  # the library raises bare exceptions, and of its panics a kind that is not one
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
+            raise ConfigError(f"text: the checkpoint's tokenizer.json cannot be used: {str(error)[:300]}") from None
         return tokenizer

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from sensorium.core.errors import ConfigError
 from sensorium.core.sealed import check_open
+from sensorium.language.growth import check_growth
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -79,6 +80,7 @@ class Tokeniser:
             if path.stat().st_size > _LARGEST_FILE:
                 raise ConfigError("is larger than 64 MiB, which no tokeniser is", file=path)
             text = path.read_text(encoding="utf-8")
+            check_growth(json.loads(text))
             found = Tokenizer.from_str(text)
         except OSError as error:
             raise ConfigError(f"cannot be read: {error.strerror}", file=path) from None
@@ -160,6 +162,10 @@ class Tokeniser:
         from tokenizers.models import BPE, Unigram, WordLevel, WordPiece
 
         if self.loaded:
+            try:
+                check_growth(json.loads(self.loaded))
+            except (TypeError, ValueError, AttributeError, RecursionError) as error:
+                raise ConfigError(f"text: the tokeniser cannot be used: {error}") from None
             return Tokenizer.from_str(self.loaded)
         ids = {token: i for i, token in enumerate((*_SPECIAL, *self.tokens))}
         unknown = _SPECIAL[UNKNOWN]

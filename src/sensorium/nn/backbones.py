@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from torch import nn
 
-from sensorium.core.errors import ConfigError, MissingExtraError, nearest
+from sensorium.core.errors import ConfigError, MissingExtraError, SensoriumError, nearest
 from sensorium.nn.checkpoint import Checkpoint
+from sensorium.nn.weights import check_finite
 
 Sense = Literal["image", "text", "audio"]
 
@@ -68,6 +69,7 @@ TOWERS = {"clip": "clip_vision_model", "siglip": "siglip_vision_model"}
 
 _LEFT_OUT = ("architectures", "auto_map", "id2label", "label2id", "dtype", "torch_dtype", "quantization_config",
              "attn_implementation", "experts_implementation", "transformers_version", "text_config")  # fmt: skip
+_MOST_LAYERS, _MOST = 4096, 1 << 31
 # What a kernel or a foreign file may be named by is dropped: a configuration must not make anything be fetched or run.
 
 
@@ -83,10 +85,24 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
     """What of a ``config.json`` describes the network that is read, and nothing else."""
     kind = str(config.get("model_type"))
     if kind in TOWERS:
-        config = {**config.get("vision_config", {}), "model_type": TOWERS[kind]}
+        tower = config.get("vision_config", {})
+        if not isinstance(tower, Mapping):
+            raise ConfigError("encoder huggingface: config: vision_config is no mapping")
+        config = {**tower, "model_type": TOWERS[kind]}
     kept = {k: v for k, v in config.items() if k not in _LEFT_OUT and not k.startswith("_") and v is not None}
     family(kept)
+    for name, value in kept.items():
+        _check_size(name, value)
     return kept
+
+
+def _check_size(name: str, value: Any) -> None:
+    """Refuse sizes that no network has, for some configurations make lists of that length of them."""
+    most = _MOST_LAYERS if "layers" in name or "depths" in name else _MOST
+    many = value if isinstance(value, list) else [value]
+    if len(many) > _MOST_LAYERS or any(isinstance(n, (int, float)) and not abs(n) <= most for n in many):
+        shown = f"{len(many):,} values" if len(many) > 1 else str(value)[:40]
+        raise ConfigError(f"encoder huggingface: config: {name[:60]} is {shown}, which is more than is read")
 
 
 def build(config: Mapping[str, Any]) -> nn.Module:
@@ -94,7 +110,9 @@ def build(config: Mapping[str, Any]) -> nn.Module:
     found = family(config)
     try:
         return _trained_part(_class(found)(_config(found, config), **_arguments(found)), found)
-    except (LookupError, TypeError, AttributeError) as error:
+    except SensoriumError:
+        raise
+    except Exception as error:  # of a configuration that may be anybody's, by a library that checks little of it
         raise ConfigError(f"encoder huggingface: config: no {config['model_type']} can be built of it: {error!r}") from None
 
 
@@ -102,6 +120,7 @@ def load(checkpoint: Checkpoint, config: Mapping[str, Any]) -> nn.Module:
     """The network of a configuration, with the weights of a checkpoint."""
     found = family(config)
     checkpoint.check_weights()
+    assert checkpoint.held  # its headers are sound
     with _still():
         try:
             model, told = _class(found).from_pretrained(
@@ -112,23 +131,31 @@ def load(checkpoint: Checkpoint, config: Mapping[str, Any]) -> nn.Module:
                 output_loading_info=True,
                 **_arguments(found),
             )
-        except (OSError, RuntimeError, ValueError) as error:
-            raise ConfigError(f"checkpoint {checkpoint.name!r} cannot be loaded: {str(error).splitlines()[0]}") from None
+        except SensoriumError:
+            raise
+        except Exception as error:  # of files that may be anybody's
+            said = (str(error).splitlines() or [""])[0] or type(error).__name__
+            raise ConfigError(f"checkpoint {checkpoint.name!r} cannot be loaded: {said}") from None
     made = _trained_part(model, found)
     names = {name for name, _ in made.named_parameters()}
     lacking = sorted(n for n in told["missing_keys"] if n.removeprefix("encoder.") in names or n in names)
     if lacking:
         shown = ", ".join(lacking[:3])
         raise ConfigError(f"checkpoint {checkpoint.name!r} lacks {len(lacking)} of the network's weights: {shown}")
+    try:
+        check_finite(made.state_dict())
+    except ValueError as error:
+        raise ConfigError(f"checkpoint {checkpoint.name!r} cannot be used: {error}") from None
     return made.float()
 
 
 def width(config: Mapping[str, Any], model: nn.Module) -> int:
     """The width of what a network returns."""
     its: Any = model.config
-    if config["model_type"] in ("resnet", "convnext"):
-        return int(its.hidden_sizes[-1])
-    return int(its.hidden_size)
+    try:
+        return int(its.hidden_sizes[-1] if config["model_type"] in ("resnet", "convnext") else its.hidden_size)
+    except (LookupError, TypeError, ValueError, AttributeError):
+        raise ConfigError(f"encoder huggingface: config: no {config['model_type']} has such a hidden_size") from None
 
 
 def _trained_part(model: nn.Module, found: Family) -> nn.Module:
@@ -145,12 +172,8 @@ def _config(found: Family, config: Mapping[str, Any]) -> Any:
     module, name = _module(found, "configuration"), found.model.removesuffix("Model") + "Config"
     try:
         made = getattr(module, name)(**kept)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise ConfigError(f"encoder huggingface: config: {str(error).splitlines()[0]}") from None
-    except Exception as error:
-        if type(error).__module__.startswith("huggingface_hub"):  # its strict configurations have an error of their own
-            raise ConfigError(f"encoder huggingface: config: {error}") from None
-        raise
+    except Exception as error:  # whatever the library says of a file that may be anybody's
+        raise ConfigError(f"encoder huggingface: config: {(str(error).splitlines() or ['?'])[0]}") from None
     # Whole layers and stretches of time are dropped by its own, unseeded chance: augmentation is the modality's business.
     for key, value in {"layerdrop": 0.0, "encoder_layerdrop": 0.0, "apply_spec_augment": False}.items():
         if hasattr(made, key):

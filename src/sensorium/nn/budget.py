@@ -67,11 +67,11 @@ class _Count:
             raise _too_large(type(module).__name__)
 
 
-class _Measured(TorchDispatchMode):
+class _Measured(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Looks at each tensor before it is made out of nothing, and at what comes of others."""
 
     def __init__(self, most: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.most = most
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -14,6 +14,7 @@ import lightning.pytorch as pl
 from torch import Tensor
 
 from sensorium.data.whole import part_of, settle, told, write
+from sensorium.training.events import Events
 from sensorium.training.lit import Lit, Record
 from sensorium.training.ranks import ALONE, Ranks
 from sensorium.training.sharded import whole
@@ -159,12 +160,10 @@ class Logs(pl.Callback):
 
     def __init__(self, folder: Path, *, tensorboard: bool) -> None:
         self.folder = folder
-        self.writer: Any = None
+        self.writer: Events | None = None
         folder.mkdir(parents=True, exist_ok=True)
         if tensorboard:
-            from torch.utils.tensorboard.writer import SummaryWriter
-
-            self.writer = SummaryWriter(str(folder))
+            self.writer = Events(folder)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Lit)
@@ -178,7 +177,7 @@ class Logs(pl.Callback):
             record = pl_module.history[-1]
             for name, value in record.items():
                 if name not in ("epoch", "step"):
-                    self.writer.add_scalar(name, value, int(record["step"]))
+                    self.writer.add(name, float(value), int(record["step"]))
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.writer is not None:

@@ -1,0 +1,49 @@
+"""What a recipe says of the machine it was made on, taken out: a saved model names no folder of its trainer's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from sensorium.core.recipe import Recipe
+
+PATHS = frozenset({"train", "valid", "media", "checkpoint", "vectors", "load"})
+"""The keys of recipes and options that may name a file or a folder."""
+
+
+def portable(recipe: Recipe) -> Recipe:
+    """The recipe with the last part alone of every path that leads out of the working folder: ``/home/ann/train.csv`` is
+    ``train.csv``. Relative paths below it stay, and so do names on a hub."""
+    found: Recipe = type(recipe).model_validate(portable_document(recipe.model_dump()))
+    return found
+
+
+def portable_document(document: Any, key: str = "") -> Any:
+    """The same of plain data: a part of a recipe, or of a schema."""
+    if isinstance(document, Mapping):
+        return {name: portable_document(value, str(name)) for name, value in document.items()}
+    if isinstance(document, (list, tuple)):
+        return [portable_document(value, key) for value in document]
+    if isinstance(document, str) and _leads_out(document, key):
+        return last_part(document)
+    return document
+
+
+def last_part(path: str) -> str:
+    """The name of what a path leads to."""
+    return PureWindowsPath(path).name or PurePosixPath(path).name or "data"
+
+
+def _leads_out(text: str, key: str) -> bool:
+    parts = PurePosixPath(text).parts
+    whole = PurePosixPath(text).is_absolute() or bool(PureWindowsPath(text).drive)
+    if key in PATHS:
+        return whole or ".." in parts or text.startswith("~")
+    # An option of a plug-in that is not known here: only what is surely a path, for a text may begin with a stroke too.
+    if not whole or len(text) > 4096 or len(parts) < 3:
+        return False
+    try:
+        return Path(text).exists()
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,34 @@
+"""The course of training as TensorBoard reads it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+
+class Events:
+    """An event file. TensorBoard's own writer names its files after the machine and the process; this one does not.
+
+    Source: the format of records and events, https://github.com/tensorflow/tensorboard/blob/master/tensorboard/summary.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        self._event = Event
+        begun = time.time()
+        self._file = (folder / f"events.out.tfevents.{int(begun)}.{time.time_ns() % 10**9:09d}").open("wb")
+        self._records = RecordWriter(self._file)
+        self._records.write(Event(wall_time=begun, file_version="brain.Event:2").SerializeToString())
+
+    def add(self, name: str, value: float, step: int) -> None:
+        """A number after so many steps."""
+        event = self._event(wall_time=time.time(), step=step)
+        event.summary.value.add(tag=name, simple_value=value)
+        self._records.write(event.SerializeToString())
+        self._records.flush()
+
+    def close(self) -> None:
+        """Nothing follows."""
+        self._file.close()
