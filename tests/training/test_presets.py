@@ -56,3 +56,15 @@ def test_best_searches(scenes: Path, quick_fit: Any, monkeypatch: pytest.MonkeyP
     assert len(found.artifact.report["search"]["trials"]) == 2
     assert found.recipe.model.networks == 1 + len(found.model.others) == 4
     assert len(found.artifact.report["networks"]) == 4
+
+
+def test_patience_is_shorter_where_experts_answer_from_all_that_is_there(schema: Schema) -> None:
+    def patience(rows: int, *told: str) -> tuple[int | None, int | None]:
+        found, _ = resolve(Recipe().override(["model.experts=[linear]", *told]), schema, rows)
+        return found.training.epochs, found.training.patience
+
+    assert patience(100) == (150, 12)
+    assert patience(100, "model.experts=[]") == (150, 50)
+    assert patience(100, "training.patience=33") == (150, 33)
+    assert patience(100, "training.epochs=54") == (54, 9)
+    assert patience(100, "training.epochs=12") == (12, 8)

@@ -26,12 +26,12 @@ SIZES: dict[str, dict[str, int]] = {
 """What one word sets in every part that has such an option, unless it is given."""
 
 FUSION: Spec = "lowrank"
-"""The fusion by default: av_hard 0.894 against 0.862 for gated (one seed), and on none of nine sets told apart from the best
-(docs/results.md, "Fusions, compared" and "How the defaults were chosen", where the figures below are too)."""
+"""The fusion by default: av_hard 0.894 against 0.862 for gated (one seed), and on none of nine sets told apart from the
+best (docs/results.md, "Fusions, compared" and "How the defaults were chosen", where the figures below are too)."""
 FEW_FUSION, FEW_FUSION_ROWS = {"kind": "late", "decide": "learned"}, 500
 """The fusion for tables of fewer rows: what streams say together takes more rows to learn than what each says alone.
-covid_cxr 0.825 against 0.796 for gated (five folds), mustard 0.708 ± 0.029 against 0.705 ± 0.059; on petfinder, with ten times
-the rows, it loses: 0.163 against 0.240."""
+covid_cxr 0.825 against 0.796 for gated (five folds), mustard 0.708 ± 0.029 against 0.705 ± 0.059; on petfinder, with more
+rows, it loses: 0.163 against 0.240."""
 WIDE = 128
 """Cells of a row above which they are no longer tokens that all look at each other: that takes time and memory with the
 square of the columns (docs/performance.md has what either learns)."""
@@ -119,7 +119,7 @@ def resolve(
         # Steps of a small model are too short to be worth dividing: a second thread costs more than it gives.
         "threads": training.threads
         or (1 if size in ("tiny", "small") else max(1, (os.cpu_count() or 1) // training.devices)),
-        "patience": training.patience or max(8, epochs // 3),
+        "patience": training.patience or _patience(epochs, schema, bool(experts)),
     }
     if training.epochs is None and network:
         said.append(f"at most {epochs} epochs of batches of {batch}, best epoch kept")
@@ -284,6 +284,12 @@ def _epochs(rows: int, batch: int) -> int:
     steps = 2_400 * max(1.0, min(rows, 5_000) / 2_000) * max(1.0, math.sqrt(rows / 5_000))
     most = 150 if rows <= 300 else 60
     return max(4, min(most, round(steps * batch / max(rows, 1))))
+
+
+def _patience(epochs: int, schema: Schema, experts: bool) -> int:
+    """A third of the epochs; 8 to 12 for texts and tables, which are overfitted early, with experts beside the network."""
+    early = experts and all(isinstance(schema.layout(stream), Ids | Row) for stream in schema.streams)
+    return max(8, min(12, epochs // 6) if early else epochs // 3)
 
 
 def _encoder(layout: Layout, rows: int) -> Spec:

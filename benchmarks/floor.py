@@ -1,0 +1,53 @@
+"""``--quality fast`` beside the same kinds of model in scikit-learn: CPU time of both on the same rows, in one run.
+
+The reference is what the league calls ``linear`` and ``forest``, one after the other: TF-IDF of words, pairs of words and
+letters, imputed and standardised numbers, one-hot categories, a logistic regression with its penalty by cross-validation,
+and 300 extremely randomised trees. ``fast`` fits a model for every set of streams, weighs them, and fits them once more.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+import sensorium
+from benchmarks.league_rivals import Plain, answer
+from benchmarks.league_sets import Set, Sources
+from benchmarks.measure import Results, Settings, Skipped, compared, cost, interleaved
+
+SETS = ("clothing", "petfinder")
+ASKED = 50
+"""Rows that the reference answers, for it fits and answers in one go."""
+
+
+def fast(which: Set) -> None:
+    """The whole fit, from cells to a scored model."""
+    columns = [*which.kinds, which.target]
+    table = {name: which.table.column(name) for name in columns}
+    sensorium.fit(table, target=which.target, quality="fast", quiet=True)
+
+
+def plain(which: Set) -> None:
+    """The reference: the same cells, its features learnt and its models fitted."""
+    answers = np.array(which.table.column(which.target), dtype=object)
+    rows = np.arange(len(which.table))
+    for way in ("linear", "forest"):
+        answer(way, Plain(which), which, rows, rows[:ASKED], answers, sorted(set(answers)), seed=0)
+
+
+def run(settings: Settings) -> Results:
+    results: Results = []
+    for name in SETS:
+        if not (settings.data / name / "train.csv").is_file():
+            results.append(Skipped(f"fast, {name}", f"no {name} in {settings.data}"))
+            continue
+        found = Sources(data=settings.data, only=frozenset({name})).sets()
+        which = found[name].thinned(settings.few(2_000, 120))
+        ours, reference = interleaved(
+            partial(cost, partial(fast, which)), partial(cost, partial(plain, which)), settings.few(3, 1)
+        )
+        note = f"{len(which.table)} rows, linear and forest"
+        each = ([one.cpu for one in ours], [one.cpu for one in reference])
+        results.append(compared(f"fast, {name}", "CPU s", *each, at_most=2.0, note=note))
+    return results
