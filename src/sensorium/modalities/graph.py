@@ -50,6 +50,7 @@ class Graph(Modality):
         *,
         count: int | None = None,
         directed: bool = False,
+        # Not measured, so not shown to help (docs/results.md, "Augmentation").
         augment: Literal["none", "light", "strong"] = "none",
     ) -> None:
         super().__init__()

@@ -43,6 +43,7 @@ class Molecule(Modality):
     ragged = True
     checked = True
 
+    # Augmentation was not measured, so it is not shown to help (docs/results.md, "Augmentation").
     def __init__(self, *, count: int | None = None, augment: Literal["none", "light", "strong"] = "none") -> None:
         super().__init__()
         if count is not None and not 1 <= count <= NODES:

@@ -59,6 +59,7 @@ class Points(Modality):
         sample: Literal["farthest", "random"] = "farthest",
         normalise: Literal["sphere", "centre", "none"] = "sphere",
         extras: bool = True,
+        # Not measured, so not shown to help (docs/results.md, "Augmentation").
         augment: Literal["none", "light", "strong"] = "none",
     ) -> None:
         super().__init__()

@@ -58,6 +58,7 @@ class Video(Modality):
         rate: float | None = None,
         size: int | None = None,
         channels: Literal["auto", "grey", "rgb"] = "auto",
+        # Not measured, so not shown to help (docs/results.md, "Augmentation").
         augment: Literal["none", "light", "strong"] = "none",
     ) -> None:
         super().__init__()

@@ -55,6 +55,7 @@ class Volume(Modality):
         size: int | None = None,
         low: float | None = None,
         high: float | None = None,
+        # Not measured, so not shown to help (docs/results.md, "Augmentation").
         augment: Literal["none", "light", "strong"] = "none",
     ) -> None:
         super().__init__()

@@ -30,8 +30,8 @@ FUSION: Spec = "lowrank"
 best (docs/results.md, "Fusions, compared" and "How the defaults were chosen", where the figures below are too)."""
 FEW_FUSION, FEW_FUSION_ROWS = {"kind": "late", "decide": "learned"}, 500
 """The fusion for tables of fewer rows: what streams say together takes more rows to learn than what each says alone.
-covid_cxr 0.825 against 0.796 for gated (five folds), mustard 0.708 ± 0.029 against 0.705 ± 0.059; on petfinder, with more
-rows, it loses: 0.163 against 0.240."""
+covid_cxr 0.825 against 0.796 for gated (five folds), mustard 0.708 ± 0.029 against 0.705 ± 0.059; on petfinder, with ten
+times the rows, it loses: 0.163 against 0.240."""
 WIDE = 128
 """Cells of a row above which they are no longer tokens that all look at each other: that takes time and memory with the
 square of the columns (docs/performance.md has what either learns)."""
