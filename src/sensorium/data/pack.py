@@ -19,12 +19,14 @@ from sensorium.core.modality import Blob, is_blank
 from sensorium.core.schema import Opener, Problem
 from sensorium.data.guess import guess
 from sensorium.data.media import names_file, parts
-from sensorium.data.shards import ENDINGS, FORMAT, MANIFEST, file_digest
+from sensorium.data.shards import ENDINGS, FORMAT, MANIFEST, file_digest, manifest_digest
 from sensorium.data.table import Table
 from sensorium.data.tars import MEDIA
 
 GROUP_BYTES, GROUP_ROWS = 2 << 20, 1024
 """Of a row group of Parquet: what is read to get at one cell, so it is small."""
+
+_OURS = re.compile(r"shard-\d{5,}\.(parquet|tar)|\.shard-\d{5,}\.(parquet|tar)\.part")
 
 Format = Literal["parquet", "tar"]
 Packing = Callable[[int, int], None]
@@ -57,8 +59,7 @@ def pack(
         raise DataError("the table has no rows", file=table.source)
     found = _media(table, columns or {})
     out.mkdir(parents=True, exist_ok=True)
-    for old in [file for ending in (*ENDINGS, ".part") for file in out.glob(f"*shard-*{ending}")]:
-        old.unlink()  # of a packing that was stopped: without a manifest nobody has read them
+    _clear(out)
     make = _Parquet if format == "parquet" else _Tar
     plain = {name: _kept(table.column(name)) for name in table.columns if name not in found}
     problems: list[Problem] = []
@@ -80,10 +81,11 @@ def pack(
         finally:
             shard.close()
         _synced(part)
+        line = {"file": name, "rows": row - begun, "bytes": part.stat().st_size, "sha256": file_digest(part)}
+        # Named before it is there: a packing that is stopped leaves nothing that the next does not know to be its own.
+        _write(out / f".{MANIFEST}.part", {"shards": [*lines, line]})
         os.replace(part, out / name)
-        lines.append(
-            {"file": name, "rows": row - begun, "bytes": (out / name).stat().st_size, "sha256": file_digest(out / name)}
-        )
+        lines.append(line)
     slugs = _slugs(found)
     manifest = {
         "format": FORMAT,
@@ -93,10 +95,37 @@ def pack(
         "shards": lines,
     }
     part = out / f".{MANIFEST}.part"
-    part.write_text(json.dumps(manifest, ensure_ascii=False, indent=1), encoding="utf-8")
-    _synced(part)
+    _write(part, manifest | {"sha256": manifest_digest(manifest)})
     os.replace(part, out / MANIFEST)
     return problems
+
+
+def _write(path: Path, manifest: Mapping[str, Any]) -> None:
+    path.unlink(missing_ok=True)  # a link goes, and not what it leads to
+    path.write_text(json.dumps(manifest, ensure_ascii=False, indent=1), encoding="utf-8")
+    _synced(path)
+
+
+def _clear(out: Path) -> None:
+    """Delete what a stopped packing left: the shards that its unfinished manifest names, and the one in the making.
+
+    Any other shard is somebody's data, which is refused rather than mixed with new ones or deleted.
+    """
+    part = out / f".{MANIFEST}.part"
+    named: set[str] = set()
+    if part.is_file() and not part.is_symlink():
+        try:
+            named = {str(line["file"]) for line in json.loads(part.read_text(encoding="utf-8"))["shards"]}
+        except (ValueError, KeyError, TypeError):
+            named = set()  # cut off in the writing: then it names nothing that may be deleted
+    there = [file for file in out.iterdir() if file.is_file() and not file.is_symlink()]
+    for file in there:
+        if _OURS.fullmatch(file.name) and (file.name in named or file.suffix == ".part"):
+            file.unlink()
+    left = sorted(file.name for file in out.iterdir() if file.suffix in ENDINGS)
+    if left:
+        fix = "name another folder, or delete them if nothing needs them"
+        raise DataError(f"holds {left[0]!r:.120} and perhaps other shards, which were not packed here", file=out, fix=fix)
 
 
 def _media(table: Table, told: Mapping[str, str]) -> dict[str, bool]:
