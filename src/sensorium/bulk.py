@@ -39,6 +39,7 @@ class Job:
     batch_size: int
     threads: int
     keep: tuple[str, ...] = ()
+    raw_cells: bool = False
 
 
 def predict_shards(
@@ -50,6 +51,7 @@ def predict_shards(
     processes: int = 1,
     batch_size: int = 64,
     keep: Sequence[str] = (),
+    raw_cells: bool = False,
     tell: Callable[[int, int], None] | None = None,
 ) -> list[Problem]:
     """Predict every row of a folder of shards into ``out``: for ``shard-00007.parquet`` the part ``shard-00007.csv``.
@@ -61,6 +63,7 @@ def predict_shards(
     Args:
         processes: Each has a model of its own, and an even share of torch's threads.
         keep: Columns of the table that are written beside the predictions.
+        raw_cells: Write texts into CSV exactly as they are, though a spreadsheet would take some for formulas.
         tell: Called with the parts done so far, and how many there are.
     """
     if format not in FORMATS:
@@ -69,13 +72,13 @@ def predict_shards(
         raise ConfigError(f"{processes} processes", fix="one or more")
     found, folder = shards(Path(source)), Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder, _identity(Path(run), found, format, keep))
+    _claim(folder, _identity(Path(run), found, format, keep, raw_cells))
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     mine = [i for i in range(len(found)) if i % world == rank]
     todo = [i for i in mine if not _part(folder, found[i], format).exists()]
     done, problems = len(mine) - len(todo), list[Problem]()
     threads = max(1, torch.get_num_threads() // processes) if processes > 1 else torch.get_num_threads()
-    job = Job(str(run), str(source), str(out), format, batch_size, threads, tuple(keep))
+    job = Job(str(run), str(source), str(out), format, batch_size, threads, tuple(keep), raw_cells)
     for some in _in_turn(job, todo) if processes == 1 or len(todo) < 2 else _at_once(job, todo, processes):
         problems += some
         done += 1
@@ -144,7 +147,13 @@ class _Worker:
         rows, again = tee(shard.records(load=True)) if self.job.keep else (shard.records(load=True), iter(()))
         beside = Beside(again, self.job.keep, before + 1)
         found = told(self.predictor.stream(rows, batch_size=self.job.batch_size, media=self.media, steady=True))
-        write(_part(Path(self.job.out), shard, self.job.format), found, self.predictor.model, beside)
+        write(
+            _part(Path(self.job.out), shard, self.job.format),
+            found,
+            self.predictor.model,
+            beside,
+            raw_cells=self.job.raw_cells,
+        )
         return problems
 
 
@@ -167,10 +176,10 @@ def _claim(folder: Path, identity: str) -> None:
     part.replace(path)
 
 
-def _identity(run: Path, found: Sequence[Shard], format: str, keep: Sequence[str]) -> str:
+def _identity(run: Path, found: Sequence[Shard], format: str, keep: Sequence[str], raw_cells: bool) -> str:
     """The model's manifest, and of each shard what is known without reading it."""
     h = hashlib.sha256(format.encode())
-    h.update(json.dumps(list(keep)).encode())
+    h.update(json.dumps([*keep, raw_cells]).encode())
     manifest = run / MANIFEST
     h.update(manifest.read_bytes() if manifest.is_file() else b"")
     for shard in found:

@@ -27,6 +27,9 @@ def run(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows at a time.")] = 64,
     processes: Annotated[int, typer.Option(min=1, help="Of a folder of shards: processes, each with a model.")] = 1,
+    raw_cells: Annotated[
+        bool, typer.Option("--raw-cells", help="CSV for programs: no ' before texts that a spreadsheet takes for formulas.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings.")] = False,
 ) -> None:
     """Predict every row of a table: its number, the answer, a probability for each class, which modalities were missing.
@@ -39,7 +42,7 @@ def run(
     from sensorium.data.shards import is_sharded
 
     if is_sharded(Path(table)) and out is not None and out.suffix == "":
-        _parts(run, Path(table), out, processes, batch_size, keep or [], quiet)
+        _parts(run, Path(table), out, processes, batch_size, keep or [], raw_cells, quiet)
         return
     if out is not None and out.suffix not in (".csv", ".jsonl"):
         raise ConfigError(f"cannot write {out.suffix or out.name!r}", file=out, fix="name it .csv or .jsonl")
@@ -77,15 +80,17 @@ def run(
 
         found = told(model.predictor.stream(rows.rows(), batch_size=batch_size, media=opener, steady=True))
         if out is None:
-            write_csv(sys.stdout, found, model.model, beside)
+            write_csv(sys.stdout, found, model.model, beside, raw_cells=raw_cells)
         else:
-            write(out, found, model.model, beside)
+            write(out, found, model.model, beside, raw_cells=raw_cells)
         say_problems(console, problems)
         if out is not None:
             console.note(f"{len(rows)} predictions in {out}")
 
 
-def _parts(run: Path, table: Path, out: Path, processes: int, batch_size: int, keep: list[str], quiet: bool) -> None:
+def _parts(
+    run: Path, table: Path, out: Path, processes: int, batch_size: int, keep: list[str], raw_cells: bool, quiet: bool
+) -> None:
     from sensorium.bulk import predict_shards
     from sensorium.console import Console
     from sensorium.core.recipe import Recipe
@@ -102,6 +107,7 @@ def _parts(run: Path, table: Path, out: Path, processes: int, batch_size: int, k
             processes=processes,
             batch_size=batch_size,
             keep=keep,
+            raw_cells=raw_cells,
             tell=lambda done, total: console.step("predicting", done, total, f"{done} of {total} shards"),
         )
         say_problems(console, problems)

@@ -85,7 +85,8 @@ class Shelf:
             with self._transaction() as db:
                 db.execute(
                     "CREATE TABLE IF NOT EXISTS cells"
-                    " (digest BLOB PRIMARY KEY, offset INTEGER, length INTEGER, problem TEXT, checksum INTEGER) WITHOUT ROWID"
+                    " (digest BLOB PRIMARY KEY, offset INTEGER, length INTEGER, problem TEXT, checksum INTEGER)"
+                    " WITHOUT ROWID"
                 )
                 db.execute("CREATE TABLE IF NOT EXISTS extent (one INTEGER PRIMARY KEY, bytes INTEGER, checksum INTEGER)")
                 db.execute("INSERT OR IGNORE INTO extent VALUES (1, 0, ?)", (extent_checksum(0),))
