@@ -45,6 +45,7 @@ class Job:
     batch_size: int
     threads: int
     keep: tuple[str, ...] = ()
+    raw_cells: bool = False
 
 
 def predict_shards(
@@ -57,6 +58,7 @@ def predict_shards(
     batch_size: int = 64,
     keep: Sequence[str] = (),
     overwrite: bool = False,
+    raw_cells: bool = False,
     tell: Callable[[int, int], None] | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> list[Problem]:
@@ -70,6 +72,7 @@ def predict_shards(
         processes: Each has a model of its own, and an even share of torch's threads.
         keep: Columns of the table that are written beside the predictions.
         overwrite: Let these take the place of predictions of another model, or of other rows.
+        raw_cells: Write texts into CSV exactly as they are, though a spreadsheet would take some for formulas.
         tell: Called with the parts done so far, and how many there are.
         warn: Called with a sentence on inputs that the shards lack, and on columns that may be meant for them; None: these
             are a Python warning.
@@ -82,13 +85,13 @@ def predict_shards(
     _look(schema_in(run), str(source), found, keep, warn)
     check_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder, _identity(Path(run), found, format, keep), overwrite)
+    _claim(folder, _identity(Path(run), found, format, keep, raw_cells), overwrite)
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     mine = [i for i in range(len(found)) if i % world == rank]
     todo = [i for i in mine if not _part(folder, found[i], format).exists()]
     done, problems = len(mine) - len(todo), list[Problem]()
     threads = max(1, torch.get_num_threads() // processes) if processes > 1 else torch.get_num_threads()
-    job = Job(str(run), str(source), str(out), format, batch_size, threads, tuple(keep))
+    job = Job(str(run), str(source), str(out), format, batch_size, threads, tuple(keep), raw_cells)
     for some in _in_turn(job, todo) if processes == 1 or len(todo) < 2 else _at_once(job, todo, processes):
         problems += some
         done += 1
@@ -176,7 +179,13 @@ class _Worker:
         rows, again = tee(shard.records(load=True)) if self.job.keep else (shard.records(load=True), iter(()))
         beside = Beside(again, self.job.keep, before + 1)
         found = told(self.predictor.stream(rows, batch_size=self.job.batch_size, media=self.media, steady=True))
-        write(_part(Path(self.job.out), shard, self.job.format), found, self.predictor.model, beside)
+        write(
+            _part(Path(self.job.out), shard, self.job.format),
+            found,
+            self.predictor.model,
+            beside,
+            raw_cells=self.job.raw_cells,
+        )
         return problems
 
 
@@ -218,10 +227,10 @@ def _claim(folder: Path, identity: str, overwrite: bool) -> None:
     part.replace(path)
 
 
-def _identity(run: Path, found: Sequence[Shard], format: str, keep: Sequence[str]) -> str:
+def _identity(run: Path, found: Sequence[Shard], format: str, keep: Sequence[str], raw_cells: bool) -> str:
     """The model's manifest, and of each shard what is known without reading it."""
     h = hashlib.sha256(format.encode())
-    h.update(json.dumps(list(keep)).encode())
+    h.update(json.dumps([*keep, raw_cells]).encode())
     manifest = run / MANIFEST
     h.update(manifest.read_bytes() if manifest.is_file() else b"")
     for shard in found:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -77,13 +78,29 @@ def _kept(cell: Any) -> Any:
     return cell if cell is None or isinstance(cell, (str, bool, int, float)) else str(cell)[:200]
 
 
-def write(path: Path, found: Iterable[Prediction], model: Model, beside: Beside | None = None) -> None:
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def harmless(cell: Any) -> Any:
+    """A cell that a spreadsheet shows rather than runs: text that begins like a formula gets a ``'`` before it.
+
+    Plain numbers stay as they are.
+    """
+    if not isinstance(cell, str) or not cell.startswith(_FORMULA) or _NUMBER.fullmatch(cell):
+        return cell
+    return f"'{cell}"
+
+
+def write(
+    path: Path, found: Iterable[Prediction], model: Model, beside: Beside | None = None, *, raw_cells: bool = False
+) -> None:
     """Predictions as a ``.csv`` or ``.jsonl`` file, whole or not at all; media of answers in a folder beside it."""
     part, media = path.with_name(f".{path.name}.part"), MediaFolder(path)
     try:
         with open(part, "w", newline="", encoding="utf-8") as file:
             if path.suffix == ".csv":
-                write_csv(file, found, model, beside, media)
+                write_csv(file, found, model, beside, media, raw_cells=raw_cells)
             else:
                 for prediction, (number, kept) in zip(found, beside or Beside(), strict=False):
                     answers = {"targets": media.answers(prediction, number)}
@@ -103,22 +120,26 @@ def write_csv(
     model: Model,
     beside: Beside | None = None,
     media: MediaFolder | None = None,
+    *,
+    raw_cells: bool = False,
 ) -> None:
     """A line a prediction: its row, what is kept of it, the answer of each task, a probability for each class, what was
     missing.
 
     A list of words or numbers is joined by ``;``, what has more structure is JSON, a medium is the path of its file.
-    ``media``: where those go; without it a medium is only named.
+    ``media``: where those go; without it a medium is only named. ``raw_cells``: texts exactly as they are, for programs;
+    else what begins like a formula is made ``harmless``.
     """
     beside = beside or Beside()
     writer = csv.writer(file)
     labels = {name: task.labels for name, task in model.tasks.items()}
     header = [column for name, classes in labels.items() for column in (name, *(f"{name}={label}" for label in classes))]
-    writer.writerow(["row", *beside.keep, *header, "missing"])
+    safe = (lambda cell: cell) if raw_cells else harmless
+    writer.writerow(map(safe, ["row", *beside.keep, *header, "missing"]))
     for prediction, (number, kept) in zip(found, beside, strict=False):
         answers = light(prediction.targets) if media is None else media.answers(prediction, number)
         cells = [cell for name, classes in labels.items() for cell in _cells(answers[name], classes)]
-        writer.writerow([number, *kept.values(), *cells, " ".join(prediction.missing)])
+        writer.writerow(map(safe, [number, *kept.values(), *cells, " ".join(prediction.missing)]))
 
 
 def _cells(answer: Answer, classes: Iterable[str]) -> Iterator[Any]:

@@ -30,6 +30,9 @@ def run(
     batch_size: Annotated[int, typer.Option(min=1, help="Rows at a time.")] = 64,
     processes: Annotated[int, typer.Option(min=1, help="Of a folder of shards: processes, each with a model.")] = 1,
     overwrite: given.Overwrite = False,
+    raw_cells: Annotated[
+        bool, typer.Option("--raw-cells", help="CSV for programs: no ' before texts that a spreadsheet takes for formulas.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings.")] = False,
 ) -> None:
     """Predict every row of a table: its number, the answer, a probability for each class, which modalities were missing.
@@ -44,7 +47,7 @@ def run(
 
     keep = given.each(keep)
     if is_sharded(Path(table)) and out is not None and out.suffix == "":
-        _parts(run, Path(table), out, processes, batch_size, keep or [], overwrite, quiet)
+        _parts(run, Path(table), out, processes, batch_size, keep or [], raw_cells, overwrite, quiet)
         return
     if out is not None and out.suffix not in (".csv", ".jsonl"):
         raise ConfigError(
@@ -86,9 +89,9 @@ def run(
 
         found = told(model.predictor.stream(rows.rows(), batch_size=batch_size, media=opener, steady=True))
         if out is None:
-            write_csv(sys.stdout, found, model.model, beside)
+            write_csv(sys.stdout, found, model.model, beside, raw_cells=raw_cells)
         else:
-            write(out, found, model.model, beside)
+            write(out, found, model.model, beside, raw_cells=raw_cells)
         say_problems(console, problems)
         if out is not None:
             console.note(f"{counted(len(rows), 'prediction')} in {out}")
@@ -101,6 +104,7 @@ def _parts(
     processes: int,
     batch_size: int,
     keep: list[str],
+    raw_cells: bool,
     overwrite: bool,
     quiet: bool,
 ) -> None:
@@ -121,6 +125,7 @@ def _parts(
             batch_size=batch_size,
             keep=keep,
             overwrite=overwrite,
+            raw_cells=raw_cells,
             tell=lambda done, total: console.step("predicting", done, total, f"{done} of {total} shards"),
             warn=console.warn,
         )

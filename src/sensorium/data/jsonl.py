@@ -32,7 +32,7 @@ def read_jsonl(path: Path, tell: Tell = lambda _: None) -> dict[str, list[Any]]:
                 row += 1
                 odd = odd or ESCAPED.search(line) is not None
                 try:
-                    yield json.loads(line)
+                    yield json.loads(line, object_pairs_hook=_once)
                 except (ValueError, RecursionError) as error:
                     fix = "each line is one whole JSON object; name a pretty-printed file .json"
                     raise DataError(f"not JSON: {error}", file=path, row=row, fix=fix) from None
@@ -59,15 +59,28 @@ def read_json(path: Path, tell: Tell = lambda _: None) -> dict[str, list[Any]]:
 
     content = read_text(path, whole, tell, lambda: DataError("not UTF-8 text", file=path, fix="save the file as UTF-8"))
     try:
-        document = json.loads(content)
+        document = json.loads(content, object_pairs_hook=_once)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data" and content.lstrip()[:1] == "{":
             return read_jsonl(path, tell)  # one object a line under another name
         raise DataError(f"not JSON: {error}", file=path, fix=SHAPES) from None
+    except ValueError as error:
+        raise DataError(
+            f"not usable JSON: {error}", file=path, fix="give every key of an object a name of its own"
+        ) from None
     except RecursionError:
         raise DataError("JSON nested too deeply", file=path, fix=SHAPES) from None
     columns = _from_document(document, path)
     return mend(columns, str(path), tell) if ESCAPED.search(content) else columns
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys differ. Of equal ones only the last would be kept, and nobody told."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
+        raise ValueError(f"the key {twice!r:.80} stands twice in an object")
+    return found
 
 
 def _from_document(document: Any, path: Path) -> dict[str, list[Any]]:

@@ -19,7 +19,7 @@ from sensorium.core.modality import Blob, is_blank
 from sensorium.core.schema import Opener, Problem
 from sensorium.data.guess import guess
 from sensorium.data.media import names_file, parts
-from sensorium.data.shards import ENDINGS, FORMAT, MANIFEST, file_digest
+from sensorium.data.shards import ENDINGS, FORMAT, MANIFEST, file_digest, manifest_digest
 from sensorium.data.table import Table
 from sensorium.data.tars import MEDIA
 from sensorium.data.whole import check_writable
@@ -27,8 +27,8 @@ from sensorium.data.whole import check_writable
 GROUP_BYTES, GROUP_ROWS = 2 << 20, 1024
 """Of a row group of Parquet: what is read to get at one cell, so it is small."""
 
-BEGUN = ".packing"
-"""Stands in a folder while it is packed into: shards beside it nobody has read, and the next packing replaces them."""
+_OURS = re.compile(r"shard-\d{5,}\.(parquet|tar)|\.shard-\d{5,}\.(parquet|tar)\.part")
+
 Format = Literal["parquet", "tar"]
 Packing = Callable[[int, int], None]
 """Told how many rows are done, of how many."""
@@ -57,12 +57,9 @@ def pack(
     """
     if rows_per_shard < 1 or not megabytes > 0:
         raise ConfigError("a shard has at least one row, and room for it", fix="--rows-per-shard 10000 --megabytes 256")
-    old = [file for ending in (*ENDINGS, ".part") for file in out.glob(f"*shard-*{ending}")]
     fix = "name another folder; or replace them: --overwrite (in Python: overwrite=True)"
     if (out / MANIFEST).exists() and not overwrite:
         raise DataError("holds packed shards already", file=out, fix=fix)
-    if old and not overwrite and not (out / BEGUN).is_file():
-        raise DataError(f"holds {old[0].name}, which a packing would replace", file=out, fix=fix)
     if any(table.source == str(place) for place in (out, out / MANIFEST)):
         raise DataError("is the table that is read", file=out, fix="name another folder")
     if not len(table):
@@ -70,10 +67,7 @@ def pack(
     found = _media(table, columns or {})
     check_writable(out)
     out.mkdir(parents=True, exist_ok=True)
-    (out / BEGUN).write_bytes(b"")
-    (out / MANIFEST).unlink(missing_ok=True)
-    for file in old:
-        file.unlink()
+    _clear(out, overwrite)
     make = _Parquet if format == "parquet" else _Tar
     plain = {name: _kept(table.column(name)) for name in table.columns if name not in found}
     problems: list[Problem] = []
@@ -95,10 +89,11 @@ def pack(
         finally:
             shard.close()
         _synced(part)
+        line = {"file": name, "rows": row - begun, "bytes": part.stat().st_size, "sha256": file_digest(part)}
+        # Named before it is there: a packing that is stopped leaves nothing that the next does not know to be its own.
+        _write(out / f".{MANIFEST}.part", {"shards": [*lines, line]})
         os.replace(part, out / name)
-        lines.append(
-            {"file": name, "rows": row - begun, "bytes": (out / name).stat().st_size, "sha256": file_digest(out / name)}
-        )
+        lines.append(line)
     slugs = _slugs(found)
     manifest = {
         "format": FORMAT,
@@ -108,11 +103,42 @@ def pack(
         "shards": lines,
     }
     part = out / f".{MANIFEST}.part"
-    part.write_text(json.dumps(manifest, ensure_ascii=False, indent=1), encoding="utf-8")
-    _synced(part)
+    _write(part, manifest | {"sha256": manifest_digest(manifest)})
     os.replace(part, out / MANIFEST)
-    (out / BEGUN).unlink(missing_ok=True)
     return problems
+
+
+def _write(path: Path, manifest: Mapping[str, Any]) -> None:
+    path.unlink(missing_ok=True)  # a link goes, and not what it leads to
+    path.write_text(json.dumps(manifest, ensure_ascii=False, indent=1), encoding="utf-8")
+    _synced(path)
+
+
+def _clear(out: Path, overwrite: bool) -> None:
+    """Delete the shards that a manifest of ours names: that of a stopped packing, and with ``overwrite`` a finished one's.
+
+    Any other shard is somebody's data, which is refused rather than mixed with new ones or deleted.
+    """
+    named = _named(out / f".{MANIFEST}.part") | (_named(out / MANIFEST) if overwrite else set())
+    there = [file for file in out.iterdir() if file.is_file() and not file.is_symlink()]
+    ours = [file for file in there if _OURS.fullmatch(file.name) and (file.name in named or file.suffix == ".part")]
+    left = sorted(file.name for file in out.iterdir() if file.suffix in ENDINGS and file not in ours)
+    if left:
+        fix = "name another folder, or delete them if nothing needs them"
+        raise DataError(f"holds {left[0]!r:.120} and perhaps other shards, which were not packed here", file=out, fix=fix)
+    (out / MANIFEST).unlink(missing_ok=True)  # first: without it what is left is no table
+    for file in ours:
+        file.unlink()
+
+
+def _named(manifest: Path) -> set[str]:
+    """The shards that a manifest names; none where it was cut off in the writing."""
+    if not manifest.is_file() or manifest.is_symlink():
+        return set()
+    try:
+        return {str(line["file"]) for line in json.loads(manifest.read_text(encoding="utf-8"))["shards"]}
+    except (ValueError, KeyError, TypeError):
+        return set()
 
 
 def _media(table: Table, told: Mapping[str, str]) -> dict[str, bool]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -27,6 +27,9 @@ ENDINGS = (".parquet", ".tar")
 FORMAT = 1
 LOOKED = 100
 """Records of a tar that are looked at for the names of its columns: one that is missing is in no record."""
+
+_checked: set[tuple[str, str, int, int, int]] = set()
+"""Shards, as they were on the disk, that this process has compared with their digests."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Shard:
 
     def records(self, start: int = 0, *, load: bool = False) -> Iterator[dict[str, Any]]:
         """Rows from ``start`` on; media as references into the shard, or with ``load`` their content."""
+        self.check_once()
         if self.path.suffix == ".parquet":
             yield from parquets.records(self.path, start, load=load)
             return
@@ -69,7 +73,18 @@ class Shard:
     def check(self) -> None:
         """Compare every byte with the manifest's digest."""
         if self.sha256 is not None and file_digest(self.path) != self.sha256:
-            raise DataError("the shard is damaged: its digest is not the manifest's", file=self.path, fix="pack it again")
+            fix = "copy it again, or pack it again: sensorium pack TABLE FOLDER"
+            raise DataError("the shard is damaged: its digest is not the manifest's", file=self.path, fix=fix)
+
+    def check_once(self) -> None:
+        """Compare every byte unless this process has found these bytes of this file right already."""
+        if self.sha256 is None:
+            return
+        found = self.path.stat()
+        state = (str(self.path.absolute()), self.sha256, found.st_size, found.st_mtime_ns, found.st_ino)
+        if state not in _checked:
+            self.check()
+            _checked.add(state)
 
 
 def _read(cell: Any) -> Any:
@@ -82,6 +97,12 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file, in constant memory."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def manifest_digest(manifest: Mapping[str, Any]) -> str:
+    """SHA-256 of all that a manifest says but this."""
+    said = {name: value for name, value in manifest.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def is_sharded(path: Path) -> bool:
@@ -110,9 +131,13 @@ def _manifested(path: Path) -> list[Shard]:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         if manifest["format"] != FORMAT:
             raise DataError(f"format {manifest['format']!r} is not known here", file=path, fix="pip install -U sensorium")
+        # Manifests of earlier versions have no digest of their own.
+        if "sha256" in manifest and manifest["sha256"] != manifest_digest(manifest):
+            fix = "copy it again, or pack the table again: sensorium pack TABLE FOLDER"
+            raise DataError("the manifest is damaged: it is not what was written", file=path / MANIFEST, fix=fix)
         fields = {told["field"]: str(name) for name, told in manifest["columns"].items() if told.get("field")}
         lines = [(str(s["file"]), int(s["rows"]), int(s["bytes"]), str(s["sha256"])) for s in manifest["shards"]]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"the manifest cannot be read: {error!r}", file=path / MANIFEST, fix="pack it again") from None
     found = []
     for name, rows, size, digest in lines:

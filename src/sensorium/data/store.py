@@ -6,6 +6,9 @@ A changed byte in a file or a changed setting is another key, so a stale hit can
 indexed in the same transaction; whatever is killed leaves at worst unindexed bytes, which the next writer overwrites.
 Several processes may fill and read one shelf at once: SQLite's write lock decides who appends. They do not decode the
 same cells side by side: the first to find something new has its turn, the others wait and find it done.
+
+Every entry has a checksum over itself and its array, compared whenever a cell is looked up: once a run, before anything is
+gathered. What does not agree counts as not there: the cell is decoded anew, and the new entry takes the place of the old.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from sensorium import __version__
 from sensorium.core.errors import CellError, SensoriumError
 from sensorium.core.modality import Array, Blob, Encodes, Modality
 from sensorium.data.digest import digest
+from sensorium.data.integrity import FORMAT, checksum, extent_checksum, is_damage, open_here, refuse_links, spoken
 from sensorium.data.turn import Turn
 from sensorium.data.values import Values, append
 
@@ -63,6 +67,8 @@ Opened = tuple[int, Callable[[], Any]]
 """A row number and what opens its cell (raises ``CellError``)."""
 Found = Array | tuple[int, int] | CellError
 """What came of a cell: a new array, the offset and length of one already there, or why it cannot be used."""
+Entry = tuple[int, int, str | None, int]
+"""What the index says of a digest: offset, length, why it cannot be used, and the checksum of all that."""
 
 
 class Shelf:
@@ -78,20 +84,22 @@ class Shelf:
         self._values = Values(folder / "values.bin", self.dtype, self.tail)
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            refuse_links(folder)
             (folder / "values.bin").touch()
             with self._transaction() as db:
                 db.execute(
                     "CREATE TABLE IF NOT EXISTS cells"
-                    " (digest BLOB PRIMARY KEY, offset INTEGER, length INTEGER, problem TEXT) WITHOUT ROWID"
+                    " (digest BLOB PRIMARY KEY, offset INTEGER, length INTEGER, problem TEXT, checksum INTEGER)"
+                    " WITHOUT ROWID"
                 )
-                db.execute("CREATE TABLE IF NOT EXISTS extent (one INTEGER PRIMARY KEY, bytes INTEGER)")
-                db.execute("INSERT OR IGNORE INTO extent VALUES (1, 0)")
+                db.execute("CREATE TABLE IF NOT EXISTS extent (one INTEGER PRIMARY KEY, bytes INTEGER, checksum INTEGER)")
+                db.execute("INSERT OR IGNORE INTO extent VALUES (1, 0, ?)", (extent_checksum(0),))
                 self._forget_lost(db)
         except (OSError, sqlite3.Error) as error:
             raise self._unusable(error) from None
 
     def _unusable(self, error: Exception) -> SensoriumError:
-        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+        if is_damage(error):
             fix = "delete this folder: nothing is lost but the time to decode again"
             return SensoriumError(f"the store is damaged: {error}", file=self.folder, fix=fix)
         fix = "make room or name another folder: --cache or SENSORIUM_CACHE; what was decoded before is kept"
@@ -100,14 +108,28 @@ class Shelf:
     def _forget_lost(self, db: sqlite3.Connection) -> None:
         """Forget arrays that a shortened file no longer holds: they are encoded again."""
         size = (self.folder / "values.bin").stat().st_size
-        if size < db.execute("SELECT bytes FROM extent").fetchone()[0]:
+        if size < self._end(db):
             db.execute("DELETE FROM cells WHERE offset + length * ? > ?", (self.unit, size))
-            db.execute("UPDATE extent SET bytes = (SELECT IFNULL(MAX(offset + length * ?), 0) FROM cells)", (self.unit,))
+            (end,) = db.execute("SELECT IFNULL(MAX(offset + length * ?), 0) FROM cells", (self.unit,)).fetchone()
+            self._set_end(db, int(end))
+
+    def _end(self, db: sqlite3.Connection) -> int:
+        """Where the next array goes. Where the index no longer says so, behind everything."""
+        found = db.execute("SELECT bytes, checksum FROM extent WHERE one = 1").fetchone()
+        end = found[0] if found is not None and found[1] == extent_checksum(found[0]) else None
+        end = (self.folder / "values.bin").stat().st_size if end is None else end
+        unit = max(self.unit, 1)
+        return -(-end // unit) * unit
+
+    @staticmethod
+    def _set_end(db: sqlite3.Connection, end: int) -> None:
+        db.execute("INSERT OR REPLACE INTO extent VALUES (1, ?, ?)", (end, extent_checksum(end)))
 
     def _db(self) -> sqlite3.Connection:
         db: sqlite3.Connection | None = getattr(self._local, "db", None)
         if db is None:
             db = sqlite3.connect(self.folder / "index.sqlite", timeout=PATIENCE, isolation_level=None)
+            db.text_factory = _lenient
             until = time.monotonic() + PATIENCE
             while True:
                 try:
@@ -122,11 +144,13 @@ class Shelf:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        db = self._db()
-        db.execute("BEGIN IMMEDIATE")
+        with spoken():
+            db = self._db()
+            db.execute("BEGIN IMMEDIATE")
         try:
-            yield db
-            db.execute("COMMIT")
+            with spoken():
+                yield db
+                db.execute("COMMIT")
         except BaseException:
             if db.in_transaction:  # a full disk has ended it already
                 db.execute("ROLLBACK")
@@ -149,7 +173,6 @@ class Shelf:
         used. Interrupted at any moment, what was encoded so far is kept.
         """
         places = Places(np.full(rows, -1, np.int64), np.zeros(rows, np.int64))
-        known = self._db().execute("SELECT EXISTS (SELECT 1 FROM cells)").fetchone()[0] == 1
         pending: list[tuple[bytes, Array | None, str | None]] = []
         waiting: dict[bytes, list[int]] = {}
         size, last = 0, time.monotonic()
@@ -185,6 +208,7 @@ class Shelf:
 
         with self.turn(lambda: tell(0)) as turn:
             try:
+                known = self._db().execute("SELECT EXISTS (SELECT 1 FROM cells)").fetchone()[0] == 1
                 with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
                     self._encode(pool, cells, 2 * workers, take, known, turn)
                 flush()
@@ -248,56 +272,75 @@ class Shelf:
             turn.take()
             place = self._place(key) if turn.waited else None
         if place is not None:
-            offset, length, problem = place
+            offset, length, problem, _ = place
             return row, key, (offset, length) if problem is None else CellError(problem, file=_name(content))
         try:
             return row, key, self.modality.encode(content)
         except CellError as error:
             return row, key, error
 
-    def _place(self, key: bytes) -> tuple[int, int, str | None] | None:
-        query = "SELECT offset, length, problem FROM cells WHERE digest = ?"
-        found: tuple[int, int, str | None] | None = self._db().execute(query, (key,)).fetchone()
-        return found
+    def _place(self, key: bytes) -> Entry | None:
+        query = "SELECT offset, length, problem, checksum FROM cells WHERE digest = ?"
+        with spoken():
+            found: Entry | None = self._db().execute(query, (key,)).fetchone()
+        return found if found is not None and self._agrees(key, found) else None
+
+    def _agrees(self, key: bytes, entry: Entry) -> bool:
+        """Whether an entry and its array are what was once written."""
+        offset, length, problem, check = entry
+        if not all(type(number) is int for number in (offset, length, check)) or length < 0:
+            return False  # SQLite keeps whatever kind of value damaged bytes happen to spell
+        if problem is not None:
+            return isinstance(problem, str) and offset == -1 and check == checksum(key, length, problem, b"")
+        if offset < 0 or offset % (self.dtype.itemsize if self.modality.ragged else max(self.unit, 1)):
+            return False
+        data = self._values.raw(offset, length * self.unit)
+        return data is not None and check == checksum(key, length, None, data)
 
     def _append(self, items: Sequence[tuple[bytes, Array | None, str | None]]) -> dict[bytes, tuple[int, int]]:
         """Write arrays and index them, all or nothing; where each digest lies. Another process may have been faster."""
         found: dict[bytes, tuple[int, int]] = {}
         if not items:
             return found
-        with self._transaction() as db, open(self.folder / "values.bin", "r+b", buffering=0) as file:
-            (end,) = db.execute("SELECT bytes FROM extent").fetchone()
+        with (
+            self._transaction() as db,
+            open(self.folder / "values.bin", "r+b", buffering=0, opener=open_here) as file,
+        ):
+            end = self._end(db)
             file.seek(end)
             found = self._known(db, [key for key, _, _ in items])
-            new: list[tuple[bytes, int, int, str | None]] = []
+            new: list[tuple[bytes, int, int, str | None, int]] = []
             data: list[Array] = []
             for key, array, problem in items:
                 if key in found:
                     continue
                 if array is None:
-                    new.append((key, -1, 0, problem))
+                    new.append((key, -1, 0, problem, checksum(key, 0, problem, b"")))
                     continue
                 self._check(array)
                 data.append(np.ascontiguousarray(array))
                 length = len(array) if self.modality.ragged else 1
-                new.append((key, end, length, None))
+                check = checksum(key, length, None, data[-1].data if array.size else b"")
+                new.append((key, end, length, None, check))
                 found[key] = (end, length)
                 end += array.nbytes
             append(file, data)
             os.fsync(file.fileno())
-            db.executemany("INSERT OR IGNORE INTO cells VALUES (?, ?, ?, ?)", new)
-            db.execute("UPDATE extent SET bytes = ?", (end,))
+            db.executemany("INSERT OR REPLACE INTO cells VALUES (?, ?, ?, ?, ?)", new)
+            self._set_end(db, end)
         return found
 
-    @staticmethod
-    def _known(db: sqlite3.Connection, keys: list[bytes]) -> dict[bytes, tuple[int, int]]:
-        """Where those of the digests lie that are there already."""
+    def _known(self, db: sqlite3.Connection, keys: list[bytes]) -> dict[bytes, tuple[int, int]]:
+        """Where those of the digests lie that are there already, and whole."""
         found: dict[bytes, tuple[int, int]] = {}
+        columns = "digest, offset, length, problem, checksum"
         for start in range(0, len(keys), 500):  # SQLite takes no more than 999 values at a time everywhere
             some = keys[start : start + 500]
-            query = f"SELECT digest, offset, length FROM cells WHERE digest IN ({','.join('?' * len(some))})"
-            for key, offset, length in db.execute(query, some):
-                found[key] = (offset, length)
+            query = f"SELECT {columns} FROM cells WHERE digest IN ({','.join('?' * len(some))})"
+            for key, *entry in db.execute(query, some):
+                offset, length, problem, check = entry
+                if self._agrees(key, (offset, length, problem, check)):
+                    found[key] = (offset, length)
         return found
 
     def _check(self, array: Array) -> None:
@@ -327,7 +370,7 @@ class Store:
 
     def shelf(self, modality: Modality, kind: str, reads: Encodes | None = None) -> Shelf:
         """The shelf of a fitted modality; opened or made. ``reads``: what makes its arrays, if not the modality itself."""
-        settings: Mapping[str, Any] = {"version": __version__, "kind": kind, **modality.store_options}
+        settings: Mapping[str, Any] = {"store": FORMAT, "version": __version__, "kind": kind, **modality.store_options}
         key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:24]
         name = f"{kind}-{key}" if reads is None else f"{kind}-{type(reads).__name__.lower()}-{key}"
         return Shelf(self.folder / name, reads or modality)
@@ -342,6 +385,11 @@ def _chunks(cells: Iterator[Opened]) -> Iterator[list[Opened]]:
             chunk = []
     if chunk:
         yield chunk
+
+
+def _lenient(data: bytes) -> str:
+    """Text of the index. What damage made of it is read too, so that its checksum can say so."""
+    return data.decode("utf-8", "replace")
 
 
 def _name(content: Any) -> str | None:

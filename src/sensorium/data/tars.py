@@ -44,6 +44,8 @@ def records(path: Path, fields: Mapping[str, str] | None = None) -> Iterator[Rec
     """
     shard, key = plain_path(path), ""
     row: Record = {}
+    keys: set[str] = set()
+    fields_seen: set[str] = set()
     try:
         with tarfile.open(path, "r:") as tar:
             while (member := tar.next()) is not None:
@@ -55,6 +57,15 @@ def records(path: Path, fields: Mapping[str, str] | None = None) -> Iterator[Rec
                     if row:
                         yield row
                     key, row = this, {}
+                    fields_seen.clear()
+                    if key in keys:
+                        fix = "keep the files of a row together, and give every row a key of its own"
+                        raise DataError(f"holds the row {key!r:.120} twice, at two places", file=path, fix=fix)
+                    keys.add(key)
+                if field in fields_seen:
+                    fix = "give every member a name of its own"
+                    raise DataError(f"holds {member.name!r:.120} twice", file=path, fix=fix)
+                fields_seen.add(field)
                 if ending == JSON or ending in WORDS:
                     _text(row, tar, member, field, ending, path)
                 else:

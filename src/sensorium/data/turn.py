@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from sensorium.data.integrity import open_here
+
 if sys.platform != "win32":
     import fcntl
 
@@ -34,7 +36,7 @@ class Turn:
         """Return when it is this process's turn."""
         with self._threads:
             if self._file is None:
-                self._file = open(self.path, "ab")  # noqa: SIM115
+                self._file = open(self.path, "ab", opener=open_here)  # noqa: SIM115
                 while not self._locked(self._file):
                     self.waited = True
                     self.waiting()

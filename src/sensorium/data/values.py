@@ -90,6 +90,20 @@ class Values:
             data[i, :n] = flat[start : start + n * self.items].reshape(n, *self.tail)
         return data, mask
 
+    def raw(self, offset: int, size: int) -> memoryview | None:
+        """The bytes at a place; None where the file ends before they do."""
+        if offset + size > self.path.stat().st_size:
+            return None
+        flat = self._mapped(offset + size) if size else None
+        if flat is not None:
+            return flat.view(np.uint8)[offset : offset + size].data
+        if size == 0:
+            return memoryview(b"")
+        assert self._handle is not None, "a large file is open"
+        data = np.empty(size, np.uint8)
+        self._read([data], [offset])
+        return data.data
+
     def _mapped(self, upto: int) -> Array | None:
         """The file as mapped memory, at least ``upto`` bytes of it; None where it is large: pages that are mapped and
         given back cost more than a copy."""
@@ -98,10 +112,11 @@ class Values:
         if self._large():
             return None
         with open(self.path, "rb") as file:
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        if len(self._map) < upto:
+            found = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if len(found) < upto:
             raise OSError(f"{self.path.name} is shorter than its index says")
-        self._flat = np.frombuffer(self._map, self.dtype, len(self._map) // self.dtype.itemsize)
+        # Several threads may come here at once: each keeps what it mapped itself.
+        self._map, self._flat = found, np.frombuffer(found, self.dtype, len(found) // self.dtype.itemsize)
         return self._flat
 
     def _large(self) -> bool:

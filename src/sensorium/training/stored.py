@@ -23,6 +23,7 @@ from sensorium.core.registry import chosen
 from sensorium.core.schema import Schema
 from sensorium.data.arrays import Arrays
 from sensorium.data.digest import digest
+from sensorium.data.integrity import FORMAT
 from sensorium.data.rows import Rows
 from sensorium.data.sources import Index, Source
 from sensorium.data.store import Places, Store
@@ -174,7 +175,7 @@ def _key(encoder: nn.Module, spec: Any, schema: Schema, stream: str) -> str:
     """Everything but the row that an output follows from."""
     h = hashlib.sha256()
     columns: list[Mapping[str, Any]] = [{**c.spec, "state": c.reader.state} for c in schema.streams[stream]]
-    h.update(json.dumps([__version__, torch.__version__, spec, columns], sort_keys=True, default=str).encode())
+    h.update(json.dumps([FORMAT, __version__, torch.__version__, spec, columns], sort_keys=True, default=str).encode())
     for name, tensor in encoder.state_dict().items():
         h.update(name.encode())
         h.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
