@@ -128,7 +128,7 @@ class Guard:
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
-        if sum(len(name) + len(value) for name, value in headers.raw) > HEAD:
+        if sum(len(name) + len(value) + 4 for name, value in headers.raw) > HEAD:
             raise RefusedError(431, f"the headers are larger than {HEAD / 2**10:g} KiB", headers=CLOSE)
         hosts, came = headers.getlist("host"), headers.getlist("origin")
         if len(hosts) != 1 or (found := split(hosts[0])) is None:
