@@ -69,7 +69,7 @@ class Series(Modality):
         self,
         *,
         length: int | None = None,
-        # OSULeaf 0.810 without, 0.660 with light; of six sets it helped on one (docs/results.md, "Augmentation").
+        # OSULeaf 0.810 without, 0.660 with light; of seven sets it helped on one (docs/results.md, "Augmentation").
         augment: Literal["none", "light", "strong"] = "none",
         rate: float | None = None,
         fill: Literal["line", "hold", "nearest"] = "line",
