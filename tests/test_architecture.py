@@ -40,6 +40,7 @@ ROOMS = {
     "soundfile": {"modalities", "data", "signal", "evaluation", "testing"},
     "soxr": {"modalities", "data", "signal"},
     "tokenizers": {"language", "testing"},
+    "tensorboard": {"training"},
     "typer": {"cli"},
     "rich": {"cli", "console"},
     "jinja2": {"evaluation"},

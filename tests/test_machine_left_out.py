@@ -106,7 +106,6 @@ def test_event_files_are_named_after_no_machine(told_of: Path) -> None:
     events = Events(told_of)
     for step in range(3):
         events.add("loss", 1.0 / (step + 1), step)
-    events.close()
     assert leaks(told_of) == []
     read = EventAccumulator(str(told_of))
     read.Reload()

@@ -29,6 +29,7 @@ from sensorium import __version__
 from sensorium.core.contracts import Objective
 from sensorium.core.document import read_json
 from sensorium.core.errors import ArtifactError, SensoriumError
+from sensorium.core.learnt import Learnt
 from sensorium.core.portable import portable, portable_document
 from sensorium.core.recipe import Recipe, read_yaml
 from sensorium.core.registry import build, resolve, split
@@ -50,6 +51,8 @@ OBJECTIVES = "objectives.safetensors"
 WEIGHTS = "model.safetensors"
 TEXT_LIMIT = 256 << 20
 MANIFEST_LIMIT = 1 << 20
+LONGEST = 1000
+"""Characters of a refusal, which may quote what a stranger wrote."""
 
 
 @dataclass
@@ -130,6 +133,9 @@ class Artifact:
                 model = operate(assemble(recipe.model, schema), recipe.model.surgery)
             check_fits(header, model)
             model.load_state_dict(_weights(folder, WEIGHTS, listed))
+            for module in model.modules():
+                if isinstance(module, Learnt):
+                    module.check()
             learnt = _weights(folder, OBJECTIVES, listed) if OBJECTIVES in listed else {}
             with sealed():
                 for spec in recipe.objectives:
@@ -138,7 +144,8 @@ class Artifact:
         except ArtifactError:
             raise
         except SensoriumError as error:
-            raise ArtifactError(error.problem, file=folder, column=error.column, fix=error.fix) from None
+            problem = error.problem if len(error.problem) <= LONGEST else f"{error.problem[:LONGEST]}…"
+            raise ArtifactError(problem, file=folder, column=error.column, fix=error.fix) from None
         except (Exception, MemoryError) as error:  # whatever a part raises that is built of a stranger's words
             raise ArtifactError(
                 f"does not hold together: {_said(error)}", file=folder, fix="save it again with this version"

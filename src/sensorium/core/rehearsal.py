@@ -16,7 +16,7 @@ LARGEST = 1 << 30
 """Numbers that one row of a stream may have: a model that asks for more is refused."""
 TRIED = 1 << 24
 """With streams of more numbers than this no row is tried, for it would cost what the file does not account for."""
-_CELLS = ("a word, 2", 1)
+_CELLS = ("a word, 2", "1.5", "2020-01-02", 1)
 
 
 @torch.inference_mode()

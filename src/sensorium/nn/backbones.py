@@ -134,7 +134,9 @@ def load(checkpoint: Checkpoint, config: Mapping[str, Any]) -> nn.Module:
         except SensoriumError:
             raise
         except Exception as error:  # of files that may be anybody's
-            said = (str(error).splitlines() or [""])[0] or type(error).__name__
+            said = " ".join(str(error).split())[:300] or type(error).__name__
+            if "ignore_mismatched_sizes" in said:  # the library's own way out, which is none here
+                said = "its weights have other shapes than its config.json says"
             raise ConfigError(f"checkpoint {checkpoint.name!r} cannot be loaded: {said}") from None
     made = _trained_part(model, found)
     names = {name for name, _ in made.named_parameters()}
@@ -173,7 +175,7 @@ def _config(found: Family, config: Mapping[str, Any]) -> Any:
     try:
         made = getattr(module, name)(**kept)
     except Exception as error:  # whatever the library says of a file that may be anybody's
-        raise ConfigError(f"encoder huggingface: config: {(str(error).splitlines() or ['?'])[0]}") from None
+        raise ConfigError(f"encoder huggingface: config: {' '.join(str(error).split())[:300]}") from None
     # Whole layers and stretches of time are dropped by its own, unseeded chance: augmentation is the modality's business.
     for key, value in {"layerdrop": 0.0, "encoder_layerdrop": 0.0, "apply_spec_augment": False}.items():
         if hasattr(made, key):

@@ -14,7 +14,7 @@ from torch import Tensor
 from sensorium.core.coalitions import coalitions, routed
 from sensorium.core.expert import Expert, Observed, Response
 from sensorium.nn.convex import Floats, fits, prior
-from sensorium.nn.trees import TYPES, Trees, evaluated
+from sensorium.nn.trees import TYPES, Trees, check_trees, evaluated
 
 FEWEST = 20
 """A set of streams that fewer rows have has no trees: they are answered from a smaller set."""
@@ -60,6 +60,10 @@ class TreeExpert(Expert):
                 weight = rows.weight[index] / rows.weight[index].mean()
                 for name, values in self.grown(some, x, rows.target[index], weight, seed)._asdict().items():
                     self.keep(f"{name}_{place}", values)
+
+    def check(self) -> None:
+        for place in range(len(self.sets) - 1):
+            check_trees(Trees(*(getattr(self, f"{name}_{place}") for name in TYPES)))
 
     def forward(self, features: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
         trees = {i: Trees(*(getattr(self, f"{name}_{i}") for name in TYPES)) for i in range(len(self.sets) - 1)}

@@ -53,6 +53,25 @@ TYPES = {
 }
 
 
+def check_trees(trees: Trees) -> None:
+    """Raise ``ValueError`` where nodes lead to none, or back: a row would be sent round for ever.
+
+    A tree's nodes stand in the order of going down, as scikit-learn numbers them.
+    """
+    count, leaves, outputs = len(trees.feature), len(trees.value), len(trees.base)
+    alike = (trees.threshold, trees.left, trees.right, trees.missing_left)
+    if any(len(part) != count for part in alike) or len(trees.output) not in (0, len(trees.root)):
+        raise ValueError("its trees have parts of different length")
+    place = torch.arange(count)
+    inner = trees.feature >= 0
+    for child in (trees.left[inner], trees.right[inner]):
+        if not bool(((child > place[inner]) & (child < count)).all()):
+            raise ValueError("its trees have a branch that leads nowhere, or back")
+    for index, most in ((trees.left[~inner], leaves), (trees.root, count), (trees.output, outputs)):
+        if not bool(((index >= 0) & (index < most)).all()):
+            raise ValueError("its trees have a leaf, a root or an output that is not there")
+
+
 def evaluated(trees: Trees, rows: Tensor) -> Tensor:
     """The sum of what all trees say, and the base ``[B, K]`` float64. ``rows``: ``[B, F]`` float32, NaN where missing."""
     width = len(trees.root) * trees.value.shape[1]

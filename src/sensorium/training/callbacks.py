@@ -178,7 +178,3 @@ class Logs(pl.Callback):
             for name, value in record.items():
                 if name not in ("epoch", "step"):
                     self.writer.add(name, float(value), int(record["step"]))
-
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.writer is not None:
-            self.writer.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 
 class Events:
@@ -14,21 +15,21 @@ class Events:
 
     def __init__(self, folder: Path) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.summary.writer.record_writer import RecordWriter
 
         self._event = Event
         begun = time.time()
-        self._file = (folder / f"events.out.tfevents.{int(begun)}.{time.time_ns() % 10**9:09d}").open("wb")
-        self._records = RecordWriter(self._file)
-        self._records.write(Event(wall_time=begun, file_version="brain.Event:2").SerializeToString())
+        self._path = folder / f"events.out.tfevents.{int(begun)}.{time.time_ns() % 10**9:09d}"
+        self._write(Event(wall_time=begun, file_version="brain.Event:2"))
 
     def add(self, name: str, value: float, step: int) -> None:
         """A number after so many steps."""
         event = self._event(wall_time=time.time(), step=step)
         event.summary.value.add(tag=name, simple_value=value)
-        self._records.write(event.SerializeToString())
-        self._records.flush()
+        self._write(event)
 
-    def close(self) -> None:
-        """Nothing follows."""
-        self._file.close()
+    def _write(self, event: Any) -> None:
+        # Opened each time: a training may be stopped at any moment, and a few numbers an epoch are no load.
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        with self._path.open("ab") as file:
+            RecordWriter(file).write(event.SerializeToString())

@@ -21,6 +21,7 @@ from sensorium.artifact import MANIFEST
 from sensorium.console import Console
 from sensorium.core.counted import counted
 from sensorium.core.errors import ConfigError, listed
+from sensorium.core.portable import portable_document
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
 from sensorium.data import rows as encoded
@@ -101,7 +102,8 @@ def finish(out: Path) -> None:
         if not named.is_file():
             return  # no network was trained: there is nothing to go on from
         run = json.loads(named.read_text(encoding="utf-8"))
-        write(named, json.dumps({**run, "finished": True}).encode())
+        # It stays beside the model, which names no folder of the machine it was trained on.
+        write(named, json.dumps({**portable_document(run), "finished": True}).encode())
         checkpoint.unlink(missing_ok=True)
         part_of(checkpoint).unlink(missing_ok=True)
 
@@ -166,6 +168,8 @@ def differences(before: object, now: Mapping[str, Any]) -> list[str]:
     """In what a run differs from one that was begun, in words: its table first, then its recipe."""
     if not isinstance(before, Mapping) or set(before) != set(now):
         return ["it was begun by another version"]
+    if portable_document(before) == before:  # as ``finish`` leaves it
+        now = portable_document(now)
     recipe = _leaves(before["recipe"], now["recipe"])
     if any(line.startswith(("seed ", "data.split")) for line in recipe):
         found = recipe  # and therefore other rows are in each part
