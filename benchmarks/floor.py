@@ -3,11 +3,15 @@
 The reference is what the league calls ``linear`` and ``forest``, one after the other: TF-IDF of words, pairs of words and
 letters, imputed and standardised numbers, one-hot categories, a logistic regression with its penalty by cross-validation,
 and 300 extremely randomised trees. ``fast`` fits a model for every set of streams, weighs them, and fits them once more.
+
+    python -m benchmarks.floor [--data DATA] [--smoke]
 """
 
 from __future__ import annotations
 
+import argparse
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -51,3 +55,13 @@ def run(settings: Settings) -> Results:
         each = ([one.cpu for one in ours], [one.cpu for one in reference])
         results.append(compared(f"fast, {name}", "CPU s", *each, at_most=2.0, note=note))
     return results
+
+
+if __name__ == "__main__":
+    from benchmarks.__main__ import table
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Settings().data, help="the folder with clothing and petfinder")
+    parser.add_argument("--smoke", action="store_true", help="few rows, once")
+    given = parser.parse_args()
+    print(table(run(Settings(data=given.data, smoke=given.smoke))))

@@ -57,7 +57,7 @@ def test_before_anything_is_saved_nothing_is_resumed(stopped: Any, moment: str) 
     assert "--resume" not in said
 
 
-@pytest.mark.parametrize("moment", ["sensorium.trained.Trained.score", "sensorium.artifact.Artifact.save"])
+@pytest.mark.parametrize("moment", ["sensorium.evaluation.evaluate.evaluate", "sensorium.artifact.Artifact.save"])
 def test_after_an_epoch_it_is(stopped: Any, cli: Any, scenes: Path, tmp_path: Path, moment: str) -> None:
     said = stopped(moment, *FIT, "training.epochs=1", "model.experts=[]")
     told = said.partition("Go on where it was: sensorium ")[2]

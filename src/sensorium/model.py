@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Self, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sensorium.core import quoting, registry
 from sensorium.core.batch import Batch, Encoded, Field, Ready, room
@@ -113,6 +113,11 @@ class Model(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Any]:
         return Forward(self, batch).outputs
+
+
+def network_of(model: Model) -> dict[str, Tensor]:
+    """What the network of a model has learnt, without the experts beside it."""
+    return {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("experts.")}
 
 
 def _unheard(encoder: Encoder, field: Field) -> Encoded:

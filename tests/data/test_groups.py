@@ -94,7 +94,7 @@ def test_inspect_proposes_groups() -> None:
 
 
 def test_names_that_cannot_be_said_are_not_suggested() -> None:
-    for start in ("table", "seed", "a,b", "a=b"):
+    for start in ("table", "seed"):
         names = [*(f"{start}_{i}" for i in range(6)), "age"]
         assert proposals(names, names) == {}, start
 

@@ -163,11 +163,14 @@ def test_a_pack_replaces_shards_only_told_to(scenes: Path, tmp_path: Path) -> No
 
     rows, media = Table.read(scenes / "test.csv"), Under(scenes)
     (tmp_path / "shard-00000.tar").write_bytes(b"mine")
-    with pytest.raises(DataError, match=r"holds shard-00000\.tar"):
+    with pytest.raises(DataError, match=r"holds 'shard-00000\.tar'"):
         pack(rows, tmp_path, media=media)
     assert (tmp_path / "shard-00000.tar").read_bytes() == b"mine"
-    pack(rows, tmp_path, media=media, rows_per_shard=7, overwrite=True)
-    assert not (tmp_path / "shard-00000.tar").exists()
+    with pytest.raises(DataError, match="not packed here"):
+        pack(rows, tmp_path, media=media, overwrite=True)
+    assert (tmp_path / "shard-00000.tar").read_bytes() == b"mine"
+    (tmp_path / "shard-00000.tar").unlink()
+    pack(rows, tmp_path, media=media, rows_per_shard=7)
     with pytest.raises(DataError, match="already"):
         pack(rows, tmp_path, media=media)
     pack(rows, tmp_path, media=media, overwrite=True)

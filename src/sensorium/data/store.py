@@ -336,10 +336,12 @@ class Shelf:
         columns = "digest, offset, length, problem, checksum"
         for start in range(0, len(keys), 500):  # SQLite takes no more than 999 values at a time everywhere
             some = keys[start : start + 500]
+            asked = set(some)
             query = f"SELECT {columns} FROM cells WHERE digest IN ({','.join('?' * len(some))})"
             for key, *entry in db.execute(query, some):
                 offset, length, problem, check = entry
-                if self._agrees(key, (offset, length, problem, check)):
+                # What damage made of an index may answer with what it was not asked for.
+                if key in asked and self._agrees(key, (offset, length, problem, check)):
                     found[key] = (offset, length)
         return found
 

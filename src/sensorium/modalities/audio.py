@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 
 _ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aiff", ".aif", ".au")
 _MAGIC = (b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b".snd")
-_SAMPLE = 256
-_FASTEST = 16_000  # Hz; where the data decides, nothing above is kept
+_SAMPLE, _FASTEST = 256, 16_000  # cells; Hz; where the data decides, nothing above is kept
 _LONGEST = 10.0  # seconds; likewise
 _FILM_RATE = 48_000  # samples a second of a video, one channel: about what its sound is decoded from
 _WHOLE = 60.0 * MINUTES

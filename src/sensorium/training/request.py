@@ -11,7 +11,6 @@ from typing import Any, Self
 
 from sensorium.core import quoting, registry
 from sensorium.core.errors import ConfigError
-from sensorium.core.portable import portable_document
 from sensorium.core.recipe import Recipe, Spec
 from sensorium.data.groups import Patterns
 
@@ -109,9 +108,7 @@ class Request:
         """A recipe with the training table's name, where it has one."""
         if not isinstance(self.source, (str, os.PathLike)):
             return plan
-        # Not where it lies on this machine: the recipe is saved with the model.
-        named = portable_document(str(self.source), "train")
-        return plan.model_copy(update={"data": plan.data.model_copy(update={"train": named})})
+        return plan.model_copy(update={"data": plan.data.model_copy(update={"train": str(self.source)})})
 
 
 def declared(recipe: object) -> Recipe:

@@ -33,7 +33,7 @@ from sensorium.data import rows as encoded
 from sensorium.data.flow import Flow
 from sensorium.data.loader import Loader
 from sensorium.data.store import Store
-from sensorium.model import Model, assemble, operate
+from sensorium.model import Model, assemble, network_of, operate
 from sensorium.problems import say_problems
 from sensorium.training import sharded
 from sensorium.training.average import Average
@@ -295,11 +295,6 @@ def _finished(out: Path, model: Model, objectives: list[Any], console: Console) 
     nn.ModuleList(objectives).load_state_dict(saved.learnt)
     model.eval()
     return [dict(record) for record in saved.report["history"]], int(saved.report.get("best_epoch", 0))
-
-
-def network_of(model: Model) -> dict[str, Tensor]:
-    """What the network of a model has learnt, without the experts beside it."""
-    return {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("experts.")}
 
 
 def acquaint(model: Model, schema: Schema, rows: encoded.Rows) -> list[str]:
