@@ -22,7 +22,7 @@ export TOKENIZERS_PARALLELISM := false
 export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help setup test lint format demo examples bench bench-smoke docs wheel clean
+.PHONY: help setup test test-all lint format demo examples bench bench-smoke docs wheel clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,7 +39,10 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $@
 
-test: $(READY)  ## The whole test suite
+test: $(READY)  ## The test suite, but for the slow ones (benchmarks that start processes)
+	$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow"
+
+test-all: $(READY)  ## Every test
 	$(BIN)/python -m pytest -q -n $(JOBS)
 
 lint: $(READY)  ## Style and types
