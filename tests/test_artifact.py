@@ -15,6 +15,7 @@ import torch
 import sensorium as sm
 from sensorium.artifact import FILES, Artifact
 from sensorium.core.errors import ArtifactError
+from sensorium.core.portable import portable
 
 
 def test_what_is_loaded_is_what_was_saved(trained: Any, run_folder: Path) -> None:
@@ -25,7 +26,7 @@ def test_what_is_loaded_is_what_was_saved(trained: Any, run_folder: Path) -> Non
         assert torch.equal(tensor, state[name]), name
         assert tensor.dtype == state[name].dtype
     assert again.schema.to_json() == trained.schema.to_json()
-    assert again.recipe == trained.recipe
+    assert again.recipe == portable(trained.recipe)
     assert again.report == json.loads(json.dumps(trained.artifact.report))
     assert not again.model.training
 

@@ -382,7 +382,7 @@ def test_the_valid_table_is_what_epochs_are_chosen_on(trained: Any, quick_fit: A
 def test_a_saved_recipe_trains_the_same_model(trained: Any, run_folder: Path, scenes: Path) -> None:
     from sensorium.training.fit import fit
 
-    again = fit(recipe=run_folder / "recipe.yaml", valid=scenes / "valid.csv", quiet=True)
+    again = fit(scenes / "train.csv", recipe=run_folder / "recipe.yaml", valid=scenes / "valid.csv", quiet=True)
     for name, tensor in trained.model.state_dict().items():
         assert torch.equal(tensor, again.model.state_dict()[name]), name
     assert again.recipe == trained.recipe

@@ -57,7 +57,7 @@ def test_the_result_is_a_plain_recipe_that_gives_the_same_model(folder: Path, sc
     from sensorium.trained import load
     from sensorium.training.fit import fit
 
-    again = fit(recipe=folder / "recipe.yaml", quiet=True)
+    again = fit(scenes / "train.csv", recipe=folder / "recipe.yaml", quiet=True)
     for one, other in zip(load(folder).model.parameters(), again.model.parameters(), strict=True):
         assert torch.equal(one, other)
 
@@ -139,11 +139,11 @@ def test_dropout_that_was_given_stays(scenes: Path) -> None:
     assert plan.model.tasks["event"]["dropout"] == 0.3
 
 
-def test_a_whole_recipe_leaves_nothing_to_search(folder: Path) -> None:
+def test_a_whole_recipe_leaves_nothing_to_search(folder: Path, scenes: Path) -> None:
     from sensorium.training.fit import fit
 
     with pytest.raises(ConfigError, match="nothing open"):
-        fit(recipe=folder / "recipe.yaml", search=2, quiet=True)
+        fit(scenes / "train.csv", recipe=folder / "recipe.yaml", search=2, quiet=True)
 
 
 def test_the_best_breaks_ties_by_the_loss() -> None:
