@@ -30,6 +30,8 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_ZEROS = 0.25
+"""Share of zeros in every second byte of UTF-16: of Chinese with its commas, digits and line ends still so many."""
 _HIGH = re.compile(rb"[\x80-\xff]+")
 # Letters and marks of Western European text in Windows-1252: what is left out is rare in it, and common elsewhere.
 _USUAL = frozenset([0x80, 0x85, 0x8A, 0x8C, 0x8E, *range(0x91, 0x98), 0x99, 0x9A, 0x9C, 0x9E, *range(0xA0, 0xFF)])
@@ -68,9 +70,9 @@ def encoding_of(head: bytes) -> str:
             return name
     even, odd = head[0::2], head[1::2]
     if len(odd) >= 4:
-        if odd.count(0) > 0.9 * len(odd) and not even.count(0):
+        if odd.count(0) > _ZEROS * len(odd) and not even.count(0):
             return "utf-16-le"
-        if even.count(0) > 0.9 * len(even) and not odd.count(0):
+        if even.count(0) > _ZEROS * len(even) and not odd.count(0):
             return "utf-16-be"
     return "utf-8"
 
