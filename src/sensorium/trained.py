@@ -152,7 +152,7 @@ class Trained:
         say_problems(console, encoded.problems)
         for line in unfamiliar(self.schema, table.rows()):
             console.warn(line)
-        evaluation = self.score(encoded, console=console)
+        evaluation = self.score(encoded)
         if len(self.model.tasks) and not any(target.rows for target in evaluation.targets.values()):
             raise unscored(table, encoded.problems, self.schema)
         if robustness:
@@ -180,7 +180,7 @@ class Trained:
         for batch in Loader(rows, batch_size):
             yield self.schema.prepare(batch.to(device))
 
-    def score(self, rows: Rows, *, console: Console | None = None) -> Evaluation:
+    def score(self, rows: Rows) -> Evaluation:
         """The evaluation of encoded rows."""
         from sensorium.evaluation.evaluate import evaluate
 

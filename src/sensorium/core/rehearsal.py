@@ -45,7 +45,15 @@ def rehearse(schema: Schema, model: Any) -> None:
     if largest > TRIED:
         return
     batch = schema.prepare(schema.collate([{}]))
-    outputs = Forward(model.eval(), batch).outputs
+    run = Forward(model.eval(), batch)
+    outputs = run.outputs
+    # Experts look at a stream only where a row has it: as if this one had each by itself, and all.
+    if model.experts is not None:
+        heard = model.experts.heard
+        for some in (*((stream,) for stream in heard), tuple(heard)):
+            present = {stream: torch.tensor([stream in some]) for stream in model.streams}
+            for name in model.experts.experts:
+                model.experts.scores(name, run.read, present)
     for name, task in model.tasks.items():
         task.answers(outputs[name], batch)
 
