@@ -94,3 +94,22 @@ def test_what_is_no_model(what: str, tmp_path: Path) -> None:
         sm.load(path)
     assert str(path) in str(caught.value)
     assert "→" in str(caught.value)
+
+
+def test_a_forged_column_of_an_expert_is_refused_when_it_is_loaded(quick_fit: Any, tmp_path: Path) -> None:
+    from safetensors.torch import load, save
+
+    ignore = ["cost", "tags", "note", "sound", "when", "photo", "sensor"]
+    quick_fit(ignore=ignore, overrides=["model.experts=[linear]", "model.network=false"], out=tmp_path / "run")
+    Artifact.load(tmp_path / "run")
+    file, manifest = tmp_path / "run" / "model.safetensors", tmp_path / "run" / "manifest.json"
+    tensors = load(file.read_bytes())
+    name = next(name for name in tensors if name.endswith("columns_0"))
+    tensors[name] = tensors[name][1:] + 10_000_000
+    data = save(tensors)
+    file.write_bytes(data)
+    document = json.loads(manifest.read_text(encoding="utf-8"))
+    document["files"]["model.safetensors"] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    manifest.write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(ArtifactError, match="does not hold together"):
+        Artifact.load(tmp_path / "run")
