@@ -18,8 +18,8 @@ from sensorium.core.goal import Goal
 from sensorium.core.layout import Row
 from sensorium.core.scorer import Kept, Scorer
 from sensorium.evaluation.evaluate import evaluate
+from sensorium.metrics.weighted import mean
 from sensorium.model import Model
-from sensorium.nn.measures import mean
 from sensorium.testing.processes import forked
 
 SIDE, STREAMS, BATCH = 128, ("photo", "sound", "note"), 50

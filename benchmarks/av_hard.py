@@ -18,8 +18,8 @@ CODE = """
 import json, sys, time
 start = time.process_time()
 import sensorium
-import sensorium.evaluation.evaluate, sensorium.evaluation.report, sensorium.training.callbacks, sensorium.training.fit
-from sensorium.training.lit import Lit
+import sensorium.evaluation.evaluate, sensorium.reporting.report, sensorium.training.callbacks, sensorium.training.fit
+from sensorium.training.lightning_module import Lit
 import PIL.Image, PIL.JpegImagePlugin, PIL.PngImagePlugin, soundfile, soxr
 imports = time.process_time() - start
 score = Lit.on_validation_epoch_end

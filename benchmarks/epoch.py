@@ -18,23 +18,23 @@ import numpy as np
 import torch
 
 from benchmarks.measure import Results, Settings, compared
-from sensorium.console import Console
 from sensorium.core import registry
 from sensorium.core.batch import Batch
 from sensorium.core.forward import Forward
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
-from sensorium.data.media import Under
-from sensorium.data.rows import Rows, encode, fields
-from sensorium.data.store import Store
+from sensorium.data.encoded_rows import Rows, encode, fields
+from sensorium.data.files.media_access import Under
+from sensorium.data.store.store import Store
 from sensorium.data.synthetic import make
-from sensorium.data.table import Table
+from sensorium.data.tables.table import Table
 from sensorium.model import Model, assemble
-from sensorium.nn.reduce import weighted_mean
-from sensorium.training.columns import declare
+from sensorium.nn.loss_reduction import weighted_mean
+from sensorium.reporting.console import Console
+from sensorium.training.column_declaration import declare
 from sensorium.training.defaults import resolve
 from sensorium.training.prepare import learn
-from sensorium.training.run import _run
+from sensorium.training.train import _run
 
 
 @dataclass(frozen=True)

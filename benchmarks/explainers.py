@@ -34,9 +34,9 @@ from benchmarks import digits
 from benchmarks.measure import REPOSITORY
 from sensorium.core.explainer import Explainer, Probe
 from sensorium.core.registry import build, kinds
-from sensorium.data.table import Table
-from sensorium.evaluation.faith import alike, by_chance, curves, scrambled
-from sensorium.evaluation.where import probe
+from sensorium.data.tables.table import Table
+from sensorium.evaluation.attribution import probe
+from sensorium.evaluation.faithfulness import alike, by_chance, curves, scrambled
 from sensorium.trained import Trained
 
 Spec = dict[str, Any]

@@ -15,10 +15,10 @@ import numpy as np
 
 from benchmarks.measure import Cost, Results, Settings, compared, interleaved
 from sensorium.core.schema import Schema
-from sensorium.data.media import NONE
-from sensorium.data.rows import Stored, encode
-from sensorium.data.store import Store
-from sensorium.data.table import Table
+from sensorium.data.encoded_rows import Stored, encode
+from sensorium.data.files.media_access import NONE
+from sensorium.data.store.store import Store
+from sensorium.data.tables.table import Table
 
 BATCH = 64
 

@@ -50,9 +50,9 @@ class Moments:
         return self.seen == self.at
 
     def __enter__(self) -> Moments:
-        from sensorium.data import values
+        from sensorium.data.store import array_file
 
-        self.kept = (os.replace, os.fsync, values._whole)
+        self.kept = (os.replace, os.fsync, array_file._whole)
         replace, fsync, whole = self.kept
 
         def replacing(source: Any, target: Any) -> None:
@@ -73,13 +73,13 @@ class Moments:
                 die()
             whole(file, data)
 
-        os.replace, os.fsync, values._whole = replacing, syncing, writing  # type: ignore[assignment]
+        os.replace, os.fsync, array_file._whole = replacing, syncing, writing  # type: ignore[assignment]
         return self
 
     def __exit__(self, *error: object) -> None:
-        from sensorium.data import values
+        from sensorium.data.store import array_file
 
-        os.replace, os.fsync, values._whole = self.kept
+        os.replace, os.fsync, array_file._whole = self.kept
 
 
 def die() -> None:

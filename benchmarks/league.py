@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 import sensorium as sm
 from benchmarks import league_rivals as rivals
 from benchmarks.league_sets import Set, Sources, described
-from sensorium.data.split import folds
+from sensorium.data.splitting import folds
 
 Array = NDArray[Any]
 DEFAULT = "default"

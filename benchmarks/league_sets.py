@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sensorium.data.table import Table
+from sensorium.data.tables.table import Table
 
 Kind = Literal["number", "category", "text", "series", "image", "audio"]
 Rows = dict[str, list[Any]]

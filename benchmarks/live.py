@@ -44,7 +44,7 @@ class Source:
 
     def chunks(self) -> list[tuple[int, int, bytes]]:
         """Number, last step and bytes of each."""
-        from sensorium.serve.session import HEADER
+        from sensorium.streaming.stream_session import HEADER
 
         found = []
         for number, at in enumerate(range(0, len(self.samples), self.chunk)):

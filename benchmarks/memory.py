@@ -13,7 +13,7 @@ CODE = """
 import json, sys
 from pathlib import Path
 import sensorium, sensorium.training.fit, sensorium.training.callbacks, sensorium.evaluation.evaluate
-from sensorium.data.table import Table
+from sensorium.data.tables.table import Table
 def peak():
     # Not getrusage: a new process's ru_maxrss starts at what its parent held when it was started.
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024

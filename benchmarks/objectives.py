@@ -22,7 +22,7 @@ import numpy as np
 
 import sensorium as sm
 from benchmarks.results import SETS, read, tables
-from sensorium.data.table import Table
+from sensorium.data.tables.table import Table
 
 WHOLE = "objectives=[{kind: supervised, subsets: 0}]"
 BALANCE = {

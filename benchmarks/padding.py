@@ -15,13 +15,13 @@ import numpy as np
 import torch
 
 from benchmarks.measure import Measure, Results, Settings, Skipped, compared, cost, interleaved
-from sensorium.console import Console
-from sensorium.data.table import Table
-from sensorium.training.pace import Job, Pace
-from sensorium.training.padding import WINDOW, shares
+from sensorium.data.tables.table import Table
+from sensorium.reporting.console import Console
+from sensorium.training.padding_report import WINDOW, shares
 from sensorium.training.prepare import prepare
-from sensorium.training.request import Request
-from sensorium.training.run import built
+from sensorium.training.step_timing import Job, Pace
+from sensorium.training.train import built
+from sensorium.training.training_request import Request
 
 STEPS = 10
 """Steps of a round; batches of a length are too different for fewer."""

@@ -84,8 +84,8 @@ def main() -> None:
 def epoch(job: Any, ranks: Any) -> list[tuple[float, float]]:
     """Seconds (processor, wall) of each epoch but the first and the last, by the requests for its first batch."""
     from benchmarks.epoch import Ticking, gaps
-    from sensorium.console import Console
-    from sensorium.training.run import _run
+    from sensorium.reporting.console import Console
+    from sensorium.training.train import _run
 
     model, objectives = job.model()
     ticking = Ticking(job.rows.inputs, job.rows.targets, job.rows.weight, job.rows.problems, job.rows.prompts)

@@ -39,7 +39,7 @@ def written(folder: Path, rows: int, settings: Settings) -> float:
     """
     import sensorium
     from sensorium.data.synthetic import make
-    from sensorium.data.table import Table
+    from sensorium.data.tables.table import Table
 
     tables = make(folder, rows=settings.few(600, 80), targets=("event", "cost", "tags"), damage=True)
     small = ["model.size=tiny", f"training.epochs={settings.few(4, 1)}"]

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 
 import sensorium as sm
-from sensorium.data.split import folds
-from sensorium.data.table import Table
+from sensorium.data.splitting import folds
+from sensorium.data.tables.table import Table
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ def run(settings: Settings) -> Results:
 
     import sensorium as sm
     from sensorium.core.batch import Batch, Field
-    from sensorium.data.media import Under
+    from sensorium.data.files.media_access import Under
     from sensorium.data.synthetic import make
-    from sensorium.data.table import Table
+    from sensorium.data.tables.table import Table
 
     with tempfile.TemporaryDirectory() as folder:
         at = Path(folder)

@@ -19,8 +19,8 @@ CODE = """
 import json, sys, time
 from pathlib import Path
 import sensorium, sensorium.training.fit, sensorium.training.callbacks, sensorium.evaluation.evaluate
-from sensorium.data.table import Table
-from sensorium.training.lit import Lit
+from sensorium.data.tables.table import Table
+from sensorium.training.lightning_module import Lit
 def peak():
     # Not getrusage: a new process's ru_maxrss starts at what its parent held when it was started.
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
@@ -92,8 +92,8 @@ def _table(path: Path, names: list[str]) -> None:
 
 
 def _packed(at: Path, many: int, rows: int) -> None:
-    from sensorium.data.media import Under
-    from sensorium.data.pack import pack
-    from sensorium.data.table import Table
+    from sensorium.data.files.media_access import Under
+    from sensorium.data.shards.pack import pack
+    from sensorium.data.tables.table import Table
 
     pack(Table.read(at / f"{many}.csv"), at / f"packed-{many}", media=Under(at), rows_per_shard=rows)

@@ -22,7 +22,7 @@ from typing import Any
 
 import sensorium as sm
 from benchmarks.results import SETS, read
-from sensorium.data.table import Table
+from sensorium.data.tables.table import Table
 
 
 @dataclass(frozen=True)

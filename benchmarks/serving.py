@@ -71,7 +71,7 @@ def run(settings: Settings) -> Results:
         at = Path(folder)
         rows = _model(at, settings)
         from sensorium.artifact import Artifact
-        from sensorium.data.media import NONE
+        from sensorium.data.files.media_access import NONE
         from sensorium.predictor import Predictor
 
         predictor = Predictor(Artifact.load(at / "run"), device="cpu", media=NONE)

@@ -52,7 +52,7 @@ def answer(at: Path, tables: dict[str, Path], repeats: int) -> Measure:
     import json
 
     import sensorium as sm
-    from sensorium.data.table import Table
+    from sensorium.data.tables.table import Table
 
     quick = ["training.epochs=1", "model.size=small"]
     run = at / "run"

@@ -17,10 +17,10 @@ import numpy as np
 
 from benchmarks.measure import Cost, Results, Settings, compared, cost, interleaved, photos, sounds
 from sensorium.core.schema import Schema
-from sensorium.data.media import Under
-from sensorium.data.rows import encode
-from sensorium.data.store import Store
-from sensorium.data.table import Table
+from sensorium.data.encoded_rows import encode
+from sensorium.data.files.media_access import Under
+from sensorium.data.store.store import Store
+from sensorium.data.tables.table import Table
 
 Decode = Callable[[Path], Any]
 

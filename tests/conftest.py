@@ -45,9 +45,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session", autouse=True)
 def networks_alone() -> Iterator[None]:
     """A test that does not name experts trains a network alone: else every test would pay for all three."""
-    from sensorium.training import defaults, refit
+    from sensorium.training import defaults, final_fit
 
-    fitted, network = defaults.fitted, refit._network
+    fitted, network = defaults.fitted, final_fit._network
 
     def only_named(recipe: Any, *rest: Any) -> Any:
         return ([], {}, []) if recipe.model.experts is None else fitted(recipe, *rest)
@@ -57,7 +57,7 @@ def networks_alone() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(defaults, "fitted", only_named)
-        patch.setattr(refit, "_network", only_asked)
+        patch.setattr(final_fit, "_network", only_asked)
         yield
 
 

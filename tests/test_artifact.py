@@ -15,7 +15,7 @@ import torch
 import sensorium as sm
 from sensorium.artifact import FILES, Artifact
 from sensorium.core.errors import ArtifactError
-from sensorium.core.portable import portable
+from sensorium.core.portable_recipe import portable
 
 
 def test_what_is_loaded_is_what_was_saved(trained: Any, run_folder: Path) -> None:
@@ -64,7 +64,7 @@ def test_killed_while_saving_over_a_model(
         real(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr("sensorium.data.whole.os.replace", replace)
+        patch.setattr("sensorium.data.files.atomic_write.os.replace", replace)
         with pytest.raises(RuntimeError, match="power cut"):
             trained.save(folder)
     with pytest.raises(ArtifactError, match="no finished model"):

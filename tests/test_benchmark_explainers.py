@@ -18,8 +18,8 @@ from benchmarks import digits
 from benchmarks.explainers import Line, areas, fill, grouped, mixed, table
 
 from sensorium.core.registry import build
-from sensorium.data.media import Under
-from sensorium.data.table import Table
+from sensorium.data.files.media_access import Under
+from sensorium.data.tables.table import Table
 
 
 def row(gap: float, chance: float, lost: float | None = None) -> dict[str, Any]:

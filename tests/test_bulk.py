@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from sensorium import bulk
-from sensorium.bulk import predict_shards
+from sensorium import batch_prediction
+from sensorium.batch_prediction import predict_shards
 from sensorium.core.errors import ConfigError
-from sensorium.data.media import Under
-from sensorium.data.pack import pack
-from sensorium.data.table import Table
+from sensorium.data.files.media_access import Under
+from sensorium.data.shards.pack import pack
+from sensorium.data.tables.table import Table
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_a_finished_part_is_not_made_again(
     packed: Path, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[int] = []
-    whole = bulk._Worker.predict
+    whole = batch_prediction._Worker.predict
 
     def stop(self: Any, i: int) -> Any:
         if len(made) == 2:
@@ -59,10 +59,10 @@ def test_a_finished_part_is_not_made_again(
         made.append(i)
         return whole(self, i)
 
-    monkeypatch.setattr(bulk._Worker, "predict", stop)
+    monkeypatch.setattr(batch_prediction._Worker, "predict", stop)
     with pytest.raises(KeyboardInterrupt):
         predict_shards(run_folder, packed, tmp_path)
-    monkeypatch.setattr(bulk._Worker, "predict", lambda self, i: made.append(i) or whole(self, i))
+    monkeypatch.setattr(batch_prediction._Worker, "predict", lambda self, i: made.append(i) or whole(self, i))
     predict_shards(run_folder, packed, tmp_path)
     count = len(list(packed.glob("*.parquet")))
     assert sorted(made) == list(range(count))

@@ -13,7 +13,7 @@ import torch
 
 import sensorium as sm
 from sensorium.core.errors import ConfigError
-from sensorium.data.table import Table
+from sensorium.data.tables.table import Table
 
 
 @pytest.fixture(scope="module")

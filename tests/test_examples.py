@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from sensorium.core.recipe import Recipe
-from sensorium.data.table import Table
+from sensorium.data.tables.table import Table
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))

@@ -25,7 +25,7 @@ from torch import nn
 from sensorium.core.contracts import Task
 from sensorium.core.registry import component
 from sensorium.nn import measures
-from sensorium.nn.pairs import Pairs
+from sensorium.metrics.pair_scorer import Pairs
 
 
 class Linear(Task):

@@ -222,7 +222,7 @@ def test_a_mistyped_number_to_predict_is_told_not_made_a_class(
 
 
 def test_a_label_never_seen_is_told_and_not_scored(fit: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    from sensorium.console import Console
+    from sensorium.reporting.console import Console
 
     model = fit(small(40))
     rows = small(10)

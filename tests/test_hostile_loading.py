@@ -19,14 +19,14 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.hostile import loading
 
-from sensorium.core.document import DEEPEST, read_json
 from sensorium.core.errors import ArtifactError, ConfigError, SensoriumError
+from sensorium.core.load_guard import sealed
 from sensorium.core.recipe import Recipe, read_yaml
-from sensorium.core.regular import read_regular
-from sensorium.core.sealed import sealed
-from sensorium.language.growth import check_growth
-from sensorium.nn.budget import within
-from sensorium.nn.checkpoint import Checkpoint
+from sensorium.core.safe_files import read_regular
+from sensorium.core.safe_json import DEEPEST, read_json
+from sensorium.language.tokeniser_limits import check_growth
+from sensorium.pretrained.build_budget import within
+from sensorium.pretrained.checkpoint import Checkpoint
 
 SAVED = loading.saved()
 QUICK = (

@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks import league, league_rivals
 from benchmarks.league_sets import Package, Set, Sources, described, read_ts
 
-from sensorium.data.split import folds
-from sensorium.data.table import Table
+from sensorium.data.splitting import folds
+from sensorium.data.tables.table import Table
 
 
 def mixed(tmp_path: Path, classes: bool) -> Set:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 import sensorium as sm
-from sensorium.core.portable import portable
+from sensorium.core.portable_recipe import portable
 from sensorium.core.recipe import Recipe
 
 MARK = "zqtellta1e"
@@ -101,7 +101,7 @@ def test_event_files_are_named_after_no_machine(told_of: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from sensorium.training.events import Events
+    from sensorium.training.tensorboard_events import Events
 
     events = Events(told_of)
     for step in range(3):

@@ -73,9 +73,9 @@ def test_fit_is_told_of_any_column(cli: Any, awkward: Path, name: str, monkeypat
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_model_learns_from_a_column_of_any_name(awkward: Path, name: str) -> None:
-    from sensorium.data.table import Table
-    from sensorium.training.columns import declare
-    from sensorium.training.request import Request
+    from sensorium.data.tables.table import Table
+    from sensorium.training.column_declaration import declare
+    from sensorium.training.training_request import Request
 
     (word,) = shlex.split(quoting.assigned(["columns", name], "{kind: category, stream: own}"))
     request = Request.of(awkward, target="y", overrides=[word])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sensorium.output import harmless
+from sensorium.reporting.prediction_files import harmless
 
 
 @pytest.mark.parametrize("cell", ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "-", "+a"])

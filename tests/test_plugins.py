@@ -219,7 +219,7 @@ def test_answers_are_written_as_rows_and_files(run: Path, table: Path, tmp_path:
 
 
 def test_a_new_process_answers_the_same(run: Path, table: Path, tmp_path: Path, python: Any) -> None:
-    from sensorium.data.attachment import plain
+    from sensorium.data.files.attachment_files import plain
 
     program = (
         "import json, sys, sensorium as sm; "
@@ -238,7 +238,7 @@ def test_a_server_sends_what_is_answered(run: Path, table: Path) -> None:
     pytest.importorskip("fastapi", reason="serving needs sensorium[serve]")
     from starlette.testclient import TestClient
 
-    from sensorium.data.media import NONE
+    from sensorium.data.files.media_access import NONE
     from sensorium.predictor import Predictor
     from sensorium.serve.app import create
 

@@ -14,7 +14,7 @@ import torch
 import sensorium as sm
 from sensorium.core.errors import ConfigError
 from sensorium.core.recipe import Recipe
-from sensorium.data.media import NONE, Under
+from sensorium.data.files.media_access import NONE, Under
 from sensorium.predictor import Prediction, Predictor, settle_threads
 
 

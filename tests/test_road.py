@@ -15,7 +15,7 @@ import torch
 
 import sensorium as sm
 from sensorium.core.errors import SensoriumError
-from sensorium.data.table import Table
+from sensorium.data.tables.table import Table
 
 STREAMS = {"table", "photo", "note", "sound", "sensor"}
 Read = Callable[[Path], list[dict[str, str]]]

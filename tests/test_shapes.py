@@ -14,9 +14,9 @@ import pytest
 
 import sensorium
 from sensorium.core.recipe import Recipe
-from sensorium.data.inspect import inspect
-from sensorium.data.media import NONE
-from sensorium.data.table import Table
+from sensorium.data.files.media_access import NONE
+from sensorium.data.inspection.inspect import inspect
+from sensorium.data.tables.table import Table
 
 av = pytest.importorskip("av")
 pytest.importorskip("rdkit")
@@ -110,8 +110,8 @@ def test_a_look_tells_kinds_and_broken_cells(folder: Path) -> None:
 def test_a_look_loads_no_torch(folder: Path) -> None:
     program = f"""
 import sys
-from sensorium.data.inspect import inspect
-from sensorium.data.table import Table
+from sensorium.data.inspection.inspect import inspect
+from sensorium.data.tables.table import Table
 found = inspect({{"train": Table.read({str(folder / "train.jsonl")!r})}}, target="label")
 assert len(found.problems["train"]) == 7, found.problems
 assert "torch" not in sys.modules

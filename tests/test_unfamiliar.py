@@ -63,7 +63,7 @@ def test_a_server_answers_such_a_row_and_names_the_value(model: Trained) -> None
     pytest.importorskip("fastapi", reason="serving needs sensorium[serve]")
     from starlette.testclient import TestClient
 
-    from sensorium.data.media import NONE
+    from sensorium.data.files.media_access import NONE
     from sensorium.predictor import Predictor
     from sensorium.serve.app import create
 

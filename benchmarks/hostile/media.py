@@ -21,8 +21,8 @@ from benchmarks.hostile.case import Case
 from sensorium.core.errors import CellError, SensoriumError
 from sensorium.core.modality import Blob
 from sensorium.core.registry import build
-from sensorium.data.media import Under
-from sensorium.data.table import Table
+from sensorium.data.files.media_access import Under
+from sensorium.data.tables.table import Table
 from sensorium.testing import samples
 
 MUTATIONS = 40

@@ -15,11 +15,11 @@ import numpy as np
 from benchmarks.hostile.case import Case
 from sensorium.core.errors import CellError, SensoriumError
 from sensorium.core.modality import Array
-from sensorium.data.media import Under
-from sensorium.data.pack import pack
-from sensorium.data.shards import MANIFEST
-from sensorium.data.store import Opened, Shelf
-from sensorium.data.table import Table
+from sensorium.data.files.media_access import Under
+from sensorium.data.shards.pack import pack
+from sensorium.data.shards.shard_folder import MANIFEST
+from sensorium.data.store.store import Opened, Shelf
+from sensorium.data.tables.table import Table
 
 CELLS = [bytes([i, 7 * i % 256]) * (4 + i % 3) if i % 5 else b"bad" + bytes([i]) for i in range(40)]
 BITS = 25

@@ -23,7 +23,7 @@ from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
 from sensorium.core.scorer import Kept, Scorer
 from sensorium.core.views import Table, View
-from sensorium.nn.measures import ratio
+from sensorium.metrics.weighted import ratio
 from sensorium.signal.geometry import identity, resample
 
 IGNORED = 255

@@ -18,7 +18,7 @@ from sensorium.core.goal import Goal
 from sensorium.core.registry import component
 from sensorium.core.scorer import Kept, Scorer
 from sensorium.core.views import Table, View
-from sensorium.nn.measures import mean
+from sensorium.metrics.weighted import mean
 
 PAD = 0
 

@@ -27,21 +27,21 @@ from torch import Tensor
 
 from sensorium import __version__
 from sensorium.core.contracts import Objective
-from sensorium.core.document import read_json
+from sensorium.core.dry_run import rehearse
 from sensorium.core.errors import ArtifactError, SensoriumError
-from sensorium.core.learnt import Learnt
-from sensorium.core.portable import portable, portable_document
+from sensorium.core.learned_buffers import Learnt
+from sensorium.core.load_guard import sealed
+from sensorium.core.portable_recipe import portable, portable_document
 from sensorium.core.recipe import Recipe, read_yaml
 from sensorium.core.registry import build, resolve, split
-from sensorium.core.regular import open_regular, read_regular
-from sensorium.core.rehearsal import rehearse
+from sensorium.core.safe_files import open_regular, read_regular
+from sensorium.core.safe_json import read_json
 from sensorium.core.schema import Schema
-from sensorium.core.sealed import sealed
-from sensorium.data.whole import write_together
+from sensorium.data.files.atomic_write import write_together
 from sensorium.model import Model, assemble, operate
-from sensorium.nn.budget import within
 from sensorium.nn.lora import merge
-from sensorium.nn.weights import Header, check_finite, check_fits, header_length, read_header
+from sensorium.pretrained.build_budget import within
+from sensorium.pretrained.safetensors_header import Header, check_finite, check_fits, header_length, read_header
 
 FORMAT = 1
 MANIFEST = "manifest.json"

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from sensorium.core import quoting, registry
 from sensorium.core.batch import Batch, Encoded, Field, Ready, room
-from sensorium.core.byname import ByName
 from sensorium.core.contracts import Adapter, Encoder, Fusion, Task
 from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.expert import Expert, Features
 from sensorium.core.forward import Forward
 from sensorium.core.goal import Goal, TaskSpec, task_spec
 from sensorium.core.layout import Grid, Layout
+from sensorium.core.module_dict import ByName
 from sensorium.core.recipe import ModelSpec, Spec
 from sensorium.core.schema import Schema
 from sensorium.nn.ensemble import Ensemble

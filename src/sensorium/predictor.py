@@ -21,9 +21,9 @@ from sensorium.core.errors import AnswerError, ConfigError, nearest
 from sensorium.core.forward import Forward
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Opener, Problem, Record, Sample
-from sensorium.data.attachment import plain
-from sensorium.data.media import Under
-from sensorium.data.records import records
+from sensorium.data.files.attachment_files import plain
+from sensorium.data.files.media_access import Under
+from sensorium.data.tables.records import records
 
 STEADY = 16
 """Rows of a steady pass, at least: below that, kernels sum in another order."""

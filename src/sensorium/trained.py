@@ -9,33 +9,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from sensorium.artifact import Artifact
-from sensorium.console import Console
 from sensorium.core.batch import Batch
-from sensorium.core.counted import counted
 from sensorium.core.errors import DataError
-from sensorium.core.portable import portable
+from sensorium.core.plurals import counted
+from sensorium.core.portable_recipe import portable
 from sensorium.core.recipe import Recipe, Spec
 from sensorium.core.registry import split as split_spec
 from sensorium.core.schema import Record, Schema
-from sensorium.data.labels import gaps_told
-from sensorium.data.media import Under
-from sensorium.data.place import ready
-from sensorium.data.records import Records, opening
-from sensorium.data.table import Table
-from sensorium.data.unfamiliar import absent_told, misnamed, unfamiliar
+from sensorium.data.files.media_access import Under
+from sensorium.data.files.output_path import ready
+from sensorium.data.inspection.target_types import gaps_told
+from sensorium.data.inspection.unseen_values import absent_told, misnamed, unfamiliar
+from sensorium.data.tables.records import Records, opening
+from sensorium.data.tables.table import Table
 from sensorium.model import Model
 from sensorium.predictor import Prediction, Predictor, Step
-from sensorium.problems import say_problems, unscored
+from sensorium.reporting.cell_problems import say_problems, unscored
+from sensorium.reporting.console import Console
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sensorium.data.rows import Rows
+    from sensorium.data.encoded_rows import Rows
+    from sensorium.evaluation.attribution import Map
     from sensorium.evaluation.evaluate import Evaluation
-    from sensorium.evaluation.nearest import Neighbour
+    from sensorium.evaluation.nearest_rows import Neighbour
     from sensorium.evaluation.robustness import Robustness
-    from sensorium.evaluation.shapley import Explanation
-    from sensorium.evaluation.where import Map
+    from sensorium.evaluation.stream_attribution import Explanation
 
 EXPLAINED = 3
 """Of so many of the hardest rows of each target a report says why they were answered so."""
@@ -165,8 +165,8 @@ class Trained:
         """A table's rows as the model reads them, decoded once and kept on the store."""
         import os
 
-        from sensorium.data.rows import encode
-        from sensorium.data.store import Store
+        from sensorium.data.encoded_rows import encode
+        from sensorium.data.store.store import Store
 
         opener = Under(table.root or Path.cwd(), anywhere=True)
         tell = console.step if console is not None else None
@@ -198,7 +198,7 @@ class Trained:
         """
         import json
 
-        from sensorium.data.rows import Rows
+        from sensorium.data.encoded_rows import Rows
         from sensorium.evaluation.robustness import references, robustness
 
         encoded = rows if isinstance(rows, Rows) else self.encode(Table.read(rows, root=media))
@@ -238,9 +238,9 @@ class Trained:
         """
         import numpy as np
 
-        from sensorium.evaluation.explanation import MAPPED, write_explanation
-        from sensorium.evaluation.features import feature_maps
-        from sensorium.evaluation.shapley import explain
+        from sensorium.evaluation.feature_maps import feature_maps
+        from sensorium.evaluation.stream_attribution import explain
+        from sensorium.reporting.explanation import MAPPED, write_explanation
 
         if out is not None:
             out = ready(out, "--out", overwrite=overwrite, reads=[rows, train])
@@ -272,7 +272,7 @@ class Trained:
             numbers: The rows' numbers in their table, for the reader.
         """
         from sensorium.data.loader import Loader
-        from sensorium.evaluation.where import where
+        from sensorium.evaluation.attribution import where
 
         found = []
         for number, stored in zip(numbers[:most], Loader(rows, 1), strict=False):
@@ -282,7 +282,7 @@ class Trained:
 
     def nearest(self, rows: Rows, numbers: Sequence[int], train: Table, count: int = 5) -> dict[int, list[Neighbour]]:
         """By row, those of a training table that the model holds for most like it."""
-        from sensorium.evaluation.nearest import Neighbour, nearest, vectors
+        from sensorium.evaluation.nearest_rows import Neighbour, nearest, vectors
 
         model = self.predictor.model
         here, known = (vectors(model, self.batches(some)) for some in (rows, self.encode(train)))
@@ -295,8 +295,8 @@ class Trained:
 
     def _cells(self, table: Table) -> Callable[[int], dict[str, str]]:
         """Gives the input cells of a row, counted from 1, as HTML by column."""
-        from sensorium.evaluation.cells import chosen
-        from sensorium.evaluation.report import cell_html
+        from sensorium.reporting.cell_html import chosen
+        from sensorium.reporting.report import cell_html
 
         media = opening(table)
         kinds = {c.name: c.spec["kind"] for c in self.schema.read if c.of is None}
@@ -313,9 +313,9 @@ class Trained:
         Args:
             explained: Of so many of the hardest rows of each target it is said why they were answered so.
         """
-        from sensorium.evaluation.card import card
-        from sensorium.evaluation.explanation import why
-        from sensorium.evaluation.report import write_report
+        from sensorium.reporting.explanation import why
+        from sensorium.reporting.model_card import card
+        from sensorium.reporting.report import write_report
 
         hard = sorted({i for target in evaluation.targets.values() for i in target.hardest(explained)})
         found = self.explain(table.take(hard), sample=len(hard), where=True) if hard else None

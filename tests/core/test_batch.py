@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from sensorium.core.batch import Batch, Encoded, Field, hide, joined, only, repeated
-from sensorium.nn.reduce import weighted_mean
+from sensorium.nn.loss_reduction import weighted_mean
 from sensorium.nn.streams import random_subsets
 
 masks = st.lists(st.booleans(), min_size=1, max_size=9).map(torch.tensor)

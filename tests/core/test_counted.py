@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sensorium.core.counted import counted
+from sensorium.core.plurals import counted
 
 
 @pytest.mark.parametrize(

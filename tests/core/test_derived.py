@@ -9,10 +9,10 @@ import pytest
 from sensorium.core.errors import ConfigError, DataError, SensoriumError
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
-from sensorium.data.inspect import inspect
-from sensorium.data.media import NONE
-from sensorium.data.table import Table
-from sensorium.training.columns import declare
+from sensorium.data.files.media_access import NONE
+from sensorium.data.inspection.inspect import inspect
+from sensorium.data.tables.table import Table
+from sensorium.training.column_declaration import declare
 from sensorium.training.fit import fit
 
 WORDS = ["red shoes", "blue shoes", "red dress", "a blue dress", "red", "blue"] * 6

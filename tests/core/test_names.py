@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sensorium.core import registry
-from sensorium.core.byname import ByName
 from sensorium.core.errors import CellError, ConfigError, SensoriumError, nearest
 from sensorium.core.layout import Row
+from sensorium.core.module_dict import ByName
 
 NASTY = ["items", "type", "a.b", "to", "forward", "", " ", "名 字", "%2E", "a/b", "of_x", "training", "\n", "_modules", "é"]
 

@@ -32,7 +32,10 @@ def test_any_name_has_a_value(name: str, value: str) -> None:
 
 @given(st.lists(anything, min_size=1, max_size=4), st.text(max_size=6))
 def test_any_names_are_a_path(some: list[str], value: str) -> None:
-    assert quoting.path(f"{'.'.join(quoting.written(name, '.=') for name in some)}={value}") == (some, value)
+    assert quoting.path(f"{'.'.join(quoting.written(name, '.=') for name in some)}={value}") == (
+        some,
+        value,
+    )
 
 
 @given(anything)

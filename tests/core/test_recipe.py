@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensorium.core.errors import ConfigError
-from sensorium.core.portable import portable
+from sensorium.core.portable_recipe import portable
 from sensorium.core.recipe import Recipe
 from sensorium.core.upgrade import VERSION
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from sensorium.core.errors import ConfigError
 from sensorium.core.layout import Row
 from sensorium.core.schema import Schema
-from sensorium.data.media import NONE, Under
-from sensorium.training.lit import step_seed
+from sensorium.data.files.media_access import NONE, Under
+from sensorium.training.lightning_module import step_seed
 
 CELLS = ["3.5", "red", "", "N/A", "twelve", "2024-05-31", "the kettle sings", None, 7, 1e300, "一 二", "a; b"]
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensorium.data.buckets import bucketed, cost, padding
+from sensorium.data.encoded_rows import Block, Ragged, Rows
+from sensorium.data.length_buckets import bucketed, cost, padding
 from sensorium.data.loader import Loader
-from sensorium.data.rows import Block, Ragged, Rows
 
 
 def rows(lengths: list[int], absent: tuple[int, ...] = ()) -> Rows:

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
-from sensorium.data.media import NONE
-from sensorium.data.table import Table
-from sensorium.training.columns import declare
+from sensorium.data.files.media_access import NONE
+from sensorium.data.tables.table import Table
+from sensorium.training.column_declaration import declare
 
 ROWS = 24
 Columns = dict[str, list[Any]]

@@ -22,10 +22,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensorium.core.errors import DataError
-from sensorium.data import compressed, encoding, workbook
-from sensorium.data.inspect import inspect
-from sensorium.data.table import Table
-from sensorium.data.unread import unread
+from sensorium.data.inspection.inspect import inspect
+from sensorium.data.inspection.unreadable_formats import unread
+from sensorium.data.tables import compressed, text_encoding, workbook
+from sensorium.data.tables.table import Table
 
 Rows = list[dict[str, str]]
 
@@ -275,7 +275,7 @@ def test_what_is_no_text_is_bounded_and_named(tmp_path: Path, monkeypatch: pytes
         Table.read((tmp_path / "zeros.csv").rename(tmp_path / "zeros.jsonl"))
     assert tracemalloc.get_traced_memory()[1] < 32 * 2**20
     tracemalloc.stop()
-    monkeypatch.setattr(encoding, "LINE_LIMIT", 3 * 2**20)
+    monkeypatch.setattr(text_encoding, "LINE_LIMIT", 3 * 2**20)
     for name in ("long.csv", "long.jsonl", "long.json"):
         with pytest.raises(DataError, match=r"line 2 has more than 3 million"):
             Table.read(write(tmp_path, name, b"{}\n" + b"x" * (5 * 2**20)))
@@ -477,7 +477,7 @@ def test_a_folder_of_classes(tmp_path: Path) -> None:
 
 def test_the_classes_of_folders_are_the_target_where_no_one_says_otherwise(tmp_path: Path) -> None:
     from sensorium.core.recipe import Recipe
-    from sensorium.training.columns import declare
+    from sensorium.training.column_declaration import declare
 
     for i in range(6):
         path = tmp_path / ("cat", "dog")[i % 2] / f"{i}.png"

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from sensorium.core.errors import ConfigError
-from sensorium.data.groups import groups, hints, matches, proposals
-from sensorium.data.inspect import inspect
-from sensorium.data.table import Table
+from sensorium.data.inspection.column_groups import groups, hints, matches, proposals
+from sensorium.data.inspection.inspect import inspect
+from sensorium.data.tables.table import Table
 
 NAMES = ["audio_1", "audio_2", "audio", "x[1]", "x1", "a.b", "label"]
 

@@ -11,8 +11,8 @@ import pytest
 from sensorium.core import registry
 from sensorium.core.errors import ConfigError
 from sensorium.core.modality import Guess
-from sensorium.data.guess import guess
-from sensorium.data.table import Table
+from sensorium.data.inspection.type_inference import guess
+from sensorium.data.tables.table import Table
 
 
 def fake(name: str, task: str | None, score: Any) -> type:

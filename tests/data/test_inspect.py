@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from sensorium.core.errors import DataError
-from sensorium.data.giveaway import gives_away
-from sensorium.data.inspect import inspect
-from sensorium.data.inspection import Inspection
-from sensorium.data.listing import columns, shorten, width
+from sensorium.data.inspection.inspect import inspect
+from sensorium.data.inspection.listing import columns, shorten, width
+from sensorium.data.inspection.results import Inspection
+from sensorium.data.inspection.target_leakage import gives_away
 from sensorium.data.synthetic import TAGS, make
-from sensorium.data.table import Table
+from sensorium.data.tables.table import Table
 
 SPECS = {"photo": "image", "room": "category", "note": "text", "temperature": "number"}
 

@@ -14,10 +14,10 @@ import pytest
 
 from sensorium.core.errors import CellError, SensoriumError
 from sensorium.core.modality import Array
-from sensorium.data import values
-from sensorium.data.arrays import Arrays
-from sensorium.data.integrity import FILES
-from sensorium.data.store import Opened, Shelf
+from sensorium.data.store import array_file
+from sensorium.data.store.computed_arrays import Arrays
+from sensorium.data.store.integrity import FILES
+from sensorium.data.store.store import Opened, Shelf
 
 CELLS = [os.urandom(12 + i % 9) if i % 5 else b"bad" + bytes([i]) for i in range(60)]
 
@@ -74,7 +74,7 @@ def test_a_flipped_bit_of_the_arrays_costs_one_decode(
     tmp_path: Path, ragged: bool, mapped: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not mapped:
-        monkeypatch.setattr(values, "MAPPED_BYTES", 0)
+        monkeypatch.setattr(array_file, "MAPPED_BYTES", 0)
     right = read(tmp_path / "shelf", Spelt(ragged))
     files = whole(tmp_path / "shelf")
     size = len(files["values.bin"])

@@ -10,14 +10,14 @@ import pytest
 
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
-from sensorium.data.guess import guess
-from sensorium.data.inspect import inspect
-from sensorium.data.labels import gaps, gaps_told, target_kind
-from sensorium.data.lookalike import lookalike
-from sensorium.data.split import split
-from sensorium.data.table import Table
-from sensorium.data.unfamiliar import absent_told, unfamiliar, unknown_columns
-from sensorium.training.columns import declare
+from sensorium.data.inspection.disguised_cells import lookalike
+from sensorium.data.inspection.inspect import inspect
+from sensorium.data.inspection.target_types import gaps, gaps_told, target_kind
+from sensorium.data.inspection.type_inference import guess
+from sensorium.data.inspection.unseen_values import absent_told, unfamiliar, unknown_columns
+from sensorium.data.splitting import split
+from sensorium.data.tables.table import Table
+from sensorium.training.column_declaration import declare
 
 RNG = np.random.default_rng(0)
 BELL = np.clip(RNG.normal(40, 8, 600).round(), 5, 90).astype(int).tolist()

@@ -11,7 +11,7 @@ import pytest
 
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Blob
-from sensorium.data.media import NONE, Under, Uploads
+from sensorium.data.files.media_access import NONE, Under, Uploads
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy.stats import median_abs_deviation
 
-from sensorium.data.inspect import inspect
-from sensorium.data.outliers import beyond
-from sensorium.data.table import Table
+from sensorium.data.inspection.inspect import inspect
+from sensorium.data.inspection.outliers import beyond
+from sensorium.data.tables.table import Table
 
 
 def test_outliers_are_those_of_the_robust_deviation_of_scipy() -> None:

@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image as Pillow
 
+from sensorium.codecs.image import open_picture
 from sensorium.core.errors import CellError, reason
 from sensorium.core.modality import Blob
-from sensorium.data.decoded import decode, reader
-from sensorium.data.guess import guess
-from sensorium.data.media import NONE, Under, names_file
-from sensorium.data.plain import plain
-from sensorium.data.table import Table
-from sensorium.signal.picture import open_picture
+from sensorium.data.files.media_access import NONE, Under, names_file
+from sensorium.data.inspection.media_checks import decode, reader
+from sensorium.data.inspection.type_inference import guess
+from sensorium.data.plain_media import plain
+from sensorium.data.tables.table import Table
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 14, 3), dtype=np.uint8)
 PICTURE = Pillow.fromarray(PIXELS)

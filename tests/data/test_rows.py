@@ -15,11 +15,11 @@ from torch.utils import _pytree as pytree
 
 from sensorium.core.errors import SensoriumError
 from sensorium.core.schema import Schema
+from sensorium.data.encoded_rows import encode
+from sensorium.data.files.media_access import Under
 from sensorium.data.loader import Loader
-from sensorium.data.media import Under
-from sensorium.data.rows import encode
-from sensorium.data.store import Store
-from sensorium.data.table import Table
+from sensorium.data.store.store import Store
+from sensorium.data.tables.table import Table
 
 
 def same(one: Any, other: Any) -> None:

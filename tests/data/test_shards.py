@@ -19,15 +19,15 @@ from sensorium.core.errors import CellError, ConfigError, DataError
 from sensorium.core.modality import Blob, is_blank
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
-from sensorium.data.media import NONE, Under
-from sensorium.data.pack import pack
-from sensorium.data.packed import Packed
-from sensorium.data.rows import encode
-from sensorium.data.shards import MANIFEST, is_sharded, shards
-from sensorium.data.store import Store
-from sensorium.data.stream import Stream
-from sensorium.data.table import Table
-from sensorium.training.columns import declare
+from sensorium.data.encoded_rows import encode
+from sensorium.data.files.media_access import NONE, Under
+from sensorium.data.shards.pack import pack
+from sensorium.data.shards.references import Packed
+from sensorium.data.shards.row_stream import Stream
+from sensorium.data.shards.shard_folder import MANIFEST, is_sharded, shards
+from sensorium.data.store.store import Store
+from sensorium.data.tables.table import Table
+from sensorium.training.column_declaration import declare
 
 FORMATS = ("parquet", "tar")
 
@@ -362,7 +362,7 @@ def test_a_shard_is_compared_once_a_process_and_again_when_it_changed(
 ) -> None:
     import shutil
 
-    from sensorium.data import shards as module
+    from sensorium.data.shards import shard_folder as module
 
     shutil.copytree(packed["tar"], tmp_path / "copy")
     calls: list[Path] = []

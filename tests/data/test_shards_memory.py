@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from sensorium.data.media import Under
-from sensorium.data.pack import pack
-from sensorium.data.stream import Stream
-from sensorium.data.table import Table
+from sensorium.data.files.media_access import Under
+from sensorium.data.shards.pack import pack
+from sensorium.data.shards.row_stream import Stream
+from sensorium.data.tables.table import Table
 
 MIB = 2**20
 FILES, SIZE = 40, MIB  # 40 MiB together

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensorium.core.errors import ConfigError, DataError
-from sensorium.data.split import folds, split
-from sensorium.data.table import Table
+from sensorium.data.splitting import folds, split
+from sensorium.data.tables.table import Table
 
 
 def whole(train: Any, valid: Any, rows: int) -> None:

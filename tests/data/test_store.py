@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from sensorium.core.errors import CellError, SensoriumError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
-from sensorium.data.store import Places, Shelf, Store
+from sensorium.data.store.store import Places, Shelf, Store
 
 
 class Counted(Modality):
@@ -198,7 +198,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("sensorium.data.store.os.fsync", full)
+        patch.setattr("sensorium.data.store.store.os.fsync", full)
         with pytest.raises(SensoriumError, match="No space left on device"):
             fill(shelf, CELLS)
     assert content(shelf, fill(shelf, CELLS)[0]) == CELLS
@@ -247,7 +247,7 @@ spec = importlib.util.spec_from_file_location("store_test", {file!r})
 module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 from pathlib import Path
-from sensorium.data.store import Store
+from sensorium.data.store.store import Store
 start = int(sys.argv[2])
 cells = [b"cell number %d " % i * (i % 5 + 1) for i in range(start, start + 400)]
 for part in range(0, 400, 20):
@@ -281,7 +281,7 @@ MAKER = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from sensorium.data.store import Shelf
+from sensorium.data.store.store import Shelf
 class Empty:
     ragged, store_options = True, {}
     def blank(self): return np.zeros(0, np.int16)
@@ -342,7 +342,7 @@ def test_gathering_is_encoding(tmp_path: Path, cells: list[bytes | None], index:
 
 
 def test_reading_more_than_memory_may_hold_is_still_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sensorium.data.values.MAPPED_BYTES", 64)  # a larger shelf is read, not mapped
+    monkeypatch.setattr("sensorium.data.store.array_file.MAPPED_BYTES", 64)  # a larger shelf is read, not mapped
     for ragged in (True, False):
         shelf = Store(tmp_path).shelf(Counted(ragged=ragged), "counted")
         places, _ = fill(shelf, CELLS)
@@ -365,14 +365,14 @@ def test_a_large_shelf_reads_what_a_small_one_maps(tmp_path: Path, monkeypatch: 
         ):
             mapped = Store(tmp_path).shelf(Counted(ragged=ragged), "counted").gather(places, index)
             with monkeypatch.context() as patch:
-                patch.setattr("sensorium.data.values.MAPPED_BYTES", 0)
+                patch.setattr("sensorium.data.store.array_file.MAPPED_BYTES", 0)
                 read = Store(tmp_path).shelf(Counted(ragged=ragged), "counted").gather(places, index)
             for one, other in zip(mapped, read, strict=True):
                 np.testing.assert_array_equal(one, other)
 
 
 def test_a_large_shelf_that_was_cut_short_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sensorium.data.values.MAPPED_BYTES", 0)
+    monkeypatch.setattr("sensorium.data.store.array_file.MAPPED_BYTES", 0)
     shelf = Store(tmp_path).shelf(Counted(ragged=True), "counted")
     places, _ = fill(shelf, CELLS)
     values = shelf.folder / "values.bin"

@@ -94,7 +94,7 @@ def test_answers_follow_from_the_event(tmp_path: Path) -> None:
 
 def test_a_simple_rule_reads_each_sense(tmp_path: Path) -> None:
     """The states can be told from the files: by a rule a line long, hence by a model."""
-    from sensorium.data import scenes
+    from sensorium.data import synthetic_cells
 
     rng = np.random.default_rng(0)
 
@@ -121,13 +121,15 @@ def test_a_simple_rule_reads_each_sense(tmp_path: Path) -> None:
         return "cloud" if light.max() - np.median(light) > np.median(light) - light.min() else "figure"
 
     def read_note(text: str) -> str:
-        return max(SENSES["note"], key=lambda state: sum(word in text.lower() for word in scenes._WORDS[state]))
+        return max(SENSES["note"], key=lambda state: sum(word in text.lower() for word in synthetic_cells._WORDS[state]))
 
-    assert told("sound", hear, scenes.sound) > 0.95
-    assert told("sensor", feel, scenes.vibration) > 0.9
-    assert told("photo", look, scenes.photo) > 0.9
-    assert told("note", read_note, scenes.note) > 0.95
-    degrees = told("temperature", lambda t: "cold" if t < 17.5 else "mild" if t < 22.5 else "warm", scenes.temperature)
+    assert told("sound", hear, synthetic_cells.sound) > 0.95
+    assert told("sensor", feel, synthetic_cells.vibration) > 0.9
+    assert told("photo", look, synthetic_cells.photo) > 0.9
+    assert told("note", read_note, synthetic_cells.note) > 0.95
+    degrees = told(
+        "temperature", lambda t: "cold" if t < 17.5 else "mild" if t < 22.5 else "warm", synthetic_cells.temperature
+    )
     assert degrees > 0.95
 
 

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensorium.core.errors import DataError
-from sensorium.data import delimited
-from sensorium.data.table import Table
+from sensorium.data.tables import delimited
+from sensorium.data.tables.table import Table
 
 
 def write(folder: Path, name: str, content: str | bytes) -> Path:
@@ -26,8 +26,9 @@ def write(folder: Path, name: str, content: str | bytes) -> Path:
 
 def test_imports_without_torch_or_pandas() -> None:
     code = (
-        "import sys, sensorium.data.table, sensorium.data.media, sensorium.data.guess, sensorium.data.split,"
-        "sensorium.data.inspect, sensorium.data.synthetic\n"
+        "import sys, sensorium.data.tables.table, sensorium.data.files.media_access, "
+        "sensorium.data.inspection.type_inference, sensorium.data.splitting, "
+        "sensorium.data.inspection.inspect, sensorium.data.synthetic\n"
         "assert not {'torch', 'pandas', 'pyarrow', 'soundfile', 'PIL'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

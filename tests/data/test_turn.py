@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from sensorium.core.modality import Array, Blob
-from sensorium.data.store import Places, Shelf
-from sensorium.data.turn import Turn
+from sensorium.data.store.file_lock import Turn
+from sensorium.data.store.store import Places, Shelf
 
 
 class Slow:

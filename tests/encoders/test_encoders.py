@@ -22,7 +22,7 @@ from sensorium.encoders.recurrent import Recurrent
 from sensorium.encoders.transformer import Transformer
 from sensorium.model import Model
 from sensorium.nn.conv import first_stride
-from sensorium.nn.position import grid_sinusoids
+from sensorium.nn.positional_encoding import grid_sinusoids
 from sensorium.testing import samples
 
 torch.set_num_threads(1)

@@ -340,7 +340,7 @@ def test_a_saved_model_needs_the_checkpoint_no_more(tmp_path: Path) -> None:
     import sensorium
     from sensorium.artifact import Artifact
     from sensorium.training.fit import fit
-    from sensorium.training.rates import shares
+    from sensorium.training.optimiser import shares
 
     folders = {kind: checkpoints.write(tmp_path / kind, kind) for kind in ("vit", "roberta", "lxmert")}
     draw = np.random.default_rng(0)

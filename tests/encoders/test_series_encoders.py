@@ -10,7 +10,7 @@ from sensorium.core.errors import ConfigError
 from sensorium.core.layout import Grid
 from sensorium.encoders.statistics import Statistics
 from sensorium.encoders.tcn import Tcn
-from sensorium.signal.summary import NAMES, summary
+from sensorium.signal.series_statistics import NAMES, summary
 
 
 def test_a_block_is_the_one_of_the_paper() -> None:

@@ -9,7 +9,7 @@ import torch
 from sensorium.core.batch import Field
 from sensorium.core.layout import Ids
 from sensorium.encoders.tfidf import Tfidf
-from sensorium.nn.subspace import principal
+from sensorium.nn.randomized_svd import principal
 
 torch.set_num_threads(1)
 

@@ -12,8 +12,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from sensorium.core.batch import Field
 from sensorium.core.errors import ConfigError
 from sensorium.core.layout import Ids
-from sensorium.encoders.wordvectors import Wordvectors
-from sensorium.nn.rnn import Layer
+from sensorium.encoders.word_vectors import Wordvectors
+from sensorium.nn.recurrent import Layer
 
 torch.set_num_threads(1)
 

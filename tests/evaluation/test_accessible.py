@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sensorium.data.table import Table
+from sensorium.data.tables.table import Table
 
 
 class Outline(HTMLParser):

@@ -16,10 +16,10 @@ import soundfile
 from sensorium.core.answer import margin
 from sensorium.core.batch import Batch
 from sensorium.core.schema import Schema
-from sensorium.evaluation.card import card
 from sensorium.evaluation.evaluate import evaluate
-from sensorium.evaluation.report import MEDIA, write_report
 from sensorium.model import Model
+from sensorium.reporting.model_card import card
+from sensorium.reporting.report import MEDIA, write_report
 
 Make = Callable[..., tuple[Model, list[Batch]]]
 

@@ -16,11 +16,11 @@ from torch import Tensor
 from sensorium.core.batch import Batch, Field
 from sensorium.core.expert import Expert, Features, Observed, Response
 from sensorium.core.layout import Layout
+from sensorium.evaluation.baselines import EXPERTS, TOGETHER, Floor
 from sensorium.evaluation.evaluate import Evaluation, evaluate
-from sensorium.evaluation.floor import EXPERTS, TOGETHER, Floor
-from sensorium.evaluation.report import write_report
 from sensorium.model import Model
 from sensorium.nn.ensemble import NETWORK, Ensemble
+from sensorium.reporting.report import write_report
 
 Make = Callable[..., tuple[Model, list[Batch]]]
 

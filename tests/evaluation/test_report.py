@@ -18,14 +18,14 @@ from PIL import Image
 from sensorium.core.batch import Batch
 from sensorium.core.errors import CellError
 from sensorium.core.views import Curve
-from sensorium.evaluation import charts
-from sensorium.evaluation.bars import Bar, bar_chart
-from sensorium.evaluation.cells import shown
-from sensorium.evaluation.curves import curves, curves_svg, line_chart
 from sensorium.evaluation.evaluate import evaluate
-from sensorium.evaluation.report import write_report
-from sensorium.evaluation.svg import ticks
 from sensorium.model import Model
+from sensorium.reporting import charts
+from sensorium.reporting.bar_charts import Bar, bar_chart
+from sensorium.reporting.cell_html import shown
+from sensorium.reporting.learning_curves import curves, curves_svg, line_chart
+from sensorium.reporting.report import write_report
+from sensorium.reporting.svg import ticks
 
 Make = Callable[..., tuple[Model, list[Batch]]]
 EVIL = "<script>alert(1)</script>"

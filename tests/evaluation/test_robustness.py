@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from sensorium.core.errors import ConfigError
-from sensorium.data.corrupted import Corrupted, kinds_of
+from sensorium.data.corrupted_stream import Corrupted, kinds_of
 from sensorium.evaluation.robustness import REMOVAL, STEPS, area, references, robustness
 
 
@@ -27,7 +27,7 @@ def test_the_area_is_the_trapezoid_of_what_is_kept() -> None:
 
 @pytest.fixture(scope="module")
 def encoded(trained: Any, scenes: Path) -> Any:
-    from sensorium.data.table import Table
+    from sensorium.data.tables.table import Table
 
     return trained.encode(Table.read(scenes / "test.csv"))
 

@@ -16,13 +16,13 @@ from sensorium.core.batch import Batch, Field, joined
 from sensorium.core.contracts import Task
 from sensorium.core.goal import Goal
 from sensorium.core.scorer import Scorer, plain_scores
+from sensorium.evaluation.bootstrap import bounds, intervals, resample
 from sensorium.evaluation.evaluate import evaluate
-from sensorium.evaluation.scores import bounds, intervals, resample
-from sensorium.evaluation.subsets import label, shapley, subsets_of
-from sensorium.evaluation.tally import Tally
+from sensorium.evaluation.score_accumulator import Tally
+from sensorium.evaluation.stream_subsets import label, shapley, subsets_of
+from sensorium.metrics.confusion import calibration, confusion, per_class
+from sensorium.metrics.pair_scorer import Pairs, counted
 from sensorium.model import Model
-from sensorium.nn.pairs import Pairs, counted
-from sensorium.nn.tables import calibration, confusion, per_class
 from sensorium.tasks.classification import Classification
 from sensorium.tasks.regression import Regression
 

@@ -13,9 +13,9 @@ import torch
 
 from sensorium.core.batch import Batch
 from sensorium.core.errors import DataError
-from sensorium.evaluation.explanation import write_explanation
-from sensorium.evaluation.shapley import exact, explain, sampled
+from sensorium.evaluation.stream_attribution import exact, explain, sampled
 from sensorium.model import Model
+from sensorium.reporting.explanation import write_explanation
 
 Make = Callable[..., tuple[Model, list[Batch]]]
 
@@ -120,7 +120,7 @@ def test_a_trained_model_explains_its_rows(trained: Any, scenes: Path, tmp_path:
 
 
 def trained_row(scenes: Path, row: int) -> dict[str, Any]:
-    from sensorium.data.table import Table
+    from sensorium.data.tables.table import Table
 
     return Table.read(scenes / "test.csv").row(row - 1)
 

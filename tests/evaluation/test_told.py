@@ -18,18 +18,18 @@ import torch.nn.functional as F
 
 from sensorium.core.batch import Batch, Field
 from sensorium.core.goal import Goal
-from sensorium.data.listing import width
-from sensorium.evaluation.bars import Bar, bar_chart
-from sensorium.evaluation.curves import MINIMISED, curves
-from sensorium.evaluation.drawn import LEAST, drawn, scale
+from sensorium.data.inspection.listing import width
+from sensorium.evaluation.attribution import Map
 from sensorium.evaluation.evaluate import evaluate
 from sensorium.evaluation.findings import words
-from sensorium.evaluation.overlay import AGAINST, FOR
-from sensorium.evaluation.page import LEGEND, LINKS, OPEN_ROWS, Section, table_html, write_page
-from sensorium.evaluation.report import OPEN, write_report
-from sensorium.evaluation.svg import PLACE, STYLE, W, legend, wrapped
-from sensorium.evaluation.where import Map
 from sensorium.model import Model
+from sensorium.reporting.attribution_maps import LEAST, drawn, scale
+from sensorium.reporting.bar_charts import Bar, bar_chart
+from sensorium.reporting.learning_curves import MINIMISED, curves
+from sensorium.reporting.overlay import AGAINST, FOR
+from sensorium.reporting.page import LEGEND, LINKS, OPEN_ROWS, Section, table_html, write_page
+from sensorium.reporting.report import OPEN, write_report
+from sensorium.reporting.svg import PLACE, STYLE, W, legend, wrapped
 from sensorium.tasks.classification import Classification
 from sensorium.tasks.ordinal import Ordinal
 from sensorium.tasks.svm import Svm

@@ -16,11 +16,11 @@ from sensorium.core.batch import Batch, Encoded
 from sensorium.core.errors import ConfigError
 from sensorium.core.goal import Goal
 from sensorium.core.registry import build
-from sensorium.evaluation.drawn import coarse, drawn, pictures, said
-from sensorium.evaluation.nearest import nearest
-from sensorium.evaluation.where import Map, where
+from sensorium.evaluation.attribution import Map, where
+from sensorium.evaluation.nearest_rows import nearest
 from sensorium.modalities.text import Text
 from sensorium.model import Model
+from sensorium.reporting.attribution_maps import coarse, drawn, pictures, said
 from sensorium.tasks.classification import Classification
 
 Make = Callable[..., tuple[Model, list[Batch]]]
@@ -39,7 +39,7 @@ class Tags(HTMLParser):
 @pytest.fixture(scope="module")
 def whole(trained: Any, scenes: Path) -> list[Map]:
     """The maps of a row that has all streams, by quick explainers."""
-    from sensorium.data.table import Table
+    from sensorium.data.tables.table import Table
 
     table = Table.read(scenes / "test.csv")
     whole = next(i for i in range(len(table)) if not trained.predict(table.take([i]))[0].missing)
@@ -177,7 +177,7 @@ def test_a_task_without_gradients_is_explained_by_trying(trained: Any, scenes: P
 
 
 def _table(scenes: Path) -> Any:
-    from sensorium.data.table import Table
+    from sensorium.data.tables.table import Table
 
     return Table.read(scenes / "test.csv")
 
@@ -214,8 +214,8 @@ def test_coarse_maps_keep_their_sum(shape: tuple[int, ...]) -> None:
 
 
 def test_feature_maps_are_what_the_last_convolutions_gave(trained: Any, scenes: Path) -> None:
-    from sensorium.evaluation.features import feature_maps, pictured
-    from sensorium.nn.observed import grids
+    from sensorium.evaluation.feature_maps import feature_maps, pictured
+    from sensorium.nn.feature_hooks import grids
 
     row = next(i for i in range(20) if not trained.predict(_table(scenes).take([i]))[0].missing)
     (batch,) = trained.batches(trained.encode(_table(scenes).take([row])))

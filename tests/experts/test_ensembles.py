@@ -12,7 +12,7 @@ import torch
 from sensorium.core.errors import ConfigError
 from sensorium.core.expert import Expert, Observed, Response
 from sensorium.core.registry import build
-from sensorium.nn.convex import prior
+from sensorium.nn.linear_solvers import prior
 from sensorium.testing.experts import RESPONSES, STREAMS, given, observed
 
 pytest.importorskip("sklearn.ensemble")

@@ -13,7 +13,7 @@ from sensorium.core.errors import ConfigError
 from sensorium.core.expert import Expert, Observed, Response
 from sensorium.core.registry import build
 from sensorium.experts import linear
-from sensorium.nn.convex import STRENGTHS, Solver, answered, chosen, folds, prior
+from sensorium.nn.linear_solvers import STRENGTHS, Solver, answered, chosen, folds, prior
 from sensorium.testing.experts import RESPONSES, STREAMS, given, observed
 
 models = pytest.importorskip("sklearn.linear_model")

@@ -12,7 +12,7 @@ from torch import Tensor
 from sensorium.core.explainer import Explainer, Probe
 from sensorium.core.layout import Grid, Ids
 from sensorium.core.registry import build, find, kinds
-from sensorium.evaluation.where import chosen, preferred
+from sensorium.evaluation.attribution import chosen, preferred
 
 GUIDE = Path(__file__).parents[2] / "docs" / "explain.md"
 LARGE = 4_000_000

@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sensorium.core.attribution_units import Units
 from sensorium.core.batch import Encoded
 from sensorium.core.contracts import Encoder
 from sensorium.core.explainer import Explainer, Probe
 from sensorium.core.layout import Grid, Ids, Layout, Points, Row
 from sensorium.core.registry import build
-from sensorium.core.units import Units
-from sensorium.evaluation.faith import by_chance, curves, sanity, scrambled
-from sensorium.evaluation.shapley import exact
+from sensorium.evaluation.faithfulness import by_chance, curves, sanity, scrambled
+from sensorium.evaluation.stream_attribution import exact
 
 Answer = Callable[[Tensor, Tensor | None], Tensor]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from sensorium.core.batch import Field
 from sensorium.core.layout import Grid
 from sensorium.features.picture import Picture
-from sensorium.signal.gradients import blocks, oriented
+from sensorium.signal.oriented_gradients import blocks, oriented
 
 
 def pictures(count: int, *shape: int, seed: int = 0) -> Tensor:

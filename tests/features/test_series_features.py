@@ -11,7 +11,7 @@ from torch import Tensor
 from sensorium.core.batch import Field
 from sensorium.core.layout import Grid, Points
 from sensorium.features.series import Series
-from sensorium.signal.summary import powers
+from sensorium.signal.series_statistics import powers
 
 
 def rows(count: int, channels: int, steps: int, seed: int = 0) -> tuple[Tensor, Tensor]:

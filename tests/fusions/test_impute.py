@@ -10,7 +10,7 @@ import torch
 from sensorium.core.batch import Encoded
 from sensorium.core.errors import ConfigError
 from sensorium.core.registry import build, resolve
-from sensorium.fusions.impute import Impute
+from sensorium.fusions.stream_imputation import Impute
 from sensorium.testing import samples
 from sensorium.testing.fusions import DIM, PRESENT, SIZES, check_shape, littered, padded
 from sensorium.testing.general import assert_same, stirred

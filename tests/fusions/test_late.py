@@ -14,9 +14,9 @@ from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.contracts import Fusion, Seen, Task
 from sensorium.core.errors import ConfigError
 from sensorium.core.registry import build
-from sensorium.nn.decisions import TIE, merged_classes, merged_labels, merged_numbers
-from sensorium.nn.panel import Opinions, Panel
-from sensorium.nn.stacker import Stacker, learn_stacker, stacked
+from sensorium.heads.decision_fusion import TIE, merged_classes, merged_labels, merged_numbers
+from sensorium.heads.late_heads import Opinions, Panel
+from sensorium.heads.stacking import Stacker, learn_stacker, stacked
 from sensorium.testing import samples
 from sensorium.testing.fusions import littered
 from sensorium.testing.general import same, stirred

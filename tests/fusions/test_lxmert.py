@@ -11,7 +11,7 @@ import torch
 from sensorium.core.errors import ConfigError
 from sensorium.core.layout import Grid, Ids
 from sensorium.core.registry import build, find
-from sensorium.nn.lxmert import grid_boxes
+from sensorium.nn.lxmert_layers import grid_boxes
 from sensorium.testing import checkpoints, samples
 
 transformers: Any = pytest.importorskip("transformers")

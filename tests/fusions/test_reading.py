@@ -176,7 +176,7 @@ def test_tensor_refuses_what_would_not_fit_and_says_what_would(monkeypatch: pyte
 
 
 def test_orders_of_the_outer_product() -> None:
-    from sensorium.nn.outer import orders, outer
+    from sensorium.nn.outer_product import orders, outer
 
     u, v = torch.tensor([[2.0, 3.0]]), torch.tensor([[5.0, 7.0]])
     assert outer([u, v]).tolist() == [[1, 5, 7, 2, 10, 14, 3, 15, 21]]

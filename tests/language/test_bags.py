@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sensorium.language.bags import Bags
+from sensorium.language.bag_of_words import Bags
 
 TEXTS = ["the cat sat on the mat", "a dog and a cat", "dog dog dog", "自然 语言 处理 语言", "", "mat on mat"]
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensorium.language.numeral import number_problem, read_number, writing_of
-from sensorium.language.span import read_span
+from sensorium.language.durations import read_span
+from sensorium.language.numbers import number_problem, read_number, writing_of
 
 
 def read(cells: list[object]) -> list[float | None]:

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensorium.language.moment import read_moment, turned
-from sensorium.language.normalise import normalise
-from sensorium.language.numeral import read_number
+from sensorium.language.datetimes import read_moment, turned
+from sensorium.language.normalisation import normalise
+from sensorium.language.numbers import read_number
 from sensorium.language.tokeniser import UNKNOWN, Tokeniser
 
 CORPUS = [f"the quick brown fox number {i} jumps over the lazy dog, 你好世界 {i * 37}!" for i in range(200)]

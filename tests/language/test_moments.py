@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensorium.language.moment import compact, read_moment, turned
-from sensorium.language.zone import zone
+from sensorium.language.datetimes import compact, read_moment, turned
+from sensorium.language.time_zones import zone
 
 MOMENTS = st.datetimes(datetime(1971, 1, 1), datetime(2069, 12, 31)).map(lambda d: d.replace(microsecond=0))
 OFFSETS = st.integers(-12 * 4, 14 * 4).map(lambda quarters: timezone(timedelta(minutes=15 * quarters)))

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from sensorium.core.errors import ConfigError
-from sensorium.language.normalise import normalise
-from sensorium.language.segment import words
-from sensorium.language.speech import TAGS, tag
+from sensorium.language.normalisation import normalise
+from sensorium.language.part_of_speech import TAGS, tag
 from sensorium.language.stopwords import stopwords, without
 from sensorium.language.tokeniser import UNKNOWN, Tokeniser
-from sensorium.language.vectors import learn_vectors, read_vectors
+from sensorium.language.word_segmentation import words
+from sensorium.language.word_vectors import learn_vectors, read_vectors
 
 CORPUS = [f"the quick brown fox number {i} jumps over the lazy dog, 你好世界 {i * 37}!" for i in range(200)]
 

@@ -17,7 +17,7 @@ from sensorium.core.layout import Grid
 from sensorium.core.modality import Blob
 from sensorium.core.registry import build
 from sensorium.modalities.audio import Audio
-from sensorium.signal.front import Features
+from sensorium.signal.front_ends import Features
 from sensorium.signal.mel import fft_size
 
 with warnings.catch_warnings():

@@ -21,7 +21,7 @@ from sensorium.modalities.image import Image
 from sensorium.modalities.images import Images
 from sensorium.modalities.series import Series
 from sensorium.modalities.video import Video
-from sensorium.signal import augment, geometry, policy
+from sensorium.signal import augmentation, geometry, rand_augment
 
 torch.set_num_threads(1)
 
@@ -178,9 +178,11 @@ CHANGES: list[dict[str, Any]] = [
 def test_a_mask_lies_on_what_it_marks_whatever_is_drawn(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """White marks on black, and their mask brought along by the frame: moved by a pixel to any side they agree less."""
     # What moves nothing, and would hide the marks or leave no more than their edges, is left out.
-    monkeypatch.setattr(augment, "erase", lambda pictures, generator: pictures)
-    still = {name: change if name in policy.MOVES else (lambda x, by: x) for name, change in policy.CHANGES.items()}
-    monkeypatch.setattr(policy, "CHANGES", still)
+    monkeypatch.setattr(augmentation, "erase", lambda pictures, generator: pictures)
+    still = {
+        name: change if name in rand_augment.MOVES else (lambda x, by: x) for name, change in rand_augment.CHANGES.items()
+    }
+    monkeypatch.setattr(rand_augment, "CHANGES", still)
     pixels = np.zeros((70, 50), np.uint8)
     mask = np.zeros((70, 50), np.float32)
     for top, left, bottom, right in ((14, 12, 34, 22), (40, 20, 56, 42), (24, 30, 30, 40)):
@@ -211,7 +213,7 @@ def test_a_mask_lies_on_what_it_marks_whatever_is_drawn(options: dict[str, Any],
 
 @pytest.mark.parametrize("options", [o for o in CHANGES if o["augment"] != "auto"])
 def test_points_and_boxes_lie_on_what_they_mark(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(augment, "erase", lambda pictures, generator: pictures)
+    monkeypatch.setattr(augmentation, "erase", lambda pictures, generator: pictures)
     x, y = 22.3, 30.8
     image = stated(64, 48, **options)
     ready = image.prepare(framed(image, [blob(dot(64, 48, x, y, 2.0))], 48), torch.Generator().manual_seed(1))

@@ -239,7 +239,7 @@ def test_augmentation_is_random_by_row_reproducible_and_mild(augment: Any) -> No
 
 
 def test_a_turn_does_not_shear() -> None:
-    from sensorium.signal.augment import warp
+    from sensorium.signal.augmentation import warp
 
     # A disc stays a disc of the same area however it is turned, in a picture that is not square.
     y, x = torch.meshgrid(torch.arange(32.0), torch.arange(96.0), indexing="ij")

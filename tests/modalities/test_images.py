@@ -14,8 +14,8 @@ import torch
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.modality import Blob
 from sensorium.core.schema import content
-from sensorium.data.digest import digest
-from sensorium.data.media import NONE, SEVERAL, Under, parts
+from sensorium.data.files.media_access import NONE, SEVERAL, Under, parts
+from sensorium.data.store.content_digest import digest
 from sensorium.modalities.image import Image
 from sensorium.modalities.images import Images
 from sensorium.modalities.tags import Tags
@@ -154,8 +154,8 @@ def test_lists_of_sentences_are_text_and_lists_of_words_are_tags() -> None:
 
 def test_what_is_held_to_learn_from_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     from sensorium.core.schema import Schema
-    from sensorium.data.media import weight_of
-    from sensorium.data.table import Table
+    from sensorium.data.files.media_access import weight_of
+    from sensorium.data.tables.table import Table
     from sensorium.training import prepare
 
     assert weight_of([Blob(b"abc", "a"), np.zeros(2)]) == 19

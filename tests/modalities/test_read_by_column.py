@@ -15,7 +15,7 @@ import torch
 
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Modality, is_blank
-from sensorium.core.scalar import plain
+from sensorium.core.scalars import plain
 from sensorium.modalities.category import Category
 from sensorium.modalities.datetime import Datetime
 from sensorium.modalities.number import Number
@@ -221,7 +221,7 @@ def test_half_a_character_is_replaced() -> None:
     "cell", ["0.5 1.5 -2.5", "[0.5 1.5 -2.5]", "0.5, 1.5, -2.5", "[0.5, 1.5, -2.5]", "[ 5.0e-01  1.5\n -2.5 ]"]
 )
 def test_vectors_as_programs_print_them(cell: str) -> None:
-    from sensorium.data.media import NONE
+    from sensorium.data.files.media_access import NONE
 
     assert Vector.sniff([cell] * 5, "x").score > Text.sniff([cell] * 5, "x").score
     vector = fitted(Vector(), [[0.5, 1.5, -2.5]])

@@ -14,7 +14,7 @@ from sensorium.core.layout import Grid
 from sensorium.core.modality import Blob
 from sensorium.core.registry import build
 from sensorium.modalities.series import Series
-from sensorium.signal.summary import channel_summary
+from sensorium.signal.series_statistics import channel_summary
 
 NAN = np.nan
 

@@ -21,10 +21,10 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Row
 from sensorium.core.modality import Modality
 from sensorium.core.schema import Schema
-from sensorium.data import rows as encoded
-from sensorium.data.media import NONE
-from sensorium.data.store import Store
-from sensorium.data.table import Table
+from sensorium.data import encoded_rows as encoded
+from sensorium.data.files.media_access import NONE
+from sensorium.data.store.store import Store
+from sensorium.data.tables.table import Table
 from sensorium.modalities.category import Category
 from sensorium.modalities.datetime import Datetime
 from sensorium.modalities.number import Number

@@ -13,19 +13,19 @@ import numpy as np
 import pytest
 import torch
 
+from sensorium.codecs import volume as signal
+from sensorium.codecs.volume import is_nifti, read_volume, voxels_of
 from sensorium.core.errors import CellError
 from sensorium.core.layout import Grid
 from sensorium.core.modality import Blob, Folder
 from sensorium.core.registry import build
-from sensorium.data import media
-from sensorium.data.decoded import decode, reader
-from sensorium.data.digest import digest
-from sensorium.data.guess import guess
-from sensorium.data.media import NONE, Under
-from sensorium.data.table import Table
+from sensorium.data.files import media_access
+from sensorium.data.files.media_access import NONE, Under
+from sensorium.data.inspection.media_checks import decode, reader
+from sensorium.data.inspection.type_inference import guess
+from sensorium.data.store.content_digest import digest
+from sensorium.data.tables.table import Table
 from sensorium.modalities.volume import Volume
-from sensorium.signal import volume as signal
-from sensorium.signal.volume import is_nifti, read_volume, voxels_of
 
 VOXELS = np.random.default_rng(0).integers(-1000, 2000, (6, 10, 8)).astype(np.int16)
 
@@ -200,7 +200,7 @@ def test_a_cell_may_name_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         Under(tmp_path / "plain").open("../scan0")
     with pytest.raises(CellError, match="limit"):
         Under(tmp_path, max_bytes=3000).open("scan0")
-    monkeypatch.setattr(media, "SLICES", 3)
+    monkeypatch.setattr(media_access, "SLICES", 3)
     with pytest.raises(CellError, match="more than 3 files"):
         opener.open("scan0")
 

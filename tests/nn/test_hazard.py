@@ -10,9 +10,7 @@ import torch
 from torch import Tensor
 
 from sensorium.core.expert import Response
-from sensorium.nn.convex import Solver
-from sensorium.nn.hazard import breslow, exposed, hazard_loss, lived, partial_loss
-from sensorium.nn.survival_scores import (
+from sensorium.metrics.survival import (
     alive_at,
     brier_over_time,
     c_index,
@@ -20,6 +18,8 @@ from sensorium.nn.survival_scores import (
     kaplan_meier,
     uno_c_index,
 )
+from sensorium.nn.linear_solvers import Solver
+from sensorium.nn.survival_likelihood import breslow, exposed, hazard_loss, lived, partial_loss
 
 # Forty rows with many ties, and what lifelines says of them: CoxPHFitter, KaplanMeierFitter, NelsonAalenFitter without
 # smoothing.

@@ -10,8 +10,8 @@ from sensorium.core.errors import ConfigError
 from sensorium.nn.attention import Attention, Block, Trunk
 from sensorium.nn.conv import BatchNorm, cells, clear, thin
 from sensorium.nn.pool import masked_max, masked_mean
-from sensorium.nn.position import grid_sinusoids, sinusoids
-from sensorium.nn.rnn import backwards
+from sensorium.nn.positional_encoding import grid_sinusoids, sinusoids
+from sensorium.nn.recurrent import backwards
 from sensorium.nn.streams import shares
 
 MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]], dtype=torch.bool)

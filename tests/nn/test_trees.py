@@ -9,8 +9,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from sensorium.nn import trees as flat
-from sensorium.nn.trees import Trees, boosted, evaluated, forest
+from sensorium.nn import tree_ensemble as flat
+from sensorium.nn.tree_ensemble import Trees, boosted, evaluated, forest
 
 ensemble = pytest.importorskip("sklearn.ensemble")
 

@@ -14,7 +14,7 @@ from sensorium.core.batch import Batch, Encoded
 from sensorium.core.errors import ConfigError
 from sensorium.core.forward import Forward
 from sensorium.core.registry import build
-from sensorium.nn.reversal import reverse
+from sensorium.nn.gradient_reversal import reverse
 from sensorium.testing import objectives
 
 D = 8

@@ -11,7 +11,7 @@ from sensorium.core.errors import ConfigError
 from sensorium.core.forward import Forward
 from sensorium.core.registry import build
 from sensorium.model import Model
-from sensorium.nn.guess import Guess
+from sensorium.nn.stream_imputer import Guess
 from sensorium.nn.streams import random_subsets
 from sensorium.testing import objectives
 

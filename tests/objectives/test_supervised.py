@@ -16,7 +16,7 @@ from sensorium.core.errors import ConfigError
 from sensorium.core.forward import Forward
 from sensorium.core.goal import Goal
 from sensorium.core.registry import build
-from sensorium.data.table import Table
+from sensorium.data.tables.table import Table
 from sensorium.model import Model
 from sensorium.testing import objectives, tasks
 

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="serving needs sensorium[serve]")
 
-from sensorium.data.media import NONE
+from sensorium.data.files.media_access import NONE
 from sensorium.predictor import Predictor
 
 MEDIA = ("photo", "sound", "sensor")
@@ -66,7 +66,7 @@ def address(predictor: Predictor) -> Iterator[str]:
     from time import monotonic, sleep
 
     from sensorium.serve.app import create
-    from sensorium.serve.running import server
+    from sensorium.serve.server import server
 
     running = server(create({"house": predictor}), port=0)
     thread = Thread(target=running.run, daemon=True)

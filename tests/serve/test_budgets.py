@@ -18,9 +18,9 @@ import pytest
 
 from sensorium.predictor import Predictor
 from sensorium.serve.limits import Limits
-from sensorium.serve.served import Served
-from sensorium.serve.session import wav
-from sensorium.serve.weight import QUICK, Scales
+from sensorium.serve.model_service import Served
+from sensorium.serve.request_budget import QUICK, Scales
+from sensorium.streaming.stream_session import wav
 
 TIGHT = Limits(request_pixels=5000, request_samples=20_000, request_tokens=60)
 
@@ -90,7 +90,7 @@ def test_the_default_refuses_eight_of_the_largest(client: Any) -> None:
 
 
 def test_what_is_quick_to_weigh(predictor: Predictor) -> None:
-    from sensorium.data.media import NONE
+    from sensorium.data.files.media_access import NONE
 
     scales = Scales(predictor.schema, Limits(), NONE)
     assert scales.quick([{"photo": png(9, 9), "note": "a"}, {}])

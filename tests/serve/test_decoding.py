@@ -10,7 +10,7 @@ import pytest
 
 from sensorium.core.schema import Problem
 from sensorium.serve.decoding import FEW, LONG, Decoding, Pace
-from sensorium.serve.refusal import RefusedError
+from sensorium.serve.http_errors import RefusedError
 
 
 def encode(row: Any, number: int) -> Any:

@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import WebSocketDenialResponse
 
 from sensorium.core.errors import ConfigError
-from sensorium.serve.hosts import Names, origins, split
+from sensorium.serve.host_guard import Names, origins, split
 
 ROUTES = [
     *(

@@ -10,7 +10,7 @@ import torch
 
 from sensorium.core.answer import Attachment, finite
 from sensorium.core.errors import AnswerError
-from sensorium.data.media import NONE
+from sensorium.data.files.media_access import NONE
 from sensorium.predictor import Predictor
 
 WORDS = "the model's answer to 'event' is not a number"

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartParser
 
-from sensorium.serve.parts import Part, parts
-from sensorium.serve.refusal import RefusedError
+from sensorium.serve.http_errors import RefusedError
+from sensorium.serve.multipart import Part, parts
 
 KIND = "multipart/form-data; boundary=mark"
 

@@ -94,7 +94,7 @@ def test_maps_are_told_where_they_are_asked_for(client: Any, cells: Rows) -> Non
 
 
 def test_explanations_and_vectors(client: Any, predictor: Predictor, cells: Rows, trained: Any) -> None:
-    from sensorium.evaluation.shapley import explain
+    from sensorium.evaluation.stream_attribution import explain
 
     answer = client.post("/explain", json={"rows": [as_json(row) for row in cells[:3]]}).json()
     samples = [predictor.schema.encode(row, media=predictor.media) for row in cells[:3]]

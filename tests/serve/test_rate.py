@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sensorium.serve.limits import Limits
-from sensorium.serve.rate import Rate
+from sensorium.serve.rate_limit import Rate
 
 
 class Clock:

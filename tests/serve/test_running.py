@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from sensorium.serve.running import Prompt
+from sensorium.serve.server import Prompt
 
 SLOW = """
 import sys, time
@@ -83,7 +83,7 @@ def started(app: Any) -> Iterator[str]:
     """The address of a server of its own."""
     from threading import Thread
 
-    from sensorium.serve.running import bind, listen, server
+    from sensorium.serve.server import bind, listen, server
 
     sockets = bind("127.0.0.1", 0)
     port = listen(sockets, "127.0.0.1")
@@ -239,7 +239,7 @@ def test_addresses_that_cannot_be_listened_on(cli: Any, run_folder: Path) -> Non
 
 def test_a_free_port_is_taken_for_all_addresses_of_a_host() -> None:
     from sensorium.core.errors import ConfigError
-    from sensorium.serve.running import bind, listen
+    from sensorium.serve.server import bind, listen
 
     sockets = bind("127.0.0.1", 0)
     try:

@@ -14,7 +14,7 @@ from sensorium.core.modality import Blob
 from sensorium.core.registry import build
 from sensorium.predictor import Predictor
 from sensorium.serve.limits import Limits
-from sensorium.serve.session import wav
+from sensorium.streaming.stream_session import wav
 from sensorium.testing import samples
 
 STRICT = Limits(pixels=40 * 40, duration=0.5, tokens=12)

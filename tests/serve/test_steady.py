@@ -16,7 +16,7 @@ from sensorium.core.errors import ConfigError
 from sensorium.core.registry import kinds
 from sensorium.core.schema import Schema
 from sensorium.predictor import Predictor
-from sensorium.serve.steady import UNSTEADY, Found, invented, steadiness
+from sensorium.serve.batch_invariance import UNSTEADY, Found, invented, steadiness
 from sensorium.testing import samples
 
 Rows = list[dict[str, Any]]

@@ -12,9 +12,9 @@ import pytest
 
 from sensorium.core.errors import MissingExtraError
 from sensorium.predictor import Predictor
-from sensorium.serve import listening
 from sensorium.serve.limits import Limits
-from sensorium.serve.session import HEADER, Setup, wav
+from sensorium.streaming import live_client
+from sensorium.streaming.stream_session import HEADER, Setup, wav
 
 RATE = 8000
 KEY = "a key of some length"
@@ -194,19 +194,19 @@ def test_listening_here_and_there_is_the_same(address: str, recording: Path, run
 
 def test_chunks_from_a_pipe_and_from_a_file(tmp_path: Path, signal: np.ndarray) -> None:
     pipe = io.BytesIO(signal.tobytes() + b"\0")
-    np.testing.assert_array_equal(np.concatenate(list(listening.of_stream(pipe, "audio", 1, 700)))[:, 0], signal)
-    lines = list(listening.of_stream(io.BytesIO(b"1,2,3\n\n4 5 6\n"), "series", 3, 1))
+    np.testing.assert_array_equal(np.concatenate(list(live_client.of_stream(pipe, "audio", 1, 700)))[:, 0], signal)
+    lines = list(live_client.of_stream(io.BytesIO(b"1,2,3\n\n4 5 6\n"), "series", 3, 1))
     np.testing.assert_array_equal(np.concatenate(lines), [[1, 2, 3], [4, 5, 6]])
     with pytest.raises(Exception, match="not a line of numbers"):
-        list(listening.of_stream(io.BytesIO(b"a,b\n"), "series", 2, 1))
+        list(live_client.of_stream(io.BytesIO(b"a,b\n"), "series", 2, 1))
     with pytest.raises(Exception, match="a line has 2 numbers"):
-        list(listening.of_stream(io.BytesIO(b"1,2\n"), "series", 3, 1))
+        list(live_client.of_stream(io.BytesIO(b"1,2\n"), "series", 3, 1))
     path = tmp_path / "a.wav"
     path.write_bytes(wav(signal, RATE))
-    steps, rate = listening.of_file(path, "audio", None)
+    steps, rate = live_client.of_file(path, "audio", None)
     assert rate == RATE
     np.testing.assert_array_equal(steps[:, 0], signal)
-    np.testing.assert_array_equal(np.concatenate(list(listening.cut(steps, 999))), steps)
+    np.testing.assert_array_equal(np.concatenate(list(live_client.cut(steps, 999))), steps)
 
 
 def test_it_says_what_it_lacks(run_folder: Path, cli: Any, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +214,7 @@ def test_it_says_what_it_lacks(run_folder: Path, cli: Any, address: str, monkeyp
 
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     with pytest.raises(MissingExtraError, match="microphone"):
-        next(iter(listening.of_microphone(8000, 10)))
+        next(iter(live_client.of_microphone(8000, 10)))
     for words, problem in (
         ((), "one of --file, --stdin and --microphone"),
         (("--microphone",), "optional library"),
@@ -230,7 +230,7 @@ def test_it_says_what_it_lacks(run_folder: Path, cli: Any, address: str, monkeyp
 
 def test_settings_a_server_refuses_are_told(address: str) -> None:
     with pytest.raises(Exception, match="the server says: no column named 'nose'"):
-        list(listening.there(f"http://{address}", Setup("nose"), []))
+        list(live_client.there(f"http://{address}", Setup("nose"), []))
 
 
 def test_one_address_has_only_so_many_streams(make_client: Any) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensorium.core.errors import ConfigError, DataError
-from sensorium.serve.windows import Frames, Window, Windows
+from sensorium.streaming.windows import Frames, Window, Windows
 
 
 def chunks(signal: np.ndarray, size: int) -> list[tuple[int, int, np.ndarray]]:
@@ -96,7 +96,7 @@ def test_frames() -> None:
 
 
 def test_settings_are_checked() -> None:
-    from sensorium.serve.session import Setup
+    from sensorium.streaming.stream_session import Setup
 
     for wrong, problem in (
         ([], "a stream begins with"),

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sensorium.codecs import image
+from sensorium.codecs.audio import length_of
 from sensorium.core.modality import Blob
-from sensorium.signal import picture, scale
-from sensorium.signal.sound import length_of
+from sensorium.signal import bit_depth
 
 MODES = ("RGBA", "LA", "RGB", "L", "P", "CMYK", "1", "YCbCr")
 
@@ -32,10 +33,10 @@ def pictures() -> list[Any]:
 
 def test_modes(monkeypatch: pytest.MonkeyPatch) -> None:
     for one in pictures():
-        whole = picture._plain(one, None)
+        whole = image._plain(one, None)
         with monkeypatch.context() as patch:
-            patch.setattr(picture, "_BAND", 100)
-            banded = picture._plain(one, None)
+            patch.setattr(image, "_BAND", 100)
+            banded = image._plain(one, None)
         assert (whole.mode, whole.size) == (banded.mode, banded.size)
         assert whole.tobytes() == banded.tobytes(), one.mode
 
@@ -52,18 +53,18 @@ def test_scales(monkeypatch: pytest.MonkeyPatch) -> None:
         draw.random((31, 17, 1)),
         np.zeros((0, 3), np.uint16),
     ):
-        whole = scale.alone(values), scale.narrowed(values, (3.0, 900.0))
+        whole = bit_depth.alone(values), bit_depth.narrowed(values, (3.0, 900.0))
         with monkeypatch.context() as patch:
-            patch.setattr(scale, "_BAND", 50)
-            banded = scale.alone(values), scale.narrowed(values, (3.0, 900.0))
+            patch.setattr(bit_depth, "_BAND", 50)
+            banded = bit_depth.alone(values), bit_depth.narrowed(values, (3.0, 900.0))
         for one, other in zip(whole, banded, strict=True):
             np.testing.assert_array_equal(one, other)
 
 
 def test_the_size_of_a_png_is_read_where_it_stands() -> None:
     head = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (70_000).to_bytes(4, "big") + (3).to_bytes(4, "big")
-    assert picture.pixels_of(Blob(head, "a.png")) == 210_000
-    assert picture.pixels_of(Blob(head[:20], "a.png")) == 0
+    assert image.pixels_of(Blob(head, "a.png")) == 210_000
+    assert image.pixels_of(Blob(head[:20], "a.png")) == 0
 
 
 def test_the_length_of_a_sound_counts_all_channels() -> None:

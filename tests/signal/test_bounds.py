@@ -7,10 +7,10 @@ import io
 import numpy as np
 import pytest
 
+from sensorium.codecs import audio, series
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Blob
-from sensorium.data.media import NONE
-from sensorium.signal import readings, sound
+from sensorium.data.files.media_access import NONE
 
 
 def test_a_run_of_one_value_in_parquet(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,11 +19,11 @@ def test_a_run_of_one_value_in_parquet(monkeypatch: pytest.MonkeyPatch) -> None:
     file = io.BytesIO()
     parquet.write_table(arrow.table({"x": np.zeros(200_000), "y": np.ones(200_000)}), file, compression="zstd")
     data = file.getvalue()
-    assert readings.read_series(Blob(data, "a"), 10).shape == (200_000, 2)
+    assert series.read_series(Blob(data, "a"), 10).shape == (200_000, 2)
     assert len(data) < 20_000
-    monkeypatch.setattr(readings, "VALUES", 399_999)
+    monkeypatch.setattr(series, "VALUES", 399_999)
     with pytest.raises(CellError, match="200000 rows of 2 columns are more than"):
-        readings.read_series(Blob(data, "a"), 10)
+        series.read_series(Blob(data, "a"), 10)
 
 
 def test_a_long_silence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,11 +33,11 @@ def test_a_long_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     soundfile.write(file, np.zeros(100_000), 8000, format="FLAC")
     blob = Blob(file.getvalue(), "a")
     assert len(blob.data) < 20_000
-    assert len(sound.read_sound(blob, 60)[0]) == 100_000
-    monkeypatch.setattr(sound, "SAMPLES", 99_999)
+    assert len(audio.read_sound(blob, 60)[0]) == 100_000
+    monkeypatch.setattr(audio, "SAMPLES", 99_999)
     with pytest.raises(CellError, match="100000 samples to read"):
-        sound.read_sound(blob, 60)
-    assert len(sound.read_sound(blob, 1)[0]) == 8000  # only what is read counts
+        audio.read_sound(blob, 60)
+    assert len(audio.read_sound(blob, 1)[0]) == 8000  # only what is read counts
 
 
 def test_no_more_lines_are_split_than_are_wanted() -> None:
@@ -45,7 +45,7 @@ def test_no_more_lines_are_split_than_are_wanted() -> None:
 
     data = b"\n" * 2_000_000 + b"1,2\r\n\r\n3,4\r" + b"5,6\n" * 500_000
     tracemalloc.start()
-    steps = readings.read_series(Blob(data, "a"), 3)
+    steps = series.read_series(Blob(data, "a"), 3)
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     np.testing.assert_array_equal(steps[:3], [[1, 2], [3, 4], [5, 6]])

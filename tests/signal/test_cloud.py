@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sensorium.codecs import point_cloud
+from sensorium.codecs.point_cloud import chosen, farthest, read_cloud, to_cloud
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Blob
-from sensorium.signal import cloud
-from sensorium.signal.cloud import chosen, farthest, read_cloud, to_cloud
 
 POINTS = np.random.default_rng(0).standard_normal((7, 4)).astype(np.float32)
 
@@ -135,7 +135,7 @@ def test_points_without_a_position_are_left_out() -> None:
 
 
 def test_large_clouds_are_thinned_while_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cloud, "KEPT", 3)
+    monkeypatch.setattr(point_cloud, "KEPT", 3)
     kept = POINTS[chosen(7, 3)].astype(np.float64)
     for name, data in FILES.items():
         assert np.array_equal(read_cloud(Blob(data, name)), kept), name

@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from sensorium.language.typos import misspelt
-from sensorium.signal.corrupt import blurred, drift, gap, noisy_picture, noisy_sound, occluded
+from sensorium.signal.corruption import blurred, drift, gap, noisy_picture, noisy_sound, occluded
 
 
 @pytest.mark.parametrize(("level", "decibels"), [(0.25, 20.0), (0.5, 10.0), (1.0, -10.0)])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sensorium.signal.course import course
+from sensorium.signal.fixed_length import course
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, 8, 24, 97])

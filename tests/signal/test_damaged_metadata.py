@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from sensorium.codecs.image import pixels_of, read_picture
+from sensorium.codecs.png_repair import without_metadata
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Blob
-from sensorium.signal.picture import pixels_of, read_picture
-from sensorium.signal.png import without_metadata
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
 END = struct.pack(">I", 0) + b"IEND" + struct.pack(">I", zlib.crc32(b"IEND"))

@@ -10,11 +10,11 @@ import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless, SecondaryCaptureImageStorage, generate_uid
 
+from sensorium.codecs.dicom import is_dicom, read_dicom
+from sensorium.codecs.image import read_picture
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.modality import Blob
 from sensorium.modalities.image import Image
-from sensorium.signal.dicom import is_dicom, read_dicom
-from sensorium.signal.picture import read_picture
 
 
 def made(pixels: np.ndarray, *, compress: bool = False, **tags: object) -> bytes:

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sensorium.codecs import video as codec
+from sensorium.codecs.molecule import read_smiles
+from sensorium.codecs.video import has_sound, read_film, read_track, wanted
 from sensorium.core.errors import CellError, MissingExtraError
 from sensorium.core.modality import Blob
 from sensorium.modalities.audio import Audio
 from sensorium.modalities.video import Video
-from sensorium.signal import film
-from sensorium.signal.film import has_sound, read_film, read_track, wanted
-from sensorium.signal.molecule import read_smiles
 
 av = pytest.importorskip("av")
 
@@ -57,7 +57,7 @@ CLIP = video()
 FORMATS = ("mp4", "matroska", "avi", "mov")
 
 
-def levels(found: film.Film) -> list[int]:
+def levels(found: codec.Film) -> list[int]:
     return [round(float(frame.mean()) / 10) for frame in found.frames]
 
 
@@ -88,15 +88,15 @@ def test_long_videos_are_sought_in(monkeypatch: pytest.MonkeyPatch) -> None:
     long = video(400, sound=False)
     right = read_film(long, 5, None, (12, 16))
     assert levels(right) == [0, 0, 0, 0, 0]  # frames 40, 120, 200, ... of twenty levels
-    monkeypatch.setattr(film, "STRAIGHT", 10)
+    monkeypatch.setattr(codec, "STRAIGHT", 10)
     sought = read_film(long, 5, None, (12, 16))
     assert levels(sought) == levels(right)
     assert sought.times == pytest.approx(right.times, abs=1e-6)
 
 
 def test_work_is_bounded_however_far_key_frames_lie_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(film, "STRAIGHT", 10)
-    monkeypatch.setattr(film, "AHEAD", 5)
+    monkeypatch.setattr(codec, "STRAIGHT", 10)
+    monkeypatch.setattr(codec, "AHEAD", 5)
     rare = video(400, sound=False, gop=300)
     found = read_film(rare, 5, None, (12, 16))
     assert 1 <= len(found.frames) <= 5
@@ -231,10 +231,10 @@ def test_without_the_library_it_says_which(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_frames_that_are_too_large_or_videos_too_long_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(film, "PIXELS", 1000)
+    monkeypatch.setattr(codec, "PIXELS", 1000)
     with pytest.raises(CellError, match="64 × 48 pixels"):
         read_film(CLIP, 4, None, 32)
     monkeypatch.undo()
-    monkeypatch.setattr(film, "HOURS", 0.0001)
+    monkeypatch.setattr(codec, "HOURS", 0.0001)
     with pytest.raises(CellError, match="hours"):
         read_film(CLIP, 4, None, 32)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from sensorium.signal import augment, geometry, policy
+from sensorium.signal import augmentation, geometry, rand_augment
 
 torch.set_num_threads(1)
 
@@ -139,10 +139,10 @@ def test_what_is_told_of_a_change_is_what_was_done(seed: int) -> None:
     """Each change that moves: the picture it gives is the picture before it, sampled by the frame it tells."""
     pictures = torch.rand(6, 2, 17, 26, generator=torch.Generator().manual_seed(seed))
     changes = {
-        "warp": lambda g, m: augment.warp(pictures, g, 0.15, 0.25, 30.0, m),
-        "crop": lambda g, m: augment.crop(pictures, g, moves=m),
-        "across": lambda g, m: augment.flip(pictures, g, 3, m),
-        "down": lambda g, m: augment.flip(pictures, g, 2, m),
+        "warp": lambda g, m: augmentation.warp(pictures, g, 0.15, 0.25, 30.0, m),
+        "crop": lambda g, m: augmentation.crop(pictures, g, moves=m),
+        "across": lambda g, m: augmentation.flip(pictures, g, 3, m),
+        "down": lambda g, m: augmentation.flip(pictures, g, 2, m),
     }
     for name, change in changes.items():
         moves: list[Tensor] = []
@@ -160,13 +160,15 @@ def test_what_is_told_of_a_change_is_what_was_done(seed: int) -> None:
 
 def test_random_changes_tell_where_they_move_to(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the changes of colour left out: both draws together, each row its own."""
-    plain = {name: change if name in policy.MOVES else (lambda x, by: x) for name, change in policy.CHANGES.items()}
-    assert list(plain) == list(policy.CHANGES)
-    monkeypatch.setattr(policy, "CHANGES", plain)
+    plain = {
+        name: change if name in rand_augment.MOVES else (lambda x, by: x) for name, change in rand_augment.CHANGES.items()
+    }
+    assert list(plain) == list(rand_augment.CHANGES)
+    monkeypatch.setattr(rand_augment, "CHANGES", plain)
     ramp = torch.stack(torch.meshgrid(torch.arange(20.0), torch.arange(30.0), indexing="ij"))[None] + 0.5
     pictures = ramp.expand(64, -1, -1, -1)  # each pixel holds its own place: y, x
     moves: list[Tensor] = []
-    found = policy.random_changes(pictures, torch.Generator().manual_seed(0), moves=moves)
+    found = rand_augment.random_changes(pictures, torch.Generator().manual_seed(0), moves=moves)
     frame = geometry.followed(geometry.identity(64, 2, found), moves)
     assert frame is not None
     assert len(moves) == 2

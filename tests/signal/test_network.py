@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sensorium.codecs.graph import read_network
+from sensorium.codecs.molecule import ELEMENTS, SIZES, read_smiles
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Blob
-from sensorium.signal.molecule import ELEMENTS, SIZES, read_smiles
-from sensorium.signal.network import read_network
 
 Chem = pytest.importorskip("rdkit.Chem")
 

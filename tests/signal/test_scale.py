@@ -18,7 +18,7 @@ from sensorium.core.registry import build
 from sensorium.modalities.image import Image
 from sensorium.modalities.images import Images
 from sensorium.modalities.video import Video
-from sensorium.signal.scale import column_scale, narrowed
+from sensorium.signal.bit_depth import column_scale, narrowed
 
 
 def encoded(values: np.ndarray, form: str = "PNG") -> Blob:

@@ -12,10 +12,10 @@ import scipy.stats
 import torch
 
 from sensorium.core.errors import ConfigError, DataError
-from sensorium.signal.align import align, on_grid
-from sensorium.signal.gaps import fill
-from sensorium.signal.summary import LAGS, NAMES, QUANTILES, channel_summary, correlations, summary, summary_names
-from sensorium.signal.windows import windows
+from sensorium.signal.gap_filling import fill
+from sensorium.signal.series_statistics import LAGS, NAMES, QUANTILES, channel_summary, correlations, summary, summary_names
+from sensorium.signal.time_alignment import align, on_grid
+from sensorium.signal.windowing import windows
 
 NAN = np.nan
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from sensorium.core.errors import ConfigError
+from sensorium.signal.audio_perturbation import faster, mix, pitch, resample, speed, stretch, vocode
 from sensorium.signal.denoise import denoise
-from sensorium.signal.perturb import faster, mix, pitch, resample, speed, stretch, vocode
-from sensorium.signal.silence import loud, stretches, trim, voiced
+from sensorium.signal.voice_activity import loud, stretches, trim, voiced
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensorium.signal.statistics import Moments, thinned
+from sensorium.signal.running_moments import Moments, thinned
 
 
 @given(st.integers(0, 500), st.integers(1, 50))

@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
-from sensorium.signal import augment, policy, tone
+from sensorium.signal import augmentation, colour_transforms, rand_augment
 
 torch.set_num_threads(1)
 
@@ -34,17 +34,17 @@ def each(value: float) -> Tensor:
 
 
 CASES: dict[str, tuple[Callable[[Tensor], Tensor], Pillow, float]] = {
-    "brighten": (lambda x: tone.brighten(x, each(1.4)), lambda p: ImageEnhance.Brightness(p).enhance(1.4), 1),
-    "darken": (lambda x: tone.brighten(x, each(0.3)), lambda p: ImageEnhance.Brightness(p).enhance(0.3), 1),
-    "contrast": (lambda x: tone.contrast(x, each(1.7)), lambda p: ImageEnhance.Contrast(p).enhance(1.7), 2),
-    "saturate": (lambda x: tone.saturate(x, each(1.8)), lambda p: ImageEnhance.Color(p).enhance(1.8), 2),
-    "fade": (lambda x: tone.saturate(x, each(0.2)), lambda p: ImageEnhance.Color(p).enhance(0.2), 2),
-    "sharpen": (lambda x: tone.sharpen(x, each(1.9)), lambda p: ImageEnhance.Sharpness(p).enhance(1.9), 2),
-    "blur": (lambda x: tone.sharpen(x, each(0.1)), lambda p: ImageEnhance.Sharpness(p).enhance(0.1), 2),
-    "stretch": (tone.stretch, lambda p: ImageOps.autocontrast(p), 1.01),
-    "equalise": (tone.equalise, lambda p: ImageOps.equalize(p), 0.01),
-    "solarise": (lambda x: tone.solarise(x, each(128 / 255)), lambda p: ImageOps.solarize(p, 128), 0.01),
-    "posterise": (lambda x: tone.posterise(x, each(3)), lambda p: ImageOps.posterize(p, 3), 0.01),
+    "brighten": (lambda x: colour_transforms.brighten(x, each(1.4)), lambda p: ImageEnhance.Brightness(p).enhance(1.4), 1),
+    "darken": (lambda x: colour_transforms.brighten(x, each(0.3)), lambda p: ImageEnhance.Brightness(p).enhance(0.3), 1),
+    "contrast": (lambda x: colour_transforms.contrast(x, each(1.7)), lambda p: ImageEnhance.Contrast(p).enhance(1.7), 2),
+    "saturate": (lambda x: colour_transforms.saturate(x, each(1.8)), lambda p: ImageEnhance.Color(p).enhance(1.8), 2),
+    "fade": (lambda x: colour_transforms.saturate(x, each(0.2)), lambda p: ImageEnhance.Color(p).enhance(0.2), 2),
+    "sharpen": (lambda x: colour_transforms.sharpen(x, each(1.9)), lambda p: ImageEnhance.Sharpness(p).enhance(1.9), 2),
+    "blur": (lambda x: colour_transforms.sharpen(x, each(0.1)), lambda p: ImageEnhance.Sharpness(p).enhance(0.1), 2),
+    "stretch": (colour_transforms.stretch, lambda p: ImageOps.autocontrast(p), 1.01),
+    "equalise": (colour_transforms.equalise, lambda p: ImageOps.equalize(p), 0.01),
+    "solarise": (lambda x: colour_transforms.solarise(x, each(128 / 255)), lambda p: ImageOps.solarize(p, 128), 0.01),
+    "posterise": (lambda x: colour_transforms.posterise(x, each(3)), lambda p: ImageOps.posterize(p, 3), 0.01),
 }
 
 
@@ -59,42 +59,42 @@ def test_tone_is_pillows(name: str) -> None:
 
 def test_hue_turns_around_grey() -> None:
     given = fractions(pictures()) * 0.4 + 0.3  # so that nothing overflows
-    turned = tone.turn_hue(given, each(0.3))
-    torch.testing.assert_close(tone.turn_hue(given, each(1.0)), given)
-    torch.testing.assert_close(tone.turn_hue(turned, each(0.7)), given, atol=1e-6, rtol=0)
-    torch.testing.assert_close(tone.grey(turned), tone.grey(given), atol=1e-3, rtol=0)
+    turned = colour_transforms.turn_hue(given, each(0.3))
+    torch.testing.assert_close(colour_transforms.turn_hue(given, each(1.0)), given)
+    torch.testing.assert_close(colour_transforms.turn_hue(turned, each(0.7)), given, atol=1e-6, rtol=0)
+    torch.testing.assert_close(colour_transforms.grey(turned), colour_transforms.grey(given), atol=1e-3, rtol=0)
     torch.testing.assert_close(turned[2], given[2], atol=1e-3, rtol=0)  # a grey has no hue
     assert (turned[0] - given[0]).abs().mean() > 0.02
 
 
 def test_grey_pictures_have_no_colour_to_change() -> None:
     given = fractions(pictures())[:, :1]
-    assert torch.equal(tone.turn_hue(given, each(0.3)), given)
-    torch.testing.assert_close(tone.saturate(given, each(0.3)), given)
+    assert torch.equal(colour_transforms.turn_hue(given, each(0.3)), given)
+    torch.testing.assert_close(colour_transforms.saturate(given, each(0.3)), given)
 
 
-@pytest.mark.parametrize("name", policy.CHANGES)
+@pytest.mark.parametrize("name", rand_augment.CHANGES)
 @pytest.mark.parametrize("shape", [(3, 3, 12, 17), (3, 1, 1, 1), (3, 1, 2, 5)])
 def test_changes_keep_shape_and_range(name: str, shape: tuple[int, ...]) -> None:
     given = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     for by in (-1.0, 0.0, 0.6):
-        made = policy.CHANGES[name](given, torch.full((3,), by))
+        made = rand_augment.CHANGES[name](given, torch.full((3,), by))
         assert made.shape == given.shape
         assert made.dtype == given.dtype
         assert -1e-6 <= float(made.min()) <= float(made.max()) <= 1 + 1e-6
     if name not in ("identity", "stretch", "equalise") and min(shape[1:]) > 1:
-        made = policy.CHANGES[name](given, torch.zeros(3))
+        made = rand_augment.CHANGES[name](given, torch.zeros(3))
         torch.testing.assert_close(made, given, atol=3e-3, rtol=0)
-        assert (policy.CHANGES[name](given, torch.full((3,), 0.8)) - given).abs().mean() > 1e-3
+        assert (rand_augment.CHANGES[name](given, torch.full((3,), 0.8)) - given).abs().mean() > 1e-3
 
 
 def test_the_policy_draws_for_each_row_and_from_the_generator_only() -> None:
     given = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)).repeat(64, 1, 1, 1)
     before = torch.random.get_rng_state()
-    one = policy.random_changes(given, torch.Generator().manual_seed(1))
+    one = rand_augment.random_changes(given, torch.Generator().manual_seed(1))
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert torch.equal(one, policy.random_changes(given, torch.Generator().manual_seed(1)))
-    assert not torch.equal(one, policy.random_changes(given, torch.Generator().manual_seed(2)))
+    assert torch.equal(one, rand_augment.random_changes(given, torch.Generator().manual_seed(1)))
+    assert not torch.equal(one, rand_augment.random_changes(given, torch.Generator().manual_seed(2)))
     different = len({tuple(row.flatten()[:50].tolist()) for row in one})
     assert different > 50
     assert 0 <= one.min() <= one.max() <= 1
@@ -103,7 +103,7 @@ def test_the_policy_draws_for_each_row_and_from_the_generator_only() -> None:
 def test_a_crop_is_a_box_of_the_picture() -> None:
     """A ramp stays a ramp: its slope says how wide the box is, its ends where it lies."""
     ramp = torch.linspace(0, 1, 64).expand(200, 1, 48, 64)
-    made = augment.crop(ramp, torch.Generator().manual_seed(0))
+    made = augmentation.crop(ramp, torch.Generator().manual_seed(0))
     wide = (made[:, 0, 0, 40] - made[:, 0, 0, 20]) / (20 / 63)
     assert 0.5 < wide.min() < 0.62
     assert 0.95 < wide.max() <= 1.001
@@ -114,7 +114,7 @@ def test_a_crop_is_a_box_of_the_picture() -> None:
 
 def test_half_are_mirrored() -> None:
     ramp = torch.linspace(0, 1, 8).expand(400, 1, 6, 8)
-    made = augment.flip(ramp, torch.Generator().manual_seed(0), 3)
+    made = augmentation.flip(ramp, torch.Generator().manual_seed(0), 3)
     mirrored = made[:, 0, 0, 0] == 1
     assert 150 < int(mirrored.sum()) < 250
     assert torch.equal(made[mirrored], ramp[mirrored].flip(3))

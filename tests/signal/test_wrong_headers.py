@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from sensorium.codecs.audio import length_of, read_sound
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Blob
 from sensorium.modalities.audio import Audio
-from sensorium.signal.sound import length_of, read_sound
 
 RATE, COUNT = 16_000, 16_000
 TONE = (0.4 * np.sin(np.arange(COUNT) * 0.17)).astype(np.float32)

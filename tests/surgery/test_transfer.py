@@ -16,10 +16,10 @@ from sensorium.core.errors import ConfigError
 from sensorium.core.recipe import Training
 from sensorium.core.registry import build
 from sensorium.model import operate
-from sensorium.nn.depth import blocks, depths
+from sensorium.nn.layer_depth import blocks, depths
 from sensorium.nn.lora import attach, merge
 from sensorium.testing import checkpoints, objectives
-from sensorium.training.rates import groups, shares
+from sensorium.training.optimiser import groups, shares
 
 
 def learning(module: nn.Module) -> set[str]:
@@ -277,11 +277,11 @@ def test_a_model_with_fewer_streams_keeps_the_surgery_of_those() -> None:
 @pytest.mark.parametrize(("option", "varies"), [({}, False), ({"flip": "horizontal"}, True), ({"colour": 0.2}, True)])
 def test_what_is_augmented_is_not_stored(rows: list[dict[str, Any]], option: dict[str, Any], varies: bool) -> None:
     from sensorium.core.schema import Schema
-    from sensorium.data.media import NONE
-    from sensorium.data.rows import encode
-    from sensorium.data.store import Store
-    from sensorium.data.table import Table
-    from sensorium.training.stored import _varies
+    from sensorium.data.encoded_rows import encode
+    from sensorium.data.files.media_access import NONE
+    from sensorium.data.store.store import Store
+    from sensorium.data.tables.table import Table
+    from sensorium.training.feature_cache import _varies
 
     schema = Schema.declare({"photo": {"kind": "image", "augment": "none", **option}})
     schema.columns["photo"].reader.fit([row["photo"] for row in rows if row["photo"]])

@@ -14,11 +14,11 @@ from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.goal import Goal
 from sensorium.core.scorer import plain_scores
-from sensorium.data.inspect import inspect
-from sensorium.data.table import Table
+from sensorium.data.inspection.inspect import inspect
+from sensorium.data.tables.table import Table
+from sensorium.heads.ordinal import cumulative_link, decided, quadratic_kappa, steps_off
 from sensorium.modalities.category import Category
 from sensorium.modalities.ordinal import Ordinal as Steps
-from sensorium.nn.ordered import cumulative_link, decided, quadratic_kappa, steps_off
 from sensorium.tasks.ordinal import Ordinal
 
 B, D = 200, 6

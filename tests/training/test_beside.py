@@ -13,12 +13,12 @@ import torch
 
 import sensorium as sm
 from sensorium.core.batch import Batch
-from sensorium.core.coalitions import coalitions, routed
 from sensorium.core.errors import ConfigError
 from sensorium.core.forward import Forward
+from sensorium.core.stream_subsets import coalitions, routed
 from sensorium.nn.ensemble import NETWORK, Ensemble
-from sensorium.training import refit
-from sensorium.training.lit import Lit
+from sensorium.training import final_fit
+from sensorium.training.lightning_module import Lit
 from sensorium.training.resume import LAST
 
 BOTH = ("model.experts=[linear]", "training.refit=all")
@@ -141,18 +141,18 @@ def test_numbers_and_labels_are_answered_too(quick_fit: Any, scenes: Path) -> No
 def test_a_run_that_is_finished_is_read_and_not_fitted_again(quick_fit: Any, blended: Any, monkeypatch: Any) -> None:
     _, out = blended
     before = (out / "model.safetensors").read_bytes()
-    monkeypatch.setattr("sensorium.training.experts.attached", lambda *_: pytest.fail("fitted again"))
+    monkeypatch.setattr("sensorium.training.expert_fitting.attached", lambda *_: pytest.fail("fitted again"))
     again = quick_fit(ignore=IGNORE, overrides=BOTH, out=out, resume=True)
     assert (out / "model.safetensors").read_bytes() == before
     assert again.model.experts is not None
 
 
-@pytest.mark.parametrize("moment", ["sensorium.training.experts.again", "sensorium.training.refit.again"])
+@pytest.mark.parametrize("moment", ["sensorium.training.expert_fitting.again", "sensorium.training.final_fit.again"])
 def test_stopped_in_the_last_fit_it_ends_bit_for_bit(
     moment: str, quick_fit: Any, blended: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if moment.startswith("sensorium.training.experts"):
-        moment = "sensorium.training.refit.train"  # before the network's last training
+    if moment.startswith("sensorium.training.expert_fitting"):
+        moment = "sensorium.training.final_fit.train"  # before the network's last training
 
     def stop(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
@@ -169,7 +169,7 @@ def test_stopped_in_the_last_fit_it_ends_bit_for_bit(
 def test_stopped_within_the_last_training_it_ends_bit_for_bit(
     quick_fit: Any, blended: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    last, begin = refit.train, Lit.on_train_batch_start
+    last, begin = final_fit.train, Lit.on_train_batch_start
 
     def train(*given: Any, **more: Any) -> Any:
         monkeypatch.setattr(Lit, "on_train_batch_start", stop)
@@ -180,7 +180,7 @@ def test_stopped_within_the_last_training_it_ends_bit_for_bit(
             raise KeyboardInterrupt
         begin(lit, batch, at)
 
-    monkeypatch.setattr(refit, "train", train)
+    monkeypatch.setattr(final_fit, "train", train)
     often = [*BOTH, "training.checkpoint_every=1e-6"]
     with pytest.raises(KeyboardInterrupt):
         quick_fit(ignore=IGNORE, overrides=often, out=tmp_path / "run")
@@ -192,7 +192,7 @@ def test_stopped_within_the_last_training_it_ends_bit_for_bit(
 
 def test_the_last_training_goes_on_from_the_best_epoch(quick_fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     before = quick_fit(ignore=IGNORE, overrides=[*BOTH, "training.refit=experts"]).model
-    monkeypatch.setattr(refit, "RATE", 1e-9)
+    monkeypatch.setattr(final_fit, "RATE", 1e-9)
     still = dict(quick_fit(ignore=IGNORE, overrides=BOTH).model.named_parameters())
     for name, tensor in before.named_parameters():  # statistics of batch normalisation move at any rate
         torch.testing.assert_close(still[name], tensor, msg=name)

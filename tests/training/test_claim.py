@@ -11,7 +11,7 @@ import pytest
 
 import sensorium as sm
 from sensorium.core.errors import ConfigError, DataError, SensoriumError
-from sensorium.training import claim
+from sensorium.training import output_folder
 
 FAST = {"quality": "fast", "overrides": ["model.experts=[linear]"], "ignore": ["cost", "tags", "photo", "sound", "sensor"]}
 
@@ -33,7 +33,7 @@ def test_a_finished_model_is_refused_before_any_work(
 ) -> None:
     before = held(finished)
     with monkeypatch.context() as patch:
-        patch.setattr("sensorium.training.parts.read", None)
+        patch.setattr("sensorium.training.table_splits.read", None)
         with pytest.raises(ConfigError, match="holds a finished model") as caught:
             quick_fit(**FAST, out=finished)
     assert "--overwrite" in str(caught.value)
@@ -74,7 +74,7 @@ def test_files_of_other_origin_are_refused(name: str, quick_fit: Any, tmp_path: 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such locks")
 def test_of_two_processes_one_writes(tmp_path: Path) -> None:
     program = (
-        "import sys, pathlib\nfrom sensorium.training.claim import for_run\n"
+        "import sys, pathlib\nfrom sensorium.training.output_folder import for_run\n"
         "with for_run(pathlib.Path(sys.argv[1]), resume=False, overwrite=False, search=False):\n"
         "    print('here', flush=True)\n    sys.stdin.read()"
     )
@@ -85,11 +85,11 @@ def test_of_two_processes_one_writes(tmp_path: Path) -> None:
         for told in ({"resume": True, "overwrite": False}, {"resume": False, "overwrite": True}):
             with (
                 pytest.raises(ConfigError, match="another process is writing here"),
-                claim.for_run(tmp_path / "run", search=False, **told),
+                output_folder.for_run(tmp_path / "run", search=False, **told),
             ):
                 pass
         other.kill()
-    with claim.for_run(tmp_path / "run", resume=True, overwrite=False, search=False):
+    with output_folder.for_run(tmp_path / "run", resume=True, overwrite=False, search=False):
         pass
     assert not (tmp_path / "run").is_dir() or not any((tmp_path / "run").iterdir())
 
@@ -156,10 +156,10 @@ def test_a_place_that_cannot_be_is_told_before_any_work(
 
 
 def test_a_pack_replaces_shards_only_told_to(scenes: Path, tmp_path: Path) -> None:
-    from sensorium.data.media import Under
-    from sensorium.data.pack import pack
-    from sensorium.data.shards import shards
-    from sensorium.data.table import Table
+    from sensorium.data.files.media_access import Under
+    from sensorium.data.shards.pack import pack
+    from sensorium.data.shards.shard_folder import shards
+    from sensorium.data.tables.table import Table
 
     rows, media = Table.read(scenes / "test.csv"), Under(scenes)
     (tmp_path / "shard-00000.tar").write_bytes(b"mine")

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from sensorium.console import Console
 from sensorium.core.errors import ConfigError
 from sensorium.core.recipe import Recipe
-from sensorium.data.table import Table
+from sensorium.data.tables.table import Table
+from sensorium.reporting.console import Console
 from sensorium.training.compare import compare
-from sensorium.training.footprint import COPIES, training_bytes
-from sensorium.training.ground import prepare
-from sensorium.training.request import Request
-from sensorium.training.ways import Asked, possible
+from sensorium.training.comparison_choices import Asked, possible
+from sensorium.training.comparison_setup import prepare
+from sensorium.training.memory_footprint import COPIES, training_bytes
+from sensorium.training.training_request import Request
 
 QUICK = ["model.size=tiny", "training.epochs=1", "training.batch_size=32"]
 
@@ -128,7 +128,7 @@ def test_all_runs_stand_on_the_same_ground(scenes: Path, tmp_path: Path) -> None
 
 def test_what_cannot_be_built_is_told(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sensorium.core import registry
-    from sensorium.training import ways as module
+    from sensorium.training import comparison_choices as module
 
     whole = module.assemble
 

@@ -18,9 +18,9 @@ import torch.distributed as dist
 import sensorium as sm
 from sensorium.core.errors import ConfigError, SensoriumError
 from sensorium.core.recipe import Recipe
-from sensorium.training import crew
+from sensorium.training import launch
 from sensorium.training.callbacks import Checkpoint
-from sensorium.training.lit import Lit
+from sensorium.training.lightning_module import Lit
 
 TWO = ["model.size=tiny", "training.epochs=3", "training.batch_size=8", "training.devices=2"]
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
@@ -45,26 +45,26 @@ def same(one: Any, other: Any) -> bool:
 
 @pytest.mark.parametrize("started", [TORCHRUN, SLURM])
 def test_who_this_is_is_read_from_what_started_it(started: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert crew.place() is None
-    assert crew.first()
+    assert launch.place() is None
+    assert launch.first()
     for name, value in started.items():
         monkeypatch.setenv(name, value)
-    assert crew.place() == (3, 4, 1, 2)
-    assert not crew.first()
-    plan = crew.settled(Recipe())
+    assert launch.place() == (3, 4, 1, 2)
+    assert not launch.first()
+    plan = launch.settled(Recipe())
     assert (plan.training.devices, plan.training.nodes) == (2, 2)
-    assert crew.settled(plan) == plan
+    assert launch.settled(plan) == plan
     with pytest.raises(ConfigError, match=r"training\.devices is 4 and training\.nodes 1"):
-        crew.settled(Recipe().override(["training.devices=4"]))
+        launch.settled(Recipe().override(["training.devices=4"]))
 
 
 def test_a_single_task_of_slurm_is_no_crew(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (SLURM | {"SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_NNODES": "1"}).items():
         monkeypatch.setenv(name, value)
-    assert crew.place() is None
+    assert launch.place() is None
     monkeypatch.setenv("SLURM_NTASKS", "4")
     monkeypatch.delenv("SLURM_STEP_ID")
-    assert crew.place() is None, "the batch script itself, which has no step, is not one of the tasks"
+    assert launch.place() is None, "the batch script itself, which has no step, is not one of the tasks"
 
 
 def test_rows_in_memory_and_other_machines_are_refused(table: Path) -> None:
@@ -92,8 +92,8 @@ def test_fit_starts_the_others_and_they_are_gone_in_the_end(
     table: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[subprocess.Popen[bytes]] = []
-    real = crew._worker
-    monkeypatch.setattr(crew, "_worker", lambda *given: (started.append(real(*given)), started[-1])[1])
+    real = launch._worker
+    monkeypatch.setattr(launch, "_worker", lambda *given: (started.append(real(*given)), started[-1])[1])
     trained = sm.fit(table, target="y", overrides=TWO, out=tmp_path / "run", quiet=True)
     assert [worker.returncode for worker in started] == [0]
     assert capfd.readouterr() == ("", ""), "the others say nothing"
@@ -107,8 +107,8 @@ def test_fit_starts_the_others_and_they_are_gone_in_the_end(
 
 @linux
 def test_one_that_fails_ends_all(table: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    real = crew.job_of
-    monkeypatch.setattr(crew, "job_of", lambda *given, **asked: {**real(*given, **asked), "target": ["nothing"]})
+    real = launch.job_of
+    monkeypatch.setattr(launch, "job_of", lambda *given, **asked: {**real(*given, **asked), "target": ["nothing"]})
     with pytest.raises(SensoriumError, match="training process 1 of this machine came to an early end"):
         sm.fit(table, target="y", overrides=TWO, quiet=True)
     assert "no column named 'nothing'" in capfd.readouterr().err
@@ -144,8 +144,8 @@ def test_taken_up_by_two_it_ends_as_by_two(table: Path, tmp_path: Path, monkeypa
 @pytest.mark.slow
 def test_one_that_is_killed_in_mid_training_is_named(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[subprocess.Popen[bytes]] = []
-    worker, step = crew._worker, Lit.training_step
-    monkeypatch.setattr(crew, "_worker", lambda *given: (started.append(worker(*given)), started[-1])[1])
+    worker, step = launch._worker, Lit.training_step
+    monkeypatch.setattr(launch, "_worker", lambda *given: (started.append(worker(*given)), started[-1])[1])
 
     def killing(self: Lit, batch: Any, batch_idx: int) -> Any:
         if self.global_step == 3:

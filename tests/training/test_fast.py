@@ -62,8 +62,8 @@ def test_what_cannot_be_compiled_is_told(quick_fit: Any, monkeypatch: pytest.Mon
 
 def test_several_processes_do_not_compile(quick_fit: Any) -> None:
     from sensorium.core.recipe import Recipe
-    from sensorium.training.ranks import Ranks
-    from sensorium.training.run import _run
+    from sensorium.training.process_group import Ranks
+    from sensorium.training.train import _run
 
     plan = Recipe.parse({"training": {"compile": True, "devices": 2}})
     with pytest.raises(ConfigError, match="one process"):

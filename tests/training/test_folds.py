@@ -12,12 +12,12 @@ import torch
 
 import sensorium as sm
 from sensorium.core.batch import Batch
-from sensorium.core.coalitions import coalitions
 from sensorium.core.errors import ConfigError
 from sensorium.core.forward import Forward
-from sensorium.data.table import Table
+from sensorium.core.stream_subsets import coalitions
+from sensorium.data.tables.table import Table
 from sensorium.nn.ensemble import NETWORK, Ensemble
-from sensorium.training import folds
+from sensorium.training import fold_ensemble
 
 IGNORE = ["cost", "tags", "sound", "photo"]
 THREE = ("model.networks=3", "model.experts=[linear]")
@@ -55,7 +55,7 @@ def test_the_answer_of_several_networks_is_their_mean(three: Any, scenes: Path) 
 
 def _bare(model: Any) -> Any:
     """The first network of a model by itself."""
-    return folds._with(model, None)
+    return fold_ensemble._with(model, None)
 
 
 def test_a_saved_one_answers_bit_for_bit_as_the_one_that_was_trained(three: Any, scenes: Path) -> None:
@@ -89,8 +89,8 @@ def test_every_row_is_answered_by_the_network_that_was_not_trained_on_it(quick_f
     """A table whose rows can only be known by heart: seen rows would be answered well, unseen ones by chance."""
     rng = np.random.default_rng(0)
     table = {"id": rng.normal(size=90).tolist(), "y": rng.choice(["a", "b"], 90).tolist()}
-    kept: list[folds.Folded] = []
-    several = folds.several
+    kept: list[fold_ensemble.Folded] = []
+    several = fold_ensemble.several
 
     def watched(*given: Any, **named: Any) -> Any:
         kept.append(several(*given, **named))
@@ -115,19 +115,19 @@ def test_every_row_is_answered_by_the_network_that_was_not_trained_on_it(quick_f
 def test_groups_are_whole_and_classes_spread() -> None:
     from sensorium.core.recipe import Recipe
     from sensorium.core.schema import Schema
-    from sensorium.training.parts import Parts
+    from sensorium.training.table_splits import Parts
 
     schema = Schema.declare({"a": {"kind": "number"}, "y": {"kind": "category", "role": "target"}})
     table = Table(NUMBERS)
     parts = Parts(schema, table.take(range(50)), table.take(range(50, 60)), 50)
     plan = Recipe.parse({"model": {"networks": 4}, "data": {"split": {"kind": "group", "by": "who"}}})
-    for rest, held in folds.cut(plan, parts, apart=False):
+    for rest, held in fold_ensemble.cut(plan, parts, apart=False):
         assert not {NUMBERS["who"][i] for i in rest} & {NUMBERS["who"][i] for i in held}
-    plain = folds.cut(Recipe.parse({"model": {"networks": 4}}), parts, apart=False)
+    plain = fold_ensemble.cut(Recipe.parse({"model": {"networks": 4}}), parts, apart=False)
     shares = [np.mean([NUMBERS["y"][i] == "yes" for i in held]) for _, held in plain]
     assert max(shares) - min(shares) < 0.1
     assert sorted(np.concatenate([held for _, held in plain]).tolist()) == list(range(60))
-    apart = folds.cut(plan, parts, apart=True)
+    apart = fold_ensemble.cut(plan, parts, apart=True)
     assert max(max(held) for _, held in apart) < 50, "a table that was set apart stays apart"
 
 
@@ -145,7 +145,7 @@ def test_a_run_that_was_stopped_in_its_third_network_goes_on_there(
 ) -> None:
     whole = quick_fit(ignore=IGNORE, overrides=THREE)
     begun: list[int] = []
-    train = folds.train
+    train = fold_ensemble.train
 
     def stopped(plan: Any, *rest: Any) -> Any:
         begun.append(plan.seed)
@@ -154,15 +154,15 @@ def test_a_run_that_was_stopped_in_its_third_network_goes_on_there(
         return train(plan, *rest)
 
     out = tmp_path / "run"
-    monkeypatch.setattr(folds, "train", stopped)
+    monkeypatch.setattr(fold_ensemble, "train", stopped)
     with pytest.raises(KeyboardInterrupt):
         quick_fit(ignore=IGNORE, overrides=THREE, out=out)
-    monkeypatch.setattr(folds, "train", train)
+    monkeypatch.setattr(fold_ensemble, "train", train)
     fitted: list[int] = []
-    from sensorium.training import run
+    from sensorium.training import train
 
-    first = run.pl.Trainer.fit
-    monkeypatch.setattr(run.pl.Trainer, "fit", lambda *a, **k: (fitted.append(1), first(*a, **k))[1])
+    first = train.pl.Trainer.fit
+    monkeypatch.setattr(train.pl.Trainer, "fit", lambda *a, **k: (fitted.append(1), first(*a, **k))[1])
     again = quick_fit(ignore=IGNORE, overrides=THREE, out=out, resume=True)
     assert len(fitted) == 1, "two networks were finished"
     mine, theirs = whole.model.state_dict(), again.model.state_dict()

@@ -13,8 +13,8 @@ import sensorium as sm
 from sensorium.core.errors import ConfigError, SensoriumError
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
-from sensorium.data.table import Table
-from sensorium.training.columns import declare
+from sensorium.data.tables.table import Table
+from sensorium.training.column_declaration import declare
 
 ROWS = 160
 OVERRIDES = ["model.size=tiny", "training.epochs=15"]

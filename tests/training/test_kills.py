@@ -15,7 +15,7 @@ import torch
 import sensorium as sm
 from sensorium.core.errors import ConfigError, SensoriumError
 from sensorium.training.callbacks import Checkpoint
-from sensorium.training.lit import Lit
+from sensorium.training.lightning_module import Lit
 
 ROOT = Path(__file__).parent.parent.parent
 OPTIONS = ["training.epochs=2", "training.batch_size=8", "training.checkpoint_every=0.000001"]
@@ -212,7 +212,7 @@ def test_a_full_disk_leaves_the_model_that_was_there(
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
     with monkeypatch.context() as patch:
-        patch.setattr("sensorium.data.whole.open", full, raising=False)
+        patch.setattr("sensorium.data.files.atomic_write.open", full, raising=False)
         with pytest.raises(SensoriumError, match="disk is full"):
             run(out=out, overwrite=True)
     assert same(sm.load(out), other), "the older model is whole"
@@ -233,7 +233,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_any_work(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fails)
-        patch.setattr("sensorium.training.parts.read", None)
+        patch.setattr("sensorium.training.table_splits.read", None)
         with pytest.raises(SensoriumError, match="Read-only file system"):
             run(out=tmp_path / "run")
 

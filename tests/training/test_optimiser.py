@@ -13,7 +13,7 @@ from torch import nn
 import sensorium as sm
 from sensorium.core.recipe import Training
 from sensorium.training.callbacks import Checkpoint
-from sensorium.training.rates import MOMENTUM, USUAL, optimiser, settled
+from sensorium.training.optimiser import MOMENTUM, USUAL, optimiser, settled
 
 QUICK = ["model.size=tiny", "training.epochs=3", "training.batch_size=16", "training.average=0"]
 DRAW = np.random.default_rng(0)

@@ -11,7 +11,7 @@ from sensorium.core.errors import ConfigError
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
 from sensorium.training.defaults import resolve
-from sensorium.training.presets import QUALITY, with_quality
+from sensorium.training.quality_presets import QUALITY, with_quality
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +48,9 @@ def test_what_was_said_stays(schema: Schema) -> None:
 
 
 def test_best_searches(scenes: Path, quick_fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sensorium.training import presets
+    from sensorium.training import quality_presets
 
-    monkeypatch.setitem(presets.QUALITY, "best", presets.QUALITY["best"]._replace(trials=2))
+    monkeypatch.setitem(quality_presets.QUALITY, "best", quality_presets.QUALITY["best"]._replace(trials=2))
     ignore = ["cost", "tags", "note", "sound", "when", "photo"]
     found = quick_fit(quality="best", ignore=ignore, overrides=["training.epochs=1"])
     assert len(found.artifact.report["search"]["trials"]) == 2

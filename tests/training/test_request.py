@@ -13,7 +13,7 @@ import pytest
 import sensorium as sm
 from sensorium.core.errors import ConfigError
 from sensorium.core.recipe import Recipe
-from sensorium.training.request import Request
+from sensorium.training.training_request import Request
 
 TOLD: dict[str, Any] = {
     "epochs": 7,

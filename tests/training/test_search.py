@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from sensorium.console import Console
 from sensorium.core.errors import ConfigError, SensoriumError
-from sensorium.training import search as module
+from sensorium.reporting.console import Console
+from sensorium.training import hyperparameter_search as module
+from sensorium.training.comparison_setup import prepare
 from sensorium.training.defaults import resolve
-from sensorium.training.ground import prepare
-from sensorium.training.request import Request
-from sensorium.training.search import Search, Trial
-from sensorium.training.space import Space, space
+from sensorium.training.hyperparameter_search import Search, Trial
+from sensorium.training.search_space import Space, space
+from sensorium.training.training_request import Request
 
 QUICK = ["training.epochs=1", "training.batch_size=32", "model.size=tiny"]
 IGNORED = ("cost", "tags", "note", "sound", "photo", "when")

@@ -15,17 +15,17 @@ import sensorium as sm
 from sensorium.core.errors import ConfigError, DataError
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
-from sensorium.data.flow import Flow, Pass
-from sensorium.data.media import NONE, Under
-from sensorium.data.pack import pack
-from sensorium.data.rows import encode
-from sensorium.data.shards import shards
-from sensorium.data.store import Store
-from sensorium.data.stream import Stream
-from sensorium.data.table import Table
-from sensorium.training.lit import Lit
+from sensorium.data.encoded_rows import encode
+from sensorium.data.files.media_access import NONE, Under
+from sensorium.data.shards.pack import pack
+from sensorium.data.shards.prefetch import Flow, Pass
+from sensorium.data.shards.row_stream import Stream
+from sensorium.data.shards.shard_folder import shards
+from sensorium.data.store.store import Store
+from sensorium.data.tables.table import Table
+from sensorium.training.lightning_module import Lit
 from sensorium.training.prepare import learn
-from sensorium.training.streamed import Held
+from sensorium.training.shard_training import Held
 
 OPTIONS = ["model.size=tiny", "training.epochs=2", "training.batch_size=8", "training.checkpoint_every=0.000001"]
 
@@ -121,7 +121,7 @@ def test_a_pass_is_so_many_batches_of_an_endless_flow(words: Path) -> None:
 def test_it_learns_and_keeps_no_training_row(
     packed: Path, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sensorium.training.streamed.SHOWN_ROWS", 10)
+    monkeypatch.setattr("sensorium.training.shard_training.SHOWN_ROWS", 10)
     table = Table.read(scenes / "train.csv")
     model = stream_fit(
         packed,

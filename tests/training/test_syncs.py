@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sensorium.console import Console
-from sensorium.training.lit import Lit
+from sensorium.reporting.console import Console
+from sensorium.training.lightning_module import Lit
 from sensorium.training.prepare import prepare
-from sensorium.training.request import Request
-from sensorium.training.run import built
+from sensorium.training.train import built
+from sensorium.training.training_request import Request
 
 ASKS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero", "aten::equal", "aten::masked_select"}
 ASKS |= {"aten::_unique2", "aten::unique_consecutive", "aten::unique_dim"}

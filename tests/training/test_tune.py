@@ -14,9 +14,9 @@ import torch
 import sensorium as sm
 from sensorium.core.errors import ConfigError
 from sensorium.core.recipe import Recipe
-from sensorium.training import tune
+from sensorium.training import speed_tuning
 from sensorium.training.callbacks import Checkpoint
-from sensorium.training.pace import Gradient, Pace, apart
+from sensorium.training.step_timing import Gradient, Pace, apart
 
 FEW = ["cost", "tags", "photo", "sound"]
 Times = Callable[[dict[str, Any]], float]
@@ -32,9 +32,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Times], None]:
             before = one.spec.model_dump()
             return [times({k: v for k, v in other.spec.model_dump().items() if v != before[k]})] * 5
 
-        monkeypatch.setattr(tune, "faster", told)
+        monkeypatch.setattr(speed_tuning, "faster", told)
         monkeypatch.setattr(os, "cpu_count", lambda: 1)  # a second thread is slow on a busy machine
-        monkeypatch.setattr(tune, "WASTE", -1.0)  # the table is too small for any to be saved
+        monkeypatch.setattr(speed_tuning, "WASTE", -1.0)  # the table is too small for any to be saved
 
     return set_to
 
@@ -123,7 +123,7 @@ def test_what_was_said_is_left_alone(quick_fit: Any, clock: Any) -> None:
 
 def test_what_changes_results_is_left(quick_fit: Any, clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     clock(lambda changed: 3.0)
-    monkeypatch.setattr(tune, "apart", lambda one, other: (0.0, 0.3))
+    monkeypatch.setattr(speed_tuning, "apart", lambda one, other: (0.0, 0.3))
     model = quick_fit(tune_speed=True, ignore=FEW)
     left = found(model)["bf16-mixed"]
     assert (left["taken"], left["times"]) == (False, None)
@@ -167,7 +167,7 @@ def test_searches_and_several_processes_are_refused(quick_fit: Any) -> None:
 
 
 def test_a_real_measurement_measures(quick_fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tune, "SECONDS", 0.1)
+    monkeypatch.setattr(speed_tuning, "SECONDS", 0.1)
     model = quick_fit(tune_speed=True, ignore=FEW, overrides=["training.threads=1"])
     speed = model.artifact.report["speed"]
     assert speed["found"]

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from sensorium.console import Console
 from sensorium.core import registry
 from sensorium.core.errors import ConfigError
 from sensorium.core.recipe import Recipe
+from sensorium.reporting.console import Console
 from sensorium.training.compare import compare
-from sensorium.training.ground import Ground, prepare
-from sensorium.training.request import Request
-from sensorium.training.ways import Asked, possible
+from sensorium.training.comparison_choices import Asked, possible
+from sensorium.training.comparison_setup import Ground, prepare
+from sensorium.training.training_request import Request
 
 QUICK = ["model.size=tiny", "training.epochs=1", "training.batch_size=32"]
 LEFT = ("cost", "tags", "note", "sound", "when", "room", "temperature")

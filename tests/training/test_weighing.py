@@ -10,11 +10,11 @@ from sensorium.core.expert import Response
 from sensorium.core.goal import Goal
 from sensorium.modalities.category import Category
 from sensorium.modalities.number import Number
-from sensorium.nn.convex import Solver, prior
-from sensorium.nn.narrowed import Narrowed, products
+from sensorium.nn.gram_projection import Narrowed, products
+from sensorium.nn.linear_solvers import Solver, prior
 from sensorium.tasks.classification import Classification
 from sensorium.tasks.regression import Regression
-from sensorium.training.weighing import sharpened, weighed
+from sensorium.training.blend_weights import sharpened, weighed
 
 RESPONSE = Response("classes", 3)
 

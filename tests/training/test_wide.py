@@ -12,18 +12,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import sensorium as sm
 from sensorium.core.batch import Field
-from sensorium.core.collated import side_by_side
+from sensorium.core.collation import side_by_side
 from sensorium.core.errors import ConfigError, listed, nearest
 from sensorium.core.layout import Row
 from sensorium.core.recipe import Recipe, read_yaml
 from sensorium.core.registry import build, split
 from sensorium.core.schema import Schema
-from sensorium.data.columnar import column_names
-from sensorium.data.guess import guess
-from sensorium.data.media import NONE
-from sensorium.data.table import Table
+from sensorium.data.files.media_access import NONE
+from sensorium.data.inspection.type_inference import guess
+from sensorium.data.tables.columnar import column_names
+from sensorium.data.tables.table import Table
 from sensorium.training.defaults import WIDE, resolve
-from sensorium.training.parts import MANY, _said
+from sensorium.training.table_splits import MANY, _said
 
 
 def schema(columns: int, kind: str = "number") -> Schema:
@@ -169,7 +169,7 @@ def test_a_deep_recipe_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_page_shows_all_media_of_a_row_and_some_of_its_cells() -> None:
-    from sensorium.evaluation.cells import CELLS, chosen
+    from sensorium.reporting.cell_html import CELLS, chosen
 
     kinds = {f"c{i}": "number" for i in range(CELLS + 50)} | {"photo": "image", "note": "text", "k": "category"}
     found = chosen(kinds)

@@ -19,24 +19,24 @@ import numpy as np
 import torch
 from torch import nn
 
-from sensorium.console import Console
 from sensorium.core import registry
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
-from sensorium.data.media import Under
-from sensorium.data.rows import Rows, encode
-from sensorium.data.store import Store
-from sensorium.data.table import Table
+from sensorium.data.encoded_rows import Rows, encode
+from sensorium.data.files.media_access import Under
+from sensorium.data.store.store import Store
+from sensorium.data.tables.table import Table
 from sensorium.model import assemble
+from sensorium.reporting.console import Console
 from sensorium.testing.processes import forked
-from sensorium.training import sharded
-from sensorium.training.columns import declare
+from sensorium.training import fsdp
+from sensorium.training.column_declaration import declare
 from sensorium.training.defaults import resolve
-from sensorium.training.lit import Lit
+from sensorium.training.fsdp import own, whole
+from sensorium.training.lightning_module import Lit
 from sensorium.training.prepare import learn
-from sensorium.training.ranks import Ranks
-from sensorium.training.run import _run
-from sensorium.training.sharded import own, whole
+from sensorium.training.process_group import Ranks
+from sensorium.training.train import _run
 
 ROWS = 16
 ORDER = np.arange(ROWS)
@@ -156,7 +156,7 @@ CASES: dict[str, tuple[Any, ...]] = {
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    sharded.BLOCK = 1000
+    fsdp.BLOCK = 1000
     found: dict[str, Any] = {"words": forked(2, words)}
     for name, case in CASES.items():
         one = trained(Ranks(), *case)

@@ -12,7 +12,7 @@ from typer.core import TyperCommand
 
 from sensorium.core import quoting
 from sensorium.core.errors import ConfigError, nearest
-from sensorium.data.groups import SAID
+from sensorium.data.inspection.column_groups import SAID
 
 QUOTES = "A name that would be taken apart stands in double quotes"
 """The rule for names on the command line (``core.quoting``), as help texts begin it."""

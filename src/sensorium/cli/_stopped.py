@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from sensorium.core import quoting
-from sensorium.core.counted import counted
+from sensorium.core.plurals import counted
 
 CODE = 130
 """What a shell expects of a command that Ctrl-C ended."""

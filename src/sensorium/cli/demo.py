@@ -11,8 +11,8 @@ from sensorium.core import quoting
 from sensorium.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from sensorium.data.inspection import Inspection
-    from sensorium.data.table import Table
+    from sensorium.data.inspection.results import Inspection
+    from sensorium.data.tables.table import Table
     from sensorium.evaluation.evaluate import Evaluation
     from sensorium.trained import Trained
 
@@ -33,10 +33,10 @@ def run(
 
     Example: sensorium demo --out demo
     """
-    from sensorium.data.inspect import inspect
+    from sensorium.data.files.atomic_write import check_writable
+    from sensorium.data.inspection.inspect import inspect
     from sensorium.data.synthetic import make
-    from sensorium.data.table import Table
-    from sensorium.data.whole import check_writable
+    from sensorium.data.tables.table import Table
     from sensorium.training.fit import fit
 
     check_writable(out)

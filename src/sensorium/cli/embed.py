@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sensorium.cli import _options as given
-from sensorium.core.counted import counted
 from sensorium.core.errors import ConfigError
+from sensorium.core.plurals import counted
 
 if TYPE_CHECKING:
-    from sensorium.data.vectors import Vector
+    from sensorium.data.files.vector_files import Vector
 
 
 def run(
@@ -45,8 +45,8 @@ def run(
 
     One modality, as a plain array for numpy.load: sensorium embed run new.csv --stream photo --out photos.npy
     """
-    from sensorium.data.place import ready
-    from sensorium.data.vectors import FORMATS, Vector, write, write_csv
+    from sensorium.data.files.output_path import ready
+    from sensorium.data.files.vector_files import FORMATS, Vector, write, write_csv
 
     keep = given.each(keep)
     if out is not None and out.suffix not in FORMATS:
@@ -56,13 +56,13 @@ def run(
         raise ConfigError("an array has no room for --keep", file=out, fix="name it .csv, .jsonl or .parquet")
     if out is not None:
         ready(out, "--out", overwrite=overwrite, reads=[table])
-    from sensorium.console import Console
-    from sensorium.data.media import Under
-    from sensorium.data.table import Table
-    from sensorium.data.unfamiliar import absent_told
-    from sensorium.output import Beside
+    from sensorium.data.files.media_access import Under
+    from sensorium.data.inspection.unseen_values import absent_told
+    from sensorium.data.tables.table import Table
     from sensorium.predictor import settle_threads
-    from sensorium.problems import say_problems
+    from sensorium.reporting.cell_problems import say_problems
+    from sensorium.reporting.console import Console
+    from sensorium.reporting.prediction_files import Beside
     from sensorium.trained import load
 
     model = load(run)

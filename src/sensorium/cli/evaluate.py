@@ -33,8 +33,8 @@ def run(
     """
     if reference is not None and not robustness:
         raise ConfigError("--reference is for --robustness", fix="give both")
-    from sensorium.console import Console
-    from sensorium.data.place import ready
+    from sensorium.data.files.output_path import ready
+    from sensorium.reporting.console import Console
     from sensorium.trained import load
 
     for path, option in ((report, "--report"), (json_, "--json")):

@@ -35,7 +35,7 @@ def run(
 
     Example: sensorium explain run test.csv --row 3 --out explanation.html
     """
-    from sensorium.data.place import ready
+    from sensorium.data.files.output_path import ready
     from sensorium.trained import load
 
     for path, option in ((out, "--out"), (json_, "--json")):

@@ -57,8 +57,8 @@ def run(
     """
     train, overrides = given.moved(train, overrides)
     overrides, options, answered = given.task_options(task, overrides, target)
-    from sensorium.training.crew import first
     from sensorium.training.fit import fit
+    from sensorium.training.launch import first
 
     trained = fit(
         train,

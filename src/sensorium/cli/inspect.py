@@ -25,11 +25,11 @@ def run(
 
     Example: sensorium inspect train.csv test.csv --target label
     """
-    from sensorium.console import Console
-    from sensorium.data.inspect import inspect
-    from sensorium.data.media import Under
-    from sensorium.data.place import ready
-    from sensorium.data.table import Table
+    from sensorium.data.files.media_access import Under
+    from sensorium.data.files.output_path import ready
+    from sensorium.data.inspection.inspect import inspect
+    from sensorium.data.tables.table import Table
+    from sensorium.reporting.console import Console
 
     if json_ is not None:
         ready(json_, "--json", overwrite=overwrite, reads=tables)

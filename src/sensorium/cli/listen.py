@@ -43,28 +43,28 @@ def run(
     """
     from sensorium.artifact import Artifact
     from sensorium.predictor import Predictor
-    from sensorium.serve import listening
-    from sensorium.serve.session import Setup
+    from sensorium.streaming import live_client
+    from sensorium.streaming.stream_session import Setup
 
     if (file is not None) + stdin + microphone != 1:
         raise ConfigError("one of --file, --stdin and --microphone says what is heard")
     artifact = Artifact.load(run)
     name, kind, channels = _heard(artifact.schema, None if column is None else quoting.name(column))
     if file is not None:
-        steps, rate = listening.of_file(file, kind, rate)
-        chunks: Any = listening.cut(steps, max(1, round(chunk * rate)), None if fast else rate)
+        steps, rate = live_client.of_file(file, kind, rate)
+        chunks: Any = live_client.cut(steps, max(1, round(chunk * rate)), None if fast else rate)
     else:
         rate = rate or (16_000.0 if kind == "audio" else 1.0)
         size = max(1, round(chunk * rate))
         if microphone and kind != "audio":
             raise ConfigError(f"{name} is a series: a microphone gives none", fix="--column names a sound")
-        chunks = listening.of_microphone(rate, size) if microphone else None
-        chunks = chunks or listening.of_stream(sys.stdin.buffer, kind, channels, size)
+        chunks = live_client.of_microphone(rate, size) if microphone else None
+        chunks = chunks or live_client.of_stream(sys.stdin.buffer, kind, channels, size)
     setup = Setup.from_json({"column": name, "rate": rate, "seconds": seconds, "hop": hop, "keep": fast, "row": _row(row)})
     if url is not None:
-        answers = listening.there(url, setup, chunks, key=os.environ.get("SENSORIUM_API_KEY"))
+        answers = live_client.there(url, setup, chunks, key=os.environ.get("SENSORIUM_API_KEY"))
     else:
-        answers = listening.here(Predictor(artifact), setup, chunks)
+        answers = live_client.here(Predictor(artifact), setup, chunks)
     with contextlib.suppress(KeyboardInterrupt):
         for said in answers:
             typer.echo(json.dumps(said, ensure_ascii=False) if json_ else _line(said))

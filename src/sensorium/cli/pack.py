@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from sensorium.cli import _options as given
-from sensorium.core.counted import counted
 from sensorium.core.errors import ConfigError
+from sensorium.core.plurals import counted
 
 
 def run(
@@ -28,8 +28,8 @@ def run(
 
     Example: sensorium pack train.csv packed --rows-per-shard 5000
     """
-    from sensorium.console import Console
-    from sensorium.data.shards import shards
+    from sensorium.data.shards.shard_folder import shards
+    from sensorium.reporting.console import Console
 
     with Console(quiet) as console:
         if check:
@@ -45,10 +45,10 @@ def run(
             raise ConfigError("there is no folder to pack into", fix="sensorium pack table.csv packed")
         if format_ not in ("parquet", "tar"):
             raise ConfigError(f"no format {format_!r}", fix="--format parquet, or --format tar")
-        from sensorium.data.media import Under
-        from sensorium.data.pack import pack
-        from sensorium.data.table import Table
-        from sensorium.problems import say_problems
+        from sensorium.data.files.media_access import Under
+        from sensorium.data.shards.pack import pack
+        from sensorium.data.tables.table import Table
+        from sensorium.reporting.cell_problems import say_problems
 
         rows = Table.read(table, root=media)
         problems = pack(

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sensorium.cli import _options as given
-from sensorium.core.counted import counted
 from sensorium.core.errors import ConfigError
+from sensorium.core.plurals import counted
 
 if TYPE_CHECKING:
     from sensorium.predictor import Prediction
@@ -42,8 +42,8 @@ def run(
     A folder of shards can be predicted into a folder, a part for each; stopped, the same command goes on:
     sensorium predict run packed --out predictions --processes 4
     """
-    from sensorium.data.place import ready
-    from sensorium.data.shards import is_sharded
+    from sensorium.data.files.output_path import ready
+    from sensorium.data.shards.shard_folder import is_sharded
 
     keep = given.each(keep)
     if is_sharded(Path(table)) and out is not None and out.suffix == "":
@@ -58,13 +58,13 @@ def run(
         raise ConfigError("several processes divide a folder of shards, into a folder", fix=fix)
     if out is not None:
         ready(out, "--out", overwrite=overwrite, reads=[table])
-    from sensorium.console import Console
-    from sensorium.data.media import Under
-    from sensorium.data.table import Table
-    from sensorium.data.unfamiliar import absent_told
-    from sensorium.output import Beside, write, write_csv
+    from sensorium.data.files.media_access import Under
+    from sensorium.data.inspection.unseen_values import absent_told
+    from sensorium.data.tables.table import Table
     from sensorium.predictor import settle_threads
-    from sensorium.problems import say_problems
+    from sensorium.reporting.cell_problems import say_problems
+    from sensorium.reporting.console import Console
+    from sensorium.reporting.prediction_files import Beside, write, write_csv
     from sensorium.trained import load
 
     model = load(run)
@@ -108,11 +108,11 @@ def _parts(
     overwrite: bool,
     quiet: bool,
 ) -> None:
-    from sensorium.bulk import predict_shards
-    from sensorium.console import Console
+    from sensorium.batch_prediction import predict_shards
     from sensorium.core.recipe import Recipe
     from sensorium.predictor import settle_threads
-    from sensorium.problems import say_problems
+    from sensorium.reporting.cell_problems import say_problems
+    from sensorium.reporting.console import Console
 
     if (run / "recipe.yaml").is_file():  # else the loading says what is wrong
         settle_threads(Recipe.from_yaml(run / "recipe.yaml"))

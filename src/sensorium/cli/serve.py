@@ -63,9 +63,9 @@ def run(
     try:
         from sensorium.predictor import settle_threads
         from sensorium.serve.app import create
-        from sensorium.serve.hosts import Names
+        from sensorium.serve.host_guard import Names
         from sensorium.serve.limits import MIB, Limits
-        from sensorium.serve.running import bind, listen, server
+        from sensorium.serve.server import bind, listen, server
     except ImportError as error:
         raise MissingExtraError(f"serving ({error.name})", "serve") from None
     import torch
@@ -129,7 +129,7 @@ def run(
 def _loaded(runs: list[str], device: str) -> dict[str, Predictor]:
     """The models by name: what stands before ``=``, else the folder's name."""
     from sensorium.artifact import Artifact
-    from sensorium.data.media import NONE
+    from sensorium.data.files.media_access import NONE
     from sensorium.predictor import Predictor
 
     models: dict[str, Predictor] = {}

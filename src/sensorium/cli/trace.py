@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from sensorium.core.counted import counted
 from sensorium.core.errors import DataError
+from sensorium.core.plurals import counted
 
 CELLS = 200
 """Steps of cells that are shown: of thousands of columns the first hundred."""
@@ -24,7 +24,7 @@ def run(
 
     Example: sensorium trace run test.csv --row 3
     """
-    from sensorium.data.table import Table
+    from sensorium.data.tables.table import Table
     from sensorium.trained import load
 
     rows = Table.read(table, root=media)

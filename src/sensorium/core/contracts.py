@@ -26,12 +26,12 @@ from torch import Tensor, nn
 
 from sensorium.core.answer import Answer
 from sensorium.core.batch import Batch, Encoded, Field, merged
-from sensorium.core.byname import ByName
 from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.expert import Response
 from sensorium.core.goal import Goal
 from sensorium.core.layout import Layout
 from sensorium.core.modality import Modality
+from sensorium.core.module_dict import ByName
 from sensorium.core.scorer import Scorer
 from sensorium.core.views import View
 

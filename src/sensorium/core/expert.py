@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sensorium.core.batch import Field
-from sensorium.core.coalitions import coalitions
 from sensorium.core.layout import Layout
-from sensorium.core.learnt import Learnt
+from sensorium.core.learned_buffers import Learnt
 from sensorium.core.registry import build, chosen, kind_of
+from sensorium.core.stream_subsets import coalitions
 
 CHUNK = 128
 """Rows whose features are held dense at once."""

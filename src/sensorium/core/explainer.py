@@ -15,8 +15,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sensorium.core.attribution_units import Units
 from sensorium.core.layout import Layout
-from sensorium.core.units import Units
 
 CHUNK = 64  # rows answered at a time
 

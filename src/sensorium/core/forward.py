@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from sensorium.core.batch import Batch, Encoded, Field, hide
-from sensorium.core.byname import ByName
 from sensorium.core.contracts import Fusion, Task
+from sensorium.core.module_dict import ByName
 
 
 class Blending(Protocol):

@@ -10,9 +10,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sensorium.core import quoting
-from sensorium.core.document import DEEPEST, check_plain
 from sensorium.core.errors import ConfigError, nearest
-from sensorium.core.regular import read_regular
+from sensorium.core.safe_files import read_regular
+from sensorium.core.safe_json import DEEPEST, check_plain
 from sensorium.core.upgrade import VERSION, upgrade
 
 Spec = str | dict[str, Any]

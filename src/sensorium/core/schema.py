@@ -25,7 +25,7 @@ INPUTS, TARGETS = ("input", "both"), ("target", "both")
 
 
 class Opener(Protocol):
-    """What decides which media cells may be opened, and opens them (``data.media``)."""
+    """What decides which media cells may be opened, and opens them (``data.files.media_access``)."""
 
     def open(self, cell: Any, *, row: int | None = None, column: str | None = None) -> Any: ...
 
@@ -219,7 +219,7 @@ class Schema:
         import torch
 
         from sensorium.core.batch import Batch
-        from sensorium.core.collated import measured, side_by_side
+        from sensorium.core.collation import measured, side_by_side
 
         def field(column: Column, key: Key | None = None, *, whole: bool = False) -> Field:
             at: Key = column.name if key is None else key

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sensorium.data.buckets import Cost, bucketed
-from sensorium.data.rows import Rows
-from sensorium.data.sources import Index
+from sensorium.data.column_storage import Index
+from sensorium.data.encoded_rows import Rows
+from sensorium.data.length_buckets import Cost, bucketed
 
 if TYPE_CHECKING:
     from sensorium.core.batch import Batch

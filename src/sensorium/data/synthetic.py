@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sensorium.core.errors import ConfigError
-from sensorium.data import scenes
+from sensorium.data import synthetic_cells
 
 EVENTS = ("kettle", "shower", "window", "visitor", "cleaning", "party")
 SENSES: dict[str, dict[str, tuple[str, str]]] = {
@@ -137,17 +137,17 @@ def _row(folder: Path, plot: Story, i: int, rng: np.random.Generator, holes: flo
     cells["photo"] = cells["note"] = cells["sound"] = cells["sensor"] = cells["temperature"] = ""
     if seen["photo"]:
         cells["photo"] = f"photos/{i:05d}.png"
-        scenes.write_png(folder / cells["photo"], scenes.photo(seen["photo"], rng))
+        synthetic_cells.write_png(folder / cells["photo"], synthetic_cells.photo(seen["photo"], rng))
     if seen["note"]:
-        cells["note"] = scenes.note(seen["note"], rng)
+        cells["note"] = synthetic_cells.note(seen["note"], rng)
     if seen["sound"]:
         cells["sound"] = f"sounds/{i:05d}.wav"
-        scenes.write_wav(folder / cells["sound"], scenes.sound(seen["sound"], rng))
+        synthetic_cells.write_wav(folder / cells["sound"], synthetic_cells.sound(seen["sound"], rng))
     if seen["sensor"]:
         cells["sensor"] = f"sensors/{i:05d}.csv"
-        scenes.write_series(folder / cells["sensor"], scenes.vibration(seen["sensor"], rng))
+        synthetic_cells.write_series(folder / cells["sensor"], synthetic_cells.vibration(seen["sensor"], rng))
     if seen["temperature"]:
-        cells["temperature"] = f"{scenes.temperature(seen['temperature'], rng):.1f}"
+        cells["temperature"] = f"{synthetic_cells.temperature(seen['temperature'], rng):.1f}"
     return cells
 
 

@@ -9,8 +9,8 @@ from sensorium.core.batch import zeroed
 from sensorium.core.layout import Row
 from sensorium.core.registry import component
 from sensorium.nn.attention import Trunk
-from sensorium.nn.cells import Cells as Parts
-from sensorium.nn.stacked import Stacked
+from sensorium.nn.table_cells import Cells as Parts
+from sensorium.nn.token_encoder import Stacked
 
 
 @component

@@ -14,8 +14,8 @@ from sensorium.core.registry import build, component, find, split
 from sensorium.nn.attention import Trunk
 from sensorium.nn.conv import clear
 from sensorium.nn.pool import MeanMax, masked_mean
-from sensorium.nn.position import sinusoids
-from sensorium.nn.rnn import Layer
+from sensorium.nn.positional_encoding import sinusoids
+from sensorium.nn.recurrent import Layer
 
 
 @component

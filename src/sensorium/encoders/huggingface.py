@@ -15,11 +15,11 @@ from sensorium.core.contracts import Encoder
 from sensorium.core.errors import ConfigError
 from sensorium.core.layout import Grid, Ids, Layout
 from sensorium.core.registry import component
-from sensorium.nn import backbones
-from sensorium.nn.budget import within
-from sensorium.nn.checkpoint import Checkpoint
 from sensorium.nn.pool import masked_mean
-from sensorium.signal.frontend import HOP, RATE, kaldi_fbank, kaldi_frames, whisper_mel
+from sensorium.pretrained import architectures
+from sensorium.pretrained.build_budget import within
+from sensorium.pretrained.checkpoint import Checkpoint
+from sensorium.pretrained.spectrograms import HOP, RATE, kaldi_fbank, kaldi_frames, whisper_mel
 
 _WORDS, _SMALL = 256, {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 256}
 _PROCESSOR = ("do_normalize", "mean", "std")
@@ -54,13 +54,13 @@ class Huggingface(Encoder):
         super().__init__()
         self.checkpoint = checkpoint
         given = config or (_described(Checkpoint(checkpoint)) if checkpoint is not None else _small(layout))
-        self.config = {**backbones.plain(given), "processor": dict(given.get("processor") or {})}
-        self.family = backbones.family(self.config)
+        self.config = {**architectures.plain(given), "processor": dict(given.get("processor") or {})}
+        self.family = architectures.family(self.config)
         # No larger than the checkpoint, if there is one: what its config.json says may be anything.
         bound = within(*Checkpoint(checkpoint).held) if config is None and checkpoint is not None else nullcontext()
         with bound:
-            self.network = backbones.build(self.config)
-        self.dim = backbones.width(self.config, self.network)
+            self.network = architectures.build(self.config)
+        self.dim = architectures.width(self.config, self.network)
         its: Any = self.network.config
         self.its = its
         self.pool = self.family.pool if pool == "auto" else pool
@@ -75,8 +75,8 @@ class Huggingface(Encoder):
         if options.get("checkpoint") is None:
             return {}
         checkpoint = Checkpoint(str(options["checkpoint"]))
-        config = backbones.plain(checkpoint.config)
-        sense = backbones.family(config).sense
+        config = architectures.plain(checkpoint.config)
+        sense = architectures.family(config).sense
         try:
             if sense == "image":
                 return {"kind": "image", **_picture(checkpoint.processor, config)}
@@ -99,12 +99,12 @@ class Huggingface(Encoder):
             checkpoint = Checkpoint(str(full["checkpoint"]))
             full["config"] = _described(checkpoint)
             with within(*checkpoint.held):  # no larger than its weights, whatever its config.json says
-                backbones.build(full["config"])
+                architectures.build(full["config"])
         return full
 
     def adopt(self) -> None:
         if self.checkpoint is not None:
-            found = backbones.load(Checkpoint(self.checkpoint), self.config).state_dict()
+            found = architectures.load(Checkpoint(self.checkpoint), self.config).state_dict()
             try:
                 self.network.load_state_dict(found)
             except RuntimeError as error:
@@ -271,8 +271,8 @@ class Huggingface(Encoder):
 
 def _described(checkpoint: Checkpoint) -> dict[str, Any]:
     """What is kept of a checkpoint beside its weights."""
-    config = backbones.plain(checkpoint.config)
-    sense = backbones.family(config).sense
+    config = architectures.plain(checkpoint.config)
+    sense = architectures.family(config).sense
     if sense == "text":
         config["pad_token_id"] = checkpoint.pad
     told = checkpoint.processor if sense == "audio" else {}

@@ -9,8 +9,8 @@ from sensorium.core.batch import Encoded
 from sensorium.core.contracts import Encoder
 from sensorium.core.layout import Row
 from sensorium.core.registry import component
-from sensorium.nn.cells import Cells
 from sensorium.nn.mlp import Mlp as Perceptron
+from sensorium.nn.table_cells import Cells
 
 
 @component

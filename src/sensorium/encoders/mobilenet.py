@@ -11,7 +11,7 @@ from sensorium.core.contracts import Encoder, Level
 from sensorium.core.layout import Grid
 from sensorium.core.registry import component
 from sensorium.nn.conv import LAST, channels_last, clear, first_stride
-from sensorium.nn.unit import Tail, Unit, ends
+from sensorium.nn.conv_blocks import Tail, Unit, ends
 
 _STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 """Expansion, channels, blocks and first step of each stage: table 2 of the paper."""

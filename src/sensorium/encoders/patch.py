@@ -14,8 +14,8 @@ from sensorium.core.layout import Grid
 from sensorium.core.registry import component
 from sensorium.nn.attention import Trunk
 from sensorium.nn.conv import CONV, clear
-from sensorium.nn.position import grid_sinusoids
-from sensorium.nn.stacked import Stacked
+from sensorium.nn.positional_encoding import grid_sinusoids
+from sensorium.nn.token_encoder import Stacked
 
 
 @component

@@ -14,7 +14,7 @@ from sensorium.core.errors import ConfigError
 from sensorium.core.layout import Grid, Ids
 from sensorium.core.registry import component
 from sensorium.nn.pool import MeanMax
-from sensorium.nn.rnn import Layer
+from sensorium.nn.recurrent import Layer
 
 LONGEST = 500
 """Steps that are still read one by one: a recurrence cannot be spread over cores, and forgets over thousands."""

@@ -13,7 +13,7 @@ from sensorium.core.errors import ConfigError
 from sensorium.core.layout import Grid
 from sensorium.core.registry import component
 from sensorium.nn.conv import LAST, MAX_POOL, channels_last, clear, first_stride, thin
-from sensorium.nn.unit import Tail, Unit, ends
+from sensorium.nn.conv_blocks import Tail, Unit, ends
 
 _WIDTHS: dict[str, tuple[int, int, int, int]] = {
     "x0.5": (48, 96, 192, 1024),

@@ -11,7 +11,7 @@ from sensorium.core.errors import ConfigError
 from sensorium.core.layout import Grid
 from sensorium.core.registry import component
 from sensorium.nn.mlp import Mlp
-from sensorium.signal.summary import NAMES, channel_summary, correlations
+from sensorium.signal.series_statistics import NAMES, channel_summary, correlations
 
 _FAR = 10.0
 

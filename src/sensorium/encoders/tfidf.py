@@ -15,8 +15,8 @@ from sensorium.core.errors import ConfigError
 from sensorium.core.layout import Ids
 from sensorium.core.registry import component
 from sensorium.nn.ngrams import groups
-from sensorium.nn.subspace import principal
-from sensorium.signal.statistics import thinned
+from sensorium.nn.randomized_svd import principal
+from sensorium.signal.running_moments import thinned
 
 _BATCHES = 80
 

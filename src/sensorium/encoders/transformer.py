@@ -11,8 +11,8 @@ from sensorium.core.errors import ConfigError
 from sensorium.core.layout import Grid, Ids
 from sensorium.core.registry import component
 from sensorium.nn.attention import Trunk
-from sensorium.nn.position import sinusoids
-from sensorium.nn.stacked import Stacked
+from sensorium.nn.positional_encoding import sinusoids
+from sensorium.nn.token_encoder import Stacked
 
 
 @component

@@ -11,7 +11,7 @@ from sensorium.core.contracts import Encoder, Level
 from sensorium.core.layout import Grid
 from sensorium.core.registry import component
 from sensorium.nn.conv import LAST, MAX_POOL, channels_last, clear, first_stride, thin
-from sensorium.nn.unit import Tail, Unit
+from sensorium.nn.conv_blocks import Tail, Unit
 
 _CONVOLUTIONS: dict[str, tuple[int, ...]] = {
     "vgg11": (1, 1, 2, 2, 2),

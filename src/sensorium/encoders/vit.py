@@ -16,8 +16,8 @@ from sensorium.core.layout import Grid
 from sensorium.core.registry import component
 from sensorium.nn.attention import Trunk
 from sensorium.nn.conv import CONV, LAST, channels_last, clear
-from sensorium.nn.position import resized
-from sensorium.nn.unit import Unit
+from sensorium.nn.conv_blocks import Unit
+from sensorium.nn.positional_encoding import resized
 
 _SIZES: dict[str, tuple[int, int, int]] = {
     "tiny": (192, 12, 3),

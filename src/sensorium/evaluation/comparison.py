@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from sensorium.evaluation.bars import Bar, bar_chart
-from sensorium.evaluation.charts import xy_chart
 from sensorium.evaluation.findings import number, words
-from sensorium.evaluation.page import Section, table_html, write_page
 from sensorium.evaluation.significance import Difference, difference, holm, seed_noise
+from sensorium.reporting.bar_charts import Bar, bar_chart
+from sensorium.reporting.charts import xy_chart
+from sensorium.reporting.page import Section, table_html, write_page
 
 ALPHA = 0.05
 HEAD = ("", "score", "to the best", "parameters", "CPU s", "memory MB", "robustness", "")
@@ -45,7 +45,7 @@ class Entry:
         scores: The metric, a seed each.
         parameters: Of the whole model.
         cpu: Seconds of the processor in training, the mean of the seeds; ``seconds`` by the clock.
-        memory: Bytes of one training step, counted in tensors (``training/footprint.py``).
+        memory: Bytes of one training step, counted in tensors (``training/memory_footprint.py``).
         area: The mean area of its removal curves; NaN for a single stream.
         curves: By stream, the metric with it taken from growing shares of the rows, the mean of the seeds.
         epochs: The mean of the seeds.

@@ -17,12 +17,12 @@ from sensorium.core.contracts import Task
 from sensorium.core.forward import Forward
 from sensorium.core.registry import kind_of
 from sensorium.core.views import Gallery, Matrix, Scatter, Sentence, View
+from sensorium.evaluation.baselines import Floor, Parts
+from sensorium.evaluation.bootstrap import bounds, resample
 from sensorium.evaluation.findings import Verdict, findings, verdict, words
-from sensorium.evaluation.floor import Floor, Parts
 from sensorium.evaluation.robustness import Robustness
-from sensorium.evaluation.scores import bounds, resample
-from sensorium.evaluation.subsets import Subset, label, shapley, subsets_of
-from sensorium.evaluation.tally import Tally, TaskTally
+from sensorium.evaluation.score_accumulator import Tally, TaskTally
+from sensorium.evaluation.stream_subsets import Subset, label, shapley, subsets_of
 from sensorium.model import Model
 
 SHOWN = 24
@@ -151,7 +151,7 @@ class Evaluation:
 
     def text(self) -> str:
         """A table for a terminal."""
-        from sensorium.evaluation.terminal import written
+        from sensorium.reporting.terminal import written
 
         return written(self)
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
-from sensorium.evaluation.scores import bounds
-from sensorium.evaluation.subsets import Subset, label
+from sensorium.evaluation.bootstrap import bounds
+from sensorium.evaluation.stream_subsets import Subset, label
 
 if TYPE_CHECKING:
     from sensorium.evaluation.evaluate import TargetScores

@@ -17,10 +17,10 @@ from sensorium.core.batch import Field
 from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.forward import Forward
 from sensorium.core.schema import Schema
-from sensorium.data.corrupted import Corrupted, kinds_of
-from sensorium.data.rows import Rows
-from sensorium.data.sources import Index
-from sensorium.evaluation.tally import Tally
+from sensorium.data.column_storage import Index
+from sensorium.data.corrupted_stream import Corrupted, kinds_of
+from sensorium.data.encoded_rows import Rows
+from sensorium.evaluation.score_accumulator import Tally
 from sensorium.model import Model
 
 STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)

@@ -14,10 +14,10 @@ from torch import Tensor
 from sensorium.core.expert import Observed, Response
 from sensorium.core.layout import Layout, Row
 from sensorium.core.registry import component
-from sensorium.nn.convex import Floats, answered, fits, folds, loss
-from sensorium.nn.hazard import exposed
+from sensorium.nn.linear_solvers import Floats, answered, fits, folds, loss
+from sensorium.nn.survival_likelihood import exposed
+from sensorium.nn.tree_ensemble import Trees, boosted, evaluated
 from sensorium.nn.tree_expert import TreeExpert
-from sensorium.nn.trees import Trees, boosted, evaluated
 
 FOLDS = 3
 STEP = 20

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from sensorium.core.expert import Response
 from sensorium.core.registry import component
-from sensorium.nn.convex import Floats, folds
-from sensorium.nn.hazard import exposed
+from sensorium.nn.linear_solvers import Floats, folds
+from sensorium.nn.survival_likelihood import exposed
+from sensorium.nn.tree_ensemble import Trees, forest
 from sensorium.nn.tree_expert import TreeExpert
-from sensorium.nn.trees import Trees, forest
 
 ROWS = 50_000
 """The most rows that trees are grown on; of more, so many, of each class alike."""

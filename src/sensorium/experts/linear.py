@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sensorium.core.coalitions import coalitions, routed
 from sensorium.core.expert import Expert, Observed, Response
 from sensorium.core.registry import component
-from sensorium.nn.convex import STRENGTHS, Floats, Solver, answered, chosen, fits, folds, prior
-from sensorium.nn.narrowed import ROWS, Narrowed, products
+from sensorium.core.stream_subsets import coalitions, routed
+from sensorium.nn.gram_projection import ROWS, Narrowed, products
+from sensorium.nn.linear_solvers import STRENGTHS, Floats, Solver, answered, chosen, fits, folds, prior
 
 FEWEST = 10
 """A set of streams that fewer rows have is not fitted: they are answered from a smaller set."""

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from sensorium.core.explainer import Explainer, Heat, Probe
 from sensorium.core.layout import Grid
 from sensorium.core.registry import component
-from sensorium.nn.observed import grids
+from sensorium.nn.feature_hooks import grids
 
 _SMOOTH = {1: "linear", 2: "bilinear", 3: "trilinear"}
 

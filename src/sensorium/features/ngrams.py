@@ -17,8 +17,8 @@ from sensorium.core.expert import Features
 from sensorium.core.layout import Ids, Layout
 from sensorium.core.registry import component
 from sensorium.language.tokeniser import UNSPACED
-from sensorium.nn.subspace import principal
-from sensorium.signal.statistics import thinned
+from sensorium.nn.randomized_svd import principal
+from sensorium.signal.running_moments import thinned
 
 _TEXTS = 2000
 """The main directions are learnt from at most so many texts, evenly spread."""

@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from sensorium.core.batch import Field
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.registry import component
-from sensorium.nn.subspace import principal
-from sensorium.signal.course import course
-from sensorium.signal.gradients import blocks, oriented
-from sensorium.signal.scaled import Scaled
+from sensorium.nn.randomized_svd import principal
+from sensorium.signal.fixed_length import course
+from sensorium.signal.oriented_gradients import blocks, oriented
+from sensorium.signal.standardised import Scaled
 
 _LARGEST = 64  # pixels of the longer side that edges are looked for in
 _THUMBNAIL = 16

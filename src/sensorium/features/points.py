@@ -10,8 +10,8 @@ from torch import Tensor
 from sensorium.core import layout as layouts
 from sensorium.core.batch import Field
 from sensorium.core.registry import component
-from sensorium.signal.scaled import Scaled
-from sensorium.signal.summary import moments, quantiles
+from sensorium.signal.series_statistics import moments, quantiles
+from sensorium.signal.standardised import Scaled
 
 _AXES = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
 _FURTHEST = 3.0  # times the usual radius or distance: what lies beyond counts as if there

@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from sensorium.core.batch import Field
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.registry import component
-from sensorium.nn.subspace import principal
-from sensorium.signal.scaled import Scaled
-from sensorium.signal.statistics import thinned
+from sensorium.nn.randomized_svd import principal
+from sensorium.signal.running_moments import thinned
+from sensorium.signal.standardised import Scaled
 
 _TAPS = 9
 _HIGH = tuple(combinations(range(_TAPS), 3))  # where a kernel is 2; elsewhere it is -1

@@ -10,9 +10,9 @@ from torch import Tensor
 from sensorium.core.batch import Field
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.registry import component
-from sensorium.signal.course import course
-from sensorium.signal.scaled import Scaled
-from sensorium.signal.summary import NAMES, channel_summary, correlations, powers
+from sensorium.signal.fixed_length import course
+from sensorium.signal.series_statistics import NAMES, channel_summary, correlations, powers
+from sensorium.signal.standardised import Scaled
 
 _MOST, _MOST_COMPACT = 2000, 300
 _PAIRED = 16  # channels of which each two are correlated

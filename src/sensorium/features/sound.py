@@ -11,9 +11,9 @@ from sensorium.core.batch import Field
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.registry import component
 from sensorium.signal.cepstrum import dct
-from sensorium.signal.course import course
-from sensorium.signal.scaled import Scaled
-from sensorium.signal.summary import quantiles
+from sensorium.signal.fixed_length import course
+from sensorium.signal.series_statistics import quantiles
+from sensorium.signal.standardised import Scaled
 
 _BANDS, _CHANNELS = 64, 3
 _COARSE = 16

@@ -10,8 +10,8 @@ from torch import Tensor
 from sensorium.core.batch import Field
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.registry import component
-from sensorium.nn.subspace import principal
-from sensorium.signal.scaled import Scaled
+from sensorium.nn.randomized_svd import principal
+from sensorium.signal.standardised import Scaled
 
 _DIRECTIONS = 128
 

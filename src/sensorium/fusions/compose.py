@@ -10,12 +10,12 @@ from torch import Tensor
 
 from sensorium.core import registry
 from sensorium.core.batch import Encoded
-from sensorium.core.byname import ByName
 from sensorium.core.contracts import Fusion, Task
 from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.layout import Layout
+from sensorium.core.module_dict import ByName
 from sensorium.core.registry import component
-from sensorium.nn.panel import Panel
+from sensorium.heads.late_heads import Panel
 from sensorium.nn.streams import vectors
 
 GROUP = ("streams", "fusion")

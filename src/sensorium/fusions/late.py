@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sensorium.core.batch import Encoded
 from sensorium.core.contracts import Fusion, Task
 from sensorium.core.registry import component
-from sensorium.nn.panel import Panel
+from sensorium.heads.late_heads import Panel
 from sensorium.nn.streams import shares, vectors
 
 

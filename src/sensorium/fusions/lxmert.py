@@ -13,10 +13,10 @@ from sensorium.core.contracts import Fusion
 from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.layout import Ids, Layout
 from sensorium.core.registry import component
-from sensorium.nn.checkpoint import Checkpoint
-from sensorium.nn.lxmert import EPS, Boxes, CrossLayer, grid_boxes
+from sensorium.nn.lxmert_layers import EPS, Boxes, CrossLayer, grid_boxes
 from sensorium.nn.pool import masked_mean
 from sensorium.nn.streams import shares, tokens, vectors
+from sensorium.pretrained.checkpoint import Checkpoint
 
 _KEPT = ("hidden_size", "num_attention_heads", "intermediate_size", "x_layers")
 

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from sensorium.core.batch import Encoded, zeroed
-from sensorium.core.byname import ByName
 from sensorium.core.contracts import Fusion
+from sensorium.core.module_dict import ByName
 from sensorium.core.registry import component
 from sensorium.nn.attention import Trunk
-from sensorium.nn.crossing import CrossBlock
-from sensorium.nn.position import sinusoids
+from sensorium.nn.cross_attention import CrossBlock
+from sensorium.nn.positional_encoding import sinusoids
 from sensorium.nn.streams import Gathered, sizes, vectors
 
 

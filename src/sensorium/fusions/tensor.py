@@ -11,9 +11,9 @@ from sensorium.core.batch import Encoded, zeroed
 from sensorium.core.contracts import Fusion
 from sensorium.core.errors import ConfigError
 from sensorium.core.registry import component
+from sensorium.nn.available_memory import available
 from sensorium.nn.mlp import Mlp
-from sensorium.nn.outer import orders, outer
-from sensorium.nn.room import available
+from sensorium.nn.outer_product import orders, outer
 from sensorium.nn.streams import vectors
 
 ENTRIES = 5_000

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from sensorium.core.errors import ConfigError
-from sensorium.core.sealed import check_open
-from sensorium.language.growth import check_growth
+from sensorium.core.load_guard import check_open
+from sensorium.language.tokeniser_limits import check_growth
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from sensorium.codecs.audio import MINUTES, Sound, from_array, length_of, read_sound
+from sensorium.codecs.video import container, film_size, read_track
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
-from sensorium.signal.film import container, film_size, read_track
-from sensorium.signal.sound import MINUTES, Sound, from_array, length_of, read_sound
-from sensorium.signal.statistics import Moments, thinned
+from sensorium.signal.running_moments import Moments, thinned
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from sensorium.core.batch import Field
-    from sensorium.signal.front import FrontEnd
+    from sensorium.signal.front_ends import FrontEnd
 
 _ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aiff", ".aif", ".au")
 _MAGIC = (b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b".snd")
@@ -160,7 +160,7 @@ class Audio(Modality):
         mels = self.mels or (40 if rate <= 8000 else 64)
         self.state = {"rate": rate, "length": max(1, math.ceil(seconds * rate)), "mels": mels}
         if self.features in _CEPSTRA:
-            from sensorium.signal.front import most_coefficients
+            from sensorium.signal.front_ends import most_coefficients
 
             most = most_coefficients(self.features, rate, mels)
             if self.coefficients is not None and self.coefficients > most:
@@ -266,7 +266,7 @@ class Audio(Modality):
         from seconds to frames, each at the middle of the samples that it sees."""
         import torch
 
-        from sensorium.signal.augment import hide_bands, hide_stretch
+        from sensorium.signal.augmentation import hide_bands, hide_stretch
         from sensorium.signal.geometry import followed, frame_of_shift
 
         moves: list[Tensor] | None = None if field.frame is None else []
@@ -305,9 +305,9 @@ class Audio(Modality):
         """Signals and their masks ``[B, T]`` at random places, speeds and loudness, and in noise."""
         import torch
 
-        from sensorium.signal.augment import shift, uniform
+        from sensorium.signal.audio_perturbation import faster, mix
+        from sensorium.signal.augmentation import shift, uniform
         from sensorium.signal.geometry import frame_of_shift
-        from sensorium.signal.perturb import faster, mix
 
         rows = signal.shape[0]
         if self.augment != "none":
@@ -327,7 +327,7 @@ class Audio(Modality):
         return signal, mask
 
     def _corrupted(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
-        from sensorium.signal.corrupt import gap, noisy_sound
+        from sensorium.signal.corruption import gap, noisy_sound
 
         return noisy_sound(value, level, rng) if how == "noise" else np.where(gap(len(value), level, rng), 0, value)
 
@@ -343,7 +343,7 @@ class Audio(Modality):
 
     @property
     def _front(self) -> FrontEnd:
-        from sensorium.signal.front import FrontEnd
+        from sensorium.signal.front_ends import FrontEnd
 
         state = self.state
         count = state.get("coefficients", 0)
@@ -379,7 +379,7 @@ def _open(cell: Any, seconds: float) -> Sound:
 
 
 def _trimmed(signal: Array, rate: int, below_db: float) -> tuple[Array, int]:
-    from sensorium.signal.silence import trimmed
+    from sensorium.signal.voice_activity import trimmed
 
     return trimmed(signal, rate, below_db)
 

@@ -12,9 +12,9 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Layout, Row
 from sensorium.core.modality import Array, Guess, Modality, is_blank
 from sensorium.core.registry import component
-from sensorium.core.scalar import plain
-from sensorium.language.label import alike, answer_type, answered, commonest, folded, label, near, same_number
-from sensorium.language.numeral import read_number, writing_of
+from sensorium.core.scalars import plain
+from sensorium.language.category_values import alike, answer_type, answered, commonest, folded, label, near, same_number
+from sensorium.language.numbers import read_number, writing_of
 
 _TRUTH = {"1": "True", "0": "False"}
 

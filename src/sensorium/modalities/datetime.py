@@ -13,8 +13,8 @@ from sensorium.core.errors import CellError
 from sensorium.core.layout import Layout, Row
 from sensorium.core.modality import Array, Guess, Modality
 from sensorium.core.registry import component
-from sensorium.language.moment import Order, Turned, compact, read_moment, turned
-from sensorium.language.numeral import read_number
+from sensorium.language.datetimes import Order, Turned, compact, read_moment, turned
+from sensorium.language.numbers import read_number
 
 _DAY = 86_400.0
 _FEATURES = 7

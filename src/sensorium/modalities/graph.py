@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from sensorium.codecs.graph import NODES, read_network
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Graph as Network
 from sensorium.core.layout import Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
-from sensorium.signal.network import NODES, read_network
-from sensorium.signal.statistics import Moments
+from sensorium.signal.running_moments import Moments
 
 if TYPE_CHECKING:
     import torch
@@ -140,7 +140,7 @@ class Graph(Modality):
         """Nodes ``[B, N, F + count]`` with their features ready; zero where there is none."""
         import torch
 
-        from sensorium.signal.augment import uniform
+        from sensorium.signal.augmentation import uniform
 
         mask = field.mask if field.mask is not None else field.present[:, None].expand(field.data.shape[:2])
         width = self.state["width"]

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from sensorium.codecs.dicom import is_dicom
+from sensorium.codecs.image import ENDINGS, PIXELS, glance, open_picture, opened_at, pixels_of, size_of_picture
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
-from sensorium.signal.dicom import is_dicom
-from sensorium.signal.frame import (
+from sensorium.signal.bit_depth import told_scale
+from sensorium.signal.image_arrays import (
     LARGEST,
     Smooth,
     cropped,
@@ -27,9 +29,7 @@ from sensorium.signal.frame import (
     scale_of,
     with_channels,
 )
-from sensorium.signal.picture import ENDINGS, PIXELS, glance, open_picture, opened_at, pixels_of, size_of_picture
-from sensorium.signal.scale import told_scale
-from sensorium.signal.statistics import thinned
+from sensorium.signal.running_moments import thinned
 
 if TYPE_CHECKING:
     import torch
@@ -201,7 +201,7 @@ class Image(Modality):
 
     def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
         """Pictures ``[B, C, H, W]`` uint8 as standardised float32; zero where missing. A frame follows what moves them."""
-        from sensorium.signal.augment import standard
+        from sensorium.signal.augmentation import standard
         from sensorium.signal.geometry import followed
 
         moves: list[Tensor] | None = None if field.frame is None else []
@@ -215,7 +215,7 @@ class Image(Modality):
         return replace(field, data=data * field.present[:, None, None, None], frame=followed(field.frame, moves))
 
     def _corrupted(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
-        from sensorium.signal.corrupt import blurred, noisy_picture, occluded
+        from sensorium.signal.corruption import blurred, noisy_picture, occluded
 
         if how == "noise":
             return noisy_picture(value, level, rng)
@@ -224,29 +224,29 @@ class Image(Modality):
     def _recoloured(self, data: Tensor, generator: torch.Generator, moves: list[Tensor] | None) -> Tensor:
         """Fractions 0 to 1, changed in training where that is defined on them."""
         if self.augment == "auto":
-            from sensorium.signal.policy import random_changes
+            from sensorium.signal.rand_augment import random_changes
 
             data = random_changes(data, generator, moves=moves)
         if self.colour > 0:
-            from sensorium.signal.augment import recolour
+            from sensorium.signal.augmentation import recolour
 
             data = recolour(data, generator, self.colour)
         return data
 
     def _moved(self, data: Tensor, generator: torch.Generator, moves: list[Tensor] | None) -> Tensor:
         """Standardised pictures, changed in training: a border of zeros is the mean colour."""
-        from sensorium.signal import augment
+        from sensorium.signal import augmentation
 
         if self.augment in ("light", "strong"):
-            data = augment.moved(data, generator, strong=self.augment == "strong", turn=self.rotate, moves=moves)
+            data = augmentation.moved(data, generator, strong=self.augment == "strong", turn=self.rotate, moves=moves)
         elif self.rotate:
-            data = augment.warp(data, generator, 0.0, 0.0, self.rotate, moves)
+            data = augmentation.warp(data, generator, 0.0, 0.0, self.rotate, moves)
         if self.crop == "random":
-            data = augment.crop(data, generator, moves=moves)
+            data = augmentation.crop(data, generator, moves=moves)
         for axis, name in ((3, "horizontal"), (2, "vertical")):
             if self.flip in (name, "both"):
-                data = augment.flip(data, generator, axis, moves)
-        return augment.erase(data, generator) if self.augment == "auto" else data
+                data = augmentation.flip(data, generator, axis, moves)
+        return augmentation.erase(data, generator) if self.augment == "auto" else data
 
     @property
     def store_options(self) -> dict[str, Any]:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from sensorium.codecs.image import ENDINGS, PIXELS, glance, open_picture, pixels_of
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
-from sensorium.signal.frame import LARGEST, frame_state, framed, scale_of, with_channels
-from sensorium.signal.picture import ENDINGS, PIXELS, glance, open_picture, pixels_of
-from sensorium.signal.scale import told_scale
-from sensorium.signal.statistics import thinned
+from sensorium.signal.bit_depth import told_scale
+from sensorium.signal.image_arrays import LARGEST, frame_state, framed, scale_of, with_channels
+from sensorium.signal.running_moments import thinned
 
 if TYPE_CHECKING:
     import torch
@@ -121,7 +121,7 @@ class Images(Modality):
 
         There is no frame: each of the pictures would have its own.
         """
-        from sensorium.signal.augment import moved, standard
+        from sensorium.signal.augmentation import moved, standard
 
         mask = field.mask if field.mask is not None else field.present[:, None].expand(field.data.shape[:2])
         data = standard(field.data, self.state["mean"], self.state["deviation"])

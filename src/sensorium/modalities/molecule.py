@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from sensorium.codecs.graph import NODES
+from sensorium.codecs.molecule import BONDS, SIZES, read_smiles
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Graph, Layout
 from sensorium.core.modality import Array, Guess, Modality
 from sensorium.core.registry import component
-from sensorium.signal.molecule import BONDS, SIZES, read_smiles
-from sensorium.signal.network import NODES
 
 if TYPE_CHECKING:
     import torch
@@ -96,7 +96,7 @@ class Molecule(Modality):
         """Atoms ``[B, N, 8 + count]`` with their codes one of many; zero where there is none."""
         import torch
 
-        from sensorium.signal.augment import uniform
+        from sensorium.signal.augmentation import uniform
 
         mask = field.mask if field.mask is not None else field.present[:, None].expand(field.data.shape[:2])
         codes = field.data[..., : len(SIZES)].long()

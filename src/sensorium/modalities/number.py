@@ -15,7 +15,7 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Layout, Row
 from sensorium.core.modality import Array, Guess, Modality
 from sensorium.core.registry import component
-from sensorium.language.numeral import Evidence, Writing, is_money, number_problem, read_number, writing_of
+from sensorium.language.numbers import Evidence, Writing, is_money, number_problem, read_number, writing_of
 
 _QUANTILES = 128
 _CLIP = 10.0

@@ -12,8 +12,8 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Layout, Row
 from sensorium.core.modality import Array, Guess, Modality, is_blank
 from sensorium.core.registry import component
-from sensorium.language.label import answer_type, answered, folded, label, same_number
-from sensorium.language.numeral import read_number
+from sensorium.language.category_values import answer_type, answered, folded, label, same_number
+from sensorium.language.numbers import read_number
 
 
 @component

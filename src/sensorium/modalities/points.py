@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from sensorium.codecs.point_cloud import chosen, farthest, read_cloud, to_cloud
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Layout
 from sensorium.core.layout import Points as Cloud
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
-from sensorium.signal.cloud import chosen, farthest, read_cloud, to_cloud
-from sensorium.signal.statistics import Moments, thinned
+from sensorium.signal.running_moments import Moments, thinned
 
 if TYPE_CHECKING:
     import torch
@@ -156,7 +156,7 @@ class Points(Modality):
         """Points ``[B, N, C]`` with what follows the position standardised; zero where there is none."""
         import torch
 
-        from sensorium.signal.augment import uniform
+        from sensorium.signal.augmentation import uniform
 
         mask = field.mask if field.mask is not None else field.present[:, None].expand(field.data.shape[:2])
         mean = torch.tensor([0.0] * 3 + self.state["mean"], device=field.data.device)

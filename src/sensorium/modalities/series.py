@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from sensorium.codecs.series import read_series, to_steps
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
-from sensorium.signal.align import on_grid
-from sensorium.signal.frame import is_pictorial
-from sensorium.signal.gaps import fill
-from sensorium.signal.readings import read_series, to_steps
-from sensorium.signal.statistics import Moments, thinned
+from sensorium.signal.gap_filling import fill
+from sensorium.signal.image_arrays import is_pictorial
+from sensorium.signal.running_moments import Moments, thinned
+from sensorium.signal.time_alignment import on_grid
 
 if TYPE_CHECKING:
     import torch
@@ -196,7 +196,7 @@ class Series(Modality):
         """
         import torch
 
-        from sensorium.signal.augment import hide_stretch, slide, uniform
+        from sensorium.signal.augmentation import hide_stretch, slide, uniform
         from sensorium.signal.geometry import followed, frame_of_shift
 
         moves: list[Tensor] | None = None if field.frame is None else []
@@ -234,7 +234,7 @@ class Series(Modality):
         if self.standardise == "training":
             mean, deviation = (torch.tensor(self.state[key], device=data.device) for key in ("mean", "deviation"))
         else:
-            from sensorium.signal.summary import moments
+            from sensorium.signal.series_statistics import moments
 
             own = moments(data.transpose(1, 2), mask[:, None])[:, None]  # [B, 1, C, 4]
             mean, deviation = own[..., 0], own[..., 1].masked_fill(own[..., 1] == 0, 1.0)
@@ -245,8 +245,8 @@ class Series(Modality):
         """Steps ``[B, C, T]`` as what each window of them is like ``[B, C * 7, n]``, and which windows are real."""
         import torch
 
+        from sensorium.signal.series_statistics import autocorrelations, crossings, moments, quantiles
         from sensorium.signal.stft import frames
-        from sensorium.signal.summary import autocorrelations, crossings, moments, quantiles
 
         length, step = self._windows
         count = max(frames(mask.shape[1], length, step), 1)
@@ -269,7 +269,7 @@ class Series(Modality):
         return length, self.step or max(1, length // 2)
 
     def _corrupted(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
-        from sensorium.signal.corrupt import drift, gap
+        from sensorium.signal.corruption import drift, gap
 
         mean, deviation = np.array(self.state["mean"]), np.array(self.state["deviation"])
         # What says where gaps were stays what it is.

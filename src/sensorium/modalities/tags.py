@@ -13,9 +13,9 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Layout, Row
 from sensorium.core.modality import Array, Guess, Modality, is_blank
 from sensorium.core.registry import component
-from sensorium.core.scalar import plain
-from sensorium.language.label import alike, folded, label, near
-from sensorium.language.numeral import read_number
+from sensorium.core.scalars import plain
+from sensorium.language.category_values import alike, folded, label, near
+from sensorium.language.numbers import read_number
 
 _SEPARATORS = (";", "|", ",")
 _LISTS = (list, tuple, set, frozenset, np.ndarray)

@@ -13,15 +13,15 @@ import numpy as np
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Ids, Layout
 from sensorium.core.modality import Array, Guess, Modality
+from sensorium.core.number_lists import spelt_numbers
 from sensorium.core.registry import chosen, component
-from sensorium.core.scalar import plain
-from sensorium.core.spelt import spelt_numbers
-from sensorium.language.normalise import Form, normalise
-from sensorium.language.pretrained import PretrainedTokeniser
-from sensorium.language.segment import Segmenter, words
+from sensorium.core.scalars import plain
+from sensorium.language.normalisation import Form, normalise
 from sensorium.language.stopwords import Known, stopwords, without
 from sensorium.language.tokeniser import PAD, UNKNOWN, Kind, Tokeniser
-from sensorium.signal.statistics import thinned
+from sensorium.language.word_segmentation import Segmenter, words
+from sensorium.pretrained.tokeniser import PretrainedTokeniser
+from sensorium.signal.running_moments import thinned
 
 if TYPE_CHECKING:
     import torch
@@ -226,7 +226,7 @@ def _ids(tokeniser: Tokeniser | PretrainedTokeniser, text: str, length: int) -> 
 
 def _pretrained(name: str) -> PretrainedTokeniser:
     """The tokeniser of a checkpoint."""
-    from sensorium.nn.checkpoint import Checkpoint
+    from sensorium.pretrained.checkpoint import Checkpoint
 
     checkpoint = Checkpoint(name)
     file = checkpoint.json("tokenizer.json")

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from sensorium.codecs.npy import MAGIC, npy_array
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
+from sensorium.core.number_lists import spelt_numbers
 from sensorium.core.registry import component
-from sensorium.core.spelt import spelt_numbers
-from sensorium.signal.npy import MAGIC, npy_array
-from sensorium.signal.statistics import Moments
+from sensorium.signal.running_moments import Moments
 
 if TYPE_CHECKING:
     import torch

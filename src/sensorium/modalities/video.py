@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from sensorium.codecs.video import HOURS, PIXELS, container, film_extent, film_size, has_sound, read_film
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
-from sensorium.signal.film import HOURS, PIXELS, container, film_extent, film_size, has_sound, read_film
-from sensorium.signal.frame import LARGEST, frame_state, framed, place_of, scale_of, to_pixels, with_channels
-from sensorium.signal.scale import told_scale
-from sensorium.signal.statistics import thinned
+from sensorium.signal.bit_depth import told_scale
+from sensorium.signal.image_arrays import LARGEST, frame_state, framed, place_of, scale_of, to_pixels, with_channels
+from sensorium.signal.running_moments import thinned
 
 if TYPE_CHECKING:
     import torch
@@ -146,7 +146,7 @@ class Video(Modality):
 
     def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
         """Frames ``[B, T, C, H, W]`` uint8 as standardised ``[B, C, T, H, W]``; zero where padded or missing."""
-        from sensorium.signal.augment import moved, standard
+        from sensorium.signal.augmentation import moved, standard
         from sensorium.signal.geometry import followed
 
         moves: list[Tensor] | None = None if field.frame is None else []

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from sensorium.codecs.volume import ENDINGS, VOXELS, is_nifti, read_volume, voxels_of
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Folder, Guess, Modality
 from sensorium.core.registry import component
-from sensorium.signal.frame import is_pictorial, scale_of
-from sensorium.signal.scale import column_scale, finite, is_wide, narrowed, told_scale
-from sensorium.signal.statistics import Moments, thinned
-from sensorium.signal.volume import ENDINGS, VOXELS, is_nifti, read_volume, voxels_of
+from sensorium.signal.bit_depth import column_scale, finite, is_wide, narrowed, told_scale
+from sensorium.signal.image_arrays import is_pictorial, scale_of
+from sensorium.signal.running_moments import Moments, thinned
 
 if TYPE_CHECKING:
     import torch
@@ -121,7 +121,7 @@ class Volume(Modality):
 
     def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
         """Volumes ``[B, 1, D, H, W]`` uint8 as standardised float32; zero where missing."""
-        from sensorium.signal.augment import moved, standard
+        from sensorium.signal.augmentation import moved, standard
 
         data = standard(field.data, self.state["mean"], self.state["deviation"])
         if generator is not None and self.augment != "none":

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from sensorium.core.batch import Field, Ready
-from sensorium.core.byname import ByName
-from sensorium.core.coalitions import coalitions, routed
 from sensorium.core.contracts import Encoder, Task
 from sensorium.core.errors import ConfigError
 from sensorium.core.expert import Expert, Features
-from sensorium.core.learnt import Learnt
+from sensorium.core.learned_buffers import Learnt
+from sensorium.core.module_dict import ByName
+from sensorium.core.stream_subsets import coalitions, routed
 
 Read = dict[str, dict[str, Tensor]]
 """``"features"`` and ``"compact"``: what is read off each stream ``[B, F]``, zero in rows without it."""

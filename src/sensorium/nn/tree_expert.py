@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sensorium.core.coalitions import coalitions, routed
 from sensorium.core.expert import Expert, Observed, Response
-from sensorium.nn.convex import Floats, fits, prior
-from sensorium.nn.trees import TYPES, Trees, check_trees, evaluated
+from sensorium.core.stream_subsets import coalitions, routed
+from sensorium.nn.linear_solvers import Floats, fits, prior
+from sensorium.nn.tree_ensemble import TYPES, Trees, check_trees, evaluated
 
 FEWEST = 20
 """A set of streams that fewer rows have has no trees: they are answered from a smaller set."""

@@ -12,9 +12,9 @@ from sensorium.core.contracts import Objective
 from sensorium.core.errors import ConfigError
 from sensorium.core.forward import Forward, Passable
 from sensorium.core.registry import component
+from sensorium.nn.gradient_reversal import reverse
+from sensorium.nn.loss_reduction import weighted_mean
 from sensorium.nn.mlp import Mlp
-from sensorium.nn.reduce import weighted_mean
-from sensorium.nn.reversal import reverse
 from sensorium.nn.streams import vectors
 
 

@@ -10,7 +10,7 @@ from sensorium.core.contracts import Objective
 from sensorium.core.errors import ConfigError
 from sensorium.core.forward import Forward, Passable
 from sensorium.core.registry import component
-from sensorium.nn.reduce import shared, somewhere, weighted_mean
+from sensorium.nn.loss_reduction import shared, somewhere, weighted_mean
 
 
 @component

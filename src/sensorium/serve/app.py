@@ -16,17 +16,17 @@ from starlette.middleware.cors import CORSMiddleware
 from sensorium import __version__
 from sensorium.core.errors import ConfigError
 from sensorium.predictor import Predictor
-from sensorium.serve.document import PREDICTION, operation
-from sensorium.serve.door import Direct, Door
-from sensorium.serve.hosts import Guard, Names
-from sensorium.serve.hosts import origins as allowed
-from sensorium.serve.intake import Asked, read
-from sensorium.serve.key import Key
+from sensorium.serve.api_key import Key
+from sensorium.serve.host_guard import Guard, Names
+from sensorium.serve.host_guard import origins as allowed
+from sensorium.serve.http_errors import RefusedError, answer
 from sensorium.serve.limits import Limits
-from sensorium.serve.live import Live
 from sensorium.serve.metrics import Metrics
-from sensorium.serve.refusal import RefusedError, answer
-from sensorium.serve.served import Merge, Served, check_name, named
+from sensorium.serve.middleware import Direct, Door
+from sensorium.serve.model_service import Merge, Served, check_name, named
+from sensorium.serve.openapi import PREDICTION, operation
+from sensorium.serve.request_parsing import Asked, read
+from sensorium.serve.websocket import Live
 
 _TYPES = {"index.html": "text/html", "page.css": "text/css", "page.js": "text/javascript"}
 _EXPLANATION: dict[str, Any] = {"type": "object", "required": ["streams", "targets"]}

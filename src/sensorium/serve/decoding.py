@@ -12,7 +12,7 @@ from time import thread_time
 from typing import Any
 
 from sensorium.core.schema import Problem, Record, Sample
-from sensorium.serve.refusal import unusable
+from sensorium.serve.http_errors import unusable
 
 Decoded = tuple[list[Sample], list[list[Problem]]]
 Encode = Callable[[Record, int], tuple[Sample, list[Problem]]]

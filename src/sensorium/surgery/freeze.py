@@ -5,7 +5,7 @@ from __future__ import annotations
 from sensorium.core.contracts import Operable, Surgery, chosen_streams
 from sensorium.core.errors import ConfigError
 from sensorium.core.registry import component
-from sensorium.nn.depth import depths
+from sensorium.nn.layer_depth import depths
 
 
 @component

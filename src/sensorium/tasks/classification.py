@@ -19,7 +19,7 @@ from sensorium.core.modality import Modality
 from sensorium.core.registry import component
 from sensorium.core.scorer import Scorer
 from sensorium.core.views import View
-from sensorium.nn.classes import (
+from sensorium.heads.classification import (
     chance_of,
     class_advice,
     class_answers,
@@ -29,8 +29,8 @@ from sensorium.nn.classes import (
     class_views,
     class_weights,
 )
-from sensorium.nn.decisions import merged_classes
-from sensorium.nn.pairs import Pairs
+from sensorium.heads.decision_fusion import merged_classes
+from sensorium.metrics.pair_scorer import Pairs
 
 
 @component

@@ -18,11 +18,11 @@ from sensorium.core.goal import Goal
 from sensorium.core.registry import component
 from sensorium.core.scorer import Scorer
 from sensorium.core.views import View
-from sensorium.nn import measures
-from sensorium.nn.classes import chance_of, class_limits, class_table
-from sensorium.nn.decisions import merged_labels
-from sensorium.nn.pairs import Pairs
-from sensorium.nn.tables import per_label
+from sensorium.heads.classification import chance_of, class_limits, class_table
+from sensorium.heads.decision_fusion import merged_labels
+from sensorium.metrics import weighted
+from sensorium.metrics.confusion import per_label
+from sensorium.metrics.pair_scorer import Pairs
 
 
 @component
@@ -90,11 +90,11 @@ class Multilabel(Task[Tensor]):
             self,
             self.compare,
             {
-                "f1_macro": partial(measures.label_f1_macro, threshold=self.threshold),
-                "f1_micro": partial(measures.label_f1_micro, threshold=self.threshold),
-                "accuracy": partial(measures.label_accuracy, threshold=self.threshold),
-                "auroc": measures.label_auroc,
-                "average_precision": measures.label_average_precision,
+                "f1_macro": partial(weighted.label_f1_macro, threshold=self.threshold),
+                "f1_micro": partial(weighted.label_f1_micro, threshold=self.threshold),
+                "accuracy": partial(weighted.label_accuracy, threshold=self.threshold),
+                "auroc": weighted.label_auroc,
+                "average_precision": weighted.label_average_precision,
             },
             macro=("f1_macro", "auroc", "average_precision"),
         )

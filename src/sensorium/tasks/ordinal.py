@@ -21,8 +21,7 @@ from sensorium.core.modality import Modality
 from sensorium.core.registry import component
 from sensorium.core.scorer import Scorer
 from sensorium.core.views import View
-from sensorium.nn import measures
-from sensorium.nn.classes import (
+from sensorium.heads.classification import (
     class_advice,
     class_answers,
     class_index,
@@ -31,21 +30,22 @@ from sensorium.nn.classes import (
     class_weights,
     macro_of,
 )
-from sensorium.nn.decisions import merged_classes
-from sensorium.nn.ordered import cumulative_link, cut_points, decided, on_decision, quadratic_kappa, steps_off
-from sensorium.nn.pairs import Pairs
+from sensorium.heads.decision_fusion import merged_classes
+from sensorium.heads.ordinal import cumulative_link, cut_points, decided, on_decision, quadratic_kappa, steps_off
+from sensorium.metrics import weighted
+from sensorium.metrics.pair_scorer import Pairs
 
 DECIDED = {
     "qwk": quadratic_kappa,
     "mae": steps_off,
-    "accuracy": measures.accuracy,
-    "balanced_accuracy": measures.balanced_accuracy,
-    "precision": measures.precision,
-    "recall": measures.recall,
-    "f1": measures.f1,
+    "accuracy": weighted.accuracy,
+    "balanced_accuracy": weighted.balanced_accuracy,
+    "precision": weighted.precision,
+    "recall": weighted.recall,
+    "f1": weighted.f1,
 }
 """Scores of the class that is answered."""
-CHANCES = {name: getattr(measures, name) for name in ("auroc", "log_loss", "calibration_error")}
+CHANCES = {name: getattr(weighted, name) for name in ("auroc", "log_loss", "calibration_error")}
 """Scores of the probabilities."""
 
 

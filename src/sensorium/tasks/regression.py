@@ -20,9 +20,9 @@ from sensorium.core.modality import Modality
 from sensorium.core.registry import component
 from sensorium.core.scorer import Scorer
 from sensorium.core.views import Scatter, View
-from sensorium.nn import measures
-from sensorium.nn.decisions import merged_numbers
-from sensorium.nn.pairs import Pairs
+from sensorium.heads.decision_fusion import merged_numbers
+from sensorium.metrics import weighted
+from sensorium.metrics.pair_scorer import Pairs
 
 LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
 
@@ -152,7 +152,7 @@ class Regression(Task[Tensor]):
         return torch.tensor(numbers, dtype=exact, device=value.device)
 
     def scorer(self) -> Scorer[Tensor]:
-        each = {"mae": measures.mae, "rmse": measures.rmse, "r2": measures.r2, "pearson": measures.pearson}
+        each = {"mae": weighted.mae, "rmse": weighted.rmse, "r2": weighted.r2, "pearson": weighted.pearson}
         return Pairs(self, self.compare, each)
 
     def answers(self, output: Tensor, batch: Batch) -> list[Answer]:

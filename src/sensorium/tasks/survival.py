@@ -18,10 +18,10 @@ from sensorium.core.goal import Goal
 from sensorium.core.registry import component
 from sensorium.core.scorer import Scorer
 from sensorium.core.views import View
-from sensorium.nn.hazard import breslow, hazard_loss, intervals, lived, partial_loss
-from sensorium.nn.pairs import Pairs
-from sensorium.nn.survival_scores import brier_over_time, c_index, calibration_at, uno_c_index
-from sensorium.nn.survival_views import GROUPS, survival_views
+from sensorium.heads.survival_views import GROUPS, survival_views
+from sensorium.metrics.pair_scorer import Pairs
+from sensorium.metrics.survival import brier_over_time, c_index, calibration_at, uno_c_index
+from sensorium.nn.survival_likelihood import breslow, hazard_loss, intervals, lived, partial_loss
 
 HAPPENED = (
     "1",

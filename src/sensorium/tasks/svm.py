@@ -17,7 +17,7 @@ from sensorium.core.goal import Goal
 from sensorium.core.registry import component
 from sensorium.core.scorer import Scorer
 from sensorium.core.views import View
-from sensorium.nn.classes import (
+from sensorium.heads.classification import (
     chance_of,
     class_answers,
     class_index,
@@ -26,9 +26,9 @@ from sensorium.nn.classes import (
     class_views,
     class_weights,
 )
-from sensorium.nn.decisions import merged_classes
-from sensorium.nn.pairs import Pairs
-from sensorium.nn.vote import SupportVectors
+from sensorium.heads.decision_fusion import merged_classes
+from sensorium.heads.support_vectors import SupportVectors
+from sensorium.metrics.pair_scorer import Pairs
 
 SCALES = torch.logspace(-2, 2, 81)
 """Slopes from decision values to probabilities that are tried."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sensorium.core.expert import Expert, Observed, Response
 from sensorium.core.registry import build, find
-from sensorium.nn.convex import loss
+from sensorium.nn.linear_solvers import loss
 from sensorium.testing.general import assert_same, check_description
 
 STREAMS = ("words", "table", "sound")

@@ -18,7 +18,7 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.forward import Forward
 from sensorium.core.modality import Modality
 from sensorium.core.registry import build, find, kinds, options, resolve
-from sensorium.data.attachment import plain
+from sensorium.data.files.attachment_files import plain
 from sensorium.testing import experts, explainers, features, modalities, objectives, samples, surgery, tasks
 from sensorium.testing.encoders import ROWS, accepts
 from sensorium.testing.fusions import DIM, PRESENT, SIZES

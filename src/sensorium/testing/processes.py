@@ -22,8 +22,8 @@ def forked(count: int, work: Callable[[Any], Any]) -> list[Any]:
     """
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-    from sensorium.training import crew
-    from sensorium.training.ranks import Ranks
+    from sensorium.training import launch
+    from sensorium.training.process_group import Ranks
 
     with tempfile.TemporaryDirectory() as folder:
         at = Path(folder)
@@ -38,7 +38,7 @@ def forked(count: int, work: Callable[[Any], Any]) -> list[Any]:
                         found = work(Ranks())
                     else:
                         ranks = Ranks(rank, count, rank)
-                        with crew.met(ranks, TCPStore("127.0.0.1", store.port, count, False)):
+                        with launch.met(ranks, TCPStore("127.0.0.1", store.port, count, False)):
                             found = work(ranks)
                     (at / f"{rank}.json").write_text(json.dumps(found))
                     code = 0

@@ -18,7 +18,7 @@ from sensorium.core.layout import Grid
 from sensorium.core.modality import Modality
 from sensorium.core.registry import build, find, kinds
 from sensorium.core.scorer import Scorer, plain_scores
-from sensorium.data.attachment import encoded, plain
+from sensorium.data.files.attachment_files import encoded, plain
 from sensorium.testing import samples
 from sensorium.testing.general import assert_same, check_description, check_gradients, check_module, stirred
 

@@ -13,11 +13,11 @@ from typing import Any
 import lightning.pytorch as pl
 from torch import Tensor
 
-from sensorium.data.whole import part_of, settle, told, write
-from sensorium.training.events import Events
-from sensorium.training.lit import Lit, Record
-from sensorium.training.ranks import ALONE, Ranks
-from sensorium.training.sharded import whole
+from sensorium.data.files.atomic_write import part_of, settle, told, write
+from sensorium.training.fsdp import whole
+from sensorium.training.lightning_module import Lit, Record
+from sensorium.training.process_group import ALONE, Ranks
+from sensorium.training.tensorboard_events import Events
 
 Better = Callable[[Record], tuple[float, ...]]
 """A validation record as something to compare: larger is better."""

@@ -14,28 +14,28 @@ from typing import Any
 import numpy as np
 import torch
 
-from sensorium.console import Console
 from sensorium.core.contracts import Task
-from sensorium.core.counted import counted
 from sensorium.core.errors import ConfigError, SensoriumError, nearest
+from sensorium.core.plurals import counted
 from sensorium.core.recipe import Recipe, Spec
 from sensorium.core.scorer import Kept, Scorer, plain_scores
-from sensorium.data import rows as encoded
-from sensorium.data.groups import Patterns
+from sensorium.data import encoded_rows as encoded
+from sensorium.data.inspection.column_groups import Patterns
 from sensorium.data.loader import Loader
-from sensorium.evaluation.charts import save_svg
+from sensorium.evaluation.bootstrap import resample
 from sensorium.evaluation.comparison import Comparison, Entry, Way, ranked
 from sensorium.evaluation.robustness import STEPS, more_is_better, robustness
-from sensorium.evaluation.scores import resample
-from sensorium.training.answers import answers
-from sensorium.training.book import Book
-from sensorium.training.claim import for_comparison
-from sensorium.training.experts import attached
+from sensorium.reporting.charts import save_svg
+from sensorium.reporting.console import Console
+from sensorium.training.comparison_choices import Asked, possible
+from sensorium.training.comparison_setup import Ground, prepare
+from sensorium.training.expert_fitting import attached
 from sensorium.training.fit import finish
-from sensorium.training.footprint import training_bytes
-from sensorium.training.ground import Ground, prepare
-from sensorium.training.request import Given, Request, Target
-from sensorium.training.ways import Asked, possible
+from sensorium.training.memory_footprint import training_bytes
+from sensorium.training.output_folder import for_comparison
+from sensorium.training.run_log import Book
+from sensorium.training.scored_rows import answers
+from sensorium.training.training_request import Given, Request, Target
 
 RESAMPLES = 500
 """Of the test rows, behind each difference."""

@@ -8,14 +8,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from sensorium.core import quoting, registry
-from sensorium.core.counted import counted
 from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.expert import Features
 from sensorium.core.goal import TaskSpec, task_spec
 from sensorium.core.layout import Grid, Ids, Layout, Row
+from sensorium.core.plurals import counted
 from sensorium.core.recipe import ModelSpec, Recipe, Size, Spec
 from sensorium.core.schema import Schema
-from sensorium.training.rates import USUAL, settled
+from sensorium.training.optimiser import USUAL, settled
 
 SIZES: dict[str, dict[str, int]] = {
     "tiny": {"dim": 32, "depth": 2, "heads": 2, "width": 12},

@@ -10,29 +10,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sensorium.artifact import Artifact
-from sensorium.console import Console
 from sensorium.core.batch import Batch
 from sensorium.core.errors import ConfigError
 from sensorium.core.forward import Forward
 from sensorium.core.recipe import Recipe, Spec
 from sensorium.core.schema import Schema
-from sensorium.data import rows as encoded
-from sensorium.data.groups import Patterns
-from sensorium.data.store import Store
-from sensorium.data.whole import told
+from sensorium.data import encoded_rows as encoded
+from sensorium.data.files.atomic_write import told
+from sensorium.data.inspection.column_groups import Patterns
+from sensorium.data.store.store import Store
+from sensorium.reporting.console import Console
 from sensorium.trained import Trained
-from sensorium.training import crew
+from sensorium.training import launch
 from sensorium.training import resume as resumable
-from sensorium.training.claim import for_run
-from sensorium.training.folds import Folded, several, unsuited
-from sensorium.training.parts import Parts
+from sensorium.training.fold_ensemble import Folded, several, unsuited
+from sensorium.training.output_folder import for_run
 from sensorium.training.prepare import Prepared, prepare
-from sensorium.training.presets import QUALITY
-from sensorium.training.request import Given, Request, Target
+from sensorium.training.quality_presets import QUALITY
+from sensorium.training.table_splits import Parts
+from sensorium.training.training_request import Given, Request, Target
 
 if TYPE_CHECKING:
-    from sensorium.training.ranks import Ranks
-    from sensorium.training.streamed import Streamed
+    from sensorium.training.process_group import Ranks
+    from sensorium.training.shard_training import Streamed
 
 
 def fit(
@@ -94,10 +94,10 @@ def fit(
         seed: The same seed gives the same model, bit for bit, on the same machine.
         time_limit: Seconds of training, at most; of a search all trials together.
         stream: The training rows are read from shards as training goes, and neither they nor what is decoded of them are
-            kept: for data larger than memory and disk (``data.stream`` of the recipe).
+            kept: for data larger than memory and disk (``data.shards.row_stream`` of the recipe).
         search: So many settings of what the recipe leaves open are trained, and the best on the validation rows is kept.
             The same call goes on where it was stopped.
-        quality: ``fast``, ``good`` (as without it) or ``best``: how much is spent (``training/presets.py`` is the table).
+        quality: ``fast``, ``good`` (as without it) or ``best``: how much is spent (table: ``training/quality_presets.py``).
         tune_speed: Measure first, for some seconds, what makes training faster here (threads, bfloat16, compiling); take
             what does and keeps the results; what would change them is only told of. See docs/speed.md.
         out: Where the model, its report and its logs are written; None keeps the model in memory only.
@@ -138,10 +138,10 @@ def fit(
         stream=stream,
         cache=cache,
     )
-    request = replace(request, plan=crew.settled(request.plan))
-    job = crew.job_of(request, out=out, resume=resume, quality=quality)
+    request = replace(request, plan=launch.settled(request.plan))
+    job = launch.job_of(request, out=out, resume=resume, quality=quality)
     folder = Path(out) if out is not None else None
-    with _claimed(folder, resume, overwrite, search, quality), Console(quiet, mute=not crew.first()) as console:
+    with _claimed(folder, resume, overwrite, search, quality), Console(quiet, mute=not launch.first()) as console:
         check = partial(_searchable, request.plan, request.valid is not None, search, tune_speed)
         ready = prepare(request, console, quality=quality, check=check)
         ready = _one_or_several(ready, console)
@@ -171,7 +171,7 @@ def fit(
             trained = folded.trained
         else:
             ready, speed = _tuned(ready, folder, resume, console) if tune_speed else (ready, {})
-            with crew.together(ready.plan.training, job) as ranks:
+            with launch.together(ready.plan.training, job) as ranks:
                 trained = finish(
                     ready.plan,
                     ready.schema,
@@ -184,7 +184,7 @@ def fit(
                     ranks,
                     ready.parts.stream,
                 )
-            if not crew.first():
+            if not launch.first():
                 return trained
             if folder is not None and resume and resumable.complete(folder):
                 return Trained(Artifact.load(folder), cache=ready.store.folder)
@@ -196,7 +196,7 @@ def _claimed(
     folder: Path | None, resume: bool, overwrite: bool, search: int | None, quality: str | None
 ) -> AbstractContextManager[None]:
     """The folder of the run, where it has one, and this process is the one that writes."""
-    if folder is None or not crew.first():
+    if folder is None or not launch.first():
         return nullcontext()
     searching = search is not None or (quality in QUALITY and QUALITY[quality].trials is not None)
     return for_run(folder, resume=resume, overwrite=overwrite, search=searching)
@@ -204,7 +204,7 @@ def _claimed(
 
 def beside(trained: Trained, ready: Prepared, console: Console) -> None:
     """The experts of the recipe, fitted and weighed beside the network of a trained model."""
-    from sensorium.training.experts import attached
+    from sensorium.training.expert_fitting import attached
 
     found = trained.artifact
     plan = with_experts(found.recipe, ready.plan)
@@ -257,7 +257,7 @@ def _searchable(
 
 def _searched(ready: Prepared, trials: int, seconds: float | None, folder: Path | None, console: Console) -> Trained:
     """The best network of a search; ``seconds`` are for all trials together."""
-    from sensorium.training.search import searched
+    from sensorium.training.hyperparameter_search import searched
 
     def tried(plan: Recipe, schema: Schema) -> Trained:
         # Trials are of networks: what is fitted beside the best is the same for all.
@@ -271,7 +271,7 @@ def _searched(ready: Prepared, trials: int, seconds: float | None, folder: Path 
 
 
 def _tuned(ready: Prepared, folder: Path | None, resume: bool, console: Console) -> tuple[Prepared, dict[str, Any]]:
-    from sensorium.training.tune import tuned
+    from sensorium.training.speed_tuning import tuned
 
     said = ready.request.training.model_fields_set
     plan, speed = tuned(
@@ -301,7 +301,7 @@ def _scored(
 ) -> Trained:
     """The model held against the validation rows; then fitted on them too, and saved with its report and curves."""
     from sensorium.evaluation.evaluate import evaluate
-    from sensorium.training.refit import refitted
+    from sensorium.training.final_fit import refitted
 
     rows, table = ready.valid, ready.parts.held_out
     passes: Iterable[Batch | Forward] = trained.batches(rows)
@@ -325,7 +325,7 @@ def _scored(
     whole = refitted(trained, ready, folder, resume, console)
     if folder is None:
         return whole
-    from sensorium.evaluation.curves import curves_svg
+    from sensorium.reporting.learning_curves import curves_svg
 
     whole.save(folder)
     with told(folder):
@@ -361,9 +361,9 @@ def finish(
     stream: Streamed | None = None,
 ) -> Trained:
     """The trained model of a resolved recipe and encoded rows. ``out`` has its logs and checkpoint; it is not saved."""
-    from sensorium.training.padding import reported
-    from sensorium.training.ranks import ALONE
-    from sensorium.training.run import train as run
+    from sensorium.training.padding_report import reported
+    from sensorium.training.process_group import ALONE
+    from sensorium.training.train import train as run
 
     # Of a stream nothing is put together by length, and its padding is not known before.
     padding = reported(schema, rows, plan.training, plan.seed, console) if stream is None else {}

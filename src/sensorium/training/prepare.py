@@ -11,21 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from sensorium.console import Console
 from sensorium.core import quoting
 from sensorium.core.errors import CellError, ConfigError, DataError
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Opener, Schema, content
-from sensorium.data import rows as encoded
-from sensorium.data.media import Under, weight_of
-from sensorium.data.outliers import targets_told
-from sensorium.data.store import Store
-from sensorium.data.table import Table
-from sensorium.problems import say_problems
+from sensorium.data import encoded_rows as encoded
+from sensorium.data.files.media_access import Under, weight_of
+from sensorium.data.inspection.outliers import targets_told
+from sensorium.data.store.store import Store
+from sensorium.data.tables.table import Table
+from sensorium.reporting.cell_problems import say_problems
+from sensorium.reporting.console import Console
 from sensorium.training.defaults import resolve
-from sensorium.training.parts import Parts, Test, class_sizes, from_table
-from sensorium.training.presets import with_quality
-from sensorium.training.request import Request
+from sensorium.training.quality_presets import with_quality
+from sensorium.training.table_splits import Parts, Test, class_sizes, from_table
+from sensorium.training.training_request import Request
 
 SAMPLE = 256
 """Media cells that a modality learns its state from (picture size, loudness); table cells are all looked at."""
@@ -81,7 +81,7 @@ def prepare(
         test: Rows to set apart.
     """
     if request.plan.data.stream:
-        from sensorium.training.streamed import from_shards
+        from sensorium.training.shard_training import from_shards
 
         if test is not None:
             raise ConfigError("runs are compared on a table in memory", fix="leave out data.stream")

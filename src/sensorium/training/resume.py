@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from sensorium.artifact import MANIFEST
-from sensorium.console import Console
-from sensorium.core.counted import counted
 from sensorium.core.errors import ConfigError, listed
-from sensorium.core.portable import portable_document
+from sensorium.core.plurals import counted
+from sensorium.core.portable_recipe import portable_document
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
-from sensorium.data import rows as encoded
-from sensorium.data.whole import part_of, told, write
+from sensorium.data import encoded_rows as encoded
+from sensorium.data.files.atomic_write import part_of, told, write
+from sensorium.reporting.console import Console
 
 LAST = "refit"
 """The folder of the last fit, on all rows, within that of the run."""

@@ -1,0 +1,83 @@
+"""A stream whose cells are spoiled on their way out of the store: what a model is tried on, never trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sensorium.core.modality import Array
+from sensorium.core.schema import Column
+from sensorium.data.column_storage import Index, Source
+
+if TYPE_CHECKING:
+    from sensorium.core.batch import Field
+
+
+def kinds_of(columns: Sequence[Column]) -> tuple[str, ...]:
+    """The ways a stream of these columns can be spoiled: any that one of them knows."""
+    return tuple(dict.fromkeys(how for column in columns for how in column.reader.corruptions))
+
+
+@dataclass(frozen=True)
+class Corrupted:
+    """A stream's values, spoiled. A row meets the same accident at every level, whatever batch it stands in.
+
+    Args:
+        source: The values as they are.
+        columns: The stream's columns; those that do not know ``how`` stay as they are.
+        how: One of ``kinds_of(columns)``.
+        level: 0 to 1.
+        seed: Of the accidents.
+    """
+
+    source: Source
+    columns: Sequence[Column]
+    how: str
+    level: float
+    seed: int = 0
+
+    def gather(self, index: Index) -> Field:
+        import torch
+
+        field = self.source.gather(index)
+        if self.level == 0:
+            return field
+        data = field.data.numpy()
+        present = field.present.numpy()
+        if len(self.columns) == 1 and self.columns[0].reader.ragged and field.mask is not None:
+            lengths = field.mask.sum(dim=1).tolist()
+            spoiled = [
+                self._cell(self.columns[0], data[i, : lengths[i]], int(row)) if present[i] else None
+                for i, row in enumerate(index)
+            ]
+            return self.columns[0].reader.collate(spoiled)
+        out = data.copy()
+        known = np.repeat(present[:, None], data.shape[1], axis=1) if field.mask is None else field.mask.numpy()
+        for column, where in self._places():
+            for i, row in enumerate(index):
+                if present[i] and (len(self.columns) == 1 or known[i, where].all()):
+                    part = out[i] if len(self.columns) == 1 else out[i, where]
+                    part[...] = self._cell(column, part.copy(), int(row))
+        return replace(field, data=torch.from_numpy(out))
+
+    def lengths(self) -> Index | None:
+        return self.source.lengths()  # of the values as they were: an accident may shorten them
+
+    def content(self) -> str:
+        return f"{self.source.content()}-{self.how}-{self.level}-{self.seed}"
+
+    def _places(self) -> Iterator[tuple[Column, slice]]:
+        """Each column that can be spoiled so, and where its values stand among the stream's."""
+        start = 0
+        for column in self.columns:
+            width = len(column.reader.blank()) if len(self.columns) > 1 else 0
+            if self.how in column.reader.corruptions:
+                yield column, slice(start, start + width)
+            start += width
+
+    def _cell(self, column: Column, value: Array, row: int) -> Array:
+        rng = np.random.default_rng((self.seed, row, list(self.columns).index(column)))
+        return column.reader.corrupt(value, self.how, self.level, rng)

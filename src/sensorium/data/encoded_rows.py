@@ -1,0 +1,319 @@
+"""A table as the model reads it: media on the store, the rest in memory, a batch by one gather a stream."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sensorium.core.errors import CellError
+from sensorium.core.modality import Array, Modality, is_blank
+from sensorium.core.schema import Column, Opener, Problem, Schema, content
+from sensorium.data.column_storage import (
+    AsTarget,
+    Block,
+    EndToEnd,
+    Extents,
+    Index,
+    Measured,
+    Ragged,
+    Source,
+    Stored,
+    Taken,
+    field_of,
+)
+from sensorium.data.store.store import Store
+
+if TYPE_CHECKING:
+    from sensorium.core.batch import Batch, Field
+    from sensorium.core.goal import Goal
+    from sensorium.data.tables.table import Table
+
+FEW, GATHERED = 256, 1 << 20
+"""Rows of targets that are looked at together: of those on the store or of different length, and of those in memory."""
+Number = Callable[[int], int]
+Tell = Callable[[str, int, int], None]
+"""Progress: what is being done, how many are done, of how many."""
+
+
+def fields(schema: Schema, rows: Rows, task: Answering) -> Fields:
+    """The targets of a task, some rows at a time."""
+    return Fields(schema, rows, list(task.goal.targets), task.target)
+
+
+class Answering(Protocol):
+    """What is asked of a task here."""
+
+    @property
+    def goal(self) -> Goal: ...
+    def target(self, batch: Batch) -> Field | None: ...
+
+
+class Fields:
+    """All values of some target columns as a task reads them, some rows at a time; may be gone through again and again."""
+
+    def __init__(self, schema: Schema, rows: Rows, columns: Sequence[str], join: Callable[[Batch], Field | None]) -> None:
+        self.schema, self.rows, self.columns, self.join = schema, rows, columns, join
+
+    def __iter__(self) -> Iterator[Field]:
+        import torch
+
+        from sensorium.core.batch import Batch
+
+        step = GATHERED if all(isinstance(self.rows.targets[name], Block) for name in self.columns) else FEW
+        for start in range(0, len(self.rows) if self.columns else 0, step):
+            index = np.arange(start, min(start + step, len(self.rows)), dtype=np.int64)
+            fields = {
+                name: self.schema.columns[name].reader.prepare_target(self.rows.targets[name].gather(index))
+                for name in self.columns
+            }
+            found = self.join(Batch({}, fields, torch.from_numpy(self.rows.weight[index])))
+            if found is not None:
+                yield found
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Encoded rows. ``batch(index)`` gathers some of them; nothing is decoded again."""
+
+    inputs: dict[str, Source]
+    targets: dict[str, Source]
+    weight: NDArray[np.float32]
+    problems: list[Problem]
+    prompts: dict[str, Source] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.weight)
+
+    def batch(self, index: Index) -> Batch:
+        """Rows ``index`` ``[B]`` as stored: call ``Schema.prepare`` before a model sees them."""
+        import torch
+
+        from sensorium.core.batch import Batch
+
+        return Batch(
+            {name: source.gather(index) for name, source in self.inputs.items()},
+            {name: source.gather(index) for name, source in self.targets.items()},
+            torch.from_numpy(self.weight[index]),
+            {name: source.gather(index) for name, source in self.prompts.items()},
+        )
+
+    def lengths(self) -> dict[str, Index]:
+        """How long each row is, by stream whose rows differ in length."""
+        found = ((name, source.lengths()) for name, source in self.inputs.items())
+        return {name: length for name, length in found if length is not None}
+
+    def known(self, name: str) -> NDArray[np.bool_]:
+        """Which rows have a target column ``[rows]``."""
+        every = np.arange(len(self), dtype=np.int64)
+        parts = [self.targets[name].gather(some).present.numpy() for some in _some(every)]
+        return np.concatenate(parts) if parts else np.zeros(0, np.bool_)
+
+    def contents(self) -> dict[str, str]:
+        """By stream, by target and of the weights a digest of all values: another one where any cell is another."""
+        inputs = {name: source.content() for name, source in self.inputs.items()}
+        targets = {f"target {name}": source.content() for name, source in self.targets.items()}
+        prompts = {f"prompt {name}": source.content() for name, source in self.prompts.items()}
+        return {**inputs, **targets, **prompts, "weights": hashlib.sha256(self.weight.tobytes()).hexdigest()[:16]}
+
+    def take(self, index: Index) -> Rows:
+        """The same rows, fewer or in another order; media stay where they are."""
+        return Rows(
+            {name: Taken(source, index) for name, source in self.inputs.items()},
+            {name: Taken(source, index) for name, source in self.targets.items()},
+            self.weight[index],
+            self.problems,
+            {name: Taken(source, index) for name, source in self.prompts.items()},
+        )
+
+    def followed(self, other: Rows) -> Rows:
+        """These rows, and behind them those of another table of the same columns."""
+        count = len(self)
+
+        def both(mine: dict[str, Source], theirs: dict[str, Source]) -> dict[str, Source]:
+            return {name: EndToEnd(source, count, theirs[name]) for name, source in mine.items()}
+
+        return Rows(
+            both(self.inputs, other.inputs),
+            both(self.targets, other.targets),
+            np.concatenate([self.weight, other.weight]),
+            self.problems + other.problems,
+            both(self.prompts, other.prompts),
+        )
+
+
+def encode(
+    schema: Schema,
+    table: Table,
+    *,
+    media: Opener,
+    store: Store,
+    workers: int = 2,
+    targets: bool = True,
+    tell: Tell | None = None,
+) -> Rows:
+    """Every row of a table, encoded. Cells that cannot be used become missing and are told in ``problems``.
+
+    Columns the table lacks are missing in every row.
+    """
+    problems: list[Problem] = []
+    count = len(table)
+    # A column that is input and target is read twice, and its faults are told once.
+    again: list[Problem] = []
+
+    def cells(column: Column) -> Sequence[Any]:
+        return table.column(column.source) if table.has(column.source) else [None] * count
+
+    def source(column: Column, *, target: bool = False, told: list[Problem] = problems, measure: bool = False) -> Source:
+        """Where the values of one column lie: media on the store, all else in memory."""
+        if column.reader.media:
+            found: Source = _stored(column, cells(column), media, table.number, store, workers, told, tell, target)
+        else:
+            make = _ragged if column.reader.ragged else _block
+            found = make(schema, column, cells(column), media, table.number, told, target)
+        if not measure:
+            return found
+        return Measured(found, column.reader, _extents(column, cells(column), media, table.number, store, workers))
+
+    inputs: dict[str, Source] = {}
+    for stream, columns in schema.streams.items():
+        if columns[0].reader.stream is not None:
+            blocks = [_block(schema, c, cells(c), media, table.number, problems, False) for c in columns]
+            inputs[stream] = _joined(blocks)
+            continue
+        inputs[stream] = source(columns[0], measure=columns[0].name in schema.bearing)
+    found: dict[str, Source] = {}
+    if targets:
+        found = {
+            c.name: source(c, target=True, told=again if c.role == "both" else problems, measure=c.name in schema.lying)
+            for c in schema.targets
+        }
+    prompts = {c.name: source(c) for c in schema.prompts}
+    return Rows(inputs, found, weights(schema, table), problems, prompts)
+
+
+def weights(schema: Schema, table: Table) -> NDArray[np.float32]:
+    """The weight of every row, 1 where no column says."""
+    from sensorium.core.errors import DataError
+
+    weight = np.ones(len(table), np.float32)
+    for column in schema.columns.values():
+        if column.role == "weight" and table.has(column.name):
+            for i, cell in enumerate(table.column(column.name)):
+                try:
+                    weight[i] = 0.0 if is_blank(cell) else float(cell)
+                except (TypeError, ValueError):
+                    weight[i] = np.nan
+                if not (np.isfinite(weight[i]) and weight[i] >= 0):
+                    raise DataError(
+                        f"{cell!r} is not a weight",
+                        file=table.source,
+                        row=table.number(i),
+                        column=column.name,
+                        fix="give a number ≥ 0",
+                    )
+    return weight
+
+
+def _some(index: Index) -> Iterator[Index]:
+    return (index[start : start + FEW] for start in range(0, len(index), FEW))
+
+
+def _block(
+    schema: Schema,
+    column: Column,
+    cells: Sequence[Any],
+    media: Opener,
+    number: Number,
+    problems: list[Problem],
+    target: bool,
+) -> Block:
+    blank = column.reader.blank()
+    data = np.empty((len(cells), *blank.shape), blank.dtype)
+    present = np.zeros(len(cells), np.bool_)
+    for i, cell in enumerate(cells):
+        array = schema.encode_cell(column, cell, media=media, row=number(i), problems=problems, target=target)
+        present[i] = array is not None
+        data[i] = blank if array is None else array
+    return Block(data, present, np.ones(data.shape, np.bool_) if column.reader.fills else None)
+
+
+def _joined(blocks: list[Block]) -> Block:
+    from sensorium.core.batch import Field
+
+    side = Field.join([field_of(block.data, block.present, block.mask) for block in blocks])
+    assert side.mask is not None
+    return Block(side.data.numpy(), side.present.numpy(), side.mask.numpy())
+
+
+def _ragged(
+    schema: Schema,
+    column: Column,
+    cells: Sequence[Any],
+    media: Opener,
+    number: Number,
+    problems: list[Problem],
+    target: bool,
+) -> Ragged:
+    blank = column.reader.blank()
+    arrays: list[Array] = []
+    start, present = np.zeros(len(cells) + 1, np.int64), np.zeros(len(cells), np.bool_)
+    for i, cell in enumerate(cells):
+        array = schema.encode_cell(column, cell, media=media, row=number(i), problems=problems, target=target)
+        present[i] = array is not None
+        arrays.append(blank if array is None else array)
+        start[i + 1] = start[i] + len(arrays[-1])
+    return Ragged(np.concatenate(arrays) if arrays else blank, start, present)
+
+
+def _stored(
+    column: Column,
+    cells: Sequence[Any],
+    media: Opener,
+    number: Number,
+    store: Store,
+    workers: int,
+    problems: list[Problem],
+    tell: Tell | None,
+    target: bool,
+) -> Stored:
+    modality: Modality = column.reader
+    own = target and type(modality).encode_target is not Modality.encode_target
+    shelf = store.shelf(modality, column.spec["kind"], AsTarget(modality) if own else None)
+    opened = _opened(column, cells, media, number)
+    done = 0
+
+    def one(count: int) -> None:
+        nonlocal done
+        done += count
+        if tell is not None:
+            tell(f"reading {column.name}", done, len(opened))
+
+    def problem(row: int, error: CellError) -> None:
+        cell = cells[row]
+        file = error.file if error.file is not None else (cell if isinstance(cell, str) else None)
+        problems.append(Problem(number(row), column.name, None if file is None else str(file), error.problem))
+
+    return Stored(shelf, shelf.fill(len(cells), iter(opened), workers=workers, tell=one, problem=problem))
+
+
+def _opened(column: Column, cells: Sequence[Any], media: Opener, number: Number) -> list[tuple[int, Callable[[], Any]]]:
+    """What opens each cell that is there, with its place."""
+    return [
+        (i, partial(content, column.reader, cell, media, number(i), column.name))
+        for i, cell in enumerate(cells)
+        if not is_blank(cell)
+    ]
+
+
+def _extents(column: Column, cells: Sequence[Any], media: Opener, number: Number, store: Store, workers: int) -> Stored:
+    """How large each cell of an input is, in the user's own units; a cell that cannot be opened was told of before."""
+    shelf = store.shelf(column.reader, f"{column.spec['kind']}-extent", Extents(column.reader))
+    opened = iter(_opened(column, cells, media, number))
+    places = shelf.fill(len(cells), opened, workers=workers, tell=lambda _: None, problem=lambda _row, _error: None)
+    return Stored(shelf, places)

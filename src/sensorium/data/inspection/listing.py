@@ -1,0 +1,120 @@
+"""An inspection as plain text in even columns, also where names are Chinese."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from sensorium.core.plurals import counted
+
+if TYPE_CHECKING:
+    from sensorium.data.inspection.results import Inspection, TargetReport
+
+SHOWN = 12
+LINES = 200
+"""Columns, or warnings, that a text shows; JSON has them all."""
+BAR = 30
+
+
+def listing(found: Inspection) -> str:
+    """The whole inspection, most general first, what to mend last."""
+    return "\n".join(_lines(found)) + "\n"
+
+
+def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Rows of cells as lines with the cells under one another."""
+    widths = [max(width(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join(cell + " " * (size - width(cell)) for cell, size in zip(row, widths, strict=True)).rstrip()
+
+
+def width(text: str) -> int:
+    """Places a text takes in a terminal: a Chinese character takes two, a combining accent none."""
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def shorten(text: str, most: int) -> str:
+    """A text cut to ``most`` places."""
+    if width(text) <= most:
+        return text
+    while width(text) > most - 1:
+        text = text[:-1]
+    return text + "…"
+
+
+def _lines(found: Inspection) -> Iterator[str]:
+    yield " · ".join(f"{name} {counted(rows, 'row')}" for name, rows in found.tables.items())
+    yield ""
+    head = ("column", "kind", "role", "filled", "distinct", "examples", "why")
+    yield from columns(
+        [
+            head,
+            *(
+                (
+                    shorten(c.name, 32),
+                    c.kind or "-",
+                    c.role,
+                    f"{next(iter(c.filled.values()), 0.0):.1%}",
+                    f"{c.distinct:,}",
+                    shorten(", ".join(c.examples), 44),
+                    c.reason,
+                )
+                for c in found.columns[:LINES]
+            ),
+        ]
+    )
+    yield from _more(len(found.columns), LINES)
+    for target in found.targets:
+        yield ""
+        yield from _target(target)
+    if found.streams:
+        yield ""
+        yield "streams that rows have together"
+        shown = found.streams[:SHOWN]
+        rows = [("", *found.tables)]
+        for streams, counts in shown:
+            shares = [f"{counts.get(t, 0) / n:.1%}" if n else "-" for t, n in found.tables.items()]
+            rows.append((f"  {' + '.join(streams) or 'nothing at all'}", *shares))
+        yield from columns(rows)
+        yield from _more(len(found.streams), len(shown))
+    for name, problems in found.problems.items():
+        if problems:
+            yield ""
+            yield f"{name}: {counted(len(problems), 'cell')} that cannot be used"
+            yield from (f"  {problem}" for problem in problems[:SHOWN])
+            yield from _more(len(problems), SHOWN)
+    for title, mark, texts in (
+        ("errors", "✗", found.errors),
+        ("warnings", "!", found.warnings),
+        ("hints", "·", found.hints),
+    ):
+        if texts:
+            yield ""
+            yield title
+            yield from (f"  {mark} {text}" for text in texts[:LINES])
+            yield from _more(len(texts), LINES)
+
+
+def _target(target: TargetReport) -> Iterator[str]:
+    if target.range is not None:
+        low, mean, high = target.range
+        yield f"target {target.name}: {low:g} to {high:g}, mean {mean:g}, median {target.median:g}"
+        if target.far:
+            yield f"  {target.far}"
+    elif target.classes:
+        said = f"target {target.name}: {counted(len(target.classes), 'class', 'classes')}"
+        alone = "always saying the most frequent of these rows scores"
+        yield said if target.majority is None else f"{said}; {alone} {target.majority:.1%}"
+        most = max(target.classes.values())
+        shown = list(target.classes.items())[:SHOWN]
+        bars = [(f"  {shorten(name, 32)}", f"{n:,}", "█" * max(round(n / most * BAR), 1)) for name, n in shown]
+        yield from columns(bars)
+        yield from _more(len(target.classes), len(shown))
+    else:
+        yield f"target {target.name}: {target.kind or 'unknown'}"
+
+
+def _more(count: int, shown: int) -> Iterator[str]:
+    if count > shown:
+        yield f"  … and {count - shown:,} more"

@@ -1,0 +1,50 @@
+"""Columns of names of files that nothing here reads: the names would be learnt as if they were words."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sensorium.core.modality import is_blank
+from sensorium.data.tables.table import Table
+
+LOOKED_AT = 1000
+_FILE = re.compile(r"[^\n]{1,300}\.([a-z][a-z0-9]{0,5})", re.IGNORECASE)
+_PICTURE = "convert them to PNG or JPEG"
+_SOUND = "convert them to WAV or FLAC"
+_ARRAY = "save each array as a file of its own with numpy.save (.npy)"
+_WORDS = "put the text itself into the cells"
+REMEDIES = {
+    **dict.fromkeys(("heic", "heif", "avif", "jxl", "jp2", "psd", "svg", "cr2", "nef", "arw", "dng", "raw"), _PICTURE),
+    **dict.fromkeys(("wma", "amr", "aac", "ape", "mid", "midi"), _SOUND),
+    **dict.fromkeys(("npz", "mat", "h5", "hdf5", "pkl", "pickle", "pt", "pth", "zarr", "edf", "fif", "wfdb"), _ARRAY),
+    **dict.fromkeys(("txt", "md", "html", "htm", "pdf", "doc", "docx", "rtf", "odt", "xml"), _WORDS),
+    **dict.fromkeys(("zip", "gz", "tar", "rar", "7z"), "unpack them, and name the files within"),
+}
+
+
+def unread(cells: Sequence[Any]) -> str | None:
+    """What is wrong with cells of which most name files that are not read, and what to do; None: nothing."""
+    filled = [cell for cell in cells if not is_blank(cell)][:LOOKED_AT]
+    texts = [cell.strip() for cell in filled if isinstance(cell, str)]
+    matches = [_FILE.fullmatch(text) for text in texts]
+    endings = Counter(match[1].lower() for match in matches if match is not None)
+    named = {ending: count for ending, count in endings.items() if ending in REMEDIES}
+    count = sum(named.values())
+    if not count or count <= 0.8 * len(filled):
+        return None
+    ending = max(named, key=lambda name: named[name])
+    return f"{count} of {len(filled)} cells name .{ending} files, which are not read: {REMEDIES[ending]}"
+
+
+def unread_columns(table: Table, kinds: Mapping[str, str]) -> list[str]:
+    """A line for each column of words or categories (by name, its kind) that ``unread`` finds something wrong with."""
+    found = []
+    for name, kind in kinds.items():
+        if kind in ("text", "category", "tags", "pos", "") and table.has(name):
+            problem = unread(table.column(name))
+            if problem is not None:
+                found.append(f"column {name!r}: {problem}")
+    return found

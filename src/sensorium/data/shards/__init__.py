@@ -1,0 +1,1 @@
+"""Tables larger than memory: shards with their media inside, written, read and streamed."""

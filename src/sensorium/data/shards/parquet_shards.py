@@ -1,0 +1,102 @@
+"""Parquet shards: rows of them in order, with the bytes of media or with references to where these lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sensorium.core.errors import DataError, MissingExtraError
+from sensorium.core.modality import Blob
+from sensorium.data.shards.references import InParquet, plain_path
+
+Record = dict[str, Any]
+
+
+def count(path: Path) -> int:
+    """Rows of a shard, from its footer."""
+    with _opened(path) as file:
+        return int(file.metadata.num_rows)
+
+
+def names(path: Path) -> list[str]:
+    """The columns of a shard, from its footer."""
+    with _opened(path) as file:
+        return [str(name) for name in file.schema_arrow.names]
+
+
+def records(path: Path, start: int = 0, *, load: bool = False) -> Iterator[Record]:
+    """The rows from ``start`` on. Media cells are references, or with ``load`` their content; one row group is held."""
+    shard = plain_path(path)
+    with _opened(path) as file:
+        import pyarrow as pa
+
+        media = {name: shape for field in file.schema_arrow if (shape := _shape(name := str(field.name), field.type, pa))}
+        every = list(file.schema_arrow.names)
+        first = 0
+        for group in range(file.metadata.num_row_groups):
+            rows = file.metadata.row_group(group).num_rows
+            if first + rows > start:
+                yield from _group(file, group, every, media, shard, max(0, start - first), load)
+            first += rows
+
+
+def _group(
+    file: Any, group: int, names: list[str], media: dict[str, str], shard: str, start: int, load: bool
+) -> Iterator[Record]:
+    # Of media only the names are read where they are to be references.
+    wanted = [name if load or name not in media else media[name] for name in names]
+    table = file.read_row_group(group, columns=wanted)
+    columns = {name: table.column(name).to_pylist() for name in names}
+    for row in range(start, len(table)):
+        record = {}
+        for name, cells in columns.items():
+            value = cells[row]
+            if name in media and value is not None:
+                value = _loaded(value) if load else _reference(value, InParquet("<bytes>", shard, name, group, row))
+            record[name] = value
+        yield record
+
+
+def _shape(name: str, kind: Any, pa: Any) -> str | None:
+    """The column to read for where the media are and what they are called; None where it holds none."""
+    types = pa.types
+    if types.is_binary(kind) or types.is_large_binary(kind):
+        return name  # nothing but the bytes tells which are missing
+    inner = kind.value_type if types.is_list(kind) or types.is_large_list(kind) else kind
+    if not types.is_struct(inner) or {inner.field(i).name for i in range(inner.num_fields)} != {"bytes", "path"}:
+        return None
+    return f"{name}.path" if inner is kind else f"{name}.list.element.path"
+
+
+def _reference(value: Any, cell: InParquet) -> Any:
+    def at(told: Any, part: int | None) -> InParquet:
+        called = told.get("path") if isinstance(told, dict) else None
+        return InParquet(called or cell.name, cell.shard, cell.column, cell.group, cell.row, part)
+
+    return [at(told, i) for i, told in enumerate(value)] if isinstance(value, list) else at(value, None)
+
+
+def _loaded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_loaded(part) for part in value]
+    if isinstance(value, dict):
+        return Blob(value["bytes"] or b"", value.get("path") or "<bytes>")
+    return Blob(value, "<bytes>")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A Parquet file, closed at the end; what is wrong with it is said with its name."""
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError:
+        raise MissingExtraError("reading .parquet files", "data") from None
+    try:
+        # As a file object: a path would be taken for a data set, with columns guessed from folder names.
+        with path.open("rb") as file:
+            yield parquet.ParquetFile(file)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"cannot be read as Parquet: {error}", file=path, fix="pack it again") from None

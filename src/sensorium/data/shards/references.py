@@ -1,0 +1,113 @@
+"""Media cells that lie within a shard: where they are, not what they hold, so that a table of them takes no room."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sensorium.core.errors import CellError
+from sensorium.data.plain_media import recognisable
+
+GROUPS = 8
+"""Row groups kept open: cells are mostly read in the order in which they lie."""
+
+
+class Packed(ABC):
+    """A media cell in a shard. ``name`` is what the file was called before it was packed."""
+
+    name: str
+    shard: str
+
+    @abstractmethod
+    def read(self, limit: int) -> bytes:
+        """The content; of something larger than ``limit`` bytes at least one byte more than that. Raises ``CellError``."""
+
+    def _lost(self, why: str) -> CellError:
+        return CellError(f"cannot be read from its shard: {why}", file=f"{self.shard}: {self.name}", fix="pack it again")
+
+
+@dataclass(frozen=True, slots=True)
+class InTar(Packed):
+    """A member of a tar file, found by its place."""
+
+    name: str
+    shard: str
+    offset: int
+    size: int
+
+    def read(self, limit: int) -> bytes:
+        try:
+            with open(self.shard, "rb") as file:
+                file.seek(self.offset)
+                data = file.read(min(self.size, limit + 1))
+        except OSError as error:
+            raise self._lost(error.strerror or str(error)) from None
+        if len(data) < min(self.size, limit + 1):
+            raise self._lost("the file is shorter than it was")
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class InParquet(Packed):
+    """A value of a Parquet column: bytes, or a struct of bytes and a path; ``part`` of several in a cell."""
+
+    name: str
+    shard: str
+    column: str
+    group: int
+    row: int
+    part: int | None = None
+
+    def read(self, limit: int) -> bytes:
+        try:
+            value = _groups.column(self.shard, self.group, self.column)[self.row].as_py()
+        except (OSError, ValueError, IndexError) as error:  # pyarrow's errors are kinds of these
+            raise self._lost(str(error)) from None
+        if self.part is not None:
+            value = value[self.part]
+        found = value["bytes"] if isinstance(value, dict) else value
+        if not isinstance(found, bytes):
+            raise self._lost("the cell is empty")
+        return found
+
+
+class _Groups:
+    """The columns of the row groups read last, shared by the threads that decode."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: OrderedDict[tuple[str, int, str], Any] = OrderedDict()
+
+    def column(self, shard: str, group: int, name: str) -> Any:
+        key = (shard, group, name)
+        with self._lock:
+            if key not in self._found:
+                from pyarrow import parquet
+
+                with open(shard, "rb") as file:
+                    self._found[key] = parquet.ParquetFile(file).read_row_group(group, columns=[name]).column(name)
+                while len(self._found) > GROUPS:
+                    self._found.popitem(last=False)
+            self._found.move_to_end(key)
+            return self._found[key]
+
+
+_groups = _Groups()
+
+
+def named(cell: Any) -> Any:
+    """A packed cell as the file name that stood in the table before; any other as a kind of cell recognises it."""
+    if isinstance(cell, Packed):
+        return cell.name
+    if isinstance(cell, list) and cell and isinstance(cell[0], Packed):
+        return [part.name for part in cell]
+    return recognisable(cell)
+
+
+def plain_path(path: Path | str) -> str:
+    """A shard's path as its cells keep it: whole, so that a change of the working folder does not lose it."""
+    return str(Path(path).absolute())

@@ -1,0 +1,236 @@
+"""Which rows are held back: at random, by group or by time; the same rows for the same seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import date
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sensorium.core import registry
+from sensorium.core.errors import ConfigError, DataError
+from sensorium.core.modality import is_blank
+from sensorium.core.plurals import counted
+from sensorium.data.tables.table import Table
+
+Index = NDArray[np.int64]
+Kind = Literal["random", "group", "time"]
+CLASSES = 100
+"""Of more different numbers than this a column is not taken for classes; of texts it always is."""
+TRIALS = 16
+
+
+def split(
+    table: Table,
+    *,
+    part: float = 0.15,
+    kind: Kind = "random",
+    target: str | None = None,
+    by: str | None = None,
+    seed: int = 0,
+) -> tuple[Index, Index]:
+    """Row indices for training and for validation, each in the order of the table.
+
+    Args:
+        part: The share of rows held back.
+        kind: ``random`` keeps the class shares of the target (and a row of each class of two or more in training),
+            ``group`` keeps rows with the same ``by`` together, ``time`` holds back the latest rows by ``by``.
+        target: The column whose class shares are kept, where it has classes.
+        by: The column of groups or times. A row without a group is a group of its own; one without a time is for training.
+        seed: Another seed is another split.
+    """
+    if not 0 < part < 1:
+        raise ConfigError(f"split: part is {part}, but is a share between 0 and 1", fix="for example part: 0.15")
+    if kind not in ("random", "group", "time"):
+        raise ConfigError(f"split: no kind named {kind!r}; there are: random, group, time")
+    if kind != "random" and by is None:
+        raise ConfigError(f"split: kind {kind} needs a column", fix="name it: by: patient")
+    if len(table) < 2:
+        raise DataError(f"{counted(len(table), 'row')} cannot be split", file=table.source, fix="give a validation table")
+    classes = _classes(table, target)
+    wanted = min(max(round(part * len(table)), 1), len(table) - 1)
+    rng = np.random.default_rng(seed)
+    if kind == "time":
+        held = _latest(table, str(by), wanted)
+    elif kind == "group":
+        held = _whole_groups(_codes(table.column(str(by))), classes, wanted, rng, table, str(by))
+    else:
+        held = _stratified(classes, wanted, rng)
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def folds(
+    table: Table,
+    count: int = 5,
+    *,
+    kind: Literal["random", "group"] = "random",
+    target: str | None = None,
+    by: str | None = None,
+    seed: int = 0,
+) -> list[tuple[Index, Index]]:
+    """``count`` pairs (training, validation) of row indices; every row is in exactly one validation part.
+
+    Args:
+        kind: ``random`` deals each class out evenly, ``group`` keeps rows with the same ``by`` together.
+        target: The column whose classes are dealt out evenly, where it has classes.
+        by: The column of groups.
+        seed: Another seed is another deal.
+    """
+    if kind == "group" and by is None:
+        raise ConfigError("folds: kind group needs a column", fix="name it: by: patient")
+    rng = np.random.default_rng(seed)
+    group = _codes(table.column(str(by))) if kind == "group" else np.arange(len(table))
+    sizes = np.bincount(group, minlength=1)
+    if not 2 <= count <= len(sizes):
+        what = "groups" if kind == "group" else "rows"
+        raise ConfigError(f"folds: {count} folds of {len(sizes)} {what}", fix=f"choose from 2 to {len(sizes)}")
+    order = rng.permutation(len(sizes))
+    if kind == "group":
+        fold_of = np.empty(len(sizes), dtype=np.int64)
+        filled = np.zeros(count, dtype=np.int64)
+        # The largest groups first, each to the emptiest fold: within a group's size of even.
+        for g in order[np.argsort(-sizes[order], kind="stable")]:
+            fold_of[g] = filled.argmin()
+            filled[fold_of[g]] += sizes[g]
+        fold = fold_of[group]
+    else:
+        classes = _classes(table, target)
+        dealt = order[np.argsort(classes[order], kind="stable")]
+        fold = np.empty(len(table), dtype=np.int64)
+        fold[dealt] = np.arange(len(table)) % count
+    return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(count)]
+
+
+def _codes(cells: Sequence[Any]) -> Index:
+    """A number for each different value; a blank or an unhashable cell is like no other."""
+    seen: dict[Any, int] = {}
+    out = np.empty(len(cells), dtype=np.int64)
+    for i, cell in enumerate(cells):
+        alone = is_blank(cell) or not isinstance(cell, (str, int, float, bytes, date))
+        out[i] = seen.setdefault(("alone", i) if alone else cell, len(seen))
+    return out
+
+
+def _classes(table: Table, target: str | None) -> Index:
+    """A class for each row, all the same where the target has none; rows without a target are a class of their own."""
+    same = np.zeros(len(table), dtype=np.int64)
+    if target is None:
+        return same
+    cells = table.column(target)
+    filled = np.array([not is_blank(cell) for cell in cells])
+    there = [cell for cell in cells if not is_blank(cell)]
+    codes = _codes(there)
+    distinct = int(codes.max(initial=-1)) + 1
+    if not _words(there) and (distinct > CLASSES or distinct > max(len(codes) / 2, 2)):
+        return same
+    if distinct == len(codes):
+        return same
+    same[filled] = codes + 1
+    return same
+
+
+def _words(cells: Sequence[Any]) -> bool:
+    """Whether most cells are texts that are no numbers."""
+    number: Any = registry.build("modalities", {"kind": "number"})
+    number.fit(cells)
+    return sum(isinstance(cell, str) and number.value(cell) is None for cell in cells) > len(cells) / 2
+
+
+def _stratified(classes: Index, wanted: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    order = rng.permutation(len(classes))
+    names, sizes = np.unique(classes, return_counts=True)
+    quota = sizes * (wanted / len(classes))
+    take = np.minimum(np.floor(quota).astype(np.int64), sizes - 1)
+    lost = quota - take
+    # Of very many classes not the first ones of the table, but any.
+    turn = rng.permutation(len(sizes)) if len(sizes) > CLASSES else np.arange(len(sizes))
+    # What rounding left over goes to the classes that lost most by it, never to the last row of one.
+    for c in turn[np.argsort(-lost[turn], kind="stable")]:
+        if take.sum() < wanted and take[c] < sizes[c] - 1:
+            take[c] += 1
+    held = np.zeros(len(classes), dtype=np.bool_)
+    for name, count in zip(names, take, strict=True):
+        held[order[classes[order] == name][:count]] = True
+    if not held.any():
+        held[order[-1]] = True
+    return held
+
+
+def _whole_groups(
+    group: Index, classes: Index, wanted: int, rng: np.random.Generator, table: Table, by: str
+) -> NDArray[np.bool_]:
+    sizes = np.bincount(group)
+    if len(sizes) < 2:
+        fix = "choose another column, or another kind of split"
+        raise DataError("all rows are in one group: nothing can be held back", file=table.source, column=by, fix=fix)
+    total = np.bincount(classes)
+    best, held = math.inf, np.zeros(len(group), dtype=np.bool_)
+    # The best of a few greedy draws: near the wanted share, and near the class shares.
+    for _ in range(TRIALS):
+        chosen = np.zeros(len(sizes), dtype=np.bool_)
+        count, left = 0, len(sizes) - 1
+        for g in rng.permutation(len(sizes)):
+            if abs(count + sizes[g] - wanted) < abs(count - wanted) and left:
+                chosen[g] = True
+                count, left = count + int(sizes[g]), left - 1
+            if count >= wanted:
+                break
+        if not chosen.any():
+            chosen[sizes.argmin()] = True
+        rows = chosen[group]
+        ideal = total * (wanted / len(group))
+        cost = float(np.abs(np.bincount(classes[rows], minlength=len(total)) - ideal).sum()) + abs(rows.sum() - wanted)
+        if cost < best:
+            best, held = cost, rows
+    return held
+
+
+def _latest(table: Table, by: str, wanted: int) -> NDArray[np.bool_]:
+    times = _times(table, by)
+    dated = np.isfinite(times)
+    moments = np.unique(times[dated])
+    if len(moments) < 2:
+        raise DataError(
+            "all rows have the same time: none is later", file=table.source, column=by, fix="choose another column"
+        )
+    # Rows of one moment stay together; of all borders between moments the one nearest to the wanted share is taken.
+    later = np.array([(times >= moment).sum() for moment in moments[1:]])
+    start = moments[1:][np.abs(later - wanted).argmin()]
+    held: NDArray[np.bool_] = times >= start
+    return held
+
+
+def _times(table: Table, by: str) -> NDArray[np.float64]:
+    """Seconds, or whatever unit numbers are in, row by row; minus infinity where the cell is missing.
+
+    The column is read as an input of numbers, or else of dates, would be: by all its cells.
+    """
+    cells = table.column(by)
+    filled = [cell for cell in cells if not is_blank(cell)]
+    number: Any = registry.build("modalities", {"kind": "number"})
+    date: Any = registry.build("modalities", {"kind": "datetime"})
+    for modality in (number, date):
+        modality.fit(filled)
+
+    def dated(cell: Any) -> float | None:
+        found = date.moment(cell)
+        return None if found is None else float(found[1])
+
+    numbers = [number.value(cell) for cell in filled]
+    moments = numbers if None not in numbers else [dated(cell) for cell in filled]
+    # A slip among them is told of as one of the kind that most are.
+    read = iter(min((numbers, moments), key=lambda values: values.count(None)))
+    times = np.full(len(cells), -math.inf)
+    for i, cell in enumerate(cells):
+        if not is_blank(cell):
+            value = next(read)
+            if value is None:
+                fix = "write times as numbers or as 2024-05-31 14:30"
+                raise DataError(
+                    f"{str(cell)[:60]!r} is not a time", file=table.source, row=table.number(i), column=by, fix=fix
+                )
+            times[i] = value
+    return times

@@ -1,0 +1,145 @@
+"""JSON: one object a line, or one document for the whole table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from sensorium.core.errors import DataError
+from sensorium.data.tables.surrogates import ESCAPED, mend
+from sensorium.data.tables.text_encoding import Tell, is_escaped, lines, read_text, text
+
+DOCUMENT_LIMIT = 2**30
+"""Characters of one document, which must be read whole; one object a line has no such limit."""
+SHAPES = 'write [{"column": cell, ...}, ...], {"column": [cell, ...], ...}, or one object a line (.jsonl)'
+_LISTS = ("data", "records", "rows", "items", "examples", "results")
+
+
+def read_jsonl(path: Path, tell: Tell = lambda _: None) -> dict[str, list[Any]]:
+    """The columns of a file with one JSON object a line; a key that a line lacks is a missing cell."""
+    odd = False
+
+    def parse(file: TextIO) -> dict[str, list[Any]]:
+        def records() -> Iterable[Any]:
+            nonlocal odd
+            row = 0
+            for line in lines(file, path):
+                line = line.removeprefix("\ufeff") if row == 0 else line
+                if not line.strip():
+                    continue
+                row += 1
+                odd = odd or ESCAPED.search(line) is not None
+                try:
+                    yield json.loads(line, object_pairs_hook=_once)
+                except (ValueError, RecursionError) as error:
+                    fix = "each line is one whole JSON object; name a pretty-printed file .json"
+                    raise DataError(f"not JSON: {error}", file=path, row=row, fix=fix) from None
+
+        return from_records(records(), path)
+
+    columns = read_text(path, parse, tell, lambda: _undecodable(path))
+    return mend(columns, str(path), tell) if odd else columns
+
+
+def read_json(path: Path, tell: Tell = lambda _: None) -> dict[str, list[Any]]:
+    """The columns of a JSON document: a list of objects, an object of columns, as pandas and services write them."""
+
+    def whole(file: TextIO) -> str:
+        # Zero bytes and endless lines are met here, before anything is parsed.
+        parts, size = [], 0
+        for line in lines(file, path):
+            size += len(line)
+            if size > DOCUMENT_LIMIT:
+                problem = f"a JSON document of more than {DOCUMENT_LIMIT // 2**20} million characters"
+                raise DataError(problem, file=path, fix="write one object a line (.jsonl)")
+            parts.append(line)
+        return "".join(parts).removeprefix("\ufeff")
+
+    content = read_text(path, whole, tell, lambda: DataError("not UTF-8 text", file=path, fix="save the file as UTF-8"))
+    try:
+        document = json.loads(content, object_pairs_hook=_once)
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data" and content.lstrip()[:1] == "{":
+            return read_jsonl(path, tell)  # one object a line under another name
+        raise DataError(f"not JSON: {error}", file=path, fix=SHAPES) from None
+    except ValueError as error:
+        raise DataError(
+            f"not usable JSON: {error}", file=path, fix="give every key of an object a name of its own"
+        ) from None
+    except RecursionError:
+        raise DataError("JSON nested too deeply", file=path, fix=SHAPES) from None
+    columns = _from_document(document, path)
+    return mend(columns, str(path), tell) if ESCAPED.search(content) else columns
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys differ. Of equal ones only the last would be kept, and nobody told."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
+        raise ValueError(f"the key {twice!r:.80} stands twice in an object")
+    return found
+
+
+def _from_document(document: Any, path: Path) -> dict[str, list[Any]]:
+    if isinstance(document, list):
+        return from_records(document, path)
+    if not isinstance(document, dict) or not document:
+        raise DataError(f"a JSON {type(document).__name__} is no table", file=path, fix=SHAPES)
+    names, data = document.get("columns"), document.get("data")
+    if isinstance(names, list) and isinstance(data, list) and set(document) <= {"columns", "index", "data"}:
+        # As pandas writes it with orient="split".
+        if not all(isinstance(row, list) and len(row) == len(names) for row in data):
+            raise DataError(f"not every row of data has {len(names)} cells", file=path, fix=SHAPES)
+        return from_records(({str(n): cell for n, cell in zip(names, row, strict=True)} for row in data), path)
+    lists = {name: cells for name, cells in document.items() if isinstance(cells, list)}
+    wrapped = [name for name in lists if name in _LISTS and lists[name] and isinstance(lists[name][0], dict)]
+    if len(wrapped) == 1 and (len(lists) == 1 or "schema" in document):
+        return from_records(lists[wrapped[0]], path)
+    if len(lists) == len(document):
+        lengths = {name: len(cells) for name, cells in lists.items()}
+        if len(set(lengths.values())) > 1:
+            said = ", ".join(f"{name} {length}" for name, length in lengths.items())
+            raise DataError(f"the columns differ in length: {said}", file=path, fix=SHAPES)
+        return dict(lists)
+    if all(isinstance(part, dict) for part in document.values()):
+        if all(key.lstrip("-").isdigit() for key in document):  # rows by number: orient="index"
+            return from_records(document.values(), path)
+        keys = list(dict.fromkeys(key for part in document.values() for key in part))  # columns: orient="columns"
+        return {name: [part.get(key) for key in keys] for name, part in document.items()}
+    return from_records([document], path)
+
+
+def _undecodable(path: Path) -> DataError:
+    row = 0
+    with text(path, errors="surrogateescape") as file:
+        for line in lines(file, path):
+            row += bool(line.strip())
+            if any(map(is_escaped, line)):
+                break
+    return DataError("not UTF-8 text", file=path, row=row, fix="save the file as UTF-8")
+
+
+def from_records(records: Iterable[Any], source: Path | str) -> dict[str, list[Any]]:
+    """Rows as mappings to columns, in the order in which names first appear; absent cells are None."""
+    columns: dict[str, list[Any]] = {}
+    row = 0
+    for row, record in enumerate(records, 1):
+        if not isinstance(record, Mapping):
+            fix = "write {column: cell, ...}"
+            raise DataError(f"a row must be an object, not {type(record).__name__}", file=source, row=row, fix=fix)
+        for name, cell in record.items():
+            cells = columns.get(name)
+            if cells is None:
+                if not isinstance(name, str):
+                    raise DataError(f"a column's name must be text, not {name!r}", file=source, row=row)
+                cells = columns[name] = []
+            # Rows before this one had no such cell.
+            if len(cells) < row - 1:
+                cells.extend([None] * (row - 1 - len(cells)))
+            cells.append(cell)
+    for cells in columns.values():
+        cells.extend([None] * (row - len(cells)))
+    return columns

@@ -1,0 +1,58 @@
+"""A folder of media as a table: a row a file, and its class where the files lie in folders named for their classes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sensorium.core.errors import DataError
+from sensorium.data.tables.text_encoding import Tell
+
+FILE, LABEL = "file", "label"
+FILES = 50_000_000
+"""More files than this are put into a table or shards."""
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".dcm", ".nii", ".nii.gz")
+_SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".m4a", ".opus", ".aiff", ".aif")
+_FILMS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg")
+MEDIA = frozenset((*_PICTURES, *_SOUNDS, *_FILMS, ".npy", ".ply", ".pcd"))
+_PARTS = frozenset({"train", "training", "val", "valid", "validation", "dev", "test", "testing"})
+
+
+def is_media_folder(path: Path) -> bool:
+    """Whether a folder holds media files, itself or in its sub-folders."""
+    return path.is_dir() and next(_media(path), None) is not None
+
+
+def read_folder(path: Path, tell: Tell = lambda _: None) -> dict[str, list[Any]]:
+    """The column ``file`` (paths from the folder) and, where all lies in sub-folders, ``label`` (their names); sorted."""
+    classes = sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith("."))
+    found = {name: sorted(_media(path / name)) for name in classes}
+    empty = [name for name, files in found.items() if not files]
+    loose = sorted(file for file in _media(path, deep=False))
+    if all(name in empty for name in classes):
+        return {FILE: loose}
+    if empty:
+        tell(f"{path}: no media in {', '.join(empty[:5])}")
+    if loose:
+        tell(f"{path}: {len(loose)} files lie outside the folders of the classes and are left out, such as {loose[0]}")
+    files = [(f"{name}/{file}", name) for name in classes for file in found[name]]
+    if len({label for _, label in files}) > 1 and {label for _, label in files} <= _PARTS:
+        fix = f"name one: {', '.join(str(path / name) for name in classes)}"
+        raise DataError(f"holds the parts of a data set ({', '.join(classes)}), not its classes", file=path, fix=fix)
+    return {FILE: [file for file, _ in files], LABEL: [label for _, label in files]}
+
+
+def _media(folder: Path, *, deep: bool = True) -> Iterator[str]:
+    """Media files in a folder, and with ``deep`` in all below it, by their paths from it with forward slashes."""
+    count = 0
+    for at, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith(".")) if deep else []
+        for name in names:
+            lower = name.lower()
+            if not name.startswith(".") and (os.path.splitext(lower)[1] in MEDIA or lower.endswith(".nii.gz")):
+                count += 1
+                if count > FILES:
+                    raise DataError(f"holds more than {FILES} files", file=folder, fix="write a table of those to use")
+                yield Path(os.path.relpath(os.path.join(at, name), folder)).as_posix()

@@ -1,0 +1,54 @@
+"""The rows of a table as records, and the bytes behind their media cells."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+from sensorium.core.modality import Blob, is_blank
+from sensorium.core.schema import Record
+from sensorium.data.files.media_access import Under
+from sensorium.data.tables.table import Table
+
+
+def records(rows: Any) -> Iterable[Record]:
+    """Records as they come, or those of a frame, a table, columns or a file."""
+    if isinstance(rows, (str, os.PathLike, Table, Mapping)) or hasattr(rows, "columns") or hasattr(rows, "column_names"):
+        return Table.read(rows).rows()
+    found: Iterable[Record] = rows
+    return found
+
+
+class Records(Sequence[Record]):
+    """The rows of a table, made when asked for."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Record]: ...
+    def __getitem__(self, index: int | slice) -> Record | list[Record]:
+        if isinstance(index, slice):
+            return [self.table.row(i) for i in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self.table.row(index)
+
+
+def opening(table: Table) -> Callable[[Record, str], bytes | None]:
+    """Gives the bytes behind a row's media cell, or None."""
+    opener = Under(table.root or Path.cwd(), anywhere=True)
+
+    def media(row: Record, column: str) -> bytes | None:
+        cell = row.get(column)
+        content = None if is_blank(cell) else opener.open(cell, column=column)
+        return content.data if isinstance(content, Blob) else None
+
+    return media

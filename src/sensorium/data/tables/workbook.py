@@ -1,0 +1,114 @@
+"""Excel workbooks (``.xlsx``): the first sheet with anything in it. Needs ``sensorium[excel]``."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sensorium.core.errors import DataError, MissingExtraError, reason
+from sensorium.core.plurals import counted
+from sensorium.data.tables.compressed import EXPANDED, RATIO, SMALL
+from sensorium.data.tables.delimited import column_names
+from sensorium.data.tables.text_encoding import Tell
+
+CELLS = 2**28
+"""Cells of a sheet, empty ones among them; more is a sheet that was formatted to its end."""
+
+_FAILED = frozenset({"#DIV/0!", "#N/A", "#NAME?", "#NULL!", "#NUM!", "#REF!", "#VALUE!", "#SPILL!", "#CALC!"})
+
+
+def read_workbook(path: Path, tell: Tell = lambda _: None) -> dict[str, list[Any]]:
+    """The columns of a workbook's first sheet that holds anything: its first filled row names them.
+
+    Cells come as numbers, text, truth values and dates, formulas as what they came to when the file was saved. Rows
+    without any cell are left out at the end only.
+    """
+    try:
+        import openpyxl
+    except ImportError:
+        raise MissingExtraError("reading .xlsx files", "excel") from None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(info.file_size for info in archive.infolist())
+        if size > min(EXPANDED, max(SMALL, RATIO * path.stat().st_size)):
+            fix = "save the sheet as CSV, if it is meant to be so large"
+            raise DataError("expands to far more than a workbook of its size", file=path, fix=fix)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of styles and validations that are of no concern here
+            book = openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
+            try:
+                return _read(book, path, tell)
+            finally:
+                book.close()
+    except DataError:
+        raise
+    except zipfile.BadZipFile:
+        fix = "open it in a spreadsheet and save it as .xlsx or CSV"
+        raise DataError("not an .xlsx workbook", file=path, fix=fix) from None
+    except Exception as error:  # a foreign or damaged workbook can raise anything in the parser
+        fix = "open it in a spreadsheet and save it again, or as CSV"
+        raise DataError(f"the workbook cannot be read ({reason(error)})", file=path, fix=fix) from None
+
+
+def _read(book: Any, path: Path, tell: Tell) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    read, others = "", []
+    for sheet in book.worksheets:
+        if read:
+            others.append(sheet.title)
+        elif columns := _sheet(sheet, path, tell):
+            found, read = columns, sheet.title
+    if not read:
+        raise DataError("no sheet holds anything", file=path, fix="the first row must name the columns")
+    if others:
+        tell(
+            f"{path}: the sheet {read!r} is read, and not {', '.join(map(repr, others))}: save another as a file of its own"
+        )
+    return found
+
+
+def _sheet(sheet: Any, path: Path, tell: Tell) -> dict[str, list[Any]]:
+    rows = _rows(sheet, path)
+    header = next(rows, None)
+    if header is None:
+        return {}
+    width = max(i for i, name in enumerate(header, 1) if name is not None)
+    cells: list[list[Any]] = [[] for _ in range(width)]
+    blank, count, failed = 0, 0, 0
+    for row in rows:
+        values = list(row[:width]) + [None] * (width - len(row))
+        if any(value is not None for value in row[width:]):
+            fix = "name every column in the first row"
+            raise DataError(f"a cell stands beyond the {width} columns", file=path, row=count + blank + 1, fix=fix)
+        if all(value is None for value in values):
+            blank += 1
+            continue
+        for _ in range(blank):  # an empty row in the middle is a row; at the end it is nothing
+            for column in cells:
+                column.append(None)
+        count, blank = count + blank + 1, 0
+        for column, value in zip(cells, values, strict=True):
+            bad = isinstance(value, str) and value in _FAILED
+            failed += bad
+            column.append(None if bad else value)
+    if failed:
+        tell(f"{path}: {counted(failed, 'cell holds', 'cells hold')} an error such as #DIV/0!, taken as missing")
+    names = column_names(["" if name is None else str(name) for name in header[:width]], path)
+    return dict(zip(names, cells, strict=True))
+
+
+def _rows(sheet: Any, path: Path) -> Iterator[tuple[Any, ...]]:
+    """The rows from the first filled one on."""
+    if hasattr(sheet, "reset_dimensions"):
+        sheet.reset_dimensions()  # what a sheet says of its own size may be wrong
+    looked, begun = 0, False
+    for row in sheet.iter_rows(values_only=True):
+        looked += max(len(row), 1)
+        if looked > CELLS:
+            raise DataError(f"sheet {sheet.title!r} has more than {CELLS} cells", file=path, fix="save it as CSV")
+        begun = begun or any(value is not None for value in row)
+        if begun:
+            yield row

@@ -1,0 +1,258 @@
+"""Where in each stream of a row its answers come from: maps over pictures, sounds, series, words, cells, points."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sensorium.core import registry
+from sensorium.core.batch import Batch, Encoded, Field, repeated
+from sensorium.core.errors import ConfigError
+from sensorium.core.explainer import Explainer, Probe
+from sensorium.core.forward import Forward, together
+from sensorium.core.layout import Ids, Row
+from sensorium.core.recipe import Spec
+from sensorium.core.schema import Schema
+from sensorium.model import Model
+
+Values = NDArray[Any]
+
+
+@dataclass
+class Map:
+    """Where in one stream of one row an answer comes from.
+
+    Args:
+        row: Which row of the table, counted from 1.
+        target: The target that is answered.
+        what: What is explained: ``probability of dog``, or ``value``.
+        stream: The stream that is looked at; all others stay as they are.
+        kind: Its kind of cell; ``table`` of cells side by side.
+        layout: Its shape: ``grid``, ``ids``, ``row``, ``points``, ``graph``.
+        explainer: Whose values these are.
+        value: The answer.
+        blank: The answer from which the values lead, added up, to ``value``; None where they only rank.
+        values: ``[C or 1, *size]``, ``[N]`` or ``[cells]``; empty where there is no map.
+        data: The row as its encoder read it, without the first axis.
+        names: The word of each id, or the column of each cell.
+        sound: The samples behind a spectrogram, where they are at hand.
+        scale: Of a picture, the mean and deviation of each channel by which ``data`` was standardised.
+        note: Why there is no map, in words; empty where there is one.
+        measured: Whether the values are in units of the answer.
+    """
+
+    row: int
+    target: str
+    what: str
+    stream: str
+    kind: str
+    layout: str
+    explainer: str = ""
+    value: float = float("nan")
+    blank: float | None = None
+    values: Values = field(default_factory=lambda: np.zeros(0))
+    data: Values = field(default_factory=lambda: np.zeros(0))
+    names: list[str] = field(default_factory=list)
+    sound: Values = field(default_factory=lambda: np.zeros(0))
+    scale: tuple[list[float] | None, list[float] | None] = (None, None)
+    note: str = ""
+    measured: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data, with pictures as ``data:`` addresses and a drawing as HTML that needs no other file."""
+        from sensorium.reporting.attribution_maps import to_json
+
+        return to_json(self)
+
+    @property
+    def lost(self) -> float | None:
+        """How far the values are from adding up, as a share of the change they stand for; None where they only rank."""
+        if self.blank is None:
+            return None
+        change = self.value - self.blank
+        return abs(float(self.values.sum()) - change) / max(abs(change), 1e-6)
+
+    def named(self) -> list[tuple[str, float]]:
+        """The value of each word or column, in order: those of its parts added up."""
+        found: list[tuple[str, float]] = []
+        for name, value in zip(self.names, self.values.tolist(), strict=True):
+            begins = self.layout != "ids" or not found or name[:1].isspace() or _alone(name) or _alone(found[-1][0])
+            same = found and (found[-1][0] == name if self.layout == "row" else not begins)
+            if same:
+                found[-1] = (name if self.layout == "row" else found[-1][0] + name, found[-1][1] + value)
+            else:
+                found.append((name, value))
+        return found
+
+
+def where(
+    model: Model,
+    schema: Schema,
+    batch: Batch,
+    *,
+    row: int = 1,
+    explainer: Spec | None = None,
+    streams: Sequence[str] | None = None,
+    stored: Batch | None = None,
+) -> list[Map]:
+    """A map for each stream and target of one prepared row; the model is in evaluation mode.
+
+    Args:
+        row: Its number in its table, for the reader.
+        explainer: A name or specification; None: for each stream one that suits it.
+        streams: Only these.
+        stored: The same row before it was prepared, so that a sound's map can be drawn along its samples.
+    """
+    if batch.rows != 1:
+        raise ConfigError(f"a map is of one row, not of {batch.rows}")
+    run = Forward(model, batch)
+    with torch.no_grad():
+        parts, outputs = run.streams, run.outputs
+    found = []
+    for target, task in model.tasks.items():
+        with torch.no_grad():
+            divisible = task.explained(outputs[target], outputs[target]) is not None
+        what = task.question(outputs[target])[0] if divisible else ""
+        for stream in model.streams if streams is None else streams:
+            kind = _kind(schema, stream)
+            one = Map(row, target, what, stream, kind, type(schema.layout(stream)).__name__.lower())
+            if not bool(parts[stream].present[0]):
+                one.note = f"the row has no {stream}"
+            elif not divisible:
+                one.note = f"what {target} answers is no number that could be explained"
+            else:
+                _explained(one, probe(model, run, schema, stream, target), schema, explainer)
+                if kind == "audio" and stored is not None:
+                    one.sound = stored.inputs[stream].data[0].cpu().numpy()
+            found.append(one)
+    return found
+
+
+def probe(model: Model, run: Forward, schema: Schema, stream: str, target: str) -> Probe:
+    """One stream of one row as a function of it alone; ``run`` is the row's pass, its streams encoded without gradients."""
+    batch = run.batch
+    task, field, whole = model.tasks[target], batch.inputs[stream], run.outputs[target]
+    encoder: nn.Module = model.encoders[stream] if model.network else nn.Identity()
+    experts = model.experts
+
+    def answer(data: Tensor, mask: Tensor | None) -> Tensor:
+        rows = data.shape[0]
+        here = field.present.expand(rows) if mask is None else mask.any(dim=1)
+        # A row of which nothing is left has no such stream.
+        asked = Field(data, here, mask)
+        prompts = {name: repeated(part, rows) for name, part in batch.prompts.items()}
+        networks = zip((model, *model.others), (run, *run.others), strict=True)
+        each = [_parts(one, its.streams, stream, asked) for one, its in networks]
+        own = {target: _own(model, target, each, prompts)} if model.network else {}
+        if experts is None or target not in experts.experts:
+            output = own[target]
+        else:
+            kept = {form: {s: repeated(t, rows) for s, t in part.items()} for form, part in run.read.items()}
+            new = experts.read({stream: asked})
+            read = {form: {**part, **new[form]} for form, part in kept.items()}
+            output = experts(read, {s: part.present for s, part in each[0].items()}, own, {target: task})[target]
+        told = task.explained(output, whole)
+        assert told is not None
+        return told
+
+    groups = _groups(schema, stream, field.data[0])
+    layout = schema.layout(stream)
+    smooth = task.differentiable and experts is None  # experts have no gradients
+    return Probe(layout, encoder, field.data, field.mask, answer, smooth=smooth, groups=groups)
+
+
+def _parts(model: Model, streams: Mapping[str, Encoded], stream: str, asked: Field) -> dict[str, Encoded]:
+    """The encoded streams of a row, as often as ``asked`` has rows, which stand in one of the streams."""
+    if model.network:
+        mine: Encoded = model.adapters[stream](model.encoders[stream](asked.data, asked.mask)).hide(asked.present)
+    else:
+        mine = model.encode_stream(stream, asked)
+    return {s: mine if s == stream else repeated(part, len(asked.present)) for s, part in streams.items()}
+
+
+def _own(model: Model, target: str, each: Sequence[Mapping[str, Encoded]], prompts: Mapping[str, Field]) -> Any:
+    """What the network says of encoded streams; of several networks, each given its own, what they say together."""
+    networks = zip((model, *model.others), each, strict=True)
+    said = [one.tasks[target](one.fusion(parts), parts, prompts) for one, parts in networks]
+    return together(model.tasks[target], said, next(iter(each[0].values())).present)
+
+
+def preferred() -> list[str]:
+    """The explainers that are taken unasked, the best first: each says so itself."""
+    places = {kind: registry.find("explainers", kind).preferred for kind in registry.kinds("explainers")}
+    return sorted((kind for kind, place in places.items() if place > 0), key=lambda kind: -places[kind])
+
+
+def chosen(given: Probe, explainer: Spec | None) -> tuple[str, Explainer | None, str]:
+    """The explainer that is asked for, or the first preferred one that can; without one, why not."""
+    wanted: Sequence[Spec] = preferred() if explainer is None else (explainer,)
+    told = ""
+    for spec in wanted:
+        made: Explainer = registry.build("explainers", spec)
+        told = made.refuses(given)
+        if not told:
+            return registry.split(spec)[0], made, ""
+    return registry.split(wanted[-1])[0], None, told
+
+
+def _explained(one: Map, given: Probe, schema: Schema, explainer: Spec | None) -> None:
+    one.explainer, made, told = chosen(given, explainer)
+    one.data = given.data[0].detach().cpu().numpy()
+    if made is None:
+        one.note = f"no map of {one.stream}: {one.explainer} {told}"
+        return
+    heat = made.explain(given)
+    one.measured = made.measures
+    one.value, one.blank, one.values = given.value, heat.blank, heat.values.double().cpu().numpy()
+    if one.layout in ("ids", "row"):
+        one.names = _names(schema, one.stream, given.data[0])
+    if one.kind in ("image", "images", "video"):
+        state = schema.streams[one.stream][0].reader.state
+        one.scale = (state["mean"], state["deviation"])
+
+
+def _kind(schema: Schema, stream: str) -> str:
+    columns = schema.streams[stream]
+    return "table" if columns[0].reader.stream is not None else str(columns[0].spec["kind"])
+
+
+def _names(schema: Schema, stream: str, data: Tensor) -> list[str]:
+    """The column of each cell, or the text of each id."""
+    columns, layout = schema.streams[stream], schema.layout(stream)
+    if isinstance(layout, Row):
+        return [c.name for c in columns for _ in c.reader.layout.cardinalities]  # type: ignore[union-attr]
+    assert isinstance(layout, Ids)
+    reader, ids = columns[0].reader, [int(i) for i in data.tolist()]
+    pieces = getattr(reader, "pieces", None)
+    if pieces is not None:
+        told: list[str] = pieces(ids)
+        return told
+    return [f" {layout.words[i] if i < len(layout.words) and layout.words[i] else i}" for i in ids]
+
+
+def _groups(schema: Schema, stream: str, data: Tensor) -> Tensor | None:
+    """Which column each cell belongs to, or which word each id; -1 for special tokens, which are no part of the text."""
+    layout = schema.layout(stream)
+    if not isinstance(layout, (Row, Ids)):
+        return None
+    names = _names(schema, stream, data)
+    group, found = -1, []
+    for i, name in enumerate(names):
+        if isinstance(layout, Row):
+            group += i == 0 or name != names[i - 1]
+        elif name:
+            group += group < 0 or name[:1].isspace() or _alone(name) or _alone(names[i - 1])
+        found.append(group if name or isinstance(layout, Row) else -1)
+    return torch.tensor(found, dtype=torch.long)
+
+
+def _alone(piece: str) -> bool:
+    """Whether a piece is no part of a word with blanks around it: a Chinese or Japanese character, a mark."""
+    text = piece.strip()
+    return not text or not text[0].isalnum() or "\u3040" <= text[0] <= "\u9fff"

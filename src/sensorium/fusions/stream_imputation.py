@@ -1,0 +1,124 @@
+"""Filling in absent streams."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from sensorium.core.batch import Encoded
+from sensorium.core.contracts import Fusion
+from sensorium.core.errors import ConfigError
+from sensorium.core.registry import build, component, resolve
+from sensorium.nn.stream_imputer import Guess
+from sensorium.nn.streams import vectors
+
+SLOWEST = 0.02
+"""How far the running mean moves in a step once it has seen many: vectors drift as encoders learn."""
+
+
+@component
+class Impute(Fusion):
+    """Puts a vector in the place of a stream that a row lacks, then fuses as another fusion does.
+
+    A row with nothing stays nothing. To take where many rows lack a stream that the others foretell; where they do not,
+    an absent stream is better left absent. ``generate`` learns best beside the objective ``impute``.
+    Source: a generator in the manner of SMIL, Ma et al. 2021, https://arxiv.org/abs/2103.05677, without its meta-learning;
+    the learnt token as in Lee et al. 2023, https://arxiv.org/abs/2303.03369.
+
+    Args:
+        fusion: The fusion that then reads the streams, as a name or ``{kind: name, ...}``.
+        how: ``zero`` leaves the stream absent; ``mean`` of the training vectors; ``token``, learnt; ``generate`` makes it
+            from the streams that are there.
+        hidden: Width of the generator's hidden layer.
+    """
+
+    def __init__(
+        self,
+        streams: Sequence[str],
+        dim: int,
+        *,
+        fusion: str | dict[str, Any] = "gated",
+        how: Literal["zero", "mean", "token", "generate"] = "generate",
+        hidden: int = 64,
+    ) -> None:
+        super().__init__(streams, dim)
+        count = len(self.streams)
+        self.how = how
+        self.inner: Fusion = build("fusions", fusion, self.streams, dim)
+        self.guess = Guess(count, dim, hidden) if how == "generate" else None
+        self.token = nn.Parameter(torch.randn(count, dim) * 0.02) if how == "token" and count > 1 else None
+        self.mean: Tensor
+        self.seen: Tensor
+        if how == "mean":
+            self.register_buffer("mean", torch.zeros(count, dim))
+            self.register_buffer("seen", torch.zeros(count))
+
+    @classmethod
+    def complete(cls, options: dict[str, Any]) -> dict[str, Any]:
+        """The options with those of the fusion inside written out."""
+        inner = resolve("fusions", options["fusion"])
+        if inner["kind"] == "late":
+            raise ConfigError(
+                "fusions/impute: late answers from each stream that is there, and needs none filled in",
+                fix="model.fusion=late, or impute another fusion",
+            )
+        return {**options, "fusion": inner}
+
+    def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
+        fused: Encoded = self.inner(self.filled(parts))
+        return fused
+
+    def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
+        share = self.inner.weights(self.filled(parts)).get("share")
+        if share is None:
+            return {}
+        # What a made-up vector counts comes from the streams it was made of.
+        here = torch.stack([parts[s].present for s in self.streams], dim=1).to(share)
+        own = share * here
+        total = own.sum(dim=1, keepdim=True)
+        even = here / here.sum(dim=1, keepdim=True).clamp(min=1)
+        return {"share": torch.where(total > 0, own / total.clamp(min=torch.finfo(own.dtype).tiny), even)}
+
+    def filled(self, parts: Mapping[str, Encoded]) -> dict[str, Encoded]:
+        """The streams, each absent one made up in the rows that have any other."""
+        pooled, here = vectors(parts, self.streams)  # [B, S, D], [B, S]
+        if self.how == "mean" and self.training:
+            self._learn(pooled.detach(), here)
+        made = self._made(pooled, here)
+        if made is None:
+            return dict(parts)
+        wanted = ~here & here.any(dim=1, keepdim=True)
+        return {s: _put(parts[s], made[:, i], wanted[:, i]) for i, s in enumerate(self.streams)}
+
+    def _made(self, pooled: Tensor, here: Tensor) -> Tensor | None:
+        if self.guess is not None:
+            made: Tensor = self.guess(pooled, here)
+            return made
+        constant = self.mean if self.how == "mean" else self.token
+        return None if constant is None else constant.to(pooled).expand_as(pooled)
+
+    @torch.no_grad()
+    def _learn(self, pooled: Tensor, here: Tensor) -> None:
+        count = here.sum(dim=0)
+        found = pooled.float().sum(dim=0) / count.clamp(min=1).unsqueeze(1)
+        some = count > 0
+        self.seen += some
+        step = (1 / self.seen.clamp(min=1)).clamp(min=SLOWEST) * some
+        self.mean += step.unsqueeze(1) * (found - self.mean)
+
+
+def _put(part: Encoded, vector: Tensor, wanted: Tensor) -> Encoded:
+    """The stream with ``vector`` ``[B, D]`` as its one token in the rows that are ``wanted`` ``[B]``."""
+    first = torch.zeros_like(part.mask)
+    first[:, 0] = True
+    here = part.present | wanted
+    token = vector.to(part.tokens).unsqueeze(1) * first.unsqueeze(-1)
+    return Encoded(
+        tokens=torch.where(wanted[:, None, None], token, part.tokens),
+        mask=torch.where(wanted[:, None], first, part.mask),
+        pooled=torch.where(wanted[:, None], vector.to(part.pooled), part.pooled),
+        present=here,
+    )

@@ -1,0 +1,1 @@
+"""What tasks and late fusions share behind the fused vector: decisions, answers, views and stacking."""

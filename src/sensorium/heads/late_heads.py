@@ -1,0 +1,216 @@
+"""One task a stream, each with its own head and its own loss, and how they decide together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from sensorium.core.answer import Answer
+from sensorium.core.batch import Batch, Encoded, Field, Tensors
+from sensorium.core.contracts import Seen, Task
+from sensorium.core.errors import ConfigError
+from sensorium.core.module_dict import ByName
+from sensorium.core.scorer import Scorer
+from sensorium.core.views import View
+from sensorium.heads.stacking import Stacker, learn_stacker
+
+Decide = Literal["mean", "vote", "learned", "stacking"]
+
+
+@dataclass(frozen=True)
+class Opinions(Tensors):
+    """What a panel says in training: the answer it gives together, and what each stream says (each learns by itself).
+
+    Args:
+        together: The output of the task.
+        each: The output of every stream, in the model's order.
+        here: ``[B, S]``: who may speak.
+    """
+
+    together: Any
+    each: list[Any]
+    here: Tensor
+
+
+class Panel(Task[Any]):
+    """A task of several heads, one a stream: late fusion, where decisions meet and features do not.
+
+    In training the output is ``Opinions``: each head learns from its own loss, as if the others were not there. In use it
+    is the task's own output, so that nobody else need know.
+
+    Args:
+        streams: Their names, in the model's order.
+        make: Makes one task.
+        decide: ``mean`` of what they say, ``vote``, ``learned`` weights, or ``stacking``: what they say to rows that no
+            gradient has seen is weighed by a small model of its own, once training is over.
+        share: How much each of the streams that are there counts, ``[B, S]`` to ``[B, S]``.
+    """
+
+    def __init__(
+        self, streams: Sequence[str], make: Callable[[], Task[Any]], *, decide: Decide, share: Callable[[Tensor], Tensor]
+    ) -> None:
+        tasks = {stream: make() for stream in streams}
+        first = tasks[streams[0]]
+        super().__init__(first.goal, first.dim)
+        if not first.mergeable:
+            raise ConfigError(
+                f"task {first.goal.name!r}: answers of {type(first).__name__.lower()} cannot be averaged",
+                fix="another fusion than late",
+            )
+        if decide == "vote" and type(first).merge is Task.merge:
+            raise ConfigError(f"{type(first).__name__.lower()} has no votes to count", fix="decide: mean")
+        self.streams, self.decide, self.share = tuple(streams), decide, share
+        self.heads: ByName[Task[Any]] = ByName(tasks)
+        self.corrects = True
+        """Whether answers are set right on held-out rows (``Task.correct``), which wants every stream by itself."""
+        self.stacker: nn.Module | None = None
+        if decide == "stacking":
+            self.stacker = Stacker(len(self.streams), _width(first))
+        for name in ("headline", "higher_is_better", "predicts", "parts", "nothing", "differentiable"):
+            self.__dict__[name] = getattr(first, name)
+
+    @property
+    def plain(self) -> Task[Any]:
+        return self.heads[self.streams[0]]
+
+    def coefficients(self) -> dict[str, float]:
+        """How much each stream counts where all are there; with ``stacking``, the mean over the outputs."""
+        everyone = torch.ones(1, len(self.streams), dtype=torch.bool, device=next(self.parameters()).device)
+        share = self.stacker.share() if isinstance(self.stacker, Stacker) else self.share(everyone)[0]
+        return dict(zip(self.streams, share.detach().tolist(), strict=True))
+
+    @property
+    def settles(self) -> bool:
+        heads = any(head.settles for head in self.heads.values())
+        only_corrects = type(self.plain).correct is not Task.correct
+        return self.stacker is not None or (heads and (self.corrects or not only_corrects))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.plain.labels
+
+    @property
+    def pyramids(self) -> tuple[str, ...]:
+        return self.plain.pyramids
+
+    def fit(self, targets: Iterable[Field]) -> None:
+        for head in self.heads.values():
+            head.fit(targets)
+
+    def settle(self, training: Seen, held_out: Seen) -> None:
+        """Let every head learn what it learns after training, then weigh what they say to the held-out rows."""
+        for stream, head in self.heads.items():
+            if head.settles:
+                head.settle(*(self._alone(seen, stream) for seen in (training, held_out)))
+        if isinstance(self.stacker, Stacker):
+            learn_stacker(self.stacker, self._said(held_out), held_out.target, held_out.weight, self.plain.loss)
+        with torch.no_grad():
+            # What one head has to be set right by is not what all of them together have.
+            together = _together(self(held_out.fused, held_out.streams, held_out.prompts))
+        self.plain.correct(together, held_out.target, held_out.weight)
+
+    def _alone(self, seen: Seen, stream: str) -> Seen:
+        """The rows as the head of one stream sees them; those without it have no target."""
+        part = seen.streams[stream]
+        target = replace(seen.target, present=seen.target.present & part.present)
+        return Seen(part, {stream: part}, target, seen.weight, seen.prompts)
+
+    @torch.no_grad()
+    def _said(self, seen: Seen) -> tuple[Tensor, Tensor]:
+        """What every stream says ``[B, S, K]``, and which of them are there ``[B, S]``."""
+        each, here = self._each(seen.fused, seen.streams, seen.prompts)
+        return self._stacked(each), here
+
+    def _stacked(self, each: Sequence[Tensor]) -> Tensor:
+        """Side by side ``[B, S, K]``, each as the task would merge it alone: class logits become log-chances."""
+        one = each[0].new_ones(each[0].shape[0], 1)
+        return torch.stack([self.plain.merge([said], one) for said in each], dim=1)
+
+    def _each(
+        self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]
+    ) -> tuple[list[Any], Tensor]:
+        each, here = [], []
+        for i, stream in enumerate(self.streams):
+            part = streams.get(stream)
+            if part is None:  # a group of streams: the fusion hands on its vector as a token
+                token, real = fused.tokens[:, i], fused.mask[:, i]
+                part = Encoded(token.unsqueeze(1), real.unsqueeze(1), token, real)
+            each.append(self.heads[stream](part, {stream: part}, prompts))
+            here.append(part.present)
+        return each, torch.stack(here, dim=1)
+
+    def forward(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> Any:
+        each, here = self._each(fused, streams, prompts)
+        # A row with nothing is answered from what all say to nothing: the priors.
+        heard = here | ~here.any(dim=1, keepdim=True)
+        if isinstance(self.stacker, Stacker):
+            together = self.stacker(self._stacked(each), heard)
+        else:
+            # The weights learn from what the heads say; the heads do not learn to please the weights.
+            said = [_detached(output) for output in each] if self.training else each
+            together = self.plain.merge(said, self.share(heard), vote=self.decide == "vote")
+        return Opinions(together, each, here) if self.training else together
+
+    def loss(self, output: Any, target: Field) -> Tensor:
+        if not isinstance(output, Opinions):
+            return self.plain.loss(output, target)
+        own = [head.loss(said, target) for head, said in zip(self.heads.values(), output.each, strict=True)]
+        loss = (torch.stack(own, dim=1) * output.here).sum(dim=1) / len(self.streams)
+        return loss + self.plain.loss(output.together, target) if self.decide == "learned" else loss
+
+    def told_loss(self, output: Any, target: Field) -> Tensor:
+        return self.plain.told_loss(_together(output), target)
+
+    def target(self, batch: Batch) -> Field | None:
+        return self.plain.target(batch)
+
+    def truths(self, batch: Batch) -> list[Any]:
+        return self.plain.truths(batch)
+
+    def scorer(self) -> Scorer[Any]:
+        return self.plain.scorer()
+
+    def answers(self, output: Any, batch: Batch) -> list[Answer]:
+        return self.plain.answers(_together(output), batch)
+
+    def explained(self, output: Any, of: Any) -> Tensor | None:
+        return self.plain.explained(_together(output), _together(of))
+
+    def question(self, of: Any) -> list[str]:
+        return self.plain.question(_together(of))
+
+    def views(self, scorer: Scorer[Any]) -> list[View]:
+        return self.plain.views(scorer)
+
+    def baseline(self, targets: Iterable[Field]) -> Any | None:
+        return self.plain.baseline(targets)
+
+    def constant(self, baseline: Any, rows: int) -> Any:
+        return self.plain.constant(baseline, rows)
+
+
+def _together(output: Any) -> Any:
+    return output.together if isinstance(output, Opinions) else output
+
+
+def _detached(output: Any) -> Any:
+    if isinstance(output, Tensor):
+        return output.detach()
+    return output.map(Tensor.detach) if isinstance(output, Tensors) else output
+
+
+@torch.no_grad()
+def _width(task: Task[Any]) -> int:
+    """How many numbers a row the task's output is."""
+    was = task.training
+    one = torch.ones(1, 1, dtype=torch.bool)
+    nothing = Encoded(torch.zeros(1, 1, task.dim), one, torch.zeros(1, task.dim), one[0])
+    output = task.eval()(nothing, {"": nothing}, {})
+    task.train(was)
+    if not (isinstance(output, Tensor) and output.dim() == 2 and output.is_floating_point()):
+        raise ConfigError(f"what {type(task).__name__.lower()} says cannot be stacked", fix="decide: mean")
+    return output.shape[1]

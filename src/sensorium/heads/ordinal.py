@@ -1,0 +1,77 @@
+"""Classes that lie in a row: cumulative links, decisions, and scores that count how many steps an answer is off.
+
+Source: McCullagh, Regression Models for Ordinal Data, https://doi.org/10.1111/j.2517-6161.1980.tb01109.x, § 2.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sensorium.metrics.weighted import Measure, confusion, mean, ratio
+
+Decision = Literal["likeliest", "median", "mean"]
+
+
+def cumulative_link(score: Tensor, cuts: Tensor) -> Tensor:
+    """Log class probabilities ``[B, K]`` of scores ``[B, 1]`` between increasing ``cuts`` ``[K - 1]``.
+
+    ``P(class <= k) = sigmoid(cut_k - score)``. A class between two cuts has the difference of two sigmoids, written as a
+    product, ``sigmoid(upper) sigmoid(-lower) (1 - exp(lower - upper))``, which loses no digits far from the cuts.
+    """
+    below, above = F.logsigmoid(cuts - score), F.logsigmoid(score - cuts)
+    rows = score.shape[0]
+    upper = torch.cat([below, below.new_zeros(rows, 1)], dim=1)
+    lower = torch.cat([above.new_zeros(rows, 1), above], dim=1)
+    middle = torch.log(-torch.expm1(-cuts.diff()))
+    between = torch.cat([middle.new_zeros(1), middle, middle.new_zeros(1)]) if len(cuts) else middle.new_zeros(1)
+    return upper + lower + between
+
+
+def cut_points(shares: Tensor) -> Tensor:
+    """The cuts ``[K - 1]`` at which a score of 0 has these class probabilities ``[K]``, none of them 0."""
+    return shares.cumsum(dim=0)[:-1].clamp(1e-6, 1 - 1e-6).logit()
+
+
+def decided(chances: Tensor, how: Decision) -> Tensor:
+    """The class ``[B]`` that probabilities ``[B, K]`` decide for.
+
+    ``likeliest`` is right most often, ``median`` is fewest steps off on average, ``mean`` (the nearest class to the mean)
+    has the least squared steps.
+    """
+    if how == "likeliest":
+        return chances.argmax(dim=1)
+    if how == "median":
+        return (chances.cumsum(dim=1) < 0.5).sum(dim=1).clamp(max=chances.shape[1] - 1)
+    steps = torch.arange(chances.shape[1], device=chances.device, dtype=chances.dtype)
+    return (chances @ steps).round().long()
+
+
+def on_decision(measure: Measure, how: Decision) -> Measure:
+    """A measure of the class decided for, in place of the likeliest."""
+
+    def measured(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+        return measure(F.one_hot(decided(prediction, how), prediction.shape[1]).to(prediction), truth, weight)
+
+    return measured
+
+
+def quadratic_kappa(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+    """Cohen's kappa with quadratic weights: 1 is perfect, 0 no better than chance with the same class shares.
+
+    Source: Cohen, Weighted kappa, https://doi.org/10.1037/h0026256.
+    """
+    table = confusion(prediction, truth, weight)
+    steps = torch.arange(table.shape[1], dtype=table.dtype, device=table.device)
+    far = (steps[:, None] - steps).square()
+    chance = table.sum(dim=2)[:, :, None] * table.sum(dim=1)[:, None, :]
+    seen = (table * far).sum(dim=(1, 2)) * table.sum(dim=(1, 2))
+    return 1 - ratio(seen, (chance * far).sum(dim=(1, 2)))
+
+
+def steps_off(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+    """How many classes lie between the answer and the truth, on average: 1 for the next one."""
+    return mean((prediction.argmax(dim=1) - truth).abs(), weight)

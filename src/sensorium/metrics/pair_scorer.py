@@ -1,0 +1,80 @@
+"""The scorer of tasks whose answers are numbers or chances: it keeps what is predicted and what is true of every row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sensorium.core.batch import Batch, Field
+from sensorium.core.contracts import Task
+from sensorium.core.scorer import Kept, Scorer
+from sensorium.metrics.weighted import Measure
+
+Compare = Callable[[Any, Field], tuple[Tensor, Tensor]]
+
+
+class Pairs(Scorer[Any]):
+    """Keeps predictions ``[rows, ...]`` and truths ``[rows, ...]``, and scores them by weighted measures.
+
+    Args:
+        task: Whose answers are scored.
+        compare: An output and the target field to predictions and truths, row by row (first axis ``B``).
+        measures: By name, formulas as in ``metrics/weighted.py``; the task's headline is put first.
+        macro: Which of them are means over classes.
+    """
+
+    def __init__(
+        self, task: Task[Any], compare: Compare, measures: Mapping[str, Measure], macro: Collection[str] = ()
+    ) -> None:
+        super().__init__()
+        self.macro = frozenset(macro)
+        self._target, self._compare = task.target, compare
+        self.measures = dict(sorted(measures.items(), key=lambda item: (item[0] != task.headline, item[0])))
+
+    def keep(self, output: Any, batch: Batch) -> Kept:
+        target = self._target(batch)
+        if target is None:
+            return {"prediction": torch.zeros(0, 1), "truth": torch.zeros(0)}
+        prediction, truth = self._compare(output, target)
+        return {
+            "prediction": prediction[target.present].detach().cpu(),
+            "truth": truth[target.present].detach().cpu(),
+        }
+
+    @property
+    def prediction(self) -> Tensor:
+        """As the measures take it; empty where no row was scored."""
+        found: Tensor = self.kept.get("prediction", torch.zeros(0, 1))
+        return found
+
+    @property
+    def truth(self) -> Tensor:
+        """As the measures take it; empty where no row was scored."""
+        found: Tensor = self.kept.get("truth", torch.zeros(0))
+        return found
+
+    @property
+    def varied(self) -> bool:
+        return bool((self.truth != self.truth[:1]).any())
+
+    def compute(self, weights: Tensor | None = None, names: Collection[str] | None = None) -> dict[str, Tensor]:
+        chosen = {name: measure for name, measure in self.measures.items() if names is None or name in names}
+        weights = self.ones() if weights is None else weights
+        if self.rows == 0:
+            return {name: weights.new_full((weights.shape[0],), torch.nan) for name in chosen}
+        return {name: measure(self.prediction, self.truth, weights) for name, measure in chosen.items()}
+
+
+def counted(metric: Callable[[Tensor, Tensor], Tensor]) -> Measure:
+    """A measure out of any function of predictions and truths, such as a torchmetrics metric: rows are repeated as often as
+    they count, one resample at a time."""
+
+    def measure(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+        every = torch.arange(prediction.shape[0])
+        drawn = (every.repeat_interleave(row.round().long()) for row in weight)
+        return torch.stack([torch.as_tensor(metric(prediction[i], truth[i])).double() for i in drawn])
+
+    return measure

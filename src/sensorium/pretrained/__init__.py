@@ -1,0 +1,1 @@
+"""Pretrained checkpoints from a local folder: architectures, weights, tokenisers and spectrograms, all read as data."""

@@ -1,0 +1,215 @@
+"""Which pretrained networks are read, how each is built, and how its inputs and outputs look: a closed list."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from sensorium.core.errors import ConfigError, MissingExtraError, SensoriumError, nearest
+from sensorium.pretrained.checkpoint import Checkpoint
+from sensorium.pretrained.safetensors_header import check_finite
+
+Sense = Literal["image", "text", "audio"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of network.
+
+    Args:
+        sense: What it reads.
+        model: Its class in transformers.
+        module: The class's module there.
+        special: Tokens that stand before those of patches, frames or words and are none themselves.
+        pool: The vector by default: the network's own, its first token, or the mean of its tokens.
+        pooler: What keeps the class from building a head of random weights that checkpoints lack.
+        attention: Whether torch's fused attention is there to be asked for.
+        stretches: Whether it reads pictures of another size than its own.
+    """
+
+    sense: Sense
+    model: str
+    module: str
+    special: int = 0
+    pool: Literal["own", "first", "mean"] = "mean"
+    pooler: bool = False
+    attention: bool = True
+    stretches: bool = False
+
+
+KNOWN: dict[str, Family] = {
+    "vit": Family("image", "ViTModel", "vit", 1, "first", pooler=True, stretches=True),
+    "deit": Family("image", "DeiTModel", "deit", 2, "first", pooler=True, stretches=True),
+    "dinov2": Family("image", "Dinov2Model", "dinov2", 1, "first"),
+    "clip_vision_model": Family("image", "CLIPVisionModel", "clip", 1, "own", stretches=True),
+    "siglip_vision_model": Family("image", "SiglipVisionModel", "siglip", 0, "own", stretches=True),
+    "swin": Family("image", "SwinModel", "swin", 0, "mean", pooler=True),
+    "convnext": Family("image", "ConvNextModel", "convnext", 0, "own", attention=False),
+    "resnet": Family("image", "ResNetModel", "resnet", 0, "own", attention=False),
+    "bert": Family("text", "BertModel", "bert", 0, "first", pooler=True),
+    "roberta": Family("text", "RobertaModel", "roberta", 0, "first", pooler=True),
+    "xlm-roberta": Family("text", "XLMRobertaModel", "xlm_roberta", 0, "first", pooler=True),
+    "distilbert": Family("text", "DistilBertModel", "distilbert", 0, "first"),
+    "modernbert": Family("text", "ModernBertModel", "modernbert", 0, "first"),
+    "wav2vec2": Family("audio", "Wav2Vec2Model", "wav2vec2"),
+    "hubert": Family("audio", "HubertModel", "hubert"),
+    "whisper": Family("audio", "WhisperModel", "whisper"),
+    "audio-spectrogram-transformer": Family("audio", "ASTModel", "audio_spectrogram_transformer", 2, "own"),
+}
+"""By ``model_type``."""
+
+TOWERS = {"clip": "clip_vision_model", "siglip": "siglip_vision_model"}
+"""Of a pair of networks for pictures and texts the one for pictures is taken."""
+
+_LEFT_OUT = ("architectures", "auto_map", "id2label", "label2id", "dtype", "torch_dtype", "quantization_config",
+             "attn_implementation", "experts_implementation", "transformers_version", "text_config")  # fmt: skip
+_MOST_LAYERS, _MOST = 4096, 1 << 31
+# What a kernel or a foreign file may be named by is dropped: a configuration must not make anything be fetched or run.
+
+
+def family(config: Mapping[str, Any]) -> Family:
+    """The family of a configuration; any other is refused."""
+    kind = str(config.get("model_type"))
+    if kind not in KNOWN:
+        raise ConfigError(f"encoder huggingface: a network of type {kind!r} is not read{nearest(kind, [*KNOWN, *TOWERS])}")
+    return KNOWN[kind]
+
+
+def plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a ``config.json`` describes the network that is read, and nothing else."""
+    kind = str(config.get("model_type"))
+    if kind in TOWERS:
+        tower = config.get("vision_config", {})
+        if not isinstance(tower, Mapping):
+            raise ConfigError("encoder huggingface: config: vision_config is no mapping")
+        config = {**tower, "model_type": TOWERS[kind]}
+    kept = {k: v for k, v in config.items() if k not in _LEFT_OUT and not k.startswith("_") and v is not None}
+    family(kept)
+    for name, value in kept.items():
+        _check_size(name, value)
+    return kept
+
+
+def _check_size(name: str, value: Any) -> None:
+    """Refuse sizes that no network has, for some configurations make lists of that length of them."""
+    most = _MOST_LAYERS if "layers" in name or "depths" in name else _MOST
+    many = value if isinstance(value, list) else [value]
+    if len(many) > _MOST_LAYERS or any(isinstance(n, (int, float)) and not abs(n) <= most for n in many):
+        shown = f"{len(many):,} values" if len(many) > 1 else str(value)[:40]
+        raise ConfigError(f"encoder huggingface: config: {name[:60]} is {shown}, which is more than is read")
+
+
+def build(config: Mapping[str, Any]) -> nn.Module:
+    """The network of a configuration, with random weights."""
+    found = family(config)
+    try:
+        return _trained_part(_class(found)(_config(found, config), **_arguments(found)), found)
+    except SensoriumError:
+        raise
+    except Exception as error:  # of a configuration that may be anybody's, by a library that checks little of it
+        raise ConfigError(f"encoder huggingface: config: no {config['model_type']} can be built of it: {error!r}") from None
+
+
+def load(checkpoint: Checkpoint, config: Mapping[str, Any]) -> nn.Module:
+    """The network of a configuration, with the weights of a checkpoint."""
+    found = family(config)
+    checkpoint.check_weights()
+    assert checkpoint.held  # its headers are sound
+    with _still():
+        try:
+            model, told = _class(found).from_pretrained(
+                str(Path(checkpoint.name).expanduser()),
+                config=_config(found, config),
+                use_safetensors=True,
+                local_files_only=Path(checkpoint.name).expanduser().is_dir(),  # a folder must not lead elsewhere
+                output_loading_info=True,
+                **_arguments(found),
+            )
+        except SensoriumError:
+            raise
+        except Exception as error:  # of files that may be anybody's
+            said = " ".join(str(error).split())[:300] or type(error).__name__
+            if "ignore_mismatched_sizes" in said:  # the library's own way out, which is none here
+                said = "its weights have other shapes than its config.json says"
+            raise ConfigError(f"checkpoint {checkpoint.name!r} cannot be loaded: {said}") from None
+    made = _trained_part(model, found)
+    names = {name for name, _ in made.named_parameters()}
+    lacking = sorted(n for n in told["missing_keys"] if n.removeprefix("encoder.") in names or n in names)
+    if lacking:
+        shown = ", ".join(lacking[:3])
+        raise ConfigError(f"checkpoint {checkpoint.name!r} lacks {len(lacking)} of the network's weights: {shown}")
+    try:
+        check_finite(made.state_dict())
+    except ValueError as error:
+        raise ConfigError(f"checkpoint {checkpoint.name!r} cannot be used: {error}") from None
+    return made.float()
+
+
+def width(config: Mapping[str, Any], model: nn.Module) -> int:
+    """The width of what a network returns."""
+    its: Any = model.config
+    try:
+        return int(its.hidden_sizes[-1] if config["model_type"] in ("resnet", "convnext") else its.hidden_size)
+    except (LookupError, TypeError, ValueError, AttributeError):
+        raise ConfigError(f"encoder huggingface: config: no {config['model_type']} has such a hidden_size") from None
+
+
+def _trained_part(model: nn.Module, found: Family) -> nn.Module:
+    """The encoder alone where there is a decoder; what only pretraining uses is never trained."""
+    part = model.get_submodule("encoder") if found.module == "whisper" else model
+    for name, parameter in part.named_parameters():
+        if name.endswith(("mask_token", "masked_spec_embed")):
+            parameter.requires_grad_(False)
+    return part
+
+
+def _config(found: Family, config: Mapping[str, Any]) -> Any:
+    kept = {k: v for k, v in plain(config).items() if k not in ("model_type", "processor")}
+    module, name = _module(found, "configuration"), found.model.removesuffix("Model") + "Config"
+    try:
+        made = getattr(module, name)(**kept)
+    except Exception as error:  # whatever the library says of a file that may be anybody's
+        raise ConfigError(f"encoder huggingface: config: {' '.join(str(error).split())[:300]}") from None
+    # Whole layers and stretches of time are dropped by its own, unseeded chance: augmentation is the modality's business.
+    for key, value in {"layerdrop": 0.0, "encoder_layerdrop": 0.0, "apply_spec_augment": False}.items():
+        if hasattr(made, key):
+            setattr(made, key, value)
+    made._attn_implementation = "sdpa" if found.attention else "eager"
+    return made
+
+
+def _class(found: Family) -> Any:
+    return getattr(_module(found, "modeling"), found.model)
+
+
+def _module(found: Family, part: str) -> Any:
+    try:
+        return importlib.import_module(f"transformers.models.{found.module}.{part}_{found.module}")
+    except ImportError:
+        raise MissingExtraError("encoder huggingface", "hf") from None
+
+
+def _arguments(found: Family) -> dict[str, Any]:
+    return {"add_pooling_layer": False} if found.pooler else {}
+
+
+@contextmanager
+def _still() -> Iterator[None]:
+    """Without the library's reports and progress bars: what matters of them is checked."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,172 @@
+"""Pretrained checkpoints: where they lie, what their files say, and that their weights cannot run code."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sensorium.core.errors import ConfigError, MissingExtraError
+from sensorium.core.load_guard import check_open
+from sensorium.core.safe_files import open_regular, read_regular
+from sensorium.core.safe_json import read_json
+from sensorium.pretrained.safetensors_header import check_finite, header_length, read_header
+
+SAFE = ("model.safetensors", "model.safetensors.index.json")
+PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.msgpack", "*.h5")
+_TEXT_LIMIT = 256 << 20
+_MOST_TOKENS = 1 << 24
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder as ``save_pretrained`` writes it, or the name of one on the Hugging Face hub (``owner/name``).
+
+    Only JSON and safetensors are read; code that a repository brings along is never looked at.
+    """
+
+    name: str
+
+    def file(self, name: str) -> Path | None:
+        """One of its files; None where it has no such. From the hub it is fetched, unless ``HF_HUB_OFFLINE`` is set."""
+        check_open(self.name)
+        folder = Path(self.name).expanduser()
+        if folder.is_dir():
+            path = folder / name
+            # Whatever is there: a pipe in the place of a file is refused where it is read.
+            return path if path.exists() or path.is_symlink() else None
+        if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", self.name) or self.name.startswith("."):
+            raise ConfigError(
+                f"checkpoint: there is no folder {self.name!r}", fix="give a folder, or owner/name of the hub"
+            )
+        try:
+            from transformers.utils import cached_file
+        except ImportError:
+            raise MissingExtraError("a pretrained checkpoint", "hf") from None
+        why = "it is not there, or this machine is offline"
+        try:
+            found = cached_file(self.name, name, _raise_exceptions_for_missing_entries=False)
+        except OSError as error:
+            found, why = None, str(error).strip().splitlines()[0]
+        if found is None and name == "config.json":
+            raise ConfigError(
+                f"checkpoint {self.name!r} is no folder here, and cannot be had from the hub: {why}",
+                fix="check the name and the connection, or fetch it elsewhere and give its folder",
+            )
+        return None if found is None else Path(found)
+
+    def json(self, name: str) -> dict[str, Any]:
+        """A JSON file of it; empty where it has no such."""
+        path = self.file(name)
+        if path is None:
+            return {}
+        try:
+            # The hub's own cache is made of links.
+            data = read_json(read_regular(path, _TEXT_LIMIT, links=True), most=_TEXT_LIMIT)
+        except (OSError, ValueError) as error:
+            said = getattr(error, "strerror", None) or error
+            raise ConfigError(f"checkpoint: is not readable JSON: {said}", file=path) from None
+        if not isinstance(data, dict):
+            raise ConfigError("checkpoint: is not a JSON object", file=path)
+        return data
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """What ``config.json`` says of the network."""
+        found = self.json("config.json")
+        if not isinstance(found.get("model_type"), str):
+            raise ConfigError(
+                f"checkpoint {self.name!r} has no config.json with a model_type",
+                fix="give a folder as save_pretrained of transformers writes it",
+            )
+        return found
+
+    @cached_property
+    def processor(self) -> dict[str, Any]:
+        """How pictures and sound are made ready for it, as its processor says."""
+        found = self.json("preprocessor_config.json")
+        if not found:
+            parts = self.json("processor_config.json")
+            found = parts.get("image_processor") or parts.get("feature_extractor") or {}
+        if not isinstance(found, dict):
+            raise ConfigError(f"checkpoint {self.name!r}: the settings of its processor are no mapping")
+        return found
+
+    @cached_property
+    def pad(self) -> int:
+        """The id its texts are padded with."""
+        named = self.json("tokenizer_config.json").get("pad_token")
+        named = named.get("content") if isinstance(named, dict) else named
+        try:
+            found = int(self.config.get("pad_token_id") or 0)
+            for token in self.json("tokenizer.json").get("added_tokens") or []:
+                if named is not None and token.get("content") == named:
+                    found = int(token["id"])
+                    break
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise ConfigError(f"checkpoint {self.name!r}: what it says of its padding is not readable") from None
+        if not 0 <= found < _MOST_TOKENS:
+            raise ConfigError(f"checkpoint {self.name!r}: texts are padded with {found}, which is no token")
+        return found
+
+    def check_weights(self) -> None:
+        """Refuse a checkpoint whose weights are absent or pickled: unpickling a file may run anything."""
+        if any(self.file(name) is not None for name in SAFE):
+            return
+        folder = Path(self.name).expanduser()
+        pickled = sorted(path.name for pattern in PICKLED for path in folder.glob(pattern)) if folder.is_dir() else []
+        raise ConfigError(
+            f"checkpoint {self.name!r} has no weights as safetensors"
+            + (f", only {', '.join(pickled)}, which could run code when loaded" if pickled else ""),
+            fix="where you trust it: transformers' from_pretrained(...).save_pretrained(folder) writes model.safetensors",
+        )
+
+    def _parts(self) -> list[Path]:
+        """The files of its weights, which lie beside the others."""
+        self.check_weights()
+        index = self.json("model.safetensors.index.json").get("weight_map")
+        try:
+            names = sorted(set(index.values())) if index else ["model.safetensors"]
+            named = {name: Path(name).name == name for name in names}
+        except (AttributeError, TypeError):
+            raise ConfigError(f"checkpoint {self.name!r}: its index of weights is not readable") from None
+        found = []
+        for name in names:
+            path = self.file(name) if named[name] else None
+            if path is None:
+                raise ConfigError(f"checkpoint {self.name!r} lacks {name[:100]!r}", fix="copy the whole folder")
+            found.append(path)
+        return found
+
+    @cached_property
+    def held(self) -> tuple[int, int]:
+        """How many numbers its weights are, and in how many tensors; read off the headers of their files."""
+        elements = tensors = 0
+        for path in self._parts():
+            try:
+                with os.fdopen(open_regular(path, links=True), "rb") as file:
+                    size = os.fstat(file.fileno()).st_size
+                    header = read_header(file.read(header_length(file.read(8))), size)
+            except (OSError, ValueError) as error:
+                said = getattr(error, "strerror", None) or error
+                raise ConfigError(f"checkpoint: its weights cannot be read: {said}", file=path) from None
+            elements, tensors = elements + header.elements, tensors + len(header.tensors)
+        return elements, tensors
+
+    def tensors(self) -> dict[str, Any]:
+        """All its weights by name."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        found: dict[str, Any] = {}
+        assert self.held
+        for path in self._parts():
+            try:
+                found.update(load_file(path))
+                check_finite(found)
+            except (SafetensorError, ValueError, OSError) as error:
+                raise ConfigError(f"checkpoint: its weights cannot be read: {error}", file=path) from None
+        return found

@@ -1,0 +1,1 @@
+"""Presentation of results: charts, HTML pages, terminal text, and prediction files."""

@@ -1,0 +1,48 @@
+"""What is said of cells that could not be used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+
+from sensorium.core import quoting
+from sensorium.core.errors import DataError
+from sensorium.core.plurals import counted
+from sensorium.core.schema import Problem, Schema
+from sensorium.data.tables.table import Table
+from sensorium.reporting.console import Console
+
+COLUMNS = 20
+"""Columns whose faults are told of at most: nobody reads those of a thousand."""
+
+
+def say_problems(console: Console, problems: Sequence[Problem], shown: int = 3) -> None:
+    """Warn of cells that could not be used and of values that training did not have: how many by column, and the first few
+    by name."""
+    by_column: dict[tuple[str, bool], list[Problem]] = {}
+    for problem in problems:
+        by_column.setdefault((problem.column, problem.missing), []).append(problem)
+    for (column, missing), found in islice(by_column.items(), COLUMNS):
+        if missing:
+            one, many = "cell could not be used and counts as missing", "cells could not be used and count as missing"
+        else:
+            one, many = "cell has a value that training did not", "cells have values that training did not"
+        console.warn(f"column {column!r}: {counted(len(found), one, many)}")
+        for problem in found[:shown]:
+            console.warn(f"  {problem}")
+    if len(by_column) > COLUMNS:
+        console.warn(f"the same in {counted(len(by_column) - COLUMNS, 'more column')}")
+
+
+def unscored(table: Table, problems: Sequence[Problem], schema: Schema) -> DataError:
+    """Why no row of a table could be scored."""
+    if not len(table):
+        return DataError("holds no rows, so there is nothing to score", file=table.source)
+    names = [column.name for column in schema.targets]
+    first = next((problem for problem in problems if problem.column in names), None)
+    if first is None:
+        return DataError("no row has a target, so there is nothing to score", file=table.source, fix="use predict")
+    why = f"no row could be scored: no target is one that training had; the first: {first.problem}"
+    folded = quoting.as_kind(first.column, "{kind: category, fold: true}")
+    fix = f"write targets as the training table does, or train with {folded}"
+    return DataError(why, file=table.source, row=first.row, column=first.column, fix=fix)

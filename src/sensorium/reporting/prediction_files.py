@@ -1,0 +1,152 @@
+"""Predictions as files: a line for each row, and pictures, masks and sounds of answers in a folder beside."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import IO, Any
+
+from sensorium.core.answer import Answer, Attachment, light
+from sensorium.core.modality import Blob
+from sensorium.data.files.attachment_files import encoded
+from sensorium.data.shards.references import Packed
+from sensorium.model import Model
+from sensorium.predictor import Prediction
+
+
+class MediaFolder:
+    """Where the media of answers are put, as files of their own: ``predictions_media/7-mask.png``.
+
+    Args:
+        table: The file of the predictions; paths are written relative to it.
+    """
+
+    def __init__(self, table: Path) -> None:
+        self.folder = table.with_name(f"{table.stem}_media")
+
+    def kept(self, value: Any, row: int, name: str) -> Any:
+        """An answer with each medium written to a file, and its path in its place."""
+        if isinstance(value, Attachment):
+            self.folder.mkdir(exist_ok=True)
+            path = self.folder / f"{row}-{''.join(c if c.isalnum() else '_' for c in name)}{value.suffix}"
+            path.write_bytes(encoded(value))
+            return f"{self.folder.name}/{path.name}"
+        if isinstance(value, dict):
+            return {key: self.kept(item, row, f"{name}-{key}") for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.kept(item, row, f"{name}-{i}") for i, item in enumerate(value)]
+        return value
+
+    def answers(self, prediction: Prediction, row: int) -> dict[str, Answer]:
+        """By task, the answer with its media written."""
+        return {
+            name: {key: self.kept(value, row, name if key == "value" else f"{name}-{key}") for key, value in answer.items()}
+            for name, answer in prediction.targets.items()
+        }
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What stands beside each prediction, so that it is known whose it is: the row's number, and cells of its own.
+
+    Args:
+        rows: The table's rows, in order; asked only where ``keep`` names any of their columns.
+        keep: The columns whose cells are written.
+        first: The number of the first row.
+    """
+
+    rows: Iterable[Mapping[str, Any]] = ()
+    keep: Sequence[str] = ()
+    first: int = 1
+
+    def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        rows: Iterator[Mapping[str, Any]] = iter(self.rows) if self.keep else iter(())
+        for number in count(self.first):
+            row = next(rows, {})
+            yield number, {name: _kept(row.get(name)) for name in self.keep}
+
+
+def _kept(cell: Any) -> Any:
+    """A cell as it is written again; of media their names."""
+    cell = cell.name if isinstance(cell, (Blob, Packed)) else cell
+    return cell if cell is None or isinstance(cell, (str, bool, int, float)) else str(cell)[:200]
+
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def harmless(cell: Any) -> Any:
+    """A cell that a spreadsheet shows rather than runs: text that begins like a formula gets a ``'`` before it.
+
+    Plain numbers stay as they are.
+    """
+    if not isinstance(cell, str) or not cell.startswith(_FORMULA) or _NUMBER.fullmatch(cell):
+        return cell
+    return f"'{cell}"
+
+
+def write(
+    path: Path, found: Iterable[Prediction], model: Model, beside: Beside | None = None, *, raw_cells: bool = False
+) -> None:
+    """Predictions as a ``.csv`` or ``.jsonl`` file, whole or not at all; media of answers in a folder beside it."""
+    part, media = path.with_name(f".{path.name}.part"), MediaFolder(path)
+    try:
+        with open(part, "w", newline="", encoding="utf-8") as file:
+            if path.suffix == ".csv":
+                write_csv(file, found, model, beside, media, raw_cells=raw_cells)
+            else:
+                for prediction, (number, kept) in zip(found, beside or Beside(), strict=False):
+                    answers = {"targets": media.answers(prediction, number)}
+                    line = {"row": number, **({"keep": kept} if kept else {}), **prediction.to_json(), **answers}
+                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def write_csv(
+    file: IO[str],
+    found: Iterable[Prediction],
+    model: Model,
+    beside: Beside | None = None,
+    media: MediaFolder | None = None,
+    *,
+    raw_cells: bool = False,
+) -> None:
+    """A line a prediction: its row, what is kept of it, the answer of each task, a probability for each class, what was
+    missing.
+
+    A list of words or numbers is joined by ``;``, what has more structure is JSON, a medium is the path of its file.
+    ``media``: where those go; without it a medium is only named. ``raw_cells``: texts exactly as they are, for programs;
+    else what begins like a formula is made ``harmless``.
+    """
+    beside = beside or Beside()
+    writer = csv.writer(file)
+    labels = {name: task.labels for name, task in model.tasks.items()}
+    header = [column for name, classes in labels.items() for column in (name, *(f"{name}={label}" for label in classes))]
+    safe = (lambda cell: cell) if raw_cells else harmless
+    writer.writerow(map(safe, ["row", *beside.keep, *header, "missing"]))
+    for prediction, (number, kept) in zip(found, beside, strict=False):
+        answers = light(prediction.targets) if media is None else media.answers(prediction, number)
+        cells = [cell for name, classes in labels.items() for cell in _cells(answers[name], classes)]
+        writer.writerow(map(safe, [number, *kept.values(), *cells, " ".join(prediction.missing)]))
+
+
+def _cells(answer: Answer, classes: Iterable[str]) -> Iterator[Any]:
+    value = answer["value"]
+    if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value)):
+        yield json.dumps(value, ensure_ascii=False)
+    else:
+        yield ";".join(map(str, value)) if isinstance(value, list) else value
+    for label in classes:
+        yield f"{answer['probabilities'][label]:.6g}"

@@ -1,0 +1,83 @@
+"""An evaluation as text for a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sensorium.core.plurals import counted
+from sensorium.evaluation.findings import number, shares, words
+
+if TYPE_CHECKING:
+    from sensorium.evaluation.evaluate import Evaluation, TargetScores
+    from sensorium.evaluation.robustness import Robustness
+
+WIDTH = 24
+LONGEST = 20
+
+
+def written(evaluation: Evaluation) -> str:
+    """Every target as a table, its streams as bars, and what it means."""
+    blocks = [_target(target) for target in evaluation.targets.values()]
+    blocks += [_robustness(found) for found in evaluation.robustness.values()]
+    if evaluation.findings:
+        blocks.append("\n".join(["What it means", *(f"  • {sentence}" for sentence in evaluation.findings)]))
+    return "\n\n".join(blocks) if blocks else "No rows to evaluate."
+
+
+def _target(target: TargetScores) -> str:
+    width = max(len(target.named(metric)) for metric in target.metrics)
+    lines = [f"{target.name}  ({target.kind}, {counted(target.rows, 'row')})"]
+    head = f"    {'':{width}}  {'score':>9}  {'95 % interval':^21}"
+    lines.append(head + (f"  {'baseline':>9}" if target.baseline else ""))
+    for metric, value in target.metrics.items():
+        low, high = target.intervals[metric]
+        mark = "→" if metric == target.headline else " "
+        line = f"  {mark} {target.named(metric):{width}}  {number(value):>9}  {number(low):>9} … {number(high):<9}"
+        lines.append(line + (f"  {number(target.baseline[metric]):>9}" if target.baseline else ""))
+    if len(target.subsets) > 1:
+        lines += ["", *_bars(target)]
+    if target.shapley:
+        each = ", ".join(f"{stream} {value:+.3g}" for stream, value in shares(target))
+        lines += ["", f"  What each stream brought: {each}"]
+    if target.floor is not None:
+        lines += ["", "  What each part reached", *(f"    {sentence}" for sentence in target.floor.sentences())]
+    return "\n".join(lines)
+
+
+def _bars(target: TargetScores) -> list[str]:
+    """The headline with each subset of streams, the best first."""
+    scores = [(subset, metrics[target.headline]) for subset, metrics in target.subsets.items()]
+    scores.sort(key=lambda item: (item[1] != item[1], -item[1] if target.higher_is_better else item[1]))
+    width = max(len(subset) for subset, _ in scores)
+    top = max((abs(value) for _, value in scores if value == value), default=1.0) or 1.0
+    hidden = scores[LONGEST:]
+    lines = [f"  {target.named()} with these streams only"]
+    for subset, value in scores[:LONGEST]:
+        bar = "█" * round(WIDTH * max(0.0, value) / top) if value == value else ""
+        lines.append(f"    {subset:{width}}  {number(value):>9}  {bar}")
+    return [*lines, f"    … and {len(hidden)} more"] if hidden else lines
+
+
+def _robustness(found: Robustness) -> str:
+    """The score at each step of each curve, and the areas."""
+    if not found.curves:
+        return f"{found.target}: nothing to remove or spoil"
+    width = max(len(curve.stream) for curve in found.curves)
+    way = max(len(curve.how) for curve in found.curves)
+    steps = "".join(f"{step:>9.2f}" for step in found.curves[0].steps)
+    way_it_goes = "as a stream is removed (share of rows) or spoiled (level)"
+    lines = [f"{found.target}: {words(found.metric)} {way_it_goes}, {counted(found.rows, 'row')}"]
+    lines.append(f"  {'':{width}}  {'':{way}}{steps}     area")
+    before = ""
+    for curve in found.curves:
+        name, before = ("" if curve.stream == before else curve.stream), curve.stream
+        values = "".join(f"{number(value):>9}" for value in curve.scores)
+        lines.append(f"  {name:{width}}  {curve.how:{way}}{values}{number(curve.area):>9}")
+    parts = [("removal", found.removal_area), ("corruption", found.corruption_area)]
+    means = ", ".join(f"{name} {number(value)}" for name, value in parts if value == value)
+    lines.append(f"  mean area: {means}  (the part of the clean score that is kept, averaged over the curve)")
+    for stream, best in found.references.items():
+        left = found.of(stream)[0].scores[-1]
+        said = f"the best model trained without it has {number(best.score)} ({best.name})"
+        lines.append(f"  without {stream} this model has {number(left)}; {said}")
+    return "\n".join(lines)

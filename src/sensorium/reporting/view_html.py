@@ -1,0 +1,102 @@
+"""A task's views as HTML: each of the closed set is drawn here in one way, whatever task it is of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+from typing import Any
+
+from markupsafe import Markup
+
+from sensorium.core.answer import Attachment
+from sensorium.core.views import Bars, Curve, Gallery, Lines, Matrix, Scatter, Sentence, Table, View
+from sensorium.data.files.attachment_files import address
+from sensorium.evaluation.findings import number
+from sensorium.reporting import charts
+from sensorium.reporting.bar_charts import Bar, bar_chart
+from sensorium.reporting.page import table_html
+
+LABELS = 20
+"""Labels of a matrix that can be drawn; of more only what is mixed up is told."""
+
+
+def view_html(view: View, target: str, room: Any) -> dict[str, Markup] | None:
+    """Heading and body of a view on a page; None where it stands elsewhere (sentences stand in the model card).
+
+    ``room``: how much of the page is left for media (``report.Room``).
+    """
+    draw: dict[type[View], Callable[[Any, str], str]] = {
+        Table: _table,
+        Matrix: _matrix,
+        Curve: _curve,
+        Lines: _lines,
+        Scatter: _scatter,
+        Bars: _bars,
+        Gallery: lambda one, _: _gallery(one, room),
+    }
+    if isinstance(view, Sentence):
+        return None
+    return {"title": Markup(escape(view.title)), "body": Markup(draw[type(view)](view, target))}
+
+
+def _figure(chart: str, note: str) -> str:
+    caption = f"<figcaption>{escape(note)}</figcaption>" if note else ""
+    return f"<figure>{chart}{caption}</figure>"
+
+
+def _table(view: Table, target: str) -> str:
+    keys = list(view.rows[0]) if view.rows else []
+    head = [(view.words or {}).get(key, key) for key in keys]
+    cells = [[number(v) if isinstance(v, float) else str(v) for v in row.values()] for row in view.rows[: view.most]]
+    more = len(view.rows) - view.most
+    rest = f'<p class="soft">{more} further rows are left out.</p>' if more > 0 else ""
+    note = f'<p class="soft">{escape(view.note)}</p>' if view.note else ""
+    return note + table_html(head, cells) + rest
+
+
+def _matrix(view: Matrix, target: str) -> str:
+    note = view.note or (
+        "Confusion matrix: a row for each true class. Blue is right, red is wrong, darker is a larger part of the row."
+    )
+    drawn = ""
+    if len(view.labels) <= LABELS:
+        drawn = _figure(charts.heat_map(view.labels, view.counts, title=f"{view.name} matrix of {target}"), note)
+    pairs = [(true, answered, str(count)) for true, answered, count in view.mistaken()]
+    told = table_html(["true", "predicted", "rows"], pairs) if pairs else "<p>No row was taken for another class.</p>"
+    return f'<div class="pair">{drawn}<div>{told}</div></div>'
+
+
+def _curve(view: Curve, target: str) -> str:
+    chart = charts.dotted(view, title=f"{view.name} of {target}")
+    return _figure(chart, view.note)
+
+
+def _lines(view: Lines, target: str) -> str:
+    drawn = {name: ([x for x, _ in points], [y for _, y in points]) for name, points in view.lines}
+    chart = charts.xy_chart(drawn, title=f"{view.name} of {target}", x_name=view.x, y_name=view.y)
+    return _figure(chart, view.note)
+
+
+def _scatter(view: Scatter, target: str) -> str:
+    return _figure(charts.scatter(view.answered, view.true, title=f"predicted and true {target}"), view.note)
+
+
+def _bars(view: Bars, target: str) -> str:
+    return _figure(bar_chart([Bar(*one) for one in view.values], title=f"{view.name} of {target}"), view.note)
+
+
+def _gallery(view: Gallery, room: Any) -> str:
+    shown = ""
+    for one in view.pictures:
+        drawn = attachment_html(Attachment(one.pixels, "image", note=one.caption))
+        shown += room.fit(f"<article>{drawn}<p>{escape(one.caption)}</p></article>")
+    note = f'<p class="soft">{escape(view.note)}</p>' if view.note else ""
+    return f'{note}<div class="rows">{shown}</div>'
+
+
+def attachment_html(one: Attachment) -> str:
+    """A medium of an answer as HTML that needs no other file."""
+    told = escape(one.note or one.kind, quote=True)
+    if one.kind == "audio":
+        return f'<audio controls title="{told}" src="{address(one)}"></audio>'
+    return f'<img alt="{told}" title="{told}" src="{address(one)}">'

@@ -1,0 +1,1 @@
+"""Live streams: windows over incoming chunks, a session for each stream, and the client."""

@@ -1,0 +1,198 @@
+"""The outputs of frozen encoders: computed once a row, kept on disk, and read in every epoch instead of encoding again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from sensorium import __version__
+from sensorium.core.batch import Encoded, Field, Ready
+from sensorium.core.contracts import Objective
+from sensorium.core.modality import Array
+from sensorium.core.recipe import Recipe
+from sensorium.core.registry import chosen
+from sensorium.core.schema import Schema
+from sensorium.data.column_storage import Index, Source
+from sensorium.data.encoded_rows import Rows
+from sensorium.data.store.computed_arrays import Arrays
+from sensorium.data.store.content_digest import digest
+from sensorium.data.store.file_lock import Turn
+from sensorium.data.store.integrity import FORMAT
+from sensorium.data.store.store import Places, Store
+from sensorium.model import Model
+from sensorium.reporting.console import Console
+from sensorium.training.defaults import frozen
+
+ROWS = 64
+"""Rows encoded at a time."""
+
+
+def with_outputs(
+    model: Model,
+    schema: Schema,
+    plan: Recipe,
+    parts: tuple[Rows, Rows],
+    store: Store,
+    objectives: Iterable[Objective],
+    console: Console,
+) -> tuple[Rows, Rows]:
+    """The same rows; those streams whose encoders are wholly frozen come encoded from disk.
+
+    A stream that is augmented is left alone, since it differs from epoch to epoch; so are all where an objective reads
+    streams before they are encoded.
+    """
+    if any(objective.raw for objective in objectives):
+        return parts
+    for stream in frozen(plan.model.surgery, model.streams):
+        if model.encoders[stream].gives_pyramid:
+            continue  # tokens can be stored; maps of every size would be as large as the pictures
+        if _still(model.encoders[stream]) and not (plan.training.augment and _varies(schema, stream, parts[0])):
+            found = _outputs(model, schema, plan, stream, parts, store, console)
+            if found is not None:
+                parts = _swapped(parts[0], stream, found[0]), _swapped(parts[1], stream, found[1])
+    return parts
+
+
+def _swapped(rows: Rows, stream: str, source: Source) -> Rows:
+    return replace(rows, inputs={**rows.inputs, stream: source})
+
+
+def _still(encoder: nn.Module) -> bool:
+    return not any(parameter.requires_grad for parameter in encoder.parameters())
+
+
+def _varies(schema: Schema, stream: str, rows: Rows) -> bool:
+    """Whether training samples of a stream are augmented: some are made ready with and without chance, and compared."""
+    reader = schema.streams[stream][0].reader
+    if reader.stream is not None:
+        return False
+    field = rows.inputs[stream].gather(np.arange(min(len(rows), 32)))
+    plain = reader.prepare(field)
+    draws = (reader.prepare(field, torch.Generator().manual_seed(seed)) for seed in range(4))
+    # A word is dropped too seldom to be sure to be seen.
+    return bool(chosen(reader).get("drop")) or any(not torch.equal(drawn.data, plain.data) for drawn in draws)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Encoded rows on a shelf: first the vector, then the tokens, each with one number more: whether it is real."""
+
+    shelf: Arrays
+    places: Places
+    of: Source
+
+    def gather(self, index: Index) -> Field:
+        data, present, _ = self.shelf.gather(self.places, index)
+        if data.shape[1] < 2:  # no row of these is there
+            data = np.zeros((len(index), 2, *data.shape[2:]), data.dtype)
+        both = torch.from_numpy(data)
+        tokens, real = both[:, 1:, :-1].contiguous(), both[:, 1:, -1] > 0
+        return Ready(tokens, torch.from_numpy(present), real, pooled=both[:, 0, :-1].contiguous())
+
+    def lengths(self) -> Index | None:
+        return self.places.length
+
+    def content(self) -> str:
+        return self.of.content()
+
+
+def _outputs(
+    model: Model, schema: Schema, plan: Recipe, stream: str, parts: tuple[Rows, Rows], store: Store, console: Console
+) -> tuple[Source, Source] | None:
+    encoder = model.encoders[stream]
+    key = _key(encoder, plan.model.encoders[stream], schema, stream)
+    shelf = Arrays(store.folder / f"encoded-{key}", encoder.dim + 1)
+    device = _device(plan)
+    encoder.to(device).eval()
+    turn = shelf.turn(lambda: console.step(f"encoding {stream}", 0, 1, "another process is at it"))
+    try:
+        found = []
+        total, done = sum(map(len, parts)), 0
+        for rows in parts:
+            places = Places(np.full(len(rows), -1, np.int64), np.zeros(len(rows), np.int64))
+            for index in np.array_split(np.arange(len(rows)), max(1, -(-len(rows) // ROWS))):
+                for row, (offset, length) in _placed(model, schema, stream, rows, index, shelf, device, turn):
+                    places.offset[row], places.length[row] = offset, length
+                done += len(index)
+                console.step(f"encoding {stream}", done, total)
+                if done == len(index) and not _room(shelf, total / done, store, stream, console):
+                    return None
+            found.append(Outputs(shelf, places, rows.inputs[stream]))
+    finally:
+        turn.give_back()
+        encoder.cpu()
+    return found[0], found[1]
+
+
+def _placed(
+    model: Model, schema: Schema, stream: str, rows: Rows, index: Index, shelf: Arrays, device: torch.device, turn: Turn
+) -> Iterator[tuple[int, tuple[int, int]]]:
+    """Where the outputs of these rows lie; those that lie nowhere yet are computed."""
+    field = rows.inputs[stream].gather(index)
+    keys = {i: _digest(field, i) for i in field.present.nonzero().squeeze(1).tolist()}
+    known = shelf.find(set(keys.values()))
+    if any(key not in known for key in keys.values()):
+        turn.take()
+        known |= shelf.find(set(keys.values())) if turn.waited else {}
+    new = {key: i for i, key in keys.items() if key not in known}
+    if new:
+        at = torch.tensor(list(new.values()))
+        part = Field(field.data[at], field.present[at], None if field.mask is None else field.mask[at]).to(device)
+        reader = schema.streams[stream][0].reader
+        part = reader.prepare(part) if reader.stream is None else part
+        with torch.no_grad():
+            encoded: Encoded = model.encoders[stream](part.data, part.mask).map(torch.Tensor.cpu)
+        known |= shelf.keep(dict(zip(new, _arrays(encoded), strict=True)))
+    yield from ((int(index[i]), known[key]) for i, key in keys.items())
+
+
+def _arrays(encoded: Encoded) -> Iterator[Array]:
+    for tokens, mask, pooled in zip(encoded.tokens, encoded.mask, encoded.pooled, strict=True):
+        last = int(mask.nonzero().max()) + 1 if bool(mask.any()) else 1
+        real = torch.cat([torch.ones(1), mask[:last].float()])
+        yield torch.cat([torch.cat([pooled[None], tokens[:last]]).float(), real[:, None]], dim=1).numpy()
+
+
+def _digest(field: Field, row: int) -> bytes:
+    """What a stored row is known by: its values, whatever it is padded with."""
+    data, mask = field.data[row].numpy(), None if field.mask is None else field.mask[row].numpy()
+    if mask is None:
+        return digest(data)
+    real = np.flatnonzero(mask)
+    last = int(real[-1]) + 1 if len(real) else 0
+    return digest(np.concatenate([data[:last].reshape(last, -1).astype(np.float64), mask[:last, None]], axis=1))
+
+
+def _key(encoder: nn.Module, spec: Any, schema: Schema, stream: str) -> str:
+    """Everything but the row that an output follows from."""
+    h = hashlib.sha256()
+    columns: list[Mapping[str, Any]] = [{**c.spec, "state": c.reader.state} for c in schema.streams[stream]]
+    h.update(json.dumps([FORMAT, __version__, torch.__version__, spec, columns], sort_keys=True, default=str).encode())
+    for name, tensor in encoder.state_dict().items():
+        h.update(name.encode())
+        h.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return h.hexdigest()[:24]
+
+
+def _room(shelf: Arrays, times: float, store: Store, stream: str, console: Console) -> bool:
+    """Whether the disk has room for all, judged by the first rows."""
+    needed = shelf.bytes * times
+    if needed < 0.9 * shutil.disk_usage(store.folder).free:
+        return True
+    console.warn(
+        f"{stream}: outputs of its encoder would take {needed / 1e9:.0f} GB on disk: it runs in every epoch instead"
+    )
+    return False
+
+
+def _device(plan: Recipe) -> torch.device:
+    gpu = plan.training.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return torch.device("cuda" if gpu else "cpu")

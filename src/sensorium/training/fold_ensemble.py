@@ -1,0 +1,200 @@
+"""Several networks of one recipe, each trained with another fold of the rows set apart, that answer together."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sensorium.artifact import Artifact
+from sensorium.core.errors import ConfigError
+from sensorium.core.forward import Forward
+from sensorium.core.recipe import Recipe
+from sensorium.core.schema import Schema
+from sensorium.data import encoded_rows as encoded
+from sensorium.data.files.atomic_write import told
+from sensorium.data.splitting import Index
+from sensorium.data.splitting import folds as dealt
+from sensorium.data.tables.table import Table
+from sensorium.model import Model, assemble
+from sensorium.nn.ensemble import Ensemble
+from sensorium.reporting.console import Console
+from sensorium.trained import Trained
+from sensorium.training import resume as resumable
+from sensorium.training.fold_experts import crossed
+from sensorium.training.resume import MEMBER, Resume, begun
+from sensorium.training.table_splits import Parts
+from sensorium.training.train import Run, train
+
+if TYPE_CHECKING:
+    from sensorium.training.prepare import Prepared
+
+
+@dataclass
+class Folded:
+    """Several networks as one model, and what each of them, with experts beside it, says of the rows it did not learn from.
+
+    Args:
+        trained: All of them together; experts beside them have learnt from all rows.
+        models: By fold, one network and experts that were fitted on the rows it learnt from.
+        held: By fold, the rows that neither has seen; ``rows`` and ``table`` are those of all folds, one after the other.
+    """
+
+    trained: Trained
+    models: list[Model]
+    held: list[encoded.Rows]
+    rows: encoded.Rows
+    table: Table
+
+    def passes(self) -> Iterator[Forward]:
+        """Every row answered by the model that has not seen it, in the order of ``rows``."""
+        device = self.trained.predictor.device
+        for model, rows in zip(self.models, self.held, strict=True):
+            model.to(device).eval()
+            for batch in self.trained.batches(rows):
+                yield Forward(model, batch)
+
+
+def unsuited(plan: Recipe, parts: Parts, *, apart: bool) -> str | None:
+    """Why the several networks of a resolved recipe cannot be trained on such rows, in words; None: they can.
+
+    ``apart``: the validation rows are a table that the user set apart.
+    """
+    if parts.stream is not None:
+        return "the rows of a stream are not all at hand"
+    if plan.training.devices * plan.training.nodes > 1:
+        return "several processes train one network"
+    if plan.data.split.kind == "time" and not apart:
+        return "rows are split by time, and a fold would be answered from what came after it"
+    for name, task in assemble(plan.model, parts.schema, experts=False).tasks.items():
+        if not task.plain.mergeable:
+            return f"answers of {name} cannot be averaged"
+        if task.settles or task.plain.settles:
+            return f"{name} learns something of the validation rows once its network is trained"
+    try:
+        cut(plan, parts, apart=apart)
+    except ConfigError as error:
+        return error.problem
+    return None
+
+
+def cut(plan: Recipe, parts: Parts, *, apart: bool) -> list[tuple[Index, Index]]:
+    """By network, the rows it learns from and those it is chosen by, of training and validation rows one after the other:
+    groups are whole, classes are spread."""
+    table = parts.training if apart else parts.training.followed(parts.held_out)
+    spec, first = plan.data.split, next((column.source for column in parts.schema.targets), None)
+    kind, by = ("group", spec.by) if spec.kind == "group" else ("random", None)
+    return dealt(table, plan.model.networks, kind=kind, target=first, by=by, seed=plan.seed)  # type: ignore[arg-type]
+
+
+def several(
+    ready: Prepared,
+    plan: Recipe,
+    folder: Path | None,
+    console: Console,
+    *,
+    resume: bool,
+    seconds: float | None,
+    searched: bool = False,
+) -> Folded | None:
+    """The networks of a resolved recipe and the experts beside them; None where this very run came to its end before.
+
+    Args:
+        seconds: For the training of each network.
+        searched: The recipe was found by a search: what lies in the folder of another one is trained anew.
+    """
+    schema = ready.schema
+    if folder is not None and not searched:
+        whole = Resume(folder, begun(plan, schema, ready.rows, ready.valid))
+        if resume and whole.finished():
+            return None
+        if resume and not whole.known():
+            problem = "the networks belong to another run: its recipe or its rows differ"
+            raise ConfigError(problem, file=whole.named, fix=resumable.ANEW)
+        if not resume:
+            resumable.parted(folder)
+        whole.begin(resume, Console(quiet=True))
+    every = ready.rows if ready.apart else ready.rows.followed(ready.valid)
+    table = ready.parts.training if ready.apart else ready.parts.training.followed(ready.parts.held_out)
+    dealt_out = cut(plan, ready.parts, apart=ready.apart)
+    parts = [(every.take(rest), every.take(held)) for rest, held in dealt_out]
+    order = np.concatenate([held for _, held in dealt_out])
+    runs: list[Run] = []
+    for k, (rest, held) in enumerate(parts):
+        console.step("networks", k, len(parts), f"network {k + 1} of {len(parts)}")
+        out = None if folder is None else folder / "resume" / MEMBER.format(k + 1)
+        runs.append(_member(single(plan, k, seconds), ready, rest, held, out, resume, searched))
+        console.note(f"  network {k + 1} of {len(parts)}: best in epoch {runs[-1].epoch} of {len(runs[-1].history)}")
+    console.step("networks", 1, 1)
+    if folder is not None:
+        _logs(folder, len(parts))
+    networks = [run.model for run in runs]
+    ensembles, ensemble, plan = crossed(plan, schema, networks, parts, every, console)
+    model = _with(networks[0], ensemble, networks[1:])
+    priors = {name: task.baseline(encoded.fields(schema, every, task)) for name, task in model.tasks.items()}
+    report: dict[str, Any] = {
+        "history": runs[0].history,
+        "best_epoch": runs[0].epoch,
+        "priors": {name: baseline for name, baseline in priors.items() if baseline is not None},
+        "rows": len(every),
+        "networks": [
+            {"rows": len(rest), "best_epoch": run.epoch, "history": run.history}
+            for run, (rest, _) in zip(runs, parts, strict=True)
+        ],
+    }
+    trained = Trained(Artifact(plan, schema, model, report, runs[0].learnt), cache=ready.store.folder)
+    models = [_with(network, beside) for network, beside in zip(networks, ensembles, strict=True)]
+    return Folded(trained, models, [held for _, held in parts], every.take(order), table.take(order))
+
+
+def single(plan: Recipe, number: int, seconds: float | None) -> Recipe:
+    """The recipe of one of the networks, counted from 0: each starts from weights and orders of its own."""
+    return plan.model_copy(
+        update={
+            "seed": (plan.seed + number) % 2**63,
+            "model": plan.model.model_copy(update={"networks": 1, "experts": [], "features": {}}),
+            "training": plan.training.model_copy(update={"time_limit": None if seconds is None else round(seconds, 3)}),
+        }
+    )
+
+
+def _member(
+    plan: Recipe,
+    ready: Prepared,
+    rows: encoded.Rows,
+    valid: encoded.Rows,
+    out: Path | None,
+    resume: bool,
+    searched: bool,
+) -> Run:
+    """One network, trained, or read where it was trained before. ``out`` then holds it, until the whole model is saved."""
+    schema: Schema = ready.schema
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        if searched:
+            resume = resume and Resume(out, begun(plan, schema, rows, valid)).known()
+    run = train(plan, schema, rows, valid, out, resume, Console(quiet=True), ready.store)
+    if out is not None:
+        report = {"history": run.history, "best_epoch": run.epoch}
+        Artifact(plan, schema, run.model, report, run.learnt).save(out)
+        resumable.finish(out)
+    return run
+
+
+def _logs(folder: Path, count: int) -> None:
+    """The logs of all networks, where those of a run are."""
+    with told(folder):
+        for k in range(count):
+            name = MEMBER.format(k + 1)
+            if (folder / "resume" / name / "logs").is_dir():
+                shutil.copytree(folder / "resume" / name / "logs", folder / "logs" / name, dirs_exist_ok=True)
+
+
+def _with(network: Model, experts: Ensemble | None, others: Sequence[Model] = ()) -> Model:
+    """A trained network and what answers beside it; its parts are not copied."""
+    encoders, adapters = dict(network.encoders.items()), dict(network.adapters.items())
+    return Model(encoders, adapters, network.fusion, dict(network.tasks.items()), experts, others).eval()

@@ -1,0 +1,19 @@
+"""What a trained model answers for encoded rows, scored."""
+
+from __future__ import annotations
+
+import torch
+
+from sensorium.data import encoded_rows as encoded
+from sensorium.evaluation.score_accumulator import Tally
+from sensorium.trained import Trained
+
+
+def answers(trained: Trained, rows: encoded.Rows) -> Tally:
+    """The scores of every task over some rows."""
+    model = trained.predictor.model.eval()
+    tally = Tally(model.tasks, losses=False)
+    with torch.inference_mode():
+        for batch in trained.batches(rows):
+            tally.update(model(batch), batch)
+    return tally

@@ -1,0 +1,206 @@
+"""Training from shards that are read as it goes: what is looked at beforehand, and which rows validate."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sensorium.core.errors import ConfigError, DataError
+from sensorium.core.modality import is_blank
+from sensorium.core.recipe import Recipe
+from sensorium.core.schema import Schema
+from sensorium.data.shards.prefetch import Flow
+from sensorium.data.shards.row_stream import Record, Stream
+from sensorium.data.shards.shard_folder import Shard, is_sharded, shards
+from sensorium.data.tables.json_tables import from_records
+from sensorium.data.tables.table import Table
+from sensorium.reporting.console import Console
+from sensorium.training.process_group import Ranks
+from sensorium.training.table_splits import Parts, declared, with_target
+from sensorium.training.training_request import Request
+
+LOOKED_AT = 32
+"""Shards that are looked into before training, at most."""
+SAMPLE_ROWS = 20_000
+"""Of their rows, those that columns are declared from and table cells are learnt from."""
+SHOWN_ROWS = 2_048
+"""Of those, the ones that are decoded for parts of the model that learn before training starts."""
+VALID_ROWS = 10_000
+"""Rows that are held out, at most: they are kept, as those of a table are."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """Which rows are for validation: a function of seed, shard and row, or of seed and group.
+
+    Args:
+        share: By shard number, the share of its rows; for groups None.
+        by: The column of groups, whose rows stay together.
+        part: The share of the groups.
+        sizes: Rows of every shard.
+    """
+
+    seed: int
+    sizes: tuple[int, ...]
+    share: Mapping[int, float] | None
+    by: str | None = None
+    part: float = 0.0
+    _drawn: dict[int, NDArray[np.bool_]] = field(default_factory=dict)
+
+    def __call__(self, shard: int, row: int, record: Record) -> bool:
+        if self.by is not None:
+            cell = record.get(self.by)
+            told = f"{self.seed}/{shard}/{row}" if is_blank(cell) else f"{self.seed}:{str(cell).strip()}"
+            return int.from_bytes(hashlib.sha256(told.encode()).digest()[:7]) < self.part * 2**56
+        return bool(self.rows(shard)[row])
+
+    def rows(self, shard: int) -> NDArray[np.bool_]:
+        """Whether each row of a shard is held out; not for groups."""
+        if shard not in self._drawn:
+            if len(self._drawn) > 4:
+                self._drawn.clear()
+            share = (self.share or {}).get(shard, 0.0)
+            self._drawn[shard] = np.random.default_rng((self.seed, 1, shard)).random(self.sizes[shard]) < share
+        return self._drawn[shard]
+
+    def left(self) -> int:
+        """Rows that are not held out; with groups, about so many."""
+        if self.by is not None:
+            return max(1, round(sum(self.sizes) * (1 - self.part)))
+        return sum(self.sizes) - sum(int(self.rows(shard).sum()) for shard in self.share or {})
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """The shards that a model is trained from.
+
+    Args:
+        rows: Training rows of a pass.
+        held: Which rows are left out.
+    """
+
+    source: Path
+    rows: int
+    held: Held | None
+
+    def flow(self, schema: Schema, plan: Recipe, ranks: Ranks) -> Flow:
+        """This process's batches."""
+        stream = Stream(
+            self.source,
+            seed=plan.seed,
+            buffer=plan.data.buffer,
+            reader=ranks.rank,
+            readers=ranks.count,
+            leave=self.held,
+        )
+        assert plan.training.batch_size is not None, "the recipe is resolved"
+        return Flow(stream, schema, plan.training.batch_size, workers=max(1, (os.cpu_count() or 1) // ranks.count))
+
+    def steps(self, plan: Recipe, ranks: Ranks) -> int:
+        """Batches of an epoch."""
+        assert plan.training.batch_size is not None, "the recipe is resolved"
+        return max(1, (plan.data.epoch_rows or self.rows) // (plan.training.batch_size * ranks.count))
+
+    def shown(self, sample: Table) -> Table:
+        """The rows of the sample that are decoded."""
+        return sample.take(range(min(len(sample), SHOWN_ROWS)))
+
+    @property
+    def identity(self) -> list[Any]:
+        """What is the same for two runs on the same shards."""
+        return [[shard.path.name, len(shard), shard.sha256] for shard in shards(self.source)]
+
+
+def from_shards(request: Request, console: Console) -> Parts:
+    """Declared columns, a sample to learn from and validation rows, from a look into some of the shards."""
+    plan, valid = request.plan, request.valid
+    path = _sharded(request.source)
+    found = shards(path)
+    sizes = tuple(len(shard) for shard in found)
+    looked = sorted(np.random.default_rng((plan.seed, 2)).permutation(len(found))[:LOOKED_AT].tolist())
+    held = None if valid is not None else _held(plan, sizes, looked)
+    kept, held_out = _looked(path, found, sizes, looked, held, console)
+    if held is not None:
+        held_out = _absent(held_out, kept)
+    schema = declared(kept, request, console)
+    if valid is not None:
+        held_out = Table.read(valid, root=request.media)
+    training, held_out = with_target(kept, schema, plan), with_target(held_out, schema, plan)
+    if not len(training) or not len(held_out):
+        raise DataError("too few rows to train and validate on", file=path, fix="give validation rows: --valid")
+    rows = sum(sizes) if held is None else held.left()
+    console.note(f"  a stream of {rows:,} training rows in {len(found):,} shards; {len(held_out):,} rows validate")
+    return Parts(schema, training, held_out, rows, Streamed(path, rows, held))
+
+
+def _sharded(source: Any) -> Path:
+    path = Path(source) if isinstance(source, (str, os.PathLike)) else None
+    if path is None or not (is_sharded(path) or (path.is_file() and path.suffix in (".parquet", ".tar"))):
+        raise ConfigError(
+            "only shards are read as a stream",
+            file=path,
+            fix="pack the table first: sensorium pack table.csv folder/, then name the folder",
+        )
+    return path
+
+
+def _held(plan: Recipe, sizes: tuple[int, ...], looked: list[int]) -> Held:
+    spec = plan.data.split
+    if spec.kind == "time":
+        raise ConfigError("the latest rows of a stream are not known", fix="give validation rows: --valid")
+    if spec.kind == "group":
+        if spec.by is None:
+            raise ConfigError("split: kind group needs a column", fix="name it: by: patient")
+        return Held(plan.seed, sizes, None, spec.by, spec.part)
+    wanted = min(spec.part * sum(sizes), VALID_ROWS)
+    share = min(0.5, wanted / max(1, sum(sizes[shard] for shard in looked)))
+    return Held(plan.seed, sizes, dict.fromkeys(looked, share))
+
+
+def _looked(
+    path: Path, found: list[Shard], sizes: tuple[int, ...], looked: list[int], held: Held | None, console: Console
+) -> tuple[Table, Table]:
+    """Rows to learn from and rows held out, of some shards; media as references."""
+    kept: list[Record] = []
+    out: list[Record] = []
+    kept_numbers: list[int] = []
+    out_numbers: list[int] = []
+    start = np.concatenate([[0], np.cumsum(sizes)])
+    for done, number in enumerate(looked):
+        # What a shard before could not give, the next may.
+        most = SAMPLE_ROWS * (done + 1) // len(looked)
+        for i, record in enumerate(found[number].records()):
+            if held is not None and held(number, i, record):
+                if len(out) < 2 * VALID_ROWS:
+                    out.append(record)
+                    out_numbers.append(int(start[number]) + i + 1)
+            elif len(kept) < most:
+                kept.append(record)
+                kept_numbers.append(int(start[number]) + i + 1)
+        console.step("looking into shards", done + 1, len(looked))
+    root = path.absolute().parent
+    return (
+        Table(from_records(kept, path), source=str(path), root=root, numbers=kept_numbers),
+        Table(from_records(out, path), source=str(path), root=root, numbers=out_numbers),
+    )
+
+
+def _absent(table: Table, like: Table) -> Table:
+    """The table with every column of another; those it lacks are missing in every row."""
+    for name in like.columns:
+        if not table.has(name):
+            table = table.with_column(name, [None] * len(table))
+    return table
+
+
+def told(streamed: Streamed | None) -> str:
+    """What a run's identity says of where its batches come from."""
+    return "" if streamed is None else json.dumps(streamed.identity)
