@@ -67,8 +67,10 @@ CASES = {
     "waveform": Case(
         "av_digits", "audio", ("convnet", "statistics"), 8, {"kind": "audio", "features": "waveform"}, seeds=1
     ),
-    "text": Case("clothing", "text", ("bag", "tfidf", "wordvectors", "recurrent", "transformer"), 5, {"kind": "text"}),
-    "text, Chinese": Case("chinese", "text", ("bag", "recurrent", "transformer"), 5, {"kind": "text"}),
+    "text": Case(
+        "clothing", "text", ("bag_of_words", "tfidf", "word_vectors", "recurrent", "transformer"), 5, {"kind": "text"}
+    ),
+    "text, Chinese": Case("chinese", "text", ("bag_of_words", "recurrent", "transformer"), 5, {"kind": "text"}),
     "series": Case("ts_basicmotions", "series", ("convnet", "statistics", "tcn", "recurrent", "patch"), 60, held="test"),
     "table": Case("petfinder", "table", ("mlp", "cells"), 15, inputs=CELLS),
     "points": Case("points", "points", ("pointnet",), 15, POINTS),

@@ -33,7 +33,7 @@ BALANCE = {
 }
 IMPUTE = {
     f"{how}, {fusion}{', objective' if extra else ''}": (
-        f"model.fusion={{kind: impute, how: {how}, fusion: {fusion}}}",
+        f"model.fusion={{kind: stream_imputation, how: {how}, fusion: {fusion}}}",
         *(("objectives=[supervised, impute]",) if extra else ()),
     )
     for fusion in ("gated", "concat")

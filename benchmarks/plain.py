@@ -174,7 +174,7 @@ def film(fusion: Any, given: Given) -> Tensor:
 # ── tokens ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def alignment(fusion: Any, given: Given) -> Tensor:
+def cross_attention(fusion: Any, given: Given) -> Tensor:
     streams = chosen(fusion, given)
     each = [x for _, _, x in streams]
     for norm, attend in zip(fusion.norms, fusion.rounds, strict=True):
@@ -187,7 +187,7 @@ def alignment(fusion: Any, given: Given) -> Tensor:
     return sum((a * v for a, v in zip(alpha, vectors, strict=True)), torch.zeros(()))
 
 
-def cross(fusion: Any, given: Given) -> Tensor:
+def cross_modal(fusion: Any, given: Given) -> Tensor:
     streams = chosen(fusion, given)
     each = [x + fusion.name[i] for i, _, x in streams]
     for shared, blocks in zip(fusion.looks, fusion.blocks, strict=True):
@@ -264,8 +264,8 @@ PLAIN: dict[str, Callable[[Any, Given], Tensor]] = {
         tensor,
         lowrank_tensor,
         film,
-        alignment,
-        cross,
+        cross_attention,
+        cross_modal,
         pairwise,
         bottleneck,
         early,

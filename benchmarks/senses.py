@@ -62,9 +62,9 @@ WAYS: dict[str, dict[str, tuple[Spec, Spec]]] = {
         for kind in ("convnet", "recurrent", "patch")
     },
     "text": {
-        "bag": ({"length": 64}, {"kind": "bag"}),
+        "bag_of_words": ({"length": 64}, {"kind": "bag_of_words"}),
         "tfidf": ({"length": 64}, {"kind": "tfidf"}),
-        "wordvectors": ({"length": 64, "tokeniser": "word"}, {"kind": "wordvectors"}),
+        "word_vectors": ({"length": 64, "tokeniser": "word"}, {"kind": "word_vectors"}),
         **{f"recurrent, {cell}": ({"length": 64}, {"kind": "recurrent", "cell": cell}) for cell in ("rnn", "lstm", "gru")},
         "transformer": ({"length": 64}, {"kind": "transformer"}),
     },

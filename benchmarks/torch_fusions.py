@@ -186,5 +186,10 @@ class Deep(nn.Module):
 
 
 TORCH: dict[str, Callable[[int, int, int, int], nn.Module]] = {
-    f.__name__.lower(): f for f in (Alignment, Cross, Pairwise, Bottleneck, Early, Deep)
+    "cross_attention": Alignment,
+    "cross_modal": Cross,
+    "pairwise": Pairwise,
+    "bottleneck": Bottleneck,
+    "early": Early,
+    "deep": Deep,
 }

@@ -27,7 +27,7 @@ def test_a_chinese_table(tmp_path: Path) -> None:
         target="评价",
         columns={
             "评论": {"kind": "text", "segmenter": "jieba", "stop": "chinese", "tokeniser": "word"},
-            "词性": {"kind": "pos"},
+            "词性": {"kind": "part_of_speech"},
         },
         overrides=["model.size=tiny", "training.epochs=5", "training.lr=0.01"],
         out=tmp_path / "模型",

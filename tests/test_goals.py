@@ -227,7 +227,7 @@ def test_what_an_objective_learnt_is_saved_with_the_model(scenes: Path, quick_fi
     assert (tmp_path / "run" / "objectives.safetensors").is_file()
     again = sm.load(tmp_path / "run").artifact
     before, after = model.artifact.objectives(), again.objectives()
-    assert [type(one).__name__ for one in after] == ["Supervised", "Contrastive", "Impute"]
+    assert [type(one).__name__ for one in after] == ["Supervised", "Contrastive", "StreamImputation"]
     for one, other in zip(before, after, strict=True):
         for name, tensor in one.state_dict().items():
             assert torch.equal(tensor, other.state_dict()[name]), name

@@ -345,7 +345,7 @@ def test_a_misspelt_target(cli: Any, scenes: Path, tmp_path: Path) -> None:
         (["--target", "event", "model.encoders.foto=convnet"], "no stream named 'foto'; did you mean photo?"),
         (["--target", "event", "model.tasks.evnt=classification"], "no column named 'evnt'; did you mean event?"),
         (["--target", "event", "model.encoders.photo.kind=convnet", "model.encoders.photo.deph=2"], "did you mean depth?"),
-        (["--target", "event", "model.encoders.photo=bag"], "encoder 'bag' cannot read stream 'photo'"),
+        (["--target", "event", "model.encoders.photo=bag_of_words"], "encoder 'bag_of_words' cannot read stream 'photo'"),
         (["--target", "event", "model.encoders.photo=transformer"], "stream 'photo': encoder 'transformer'"),
         (["--target", "event", "training.accelerator=abacus"], "training.accelerator"),
         (["--target", "event", "--recipe", "nothing.yaml"], "cannot be read"),

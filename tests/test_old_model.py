@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import sensorium as sm
+from sensorium.core.recipe import Recipe
 
 FOLDER = Path(__file__).parent / "fixtures" / "model_0_1"
 
@@ -51,3 +52,28 @@ def test_scores_are_those_of_then(expected: dict[str, Any]) -> None:
 def test_saved_again_it_is_the_same_model(tmp_path: Path, expected: dict[str, Any]) -> None:
     again = sm.load(sm.load(FOLDER / "run").save(tmp_path / "run"))
     agree([p.to_json() for p in again.predict(FOLDER / "rows.csv")], expected["predictions"], "predictions")
+
+
+KINDS = FOLDER.parent / "kinds_0_1"
+
+
+@pytest.mark.parametrize("name", ["imputing", "grouped"])
+def test_kinds_that_were_renamed_since_are_read_under_their_old_names(name: str, tmp_path: Path) -> None:
+    """Encoders, fusions nested in fusions, objectives and modalities of format 1; saved again they have their new names."""
+    model = sm.load(KINDS / name)
+    expected = json.loads((KINDS / name / "expected_predictions.json").read_text(encoding="utf-8"))
+    agree([p.to_json() for p in model.predict(FOLDER / "rows.csv")], expected, name)
+    saved = (model.save(tmp_path / "run") / "recipe.yaml").read_text(encoding="utf-8")
+    assert saved.startswith("version: 2")
+    for old in ("bag", "wordvectors", "pos", "alignment", "cross", "impute"):
+        assert f"kind: {old}\n" not in saved
+    agree([p.to_json() for p in sm.load(tmp_path / "run").predict(FOLDER / "rows.csv")], expected, name)
+
+
+def test_a_recipe_of_today_keeps_its_kinds_and_an_old_one_gets_them() -> None:
+    old = {"columns": {"p": {"kind": "pos", "of": "note"}, "t": "text"}, "model": {"fusion": "alignment"}}
+    recipe = Recipe.parse({**old, "objectives": ["supervised", "impute"]})
+    assert recipe.columns["p"] == {"kind": "part_of_speech", "of": "note"}
+    assert recipe.model.fusion == "cross_attention"
+    assert recipe.objectives == ["supervised", "stream_imputation"]
+    assert Recipe.parse({**old, "version": 2}).model.fusion == "alignment", "no kind of today: told where it is built"

@@ -23,9 +23,9 @@ import sensorium as sm
 from sensorium.core import registry
 from sensorium.core.answer import Attachment
 from sensorium.core.batch import Batch, Field
-from sensorium.core.contracts import Level
 from sensorium.core.goal import Goal
 from sensorium.core.layout import Grid, Row
+from sensorium.core.level import Level
 
 PLUGIN = Path(__file__).parents[1] / "examples" / "plugin"
 COLOURS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (50, 70, 220)}

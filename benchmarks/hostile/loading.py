@@ -485,7 +485,7 @@ FILES: dict[str, Forge] = {
     "word vectors that lie in another folder": lambda run: (
         (run.parent / "elsewhere").mkdir(),
         (run.parent / "elsewhere" / "glove.txt").write_text("a 1 2\n", encoding="utf-8"),
-        recipe(_part("encoders", "note", {"kind": "wordvectors", "vectors": str(run.parent / "elsewhere" / "glove.txt")}))(
+        recipe(_part("encoders", "note", {"kind": "word_vectors", "vectors": str(run.parent / "elsewhere" / "glove.txt")}))(
             run
         ),
     ),

@@ -26,24 +26,25 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from sensorium import __version__
-from sensorium.core.contracts import Objective
 from sensorium.core.dry_run import rehearse
 from sensorium.core.errors import ArtifactError, SensoriumError
 from sensorium.core.learned_buffers import Learnt
 from sensorium.core.load_guard import sealed
+from sensorium.core.objective import Objective
 from sensorium.core.portable_recipe import portable, portable_document
 from sensorium.core.recipe import Recipe, read_yaml
 from sensorium.core.registry import build, resolve, split
 from sensorium.core.safe_files import open_regular, read_regular
 from sensorium.core.safe_json import read_json
 from sensorium.core.schema import Schema
+from sensorium.core.upgrade import upgrade_columns
 from sensorium.data.files.atomic_write import write_together
 from sensorium.model import Model, assemble, operate
 from sensorium.nn.lora import merge
 from sensorium.pretrained.build_budget import within
 from sensorium.pretrained.safetensors_header import Header, check_finite, check_fits, header_length, read_header
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 FILES = ("recipe.yaml", "schema.json", "model.safetensors", "report.json")
 OBJECTIVES = "objectives.safetensors"
@@ -126,7 +127,7 @@ class Artifact:
         try:
             contents = {name: _read(folder, name, *listed[name]) for name in FILES if name != WEIGHTS}
             recipe = _recipe(contents["recipe.yaml"])
-            schema = Schema.from_json(_document(folder / "schema.json", contents["schema.json"]))
+            schema = _schema(folder, contents["schema.json"])
             report = _document(folder / "report.json", contents["report.json"])
             header = _header(folder, WEIGHTS, listed[WEIGHTS][1])
             with sealed(), within(header.elements, len(header.tensors)):
@@ -157,7 +158,12 @@ def schema_in(folder: str | Path) -> Schema:
     """The columns of a saved model, without the model. Their file is checked, as when the model is loaded."""
     listed = _listed(Path(folder))
     data = _read(Path(folder), "schema.json", *listed["schema.json"])
-    return Schema.from_json(_document(Path(folder) / "schema.json", data))
+    return _schema(Path(folder), data)
+
+
+def _schema(folder: Path, data: bytes) -> Schema:
+    """The fitted columns, whichever format they were saved in."""
+    return Schema.from_json(upgrade_columns(_document(folder / "schema.json", data)))
 
 
 def _recipe(data: bytes) -> Recipe:

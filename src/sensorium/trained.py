@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from sensorium.data.encoded_rows import Rows
     from sensorium.evaluation.attribution import Map
-    from sensorium.evaluation.evaluate import Evaluation
     from sensorium.evaluation.nearest_rows import Neighbour
+    from sensorium.evaluation.results import Evaluation
     from sensorium.evaluation.robustness import Robustness
     from sensorium.evaluation.stream_attribution import Explanation
 

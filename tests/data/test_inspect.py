@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from sensorium.core.errors import DataError
+from sensorium.core.text_columns import columns, shorten, width
 from sensorium.data.inspection.inspect import inspect
-from sensorium.data.inspection.listing import columns, shorten, width
 from sensorium.data.inspection.results import Inspection
 from sensorium.data.inspection.target_leakage import gives_away
 from sensorium.data.synthetic import TAGS, make

@@ -196,7 +196,7 @@ def test_grid_encoders_tell_patterns_apart(kind: str) -> None:
     assert learns(encoder, data, label) > 0.95
 
 
-@pytest.mark.parametrize("kind", ["bag", "recurrent", "transformer"])
+@pytest.mark.parametrize("kind", ["bag_of_words", "recurrent", "transformer"])
 def test_word_encoders_tell_word_order_apart(kind: str) -> None:
     """``7 8`` somewhere in noise against ``8 7``: a bag of single words could not."""
     torch.manual_seed(0)
@@ -250,7 +250,7 @@ def test_a_change_in_one_place_shows_most_in_the_token_of_that_place(kind: str, 
 
 
 def test_steps_and_words_are_told_in_a_row() -> None:
-    for kind in ("recurrent", "transformer", "bag", "tfidf", "wordvectors"):
+    for kind in ("recurrent", "transformer", "bag_of_words", "tfidf", "word_vectors"):
         assert build("encoders", kind, Ids(30, 9)).eval()(samples.data(Ids(30, 9), 2)).grid == (9,), kind
     assert build("encoders", "tcn", Grid(1, (14, 9))).eval()(torch.randn(2, 1, 14, 9)).grid == (14,)
     assert build("encoders", {"kind": "recurrent", "stack": 4}, Grid(3, (21,))).eval()(torch.randn(2, 3, 21)).grid == (6,)

@@ -43,7 +43,7 @@ def test_the_encoder_of_a_frame_is_any_with_its_options() -> None:
     ("layout", "options", "problem"),
     [
         (Grid(3, (6, 16)), {}, "three axes"),
-        (LAYOUT, {"frame": "bag"}, "does not read pictures"),
+        (LAYOUT, {"frame": "bag_of_words"}, "does not read pictures"),
         (LAYOUT, {"frame": "convnets"}, "convnets"),
         (LAYOUT, {"frame": {"kind": "convnet", "colour": 3}}, "colour"),
         (LAYOUT, {"temporal": "gru", "dim": 7}, "even"),

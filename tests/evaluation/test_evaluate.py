@@ -12,7 +12,8 @@ import torch
 from sklearn.metrics import accuracy_score
 
 from sensorium.core.batch import Batch
-from sensorium.evaluation.evaluate import Evaluation, evaluate
+from sensorium.evaluation.evaluate import evaluate
+from sensorium.evaluation.results import Evaluation
 from sensorium.model import Model
 
 Make = Callable[..., tuple[Model, list[Batch]]]

@@ -17,7 +17,8 @@ from sensorium.core.batch import Batch, Field
 from sensorium.core.expert import Expert, Features, Observed, Response
 from sensorium.core.layout import Layout
 from sensorium.evaluation.baselines import EXPERTS, TOGETHER, Floor
-from sensorium.evaluation.evaluate import Evaluation, evaluate
+from sensorium.evaluation.evaluate import evaluate
+from sensorium.evaluation.results import Evaluation
 from sensorium.model import Model
 from sensorium.nn.ensemble import NETWORK, Ensemble
 from sensorium.reporting.report import write_report

@@ -18,10 +18,10 @@ import torch.nn.functional as F
 
 from sensorium.core.batch import Batch, Field
 from sensorium.core.goal import Goal
-from sensorium.data.inspection.listing import width
+from sensorium.core.text_columns import width
 from sensorium.evaluation.attribution import Map
 from sensorium.evaluation.evaluate import evaluate
-from sensorium.evaluation.findings import words
+from sensorium.evaluation.formatting import words
 from sensorium.model import Model
 from sensorium.reporting.attribution_maps import LEAST, drawn, scale
 from sensorium.reporting.bar_charts import Bar, bar_chart

@@ -116,7 +116,7 @@ def test_the_page_shows_maps_players_and_neighbours(trained: Any, scenes: Path, 
 
 
 def test_an_explainer_that_cannot_is_told_why(trained: Any, scenes: Path, cli: Any, run_folder: Path) -> None:
-    code, out, _ = cli("explain", run_folder, scenes / "test.csv", "--row", 2, "--explainer", "rollout")
+    code, out, _ = cli("explain", run_folder, scenes / "test.csv", "--row", 2, "--explainer", "attention_rollout")
     assert code == 0
     assert "rollout needs an encoder that is one transformer" in out
     code, out, _ = cli("explain", run_folder, scenes / "test.csv", "--row", 2, "--no-where")
@@ -214,8 +214,9 @@ def test_coarse_maps_keep_their_sum(shape: tuple[int, ...]) -> None:
 
 
 def test_feature_maps_are_what_the_last_convolutions_gave(trained: Any, scenes: Path) -> None:
-    from sensorium.evaluation.feature_maps import feature_maps, pictured
+    from sensorium.evaluation.feature_maps import feature_maps
     from sensorium.nn.feature_hooks import grids
+    from sensorium.reporting.feature_maps import pictured
 
     row = next(i for i in range(20) if not trained.predict(_table(scenes).take([i]))[0].missing)
     (batch,) = trained.batches(trained.encode(_table(scenes).take([row])))

@@ -98,7 +98,7 @@ def test_integrated_gradients_gather_points_where_the_answer_turns(scale: float)
 
     places = [0.0, *(scale * 10.0**k for k in (-1, 0, 1, 2) if scale * 10.0**k < 1), 1.0]
     truth = [sum(quad(slope, a, b, args=(i,), limit=30)[0] for a, b in pairwise(places)) for i in range(4)]
-    heat = build("explainers", "integrated").explain(Probe(Grid(1, (4,)), torch.nn.Identity(), x, None, answer))
+    heat = build("explainers", "integrated_gradients").explain(Probe(Grid(1, (4,)), torch.nn.Identity(), x, None, answer))
     assert heat.blank == pytest.approx(0.5)
     torch.testing.assert_close(heat.values[0].double(), torch.tensor(truth).double(), atol=0.01, rtol=0.02)
 
@@ -110,6 +110,6 @@ def test_an_answer_that_jumps_is_said_to_rank_only() -> None:
     def answer(data: Tensor, mask: Tensor | None) -> Tensor:
         return 0.1 * data[:, 0, 0] + 0.8 * (data[:, 0, 2] > 0.3)
 
-    heat = build("explainers", "integrated").explain(Probe(Grid(1, (3,)), torch.nn.Identity(), x, None, answer))
+    heat = build("explainers", "integrated_gradients").explain(Probe(Grid(1, (3,)), torch.nn.Identity(), x, None, answer))
     assert heat.blank is None
     torch.testing.assert_close(heat.values, torch.tensor([[0.05, 0.0, 0.0]]), atol=1e-4, rtol=1e-3)

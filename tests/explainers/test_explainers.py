@@ -55,7 +55,7 @@ def test_integrated_gradients_of_what_can_be_integrated_by_hand() -> None:
     third = float(x[0, 0, 0] * x[0, 1, 1] ** 2)
     cases[2][1][0, 0], cases[2][1][1, 1] = third / 3, 2 * third / 3
     for answer, truth in cases:
-        heat = explainer("integrated").explain(formula(Grid(2, (5,)), x, answer))
+        heat = explainer("integrated_gradients").explain(formula(Grid(2, (5,)), x, answer))
         torch.testing.assert_close(heat.values, truth, atol=1e-4, rtol=1e-3)
         assert heat.blank == pytest.approx(0.0)
 
@@ -67,7 +67,7 @@ def test_steps_are_added_until_the_sum_is_right() -> None:
     def answer(data: Tensor, mask: Tensor | None) -> Tensor:
         return (60 * (data.mean(dim=(1, 2)) - 0.9)).sigmoid()
 
-    heat = explainer({"kind": "integrated", "steps": 2}).explain(formula(layout, x, answer))
+    heat = explainer({"kind": "integrated_gradients", "steps": 2}).explain(formula(layout, x, answer))
     assert heat.blank is not None
     assert float(heat.values.sum()) == pytest.approx(float(answer(x, None)) - heat.blank, abs=0.03)
 
@@ -85,7 +85,7 @@ def test_integrated_gradients_of_words_are_those_of_their_vectors() -> None:
         return (encoder.table(data) @ w).sum(dim=1)
 
     given = Probe(Ids(9, 3), encoder, ids, None, answer, groups=torch.tensor([-1, 0, 1]))
-    heat = explainer("integrated").explain(given)
+    heat = explainer("integrated_gradients").explain(given)
     truth = (encoder.table(ids)[0] @ w).detach()
     torch.testing.assert_close(heat.values[1:], truth[1:], atol=1e-4, rtol=1e-3)
     assert float(heat.values[0]) == 0.0, "a special token stays where it is"
@@ -160,7 +160,7 @@ def test_rollout_follows_the_attention_that_is_there() -> None:
     ids = torch.randint(1, 20, (1, 6))
     last = torch.randn(8)
     given = Probe(Ids(20, 6), encoder, ids, None, lambda d, m: encoder(d, m).pooled @ last)
-    heat = explainer({"kind": "rollout", "weighted": False}).explain(given)
+    heat = explainer({"kind": "attention_rollout", "weighted": False}).explain(given)
     with torch.no_grad():
         tokens, real = encoder.embed(ids, None)
         block = encoder.stack.blocks[0]
@@ -174,13 +174,13 @@ def test_rollout_follows_the_attention_that_is_there() -> None:
 
 def test_what_cannot_be_explained_is_refused_in_words() -> None:
     torch.manual_seed(0)
-    bag = build("encoders", "bag", Ids(20, 6)).eval()
+    bag = build("encoders", "bag_of_words", Ids(20, 6)).eval()
     given = Probe(Ids(20, 6), bag, torch.tensor([[1, 2, 3]]), None, lambda d, m: bag(d, m).pooled.sum(dim=1))
-    assert "looks each word up once" in explainer("integrated").refuses(given)
+    assert "looks each word up once" in explainer("integrated_gradients").refuses(given)
     assert explainer("gradcam").refuses(given) == "does not read ids"
-    assert "one transformer" in explainer("rollout").refuses(given)
+    assert "one transformer" in explainer("attention_rollout").refuses(given)
     row = formula(Grid(1, (4,)), torch.ones(1, 1, 4), lambda d, m: d.sum(dim=(1, 2)), smooth=False)
-    assert "cannot differentiate" in explainer("integrated").refuses(row)
+    assert "cannot differentiate" in explainer("integrated_gradients").refuses(row)
     assert explainer("occlusion").refuses(row) == ""
 
 
@@ -259,10 +259,10 @@ def squares() -> tuple[Encoder, list[Probe], list[Probe], Tensor]:
     return encoder, probes(encoder), probes(other), inside[right]
 
 
-@pytest.mark.parametrize("kind", ["integrated", "occlusion", "shapley", "gradcam"])
+@pytest.mark.parametrize("kind", ["integrated_gradients", "occlusion", "shapley", "gradcam"])
 def test_maps_beat_chance_and_lie_on_what_decides(kind: str) -> None:
     _, real, other, inside = squares()
-    if kind == "integrated":
+    if kind == "integrated_gradients":
         pytest.importorskip("captum")
     made = explainer({"kind": kind, "orders": 2} if kind == "shapley" else kind)
     count = 6 if kind == "shapley" else 12

@@ -141,7 +141,7 @@ def test_lowrank_is_the_sum_over_pairs(parts: dict[str, Encoded]) -> None:
 
 
 def test_alignment_is_attention_to_the_other_streams(parts: dict[str, Encoded]) -> None:
-    fusion = make({"kind": "alignment", "heads": 2, "depth": 2})
+    fusion = make({"kind": "cross_attention", "heads": 2, "depth": 2})
     expected = []
     for i in range(PRESENT.shape[0]):
         real = {s: array(p.tokens[i][p.mask[i]]) for s, p in parts.items() if bool(p.present[i])}
@@ -178,7 +178,7 @@ def attend(look: Any, query: Array, seen: Array) -> Array:
     return linear(look.output, np.concatenate(heads))
 
 
-@pytest.mark.parametrize("kind", ["gated", "lowrank", "alignment", "weighted", "single"])
+@pytest.mark.parametrize("kind", ["gated", "lowrank", "cross_attention", "weighted", "single"])
 def test_a_row_with_one_stream_is_that_stream_alone(kind: str, parts: dict[str, Encoded]) -> None:
     """What other streams there might have been leaves no trace: their weights get no gradient from such a row."""
     fusion = make(kind)

@@ -10,7 +10,7 @@ import torch
 from sensorium.core.batch import Encoded
 from sensorium.core.errors import ConfigError
 from sensorium.core.registry import build, resolve
-from sensorium.fusions.stream_imputation import Impute
+from sensorium.fusions.stream_imputation import StreamImputation
 from sensorium.testing import samples
 from sensorium.testing.fusions import DIM, PRESENT, SIZES, check_shape, littered, padded
 from sensorium.testing.general import assert_same, stirred
@@ -19,9 +19,9 @@ STREAMS = list(SIZES)
 HOWS = ["zero", "mean", "token", "generate"]
 
 
-def make(how: str, fusion: Any = "gated") -> Impute:
+def make(how: str, fusion: Any = "gated") -> StreamImputation:
     torch.manual_seed(0)
-    made = stirred(build("fusions", {"kind": "impute", "how": how, "fusion": fusion}, STREAMS, DIM))
+    made = stirred(build("fusions", {"kind": "stream_imputation", "how": how, "fusion": fusion}, STREAMS, DIM))
     if how == "mean":
         made.mean.normal_(generator=torch.Generator().manual_seed(4))
     return made.eval()  # type: ignore[no-any-return]
@@ -32,7 +32,7 @@ def parts() -> dict[str, Encoded]:
     return samples.streams(SIZES, DIM, PRESENT)
 
 
-@pytest.mark.parametrize("inner", ["gated", "alignment", "concat"])
+@pytest.mark.parametrize("inner", ["gated", "cross_attention", "concat"])
 @pytest.mark.parametrize("how", HOWS)
 def test_a_fusions_promises_hold_however_it_fills(how: str, inner: str, parts: dict[str, Encoded]) -> None:
     fusion = make(how, inner)
@@ -107,12 +107,12 @@ def test_shares_are_those_of_streams_that_are_there(parts: dict[str, Encoded]) -
 
 
 def test_the_inner_fusion_is_checked_and_written_out() -> None:
-    full = resolve("fusions", {"kind": "impute", "fusion": {"kind": "gated", "temperature": 2.0}})
+    full = resolve("fusions", {"kind": "stream_imputation", "fusion": {"kind": "gated", "temperature": 2.0}})
     assert full["fusion"] == {"kind": "gated", "temperature": 2.0}
-    assert resolve("fusions", "impute")["fusion"] == resolve("fusions", "gated")
+    assert resolve("fusions", "stream_imputation")["fusion"] == resolve("fusions", "gated")
     with pytest.raises(ConfigError, match="did you mean gated"):
-        resolve("fusions", {"kind": "impute", "fusion": "gatet"})
+        resolve("fusions", {"kind": "stream_imputation", "fusion": "gatet"})
     with pytest.raises(ConfigError, match="temprature"):
-        resolve("fusions", {"kind": "impute", "fusion": {"kind": "gated", "temprature": 2.0}})
+        resolve("fusions", {"kind": "stream_imputation", "fusion": {"kind": "gated", "temprature": 2.0}})
     with pytest.raises(ConfigError, match="late answers"):
-        resolve("fusions", {"kind": "impute", "fusion": "late"})
+        resolve("fusions", {"kind": "stream_imputation", "fusion": "late"})

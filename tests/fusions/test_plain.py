@@ -24,8 +24,8 @@ DIM = 12
 SIZES = {"photo": 4, "note": 2, "sound": 5}
 ROWS = 10
 OPTIONS: dict[str, dict[str, Any]] = {
-    "alignment": {"heads": 2, "depth": 2},
-    "cross": {"heads": 2},
+    "cross_attention": {"heads": 2, "depth": 2},
+    "cross_modal": {"heads": 2},
     "pairwise": {"heads": 3},
     "bottleneck": {"heads": 2, "tokens": 3, "depth": 3},
     "early": {"heads": 2, "depth": 2},
@@ -60,7 +60,7 @@ def row(parts: dict[str, Encoded], i: int) -> dict[str, tuple[torch.Tensor, torc
 
 
 def test_only_these_have_no_equation_of_their_own() -> None:
-    assert set(kinds("fusions")) - set(EXACT) == {"late", "compose", "impute", "lxmert"}
+    assert set(kinds("fusions")) - set(EXACT) == {"late", "compose", "stream_imputation", "lxmert"}
 
 
 @pytest.mark.parametrize("seed", [1, 2])

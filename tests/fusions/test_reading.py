@@ -24,8 +24,19 @@ DIM = 16
 SIZES = {"photo": 4, "note": 2, "sound": 3}
 STREAMS = list(SIZES)
 PRESENT = torch.tensor(list(product([True, False], repeat=3)))  # the last row has nothing
-SHARING = {"single", "weighted", "gated", "alignment", "cross", "pairwise", "bottleneck", "early", "late", "impute"}
-LOOKING = {"alignment", "cross", "pairwise", "early"}
+SHARING = {
+    "single",
+    "weighted",
+    "gated",
+    "cross_attention",
+    "cross_modal",
+    "pairwise",
+    "bottleneck",
+    "early",
+    "late",
+    "stream_imputation",
+}
+LOOKING = {"cross_attention", "cross_modal", "pairwise", "early"}
 GATING = {"gated", "film", "deep"}
 
 
@@ -140,10 +151,19 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"kind": "film", "dropout": -0.1}, "dropout"),
     ({"kind": "bottleneck", "depth": 1}, "depth"),
     ({"kind": "bottleneck", "tokens": 0}, "tokens"),
-    *(({"kind": kind, "depth": 0}, "depth") for kind in ("alignment", "cross", "pairwise", "early", "deep")),
-    *(({"kind": kind, "heads": 0}, "heads") for kind in ("alignment", "cross", "pairwise", "early", "deep", "bottleneck")),
-    *(({"kind": kind, "heads": 3}, "heads") for kind in ("alignment", "cross", "pairwise", "early", "deep", "bottleneck")),
-    *(({"kind": kind, "dropout": 2.0}, "dropout") for kind in ("alignment", "cross", "pairwise", "early", "deep")),
+    *(({"kind": kind, "depth": 0}, "depth") for kind in ("cross_attention", "cross_modal", "pairwise", "early", "deep")),
+    *(
+        ({"kind": kind, "heads": 0}, "heads")
+        for kind in ("cross_attention", "cross_modal", "pairwise", "early", "deep", "bottleneck")
+    ),
+    *(
+        ({"kind": kind, "heads": 3}, "heads")
+        for kind in ("cross_attention", "cross_modal", "pairwise", "early", "deep", "bottleneck")
+    ),
+    *(
+        ({"kind": kind, "dropout": 2.0}, "dropout")
+        for kind in ("cross_attention", "cross_modal", "pairwise", "early", "deep")
+    ),
     ({"kind": "late", "decide": "loudest"}, "decide"),
     ({"kind": "weighted", "fixed": {"photo": 1.0, "note": 1.0}}, "no weight for sound"),
     ({"kind": "weighted", "fixed": {"photo": 1.0, "note": 1.0, "sound": 1.0, "sond": 2.0}}, "did you mean sound"),

@@ -55,7 +55,7 @@ def test_the_whole_road(way: str, quick_fit: Any, scenes: Path, tmp_path: Path, 
 
 
 def test_the_size_of_the_model_reaches_the_fusions_within_a_fusion() -> None:
-    spec = {"kind": "compose", "groups": {"near": {"streams": ["a", "b"], "fusion": "cross"}}, "fusion": "early"}
+    spec = {"kind": "compose", "groups": {"near": {"streams": ["a", "b"], "fusion": "cross_modal"}}, "fusion": "early"}
     full = _sized("fusions", spec, SIZES["large"])
     assert (full["groups"]["near"]["fusion"]["heads"], full["fusion"]["heads"], full["fusion"]["depth"]) == (8, 8, 4)
     assert _sized("fusions", "tensor", SIZES["large"])["features"] is None

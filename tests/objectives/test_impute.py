@@ -21,27 +21,27 @@ STREAMS = list(objectives.LAYOUTS)
 def imputing() -> Model:
     one = objectives.model()
     torch.manual_seed(0)
-    fusion = build("fusions", "impute", STREAMS, objectives.DIM)
+    fusion = build("fusions", "stream_imputation", STREAMS, objectives.DIM)
     return Model(dict(one.encoders.items()), dict(one.adapters.items()), fusion, dict(one.tasks.items())).eval()
 
 
 def test_it_trains_the_generator_of_the_fusion() -> None:
     learner, batch = imputing(), objectives.batch()
-    objective: Any = build("objectives", "impute", learner)
+    objective: Any = build("objectives", "stream_imputation", learner)
     assert list(objective.parameters()) == []
-    objective(Forward(learner, batch))["impute"].backward()
+    objective(Forward(learner, batch))["stream_imputation"].backward()
     assert any(p.grad is not None and bool(p.grad.any()) for p in learner.fusion.guess.parameters())  # type: ignore[union-attr]
-    alone = build("objectives", "impute", objectives.model())
+    alone = build("objectives", "stream_imputation", objectives.model())
     assert isinstance(alone.own, Guess)
 
 
 def test_it_is_the_error_of_what_was_hidden_in_units_of_its_size() -> None:
     learner, batch = imputing(), objectives.batch()
     batch = batch.keep({s: torch.arange(batch.rows) % 4 != i for i, s in enumerate(STREAMS)})
-    objective: Any = build("objectives", {"kind": "impute", "weight": 0.3}, learner)
+    objective: Any = build("objectives", {"kind": "stream_imputation", "weight": 0.3}, learner)
     run = Forward(learner, batch)
     torch.manual_seed(7)
-    found = float(objective(run)["impute"].detach())
+    found = float(objective(run)["stream_imputation"].detach())
     torch.manual_seed(7)
     here = torch.stack([run.streams[s].present for s in STREAMS], dim=1)
     keep = torch.stack(list(random_subsets({s: run.streams[s].present for s in STREAMS}).values()), dim=1)
@@ -62,7 +62,7 @@ def test_the_hidden_vector_is_not_moved_towards_the_guess() -> None:
     learner, batch = objectives.model(), objectives.batch()
     # Only the picture can be hidden, and only the series can be left: no gradient may reach the picture's encoder.
     batch = batch.without("table")
-    objective = build("objectives", "impute", learner)
+    objective = build("objectives", "stream_imputation", learner)
     run = Forward(learner, batch)
     torch.manual_seed(0)
     keep = random_subsets({s: run.streams[s].present for s in STREAMS})
@@ -72,7 +72,7 @@ def test_the_hidden_vector_is_not_moved_towards_the_guess() -> None:
         if tensor.requires_grad:
             tensor.retain_grad()
     torch.manual_seed(0)
-    objective(run)["impute"].backward()
+    objective(run)["stream_imputation"].backward()
     for s in ("picture", "series"):
         grad = watched[s].grad
         assert grad is not None
@@ -83,7 +83,7 @@ def test_the_hidden_vector_is_not_moved_towards_the_guess() -> None:
 def test_rows_with_one_stream_give_nothing_to_guess() -> None:
     learner, batch = imputing(), objectives.batch()
     apart = batch.keep({s: torch.arange(batch.rows) % 3 == i for i, s in enumerate(STREAMS)})
-    assert build("objectives", "impute", learner)(Forward(learner, apart)) == {}
+    assert build("objectives", "stream_imputation", learner)(Forward(learner, apart)) == {}
 
 
 def test_a_stream_that_follows_from_another_is_learnt() -> None:
@@ -104,4 +104,4 @@ def test_a_stream_that_follows_from_another_is_learnt() -> None:
 
 def test_a_bad_weight_is_refused() -> None:
     with pytest.raises(ConfigError, match="weight"):
-        build("objectives", {"kind": "impute", "weight": -1}, objectives.model())
+        build("objectives", {"kind": "stream_imputation", "weight": -1}, objectives.model())

@@ -103,7 +103,7 @@ def test_explanations_go_through_the_blend(blended: Any, scenes: Path) -> None:
 
 def test_an_explainer_that_needs_gradients_says_that_it_cannot_see_into_experts(blended: Any, scenes: Path) -> None:
     trained, _ = blended
-    found = trained.explain(scenes / "test.csv", row=2, explainer="integrated")
+    found = trained.explain(scenes / "test.csv", row=2, explainer="integrated_gradients")
     notes = [one.note for one in found.maps if one.note and "the row has no" not in one.note]
     assert notes
     assert any("experts" in note for note in notes), notes

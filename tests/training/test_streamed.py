@@ -25,7 +25,7 @@ from sensorium.data.store.store import Store
 from sensorium.data.tables.table import Table
 from sensorium.training.lightning_module import Lit
 from sensorium.training.prepare import learn
-from sensorium.training.shard_training import Held
+from sensorium.training.shard_source import Held
 
 OPTIONS = ["model.size=tiny", "training.epochs=2", "training.batch_size=8", "training.checkpoint_every=0.000001"]
 

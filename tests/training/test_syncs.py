@@ -73,7 +73,12 @@ def waits(folder: Path, overrides: list[str], counted: bool = True) -> Counter[s
     "overrides",
     [
         [],
-        ["model.encoders.note=transformer", "model.encoders.sensor=recurrent", "model.fusion=cross", "objectives=[mixup]"],
+        [
+            "model.encoders.note=transformer",
+            "model.encoders.sensor=recurrent",
+            "model.fusion=cross_modal",
+            "objectives=[mixup]",
+        ],
     ],
     ids=["default", "attention"],
 )

@@ -70,14 +70,16 @@ def test_an_encoder_comes_with_its_own_adapter_and_rate(scenes: Path) -> None:
     assert registry.split(bag)[1]["norm"] is True
     plan = ground.plan.model_copy(update={"training": ground.plan.training.model_copy(update={"lr_scale": {"note": 0.03}})})
     slowed = Ground(ground.asked, plan, ground.schema, ground.rows, ground.valid, ground.test, ground.store)
-    assert slowed.read_by("note", "bag").plan.training.lr_scale == {}, "as slow as a pretrained encoder was: not asked for"
+    assert slowed.read_by("note", "bag_of_words").plan.training.lr_scale == {}, (
+        "as slow as a pretrained encoder was: not asked for"
+    )
 
 
 def test_all_encoders_are_those_that_can_read_the_stream(ground: Ground) -> None:
     (question,) = Asked.of(encoders={"photo": "all"}).questions(ground.schema, ground.plan)
     names = {choice.name.removeprefix("photo: ") for choice in question.choices}
     assert names >= {"convnet", "resnet", "vit", "patch"}
-    assert not names & {"bag", "tfidf", "cells", "pointnet", "graph"}
+    assert not names & {"bag_of_words", "tfidf", "cells", "pointnet", "graph"}
     assert "huggingface" not in names, "of which checkpoint? it is named with it"
     found, skipped = possible(ground, [question], False)
     assert "photo: frames" in skipped, "it reads a grid of three axes: told, and stops nothing"
@@ -137,7 +139,10 @@ def test_nothing_said_is_all_fusions() -> None:
         ({"encoders": {"photo": [{"kind": "vit", "dept": 3}]}}, "did you mean depth"),
         ({"encoders": {"photo": []}}, "no encoders of 'photo' are named"),
         ({"encoders": {"foto": "convnet"}}, "no stream named 'foto'; did you mean photo"),
-        ({"encoders": {"photo": "bag"}}, r"'bag' cannot read the stream 'photo'\n  → these can: .*convnet"),
+        (
+            {"encoders": {"photo": "bag_of_words"}},
+            r"'bag_of_words' cannot read the stream 'photo'\n  → these can: .*convnet",
+        ),
         ({"augment": {"foto": "none"}}, "no input column named 'foto'; did you mean photo"),
         ({"augment": {"photo": "lihgt"}}, "column 'photo': no augmentation named 'lihgt'; did you mean light"),
         ({"augment": {"event": "none"}}, "no input column named 'event'"),

@@ -57,7 +57,7 @@ def rows(absent: bool) -> list[dict[str, Any]]:
     return found
 
 
-BAG = {"kind": "bag", "drop": 0.0, "dropout": 0.0}
+BAG = {"kind": "bag_of_words", "drop": 0.0, "dropout": 0.0}
 BLOCKS = {"kind": "transformer", "dim": 16, "depth": 2, "heads": 2, "dropout": 0.0}
 
 
@@ -148,7 +148,7 @@ PLAIN: list[Any] = [{"kind": "supervised", "subsets": 0}]
 CASES: dict[str, tuple[Any, ...]] = {
     "weights": (False, PLAIN, BAG),
     "absent": (True, [{"kind": "supervised", "subsets": 0, "weights": "learned"}, "balance"], BAG),
-    "own rows": (True, [*PLAIN, {"kind": "contrastive", "weight": 1.0}, "impute"], BAG),
+    "own rows": (True, [*PLAIN, {"kind": "contrastive", "weight": 1.0}, "stream_imputation"], BAG),
     "statistics": (False, PLAIN, BAG | {"norm": True}),
     "parted": (False, PLAIN, BLOCKS, "fsdp"),
     "parted, absent": (True, PLAIN, BLOCKS, "fsdp"),

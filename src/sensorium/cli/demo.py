@@ -13,7 +13,7 @@ from sensorium.core.errors import ConfigError
 if TYPE_CHECKING:
     from sensorium.data.inspection.results import Inspection
     from sensorium.data.tables.table import Table
-    from sensorium.evaluation.evaluate import Evaluation
+    from sensorium.evaluation.results import Evaluation
     from sensorium.trained import Trained
 
 STORY = """A house has five senses: a camera, a microphone, a floor sensor, a thermometer, and people who leave notes.

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sensorium.codecs.dicom import is_dicom, read_dicom, size_of
+from sensorium.codecs.image_arrays import to_pixels
 from sensorium.codecs.png_repair import without_metadata
 from sensorium.core.errors import CellError, ConfigError, reason
 from sensorium.core.modality import Array, Blob
 from sensorium.signal.bit_depth import Scale, alone, is_wide, narrowed, thinned_pixels
-from sensorium.signal.image_arrays import to_pixels
 
 if TYPE_CHECKING:
     from PIL.Image import Image

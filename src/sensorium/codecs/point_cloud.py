@@ -159,7 +159,7 @@ def _pcd(data: bytes) -> Array:
     each = [int(n) for n in said.get("COUNT", ["1"] * len(names))]
     if not names or not len(names) == len(sizes) == len(types) == len(each) or not all(1 <= n <= 4096 for n in each):
         raise CellError("the PCD header does not say FIELDS, SIZE, TYPE and COUNT of the same number")
-    width, height = (_count(said.get(word, ["1"])[0]) for word in ("WIDTH", "HEIGHT"))
+    width, height = (_count((said.get(word) or ["1"])[0]) for word in ("WIDTH", "HEIGHT"))
     count = _count(said["POINTS"][0]) if said.get("POINTS") else _count(str(width * height))
     kinds = [_PCD.get((t.upper(), int(n))) for t, n in zip(types, sizes, strict=True)]
     if None in kinds:

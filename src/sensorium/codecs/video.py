@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sensorium.codecs.audio import MINUTES, to_unit
+from sensorium.codecs.image_arrays import inside
 from sensorium.core.errors import CellError, MissingExtraError, reason
 from sensorium.core.modality import Array, Blob
-from sensorium.signal.image_arrays import inside
 from sensorium.signal.running_moments import thinned
 
 _CLOCK = re.compile(r"(\d{1,6}):(\d\d):(\d\d(?:\.\d{1,9})?)$")

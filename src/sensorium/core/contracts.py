@@ -20,7 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from torch import Tensor, nn
 
@@ -30,13 +30,11 @@ from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.expert import Response
 from sensorium.core.goal import Goal
 from sensorium.core.layout import Layout
+from sensorium.core.level import Level
 from sensorium.core.modality import Modality
 from sensorium.core.module_dict import ByName
 from sensorium.core.scorer import Scorer
 from sensorium.core.views import View
-
-if TYPE_CHECKING:
-    from sensorium.core.forward import Forward
 
 Out = TypeVar("Out")
 
@@ -53,20 +51,6 @@ class Seen:
     target: Field
     weight: Tensor
     prompts: Mapping[str, Field] = dataclass_field(default_factory=dict)
-
-
-class Level(NamedTuple):
-    """One map of a pyramid: its channels, and how many cells of the layout's grid one of its cells stands for, by axis.
-
-    Of data of ``size`` the map is ``ceil(size / stride)`` along each axis.
-    """
-
-    channels: int
-    stride: tuple[int, ...]
-
-    def size(self, of: Sequence[int]) -> tuple[int, ...]:
-        """The size of the map of data of size ``of``."""
-        return tuple(-(-n // step) for n, step in zip(of, self.stride, strict=True))
 
 
 class Encoder(nn.Module, ABC):
@@ -350,26 +334,6 @@ class Task(nn.Module, ABC, Generic[Out]):
     def constant(self, baseline: Any, rows: int) -> Out:
         """The output, for ``rows`` rows, of knowing ``baseline`` alone."""
         raise TypeError(f"{type(self).__name__} has a baseline and makes no answer of it")
-
-
-class Objective(nn.Module, ABC):
-    """What training minimises. Owns what exists only then. Positional parameter: the model."""
-
-    per_row: ClassVar[bool] = True
-    """False: a row's loss depends on the other rows of its batch (contrast). Among several processes it then sees the rows
-    of its own, and its mean is over those. True: means are over the rows of all processes, so every ``weighted_mean`` must
-    be asked for in every batch, whatever rows are in it.
-    """
-    raw: ClassVar[bool] = False
-    """True: it reads streams before they are encoded, so the outputs of frozen encoders cannot be stored for it."""
-
-    def importance(self) -> dict[str, float]:
-        """How much targets count when the best epoch is chosen, by name; those not named count 1."""
-        return {}
-
-    @abstractmethod
-    def forward(self, run: Forward) -> dict[str, Tensor]:
-        """Named loss terms (scalars) of one pass; no term where no row qualifies. Their sum is minimised."""
 
 
 class Operable(Protocol):

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 
 from sensorium.core.batch import Batch, Field
 from sensorium.core.errors import ConfigError
 from sensorium.core.layout import Layout
+from sensorium.core.level import Level
 from sensorium.core.modality import Modality
-
-if TYPE_CHECKING:
-    from sensorium.core.contracts import Level
 
 
 class TaskSpec(NamedTuple):

@@ -124,7 +124,7 @@ class Training(Section):
 class Recipe(Section):
     """A run from table to model. *Declared*: short, by hand. *Resolved*: everything written out, as saved."""
 
-    version: Literal[1] = VERSION
+    version: Literal[2] = VERSION
     data: Data = Data()
     columns: dict[str, Spec] = Field({}, description="a kind, or {kind, role, options}, by column; guessed where left out")
     streams: dict[str, str | list[str]] = Field(

@@ -15,7 +15,7 @@ from sensorium.nn.ngrams import groups
 
 
 @component
-class Bag(Encoder):
+class BagOfWords(Encoder):
     """The words and short word groups of a text, each with a learned weight, wherever they stand.
 
     Take it rather than ``tfidf`` where few words come again and again (questions, commands), and rather than

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sensorium.core.batch import zeroed
-from sensorium.core.contracts import Level
 from sensorium.core.layout import Grid
+from sensorium.core.level import Level
 from sensorium.core.registry import component
 from sensorium.nn.attention import Trunk
 from sensorium.nn.conv import CONV, clear

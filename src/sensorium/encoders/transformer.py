@@ -19,8 +19,8 @@ from sensorium.nn.token_encoder import Stacked
 class Transformer(Stacked):
     """A transformer that reads words or the steps of a series one by one, each in the light of all others.
 
-    Take it rather than ``bag`` where word order decides and rows are many, or as the start of pretraining; rather than
-    ``patch`` where a series is short enough for a token a step.
+    Take it rather than ``bag_of_words`` where word order decides and rows are many, or as the start of pretraining;
+    rather than ``patch`` where a series is short enough for a token a step.
     Source: https://arxiv.org/abs/1706.03762, normalised first as in https://arxiv.org/abs/2002.04745.
 
     Args:

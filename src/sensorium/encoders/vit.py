@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sensorium.core.batch import Encoded, zeroed
-from sensorium.core.contracts import Level, TokenEncoder
+from sensorium.core.contracts import TokenEncoder
 from sensorium.core.layout import Grid
+from sensorium.core.level import Level
 from sensorium.core.registry import component
 from sensorium.nn.attention import Trunk
 from sensorium.nn.conv import CONV, LAST, channels_last, clear

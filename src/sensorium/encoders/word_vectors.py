@@ -20,7 +20,7 @@ _BATCHES = 400
 
 
 @component
-class Wordvectors(Encoder):
+class WordVectors(Encoder):
     """Words as vectors that were learnt without the answers: by Word2Vec from the training texts, or loaded from a file.
 
     Take it where few rows have answers and a file of vectors for the language is at hand; the text column should then have

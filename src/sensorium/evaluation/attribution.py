@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from sensorium.core.explainer import Explainer, Probe
 from sensorium.core.forward import Forward, together
 from sensorium.core.layout import Ids, Row
 from sensorium.core.recipe import Spec
+from sensorium.core.rendering import Rendered
 from sensorium.core.schema import Schema
 from sensorium.model import Model
 
@@ -25,7 +26,7 @@ Values = NDArray[Any]
 
 
 @dataclass
-class Map:
+class Map(Rendered):
     """Where in one stream of one row an answer comes from.
 
     Args:
@@ -47,6 +48,8 @@ class Map:
         measured: Whether the values are in units of the answer.
     """
 
+    renderer: ClassVar[str] = "attribution_maps"
+
     row: int
     target: str
     what: str
@@ -66,9 +69,8 @@ class Map:
 
     def to_json(self) -> dict[str, Any]:
         """As plain data, with pictures as ``data:`` addresses and a drawing as HTML that needs no other file."""
-        from sensorium.reporting.attribution_maps import to_json
-
-        return to_json(self)
+        plain: dict[str, Any] = self.render("to_json")
+        return plain
 
     @property
     def lost(self) -> float | None:

@@ -13,7 +13,7 @@ from sensorium.core.batch import Batch
 from sensorium.core.forward import Forward
 from sensorium.core.scorer import Scorer, plain_scores
 from sensorium.evaluation.bootstrap import bounds, resample
-from sensorium.evaluation.findings import number, words
+from sensorium.evaluation.formatting import number, words
 from sensorium.model import Model
 from sensorium.nn.ensemble import NETWORK, Ensemble
 

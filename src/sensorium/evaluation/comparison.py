@@ -7,18 +7,15 @@ from dataclasses import dataclass, field
 from math import isfinite, nan
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
-from sensorium.evaluation.findings import number, words
+from sensorium.core.rendering import Rendered
+from sensorium.evaluation.formatting import number, words
 from sensorium.evaluation.significance import Difference, difference, holm, seed_noise
-from sensorium.reporting.bar_charts import Bar, bar_chart
-from sensorium.reporting.charts import xy_chart
-from sensorium.reporting.page import Section, table_html, write_page
 
 ALPHA = 0.05
-HEAD = ("", "score", "to the best", "parameters", "CPU s", "memory MB", "robustness", "")
 
 
 class Way(NamedTuple):
@@ -81,7 +78,7 @@ class Entry:
 
 
 @dataclass
-class Comparison:
+class Comparison(Rendered):
     """All ways, the best first: with all streams in ``entries``, one stream alone (or all but one) in ``others``.
 
     Args:
@@ -92,6 +89,8 @@ class Comparison:
         baseline: The metric of knowing the training targets alone.
         budget: What every run was given, in words.
     """
+
+    renderer: ClassVar[str] = "comparison"
 
     target: str
     metric: str
@@ -117,7 +116,7 @@ class Comparison:
         """What it comes to, in sentences."""
         name, best = words(self.metric), self.best
         told = [
-            f"The best is {best.way.name}: {name} {_spread(best)}, on the rows it was chosen on, so a little flattered."
+            f"The best is {best.way.name}: {name} {spread_of(best)}, on the rows it was chosen on, so a little flattered."
         ]
         alike = [entry.way.name for entry in self.entries[1:] if not entry.told_apart]
         worse = [entry.way.name for entry in self.entries[1:] if entry.told_apart]
@@ -145,54 +144,6 @@ class Comparison:
             told.append("With one seed the noise of training is not known: only that of the rows is in the intervals.")
         return told
 
-    def table(self) -> list[tuple[str, ...]]:
-        """The cells of the table, a row for each way, then the majority class or mean, then what was skipped."""
-        rows = [self._row(entry) for entry in (*self.entries, *self.others)]
-        if isfinite(self.baseline):
-            rows.append(("no input", number(self.baseline), "", "", "", "", "", ""))
-        return rows + [(name, "–", "", "", "", "", "", f"skipped: {why}") for name, why in self.skipped.items()]
-
-    def _row(self, entry: Entry) -> tuple[str, ...]:
-        gap, note = "", "best"
-        if entry.behind is not None:
-            sign = -1 if self.higher_is_better else 1
-            low, high = sorted((sign * entry.behind.low, sign * entry.behind.high))
-            gap = f"{sign * entry.behind.mean:+.3f} ({low:+.3f} … {high:+.3f})"
-            note = (
-                f"told apart, p {'< 0.001' if entry.adjusted < 0.001 else f'= {entry.adjusted:.2g}'}"
-                if entry.told_apart
-                else "not told apart"
-            )
-        return (
-            entry.way.name,
-            _spread(entry),
-            gap,
-            f"{entry.parameters:,}",
-            f"{entry.cpu:.1f}",
-            f"{entry.memory / 1e6:.1f}",
-            number(entry.area),
-            note,
-        )
-
-    def text(self) -> str:
-        """For a terminal."""
-        rows = [HEAD, *self.table()]
-        widths = [max(len(row[i]) for row in rows if not row[-1].startswith("skipped") or i == 0) for i in range(7)]
-        lines = [f"{self.target}: {words(self.metric)} on {self.test}; {self.budget}"]
-        for row in rows:
-            cells = [
-                f"{row[0]:{widths[0]}}",
-                *(f"{cell:>{width}}" for cell, width in zip(row[1:7], widths[1:], strict=True)),
-            ]
-            lines.append(("  " + "  ".join(cells) + f"  {row[7]}").rstrip())
-        return "\n".join([*lines, "", *(f"  • {sentence}" for sentence in self.findings)])
-
-    def markdown(self) -> str:
-        """The table, for a document."""
-        head = ("way", *HEAD[1:7], "difference")
-        lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-        return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in self.table())])
-
     def to_json(self) -> dict[str, Any]:
         """Everything as plain data; what ``evaluate --reference`` reads."""
         return {
@@ -212,38 +163,17 @@ class Comparison:
             "findings": self.findings,
         }
 
+    def markdown(self) -> str:
+        """The table, for a document."""
+        return str(self.render("markdown"))
+
     def chart(self) -> str:
-        """The picture: mean scores with their spread over the seeds."""
-        bars = []
-        for entry in (*self.entries, *self.others):
-            spread = entry.spread
-            bars.append(Bar(entry.way.name, entry.mean, entry.mean - spread, entry.mean + spread, faint=entry.way.single))
-        plain = Bar("no input", self.baseline) if isfinite(self.baseline) else None
-        return bar_chart(bars, title=f"{words(self.metric)} of {self.target} by {self.what}", reference=plain)
+        """The picture as SVG: mean scores with their spread over the seeds."""
+        return str(self.render("chart"))
 
     def write(self, path: str | Path) -> Path:
-        """One self-contained page: the table, the picture, what each bears."""
-        name = words(self.metric)
-        better = "" if self.higher_is_better else " Less is better."
-        note = f"Scored on {self.test}. {self.budget}. The whiskers are one standard deviation over the seeds.{better}"
-        sections = [
-            Section(f"{self.target}: {name}", " ".join(self.findings), self.chart()),
-            Section("The table", note, table_html(HEAD, self.table())),
-        ]
-        areas = [Bar(e.way.name, e.area) for e in self.entries if isfinite(e.area)]
-        if areas:
-            said = (
-                "The part of the clean score that is kept as one stream is taken from more and more rows, over all streams."
-            )
-            sections.append(Section("Robustness", said, bar_chart(areas, title=f"robustness area by {self.what}")))
-        for stream in self.best.way.streams:
-            lines = {e.way.name: (self.steps, e.curves[stream]) for e in self.entries[:4] if stream in e.curves}
-            known = {o.way.name: o.mean for o in self.others if stream not in o.way.streams}
-            if lines:
-                chart = xy_chart(lines, title=f"{name} without {stream}", x_name="share of rows", y_name=name, levels=known)
-                said = "The best four; dashed, where there are any: models that were trained without it."
-                sections.append(Section(f"{stream} taken away", said, chart))
-        return write_page(path, f"Compared by {self.what}: {self.target}", sections)
+        """One self-contained page: the table, the picture, and the cost of losing each stream."""
+        return Path(self.render("write", path))
 
 
 def ranked(
@@ -270,7 +200,8 @@ def ranked(
     return fused, others
 
 
-def _spread(entry: Entry) -> str:
+def spread_of(entry: Entry) -> str:
+    """A mean score as people write it, with its spread over the seeds."""
     return f"{entry.mean:.3f}" + (f" ± {entry.spread:.3f}" if isfinite(entry.spread) else "")
 
 

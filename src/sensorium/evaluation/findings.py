@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from math import isnan
-from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
 from sensorium.evaluation.bootstrap import bounds
+from sensorium.evaluation.formatting import number
+from sensorium.evaluation.results import TargetScores, Verdict
 from sensorium.evaluation.stream_subsets import Subset, label
 
-if TYPE_CHECKING:
-    from sensorium.evaluation.evaluate import TargetScores
-
-Verdict = Literal["better", "unclear", "worse", "unknown"]
 SAID = {"better": "clearly better than", "unclear": "not clearly better than", "worse": "worse than"}
-
-
-def number(value: float | None) -> str:
-    """A score as a person writes it: three figures that matter, ``–`` where there is none."""
-    if value is None or isnan(value):
-        return "–"
-    size = abs(value)
-    if size >= 1000 or (size and size < 0.0005):
-        return f"{value:,.0f}" if 1000 <= size < 1e7 else f"{value:.2e}"
-    return f"{value:.3f}" if size < 10 else f"{value:.1f}"
 
 
 def findings(target: TargetScores, draws: Mapping[Subset, Tensor]) -> list[str]:
@@ -101,17 +88,6 @@ def _streams(target: TargetScores, draws: Mapping[Subset, Tensor]) -> list[str]:
 
 def _rank(value: float, sign: int) -> float:
     return float("-inf") if isnan(value) else value * sign
-
-
-ACRONYMS = {"auroc": "AUROC", "f1": "F1", "mae": "MAE", "rmse": "RMSE", "r2": "R²", "pearson": "Pearson"}
-
-
-def words(metric: str, macro: Collection[str] = ()) -> str:
-    """``calibration_error`` as ``calibration error``, ``auroc`` as ``AUROC``; of ``macro`` averages it is said."""
-    parts = metric.split("_")
-    if metric in macro:
-        parts = ["macro", *(part for part in parts if part != "macro")]
-    return " ".join(ACRONYMS.get(part, part) for part in parts)
 
 
 def shares(target: TargetScores) -> list[tuple[str, float]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import factorial
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,11 +15,10 @@ from sensorium.core.answer import light
 from sensorium.core.batch import Batch, Encoded
 from sensorium.core.contracts import Task
 from sensorium.core.forward import Forward
+from sensorium.core.rendering import Rendered
+from sensorium.evaluation.attribution import Map
+from sensorium.evaluation.nearest_rows import Neighbour
 from sensorium.model import Model
-
-if TYPE_CHECKING:
-    from sensorium.evaluation.attribution import Map
-    from sensorium.evaluation.nearest_rows import Neighbour
 
 EXACT = 8
 """Streams up to which every subset is answered: 2⁸ fusions of each row."""
@@ -54,7 +53,7 @@ class Attribution:
 
 
 @dataclass
-class Explanation:
+class Explanation(Rendered):
     """Some rows explained. ``text()`` is for a terminal, ``to_json()`` for programs.
 
     Args:
@@ -67,6 +66,8 @@ class Explanation:
         features: Of a single row, by stream, the strongest channels of its encoder's last convolutions ``[C, *cells]``.
         nearest: By row, the training rows that the model holds for most alike, where those were given.
     """
+
+    renderer: ClassVar[str] = "explanation"
 
     streams: tuple[str, ...]
     targets: dict[str, list[Attribution]]
@@ -97,12 +98,6 @@ class Explanation:
             "maps": [one.to_json() for one in self.maps],
             "nearest": {str(row): [one._asdict() for one in found] for row, found in self.nearest.items()},
         }
-
-    def text(self) -> str:
-        """The answers and what each stream did to them."""
-        from sensorium.reporting.explanation import written
-
-        return written(self)
 
 
 def explain(model: Model, batches: Iterable[Batch], *, rows: Sequence[int] | None = None, seed: int = 0) -> Explanation:

@@ -18,7 +18,7 @@ from sensorium.nn.attention import Attention, Trunk
 
 
 @component
-class Rollout(Explainer):
+class AttentionRollout(Explainer):
     """Follows the attention of a transformer back through its blocks, from the answer to the patches, words or cells.
 
     For encoders built on this house's transformer blocks (``patch``, ``vit``, ``transformer``, ``cells``). The values only

@@ -22,7 +22,7 @@ _AT_ONCE = 32
 
 
 @component
-class Integrated(Explainer):
+class IntegratedGradients(Explainer):
     """Gradients along the straight way from a blank row to this one, added up: for pictures, spectrograms, series, words.
 
     The blank is the training mean of a grid, and words without meaning (embeddings of zero). The values add up to what
@@ -56,7 +56,7 @@ class Integrated(Explainer):
         try:
             from captum.attr import IntegratedGradients
         except ImportError:
-            raise MissingExtraError("the explainer integrated", "explain") from None
+            raise MissingExtraError("the explainer integrated_gradients", "explain") from None
         table = _table(probe) if isinstance(probe.layout, Ids) else None
         answer, start, end, more = _path(probe, table)
         tool = IntegratedGradients(answer)

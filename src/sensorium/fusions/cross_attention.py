@@ -1,4 +1,4 @@
-"""Alignment by cross-attention."""
+"""CrossAttention by cross-attention."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sensorium.nn.streams import owners, shares, sizes, tokens, vectors
 
 
 @component
-class Alignment(Fusion):
+class CrossAttention(Fusion):
     """Every token of a stream looks at the tokens of all other streams, then the streams are weighed and summed.
 
     Take it where parts of one stream speak of parts of another (a word and a region) and tokens are worth their cost. A row

@@ -16,12 +16,12 @@ from sensorium.nn.streams import Gathered, owners, sizes, tokens, vectors
 
 
 @component
-class Cross(Fusion):
+class CrossModal(Fusion):
     """Layer after layer, tokens look at the other streams' tokens, then at their own stream's.
 
     Each layer: one attention across streams, shared by all directions, then for every stream its own attention and
     perceptron. Take it where parts of one stream speak of parts of another and rows are many (tens of thousands);
-    ``alignment`` is one such look without the transformer. A row with one stream goes through its own blocks alone.
+    ``cross_attention`` is one such look without the transformer. A row with one stream goes through its own blocks alone.
     Source: LXMERT, https://arxiv.org/abs/1908.07490, § 2.2, normalising first and for any number of streams.
 
     Args:

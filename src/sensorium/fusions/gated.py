@@ -19,7 +19,7 @@ class Gated(Fusion):
     """Weighs the streams against each other, feature by feature, for each row: h = g ⊙ h₁ + (1 − g) ⊙ h₂, for any number.
 
     A missing stream's gate is closed and the others share its weight, so a row with one stream left is that stream alone.
-    Cheaper than ``alignment`` (one vector a stream), finer than ``concat`` (weights depend on the row).
+    Cheaper than ``cross_attention`` (one vector a stream), finer than ``concat`` (weights depend on the row).
     Source: Gated Multimodal Unit, https://arxiv.org/abs/1702.01992, with a softmax over streams for more than two.
 
     Args:

@@ -21,8 +21,8 @@ class Late(Fusion):
 
     Take it where each stream is nearly enough alone, where streams are few rows each, or where a person must see who said
     what. It never sees two streams together: where the answer lies between them (a question about a picture) take
-    ``lowrank`` or ``cross``. A row with one stream is exactly that stream's own model. The vector is the weighted mean of
-    the streams' vectors, and the tokens are those vectors.
+    ``lowrank`` or ``cross_modal``. A row with one stream is exactly that stream's own model. The vector is the
+    weighted mean of the streams' vectors, and the tokens are those vectors.
     Source: sum and majority rule, https://doi.org/10.1109/34.667881; stacked generalization,
     https://doi.org/10.1016/S0893-6080(05)80023-1.
 

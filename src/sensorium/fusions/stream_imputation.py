@@ -20,11 +20,11 @@ SLOWEST = 0.02
 
 
 @component
-class Impute(Fusion):
+class StreamImputation(Fusion):
     """Puts a vector in the place of a stream that a row lacks, then fuses as another fusion does.
 
     A row with nothing stays nothing. To take where many rows lack a stream that the others foretell; where they do not,
-    an absent stream is better left absent. ``generate`` learns best beside the objective ``impute``.
+    an absent stream is better left absent. ``generate`` learns best beside the objective ``stream_imputation``.
     Source: a generator in the manner of SMIL, Ma et al. 2021, https://arxiv.org/abs/2103.05677, without its meta-learning;
     the learnt token as in Lee et al. 2023, https://arxiv.org/abs/2303.03369.
 
@@ -62,8 +62,8 @@ class Impute(Fusion):
         inner = resolve("fusions", options["fusion"])
         if inner["kind"] == "late":
             raise ConfigError(
-                "fusions/impute: late answers from each stream that is there, and needs none filled in",
-                fix="model.fusion=late, or impute another fusion",
+                "fusions/stream_imputation: late answers from each stream that is there, and needs none filled in",
+                fix="model.fusion=late, or fill in for another fusion",
             )
         return {**options, "fusion": inner}
 

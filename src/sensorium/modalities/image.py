@@ -12,12 +12,7 @@ import numpy as np
 
 from sensorium.codecs.dicom import is_dicom
 from sensorium.codecs.image import ENDINGS, PIXELS, glance, open_picture, opened_at, pixels_of, size_of_picture
-from sensorium.core.errors import CellError, ConfigError
-from sensorium.core.layout import Grid, Layout
-from sensorium.core.modality import Array, Blob, Guess, Modality
-from sensorium.core.registry import component
-from sensorium.signal.bit_depth import told_scale
-from sensorium.signal.image_arrays import (
+from sensorium.codecs.image_arrays import (
     LARGEST,
     Smooth,
     cropped,
@@ -29,6 +24,11 @@ from sensorium.signal.image_arrays import (
     scale_of,
     with_channels,
 )
+from sensorium.core.errors import CellError, ConfigError
+from sensorium.core.layout import Grid, Layout
+from sensorium.core.modality import Array, Blob, Guess, Modality
+from sensorium.core.registry import component
+from sensorium.signal.bit_depth import told_scale
 from sensorium.signal.running_moments import thinned
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from sensorium.codecs.image import ENDINGS, PIXELS, glance, open_picture, pixels_of
+from sensorium.codecs.image_arrays import LARGEST, frame_state, framed, scale_of, with_channels
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
 from sensorium.signal.bit_depth import told_scale
-from sensorium.signal.image_arrays import LARGEST, frame_state, framed, scale_of, with_channels
 from sensorium.signal.running_moments import thinned
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from sensorium.codecs.image_arrays import is_pictorial
 from sensorium.codecs.series import read_series, to_steps
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
 from sensorium.signal.gap_filling import fill
-from sensorium.signal.image_arrays import is_pictorial
 from sensorium.signal.running_moments import Moments, thinned
 from sensorium.signal.time_alignment import on_grid
 

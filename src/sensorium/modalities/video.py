@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from sensorium.codecs.image_arrays import LARGEST, frame_state, framed, place_of, scale_of, to_pixels, with_channels
 from sensorium.codecs.video import HOURS, PIXELS, container, film_extent, film_size, has_sound, read_film
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
 from sensorium.signal.bit_depth import told_scale
-from sensorium.signal.image_arrays import LARGEST, frame_state, framed, place_of, scale_of, to_pixels, with_channels
 from sensorium.signal.running_moments import thinned
 
 if TYPE_CHECKING:

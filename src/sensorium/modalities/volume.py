@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from sensorium.codecs.image_arrays import is_pictorial, scale_of
 from sensorium.codecs.volume import ENDINGS, VOXELS, is_nifti, read_volume, voxels_of
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Folder, Guess, Modality
 from sensorium.core.registry import component
 from sensorium.signal.bit_depth import column_scale, finite, is_wide, narrowed, told_scale
-from sensorium.signal.image_arrays import is_pictorial, scale_of
 from sensorium.signal.running_moments import Moments, thinned
 
 if TYPE_CHECKING:

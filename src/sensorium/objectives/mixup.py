@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from sensorium.core.batch import Encoded
-from sensorium.core.contracts import Objective
 from sensorium.core.errors import ConfigError
 from sensorium.core.forward import Forward, Passable
+from sensorium.core.objective import Objective
 from sensorium.core.registry import component
 from sensorium.nn.loss_reduction import weighted_mean
 

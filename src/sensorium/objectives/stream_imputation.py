@@ -7,9 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sensorium.core.contracts import Objective
 from sensorium.core.errors import ConfigError
 from sensorium.core.forward import Forward, Passable
+from sensorium.core.objective import Objective
 from sensorium.core.registry import component
 from sensorium.nn.loss_reduction import weighted_mean
 from sensorium.nn.stream_imputer import Guess
@@ -17,12 +17,12 @@ from sensorium.nn.streams import random_subsets, vectors
 
 
 @component
-class Impute(Objective):
+class StreamImputation(Objective):
     """Hides random streams of each row and makes their vectors from those left.
 
-    It trains the generator of the fusion ``impute``. With another fusion it has a generator of its own, for training only,
-    and teaches each encoder to say what the other streams hold. The term is the squared error, 1 for guessing zeros always;
-    the hidden vector is the aim and is not moved.
+    It trains the generator of the fusion ``stream_imputation``. With another fusion it has a generator of its own,
+    for training only, and teaches each encoder to say what the other streams hold. The term is the squared error, 1 for
+    guessing zeros always; the hidden vector is the aim and is not moved.
     Source: reconstruction of hidden modalities, Ngiam et al. 2011 (Multimodal Deep Learning), § 3.2,
     https://dl.acm.org/doi/10.5555/3104482.3104569, between vectors.
 
@@ -36,7 +36,7 @@ class Impute(Objective):
     def __init__(self, model: Passable, *, weight: float = 0.5, hidden: int = 64) -> None:
         super().__init__()
         if weight < 0:
-            raise ConfigError(f"impute: weight is {weight}", fix="a weight is 0 or more")
+            raise ConfigError(f"stream_imputation: weight is {weight}", fix="a weight is 0 or more")
         self.weight = weight
         self.streams = model.fusion.streams
         shared = [module for module in model.fusion.modules() if isinstance(module, Guess)]
@@ -58,4 +58,4 @@ class Impute(Objective):
             [weighted_mean(aim[:, s].square().mean(dim=1), here[:, s] + 0.0) for s in range(len(self.streams))]
         )
         wrong = (guess(pooled, kept).float() - aim).square().mean(dim=2) / size.clamp(min=1e-6)
-        return {"impute": self.weight * weighted_mean(wrong.flatten(), weight.flatten())}
+        return {"stream_imputation": self.weight * weighted_mean(wrong.flatten(), weight.flatten())}

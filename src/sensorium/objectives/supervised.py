@@ -8,9 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from sensorium.core.contracts import Objective
 from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.forward import Forward, Passable
+from sensorium.core.objective import Objective
 from sensorium.core.registry import component
 from sensorium.nn.loss_reduction import somewhere, weighted_mean
 from sensorium.nn.streams import random_subsets

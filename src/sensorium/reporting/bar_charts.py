@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import NamedTuple
 
-from sensorium.data.inspection.listing import width
-from sensorium.evaluation.findings import number
+from sensorium.core.text_columns import width
+from sensorium.evaluation.formatting import number
 from sensorium.reporting.svg import HUES, PLACE, W, drawing, rect, rule, text, wrapped
 
 LABEL = 190.0

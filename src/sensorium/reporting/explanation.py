@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sensorium.evaluation.feature_maps import pictured
-from sensorium.evaluation.findings import number
+from sensorium.evaluation.formatting import number
 from sensorium.reporting.attribution_maps import FOR_IT, drawn, said
 from sensorium.reporting.bar_charts import Bar, bar_chart
 from sensorium.reporting.charts import shades
+from sensorium.reporting.feature_maps import pictured
 from sensorium.reporting.page import LEGEND, Section, write_page
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ WIDTH = 20
 MOST_TOKENS = 64
 
 
-def written(found: Explanation) -> str:
+def text(found: Explanation) -> str:
     """Every row where there are few, and what each stream did over all of them."""
     lines: list[str] = []
     for name, rows in found.targets.items():

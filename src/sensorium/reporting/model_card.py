@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from sensorium.core.errors import listed
 from sensorium.core.schema import Schema
 from sensorium.core.views import LIMITS, Sentence
-from sensorium.evaluation.findings import number
+from sensorium.evaluation.formatting import number
 
 if TYPE_CHECKING:
-    from sensorium.evaluation.evaluate import Evaluation, TargetScores
+    from sensorium.evaluation.results import Evaluation, TargetScores
 
 
 def card(

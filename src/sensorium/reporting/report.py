@@ -15,8 +15,9 @@ from markupsafe import Markup
 from sensorium.core.answer import attachments, light
 from sensorium.core.errors import CellError
 from sensorium.evaluation.baselines import EXPERTS, TOGETHER, Floor, shown_streams
-from sensorium.evaluation.evaluate import Evaluation, TargetScores
-from sensorium.evaluation.findings import number, shares, words
+from sensorium.evaluation.findings import shares
+from sensorium.evaluation.formatting import number, words
+from sensorium.evaluation.results import Evaluation, TargetScores
 from sensorium.evaluation.robustness import Robustness
 from sensorium.evaluation.stream_subsets import label
 from sensorium.reporting import charts
@@ -78,7 +79,7 @@ def write_report(
     room = Room(MEDIA)
     env = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     env.filters |= {"number": number}
-    template = env.from_string(files("sensorium.evaluation").joinpath("report.html.j2").read_text(encoding="utf-8"))
+    template = env.from_string(files("sensorium.reporting").joinpath("report.html.j2").read_text(encoding="utf-8"))
     page = template.render(
         title=title,
         style=Markup(STYLE),

@@ -7,7 +7,7 @@ from html import escape
 from itertools import cycle
 from math import ceil, floor, log10
 
-from sensorium.data.inspection.listing import width
+from sensorium.core.text_columns import width
 from sensorium.reporting.overlay import AGAINST, FOR
 
 W = 440  # near the width of a phone, so that text keeps its size there

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from sensorium.core.plurals import counted
-from sensorium.evaluation.findings import number, shares, words
-
-if TYPE_CHECKING:
-    from sensorium.evaluation.evaluate import Evaluation, TargetScores
-    from sensorium.evaluation.robustness import Robustness
+from sensorium.evaluation.findings import shares
+from sensorium.evaluation.formatting import number, words
+from sensorium.evaluation.results import Evaluation, TargetScores
+from sensorium.evaluation.robustness import Robustness
 
 WIDTH = 24
 LONGEST = 20
 
 
-def written(evaluation: Evaluation) -> str:
+def text(evaluation: Evaluation) -> str:
     """Every target as a table, its streams as bars, and what it means."""
     blocks = [_target(target) for target in evaluation.targets.values()]
     blocks += [_robustness(found) for found in evaluation.robustness.values()]

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from sensorium.core.answer import Attachment
 from sensorium.core.views import Bars, Curve, Gallery, Lines, Matrix, Scatter, Sentence, Table, View
 from sensorium.data.files.attachment_files import address
-from sensorium.evaluation.findings import number
+from sensorium.evaluation.formatting import number
 from sensorium.reporting import charts
 from sensorium.reporting.bar_charts import Bar, bar_chart
 from sensorium.reporting.page import table_html

@@ -17,7 +17,7 @@ from sensorium.testing.encoders import accepts
 from sensorium.testing.general import check_description, stirred
 
 CLOSE = 0.03
-ENCODERS = ("convnet", "patch", "transformer", "bag", "mlp", "cells", "pointnet", "graph")
+ENCODERS = ("convnet", "patch", "transformer", "bag_of_words", "mlp", "cells", "pointnet", "graph")
 SHOWN: tuple[Layout, ...] = tuple(layout for layout in samples.LAYOUTS if layout != Grid(6, (1,)))
 
 
@@ -108,7 +108,11 @@ def signature(spec: dict[str, Any]) -> Any:
 
 
 def _heats(explainer: Explainer) -> Iterator[Heat]:
-    for kind, layout in (("convnet", samples.LAYOUTS[1]), ("patch", samples.LAYOUTS[0]), ("bag", samples.LAYOUTS[4])):
+    for kind, layout in (
+        ("convnet", samples.LAYOUTS[1]),
+        ("patch", samples.LAYOUTS[0]),
+        ("bag_of_words", samples.LAYOUTS[4]),
+    ):
         given = probe(kind, layout)
         if not explainer.refuses(given):
             yield explainer.explain(given)

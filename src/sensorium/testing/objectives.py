@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from sensorium.core.batch import Batch, Field
-from sensorium.core.contracts import Encoder, Objective
+from sensorium.core.contracts import Encoder
 from sensorium.core.forward import Forward
 from sensorium.core.layout import Grid, Layout, Row
+from sensorium.core.objective import Objective
 from sensorium.core.registry import build
 from sensorium.model import Model
 from sensorium.testing import samples, tasks

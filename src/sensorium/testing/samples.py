@@ -256,7 +256,7 @@ _CELLS = {
     "tags": _tags,
     "datetime": _dates,
     "text": _texts,
-    "pos": lambda: [f"{text}!" for text in _texts()],
+    "part_of_speech": lambda: [f"{text}!" for text in _texts()],
     "image": _pictures,
     "audio": _sounds,
     "series": _series,

@@ -15,8 +15,8 @@ from torch import nn
 
 from sensorium import __version__
 from sensorium.core.batch import Encoded, Field, Ready
-from sensorium.core.contracts import Objective
 from sensorium.core.modality import Array
+from sensorium.core.objective import Objective
 from sensorium.core.recipe import Recipe
 from sensorium.core.registry import chosen
 from sensorium.core.schema import Schema

@@ -32,7 +32,7 @@ from sensorium.training.training_request import Given, Request, Target
 
 if TYPE_CHECKING:
     from sensorium.training.process_group import Ranks
-    from sensorium.training.shard_training import Streamed
+    from sensorium.training.shard_source import Streamed
 
 
 def fit(

@@ -7,7 +7,7 @@ what was gathered is let go when it has been used. Source: PyTorch FSDP, https:/
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -15,11 +15,9 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from sensorium.model import Model
 from sensorium.nn.layer_depth import blocks
 from sensorium.training.process_group import Met, Ranks
-
-if TYPE_CHECKING:
-    from sensorium.training.lightning_module import Lit
 
 BLOCK = 100_000
 """Weights of a block from which it is gathered by itself: smaller ones would cost more words than they save memory."""
@@ -39,23 +37,23 @@ def strategy(ranks: Ranks) -> Any:
     return Sharded(data_parallel_size=ranks.count, tensor_parallel_size=1, save_distributed_checkpoint=False)
 
 
-def shard(lit: Lit, mesh: Any) -> None:
-    """Part the weights of a model over the processes of a mesh; in place."""
+def shard(module: nn.Module, model: Model, mesh: Any) -> None:
+    """Part the weights of a module over the processes of a mesh, in place; ``model`` is the model within it."""
     mesh = mesh["data_parallel"]
     # What no row of one process reaches would be gathered there by nobody: all pass everything.
-    lit.model.always = True
-    for parameter in lit.parameters():
+    model.always = True
+    for parameter in module.parameters():
         parameter.data = parameter.data.contiguous()  # channels last cannot be parted
-    for tensor in [*lit.parameters(), *lit.buffers()]:
+    for tensor in [*module.parameters(), *module.buffers()]:
         dist.broadcast(tensor.data, 0)  # the first process's are everybody's
-    for network in [*lit.model.encoders.values(), lit.model.fusion]:
+    for network in [*model.encoders.values(), model.fusion]:
         large = [block for block in blocks(network) if sum(p.numel() for p in block.parameters()) >= BLOCK]
         for block in large if len(large) > 1 else ():
             fully_shard(block, mesh=mesh)
     # Let go after validation too: between steps averages are taken of what each process keeps.
-    fully_shard(lit, mesh=mesh, reshard_after_forward=True)
+    fully_shard(module, mesh=mesh, reshard_after_forward=True)
     for name in ("training_step", "validation_step"):
-        register_fsdp_forward_method(lit, name)
+        register_fsdp_forward_method(module, name)
 
 
 def touched(module: nn.Module) -> Tensor:

@@ -20,8 +20,8 @@ from sensorium.core import registry
 from sensorium.core.errors import ConfigError, MissingExtraError, SensoriumError
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
+from sensorium.core.text_columns import columns
 from sensorium.data import encoded_rows as encoded
-from sensorium.data.inspection.listing import columns
 from sensorium.data.store.store import Store
 from sensorium.reporting.console import Console, span
 from sensorium.trained import Trained

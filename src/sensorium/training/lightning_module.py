@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from sensorium.core.batch import Batch, moved
-from sensorium.core.contracts import Objective
 from sensorium.core.forward import Forward
+from sensorium.core.objective import Objective
 from sensorium.core.recipe import Training
 from sensorium.core.schema import Schema
 from sensorium.data.encoded_rows import Rows, fields
@@ -88,7 +88,7 @@ class Lit(pl.LightningModule):
 
     def configure_model(self) -> None:
         if self.sharded and not self._parted:
-            shard(self, self.device_mesh)
+            shard(self, self.model, self.device_mesh)
             self._parted = True
 
     # ── data ───────────────────────────────────────────────────────────────────────────────────────────────────────

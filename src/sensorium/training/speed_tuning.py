@@ -24,7 +24,8 @@ from sensorium.training.defaults import frozen
 from sensorium.training.feature_cache import with_outputs
 from sensorium.training.padding_report import WINDOW, shares
 from sensorium.training.resume import begun, measured, name, remember
-from sensorium.training.shard_training import Streamed, told
+from sensorium.training.shard_source import Streamed
+from sensorium.training.shard_training import told
 from sensorium.training.step_timing import Job, Pace, apart, faster
 from sensorium.training.train import built
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from sensorium.core.errors import ConfigError, DataError, listed
 from sensorium.core.goal import task_spec
@@ -17,11 +17,8 @@ from sensorium.data.tables.table import Table
 from sensorium.reporting.console import Console
 from sensorium.training.column_declaration import check_targets, declare
 from sensorium.training.defaults import advised
+from sensorium.training.shard_source import Streamed
 from sensorium.training.training_request import Request
-
-if TYPE_CHECKING:
-    from sensorium.training.shard_training import Streamed
-
 
 MANY, SHOWN = 100, 4
 """Columns above which those that are alike are told of together, and how many of them are then named."""

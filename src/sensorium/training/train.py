@@ -42,7 +42,8 @@ from sensorium.training.feature_cache import with_outputs
 from sensorium.training.lightning_module import Lit, Record
 from sensorium.training.process_group import ALONE, Met, Ranks
 from sensorium.training.resume import Resume, begun
-from sensorium.training.shard_training import Streamed, told
+from sensorium.training.shard_source import Streamed
+from sensorium.training.shard_training import told
 from sensorium.training.weight_averaging import Average
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-WORDS = frozenset({"text", "category", "tags", "pos", ""})
+WORDS = frozenset({"text", "category", "tags", "part_of_speech", ""})
 """Kinds that read any text, whatever it stands for."""
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]{1,9}://[^\s\"<>]+", re.IGNORECASE)
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4}){12,}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?|(?:[A-Za-z0-9_-]{4}){12,}")

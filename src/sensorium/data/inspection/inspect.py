@@ -10,6 +10,7 @@ from typing import Any
 from sensorium.core import registry
 from sensorium.core.modality import Modality, is_blank
 from sensorium.core.schema import PLACING, Opener, Problem
+from sensorium.core.text_columns import shorten
 from sensorium.data.derived_columns import offered, sources, with_derived
 from sensorium.data.files.media_access import Under
 from sensorium.data.inspection.class_counts import classes
@@ -18,7 +19,6 @@ from sensorium.data.inspection.column_format import reading
 from sensorium.data.inspection.column_groups import hints
 from sensorium.data.inspection.duplicate_rows import Digests, value
 from sensorium.data.inspection.invalid_cells import unusable
-from sensorium.data.inspection.listing import shorten
 from sensorium.data.inspection.media_checks import decode, reader
 from sensorium.data.inspection.outliers import lie
 from sensorium.data.inspection.results import ColumnReport, Inspection, TargetReport

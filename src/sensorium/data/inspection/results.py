@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
+from sensorium.core.rendering import Rendered
 from sensorium.core.schema import Problem
-from sensorium.data.inspection.listing import listing
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class TargetReport:
 
 
 @dataclass
-class Inspection:
+class Inspection(Rendered):
     """What ``inspect`` found. ``errors`` stop a training; ``warnings`` should be read before one.
 
     Args:
@@ -57,6 +57,8 @@ class Inspection:
         problems: Cells that cannot be used, by table.
         hints: What could be done otherwise, with the words to paste.
     """
+
+    renderer: ClassVar[str] = "inspection"
 
     tables: dict[str, int]
     columns: list[ColumnReport]
@@ -79,7 +81,3 @@ class Inspection:
             "errors": self.errors,
             "warnings": self.warnings,
         }
-
-    def text(self) -> str:
-        """For a terminal."""
-        return listing(self)

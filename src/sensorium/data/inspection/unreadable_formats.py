@@ -43,7 +43,7 @@ def unread_columns(table: Table, kinds: Mapping[str, str]) -> list[str]:
     """A line for each column of words or categories (by name, its kind) that ``unread`` finds something wrong with."""
     found = []
     for name, kind in kinds.items():
-        if kind in ("text", "category", "tags", "pos", "") and table.has(name):
+        if kind in ("text", "category", "tags", "part_of_speech", "") and table.has(name):
             problem = unread(table.column(name))
             if problem is not None:
                 found.append(f"column {name!r}: {problem}")

@@ -1,0 +1,26 @@
+"""Scores and the names of metrics as people write them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from math import isnan
+
+ACRONYMS = {"auroc": "AUROC", "f1": "F1", "mae": "MAE", "rmse": "RMSE", "r2": "R²", "pearson": "Pearson"}
+
+
+def number(value: float | None) -> str:
+    """A score as a person writes it: three figures that matter, ``–`` where there is none."""
+    if value is None or isnan(value):
+        return "–"
+    size = abs(value)
+    if size >= 1000 or (size and size < 0.0005):
+        return f"{value:,.0f}" if 1000 <= size < 1e7 else f"{value:.2e}"
+    return f"{value:.3f}" if size < 10 else f"{value:.1f}"
+
+
+def words(metric: str, macro: Collection[str] = ()) -> str:
+    """``calibration_error`` as ``calibration error``, ``auroc`` as ``AUROC``; of ``macro`` averages it is said."""
+    parts = metric.split("_")
+    if metric in macro:
+        parts = ["macro", *(part for part in parts if part != "macro")]
+    return " ".join(ACRONYMS.get(part, part) for part in parts)

@@ -1,0 +1,107 @@
+"""The shards that a model is trained from: its batches, and which rows are held out for validation."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sensorium.core.modality import is_blank
+from sensorium.core.recipe import Recipe
+from sensorium.core.schema import Schema
+from sensorium.data.shards.prefetch import Flow
+from sensorium.data.shards.row_stream import Record, Stream
+from sensorium.data.shards.shard_folder import shards
+from sensorium.data.tables.table import Table
+from sensorium.training.process_group import Ranks
+
+SHOWN_ROWS = 2_048
+"""Of those, the ones that are decoded for parts of the model that learn before training starts."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """Which rows are for validation: a function of seed, shard and row, or of seed and group.
+
+    Args:
+        share: By shard number, the share of its rows; for groups None.
+        by: The column of groups, whose rows stay together.
+        part: The share of the groups.
+        sizes: Rows of every shard.
+    """
+
+    seed: int
+    sizes: tuple[int, ...]
+    share: Mapping[int, float] | None
+    by: str | None = None
+    part: float = 0.0
+    _drawn: dict[int, NDArray[np.bool_]] = field(default_factory=dict)
+
+    def __call__(self, shard: int, row: int, record: Record) -> bool:
+        if self.by is not None:
+            cell = record.get(self.by)
+            told = f"{self.seed}/{shard}/{row}" if is_blank(cell) else f"{self.seed}:{str(cell).strip()}"
+            return int.from_bytes(hashlib.sha256(told.encode()).digest()[:7]) < self.part * 2**56
+        return bool(self.rows(shard)[row])
+
+    def rows(self, shard: int) -> NDArray[np.bool_]:
+        """Whether each row of a shard is held out; not for groups."""
+        if shard not in self._drawn:
+            if len(self._drawn) > 4:
+                self._drawn.clear()
+            share = (self.share or {}).get(shard, 0.0)
+            self._drawn[shard] = np.random.default_rng((self.seed, 1, shard)).random(self.sizes[shard]) < share
+        return self._drawn[shard]
+
+    def left(self) -> int:
+        """Rows that are not held out; with groups, about so many."""
+        if self.by is not None:
+            return max(1, round(sum(self.sizes) * (1 - self.part)))
+        return sum(self.sizes) - sum(int(self.rows(shard).sum()) for shard in self.share or {})
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """The shards that a model is trained from.
+
+    Args:
+        rows: Training rows of a pass.
+        held: Which rows are left out.
+    """
+
+    source: Path
+    rows: int
+    held: Held | None
+
+    def flow(self, schema: Schema, plan: Recipe, ranks: Ranks) -> Flow:
+        """This process's batches."""
+        stream = Stream(
+            self.source,
+            seed=plan.seed,
+            buffer=plan.data.buffer,
+            reader=ranks.rank,
+            readers=ranks.count,
+            leave=self.held,
+        )
+        assert plan.training.batch_size is not None, "the recipe is resolved"
+        return Flow(stream, schema, plan.training.batch_size, workers=max(1, (os.cpu_count() or 1) // ranks.count))
+
+    def steps(self, plan: Recipe, ranks: Ranks) -> int:
+        """Batches of an epoch."""
+        assert plan.training.batch_size is not None, "the recipe is resolved"
+        return max(1, (plan.data.epoch_rows or self.rows) // (plan.training.batch_size * ranks.count))
+
+    def shown(self, sample: Table) -> Table:
+        """The rows of the sample that are decoded."""
+        return sample.take(range(min(len(sample), SHOWN_ROWS)))
+
+    @property
+    def identity(self) -> list[Any]:
+        """What is the same for two runs on the same shards."""
+        return [[shard.path.name, len(shard), shard.sha256] for shard in shards(self.source)]
