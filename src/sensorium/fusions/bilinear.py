@@ -17,16 +17,16 @@ from sensorium.nn.streams import vectors
 
 @component
 class Bilinear(Fusion):
-    """Each stream by itself plus every product of a feature of one stream with a feature of another, for each pair.
+    """Bilinear fusion: linear terms of each stream plus all products of features, for every pair of streams.
 
     h = Σₛ Wₛvₛ + Σₛ﹤ₜ Pₛₜ vec(uₛuₜᵀ) with uₛ = Uₛvₛ, then a residual perceptron. A pair counts only where both streams are
-    there, so a row with one stream is exactly that stream's own path. Take it rather than ``lowrank`` where two or three
-    streams meet and rows are many: it knows every product, at R² weights a pair and feature.
+    present, so a row with one stream takes exactly that stream's own path. Use it rather than ``lowrank`` for two or
+    three streams and many rows: it models every product, at R² weights for each pair and feature.
     Source: bilinear models, https://doi.org/10.1162/089976600300015349, equation 1; in networks,
     https://doi.org/10.1109/ICCV.2015.170.
 
     Args:
-        features: R, how many of each stream are multiplied; at most the model's width.
+        features: R, the number of features of each stream that are multiplied; at most the model's width.
         dropout: Share of features dropped in training.
     """
 

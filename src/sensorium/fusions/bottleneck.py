@@ -17,16 +17,16 @@ from sensorium.nn.streams import Gathered, vectors
 
 @component
 class Bottleneck(Fusion):
-    """Streams talk through a few shared tokens only: each condenses what it has to say, and reads what others said.
+    """Streams exchange information only through a few shared bottleneck tokens.
 
     Each layer, every stream attends to its own tokens and the shared ones; the shared ones are then averaged over the
-    streams that are there. Cost grows with each stream's tokens by themselves, not with all of them together: the one to
-    take where streams are long (sound and video). A row with one stream talks to itself.
+    streams present. The cost grows with the tokens of each stream separately, not of all together: use it for long streams
+    (sound and video). A row with one stream attends to itself.
     Source: Attention Bottlenecks, https://arxiv.org/abs/2107.00135, equations 8 and 9.
 
     Args:
         tokens: Shared tokens.
-        depth: Layers; at least 2, since what the first puts into the shared tokens is read in the second.
+        depth: Layers; at least 2, since the second reads what the first writes into the shared tokens.
         heads: Attention heads; they share the model's width.
         dropout: Share of features and of attention dropped in training.
     """
@@ -69,7 +69,8 @@ class Bottleneck(Fusion):
         return after, total / count[:, None, None]
 
     def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
-        """``bottleneck`` ``[B, K, N]``: how the shared tokens look at all the others in the last layer that is read."""
+        """``bottleneck`` ``[B, K, N]``: attention of the shared tokens to all others of ``parts``, in the last layer that
+        is read."""
         here = vectors(parts, self.streams)[1]
         each, real, shared = self._start(parts)
         for blocks in list(self.blocks)[:-2]:

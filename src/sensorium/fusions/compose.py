@@ -23,15 +23,15 @@ GROUP = ("streams", "fusion")
 
 @component
 class Compose(Fusion):
-    """Some streams meet among themselves first, and what comes out meets the rest.
+    """Hierarchical fusion: groups of streams are fused first, then the groups and the remaining streams.
 
-    Take it where streams belong together (the sensors of one body, the views of one thing) before they speak to others.
-    Each group is a stream to the outer fusion; streams in no group go there alone. With no groups it is the outer fusion.
+    Use it where some streams belong together (the sensors of one body, the views of one object). Each group is one stream
+    to the outer fusion, beside the streams in no group. Without groups it is the outer fusion.
     Source: hierarchical fusion, https://arxiv.org/abs/1806.06228, § 3.
 
     Args:
-        groups: By a name of your own, ``{streams: [accel, gyro], fusion: gated}``; a fusion may have options as anywhere.
-        fusion: How the groups and the streams in none of them meet: a name, or ``{kind: name, option: value}``.
+        groups: By group name, ``{streams: [accel, gyro], fusion: gated}``; the fusion may be given with options.
+        fusion: The fusion of the groups and of the streams in none of them: a name, or ``{kind: name, option: value}``.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Compose(Fusion):
 
     @classmethod
     def complete(cls, options: dict[str, Any]) -> dict[str, Any]:
-        """The options with those of the fusions inside written out; what is wrong with one names its group."""
+        """``options`` with those of the inner fusions written out; an error in one names its group."""
         groups: dict[str, Any] = {}
         for name, group in (options["groups"] or {}).items():
             if not isinstance(group, Mapping) or "streams" not in group or "fusion" not in group:
@@ -81,7 +81,7 @@ class Compose(Fusion):
 
     @classmethod
     def completed(cls, options: Mapping[str, Any], layouts: Mapping[str, Layout]) -> dict[str, Any]:
-        """The options with what the fusions inside need of their checkpoints."""
+        """``options`` with the architectures of the inner fusions' checkpoints; ``layouts`` are the streams'."""
         full = cls.complete({**options, "fusion": options.get("fusion", "lowrank"), "groups": options.get("groups")})
         grouped: set[str] = set()
         for group in (full["groups"] or {}).values():
@@ -125,7 +125,8 @@ class Compose(Fusion):
         return task
 
     def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
-        """``share``: a group's share of the whole times the stream's of the group, where all of them can be read."""
+        """``share`` of each stream of ``parts``: its share of its group times the group's, where every inner fusion
+        reports shares."""
         units = self._units(parts)
         outer = self.outer.weights(units).get("share")
         if outer is None:

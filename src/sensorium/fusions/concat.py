@@ -17,14 +17,14 @@ from sensorium.nn.streams import vectors
 
 @component
 class Concat(Fusion):
-    """All streams side by side, then a small network that also sees which of them are there.
+    """Concatenation of all streams, followed by a small network that also sees which are present.
 
-    The plain choice where streams complete each other and few are missing; ``gated`` bears missing ones better.
+    The plain choice where streams are complementary and few are missing; ``gated`` is more robust to missing streams.
     Source: early fusion, https://arxiv.org/abs/1705.09406, § 5.1.
 
     Args:
         depth: Hidden layers of the network.
-        missing: What stands in an absent stream's place: a ``learned`` vector, or ``zeros``.
+        missing: What replaces an absent stream: a ``learned`` vector, or ``zeros``.
         dropout: Share of hidden features dropped in training.
     """
 

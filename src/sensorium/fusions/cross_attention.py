@@ -17,14 +17,14 @@ from sensorium.nn.streams import owners, shares, sizes, tokens, vectors
 
 @component
 class CrossAttention(Fusion):
-    """Every token of a stream looks at the tokens of all other streams, then the streams are weighed and summed.
+    """Cross-attention: each token attends to the tokens of all other streams; the streams are then weighted and summed.
 
-    Take it where parts of one stream speak of parts of another (a word and a region) and tokens are worth their cost. A row
-    with one stream has nothing to look at and is that stream alone. The tokens are those of all streams, aligned.
+    Use it where parts of one stream refer to parts of another (words and image regions) and tokens are worth their cost.
+    A row with one stream has nothing to attend to and is that stream alone. The tokens are those of all streams, aligned.
     Source: softmax(QKᵀ/√d)V across streams as in ViLBERT, https://arxiv.org/abs/1908.02265, § 3.1.
 
     Args:
-        depth: Rounds of looking at each other.
+        depth: Rounds of cross-attention.
         heads: Attention heads; they share the model's width.
         dropout: Share of features and of attention dropped in training.
     """
@@ -39,7 +39,8 @@ class CrossAttention(Fusion):
         self.logits = nn.Parameter(torch.zeros(count))
 
     def _start(self, parts: Mapping[str, Encoded]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Tokens, which are real, whose each is, and which may see which ``[B, N, N]``: real ones, of another stream."""
+        """The tokens, which are real, the stream of each, and the attention mask ``[B, N, N]``: real tokens of other
+        streams."""
         every, real = tokens(parts, self.streams)
         owner = owners(sizes(parts, self.streams), every)
         return every, real, owner, real.unsqueeze(1) & (owner.unsqueeze(1) != owner)
@@ -51,7 +52,8 @@ class CrossAttention(Fusion):
         return every + looked
 
     def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
-        """``share``, and ``attention`` ``[B, N, N]`` over all tokens: how they look at other streams' in the last round."""
+        """``share``, and ``attention`` ``[B, N, N]`` over all tokens of ``parts``: attention to other streams in the last
+        round."""
         here = vectors(parts, self.streams)[1]
         every, real, owner, seen = self._start(parts)
         for i in range(len(self.rounds) - 1):

@@ -17,11 +17,11 @@ from sensorium.nn.streams import Gathered, owners, sizes, tokens, vectors
 
 @component
 class CrossModal(Fusion):
-    """Layer after layer, tokens look at the other streams' tokens, then at their own stream's.
+    """Cross-modal transformer: in each layer tokens attend to the other streams' tokens, then to their own stream's.
 
     Each layer: one attention across streams, shared by all directions, then for every stream its own attention and
-    perceptron. Take it where parts of one stream speak of parts of another and rows are many (tens of thousands);
-    ``cross_attention`` is one such look without the transformer. A row with one stream goes through its own blocks alone.
+    perceptron. Use it where parts of one stream refer to parts of another and rows are many (tens of thousands);
+    ``cross_attention`` is the attention without the transformer. A row with one stream passes its own blocks only.
     Source: LXMERT, https://arxiv.org/abs/1908.07490, § 2.2, normalising first and for any number of streams.
 
     Args:
@@ -40,7 +40,8 @@ class CrossModal(Fusion):
         self.gathered = Gathered(len(self.streams))
 
     def _start(self, parts: Mapping[str, Encoded]) -> tuple[Tensor, Tensor, Tensor, list[int]]:
-        """Named tokens, which are real, which may see which ``[B, N, N]`` (of another stream), and how many each has."""
+        """Tokens with stream embeddings, which are real, the attention mask ``[B, N, N]`` (other streams), and tokens per
+        stream."""
         every, real = tokens(parts, self.streams)
         count = sizes(parts, self.streams)
         owner = owners(count, every)
@@ -52,7 +53,7 @@ class CrossModal(Fusion):
         return torch.cat([block(x, mask) for block, x, mask in pieces], dim=1)
 
     def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
-        """``attention``: how tokens look at other streams' in the last layer, ``[B, N, N]`` over all streams' tokens."""
+        """``attention`` ``[B, N, N]`` over all tokens of ``parts``: attention to other streams in the last layer."""
         every, real, seen, count = self._start(parts)
         for look, blocks in list(zip(self.looks, self.blocks, strict=True))[:-1]:
             every = self._own(blocks, look(every, every, seen), real, count)

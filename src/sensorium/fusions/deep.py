@@ -18,13 +18,12 @@ from sensorium.nn.streams import vectors
 
 @component
 class Deep(Fusion):
-    """Streams and what is known of all of them grow together, layer after layer.
+    """Deep fusion: streams and a joint state are refined together, layer by layer.
 
-    Each layer: the state turns every stream's features up or down, x ← 2σ(Eₛm) ⊙ x; its tokens go through a block of
-    their own; their mean sₛ joins the state, m ← m + f(norm(m + mean of Vₛsₛ over the streams that are there)). The first
-    state is the mean of the streams' vectors through a layer each; the last is the vector. Between ``late`` (never meet)
-    and ``early`` (meet at once): take it where streams need work of their own that the others should steer. A row with one
-    stream steers itself.
+    In each layer the state scales every stream's features, x ← 2σ(Eₛm) ⊙ x; its tokens pass a block of their own; their
+    mean sₛ updates the state, m ← m + f(norm(m + mean of Vₛsₛ over the streams present)). The first state is the mean of
+    the streams' projected vectors; the last is the fused vector. Between ``late`` (streams never interact) and ``early``
+    (they interact at once): use it where streams need layers of their own that the others should modulate.
     Source: Multimodal Transfer Module, https://arxiv.org/abs/1911.08670, equations 1 to 4 (squeeze, joint, excite), with
     the joint representation carried from layer to layer.
 
@@ -71,7 +70,7 @@ class Deep(Fusion):
         return fused, zeroed(torch.stack(gates, dim=1), here)
 
     def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
-        """``gate`` ``[B, S, D]``: what the last layer multiplies each feature of each stream by, 0 to 2."""
+        """``gate`` ``[B, S, D]``: the factor, 0 to 2, of each feature of each stream of ``parts`` in the last layer."""
         return {"gate": self._run(parts)[1]}
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:

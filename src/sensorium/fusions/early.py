@@ -16,11 +16,11 @@ from sensorium.nn.streams import Gathered, owners, sizes, tokens, vectors
 
 @component
 class Early(Fusion):
-    """One transformer over the tokens of all streams together, each marked with the stream it comes from.
+    """Early fusion: one transformer over the tokens of all streams, with stream embeddings.
 
-    Features meet before anything deep is made of one stream: encoders are meant to be shallow here (a recipe that leaves
-    them open gets shallow ones), and the joint model does the work. It can find what no stream shows alone, and it needs
-    rows to find it. Cost grows with the square of all tokens together; ``bottleneck`` grows less.
+    Encoders are meant to be shallow (a recipe that leaves them open gets shallow ones); the joint model does the work. It
+    can find patterns that no stream shows alone, and needs many rows to do so. The cost grows with the square of all
+    tokens together; ``bottleneck`` grows less.
     Source: ViLT, https://arxiv.org/abs/2102.03334, § 3.1: shallow embeddings with a type each, one transformer.
 
     Args:
@@ -41,7 +41,7 @@ class Early(Fusion):
         return every + self.name[owners(count, every)], real, count
 
     def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
-        """``attention`` ``[B, N, N]``: how tokens look at each other in the last block."""
+        """``attention`` ``[B, N, N]`` over all tokens of ``parts`` in the last block."""
         every, real, _ = self._start(parts)
         *before, last = self.joint.blocks
         for block in before:

@@ -17,11 +17,11 @@ from sensorium.nn.streams import sizes, tokens, vectors
 
 @component
 class Film(Fusion):
-    """Each stream turns the features of the others up or down: what is read in one decides what counts in another.
+    """Feature-wise linear modulation: each stream scales and shifts the features of the others.
 
     yₛ = (1 + γₛ) ⊙ Wₛvₛ + βₛ with [γₛ; βₛ] = Gₛ Σₜ≠ₛ fₜ(vₜ), the same for the stream's tokens; h is the mean of the yₛ,
-    then a residual perceptron. With nothing to modulate it γ = β = 0, so a row with one stream is that stream's own path.
-    Take it where one stream conditions another (a question and a picture) and tokens go on to a head that reads them.
+    then a residual perceptron. Without another stream γ = β = 0, so a row with one stream takes that stream's own path.
+    Use it where one stream conditions another (a question and an image) and a head reads the tokens.
     Source: FiLM, https://arxiv.org/abs/1709.07871, equations 1 and 2.
 
     Args:
@@ -47,7 +47,7 @@ class Film(Fusion):
         return gamma, beta
 
     def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
-        """``gate``: 1 + γ, what each feature of each stream is multiplied by; 0 where absent."""
+        """``gate``: 1 + γ, the factor of each feature of each stream of ``parts``; 0 where absent."""
         pooled, here = vectors(parts, self.streams)
         return {"gate": zeroed(1 + self._modulation(pooled, here)[0], here)}
 

@@ -16,14 +16,14 @@ from sensorium.nn.streams import shares, vectors
 
 @component
 class Gated(Fusion):
-    """Weighs the streams against each other, feature by feature, for each row: h = g ⊙ h₁ + (1 − g) ⊙ h₂, for any number.
+    """Gated fusion: weights the streams feature by feature for each row, h = g ⊙ h₁ + (1 − g) ⊙ h₂, for any number of them.
 
-    A missing stream's gate is closed and the others share its weight, so a row with one stream left is that stream alone.
-    Cheaper than ``cross_attention`` (one vector a stream), finer than ``concat`` (weights depend on the row).
+    The gate of a missing stream is closed and the others share its weight, so a row with one stream is that stream alone.
+    Cheaper than ``cross_attention`` (one vector for each stream), finer than ``concat`` (weights depend on the row).
     Source: Gated Multimodal Unit, https://arxiv.org/abs/1702.01992, with a softmax over streams for more than two.
 
     Args:
-        temperature: Below 1 the gates choose, above 1 they mix.
+        temperature: Below 1 the gates select, above 1 they average.
     """
 
     def __init__(self, streams: Sequence[str], dim: int, *, temperature: float = 1.0) -> None:
@@ -35,12 +35,12 @@ class Gated(Fusion):
         self.gate = nn.ModuleList(nn.Linear(dim, dim) for _ in self.streams)
 
     def _gates(self, pooled: Tensor, here: Tensor) -> Tensor:
-        """``[B, S, D]``: of every feature the part that each stream gives; 0 where absent."""
+        """``[B, S, D]``: the weight of each stream in every feature; 0 where absent."""
         score = torch.stack([f(x) for f, x in zip(self.gate, pooled.unbind(dim=1), strict=True)], dim=1)
         return shares(score / self.temperature, here)
 
     def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
-        """``gate`` ``[B, S, D]``, and ``share``, its mean over features."""
+        """``gate`` ``[B, S, D]`` of the streams of ``parts``, and ``share``, its mean over features."""
         gate = self._gates(*vectors(parts, self.streams))
         return {"share": gate.mean(dim=-1), "gate": gate}
 

@@ -17,18 +17,19 @@ from sensorium.nn.streams import shares, vectors
 
 @component
 class Late(Fusion):
-    """Every stream answers by itself, with its own head and its own loss; the answers are then made one.
+    """Late fusion: each stream has its own head and loss, and the answers are combined.
 
-    Take it where each stream is nearly enough alone, where streams are few rows each, or where a person must see who said
-    what. It never sees two streams together: where the answer lies between them (a question about a picture) take
-    ``lowrank`` or ``cross_modal``. A row with one stream is exactly that stream's own model. The vector is the
-    weighted mean of the streams' vectors, and the tokens are those vectors.
+    Use it where each stream is nearly sufficient alone, where rows are few, or where the answer of each stream must be
+    visible. Streams do not interact: where the answer depends on two together (a question about an image) use ``lowrank``
+    or ``cross_modal``. A row with one stream is answered by exactly that stream's own model. The vector is the weighted
+    mean of the streams' vectors, and the tokens are those vectors.
     Source: sum and majority rule, https://doi.org/10.1109/34.667881; stacked generalization,
     https://doi.org/10.1016/S0893-6080(05)80023-1.
 
     Args:
-        decide: ``mean`` of the chances (or numbers); ``vote``, the most votes (of numbers the median); ``learned``, a mean
-            with weights learnt in training; ``stacking``, a small model learnt on the validation rows after training.
+        decide: ``mean`` of the probabilities (or numbers); ``vote``, the majority (of numbers the median); ``learned``, a
+            mean with weights learned in training; ``stacking``, a small model fitted on the validation rows after
+            training.
     """
 
     def __init__(
@@ -46,12 +47,13 @@ class Late(Fusion):
         return Panel(self.streams, make, decide=self.decide, share=self.share)
 
     def share(self, here: Tensor) -> Tensor:
-        """How much each stream that is there ``[B, S]`` counts ``[B, S]``."""
+        """The weight ``[B, S]`` of each stream, given which are present (``here``, ``[B, S]``)."""
         score = torch.zeros(len(self.streams), device=here.device) if self.logits is None else self.logits
         return shares(score.expand(here.shape), here)
 
     def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
-        """Nothing with ``stacking``: there each task has weights of its own, in its ``stacker``."""
+        """``share`` of the streams of ``parts``; empty with ``stacking``, where each task has weights of its own
+        (``stacker``)."""
         here = torch.stack([parts[s].present for s in self.streams], dim=1)
         return {} if self.decide == "stacking" else {"share": self.share(here)}
 

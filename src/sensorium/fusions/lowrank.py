@@ -16,16 +16,16 @@ from sensorium.nn.streams import vectors
 
 @component
 class Lowrank(Fusion):
-    """Each stream by itself plus the product of each pair, so that one stream may change what another means.
+    """Low-rank bilinear fusion: each stream by itself plus a low-rank product of each pair of streams.
 
-    h = Σₛ Wₛvₛ + P Σₛ﹤ₜ (Uₛvₛ) ⊙ (Uₜvₜ), then a residual perceptron. A pair counts only where both streams are there, so a
-    row with one stream is exactly that stream's own path. Take it where neither stream answers alone (a question about a
-    picture); ``gated`` where each could. Three at once: ``lowrank_tensor``.
+    h = Σₛ Wₛvₛ + P Σₛ﹤ₜ (Uₛvₛ) ⊙ (Uₜvₜ), then a residual perceptron. A pair counts only where both streams are present, so
+    a row with one stream takes exactly that stream's own path. Use it where no stream is sufficient alone (a question
+    about an image), and ``gated`` where each is. Products of three: ``lowrank_tensor``.
     Source: factorization machines, https://doi.org/10.1109/ICDM.2010.127, lemma 3.1; low-rank bilinear pooling,
     https://arxiv.org/abs/1610.04325.
 
     Args:
-        rank: Width of the products; none: the model's width.
+        rank: Width of the products; None: the model's width.
         dropout: Share of features dropped in training.
     """
 

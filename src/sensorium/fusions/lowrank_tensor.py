@@ -16,15 +16,15 @@ from sensorium.nn.streams import vectors
 
 @component
 class LowrankTensor(Fusion):
-    """The product of all streams at once, as a sum of a few simple products: ``tensor`` without the tensor.
+    """Low-rank tensor fusion: the product of all streams, as a sum of rank-one products.
 
-    h = Σᵣ wᵣ ⊙ ∏ₛ (Wₛᵣ [1; vₛ]), then a residual perceptron. Cost grows with the number of streams, where ``tensor``
-    grows with its power. An absent stream is left out of the product, so a row with one stream is that stream's own path.
-    ``lowrank`` multiplies pairs only and is the safer choice; take this where three streams together mean what no two do.
+    h = Σᵣ wᵣ ⊙ ∏ₛ (Wₛᵣ [1; vₛ]), then a residual perceptron. The cost grows linearly with the number of streams, that of
+    ``tensor`` exponentially. An absent stream is left out of the product, so a row with one stream takes that stream's
+    own path. ``lowrank`` multiplies pairs only and is the safer choice; use this where three streams interact.
     Source: Low-rank Multimodal Fusion, https://arxiv.org/abs/1806.00064, equation 7.
 
     Args:
-        rank: Products in the sum.
+        rank: Number of products in the sum.
         dropout: Share of features dropped in training.
     """
 

@@ -23,19 +23,19 @@ _KEPT = ("hidden_size", "num_attention_heads", "intermediate_size", "x_layers")
 
 @component
 class Lxmert(Fusion):
-    """A text and regions of everything else, in two streams that look at each other and at themselves, layer by layer.
+    """LXMERT: a text and the regions of all other streams attend to each other and to themselves, layer by layer.
 
-    Take it for questions about pictures; its layers may come from an LXMERT checkpoint. The tokens of a picture are its
-    regions, placed as the cells of a square. A row with one side goes through that side's layers alone.
+    Use it for questions about images; its layers may come from an LXMERT checkpoint. The tokens of an image are its
+    regions, placed on a square grid. A row with one side passes that side's layers only.
     Source: https://arxiv.org/abs/1908.07490.
 
     Args:
-        words: The stream that is read as language; none: the first of words, else the last stream.
+        words: The stream read as language; None: the first stream of words, else the last stream.
         depth: Cross-modality layers.
         heads: Attention heads; they share the model's width.
         dropout: Share of features and of attention dropped in training.
-        checkpoint: A folder or a hub name of an LXMERT network whose cross-modality layers are taken over.
-        config: Its width, heads and layers, which stand for ``depth`` and ``heads``; filled in from the checkpoint.
+        checkpoint: A folder or a hub name of an LXMERT network whose cross-modality layers are loaded.
+        config: Its width, heads and layers, in place of ``depth`` and ``heads``; filled in from the checkpoint.
     """
 
     adopted = ("layers.", "boxes.")
@@ -115,7 +115,7 @@ class Lxmert(Fusion):
         return Encoded(torch.cat([words, regions], dim=1), torch.cat([some, there], dim=1), fused, here.any(dim=1))
 
     def _regions(self, parts: Mapping[str, Encoded], text: Encoded) -> tuple[Tensor, Tensor]:
-        """The tokens of all streams but the words, with where they lie, and which are real."""
+        """The tokens of all streams but the text, their positions, and which are real."""
         if not self.rest:
             width = self.name.shape[1]
             return text.tokens.new_zeros(text.tokens.shape[0], 1, width), torch.zeros_like(text.mask[:, :1])
@@ -127,7 +127,7 @@ class Lxmert(Fusion):
 
 
 def _described(name: str) -> dict[str, Any]:
-    """What is kept of an LXMERT checkpoint beside its weights."""
+    """The configuration of an LXMERT checkpoint that is kept beside its weights."""
     checkpoint = Checkpoint(name)
     config = checkpoint.config
     if config["model_type"] != "lxmert":

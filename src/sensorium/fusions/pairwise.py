@@ -19,11 +19,11 @@ from sensorium.nn.streams import Gathered, sizes, vectors
 
 @component
 class Pairwise(Fusion):
-    """For every ordered pair of streams a transformer in which one reads the other, step by step and unaligned.
+    """Directional pairwise cross-modal transformers, one for every ordered pair of streams, without alignment.
 
-    Zₐ←ᵦ: the tokens of a look at those of b, layer after layer; what a read in all others is averaged and goes through a
-    transformer of its own. Positions are added, so sequences of different length and pace meet without being aligned
-    (speech and gestures). S (S − 1) transformers: for two to four streams. A row with one stream skips the reading.
+    Zₐ←ᵦ: the tokens of a attend to those of b in each layer; the results for a over all b are averaged and pass a
+    transformer of their own. Positions are added, so sequences of different length and rate need no alignment (speech and
+    gestures). S (S − 1) transformers: for two to four streams. A row with one stream skips the cross-attention.
     Source: MulT, https://arxiv.org/abs/1906.00295, equations 3 to 6; the mean over sources instead of their concatenation,
     so that any may be missing.
 
@@ -62,8 +62,8 @@ class Pairwise(Fusion):
         return self.readers[f"{self.streams[a]} < {self.streams[b]}"]
 
     def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
-        """``attention`` ``[B, N, N]`` over all streams' tokens: how each reads the others in the last layer, averaged over
-        the streams that it reads."""
+        """``attention`` ``[B, N, N]`` over all streams' tokens: attention of each token to the other streams in the last
+        layer, averaged over those streams."""
         placed, real = self._start(parts)
         here = vectors(parts, self.streams)[1]
         starts = torch.tensor([0, *sizes(parts, self.streams)]).cumsum(0).tolist()

@@ -15,7 +15,7 @@ from sensorium.nn.streams import shares, tokens, vectors
 
 @component
 class Single(Fusion):
-    """The one stream as it is; of several, the plain mean of those that are there. Nothing is learnt.
+    """No fusion: the single stream unchanged, or the mean of the streams present. Has no parameters.
 
     The tokens are those of all streams, one after the other.
     Source: average pooling of views, https://arxiv.org/abs/1505.00880, § 3.

@@ -21,17 +21,17 @@ SLOWEST = 0.02
 
 @component
 class StreamImputation(Fusion):
-    """Puts a vector in the place of a stream that a row lacks, then fuses as another fusion does.
+    """Imputes the vector of an absent stream, then applies another fusion.
 
-    A row with nothing stays nothing. To take where many rows lack a stream that the others foretell; where they do not,
-    an absent stream is better left absent. ``generate`` learns best beside the objective ``stream_imputation``.
+    A row without any stream stays empty. Use it where many rows lack a stream that the others predict; otherwise an
+    absent stream is better left absent. ``generate`` learns best beside the objective ``stream_imputation``.
     Source: a generator in the manner of SMIL, Ma et al. 2021, https://arxiv.org/abs/2103.05677, without its meta-learning;
     the learnt token as in Lee et al. 2023, https://arxiv.org/abs/2303.03369.
 
     Args:
-        fusion: The fusion that then reads the streams, as a name or ``{kind: name, ...}``.
-        how: ``zero`` leaves the stream absent; ``mean`` of the training vectors; ``token``, learnt; ``generate`` makes it
-            from the streams that are there.
+        fusion: The fusion applied after imputation: a name, or ``{kind: name, ...}``.
+        how: ``zero`` leaves the stream absent; ``mean`` of the training vectors; ``token``, a learned vector; ``generate``
+            predicts it from the streams present.
         hidden: Width of the generator's hidden layer.
     """
 
@@ -58,7 +58,7 @@ class StreamImputation(Fusion):
 
     @classmethod
     def complete(cls, options: dict[str, Any]) -> dict[str, Any]:
-        """The options with those of the fusion inside written out."""
+        """``options`` with those of the inner fusion written out."""
         inner = resolve("fusions", options["fusion"])
         if inner["kind"] == "late":
             raise ConfigError(
@@ -83,7 +83,7 @@ class StreamImputation(Fusion):
         return {"share": torch.where(total > 0, own / total.clamp(min=torch.finfo(own.dtype).tiny), even)}
 
     def filled(self, parts: Mapping[str, Encoded]) -> dict[str, Encoded]:
-        """The streams, each absent one made up in the rows that have any other."""
+        """``parts`` with each absent stream imputed in the rows that have another one."""
         pooled, here = vectors(parts, self.streams)  # [B, S, D], [B, S]
         if self.how == "mean" and self.training:
             self._learn(pooled.detach(), here)
