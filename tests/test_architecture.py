@@ -53,6 +53,7 @@ ROOMS = {
     "scipy": {"signal", "nn", "evaluation", "experts", "training", "testing"},
     "gensim": {"language", "encoders"},
     "jieba": {"language"},
+    "textblob": {"language"},
     "av": {"signal"},
     "pydicom": {"signal"},
     "nibabel": {"signal"},
