@@ -110,8 +110,8 @@ def _penn() -> Callable[[list[str]], list[str]]:
                 pair[1] = "CD"
             elif mixed and len(pair[0]) > 1 and pair[0].isupper() and pair[0] not in lexicon:
                 pair[1] = "NNP"
-        # TextBlob's own taggers leave its rules of context out: faster, but "to plan" is a noun to them. One of these rules makes
-        # verbs of prepositions after pronouns (meant for "they like"), as in "put it in".
+        # TextBlob's own taggers leave its rules of context out: faster, but "to plan" is a noun to them. One of these rules
+        # makes verbs of prepositions after pronouns (meant for "they like"), as in "put it in".
         after = [str(name) for _, name in lexicon.context.apply(found)]
         return [
             "IN" if name == "IN" and now == "VB" and word != "like" else now
