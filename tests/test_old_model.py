@@ -10,6 +10,7 @@ import pytest
 
 import sensorium as sm
 from sensorium.core.recipe import Recipe
+from sensorium.core.upgrade import upgrade_columns
 
 FOLDER = Path(__file__).parent / "fixtures" / "model_0_1"
 
@@ -59,7 +60,7 @@ KINDS = FOLDER.parent / "kinds_0_1"
 
 @pytest.mark.parametrize("name", ["imputing", "grouped"])
 def test_kinds_that_were_renamed_since_are_read_under_their_old_names(name: str, tmp_path: Path) -> None:
-    """Encoders, fusions nested in fusions, objectives and modalities of format 1; saved again they have their new names."""
+    """Encoders, fusions nested in fusions and objectives of format 1; saved again they have their new names."""
     model = sm.load(KINDS / name)
     expected = json.loads((KINDS / name / "expected_predictions.json").read_text(encoding="utf-8"))
     agree([p.to_json() for p in model.predict(FOLDER / "rows.csv")], expected, name)
@@ -76,4 +77,6 @@ def test_a_recipe_of_today_keeps_its_kinds_and_an_old_one_gets_them() -> None:
     assert recipe.columns["p"] == {"kind": "part_of_speech", "of": "note"}
     assert recipe.model.fusion == "cross_attention"
     assert recipe.objectives == ["supervised", "stream_imputation"]
+    fitted = {"columns": [{"name": "p", "role": "input", "spec": {"kind": "pos", "length": 8}, "state": {}}]}
+    assert upgrade_columns(fitted)["columns"][0]["spec"] == {"kind": "part_of_speech", "length": 8}
     assert Recipe.parse({**old, "version": 2}).model.fusion == "alignment", "no kind of today: told where it is built"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sensorium.core.errors import ConfigError
+from sensorium.core.errors import ConfigError, MissingExtraError
+from sensorium.language import part_of_speech
 from sensorium.language.normalisation import normalise
-from sensorium.language.part_of_speech import TAGS, tag
+from sensorium.language.part_of_speech import TAGS, english, tag
 from sensorium.language.stopwords import stopwords, without
 from sensorium.language.tokeniser import UNKNOWN, Tokeniser
 from sensorium.language.word_segmentation import words
@@ -39,40 +41,83 @@ def test_stop_words() -> None:
         assert word not in stopwords("both")
 
 
-SENTENCES = """
-The/DET dog/NOUN barks/VERB loudly/ADV ./PUNCT
-She/PRON bought/VERB a/DET beautiful/ADJ dress/NOUN in/ADP Paris/PROPN ./PUNCT
-I/PRON will/AUX not/PART go/VERB to/ADP the/DET party/NOUN ./PUNCT
-He/PRON wants/VERB to/PART learn/VERB music/NOUN and/CCONJ art/NOUN ./PUNCT
-They/PRON were/AUX happy/ADJ because/SCONJ it/PRON was/AUX sunny/ADJ ./PUNCT
-Two/NUM children/NOUN played/VERB with/ADP 3/NUM old/ADJ toys/NOUN ./PUNCT
-Wow/INTJ ,/PUNCT this/PRON is/AUX really/ADV good/ADJ !/PUNCT
-The/DET government/NOUN announced/VERB an/DET economic/ADJ decision/NOUN yesterday/ADV ./PUNCT
-My/PRON sister/NOUN works/VERB at/ADP a/DET small/ADJ hospital/NOUN in/ADP London/PROPN ./PUNCT
-If/SCONJ you/PRON like/VERB soft/ADJ sweaters/NOUN ,/PUNCT buy/VERB one/PRON ./PUNCT
-"""
+def tagged_by_hand() -> list[list[tuple[str, str]]]:
+    file = Path(__file__).parent / "data" / "tagged_english.txt"
+    lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    return [[(word, name) for word, _, name in (item.rpartition("/") for item in line.split())] for line in lines]
 
 
 def test_english_parts_of_speech_are_mostly_right() -> None:
-    """Ten sentences written with the rules in view: it guards the rules, and is no measure of how good they are."""
-    right = total = 0
-    for line in SENTENCES.strip().splitlines():
-        pairs = [tuple(item.rsplit("/", 1)) for item in line.split()]
-        found = tag(" ".join(word for word, _ in pairs))
-        assert [word for word, _ in found] == [word for word, _ in pairs]
-        right += sum(a == b for (_, a), (_, b) in zip(found, pairs, strict=True))
-        total += len(pairs)
-    assert right / total >= 0.85
+    """The forty sentences were tagged before any tagger had seen them; hand-written rules had 83 % of their words right."""
+    pytest.importorskip("textblob")
+    pairs = [
+        (found, told) for line in tagged_by_hand() for found, told in zip(english([w for w, _ in line]), line, strict=True)
+    ]
+    assert len(pairs) > 500
+    assert all(told in TAGS for _, (_, told) in pairs)
+    assert sum(found == told for found, told in pairs) / len(pairs) > 0.91
+
+
+def test_contractions_are_two_words() -> None:
+    pytest.importorskip("textblob")
+    assert tag("They can't go, it’s Mary's.")[:7] == [
+        *(("They", "PRON"), ("ca", "AUX"), ("n't", "PART"), ("go", "VERB"), (",", "PUNCT"), ("it", "PRON"), ("’s", "AUX")),
+    ]
+    assert [word for word, _ in tag("Mary's dog, o'clock, rock'n'roll")] == [
+        "Mary",
+        "'s",
+        "dog",
+        ",",
+        "o'clock",
+        ",",
+        "rock'n'roll",
+    ]
+
+
+def test_a_word_is_tagged_by_its_neighbours() -> None:
+    pytest.importorskip("textblob")
+    assert dict(tag("I have a plan"))["have"] == "VERB"
+    assert dict(tag("I have never seen it"))["have"] == "AUX"
+    assert dict(tag("They do the dishes"))["do"] == "VERB"
+    assert dict(tag("Do you sing"))["Do"] == "AUX"
+    assert tag("We plan to put it in 2 bags.")[1:7:2] == [("plan", "VERB"), ("put", "VERB"), ("in", "ADP")]
+    assert dict(tag("The OECD agrees"))["OECD"] == "PROPN"
+
+
+def test_the_tags_of_a_sentence_do_not_depend_on_the_one_before() -> None:
+    pytest.importorskip("textblob")
+    sentences = [[word for word, _ in line] for line in tagged_by_hand() if line[-1][0] == "."]
+    apart = [pair for sentence in sentences for pair in english(sentence)]
+    assert english([word for sentence in sentences for word in sentence]) == apart
+
+
+def test_english_without_its_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "textblob.en", None)
+    part_of_speech._penn.cache_clear()
+    try:
+        with pytest.raises(MissingExtraError, match="parts of speech of English") as refused:
+            tag("a dog")
+        assert "sensorium[en]" in str(refused.value)
+        assert tag("3.5 $ !") == [("3.5", "NUM"), ("$", "SYM"), ("!", "PUNCT")]
+    finally:
+        part_of_speech._penn.cache_clear()
+
+
+def test_the_ids_of_saved_models_stay() -> None:
+    """A saved model's embedding has a row for each tag, in this order."""
+    names = "NOUN PROPN VERB AUX ADJ ADV PRON DET ADP CCONJ SCONJ NUM PART INTJ PUNCT SYM X"
+    assert names.split() == list(TAGS)
 
 
 def test_parts_of_speech_of_anything_are_among_the_tags() -> None:
+    pytest.importorskip("textblob")
     for text in ("", "…!!", "ж 123 $5 don't", "x" * 500, "ALL CAPS HERE"):
         assert all(name in TAGS for _, name in tag(text))
 
 
 def test_chinese_parts_of_speech() -> None:
     pytest.importorskip("jieba")
-    assert tag("我喜欢北京 very much")[:3] == [("我", "PRON"), ("喜欢", "VERB"), ("北京", "PROPN")]
+    assert tag("我喜欢北京 3 !")[:3] == [("我", "PRON"), ("喜欢", "VERB"), ("北京", "PROPN")]
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "unigram"])
