@@ -36,7 +36,9 @@ def test_encoders_climb_what_the_discriminator_descends() -> None:
     reversed_ = torch.autograd.grad(objective(run)["adversarial"], list(learner.parameters()), allow_unused=True)
     pooled = torch.stack([part.pooled for part in Forward(learner, batch).streams.values()], dim=1)
     weight = torch.ones(pooled.shape[:2])
-    straight = torch.autograd.grad(objective.told_apart(pooled, weight), list(learner.parameters()), allow_unused=True)
+    straight = torch.autograd.grad(
+        objective.discriminator_loss(pooled, weight), list(learner.parameters()), allow_unused=True
+    )
     assert any(g is not None and bool(g.any()) for g in straight)
     for turned, plain in zip(reversed_, straight, strict=True):
         if plain is not None:
@@ -87,7 +89,7 @@ def told(weight: float) -> tuple[float, float]:
     return sum(right) / len(right), sum(wrong) / len(wrong)
 
 
-def test_streams_can_no_longer_be_told_apart_and_still_say_what_they_said() -> None:
+def test_the_discriminator_is_fooled_while_streams_stay_informative() -> None:
     without, _ = told(0.0)
     against, error = told(1.0)
     assert without > 0.95
@@ -110,7 +112,7 @@ def test_rare_streams_count_as_much_as_common_ones() -> None:
     weight[1:, 2] = 0
     chances = objective.discriminator(pooled).double().log_softmax(dim=2)
     expected = -(chances[:, 0, 0].mean() + chances[:, 1, 1].mean() + chances[0, 2, 2]) / 3
-    torch.testing.assert_close(objective.told_apart(pooled, weight).double(), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(objective.discriminator_loss(pooled, weight).double(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_the_joint_vector_is_taught_to_hold_each_modality() -> None:

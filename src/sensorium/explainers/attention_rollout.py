@@ -19,16 +19,17 @@ from sensorium.nn.attention import Attention, Trunk
 
 @component
 class AttentionRollout(Explainer):
-    """Follows the attention of a transformer back through its blocks, from the answer to the patches, words or cells.
+    """Attention rollout: follows attention back through the blocks of a transformer, from the answer to patches, words or
+    cells.
 
-    For encoders built on this house's transformer blocks (``patch``, ``vit``, ``transformer``, ``cells``). The values only
-    rank, and are never below 0: they do not tell what spoke for the answer from what spoke against it.
+    For encoders built on this library's transformer blocks (``patch``, ``vit``, ``transformer``, ``cells``). The values
+    only rank and are never negative: they do not separate evidence for the answer from evidence against it.
     Source: Chefer et al. 2021, https://arxiv.org/abs/2103.15679, equations 5 and 6; without gradients Abnar and Zuidema,
     https://arxiv.org/abs/2005.00928.
 
     Args:
-        weighted: Whether attention counts by its gradient, that is by what it did to the answer; False: attention alone,
-            half of it kept for each token itself.
+        weighted: Whether attention is weighted by its gradient, that is by its effect on the answer; False: attention
+            alone, averaged with the identity.
     """
 
     reads = (Grid, Ids, Row)
@@ -38,9 +39,9 @@ class AttentionRollout(Explainer):
         self.weighted = weighted
 
     def refuses(self, probe: Probe) -> str:
-        told = super().refuses(probe)
-        if told:
-            return told
+        reason = super().refuses(probe)
+        if reason:
+            return reason
         trunks = [m for m in probe.encoder.modules() if isinstance(m, Trunk)]
         if len(trunks) != 1 or not len(trunks[0].blocks):
             return "needs an encoder that is one transformer"
@@ -74,7 +75,7 @@ class AttentionRollout(Explainer):
 
 
 class _Seen:
-    """What went through a trunk: attention ``[1, H, N, N]`` of each block, and the tokens that came out."""
+    """A recorded pass through a trunk: the attention ``[1, H, N, N]`` of each block, and the output tokens."""
 
     def __init__(self) -> None:
         self.maps: list[Tensor] = []
@@ -87,7 +88,7 @@ class _Seen:
 
 @contextmanager
 def _watched(trunk: Trunk) -> Iterator[_Seen]:
-    """Within it the trunk's attention is worked out in the open, so that its weights can be seen and differentiated."""
+    """Context in which the trunk computes attention explicitly, so that its weights can be recorded and differentiated."""
     seen = _Seen()
     parts = [m for m in trunk.modules() if isinstance(m, Attention)]
 
@@ -119,7 +120,7 @@ def _watched(trunk: Trunk) -> Iterator[_Seen]:
 
 
 def _cells(probe: Probe, tokens: int) -> tuple[int, ...] | None:
-    """The grid of the last tokens (before them may stand one that gathers); None where it cannot be told."""
+    """The grid of the output tokens (a class token may precede them); None if it is unknown."""
     size = tuple(probe.data.shape[2:]) if isinstance(probe.layout, Grid) else (probe.data.shape[1],)
     patch = getattr(probe.encoder, "patch", None)
     grids = [size[:1]]
@@ -128,18 +129,18 @@ def _cells(probe: Probe, tokens: int) -> tuple[int, ...] | None:
     return next((grid for grid in grids if prod(grid) in (tokens, tokens - 1)), None)
 
 
-def _over(probe: Probe, found: Tensor) -> Tensor:
-    """The tokens' values over the elements of the row, evenly."""
+def _over(probe: Probe, values: Tensor) -> Tensor:
+    """The tokens' values, spread evenly over the elements of the row."""
     if isinstance(probe.layout, Grid):
         for axis, length in enumerate(probe.data.shape[2:]):
-            if axis < found.dim():
+            if axis < values.dim():
                 patch = getattr(probe.encoder, "patch", None)
-                step = patch[axis] if isinstance(patch, tuple) and found.shape[axis] != length else 1
-                found = found.repeat_interleave(step, dim=axis).narrow(axis, 0, length)
+                step = patch[axis] if isinstance(patch, tuple) and values.shape[axis] != length else 1
+                values = values.repeat_interleave(step, dim=axis).narrow(axis, 0, length)
             else:
-                found = found.unsqueeze(-1).expand(*found.shape, length)
-        found = found.unsqueeze(0)
+                values = values.unsqueeze(-1).expand(*values.shape, length)
+        values = values.unsqueeze(0)
     if probe.mask is not None:
         real = probe.mask[0]
-        found = found * (real.reshape(1, -1, *[1] * (found.dim() - 2)) if isinstance(probe.layout, Grid) else real)
-    return found
+        values = values * (real.reshape(1, -1, *[1] * (values.dim() - 2)) if isinstance(probe.layout, Grid) else real)
+    return values

@@ -16,14 +16,14 @@ _SMOOTH = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 @component
 class Gradcam(Explainer):
-    """Where the last convolutions saw what speaks for the answer: coarse, quick, and quiet about small things.
+    """Grad-CAM: where the last convolutions found evidence for the answer. Coarse and fast; misses small details.
 
-    Each channel of the last grid counts by its mean gradient; their weighted sum is stretched over the input. For encoders
-    that keep a grid to the end. The values only rank: they do not add up to anything.
+    Each channel of the last grid is weighted by its mean gradient; the weighted sum is upsampled to the input. For
+    encoders that keep a grid to the end. The values only rank: they do not add up.
     Source: Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391, equations 1 and 2.
 
     Args:
-        positive: Shows only what speaks for the answer, as in the paper; False: also what speaks against it.
+        positive: Show only evidence for the answer, as in the paper; False: also evidence against it.
     """
 
     reads = (Grid,)
@@ -33,15 +33,15 @@ class Gradcam(Explainer):
         self.positive = positive
 
     def refuses(self, probe: Probe) -> str:
-        told = super().refuses(probe)
-        if not told and _last(probe) is None:
+        reason = super().refuses(probe)
+        if not reason and _last(probe) is None:
             return "needs an encoder that keeps a grid of cells, as convolutional ones do"
-        return told
+        return reason
 
     def explain(self, probe: Probe) -> Heat:
-        found = _last(probe)
-        assert found is not None
-        grid, slope = found
+        last = _last(probe)
+        assert last is not None
+        grid, slope = last
         axes = tuple(range(2, grid.dim()))
         heat = (slope.mean(dim=axes, keepdim=True) * grid).sum(dim=1, keepdim=True).detach()  # [1, 1, *cells]
         if self.positive:
@@ -53,7 +53,7 @@ class Gradcam(Explainer):
 
 
 def _last(probe: Probe) -> tuple[Tensor, Tensor] | None:
-    """The last grid ``[1, C, *cells]`` that came out of convolutions and counts for the answer, and the answer's slope."""
+    """The last grid ``[1, C, *cells]`` of convolutions on which the answer depends, and the answer's gradient."""
     with torch.enable_grad(), grids(probe.encoder, probe.data.dim() - 2) as seen:
         value = probe.answer(probe.data.clone().requires_grad_(), probe.mask)[0]
     seen = [grid for grid in seen if grid.requires_grad and grid.shape[0] == 1]

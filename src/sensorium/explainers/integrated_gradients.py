@@ -23,18 +23,19 @@ _AT_ONCE = 32
 
 @component
 class IntegratedGradients(Explainer):
-    """Gradients along the straight way from a blank row to this one, added up: for pictures, spectrograms, series, words.
+    """Integrated gradients along the straight path from a blank row to this one: for images, spectrograms, series, words.
 
-    The blank is the training mean of a grid, and words without meaning (embeddings of zero). The values add up to what
-    the row did to the answer as against the blank. Works for every encoder that takes gradients, cell by cell.
+    The blank is the training mean of a grid, and zero embeddings for words. The values add up to the difference between
+    the answers for the row and for the blank. Works for every differentiable encoder, element by element.
     Source: Sundararajan et al. 2017, https://arxiv.org/abs/1703.01365. Library: captum, https://arxiv.org/abs/2009.07896.
 
-    The way is walked in pieces. What each should add up to is known, for the answers at its ends are: one whose sum is off
-    is halved, so that points gather where the answer turns. Where even many do not add up, the answer jumps (orders,
-    counts, what a flat series has not), and the values only rank.
+    The path is divided into pieces. The correct sum of each is known from the answers at its ends: a piece whose sum is
+    off is halved, so that points concentrate where the answer changes. Where even many points do not suffice, the answer
+    is discontinuous (orders, counts, flat series), and the values only rank.
 
     Args:
-        steps: Points on the way to begin with. At most 16 times as many are taken where the sum would be more than 1 % off.
+        steps: Initial number of points on the path. Up to 16 times as many are used where the sum would be more than 1 %
+            off.
     """
 
     reads = (Grid, Ids, Points)
@@ -45,12 +46,12 @@ class IntegratedGradients(Explainer):
         self.steps = steps
 
     def refuses(self, probe: Probe) -> str:
-        told = super().refuses(probe)
-        if not told and find_spec("captum") is None:
+        reason = super().refuses(probe)
+        if not reason and find_spec("captum") is None:
             return "needs an optional library: pip install 'sensorium[explain]'"
-        if not told and isinstance(probe.layout, Ids) and _table(probe) is None:
+        if not reason and isinstance(probe.layout, Ids) and _table(probe) is None:
             return "needs an encoder that looks each word up once, in one table"
-        return told
+        return reason
 
     def explain(self, probe: Probe) -> Heat:
         try:
@@ -67,24 +68,24 @@ class IntegratedGradients(Explainer):
         def spread(rows: int) -> tuple[Any, ...]:
             return tuple(x.expand(rows, *x.shape[1:]) if isinstance(x, Tensor) else x for x in more)
 
-        def told(share: Tensor) -> Tensor:
+        def along_path(share: Tensor) -> Tensor:
             with torch.no_grad():
                 parts = torch.split(share, _AT_ONCE)
                 return torch.cat([answer(at(part), *spread(len(part))).double() for part in parts])
 
         def walked(ends: Tensor) -> Tensor:
-            """What each element did between two shares of the way ``[pieces, 2]``."""
+            """The contribution of each element between the two positions ``ends`` ``[pieces, 2]`` on the path."""
             parts = []
             for some in torch.split(ends, _AT_ONCE // _NODES):
                 here, more = (at(some[:, 0]), at(some[:, 1])), spread(len(some))
-                told = tool.attribute(here[1], baselines=here[0], additional_forward_args=more, n_steps=_NODES)
-                parts.append(told.detach().double())
+                pieces = tool.attribute(here[1], baselines=here[0], additional_forward_args=more, n_steps=_NODES)
+                parts.append(pieces.detach().double())
             return torch.cat(parts)
 
-        blank, value = told(torch.tensor([0.0, 1.0], device=end.device)).tolist()
+        blank, value = along_path(torch.tensor([0.0, 1.0], device=end.device)).tolist()
         # cuDNN differentiates recurrent networks in training mode alone.
         with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
-            values, off = _added(told, walked, max(1, self.steps // _NODES), value - blank, end.device)
+            values, off = _added(along_path, walked, max(1, self.steps // _NODES), value - blank, end.device)
         # An answer with steps in it (orders, counts) has gradients that do not add up: then the values only rank.
         close = off <= _FAR * abs(value - blank) + 1e-4
         values = values.sum(dim=-1) if isinstance(probe.layout, (Ids, Points)) else values
@@ -92,31 +93,35 @@ class IntegratedGradients(Explainer):
 
 
 def _added(
-    told: Callable[[Tensor], Tensor], walked: Callable[[Tensor], Tensor], count: int, change: float, device: torch.device
+    along_path: Callable[[Tensor], Tensor],
+    walked: Callable[[Tensor], Tensor],
+    count: int,
+    change: float,
+    device: torch.device,
 ) -> tuple[Tensor, float]:
-    """The values over the whole way, of ``count`` pieces at first, and how far their sum is off."""
+    """The values over the whole path, from ``count`` initial pieces, and the error of their sum."""
     marks = torch.linspace(0, 1, count + 1, dtype=torch.float64, device=device)
     ends = torch.stack([marks[:-1], marks[1:]], dim=1)
-    found, room = walked(ends), (_MOST - 1) * count
+    values, room = walked(ends), (_MOST - 1) * count
     while True:
-        # Negative where a piece should have brought more: what is off, piece by piece.
-        off = found.flatten(1).sum(dim=1) - told(ends.flatten()).reshape(-1, 2).diff(dim=1)[:, 0]
+        # The error of each piece; negative where it should be larger.
+        off = values.flatten(1).sum(dim=1) - along_path(ends.flatten()).reshape(-1, 2).diff(dim=1)[:, 0]
         lost = abs(float(off.sum()))
         wrong = off.abs() > _CLOSE * abs(change) / len(off)
         # Float32 cannot tell shares apart that are closer than this.
         wrong &= ends[:, 1] - ends[:, 0] > 1e-6
         if lost <= max(_CLOSE * abs(change), 1e-6) or not bool(wrong.any()) or room < 2:
-            return found.sum(dim=0), lost
+            return values.sum(dim=0), lost
         worst = off.abs().masked_fill(~wrong, -1.0).argsort(descending=True)[: min(int(wrong.sum()), room // 2)]
         rest = torch.ones_like(wrong)
         rest[worst] = False
         middle = ends[worst].mean(dim=1)
         halves = torch.cat([torch.stack([ends[worst, 0], middle], dim=1), torch.stack([middle, ends[worst, 1]], dim=1)])
-        found, ends, room = torch.cat([found[rest], walked(halves)]), torch.cat([ends[rest], halves]), room - len(halves)
+        values, ends, room = torch.cat([values[rest], walked(halves)]), torch.cat([ends[rest], halves]), room - len(halves)
 
 
 def _path(probe: Probe, table: nn.Embedding | None) -> tuple[Callable[..., Tensor], Tensor, Tensor, tuple[Any, ...]]:
-    """The answer as a function of what is walked through, where the walk starts and ends, and what else it is told."""
+    """The answer as a function of the interpolated input, the start and end of the path, and further arguments."""
     if table is None:
         data = probe.data if probe.mask is None else probe.data * _along(probe)
         return probe.answer, torch.zeros_like(data), data, (probe.mask,)
@@ -138,7 +143,7 @@ def _path(probe: Probe, table: nn.Embedding | None) -> tuple[Callable[..., Tenso
 
 
 def _along(probe: Probe) -> Tensor:
-    """The mask in a shape that spreads over the data."""
+    """The mask, reshaped to broadcast over the data."""
     assert probe.mask is not None
     if isinstance(probe.layout, Points):
         return probe.mask[..., None]
@@ -146,7 +151,7 @@ def _along(probe: Probe) -> Tensor:
 
 
 def _table(probe: Probe) -> nn.Embedding | None:
-    """The one table in which an encoder looks up its words, if it is one."""
+    """The embedding table of an encoder of words, if there is exactly one."""
     assert isinstance(probe.layout, Ids)
     large = [
         m for m in probe.encoder.modules() if isinstance(m, nn.Embedding) and m.num_embeddings >= probe.layout.vocabulary

@@ -11,13 +11,13 @@ from sensorium.core.registry import component
 
 @component
 class Occlusion(Explainer):
-    """Takes one part after the other away, and looks how far the answer falls: a patch, a word, a cell, a group of points.
+    """Occlusion: the change in the answer when one part is removed: a patch, a word, a cell, a group of points.
 
-    Works for every encoder and task. Two parts that say the same hide each other: each alone can be spared.
+    Works for every encoder and task. Two redundant parts hide each other: each alone can be removed.
     Source: Zeiler and Fergus 2013, https://arxiv.org/abs/1311.2901, § 2.1 (and figure 7).
 
     Args:
-        parts: Parts of a grid along each axis; none: 32 of a series, 8 × 8 of a picture, 8 × 4 × 4 of a video.
+        parts: Parts of a grid along each axis; None: 32 of a series, 8 × 8 of an image, 8 × 4 × 4 of a video.
     """
 
     reads = (Grid, Ids, Points, Graph, Row)

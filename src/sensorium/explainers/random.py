@@ -11,13 +11,13 @@ from sensorium.core.registry import component
 
 @component
 class Random(Explainer):
-    """Any numbers. Explains nothing: every other explainer is held against it.
+    """Random values: the baseline that every other explainer is compared with.
 
     Source: the random baseline of deletion curves, https://arxiv.org/abs/1806.07421, § 4.
 
     Args:
         seed: Of the numbers.
-        parts: Parts of a grid along each axis; none: 32 of a series, 8 × 8 of a picture, 8 × 4 × 4 of a video.
+        parts: Parts of a grid along each axis; None: 32 of a series, 8 × 8 of an image, 8 × 4 × 4 of a video.
     """
 
     reads = (Grid, Ids, Points, Graph, Row)

@@ -15,19 +15,19 @@ _MANY = 512
 
 @component
 class Shapley(Explainer):
-    """Adds the parts of a row one by one, in random orders, and divides the answer among them by what each brought.
+    """Shapley values: adds the parts of a row one by one in random orders and averages the change in the answer for each.
 
-    Works for every encoder and task, and the values add up exactly: those of a table's cells to what the table brought,
-    those of words to what the text brought. Takes the most answers: twice ``orders`` for each part. The default.
+    Works for every encoder and task, and the values add up exactly: those of a table's cells to the contribution of the
+    table, those of words to that of the text. Needs the most passes: twice ``orders`` for each part. The default.
     Source: Strumbelj and Kononenko 2014, https://doi.org/10.1007/s10115-013-0679-x, algorithm 1; every order together with
     its reverse: Mitchell et al. 2022, https://jmlr.org/papers/v23/21-0439.html.
 
     Args:
-        orders: Random orders, each also taken backwards; more make the values surer. None: 8, and 1 of an encoder of more
-            than four million weights (tables of words not counted), whose every answer takes long. Of a row of more than
-            512 parts fewer than 8 too, down to 1.
-        parts: Parts of a grid along each axis; none: 32 of a series, 8 × 8 of a picture, 8 × 4 × 4 of a video.
-        seed: Of the orders.
+        orders: Random orders, each also used in reverse; more make the values more precise. None: 8, or 1 for an encoder
+            of more than four million weights (embedding tables not counted), whose passes are slow. For a row of more
+            than 512 parts fewer than 8, down to 1.
+        parts: Parts of a grid along each axis; None: 32 of a series, 8 × 8 of an image, 8 × 4 × 4 of a video.
+        seed: Seed of the orders.
     """
 
     reads = (Grid, Ids, Points, Graph, Row)
@@ -60,7 +60,7 @@ class Shapley(Explainer):
 
 
 def _orders(encoder: nn.Module, parts: int) -> int:
-    """As many as can be waited for. A table of words is looked up, not multiplied: it costs nothing."""
+    """The default number of orders. Embedding tables are looked up, not multiplied, and cost nothing."""
     if parts > _MANY:
         return max(1, 8 * _MANY // parts)
     tables = {id(m.weight) for m in encoder.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag))}

@@ -59,13 +59,13 @@ class Bottleneck(Fusion):
         self, blocks: nn.Module, each: list[Tensor], real: list[Tensor], shared: Tensor, here: Tensor
     ) -> tuple[list[Tensor], Tensor]:
         assert isinstance(blocks, nn.ModuleList)
-        after, said = [], []
+        after, shared_after = [], []
         for block, x, mask in zip(blocks, each, real, strict=True):
             both = block(torch.cat([x, shared], dim=1), torch.cat([mask, mask.new_ones(shared.shape[:2])], dim=1))
             after.append(both[:, : x.shape[1]])
-            said.append(both[:, x.shape[1] :])
+            shared_after.append(both[:, x.shape[1] :])
         count = here.sum(dim=1).clamp(min=1)
-        total = torch.einsum("bs,bskd->bkd", here.to(shared), torch.stack(said, dim=1))
+        total = torch.einsum("bs,bskd->bkd", here.to(shared), torch.stack(shared_after, dim=1))
         return after, total / count[:, None, None]
 
     def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
@@ -75,7 +75,7 @@ class Bottleneck(Fusion):
         each, real, shared = self._start(parts)
         for blocks in list(self.blocks)[:-2]:
             each, shared = self._layer(blocks, each, real, shared, here)
-        found = []
+        attention = []
         last = self.blocks[-2]
         assert isinstance(last, nn.ModuleList)
         for i, (block, x, mask) in enumerate(zip(last, each, real, strict=True)):
@@ -83,9 +83,9 @@ class Bottleneck(Fusion):
             both = block.norm_attention(torch.cat([x, shared], dim=1))
             seen = torch.cat([mask, mask.new_ones(shared.shape[:2])], dim=1)
             look = block.attention.weights(both[:, x.shape[1] :], both, seen)[:, :, : x.shape[1]]
-            found.append(look * here[:, i, None, None])
+            attention.append(look * here[:, i, None, None])
         count = here.sum(dim=1).clamp(min=1)[:, None, None]
-        return {"share": self.gathered.share(here), "bottleneck": torch.cat(found, dim=2) / count}
+        return {"share": self.gathered.share(here), "bottleneck": torch.cat(attention, dim=2) / count}
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
         pooled, here = vectors(parts, self.streams)

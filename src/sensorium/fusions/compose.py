@@ -43,18 +43,18 @@ class Compose(Fusion):
         fusion: str | dict[str, Any] = "lowrank",
     ) -> None:
         super().__init__(streams, dim)
-        given = self.complete({"groups": groups, "fusion": fusion})
-        self.members = {name: tuple(group["streams"]) for name, group in (given["groups"] or {}).items()}
+        settings = self.complete({"groups": groups, "fusion": fusion})
+        self.members = {name: tuple(group["streams"]) for name, group in (settings["groups"] or {}).items()}
         grouped = self._checked()
         inner: dict[str, Fusion] = {}
         for name, members in self.members.items():
             try:
-                inner[name] = registry.build("fusions", given["groups"][name]["fusion"], list(members), dim)
+                inner[name] = registry.build("fusions", settings["groups"][name]["fusion"], list(members), dim)
             except ConfigError as error:
                 raise ConfigError(f"group {name!r}: {error.problem}", fix=error.fix) from None
         self.inner = ByName(inner)
         self.units = (*self.members, *(s for s in self.streams if s not in grouped))
-        self.outer: Fusion = registry.build("fusions", given["fusion"], list(self.units), dim)
+        self.outer: Fusion = registry.build("fusions", settings["fusion"], list(self.units), dim)
 
     @classmethod
     def complete(cls, options: dict[str, Any]) -> dict[str, Any]:
@@ -110,8 +110,8 @@ class Compose(Fusion):
 
     def _units(self, parts: Mapping[str, Encoded]) -> dict[str, Encoded]:
         """What the outer fusion reads: a group is one stream."""
-        found = {name: fusion(parts) for name, fusion in self.inner.items()}
-        return {unit: found[unit] if unit in found else parts[unit] for unit in self.units}
+        fused = {name: fusion(parts) for name, fusion in self.inner.items()}
+        return {unit: fused[unit] if unit in fused else parts[unit] for unit in self.units}
 
     def answering(self, make: Callable[[], Task[Any]]) -> Task[Any]:
         task = self.outer.answering(make)
@@ -131,18 +131,18 @@ class Compose(Fusion):
         outer = self.outer.weights(units).get("share")
         if outer is None:
             return {}
-        found: dict[str, Tensor] = {}
+        shares: dict[str, Tensor] = {}
         for i, unit in enumerate(self.units):
             if unit not in self.members:
-                found[unit] = outer[:, i]
+                shares[unit] = outer[:, i]
                 continue
             members = self.members[unit]
             inner = self.inner[unit].weights(parts).get("share")
             if inner is None and len(members) > 1:
                 return {}
             share = vectors(parts, members)[1].to(outer) if inner is None else inner
-            found |= {stream: outer[:, i] * share[:, j] for j, stream in enumerate(members)}
-        return {"share": torch.stack([found[s] for s in self.streams], dim=1)}
+            shares |= {stream: outer[:, i] * share[:, j] for j, stream in enumerate(members)}
+        return {"share": torch.stack([shares[s] for s in self.streams], dim=1)}
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
         fused: Encoded = self.outer(self._units(parts))
@@ -151,8 +151,8 @@ class Compose(Fusion):
 
 def _completed(spec: Mapping[str, Any], layouts: Mapping[str, Layout]) -> dict[str, Any]:
     kind, options = registry.split(spec)
-    found: dict[str, Any] = registry.find("fusions", kind).completed(options, layouts)
-    return {"kind": kind, **found}
+    completed: dict[str, Any] = registry.find("fusions", kind).completed(options, layouts)
+    return {"kind": kind, **completed}
 
 
 def _resolved(spec: Any, where: str) -> dict[str, Any]:

@@ -39,11 +39,11 @@ class Film(Fusion):
 
     def _modulation(self, pooled: Tensor, here: Tensor) -> tuple[Tensor, Tensor]:
         """γ and β of every stream, ``[B, S, D]`` each."""
-        told = torch.stack([f(x) for f, x in zip(self.factor, pooled.unbind(dim=1), strict=True)], dim=1)
-        told = zeroed(told, here)
-        others = told.sum(dim=1, keepdim=True) - told  # all but the stream's own
-        found = torch.stack([f(x) for f, x in zip(self.modulate, others.unbind(dim=1), strict=True)], dim=1)
-        gamma, beta = found.chunk(2, dim=-1)
+        factors = torch.stack([f(x) for f, x in zip(self.factor, pooled.unbind(dim=1), strict=True)], dim=1)
+        factors = zeroed(factors, here)
+        others = factors.sum(dim=1, keepdim=True) - factors  # all but the stream's own
+        modulation = torch.stack([f(x) for f, x in zip(self.modulate, others.unbind(dim=1), strict=True)], dim=1)
+        gamma, beta = modulation.chunk(2, dim=-1)
         return gamma, beta
 
     def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:

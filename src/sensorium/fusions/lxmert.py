@@ -58,10 +58,10 @@ class Lxmert(Fusion):
         self.words = words or self.streams[-1]
         self.rest = tuple(stream for stream in self.streams if stream != self.words)
         self.checkpoint = checkpoint
-        told = config or (_described(checkpoint) if checkpoint is not None else None)
-        if told is not None and not set(_KEPT) <= set(told):
+        settings = config or (_described(checkpoint) if checkpoint is not None else None)
+        if settings is not None and not set(_KEPT) <= set(settings):
             raise ConfigError(f"lxmert: config needs {', '.join(_KEPT)}")
-        width, heads, hidden, depth = [int(told[k]) for k in _KEPT] if told else [dim, heads, 4 * dim, depth]
+        width, heads, hidden, depth = [int(settings[k]) for k in _KEPT] if settings else [dim, heads, 4 * dim, depth]
         self.enter_words = nn.Sequential(nn.Linear(dim, width), nn.LayerNorm(width, eps=EPS))
         self.enter_regions = nn.Sequential(nn.Linear(dim, width), nn.LayerNorm(width, eps=EPS))
         self.boxes = Boxes(width)
@@ -98,32 +98,34 @@ class Lxmert(Fusion):
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
         text = parts[self.words]
-        some = text.mask & text.present.unsqueeze(1)
-        words = self.drop(self.enter_words(zeroed(text.tokens, some)))
-        regions, there = self._regions(parts, text)
+        text_mask = text.mask & text.present.unsqueeze(1)
+        words = self.drop(self.enter_words(zeroed(text.tokens, text_mask)))
+        regions, region_mask = self._regions(parts, text)
         for layer in self.layers:
-            words, regions = layer(words, some, regions, there)
-        words = zeroed(self.leave_words(words), some)
-        regions = zeroed(self.leave_regions(regions), there)
-        told, here = vectors(parts, self.streams)
-        spoken = torch.tensor([stream == self.words for stream in self.streams], device=told.device)
-        sides = [masked_mean(words, some), masked_mean(regions, there)]
-        sides = [s + masked_mean(told, here & at) for s, at in zip(sides, (spoken, ~spoken), strict=True)]
-        present = torch.stack([(here & spoken).any(dim=1), (here & ~spoken).any(dim=1)], dim=1)
+            words, regions = layer(words, text_mask, regions, region_mask)
+        words = zeroed(self.leave_words(words), text_mask)
+        regions = zeroed(self.leave_regions(regions), region_mask)
+        pooled, here = vectors(parts, self.streams)
+        is_text = torch.tensor([stream == self.words for stream in self.streams], device=pooled.device)
+        sides = [masked_mean(words, text_mask), masked_mean(regions, region_mask)]
+        sides = [s + masked_mean(pooled, here & at) for s, at in zip(sides, (is_text, ~is_text), strict=True)]
+        present = torch.stack([(here & is_text).any(dim=1), (here & ~is_text).any(dim=1)], dim=1)
         weight = shares(self.logits.expand(present.shape), present)
         fused = (weight.unsqueeze(-1) * torch.stack(sides, dim=1)).sum(dim=1)
-        return Encoded(torch.cat([words, regions], dim=1), torch.cat([some, there], dim=1), fused, here.any(dim=1))
+        return Encoded(
+            torch.cat([words, regions], dim=1), torch.cat([text_mask, region_mask], dim=1), fused, here.any(dim=1)
+        )
 
     def _regions(self, parts: Mapping[str, Encoded], text: Encoded) -> tuple[Tensor, Tensor]:
         """The tokens of all streams but the text, their positions, and which are real."""
         if not self.rest:
             width = self.name.shape[1]
             return text.tokens.new_zeros(text.tokens.shape[0], 1, width), torch.zeros_like(text.mask[:, :1])
-        every, there = tokens(parts, self.rest)
-        each = torch.split(there, [parts[stream].mask.shape[1] for stream in self.rest], dim=1)
+        every, region_mask = tokens(parts, self.rest)
+        each = torch.split(region_mask, [parts[stream].mask.shape[1] for stream in self.rest], dim=1)
         places = torch.cat([grid_boxes(real) for real in each], dim=1).to(every.dtype)
         names = torch.cat([name.expand(real.shape[1], -1) for name, real in zip(self.name, each, strict=True)])
-        return self.drop((self.enter_regions(every) + self.boxes(places)) / 2 + names), there
+        return self.drop((self.enter_regions(every) + self.boxes(places)) / 2 + names), region_mask
 
 
 def _described(name: str) -> dict[str, Any]:
@@ -134,10 +136,10 @@ def _described(name: str) -> dict[str, Any]:
         raise ConfigError(f"lxmert: checkpoint {name!r} is a {config['model_type']}, not an LXMERT")
     plain = {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072, "x_layers": 5}
     try:
-        found = {key: int(config.get(key, plain[key])) for key in _KEPT}
+        settings = {key: int(config.get(key, plain[key])) for key in _KEPT}
     except (TypeError, ValueError, ArithmeticError):
         raise ConfigError(f"lxmert: checkpoint {name!r}: {', '.join(_KEPT)} of its config are no numbers") from None
-    width, heads, hidden, depth = found.values()
-    if min(found.values()) < 1 or width % heads or depth * width * (12 * width + 4 * hidden) > checkpoint.held[0]:
-        raise ConfigError(f"lxmert: checkpoint {name!r}: its config describes a network that its weights are not: {found}")
-    return found
+    width, heads, hidden, depth = settings.values()
+    if min(settings.values()) < 1 or width % heads or depth * width * (12 * width + 4 * hidden) > checkpoint.held[0]:
+        raise ConfigError(f"lxmert: checkpoint {name!r}: its config does not match its weights: {settings}")
+    return settings

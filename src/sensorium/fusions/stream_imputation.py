@@ -103,11 +103,11 @@ class StreamImputation(Fusion):
     @torch.no_grad()
     def _learn(self, pooled: Tensor, here: Tensor) -> None:
         count = here.sum(dim=0)
-        found = pooled.float().sum(dim=0) / count.clamp(min=1).unsqueeze(1)
+        mean = pooled.float().sum(dim=0) / count.clamp(min=1).unsqueeze(1)
         some = count > 0
         self.seen += some
         step = (1 / self.seen.clamp(min=1)).clamp(min=SLOWEST) * some
-        self.mean += step.unsqueeze(1) * (found - self.mean)
+        self.mean += step.unsqueeze(1) * (mean - self.mean)
 
 
 def _put(part: Encoded, vector: Tensor, wanted: Tensor) -> Encoded:

@@ -24,15 +24,16 @@ ROWS = 64
 
 @component
 class Tensor(Fusion):
-    """Every product of the streams' features, of one, of two, … of all streams at once.
+    """Tensor fusion: all products of the streams' features, from single streams up to all streams.
 
-    h = W (⊗ₛ [1; uₛ]) with uₛ of R features, then a residual perceptron. An absent stream has u = 0 and leaves its 1, so
-    the products without it stand as they are and those with it are gone. It holds (R + 1)^S products: for two to four
-    streams whose meaning lies in threes; ``lowrank`` takes pairs only, ``lowrank_tensor`` the same product in few terms.
+    h = W (⊗ₛ [1; uₛ]) with uₛ of R features, then a residual perceptron. For an absent stream u = 0 and the 1 remains, so
+    products without it are exact and those with it vanish. It has (R + 1)^S products: for two to four streams with
+    interactions beyond pairs; ``lowrank`` models pairs only, ``lowrank_tensor`` the same product with few terms.
     Source: Tensor Fusion Network, https://arxiv.org/abs/1707.07250, equations 2 and 3.
 
     Args:
-        features: R, how many of each stream are multiplied; none: as many, up to 16, as give at most 5,000 products.
+        features: R, the number of features of each stream that are multiplied; None: as many, up to 16, as give at most
+            5,000 products.
         dropout: Share of features dropped in training.
     """
 
@@ -62,7 +63,7 @@ class Tensor(Fusion):
 
 
 def _fits(streams: int, width: int, dim: int) -> None:
-    """Refuse what would not fit: weights with gradient and the optimiser's two moments, products and their gradient."""
+    """Refuse what does not fit into memory: weights, their gradients and two moments, products and their gradients."""
     entries = (width + 1) ** streams
     needed = 4 * entries * (4 * dim + 2 * ROWS)
     free = available()

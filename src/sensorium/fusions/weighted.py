@@ -18,16 +18,16 @@ from sensorium.nn.streams import shares, vectors
 
 @component
 class Weighted(Fusion):
-    """α · picture + β · text + …: one weight a stream, which can be read off, learnt or given.
+    """α · picture + β · text + …: a weighted sum with one weight for each stream, learned or given.
 
-    The weights of the streams that are there sum to 1, unless ``normalise`` is off. The one to take where a person must be
-    told how much each stream counts, or wants to say so; ``gated`` weighs every feature by itself.
-    Source: linear score combination, https://doi.org/10.1109/34.667881, with weights learnt as a softmax.
+    The weights of the streams present sum to 1, unless ``normalise`` is off. Use it where the weights must be
+    interpretable or are given; ``gated`` weights every feature separately.
+    Source: linear score combination, https://doi.org/10.1109/34.667881, with weights learned through a softmax.
 
     Args:
-        weights: ``equal``; ``learned``, the same for all rows; or ``row``, learnt and moved by what stands in the row.
-        fixed: A weight for every stream, as ``{photo: 0.7, note: 0.3}``; nothing is learnt then.
-        normalise: Whether the weights of the streams that are there sum to 1; else they are as given, or learnt freely.
+        weights: ``equal``; ``learned``, the same for all rows; or ``row``, learned and adjusted for each row.
+        fixed: A weight for every stream, as ``{photo: 0.7, note: 0.3}``; no weights are learned then.
+        normalise: Whether the weights of the streams present sum to 1; otherwise they are as given, or unconstrained.
     """
 
     def __init__(
@@ -66,14 +66,14 @@ class Weighted(Fusion):
         return torch.tensor([float(fixed[s]) for s in self.streams])
 
     def coefficients(self) -> dict[str, float]:
-        """The weight of each stream where all are there (with ``row``: before the row is looked at)."""
+        """The weight of each stream when all are present (with ``row``: before the adjustment for the row)."""
         known = self.logits if self.logits is not None else self.given
         nothing = torch.zeros(1, len(self.streams), device=None if known is None else known.device)
         weight = self._weight(nothing, torch.ones_like(nothing, dtype=torch.bool))[0]
         return dict(zip(self.streams, weight.detach().tolist(), strict=True))
 
     def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
-        """``share``: the weights; free ones by their size, as parts of 1."""
+        """``share``: the weights of the streams of ``parts``; unconstrained ones by absolute value, scaled to sum to 1."""
         weight = self.shares(parts)
         if self.normalise:
             return {"share": weight}
@@ -84,7 +84,7 @@ class Weighted(Fusion):
         return {"share": torch.where(total > 0, size / total.clamp(min=torch.finfo(size.dtype).tiny), equal.to(size))}
 
     def _weight(self, score: Tensor, here: Tensor) -> Tensor:
-        """The weights ``[B, S]`` of the streams that are there, from what the row says of them."""
+        """The weights ``[B, S]`` of the streams present, adjusted for each row."""
         if self.given is not None:
             score = score + (self.given.log() if self.normalise else self.given)
         elif self.logits is not None:
@@ -95,7 +95,7 @@ class Weighted(Fusion):
         return shares(score, here) if self.normalise else score.masked_fill(~here, 0.0)
 
     def shares(self, parts: Mapping[str, Encoded]) -> Tensor:
-        """The weights ``[B, S]`` that each row's streams get, in the model's order; 0 where absent."""
+        """The weights ``[B, S]`` of the streams of ``parts`` in each row, in the model's order; 0 where absent."""
         pooled, here = vectors(parts, self.streams)
         score = pooled.new_zeros(here.shape)
         if self.evidence is not None:

@@ -28,9 +28,9 @@ _CHARACTERS_A_WORD = 32
 class PartOfSpeech(Modality):
     """What part of speech each word of a text is: noun, verb, adjective. A second stream beside the words themselves.
 
-    Never guessed: say it of a copy of the text column, ``--as note_pos=part_of_speech``. English by TextBlob (``sensorium[en]``),
-    Chinese by jieba (``sensorium[zh]``). Encoded as ``[N]`` uint8: 0 pads, then the universal tags in the order of
-    ``language.part_of_speech.TAGS``.
+    Never guessed: say it of a copy of the text column, ``--as note_pos=part_of_speech``. English by TextBlob
+    (``sensorium[en]``), Chinese by jieba (``sensorium[zh]``). Encoded as ``[N]`` uint8: 0 pads, then the universal tags
+    in the order of ``language.part_of_speech.TAGS``.
 
     Args:
         length: At most so many words a cell; the rest is cut.

@@ -1,4 +1,4 @@
-"""A joint space in which modalities cannot be told apart."""
+"""Adversarial alignment of modalities."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from sensorium.nn.streams import vectors
 
 @component
 class Adversarial(Objective):
-    """Keeps encoders from marking their vectors: a discriminator must not tell which modality one came from.
+    """Adversarial alignment: a discriminator must not be able to tell which modality a vector came from.
 
-    What only says "I am a picture" leaves the vectors, what the modalities share stays, so that one may stand in for
-    another. With ``reconstruct``, a generator makes each stream's vector from the joint one, and a second discriminator
-    must not tell it from the true one: the joint vector then keeps what each modality said. All opponents learn in one
-    step, by gradient reversal, and exist in training only.
+    Modality-specific marks are removed from the vectors and shared information stays, so that one modality can substitute
+    for another. With ``reconstruct``, a generator predicts each stream's vector from the joint one, and a second
+    discriminator must not be able to tell it from the true one: the joint vector then keeps the information of each
+    modality. All opponents are trained in one step, by gradient reversal, and exist in training only.
 
-    Terms: ``adversarial``, the discriminator's cross-entropy: log(number of streams) where it can only guess.
-    ``adversarial/real``: that of the second; 2 log 2 where it can only guess. ``adversarial/rebuilt``: the generator's
+    Terms: ``adversarial``, the discriminator's cross-entropy: log(number of streams) at chance. ``adversarial/real``:
+        that of the second; 2 log 2 at chance. ``adversarial/rebuilt``: the generator's
     squared error.
     Source: Ganin and Lempitsky 2015, https://arxiv.org/abs/1409.7495; reconstruction from the joint vector, Mai et al.
     2020, https://arxiv.org/abs/1911.07848; squared error beside a discriminator, Isola et al. 2017,
     https://arxiv.org/abs/1611.07004.
 
     Args:
-        weight: How hard encoders work against the discriminator, beside 1 for the targets.
+        weight: Weight of the adversarial loss, relative to 1 for the targets.
         hidden: Width of the hidden layers of discriminators and generator.
-        reconstruct: Weight of making each stream's vector from the joint one; 0: it is not done.
+        reconstruct: Weight of reconstructing each stream's vector from the joint one; 0: no reconstruction.
     """
 
     per_row: ClassVar[bool] = False
@@ -54,7 +54,7 @@ class Adversarial(Objective):
         self.generators = self.critics = None
         if reconstruct > 0:
             self.generators = nn.ModuleList(Mlp(dim, hidden, dim) for _ in self.streams)
-            # A critic sees the joint vector too: a likely vector that is not this row's is told from the true one.
+            # Critics also see the joint vector, so they reject plausible vectors that belong to another row.
             self.critics = nn.ModuleList(Mlp(2 * dim, hidden, 1) for _ in self.streams)
 
     def forward(self, run: Forward) -> dict[str, Tensor]:
@@ -62,13 +62,14 @@ class Adversarial(Objective):
         weight = here * run.batch.weight.unsqueeze(1)  # [B, S]
         terms = {}
         if int((weight > 0).any(dim=0).sum()) > 1:
-            terms["adversarial"] = self.told_apart(reverse(pooled, self.weight), weight)
+            terms["adversarial"] = self.discriminator_loss(reverse(pooled, self.weight), weight)
         if self.generators is not None and bool((weight > 0).any()):
             terms |= self._rebuilt(pooled, weight, run.fused.pooled)
         return terms
 
-    def told_apart(self, pooled: Tensor, weight: Tensor) -> Tensor:
-        """Cross-entropy of the discriminator over the vectors ``[B, S, D]``; each stream counts alike, however rare."""
+    def discriminator_loss(self, pooled: Tensor, weight: Tensor) -> Tensor:
+        """Cross-entropy of the discriminator over the vectors ``pooled`` ``[B, S, D]``; ``weight`` ``[B, S]`` is scaled
+        so that all streams count equally, however rare."""
         logits = self.discriminator(pooled)  # [B, S, S]
         truth = torch.arange(len(self.streams), device=pooled.device).expand(pooled.shape[:2])
         wrong = F.cross_entropy(logits.flatten(0, 1).float(), truth.flatten(), reduction="none")
@@ -79,15 +80,15 @@ class Adversarial(Objective):
     def _rebuilt(self, pooled: Tensor, weight: Tensor, joint: Tensor) -> dict[str, Tensor]:
         assert self.generators is not None
         assert self.critics is not None
-        told, missed = [], []
+        adversarial, errors = [], []
         for s, (generate, judge) in enumerate(zip(self.generators, self.critics, strict=True)):
-            # The true vector is the aim, not a thing to be moved: else all would gladly shrink to nothing.
+            # No gradient into the true vector: otherwise all vectors would shrink to zero.
             true, made, known = pooled[:, s].detach(), generate(joint), joint.detach()
             real = judge(torch.cat([known, true], dim=1))[:, 0].float()
             fake = judge(torch.cat([known, reverse(made, self.reconstruct)], dim=1))[:, 0].float()
-            told.append(weighted_mean(F.softplus(-real) + F.softplus(fake), weight[:, s]))
-            missed.append(weighted_mean((made - true).square().mean(dim=1), weight[:, s]))
+            adversarial.append(weighted_mean(F.softplus(-real) + F.softplus(fake), weight[:, s]))
+            errors.append(weighted_mean((made - true).square().mean(dim=1), weight[:, s]))
         return {
-            "adversarial/real": torch.stack(told).mean(),
-            "adversarial/rebuilt": self.reconstruct * torch.stack(missed).mean(),
+            "adversarial/real": torch.stack(adversarial).mean(),
+            "adversarial/rebuilt": self.reconstruct * torch.stack(errors).mean(),
         }

@@ -15,19 +15,19 @@ from sensorium.nn.loss_reduction import shared, somewhere, weighted_mean
 
 @component
 class Balance(Objective):
-    """Keeps a fast-learning modality from starving the others: each must answer alone, those behind count most.
+    """Modality balancing: each stream must also answer alone, and those with the largest losses count most.
 
-    Once one stream tells the training rows apart, the loss of the whole row is small and the others are taught nothing.
-    Here every stream answers by itself too, at its own loss, weighted by how it stands to the mean of all streams. Beside
-    ``supervised``, whose random subsets do some of the same: ``{kind: supervised, subsets: 0}`` leaves it to this one.
+    Once one stream separates the training rows, the joint loss is small and the other streams learn nothing. Here every
+    stream has its own loss too, weighted by its ratio to the mean over streams. Used beside ``supervised``, whose random
+    subsets have a similar effect: ``{kind: supervised, subsets: 0}`` leaves it to this objective.
     Source: losses of single modalities beside the joint one, Wang et al. 2020 (Gradient-Blending),
     https://arxiv.org/abs/1905.12681; their weights by the ratio of what modalities achieve, Peng et al. 2022 (OGM-GE),
     https://arxiv.org/abs/2203.15332, which there slow down a modality's gradient: under AdamW, which divides a gradient by
     its own size, that would do nothing.
 
     Args:
-        weight: Of the streams' own losses together, beside 1 for the whole row.
-        focus: 0 weighs streams alike, 1 by their losses; above, ever more those that are behind.
+        weight: Weight of the streams' own losses together, relative to 1 for the joint loss.
+        focus: 0 weights streams equally, 1 by their losses; larger values emphasise those with larger losses.
     """
 
     def __init__(self, model: Passable, *, weight: float = 1.0, focus: float = 1.0) -> None:
@@ -61,7 +61,7 @@ class Balance(Objective):
         return {s: torch.zeros_like(part.present) for s, part in streams.items() if s != stream}
 
     def shares(self, loss: Tensor, there: Tensor) -> Tensor:
-        """The weight of each stream ``[S]``, summing to 1 over those that are there, from their losses ``[S]``."""
+        """The weight of each stream ``[S]``, summing to 1 over the streams present, from their losses ``loss`` ``[S]``; ``there`` ``[S]`` is 1 for those."""
         share = loss.clamp(min=1e-6).pow(self.focus) * there
         total = share.sum()
         return share / torch.where(total > 0, total, torch.ones_like(total))

@@ -23,19 +23,19 @@ MOST = math.log(100.0)
 
 @component
 class Contrastive(Objective):
-    """Draws the streams of one row together and those of different rows apart, in a space common to all of them.
+    """Contrastive alignment: pulls the streams of one row together and those of different rows apart, in a common space.
 
-    Beside ``supervised``, so that the streams speak of the same things, or alone, to learn from rows without targets. Each
-    pair of streams is compared in the rows that have both; a pair that fewer than two rows have says nothing. The
-    projections into the common space exist in training only.
+    Used beside ``supervised`` to align the streams, or alone to learn from rows without targets. Each pair of streams is
+    compared on the rows that have both; a pair with fewer than two such rows contributes no loss. The projections into
+    the common space exist in training only.
     Source: ``softmax``, Radford et al. 2021 (CLIP), https://arxiv.org/abs/2103.00020, § 2.3, each way and their mean;
     ``sigmoid``, Zhai et al. 2023 (SigLIP), https://arxiv.org/abs/2303.15343, § 3.
 
     Args:
-        weight: Of this term, beside 1 for the targets.
-        width: Of the space in which streams are compared.
-        loss: ``softmax``: which of the batch's rows is it; ``sigmoid``: of each two, do they belong together.
-        temperature: Of the comparison at the start; learnt from there on. Lower is stricter.
+        weight: Weight of this term, relative to 1 for the targets.
+        width: Width of the common space.
+        loss: ``softmax``: which row of the batch matches; ``sigmoid``: whether each two rows match.
+        temperature: Initial temperature, which is then learned. Lower is stricter.
     """
 
     per_row: ClassVar[bool] = False
@@ -74,7 +74,8 @@ class Contrastive(Objective):
         return {"contrastive": self.weight * torch.stack(terms).mean()} if terms else {}
 
     def compared(self, cosine: Tensor) -> Tensor:
-        """The loss ``[B]`` of each row, from the cosines ``[B, B]`` of one stream's rows with the other's."""
+        """The loss ``[B]`` of each row, from the similarities ``cosine`` ``[B, B]`` of one stream's rows with the
+        other's."""
         logits = cosine * self.scale.clamp(max=MOST).exp()
         if self.bias is not None:
             sign = 2 * torch.eye(logits.shape[0], device=logits.device) - 1

@@ -17,15 +17,16 @@ from sensorium.nn.loss_reduction import weighted_mean
 
 @component
 class Mixup(Objective):
-    """Answers for mixtures of two rows, between their two targets: keeps a model from being sure of the few rows it saw.
+    """Mixup: trains on mixtures of two rows with mixed targets, against overconfidence on few rows.
 
-    Streams are mixed once encoded, so that text and tables mix like pictures, and the losses of both targets count by their
-    share, so that no task needs to know. A mixture has the streams that both rows have; two rows with none in common are
-    left as they are. Stands beside ``supervised`` or alone.
-    Source: mixup, https://arxiv.org/abs/1710.09412, behind the encoders as in manifold mixup, https://arxiv.org/abs/1806.05236.
+    Streams are mixed after encoding, so that text and tables mix like images, and the losses of both targets are weighted
+    by their shares, which every task supports. A mixture has the streams that both rows have; two rows without a common
+    stream are not mixed. Used beside ``supervised`` or alone.
+    Source: mixup, https://arxiv.org/abs/1710.09412, behind the encoders as in manifold mixup,
+        https://arxiv.org/abs/1806.05236.
 
     Args:
-        alpha: How evenly two rows are mixed (Beta distribution): near 0 one counts nearly alone, at 1 any share is likely.
+        alpha: Parameter of the Beta distribution of shares: near 0 one row dominates, at 1 all shares are equally likely.
         weight: Weight of this loss.
     """
 
@@ -61,9 +62,10 @@ class Mixup(Objective):
 
 
 def mixture(streams: dict[str, Encoded], other: Tensor, share: Tensor) -> tuple[dict[str, Encoded], Tensor]:
-    """Each row mixed with row ``other[i]``, of which it keeps ``share[i]``; and which rows are mixtures ``[B]``.
+    """``streams`` with each row i mixed with row ``other[i]``, keeping ``share[i]`` of itself; and which rows are
+    mixtures ``[B]``.
 
-    A token that only one of the two has is mixed with zero.
+    A token that only one of the two rows has is mixed with zero.
     """
     both = {name: part.present & part.present[other] for name, part in streams.items()}
     mixed = torch.stack(list(both.values())).any(dim=0)

@@ -18,17 +18,17 @@ from sensorium.nn.streams import random_subsets, vectors
 
 @component
 class StreamImputation(Objective):
-    """Hides random streams of each row and makes their vectors from those left.
+    """Stream imputation: hides random streams of each row and predicts their vectors from the rest.
 
-    It trains the generator of the fusion ``stream_imputation``. With another fusion it has a generator of its own,
-    for training only, and teaches each encoder to say what the other streams hold. The term is the squared error, 1 for
-    guessing zeros always; the hidden vector is the aim and is not moved.
+    It trains the generator of the fusion ``stream_imputation``. With another fusion it has a generator of its own, for
+    training only, and teaches encoders to predict the other streams. The term is the squared error, 1 for a constant
+    prediction of zero; no gradient flows into the hidden vector.
     Source: reconstruction of hidden modalities, Ngiam et al. 2011 (Multimodal Deep Learning), § 3.2,
     https://dl.acm.org/doi/10.5555/3104482.3104569, between vectors.
 
     Args:
-        weight: Of this term, beside 1 for the targets.
-        hidden: Width of the generator's hidden layer, where it is this objective's own.
+        weight: Weight of this term, relative to 1 for the targets.
+        hidden: Width of the hidden layer of the objective's own generator.
     """
 
     per_row: ClassVar[bool] = False

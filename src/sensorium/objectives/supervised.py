@@ -21,18 +21,19 @@ FURTHEST = 3.0
 
 @component
 class Supervised(Objective):
-    """Learns the targets from all streams at once, and from random subsets of them, so that any stream may go missing.
+    """Supervised losses of all targets, from all streams and from random subsets of them, for robustness to missing
+    streams.
 
-    Each step answers twice from one encoding: from every stream a row has, and from a random proper subset of them (never
-    none). The second keeps each modality able to answer alone: without it the fastest one starves the others, and a model
-    that lost a modality falls below one that never had it. A row may lack any target: it then says nothing of that one.
+    Each step computes two losses from one encoding: from all streams of a row, and from a random non-empty proper subset.
+    The second keeps each modality able to answer alone: without it the fastest one dominates, and a model that loses a
+    modality does worse than one trained without it. Rows without a target contribute nothing to that target's loss.
     Source: modality dropout, Neverova et al. 2016 (ModDrop), https://arxiv.org/abs/1501.00102, moved behind the encoders;
     learnt weights, Kendall et al. 2018, https://arxiv.org/abs/1705.07115, equation 10: loss / σ² + log σ for each target.
 
     Args:
-        subsets: Weight of the loss under missing streams, beside 1 for the whole row; 0 trains on whole rows only.
-        weights: Of several targets: ``equal``; ``learned``, more for those that can be told more surely; or by name, as in
-            ``{price: 0.5, label: 1}``, 1 for those not named.
+        subsets: Weight of the loss under missing streams, relative to 1 for complete rows; 0 trains on complete rows only.
+        weights: Weights of several targets: ``equal``; ``learned``, more for those with less uncertainty; or by name, as
+            in ``{price: 0.5, label: 1}``, 1 for those not named.
     """
 
     def __init__(
