@@ -16,22 +16,22 @@ from sensorium.nn.ngrams import groups
 
 @component
 class BagOfWords(Encoder):
-    """The words and short word groups of a text, each with a learned weight, wherever they stand.
+    """A bag of words and n-grams: learned, weighted embeddings, averaged over the text.
 
-    Take it rather than ``tfidf`` where few words come again and again (questions, commands), and rather than
-    ``transformer`` where texts are a few thousand at most: it learns in one or two passes what words and neighbours tell.
-    The tokens are the words; the vector is the weighted mean of words and groups.
-    Source: fastText, https://arxiv.org/abs/1607.01759, with hashed word groups as there, § 2.3.
+    Use it rather than ``tfidf`` where the vocabulary is small (questions, commands), and rather than ``transformer`` for
+    a few thousand texts at most: it learns in one or two epochs. The tokens are the words; the vector is the weighted
+    mean of words and n-grams.
+    Source: fastText, https://arxiv.org/abs/1607.01759, with hashed n-grams as there, § 2.3.
 
     Args:
         dim: Width of the tokens and of the vector.
-        ngrams: Longest word group; 1: single words only.
-        buckets: Rows of the table that word groups are hashed into.
-        width: Width of the tables; small ones learn fewer texts by heart.
-        drop: Share of words and groups left out of the bag in training.
+        ngrams: Longest n-gram; 1: single words only.
+        buckets: Rows of the table that n-grams are hashed into.
+        width: Width of the tables; small ones memorise less.
+        drop: Share of words and n-grams dropped from the bag in training.
         dropout: Share of the bag's features dropped in training.
         norm: Whether to standardise the bag's features over the batch (batch normalisation). The bags of "is it red?" and
-            "is it blue?" are nearly the same; this makes their difference loud. On long free texts it makes noise loud.
+            "is it blue?" are nearly the same; this amplifies their difference. On long free texts it amplifies noise.
     """
 
     reads = (Ids,)

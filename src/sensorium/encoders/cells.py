@@ -15,10 +15,10 @@ from sensorium.nn.token_encoder import Stacked
 
 @component
 class Cells(Stacked):
-    """A transformer that reads a table row as a sentence: a token for each cell, none for a missing one.
+    """FT-Transformer: attention over the cells of a table row, one token for each cell, none for a missing one.
 
-    Take it rather than ``mlp`` where cells are often missing, where they should be explained one by one, or where a fusion
-    looks at tokens. The vector is the mean token, so that no extra token is needed.
+    Use it rather than ``mlp`` where cells are often missing, where cells are to be explained individually, or where a
+    fusion reads tokens. The vector is the mean token; there is no class token.
     Source: FT-Transformer, https://arxiv.org/abs/2106.11959, § 3.3.
 
     Args:

@@ -18,9 +18,9 @@ from sensorium.nn.pool import MeanMax
 
 
 class Stage(nn.Module):
-    """Convolution, the largest of each two cells along each axis, normalisation, ReLU: half the size.
+    """One stage: convolution, max pooling by 2, normalisation, ReLU.
 
-    The largest is taken before the other two, which then touch a quarter of the cells; ReLU after it gives the same.
+    Pooling comes before normalisation and ReLU, which then touch a quarter of the cells; ReLU commutes with it.
     """
 
     def __init__(self, axes: int, dim_in: int, dim: int, kernel: int, stride: int, kind: Literal["batch", "layer"]) -> None:
@@ -41,18 +41,18 @@ class Stage(nn.Module):
 
 @component
 class Convnet(Encoder):
-    """A small convolutional network for pictures, spectrograms, series and video, trained from nothing in seconds.
+    """A small convolutional network for images, spectrograms, series and video, trained from scratch in seconds.
 
-    Each stage halves the grid and doubles the channels; the cells that remain are the tokens, and their mean and largest
-    values give the vector. Take it rather than ``patch`` where rows are few: that a thing may stand anywhere is built in.
+    Each stage halves the grid and doubles the channels; the remaining cells are the tokens, and mean and maximum over
+    them give the vector. Use it rather than ``patch`` where rows are few: translation invariance is built in.
     Source: LeNet, https://doi.org/10.1109/5.726791, with batch normalisation, https://arxiv.org/abs/1502.03167.
 
     Args:
         dim: Width of the tokens and of the vector.
         depth: Stages; each halves the grid.
         width: Channels of the first stage; each stage doubles them.
-        stride: Step of the first convolution along each axis; none: 1 for small grids, more for large ones.
-        norm: ``batch`` learns faster; ``layer`` keeps rows apart (tiny batches, private training).
+        stride: Stride of the first convolution along each axis; None: 1 for small grids, more for large ones.
+        norm: ``batch`` learns faster; ``layer`` keeps rows independent (tiny batches, private training).
         dropout: Share of features dropped after the last stage in training.
     """
 

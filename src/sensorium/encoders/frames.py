@@ -20,19 +20,20 @@ from sensorium.nn.recurrent import Layer
 
 @component
 class Frames(Encoder):
-    """Any encoder of pictures for each frame, then a model over time: for video and for several pictures. A token a frame.
+    """An image encoder applied to each frame, then a model over time: for video and sets of images. One token for each
+    frame.
 
-    Take it rather than ``convnet`` where frames lie far apart in time, or where an encoder of pictures is to be used.
+    Use it rather than ``convnet`` where frames are far apart in time, or to use an image encoder.
     Source: frame features and a recurrent network, https://arxiv.org/abs/1411.4389; factorised attention over space, then
     time, https://arxiv.org/abs/2103.15691, § 3.3, model 2.
 
     Args:
         dim: Width of the tokens and of the vector.
         frame: The encoder of one frame: a name, or a mapping of kind and options.
-        temporal: What looks at the frames together; ``mean`` takes them in any order, as a set of pictures.
+        temporal: The model over the frames; ``mean`` ignores their order, as for a set of images.
         depth: Layers of the model over time.
         heads: Attention heads of the transformer.
-        dropout: Share of features dropped in training over time.
+        dropout: Share of features dropped by the model over time in training.
     """
 
     reads = (Grid,)

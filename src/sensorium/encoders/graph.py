@@ -17,7 +17,8 @@ from sensorium.nn.pool import MeanMax
 
 
 class Passing(nn.Module):
-    """One round: each node takes in what it hears by its edges, a matrix for each kind of edge, and renews itself."""
+    """One round of message passing: each node aggregates messages over its edges, a matrix for each kind of edge, and is
+    updated."""
 
     def __init__(self, dim: int, kinds: int, update: Literal["gru", "mlp"], aggregate: str, dropout: float) -> None:
         super().__init__()
@@ -29,7 +30,7 @@ class Passing(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, nodes: Tensor, links: Tensor) -> Tensor:
-        """``nodes`` ``[B, N, D]``, ``links`` ``[B, kinds, N, N]``: 1 where the first node hears the second."""
+        """``nodes`` ``[B, N, D]``, ``links`` ``[B, kinds, N, N]``: 1 where the first node receives from the second."""
         said = self.message(nodes).unflatten(2, (self.kinds, -1)).transpose(1, 2)  # [B, K, N, D]
         heard = (links @ said).sum(dim=1)
         if self.aggregate == "mean":
@@ -44,18 +45,18 @@ class Passing(nn.Module):
 
 @component
 class Graph(Encoder):
-    """Message passing: each node hears its neighbours a few times over; a token a node. For molecules and other graphs.
+    """A message passing network for molecules and other graphs; one token for each node.
 
-    The order of nodes does not matter. Source: neural message passing, https://arxiv.org/abs/1704.01212, § 2 (a matrix for
+    Invariant to the order of nodes. Source: neural message passing, https://arxiv.org/abs/1704.01212, § 2 (a matrix for
     each kind of edge and a gated unit); its perceptron is GIN's, https://arxiv.org/abs/1810.00826, equation 4.1.
 
     Args:
         dim: Width of the tokens and of the vector.
-        depth: Rounds of messages: how many edges away a node hears.
-        update: How a node takes in what it heard: ``mlp``, a perceptron (GIN), or ``gru``, a gated unit (MPNN).
-        aggregate: What a node hears of its neighbours together; ``sum`` can count them, ``mean`` cannot.
-        readout: How the vector is made of the nodes: the sum grows with the graph, as many properties of molecules do.
-        dropout: Share of features dropped in training, of the perceptrons and of the nodes at the end.
+        depth: Rounds of message passing: the radius of the neighbourhood in edges.
+        update: The update of a node: ``mlp``, a perceptron (GIN), or ``gru``, a gated unit (MPNN).
+        aggregate: The aggregation over neighbours; ``sum`` can count them, ``mean`` cannot.
+        readout: The pooling of nodes into the vector: the sum grows with the graph, as many properties of molecules do.
+        dropout: Share of features of the perceptrons and of the final nodes dropped in training.
     """
 
     reads = (Network,)
@@ -98,7 +99,8 @@ class Graph(Encoder):
         return Encoded(tokens, real, pooled, real.new_ones(rows))
 
     def summed(self, tokens: Tensor) -> Tensor:
-        """The sum of the nodes over 5, the root of a usual count, so that it starts about as large as other streams are."""
+        """The sum of the nodes' ``tokens``, divided by 5, the root of a typical count, so that it starts on the scale of
+        other streams."""
         assert self.mix is not None
         mixed: Tensor = self.mix(tokens.sum(dim=1) / 5)
         return mixed

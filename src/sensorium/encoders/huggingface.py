@@ -27,17 +27,17 @@ _PROCESSOR = ("do_normalize", "mean", "std")
 
 @component
 class Huggingface(Encoder):
-    """A pretrained network for pictures, words or sound, from a folder or the Hugging Face hub.
+    """A pretrained network for images, text or sound, from a folder or the Hugging Face hub.
 
-    The settings of its processor (size and colours of pictures, tokeniser, sampling rate) go to the column by themselves.
-    Only safetensors are read, never code; a saved model needs the checkpoint no more. Take it rather than any other where
-    rows are few and a network exists that has seen such data.
-    Source: one paper a family; the list is in docs/transfer.md. Library: https://arxiv.org/abs/1910.03771.
+    The settings of its processor (size and colours of images, tokeniser, sampling rate) are applied to the column
+    automatically. Only safetensors are read, never code; a saved model does not need the checkpoint. Use it where rows
+    are few and a network trained on similar data exists.
+    Source: one paper for each family, listed in docs/transfer.md. Library: https://arxiv.org/abs/1910.03771.
 
     Args:
-        checkpoint: A folder, or ``owner/name`` on the hub; none: a small network with random weights.
-        config: Its architecture and its processor's settings; filled in from the checkpoint and kept with the model. By
-            hand: ``{model_type: vit, ...}``, a network of that kind with random weights.
+        checkpoint: A folder, or ``owner/name`` on the hub; None: a small network with random weights.
+        config: Its architecture and its processor's settings; filled in from the checkpoint and saved with the model.
+            Given by hand, as ``{model_type: vit, ...}``: a network of that kind with random weights.
         pool: The vector: the ``first`` token, the ``mean`` of the tokens, or what this kind of network was trained with.
     """
 
@@ -112,7 +112,7 @@ class Huggingface(Encoder):
                 raise ConfigError(f"checkpoint {self.checkpoint!r}: its weights do not fit its config: {said}") from None
 
     def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
-        """Pictures ``[B, 3, H, W]``, ids ``[B, N]`` or samples ``[B, 1, T]``; tokens are patches, words or frames."""
+        """Images ``[B, 3, H, W]``, ids ``[B, N]`` or samples ``[B, 1, T]``; tokens are patches, words or frames."""
         if self.family.sense == "image":
             tokens, real, first = self._see(data)
         elif self.family.sense == "text":
@@ -169,7 +169,7 @@ class Huggingface(Encoder):
         return tokens, torch.arange(most, device=signal.device) < count[:, None], None
 
     def _frames(self, signal: Tensor, length: Tensor) -> Tensor:
-        """Frames of samples ``[B, T]``, each row as if it were alone."""
+        """Encode samples ``[B, T]`` to frames, each row as if it were alone."""
         if signal.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
             # On processors with AMX some convolutions of oneDNN are wrong in bfloat16 (as in pytorch/pytorch#169688), and
             # vectors were off by half their size. No other network read here has such convolutions as these.
@@ -193,7 +193,7 @@ class Huggingface(Encoder):
         return out
 
     def _hear_whole(self, signal: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Whisper: every row is filled with silence to the same length, which it also looks at."""
+        """Whisper: every row is padded with silence to the same length, to which the network attends too."""
         features = whisper_mel(signal, self.its.num_mel_bins, 2 * self.its.max_source_positions * HOP)
         tokens: Tensor = self.network(features).last_hidden_state
         count = torch.div(length + 2 * HOP - 1, 2 * HOP, rounding_mode="floor")
@@ -201,7 +201,7 @@ class Huggingface(Encoder):
         return tokens[:, :most], torch.arange(most, device=signal.device) < count[:, None], None
 
     def _hear_patches(self, signal: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """AST: patches of a spectrogram of fixed length; the real ones are those that begin within the recording."""
+        """AST: patches of a spectrogram of fixed length; those that start within the recording are real."""
         its, told = self.its, self.config["processor"]
         features, count = kaldi_fbank(signal, its.num_mel_bins)[:, : its.max_length], kaldi_frames(length)
         there = torch.arange(features.shape[1], device=signal.device) < count[:, None]
@@ -217,7 +217,7 @@ class Huggingface(Encoder):
         return out.last_hidden_state[:, self.family.special :], real, out.pooler_output
 
     def _grid(self, data: Tensor, count: int) -> tuple[int, ...]:
-        """The shape that the ``count`` tokens had before they were laid in a row."""
+        """The grid from which the ``count`` tokens were flattened."""
         kind, its = self.config["model_type"], self.its
         if self.family.sense != "image":
             # Patches of AST lie in a row frequency by frequency, and a grid begins with time: they have none.
@@ -241,7 +241,7 @@ class Huggingface(Encoder):
         return tuple(size) != (tuple(own) if isinstance(own, (list, tuple)) else (own, own))
 
     def _fits(self, layout: Layout) -> None:
-        """Refuse a stream that the network does not read."""
+        """Raise ``ConfigError`` for a stream that the network does not read."""
         sense, kind = self.family.sense, self.config["model_type"]
         if sense == "text":
             if not isinstance(layout, Ids):
@@ -270,7 +270,7 @@ class Huggingface(Encoder):
 
 
 def _described(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What is kept of a checkpoint beside its weights."""
+    """The configuration of a checkpoint that is kept beside its weights."""
     config = architectures.plain(checkpoint.config)
     sense = architectures.family(config).sense
     if sense == "text":
@@ -284,7 +284,7 @@ def _described(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _small(layout: Layout) -> dict[str, Any]:
-    """A small network that reads this layout."""
+    """The configuration of a small network for this layout."""
     if isinstance(layout, Ids):
         return {"model_type": "bert", **_SMALL, "vocab_size": layout.vocabulary, "max_position_embeddings": layout.length}
     if isinstance(layout, Grid) and len(layout.size) == 2 and layout.channels == 3 and layout.size[0] == layout.size[1]:
@@ -296,7 +296,7 @@ def _small(layout: Layout) -> dict[str, Any]:
 
 
 def _offset(config: Mapping[str, Any]) -> int:
-    """Positions that are never used: these networks count from the one after the padding's id."""
+    """The number of unused positions: these networks count from the one after the padding id."""
     return int(config.get("pad_token_id") or 0) + 1 if config["model_type"] in ("roberta", "xlm-roberta") else 0
 
 

@@ -15,9 +15,9 @@ from sensorium.nn.table_cells import Cells
 
 @component
 class Mlp(Encoder):
-    """A multilayer perceptron over all numbers and categories of a row at once, told which cells were missing.
+    """A multilayer perceptron over all numbers and categories of a row, with indicators of missing cells.
 
-    Gives one token, which is also the vector. Take it rather than ``cells`` where rows are many or time is short.
+    Returns one token, which is also the vector. Use it rather than ``cells`` for many rows or little time.
     Source: the MLP baseline of https://arxiv.org/abs/2106.11959, § 3.1, with entity embeddings, https://arxiv.org/abs/1604.06737.
 
     Args:

@@ -19,9 +19,9 @@ _STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3
 
 
 class Inverted(nn.Module):
-    """An inverted residual: widen, convolve each channel by itself, narrow again without an activation.
+    """An inverted residual block: expand, depthwise convolution, linear projection.
 
-    Added to what came in where the shape is kept. Source: https://arxiv.org/abs/1801.04381, figure 4.
+    With a shortcut where the shape is kept. Source: https://arxiv.org/abs/1801.04381, figure 4.
     """
 
     def __init__(self, axes: int, dim_in: int, dim: int, stride: int, expand: int, kind: Literal["batch", "layer"]) -> None:
@@ -44,20 +44,22 @@ class Inverted(nn.Module):
 
 @component
 class Mobilenet(Encoder):
-    """MobileNet v2: convolutions of single channels between narrow layers. Few weights and few operations.
+    """MobileNet v2: depthwise convolutions between narrow layers; few weights and few operations.
 
-    Take it where a model must be small: on a phone, in a browser. It trains slower than ``convnet`` on a processor, whose
-    strength is dense convolutions. The compact one has two blocks a stage.
+    Use it where a model must be small: on a phone, in a browser. On a CPU it trains slower than ``convnet``, since dense
+    convolutions are faster there. The compact variant has two blocks in each stage.
     Source: https://arxiv.org/abs/1801.04381.
 
     Args:
         dim: Width of the tokens and of the vector.
-        variant: ``compact`` is sized by ``depth`` and ``width``; the others are the paper's, its channels times this.
-        depth: Stages of the compact one; each but the first halves the grid.
-        width: Channels of the compact one's first stage; each stage doubles them.
-        expand: How many times wider the compact one is between its narrow layers.
-        stride: Step of the first convolution along each axis; none: the paper's 2; in the compact one more for large grids.
-        norm: ``batch`` learns faster; ``layer`` keeps rows apart (tiny batches, private training).
+        variant: ``compact`` is sized by ``depth`` and ``width``; the others are the paper's, with its channels times this
+            factor.
+        depth: Stages of the compact variant; each but the first halves the grid.
+        width: Channels of the compact variant's first stage; each stage doubles them.
+        expand: Expansion factor of the compact variant.
+        stride: Stride of the first convolution along each axis; None: the paper's 2; in the compact variant more for
+            large grids.
+        norm: ``batch`` learns faster; ``layer`` keeps rows independent (tiny batches, private training).
         dropout: Share of features dropped after the last stage in training.
     """
 
@@ -124,6 +126,6 @@ class Mobilenet(Encoder):
 
 
 def eighths(channels: float) -> int:
-    """The nearest multiple of 8, but not less than nine tenths of what was asked for."""
+    """The multiple of 8 nearest to ``channels``, but at least nine tenths of it."""
     near = max(8, int(channels + 4) // 8 * 8)
     return near + 8 if near < 0.9 * channels else near

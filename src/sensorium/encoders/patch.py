@@ -20,15 +20,15 @@ from sensorium.nn.token_encoder import Stacked
 
 @component
 class Patch(Stacked):
-    """A transformer over patches of a picture, spectrogram, series or video: each patch is a token.
+    """A transformer over patches of an image, spectrogram, series or video; each patch is a token.
 
-    Take it rather than ``convnet`` where rows are many, for masked pretraining, or where a fusion looks at tokens.
-    Positions are sinusoids, so shorter and longer inputs need no new weights.
+    Use it rather than ``convnet`` for many rows, for masked pretraining, or where a fusion reads tokens. Positions are
+    sinusoidal, so shorter and longer inputs need no new weights.
     Source: ViT, https://arxiv.org/abs/2010.11929; for spectrograms AST, https://arxiv.org/abs/2104.01778.
 
     Args:
         dim: Width of the tokens; a multiple of ``heads``.
-        patch: Cells of a patch along each axis; none: about 32 patches of a series, 8 × 8 of a picture, 5³ of a video.
+        patch: Cells of a patch along each axis; None: about 32 patches of a series, 8 × 8 of an image, 5³ of a video.
         depth: Transformer blocks.
         heads: Attention heads.
         dropout: Share of features and of attention dropped in training.
@@ -70,7 +70,7 @@ class Patch(Stacked):
 
     @property
     def levels(self) -> tuple[Level, ...]:
-        """The tokens where they were cut out: one map."""
+        """One feature map: the tokens on their grid."""
         return (Level(self.dim, self.patch),)
 
     def placed(self, size: Sequence[int]) -> tuple[int, ...]:

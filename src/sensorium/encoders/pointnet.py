@@ -18,7 +18,7 @@ from sensorium.nn.pool import masked_max
 
 
 class Shared(nn.Module):
-    """The same small perceptron for every point of ``[B, C, N]``; zero where masked."""
+    """A perceptron shared by all points of ``[B, C, N]``; zero where masked."""
 
     def __init__(self, widths: list[int], kind: Literal["batch", "layer"]) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Shared(nn.Module):
 
 
 class Align(nn.Module):
-    """Turns each cloud as it learns to: a 3 × 3 matrix for its positions, at first the identity (the paper's T-Net)."""
+    """The paper's T-Net: predicts a 3 × 3 matrix for the positions of each cloud, initially the identity."""
 
     def __init__(self, channels: int, width: int, kind: Literal["batch", "layer"]) -> None:
         super().__init__()
@@ -50,17 +50,17 @@ class Align(nn.Module):
 
 @component
 class Pointnet(Encoder):
-    """A network over clouds of points, in any order: each point alone, then the largest value of each feature.
+    """PointNet: a perceptron for each point, then max pooling; invariant to the order of points.
 
     Source: PointNet, https://arxiv.org/abs/1612.00593, § 4.2.
 
     Args:
         dim: Width of the tokens and of the vector.
         width: Features of a point in the first layer; each layer doubles them.
-        depth: Layers before the largest are taken.
-        align: Whether each cloud is first turned by a matrix that is learnt (the paper's T-Net).
-        tokens: One token, which is the vector, or one a point, for fusions that look at parts of the cloud.
-        norm: ``batch`` learns faster; ``layer`` keeps rows apart (tiny batches, private training).
+        depth: Layers before max pooling.
+        align: Whether each cloud is first transformed by a predicted matrix (the paper's T-Net).
+        tokens: ``one`` token, which is the vector, or one for each point, for fusions that read parts of the cloud.
+        norm: ``batch`` learns faster; ``layer`` keeps rows independent (tiny batches, private training).
         dropout: Share of features dropped before the last layer in training.
     """
 

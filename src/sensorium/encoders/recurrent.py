@@ -22,23 +22,21 @@ LONGEST = 500
 
 @component
 class Recurrent(Encoder):
-    """A recurrent network over words, the steps of a series or the frames of a spectrogram: a token a step.
+    """A recurrent network over words, the steps of a series or the frames of a spectrogram; one token for each step.
 
-    Take it where what counts is what came before, and sequences are short; for long ones ``patch`` and ``convnet`` are
-    faster. Of a grid longer than 500 steps, such as a waveform, neighbouring steps are stacked and read as one. Mean and
-    largest values over the steps give the vector. Padding is never read, which packing the sequences would give too (the
-    tests compare them), but without its detour.
+    Use it for short sequences in which order matters; for long ones ``patch`` and ``convnet`` are faster. In a grid
+    longer than 500 steps, such as a waveform, adjacent steps are stacked. Mean and maximum over the steps give the
+    vector. Padding has no effect, as with packed sequences (the tests compare them).
     Source: GRU, https://arxiv.org/abs/1406.1078; LSTM, https://doi.org/10.1162/neco.1997.9.8.1735; Elman,
     https://doi.org/10.1207/s15516709cog1402_1; stacked frames, Sak et al. 2015, https://arxiv.org/abs/1507.06947.
 
     Args:
-        dim: Width of the tokens; even where bidirectional.
+        dim: Width of the tokens; even if bidirectional.
         depth: Layers.
-        cell: The recurrence.
-        bidirectional: Whether half of each layer reads from the end.
+        cell: The recurrent cell.
+        bidirectional: Whether half of each layer reads backwards.
         dropout: Share of features dropped before each layer but the first, and after the last.
-        stack: Neighbouring steps of a grid that are read as one; none: as few as leave 500 steps at most. Words are always
-            read one by one.
+        stack: Adjacent steps of a grid that are stacked; None: as few as leave at most 500 steps. Words are never stacked.
     """
 
     reads = (Ids, Grid)
@@ -85,7 +83,7 @@ class Recurrent(Encoder):
         return Encoded(tokens, real, self.pool(tokens, real), real.new_ones(real.shape[0]), (tokens.shape[1],))
 
     def _stacked(self, steps: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-        """``[B, N, F]`` as ``[B, N / stack, stack · F]``; the last one of a row is filled up with zeros."""
+        """``[B, N, F]`` as ``[B, N / stack, stack · F]``; the last one of a row is padded with zeros."""
         if self.stack == 1:
             return steps, real
         steps = F.pad(zeroed(steps, real), (0, 0, 0, -steps.shape[1] % self.stack))

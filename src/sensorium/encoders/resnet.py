@@ -25,9 +25,9 @@ _BLOCKS: dict[str, tuple[int, ...]] = {
 
 
 class Residual(nn.Module):
-    """Two convolutions, or three where the middle one is narrow, whose result is added to what came in.
+    """A residual block: two convolutions, or a bottleneck of three, and a shortcut.
 
-    The step is the first 3-cell convolution's. What came in goes through a convolution of one cell where its shape changes.
+    The stride is in the first 3 × 3 convolution. The shortcut is a 1 × 1 convolution where the shape changes.
     Source: https://arxiv.org/abs/1512.03385, figure 5.
     """
 
@@ -63,19 +63,21 @@ class Residual(nn.Module):
 
 @component
 class Resnet(Encoder):
-    """A residual network: each block adds to what it was given, so that deep ones still learn.
+    """ResNet: a deep convolutional network with residual blocks.
 
-    Take it where ``convnet`` has too few layers for what is to be told apart. Reads pictures, spectrograms, series and
-    video alike. The compact one has a block of two convolutions a stage.
-    Source: ResNet, https://arxiv.org/abs/1512.03385; bottlenecks step in their middle convolution, as is usual now.
+    Use it where ``convnet`` is too shallow. Reads images, spectrograms, series and video. The compact variant has one
+    block of two convolutions in each stage.
+    Source: ResNet, https://arxiv.org/abs/1512.03385; bottlenecks have their stride in the middle convolution, as is usual
+        now.
 
     Args:
         dim: Width of the tokens and of the vector.
-        variant: ``compact`` is sized by ``depth`` and ``width``; the others are the paper's, for pictures of 224 pixels.
-        depth: Stages of the compact one; each halves the grid.
-        width: Channels of the compact one's first stage; each stage doubles them.
-        stride: Step of the first convolution along each axis; none: the paper's 2; in the compact one as the grid is large.
-        norm: ``batch`` learns faster; ``layer`` keeps rows apart (tiny batches, private training).
+        variant: ``compact`` is sized by ``depth`` and ``width``; the others are the paper's, for images of 224 pixels.
+        depth: Stages of the compact variant; each halves the grid.
+        width: Channels of the compact variant's first stage; each stage doubles them.
+        stride: Stride of the first convolution along each axis; None: the paper's 2; in the compact variant by the size
+            of the grid.
+        norm: ``batch`` learns faster; ``layer`` keeps rows independent (tiny batches, private training).
         dropout: Share of features dropped after the last stage in training.
     """
 

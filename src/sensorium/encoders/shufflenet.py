@@ -26,9 +26,9 @@ _WIDTHS: dict[str, tuple[int, int, int, int]] = {
 
 
 class Shuffle(nn.Module):
-    """Half of the channels pass by, the other half is convolved; then the halves are mixed like a pack of cards.
+    """A ShuffleNet block: half of the channels are convolved, the others pass; then channels are shuffled.
 
-    With a step both halves are made from all channels. Source: https://arxiv.org/abs/1807.11164, figure 3 c and d.
+    With a stride both halves are computed from all channels. Source: https://arxiv.org/abs/1807.11164, figure 3 c and d.
     """
 
     def __init__(self, axes: int, dim_in: int, dim: int, stride: int, kind: Literal["batch", "layer"]) -> None:
@@ -62,19 +62,21 @@ class Shuffle(nn.Module):
 
 @component
 class Shufflenet(Encoder):
-    """ShuffleNet v2: half of the channels rest in every block, and all are mixed between blocks. Small and quick.
+    """ShuffleNet v2: each block convolves half of the channels, and channels are shuffled between blocks. Small and fast.
 
-    Take it, like ``mobilenet``, where a model must be small; it has fewer operations for its weights. The compact one has
-    two blocks a stage.
+    Use it, like ``mobilenet``, where a model must be small; it has fewer operations for its weights. The compact variant
+    has two blocks in each stage.
     Source: https://arxiv.org/abs/1807.11164.
 
     Args:
         dim: Width of the tokens and of the vector.
-        variant: ``compact`` is sized by ``depth`` and ``width``; the others are the paper's, its channels times this.
-        depth: Stages of the compact one; each halves the grid.
-        width: Channels of the compact one's first convolution, an even number; each stage doubles them.
-        stride: Step of the first convolution along each axis; none: the paper's 2; in the compact one as the grid is large.
-        norm: ``batch`` learns faster; ``layer`` keeps rows apart (tiny batches, private training).
+        variant: ``compact`` is sized by ``depth`` and ``width``; the others are the paper's, with its channels times this
+            factor.
+        depth: Stages of the compact variant; each halves the grid.
+        width: Channels of the compact variant's first convolution, an even number; each stage doubles them.
+        stride: Stride of the first convolution along each axis; None: the paper's 2; in the compact variant by the size
+            of the grid.
+        norm: ``batch`` learns faster; ``layer`` keeps rows independent (tiny batches, private training).
         dropout: Share of features dropped after the last stage in training.
     """
 

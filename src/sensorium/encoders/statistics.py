@@ -18,18 +18,18 @@ _FAR = 10.0
 
 @component
 class Statistics(Encoder):
-    """What a series is like as a whole, in classical numbers, and a small perceptron over them: a token a channel.
+    """Statistics of a whole series and a small perceptron over them; one token for each channel.
 
-    Moments, quantiles, crossings, energy and entropy of the spectrum, autocorrelations; correlations of channels go into
-    the vector only. Take it where rows are few, or where it does not matter when something happens, only how things are: it
-    learns from dozens of recordings, and costs next to nothing.
+    Moments, quantiles, crossings, energy and entropy of the spectrum, autocorrelations; correlations of channels enter
+    the vector only. Use it for few rows, or where the timing of events does not matter: it learns from dozens of
+    recordings at very little cost.
     Source: the features of Anguita et al. 2013, https://www.esann.org/sites/default/files/proceedings/legacy/es2013-84.pdf.
 
     Args:
         dim: Width of the tokens and of the vector.
         depth: Hidden layers.
         width: Width of the hidden layers.
-        across: Whether the vector knows the correlation of each two channels.
+        across: Whether the vector includes the correlations of all pairs of channels.
         dropout: Share of hidden features dropped in training.
     """
 
@@ -73,5 +73,5 @@ class Statistics(Encoder):
 
     @staticmethod
     def _near(values: Tensor) -> Tensor:
-        """Values as they are while small, their growth slowed beyond: kurtosis knows no bound."""
+        """Small values unchanged, large ones compressed: kurtosis is unbounded."""
         return torch.where(values.abs() <= 1, values, values.sign() * (1 + values.abs().clamp_min(1).log()).clamp_max(_FAR))

@@ -19,8 +19,8 @@ from sensorium.nn.pool import MeanMax
 
 
 class Block(nn.Module):
-    """Two dilated convolutions around a shortcut; a step sees ``2 (kernel - 1) dilation`` steps before it, or half of them
-    on either side."""
+    """Two dilated convolutions with a shortcut; the receptive field is ``2 (kernel - 1) dilation`` earlier steps, or half
+    of that on either side."""
 
     def __init__(self, dim_in: int, dim: int, kernel: int, dilation: int, causal: bool, dropout: float) -> None:
         super().__init__()
@@ -43,17 +43,17 @@ class Block(nn.Module):
 class Tcn(Encoder):
     """A temporal convolutional network: dilated convolutions over the steps of a series or the frames of a spectrogram.
 
-    A token a step, none of them pooled away; with each block a step sees twice as far. Take it rather than ``recurrent``
-    for long series, and rather than ``convnet`` where the order of events over a long time counts.
+    One token for each step, without pooling; each block doubles the receptive field. Use it rather than ``recurrent`` for
+    long series, and rather than ``convnet`` where the order of events over a long time matters.
     Source: Bai, Kolter and Koltun 2018, https://arxiv.org/abs/1803.01271.
 
     Args:
         dim: Width of the tokens and of the vector.
         depth: Blocks; the dilation doubles with each.
         width: Channels of the blocks.
-        kernel: Steps that a convolution looks at.
-        causal: Whether a step sees only itself and what came before, as in the paper; else both sides.
-        pool: The vector: ``meanmax`` of all steps, or the ``last`` step, which in a causal network has seen the others.
+        kernel: Kernel size of the convolutions, in steps.
+        causal: Whether a step sees only itself and earlier steps, as in the paper; otherwise both sides.
+        pool: The vector: ``meanmax`` over all steps, or the ``last`` step, which sees all others in a causal network.
         dropout: Share of channels dropped after each convolution in training.
     """
 

@@ -23,21 +23,21 @@ _BATCHES = 80
 
 @component
 class Tfidf(Encoder):
-    """Which words and word groups a text has, rare ones counting more, pressed into its main directions (TF-IDF and LSA).
+    """TF-IDF of words and n-grams, reduced by truncated SVD (latent semantic analysis).
 
-    What counts and how much is learnt from the training texts without their answers, before training; only a small linear
-    layer is trained, so little can be learnt by heart. Take it for free texts in tables of less than some 20,000 rows; its
-    adapter does best without norm, as the defaults have it. A token is what its word would be as a text of its own.
+    Vocabulary, weights and directions are fitted to the training texts without their targets, before training; only a
+    small linear layer is trained, which limits memorisation. Use it for free texts in tables below about 20,000 rows; its
+    adapter works best without norm, which is the default. A token is the vector of its word alone.
     Source: term weights, https://doi.org/10.1016/0306-4573(88)90021-0, smoothed as in scikit-learn's ``TfidfVectorizer``;
     latent semantic analysis, https://doi.org/10.1002/(SICI)1097-4571(199009)41:6%3C391::AID-ASI1%3E3.0.CO;2-9.
 
     Args:
         dim: Width of the tokens and of the vector.
-        ngrams: Longest word group; 1: single words only.
-        features: At most so many words and groups, those in most texts; each stands in two texts or more.
-        buckets: Numbers that word groups are hashed into.
-        rank: Directions kept.
-        sublinear: Whether the tenth time a word comes counts less than the first: 1 + log n in place of n.
+        ngrams: Longest n-gram; 1: single words only.
+        features: Maximum number of words and n-grams, those in most texts; each occurs in at least two texts.
+        buckets: Number of hash buckets of n-grams.
+        rank: Directions of the SVD that are kept.
+        sublinear: Whether term counts are damped: 1 + log n in place of n.
         dropout: Share of the directions dropped in training.
     """
 
@@ -73,7 +73,7 @@ class Tfidf(Encoder):
 
     @torch.no_grad()
     def fit(self, fields: Iterable[Field]) -> None:
-        """Document frequencies from all rows, the main directions from 80 batches at most, evenly spread."""
+        """Fit document frequencies to all rows, and the directions to at most 80 evenly spaced batches."""
         frequency = torch.zeros(len(self.slot), dtype=torch.int64)
         rows = 0
 
@@ -112,7 +112,7 @@ class Tfidf(Encoder):
         return Encoded(tokens, real, pooled, real.new_ones(real.shape[0]), (tokens.shape[1],))
 
     def _terms(self, data: Tensor, real: Tensor) -> Tensor:
-        """The numbers of all words and groups of each text, ``[B, words and groups]``; 0 for padding."""
+        """The ids of all words and n-grams of each text, ``[B, words and n-grams]``; 0 for padding."""
         terms = [data.masked_fill(~real, 0)]
         if self.ngrams > 1:
             for bucket, whole in groups(data, real, self.ngrams, self.buckets):
@@ -120,7 +120,7 @@ class Tfidf(Encoder):
         return torch.cat(terms, dim=1)
 
     def _weights(self, data: Tensor, real: Tensor) -> Tensor:
-        """TF-IDF ``[B, features + 1]`` of length 1; what is no feature (slot 0) weighs nothing."""
+        """TF-IDF ``[B, features + 1]`` of unit length; slot 0, for terms that are no feature, is zero."""
         terms = self._terms(data, real)
         slots = self.slot[terms].long().masked_fill(terms == 0, 0)
         count = torch.zeros(len(data), self.features + 1, device=data.device)

@@ -17,11 +17,11 @@ from sensorium.nn.token_encoder import Stacked
 
 @component
 class Transformer(Stacked):
-    """A transformer that reads words or the steps of a series one by one, each in the light of all others.
+    """A transformer over words or the steps of a series.
 
-    Take it rather than ``bag_of_words`` where word order decides and rows are many, or as the start of pretraining;
-    rather than ``patch`` where a series is short enough for a token a step.
-    Source: https://arxiv.org/abs/1706.03762, normalised first as in https://arxiv.org/abs/2002.04745.
+    Use it rather than ``bag_of_words`` where word order matters and rows are many, or for pretraining; rather than
+    ``patch`` for series short enough for a token for each step.
+    Source: https://arxiv.org/abs/1706.03762, with pre-normalisation as in https://arxiv.org/abs/2002.04745.
 
     Args:
         dim: Width of the tokens; a multiple of ``heads``.

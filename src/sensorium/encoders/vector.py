@@ -17,17 +17,17 @@ from sensorium.nn.pool import masked_mean
 
 @component
 class Vector(Encoder):
-    """A perceptron over a vector that another model made (an embedding); the vector itself is added by one linear layer.
+    """A perceptron over a precomputed embedding, with a linear shortcut.
 
-    Gives one token, which is also the vector, or several for fusions that attend to tokens.
+    Returns one token, which is also the vector, or several for fusions that attend to tokens.
     Source: a residual projection head, as in https://arxiv.org/abs/2103.00020, § 2.3, and https://arxiv.org/abs/1512.03385.
 
     Args:
         dim: Width of the tokens and of the vector.
         depth: Hidden layers.
         width: Width of the hidden layers.
-        tokens: Tokens made of the vector.
-        dropout: Share of features dropped in training, of the input and of the hidden layers.
+        tokens: Number of tokens.
+        dropout: Share of features of the input and of the hidden layers dropped in training.
     """
 
     reads = (Grid,)

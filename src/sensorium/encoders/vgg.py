@@ -24,7 +24,7 @@ _CONVOLUTIONS: dict[str, tuple[int, ...]] = {
 
 
 class Stage(nn.Module):
-    """Convolutions of 3 cells along each axis, then the largest of each two: half the size."""
+    """One stage: convolutions of 3 cells along each axis, then max pooling by 2."""
 
     def __init__(
         self, axes: int, dim_in: int, dim: int, count: int, stride: int, kind: Literal["batch", "layer", "none"]
@@ -46,19 +46,19 @@ class Stage(nn.Module):
 
 @component
 class Vgg(Encoder):
-    """VGG: stacks of small convolutions, each stack followed by halving. The plainest deep network for pictures.
+    """VGG: stacks of small convolutions with max pooling between them.
 
-    Take it to compare with, or where a saved VGG is at hand; ``resnet`` learns deeper stacks with fewer weights. The
-    compact one has one convolution in its first stage and two in each other, and normalises.
+    Use it for comparison, or with a saved VGG; ``resnet`` trains deeper stacks with fewer weights. The compact variant
+    has one convolution in its first stage and two in each other, with normalisation.
     Source: https://arxiv.org/abs/1409.1556; the standard ones are the paper's convolutions, without its three dense layers.
 
     Args:
         dim: Width of the tokens and of the vector.
-        variant: ``compact`` is sized by ``depth`` and ``width``; the others are the paper's, for pictures of 224 pixels.
-        depth: Stages of the compact one; each halves the grid.
-        width: Channels of the compact one's first stage; each stage doubles them.
-        stride: Step of the first convolution along each axis; none: 1, but more where the compact one meets a large grid.
-        norm: ``batch`` learns faster; ``layer`` keeps rows apart; ``none`` is the paper's own.
+        variant: ``compact`` is sized by ``depth`` and ``width``; the others are the paper's, for images of 224 pixels.
+        depth: Stages of the compact variant; each halves the grid.
+        width: Channels of the compact variant's first stage; each stage doubles them.
+        stride: Stride of the first convolution along each axis; None: 1, or more for large grids in the compact variant.
+        norm: ``batch`` learns faster; ``layer`` keeps rows independent; ``none`` as in the paper.
         dropout: Share of features dropped after the last stage in training.
     """
 

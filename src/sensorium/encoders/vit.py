@@ -30,7 +30,7 @@ _SIZES: dict[str, tuple[int, int, int]] = {
 
 
 class Stem(nn.Module):
-    """Convolutions that halve the grid as often as the patch can be halved (at most three times), doubling the channels.
+    """A convolutional stem: halves the grid as often as the patch size allows (at most three times), doubling the channels.
 
     Source: Early convolutions help transformers see better, https://arxiv.org/abs/2106.14881.
     """
@@ -56,21 +56,21 @@ class Stem(nn.Module):
 
 @component
 class Vit(TokenEncoder):
-    """The vision transformer as published: patches, a place learnt for each, and a token that gathers the vector.
+    """Vision transformer (ViT): patches, learned positions, and a class token that gives the vector.
 
-    Take it rather than ``patch`` to start from published weights, or where each place of a picture has its meaning; it
-    needs more rows or strong augmentation. A saved one is read at another size of picture too: its places are interpolated.
+    Use it rather than ``patch`` to start from published weights, or where absolute positions in an image matter; it needs
+    more rows or strong augmentation. Saved weights also load at another image size: positions are interpolated.
     Source: ViT, https://arxiv.org/abs/2010.11929; DeiT, https://arxiv.org/abs/2012.12877.
 
     Args:
-        dim: Width of the tokens and of the vector, and of the compact one's blocks; there a multiple of ``heads``.
+        dim: Width of the tokens and of the vector, and of the compact variant's blocks; there a multiple of ``heads``.
         variant: ``compact`` is sized by ``dim``, ``depth`` and ``heads``; the others are the papers'.
-        patch: Cells of a patch along each axis; none: the papers' 16; in the compact one a power of two, for
-            16 to 32 patches of a series, 3 × 3 to 6 × 6 of a picture, 3³ to 5³ of a video.
-        stem: What a patch is read by: ``linear`` is the papers'; ``convolutions`` learn from far fewer rows; none: linear
-            in the papers', convolutions in the compact one.
-        depth: Transformer blocks of the compact one.
-        heads: Attention heads of the compact one.
+        patch: Cells of a patch along each axis; None: the papers' 16; in the compact variant a power of two, for 16 to 32
+            patches of a series, 3 × 3 to 6 × 6 of an image, 3³ to 5³ of a video.
+        stem: The patch embedding: ``linear`` as in the papers; ``convolutions`` learn from far fewer rows; None: linear
+            in the papers' variants, convolutions in the compact one.
+        depth: Transformer blocks of the compact variant.
+        heads: Attention heads of the compact variant.
         dropout: Share of features and of attention dropped in training.
     """
 
@@ -145,13 +145,13 @@ class Vit(TokenEncoder):
 
     @property
     def levels(self) -> tuple[Level, ...]:
-        """The tokens where they were cut out: one map."""
+        """One feature map: the tokens on their grid."""
         return (Level(self.dim, self.patch),)
 
     def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
         """``data`` ``[B, C, *size]``, ``mask`` ``[B, size[0]]``; a token for each patch, last axis fastest.
 
-        The token that gathers the vector is none of them.
+        The class token is not among them.
         """
         tokens, real = self.embed(data, mask)
         seen, summary = self._seen(tokens, real)
@@ -161,7 +161,7 @@ class Vit(TokenEncoder):
 
 
 def _fit_places(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Places learnt for another grid are interpolated when they are read: section 3.2 of the paper."""
+    """Interpolate positions learned for another grid when they are loaded: section 3.2 of the paper."""
     name, own = f"{prefix}place", module.place
     saved = state.get(name)
     if isinstance(saved, Tensor) and isinstance(own, Tensor) and saved.dim() == own.dim() and saved.shape != own.shape:
@@ -169,5 +169,5 @@ def _fit_places(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) 
 
 
 def _power(cells: float) -> int:
-    """The next power of two, so that a patch can be halved."""
+    """The next power of two, so that the stem can halve a patch."""
     return int(2 ** math.ceil(math.log2(max(cells, 1))))

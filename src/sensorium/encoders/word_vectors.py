@@ -21,20 +21,21 @@ _BATCHES = 400
 
 @component
 class WordVectors(Encoder):
-    """Words as vectors that were learnt without the answers: by Word2Vec from the training texts, or loaded from a file.
+    """Word vectors, learned without targets by Word2Vec from the training texts or loaded from a file.
 
-    Take it where few rows have answers and a file of vectors for the language is at hand; the text column should then have
-    ``tokeniser: word``. The tokens are the words' vectors; mean and largest values over the words give the vector.
-    ``unknown`` is the share of running words without a vector (learnt: those that come once); they start from zero.
+    Use it where few rows have targets and a file of vectors for the language is available; the text column should then
+    have ``tokeniser: word``. The tokens are the words' vectors; mean and maximum over the words give the vector.
+    ``unknown`` is the share of words in the texts without a vector (when learned: words that occur once); they start from
+    zero.
     Source: Word2Vec, https://arxiv.org/abs/1310.4546; GloVe, https://aclanthology.org/D14-1162.
 
     Args:
         dim: Width of the tokens and of the vector.
         width: Width of the word vectors; that of the file, where there is one.
-        vectors: A text file in the form of GloVe or word2vec; none: learn them. Read in training only.
-        window: Words on either side that count as near, where vectors are learnt.
-        epochs: Passes over the texts, where vectors are learnt.
-        trainable: Whether training may change the vectors.
+        vectors: A text file in GloVe or word2vec format; None: learn them. Read in training only.
+        window: Context size on either side, where vectors are learned.
+        epochs: Epochs over the texts, where vectors are learned.
+        trainable: Whether the vectors are fine-tuned in training.
         dropout: Share of features dropped in training.
     """
 
@@ -67,7 +68,7 @@ class WordVectors(Encoder):
 
     @torch.no_grad()
     def fit(self, fields: Iterable[Field]) -> None:
-        """The table of vectors, from the file or from the texts (at most 400 batches of them)."""
+        """Fit the table of vectors, from the file or from the texts (at most 400 batches)."""
         count = torch.zeros(self.table.num_embeddings, dtype=torch.int64)
         if self.vectors is not None and not any(self.names):
             raise ConfigError("wordvectors: the stream has no words to look up", fix="give the column tokeniser: word")

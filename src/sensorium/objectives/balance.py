@@ -61,7 +61,7 @@ class Balance(Objective):
         return {s: torch.zeros_like(part.present) for s, part in streams.items() if s != stream}
 
     def shares(self, loss: Tensor, there: Tensor) -> Tensor:
-        """The weight of each stream ``[S]``, summing to 1 over the streams present, from their losses ``loss`` ``[S]``; ``there`` ``[S]`` is 1 for those."""
+        """The weight of each stream ``[S]``, summing to 1 over those ``there``, from their losses ``loss`` ``[S]``."""
         share = loss.clamp(min=1e-6).pow(self.focus) * there
         total = share.sum()
         return share / torch.where(total > 0, total, torch.ones_like(total))
