@@ -17,7 +17,8 @@ IN, OUT = 12, 16
 
 
 def check_adapter(kind: str) -> None:
-    """Keeps which rows are present; zero where masked and where absent; rows do not touch; padding changes nothing."""
+    """Check the adapter ``kind``: it preserves presence, is zero where masked and absent, keeps rows independent, and
+    ignores padding."""
     check_description("adapters", kind)
     where = f"adapters/{kind}"
     present = torch.tensor([[True], [False], [True], [True]])

@@ -68,7 +68,8 @@ def write(folder: Path, kind: str, **changes: Any) -> Path:
 
 
 def write_tokeniser(folder: Path, pad: int = 0) -> None:
-    """A tokeniser of whole words whose padding has this id; texts begin with ``[CLS]`` and end with ``[SEP]``."""
+    """Write a word-level tokeniser into ``folder``, with ``pad`` as the id of padding; texts begin with ``[CLS]`` and
+    end with ``[SEP]``."""
     special = ["[CLS]", "[SEP]", "[UNK]"]
     special.insert(pad, "[PAD]")
     words = [
@@ -118,7 +119,7 @@ def write_tokeniser(folder: Path, pad: int = 0) -> None:
 
 @cache
 def tiny(kind: str) -> Path:
-    """A checkpoint of this kind, written once a process, somewhere temporary."""
+    """A tiny checkpoint of the architecture ``kind``, written once for each process to a temporary folder."""
     folder = Path(mkdtemp(prefix=f"sensorium-{kind}-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return write(folder, kind)

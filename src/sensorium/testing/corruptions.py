@@ -16,10 +16,8 @@ DRAWS = 6
 
 
 def check_corruptions(modality: Modality, arrays: Sequence[Array], where: str) -> None:
-    """Level 0 changes nothing; the same generator gives the same; kinds and shapes stay; more is further away.
-
-    ``arrays``: encoded sample cells.
-    """
+    """Check the corruptions of ``modality`` on encoded ``arrays``: level 0 changes nothing, results are reproducible,
+    dtypes and shapes stay, and higher levels differ more. ``where`` names the case in messages."""
     for how in modality.corruptions:
         place = f"{where}: corruption {how!r}"
         distances = []

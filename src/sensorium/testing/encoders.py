@@ -22,7 +22,8 @@ ROWS = 6
 
 
 def check_encoder(kind: str) -> None:
-    """Zero where masked; longer padding changes nothing; rows do not touch; gradients reach all; one step is enough."""
+    """Check the encoder ``kind``: zero where masked, unaffected by padding, rows independent, gradients reach all
+    parameters, one step suffices."""
     check_description("encoders", kind)
     read = find("encoders", kind).reads
     fitting = [layout for layout in samples.LAYOUTS if isinstance(layout, read) and accepts(kind, layout)]
@@ -32,7 +33,7 @@ def check_encoder(kind: str) -> None:
 
 
 def accepts(kind: str, layout: Layout) -> bool:
-    """Whether the encoder can be built for this layout; a refusal is a ``ConfigError`` and nothing else."""
+    """Whether the encoder ``kind`` can be built for ``layout``; it may only refuse with a ``ConfigError``."""
     try:
         build("encoders", kind, layout)
     except ConfigError:
@@ -41,7 +42,7 @@ def accepts(kind: str, layout: Layout) -> bool:
 
 
 def check_layout(kind: Spec, layout: Layout) -> None:
-    """All checks on one layout; ``kind`` may come with options."""
+    """Run all checks on one ``layout``; ``kind`` is a name or a specification with options."""
     where = f"encoders/{kind} on {layout}"
     data, mask = samples.data(layout, ROWS), samples.masks(layout, ROWS)
 
@@ -80,7 +81,8 @@ def check_layout(kind: Spec, layout: Layout) -> None:
 
 
 def check_shape(encoded: Encoded, rows: int, dim: int, where: str) -> None:
-    """The struct's promises: shapes, kinds, zero where masked, every row present."""
+    """Check an ``encoded`` structure of ``rows`` rows and width ``dim``: shapes, dtypes, zero where masked, every row
+    present. ``where`` names the case in messages."""
     n = encoded.mask.shape[1]
     assert encoded.tokens.shape == (rows, n, dim), f"{where}: tokens are {tuple(encoded.tokens.shape)}"
     assert encoded.pooled.shape == (rows, dim), f"{where}: pooled is {tuple(encoded.pooled.shape)}"
@@ -94,23 +96,25 @@ def check_shape(encoded: Encoded, rows: int, dim: int, where: str) -> None:
 
 
 def spoilt(data: Tensor, mask: Tensor, layout: Layout) -> Tensor:
-    """The same data with something else wherever it is masked."""
+    """``data`` of ``layout`` with other values wherever ``mask`` is False."""
     return torch.where(along(mask, layout), data, samples.data(layout, data.shape[0], data_steps(data, layout), seed=9))
 
 
 def data_steps(data: Tensor, layout: Layout) -> int:
+    """The number of steps of ``data``, along the axis that ``layout`` masks."""
     return data.shape[2] if isinstance(layout, Grid) else data.shape[1]
 
 
 def along(mask: Tensor, layout: Layout) -> Tensor:
-    """The mask ``[B, N]`` in a shape that spreads over the data."""
+    """``mask`` ``[B, N]`` reshaped to broadcast over data of ``layout``."""
     if isinstance(layout, Grid):
         return mask.reshape(mask.shape[0], 1, mask.shape[1], *[1] * (len(layout.size) - 1))
     return mask.unsqueeze(-1) if isinstance(layout, (Points, Graph)) else mask
 
 
 def check_padding(encoder: Encoder, layout: Layout, data: Tensor, mask: Tensor, where: str) -> None:
-    """However far a batch is padded, and with whatever, its rows stay what they are."""
+    """Check that neither the amount nor the contents of padding change what ``encoder`` makes of ``data`` and ``mask``
+    of ``layout``. ``where`` names the case in messages."""
     part = encoder(data, mask)
     axis = 2 if isinstance(layout, Grid) else 1
     for more in (1, 2, 5):
@@ -126,7 +130,8 @@ def check_padding(encoder: Encoder, layout: Layout, data: Tensor, mask: Tensor, 
 
 
 def check_short(encoder: Encoder, layout: Layout, where: str) -> None:
-    """One row of one step goes through, in training too: a last batch may be just that."""
+    """Check that ``encoder`` accepts one row of one step of ``layout``, also in training: the last batch may be that
+    small. ``where`` names the case in messages."""
     data = samples.data(layout, 1, None if isinstance(layout, Row) else 1)
     for training in (True, False):
         encoder.train(training)
@@ -134,7 +139,8 @@ def check_short(encoder: Encoder, layout: Layout, where: str) -> None:
 
 
 def check_pyramid(make: Callable[[], Encoder], layout: Layout, where: str) -> None:
-    """Maps are as ``levels`` says and given when asked for; nothing else changes by that, and padding changes no map."""
+    """Check feature maps: shaped as ``levels`` states, returned only on request, without side effects, unaffected by
+    padding. ``make`` builds the encoder for ``layout``. ``where`` names the case in messages."""
     encoder = stirred(make()).eval()
     data, mask = samples.data(layout, ROWS), samples.masks(layout, ROWS)
     with torch.no_grad():

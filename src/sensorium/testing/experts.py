@@ -28,7 +28,8 @@ RESPONSES = {
 
 
 def check_expert(kind: str) -> None:
-    """Learns from the streams that a row has, and answers alone, in a batch, with any of them absent, and once loaded."""
+    """Check the expert ``kind``: it learns from the streams present, and its answers are the same alone, in a batch and
+    after loading, with any stream absent."""
     check_description("experts", kind)
     assert find("experts", kind).cost.strip(), f"experts/{kind}: does not say what fitting it costs"
     for name in find("experts", kind).answers:
@@ -36,7 +37,8 @@ def check_expert(kind: str) -> None:
 
 
 def observed(response: Response, rows: int = ROWS, seed: int = 0) -> Observed:
-    """Rows of three streams, the first of them sparse, any of which may be absent; each says something of the target."""
+    """``rows`` synthetic rows of three streams for ``response``, drawn by ``seed``: the first is sparse, any may be
+    absent, each is informative."""
     draw = np.random.default_rng(seed)
     hidden = draw.normal(size=rows)
     level = hidden + 0.3 * draw.normal(size=rows)
@@ -74,7 +76,7 @@ def _target(response: Response, level: NDArray[np.float64]) -> NDArray[Any]:
 
 
 def given(kind: str, rows: Observed) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The rows as they are handed to ``forward`` of this expert."""
+    """``rows`` as they are passed to ``forward`` of the expert ``kind``: features and presence by stream."""
     parts: Mapping[str, Any] = rows.compact if find("experts", kind).reads == "compact" else rows.features
     dense = {s: part if isinstance(part, np.ndarray) else part.toarray() for s, part in parts.items()}
     tensors = {s: torch.from_numpy(np.asarray(part, dtype=np.float32)) for s, part in dense.items()}
@@ -82,6 +84,7 @@ def given(kind: str, rows: Observed) -> tuple[dict[str, Tensor], dict[str, Tenso
 
 
 def subsets() -> Iterator[tuple[str, ...]]:
+    """All subsets of the streams, the empty one included."""
     for size in range(len(STREAMS) + 1):
         yield from combinations(STREAMS, size)
 
@@ -159,7 +162,8 @@ def _saved(expert: Expert) -> dict[str, Tensor]:
 
 
 def signature(kind: str) -> Any:
-    """What the options of an expert change: its answers to rows of two streams, and the shapes of what is saved."""
+    """What options of the expert ``kind`` may change: its answers to rows of two streams, and the shapes of its saved
+    tensors."""
     response = RESPONSES[find("experts", kind).answers[0]]
     rows, held = observed(response), observed(response, HELD, seed=1)
     features, present = given(kind, held)

@@ -22,7 +22,8 @@ SHOWN: tuple[Layout, ...] = tuple(layout for layout in samples.LAYOUTS if layout
 
 
 def check_explainer(kind: str) -> None:
-    """Finite, of the row's shape, zero where nothing is real, the same twice; adds up where it says so; leaves no trace."""
+    """Check the explainer ``kind``: finite values of the row's shape, zero on padding, reproducible, adding up where
+    claimed, without side effects."""
     check_description("explainers", kind)
     told = find("explainers", kind)
     quick = {
@@ -45,7 +46,7 @@ def check_explainer(kind: str) -> None:
 
 
 def check_heat(explainer: Explainer, given: Probe, where: str) -> None:
-    """All checks on one probe."""
+    """Run all checks of ``explainer`` on the probe ``given``. ``where`` names the case in messages."""
     state = {name: value.clone() for name, value in given.encoder.state_dict().items()}
     before = given.answer(given.data, given.mask).detach()
     heat = explainer.explain(given)
@@ -73,7 +74,7 @@ def check_heat(explainer: Explainer, given: Probe, where: str) -> None:
 
 
 def shaped(given: Probe) -> list[tuple[int, ...]]:
-    """The shapes that the values of a row may have."""
+    """The shapes that values for the probe ``given`` may have."""
     if isinstance(given.layout, Grid):
         channels, *size = given.data.shape[1:]
         return [(channels, *size), (1, *size)]
@@ -81,7 +82,8 @@ def shaped(given: Probe) -> list[tuple[int, ...]]:
 
 
 def probe(kind: str, layout: Layout, *, masked: bool = False, seed: int = 0) -> Probe:
-    """A row of chance before an encoder and a linear answer; ``masked``: the last third of it is not real."""
+    """A random row of ``layout``, drawn by ``seed``, with an encoder ``kind`` and a linear answer; ``masked``: its last
+    third is padding."""
     torch.manual_seed(seed)
     encoder: Encoder = stirred(build("encoders", kind, layout), seed)
     last = nn.Linear(encoder.dim, 1)
@@ -102,7 +104,7 @@ def probe(kind: str, layout: Layout, *, masked: bool = False, seed: int = 0) -> 
 
 
 def signature(spec: dict[str, Any]) -> Any:
-    """The values of one row for each encoder that is explained."""
+    """The values that the explainer ``spec`` gives one row, for each encoder it is tried on."""
     explainer: Explainer = build("explainers", spec)
     return [heat.values for heat in _heats(explainer)]
 

@@ -22,7 +22,8 @@ ROWS = 12
 
 
 def check_features(kind: str) -> None:
-    """Rows do not touch; padding and what is masked change nothing; fitting repeats itself; saved features are equal."""
+    """Check the features ``kind``: rows independent, unaffected by padding and masked values, reproducible, identical
+    after loading."""
     check_description("features", kind)
     fitting = layouts(kind)
     assert fitting, f"features/{kind} reads none of the sample layouts"
@@ -31,12 +32,12 @@ def check_features(kind: str) -> None:
 
 
 def layouts(kind: str) -> list[Layout]:
-    """The sample layouts that features of this kind read."""
+    """The sample layouts that features ``kind`` read."""
     return [layout for layout in samples.FEATURED if find("features", kind).reads(layout)]
 
 
 def check_layout(kind: Spec, layout: Layout) -> None:
-    """All checks on one layout; ``kind`` may come with options."""
+    """Run all checks on one ``layout``; ``kind`` is a name or a specification with options."""
     where = f"features/{kind} on {layout}"
     field = sample(layout)
     part = fitted(kind, layout)
@@ -63,23 +64,24 @@ def check_layout(kind: Spec, layout: Layout) -> None:
 
 
 def sample(layout: Layout, seed: int = 0) -> Field:
-    """Rows of this layout of different length."""
+    """Rows of ``layout`` with different lengths, drawn by ``seed``."""
     present = torch.ones(ROWS, dtype=torch.bool)
     return Field(samples.data(layout, ROWS, seed=seed), present, samples.masks(layout, ROWS, seed=seed))
 
 
 def cut(field: Field, start: int, stop: int) -> Field:
+    """The rows ``start`` to ``stop`` of ``field``."""
     return field.map(lambda tensor: tensor[start:stop])
 
 
 def batches(field: Field) -> Iterator[Field]:
-    """The rows in two batches that can be gone through once."""
+    """``field`` as an iterator of two batches, which can be consumed once."""
     yield cut(field, 0, ROWS - 5)
     yield cut(field, ROWS - 5, ROWS)
 
 
 def fitted(kind: Spec, layout: Layout) -> Features:
-    """Features learnt from the sample rows."""
+    """Features ``kind`` fitted to the sample rows of ``layout``."""
     torch.manual_seed(0)
     part: Features = build("features", kind, layout)
     part.fit(batches(sample(layout)))
@@ -87,7 +89,8 @@ def fitted(kind: Spec, layout: Layout) -> Features:
 
 
 def check_shape(features: Tensor, compact: Tensor, rows: int, where: str) -> None:
-    """Two matrices of float32 that a linear model and a tree can read."""
+    """Check that ``features`` and ``compact`` are float32 matrices of ``rows`` rows for linear models and trees.
+    ``where`` names the case in messages."""
     for name, found in (("features", features), ("compact features", compact)):
         assert found.dim() == 2, f"{where}: {name} have {found.dim()} axes, not 2"
         assert len(found) == rows, f"{where}: {name} have {len(found)} rows, not {rows}"
@@ -98,7 +101,8 @@ def check_shape(features: Tensor, compact: Tensor, rows: int, where: str) -> Non
 
 
 def check_saved(kind: Spec, layout: Layout, part: Features, field: Field, where: str) -> None:
-    """The same numbers, bit for bit: fitted again, read back, copied, moved there and back."""
+    """Check that ``part``, features ``kind`` of ``layout``, gives bit-identical values for ``field`` when fitted again,
+    loaded, copied and moved. ``where`` names the case in messages."""
     features = part(field)
     compact = part.compact(features, field)
 
@@ -132,7 +136,8 @@ def check_saved(kind: Spec, layout: Layout, part: Features, field: Field, where:
 
 
 def check_masked(part: Features, layout: Layout, field: Field, where: str) -> None:
-    """What is masked does not matter: what stands there, and how much of it."""
+    """Check that masked values of ``field``, and their number, do not change what ``part`` returns for ``layout``.
+    ``where`` names the case in messages."""
     data, mask = field.data, field.mask
     assert mask is not None
     features = part(field)
@@ -157,12 +162,13 @@ def check_masked(part: Features, layout: Layout, field: Field, where: str) -> No
 
 
 def assert_near(a: Tensor, b: Tensor, what: str) -> None:
+    """Raise ``AssertionError`` with ``what`` unless ``a`` and ``b`` are equal up to rounding."""
     assert a.shape == b.shape, f"{what}: {tuple(a.shape)}, not {tuple(b.shape)}"
     assert_same(a, b, what)
 
 
 def looks(kind: str) -> list[Callable[[dict[str, Any]], Any]]:
-    """What to look at to see that an option changes something, on each layout."""
+    """By sample layout, the output of features ``kind`` in which a change of an option must show."""
 
     def on(layout: Layout) -> Callable[[dict[str, Any]], Any]:
         def look(spec: dict[str, Any]) -> Any:

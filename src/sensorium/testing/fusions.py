@@ -20,7 +20,8 @@ PRESENT = torch.tensor(list(product([True, False], repeat=len(SIZES))))  # the l
 
 
 def check_fusion(kind: str) -> None:
-    """Order, what stands in absent rows, padding: none matters; nothing gives zeros; one stream is enough."""
+    """Check the fusion ``kind``: independent of stream order, of absent rows' contents and of padding; zero for an empty
+    row; one stream suffices."""
     check_description("fusions", kind)
     where = f"fusions/{kind}"
     parts = samples.streams(SIZES, DIM, PRESENT)
@@ -54,13 +55,15 @@ def check_fusion(kind: str) -> None:
 
 
 def built(kind: str, streams: list[str]) -> Fusion:
+    """The fusion ``kind`` for ``streams``, in evaluation mode with perturbed weights."""
     torch.manual_seed(0)
     fusion: Fusion = build("fusions", kind, streams, DIM)
     return fusion
 
 
 def check_shape(out: Encoded, present: Tensor, where: str) -> None:
-    """The struct's promises: shapes, a row is present where any stream is, zeros where nothing is, finite everywhere."""
+    """Check the fused structure ``out``: shapes, a row is ``present`` where any stream is, zero where absent, finite.
+    ``where`` names the case in messages."""
     rows, n = out.mask.shape
     assert out.tokens.shape == (rows, n, DIM), f"{where}: tokens are {tuple(out.tokens.shape)}"
     assert out.pooled.shape == (rows, DIM), f"{where}: pooled is {tuple(out.pooled.shape)}"
@@ -73,7 +76,7 @@ def check_shape(out: Encoded, present: Tensor, where: str) -> None:
 
 
 def littered(parts: dict[str, Encoded]) -> dict[str, Encoded]:
-    """The same with large numbers wherever a row is absent."""
+    """``parts`` with large values in all absent rows."""
 
     def litter(tensor: Tensor, present: Tensor) -> Tensor:
         return torch.where(present.reshape(-1, *[1] * (tensor.dim() - 1)), tensor, torch.full_like(tensor, 1e3))
@@ -82,7 +85,7 @@ def littered(parts: dict[str, Encoded]) -> dict[str, Encoded]:
 
 
 def padded(part: Encoded) -> Encoded:
-    """The same with three tokens more, none of them real, none of them zero."""
+    """``part`` with three additional tokens that are masked and nonzero."""
     rows = part.mask.shape[0]
     return replace(
         part,

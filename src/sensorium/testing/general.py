@@ -17,7 +17,8 @@ SOURCED = ("encoders", "fusions")
 
 
 def check_description(family: str, kind: str) -> None:
-    """One line, a text for every option, a source where mathematics came from one, options that are JSON."""
+    """Check the documentation of component ``kind`` of ``family``: a summary line, a description of each option, a
+    source, options that are JSON."""
     told = describe(family, kind)
     name = f"{family}/{kind}"
     assert told.summary.strip(), f"{name}: the class has no docstring"
@@ -36,7 +37,8 @@ def check_description(family: str, kind: str) -> None:
 
 
 def check_module(make: Callable[[], nn.Module], run: Callable[[nn.Module], Any]) -> None:
-    """No attribute hides a method of ``nn.Module``; eval repeats itself; a state dict carries everything that is learnt."""
+    """Check a module from ``make``, run by ``run``: no attribute shadows ``nn.Module``, evaluation is deterministic, the
+    state dict is complete."""
     part = stirred(make()).eval()
     for module in part.modules():
         if type(module).__module__.startswith("torch."):
@@ -52,7 +54,7 @@ def check_module(make: Callable[[], nn.Module], run: Callable[[nn.Module], Any])
 
 
 def stirred(part: P, seed: int = 0) -> P:
-    """The same module with all weights moved a little, so that zeros at the start hide no mistake."""
+    """``part`` with all weights perturbed (drawn by ``seed``), so that zero initialisation hides no mistake."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in part.parameters():
@@ -61,7 +63,7 @@ def stirred(part: P, seed: int = 0) -> P:
 
 
 def check_gradients(part: nn.Module, output: Any) -> None:
-    """A loss of everything that comes out reaches every parameter, with finite gradients."""
+    """Check that a loss of every tensor in ``output`` gives every parameter of ``part`` a finite gradient."""
     generator = torch.Generator().manual_seed(2)
     loss = torch.zeros(())
     for leaf in tensors(output):
@@ -77,12 +79,12 @@ def check_gradients(part: nn.Module, output: Any) -> None:
 
 
 def tensors(value: Any) -> list[Tensor]:
-    """All tensors in a structure, in order."""
+    """All tensors in the structure ``value``, in order."""
     return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
 
 
 def same(a: Any, b: Any, tolerance: float = 1e-4) -> bool:
-    """Whether two structures hold equal tensors (by shape, and by value within ``tolerance``) and equal other values."""
+    """Whether the structures ``a`` and ``b`` hold equal tensors (within ``tolerance``) and equal other values."""
     left, left_tree = pytree.tree_flatten(a)
     right, right_tree = pytree.tree_flatten(b)
     if left_tree != right_tree or len(left) != len(right):
@@ -99,8 +101,10 @@ def same(a: Any, b: Any, tolerance: float = 1e-4) -> bool:
 
 
 def near(x: Tensor, y: Tensor, tolerance: float) -> bool:
+    """Whether the tensors ``x`` and ``y`` have one shape and are equal within ``tolerance``."""
     return torch.allclose(x.double(), y.double(), rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
 def assert_same(a: Any, b: Any, what: str) -> None:
+    """Raise ``AssertionError`` with ``what`` unless ``a`` and ``b`` are the same within ``tolerance``."""
     assert same(a, b), what

@@ -35,10 +35,8 @@ HOSTILE: tuple[Any, ...] = (
 
 
 def check_modality(kind: str, cells: Sequence[Any] | None = None) -> None:
-    """State is JSON and all there is; bad cells are ``CellError``; batches have the layout's shape; targets come back.
-
-    ``cells``: a dozen sample cells, opened where they are media, for a modality that is not at home here.
-    """
+    """Check the modality ``kind`` on sample ``cells``: JSON state that is complete, ``CellError`` for bad cells, batches
+    shaped as the layout states, targets decoded."""
     check_description("modalities", kind)
     where = f"modalities/{kind}"
     given = samples.cells(kind) if cells is None else cells
@@ -97,13 +95,14 @@ def check_modality(kind: str, cells: Sequence[Any] | None = None) -> None:
 
 
 def fitted(kind: str, cells: Sequence[Any]) -> Modality:
+    """The modality ``kind``, fitted to ``cells``."""
     modality: Modality = build("modalities", kind)
     modality.fit(iter(cells))
     return modality
 
 
 def targets(modality: Modality, cells: Sequence[Any]) -> list[Any]:
-    """The cells as targets, as lists, or why one cannot be; empty where the modality cannot be a target."""
+    """``cells`` as target arrays of ``modality``, as lists, or the reason for a refusal; empty if it cannot be a target."""
     found: list[Any] = []
     for cell in cells if modality.task is not None else ():
         try:
@@ -114,7 +113,8 @@ def targets(modality: Modality, cells: Sequence[Any]) -> list[Any]:
 
 
 def check_layout(field: Field, layout: Layout, where: str) -> None:
-    """A prepared field has the shape and kind that its layout says, and is finite."""
+    """Check that a prepared ``field`` has the shape and dtype that ``layout`` states and is finite. ``where`` names the
+    case in messages."""
     data, rows = field.data, field.present.shape[0]
     steps: int | None = None
     if isinstance(layout, Grid):

@@ -23,7 +23,8 @@ DIM = 16
 
 
 def check_objective(kind: str) -> None:
-    """Terms are finite scalars with finite gradients; a batch with nothing to learn from gives none, or zeros."""
+    """Check the objective ``kind``: finite scalar terms with finite gradients; no term, or zero, for a batch without
+    usable rows."""
     check_description("objectives", kind)
     where = f"objectives/{kind}"
     learner, full = model(), batch()
@@ -51,6 +52,7 @@ def check_objective(kind: str) -> None:
 
 
 def run(objective: Objective, learner: Model, given: Batch) -> dict[str, Any]:
+    """The terms of ``objective`` for the batch ``given``, passed through ``learner``."""
     torch.manual_seed(5)
     terms: dict[str, Any] = objective(Forward(learner, given))
     return terms

@@ -28,11 +28,8 @@ Signature = Callable[[dict[str, Any]], Any]
 
 
 def check_options(family: str, kind: str, cells: Sequence[Any] | None = None) -> None:
-    """For each option, some other value gives another component. ``cells``: samples for a modality from elsewhere.
-
-    An option that matters only beside another (``coefficients`` beside ``features: mfcc``) is tried beside each of the
-    values that the other can have.
-    """
+    """Check that another value of each option changes the component ``kind`` of ``family``. ``cells``: samples for a
+    modality of a plug-in."""
     looks = [once(look) for look in signatures(family, kind, cells)]
     default = resolve(family, kind)
     before = [look(default) for look in looks]
@@ -81,7 +78,7 @@ def _live(
 
 
 def beside(fields: Mapping[str, Any], default: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
-    """The default options with one other than it is, apart from ``name``: each of its named choices, or a few values."""
+    """The ``default`` value and alternatives of every option among ``fields``, except those of ``name``."""
     for other, field in fields.items():
         if other != name:
             few = None if get_origin(field.annotation) is Literal else 3
@@ -89,7 +86,7 @@ def beside(fields: Mapping[str, Any], default: dict[str, Any], name: str) -> Ite
 
 
 def alternatives(annotation: Any, default: Any) -> Iterator[Any]:
-    """Other values of an option's type, the likeliest to be allowed first."""
+    """Values of an option's type ``annotation`` other than ``default``, those most likely to be valid first."""
     if get_origin(annotation) in (Union, types.UnionType):
         for part in get_args(annotation):
             yield from alternatives(part, default)
@@ -119,7 +116,7 @@ def alternatives(annotation: Any, default: Any) -> Iterator[Any]:
 
 
 def once(look: Signature) -> Signature:
-    """The same look, from the same random state and without gradients."""
+    """The function ``look`` without gradients and from a fixed random state."""
 
     def seeded(spec: dict[str, Any]) -> Any:
         torch.manual_seed(0)
@@ -130,7 +127,7 @@ def once(look: Signature) -> Signature:
 
 
 def signatures(family: str, kind: str, cells: Sequence[Any] | None) -> list[Signature]:
-    """The ways to look at a component of this family."""
+    """The functions that compare components ``kind`` of ``family``; ``cells`` as in ``check_options``."""
     if family == "encoders":
         fitting = [x for x in samples.LAYOUTS if isinstance(x, find(family, kind).reads) and accepts(kind, x)]
         return [_encoder(layout) for layout in fitting]

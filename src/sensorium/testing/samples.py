@@ -43,7 +43,7 @@ FEATURED: tuple[Layout, ...] = (
 
 
 def length(layout: Layout) -> int:
-    """How many steps, ids, points or cells a row of this layout has at most."""
+    """The maximum number of steps, ids, points or cells of a row of ``layout``."""
     if isinstance(layout, Grid):
         return layout.size[0]
     if isinstance(layout, Ids):
@@ -52,7 +52,7 @@ def length(layout: Layout) -> int:
 
 
 def data(layout: Layout, rows: int, steps: int | None = None, *, seed: int = 0) -> Tensor:
-    """Random data ``[B, ...]`` as the layout says, ``steps`` long (Row: always all cells)."""
+    """Random data ``[B, ...]`` of ``layout`` for ``rows`` rows, drawn by ``seed`` and ``steps`` long (Row: all cells)."""
     draw = torch.Generator().manual_seed(seed)
     n = length(layout) if steps is None else steps
     if isinstance(layout, Grid):
@@ -72,7 +72,8 @@ def data(layout: Layout, rows: int, steps: int | None = None, *, seed: int = 0) 
 
 
 def masks(layout: Layout, rows: int, *, seed: int = 0) -> Tensor:
-    """``[B, N]``: rows of different length, at least one step each and one row whole; for Row, cells here and there."""
+    """Masks ``[B, N]`` for ``rows`` rows of ``layout``, drawn by ``seed``: lengths differ, at least one step each, one
+    row complete; for Row single cells."""
     n = length(layout)
     draw = torch.Generator().manual_seed(seed)
     if isinstance(layout, Row):
@@ -85,7 +86,8 @@ def masks(layout: Layout, rows: int, *, seed: int = 0) -> Tensor:
 
 
 def streams(sizes: dict[str, int], dim: int, present: Tensor, *, seed: int = 0) -> dict[str, Encoded]:
-    """Encoded streams with so many tokens each, some of them masked; ``present`` ``[B, S]``."""
+    """Encoded streams with the numbers of tokens in ``sizes`` and width ``dim``, drawn by ``seed``; some tokens masked;
+    ``present`` ``[B, S]``."""
     draw = torch.Generator().manual_seed(seed)
     parts = {}
     for i, (name, n) in enumerate(sizes.items()):
@@ -100,7 +102,7 @@ def streams(sizes: dict[str, int], dim: int, present: Tensor, *, seed: int = 0) 
 
 
 def cells(kind: str) -> Sequence[Any]:
-    """A dozen cells of one of the modalities at home here, opened where they are media."""
+    """A dozen cells of the built-in modality ``kind``, opened if they are media."""
     made = _CELLS.get(kind)
     if made is None:
         raise ConfigError(f"there are no sample cells of {kind!r}", fix="hand your own: check_modality(kind, cells)")
@@ -108,7 +110,8 @@ def cells(kind: str) -> Sequence[Any]:
 
 
 def values(family: str, kind: str, option: str) -> Sequence[Any]:
-    """Other values of an option whose type does not tell them: a folder that must be there, the name of a stream."""
+    """Values of ``option`` of component ``kind`` in ``family`` that its type does not imply: an existing folder, the
+    name of a stream."""
     made = _VALUES.get((family, kind, option))
     return () if made is None else made()
 

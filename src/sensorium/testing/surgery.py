@@ -16,7 +16,8 @@ from sensorium.testing.general import assert_same, check_description, stirred
 
 
 def check_surgery(kind: str) -> None:
-    """Keeps the names of weights; made again on a fresh model it takes the saved weights and answers the same; trains."""
+    """Check the surgery ``kind``: names of weights are kept, repeating it on a fresh model allows loading the saved
+    weights, and the model trains."""
     check_description("surgery", kind)
     where, batch = f"surgery/{kind}", objectives.batch()
     before = objectives.model()
@@ -37,7 +38,7 @@ def check_surgery(kind: str) -> None:
 
 
 def operated(spec: Spec) -> Model:
-    """A small model after a surgery."""
+    """A small model after the surgery ``spec``."""
     learner = objectives.model()
     surgery: Surgery = build("surgery", spec)
     surgery.apply(learner)
@@ -45,7 +46,7 @@ def operated(spec: Spec) -> Model:
 
 
 def signature(spec: dict[str, Any]) -> Any:
-    """What an option may change: which weights there are, which learn, what the model answers, what the surgery says."""
+    """What an option of the surgery ``spec`` may change: the weights, which of them train, the answers, the description."""
     learner = operated(spec)
     learning = sorted(name for name, p in learner.named_parameters() if p.requires_grad)
     batch = objectives.batch()

@@ -28,11 +28,8 @@ TASK = "class"
 
 
 def check_task(kind: str, goal: Goal | None = None, batch: Batch | None = None) -> None:
-    """Losses are ``[B]`` and finite, whatever stands in rows without a target; scores add up; answers are JSON.
-
-    ``goal`` and ``batch``: what the task is built for, and twelve prepared rows with its targets and prompts, for a task
-    that no modality at home names. The goal's streams are ``one`` and ``two`` where it does not say.
-    """
+    """Check the task ``kind`` on ``goal`` and ``batch``: finite losses ``[B]`` whatever rows without a target contain,
+    correct scores, answers that are JSON."""
     check_description("tasks", kind)
     where = f"tasks/{kind}"
     if goal is None or batch is None:
@@ -94,7 +91,8 @@ def _check_litter(task: Task[Any], output: Any, target: Field, loss: Tensor, whe
 
 
 def check_settled(task: Task[Any], twin: Task[Any], batch: Batch, where: str) -> None:
-    """What is learnt after the network is in the state dict, holds for each row alone, and needs no target."""
+    """Check what ``task`` learns after the network, on ``batch``: it is in the state dict (``twin`` loads it), row-wise,
+    and needs no target. ``where`` names the case in messages."""
     target = task.target(batch)
     assert target is not None
     parts = streams(batch.rows, task.goal)
@@ -119,7 +117,8 @@ def check_settled(task: Task[Any], twin: Task[Any], batch: Batch, where: str) ->
 
 
 def seen(parts: dict[str, Encoded], target: Field) -> Seen:
-    """Rows as a task sees them after training; the first stream stands for the fused ones."""
+    """The encoded streams ``parts`` and ``target`` as a task sees them after training; the first stream stands in for
+    the fused vector."""
 
     def vectors(part: Encoded) -> Encoded:
         return Encoded(part.pooled.unsqueeze(1), part.present.unsqueeze(1), part.pooled, part.present)
@@ -129,7 +128,8 @@ def seen(parts: dict[str, Encoded], target: Field) -> Seen:
 
 
 def check_answers(task: Task[Any], output: Any, batch: Batch, where: str) -> None:
-    """One answer a row, with a value; JSON but for attachments, each of which is a file."""
+    """Check the answers of ``task`` to ``output`` for ``batch``: one for each row, with a value; JSON except for
+    attachments. ``where`` names the case in messages."""
     answers = task.answers(output, batch)
     assert len(answers) == batch.rows, f"{where}: {len(answers)} answers for {batch.rows} rows"
     assert all("value" in answer for answer in answers), f"{where}: an answer has no value"
@@ -143,7 +143,8 @@ def check_answers(task: Task[Any], output: Any, batch: Batch, where: str) -> Non
 
 
 def check_scorer(task: Task[Any], output: Any, batch: Batch, where: str) -> None:
-    """It keeps as many of each name, gives one number a metric and resample, and forgets nothing between batches."""
+    """Check the scorer of ``task`` on ``output`` and ``batch``: it keeps one entry per row, returns one number per
+    metric and resample, and accumulates batches. ``where`` names the case in messages."""
     scorer = task.scorer()
     assert set(scorer.compute()) == set(scorer.compute(names=None)), where
     assert task.headline in scorer.compute(), f"{where}: the headline {task.headline!r} is not among its metrics"
@@ -174,7 +175,8 @@ def check_scorer(task: Task[Any], output: Any, batch: Batch, where: str) -> None
 
 
 def check_explained(task: Task[Any], output: Any, empty: Any, rows: int, where: str) -> None:
-    """What an explainer asks about is one finite number a row, with words for it; of one row too."""
+    """Check that ``task`` gives one finite number to be explained, with a description, for each of ``rows`` rows of
+    ``output``, relative to ``empty``. ``where`` names the case in messages."""
     value = task.explained(output, output)
     if value is None:
         return
@@ -186,7 +188,8 @@ def check_explained(task: Task[Any], output: Any, empty: Any, rows: int, where: 
 
 
 def check_baseline(task: Task[Any], batch: Batch, target: Field, where: str) -> None:
-    """What is known of the targets alone is JSON, and an answer can be made of it."""
+    """Check that the baseline of ``task`` from ``target`` is JSON, and that a constant answer for ``batch`` can be made
+    from it. ``where`` names the case in messages."""
     known = task.baseline([target])
     if known is None:
         return
@@ -204,8 +207,8 @@ PART_CELLS: dict[str, list[Any]] = {
 
 
 def goal_of(kind: str) -> tuple[Goal, Batch]:
-    """The goal of a task at home: a fitted modality whose task it is, with the targets of its sample cells; a number for
-    each part of its target where that has several."""
+    """The goal of a built-in task ``kind``: a fitted modality with the targets of its sample cells; numbers for tasks
+    without one."""
     if parts := find("tasks", kind).parts:
         readers: dict[str, Modality] = {}
         fields: dict[str, Field] = {}
@@ -223,7 +226,7 @@ def goal_of(kind: str) -> tuple[Goal, Batch]:
 
 
 def target_of(kind: str) -> tuple[Modality, Field]:
-    """A fitted modality whose task this is, and the targets of its sample cells."""
+    """A fitted modality of which ``kind`` is the task, and the targets of its sample cells."""
     wanted = find("tasks", kind).predicts
     for name in kinds("modalities"):
         if find("modalities", name).task == kind or name in wanted[:1]:
@@ -239,7 +242,7 @@ def _rows(batch: Batch, index: slice) -> Batch:
 
 
 def streams(rows: int, goal: Goal | None = None) -> dict[str, Encoded]:
-    """Encoded streams, all present: those of the goal, or two of no particular kind."""
+    """Encoded streams of ``rows`` rows, all present: those of ``goal``, or two generic ones."""
     names = list(goal.streams) if goal is not None and goal.streams else ["one", "two"]
     sizes = {name: 4 - i % 2 for i, name in enumerate(names)}
     parts = samples.streams(sizes, DIM, torch.ones(rows, len(names), dtype=torch.bool))
