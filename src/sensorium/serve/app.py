@@ -106,8 +106,8 @@ def create(
 class _Whole(APIRoute):
     """A route whose endpoint takes the whole request and gives the whole response: FastAPI has no parameter to fill in.
 
-    It is in the OpenAPI document as any other. Looking for parameters cost a small request an eighth of its processor time
-    more (docs/performance.md).
+    It is in the OpenAPI document as any other. Looking for parameters took more than a tenth of a small request's processor
+    time (docs/performance.md).
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
