@@ -127,6 +127,7 @@ SMUGGLED = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
 HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 ROW = b'{"row": {}}'
 NPY = b"\x93NUMPY\x01\x00v\x00"
+_NOTE = b'Content-Disposition: form-data; name="note"\r\n\r\n'
 NO = (400, 404, 405, 413, 415, 421, 422)
 WELL_OR_NO = (200, *NO)
 
@@ -219,6 +220,12 @@ ASKED: dict[str, tuple[Sent, tuple[int, ...]]] = {
     "a boundary of ten thousand marks": (_multipart(b"x", "multipart/form-data; boundary=" + "b" * 10_000), (400,)),
     "parts that never end": (_multipart(b'--b\r\nContent-Disposition: form-data; name="note"\r\n\r\nx'), (400,)),
     "a part's head without an end": (_multipart(b"--b\r\n" + b"X: y\r\n" * 100_000 + b"--b--\r\n"), (400,)),
+    "a boundary and five million blanks": (_multipart(b"--b\r\n" + _NOTE + b"x\r\n--b" + b" " * 5_000_000), (400,)),
+    "a million lines that are nearly boundaries": (_multipart(b"--b\r\n" + _NOTE + b"\r\n--bb" * 1_000_000), (413,)),
+    "parts whose heads are blanks": (
+        _multipart((b"--b\r\n" + (b"X:" + b" " * 2000 + b"\r\n") * 3 + _NOTE + b"x\r\n") * 200 + b"--b--\r\n"),
+        (422,),
+    ),
     "a hundred thousand parts": (_multipart(b"--b\r\n\r\n\r\n" * 100_000 + b"--b--\r\n"), (413,)),
     "parts within parts": (
         _multipart(

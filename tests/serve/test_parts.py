@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -60,7 +62,7 @@ def test_names_come_in_several_spellings() -> None:
 
 def test_data_are_taken_as_they_are() -> None:
     data = b"\r\n--mar k\r\n\r\n--\r\n-mark\r\n\0\xff\r\n"
-    body = b'--mark \t\r\nContent-Disposition: form-data; name="a"; filename="f"\r\n\r\n' + data + b"\r\n--mark--\r\n"
+    body = b'--mark\r\nContent-Disposition: form-data; name="a"; filename="f"\r\n\r\n' + data + b"\r\n--mark--\r\n"
     assert parts(body, 'multipart/form-data; charset=utf-8; boundary="mark"', 1) == [Part("a", "f", data)]
     assert parts(b"--mark--\r\n", KIND, 1) == []
 
@@ -87,6 +89,12 @@ HEAD = b'--mark\r\nContent-Disposition: form-data; name="a"\r\n\r\n'
         b"--mark\r\nContent-Disposition: form-data\r\n\r\nx\r\n--mark--",
         b"--mark\r\nX: " + b"x" * 5000 + b'\r\nContent-Disposition: form-data; name="a"\r\n\r\nx\r\n--mark--',
         b'--marker\r\nContent-Disposition: form-data; name="a"\r\n\r\nx\r\n--marker--',
+        b"--mark\r\n" + 5 * b"X: y\r\n" + b'Content-Disposition: form-data; name="a"\r\n\r\nx\r\n--mark--',
+        b"--mark \r\n" + HEAD[8:] + b"x\r\n--mark--",
+        HEAD + b"x\r\n--mark \r\n" + HEAD[8:] + b"x\r\n--mark--",
+        HEAD + b"x\r\n--mark\t\r\n" + HEAD[8:] + b"x\r\n--mark--",
+        HEAD + b"x\r\n--mark--\r\nmore",
+        HEAD + b"x--mark--",
     ],
 )
 def test_damaged_bodies_are_refused(body: bytes) -> None:
@@ -99,6 +107,21 @@ def test_damaged_bodies_are_refused(body: bytes) -> None:
 def test_a_boundary_is_needed(kind: str) -> None:
     with pytest.raises(RefusedError, match="no boundary is named"):
         parts(HEAD + b"x\r\n--mark--", kind, 5)
+
+
+def test_nothing_is_logged_or_printed() -> None:
+    """In a process without handlers for logs: what a client sends would stand in the server's output."""
+    code = "from sensorium.serve.multipart import parts; parts(b'rubbish', 'a/b; boundary=mark', 1)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1].startswith("sensorium.serve.http_errors.RefusedError: the parts cannot be read")
+    assert "\nExpected boundary character" not in f"\n{done.stderr}"
+
+
+def test_what_only_looks_like_a_boundary_counts() -> None:
+    """The parser goes through each of them step by step: a body may be full of them."""
+    with pytest.raises(RefusedError, match="more than 2 parts"):
+        parts(HEAD + 3 * b"\r\n--marker" + b"\r\n--mark--", KIND, 2)
+    assert parts(HEAD + b"\r\n--marker\r\n--mark--", KIND, 2) == [Part("a", None, b"\r\n--marker")]
 
 
 def test_parts_are_counted_before_they_are_cut() -> None:

@@ -8,13 +8,10 @@ import logging
 import math
 import traceback
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any
 
 from starlette.datastructures import Headers
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sensorium.core.errors import SensoriumError
@@ -42,14 +39,6 @@ _LEFT = 499
 """"The client closed the connection", as web servers count it."""
 
 
-class Direct(NamedTuple):
-    """An address that is answered at once. The router's own way to it costs as much as a small row."""
-
-    route: str
-    told: dict[str, str]
-    endpoint: Callable[[Request], Awaitable[Response]]
-
-
 class Door:
     """ASGI middleware around the whole application.
 
@@ -58,10 +47,8 @@ class Door:
     of the server's own is told as such and logged by its kind and place only: its message may quote a cell.
     """
 
-    def __init__(
-        self, app: ASGIApp, *, limits: Limits, key: Key | None, metrics: Metrics, direct: Mapping[str, Direct]
-    ) -> None:
-        self.app, self.limits, self.key, self.metrics, self.direct = app, limits, key, metrics, direct
+    def __init__(self, app: ASGIApp, *, limits: Limits, key: Key | None, metrics: Metrics) -> None:
+        self.app, self.limits, self.key, self.metrics = app, limits, key, metrics
         self.rate = None if limits.rate is None else Rate(limits.rate)
         self.held = 0
         self.mine: Counter[str] = Counter()  # bytes by client address
@@ -118,18 +105,12 @@ class Door:
                 message = {**message, "body": b""}
             await send(message)
 
-        direct = self.direct.get(scope["path"]) if scope["method"] == "POST" else None
         if head:
             scope = {**scope, "method": "GET"}  # the same headers, and nothing behind them
         try:
             self._enter(scope)
             async with left:
-                if direct is None:
-                    await self.app(scope, counted, answering)
-                else:
-                    scope["path_params"] = direct.told
-                    response = await direct.endpoint(Request(scope, counted))
-                    await response(scope, counted, answering)
+                await self.app(scope, counted, answering)
         except Exception as error:
             if left.expired():
                 status = _LEFT  # and nobody to be told
@@ -141,7 +122,7 @@ class Door:
             for one in watching:
                 one.cancel()
             self._hold(client, -mine)
-            route = getattr(scope.get("route"), "path", "other") if direct is None else direct.route
+            route = getattr(scope.get("route"), "path", "other")
             self.metrics.requests.labels(route, str(status)).inc()
             self.metrics.seconds.labels(route).observe(monotonic() - start)
 
