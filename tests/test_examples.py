@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from sensorium.core.recipe import Recipe
+from sensorium.core.registry import kind_of
 from sensorium.data.tables.table import Table
 
 ROOT = Path(__file__).parents[1]
@@ -44,7 +45,7 @@ def test_recipe_trains(path: Path, scenes: Path) -> None:
     assert Recipe.parse(yaml.safe_load(model.recipe.to_yaml())) == model.recipe
     for stream, spec in declared.model.encoders.items():
         kind = spec if isinstance(spec, str) else spec["kind"]
-        assert type(model.model.encoders[stream]).__name__.lower() == kind
+        assert kind_of(model.model.encoders[stream]) == kind
     predicted = model.predict([{}])[0].targets
     assert set(predicted) == {name for name, spec in declared.columns.items() if "target" in str(spec)}
 

@@ -121,7 +121,7 @@ def test_a_pass_is_so_many_batches_of_an_endless_flow(words: Path) -> None:
 def test_it_learns_and_keeps_no_training_row(
     packed: Path, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sensorium.training.shard_training.SHOWN_ROWS", 10)
+    monkeypatch.setattr("sensorium.training.shard_source.SHOWN_ROWS", 10)
     table = Table.read(scenes / "train.csv")
     model = stream_fit(
         packed,

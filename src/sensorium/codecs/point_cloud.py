@@ -195,7 +195,9 @@ def _columns(columns: Sequence[Array], names: Sequence[str]) -> Array:
         raise CellError(f"the points have no x, y and z, or too many fields: {', '.join(names)[:80]}")
     order = [lower.index(axis) for axis in "xyz"]
     order += [i for i in range(len(names)) if i not in order]
-    return np.stack([columns[i].astype(np.float64) for i in order], axis=1)
+    # Widening a signalling NaN warns; values that are not finite are handled by the caller.
+    with np.errstate(invalid="ignore"):
+        return np.stack([columns[i].astype(np.float64) for i in order], axis=1)
 
 
 def _records(data: bytes, start: int, count: int, kinds: np.dtype[Any]) -> list[Array]:
