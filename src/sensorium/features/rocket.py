@@ -149,9 +149,10 @@ class Rocket(Scaled):
 
 
 def convolved(data: Tensor, dilation: int, chosen: Tensor) -> Tensor:
-    """What the 84 kernels give of ``[B, C, T]``, each added up over its channels ``chosen`` ``[84, C]``: ``[B, 84, T]``.
+    """The responses of the 84 kernels to ``data`` ``[B, C, T]`` with ``dilation``, each summed over its channels
+    ``chosen`` ``[84, C]``: ``[B, 84, T]``.
 
-    Zeros stand around the series. A product of matrices takes far less time here than ``conv1d`` with 84 groups.
+    The series is padded with zeros. A matrix product takes far less time here than ``conv1d`` with 84 groups.
     """
     weights = (chosen[:, :, None] * _kernels(data)[:, None]).flatten(1)
     return weights @ _taps(data, dilation).flatten(1, 2)

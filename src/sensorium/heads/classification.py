@@ -28,12 +28,12 @@ MEASURES = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "auroc
 
 
 def class_index(target: Field, classes: int) -> Tensor:
-    """Class indices ``[B]``; rows without a target may hold anything, so they are held inside the range."""
+    """Class indices ``[B]`` of ``target``, clamped to ``classes``, since rows without a target may hold any value."""
     return target.data[:, 0].nan_to_num(0.0).long().clamp(0, classes - 1)
 
 
 def class_shares(targets: Iterable[Field], classes: int) -> Tensor:
-    """Shares of the classes ``[K]`` with one imagined row a class, so that none is zero."""
+    """Frequencies of ``classes`` ``[K]`` in ``targets``, with one pseudo-row for each class, so that none is zero."""
     count = torch.ones(classes, dtype=torch.get_default_dtype())
     for part in targets:
         count += torch.bincount(part.data[part.present][:, 0].long().cpu(), minlength=classes)
@@ -41,13 +41,15 @@ def class_shares(targets: Iterable[Field], classes: int) -> Tensor:
 
 
 def class_weights(shares: Tensor, balance: float) -> Tensor:
-    """The weight of each class ``[K]``, 1 on average over rows: all alike at ``balance`` 0, rare ones more towards 1."""
+    """The weight of each class ``[K]``, 1 on average over rows, from the class frequencies ``shares``: equal at
+    ``balance`` 0, inversely proportional to frequency at 1."""
     raw = shares.pow(-balance)
     return raw / (raw * shares).sum()
 
 
 def class_advice(given: Mapping[str, Any], rows: int, counts: Sequence[int]) -> tuple[dict[str, Any], list[str]]:
-    """What so many rows of each class suggest for the options ``smoothing`` and ``balance``, unless given; and why."""
+    """Suggested values of the options ``smoothing`` and ``balance`` for ``rows`` rows with ``counts`` of each class,
+    unless ``given``; and the reasons."""
     chosen: dict[str, Any] = {}
     if rows < FEW_ROWS and "smoothing" not in given:
         chosen["smoothing"] = 0.1
@@ -58,12 +60,13 @@ def class_advice(given: Mapping[str, Any], rows: int, counts: Sequence[int]) -> 
 
 
 def class_scorer(task: Task[Any], compare: Callable[[Any, Field], tuple[Tensor, Tensor]]) -> Pairs:
-    """Scores probabilities ``[B, K]`` against class indices ``[B]``."""
+    """The scorer of ``task``: probabilities ``[B, K]`` against class indices ``[B]``; ``compare``: the metrics of a
+    comparison only."""
     return Pairs(task, compare, {name: getattr(weighted, name) for name in MEASURES}, macro_of(task.labels))
 
 
 def macro_of(classes: Sequence[str]) -> tuple[str, ...]:
-    """The metrics of a decision between classes that are means over them."""
+    """The names of the metrics that are macro averages over ``classes``."""
     # The area of two classes is that of the second; of more it is the mean of each against the rest.
     return ("precision", "recall", "f1", *(["auroc"] if len(classes) != 2 else []))
 
@@ -71,8 +74,8 @@ def macro_of(classes: Sequence[str]) -> tuple[str, ...]:
 def class_answers(
     chances: Tensor, classes: Sequence[str], value: Callable[[int], Any], decided: Tensor | None = None
 ) -> list[Answer]:
-    """The likeliest class of each row (or the one ``decided`` for ``[B]``), as ``value`` words it, and the probability of
-    every class."""
+    """One answer for each row of probabilities ``chances`` ``[B, K]``: the most likely of ``classes`` (or ``decided``
+    ``[B]``), written by ``value``, and the probability of every class."""
     chances = chances.cpu()
     best = (chances.argmax(dim=1) if decided is None else decided).tolist()
     return [
@@ -87,10 +90,8 @@ def chance_of(chances: Tensor, of: Tensor) -> Tensor:
 
 
 def class_views(scorer: Pairs, classes: Sequence[str], name: str, decided: Tensor | None = None) -> list[View]:
-    """What is taken for what, each class by itself, and whether the confidence can be believed.
-
-    ``decided``: the classes answered ``[rows]``, where they are not the likeliest.
-    """
+    """Confusion matrix, table by class and calibration curve of the rows in ``scorer``; ``name`` is the target's,
+    ``decided`` the predicted classes ``[rows]`` if not the most likely."""
     if scorer.rows == 0:
         return []
     answered = scorer.prediction if decided is None else F.one_hot(decided, len(classes))
@@ -118,12 +119,13 @@ def class_views(scorer: Pairs, classes: Sequence[str], name: str, decided: Tenso
 
 
 def class_table(each: Sequence[PerClass]) -> Table:
-    """Precision, recall and F1 by class or label, the commonest first."""
+    """Precision, recall and F1 of ``each`` class or label, the most frequent first."""
     return Table("per_class", "Each class", rows=[one._asdict() for one in each], words=CLASS_WORDS)
 
 
 def class_limits(each: Sequence[PerClass], name: str) -> list[View]:
-    """Which classes were tested on few rows, and which is found least."""
+    """Sentences on which classes (``each``) of the target ``name`` were tested on few rows, and which has the lowest
+    recall."""
     found = []
     rare = [one for one in each if one.rows < FEW]
     if rare:

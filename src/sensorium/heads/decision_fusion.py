@@ -16,7 +16,8 @@ ROUNDING = 1e-5
 
 
 def merged_classes(logits: Tensor, share: Tensor, *, vote: bool = False) -> Tensor:
-    """Logits ``[B, K]`` of the mean chance of each class in ``logits`` ``[B, S, K]``; ``vote``: of the votes for it."""
+    """Logits ``[B, K]`` of the mean, weighted by ``share`` ``[B, S]``, of the class probabilities of ``logits`` ``[B, S,
+    K]``; with ``vote``, of their votes."""
     if not vote:
         return _mean(logits.log_softmax(dim=-1), share)
     chances = logits.softmax(dim=-1)
@@ -25,7 +26,8 @@ def merged_classes(logits: Tensor, share: Tensor, *, vote: bool = False) -> Tens
 
 
 def merged_labels(logits: Tensor, share: Tensor, *, vote: bool = False, threshold: float = 0.5) -> Tensor:
-    """Logits ``[B, K]`` of the mean chance of each label in ``logits`` ``[B, S, K]``; ``vote``: of those that give it."""
+    """Logits ``[B, K]`` of the mean, weighted by ``share`` ``[B, S]``, of the label probabilities of ``logits`` ``[B, S,
+    K]``; with ``vote``, of those above ``threshold``."""
     if not vote:
         return _mean(F.logsigmoid(logits), share) - _mean(F.logsigmoid(-logits), share)
     chances = logits.sigmoid()
@@ -34,7 +36,8 @@ def merged_labels(logits: Tensor, share: Tensor, *, vote: bool = False, threshol
 
 
 def merged_numbers(values: Tensor, share: Tensor, *, vote: bool = False) -> Tensor:
-    """The mean ``[B, K]`` of ``values`` ``[B, S, K]``; ``vote``: the median, which one wild answer cannot move."""
+    """The mean ``[B, K]`` of ``values`` ``[B, S, K]`` weighted by ``share`` ``[B, S]``; with ``vote``, the median, which
+    is robust to one outlier."""
     if not vote:
         return torch.einsum("bs,bsk->bk", share, values)
     ordered, index = values.sort(dim=1)

@@ -32,15 +32,15 @@ def cumulative_link(score: Tensor, cuts: Tensor) -> Tensor:
 
 
 def cut_points(shares: Tensor) -> Tensor:
-    """The cuts ``[K - 1]`` at which a score of 0 has these class probabilities ``[K]``, none of them 0."""
+    """The thresholds ``[K - 1]`` at which a score of 0 has the class probabilities ``shares`` ``[K]``, none of them 0."""
     return shares.cumsum(dim=0)[:-1].clamp(1e-6, 1 - 1e-6).logit()
 
 
 def decided(chances: Tensor, how: Decision) -> Tensor:
-    """The class ``[B]`` that probabilities ``[B, K]`` decide for.
+    """The class ``[B]`` decided from the probabilities ``chances`` ``[B, K]`` by the rule ``how``.
 
-    ``likeliest`` is right most often, ``median`` is fewest steps off on average, ``mean`` (the nearest class to the mean)
-    has the least squared steps.
+    ``likeliest`` maximises accuracy, ``median`` minimises the mean absolute number of steps, ``mean`` (the class nearest
+    to the mean) the squared steps.
     """
     if how == "likeliest":
         return chances.argmax(dim=1)
@@ -51,7 +51,7 @@ def decided(chances: Tensor, how: Decision) -> Tensor:
 
 
 def on_decision(measure: Measure, how: Decision) -> Measure:
-    """A measure of the class decided for, in place of the likeliest."""
+    """``measure`` applied to the class decided by the rule ``how`` instead of the most likely one."""
 
     def measured(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
         return measure(F.one_hot(decided(prediction, how), prediction.shape[1]).to(prediction), truth, weight)
@@ -60,7 +60,8 @@ def on_decision(measure: Measure, how: Decision) -> Measure:
 
 
 def quadratic_kappa(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
-    """Cohen's kappa with quadratic weights: 1 is perfect, 0 no better than chance with the same class shares.
+    """Cohen's kappa with quadratic weights, of ``prediction`` and ``truth`` of each row, with weights ``weight`` ``[R,
+    B]``: 1 is perfect, 0 is chance with the same class frequencies.
 
     Source: Cohen, Weighted kappa, https://doi.org/10.1037/h0026256.
     """
@@ -73,5 +74,6 @@ def quadratic_kappa(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor
 
 
 def steps_off(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
-    """How many classes lie between the answer and the truth, on average: 1 for the next one."""
+    """The mean absolute difference in class steps, of ``prediction`` and ``truth`` of each row, with weights ``weight``
+    ``[R, B]``; 1 is the neighbouring class."""
     return mean((prediction.argmax(dim=1) - truth).abs(), weight)

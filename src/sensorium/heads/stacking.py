@@ -43,7 +43,8 @@ class Stacker(nn.Module):
 
 
 def stacked(said: Tensor, here: Tensor, score: Tensor, sharpness: Tensor, offset: Tensor) -> Tensor:
-    """The equation of ``Stacker``."""
+    """The equation of ``Stacker``: outputs ``said`` ``[B, S, K]`` of the models present (``here`` ``[B, S]``), combined
+    with ``score``, ``sharpness`` and ``offset``."""
     weight = shares(score.expand(said.shape), here)  # [B, S, K]
     count = here.sum(dim=1).clamp(min=1) - 1
     scale = torch.cat([sharpness.new_zeros(1), sharpness]).exp()[count]
@@ -58,11 +59,15 @@ def learn_stacker(
     weight: Tensor,
     loss: Callable[[Tensor, Field], Tensor],
 ) -> None:
-    """Find the stacker that loses least on these rows, whole and with streams taken away, with a ridge towards the mean.
+    """Fit ``stacker`` by minimising the loss on complete rows and on rows with streams removed, with a ridge penalty
+    towards the mean.
 
     Args:
-        said: Outputs ``[B, S, K]`` and which models are there ``[B, S]``.
-        loss: Of an output ``[B, K]``, ``[B]``; rows without a target are skipped here.
+        stacker: Fitted in place.
+        said: Outputs ``[B, S, K]`` and which models are present ``[B, S]``.
+        target: The target of each row.
+        weight: The weight ``[B]`` of each row; rows without a target are skipped.
+        loss: ``[B]`` of an output ``[B, K]``.
     """
     outputs, here = said
     known = target.present & (weight > 0) & (here.sum(dim=1) > 1)

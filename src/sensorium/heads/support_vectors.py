@@ -41,7 +41,8 @@ class SupportVectors(nn.Module):
 
     @torch.no_grad()
     def adopt(self, svc: Any, middle: Tensor, spread: Tensor) -> None:
-        """Take over a fitted ``sklearn.svm.SVC``; its classes are indices, some may be absent."""
+        """Copy a fitted ``sklearn.svm.SVC`` ``svc``, whose classes are indices, some possibly absent; ``middle`` and
+        ``spread`` standardise its inputs."""
         self.middle.copy_(middle)
         self.spread.copy_(spread)
         places = torch.as_tensor(svc.classes_)
@@ -79,7 +80,8 @@ class SupportVectors(nn.Module):
         return self.counted(margin.masked_fill(~both, 0.0), first, second, both)
 
     def counted(self, margin: Tensor, first: Tensor, second: Tensor, both: Tensor) -> Tensor:
-        """Wins of each class, and how clear they were."""
+        """Votes for each class, and their total margin, from the pairwise ``margin`` between the classes ``first`` and
+        ``second``; ``both``: whether both classes exist."""
         if self.classes == 2:
             return torch.cat([margin, -margin], dim=1)
         wins = margin.new_zeros((margin.shape[0], self.classes))

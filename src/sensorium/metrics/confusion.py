@@ -32,14 +32,14 @@ class PerClass(NamedTuple):
 
 
 def confusion(prediction: Tensor, truth: Tensor) -> list[list[int]]:
-    """Counts: true class by row, predicted class by column."""
+    """Counts ``[K, K]`` of ``truth`` (rows) against the class of the probabilities ``prediction`` (columns)."""
     weight = torch.ones(1, truth.shape[0], dtype=torch.float64)
     counts: list[list[int]] = weighted.confusion(prediction, truth, weight)[0].long().tolist()
     return counts
 
 
 def calibration(prediction: Tensor, truth: Tensor, bins: int = 15) -> list[Bin]:
-    """Confidence against accuracy in equal-width bins; empty bins are left out."""
+    """Confidence of ``prediction`` against accuracy by ``truth``, in ``bins`` of equal width; empty bins are left out."""
     sure, guess = prediction.max(dim=1)
     right = (guess == truth).double()
     index = (sure * bins).long().clamp(0, bins - 1)
@@ -53,13 +53,15 @@ def calibration(prediction: Tensor, truth: Tensor, bins: int = 15) -> list[Bin]:
 
 
 def per_class(counts: Sequence[Sequence[int]], labels: Sequence[str]) -> list[PerClass]:
-    """Every class of a confusion matrix, the commonest first."""
+    """Precision, recall and F1 of every class of the confusion matrix ``counts``, named by ``labels``, the most frequent
+    first."""
     table = torch.tensor(counts, dtype=torch.float64)
     return _ordered(labels, table.diagonal(), table.sum(dim=0), table.sum(dim=1))
 
 
 def per_label(prediction: Tensor, truth: Tensor, labels: Sequence[str], threshold: float) -> list[PerClass]:
-    """Every label of a multi-label task, the commonest first."""
+    """Precision, recall and F1 of every one of ``labels``, from probabilities ``prediction`` above ``threshold`` and
+    ``truth``, the most frequent first."""
     said, real = (prediction >= threshold).double(), truth.double()
     return _ordered(labels, (said * real).sum(dim=0), said.sum(dim=0), real.sum(dim=0))
 

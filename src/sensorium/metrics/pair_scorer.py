@@ -69,8 +69,8 @@ class Pairs(Scorer[Any]):
 
 
 def counted(metric: Callable[[Tensor, Tensor], Tensor]) -> Measure:
-    """A measure out of any function of predictions and truths, such as a torchmetrics metric: rows are repeated as often as
-    they count, one resample at a time."""
+    """A weighted measure from ``metric``, any function of predictions and truths (such as a torchmetrics metric): rows
+    are repeated by their weights, one resample at a time."""
 
     def measure(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
         every = torch.arange(prediction.shape[0])

@@ -44,16 +44,18 @@ def _watched(truth: Tensor, weight: Tensor, at: Tensor, *, before: bool) -> Tens
 
 
 def c_index(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
-    """Of the pairs of rows of which it is known which had the event first, the share in which that one has the larger
-    risk; equal risks count half. Source: Harrell et al. 1982, https://doi.org/10.1001/jama.1982.03320430047030."""
+    """Harrell's concordance index of risks ``prediction`` and times and events ``truth``, with weights ``weight`` ``[R,
+    B]``: of the comparable pairs the share in which the earlier event has the larger risk; ties count half. Source:
+    Harrell et al. 1982, https://doi.org/10.1001/jama.1982.03320430047030."""
     time, event = truth[:, 0], truth[:, 1] > 0.5
     # An event at the time another row was last seen is known to be earlier.
     return _concordance(prediction[:, 0], time, event, weight, weight, ties=True)
 
 
 def uno_c_index(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
-    """The same, each event weighed by how few rows are still watched by then, so that it does not depend on when rows were
-    censored. Source: Uno et al. 2011, https://doi.org/10.1002/sim.4154."""
+    """Uno's concordance index of ``prediction`` and ``truth`` with weights ``weight`` ``[R, B]``: as ``c_index``, with
+    events weighted by the inverse probability of being uncensored, so that it does not depend on the censoring.
+    Source: Uno et al. 2011, https://doi.org/10.1002/sim.4154."""
     time, event = truth[:, 0], truth[:, 1] > 0.5
     share = _watched(truth, weight, time, before=True)
     return _concordance(prediction[:, 0], time, event, weight / share.square(), weight, ties=False)
@@ -123,7 +125,8 @@ def calibration_at(grid: Tensor, place: int) -> Measure:
 
 
 def alive_at(truth: Tensor, weight: Tensor, at: Tensor) -> Tensor:
-    """The share of rows that live past a time ``[R]``, by Kaplan and Meier."""
+    """The Kaplan-Meier estimate ``[R]`` of survival past the time ``at``, from times and events ``truth`` with weights
+    ``weight``."""
     times, share = kaplan_meier(truth[:, 0], truth[:, 1] > 0.5, weight)
     known = torch.cat([share.new_ones(share.shape[0], 1), share], dim=1)
     return known[:, int(torch.searchsorted(times, at.to(times).reshape(1), right=True))]

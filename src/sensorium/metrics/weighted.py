@@ -21,7 +21,7 @@ def ratio(above: Tensor, below: Tensor) -> Tensor:
 
 
 def mean(value: Tensor, weight: Tensor) -> Tensor:
-    """The weighted mean of ``value`` ``[B]`` in each resample."""
+    """The mean of ``value`` ``[B]`` with weights ``weight`` ``[R, B]``, in each resample ``[R]``."""
     return ratio(weight @ value.double(), weight.sum(dim=1))
 
 
@@ -35,18 +35,21 @@ def _tally(index: Tensor, weight: Tensor, size: int) -> Tensor:
 
 
 def confusion(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
-    """Counts ``[R, K, K]``: true class by row, predicted class by column."""
+    """Counts ``[R, K, K]`` of ``truth`` (rows) against the class of ``prediction`` (columns), with weights ``weight``
+    ``[R, B]``."""
     classes = prediction.shape[1]
     index = truth.long() * classes + prediction.argmax(dim=1)
     return _tally(index, weight, classes * classes).reshape(-1, classes, classes)
 
 
 def accuracy(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+    """Accuracy ``[R]`` of ``prediction`` and ``truth`` of each row, with weights ``weight`` ``[R, B]``."""
     return mean(prediction.argmax(dim=1) == truth, weight)
 
 
 def balanced_accuracy(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
-    """Mean recall over the classes that occur."""
+    """Mean recall ``[R]`` over the classes that occur, of ``prediction`` and ``truth`` of each row, with weights
+    ``weight`` ``[R, B]``."""
     table = confusion(prediction, truth, weight)
     return ratio(table.diagonal(dim1=1, dim2=2), table.sum(dim=2)).nanmean(dim=1)
 
@@ -58,35 +61,41 @@ def _macro(score: Tensor, table: Tensor) -> Tensor:
 
 
 def precision(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+    """Macro precision ``[R]`` of ``prediction`` and ``truth`` of each row, with weights ``weight`` ``[R, B]``."""
     table = confusion(prediction, truth, weight)
     return _macro(ratio(table.diagonal(dim1=1, dim2=2), table.sum(dim=1)), table)
 
 
 def recall(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+    """Macro recall ``[R]`` of ``prediction`` and ``truth`` of each row, with weights ``weight`` ``[R, B]``."""
     table = confusion(prediction, truth, weight)
     return _macro(ratio(table.diagonal(dim1=1, dim2=2), table.sum(dim=2)), table)
 
 
 def f1(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
-    """Harmonic mean of precision and recall, averaged over classes."""
+    """Macro F1 ``[R]``, the mean over classes of the harmonic mean of precision and recall, of ``prediction`` and
+    ``truth`` of each row, with weights ``weight`` ``[R, B]``."""
     table = confusion(prediction, truth, weight)
     return _macro(ratio(2 * table.diagonal(dim1=1, dim2=2), table.sum(dim=1) + table.sum(dim=2)), table)
 
 
 def auroc(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
-    """Area under the ROC curve: of the last class where there are two, else the mean of one class against the rest."""
+    """Area under the ROC curve ``[R]`` of ``prediction`` and ``truth`` of each row, with weights ``weight`` ``[R, B]``:
+    of the last class if there are two, otherwise the one-against-rest mean."""
     classes = prediction.shape[1]
     which = [1] if classes == 2 else range(classes)
     return torch.stack([area(prediction[:, k], truth == k, weight) for k in which]).nanmean(dim=0)
 
 
 def log_loss(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+    """Cross-entropy ``[R]`` of ``prediction`` and ``truth`` of each row, with weights ``weight`` ``[R, B]``."""
     chance = prediction.gather(1, truth.long()[:, None])[:, 0].double()
     return mean(-chance.clamp_min(torch.finfo(torch.float32).eps).log(), weight)
 
 
 def calibration_error(prediction: Tensor, truth: Tensor, weight: Tensor, bins: int = 15) -> Tensor:
-    """How far confidence is from accuracy on average, over equal-width bins of confidence (expected calibration error)."""
+    """Expected calibration error ``[R]`` of ``prediction`` and ``truth`` of each row, with weights ``weight`` ``[R,
+    B]``: the mean difference of confidence and accuracy over ``bins`` of equal width."""
     sure, guess = prediction.max(dim=1)
     index = (sure * bins).long().clamp(0, bins - 1)
     gap = (sure - (guess == truth).to(sure)).double()
@@ -106,7 +115,7 @@ def _steps(score: Tensor, positive: Tensor, weight: Tensor) -> tuple[Tensor, Ten
 
 
 def area(score: Tensor, positive: Tensor, weight: Tensor) -> Tensor:
-    """Area under the ROC curve, ties counted half."""
+    """Area under the ROC curve of ``score`` for ``positive`` rows with weights ``weight``, ties counted half."""
     yes, no = _steps(score, positive, weight)
     if yes.shape[1] == 0:
         return weight.new_full((weight.shape[0],), torch.nan)
@@ -116,7 +125,8 @@ def area(score: Tensor, positive: Tensor, weight: Tensor) -> Tensor:
 
 
 def average_area(score: Tensor, positive: Tensor, weight: Tensor) -> Tensor:
-    """Average precision: precision at each distinct score, weighted by the recall gained there."""
+    """Average precision of ``score`` for ``positive`` rows with weights ``weight``: precision at each distinct score,
+    weighted by the recall gained."""
     yes, no = _steps(score, positive, weight)
     if yes.shape[1] == 0:
         return weight.new_full((weight.shape[0],), torch.nan)
@@ -134,28 +144,35 @@ def _agreement(prediction: Tensor, truth: Tensor, weight: Tensor, threshold: flo
 
 
 def label_f1_macro(prediction: Tensor, truth: Tensor, weight: Tensor, threshold: float = 0.5) -> Tensor:
-    """Mean F1 over labels; a label that neither occurs nor is predicted counts 0 (as in scikit-learn)."""
+    """Mean F1 over labels at ``threshold``, of ``prediction`` and ``truth`` of each row, with weights ``weight`` ``[R,
+    B]``; a label that neither occurs nor is predicted counts 0 (as in scikit-learn)."""
     hits, total = _agreement(prediction, truth, weight, threshold)
     some = weight.sum(dim=1) > 0
     return torch.where(some, ratio(2 * hits, total).nan_to_num(0.0).mean(dim=1), torch.nan)
 
 
 def label_f1_micro(prediction: Tensor, truth: Tensor, weight: Tensor, threshold: float = 0.5) -> Tensor:
-    """F1 over all labels of all rows together."""
+    """F1 over all labels of all rows together at ``threshold``, of ``prediction`` and ``truth`` of each row, with
+    weights ``weight`` ``[R, B]``."""
     hits, total = _agreement(prediction, truth, weight, threshold)
     return ratio(2 * hits.sum(dim=1), total.sum(dim=1))
 
 
 def label_accuracy(prediction: Tensor, truth: Tensor, weight: Tensor, threshold: float = 0.5) -> Tensor:
-    """The part of all yes-or-no answers that is right."""
+    """Share of correct binary decisions over all labels at ``threshold``, of ``prediction`` and ``truth`` of each row,
+    with weights ``weight`` ``[R, B]``."""
     return mean(((prediction >= threshold) == (truth > 0.5)).double().mean(dim=1), weight)
 
 
 def label_auroc(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+    """Mean area under the ROC curve over labels, of ``prediction`` and ``truth`` of each row, with weights ``weight``
+    ``[R, B]``."""
     return _over_labels(area, prediction, truth, weight)
 
 
 def label_average_precision(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+    """Mean average precision over labels, of ``prediction`` and ``truth`` of each row, with weights ``weight`` ``[R,
+    B]``."""
     return _over_labels(average_area, prediction, truth, weight)
 
 
@@ -168,12 +185,12 @@ def _over_labels(measure: Measure, prediction: Tensor, truth: Tensor, weight: Te
 
 
 def mae(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
-    """Mean absolute error."""
+    """Mean absolute error ``[R]`` of ``prediction`` and ``truth`` of each row, with weights ``weight`` ``[R, B]``."""
     return mean((prediction - truth).abs(), weight)
 
 
 def rmse(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
-    """Root of the mean squared error."""
+    """Root mean squared error ``[R]`` of ``prediction`` and ``truth`` of each row, with weights ``weight`` ``[R, B]``."""
     return mean((prediction - truth).double().square(), weight).sqrt()
 
 
@@ -188,13 +205,14 @@ def _spread(value: Tensor, other: Tensor, weight: Tensor) -> Tensor:
 
 
 def r2(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
-    """The part of the variance explained: 1 is perfect, 0 is no better than the mean of these rows."""
+    """Coefficient of determination ``[R]`` of ``prediction`` and ``truth`` of each row, with weights ``weight`` ``[R,
+    B]``: 1 is perfect, 0 is the mean of these rows."""
     prediction, truth = prediction.double(), truth.double()
     return 1 - ratio(weight @ (prediction - truth).square(), _spread(truth, truth, weight))
 
 
 def pearson(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
-    """Linear correlation, -1 to 1."""
+    """Pearson correlation ``[R]`` of ``prediction`` and ``truth`` of each row, with weights ``weight`` ``[R, B]``."""
     x, y = prediction.double(), truth.double()
     below = (_spread(x, x, weight) * _spread(y, y, weight)).sqrt()
     return ratio(_spread(x, y, weight), below).clamp(-1, 1)

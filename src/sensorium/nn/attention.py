@@ -30,7 +30,8 @@ class Attention(nn.Module):
         return x.reshape(*x.shape[:2], self.heads, x.shape[2] // self.heads).transpose(1, 2)  # [B, H, N, D/H]
 
     def weights(self, queries: Tensor, context: Tensor, mask: Tensor) -> Tensor:
-        """How much each query looks at each of the context ``[B, N, M]``, the mean over heads; 0 where it sees nothing."""
+        """Attention ``[B, N, M]`` of ``queries`` to ``context`` under ``mask``, averaged over heads; 0 where nothing is
+        visible."""
         seen = mask.unsqueeze(1) if mask.dim() == 2 else mask
         query, key = self._split(self.query(queries)), self._split(self.key_value(context).chunk(2, dim=-1)[0])
         score = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5

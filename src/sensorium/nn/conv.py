@@ -39,17 +39,17 @@ class BatchNorm(nn.Module):
 
 
 def norm(kind: Literal["batch", "layer"], channels: int, axes: int) -> nn.Module:
-    """Batch or layer normalisation for a grid of ``axes`` dimensions."""
+    """Batch or layer normalisation (``kind``) of ``channels`` for a grid of ``axes`` dimensions."""
     return BatchNorm(channels, axes) if kind == "batch" else ChannelNorm(channels)
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """The same grid ``[B, C, ...]`` laid out with channels innermost: small convolutions take half the time on a CPU."""
+    """The grid ``x`` ``[B, C, ...]`` with channels innermost in memory: small convolutions take half the time on a CPU."""
     return x if x.dim() == 3 else x.contiguous(memory_format=LAST[x.dim() - 2])
 
 
 def clear(x: Tensor, mask: Tensor | None, value: float = 0.0) -> Tensor:
-    """A grid ``[B, C, T, ...]`` with ``value`` where the first axis is not real by ``mask`` ``[B, T]``."""
+    """The grid ``x`` ``[B, C, T, ...]`` with ``value`` where ``mask`` ``[B, T]`` is False."""
     if mask is None:
         return x
     # masked_fill would give up the channels-last order that the convolution chose, and all that follows would be slower.
@@ -57,12 +57,13 @@ def clear(x: Tensor, mask: Tensor | None, value: float = 0.0) -> Tensor:
 
 
 def thin(mask: Tensor | None, stride: int) -> Tensor | None:
-    """The mask after a centred convolution of this stride, or after pooling ``stride`` cells that start at a real one."""
+    """``mask`` after a centred convolution with this ``stride``, or after pooling ``stride`` cells."""
     return None if mask is None else mask[:, ::stride]
 
 
 def cells(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """A grid ``[B, C, T, ...]`` as tokens ``[B, N, C]``, last axis fastest, and which of them are real ``[B, N]``."""
+    """The grid ``x`` ``[B, C, T, ...]`` as tokens ``[B, N, C]``, last axis fastest, and which are real ``[B, N]``
+    according to ``mask``."""
     tokens = x.flatten(2).transpose(1, 2)
     if mask is None:
         return tokens, tokens.new_ones(tokens.shape[:2]).bool()
@@ -70,6 +71,7 @@ def cells(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
 
 
 def first_stride(size: tuple[int, ...]) -> int:
-    """The step that brings a grid to about 1,000 cells (28 × 28 stays, 60 × 40 is halved): a power of two up to 4."""
+    """The stride that reduces a grid of ``size`` to about 1,000 cells (28 × 28 stays, 60 × 40 is halved): a power of two
+    up to 4."""
     excess = (math.prod(size) / 1024) ** (1 / len(size))
     return 1 if excess <= 1 else 2 if excess <= 3 else 4

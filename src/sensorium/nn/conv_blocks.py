@@ -69,5 +69,6 @@ class Tail(nn.Module):
 
 
 def ends(strides: Sequence[int]) -> tuple[int, ...]:
-    """The blocks after which the grid shrinks or ends, by the stride of each block: their outputs make a pyramid."""
+    """The indices of blocks after which the grid shrinks or ends, from the stride of each block (``strides``): the
+    levels of a pyramid."""
     return tuple(i for i in range(len(strides)) if i + 1 == len(strides) or strides[i + 1] > 1)

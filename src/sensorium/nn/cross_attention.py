@@ -28,7 +28,7 @@ class Look(nn.Module):
         return tokens + found.masked_fill(~reach, 0.0)
 
     def weights(self, tokens: Tensor, context: Tensor, mask: Tensor) -> Tensor:
-        """How much each token looks at each of the context ``[B, N, M]``."""
+        """Attention ``[B, N, M]`` of ``tokens`` to ``context`` under ``mask``."""
         return self.attention.weights(self.norm(tokens), self.norm_context(context), mask)
 
 

@@ -42,7 +42,7 @@ class Blend(Learnt):
         self.keep("factor", torch.ones(len(self.sets)))
 
     def shares(self, present: Mapping[str, Tensor]) -> Tensor:
-        """How much each part counts in each row ``[B, parts]``."""
+        """The weight ``[B, parts]`` of each part in each row, given which are ``present``."""
         return self.share[routed(self.streams, self.sets, present)]
 
     def forward(self, task: Task[Any], said: Sequence[Any], present: Mapping[str, Tensor]) -> Any:
@@ -52,10 +52,8 @@ class Blend(Learnt):
         return task.surer(together, self.factor[which].to(said[0]).unsqueeze(1))
 
     def without(self, part: str, task: Task[Any], said: Mapping[str, Any], present: Mapping[str, Tensor]) -> Any:
-        """The task's output of all parts but one, each counting as much beside the others as it does in the blend.
-
-        ``said``: what they say, by part.
-        """
+        """The output of ``task`` from all parts but ``part``, with the weights of the blend rescaled; ``said``: the
+        outputs by part; ``present``: which streams each row has."""
         rest = [i for i, name in enumerate(self.parts) if name != part]
         which = routed(self.streams, self.sets, present)
         share = self.share[which][:, rest]
@@ -147,14 +145,15 @@ class Ensemble(nn.Module):
 
     @torch.no_grad()
     def given(self, stream: str, part: Features, field: Field) -> Field:
-        """What features are given of some rows of a stream: the field, or what the frozen encoder makes of it."""
+        """The input of the features ``part`` for ``field`` of ``stream``: the field, or its encoding by a frozen
+        encoder."""
         if not part.encoded or stream not in self.encoders:
             return field
         vector = self.encoders[stream](field.data, field.mask).pooled
         return Field(vector.float().unsqueeze(2), field.present)
 
     def scores(self, task: str, read: Read, present: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What each expert of a task says of the rows, by kind."""
+        """The scores of each expert of ``task``, by kind, from the features ``read`` and the streams ``present``."""
         here = {stream: present[stream] for stream in self.heard}
         return {kind: expert(read[expert.reads], here) for kind, expert in self.experts[task].items()}
 
@@ -181,5 +180,5 @@ class Ensemble(nn.Module):
 
 
 def taken(field: Field, rows: Tensor) -> Field:
-    """Some rows of a field."""
+    """The ``rows`` of ``field``."""
     return replace(field, where=None).map(lambda tensor: tensor[rows])

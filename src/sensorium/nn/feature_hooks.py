@@ -13,9 +13,10 @@ _CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 @contextmanager
 def grids(encoder: nn.Module, axes: int) -> Iterator[list[Tensor]]:
-    """Within it every grid ``[B, C, *cells]`` of so many axes is appended to the list, in the order of their making.
+    """Context in which every grid ``[B, C, *cells]`` with ``axes`` axes that convolutions of ``encoder`` output is
+    appended to a list, in order.
 
-    Tokens of a series have as many axes as its grid: only what holds a convolution hands on grids.
+    Tokens of a series have as many axes as its grid: only modules with a convolution are recorded.
     """
     seen: list[Tensor] = []
 

@@ -52,7 +52,8 @@ class Narrowed:
 
     @classmethod
     def of(cls, blocks: Sequence[Any], scales: Sequence[float], pairs: Sequence[Floats | None], kind: Any) -> Narrowed:
-        """``pairs``: the products of each block, where they are known; ``kind``: the type of numbers of wide rows."""
+        """The projection for feature ``blocks`` with ``scales``; ``pairs``: inner products of each block, if known;
+        ``kind``: the dtype of wide rows."""
         rows, width = blocks[0].shape[0], sum(block.shape[1] for block in blocks)
         from scipy import sparse
         from scipy.linalg import cholesky
@@ -70,7 +71,7 @@ class Narrowed:
         return cls(np.concatenate(made, axis=1) if dense else sparse.hstack(made, format="csr"), blocks, scales)
 
     def weights(self, fitted: Floats) -> Floats:
-        """The weights ``[F, k]`` of the features themselves, from those of ``x`` ``[columns, k]``."""
+        """The weights ``[F, k]`` of the original features, from those of the projection, ``fitted`` ``[columns, k]``."""
         if self.factor is None:
             each = np.concatenate([np.full(b.shape[1], s) for b, s in zip(self.blocks, self.scales, strict=True)])
             found: Floats = fitted * each[:, None]

@@ -6,9 +6,9 @@ from torch import nn
 
 
 def blocks(network: nn.Module) -> list[nn.Module]:
-    """The blocks a network is a stack of: the list of modules that holds most of its weights.
+    """The blocks of ``network``: the module list that holds most of its weights.
 
-    Without such a list they are what stands in its largest ``nn.Sequential``, and without that its parts.
+    Without such a list the parts of its largest ``nn.Sequential``, and without that its children.
     """
     for kind in (nn.ModuleList, nn.Sequential):
         lists = [module for module in network.modules() if isinstance(module, kind) and _size(module)]
@@ -18,7 +18,7 @@ def blocks(network: nn.Module) -> list[nn.Module]:
 
 
 def depths(network: nn.Module) -> tuple[dict[str, int], int]:
-    """The depth of every parameter by name, and how many blocks there are.
+    """The depth of every parameter of ``network`` by name, and the number L of blocks.
 
     0: before the first block, 1 to L: in a block, L + 1: after the last.
     """

@@ -40,10 +40,10 @@ class Head:
 
 
 def prior(response: Response, target: NDArray[Any], weight: Floats) -> Floats:
-    """The answer of who knows the targets alone ``[size]``: log shares, log-odds, the mean, no hazard but that of
-    all.
+    """The constant scores ``[size]`` that fit ``target`` with weights ``weight`` best: log frequencies, log-odds or the
+    mean of ``response``; zero log-hazard ratios for a risk.
 
-    Half a row is added to every class, so that one that was never seen is rare and not impossible.
+    Half a row is added to every class, so that an unseen one is rare and not impossible.
     """
     if response.kind == "risk":
         return np.zeros(1)
@@ -60,7 +60,8 @@ def prior(response: Response, target: NDArray[Any], weight: Floats) -> Floats:
 
 
 def answered(response: Response, raw: Tensor, known: Tensor) -> Tensor:
-    """What a head's ``features @ weight + bias`` says ``[B, size]``: log-probabilities, log-odds, the number."""
+    """The scores ``[B, size]`` for ``response`` from a head's output ``raw``, ``features @ weight + bias``:
+    log-probabilities, log-odds, the number; ``known`` are the scores of the prior."""
     if response.kind == "classes":
         return raw.log_softmax(dim=1)
     if response.kind == "ordered":
@@ -71,7 +72,8 @@ def answered(response: Response, raw: Tensor, known: Tensor) -> Tensor:
 
 
 def loss(response: Response, scores: Tensor, target: Tensor, weight: Tensor) -> float:
-    """Log loss, squared error or partial likelihood per unit of weight."""
+    """The log loss, squared error or partial likelihood of ``scores`` for ``response`` and ``target``, per unit of
+    ``weight``."""
     if response.kind == "risk":
         lost = partial_loss(scores[:, 0], target[:, 0], target[:, 1] > 0.5, weight)
         return float(lost.sum() / weight.sum())
@@ -92,7 +94,8 @@ class Solver:
         self.models: dict[int, Any] = {}
 
     def fit(self, x: Any, target: NDArray[Any], weight: Floats, strength: float) -> Head:
-        """``x`` is an array or a CSR matrix ``[rows, F]``; ``strength`` as the C of a support vector machine."""
+        """Fit a head to ``target`` with row weights ``weight``. ``x`` is an array or a CSR matrix ``[rows, F]``;
+        ``strength`` is C as in a support vector machine."""
         fitted: Head = getattr(self, f"_{self.response.kind}")(x, target, weight / weight.mean(), strength)
         return fitted
 
@@ -179,7 +182,8 @@ def unhurried() -> Iterator[None]:
 
 
 def folds(response: Response, target: NDArray[Any], number: int, seed: int) -> NDArray[np.int64]:
-    """Which of ``number`` folds a row is in ``[rows]``: each fold has its share of every class, or of low and high."""
+    """The fold ``[rows]`` of each row, out of ``number``, drawn by ``seed`` and stratified by ``target`` as ``response``
+    is: by class, or by low and high values."""
     order = np.random.default_rng(seed).permutation(len(target))
     key = target.sum(axis=1) if response.kind == "labels" else target[:, 0] if response.kind == "risk" else target
     order = order[np.argsort(key[order], kind="stable")]
@@ -189,7 +193,7 @@ def folds(response: Response, target: NDArray[Any], number: int, seed: int) -> N
 
 
 def fits(response: Response, target: NDArray[Any]) -> bool:
-    """Whether there is anything to tell apart in these rows."""
+    """Whether ``target`` varies, so that a model for ``response`` can be fitted."""
     if response.kind == "labels":
         return bool((target.min(axis=0) != target.max(axis=0)).any()) if len(target) else False
     if response.kind == "risk":
@@ -207,9 +211,11 @@ def chosen(
     held: Sequence[int],
     strengths: Sequence[float] = STRENGTHS,
 ) -> tuple[float, float]:
-    """The strength whose heads answer best the folds ``held`` out in turn, and their loss.
+    """The regularisation strength with the lowest held-out loss, and that loss.
 
-    Strengths are tried in order, until two in a row are worse than the best.
+    ``strengths`` are tried in order, until two in a row are worse than the best. Heads for ``response`` are fitted to
+    ``x``, ``target`` and ``weight``, with the prior ``known``; ``fold`` assigns rows to folds, of which those in
+    ``held`` are held out in turn.
     """
     usable = [k for k in held if fits(response, target[fold != k]) and (fold == k).any()]
     if not usable:

@@ -52,7 +52,8 @@ def _added(layer: nn.Module, given: tuple[Any, ...], output: Tensor) -> Tensor:
 
 
 def takes(layer: nn.Module) -> bool:
-    """Whether a layer can have one. Subclasses may never be called themselves, so only the plain kinds can."""
+    """Whether ``layer`` can have a low-rank update. Subclasses may not be called themselves, so only the plain types
+    can."""
     if type(layer) is nn.Linear:
         return True
     conv: Any = layer
@@ -60,7 +61,8 @@ def takes(layer: nn.Module) -> bool:
 
 
 def attach(layer: nn.Module, rank: int, alpha: float, dropout: float) -> None:
-    """Give a layer a low-rank update; its own weights stand still from then on."""
+    """Give ``layer`` a low-rank update of rank ``rank``, scaled by ``alpha``, with ``dropout``; its own weights are
+    frozen."""
     if "lora" in layer._modules:
         raise ValueError("this layer has a low-rank update already")
     for parameter in layer.parameters():
@@ -72,7 +74,7 @@ def attach(layer: nn.Module, rank: int, alpha: float, dropout: float) -> None:
 
 @torch.no_grad()
 def merge(module: nn.Module) -> int:
-    """Add every low-rank update in a module to the weights it belongs to, and take it away; how many there were."""
+    """Add every low-rank update in ``module`` to its weights and remove it; return their number."""
     found = [layer for layer in module.modules() if isinstance(layer._modules.get("lora"), Lora)]
     for layer in found:
         lora = layer._modules.pop("lora")

@@ -14,10 +14,12 @@ _mean: Mean | None = None
 
 
 def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
-    """``Σ weight·value / Σ weight`` over rows ``[B]``; rows of weight 0 do not matter, whatever stands there.
+    """The mean ``Σ weight·value / Σ weight`` of ``values`` ``[B]`` with ``weight`` ``[B]``; values of rows with weight 0
+    are ignored, even if not finite.
 
-    All weights 0 gives 0, with gradients of 0. Within ``across`` the mean is over the rows of all processes: each gets its
-    part of it, times their number, so that the mean over processes, which is what gradients go through, is the whole.
+    Zero total weight gives 0, with zero gradients. Within ``across`` the mean is over the rows of all processes: each
+    process returns its part times their number, so that the mean over processes, which gradients are averaged by, is the
+    total mean.
     """
     values = torch.where(weight > 0, values, torch.zeros_like(values))
     total = shared(weight.sum())
@@ -25,18 +27,19 @@ def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
 
 
 def shared(value: Tensor) -> Tensor:
-    """The mean of a value over processes, within ``across``; no gradient goes through it. Else the value itself."""
+    """The mean of ``value`` over processes, within ``across``, without a gradient; otherwise the value itself."""
     return value if _mean is None else _mean(value.detach())
 
 
 def somewhere(weight: Tensor) -> Tensor:
-    """Whether any row counts, in any process within ``across``."""
+    """Whether any row has a nonzero ``weight``, in any process within ``across``."""
     return shared((weight > 0).any().float()) > 0
 
 
 @contextmanager
 def across(mean: Mean | None) -> Iterator[None]:
-    """Within it, means are over the rows of several processes, each of which must ask for the same ones in the same order.
+    """Context in which means are over the rows of several processes; ``mean`` averages over processes, all of which must
+    ask for the same means in the same order.
 
     None: over this process's rows.
     """

@@ -28,7 +28,7 @@ class Look(nn.Module):
         return out
 
     def load(self, tensors: Mapping[str, Tensor], attention: str, output: str) -> None:
-        """The weights of a checkpoint, under these prefixes."""
+        """Load weights from the checkpoint ``tensors`` under the prefixes ``attention`` and ``output``."""
         own = self.attention
         for kind in ("weight", "bias"):
             joined = torch.cat([tensors[f"{attention}.key.{kind}"], tensors[f"{attention}.value.{kind}"]])
@@ -52,7 +52,7 @@ class Think(nn.Module):
         return out
 
     def load(self, tensors: Mapping[str, Tensor], inner: str, outer: str) -> None:
-        """The weights of a checkpoint, under these prefixes."""
+        """Load weights from the checkpoint ``tensors`` under the prefixes ``inner`` and ``outer``."""
         for kind in ("weight", "bias"):
             _copy(self.inner.get_parameter(kind), tensors[f"{inner}.dense.{kind}"])
             _copy(self.outer.get_parameter(kind), tensors[f"{outer}.dense.{kind}"])
@@ -78,7 +78,7 @@ class CrossLayer(nn.Module):
         return self.words_think(told), self.regions_think(shown)
 
     def load(self, tensors: Mapping[str, Tensor], prefix: str) -> None:
-        """The weights of one ``LxmertXLayer``."""
+        """Load the weights of one ``LxmertXLayer`` from ``tensors`` under ``prefix``."""
         self.cross.load(tensors, f"{prefix}.visual_attention.att", f"{prefix}.visual_attention.output")
         self.words_self.load(tensors, f"{prefix}.lang_self_att.self", f"{prefix}.lang_self_att.output")
         self.regions_self.load(tensors, f"{prefix}.visn_self_att.self", f"{prefix}.visn_self_att.output")
@@ -98,7 +98,7 @@ class Boxes(nn.Module):
         return out
 
     def load(self, tensors: Mapping[str, Tensor], prefix: str) -> None:
-        """The weights of a checkpoint's visual feature encoder."""
+        """Load the weights of a checkpoint's visual feature encoder from ``tensors`` under ``prefix``."""
         for kind in ("weight", "bias"):
             _copy(self.linear.get_parameter(kind), tensors[f"{prefix}.box_fc.{kind}"])
             _copy(self.norm.get_parameter(kind), tensors[f"{prefix}.box_layer_norm.{kind}"])

@@ -10,10 +10,11 @@ _PRIME = 1_000_003
 
 
 def groups(data: Tensor, real: Tensor, longest: int, buckets: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """For 2, 3, … ``longest`` neighbours in ``data`` ``[B, N]``: their bucket ``[B, N - 1]``, …, and which are real.
+    """The hash bucket, out of ``buckets``, of every n-gram of ``data`` ``[B, N]`` for n = 2 … ``longest``: ``[B, N -
+    1]``, …, and which are real.
 
-    Two groups may share a bucket (the hashing trick of fastText, https://arxiv.org/abs/1607.01759, § 2.3). ``real`` marks
-    the ids that are no padding; padding stands at the end.
+    N-grams may share a bucket (the hashing trick of fastText, https://arxiv.org/abs/1607.01759, § 2.3). ``real`` marks
+    ids that are not padding; padding is at the end.
     """
     hashed = data
     for n in range(1, min(longest, data.shape[1])):

@@ -9,9 +9,9 @@ from torch import Tensor
 
 
 def outer(vectors: Sequence[Tensor]) -> Tensor:
-    """⊗ₛ [1; vₛ] of vectors ``[B, R]``, flat: ``[B, (R + 1)^S]``, the last vector's features fastest.
+    """⊗ₛ [1; vₛ] of ``vectors`` ``[B, R]``, flattened: ``[B, (R + 1)^S]``, the last vector's features fastest.
 
-    A vector of zeros leaves its 1: the rest is then the outer product of the others, and zeros.
+    A zero vector leaves its 1: the result is then the outer product of the others, and zeros.
     Source: https://arxiv.org/abs/1707.07250, equation 3.
     """
     one = vectors[0].new_ones(vectors[0].shape[0], 1)
@@ -23,7 +23,8 @@ def outer(vectors: Sequence[Tensor]) -> Tensor:
 
 
 def orders(vectors: int, width: int) -> Tensor:
-    """How many features each entry of ``outer`` multiplies, ``[(R + 1)^S]``: 0 for the 1, 1 for a feature by itself."""
+    """How many features each entry of ``outer`` of ``vectors`` of ``width`` multiplies, ``[(R + 1)^S]``: 0 for the 1, 1
+    for a single feature."""
     one = (torch.arange(width + 1) > 0).long()
     order = one
     for _ in range(vectors - 1):

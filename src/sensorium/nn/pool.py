@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 
 def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
-    """The mean ``[B, D]`` of the real tokens of ``[B, N, D]``; zeros where none is real."""
+    """The mean ``[B, D]`` of ``tokens`` ``[B, N, D]`` where ``mask`` is True; zeros where none is."""
     real = mask.unsqueeze(-1)
     total = tokens.masked_fill(~real, 0.0).sum(dim=1)
     return total / real.sum(dim=1).clamp(min=1).to(total.dtype)
 
 
 def masked_max(tokens: Tensor, mask: Tensor) -> Tensor:
-    """The largest value ``[B, D]`` of each feature over the real tokens of ``[B, N, D]``; zeros where none is real."""
+    """The maximum ``[B, D]`` of each feature of ``tokens`` ``[B, N, D]`` where ``mask`` is True; zeros where none is."""
     best = tokens.masked_fill(~mask.unsqueeze(-1), torch.finfo(tokens.dtype).min).amax(dim=1)
     return best.masked_fill(~mask.any(dim=1, keepdim=True), 0.0)
 

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 
 def sinusoids(length: int, dim: int, like: Tensor) -> Tensor:
-    """``[length, dim]``: sines, then cosines, ever slower. Source: https://arxiv.org/abs/1706.03762, § 3.5."""
+    """Sinusoidal positions ``[length, dim]``, with device and dtype of ``like``: sines, then cosines, of decreasing
+    frequency. Source: https://arxiv.org/abs/1706.03762, § 3.5."""
     half = (dim + 1) // 2
     rate = torch.exp(torch.arange(half, device=like.device, dtype=like.dtype) * (-math.log(10000.0) / max(half - 1, 1)))
     angle = torch.arange(length, device=like.device, dtype=like.dtype).unsqueeze(1) * rate
@@ -19,7 +20,8 @@ def sinusoids(length: int, dim: int, like: Tensor) -> Tensor:
 
 
 def grid_sinusoids(size: Sequence[int], dim: int, like: Tensor) -> Tensor:
-    """``[N, dim]`` for the cells of a grid, last axis fastest: each axis has an equal share of the features."""
+    """Sinusoidal positions ``[N, dim]`` for the cells of a grid of ``size``, last axis fastest, with device and dtype of
+    ``like``: each axis has an equal share of the features."""
     axes = len(size)
     parts: list[Tensor] = []
     for axis, length in enumerate(size):
@@ -31,7 +33,7 @@ def grid_sinusoids(size: Sequence[int], dim: int, like: Tensor) -> Tensor:
 
 
 def resized(places: Tensor, size: Sequence[int]) -> Tensor:
-    """Learned places ``[D, *grid]`` for a grid of another ``size``, interpolated (bicubic where the grid has two axes)."""
+    """Learned positions ``places`` ``[D, *grid]``, interpolated to a grid of ``size`` (bicubic for two axes)."""
     mode = {1: "linear", 2: "bicubic", 3: "trilinear"}[len(size)]
     between: Tensor = F.interpolate(places.unsqueeze(0), size=tuple(size), mode=mode, align_corners=False)
     return between.squeeze(0)

@@ -9,8 +9,8 @@ _MORE, _PASSES = 10, 4
 
 
 def principal(rows: Tensor, rank: int, generator: torch.Generator | None = None) -> Tensor:
-    """The directions ``[F, at most rank]`` in which ``rows`` (``[N, F]``, sparse or not, not centred) are longest: right
-    singular vectors, the strongest first.
+    """The top right singular vectors ``[F, at most rank]`` of ``rows`` (``[N, F]``, sparse or dense, not centred), by
+    decreasing singular value; the start is drawn from ``generator``.
 
     Found by orthogonal iteration from a random start, so a truncated SVD of a large sparse matrix costs a few products.
     Source: Halko et al., https://arxiv.org/abs/0909.4061, algorithms 4.4 and 5.1.

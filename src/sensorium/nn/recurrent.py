@@ -13,7 +13,7 @@ CELLS: dict[str, type[nn.GRU] | type[nn.LSTM] | type[nn.RNN]] = {"gru": nn.GRU, 
 
 
 def backwards(steps: Tensor, mask: Tensor) -> Tensor:
-    """``[B, N, D]`` with the real steps of each row (those at its start) in reverse order; its own inverse."""
+    """``steps`` ``[B, N, D]`` with the real steps of each row (``mask``, a prefix) reversed; its own inverse."""
     place = torch.arange(steps.shape[1], device=steps.device)
     place = mask.sum(dim=1, keepdim=True) - 1 - place  # negative past the end: such steps stay at the end
     return steps.gather(1, (place % steps.shape[1]).unsqueeze(-1).expand_as(steps))

@@ -12,33 +12,35 @@ from sensorium.nn.pool import masked_mean
 
 
 def vectors(parts: Mapping[str, Encoded], streams: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """The streams' vectors ``[B, S, D]``, zero where absent, and which are there ``[B, S]``, in this order."""
+    """The vectors ``[B, S, D]`` of ``streams`` in ``parts``, zero where absent, and which are present ``[B, S]``."""
     here = torch.stack([parts[s].present for s in streams], dim=1)
     pooled = torch.stack([parts[s].pooled for s in streams], dim=1)
     return zeroed(pooled, here), here
 
 
 def tokens(parts: Mapping[str, Encoded], streams: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """The tokens of all streams ``[B, N, D]``, one stream after the other, zero where masked, and the mask ``[B, N]``."""
+    """The tokens ``[B, N, D]`` of ``streams`` in ``parts``, one stream after the other, zero where masked, and the mask
+    ``[B, N]``."""
     real = torch.cat([parts[s].mask & parts[s].present.unsqueeze(1) for s in streams], dim=1)
     every = torch.cat([parts[s].tokens for s in streams], dim=1)
     return zeroed(every, real), real
 
 
 def shares(score: Tensor, here: Tensor) -> Tensor:
-    """Softmax over the streams that are there (axis 1 of ``[B, S, ...]``); all zero in a row with none."""
+    """Softmax of ``score`` ``[B, S, ...]`` over the streams present (``here`` ``[B, S]``); zero in a row without any."""
     absent = ~here.reshape(*here.shape, *[1] * (score.dim() - 2))
     # A finite floor, not -inf: a row with nothing at all must give zeros, not NaN.
     return score.masked_fill(absent, torch.finfo(score.dtype).min).softmax(dim=1).masked_fill(absent, 0.0)
 
 
 def sizes(parts: Mapping[str, Encoded], streams: Sequence[str]) -> list[int]:
-    """How many tokens each stream has in this batch."""
+    """The number of tokens of each of ``streams`` in ``parts``."""
     return [parts[s].tokens.shape[1] for s in streams]
 
 
 def owners(count: Sequence[int], like: Tensor) -> Tensor:
-    """Whose token each of ``tokens`` is ``[N]``: the stream's place in the model's order."""
+    """The index of the stream of each token ``[N]``, from the number of tokens of each stream ``count``; on the device
+    of ``like``."""
     place = torch.arange(len(count), device=like.device)
     return place.repeat_interleave(torch.tensor(count, device=like.device), output_size=sum(count))
 
@@ -54,7 +56,7 @@ class Gathered(nn.Module):
         self.logits = nn.Parameter(torch.zeros(streams))
 
     def share(self, here: Tensor) -> Tensor:
-        """How much each stream counts ``[B, S]``; 0 where absent."""
+        """The weight ``[B, S]`` of each stream, given which are present (``here``); 0 where absent."""
         return shares(self.logits.expand(here.shape), here)
 
     def forward(self, pooled: Tensor, here: Tensor, met: Sequence[Tensor], real: Sequence[Tensor]) -> Encoded:

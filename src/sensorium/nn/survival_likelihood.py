@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 def exact(tensor: Tensor) -> Tensor:
-    """In double precision, where the device has it."""
+    """``tensor`` in double precision, where the device supports it."""
     return tensor.float() if tensor.device.type == "mps" else tensor.double()
 
 
@@ -70,9 +70,10 @@ def _partial(score: Tensor, time: Tensor, event: Tensor, weight: Tensor) -> Tens
 
 
 def breslow(score: Tensor, time: Tensor, event: Tensor, weight: Tensor, grid: Tensor) -> Tensor:
-    """The cumulative hazard of a row of score 0 at the times ``grid`` ``[G]``, never falling; Breslow's estimate.
+    """Breslow's estimate of the cumulative baseline hazard at the times ``grid`` ``[G]``, from risk scores ``score``,
+    ``time``, ``event`` and ``weight`` of each row ``[B]``.
 
-    With scores of 0 it is the Nelson-Aalen estimate of all rows. Source: Breslow 1972, in the discussion of Cox.
+    With scores of 0 it is the Nelson-Aalen estimate. Source: Breslow 1972, in the discussion of Cox.
     """
     score, weight = exact(score), exact(weight)
     if not len(score):
@@ -127,7 +128,7 @@ def hazard_loss(logits: Tensor, time: Tensor, event: Tensor, edges: Tensor) -> T
 
 
 def lived(logits: Tensor, edges: Tensor) -> Tensor:
-    """The chance to live past the end of every interval ``[B, K]``."""
+    """The probability of surviving each interval's end ``[B, K]``, from hazard ``logits`` ``[B, K]`` and ``edges``."""
     return (-F.softplus(logits) * intervals(edges)).cumsum(dim=1).exp()
 
 

@@ -54,9 +54,9 @@ TYPES = {
 
 
 def check_trees(trees: Trees) -> None:
-    """Raise ``ValueError`` where nodes lead to none, or back: a row would be sent round for ever.
+    """Raise ``ValueError`` where nodes of ``trees`` lead nowhere or back, which would loop for ever.
 
-    A tree's nodes stand in the order of going down, as scikit-learn numbers them.
+    Nodes of a tree are numbered from the root down, as in scikit-learn.
     """
     count, leaves, outputs = len(trees.feature), len(trees.value), len(trees.base)
     alike = (trees.threshold, trees.left, trees.right, trees.missing_left)
@@ -73,7 +73,8 @@ def check_trees(trees: Trees) -> None:
 
 
 def evaluated(trees: Trees, rows: Tensor) -> Tensor:
-    """The sum of what all trees say, and the base ``[B, K]`` float64. ``rows``: ``[B, F]`` float32, NaN where missing."""
+    """The sum of the outputs of all ``trees`` and the base, ``[B, K]`` float64, for ``rows`` ``[B, F]`` float32, NaN
+    where missing."""
     width = len(trees.root) * trees.value.shape[1]
     parts = torch.split(rows, max(1, ROWS // max(1, width)))
     return torch.cat([_some(trees, part) for part in parts]) if len(rows) else trees.base.double().expand(0, -1)

@@ -43,11 +43,12 @@ class TreeExpert(Expert):
 
     @abstractmethod
     def grown(self, some: tuple[str, ...], x: NDArray[np.float32], y: NDArray[Any], weight: Floats, seed: int) -> Trees:
-        """Trees for the rows ``x`` ``[rows, f]``, NaN where missing, of a set of streams."""
+        """Trees for the streams ``some``, fitted to rows ``x`` ``[rows, f]``, NaN where missing, targets ``y`` and
+        weights ``weight``, with random state ``seed``."""
 
     @abstractmethod
     def answered(self, raw: Tensor) -> Tensor:
-        """The answer ``[B, size]`` to what the trees say ``[B, K]``, both float64."""
+        """The scores ``[B, size]`` from the trees' outputs ``raw`` ``[B, K]``, both float64."""
 
     def fit(self, rows: Observed, seed: int) -> None:
         self.keep("prior", torch.from_numpy(prior(self.response, rows.target, rows.weight)))

@@ -74,7 +74,7 @@ _MOST_LAYERS, _MOST = 4096, 1 << 31
 
 
 def family(config: Mapping[str, Any]) -> Family:
-    """The family of a configuration; any other is refused."""
+    """The family of the configuration ``config``. Raises ``ConfigError`` for any other."""
     kind = str(config.get("model_type"))
     if kind not in KNOWN:
         raise ConfigError(f"encoder huggingface: a network of type {kind!r} is not read{nearest(kind, [*KNOWN, *TOWERS])}")
@@ -106,7 +106,7 @@ def _check_size(name: str, value: Any) -> None:
 
 
 def build(config: Mapping[str, Any]) -> nn.Module:
-    """The network of a configuration, with random weights."""
+    """The network of the configuration ``config``, with random weights."""
     found = family(config)
     try:
         return _trained_part(_class(found)(_config(found, config), **_arguments(found)), found)
@@ -117,7 +117,7 @@ def build(config: Mapping[str, Any]) -> nn.Module:
 
 
 def load(checkpoint: Checkpoint, config: Mapping[str, Any]) -> nn.Module:
-    """The network of a configuration, with the weights of a checkpoint."""
+    """The network of the configuration ``config``, with the weights of ``checkpoint``."""
     found = family(config)
     checkpoint.check_weights()
     assert checkpoint.held  # its headers are sound
@@ -152,7 +152,7 @@ def load(checkpoint: Checkpoint, config: Mapping[str, Any]) -> nn.Module:
 
 
 def width(config: Mapping[str, Any], model: nn.Module) -> int:
-    """The width of what a network returns."""
+    """The width of what ``model``, a network of the configuration ``config``, returns."""
     its: Any = model.config
     try:
         return int(its.hidden_sizes[-1] if config["model_type"] in ("resnet", "convnext") else its.hidden_size)

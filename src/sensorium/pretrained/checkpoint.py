@@ -31,7 +31,7 @@ class Checkpoint:
     name: str
 
     def file(self, name: str) -> Path | None:
-        """One of its files; None where it has no such. From the hub it is fetched, unless ``HF_HUB_OFFLINE`` is set."""
+        """The path of its file ``name``, or None. From the hub it is downloaded, unless ``HF_HUB_OFFLINE`` is set."""
         check_open(self.name)
         folder = Path(self.name).expanduser()
         if folder.is_dir():
@@ -59,7 +59,7 @@ class Checkpoint:
         return None if found is None else Path(found)
 
     def json(self, name: str) -> dict[str, Any]:
-        """A JSON file of it; empty where it has no such."""
+        """The contents of its JSON file ``name``; empty if there is none."""
         path = self.file(name)
         if path is None:
             return {}

@@ -40,7 +40,7 @@ class Header(NamedTuple):
 
 
 def header_length(first: bytes) -> int:
-    """Bytes of the header, from the first eight of a file. Raises ``ValueError``."""
+    """The length of the header in bytes, from the ``first`` eight bytes of a file. Raises ``ValueError``."""
     if len(first) < 8:
         raise ValueError("it is no safetensors file: it is cut short")
     (length,) = struct.unpack("<Q", first[:8])
@@ -91,9 +91,11 @@ def _counts(value: Any) -> bool:
 
 
 def check_fits(header: Header, network: nn.Module) -> None:
-    """Raise ``ValueError`` where a file does not hold exactly the tensors of a network: names, types and shapes.
+    """Raise ``ValueError`` unless the file described by ``header`` holds exactly the tensors of ``network``: names,
+    types and shapes.
 
-    Shapes of what was learnt in one go (``Learnt``) are known from the file alone; their types and axes are declared.
+    Shapes of fitted buffers (``core/learned_buffers.py``) are known from the file alone; their types and axes are
+    declared.
     """
     needed = network.state_dict()
     lacking, foreign = needed.keys() - header.tensors.keys(), header.tensors.keys() - needed.keys()
@@ -120,7 +122,7 @@ def _learnt(network: nn.Module) -> Iterable[tuple[str, int]]:
 
 
 def check_finite(tensors: Mapping[str, Tensor]) -> None:
-    """Raise ``ValueError`` where a number is NaN or infinite."""
+    """Raise ``ValueError`` if a value in ``tensors`` is NaN or infinite."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise ValueError(f"tensor {name!r} has numbers that are not finite")

@@ -18,9 +18,9 @@ _FLOOR = 1.192092955078125e-07  # the smallest step of float32 near 1, as in Kal
 
 
 def whisper_mel(signal: Tensor, mels: int, samples: int) -> Tensor:
-    """Log-mel spectrogram ``[B, mels, samples // 160]`` of signals ``[B, T]`` at 16 kHz, zero past their ends.
+    """Log-mel spectrogram ``[B, mels, samples // 160]`` of ``signal`` ``[B, T]`` at 16 kHz, zero past its end.
 
-    Cut or filled to ``samples``; at most 80 dB below the loudest cell of the row.
+    Cut or padded to ``samples``; floored at 80 dB below the loudest cell of the row.
     Source: Robust Speech Recognition via Large-Scale Weak Supervision, https://arxiv.org/abs/2212.04356, § 2.2.
     """
     signal = F.pad(signal[:, :samples], (0, max(0, samples - signal.shape[1])))
@@ -39,7 +39,7 @@ def kaldi_frames(length: Tensor) -> Tensor:
 
 
 def kaldi_fbank(signal: Tensor, mels: int) -> Tensor:
-    """Log filter-bank energies ``[B, frames, mels]`` of signals ``[B, T]`` at 16 kHz, as Kaldi's ``fbank`` has them.
+    """Log filter-bank energies ``[B, frames, mels]`` of ``signal`` ``[B, T]`` at 16 kHz, as Kaldi's ``fbank`` has them.
 
     Each window of 25 ms loses its mean, is pre-emphasised by 0.97 and weighted by a Hann window; 20 Hz to 8 kHz.
     Source: https://kaldi-asr.org/doc/feat.html, and § 2 of https://arxiv.org/abs/2104.01778.

@@ -61,14 +61,16 @@ class PretrainedTokeniser:
         return [self._exchanged(i) for i in tokenizer.post_process(whole).ids][:length]
 
     def decode(self, ids: list[int]) -> str:
-        """The text of ids, without padding and special tokens."""
+        """The text of ``ids``, without padding and special tokens."""
         return str(self._tokenizer.decode([self._exchanged(i) for i in ids if i], skip_special_tokens=True))
 
     def to_json(self) -> dict[str, Any]:
+        """The tokeniser as plain JSON."""
         return {"kind": "pretrained", "file": self.file, "pad": self.pad}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
+        """The tokeniser that ``to_json`` described as ``data``."""
         file, pad = data.get("file"), data.get("pad")
         if not isinstance(file, dict) or type(pad) is not int or not 0 <= pad < 1 << 24:
             raise ConfigError("text: what is kept of the checkpoint's tokeniser does not hold together")
