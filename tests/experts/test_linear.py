@@ -165,3 +165,20 @@ def test_much_work_is_done_on_a_part_of_the_rows(monkeypatch: pytest.MonkeyPatch
 def test_no_strength_below_zero() -> None:
     with pytest.raises(ConfigError, match="strength"):
         build("experts", {"kind": "linear", "strength": -1.0}, RESPONSES["classes"], STREAMS)
+
+
+@pytest.mark.parametrize("kind", ["linear", "forest", "boosting"])
+@pytest.mark.parametrize("classes", [2, 3, 6])
+def test_the_scores_of_a_row_do_not_depend_on_its_place_or_on_the_batch(kind: str, classes: int) -> None:
+    """Bit for bit, in batches of 4 rows and more: a server may then answer requests together."""
+    response = Response("classes", classes)
+    expert = build("experts", kind, response, STREAMS)
+    expert.fit(observed(response), 3)
+    features, present = given(kind, observed(response, 64, seed=1))
+    draw = np.random.default_rng(0)
+    with torch.no_grad():
+        scores = expert.eval()(features, present)
+        for size in (64, 48, 16, 8, 4):
+            order = draw.permutation(64)[:size]
+            some = expert({s: x[order] for s, x in features.items()}, {s: x[order] for s, x in present.items()})
+            assert torch.equal(some, scores[order]), f"{size} rows"

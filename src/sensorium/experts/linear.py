@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from sensorium.core.expert import Expert, Observed, Response
 from sensorium.core.registry import component
@@ -27,6 +27,8 @@ HEADS = 4
 SINGLE = 2e7
 """From so many numbers on, the solver sees them in single precision."""
 DECADES = STRENGTHS[::2]
+LANES = 16
+"""Columns of a product are padded to a multiple of this: the floats of the widest vector registers (512 bits)."""
 TOGETHER = (0.3, 1.0, 3.0)
 """What the strengths that suit streams alone are multiplied with where several share a head."""
 
@@ -221,13 +223,23 @@ class Linear(Expert):
             if len(index):
                 # Of all rows, whichever are wanted: sums then run alike whatever streams the other rows of a batch have.
                 x = torch.cat([self._used(stream, features[stream]) for stream in self.sets[place]], dim=1)
-                raw = x.to(self.prior) @ getattr(self, f"weight_{place}") + getattr(self, f"bias_{place}")
+                raw = _product(x.to(self.prior), getattr(self, f"weight_{place}")) + getattr(self, f"bias_{place}")
                 out[index] = answered(self.response, raw[index], self.prior)
         return out
 
     def _used(self, stream: str, features: Tensor) -> Tensor:
         columns: Tensor = getattr(self, f"columns_{self.streams.index(stream)}")
         return features if len(columns) == features.shape[1] else features[:, columns]
+
+
+def _product(x: Tensor, weight: Tensor) -> Tensor:
+    """``x @ weight`` ``[B, K]``, computed with the columns padded to a multiple of ``LANES``.
+
+    With few columns, kernels sum the last rows of a batch in another order than the first, so a row's answer would depend on
+    its place; with whole vector registers they do not.
+    """
+    columns = weight.shape[1]
+    return (x @ nn.functional.pad(weight, (0, -columns % LANES)))[:, :columns]
 
 
 def _block(features: Any, index: NDArray[Any] | slice, columns: NDArray[np.int64]) -> Any:
