@@ -90,9 +90,9 @@ class Artifact:
         return Artifact(self.recipe.model_copy(update={"model": spec}), self.schema, model, self.report, self.learnt)
 
     def save(self, folder: str | Path) -> Path:
-        """Write the folder. Killed at any moment, it holds a whole model or none that loads: never a mixture.
+        """Write the model to ``folder``. Atomic: if killed at any moment, the folder holds a complete model or none.
 
-        A full disk is met while the model that was there before is still whole.
+        A full disk is detected while the previous model is intact.
         """
         folder = Path(folder)
         contents: dict[str, bytes] = {
@@ -116,10 +116,10 @@ class Artifact:
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """Read a folder that ``save`` wrote, checking every byte first.
+        """Load a model from ``folder``, verifying every byte first.
 
-        Nothing but its own files is read, and what that costs is bounded by their size: the network is built only as large
-        as the file of weights says it is, and the weights are read once they are known to fit. Whatever is wrong is an
+        Only the folder's own files are read, and the cost is bounded by their size: the network is built only as large
+        as the weights file declares, and the weights are read once they are known to fit. Every failure is an
         ``ArtifactError``.
         """
         folder = Path(folder)
@@ -155,7 +155,8 @@ class Artifact:
 
 
 def schema_in(folder: str | Path) -> Schema:
-    """The columns of a saved model, without the model. Their file is checked, as when the model is loaded."""
+    """The columns of the model saved in ``folder``, without its weights. Their file is verified as when the model is
+    loaded."""
     listed = _listed(Path(folder))
     data = _read(Path(folder), "schema.json", *listed["schema.json"])
     return _schema(Path(folder), data)

@@ -68,14 +68,15 @@ class Model(nn.Module):
         return self
 
     def encode(self, batch: Batch, least: int | None = None) -> dict[str, Encoded]:
-        """Every stream at the model's width, before they meet.
+        """Every stream of ``batch`` at the model's width, before fusion.
 
-        ``least``: encoders are given ``room(rows, least)`` rows, filled up with absent ones; None: those that are there.
+        ``least``: encoders receive ``room(rows, least)`` rows, padded with absent ones; None: only the rows present.
         """
         return {s: self.encode_stream(s, batch.inputs[s], least) for s in self.streams}
 
     def encode_stream(self, stream: str, field: Field, least: int | None = None) -> Encoded:
-        """One stream at the model's width; without a network, only whether it is there."""
+        """``field`` of ``stream`` at the model's width, with ``least`` as in ``encode``; without a network, only its
+        presence."""
         if not self.network:
             nothing = torch.zeros(len(field.present), 1, self.fusion.dim, device=field.present.device)
             return Encoded(nothing, field.present.unsqueeze(1), nothing[:, 0], field.present)
@@ -108,7 +109,7 @@ class Model(nn.Module):
         return spread if least is None else spread.hide(present)
 
     def answer(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> dict[str, Any]:
-        """Every task's output."""
+        """The output of every task for ``fused``, the ``streams`` and ``prompts``."""
         return {name: task(fused, streams, prompts) for name, task in self.tasks.items()}
 
     def forward(self, batch: Batch) -> dict[str, Any]:
@@ -116,7 +117,7 @@ class Model(nn.Module):
 
 
 def network_of(model: Model) -> dict[str, Tensor]:
-    """What the network of a model has learnt, without the experts beside it."""
+    """The fitted state of ``model``'s network, without the experts."""
     return {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("experts.")}
 
 
@@ -133,10 +134,9 @@ def _unheard(encoder: Encoder, field: Field) -> Encoded:
 
 
 def assemble(spec: ModelSpec, schema: Schema, *, experts: bool = True) -> Model:
-    """The model of a resolved specification. A part that cannot read what it is given is named, in words.
+    """The model of a resolved ``spec`` for ``schema``. A component that cannot read its input is named in the error.
 
-    ``experts``: with all that answers beside the first network, experts and further networks; without them while one is
-    trained.
+    ``experts``: include experts and further networks; left out while one network is trained.
     """
     if spec.dim is None or spec.fusion is None:
         raise ConfigError("the model is not resolved", fix="fit resolves it; a saved recipe is resolved")
@@ -179,9 +179,9 @@ def assemble(spec: ModelSpec, schema: Schema, *, experts: bool = True) -> Model:
 def experts_of(
     spec: ModelSpec, schema: Schema, tasks: Mapping[str, Task[Any]], encoders: Mapping[str, Encoder]
 ) -> Ensemble | None:
-    """The experts of a resolved specification, not fitted yet; None where it has none.
+    """The experts of a resolved ``spec`` for ``schema`` and ``tasks``, not fitted yet; None if there are none.
 
-    ``encoders``: of the network, by stream; empty where there is none. Of frozen ones features may read the vectors.
+    ``encoders``: the network's, by stream; empty without a network. Features may read the vectors of frozen ones.
     """
     if not spec.experts:
         if not spec.network:
@@ -223,7 +223,8 @@ def experts_of(
 
 
 def goal_of(task: TaskSpec, schema: Schema, layouts: Mapping[str, Layout]) -> Goal:
-    """What a task of a recipe is built for. Columns that it cannot answer, or that are not there, are told in words."""
+    """The goal of ``task`` in a recipe, for ``schema`` and the ``layouts`` of its streams. Raises ``ConfigError`` for
+    columns that are absent or unsuitable."""
     kind, _ = registry.split(task.spec)
     found = registry.find("tasks", kind)
     targets = {column.name: column for column in schema.targets}
@@ -263,7 +264,7 @@ def goal_of(task: TaskSpec, schema: Schema, layouts: Mapping[str, Layout]) -> Go
 
 
 def operate(model: Model, surgery: Sequence[Spec]) -> Model:
-    """The model after every surgery of a recipe, each of its networks; in place."""
+    """``model`` after every ``surgery`` of a recipe, applied to each of its networks; in place."""
     for network in (model, *model.others):
         for spec in surgery:
             registry.build("surgery", spec).apply(network)

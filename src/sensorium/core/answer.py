@@ -46,7 +46,7 @@ class Attachment:
 
 
 def attachments(value: Any) -> list[Attachment]:
-    """Every attachment of an answer, in order."""
+    """Every attachment in the answer ``value``, in order."""
     if isinstance(value, Attachment):
         return [value]
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
@@ -54,17 +54,17 @@ def attachments(value: Any) -> list[Attachment]:
 
 
 def light(value: Any) -> Any:
-    """An answer with a word in place of each attachment, to be kept for rows by the thousand."""
+    """The answer ``value`` with a word in place of each attachment, to keep thousands of rows."""
     return changed(value, lambda one: f"<{one.note or one.kind}>")
 
 
 def own(value: Any) -> Any:
-    """An answer whose attachments have memory of their own, so that keeping one row keeps nothing of its batch."""
+    """The answer ``value`` with attachments copied, so that keeping one row does not keep its batch in memory."""
     return changed(value, lambda one: replace(one, data=one.data.copy()))
 
 
 def changed(value: Any, change: Callable[[Attachment], Any]) -> Any:
-    """An answer with something in the place of each attachment."""
+    """The answer ``value`` with every attachment replaced by ``change`` of it."""
     if isinstance(value, Attachment):
         return change(value)
     if isinstance(value, dict):
@@ -75,7 +75,7 @@ def changed(value: Any, change: Callable[[Attachment], Any]) -> Any:
 
 
 def finite(answer: Any) -> bool:
-    """Whether every number of an answer is one: where a network gives NaN, the class it names means nothing."""
+    """Whether every number in ``answer`` is finite: with NaN in the network the class it names is meaningless."""
     if isinstance(answer, float):
         return math.isfinite(answer)
     if isinstance(answer, Attachment):
@@ -85,8 +85,8 @@ def finite(answer: Any) -> bool:
 
 
 def margin(answer: Answer) -> float | None:
-    """How sure an answer is, 0 to 1: the chance of the first class less the second's; of labels, the mean distance from a
-    coin; else what the task says of its confidence. None where it says nothing."""
+    """The certainty of ``answer``, 0 to 1: the probability of the first class minus the second's; for labels the mean
+    distance from 0.5; otherwise the confidence that the task states. None without any."""
     chances = list(answer.get("probabilities", {}).values())
     if isinstance(answer["value"], list) and chances:
         return float(np.mean([abs(2 * p - 1) for p in chances]))

@@ -59,13 +59,14 @@ class Units:
         return data, mask & stays
 
     def spread(self, values: Tensor) -> Tensor:
-        """Values ``[parts]`` over the elements, each part's divided among its own: the sum stays."""
+        """``values`` ``[parts]`` over the elements, each part's divided among its own; the sum is preserved."""
         size = torch.bincount(self.index[self.index >= 0].flatten(), minlength=self.count).clamp(min=1)
         share = torch.cat([values / size.to(values), values.new_zeros(1)])
         return share[self.index]
 
     def gathered(self, values: Tensor) -> Tensor:
-        """The sum of the elements' values in each part ``[parts]``; a value that channels share is divided among them."""
+        """The sum of the elements' ``values`` in each part ``[parts]``; a value shared by channels is divided among
+        them."""
         if isinstance(self.layout, Grid) and values.shape[0] != self.index.shape[0]:
             values = (values / self.index.shape[0]).expand(self.index.shape)
         real = self.index >= 0

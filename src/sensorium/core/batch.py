@@ -63,6 +63,7 @@ class Tensors:
         return type(self)(*(walk(getattr(self, f.name)) for f in fields(self)))
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+        """The structure on ``device``; ``non_blocking`` as in ``torch.Tensor.to``."""
         return self.map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
 
@@ -98,7 +99,7 @@ class Field(Tensors):
 
     @staticmethod
     def join(parts: list[Field]) -> Field:
-        """Row fields side by side: one table stream out of its columns. Present where any cell is."""
+        """The fields ``parts`` of table columns side by side, as one table stream. Present where any cell is."""
         mask = [p.present[:, None].expand(p.data.shape) if p.mask is None else p.mask for p in parts]
         return Field(
             data=torch.cat([p.data for p in parts], dim=1),
@@ -142,6 +143,7 @@ class Batch(Tensors):
 
     @property
     def rows(self) -> int:
+        """The number of rows."""
         return self.weight.shape[0]
 
     def counted(self) -> Batch:
@@ -154,11 +156,12 @@ class Batch(Tensors):
         return replace(self, targets={name: part.hide(keep) for name, part in self.targets.items()})
 
     def without(self, *streams: str) -> Batch:
-        """The same rows as if these streams were missing."""
+        """The batch with ``streams`` missing in every row."""
         return self.keep({s: torch.zeros_like(self.inputs[s].present) for s in streams})
 
     def keep(self, masks: Mapping[str, Tensor]) -> Batch:
-        """The same rows, each stream missing where its mask ``[B]`` is False; streams not named stay."""
+        """The batch with each stream missing where its mask ``[B]`` in ``masks`` is False; streams not named are
+        unchanged."""
         inputs = {s: f.hide(masks[s]) if s in masks else f for s, f in self.inputs.items()}
         return replace(self, inputs=inputs)
 
@@ -206,28 +209,29 @@ class Encoded(Tensors):
 
 
 def zeroed(values: Tensor, real: Tensor) -> Tensor:
-    """``[..., D]`` with zeros where ``real`` ``[...]`` is False: whatever stood there is gone. What is absent is made zero
-    here and nowhere else."""
+    """``values`` ``[..., D]`` with zeros where ``real`` ``[...]`` is False. The only place where absent values are set
+    to zero."""
     return values.masked_fill(~real.unsqueeze(-1), 0.0)
 
 
 def room(rows: int, least: int) -> int:
-    """How many rows are given to a network so that it meets few sizes: ``least``, or the next power of two."""
+    """The number of rows to which a batch of ``rows`` is padded so that networks see few sizes: at least ``least``,
+    otherwise the next power of two."""
     return max(least, 1 << max(rows - 1, 0).bit_length())
 
 
 def hide(parts: Mapping[str, Encoded], keep: Mapping[str, Tensor]) -> dict[str, Encoded]:
-    """Encoded streams with some made missing: ``keep[stream]`` is ``[B]`` bool, streams not named stay."""
+    """The encoded streams ``parts``, some missing: ``keep[stream]`` is ``[B]`` bool; streams not named are unchanged."""
     return {s: part.hide(keep[s]) if s in keep else part for s, part in parts.items()}
 
 
 def only(parts: Mapping[str, Encoded], *streams: str) -> dict[str, Encoded]:
-    """Encoded streams as if all but these were missing."""
+    """The encoded streams ``parts`` with all but ``streams`` missing."""
     return hide(parts, {s: torch.zeros_like(part.present) for s, part in parts.items() if s not in streams})
 
 
 def joined(parts: Sequence[Any]) -> Any:
-    """Batches of the same struct as one, along the rows, whatever they are made of; shorter rows are padded with zeros."""
+    """The batches ``parts`` of one structure, concatenated along the rows; shorter rows are padded with zeros."""
     if not parts:
         return {}
     leaves, shape = pytree.tree_flatten(parts[0])
@@ -244,17 +248,18 @@ def _along_rows(parts: Sequence[Tensor]) -> Tensor:
 
 
 def repeated(output: Any, rows: int) -> Any:
-    """The struct of one row for each of several."""
+    """The structure ``output`` of one row, repeated for ``rows`` rows."""
     return pytree.tree_map(lambda t: t.expand(rows, *t.shape[1:]) if isinstance(t, Tensor) else t, output)
 
 
 def moved(output: Any, device: torch.device) -> Any:
-    """Every tensor of a struct on a device."""
+    """The structure ``output`` with every tensor on ``device``."""
     return pytree.tree_map(lambda t: t.to(device) if isinstance(t, Tensor) else t, output)
 
 
 def merged(outputs: Sequence[Any], share: Tensor) -> Any:
-    """One struct of several of the same shape: the mean of every tensor ``[B, ...]``, weighted by ``share`` ``[B, S]``."""
+    """One structure from several of the same shape (``outputs``): the mean of every tensor ``[B, ...]``, weighted by
+    ``share`` ``[B, S]``."""
     leaves = [pytree.tree_flatten(output) for output in outputs]
 
     def mean(*same: Any) -> Any:

@@ -14,7 +14,8 @@ from sensorium.core.modality import Array, Modality
 
 
 def side_by_side(readers: Mapping[str, Modality], samples: Sequence[Mapping[Any, Array | None]]) -> Field:
-    """The cells of a table stream as one field: what ``Field.join`` makes of its columns, made at once for thousands."""
+    """The cells of a table stream in ``samples``, read by ``readers``, as one field: the result of ``Field.join``,
+    computed at once for thousands of columns."""
     blanks = {name: modality.blank() for name, modality in readers.items()}
     data = [
         np.concatenate([blank if (cell := sample.get(name)) is None else cell for name, blank in blanks.items()])
@@ -29,7 +30,8 @@ def side_by_side(readers: Mapping[str, Modality], samples: Sequence[Mapping[Any,
 
 
 def measured(field: Field, modality: Modality, extents: Sequence[Array | None]) -> Field:
-    """A field as stored that knows how far its originals reach and where places in them lie, where any extent is known."""
+    """The stored ``field`` of ``modality`` with the coordinate frame of its originals, where any of ``extents`` is
+    known."""
     known = next((extent for extent in extents if extent is not None), None)
     if known is None:
         return field

@@ -72,15 +72,17 @@ class Encoder(nn.Module, ABC):
 
     @classmethod
     def wants(cls, options: Mapping[str, Any]) -> dict[str, Any]:
-        """What a pretrained one asks of its column, as options of a modality (``kind`` among them); asked before fitting.
+        """The column options (``kind`` among them) that a pretrained encoder with ``options`` requires, asked before
+        fitting.
 
-        What the user said of the column comes first. Empty for an encoder that takes its stream as it is.
+        What the user states for the column takes precedence. Empty for an encoder without requirements.
         """
         return {}
 
     @classmethod
     def completed(cls, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The options with all written out that lies elsewhere, so that a saved model stands alone. Called once, by fit."""
+        """``options`` with everything that a checkpoint determines written out, so that a saved model is self-contained.
+        Called once, by fit."""
         return dict(options)
 
     def adopt(self) -> None:
@@ -108,11 +110,12 @@ class TokenEncoder(Encoder):
 
     @abstractmethod
     def embed(self, data: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Tokens before any of them saw another: ``[B, N, D]`` and which are real ``[B, N]``."""
+        """Token embeddings of ``data`` before any attention, ``[B, N, D]``, and which are real ``[B, N]``; ``mask`` as
+        in ``forward``."""
 
     @abstractmethod
     def trunk(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Tokens that have seen each other ``[B, N, D]``; zero where masked."""
+        """The transformed ``tokens`` ``[B, N, D]``; zero where ``mask`` ``[B, N]`` is False."""
 
 
 class Adapter(nn.Module, ABC):
@@ -139,7 +142,7 @@ class Fusion(nn.Module, ABC):
 
     @classmethod
     def completed(cls, options: Mapping[str, Any], layouts: Mapping[str, Layout]) -> dict[str, Any]:
-        """As ``Encoder.completed``; ``layouts`` are the streams as they reach their encoders."""
+        """``options`` as in ``Encoder.completed``; ``layouts`` are those of the encoded streams."""
         return dict(options)
 
     def adopt(self) -> None:
@@ -150,15 +153,15 @@ class Fusion(nn.Module, ABC):
         """One encoding of every row from all streams; any stream may be missing in any row."""
 
     def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
-        """How it weighs what it is given, to be read by people; empty where nothing in it can be read so.
+        """Interpretable weights of the fusion for ``parts``; empty if there are none.
 
-        ``"share"`` ``[B, S]``: what each stream counts, summing to 1 over the streams that are there. Further names are the
+        ``"share"`` ``[B, S]``: the weight of each stream, summing to 1 over the streams present. Further names are the
         fusion's own: ``"gate"`` ``[B, S, D]``, ``"attention"`` ``[B, N, N]``.
         """
         return {}
 
     def answering(self, make: Callable[[], Task[Any]]) -> Task[Any]:
-        """What answers for one target on this fusion: one task, unless every stream is to answer by itself."""
+        """The task that answers one target on this fusion: ``make()``, unless each stream is to answer by itself."""
         return make()
 
 
@@ -209,14 +212,16 @@ class Task(nn.Module, ABC, Generic[Out]):
         """
 
     def settle(self, training: Seen, held_out: Seen) -> None:
-        """Learn what is learnt after the network (a support vector machine, a stacking of decisions), the weights fixed.
+        """Fit what is fitted after the network, with its weights fixed: a support vector machine, a stacking of
+        decisions.
 
-        ``held_out`` are the validation rows, which no gradient has seen. What is learnt goes into parameters and buffers.
+        ``training`` are the training rows; ``held_out`` are the validation rows, which no gradient has seen. Results are
+        stored in parameters and buffers.
         """
 
     def correct(self, output: Out, target: Field, weight: Tensor) -> None:
-        """Learn what sets answers right on average from the outputs for held-out rows ``[B, ...]``, however they came
-        about: of one network, of several streams merged, of experts beside it. Called by ``settle``, if at all."""
+        """Fit a calibration of outputs to the held-out rows' ``output`` ``[B, ...]``, ``target`` and ``weight``, whether
+        from one network, several streams or experts. Called by ``settle``, if at all."""
 
     @property
     def settles(self) -> bool:
@@ -249,15 +254,16 @@ class Task(nn.Module, ABC, Generic[Out]):
         """
 
     def target(self, batch: Batch) -> Field | None:
-        """What the rows of a batch should be answered, where the batch says."""
+        """The targets of ``batch``, or None if it has none."""
         return self.goal.target(batch)
 
     @abstractmethod
     def loss(self, output: Out, target: Field) -> Tensor:
-        """``[B]``: how wrong each row is. Rows without a target hold anything finite; the caller skips them."""
+        """The loss ``[B]`` of ``output`` for each row's ``target``. Rows without a target may contain any finite value;
+        the caller skips them."""
 
     def told_loss(self, output: Out, target: Field) -> Tensor:
-        """``[B]``: the loss as reports tell it: every row counts alike, whatever its class, and no target is softened."""
+        """The loss ``[B]`` of ``output`` for ``target`` as reported: without class weights and label smoothing."""
         return self.loss(output, target)
 
     @abstractmethod
@@ -266,13 +272,15 @@ class Task(nn.Module, ABC, Generic[Out]):
 
     @abstractmethod
     def answers(self, output: Out, batch: Batch) -> list[Answer]:
-        """One a row: the key ``"value"`` holds the answer itself, in the user's own units, pixels or seconds.
+        """One answer for each row of ``output``: the key ``"value"`` holds the answer in the user's own units, pixels or
+        seconds.
 
-        ``batch`` is what was read, prepared: a place on a picture is brought back by its frame (``Field.frame``).
+        ``batch`` is the prepared input: coordinates in an image are mapped back by its frame (``Field.frame``).
         """
 
     def truths(self, batch: Batch) -> list[Any]:
-        """The target of each row as an answer words it, None where it is missing: by default the cell of its column."""
+        """The target of each row of ``batch`` in the form of an answer, None where missing; by default the cell of its
+        column."""
         field = self.target(batch)
         if field is None or len(self.goal.targets) != 1:
             return [None] * batch.rows
@@ -299,7 +307,7 @@ class Task(nn.Module, ABC, Generic[Out]):
         raise TypeError(f"{type(self).__name__} explains itself and does not say what")
 
     def views(self, scorer: Scorer[Out]) -> list[View]:
-        """What a report draws beside the metrics, from what its scorer kept: tables, curves, sentences."""
+        """What a report shows beside the metrics, from the rows kept by ``scorer``: tables, curves, sentences."""
         return []
 
     # ── experts beside the network (core/expert.py) ─────────────────────────────────────────────────────────────────
@@ -310,24 +318,25 @@ class Task(nn.Module, ABC, Generic[Out]):
         return None
 
     def scored(self, scores: Tensor) -> Out:
-        """The output that says the same as an expert's scores ``[B, size]``: by default the scores themselves."""
+        """The output equivalent to an expert's ``scores`` ``[B, size]``; by default the scores themselves."""
         return scores  # type: ignore[return-value]
 
     def surer(self, output: Out, factor: Tensor) -> Out:
-        """The output with its log-odds times ``factor`` ``[B, 1]``; an answer that has none stays as it is."""
+        """``output`` with its log-odds scaled by ``factor`` ``[B, 1]``; unchanged for answers without log-odds."""
         return output
 
     def merge(self, outputs: Sequence[Out], share: Tensor, *, vote: bool = False) -> Out:
-        """One output of several that answer the same rows (a late fusion), each counting ``share`` ``[B, S]``.
+        """One output from several ``outputs`` for the same rows (late fusion), weighted by ``share`` ``[B, S]``.
 
-        ``vote``: of every output only its decision counts. By default the mean of the raw outputs, and no vote.
+        ``vote``: combine decisions only. By default the mean of the raw outputs, without voting.
         """
         return merged(outputs, share)  # type: ignore[no-any-return]
 
     def baseline(self, targets: Iterable[Field]) -> Any | None:
-        """What is known of the training targets alone (class shares, the mean, a sentence), as plain JSON; None: nothing.
+        """What the training ``targets`` alone determine (class frequencies, the mean, a sentence), as plain JSON; None
+        if nothing.
 
-        What ``constant`` makes of it is scored beside every model.
+        ``constant`` turns it into an output that is scored beside every model.
         """
         return None
 
@@ -353,11 +362,11 @@ class Surgery(ABC):
 
     @abstractmethod
     def apply(self, model: Operable) -> None:
-        """Change the model in place."""
+        """Change ``model`` in place."""
 
 
 def chosen_streams(model: Operable, streams: Sequence[str] | None, kind: str) -> list[str]:
-    """The streams that a surgery is for; None: all."""
+    """The ``streams`` of ``model`` that the surgery ``kind`` applies to; None: all."""
     for stream in streams or ():
         if stream not in model.encoders:
             raise ConfigError(f"{kind}: no stream named {stream!r}{nearest(stream, list(model.encoders))}")

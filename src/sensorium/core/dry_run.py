@@ -21,9 +21,9 @@ _CELLS = ("a word, 2", "1.5", "2020-01-02", 1)
 
 @torch.inference_mode()
 def rehearse(schema: Schema, model: Any) -> None:
-    """Have columns read a plain cell or two, and the model answer a row without any stream.
+    """Encode a plain cell or two with the columns of ``schema``, and let ``model`` answer a row without streams.
 
-    Raises what a part raises whose learnt state is not what it needs: the caller says whose fault that is.
+    Raises what a component raises if its fitted state is unusable; the caller attributes the error.
     """
     largest = 0
     for stream in schema.streams:

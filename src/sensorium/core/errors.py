@@ -73,12 +73,13 @@ _ADDRESS = re.compile(r"<[\w.]+ object at 0x[0-9a-fA-F]+>")
 
 
 def reason(error: Exception, most: int = 100) -> str:
-    """What another library's error says, without addresses in memory; its type where it says nothing."""
+    """The message of another library's ``error``, of at most ``most`` characters and without memory addresses; its type
+    if empty."""
     return _ADDRESS.sub("the file", str(error)).strip()[:most] or type(error).__name__
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """``; did you mean x?`` for a mistyped name, or the list of names where nothing is near."""
+    """``; did you mean x?`` for the mistyped ``name``, or the list of ``names`` if none is similar."""
     names = sorted(names)
     close = get_close_matches(name, names, n=3, cutoff=0.6)
     if close:
@@ -87,7 +88,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 def listed(names: Iterable[str], most: int = 40) -> str:
-    """Names by commas, of thousands the first few: nobody reads all columns of a wide table."""
+    """``names`` separated by commas, at most ``most`` of them."""
     every = list(names)
     more = f" and {len(every) - most:,} more" if len(every) > most else ""
     return ", ".join(every[:most]) + more

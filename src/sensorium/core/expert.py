@@ -69,7 +69,7 @@ class Observed:
         return len(self.weight)
 
     def take(self, index: NDArray[Any]) -> Observed:
-        """Some of the rows: indices, or a mask."""
+        """The rows ``index``: indices or a mask."""
         return Observed(
             {name: part[index] for name, part in self.features.items()},
             {name: part[index] for name, part in self.compact.items()},
@@ -96,20 +96,22 @@ class Features(Learnt, ABC):
     @classmethod
     @abstractmethod
     def reads(cls, layout: Layout) -> bool:
-        """Whether it has something to say of such a stream."""
+        """Whether features of this kind apply to a stream of ``layout``."""
 
     @abstractmethod
     def fit(self, fields: Iterable[Field]) -> None:
-        """Learn from the training rows, gone through once: document frequencies, quantiles. Kept with ``Learnt.keep``."""
+        """Fit to the training rows ``fields``, in one pass: document frequencies, quantiles. Results are stored in
+        declared buffers."""
 
     @abstractmethod
     def forward(self, field: Field) -> Tensor:
         """``[B, F]`` float32, finite; F is settled once it is fitted."""
 
     def compact(self, features: Tensor, field: Field) -> Tensor:
-        """``[B, f]`` for trees, which read a hundred numbers well and thirty thousand badly; NaN says that one is missing.
+        """Compact features ``[B, f]`` of ``field`` for trees, which handle a hundred numbers well and thirty thousand
+        badly; NaN where missing.
 
-        ``features`` is what ``forward`` gave for the same rows.
+        ``features`` is the result of ``forward`` for the same rows.
         """
         return features
 
@@ -128,7 +130,7 @@ class Expert(Learnt, ABC):
 
     @classmethod
     def suits(cls, rows: int, layouts: Mapping[str, Layout]) -> bool:
-        """Whether it is taken unasked for so many training rows of these streams."""
+        """Whether it is used by default for ``rows`` training rows of streams with ``layouts``."""
         return True
 
     def __init__(self, response: Response, streams: Sequence[str]) -> None:
@@ -136,18 +138,19 @@ class Expert(Learnt, ABC):
         self.response, self.streams = response, tuple(streams)
 
     def like(self, other: Self) -> None:
-        """Take over the settings that another's ``fit`` chose (a strength, a number of trees): the next ``fit`` keeps them
-        and spends nothing on choosing. By default nothing is chosen in ``fit``."""
+        """Copy the settings that the ``fit`` of ``other`` chose (a strength, a number of trees), so that the next
+        ``fit`` does not search. By default nothing is chosen in ``fit``."""
 
     @abstractmethod
     def fit(self, rows: Observed, seed: int) -> None:
-        """Learn from the rows. The same rows and seed give the same expert. Kept with ``Learnt.keep``."""
+        """Fit to ``rows``. The same rows and ``seed`` give the same expert. Results are stored in declared buffers."""
 
     def crossed(self, rows: Observed, fold: NDArray[np.int64], seed: int) -> dict[tuple[str, ...], Tensor]:
-        """What it says of rows that it was not fitted on: by set of streams ``[rows, size]``, of each row what an expert
-        says that was fitted on the other folds and hears only these streams; without them, the targets alone.
+        """Out-of-fold scores by subset of streams ``[rows, size]``: each row's from an expert fitted on the other folds,
+        given only these streams; without streams, from the targets alone.
 
-        Called once it is fitted, with the same settings. ``fold``: ``[rows]``, which fold a row is in.
+        Called once it is fitted to ``rows`` with ``seed``, with the same settings. ``fold`` ``[rows]`` assigns rows to
+        folds.
         """
         found: dict[tuple[str, ...], Tensor] = {}
         for k in np.unique(fold):

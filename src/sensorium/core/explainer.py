@@ -44,7 +44,7 @@ class Probe:
     groups: Tensor | None = None
 
     def units(self, parts: int | None = None) -> Units:
-        """The row cut into parts."""
+        """The row divided into ``parts`` along each axis."""
         return Units(self.layout, self.data, self.mask, groups=self.groups, parts=parts)
 
     @property
@@ -55,7 +55,7 @@ class Probe:
 
     @torch.no_grad()
     def kept(self, units: Units, keep: Tensor) -> Tensor:
-        """The answer ``[n]`` with only the parts of ``keep`` ``[n, parts]`` left."""
+        """The answer ``[n]`` with only the parts ``keep`` ``[n, parts]`` of ``units`` left."""
         return torch.cat([self.answer(*units.left(some)) for some in torch.split(keep, CHUNK)])
 
 
@@ -84,7 +84,7 @@ class Explainer(ABC):
     to beat chance for every encoder it reads."""
 
     def refuses(self, probe: Probe) -> str:
-        """Why it cannot explain this one, in words; empty where it can."""
+        """The reason why it cannot explain ``probe``; empty if it can."""
         if not isinstance(probe.layout, self.reads):
             return f"does not read {type(probe.layout).__name__.lower()}"
         if self.gradients and not probe.smooth:
@@ -93,4 +93,4 @@ class Explainer(ABC):
 
     @abstractmethod
     def explain(self, probe: Probe) -> Heat:
-        """The values of one row. Gradients may be off where it is called, and it leaves none in the model."""
+        """The values of the row of ``probe``. Gradients may be disabled by the caller, and none are left in the model."""

@@ -17,7 +17,9 @@ from sensorium.core.module_dict import ByName
 class Blending(Protocol):
     """Experts beside a network, as ``sensorium.nn.ensemble.Ensemble`` is."""
 
-    def read(self, inputs: Mapping[str, Field], least: int | None = None) -> dict[str, dict[str, Tensor]]: ...
+    def read(self, inputs: Mapping[str, Field], least: int | None = None) -> dict[str, dict[str, Tensor]]:
+        """Features of the prepared streams ``inputs``, padded to ``least`` rows."""
+
     def __call__(
         self,
         read: dict[str, dict[str, Tensor]],
@@ -36,13 +38,21 @@ class Passable(Protocol):
     training: bool
 
     @property
-    def experts(self) -> Blending | None: ...
-    @property
-    def others(self) -> Sequence[Passable]: ...
+    def experts(self) -> Blending | None:
+        """The experts beside the network, if any."""
 
-    def encode(self, batch: Batch, least: int | None = None) -> dict[str, Encoded]: ...
-    def encode_stream(self, stream: str, field: Field, least: int | None = None) -> Encoded: ...
-    def answer(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> dict[str, Any]: ...
+    @property
+    def others(self) -> Sequence[Passable]:
+        """Further networks of the same recipe."""
+
+    def encode(self, batch: Batch, least: int | None = None) -> dict[str, Encoded]:
+        """Encode every stream of ``batch``, padded to ``least`` rows."""
+
+    def encode_stream(self, stream: str, field: Field, least: int | None = None) -> Encoded:
+        """Encode ``field`` of ``stream``, padded to ``least`` rows."""
+
+    def answer(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> dict[str, Any]:
+        """The outputs of all tasks for ``fused``, the ``streams`` and ``prompts``."""
 
 
 class Forward:
@@ -64,14 +74,17 @@ class Forward:
 
     @cached_property
     def streams(self) -> dict[str, Encoded]:
+        """The encoded streams."""
         return self.model.encode(self.batch, self.least)
 
     @cached_property
     def kept(self) -> dict[str, Encoded]:
+        """The encoded streams, hidden ones absent."""
         return hide(self.streams, self.keep) if self.keep else self.streams
 
     @cached_property
     def fused(self) -> Encoded:
+        """The fused streams."""
         return self.model.fusion(self.kept)  # type: ignore[no-any-return]
 
     @cached_property
@@ -97,6 +110,7 @@ class Forward:
 
     @cached_property
     def outputs(self) -> dict[str, Any]:
+        """The output of every task; in evaluation the blend with the experts."""
         experts = self.model.experts
         if experts is None or self.model.training:
             return self.own
@@ -104,11 +118,12 @@ class Forward:
         return experts(self.read, present, self.own, self.model.tasks)
 
     def hidden(self, keep: Mapping[str, Tensor]) -> Forward:
-        """The same pass with streams made missing: shares the encoding, fuses and answers anew."""
+        """The same pass with streams missing where ``keep`` is False: encodings are shared, fusion and tasks are
+        computed again."""
         return self._again(self.streams, keep)
 
     def only(self, *streams: str) -> Forward:
-        """The same pass with these streams alone, the others missing in every row."""
+        """The same pass with ``streams`` alone, all others missing."""
         if set(streams) == set(self.streams):
             return self
         return self.hidden(
@@ -116,10 +131,10 @@ class Forward:
         )
 
     def changed(self, streams: Mapping[str, Encoded], inputs: Mapping[str, Field] | None = None) -> Forward:
-        """The same rows with these encoded streams in place of their own.
+        """The same rows with the encoded ``streams`` in place of their own.
 
-        ``inputs``: the fields that they were encoded from, for experts and further networks to read; without them those
-        read what they had.
+        ``inputs``: the fields from which they were encoded, for experts and further networks; without them those read
+        the original fields.
         """
         other = self._again({**self.streams, **streams}, self.keep)
         if inputs and self.others:
@@ -142,12 +157,12 @@ class Forward:
         return other
 
     def target(self, name: str) -> Field | None:
-        """What the rows should be answered by a task, where the batch says."""
+        """The targets of the task ``name``, or None if the batch has none."""
         return self.model.tasks[name].target(self.batch)
 
 
 def together(task: Task[Any], said: Sequence[Any], rows: Tensor) -> Any:
-    """What several networks say to the same rows, as one output: their mean, as the task takes it (``Task.merge``).
+    """The mean, as ``task`` defines it (``Task.merge``), of the outputs ``said`` of several networks.
 
     ``rows``: any tensor of theirs ``[B, ...]``.
     """

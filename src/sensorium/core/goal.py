@@ -32,8 +32,8 @@ class TaskSpec(NamedTuple):
 
 
 def task_spec(name: str, spec: str | Mapping[str, Any]) -> TaskSpec:
-    """``{kind, target: column | [columns] | null, prompt: column | [columns], option: ...}``; without ``target`` the task's
-    name is that of its column."""
+    """The task ``name`` of a recipe from ``spec``: ``{kind, target: column | [columns] | null, prompt: column |
+    [columns], option: ...}``; without ``target`` the name is that of its column."""
     given = {"kind": spec} if isinstance(spec, str) else dict(spec)
     targets = _columns(name, "target", given.pop("target", name))
     return TaskSpec(name, given, targets, _columns(name, "prompt", given.pop("prompt", None)))
@@ -68,7 +68,7 @@ class Goal:
 
     @classmethod
     def of(cls, modality: Modality, name: str = "target") -> Self:
-        """The goal of one target and nothing else."""
+        """The goal of the single target ``name`` of ``modality``."""
         return cls(name, {name: modality})
 
     @property
@@ -79,10 +79,10 @@ class Goal:
         return next(iter(self.targets.values()))
 
     def target(self, batch: Batch) -> Field | None:
-        """The task's target in a batch; None where the batch has no such columns.
+        """The task's target in ``batch``; None if the batch has no such columns.
 
-        Several columns of table cells stand side by side, present where all of them are. Without a target every row that
-        counts is there, and the data is empty, ``[B, 0]``.
+        Several columns of table cells are concatenated, present where all of them are. Without a target every row with a
+        weight is present, and the data is empty, ``[B, 0]``.
         """
         if not self.targets:
             return Field(batch.weight.new_zeros((batch.rows, 0)), batch.weight > 0)

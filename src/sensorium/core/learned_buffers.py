@@ -21,7 +21,7 @@ class Learnt(nn.Module):
         self._declared: dict[str, tuple[torch.dtype, int]] = {}
 
     def declare(self, name: str, dtype: torch.dtype, axes: int) -> None:
-        """A buffer of this name, empty until it is learnt."""
+        """Declare a buffer ``name`` of ``dtype`` with ``axes`` dimensions, empty until it is fitted."""
         self._declared[name] = (dtype, axes)
         self.register_buffer(name, torch.zeros((0,) * axes, dtype=dtype))
 
@@ -31,7 +31,7 @@ class Learnt(nn.Module):
         return {name: axes for name, (_, axes) in self._declared.items()}
 
     def keep(self, name: str, values: Tensor) -> None:
-        """Fill a declared buffer."""
+        """Fill the declared buffer ``name`` with ``values``."""
         dtype, axes = self._declared[name]
         if values.dim() != axes:
             raise ValueError(f"{type(self).__name__}.{name} has {axes} axes, not {values.dim()}")

@@ -22,7 +22,8 @@ def sealed() -> Iterator[None]:
 
 
 def check_open(name: str) -> None:
-    """Refuse to read what a recipe names (a checkpoint, a file of word vectors) while a saved model is loaded."""
+    """Refuse to read the file ``name`` that a recipe refers to (a checkpoint, word vectors) while a saved model is
+    loaded."""
     if _SEALED.get():
         raise ConfigError(
             f"names {name[:200]!r}, and does not hold what was read of it: a saved model stands alone",

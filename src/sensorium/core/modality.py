@@ -44,7 +44,7 @@ class Folder:
 
 
 def is_blank(cell: Any) -> bool:
-    """Whether a cell says that nothing is there: None, NaN, NaT, or a text such as an empty one, ``N/A`` or ``null``."""
+    """Whether ``cell`` is missing: None, NaN, NaT, or a text such as an empty one, ``N/A`` or ``null``."""
     if cell is None:
         return True
     if isinstance(cell, str):
@@ -70,10 +70,14 @@ class Encodes(Protocol):
     """What a shelf of the store asks of whatever makes its arrays."""
 
     @property
-    def ragged(self) -> bool: ...
+    def ragged(self) -> bool:
+        """Whether encoded cells differ in length."""
 
-    def blank(self) -> Array: ...
-    def encode(self, cell: Any) -> Array: ...
+    def blank(self) -> Array:
+        """An encoded missing cell."""
+
+    def encode(self, cell: Any) -> Array:
+        """``cell`` as an array."""
 
 
 class Modality(ABC):
@@ -122,7 +126,7 @@ class Modality(ABC):
     @classmethod
     @abstractmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
-        """How surely these (raw, non-missing) cells of the column ``name`` are of this modality."""
+        """How likely the raw, non-missing ``cells`` of the column ``name`` are of this modality."""
 
     @classmethod
     def beside(cls, cells: Sequence[Any], name: str) -> dict[str, dict[str, Any]]:
@@ -134,7 +138,7 @@ class Modality(ABC):
 
     @abstractmethod
     def fit(self, cells: Iterable[Any]) -> None:
-        """Learn ``state`` from training cells. For media these may be a sample of the column."""
+        """Fit ``state`` to training ``cells``, for media possibly a sample of the column."""
 
     def told(self) -> str:
         """What ``fit`` learnt that a user should know, in words; empty where there is nothing to say."""
@@ -157,10 +161,10 @@ class Modality(ABC):
 
     @abstractmethod
     def encode(self, cell: Any) -> Array:
-        """One cell as an array (ragged: first axis is length). Raises ``CellError`` and nothing else on a bad cell."""
+        """``cell`` as an array (ragged: the first axis is the length). Raises only ``CellError`` on a bad cell."""
 
     def missing(self, cell: Any) -> bool:
-        """Whether a cell says that nothing is there; a modality may keep texts such as ``None`` as values."""
+        """Whether ``cell`` is missing; a modality may keep texts such as ``None`` as values."""
         return is_blank(cell)
 
     @property
@@ -195,7 +199,7 @@ class Modality(ABC):
         return []
 
     def unfamiliar(self, cell: Any) -> str:
-        """The value in a cell that training did not have, with the near one it may stand for; empty where none."""
+        """The value in ``cell`` that training did not have, with the similar one it may stand for; empty if none."""
         return ""
 
     def measure(self, cell: Any) -> dict[str, float]:
@@ -206,19 +210,19 @@ class Modality(ABC):
         return {}
 
     def extent(self, cell: Any) -> Array | None:
-        """How far an (opened) cell reaches in its user's own units, float32 ``[n]``; None where places in it have no name.
+        """The extent of an (opened) ``cell`` in the user's own units, float32 ``[n]``; None if it has no coordinates.
 
-        Width and height in pixels of a picture held upright, seconds of a recording. From the header where that tells.
+        Width and height in pixels of an upright image, seconds of a recording. Read from the header where possible.
         """
         return None
 
     def framing(self, extent: Array) -> Array:
-        """Affine maps float32 ``[B, A, A + 1]`` from places in the cells of these extents ``[B, n]`` to places in what
-        ``encode`` made of them: as ``signal/geometry.py`` has them, where ``prepare`` takes them on (``Field.frame``)."""
+        """Affine maps float32 ``[B, A, A + 1]`` from coordinates in cells of these extents (``extent`` ``[B, n]``) to
+        coordinates in the encoded cells, as in ``signal/geometry.py``; ``prepare`` continues them (``Field.frame``)."""
         raise TypeError(f"{type(self).__name__} has no framing: places in its cells have no name")
 
     def encode_target(self, cell: Any) -> Array:
-        """One cell as a target; differs from ``encode`` where an input may be unknown but a target may not."""
+        """``cell`` as a target; differs from ``encode`` where an input may be unknown but a target may not."""
         return self.encode(cell)
 
     def decode(self, value: Array) -> Any:
@@ -230,24 +234,25 @@ class Modality(ABC):
         """What stands in the place of a missing cell (ragged: length 0)."""
 
     def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
-        """A batch of stored arrays as float data in the layout's shape. With a generator (training), also augmented.
+        """The stored arrays of ``field`` as float data in the layout's shape; with ``generator`` (training) augmented.
 
-        Where the field has a ``frame`` (from ``framing``), what is returned has one that leads to where things lie now.
+        If the field has a ``frame`` (from ``framing``), so has the result, including the augmentation.
         """
         return field
 
     def prepare_target(self, field: Field, on: Field | None = None) -> Field:
-        """A batch of stored targets as tasks read them, never changed at random.
+        """The stored targets of ``field`` as tasks read them, never augmented by themselves.
 
-        ``on``: the prepared input that they lie on, if they do. Its ``frame`` says where each of the user's own pixels or
-        seconds came to lie, by resizing and by augmentation: the target goes the same way.
+        ``on``: the prepared input that they lie on, if any. Its ``frame`` maps the user's pixels or seconds to the
+        resized and augmented input; the target follows.
         """
         return field
 
     def corrupt(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
-        """An encoded cell spoiled in one of its ``corruptions``: 0 leaves it as it is, 1 leaves little of it.
+        """The encoded cell ``value`` degraded by the corruption ``how``: ``level`` 0 leaves it unchanged, 1 leaves
+        little of it.
 
-        The same generator gives the same accident. Of the same kind and shape; a ragged one may change its length.
+        Deterministic given ``rng``. The result has the same dtype and shape; a ragged one may change its length.
         """
         if how not in self.corruptions:
             raise ConfigError(f"{type(self).__name__} cannot be corrupted by {how!r}{nearest(how, self.corruptions)}")
@@ -279,9 +284,9 @@ class Modality(ABC):
         return layout.length if isinstance(layout, Ids) else layout.count if isinstance(layout, (Points, Graph)) else 1
 
     def collate(self, items: Sequence[Array | None], *, whole: bool = False) -> Field:
-        """Encoded arrays (None: missing) as one field, padded and masked where ragged.
+        """The encoded arrays ``items`` (None: missing) as one field, padded and masked where ragged.
 
-        ``whole``: padded to ``longest``, whatever is in the batch, and not to the longest of it.
+        ``whole``: pad to ``longest`` rather than to the longest of the batch.
         """
         import torch
 

@@ -39,7 +39,9 @@ class ByName(nn.Module, Generic[M]):
         return len(self._modules)
 
     def items(self) -> Iterator[tuple[str, M]]:
+        """Names and modules, in order."""
         return ((name, self[name]) for name in self)
 
     def values(self) -> Iterator[M]:
+        """The modules, in order."""
         return (self[name] for name in self)

@@ -13,9 +13,10 @@ INTEGERS = 8
 
 
 def spelt_numbers(text: str) -> list[float] | None:
-    """The numbers of ``0.1 0.2 0.3``, ``0.1, 0.2, 0.3`` or ``[0.1 0.2 0.3]`` (numpy prints so); None where it is no list.
+    """The numbers in ``text`` such as ``0.1 0.2 0.3``, ``0.1, 0.2, 0.3`` or ``[0.1 0.2 0.3]`` (as numpy prints); None if
+    it is no list.
 
-    Without brackets three numbers with a point are a list, or ``INTEGERS`` whole ones.
+    Without brackets three numbers with a decimal point make a list, or ``INTEGERS`` whole ones.
     """
     text = text.strip()
     if not text or text[0] not in _FIRST or len(text) > _LONGEST:

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:
-    """The number and what there are so many of; ``many`` is ``one`` with an s unless told otherwise."""
+    """``number`` with its noun: ``one`` or ``many``, which is ``one`` with an s unless given."""
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"

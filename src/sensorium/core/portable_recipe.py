@@ -13,14 +13,14 @@ PATHS = frozenset({"train", "valid", "media", "checkpoint", "vectors", "load"})
 
 
 def portable(recipe: Recipe) -> Recipe:
-    """The recipe with the last part alone of every path that leads out of the working folder: ``/home/ann/train.csv`` is
-    ``train.csv``. Relative paths below it stay, and so do names on a hub."""
+    """``recipe`` with every path out of the working folder reduced to its last part: ``/home/ann/train.csv`` becomes
+    ``train.csv``. Relative paths within it and names on a hub are kept."""
     found: Recipe = type(recipe).model_validate(portable_document(recipe.model_dump()))
     return found
 
 
 def portable_document(document: Any, key: str = "") -> Any:
-    """The same of plain data: a part of a recipe, or of a schema."""
+    """The same for the plain data ``document``, a part of a recipe or schema; ``key`` is its key."""
     if isinstance(document, Mapping):
         return {name: portable_document(value, str(name)) for name, value in document.items()}
     if isinstance(document, (list, tuple)):
@@ -31,7 +31,7 @@ def portable_document(document: Any, key: str = "") -> Any:
 
 
 def last_part(path: str) -> str:
-    """The name of what a path leads to."""
+    """The last component of ``path``."""
     return PureWindowsPath(path).name or PurePosixPath(path).name or "data"
 
 

@@ -21,7 +21,7 @@ class Piece(NamedTuple):
 
 
 def pieces(text: str, mark: str = ",") -> list[Piece]:
-    """``id, "a,b"`` as two: split at every mark outside quotes, without the blanks around them. Empty ones are left out."""
+    """``text`` such as ``id, "a,b"`` split at every ``mark`` outside quotes, stripped; empty pieces are dropped."""
     found = []
     at = 0
     while at <= len(text):
@@ -33,18 +33,18 @@ def pieces(text: str, mark: str = ",") -> list[Piece]:
 
 
 def names(text: str | None) -> list[str]:
-    """``id, "a,b"`` as the two names."""
+    """The names in ``text`` such as ``id, "a,b"``."""
     return [piece.text for piece in pieces(text or "")]
 
 
 def name(text: str) -> str:
-    """One name: what stands in quotes, or the text itself, blanks and all."""
+    """The single name in ``text``: the contents of its quotes, or the text itself."""
     found = _quoted(text, 0)
     return text if found is None or text[found[1] :].strip() else found[0]
 
 
 def pair(text: str) -> tuple[str, str | None]:
-    """``"a=b"=number`` as ``a=b`` and ``number``; the second is None where no ``=`` stands outside the quotes."""
+    """``text`` such as ``"a=b"=number`` as ``a=b`` and ``number``; the second is None without an ``=`` outside quotes."""
     found = _quoted(text, 0)
     if found is not None and text[found[1] :].lstrip().startswith("="):
         return found[0], text[found[1] :].lstrip()[1:]
@@ -55,7 +55,7 @@ def pair(text: str) -> tuple[str, str | None]:
 
 
 def path(text: str) -> tuple[list[str], str | None]:
-    """``columns."a.b".kind=number`` as ``[columns, a.b, kind]`` and ``number``; None where there is no ``=``."""
+    """``text`` such as ``columns."a.b".kind=number`` as ``[columns, a.b, kind]`` and ``number``; None without an ``=``."""
     found = []
     at = 0
     while True:
@@ -69,23 +69,23 @@ def path(text: str) -> tuple[list[str], str | None]:
 
 
 def written(text: str, marks: str = ",=.") -> str:
-    """A name as an option takes it whose text is split at ``marks``: in quotes where it needs them."""
+    """The name ``text`` as written in an option that is split at ``marks``: quoted where necessary."""
     plain = text and text == text.strip() and not text.startswith('"') and not set(marks) & set(text)
     return text if plain else json.dumps(text, ensure_ascii=False)
 
 
 def option(flag: str, text: str) -> str:
-    """``--target 'my label'``: an option as the shell takes it."""
+    """The option ``flag`` with the value ``text``, quoted for the shell: ``--target 'my label'``."""
     return f"{flag}={shlex.quote(text)}" if text.startswith("-") else f"{flag} {shlex.quote(text)}"
 
 
 def target(column: str) -> str:
-    """``--target COLUMN`` for pasting."""
+    """``--target COLUMN`` with the quoted name ``column``."""
     return option("--target", written(column, ""))
 
 
 def ignoring(columns: Iterable[str]) -> str:
-    """``--ignore a,b`` for pasting."""
+    """``--ignore a,b`` with quoted ``columns``."""
     return option("--ignore", ",".join(written(column, ",") for column in columns))
 
 
@@ -95,12 +95,12 @@ def as_kind(column: str, kind: str) -> str:
 
 
 def assigned(keys: Iterable[str], value: str) -> str:
-    """``columns.photo.on=mask`` for pasting."""
+    """``columns.photo.on=mask`` from ``keys`` and ``value``, quoted."""
     return shlex.quote(f"{'.'.join(written(key, '.=') for key in keys)}={value}")
 
 
 def command(*words: object) -> str:
-    """A whole command for pasting."""
+    """A complete command line from ``words``."""
     return shlex.join(map(str, words))
 
 

@@ -137,7 +137,8 @@ class Recipe(Section):
 
     @classmethod
     def parse(cls, document: Any, *, source: str = "recipe") -> Self:
-        """From plain data; errors name the key, its place and the nearest known key."""
+        """A recipe from the plain data ``document``; errors name ``source``, the key, its place and the nearest known
+        key."""
         if not isinstance(document, Mapping):
             raise ConfigError("a recipe is a mapping of sections", file=source, fix="see docs/recipe.md")
         try:
@@ -164,7 +165,7 @@ class Recipe(Section):
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Self:
-        """Read a recipe file (plain YAML; nothing in it can run)."""
+        """Read a recipe file at ``path`` (plain YAML; nothing in it can run)."""
         path = Path(path)
         try:
             text = read_regular(path, LARGEST, links=True).decode("utf-8")
@@ -182,9 +183,9 @@ class Recipe(Section):
         return yaml.dump(self.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
     def override(self, assignments: Iterable[str]) -> Self:
-        """A recipe with ``model.fusion=gated`` and the like applied; values are read as YAML.
+        """A recipe with ``assignments`` such as ``model.fusion=gated`` applied; values are parsed as YAML.
 
-        A key that has a dot or ``=`` in it stands in double quotes: ``columns."a.b".kind=number``.
+        A key with a dot or ``=`` is written in double quotes: ``columns."a.b".kind=number``.
         """
         # Only what was said: a search turns what was left open, and must be able to tell.
         document = self.model_dump(exclude_unset=True)
@@ -213,10 +214,10 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def read_yaml(text: str | bytes) -> Any:
-    """A YAML document as plain data; nothing in it can run, and it is no larger than it looks. Raises ``YAMLError``.
+    """The YAML document ``text`` as plain data; nothing in it can run or expand. Raises ``YAMLError``.
 
-    Anchors, aliases, merges (``<<``) and tags are refused, with which a short document stands for a huge one or for
-    something else than plain data; so is a key that stands twice in a mapping, of which only the last would count.
+    Anchors, aliases, merges (``<<``) and tags, with which a short document can expand hugely or denote other than plain
+    data, are refused; so are duplicate keys, of which only the last would count.
     """
     if len(text) > LARGEST:
         raise yaml.YAMLError(f"it has {len(text):,} bytes, and {LARGEST:,} are read at most")

@@ -58,12 +58,12 @@ def component(cls: T) -> T:
 
 
 def chosen(part: Any) -> dict[str, Any]:
-    """The options a component was built with, defaults included."""
+    """The options with which the component ``part`` was built, defaults included."""
     return dict(part._chosen)
 
 
 def kind_of(part: Any) -> str:
-    """The name a component is found by: the name of its file."""
+    """The kind of the component ``part``: the name of its file."""
     return type(part).__module__.rpartition(".")[2]
 
 
@@ -74,7 +74,7 @@ def _plugins(family: str) -> dict[str, EntryPoint]:
 
 @cache
 def kinds(family: str) -> tuple[str, ...]:
-    """The names in a family: its files and the installed plug-ins. Imports none of them."""
+    """The names in ``family``: its files and the installed plug-ins. Imports none of them."""
     if family not in FAMILIES:
         raise ConfigError(f"no family named {family!r}{nearest(family, FAMILIES)}")
     folder = Path(__file__).parents[1] / family
@@ -89,7 +89,7 @@ def _known(family: str, kind: str) -> None:
 
 @cache
 def find(family: str, kind: str) -> type[Any]:
-    """The component class of this name. Imports its file only."""
+    """The component class ``kind`` of ``family``. Imports its file only."""
     _known(family, kind)
     plugin = _plugins(family).get(kind)
     if plugin is not None:
@@ -105,7 +105,7 @@ def find(family: str, kind: str) -> type[Any]:
 
 @cache
 def options(family: str, kind: str) -> type[BaseModel]:
-    """A pydantic model of the keyword-only parameters: the options of a component, their types and defaults."""
+    """A pydantic model of the keyword-only parameters of ``kind`` in ``family``: its options, their types and defaults."""
     init = find(family, kind).__init__
     hints = get_type_hints(init)
     parameters = inspect.signature(init).parameters.values()
@@ -133,7 +133,7 @@ def _limited(name: str, hint: Any, default: Any) -> Any:
 
 
 def split(spec: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """``"gated"`` or ``{"kind": "gated", "temperature": 2}`` as a name and the options given."""
+    """The kind and the options in ``spec``, which is ``"gated"`` or ``{"kind": "gated", "temperature": 2}``."""
     if isinstance(spec, str):
         return spec, {}
     given = dict(spec)
@@ -144,9 +144,10 @@ def split(spec: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def resolve(family: str, spec: str | Mapping[str, Any]) -> dict[str, Any]:
-    """The specification with every default written out. A typo or a wrong type is an error that names the choices.
+    """``spec`` of a component in ``family`` with every default written out. A typo or wrong type is an error that names
+    the choices.
 
-    A component that holds others in its options (``compose``) writes out theirs in a class method ``complete``.
+    A component that holds others in its options (``compose``) resolves theirs in a class method ``complete``.
     """
     kind, given = split(spec)
     model = options(family, kind)
@@ -163,7 +164,8 @@ def resolve(family: str, spec: str | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def build(family: str, spec: str | Mapping[str, Any], *given: Any) -> Any:
-    """The component of this specification; ``given`` are the positional parameters, which the data decides."""
+    """The component of ``family`` that ``spec`` describes; ``given`` are the positional parameters, which the data
+    determines."""
     full = resolve(family, spec)
     kind = full.pop("kind")
     try:
@@ -196,7 +198,7 @@ class Description:
 
 
 def describe(family: str, kind: str) -> Description:
-    """What a component is and every option it has, read from its source without importing it."""
+    """The documentation and options of ``kind`` in ``family``, read from its source without importing it."""
     _known(family, kind)
     plugin = _plugins(family).get(kind)
     name = plugin.module if plugin is not None else f"sensorium.{family}.{kind}"
@@ -226,7 +228,7 @@ def _described(family: str, kind: str, node: ast.ClassDef) -> Description:
 
 
 def arguments(docstring: str) -> dict[str, str]:
-    """The texts under ``Args:`` of a docstring, by parameter."""
+    """The texts under ``Args:`` in ``docstring``, by parameter."""
     _, _, block = docstring.partition("Args:\n")
     found: dict[str, str] = {}
     name = ""

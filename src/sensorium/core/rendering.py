@@ -16,7 +16,7 @@ class Rendered:
     renderer: ClassVar[str]
 
     def render(self, form: str, *args: Any) -> Any:
-        """The result in one form: what the function ``form`` of the renderer returns."""
+        """The result in the given ``form``: what that function of the renderer returns for it and ``args``."""
         return getattr(import_module(f"sensorium.reporting.{self.renderer}"), form)(self, *args)
 
     def text(self) -> str:

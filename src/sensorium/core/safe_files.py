@@ -10,9 +10,9 @@ _NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getatt
 
 
 def read_regular(path: Path, most: int, *, links: bool = False) -> bytes:
-    """The bytes of a regular file. Raises ``OSError`` where it is none (a pipe, a folder), or larger than ``most``.
+    """The bytes of the regular file at ``path``. Raises ``OSError`` for a pipe, a folder, or more than ``most`` bytes.
 
-    A pipe is never waited for. ``links``: whether a symbolic link to a regular file will do.
+    Never blocks on a pipe. ``links``: whether a symbolic link to a regular file is accepted.
     """
     handle = open_regular(path, links=links)
     with os.fdopen(handle, "rb") as file:
@@ -27,7 +27,7 @@ def read_regular(path: Path, most: int, *, links: bool = False) -> bytes:
 
 
 def open_regular(path: Path, *, links: bool = False) -> int:
-    """A descriptor of a regular file; see ``read_regular``."""
+    """A descriptor of the regular file at ``path``; ``links`` as in ``read_regular``."""
     if not links and path.is_symlink():
         raise OSError(0, "it is a symbolic link")
     if not stat.S_ISREG(path.stat().st_mode):  # asked first, for merely opening a device may do something

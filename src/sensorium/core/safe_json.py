@@ -38,7 +38,8 @@ def read_json(data: bytes, *, most: int) -> Any:
 
 
 def check_plain(document: Any) -> None:
-    """Raise ``ValueError`` where a document is too deep, has a number that is not finite, or text that is not Unicode."""
+    """Raise ``ValueError`` if ``document`` is nested too deeply, has a number that is not finite, or text that is not
+    Unicode."""
     level: list[Any] = [document]
     for _ in range(DEEPEST + 1):
         below: list[Any] = []

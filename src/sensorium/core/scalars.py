@@ -6,10 +6,10 @@ from typing import Any
 
 
 def plain(cell: Any) -> Any:
-    """The Python value inside a scalar of another library; anything else as it is.
+    """The Python value of ``cell`` if it is a scalar of another library; otherwise ``cell``.
 
-    An Arrow scalar gives its ``as_py``, an array without axes its ``item``, pandas' ``NA`` gives None, and a lone
-    surrogate in a text (half of a character, as broken JSON has) becomes U+FFFD.
+    An Arrow scalar gives its ``as_py``, a zero-dimensional array its ``item``, pandas' ``NA`` gives None, and a lone
+    surrogate in a text (half of a character, as in broken JSON) becomes U+FFFD.
     """
     if isinstance(cell, str):
         return whole(cell)
@@ -29,7 +29,7 @@ def plain(cell: Any) -> Any:
 
 
 def whole(text: str) -> str:
-    """A text without lone surrogates, which no encoding can write: U+FFFD stands for each."""
+    """``text`` with U+FFFD for each lone surrogate, which no encoding can write."""
     try:
         text.encode()
     except UnicodeEncodeError:

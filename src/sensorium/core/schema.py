@@ -27,13 +27,16 @@ INPUTS, TARGETS = ("input", "both"), ("target", "both")
 class Opener(Protocol):
     """What decides which media cells may be opened, and opens them (``data.files.media_access``)."""
 
-    def open(self, cell: Any, *, row: int | None = None, column: str | None = None) -> Any: ...
+    def open(self, cell: Any, *, row: int | None = None, column: str | None = None) -> Any:
+        """Open the file or bytes in ``cell`` of ``row`` and ``column``."""
 
-    def open_several(self, cell: Any, *, row: int | None = None, column: str | None = None) -> list[Any]: ...
+    def open_several(self, cell: Any, *, row: int | None = None, column: str | None = None) -> list[Any]:
+        """Open the files in ``cell`` of ``row`` and ``column``."""
 
 
 def content(modality: type[Modality] | Modality, cell: Any, media: Opener, row: int | None, column: str) -> Any:
-    """What ``fit`` and ``encode`` of a modality are given for a cell: opened where it is media. Raises ``CellError``."""
+    """``cell`` as ``fit`` and ``encode`` of ``modality`` receive it: opened by ``media``. ``row`` and ``column`` name it
+    in errors."""
     if not modality.media:
         return cell
     return (media.open_several if modality.several else media.open)(cell, row=row, column=column)
@@ -121,7 +124,8 @@ class Schema:
 
     @classmethod
     def declare(cls, columns: Mapping[str, str | Mapping[str, Any]]) -> Schema:
-        """From ``{"photo": "image", "price": {"kind": "number", "role": "target"}}``. Role is input unless given.
+        """A schema from ``columns`` such as ``{"photo": "image", "price": {"kind": "number", "role": "target"}}``; role
+        is input by default.
 
         ``{"clip": "video", "sound": {"kind": "audio", "of": "clip"}}``: a derived column, read from the cells of another.
         ``{"mask": {"kind": "mask", "role": "target", "on": "photo"}}``: a target that lies on an input.
@@ -162,9 +166,10 @@ class Schema:
         problems: list[Problem] | None = None,
         target: bool = False,
     ) -> Array | None:
-        """One cell as an array; None where it is missing or cannot be used (then told in ``problems``).
+        """``cell`` of ``column`` and ``row`` as an array, opened by ``media``; None if missing or unusable (then in
+        ``problems``).
 
-        ``target``: it is read as what is to be answered.
+        ``target``: read it as a target.
         """
         modality = column.reader
         if modality.missing(cell):
@@ -188,9 +193,10 @@ class Schema:
         targets: bool = False,
         strange: bool = False,
     ) -> Sample:
-        """One row as arrays by column. Columns that the record lacks are missing; columns of its own are ignored.
+        """The ``record`` of ``row`` as arrays by column, media opened by ``media``; ``targets``: include target columns.
+        Columns that the record lacks are missing; unknown columns are ignored.
 
-        ``strange``: values that training did not have are told in ``problems`` too; they are read as what is not known.
+        ``strange``: values that training did not have are added to ``problems`` too; they are read as unknown.
         """
         found: Sample = {}
         for column in self.read:
@@ -215,7 +221,7 @@ class Schema:
         return None if read is None else column.reader.extent(content(column.reader, cell, media, row, column.name))
 
     def collate(self, samples: Sequence[Sample], *, whole: bool = False) -> Batch:
-        """Samples as one batch, as stored: call ``prepare`` before a model sees it. ``whole``: see ``Modality.collate``."""
+        """``samples`` as one stored batch; call ``prepare`` before a model sees it. ``whole``: see ``Modality.collate``."""
         import torch
 
         from sensorium.core.batch import Batch
@@ -239,9 +245,9 @@ class Schema:
         return Batch(inputs, targets, torch.ones(len(samples)), {c.name: field(c, whole=whole) for c in self.prompts})
 
     def prepare(self, batch: Batch, generator: torch.Generator | None = None) -> Batch:
-        """Stored arrays to what encoders and tasks read, on the batch's device; with a generator inputs are augmented.
+        """``batch`` as encoders and tasks read it, on its device; with ``generator`` inputs are augmented.
 
-        Targets and prompts are never changed at random; but what is done to a picture is done to all that lies on it.
+        Targets and prompts are not augmented by themselves; targets follow the input they lie on.
         """
         from sensorium.core.batch import Ready
 
@@ -260,7 +266,7 @@ class Schema:
         return replace(batch, inputs=inputs, targets=targets, prompts=prompts)
 
     def layout(self, stream: str) -> Layout:
-        """The shape in which a stream reaches its encoder."""
+        """The layout in which ``stream`` reaches its encoder."""
         columns = self.streams[stream]
         if len(columns) == 1:
             return columns[0].reader.layout
@@ -293,7 +299,7 @@ class Schema:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Schema:
-        """The inverse of ``to_json``. Builds from names in closed folders only."""
+        """The schema that ``to_json`` described as ``data``. Builds built-in or installed kinds only."""
         told = data.get("columns")
         if not isinstance(told, list) or not all(isinstance(item, dict) for item in told):
             raise ConfigError("the schema does not hold together: it has no list of columns")

@@ -32,18 +32,18 @@ class Scorer(ABC, Generic[Out]):
 
     @abstractmethod
     def keep(self, output: Out, batch: Batch) -> Kept:
-        """What is kept of a batch's rows that have a target; as many of each name, none where no row has one."""
+        """What is kept of the rows of ``batch`` with a target, from ``output``: one entry per row under each name."""
 
     @abstractmethod
     def compute(self, weights: Tensor | None = None, names: Collection[str] | None = None) -> dict[str, Tensor]:
-        """Every metric (or those named) ``[R]`` float64, the headline first; NaN where the rows say nothing.
+        """Every metric (or those in ``names``) ``[R]`` float64, the headline first; NaN where undefined.
 
         Args:
             weights: ``[R, rows]`` float64: how often each row counts in each of R resamples. None: each once, R is 1.
         """
 
     def update(self, output: Out, batch: Batch) -> None:
-        """Take in the rows of a batch."""
+        """Add the rows of ``batch`` with their ``output``."""
         self._take(self.keep(output, batch))
 
     def _take(self, part: Kept) -> None:
@@ -57,7 +57,7 @@ class Scorer(ABC, Generic[Out]):
         return {name: known.whole if isinstance(known, Grown) else known for name, known in self._kept.items()}
 
     def load(self, kept: Kept) -> None:
-        """Take over what another scorer of the same task kept."""
+        """Replace the state by ``kept``, from another scorer of the same task."""
         self._kept = {}
         self._take(kept)
 
@@ -85,7 +85,7 @@ class Grown:
         self._rows = 0
 
     def extend(self, rows: Tensor) -> None:
-        """Put some rows ``[n, ...]`` behind those that are there; on the CPU."""
+        """Append ``rows`` ``[n, ...]``, on the CPU."""
         rows = rows.detach().cpu()
         wanted = self._rows + len(rows)
         if self._block is None or wanted > len(self._block):
@@ -103,7 +103,7 @@ class Grown:
 
 
 def joined(parts: Iterable[Kept]) -> Kept:
-    """What was kept of several batches as one."""
+    """The kept entries ``parts`` of several batches, concatenated."""
     every = list(parts)
     if len(every) < 2:
         return dict(every[0]) if every else {}
@@ -116,6 +116,6 @@ def joined(parts: Iterable[Kept]) -> Kept:
 
 
 def plain_scores(scorer: Scorer[Any]) -> dict[str, float]:
-    """Every metric of the rows as they are."""
+    """Every metric of the rows in ``scorer``, without resampling."""
     # To single precision: no metric of these rows is known to more digits.
     return {name: float(values[0].float()) for name, values in scorer.compute().items()}

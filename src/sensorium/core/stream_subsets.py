@@ -13,16 +13,17 @@ ALL = 4
 
 
 def coalitions(streams: Sequence[str]) -> list[tuple[str, ...]]:
-    """The sets of streams that are fitted, the largest first; the last is the empty one."""
+    """The subsets of ``streams`` for which experts are fitted, the largest first; the last is empty."""
     n = len(streams)
     sizes = range(n, 0, -1) if n <= ALL else sorted({n, n - 1, 1}, reverse=True)
     return [*(some for size in sizes for some in combinations(streams, size)), ()]
 
 
 def routed(streams: Sequence[str], sets: Sequence[Sequence[str]], present: Mapping[str, Tensor]) -> Tensor:
-    """For each row the place in ``sets`` of the first that needs nothing the row lacks ``[B]``.
+    """For each row the index ``[B]`` of the first of ``sets`` whose streams are all ``present``; ``streams`` in the
+    model's order.
 
-    ``sets`` as ``coalitions`` gives them: the largest set that a row has is the first that fits.
+    ``sets`` are ordered as by ``coalitions``, so that the first that fits is the largest.
     """
     here = torch.stack([present[stream] for stream in streams], dim=1)  # [B, S]
     needs = torch.tensor([[stream in some for stream in streams] for some in sets], device=here.device)  # [sets, S]

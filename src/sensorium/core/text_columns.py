@@ -7,19 +7,19 @@ from collections.abc import Iterator, Sequence
 
 
 def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Rows of cells as lines with the cells under one another."""
+    """``rows`` of cells as lines of aligned columns."""
     widths = [max(width(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         yield "  ".join(cell + " " * (size - width(cell)) for cell, size in zip(row, widths, strict=True)).rstrip()
 
 
 def width(text: str) -> int:
-    """Places a text takes in a terminal: a Chinese character takes two, a combining accent none."""
+    """The width of ``text`` in a terminal: Chinese characters take two places, combining accents none."""
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def shorten(text: str, most: int) -> str:
-    """A text cut to ``most`` places."""
+    """``text`` cut to a width of ``most``."""
     if width(text) <= most:
         return text
     while width(text) > most - 1:

@@ -21,7 +21,7 @@ RENAMED: dict[str, dict[str, str]] = {
 
 
 def upgrade(document: dict[str, Any], source: str) -> dict[str, Any]:
-    """The recipe in today's format; a newer one than this library knows is refused."""
+    """The recipe ``document`` in today's format; a newer one is refused, naming ``source``."""
     version = document.get("version", 1)
     if type(version) is not int or version > VERSION or version < 1:
         raise ConfigError(f"format version {version!r} is not known here", file=source, fix="pip install -U sensorium")
@@ -32,7 +32,7 @@ def upgrade(document: dict[str, Any], source: str) -> dict[str, Any]:
 
 
 def upgrade_columns(document: Any) -> Any:
-    """The columns that a saved model of format 1 had fitted (``schema.json``), in today's format."""
+    """The fitted columns of a saved model (``document``, from ``schema.json``) in today's format."""
     if not isinstance(document, Mapping) or not isinstance(document.get("columns"), list):
         return document
     columns = [

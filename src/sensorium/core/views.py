@@ -57,7 +57,7 @@ class Matrix(View):
         return {"labels": list(self.labels), "counts": [list(row) for row in self.counts]}
 
     def mistaken(self, most: int = 8) -> list[tuple[str, str, int]]:
-        """The pairs most often mixed up: true, answered, how often."""
+        """The ``most`` most frequent confusions: true, predicted, count."""
         pairs = [
             (self.labels[i], self.labels[j], count)
             for i, row in enumerate(self.counts)

@@ -235,8 +235,8 @@ class Linear(Expert):
 def _product(x: Tensor, weight: Tensor) -> Tensor:
     """``x @ weight`` ``[B, K]``, computed with the columns padded to a multiple of ``LANES``.
 
-    With few columns, kernels sum the last rows of a batch in another order than the first, so a row's answer would depend on
-    its place; with whole vector registers they do not.
+    With few columns, kernels sum the last rows of a batch in another order than the first, so a row's answer would depend
+    on its place; with whole vector registers they do not.
     """
     columns = weight.shape[1]
     return (x @ nn.functional.pad(weight, (0, -columns % LANES)))[:, :columns]
