@@ -105,7 +105,7 @@ def test_interrupted_comparison_reports_finished_runs(stopped: Any, tmp_path: Pa
         ("sensorium.data.inspection.inspect.inspect", ["inspect", "T"], "stopped."),
         ("sensorium.data.shards.pack.pack", ["pack", "T", "R"], "packs everything again"),
         ("sensorium.data.synthetic.make", ["demo", "--out", "R"], "starts from the beginning"),
-        ("sensorium.serve.server.server", ["serve", "M"], "stopped."),
+        ("sensorium.serve.server.create_server", ["serve", "M"], "stopped."),
         ("sensorium.core.registry.kinds", ["kinds"], "stopped."),
     ],
 )

@@ -1,4 +1,4 @@
-"""What a model computes is a number, or an error in words: never a class that means nothing."""
+"""NaN and infinite outputs of a model are errors, not predictions."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def spoiled(predictor: Predictor, monkeypatch: pytest.MonkeyPatch, value: float)
 
 
 @pytest.mark.parametrize("steady", [True, False])
-def test_damaged_weights_are_told(damaged: Predictor, steady: bool) -> None:
+def test_damaged_weights_are_reported(damaged: Predictor, steady: bool) -> None:
     with pytest.raises(AnswerError, match=WORDS) as error:
         damaged.predict([{"note": "the kettle"}], steady=steady)
     assert error.value.row == 1
     assert "weights are damaged" in (error.value.fix or "")
 
 
-def test_the_row_is_named(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_names_the_row(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"note": "the kettle"}] * 70 + [{}] + [{"note": "the door"}] * 3
     for value in (float("nan"), float("inf")):
         with monkeypatch.context() as patch:
@@ -59,7 +59,7 @@ def test_the_row_is_named(predictor: Predictor, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("merge", ["auto", "always", "never"])
-def test_a_server_refuses_that_request_alone(
+def test_only_the_bad_request_is_refused(
     make_client: Any, predictor: Predictor, monkeypatch: pytest.MonkeyPatch, merge: str
 ) -> None:
     from concurrent.futures import ThreadPoolExecutor
@@ -81,7 +81,7 @@ def test_a_server_refuses_that_request_alone(
             assert answer.json()["targets"]["event"]["value"]
 
 
-def test_nor_do_explanations_and_vectors_say_nan(make_client: Any, damaged: Predictor) -> None:
+def test_explanations_and_embeddings_are_checked_too(make_client: Any, damaged: Predictor) -> None:
     client = make_client({"house": damaged}, merge="never")
     for path in ("/predict", "/explain"):
         answer = client.post(path, json={"row": {"note": "the kettle"}})
@@ -90,7 +90,7 @@ def test_nor_do_explanations_and_vectors_say_nan(make_client: Any, damaged: Pred
     assert client.post("/embed", json={"row": {"note": "the kettle"}}).status_code == 200  # the network before is whole
 
 
-def test_the_command_line_says_it_too(
+def test_command_line_reports_the_error(
     trained: Any, damaged: Predictor, tmp_path: Any, scenes: Any, cli: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = trained.save(tmp_path / "run")
@@ -110,7 +110,7 @@ def test_the_command_line_says_it_too(
     assert not (tmp_path / "found.csv").exists()
 
 
-def test_what_is_finite() -> None:
+def test_finite() -> None:
     import numpy as np
 
     nan, inf = float("nan"), float("inf")

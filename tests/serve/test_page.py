@@ -104,7 +104,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     browser.close()
 
 
-def test_the_page(browser: Browser, address: str, cells: Any, predictor: Any, tmp_path: Path) -> None:
+def test_page_in_a_browser(browser: Browser, address: str, cells: Any, predictor: Any, tmp_path: Path) -> None:
     """Opened, filled in part by part, wrong, mended, started over: what it shows is what the predictor says."""
     browser("Emulation.setDeviceMetricsOverride", width=1200, height=1400, deviceScaleFactor=1, mobile=False)
     browser("Page.navigate", url=f"http://{address}/")

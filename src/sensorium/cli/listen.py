@@ -63,8 +63,8 @@ def run(
     artifact = Artifact.load(run)
     name, kind, channels = _stream_column(artifact.schema, None if column is None else quoting.name(column))
     if file is not None:
-        steps, rate = live_client.of_file(file, kind, rate)
-        chunks: Any = live_client.cut(steps, max(1, round(chunk * rate)), None if fast else rate)
+        steps, rate = live_client.read_recording(file, kind, rate)
+        chunks: Any = live_client.split(steps, max(1, round(chunk * rate)), None if fast else rate)
     else:
         rate = rate or (16_000.0 if kind == "audio" else 1.0)
         size = max(1, round(chunk * rate))
@@ -72,13 +72,13 @@ def run(
             raise ConfigError(
                 f"column {name!r} is a series, which a microphone cannot record", fix="name a sound column: --column NAME"
             )
-        chunks = live_client.of_microphone(rate, size) if microphone else None
-        chunks = chunks or live_client.of_stream(sys.stdin.buffer, kind, channels, size)
+        chunks = live_client.record_microphone(rate, size) if microphone else None
+        chunks = chunks or live_client.read_pipe(sys.stdin.buffer, kind, channels, size)
     setup = Setup.from_json({"column": name, "rate": rate, "seconds": seconds, "hop": hop, "keep": fast, "row": _row(row)})
     if url is not None:
-        answers = live_client.there(url, setup, chunks, key=os.environ.get("SENSORIUM_API_KEY"))
+        answers = live_client.predict_remotely(url, setup, chunks, key=os.environ.get("SENSORIUM_API_KEY"))
     else:
-        answers = live_client.here(Predictor(artifact), setup, chunks)
+        answers = live_client.predict_locally(Predictor(artifact), setup, chunks)
     with contextlib.suppress(KeyboardInterrupt):
         for answer in answers:
             typer.echo(json.dumps(answer, ensure_ascii=False) if json_ else _line(answer))

@@ -81,7 +81,7 @@ def run(
         from sensorium.serve.app import create
         from sensorium.serve.host_guard import AllowedHosts
         from sensorium.serve.limits import MIB, Limits
-        from sensorium.serve.server import bind, listen, server
+        from sensorium.serve.server import bind, create_server, listen
     except ImportError as error:
         raise MissingExtraError(f"serving ({error.name})", "serve") from None
     import torch
@@ -136,14 +136,14 @@ def run(
                 err=True,
                 fg="yellow",
             )
-        typer.echo(f"serving {', '.join(app.state.served)} on {address}  (Ctrl-C stops)")
+        typer.echo(f"serving {', '.join(app.state.services)} on {address}  (Ctrl-C stops)")
         if host not in LOCAL or allow_host or allow_origin:
             pages = f"; accepts pages of {', '.join(allow_origin)}" if allow_origin else ""
             typer.echo(f"accepts the host names {names.describe()}{pages}; --allow-host NAME adds another")
-        if merge == "auto" and (unbatched := [name for name, service in app.state.served.items() if not service.merge]):
+        if merge == "auto" and (unbatched := [name for name, service in app.state.services.items() if not service.merge]):
             hint = "; with --threads 1 perhaps not" if torch.get_num_threads() > 1 else ""
             typer.echo(f"{', '.join(unbatched)}: batching would change last bits here{hint}; each request runs alone")
-        server(app).run(sockets)
+        create_server(app).run(sockets)
 
 
 def _load(runs: list[str], device: str) -> dict[str, Predictor]:

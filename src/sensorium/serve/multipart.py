@@ -1,4 +1,4 @@
-"""The parts of a multipart body that has arrived whole."""
+"""Parser of multipart bodies that are completely in memory."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ from typing import NamedTuple
 
 from python_multipart.multipart import parse_options_header
 
-from sensorium.serve.http_errors import CLOSE, RefusedError
+from sensorium.serve.http_errors import CLOSE, RequestError
 
 _HEAD = 4096
-"""Bytes of a part's own header, at most."""
+"""Maximum bytes of the headers of a part."""
 
 
 class Part(NamedTuple):
-    """One part; ``file`` is the name of its file, None where it is a plain field."""
+    """One part of a multipart body.
+
+    Args:
+        name: The name of the field.
+        file: The file name; None for a plain field.
+        data: The content.
+    """
 
     name: str
     file: str | None
@@ -22,16 +28,26 @@ class Part(NamedTuple):
 
 
 def parts(body: bytes, content_type: str, most: int) -> list[Part]:
-    """The parts of a body, in order. Raises ``RefusedError`` on one that is damaged, cut short, or of too many parts.
+    """Split a multipart body at its boundaries.
 
-    The body is in memory already (it was counted as it came), so that it is cut at its boundaries and not looked at byte by
-    byte. Source: RFC 7578, https://datatracker.ietf.org/doc/html/rfc7578, and RFC 2046, section 5.1.1.
+    Source: RFC 7578, https://datatracker.ietf.org/doc/html/rfc7578, and RFC 2046, section 5.1.1.
+
+    Args:
+        body: The complete body.
+        content_type: The header ``Content-Type``, which names the boundary.
+        most: Maximum number of parts.
+
+    Returns:
+        The parts in order.
+
+    Raises:
+        RequestError: The body is damaged, truncated or has too many parts.
     """
     mark = _boundary(content_type)
     if not body.startswith(b"--" + mark):
         raise _damaged("they do not begin with the boundary")
     if body.count(b"\r\n--" + mark) > most:
-        raise RefusedError(413, f"more than {most} parts in one request", headers=CLOSE)
+        raise RequestError(413, f"more than {most} parts in one request", headers=CLOSE)
     first, *pieces = body.split(b"\r\n--" + mark)
     pieces.insert(0, first[2 + len(mark) :])
     if pieces.pop().rstrip() != b"--":
@@ -48,7 +64,7 @@ def _boundary(content_type: str) -> bytes:
 
 def _part(piece: bytes) -> Part:
     head, mark, data = piece.partition(b"\r\n\r\n")
-    # After a boundary may stand blanks, and then the end of the line.
+    # A boundary may be followed by blanks before the end of the line.
     head = head.lstrip(b" \t")
     if not mark or not head.startswith(b"\r\n") or len(head) > _HEAD:
         raise _damaged("a part has no header, or one that never ends")
@@ -58,7 +74,7 @@ def _part(piece: bytes) -> Part:
 
 @lru_cache(1024)
 def _named(head: bytes) -> tuple[str, str | None]:
-    """The name of a part and of its file. Remembered: a client sends the same few headers again and again."""
+    """Return the names of a part and of its file. Cached, since clients repeat the same few headers."""
     for line in head.split(b"\r\n"):
         key, _, value = line.partition(b":")
         if key.strip().lower() == b"content-disposition":
@@ -75,5 +91,5 @@ def _text(name: bytes) -> str:
         return name.decode("latin-1")
 
 
-def _damaged(why: str) -> RefusedError:
-    return RefusedError(400, f"the parts cannot be read: {why}", headers=CLOSE)
+def _damaged(why: str) -> RequestError:
+    return RequestError(400, f"the parts cannot be read: {why}", headers=CLOSE)
