@@ -126,7 +126,7 @@ def test_vectors_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("cat 1 2\n", "line 1.*holds 2 numbers a word, not 3"),
+        ("cat 1 2\n", "line 1.*has 2 numbers per word, not 3"),
         ("2 5\ncat 1 2 3 4 5\n", "(?s)line 1.*set width=5"),
         ("a 1 2 3\ncat 1 x 3\n", "line 2.*no number"),
         ("cat 1 nan 3\n", "not finite"),
