@@ -105,7 +105,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 def test_page_in_a_browser(browser: Browser, address: str, cells: Any, predictor: Any, tmp_path: Path) -> None:
-    """Opened, filled in part by part, wrong, mended, started over: what it shows is what the predictor says."""
+    """The page shows what the predictor returns: empty, filled in step by step, with an error and after a reset."""
     browser("Emulation.setDeviceMetricsOverride", width=1200, height=1400, deviceScaleFactor=1, mobile=False)
     browser("Page.navigate", url=f"http://{address}/")
     idle = 'document.getElementById("said")?.getAttribute("aria-busy") === "false"'
@@ -114,10 +114,10 @@ def test_page_in_a_browser(browser: Browser, address: str, cells: Any, predictor
     browser.wait(idle)
 
     def now(answer: str) -> None:
-        """Until the page shows this answer, and the share of every modality."""
+        """Wait until the page shows this prediction and the contribution of every modality."""
         browser.wait(f"{value} === {json.dumps(answer)} && {shares} === 5 && {idle}")
 
-    # With everything left empty it answers too.
+    # An empty form is predicted too.
     now(predictor.predict([{}], steady=True)[0].value)
     names = [column["name"] for column in predictor_form(browser)]
     assert names == [column.name for column in predictor.schema.inputs]
@@ -132,7 +132,7 @@ def test_page_in_a_browser(browser: Browser, address: str, cells: Any, predictor
     browser.run(f"""(() => {{ const note = document.querySelector("textarea"); note.value = {note};
         note.dispatchEvent(new Event("input", {{ bubbles: true }})); }})()""")
     (want,) = predictor.predict([{"note": row["note"]}], steady=True)
-    browser.wait(f"document.querySelector('#said .hint')?.textContent.startsWith('Not given') && {idle}")
+    browser.wait(f"document.querySelector('#said .hint')?.textContent.startsWith('Missing') && {idle}")
     now(want.value)
     figure = 'document.querySelector("#said .bars .figure").textContent'
     first = f"{100 * max(want.targets['event']['probabilities'].values()):.1f} %"
@@ -149,10 +149,10 @@ def test_page_in_a_browser(browser: Browser, address: str, cells: Any, predictor
         browser.wait(f"document.querySelector('fieldset {shown}') !== null")
         given[name] = row[name]
         (want,) = predictor.predict([given], steady=True)
-        gone = f"Not given: {', '.join(want.missing)}."
+        gone = f"Missing: {', '.join(want.missing)}."
         browser.wait(f"document.querySelector('#said > .hint')?.textContent === {json.dumps(gone)}")
         now(want.value)
-    # Where in each of them, when it is asked for.
+    # Attribution maps on request.
     browser.run("[...document.querySelectorAll('#said button')].at(-1).click()")
     browser.wait("document.querySelectorAll('#said img.map').length === 2")
     assert browser.run("document.querySelector('#said .words').textContent.trim().length") > 0
@@ -166,7 +166,7 @@ def test_page_in_a_browser(browser: Browser, address: str, cells: Any, predictor
         browser("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
     browser.wait("!document.querySelector('#said > .hint').textContent.includes('sensor')")
 
-    # A wrong file is told beside its column.
+    # An invalid file is reported beside its column.
     node = browser("DOM.querySelector", nodeId=document, selector='input[type=file][name="photo"]')["nodeId"]
     wrong = tmp_path / "wrong.txt"
     wrong.write_text("no picture", encoding="utf-8")
@@ -185,7 +185,7 @@ def test_page_in_a_browser(browser: Browser, address: str, cells: Any, predictor
     assert browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(21, 23, 26)"
     browser.picture("phone")
 
-    # Nothing came from elsewhere, and nothing went wrong on the console but the refusal asked for above.
+    # Nothing was loaded from other sites, and the console has only the error provoked above.
     asked = [e["params"]["request"]["url"] for e in browser.events if e["method"] == "Network.requestWillBeSent"]
     assert asked
     assert all(url.startswith((f"http://{address}/", "data:", "blob:http://127")) for url in asked), asked
