@@ -133,15 +133,15 @@ def stream_patterns(streams: list[str] | None) -> dict[str, list[str]]:
     Raises:
         ConfigError: A value is not NAME=PATTERN.
     """
-    found: dict[str, list[str]] = {}
+    patterns_of: dict[str, list[str]] = {}
     for text in streams or []:
         name, patterns = quoting.pair(text)
         if not name or not split_names(patterns):
             raise ConfigError(
                 f"--stream {text} is not NAME=PATTERN", fix="write --stream NAME=PATTERN, as in --stream audio=audio_*"
             )
-        found.setdefault(name, []).extend(split_names(patterns))
-    return found
+        patterns_of.setdefault(name, []).extend(split_names(patterns))
+    return patterns_of
 
 
 def column_kinds(as_: list[str] | None, ignore: str | None) -> dict[str, Any]:
@@ -188,14 +188,14 @@ def named_choices(flag: str, texts: list[str] | None, example: str) -> list[tupl
     Raises:
         ConfigError: A value is not NAME=CHOICES, or a name occurs twice.
     """
-    found: dict[str, str] = {}
+    choices: dict[str, str] = {}
     for text in texts or []:
         name, equals, rest = text.partition("=")
-        if not equals or not name or not rest or name in found:
-            reason = f"names {name} a second time" if name in found else "is not NAME=CHOICES"
+        if not equals or not name or not rest or name in choices:
+            reason = f"names {name} a second time" if name in choices else "is not NAME=CHOICES"
             raise ConfigError(f"{flag} {text} {reason}", fix=f"write {flag} NAME=CHOICES, as in {flag} {example}")
-        found[name] = rest
-    return list(found.items())
+        choices[name] = rest
+    return list(choices.items())
 
 
 def component_specs(text: str) -> str | list[str | dict[str, Any]]:
@@ -207,10 +207,10 @@ def component_specs(text: str) -> str | list[str | dict[str, Any]]:
     if not text.lstrip().startswith(("[", "{")):
         return text
     try:
-        found = yaml.safe_load(text)
+        parsed = yaml.safe_load(text)
     except yaml.YAMLError:
-        found = None
-    specs = [found] if isinstance(found, dict) else found
+        parsed = None
+    specs = [parsed] if isinstance(parsed, dict) else parsed
     if not isinstance(specs, list) or not all(isinstance(spec, (str, dict)) for spec in specs):
         raise ConfigError(f"{text!r} is not a list of components", fix="write '[convnet, {kind: vit, depth: 6}]'")
     return specs

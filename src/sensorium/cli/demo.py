@@ -85,7 +85,7 @@ def _check_replaceable(out: Path) -> None:
             head = file.readline(10_000)
     if existing and not {*COLUMNS, "event"} <= set(head.rstrip().split(",")):
         raise ConfigError(
-            f"holds {', '.join(existing)}, which a demo would replace", file=out, fix="name another folder: --out"
+            f"contains {', '.join(existing)}, which the demo would overwrite", file=out, fix="name another folder: --out"
         )
 
 

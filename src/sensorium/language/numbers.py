@@ -110,29 +110,29 @@ def read_number(cell: Any, writing: Writing | None = None) -> float | None:
         return seconds
     if not isinstance(cell, str):
         return _finite(cell)
-    found = _parse(cell)
-    if found is None or not (found.unit == writing.unit or _fits(found.unit, writing)):
+    number = _parse(cell)
+    if number is None or not (number.unit == writing.unit or _fits(number.unit, writing)):
         return None
-    if found.ambiguous and writing.decimal is not None and not writing.grouped:
+    if number.ambiguous and writing.decimal is not None and not writing.grouped:
         # The decimal reading uses the other separator than the column, so the cell is ambiguous.
-        decimals = "point" if "." in found.point else "comma"
+        decimals = "point" if "." in number.point else "comma"
         if decimals != writing.decimal:
             return None
-    return found.value(writing.decimal)
+    return number.value(writing.decimal)
 
 
 def number_problem(cell: Any, writing: Writing) -> str:
     """Return why ``read_number`` returns None for ``cell`` in a column with the format ``writing``."""
-    found = _parse(cell) if isinstance(cell := plain(cell), str) else None
+    number = _parse(cell) if isinstance(cell := plain(cell), str) else None
     shown = f"{str(cell)[:60]!r}"
-    if found is None or found.value(None) is None:
+    if number is None or number.value(None) is None:
         return f"{shown} is not a finite number"
-    if found.unit and found.unit != writing.unit and not _fits(found.unit, writing):
+    if number.unit and number.unit != writing.unit and not _fits(number.unit, writing):
         known = f"in {writing.unit!r}" if writing.unit else "without a unit"
-        return f"{shown} has the unit {found.unit!r}, but the training cells are {known}"
+        return f"{shown} has the unit {number.unit!r}, but the training cells are {known}"
     sign = "points" if writing.decimal == "point" else "commas"
     return (
-        f"{shown} is {found.value('point'):g} or {found.value('comma'):g}: the training cells have decimal {sign} and no "
+        f"{shown} is {number.value('point'):g} or {number.value('comma'):g}: the training cells have decimal {sign} and no "
         f"thousands separators; write it unambiguously, or train with the option decimal: point or comma"
     )
 
@@ -155,19 +155,19 @@ def writing_of(cells: Iterable[Any], decimal: Sign | None = None) -> tuple[Writi
             spelt += 1
             texts.append(cell)
             continue
-        found = _parse(cell)
-        if found is None:
+        number = _parse(cell)
+        if number is None:
             continue
         written += 1
-        units.update([found.unit] if found.unit else [])
-        points += found.separator == "point"
-        commas += found.separator == "comma"
-        if found.ambiguous:
-            either += "." not in found.point
-            lone += "." in found.point
-            grouped["point" if "." not in found.point else "comma"] = True
-        elif found.grouped and found.separator is not None:
-            grouped[found.separator] = True
+        units.update([number.unit] if number.unit else [])
+        points += number.separator == "point"
+        commas += number.separator == "comma"
+        if number.ambiguous:
+            either += "." not in number.point
+            lone += "." in number.point
+            grouped["point" if "." not in number.point else "comma"] = True
+        elif number.grouped and number.separator is not None:
+            grouped[number.separator] = True
     sign: Sign = decimal or ("comma" if commas > points else "point")
     fractions = points + commas > 0 or objects or (lone > 0 and sign == "point")
     # Rare units are errors, which are reported.
@@ -215,20 +215,20 @@ def _parse(text: str) -> _ParsedNumber | None:
     if text.isascii() and text.isdigit():
         return _ParsedNumber(text, text, None, False, "", False)
     text = unicodedata.normalize("NFKC", text).replace("−", "-")
-    found = _FORM.fullmatch(text)
-    if found is None or bool(found["open"]) != bool(found["close"]):
+    match = _FORM.fullmatch(text)
+    if match is None or bool(match["open"]) != bool(match["close"]):
         return None
-    signs = [sign for sign in (found["sign"], found["inner"], found["after"]) if sign]
-    if len(signs) > 1 or (found["open"] and signs):
+    signs = [sign for sign in (match["sign"], match["inner"], match["after"]) if sign]
+    if len(signs) > 1 or (match["open"] and signs):
         return None
-    if found["money"] and found["unit"] and found["unit"] != found["money"]:
+    if match["money"] and match["unit"] and match["unit"] != match["money"]:
         return None
-    unit = _normalise_unit(found["money"] or found["unit"] or "")
-    body, power = found["body"], found["power"] or ""
+    unit = _normalise_unit(match["money"] or match["unit"] or "")
+    body, power = match["body"], match["power"] or ""
     forms = _forms(body, power)
     if forms is None or unit in _ORDINALS:
         return None
-    negative = bool(found["open"]) or signs == ["-"]
+    negative = bool(match["open"]) or signs == ["-"]
     return _ParsedNumber(*forms, unit, negative)
 
 

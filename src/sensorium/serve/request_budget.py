@@ -101,9 +101,9 @@ class RequestBudget:
                 totals["pixels"] += sizes.get("all pixels", sizes.get("pixels", 0)) * sizes.get("frames", 1)
                 totals["samples"] += sizes.get("samples", 0)
         totals["tokens"] = self._tokens(texts)
-        for name, found in totals.items():
-            if found > (most := getattr(self.limits, f"request_{name}")):
-                raise _over_budget(name, found, most)
+        for name, size in totals.items():
+            if size > (most := getattr(self.limits, f"request_{name}")):
+                raise _over_budget(name, size, most)
         parts = [(isinstance(part, str), _size(part)) for part in _parts(rows)]
         return DecodingCost(
             totals["pixels"] + totals["samples"],
@@ -124,8 +124,8 @@ class RequestBudget:
 
     def _check(self, column: Column, sizes: Mapping[str, float], number: int) -> None:
         for name, most in self._most[column.name].items():
-            if (found := sizes.get(name, 0)) > most:
-                problem = f"{round(found, 3):,} {name} are more than the allowed {round(most, 3):,}"
+            if (size := sizes.get(name, 0)) > most:
+                problem = f"{round(size, 3):,} {name} are more than the allowed {round(most, 3):,}"
                 raise RequestError(
                     413, problem, row=number, column=column.source, fix="send a smaller or shorter file or text"
                 )
@@ -136,12 +136,12 @@ class RequestBudget:
         bound = sum(len(str(cell).encode(errors="replace")) + _EXTRA_TOKENS for _, cell in texts)
         if bound <= most:
             return bound
-        found = 0.0
+        size = 0.0
         for column, cell in texts:
-            found += column.reader.measure(cell).get("tokens", 0)
-            if found > most:  # over budget: the exact number is not needed
+            size += column.reader.measure(cell).get("tokens", 0)
+            if size > most:  # over budget: the exact number is not needed
                 break
-        return found
+        return size
 
 
 def _parts(rows: Sequence[Record]) -> Iterator[Any]:
@@ -161,11 +161,11 @@ def _size(part: Any) -> int:
     return len(part) if isinstance(part, str) else len(_data(part))
 
 
-def _over_budget(name: str, found: float, most: int) -> RequestError:
+def _over_budget(name: str, size: float, most: int) -> RequestError:
     problem = (
-        f"the {BUDGETS[name]} of this request have {found:,.0f} {name}, more than the {most:,} that one request may have"
+        f"the {BUDGETS[name]} of this request have {size:,.0f} {name}, more than the {most:,} that one request may have"
     )
     fix = f"send fewer or smaller rows per request; the operator can raise the limit: --max-request-{name}"
     error = RequestError(413, problem, fix=fix)
-    error.details |= {"budget": name, "asked": round(found), "allowed": most}
+    error.details |= {"budget": name, "asked": round(size), "allowed": most}
     return error
