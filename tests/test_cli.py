@@ -96,11 +96,11 @@ def test_errors_are_one_line_with_a_fix(
     cli: Any, words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code, out, said = cli(*words)
+    code, out, stderr = cli(*words)
     assert code == 2
-    assert said.startswith("error: ")
-    assert message in said
-    assert len(said.splitlines()) <= 2
+    assert stderr.startswith("error: ")
+    assert message in stderr
+    assert len(stderr.splitlines()) <= 2
     assert out == ""
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"
 
@@ -109,19 +109,19 @@ def test_errors_are_one_line_with_a_fix(
     "words", [["fitt"], ["fit", "--no-such-option"], ["trace", "run", "t.csv", "--row", "0"], ["evaluate"]]
 )
 def test_wrong_usage_exits_with_2(cli: Any, words: list[str]) -> None:
-    code, _, said = cli(*words)
+    code, _, stderr = cli(*words)
     assert code == 2
-    assert "Traceback" not in said
+    assert "Traceback" not in stderr
 
 
 def test_fit_prints_the_kinds_of_columns(cli: Any, tmp_path: Path) -> None:
     lines = ["id,x,colour,y"] + [f"r{i:03d},{i % 7}.5,{('red', 'blue')[i % 2]},{'ab'[i % 2]}" for i in range(40)]
     (tmp_path / "t.csv").write_text("\n".join(lines), encoding="utf-8")
     words = ["fit", tmp_path / "t.csv", "--target", "y", "--out", tmp_path / "run", "model.size=tiny", "training.epochs=1"]
-    code, out, said = cli(*words)
-    assert code == 0, said
+    code, out, stderr = cli(*words)
+    assert code == 0, stderr
     for line in ("id: ignore (a row id", "x: number (", "colour: category (", "y: target category ("):
-        assert line in said
+        assert line in stderr
     assert "accuracy" in out
     assert str(tmp_path / "run" / "report.html") in out
     for name in ("manifest.json", "report.html", "logs/metrics.csv"):
@@ -134,7 +134,7 @@ def test_closed_pipe_prints_no_traceback(run_folder: Path, scenes: Path) -> None
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
-        said = process.stderr.read()
+        stderr = process.stderr.read()
         process.wait(60)
-    assert "Traceback" not in said
-    assert "Exception" not in said
+    assert "Traceback" not in stderr
+    assert "Exception" not in stderr

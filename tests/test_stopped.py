@@ -38,10 +38,10 @@ def stopped(cli: Any, scenes: Path, run_folder: Path, tmp_path: Path, monkeypatc
         paths = {"T": scenes / "test.csv", "M": run_folder, "R": tmp_path / out}
         with monkeypatch.context() as patch:
             patch.setattr(function, stop)
-            code, _, said = cli(*(paths.get(word, word) for word in words))
-        assert code == 130, said
-        lines: list[str] = said.splitlines()
-        assert "Traceback" not in said
+            code, _, stderr = cli(*(paths.get(word, word) for word in words))
+        assert code == 130, stderr
+        lines: list[str] = stderr.splitlines()
+        assert "Traceback" not in stderr
         assert lines[-1].startswith("stopped")
         return lines[-1]
 
@@ -53,19 +53,19 @@ def stopped(cli: Any, scenes: Path, run_folder: Path, tmp_path: Path, monkeypatc
     ["sensorium.training.table_splits.read", "sensorium.training.prepare.resolve", "sensorium.training.train.assemble"],
 )
 def test_before_the_first_epoch_no_resume_is_offered(stopped: Any, moment: str) -> None:
-    said = stopped(moment, *FIT)
-    assert "Nothing was saved" in said
-    assert "--resume" not in said
+    stderr = stopped(moment, *FIT)
+    assert "Nothing was saved" in stderr
+    assert "--resume" not in stderr
 
 
 @pytest.mark.parametrize("moment", ["sensorium.evaluation.evaluate.evaluate", "sensorium.artifact.Artifact.save"])
 def test_after_an_epoch_the_run_can_be_resumed(stopped: Any, cli: Any, scenes: Path, tmp_path: Path, moment: str) -> None:
-    said = stopped(moment, *FIT, "training.epochs=1", "model.experts=[]")
-    command = said.partition("Resume: sensorium ")[2]
+    stderr = stopped(moment, *FIT, "training.epochs=1", "model.experts=[]")
+    command = stderr.partition("Resume: sensorium ")[2]
     assert command.endswith("training.epochs=1 'model.experts=[]' --resume")
     assert f"'{tmp_path / 'my run'}'" in command, "names with blanks are quoted"
-    code, _, said = cli(*shlex.split(command), "--quiet")
-    assert code == 0, said
+    code, _, stderr = cli(*shlex.split(command), "--quiet")
+    assert code == 0, stderr
     assert (tmp_path / "my run" / "manifest.json").is_file()
 
 
@@ -73,16 +73,16 @@ def test_previous_model_is_mentioned(stopped: Any, cli: Any, scenes: Path, tmp_p
     (tmp_path / "my run").mkdir()
     (tmp_path / "my run" / "manifest.json").write_text("{}")
     os.utime(tmp_path / "my run" / "manifest.json", (0, time.time() - 60))
-    said = stopped("sensorium.training.table_splits.read", *FIT, "--overwrite")
-    assert "is unchanged" in said
+    stderr = stopped("sensorium.training.table_splits.read", *FIT, "--overwrite")
+    assert "is unchanged" in stderr
 
 
 def test_interrupted_search_reports_saved_trials(stopped: Any, tmp_path: Path) -> None:
     (tmp_path / "my run").mkdir()
     (tmp_path / "my run" / "search.json").write_text(json.dumps({"search": "", "trials": [{}, {}]}))
-    said = stopped("sensorium.training.table_splits.read", *FIT, "--search", 3)
-    assert "2 trials of the search are saved. Resume: sensorium fit" in said
-    assert "--resume" not in said
+    stderr = stopped("sensorium.training.table_splits.read", *FIT, "--search", 3)
+    assert "2 trials of the search are saved. Resume: sensorium fit" in stderr
+    assert "--resume" not in stderr
 
 
 def test_interrupted_comparison_reports_finished_runs(stopped: Any, tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_interrupted_comparison_reports_finished_runs(stopped: Any, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("moment", "words", "said"),
+    ("moment", "words", "message"),
     [
         ("sensorium.artifact.Artifact.load", ["predict", "M", "T", "--out", "R"], "Nothing was written"),
         ("sensorium.predictor.Predictor.answer", ["predict", "M", "T", "--out", "R"], "Nothing was written"),
@@ -109,10 +109,12 @@ def test_interrupted_comparison_reports_finished_runs(stopped: Any, tmp_path: Pa
         ("sensorium.core.registry.kinds", ["kinds"], "stopped."),
     ],
 )
-def test_each_command_says_what_was_saved(stopped: Any, moment: str, words: list[str], said: str, tmp_path: Path) -> None:
+def test_each_command_says_what_was_saved(
+    stopped: Any, moment: str, words: list[str], message: str, tmp_path: Path
+) -> None:
     out = "p.csv" if words[0] == "predict" else "R"
     line = stopped(moment, *words, out=out)
-    assert said in line
+    assert message in line
     assert "--resume" not in line
     assert not [path for path in tmp_path.iterdir() if path.is_file()], "no partial file may be left"
 
@@ -136,8 +138,8 @@ def test_interrupt_ends_all_prediction_processes(scenes: Path, run_folder: Path,
     """A terminal sends Ctrl-C to all processes of the group."""
     if sys.platform == "win32":
         pytest.skip("Windows has other signals")
-    code, _, said = cli("pack", scenes / "train.csv", tmp_path / "packed", "--rows-per-shard", 2)
-    assert code == 0, said
+    code, _, stderr = cli("pack", scenes / "train.csv", tmp_path / "packed", "--rows-per-shard", 2)
+    assert code == 0, stderr
     program = (
         "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\nfrom sensorium.cli import main\nmain()"
     )
@@ -151,7 +153,7 @@ def test_interrupt_ends_all_prediction_processes(scenes: Path, run_folder: Path,
         time.sleep(0.01)
     time.sleep(0.5)
     os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert "Traceback" not in said
-    assert said.splitlines()[-1].startswith("stopped. Finished parts are saved. Resume: sensorium predict")
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    assert stderr.splitlines()[-1].startswith("stopped. Finished parts are saved. Resume: sensorium predict")

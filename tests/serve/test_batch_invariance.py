@@ -66,8 +66,8 @@ def test_concurrent_requests_share_batches_bit_identically(make_client: Any, pre
 def test_command_line_predicts_the_same(
     cli: Any, client: Any, run_folder: Path, scenes: Path, cells: Rows, tmp_path: Path
 ) -> None:
-    code, _, said = cli("predict", run_folder, scenes / "test.csv", "--out", tmp_path / "all.jsonl", "--batch-size", 10)
-    assert code == 0, said
+    code, _, stderr = cli("predict", run_folder, scenes / "test.csv", "--out", tmp_path / "all.jsonl", "--batch-size", 10)
+    assert code == 0, stderr
     lines = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["targets"] for line in lines] == [one["targets"] for one in ask_concurrently(client, cells)]
 

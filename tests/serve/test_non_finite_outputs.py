@@ -26,8 +26,8 @@ def damaged(trained: Any) -> Predictor:
     return Predictor(artifact, device="cpu", media=NONE)
 
 
-def spoiled(predictor: Predictor, monkeypatch: pytest.MonkeyPatch, value: float) -> None:
-    """The output for every row whose note says so is no number."""
+def corrupted(predictor: Predictor, monkeypatch: pytest.MonkeyPatch, value: float) -> None:
+    """Replace the outputs of rows without a note by a value."""
     task = predictor.model.tasks["event"]
     real = type(task).forward
 
@@ -51,7 +51,7 @@ def test_error_names_the_row(predictor: Predictor, monkeypatch: pytest.MonkeyPat
     rows = [{"note": "the kettle"}] * 70 + [{}] + [{"note": "the door"}] * 3
     for value in (float("nan"), float("inf")):
         with monkeypatch.context() as patch:
-            spoiled(predictor, patch, value)
+            corrupted(predictor, patch, value)
             with pytest.raises(AnswerError) as error:
                 predictor.predict(rows)
             assert error.value.row == 71
@@ -65,11 +65,11 @@ def test_only_the_bad_request_is_refused(
     from concurrent.futures import ThreadPoolExecutor
 
     client = make_client(merge=merge)
-    spoiled(predictor, monkeypatch, float("nan"))
+    corrupted(predictor, monkeypatch, float("nan"))
     good, bad = {"row": {"note": "the kettle"}}, {"rows": [{"note": "the kettle"}, {}]}
     with ThreadPoolExecutor(8) as pool:
-        asked = [pool.submit(client.post, "/predict", json=bad if i % 4 == 1 else good) for i in range(24)]
-    for i, one in enumerate(asked):
+        futures = [pool.submit(client.post, "/predict", json=bad if i % 4 == 1 else good) for i in range(24)]
+    for i, one in enumerate(futures):
         answer = one.result()
         if i % 4 == 1:
             assert answer.status_code == 422, answer.text
@@ -87,7 +87,9 @@ def test_explanations_and_embeddings_are_checked_too(make_client: Any, damaged: 
         answer = client.post(path, json={"row": {"note": "the kettle"}})
         assert answer.status_code == 422, answer.text
         assert "is not a number" in answer.json()["error"]["problem"]
-    assert client.post("/embed", json={"row": {"note": "the kettle"}}).status_code == 200  # the network before is whole
+    assert (
+        client.post("/embed", json={"row": {"note": "the kettle"}}).status_code == 200
+    )  # the network before the head is intact
 
 
 def test_command_line_reports_the_error(
@@ -96,13 +98,13 @@ def test_command_line_reports_the_error(
     run = trained.save(tmp_path / "run")
     real = Predictor.__init__
 
-    def spoil(self: Predictor, *given: Any, **more: Any) -> None:
-        real(self, *given, **more)
+    def corrupt(self: Predictor, *args: Any, **kwargs: Any) -> None:
+        real(self, *args, **kwargs)
         with torch.no_grad():
             for weight in self.model.tasks.parameters():
                 weight.fill_(float("nan"))
 
-    monkeypatch.setattr(Predictor, "__init__", spoil)
+    monkeypatch.setattr(Predictor, "__init__", corrupt)
     code, _, error = cli("predict", run, scenes / "test.csv", "--out", tmp_path / "found.csv")
     assert code == 2
     assert WORDS in error

@@ -54,7 +54,7 @@ Streams = Annotated[
         help="Group table columns into a stream: audio=audio_*; may be repeated. Also: `--stream NAME=PATTERN`.",
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and the result.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings and the result.")]
 
 FLAGS = (
     "target",

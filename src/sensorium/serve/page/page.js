@@ -219,18 +219,18 @@ function drawing(column, done) {
 async function call(path, options = {}) {
   const headers = key ? { "X-API-Key": key } : {};
   const answer = await fetch(path, { ...options, headers, cache: "no-store" });
-  const said = await answer.json();
-  if (!answer.ok) throw Object.assign(new Error(said.error.problem), said.error);
-  return said;
+  const result = await answer.json();
+  if (!answer.ok) throw Object.assign(new Error(result.error.problem), result.error);
+  return result;
 }
 
 async function ask() {
   running?.abort();
   const mine = new AbortController();
   running = mine;
-  const said = at("said");
-  said.setAttribute("aria-busy", "true");
-  said.classList.add("stale");
+  const result = at("result");
+  result.setAttribute("aria-busy", "true");
+  result.classList.add("stale");
   const body = new FormData();
   for (const [column, value] of cells) for (const one of [value].flat()) body.append(column, one);
   if (!cells.size) body.append("@rows", "[{}]"); // a multipart form needs at least one part
@@ -241,9 +241,9 @@ async function ask() {
     const prediction = answer.predictions ? answer.predictions[0] : answer;
     const shown = renderPrediction(prediction);
     if (mine.signal.aborted) return;
-    said.replaceChildren(...shown);
-    said.classList.remove("stale");
-    said.append(...renderShares(await call(`models/${model}/explain`, options)));
+    result.replaceChildren(...shown);
+    result.classList.remove("stale");
+    result.append(...renderShares(await call(`models/${model}/explain`, options)));
     const more = make("button", { type: "button" }, "Show attribution maps");
     more.addEventListener("click", async () => {
       more.disabled = true;
@@ -254,12 +254,12 @@ async function ask() {
         if (!mine.signal.aborted) showError(error);
       }
     });
-    said.append(more);
+    result.append(more);
   } catch (error) {
     if (mine.signal.aborted) return;
     showError(error);
   }
-  said.setAttribute("aria-busy", "false");
+  result.setAttribute("aria-busy", "false");
 }
 
 function showError(error) {
@@ -267,9 +267,9 @@ function showError(error) {
   if (error.status === 401) at("key").hidden = false;
   const lost = "The server does not respond, or a selected file no longer exists.";
   const where = error.column ? `${error.column}: ` : "";
-  const said = at("said");
-  said.classList.remove("stale");
-  said.replaceChildren(make("p", { class: "wrong" }, error.status ? `${where}${error.message}` : lost), make("p", { class: "hint" }, error.fix ?? ""));
+  const result = at("result");
+  result.classList.remove("stale");
+  result.replaceChildren(make("p", { class: "wrong" }, error.status ? `${where}${error.message}` : lost), make("p", { class: "hint" }, error.fix ?? ""));
 }
 
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
