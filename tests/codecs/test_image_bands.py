@@ -18,17 +18,17 @@ MODES = ("RGBA", "LA", "RGB", "L", "P", "CMYK", "1", "YCbCr")
 
 def pictures() -> list[Any]:
     base = Image.fromarray(np.random.default_rng(0).integers(0, 255, (97, 61, 4), np.uint8), "RGBA")
-    found = [base.convert(mode) for mode in MODES]
+    converted = [base.convert(mode) for mode in MODES]
     few = base.convert("RGB").quantize(50)
     for clear in (3, bytes(range(50))):
         one = few.copy()
         one.info["transparency"] = clear
-        found.append(one)
+        converted.append(one)
     for mode, colour in (("RGB", (1, 2, 3)), ("L", 7)):
         one = base.convert(mode)
         one.info["transparency"] = colour
-        found.append(one)
-    return found
+        converted.append(one)
+    return converted
 
 
 def test_mode_conversion_in_bands(monkeypatch: pytest.MonkeyPatch) -> None:

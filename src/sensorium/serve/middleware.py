@@ -36,7 +36,7 @@ SAFE = {
 }
 _SAFE = [(name.lower().encode(), value.encode()) for name, value in SAFE.items()]
 _RETRY_AND_CLOSE = {**RETRY_AFTER, **CLOSE}
-DISCONNECT_POLL_SECONDS = 0.1
+DISCONNECT_WATCH_DELAY = 0.1
 """Seconds after which to watch for a disconnected client: most requests are answered sooner."""
 _CLIENT_CLOSED = 499
 """The status that web servers log for a connection closed by the client."""
@@ -121,7 +121,7 @@ class Middleware:
             arrived = not message.get("more_body", False)
             if arrived:
                 watching.append(
-                    loop.call_later(DISCONNECT_POLL_SECONDS, lambda: watching.append(loop.create_task(watch_disconnect())))
+                    loop.call_later(DISCONNECT_WATCH_DELAY, lambda: watching.append(loop.create_task(watch_disconnect())))
                 )
             return message
 
