@@ -1,4 +1,4 @@
-"""The command line: light until it works, clear when it cannot."""
+"""The command line: fast to start, with clear errors."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ run("inspect", sys.argv_table, "--target", "event")
 """
 
 
-def test_looking_loads_no_torch(scenes: Path, python: Any) -> None:
+def test_help_kinds_and_inspect_do_not_import_torch(scenes: Path, python: Any) -> None:
     done = python("-c", LIGHT.replace("sys.argv_table", repr(str(scenes / "train.csv"))))
     assert done.returncode == 0, done.stderr
     for word in ("inspect", "fit", "evaluate", "predict", "trace", "kinds", sensorium.__version__, "temperature", "photo"):
@@ -50,14 +50,14 @@ def test_looking_loads_no_torch(scenes: Path, python: Any) -> None:
             assert kind in done.stdout
 
 
-def test_every_verb_explains_itself(cli: Any) -> None:
+def test_help_of_each_command_has_an_example(cli: Any) -> None:
     for verb in ("inspect", "fit", "evaluate", "predict", "trace", "kinds"):
         code, out, _ = cli(verb, "--help")
         assert code == 0
         assert f"Example: sensorium {verb}" in out
 
 
-def test_inspect_finds_what_is_broken(cli: Any, table: Path, tmp_path: Path, read_csv: Any) -> None:
+def test_inspect_lists_damaged_files(cli: Any, table: Path, tmp_path: Path, read_csv: Any) -> None:
     rows = read_csv(table / "train.csv")
     at = next(i for i, row in enumerate(rows) if row["photo"])
     (table / rows[at]["photo"]).write_bytes(b"no picture")
@@ -66,12 +66,12 @@ def test_inspect_finds_what_is_broken(cli: Any, table: Path, tmp_path: Path, rea
     )
     assert code == 0
     assert rows[at]["photo"] in out
-    told = json.loads((tmp_path / "i.json").read_text(encoding="utf-8"))
-    (problem,) = told["problems"][str(table / "train.csv")]
+    result = json.loads((tmp_path / "i.json").read_text(encoding="utf-8"))
+    (problem,) = result["problems"][str(table / "train.csv")]
     assert (problem["row"], problem["column"], problem["file"]) == (at + 1, "photo", rows[at]["photo"])
 
 
-def test_inspect_says_what_would_stop_a_training(cli: Any, tmp_path: Path) -> None:
+def test_inspect_exits_with_1_if_training_is_impossible(cli: Any, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("x,y\n1,a\n2,a\n3,a\n", encoding="utf-8")
     code, out, _ = cli("inspect", tmp_path / "t.csv", "--target", "y")
     assert code == 1
@@ -92,15 +92,15 @@ def test_inspect_says_what_would_stop_a_training(cli: Any, tmp_path: Path) -> No
         (["trace", "nowhere", "nowhere.csv"], "no such file"),
     ],
 )
-def test_what_cannot_be_is_said_in_a_line(
+def test_errors_are_one_line_with_a_fix(
     cli: Any, words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code, out, said = cli(*words)
+    code, out, stderr = cli(*words)
     assert code == 2
-    assert said.startswith("error: ")
-    assert message in said
-    assert len(said.splitlines()) <= 2
+    assert stderr.startswith("error: ")
+    assert message in stderr
+    assert len(stderr.splitlines()) <= 2
     assert out == ""
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"
 
@@ -108,33 +108,33 @@ def test_what_cannot_be_is_said_in_a_line(
 @pytest.mark.parametrize(
     "words", [["fitt"], ["fit", "--no-such-option"], ["trace", "run", "t.csv", "--row", "0"], ["evaluate"]]
 )
-def test_wrong_usage(cli: Any, words: list[str]) -> None:
-    code, _, said = cli(*words)
+def test_wrong_usage_exits_with_2(cli: Any, words: list[str]) -> None:
+    code, _, stderr = cli(*words)
     assert code == 2
-    assert "Traceback" not in said
+    assert "Traceback" not in stderr
 
 
-def test_fit_says_what_it_took_the_columns_for(cli: Any, tmp_path: Path) -> None:
+def test_fit_prints_the_kinds_of_columns(cli: Any, tmp_path: Path) -> None:
     lines = ["id,x,colour,y"] + [f"r{i:03d},{i % 7}.5,{('red', 'blue')[i % 2]},{'ab'[i % 2]}" for i in range(40)]
     (tmp_path / "t.csv").write_text("\n".join(lines), encoding="utf-8")
     words = ["fit", tmp_path / "t.csv", "--target", "y", "--out", tmp_path / "run", "model.size=tiny", "training.epochs=1"]
-    code, out, said = cli(*words)
-    assert code == 0, said
+    code, out, stderr = cli(*words)
+    assert code == 0, stderr
     for line in ("id: ignore (a row id", "x: number (", "colour: category (", "y: target category ("):
-        assert line in said
+        assert line in stderr
     assert "accuracy" in out
     assert str(tmp_path / "run" / "report.html") in out
     for name in ("manifest.json", "report.html", "logs/metrics.csv"):
         assert (tmp_path / "run" / name).is_file()
 
 
-def test_a_closed_pipe_is_no_error_to_tell(run_folder: Path, scenes: Path) -> None:
+def test_closed_pipe_prints_no_traceback(run_folder: Path, scenes: Path) -> None:
     words = [sys.executable, "-m", "sensorium", "kinds"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
-        said = process.stderr.read()
+        stderr = process.stderr.read()
         process.wait(60)
-    assert "Traceback" not in said
-    assert "Exception" not in said
+    assert "Traceback" not in stderr
+    assert "Exception" not in stderr

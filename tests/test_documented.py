@@ -9,7 +9,7 @@ import types
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
@@ -59,6 +59,14 @@ def _inherited(owner: Any, name: str) -> bool:
     return any(inspect.getdoc(vars(base)[name]) for base in owner.__mro__[1:] if name in vars(base))
 
 
+def _with_help(function: Any) -> set[str]:
+    """The parameters of a command of the command line whose annotations have a help text."""
+    if not function.__module__.startswith("sensorium.cli."):
+        return set()
+    hints = get_type_hints(function, include_extras=True)
+    return {name for name, hint in hints.items() if any(getattr(part, "help", None) for part in get_args(hint))}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_public_definition_is_documented(name: str) -> None:
     found = public(importlib.import_module(name))
@@ -72,14 +80,16 @@ def test_every_public_definition_is_documented(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_parameter_is_described(name: str) -> None:
-    """In ``Args``, or by name in double backticks where a sentence says it all; of a class in its own docstring."""
+    """In ``Args``, by name in double backticks, or in the ``help`` of a command-line option; a class in its docstring."""
     lacking = []
     for label, value, owner in public(importlib.import_module(name)):
         if isinstance(value, type) or (owner is not None and _inherited(owner, label.rpartition(".")[2])):
             continue
         text = inspect.getdoc(value) or ""
+        with_help = _with_help(value)
         for parameter in inspect.signature(value).parameters:
             said = re.search(rf"``[^`]*\b{parameter}\b[^`]*``|^\s*\*{{0,2}}{parameter}:", text, re.MULTILINE)
-            if parameter not in FROM_OUTSIDE and not parameter.startswith("_") and not said:
+            described = said or parameter in with_help or parameter in FROM_OUTSIDE
+            if not described and not parameter.startswith("_"):
                 lacking.append(f"{label}({parameter})")
     assert not lacking, f"{name}: not described: {', '.join(lacking)}"

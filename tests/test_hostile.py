@@ -335,7 +335,7 @@ def test_a_misspelt_target(cli: Any, scenes: Path, tmp_path: Path) -> None:
         (["--target", "event", "--as", "photo"], "--as column=kind"),
         (["--target", "photo"], "column 'photo': all "),
         ([], "no column is named as the target"),
-        (["--target", "event", "--time-limit", "soon"], "is not a time"),
+        (["--target", "event", "--time-limit", "soon"], "is not a duration"),
         (["--target", "event", "--valid", "vaild.csv"], "no such file"),
         (["--target", "event", "training.epoch=3"], "training.epoch: no such key; did you mean epochs?"),
         (["--target", "event", "training.epochs=0"], "training.epochs"),

@@ -1,4 +1,4 @@
-"""Ctrl-C at any moment of any command: exit code 130, no traceback, and advice that is true of that command then."""
+"""Ctrl-C at any point of any command: exit code 130, no traceback and correct advice on how to resume."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ FIT = ["fit", "T", "--target", "event", "--ignore", "cost,tags,photo,sound,senso
 
 
 @pytest.fixture(autouse=True)
-def heard() -> Iterator[None]:
-    """What a stopped command does to Ctrl-C is of its own process."""
+def restored_signal_handler() -> Iterator[None]:
+    """Restore the handler of Ctrl-C, which an interrupted command changes."""
     before = signal.getsignal(signal.SIGINT)
     yield
     signal.signal(signal.SIGINT, before)
@@ -32,16 +32,16 @@ def stop(*_: Any, **__: Any) -> Any:
 
 @pytest.fixture
 def stopped(cli: Any, scenes: Path, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """What a command says that is stopped when it comes to a function. T is a table, M a model, R a place for results."""
+    """Interrupt a command when it calls a function and return its last line. T: a table, M: a model, R: the output."""
 
-    def run(moment: str, *words: Any, out: str = "my run") -> str:
-        told = {"T": scenes / "test.csv", "M": run_folder, "R": tmp_path / out}
+    def run(function: str, *words: Any, out: str = "my run") -> str:
+        paths = {"T": scenes / "test.csv", "M": run_folder, "R": tmp_path / out}
         with monkeypatch.context() as patch:
-            patch.setattr(moment, stop)
-            code, _, said = cli(*(told.get(word, word) for word in words))
-        assert code == 130, said
-        lines: list[str] = said.splitlines()
-        assert "Traceback" not in said
+            patch.setattr(function, stop)
+            code, _, stderr = cli(*(paths.get(word, word) for word in words))
+        assert code == 130, stderr
+        lines: list[str] = stderr.splitlines()
+        assert "Traceback" not in stderr
         assert lines[-1].startswith("stopped")
         return lines[-1]
 
@@ -52,72 +52,74 @@ def stopped(cli: Any, scenes: Path, run_folder: Path, tmp_path: Path, monkeypatc
     "moment",
     ["sensorium.training.table_splits.read", "sensorium.training.prepare.resolve", "sensorium.training.train.assemble"],
 )
-def test_before_anything_is_saved_nothing_is_resumed(stopped: Any, moment: str) -> None:
-    said = stopped(moment, *FIT)
-    assert "Nothing is saved yet" in said
-    assert "--resume" not in said
+def test_before_the_first_epoch_no_resume_is_offered(stopped: Any, moment: str) -> None:
+    stderr = stopped(moment, *FIT)
+    assert "Nothing was saved" in stderr
+    assert "--resume" not in stderr
 
 
 @pytest.mark.parametrize("moment", ["sensorium.evaluation.evaluate.evaluate", "sensorium.artifact.Artifact.save"])
-def test_after_an_epoch_it_is(stopped: Any, cli: Any, scenes: Path, tmp_path: Path, moment: str) -> None:
-    said = stopped(moment, *FIT, "training.epochs=1", "model.experts=[]")
-    told = said.partition("Go on where it was: sensorium ")[2]
-    assert told.endswith("training.epochs=1 'model.experts=[]' --resume")
-    assert f"'{tmp_path / 'my run'}'" in told, "names with blanks are quoted"
-    code, _, said = cli(*shlex.split(told), "--quiet")
-    assert code == 0, said
+def test_after_an_epoch_the_run_can_be_resumed(stopped: Any, cli: Any, scenes: Path, tmp_path: Path, moment: str) -> None:
+    stderr = stopped(moment, *FIT, "training.epochs=1", "model.experts=[]")
+    command = stderr.partition("Resume: sensorium ")[2]
+    assert command.endswith("training.epochs=1 'model.experts=[]' --resume")
+    assert f"'{tmp_path / 'my run'}'" in command, "names with blanks are quoted"
+    code, _, stderr = cli(*shlex.split(command), "--quiet")
+    assert code == 0, stderr
     assert (tmp_path / "my run" / "manifest.json").is_file()
 
 
-def test_a_model_that_was_there_is_told_of(stopped: Any, cli: Any, scenes: Path, tmp_path: Path) -> None:
+def test_previous_model_is_mentioned(stopped: Any, cli: Any, scenes: Path, tmp_path: Path) -> None:
     (tmp_path / "my run").mkdir()
     (tmp_path / "my run" / "manifest.json").write_text("{}")
     os.utime(tmp_path / "my run" / "manifest.json", (0, time.time() - 60))
-    said = stopped("sensorium.training.table_splits.read", *FIT, "--overwrite")
-    assert "is still there" in said
+    stderr = stopped("sensorium.training.table_splits.read", *FIT, "--overwrite")
+    assert "is unchanged" in stderr
 
 
-def test_a_search_tells_of_its_trials(stopped: Any, tmp_path: Path) -> None:
+def test_interrupted_search_reports_saved_trials(stopped: Any, tmp_path: Path) -> None:
     (tmp_path / "my run").mkdir()
     (tmp_path / "my run" / "search.json").write_text(json.dumps({"search": "", "trials": [{}, {}]}))
-    said = stopped("sensorium.training.table_splits.read", *FIT, "--search", 3)
-    assert "2 trials of the search are kept. Go on: sensorium fit" in said
-    assert "--resume" not in said
+    stderr = stopped("sensorium.training.table_splits.read", *FIT, "--search", 3)
+    assert "2 trials of the search are saved. Resume: sensorium fit" in stderr
+    assert "--resume" not in stderr
 
 
-def test_a_comparison_tells_of_its_runs(stopped: Any, tmp_path: Path) -> None:
+def test_interrupted_comparison_reports_finished_runs(stopped: Any, tmp_path: Path) -> None:
     words = ["compare", *FIT[1:]]
-    assert "No run is finished yet" in stopped("sensorium.training.table_splits.read", *words)
+    assert "No run has finished" in stopped("sensorium.training.table_splits.read", *words)
     (tmp_path / "my run").mkdir(exist_ok=True)
     (tmp_path / "my run" / "runs.jsonl").write_text("{}\n")
-    assert "1 finished run is kept. Go on: sensorium compare" in stopped("sensorium.training.table_splits.read", *words)
+    assert "1 finished run is saved. Resume: sensorium compare" in stopped("sensorium.training.table_splits.read", *words)
 
 
 @pytest.mark.parametrize(
-    ("moment", "words", "said"),
+    ("moment", "words", "message"),
     [
-        ("sensorium.artifact.Artifact.load", ["predict", "M", "T", "--out", "R"], "Nothing is written"),
-        ("sensorium.predictor.Predictor.answer", ["predict", "M", "T", "--out", "R"], "Nothing is written"),
-        ("sensorium.predictor.Predictor.answer", ["predict", "M", "T"], "The lines so far are whole."),
-        ("sensorium.trained.Trained.score", ["evaluate", "M", "T"], "What was decoded is kept."),
-        ("sensorium.evaluation.stream_attribution.explain", ["explain", "M", "T"], "What was decoded is kept."),
+        ("sensorium.artifact.Artifact.load", ["predict", "M", "T", "--out", "R"], "Nothing was written"),
+        ("sensorium.predictor.Predictor.answer", ["predict", "M", "T", "--out", "R"], "Nothing was written"),
+        ("sensorium.predictor.Predictor.answer", ["predict", "M", "T"], "The lines written so far are complete."),
+        ("sensorium.trained.Trained.score", ["evaluate", "M", "T"], "Decoded media stay in the cache."),
+        ("sensorium.evaluation.stream_attribution.explain", ["explain", "M", "T"], "Decoded media stay in the cache."),
         ("sensorium.predictor.Predictor.trace", ["trace", "M", "T"], "stopped."),
         ("sensorium.data.inspection.inspect.inspect", ["inspect", "T"], "stopped."),
-        ("sensorium.data.shards.pack.pack", ["pack", "T", "R"], "packs anew"),
-        ("sensorium.data.synthetic.make", ["demo", "--out", "R"], "begins anew"),
-        ("sensorium.serve.server.server", ["serve", "M"], "stopped."),
+        ("sensorium.data.shards.pack.pack", ["pack", "T", "R"], "packs everything again"),
+        ("sensorium.data.synthetic.make", ["demo", "--out", "R"], "starts from the beginning"),
+        ("sensorium.serve.server.create_server", ["serve", "M"], "stopped."),
         ("sensorium.core.registry.kinds", ["kinds"], "stopped."),
     ],
 )
-def test_each_command_tells_what_it_has(stopped: Any, moment: str, words: list[str], said: str, tmp_path: Path) -> None:
+def test_each_command_says_what_was_saved(
+    stopped: Any, moment: str, words: list[str], message: str, tmp_path: Path
+) -> None:
     out = "p.csv" if words[0] == "predict" else "R"
     line = stopped(moment, *words, out=out)
-    assert said in line
+    assert message in line
     assert "--resume" not in line
-    assert not [path for path in tmp_path.iterdir() if path.is_file()], "nor is a part of a file left"
+    assert not [path for path in tmp_path.iterdir() if path.is_file()], "no partial file may be left"
 
 
-def test_while_it_is_imported(python: Any) -> None:
+def test_interrupt_during_import(python: Any) -> None:
     program = """
 import runpy, sys
 class Stop:
@@ -132,18 +134,18 @@ runpy.run_module("sensorium", run_name="__main__")
     assert done.stderr == "stopped before it began.\n"
 
 
-def test_processes_that_predict_leave_with_the_first(scenes: Path, run_folder: Path, tmp_path: Path, cli: Any) -> None:
-    """As a terminal does it: Ctrl-C comes to all of them."""
+def test_interrupt_ends_all_prediction_processes(scenes: Path, run_folder: Path, tmp_path: Path, cli: Any) -> None:
+    """A terminal sends Ctrl-C to all processes of the group."""
     if sys.platform == "win32":
-        pytest.skip("signals are others there")
-    code, _, said = cli("pack", scenes / "train.csv", tmp_path / "packed", "--rows-per-shard", 2)
-    assert code == 0, said
-    heeding = (
+        pytest.skip("Windows has other signals")
+    code, _, stderr = cli("pack", scenes / "train.csv", tmp_path / "packed", "--rows-per-shard", 2)
+    assert code == 0, stderr
+    program = (
         "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\nfrom sensorium.cli import main\nmain()"
     )
     words = ["predict", run_folder, tmp_path / "packed", "--out", tmp_path / "parts", "--processes", 2, "--batch-size", 1]
     process = subprocess.Popen(
-        [sys.executable, "-c", heeding, *map(str, words)], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", program, *map(str, words)], stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     deadline = time.monotonic() + 60
     while not (tmp_path / "parts" / "parts.json").is_file():
@@ -151,7 +153,7 @@ def test_processes_that_predict_leave_with_the_first(scenes: Path, run_folder: P
         time.sleep(0.01)
     time.sleep(0.5)
     os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert "Traceback" not in said
-    assert said.splitlines()[-1].startswith("stopped. Parts that are whole are kept. Go on: sensorium predict")
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    assert stderr.splitlines()[-1].startswith("stopped. Finished parts are saved. Resume: sensorium predict")

@@ -73,12 +73,12 @@ def test_nothing_is_suggested_where_nothing_is_gained() -> None:
 
 
 def test_what_is_suggested_can_be_pasted() -> None:
-    from sensorium.cli._options import streams_told
+    from sensorium.cli._options import stream_patterns
 
     names = [*(f"my sound_{i}" for i in range(5)), *(f"face.{i}" for i in range(5))]
     (hint,) = hints(names, names, {})
     words = shlex.split(hint[hint.index("--stream") :])
-    told = streams_told(words[1::2])
+    told = stream_patterns(words[1::2])
     assert set(groups(told, names, names).values()) == {"my", "face"}
     assert set(groups(told, names, names)) == set(names)
     assert hints(names, names, {"face.0": {"stream": "face"}}) == []

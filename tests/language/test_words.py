@@ -21,7 +21,7 @@ from sensorium.language.word_vectors import learn_vectors, read_vectors
 CORPUS = [f"the quick brown fox number {i} jumps over the lazy dog, 你好世界 {i * 37}!" for i in range(200)]
 
 
-def test_words_of_spaced_text() -> None:
+def test_words_of_text_with_spaces() -> None:
     assert words("It's 3.5 km, well-known!") == ["It's", "3.5", "km", ",", "well-known", "!"]
     assert words("价格3元 ok") == ["价", "格", "3", "元", "ok"]
     assert words("") == []
@@ -32,7 +32,7 @@ def test_chinese_words() -> None:
     assert words("我来到北京清华大学 and left.", "jieba") == ["我", "来到", "北京", "清华大学", "and", "left", "."]
 
 
-def test_stop_words() -> None:
+def test_stop_words_are_removed() -> None:
     stop = stopwords("both", "dress，SHOE")
     assert without(["The", "red", "dress", "的", "鞋"], stop) == ["red", "鞋"]
     assert without(["to", "be"], stop) == ["to", "be"]
@@ -121,7 +121,7 @@ def test_chinese_parts_of_speech() -> None:
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "unigram"])
-def test_pieces_give_the_text_back(kind: str) -> None:
+def test_pieces_spell_the_text(kind: str) -> None:
     learnt = Tokeniser.train(CORPUS, kind, 300)  # type: ignore[arg-type]
     again = Tokeniser.from_json(json.loads(json.dumps(learnt.to_json())))
     assert again == learnt == Tokeniser.train(CORPUS, kind, 300)  # type: ignore[arg-type]
@@ -133,13 +133,13 @@ def test_pieces_give_the_text_back(kind: str) -> None:
     assert Tokeniser.train(["ab"], kind, 4).size <= 4  # type: ignore[arg-type]
 
 
-def test_segmented_chinese_stays_whole() -> None:
+def test_segmented_chinese_is_not_split_again() -> None:
     learnt = Tokeniser.train(["北京 大学", "大学 很 大"], "word", segmented=True)
     assert learnt.words[2:] == ("大学", "北京", "大", "很")
     assert len(learnt.encode("北京 大学")) == 2
 
 
-def test_a_loaded_tokeniser_is_the_librarys(tmp_path: Path) -> None:
+def test_loaded_tokeniser_agrees_with_the_library(tmp_path: Path) -> None:
     from tokenizers import Tokenizer
     from tokenizers.models import WordPiece
     from tokenizers.pre_tokenizers import Whitespace
@@ -158,7 +158,7 @@ def test_a_loaded_tokeniser_is_the_librarys(tmp_path: Path) -> None:
             Tokeniser.load(tmp_path / name)
 
 
-def test_vectors_are_read(tmp_path: Path) -> None:
+def test_read_vectors(tmp_path: Path) -> None:
     path = tmp_path / "glove.txt"
     path.write_text("cat 1 2 3\nnew york -1 0.5 1e-2\ndog 0 0 1\n", encoding="utf-8")
     found = read_vectors(path, {"cat", "new york", "cow"}, 3)
@@ -171,14 +171,14 @@ def test_vectors_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("cat 1 2\n", "line 1.*holds 2 numbers a word, not 3"),
+        ("cat 1 2\n", "line 1.*has 2 numbers per word, not 3"),
         ("2 5\ncat 1 2 3 4 5\n", "(?s)line 1.*set width=5"),
-        ("a 1 2 3\ncat 1 x 3\n", "line 2.*no number"),
+        ("a 1 2 3\ncat 1 x 3\n", "line 2.*not a number"),
         ("cat 1 nan 3\n", "not finite"),
         ("cat " + "1 " * 200_000 + "\n", "too long"),
     ],
 )
-def test_bad_vectors_are_told_by_line(tmp_path: Path, text: str, message: str) -> None:
+def test_errors_in_vectors_name_the_line(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "bad.txt"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=message):
@@ -187,7 +187,7 @@ def test_bad_vectors_are_told_by_line(tmp_path: Path, text: str, message: str) -
         read_vectors(tmp_path / "none.txt", {"cat"}, 3)
 
 
-def test_learnt_vectors_put_words_of_a_kind_together() -> None:
+def test_learnt_vectors_of_related_words_are_similar() -> None:
     pytest.importorskip("gensim")
     draw = np.random.default_rng(0)
     groups = [[f"{kind}{i}" for i in range(5)] for kind in "ab"]
@@ -203,6 +203,6 @@ def test_learnt_vectors_put_words_of_a_kind_together() -> None:
     assert learn_vectors([["once"]], 4) == {}
 
 
-def test_forms() -> None:
+def test_unicode_forms() -> None:
     assert normalise("① ｗｉｄｅ", form="NFC") == "① ｗｉｄｅ"
     assert normalise("① ｗｉｄｅ") == "1 wide"

@@ -1,4 +1,4 @@
-"""A small model behind HTTP, in this process."""
+"""Fixtures: a small model behind HTTP, in this process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def predictor(trained: Any) -> Predictor:
 
 @pytest.fixture(scope="session")
 def cells(scenes: Path, read_csv: Any) -> list[dict[str, Any]]:
-    """Rows of the test table as a client has them: media as bytes, absent cells left out."""
+    """Rows of the test table as a client sends them: media as bytes, without missing cells."""
     rows = []
     for row in read_csv(scenes / "test.csv"):
         kept = {name: cell for name, cell in row.items() if cell and name not in ("event", "cost", "tags")}
@@ -35,19 +35,19 @@ def cells(scenes: Path, read_csv: Any) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def make_client(predictor: Predictor) -> Iterator[Make]:
-    """``make_client(limits=..., key=...)``: a client of a server made for it."""
+    """``make_client(limits=..., key=...)`` creates a server and returns its client."""
     from starlette.testclient import TestClient
 
     from sensorium.serve.app import create
 
     class Local(TestClient):
-        def websocket_connect(self, url: str, *given: Any, **more: Any) -> Any:
-            return super().websocket_connect(f"ws://localhost{url}", *given, **more)
+        def websocket_connect(self, url: str, *args: Any, **kwargs: Any) -> Any:
+            return super().websocket_connect(f"ws://localhost{url}", *args, **kwargs)
 
     with ExitStack() as open_clients:
 
-        def make(models: Any = None, **given: Any) -> TestClient:
-            app = create(models or {"house": predictor}, **given)
+        def make(models: Any = None, **options: Any) -> TestClient:
+            app = create(models or {"house": predictor}, **options)
             return open_clients.enter_context(Local(app, base_url="http://localhost"))
 
         yield make
@@ -55,24 +55,24 @@ def make_client(predictor: Predictor) -> Iterator[Make]:
 
 @pytest.fixture(scope="session")
 def client(make_client: Make) -> Any:
-    """A client of a server with nothing set."""
+    """A client of a server with default settings."""
     return make_client()
 
 
 @pytest.fixture(scope="session")
 def address(predictor: Predictor) -> Iterator[str]:
-    """The address of a server on a real port: for browsers, sockets and streams."""
+    """The address of a server on a real port, for browsers, sockets and streams."""
     from threading import Thread
     from time import monotonic, sleep
 
     from sensorium.serve.app import create
-    from sensorium.serve.server import server
+    from sensorium.serve.server import create_server
 
-    running = server(create({"house": predictor}), port=0)
+    running = create_server(create({"house": predictor}), port=0)
     thread = Thread(target=running.run, daemon=True)
     thread.start()
-    until = monotonic() + 20
-    while not running.started and monotonic() < until:
+    deadline = monotonic() + 20
+    while not running.started and monotonic() < deadline:
         sleep(0.01)
     port = running.servers[0].sockets[0].getsockname()[1]
     yield f"127.0.0.1:{port}"

@@ -1,4 +1,4 @@
-"""The queue: in order, bounded, in company, and to the end."""
+"""The request queue: order, bounds, batching and shutdown."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sensorium.serve.batching import Batcher, ClosedError, FullError
 
 
 class Doubling:
-    """A model that doubles; it can be stopped, and remembers its batches."""
+    """A model that doubles its inputs; it can be paused and records its batches."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -44,11 +44,11 @@ def batcher(model: Doubling) -> Iterator[Batcher[int, int]]:
 
 
 def ask(batcher: Batcher[int, int], work: int) -> int:
-    with batcher.admit(1) as place:
-        return place.submit(work).result(10)
+    with batcher.admit(1) as reservation:
+        return reservation.submit(work).result(10)
 
 
-def test_everybody_gets_his_own_answer(batcher: Batcher[int, int], model: Doubling) -> None:
+def test_each_request_gets_its_own_answer(batcher: Batcher[int, int], model: Doubling) -> None:
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(lambda i: ask(batcher, i), range(100))) == [2 * i for i in range(100)]
     assert max(map(len, model.batches)) <= 4
@@ -56,13 +56,13 @@ def test_everybody_gets_his_own_answer(batcher: Batcher[int, int], model: Doubli
     assert batcher.load == 0
 
 
-def test_nobody_waits_for_nobody(batcher: Batcher[int, int]) -> None:
+def test_single_request_does_not_wait(batcher: Batcher[int, int]) -> None:
     start = time.monotonic()
     assert ask(batcher, 1) == 2
     assert time.monotonic() - start < 0.15
 
 
-def test_who_is_announced_is_waited_for_but_not_for_ever(batcher: Batcher[int, int], model: Doubling) -> None:
+def test_pending_requests_are_awaited_up_to_the_time_limit(batcher: Batcher[int, int], model: Doubling) -> None:
     with batcher.admit(1) as first, batcher.admit(1) as second:
         one = first.submit(1)
         time.sleep(0.05)
@@ -76,15 +76,15 @@ def test_who_is_announced_is_waited_for_but_not_for_ever(batcher: Batcher[int, i
     assert 0.15 < time.monotonic() - start < 2
 
 
-def test_the_queue_is_bounded(batcher: Batcher[int, int], model: Doubling) -> None:
+def test_queue_is_bounded(batcher: Batcher[int, int], model: Doubling) -> None:
     with batcher.admit(6), batcher.admit(4), pytest.raises(FullError), batcher.admit(1):
         pass
-    with batcher.admit(50):  # more than fits, into an empty house
+    with batcher.admit(50):  # more than fits, into an empty queue
         pass
     assert batcher.load == 0
 
 
-def test_one_that_fails_spoils_no_other(batcher: Batcher[int, int], model: Doubling) -> None:
+def test_failing_request_does_not_fail_others(batcher: Batcher[int, int], model: Doubling) -> None:
     with batcher.admit(1) as a, batcher.admit(1) as b, batcher.admit(1) as c:
         futures = [a.submit(1), b.submit(-1), c.submit(3)]
         assert futures[0].result(5) == 2
@@ -94,7 +94,7 @@ def test_one_that_fails_spoils_no_other(batcher: Batcher[int, int], model: Doubl
     assert ask(batcher, 4) == 8
 
 
-def test_what_was_given_up_is_not_worked_on(batcher: Batcher[int, int], model: Doubling) -> None:
+def test_cancelled_requests_are_not_processed(batcher: Batcher[int, int], model: Doubling) -> None:
     model.go.clear()
     with batcher.admit(1) as a, batcher.admit(1) as b, batcher.admit(1) as c:
         running = a.submit(1)
@@ -105,16 +105,16 @@ def test_what_was_given_up_is_not_worked_on(batcher: Batcher[int, int], model: D
     assert 2 not in [work for batch in model.batches for work in batch]
 
 
-def test_closing_finishes_what_is_inside(model: Doubling) -> None:
+def test_close_finishes_requests_in_progress(model: Doubling) -> None:
     batcher: Batcher[int, int] = Batcher(model, rows=1, wait=0.0, queue=10)
     model.go.clear()
     with ThreadPoolExecutor(6) as pool:
-        inside = [pool.submit(ask, batcher, i) for i in range(5)]
+        running = [pool.submit(ask, batcher, i) for i in range(5)]
         while batcher.load < 5:
             time.sleep(0.001)
         closing = pool.submit(batcher.close)
         model.go.set()
         closing.result(5)
-        assert [one.result(5) for one in inside] == [0, 2, 4, 6, 8]
+        assert [future.result(5) for future in running] == [0, 2, 4, 6, 8]
     with pytest.raises(ClosedError), batcher.admit(1):
         pass

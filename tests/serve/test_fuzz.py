@@ -66,7 +66,9 @@ def checked(answer: Any, document: dict[str, Any], path: str) -> None:
 
 @MANY
 @given(data=st.data(), path=st.sampled_from(["/predict", "/explain", "/embed"]), bad=st.sampled_from(["refuse", "missing"]))
-def test_what_the_document_allows(client: Any, document: dict[str, Any], data: st.DataObject, path: str, bad: str) -> None:
+def test_requests_allowed_by_the_openapi_document(
+    client: Any, document: dict[str, Any], data: st.DataObject, path: str, bad: str
+) -> None:
     schema = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
     body = data.draw(of(schema))
     answer = client.post(f"{path}?bad={bad}", json=body)
@@ -77,7 +79,7 @@ def test_what_the_document_allows(client: Any, document: dict[str, Any], data: s
 
 @MANY
 @given(data=st.data())
-def test_what_it_does_not(client: Any, document: dict[str, Any], data: st.DataObject) -> None:
+def test_other_requests(client: Any, document: dict[str, Any], data: st.DataObject) -> None:
     columns = [column["name"] for column in client.get("/schema").json()["columns"]]
     row = st.dictionaries(st.sampled_from(columns) | st.text(max_size=5), ANYTHING, max_size=4)
     body = data.draw(
@@ -90,7 +92,7 @@ def test_what_it_does_not(client: Any, document: dict[str, Any], data: st.DataOb
 
 @MANY
 @given(data=st.data())
-def test_parts(client: Any, document: dict[str, Any], data: st.DataObject) -> None:
+def test_multipart_requests(client: Any, document: dict[str, Any], data: st.DataObject) -> None:
     columns = [column["name"] for column in client.get("/schema").json()["columns"]]
     files = data.draw(
         st.lists(
@@ -112,7 +114,7 @@ def test_parts(client: Any, document: dict[str, Any], data: st.DataObject) -> No
 @given(
     target=st.text(st.characters(exclude_categories=["Cs"]), max_size=20), method=st.sampled_from(["GET", "POST", "PUT"])
 )
-def test_addresses(client: Any, target: str, method: str) -> None:
+def test_paths(client: Any, target: str, method: str) -> None:
     from urllib.parse import quote
 
     for path in (f"/models/{quote(target)}/predict", f"/{quote(target)}", f"/predict?model={quote(target)}"):

@@ -1,4 +1,4 @@
-"""What is refused, with which status, naming the column and the reason; and that it costs little."""
+"""Refused requests: the status, the column, the reason and the cost."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from sensorium.core.errors import ConfigError
+from sensorium.data.files.media_access import NAMED
 from sensorium.predictor import Predictor
 from sensorium.serve.limits import Limits
 
@@ -30,7 +31,7 @@ def small(make_client: Any) -> Any:
 
 
 def refused(answer: Any, status: int, problem: str, column: str | None = None) -> dict[str, Any]:
-    """The error of an answer, which is the expected one."""
+    """Check that an answer is the expected error, and return it."""
     assert answer.status_code == status, answer.text
     error: dict[str, Any] = answer.json()["error"]
     assert error["status"] == status
@@ -57,23 +58,23 @@ def refused(answer: Any, status: int, problem: str, column: str | None = None) -
     ],
 )
 @pytest.mark.parametrize("column", ["photo", "sound", "sensor"])
-def test_no_row_names_a_file(small: Any, column: str, cell: str) -> None:
-    refused(small.post("/predict", json={"row": {column: cell}}), 422, "may not be named here", column)
-    refused(small.post("/predict", files={column: (None, cell)}), 422, "may not be named here", column)
+def test_cells_cannot_name_files(small: Any, column: str, cell: str) -> None:
+    refused(small.post("/predict", json={"row": {column: cell}}), 422, NAMED, column)
+    refused(small.post("/predict", files={column: (None, cell)}), 422, NAMED, column)
 
 
 @pytest.mark.parametrize("cell", [{"path": "/etc/passwd"}, {"bytes": 10**12, "path": "x"}, {"url": "http://a.example"}])
-def test_nor_in_a_mapping(small: Any, cell: Any) -> None:
-    refused(small.post("/predict", json={"row": {"photo": cell}}), 422, "may not be named here", "photo")
-    text = json.dumps(cell)  # and the same spelled out as a text
+def test_mappings_cannot_name_files(small: Any, cell: Any) -> None:
+    refused(small.post("/predict", json={"row": {"photo": cell}}), 422, NAMED, "photo")
+    text = json.dumps(cell)  # the same as text
     assert small.post("/predict", json={"row": {"photo": text}}).status_code == 422
 
 
-def test_a_text_may_say_anything(small: Any) -> None:
+def test_text_may_look_like_a_path(small: Any) -> None:
     assert small.post("/predict", json={"row": {"note": "/etc/passwd"}}).status_code == 200
 
 
-def test_a_bad_cell_is_refused_or_counts_as_missing(small: Any, predictor: Predictor) -> None:
+def test_unreadable_cells_are_errors_or_missing(small: Any, predictor: Predictor) -> None:
     row = {"photo": {"base64": base64.b64encode(b"no picture").decode()}, "temperature": 21, "when": "soon"}
     error = refused(small.post("/predict", json={"rows": [{}, row]}), 422, "'soon' is not a date")
     assert (error["row"], error["column"]) == (2, "when")
@@ -81,7 +82,7 @@ def test_a_bad_cell_is_refused_or_counts_as_missing(small: Any, predictor: Predi
     answer = small.post("/predict?bad=missing", json={"row": row}).json()
     assert "photo" in answer["missing"]
     assert answer["targets"] == predictor.predict([{"temperature": 21, "when": "soon"}], steady=True)[0].targets
-    refused(small.post("/predict?bad=good", json={"row": row}), 422, "bad is refuse or missing")
+    refused(small.post("/predict?bad=good", json={"row": row}), 422, "bad must be refuse or missing")
 
 
 def bomb() -> bytes:
@@ -131,7 +132,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_file_is_refused_and_costs_little(small: Any, name: str) -> None:
+def test_hostile_files_are_refused_with_little_memory(small: Any, name: str) -> None:
     column, data, problem = HOSTILE[name]
     tracemalloc.start()
     try:
@@ -167,7 +168,7 @@ def test_a_hostile_file_is_refused_and_costs_little(small: Any, name: str) -> No
         {"photo": {"part": "x"}},
     ],
 )
-def test_odd_cells(small: Any, row: dict[str, Any]) -> None:
+def test_invalid_cells_are_refused(small: Any, row: dict[str, Any]) -> None:
     answer = small.post("/predict", content=json.dumps({"row": row}), headers={"content-type": "application/json"})
     assert answer.status_code in (400, 422), answer.text
     assert answer.json()["error"]["problem"]
@@ -176,11 +177,11 @@ def test_odd_cells(small: Any, row: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "text", ["‮evil", "e\u0301" * 200, "\U0001f469‍\U0001f467" * 50, "ﷺ" * 400, "a\0b", "１２３", "\x1b[31m"]
 )
-def test_odd_texts_are_texts(small: Any, text: str) -> None:
+def test_unusual_texts_are_accepted(small: Any, text: str) -> None:
     assert small.post("/predict", json={"row": {"note": text}}).status_code == 200
 
 
-def test_numbers_beyond_all_measure(small: Any) -> None:
+def test_huge_numbers(small: Any) -> None:
     for column in ("temperature", "when", "room", "note"):
         answer = small.post("/predict", json={"row": {column: 10**400}})
         assert answer.status_code in (200, 422), answer.text
@@ -189,7 +190,7 @@ def test_numbers_beyond_all_measure(small: Any) -> None:
 # ── requests ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_bodies(small: Any) -> None:
+def test_invalid_bodies_are_refused(small: Any) -> None:
     def post(content: Any, kind: str = "application/json", **headers: str) -> Any:
         return small.post("/predict", content=content, headers={"content-type": kind, **headers})
 
@@ -199,14 +200,14 @@ def test_bodies(small: Any) -> None:
     refused(post(b'{"row":' + b"[" * 1900 + b"]" * 1900 + b"}"), 400, "nested too deeply")
     assert post(b'{"row": {"sensor": ' + b"[" * 900 + b"]" * 900 + b"}}").status_code == 422
     refused(post(b'{"row": {"temperature": ' + b"9" * 10_000 + b"}}"), 400, "not JSON")
-    refused(post(b"[]"), 422, "a row or rows")
-    refused(post(b'{"row": {}, "rows": []}'), 422, "a row or rows")
-    refused(post(b'{"rows": {}}'), 422, "rows are a list")
-    refused(post(b'{"row": 3}'), 422, "a row is an object")
+    refused(post(b"[]"), 422, "either row or rows")
+    refused(post(b'{"row": {}, "rows": []}'), 422, "either row or rows")
+    refused(post(b'{"rows": {}}'), 422, "rows must be a list")
+    refused(post(b'{"row": 3}'), 422, "a row must be an object")
     refused(post(json.dumps({"rows": [{}] * 5})), 413, "5 rows in one request")
     refused(post(b'{"rows": [' + b"{}," * 3000 + b"{}]}"), 413, "more than 2000 values")
-    refused(post(b"x", "text/plain"), 415, "text/plain is not read here")
-    refused(post(b"x", ""), 415, "does not say what it holds")
+    refused(post(b"x", "text/plain"), 415, "the content type text/plain is not supported")
+    refused(post(b"x", ""), 415, "no Content-Type")
     refused(post(b"x", **{"content-encoding": "gzip"}), 415, "compressed")
     refused(post(b"x", "multipart/form-data"), 400, "the parts cannot be read")
     refused(post(b"--a\r\nrubbish", "multipart/form-data; boundary=a"), 400, "the parts cannot be read")
@@ -220,14 +221,14 @@ def test_bodies(small: Any) -> None:
     refused(small.get("/nowhere"), 404, "Not Found")
 
 
-def test_a_body_is_counted_while_it_is_read(small: Any) -> None:
-    """One that says how long it is, is refused unread; one that does not, at the byte that is too many."""
-    taken = 0
+def test_body_size_is_limited_while_reading(small: Any) -> None:
+    """A body with a length is refused before reading, others once they exceed the limit."""
+    count = 0
 
     def endless() -> Iterator[bytes]:
-        nonlocal taken
+        nonlocal count
         for _ in range(100):
-            taken += 1
+            count += 1
             yield b" " * 10_000
 
     refused(small.post("/predict", content=endless(), headers={"content-type": "application/json"}), 413, "larger than")
@@ -239,27 +240,27 @@ def test_a_body_is_counted_while_it_is_read(small: Any) -> None:
     assert "sensorium_held_bytes 0.0" in small.get("/metrics").text
 
 
-def test_too_many_at_once(make_client: Any) -> None:
+def test_full_queue_and_full_memory(make_client: Any) -> None:
     client = make_client(limits=Limits(queue=1))
-    with client.app.state.served["house"].batcher.admit(1):
+    with client.app.state.services["house"].batcher.admit(1):
         answer = client.post("/predict", json={"row": {}})
-        refused(answer, 503, "1 rows are being answered already")
+        refused(answer, 503, "1 rows are in progress")
         assert answer.headers["retry-after"] == "1"
     assert client.post("/predict", json={"row": {}}).status_code == 200
     full = make_client(limits=Limits(memory=10))
     refused(full.post("/predict", json={"row": {"note": "longer than ten"}}), 503, "fill the memory")
 
 
-def test_an_answer_that_takes_too_long(make_client: Any, predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timeout(make_client: Any, predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     import time
 
     client = make_client(limits=Limits(seconds=0.1))
     real = predictor.answer
-    monkeypatch.setattr(predictor, "answer", lambda *given: (time.sleep(0.3), real(*given))[1])
+    monkeypatch.setattr(predictor, "answer", lambda *args: (time.sleep(0.3), real(*args))[1])
     refused(client.post("/predict", json={"row": {}}), 503, "no answer within 0.1 seconds")
 
 
-def test_an_error_of_its_own_is_told_without_cells(
+def test_internal_errors_do_not_reveal_cells(
     make_client: Any, predictor: Predictor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = make_client()
@@ -269,17 +270,17 @@ def test_an_error_of_its_own_is_told_without_cells(
 
     monkeypatch.setattr(predictor, "answer", broken)
     with caplog.at_level(logging.DEBUG):
-        refused(client.post("/predict", json={"row": {"note": "the secret cell"}}), 500, "something went wrong")
+        refused(client.post("/predict", json={"row": {"note": "the secret cell"}}), 500, "internal server error")
         client.post("/predict", json={"row": {"photo": "the secret cell"}})
     assert "RuntimeError at" in caplog.text
     assert "secret" not in caplog.text.replace("raise RuntimeError", "")
 
 
-def test_the_key(make_client: Any) -> None:
+def test_api_key(make_client: Any) -> None:
     client = make_client(key=KEY)
     for headers in ({}, {"x-api-key": "wrong"}, {"authorization": "Bearer " + KEY[:-1]}, {"authorization": "Basic " + KEY}):
         answer = client.post("/predict", json={"row": {}}, headers=headers)
-        refused(answer, 401, "a key is needed")
+        refused(answer, 401, "an API key is required")
         assert answer.headers["www-authenticate"] == "Bearer"
     for headers in ({"x-api-key": KEY}, {"authorization": f"Bearer {KEY}"}, {"authorization": f"bearer {KEY}"}):
         assert client.post("/predict", json={"row": {}}, headers=headers).status_code == 200
@@ -287,14 +288,14 @@ def test_the_key(make_client: Any) -> None:
     assert client.get("/").status_code == 200
     for path in ("/schema", "/metrics", "/openapi.json"):
         assert client.get(path).status_code == 401
-    with pytest.raises(ConfigError, match="can be guessed"):
+    with pytest.raises(ConfigError, match="is too short"):
         make_client(key="short")
 
 
-def test_limits_and_names_are_checked(make_client: Any, predictor: Predictor) -> None:
-    with pytest.raises(ConfigError, match="a limit of 0 for rows"):
+def test_limits_and_model_names_are_validated(make_client: Any, predictor: Predictor) -> None:
+    with pytest.raises(ConfigError, match="the limit rows is 0"):
         Limits(rows=0)
-    with pytest.raises(ConfigError, match="cannot stand in an address"):
+    with pytest.raises(ConfigError, match="cannot be part of a URL"):
         make_client({"a/b": predictor})
     from sensorium.serve.app import create
 
@@ -302,11 +303,11 @@ def test_limits_and_names_are_checked(make_client: Any, predictor: Predictor) ->
         create({})
 
 
-def test_a_key_of_an_object_stands_once(small: Any) -> None:
+def test_duplicate_json_keys_are_refused(small: Any) -> None:
     for body in (
         b'{"row": {}, "row": {"note": "b"}}',
         b'{"row": {"note": "a", "note": "b"}}',
         b'{"row": {"sensor": [{"a": 1, "a": 2}]}}',
     ):
         answer = small.post("/predict", content=body, headers={"content-type": "application/json"})
-        refused(answer, 400, "stands twice in one object")
+        refused(answer, 400, "occurs twice in one object")

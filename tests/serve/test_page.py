@@ -48,9 +48,9 @@ class Browser:
     def _attach(self, folder: Path) -> None:
         from websockets.sync.client import connect
 
-        told = folder / "DevToolsActivePort"
-        self.wait(lambda: told.is_file() and len(told.read_text().split()) == 2, 30)
-        port, path = told.read_text().split()
+        port_file = folder / "DevToolsActivePort"
+        self.wait(lambda: port_file.is_file() and len(port_file.read_text().split()) == 2, 30)
+        port, path = port_file.read_text().split()
         self.socket = self.open.enter_context(connect(f"ws://127.0.0.1:{port}{path}", max_size=None, proxy=None))
         self.count = 0
         self.session: str | None = None
@@ -104,20 +104,20 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     browser.close()
 
 
-def test_the_page(browser: Browser, address: str, cells: Any, predictor: Any, tmp_path: Path) -> None:
-    """Opened, filled in part by part, wrong, mended, started over: what it shows is what the predictor says."""
+def test_page_in_a_browser(browser: Browser, address: str, cells: Any, predictor: Any, tmp_path: Path) -> None:
+    """The page shows what the predictor returns: empty, filled in step by step, with an error and after a reset."""
     browser("Emulation.setDeviceMetricsOverride", width=1200, height=1400, deviceScaleFactor=1, mobile=False)
     browser("Page.navigate", url=f"http://{address}/")
-    idle = 'document.getElementById("said")?.getAttribute("aria-busy") === "false"'
-    value = 'document.querySelector("#said .value")?.textContent'
-    shares = 'document.querySelectorAll("#said .shares li").length'
+    idle = 'document.getElementById("result")?.getAttribute("aria-busy") === "false"'
+    value = 'document.querySelector("#result .value")?.textContent'
+    shares = 'document.querySelectorAll("#result .shares li").length'
     browser.wait(idle)
 
     def now(answer: str) -> None:
-        """Until the page shows this answer, and the share of every modality."""
+        """Wait until the page shows this prediction and the contribution of every modality."""
         browser.wait(f"{value} === {json.dumps(answer)} && {shares} === 5 && {idle}")
 
-    # With everything left empty it answers too.
+    # An empty form is predicted too.
     now(predictor.predict([{}], steady=True)[0].value)
     names = [column["name"] for column in predictor_form(browser)]
     assert names == [column.name for column in predictor.schema.inputs]
@@ -132,9 +132,9 @@ def test_the_page(browser: Browser, address: str, cells: Any, predictor: Any, tm
     browser.run(f"""(() => {{ const note = document.querySelector("textarea"); note.value = {note};
         note.dispatchEvent(new Event("input", {{ bubbles: true }})); }})()""")
     (want,) = predictor.predict([{"note": row["note"]}], steady=True)
-    browser.wait(f"document.querySelector('#said .hint')?.textContent.startsWith('Not given') && {idle}")
+    browser.wait(f"document.querySelector('#result .hint')?.textContent.startsWith('Missing') && {idle}")
     now(want.value)
-    figure = 'document.querySelector("#said .bars .figure").textContent'
+    figure = 'document.querySelector("#result .bars .figure").textContent'
     first = f"{100 * max(want.targets['event']['probabilities'].values()):.1f} %"
     browser.wait(f"{figure} === {json.dumps(first)}")
 
@@ -149,13 +149,13 @@ def test_the_page(browser: Browser, address: str, cells: Any, predictor: Any, tm
         browser.wait(f"document.querySelector('fieldset {shown}') !== null")
         given[name] = row[name]
         (want,) = predictor.predict([given], steady=True)
-        gone = f"Not given: {', '.join(want.missing)}."
-        browser.wait(f"document.querySelector('#said > .hint')?.textContent === {json.dumps(gone)}")
+        missing = f"Missing: {', '.join(want.missing)}."
+        browser.wait(f"document.querySelector('#result > .hint')?.textContent === {json.dumps(missing)}")
         now(want.value)
-    # Where in each of them, when it is asked for.
-    browser.run("[...document.querySelectorAll('#said button')].at(-1).click()")
-    browser.wait("document.querySelectorAll('#said img.map').length === 2")
-    assert browser.run("document.querySelector('#said .words').textContent.trim().length") > 0
+    # Attribution maps on request.
+    browser.run("[...document.querySelectorAll('#result button')].at(-1).click()")
+    browser.wait("document.querySelectorAll('#result img.map').length === 2")
+    assert browser.run("document.querySelector('#result .words').textContent.trim().length") > 0
     browser.picture("filled")
 
     # A series drawn with the pointer.
@@ -164,14 +164,14 @@ def test_the_page(browser: Browser, address: str, cells: Any, predictor: Any, tm
     for i, kind in enumerate(["mousePressed", *["mouseMoved"] * 6, "mouseReleased"]):
         x, y = box[0] + box[2] * (i + 1) / 9, box[1] + box[3] * (0.2 + 0.6 * (i % 2))
         browser("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
-    browser.wait("!document.querySelector('#said > .hint').textContent.includes('sensor')")
+    browser.wait("!document.querySelector('#result > .hint').textContent.includes('sensor')")
 
-    # A wrong file is told beside its column.
+    # An invalid file is reported beside its column.
     node = browser("DOM.querySelector", nodeId=document, selector='input[type=file][name="photo"]')["nodeId"]
     wrong = tmp_path / "wrong.txt"
     wrong.write_text("no picture", encoding="utf-8")
     browser("DOM.setFileInputFiles", nodeId=node, files=[str(wrong)])
-    browser.wait("document.querySelector('#said .wrong')?.textContent.startsWith('photo: not a picture')")
+    browser.wait("document.querySelector('#result .wrong')?.textContent.startsWith('photo: not a picture')")
     assert browser.run("[...document.querySelectorAll('fieldset .wrong')].filter((p) => !p.hidden).length") == 1
     browser.picture("refused")
 
@@ -185,7 +185,7 @@ def test_the_page(browser: Browser, address: str, cells: Any, predictor: Any, tm
     assert browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(21, 23, 26)"
     browser.picture("phone")
 
-    # Nothing came from elsewhere, and nothing went wrong on the console but the refusal asked for above.
+    # Nothing was loaded from other sites, and the console has only the error provoked above.
     asked = [e["params"]["request"]["url"] for e in browser.events if e["method"] == "Network.requestWillBeSent"]
     assert asked
     assert all(url.startswith((f"http://{address}/", "data:", "blob:http://127")) for url in asked), asked

@@ -1,4 +1,4 @@
-"""What a server answers is what the predictor answers, however it is asked."""
+"""Answers of a server equal those of the predictor, for all forms of requests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def as_parts(row: dict[str, Any]) -> dict[str, Any]:
     return {name: (f"{name}.bin", cell) if isinstance(cell, bytes) else (None, cell) for name, cell in row.items()}
 
 
-def test_a_row_is_answered_as_by_the_predictor_bit_for_bit(client: Any, predictor: Predictor, cells: Rows) -> None:
+def test_predictions_are_bit_identical_to_the_predictor(client: Any, predictor: Predictor, cells: Rows) -> None:
     for row in cells[:6]:
         (want,) = predictor.predict([row], steady=True)
         for answer in (
@@ -36,7 +36,7 @@ def test_a_row_is_answered_as_by_the_predictor_bit_for_bit(client: Any, predicto
 
 
 def test_several_rows(client: Any, predictor: Predictor, cells: Rows) -> None:
-    want = [one.to_json() for one in predictor.predict(cells, steady=True)]
+    want = [prediction.to_json() for prediction in predictor.predict(cells, steady=True)]
     answer = client.post("/predict", json={"rows": [as_json(row) for row in cells]})
     assert answer.json()["predictions"] == want
     files: dict[str, Any] = {}
@@ -45,19 +45,21 @@ def test_several_rows(client: Any, predictor: Predictor, cells: Rows) -> None:
         files |= {f"{name}{i}": cell for name, cell in row.items() if isinstance(cell, bytes)}
         rows.append({n: {"part": f"{n}{i}"} if isinstance(cell, bytes) else cell for n, cell in row.items()})
     answer = client.post("/predict", files=files, data={"@rows": json.dumps(rows)})
-    assert answer.json()["predictions"] == [one.to_json() for one in predictor.predict(cells[:5], steady=True)]
+    assert answer.json()["predictions"] == [
+        prediction.to_json() for prediction in predictor.predict(cells[:5], steady=True)
+    ]
     assert client.post("/predict", json={"rows": []}).json() == {"predictions": []}
     assert client.post("/embed", json={"rows": []}).json() == {"vectors": []}
     assert client.post("/explain", json={"rows": []}).json()["targets"] == {"event": []}
 
 
-def test_any_part_may_be_missing(client: Any, predictor: Predictor, cells: Rows) -> None:
+def test_any_cell_may_be_missing(client: Any, predictor: Predictor, cells: Rows) -> None:
     (want,) = predictor.predict([{}], steady=True)
     for answer in (
         client.post("/predict", json={"row": {}}),
         client.post("/predict", json={"row": dict.fromkeys(cells[0])}),
         client.post("/predict", json={"row": {"event": "kettle", "cost": 3}}),  # the table's other columns
-        # What a browser sends of a form that was left empty.
+        # What a browser sends for an empty form.
         client.post("/predict", files={"photo": ("", b""), "note": (None, "")}),
     ):
         assert answer.json() == want.to_json()
@@ -80,7 +82,7 @@ def test_cells_come_in_several_forms(client: Any, predictor: Predictor, cells: R
     assert client.post("/predict", files={"note": ("note.txt", "水壶响了".encode())}).json() == want.to_json()
 
 
-def test_maps_are_told_where_they_are_asked_for(client: Any, cells: Rows) -> None:
+def test_attribution_maps_on_request(client: Any, cells: Rows) -> None:
     answer = client.post("/explain?where=yes", json={"rows": [as_json(cells[0])]}).json()
     assert {one["stream"] for one in answer["maps"]} == set(answer["streams"])
     for one in answer["maps"]:
@@ -108,12 +110,12 @@ def test_explanations_and_vectors(client: Any, predictor: Predictor, cells: Rows
     assert (wrong.status_code, wrong.json()["error"]["problem"]) == (422, "no stream named 'nose'; did you mean note?")
 
 
-def test_what_the_model_asks_for(client: Any, predictor: Predictor) -> None:
+def test_schema(client: Any, predictor: Predictor) -> None:
     form = client.get("/schema").json()
     assert [column["name"] for column in form["columns"]] == [column.name for column in predictor.schema.inputs]
-    told = {column["name"]: column for column in form["columns"]}
-    assert told["photo"]["widget"] == "file:image/*"
-    assert told["room"]["choices"] == ["bath", "hall", "kitchen", "living room"]
+    columns = {column["name"]: column for column in form["columns"]}
+    assert columns["photo"]["widget"] == "file:image/*"
+    assert columns["room"]["choices"] == ["bath", "hall", "kitchen", "living room"]
     assert form["targets"][0]["classes"] == predictor.model.tasks["event"].plain.classes
     assert client.get("/models/house/schema").json() == form
     assert client.get("/healthz").json()["models"] == ["house"]
@@ -129,7 +131,7 @@ def test_several_models(make_client: Any, predictor: Predictor) -> None:
     assert "did you mean two" in wrong.json()["error"]["problem"]
 
 
-def test_the_document_and_the_page_load_nothing_from_elsewhere(client: Any) -> None:
+def test_page_loads_nothing_from_other_sites(client: Any) -> None:
     document = client.get("/openapi.json").json()
     row = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]["oneOf"][0]
     assert set(row["properties"]["row"]["properties"]) == {c["name"] for c in client.get("/schema").json()["columns"]}

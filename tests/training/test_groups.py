@@ -189,15 +189,15 @@ def test_on_the_command_line(cli: Any, path: Path, words: list[str]) -> None:
 
 
 def test_the_flag_of_shards_is_still_one() -> None:
-    from sensorium.cli._options import _group, streams_told
+    from sensorium.cli._options import _is_group, stream_patterns
 
     for word in ("training.epochs=3", "seed=3", "objectives=[mixup]", "--target=x", "shards", "columns={a: number}"):
-        assert not _group(word), word
-    assert _group("audio=audio_*")
-    assert streams_told(["a=x_*,y", "b=z", "a=w"]) == {"a": ["x_*", "y", "w"], "b": ["z"]}
+        assert not _is_group(word), word
+    assert _is_group("audio=audio_*")
+    assert stream_patterns(["a=x_*,y", "b=z", "a=w"]) == {"a": ["x_*", "y", "w"], "b": ["z"]}
     for wrong in ("audio", "=x", "audio="):
         with pytest.raises(ConfigError, match="NAME=PATTERN"):
-            streams_told([wrong])
+            stream_patterns([wrong])
 
 
 def test_fusions_are_compared_over_groups(tmp_path: Path) -> None:

@@ -240,7 +240,7 @@ def test_killed_and_interrupted_on_the_command_line(
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert said.splitlines() == [f"stopped. Go on where it was: {shlex.join(['sensorium', *map(str, words), '--resume'])}"]
+    assert said.splitlines() == [f"stopped. Resume: {shlex.join(['sensorium', *map(str, words), '--resume'])}"]
     assert length() < 14
     assert not (out / "manifest.json").exists()
 
@@ -282,7 +282,7 @@ def test_ctrl_c_while_decoding_keeps_what_was_decoded(tmp_path: Path) -> None:
     assert process.returncode == 130, said
     assert "Traceback" not in said
     assert said.splitlines()[-1] == (
-        "stopped. Nothing is saved yet: the same command begins anew. What was decoded is kept."
+        "stopped. Nothing was saved: the same command starts from the beginning. Decoded media stay in the cache."
     )
     kept = next(cache.glob("image-*/values.bin")).stat().st_size
     one = 16 * 16 * 3

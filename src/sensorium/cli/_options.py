@@ -1,4 +1,4 @@
-"""What several commands ask for, said once: the options of a training table, its columns and its task."""
+"""Command-line options that several commands share, and the parsers of their values."""
 
 from __future__ import annotations
 
@@ -14,45 +14,47 @@ from sensorium.core import quoting
 from sensorium.core.errors import ConfigError, nearest
 from sensorium.data.inspection.column_groups import SAID
 
-QUOTES = "A name that would be taken apart stands in double quotes"
-"""The rule for names on the command line (``core.quoting``), as help texts begin it."""
+QUOTES = "Put a name with special characters in double quotes"
+"""The quoting rule of ``core.quoting``, as help texts state it."""
 
 Train = Annotated[
-    str | None, typer.Argument(help="The training table: .csv .tsv .jsonl .parquet. May stand in the recipe.")
+    str | None, typer.Argument(help="The training table (.csv .tsv .jsonl .parquet); optional if the recipe names it.")
 ]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
-        help=f"Anything in a recipe: model.fusion=gated training.epochs=20. {QUOTES}: 'columns.\"a.b\".kind=text'"
+        help=f"Recipe values to override: model.fusion=gated training.epochs=20. {QUOTES}: 'columns.\"a.b\".kind=text'"
     ),
 ]
-Target = Annotated[list[str] | None, typer.Option(help="The column to predict; may be given again.")]
+Target = Annotated[list[str] | None, typer.Option(help="The column to predict; may be repeated.")]
 Task = Annotated[
     str | None,
     typer.Option(
-        help="The kind of task [default: by the target]; `sensorium kinds tasks`. Its options follow: --name value."
+        help="The kind of task [default: chosen by the target]; see `sensorium kinds tasks`. Its options: --name value."
     ),
 ]
-Ignore = Annotated[str | None, typer.Option(help=f"Columns not to use: id,speaker. {QUOTES}: '\"a,b\",id'")]
-Group = Annotated[str | None, typer.Option(help="A column whose groups must not be split apart: patient")]
+Ignore = Annotated[str | None, typer.Option(help=f"Columns to ignore: id,speaker. {QUOTES}: '\"a,b\",id'")]
+Group = Annotated[
+    str | None, typer.Option(help="A column whose groups are never split between training and validation: patient")
+]
 As = Annotated[
-    list[str] | None, typer.Option("--as", help="What a column is: photo=image, '\"a=b\"=text'; may be repeated.")
+    list[str] | None, typer.Option("--as", help="The kind of a column: photo=image, '\"a=b\"=text'; may be repeated.")
 ]
 Weight = Annotated[str | None, typer.Option(help="A column of row weights.")]
-Media = Annotated[Path | None, typer.Option(help="Folder of relative media paths [default: the table's].")]
-RecipeFile = Annotated[Path | None, typer.Option(help="A YAML recipe; docs/recipe.md has every key.")]
-Cache = Annotated[Path | None, typer.Option(help="Where decoded media are kept [default: the user's cache].")]
-Epochs = Annotated[int | None, typer.Option(min=1, help="Passes over the training rows, at most [default: by the data].")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already, else refused.")]
+Media = Annotated[Path | None, typer.Option(help="Folder that relative media paths start from [default: the table's].")]
+RecipeFile = Annotated[Path | None, typer.Option(help="A YAML recipe; docs/recipe.md lists every key.")]
+Cache = Annotated[Path | None, typer.Option(help="Folder for decoded media [default: the user's cache].")]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Maximum number of epochs [default: chosen by the data].")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output, which is an error otherwise.")]
 Streams = Annotated[
     list[str] | None,
     typer.Option(
         "--streams",
         metavar="NAME=PATTERN",
-        help="Table columns as a stream of their own: audio=audio_*; may be repeated. Or `--stream NAME=PATTERN`.",
+        help="Group table columns into a stream: audio=audio_*; may be repeated. Also: `--stream NAME=PATTERN`.",
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and the result.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings and the result.")]
 
 FLAGS = (
     "target",
@@ -73,22 +75,23 @@ FLAGS = (
     "resume",
     "epochs",
 )
-"""For a hint, where a flag is misspelt."""
+"""Flags to suggest for a misspelt one."""
 EXTRA = {"allow_extra_args": True, "ignore_unknown_options": True}
-"""Settings of a command that takes the options of a task as its own."""
+"""Settings of a command that also accepts the options of a task."""
 
 
-def moved(train: str | None, overrides: list[str] | None) -> tuple[str | None, list[str]]:
-    """An override in the place of the table is one all the same: the table then stands in the recipe."""
+def table_and_overrides(train: str | None, overrides: list[str] | None) -> tuple[str | None, list[str]]:
+    """Move ``train`` to ``overrides`` if it is an override (``key=value``): the recipe then names the table."""
     if train is not None and "=" in train and not Path(train).exists():
         return None, [train, *(overrides or [])]
     return train, overrides or []
 
 
-class Grouping(TyperCommand):
-    """A command whose ``--stream NAME=PATTERN`` groups columns, also where ``--stream`` alone is a flag."""
+class GroupingCommand(TyperCommand):
+    """A command in which ``--stream NAME=PATTERN`` groups columns even if ``--stream`` alone is a flag."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Rewrite ``--stream NAME=PATTERN`` in ``args`` to ``--streams NAME=PATTERN``; ``ctx`` is click's context."""
         words: list[str] = []
         rest = list(args)
         while rest:
@@ -96,15 +99,15 @@ class Grouping(TyperCommand):
             name, equals, value = word.partition("=")
             if name == "--stream" and equals:
                 words += ["--streams", value]
-            elif word == "--stream" and rest and _group(rest[0]):
+            elif word == "--stream" and rest and _is_group(rest[0]):
                 words += ["--streams", rest.pop(0)]
             else:
                 words.append(word)
         return super().parse_args(ctx, words)
 
 
-def _group(word: str) -> bool:
-    """Whether a word is NAME=PATTERN and no override (training.epochs=20, seed=3), option or file."""
+def _is_group(word: str) -> bool:
+    """Return whether a word is NAME=PATTERN, not an override (training.epochs=20, seed=3), option or file."""
     if word.startswith('"'):
         return quoting.pair(word)[1] is not None
     name, equals, value = word.partition("=")
@@ -112,42 +115,57 @@ def _group(word: str) -> bool:
     return bool(equals) and not name.startswith("-") and not override
 
 
-def one(text: str | None) -> str | None:
-    """The column that an option names."""
+def column_name(text: str | None) -> str | None:
+    """Return the column that the option value ``text`` names, without quotes."""
     return None if text is None else quoting.name(text)
 
 
-def each(texts: list[str] | None) -> list[str] | None:
-    """The columns that a repeated option names, one each."""
+def column_names(texts: list[str] | None) -> list[str] | None:
+    """Return the columns that the values ``texts`` of a repeated option name, without quotes."""
     return None if texts is None else [quoting.name(text) for text in texts]
 
 
-def streams_told(streams: list[str] | None) -> dict[str, list[str]]:
-    """``--stream audio=audio_*`` as a mapping; several patterns by commas or by repeating it."""
-    found: dict[str, list[str]] = {}
+def stream_patterns(streams: list[str] | None) -> dict[str, list[str]]:
+    """Parse the values ``streams`` of ``--stream audio=audio_*`` to the column patterns of each stream.
+
+    Several patterns of a stream are separated by commas or given by repeating the option.
+
+    Raises:
+        ConfigError: A value is not NAME=PATTERN.
+    """
+    patterns_of: dict[str, list[str]] = {}
     for text in streams or []:
         name, patterns = quoting.pair(text)
-        if not name or not names(patterns):
-            raise ConfigError(f"--stream {text}", fix="write --stream NAME=PATTERN, as in --stream audio=audio_*")
-        found.setdefault(name, []).extend(names(patterns))
-    return found
+        if not name or not split_names(patterns):
+            raise ConfigError(
+                f"--stream {text} is not NAME=PATTERN", fix="write --stream NAME=PATTERN, as in --stream audio=audio_*"
+            )
+        patterns_of.setdefault(name, []).extend(split_names(patterns))
+    return patterns_of
 
 
-def columns_told(as_: list[str] | None, ignore: str | None) -> dict[str, Any]:
-    """``--as photo=image``, ``--as 'when={kind: datetime, order: mdy}'`` and ``--ignore id,speaker`` as one mapping."""
-    return dict(pair(text) for text in as_ or []) | dict.fromkeys(names(ignore), "ignore")
+def column_kinds(as_: list[str] | None, ignore: str | None) -> dict[str, Any]:
+    """Return the kinds of columns as a mapping, from the values ``as_`` of ``--as`` and ``ignore`` of ``--ignore``.
+
+    Examples: ``--as photo=image``, ``--as 'when={kind: datetime, order: mdy}'``, ``--ignore id,speaker``.
+    """
+    return dict(column_kind(text) for text in as_ or []) | dict.fromkeys(split_names(ignore), "ignore")
 
 
-def names(text: str | None) -> list[str]:
-    """``id,"a,b"`` as a list."""
+def split_names(text: str | None) -> list[str]:
+    """Split ``text`` at the commas outside double quotes: ``id,"a,b"`` has two names."""
     return quoting.names(text)
 
 
-def pair(text: str) -> tuple[str, str | dict[str, Any]]:
-    """``photo=image`` as two; a kind with options is YAML."""
+def column_kind(text: str) -> tuple[str, str | dict[str, Any]]:
+    """Split ``text`` (``photo=image``) into a column and its kind; a kind with options is a YAML mapping.
+
+    Raises:
+        ConfigError: The text is not column=kind.
+    """
     name, kind = quoting.pair(text)
     if kind is None or not name:
-        raise ConfigError(f"--as {text}", fix="write --as column=kind, as in --as photo=image")
+        raise ConfigError(f"--as {text} is not column=kind", fix="write --as column=kind, as in --as photo=image")
     if not kind.lstrip().startswith("{"):
         return name, kind
     try:
@@ -155,38 +173,55 @@ def pair(text: str) -> tuple[str, str | dict[str, Any]]:
     except yaml.YAMLError:
         spec = None
     if not isinstance(spec, dict) or not all(isinstance(key, str) for key in spec):
-        raise ConfigError(f"--as {text}", fix="write --as 'column={kind: datetime, order: mdy}'")
+        raise ConfigError(f"--as {text} has no valid kind", fix="write --as 'column={kind: datetime, order: mdy}'")
     return name, spec
 
 
-def by_name(flag: str, texts: list[str] | None, example: str) -> list[tuple[str, str]]:
-    """``photo=convnet,resnet`` as a name and the rest, for an option that may be repeated."""
-    found: dict[str, str] = {}
+def named_choices(flag: str, texts: list[str] | None, example: str) -> list[tuple[str, str]]:
+    """Split the values of a repeated option (``photo=convnet,resnet``) into names and choices.
+
+    Args:
+        flag: The option, for messages: ``--encoders``.
+        texts: Its values.
+        example: A correct value, for messages.
+
+    Raises:
+        ConfigError: A value is not NAME=CHOICES, or a name occurs twice.
+    """
+    choices: dict[str, str] = {}
     for text in texts or []:
         name, equals, rest = text.partition("=")
-        if not equals or not name or not rest or name in found:
-            twice = f": {name} is named twice" if name in found else ""
-            raise ConfigError(f"{flag} {text}{twice}", fix=f"write {flag} NAME=CHOICES, as in {flag} {example}")
-        found[name] = rest
-    return list(found.items())
+        if not equals or not name or not rest or name in choices:
+            reason = f"names {name} a second time" if name in choices else "is not NAME=CHOICES"
+            raise ConfigError(f"{flag} {text} {reason}", fix=f"write {flag} NAME=CHOICES, as in {flag} {example}")
+        choices[name] = rest
+    return list(choices.items())
 
 
-def specs(text: str) -> str | list[str | dict[str, Any]]:
-    """``convnet,resnet`` as it is; ``[convnet, {kind: vit, depth: 6}]``, with options, is YAML."""
+def component_specs(text: str) -> str | list[str | dict[str, Any]]:
+    """Parse ``text`` as YAML if it has options (``[convnet, {kind: vit, depth: 6}]``); return other text unchanged.
+
+    Raises:
+        ConfigError: The YAML is not a list of components.
+    """
     if not text.lstrip().startswith(("[", "{")):
         return text
     try:
-        found = yaml.safe_load(text)
+        parsed = yaml.safe_load(text)
     except yaml.YAMLError:
-        found = None
-    every = [found] if isinstance(found, dict) else found
-    if not isinstance(every, list) or not all(isinstance(spec, (str, dict)) for spec in every):
-        raise ConfigError(f"{text!r} is no list of parts", fix="write '[convnet, {kind: vit, depth: 6}]'")
-    return every
+        parsed = None
+    specs = [parsed] if isinstance(parsed, dict) else parsed
+    if not isinstance(specs, list) or not all(isinstance(spec, (str, dict)) for spec in specs):
+        raise ConfigError(f"{text!r} is not a list of components", fix="write '[convnet, {kind: vit, depth: 6}]'")
+    return specs
 
 
-def seconds(text: str) -> float:
-    """``90s``, ``10m``, ``1.5h`` or plain seconds."""
+def duration_seconds(text: str) -> float:
+    """Return a duration in seconds; ``text`` is ``90s``, ``10m``, ``1.5h`` or plain seconds.
+
+    Raises:
+        ConfigError: The text is not a positive duration.
+    """
     units = {"s": 1.0, "m": 60.0, "h": 3600.0}
     number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
     try:
@@ -194,23 +229,35 @@ def seconds(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise ConfigError(f"{text!r} is not a time", fix="write 90s, 10m or 1h")
+        raise ConfigError(f"{text!r} is not a duration", fix="write 90s, 10m or 1h")
     return value
 
 
 def task_options(
     task: str | None, overrides: Sequence[str], target: list[str] | None
 ) -> tuple[list[str], dict[str, Any], Any]:
-    """Overrides without the options of the task among them; those options; and the target, by part where it has several.
+    """Separate the options of a task from recipe overrides.
 
-    ``--between photo,caption`` is an option of the task retrieval, ``--time days --event died`` are the parts of the target
-    of the task survival. Raises ``ConfigError`` for what is neither.
+    ``--between photo,caption`` is an option of the task retrieval; ``--time days --event died`` are the parts of the target
+    of the task survival.
+
+    Args:
+        task: The kind of task.
+        overrides: The arguments of the command that no other option took.
+        target: The values of ``--target``.
+
+    Returns:
+        The remaining overrides, the options of the task, and the target: a mapping from part to column if the task has a
+        target of several parts.
+
+    Raises:
+        ConfigError: An option belongs neither to the task nor to its target, or has no value.
     """
     from sensorium.core import registry
 
-    target = each(target)
+    target = column_names(target)
     rest: list[str] = []
-    given: dict[str, str] = {}
+    task_flags: dict[str, str] = {}
     words = list(overrides)
     while words:
         word = words.pop(0)
@@ -220,29 +267,31 @@ def task_options(
         name, equals, value = word[2:].partition("=")
         if not equals and (not words or words[0].startswith("--")):
             raise ConfigError(f"{word} has no value", fix=f"{word} VALUE")
-        given[name.replace("-", "_")] = value if equals else words.pop(0)
-    if not given:
+        task_flags[name.replace("-", "_")] = value if equals else words.pop(0)
+    if not task_flags:
         return rest, {}, target
     if task is None:
-        name = next(iter(given)).replace("_", "-")
-        raise ConfigError(f"no such option: --{name}{nearest(name, FLAGS)}", fix="options of a task need --task KIND")
+        name = next(iter(task_flags)).replace("_", "-")
+        raise ConfigError(
+            f"no such option: --{name}{nearest(name, FLAGS)}", fix="if it is an option of a task, add --task KIND"
+        )
     parts = registry.find("tasks", task).parts
     known = registry.options("tasks", task).model_fields
-    for name in given:
+    for name in task_flags:
         if name not in known and name not in parts:
             near = nearest(name, [*known, *parts, *FLAGS])
             raise ConfigError(
                 f"task {task} has no option {name.replace('_', '-')!r}{near}", fix=f"sensorium kinds tasks {task}"
             )
-    found = {part: quoting.name(given.pop(part)) for part in parts if part in given}
-    if found and target:
-        raise ConfigError(f"the target of {task} is named by its parts: {', '.join(parts)}", fix="leave out --target")
-    options = {name: _value(text, str(known[name].annotation)) for name, text in given.items()}
-    return rest, options, found or target
+    target_parts = {part: quoting.name(task_flags.pop(part)) for part in parts if part in task_flags}
+    if target_parts and target:
+        raise ConfigError(f"the target of task {task} is given by its parts: {', '.join(parts)}", fix="leave out --target")
+    options = {name: _value(text, str(known[name].annotation)) for name, text in task_flags.items()}
+    return rest, options, target_parts or target
 
 
 def _value(text: str, kind: str) -> Any:
-    """A value as YAML; a list by commas where the option is one."""
+    """Parse an option value as YAML; an option that takes a list is split at commas."""
     if "list" in kind or "Sequence" in kind or "tuple" in kind:
         return [part.text if part.quoted else yaml.safe_load(part.text) for part in quoting.pieces(text)]
     return yaml.safe_load(text)

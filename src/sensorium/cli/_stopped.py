@@ -1,4 +1,4 @@
-"""What Ctrl-C says: what is kept, and the command that goes on from it, where there is one."""
+"""Ctrl-C handling: say what was saved and which command resumes the work, if any."""
 
 from __future__ import annotations
 
@@ -14,112 +14,118 @@ from sensorium.core import quoting
 from sensorium.core.plurals import counted
 
 CODE = 130
-"""What a shell expects of a command that Ctrl-C ended."""
+"""The exit status of a command ended by Ctrl-C."""
 Run = Callable[..., None]
 
 
 class Stopped(SystemExit):
-    """Ctrl-C, with what is to be said of it."""
+    """Exit caused by Ctrl-C.
 
-    def __init__(self, said: str) -> None:
+    Args:
+        message: What to tell the user.
+    """
+
+    def __init__(self, message: str) -> None:
         super().__init__(CODE)
-        self.said = said
+        self.message = message
 
 
-def heeding(verb: str, run: Run) -> Run:
-    """A command that says, when it is stopped, what is true of it at that moment."""
+def interruptible(command: str, run: Run) -> Run:
+    """Wrap the function ``run`` of a ``command`` so that Ctrl-C raises ``Stopped`` with advice on how to resume."""
 
     @wraps(run)
-    def stoppable(**given: Any) -> None:
+    def wrapped(**options: Any) -> None:
         began = time.time()
         try:
-            run(**given)
+            run(**options)
         except KeyboardInterrupt:
-            raise Stopped(f"stopped. {ADVICE.get(verb, _nothing)(given, began)}".strip()) from None
+            raise Stopped(f"stopped. {ADVICE.get(command, _nothing)(options, began)}".strip()) from None
 
-    return stoppable
+    return wrapped
 
 
-def end(stopped: SystemExit | None, say: Callable[[str], None]) -> NoReturn:
-    """Say it and leave. Whoever presses Ctrl-C once more while threads end is done with at once."""
+def exit_interrupted(stopped: SystemExit | None, say: Callable[[str], None]) -> NoReturn:
+    """Print the message of ``stopped`` with ``say`` and exit; a second Ctrl-C ends the process at once."""
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    say(stopped.said if isinstance(stopped, Stopped) else "stopped before it began.")
+    say(stopped.message if isinstance(stopped, Stopped) else "stopped before it began.")
     sys.exit(CODE)
 
 
-def again(*, resume: bool = False) -> str:
-    """The command that was given, as it goes on instead of beginning anew."""
+def resume_command(*, resume: bool = False) -> str:
+    """Return the command that resumes this one: without ``--overwrite``, with ``--resume`` if ``resume``."""
     words = [word for word in sys.argv[1:] if word != "--overwrite"]
     more = ["--resume"] if resume and "--resume" not in words else []
     return quoting.command("sensorium", *words, *more)
 
 
-def _nothing(given: Mapping[str, Any], began: float) -> str:
+def _nothing(options: Mapping[str, Any], began: float) -> str:
     return ""
 
 
-def _fit(given: Mapping[str, Any], began: float) -> str:
-    out = Path(given["out"])
+def _fit(options: Mapping[str, Any], began: float) -> str:
+    out = Path(options["out"])
     resume = out / "resume"
     parts = [resume / "last.ckpt", resume / "refit" / "last.ckpt"]
     trials = _trials(out / "search.json")
     if _since(out / "manifest.json", began):
-        return f"The model is whole, in {out}."
-    if (given["search"] is not None or given["quality"] == "best") and trials:
-        return f"{counted(trials, 'trial')} of the search {'is' if trials == 1 else 'are'} kept. Go on: {again()}"
-    if any(_since(part, began) or (given["resume"] and part.is_file()) for part in parts):
-        return f"Go on where it was: {again(resume=True)}"
-    older = f" The model that was in {out} is still there." if (out / "manifest.json").is_file() else ""
-    return f"Nothing is saved yet: the same command begins anew.{older}{_decoded(given)}"
+        return f"The model is complete, in {out}."
+    if (options["search"] is not None or options["quality"] == "best") and trials:
+        return (
+            f"{counted(trials, 'trial')} of the search {'is' if trials == 1 else 'are'} saved. Resume: {resume_command()}"
+        )
+    if any(_since(part, began) or (options["resume"] and part.is_file()) for part in parts):
+        return f"Resume: {resume_command(resume=True)}"
+    older = f" The previous model in {out} is unchanged." if (out / "manifest.json").is_file() else ""
+    return f"Nothing was saved: the same command starts from the beginning.{older}{_decoded(options)}"
 
 
-def _compare(given: Mapping[str, Any], began: float) -> str:
-    path = Path(given["out"]) / "runs.jsonl"
+def _compare(options: Mapping[str, Any], began: float) -> str:
+    path = Path(options["out"]) / "runs.jsonl"
     runs = len(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else 0
-    if not runs or (given["overwrite"] and not _since(path, began)):
-        return f"No run is finished yet: the same command begins anew.{_decoded(given)}"
-    return f"{counted(runs, 'finished run')} {'is' if runs == 1 else 'are'} kept. Go on: {again()}"
+    if not runs or (options["overwrite"] and not _since(path, began)):
+        return f"No run has finished: the same command starts from the beginning.{_decoded(options)}"
+    return f"{counted(runs, 'finished run')} {'is' if runs == 1 else 'are'} saved. Resume: {resume_command()}"
 
 
-def _predict(given: Mapping[str, Any], began: float) -> str:
-    out = given["out"]
+def _predict(options: Mapping[str, Any], began: float) -> str:
+    out = options["out"]
     if out is None:
-        return "The lines so far are whole."
+        return "The lines written so far are complete."
     if _since(out, began) and Path(out).is_file():
-        return f"The predictions are whole, in {out}."
+        return f"The predictions are complete, in {out}."
     if (Path(out) / "parts.json").is_file():
-        return f"Parts that are whole are kept. Go on: {again()}"
-    return f"Nothing is written: {out} comes whole or not at all."
+        return f"Finished parts are saved. Resume: {resume_command()}"
+    return f"Nothing was written: {out} is only written when complete."
 
 
-def _embed(given: Mapping[str, Any], began: float) -> str:
-    if _since(given["out"], began):
-        return f"The vectors are whole, in {given['out']}."
-    return f"Nothing is written: {given['out']} comes whole or not at all."
+def _embed(options: Mapping[str, Any], began: float) -> str:
+    if _since(options["out"], began):
+        return f"The vectors are complete, in {options['out']}."
+    return f"Nothing was written: {options['out']} is only written when complete."
 
 
-def _evaluate(given: Mapping[str, Any], began: float) -> str:
-    return f"The same command begins anew.{_decoded(given)}"
+def _evaluate(options: Mapping[str, Any], began: float) -> str:
+    return f"The same command starts from the beginning.{_decoded(options)}"
 
 
-def _pack(given: Mapping[str, Any], began: float) -> str:
-    if given["check"]:
-        return "Not every shard is checked."
-    return "What was packed so far is not to be used: the same command packs anew."
+def _pack(options: Mapping[str, Any], began: float) -> str:
+    if options["check"]:
+        return "Some shards were not checked."
+    return "The folder is incomplete and must not be used: the same command packs everything again."
 
 
-def _demo(given: Mapping[str, Any], began: float) -> str:
-    return "The same command begins anew."
+def _demo(options: Mapping[str, Any], began: float) -> str:
+    return "The same command starts from the beginning."
 
 
-def _decoded(given: Mapping[str, Any]) -> str:
-    return "" if given.get("stream") else " What was decoded is kept."
+def _decoded(options: Mapping[str, Any]) -> str:
+    return "" if options.get("stream") else " Decoded media stay in the cache."
 
 
 def _since(path: Path, began: float) -> bool:
-    """Whether a file was written by this command."""
+    """Return whether a file was written since the command began."""
     try:
         return path.stat().st_mtime >= began - 1
     except OSError:

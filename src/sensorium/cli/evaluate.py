@@ -1,4 +1,4 @@
-"""``sensorium evaluate``"""
+"""The command ``sensorium evaluate``."""
 
 from __future__ import annotations
 
@@ -8,31 +8,39 @@ from typing import Annotated
 
 import typer
 
-from sensorium.cli import _options as given
+from sensorium.cli import _options
 from sensorium.core.errors import ConfigError
 
 
 def run(
-    run: Annotated[Path, typer.Argument(help="The folder that fit wrote.")],
+    run: Annotated[Path, typer.Argument(help="The folder of a trained model, written by fit.")],
     table: Annotated[str, typer.Argument(help="A table with the target column.")],
-    json_: Annotated[Path | None, typer.Option("--json", help="Write the scores as JSON.")] = None,
-    report: Annotated[Path | None, typer.Option(help="Write the report as one HTML file.")] = None,
+    json_: Annotated[Path | None, typer.Option("--json", help="Write the scores to a JSON file.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a report to one HTML file.")] = None,
     robustness: Annotated[
-        bool, typer.Option("--robustness", help="Also remove and spoil each modality by degrees.")
+        bool,
+        typer.Option(
+            "--robustness", help="Also measure robustness: remove and corrupt each modality in increasing shares."
+        ),
     ] = False,
     reference: Annotated[
-        Path | None, typer.Option(help="A compare.json: models trained without a modality, beside its removal.")
+        Path | None,
+        typer.Option(
+            help="A compare.json (of compare --leave-out): shows models trained without a modality beside its removal."
+        ),
     ] = None,
-    media: Annotated[Path | None, typer.Option(help="Folder of relative media paths [default: the table's].")] = None,
-    overwrite: given.Overwrite = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and the result.")] = False,
+    media: Annotated[
+        Path | None, typer.Option(help="Folder that relative media paths start from [default: the table's].")
+    ] = None,
+    overwrite: _options.Overwrite = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings and the result.")] = False,
 ) -> None:
-    """Score a model on a table: all metrics with intervals, every subset of modalities, the majority class beside them.
+    """Evaluate a model on a table: all metrics with confidence intervals, every subset of modalities, and a baseline.
 
     Example: sensorium evaluate run test.csv --report test.html
     """
     if reference is not None and not robustness:
-        raise ConfigError("--reference is for --robustness", fix="give both")
+        raise ConfigError("--reference needs --robustness", fix="give both options")
     from sensorium.data.files.output_path import ready
     from sensorium.reporting.console import Console
     from sensorium.trained import load

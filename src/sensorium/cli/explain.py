@@ -1,4 +1,4 @@
-"""``sensorium explain``"""
+"""The command ``sensorium explain``."""
 
 from __future__ import annotations
 
@@ -8,30 +8,36 @@ from typing import Annotated
 
 import typer
 
-from sensorium.cli import _options as given
+from sensorium.cli import _options
 
 
 def run(
-    run: Annotated[Path, typer.Argument(help="The folder that fit wrote.")],
-    table: Annotated[str, typer.Argument(help="A table; it need not have the target.")],
-    row: Annotated[int | None, typer.Option(min=1, help="One row, counted from 1.")] = None,
-    sample: Annotated[int, typer.Option(min=1, help="Else so many rows, drawn at random.")] = 100,
-    json_: Annotated[Path | None, typer.Option("--json", help="Write everything as JSON.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write one HTML file with pictures.")] = None,
-    media: Annotated[Path | None, typer.Option(help="Folder of relative media paths [default: the table's].")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the rows that are drawn.")] = 0,
+    run: Annotated[Path, typer.Argument(help="The folder of a trained model, written by fit.")],
+    table: Annotated[str, typer.Argument(help="A table; the target is not needed.")],
+    row: Annotated[int | None, typer.Option(min=1, help="Explain one row; the first row is 1.")] = None,
+    sample: Annotated[int, typer.Option(min=1, help="Without --row: the number of rows to draw at random.")] = 100,
+    json_: Annotated[Path | None, typer.Option("--json", help="Write the explanation to a JSON file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the explanation to one HTML file with charts.")] = None,
+    media: Annotated[
+        Path | None, typer.Option(help="Folder that relative media paths start from [default: the table's].")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the sample.")] = 0,
     where: Annotated[
-        bool | None, typer.Option(help="Look into each modality [default: of one row, and for --out].", show_default=False)
+        bool | None,
+        typer.Option(
+            help="Also attribute within each modality [default: for one row, and with --out].", show_default=False
+        ),
     ] = None,
     explainer: Annotated[
-        str | None, typer.Option(help="How [default: what is most faithful]: sensorium kinds explainers.")
+        str | None,
+        typer.Option(help="The attribution method, see `sensorium kinds explainers` [default: the most faithful]."),
     ] = None,
-    train: Annotated[str | None, typer.Option(help="The training table: name the rows most alike.")] = None,
-    overwrite: given.Overwrite = False,
+    train: Annotated[str | None, typer.Option(help="The training table, to list the most similar rows.")] = None,
+    overwrite: _options.Overwrite = False,
 ) -> None:
-    """Say what each modality did to the answers, and where in it: pixels, tones, words, moments, cells.
+    """Explain predictions: the contribution of each modality, and of its pixels, frequencies, words, time steps or cells.
 
-    Each modality's part is an exact Shapley value. Beside it stand the fusion's own weights, gates and attention.
+    The contribution of a modality is an exact Shapley value. The weights, gates and attention of the fusion are shown too.
 
     Example: sensorium explain run test.csv --row 3 --out explanation.html
     """
@@ -41,7 +47,7 @@ def run(
     for path, option in ((out, "--out"), (json_, "--json")):
         if path is not None:
             ready(path, option, overwrite=overwrite, reads=[table, train])
-    found = load(run).explain(
+    explanation = load(run).explain(
         table,
         row=row,
         sample=sample,
@@ -54,7 +60,7 @@ def run(
         overwrite=overwrite,
     )
     if json_ is not None:
-        json_.write_text(json.dumps(found.to_json(), ensure_ascii=False, indent=1), encoding="utf-8")
-    typer.echo(found.text())
+        json_.write_text(json.dumps(explanation.to_json(), ensure_ascii=False, indent=1), encoding="utf-8")
+    typer.echo(explanation.text())
     if out is not None:
         typer.echo(f"\nexplanation  {out}")

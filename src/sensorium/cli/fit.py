@@ -1,4 +1,4 @@
-"""``sensorium fit``"""
+"""The command ``sensorium fit``."""
 
 from __future__ import annotations
 
@@ -7,76 +7,84 @@ from typing import Annotated
 
 import typer
 
-from sensorium.cli import _options as given
+from sensorium.cli import _options
 from sensorium.core import quoting
 
-SETTINGS, COMMAND = given.EXTRA, given.Grouping
+SETTINGS, COMMAND = _options.EXTRA, _options.GroupingCommand
 
 
 def run(
-    train: given.Train = None,
-    overrides: given.Overrides = None,
-    target: given.Target = None,
-    task: given.Task = None,
-    valid: Annotated[str | None, typer.Option(help="A table to choose the best epoch on [default: a split].")] = None,
-    ignore: given.Ignore = None,
-    group: given.Group = None,
-    as_: given.As = None,
-    streams: given.Streams = None,
-    weight: given.Weight = None,
-    media: given.Media = None,
-    recipe: given.RecipeFile = None,
-    epochs: given.Epochs = None,
+    train: _options.Train = None,
+    overrides: _options.Overrides = None,
+    target: _options.Target = None,
+    task: _options.Task = None,
+    valid: Annotated[
+        str | None,
+        typer.Option(help="A validation table, to choose the best epoch on [default: a split of the training table]."),
+    ] = None,
+    ignore: _options.Ignore = None,
+    group: _options.Group = None,
+    as_: _options.As = None,
+    streams: _options.Streams = None,
+    weight: _options.Weight = None,
+    media: _options.Media = None,
+    recipe: _options.RecipeFile = None,
+    epochs: _options.Epochs = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same model [default: 0].")] = None,
-    time_limit: Annotated[str | None, typer.Option(help="Training time at most: 90s, 10m, 1h.")] = None,
+    time_limit: Annotated[str | None, typer.Option(help="Maximum training time: 90s, 10m, 1h.")] = None,
     stream: Annotated[
-        bool, typer.Option("--stream", help="Read shards as training goes, and keep nothing: for more than fits.")
+        bool,
+        typer.Option(
+            "--stream", help="Read shards during training, without a cache: for data larger than memory and disk."
+        ),
     ] = False,
     search: Annotated[
-        int | None, typer.Option(min=1, help="Try so many settings of what is left open; keep the best on validation rows.")
+        int | None,
+        typer.Option(min=1, help="Hyperparameter search: the number of trials. The best on validation rows wins."),
     ] = None,
     quality: Annotated[
-        str | None, typer.Option(help="fast, good (as without it) or best (longer, with a search): how much is spent.")
+        str | None, typer.Option(help="How much time to spend: fast, good (the default) or best (longer, with a search).")
     ] = None,
     tune_speed: Annotated[
-        bool, typer.Option("--tune-speed", help="Measure first what makes training faster here, and take it.")
+        bool, typer.Option("--tune-speed", help="First measure which settings train fastest on this machine, and use them.")
     ] = False,
-    out: Annotated[Path, typer.Option(help="Where the model, its report and its logs go.")] = Path("run"),
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for the model, its report and its logs.")] = Path("run"),
+    resume: Annotated[bool, typer.Option("--resume", help="Resume from the last checkpoint in --out.")] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a finished or stopped model in --out, which else is refused.")
+        bool,
+        typer.Option("--overwrite", help="Replace a finished or interrupted model in --out, which is an error otherwise."),
     ] = False,
-    cache: given.Cache = None,
-    quiet: given.Quiet = False,
+    cache: _options.Cache = None,
+    quiet: _options.Quiet = False,
 ) -> None:
-    """Train a model on a table. What the columns are is guessed and said; everything can be overridden.
+    """Train a model on a table. The kinds of columns are detected and printed; everything can be overridden.
 
     Example: sensorium fit train.csv --target label --ignore id --out run model.fusion=gated
 
-    Another kind of task than the target suggests: sensorium fit train.csv --target label --task svm --kernel linear
+    To choose another task than the target suggests: sensorium fit train.csv --target label --task svm --kernel linear
     """
-    train, overrides = given.moved(train, overrides)
-    overrides, options, answered = given.task_options(task, overrides, target)
+    train, overrides = _options.table_and_overrides(train, overrides)
+    overrides, options, targets = _options.task_options(task, overrides, target)
     from sensorium.training.fit import fit
     from sensorium.training.launch import first
 
     trained = fit(
         train,
-        target=answered,
+        target=targets,
         task=task,
         options=options,
         valid=valid,
         recipe=recipe,
-        columns=given.columns_told(as_, None),
-        streams=given.streams_told(streams),
-        ignore=given.names(ignore),
-        group=given.one(group),
-        weight=given.one(weight),
+        columns=_options.column_kinds(as_, None),
+        streams=_options.stream_patterns(streams),
+        ignore=_options.split_names(ignore),
+        group=_options.column_name(group),
+        weight=_options.column_name(weight),
         media=media,
         epochs=epochs,
         overrides=overrides,
         seed=seed,
-        time_limit=None if time_limit is None else given.seconds(time_limit),
+        time_limit=None if time_limit is None else _options.duration_seconds(time_limit),
         stream=stream,
         search=search,
         quality=quality,
@@ -88,7 +96,7 @@ def run(
         quiet=quiet,
     )
     if not first():
-        return  # of several processes one speaks
+        return  # of several processes only the first prints
     typer.echo(trained.summary())
-    following = quoting.command("sensorium", "evaluate", out, "test.csv")
-    typer.echo(f"\nmodel   {out}\nreport  {out / 'report.html'}\nnext    {following}")
+    next_command = quoting.command("sensorium", "evaluate", out, "test.csv")
+    typer.echo(f"\nmodel   {out}\nreport  {out / 'report.html'}\nnext    {next_command}")

@@ -1,4 +1,4 @@
-"""``sensorium inspect``"""
+"""The command ``sensorium inspect``."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from typing import Annotated
 
 import typer
 
-from sensorium.cli import _options as given
+from sensorium.cli import _options
 
 
 def run(
-    tables: Annotated[list[str], typer.Argument(help="The training table, and others to compare it with (leakage).")],
-    target: given.Target = None,
-    as_: given.As = None,
-    ignore: given.Ignore = None,
-    media: Annotated[Path | None, typer.Option(help="Folder of relative media paths [default: the table's].")] = None,
-    decode: Annotated[bool, typer.Option(help="Open and decode every media cell.")] = True,
-    json_: Annotated[Path | None, typer.Option("--json", help="Write what was found as JSON.")] = None,
-    overwrite: given.Overwrite = False,
+    tables: Annotated[list[str], typer.Argument(help="The training table, and further tables to check for leakage.")],
+    target: _options.Target = None,
+    as_: _options.As = None,
+    ignore: _options.Ignore = None,
+    media: Annotated[
+        Path | None, typer.Option(help="Folder that relative media paths start from [default: the table's].")
+    ] = None,
+    decode: Annotated[bool, typer.Option(help="Decode every media cell to find damaged files.")] = True,
+    json_: Annotated[Path | None, typer.Option("--json", help="Write the results to a JSON file.")] = None,
+    overwrite: _options.Overwrite = False,
 ) -> None:
-    """Look at tables before any training: what each column is and why, coverage, broken files, duplicates, balance.
+    """Inspect tables before training: the kind of each column and why, coverage, damaged files, duplicates, balance.
 
     Example: sensorium inspect train.csv test.csv --target label
     """
@@ -33,19 +35,19 @@ def run(
 
     if json_ is not None:
         ready(json_, "--json", overwrite=overwrite, reads=tables)
-    read = {name: Table.read(name, root=media) for name in tables}
-    root = next(iter(read.values())).root or Path.cwd()
+    loaded = {name: Table.read(name, root=media) for name in tables}
+    root = next(iter(loaded.values())).root or Path.cwd()
     with Console() as console:
-        found = inspect(
-            read,
-            target=given.each(target),
-            columns=given.columns_told(as_, ignore),
-            media=Under(root, anywhere=True) if media is not None or len(read) == 1 else None,
+        inspection = inspect(
+            loaded,
+            target=_options.column_names(target),
+            columns=_options.column_kinds(as_, ignore),
+            media=Under(root, anywhere=True) if media is not None or len(loaded) == 1 else None,
             check_media=decode,
             progress=console.step,
         )
     if json_ is not None:
-        json_.write_text(json.dumps(found.to_json(), ensure_ascii=False, indent=1), encoding="utf-8")
-    typer.echo(found.text())
-    if found.errors:
+        json_.write_text(json.dumps(inspection.to_json(), ensure_ascii=False, indent=1), encoding="utf-8")
+    typer.echo(inspection.text())
+    if inspection.errors:
         raise typer.Exit(1)

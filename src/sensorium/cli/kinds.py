@@ -1,4 +1,4 @@
-"""``sensorium kinds``"""
+"""The command ``sensorium kinds``."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from sensorium.core import registry
 
 
 def run(
-    family: Annotated[str | None, typer.Argument(help=", ".join(registry.FAMILIES))] = None,
-    name: Annotated[str | None, typer.Argument(help="One of the family.")] = None,
+    family: Annotated[str | None, typer.Argument(help=f"A family of components: {', '.join(registry.FAMILIES)}.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A component of the family.")] = None,
 ) -> None:
-    """What exists, and every option of it, read from the code itself.
+    """List the available components, or describe one of them with all its options.
 
     Example: sensorium kinds fusions gated
     """
     if family is None or name is None:
-        for each in registry.FAMILIES if family is None else [family]:
-            kinds = registry.kinds(each)
-            typer.secho(each, bold=True)
+        for listed in registry.FAMILIES if family is None else [family]:
+            kinds = registry.kinds(listed)
+            typer.secho(listed, bold=True)
             for kind in kinds:
-                typer.echo(f"  {kind:<{max(map(len, kinds))}}  {registry.describe(each, kind).summary}")
+                typer.echo(f"  {kind:<{max(map(len, kinds))}}  {registry.describe(listed, kind).summary}")
         return
-    found = registry.describe(family, name)
+    component = registry.describe(family, name)
     typer.secho(f"{family}/{name}", bold=True)
-    typer.echo(found.text)
-    typer.secho("\noptions" if found.options else "\nno options", bold=True)
-    for option in found.options:
+    typer.echo(component.text)
+    typer.secho("\noptions" if component.options else "\nno options", bold=True)
+    for option in component.options:
         typer.echo(f"  {option.name}: {option.type} = {option.default}")
         typer.echo(textwrap.indent(textwrap.fill(option.text, 100), "      "))

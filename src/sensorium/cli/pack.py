@@ -1,4 +1,4 @@
-"""``sensorium pack``"""
+"""The command ``sensorium pack``."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ from typing import Annotated
 
 import typer
 
-from sensorium.cli import _options as given
+from sensorium.cli import _options
 from sensorium.core.errors import ConfigError
 from sensorium.core.plurals import counted
 
 
 def run(
-    table: Annotated[str, typer.Argument(help="The table; with --check, a folder that was packed.")],
+    table: Annotated[str, typer.Argument(help="The table; with --check, a packed folder.")],
     out: Annotated[Path | None, typer.Argument(help="The folder to write.")] = None,
-    format_: Annotated[str, typer.Option("--format", help="parquet, or tar in the layout of WebDataset.")] = "parquet",
-    rows_per_shard: Annotated[int, typer.Option(min=1, help="Rows in a shard, at most.")] = 10_000,
-    megabytes: Annotated[float, typer.Option(help="Media in a shard, about.")] = 256.0,
-    as_: given.As = None,
-    media: Annotated[Path | None, typer.Option(help="Folder of relative media paths [default: the table's].")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Compare the bytes of a packed folder with its digests.")] = False,
-    overwrite: given.Overwrite = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings.")] = False,
+    format_: Annotated[str, typer.Option("--format", help="parquet, or tar (the layout of WebDataset).")] = "parquet",
+    rows_per_shard: Annotated[int, typer.Option(min=1, help="Maximum number of rows per shard.")] = 10_000,
+    megabytes: Annotated[float, typer.Option(help="Approximate size of the media per shard, in MB.")] = 256.0,
+    as_: _options.As = None,
+    media: Annotated[
+        Path | None, typer.Option(help="Folder that relative media paths start from [default: the table's].")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Verify the checksums of a packed folder.")] = False,
+    overwrite: _options.Overwrite = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings.")] = False,
 ) -> None:
-    """Pack a table and its media files into shards, a folder that fit, evaluate and predict take like a table.
+    """Pack a table and its media files into a folder of shards, which fit, evaluate and predict read like a table.
 
     Example: sensorium pack train.csv packed --rows-per-shard 5000
     """
@@ -33,18 +35,18 @@ def run(
 
     with Console(quiet) as console:
         if check:
-            found = shards(Path(table))
-            for done, shard in enumerate(found, 1):
+            packed = shards(Path(table))
+            for done, shard in enumerate(packed, 1):
                 shard.check()
-                console.step("checking", done, len(found))
+                console.step("checking", done, len(packed))
             console.note(
-                f"{counted(sum(map(len, found)), 'row')} in {counted(len(found), 'shard')}, every byte as it was packed"
+                f"{counted(sum(map(len, packed)), 'row')} in {counted(len(packed), 'shard')}, all checksums correct"
             )
             return
         if out is None:
-            raise ConfigError("there is no folder to pack into", fix="sensorium pack table.csv packed")
+            raise ConfigError("no folder to write the shards to", fix="sensorium pack table.csv packed")
         if format_ not in ("parquet", "tar"):
-            raise ConfigError(f"no format {format_!r}", fix="--format parquet, or --format tar")
+            raise ConfigError(f"unknown format {format_!r}", fix="use --format parquet or --format tar")
         from sensorium.data.files.media_access import Under
         from sensorium.data.shards.pack import pack
         from sensorium.data.tables.table import Table
@@ -55,7 +57,7 @@ def run(
             rows,
             out,
             media=Under(rows.root or Path.cwd(), anywhere=True),
-            columns=given.columns_told(as_, None),
+            columns=_options.column_kinds(as_, None),
             format="tar" if format_ == "tar" else "parquet",
             rows_per_shard=rows_per_shard,
             megabytes=megabytes,

@@ -1,4 +1,4 @@
-"""``sensorium predict``"""
+"""The command ``sensorium predict``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sensorium.cli import _options as given
+from sensorium.cli import _options
 from sensorium.core.errors import ConfigError
 from sensorium.core.plurals import counted
 
@@ -18,44 +18,52 @@ if TYPE_CHECKING:
 
 
 def run(
-    run: Annotated[Path, typer.Argument(help="The folder that fit wrote.")],
-    table: Annotated[str, typer.Argument(help="A table; cells and whole columns may be missing, columns in any order.")],
+    run: Annotated[Path, typer.Argument(help="The folder of a trained model, written by fit.")],
+    table: Annotated[str, typer.Argument(help="A table; cells and columns may be missing, columns may be in any order.")],
     out: Annotated[
-        Path | None, typer.Option(help="A .csv or .jsonl file, for shards also a folder [default: CSV on standard output].")
+        Path | None,
+        typer.Option(
+            help="A .csv or .jsonl file, or a folder if the table is one of shards [default: CSV on standard output]."
+        ),
     ] = None,
-    media: Annotated[Path | None, typer.Option(help="Folder of relative media paths [default: the table's].")] = None,
+    media: Annotated[
+        Path | None, typer.Option(help="Folder that relative media paths start from [default: the table's].")
+    ] = None,
     keep: Annotated[
-        list[str] | None, typer.Option(help="A column of the table to write beside the answers: id; may be given again.")
+        list[str] | None, typer.Option(help="A column of the table to write beside the predictions: id; may be repeated.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Rows at a time.")] = 64,
-    processes: Annotated[int, typer.Option(min=1, help="Of a folder of shards: processes, each with a model.")] = 1,
-    overwrite: given.Overwrite = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows per batch.")] = 64,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Number of processes for a folder of shards, each with its own model.")
+    ] = 1,
+    overwrite: _options.Overwrite = False,
     raw_cells: Annotated[
-        bool, typer.Option("--raw-cells", help="CSV for programs: no ' before texts that a spreadsheet takes for formulas.")
+        bool,
+        typer.Option(
+            "--raw-cells", help="Write CSV cells unescaped: no ' before text that a spreadsheet would read as a formula."
+        ),
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings.")] = False,
 ) -> None:
-    """Predict every row of a table: its number, the answer, a probability for each class, which modalities were missing.
+    """Predict every row of a table: row number, prediction, probability of each class, missing modalities.
 
     Example: sensorium predict run new.csv --keep id --out predictions.csv
 
-    A folder of shards can be predicted into a folder, a part for each; stopped, the same command goes on:
-    sensorium predict run packed --out predictions --processes 4
+    The predictions of a folder of shards can be written to a folder, one part per shard. If it is interrupted, the same
+    command resumes it: sensorium predict run packed --out predictions --processes 4
     """
     from sensorium.data.files.output_path import ready
     from sensorium.data.shards.shard_folder import is_sharded
 
-    keep = given.each(keep)
+    keep = _options.column_names(keep)
     if is_sharded(Path(table)) and out is not None and out.suffix == "":
-        _parts(run, Path(table), out, processes, batch_size, keep or [], raw_cells, overwrite, quiet)
+        _predict_shards(run, Path(table), out, processes, batch_size, keep or [], raw_cells, overwrite, quiet)
         return
     if out is not None and out.suffix not in (".csv", ".jsonl"):
-        raise ConfigError(
-            f"cannot write {out.suffix or out.name!r}", file=out, fix="name it .csv or .jsonl: --out FILE.csv"
-        )
+        raise ConfigError(f"cannot write {out.suffix or out.name!r}", file=out, fix="write .csv or .jsonl: --out FILE.csv")
     if processes > 1:
         fix = "sensorium pack TABLE packed, then: sensorium predict RUN packed --out FOLDER --processes N"
-        raise ConfigError("several processes divide a folder of shards, into a folder", fix=fix)
+        raise ConfigError("--processes needs a folder of shards and a folder for the predictions", fix=fix)
     if out is not None:
         ready(out, "--out", overwrite=overwrite, reads=[table])
     from sensorium.data.files.media_access import Under
@@ -71,7 +79,7 @@ def run(
     settle_threads(model.recipe)
     rows = Table.read(table, root=media)
     for name in keep or []:
-        rows.column(name)  # else it says which there are
+        rows.column(name)  # raises an error that lists the columns
     beside = Beside(rows.rows(), keep or ())
     with Console(quiet) as console:
         for note in rows.notes:
@@ -81,23 +89,23 @@ def run(
         opener = Under(rows.root or Path.cwd(), anywhere=True)
         problems = []
 
-        def told(found: Iterable[Prediction]) -> Iterator[Prediction]:
-            for done, prediction in enumerate(found, 1):
+        def tracked(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
+            for done, prediction in enumerate(predictions, 1):
                 problems.extend(prediction.problems)
                 console.step("predicting", done, len(rows))
                 yield prediction
 
-        found = told(model.predictor.stream(rows.rows(), batch_size=batch_size, media=opener, steady=True))
+        predictions = tracked(model.predictor.stream(rows.rows(), batch_size=batch_size, media=opener, steady=True))
         if out is None:
-            write_csv(sys.stdout, found, model.model, beside, raw_cells=raw_cells)
+            write_csv(sys.stdout, predictions, model.model, beside, raw_cells=raw_cells)
         else:
-            write(out, found, model.model, beside, raw_cells=raw_cells)
+            write(out, predictions, model.model, beside, raw_cells=raw_cells)
         say_problems(console, problems)
         if out is not None:
             console.note(f"{counted(len(rows), 'prediction')} in {out}")
 
 
-def _parts(
+def _predict_shards(
     run: Path,
     table: Path,
     out: Path,
@@ -114,7 +122,7 @@ def _parts(
     from sensorium.reporting.cell_problems import say_problems
     from sensorium.reporting.console import Console
 
-    if (run / "recipe.yaml").is_file():  # else the loading says what is wrong
+    if (run / "recipe.yaml").is_file():  # otherwise loading raises the error
         settle_threads(Recipe.from_yaml(run / "recipe.yaml"))
     with Console(quiet) as console:
         problems = predict_shards(
@@ -130,4 +138,4 @@ def _parts(
             warn=console.warn,
         )
         say_problems(console, problems)
-        console.note(f"predictions in {out}, a part for each shard")
+        console.note(f"predictions in {out}, one part per shard")

@@ -1,4 +1,4 @@
-"""``sensorium trace``"""
+"""The command ``sensorium trace``."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from sensorium.core.errors import DataError
 from sensorium.core.plurals import counted
 
 CELLS = 200
-"""Steps of cells that are shown: of thousands of columns the first hundred."""
+"""Maximum number of cell steps shown: two for each of the first hundred columns."""
 
 
 def run(
-    run: Annotated[Path, typer.Argument(help="The folder that fit wrote.")],
-    table: Annotated[str, typer.Argument(help="A table.")],
-    row: Annotated[int, typer.Option(min=1, help="The row, counted from 1.")] = 1,
-    media: Annotated[Path | None, typer.Option(help="Folder of relative media paths [default: the table's].")] = None,
+    run: Annotated[Path, typer.Argument(help="The folder of a trained model, written by fit.")],
+    table: Annotated[str, typer.Argument(help="A table with the row.")],
+    row: Annotated[int, typer.Option(min=1, help="The row to trace; the first row is 1.")] = 1,
+    media: Annotated[
+        Path | None, typer.Option(help="Folder that relative media paths start from [default: the table's].")
+    ] = None,
 ) -> None:
-    """Show one row's value and shape after every step: cell, array, tokens, fusion, answer.
+    """Show the value and shape of one row after every step: cell, array, tokens, fusion, prediction.
 
     Example: sensorium trace run test.csv --row 3
     """

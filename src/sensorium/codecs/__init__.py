@@ -1,1 +1,1 @@
-"""Decoders of media files that may hold anything: images, sound, video, series, point clouds, volumes, graphs."""
+"""Decoders of untrusted media files: images, sound, video, series, point clouds, volumes and graphs."""

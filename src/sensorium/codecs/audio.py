@@ -1,4 +1,4 @@
-"""Sound out of bytes that may be anything."""
+"""Sound decoder for untrusted bytes: WAV, FLAC, OGG, MP3 and other formats of libsndfile."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from sensorium.core.errors import CellError, reason
 from sensorium.core.modality import Array, Blob
 
 MINUTES = 30
-"""Recordings that say they are longer are refused."""
+"""Maximum length of a recording in minutes, by its header."""
 SAMPLES = MINUTES * 60 * 96_000
-"""So are those of which more samples would be read: half an hour of silence at the highest rate is a small file."""
+"""Maximum number of samples to decode: half an hour of silence at the highest rate is a small file."""
 
 _BLOCK = 2**16
 _RATES = (100, 768_000)
 _CHANNELS = 64
-_OPEN_ENDED = 0x7FFF0000  # a writer to a pipe does not know the length, and writes a huge one, or 0
-_LACKING = 0.02  # seconds by which a header may be wrong: more is a recording that was cut off
-_CANCELLED = 1e-3  # of the louder channel's energy: what is left of two unlike recordings is half of it
+_OPEN_ENDED = 0x7FFF0000  # writers to a pipe do not know the length and write a huge one, or 0
+_TOLERANCE = 0.02  # seconds by which a header may be wrong; recordings that lack more are truncated
+_CANCELLED = 1e-3  # share of the energy of the louder channel; the mean of two unrelated channels keeps half of it
 _CHUNKS = (
     b"data",
     b"fact",
@@ -44,9 +44,9 @@ class Sound(NamedTuple):
 
     Args:
         signal: ``[T]`` float32 in ±1.
-        rate: In Hz.
-        seconds: Its full length.
-        opposed: Whether its channels cancel each other out (one wired the wrong way round), so that the louder was taken.
+        rate: Sampling rate in Hz.
+        seconds: Full length in seconds.
+        opposed: Whether the channels cancel each other out (inverted polarity), so that the louder one was used.
     """
 
     signal: Array
@@ -56,10 +56,12 @@ class Sound(NamedTuple):
 
 
 def read_sound(blob: Blob, seconds: float) -> Sound:
-    """The first ``seconds`` of a recording. WAV, FLAC, OGG, MP3 and what else libsndfile reads.
+    """Decode the first ``seconds`` of a recording ``blob``: WAV, FLAC, OGG, MP3 and other formats of libsndfile.
 
-    Memory follows what is really decoded, not what the header says; wrong sizes in the header of a WAV cost nothing. Raises
-    ``CellError`` on whatever is no whole recording, or holds values that are not finite.
+    Memory is allocated for decoded samples, not for the length in the header. Wrong sizes in WAV headers are corrected.
+
+    Raises:
+        CellError: The file is not a recording, is truncated, too long, or has values that are not finite.
     """
     if not blob.data:
         raise CellError("the file is empty", file=blob.name)
@@ -68,16 +70,19 @@ def read_sound(blob: Blob, seconds: float) -> Sound:
         blob = Blob(plain, blob.name)
     elif plain is not None:
         samples, rate = plain
-        one, opposed = one_channel(samples[: int(np.ceil(seconds * rate))])
-        return Sound(one * np.float32(1 / 32768), rate, len(samples) / rate, opposed)
-    mixed, channel, rate, count = _decoded(blob, seconds, None)
+        mono, opposed = one_channel(samples[: int(np.ceil(seconds * rate))])
+        return Sound(mono * np.float32(1 / 32768), rate, len(samples) / rate, opposed)
+    mixed, channel, rate, count = _decode(blob, seconds, None)
     if channel is not None:
-        mixed = _decoded(blob, seconds, channel)[0]
+        mixed = _decode(blob, seconds, channel)[0]
     return Sound(to_unit(mixed, blob.name), rate, count / rate, channel is not None)
 
 
 def one_channel(samples: Array) -> tuple[Array, bool]:
-    """Samples ``[T, channels]`` as ``[T]`` float32: their mean, or the louder channel where they cancel each other out."""
+    """Mix ``samples`` (``[T, channels]``) to ``[T]`` float32: the mean, or the louder channel if they cancel out.
+
+    The second value is True in the latter case.
+    """
     if samples.shape[1] == 1:
         return samples[:, 0].astype(np.float32), False
     mean = np.asarray(samples.mean(axis=1, dtype=np.float32))
@@ -88,22 +93,22 @@ def one_channel(samples: Array) -> tuple[Array, bool]:
     return mean, False
 
 
-def _decoded(blob: Blob, seconds: float, channel: int | None) -> tuple[Array, int | None, int, int]:
-    """A channel, or all of them mixed; the channel to take instead where they cancel each other out; rate and length."""
+def _decode(blob: Blob, seconds: float, channel: int | None) -> tuple[Array, int | None, int, int]:
+    """Decode one channel or the mean of all; return it, the channel to use if they cancel out, the rate and the length."""
     import soundfile
 
     try:
         with soundfile.SoundFile(io.BytesIO(blob.data)) as file:
             rate, count, channels = file.samplerate, file.frames, file.channels
             if not _RATES[0] <= rate <= _RATES[1] or not 1 <= channels <= _CHANNELS:
-                raise CellError(f"{channels} channels at {rate} Hz are no recording", file=blob.name)
+                raise CellError(f"{channels} channels at {rate} Hz are not supported", file=blob.name)
             if count > MINUTES * 60 * rate:
                 problem = f"the header says {count / rate / 60:.0f} minutes, more than the {MINUTES} allowed"
-                raise CellError(problem, file=blob.name, fix="cut it into pieces")
+                raise CellError(problem, file=blob.name, fix="split it")
             wanted = min(count, int(np.ceil(seconds * rate)))
             if wanted > SAMPLES:
                 problem = f"{wanted} samples to read are more than the {SAMPLES} allowed"
-                raise CellError(problem, file=blob.name, fix="cut it into pieces, or save it at a lower rate")
+                raise CellError(problem, file=blob.name, fix="split it, or save it at a lower sampling rate")
             parts: list[Array] = []
             got, mixed, energies = 0, 0.0, np.zeros(channels)
             while got < wanted:
@@ -118,34 +123,34 @@ def _decoded(blob: Blob, seconds: float, channel: int | None) -> tuple[Array, in
                     energies += np.square(block, dtype=np.float64).sum(axis=0)
             lossy = file.format in ("MP3", "MPEG")
     except (soundfile.SoundFileError, RuntimeError, ValueError, TypeError, OSError, MemoryError) as error:
-        raise CellError(f"not a recording that can be read ({reason(error)})", file=blob.name) from None
-    # The length of an MP3 is an estimate where it has no table of contents.
+        raise CellError(f"the recording cannot be read ({reason(error)})", file=blob.name) from None
+    # The length of an MP3 without a table of contents is an estimate.
     if got == 0 or (got < wanted and not lossy):
-        problem = f"cut short: {got} of {count} samples are there" if got else "there is no sound in the file"
+        problem = f"cut short: {got} of {count} samples are present" if got else "the file has no sound"
         raise CellError(problem, file=blob.name)
     cancelled = channels > 1 and mixed < _CANCELLED * energies.max(initial=0.0)
     return np.concatenate(parts), int(energies.argmax()) if cancelled else None, rate, count
 
 
 def length_of(blob: Blob) -> tuple[float, int]:
-    """Seconds of a recording, and samples over all channels, by its header, nothing decoded; 0 where it says nothing."""
+    """Return the seconds and the samples over all channels of ``blob`` from its header; 0 if they are unknown."""
     import soundfile
 
     try:
         plain = _plain_wav(blob)
         if isinstance(plain, tuple):
             return len(plain[0]) / plain[1], plain[0].size
-        told = soundfile.info(io.BytesIO(plain or blob.data))
+        info = soundfile.info(io.BytesIO(plain or blob.data))
     except (CellError, soundfile.SoundFileError, RuntimeError, ValueError, TypeError, OSError, MemoryError):
-        return 0.0, 0  # whoever reads it meets the same, and says what it is
-    return (told.frames / told.samplerate, told.frames * told.channels) if told.samplerate > 0 else (0.0, 0)
+        return 0.0, 0  # decoding raises the same error and reports it
+    return (info.frames / info.samplerate, info.frames * info.channels) if info.samplerate > 0 else (0.0, 0)
 
 
 def _plain_wav(blob: Blob) -> tuple[Array, int] | bytes | None:
-    """Samples ``[T, channels]`` and rate of a WAV of 16-bit PCM, the usual one: read without libsndfile, which takes
-    several times as long over a short file. Of another WAV with wrong sizes, the same with right ones. None: neither.
+    """Decode a WAV of 16-bit PCM to samples ``[T, channels]`` and the rate, several times faster than libsndfile.
 
-    Any WAV that was cut off is refused here: libsndfile shortens it without a word, but its header tells.
+    For another WAV with wrong sizes, return the bytes with correct sizes; None if neither applies. Truncated WAV files are
+    refused here, since libsndfile shortens them silently.
     """
     data = blob.data
     if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
@@ -156,30 +161,30 @@ def _plain_wav(blob: Blob) -> tuple[Array, int] | bytes | None:
         if name == b"fmt ":
             form = data[at + 8 : at + 8 + size]
         if name == b"data":
-            there, known = len(data) - at - 8, _format(form)
-            code, channels, rate, block, bits = known
-            if size == 0 and there and not _begins_chunk(data, at + 8):
-                size, wrong = there, True  # its writer was never told the length
-            elif there < size < _OPEN_ENDED:
-                whole = struct.unpack_from("<I", data, 4)[0] + 8 == len(data)
-                if not whole and size - there > _LACKING * max(rate * block, 1):
-                    raise CellError(f"cut short: {there} of {size} bytes of sound are there", file=blob.name)
-                size, wrong = there, True
+            available = len(data) - at - 8
+            code, channels, rate, block, bits = _format(form)
+            if size == 0 and available and not _begins_chunk(data, at + 8):
+                size, wrong = available, True  # its writer did not know the length
+            elif available < size < _OPEN_ENDED:
+                complete = struct.unpack_from("<I", data, 4)[0] + 8 == len(data)
+                if not complete and size - available > _TOLERANCE * max(rate * block, 1):
+                    raise CellError(f"cut short: {available} of {size} bytes of sound are present", file=blob.name)
+                size, wrong = available, True
             count = size // (2 * channels) if channels else 0
-            usual = code == 1 and bits == 16 and 1 <= channels <= _CHANNELS and _RATES[0] <= rate <= _RATES[1]
-            if usual and size < _OPEN_ENDED and 0 < count <= MINUTES * 60 * rate:
+            is_pcm16 = code == 1 and bits == 16 and 1 <= channels <= _CHANNELS and _RATES[0] <= rate <= _RATES[1]
+            if is_pcm16 and size < _OPEN_ENDED and 0 < count <= MINUTES * 60 * rate:
                 samples = np.frombuffer(data, "<i2", count * channels, at + 8)
                 return samples.reshape(count, channels), rate
-            return _written(form, data[at + 8 : at + 8 + size - size % max(block, 1)]) if wrong else None
+            return _wav(form, data[at + 8 : at + 8 + size - size % max(block, 1)]) if wrong else None
         following = at + 8 + size + size % 2
         if size % 2 and data[following - 1 : following + 3] in _CHUNKS:
-            following, wrong = following - 1, True  # the byte that makes the size even was forgotten
+            following, wrong = following - 1, True  # the padding byte is missing
         at = following
     return None
 
 
 def _format(form: bytes) -> tuple[int, int, int, int, int]:
-    """Code, channels, rate, bytes of a step and bits of a sample; zeros where the chunk is too short."""
+    """Return code, channels, rate, bytes per frame and bits per sample; zeros if the chunk is too short."""
     if len(form) < 16:
         return 0, 0, 0, 0, 0
     code, channels, rate, _, block, bits = struct.unpack_from("<HHIIHH", form)
@@ -190,16 +195,21 @@ def _begins_chunk(data: bytes, at: int) -> bool:
     return data[at : at + 4] in _CHUNKS and at + 8 <= len(data)
 
 
-def _written(form: bytes, sound: bytes) -> bytes:
-    """A WAV of a format and of its sound."""
+def _wav(form: bytes, sound: bytes) -> bytes:
+    """Return a WAV file with this format chunk and data."""
     form += b"\0" * (len(form) % 2)
     body = b"WAVEfmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", len(sound)) + sound
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
 def from_array(cell: Any) -> tuple[Array, bool]:
-    """An array or list ``[T]``, ``[T, channels]`` or ``[channels, T]`` as a signal ``[T]`` float32 in ±1, and whether its
-    channels cancel each other out, so that the louder was taken."""
+    """Return the array or list ``cell`` as a signal ``[T]`` float32 in ±1: ``[T]``, ``[T, channels]`` or ``[channels, T]``.
+
+    The second value is True if the channels cancel each other out, so that the louder one was used.
+
+    Raises:
+        CellError: The shape or type is not that of a recording.
+    """
     try:
         array = np.asarray(cell)
     except (ValueError, TypeError):
@@ -217,7 +227,7 @@ def from_array(cell: Any) -> tuple[Array, bool]:
 
 
 def to_unit(signal: Array, name: str = "<array>") -> Array:
-    """A signal ``[T]`` as float32 in ±1; louder ones are scaled down whole, so that nothing is clipped."""
+    """Convert ``signal`` (``[T]``) to float32 in ±1, scaled down instead of clipped; ``name`` is for messages."""
     if signal.dtype.kind == "u":
         signal = signal.astype(np.float32) / (np.iinfo(signal.dtype).max / 2) - 1
     elif signal.dtype.kind == "i":

@@ -1,4 +1,4 @@
-"""Pictures as arrays of one frame: of as many channels, of one height and width."""
+"""Images as arrays of a common height, width and number of channels."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from sensorium.signal.bit_depth import Scale, column_scale, finite, is_wide, nar
 from sensorium.signal.running_moments import Moments
 
 Smooth = Literal["bilinear", "bicubic"]
-"""How a picture is made smaller."""
+"""Interpolation for resizing images."""
 SMALLEST, LARGEST = 16, 128
-"""Pixels, where the data decides the size."""
+"""Bounds of the longer side in pixels, where the data decides the size."""
 STRETCH = 1.5
-"""Ratios of width to height that differ by less than this are stretched onto each other."""
+"""Aspect ratios that differ by less than this factor are stretched onto each other."""
 
 
 def framed(
@@ -30,9 +30,15 @@ def framed(
     stretch: bool = False,
     smooth: Smooth = "bilinear",
 ) -> Array:
-    """Pixels ``[h, w, C]`` uint8 of a picture that was ``size`` (height, width), brought to ``frame``.
+    """Resize an image to ``frame``, stretched if the aspect ratios are similar, otherwise padded.
 
-    Stretched where the ratio is near enough (or ``stretch``), else fitted in and padded with the colour ``fill``.
+    Args:
+        pixels: ``[h, w, C]`` uint8.
+        size: The original height and width, which decide the aspect ratio.
+        frame: The new height and width.
+        fill: The padding colour.
+        stretch: Whether to stretch whatever the aspect ratio.
+        smooth: The interpolation.
     """
     height, width = frame
     inner = frame if stretch else inside(size, frame)
@@ -47,41 +53,41 @@ def framed(
 
 
 def cropped(pixels: Array, side: int, share: float, smooth: Smooth) -> Array:
-    """The middle ``side`` × ``side`` pixels of a picture whose shorter side was brought to ``side / share``."""
+    """Resize the shorter side of ``pixels`` to ``side / share`` with ``smooth``; return the central ``side`` × ``side``."""
     size, (top, left) = _crop((pixels.shape[0], pixels.shape[1]), side, share)
     return _resized(pixels, size, smooth)[top : top + side, left : left + side]
 
 
 def _crop(size: tuple[int, int], side: int, share: float) -> tuple[tuple[int, int], tuple[int, int]]:
-    """To which height and width ``cropped`` brings a picture, and from which row and column on it is kept."""
+    """Return the height and width that ``cropped`` resizes to, and the first row and column that it keeps."""
     high, wide = size
     shorter = max(side, int(side / share))
     longer = int(shorter * max(high, wide) / min(high, wide))
-    whole = (shorter, longer) if high <= wide else (longer, shorter)
-    return whole, ((whole[0] - side) // 2, (whole[1] - side) // 2)
+    resized = (shorter, longer) if high <= wide else (longer, shorter)
+    return resized, ((resized[0] - side) // 2, (resized[1] - side) // 2)
 
 
 def middle(pixels: Array, ratio: float) -> Array:
-    """The largest middle part whose width over height is ``ratio``."""
+    """Return the largest central crop of ``pixels`` whose width over height is ``ratio``."""
     (high, wide), (top, left) = _middle((pixels.shape[0], pixels.shape[1]), ratio)
     return pixels[top : top + high, left : left + wide]
 
 
 def _middle(size: tuple[int, int], ratio: float) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Height and width of that part, and its first row and column."""
+    """Return the height and width of that crop, and its first row and column."""
     high, wide = size
     inner_high, inner_wide = min(high, max(1, round(wide / ratio))), min(wide, max(1, round(high * ratio)))
     return (inner_high, inner_wide), ((high - inner_high) // 2, (wide - inner_wide) // 2)
 
 
 class Place(NamedTuple):
-    """Where a picture lies in a frame: y and x of the original times ``scale``, plus ``shift``; both (down, across)."""
+    """A scaling and translation from an image to its frame: ``scale`` times the original y and x, plus ``shift``."""
 
     scale: tuple[float, float]
     shift: tuple[float, float]
 
     def then(self, scale: tuple[float, float], shift: tuple[float, float]) -> Place:
-        """Scaled and moved once more."""
+        """Return this transform followed by another with ``scale`` and ``shift``."""
         return Place(
             (self.scale[0] * scale[0], self.scale[1] * scale[1]),
             (self.shift[0] * scale[0] + shift[0], self.shift[1] * scale[1] + shift[1]),
@@ -89,7 +95,7 @@ class Place(NamedTuple):
 
     @property
     def matrix(self) -> Array:
-        """``[2, 3]``: pixels ``(x, y)`` of the original to pixels of the frame."""
+        """The affine matrix ``[2, 3]`` from pixels ``(x, y)`` of the original to pixels of the frame."""
         (down, across), (top, left) = self.scale, self.shift
         return np.array([[across, 0.0, left], [0.0, down, top]], dtype=np.float32)
 
@@ -103,17 +109,23 @@ def place_of(
     share: float | None = None,
     center: bool = False,
 ) -> Place:
-    """Where a picture of ``size`` (height, width), opened at the size ``opened``, lies once it is brought to ``frame``.
+    """Return the transform from an image to its frame, as the functions above apply it.
 
-    By ``middle`` first where ``center``; then by ``cropped`` where there is a ``share``, else by ``framed``.
+    Args:
+        size: The original height and width.
+        opened: The height and width at which it was decoded.
+        frame: The height and width of the frame.
+        stretch: As in ``framed``.
+        share: As in ``cropped``, which is used if it is given; otherwise ``framed``.
+        center: Whether ``middle`` is applied first.
     """
     place = Place((opened[0] / size[0], opened[1] / size[1]), (0.0, 0.0))
     if center:
         opened, (top, left) = _middle(opened, frame[1] / frame[0])
         place, size = place.then((1.0, 1.0), (-top, -left)), frame
     if share is not None:
-        whole, (top, left) = _crop(opened, frame[0], share)
-        return place.then((whole[0] / opened[0], whole[1] / opened[1]), (-top, -left))
+        resized, (top, left) = _crop(opened, frame[0], share)
+        return place.then((resized[0] / opened[0], resized[1] / opened[1]), (-top, -left))
     inner = frame if stretch else inside(size, frame)
     top, left = (frame[0] - inner[0]) // 2, (frame[1] - inner[1]) // 2
     return place.then((inner[0] / opened[0], inner[1] / opened[1]), (top, left))
@@ -124,16 +136,21 @@ def _resized(pixels: Array, size: tuple[int, int], smooth: Smooth) -> Array:
 
     if pixels.shape[:2] == size:
         return pixels
-    how = Pillow.Resampling.BICUBIC if smooth == "bicubic" else Pillow.Resampling.BILINEAR
+    resampling = Pillow.Resampling.BICUBIC if smooth == "bicubic" else Pillow.Resampling.BILINEAR
     picture = Pillow.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    return np.asarray(picture.resize(size[::-1], how, reducing_gap=3.0)).reshape(*size, -1)
+    return np.asarray(picture.resize(size[::-1], resampling, reducing_gap=3.0)).reshape(*size, -1)
 
 
 def frame_state(sizes: list[tuple[int, int]], sample: list[Array], side: int | None, channels: str) -> dict[str, Any]:
-    """What is learnt of pictures ``[..., h, w, 1 or 3]`` and of the sizes they had: height, width, channels, and moments.
+    """Fit the state of an image column: height, width, channels, mean and deviation of the pixels.
 
-    Where some have more than 8 bits, also the ``scale`` of all of them. ``channels``: ``grey``, ``rgb``, or ``auto``, which
-    is grey where all of them are.
+    If some images have more than 8 bits, the state also has the ``scale`` of all of them.
+
+    Args:
+        sizes: Original heights and widths.
+        sample: Images ``[..., h, w, 1 or 3]``.
+        side: The longer side; None: decided by the sizes.
+        channels: ``grey``, ``rgb``, or ``auto``: grey if all images are.
     """
     height, width = usual_frame(sizes, side)
     scale = column_scale(sample)
@@ -145,18 +162,18 @@ def frame_state(sizes: list[tuple[int, int]], sample: list[Array], side: int | N
     for pixels in sample:
         moments.add(with_channels(pixels, count).reshape(-1, count) / 255)
     mean, deviation = moments.mean, moments.deviation(1e-3)
-    told = {} if scale is None else {"scale": scale}
-    return {"height": height, "width": width, "channels": count, "mean": mean, "deviation": deviation, **told}
+    extra = {} if scale is None else {"scale": scale}
+    return {"height": height, "width": width, "channels": count, "mean": mean, "deviation": deviation, **extra}
 
 
 def scale_of(state: Mapping[str, Any]) -> Scale | None:
-    """The scale that ``frame_state`` learnt, where it learnt one."""
+    """Return the scale in the ``state`` of ``frame_state``, or None."""
     scale = state.get("scale")
     return None if scale is None else (scale[0], scale[1])
 
 
 def inside(size: tuple[int, int], frame: tuple[int, int]) -> tuple[int, int]:
-    """The height and width in which a picture of ``size`` stands in ``frame``."""
+    """Return the height and width of an image of ``size`` when it is fitted into ``frame``."""
     (was_high, was_wide), (height, width) = size, frame
     ratio = (was_wide * height) / (was_high * width)
     if max(ratio, 1 / ratio) < STRETCH:
@@ -165,9 +182,15 @@ def inside(size: tuple[int, int], frame: tuple[int, int]) -> tuple[int, int]:
 
 
 def to_pixels(cell: Any, scale: Scale | None = None, *, raw: bool = False) -> Array:
-    """An array or nested list as ``[H, W, 1 or 3]`` uint8; ``[C, H, W]`` is turned.
+    """Return an array or nested list as pixels ``[H, W, 1 or 3]`` uint8; ``[C, H, W]`` is transposed.
 
-    ``scale`` is for what has more than 8 bits; with ``raw`` that comes as it is.
+    Args:
+        cell: The array or list.
+        scale: The values of black and white in arrays of more than 8 bits.
+        raw: Whether to keep the values of such arrays.
+
+    Raises:
+        CellError: The shape or type is not that of an image.
     """
     try:
         array = np.asarray(cell)
@@ -176,7 +199,7 @@ def to_pixels(cell: Any, scale: Scale | None = None, *, raw: bool = False) -> Ar
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim == 3 and array.shape[-1] not in (1, 3, 4) and array.shape[0] in (1, 3, 4) and min(array.shape[1:]) > 4:
-        array = array.transpose(1, 2, 0)  # as torch has it
+        array = array.transpose(1, 2, 0)  # channels first, as in torch
     if array.ndim != 3 or array.shape[-1] not in (1, 3, 4) or 0 in array.shape or array.dtype.kind not in "buif":
         raise CellError(
             f"an array of shape {array.shape} and type {array.dtype} is not a picture",
@@ -198,9 +221,9 @@ def to_pixels(cell: Any, scale: Scale | None = None, *, raw: bool = False) -> Ar
 
 
 def is_pictorial(cell: Any) -> bool:
-    """Whether an array looks like a picture: bytes of two axes, or a third of 1, 3 or 4 channels, last or first.
+    """Return whether the array ``cell`` looks like an image: ``[H, W]`` bytes, or 1, 3 or 4 channels last or first.
 
-    Fractions beyond 0 to 1 that are no colours from 0 to 255 either are not: positions of joints, motion.
+    Floats outside 0 to 255 are not an image, but positions or motion, for example.
     """
     shape: tuple[int, ...] = getattr(cell, "shape", ())
     kind = getattr(getattr(cell, "dtype", None), "kind", "")
@@ -212,21 +235,23 @@ def is_pictorial(cell: Any) -> bool:
 
 
 def with_channels(pixels: Array, channels: int) -> Array:
+    """Convert ``pixels`` to 1 (grey) or 3 (RGB) ``channels``."""
     if pixels.shape[-1] == channels:
         return pixels
     if channels == 3:
         return np.repeat(pixels, 3, axis=-1)
-    # Luma of ITU-R BT.601, as JPEG has it.
+    # Luma of ITU-R BT.601, as in JPEG.
     return (pixels @ np.array([0.299, 0.587, 0.114], np.float32)).round().astype(np.uint8)[..., None]
 
 
 def is_grey(pixels: Array) -> bool:
-    # Grey pictures saved as coloured JPEG are off by a little.
+    """Return whether ``pixels`` are grey."""
+    # Grey images saved as colour JPEG have slightly different channels.
     return pixels.shape[-1] == 1 or int((pixels.max(axis=-1) - pixels.min(axis=-1)).max()) <= 3
 
 
 def usual_frame(sizes: list[tuple[int, int]], side: int | None) -> tuple[int, int]:
-    """Height and width of the usual picture among ``sizes``."""
+    """Return the height and width of a frame for images of ``sizes``, with the longer side ``side`` if it is given."""
     if not sizes:
         return (side or 32,) * 2
     if side is None:

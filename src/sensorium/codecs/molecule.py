@@ -1,4 +1,4 @@
-"""Molecules as graphs, read from SMILES by RDKit."""
+"""SMILES parser: molecules as graphs of atoms and bonds, read by RDKit."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from sensorium.core.modality import Array
 CHARACTERS = 5_000
 ELEMENTS = ("H", "B", "C", "N", "O", "F", "Na", "Si", "P", "S", "Cl", "K", "Ca", "Fe", "Zn", "Se", "Br", "Sn", "I")
 SIZES = (len(ELEMENTS) + 1, 7, 5, 5, 2, 2, 7, 3)
-"""How many values each code of an atom has: element, bonds, charge, hydrogens, aromatic, in a ring, hybrid, handedness."""
+"""Number of values of each atom code: element, degree, charge, hydrogens, aromatic, ring, hybridisation, chirality."""
 BONDS = 5
-"""Kinds of bond: single, double, triple, aromatic, another."""
+"""Number of bond types: single, double, triple, aromatic, other."""
 
 
 def read_smiles(text: str) -> tuple[Array, Array]:
-    """The codes of a molecule's atoms ``[N, 8]`` and the kinds of the bonds between them ``[N, N]``, both uint8.
+    """Parse the SMILES ``text`` to codes of atoms ``[N, 8]`` and types of bonds ``[N, N]`` (0: no bond), both uint8.
 
-    0 of ``bonds`` is none. Raises ``CellError`` on what is no molecule.
+    Raises:
+        CellError: The text is not the SMILES of a possible molecule, or is too long.
     """
     try:
         from rdkit import Chem, rdBase
@@ -28,29 +29,29 @@ def read_smiles(text: str) -> tuple[Array, Array]:
         raise MissingExtraError("reading SMILES", "molecule") from None
     text = text.strip()
     if len(text) > CHARACTERS:
-        raise CellError(f"{len(text)} characters are more than the {CHARACTERS} allowed of a molecule")
+        raise CellError(f"{len(text)} characters are more than the {CHARACTERS} allowed for a molecule")
     if not text.isascii() or "\0" in text:
-        raise CellError(f"{text[:40]!r} is no SMILES")
+        raise CellError(f"{text[:40]!r} is not a SMILES")
     with rdBase.BlockLogs():
-        # A name may follow after a blank.
+        # A name may follow the SMILES after a blank.
         molecule = Chem.MolFromSmiles(text.split()[0]) if text else None
     if molecule is None:
-        raise CellError(f"{text[:60]!r} is no SMILES of a possible molecule")
+        raise CellError(f"{text[:60]!r} is not the SMILES of a possible molecule")
     atoms = list(molecule.GetAtoms())
     if not atoms:
-        raise CellError("the molecule has no atom")
+        raise CellError("the molecule has no atoms")
     hybrids = [getattr(Chem.HybridizationType, name) for name in ("S", "SP", "SP2", "SP3", "SP3D", "SP3D2")]
     hands = [Chem.ChiralType.CHI_TETRAHEDRAL_CW, Chem.ChiralType.CHI_TETRAHEDRAL_CCW]
     codes = [
         (
-            _place(atom.GetSymbol(), ELEMENTS),
+            _code(atom.GetSymbol(), ELEMENTS),
             min(atom.GetDegree(), 6),
             min(max(atom.GetFormalCharge(), -2), 2) + 2,
             min(atom.GetTotalNumHs(), 4),
             int(atom.GetIsAromatic()),
             int(atom.IsInRing()),
-            _place(atom.GetHybridization(), hybrids),
-            _place(atom.GetChiralTag(), hands),
+            _code(atom.GetHybridization(), hybrids),
+            _code(atom.GetChiralTag(), hands),
         )
         for atom in atoms
     ]
@@ -58,10 +59,10 @@ def read_smiles(text: str) -> tuple[Array, Array]:
     bonds = np.zeros((len(atoms), len(atoms)), np.uint8)
     for bond in molecule.GetBonds():
         i, j = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
-        bonds[i, j] = bonds[j, i] = _place(bond.GetBondType(), orders) or BONDS
+        bonds[i, j] = bonds[j, i] = _code(bond.GetBondType(), orders) or BONDS
     return np.array(codes, np.uint8), bonds
 
 
-def _place(value: object, known: Sequence[object]) -> int:
-    """The place of a value among the known ones, from 1; 0 for any other."""
+def _code(value: object, known: Sequence[object]) -> int:
+    """Return the index of a value among the known ones, from 1; 0 for any other."""
     return known.index(value) + 1 if value in known else 0

@@ -1,4 +1,4 @@
-"""Arrays out of NPY bytes that may be anything."""
+"""NPY decoder for untrusted bytes."""
 
 from __future__ import annotations
 
@@ -19,17 +19,21 @@ _HEADER = re.compile(
 
 
 def npy_array(data: bytes) -> Array:
-    """An array of numbers from NPY bytes. Its header is matched, not evaluated, and held against the bytes."""
-    wide = data[6:7] != b"\1"  # later versions have four bytes for the length of the header
+    """Decode the NPY file ``data`` to an array of numbers. The header is matched, not evaluated.
+
+    Raises:
+        CellError: The header is damaged, the array is not numeric, or data are missing.
+    """
+    wide = data[6:7] != b"\1"  # since version 2 the length of the header has four bytes
     start = 12 if wide else 10
     end = start + int.from_bytes(data[8:start], "little")
-    found = _HEADER.fullmatch(data[start:end].decode("latin-1").strip())
-    if found is None or end > len(data):
+    header = _HEADER.fullmatch(data[start:end].decode("latin-1").strip())
+    if header is None or end > len(data):
         raise CellError("the NPY header is damaged, or the array does not hold plain numbers", fix="save it as float32")
-    dtype = np.dtype(found["dtype"])
-    shape = tuple(int(side) for side in found["shape"].split(",") if side.strip())
-    count, there = math.prod(shape), len(data) - end
-    if count * dtype.itemsize > there:
-        raise CellError(f"cut short: the header says {count * dtype.itemsize} bytes, {there} are there")
+    dtype = np.dtype(header["dtype"])
+    shape = tuple(int(side) for side in header["shape"].split(",") if side.strip())
+    count, available = math.prod(shape), len(data) - end
+    if count * dtype.itemsize > available:
+        raise CellError(f"cut short: {available} of {count * dtype.itemsize} bytes are present")
     flat = np.frombuffer(data, dtype=dtype, count=count, offset=end)
-    return flat.reshape(shape, order="F" if found["order"] == "True" else "C")
+    return flat.reshape(shape, order="F" if header["order"] == "True" else "C")

@@ -1,4 +1,4 @@
-"""PNG files with damaged metadata: the picture in them is whole, and a decoder that reads all chunks refuses it."""
+"""Repair of PNG files with damaged metadata, which decoders refuse although the pixels are intact."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import zlib
 
 MAGIC = b"\x89PNG\r\n\x1a\n"
 _NEEDED = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
-_KEPT = (b"tRNS", b"eXIf")  # what stays of the rest where it is sound: what is transparent, and which way is up
+_KEPT = (b"tRNS", b"eXIf")  # kept if their checksum is correct: transparency and orientation
 
 
 def without_metadata(data: bytes) -> bytes | None:
-    """The same picture with only those chunks that its pixels need; None where it is no PNG file, or has no others."""
+    """Return the PNG file ``data`` with only the chunks its pixels need; None if it is not a PNG or has no other chunks."""
     if not data.startswith(MAGIC):
         return None
     kept, at = [MAGIC], len(MAGIC)
@@ -19,9 +19,9 @@ def without_metadata(data: bytes) -> bytes | None:
     while at + 12 <= len(data):
         length, name = struct.unpack_from(">I4s", data, at)
         chunk = data[at : at + 12 + length]
-        whole = len(chunk) == 12 + length
-        sound = whole and zlib.crc32(chunk[4:-4]) == struct.unpack(">I", chunk[-4:])[0]
-        if name in _NEEDED or not whole or (name in _KEPT and sound):
+        complete = len(chunk) == 12 + length
+        valid = complete and zlib.crc32(chunk[4:-4]) == struct.unpack(">I", chunk[-4:])[0]
+        if name in _NEEDED or not complete or (name in _KEPT and valid):
             kept.append(chunk)
         else:
             dropped = True

@@ -1,4 +1,4 @@
-"""Point clouds out of bytes that may be anything: NPY, PLY, PCD and the scans of KITTI."""
+"""Point cloud decoder for untrusted bytes: NPY, PLY, PCD and KITTI scans."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from sensorium.core.errors import CellError, reason
 from sensorium.core.modality import Array, Blob
 
 MOST = 50_000_000
-"""Clouds that say they have more points are refused."""
+"""Maximum number of points of a cloud, by its header."""
 KEPT = 2**17
-"""Of larger clouds so many points are read, chosen by chance but always the same."""
+"""Number of points read from larger clouds: a fixed random sample."""
 CHANNELS = 64
 
-_HEADER = 64 * 2**10  # bytes in which a header must end
+_HEADER = 64 * 2**10  # maximum bytes of a header
 _PLY = (
     {"char": "i1", "int8": "i1", "short": "i2", "int16": "i2", "int": "i4", "int32": "i4"}
     | {"uchar": "u1", "uint8": "u1", "ushort": "u2", "uint16": "u2", "uint": "u4", "uint32": "u4"}
@@ -30,9 +30,12 @@ _PCD = {("F", 4): "<f4", ("F", 8): "<f8", **{(t, n): f"<{t.lower()}{n}" for t in
 
 
 def read_cloud(blob: Blob) -> Array:
-    """The points in a file as ``[N, C]`` float64, positions first; points without a position are left out.
+    """Decode the point cloud ``blob`` to ``[N, C]`` float64, positions first; points without a position are dropped.
 
-    Raises ``CellError`` on whatever is no whole cloud. Memory and time are bounded: see ``KEPT``.
+    Memory and time are bounded: see ``KEPT``.
+
+    Raises:
+        CellError: The file is not a point cloud, or is damaged.
     """
     data, name = blob
     if not data:
@@ -46,7 +49,9 @@ def read_cloud(blob: Blob) -> Array:
             return to_cloud(_pcd(data))
         if name.lower().endswith(".bin"):
             return to_cloud(_kitti(data))
-        raise CellError("not a cloud of a known format (NPY, PLY, PCD, KITTI)", fix="save it as .npy, [points, channels]")
+        raise CellError(
+            "not a point cloud of a known format (NPY, PLY, PCD, KITTI)", fix="save it as .npy, [points, channels]"
+        )
     except CellError as error:
         raise CellError(error.problem, file=name, fix=error.fix) from None
     except (ValueError, UnicodeDecodeError, OverflowError) as error:
@@ -54,55 +59,55 @@ def read_cloud(blob: Blob) -> Array:
 
 
 def to_cloud(cell: Any) -> Array:
-    """An array or nested list ``[N, C]``, C from 3, as float64; points whose position is not finite are left out."""
+    """Return the array or nested list ``cell`` (``[N, C]``, C ≥ 3) as float64, without points at infinite positions."""
     try:
         array = np.asarray(cell)
     except (ValueError, TypeError, OverflowError):
-        raise CellError("the points are not all of the same count of numbers") from None
+        raise CellError("the points have different numbers of values") from None
     if array.dtype.kind not in "iuf" or array.ndim != 2 or not 3 <= array.shape[1] <= CHANNELS:
         raise CellError(
-            f"an array of shape {array.shape} and type {array.dtype} is not a cloud of points",
-            fix="use [points, channels], the first three channels a position",
+            f"an array of shape {array.shape} and type {array.dtype} is not a point cloud",
+            fix="use [points, channels], with the position in the first three channels",
         )
     if len(array) > KEPT:
         array = array[chosen(len(array), KEPT)]
-    with np.errstate(invalid="ignore"):  # bits that are no number become NaN, and are left out below
+    with np.errstate(invalid="ignore"):  # invalid bit patterns become NaN and are dropped below
         points = array.astype(np.float64)
-    real = np.isfinite(points[:, :3]).all(axis=1) & (np.abs(points[:, :3]) < 1e30).all(axis=1)
-    if not real.any():
+    valid = np.isfinite(points[:, :3]).all(axis=1) & (np.abs(points[:, :3]) < 1e30).all(axis=1)
+    if not valid.any():
         raise CellError("the cloud is empty" if not len(points) else "no point of the cloud has a finite position")
-    return points[real]
+    return points[valid]
 
 
 def chosen(count: int, most: int) -> Array:
-    """``most`` of ``count`` places in order, by chance but always the same: an even step could follow a scanner's lines."""
+    """Return ``most`` of ``count`` indices, sorted: a fixed random sample, since a regular one could alias scan lines."""
     return np.sort(np.random.default_rng(0).choice(count, most, replace=False, shuffle=False))
 
 
 def farthest(points: Array, count: int) -> Array:
-    """Places of ``count`` points, each farthest from those before it; the first is the farthest from the middle.
+    """Return the indices of ``count`` of the ``points`` by farthest point sampling, starting farthest from the centre.
 
     Source: https://arxiv.org/abs/1706.02413, § 3.2.
     """
     position = points[:, :3]
     at = int(((position - position.mean(axis=0)) ** 2).sum(axis=1).argmax())
-    places = np.empty(count, np.int64)
+    indices = np.empty(count, np.int64)
     gap = np.full(len(points), np.inf)
     for i in range(count):
-        places[i] = at
+        indices[i] = at
         np.minimum(gap, ((position - position[at]) ** 2).sum(axis=1), out=gap)
         at = int(gap.argmax())
-    return places
+    return indices
 
 
 def _kitti(data: bytes) -> Array:
     if len(data) % 16:
-        raise CellError(f"{len(data)} bytes are not whole points of four float32 (KITTI)")
+        raise CellError(f"{len(data)} bytes are not a multiple of four float32 values (KITTI)")
     return np.frombuffer(data, "<f4").reshape(-1, 4)
 
 
 def _ply(data: bytes) -> Array:
-    """The vertices of a PLY file. Source of the format: http://paulbourke.net/dataformats/ply/."""
+    """Decode the vertices of a PLY file. Source of the format: http://paulbourke.net/dataformats/ply/."""
     end = data.find(b"end_header", 0, _HEADER)
     if end < 0:
         raise CellError("the PLY header does not end")
@@ -122,9 +127,9 @@ def _ply(data: bytes) -> Array:
             case ["property", "list", _, _, name] if elements:
                 elements[-1][2].append((name, ""))
             case ["property", *_]:
-                raise CellError(f"the PLY header has a property that is not understood: {line[:60]!r}")
+                raise CellError(f"the PLY header has an unknown property: {line[:60]!r}")
     if order is None:
-        raise CellError("the PLY header names no known format")
+        raise CellError("the PLY header has no known format")
     for name, count, properties in elements:
         plain = all(kind for _, kind in properties)
         if not plain and (name == "vertex" or order):
@@ -143,53 +148,53 @@ def _ply(data: bytes) -> Array:
 
 
 def _pcd(data: bytes) -> Array:
-    """The points of a PCD file. Source of the format: https://pointclouds.org/documentation/tutorials/pcd_file_format.html."""
-    said: dict[str, list[str]] = {}
+    """Decode the points of a PCD file. Format: https://pointclouds.org/documentation/tutorials/pcd_file_format.html."""
+    header: dict[str, list[str]] = {}
     at = 0
-    while "DATA" not in said:
+    while "DATA" not in header:
         end = data.find(b"\n", at, _HEADER)
         if end < 0:
             raise CellError("the PCD header does not end")
         words = data[at:end].decode("latin-1").split()
         at = end + 1
         if words and not words[0].startswith("#"):
-            said[words[0].upper()] = words[1:]
-    names = said.get("FIELDS", [])
-    sizes, types = said.get("SIZE", []), said.get("TYPE", [])
-    each = [int(n) for n in said.get("COUNT", ["1"] * len(names))]
-    if not names or not len(names) == len(sizes) == len(types) == len(each) or not all(1 <= n <= 4096 for n in each):
-        raise CellError("the PCD header does not say FIELDS, SIZE, TYPE and COUNT of the same number")
-    width, height = (_count((said.get(word) or ["1"])[0]) for word in ("WIDTH", "HEIGHT"))
-    count = _count(said["POINTS"][0]) if said.get("POINTS") else _count(str(width * height))
+            header[words[0].upper()] = words[1:]
+    names = header.get("FIELDS", [])
+    sizes, types = header.get("SIZE", []), header.get("TYPE", [])
+    counts = [int(n) for n in header.get("COUNT", ["1"] * len(names))]
+    if not names or not len(names) == len(sizes) == len(types) == len(counts) or not all(1 <= n <= 4096 for n in counts):
+        raise CellError("FIELDS, SIZE, TYPE and COUNT of the PCD header are missing or of different lengths")
+    width, height = (_count((header.get(word) or ["1"])[0]) for word in ("WIDTH", "HEIGHT"))
+    count = _count(header["POINTS"][0]) if header.get("POINTS") else _count(str(width * height))
     kinds = [_PCD.get((t.upper(), int(n))) for t, n in zip(types, sizes, strict=True)]
     if None in kinds:
         raise CellError("the PCD file has a field of unknown type")
-    # Fields of several numbers (descriptors) and filling (_) are passed over.
-    plain = [n == 1 and name != "_" for name, n in zip(names, each, strict=True)]
-    kept = [name for name, one in zip(names, plain, strict=True) if one]
-    how = said["DATA"][0].lower() if said["DATA"] else ""
-    if how == "ascii":
-        rows = _lines(data, at, count, sum(each))
-        first = np.cumsum([0, *each])[:-1]
-        return _columns([rows[int(i)] for i, one in zip(first, plain, strict=True) if one], kept)
-    if how == "binary":
-        record = np.dtype([(f"{i}", kind, (n,)) for i, (kind, n) in enumerate(zip(kinds, each, strict=True))])
+    # Fields of several numbers (descriptors) and padding (_) are skipped.
+    plain = [n == 1 and name != "_" for name, n in zip(names, counts, strict=True)]
+    kept = [name for name, scalar in zip(names, plain, strict=True) if scalar]
+    encoding = header["DATA"][0].lower() if header["DATA"] else ""
+    if encoding == "ascii":
+        rows = _lines(data, at, count, sum(counts))
+        first = np.cumsum([0, *counts])[:-1]
+        return _columns([rows[int(i)] for i, scalar in zip(first, plain, strict=True) if scalar], kept)
+    if encoding == "binary":
+        record = np.dtype([(f"{i}", kind, (n,)) for i, (kind, n) in enumerate(zip(kinds, counts, strict=True))])
         rows = _records(data, at, count, record)
-        return _columns([column[:, 0] for column, one in zip(rows, plain, strict=True) if one], kept)
-    raise CellError(f"PCD data that is {how or 'not named'} cannot be read", fix="save it as binary or ascii")
+        return _columns([column[:, 0] for column, scalar in zip(rows, plain, strict=True) if scalar], kept)
+    raise CellError(f"PCD data of type {encoding or 'unknown'} cannot be read", fix="save it as binary or ascii")
 
 
 def _count(text: str) -> int:
     count = int(text) if text.isdecimal() and len(text) < 20 else -1
     if not 0 <= count <= MOST:
-        raise CellError(f"the header says {text[:30]} points, more than the {MOST:,} allowed or no number")
+        raise CellError(f"the header says {text[:30]} points, not a number up to the {MOST:,} allowed")
     if count == 0:
         raise CellError("the cloud is empty: its header says 0 points")
     return count
 
 
 def _columns(columns: Sequence[Array], names: Sequence[str]) -> Array:
-    """Columns as ``[N, C]`` float64, x, y and z first."""
+    """Return columns as ``[N, C]`` float64, x, y and z first."""
     lower = [name.lower() for name in names]
     if not {"x", "y", "z"} <= set(lower) or len(names) > CHANNELS:
         raise CellError(f"the points have no x, y and z, or too many fields: {', '.join(names)[:80]}")
@@ -201,10 +206,10 @@ def _columns(columns: Sequence[Array], names: Sequence[str]) -> Array:
 
 
 def _records(data: bytes, start: int, count: int, kinds: np.dtype[Any]) -> list[Array]:
-    """The columns of binary records, of at most ``KEPT`` of them."""
-    there = len(data) - start
-    if count * kinds.itemsize > there:
-        raise CellError(f"cut short: {count} points are {count * kinds.itemsize} bytes, {there} are there")
+    """Return the columns of binary records, at most ``KEPT`` of them."""
+    available = len(data) - start
+    if count * kinds.itemsize > available:
+        raise CellError(f"cut short: {available} of {count * kinds.itemsize} bytes of points are present")
     rows = np.frombuffer(data, kinds, count, start)
     if count > KEPT:
         rows = rows[chosen(count, KEPT)]
@@ -212,9 +217,9 @@ def _records(data: bytes, start: int, count: int, kinds: np.dtype[Any]) -> list[
 
 
 def _lines(data: bytes, start: int, count: int, width: int) -> list[Array]:
-    """The columns of lines of numbers, of at most ``KEPT`` of them."""
+    """Return the columns of lines of numbers, at most ``KEPT`` of them."""
     if count * 2 * width - 1 > len(data) - start:
-        raise CellError(f"cut short: {count} points of {width} numbers do not fit in what is there")
+        raise CellError(f"cut short: the file is too small for {count} points of {width} numbers")
     wanted = chosen(count, KEPT) if count > KEPT else np.arange(count)
     rows = np.empty((len(wanted), width))
     lines = io.BytesIO(data)
@@ -231,7 +236,7 @@ def _lines(data: bytes, start: int, count: int, width: int) -> list[Array]:
 
 
 def _skip(data: bytes, start: int, count: int) -> int:
-    """Where the line after ``count`` lines starts."""
+    """Return the position after ``count`` lines."""
     for _ in range(count):
         start = data.find(b"\n", start) + 1
         if not start:

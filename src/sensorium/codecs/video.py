@@ -1,4 +1,4 @@
-"""Frames and sound tracks out of video files that may be anything."""
+"""Video decoder for untrusted files: frames and sound tracks."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from sensorium.signal.running_moments import thinned
 _CLOCK = re.compile(r"(\d{1,6}):(\d\d):(\d\d(?:\.\d{1,9})?)$")
 
 HOURS = 12
-"""Videos that say they are longer are refused."""
+"""Maximum length of a video in hours, by its header."""
 PIXELS = 36 * 2**20
-"""Videos of larger frames are refused before one is decoded (8K has 33 million)."""
-STRAIGHT = 600
-"""Videos of so many frames are decoded from the beginning; longer ones are sought in."""
-AHEAD = 300
-"""Frames decoded from a place that was sought, at most, before the one at hand is taken."""
-LONGEST = 20_000
-"""Frames decoded of a file that does not say how long it is."""
+"""Maximum number of pixels of a frame, before decoding (8K has 33 million)."""
+SEQUENTIAL_FRAMES = 600
+"""Videos of up to this many frames are decoded sequentially; longer ones by seeking."""
+FRAMES_PER_SEEK = 300
+"""Maximum number of frames decoded after seeking; then the current frame is used."""
+FRAMES_UNKNOWN_LENGTH = 20_000
+"""Maximum number of frames decoded of a file of unknown length."""
 
 
-class Film(NamedTuple):
+class VideoFrames(NamedTuple):
     """Frames of a video.
 
     Args:
         frames: ``[T, h, w, 3]`` uint8, upright.
-        size: The height and width of the original.
-        times: Seconds from the beginning at which each is shown ``[T]``.
+        size: The height and width of the video.
+        times: Presentation time of each frame in seconds ``[T]``.
     """
 
     frames: Array
@@ -45,9 +45,9 @@ class Film(NamedTuple):
 
 
 def container(data: bytes) -> str:
-    """The name of the container by its first bytes; empty where it is none that is read here.
+    """Return the name of the container format by the first bytes of ``data``; empty if it is not supported.
 
-    FFmpeg is told which one it is: left to guess it would also open play lists, and what they name.
+    FFmpeg gets this name, since by guessing it would also open playlists and the files they name.
     """
     if data[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free"):
         return "mov"
@@ -63,48 +63,57 @@ def container(data: bytes) -> str:
 
 
 def has_sound(blob: Blob) -> bool:
-    """Whether a video has a sound track. Raises ``CellError`` on what is no video."""
+    """Return whether the video ``blob`` has a sound track. Raises ``CellError`` if it is not a video."""
     with _opened(blob) as file:
         return bool(file.streams.audio)
 
 
-def read_film(blob: Blob, most: int, rate: float | None, frame: tuple[int, int] | int) -> Film:
-    """At most ``most`` frames: spread evenly over all of a video, or ``rate`` a second from its beginning.
+def read_film(blob: Blob, most: int, rate: float | None, frame: tuple[int, int] | int) -> VideoFrames:
+    """Decode frames of a video.
 
-    ``frame``: the height and width they are to stand in, or the longer side they may have. However long a video is, no more
-    is decoded than ``STRAIGHT`` frames, or ``AHEAD`` for each frame wanted. Raises ``CellError`` on what is no whole video.
+    At most ``SEQUENTIAL_FRAMES`` frames are decoded, or ``FRAMES_PER_SEEK`` per wanted frame, however long the video is.
+
+    Args:
+        blob: The file.
+        most: Maximum number of frames.
+        rate: Frames per second, from the beginning; None: spread evenly over the video.
+        frame: The height and width to fit the frames into, or their maximum longer side.
+
+    Raises:
+        CellError: The file is not a video, is damaged, truncated or too large.
     """
     with _opened(blob) as file:
         if not file.streams.video:
-            raise CellError("there is no picture in the file, only sound")
+            raise CellError("the file has no video track, only sound")
         stream = file.streams.video[0]
         wide, high = stream.codec_context.width, stream.codec_context.height
         if not 0 < wide * high <= PIXELS:
-            problem = f"frames of {wide} × {high} pixels are none, or more than the {PIXELS / 2**20:.0f} million allowed"
-            raise CellError(problem, fix="make it smaller")
-        stream.codec_context.thread_count = 1  # cells are decoded in threads already
+            problem = f"the frames are {wide} × {high} pixels: none, or more than the {PIXELS / 2**20:.0f} million allowed"
+            raise CellError(problem, fix="reduce its size")
+        stream.codec_context.thread_count = 1  # cells are already decoded in threads
         duration = _duration(file, stream)
         if duration > HOURS * 3600:
-            raise CellError(f"the header says {duration / 3600:.0f} hours, more than the {HOURS} allowed", fix="cut it")
-        shown = 1 / float(stream.average_rate or 25)
+            raise CellError(f"the header says {duration / 3600:.0f} hours, more than the {HOURS} allowed", fix="split it")
+        interval = 1 / float(stream.average_rate or 25)
         if duration <= 0:
-            limit = thinned(zip(range(LONGEST), file.decode(stream), strict=False), 4 * most)
-            found = [frame for _, frame in limit]
-            found = [found[int((i + 0.5) * len(found) / most)] for i in range(most)] if len(found) > most else found
+            limit = thinned(zip(range(FRAMES_UNKNOWN_LENGTH), file.decode(stream), strict=False), 4 * most)
+            decoded = [frame for _, frame in limit]
+            if len(decoded) > most:
+                decoded = [decoded[int((i + 0.5) * len(decoded) / most)] for i in range(most)]
         else:
-            times = wanted(duration, shown, most, rate)
-            straight = duration / shown <= STRAIGHT
-            found = list(_straight(file, stream, times) if straight else _sought(file, stream, times))
-        if not found:
+            times = frame_times(duration, interval, most, rate)
+            sequential = duration / interval <= SEQUENTIAL_FRAMES
+            decoded = list(_read_sequentially(file, stream, times) if sequential else _read_by_seeking(file, stream, times))
+        if not decoded:
             raise CellError("no frame can be decoded")
         start = _start(stream)
-        size = (wide, high) if _turns(found[0]) % 2 else (high, wide)
-        frames = np.stack([_pixels(one, frame) for one in found])
-        return Film(frames, size, [float(one.time or 0) - start for one in found])
+        size = (wide, high) if _turns(decoded[0]) % 2 else (high, wide)
+        frames = np.stack([_pixels(image, frame) for image in decoded])
+        return VideoFrames(frames, size, [float(image.time or 0) - start for image in decoded])
 
 
 def film_size(blob: Blob) -> tuple[float, int]:
-    """Seconds of a video (or its sound track) and pixels of a frame, as its header tells; 0 where it does not."""
+    """Return the seconds of the video ``blob`` and the pixels of a frame from its header; 0 if they are unknown."""
     try:
         with _opened(blob) as file:
             stream = next(iter(file.streams.video or file.streams.audio), None)
@@ -112,19 +121,19 @@ def film_size(blob: Blob) -> tuple[float, int]:
                 return 0.0, 0
             context = stream.codec_context
             return _duration(file, stream), context.width * context.height if file.streams.video else 0
-    except CellError:  # whoever reads it meets the same
+    except CellError:  # decoding raises the same error and reports it
         return 0.0, 0
 
 
 def film_extent(blob: Blob) -> tuple[int, int]:
-    """Height and width of a video's frames as they are shown: its first one is decoded to see how it is held."""
+    """Return the height and width of the frames of ``blob`` as shown; the first is decoded for its rotation."""
     with _opened(blob) as file:
         if not file.streams.video:
-            raise CellError("there is no picture in the file, only sound")
+            raise CellError("the file has no video track, only sound")
         stream = file.streams.video[0]
         wide, high = stream.codec_context.width, stream.codec_context.height
         if not 0 < wide * high <= PIXELS:
-            raise CellError(f"frames of {wide} × {high} pixels are none, or too large")
+            raise CellError(f"the frames are {wide} × {high} pixels: none, or too large")
         stream.codec_context.thread_count = 1
         first = next(iter(file.decode(stream)), None)
         if first is None:
@@ -132,18 +141,31 @@ def film_extent(blob: Blob) -> tuple[int, int]:
         return (wide, high) if _turns(first) % 2 else (high, wide)
 
 
-def wanted(duration: float, shown: float, most: int, rate: float | None) -> list[float]:
-    """The times at which frames are taken: the middles of equal parts, or the beginnings of equal steps."""
+def frame_times(duration: float, interval: float, most: int, rate: float | None) -> list[float]:
+    """Return the times in seconds at which frames are taken.
+
+    Args:
+        duration: Length of the video in seconds.
+        interval: Seconds between its frames.
+        most: Maximum number of frames.
+        rate: Frames per second from the beginning; None: the centres of ``most`` equal parts.
+    """
     if rate is not None:
         return [i / rate for i in range(most) if i == 0 or i / rate < duration]
-    count = max(1, min(most, round(duration / shown)))
+    count = max(1, min(most, round(duration / interval)))
     return [(i + 0.5) * duration / count for i in range(count)]
 
 
 def read_track(blob: Blob, seconds: float) -> tuple[Array, int, float]:
-    """The first ``seconds`` of a video's sound ``[T]`` float32 in ±1, mixed to one channel; its rate in Hz and full length.
+    """Decode the first ``seconds`` of the sound track of ``blob``.
 
-    Time is counted from the first frame of the picture: sound that starts later has silence before it.
+    Time starts at the first video frame: sound that starts later is preceded by silence.
+
+    Returns:
+        The signal ``[T]`` float32 in ±1, mixed to one channel; its sampling rate in Hz; its full length in seconds.
+
+    Raises:
+        CellError: The video has no sound track, or is damaged.
     """
     import av
 
@@ -154,7 +176,7 @@ def read_track(blob: Blob, seconds: float) -> tuple[Array, int, float]:
         stream.codec_context.thread_count = 1
         rate = int(stream.codec_context.sample_rate)
         if not 100 <= rate <= 768_000:
-            raise CellError(f"sound at {rate} Hz is no recording")
+            raise CellError(f"a sampling rate of {rate} Hz is not supported")
         duration = min(_duration(file, stream), MINUTES * 60.0)
         start = _start(file.streams.video[0]) if file.streams.video else 0.0
         mixer = av.AudioResampler(format="fltp", layout="mono", rate=rate)
@@ -172,13 +194,13 @@ def read_track(blob: Blob, seconds: float) -> tuple[Array, int, float]:
             if got >= most:
                 break
         if not got:
-            raise CellError("there is no sound in the sound track")
+            raise CellError("the sound track is empty")
         return to_unit(np.concatenate(parts)[:most], blob.name), rate, max(duration, min(got, most) / rate)
 
 
 @contextmanager
 def _opened(blob: Blob) -> Iterator[Any]:
-    """The container, closed afterwards; whatever goes wrong in it is a ``CellError`` of this file."""
+    """Open the container and close it afterwards; any error in it becomes a ``CellError`` of this file."""
     try:
         import av
     except ImportError:
@@ -189,17 +211,17 @@ def _opened(blob: Blob) -> Iterator[Any]:
     if not kind:
         raise CellError("not a video of a known format (MP4, MOV, MKV, WebM, AVI, MPEG, FLV, GIF)", file=blob.name)
     try:
-        _check_whole(blob.data, kind)
+        _check_complete(blob.data, kind)
         with av.open(io.BytesIO(blob.data), format=kind) as file:
             yield file
     except CellError as error:
         raise CellError(error.problem, file=blob.name, fix=error.fix) from None
-    except Exception as error:  # a hostile file can raise anything in a decoder, and must cost one cell only
+    except Exception as error:  # a hostile file can raise any error in a decoder, but must only affect its cell
         raise CellError(f"the video is damaged or cut short ({reason(error)})", file=blob.name) from None
 
 
-def _check_whole(data: bytes, kind: str) -> None:
-    """Refuse a file that its own outermost sizes say is cut off: decoders shorten it without a word."""
+def _check_complete(data: bytes, kind: str) -> None:
+    """Refuse a file that is shorter than its outermost sizes state, since decoders shorten it silently."""
     ends = 0
     if kind == "mov":
         at = 0
@@ -207,7 +229,7 @@ def _check_whole(data: bytes, kind: str) -> None:
             size = int.from_bytes(data[at : at + 4], "big")
             if size == 1 and at + 16 <= len(data):
                 size = int.from_bytes(data[at + 8 : at + 16], "big")
-            if size < 8:  # 0: as far as the file goes
+            if size < 8:  # 0: until the end of the file
                 break
             at += size
         ends = at
@@ -216,14 +238,14 @@ def _check_whole(data: bytes, kind: str) -> None:
     elif kind == "matroska":
         ends = _matroska_end(data)
     if ends > len(data):
-        raise CellError(f"cut short: {len(data)} of {ends} bytes are there", fix="copy it again")
+        raise CellError(f"cut short: {len(data)} of {ends} bytes are present", fix="copy it again")
 
 
 def _matroska_end(data: bytes) -> int:
-    """Where the header says that a Matroska file ends; 0 where it does not say (a live recording)."""
+    """Return the size of a Matroska file by its header; 0 if it is unknown (a live recording)."""
 
     def size(at: int) -> tuple[int, int]:
-        # The number of leading zeros of the first byte says how many bytes the number has (RFC 8794, § 4).
+        # The leading zeros of the first byte encode the length of the number in bytes (RFC 8794, § 4).
         first = data[at] if at < len(data) else 0
         length = 9 - first.bit_length()
         value = int.from_bytes(data[at : at + length], "big") & ((1 << 7 * length) - 1)
@@ -238,13 +260,13 @@ def _matroska_end(data: bytes) -> int:
 
 
 def _duration(file: Any, stream: Any) -> float:
-    """Seconds of a stream, by its own header or by that of the file; 0 where neither says."""
+    """Return the seconds of a stream by its header or that of the file; 0 if they are unknown."""
     if stream.duration:
         return float(stream.duration * stream.time_base)
-    # Matroska says it of the whole file, and of each stream in a tag.
-    said = _CLOCK.match(stream.metadata.get("DURATION", ""))
-    if said is not None:
-        return int(said[1]) * 3600 + int(said[2]) * 60 + float(said[3])
+    # Matroska has the duration of the file, and that of each stream in a tag.
+    tag = _CLOCK.match(stream.metadata.get("DURATION", ""))
+    if tag is not None:
+        return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
     return file.duration / 1e6 if file.duration else 0.0
 
 
@@ -252,12 +274,12 @@ def _start(stream: Any) -> float:
     return float(stream.start_time * stream.time_base) if stream.start_time else 0.0
 
 
-def _straight(file: Any, stream: Any, times: list[float]) -> Iterator[Any]:
-    """The frames shown at ``times``, in one go from the beginning."""
+def _read_sequentially(file: Any, stream: Any, times: list[float]) -> Iterator[Any]:
+    """Yield the frames shown at ``times``, decoded from the beginning."""
     left, start = list(times), _start(stream)
     shown: Any = None
     for count, frame in enumerate(file.decode(stream)):
-        if frame.time is None or count > 2 * STRAIGHT:  # the header was wrong about how many there are
+        if frame.time is None or count > 2 * SEQUENTIAL_FRAMES:  # the number of frames in the header was wrong
             continue
         taken = False
         while left and shown is not None and frame.time - start > left[0] + 1e-6:
@@ -268,22 +290,22 @@ def _straight(file: Any, stream: Any, times: list[float]) -> Iterator[Any]:
         shown = frame
         if not left:
             return
-    # The last frame is shown until the end.
+    # The last frame is shown until the end of the video.
     if shown is not None and left and left[-1] - (shown.time - start) < 1 + 0.1 * times[-1]:
         yield shown
     elif left:
         raise CellError(f"cut short: no frame can be decoded at {left[0]:.1f} seconds of {times[-1]:.1f}")
 
 
-def _sought(file: Any, stream: Any, times: list[float]) -> Iterator[Any]:
-    """The frames shown at ``times``, or near them: each sought by the nearest key frame before it."""
+def _read_by_seeking(file: Any, stream: Any, times: list[float]) -> Iterator[Any]:
+    """Yield the frames shown at ``times``, or near them, each decoded from the key frame before it."""
     start = _start(stream)
     last = None
     for time in times:
         file.seek(int((time + start) / stream.time_base), stream=stream)
         shown: Any = None
         for count, frame in enumerate(file.decode(stream)):
-            if frame.time is None or (shown is not None and frame.time - start > time + 1e-6) or count >= AHEAD:
+            if frame.time is None or (shown is not None and frame.time - start > time + 1e-6) or count >= FRAMES_PER_SEEK:
                 break
             shown = frame
         if shown is None:
@@ -294,18 +316,18 @@ def _sought(file: Any, stream: Any, times: list[float]) -> Iterator[Any]:
 
 
 def _turns(frame: Any) -> int:
-    """By how many quarter turns, against the clock, a frame is to be shown."""
+    """Return the number of anticlockwise quarter turns to show a frame upright."""
     turns: int = round(frame.rotation / 90) % 4
     return turns
 
 
 def _pixels(frame: Any, goal: tuple[int, int] | int) -> Array:
-    """A frame ``[h, w, 3]`` uint8, upright, as large as it stands in ``goal``."""
+    """Return a frame ``[h, w, 3]`` uint8, upright, resized to fit into ``goal``."""
     turn = _turns(frame)
     wide, high = (frame.height, frame.width) if turn % 2 else (frame.width, frame.height)
     if isinstance(goal, int):
-        part = min(1.0, goal / max(wide, high))
-        height, width = max(1, round(high * part)), max(1, round(wide * part))
+        ratio = min(1.0, goal / max(wide, high))
+        height, width = max(1, round(high * ratio)), max(1, round(wide * ratio))
     else:
         height, width = inside((high, wide), goal)
     if turn % 2:

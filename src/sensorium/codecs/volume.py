@@ -1,4 +1,4 @@
-"""Volumes (CT, MR) out of NIfTI, DICOM and NPY that may be anything. ``sensorium[nifti]``, ``sensorium[dicom]``."""
+"""Volume decoder for untrusted NIfTI, DICOM and NPY files. Needs ``sensorium[nifti]`` or ``sensorium[dicom]``."""
 
 from __future__ import annotations
 
@@ -15,26 +15,32 @@ from sensorium.core.errors import CellError, ConfigError, reason
 from sensorium.core.modality import Array, Blob, Folder
 
 VOXELS = 2**27
-"""Volumes with more voxels than this are refused before they are decoded: 512³ is as many."""
+"""Maximum number of voxels (512³); larger volumes are refused before they are decoded."""
 ENDINGS = (".nii", ".nii.gz")
 
 _GZIP = b"\x1f\x8b"
 _HEADER = 352
 _NIFTI = ((344, (b"n+1\0", b"ni1\0")), (4, (b"n+2\0\r\n\x1a\n", b"ni2\0\r\n\x1a\n")))
-_BYTES = 16  # of a voxel, at most
+_BYTES = 16  # maximum bytes per voxel
 
 
 def is_nifti(data: bytes) -> bool:
-    """Whether bytes begin as a NIfTI file does, compressed or not."""
+    """Return whether ``data`` begin like a NIfTI file, compressed or not."""
     head = _head(data)
     return any(head[at : at + len(marks[0])] in marks for at, marks in _NIFTI)
 
 
 def read_volume(cell: Any) -> Array:
-    """The voxels ``[D, H, W]`` of an opened cell, of the type that they have: slices from below, rows, columns.
+    """Decode a volume to voxels ``[D, H, W]`` in their original data type: slices from below, rows, columns.
 
-    NIfTI (of several volumes the first), a folder with a DICOM series, a DICOM file of several frames, NPY, or an array.
-    NIfTI is turned upright by its affine; DICOM slices are sorted by their positions. Raises ``CellError`` on all else.
+    NIfTI volumes are reoriented by their affine; DICOM slices are sorted by position.
+
+    Args:
+        cell: A NIfTI file (the first volume is used), a folder with a DICOM series, a multi-frame DICOM file, an NPY file
+            or an array.
+
+    Raises:
+        CellError: The cell is not a volume, is damaged or too large.
     """
     if isinstance(cell, bytes):
         cell = Blob(cell, "<bytes>")
@@ -45,7 +51,7 @@ def read_volume(cell: Any) -> Array:
         raise
     except CellError as error:
         raise CellError(error.problem, file=name, fix=error.fix) from None
-    except Exception as error:  # a hostile file can raise anything in a decoder, and must cost one cell only
+    except Exception as error:  # a hostile file can raise any error in a decoder, but must only affect its cell
         raise CellError(f"the volume is damaged or cut short ({reason(error)})", file=name) from None
     if array.ndim == 4 and array.shape[-1] == 1:
         array = array[..., 0]
@@ -56,7 +62,7 @@ def read_volume(cell: Any) -> Array:
 
 
 def voxels_of(cell: Any) -> int:
-    """Voxels of a NIfTI file as its header tells, nothing decoded; 0 where it does not."""
+    """Return the number of voxels of the NIfTI file ``cell`` from its header; 0 if it is unknown."""
     return int(np.prod(_shape(_head(cell.data)), dtype=np.float64)) if isinstance(cell, Blob) and is_nifti(cell.data) else 0
 
 
@@ -88,10 +94,10 @@ def _nifti(data: bytes) -> Array:
     shape = _shape(_head(data))
     if np.prod(shape[:3], dtype=np.float64) > VOXELS:
         sides = " × ".join(map(str, shape[:3]))
-        raise CellError(f"{sides} voxels are more than the {VOXELS / 2**20:.0f} million allowed", fix="make it smaller")
+        raise CellError(f"{sides} voxels are more than the {VOXELS / 2**20:.0f} million allowed", fix="reduce its size")
     if data.startswith(_GZIP):
         expander = zlib.decompressobj(wbits=31)
-        # Of several volumes only the first is wanted: they lie one after the other.
+        # Of several volumes only the first is needed; they follow each other.
         data = expander.decompress(data, _HEADER + 2**20 + _BYTES * int(np.prod(shape[:3])))
     kind = nibabel.Nifti2Image if _head(data)[4:7] in (b"n+2", b"ni2") else nibabel.Nifti1Image
     header = kind.header_class.from_fileobj(io.BytesIO(data))
@@ -111,7 +117,7 @@ def _head(data: bytes) -> bytes:
 
 
 def _shape(head: bytes) -> tuple[int, ...]:
-    """Sides as the header of a NIfTI file tells, three at least; zeros where it makes no sense."""
+    """Return the sides from the header of a NIfTI file, at least three; zeros if they are invalid."""
     wide = head[4:7] in (b"n+2", b"ni2")
     at, form, size = (16, "8q", 64) if wide else (40, "8h", 16)
     if len(head) < at + size:

@@ -25,7 +25,7 @@ INPUTS, TARGETS = ("input", "both"), ("target", "both")
 
 
 class Opener(Protocol):
-    """What decides which media cells may be opened, and opens them (``data.files.media_access``)."""
+    """Opens media cells, or refuses to (``data.files.media_access``)."""
 
     def open(self, cell: Any, *, row: int | None = None, column: str | None = None) -> Any:
         """Open the file or bytes in ``cell`` of ``row`` and ``column``."""

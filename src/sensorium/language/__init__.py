@@ -1,1 +1,1 @@
-"""Text mathematics, usable alone."""
+"""Text processing, usable on its own: tokenisers, words, numbers, dates and durations."""

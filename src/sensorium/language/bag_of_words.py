@@ -1,4 +1,4 @@
-"""Bags of words and TF-IDF, for texts already cut into words."""
+"""BagOfWords of words and TF-IDF of texts that are split into words."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Bags:
-    """Which words count, and in how many texts each stands: what is learnt from some texts to weigh others.
+class BagOfWords:
+    """A vocabulary with document frequencies, learnt from texts.
 
-    ``Bags.learn([["a", "dog"], ["a", "cat"]]).tfidf([["the", "cat"]])`` is one row of weights, a column a word.
+    ``BagOfWords.learn([["a", "dog"], ["a", "cat"]]).tfidf([["the", "cat"]])`` is one row of weights.
 
     Args:
-        words: The words and groups of words (joined by blanks), in the order of the columns.
-        frequency: Texts each of them stands in.
-        texts: Texts learnt from.
-        longest: Words in the longest group.
+        words: The words and n-grams (joined by spaces), in the order of the columns.
+        frequency: The number of texts that contain each of them.
+        texts: The number of training texts.
+        longest: The length of the longest n-gram in words.
     """
 
     words: tuple[str, ...]
@@ -33,7 +33,14 @@ class Bags:
 
     @classmethod
     def learn(cls, texts: Iterable[Sequence[str]], *, longest: int = 1, least: int = 1, most: int | None = None) -> Self:
-        """From texts as words: what stands in ``least`` texts or more, and of that the ``most`` frequent."""
+        """Learn the vocabulary of ``texts``, which are lists of words.
+
+        Args:
+            texts: The training texts.
+            longest: The length of the longest n-gram in words.
+            least: Minimum number of texts that contain a word.
+            most: Maximum size of the vocabulary: the most frequent words; None: all.
+        """
         count: Counter[str] = Counter()
         number = 0
         for text in texts:
@@ -44,28 +51,29 @@ class Bags:
         return cls(words, tuple(count[word] for word in words), number, longest)
 
     def counts(self, texts: Sequence[Sequence[str]]) -> Array:
-        """``[texts, words]``: how often each word stands in each text."""
-        place = {word: i for i, word in enumerate(self.words)}
+        """Return the count of each word in each of ``texts``, ``[texts, words]``."""
+        column = {word: i for i, word in enumerate(self.words)}
         out = np.zeros((len(texts), len(self.words)))
         for row, text in zip(out, texts, strict=True):
             for word, n in Counter(_terms(text, self.longest)).items():
-                if word in place:
-                    row[place[word]] = n
+                if word in column:
+                    row[column[word]] = n
         return out
 
     @property
     def rarity(self) -> Array:
         """The inverse document frequency of each word, ``log((1 + texts) / (1 + frequency)) + 1``.
 
-        Smoothed as if one more text held every word; the last 1 keeps a word that stands everywhere.
+        It is smoothed as if one more text contained every word; the last 1 keeps words of all texts.
         """
         rarity: Array = np.log((1 + self.texts) / (1 + np.array(self.frequency, dtype=np.float64))) + 1
         return rarity
 
     def tfidf(self, texts: Sequence[Sequence[str]], *, sublinear: bool = False) -> Array:
-        """``[texts, words]``: counts times rarity, each row of length 1 (a text of unknown words: zeros).
+        """Return counts times rarity of ``texts``, ``[texts, words]``, with rows of length 1 (zeros if no word is known).
 
-        Source: Salton and Buckley, https://doi.org/10.1016/0306-4573(88)90021-0. ``sublinear``: 1 + log n in place of n.
+        With ``sublinear``, counts n become 1 + log n. Source: Salton and Buckley,
+        https://doi.org/10.1016/0306-4573(88)90021-0.
         """
         count = self.counts(texts)
         if sublinear:

@@ -1,4 +1,4 @@
-"""The values that cells of a category stand for, and which of them are nearly the same."""
+"""Labels of category cells, and comparison of similar labels."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from typing import Any, Literal
 from sensorium.core.scalars import plain
 
 Answer = Literal["str", "int", "float", "bool"]
-"""What a value is in Python."""
+"""The Python type of labels."""
 
-_WHOLE = re.compile(r"([+-]?[0-9]+)\.0+")
+_INTEGRAL = re.compile(r"([+-]?[0-9]+)\.0+")
 _INT = re.compile(r"0|-?[1-9][0-9]{0,17}")
-_TRUTHS = frozenset({"true", "false"})
+_BOOLEANS = frozenset({"true", "false"})
 
 
 def label(cell: Any) -> str | None:
-    """The value a cell stands for, as text: ``1``, ``1.0`` and ``"1"`` are one; None where it is no single value."""
+    """Return the label of ``cell`` as text: ``1``, ``1.0`` and ``"1"`` are equal; None if it is not a single value."""
     cell = plain(cell)
     if isinstance(cell, str):
-        whole = _WHOLE.fullmatch(cell.strip())
-        return whole[1] if whole else cell.strip()
+        integral = _INTEGRAL.fullmatch(cell.strip())
+        return integral[1] if integral else cell.strip()
     if isinstance(cell, bool):
         return str(cell)
     if isinstance(cell, numbers.Real) or type(cell).__name__ == "Decimal":
         try:
             value = float(cell)
-        except OverflowError:  # a whole number of hundreds of digits
+        except OverflowError:  # an integer of hundreds of digits
             return None
         return str(int(cell)) if value.is_integer() else str(value)
     if cell is None or isinstance(cell, (bytes, list, tuple, dict, set)) or hasattr(cell, "__array__"):
         return None
     if isinstance(cell, datetime):
-        # A day that a library made a moment of is that day.
+        # Libraries read a date as midnight of that day.
         return cell.date().isoformat() if cell.time() == time() and cell.tzinfo is None else cell.isoformat(" ")
     if isinstance(cell, date):
         return cell.isoformat()
@@ -45,17 +45,17 @@ def label(cell: Any) -> str | None:
 
 
 def folded(value: str) -> str:
-    """A value without what people write differently: case, blanks, Unicode form."""
+    """Return ``value`` without differences of case, white space and Unicode form."""
     return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", value).casefold()).split())
 
 
 def commonest(counts: Mapping[str, int]) -> str:
-    """The spelling that most cells have; of several, one in composed Unicode."""
+    """Return the most frequent spelling in ``counts``; of equally frequent ones, one in composed Unicode."""
     return max(sorted(counts), key=lambda value: (counts[value], unicodedata.is_normalized("NFC", value)))
 
 
 def alike(values: Iterable[str]) -> list[list[str]]:
-    """The groups of values that differ in case, blanks or Unicode form only."""
+    """Return the groups of ``values`` that differ only in case, white space or Unicode form."""
     groups: dict[str, list[str]] = {}
     for value in values:
         groups.setdefault(folded(value), []).append(value)
@@ -63,19 +63,19 @@ def alike(values: Iterable[str]) -> list[list[str]]:
 
 
 def answer_type(values: Iterable[str], texts: bool) -> Answer:
-    """What the labels of a column are in Python.
+    """Return the Python type of the labels of a column.
 
-    Labels of a CSV file are texts; as pandas does, they count as whole numbers if all are written as Python writes whole
-    numbers (``0``, ``-3``; not ``01`` or ``+1``), and as truths if all are true or false. Other texts stay texts.
+    Labels of a CSV file are text. As in pandas, they are integers if all are written as Python writes integers (``0``,
+    ``-3``; not ``01`` or ``+1``), and booleans if all are true or false.
 
     Args:
-        values: The labels as ``label`` gives them.
-        texts: Whether any of them stood as text in the table.
+        values: The labels, from ``label``.
+        texts: Whether any of them is text in the table.
     """
     values = list(values)
     if not values:
         return "str"
-    if all(value.lower() in _TRUTHS for value in values):
+    if all(value.lower() in _BOOLEANS for value in values):
         return "bool"
     if all(_INT.fullmatch(value) for value in values):
         return "int"
@@ -88,15 +88,15 @@ def answer_type(values: Iterable[str], texts: bool) -> Answer:
 
 
 def answered(value: str, kind: Answer) -> str | int | float | bool:
-    """A label as Python has it."""
+    """Return the label ``value`` as the Python type ``kind``."""
     if kind == "bool":
         return value.lower() == "true"
     return int(value) if kind == "int" else float(value) if kind == "float" else value
 
 
 def same_number(values: Iterable[str]) -> dict[float, int]:
-    """By number, the index of the only value that writes it: 02139 is 2139 once a spreadsheet has had it."""
-    found: dict[float, int] = {}
+    """Map each number to the index of the only one of ``values`` that equals it: spreadsheets turn 02139 into 2139."""
+    indices: dict[float, int] = {}
     twice = set()
     for i, value in enumerate(values):
         if len(value) > 18 or not value.isascii() or not value[-1:].isdigit() or "_" in value:
@@ -105,14 +105,20 @@ def same_number(values: Iterable[str]) -> dict[float, int]:
             number = float(value)
         except ValueError:
             continue
-        if number in found:
+        if number in indices:
             twice.add(number)
-        found.setdefault(number, i)
-    return {number: i for number, i in found.items() if number not in twice}
+        indices.setdefault(number, i)
+    return {number: i for number, i in indices.items() if number not in twice}
 
 
 def near(value: str, known: Mapping[str, str], most: int = 2000) -> str:
-    """The known value that another may stand for; empty where none is near. ``known``: folded value to value."""
+    """Return the known label most similar to ``value``; empty if there is none.
+
+    Args:
+        value: The label to look up.
+        known: Known labels by their ``folded`` form.
+        most: Maximum number of known labels to compare with.
+    """
     key = folded(value)
     if key in known:
         return known[key]

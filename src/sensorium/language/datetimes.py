@@ -1,4 +1,4 @@
-"""Dates and times as people and programs write them."""
+"""Parser of dates and times as people and programs write them."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def _form(date_part: str) -> re.Pattern[str]:
 
 _FORMS = (
     _form(rf"{_YEAR}(?P<mark>[-/.])(?P<month>[0-9]{{1,2}})(?P=mark)(?P<day>[0-9]{{1,2}})"),
-    _form(rf"{_DAY}[ /-]{_MONTH}[ ,/-]\s*{_YEAR}"),  # also of logs: 10/Oct/2000:13:55:36 -0700; of mails: RFC 2822
+    _form(rf"{_DAY}[ /-]{_MONTH}[ ,/-]\s*{_YEAR}"),  # also in logs (10/Oct/2000:13:55:36 -0700) and e-mail (RFC 2822)
     _form(rf"{_MONTH}[ -]{_DAY},?[ -]\s*{_YEAR}"),
-    # Wed Oct 10 20:19:24 +0000 2018, and the same without a zone, as C's asctime writes it
+    # Wed Oct 10 20:19:24 +0000 2018, and without a zone, as by asctime of C
     re.compile(
         rf"[a-z]{{3}}\s+{_MONTH}\s+{_DAY}\s+{_CLOCK}(?P<half>)\s+(?:{PATTERN}\s+)?{_YEAR}", re.IGNORECASE | re.ASCII
     ),
-    _form(r"(?P<year>[0-9]{4})-(?P<month>0[1-9]|1[0-2])(?P<day>)"),  # a month is its first day
+    _form(r"(?P<year>[0-9]{4})-(?P<month>0[1-9]|1[0-2])(?P<day>)"),  # a month becomes its first day
     _form(rf"{_MONTH}[ -]{_YEAR}(?P<day>)"),
     _form(rf"(?P<month>0?[1-9]|1[0-2])/{_YEAR}(?P<day>)"),
     _form(r"(?P<year>[0-9]{4})年(?P<month>[0-9]{1,2})月(?P<day>[0-9]{1,2})日"),
 )
-_TURNABLE = _form(r"(?P<a>[0-9]{1,2})(?P<mark>[-/.])(?P<b>[0-9]{1,2})(?P=mark)(?P<year>[0-9]{4}|[0-9]{2})")
+_AMBIGUOUS = _form(r"(?P<a>[0-9]{1,2})(?P<mark>[-/.])(?P<b>[0-9]{1,2})(?P=mark)(?P<year>[0-9]{4}|[0-9]{2})")
 _COMPACT = re.compile(r"(19|20)[0-9]{6}(\.0)?")
 _NUMBER = re.compile(r"[0-9]{8,19}(\.[0-9]+)?")
 _REGION = re.compile(r"\[[A-Za-z_/+-]{1,40}\]$")  # Java writes 2020-01-31T10:00+01:00[Europe/Berlin]
@@ -45,13 +45,13 @@ _EPOCH = datetime(1970, 1, 1)
 
 
 def read_moment(cell: Any, order: Order = "dmy") -> tuple[datetime, float] | None:
-    """The clock a cell shows, and its seconds since 1970 (UTC where a zone is given); None where it is no date.
+    """Return the local time of ``cell`` and its seconds since 1970 (in UTC if it has a zone); None if it is not a date.
 
-    Python, pandas and numpy dates; seconds since 1970, or thousandths, millionths, billionths of them; 20200131, as text or
-    as a number, and 20200131235959; ISO 8601, ``31/12/1999 23:59``, ``2 Jan 2020``, ``January 2, 2020``, ``2020年1月2日``,
-    ``Jan 2020``, ``2020-01``; as mails and logs have it (``Fri, 31 Jan 2020 10:00:00 GMT``, ``31/Jan/2020:10:00:00 -0700``,
-    ``Fri Jan 31 10:00:00 +0000 2020``). ``order`` says what 3/4/2020 means. Two-digit years are 1970 to 2069. A zone that
-    is not known is left out.
+    Formats are dates of Python, pandas and numpy; seconds, milli-, micro- or nanoseconds since 1970; 20200131 (text or
+    number) and 20200131235959; ISO 8601, ``31/12/1999 23:59``, ``2 Jan 2020``, ``January 2, 2020``, ``2020年1月2日``,
+    ``Jan 2020``, ``2020-01``; those of e-mail and logs (``Fri, 31 Jan 2020 10:00:00 GMT``, ``31/Jan/2020:10:00:00 -0700``,
+    ``Fri Jan 31 10:00:00 +0000 2020``). ``order`` is the meaning of 3/4/2020. Two-digit years are 1970 to 2069. Unknown
+    zones are ignored.
     """
     cell = plain(cell)
     if isinstance(cell, str):
@@ -69,13 +69,13 @@ def read_moment(cell: Any, order: Order = "dmy") -> tuple[datetime, float] | Non
 
 
 class Turned(NamedTuple):
-    """The cells of a column in which day and month could change places.
+    """Counts of cells that support each order of day and month.
 
     Args:
-        days: Cells that only days first explain: 25/12/2020.
-        months: Cells that only months first explain: 12/25/2020.
-        either: Cells that both explain: 3/4/2020.
-        example: The first cell that decides for the order that most decide for.
+        days: Cells with the day first: 25/12/2020.
+        months: Cells with the month first: 12/25/2020.
+        either: Ambiguous cells: 3/4/2020.
+        example: The first cell that supports the more frequent order.
     """
 
     days: int
@@ -85,31 +85,31 @@ class Turned(NamedTuple):
 
     @property
     def order(self) -> Order:
-        """What fits more cells; days first where nothing decides: most of the world writes them so."""
+        """The more frequent order; day first by default, as in most of the world."""
         return "mdy" if self.months > self.days else "dmy"
 
 
 def turned(cells: Iterable[Any]) -> Turned:
-    """Whether days or months come first in a column of dates such as 3/4/2020, by the numbers above 12 in it."""
+    """Detect whether the day or the month comes first in ``cells`` like 3/4/2020, by numbers above 12."""
     days = months = either = 0
     examples = {"dmy": "", "mdy": ""}
     for cell in cells:
-        found = _TURNABLE.fullmatch(cell.strip()) if isinstance(cell, str) and len(cell) <= 80 else None
-        if found is None or found["mark"] == "." or max(int(found["a"]), int(found["b"])) > 31:
+        match = _AMBIGUOUS.fullmatch(cell.strip()) if isinstance(cell, str) and len(cell) <= 80 else None
+        if match is None or match["mark"] == "." or max(int(match["a"]), int(match["b"])) > 31:
             continue
-        if int(found["a"]) > 12:
+        if int(match["a"]) > 12:
             days += 1
             examples["dmy"] = examples["dmy"] or cell.strip()
-        elif int(found["b"]) > 12:
+        elif int(match["b"]) > 12:
             months += 1
             examples["mdy"] = examples["mdy"] or cell.strip()
         else:
-            either += found["a"] != found["b"]
+            either += match["a"] != match["b"]
     return Turned(days, months, either, examples["mdy" if months > days else "dmy"])
 
 
 def compact(cell: Any) -> bool:
-    """Whether a cell is a day written as eight digits, 20200131, be it text or a number."""
+    """Return whether ``cell`` is a date of eight digits, 20200131, as text or number."""
     cell = plain(cell)
     if isinstance(cell, str):
         return _COMPACT.fullmatch(cell.strip()) is not None and _text(cell.strip(), "dmy") is not None
@@ -120,7 +120,7 @@ def compact(cell: Any) -> bool:
 
 def _object(cell: Any) -> datetime | None:
     if isinstance(cell, datetime):
-        return cell  # pandas' Timestamp is one too
+        return cell  # includes Timestamp of pandas
     if isinstance(cell, date):
         return datetime.combine(cell, time())
     if type(cell).__name__ == "datetime64":
@@ -128,7 +128,7 @@ def _object(cell: Any) -> datetime | None:
         return cell if isinstance(cell, datetime) else None
     if hasattr(cell, "to_timestamp"):
         try:
-            return _object(cell.to_timestamp())  # a period of pandas
+            return _object(cell.to_timestamp())  # a Period of pandas
         except (TypeError, ValueError, OverflowError):
             return None
     if isinstance(cell, bool) or hasattr(cell, "__len__") or isinstance(cell, complex):
@@ -140,7 +140,7 @@ def _object(cell: Any) -> datetime | None:
 
 
 def _number(number: float) -> datetime | None:
-    # Days from 1900 to 2100 as eight digits; seconds from 1973 to 2286, and the smaller units of the same time.
+    # Dates from 1900 to 2100 as eight digits; seconds from 1973 to 2286, or smaller units of the same range.
     if 19_000_101 <= number <= 21_001_231:
         return _digits(f"{number:.0f}") if number.is_integer() else None
     if 19_000_101_000_000 <= number <= 21_001_231_235_959:
@@ -165,35 +165,35 @@ def _text(text: str, order: Order) -> datetime | None:
     try:
         return datetime.fromisoformat(text)
     except (ValueError, OverflowError):
-        pass  # not ISO: one of the other forms
-    found = _TURNABLE.fullmatch(text)
-    if found:
-        day, month = (found["a"], found["b"]) if order == "dmy" or found["mark"] == "." else (found["b"], found["a"])
-        year = int(found["year"])
-        year += 0 if len(found["year"]) == 4 else 2000 if year < 70 else 1900
-        return _made(found, year, int(month), int(day))
+        pass  # not ISO: try the other formats
+    match = _AMBIGUOUS.fullmatch(text)
+    if match:
+        day, month = (match["a"], match["b"]) if order == "dmy" or match["mark"] == "." else (match["b"], match["a"])
+        year = int(match["year"])
+        year += 0 if len(match["year"]) == 4 else 2000 if year < 70 else 1900
+        return _datetime(match, year, int(month), int(day))
     for form in _FORMS:
-        found = form.fullmatch(text)
-        if found is None:
+        match = form.fullmatch(text)
+        if match is None:
             continue
-        parts = found.groupdict()
+        parts = match.groupdict()
         name = (parts.get("name") or "")[:3].lower()
         if name and name not in _NAMES:
             return None
         month = parts["month"] if not name else str(_NAMES.index(name) + 1)
-        return _made(found, int(parts["year"]), int(month), int(parts["day"] or 1))
+        return _datetime(match, int(parts["year"]), int(month), int(parts["day"] or 1))
     return None
 
 
-def _made(found: re.Match[str], year: int, month: int, day: int) -> datetime | None:
-    hour = int(found["hour"] or 0)
-    half = (found["half"] or "")[:1].lower()
+def _datetime(match: re.Match[str], year: int, month: int, day: int) -> datetime | None:
+    hour = int(match["hour"] or 0)
+    half = (match["half"] or "")[:1].lower()
     if half and not 1 <= hour <= 12:
         return None
     if half:
         hour = hour % 12 + (12 if half == "p" else 0)
     try:
-        clock = datetime(year, month, day, hour, int(found["minute"] or 0), int(found["second"] or 0))
-        return zoned(clock, found["zone"])
+        clock = datetime(year, month, day, hour, int(match["minute"] or 0), int(match["second"] or 0))
+        return zoned(clock, match["zone"])
     except ValueError:
         return None

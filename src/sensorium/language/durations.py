@@ -1,4 +1,4 @@
-"""Lengths of time as people and programs write them."""
+"""Parser of durations as people and programs write them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import time, timedelta
 from typing import Any, Literal
 
 Clock = Literal["hm", "ms"]
-"""What 1:30 means: hours and minutes, or minutes and seconds."""
+"""The meaning of 1:30: hours and minutes, or minutes and seconds."""
 
 _SECONDS = {
     "ms": 0.001, "s": 1.0, "sec": 1.0, "second": 1.0, "m": 60.0, "min": 60.0, "minute": 60.0, "h": 3600.0, "hr": 3600.0,
@@ -32,15 +32,15 @@ _ISO = re.compile(
 
 
 def time_units(unit: str) -> bool:
-    """Whether a unit is one of time, such as ``h`` or ``minutes``."""
+    """Return whether ``unit`` is a unit of time: ``h`` or ``minutes``."""
     return _singular(unit) in _SECONDS
 
 
 def read_span(cell: Any, clock: Clock = "hm") -> float | None:
-    """The seconds that a cell stands for; None where it is no length of time, or a bare number.
+    """Return the duration ``cell`` in seconds; None if it is not a duration, or a number without a unit.
 
-    ``1:23:45``, ``3h 20m``, ``P1DT2H``, ``2 days 03:00:00``, Python's, numpy's and pandas' time deltas, and a time of day,
-    which counts from midnight.
+    Formats are ``1:23:45``, ``3h 20m``, ``P1DT2H``, ``2 days 03:00:00``, time deltas of Python, numpy and pandas, and
+    times of day, which count from midnight. ``clock`` is the meaning of 1:30.
     """
     if isinstance(cell, str):
         return _text(cell.strip(), clock) if len(cell) <= 80 else None
@@ -52,13 +52,13 @@ def read_span(cell: Any, clock: Clock = "hm") -> float | None:
         try:
             seconds = float(cell / cell.dtype.type(1, "s"))
         except (TypeError, ValueError):
-            return None  # months and years have no length
+            return None  # months and years have no fixed length
         return seconds if math.isfinite(seconds) else None
     return None
 
 
 def spelt_out(cell: Any) -> bool:
-    """Whether a cell is a length of time by itself, and not merely a number with a unit, as ``3 h``."""
+    """Return whether ``cell`` is a duration, not just a number with a unit like ``3 h``."""
     if isinstance(cell, str):
         text = cell.strip()
         if len(text) > 80:
@@ -69,37 +69,37 @@ def spelt_out(cell: Any) -> bool:
 
 
 def minutes_first(cells: list[str]) -> bool:
-    """Whether 1:30 in a column is minutes and seconds: beside it stand 1:02:03, or numbers that are no hours."""
-    found = [
+    """Return whether 1:30 means minutes and seconds: ``cells`` also have 1:02:03, or values too large for hours."""
+    matches = [
         match
         for match in map(_CLOCK.fullmatch, (cell.strip() for cell in cells if len(cell) <= 80))
         if match and match["a"]
     ]
-    short = [match for match in found if match["c"] is None]
-    return bool(short) and (len(short) < len(found) or any(int(match["a"]) > 24 for match in short))
+    short = [match for match in matches if match["c"] is None]
+    return bool(short) and (len(short) < len(matches) or any(int(match["a"]) > 24 for match in short))
 
 
 def _text(text: str, clock: Clock) -> float | None:
-    found = _CLOCK.fullmatch(text)
-    if found and found["minus"]:
-        return int(found["minus"]) * 86_400 + int(found["h"]) * 3600 + int(found["m"]) * 60 + float(found["s"])
-    if found:
-        a, b = int(found["a"]), int(found["b"])
-        if found["c"] is None and clock == "ms" and not found["days"]:
+    match = _CLOCK.fullmatch(text)
+    if match and match["minus"]:
+        return int(match["minus"]) * 86_400 + int(match["h"]) * 3600 + int(match["m"]) * 60 + float(match["s"])
+    if match:
+        a, b = int(match["a"]), int(match["b"])
+        if match["c"] is None and clock == "ms" and not match["days"]:
             seconds = 60.0 * a + b
         else:
-            seconds = 86_400.0 * int(found["days"] or 0) + 3600 * a + 60 * b + float(found["c"] or 0)
-        return -seconds if found["sign"] else seconds
-    found = _ISO.fullmatch(text)
-    if found:
+            seconds = 86_400.0 * int(match["days"] or 0) + 3600 * a + 60 * b + float(match["c"] or 0)
+        return -seconds if match["sign"] else seconds
+    match = _ISO.fullmatch(text)
+    if match:
         sizes = {"w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1}
-        seconds = sum(float((found[name] or "0").replace(",", ".")) * size for name, size in sizes.items())
-        return -seconds if found["sign"] else seconds
-    found = _PARTS.fullmatch(text)
-    if found is None:
+        seconds = sum(float((match[name] or "0").replace(",", ".")) * size for name, size in sizes.items())
+        return -seconds if match["sign"] else seconds
+    match = _PARTS.fullmatch(text)
+    if match is None:
         return None
-    seconds = sum(float(value) * _SECONDS[_singular(unit)] for value, unit in _ONE.findall(found["parts"]))
-    return -seconds if found["sign"] else seconds
+    seconds = sum(float(value) * _SECONDS[_singular(unit)] for value, unit in _ONE.findall(match["parts"]))
+    return -seconds if match["sign"] else seconds
 
 
 def _singular(unit: str) -> str:

@@ -1,4 +1,4 @@
-"""Numbers as people and programs write them."""
+"""Parser of numbers as people and programs write them."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ _ORDINALS = frozenset({"st", "nd", "rd", "th"})
 
 
 class Writing(NamedTuple):
-    """How the numbers of a column are written: what decides where a cell alone does not.
+    """The number format of a column, which resolves cells that are ambiguous alone.
 
     Args:
-        decimal: The sign before decimals; None where no cell shows one, and 1,234 is then taken for thousands.
-        grouped: Whether thousands are separated, by the other sign. Where cells have decimals and never thousands signs, a
-            lone 1,234 among points is no number: it could be 1234 as well as 1.234.
-        unit: What stands beside the numbers: ``cm``, ``%``, ``€``; ``s`` where ``spans``; empty where nothing does.
-        spans: Whether cells are lengths of time, in seconds.
-        clock: What 1:30 means in them.
+        decimal: The decimal separator; None if no cell has one: 1,234 then has a thousands separator.
+        grouped: Whether thousands are separated, by the other sign. If cells have decimal points but no thousands
+            separators, 1,234 is not a number: it could be 1234 or 1.234.
+        unit: The unit of the numbers: ``cm``, ``%``, ``€``; ``s`` for durations; empty if there is none.
+        spans: Whether cells are durations, in seconds.
+        clock: The meaning of 1:30 in durations.
     """
 
     decimal: Sign | None = None
@@ -56,14 +56,14 @@ class Writing(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """What the cells of a column say of how they are written: so many of each.
+    """Counts of cells that support each number format.
 
     Args:
-        points: Cells that only a decimal point explains.
-        commas: Cells that only a decimal comma explains.
-        either: Cells such as 1,234, which may be thousands or decimals.
-        units: Cells by unit.
-        texts: Cells that are text and a number.
+        points: Cells that must have a decimal point.
+        commas: Cells that must have a decimal comma.
+        either: Ambiguous cells: 1,234.
+        units: Number of cells by unit.
+        texts: Text cells that are numbers.
     """
 
     points: int
@@ -73,13 +73,13 @@ class Evidence(NamedTuple):
     texts: int
 
 
-class _Written(NamedTuple):
-    """A written number: its values read with decimal points and with decimal commas, and what is beside it."""
+class _ParsedNumber(NamedTuple):
+    """A parsed number: its values with decimal points and with decimal commas, and its unit."""
 
     point: str
     comma: str
-    says: Sign | None
-    groups: bool
+    separator: Sign | None
+    grouped: bool
     unit: str
     negative: bool
 
@@ -91,16 +91,16 @@ class _Written(NamedTuple):
         return (-value if self.negative else value) if math.isfinite(value) else None
 
     @property
-    def either(self) -> bool:
+    def ambiguous(self) -> bool:
         return self.point != self.comma
 
 
 def read_number(cell: Any, writing: Writing | None = None) -> float | None:
-    """The finite number a cell stands for, or None where it is no number.
+    """Return the finite number in ``cell``, or None if it is not a number.
 
-    Text may have a sign or the parentheses of accountants, thousands separators, a currency sign or ``%`` (``12 %`` is
-    12). Without a ``writing`` a comma before exactly three digits separates thousands (``1,234`` is 1234) and any other
-    single comma is a decimal one (``1,5`` and ``0,125``); with one, the column has decided.
+    Text may have a sign or accounting parentheses, thousands separators, a currency sign or ``%`` (``12 %`` is 12).
+    Ambiguous cells follow the number format ``writing`` of the column. Without it a comma before exactly three digits
+    separates thousands (``1,234`` is 1234), and any other single comma is a decimal comma (``1,5`` and ``0,125``).
     """
     if type(cell) is float or type(cell) is int:
         return _finite(cell)
@@ -110,42 +110,42 @@ def read_number(cell: Any, writing: Writing | None = None) -> float | None:
         return seconds
     if not isinstance(cell, str):
         return _finite(cell)
-    found = _written(cell)
-    if found is None or not (found.unit == writing.unit or _fits(found.unit, writing)):
+    number = _parse(cell)
+    if number is None or not (number.unit == writing.unit or _fits(number.unit, writing)):
         return None
-    if found.either and writing.decimal is not None and not writing.grouped:
-        # Of the two readings the one with a decimal sign is the other sign than the column's: neither can be trusted.
-        decimals = "point" if "." in found.point else "comma"
+    if number.ambiguous and writing.decimal is not None and not writing.grouped:
+        # The decimal reading uses the other separator than the column, so the cell is ambiguous.
+        decimals = "point" if "." in number.point else "comma"
         if decimals != writing.decimal:
             return None
-    return found.value(writing.decimal)
+    return number.value(writing.decimal)
 
 
 def number_problem(cell: Any, writing: Writing) -> str:
-    """Why ``read_number`` gives None, in words."""
-    found = _written(cell) if isinstance(cell := plain(cell), str) else None
-    said = f"{str(cell)[:60]!r}"
-    if found is None or found.value(None) is None:
-        return f"{said} is not a finite number"
-    if found.unit and found.unit != writing.unit and not _fits(found.unit, writing):
+    """Return why ``read_number`` returns None for ``cell`` in a column with the format ``writing``."""
+    number = _parse(cell) if isinstance(cell := plain(cell), str) else None
+    shown = f"{str(cell)[:60]!r}"
+    if number is None or number.value(None) is None:
+        return f"{shown} is not a finite number"
+    if number.unit and number.unit != writing.unit and not _fits(number.unit, writing):
         known = f"in {writing.unit!r}" if writing.unit else "without a unit"
-        return f"{said} is in {found.unit!r}, and the training cells are {known}"
+        return f"{shown} has the unit {number.unit!r}, but the training cells are {known}"
     sign = "points" if writing.decimal == "point" else "commas"
     return (
-        f"{said} is {found.value('point'):g} or {found.value('comma'):g}: the training cells have decimal {sign} and no "
-        f"thousands signs; write it without doubt, or train with the option decimal: point or comma"
+        f"{shown} is {number.value('point'):g} or {number.value('comma'):g}: the training cells have decimal {sign} and no "
+        f"thousands separators; write it unambiguously, or train with the option decimal: point or comma"
     )
 
 
 def writing_of(cells: Iterable[Any], decimal: Sign | None = None) -> tuple[Writing, Evidence]:
-    """How a column's numbers are written, and what says so. ``decimal``: the sign where it is known."""
+    """Detect the number format of ``cells``; return it with its evidence. ``decimal``: the separator, if it is known."""
     points = commas = either = lone = spelt = count = written = 0
     objects = False
     units: Counter[str] = Counter()
     texts: list[str] = []
     grouped = {"point": False, "comma": False}
-    for given in cells:
-        cell = plain(given)
+    for raw in cells:
+        cell = plain(raw)
         count += 1
         if not isinstance(cell, str):
             objects = objects or (isinstance(cell, float) and math.isfinite(cell) and not cell.is_integer())
@@ -155,22 +155,22 @@ def writing_of(cells: Iterable[Any], decimal: Sign | None = None) -> tuple[Writi
             spelt += 1
             texts.append(cell)
             continue
-        found = _written(cell)
-        if found is None:
+        number = _parse(cell)
+        if number is None:
             continue
         written += 1
-        units.update([found.unit] if found.unit else [])
-        points += found.says == "point"
-        commas += found.says == "comma"
-        if found.either:
-            either += "." not in found.point
-            lone += "." in found.point
-            grouped["point" if "." not in found.point else "comma"] = True
-        elif found.groups and found.says is not None:
-            grouped[found.says] = True
+        units.update([number.unit] if number.unit else [])
+        points += number.separator == "point"
+        commas += number.separator == "comma"
+        if number.ambiguous:
+            either += "." not in number.point
+            lone += "." in number.point
+            grouped["point" if "." not in number.point else "comma"] = True
+        elif number.grouped and number.separator is not None:
+            grouped[number.separator] = True
     sign: Sign = decimal or ("comma" if commas > points else "point")
     fractions = points + commas > 0 or objects or (lone > 0 and sign == "point")
-    # A rare one is a slip: such a cell is told of.
+    # Rare units are errors, which are reported.
     common = [unit for unit, often in units.most_common() if unit and often > 0.02 * count]
     spans = spelt > 0 or (len(common) > 1 and all(map(time_units, common)))
     unit = "s" if spans else common[0] if common else ""
@@ -185,12 +185,12 @@ def writing_of(cells: Iterable[Any], decimal: Sign | None = None) -> tuple[Writi
 
 
 def is_money(unit: str) -> bool:
-    """Whether a unit is one of money."""
+    """Return whether ``unit`` is a currency."""
     return _IS_MONEY.fullmatch(unit) is not None
 
 
 def _fits(unit: str, writing: Writing) -> bool:
-    """Whether a cell of this unit may stand in the column: one without any, or money where nothing else is known."""
+    """Return whether a cell with this unit fits the column: no unit, or a currency or % if the column has no unit."""
     if not unit:
         return True
     if writing.unit:
@@ -208,32 +208,32 @@ def _finite(cell: Any) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _written(text: str) -> _Written | None:
+def _parse(text: str) -> _ParsedNumber | None:
     text = text.strip()
     if not text or len(text) > _LONGEST or "_" in text:
         return None
     if text.isascii() and text.isdigit():
-        return _Written(text, text, None, False, "", False)
+        return _ParsedNumber(text, text, None, False, "", False)
     text = unicodedata.normalize("NFKC", text).replace("−", "-")
-    found = _FORM.fullmatch(text)
-    if found is None or bool(found["open"]) != bool(found["close"]):
+    match = _FORM.fullmatch(text)
+    if match is None or bool(match["open"]) != bool(match["close"]):
         return None
-    signs = [sign for sign in (found["sign"], found["inner"], found["after"]) if sign]
-    if len(signs) > 1 or (found["open"] and signs):
+    signs = [sign for sign in (match["sign"], match["inner"], match["after"]) if sign]
+    if len(signs) > 1 or (match["open"] and signs):
         return None
-    if found["money"] and found["unit"] and found["unit"] != found["money"]:
+    if match["money"] and match["unit"] and match["unit"] != match["money"]:
         return None
-    unit = _named(found["money"] or found["unit"] or "")
-    body, power = found["body"], found["power"] or ""
+    unit = _normalise_unit(match["money"] or match["unit"] or "")
+    body, power = match["body"], match["power"] or ""
     forms = _forms(body, power)
     if forms is None or unit in _ORDINALS:
         return None
-    negative = bool(found["open"]) or signs == ["-"]
-    return _Written(*forms, unit, negative)
+    negative = bool(match["open"]) or signs == ["-"]
+    return _ParsedNumber(*forms, unit, negative)
 
 
 def _forms(body: str, power: str) -> tuple[str, str, Sign | None, bool] | None:
-    """The digits as ``float`` reads them, with decimal points and with decimal commas; what they say; whether grouped."""
+    """Return the digits for ``float`` with decimal points and with commas, the separator, and whether it is grouped."""
     if body.isdigit():
         return body + power, body + power, None, False
     if _EITHER.fullmatch(body) and not power:
@@ -241,9 +241,9 @@ def _forms(body: str, power: str) -> tuple[str, str, Sign | None, bool] | None:
         return (dotted, bare, None, True) if "." in body else (bare, dotted, None, True)
     if _SPACED.fullmatch(body):
         form = re.sub("[ '’]", "", body)
-        says: Sign | None = "comma" if "," in form else "point" if "." in form else None
+        separator: Sign | None = "comma" if "," in form else "point" if "." in form else None
         form = form.replace(",", ".") + power
-        return form, form, says, True
+        return form, form, separator, True
     if _POINT.fullmatch(body):
         return body + power, body + power, "point", False
     if _COMMA.fullmatch(body):
@@ -258,7 +258,7 @@ def _forms(body: str, power: str) -> tuple[str, str, Sign | None, bool] | None:
     return None
 
 
-def _named(unit: str) -> str:
-    """A unit in one form: ``Years``, ``year`` and ``yrs.`` differ, but a plural does not count."""
+def _normalise_unit(unit: str) -> str:
+    """Return a unit in lower case and singular: ``Years`` and ``year`` are equal, ``yrs.`` is not."""
     unit = unit.rstrip(".")
     return unit.lower().removesuffix("s") if len(unit) > 3 and unit.isalpha() and not unit.isupper() else unit

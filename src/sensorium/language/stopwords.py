@@ -1,4 +1,4 @@
-"""Words that say little about what a text is about."""
+"""Stop words of English and Chinese."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 Known = Literal["none", "english", "chinese", "both"]
 
-# "not", "no", "never" and "n't" are left in: they turn a judgement round.
+# "not", "no", "never" and "n't" are not stop words, since they negate.
 _ENGLISH = """
 a an the this that these those i me my mine we us our ours you your yours he him his she her hers it its they them
 their theirs myself yourself himself herself itself ourselves themselves who whom whose which what where when how why
@@ -17,7 +17,7 @@ very just also am is are was were be been being have has had having do does did 
 could may might must because while until since i'm i've i'd i'll you're you've it's he's she's we're they're that's
 there's
 """
-# 不, 没, 无 and 别 are left in, for the same reason.
+# 不, 没, 无 and 别 are not stop words for the same reason.
 _CHINESE = """
 的 了 着 过 地 得 之 是 在 有 和 与 及 或 而 且 但 但是 并 并且 也 都 就 还 又 才 便 把 被 对 对于 关于
 从 到 向 往 于 由 以 为 为了 因 因为 所以 如果 虽然 然而 我 你 您 他 她 它 我们 你们 他们 她们 它们
@@ -35,12 +35,12 @@ _SETS: dict[Known, frozenset[str]] = {
 
 
 def stopwords(known: Known = "none", own: str = "") -> frozenset[str]:
-    """The words of a list, and the user's own, written with blanks or commas between them."""
+    """Return the stop words of the list ``known`` and the user's ``own``, separated by spaces or commas."""
     return _SETS[known] | {word.lower() for word in own.replace(",", " ").replace("，", " ").split()}
 
 
 def without(words: Sequence[str], stop: Collection[str]) -> list[str]:
-    """``words`` without the stop words, whatever their case; all of them where nothing else would be left."""
+    """Remove the stop words ``stop``, ignoring case, from ``words``; if no word would be left, return all words."""
     kept = [word for word in words if word.lower().replace("’", "'") not in stop]
-    # "To be or not to be" must not become a missing cell; a lone mark is no word either.
+    # "To be or not to be" must not become a missing cell; punctuation alone is not a word.
     return kept if any(word[0].isalnum() for word in kept) else list(words)

@@ -1,4 +1,4 @@
-"""Time zones as they stand behind a time: ``Z``, ``+02:00``, ``EST``, ``Europe/Berlin``."""
+"""Parser of time zones after a time: ``Z``, ``+02:00``, ``EST``, ``Europe/Berlin``."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _HOURS = {
     "KST": 9, "HKT": 8, "SGT": 8, "AWST": 8, "AEST": 10, "AEDT": 11, "NZST": 12, "NZDT": 13, "AKST": -9, "AKDT": -8,
     "HST": -10,
 }  # fmt: skip
-"""Hours from UTC of names that e-mail does not know. IST, which three countries mean, is left out."""
+"""Hours from UTC of names unknown to the e-mail standard. IST is omitted, since three countries use it differently."""
 
 
 def zone(name: str) -> tzinfo | None:
-    """The zone of a name or an offset; None where it is not known (the clock is then all there is)."""
-    found = _OFFSET.fullmatch(name)
-    if found:
-        offset = timedelta(hours=int(found[2]), minutes=int(found[3] or 0))
-        return timezone(-offset if found[1] == "-" else offset) if offset < timedelta(days=1) else None
+    """Return the time zone of ``name``, which may be an offset; None if it is unknown."""
+    offset_match = _OFFSET.fullmatch(name)
+    if offset_match:
+        offset = timedelta(hours=int(offset_match[2]), minutes=int(offset_match[3] or 0))
+        return timezone(-offset if offset_match[1] == "-" else offset) if offset < timedelta(days=1) else None
     if "/" in name:
         try:
             return ZoneInfo(name)
@@ -33,13 +33,13 @@ def zone(name: str) -> tzinfo | None:
             return None
     if name.upper() in _HOURS:
         return timezone(timedelta(hours=_HOURS[name.upper()]))
-    # EST and its kin have stood in e-mail for fifty years: the standard library knows them.
-    read = parsedate_tz(f"1 Jan 2000 00:00:00 {name.upper()}")
-    known = name.upper() in ("Z", "UTC", "UT", "GMT") or (read is not None and read[9])
-    return timezone(timedelta(seconds=(read[9] or 0) if read else 0)) if known else None
+    # EST and similar names are part of the e-mail standard: the standard library knows them.
+    parsed = parsedate_tz(f"1 Jan 2000 00:00:00 {name.upper()}")
+    known = name.upper() in ("Z", "UTC", "UT", "GMT") or (parsed is not None and parsed[9])
+    return timezone(timedelta(seconds=(parsed[9] or 0) if parsed else 0)) if known else None
 
 
 def zoned(clock: datetime, name: str | None) -> datetime:
-    """A clock with the zone of that name, where it is known."""
+    """Return ``clock`` with the time zone ``name``, or unchanged if the zone is unknown."""
     known = None if not name else zone(name)
     return clock if known is None else clock.replace(tzinfo=known)

@@ -1,4 +1,4 @@
-"""Tokenisers learnt from the text at hand or loaded: pieces (BPE, WordPiece, unigram), words or characters."""
+"""Tokenisers, trained on texts or loaded: subwords (BPE, WordPiece, unigram), words or characters."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Kind = Literal["bpe", "wordpiece", "unigram", "word", "character"]
 PAD, UNKNOWN = 0, 1
 _SPECIAL = ("<pad>", "<unknown>")
 _BLANK = "▁"
-# Scripts written without blanks: each character is a piece of its own, so that a rare compound is not one unknown word.
+# Scripts without spaces: each character is a piece, so that a rare compound is not an unknown word.
 UNSPACED = (
     "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 )
@@ -35,15 +35,15 @@ _LARGEST_FILE = 64 << 20
 
 @dataclass(frozen=True)
 class Tokeniser:
-    """Text to ids and back: 0 pads, 1 is unknown, then the tokens in ``tokens``. Plain data: ``to_json`` is all of it.
+    """Converts text to ids and back: 0 is padding, 1 is unknown, then follow ``tokens``. ``to_json`` has all its state.
 
     Args:
-        kind: What a token is.
-        tokens: The known tokens; the first has id 2. A leading ``▁`` stands for a blank before it.
-        merges: For ``bpe``: which pairs are joined, the most frequent first.
-        scores: For ``unigram``: the logarithm of how likely each token is.
-        segmented: Whether the text comes cut into words by blanks, so that unspaced scripts are not cut again.
-        loaded: A whole ``tokenizer.json``, where it was loaded; its own ids are moved up by two.
+        kind: The kind of tokens.
+        tokens: The known tokens; the first has id 2. A leading ``▁`` represents a preceding space.
+        merges: For ``bpe``: the merged pairs, the most frequent first.
+        scores: For ``unigram``: the log probability of each token.
+        segmented: Whether texts are already split into words by spaces, so that unspaced scripts are not split again.
+        loaded: The contents of ``tokenizer.json`` if it was loaded; its ids are shifted by two.
     """
 
     kind: Kind
@@ -55,7 +55,14 @@ class Tokeniser:
 
     @classmethod
     def train(cls, texts: Iterable[str], kind: Kind = "bpe", vocabulary: int = 8000, *, segmented: bool = False) -> Self:
-        """The tokeniser of at most ``vocabulary`` ids that fits ``texts`` best. The same texts give the same tokeniser."""
+        """Train a tokeniser. The same texts give the same tokeniser.
+
+        Args:
+            texts: The training texts.
+            kind: The kind of tokens.
+            vocabulary: Maximum number of ids.
+            segmented: Whether the texts are already split into words by spaces.
+        """
         room = max(vocabulary - len(_SPECIAL), 1)
         texts = [text.replace(_BLANK, "_") for text in texts]
         if kind == "bpe":
@@ -71,40 +78,44 @@ class Tokeniser:
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """One saved by the tokenizers library (``tokenizer.json``): plain JSON, nothing in it can run."""
+        """Load the file ``path`` (``tokenizer.json`` of the tokenizers library), which is plain JSON without code.
+
+        Raises:
+            ConfigError: The file cannot be read, is too large, or is not a tokeniser.
+        """
         from tokenizers import Tokenizer
 
         check_open(str(path))
         path = Path(path)
         try:
             if path.stat().st_size > _LARGEST_FILE:
-                raise ConfigError("is larger than 64 MiB, which no tokeniser is", file=path)
+                raise ConfigError("is larger than 64 MiB: not a tokeniser", file=path)
             text = path.read_text(encoding="utf-8")
             check_growth(json.loads(text))
-            found = Tokenizer.from_str(text)
+            tokenizer = Tokenizer.from_str(text)
         except OSError as error:
             raise ConfigError(f"cannot be read: {error.strerror}", file=path) from None
         except ConfigError:
             raise
         except Exception as error:  # the library raises bare Exception
-            raise ConfigError(f"is no tokenizer.json: {error}", file=path) from None
-        found.no_padding()
-        found.no_truncation()
-        ids = found.get_vocab()
+            raise ConfigError(f"is not a valid tokenizer.json: {error}", file=path) from None
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        ids = tokenizer.get_vocab()
         tokens = [""] * (1 + max(ids.values(), default=-1))
         for token, i in ids.items():
             tokens[i] = token
-        kind = {"BPE": "bpe", "WordPiece": "wordpiece", "Unigram": "unigram"}.get(type(found.model).__name__, "word")
-        return cls(kind, tuple(tokens), loaded=found.to_str())  # type: ignore[arg-type]
+        kind = {"BPE": "bpe", "WordPiece": "wordpiece", "Unigram": "unigram"}.get(type(tokenizer.model).__name__, "word")
+        return cls(kind, tuple(tokens), loaded=tokenizer.to_str())  # type: ignore[arg-type]
 
     @property
     def size(self) -> int:
-        """The number of ids, padding and unknown among them."""
+        """The number of ids, including padding and unknown."""
         return len(_SPECIAL) + len(self.tokens)
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The word each id stands for; empty for padding, the unknown one, and what is only a part of a word."""
+        """The word of each id; empty for padding, unknown and parts of words."""
         marked = any(token.startswith(_BLANK) for token in self.tokens)
         plain = (
             (token[1:] if token.startswith(_BLANK) else "") if marked else "" if token.startswith("##") else token
@@ -114,8 +125,10 @@ class Tokeniser:
 
     @property
     def pieces(self) -> tuple[str, ...]:
-        """What each id spells, with a blank before what begins a word; padding spells nothing. Empty where a loaded one
-        spells in signs of its own."""
+        """The text of each id, with a space before the beginning of a word; empty for padding.
+
+        The tuple is empty for a loaded tokeniser, which may use its own encoding.
+        """
         if self.loaded:
             return ()
         if self.kind == "word":
@@ -127,17 +140,17 @@ class Tokeniser:
         return ("", "�", *spelt)
 
     def encode(self, text: str) -> list[int]:
-        """The ids of ``text``."""
+        """Return the ids of ``text``."""
         if self.loaded:
             return [i + len(_SPECIAL) for i in self._tokenizer.encode(text, add_special_tokens=False).ids]
         ids: list[int] = self._tokenizer.encode(text.replace(_BLANK, "_"), add_special_tokens=False).ids
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ``ids``; padding and ids that stand for nothing are left out, unknown is ``�``."""
+        """Return the text of ``ids``, without padding and undefined ids; unknown is ``�``."""
         if self.loaded:
-            theirs = [i - len(_SPECIAL) for i in ids if len(_SPECIAL) <= i < self.size]
-            return str(self._tokenizer.decode(theirs))
+            own_ids = [i - len(_SPECIAL) for i in ids if len(_SPECIAL) <= i < self.size]
+            return str(self._tokenizer.decode(own_ids))
         pieces = ["�" if i == UNKNOWN else self.tokens[i - 2] for i in ids if 0 < i < self.size]
         if self.kind == "word":
             return " ".join(pieces)
@@ -146,12 +159,14 @@ class Tokeniser:
         return "".join(pieces).replace(_BLANK, " ").strip()
 
     def to_json(self) -> dict[str, Any]:
+        """Return the tokeniser as JSON data."""
         more = {"scores": list(self.scores), "segmented": self.segmented, "loaded": self.loaded}
         plain = {"kind": self.kind, "tokens": list(self.tokens), "merges": [list(pair) for pair in self.merges]}
         return plain | {key: value for key, value in more.items() if value}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
+        """Return the tokeniser saved as ``data`` by ``to_json``."""
         merges = tuple((a, b) for a, b in data["merges"])
         scores, segmented = tuple(data.get("scores", ())), bool(data.get("segmented", False))
         return cls(data["kind"], tuple(data["tokens"]), merges, scores, segmented, data.get("loaded", ""))
@@ -186,7 +201,7 @@ class Tokeniser:
 
 @lru_cache(maxsize=10)
 def _splitter(kind: Kind, segmented: bool) -> Any:
-    """Where no token may reach across: words, and each mark and (unless segmented) each unspaced character alone."""
+    """Return the splitter at whose boundaries tokens end: words, punctuation and (unless segmented) unspaced characters."""
     from tokenizers import Regex, pre_tokenizers
 
     unspaced = "" if segmented else f"[{UNSPACED}]|"
@@ -195,23 +210,23 @@ def _splitter(kind: Kind, segmented: bool) -> Any:
     if kind in ("word", "wordpiece"):
         alone = pre_tokenizers.Split(Regex(f"{unspaced}[\\p{{P}}\\p{{S}}]"), "isolated")
         return pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), alone])
-    # A piece keeps the blank before it, so that text comes back from its ids; digits stand alone, for numbers are endless.
+    # A piece keeps the space before it, so that decoding restores the text; digits are separate, as numbers are endless.
     unspaced = "" if segmented else f"{_BLANK}?[{UNSPACED}]|"
-    one = Regex(f"{unspaced}{_BLANK}?[\\p{{P}}\\p{{S}}\\p{{N}}&&[^{_BLANK}]]")
-    alone = pre_tokenizers.Split(one, "isolated")
+    single = Regex(f"{unspaced}{_BLANK}?[\\p{{P}}\\p{{S}}\\p{{N}}&&[^{_BLANK}]]")
+    alone = pre_tokenizers.Split(single, "isolated")
     return pre_tokenizers.Sequence([pre_tokenizers.Metaspace(replacement=_BLANK, prepend_scheme="always"), alone])
 
 
 def _alphabet(texts: list[str], room: int) -> list[str]:
-    """The characters every piece is made of: chosen here, for the libraries break ties among rare ones by chance.
+    """Return the characters of all pieces, chosen here since the library breaks ties of rare ones at random.
 
-    Half the room is left for longer pieces.
+    Half of the vocabulary is left for longer pieces.
     """
     return _frequent((c for text in texts for c in text if c != " "), max(room // 2, room - 4000, 1))
 
 
 def _pairs(texts: list[str], room: int, segmented: bool) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
-    """The tokens and merges of byte pair encoding (Sennrich et al. 2016, https://arxiv.org/abs/1508.07909)."""
+    """Train the tokens and merges of byte pair encoding (Sennrich et al. 2016, https://arxiv.org/abs/1508.07909)."""
     from tokenizers import Tokenizer
     from tokenizers.models import BPE
     from tokenizers.trainers import BpeTrainer
@@ -235,10 +250,10 @@ def _pairs(texts: list[str], room: int, segmented: bool) -> tuple[tuple[str, ...
 
 
 def _wordpieces(texts: list[str], room: int, segmented: bool) -> tuple[str, ...]:
-    """Pieces that start a word, and pieces (``##``) that go on in one (https://arxiv.org/abs/1609.08144, § 4.1).
+    """Train pieces that start a word, and pieces (``##``) that continue one (https://arxiv.org/abs/1609.08144, § 4.1).
 
-    Found by joining pairs as byte pair encoding does; the longest that fits is taken when reading. The library's own
-    trainer does the same, but orders the pieces by chance.
+    Pairs are merged as in byte pair encoding; encoding uses the longest match. The trainer of the library does the
+    same, but orders the pieces at random.
     """
     tokens, _ = _pairs(texts, room, segmented)
     alphabet = [token for token in tokens if len(token) == 1 and token != _BLANK]
@@ -247,14 +262,14 @@ def _wordpieces(texts: list[str], room: int, segmented: bool) -> tuple[str, ...]
 
 
 def _unigrams(texts: list[str], room: int, segmented: bool) -> tuple[tuple[str, ...], tuple[float, ...]]:
-    """Pieces with their likelihoods (Kudo 2018, https://arxiv.org/abs/1804.10959)."""
+    """Train pieces with their log probabilities (Kudo 2018, https://arxiv.org/abs/1804.10959)."""
     from tokenizers import Tokenizer
     from tokenizers.models import Unigram
     from tokenizers.trainers import UnigramTrainer
 
     alphabet = [_BLANK, *_alphabet(texts, room)][:room]
     known = set(alphabet)
-    # The library gives up where a character finds no room.
+    # The library fails if a character does not fit into the vocabulary.
     texts = ["".join(c if c in known else " " for c in text) for text in texts]
     if len(alphabet) + 2 >= room or not any(text.strip() for text in texts):
         count = Counter(c if c != " " else _BLANK for text in texts for c in text)
@@ -266,22 +281,22 @@ def _unigrams(texts: list[str], room: int, segmented: bool) -> tuple[tuple[str, 
     )
     with _one_thread():
         tokenizer.train_from_iterator(texts, trainer)
-    found = json.loads(tokenizer.to_str())["model"]["vocab"]
-    # The library sums in another order each time: the last digits are noise, and equal pieces must come in one order.
-    scored = ((token, round(float(score), 6)) for token, score in found if token not in _SPECIAL)
+    vocabulary = json.loads(tokenizer.to_str())["model"]["vocab"]
+    # The library sums in varying order: the last digits are noise, and ties need a fixed order.
+    scored = ((token, round(float(score), 6)) for token, score in vocabulary if token not in _SPECIAL)
     pairs = sorted(scored, key=lambda pair: (-pair[1], pair[0]))[:room]
     return tuple(t for t, _ in pairs), tuple(s for _, s in pairs)
 
 
 def _frequent(counts: Iterable[str], limit: int) -> list[str]:
-    """The most frequent items, equally frequent ones in the order of their characters."""
+    """Return the most frequent items; ties are in the order of their characters."""
     ranked = sorted(Counter(counts).items(), key=lambda pair: (-pair[1], pair[0]))
     return [item for item, _ in ranked[:limit]]
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    # A library that has once used its threads complains at every later fork of a data loader.
+    # Once the library has used threads, it warns at every later fork of a data loader.
     before = os.environ.get("TOKENIZERS_PARALLELISM")
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     try:

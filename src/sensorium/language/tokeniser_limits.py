@@ -1,4 +1,4 @@
-"""How much longer a ``tokenizer.json`` can make a text: a few replacements in a row can make gigabytes of a line."""
+"""Check of ``tokenizer.json`` files, since a few chained replacements can turn a line into gigabytes."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from collections.abc import Iterator
 from typing import Any
 
 MOST = 64
-"""Times longer than it was that a text may become, at most; real ones stay below 20."""
+"""Maximum factor by which a text may grow; real tokenisers stay below 20."""
 _STEPS, _PATTERN, _WORD = 64, 4096, 1000
 
 
 def check_growth(file: dict[str, Any]) -> None:
-    """Raise ``ValueError`` where a ``tokenizer.json`` may make a text much longer than it was."""
+    """Raise ``ValueError`` if the parsed ``tokenizer.json``, ``file``, may make texts more than ``MOST`` times as long."""
     for part in ("normalizer", "pre_tokenizer", "decoder"):
-        times = 1.0
+        factor = 1.0
         for count, step in enumerate(_steps(file.get(part)), 1):
             if count > _STEPS:
                 raise ValueError(f"its {part} has more than {_STEPS} steps")
-            times *= _times(step)
-            if times > MOST:
+            factor *= _growth(step)
+            if factor > MOST:
                 raise ValueError(f"its {part} can make a text more than {MOST} times as long")
     model = file.get("model")
     if isinstance(model, dict):
@@ -31,29 +31,29 @@ def check_growth(file: dict[str, Any]) -> None:
 
 
 def _steps(part: Any) -> Iterator[dict[str, Any]]:
-    """The steps of a normaliser, a splitter or a decoder, one after the other."""
-    below = [part]
-    while below:
-        item = below.pop()
+    """Iterate over the steps of a normaliser, splitter or decoder."""
+    pending = [part]
+    while pending:
+        item = pending.pop()
         if not isinstance(item, dict):
             continue
         if item.get("type") == "Sequence":
             for key in ("normalizers", "pretokenizers", "decoders"):
                 inner = item.get(key)
-                below += inner if isinstance(inner, list) else []
+                pending += inner if isinstance(inner, list) else []
         else:
             yield item
 
 
-def _times(step: dict[str, Any]) -> float:
-    """How many times as long as it was one step can make a text."""
+def _growth(step: dict[str, Any]) -> float:
+    """Return the factor by which one step can lengthen a text."""
     kind, pattern = step.get("type"), step.get("pattern")
     literal = pattern.get("String") if isinstance(pattern, dict) else None
     for text in (literal, pattern.get("Regex") if isinstance(pattern, dict) else None):
         if isinstance(text, str) and len(text) > _PATTERN:
             raise ValueError(f"a pattern of {len(text):,} characters is too long")
     if kind == "Replace":
-        # A regular expression may match a single character, or (as an empty text does) between any two.
+        # A regular expression may match single characters or, like an empty text, between any two.
         matched = max(1, len(literal)) if isinstance(literal, str) else 1
         made = len(str(step.get("content", "")))
         return max(1.0, made / matched if literal else float(made + 1))
@@ -67,9 +67,9 @@ def _times(step: dict[str, Any]) -> float:
 
 
 def _longest(charsmap: Any) -> int:
-    """The longest text, in characters, that a character map of SentencePiece puts in the place of one.
+    """Return the length of the longest replacement of a character in a SentencePiece map.
 
-    The map: the size of a trie (4 bytes, little-endian), the trie, and the texts with a zero byte after each.
+    Format of the map: the size of a trie (4 bytes, little-endian), the trie, and the texts with a zero byte after each.
     Source: https://github.com/google/sentencepiece/blob/master/src/normalizer.cc, ``DecodePrecompiledCharsMap``.
     """
     if not isinstance(charsmap, str) or not charsmap:
@@ -79,5 +79,5 @@ def _longest(charsmap: Any) -> int:
         (size,) = struct.unpack_from("<I", data)
         texts = data[4 + size :].decode("utf-8", errors="replace")
     except (binascii.Error, ValueError, struct.error):
-        raise ValueError("its map of characters is not readable") from None
+        raise ValueError("its character map is damaged") from None
     return max(map(len, texts.split("\0")), default=1)

@@ -1,4 +1,4 @@
-"""Word vectors: GloVe and word2vec text files read, Word2Vec learnt from the texts at hand."""
+"""Word vectors: reader of GloVe and word2vec text files, and Word2Vec training."""
 
 from __future__ import annotations
 
@@ -17,15 +17,25 @@ _LONGEST_LINE = 1 << 18
 
 
 def read_vectors(path: str | Path, wanted: Collection[str], width: int) -> dict[str, Array]:
-    """The vectors ``[width]`` of the wanted words that a text file holds: a word and its numbers a line (GloVe), perhaps
-    after a line with the number of words and the width (word2vec).
+    """Read word vectors from a text file: a word and its numbers per line (GloVe), perhaps after a header (word2vec).
 
-    Read line by line, and only numbers are read: nothing in the file can run, and memory is that of the wanted words.
+    The file is read line by line and contains no code; only the wanted words use memory.
+
+    Args:
+        path: The file.
+        wanted: The words to read.
+        width: The length of the vectors.
+
+    Returns:
+        The vectors ``[width]`` of the wanted words in the file.
+
+    Raises:
+        ConfigError: The file cannot be read, or a line is not a word with ``width`` finite numbers.
     """
     check_open(str(path))
     path = Path(path)
     wanted = frozenset(wanted)
-    found: dict[str, Array] = {}
+    vectors: dict[str, Array] = {}
     try:
         with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
             number = 0
@@ -33,26 +43,26 @@ def read_vectors(path: str | Path, wanted: Collection[str], width: int) -> dict[
                 number += 1
                 parts = line.rstrip("\r\n ").split(" ")
                 if number == 1 and len(parts) == 2 and all(part.isdecimal() for part in parts):
-                    _fits(path, number, int(parts[1]), width)
+                    _check_width(path, number, int(parts[1]), width)
                     continue
                 if parts == [""]:
                     continue
                 if len(line) >= _LONGEST_LINE:
                     raise ConfigError("is too long for a word and its numbers", file=f"{path}, line {number}")
-                # Some files have words with blanks in them: the numbers are counted from the end.
-                _fits(path, number, len(parts) - 1, width, more=True)
+                # Some words contain spaces, so numbers are counted from the end.
+                _check_width(path, number, len(parts) - 1, width, more=True)
                 word = " ".join(parts[:-width])
-                if word in wanted and word not in found:
-                    found[word] = _numbers(path, number, parts[-width:])
+                if word in wanted and word not in vectors:
+                    vectors[word] = _numbers(path, number, parts[-width:])
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", file=path) from None
-    return found
+    return vectors
 
 
-def _fits(path: Path, line: int, there: int, width: int, *, more: bool = False) -> None:
-    if there < width or (there != width and not more):
+def _check_width(path: Path, line: int, count: int, width: int, *, more: bool = False) -> None:
+    if count < width or (count != width and not more):
         raise ConfigError(
-            f"holds {there} numbers a word, not {width}", file=f"{path}, line {line}", fix=f"set width={there}"
+            f"has {count} numbers per word, not {width}", file=f"{path}, line {line}", fix=f"set width={count}"
         )
 
 
@@ -60,18 +70,28 @@ def _numbers(path: Path, line: int, parts: Sequence[str]) -> Array:
     try:
         vector = np.array([float(part) for part in parts], dtype=np.float32)
     except ValueError:
-        raise ConfigError("holds something that is no number", file=f"{path}, line {line}") from None
+        raise ConfigError("has a value that is not a number", file=f"{path}, line {line}") from None
     if not np.isfinite(vector).all():
-        raise ConfigError("holds a number that is not finite", file=f"{path}, line {line}")
+        raise ConfigError("has a number that is not finite", file=f"{path}, line {line}")
     return vector
 
 
 def learn_vectors(
     texts: Sequence[Sequence[str]], width: int, *, window: int = 5, epochs: int = 10, seed: int = 0
 ) -> dict[str, Array]:
-    """Skip-gram vectors ``[width]`` of the words of ``texts`` that come twice or more, by gensim.
+    """Train skip-gram vectors of the words that occur at least twice, by gensim in one thread, for reproducibility.
 
-    Source: Word2Vec, https://arxiv.org/abs/1310.4546. One thread, so that the same texts give the same vectors.
+    Source: Word2Vec, https://arxiv.org/abs/1310.4546.
+
+    Args:
+        texts: The texts as lists of words.
+        width: The length of the vectors.
+        window: Maximum distance of context words.
+        epochs: Number of passes over the texts.
+        seed: Random seed.
+
+    Returns:
+        The vectors ``[width]`` by word.
     """
     try:
         from gensim.models import Word2Vec

@@ -1,1 +1,1 @@
-"""A trained model behind HTTP: answers, explanations, a page and a live stream. Needs ``sensorium[serve]``."""
+"""HTTP server for trained models: predictions, explanations, a web page and live streams. Needs ``sensorium[serve]``."""

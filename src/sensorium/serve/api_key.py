@@ -1,4 +1,4 @@
-"""The key that clients must show, where a server asks for one."""
+"""Authentication with an API key."""
 
 from __future__ import annotations
 
@@ -8,31 +8,39 @@ from collections.abc import Mapping
 
 from sensorium.core.errors import ConfigError
 
-SHORTEST = 16
-OPEN = frozenset({"/", "/healthz", "/page.css", "/page.js"})
-"""What may be seen without a key: the page, which asks for it, and whether the server is up."""
+MIN_KEY_LENGTH = 16
+PUBLIC_PATHS = frozenset({"/", "/healthz", "/page.css", "/page.js"})
+"""Paths that need no key: the web page, which asks for it, and the health check."""
 
 
-class Key:
-    """An API key; only its digest is kept. Compared in constant time, so that it cannot be guessed mark by mark."""
+class ApiKey:
+    """An API key, stored as a digest and compared in constant time against timing attacks.
+
+    Args:
+        key: The key, of at least 16 characters.
+
+    Raises:
+        ConfigError: The key is too short.
+    """
 
     def __init__(self, key: str) -> None:
         key = key.strip()
-        if len(key) < SHORTEST:
+        if len(key) < MIN_KEY_LENGTH:
             raise ConfigError(
-                f"an API key of {len(key)} characters can be guessed", fix=f"use {SHORTEST} or more: openssl rand -hex 16"
+                f"an API key of {len(key)} characters is too short",
+                fix=f"use at least {MIN_KEY_LENGTH}: openssl rand -hex 16",
             )
         self._digest = _digest(key)
 
-    def fits(self, shown: str) -> bool:
-        """Whether this is the key."""
-        return hmac.compare_digest(self._digest, _digest(shown))
+    def matches(self, candidate: str) -> bool:
+        """Return whether ``candidate`` is the key."""
+        return hmac.compare_digest(self._digest, _digest(candidate))
 
-    def opens(self, headers: Mapping[str, str]) -> bool:
-        """Whether a request shows it: ``Authorization: Bearer KEY`` or ``X-API-Key: KEY``."""
+    def authorises(self, headers: Mapping[str, str]) -> bool:
+        """Return whether the request ``headers`` contain the key: ``Authorization: Bearer KEY`` or ``X-API-Key: KEY``."""
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
-        shown = bearer.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-        return self.fits(shown)
+        candidate = bearer.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+        return self.matches(candidate)
 
 
 def _digest(text: str) -> bytes:

@@ -1,4 +1,4 @@
-"""The application: routes to models. ``create`` gives an ASGI application that any server can run."""
+"""The web application: routes to models. ``create`` returns an ASGI application that any server can run."""
 
 from __future__ import annotations
 
@@ -17,22 +17,21 @@ from starlette.middleware.cors import CORSMiddleware
 from sensorium import __version__
 from sensorium.core.errors import ConfigError
 from sensorium.predictor import Predictor
-from sensorium.serve.api_key import Key
-from sensorium.serve.host_guard import Guard, Names
-from sensorium.serve.host_guard import origins as allowed
-from sensorium.serve.http_errors import RefusedError, answer
+from sensorium.serve.api_key import ApiKey
+from sensorium.serve.host_guard import AllowedHosts, HostGuard, parse_origins
+from sensorium.serve.http_errors import RequestError, json_response
 from sensorium.serve.limits import Limits
 from sensorium.serve.metrics import Metrics
-from sensorium.serve.middleware import Door
-from sensorium.serve.model_service import Merge, Served, check_name, named
+from sensorium.serve.middleware import Middleware
+from sensorium.serve.model_service import Merge, ModelService, check_model_name, find_model
 from sensorium.serve.openapi import PREDICTION, operation
-from sensorium.serve.request_parsing import Asked, read
-from sensorium.serve.websocket import Live
+from sensorium.serve.request_parsing import ParsedRequest, parse_request
+from sensorium.serve.websocket import StreamEndpoint
 
 _TYPES = {"index.html": "text/html", "page.css": "text/css", "page.js": "text/javascript"}
 _EXPLANATION: dict[str, Any] = {"type": "object", "required": ["streams", "targets"]}
 _VECTOR: dict[str, Any] = {"type": "array", "items": {"type": "number"}}
-Way = Callable[[Request, Served, Asked, bool], Awaitable[Any]]
+Handler = Callable[[Request, ModelService, ParsedRequest, bool], Awaitable[Any]]
 
 
 def create(
@@ -44,46 +43,54 @@ def create(
     batch: int = 32,
     wait: float = 0.01,
     decoders: int = 2,
-    names: Names | None = None,
+    names: AllowedHosts | None = None,
     origins: Sequence[str] = (),
 ) -> FastAPI:
-    """The application that serves these models by name; the first answers where a request names none.
+    """Return the application that serves models.
 
     Args:
-        key: What clients must show; None: anybody may ask.
-        merge: See ``Served``; so are ``batch``, ``wait`` and ``decoders``.
-        names: By which the server may be asked (``Host``); None: those of this machine's loopback, as ``localhost``.
-        origins: Of other sites' pages that may ask too, as ``https://app.example``; browsers are told so (CORS).
+        models: The models by name; the first is used if a request names none.
+        limits: Limits on requests; None: the defaults.
+        key: The API key that clients must send; None: no authentication.
+        merge: Whether concurrent requests share forward passes: see ``ModelService``.
+        batch: Maximum number of rows per forward pass.
+        wait: Maximum seconds that a request waits for others.
+        decoders: Number of decoding threads per model.
+        names: The accepted host names; None: ``localhost`` and the loopback addresses.
+        origins: Origins of other web sites that may send requests (CORS): ``https://app.example``.
+
+    Raises:
+        ConfigError: There are no models, or a name, key or origin is invalid.
     """
     if not models:
-        raise ConfigError("there is no model to serve")
-    bounds, metrics, pages = limits or Limits(), Metrics(), allowed(origins)
-    served = {
-        check_name(name): Served(
-            name, predictor, bounds, merge=merge, batch=batch, wait=wait, decoders=decoders, seen=metrics.batch
+        raise ConfigError("no model to serve")
+    bounds, metrics, pages = limits or Limits(), Metrics(), parse_origins(origins)
+    services = {
+        check_model_name(name): ModelService(
+            name, predictor, bounds, merge=merge, batch=batch, wait=wait, decoders=decoders, on_batch=metrics.record_batch
         )
         for name, predictor in models.items()
     }
-    for name, one in served.items():
-        metrics.watch(name, lambda one=one: one.batcher.load)  # type: ignore[misc]
+    for name, service in services.items():
+        metrics.watch_load(name, lambda service=service: service.batcher.load)  # type: ignore[misc]
 
     @asynccontextmanager
-    async def life(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        for one in served.values():
-            # In a thread: what it waits for may still have to be told by this loop that it was given up.
-            await asyncio.to_thread(one.close)
+        for service in services.values():
+            # In a thread: closing waits for requests that this event loop may still have to cancel.
+            await asyncio.to_thread(service.close)
 
     app = FastAPI(
         title="sensorium",
         version=__version__,
-        description="Predictions from rows of which any part may be missing.",
-        docs_url=None,  # the usual page loads its parts from elsewhere
+        description="Predictions from rows in which any cell may be missing.",
+        docs_url=None,  # the standard page loads scripts from another site
         redoc_url=None,
-        lifespan=life,
+        lifespan=lifespan,
     )
-    lock = None if key is None else Key(key)
-    app.add_middleware(Door, limits=bounds, key=lock, metrics=metrics)
+    api_key = None if key is None else ApiKey(key)
+    app.add_middleware(Middleware, limits=bounds, key=api_key, metrics=metrics)
     if pages:
         app.add_middleware(
             CORSMiddleware,
@@ -93,21 +100,23 @@ def create(
             expose_headers=["Retry-After"],
             allow_private_network=True,
         )
-    app.add_middleware(Guard, names=names or Names(), allowed=pages, metrics=metrics)  # the last one added comes first
-    app.add_exception_handler(HTTPException, _unknown)
-    app.state.served, app.state.limits = served, bounds
-    _answers(app, served)
-    _facts(app, served, metrics)
-    Live(served, bounds, lock, metrics).routes(app)
-    _page(app)
+    app.add_middleware(
+        HostGuard, names=names or AllowedHosts(), allowed=pages, metrics=metrics
+    )  # the last one added runs first
+    app.add_exception_handler(HTTPException, _router_error)
+    app.state.services, app.state.limits = services, bounds
+    _add_prediction_routes(app, services)
+    _add_information_routes(app, services, metrics)
+    StreamEndpoint(services, bounds, api_key, metrics).add_to(app)
+    _add_page(app)
     return app
 
 
-class _Whole(APIRoute):
-    """A route whose endpoint takes the whole request and gives the whole response: FastAPI has no parameter to fill in.
+class _RequestRoute(APIRoute):
+    """A route whose endpoint takes the whole request and returns the whole response: FastAPI fills in no parameters.
 
-    It is in the OpenAPI document as any other. Looking for parameters took more than a tenth of a small request's processor
-    time (docs/performance.md).
+    It is in the OpenAPI document like any other. Resolving parameters took more than a tenth of the processor time of a
+    small request (docs/performance.md).
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -115,36 +124,36 @@ class _Whole(APIRoute):
         return cast(Callable[[Request], Coroutine[Any, Any, Response]], self.endpoint)
 
 
-def _answers(app: FastAPI, served: dict[str, Served]) -> None:
-    """The routes that take rows, each for the model of ``?model=`` and under a model's own address."""
+def _add_prediction_routes(app: FastAPI, services: dict[str, ModelService]) -> None:
+    """Add the routes that take rows, each with ``?model=`` and with the name of the model in the path."""
 
-    async def predict(_: Request, one: Served, asked: Asked, lenient: bool) -> Any:
-        found = [prediction.to_json() for prediction in await one.predict(asked.rows, lenient=lenient)]
-        return found[0] if asked.single else {"predictions": found}
+    async def predict(_: Request, service: ModelService, parsed: ParsedRequest, lenient: bool) -> Any:
+        predictions = [prediction.to_json() for prediction in await service.predict(parsed.rows, lenient=lenient)]
+        return predictions[0] if parsed.single else {"predictions": predictions}
 
-    async def explained(request: Request, one: Served, asked: Asked, lenient: bool) -> Any:
+    async def explain(request: Request, service: ModelService, parsed: ParsedRequest, lenient: bool) -> Any:
         where = request.query_params.get("where", "no")
         if where not in ("yes", "no"):
-            raise RefusedError(422, "where is yes or no")
-        return await one.explain(asked.rows, lenient=lenient, where=where == "yes")
+            raise RequestError(422, "where must be yes or no")
+        return await service.explain(parsed.rows, lenient=lenient, where=where == "yes")
 
-    async def embed(request: Request, one: Served, asked: Asked, lenient: bool) -> Any:
-        found = await one.embed(asked.rows, request.query_params.get("stream"), lenient=lenient)
-        return found[0] if asked.single else {"vectors": found}
+    async def embed(request: Request, service: ModelService, parsed: ParsedRequest, lenient: bool) -> Any:
+        vectors = await service.embed(parsed.rows, request.query_params.get("stream"), lenient=lenient)
+        return vectors[0] if parsed.single else {"vectors": vectors}
 
-    first = next(iter(served.values()))
-    ways: list[tuple[str, Way, dict[str, Any], str]] = [
+    first = next(iter(services.values()))
+    routes: list[tuple[str, Handler, dict[str, Any], str]] = [
         ("predict", predict, PREDICTION, "predictions"),
-        ("explain", explained, _EXPLANATION, "explanations"),
+        ("explain", explain, _EXPLANATION, "explanations"),
         ("embed", embed, _VECTOR, "vectors"),
     ]
-    for name, way, shape, listed in ways:
-        endpoint = _endpoint(served, way)
+    for name, handler, shape, listed in routes:
+        endpoint = _endpoint(services, handler)
         for prefix in ("", "/models/{name}"):
             app.router.add_api_route(
                 f"{prefix}/{name}",
                 endpoint,
-                route_class_override=_Whole,
+                route_class_override=_RequestRoute,
                 methods=["POST"],
                 name=name,
                 openapi_extra=operation(first, shape, listed, path=bool(prefix), route=name),
@@ -152,36 +161,36 @@ def _answers(app: FastAPI, served: dict[str, Served]) -> None:
             )
 
 
-def _endpoint(served: dict[str, Served], way: Way) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(services: dict[str, ModelService], handler: Handler) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        one = named(served, request.path_params.get("name") or request.query_params.get("model"))
+        service = find_model(services, request.path_params.get("name") or request.query_params.get("model"))
         bad = request.query_params.get("bad", "refuse")
         if bad not in ("refuse", "missing"):
-            raise RefusedError(422, "bad is refuse or missing")
-        asked = await read(request, one)
-        return answer(await way(request, one, asked, bad == "missing"))
+            raise RequestError(422, "bad must be refuse or missing")
+        parsed = await parse_request(request, service)
+        return json_response(await handler(request, service, parsed, bad == "missing"))
 
     return endpoint
 
 
-def _facts(app: FastAPI, served: dict[str, Served], metrics: Metrics) -> None:
+def _add_information_routes(app: FastAPI, services: dict[str, ModelService], metrics: Metrics) -> None:
     async def healthz() -> Response:
-        return answer({"status": "ok", "version": __version__, "models": list(served)})
+        return json_response({"status": "ok", "version": __version__, "models": list(services)})
 
     async def schema(request: Request) -> Response:
-        one = named(served, request.path_params.get("name") or request.query_params.get("model"))
-        return answer({**one.form(), "models": list(served)})
+        service = find_model(services, request.path_params.get("name") or request.query_params.get("model"))
+        return json_response({**service.describe(), "models": list(services)})
 
-    async def told() -> Response:
+    async def metrics_text() -> Response:
         return Response(metrics.text(), media_type="text/plain; version=0.0.4")
 
     app.add_api_route("/healthz", healthz, methods=["GET"])
     app.add_api_route("/schema", schema, methods=["GET"], operation_id="schema")
     app.add_api_route("/models/{name}/schema", schema, methods=["GET"], operation_id="schema_of")
-    app.add_api_route("/metrics", told, methods=["GET"])
+    app.add_api_route("/metrics", metrics_text, methods=["GET"])
 
 
-def _page(app: FastAPI) -> None:
+def _add_page(app: FastAPI) -> None:
     folder = files("sensorium.serve") / "page"
     for name, kind in _TYPES.items():
         content = (folder / name).read_bytes()
@@ -196,11 +205,11 @@ def _file(content: bytes, kind: str) -> Callable[[], Awaitable[Response]]:
     return file
 
 
-async def _unknown(_: Request, error: Exception) -> Response:
-    """What the router itself refuses: an address or a method that is not there."""
+async def _router_error(_: Request, error: Exception) -> Response:
+    """Return the error for an unknown path or a method that is not allowed."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     headers = dict(getattr(error, "headers", None) or {})
     if headers.get("Allow") == "GET":
         headers["Allow"] = "GET, HEAD"
-    fix = f"send it by {headers['Allow']}" if "Allow" in headers else "all addresses: /openapi.json"
-    return RefusedError(status, str(getattr(error, "detail", "not found")), fix=fix, headers=headers).response()
+    fix = f"use the method {headers['Allow']}" if "Allow" in headers else "/openapi.json lists all paths"
+    return RequestError(status, str(getattr(error, "detail", "not found")), fix=fix, headers=headers).response()

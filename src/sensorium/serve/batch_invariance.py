@@ -1,4 +1,4 @@
-"""Whether requests may share passes of a model here and keep every bit: tried out, since kernels promise nothing."""
+"""Measure whether predictions are bit-identical at every batch size on this machine, since kernels do not promise it."""
 
 from __future__ import annotations
 
@@ -21,74 +21,78 @@ _ABSENT = 0.2
 
 
 @dataclass(frozen=True)
-class Found:
-    """What was found.
+class BatchInvariance:
+    """The result of the measurement.
 
     Args:
-        least: The smallest pass whose rows come out as in the largest; None: passes may not be shared.
-        costs: Seconds of a pass, by its rows: powers of two from ``least`` up.
+        least: The smallest batch whose rows equal those of the largest; None: requests may not share batches.
+        costs: Seconds of a batch by its number of rows: powers of two from ``least`` up.
     """
 
     least: int | None
     costs: dict[int, float]
 
     def passes(self, rows: int) -> list[int]:
-        """So many rows as passes of these sizes, as cheaply as the costs allow; the last may be filled up."""
+        """Return the cheapest batch sizes that together hold ``rows`` rows; the last batch may be padded."""
         cheapest: list[tuple[float, list[int]]] = [(0.0, [])]
         for n in range(1, rows + 1):
-            ways = [(cost + cheapest[max(n - size, 0)][0], size) for size, cost in self.costs.items()]
-            best, size = min(ways)
+            options = [(cost + cheapest[max(n - size, 0)][0], size) for size, cost in self.costs.items()]
+            best, size = min(options)
             cheapest.append((best, [size, *cheapest[max(n - size, 0)][1]]))
         return sorted(cheapest[rows][1], reverse=True)
 
 
-UNSTEADY = Found(None, {})
+NOT_INVARIANT = BatchInvariance(None, {})
 
 
 @torch.inference_mode()
-def steadiness(predictor: Predictor, most: int = _MOST) -> Found:
-    """Runs invented rows through passes of every size, in other orders and company, and compares every bit of them.
+def measure_batch_invariance(predictor: Predictor, most: int = _MOST) -> BatchInvariance:
+    """Run random rows in batches of every size and in different orders, and compare all outputs bit by bit.
 
-    What a kernel does depends on the shapes it is given, never on the numbers; so what holds for these rows holds for all.
+    The algorithm of a kernel depends on the shapes of its inputs, not on their values, so the result holds for all rows.
 
     Args:
-        most: Rows of the largest pass that the server will make.
+        predictor: The model.
+        most: Rows of the largest batch of the server.
     """
     draw = np.random.default_rng(0)
-    samples = invented(predictor.schema, max(_MOST, STEADY), draw)
+    samples = random_samples(predictor.schema, max(_MOST, STEADY), draw)
     expected = _pass(predictor, samples, list(range(len(samples))))
     least: int | None = None
     costs: dict[int, float] = {}
-    # On a processor, the time of this thread: other work beside it says nothing about a pass.
+    # On a CPU measure the time of this thread, independent of other work on the machine.
     clock = thread_time if predictor.device.type == "cpu" else perf_counter
     size = len(samples)
     while size >= 1:
         seconds = []
-        for _ in range(2):  # the first of a size also makes its kernels
+        for _ in range(2):  # the first batch of a size includes the setup of its kernels
             order = draw.permutation(len(samples))[:size].tolist()
-            begun = clock()
-            found = _pass(predictor, [samples[i] for i in order], order)
-            seconds.append(clock() - begun)
-            if any(not _same(expected[i], found[i]) for i in order):
-                return _agreeing(least, costs)
+            started = clock()
+            outputs = _pass(predictor, [samples[i] for i in order], order)
+            seconds.append(clock() - started)
+            if any(not _same(expected[i], outputs[i]) for i in order):
+                return _result(least, costs)
         least = size
         if size <= most:
             costs[size] = min(seconds)
         size //= 2
-    return _agreeing(least, costs)
+    return _result(least, costs)
 
 
-def _agreeing(least: int | None, costs: dict[int, float]) -> Found:
-    # Predictions of a table are made in passes of STEADY rows and more: what does not agree with those is of no use.
-    return Found(least, costs) if least is not None and least <= STEADY and costs else UNSTEADY
+def _result(least: int | None, costs: dict[int, float]) -> BatchInvariance:
+    # Tables are predicted in batches of at least STEADY rows, with which shared batches must agree.
+    return BatchInvariance(least, costs) if least is not None and least <= STEADY and costs else NOT_INVARIANT
 
 
-def invented(schema: Schema, rows: int, draw: np.random.Generator) -> list[Sample]:
-    """Rows of arrays such as ``encode`` gives, of any length, some of them missing; they mean nothing."""
-    made: list[Sample] = []
+def random_samples(schema: Schema, rows: int, draw: np.random.Generator) -> list[Sample]:
+    """Return ``rows`` random rows in the format of ``encode`` for ``schema``: any lengths, some cells missing.
+
+    ``draw`` is the random generator.
+    """
+    samples: list[Sample] = []
     for _ in range(rows):
-        made.append({c.name: None if draw.random() < _ABSENT else _cell(c.reader, draw) for c in schema.read})
-    return made
+        samples.append({c.name: None if draw.random() < _ABSENT else _cell(c.reader, draw) for c in schema.read})
+    return samples
 
 
 def _cell(modality: Modality, draw: np.random.Generator) -> Array:
@@ -99,7 +103,7 @@ def _cell(modality: Modality, draw: np.random.Generator) -> Array:
         return np.array(codes, dtype=blank.dtype).reshape(shape)
     if isinstance(layout, Ids):
         return draw.integers(1, max(layout.vocabulary, 2), shape).astype(blank.dtype)
-    if isinstance(layout, Graph):  # codes, whose number only the modality knows: it has two of each
+    if isinstance(layout, Graph):  # codes: only the modality knows how many there are, but there are at least two
         return draw.integers(0, 2, shape).astype(blank.dtype)
     if blank.dtype == np.uint8:
         return draw.integers(0, 256, shape, dtype=np.uint8)
@@ -108,12 +112,12 @@ def _cell(modality: Modality, draw: np.random.Generator) -> Array:
 
 
 def _pass(predictor: Predictor, samples: Sequence[Sample], numbers: Sequence[int]) -> dict[int, list[torch.Tensor]]:
-    """One pass; by row everything that is computed of it."""
+    """Run one batch; return all computed tensors of each row."""
     batch = predictor.batch(samples, len(samples))
     run = Forward(predictor.model, batch, least=len(samples))
     computed = [*_tensors(run.streams), *_tensors(run.fused), *_tensors(run.outputs)]
     rows = batch.rows
-    # Not every output needs to go by rows (weights of a vote may come along); what does is compared.
+    # Only outputs with a row dimension are compared; others may be weights of experts, for example.
     by_row = [tensor.cpu() for tensor in computed if tensor.dim() and tensor.shape[0] == rows]
     return {number: [tensor[i] for tensor in by_row] for i, number in enumerate(numbers)}
 
@@ -124,5 +128,5 @@ def _tensors(value: Any) -> list[torch.Tensor]:
     return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
 
 
-def _same(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> bool:
-    return len(one) == len(other) and all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+def _same(left: Sequence[torch.Tensor], right: Sequence[torch.Tensor]) -> bool:
+    return len(left) == len(right) and all(torch.equal(a, b) for a, b in zip(left, right, strict=True))

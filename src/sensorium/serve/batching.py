@@ -1,4 +1,4 @@
-"""Requests that wait together are answered together, in one thread, from a bounded queue."""
+"""Batching: concurrent requests are answered together by one thread, from a bounded queue."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ R = TypeVar("R")
 
 
 class FullError(Exception):
-    """The queue holds as many rows as it may."""
+    """The queue is full."""
 
 
 class ClosedError(Exception):
-    """The queue takes nothing more: the server is going down."""
+    """The queue is closed: the server is shutting down."""
 
 
 @dataclass
@@ -31,46 +31,53 @@ class _Job(Generic[W, R]):
     future: Future[R]
 
 
-class Place(Generic[W, R]):
-    """Room in the queue for one request, held until it is answered. ``coming`` until its work is handed in or given up."""
+class Reservation(Generic[W, R]):
+    """Space in the queue for one request, held until it is answered.
+
+    ``pending`` is True until the work is submitted or abandoned.
+
+    Args:
+        batcher: The queue.
+        rows: Number of rows of the request.
+    """
 
     def __init__(self, batcher: Batcher[W, R], rows: int) -> None:
-        self._batcher, self.rows, self.coming = batcher, rows, True
+        self._batcher, self.rows, self.pending = batcher, rows, True
 
     def submit(self, work: W, answer: Future[R] | None = None) -> Future[R]:
-        """Hand in the work that the room was kept for, from any thread; ``answer`` is what is then settled."""
+        """Submit the ``work`` of the request, from any thread; return the future of its result, ``answer`` if given."""
         return self._batcher._submit(self, _Job(work, self.rows, monotonic(), answer or Future()))
 
 
 class Batcher(Generic[W, R]):
-    """A bounded queue and the one thread that empties it.
+    """A bounded queue and the thread that processes it.
 
-    A request is announced by ``admit`` while it is still being decoded. So the thread knows whether company is on its way:
-    it waits for that, though for no more than ``wait`` seconds, and never when nobody is coming.
+    ``admit`` announces a request while it is still being decoded. The thread therefore knows whether more work is pending:
+    it waits for that at most ``wait`` seconds, and not at all if nothing is pending.
 
     Args:
-        answer: Answers several works at once, one result for each, or the error of that one alone.
-        rows: Rows answered together, at most; a larger work is answered alone.
-        wait: The latency target: seconds that a work is held back for company, at most.
-        queue: Rows admitted at once, at most.
-        seen: Told of every batch: how many rows, and seconds it took.
+        process: Processes several works at once; returns a result, or an exception, for each.
+        rows: Maximum number of rows per batch; a larger work is processed alone.
+        wait: Maximum seconds that a work waits for others to share its batch.
+        queue: Maximum number of rows in progress.
+        on_batch: Is called after each batch with its number of rows and its seconds.
     """
 
     def __init__(
         self,
-        answer: Callable[[Sequence[W]], Sequence[R | Exception]],
+        process: Callable[[Sequence[W]], Sequence[R | Exception]],
         *,
         rows: int = 32,
         wait: float = 0.01,
         queue: int = 256,
-        seen: Callable[[int, float], None] | None = None,
+        on_batch: Callable[[int, float], None] | None = None,
     ) -> None:
-        self._answer, self.rows, self.wait, self.queue = answer, rows, wait, queue
-        self._seen = seen
+        self._process, self.rows, self.wait, self.queue = process, rows, wait, queue
+        self._on_batch = on_batch
         self._change = Condition()
         self._jobs: deque[_Job[W, R]] = deque()
         self._waiting = 0
-        self._coming = 0
+        self._pending = 0
         self._admitted = 0
         self._closed = False
         self._thread = Thread(target=self._work, name="model", daemon=True)
@@ -78,50 +85,50 @@ class Batcher(Generic[W, R]):
 
     @property
     def load(self) -> int:
-        """Rows that are inside."""
+        """Number of rows in progress."""
         return self._admitted
 
     @contextmanager
-    def admit(self, rows: int) -> Iterator[Place[W, R]]:
-        """Room for a request of so many rows. Raises ``FullError`` or ``ClosedError``."""
+    def admit(self, rows: int) -> Iterator[Reservation[W, R]]:
+        """Reserve space for a request of ``rows`` rows. Raises ``FullError`` or ``ClosedError``."""
         rows = max(rows, 1)
         with self._change:
             if self._closed:
                 raise ClosedError
-            # A request larger than the whole queue may still come into an empty house.
+            # An empty queue also admits a request larger than the queue.
             if self._admitted and self._admitted + rows > self.queue:
                 raise FullError
             self._admitted += rows
-            self._coming += 1
-        place = Place(self, rows)
+            self._pending += 1
+        reservation = Reservation(self, rows)
         try:
-            yield place
+            yield reservation
         finally:
             with self._change:
                 self._admitted -= rows
-                if place.coming:
-                    place.coming = False
-                    self._coming -= 1
+                if reservation.pending:
+                    reservation.pending = False
+                    self._pending -= 1
                     self._change.notify()
 
-    def _submit(self, place: Place[W, R], job: _Job[W, R]) -> Future[R]:
+    def _submit(self, reservation: Reservation[W, R], job: _Job[W, R]) -> Future[R]:
         with self._change:
-            if not place.coming:  # given up while it was being decoded
+            if not reservation.pending:  # abandoned while it was being decoded
                 job.future.cancel()
                 return job.future
-            place.coming = False
-            self._coming -= 1
+            reservation.pending = False
+            self._pending -= 1
             if self._closed and not self._thread.is_alive():
                 raise ClosedError
             self._jobs.append(job)
             self._waiting += job.rows
-            # A batch that still waits for company need not be looked at for every one that joins it.
-            if len(self._jobs) == 1 or not self._coming or self._waiting >= self.rows:
+            # Wake the thread only when the batch may be complete, not for every work that joins it.
+            if len(self._jobs) == 1 or not self._pending or self._waiting >= self.rows:
                 self._change.notify()
         return job.future
 
     def close(self) -> None:
-        """Take nothing more, finish what was admitted, and stop."""
+        """Admit no more requests, finish the admitted ones and stop the thread."""
         with self._change:
             self._closed = True
             self._change.notify()
@@ -131,22 +138,22 @@ class Batcher(Generic[W, R]):
         while True:
             with self._change:
                 while not self._jobs:
-                    if self._closed and not self._coming:
+                    if self._closed and not self._pending:
                         return
                     self._change.wait()
                 self._gather()
-                jobs = self._taken()
+                jobs = self._take()
             self._run([job for job in jobs if job.future.set_running_or_notify_cancel()])
 
     def _gather(self) -> None:
-        """Wait for company while some is coming, the batch has room and the first has not waited too long."""
-        until = self._jobs[0].since + self.wait
-        while self._coming and not self._closed and self._waiting < self.rows:
-            left = until - monotonic()
+        """Wait for more work while some is pending, the batch has space and the first has not waited too long."""
+        deadline = self._jobs[0].since + self.wait
+        while self._pending and not self._closed and self._waiting < self.rows:
+            left = deadline - monotonic()
             if left <= 0 or not self._change.wait(left):
                 return
 
-    def _taken(self) -> list[_Job[W, R]]:
+    def _take(self) -> list[_Job[W, R]]:
         taken = [self._jobs.popleft()]
         rows = taken[0].rows
         while self._jobs and rows + self._jobs[0].rows <= self.rows:
@@ -160,17 +167,17 @@ class Batcher(Generic[W, R]):
             return
         start = monotonic()
         try:
-            results: Sequence[Any] = self._answer([job.work for job in jobs])
+            results: Sequence[Any] = self._process([job.work for job in jobs])
         except Exception as error:
             if len(jobs) == 1:
                 jobs[0].future.set_exception(error)
                 return
-            # One request must not spoil the others: each again, alone.
+            # One bad request must not fail the others: run each of them alone.
             for job in jobs:
                 self._run([job])
             return
-        if self._seen is not None:
-            self._seen(sum(job.rows for job in jobs), monotonic() - start)
+        if self._on_batch is not None:
+            self._on_batch(sum(job.rows for job in jobs), monotonic() - start)
         for job, result in zip(jobs, results, strict=True):
             if isinstance(result, Exception):
                 job.future.set_exception(result)

@@ -1,6 +1,6 @@
-"""A request's rows to arrays: beside the model in threads where that takes long, else on the model's own thread.
+"""Decode the rows of a request to arrays: slow ones in decoding threads, fast ones on the thread of the model.
 
-Between two rows it is looked whether anybody still waits for the answer: a client may have left, or its time may be up.
+Between rows decoding checks whether the answer is still needed: the client may have disconnected or timed out.
 """
 
 from __future__ import annotations
@@ -12,91 +12,94 @@ from time import thread_time
 from typing import Any
 
 from sensorium.core.schema import Problem, Record, Sample
-from sensorium.serve.http_errors import unusable
+from sensorium.serve.http_errors import unreadable_cells
 
 Decoded = tuple[list[Sample], list[list[Problem]]]
 Encode = Callable[[Record, int], tuple[Sample, list[Problem]]]
-FEW = 8
-"""Rows that a thread takes at a time."""
-LONG = 0.002
-"""Seconds of work for a row from which on threads are worth their hand-overs. Python runs one thread at a time, but
-decoders of large files let the others go on."""
+CHUNK_ROWS = 8
+"""Number of rows that a thread decodes at a time."""
+SLOW_SECONDS = 0.002
+"""Seconds per row above which threads are worth their overhead. Decoders of large files release Python's global lock."""
 
 
-class Pace:
-    """How long a row takes to decode, of late."""
+class DecodingTime:
+    """Moving average of the time to decode a row, in seconds."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
 
     @property
-    def long(self) -> bool:
-        return self.seconds > LONG
+    def is_slow(self) -> bool:
+        """Whether a row takes long enough to be decoded in a thread."""
+        return self.seconds > SLOW_SECONDS
 
     def add(self, seconds: float, rows: int) -> None:
-        """So many rows took so long."""
+        """Record that ``rows`` rows took ``seconds``."""
         if rows:
             self.seconds += 0.1 * (seconds / rows - self.seconds)
 
 
-class Decoding:
-    """The decoding of one request. An error, or cells that cannot be used, end in the answer.
+class DecodingJob:
+    """The decoding of one request. Errors and unreadable cells are set on the future of the answer.
 
     Args:
-        encode: A row and its number to arrays and problems.
-        lenient: Whether cells that cannot be used count as missing.
-        pace: Is told how long it took; None: nobody is.
+        encode: Converts a row and its number to arrays and problems.
+        rows: The rows of the request.
+        lenient: Whether unreadable cells count as missing.
+        time: Records how long the rows took, if given.
     """
 
-    def __init__(self, encode: Encode, rows: Sequence[Record], lenient: bool, pace: Pace | None) -> None:
+    def __init__(self, encode: Encode, rows: Sequence[Record], lenient: bool, time: DecodingTime | None) -> None:
         self.rows = rows
-        self._encode, self._lenient, self.pace = encode, lenient, pace
-        self._found: list[tuple[Sample, list[Problem]]] = [({}, [])] * len(rows)
+        self._encode, self._lenient, self.time = encode, lenient, time
+        self._decoded: list[tuple[Sample, list[Problem]]] = [({}, [])] * len(rows)
         self._left = len(rows)
         self._lock = Lock()
 
-    def now(self) -> Decoded:
-        """Here, at once. Raises ``RefusedError`` where cells cannot be used."""
-        self._some(0, len(self.rows), None)
-        return self._whole()
+    def run(self) -> Decoded:
+        """Decode all rows in this thread. Raises ``RequestError`` if cells cannot be read."""
+        self._decode(0, len(self.rows), None)
+        return self._result()
 
     def start(self, threads: Executor, answer: Future[Any], done: Callable[[Decoded], Any]) -> None:
-        """A few rows at a time in threads; returns at once. The thread that finishes last hands the whole to ``done``.
+        """Decode the rows in threads, a few at a time, and return at once.
 
         Args:
-            answer: What the client waits for; nothing more is done once it was given up.
+            threads: The threads that decode.
+            answer: The future the client waits for; decoding stops once it is cancelled.
+            done: Is called with the result by the thread that finishes last.
         """
 
         def work(start: int) -> None:
             try:
-                if self._some(start, FEW, answer):
-                    done(self._whole())
-            except Exception as error:  # told to the one who waits: nobody looks into a thread
+                if self._decode(start, CHUNK_ROWS, answer):
+                    done(self._result())
+            except Exception as error:  # set on the future, since nobody sees an exception of a thread
                 with self._lock:
                     if not answer.done() and answer.set_running_or_notify_cancel():
                         answer.set_exception(error)
 
-        for start in range(0, max(len(self.rows), 1), FEW):
+        for start in range(0, max(len(self.rows), 1), CHUNK_ROWS):
             threads.submit(work, start)
 
-    def _some(self, start: int, count: int, answer: Future[Any] | None) -> bool:
-        """Whether these were the last, and are still asked for."""
-        begun = thread_time()
+    def _decode(self, start: int, count: int, answer: Future[Any] | None) -> bool:
+        """Decode ``count`` rows; return whether they were the last and the answer is still needed."""
+        started = thread_time()
         rows = self.rows[start : start + count]
         for i, row in enumerate(rows, start):
-            if answer is not None and answer.done():  # given up, or refused for another row
+            if answer is not None and answer.done():  # cancelled, or failed for another row
                 return False
-            self._found[i] = self._encode(row, i + 1)
+            self._decoded[i] = self._encode(row, i + 1)
         if answer is not None and answer.done():
             return False
         with self._lock:
-            if self.pace is not None:
-                self.pace.add(thread_time() - begun, len(rows))
+            if self.time is not None:
+                self.time.add(thread_time() - started, len(rows))
             self._left -= len(rows)
             return self._left == 0
 
-    def _whole(self) -> Decoded:
-        problems = [problem for _, found in self._found for problem in found if problem.missing]
+    def _result(self) -> Decoded:
+        problems = [problem for _, problems in self._decoded for problem in problems if problem.missing]
         if problems and not self._lenient:
-            raise unusable(problems)
-        return [sample for sample, _ in self._found], [found for _, found in self._found]
+            raise unreadable_cells(problems)
+        return [sample for sample, _ in self._decoded], [row_problems for _, row_problems in self._decoded]

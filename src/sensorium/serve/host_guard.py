@@ -1,4 +1,4 @@
-"""By which names a server may be asked, and from which pages: what keeps other sites' scripts out."""
+"""Checks of the ``Host`` and ``Origin`` headers, against DNS rebinding and requests from other web sites."""
 
 from __future__ import annotations
 
@@ -15,144 +15,152 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from sensorium.core.errors import ConfigError
-from sensorium.serve.http_errors import CLOSE, RefusedError
+from sensorium.serve.http_errors import CLOSE, RequestError
 from sensorium.serve.metrics import Metrics
 from sensorium.serve.middleware import SAFE
 
 LOOPBACK = "localhost"
 ANY = "*"
-HEAD = 2**16
-"""Bytes of all headers, at most."""
+MAX_HEADER_BYTES = 2**16
+"""Maximum size of all headers."""
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::([0-9]{1,5}))?")
-_WELCOME = frozenset({"same-origin", "none"})
-"""What ``Sec-Fetch-Site`` says of this server's own page, and of an address that a user typed."""
+_ALLOWED_SITES = frozenset({"same-origin", "none"})
+"""Values of ``Sec-Fetch-Site`` for the page of this server and for an address typed by a user."""
 _PORTS = {"http": "80", "https": "443"}
 
 
-class Names(NamedTuple):
-    """The names and addresses by which a server may be asked.
+class AllowedHosts(NamedTuple):
+    """The host names and addresses that a server accepts.
 
-    A page of another site can have its own name lead to 127.0.0.1 (DNS rebinding), and its scripts would then be of the
-    same origin as the server. They cannot choose the name that the browser sends, though: ``Host``.
+    With DNS rebinding the name of another web site resolves to 127.0.0.1, so that its scripts have the same origin as the
+    server. The browser still sends that name as ``Host``, which is therefore checked.
 
     Args:
-        exact: In lower case; IPv6 without brackets. ``localhost`` stands for all loopback addresses too.
-        below: Domains whose names are all allowed, as ``.example.com``.
-        literal: Whether any address in numbers is allowed: no name leads to it, so that it cannot be rebound.
-        every: Whether anything is.
+        exact: Names in lower case, IPv6 without brackets. ``localhost`` includes all loopback addresses.
+        domains: Domains whose subdomains are all allowed: ``.example.com``.
+        any_address: Whether any IP address is allowed: it cannot be rebound, since it is not a name.
+        any_host: Whether anything is allowed.
     """
 
     exact: frozenset[str] = frozenset({LOOPBACK})
-    below: tuple[str, ...] = ()
-    literal: bool = False
-    every: bool = False
+    domains: tuple[str, ...] = ()
+    any_address: bool = False
+    any_host: bool = False
 
     @classmethod
-    def of(cls, host: str = "127.0.0.1", allowed: Sequence[str] = ()) -> Names:
-        """For a server that listens on ``host``, and the names that were allowed besides: ``*.example.com``, ``*``.
+    def of(cls, host: str = "127.0.0.1", allowed: Sequence[str] = ()) -> AllowedHosts:
+        """Return the names for a server that listens on ``host``, and further ``allowed`` names: ``*.example.com``, ``*``.
 
-        One that listens on all addresses may be asked by any of them, and by this machine's own name.
+        A server that listens on all addresses accepts any IP address and the name of this machine.
+
+        Raises:
+            ConfigError: An allowed name is not a host name.
         """
-        exact, below = {LOOPBACK}, []
+        exact, domains = {LOOPBACK}, []
         for name in allowed:
             if name == ANY:
-                return cls(every=True)
+                return cls(any_host=True)
             plain = name.removeprefix("*").lower()
             if name.startswith("*.") and _HOST.fullmatch(plain[1:]):
-                below.append(plain)
-            elif (found := split(name)) is None or found[1]:
-                fix = "give a name or an address alone, as a.example, *.example.com or 192.168.1.5"
-                raise ConfigError(f"{name!r} is no name of a host", fix=fix)
+                domains.append(plain)
+            elif (parsed := split_host(name)) is None or parsed[1]:
+                fix = "give only a name or an address: a.example, *.example.com or 192.168.1.5"
+                raise ConfigError(f"{name!r} is not a host name", fix=fix)
             else:
-                exact.add(found[0])
+                exact.add(parsed[0])
         wildcard = host in ("", "0.0.0.0", "::")
         exact.add(socket.gethostname().lower() if wildcard else host.lower().strip("[]"))
-        return cls(frozenset(exact), tuple(below), wildcard)
+        return cls(frozenset(exact), tuple(domains), wildcard)
 
     def allow(self, name: str) -> bool:
-        """Whether a server may be asked by this name (without a port)."""
-        if self.every or name in self.exact or name.endswith(self.below):
+        """Return whether the host ``name``, without a port, is accepted."""
+        if self.any_host or name in self.exact or name.endswith(self.domains):
             return True
         try:
             address = ip_address(name)
         except ValueError:
             return False
-        return self.literal or address.is_loopback
+        return self.any_address or address.is_loopback
 
-    def told(self) -> str:
-        """In words."""
-        if self.every:
+    def describe(self) -> str:
+        """Return the accepted names as text."""
+        if self.any_host:
             return "any name"
-        known = [*sorted(self.exact), *(f"*{name}" for name in self.below), *["any address in numbers"] * self.literal]
-        return ", ".join(known)
+        accepted = [*sorted(self.exact), *(f"*{name}" for name in self.domains), *["any IP address"] * self.any_address]
+        return ", ".join(accepted)
 
 
-def split(host: str) -> tuple[str, str] | None:
-    """A ``Host`` as the name, in lower case and without brackets or a last dot, and the port; None where it is neither."""
-    if (found := _HOST.fullmatch(host)) is None:
+def split_host(host: str) -> tuple[str, str] | None:
+    """Split ``host`` into its name, in lower case without brackets or a final dot, and its port; None if it is invalid."""
+    if (match := _HOST.fullmatch(host)) is None:
         return None
-    return found[1].strip("[]").lower().removesuffix("."), found[2] or ""
+    return match[1].strip("[]").lower().removesuffix("."), match[2] or ""
 
 
-def origins(given: Sequence[str]) -> frozenset[str]:
-    """Origins that a user allows, as browsers spell them. Raises ``ConfigError`` on what is none."""
-    found = set()
-    for one in given:
-        parts = urlsplit(one)
-        if parts.scheme not in _PORTS or split(parts.netloc) is None or parts.path not in ("", "/") or parts.query:
-            raise ConfigError(f"{one!r} is no origin", fix="give scheme, name and port alone: https://app.example:8443")
-        found.add(_canonical(parts.scheme, parts.netloc))
-    return frozenset(found)
+def parse_origins(texts: Sequence[str]) -> frozenset[str]:
+    """Return the origins ``texts`` as browsers spell them. Raises ``ConfigError`` for an invalid one."""
+    origins = set()
+    for text in texts:
+        parts = urlsplit(text)
+        if parts.scheme not in _PORTS or split_host(parts.netloc) is None or parts.path not in ("", "/") or parts.query:
+            raise ConfigError(f"{text!r} is not an origin", fix="give only scheme, name and port: https://app.example:8443")
+        origins.add(_canonical(parts.scheme, parts.netloc))
+    return frozenset(origins)
 
 
-class Guard:
-    """ASGI middleware before everything else: who is asked (``Host``), and for which page (``Origin``, ``Sec-Fetch-Site``).
+class HostGuard:
+    """ASGI middleware that checks ``Host``, ``Origin`` and ``Sec-Fetch-Site`` before anything is read.
 
-    Programs that are no browsers send neither of the last two, and are not asked for them. What is refused here has cost
-    nothing: no body was read.
+    Programs other than browsers send neither ``Origin`` nor ``Sec-Fetch-Site`` and need not.
+
+    Args:
+        app: The application.
+        names: The accepted host names.
+        allowed: The origins of other web sites that may send requests.
+        metrics: Counts refused requests.
     """
 
-    def __init__(self, app: ASGIApp, *, names: Names, allowed: frozenset[str], metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, *, names: AllowedHosts, allowed: frozenset[str], metrics: Metrics) -> None:
         self.app, self.names, self.allowed, self.metrics = app, names, allowed, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
             try:
                 self._check(scope)
-            except RefusedError as refused:
-                self.metrics.requests.labels("other", str(refused.status)).inc()
-                refused.headers |= SAFE
-                await _refuse(refused.response(), scope, receive, send)
+            except RequestError as error:
+                self.metrics.requests.labels("other", str(error.status)).inc()
+                error.headers |= SAFE
+                await _refuse(error.response(), scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
-        if sum(len(name) + len(value) + 4 for name, value in headers.raw) > HEAD:
-            raise RefusedError(431, f"the headers are larger than {HEAD / 2**10:g} KiB", headers=CLOSE)
-        hosts, came = headers.getlist("host"), headers.getlist("origin")
-        if len(hosts) != 1 or (found := split(hosts[0])) is None:
+        if sum(len(name) + len(value) + 4 for name, value in headers.raw) > MAX_HEADER_BYTES:
+            raise RequestError(431, f"the headers are larger than {MAX_HEADER_BYTES / 2**10:g} KiB", headers=CLOSE)
+        hosts, origins = headers.getlist("host"), headers.getlist("origin")
+        if len(hosts) != 1 or (parsed := split_host(hosts[0])) is None:
             problem = (
-                "the request names no host (Host)" if not hosts else "the request names two hosts, or none that is one"
+                "the request has no Host header" if not hosts else "the request has several Host headers or an invalid one"
             )
-            raise RefusedError(400, problem, headers=CLOSE)
-        if not self.names.allow(found[0]):
-            problem = f"this server is not asked by the name {found[0][:80]!r}"
-            raise RefusedError(421, problem, fix="start it with --allow-host NAME for another name", headers=CLOSE)
-        if came:
-            if len(came) > 1 or not self._known(came[0], hosts[0]):
-                raise _elsewhere(f"a page from {came[0][:80]!r} may not ask this server")
-            if _canonical(*came[0].lower().split("://")) in self.allowed:
-                return  # of another site, and allowed
+            raise RequestError(400, problem, headers=CLOSE)
+        if not self.names.allow(parsed[0]):
+            problem = f"this server does not accept the host name {parsed[0][:80]!r}"
+            raise RequestError(421, problem, fix="start it with --allow-host NAME to accept another name", headers=CLOSE)
+        if origins:
+            if len(origins) > 1 or not self._allowed_origin(origins[0], hosts[0]):
+                raise _cross_site(f"pages from {origins[0][:80]!r} may not send requests to this server")
+            if _canonical(*origins[0].lower().split("://")) in self.allowed:
+                return  # another site that is allowed
         site = headers.get("sec-fetch-site")
-        if site is not None and site not in _WELCOME and not _followed(scope, headers):
-            raise _elsewhere("pages of other sites may not ask this server")
+        if site is not None and site not in _ALLOWED_SITES and not _is_link(scope, headers):
+            raise _cross_site("pages of other web sites may not send requests to this server")
 
-    def _known(self, origin: str, host: str) -> bool:
-        """Whether an origin is this server's own, behind whatever speaks TLS for it, or an allowed one."""
+    def _allowed_origin(self, origin: str, host: str) -> bool:
+        """Return whether an origin is that of this server, possibly behind a TLS proxy, or an allowed one."""
         scheme, mark, place = origin.lower().partition("://")
         if not mark or scheme not in _PORTS:
-            return False  # null: a page in a sandbox, or from a file
+            return False  # "null": a sandboxed page, or a page from a file
         same = _canonical(scheme, place) == _canonical(scheme, host.lower())
         return same or _canonical(scheme, place) in self.allowed
 
@@ -161,15 +169,15 @@ def _canonical(scheme: str, place: str) -> str:
     return f"{scheme}://{place.lower().removesuffix(f':{_PORTS[scheme]}')}"
 
 
-def _followed(scope: Scope, headers: Headers) -> bool:
-    """Whether a user follows a link to the page: it is shown, and the other site cannot read it."""
-    went = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
-    return went and scope.get("method") in ("GET", "HEAD") and scope["path"] == "/"
+def _is_link(scope: Scope, headers: Headers) -> bool:
+    """Return whether a user follows a link to the page, which the other site cannot read."""
+    navigates = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+    return navigates and scope.get("method") in ("GET", "HEAD") and scope["path"] == "/"
 
 
-def _elsewhere(problem: str) -> RefusedError:
-    return RefusedError(
-        403, problem, fix="start the server with --allow-origin https://... for a page of yours", headers=CLOSE
+def _cross_site(problem: str) -> RequestError:
+    return RequestError(
+        403, problem, fix="start the server with --allow-origin https://... to allow a web site", headers=CLOSE
     )
 
 
@@ -181,4 +189,4 @@ async def _refuse(response: Response, scope: Scope, receive: Receive, send: Send
     if "websocket.http.response" in scope.get("extensions", {}):
         await socket.send_denial_response(response)
     else:
-        await socket.close(1008)  # before it is accepted: 403
+        await socket.close(1008)  # closed before it is accepted: status 403

@@ -1,4 +1,4 @@
-"""A clear no: what a client is told, as JSON, when a request cannot be answered."""
+"""Error responses: what is wrong with a request and how to fix it, as JSON."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from fastapi.responses import Response
 from sensorium.core.schema import Problem
 from sensorium.data.files.media_access import NAMED
 
-AGAIN = {"Retry-After": "1"}
+RETRY_AFTER = {"Retry-After": "1"}
 CLOSE = {"Connection": "close"}
-"""For a request that was not read to its end: what is left of it is not waited for."""
+"""For a request that was not read to its end: the connection is closed instead of waiting for the rest."""
 
 
-class RefusedError(Exception):
-    """A request that is answered with an error.
+class RequestError(Exception):
+    """A request that gets an error response.
 
     Args:
         status: 400, 401, 403, 404, 408, 413, 415, 421, 422, 429, 431 or 503.
@@ -25,7 +25,8 @@ class RefusedError(Exception):
         fix: What to do about it.
         row: The row of the request, counted from 1.
         column: The column.
-        cells: Every cell that is at fault, where there may be several.
+        cells: All cells at fault, if there may be several.
+        headers: Additional response headers.
     """
 
     def __init__(
@@ -41,33 +42,39 @@ class RefusedError(Exception):
     ) -> None:
         super().__init__(problem)
         self.status, self.headers = status, dict(headers or {})
-        self.said: dict[str, Any] = {"status": status, "problem": problem}
-        told = {"fix": fix, "row": row, "column": column}
-        self.said |= {key: value for key, value in told.items() if value is not None}
+        self.details: dict[str, Any] = {"status": status, "problem": problem}
+        optional = {"fix": fix, "row": row, "column": column}
+        self.details |= {key: value for key, value in optional.items() if value is not None}
         if cells:
-            self.said["cells"] = [
+            self.details["cells"] = [
                 {"row": cell.row, "column": cell.column, "problem": cell.problem, "file": cell.file} for cell in cells
             ]
 
     def response(self) -> Response:
-        """As it is sent."""
-        return answer({"error": self.said}, self.status, self.headers)
+        """Return the error as a JSON response."""
+        return json_response({"error": self.details}, self.status, self.headers)
 
 
-def unusable(problems: Sequence[Problem]) -> RefusedError:
-    """Cells that could not be read: the first in words, all of them listed."""
+def unreadable_cells(problems: Sequence[Problem]) -> RequestError:
+    """Return the error for cells that cannot be read: the first of ``problems`` is the message, all are listed."""
     first = problems[0]
-    fix = "mend or leave out these cells, or add ?bad=missing to have them count as missing"
+    fix = "fix or leave out these cells, or add ?bad=missing to treat them as missing"
     if first.problem == NAMED:
         fix = 'send its content: in a multipart request (curl -F column=@file), or as {"base64": "..."} in JSON'
-    return RefusedError(422, first.problem, fix=fix, row=first.row, column=first.column, cells=problems)
+    return RequestError(422, first.problem, fix=fix, row=first.row, column=first.column, cells=problems)
 
 
-def answer(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """JSON. Text from a client may hold half a character, which only escaped JSON can say."""
+def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return ``content`` as a JSON response with this ``status`` and additional ``headers``.
+
+    Non-ASCII characters are escaped, since text from a client may contain lone surrogates.
+
+    Raises:
+        RequestError: The content has NaN or infinite numbers.
+    """
     try:
         body = json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     except ValueError:
-        fix = "look for numbers beyond all measure in the request"
-        raise RefusedError(422, "what the model computed is not a number (NaN or infinite)", fix=fix) from None
+        fix = "check the request for extremely large numbers"
+        raise RequestError(422, "what the model computed is not a number (NaN or infinite)", fix=fix) from None
     return Response(body, status, {"Cache-Control": "no-store", **(headers or {})}, "application/json")

@@ -1,4 +1,4 @@
-"""How much one request, and all of them together, may ask of a server."""
+"""Limits on the size of one request and of all requests together."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Limits:
-    """What is refused before it costs anything. What a cell may decode to is bounded by the modalities too.
+    """Limits that are checked before a request is decoded. The modalities limit the decoded size of cells too.
 
     Args:
         body: Bytes of one request.
         file: Bytes of one file in it.
         text: Characters of one text.
-        values: Numbers, texts and brackets of one JSON document: each costs far more memory than its bytes.
+        values: Numbers, strings and brackets of one JSON document, which need far more memory than their bytes.
         rows: Rows of one request.
         parts: Parts of one multipart request.
-        queue: Rows that may wait or be worked on at once; more are told to come again.
-        memory: Bytes of all requests that are inside at once.
-        seconds: Time for an answer, from the first byte to the last.
-        upload: Seconds in which the whole request must have arrived.
+        queue: Rows that may be in progress at once; further requests get status 503.
+        memory: Bytes of all requests in progress.
+        seconds: Seconds for an answer, from the first byte to the last.
+        upload: Seconds within which the whole request must arrive.
         streams: Live streams at once.
-        streams_each: Of one client address.
-        unfinished: Connections of one client address whose request has not arrived whole.
-        pixels: Of a picture, or of a frame of a video, by its header; None: what the modality itself reads.
-        duration: Seconds of a sound or a video, likewise.
-        tokens: Of a text.
-        rate: Requests a second of one client address; None: as many as there is room for.
-        request_pixels: Of all pictures and decoded frames of a request together.
-        request_samples: Of all its sounds, over all channels.
-        request_tokens: Of all its texts.
+        streams_each: Live streams of one client address.
+        unfinished: Connections of one client address whose request has not arrived completely.
+        pixels: Pixels of an image or a video frame, by its header; None: the limit of the modality.
+        duration: Seconds of a sound or a video; None: the limit of the modality.
+        tokens: Tokens of a text; None: unlimited.
+        rate: Requests per second of one client address; None: unlimited.
+        request_pixels: Pixels of all images and decoded frames of a request together.
+        request_samples: Samples of all sounds of a request, over all channels.
+        request_tokens: Tokens of all texts of a request.
     """
 
     body: int = 64 * MIB
@@ -62,9 +62,9 @@ class Limits:
         for field in fields(self):
             value = getattr(self, field.name)
             if value is not None and not value > 0:
-                raise ConfigError(f"a limit of {value} for {field.name} lets nothing in")
+                raise ConfigError(f"the limit {field.name} is {value}", fix="it must be positive")
 
     def below(self, bounds: Mapping[str, float]) -> dict[str, float]:
-        """Those of the limits on what a cell decodes to that are stricter than a modality's own."""
-        told = {"pixels": self.pixels, "seconds": self.duration, "tokens": self.tokens}
-        return {name: most for name, own in bounds.items() if (most := told.get(name)) is not None and most < own}
+        """Return the limits on decoded cells that are stricter than ``bounds``, the limits of a modality."""
+        limits = {"pixels": self.pixels, "seconds": self.duration, "tokens": self.tokens}
+        return {name: limit for name, own in bounds.items() if (limit := limits.get(name)) is not None and limit < own}

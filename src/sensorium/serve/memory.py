@@ -1,4 +1,4 @@
-"""Memory that was freed goes back to the system."""
+"""Return freed memory to the operating system."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import cache
 
 
-def give_back() -> None:
-    """After something huge: what the C library keeps of freed memory for later (as much as half of it, in threads)."""
+def release_memory() -> None:
+    """Return memory that the C library retains after large allocations (in threads as much as half of them)."""
     trim = _trim()
     if trim is not None:
         trim(0)
@@ -16,9 +16,9 @@ def give_back() -> None:
 
 @cache
 def _trim() -> Callable[[int], int] | None:
-    """``malloc_trim`` of glibc; other C libraries have none."""
+    """Return ``malloc_trim`` of glibc; None for other C libraries."""
     try:
-        found: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+        function: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):
         return None
-    return found
+    return function

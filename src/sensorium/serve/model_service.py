@@ -1,4 +1,4 @@
-"""One model in a server: its queue, its decoding threads, and what it asks for."""
+"""A model in a server: its queue, its decoding threads and the description of its inputs."""
 
 from __future__ import annotations
 
@@ -16,40 +16,44 @@ from sensorium.data.files.media_access import Uploads
 from sensorium.evaluation.attribution import where as maps
 from sensorium.evaluation.stream_attribution import explain
 from sensorium.predictor import Prediction, Predictor
-from sensorium.serve.batch_invariance import UNSTEADY, steadiness
+from sensorium.serve.batch_invariance import NOT_INVARIANT, measure_batch_invariance
 from sensorium.serve.batching import Batcher, ClosedError, FullError
-from sensorium.serve.decoding import Decoded, Decoding, Pace
-from sensorium.serve.http_errors import AGAIN, RefusedError
+from sensorium.serve.decoding import Decoded, DecodingJob, DecodingTime
+from sensorium.serve.http_errors import RETRY_AFTER, RequestError
 from sensorium.serve.limits import Limits
-from sensorium.serve.memory import give_back
-from sensorium.serve.request_budget import Scales, Weight
+from sensorium.serve.memory import release_memory
+from sensorium.serve.request_budget import DecodingCost, RequestBudget
 from sensorium.streaming.stream_session import KINDS
 
 T = TypeVar("T")
-Work = Decoded | Decoding
+Work = Decoded | DecodingJob
 Merge = Literal["auto", "always", "never"]
 MERGES: tuple[str, ...] = get_args(Merge)
-MAPPED = 4
-"""Rows of a request that may have maps: each costs hundreds of passes."""
+MAX_MAP_ROWS = 4
+"""Maximum number of rows of a request with attribution maps: each row costs hundreds of forward passes."""
 _LIMITS = (
     *("body", "file", "text", "values", "rows", "parts", "seconds"),
     *("request_pixels", "request_samples", "request_tokens"),
 )
 CHUNK = 64
-"""Rows of one pass of a request alone: those of ``Predictor.predict``, so that its answers are the same bit for bit."""
+"""Rows per forward pass of a single request: as in ``Predictor.predict``, for bit-identical predictions."""
 
 
-class Served:
-    """A model that answers many clients at once. No row can name a file: media are bytes, arrays or lists.
+class ModelService:
+    """A model that serves concurrent clients. Rows cannot name files: media are bytes, arrays or lists.
 
     Args:
-        merge: Whether requests that wait together are answered in one pass, which is several times the throughput.
-            ``auto``: where that changes no bit of an answer (``steady``), which is then that of ``Predictor.predict`` with
-            ``steady``; else as ``never``. ``never``: each request has a pass of its own, and its answers are those of
-            ``Predictor.predict`` without it. ``always``: without a look at bits.
-        batch: Rows answered together, at most.
-        wait: Seconds that a request may be held back for company, where requests are merged.
-        decoders: Threads that decode cells.
+        name: The name of the model.
+        predictor: The model.
+        limits: Limits on requests.
+        merge: Whether concurrent requests share forward passes, for several times the throughput. ``auto``: if that changes
+            no bit of a prediction (``invariance``), which then equals that of ``Predictor.predict`` with ``steady``;
+            otherwise like ``never``. ``never``: each request runs alone, and its predictions equal those of
+            ``Predictor.predict`` without ``steady``. ``always``: without this check.
+        batch: Maximum number of rows per forward pass.
+        wait: Maximum seconds that a request waits for others, if requests are merged.
+        decoders: Number of threads that decode cells.
+        on_batch: Is called after each batch with the name of the model, its number of rows and its seconds.
     """
 
     def __init__(
@@ -62,182 +66,202 @@ class Served:
         batch: int = 32,
         wait: float = 0.01,
         decoders: int = 2,
-        seen: Callable[[str, int, float], None] | None = None,
+        on_batch: Callable[[str, int, float], None] | None = None,
     ) -> None:
         if merge not in MERGES:
-            raise ConfigError(f"merge is {' or '.join(MERGES)}, not {merge!r}")
+            raise ConfigError(f"merge must be {', '.join(MERGES[:-1])} or {MERGES[-1]}, not {merge!r}")
         self.name, self.predictor, self.limits = name, predictor, limits
-        self.steady = steadiness(predictor, batch) if merge == "auto" else UNSTEADY
-        self.merge = merge == "always" or self.steady.least is not None
+        self.invariance = measure_batch_invariance(predictor, batch) if merge == "auto" else NOT_INVARIANT
+        self.merge = merge == "always" or self.invariance.least is not None
         self.media = Uploads(max_bytes=limits.file)
         self.schema = predictor.schema
-        self.asked: dict[str, Column] = {}
+        self.columns: dict[str, Column] = {}
         for column in self.schema.read:
-            self.asked.setdefault(column.source, column)
-        self._scales = Scales(self.schema, limits, self.media)
-        self._pace = Pace()
+            self.columns.setdefault(column.source, column)
+        self._budget = RequestBudget(self.schema, limits, self.media)
+        self._decoding_time = DecodingTime()
         self.batcher: Batcher[Work, list[Prediction]] = Batcher(
             self._answer,
             rows=batch,
             wait=wait if self.merge else 0.0,
             queue=limits.queue,
-            seen=None if seen is None else lambda rows, seconds: seen(name, rows, seconds),
+            on_batch=None if on_batch is None else lambda rows, seconds: on_batch(name, rows, seconds),
         )
         self._decoders = ThreadPoolExecutor(decoders, thread_name_prefix="decode")
-        # Large ones have threads of their own, so that small ones never wait for them; and huge ones come one after the
-        # other: half a gigabyte may be taken while one is decoded.
+        # Large rows have separate threads, so that small rows never wait for them. Huge rows are decoded one at a time,
+        # since each may need half a gigabyte.
         self._large = ThreadPoolExecutor(decoders, thread_name_prefix="decode-large")
         self._huge = ThreadPoolExecutor(1, thread_name_prefix="decode-huge")
-        self._aside = ThreadPoolExecutor(1, thread_name_prefix="explain")
+        self._explaining = ThreadPoolExecutor(1, thread_name_prefix="explain")
 
-    # ── what it answers ────────────────────────────────────────────────────────────────────────────────────────────
+    # ── requests ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def predict(self, rows: Sequence[Record], *, lenient: bool = False) -> list[Prediction]:
-        """A prediction a row. Raises ``RefusedError`` for a cell that cannot be used; where ``lenient``, it is missing."""
-        with self._room(len(rows)) as place:
-            async with self._clock():
+        """Predict ``rows``. Unreadable cells raise ``RequestError``, or count as missing if ``lenient``."""
+        with self._reserve(len(rows)) as reservation:
+            async with self._timeout():
                 answer: Future[list[Prediction]] = Future()
                 self._decode(
-                    Decoding(self.encode, rows, lenient, self._pace), answer, lambda work: place.submit(work, answer)
+                    DecodingJob(self.encode, rows, lenient, self._decoding_time),
+                    answer,
+                    lambda work: reservation.submit(work, answer),
                 )
                 return await asyncio.wrap_future(answer)
 
     async def explain(self, rows: Sequence[Record], *, lenient: bool = False, where: bool = False) -> dict[str, Any]:
-        """What each stream did to each answer: ``evaluation.stream_attribution.Explanation`` as plain data.
+        """Attribute predictions to streams: ``evaluation.stream_attribution.Explanation`` as plain data.
 
-        ``where``: with ``maps``, where in each stream it comes from (``evaluation.attribution.Map``), for a few rows.
+        Args:
+            rows: The rows to explain.
+            lenient: Whether unreadable cells count as missing.
+            where: Whether to add ``maps``: attributions within each stream (``evaluation.attribution.Map``), for at most
+                ``MAX_MAP_ROWS`` rows.
         """
-        if where and len(rows) > MAPPED:
-            raise RefusedError(422, f"maps of {len(rows)} rows", fix=f"ask for those of at most {MAPPED}")
+        if where and len(rows) > MAX_MAP_ROWS:
+            raise RequestError(
+                422, f"maps of {len(rows)} rows are too many", fix=f"request maps of at most {MAX_MAP_ROWS} rows"
+            )
 
-        def found(samples: list[Sample]) -> dict[str, Any]:
+        def explained(samples: list[Sample]) -> dict[str, Any]:
             batches = [self.predictor.batch(samples)] if samples else []
-            told = explain(self.predictor.model, batches).to_json()
+            explanation = explain(self.predictor.model, batches).to_json()
             if where:
-                told["maps"] = [one for i, sample in enumerate(samples, 1) for one in self._maps(sample, i)]
-            return told
+                explanation["maps"] = [item for i, sample in enumerate(samples, 1) for item in self._maps(sample, i)]
+            return explanation
 
-        return await self._beside(rows, lenient, found)
+        return await self._compute(rows, lenient, explained)
 
     async def embed(self, rows: Sequence[Record], stream: str | None, *, lenient: bool = False) -> list[list[float]]:
-        """The joint vector of each row, or one stream's before fusion."""
+        """Return the embedding of each row.
+
+        Args:
+            rows: The rows to embed.
+            stream: The stream whose vectors before fusion are returned; None: the joint vectors.
+            lenient: Whether unreadable cells count as missing.
+        """
         streams = self.predictor.model.streams
         if stream is not None and stream not in streams:
-            raise RefusedError(422, f"no stream named {stream[:80]!r}{nearest(stream, streams)}")
-        vectors: list[list[float]] = await self._beside(
+            raise RequestError(422, f"no stream named {stream[:80]!r}{nearest(stream, streams)}")
+        vectors: list[list[float]] = await self._compute(
             rows, lenient, lambda samples: self.predictor.vectors(samples, stream).tolist() if samples else []
         )
         return vectors
 
     def close(self) -> None:
-        """Finish what is inside, then stop."""
+        """Finish the requests in progress, then stop the threads."""
         self.batcher.close()
         self._decoders.shutdown()
         self._large.shutdown()
         self._huge.shutdown()
-        self._aside.shutdown()
+        self._explaining.shutdown()
 
-    # ── how ────────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── decoding and forward passes ────────────────────────────────────────────────────────────────────────────────
 
     def encode(self, row: Record, number: int = 1) -> tuple[Sample, list[Problem]]:
-        """One row as arrays, and what was wrong with its cells."""
+        """Return ``row``, the ``number``-th of its request, as arrays, and the problems of its cells."""
         problems: list[Problem] = []
         return self.schema.encode(row, media=self.media, row=number, problems=problems, strange=True), problems
 
-    def _decode(self, decoding: Decoding, answer: Future[Any], done: Callable[[Any], Any], *, beside: bool = False) -> None:
-        """Have a request decoded where it holds nobody up, by what its headers say; ``done`` is given what came of it.
+    def _decode(
+        self, decoding: DecodingJob, answer: Future[Any], done: Callable[[Any], Any], *, beside: bool = False
+    ) -> None:
+        """Decode a request where it delays no other, by the sizes in its headers, and pass the result to ``done``.
 
-        What is light goes to the model's thread as it is, unless ``beside`` it is asked for or rows take long of late.
+        Small requests are decoded on the thread of the model, unless ``beside`` is set or recent rows were slow.
         """
-        if self._scales.quick(decoding.rows):
-            weight = self._scales.weigh(decoding.rows)
-            if not weight.light:
-                self._apart(decoding, weight, answer, done)
-            elif beside or self._pace.long:
+        if self._budget.is_cheap(decoding.rows):
+            cost = self._budget.measure(decoding.rows)
+            if not cost.light:
+                self._decode_large(decoding, cost, answer, done)
+            elif beside or self._decoding_time.is_slow:
                 decoding.start(self._decoders, answer, done)
             else:
                 done(decoding)
             return
 
-        def weighed() -> None:
+        def measure_and_decode() -> None:
             if answer.cancelled():
                 return
             try:
-                self._apart(decoding, self._scales.weigh(decoding.rows), answer, done)
-            except Exception as error:  # told to the one who waits: nobody looks into a thread
+                self._decode_large(decoding, self._budget.measure(decoding.rows), answer, done)
+            except Exception as error:  # set on the future, since nobody sees an exception of a thread
                 if answer.set_running_or_notify_cancel():
                     answer.set_exception(error)
 
-        self._large.submit(weighed)
+        self._large.submit(measure_and_decode)
 
-    def _apart(self, decoding: Decoding, weight: Weight, answer: Future[Any], done: Callable[[Any], Any]) -> None:
-        decoding.pace = None  # it says nothing of small ones
-        decoding.start(self._huge if weight.huge else self._large, answer, done)
-        if weight.huge:
-            self._huge.submit(give_back)
+    def _decode_large(
+        self, decoding: DecodingJob, cost: DecodingCost, answer: Future[Any], done: Callable[[Any], Any]
+    ) -> None:
+        decoding.time = None  # the time of large rows says nothing about small ones
+        decoding.start(self._huge if cost.huge else self._large, answer, done)
+        if cost.huge:
+            self._huge.submit(release_memory)
 
     def _maps(self, sample: Sample, number: int) -> list[dict[str, Any]]:
         stored = self.schema.collate([sample]).to(self.predictor.device)
-        found = maps(self.predictor.model, self.schema, self.schema.prepare(stored), row=number, stored=stored)
-        # Its HTML has styles of its own, which a page with a strict policy does not take.
-        return [{key: value for key, value in one.to_json().items() if key != "html"} for one in found]
+        attributions = maps(self.predictor.model, self.schema, self.schema.prepare(stored), row=number, stored=stored)
+        # The HTML has inline styles, which the content security policy of the page forbids.
+        return [{key: value for key, value in item.to_json().items() if key != "html"} for item in attributions]
 
-    def _answer(self, works: Sequence[Work]) -> list[list[Prediction] | RefusedError]:
+    def _answer(self, works: Sequence[Work]) -> list[list[Prediction] | RequestError]:
         decoded = [_decoded(work) for work in works]
         if not self.merge:
-            return [one if isinstance(one, RefusedError) else self._alone(*one) for one in decoded]
-        whole = [one for one in decoded if not isinstance(one, RefusedError)]
-        samples = [sample for some, _ in whole for sample in some]
+            return [item if isinstance(item, RequestError) else self._answer_alone(*item) for item in decoded]
+        valid = [item for item in decoded if not isinstance(item, RequestError)]
+        samples = [sample for request_samples, _ in valid for sample in request_samples]
         try:
-            answers = iter(self._passes(samples, [found for _, some in whole for found in some]))
-        except AnswerError:  # of one request: each by itself
-            return [one if isinstance(one, RefusedError) else self._alone(*one) for one in decoded]
-        return [one if isinstance(one, RefusedError) else [next(answers) for _ in one[0]] for one in decoded]
+            answers = iter(
+                self._passes(samples, [problems for _, request_problems in valid for problems in request_problems])
+            )
+        except AnswerError:  # caused by one request: run each of them alone
+            return [item if isinstance(item, RequestError) else self._answer_alone(*item) for item in decoded]
+        return [item if isinstance(item, RequestError) else [next(answers) for _ in item[0]] for item in decoded]
 
-    def _alone(self, samples: list[Sample], problems: list[list[Problem]]) -> list[Prediction] | RefusedError:
+    def _answer_alone(self, samples: list[Sample], problems: list[list[Problem]]) -> list[Prediction] | RequestError:
         try:
             return self._passes(samples, problems)
         except AnswerError as error:
-            return RefusedError(422, error.problem, row=error.row, fix=error.fix)
+            return RequestError(422, error.problem, row=error.row, fix=error.fix)
 
     def _passes(self, samples: list[Sample], problems: list[list[Problem]]) -> list[Prediction]:
-        least, found, done = self.steady.least, list[Prediction](), 0
-        for size in [CHUNK] * -(-len(samples) // CHUNK) if least is None else self.steady.passes(len(samples)):
-            found += self.predictor.answer(samples[done : done + size], problems[done : done + size], least, done + 1)
+        least, predictions, done = self.invariance.least, list[Prediction](), 0
+        for size in [CHUNK] * -(-len(samples) // CHUNK) if least is None else self.invariance.passes(len(samples)):
+            predictions += self.predictor.answer(samples[done : done + size], problems[done : done + size], least, done + 1)
             done += size
-        return found
+        return predictions
 
-    async def _beside(self, rows: Sequence[Record], lenient: bool, what: Callable[[list[Sample]], T]) -> T:
-        """Something else than a prediction: it counts in the queue, and has a thread of its own."""
-        with self._room(len(rows)):
-            async with self._clock():
+    async def _compute(self, rows: Sequence[Record], lenient: bool, function: Callable[[list[Sample]], T]) -> T:
+        """Apply another function than prediction to rows: it counts in the queue but has a separate thread."""
+        with self._reserve(len(rows)):
+            async with self._timeout():
                 decoded: Future[Decoded] = Future()
-                decoding = Decoding(self.encode, rows, lenient, self._pace)
+                decoding = DecodingJob(self.encode, rows, lenient, self._decoding_time)
                 self._decode(decoding, decoded, decoded.set_result, beside=True)
                 samples, _ = await asyncio.wrap_future(decoded)
-                return await asyncio.get_running_loop().run_in_executor(self._aside, what, samples)
+                return await asyncio.get_running_loop().run_in_executor(self._explaining, function, samples)
 
     @contextmanager
-    def _room(self, rows: int) -> Iterator[Any]:
+    def _reserve(self, rows: int) -> Iterator[Any]:
         try:
-            with self.batcher.admit(rows) as place:
-                yield place
+            with self.batcher.admit(rows) as reservation:
+                yield reservation
         except FullError:
-            problem = f"{self.limits.queue} rows are being answered already"
-            raise RefusedError(503, problem, fix="come again in a moment", headers=AGAIN) from None
+            problem = f"the server is busy: {self.limits.queue} rows are in progress"
+            raise RequestError(503, problem, fix="try again in a moment", headers=RETRY_AFTER) from None
         except ClosedError:
-            raise RefusedError(503, "the server is going down", headers=AGAIN) from None
+            raise RequestError(503, "the server is shutting down", headers=RETRY_AFTER) from None
         except TimeoutError:
             problem = f"no answer within {self.limits.seconds:g} seconds"
-            raise RefusedError(503, problem, fix="come again later, or send fewer rows", headers=AGAIN) from None
+            raise RequestError(503, problem, fix="try again later, or send fewer rows", headers=RETRY_AFTER) from None
 
-    def _clock(self) -> asyncio.Timeout:
+    def _timeout(self) -> asyncio.Timeout:
         return asyncio.timeout(self.limits.seconds)
 
-    # ── what it asks for ───────────────────────────────────────────────────────────────────────────────────────────
+    # ── description of inputs ───────────────────────────────────────────────────────────────────────────────────────
 
-    def form(self) -> dict[str, Any]:
-        """What a client needs to know to ask: the columns and how each is filled in, the targets, the limits."""
+    def describe(self) -> dict[str, Any]:
+        """Describe the model for clients: columns and their input widgets, streams, targets and limits."""
         return {
             "model": self.name,
             "columns": [
@@ -249,9 +273,9 @@ class Served:
                     "several": column.reader.several,
                     "stream": next((s for s, columns in self.schema.streams.items() if column in columns), None),
                     "limits": {n: b for n, b in self._bounds(column).items() if b < float("inf")},
-                    **_more(column.reader),
+                    **_widget_options(column.reader),
                 }
-                for name, column in self.asked.items()
+                for name, column in self.columns.items()
             ],
             "streams": {s: [column.name for column in columns] for s, columns in self.schema.streams.items()},
             "targets": [
@@ -264,7 +288,7 @@ class Served:
                 for name, task in self.predictor.model.tasks.items()
             ],
             "live": [c.name for c in self.schema.inputs if c.of is None and c.spec["kind"] in KINDS],
-            "exact": not self.merge or self.steady.least is not None,
+            "exact": not self.merge or self.invariance.least is not None,
             "limits": {name: getattr(self.limits, name) for name in _LIMITS},
         }
 
@@ -274,42 +298,46 @@ class Served:
     def _kind(self, column: str) -> str:
         return str(self.schema.columns[column].spec["kind"])
 
-    def ignored(self, name: str) -> bool:
-        """Whether the table had such a column that the model does not read: its target, say."""
-        return name in self.schema.columns and name not in self.asked
+    def is_ignored(self, name: str) -> bool:
+        """Return whether ``name`` is a column of the training table that is not an input: its target, for example."""
+        return name in self.schema.columns and name not in self.columns
 
 
-def _decoded(work: Work) -> Decoded | RefusedError:
-    if not isinstance(work, Decoding):
+def _decoded(work: Work) -> Decoded | RequestError:
+    if not isinstance(work, DecodingJob):
         return work
     try:
-        return work.now()
-    except RefusedError as refused:  # of this request alone
-        return refused
+        return work.run()
+    except RequestError as error:  # fails only this request
+        return error
 
 
-_DRAWN = ("channels", "length", "mean", "deviation")
-"""What a page must know of a series to have it drawn by hand."""
+_DRAWABLE = ("channels", "length", "mean", "deviation")
+"""The state of a series that the page needs to let users draw it."""
 
 
-def _more(modality: Modality) -> dict[str, Any]:
+def _widget_options(modality: Modality) -> dict[str, Any]:
     if modality.widget == "choice":
         return {"choices": list(modality.state.get("values", []))}
-    drawn = set(_DRAWN) <= set(modality.state) and getattr(modality, "rate", None) is None  # else time comes first
-    return {key: modality.state[key] for key in _DRAWN} if drawn else {}
+    drawable = (
+        set(_DRAWABLE) <= set(modality.state) and getattr(modality, "rate", None) is None
+    )  # with a rate, time would come first
+    return {key: modality.state[key] for key in _DRAWABLE} if drawable else {}
 
 
-def named(models: dict[str, Served], name: str | None) -> Served:
-    """The model that a request names; the first where it names none."""
+def find_model(models: dict[str, ModelService], name: str | None) -> ModelService:
+    """Return the model ``name`` of ``models``; the first if ``name`` is None. Raises ``RequestError`` if there is none."""
     if name is None:
         return next(iter(models.values()))
     if name not in models:
-        raise RefusedError(404, f"no model named {name[:80]!r}{nearest(name, models)}")
+        raise RequestError(404, f"no model named {name[:80]!r}{nearest(name, models)}")
     return models[name]
 
 
-def check_name(name: str) -> str:
-    """A model's name stands in addresses."""
+def check_model_name(name: str) -> str:
+    """Return ``name`` if it can be part of a URL, or raise ``ConfigError``."""
     if not name or not all(mark.isalnum() or mark in "-_." for mark in name):
-        raise ConfigError(f"{name!r} cannot stand in an address", fix="give it one of letters and digits: name=folder")
+        raise ConfigError(
+            f"the model name {name!r} cannot be part of a URL", fix="give it a name of letters and digits: name=folder"
+        )
     return name

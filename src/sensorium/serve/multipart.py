@@ -1,4 +1,4 @@
-"""The parts of a multipart body that has arrived whole, read by python-multipart."""
+"""Parts of multipart bodies that are completely in memory, parsed by python-multipart."""
 
 from __future__ import annotations
 
@@ -9,19 +9,25 @@ from typing import TYPE_CHECKING, NamedTuple
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from sensorium.serve.http_errors import CLOSE, RefusedError
+from sensorium.serve.http_errors import CLOSE, RequestError
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 _LINES, _LINE = 4, 2048
-"""Lines of a part's own header, and bytes of each, at most: the parser steps through blanks in them one by one."""
-# The parser logs what it then raises: the client is told, and nobody else need be.
+"""Maximum number of header lines of a part and of bytes in each: the parser steps through blanks in them one by one."""
+# The parser logs what it then raises, which the client is told anyway.
 logging.getLogger("python_multipart").addHandler(logging.NullHandler())
 
 
 class Part(NamedTuple):
-    """One part; ``file`` is the name of its file, None where it is a plain field."""
+    """One part of a multipart body.
+
+    Args:
+        name: The name of the field.
+        file: The file name; None for a plain field.
+        data: The content.
+    """
 
     name: str
     file: str | None
@@ -29,18 +35,29 @@ class Part(NamedTuple):
 
 
 def parts(body: bytes, content_type: str, most: int) -> list[Part]:
-    """The parts of a body, in order. Raises ``RefusedError`` on one that is damaged, cut short, or of too many parts.
+    """Split a multipart body at its boundaries.
 
-    The body is in memory already (it was counted as it came), and so are the parts: nothing is written to disk. Starlette's
-    own ``Request.form`` is not used, because it takes a body that was cut short for a whole one and spools files to disk.
+    The body is in memory already (counted as it arrived), and so are its parts: nothing is written to disk. Starlette's
+    ``Request.form`` is not used, because it accepts truncated bodies and spools files to disk.
 
     Source: RFC 7578, https://datatracker.ietf.org/doc/html/rfc7578, and RFC 2046, section 5.1.1.
+
+    Args:
+        body: The complete body.
+        content_type: The header ``Content-Type``, which names the boundary.
+        most: Maximum number of parts.
+
+    Returns:
+        The parts in order.
+
+    Raises:
+        RequestError: The body is damaged, truncated or has too many parts.
     """
     mark = _boundary(content_type)
     line, last = b"\r\n--" + mark, b"--" + mark + b"--"
-    # Both are looked for at the speed of C. What the parser steps through in Python is then short: beside these it jumps.
+    # Searched in C first. The parser steps through boundaries and blanks in Python, so both must be few.
     if body.count(line) > most:
-        raise RefusedError(413, f"more than {most} parts in one request", headers=CLOSE)
+        raise RequestError(413, f"more than {most} parts in one request", headers=CLOSE)
     if line + b" " in body or line + b"\t" in body:
         raise _damaged("blanks follow a boundary")
     form = _Form()
@@ -48,14 +65,14 @@ def parts(body: bytes, content_type: str, most: int) -> list[Part]:
         MultipartParser(mark, form.callbacks(), max_header_count=_LINES, max_header_size=_LINE).write(body)
     except FormParserError as error:
         raise _damaged(str(error)) from None
-    # The parser itself does not mind a body without an end, nor what follows the end.
+    # The parser accepts a body without an end, and anything after the end.
     if not form.ended or not body.endswith((last, last + b"\r\n")):
         raise _damaged("the request is cut short")
     return form.parts
 
 
 class _Form:
-    """What the parser calls: it keeps the parts that it is told of, in memory."""
+    """Callbacks of the parser: collects the parts in memory."""
 
     def __init__(self) -> None:
         self.parts: list[Part] = []
@@ -127,5 +144,5 @@ def _text(name: bytes) -> str:
         return name.decode("latin-1")
 
 
-def _damaged(why: str) -> RefusedError:
-    return RefusedError(400, f"the parts cannot be read: {why}", headers=CLOSE)
+def _damaged(why: str) -> RequestError:
+    return RequestError(400, f"the parts cannot be read: {why}", headers=CLOSE)

@@ -1,10 +1,10 @@
-"""What the OpenAPI document says of the models: their rows, column by column, and what is answered."""
+"""The OpenAPI document: request rows, column by column, and responses."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sensorium.serve.model_service import Served
+from sensorium.serve.model_service import ModelService
 
 _BASE64 = {
     "type": "object",
@@ -13,7 +13,7 @@ _BASE64 = {
     "additionalProperties": False,
 }
 _LISTED = {"series": 2, "vector": 1, "points": 2}
-"""Kinds of media whose cells may be lists of numbers, and how deep."""
+"""Kinds of media whose cells may be nested lists of numbers, with the nesting depth."""
 ERROR: dict[str, Any] = {
     "type": "object",
     "required": ["error"],
@@ -41,47 +41,52 @@ PREDICTION: dict[str, Any] = {
         "problems": {"type": "array", "items": {"type": "object"}},
     },
 }
-_WHY = {
+_STATUS = {
     "400": "The body cannot be read.",
-    "401": "A key is needed.",
-    "403": "A page of another site, which may not ask.",
+    "401": "An API key is required.",
+    "403": "A page of another web site, which is not allowed.",
     "404": "No such model.",
     "408": "The request did not arrive in time.",
     "413": "Too large.",
     "415": "Neither JSON nor multipart.",
-    "421": "A name by which this server is not asked (Host).",
-    "422": "A cell or a column that cannot be used: which, and why.",
+    "421": "A host name that this server does not accept.",
+    "422": "An invalid cell or column; the message names it.",
     "429": "Too many requests from this address.",
-    "500": "An error of the server's own.",
-    "503": "Too busy, or going down.",
+    "500": "An internal server error.",
+    "503": "The server is busy or shutting down.",
 }
-_MODEL = {"name": "model", "in": "query", "schema": {"type": "string"}, "description": "Which model; else the first."}
+_MODEL = {"name": "model", "in": "query", "schema": {"type": "string"}, "description": "The model [default: the first]."}
 _NAME = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
 _BAD = {
     "name": "bad",
     "in": "query",
     "schema": {"enum": ["refuse", "missing"], "default": "refuse"},
-    "description": "What a cell that cannot be read does: the request is refused, or the cell counts as missing.",
+    "description": "Whether unreadable cells are an error or count as missing.",
 }
-_OWN: dict[str, list[dict[str, Any]]] = {
+_ROUTE_PARAMETERS: dict[str, list[dict[str, Any]]] = {
     "embed": [
-        {"name": "stream", "in": "query", "schema": {"type": "string"}, "description": "One stream; else all together."}
+        {
+            "name": "stream",
+            "in": "query",
+            "schema": {"type": "string"},
+            "description": "One stream [default: the joint vector].",
+        }
     ],
     "explain": [
         {
             "name": "where",
             "in": "query",
             "schema": {"enum": ["no", "yes"], "default": "no"},
-            "description": "Whether to tell also where in each modality the answer comes from: of a few rows only.",
+            "description": "Whether to add attributions within each modality; for a few rows only.",
         }
     ],
 }
-"""Parameters that only one route has."""
+"""Parameters of single routes."""
 
 
-def row_schema(served: Served) -> dict[str, Any]:
-    """A row of a model as JSON Schema. No column is required: missing is normal."""
-    cells = {name: _cell(column.spec["kind"], column.reader) for name, column in served.asked.items()}
+def row_schema(service: ModelService) -> dict[str, Any]:
+    """Return the JSON Schema of a row for the model ``service``. No column is required, since any may be missing."""
+    cells = {name: _cell(column.spec["kind"], column.reader) for name, column in service.columns.items()}
     return {"type": "object", "properties": cells, "additionalProperties": False}
 
 
@@ -104,14 +109,22 @@ def _cell(kind: str, reader: Any) -> dict[str, Any]:
 
 
 def operation(
-    served: Served, answer: dict[str, Any], listed: str, *, path: bool = False, route: str = "predict"
+    service: ModelService, answer: dict[str, Any], listed: str, *, path: bool = False, route: str = "predict"
 ) -> dict[str, Any]:
-    """The part of the document for a route that takes rows. ``listed``: what the answers to several rows stand under."""
-    row = row_schema(served)
-    parts = {name: _part(column.reader) for name, column in served.asked.items()}
+    """Return the OpenAPI description of a route that takes rows.
+
+    Args:
+        service: The model.
+        answer: The JSON Schema of the answer to a row.
+        listed: The key of the list of answers to several rows.
+        path: Whether the name of the model is in the path.
+        route: The name of the route.
+    """
+    row = row_schema(service)
+    parts = {name: _part(column.reader) for name, column in service.columns.items()}
     wrapped = {"type": "object", "required": [listed], "properties": {listed: {"type": "array", "items": answer}}}
     return {
-        "parameters": [_NAME if path else _MODEL, _BAD, *_OWN.get(route, [])],
+        "parameters": [_NAME if path else _MODEL, _BAD, *_ROUTE_PARAMETERS.get(route, [])],
         "requestBody": {
             "required": True,
             "content": {
@@ -127,7 +140,7 @@ def operation(
                             {
                                 "type": "object",
                                 "required": ["rows"],
-                                "properties": {"rows": {"type": "array", "items": row, "maxItems": served.limits.rows}},
+                                "properties": {"rows": {"type": "array", "items": row, "maxItems": service.limits.rows}},
                                 "additionalProperties": False,
                             },
                         ]
@@ -138,11 +151,12 @@ def operation(
         },
         "responses": {
             "200": {
-                "description": "The answer to a row, or to several in their order.",
+                "description": "The answer to one row, or the answers to several rows in order.",
                 "content": {"application/json": {"schema": {"anyOf": [answer, wrapped]}}},
             },
             **{
-                code: {"description": why, "content": {"application/json": {"schema": ERROR}}} for code, why in _WHY.items()
+                code: {"description": reason, "content": {"application/json": {"schema": ERROR}}}
+                for code, reason in _STATUS.items()
             },
         },
     }

@@ -1,4 +1,4 @@
-"""How often one client may ask."""
+"""Rate limit per client address."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from ipaddress import IPv6Address, ip_address
 from time import monotonic
 
 
-class Rate:
-    """A bucket of tokens a client address: filled at ``rate`` a second, two seconds' worth deep, one taken by a request.
+class RateLimiter:
+    """A token bucket per client address: filled at ``rate`` per second, with a capacity of two seconds.
 
     Args:
-        rate: Requests a second.
-        most: Addresses that are remembered; the one that asked longest ago is forgotten first, and may then ask anew.
-        clock: Seconds.
+        rate: Requests per second.
+        most: Maximum number of addresses that are remembered; the least recent is forgotten first.
+        clock: Returns the time in seconds.
     """
 
     def __init__(self, rate: float, *, most: int = 10_000, clock: Callable[[], float] = monotonic) -> None:
@@ -22,7 +22,7 @@ class Rate:
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def wait(self, address: str) -> float:
-        """Take a token; 0, or the seconds until there is one."""
+        """Take a token of ``address``; return 0, or the seconds until one is available."""
         client, now = _client(address), self.clock()
         left, since = self._left.pop(client, (self.depth, now))
         left = min(self.depth, left + (now - since) * self.rate)
@@ -34,7 +34,7 @@ class Rate:
 
 
 def _client(address: str) -> str:
-    """An address as one client: of IPv6 the network, for whoever has one address there has all of it."""
+    """Return the client of an address: of IPv6 the /64 network, since a client usually has all its addresses."""
     try:
         parsed = ip_address(address)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The server process: connections that dawdle are closed, and SIGTERM lets what is inside finish."""
+"""The server process: timeouts for slow clients, limits on connections and graceful shutdown."""
 
 from __future__ import annotations
 
@@ -16,132 +16,139 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from sensorium.core.errors import ConfigError
 
 CONNECTIONS = 512
-"""Open at once; more are told to come again."""
+"""Maximum number of open connections; further requests get status 503."""
 _BACKLOG = 2048
-_NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-"""A machine without IPv6 may still know a name's address there."""
-
-
-_TOLD = json.dumps(
+_UNAVAILABLE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+"""Errors for an address family the machine lacks: a name may have IPv6 addresses on a machine without IPv6."""
+_TOO_MANY_BODY = json.dumps(
     {"error": {"status": 429, "problem": "too many unfinished requests from your address", "fix": "finish those first"}}
 ).encode()
-_CROWDED = (
+_TOO_MANY_RESPONSE = (
     b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n"
-    + f"Content-Length: {len(_TOLD)}\r\n\r\n".encode()
-    + _TOLD
+    + f"Content-Length: {len(_TOO_MANY_BODY)}\r\n\r\n".encode()
+    + _TOO_MANY_BODY
 )
 
 
-class Crowd:
-    """How many connections each client address has whose request has not arrived whole.
+class UnfinishedRequests:
+    """Counts the connections of each client address whose request has not arrived completely.
 
     Args:
-        most: Of one address.
+        most: Maximum number of one address.
     """
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self._by: Counter[str] = Counter()
+        self._count: Counter[str] = Counter()
 
-    def enter(self, address: str) -> bool:
-        """Whether there is room for one more, which is then counted."""
-        if self._by[address] >= self.most:
+    def add(self, address: str) -> bool:
+        """Count a connection of ``address``; return False, without counting, if it has too many."""
+        if self._count[address] >= self.most:
             return False
-        self._by[address] += 1
+        self._count[address] += 1
         return True
 
-    def leave(self, address: str) -> None:
-        """One less."""
-        self._by[address] -= 1
-        if not self._by[address]:
-            del self._by[address]
+    def remove(self, address: str) -> None:
+        """Remove a connection of ``address`` from the count."""
+        self._count[address] -= 1
+        if not self._count[address]:
+            del self._count[address]
 
 
-class Prompt(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is not followed by the type checker
-    """HTTP whose client has a few seconds and 64 KiB for a request's head: one that sends it mark by mark, or never ends
-    it, would stay for ever. (The body has its own clock and count, in ``door``.) And one address may have only so many
-    connections whose request has not arrived whole.
+class TimedHttpProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is not followed by the type checker
+    """HTTP with a time limit and a size limit for the head of a request, against clients that never finish it.
+
+    The body has its own limits, in ``serve.middleware``. The number of unfinished requests of one address is limited too.
     """
 
     SECONDS = 10.0
-    HEAD = 2**16
-    crowd: Crowd
-    _clock: asyncio.TimerHandle | None = None
+    MAX_HEAD = 2**16
+    unfinished: UnfinishedRequests
+    _timer: asyncio.TimerHandle | None = None
     _head = 0
-    _counted = False
+    _is_counted = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:
+        """Start the time limit of a new connection on ``transport``."""
         super().connection_made(transport)
-        self._start()
-        self._mark(True)
+        self._start_timer()
+        self._set_unfinished(True)
 
     def data_received(self, data: bytes) -> None:
+        """Process ``data`` and update the count of unfinished requests."""
         self._read(data)
-        if self.transport.get_protocol() is self:  # else it has become a web socket
+        if self.transport.get_protocol() is self:  # not yet upgraded to a WebSocket
             cycle: Any = self.cycle
-            self._mark(self._waiting() or bool(cycle.more_body))
+            self._set_unfinished(self._reading_head() or bool(cycle.more_body))
 
-    def _mark(self, unfinished: bool) -> None:
-        if unfinished == self._counted:
+    def _set_unfinished(self, unfinished: bool) -> None:
+        if unfinished == self._is_counted:
             return
         address = self.client[0] if self.client else ""
         if not unfinished:
-            self._counted = False
-            self.crowd.leave(address)
-        elif self.crowd.enter(address):
-            self._counted = True
+            self._is_counted = False
+            self.unfinished.remove(address)
+        elif self.unfinished.add(address):
+            self._is_counted = True
         else:
-            self.transport.write(_CROWDED)
+            self.transport.write(_TOO_MANY_RESPONSE)
             self.transport.close()
 
     def _read(self, data: bytes) -> None:
         super().data_received(data)
-        if self.transport.is_closing() or self.transport.get_protocol() is not self or not self._waiting():
-            self._stop()
+        if self.transport.is_closing() or self.transport.get_protocol() is not self or not self._reading_head():
+            self._stop_timer()
             self._head = 0
             return
-        self._start()
+        self._start_timer()
         self._head += len(data)
-        if self._head > self.HEAD:
+        if self._head > self.MAX_HEAD:
             self.send_400_response("The head of the request is too large.")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop()
-        self._mark(False)
+        """Stop the time limit and the count; ``exc`` is the error that closed the connection, if any."""
+        self._stop_timer()
+        self._set_unfinished(False)
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self) -> None:
-        self._stop()
-        self._mark(False)
+        """Stop the time limit and the count: a live stream is not an unfinished request."""
+        self._stop_timer()
+        self._set_unfinished(False)
         super().handle_websocket_upgrade()
 
-    def _waiting(self) -> bool:
+    def _reading_head(self) -> bool:
         cycle: Any = self.cycle
         return cycle is None or cycle.response_complete
 
-    def _start(self) -> None:
-        if self._clock is None:
-            self._clock = self.loop.call_later(self.SECONDS, self._late)
+    def _start_timer(self) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(self.SECONDS, self._on_timeout)
 
-    def _stop(self) -> None:
-        if self._clock is not None:
-            self._clock.cancel()
-            self._clock = None
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-    def _late(self) -> None:
-        self._clock = None
-        if self._waiting() and not self.transport.is_closing():
+    def _on_timeout(self) -> None:
+        self._timer = None
+        if self._reading_head() and not self.transport.is_closing():
             self.transport.close()
 
 
-def server(app: FastAPI, *, host: str = "127.0.0.1", port: int = 8000, grace: int = 30) -> uvicorn.Server:
-    """A server that ``run`` starts. On SIGTERM it takes no more connections and finishes what it has.
+def create_server(app: FastAPI, *, host: str = "127.0.0.1", port: int = 8000, grace: int = 30) -> uvicorn.Server:
+    """Return a server; its method ``run`` starts it. On SIGTERM it accepts no more connections and finishes requests.
 
     Args:
-        grace: Seconds that requests have to finish on the way down.
+        app: The application, from ``serve.app.create``.
+        host: The address to listen on.
+        port: The port; 0 for any free port.
+        grace: Maximum seconds that requests may take to finish during shutdown.
     """
-    # A class for this server alone: protocols are made by uvicorn, and must share the count.
-    protocol = type("Prompt", (Prompt,), {"crowd": Crowd(app.state.limits.unfinished)})
+    # A class for this server: uvicorn creates the protocols, which must share the count.
+    protocol = type(
+        "TimedHttpProtocol", (TimedHttpProtocol,), {"unfinished": UnfinishedRequests(app.state.limits.unfinished)}
+    )
     return uvicorn.Server(
         uvicorn.Config(
             app,
@@ -150,9 +157,9 @@ def server(app: FastAPI, *, host: str = "127.0.0.1", port: int = 8000, grace: in
             http=protocol,
             ws="websockets-sansio",
             ws_max_size=4 * 2**20,
-            ws_per_message_deflate=False,  # a small message could unpack to a large one
+            ws_per_message_deflate=False,  # a small message could decompress to a large one
             lifespan="on",
-            access_log=False,  # an address may hold what a user typed
+            access_log=False,  # a URL may contain user input
             log_level="warning",
             server_header=False,
             date_header=True,
@@ -165,52 +172,60 @@ def server(app: FastAPI, *, host: str = "127.0.0.1", port: int = 8000, grace: in
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
-    """Sockets on every address of a host, for ``listen``. Raises ``ConfigError`` where another program has the port."""
+    """Return sockets bound to ``port`` on every address of ``host``, for ``listen``.
+
+    Raises:
+        ConfigError: The port is in use, or the host has no address on this machine.
+    """
     try:
-        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        addresses = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise ConfigError(
-            f"no address is known for --host {host!r} ({error.strerror})", fix="give one of this machine"
+            f"--host {host!r} has no address ({error.strerror})", fix="give an address or name of this machine"
         ) from None
     sockets: list[socket.socket] = []
     failed: OSError | None = None
-    for family, kind, protocol, _, address in dict.fromkeys(found):
+    for family, kind, protocol, _, address in dict.fromkeys(addresses):
         port = port or (sockets[0].getsockname()[1] if sockets else 0)
-        one = socket.socket(family, kind, protocol)
+        opened = socket.socket(family, kind, protocol)
         try:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
-                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            one.bind((address[0], port, *address[2:]))
+                opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            opened.bind((address[0], port, *address[2:]))
         except OSError as error:
-            one.close()
+            opened.close()
             failed = error
-            if error.errno not in _NOT_HERE:
+            if error.errno not in _UNAVAILABLE:
                 break
         else:
-            sockets.append(one)
-    if failed is not None and (failed.errno not in _NOT_HERE or not sockets):
-        for one in sockets:
-            one.close()
-        raise _unable(host, port, failed)
+            sockets.append(opened)
+    if failed is not None and (failed.errno not in _UNAVAILABLE or not sockets):
+        for opened in sockets:
+            opened.close()
+        raise _bind_error(host, port, failed)
     return sockets
 
 
 def listen(sockets: list[socket.socket], host: str) -> int:
-    """Take connections from now on; the port. Raises ``ConfigError`` where another program was there first."""
+    """Accept connections on ``sockets`` from now on; return the port.
+
+    Raises:
+        ConfigError: Another program uses the port of ``host``.
+    """
     port = int(sockets[0].getsockname()[1])
-    for one in sockets:
+    for opened in sockets:
         try:
-            one.listen(_BACKLOG)
+            opened.listen(_BACKLOG)
         except OSError as error:
-            raise _unable(host, port, error) from None
+            raise _bind_error(host, port, error) from None
     return port
 
 
-def _unable(host: str, port: int, error: OSError) -> ConfigError:
+def _bind_error(host: str, port: int, error: OSError) -> ConfigError:
     if error.errno == errno.EADDRINUSE:
-        fix = f"stop that one, or take another port: --port {port + 1 if port < 65535 else 8000} (0 takes any that is free)"
-        return ConfigError(f"port {port} of {host} is taken by another program", fix=fix)
+        fix = f"stop it, or use another port: --port {port + 1 if port < 65535 else 8000} (0 for any free port)"
+        return ConfigError(f"port {port} of {host} is in use by another program", fix=fix)
     if error.errno in (errno.EACCES, errno.EPERM):
-        return ConfigError(f"port {port} is not open to your user", fix="take one above 1023: --port 8000")
-    return ConfigError(f"{host} cannot be listened on ({error.strerror})", fix="give --host an address of this machine")
+        return ConfigError(f"no permission to use port {port}", fix="use a port above 1023: --port 8000")
+    return ConfigError(f"cannot listen on {host} ({error.strerror})", fix="give --host an address of this machine")

@@ -1,4 +1,4 @@
-"""``/stream``: a WebSocket takes chunks and answers every window, the newest first where it cannot keep up."""
+"""``/stream``: a WebSocket that receives chunks and predicts windows, dropping old ones if it cannot keep up."""
 
 from __future__ import annotations
 
@@ -14,44 +14,51 @@ from typing import Any
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
 from sensorium.core.errors import SensoriumError
-from sensorium.serve.api_key import Key
-from sensorium.serve.http_errors import RefusedError
+from sensorium.serve.api_key import ApiKey
+from sensorium.serve.http_errors import RequestError
 from sensorium.serve.limits import Limits
 from sensorium.serve.metrics import Metrics
-from sensorium.serve.model_service import Served, named
-from sensorium.serve.request_parsing import document_of, row_of
+from sensorium.serve.model_service import ModelService, find_model
+from sensorium.serve.request_parsing import parse_json, parse_row
 from sensorium.streaming.stream_session import Session, Setup
 from sensorium.streaming.windows import Window
 
 log = logging.getLogger("sensorium.serve")
 BACKLOG = 2
-"""Windows that may wait for an answer: a longer queue would only make every answer old."""
-_NO = 1008
+"""Maximum number of windows in the queue: a longer queue would only delay every answer."""
+_REFUSED = 1008
 _BUSY = 1013
-_BROKEN = 1011
+_INTERNAL_ERROR = 1011
 
 
-class Live:
-    """The streams of a server."""
+class StreamEndpoint:
+    """The WebSocket endpoint for live streams.
 
-    def __init__(self, served: dict[str, Served], limits: Limits, key: Key | None, metrics: Metrics) -> None:
-        self.served, self.limits, self.key, self.metrics = served, limits, key, metrics
+    Args:
+        services: The models by name.
+        limits: Limits on the number of streams and on the time between messages.
+        key: The API key, if one is required.
+        metrics: Counts windows.
+    """
+
+    def __init__(self, services: dict[str, ModelService], limits: Limits, key: ApiKey | None, metrics: Metrics) -> None:
+        self.services, self.limits, self.key, self.metrics = services, limits, key, metrics
         self.open: Counter[str] = Counter()
-        """By client address."""
+        """Number of open streams by client address."""
 
-    def routes(self, app: FastAPI) -> None:
-        """Add ``/stream``."""
-        app.add_api_websocket_route("/stream", self.answer)
+    def add_to(self, app: FastAPI) -> None:
+        """Add the route ``/stream`` to ``app``."""
+        app.add_api_websocket_route("/stream", self.handle)
 
-    async def answer(self, socket: WebSocket) -> None:
-        """One stream, from the first message to the summary."""
+    async def handle(self, socket: WebSocket) -> None:
+        """Handle one stream on ``socket``, from the first message to the summary."""
         await socket.accept()
         client = socket.client.host if socket.client else ""
         full = self.open.total() >= self.limits.streams
         if full or self.open[client] >= self.limits.streams_each:
-            problem = f"{self.open.total()} streams are open already"
+            problem = f"{self.open.total()} streams are already open"
             if not full:
-                problem = f"{self.open[client]} streams of your address are open already"
+                problem = f"{self.open[client]} streams from your address are already open"
             await _refuse(socket, {"status": 503, "problem": problem}, _BUSY)
             return
         self.open[client] += 1
@@ -59,38 +66,41 @@ class Live:
             await self._stream(socket)
         except WebSocketDisconnect:
             pass
-        except RefusedError as refused:
-            await _refuse(socket, refused.said, _NO)
+        except RequestError as error:
+            await _refuse(socket, error.details, _REFUSED)
         except SensoriumError as error:
-            await _refuse(socket, {"status": 422, "problem": error.problem, "fix": error.fix}, _NO)
+            await _refuse(socket, {"status": 422, "problem": error.problem, "fix": error.fix}, _REFUSED)
         except TimeoutError:
-            problem = f"nothing came for {self.limits.upload:g} seconds"
-            await _refuse(socket, {"status": 408, "problem": problem}, _NO)
+            problem = f"no message arrived for {self.limits.upload:g} seconds"
+            await _refuse(socket, {"status": 408, "problem": problem}, _REFUSED)
         except Exception as error:
             place = traceback.extract_tb(error.__traceback__)[-1]
             log.error("%s at %s:%s", type(error).__name__, place.filename, place.lineno)
-            await _refuse(socket, {"status": 500, "problem": "something went wrong in the server"}, _BROKEN)
+            await _refuse(socket, {"status": 500, "problem": "internal server error"}, _INTERNAL_ERROR)
         finally:
             self.open[client] -= 1
-            self.open += Counter()  # without those that have none left
+            self.open += Counter()  # removes addresses without streams
 
     async def _stream(self, socket: WebSocket) -> None:
         first = await self._message(socket)
-        given = _parsed(first)
-        shown = given.pop("key", "")
-        known = self.key is None or self.key.opens(socket.headers) or (isinstance(shown, str) and self.key.fits(shown))
-        if not known:
-            raise RefusedError(401, "a key is needed", fix='say {"key": ...} first, or send it as a header')
-        model = given.pop("model", None)
-        one = named(self.served, None if model is None else str(model))
-        setup = Setup.from_json(given)
-        row = row_of({name: cell for name, cell in setup.row.items() if name != setup.column}, one)
-        session = Session(one.schema, Setup(**{**vars(setup), "row": row}))
+        settings = _parsed(first)
+        candidate = settings.pop("key", "")
+        key = self.key
+        authorised = (
+            key is None or key.authorises(socket.headers) or (isinstance(candidate, str) and key.matches(candidate))
+        )
+        if not authorised:
+            raise RequestError(401, "an API key is required", fix='send {"key": ...} in the first message, or as a header')
+        model = settings.pop("model", None)
+        service = find_model(self.services, None if model is None else str(model))
+        setup = Setup.from_json(settings)
+        row = parse_row({name: cell for name, cell in setup.row.items() if name != setup.column}, service)
+        session = Session(service.schema, Setup(**{**vars(setup), "row": row}))
         await socket.send_json({"window_steps": session.length, "hop_steps": session.hop, "channels": session.channels})
-        waiting = _Waiting(keep=setup.keep)
-        answering = asyncio.create_task(self._answer(socket, one, session, waiting))
+        queue = _WindowQueue(keep=setup.keep)
+        answering = asyncio.create_task(self._answer(socket, service, session, queue))
         try:
-            await self._read(socket, session, waiting, answering)
+            await self._read(socket, session, queue, answering)
             await answering
         finally:
             if not answering.done():
@@ -100,7 +110,7 @@ class Live:
         await socket.send_json({"summary": session.summary()})
         await socket.close()
 
-    async def _read(self, socket: WebSocket, session: Session, waiting: _Waiting, answering: asyncio.Task[None]) -> None:
+    async def _read(self, socket: WebSocket, session: Session, queue: _WindowQueue, answering: asyncio.Task[None]) -> None:
         ended = False
         while not ended and not answering.done():
             message = await self._message(socket)
@@ -109,22 +119,22 @@ class Live:
             elif _parsed(message) == {"end": True}:
                 windows, ended = session.windows.end(), True
             else:
-                raise RefusedError(422, 'after the first message come chunks, and at last {"end": true}')
+                raise RequestError(422, 'expected a chunk of bytes or {"end": true} after the first message')
             arrived = monotonic()
             for window in windows:
-                dropped = await waiting.put((window, arrived))
+                dropped = await queue.put((window, arrived))
                 session.windows.counts.dropped += dropped
                 self.metrics.windows.labels("dropped").inc(dropped)
-        await waiting.end()
+        await queue.end()
 
-    async def _answer(self, socket: WebSocket, one: Served, session: Session, waiting: _Waiting) -> None:
-        while (found := await waiting.get()) is not None:
-            window, arrived = found
+    async def _answer(self, socket: WebSocket, service: ModelService, session: Session, queue: _WindowQueue) -> None:
+        while (item := await queue.get()) is not None:
+            window, arrived = item
             start = monotonic()
             try:
-                (prediction,) = await one.predict([session.row(window)], lenient=True)
-            except RefusedError as refused:
-                if refused.status not in (429, 503):
+                (prediction,) = await service.predict([session.row(window)], lenient=True)
+            except RequestError as error:
+                if error.status not in (429, 503):
                     raise
                 session.windows.counts.dropped += 1
                 self.metrics.windows.labels("dropped").inc()
@@ -132,22 +142,22 @@ class Live:
             now = monotonic()
             self.metrics.windows.labels("answered").inc()
             self.metrics.lag.observe(now - arrived)
-            await socket.send_json(session.told(window, prediction.to_json(), now - arrived, now - start))
+            await socket.send_json(session.answer(window, prediction.to_json(), now - arrived, now - start))
 
     async def _message(self, socket: WebSocket) -> bytes | str:
         async with asyncio.timeout(self.limits.upload):
             message = await socket.receive()
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code", 1000))
-        found = message.get("bytes")
-        return found if found is not None else str(message.get("text", ""))
+        data = message.get("bytes")
+        return data if data is not None else str(message.get("text", ""))
 
 
-class _Waiting:
-    """Windows between the one that reads and the one that answers: few, so that no answer is old.
+class _WindowQueue:
+    """A short queue of windows between reading and predicting.
 
     Args:
-        keep: Whether reading waits for answering; else the oldest window gives way to the newest.
+        keep: Whether reading waits while the queue is full; otherwise the oldest window is dropped.
     """
 
     def __init__(self, *, keep: bool) -> None:
@@ -157,7 +167,7 @@ class _Waiting:
         self._change = asyncio.Condition()
 
     async def put(self, item: tuple[Window, float]) -> int:
-        """How many windows gave way to it."""
+        """Add a window; return the number of windows dropped for it."""
         async with self._change:
             if self.keep:
                 await self._change.wait_for(lambda: len(self._windows) < BACKLOG or self._ended)
@@ -169,14 +179,14 @@ class _Waiting:
         return dropped
 
     async def get(self) -> tuple[Window, float] | None:
-        """The next window; None once there will be none."""
+        """Return the next window; None at the end of the stream."""
         async with self._change:
             await self._change.wait_for(lambda: self._windows or self._ended)
             self._change.notify_all()
             return self._windows.popleft() if self._windows else None
 
     async def end(self) -> None:
-        """There will be no more."""
+        """Mark the end of the stream."""
         async with self._change:
             self._ended = True
             self._change.notify_all()
@@ -184,14 +194,14 @@ class _Waiting:
 
 def _parsed(message: bytes | str) -> dict[str, Any]:
     if isinstance(message, bytes):
-        raise RefusedError(422, "the first message of a stream is text: what is streamed, as JSON")
-    found = document_of(message, Limits(values=10_000))
-    if not isinstance(found, dict):
-        raise RefusedError(422, "a message is an object")
-    return found
+        raise RequestError(422, "the first message of a stream must be text: the settings as JSON")
+    settings = parse_json(message, Limits(values=10_000))
+    if not isinstance(settings, dict):
+        raise RequestError(422, "a message must be a JSON object")
+    return settings
 
 
-async def _refuse(socket: WebSocket, said: dict[str, Any], code: int) -> None:
-    with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # it may be gone already
-        await socket.send_text(json.dumps({"error": said}))
-        await socket.close(code, str(said["problem"]).encode()[:120].decode(errors="ignore"))
+async def _refuse(socket: WebSocket, details: dict[str, Any], code: int) -> None:
+    with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # the client may have disconnected
+        await socket.send_text(json.dumps({"error": details}))
+        await socket.close(code, str(details["problem"]).encode()[:120].decode(errors="ignore"))

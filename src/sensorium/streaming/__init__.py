@@ -1,1 +1,1 @@
-"""Live streams: windows over incoming chunks, a session for each stream, and the client."""
+"""Live streams: windows over incoming chunks, stream sessions and the client."""

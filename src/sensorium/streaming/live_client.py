@@ -1,4 +1,4 @@
-"""The client's side of a live stream: where chunks come from, and who answers them, a model here or a server."""
+"""Client of a live stream: sources of chunks, and prediction by a local model or a server."""
 
 from __future__ import annotations
 
@@ -21,18 +21,27 @@ from sensorium.streaming.stream_session import HEADER, Session, Setup
 _STEPS = 2**20
 
 
-def of_file(path: Path, kind: str, rate: float | None) -> tuple[Array, float]:
-    """A whole recording: samples ``[T, 1]`` int16, or readings ``[T, C]`` float32; and its rate."""
+def read_recording(path: Path, kind: str, rate: float | None) -> tuple[Array, float]:
+    """Read a recording.
+
+    Args:
+        path: The file.
+        kind: ``audio`` or ``series``.
+        rate: The sampling rate of a series in Hz; None: 1.
+
+    Returns:
+        Samples ``[T, 1]`` int16 of a sound, or ``[T, C]`` float32 of a series, and the sampling rate in Hz.
+    """
     blob = Under(path.parent).open(path.name)
     assert isinstance(blob, Blob)
     if kind == "series":
         return read_series(blob, _STEPS).astype(np.float32), rate or 1.0
-    signal, found, *_ = read_sound(blob, MINUTES * 60.0)
-    return np.clip(np.round(signal * 32768), -32768, 32767).astype(np.int16)[:, None], float(found)
+    signal, sampling_rate, *_ = read_sound(blob, MINUTES * 60.0)
+    return np.clip(np.round(signal * 32768), -32768, 32767).astype(np.int16)[:, None], float(sampling_rate)
 
 
-def cut(steps: Array, size: int, rate: float | None = None) -> Iterator[Array]:
-    """A recording in chunks; with a rate, each only when it would have been heard."""
+def split(steps: Array, size: int, rate: float | None = None) -> Iterator[Array]:
+    """Split a recording ``steps`` into chunks of ``size`` steps; with a ``rate`` in Hz, yield them in real time."""
     start = time.monotonic()
     for at in range(0, len(steps), size):
         chunk = steps[at : at + size]
@@ -41,8 +50,18 @@ def cut(steps: Array, size: int, rate: float | None = None) -> Iterator[Array]:
         yield chunk
 
 
-def of_stream(file: IO[bytes], kind: str, channels: int, size: int) -> Iterator[Array]:
-    """Chunks from a pipe: 16-bit samples as they are, or a series as lines of numbers."""
+def read_pipe(file: IO[bytes], kind: str, channels: int, size: int) -> Iterator[Array]:
+    """Read chunks from a pipe.
+
+    Args:
+        file: The pipe: 16-bit samples, or lines of numbers for a series.
+        kind: ``audio`` or ``series``.
+        channels: Number of channels of a series.
+        size: Samples per chunk of a sound; each line of a series is a chunk.
+
+    Raises:
+        DataError: A line is not a line of ``channels`` numbers.
+    """
     if kind == "series":
         for line in file:
             try:
@@ -56,11 +75,11 @@ def of_stream(file: IO[bytes], kind: str, channels: int, size: int) -> Iterator[
         yield np.frombuffer(data[: len(data) // 2 * 2], "<i2")[:, None]
 
 
-def of_microphone(rate: float, size: int) -> Iterator[Array]:
-    """Chunks from the microphone, until Ctrl-C."""
+def record_microphone(rate: float, size: int) -> Iterator[Array]:
+    """Record chunks of ``size`` samples from the microphone at ``rate`` Hz, until Ctrl-C."""
     try:
         import sounddevice
-    except (ImportError, OSError):  # OSError: the library is there, PortAudio is not
+    except (ImportError, OSError):  # OSError: the package is installed, but not PortAudio
         raise MissingExtraError("a microphone", "microphone") from None
     with sounddevice.RawInputStream(samplerate=rate, channels=1, dtype="int16", blocksize=size) as stream:
         while True:
@@ -68,24 +87,49 @@ def of_microphone(rate: float, size: int) -> Iterator[Array]:
             yield np.frombuffer(data, "<i2")[:, None]
 
 
-def here(predictor: Predictor, setup: Setup, chunks: Iterable[Array]) -> Iterator[dict[str, Any]]:
-    """The answers of a model in this process, as a server gives them; the summary comes last."""
+def predict_locally(predictor: Predictor, setup: Setup, chunks: Iterable[Array]) -> Iterator[dict[str, Any]]:
+    """Predict a stream in this process.
+
+    Args:
+        predictor: The model.
+        setup: The settings of the stream.
+        chunks: The chunks, ``[T, C]`` each.
+
+    Yields:
+        Answers in the format of the server; the summary is the last one.
+    """
     session = Session(predictor.schema, setup)
     at = 0
     for number, chunk in enumerate(chunks):
         arrived = time.monotonic()
-        found = session.push(HEADER.pack(number, at) + _bytes(chunk))
+        windows = session.push(HEADER.pack(number, at) + _bytes(chunk))
         at += len(chunk)
-        for window in found:
+        for window in windows:
             start = time.monotonic()
             (prediction,) = predictor.predict([session.row(window)])
             now = time.monotonic()
-            yield session.told(window, prediction.to_json(), now - arrived, now - start)
+            yield session.answer(window, prediction.to_json(), now - arrived, now - start)
     yield {"summary": session.summary()}
 
 
-def there(url: str, setup: Setup, chunks: Iterable[Array], *, key: str | None = None) -> Iterator[dict[str, Any]]:
-    """The answers of a server; the summary comes last. ``round_trip_ms`` is from sending a window's last chunk."""
+def predict_remotely(
+    url: str, setup: Setup, chunks: Iterable[Array], *, key: str | None = None
+) -> Iterator[dict[str, Any]]:
+    """Predict a stream on a server.
+
+    Args:
+        url: The address of the server.
+        setup: The settings of the stream.
+        chunks: The chunks, ``[T, C]`` each.
+        key: The API key of the server, if it needs one.
+
+    Yields:
+        The answers, with ``round_trip_ms`` since the last chunk of the window was sent; the summary is the last one.
+
+    Raises:
+        ConfigError: The server does not respond.
+        DataError: The server refused the stream.
+    """
     from threading import Thread
 
     try:
@@ -108,7 +152,7 @@ def there(url: str, setup: Setup, chunks: Iterable[Array], *, key: str | None = 
                 socket.send(message)
             socket.send('{"end": true}')
         except WebSocketException:
-            pass  # the other side says why
+            pass  # the server sends the reason
         except BaseException as error:
             failed.append(error)
             socket.close()
@@ -116,30 +160,32 @@ def there(url: str, setup: Setup, chunks: Iterable[Array], *, key: str | None = 
     try:
         with connect(address, additional_headers=headers, max_size=2**22, open_timeout=10) as socket:
             socket.send(json.dumps(vars(setup)))
-            told = _said(socket.recv(30))
+            window = _parse(socket.recv(30))
             sender = Thread(target=send, daemon=True)
             sender.start()
             for message in socket:
-                said = _said(message)
-                if "window" in said:
-                    end = round(said["start"] * setup.rate) + told["window_steps"]
-                    went = next((when for at, when in sent if at >= end), None)
-                    if went is not None:
-                        said["round_trip_ms"] = round(1000 * (time.monotonic() - went), 3)
-                yield said
+                answer = _parse(message)
+                if "window" in answer:
+                    end = round(answer["start"] * setup.rate) + window["window_steps"]
+                    sent_at = next((when for at, when in sent if at >= end), None)
+                    if sent_at is not None:
+                        answer["round_trip_ms"] = round(1000 * (time.monotonic() - sent_at), 3)
+                yield answer
             sender.join(10)
     except (OSError, WebSocketException) as error:
         if not failed:
-            raise ConfigError(f"{address} does not answer: {str(error)[:100]}", fix="is sensorium serve running?") from None
+            raise ConfigError(
+                f"{address} does not answer: {str(error)[:100]}", fix="check that `sensorium serve` is running there"
+            ) from None
     if failed:
         raise failed[0]
 
 
-def _said(message: str | bytes) -> dict[str, Any]:
-    said: dict[str, Any] = json.loads(message)
-    if "error" in said:
-        raise DataError(f"the server says: {said['error']['problem']}", fix=said["error"].get("fix"))
-    return said
+def _parse(message: str | bytes) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(message)
+    if "error" in answer:
+        raise DataError(f"the server refused the stream: {answer['error']['problem']}", fix=answer["error"].get("fix"))
+    return answer
 
 
 def _bytes(chunk: Array) -> bytes:
@@ -148,5 +194,5 @@ def _bytes(chunk: Array) -> bytes:
 
 def _checked(chunk: Array, channels: int) -> Array:
     if chunk.shape[1] != channels:
-        raise DataError(f"a line has {chunk.shape[1]} numbers, in training there were {channels} channels")
+        raise DataError(f"a line has {chunk.shape[1]} numbers, but the model was trained on {channels} channels")
     return chunk

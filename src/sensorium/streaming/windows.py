@@ -1,4 +1,4 @@
-"""Chunks of a stream, as a network brings them, to windows: put in order, gaps filled, and everything counted."""
+"""Windows from the chunks of a network stream: reordering, filling of gaps and statistics."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from sensorium.core.modality import Array
 
 
 class Window(NamedTuple):
-    """A stretch of a stream.
+    """A window of a stream.
 
     Args:
-        number: Counted from 0; those that were skipped are counted too.
-        start: Its first step, counted from the beginning of the stream.
+        number: Its index from 0; skipped windows count too.
+        start: Its first step in the stream.
         data: ``[T, C]``, or the bytes of one frame.
-        filled: Steps of it that never came.
+        filled: Number of missing steps.
     """
 
     number: int
@@ -29,18 +29,18 @@ class Window(NamedTuple):
 
 @dataclass
 class Counts:
-    """What became of the chunks and windows of a stream.
+    """Statistics of the chunks and windows of a stream.
 
     Args:
-        chunks: Chunks that came.
-        reordered: Chunks that came after a later one, and in time.
-        lost: Chunks that were given up, so that what follows could be answered.
-        late: Chunks that came after they had been given up; they are not used.
-        repeated: Chunks that had come before.
-        filled: Steps that were missing within windows.
-        skipped: Windows that lay in a gap longer than a window.
-        dropped: Windows that gave way to newer ones, because answering did not keep up.
-        answered: Windows that were answered.
+        chunks: Chunks received.
+        reordered: Chunks received after a later one, but in time.
+        lost: Chunks given up, so that later windows could be predicted.
+        late: Chunks received after they had been given up; they are not used.
+        repeated: Chunks received more than once.
+        filled: Missing steps within windows.
+        skipped: Windows within a gap longer than a window.
+        dropped: Windows dropped for newer ones, because prediction did not keep up.
+        answered: Windows predicted.
     """
 
     chunks: int = 0
@@ -54,17 +54,20 @@ class Counts:
     answered: int = 0
 
     def to_json(self) -> dict[str, int]:
-        """By name."""
+        """Return the counts by name."""
         return asdict(self)
 
 
 class Windows:
-    """Windows of ``length`` steps, one every ``hop`` steps. Memory: a window, and the chunks that are held.
+    """Assembles windows from chunks. Memory: one window and the chunks that are held.
 
     Args:
-        reach: Chunks that are held for a missing one, at most; then that one is given up. So an answer waits for no more
-            than ``reach`` chunks.
-        blank: What stands in a gap: 0 is silence, NaN a reading that is not there.
+        length: Steps per window.
+        hop: Steps from one window to the next.
+        channels: Number of channels.
+        reach: Maximum number of chunks held for a missing one before it is given up, which bounds the latency.
+        blank: The value of missing steps: 0 for silence, NaN for a missing reading.
+        dtype: Data type of the steps.
     """
 
     def __init__(
@@ -74,15 +77,15 @@ class Windows:
         self.counts = Counts()
         self._buffer: Array = np.zeros((0, channels), dtype)
         self._real = np.zeros(0, np.bool_)
-        self._at = 0  # the step of the stream at which the buffer begins
-        self._next_window = 0  # its first step
+        self._at = 0  # first step of the buffer
+        self._next_window = 0  # first step of the next window
         self._next_chunk = 0
-        self._latest = -1  # the largest number that came
+        self._latest = -1  # the largest number received
         self._held: dict[int, tuple[int, Array]] = {}
         self._given_up: set[int] = set()
 
     def push(self, number: int, start: int, data: Array) -> list[Window]:
-        """A chunk ``[T, C]``, the ``number``-th of the stream, whose first step is ``start``. The windows it completes."""
+        """Add chunk ``number`` with its ``data`` (``[T, C]``) from step ``start``; return the windows it completes."""
         self.counts.chunks += 1
         if number < self._next_chunk:
             late = number in self._given_up
@@ -96,21 +99,21 @@ class Windows:
         self._held[number] = start, data
         self.counts.reordered += number < self._latest
         self._latest = max(number, self._latest)
-        return self._drained(self.reach)
+        return self._drain(self.reach)
 
     def end(self) -> list[Window]:
-        """No chunk will come any more: the windows that what is held completes."""
-        return self._drained(0)
+        """End the stream; return the windows that the held chunks complete."""
+        return self._drain(0)
 
-    def _drained(self, reach: int) -> list[Window]:
-        found: list[Window] = []
+    def _drain(self, reach: int) -> list[Window]:
+        windows: list[Window] = []
         while self._held:
             if self._next_chunk not in self._held:
                 if len(self._held) <= reach:
                     break
                 first = min(self._held)
                 self.counts.lost += first - self._next_chunk
-                # Of a long gap only the last are remembered: the set must not grow with what a client says.
+                # Remember only the last chunks of a long gap, so that a client cannot make the set grow.
                 self._given_up |= set(range(max(self._next_chunk, first - 1000), first))
                 if len(self._given_up) > 10_000:
                     self._given_up = {n for n in self._given_up if n >= first - 1000}
@@ -118,16 +121,16 @@ class Windows:
             start, data = self._held.pop(self._next_chunk)
             self._next_chunk += 1
             self._append(start, data)
-            found += self._ready()
-        return found
+            windows += self._take_windows()
+        return windows
 
     def _append(self, start: int, data: Array) -> None:
         end = self._at + len(self._buffer)
         gap = start - end
         if gap < 0:
-            raise DataError(f"chunk {self._next_chunk - 1} starts at step {start}, and {end} steps have come already")
+            raise DataError(f"chunk {self._next_chunk - 1} starts at step {start}, but {end} steps were already received")
         if gap > self.length:
-            # Nothing of the windows before it is worth an answer; so the buffer never grows by what a header says.
+            # Skip the windows within the gap, so that a header cannot make the buffer grow.
             after = -(-start // self.hop) * self.hop
             self.counts.skipped += max(after - self._next_window, 0) // self.hop
             self._next_window = max(after, self._next_window)
@@ -139,28 +142,28 @@ class Windows:
         self._buffer = np.concatenate([self._buffer, data])
         self._real = np.concatenate([self._real, np.ones(len(data), np.bool_)])
 
-    def _ready(self) -> list[Window]:
-        found = []
+    def _take_windows(self) -> list[Window]:
+        windows = []
         while self._next_window + self.length <= self._at + len(self._buffer):
-            here = slice(self._next_window - self._at, self._next_window - self._at + self.length)
-            filled = int((~self._real[here]).sum())
+            span = slice(self._next_window - self._at, self._next_window - self._at + self.length)
+            filled = int((~self._real[span]).sum())
             self.counts.filled += filled
-            found.append(Window(self._next_window // self.hop, self._next_window, self._buffer[here].copy(), filled))
+            windows.append(Window(self._next_window // self.hop, self._next_window, self._buffer[span].copy(), filled))
             self._next_window += self.hop
         done = min(max(self._next_window - self._at, 0), len(self._buffer))
         self._buffer, self._real, self._at = self._buffer[done:], self._real[done:], self._at + done
-        return found
+        return windows
 
 
 class Frames:
-    """A stream of pictures: each is a window, and one that comes after a later one is of no use any more."""
+    """A stream of images: each is a window; images received after a later one are dropped."""
 
     def __init__(self) -> None:
         self.counts = Counts()
         self._next = 0
 
     def push(self, number: int, start: int, data: bytes) -> list[Window]:
-        """A frame, the ``number``-th of the stream."""
+        """Add frame ``number`` with its file ``data`` at step ``start``; return it as a window unless it is late."""
         self.counts.chunks += 1
         if number < self._next:
             self.counts.late += 1
@@ -170,5 +173,5 @@ class Frames:
         return [Window(number, start, data, 0)]
 
     def end(self) -> list[Window]:
-        """Nothing is held."""
+        """End the stream; no frames are held."""
         return []

@@ -1,7 +1,7 @@
-// The form is drawn from /schema; whatever changes in it is asked of /predict and /explain. Nothing else is loaded.
+// The form is built from /schema; each change calls /predict and /explain. Nothing else is loaded.
 
 const at = (id) => document.getElementById(id);
-const cells = new Map(); // column -> text, File, list of Files; absent where empty
+const cells = new Map(); // column -> text, File or list of Files; without empty columns
 let form = null;
 let key = "";
 let running = null;
@@ -52,7 +52,7 @@ function field(column, i) {
   let input;
   if (column.widget === "choice" && column.choices.length <= 200) {
     const options = column.choices.map((choice) => make("option", { value: choice }, choice));
-    input = make("select", { ...about, onchange: change }, make("option", { value: "" }, "not known"), ...options);
+    input = make("select", { ...about, onchange: change }, make("option", { value: "" }, "unknown"), ...options);
   } else if (column.widget === "number") {
     input = make("input", { ...about, type: "number", step: "any", inputmode: "decimal", oninput: change });
   } else if (column.kind === "text") {
@@ -102,12 +102,12 @@ function preview(file, name) {
   const tag = { image: "img", audio: "audio", video: "video" }[kind];
   if (!tag) return null;
   const address = URL.createObjectURL(file);
-  const node = make(tag, { src: address, ...(tag === "img" ? { alt: `${name}: what was given` } : { controls: true }) });
+  const node = make(tag, { src: address, ...(tag === "img" ? { alt: `${name}: preview` } : { controls: true }) });
   node.addEventListener(tag === "img" ? "load" : "emptied", () => URL.revokeObjectURL(address));
   return node;
 }
 
-// Recorded as samples and written as WAV, which every server can read; browsers' own formats are not.
+// Records samples and writes WAV, since servers cannot decode all recording formats of browsers.
 function recorder(name, done) {
   const button = make("button", { type: "button", "aria-pressed": "false" }, `Record ${name}`);
   let stop = null;
@@ -164,7 +164,7 @@ function wav(blocks, rate) {
   return view.buffer;
 }
 
-// A series drawn by hand: one line a channel, three deviations to either side of what training saw.
+// Draws a series: a line per channel, up to three standard deviations from the training mean.
 function drawing(column, done) {
   const steps = Math.max(2, Math.min(column.length, 400));
   const width = 600;
@@ -214,62 +214,62 @@ function drawing(column, done) {
   return { node: make("span", { class: "show" }, canvas, channel), wipe: () => { lines.forEach((l) => l.fill(0)); paint(); } };
 }
 
-// ── asking ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── requests ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 async function call(path, options = {}) {
   const headers = key ? { "X-API-Key": key } : {};
   const answer = await fetch(path, { ...options, headers, cache: "no-store" });
-  const said = await answer.json();
-  if (!answer.ok) throw Object.assign(new Error(said.error.problem), said.error);
-  return said;
+  const result = await answer.json();
+  if (!answer.ok) throw Object.assign(new Error(result.error.problem), result.error);
+  return result;
 }
 
 async function ask() {
   running?.abort();
   const mine = new AbortController();
   running = mine;
-  const said = at("said");
-  said.setAttribute("aria-busy", "true");
-  said.classList.add("stale");
+  const result = at("result");
+  result.setAttribute("aria-busy", "true");
+  result.classList.add("stale");
   const body = new FormData();
   for (const [column, value] of cells) for (const one of [value].flat()) body.append(column, one);
-  if (!cells.size) body.append("@rows", "[{}]"); // a form without any part is none
+  if (!cells.size) body.append("@rows", "[{}]"); // a multipart form needs at least one part
   const options = { method: "POST", body, signal: mine.signal };
   const model = encodeURIComponent(form.model);
   try {
     const answer = await call(`models/${model}/predict`, options);
     const prediction = answer.predictions ? answer.predictions[0] : answer;
-    const shown = told(prediction);
+    const shown = renderPrediction(prediction);
     if (mine.signal.aborted) return;
-    said.replaceChildren(...shown);
-    said.classList.remove("stale");
-    said.append(...shared(await call(`models/${model}/explain`, options)));
-    const more = make("button", { type: "button" }, "Show where in each");
+    result.replaceChildren(...shown);
+    result.classList.remove("stale");
+    result.append(...renderShares(await call(`models/${model}/explain`, options)));
+    const more = make("button", { type: "button" }, "Show attribution maps");
     more.addEventListener("click", async () => {
       more.disabled = true;
       try {
         const { maps } = await call(`models/${model}/explain?where=yes`, options);
-        if (!mine.signal.aborted) more.replaceWith(...mapped(maps));
+        if (!mine.signal.aborted) more.replaceWith(...renderMaps(maps));
       } catch (error) {
-        if (!mine.signal.aborted) refused(error);
+        if (!mine.signal.aborted) showError(error);
       }
     });
-    said.append(more);
+    result.append(more);
   } catch (error) {
     if (mine.signal.aborted) return;
-    refused(error);
+    showError(error);
   }
-  said.setAttribute("aria-busy", "false");
+  result.setAttribute("aria-busy", "false");
 }
 
-function refused(error) {
+function showError(error) {
   for (const cell of error.cells ?? [error]) if (cell.column) wrong(cell.column, cell.problem);
   if (error.status === 401) at("key").hidden = false;
-  const lost = "The server does not answer, or a file that was given is no longer there.";
+  const lost = "The server does not respond, or a selected file no longer exists.";
   const where = error.column ? `${error.column}: ` : "";
-  const said = at("said");
-  said.classList.remove("stale");
-  said.replaceChildren(make("p", { class: "wrong" }, error.status ? `${where}${error.message}` : lost), make("p", { class: "hint" }, error.fix ?? ""));
+  const result = at("result");
+  result.classList.remove("stale");
+  result.replaceChildren(make("p", { class: "wrong" }, error.status ? `${where}${error.message}` : lost), make("p", { class: "hint" }, error.fix ?? ""));
 }
 
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
@@ -287,21 +287,21 @@ function plain(value) {
   return typeof value === "number" ? String(Number(value.toPrecision(5))) : String(value);
 }
 
-// An answer may be a picture, a mask or a sound, or hold some; what has more structure is shown as it is written.
-function answered(value) {
+// A prediction may be or contain an image, a mask or a sound; nested values are shown as JSON.
+function renderValue(value) {
   if (typeof value === "string" && value.startsWith("data:image/")) return [make("img", { src: value, class: "map", alt: "answer" })];
   if (typeof value === "string" && value.startsWith("data:audio/")) return [make("audio", { src: value, controls: "" })];
-  if (Array.isArray(value) && value.some((item) => typeof item === "string" && item.startsWith("data:"))) return value.flatMap(answered);
+  if (Array.isArray(value) && value.some((item) => typeof item === "string" && item.startsWith("data:"))) return value.flatMap(renderValue);
   if (Array.isArray(value) ? value.some((item) => item !== null && typeof item === "object") : value !== null && typeof value === "object") {
     return [make("pre", { class: "value" }, JSON.stringify(value, null, 1))];
   }
   return [make("p", { class: "value" }, plain(value))];
 }
 
-function told(prediction) {
+function renderPrediction(prediction) {
   const shown = [];
   for (const [name, answer] of Object.entries(prediction.targets)) {
-    shown.push(make("h3", {}, name), ...answered(answer.value));
+    shown.push(make("h3", {}, name), ...renderValue(answer.value));
     const chances = Object.entries(answer.probabilities ?? {}).sort((a, b) => b[1] - a[1]).slice(0, 12);
     if (chances.length) {
       const list = make("ul", { class: "bars", "aria-label": `${name}: probabilities` });
@@ -309,14 +309,14 @@ function told(prediction) {
       shown.push(list);
     }
   }
-  const missing = prediction.missing.length ? `Not given: ${prediction.missing.join(", ")}.` : "Everything was given.";
+  const missing = prediction.missing.length ? `Missing: ${prediction.missing.join(", ")}.` : "Nothing is missing.";
   return [...shown, make("p", { class: "hint" }, missing)];
 }
 
-// What the colours mean: the same words and colours as in reports (evaluation/page.py).
+// The legend has the same words and colours as reports.
 function legend() {
-  const told = { for: "spoke for the answer", against: "spoke against it", missing: "missing" };
-  const keys = Object.entries(told).map(([name, words]) => {
+  const labels = { for: "spoke for the answer", against: "spoke against it", missing: "missing" };
+  const keys = Object.entries(labels).map(([name, words]) => {
     const mark = make("i");
     mark.style.background = `var(--${name})`;
     return make("span", {}, mark, words);
@@ -324,13 +324,13 @@ function legend() {
   return make("p", { class: "legend" }, ...keys);
 }
 
-// Bars to the right of the middle speak for the answer, those to the left against it.
-function shared(explanation) {
+// Bars to the right of the centre support the prediction, bars to the left oppose it.
+function renderShares(explanation) {
   const shown = [];
   for (const [name, [one]] of Object.entries(explanation.targets)) {
-    if (!one) continue; // an answer that is no number cannot be divided
+    if (!one) continue; // only numeric scores can be attributed
     const top = Math.max(1e-9, ...Object.values(one.shares).map(Math.abs));
-    const list = make("ul", { class: "bars shares", "aria-label": `${name}: the share of each modality` });
+    const list = make("ul", { class: "bars shares", "aria-label": `${name}: contribution of each modality` });
     for (const [stream, share] of Object.entries(one.shares)) {
       const absent = one.missing.includes(stream);
       const width = Math.abs(share) / top / 2;
@@ -340,23 +340,23 @@ function shared(explanation) {
       if (absent) row.classList.add("absent");
       list.append(row);
     }
-    shown.push(make("h3", {}, `What each modality did to ${name}`));
-    shown.push(make("p", { class: "hint" }, `${one.what}: ${plain(one.value)}; knowing nothing ${plain(one.nothing)}.`), list);
+    shown.push(make("h3", {}, `Contribution of each modality to ${name}`));
+    shown.push(make("p", { class: "hint" }, `${one.what}: ${plain(one.value)}; without any input ${plain(one.nothing)}.`), list);
   }
   return shown.length ? [...shown, legend()] : shown;
 }
 
-function mapped(maps) {
+function renderMaps(maps) {
   const shown = [];
   for (const one of maps) {
     const columns = form.streams[one.stream] ?? [one.stream];
     const title = maps.some((other) => other.target !== one.target) ? `${one.target}: ` : "";
-    shown.push(make("h3", {}, `Where in ${title}${columns.join(", ")}`));
+    shown.push(make("h3", {}, `Attribution within ${title}${columns.join(", ")}`));
     shown.push(...one.pictures.map((picture) => make("img", { src: picture, class: "map", alt: one.said })));
     if (one.layout === "ids" && one.names.length) {
       const words = one.names.map(([word, value]) => {
         const span = make("span", { title: value.toPrecision(3) }, word);
-        const strength = Math.min(1, Math.abs(value) / Math.max(1e-9, one.scale)); // to what moves the answer, not to the text
+        const strength = Math.min(1, Math.abs(value) / Math.max(1e-9, one.scale)); // relative to the effect on the prediction
         span.style.backgroundColor = `color-mix(in srgb, var(--${value >= 0 ? "for" : "against"}) ${70 * strength}%, transparent)`;
         return span;
       });
@@ -367,14 +367,14 @@ function mapped(maps) {
   return shown;
 }
 
-// ── from the beginning ─────────────────────────────────────────────────────────────────────────────────────────────────
+// ── start ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 async function start(model) {
   cells.clear();
   try {
     form = await call(model ? `models/${encodeURIComponent(model)}/schema` : "schema");
   } catch (error) {
-    refused(error);
+    showError(error);
     return;
   }
   at("key").hidden = true;

@@ -1,11 +1,11 @@
-"""How often one client may ask."""
+"""Rate limit per client address."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from sensorium.serve.limits import Limits
-from sensorium.serve.rate_limit import Rate
+from sensorium.serve.rate_limit import RateLimiter
 
 
 class Clock:
@@ -15,32 +15,32 @@ class Clock:
         return self.now
 
 
-def test_a_client_may_ask_so_often() -> None:
+def test_rate_and_burst_of_one_client() -> None:
     clock = Clock()
-    rate = Rate(5.0, clock=clock)
+    rate = RateLimiter(5.0, clock=clock)
     assert [rate.wait("10.0.0.1") for _ in range(10)] == [0.0] * 10  # two seconds' worth at once
     assert rate.wait("10.0.0.1") == 0.2
     assert rate.wait("10.0.0.2") == 0.0
-    asked = 0
+    allowed = 0
     for _ in range(1000):  # ten seconds of asking a hundred times a second
         clock.now += 0.01
-        asked += rate.wait("10.0.0.1") == 0.0
-    assert 49 <= asked <= 51
+        allowed += rate.wait("10.0.0.1") == 0.0
+    assert 49 <= allowed <= 51
     clock.now += 1000
     assert sum(rate.wait("10.0.0.1") == 0.0 for _ in range(100)) == 10
 
 
-def test_less_than_one_a_second() -> None:
+def test_rate_below_one_per_second() -> None:
     clock = Clock()
-    rate = Rate(0.1, clock=clock)
+    rate = RateLimiter(0.1, clock=clock)
     assert rate.wait("a") == 0.0
     assert rate.wait("a") == 10.0
     clock.now = 10.0
     assert rate.wait("a") == 0.0
 
 
-def test_a_network_is_one_client_and_few_are_remembered() -> None:
-    rate = Rate(1.0, most=3, clock=Clock())
+def test_ipv6_network_is_one_client_and_memory_is_bounded() -> None:
+    rate = RateLimiter(1.0, most=3, clock=Clock())
     assert [rate.wait(f"2001:db8::{i}") for i in (1, 2, 3)] == [0.0, 0.0, 1.0]
     for i in range(100):
         rate.wait(f"10.0.0.{i}")
@@ -48,11 +48,11 @@ def test_a_network_is_one_client_and_few_are_remembered() -> None:
     assert rate.wait("2001:db8::1") == 0.0  # forgotten
 
 
-def test_the_server_says_so(make_client: Any) -> None:
+def test_server_answers_429(make_client: Any) -> None:
     client = make_client(limits=Limits(rate=0.5))
     assert client.post("/predict", json={"row": {}}).status_code == 200
     answer = client.post("/predict", json={"row": {}})
     assert answer.status_code == 429
-    assert answer.json()["error"]["problem"] == "more than 0.5 requests a second from your address"
+    assert answer.json()["error"]["problem"] == "more than 0.5 requests per second from your address"
     assert answer.headers["retry-after"] in ("1", "2")
     assert client.get("/healthz").status_code == 200

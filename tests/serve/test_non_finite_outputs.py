@@ -1,4 +1,4 @@
-"""What a model computes is a number, or an error in words: never a class that means nothing."""
+"""NaN and infinite outputs of a model are errors, not predictions."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def damaged(trained: Any) -> Predictor:
     return Predictor(artifact, device="cpu", media=NONE)
 
 
-def spoiled(predictor: Predictor, monkeypatch: pytest.MonkeyPatch, value: float) -> None:
-    """The output for every row whose note says so is no number."""
+def corrupted(predictor: Predictor, monkeypatch: pytest.MonkeyPatch, value: float) -> None:
+    """Replace the outputs of rows without a note by a value."""
     task = predictor.model.tasks["event"]
     real = type(task).forward
 
@@ -40,18 +40,18 @@ def spoiled(predictor: Predictor, monkeypatch: pytest.MonkeyPatch, value: float)
 
 
 @pytest.mark.parametrize("steady", [True, False])
-def test_damaged_weights_are_told(damaged: Predictor, steady: bool) -> None:
+def test_damaged_weights_are_reported(damaged: Predictor, steady: bool) -> None:
     with pytest.raises(AnswerError, match=WORDS) as error:
         damaged.predict([{"note": "the kettle"}], steady=steady)
     assert error.value.row == 1
     assert "weights are damaged" in (error.value.fix or "")
 
 
-def test_the_row_is_named(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_names_the_row(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"note": "the kettle"}] * 70 + [{}] + [{"note": "the door"}] * 3
     for value in (float("nan"), float("inf")):
         with monkeypatch.context() as patch:
-            spoiled(predictor, patch, value)
+            corrupted(predictor, patch, value)
             with pytest.raises(AnswerError) as error:
                 predictor.predict(rows)
             assert error.value.row == 71
@@ -59,17 +59,17 @@ def test_the_row_is_named(predictor: Predictor, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("merge", ["auto", "always", "never"])
-def test_a_server_refuses_that_request_alone(
+def test_only_the_bad_request_is_refused(
     make_client: Any, predictor: Predictor, monkeypatch: pytest.MonkeyPatch, merge: str
 ) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     client = make_client(merge=merge)
-    spoiled(predictor, monkeypatch, float("nan"))
+    corrupted(predictor, monkeypatch, float("nan"))
     good, bad = {"row": {"note": "the kettle"}}, {"rows": [{"note": "the kettle"}, {}]}
     with ThreadPoolExecutor(8) as pool:
-        asked = [pool.submit(client.post, "/predict", json=bad if i % 4 == 1 else good) for i in range(24)]
-    for i, one in enumerate(asked):
+        futures = [pool.submit(client.post, "/predict", json=bad if i % 4 == 1 else good) for i in range(24)]
+    for i, one in enumerate(futures):
         answer = one.result()
         if i % 4 == 1:
             assert answer.status_code == 422, answer.text
@@ -81,28 +81,30 @@ def test_a_server_refuses_that_request_alone(
             assert answer.json()["targets"]["event"]["value"]
 
 
-def test_nor_do_explanations_and_vectors_say_nan(make_client: Any, damaged: Predictor) -> None:
+def test_explanations_and_embeddings_are_checked_too(make_client: Any, damaged: Predictor) -> None:
     client = make_client({"house": damaged}, merge="never")
     for path in ("/predict", "/explain"):
         answer = client.post(path, json={"row": {"note": "the kettle"}})
         assert answer.status_code == 422, answer.text
         assert "is not a number" in answer.json()["error"]["problem"]
-    assert client.post("/embed", json={"row": {"note": "the kettle"}}).status_code == 200  # the network before is whole
+    assert (
+        client.post("/embed", json={"row": {"note": "the kettle"}}).status_code == 200
+    )  # the network before the head is intact
 
 
-def test_the_command_line_says_it_too(
+def test_command_line_reports_the_error(
     trained: Any, damaged: Predictor, tmp_path: Any, scenes: Any, cli: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = trained.save(tmp_path / "run")
     real = Predictor.__init__
 
-    def spoil(self: Predictor, *given: Any, **more: Any) -> None:
-        real(self, *given, **more)
+    def corrupt(self: Predictor, *args: Any, **kwargs: Any) -> None:
+        real(self, *args, **kwargs)
         with torch.no_grad():
             for weight in self.model.tasks.parameters():
                 weight.fill_(float("nan"))
 
-    monkeypatch.setattr(Predictor, "__init__", spoil)
+    monkeypatch.setattr(Predictor, "__init__", corrupt)
     code, _, error = cli("predict", run, scenes / "test.csv", "--out", tmp_path / "found.csv")
     assert code == 2
     assert WORDS in error
@@ -110,7 +112,7 @@ def test_the_command_line_says_it_too(
     assert not (tmp_path / "found.csv").exists()
 
 
-def test_what_is_finite() -> None:
+def test_finite() -> None:
     import numpy as np
 
     nan, inf = float("nan"), float("inf")

@@ -1,4 +1,4 @@
-"""Graphs out of JSON, molecules out of SMILES."""
+"""Graph decoder and SMILES parser."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Chem = pytest.importorskip("rdkit.Chem")
 CELL = {"nodes": ["a", "b", "a"], "edges": [[0, 1, "x"], [1, 2, "y"]]}
 
 
-def test_every_way_to_write_one_is_the_same() -> None:
+def test_mapping_text_and_bytes_are_equivalent() -> None:
     text = json.dumps(CELL)
     for cell in (CELL, text, text.encode(), Blob(text.encode(), "a.json")):
         nodes, edges, labels = read_network(cell)
@@ -29,23 +29,23 @@ def test_every_way_to_write_one_is_the_same() -> None:
         assert labels == ["x", "y"]
 
 
-def test_nodes_are_labels_numbers_or_a_count() -> None:
+def test_nodes_as_count_or_features() -> None:
     assert np.array_equal(read_network({"nodes": 3}).nodes, np.ones((3, 1)))
     assert np.array_equal(read_network({"nodes": [1, 2.5]}).nodes, [[1], [2.5]])
     assert np.array_equal(read_network({"nodes": [[1, 2], [3, 4]]}).nodes, [[1, 2], [3, 4]])
 
 
 BAD: list[tuple[Any, str]] = [
-    ("{", "no JSON"),
-    (b"\xff\xfe", "no JSON"),
+    ("{", "invalid JSON"),
+    (b"\xff\xfe", "invalid JSON"),
     ([1, 2], "not a graph"),
     ({"edges": []}, "not a graph"),
     ({"nodes": 0}, "no node"),
     ({"nodes": []}, "no node"),
     ({"nodes": 10**9}, "allowed"),
     ({"nodes": True}, "bool"),
-    ({"nodes": [1, "a"]}, "not all"),
-    ({"nodes": [[1], [1, 2]]}, "not all"),
+    ({"nodes": [1, "a"]}, "neither all labels"),
+    ({"nodes": [[1], [1, 2]]}, "neither all labels"),
     ({"nodes": [1, float("nan")]}, "not finite"),
     ({"nodes": 2, "edges": [[0, 2]]}, "edge 1"),
     ({"nodes": 2, "edges": [[0, -1]]}, "edge 1"),
@@ -57,7 +57,7 @@ BAD: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("cell", "problem"), BAD)
-def test_bad_graphs_are_refused_in_words(cell: Any, problem: str) -> None:
+def test_invalid_graphs_are_refused(cell: Any, problem: str) -> None:
     with pytest.raises(CellError, match=problem):
         read_network(cell)
 
@@ -74,7 +74,7 @@ MOLECULES = [
 
 
 @pytest.mark.parametrize("smiles", MOLECULES)
-def test_atoms_and_bonds_are_those_of_rdkit(smiles: str) -> None:
+def test_atoms_and_bonds_agree_with_rdkit(smiles: str) -> None:
     codes, bonds = read_smiles(smiles)
     molecule = Chem.MolFromSmiles(smiles)
     assert codes.shape == (molecule.GetNumAtoms(), len(SIZES))
@@ -91,15 +91,15 @@ def test_atoms_and_bonds_are_those_of_rdkit(smiles: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "hello", "C1CC", "C(C)(C)(C)(C)C", "c1cc", "C" * 6000, "\0", "水", "CC\x00C"])
-def test_what_is_no_molecule_is_refused_in_words(text: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_invalid_smiles_are_refused_silently(text: str, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(CellError):
         read_smiles(text)
-    assert capfd.readouterr().err == ""  # RDKit talks to the terminal unless it is told not to
+    assert capfd.readouterr().err == ""  # RDKit would log to the terminal
 
 
 @settings(deadline=None, max_examples=100)
 @given(st.text("CNOcnos()[]=#123+-@/\\.%", max_size=30))
-def test_any_text_is_a_molecule_or_a_problem(text: str) -> None:
+def test_any_text_gives_a_molecule_or_a_cell_error(text: str) -> None:
     try:
         codes, bonds = read_smiles(text)
     except CellError:

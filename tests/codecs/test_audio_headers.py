@@ -1,4 +1,4 @@
-"""WAV files with wrong headers: the sound is read, and what is refused is refused for its true reason."""
+"""WAV files with wrong headers are decoded or refused with the correct reason."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def wav(subtype: str = "PCM_16", signal: np.ndarray = TONE) -> bytes:
 
 
 def sized(data: bytes, *, riff: int | None = None, sound: int | None = None) -> bytes:
-    """The same with other sizes in its header, as differences from the right ones, or 0 for none."""
+    """Return the file with other sizes in its header: differences from the correct ones, or 0 for no size."""
     out, at = bytearray(data), data.index(b"data") + 4
     for place, size in ((4, riff), (at, sound)):
         if size is not None:
@@ -42,8 +42,8 @@ def with_chunk(data: bytes, chunk: bytes) -> bytes:
 
 FAULTS = {
     "right": lambda data: data,
-    "never told its length": lambda data: sized(data, riff=0, sound=0),
-    "no length of the sound": lambda data: sized(data, sound=0),
+    "no sizes": lambda data: sized(data, riff=0, sound=0),
+    "no data size": lambda data: sized(data, sound=0),
     "16 bytes too many": lambda data: sized(data, riff=16, sound=16),
     "far too many in the sound alone": lambda data: sized(data, sound=2**20),
     "an odd chunk": lambda data: with_chunk(data, b"LIST\x07\0\0\0INFOabc"),
@@ -56,49 +56,49 @@ FAULTS = {
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_the_sound_is_read(fault: str, subtype: str) -> None:
+def test_wrong_sizes_are_corrected(fault: str, subtype: str) -> None:
     blob = Blob(FAULTS[fault](wav(subtype)), "a.wav")
-    found = read_sound(blob, 60.0)
-    assert (len(found.signal), found.rate, found.seconds, found.opposed) == (COUNT, RATE, 1.0, False)
-    np.testing.assert_allclose(found.signal, TONE, atol=1 / 32768)
+    sound = read_sound(blob, 60.0)
+    assert (len(sound.signal), sound.rate, sound.seconds, sound.opposed) == (COUNT, RATE, 1.0, False)
+    np.testing.assert_allclose(sound.signal, TONE, atol=1 / 32768)
     assert length_of(blob)[0] == 1.0
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "problem"),
     [
         (wav()[:-6000], "cut short: 26000 of 32000 bytes"),
         (wav()[:44], "cut short|no sound"),
         (wav(signal=TONE[:0]), "no sound"),
         (with_chunk(wav(signal=TONE[:0]), b"") + b"LIST\4\0\0\0INFO", "no sound"),
-        (b"RIFF\0\0\0\0WAVEdata", "not a recording|no sound"),
-        (b"rubbish" * 20, "not a recording"),
+        (b"RIFF\0\0\0\0WAVEdata", "cannot be read|no sound"),
+        (b"rubbish" * 20, "cannot be read"),
     ],
 )
-def test_what_is_refused_is_refused_for_its_reason(data: bytes, said: str) -> None:
-    with pytest.raises(CellError, match=said) as caught:
+def test_invalid_files_are_refused_with_the_reason(data: bytes, problem: str) -> None:
+    with pytest.raises(CellError, match=problem) as caught:
         read_sound(Blob(data, "a.wav"), 60.0)
     assert not re.search("0x[0-9a-f]{5}|BytesIO", str(caught.value))
 
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
-def test_channels_that_cancel_each_other_out(subtype: str) -> None:
+def test_cancelling_channels_use_the_louder_one(subtype: str) -> None:
     opposed = np.stack([0.9 * TONE, -TONE * 0.91], axis=1)
-    found = read_sound(Blob(wav(subtype, opposed), "a.wav"), 60.0)
-    assert found.opposed
-    np.testing.assert_allclose(found.signal, -0.91 * TONE, atol=2e-4)
+    sound = read_sound(Blob(wav(subtype, opposed), "a.wav"), 60.0)
+    assert sound.opposed
+    np.testing.assert_allclose(sound.signal, -0.91 * TONE, atol=2e-4)
     for fine in (
         np.stack([TONE, TONE], axis=1),
         np.stack([TONE, 0 * TONE], axis=1),
         np.stack([TONE, np.roll(TONE, 9)], axis=1),
     ):
-        found = read_sound(Blob(wav(subtype, fine), "a.wav"), 60.0)
-        assert not found.opposed
-        np.testing.assert_allclose(found.signal, fine.mean(axis=1), atol=2e-4)
+        sound = read_sound(Blob(wav(subtype, fine), "a.wav"), 60.0)
+        assert not sound.opposed
+        np.testing.assert_allclose(sound.signal, fine.mean(axis=1), atol=2e-4)
     assert not read_sound(Blob(wav(subtype, 0 * opposed), "a.wav"), 60.0).opposed
 
 
-def test_it_is_told() -> None:
+def test_audio_modality_notes_cancelling_channels() -> None:
     opposed = Blob(wav(signal=np.stack([TONE, -TONE], axis=1)), "a.wav")
     audio = Audio()
     audio.fit([opposed, opposed, Blob(wav(), "b.wav"), np.stack([TONE, -TONE], axis=1)])

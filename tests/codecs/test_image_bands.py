@@ -1,4 +1,4 @@
-"""Large pictures are brought to 8 bits and to RGB some rows at a time: the same, bit for bit, as in one go."""
+"""Large images are converted in bands, bit-identically to a conversion at once."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ MODES = ("RGBA", "LA", "RGB", "L", "P", "CMYK", "1", "YCbCr")
 
 def pictures() -> list[Any]:
     base = Image.fromarray(np.random.default_rng(0).integers(0, 255, (97, 61, 4), np.uint8), "RGBA")
-    found = [base.convert(mode) for mode in MODES]
+    converted = [base.convert(mode) for mode in MODES]
     few = base.convert("RGB").quantize(50)
     for clear in (3, bytes(range(50))):
         one = few.copy()
         one.info["transparency"] = clear
-        found.append(one)
+        converted.append(one)
     for mode, colour in (("RGB", (1, 2, 3)), ("L", 7)):
         one = base.convert(mode)
         one.info["transparency"] = colour
-        found.append(one)
-    return found
+        converted.append(one)
+    return converted
 
 
-def test_modes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mode_conversion_in_bands(monkeypatch: pytest.MonkeyPatch) -> None:
     for one in pictures():
         whole = image._plain(one, None)
         with monkeypatch.context() as patch:
@@ -41,7 +41,7 @@ def test_modes(monkeypatch: pytest.MonkeyPatch) -> None:
         assert whole.tobytes() == banded.tobytes(), one.mode
 
 
-def test_scales(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bit_depth_conversion_in_bands(monkeypatch: pytest.MonkeyPatch) -> None:
     draw = np.random.default_rng(0)
     floats = draw.normal(size=(31, 17)).astype(np.float32)
     floats[0, 0], floats[3, 3], floats[4, 4] = np.nan, np.inf, -np.inf
@@ -61,13 +61,13 @@ def test_scales(monkeypatch: pytest.MonkeyPatch) -> None:
             np.testing.assert_array_equal(one, other)
 
 
-def test_the_size_of_a_png_is_read_where_it_stands() -> None:
+def test_png_size_is_read_from_the_header() -> None:
     head = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (70_000).to_bytes(4, "big") + (3).to_bytes(4, "big")
     assert image.pixels_of(Blob(head, "a.png")) == 210_000
     assert image.pixels_of(Blob(head[:20], "a.png")) == 0
 
 
-def test_the_length_of_a_sound_counts_all_channels() -> None:
+def test_sound_length_counts_all_channels() -> None:
     import io
 
     import soundfile

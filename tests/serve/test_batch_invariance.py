@@ -1,4 +1,4 @@
-"""Answers that keep every bit in any company: in a table, alone, in a crowd, on the command line."""
+"""Predictions are bit-identical in a table, alone, in concurrent requests and on the command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sensorium.core.errors import ConfigError
 from sensorium.core.registry import kinds
 from sensorium.core.schema import Schema
 from sensorium.predictor import Predictor
-from sensorium.serve.batch_invariance import UNSTEADY, Found, invented, steadiness
+from sensorium.serve.batch_invariance import NOT_INVARIANT, BatchInvariance, measure_batch_invariance, random_samples
 from sensorium.testing import samples
 
 Rows = list[dict[str, Any]]
@@ -28,19 +28,19 @@ def as_json(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def crowd(client: Any, cells: Rows) -> list[dict[str, Any]]:
+def ask_concurrently(client: Any, cells: Rows) -> list[dict[str, Any]]:
     with ThreadPoolExecutor(8) as pool:
         return list(pool.map(lambda row: client.post("/predict", json={"row": as_json(row)}).json(), cells))
 
 
 def batches(client: Any) -> tuple[float, float]:
-    """How many passes there were, and rows in them."""
+    """Return the number of batches and of their rows."""
     lines = client.get("/metrics").text.splitlines()
-    told = [next(line for line in lines if line.startswith(f"sensorium_batch_rows_{what}")) for what in ("count", "sum")]
-    return float(told[0].split()[1]), float(told[1].split()[1])
+    counts = [next(line for line in lines if line.startswith(f"sensorium_batch_rows_{what}")) for what in ("count", "sum")]
+    return float(counts[0].split()[1]), float(counts[1].split()[1])
 
 
-def test_a_row_is_answered_alike_in_any_company(predictor: Predictor, cells: Rows) -> None:
+def test_prediction_does_not_depend_on_the_batch(predictor: Predictor, cells: Rows) -> None:
     whole = predictor.predict(cells, steady=True)
     for size in (1, 7, 16, 64):
         assert predictor.predict(cells, steady=True, batch_size=size) == whole
@@ -53,41 +53,41 @@ def test_a_row_is_answered_alike_in_any_company(predictor: Predictor, cells: Row
     assert predictor.predict([], steady=True) == []
 
 
-def test_a_crowd_shares_passes_and_is_answered_as_the_table(make_client: Any, predictor: Predictor, cells: Rows) -> None:
+def test_concurrent_requests_share_batches_bit_identically(make_client: Any, predictor: Predictor, cells: Rows) -> None:
     client = make_client(wait=0.05)
-    assert client.app.state.served["house"].steady.least is not None
-    assert crowd(client, cells) == [one.to_json() for one in predictor.predict(cells, steady=True)]
+    assert client.app.state.services["house"].invariance.least is not None
+    assert ask_concurrently(client, cells) == [one.to_json() for one in predictor.predict(cells, steady=True)]
     passes, rows = batches(client)
     assert rows == len(cells)
-    assert passes < rows, "nobody was answered in company"
+    assert passes < rows, "no requests shared a batch"
     assert client.get("/schema").json()["exact"] is True
 
 
-def test_the_command_line_says_the_same(
+def test_command_line_predicts_the_same(
     cli: Any, client: Any, run_folder: Path, scenes: Path, cells: Rows, tmp_path: Path
 ) -> None:
-    code, _, said = cli("predict", run_folder, scenes / "test.csv", "--out", tmp_path / "all.jsonl", "--batch-size", 10)
-    assert code == 0, said
+    code, _, stderr = cli("predict", run_folder, scenes / "test.csv", "--out", tmp_path / "all.jsonl", "--batch-size", 10)
+    assert code == 0, stderr
     lines = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [line["targets"] for line in lines] == [one["targets"] for one in crowd(client, cells)]
+    assert [line["targets"] for line in lines] == [one["targets"] for one in ask_concurrently(client, cells)]
 
 
-def test_passes_are_not_shared_where_that_is_wanted(make_client: Any, predictor: Predictor, cells: Rows) -> None:
+def test_merge_never_and_always(make_client: Any, predictor: Predictor, cells: Rows) -> None:
     client = make_client(merge="never")
-    assert crowd(client, cells) == [predictor.predict([row])[0].to_json() for row in cells]
+    assert ask_concurrently(client, cells) == [predictor.predict([row])[0].to_json() for row in cells]
     passes, rows = batches(client)
     assert passes <= rows == len(cells)
     client = make_client(merge="always", wait=0.05)
-    for one, other in zip(crowd(client, cells), predictor.predict(cells), strict=True):
+    for one, other in zip(ask_concurrently(client, cells), predictor.predict(cells), strict=True):
         chances = other.targets["event"]["probabilities"]
         assert one["targets"]["event"]["probabilities"] == pytest.approx(chances, abs=1e-5)
     assert client.get("/schema").json()["exact"] is False
-    with pytest.raises(ConfigError, match="merge is auto or always or never, not 'often'"):
+    with pytest.raises(ConfigError, match="merge must be auto, always or never, not 'often'"):
         make_client(merge="often")
 
 
-def test_a_model_whose_rows_touch_is_found_out(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert steadiness(predictor).least is not None
+def test_batch_dependent_model_is_detected(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert measure_batch_invariance(predictor).least is not None
     real = predictor.model.fusion.forward
 
     def touching(parts: Any) -> Any:
@@ -95,25 +95,25 @@ def test_a_model_whose_rows_touch_is_found_out(predictor: Predictor, monkeypatch
         return type(fused)(fused.tokens, fused.mask, fused.pooled + 1e-6 * fused.pooled.mean(dim=0), fused.present)
 
     monkeypatch.setattr(predictor.model.fusion, "forward", touching)
-    assert steadiness(predictor) == UNSTEADY
+    assert measure_batch_invariance(predictor) == NOT_INVARIANT
 
 
-def test_rows_are_divided_into_the_cheapest_passes() -> None:
-    found = Found(4, {32: 11.0, 16: 8.0, 8: 6.0, 4: 5.0})
+def test_rows_are_split_into_the_cheapest_batches() -> None:
+    found = BatchInvariance(4, {32: 11.0, 16: 8.0, 8: 6.0, 4: 5.0})
     assert [found.passes(n) for n in (0, 1, 4, 5, 9, 17, 33)] == [[], [4], [4], [8], [16], [32], [32, 4]]
-    heavy = Found(4, {size: float(size) for size in (32, 16, 8, 4)})
+    heavy = BatchInvariance(4, {size: float(size) for size in (32, 16, 8, 4)})
     assert sum(heavy.passes(17)) == 20
     for n in range(100):
         assert sum(heavy.passes(n)) >= n
 
 
 @pytest.mark.parametrize("kind", [kind for kind in kinds("modalities") if kind not in ("missing",)])
-def test_rows_are_invented_for_every_kind(kind: str) -> None:
-    """They pass through the modality as real ones do."""
+def test_random_samples_of_every_kind(kind: str) -> None:
+    """They have the format of real samples."""
     schema = Schema.declare({"x": kind})
     reader = schema.columns["x"].reader
     reader.fit(samples.cells(kind))
-    rows = invented(schema, 20, np.random.default_rng(0))
+    rows = random_samples(schema, 20, np.random.default_rng(0))
     real = reader.encode(samples.cells(kind)[0])
     for row in rows:
         if row["x"] is not None:

@@ -1,4 +1,4 @@
-"""What all cells of a request together may hold: read off their headers, and refused before anything is decoded."""
+"""Budgets of a request: too large requests are refused by their headers, before anything is decoded."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ import pytest
 
 from sensorium.predictor import Predictor
 from sensorium.serve.limits import Limits
-from sensorium.serve.model_service import Served
-from sensorium.serve.request_budget import QUICK, Scales
+from sensorium.serve.model_service import ModelService
+from sensorium.serve.request_budget import CHEAP_BYTES, RequestBudget
 from sensorium.streaming.stream_session import wav
 
 TIGHT = Limits(request_pixels=5000, request_samples=20_000, request_tokens=60)
 
 
-def png(wide: int, high: int, *, whole: bool = True) -> bytes:
-    """A grey picture; not ``whole``: its header alone."""
+def png(wide: int, high: int, *, complete: bool = True) -> bytes:
+    """A grey image; with ``complete=False`` only its header."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    pixels = chunk(b"IDAT", zlib.compress(bytes((1 + wide) * high))) if whole else b""
+    pixels = chunk(b"IDAT", zlib.compress(bytes((1 + wide) * high))) if complete else b""
     return (
         b"\x89PNG\r\n\x1a\n"
         + chunk(b"IHDR", struct.pack(">IIBBBBB", wide, high, 8, 0, 0, 0, 0))
@@ -51,7 +51,7 @@ def tight(make_client: Any) -> Any:
 
 
 @pytest.mark.parametrize("path", ["/predict", "/predict?bad=missing", "/explain", "/embed"])
-def test_a_request_beyond_a_budget_is_refused_unread(
+def test_request_over_budget_is_refused_before_decoding(
     tight: Any, predictor: Predictor, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     decoded: list[Any] = []
@@ -73,47 +73,47 @@ def test_a_request_beyond_a_budget_is_refused_unread(
     assert decoded == []
 
 
-def test_within_the_budgets_nothing_changes(tight: Any, predictor: Predictor) -> None:
+def test_budgets_do_not_change_allowed_requests(tight: Any, predictor: Predictor) -> None:
     data = png(50, 40)
     want = [one.to_json() for one in predictor.predict([{"photo": data}] * 2, steady=True)]
     assert several(tight, "photo", data, 2).json()["predictions"] == want
     assert tight.post("/predict", json={"rows": [{"note": "the kettle"}] * 4}).status_code == 200
     limits = tight.get("/schema").json()["limits"]
     assert (limits["request_pixels"], limits["request_samples"], limits["request_tokens"]) == (5000, 20_000, 60)
-    # What a modality refuses unread anyway costs nothing, and is that cell's own fault.
-    assert several(tight, "photo", png(50_000, 50_000, whole=False), 2).status_code == 422
+    # A cell that the modality refuses by its header does not count towards the budget.
+    assert several(tight, "photo", png(50_000, 50_000, complete=False), 2).status_code == 422
 
 
-def test_the_default_refuses_eight_of_the_largest(client: Any) -> None:
-    answer = several(client, "photo", png(8000, 8000, whole=False), 8)
+def test_default_budget_refuses_eight_large_images(client: Any) -> None:
+    answer = several(client, "photo", png(8000, 8000, complete=False), 8)
     assert (answer.status_code, answer.json()["error"]["asked"]) == (413, 512_000_000)
 
 
-def test_what_is_quick_to_weigh(predictor: Predictor) -> None:
+def test_cheap_headers_and_decoding_cost(predictor: Predictor) -> None:
     from sensorium.data.files.media_access import NONE
 
-    scales = Scales(predictor.schema, Limits(), NONE)
-    assert scales.quick([{"photo": png(9, 9), "note": "a"}, {}])
-    assert not scales.quick([{"photo": png(9, 9) + bytes(QUICK)}])
-    assert not scales.quick([{"photo": b"\0\0\0\x18ftypmp42"}])  # a video: frames may be decoded to know it
-    assert not scales.quick([{"sound": b"ID3" + bytes(70_000)}])
-    weight = scales.weigh([{"photo": png(100, 50), "sound": wav(np.zeros(300, np.int16), 8000), "note": "four"}])
-    assert (weight.decoded, weight.characters) == (5300, 4)
-    assert weight.light
-    assert not weight.huge
-    assert scales.weigh([{"photo": png(5000, 5000, whole=False)}]).huge
+    budget = RequestBudget(predictor.schema, Limits(), NONE)
+    assert budget.is_cheap([{"photo": png(9, 9), "note": "a"}, {}])
+    assert not budget.is_cheap([{"photo": png(9, 9) + bytes(CHEAP_BYTES)}])
+    assert not budget.is_cheap([{"photo": b"\0\0\0\x18ftypmp42"}])  # a video: its size may need decoding
+    assert not budget.is_cheap([{"sound": b"ID3" + bytes(70_000)}])
+    cost = budget.measure([{"photo": png(100, 50), "sound": wav(np.zeros(300, np.int16), 8000), "note": "four"}])
+    assert (cost.decoded, cost.characters) == (5300, 4)
+    assert cost.light
+    assert not cost.huge
+    assert budget.measure([{"photo": png(5000, 5000, complete=False)}]).huge
 
 
 class Gate:
-    """Decoding of pictures above a size stops at a gate."""
+    """Blocks the decoding of images above a size until it is opened."""
 
     def __init__(self, reader: Any, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-        self.open, self.begun = threading.Event(), 0
+        self.open, self.started = threading.Event(), 0
         real = reader.encode
 
         def encode(cell: Any) -> Any:
             if len(cell.data) > size:
-                self.begun += 1
+                self.started += 1
                 assert self.open.wait(30)
             return real(cell)
 
@@ -129,7 +129,7 @@ def noise(side: int) -> bytes:
 
 
 @pytest.mark.parametrize("side", [1000, 4200])  # large, and huge
-def test_others_are_answered_while_large_pictures_are_decoded(
+def test_small_requests_are_answered_while_large_images_are_decoded(
     make_client: Any, predictor: Predictor, monkeypatch: pytest.MonkeyPatch, side: int
 ) -> None:
     client = make_client()
@@ -137,7 +137,7 @@ def test_others_are_answered_while_large_pictures_are_decoded(
     large, small = noise(side), noise(40)
     with ThreadPoolExecutor(4) as pool:
         waiting = [pool.submit(client.post, "/predict", files={"photo": ("a.png", large)}) for _ in range(4)]
-        while not gate.begun:
+        while not gate.started:
             time.sleep(0.01)
         for _ in range(5):
             assert client.post("/predict", files={"photo": ("a.png", small)}).status_code == 200
@@ -148,30 +148,28 @@ def test_others_are_answered_while_large_pictures_are_decoded(
         assert [one.result(60).json() for one in waiting] == [want] * 4
 
 
-async def _left_after(served: Served, rows: list[dict[str, Any]], begun: Any) -> None:
-    asked = asyncio.create_task(served.predict(rows))
-    while not begun():
+async def _cancel_after(service: ModelService, rows: list[dict[str, Any]], started: Any) -> None:
+    request = asyncio.create_task(service.predict(rows))
+    while not started():
         await asyncio.sleep(0.01)
-    asked.cancel()
+    request.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asked
+        await request
 
 
-def test_decoding_stops_between_rows_once_nobody_waits(
-    make_client: Any, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    served: Served = make_client().app.state.served["house"]
+def test_decoding_stops_after_cancellation(make_client: Any, predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    service: ModelService = make_client().app.state.services["house"]
     gate = Gate(predictor.schema.columns["photo"].reader, monkeypatch, 300_000)
     large = noise(1000)
-    asyncio.run(_left_after(served, [{"photo": large}] * 6, lambda: gate.begun))
+    asyncio.run(_cancel_after(service, [{"photo": large}] * 6, lambda: gate.started))
     gate.open.set()
-    served._large.submit(lambda: None).result(10)
+    service._large.submit(lambda: None).result(10)
     time.sleep(0.1)
-    assert gate.begun <= 2  # of six: what had begun is finished, and no more
-    assert served.batcher.load == 0
+    assert gate.started <= 2  # of six: only those already started are finished
+    assert service.batcher.load == 0
 
 
-def test_a_client_that_leaves_is_noticed(address: str, predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_client_disconnect_cancels_the_request(address: str, predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
 
     import httpx
@@ -182,13 +180,13 @@ def test_a_client_that_leaves_is_noticed(address: str, predictor: Predictor, mon
     with socket.create_connection((host, int(port)), 5) as connection:
         head = f"POST /predict HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n"
         connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        while not gate.begun:
+        while not gate.started:
             time.sleep(0.01)
     with httpx.Client(base_url=f"http://{address}", trust_env=False) as client:
         until = time.monotonic() + 10
-        while (told := client.get("/metrics").text) and 'route="/predict",status="499"' not in told:
-            assert time.monotonic() < until, told
+        while (text := client.get("/metrics").text) and 'route="/predict",status="499"' not in text:
+            assert time.monotonic() < until, text
             time.sleep(0.05)
-        assert 'sensorium_rows_inside{model="house"} 0.0' in told
+        assert 'sensorium_rows_inside{model="house"} 0.0' in text
     gate.open.set()
-    assert gate.begun <= 2
+    assert gate.started <= 2

@@ -1,4 +1,4 @@
-"""By which names a server is asked, and from which pages."""
+"""Accepted host names and origins."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import WebSocketDenialResponse
 
 from sensorium.core.errors import ConfigError
-from sensorium.serve.host_guard import Names, origins, split
+from sensorium.serve.host_guard import AllowedHosts, parse_origins, split_host
 
 ROUTES = [
     *(
@@ -21,9 +21,9 @@ ROUTES = [
 PAGE = "https://app.example"
 
 
-def asked(client: Any, method: str, path: str, **headers: str) -> Any:
-    told = {name.replace("_", "-"): value for name, value in headers.items()}
-    return client.request(method, path, headers=told, **({"json": {"row": {}}} if method == "POST" else {}))
+def send(client: Any, method: str, path: str, **headers: str) -> Any:
+    dashed = {name.replace("_", "-"): value for name, value in headers.items()}
+    return client.request(method, path, headers=dashed, **({"json": {"row": {}}} if method == "POST" else {}))
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
@@ -36,39 +36,39 @@ def test_every_route_is_guarded(client: Any, method: str, path: str) -> None:
         "10.0.0.7",
         "testserver",
     ):
-        answer = asked(client, method, path, host=host)
+        answer = send(client, method, path, host=host)
         assert answer.status_code == 421, (host, answer.text)
         assert "--allow-host" in answer.json()["error"]["fix"]
         assert answer.headers["x-content-type-options"] == "nosniff"
     for headers in (
         {"origin": "https://evil.example"},
         {"origin": "null"},
-        {"origin": "http://localhost:1"},  # another server of the same machine
+        {"origin": "http://localhost:1"},  # another server on the same machine
         {"origin": "http://localhost.evil.example"},
         {"origin": "file://localhost"},
         {"sec_fetch_site": "cross-site"},
         {"sec_fetch_site": "same-site"},
         {"sec_fetch_site": "cross-site", "origin": "http://localhost"},
     ):
-        answer = asked(client, method, path, **headers)
+        answer = send(client, method, path, **headers)
         assert answer.status_code == 403, (headers, answer.text)
         assert "access-control-allow-origin" not in answer.headers
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_programs_and_the_own_page_ask_as_ever(client: Any, method: str, path: str) -> None:
+def test_programs_and_the_own_page_are_allowed(client: Any, method: str, path: str) -> None:
     for headers in (
         {},
         *({"host": host} for host in ("127.0.0.1:8000", "LOCALHOST", "localhost.:80", "[::1]:8000", "127.8.9.1")),
         {"origin": "http://localhost", "sec_fetch_site": "same-origin"},
         {"host": "localhost:8000", "origin": "http://localhost:8000"},
-        {"host": "localhost", "origin": "https://localhost:443"},  # behind what speaks TLS for it
+        {"host": "localhost", "origin": "https://localhost:443"},  # behind a TLS proxy
         {"sec_fetch_site": "none"},
     ):
-        assert asked(client, method, path, **headers).status_code == 200, headers
+        assert send(client, method, path, **headers).status_code == 200, headers
 
 
-def test_hosts_that_are_none(client: Any) -> None:
+def test_invalid_host_headers_are_refused(client: Any) -> None:
     for host in (
         "",
         "a b",
@@ -79,26 +79,29 @@ def test_hosts_that_are_none(client: Any) -> None:
         "[::1",
         "http://localhost",
     ):
-        assert asked(client, "GET", "/schema", host=host).status_code == 400, host
+        assert send(client, "GET", "/schema", host=host).status_code == 400, host
     two = client.get("/schema", headers=[("host", "localhost"), ("host", "evil.example")])
     assert two.status_code == 400
-    assert "two hosts" in two.json()["error"]["problem"]
+    assert "several Host headers" in two.json()["error"]["problem"]
 
 
-def test_a_link_may_lead_to_the_page_and_to_nothing_else(client: Any) -> None:
+def test_links_may_only_lead_to_the_page(client: Any) -> None:
     followed = {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate", "sec_fetch_dest": "document"}
-    assert asked(client, "GET", "/", **followed).status_code == 200
-    assert asked(client, "GET", "/schema", **followed).status_code == 403
-    assert asked(client, "GET", "/", **{**followed, "sec_fetch_dest": "iframe"}).status_code == 403
+    assert send(client, "GET", "/", **followed).status_code == 200
+    assert send(client, "GET", "/schema", **followed).status_code == 403
+    assert send(client, "GET", "/", **{**followed, "sec_fetch_dest": "iframe"}).status_code == 403
 
 
-def test_the_web_socket_is_guarded_too(client: Any) -> None:
+def test_websocket_is_guarded(client: Any) -> None:
     for headers, status in (
         ({"origin": "https://evil.example"}, 403),
         ({"origin": "null"}, 403),
         ({"sec-fetch-site": "cross-site"}, 403),
         ({"host": "evil.example"}, 421),
-        ({"host": "evil.example", "origin": "http://evil.example"}, 421),  # rebound: the same origin, but not by this name
+        (
+            {"host": "evil.example", "origin": "http://evil.example"},
+            421,
+        ),  # DNS rebinding: the same origin, but another host name
     ):
         with pytest.raises(WebSocketDenialResponse) as refused, client.websocket_connect("/stream", headers=headers):
             pass
@@ -109,27 +112,27 @@ def test_the_web_socket_is_guarded_too(client: Any) -> None:
             assert "window_steps" in socket.receive_json()
 
 
-def test_other_pages_ask_where_they_are_allowed_to(make_client: Any) -> None:
+def test_allowed_origins_may_send_requests(make_client: Any) -> None:
     client = make_client(origins=[PAGE + ":443/"])
-    answer = asked(client, "POST", "/predict", origin=PAGE, sec_fetch_site="cross-site")
+    answer = send(client, "POST", "/predict", origin=PAGE, sec_fetch_site="cross-site")
     assert answer.status_code == 200
     assert answer.headers["access-control-allow-origin"] == PAGE
     assert "Origin" in answer.headers["vary"]
     wanted = {"access_control_request_method": "POST", "access_control_request_headers": "authorization, content-type"}
-    told = asked(client, "OPTIONS", "/predict", origin=PAGE, **wanted)
-    assert told.status_code == 200
-    assert told.headers["access-control-allow-origin"] == PAGE
-    assert "POST" in told.headers["access-control-allow-methods"]
-    assert "Authorization" in told.headers["access-control-allow-headers"]
-    assert "access-control-allow-credentials" not in told.headers
+    answer = send(client, "OPTIONS", "/predict", origin=PAGE, **wanted)
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-origin"] == PAGE
+    assert "POST" in answer.headers["access-control-allow-methods"]
+    assert "Authorization" in answer.headers["access-control-allow-headers"]
+    assert "access-control-allow-credentials" not in answer.headers
     unwanted = {**wanted, "access_control_request_method": "DELETE"}
-    assert asked(client, "OPTIONS", "/predict", origin=PAGE, **unwanted).status_code == 400
+    assert send(client, "OPTIONS", "/predict", origin=PAGE, **unwanted).status_code == 400
     for origin in ("https://evil.example", "http://app.example", PAGE + ".evil.example", "null"):
         for method in ("POST", "OPTIONS"):
-            answer = asked(client, method, "/predict", origin=origin, **wanted)
+            answer = send(client, method, "/predict", origin=origin, **wanted)
             assert answer.status_code == 403
             assert "access-control-allow-origin" not in answer.headers
-    # An error can be read by the page as well: it says what to mend.
+    # The page can read errors too.
     wrong = client.post("/predict", json={"row": {"phto": 1}}, headers={"origin": PAGE})
     assert (wrong.status_code, wrong.headers["access-control-allow-origin"]) == (422, PAGE)
     with client.websocket_connect("/stream", headers={"origin": PAGE, "sec-fetch-site": "cross-site"}) as socket:
@@ -137,14 +140,14 @@ def test_other_pages_ask_where_they_are_allowed_to(make_client: Any) -> None:
         assert "window_steps" in socket.receive_json()
 
 
-def test_nothing_is_told_to_other_pages_by_default(client: Any) -> None:
+def test_other_origins_get_no_cors_headers_by_default(client: Any) -> None:
     wanted = {"access_control_request_method": "POST", "origin": "http://localhost"}
-    answer = asked(client, "OPTIONS", "/predict", **wanted)
+    answer = send(client, "OPTIONS", "/predict", **wanted)
     assert answer.status_code == 405
     assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
-def test_head_is_answered_wherever_get_is(client: Any) -> None:
+def test_head_works_wherever_get_does(client: Any) -> None:
     for method, path in ROUTES:
         answer = client.head(path)
         if method == "GET":
@@ -158,14 +161,14 @@ def test_head_is_answered_wherever_get_is(client: Any) -> None:
     assert client.put("/schema").headers["allow"] == "GET, HEAD"
 
 
-def test_names() -> None:
+def test_accepted_host_names() -> None:
     own = socket.gethostname().lower()
-    local, everywhere = Names.of(), Names.of("0.0.0.0", ["*.app.example", "Model"])
-    for name, here, there in (
+    local, everywhere = AllowedHosts.of(), AllowedHosts.of("0.0.0.0", ["*.app.example", "Model"])
+    for name, locally, anywhere in (
         ("localhost", True, True),
         ("127.0.0.1", True, True),
         ("::1", True, True),
-        ("192.168.1.5", False, True),  # no name leads to an address in numbers
+        ("192.168.1.5", False, True),  # an IP address cannot be rebound
         ("0.0.0.0", False, True),
         ("model", False, True),
         ("a.app.example", False, True),
@@ -175,17 +178,17 @@ def test_names() -> None:
         ("127.1", False, False),
         (own, own == "localhost", True),
     ):
-        assert (local.allow(name), everywhere.allow(name)) == (here, there), name
-    assert Names.of("192.168.1.5").allow("192.168.1.5")
-    assert not Names.of("192.168.1.5").allow("192.168.1.6")
-    assert Names.of(allowed=["*"]).allow("anything")
-    assert "*.app.example" in everywhere.told()
+        assert (local.allow(name), everywhere.allow(name)) == (locally, anywhere), name
+    assert AllowedHosts.of("192.168.1.5").allow("192.168.1.5")
+    assert not AllowedHosts.of("192.168.1.5").allow("192.168.1.6")
+    assert AllowedHosts.of(allowed=["*"]).allow("anything")
+    assert "*.app.example" in everywhere.describe()
     for wrong in ("a b", "http://a.example", "a.example:80", "*a.example", "*.", ""):
-        with pytest.raises(ConfigError, match="no name of a host"):
-            Names.of(allowed=[wrong])
-    assert origins(["https://A.example:443", "http://b:80/"]) == {"https://a.example", "http://b"}
+        with pytest.raises(ConfigError, match="not a host name"):
+            AllowedHosts.of(allowed=[wrong])
+    assert parse_origins(["https://A.example:443", "http://b:80/"]) == {"https://a.example", "http://b"}
     for wrong in ("*", "a.example", "ftp://a", "https://a/path", "https://a?b", "https://"):
-        with pytest.raises(ConfigError, match="no origin"):
-            origins([wrong])
-    assert split("[::1]:80") == ("::1", "80")
-    assert split("A.example.") == ("a.example", "")
+        with pytest.raises(ConfigError, match="not an origin"):
+            parse_origins([wrong])
+    assert split_host("[::1]:80") == ("::1", "80")
+    assert split_host("A.example.") == ("a.example", "")

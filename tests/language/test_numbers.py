@@ -1,4 +1,4 @@
-"""Numbers as columns write them: decimal and thousands signs, units, lengths of time, the negatives of accountants."""
+"""Number formats of columns: decimal and thousands separators, units, durations, accounting negatives."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def european(text: str) -> str:
 
 @settings(max_examples=200, derandomize=True)
 @given(st.lists(st.integers(-(10**8), 10**8).map(lambda n: n / 1000), min_size=3, max_size=20), st.booleans())
-def test_points_and_commas_give_the_same_numbers(values: list[float], grouped: bool) -> None:
+def test_decimal_points_and_commas_give_the_same_numbers(values: list[float], grouped: bool) -> None:
     values = [*values, 2.55, 1234567.5]  # one cell that decides, and one that shows thousands where they are shown
     points = [f"{value:,.15g}" if grouped else repr(value) for value in values]
     assert read(list(points)) == values
     assert read([european(text) for text in points]) == values
 
 
-def test_the_column_decides_what_a_cell_cannot() -> None:
+def test_column_resolves_ambiguous_cells() -> None:
     assert read(["12,375", "2,55", "0,5"]) == [12.375, 2.55, 0.5]
     assert read(["12,375", "2.55"]) == [12375, 2.55]
     assert read(["1.234", "2,55"]) == [1234, 2.55]
@@ -45,7 +45,7 @@ def test_the_column_decides_what_a_cell_cannot() -> None:
     ("cells", "later", "readings"),
     [(["1,344", "2,55"], "12.375", "12.375 or 12375"), ([1.5, 2.25], "12,375", "12375 or 12.375")],
 )
-def test_a_later_cell_of_two_meanings_is_refused(cells: list[object], later: str, readings: str) -> None:
+def test_ambiguous_new_cell_is_refused(cells: list[object], later: str, readings: str) -> None:
     writing, _ = writing_of(cells)
     assert read_number(later, writing) is None
     assert readings in number_problem(later, writing)
@@ -74,11 +74,11 @@ def test_a_later_cell_of_two_meanings_is_refused(cells: list[object], later: str
         (["1 days 02:00:00", "-1 days +23:00:00"], [93600, -3600]),
     ],
 )
-def test_units_and_lengths_of_time(cells: list[object], values: list[float]) -> None:
+def test_units_and_durations(cells: list[object], values: list[float]) -> None:
     assert read(cells) == values
 
 
-def test_what_stands_in_another_unit_is_no_number() -> None:
+def test_number_with_another_unit_is_refused() -> None:
     writing, evidence = writing_of(["151 cm"] * 20 + ["1.51 m"])
     assert writing.unit == "cm"
     assert evidence.units == {"cm": 20, "m": 1}
@@ -90,14 +90,14 @@ def test_what_stands_in_another_unit_is_no_number() -> None:
 
 
 @pytest.mark.parametrize("text", ["12abc", "3rd", "(5", "5)", "--5", "(-5)", "1_000", "12:75", "P", "PT", "$", ",", "."])
-def test_what_is_no_number(text: str) -> None:
+def test_invalid_numbers(text: str) -> None:
     assert read_number(text) is None
     assert read_span(text) is None
 
 
 @settings(max_examples=300, derandomize=True)
 @given(st.lists(st.text(st.sampled_from("0123456789.,-+()$€%eE: 'PTHMSdhms/cm"), max_size=20)))
-def test_any_column_is_read_without_a_crash(cells: list[str]) -> None:
+def test_any_column_is_read_without_an_error(cells: list[str]) -> None:
     writing, _ = writing_of(cells)
     for cell in cells:
         value = read_number(cell, writing)

@@ -1,4 +1,4 @@
-"""A picture whose metadata are damaged is the picture without them."""
+"""Images with damaged metadata are decoded without them."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ def chunk(name: bytes, content: bytes, crc: int | None = None) -> bytes:
 
 
 def with_chunk(data: bytes, extra: bytes, *, first: bool) -> bytes:
-    at = 33 if first else len(data) - 12  # behind IHDR, or before IEND
+    at = 33 if first else len(data) - 12  # after IHDR, or before IEND
     return data[:at] + extra + data[at:]
 
 
 BOMB = zlib.compress(bytes(3 * 2**20))
 EXTRA = {
-    "broken EXIF": chunk(b"eXIf", b"II*\0\x08\0\0\0\xff\xffrubbish"),
-    "EXIF that is none": chunk(b"eXIf", b"\0\1\2"),
+    "damaged EXIF": chunk(b"eXIf", b"II*\0\x08\0\0\0\xff\xffrubbish"),
+    "invalid EXIF": chunk(b"eXIf", b"\0\1\2"),
     "text that expands": chunk(b"zTXt", b"Comment\0\0" + BOMB),
     "a profile that expands": chunk(b"iCCP", b"icc\0\0" + BOMB),
-    "a profile that is none": chunk(b"iCCP", b"icc\0\0rubbish"),
-    "a wrong sum": chunk(b"tEXt", b"Comment\0hello", crc=1),
-    "a chunk of no name": chunk(b"\xff\xff\xff\xff", b"x"),
+    "invalid profile": chunk(b"iCCP", b"icc\0\0rubbish"),
+    "wrong checksum": chunk(b"tEXt", b"Comment\0hello", crc=1),
+    "invalid chunk name": chunk(b"\xff\xff\xff\xff", b"x"),
 }
 
 
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("extra", EXTRA)
-def test_the_picture_is_whole(extra: str, first: bool) -> None:
+def test_pixels_survive_damaged_metadata(extra: str, first: bool) -> None:
     blob = Blob(with_chunk(png(), EXTRA[extra], first=first), "a.png")
     pixels, size = read_picture(blob, 64)
     assert (pixels == PIXELS).all()
@@ -57,22 +57,22 @@ def test_the_picture_is_whole(extra: str, first: bool) -> None:
     assert pixels_of(blob) == 24 * 32
 
 
-def test_what_is_sound_of_the_metadata_is_kept() -> None:
+def test_valid_orientation_is_kept() -> None:
     exif = Pillow.Exif()
     exif[0x0112] = 6
-    turned = read_picture(Blob(png(exif=exif), "a.png"), 64)[0]
-    assert turned.shape == (32, 24, 3)
-    damaged = with_chunk(png(exif=exif), EXTRA["a wrong sum"], first=False)
-    assert (read_picture(Blob(damaged, "a.png"), 64)[0] == turned).all()
+    rotated = read_picture(Blob(png(exif=exif), "a.png"), 64)[0]
+    assert rotated.shape == (32, 24, 3)
+    damaged = with_chunk(png(exif=exif), EXTRA["wrong checksum"], first=False)
+    assert (read_picture(Blob(damaged, "a.png"), 64)[0] == rotated).all()
 
 
 def test_damaged_pixels_are_still_refused() -> None:
-    for data in (png()[:200], with_chunk(png()[:200], EXTRA["a wrong sum"], first=True)):
+    for data in (png()[:200], with_chunk(png()[:200], EXTRA["wrong checksum"], first=True)):
         with pytest.raises(CellError, match=r"a\.png"):
             read_picture(Blob(data, "a.png"), 64)
 
 
-def test_broken_exif_of_a_jpeg() -> None:
+def test_damaged_exif_of_a_jpeg() -> None:
     file = io.BytesIO()
     Pillow.fromarray(PIXELS).save(file, "JPEG", quality=95, exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xffrubbish")
     assert read_picture(Blob(file.getvalue(), "a.jpg"), 64)[0].shape == (24, 32, 3)
@@ -81,5 +81,5 @@ def test_broken_exif_of_a_jpeg() -> None:
 def test_without_metadata() -> None:
     assert without_metadata(png()) is None
     assert without_metadata(b"GIF8") is None
-    assert without_metadata(with_chunk(png(), EXTRA["a wrong sum"], first=True)) == png()
+    assert without_metadata(with_chunk(png(), EXTRA["wrong checksum"], first=True)) == png()
     assert without_metadata(png()[:50]) is None

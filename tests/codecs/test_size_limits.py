@@ -1,4 +1,4 @@
-"""Small files that stand for much: refused by what they say, before it is built."""
+"""Small files with large contents are refused by their headers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sensorium.core.modality import Blob
 from sensorium.data.files.media_access import NONE
 
 
-def test_a_run_of_one_value_in_parquet(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parquet_values_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     arrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
     file = io.BytesIO()
@@ -26,7 +26,7 @@ def test_a_run_of_one_value_in_parquet(monkeypatch: pytest.MonkeyPatch) -> None:
         series.read_series(Blob(data, "a"), 10)
 
 
-def test_a_long_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sound_samples_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     import soundfile
 
     file = io.BytesIO()
@@ -37,10 +37,10 @@ def test_a_long_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audio, "SAMPLES", 99_999)
     with pytest.raises(CellError, match="100000 samples to read"):
         audio.read_sound(blob, 60)
-    assert len(audio.read_sound(blob, 1)[0]) == 8000  # only what is read counts
+    assert len(audio.read_sound(blob, 1)[0]) == 8000  # only decoded samples count
 
 
-def test_no_more_lines_are_split_than_are_wanted() -> None:
+def test_only_wanted_lines_are_parsed() -> None:
     import tracemalloc
 
     data = b"\n" * 2_000_000 + b"1,2\r\n\r\n3,4\r" + b"5,6\n" * 500_000
@@ -53,7 +53,7 @@ def test_no_more_lines_are_split_than_are_wanted() -> None:
 
 
 @pytest.mark.parametrize("content", [10**12, "text", [1, 2], 3.5])
-def test_bytes_are_bytes(content: object) -> None:
+def test_media_bytes_must_be_bytes(content: object) -> None:
     with pytest.raises(CellError, match="its bytes are of type"):
         NONE.open({"bytes": content, "path": "x"})
     with pytest.raises(CellError):

@@ -1,4 +1,4 @@
-"""Dates as they stand in logs, mails and spreadsheets."""
+"""Dates as written in logs, e-mail and spreadsheets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OFFSETS = st.integers(-12 * 4, 14 * 4).map(lambda quarters: timezone(timedelta(m
 
 @settings(max_examples=200, derandomize=True)
 @given(MOMENTS, OFFSETS)
-def test_forms_with_a_zone_are_the_standard_librarys(clock: datetime, offset: timezone) -> None:
+def test_formats_with_a_zone_agree_with_the_standard_library(clock: datetime, offset: timezone) -> None:
     moment = clock.replace(tzinfo=offset)
     texts = [
         email.utils.format_datetime(moment),  # RFC 2822
@@ -36,7 +36,7 @@ def test_forms_with_a_zone_are_the_standard_librarys(clock: datetime, offset: ti
 
 @settings(max_examples=100, derandomize=True)
 @given(MOMENTS)
-def test_a_day_is_the_same_day_in_every_carrier(moment: datetime) -> None:
+def test_date_is_the_same_in_every_type(moment: datetime) -> None:
     day = datetime(moment.year, moment.month, moment.day)
     number = int(f"{day:%Y%m%d}")
     expected = (day, (day - datetime(1970, 1, 1)).total_seconds())
@@ -83,12 +83,12 @@ def test_zones_and_months(text: str, clock: datetime, utc: datetime) -> None:
         np.datetime64("NaT"),
     ],
 )
-def test_what_is_no_day_of_the_calendar(cell: object) -> None:
+def test_invalid_dates(cell: object) -> None:
     assert read_moment(cell) is None
 
 
 @pytest.mark.parametrize("cell", ["0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00"])
-def test_the_ends_of_time_overflow_nothing(cell: str) -> None:
+def test_extreme_dates_do_not_overflow(cell: str) -> None:
     assert read_moment(cell) is not None
 
 
@@ -99,6 +99,6 @@ def test_zones_by_name() -> None:
     assert zone("No/Where") is None
 
 
-def test_what_decides_the_order() -> None:
+def test_detection_of_the_order() -> None:
     found = turned(["3/4/2020", "5/5/2020", "12/25/2021", "1/31/2021", "25.12.2020", "2020-01-02", None])
     assert (found.days, found.months, found.either, found.order, found.example) == (0, 2, 1, "mdy", "12/25/2021")

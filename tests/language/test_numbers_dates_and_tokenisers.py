@@ -1,4 +1,4 @@
-"""Numbers, dates and text as people write them; tokenisers."""
+"""Numbers, dates and text as people write them, and tokenisers."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ CORPUS = [f"the quick brown fox number {i} jumps over the lazy dog, 你好世界
         ("9" * 100, None),
     ],
 )
-def test_numbers_as_written(text: str, value: float | None) -> None:
+def test_formats_of_numbers(text: str, value: float | None) -> None:
     assert read_number(text) == value
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
-def test_every_float_is_read_back(value: float) -> None:
+def test_every_float_is_read_exactly(value: float) -> None:
     assert read_number(repr(value)) == value
     assert read_number(np.float64(value)) == value
 
@@ -69,13 +69,13 @@ def test_thousands_separators(value: int) -> None:
 
 
 @given(st.one_of(st.text(), st.binary(), st.lists(st.integers()), st.complex_numbers()))
-def test_whatever_is_no_number_is_none_or_finite(cell: object) -> None:
+def test_any_cell_gives_none_or_a_finite_number(cell: object) -> None:
     value = read_number(cell)
     assert value is None or math.isfinite(value)
 
 
 @given(st.datetimes(datetime(1970, 1, 1), datetime(2069, 12, 31)).map(lambda d: d.replace(microsecond=0)))
-def test_dates_in_all_forms(moment: datetime) -> None:
+def test_formats_of_dates(moment: datetime) -> None:
     clock = f"{moment:%H:%M:%S}"
     seconds = (moment - datetime(1970, 1, 1)).total_seconds()
     month = calendar.month_name[moment.month]
@@ -98,7 +98,7 @@ def test_dates_in_all_forms(moment: datetime) -> None:
     assert read_moment(american, "mdy") == (moment, seconds)
 
 
-def test_zones_shift_the_age_but_not_the_clock() -> None:
+def test_zones_change_seconds_but_not_the_local_time() -> None:
     clock, seconds = read_moment("2020-01-02T08:00:00+02:00") or (None, None)
     assert clock == datetime(2020, 1, 2, 8)
     assert seconds == datetime(2020, 1, 2, 6, tzinfo=UTC).timestamp()
@@ -111,7 +111,7 @@ def test_seconds_and_milliseconds_since_1970() -> None:
         assert read_moment(cell) == (moment, seconds)
 
 
-def test_the_order_is_decided_by_numbers_above_twelve() -> None:
+def test_order_is_detected_by_numbers_above_twelve() -> None:
     assert turned(["3/4/2020", "25/4/2020"]).order == "dmy"
     assert turned(["3/4/2020", "4/25/2020"]).order == "mdy"
     assert turned(["3/4/2020"]).order == "dmy"
@@ -121,12 +121,12 @@ def test_the_order_is_decided_by_numbers_above_twelve() -> None:
 @pytest.mark.parametrize(
     "cell", ["12:00", "2020", "hello", "32/1/2020", "30 Feb 2020", "2020-01-02 13:00 pm", True, 3, "x" * 1000]
 )
-def test_what_is_no_date(cell: object) -> None:
+def test_invalid_dates(cell: object) -> None:
     assert read_moment(cell) is None
 
 
 @given(st.text())
-def test_normalising_twice_changes_nothing(text: str) -> None:
+def test_normalise_is_idempotent(text: str) -> None:
     for lowercase in (True, False):
         once = normalise(text, lowercase=lowercase)
         assert normalise(once, lowercase=lowercase) == once
@@ -135,14 +135,14 @@ def test_normalising_twice_changes_nothing(text: str) -> None:
         assert once == " ".join(once.split())
 
 
-def test_normalising() -> None:
+def test_normalise() -> None:
     assert normalise(" Ａ\tfine\x00\u00ad ﬁsh\n\ud800 ") == "a fine fish"
     assert normalise("Dog", lowercase=False) == "Dog"
     assert normalise("👩\u200d🔬") == "👩\u200d🔬"
 
 
 @pytest.mark.parametrize("kind", ["bpe", "character"])
-def test_known_text_comes_back_from_its_ids(kind: str) -> None:
+def test_decode_restores_the_text(kind: str) -> None:
     learnt = Tokeniser.train(CORPUS, kind, 600)  # type: ignore[arg-type]
     for text in CORPUS[:20]:
         ids = learnt.encode(text)
@@ -157,7 +157,7 @@ def test_words() -> None:
     assert learnt.decode(learnt.encode("the dog, never 你好")) == "the dog , � 你 好"
 
 
-def test_unseen_characters_are_unknown_and_do_not_spoil_the_rest() -> None:
+def test_unseen_characters_are_unknown() -> None:
     learnt = Tokeniser.train(CORPUS, "bpe", 600)
     ids = learnt.encode("the ж fox")
     assert UNKNOWN in ids
@@ -165,13 +165,13 @@ def test_unseen_characters_are_unknown_and_do_not_spoil_the_rest() -> None:
     assert learnt.decode(ids).endswith("fox")
 
 
-def test_frequent_words_are_one_piece_and_chinese_characters_stay_apart() -> None:
+def test_frequent_words_are_one_piece_but_chinese_characters_are_separate() -> None:
     learnt = Tokeniser.train(CORPUS, "bpe", 600)
     assert len(learnt.encode("quick brown fox")) == 3
     assert len(learnt.encode("fox 世界你好")) == len(learnt.encode("fox 世")) + 3
 
 
-def test_a_vocabulary_smaller_than_the_alphabet_holds_the_frequent_characters() -> None:
+def test_small_vocabulary_has_the_most_frequent_characters() -> None:
     for kind in ("bpe", "character", "word"):
         learnt = Tokeniser.train(["aaaa bbb cc d", "e"], kind, 5)  # type: ignore[arg-type]
         assert learnt.size <= 5

@@ -1,4 +1,4 @@
-"""Pictures, sounds, films and texts that are larger than this server takes: refused by their header, before decoding."""
+"""Cells larger than the limits are refused by their headers, before decoding."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def sound(seconds: float, kind: str = "WAV") -> bytes:
 
 
 TOO_LARGE = [
-    ("photo", picture(41, 40), "1,640 pixels are more than the 1,600 allowed"),
-    ("photo", picture(400, 300, "JPEG"), "120,000 pixels are more than the 1,600 allowed"),
-    ("sound", sound(0.6), "0.6 seconds are more than the 0.5 allowed"),
-    ("sound", sound(2.0, "FLAC"), "2.0 seconds are more than the 0.5 allowed"),
-    ("note", "壶" * 40, "tokens are more than the 12 allowed"),
-    ("note", "the window, the kettle and the door " * 5, "tokens are more than the 12 allowed"),
+    ("photo", picture(41, 40), "1,640 pixels are more than the allowed 1,600"),
+    ("photo", picture(400, 300, "JPEG"), "120,000 pixels are more than the allowed 1,600"),
+    ("sound", sound(0.6), "0.6 seconds are more than the allowed 0.5"),
+    ("sound", sound(2.0, "FLAC"), "2.0 seconds are more than the allowed 0.5"),
+    ("note", "壶" * 40, "tokens are more than the allowed 12"),
+    ("note", "the window, the kettle and the door " * 5, "tokens are more than the allowed 12"),
 ]
 
 
@@ -52,7 +52,7 @@ def strict(make_client: Any) -> Any:
 
 
 @pytest.mark.parametrize(("column", "cell", "problem"), TOO_LARGE)
-def test_what_is_too_large_is_refused_unread(
+def test_too_large_cells_are_refused_before_decoding(
     strict: Any, predictor: Predictor, column: str, cell: Any, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[Any] = []
@@ -74,35 +74,35 @@ def test_what_is_too_large_is_refused_unread(
     assert decoded == []
 
 
-def test_what_is_just_small_enough_is_answered(strict: Any, predictor: Predictor) -> None:
+def test_largest_allowed_cells_are_answered(strict: Any, predictor: Predictor) -> None:
     row = {"photo": picture(40, 40), "sound": sound(0.5), "note": "the kettle"}
     answer = strict.post("/predict", files={n: c if isinstance(c, bytes) else (None, c) for n, c in row.items()})
     assert answer.json() == predictor.predict([row], steady=True)[0].to_json()
-    # What cannot be read is for the reader to say.
+    # Unreadable files are reported by the decoder.
     answer = strict.post("/predict", files={"photo": b"no picture"})
     assert answer.status_code == 422
     assert "not a picture" in answer.json()["error"]["problem"]
 
 
-def test_a_client_is_told_what_is_allowed(strict: Any, client: Any) -> None:
-    def told(some: Any) -> dict[str, Any]:
-        return {column["name"]: column["limits"] for column in some.get("/schema").json()["columns"]}
+def test_schema_lists_the_limits(strict: Any, client: Any) -> None:
+    def limits(client: Any) -> dict[str, Any]:
+        return {column["name"]: column["limits"] for column in client.get("/schema").json()["columns"]}
 
-    assert told(strict)["photo"] == {"pixels": 1600}
-    assert told(strict)["sound"] == {"seconds": 0.5}
-    assert told(strict)["note"] == {"tokens": 12}
-    assert told(client)["photo"] == {"pixels": 64 * 2**20}
-    assert told(client)["sound"] == {"seconds": 1800}
-    assert told(client)["note"] == told(client)["temperature"] == {}
+    assert limits(strict)["photo"] == {"pixels": 1600}
+    assert limits(strict)["sound"] == {"seconds": 0.5}
+    assert limits(strict)["note"] == {"tokens": 12}
+    assert limits(client)["photo"] == {"pixels": 64 * 2**20}
+    assert limits(client)["sound"] == {"seconds": 1800}
+    assert limits(client)["note"] == limits(client)["temperature"] == {}
 
 
-def test_a_limit_above_that_of_the_modality_changes_nothing(predictor: Predictor) -> None:
+def test_limits_above_those_of_the_modality_are_ignored(predictor: Predictor) -> None:
     bounds = predictor.schema.columns["photo"].reader.bounds
     assert Limits(pixels=2**40).below(bounds) == Limits().below(bounds) == {}
     assert Limits(pixels=9).below(bounds) == {"pixels": 9}
 
 
-def film(seconds: float) -> bytes:
+def video_file(seconds: float) -> bytes:
     av = pytest.importorskip("av", reason="videos need sensorium[video]")
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as out:
@@ -117,9 +117,9 @@ def film(seconds: float) -> bytes:
     return file.getvalue()
 
 
-def test_measures_are_those_of_the_files() -> None:
+def test_measured_sizes_of_files() -> None:
     video = build("modalities", "video")
-    assert video.measure(Blob(film(3.0), "a.mp4")) == {
+    assert video.measure(Blob(video_file(3.0), "a.mp4")) == {
         "seconds": pytest.approx(3.0, abs=0.11),
         "pixels": 64 * 48,
         "frames": video.frames,

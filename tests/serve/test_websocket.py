@@ -1,4 +1,4 @@
-"""Live streams: every window's answer is the predictor's answer to that window, here and over a socket."""
+"""Live streams: each window is predicted as by the predictor, locally and over a WebSocket."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from sensorium.core.errors import MissingExtraError
+from sensorium.data.files.media_access import NAMED
 from sensorium.predictor import Predictor
 from sensorium.serve.limits import Limits
 from sensorium.streaming import live_client
@@ -42,14 +43,14 @@ def send(socket: Any, signal: np.ndarray, numbers: list[int], size: int = 800) -
 
 def answers(socket: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     found = []
-    while "summary" not in (said := socket.receive_json()):
-        assert "error" not in said, said
-        found.append(said)
-    return found, said["summary"]
+    while "summary" not in (answer := socket.receive_json()):
+        assert "error" not in answer, answer
+        found.append(answer)
+    return found, answer["summary"]
 
 
-def test_windows_of_sound(client: Any, predictor: Predictor, signal: np.ndarray) -> None:
-    """Reordered, and one chunk lost: silence stands in its place, and the answers are those to that very sound."""
+def test_sound_stream_with_reordered_and_lost_chunks(client: Any, predictor: Predictor, signal: np.ndarray) -> None:
+    """With reordered chunks and a lost one, which becomes silence, predictions equal those of the assembled sound."""
     first = {"column": "sound", "rate": RATE, "seconds": 1.0, "hop": 0.5, "keep": True, "row": {"note": "the kettle"}}
     with client.websocket_connect("/stream") as socket:
         socket.send_json(first)
@@ -60,18 +61,18 @@ def test_windows_of_sound(client: Any, predictor: Predictor, signal: np.ndarray)
     heard = signal.copy()
     heard[14 * 800 : 15 * 800] = 0
     starts = [0, 4000, 8000, 12000, 16000]
-    assert [round(said["start"] * RATE) for said in found] == starts
-    for said, start in zip(found, starts, strict=True):
+    assert [round(answer["start"] * RATE) for answer in found] == starts
+    for answer, start in zip(found, starts, strict=True):
         (want,) = predictor.predict([{"note": "the kettle", "sound": wav(heard[start : start + RATE], RATE)}], steady=True)
-        assert said["prediction"] == want.to_json()
-        assert said["filled"] == (800 if start in (4000, 8000) else 0)
-        assert said["latency_ms"] > 0
+        assert answer["prediction"] == want.to_json()
+        assert answer["filled"] == (800 if start in (4000, 8000) else 0)
+        assert answer["latency_ms"] > 0
     assert (summary["chunks"], summary["lost"], summary["answered"], summary["dropped"]) == (29, 1, 5, 0)
     assert summary["latency_ms"]["p50"] <= summary["latency_ms"]["p99"]
     assert summary["real_time_factor"] > 0
 
 
-def test_a_client_that_is_too_fast_gets_the_newest(client: Any, signal: np.ndarray) -> None:
+def test_old_windows_are_dropped_for_a_fast_client(client: Any, signal: np.ndarray) -> None:
     with client.websocket_connect("/stream") as socket:
         socket.send_json({"column": "sound", "rate": RATE, "seconds": 0.5, "hop": 0.01, "row": {}})
         socket.receive_json()
@@ -80,10 +81,10 @@ def test_a_client_that_is_too_fast_gets_the_newest(client: Any, signal: np.ndarr
     assert summary["dropped"] > 0
     assert summary["answered"] + summary["dropped"] == (3 - 0.5) / 0.01 + 1
     assert found[-1]["end"] == pytest.approx(3.0)
-    assert [said["window"] for said in found] == sorted(said["window"] for said in found)
+    assert [answer["window"] for answer in found] == sorted(answer["window"] for answer in found)
 
 
-def test_readings_and_frames(client: Any, predictor: Predictor, cells: list[dict[str, Any]]) -> None:
+def test_series_and_image_streams(client: Any, predictor: Predictor, cells: list[dict[str, Any]]) -> None:
     steps = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
     with client.websocket_connect("/stream") as socket:
         socket.send_json({"column": "sensor", "rate": 10, "seconds": 2, "hop": 2, "keep": True})
@@ -95,8 +96,10 @@ def test_readings_and_frames(client: Any, predictor: Predictor, cells: list[dict
         found, summary = answers(socket)
     heard = steps.copy()
     heard[25:30] = np.nan
-    for i, said in enumerate(found):
-        assert said["prediction"] == predictor.predict([{"sensor": heard[20 * i : 20 * i + 20]}], steady=True)[0].to_json()
+    for i, answer in enumerate(found):
+        assert (
+            answer["prediction"] == predictor.predict([{"sensor": heard[20 * i : 20 * i + 20]}], steady=True)[0].to_json()
+        )
     assert (len(found), summary["filled"]) == (3, 5)
     photos = [row["photo"] for row in cells if "photo" in row][:2]
     with client.websocket_connect("/stream") as socket:
@@ -107,7 +110,7 @@ def test_readings_and_frames(client: Any, predictor: Predictor, cells: list[dict
         socket.send_text('{"end": true}')
         found, summary = answers(socket)
     want = [predictor.predict([{"photo": data}], steady=True)[0].to_json() for data in photos]
-    assert [said["prediction"] for said in found[:2]] == want
+    assert [answer["prediction"] for answer in found[:2]] == want
     assert "not a picture" in found[2]["prediction"]["problems"][0]["problem"]
     assert (summary["lost"], summary["late"]) == (1, 1)
 
@@ -116,40 +119,40 @@ def test_readings_and_frames(client: Any, predictor: Predictor, cells: list[dict
     ("first", "then", "problem"),
     [
         ("nonsense", None, "not JSON"),
-        ("[]", None, "a message is an object"),
-        ('{"rate": 3}', None, "a stream begins with"),
-        ('{"column": "note"}', None, "no column named 'note' that could be streamed"),
+        ("[]", None, "must be a JSON object"),
+        ('{"rate": 3}', None, "has no column"),
+        ('{"column": "note"}', None, "no sound, series or image column named 'note'"),
         ('{"column": "sound", "model": "x"}', None, "no model named 'x'"),
-        ('{"column": "sound", "seconds": 900000}', None, "cannot be answered"),
-        ('{"column": "sound", "seconds": 1, "hop": 0}', None, "cannot be answered"),
+        ('{"column": "sound", "seconds": 900000}', None, "windows of"),
+        ('{"column": "sound", "seconds": 1, "hop": 0}', None, "windows of"),
         ('{"column": "sound", "rate": 1e-9}', None, "out of bounds"),
-        ('{"column": "sound", "row": {"photo": {"path": "/etc/passwd"}}}', None, "may not be named"),
+        ('{"column": "sound", "row": {"photo": {"path": "/etc/passwd"}}}', None, NAMED),
         ('{"column": "sound", "row": {"phot": 1}}', None, "did you mean photo"),
         ('{"column": "sound"}', b"short", "a chunk is"),
-        ('{"column": "sound"}', HEADER.pack(0, 0) + b"odd", "no multiple of 2 bytes"),
-        ('{"column": "sensor"}', HEADER.pack(0, 0) + b"1234", "no multiple of 12 bytes"),
+        ('{"column": "sound"}', HEADER.pack(0, 0) + b"odd", "not a multiple of 2 bytes"),
+        ('{"column": "sensor"}', HEADER.pack(0, 0) + b"1234", "not a multiple of 12 bytes"),
         ('{"column": "sound"}', HEADER.pack(0, 2**60) + b"12", "too long"),
-        ('{"column": "sound"}', '{"more": 1}', "come chunks"),
-        (b"bytes first", None, "is text"),
+        ('{"column": "sound"}', '{"more": 1}', "expected a chunk"),
+        (b"bytes first", None, "must be text"),
     ],
 )
-def test_what_is_no_stream(client: Any, first: Any, then: Any, problem: str) -> None:
+def test_invalid_messages_are_refused(client: Any, first: Any, then: Any, problem: str) -> None:
     from starlette.websockets import WebSocketDisconnect
 
     with client.websocket_connect("/stream") as socket:
         socket.send_bytes(first) if isinstance(first, bytes) else socket.send_text(first)
-        said = socket.receive_json()
+        answer = socket.receive_json()
         if then is not None:
-            assert "window_steps" in said
+            assert "window_steps" in answer
             socket.send_bytes(then) if isinstance(then, bytes) else socket.send_text(then)
-            said = socket.receive_json()
-        assert problem in said["error"]["problem"]
+            answer = socket.receive_json()
+        assert problem in answer["error"]["problem"]
         with pytest.raises(WebSocketDisconnect) as closed:
             socket.receive_json()
         assert closed.value.code == 1008
 
 
-def test_who_may_listen(make_client: Any, client: Any) -> None:
+def test_streams_need_the_key_and_are_limited(make_client: Any, client: Any) -> None:
     from starlette.websockets import WebSocketDisconnect
 
     with pytest.raises(WebSocketDisconnect), client.websocket_connect("/stream", headers={"origin": "https://a.example"}):
@@ -168,53 +171,53 @@ def test_who_may_listen(make_client: Any, client: Any) -> None:
             if opens:
                 with guarded.websocket_connect("/stream", headers=headers) as second:
                     assert second.receive_json()["error"]["status"] == 503
-                assert socket.receive_json()["error"]["status"] == 408  # nothing came in time
+                assert socket.receive_json()["error"]["status"] == 408  # no message arrived in time
 
 
-def test_listening_here_and_there_is_the_same(address: str, recording: Path, run_folder: Path, cli: Any) -> None:
+def test_listen_locally_and_remotely_agree(address: str, recording: Path, run_folder: Path, cli: Any) -> None:
     words = ("--file", recording, "--seconds", 1, "--hop", 0.5, "--fast", "--json", "--row", '{"note": "the kettle"}')
-    code, said, _ = cli("listen", run_folder, *words)
+    code, answer, _ = cli("listen", run_folder, *words)
     assert code == 0
-    here = [json.loads(line) for line in said.splitlines()]
-    code, said, _ = cli("listen", run_folder, *words, "--url", f"http://{address}")
+    local = [json.loads(line) for line in answer.splitlines()]
+    code, answer, _ = cli("listen", run_folder, *words, "--url", f"http://{address}")
     assert code == 0
-    there = [json.loads(line) for line in said.splitlines()]
-    assert len(here) == len(there) == 6
-    for one, other in zip(here[:-1], there[:-1], strict=True):
+    remote = [json.loads(line) for line in answer.splitlines()]
+    assert len(local) == len(remote) == 6
+    for one, other in zip(local[:-1], remote[:-1], strict=True):
         assert one["start"] == other["start"]
         chances = other["prediction"]["targets"]["event"]["probabilities"]
-        # A server's passes are filled up, those here are not.
+        # The batches of a server are padded, local ones are not.
         assert one["prediction"]["targets"]["event"]["probabilities"] == pytest.approx(chances, abs=1e-5)
         assert other["round_trip_ms"] > 0
-    assert here[-1]["summary"]["answered"] == there[-1]["summary"]["answered"] == 5
-    code, said, _ = cli("listen", run_folder, "--file", recording, "--fast")
+    assert local[-1]["summary"]["answered"] == remote[-1]["summary"]["answered"] == 5
+    code, answer, _ = cli("listen", run_folder, "--file", recording, "--fast")
     assert code == 0
-    assert "real-time factor" in said.splitlines()[-1]
+    assert "real-time factor" in answer.splitlines()[-1]
 
 
-def test_chunks_from_a_pipe_and_from_a_file(tmp_path: Path, signal: np.ndarray) -> None:
+def test_chunks_of_a_pipe_and_a_file(tmp_path: Path, signal: np.ndarray) -> None:
     pipe = io.BytesIO(signal.tobytes() + b"\0")
-    np.testing.assert_array_equal(np.concatenate(list(live_client.of_stream(pipe, "audio", 1, 700)))[:, 0], signal)
-    lines = list(live_client.of_stream(io.BytesIO(b"1,2,3\n\n4 5 6\n"), "series", 3, 1))
+    np.testing.assert_array_equal(np.concatenate(list(live_client.read_pipe(pipe, "audio", 1, 700)))[:, 0], signal)
+    lines = list(live_client.read_pipe(io.BytesIO(b"1,2,3\n\n4 5 6\n"), "series", 3, 1))
     np.testing.assert_array_equal(np.concatenate(lines), [[1, 2, 3], [4, 5, 6]])
     with pytest.raises(Exception, match="not a line of numbers"):
-        list(live_client.of_stream(io.BytesIO(b"a,b\n"), "series", 2, 1))
+        list(live_client.read_pipe(io.BytesIO(b"a,b\n"), "series", 2, 1))
     with pytest.raises(Exception, match="a line has 2 numbers"):
-        list(live_client.of_stream(io.BytesIO(b"1,2\n"), "series", 3, 1))
+        list(live_client.read_pipe(io.BytesIO(b"1,2\n"), "series", 3, 1))
     path = tmp_path / "a.wav"
     path.write_bytes(wav(signal, RATE))
-    steps, rate = live_client.of_file(path, "audio", None)
+    steps, rate = live_client.read_recording(path, "audio", None)
     assert rate == RATE
     np.testing.assert_array_equal(steps[:, 0], signal)
-    np.testing.assert_array_equal(np.concatenate(list(live_client.cut(steps, 999))), steps)
+    np.testing.assert_array_equal(np.concatenate(list(live_client.split(steps, 999))), steps)
 
 
-def test_it_says_what_it_lacks(run_folder: Path, cli: Any, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listen_errors(run_folder: Path, cli: Any, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     with pytest.raises(MissingExtraError, match="microphone"):
-        next(iter(live_client.of_microphone(8000, 10)))
+        next(iter(live_client.record_microphone(8000, 10)))
     for words, problem in (
         ((), "one of --file, --stdin and --microphone"),
         (("--microphone",), "optional library"),
@@ -228,20 +231,20 @@ def test_it_says_what_it_lacks(run_folder: Path, cli: Any, address: str, monkeyp
         assert problem in error or words[-1] == "photo"
 
 
-def test_settings_a_server_refuses_are_told(address: str) -> None:
-    with pytest.raises(Exception, match="the server says: no column named 'nose'"):
-        list(live_client.there(f"http://{address}", Setup("nose"), []))
+def test_errors_of_the_server_are_reported(address: str) -> None:
+    with pytest.raises(Exception, match="the server refused the stream: no sound, series or image column named 'nose'"):
+        list(live_client.predict_remotely(f"http://{address}", Setup("nose"), []))
 
 
-def test_one_address_has_only_so_many_streams(make_client: Any) -> None:
+def test_streams_per_address_are_limited(make_client: Any) -> None:
     client = make_client(limits=Limits(streams=16, streams_each=2))
     with client.websocket_connect("/stream") as one, client.websocket_connect("/stream") as two:
         for socket in (one, two):
             socket.send_json({"column": "sound"})
             assert "window_steps" in socket.receive_json()
         with client.websocket_connect("/stream") as third:
-            said = third.receive_json()["error"]
-            assert (said["status"], said["problem"]) == (503, "2 streams of your address are open already")
+            answer = third.receive_json()["error"]
+            assert (answer["status"], answer["problem"]) == (503, "2 streams from your address are already open")
         for socket in (one, two):
             socket.send_json({"end": True})
             assert "summary" in socket.receive_json()

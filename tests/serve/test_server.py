@@ -1,4 +1,4 @@
-"""The server process: its signals, and clients that dawdle."""
+"""The server process: signals, slow clients and addresses."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from typing import Any
 
 import pytest
 
-from sensorium.serve.server import Prompt
+from sensorium.serve.server import TimedHttpProtocol
 
 SLOW = """
 import sys, time
 from sensorium.cli import main
 from sensorium.predictor import Predictor
 real = Predictor.answer
-def slow(self, *given):
+def slow(self, *args):
     time.sleep(0.5)
-    return real(self, *given)
+    return real(self, *args)
 Predictor.answer = slow
 sys.argv = ["sensorium", "serve", *sys.argv[1:]]
 main()
 """
 
 
-def test_sigterm_lets_what_is_inside_finish(run_folder: Path) -> None:
-    """Requests that were sent before it are all answered; later ones find nobody; the process ends."""
+def test_sigterm_finishes_requests_in_progress(run_folder: Path) -> None:
+    """Requests sent before SIGTERM are answered, later ones get no connection, and the process ends."""
     import httpx
 
     with socket.socket() as free:
@@ -45,28 +45,28 @@ def test_sigterm_lets_what_is_inside_finish(run_folder: Path) -> None:
     try:
         url = f"http://127.0.0.1:{port}"
         with httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
-            until = time.monotonic() + 60
+            deadline = time.monotonic() + 60
             while True:
                 try:
                     models = client.get("/healthz").json()["models"]
                     break
                 except httpx.TransportError:
                     assert process.poll() is None, process.stderr.read() if process.stderr else ""
-                    assert time.monotonic() < until
+                    assert time.monotonic() < deadline
                     time.sleep(0.1)
             assert models == [run_folder.name, "other"]
             with ThreadPoolExecutor(4) as pool:
-                asked = [pool.submit(client.post, "/predict", json={"row": {"note": "the kettle"}}) for _ in range(4)]
+                futures = [pool.submit(client.post, "/predict", json={"row": {"note": "the kettle"}}) for _ in range(4)]
                 while client.get("/metrics").text.count('sensorium_rows_inside{model="run"} 4.0') == 0:
                     time.sleep(0.01)
                 process.send_signal(signal.SIGTERM)
-                assert [one.result(30).status_code for one in asked] == [200] * 4
+                assert [future.result(30).status_code for future in futures] == [200] * 4
             process.wait(30)
             with pytest.raises(httpx.TransportError):
                 client.get("/healthz")
-        said, wrong = process.communicate()
+        output, wrong = process.communicate()
         assert process.returncode in (0, -signal.SIGTERM)
-        assert b"serving run, other on http://127.0.0.1" in said
+        assert b"serving run, other on http://127.0.0.1" in output
         assert wrong == b""
     finally:
         if process.poll() is None:
@@ -75,19 +75,19 @@ def test_sigterm_lets_what_is_inside_finish(run_folder: Path) -> None:
 
 
 JSON = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-WHOLE = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+COMPLETE = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 @contextmanager
 def started(app: Any) -> Iterator[str]:
-    """The address of a server of its own."""
+    """Run a separate server and return its address."""
     from threading import Thread
 
-    from sensorium.serve.server import bind, listen, server
+    from sensorium.serve.server import bind, create_server, listen
 
     sockets = bind("127.0.0.1", 0)
     port = listen(sockets, "127.0.0.1")
-    running = server(app)
+    running = create_server(app)
     thread = Thread(target=running.run, args=(sockets,), daemon=True)
     thread.start()
     try:
@@ -98,7 +98,7 @@ def started(app: Any) -> Iterator[str]:
 
 
 def answer(address: str, *parts: bytes, pause: float = 0.0, source: str = "") -> bytes:
-    """What the server sends until it closes the connection."""
+    """Return what the server sends until it closes the connection."""
     host, _, port = address.partition(":")
     with socket.create_connection((host, int(port)), 5, (source, 0) if source else None) as connection:
         try:
@@ -106,31 +106,31 @@ def answer(address: str, *parts: bytes, pause: float = 0.0, source: str = "") ->
                 connection.sendall(part)
                 time.sleep(pause)
         except OSError:
-            pass  # closed by the server while we were still talking
-        found = b""
+            pass  # the server closed the connection while we were sending
+        received = b""
         try:
             while data := connection.recv(65536):
-                found += data
+                received += data
         except ConnectionResetError:
             pass
-        return found
+        return received
 
 
-def test_dawdlers_are_closed(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Prompt, "SECONDS", 0.3)
+def test_slow_clients_are_disconnected(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TimedHttpProtocol, "SECONDS", 0.3)
     start = time.monotonic()
-    assert answer(address) == b""  # says nothing
+    assert answer(address) == b""  # sends nothing
     assert (
         answer(address, b"POST /predict HTTP/1.1\r\nHost: localhost\r\n", *[b"X-A: b\r\n"] * 40, pause=0.05) == b""
-    )  # for ever
+    )  # endless head
     assert time.monotonic() - start < 4
-    whole = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    complete = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
     # The second request on a connection has the same time as the first.
-    said = answer(address, whole, b"GET /he", pause=0.05)
-    assert said.count(b"HTTP/1.1 200") == 1
+    output = answer(address, complete, b"GET /he", pause=0.05)
+    assert output.count(b"HTTP/1.1 200") == 1
 
 
-def test_heads_that_are_none(address: str) -> None:
+def test_invalid_request_heads(address: str) -> None:
     assert b" 400 " in answer(address, b"\x16\x03\x01\x02\x00\x01\r\n\r\n")
     assert b" 400 " in answer(address, b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 200_000)
     both = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
@@ -139,8 +139,8 @@ def test_heads_that_are_none(address: str) -> None:
     )
 
 
-def test_a_body_that_never_ends(make_client: Any, predictor: Any) -> None:
-    """The body has a clock of its own, whatever trickles in."""
+def test_body_must_arrive_in_time(make_client: Any, predictor: Any) -> None:
+    """The time limit of the body does not restart with each byte."""
 
     from sensorium.serve.limits import Limits
 
@@ -154,55 +154,55 @@ def test_a_body_that_never_ends(make_client: Any, predictor: Any) -> None:
     assert answered.status_code in (408, 400)
 
 
-def test_the_command_says_what_is_wrong(cli: Any, run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_errors(cli: Any, run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for words, problem in (
         ((run_folder, run_folder), "two models are named 'run'"),
-        ((f"a/b={run_folder}",), "cannot stand in an address"),
+        ((f"a/b={run_folder}",), "cannot be part of a URL"),
         (("nowhere",), "no such folder"),
     ):
         code, _, error = cli("serve", *words)
         assert code == 2
         assert problem in error
     monkeypatch.setenv("SENSORIUM_API_KEY", "short")
-    assert "can be guessed" in cli("serve", run_folder)[2]
+    assert "is too short" in cli("serve", run_folder)[2]
     monkeypatch.setitem(sys.modules, "sensorium.serve.app", None)
     assert "optional library" in cli("serve", run_folder)[2]
 
 
-def test_one_address_has_only_so_many_unfinished_requests(predictor: Any) -> None:
-    """Half a head, half a body, nothing at all: beyond the limit they are turned away, and others are answered."""
+def test_unfinished_requests_per_address_are_limited(predictor: Any) -> None:
+    """Unfinished requests over the limit get status 429; other addresses are served."""
     from sensorium.serve.app import create
     from sensorium.serve.limits import Limits
 
     with started(create({"house": predictor}, limits=Limits(unfinished=3))) as address:
         host, _, port = address.partition(":")
         halves = (b"", b"POST /predict HT", JSON + b"Content-Length: 9\r\n\r\n{")
-        open_ones = [socket.create_connection((host, int(port)), 5) for _ in halves]
+        connections = [socket.create_connection((host, int(port)), 5) for _ in halves]
         try:
-            for one, half in zip(open_ones, halves, strict=True):
+            for one, half in zip(connections, halves, strict=True):
                 one.sendall(half)
             time.sleep(0.2)
             assert b"429" in answer(address)[:20]
-            # From another address of the same machine, all is as ever.
-            assert b" 200 " in answer(address, WHOLE, source="127.0.0.2")[:20]
-            open_ones.pop().close()
-            until = time.monotonic() + 5
-            while b" 200 " not in answer(address, WHOLE)[:20]:
-                assert time.monotonic() < until
+            # Another address of the same machine is served.
+            assert b" 200 " in answer(address, COMPLETE, source="127.0.0.2")[:20]
+            connections.pop().close()
+            deadline = time.monotonic() + 5
+            while b" 200 " not in answer(address, COMPLETE)[:20]:
+                assert time.monotonic() < deadline
         finally:
-            for one in open_ones:
+            for one in connections:
                 one.close()
-        # A connection that is kept, and waits for nothing, is not counted.
+        # Idle kept connections do not count.
         kept = [socket.create_connection((host, int(port)), 5) for _ in range(3)]
         for one in kept:
             one.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert one.recv(65536).startswith(b"HTTP/1.1 200")
-        assert b" 200 " in answer(address, WHOLE)[:20]
+        assert b" 200 " in answer(address, COMPLETE)[:20]
         for one in kept:
             one.close()
 
 
-def test_two_hosts_or_none_are_refused(address: str) -> None:
+def test_requests_need_exactly_one_host_header(address: str) -> None:
     for head in (
         b"GET /schema HTTP/1.1\r\n",
         b"GET /schema HTTP/1.0\r\n",
@@ -213,31 +213,31 @@ def test_two_hosts_or_none_are_refused(address: str) -> None:
         assert answer(address, head + b"Connection: close\r\n\r\n").startswith(b"HTTP/1.1 400"), head
 
 
-def test_a_taken_port_is_told_at_once(cli: Any, run_folder: Path) -> None:
+def test_port_in_use_is_reported_before_loading(cli: Any, run_folder: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        code, said, error = cli("serve", run_folder, "--port", port)
+        code, output, error = cli("serve", run_folder, "--port", port)
     assert code == 2
-    assert "serving" not in said
-    assert f"port {port} of 127.0.0.1 is taken" in error
+    assert "serving" not in output
+    assert f"port {port} of 127.0.0.1 is in use" in error
     assert "--port" in error
 
 
-def test_addresses_that_cannot_be_listened_on(cli: Any, run_folder: Path) -> None:
+def test_invalid_addresses(cli: Any, run_folder: Path) -> None:
     for words, problem in (
-        (("--host", "192.0.2.1"), "192.0.2.1 cannot be listened on"),
-        (("--host", "no such host"), "no address is known"),
-        (("--allow-host", "http://a"), "no name of a host"),
-        (("--allow-origin", "*"), "no origin"),
+        (("--host", "192.0.2.1"), "cannot listen on 192.0.2.1"),
+        (("--host", "no such host"), "has no address"),
+        (("--allow-host", "http://a"), "not a host name"),
+        (("--allow-origin", "*"), "not an origin"),
     ):
-        code, said, error = cli("serve", run_folder, "--port", "0", *words)
-        assert (code, said) == (2, ""), words
+        code, output, error = cli("serve", run_folder, "--port", "0", *words)
+        assert (code, output) == (2, ""), words
         assert problem in error
 
 
-def test_a_free_port_is_taken_for_all_addresses_of_a_host() -> None:
+def test_port_zero_binds_a_free_port() -> None:
     from sensorium.core.errors import ConfigError
     from sensorium.serve.server import bind, listen
 
@@ -245,15 +245,15 @@ def test_a_free_port_is_taken_for_all_addresses_of_a_host() -> None:
     try:
         port = listen(sockets, "127.0.0.1")
         assert port > 0
-        with pytest.raises(ConfigError, match=f"port {port} of 127.0.0.1 is taken"):
+        with pytest.raises(ConfigError, match=f"port {port} of 127.0.0.1 is in use"):
             bind("127.0.0.1", port)
     finally:
         for one in sockets:
             one.close()
 
 
-def test_one_address_fills_half_of_the_memory_at_most(predictor: Any) -> None:
-    """So that what it never finishes leaves room for the requests of others."""
+def test_one_address_can_use_half_of_the_memory(predictor: Any) -> None:
+    """Its unfinished requests leave memory for other clients."""
     from sensorium.serve.app import create
     from sensorium.serve.limits import Limits
 
@@ -263,16 +263,16 @@ def test_one_address_fills_half_of_the_memory_at_most(predictor: Any) -> None:
         with socket.create_connection((host, int(port)), 5) as first:
             first.sendall(half)
             time.sleep(0.2)
-            said = answer(address, half)
-            assert said.startswith(b"HTTP/1.1 503")
-            assert b"from your address" in said
+            output = answer(address, half)
+            assert output.startswith(b"HTTP/1.1 503")
+            assert b"from your address" in output
             body = b'{"row": {}}' + b" " * 900
-            whole = JSON + f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
-            assert answer(address, whole, source="127.0.0.2").startswith(b"HTTP/1.1 200")
+            complete = JSON + f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
+            assert answer(address, complete, source="127.0.0.2").startswith(b"HTTP/1.1 200")
 
 
-def test_streams_are_no_unfinished_requests(predictor: Any) -> None:
-    """A socket that was opened and closed again leaves no trace in the count of its address."""
+def test_streams_do_not_count_as_unfinished_requests(predictor: Any) -> None:
+    """Opening and closing a stream leaves the count of its address unchanged."""
     from websockets.sync.client import connect
 
     from sensorium.serve.app import create
@@ -283,10 +283,10 @@ def test_streams_are_no_unfinished_requests(predictor: Any) -> None:
             with connect(f"ws://{address}/stream") as stream:
                 stream.send('{"column": "sound"}')
                 assert "window_steps" in json.loads(stream.recv(10))
-        assert answer(address, WHOLE).startswith(b"HTTP/1.1 200")
+        assert answer(address, COMPLETE).startswith(b"HTTP/1.1 200")
 
 
-def test_heads_of_many_headers_are_refused(address: str) -> None:
+def test_too_many_headers_are_refused(address: str) -> None:
     many = b"".join(b"X%d: yyyyyyyyyyyy\r\n" % i for i in range(5000))
-    said = answer(address, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + many + b"Connection: close\r\n\r\n")
-    assert said[:13] in (b"HTTP/1.1 400 ", b"HTTP/1.1 431 ")
+    output = answer(address, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + many + b"Connection: close\r\n\r\n")
+    assert output[:13] in (b"HTTP/1.1 400 ", b"HTTP/1.1 431 ")

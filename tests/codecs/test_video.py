@@ -1,4 +1,4 @@
-"""Frames and sound out of videos: the right ones, in bounded time, and no crash on what is no video."""
+"""Video decoder: frames, sound tracks, bounded work and damaged files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from sensorium.codecs import video as codec
 from sensorium.codecs.molecule import read_smiles
-from sensorium.codecs.video import has_sound, read_film, read_track, wanted
+from sensorium.codecs.video import frame_times, has_sound, read_film, read_track
 from sensorium.core.errors import CellError, MissingExtraError
 from sensorium.core.modality import Blob
 from sensorium.modalities.audio import Audio
@@ -57,12 +57,12 @@ CLIP = video()
 FORMATS = ("mp4", "matroska", "avi", "mov")
 
 
-def levels(found: codec.Film) -> list[int]:
-    return [round(float(frame.mean()) / 10) for frame in found.frames]
+def levels(clip_frames: codec.VideoFrames) -> list[int]:
+    return [round(float(frame.mean()) / 10) for frame in clip_frames.frames]
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_frames_are_those_shown_at_even_times(format: str) -> None:
+def test_frames_at_evenly_spaced_times(format: str) -> None:
     clip = video(format=format, sound=format != "avi")
     assert levels(read_film(clip, 4, None, (12, 16))) == [2, 7, 12, 17]
     assert levels(read_film(clip, 50, None, (12, 16))) == list(range(20))
@@ -73,46 +73,46 @@ def test_frames_by_rate() -> None:
     assert levels(read_film(CLIP, 8, 5.0, (12, 16))) == [0, 2, 4, 6, 8, 10, 12, 14]
     assert levels(read_film(CLIP, 50, 2.0, (12, 16))) == [0, 5, 10, 15]
     assert levels(read_film(CLIP, 3, 0.01, (12, 16))) == [0]
-    assert wanted(2.0, 0.1, 8, 5.0) == pytest.approx([i / 5 for i in range(8)])
+    assert frame_times(2.0, 0.1, 8, 5.0) == pytest.approx([i / 5 for i in range(8)])
 
 
-def test_size_and_place() -> None:
-    found = read_film(CLIP, 2, None, (12, 16))
-    assert found.frames.shape == (2, 12, 16, 3)
-    assert found.size == (48, 64)
-    assert found.times == pytest.approx([0.5, 1.5], abs=0.051)
+def test_size_and_times() -> None:
+    clip_frames = read_film(CLIP, 2, None, (12, 16))
+    assert clip_frames.frames.shape == (2, 12, 16, 3)
+    assert clip_frames.size == (48, 64)
+    assert clip_frames.times == pytest.approx([0.5, 1.5], abs=0.051)
     assert read_film(CLIP, 1, None, 32).frames.shape == (1, 24, 32, 3)
 
 
-def test_long_videos_are_sought_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seeking_gives_the_same_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     long = video(400, sound=False)
-    right = read_film(long, 5, None, (12, 16))
-    assert levels(right) == [0, 0, 0, 0, 0]  # frames 40, 120, 200, ... of twenty levels
-    monkeypatch.setattr(codec, "STRAIGHT", 10)
-    sought = read_film(long, 5, None, (12, 16))
-    assert levels(sought) == levels(right)
-    assert sought.times == pytest.approx(right.times, abs=1e-6)
+    sequential = read_film(long, 5, None, (12, 16))
+    assert levels(sequential) == [0, 0, 0, 0, 0]  # frames 40, 120, 200, ... of twenty levels
+    monkeypatch.setattr(codec, "SEQUENTIAL_FRAMES", 10)
+    by_seeking = read_film(long, 5, None, (12, 16))
+    assert levels(by_seeking) == levels(sequential)
+    assert by_seeking.times == pytest.approx(sequential.times, abs=1e-6)
 
 
-def test_work_is_bounded_however_far_key_frames_lie_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codec, "STRAIGHT", 10)
-    monkeypatch.setattr(codec, "AHEAD", 5)
+def test_work_is_bounded_with_rare_key_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codec, "SEQUENTIAL_FRAMES", 10)
+    monkeypatch.setattr(codec, "FRAMES_PER_SEEK", 5)
     rare = video(400, sound=False, gop=300)
-    found = read_film(rare, 5, None, (12, 16))
-    assert 1 <= len(found.frames) <= 5
-    assert max(found.times) < 40
+    clip_frames = read_film(rare, 5, None, (12, 16))
+    assert 1 <= len(clip_frames.frames) <= 5
+    assert max(clip_frames.times) < 40
 
 
-def test_an_hour_takes_no_hour() -> None:
+def test_hour_long_video_is_fast() -> None:
     hour = video(3600, rate=1, sound=False, size=(32, 32), gop=60)
     begin = time.process_time()
-    found = read_film(hour, 8, None, (16, 16))
-    assert len(found.frames) == 8
-    assert found.times == pytest.approx([(i + 0.5) * 450 for i in range(8)], abs=1.1)
+    clip_frames = read_film(hour, 8, None, (16, 16))
+    assert len(clip_frames.frames) == 8
+    assert clip_frames.times == pytest.approx([(i + 0.5) * 450 for i in range(8)], abs=1.1)
     assert time.process_time() - begin < 3
 
 
-def test_the_sound_track_is_that_of_the_picture() -> None:
+def test_sound_track_is_aligned_with_the_frames() -> None:
     signal, rate, duration = read_track(CLIP, 10)
     assert rate == 16_000
     assert duration == pytest.approx(2.0, abs=0.15)
@@ -126,13 +126,13 @@ def test_the_sound_track_is_that_of_the_picture() -> None:
     assert np.array_equal(short, signal[:8000])
 
 
-def test_matroska_sound_is_aligned_too() -> None:
+def test_matroska_sound_is_aligned() -> None:
     signal, rate, _ = read_track(video(format="matroska"), 10)
     start = int(np.argmax(np.abs(signal) > 0.2)) / rate
     assert start == pytest.approx(1.0, abs=0.08)  # its muxer puts the codec's delay of 64 ms before it
 
 
-def test_two_streams_of_one_cell() -> None:
+def test_video_and_audio_streams_of_one_cell() -> None:
     picture, sound = Video(frames=4), Audio()
     picture.fit([CLIP])
     sound.fit([CLIP])
@@ -148,13 +148,13 @@ def test_two_streams_of_one_cell() -> None:
 
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("part", [0.001, 0.3, 0.6, 0.9, 0.99])
-def test_a_video_cut_anywhere_is_refused_in_words(format: str, part: float) -> None:
-    whole = video(format=format, sound=format != "avi")
-    cut = Blob(whole.data[: int(len(whole.data) * part)], whole.name)
+def test_truncated_videos_are_refused(format: str, part: float) -> None:
+    complete = video(format=format, sound=format != "avi")
+    cut = Blob(complete.data[: int(len(complete.data) * part)], complete.name)
     for read in (lambda: read_film(cut, 8, None, 32), lambda: read_track(cut, 1)):
-        with pytest.raises(CellError) as told:
+        with pytest.raises(CellError) as error:
             read()
-        assert told.value.file == whole.name
+        assert error.value.file == complete.name
 
 
 BAD: list[tuple[Any, str]] = [
@@ -169,17 +169,17 @@ BAD: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("data", "problem"), BAD)
-def test_what_is_no_video_is_refused_in_words(data: bytes, problem: str) -> None:
+def test_invalid_files_are_refused(data: bytes, problem: str) -> None:
     with pytest.raises(CellError, match=problem):
         read_film(Blob(data, "a"), 4, None, 32)
 
 
-def test_damage_costs_one_cell() -> None:
+def test_damaged_files_raise_only_cell_errors() -> None:
     draw = np.random.default_rng(0)
     for format in ("mp4", "matroska", "avi"):
-        whole = video(8, format=format, sound=format != "avi", size=(32, 32)).data
+        complete = video(8, format=format, sound=format != "avi", size=(32, 32)).data
         for _ in range(40):
-            damaged = bytearray(whole)
+            damaged = bytearray(complete)
             for at in draw.integers(0, len(damaged), 3):
                 damaged[at] = int(draw.integers(0, 256))
             try:
@@ -189,7 +189,7 @@ def test_damage_costs_one_cell() -> None:
             assert frames.shape[1:] == (12, 16, 3)
 
 
-def test_nothing_is_said_on_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+def test_decoder_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     damaged = bytearray(CLIP.data)
     damaged[len(damaged) // 3 : len(damaged) // 2] = bytes(len(damaged) // 2 - len(damaged) // 3)
     for data in (bytes(damaged), CLIP.data[:50], b"\0\0\0\x1cftypisom" + bytes(100)):
@@ -200,7 +200,7 @@ def test_nothing_is_said_on_the_terminal(capfd: pytest.CaptureFixture[str]) -> N
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_video_held_upright_is_upright() -> None:
+def test_rotated_video_is_shown_upright() -> None:
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as out:
         picture = out.add_stream("mpeg4", rate=10)
@@ -214,14 +214,14 @@ def test_a_video_held_upright_is_upright() -> None:
     data = bytearray(file.getvalue())
     at = data.index(b"tkhd") + 4 + 40
     data[at : at + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
-    found = read_film(Blob(bytes(data), "a"), 1, None, 64)
-    assert found.size == (64, 48)
-    assert found.frames.shape == (1, 64, 48, 3)
-    assert found.frames[0, :, 26:].mean() > 150 > 50 > found.frames[0, :, :22].mean()
+    clip_frames = read_film(Blob(bytes(data), "a"), 1, None, 64)
+    assert clip_frames.size == (64, 48)
+    assert clip_frames.frames.shape == (1, 64, 48, 3)
+    assert clip_frames.frames[0, :, 26:].mean() > 150 > 50 > clip_frames.frames[0, :, :22].mean()
     assert read_film(Blob(bytes(data), "a"), 1, None, (32, 24)).frames.shape == (1, 32, 24, 3)
 
 
-def test_without_the_library_it_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(MissingExtraError, match=r"sensorium\[video"):
         read_film(CLIP, 4, None, 32)
@@ -230,7 +230,7 @@ def test_without_the_library_it_says_which(monkeypatch: pytest.MonkeyPatch) -> N
         read_smiles("CCO")
 
 
-def test_frames_that_are_too_large_or_videos_too_long_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limits_on_frame_size_and_length(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(codec, "PIXELS", 1000)
     with pytest.raises(CellError, match="64 × 48 pixels"):
         read_film(CLIP, 4, None, 32)
