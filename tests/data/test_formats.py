@@ -363,7 +363,7 @@ def test_bad_workbooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     openpyxl = pytest.importorskip("openpyxl")
     book = openpyxl.Workbook()
     book.save(tmp_path / "empty.xlsx")
-    with pytest.raises(DataError, match="no sheet holds anything"):
+    with pytest.raises(DataError, match="every sheet is empty"):
         Table.read(tmp_path / "empty.xlsx")
     for row in (["a"], [1], [2, 3]):
         book.active.append(row)

@@ -17,7 +17,7 @@ from sensorium.core.modality import Array
 from sensorium.data.store import array_file
 from sensorium.data.store.computed_arrays import Arrays
 from sensorium.data.store.integrity import FILES
-from sensorium.data.store.store import Opened, Shelf
+from sensorium.data.store.store import Opened, ArrayCache
 
 CELLS = [os.urandom(12 + i % 9) if i % 5 else b"bad" + bytes([i]) for i in range(60)]
 
@@ -41,7 +41,7 @@ class Spelt:
 
 def read(folder: Path, modality: Spelt) -> tuple[list[Any], list[tuple[int, str]]]:
     """What a new run finds for every cell, and its problems."""
-    shelf = Shelf(folder, modality)
+    shelf = ArrayCache(folder, modality)
     problems: list[tuple[int, str]] = []
 
     def opened() -> Iterator[Opened]:
@@ -155,7 +155,7 @@ def test_nothing_is_written_through_a_link(tmp_path: Path, name: str, kind: str)
     with pytest.raises(SensoriumError, match="link") as caught:
         read(folder, Spelt(False))
     assert name in str(caught.value)
-    assert "not what it leads to" in str(caught.value)
+    assert "not its target" in str(caught.value)
     assert not mine.exists() if kind == "dangling" else mine.read_bytes() == b"mine"
 
 
@@ -163,12 +163,12 @@ def test_a_linked_shelf_is_refused_and_a_linked_cache_is_not(tmp_path: Path) -> 
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(SensoriumError, match="symbolic link"):
-        Shelf(tmp_path / "link", Spelt(False))
+        ArrayCache(tmp_path / "link", Spelt(False))
     assert list((tmp_path / "elsewhere").iterdir()) == []
     read(tmp_path / "link" / "shelf", Spelt(False))
 
 
 def test_a_pipe_in_the_place_of_the_index_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "index.sqlite")
-    with pytest.raises(SensoriumError, match="no plain file"):
-        Shelf(tmp_path, Spelt(False))
+    with pytest.raises(SensoriumError, match="not a regular file"):
+        ArrayCache(tmp_path, Spelt(False))

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from sensorium.core.errors import CellError, SensoriumError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
-from sensorium.data.store.store import Places, Shelf, Store
+from sensorium.data.store.store import Places, ArrayCache, Store
 
 
 class Counted(Modality):
@@ -58,7 +58,7 @@ class Counted(Modality):
         return {"option": self.option, "ragged": self.ragged, "state": self.state}
 
 
-def fill(shelf: Shelf, cells: Sequence[bytes | None], workers: int = 2) -> tuple[Places, list[tuple[int, str]]]:
+def fill(shelf: ArrayCache, cells: Sequence[bytes | None], workers: int = 2) -> tuple[Places, list[tuple[int, str]]]:
     problems: list[tuple[int, str]] = []
 
     def opened() -> Iterator[Any]:
@@ -72,7 +72,7 @@ def fill(shelf: Shelf, cells: Sequence[bytes | None], workers: int = 2) -> tuple
     return places, problems
 
 
-def content(shelf: Shelf, places: Places) -> list[bytes | None]:
+def content(shelf: ArrayCache, places: Places) -> list[bytes | None]:
     """Every row's bytes, one at a time."""
     found: list[bytes | None] = []
     for i in range(len(places.offset)):
@@ -281,14 +281,14 @@ MAKER = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from sensorium.data.store.store import Shelf
+from sensorium.data.store.store import ArrayCache
 class Empty:
     ragged, store_options = True, {}
     def blank(self): return np.zeros(0, np.int16)
 began = float(sys.argv[2])
 for i in range(100):
     while time.time() < began + i / 100: pass
-    Shelf(Path(sys.argv[1]) / str(i), Empty())
+    ArrayCache(Path(sys.argv[1]) / str(i), Empty())
 """
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sensorium.core.errors import ConfigError
-from sensorium.data.synthetic import COST, EVENTS, SENSES, TAGS, ceiling, make, story
+from sensorium.data.synthetic import COST, EVENTS, MODALITIES, TAGS, ceiling, make, story
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -20,28 +20,28 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def test_every_two_senses_tell_all_events_and_none_does_alone() -> None:
-    for states in SENSES.values():
+    for states in MODALITIES.values():
         assert sorted(e for pair in states.values() for e in pair) == sorted(EVENTS)
-    for a, b in combinations(SENSES, 2):
+    for a, b in combinations(MODALITIES, 2):
         for event in EVENTS:
-            (one,) = (set(pair) for pair in SENSES[a].values() if event in pair)
-            (other,) = (set(pair) for pair in SENSES[b].values() if event in pair)
+            (one,) = (set(pair) for pair in MODALITIES[a].values() if event in pair)
+            (other,) = (set(pair) for pair in MODALITIES[b].values() if event in pair)
             assert one & other == {event}
 
 
 def test_best_possible_accuracy() -> None:
     plot = story(4000, seed=3)
     assert ceiling(plot) > 0.97
-    for sense in SENSES:
+    for sense in MODALITIES:
         assert 0.4 < ceiling(plot, [sense]) < 0.55
-    assert ceiling(plot, list(SENSES)[:2]) < ceiling(plot, list(SENSES)[:3]) < ceiling(plot)
+    assert ceiling(plot, list(MODALITIES)[:2]) < ceiling(plot, list(MODALITIES)[:3]) < ceiling(plot)
 
 
 def test_holes_and_noise_are_as_asked() -> None:
     plot = story(4000, seed=3, holes=0.2, noise=0.1)
     for sense, states in plot.seen.items():
         assert states.count(None) / 4000 == pytest.approx(0.2, abs=0.03)
-        wrong = [e not in SENSES[sense][s] for e, s in zip(plot.events, states, strict=True) if s is not None]
+        wrong = [e not in MODALITIES[sense][s] for e, s in zip(plot.events, states, strict=True) if s is not None]
         assert np.mean(wrong) == pytest.approx(0.1, abs=0.02)
     clean = story(100, holes=0, noise=0)
     assert ceiling(clean, ["note", "sound"], noise=1e-6) == 1
@@ -99,7 +99,7 @@ def test_a_simple_rule_reads_each_sense(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
 
     def told(sense: str, rule: object, make: object) -> float:
-        cases = [(state, rule(make(state, rng))) for state in SENSES[sense] for _ in range(60)]  # type: ignore[operator]
+        cases = [(state, rule(make(state, rng))) for state in MODALITIES[sense] for _ in range(60)]  # type: ignore[operator]
         return float(np.mean([state == said for state, said in cases]))
 
     def hear(wave: np.ndarray) -> str:
@@ -121,7 +121,9 @@ def test_a_simple_rule_reads_each_sense(tmp_path: Path) -> None:
         return "cloud" if light.max() - np.median(light) > np.median(light) - light.min() else "figure"
 
     def read_note(text: str) -> str:
-        return max(SENSES["note"], key=lambda state: sum(word in text.lower() for word in synthetic_cells._WORDS[state]))
+        return max(
+            MODALITIES["note"], key=lambda state: sum(word in text.lower() for word in synthetic_cells._WORDS[state])
+        )
 
     assert told("sound", hear, synthetic_cells.sound) > 0.95
     assert told("sensor", feel, synthetic_cells.vibration) > 0.9

@@ -12,7 +12,7 @@ import numpy as np
 
 from sensorium.core.modality import Array, Blob
 from sensorium.data.store.file_lock import Turn
-from sensorium.data.store.store import Places, Shelf
+from sensorium.data.store.store import Places, ArrayCache
 
 
 class Slow:
@@ -34,7 +34,7 @@ class Slow:
 
 def fill(folder: Path, cells: list[int], told: list[int]) -> Places:
     opened = [(i, partial(Blob, str(cell).encode(), "cell")) for i, cell in enumerate(cells)]
-    return Shelf(folder, Slow()).fill(
+    return ArrayCache(folder, Slow()).fill(
         len(cells), iter(opened), workers=2, tell=told.append, problem=lambda row, error: None
     )
 
@@ -52,7 +52,7 @@ def test_one_fills_and_the_other_waits(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert Slow.calls == 60, "each cell was decoded once"
-    values, present, _ = Shelf(tmp_path, Slow()).gather(found["a"], np.arange(60))
+    values, present, _ = ArrayCache(tmp_path, Slow()).gather(found["a"], np.arange(60))
     assert present.all()
     assert values[:, 0].tolist() == cells
     assert (found["a"].offset == found["b"].offset).all()

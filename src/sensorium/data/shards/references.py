@@ -1,4 +1,4 @@
-"""Media cells that lie within a shard: where they are, not what they hold, so that a table of them takes no room."""
+"""References to media in shards, so that a table of them stays small."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from sensorium.core.errors import CellError
 from sensorium.data.plain_media import recognisable
 
 GROUPS = 8
-"""Row groups kept open: cells are mostly read in the order in which they lie."""
+"""Row groups cached; cells are mostly read in file order."""
 
 
 class Packed(ABC):
-    """A media cell in a shard. ``name`` is what the file was called before it was packed."""
+    """A reference to a media cell in a shard. ``name`` is its file name before packing."""
 
     name: str
     shard: str
 
     @abstractmethod
     def read(self, limit: int) -> bytes:
-        """The content; of something larger than ``limit`` bytes at least one byte more than that. Raises ``CellError``."""
+        """Return the content, or at least ``limit`` + 1 bytes of a larger one. Raises ``CellError``."""
 
     def _lost(self, why: str) -> CellError:
         return CellError(f"cannot be read from its shard: {why}", file=f"{self.shard}: {self.name}", fix="pack it again")
@@ -32,7 +32,14 @@ class Packed(ABC):
 
 @dataclass(frozen=True, slots=True)
 class InTar(Packed):
-    """A member of a tar file, found by its place."""
+    """A reference to a member of a tar file, by offset.
+
+    Args:
+        name: Its file name before packing.
+        shard: Path of the tar file.
+        offset: Byte offset of the content.
+        size: Its size in bytes.
+    """
 
     name: str
     shard: str
@@ -53,7 +60,16 @@ class InTar(Packed):
 
 @dataclass(frozen=True, slots=True)
 class InParquet(Packed):
-    """A value of a Parquet column: bytes, or a struct of bytes and a path; ``part`` of several in a cell."""
+    """A reference to a value of a Parquet column: bytes, or a struct of bytes and a path.
+
+    Args:
+        name: Its file name before packing.
+        shard: Path of the Parquet file.
+        column: The column.
+        group: The row group.
+        row: The row in the group.
+        part: The position in a cell of several files; None for a single file.
+    """
 
     name: str
     shard: str
@@ -76,7 +92,7 @@ class InParquet(Packed):
 
 
 class _Groups:
-    """The columns of the row groups read last, shared by the threads that decode."""
+    """A cache of the columns of recent row groups, shared by the decoding threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -100,7 +116,7 @@ _groups = _Groups()
 
 
 def named(cell: Any) -> Any:
-    """A packed cell as the file name that stood in the table before; any other as a kind of cell recognises it."""
+    """Return a packed ``cell`` as its original file name; any other in the form that type inference recognises."""
     if isinstance(cell, Packed):
         return cell.name
     if isinstance(cell, list) and cell and isinstance(cell[0], Packed):
@@ -109,5 +125,5 @@ def named(cell: Any) -> Any:
 
 
 def plain_path(path: Path | str) -> str:
-    """A shard's path as its cells keep it: whole, so that a change of the working folder does not lose it."""
+    """Return ``path`` in absolute form, so that references survive a change of the working folder."""
     return str(Path(path).absolute())
