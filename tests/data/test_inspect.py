@@ -1,4 +1,4 @@
-"""Inspection: finds what is broken, what leaks and what will not work, and says where."""
+"""Inspection: reports unusable cells, leakage and untrainable targets, with their places."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sensorium.core.errors import DataError
 from sensorium.core.text_columns import columns, shorten, width
 from sensorium.data.inspection.inspect import inspect
 from sensorium.data.inspection.results import Inspection
-from sensorium.data.inspection.target_leakage import gives_away
+from sensorium.data.inspection.target_leakage import leakage_rule
 from sensorium.data.synthetic import TAGS, make
 from sensorium.data.tables.table import Table
 
@@ -103,7 +103,7 @@ def look(table: Table, **others: Table) -> Inspection:
     return inspect({"train": table, **others}, target="y", columns={"x": "number", "c": "category"})
 
 
-def test_a_sound_table_is_left_in_peace() -> None:
+def test_clean_table_gives_no_warnings() -> None:
     table = rows(300)
     found = look(table.take(range(200)), valid=table.take(range(200, 300)))
     assert found.errors == found.warnings == []
@@ -140,7 +140,7 @@ def test_repeats_and_leaks() -> None:
     assert not said(look(table, valid=rows(130).take(range(120, 130))), "leak")
 
 
-def test_columns_that_say_nothing_or_everything() -> None:
+def test_uninformative_and_leaking_columns() -> None:
     y = rows(100).column("y")
     told = rows(100, code=["k1" if v == "yes" else "k2" for v in y], same=["z"] * 100)
     found = look(told)
@@ -150,22 +150,22 @@ def test_columns_that_say_nothing_or_everything() -> None:
     assert not said(found, "'c' gives")
 
 
-def test_giveaways() -> None:
+def test_leakage_rules() -> None:
     rng = np.random.default_rng(0)
     y = rng.choice(["p", "q", "r"], 300).tolist()
     code = {"p": ["1", "2"], "q": ["3"], "r": ["4", "5"]}
-    assert gives_away([rng.choice(code[v]) for v in y], y)
-    assert gives_away([{"p": 0, "q": 5, "r": 9}[v] + rng.random() for v in y], y)
-    assert not gives_away([{"p": 0, "q": 0.8, "r": 9}[v] + rng.random() for v in y], y)
-    assert not gives_away([f"id{i}" for i in range(300)], y)
-    assert not gives_away(rng.integers(0, 100, 300).tolist(), y)
-    assert not gives_away(rng.random(300).tolist(), y)
+    assert leakage_rule([rng.choice(code[v]) for v in y], y)
+    assert leakage_rule([{"p": 0, "q": 5, "r": 9}[v] + rng.random() for v in y], y)
+    assert not leakage_rule([{"p": 0, "q": 0.8, "r": 9}[v] + rng.random() for v in y], y)
+    assert not leakage_rule([f"id{i}" for i in range(300)], y)
+    assert not leakage_rule(rng.integers(0, 100, 300).tolist(), y)
+    assert not leakage_rule(rng.random(300).tolist(), y)
     numbers = rng.random(300)
-    assert gives_away([f"{v * 1.8 + 32:.6f}" for v in numbers], numbers.tolist())
-    assert not gives_away((numbers + rng.normal(0, 0.1, 300)).tolist(), numbers.tolist())
+    assert leakage_rule([f"{v * 1.8 + 32:.6f}" for v in numbers], numbers.tolist())
+    assert not leakage_rule((numbers + rng.normal(0, 0.1, 300)).tolist(), numbers.tolist())
     rare = ["no"] * 298 + ["yes"] * 2
-    assert not gives_away(rng.choice(["a", "b"], 300).tolist(), rare)
-    assert not gives_away(["a", "b"] * 5, ["p", "q"] * 5)
+    assert not leakage_rule(rng.choice(["a", "b"], 300).tolist(), rare)
+    assert not leakage_rule(["a", "b"] * 5, ["p", "q"] * 5)
 
 
 def test_roles_and_overrides() -> None:
@@ -195,7 +195,7 @@ def test_text_stays_in_columns() -> None:
     assert width(shorten("很长的名字 and more", 10)) <= 10
 
 
-def test_the_whole_house_is_guessed(tmp_path: Path) -> None:
+def test_all_columns_of_the_synthetic_data_are_inferred(tmp_path: Path) -> None:
     paths = make(tmp_path, rows=120, targets=("event", "cost", "tags"), damage=True)
     found = inspect({n: Table.read(p) for n, p in paths.items()}, target=["event", "cost", "tags"])
     assert {c.name: c.kind for c in found.columns} == {

@@ -1,4 +1,4 @@
-"""Damage to the cache costs a decode and never a value; nothing is written through a link."""
+"""Integrity of the cache: damage costs a decode and never a value; nothing is written through a link."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sensorium.core.modality import Array
 from sensorium.data.store import array_file
 from sensorium.data.store.computed_arrays import Arrays
 from sensorium.data.store.integrity import FILES
-from sensorium.data.store.store import Opened, ArrayCache
+from sensorium.data.store.store import ArrayCache, Opened
 
 CELLS = [os.urandom(12 + i % 9) if i % 5 else b"bad" + bytes([i]) for i in range(60)]
 
@@ -70,7 +70,7 @@ def ragged(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.mark.parametrize("mapped", [True, False], ids=["mapped", "read"])
-def test_a_flipped_bit_of_the_arrays_costs_one_decode(
+def test_flipped_array_bit_costs_one_decode(
     tmp_path: Path, ragged: bool, mapped: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not mapped:
@@ -91,7 +91,7 @@ def test_a_flipped_bit_of_the_arrays_costs_one_decode(
             assert modality.calls == calls
 
 
-def test_flipped_bits_of_the_index_are_an_error_or_change_nothing(tmp_path: Path, ragged: bool) -> None:
+def test_flipped_index_bits_raise_or_change_nothing(tmp_path: Path, ragged: bool) -> None:
     right = read(tmp_path / "shelf", Spelt(ragged))
     files = whole(tmp_path / "shelf")
     rng = np.random.default_rng(int(ragged))
@@ -117,7 +117,7 @@ def test_flipped_bits_of_the_index_are_an_error_or_change_nothing(tmp_path: Path
     assert noticed + len(said) > 10
 
 
-def test_a_lost_end_of_the_arrays_overwrites_nothing(tmp_path: Path, ragged: bool) -> None:
+def test_lost_end_record_overwrites_nothing(tmp_path: Path, ragged: bool) -> None:
     right = read(tmp_path, Spelt(ragged))
     with sqlite3.connect(tmp_path / "index.sqlite") as db:
         db.execute("UPDATE extent SET bytes = 24")
@@ -127,7 +127,7 @@ def test_a_lost_end_of_the_arrays_overwrites_nothing(tmp_path: Path, ragged: boo
     assert read(tmp_path, Spelt(ragged)) == right
 
 
-def test_outputs_of_encoders_that_are_damaged_count_as_not_there(tmp_path: Path) -> None:
+def test_damaged_encoder_outputs_count_as_missing(tmp_path: Path) -> None:
     keys = [bytes([i]) * 16 for i in range(4)]
     first = {key: np.full((i + 1, 3), i + 0.5, np.float32) for i, key in enumerate(keys)}
     Arrays(tmp_path, 3).keep(first)
@@ -159,7 +159,7 @@ def test_nothing_is_written_through_a_link(tmp_path: Path, name: str, kind: str)
     assert not mine.exists() if kind == "dangling" else mine.read_bytes() == b"mine"
 
 
-def test_a_linked_shelf_is_refused_and_a_linked_cache_is_not(tmp_path: Path) -> None:
+def test_linked_cache_is_refused_but_a_linked_store_is_not(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(SensoriumError, match="symbolic link"):
@@ -168,7 +168,7 @@ def test_a_linked_shelf_is_refused_and_a_linked_cache_is_not(tmp_path: Path) -> 
     read(tmp_path / "link" / "shelf", Spelt(False))
 
 
-def test_a_pipe_in_the_place_of_the_index_does_not_hang(tmp_path: Path) -> None:
+def test_pipe_in_place_of_the_index_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "index.sqlite")
     with pytest.raises(SensoriumError, match="not a regular file"):
         ArrayCache(tmp_path, Spelt(False))

@@ -1,4 +1,4 @@
-"""Outliers of a numeric target: which rows, by a trusted formula, on the scale that is learnt."""
+"""Outliers of a numeric target, against scipy and on the scale that is learnt."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import pytest
 from scipy.stats import median_abs_deviation
 
 from sensorium.data.inspection.inspect import inspect
-from sensorium.data.inspection.outliers import beyond
+from sensorium.data.inspection.outliers import outlier_indices
 from sensorium.data.tables.table import Table
 
 
-def test_outliers_are_those_of_the_robust_deviation_of_scipy() -> None:
+def test_outliers_agree_with_scipy() -> None:
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.normal(10, 2, 300), rng.normal(10, 40, 20)])
     away = np.abs(values - np.median(values))
     expected = np.flatnonzero(away > 5 * median_abs_deviation(values, scale="normal"))
-    found = beyond(values.tolist())
+    found = outlier_indices(values.tolist())
     assert sorted(found) == expected.tolist()
     assert 5 < len(found) < 20
     assert (np.diff(away[found]) <= 0).all(), "the farthest first"
-    assert beyond([1.0] * 9 + [50.0]) == [], "more than half are the same: nothing is known of their spread"
-    assert beyond([3.0]) == []
+    assert outlier_indices([1.0] * 9 + [50.0]) == [], "more than half are the same: nothing is known of their spread"
+    assert outlier_indices([3.0]) == []
 
 
-def test_inspect_tells_how_many_lie_far_off_and_which_rows() -> None:
+def test_inspect_reports_outlier_rows() -> None:
     price = [10.0 + i % 7 for i in range(60)]
     price[11], price[40] = 900.0, -500.0
     table = Table.read({"x": list(range(60)), "price": price})
@@ -46,9 +46,9 @@ def test_inspect_tells_how_many_lie_far_off_and_which_rows() -> None:
     assert told["median"] == target.median
 
 
-def test_a_skewed_target_is_judged_as_it_is_learnt() -> None:
+def test_skewed_target_is_judged_on_its_log_scale() -> None:
     price = np.exp(np.random.default_rng(1).normal(5, 1.2, 400)).round(2)
-    assert len(beyond(price.tolist())) > 10
+    assert len(outlier_indices(price.tolist())) > 10
     table = Table.read({"x": list(range(400)), "price": price.tolist()})
     (target,) = inspect({"train": table}, target="price", columns={"price": "number"}).targets
     assert target.outliers == []
@@ -59,7 +59,7 @@ def test_a_skewed_target_is_judged_as_it_is_learnt() -> None:
     assert "of their logarithms" in found.text()
 
 
-def test_fit_tells_the_median_beside_the_mean_and_the_rows_far_off(
+def test_fit_reports_mean_median_and_outliers(
     scenes: Path, tmp_path: Path, write_csv: Any, read_csv: Any, cli: Any
 ) -> None:
     rows = [dict(row, cost=str(20 + i % 9)) for i, row in enumerate(read_csv(scenes / "train.csv"))]

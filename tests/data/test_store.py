@@ -1,4 +1,4 @@
-"""The store: decoded once, never stale, never lost, the same bytes out as went in."""
+"""The cache: cells are decoded once, entries are never stale or lost, and bytes round-trip."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from sensorium.core.errors import CellError, SensoriumError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
-from sensorium.data.store.store import Places, ArrayCache, Store
+from sensorium.data.store.store import ArrayCache, Places, Store
 
 
 class Counted(Modality):
@@ -85,7 +85,7 @@ def content(shelf: ArrayCache, places: Places) -> list[bytes | None]:
 CELLS = [bytes([i % 251, i // 251, *range(i % 7)]) for i in range(200)]
 
 
-def test_what_went_in_comes_out(tmp_path: Path) -> None:
+def test_arrays_round_trip(tmp_path: Path) -> None:
     for ragged in (True, False):
         shelf = Store(tmp_path).shelf(Counted(ragged=ragged), "counted")
         places, problems = fill(shelf, CELLS)
@@ -94,7 +94,7 @@ def test_what_went_in_comes_out(tmp_path: Path) -> None:
         assert problems == []
 
 
-def test_the_second_run_decodes_nothing(tmp_path: Path) -> None:
+def test_second_run_decodes_nothing(tmp_path: Path) -> None:
     first = Counted()
     fill(Store(tmp_path).shelf(first, "counted"), CELLS)
     assert first.calls == len(CELLS)
@@ -105,7 +105,7 @@ def test_the_second_run_decodes_nothing(tmp_path: Path) -> None:
     assert content(shelf, places) == CELLS[::-1]
 
 
-def test_a_changed_byte_is_another_cell(tmp_path: Path) -> None:
+def test_changed_byte_is_another_cell(tmp_path: Path) -> None:
     fill(Store(tmp_path).shelf(Counted(), "counted"), CELLS)
     again = Counted()
     changed = [CELLS[0][:-1] + bytes([CELLS[0][-1] ^ 1]), *CELLS[1:]]
@@ -116,7 +116,7 @@ def test_a_changed_byte_is_another_cell(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["option", "state", "kind"])
-def test_a_changed_setting_decodes_again(tmp_path: Path, change: str) -> None:
+def test_changed_setting_decodes_again(tmp_path: Path, change: str) -> None:
     fill(Store(tmp_path).shelf(Counted(), "counted"), CELLS[:5])
     other = Counted(option=2 if change == "option" else 1)
     if change == "state":
@@ -125,7 +125,7 @@ def test_a_changed_setting_decodes_again(tmp_path: Path, change: str) -> None:
     assert other.calls == 5
 
 
-def test_the_same_content_is_kept_once(tmp_path: Path) -> None:
+def test_equal_content_is_stored_once(tmp_path: Path) -> None:
     shelf = Store(tmp_path).shelf(Counted(), "counted")
     places, _ = fill(shelf, [b"same one"] * 300)
     assert len(set(places.offset.tolist())) == 1
@@ -133,7 +133,7 @@ def test_the_same_content_is_kept_once(tmp_path: Path) -> None:
     assert content(shelf, places)[250] == b"same one"
 
 
-def test_what_cannot_be_used_is_remembered(tmp_path: Path) -> None:
+def test_unusable_cells_are_cached(tmp_path: Path) -> None:
     cells = [b"good", b"bad 1", None, b"bad 1", b"bad 2"]
     for calls in (4, 0):
         modality = Counted()
@@ -144,7 +144,7 @@ def test_what_cannot_be_used_is_remembered(tmp_path: Path) -> None:
         assert modality.calls == calls
 
 
-def test_bytes_after_the_last_known_one_are_written_over(tmp_path: Path) -> None:
+def test_unindexed_bytes_are_overwritten(tmp_path: Path) -> None:
     """A writer killed between the values and their index leaves bytes that nothing points to."""
     shelf = Store(tmp_path).shelf(Counted(), "counted")
     fill(shelf, CELLS[:50])
@@ -159,7 +159,7 @@ def test_bytes_after_the_last_known_one_are_written_over(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("ragged", [True, False])
 @pytest.mark.parametrize("left", [0, 7, 100])
-def test_values_that_were_cut_off_are_made_again(tmp_path: Path, ragged: bool, left: int) -> None:
+def test_truncated_arrays_are_encoded_again(tmp_path: Path, ragged: bool, left: int) -> None:
     shelf = Store(tmp_path).shelf(Counted(ragged=ragged), "counted")
     want = content(shelf, fill(shelf, CELLS)[0])
     with (shelf.folder / "values.bin").open("r+b") as file:
@@ -170,7 +170,7 @@ def test_values_that_were_cut_off_are_made_again(tmp_path: Path, ragged: bool, l
     assert 0 < after.calls <= len(CELLS)
 
 
-def test_a_broken_index_says_what_to_delete(tmp_path: Path) -> None:
+def test_broken_index_error_names_the_folder_to_delete(tmp_path: Path) -> None:
     shelf = Store(tmp_path).shelf(Counted(), "counted")
     fill(shelf, CELLS)
     folder = shelf.folder
@@ -183,14 +183,14 @@ def test_a_broken_index_says_what_to_delete(tmp_path: Path) -> None:
     assert "delete" in str(caught.value)
 
 
-def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+def test_unwritable_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(SensoriumError, match="the store cannot be written") as caught:
         Store(tmp_path / "file" / "cache").shelf(Counted(), "counted")
     assert "--cache" in str(caught.value)
 
 
-def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shelf = Store(tmp_path).shelf(Counted(), "counted")
     fill(shelf, CELLS[:10])
 
@@ -204,7 +204,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert content(shelf, fill(shelf, CELLS)[0]) == CELLS
 
 
-def test_an_interrupt_loses_nothing_that_was_decoded(tmp_path: Path) -> None:
+def test_interrupt_loses_nothing_decoded(tmp_path: Path) -> None:
     class Stopped(Counted):
         def encode(self, cell: Blob) -> Array:
             time.sleep(0.002)
@@ -230,7 +230,7 @@ def test_an_interrupt_loses_nothing_that_was_decoded(tmp_path: Path) -> None:
     assert again.calls == 200 - decoded
 
 
-def test_an_error_of_the_program_is_not_swallowed(tmp_path: Path) -> None:
+def test_programming_errors_propagate(tmp_path: Path) -> None:
     class Wrong(Counted):
         def encode(self, cell: Blob) -> Array:
             return np.zeros(3, np.float64)
@@ -264,7 +264,7 @@ def writer(folder: Path, start: int) -> subprocess.Popen[str]:
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_two_processes_fill_one_shelf(tmp_path: Path) -> None:
+def test_two_processes_fill_one_cache(tmp_path: Path) -> None:
     both = [writer(tmp_path, 0), writer(tmp_path, 200)]
     for process in both:
         out, error = process.communicate(timeout=60)
@@ -292,7 +292,7 @@ for i in range(100):
 """
 
 
-def test_many_make_one_shelf_at_once(tmp_path: Path) -> None:
+def test_many_processes_create_one_cache(tmp_path: Path) -> None:
     began = str(time.time() + 2)
     words = [sys.executable, "-c", MAKER, str(tmp_path), began]
     makers = [subprocess.Popen(words, stderr=subprocess.PIPE, text=True) for _ in range(4)]
@@ -301,7 +301,7 @@ def test_many_make_one_shelf_at_once(tmp_path: Path) -> None:
         assert maker.returncode == 0, said
 
 
-def test_a_killed_writer_leaves_a_store_that_is_right(tmp_path: Path) -> None:
+def test_killed_writer_leaves_a_valid_cache(tmp_path: Path) -> None:
     process = writer(tmp_path, 0)
     deadline = time.monotonic() + 30
     values = lambda: [p for p in tmp_path.glob("*/values.bin") if p.stat().st_size > 10_000]  # noqa: E731
@@ -322,7 +322,7 @@ def test_a_killed_writer_leaves_a_store_that_is_right(tmp_path: Path) -> None:
     index=st.lists(st.integers(0, 10**6), max_size=12),
     ragged=st.booleans(),
 )
-def test_gathering_is_encoding(tmp_path: Path, cells: list[bytes | None], index: list[int], ragged: bool) -> None:
+def test_gathering_equals_encoding(tmp_path: Path, cells: list[bytes | None], index: list[int], ragged: bool) -> None:
     modality = Counted(ragged=ragged)
     shelf = Store(tmp_path).shelf(modality, "counted")
     places, problems = fill(shelf, cells, workers=1)
@@ -341,7 +341,7 @@ def test_gathering_is_encoding(tmp_path: Path, cells: list[bytes | None], index:
         assert mask is None
 
 
-def test_reading_more_than_memory_may_hold_is_still_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_files_are_read_correctly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sensorium.data.store.array_file.MAPPED_BYTES", 64)  # a larger shelf is read, not mapped
     for ragged in (True, False):
         shelf = Store(tmp_path).shelf(Counted(ragged=ragged), "counted")
@@ -352,7 +352,7 @@ def test_reading_more_than_memory_may_hold_is_still_right(tmp_path: Path, monkey
         assert data.any()
 
 
-def test_a_large_shelf_reads_what_a_small_one_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_cache_reads_what_a_small_one_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for ragged in (True, False):
         shelf = Store(tmp_path).shelf(Counted(ragged=ragged), "counted")
         places, _ = fill(shelf, CELLS)
@@ -371,7 +371,7 @@ def test_a_large_shelf_reads_what_a_small_one_maps(tmp_path: Path, monkeypatch: 
                 np.testing.assert_array_equal(one, other)
 
 
-def test_a_large_shelf_that_was_cut_short_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_truncated_large_cache_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sensorium.data.store.array_file.MAPPED_BYTES", 0)
     shelf = Store(tmp_path).shelf(Counted(ragged=True), "counted")
     places, _ = fill(shelf, CELLS)

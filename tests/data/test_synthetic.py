@@ -1,4 +1,4 @@
-"""The synthetic house: the same every time, and no sense alone can tell what happened."""
+"""The synthetic data set: reproducible, and no modality alone determines the event."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_every_two_senses_tell_all_events_and_none_does_alone() -> None:
+def test_two_modalities_determine_the_event_and_one_does_not() -> None:
     for states in MODALITIES.values():
         assert sorted(e for pair in states.values() for e in pair) == sorted(EVENTS)
     for a, b in combinations(MODALITIES, 2):
@@ -37,7 +37,7 @@ def test_best_possible_accuracy() -> None:
     assert ceiling(plot, list(MODALITIES)[:2]) < ceiling(plot, list(MODALITIES)[:3]) < ceiling(plot)
 
 
-def test_holes_and_noise_are_as_asked() -> None:
+def test_missing_and_wrong_shares_are_as_requested() -> None:
     plot = story(4000, seed=3, holes=0.2, noise=0.1)
     for sense, states in plot.seen.items():
         assert states.count(None) / 4000 == pytest.approx(0.2, abs=0.03)
@@ -80,7 +80,7 @@ def test_files(tmp_path: Path) -> None:
     assert list(read(tmp_path / "c" / "train.csv")[0])[-1] == "event"
 
 
-def test_answers_follow_from_the_event(tmp_path: Path) -> None:
+def test_targets_follow_from_the_event(tmp_path: Path) -> None:
     rows = read(make(tmp_path, rows=150, valid=0, test=0, targets=("event", "cost", "tags"))["train"])
     assert len(rows) == 150
     forgotten = 0
@@ -92,8 +92,8 @@ def test_answers_follow_from_the_event(tmp_path: Path) -> None:
     assert 3 < forgotten < 35
 
 
-def test_a_simple_rule_reads_each_sense(tmp_path: Path) -> None:
-    """The states can be told from the files: by a rule a line long, hence by a model."""
+def test_simple_rules_read_each_modality(tmp_path: Path) -> None:
+    """The states can be read from the files by one-line rules, hence by a model."""
     from sensorium.data import synthetic_cells
 
     rng = np.random.default_rng(0)
@@ -144,7 +144,7 @@ def test_damage(tmp_path: Path) -> None:
     assert (len(missing), len(empty)) == (1, 1)
 
 
-def test_wrong_arguments(tmp_path: Path) -> None:
+def test_invalid_arguments(tmp_path: Path) -> None:
     for wrong in ({"rows": 0}, {"holes": 1.0}, {"valid": 0.6, "test": 0.5}, {"targets": ("evnt",)}):
         with pytest.raises(ConfigError):
             make(tmp_path, **wrong)  # type: ignore[arg-type]

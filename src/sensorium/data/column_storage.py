@@ -89,7 +89,7 @@ class Ragged(Source):
 
 
 @dataclass(frozen=True)
-class Stored(Source):
+class Cached(Source):
     """Values in the on-disk cache.
 
     Args:
@@ -129,7 +129,7 @@ def field_of(data: Array, present: NDArray[np.bool_], mask: NDArray[np.bool_] | 
 
 
 @dataclass(frozen=True)
-class Measured(Source):
+class WithExtents(Source):
     """Values with the physical extent of each, for inputs that targets refer to by position, and for such targets.
 
     Args:
@@ -159,7 +159,7 @@ class Measured(Source):
 
 
 @dataclass(frozen=True)
-class Taken(Source):
+class Subset(Source):
     """Selected rows of another source, in their own order.
 
     Args:
@@ -182,7 +182,7 @@ class Taken(Source):
 
 
 @dataclass(frozen=True)
-class EndToEnd(Source):
+class Concatenated(Source):
     """The rows of one source followed by those of another.
 
     Args:

@@ -17,14 +17,14 @@ from sensorium.core.schema import Column, Opener, Problem, Schema, content
 from sensorium.data.column_storage import (
     AsTarget,
     Block,
-    EndToEnd,
+    Cached,
+    Concatenated,
     Extents,
     Index,
-    Measured,
     Ragged,
     Source,
-    Stored,
-    Taken,
+    Subset,
+    WithExtents,
     field_of,
 )
 from sensorium.data.store.store import Store
@@ -41,7 +41,7 @@ Tell = Callable[[str, int, int], None]
 """Receives what is being done, how many are done, and the total."""
 
 
-def fields(schema: Schema, rows: Rows, task: Answering) -> Fields:
+def fields(schema: Schema, rows: Rows, task: TargetReader) -> Fields:
     """Return the targets of a task, a chunk of rows at a time.
 
     Args:
@@ -52,7 +52,7 @@ def fields(schema: Schema, rows: Rows, task: Answering) -> Fields:
     return Fields(schema, rows, list(task.goal.targets), task.target)
 
 
-class Answering(Protocol):
+class TargetReader(Protocol):
     """The part of a task that this module needs."""
 
     @property
@@ -148,11 +148,11 @@ class Rows:
     def take(self, index: Index) -> Rows:
         """Return the rows ``index``, in that order, without copying cached media."""
         return Rows(
-            {name: Taken(source, index) for name, source in self.inputs.items()},
-            {name: Taken(source, index) for name, source in self.targets.items()},
+            {name: Subset(source, index) for name, source in self.inputs.items()},
+            {name: Subset(source, index) for name, source in self.targets.items()},
             self.weight[index],
             self.problems,
-            {name: Taken(source, index) for name, source in self.prompts.items()},
+            {name: Subset(source, index) for name, source in self.prompts.items()},
         )
 
     def followed(self, other: Rows) -> Rows:
@@ -160,7 +160,7 @@ class Rows:
         count = len(self)
 
         def both(mine: dict[str, Source], theirs: dict[str, Source]) -> dict[str, Source]:
-            return {name: EndToEnd(source, count, theirs[name]) for name, source in mine.items()}
+            return {name: Concatenated(source, count, theirs[name]) for name, source in mine.items()}
 
         return Rows(
             both(self.inputs, other.inputs),
@@ -211,7 +211,7 @@ def encode(
             values = encoder(schema, column, cells(column), media, table.number, report, target)
         if not measure:
             return values
-        return Measured(values, column.reader, _extents(column, cells(column), media, table.number, store, workers))
+        return WithExtents(values, column.reader, _extents(column, cells(column), media, table.number, store, workers))
 
     inputs: dict[str, Source] = {}
     for stream, columns in schema.streams.items():
@@ -319,7 +319,7 @@ def _stored(
     problems: list[Problem],
     tell: Tell | None,
     target: bool,
-) -> Stored:
+) -> Cached:
     modality: Modality = column.reader
     separate = target and type(modality).encode_target is not Modality.encode_target
     shelf = store.shelf(modality, column.spec["kind"], AsTarget(modality) if separate else None)
@@ -337,7 +337,7 @@ def _stored(
         file = error.file if error.file is not None else (cell if isinstance(cell, str) else None)
         problems.append(Problem(number(row), column.name, None if file is None else str(file), error.problem))
 
-    return Stored(shelf, shelf.fill(len(cells), iter(opened), workers=workers, tell=progress, problem=problem))
+    return Cached(shelf, shelf.fill(len(cells), iter(opened), workers=workers, tell=progress, problem=problem))
 
 
 def _opened(column: Column, cells: Sequence[Any], media: Opener, number: Number) -> list[tuple[int, Callable[[], Any]]]:
@@ -349,9 +349,9 @@ def _opened(column: Column, cells: Sequence[Any], media: Opener, number: Number)
     ]
 
 
-def _extents(column: Column, cells: Sequence[Any], media: Opener, number: Number, store: Store, workers: int) -> Stored:
+def _extents(column: Column, cells: Sequence[Any], media: Opener, number: Number, store: Store, workers: int) -> Cached:
     """The physical extent of each cell; cells that cannot be opened were reported before."""
     shelf = store.shelf(column.reader, f"{column.spec['kind']}-extent", Extents(column.reader))
     opened = iter(_opened(column, cells, media, number))
     places = shelf.fill(len(cells), opened, workers=workers, tell=lambda _: None, problem=lambda _row, _error: None)
-    return Stored(shelf, places)
+    return Cached(shelf, places)

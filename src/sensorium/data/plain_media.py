@@ -87,7 +87,7 @@ def _from_text(cell: str, most: int) -> Any:
 
 def _check_size(characters: int, most: int) -> None:
     if characters > 4 * most:
-        raise CellError(f"spells out more than the {most / 2**20:.0f} MiB allowed", fix="make it a file, and name that")
+        raise CellError(f"encodes more than the {most / 2**20:.0f} MiB allowed", fix="make it a file, and name that")
 
 
 def _has_file_magic(text: str) -> bool:

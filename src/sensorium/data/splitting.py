@@ -49,7 +49,7 @@ def split(
         DataError: The table cannot be split in this way.
     """
     if not 0 < part < 1:
-        raise ConfigError(f"split: part is {part}, but is a share between 0 and 1", fix="for example part: 0.15")
+        raise ConfigError(f"split: part must be a share between 0 and 1, not {part}", fix="for example part: 0.15")
     if kind not in ("random", "group", "time"):
         raise ConfigError(f"split: no kind named {kind!r}; there are: random, group, time")
     if kind != "random" and by is None:

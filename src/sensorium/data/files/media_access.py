@@ -167,7 +167,7 @@ class Media(ABC):
         """
         named = parts(cell)
         if not 1 <= len(named) <= SEVERAL:
-            problem = f"{len(named)} files in one cell are none, or more than the {SEVERAL} allowed"
+            problem = f"{len(named)} files in one cell, not 1 to {SEVERAL}"
             raise CellError(problem, row=row, column=column)
         opened: list[Opened] = []
         total = 0

@@ -88,10 +88,10 @@ def _is_document(path: Path) -> bool:
 
 
 def _parquet(path: Path) -> bool:
-    from sensorium.data.files.vector_files import marked
+    from sensorium.data.files.vector_files import has_vectors
 
     try:
-        return marked(path)
+        return has_vectors(path)
     except ImportError:
         return False
 

@@ -126,7 +126,7 @@ def _text(cell: Any) -> str | None:
 WRITERS = {".npy": _npy, ".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
 
 
-def marked(path: Path) -> bool:
+def has_vectors(path: Path) -> bool:
     """Return whether the Parquet file at ``path`` is one of vectors."""
     from pyarrow import parquet
 

@@ -11,10 +11,10 @@ from sensorium.core import registry
 from sensorium.core.errors import listed
 from sensorium.core.plurals import counted
 from sensorium.data.inspection.class_counts import classes
-from sensorium.data.inspection.duplicate_rows import Digests, across, keys, within
+from sensorium.data.inspection.duplicate_rows import Digests, duplicate_pairs, keys, shared_pairs
 from sensorium.data.inspection.results import Inspection
 from sensorium.data.inspection.target_types import gaps_told
-from sensorium.data.inspection.type_inference import Guessed
+from sensorium.data.inspection.type_inference import InferredType
 from sensorium.data.inspection.unreadable_formats import unread_columns
 from sensorium.data.tables.table import Table
 
@@ -23,7 +23,7 @@ FEW = 5
 
 
 def check_columns(
-    report: Inspection, tables: Mapping[str, Table], types: Mapping[str, Guessed], inputs: Sequence[str]
+    report: Inspection, tables: Mapping[str, Table], types: Mapping[str, InferredType], inputs: Sequence[str]
 ) -> None:
     """Add errors and warnings on columns: uninformative, absent from a table, or with unusable cells.
 
@@ -141,7 +141,7 @@ def check_repeats(
     input_keys = {name: keys(table, inputs, digests[name]) for name, table in tables.items()}
     for name, table in tables.items():
         row_keys = keys(table, [*inputs, *targets], digests[name])
-        pairs = within(row_keys)
+        pairs = duplicate_pairs(row_keys)
         if pairs:
             first, second = (table.number(i) for i in pairs[0])
             report.warnings.append(
@@ -151,7 +151,7 @@ def check_repeats(
         target_keys = keys(table, targets, {})
         conflicts = [
             (i, j)
-            for i, j in within(input_keys[name])
+            for i, j in duplicate_pairs(input_keys[name])
             if target_keys[i] and target_keys[j] and target_keys[i] != target_keys[j]
         ]
         if conflicts:
@@ -162,7 +162,7 @@ def check_repeats(
             )
     names = list(tables)
     for a, b in ((a, b) for i, a in enumerate(names) for b in names[i + 1 :]):
-        pairs = across(input_keys[a], input_keys[b])
+        pairs = shared_pairs(input_keys[a], input_keys[b])
         if pairs:
             first, second = tables[a].number(pairs[0][0]), tables[b].number(pairs[0][1])
             report.warnings.append(
@@ -172,7 +172,7 @@ def check_repeats(
         known = {j for _, j in pairs}
         for column in digests[a]:
             if column in digests[b]:
-                shared = [p for p in across(digests[a][column], digests[b][column]) if p[1] not in known]
+                shared = [p for p in shared_pairs(digests[a][column], digests[b][column]) if p[1] not in known]
                 if shared:
                     first, second = tables[a].number(shared[0][0]), tables[b].number(shared[0][1])
                     report.warnings.append(

@@ -49,10 +49,10 @@ def groups(patterns: Patterns, names: Sequence[str], inputs: Iterable[str]) -> d
         for pattern in members:
             matched = matches(pattern, names)
             if not matched:
-                raise ConfigError(f"streams.{stream}: no column is named like {pattern!r}{nearest(pattern, names[:1000])}")
+                raise ConfigError(f"streams.{stream}: no column matches {pattern!r}{nearest(pattern, names[:1000])}")
             selected = [name for name in matched if name in allowed]
             if not selected:
-                raise ConfigError(f"streams.{stream}: of the columns named like {pattern!r} none is an input")
+                raise ConfigError(f"streams.{stream}: no column that matches {pattern!r} is an input")
             for name in selected:
                 if group_of.setdefault(name, stream) != stream:
                     raise ConfigError(

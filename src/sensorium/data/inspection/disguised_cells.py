@@ -44,17 +44,17 @@ def lookalike(cells: Sequence[Any], kind: str) -> str:
     addresses = count(_ADDRESS.fullmatch)
     if addresses >= max(_SOME * len(cells), 1) and kind != "molecule":
         return (
-            f"{addresses} of {len(cells)} cells are addresses ({_first(texts, _ADDRESS.fullmatch)}): nothing is fetched; "
+            f"{addresses} of {len(cells)} cells are URLs ({_first(texts, _ADDRESS.fullmatch)}): nothing is fetched; "
             f"download the files first and name them in the table"
         )
     if kind not in WORDS:
         return ""
     checks = (
-        (count(_DATA.match), "hold content as data: addresses", "say what it is (--as COLUMN=image), or write it to files"),
-        (count(_is_base64), "hold content in base64", "say what it is (--as COLUMN=image), or write it to files"),
+        (count(_DATA.match), "hold content as data: URLs", "declare its kind (--as COLUMN=image), or write it to files"),
+        (count(_is_base64), "hold content in base64", "declare its kind (--as COLUMN=image), or write it to files"),
         (
             count(_PRINTED.match),
-            "are what a program printed of its objects, and cannot be read back",
+            "are printed objects of a program, which cannot be read back",
             "save the table as Parquet or JSON lines, or the content as files",
         ),
     )

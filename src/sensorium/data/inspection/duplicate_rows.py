@@ -48,7 +48,7 @@ def value(cell: Any) -> Any:
     return cell
 
 
-def within(row_keys: Sequence[Key | None]) -> list[tuple[int, int]]:
+def duplicate_pairs(row_keys: Sequence[Key | None]) -> list[tuple[int, int]]:
     """Return pairs (first row, later row) of indices with equal ``row_keys``."""
     first: dict[Key, int] = {}
     pairs = []
@@ -58,7 +58,7 @@ def within(row_keys: Sequence[Key | None]) -> list[tuple[int, int]]:
     return pairs
 
 
-def across(first_keys: Sequence[Any], second_keys: Sequence[Any]) -> list[tuple[int, int]]:
+def shared_pairs(first_keys: Sequence[Any], second_keys: Sequence[Any]) -> list[tuple[int, int]]:
     """Return pairs (first row in ``first_keys``, row in ``second_keys``) of equal keys."""
     first: dict[Any, int] = {}
     for i, key in enumerate(first_keys):

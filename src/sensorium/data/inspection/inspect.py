@@ -22,9 +22,9 @@ from sensorium.data.inspection.invalid_cells import unusable
 from sensorium.data.inspection.media_checks import decode, reader
 from sensorium.data.inspection.outliers import distribution_of
 from sensorium.data.inspection.results import ColumnReport, Inspection, TargetReport
-from sensorium.data.inspection.target_leakage import gives_away
+from sensorium.data.inspection.target_leakage import leakage_rule
 from sensorium.data.inspection.target_types import target_kind
-from sensorium.data.inspection.type_inference import Guessed, guess
+from sensorium.data.inspection.type_inference import InferredType, guess
 from sensorium.data.tables.table import Table
 
 Progress = Callable[[str, int, int], None]
@@ -70,7 +70,9 @@ def inspect(
     for name in kinds_given.keys() - guesses.keys() - offered_columns.keys():
         train.column(name)
     offered_columns = {name: spec for name, spec in offered_columns.items() if name not in kinds_given}
-    guesses |= {name: Guessed(spec["kind"], 1.0, f"comes with {spec['of']!r}") for name, spec in offered_columns.items()}
+    guesses |= {
+        name: InferredType(spec["kind"], 1.0, f"comes with {spec['of']!r}") for name, spec in offered_columns.items()
+    }
     specs |= offered_columns
     tables = with_derived(tables, {name: spec["of"] for name, spec in offered_columns.items()})
     train = next(iter(tables.values()))
@@ -122,7 +124,7 @@ def inspect(
     inspection.hints += hints([name for name in inputs if kinds[name].stream is not None], inputs, specs)
     for name in targets:
         for other in inputs:
-            rule = None if kinds[other].media else gives_away(train.column(other), train.column(name))
+            rule = None if kinds[other].media else leakage_rule(train.column(other), train.column(name))
             if rule is not None:
                 fix = "ignore it if it is not known when predictions are made"
                 inspection.warnings.append(f"column {other!r} gives {name!r} away: {rule}; {fix}")
@@ -147,7 +149,7 @@ def _column_progress(progress: Progress | None, what: str, total: int) -> Callab
     return None if progress is None else lambda done: progress(what, done, total)
 
 
-def _column(name: str, guessed: Guessed, tables: Mapping[str, Table], train: Table) -> ColumnReport:
+def _column(name: str, guessed: InferredType, tables: Mapping[str, Table], train: Table) -> ColumnReport:
     filled = {
         key: 1 - sum(map(is_blank, table.column(name))) / max(len(table), 1)
         for key, table in tables.items()

@@ -69,7 +69,7 @@ def distribution_of(table: Table, name: str, modality: Modality) -> Distribution
     if not values:
         return None
     logarithmic = modality.logarithmic and min(values) > 0
-    outlier_index = beyond([math.log(value) for value in values] if logarithmic else values)
+    indices = outlier_indices([math.log(value) for value in values] if logarithmic else values)
     # Divide before summing, since the sum of large values may overflow.
     mean = math.fsum(value / len(values) for value in values)
     return Distribution(
@@ -78,12 +78,12 @@ def distribution_of(table: Table, name: str, modality: Modality) -> Distribution
         mean,
         statistics.median(values),
         max(values),
-        [pairs[i] for i in outlier_index],
+        [pairs[i] for i in indices],
         logarithmic,
     )
 
 
-def beyond(values: Sequence[float], far: float = FAR) -> list[int]:
+def outlier_indices(values: Sequence[float], far: float = FAR) -> list[int]:
     """Return the indices of outliers, the farthest first.
 
     The robust deviation is 1.4826 times the median absolute deviation. It is 0 where more than half of the values are

@@ -18,7 +18,7 @@ EXCEPTIONS = 0.005
 CORRELATION = 0.9999
 
 
-def gives_away(cells: Sequence[Any], answers: Sequence[Any]) -> str | None:
+def leakage_rule(cells: Sequence[Any], answers: Sequence[Any]) -> str | None:
     """Return how a column's ``cells`` alone determine the target values ``answers``; None where they do not."""
     compared = zip(map(value, cells), map(value, answers), strict=True)
     pairs = [(cell, answer) for cell, answer in compared if cell is not None and answer is not None]
@@ -42,9 +42,9 @@ def _value_rule(pairs: list[tuple[Any, Any]]) -> str | None:
     if blind < 3 or wrong > min(EXCEPTIONS * rows, blind / 20):
         return None
     return (
-        "each of its values goes with one answer only"
+        "each of its values occurs with a single target value"
         if wrong == 0
-        else f"its values tell the answer in {right} of {rows} rows"
+        else f"its values determine the target in {right} of {rows} rows"
     )
 
 
@@ -63,7 +63,7 @@ def _number_rule(pairs: list[tuple[Any, Any]]) -> str | None:
     if x.std() == 0 or y.std() == 0:
         return None
     correlation = float(np.corrcoef(x, y)[0, 1])
-    return f"it is the answer on another scale (correlation {correlation:.5f})" if abs(correlation) > CORRELATION else None
+    return f"it is the target on another scale (correlation {correlation:.5f})" if abs(correlation) > CORRELATION else None
 
 
 def _threshold_rule(x: Any, answers: list[Any], classes: Counter[Any]) -> str | None:
@@ -76,7 +76,7 @@ def _threshold_rule(x: Any, answers: list[Any], classes: Counter[Any]) -> str | 
             changes += 1
             if x[i] == x[j] or changes >= len(classes):
                 return None
-    return "each answer has a range of its numbers to itself"
+    return "its ranges of numbers separate the classes"
 
 
 def number(cell: Any) -> float | None:

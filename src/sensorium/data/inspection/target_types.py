@@ -111,8 +111,8 @@ def gaps_told(name: str, cells: Sequence[Any], spec: Mapping[str, Any]) -> str:
     counts = gaps(cells, spec)
     if not counts:
         return ""
-    examples = ", ".join(f"{count} say {text!r}" for text, count in counts.most_common(4))
+    examples = ", ".join(f"{count} are {text!r}" for text, count in counts.most_common(4))
     return (
-        f"{counts.total()} of {len(cells)} cells of target {name!r} count as missing: {examples}; if that is an "
-        f"answer, keep it: {quoting.as_kind(name, '{kind: category, gaps: keep}')}"
+        f"{counts.total()} of {len(cells)} cells of target {name!r} count as missing: {examples}; if that is a "
+        f"class, keep it: {quoting.as_kind(name, '{kind: category, gaps: keep}')}"
     )

@@ -13,7 +13,7 @@ import numpy as np
 from sensorium.core import registry
 from sensorium.core.modality import is_blank
 from sensorium.data.inspection.disguised_cells import lookalike
-from sensorium.data.shards.references import named
+from sensorium.data.shards.references import original_name
 from sensorium.data.tables.table import Table
 
 ORDER = ("images", "image", "audio", "series", "datetime", "number", "tags", "category", "text")
@@ -35,7 +35,7 @@ _LETTER = re.compile(r"[A-Za-z]")
 
 
 @dataclass(frozen=True)
-class Guessed:
+class InferredType:
     """The inferred type of a column.
 
     Args:
@@ -62,7 +62,7 @@ def guess(
     overrides: Mapping[str, str] | None = None,
     targets: Collection[str] = (),
     sample: int = 500,
-) -> dict[str, Guessed]:
+) -> dict[str, InferredType]:
     """Infer the modality and role of each column.
 
     A column gets the modality whose ``sniff`` scores highest on a fixed random sample of its cells. A target only gets
@@ -83,24 +83,24 @@ def guess(
         if name in choices:
             types[name] = _as_chosen(choices[name], role)
             continue
-        sampled = [named(cell) for cell in _sample(filled, sample)]
+        sampled = [original_name(cell) for cell in _sample(filled, sample)]
         kind, score, reason, alternatives = _kind(sampled, name, role == "target")
         ignored_because = None if role == "target" else _uninformative(name, filled, len(table), kind)
         if ignored_because is None and not kind and role == "input":
             ignored_because = "no modality recognises its cells"
         if ignored_because is None:
             doubt = lookalike(sampled, kind)
-            types[name] = Guessed(kind, score, reason, alternatives, role, (doubt,) if doubt else ())
+            types[name] = InferredType(kind, score, reason, alternatives, role, (doubt,) if doubt else ())
         else:
-            types[name] = Guessed(kind, score, ignored_because, alternatives, "ignore")
+            types[name] = InferredType(kind, score, ignored_because, alternatives, "ignore")
     return types
 
 
-def _as_chosen(kind: str, role: Literal["input", "target"]) -> Guessed:
+def _as_chosen(kind: str, role: Literal["input", "target"]) -> InferredType:
     if kind == "ignore":
-        return Guessed("", 1.0, "as told", role="ignore")
+        return InferredType("", 1.0, "as told", role="ignore")
     registry.find("modalities", kind)
-    return Guessed(kind, 1.0, "as told", role=role)
+    return InferredType(kind, 1.0, "as told", role=role)
 
 
 def _sample(cells: list[Any], count: int) -> list[Any]:

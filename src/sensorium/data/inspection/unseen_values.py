@@ -17,7 +17,7 @@ _CACHED = 10_000
 """Most distinct values per column whose message is cached."""
 
 
-class Unfamiliar:
+class UnseenValues:
     """Counts values that training did not have, row by row.
 
     Unknown categories share one code and unknown tags are dropped, without an error or a trace in the prediction.
@@ -62,8 +62,8 @@ class Unfamiliar:
 
 
 def unfamiliar(schema: Schema, rows: Iterable[Record]) -> list[str]:
-    """Return the lines of ``Unfamiliar`` for all ``rows`` of a table, read with ``schema``."""
-    counts = Unfamiliar(schema)
+    """Return the lines of ``UnseenValues`` for all ``rows`` of a table, read with ``schema``."""
+    counts = UnseenValues(schema)
     for row in rows:
         counts.add(row)
     return counts.lines()

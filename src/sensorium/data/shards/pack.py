@@ -64,7 +64,9 @@ def pack(
         The cells that could not be opened; they are packed as missing.
     """
     if rows_per_shard < 1 or not megabytes > 0:
-        raise ConfigError("a shard has at least one row, and room for it", fix="--rows-per-shard 10000 --megabytes 256")
+        raise ConfigError(
+            "rows per shard must be at least 1, and megabytes positive", fix="--rows-per-shard 10000 --megabytes 256"
+        )
     fix = "name another folder; or replace them: --overwrite (in Python: overwrite=True)"
     if (out / MANIFEST).exists() and not overwrite:
         raise DataError("holds packed shards already", file=out, fix=fix)
@@ -170,7 +172,7 @@ def _media_columns(table: Table, choices: Mapping[str, str]) -> dict[str, bool]:
         if files == 0:
             continue  # numbers or text in the cell itself
         if files < len(filled):
-            fix = "make them one kind of cell, or keep the column as it stands: --as COLUMN=text"
+            fix = "make them one kind of cell, or pack the column as text: --as COLUMN=text"
             raise DataError("some cells name files and some do not", file=table.source, column=name, fix=fix)
         several_of[name] = kind.several
     return several_of

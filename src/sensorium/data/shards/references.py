@@ -115,7 +115,7 @@ class _Groups:
 _groups = _Groups()
 
 
-def named(cell: Any) -> Any:
+def original_name(cell: Any) -> Any:
     """Return a packed ``cell`` as its original file name; any other in the form that type inference recognises."""
     if isinstance(cell, Packed):
         return cell.name

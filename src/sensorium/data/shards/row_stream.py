@@ -49,7 +49,7 @@ class Stream:
         leave: Leave | None = None,
     ) -> None:
         if buffer < 1 or not 0 <= reader < readers:
-            raise ConfigError(f"reader {reader} of {readers} with a buffer of {buffer} rows cannot read")
+            raise ConfigError(f"reader must be from 0 to {readers} - 1 and buffer at least 1, not {reader} and {buffer}")
         self.shards = shards(Path(source))
         self.seed, self.buffer, self.reader, self.readers, self.leave = seed, buffer, reader, readers, leave
         self.epoch = 0

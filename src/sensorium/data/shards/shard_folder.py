@@ -39,18 +39,18 @@ class Shard:
     Args:
         path: The file.
         fields: Columns by the field of a tar member's name; None without a manifest.
-        told: Rows according to the manifest; None without one.
+        recorded_rows: The number of rows according to the manifest; None without one.
         sha256: Digest according to the manifest; None without one.
     """
 
     path: Path
     fields: dict[str, str] | None = None
-    told: int | None = None
+    recorded_rows: int | None = None
     sha256: str | None = None
 
     def __len__(self) -> int:
-        if self.told is not None:
-            return self.told
+        if self.recorded_rows is not None:
+            return self.recorded_rows
         if self.path.suffix == ".parquet":
             return parquet_shards.count(self.path)
         return sum(1 for _ in tar_shards.records(self.path, self.fields))
@@ -150,7 +150,7 @@ def _from_manifest(path: Path) -> list[Shard]:
         if Path(name).name != name or file.suffix not in ENDINGS:
             raise DataError(f"the manifest names {name!r:.120}, which is not a shard of this folder", file=path / MANIFEST)
         if not file.is_file() or file.stat().st_size != size:
-            raise DataError("the shard is gone or cut short", file=file, fix="copy it again, or pack it again")
+            raise DataError("the shard is missing or truncated", file=file, fix="copy it again, or pack it again")
         result.append(Shard(file, fields, rows, digest))
     return result
 

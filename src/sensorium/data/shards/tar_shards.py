@@ -63,7 +63,7 @@ def records(path: Path, fields: Mapping[str, str] | None = None) -> Iterator[Rec
                     fields_seen.clear()
                     if key in keys:
                         fix = "keep the files of a row together, and give every row a key of its own"
-                        raise DataError(f"holds the row {key!r:.120} twice, at two places", file=path, fix=fix)
+                        raise DataError(f"holds the files of row {key!r:.120} at two places", file=path, fix=fix)
                     keys.add(key)
                 if field in fields_seen:
                     fix = "give every member a name of its own"
@@ -76,7 +76,9 @@ def records(path: Path, fields: Mapping[str, str] | None = None) -> Iterator[Rec
             if row:
                 yield row
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise DataError(f"is not a whole tar file: {error}", file=path, fix="pack it again, without compression") from None
+        raise DataError(
+            f"is not a complete tar file: {error}", file=path, fix="pack it again, without compression"
+        ) from None
 
 
 def _named(member: tarfile.TarInfo, path: Path) -> tuple[str, str, str]:

@@ -71,7 +71,7 @@ def decode_errors_as_damage() -> Iterator[None]:
     try:
         yield
     except UnicodeDecodeError:
-        raise sqlite3.DatabaseError("the index holds bytes that are no text") from None
+        raise sqlite3.DatabaseError("the index holds bytes that are not text") from None
 
 
 def refuse_links(folder: Path) -> None:

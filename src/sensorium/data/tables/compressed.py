@@ -37,7 +37,7 @@ def inner_suffix(path: Path) -> str:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[IO[bytes]]:
+def open_decompressed(path: Path) -> Iterator[IO[bytes]]:
     """Context manager: open ``path`` for reading bytes, decompressed according to its suffix."""
     suffix = path.suffix.lower()
     if suffix not in COMPRESSED:
@@ -99,7 +99,7 @@ class _Bounded(io.RawIOBase):
             raise _damaged(self._path, error) from None
         self._left -= len(data)
         if self._left < 0:
-            problem = "expands to far more than a table of its size"
+            problem = "expands to far more than is plausible for a table of its size"
             raise DataError(problem, file=self._path, fix="if it is meant to, expand it by hand and name the result")
         buffer[: len(data)] = data
         return len(data)

@@ -13,7 +13,7 @@ from sensorium.data.tables.text_encoding import Tell, is_escaped, lines, read_te
 
 DOCUMENT_LIMIT = 2**30
 """Most characters of a document, which is read at once; files with one object per line have no such limit."""
-SHAPES = 'write [{"column": cell, ...}, ...], {"column": [cell, ...], ...}, or one object a line (.jsonl)'
+SHAPES = 'write [{"column": cell, ...}, ...], {"column": [cell, ...], ...}, or one object per line (.jsonl)'
 _LISTS = ("data", "records", "rows", "items", "examples", "results")
 
 
@@ -63,7 +63,7 @@ def read_json(path: Path, tell: Tell = lambda _: None) -> dict[str, list[Any]]:
             size += len(line)
             if size > DOCUMENT_LIMIT:
                 problem = f"a JSON document of more than {DOCUMENT_LIMIT // 2**20} million characters"
-                raise DataError(problem, file=path, fix="write one object a line (.jsonl)")
+                raise DataError(problem, file=path, fix="write one object per line (.jsonl)")
             parts.append(line)
         return "".join(parts).removeprefix("\ufeff")
 
@@ -92,7 +92,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
     if len(document) < len(pairs):
         twice = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
-        raise ValueError(f"the key {twice!r:.80} stands twice in an object")
+        raise ValueError(f"the key {twice!r:.80} occurs twice in an object")
     return document
 
 

@@ -238,11 +238,11 @@ def _suffix_of(path: Path) -> str:
     compressors = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\0": ".xz"}
     ending = next((ending for mark, ending in compressors.items() if head.startswith(mark)), "")
     if ending:
-        from sensorium.data.tables.compressed import opened
+        from sensorium.data.tables.compressed import open_decompressed
 
         inner = path.with_suffix(ending)
         inner.hardlink_to(path)
-        with opened(inner) as file:
+        with open_decompressed(inner) as file:
             head = file.read(4096)
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
     # The .json reader accepts one object per line too.
@@ -270,7 +270,7 @@ def _read(path: Path, tell: Tell) -> Columns:
             fix = "open it in a spreadsheet and save it as .xlsx or CSV"
         raise DataError(f"cannot tell what {described} is", file=path, fix=fix)
     if path.suffix.lower() in COMPRESSED and suffix not in TEXT:
-        raise DataError(f"{suffix} is compressed in itself", file=path, fix="expand it, and name the result")
+        raise DataError(f"{suffix} is already compressed", file=path, fix="expand it, and name the result")
     try:
         return reader(path, tell)
     except OSError as error:

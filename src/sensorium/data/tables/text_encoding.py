@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, TextIO, TypeVar
 
 from sensorium.core.errors import DataError
-from sensorium.data.tables.compressed import opened
+from sensorium.data.tables.compressed import open_decompressed
 
 Parsed = TypeVar("Parsed")
 Tell = Callable[[str], None]
@@ -68,7 +68,7 @@ def text(path: Path, encoding: str | None = None, errors: str = "strict") -> Ite
         encoding: Its encoding; by default detected from its first bytes, else UTF-8.
         errors: The error handler of the decoder.
     """
-    with opened(path) as file:
+    with open_decompressed(path) as file:
         head = file.peek(1024)[:1024] if isinstance(file, io.BufferedReader) else b""
         with io.TextIOWrapper(file, encoding or encoding_of(head), errors, newline="") as wrapped:
             yield wrapped
@@ -134,7 +134,7 @@ def _is_western(path: Path) -> bool:
     runs are valid UTF-8, where a file that mixes two encodings has many.
     """
     runs = alone = unicode = 0
-    with opened(path) as file:
+    with open_decompressed(path) as file:
         for run in _high_runs(file):
             if not _USUAL.issuperset(run):
                 return False

@@ -85,7 +85,7 @@ def _sheet(sheet: Any, path: Path, tell: Tell) -> dict[str, list[Any]]:
         values = list(row[:width]) + [None] * (width - len(row))
         if any(value is not None for value in row[width:]):
             fix = "name every column in the first row"
-            raise DataError(f"a cell stands beyond the {width} columns", file=path, row=count + blank + 1, fix=fix)
+            raise DataError(f"a cell lies beyond the {width} named columns", file=path, row=count + blank + 1, fix=fix)
         if all(value is None for value in values):
             blank += 1
             continue

@@ -1,4 +1,4 @@
-"""Two at one shelf: one decodes, the other waits and finds it done; whoever finds all there waits for nobody."""
+"""The file lock: one process decodes while others wait and reuse its result; nobody waits when nothing is missing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from sensorium.core.modality import Array, Blob
 from sensorium.data.store.file_lock import Turn
-from sensorium.data.store.store import Places, ArrayCache
+from sensorium.data.store.store import ArrayCache, Places
 
 
 class Slow:
@@ -39,7 +39,7 @@ def fill(folder: Path, cells: list[int], told: list[int]) -> Places:
     )
 
 
-def test_one_fills_and_the_other_waits(tmp_path: Path) -> None:
+def test_one_fills_while_the_other_waits(tmp_path: Path) -> None:
     Slow.calls = 0
     cells, found, told = list(range(60)), {}, {name: list[int]() for name in "ab"}
 
@@ -60,7 +60,7 @@ def test_one_fills_and_the_other_waits(tmp_path: Path) -> None:
     assert any(0 in part for part in told.values()), "the one that waits says so"
 
 
-def test_who_finds_all_there_waits_for_nobody(tmp_path: Path) -> None:
+def test_no_wait_when_everything_is_cached(tmp_path: Path) -> None:
     fill(tmp_path, [1, 2, 3], [])
     Slow.begun.clear()
     other = threading.Thread(target=fill, args=(tmp_path, list(range(100, 300)), []))
@@ -73,7 +73,7 @@ def test_who_finds_all_there_waits_for_nobody(tmp_path: Path) -> None:
     other.join()
 
 
-def test_a_turn_is_given_back_when_its_holder_fails(tmp_path: Path) -> None:
+def test_lock_is_released_when_its_holder_fails(tmp_path: Path) -> None:
     waits: list[int] = []
     try:
         with Turn(tmp_path / "turn", lambda: None) as turn:
