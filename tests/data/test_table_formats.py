@@ -1,6 +1,4 @@
-"""Table formats: every format of the same table reads alike; irregular files are read, reported or refused with a
-message.
-"""
+"""Table formats: every format of a table reads alike; irregular files are read, reported or refused."""
 
 from __future__ import annotations
 

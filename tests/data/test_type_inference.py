@@ -1,6 +1,4 @@
-"""Type inference: the modality with the best score wins, ties are ordered, uninformative columns are ignored with
-a reason.
-"""
+"""Type inference: the best score wins, ties are ordered, uninformative columns are ignored with a reason."""
 
 from __future__ import annotations
 

@@ -47,19 +47,19 @@ def offered(table: Table, kinds: Mapping[str, str], taken: Collection[str], medi
     return columns
 
 
-def sources(table: Table, told: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def sources(table: Table, specs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """Return the derived columns that the user declared, with the column each reads.
 
     Args:
         table: The training table.
-        told: The user's column options.
+        specs: The user's column options.
 
     Raises:
         ConfigError: A derived column has the name of a table column, or lacks a kind.
         DataError: The column that it reads does not exist.
     """
     source_of = {}
-    for name, spec in told.items():
+    for name, spec in specs.items():
         of = spec.get("of")
         if of is None:
             continue

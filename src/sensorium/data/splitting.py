@@ -60,12 +60,12 @@ def split(
     wanted = min(max(round(part * len(table)), 1), len(table) - 1)
     rng = np.random.default_rng(seed)
     if kind == "time":
-        held = _latest(table, str(by), wanted)
+        held_out = _latest(table, str(by), wanted)
     elif kind == "group":
-        held = _whole_groups(_codes(table.column(str(by))), classes, wanted, rng, table, str(by))
+        held_out = _whole_groups(_codes(table.column(str(by))), classes, wanted, rng, table, str(by))
     else:
-        held = _stratified(classes, wanted, rng)
-    return np.flatnonzero(~held), np.flatnonzero(held)
+        held_out = _stratified(classes, wanted, rng)
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
 def folds(
@@ -157,17 +157,17 @@ def _stratified(classes: Index, wanted: int, rng: np.random.Generator) -> NDArra
     take = np.minimum(np.floor(quota).astype(np.int64), sizes - 1)
     remainder = quota - take
     # With very many classes, choose at random rather than by position.
-    turn = rng.permutation(len(sizes)) if len(sizes) > CLASSES else np.arange(len(sizes))
+    class_order = rng.permutation(len(sizes)) if len(sizes) > CLASSES else np.arange(len(sizes))
     # Assign the remaining rows by largest remainder, leaving every class one row in training.
-    for c in turn[np.argsort(-remainder[turn], kind="stable")]:
+    for c in class_order[np.argsort(-remainder[class_order], kind="stable")]:
         if take.sum() < wanted and take[c] < sizes[c] - 1:
             take[c] += 1
-    held = np.zeros(len(classes), dtype=np.bool_)
+    held_out = np.zeros(len(classes), dtype=np.bool_)
     for name, count in zip(names, take, strict=True):
-        held[order[classes[order] == name][:count]] = True
-    if not held.any():
-        held[order[-1]] = True
-    return held
+        held_out[order[classes[order] == name][:count]] = True
+    if not held_out.any():
+        held_out[order[-1]] = True
+    return held_out
 
 
 def _whole_groups(
@@ -178,7 +178,7 @@ def _whole_groups(
         fix = "choose another column, or another kind of split"
         raise DataError("all rows are in one group: nothing can be held out", file=table.source, column=by, fix=fix)
     total = np.bincount(classes)
-    best, held = math.inf, np.zeros(len(group), dtype=np.bool_)
+    best, held_out = math.inf, np.zeros(len(group), dtype=np.bool_)
     # Best of several greedy draws, by distance from the wanted share and the class shares.
     for _ in range(TRIALS):
         chosen = np.zeros(len(sizes), dtype=np.bool_)
@@ -195,8 +195,8 @@ def _whole_groups(
         ideal = total * (wanted / len(group))
         cost = float(np.abs(np.bincount(classes[rows], minlength=len(total)) - ideal).sum()) + abs(rows.sum() - wanted)
         if cost < best:
-            best, held = cost, rows
-    return held
+            best, held_out = cost, rows
+    return held_out
 
 
 def _latest(table: Table, by: str, wanted: int) -> NDArray[np.bool_]:
@@ -210,8 +210,8 @@ def _latest(table: Table, by: str, wanted: int) -> NDArray[np.bool_]:
     # Rows of equal time stay together; split at the time that comes nearest to the wanted share.
     later = np.array([(times >= moment).sum() for moment in moments[1:]])
     start = moments[1:][np.abs(later - wanted).argmin()]
-    held: NDArray[np.bool_] = times >= start
-    return held
+    held_out: NDArray[np.bool_] = times >= start
+    return held_out
 
 
 def _times(table: Table, by: str) -> NDArray[np.float64]:

@@ -42,10 +42,10 @@ def _spelled(cell: str) -> list[Any] | dict[str, Any] | None:
     if not (text.startswith("[") and text.endswith("]")) and not (text.startswith("{") and text.endswith("}")):
         return None
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, (list, dict)) else None
+    return value if isinstance(value, (list, dict)) else None
 
 
 def parts(cell: Any) -> list[Any]:
@@ -57,14 +57,14 @@ def parts(cell: Any) -> list[Any]:
     Returns:
         The non-blank file names or contents, in order.
     """
-    if isinstance(cell, str) and not isinstance(made := plain(cell, MAX_BYTES), str):
-        cell = made
+    if isinstance(cell, str) and not isinstance(converted := plain(cell, MAX_BYTES), str):
+        cell = converted
     if isinstance(cell, str):
-        found = _spelled(cell)
-        if found is None:
+        values = _spelled(cell)
+        if values is None:
             mark = next((mark for mark in _MARKS if mark in cell), None)
-            found = [cell] if mark is None else [part.strip() for part in cell.split(mark)]
-        cell = found
+            values = [cell] if mark is None else [part.strip() for part in cell.split(mark)]
+        cell = values
     if isinstance(cell, np.ndarray) and cell.dtype == object and cell.ndim == 1:
         cell = cell.tolist()  # how Parquet gives lists
     return (
@@ -165,16 +165,16 @@ class Media(ABC):
         Raises:
             CellError: A file cannot be opened, or there are more than ``SEVERAL``.
         """
-        named = parts(cell)
-        if not 1 <= len(named) <= SEVERAL:
-            problem = f"{len(named)} files in one cell, not 1 to {SEVERAL}"
+        contents = parts(cell)
+        if not 1 <= len(contents) <= SEVERAL:
+            problem = f"{len(contents)} files in one cell, not 1 to {SEVERAL}"
             raise CellError(problem, row=row, column=column)
         opened: list[Opened] = []
         total = 0
-        for part in named:
+        for part in contents:
             opened.append(self.open(part, row=row, column=column))
             total += len(opened[-1].data) if isinstance(opened[-1], Blob) else 0
-            self._check(max(total, 1), f"{len(named)} files", row, column)
+            self._check(max(total, 1), f"{len(contents)} files", row, column)
         return opened
 
     def _check(self, size: int, name: str, row: int | None, column: str | None) -> None:
@@ -225,52 +225,52 @@ class Under(Media):
         self._searches = 0
 
     def _path(self, cell: str, row: int | None, column: str | None) -> Blob | Folder:
-        def bad(problem: str, fix: str | None = None) -> CellError:
+        def error_for(problem: str, fix: str | None = None) -> CellError:
             return CellError(problem, file=f"{cell:.200}", row=row, column=column, fix=fix)
 
         if "\0" in cell:
-            raise bad("not a file name")
+            raise error_for("not a file name")
         if "://" in cell[:12]:
-            raise bad("an address, not a file", "download the files first and name them in the table")
+            raise error_for("an address, not a file", "download the files first and name them in the table")
         with contextlib.suppress(OSError, ValueError):
             folder = Path(os.path.join(self._base, cell))
             if folder.is_dir() and self._allowed(folder):
-                return self._folder(folder, bad, cell, row, column)
+                return self._folder(folder, error_for, cell, row, column)
         if self.anywhere:
             # The common case: the cell names its file exactly. Anything else is resolved below.
             with contextlib.suppress(OSError, ValueError):
-                return Blob(self._bytes(os.path.join(self._base, cell), bad, cell, row, column), cell)
+                return Blob(self._bytes(os.path.join(self._base, cell), error_for, cell, row, column), cell)
         try:
             path = next((p for p in self._spellings(cell) if self._allowed(p) and p.exists()), self.root / cell)
             if not self._allowed(path):
-                raise bad(f"leads out of {self.root}", "name files under that folder")
+                raise error_for(f"leads out of {self.root}", "name files under that folder")
             if not path.exists():
-                raise bad(f"no such file under {self.root}", self._near(path))
-            return Blob(self._bytes(path, bad, cell, row, column), cell)
+                raise error_for(f"no such file under {self.root}", self._near(path))
+            return Blob(self._bytes(path, error_for, cell, row, column), cell)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise bad(f"cannot be read: {reason}", "is this column really a column of files?") from None
+            raise error_for(f"cannot be read: {reason}", "is this column really a column of files?") from None
 
-    def _folder(self, folder: Path, bad: Any, cell: str, row: int | None, column: str | None) -> Folder:
+    def _folder(self, folder: Path, error_for: Any, cell: str, row: int | None, column: str | None) -> Folder:
         """The DICOM slices of a scan that are separate files in a folder."""
         with os.scandir(folder) as entries:
             names = sorted(e.name for e in islice(entries, SLICES + 1) if not e.name.startswith("."))
         names = [name for name in names if os.path.splitext(name)[1].lower() in ("", ".dcm", ".ima")]
         if not names or len(names) > SLICES:
             fix = "a folder may be named that holds the slices of one scan, in DICOM"
-            raise bad("is a folder, not a file" if not names else f"holds more than {SLICES} files", fix)
+            raise error_for("is a folder, not a file" if not names else f"holds more than {SLICES} files", fix)
         slices, total = [], 0
         for name in names:
             path = folder / name
             if path.is_dir() or not self._allowed(path):
                 continue
-            data = self._bytes(path, bad, cell, row, column)
+            data = self._bytes(path, error_for, cell, row, column)
             if data[128:132] == b"DICM":
                 slices.append(Blob(data, name))
                 total += len(data)
                 self._check(total, cell, row, column)
         if not slices:
-            raise bad("is a folder, not a file", "a folder may be named that holds the slices of one scan, in DICOM")
+            raise error_for("is a folder, not a file", "a folder may be named that holds the slices of one scan, in DICOM")
         return Folder(tuple(slices), cell)
 
     def _spellings(self, cell: str) -> Iterator[Path]:
@@ -288,13 +288,13 @@ class Under(Media):
         self._searches += 1
         return nearby(path) if self._searches <= self.SEARCHES else None
 
-    def _bytes(self, path: Path | str, bad: Any, cell: str, row: int | None, column: str | None) -> bytes:
+    def _bytes(self, path: Path | str, error_for: Any, cell: str, row: int | None, column: str | None) -> bytes:
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
-            raise bad("is a folder, not a file")
+            raise error_for("is a folder, not a file")
         # A pipe or a device could block for ever, or never end.
         if not stat.S_ISREG(mode):
-            raise bad("is not a regular file")
+            raise error_for("is not a regular file")
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         try:
             size = os.fstat(handle).st_size

@@ -63,15 +63,15 @@ def groups(patterns: Patterns, names: Sequence[str], inputs: Iterable[str]) -> d
     return group_of
 
 
-def hints(cells: Sequence[str], inputs: Sequence[str], told: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def hints(cells: Sequence[str], inputs: Sequence[str], specs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return a note on groups that the names suggest, with options to paste; none where the user has grouped columns.
 
     Args:
         cells: The inputs that are table cells.
         inputs: All inputs.
-        told: The user's column options.
+        specs: The user's column options.
     """
-    suggested = {} if any("stream" in spec for spec in told.values()) else proposals(cells, inputs)
+    suggested = {} if any("stream" in spec for spec in specs.values()) else proposals(cells, inputs)
     if not suggested:
         return []
     counts = ", ".join(f"{len(matches(pattern, inputs)):,} begin with {pattern[:-1]}" for pattern in suggested.values())

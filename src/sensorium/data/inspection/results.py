@@ -92,7 +92,7 @@ class Inspection(Rendered):
             "columns": [asdict(column) for column in self.columns],
             "targets": [{**asdict(t), "range": None if t.range is None else list(t.range)} for t in self.targets],
             "streams": [{"streams": list(streams), "rows": rows} for streams, rows in self.streams],
-            "problems": {name: [problem._asdict() for problem in found] for name, found in self.problems.items()},
+            "problems": {name: [problem._asdict() for problem in cells] for name, cells in self.problems.items()},
             "hints": self.hints,
             "errors": self.errors,
             "warnings": self.warnings,

@@ -52,9 +52,9 @@ def target_kind(name: str, kind: str, reason: str, cells: Sequence[Any]) -> tupl
     number.fit(filled)
     values = [number.value(cell) for cell in filled]
     counts = Counter(value for value in values if value is not None)
-    other = len({str(cell).strip() for cell, value in zip(filled, values, strict=True) if value is None})
+    not_numbers = len({str(cell).strip() for cell, value in zip(filled, values, strict=True) if value is None})
     # A few mistyped cells among many numbers are errors to report, not classes.
-    if other and (kind != "number" or len(counts) <= FEW):
+    if not_numbers and (kind != "number" or len(counts) <= FEW):
         return "category", f"{len(texts)} distinct values"
     if any(_PADDED.fullmatch(text) for text in texts):
         return "category", f"{len(texts)} distinct codes with leading zeros"

@@ -129,7 +129,7 @@ def _kind(cells: list[Any], name: str, target: bool) -> tuple[str, float, str, t
         return "", 0.0, "no modality recognises its cells", ()
     scored.sort()
     score, _, kind, reason = scored[0]
-    return kind, -score, reason, tuple((other, -s) for s, _, other, _ in scored[1:])
+    return kind, -score, reason, tuple((alternative, -s) for s, _, alternative, _ in scored[1:])
 
 
 def _rank(kind: str) -> float:

@@ -31,11 +31,11 @@ def unread(cells: Sequence[Any]) -> str | None:
     texts = [cell.strip() for cell in filled if isinstance(cell, str)]
     matches = [_FILE.fullmatch(text) for text in texts]
     endings = Counter(match[1].lower() for match in matches if match is not None)
-    named = {ending: count for ending, count in endings.items() if ending in REMEDIES}
-    count = sum(named.values())
+    unsupported = {ending: count for ending, count in endings.items() if ending in REMEDIES}
+    count = sum(unsupported.values())
     if not count or count <= 0.8 * len(filled):
         return None
-    ending = max(named, key=lambda name: named[name])
+    ending = max(unsupported, key=lambda name: unsupported[name])
     return f"{count} of {len(filled)} cells name .{ending} files, which are not read: {REMEDIES[ending]}"
 
 

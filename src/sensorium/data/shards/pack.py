@@ -265,10 +265,10 @@ class _Parquet(_Writer):
         self.size = 0
 
     def add(self, row: int, cells: dict[str, Any], media: dict[str, Cell]) -> None:
-        for name, found in media.items():
-            blobs = None if found is None else [{"bytes": blob.data, "path": blob.name} for blob in found]
+        for name, contents in media.items():
+            blobs = None if contents is None else [{"bytes": blob.data, "path": blob.name} for blob in contents]
             cells[name] = blobs if blobs is None or self.media[name] else blobs[0]
-            self.size += sum(len(blob.data) for blob in found or ())
+            self.size += sum(len(blob.data) for blob in contents or ())
         self.rows.append(cells)
         if self.size >= GROUP_BYTES or len(self.rows) >= GROUP_ROWS:
             self._flush()
@@ -302,13 +302,13 @@ class _Tar(_Writer):
         self.media, self.slugs = media, _slugs(media)
 
     def add(self, row: int, cells: dict[str, Any], media: dict[str, Cell]) -> None:
-        for name, found in media.items():
-            names = None if found is None else [blob.name for blob in found]
+        for name, contents in media.items():
+            names = None if contents is None else [blob.name for blob in contents]
             cells[name] = names if names is None or self.media[name] else names[0]
         key = f"{row:09d}"
         self._member(f"{key}.json", json.dumps(cells, ensure_ascii=False).encode())
-        for name, found in media.items():
-            for i, blob in enumerate(found or ()):
+        for name, contents in media.items():
+            for i, blob in enumerate(contents or ()):
                 part = f".{i}" if self.media[name] else ""
                 self._member(f"{key}.{self.slugs[name]}{part}.{_ending(blob)}", blob.data)
 

@@ -28,7 +28,7 @@ class _Read(NamedTuple):
     """A batch being decoded, and the stream position after it."""
 
     batch: Future[tuple[Batch, list[Problem]]]
-    place: dict[str, Any]
+    position: dict[str, Any]
     first: bool
     """Whether it is of the first pass; problems are reported once."""
 
@@ -50,7 +50,7 @@ class Flow:
         self.stream, self.schema, self.size = stream, schema, size
         self.problems: list[Problem] = []
         self._weighed = any(column.role == "weight" for column in schema.columns.values())
-        self._place = stream.state_dict()
+        self._position = stream.state_dict()
         self._ahead = AHEAD * workers
         self._queue: deque[Future[_Read]] = deque()
         self._rows: Iterator[Record] | None = None
@@ -64,12 +64,12 @@ class Flow:
         batch, problems = read.batch.result()
         if read.first:
             self.problems += problems[: KEPT - len(self.problems)]
-        self._place = read.place
+        self._position = read.position
         return batch
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position after the last batch returned, as plain data."""
-        return self._place
+        return self._position
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume from ``state``, which ``state_dict`` returned; batches read ahead are dropped."""
@@ -78,7 +78,7 @@ class Flow:
                 ahead.result()
         self._queue.clear()
         self.stream.load_state_dict(state)
-        self._rows, self._place = None, self.stream.state_dict()
+        self._rows, self._position = None, self.stream.state_dict()
 
     def close(self) -> None:
         """Stop the threads."""

@@ -26,7 +26,7 @@ class Packed(ABC):
     def read(self, limit: int) -> bytes:
         """Return the content, or at least ``limit`` + 1 bytes of a larger one. Raises ``CellError``."""
 
-    def _lost(self, why: str) -> CellError:
+    def _read_error(self, why: str) -> CellError:
         return CellError(f"cannot be read from its shard: {why}", file=f"{self.shard}: {self.name}", fix="pack it again")
 
 
@@ -52,9 +52,9 @@ class InTar(Packed):
                 file.seek(self.offset)
                 data = file.read(min(self.size, limit + 1))
         except OSError as error:
-            raise self._lost(error.strerror or str(error)) from None
+            raise self._read_error(error.strerror or str(error)) from None
         if len(data) < min(self.size, limit + 1):
-            raise self._lost("the file is shorter than it was")
+            raise self._read_error("the file is shorter than it was")
         return data
 
 
@@ -82,13 +82,13 @@ class InParquet(Packed):
         try:
             value = _groups.column(self.shard, self.group, self.column)[self.row].as_py()
         except (OSError, ValueError, IndexError) as error:  # pyarrow's errors are kinds of these
-            raise self._lost(str(error)) from None
+            raise self._read_error(str(error)) from None
         if self.part is not None:
             value = value[self.part]
-        found = value["bytes"] if isinstance(value, dict) else value
-        if not isinstance(found, bytes):
-            raise self._lost("the cell is empty")
-        return found
+        content = value["bytes"] if isinstance(value, dict) else value
+        if not isinstance(content, bytes):
+            raise self._read_error("the cell is empty")
+        return content
 
 
 class _Groups:
@@ -96,20 +96,20 @@ class _Groups:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._found: OrderedDict[tuple[str, int, str], Any] = OrderedDict()
+        self._columns: OrderedDict[tuple[str, int, str], Any] = OrderedDict()
 
     def column(self, shard: str, group: int, name: str) -> Any:
         key = (shard, group, name)
         with self._lock:
-            if key not in self._found:
+            if key not in self._columns:
                 from pyarrow import parquet
 
                 with open(shard, "rb") as file:
-                    self._found[key] = parquet.ParquetFile(file).read_row_group(group, columns=[name]).column(name)
-                while len(self._found) > GROUPS:
-                    self._found.popitem(last=False)
-            self._found.move_to_end(key)
-            return self._found[key]
+                    self._columns[key] = parquet.ParquetFile(file).read_row_group(group, columns=[name]).column(name)
+                while len(self._columns) > GROUPS:
+                    self._columns.popitem(last=False)
+            self._columns.move_to_end(key)
+            return self._columns[key]
 
 
 _groups = _Groups()

@@ -53,12 +53,12 @@ class Stream:
         self.shards = shards(Path(source))
         self.seed, self.buffer, self.reader, self.readers, self.leave = seed, buffer, reader, readers, leave
         self.epoch = 0
-        self._place = (0, 0, 0)
+        self._position = (0, 0, 0)
         """The current block's shard position in the epoch and first row, and the rows of it already yielded."""
 
     def __iter__(self) -> Iterator[Record]:
         order = self._order()
-        at, offset, taken = self._place
+        at, offset, taken = self._position
         while True:
             block, at_next, offset_next = self._block(order, at, offset)
             if not block:
@@ -68,12 +68,12 @@ class Stream:
                 np.random.default_rng((self.seed, self.epoch, 1 + self.reader, at, offset)).shuffle(order_in_block)
             for i in order_in_block[taken:].tolist():
                 taken += 1
-                self._place = (at, offset, taken)
+                self._position = (at, offset, taken)
                 yield block[i]
             at, offset, taken = at_next, offset_next, 0
-            self._place = (at, offset, 0)
+            self._position = (at, offset, 0)
         self.epoch += 1
-        self._place = (0, 0, 0)
+        self._position = (0, 0, 0)
 
     def batches(self, schema: Schema, size: int) -> Iterator[Batch]:
         """Yield an epoch of stored batches with targets; call ``schema.prepare`` before passing them to a model.
@@ -90,7 +90,7 @@ class Stream:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position after the last row yielded, as plain data."""
-        shard, offset, taken = self._place
+        shard, offset, taken = self._position
         return {"epoch": self.epoch, "shard": shard, "offset": offset, "taken": taken, "of": self._identity()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -98,7 +98,7 @@ class Stream:
         if state["of"] != self._identity():
             raise ConfigError("the position is of another stream: its shards, seed, buffer or readers differ")
         self.epoch = int(state["epoch"])
-        self._place = (int(state["shard"]), int(state["offset"]), int(state["taken"]))
+        self._position = (int(state["shard"]), int(state["offset"]), int(state["taken"]))
 
     def _identity(self) -> dict[str, Any]:
         names = [shard.path.name for shard in self.shards]
@@ -121,7 +121,7 @@ class Stream:
         block: list[Record] = []
         while at < len(order) and len(block) < self.buffer:
             number, shard = order[at]
-            own = self._mine(shard.records(offset, load=True), offset)
+            own = self._own_rows(shard.records(offset, load=True), offset)
             if self.leave is not None:
                 own = ((i, row) for i, row in own if not self.leave(number, i, row))
             wanted = self.buffer - len(block)
@@ -133,7 +133,7 @@ class Stream:
                 offset = rows[-1][0] + 1
         return block, at, offset
 
-    def _mine(self, rows: Iterator[Record], offset: int) -> Iterator[tuple[int, Record]]:
+    def _own_rows(self, rows: Iterator[Record], offset: int) -> Iterator[tuple[int, Record]]:
         numbered = enumerate(rows, offset)
         if not self._by_row:
             return numbered

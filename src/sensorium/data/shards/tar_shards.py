@@ -55,11 +55,11 @@ def records(path: Path, fields: Mapping[str, str] | None = None) -> Iterator[Rec
                 tar.members = []  # type: ignore[attr-defined] # otherwise it keeps every header in memory
                 if member.isdir():
                     continue
-                this, field, ending = _named(member, path)
-                if this != key:
+                row_key, field, ending = _parse_name(member, path)
+                if row_key != key:
                     if row:
                         yield row
-                    key, row = this, {}
+                    key, row = row_key, {}
                     fields_seen.clear()
                     if key in keys:
                         fix = "keep the files of a row together, and give every row a key of its own"
@@ -81,7 +81,7 @@ def records(path: Path, fields: Mapping[str, str] | None = None) -> Iterator[Rec
         ) from None
 
 
-def _named(member: tarfile.TarInfo, path: Path) -> tuple[str, str, str]:
+def _parse_name(member: tarfile.TarInfo, path: Path) -> tuple[str, str, str]:
     """Key, field and suffix of a member's name. Refuses members that are not plain files inside."""
     name = PurePosixPath(member.name)
     if name.is_absolute() or ".." in name.parts or "\\" in member.name or "\0" in member.name:

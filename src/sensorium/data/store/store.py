@@ -217,9 +217,7 @@ class ArrayCache:
         return replace(places, content=content.hexdigest()[:16])
 
     def turn(self, waiting: Callable[[], None]) -> Turn:
-        """Return the lock held by the process that decodes; ``waiting`` is called repeatedly while another process holds
-        it.
-        """
+        """Return the lock held while decoding; ``waiting`` is called repeatedly while another process holds it."""
         return Turn(self.folder / "turn", waiting)
 
     def _encode(
@@ -266,19 +264,19 @@ class ArrayCache:
         except CellError as error:
             return row, None, error
         key = digest(content)
-        place = self._place(key) if known else None
-        if place is None:
+        entry = self._lookup(key) if known else None
+        if entry is None:
             turn.take()
-            place = self._place(key) if turn.waited else None
-        if place is not None:
-            offset, length, problem, _ = place
+            entry = self._lookup(key) if turn.waited else None
+        if entry is not None:
+            offset, length, problem, _ = entry
             return row, key, (offset, length) if problem is None else CellError(problem, file=_name(content))
         try:
             return row, key, self.modality.encode(content)
         except CellError as error:
             return row, key, error
 
-    def _place(self, key: bytes) -> Entry | None:
+    def _lookup(self, key: bytes) -> Entry | None:
         query = "SELECT offset, length, problem, checksum FROM cells WHERE digest = ?"
         with decode_errors_as_damage():
             entry: Entry | None = self._db().execute(query, (key,)).fetchone()

@@ -75,17 +75,19 @@ def _values(column: Any, name: str, source: Path | str, tell: Tell) -> list[Any]
         pass
     column = _without_zone(column, name, source, tell)
     cells: list[Any] = []
-    bad: list[tuple[int, str]] = []
+    unreadable: list[tuple[int, str]] = []
     for i, scalar in enumerate(column):
         try:
             cells.append(scalar.as_py())
         except unrepresentable as error:
             cells.append(None)
-            bad.append((i + 1, str(error)))
-    if bad:
-        row, why = bad[0]
-        many = f"{len(bad)} cells have" if len(bad) > 1 else "a cell has"
-        tell(f"{source}, row {row}, column {name!r}: {many} a value that cannot be used ({why[:80]}): taken as missing")
+            unreadable.append((i + 1, str(error)))
+    if unreadable:
+        row, why = unreadable[0]
+        cells_have = f"{len(unreadable)} cells have" if len(unreadable) > 1 else "a cell has"
+        tell(
+            f"{source}, row {row}, column {name!r}: {cells_have} a value that cannot be used ({why[:80]}): taken as missing"
+        )
     return cells
 
 

@@ -87,7 +87,7 @@ class _Bounded(io.RawIOBase):
 
     def __init__(self, file: IO[bytes], path: Path) -> None:
         self._file, self._path = file, path
-        self._left = min(EXPANDED, max(SMALL, RATIO * path.stat().st_size))
+        self._remaining = min(EXPANDED, max(SMALL, RATIO * path.stat().st_size))
 
     def readable(self) -> bool:
         return True
@@ -97,8 +97,8 @@ class _Bounded(io.RawIOBase):
             data = self._file.read(len(buffer))
         except _BROKEN as error:
             raise _damaged(self._path, error) from None
-        self._left -= len(data)
-        if self._left < 0:
+        self._remaining -= len(data)
+        if self._remaining < 0:
             problem = "expands to far more than is plausible for a table of its size"
             raise DataError(problem, file=self._path, fix="if it is meant to, expand it by hand and name the result")
         buffer[: len(data)] = data

@@ -26,8 +26,7 @@ def is_media_folder(path: Path) -> bool:
 
 
 def read_folder(path: Path, tell: Tell = lambda _: None) -> dict[str, list[Any]]:
-    """Return the sorted columns ``file`` (paths relative to the folder) and, for sub-folders of classes, ``label`` (their
-    names).
+    """Return the column ``file`` (sorted relative paths) and, for folders of classes, ``label`` (the names of the folders).
 
     Args:
         path: The folder.
@@ -51,9 +50,7 @@ def read_folder(path: Path, tell: Tell = lambda _: None) -> dict[str, list[Any]]
 
 
 def _media(folder: Path, *, deep: bool = True) -> Iterator[str]:
-    """Paths of the media files in a folder, relative to it, with forward slashes; with ``deep`` those in sub-
-    folders too.
-    """
+    """Relative paths of the media files in a folder, with forward slashes; with ``deep`` in all sub-folders too."""
     count = 0
     for at, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith(".")) if deep else []

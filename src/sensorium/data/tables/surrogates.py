@@ -23,8 +23,8 @@ def replace_surrogates(value: Any) -> Any:
         parts = [replace_surrogates(part) for part in value]
         return value if all(a is b for a, b in zip(parts, value, strict=True)) else parts
     if isinstance(value, dict):
-        made = {replace_surrogates(key): replace_surrogates(part) for key, part in value.items()}
-        return value if all(a is b for a, b in zip(made.values(), value.values(), strict=False)) else made
+        mapping = {replace_surrogates(key): replace_surrogates(part) for key, part in value.items()}
+        return value if all(a is b for a, b in zip(mapping.values(), value.values(), strict=False)) else mapping
     return value
 
 

@@ -39,7 +39,7 @@ READERS: dict[str, Callable[[Path, Tell], Columns]] = {
     ".tar": lambda path, _: read_shards(path),
 }
 TEXT = (".csv", ".tsv", ".txt", ".psv", ".jsonl", ".ndjson", ".json")
-"""Formats that may be compressed; the others are compressed in themselves."""
+"""Formats that may be compressed by another program; the others have compression of their own."""
 STDIN = "-"
 _STDIN_LIMIT = 16 * 2**30
 
@@ -84,9 +84,8 @@ class Table:
         """Read a table.
 
         Args:
-            source: A path (.csv, .jsonl, .parquet, ..., a folder of shards or media; ``-`` is standard input), a frame,
-                rows,
-                columns or a ``Table``.
+            source: A path (.csv, .jsonl, .parquet, ..., a folder of shards or media, ``-`` for standard input), a frame,
+                rows, columns or a ``Table``.
             root: The folder that relative media paths start from, if not the table's own.
 
         Raises:
@@ -213,10 +212,10 @@ def _from_stdin(root: Path | None, notes: list[str]) -> Table:
     with tempfile.TemporaryDirectory(prefix="sensorium-") as folder:
         part = Path(folder) / "stdin"
         with part.open("wb") as file:
-            left = _STDIN_LIMIT
-            while left > 0 and (data := stream.read(min(2**20, left))):
-                left -= file.write(data)
-            if left <= 0:
+            remaining = _STDIN_LIMIT
+            while remaining > 0 and (data := stream.read(min(2**20, remaining))):
+                remaining -= file.write(data)
+            if remaining <= 0:
                 raise DataError(f"more than {_STDIN_LIMIT // 2**30} GiB on standard input", fix="write it to a file")
         path = part.rename(part.with_suffix(_suffix_of(part)))
         try:

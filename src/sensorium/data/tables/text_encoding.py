@@ -37,7 +37,7 @@ _HIGH = re.compile(rb"[\x80-\xff]+")
 _USUAL = frozenset([0x80, 0x85, 0x8A, 0x8C, 0x8E, *range(0x91, 0x98), 0x99, 0x9A, 0x9C, 0x9E, *range(0xA0, 0xFF)])
 
 
-def read_text(path: Path, parse: Callable[[TextIO], Parsed], tell: Tell, bad: Callable[[], DataError]) -> Parsed:
+def read_text(path: Path, parse: Callable[[TextIO], Parsed], tell: Tell, undecodable: Callable[[], DataError]) -> Parsed:
     """Decode a file and return the result of ``parse``.
 
     Text that is not UTF-8 but looks like Western European text is read as Windows-1252, with a note.
@@ -46,14 +46,14 @@ def read_text(path: Path, parse: Callable[[TextIO], Parsed], tell: Tell, bad: Ca
         path: The file.
         parse: Reads the decoded text.
         tell: Receives the note.
-        bad: Makes the error for text of another encoding.
+        undecodable: Makes the error for text of another encoding.
     """
     try:
         with text(path) as file:
             return parse(file)
     except UnicodeDecodeError:
         if not _is_western(path):
-            raise bad() from None
+            raise undecodable() from None
     tell(f"{path} is not UTF-8: read as Western European text (Windows-1252); save it as UTF-8 if letters look wrong")
     with text(path, WESTERN) as file:
         return parse(file)
@@ -133,15 +133,15 @@ def _is_western(path: Path) -> bool:
     its
     runs are valid UTF-8, where a file that mixes two encodings has many.
     """
-    runs = alone = unicode = 0
+    runs = isolated = unicode = 0
     with open_decompressed(path) as file:
         for run in _high_runs(file):
             if not _USUAL.issuperset(run):
                 return False
             runs += 1
-            alone += len(run) == 1
+            isolated += len(run) == 1
             unicode += len(run) > 1 and _is_unicode(run)
-    return runs > 0 and alone >= 0.8 * runs and unicode <= 0.02 * runs
+    return runs > 0 and isolated >= 0.8 * runs and unicode <= 0.02 * runs
 
 
 def _high_runs(file: IO[bytes]) -> Iterator[bytes]:

@@ -94,9 +94,9 @@ def _sheet(sheet: Any, path: Path, tell: Tell) -> dict[str, list[Any]]:
                 column.append(None)
         count, blank = count + blank + 1, 0
         for column, value in zip(columns, values, strict=True):
-            bad = isinstance(value, str) and value in _FAILED
-            failed += bad
-            column.append(None if bad else value)
+            is_error = isinstance(value, str) and value in _FAILED
+            failed += is_error
+            column.append(None if is_error else value)
     if failed:
         tell(f"{path}: {counted(failed, 'cell holds', 'cells hold')} an error such as #DIV/0!, taken as missing")
     names = column_names(["" if name is None else str(name) for name in header[:width]], path)
@@ -107,11 +107,11 @@ def _rows(sheet: Any, path: Path) -> Iterator[tuple[Any, ...]]:
     """The rows from the first filled one on."""
     if hasattr(sheet, "reset_dimensions"):
         sheet.reset_dimensions()  # the size recorded in a sheet may be wrong
-    seen, begun = 0, False
+    seen, started = 0, False
     for row in sheet.iter_rows(values_only=True):
         seen += max(len(row), 1)
         if seen > CELLS:
             raise DataError(f"sheet {sheet.title!r} has more than {CELLS} cells", file=path, fix="save it as CSV")
-        begun = begun or any(value is not None for value in row)
-        if begun:
+        started = started or any(value is not None for value in row)
+        if started:
             yield row
