@@ -16,7 +16,7 @@ from sensorium.data.store.store import ArrayCache, Places
 
 
 class Slow:
-    """A kind of cell that takes its time, and counts how often it is decoded."""
+    """A slow encoder that counts its calls."""
 
     ragged = False
     calls = 0

@@ -23,7 +23,7 @@ CELLS = [os.urandom(12 + i % 9) if i % 5 else b"bad" + bytes([i]) for i in range
 
 
 class Spelt:
-    """Reads a cell's bytes as numbers; what begins with ``bad`` cannot be used."""
+    """An encoder that reads a cell's bytes as numbers; cells that begin with ``bad`` cannot be used."""
 
     def __init__(self, ragged: bool) -> None:
         self.ragged, self.calls = ragged, 0
@@ -35,29 +35,29 @@ class Spelt:
         self.calls += 1
         if cell.startswith(b"bad"):
             raise CellError(f"is number {cell[3]}")
-        found = np.frombuffer(cell, np.uint8).astype(np.int16)
-        return found[: len(found) // 2 * 2].reshape(-1, 2) if self.ragged else found[:6]
+        values = np.frombuffer(cell, np.uint8).astype(np.int16)
+        return values[: len(values) // 2 * 2].reshape(-1, 2) if self.ragged else values[:6]
 
 
 def read(folder: Path, modality: Spelt) -> tuple[list[Any], list[tuple[int, str]]]:
-    """What a new run finds for every cell, and its problems."""
-    shelf = ArrayCache(folder, modality)
+    """The arrays that a new run reads for every cell, and its problems."""
+    cache = ArrayCache(folder, modality)
     problems: list[tuple[int, str]] = []
 
     def opened() -> Iterator[Opened]:
         for i, cell in enumerate(CELLS):
             yield i, partial(bytes, cell)
 
-    places = shelf.fill(
+    places = cache.fill(
         len(CELLS), opened(), workers=2, tell=lambda _: None, problem=lambda row, why: problems.append((row, why.problem))
     )
-    data, present, mask = shelf.gather(places, np.arange(len(CELLS)))
+    data, present, mask = cache.gather(places, np.arange(len(CELLS)))
     rows = [data[i] if mask is None else data[i][mask[i]] for i in range(len(CELLS))]
-    return [row.tolist() if there else None for row, there in zip(rows, present, strict=True)], sorted(problems)
+    return [row.tolist() if is_present else None for row, is_present in zip(rows, present, strict=True)], sorted(problems)
 
 
-def whole(folder: Path) -> dict[str, bytes]:
-    """The files of a shelf, its index in one piece."""
+def files_of(folder: Path) -> dict[str, bytes]:
+    """The files of a cache, with its index checkpointed into one file."""
     db = sqlite3.connect(folder / "index.sqlite")
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     db.close()
@@ -75,8 +75,8 @@ def test_flipped_array_bit_costs_one_decode(
 ) -> None:
     if not mapped:
         monkeypatch.setattr(array_file, "MAPPED_BYTES", 0)
-    right = read(tmp_path / "shelf", Spelt(ragged))
-    files = whole(tmp_path / "shelf")
+    right = read(tmp_path / "cache", Spelt(ragged))
+    files = files_of(tmp_path / "cache")
     size = len(files["values.bin"])
     for at in np.random.default_rng(0).choice(8 * size, 12, replace=False).tolist():
         folder = tmp_path / str(at)
@@ -92,8 +92,8 @@ def test_flipped_array_bit_costs_one_decode(
 
 
 def test_flipped_index_bits_raise_or_change_nothing(tmp_path: Path, ragged: bool) -> None:
-    right = read(tmp_path / "shelf", Spelt(ragged))
-    files = whole(tmp_path / "shelf")
+    right = read(tmp_path / "cache", Spelt(ragged))
+    files = files_of(tmp_path / "cache")
     rng = np.random.default_rng(int(ragged))
     # Most bits of an index are empty room: those that something is written in are tried.
     written = np.flatnonzero(np.frombuffer(files["index.sqlite"], np.uint8))
@@ -135,16 +135,16 @@ def test_damaged_encoder_outputs_count_as_missing(tmp_path: Path) -> None:
     damaged = bytearray(path.read_bytes())
     damaged[3 * 4 + 5] ^= 16  # within the second
     path.write_bytes(damaged)
-    shelf = Arrays(tmp_path, 3)
-    assert set(shelf.find(keys)) == {keys[0], keys[2], keys[3]}
-    shelf.keep({keys[1]: first[keys[1]]})
+    cache = Arrays(tmp_path, 3)
+    assert set(cache.find(keys)) == {keys[0], keys[2], keys[3]}
+    cache.keep({keys[1]: first[keys[1]]})
     assert set(Arrays(tmp_path, 3).find(keys)) == set(keys)
 
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("kind", ["symbolic", "hard", "dangling"])
 def test_nothing_is_written_through_a_link(tmp_path: Path, name: str, kind: str) -> None:
-    folder, mine = tmp_path / "shelf", tmp_path / "thesis.txt"
+    folder, mine = tmp_path / "cache", tmp_path / "thesis.txt"
     folder.mkdir()
     if kind != "dangling":
         mine.write_bytes(b"mine")
@@ -165,7 +165,7 @@ def test_linked_cache_is_refused_but_a_linked_store_is_not(tmp_path: Path) -> No
     with pytest.raises(SensoriumError, match="symbolic link"):
         ArrayCache(tmp_path / "link", Spelt(False))
     assert list((tmp_path / "elsewhere").iterdir()) == []
-    read(tmp_path / "link" / "shelf", Spelt(False))
+    read(tmp_path / "link" / "cache", Spelt(False))
 
 
 def test_pipe_in_place_of_the_index_does_not_hang(tmp_path: Path) -> None:

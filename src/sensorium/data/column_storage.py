@@ -93,18 +93,18 @@ class Cached(Source):
     """Values in the on-disk cache.
 
     Args:
-        shelf: The cache.
+        cache: The cache.
         places: Place of each row's array in it.
     """
 
-    shelf: ArrayCache
+    cache: ArrayCache
     places: Places
 
     def gather(self, index: Index) -> Field:
-        return field_of(*self.shelf.gather(self.places, index))
+        return field_of(*self.cache.gather(self.places, index))
 
     def lengths(self) -> Index | None:
-        return self.places.length if self.shelf.modality.ragged else None
+        return self.places.length if self.cache.modality.ragged else None
 
     def content(self) -> str:
         return self.places.content

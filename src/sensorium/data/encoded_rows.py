@@ -322,7 +322,7 @@ def _stored(
 ) -> Cached:
     modality: Modality = column.reader
     separate = target and type(modality).encode_target is not Modality.encode_target
-    shelf = store.shelf(modality, column.spec["kind"], AsTarget(modality) if separate else None)
+    cache = store.shelf(modality, column.spec["kind"], AsTarget(modality) if separate else None)
     opened = _opened(column, cells, media, number)
     done = 0
 
@@ -337,7 +337,7 @@ def _stored(
         file = error.file if error.file is not None else (cell if isinstance(cell, str) else None)
         problems.append(Problem(number(row), column.name, None if file is None else str(file), error.problem))
 
-    return Cached(shelf, shelf.fill(len(cells), iter(opened), workers=workers, tell=progress, problem=problem))
+    return Cached(cache, cache.fill(len(cells), iter(opened), workers=workers, tell=progress, problem=problem))
 
 
 def _opened(column: Column, cells: Sequence[Any], media: Opener, number: Number) -> list[tuple[int, Callable[[], Any]]]:
@@ -351,7 +351,7 @@ def _opened(column: Column, cells: Sequence[Any], media: Opener, number: Number)
 
 def _extents(column: Column, cells: Sequence[Any], media: Opener, number: Number, store: Store, workers: int) -> Cached:
     """The physical extent of each cell; cells that cannot be opened were reported before."""
-    shelf = store.shelf(column.reader, f"{column.spec['kind']}-extent", Extents(column.reader))
+    cache = store.shelf(column.reader, f"{column.spec['kind']}-extent", Extents(column.reader))
     opened = iter(_opened(column, cells, media, number))
-    places = shelf.fill(len(cells), opened, workers=workers, tell=lambda _: None, problem=lambda _row, _error: None)
-    return Cached(shelf, places)
+    places = cache.fill(len(cells), opened, workers=workers, tell=lambda _: None, problem=lambda _row, _error: None)
+    return Cached(cache, places)
