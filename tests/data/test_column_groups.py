@@ -78,9 +78,9 @@ def test_proposed_options_can_be_pasted() -> None:
     names = [*(f"my sound_{i}" for i in range(5)), *(f"face.{i}" for i in range(5))]
     (hint,) = hints(names, names, {})
     words = shlex.split(hint[hint.index("--stream") :])
-    told = streams_told(words[1::2])
-    assert set(groups(told, names, names).values()) == {"my", "face"}
-    assert set(groups(told, names, names)) == set(names)
+    patterns = streams_told(words[1::2])
+    assert set(groups(patterns, names, names).values()) == {"my", "face"}
+    assert set(groups(patterns, names, names)) == set(names)
     assert hints(names, names, {"face.0": {"stream": "face"}}) == []
 
 

@@ -32,19 +32,19 @@ class Slow:
         return np.array([int(cell.data)], np.int64)
 
 
-def fill(folder: Path, cells: list[int], told: list[int]) -> Places:
+def fill(folder: Path, cells: list[int], progress: list[int]) -> Places:
     opened = [(i, partial(Blob, str(cell).encode(), "cell")) for i, cell in enumerate(cells)]
     return ArrayCache(folder, Slow()).fill(
-        len(cells), iter(opened), workers=2, tell=told.append, problem=lambda row, error: None
+        len(cells), iter(opened), workers=2, tell=progress.append, problem=lambda row, error: None
     )
 
 
 def test_one_fills_while_the_other_waits(tmp_path: Path) -> None:
     Slow.calls = 0
-    cells, found, told = list(range(60)), {}, {name: list[int]() for name in "ab"}
+    cells, found, progress = list(range(60)), {}, {name: list[int]() for name in "ab"}
 
     def work(name: str) -> None:
-        found[name] = fill(tmp_path, cells, told[name])
+        found[name] = fill(tmp_path, cells, progress[name])
 
     threads = [threading.Thread(target=work, args=name) for name in "ab"]
     for thread in threads:
@@ -56,8 +56,8 @@ def test_one_fills_while_the_other_waits(tmp_path: Path) -> None:
     assert present.all()
     assert values[:, 0].tolist() == cells
     assert (found["a"].offset == found["b"].offset).all()
-    assert {sum(part) for part in told.values()} == {60}
-    assert any(0 in part for part in told.values()), "the one that waits says so"
+    assert {sum(part) for part in progress.values()} == {60}
+    assert any(0 in part for part in progress.values()), "the one that waits says so"
 
 
 def test_no_wait_when_everything_is_cached(tmp_path: Path) -> None:
@@ -67,8 +67,8 @@ def test_no_wait_when_everything_is_cached(tmp_path: Path) -> None:
     other.start()
     Slow.begun.wait()
     began = time.monotonic()
-    fill(tmp_path, [3, 2, 1], told := [])
-    assert 0 not in told
+    fill(tmp_path, [3, 2, 1], progress := [])
+    assert 0 not in progress
     assert other.is_alive(), time.monotonic() - began
     other.join()
 

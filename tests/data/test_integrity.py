@@ -97,7 +97,7 @@ def test_flipped_index_bits_raise_or_change_nothing(tmp_path: Path, ragged: bool
     rng = np.random.default_rng(int(ragged))
     # Most bits of an index are empty room: those that something is written in are tried.
     written = np.flatnonzero(np.frombuffer(files["index.sqlite"], np.uint8))
-    noticed, said = 0, list[SensoriumError]()
+    noticed, errors = 0, list[SensoriumError]()
     for i, at in enumerate(rng.choice(written, 60, replace=False).tolist()):
         folder = tmp_path / str(i)
         folder.mkdir()
@@ -109,12 +109,12 @@ def test_flipped_index_bits_raise_or_change_nothing(tmp_path: Path, ragged: bool
         try:
             assert read(folder, modality) == right
         except SensoriumError as error:
-            said.append(error)
+            errors.append(error)
         else:
             noticed += modality.calls > 0
-    assert all("damaged" in error.problem or "cannot be written" in error.problem for error in said)
-    assert all(error.fix is not None for error in said)
-    assert noticed + len(said) > 10
+    assert all("damaged" in error.problem or "cannot be written" in error.problem for error in errors)
+    assert all(error.fix is not None for error in errors)
+    assert noticed + len(errors) > 10
 
 
 def test_lost_end_record_overwrites_nothing(tmp_path: Path, ragged: bool) -> None:

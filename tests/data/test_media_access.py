@@ -68,7 +68,7 @@ def test_bad_files(root: Path) -> None:
     (root / "zero.png").write_bytes(b"")
     (root / "big.png").write_bytes(b"x" * 11)
     media = Under(root, max_bytes=10)
-    for cell, said in {
+    for cell, problem in {
         "A.PNG": r"no such file.*\n.*did you mean a\.png",
         "aa.png": r"no such file.*\n.*did you mean a\.png",
         "gone/a.png": r"no such file.*\n.*no folder",
@@ -80,7 +80,7 @@ def test_bad_files(root: Path) -> None:
         "a\0.png": "not a file name",
         "x" * 5000: "cannot be read",
     }.items():
-        with pytest.raises(CellError, match=rf"(?s)row 7, column 'c'.*{said}") as caught:
+        with pytest.raises(CellError, match=rf"(?s)row 7, column 'c'.*{problem}") as caught:
             media.open(cell, row=7, column="c")
         assert caught.value.file is not None
     with pytest.raises(CellError, match="limit"):

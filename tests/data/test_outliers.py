@@ -41,9 +41,9 @@ def test_inspect_reports_outlier_rows() -> None:
     text = found.text()
     assert f"mean {np.mean(price):g}, median {np.median(price):g}" in text
     assert "2 of 60 values lie beyond 5 robust deviations from the median: row 12 (900), row 41 (-500)" in text
-    told = json.loads(json.dumps(found.to_json()))["targets"][0]
-    assert told["outliers"] == [[12, 900.0], [41, -500.0]]
-    assert told["median"] == target.median
+    document = json.loads(json.dumps(found.to_json()))["targets"][0]
+    assert document["outliers"] == [[12, 900.0], [41, -500.0]]
+    assert document["median"] == target.median
 
 
 def test_skewed_target_is_judged_on_its_log_scale() -> None:
@@ -67,8 +67,8 @@ def test_fit_reports_mean_median_and_outliers(
     table = write_csv(tmp_path / "train.csv", rows, ["room", "temperature", "cost"])
     valid = write_csv(tmp_path / "valid.csv", rows[10:30], ["room", "temperature", "cost"])
     quick = ["model.size=tiny", "training.epochs=1"]
-    told = ["--as", "cost=number", "--as", "room=category", "--as", "temperature=number"]
-    code, _, err = cli("fit", table, "--target", "cost", "--valid", valid, "--out", tmp_path / "run", *told, *quick)
+    options = ["--as", "cost=number", "--as", "room=category", "--as", "temperature=number"]
+    code, _, err = cli("fit", table, "--target", "cost", "--valid", valid, "--out", tmp_path / "run", *options, *quick)
     assert code == 0, err
     costs = [float(row["cost"]) for row in rows]
     assert f"cost: mean {np.mean(costs):g}, median {np.median(costs):g} over {len(costs)} training rows" in err

@@ -156,7 +156,7 @@ def test_other_text_is_unchanged(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cell", "said"),
+    ("cell", "message"),
     [
         (object(), "a cell of type object"),
         (3.5, "a cell of type float"),
@@ -166,8 +166,8 @@ def test_other_text_is_unchanged(text: str) -> None:
         (f"{TEXT[:-8]}@", "base64 in it is damaged"),
     ],
 )
-def test_unreadable_cell_names_its_type(tmp_path: Path, cell: Any, said: str) -> None:
-    with pytest.raises(CellError, match=said) as caught:
+def test_unreadable_cell_names_its_type(tmp_path: Path, cell: Any, message: str) -> None:
+    with pytest.raises(CellError, match=message) as caught:
         Under(tmp_path).open(cell, row=2, column="x")
     assert "row 2, column 'x'" in str(caught.value)
     assert len(str(caught.value)) < 700
@@ -182,8 +182,8 @@ def test_encoded_content_is_bounded() -> None:
 
 
 def test_errors_of_other_libraries_omit_memory_addresses() -> None:
-    said = reason(RuntimeError("Error opening <_io.BytesIO object at 0x7f00deadbeef>: Format not recognised."))
-    assert said == "Error opening the file: Format not recognised."
+    message = reason(RuntimeError("Error opening <_io.BytesIO object at 0x7f00deadbeef>: Format not recognised."))
+    assert message == "Error opening the file: Format not recognised."
     assert reason(ValueError()) == "ValueError"
 
 

@@ -331,7 +331,7 @@ def test_flipped_bits_raise_an_error_that_names_the_file(packed: dict[str, Path]
     right = [{key: str(cell) for key, cell in row.items()} for row in Table.read(packed[name]).rows()]
     rng = np.random.default_rng(0)
     files = sorted(packed[name].iterdir())
-    said: list[tuple[str, DataError]] = []
+    errors: list[tuple[str, DataError]] = []
     for i in range(40):
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
@@ -344,13 +344,13 @@ def test_flipped_bits_raise_an_error_that_names_the_file(packed: dict[str, Path]
         try:
             rows = [{key: str(cell) for key, cell in row.items()} for row in Table.read(folder).rows()]
         except DataError as error:
-            said.append((hurt.name, error))
+            errors.append((hurt.name, error))
         else:
             assert hurt.name == MANIFEST, "every byte of a shard is compared"
             assert [{k: v.replace(str(folder), str(packed[name])) for k, v in row.items()} for row in rows] == right
-    assert all(name == MANIFEST or name in str(error) or MANIFEST in str(error) for name, error in said)
-    assert all(error.fix is not None for _, error in said)
-    assert len(said) >= 30
+    assert all(name == MANIFEST or name in str(error) or MANIFEST in str(error) for name, error in errors)
+    assert all(error.fix is not None for _, error in errors)
+    assert len(errors) >= 30
 
 
 def test_digest_is_verified_once_per_process_and_change(

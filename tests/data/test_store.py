@@ -297,8 +297,8 @@ def test_many_processes_create_one_cache(tmp_path: Path) -> None:
     words = [sys.executable, "-c", MAKER, str(tmp_path), began]
     makers = [subprocess.Popen(words, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     for maker in makers:
-        _, said = maker.communicate(timeout=60)
-        assert maker.returncode == 0, said
+        _, stderr = maker.communicate(timeout=60)
+        assert maker.returncode == 0, stderr
 
 
 def test_killed_writer_leaves_a_valid_cache(tmp_path: Path) -> None:

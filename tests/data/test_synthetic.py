@@ -86,9 +86,9 @@ def test_targets_follow_from_the_event(tmp_path: Path) -> None:
     forgotten = 0
     for row in rows:
         assert 0.84 < float(row["cost"]) / COST[row["event"]] < 1.16
-        told = row["tags"].split("; ")
-        assert all(row["event"] in TAGS[tag] for tag in told)
-        forgotten += sum(row["event"] in events for events in TAGS.values()) - len(told)
+        tags = row["tags"].split("; ")
+        assert all(row["event"] in TAGS[tag] for tag in tags)
+        forgotten += sum(row["event"] in events for events in TAGS.values()) - len(tags)
     assert 3 < forgotten < 35
 
 
@@ -98,9 +98,9 @@ def test_simple_rules_read_each_modality(tmp_path: Path) -> None:
 
     rng = np.random.default_rng(0)
 
-    def told(sense: str, rule: object, make: object) -> float:
+    def accuracy(sense: str, rule: object, make: object) -> float:
         cases = [(state, rule(make(state, rng))) for state in MODALITIES[sense] for _ in range(60)]  # type: ignore[operator]
-        return float(np.mean([state == said for state, said in cases]))
+        return float(np.mean([state == predicted for state, predicted in cases]))
 
     def hear(wave: np.ndarray) -> str:
         power = np.abs(np.fft.rfft(wave)) ** 2
@@ -125,11 +125,11 @@ def test_simple_rules_read_each_modality(tmp_path: Path) -> None:
             MODALITIES["note"], key=lambda state: sum(word in text.lower() for word in synthetic_cells._WORDS[state])
         )
 
-    assert told("sound", hear, synthetic_cells.sound) > 0.95
-    assert told("sensor", feel, synthetic_cells.vibration) > 0.9
-    assert told("photo", look, synthetic_cells.photo) > 0.9
-    assert told("note", read_note, synthetic_cells.note) > 0.95
-    degrees = told(
+    assert accuracy("sound", hear, synthetic_cells.sound) > 0.95
+    assert accuracy("sensor", feel, synthetic_cells.vibration) > 0.9
+    assert accuracy("photo", look, synthetic_cells.photo) > 0.9
+    assert accuracy("note", read_note, synthetic_cells.note) > 0.95
+    degrees = accuracy(
         "temperature", lambda t: "cold" if t < 17.5 else "mild" if t < 22.5 else "warm", synthetic_cells.temperature
     )
     assert degrees > 0.95

@@ -80,7 +80,7 @@ def test_equal_cells_share_one_object(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         (b"a,b\n1,2\n3\n", ["row 2", "1 cell", "2 columns"]),
         (b"a,b\n1,2\n\n3,4,5\n", ["row 2", "3 cells"]),
@@ -94,11 +94,11 @@ def test_equal_cells_share_one_object(tmp_path: Path) -> None:
         (b"a,b\n1,\0\0\0\0\n", ["line 2", "zero bytes"]),
     ],
 )
-def test_bad_csv(tmp_path: Path, content: bytes, said: list[str]) -> None:
+def test_bad_csv(tmp_path: Path, content: bytes, expected: list[str]) -> None:
     path = write(tmp_path, "bad.csv", content)
     with pytest.raises(DataError) as caught:
         Table.read(path)
-    for part in ["bad.csv", *said]:
+    for part in ["bad.csv", *expected]:
         assert part in str(caught.value)
 
 

@@ -198,8 +198,8 @@ def test_western_text_is_read_with_a_note(tmp_path: Path) -> None:
     assert not Table.read(write(tmp_path, "b.csv", text)).notes
     lines = '{"name": "Müller"}\n{"name": "é"}\n'
     assert Table.read(write(tmp_path, "a.jsonl", lines.encode("latin-1"))).column("name") == ["Müller", "é"]
-    told = inspect({"a": table}, check_media=False).warnings
-    assert any("Windows-1252" in line for line in told)
+    warnings = inspect({"a": table}, check_media=False).warnings
+    assert any("Windows-1252" in line for line in warnings)
 
 
 @pytest.mark.parametrize(
@@ -314,7 +314,7 @@ def test_zip_file_must_hold_one_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         ("7", "JSON int"),
         ("[1, 2]", "row 1"),
@@ -325,8 +325,8 @@ def test_zip_file_must_hold_one_table(tmp_path: Path) -> None:
         ('{"columns": ["a", "b"], "data": [[1]]}', "2 cells"),
     ],
 )
-def test_json_documents_that_are_not_tables(tmp_path: Path, content: str, said: str) -> None:
-    with pytest.raises(DataError, match=rf"a\.json.*({said})"):
+def test_json_documents_that_are_not_tables(tmp_path: Path, content: str, expected: str) -> None:
+    with pytest.raises(DataError, match=rf"a\.json.*({expected})"):
         Table.read(write(tmp_path, "a.json", content))
 
 
@@ -489,7 +489,7 @@ def test_folder_classes_are_the_default_target(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cells", "said"),
+    ("cells", "expected"),
     [
         ([f"IMG_{i}.heic" for i in range(20)], "20 of 20 cells name .heic files"),
         ([f"reports/doc {i}.TXT" for i in range(20)], "name .txt files"),
@@ -498,11 +498,11 @@ def test_folder_classes_are_the_default_target(tmp_path: Path) -> None:
         ([f"https://example.com/{i}" for i in range(20)], "20 of 20 cells are URLs"),
     ],
 )
-def test_unsupported_file_names_are_reported(cells: list[str], said: str) -> None:
+def test_unsupported_file_names_are_reported(cells: list[str], expected: str) -> None:
     table = Table.read({"x": cells, "y": ["a", "b"] * 10})
-    told = inspect({"t": table}, target="y", check_media=False).warnings
-    assert sum("'x'" in line for line in told) == 1, told
-    assert said in "".join(told)
+    warnings = inspect({"t": table}, target="y", check_media=False).warnings
+    assert sum("'x'" in line for line in warnings) == 1, warnings
+    assert expected in "".join(warnings)
 
 
 def test_words_and_supported_files_are_not_reported() -> None:

@@ -138,7 +138,7 @@ def encoded(table: Table) -> tuple[dict[str, Any], dict[str, Any], dict[str, lis
     max_examples=12,
     deadline=None,
     derandomize=True,
-    phases=[Phase.generate],  # a failure is said by its carrier, column, row and cell
+    phases=[Phase.generate],  # a failure names its source, column, row and cell
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(columns=TABLES, holes=st.integers(0, 10**6))

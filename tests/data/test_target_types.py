@@ -51,8 +51,8 @@ def test_classes_or_quantity_agrees_between_inspect_and_fit(name: str, cells: li
     declared = declare(table, Recipe(), [name], {})
     looked = inspect({"train": table}, target=name)
     assert declared.reasons[name][1] == looked.targets[0].kind == kind
-    said = next(column.reason for column in looked.columns if column.name == name)
-    assert declared.reasons[name][2] == said
+    message = next(column.reason for column in looked.columns if column.name == name)
+    assert declared.reasons[name][2] == message
 
 
 def test_label_name_gives_reason_and_remedy() -> None:
@@ -92,10 +92,10 @@ def test_contradicting_later_table_is_reported() -> None:
     found = inspect({"train": train, "later": later}, target="y")
     assert "order: mdy" in found.problems["later"][0].problem
     assert found.problems["train"] == []
-    said = "\n".join(found.warnings)
-    assert "no cell decides" in said
-    assert "'BLUE' was not seen in training; did you mean 'blue'? (1)" in said
-    assert "A (did you mean 'a'?)" in said
+    message = "\n".join(found.warnings)
+    assert "no cell decides" in message
+    assert "'BLUE' was not seen in training; did you mean 'blue'? (1)" in message
+    assert "A (did you mean 'a'?)" in message
 
 
 def test_unreadable_cells_are_reported_before_training() -> None:
@@ -106,23 +106,23 @@ def test_unreadable_cells_are_reported_before_training() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cells", "said"),
+    ("cells", "message"),
     [
         ([base64.b64encode(RNG.bytes(90)).decode() for _ in range(20)], "base64"),
         (["data:image/png;base64,iVBORw0KGgo="] * 20, "data: URLs"),
-        (["{'bytes': b'\\x89PNG', 'path': None}"] * 20, "program printed"),
-        (["[[1 2]\n [3 4]]"] * 20, "program printed"),
-        (["https://example.com/a.png"] * 3 + ["b.png"] * 17, "addresses"),
+        (["{'bytes': b'\\x89PNG', 'path': None}"] * 20, "printed objects"),
+        (["[[1 2]\n [3 4]]"] * 20, "printed objects"),
+        (["https://example.com/a.png"] * 3 + ["b.png"] * 17, "URLs"),
         (["a plain text, see https://example.com"] * 20, ""),
         ([f"{i:032x}" for i in range(20)], ""),
         (["red", "blue"] * 10, ""),
         ([1.5, None], ""),
     ],
 )
-def test_disguised_cells_are_reported(cells: list[Any], said: str) -> None:
+def test_disguised_cells_are_reported(cells: list[Any], message: str) -> None:
     found = lookalike(cells, "text")
-    assert said in found
-    assert bool(found) == bool(said)
+    assert message in found
+    assert bool(found) == bool(message)
 
 
 def fitted() -> Schema:
@@ -145,9 +145,9 @@ def test_unknown_columns_name_the_missing_one() -> None:
     schema = fitted()
     assert unknown_columns(schema, ["Colour ", "size", "y"]) == {"Colour ": "colour"}
     assert unknown_columns(schema, ["colour", "size", "weather"]) == {"weather": ""}
-    told = absent_told(schema, "t.csv", ["colours", "size"])
-    assert "no column colour" in told
-    assert "'colours' may be 'colour'" in told
+    note = absent_told(schema, "t.csv", ["colours", "size"])
+    assert "no column colour" in note
+    assert "'colours' may be 'colour'" in note
     assert absent_told(schema, "t.csv", ["colour", "size", "more"]) == ""
 
 
