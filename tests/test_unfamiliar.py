@@ -95,7 +95,7 @@ def test_gaps_of_the_target_are_told_where_it_is_scored(folder: Path, cli: Cli, 
     table.write_text("age,drug,pain\n" + "1,aspirin,Mild\n2,ibuprofen,None\n3,ibuprofen,Severe\n" * 5, encoding="utf-8")
     code, _, err = cli("evaluate", folder, table)
     assert code == 0
-    assert "5 say 'None'" in err
+    assert "5 are 'None'" in err
 
 
 def test_rows_of_one_class_get_no_verdict(model: Trained) -> None:

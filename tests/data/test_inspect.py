@@ -1,4 +1,4 @@
-"""Inspection: finds what is broken, what leaks and what will not work, and says where."""
+"""Inspection: reports unusable cells, leakage and untrainable targets, with their places."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from sensorium.core.errors import DataError
 from sensorium.core.text_columns import columns, shorten, width
 from sensorium.data.inspection.inspect import inspect
 from sensorium.data.inspection.results import Inspection
-from sensorium.data.inspection.target_leakage import gives_away
+from sensorium.data.inspection.target_leakage import leakage_rule
 from sensorium.data.synthetic import TAGS, make
 from sensorium.data.tables.table import Table
 
 SPECS = {"photo": "image", "room": "category", "note": "text", "temperature": "number"}
 
 
-def said(found: Inspection, *parts: str) -> bool:
+def warns(found: Inspection, *parts: str) -> bool:
     return any(all(part in text for part in parts) for text in [*found.errors, *found.warnings])
 
 
@@ -51,13 +51,13 @@ def test_broken_media_are_named(found: Inspection) -> None:
     assert {p.column for p in problems} == {"photo"}
     assert all(p.row and p.file and p.file.startswith("photos/") for p in problems)
     assert sum("no such file" in p.problem for p in problems) == 1
-    assert said(found, "train", "3 in 'photo'")
+    assert warns(found, "train", "3 in 'photo'")
     assert all(p.file is not None and p.file in found.text() for p in problems)
 
 
 def test_copied_picture_leaks(found: Inspection) -> None:
-    assert said(found, "leak", "test", "'photo'", "row 1 of train")
-    assert not said(found, "leak", "valid", "train:")
+    assert warns(found, "leak", "test", "'photo'", "row 1 of train")
+    assert not warns(found, "leak", "valid", "train:")
 
 
 def test_counts_agree_with_the_tables(found: Inspection, house: dict[str, Table]) -> None:
@@ -103,7 +103,7 @@ def look(table: Table, **others: Table) -> Inspection:
     return inspect({"train": table, **others}, target="y", columns={"x": "number", "c": "category"})
 
 
-def test_a_sound_table_is_left_in_peace() -> None:
+def test_clean_table_gives_no_warnings() -> None:
     table = rows(300)
     found = look(table.take(range(200)), valid=table.take(range(200, 300)))
     assert found.errors == found.warnings == []
@@ -113,13 +113,13 @@ def test_targets() -> None:
     assert any("one class only" in e for e in look(rows(30, y=["yes"] * 30)).errors)
     assert any("empty" in e for e in look(rows(30, y=[""] * 30)).errors)
     found = look(rows(60, y=["yes"] * 56 + ["no"] * 2 + [None, ""]))
-    assert said(found, "fewer than 5", "no")
-    assert said(found, "96.6%", "accuracy")
-    assert said(found, "2 rows without 'y'")
+    assert warns(found, "fewer than 5", "no")
+    assert warns(found, "96.6%", "accuracy")
+    assert warns(found, "2 rows without 'y'")
     valid = rows(20, y=["maybe"] * 10 + ["yes"] * 10)
-    assert said(look(rows(60), valid=valid), "valid", "does not have", "maybe")
-    assert said(look(rows(60), valid=Table.read({"x": [1.0], "c": ["a"], "q": [1]})), "cannot be scored")
-    assert said(look(rows(60), valid=Table.read({"x": [1.0], "y": ["yes"], "q": [1]})), "no column c")
+    assert warns(look(rows(60), valid=valid), "valid", "does not have", "maybe")
+    assert warns(look(rows(60), valid=Table.read({"x": [1.0], "c": ["a"], "q": [1]})), "cannot be scored")
+    assert warns(look(rows(60), valid=Table.read({"x": [1.0], "y": ["yes"], "q": [1]})), "no column c")
     numbers = look(rows(60, y=[float(i * i % 59) + 0.5 for i in range(60)]))
     assert numbers.targets[0].range is not None
     assert numbers.targets[0].range[0] == 0.5
@@ -132,40 +132,40 @@ def test_targets() -> None:
 def test_repeats_and_leaks() -> None:
     table = rows(100)
     again = Table.read([*table.rows(), table.row(4), table.row(7)])
-    assert said(look(again), "2 rows repeat", "rows 5 and 101")
+    assert warns(look(again), "2 rows repeat", "rows 5 and 101")
     other = table.take([3, 9]).with_column("y", ["no" if y == "yes" else "yes" for y in table.take([3, 9]).column("y")])
     torn = Table.read([*table.rows(), *other.rows()])
-    assert said(look(torn), "another answer", "rows 4 and 101")
-    assert said(look(table, valid=table.take([50, 60])), "leak: 2 rows of valid are in train too")
-    assert not said(look(table, valid=rows(130).take(range(120, 130))), "leak")
+    assert warns(look(torn), "a different target", "rows 4 and 101")
+    assert warns(look(table, valid=table.take([50, 60])), "leak: 2 rows of valid are in train too")
+    assert not warns(look(table, valid=rows(130).take(range(120, 130))), "leak")
 
 
-def test_columns_that_say_nothing_or_everything() -> None:
+def test_uninformative_and_leaking_columns() -> None:
     y = rows(100).column("y")
-    told = rows(100, code=["k1" if v == "yes" else "k2" for v in y], same=["z"] * 100)
-    found = look(told)
-    assert said(found, "'code' gives 'y' away")
-    assert said(found, "'same' is ignored", "the same in every row")
-    assert not said(found, "'x' gives")
-    assert not said(found, "'c' gives")
+    table = rows(100, code=["k1" if v == "yes" else "k2" for v in y], same=["z"] * 100)
+    found = look(table)
+    assert warns(found, "'code' gives 'y' away")
+    assert warns(found, "'same' is ignored", "the same in every row")
+    assert not warns(found, "'x' gives")
+    assert not warns(found, "'c' gives")
 
 
-def test_giveaways() -> None:
+def test_leakage_rules() -> None:
     rng = np.random.default_rng(0)
     y = rng.choice(["p", "q", "r"], 300).tolist()
     code = {"p": ["1", "2"], "q": ["3"], "r": ["4", "5"]}
-    assert gives_away([rng.choice(code[v]) for v in y], y)
-    assert gives_away([{"p": 0, "q": 5, "r": 9}[v] + rng.random() for v in y], y)
-    assert not gives_away([{"p": 0, "q": 0.8, "r": 9}[v] + rng.random() for v in y], y)
-    assert not gives_away([f"id{i}" for i in range(300)], y)
-    assert not gives_away(rng.integers(0, 100, 300).tolist(), y)
-    assert not gives_away(rng.random(300).tolist(), y)
+    assert leakage_rule([rng.choice(code[v]) for v in y], y)
+    assert leakage_rule([{"p": 0, "q": 5, "r": 9}[v] + rng.random() for v in y], y)
+    assert not leakage_rule([{"p": 0, "q": 0.8, "r": 9}[v] + rng.random() for v in y], y)
+    assert not leakage_rule([f"id{i}" for i in range(300)], y)
+    assert not leakage_rule(rng.integers(0, 100, 300).tolist(), y)
+    assert not leakage_rule(rng.random(300).tolist(), y)
     numbers = rng.random(300)
-    assert gives_away([f"{v * 1.8 + 32:.6f}" for v in numbers], numbers.tolist())
-    assert not gives_away((numbers + rng.normal(0, 0.1, 300)).tolist(), numbers.tolist())
+    assert leakage_rule([f"{v * 1.8 + 32:.6f}" for v in numbers], numbers.tolist())
+    assert not leakage_rule((numbers + rng.normal(0, 0.1, 300)).tolist(), numbers.tolist())
     rare = ["no"] * 298 + ["yes"] * 2
-    assert not gives_away(rng.choice(["a", "b"], 300).tolist(), rare)
-    assert not gives_away(["a", "b"] * 5, ["p", "q"] * 5)
+    assert not leakage_rule(rng.choice(["a", "b"], 300).tolist(), rare)
+    assert not leakage_rule(["a", "b"] * 5, ["p", "q"] * 5)
 
 
 def test_roles_and_overrides() -> None:
@@ -195,7 +195,7 @@ def test_text_stays_in_columns() -> None:
     assert width(shorten("很长的名字 and more", 10)) <= 10
 
 
-def test_the_whole_house_is_guessed(tmp_path: Path) -> None:
+def test_all_columns_of_the_synthetic_data_are_inferred(tmp_path: Path) -> None:
     paths = make(tmp_path, rows=120, targets=("event", "cost", "tags"), damage=True)
     found = inspect({n: Table.read(p) for n, p in paths.items()}, target=["event", "cost", "tags"])
     assert {c.name: c.kind for c in found.columns} == {

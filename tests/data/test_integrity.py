@@ -1,4 +1,4 @@
-"""Damage to the cache costs a decode and never a value; nothing is written through a link."""
+"""Integrity of the cache: damage costs a decode and never a value; nothing is written through a link."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from sensorium.core.modality import Array
 from sensorium.data.store import array_file
 from sensorium.data.store.computed_arrays import Arrays
 from sensorium.data.store.integrity import FILES
-from sensorium.data.store.store import Opened, Shelf
+from sensorium.data.store.store import ArrayCache, Opened
 
 CELLS = [os.urandom(12 + i % 9) if i % 5 else b"bad" + bytes([i]) for i in range(60)]
 
 
 class Spelt:
-    """Reads a cell's bytes as numbers; what begins with ``bad`` cannot be used."""
+    """An encoder that reads a cell's bytes as numbers; cells that begin with ``bad`` cannot be used."""
 
     def __init__(self, ragged: bool) -> None:
         self.ragged, self.calls = ragged, 0
@@ -35,29 +35,29 @@ class Spelt:
         self.calls += 1
         if cell.startswith(b"bad"):
             raise CellError(f"is number {cell[3]}")
-        found = np.frombuffer(cell, np.uint8).astype(np.int16)
-        return found[: len(found) // 2 * 2].reshape(-1, 2) if self.ragged else found[:6]
+        values = np.frombuffer(cell, np.uint8).astype(np.int16)
+        return values[: len(values) // 2 * 2].reshape(-1, 2) if self.ragged else values[:6]
 
 
 def read(folder: Path, modality: Spelt) -> tuple[list[Any], list[tuple[int, str]]]:
-    """What a new run finds for every cell, and its problems."""
-    shelf = Shelf(folder, modality)
+    """The arrays that a new run reads for every cell, and its problems."""
+    cache = ArrayCache(folder, modality)
     problems: list[tuple[int, str]] = []
 
     def opened() -> Iterator[Opened]:
         for i, cell in enumerate(CELLS):
             yield i, partial(bytes, cell)
 
-    places = shelf.fill(
+    places = cache.fill(
         len(CELLS), opened(), workers=2, tell=lambda _: None, problem=lambda row, why: problems.append((row, why.problem))
     )
-    data, present, mask = shelf.gather(places, np.arange(len(CELLS)))
+    data, present, mask = cache.gather(places, np.arange(len(CELLS)))
     rows = [data[i] if mask is None else data[i][mask[i]] for i in range(len(CELLS))]
-    return [row.tolist() if there else None for row, there in zip(rows, present, strict=True)], sorted(problems)
+    return [row.tolist() if is_present else None for row, is_present in zip(rows, present, strict=True)], sorted(problems)
 
 
-def whole(folder: Path) -> dict[str, bytes]:
-    """The files of a shelf, its index in one piece."""
+def files_of(folder: Path) -> dict[str, bytes]:
+    """The files of a cache, with its index checkpointed into one file."""
     db = sqlite3.connect(folder / "index.sqlite")
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     db.close()
@@ -70,13 +70,13 @@ def ragged(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.mark.parametrize("mapped", [True, False], ids=["mapped", "read"])
-def test_a_flipped_bit_of_the_arrays_costs_one_decode(
+def test_flipped_array_bit_costs_one_decode(
     tmp_path: Path, ragged: bool, mapped: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not mapped:
         monkeypatch.setattr(array_file, "MAPPED_BYTES", 0)
-    right = read(tmp_path / "shelf", Spelt(ragged))
-    files = whole(tmp_path / "shelf")
+    right = read(tmp_path / "cache", Spelt(ragged))
+    files = files_of(tmp_path / "cache")
     size = len(files["values.bin"])
     for at in np.random.default_rng(0).choice(8 * size, 12, replace=False).tolist():
         folder = tmp_path / str(at)
@@ -91,13 +91,13 @@ def test_a_flipped_bit_of_the_arrays_costs_one_decode(
             assert modality.calls == calls
 
 
-def test_flipped_bits_of_the_index_are_an_error_or_change_nothing(tmp_path: Path, ragged: bool) -> None:
-    right = read(tmp_path / "shelf", Spelt(ragged))
-    files = whole(tmp_path / "shelf")
+def test_flipped_index_bits_raise_or_change_nothing(tmp_path: Path, ragged: bool) -> None:
+    right = read(tmp_path / "cache", Spelt(ragged))
+    files = files_of(tmp_path / "cache")
     rng = np.random.default_rng(int(ragged))
     # Most bits of an index are empty room: those that something is written in are tried.
     written = np.flatnonzero(np.frombuffer(files["index.sqlite"], np.uint8))
-    noticed, said = 0, list[SensoriumError]()
+    noticed, errors = 0, list[SensoriumError]()
     for i, at in enumerate(rng.choice(written, 60, replace=False).tolist()):
         folder = tmp_path / str(i)
         folder.mkdir()
@@ -109,15 +109,15 @@ def test_flipped_bits_of_the_index_are_an_error_or_change_nothing(tmp_path: Path
         try:
             assert read(folder, modality) == right
         except SensoriumError as error:
-            said.append(error)
+            errors.append(error)
         else:
             noticed += modality.calls > 0
-    assert all("damaged" in error.problem or "cannot be written" in error.problem for error in said)
-    assert all(error.fix is not None for error in said)
-    assert noticed + len(said) > 10
+    assert all("damaged" in error.problem or "cannot be written" in error.problem for error in errors)
+    assert all(error.fix is not None for error in errors)
+    assert noticed + len(errors) > 10
 
 
-def test_a_lost_end_of_the_arrays_overwrites_nothing(tmp_path: Path, ragged: bool) -> None:
+def test_lost_end_record_overwrites_nothing(tmp_path: Path, ragged: bool) -> None:
     right = read(tmp_path, Spelt(ragged))
     with sqlite3.connect(tmp_path / "index.sqlite") as db:
         db.execute("UPDATE extent SET bytes = 24")
@@ -127,7 +127,7 @@ def test_a_lost_end_of_the_arrays_overwrites_nothing(tmp_path: Path, ragged: boo
     assert read(tmp_path, Spelt(ragged)) == right
 
 
-def test_outputs_of_encoders_that_are_damaged_count_as_not_there(tmp_path: Path) -> None:
+def test_damaged_encoder_outputs_count_as_missing(tmp_path: Path) -> None:
     keys = [bytes([i]) * 16 for i in range(4)]
     first = {key: np.full((i + 1, 3), i + 0.5, np.float32) for i, key in enumerate(keys)}
     Arrays(tmp_path, 3).keep(first)
@@ -135,16 +135,16 @@ def test_outputs_of_encoders_that_are_damaged_count_as_not_there(tmp_path: Path)
     damaged = bytearray(path.read_bytes())
     damaged[3 * 4 + 5] ^= 16  # within the second
     path.write_bytes(damaged)
-    shelf = Arrays(tmp_path, 3)
-    assert set(shelf.find(keys)) == {keys[0], keys[2], keys[3]}
-    shelf.keep({keys[1]: first[keys[1]]})
+    cache = Arrays(tmp_path, 3)
+    assert set(cache.find(keys)) == {keys[0], keys[2], keys[3]}
+    cache.keep({keys[1]: first[keys[1]]})
     assert set(Arrays(tmp_path, 3).find(keys)) == set(keys)
 
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("kind", ["symbolic", "hard", "dangling"])
 def test_nothing_is_written_through_a_link(tmp_path: Path, name: str, kind: str) -> None:
-    folder, mine = tmp_path / "shelf", tmp_path / "thesis.txt"
+    folder, mine = tmp_path / "cache", tmp_path / "thesis.txt"
     folder.mkdir()
     if kind != "dangling":
         mine.write_bytes(b"mine")
@@ -155,20 +155,20 @@ def test_nothing_is_written_through_a_link(tmp_path: Path, name: str, kind: str)
     with pytest.raises(SensoriumError, match="link") as caught:
         read(folder, Spelt(False))
     assert name in str(caught.value)
-    assert "not what it leads to" in str(caught.value)
+    assert "not its target" in str(caught.value)
     assert not mine.exists() if kind == "dangling" else mine.read_bytes() == b"mine"
 
 
-def test_a_linked_shelf_is_refused_and_a_linked_cache_is_not(tmp_path: Path) -> None:
+def test_linked_cache_is_refused_but_a_linked_store_is_not(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(SensoriumError, match="symbolic link"):
-        Shelf(tmp_path / "link", Spelt(False))
+        ArrayCache(tmp_path / "link", Spelt(False))
     assert list((tmp_path / "elsewhere").iterdir()) == []
-    read(tmp_path / "link" / "shelf", Spelt(False))
+    read(tmp_path / "link" / "cache", Spelt(False))
 
 
-def test_a_pipe_in_the_place_of_the_index_does_not_hang(tmp_path: Path) -> None:
+def test_pipe_in_place_of_the_index_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "index.sqlite")
-    with pytest.raises(SensoriumError, match="no plain file"):
-        Shelf(tmp_path, Spelt(False))
+    with pytest.raises(SensoriumError, match="not a regular file"):
+        ArrayCache(tmp_path, Spelt(False))

@@ -1,4 +1,4 @@
-"""Batches: each row once an epoch, whoever takes it; taken up where it stopped; shared out evenly."""
+"""The loader: every row once an epoch, resuming, and even parts for several processes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def loader(count: int, size: int, **given: Any) -> Any:
 
 
 @given(st.integers(1, 200), st.integers(1, 20), st.integers(1, 5), st.integers(0, 3))
-def test_several_see_what_one_would(count: int, size: int, ranks: int, epoch: int) -> None:
+def test_processes_together_see_every_row(count: int, size: int, ranks: int, epoch: int) -> None:
     count = max(count, 2 * ranks)
     parts = [list(loader(count, size, seed=3, epoch=epoch, rank=r, ranks=ranks)) for r in range(ranks)]
     assert len({len(part) for part in parts}) == 1, "as many steps each"
@@ -47,7 +47,7 @@ def test_several_see_what_one_would(count: int, size: int, ranks: int, epoch: in
 
 
 @pytest.mark.parametrize("done", [0, 1, 3, 5])
-def test_it_goes_on_behind_what_was_handed_out(done: int) -> None:
+def test_resumes_after_the_last_batch(done: int) -> None:
     whole = list(loader(53, 10, seed=1, epoch=4))
     first = loader(53, 10, seed=1, epoch=4)
     begun = iter(first)
@@ -63,7 +63,7 @@ def test_it_goes_on_behind_what_was_handed_out(done: int) -> None:
     assert len(list(later)) == len(whole), "another epoch is whole"
 
 
-def test_in_order_without_a_seed() -> None:
+def test_table_order_without_a_seed() -> None:
     assert list(loader(5, 2)) == [[0, 1], [2, 3], [4]]
     assert [i for batch in loader(5, 2, seed=0) for i in batch] != list(range(5))
     assert [len(batch) for batch in loader(5, 2, seed=0)] == [2, 3]

@@ -1,4 +1,4 @@
-"""Outliers of a numeric target: which rows, by a trusted formula, on the scale that is learnt."""
+"""Outliers of a numeric target, against scipy and on the scale that is learnt."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import pytest
 from scipy.stats import median_abs_deviation
 
 from sensorium.data.inspection.inspect import inspect
-from sensorium.data.inspection.outliers import beyond
+from sensorium.data.inspection.outliers import outlier_indices
 from sensorium.data.tables.table import Table
 
 
-def test_outliers_are_those_of_the_robust_deviation_of_scipy() -> None:
+def test_outliers_agree_with_scipy() -> None:
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.normal(10, 2, 300), rng.normal(10, 40, 20)])
     away = np.abs(values - np.median(values))
     expected = np.flatnonzero(away > 5 * median_abs_deviation(values, scale="normal"))
-    found = beyond(values.tolist())
+    found = outlier_indices(values.tolist())
     assert sorted(found) == expected.tolist()
     assert 5 < len(found) < 20
     assert (np.diff(away[found]) <= 0).all(), "the farthest first"
-    assert beyond([1.0] * 9 + [50.0]) == [], "more than half are the same: nothing is known of their spread"
-    assert beyond([3.0]) == []
+    assert outlier_indices([1.0] * 9 + [50.0]) == [], "more than half are the same: nothing is known of their spread"
+    assert outlier_indices([3.0]) == []
 
 
-def test_inspect_tells_how_many_lie_far_off_and_which_rows() -> None:
+def test_inspect_reports_outlier_rows() -> None:
     price = [10.0 + i % 7 for i in range(60)]
     price[11], price[40] = 900.0, -500.0
     table = Table.read({"x": list(range(60)), "price": price})
@@ -41,14 +41,14 @@ def test_inspect_tells_how_many_lie_far_off_and_which_rows() -> None:
     text = found.text()
     assert f"mean {np.mean(price):g}, median {np.median(price):g}" in text
     assert "2 of 60 values lie beyond 5 robust deviations from the median: row 12 (900), row 41 (-500)" in text
-    told = json.loads(json.dumps(found.to_json()))["targets"][0]
-    assert told["outliers"] == [[12, 900.0], [41, -500.0]]
-    assert told["median"] == target.median
+    document = json.loads(json.dumps(found.to_json()))["targets"][0]
+    assert document["outliers"] == [[12, 900.0], [41, -500.0]]
+    assert document["median"] == target.median
 
 
-def test_a_skewed_target_is_judged_as_it_is_learnt() -> None:
+def test_skewed_target_is_judged_on_its_log_scale() -> None:
     price = np.exp(np.random.default_rng(1).normal(5, 1.2, 400)).round(2)
-    assert len(beyond(price.tolist())) > 10
+    assert len(outlier_indices(price.tolist())) > 10
     table = Table.read({"x": list(range(400)), "price": price.tolist()})
     (target,) = inspect({"train": table}, target="price", columns={"price": "number"}).targets
     assert target.outliers == []
@@ -59,7 +59,7 @@ def test_a_skewed_target_is_judged_as_it_is_learnt() -> None:
     assert "of their logarithms" in found.text()
 
 
-def test_fit_tells_the_median_beside_the_mean_and_the_rows_far_off(
+def test_fit_reports_mean_median_and_outliers(
     scenes: Path, tmp_path: Path, write_csv: Any, read_csv: Any, cli: Any
 ) -> None:
     rows = [dict(row, cost=str(20 + i % 9)) for i, row in enumerate(read_csv(scenes / "train.csv"))]
@@ -67,8 +67,8 @@ def test_fit_tells_the_median_beside_the_mean_and_the_rows_far_off(
     table = write_csv(tmp_path / "train.csv", rows, ["room", "temperature", "cost"])
     valid = write_csv(tmp_path / "valid.csv", rows[10:30], ["room", "temperature", "cost"])
     quick = ["model.size=tiny", "training.epochs=1"]
-    told = ["--as", "cost=number", "--as", "room=category", "--as", "temperature=number"]
-    code, _, err = cli("fit", table, "--target", "cost", "--valid", valid, "--out", tmp_path / "run", *told, *quick)
+    options = ["--as", "cost=number", "--as", "room=category", "--as", "temperature=number"]
+    code, _, err = cli("fit", table, "--target", "cost", "--valid", valid, "--out", tmp_path / "run", *options, *quick)
     assert code == 0, err
     costs = [float(row["cost"]) for row in rows]
     assert f"cost: mean {np.mean(costs):g}, median {np.median(costs):g} over {len(costs)} training rows" in err

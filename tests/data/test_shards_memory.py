@@ -1,4 +1,4 @@
-"""Packing, reading and streaming hold a few rows, whatever the media weigh."""
+"""Packing, reading and streaming of shards hold a few rows in memory, whatever the size of the media."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store: decoded once, never stale, never lost, the same bytes out as went in."""
+"""The cache: cells are decoded once, entries are never stale or lost, and bytes round-trip."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from sensorium.core.errors import CellError, SensoriumError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
-from sensorium.data.store.store import Places, Shelf, Store
+from sensorium.data.store.store import ArrayCache, Places, Store
 
 
 class Counted(Modality):
@@ -58,7 +58,7 @@ class Counted(Modality):
         return {"option": self.option, "ragged": self.ragged, "state": self.state}
 
 
-def fill(shelf: Shelf, cells: Sequence[bytes | None], workers: int = 2) -> tuple[Places, list[tuple[int, str]]]:
+def fill(cache: ArrayCache, cells: Sequence[bytes | None], workers: int = 2) -> tuple[Places, list[tuple[int, str]]]:
     problems: list[tuple[int, str]] = []
 
     def opened() -> Iterator[Any]:
@@ -66,17 +66,17 @@ def fill(shelf: Shelf, cells: Sequence[bytes | None], workers: int = 2) -> tuple
             if cell is not None:
                 yield i, lambda cell=cell, i=i: Blob(cell, f"file {i}")
 
-    places = shelf.fill(
+    places = cache.fill(
         len(cells), opened(), workers=workers, tell=lambda n: None, problem=lambda row, e: problems.append((row, e.problem))
     )
     return places, problems
 
 
-def content(shelf: Shelf, places: Places) -> list[bytes | None]:
+def content(cache: ArrayCache, places: Places) -> list[bytes | None]:
     """Every row's bytes, one at a time."""
     found: list[bytes | None] = []
     for i in range(len(places.offset)):
-        data, present, mask = shelf.gather(places, np.array([i]))
+        data, present, mask = cache.gather(places, np.array([i]))
         kept = data[0] if mask is None else data[0][mask[0]]
         found.append(kept.astype(np.uint8).tobytes() if present[0] else None)
     return found
@@ -85,38 +85,38 @@ def content(shelf: Shelf, places: Places) -> list[bytes | None]:
 CELLS = [bytes([i % 251, i // 251, *range(i % 7)]) for i in range(200)]
 
 
-def test_what_went_in_comes_out(tmp_path: Path) -> None:
+def test_arrays_round_trip(tmp_path: Path) -> None:
     for ragged in (True, False):
-        shelf = Store(tmp_path).shelf(Counted(ragged=ragged), "counted")
-        places, problems = fill(shelf, CELLS)
+        cache = Store(tmp_path).shelf(Counted(ragged=ragged), "counted")
+        places, problems = fill(cache, CELLS)
         want = CELLS if ragged else [np.resize(np.frombuffer(c, np.uint8), 4).tobytes() for c in CELLS]
-        assert content(shelf, places) == want
+        assert content(cache, places) == want
         assert problems == []
 
 
-def test_the_second_run_decodes_nothing(tmp_path: Path) -> None:
+def test_second_run_decodes_nothing(tmp_path: Path) -> None:
     first = Counted()
     fill(Store(tmp_path).shelf(first, "counted"), CELLS)
     assert first.calls == len(CELLS)
     again = Counted()
-    shelf = Store(tmp_path).shelf(again, "counted")
-    places, _ = fill(shelf, CELLS[::-1])
+    cache = Store(tmp_path).shelf(again, "counted")
+    places, _ = fill(cache, CELLS[::-1])
     assert again.calls == 0
-    assert content(shelf, places) == CELLS[::-1]
+    assert content(cache, places) == CELLS[::-1]
 
 
-def test_a_changed_byte_is_another_cell(tmp_path: Path) -> None:
+def test_changed_byte_is_another_cell(tmp_path: Path) -> None:
     fill(Store(tmp_path).shelf(Counted(), "counted"), CELLS)
     again = Counted()
     changed = [CELLS[0][:-1] + bytes([CELLS[0][-1] ^ 1]), *CELLS[1:]]
-    shelf = Store(tmp_path).shelf(again, "counted")
-    places, _ = fill(shelf, changed)
+    cache = Store(tmp_path).shelf(again, "counted")
+    places, _ = fill(cache, changed)
     assert again.calls == 1
-    assert content(shelf, places) == changed
+    assert content(cache, places) == changed
 
 
 @pytest.mark.parametrize("change", ["option", "state", "kind"])
-def test_a_changed_setting_decodes_again(tmp_path: Path, change: str) -> None:
+def test_changed_setting_decodes_again(tmp_path: Path, change: str) -> None:
     fill(Store(tmp_path).shelf(Counted(), "counted"), CELLS[:5])
     other = Counted(option=2 if change == "option" else 1)
     if change == "state":
@@ -125,56 +125,56 @@ def test_a_changed_setting_decodes_again(tmp_path: Path, change: str) -> None:
     assert other.calls == 5
 
 
-def test_the_same_content_is_kept_once(tmp_path: Path) -> None:
-    shelf = Store(tmp_path).shelf(Counted(), "counted")
-    places, _ = fill(shelf, [b"same one"] * 300)
+def test_equal_content_is_stored_once(tmp_path: Path) -> None:
+    cache = Store(tmp_path).shelf(Counted(), "counted")
+    places, _ = fill(cache, [b"same one"] * 300)
     assert len(set(places.offset.tolist())) == 1
-    assert (shelf.folder / "values.bin").stat().st_size == 2 * len(b"same one")
-    assert content(shelf, places)[250] == b"same one"
+    assert (cache.folder / "values.bin").stat().st_size == 2 * len(b"same one")
+    assert content(cache, places)[250] == b"same one"
 
 
-def test_what_cannot_be_used_is_remembered(tmp_path: Path) -> None:
+def test_unusable_cells_are_cached(tmp_path: Path) -> None:
     cells = [b"good", b"bad 1", None, b"bad 1", b"bad 2"]
     for calls in (4, 0):
         modality = Counted()
-        shelf = Store(tmp_path).shelf(modality, "counted")
-        places, problems = fill(shelf, cells, workers=1)
+        cache = Store(tmp_path).shelf(modality, "counted")
+        places, problems = fill(cache, cells, workers=1)
         assert problems == [(1, "is bad"), (3, "is bad"), (4, "is bad")]
-        assert content(shelf, places) == [b"good", None, None, None, None]
+        assert content(cache, places) == [b"good", None, None, None, None]
         assert modality.calls == calls
 
 
-def test_bytes_after_the_last_known_one_are_written_over(tmp_path: Path) -> None:
+def test_unindexed_bytes_are_overwritten(tmp_path: Path) -> None:
     """A writer killed between the values and their index leaves bytes that nothing points to."""
-    shelf = Store(tmp_path).shelf(Counted(), "counted")
-    fill(shelf, CELLS[:50])
-    with (shelf.folder / "values.bin").open("ab") as file:
+    cache = Store(tmp_path).shelf(Counted(), "counted")
+    fill(cache, CELLS[:50])
+    with (cache.folder / "values.bin").open("ab") as file:
         file.write(b"\xff" * 33)
     after = Counted()
-    shelf = Store(tmp_path).shelf(after, "counted")
-    places, _ = fill(shelf, CELLS)
+    cache = Store(tmp_path).shelf(after, "counted")
+    places, _ = fill(cache, CELLS)
     assert after.calls == len(CELLS) - 50
-    assert content(shelf, places) == CELLS
+    assert content(cache, places) == CELLS
 
 
 @pytest.mark.parametrize("ragged", [True, False])
 @pytest.mark.parametrize("left", [0, 7, 100])
-def test_values_that_were_cut_off_are_made_again(tmp_path: Path, ragged: bool, left: int) -> None:
-    shelf = Store(tmp_path).shelf(Counted(ragged=ragged), "counted")
-    want = content(shelf, fill(shelf, CELLS)[0])
-    with (shelf.folder / "values.bin").open("r+b") as file:
+def test_truncated_arrays_are_encoded_again(tmp_path: Path, ragged: bool, left: int) -> None:
+    cache = Store(tmp_path).shelf(Counted(ragged=ragged), "counted")
+    want = content(cache, fill(cache, CELLS)[0])
+    with (cache.folder / "values.bin").open("r+b") as file:
         file.truncate(left)
     after = Counted(ragged=ragged)
-    shelf = Store(tmp_path).shelf(after, "counted")
-    assert content(shelf, fill(shelf, CELLS)[0]) == want
+    cache = Store(tmp_path).shelf(after, "counted")
+    assert content(cache, fill(cache, CELLS)[0]) == want
     assert 0 < after.calls <= len(CELLS)
 
 
-def test_a_broken_index_says_what_to_delete(tmp_path: Path) -> None:
-    shelf = Store(tmp_path).shelf(Counted(), "counted")
-    fill(shelf, CELLS)
-    folder = shelf.folder
-    del shelf
+def test_broken_index_error_names_the_folder_to_delete(tmp_path: Path) -> None:
+    cache = Store(tmp_path).shelf(Counted(), "counted")
+    fill(cache, CELLS)
+    folder = cache.folder
+    del cache
     for path in folder.glob("index.sqlite*"):
         path.write_bytes(b"no data base at all " * 500)
     with pytest.raises(SensoriumError, match="damaged") as caught:
@@ -183,16 +183,16 @@ def test_a_broken_index_says_what_to_delete(tmp_path: Path) -> None:
     assert "delete" in str(caught.value)
 
 
-def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+def test_unwritable_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(SensoriumError, match="the store cannot be written") as caught:
         Store(tmp_path / "file" / "cache").shelf(Counted(), "counted")
     assert "--cache" in str(caught.value)
 
 
-def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shelf = Store(tmp_path).shelf(Counted(), "counted")
-    fill(shelf, CELLS[:10])
+def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = Store(tmp_path).shelf(Counted(), "counted")
+    fill(cache, CELLS[:10])
 
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
@@ -200,18 +200,18 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("sensorium.data.store.store.os.fsync", full)
         with pytest.raises(SensoriumError, match="No space left on device"):
-            fill(shelf, CELLS)
-    assert content(shelf, fill(shelf, CELLS)[0]) == CELLS
+            fill(cache, CELLS)
+    assert content(cache, fill(cache, CELLS)[0]) == CELLS
 
 
-def test_an_interrupt_loses_nothing_that_was_decoded(tmp_path: Path) -> None:
+def test_interrupt_loses_nothing_decoded(tmp_path: Path) -> None:
     class Stopped(Counted):
         def encode(self, cell: Blob) -> Array:
             time.sleep(0.002)
             return super().encode(cell)
 
     modality = Stopped()
-    shelf = Store(tmp_path).shelf(modality, "counted")
+    cache = Store(tmp_path).shelf(modality, "counted")
     cells = [(i, lambda i=i: Blob(CELLS[i], "x")) for i in range(200)]
     seen = 0
 
@@ -222,7 +222,7 @@ def test_an_interrupt_loses_nothing_that_was_decoded(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        shelf.fill(200, iter(cells), workers=2, tell=tell, problem=lambda row, error: None)
+        cache.fill(200, iter(cells), workers=2, tell=tell, problem=lambda row, error: None)
     decoded = modality.calls
     assert 40 <= decoded < 200
     again = Counted()
@@ -230,7 +230,7 @@ def test_an_interrupt_loses_nothing_that_was_decoded(tmp_path: Path) -> None:
     assert again.calls == 200 - decoded
 
 
-def test_an_error_of_the_program_is_not_swallowed(tmp_path: Path) -> None:
+def test_programming_errors_propagate(tmp_path: Path) -> None:
     class Wrong(Counted):
         def encode(self, cell: Blob) -> Array:
             return np.zeros(3, np.float64)
@@ -264,44 +264,44 @@ def writer(folder: Path, start: int) -> subprocess.Popen[str]:
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_two_processes_fill_one_shelf(tmp_path: Path) -> None:
+def test_two_processes_fill_one_cache(tmp_path: Path) -> None:
     both = [writer(tmp_path, 0), writer(tmp_path, 200)]
     for process in both:
         out, error = process.communicate(timeout=60)
         assert (process.returncode, out) == (0, "done\n"), error
     modality = Counted()
-    shelf = Store(tmp_path).shelf(modality, "counted")
+    cache = Store(tmp_path).shelf(modality, "counted")
     cells = [b"cell number %d " % i * (i % 5 + 1) for i in range(600)]
-    assert content(shelf, fill(shelf, cells)[0]) == cells
+    assert content(cache, fill(cache, cells)[0]) == cells
     assert modality.calls == 0
-    assert (shelf.folder / "values.bin").stat().st_size == 2 * sum(map(len, cells)), "each cell once"
+    assert (cache.folder / "values.bin").stat().st_size == 2 * sum(map(len, cells)), "each cell once"
 
 
 MAKER = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from sensorium.data.store.store import Shelf
+from sensorium.data.store.store import ArrayCache
 class Empty:
     ragged, store_options = True, {}
     def blank(self): return np.zeros(0, np.int16)
 began = float(sys.argv[2])
 for i in range(100):
     while time.time() < began + i / 100: pass
-    Shelf(Path(sys.argv[1]) / str(i), Empty())
+    ArrayCache(Path(sys.argv[1]) / str(i), Empty())
 """
 
 
-def test_many_make_one_shelf_at_once(tmp_path: Path) -> None:
+def test_many_processes_create_one_cache(tmp_path: Path) -> None:
     began = str(time.time() + 2)
     words = [sys.executable, "-c", MAKER, str(tmp_path), began]
     makers = [subprocess.Popen(words, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     for maker in makers:
-        _, said = maker.communicate(timeout=60)
-        assert maker.returncode == 0, said
+        _, stderr = maker.communicate(timeout=60)
+        assert maker.returncode == 0, stderr
 
 
-def test_a_killed_writer_leaves_a_store_that_is_right(tmp_path: Path) -> None:
+def test_killed_writer_leaves_a_valid_cache(tmp_path: Path) -> None:
     process = writer(tmp_path, 0)
     deadline = time.monotonic() + 30
     values = lambda: [p for p in tmp_path.glob("*/values.bin") if p.stat().st_size > 10_000]  # noqa: E731
@@ -310,9 +310,9 @@ def test_a_killed_writer_leaves_a_store_that_is_right(tmp_path: Path) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     modality = Counted()
-    shelf = Store(tmp_path).shelf(modality, "counted")
+    cache = Store(tmp_path).shelf(modality, "counted")
     cells = [b"cell number %d " % i * (i % 5 + 1) for i in range(400)]
-    assert content(shelf, fill(shelf, cells)[0]) == cells
+    assert content(cache, fill(cache, cells)[0]) == cells
     assert modality.calls < 400
 
 
@@ -322,12 +322,12 @@ def test_a_killed_writer_leaves_a_store_that_is_right(tmp_path: Path) -> None:
     index=st.lists(st.integers(0, 10**6), max_size=12),
     ragged=st.booleans(),
 )
-def test_gathering_is_encoding(tmp_path: Path, cells: list[bytes | None], index: list[int], ragged: bool) -> None:
+def test_gathering_equals_encoding(tmp_path: Path, cells: list[bytes | None], index: list[int], ragged: bool) -> None:
     modality = Counted(ragged=ragged)
-    shelf = Store(tmp_path).shelf(modality, "counted")
-    places, problems = fill(shelf, cells, workers=1)
+    cache = Store(tmp_path).shelf(modality, "counted")
+    places, problems = fill(cache, cells, workers=1)
     rows = np.array([i % len(cells) for i in index], np.int64)
-    data, present, mask = shelf.gather(places, rows)
+    data, present, mask = cache.gather(places, rows)
     bad = {row for row, _ in problems}
     want = [None if cells[i] is None or i in bad else modality.encode(Blob(cells[i] or b"", "")) for i in rows.tolist()]
     field = modality.collate(want)
@@ -341,21 +341,21 @@ def test_gathering_is_encoding(tmp_path: Path, cells: list[bytes | None], index:
         assert mask is None
 
 
-def test_reading_more_than_memory_may_hold_is_still_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sensorium.data.store.array_file.MAPPED_BYTES", 64)  # a larger shelf is read, not mapped
+def test_large_files_are_read_correctly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sensorium.data.store.array_file.MAPPED_BYTES", 64)  # a larger file is read, not mapped
     for ragged in (True, False):
-        shelf = Store(tmp_path).shelf(Counted(ragged=ragged), "counted")
-        places, _ = fill(shelf, CELLS)
-        once = content(shelf, places)
-        assert content(shelf, places) == once
-        data, _, _ = shelf.gather(places, np.arange(200))
+        cache = Store(tmp_path).shelf(Counted(ragged=ragged), "counted")
+        places, _ = fill(cache, CELLS)
+        once = content(cache, places)
+        assert content(cache, places) == once
+        data, _, _ = cache.gather(places, np.arange(200))
         assert data.any()
 
 
-def test_a_large_shelf_reads_what_a_small_one_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_cache_reads_what_a_small_one_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for ragged in (True, False):
-        shelf = Store(tmp_path).shelf(Counted(ragged=ragged), "counted")
-        places, _ = fill(shelf, CELLS)
+        cache = Store(tmp_path).shelf(Counted(ragged=ragged), "counted")
+        places, _ = fill(cache, CELLS)
         rng = np.random.default_rng(0)
         for index in (
             np.arange(len(CELLS)),
@@ -371,11 +371,11 @@ def test_a_large_shelf_reads_what_a_small_one_maps(tmp_path: Path, monkeypatch: 
                 np.testing.assert_array_equal(one, other)
 
 
-def test_a_large_shelf_that_was_cut_short_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_truncated_large_cache_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sensorium.data.store.array_file.MAPPED_BYTES", 0)
-    shelf = Store(tmp_path).shelf(Counted(ragged=True), "counted")
-    places, _ = fill(shelf, CELLS)
-    values = shelf.folder / "values.bin"
+    cache = Store(tmp_path).shelf(Counted(ragged=True), "counted")
+    places, _ = fill(cache, CELLS)
+    values = cache.folder / "values.bin"
     values.write_bytes(values.read_bytes()[:1])
     with pytest.raises(SensoriumError, match="shorter"):
-        shelf.gather(places, np.arange(len(CELLS)))
+        cache.gather(places, np.arange(len(CELLS)))

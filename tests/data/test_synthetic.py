@@ -1,4 +1,4 @@
-"""The synthetic house: the same every time, and no sense alone can tell what happened."""
+"""The synthetic data set: reproducible, and no modality alone determines the event."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sensorium.core.errors import ConfigError
-from sensorium.data.synthetic import COST, EVENTS, SENSES, TAGS, ceiling, make, story
+from sensorium.data.synthetic import COST, EVENTS, MODALITIES, TAGS, ceiling, make, story
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -19,29 +19,29 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_every_two_senses_tell_all_events_and_none_does_alone() -> None:
-    for states in SENSES.values():
+def test_two_modalities_determine_the_event_and_one_does_not() -> None:
+    for states in MODALITIES.values():
         assert sorted(e for pair in states.values() for e in pair) == sorted(EVENTS)
-    for a, b in combinations(SENSES, 2):
+    for a, b in combinations(MODALITIES, 2):
         for event in EVENTS:
-            (one,) = (set(pair) for pair in SENSES[a].values() if event in pair)
-            (other,) = (set(pair) for pair in SENSES[b].values() if event in pair)
+            (one,) = (set(pair) for pair in MODALITIES[a].values() if event in pair)
+            (other,) = (set(pair) for pair in MODALITIES[b].values() if event in pair)
             assert one & other == {event}
 
 
 def test_best_possible_accuracy() -> None:
     plot = story(4000, seed=3)
     assert ceiling(plot) > 0.97
-    for sense in SENSES:
+    for sense in MODALITIES:
         assert 0.4 < ceiling(plot, [sense]) < 0.55
-    assert ceiling(plot, list(SENSES)[:2]) < ceiling(plot, list(SENSES)[:3]) < ceiling(plot)
+    assert ceiling(plot, list(MODALITIES)[:2]) < ceiling(plot, list(MODALITIES)[:3]) < ceiling(plot)
 
 
-def test_holes_and_noise_are_as_asked() -> None:
+def test_missing_and_wrong_shares_are_as_requested() -> None:
     plot = story(4000, seed=3, holes=0.2, noise=0.1)
     for sense, states in plot.seen.items():
         assert states.count(None) / 4000 == pytest.approx(0.2, abs=0.03)
-        wrong = [e not in SENSES[sense][s] for e, s in zip(plot.events, states, strict=True) if s is not None]
+        wrong = [e not in MODALITIES[sense][s] for e, s in zip(plot.events, states, strict=True) if s is not None]
         assert np.mean(wrong) == pytest.approx(0.1, abs=0.02)
     clean = story(100, holes=0, noise=0)
     assert ceiling(clean, ["note", "sound"], noise=1e-6) == 1
@@ -80,27 +80,27 @@ def test_files(tmp_path: Path) -> None:
     assert list(read(tmp_path / "c" / "train.csv")[0])[-1] == "event"
 
 
-def test_answers_follow_from_the_event(tmp_path: Path) -> None:
+def test_targets_follow_from_the_event(tmp_path: Path) -> None:
     rows = read(make(tmp_path, rows=150, valid=0, test=0, targets=("event", "cost", "tags"))["train"])
     assert len(rows) == 150
     forgotten = 0
     for row in rows:
         assert 0.84 < float(row["cost"]) / COST[row["event"]] < 1.16
-        told = row["tags"].split("; ")
-        assert all(row["event"] in TAGS[tag] for tag in told)
-        forgotten += sum(row["event"] in events for events in TAGS.values()) - len(told)
+        tags = row["tags"].split("; ")
+        assert all(row["event"] in TAGS[tag] for tag in tags)
+        forgotten += sum(row["event"] in events for events in TAGS.values()) - len(tags)
     assert 3 < forgotten < 35
 
 
-def test_a_simple_rule_reads_each_sense(tmp_path: Path) -> None:
-    """The states can be told from the files: by a rule a line long, hence by a model."""
+def test_simple_rules_read_each_modality(tmp_path: Path) -> None:
+    """The states can be read from the files by one-line rules, hence by a model."""
     from sensorium.data import synthetic_cells
 
     rng = np.random.default_rng(0)
 
-    def told(sense: str, rule: object, make: object) -> float:
-        cases = [(state, rule(make(state, rng))) for state in SENSES[sense] for _ in range(60)]  # type: ignore[operator]
-        return float(np.mean([state == said for state, said in cases]))
+    def accuracy(sense: str, rule: object, make: object) -> float:
+        cases = [(state, rule(make(state, rng))) for state in MODALITIES[sense] for _ in range(60)]  # type: ignore[operator]
+        return float(np.mean([state == predicted for state, predicted in cases]))
 
     def hear(wave: np.ndarray) -> str:
         power = np.abs(np.fft.rfft(wave)) ** 2
@@ -121,13 +121,15 @@ def test_a_simple_rule_reads_each_sense(tmp_path: Path) -> None:
         return "cloud" if light.max() - np.median(light) > np.median(light) - light.min() else "figure"
 
     def read_note(text: str) -> str:
-        return max(SENSES["note"], key=lambda state: sum(word in text.lower() for word in synthetic_cells._WORDS[state]))
+        return max(
+            MODALITIES["note"], key=lambda state: sum(word in text.lower() for word in synthetic_cells._WORDS[state])
+        )
 
-    assert told("sound", hear, synthetic_cells.sound) > 0.95
-    assert told("sensor", feel, synthetic_cells.vibration) > 0.9
-    assert told("photo", look, synthetic_cells.photo) > 0.9
-    assert told("note", read_note, synthetic_cells.note) > 0.95
-    degrees = told(
+    assert accuracy("sound", hear, synthetic_cells.sound) > 0.95
+    assert accuracy("sensor", feel, synthetic_cells.vibration) > 0.9
+    assert accuracy("photo", look, synthetic_cells.photo) > 0.9
+    assert accuracy("note", read_note, synthetic_cells.note) > 0.95
+    degrees = accuracy(
         "temperature", lambda t: "cold" if t < 17.5 else "mild" if t < 22.5 else "warm", synthetic_cells.temperature
     )
     assert degrees > 0.95
@@ -142,7 +144,7 @@ def test_damage(tmp_path: Path) -> None:
     assert (len(missing), len(empty)) == (1, 1)
 
 
-def test_wrong_arguments(tmp_path: Path) -> None:
+def test_invalid_arguments(tmp_path: Path) -> None:
     for wrong in ({"rows": 0}, {"holes": 1.0}, {"valid": 0.6, "test": 0.5}, {"targets": ("evnt",)}):
         with pytest.raises(ConfigError):
             make(tmp_path, **wrong)  # type: ignore[arg-type]

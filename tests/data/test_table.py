@@ -1,4 +1,4 @@
-"""Tables: every source gives the same cells, and every complaint names file and row."""
+"""Tables: every source gives the same cells, and every error names file and row."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_csv_round_trip(tmp_path_factory: pytest.TempPathFactory, rows: list[tup
     assert list(zip(*columns.values(), strict=True)) == rows
 
 
-def test_many_rows_share_equal_cells(tmp_path: Path) -> None:
+def test_equal_cells_share_one_object(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", "i,c\n" + "".join(f"{i},{'red' if i % 2 else 'blue'}\n" for i in range(10_000)))
     table = Table.read(path)
     assert len(table) == 10_000
@@ -80,7 +80,7 @@ def test_many_rows_share_equal_cells(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         (b"a,b\n1,2\n3\n", ["row 2", "1 cell", "2 columns"]),
         (b"a,b\n1,2\n\n3,4,5\n", ["row 2", "3 cells"]),
@@ -94,11 +94,11 @@ def test_many_rows_share_equal_cells(tmp_path: Path) -> None:
         (b"a,b\n1,\0\0\0\0\n", ["line 2", "zero bytes"]),
     ],
 )
-def test_bad_csv(tmp_path: Path, content: bytes, said: list[str]) -> None:
+def test_bad_csv(tmp_path: Path, content: bytes, expected: list[str]) -> None:
     path = write(tmp_path, "bad.csv", content)
     with pytest.raises(DataError) as caught:
         Table.read(path)
-    for part in ["bad.csv", *said]:
+    for part in ["bad.csv", *expected]:
         assert part in str(caught.value)
 
 
@@ -196,7 +196,7 @@ def test_wrong_paths(tmp_path: Path) -> None:
         Table.read(write(tmp_path, "a.xyz", "x"))
 
 
-def test_parts_keep_row_numbers(tmp_path: Path) -> None:
+def test_selected_rows_keep_their_numbers(tmp_path: Path) -> None:
     path = write(tmp_path, "a.jsonl", "".join(json.dumps({"a": i}) + "\n" for i in range(6)))
     part = Table.read(path).take(np.array([5, 1, 3])).take([2, 0])
     assert part.column("a") == [3, 5]

@@ -138,7 +138,7 @@ def test_the_table_that_is_read_is_never_replaced(cli: Any, finished: Path, tabl
     for words in (["--out", table / "test.csv"], ["--out", table / ".." / "table" / "test.csv", "--overwrite"]):
         code, _, said = cli("predict", finished, table / "test.csv", *words)
         assert code == 2
-        assert "is the table that is read" in said
+        assert "is the input table" in said
     assert (table / "test.csv").read_bytes() == before
 
 

@@ -1,4 +1,4 @@
-"""Where the values of one column or stream lie: in memory, of one shape or of many, or on the store."""
+"""Storage of the values of one column or stream: dense or ragged in memory, or in the on-disk cache."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Array, Modality
 from sensorium.core.padding import padded
-from sensorium.data.store.store import Places, Shelf
+from sensorium.data.store.store import ArrayCache, Places
 
 if TYPE_CHECKING:
     from sensorium.core.batch import Field
@@ -21,22 +21,29 @@ Index = NDArray[np.int64]
 
 
 class Source(Protocol):
-    """Where the values of one stream or target come from."""
+    """The values of one stream or target, by row."""
 
-    def gather(self, index: Index) -> Field: ...
+    def gather(self, index: Index) -> Field:
+        """Return the values of the rows ``index`` ``[B]`` as a padded field."""
 
     def lengths(self) -> Index | None:
-        """How long each row is before it is padded, 0 where it is missing; None where all have one shape."""
+        """Return the length of each row before padding, 0 where missing; None where all have one shape."""
         ...
 
     def content(self) -> str:
-        """A digest of all values, wherever they lie: another one where any cell is another."""
+        """Return a digest of all values, independent of where they are stored."""
         ...
 
 
 @dataclass(frozen=True)
-class Block:
-    """Values of one shape, in memory: data ``[rows, ...]``, present ``[rows]``, mask ``[rows, cells]`` or None."""
+class Block(Source):
+    """Values of one shape in memory.
+
+    Args:
+        data: ``[rows, ...]``.
+        present: Which rows have a value, ``[rows]``.
+        mask: Which cells are real, ``[rows, cells]``; None where all are.
+    """
 
     data: Array
     present: NDArray[np.bool_]
@@ -54,18 +61,24 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Ragged:
-    """Values of different lengths, in memory, end to end; row i is ``values[start[i]:start[i + 1]]``."""
+class Ragged(Source):
+    """Values of different lengths in memory, end to end; row i is ``values[start[i]:start[i + 1]]``.
+
+    Args:
+        values: All steps.
+        start: First step of each row, and the end, ``[rows + 1]``.
+        present: Which rows have a value, ``[rows]``.
+    """
 
     values: Array
     start: Index
     present: NDArray[np.bool_]
 
     def gather(self, index: Index) -> Field:
-        begin = self.start[index]
-        length = self.start[index + 1] - begin
+        first = self.start[index]
+        length = self.start[index + 1] - first
         data, mask = padded(length, self.values.shape[1:], self.values.dtype)
-        data[mask] = self.values[(begin[:, None] + np.arange(mask.shape[1]))[mask]]
+        data[mask] = self.values[(first[:, None] + np.arange(mask.shape[1]))[mask]]
         return field_of(data, self.present[index], mask)
 
     def lengths(self) -> Index | None:
@@ -76,17 +89,22 @@ class Ragged:
 
 
 @dataclass(frozen=True)
-class Stored:
-    """Values on the store."""
+class Cached(Source):
+    """Values in the on-disk cache.
 
-    shelf: Shelf
+    Args:
+        cache: The cache.
+        places: Place of each row's array in it.
+    """
+
+    cache: ArrayCache
     places: Places
 
     def gather(self, index: Index) -> Field:
-        return field_of(*self.shelf.gather(self.places, index))
+        return field_of(*self.cache.gather(self.places, index))
 
     def lengths(self) -> Index | None:
-        return self.places.length if self.shelf.modality.ragged else None
+        return self.places.length if self.cache.modality.ragged else None
 
     def content(self) -> str:
         return self.places.content
@@ -102,7 +120,7 @@ def _digest(*parts: Array | str) -> str:
 
 
 def field_of(data: Array, present: NDArray[np.bool_], mask: NDArray[np.bool_] | None) -> Field:
-    """Numpy arrays as a field, without a copy."""
+    """Return numpy arrays ``data``, ``present`` and ``mask`` (or None) as a field, without a copy."""
     import torch
 
     from sensorium.core.batch import Field
@@ -111,20 +129,27 @@ def field_of(data: Array, present: NDArray[np.bool_], mask: NDArray[np.bool_] | 
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Values of an input on which targets lie, or of such a target: each batch knows where places in the originals lie."""
+class WithExtents(Source):
+    """Values with the physical extent of each, for inputs that targets refer to by position, and for such targets.
+
+    Args:
+        source: The values.
+        modality: Interprets the extents.
+        extents: The extent of each row's original, such as its size in pixels.
+    """
 
     source: Source
     modality: Modality
     extents: Source
 
     def gather(self, index: Index) -> Field:
-
         from sensorium.core.collation import measured
 
         extents = self.extents.gather(index)
-        known = [row if here else None for row, here in zip(extents.data.numpy(), extents.present.tolist(), strict=True)]
-        return measured(self.source.gather(index), self.modality, known)
+        extent_of_row = [
+            row if present else None for row, present in zip(extents.data.numpy(), extents.present.tolist(), strict=True)
+        ]
+        return measured(self.source.gather(index), self.modality, extent_of_row)
 
     def lengths(self) -> Index | None:
         return self.source.lengths()
@@ -134,8 +159,13 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Taken:
-    """Some rows of another source, in their own order."""
+class Subset(Source):
+    """Selected rows of another source, in their own order.
+
+    Args:
+        source: The other source.
+        rows: Its row numbers.
+    """
 
     source: Source
     rows: Index
@@ -144,16 +174,22 @@ class Taken:
         return self.source.gather(self.rows[index])
 
     def lengths(self) -> Index | None:
-        every = self.source.lengths()
-        return None if every is None else every[self.rows]
+        lengths = self.source.lengths()
+        return None if lengths is None else lengths[self.rows]
 
     def content(self) -> str:
         return _digest(self.source.content(), self.rows)
 
 
 @dataclass(frozen=True)
-class EndToEnd:
-    """The ``count`` rows of one source, and behind them those of another."""
+class Concatenated(Source):
+    """The rows of one source followed by those of another.
+
+    Args:
+        first: The first source.
+        count: Its number of rows.
+        second: The second source.
+    """
 
     first: Source
     count: int
@@ -164,18 +200,18 @@ class EndToEnd:
 
         from sensorium.core.batch import joined
 
-        early = index < self.count
-        if early.all():
+        in_first = index < self.count
+        if in_first.all():
             return self.first.gather(index)
-        if not early.any():
+        if not in_first.any():
             return self.second.gather(index - self.count)
-        together: Field = joined([self.first.gather(index[early]), self.second.gather(index[~early] - self.count)])
-        order = torch.from_numpy(np.argsort(np.r_[np.flatnonzero(early), np.flatnonzero(~early)]))
-        return together.map(lambda tensor: tensor[order])
+        gathered: Field = joined([self.first.gather(index[in_first]), self.second.gather(index[~in_first] - self.count)])
+        order = torch.from_numpy(np.argsort(np.r_[np.flatnonzero(in_first), np.flatnonzero(~in_first)]))
+        return gathered.map(lambda tensor: tensor[order])
 
     def lengths(self) -> Index | None:
-        each = self.first.lengths(), self.second.lengths()
-        return None if each[0] is None or each[1] is None else np.concatenate([each[0], each[1]])
+        lengths = self.first.lengths(), self.second.lengths()
+        return None if lengths[0] is None or lengths[1] is None else np.concatenate([lengths[0], lengths[1]])
 
     def content(self) -> str:
         return _digest(self.first.content(), self.second.content())
@@ -183,33 +219,46 @@ class EndToEnd:
 
 @dataclass(frozen=True)
 class AsTarget:
-    """Reads cells as what is to be answered."""
+    """Encodes cells as targets, through ``encode_target`` of a modality.
+
+    Args:
+        modality: The modality.
+    """
 
     modality: Modality
 
     @property
     def ragged(self) -> bool:
+        """Whether arrays differ in length."""
         return self.modality.ragged
 
     def blank(self) -> Array:
+        """Return the array of a missing cell."""
         return self.modality.blank()
 
     def encode(self, cell: Any) -> Array:
+        """Return the array of ``cell`` as a target."""
         return self.modality.encode_target(cell)
 
 
 @dataclass(frozen=True)
 class Extents:
-    """Reads how large cells are, not what is in them."""
+    """Encodes the physical extent of cells, not their content.
+
+    Args:
+        modality: Reads the extents.
+    """
 
     modality: Modality
-    ragged: ClassVar[bool] = True  # of as many numbers as there are axes
+    ragged: ClassVar[bool] = True  # one number per axis
 
     def blank(self) -> Array:
+        """Return the array of a missing cell."""
         return np.zeros(0, np.float32)
 
     def encode(self, cell: Any) -> Array:
-        found = self.modality.extent(cell)
-        if found is None:
+        """Return the extent of ``cell`` along each axis. Raises ``CellError`` where it cannot be read."""
+        extent = self.modality.extent(cell)
+        if extent is None:
             raise CellError("its size cannot be read")
-        return np.asarray(found, np.float32)
+        return np.asarray(extent, np.float32)

@@ -1,4 +1,4 @@
-"""A stream whose cells are spoiled on their way out of the store: what a model is tried on, never trained on."""
+"""A stream whose stored values are corrupted when read, for robustness tests (never for training)."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 
 def kinds_of(columns: Sequence[Column]) -> tuple[str, ...]:
-    """The ways a stream of these columns can be spoiled: any that one of them knows."""
-    return tuple(dict.fromkeys(how for column in columns for how in column.reader.corruptions))
+    """Return the kinds of corruption that apply to a stream: those that any of its ``columns`` supports."""
+    return tuple(dict.fromkeys(kind for column in columns for kind in column.reader.corruptions))
 
 
 @dataclass(frozen=True)
-class Corrupted:
-    """A stream's values, spoiled. A row meets the same accident at every level, whatever batch it stands in.
+class Corrupted(Source):
+    """A corrupted stream. A row gets the same random corruption at every level, in any batch.
 
     Args:
-        source: The values as they are.
-        columns: The stream's columns; those that do not know ``how`` stay as they are.
+        source: The clean values.
+        columns: The stream's columns; those that do not support ``how`` stay clean.
         how: One of ``kinds_of(columns)``.
-        level: 0 to 1.
-        seed: Of the accidents.
+        level: Severity, 0 to 1.
+        seed: Seed of the corruptions.
     """
 
     source: Source
@@ -49,11 +49,11 @@ class Corrupted:
         present = field.present.numpy()
         if len(self.columns) == 1 and self.columns[0].reader.ragged and field.mask is not None:
             lengths = field.mask.sum(dim=1).tolist()
-            spoiled = [
+            corrupted = [
                 self._cell(self.columns[0], data[i, : lengths[i]], int(row)) if present[i] else None
                 for i, row in enumerate(index)
             ]
-            return self.columns[0].reader.collate(spoiled)
+            return self.columns[0].reader.collate(corrupted)
         out = data.copy()
         known = np.repeat(present[:, None], data.shape[1], axis=1) if field.mask is None else field.mask.numpy()
         for column, where in self._places():
@@ -64,13 +64,13 @@ class Corrupted:
         return replace(field, data=torch.from_numpy(out))
 
     def lengths(self) -> Index | None:
-        return self.source.lengths()  # of the values as they were: an accident may shorten them
+        return self.source.lengths()  # of the clean values, which a corruption may shorten
 
     def content(self) -> str:
         return f"{self.source.content()}-{self.how}-{self.level}-{self.seed}"
 
     def _places(self) -> Iterator[tuple[Column, slice]]:
-        """Each column that can be spoiled so, and where its values stand among the stream's."""
+        """The columns that support the corruption, and where their values are among the stream's."""
         start = 0
         for column in self.columns:
             width = len(column.reader.blank()) if len(self.columns) > 1 else 0

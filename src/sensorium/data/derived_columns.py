@@ -1,4 +1,4 @@
-"""Derived columns: further ways to read the cells of a column, such as the sound track of a video."""
+"""Derived columns: further readings of a column's cells, such as the sound track of a video."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from sensorium.core.registry import find
 from sensorium.core.schema import Opener, content
 from sensorium.data.tables.table import Table
 
-LOOKED_AT = 4
-"""Cells opened to see what else is in them."""
+SAMPLED = 4
+"""Cells opened to see what else they contain."""
 
 
 def offered(table: Table, kinds: Mapping[str, str], taken: Collection[str], media: Opener) -> dict[str, dict[str, Any]]:
-    """The derived columns that input columns (name → kind) offer, as a recipe declares them.
+    """Return the derived columns that input columns offer, as a recipe declares them.
 
     Args:
-        taken: Columns of which a derived one was declared by hand: they offer no further one.
+        table: The training table.
+        kinds: The input columns, with the modality of each.
+        taken: Columns with a derived column already declared; they offer none.
+        media: Opens media cells.
     """
-    found: dict[str, dict[str, Any]] = {}
+    columns: dict[str, dict[str, Any]] = {}
     for name, kind in kinds.items():
         modality: type[Modality] = find("modalities", kind)
         if name in taken or modality.beside.__func__ is Modality.beside.__func__:  # type: ignore[attr-defined]
@@ -33,37 +36,51 @@ def offered(table: Table, kinds: Mapping[str, str], taken: Collection[str], medi
             try:
                 cells.append(content(modality, cell, media, table.number(i), name))
             except CellError:
-                continue  # It is told of when its turn comes to be encoded.
-            if len(cells) == LOOKED_AT:
+                continue  # reported when the cell is encoded
+            if len(cells) == SAMPLED:
                 break
-        for other, spec in modality.beside(cells, name).items():
-            free = other
-            while table.has(free) or free in found:
-                free += "_"
-            found[free] = {**spec, "of": name}
-    return found
+        for proposed, spec in modality.beside(cells, name).items():
+            unused = proposed
+            while table.has(unused) or unused in columns:
+                unused += "_"
+            columns[unused] = {**spec, "of": name}
+    return columns
 
 
-def sources(table: Table, told: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """The derived columns among what was told (column → spec), each with the column it reads."""
-    found = {}
-    for name, spec in told.items():
+def sources(table: Table, specs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return the derived columns that the user declared, with the column each reads.
+
+    Args:
+        table: The training table.
+        specs: The user's column options.
+
+    Raises:
+        ConfigError: A derived column has the name of a table column, or lacks a kind.
+        DataError: The column that it reads does not exist.
+    """
+    source_of = {}
+    for name, spec in specs.items():
         of = spec.get("of")
         if of is None:
             continue
         if table.has(name):
             raise ConfigError("is a column of the table, so it cannot be derived", column=name, fix="choose a new name")
         if not table.has(str(of)):
-            raise DataError(f"is derived of {of!r}: no such column{nearest(str(of), table.columns)}", column=name)
+            raise DataError(f"is derived from {of!r}: no such column{nearest(str(of), table.columns)}", column=name)
         if "kind" not in spec and spec.get("role", "input") == "input":
             raise ConfigError("a derived column needs a kind", column=name, fix=f"write {{kind: audio, of: {of}}}")
-        found[name] = str(of)
-    return found
+        source_of[name] = str(of)
+    return source_of
 
 
 def with_derived(tables: Mapping[str, Table], derived: Mapping[str, str]) -> dict[str, Table]:
-    """The tables with derived columns (name → the column read) as columns of their own."""
-    made = dict(tables)
+    """Return the tables with derived columns added.
+
+    Args:
+        tables: Tables by name.
+        derived: The column that each derived column reads.
+    """
+    extended = dict(tables)
     for name, of in derived.items():
-        made = {key: t.with_column(name, t.column(of)) if t.has(of) else t for key, t in made.items()}
-    return made
+        extended = {key: t.with_column(name, t.column(of)) if t.has(of) else t for key, t in extended.items()}
+    return extended

@@ -1,4 +1,4 @@
-"""A table as the model reads it: media on the store, the rest in memory, a batch by one gather a stream."""
+"""Encoded tables: media in the on-disk cache, other columns in memory; a batch is one gather per stream."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from sensorium.core.schema import Column, Opener, Problem, Schema, content
 from sensorium.data.column_storage import (
     AsTarget,
     Block,
-    EndToEnd,
+    Cached,
+    Concatenated,
     Extents,
     Index,
-    Measured,
     Ragged,
     Source,
-    Stored,
-    Taken,
+    Subset,
+    WithExtents,
     field_of,
 )
 from sensorium.data.store.store import Store
@@ -35,27 +35,43 @@ if TYPE_CHECKING:
     from sensorium.data.tables.table import Table
 
 FEW, GATHERED = 256, 1 << 20
-"""Rows of targets that are looked at together: of those on the store or of different length, and of those in memory."""
+"""Rows of targets read at once: cached or ragged ones, and dense ones in memory."""
 Number = Callable[[int], int]
 Tell = Callable[[str, int, int], None]
-"""Progress: what is being done, how many are done, of how many."""
+"""Receives what is being done, how many are done, and the total."""
 
 
-def fields(schema: Schema, rows: Rows, task: Answering) -> Fields:
-    """The targets of a task, some rows at a time."""
+def fields(schema: Schema, rows: Rows, task: TargetReader) -> Fields:
+    """Return the targets of a task, a chunk of rows at a time.
+
+    Args:
+        schema: The schema.
+        rows: The encoded rows.
+        task: The task that reads them.
+    """
     return Fields(schema, rows, list(task.goal.targets), task.target)
 
 
-class Answering(Protocol):
-    """What is asked of a task here."""
+class TargetReader(Protocol):
+    """The part of a task that this module needs."""
 
     @property
-    def goal(self) -> Goal: ...
-    def target(self, batch: Batch) -> Field | None: ...
+    def goal(self) -> Goal:
+        """Its goal, which names its target columns."""
+
+    def target(self, batch: Batch) -> Field | None:
+        """Return the targets of ``batch`` as one field, or None."""
 
 
 class Fields:
-    """All values of some target columns as a task reads them, some rows at a time; may be gone through again and again."""
+    """An iterable over the values of target columns as a task reads them, in chunks; it may be iterated repeatedly.
+
+    Args:
+        schema: The schema.
+        rows: The encoded rows.
+        columns: The target columns.
+        join: Joins the columns of a batch to one field, or returns None.
+    """
 
     def __init__(self, schema: Schema, rows: Rows, columns: Sequence[str], join: Callable[[Batch], Field | None]) -> None:
         self.schema, self.rows, self.columns, self.join = schema, rows, columns, join
@@ -72,14 +88,22 @@ class Fields:
                 name: self.schema.columns[name].reader.prepare_target(self.rows.targets[name].gather(index))
                 for name in self.columns
             }
-            found = self.join(Batch({}, fields, torch.from_numpy(self.rows.weight[index])))
-            if found is not None:
-                yield found
+            joined = self.join(Batch({}, fields, torch.from_numpy(self.rows.weight[index])))
+            if joined is not None:
+                yield joined
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Encoded rows. ``batch(index)`` gathers some of them; nothing is decoded again."""
+    """Encoded rows. ``batch(index)`` gathers some of them without decoding again.
+
+    Args:
+        inputs: Values by stream.
+        targets: Values by target column.
+        weight: Row weights, ``[rows]``.
+        problems: Cells that could not be used and count as missing.
+        prompts: Values by prompt column.
+    """
 
     inputs: dict[str, Source]
     targets: dict[str, Source]
@@ -91,7 +115,7 @@ class Rows:
         return len(self.weight)
 
     def batch(self, index: Index) -> Batch:
-        """Rows ``index`` ``[B]`` as stored: call ``Schema.prepare`` before a model sees them."""
+        """Return the rows ``index`` ``[B]`` as stored; call ``Schema.prepare`` before passing them to a model."""
         import torch
 
         from sensorium.core.batch import Batch
@@ -104,39 +128,39 @@ class Rows:
         )
 
     def lengths(self) -> dict[str, Index]:
-        """How long each row is, by stream whose rows differ in length."""
-        found = ((name, source.lengths()) for name, source in self.inputs.items())
-        return {name: length for name, length in found if length is not None}
+        """Return the length of each row, by ragged stream."""
+        lengths = ((name, source.lengths()) for name, source in self.inputs.items())
+        return {name: length for name, length in lengths if length is not None}
 
     def known(self, name: str) -> NDArray[np.bool_]:
-        """Which rows have a target column ``[rows]``."""
-        every = np.arange(len(self), dtype=np.int64)
-        parts = [self.targets[name].gather(some).present.numpy() for some in _some(every)]
+        """Return which rows have a value of target column ``name``, ``[rows]``."""
+        index = np.arange(len(self), dtype=np.int64)
+        parts = [self.targets[name].gather(chunk).present.numpy() for chunk in _chunked(index)]
         return np.concatenate(parts) if parts else np.zeros(0, np.bool_)
 
     def contents(self) -> dict[str, str]:
-        """By stream, by target and of the weights a digest of all values: another one where any cell is another."""
+        """Return digests of all values, by stream and target, and of the weights."""
         inputs = {name: source.content() for name, source in self.inputs.items()}
         targets = {f"target {name}": source.content() for name, source in self.targets.items()}
         prompts = {f"prompt {name}": source.content() for name, source in self.prompts.items()}
         return {**inputs, **targets, **prompts, "weights": hashlib.sha256(self.weight.tobytes()).hexdigest()[:16]}
 
     def take(self, index: Index) -> Rows:
-        """The same rows, fewer or in another order; media stay where they are."""
+        """Return the rows ``index``, in that order, without copying cached media."""
         return Rows(
-            {name: Taken(source, index) for name, source in self.inputs.items()},
-            {name: Taken(source, index) for name, source in self.targets.items()},
+            {name: Subset(source, index) for name, source in self.inputs.items()},
+            {name: Subset(source, index) for name, source in self.targets.items()},
             self.weight[index],
             self.problems,
-            {name: Taken(source, index) for name, source in self.prompts.items()},
+            {name: Subset(source, index) for name, source in self.prompts.items()},
         )
 
     def followed(self, other: Rows) -> Rows:
-        """These rows, and behind them those of another table of the same columns."""
+        """Return these rows followed by those of ``other``, from another table with the same columns."""
         count = len(self)
 
         def both(mine: dict[str, Source], theirs: dict[str, Source]) -> dict[str, Source]:
-            return {name: EndToEnd(source, count, theirs[name]) for name, source in mine.items()}
+            return {name: Concatenated(source, count, theirs[name]) for name, source in mine.items()}
 
         return Rows(
             both(self.inputs, other.inputs),
@@ -157,28 +181,37 @@ def encode(
     targets: bool = True,
     tell: Tell | None = None,
 ) -> Rows:
-    """Every row of a table, encoded. Cells that cannot be used become missing and are told in ``problems``.
+    """Encode every row of a table. Unusable cells become missing and are listed in ``problems``.
 
-    Columns the table lacks are missing in every row.
+    Columns that the table lacks are missing in every row.
+
+    Args:
+        schema: Encodes the cells.
+        table: The table.
+        media: Opens media cells.
+        store: Caches encoded media.
+        workers: Decoding threads.
+        targets: Whether to encode the targets.
+        tell: Receives progress.
     """
     problems: list[Problem] = []
     count = len(table)
-    # A column that is input and target is read twice, and its faults are told once.
-    again: list[Problem] = []
+    # A column that is input and target is read twice, but its problems are reported once.
+    repeated: list[Problem] = []
 
     def cells(column: Column) -> Sequence[Any]:
         return table.column(column.source) if table.has(column.source) else [None] * count
 
-    def source(column: Column, *, target: bool = False, told: list[Problem] = problems, measure: bool = False) -> Source:
-        """Where the values of one column lie: media on the store, all else in memory."""
+    def source(column: Column, *, target: bool = False, report: list[Problem] = problems, measure: bool = False) -> Source:
+        """The values of one column: media in the cache, others in memory."""
         if column.reader.media:
-            found: Source = _stored(column, cells(column), media, table.number, store, workers, told, tell, target)
+            values: Source = _stored(column, cells(column), media, table.number, store, workers, report, tell, target)
         else:
-            make = _ragged if column.reader.ragged else _block
-            found = make(schema, column, cells(column), media, table.number, told, target)
+            encoder = _ragged if column.reader.ragged else _block
+            values = encoder(schema, column, cells(column), media, table.number, report, target)
         if not measure:
-            return found
-        return Measured(found, column.reader, _extents(column, cells(column), media, table.number, store, workers))
+            return values
+        return WithExtents(values, column.reader, _extents(column, cells(column), media, table.number, store, workers))
 
     inputs: dict[str, Source] = {}
     for stream, columns in schema.streams.items():
@@ -187,18 +220,23 @@ def encode(
             inputs[stream] = _joined(blocks)
             continue
         inputs[stream] = source(columns[0], measure=columns[0].name in schema.bearing)
-    found: dict[str, Source] = {}
+    answers: dict[str, Source] = {}
     if targets:
-        found = {
-            c.name: source(c, target=True, told=again if c.role == "both" else problems, measure=c.name in schema.lying)
+        answers = {
+            c.name: source(
+                c, target=True, report=repeated if c.role == "both" else problems, measure=c.name in schema.lying
+            )
             for c in schema.targets
         }
     prompts = {c.name: source(c) for c in schema.prompts}
-    return Rows(inputs, found, weights(schema, table), problems, prompts)
+    return Rows(inputs, answers, weights(schema, table), problems, prompts)
 
 
 def weights(schema: Schema, table: Table) -> NDArray[np.float32]:
-    """The weight of every row, 1 where no column says."""
+    """Return the row weights of ``table``, 1 where ``schema`` has no weight column.
+
+    Raises ``DataError`` for an invalid one.
+    """
     from sensorium.core.errors import DataError
 
     weight = np.ones(len(table), np.float32)
@@ -220,7 +258,7 @@ def weights(schema: Schema, table: Table) -> NDArray[np.float32]:
     return weight
 
 
-def _some(index: Index) -> Iterator[Index]:
+def _chunked(index: Index) -> Iterator[Index]:
     return (index[start : start + FEW] for start in range(0, len(index), FEW))
 
 
@@ -246,9 +284,9 @@ def _block(
 def _joined(blocks: list[Block]) -> Block:
     from sensorium.core.batch import Field
 
-    side = Field.join([field_of(block.data, block.present, block.mask) for block in blocks])
-    assert side.mask is not None
-    return Block(side.data.numpy(), side.present.numpy(), side.mask.numpy())
+    joined_field = Field.join([field_of(block.data, block.present, block.mask) for block in blocks])
+    assert joined_field.mask is not None
+    return Block(joined_field.data.numpy(), joined_field.present.numpy(), joined_field.mask.numpy())
 
 
 def _ragged(
@@ -281,14 +319,14 @@ def _stored(
     problems: list[Problem],
     tell: Tell | None,
     target: bool,
-) -> Stored:
+) -> Cached:
     modality: Modality = column.reader
-    own = target and type(modality).encode_target is not Modality.encode_target
-    shelf = store.shelf(modality, column.spec["kind"], AsTarget(modality) if own else None)
+    separate = target and type(modality).encode_target is not Modality.encode_target
+    cache = store.shelf(modality, column.spec["kind"], AsTarget(modality) if separate else None)
     opened = _opened(column, cells, media, number)
     done = 0
 
-    def one(count: int) -> None:
+    def progress(count: int) -> None:
         nonlocal done
         done += count
         if tell is not None:
@@ -299,11 +337,11 @@ def _stored(
         file = error.file if error.file is not None else (cell if isinstance(cell, str) else None)
         problems.append(Problem(number(row), column.name, None if file is None else str(file), error.problem))
 
-    return Stored(shelf, shelf.fill(len(cells), iter(opened), workers=workers, tell=one, problem=problem))
+    return Cached(cache, cache.fill(len(cells), iter(opened), workers=workers, tell=progress, problem=problem))
 
 
 def _opened(column: Column, cells: Sequence[Any], media: Opener, number: Number) -> list[tuple[int, Callable[[], Any]]]:
-    """What opens each cell that is there, with its place."""
+    """The non-missing cells, by position, with a function that opens each."""
     return [
         (i, partial(content, column.reader, cell, media, number(i), column.name))
         for i, cell in enumerate(cells)
@@ -311,9 +349,9 @@ def _opened(column: Column, cells: Sequence[Any], media: Opener, number: Number)
     ]
 
 
-def _extents(column: Column, cells: Sequence[Any], media: Opener, number: Number, store: Store, workers: int) -> Stored:
-    """How large each cell of an input is, in the user's own units; a cell that cannot be opened was told of before."""
-    shelf = store.shelf(column.reader, f"{column.spec['kind']}-extent", Extents(column.reader))
+def _extents(column: Column, cells: Sequence[Any], media: Opener, number: Number, store: Store, workers: int) -> Cached:
+    """The physical extent of each cell; cells that cannot be opened were reported before."""
+    cache = store.shelf(column.reader, f"{column.spec['kind']}-extent", Extents(column.reader))
     opened = iter(_opened(column, cells, media, number))
-    places = shelf.fill(len(cells), opened, workers=workers, tell=lambda _: None, problem=lambda _row, _error: None)
-    return Stored(shelf, places)
+    places = cache.fill(len(cells), opened, workers=workers, tell=lambda _: None, problem=lambda _row, _error: None)
+    return Cached(cache, places)

@@ -1,4 +1,4 @@
-"""Rows of like length in the same batch, so that less of it is padding."""
+"""Length bucketing: rows of similar length share a batch, which reduces padding."""
 
 from __future__ import annotations
 
@@ -16,35 +16,46 @@ Cost = NDArray[np.float64]
 
 
 def cost(lengths: Mapping[str, Index], steps: Mapping[str, float]) -> Cost | None:
-    """What each row costs: the steps that encoders read of it, over its ragged streams. None where rows do not differ.
+    """Return the cost of each row in encoder steps over its ragged streams; None where all rows cost the same.
 
-    ``steps``: by stream, how many of them a stored unit makes (a word one, a sample of sound a hundredth).
+    Args:
+        lengths: The length of each row, by stream.
+        steps: Encoder steps per stored unit, by stream (1 for a word, 0.01 for an audio sample).
     """
     uneven = [length * steps[stream] for stream, length in lengths.items() if steps.get(stream) and np.ptp(length)]
     return np.sum(uneven, axis=0) if uneven else None
 
 
 def bucketed(order: Index, size: int, window: int, cost: Cost, seed: Sequence[int]) -> Index:
-    """The order with rows moved among every ``window`` batches, so that rows of like cost share a batch of ``size``.
+    """Reorder rows within windows of batches, so that rows of similar cost share a batch.
 
-    Batches come in a random order, which follows from the seed; within a batch rows stand as they were drawn. What
-    fills no batch at the end stays where it is, so that no row is more often in a short batch than another.
+    Batches come in random order; within a batch, rows keep their drawn order. The incomplete batch at the end is unchanged,
+    so that no row is in it more often than another.
+
+    Args:
+        order: Row numbers in drawn order.
+        size: Rows per batch.
+        window: Batches among which rows are moved.
+        cost: The cost of each row.
+        seed: Determines the order of the batches.
     """
-    whole = len(order) // size
-    rows = order[: whole * size].reshape(whole, size).copy()
-    for start in range(0, whole, window):
+    full = len(order) // size
+    rows = order[: full * size].reshape(full, size).copy()
+    for start in range(0, full, window):
         part = rows[start : start + window].reshape(-1)
         place = np.argsort(cost[part], kind="stable").reshape(-1, size)
         rows[start : start + window] = part[np.sort(place, axis=1)]
     np.random.default_rng([*seed, window]).shuffle(rows)
-    return np.concatenate([rows.reshape(-1), order[whole * size :]])
+    return np.concatenate([rows.reshape(-1), order[full * size :]])
 
 
 @dataclass(frozen=True)
 class Padding:
-    """How much of some batches holds nothing, as a share of what encoders read of their ragged streams.
+    """The share of padding in what encoders read of ragged streams. Rows that lack a stream do not count.
 
-    Rows that lack a stream count nothing: no encoder sees them.
+    Args:
+        share: Over all streams.
+        streams: By stream.
     """
 
     share: float
@@ -52,11 +63,17 @@ class Padding:
 
 
 def padding(lengths: Mapping[str, Index], steps: Mapping[str, float], batches: Sequence[Index]) -> Padding:
-    """The padding of these batches; see ``cost`` for ``steps``."""
+    """Return the padding of some batches.
+
+    Args:
+        lengths: The length of each row, by stream.
+        steps: Encoder steps per stored unit, by stream.
+        batches: Row numbers of each batch.
+    """
     real, cells = dict.fromkeys(lengths, 0.0), dict.fromkeys(lengths, 0.0)
     for stream, length in lengths.items():
-        for some in (length[index] for index in batches):
-            real[stream] += steps.get(stream, 0.0) * int(some.sum())
-            cells[stream] += steps.get(stream, 0.0) * int(some.max(initial=0)) * int((some > 0).sum())
+        for batch_lengths in (length[index] for index in batches):
+            real[stream] += steps.get(stream, 0.0) * int(batch_lengths.sum())
+            cells[stream] += steps.get(stream, 0.0) * int(batch_lengths.max(initial=0)) * int((batch_lengths > 0).sum())
     streams = {stream: 1 - real[stream] / cells[stream] for stream in lengths if cells[stream]}
     return Padding(1 - sum(real.values()) / max(sum(cells.values()), 1e-9) if streams else 0.0, streams)

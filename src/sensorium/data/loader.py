@@ -1,4 +1,4 @@
-"""Batches in an order that follows from a seed and an epoch, so that a run can be taken up where it stopped."""
+"""Batches in an order determined by seed and epoch, so that a run can resume within an epoch."""
 
 from __future__ import annotations
 
@@ -16,16 +16,23 @@ if TYPE_CHECKING:
 
 
 class Loader:
-    """Batches of encoded rows, each by one gather a stream: no worker processes are needed.
+    """Batches of encoded rows, by one gather per stream; no worker processes are needed.
 
-    Shuffled where a seed is given: the order is a function of seed and epoch alone. A last batch of a single row is joined
-    to the one before (batch statistics need two).
+    The order is a function of seed and epoch alone. When shuffled, a last batch of a single row is joined to the one
+    before,
+    since batch statistics need two. Each of ``ranks`` processes takes its part of the same batches: together they see what
+    one process with ``ranks * batch_size`` rows per batch would. The last batch is divided evenly, or joined to the one
+    before if it has fewer than two rows per process.
 
-    Of ``ranks`` processes each takes its part of the same batches, ``batch_size`` rows each: together they see what one
-    process with ``ranks * batch_size`` rows a batch would. A last batch is shared out evenly, or joined to the one before
-    where it has not two rows for each.
-
-    ``costs``: what each row costs; among ``bucket`` batches in a row, rows of like cost are put together. None: as drawn.
+    Args:
+        rows: The encoded rows.
+        batch_size: Rows per batch and process.
+        seed: Seed of the order; None keeps the order of the rows.
+        epoch: The epoch number.
+        rank: Number of this process, counted from 0.
+        ranks: The number of processes.
+        bucket: Batches among which rows are grouped by cost.
+        costs: The cost of each row; None disables grouping.
     """
 
     def __init__(
@@ -43,7 +50,7 @@ class Loader:
         self.rows, self.batch_size, self.seed, self.epoch = rows, batch_size, seed, epoch
         self.rank, self.ranks, self.bucket, self.costs = rank, ranks, bucket, costs
         self.done = 0
-        """Batches of this epoch that were handed out."""
+        """Batches of this epoch returned so far."""
         self._skip = 0
 
     def __len__(self) -> int:
@@ -58,26 +65,26 @@ class Loader:
             yield self.rows.batch(self._part(index))
 
     def batches(self) -> list[Index]:
-        """The rows of each batch of this epoch, those of all processes together."""
+        """Return the row numbers of each batch of this epoch, over all processes."""
         order = np.arange(len(self.rows), dtype=np.int64)
-        together, count = self.batch_size * self.ranks, len(self)
+        global_size, count = self.batch_size * self.ranks, len(self)
         if self.seed is not None:
             np.random.default_rng((self.seed, self.epoch)).shuffle(order)
             if self.costs is not None and self.bucket > 1:
-                order = bucketed(order, together, self.bucket, self.costs, (self.seed, self.epoch))
-        return [order[i * together : None if i == count - 1 else (i + 1) * together] for i in range(count)]
+                order = bucketed(order, global_size, self.bucket, self.costs, (self.seed, self.epoch))
+        return [order[i * global_size : None if i == count - 1 else (i + 1) * global_size] for i in range(count)]
 
     def _part(self, index: Index) -> Index:
         """This process's rows of a batch."""
         return index if self.ranks == 1 else np.array_split(index, self.ranks)[self.rank]
 
-    # ── resume: what Lightning asks of a loader that can go on in the middle of an epoch ────────────────────────────
+    # Resuming: Lightning's protocol for loaders that can continue within an epoch.
 
     def state_dict(self) -> dict[str, int]:
-        """Where it stands."""
+        """Return the epoch and the number of batches returned."""
         return {"epoch": self.epoch, "batch": self.done}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """The next pass goes on behind the batches of the same epoch that were handed out before."""
+        """Skip the batches already returned on the next pass, where ``state`` is of the same epoch."""
         if state["epoch"] == self.epoch:
             self._skip = self.done = state["batch"]

@@ -1,4 +1,4 @@
-"""Media cells made plain: tensors and pictures of other libraries, text that spells out bytes or numbers."""
+"""Conversion of media cells to plain types: tensors and pictures of other libraries, text that encodes bytes or numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sensorium.core.errors import CellError
 from sensorium.core.modality import Array, Blob
 
 NUMBERS = 8
-"""So many numbers with blanks between them, and nothing else, are an array and no text; in brackets any count is."""
+"""Least count of blank-separated numbers that are read as an array without brackets."""
 
 _DATA_URL = re.compile(r"data:[\w.+\-/]*(;[\w.+\-]+=[^;,]*)*(?P<base64>;base64)?,", re.IGNORECASE)
 _STRUCT = re.compile(r"\{'bytes': b(?P<mark>['\"])(?P<body>.*)(?P=mark), 'path': (None|'[^']*'|\"[^\"]*\")\}", re.DOTALL)
@@ -29,10 +29,17 @@ _MORE_MAGIC = (b"PAR1", b"\x1aE\xdf\xa3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2",
 
 
 def plain(cell: Any, most: int) -> Any:
-    """A media cell as bytes, text, an array, a list or a mapping; whatever is none of them comes as it is.
+    """Convert a media cell to bytes, text, an array, a list or a mapping; other types are returned unchanged.
 
-    Text is a data URL, base64 of a known kind of file, the printed form of a Hugging Face struct or of a numpy array, or
-    left as it is; bytes that spell a file name become text. Raises ``CellError`` where more than ``most`` bytes are spelt.
+    Text may be a data URL, base64 of a known file type, or a printed Hugging Face struct or numpy array; other text is
+    returned unchanged. Bytes that are a file name become text.
+
+    Args:
+        cell: The cell.
+        most: Most bytes that text may encode.
+
+    Raises:
+        CellError: The text encodes more, or its content is damaged.
     """
     if isinstance(cell, str):
         return _from_text(cell, most)
@@ -43,11 +50,11 @@ def plain(cell: Any, most: int) -> Any:
     if isinstance(cell, np.ndarray):
         # How Parquet and pandas give lists.
         return cell.tolist() if cell.dtype == object and cell.ndim == 1 else cell
-    return _from_library(cell)
+    return _from_foreign_type(cell)
 
 
 def recognisable(cell: Any) -> Any:
-    """A cell as a kind of cell recognises it: plain, and a struct of bytes and path as what it holds."""
+    """Return ``cell`` in the form that type inference recognises: plain, and a struct of bytes and path as its content."""
     if isinstance(cell, Mapping) and ("bytes" in cell or "path" in cell):
         cell = cell.get("path") if cell.get("bytes") is None else cell["bytes"]
     if isinstance(cell, list) and cell and not isinstance(cell[0], (int, float)):
@@ -61,29 +68,29 @@ def recognisable(cell: Any) -> Any:
 def _from_text(cell: str, most: int) -> Any:
     head = cell[:300].lstrip()
     if head[:5].lower() == "data:":
-        found = _DATA_URL.match(cell.lstrip())
-        if found is None:
+        match = _DATA_URL.match(cell.lstrip())
+        if match is None:
             return cell
-        content = cell.lstrip()[found.end() :]
-        _bounded(len(content), most)
-        return Blob(_decoded(content) if found["base64"] else unquote_to_bytes(content), "<data URL>")
+        content = cell.lstrip()[match.end() :]
+        _check_size(len(content), most)
+        return Blob(_decode_base64(content) if match["base64"] else unquote_to_bytes(content), "<data URL>")
     if head.startswith("{'bytes': b") and (struct := _STRUCT.fullmatch(cell.strip())):
-        _bounded(len(cell), most)
-        return Blob(_unescaped(struct["body"]), "<bytes>")
+        _check_size(len(cell), most)
+        return Blob(_unescape(struct["body"]), "<bytes>")
     if head[:1] == "[" or head[:1] in "+-.0123456789nN":
         return _numbers(cell)
-    if len(cell) >= 80 and _begins_as_file(cell):
-        _bounded(len(cell), most)
-        return Blob(_decoded(cell), "<base64>")
+    if len(cell) >= 80 and _has_file_magic(cell):
+        _check_size(len(cell), most)
+        return Blob(_decode_base64(cell), "<base64>")
     return cell
 
 
-def _bounded(characters: int, most: int) -> None:
+def _check_size(characters: int, most: int) -> None:
     if characters > 4 * most:
-        raise CellError(f"spells out more than the {most / 2**20:.0f} MiB allowed", fix="make it a file, and name that")
+        raise CellError(f"encodes more than the {most / 2**20:.0f} MiB allowed", fix="make it a file, and name that")
 
 
-def _begins_as_file(text: str) -> bool:
+def _has_file_magic(text: str) -> bool:
     try:
         head = base64.b64decode("".join(text[:240].split())[:176].replace("-", "+").replace("_", "/"))
     except (binascii.Error, ValueError):
@@ -92,7 +99,7 @@ def _begins_as_file(text: str) -> bool:
     return bitmap or head.startswith(_MAGIC + _MORE_MAGIC) or head[4:8] == b"ftyp" or head[128:132] == b"DICM"
 
 
-def _decoded(text: str) -> bytes:
+def _decode_base64(text: str) -> bytes:
     text = "".join(text.split()).replace("-", "+").replace("_", "/")
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
@@ -100,8 +107,8 @@ def _decoded(text: str) -> bytes:
         raise CellError("the base64 in it is damaged", fix="write it again, or make it a file and name that") from None
 
 
-def _unescaped(body: str) -> bytes:
-    """The bytes that Python's printed form of them tells."""
+def _unescape(body: str) -> bytes:
+    """The bytes that Python's printed form represents."""
     try:
         return body.encode("ascii").decode("unicode_escape").encode("latin-1")
     except UnicodeError:
@@ -109,23 +116,23 @@ def _unescaped(body: str) -> bytes:
 
 
 def _numbers(cell: str) -> Any:
-    """Numbers with blanks between them, alone or in brackets as numpy prints them; any other text as it is."""
+    """Blank-separated numbers, alone or in brackets as numpy prints them, as lists; other text unchanged."""
     text = cell.strip()
     if text[:1] != "[":
         if len(text) < 2 * NUMBERS - 1 or not _FLAT.fullmatch(text):
             return cell
-        found = [float(part) for part in text.split()]
-        return found if len(found) >= NUMBERS else cell
+        numbers = [float(part) for part in text.split()]
+        return numbers if len(numbers) >= NUMBERS else cell
     if "," in text or text[-1:] != "]":
         return cell  # JSON, or a file name
     rows = _ROW.findall(text)
     if not rows or not all(_FLAT.fullmatch(row) for row in rows):
         return cell
     values = [[float(part) for part in row.split()] for row in rows]
-    frame = re.sub(r"\s+", "", _ROW.sub("*", text))
-    if frame == "*":
+    layout = re.sub(r"\s+", "", _ROW.sub("*", text))
+    if layout == "*":
         return values[0]
-    return values if frame == f"[{'*' * len(rows)}]" else cell
+    return values if layout == f"[{'*' * len(rows)}]" else cell
 
 
 def _file_name(data: bytes) -> str | None:
@@ -138,8 +145,8 @@ def _file_name(data: bytes) -> str | None:
     return text if _FILE_NAME.fullmatch(text) else None
 
 
-def _from_library(cell: Any) -> Any:
-    """A tensor, picture, series or array of another library as an array; anything else as it is."""
+def _from_foreign_type(cell: Any) -> Any:
+    """A tensor, picture, series or array of another library as an array; other types unchanged."""
     library = type(cell).__module__.partition(".")[0]
     if library == "torch" and hasattr(cell, "detach"):
         cell = cell.detach().cpu()
@@ -152,24 +159,24 @@ def _from_library(cell: Any) -> Any:
         return cell.as_py()
     if hasattr(cell, "__array__") and not isinstance(cell, np.generic):
         try:
-            found = np.asarray(cell)
+            converted = np.asarray(cell)
         except (ValueError, TypeError, RuntimeError):
             return cell
-        if found.ndim:
-            return found.tolist() if found.dtype == object else found
+        if converted.ndim:
+            return converted.tolist() if converted.dtype == object else converted
     return cell
 
 
 def _picture(picture: Any) -> Array:
-    """The pixels of a Pillow picture, on white where it is transparent."""
+    """The pixels of a Pillow picture, with transparent ones on white."""
     from PIL import Image as Pillow
 
     try:
         if picture.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in picture.info:
-            clear = picture.convert("RGBA")
-            picture = Pillow.alpha_composite(Pillow.new("RGBA", clear.size, (255, 255, 255, 255)), clear).convert("RGB")
+            rgba = picture.convert("RGBA")
+            picture = Pillow.alpha_composite(Pillow.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba).convert("RGB")
         elif picture.mode not in ("1", "L", "RGB", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"):
             picture = picture.convert("RGB")
         return np.asarray(picture)
-    except Exception as error:  # a file that is decoded only now can raise anything
+    except Exception as error:  # Pillow decodes lazily: a damaged file can raise anything here
         raise CellError(f"the picture cannot be read ({type(error).__name__})") from None

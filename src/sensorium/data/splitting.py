@@ -1,4 +1,4 @@
-"""Which rows are held back: at random, by group or by time; the same rows for the same seed."""
+"""Splits of rows into training and held-out parts: random, by group or by time, reproducible by seed."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from sensorium.data.tables.table import Table
 Index = NDArray[np.int64]
 Kind = Literal["random", "group", "time"]
 CLASSES = 100
-"""Of more different numbers than this a column is not taken for classes; of texts it always is."""
+"""A numeric column with more distinct values than this is not treated as classes; a text column always is."""
 TRIALS = 16
+"""Random draws of groups, of which the best is taken."""
 
 
 def split(
@@ -32,18 +33,23 @@ def split(
     by: str | None = None,
     seed: int = 0,
 ) -> tuple[Index, Index]:
-    """Row indices for training and for validation, each in the order of the table.
+    """Return row indices for training and validation, each in the order of the table.
 
     Args:
-        part: The share of rows held back.
-        kind: ``random`` keeps the class shares of the target (and a row of each class of two or more in training),
-            ``group`` keeps rows with the same ``by`` together, ``time`` holds back the latest rows by ``by``.
-        target: The column whose class shares are kept, where it has classes.
-        by: The column of groups or times. A row without a group is a group of its own; one without a time is for training.
-        seed: Another seed is another split.
+        table: The table.
+        part: The share of rows held out.
+        kind: ``random`` stratifies by the target's classes (a class of two rows or more keeps one in training), ``group``
+            keeps rows with the same ``by`` together, ``time`` holds out the latest rows by ``by``.
+        target: The target column, stratified where it has classes.
+        by: The column of groups or times. A row without a group is its own group; one without a time is in training.
+        seed: Random seed.
+
+    Raises:
+        ConfigError: The options are invalid.
+        DataError: The table cannot be split in this way.
     """
     if not 0 < part < 1:
-        raise ConfigError(f"split: part is {part}, but is a share between 0 and 1", fix="for example part: 0.15")
+        raise ConfigError(f"split: part must be a share between 0 and 1, not {part}", fix="for example part: 0.15")
     if kind not in ("random", "group", "time"):
         raise ConfigError(f"split: no kind named {kind!r}; there are: random, group, time")
     if kind != "random" and by is None:
@@ -54,12 +60,12 @@ def split(
     wanted = min(max(round(part * len(table)), 1), len(table) - 1)
     rng = np.random.default_rng(seed)
     if kind == "time":
-        held = _latest(table, str(by), wanted)
+        held_out = _latest(table, str(by), wanted)
     elif kind == "group":
-        held = _whole_groups(_codes(table.column(str(by))), classes, wanted, rng, table, str(by))
+        held_out = _whole_groups(_codes(table.column(str(by))), classes, wanted, rng, table, str(by))
     else:
-        held = _stratified(classes, wanted, rng)
-    return np.flatnonzero(~held), np.flatnonzero(held)
+        held_out = _stratified(classes, wanted, rng)
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
 def folds(
@@ -71,13 +77,18 @@ def folds(
     by: str | None = None,
     seed: int = 0,
 ) -> list[tuple[Index, Index]]:
-    """``count`` pairs (training, validation) of row indices; every row is in exactly one validation part.
+    """Return ``count`` pairs (training, validation) of row indices; every row is in exactly one validation part.
 
     Args:
-        kind: ``random`` deals each class out evenly, ``group`` keeps rows with the same ``by`` together.
-        target: The column whose classes are dealt out evenly, where it has classes.
+        table: The table.
+        count: The number of folds.
+        kind: ``random`` stratifies by class, ``group`` keeps rows with the same ``by`` together.
+        target: The target column, stratified where it has classes.
         by: The column of groups.
-        seed: Another seed is another deal.
+        seed: Random seed.
+
+    Raises:
+        ConfigError: The options are invalid.
     """
     if kind == "group" and by is None:
         raise ConfigError("folds: kind group needs a column", fix="name it: by: patient")
@@ -91,7 +102,7 @@ def folds(
     if kind == "group":
         fold_of = np.empty(len(sizes), dtype=np.int64)
         filled = np.zeros(count, dtype=np.int64)
-        # The largest groups first, each to the emptiest fold: within a group's size of even.
+        # Largest groups first, each to the smallest fold: sizes differ by at most the size of one group.
         for g in order[np.argsort(-sizes[order], kind="stable")]:
             fold_of[g] = filled.argmin()
             filled[fold_of[g]] += sizes[g]
@@ -105,35 +116,35 @@ def folds(
 
 
 def _codes(cells: Sequence[Any]) -> Index:
-    """A number for each different value; a blank or an unhashable cell is like no other."""
+    """An integer for each distinct value; blank and unhashable cells are all distinct."""
     seen: dict[Any, int] = {}
-    out = np.empty(len(cells), dtype=np.int64)
+    codes = np.empty(len(cells), dtype=np.int64)
     for i, cell in enumerate(cells):
-        alone = is_blank(cell) or not isinstance(cell, (str, int, float, bytes, date))
-        out[i] = seen.setdefault(("alone", i) if alone else cell, len(seen))
-    return out
+        unique = is_blank(cell) or not isinstance(cell, (str, int, float, bytes, date))
+        codes[i] = seen.setdefault(("alone", i) if unique else cell, len(seen))
+    return codes
 
 
 def _classes(table: Table, target: str | None) -> Index:
-    """A class for each row, all the same where the target has none; rows without a target are a class of their own."""
-    same = np.zeros(len(table), dtype=np.int64)
+    """The class of each row, constant where the target has no classes; rows without a target form their own class."""
+    classes = np.zeros(len(table), dtype=np.int64)
     if target is None:
-        return same
+        return classes
     cells = table.column(target)
     filled = np.array([not is_blank(cell) for cell in cells])
-    there = [cell for cell in cells if not is_blank(cell)]
-    codes = _codes(there)
+    values = [cell for cell in cells if not is_blank(cell)]
+    codes = _codes(values)
     distinct = int(codes.max(initial=-1)) + 1
-    if not _words(there) and (distinct > CLASSES or distinct > max(len(codes) / 2, 2)):
-        return same
+    if not _is_text(values) and (distinct > CLASSES or distinct > max(len(codes) / 2, 2)):
+        return classes
     if distinct == len(codes):
-        return same
-    same[filled] = codes + 1
-    return same
+        return classes
+    classes[filled] = codes + 1
+    return classes
 
 
-def _words(cells: Sequence[Any]) -> bool:
-    """Whether most cells are texts that are no numbers."""
+def _is_text(cells: Sequence[Any]) -> bool:
+    """Whether most cells are text that is not a number."""
     number: Any = registry.build("modalities", {"kind": "number"})
     number.fit(cells)
     return sum(isinstance(cell, str) and number.value(cell) is None for cell in cells) > len(cells) / 2
@@ -144,19 +155,19 @@ def _stratified(classes: Index, wanted: int, rng: np.random.Generator) -> NDArra
     names, sizes = np.unique(classes, return_counts=True)
     quota = sizes * (wanted / len(classes))
     take = np.minimum(np.floor(quota).astype(np.int64), sizes - 1)
-    lost = quota - take
-    # Of very many classes not the first ones of the table, but any.
-    turn = rng.permutation(len(sizes)) if len(sizes) > CLASSES else np.arange(len(sizes))
-    # What rounding left over goes to the classes that lost most by it, never to the last row of one.
-    for c in turn[np.argsort(-lost[turn], kind="stable")]:
+    remainder = quota - take
+    # With very many classes, choose at random rather than by position.
+    class_order = rng.permutation(len(sizes)) if len(sizes) > CLASSES else np.arange(len(sizes))
+    # Assign the remaining rows by largest remainder, leaving every class one row in training.
+    for c in class_order[np.argsort(-remainder[class_order], kind="stable")]:
         if take.sum() < wanted and take[c] < sizes[c] - 1:
             take[c] += 1
-    held = np.zeros(len(classes), dtype=np.bool_)
+    held_out = np.zeros(len(classes), dtype=np.bool_)
     for name, count in zip(names, take, strict=True):
-        held[order[classes[order] == name][:count]] = True
-    if not held.any():
-        held[order[-1]] = True
-    return held
+        held_out[order[classes[order] == name][:count]] = True
+    if not held_out.any():
+        held_out[order[-1]] = True
+    return held_out
 
 
 def _whole_groups(
@@ -165,10 +176,10 @@ def _whole_groups(
     sizes = np.bincount(group)
     if len(sizes) < 2:
         fix = "choose another column, or another kind of split"
-        raise DataError("all rows are in one group: nothing can be held back", file=table.source, column=by, fix=fix)
+        raise DataError("all rows are in one group: nothing can be held out", file=table.source, column=by, fix=fix)
     total = np.bincount(classes)
-    best, held = math.inf, np.zeros(len(group), dtype=np.bool_)
-    # The best of a few greedy draws: near the wanted share, and near the class shares.
+    best, held_out = math.inf, np.zeros(len(group), dtype=np.bool_)
+    # Best of several greedy draws, by distance from the wanted share and the class shares.
     for _ in range(TRIALS):
         chosen = np.zeros(len(sizes), dtype=np.bool_)
         count, left = 0, len(sizes) - 1
@@ -184,8 +195,8 @@ def _whole_groups(
         ideal = total * (wanted / len(group))
         cost = float(np.abs(np.bincount(classes[rows], minlength=len(total)) - ideal).sum()) + abs(rows.sum() - wanted)
         if cost < best:
-            best, held = cost, rows
-    return held
+            best, held_out = cost, rows
+    return held_out
 
 
 def _latest(table: Table, by: str, wanted: int) -> NDArray[np.bool_]:
@@ -196,17 +207,17 @@ def _latest(table: Table, by: str, wanted: int) -> NDArray[np.bool_]:
         raise DataError(
             "all rows have the same time: none is later", file=table.source, column=by, fix="choose another column"
         )
-    # Rows of one moment stay together; of all borders between moments the one nearest to the wanted share is taken.
+    # Rows of equal time stay together; split at the time that comes nearest to the wanted share.
     later = np.array([(times >= moment).sum() for moment in moments[1:]])
     start = moments[1:][np.abs(later - wanted).argmin()]
-    held: NDArray[np.bool_] = times >= start
-    return held
+    held_out: NDArray[np.bool_] = times >= start
+    return held_out
 
 
 def _times(table: Table, by: str) -> NDArray[np.float64]:
-    """Seconds, or whatever unit numbers are in, row by row; minus infinity where the cell is missing.
+    """The time of each row, in seconds or the column's own unit; minus infinity where missing.
 
-    The column is read as an input of numbers, or else of dates, would be: by all its cells.
+    The column is parsed as numbers, or else as dates, from all its cells.
     """
     cells = table.column(by)
     filled = [cell for cell in cells if not is_blank(cell)]
@@ -216,12 +227,12 @@ def _times(table: Table, by: str) -> NDArray[np.float64]:
         modality.fit(filled)
 
     def dated(cell: Any) -> float | None:
-        found = date.moment(cell)
-        return None if found is None else float(found[1])
+        moment = date.moment(cell)
+        return None if moment is None else float(moment[1])
 
     numbers = [number.value(cell) for cell in filled]
     moments = numbers if None not in numbers else [dated(cell) for cell in filled]
-    # A slip among them is told of as one of the kind that most are.
+    # Report an unreadable cell under the interpretation that fits most cells.
     read = iter(min((numbers, moments), key=lambda values: values.count(None)))
     times = np.full(len(cells), -math.inf)
     for i, cell in enumerate(cells):

@@ -1,6 +1,6 @@
-"""A small multimodal data set made on the spot: what happened in the house, seen, heard, felt, written down and measured.
+"""A small synthetic multimodal data set: household events observed by photo, note, sound, sensor and temperature.
 
-Six events. Every sense tells them apart in pairs only, and no two senses make the same pairs:
+There are six events. Every modality has three states, each shared by two events, and no two modalities pair them alike:
 
     photo        cloud: kettle, window     stripes: shower, party      figure: visitor, cleaning
     note         drinks: kettle, party     mat: shower, visitor        air: window, cleaning
@@ -8,9 +8,8 @@ Six events. Every sense tells them apart in pairs only, and no two senses make t
     sensor       buzz: kettle, cleaning    sway: shower, window        steps: visitor, party
     temperature  warm: kettle, shower      cold: window, visitor       mild: cleaning, party
 
-So one sense alone is right in half of the rows at best and any two of them could tell all six (the fifteen pairs of six
-things fall into five ways of pairing all of them: the five senses are those ways). A share of observations is wrong, so
-each further sense helps.
+One modality alone is right in half of the rows at best; any two determine the event (the fifteen pairs of six events
+form five perfect matchings, one per modality). A share of observations is wrong, so that each further modality helps.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from sensorium.core.errors import ConfigError
 from sensorium.data import synthetic_cells
 
 EVENTS = ("kettle", "shower", "window", "visitor", "cleaning", "party")
-SENSES: dict[str, dict[str, tuple[str, str]]] = {
+MODALITIES: dict[str, dict[str, tuple[str, str]]] = {
     "photo": {"cloud": ("kettle", "window"), "stripes": ("shower", "party"), "figure": ("visitor", "cleaning")},
     "note": {"drinks": ("kettle", "party"), "mat": ("shower", "visitor"), "air": ("window", "cleaning")},
     "sound": {"ring": ("kettle", "visitor"), "rush": ("shower", "cleaning"), "melody": ("window", "party")},
@@ -51,24 +50,36 @@ Target = Literal["event", "cost", "tags"]
 
 @dataclass(frozen=True)
 class Story:
-    """What truly happened in each row, and what each sense took it for (``None``: it was not looking)."""
+    """The true event of each row, and the state that each modality observed (``None``: missing).
+
+    Args:
+        events: The events.
+        seen: Observed states, by modality.
+    """
 
     events: list[str]
     seen: dict[str, list[str | None]]
 
 
 def story(rows: int, *, seed: int = 0, holes: float = 0.1, noise: float = 0.05) -> Story:
-    """The plot without the pictures: enough to compute how well anyone could do."""
+    """Draw events and observed states without media; enough to compute the best possible accuracy.
+
+    Args:
+        rows: The number of rows.
+        seed: Random seed.
+        holes: The share of missing observations.
+        noise: The share of wrong observations.
+    """
     rng = np.random.default_rng([seed, 1])
-    # As many of each event as can be, in random order.
+    # Balanced events in random order.
     events = [EVENTS[i % len(EVENTS)] for i in rng.permutation(rows)]
     seen: dict[str, list[str | None]] = {}
-    for sense, states in SENSES.items():
+    for modality, states in MODALITIES.items():
         names = list(states)
-        right = [next(i for i, name in enumerate(names) if event in states[name]) for event in events]
-        slip = np.where(rng.random(rows) < noise, rng.integers(1, 3, rows), 0)
-        hole = rng.random(rows) < holes
-        seen[sense] = [None if h else names[(r + s) % 3] for r, s, h in zip(right, slip, hole, strict=True)]
+        true_state = [next(i for i, name in enumerate(names) if event in states[name]) for event in events]
+        error = np.where(rng.random(rows) < noise, rng.integers(1, 3, rows), 0)
+        missing = rng.random(rows) < holes
+        seen[modality] = [None if h else names[(r + s) % 3] for r, s, h in zip(true_state, error, missing, strict=True)]
     return Story(events, seen)
 
 
@@ -84,20 +95,30 @@ def make(
     targets: Sequence[Target] = ("event",),
     damage: bool = False,
 ) -> dict[str, Path]:
-    """Writes ``train.csv``, ``valid.csv`` and ``test.csv`` with folders of photos, sounds and sensor readings.
+    """Write ``train.csv``, ``valid.csv`` and ``test.csv`` with folders of photos, sounds and sensor readings.
 
-    Returns the paths of the tables by name; one whose share is 0 is not written. The same arguments give the same files.
+    The same arguments give the same files.
 
     Args:
-        valid: Share of rows in ``valid.csv``.
-        test: Share of rows in ``test.csv``.
-        noise: How often a sense takes an event for something else.
-        targets: Which answers to write: ``event`` (one of six), ``cost`` (a number), ``tags`` (any of six).
-        damage: Break a few cells of ``train.csv`` as real data do: a cut photo, an empty sound, a photo that is not there.
+        folder: Where to write; made if need be.
+        rows: The number of rows.
+        seed: Random seed.
+        holes: The share of missing observations.
+        valid: The share of rows in ``valid.csv``.
+        test: The share of rows in ``test.csv``.
+        noise: The share of wrong observations.
+        targets: Target columns: ``event`` (six classes), ``cost`` (a number), ``tags`` (any of six).
+        damage: Whether to damage a few files of ``train.csv``: a truncated photo, an empty sound, a missing photo.
+
+    Returns:
+        The paths of the tables by name; one whose share is 0 is not written.
+
+    Raises:
+        ConfigError: The arguments are invalid.
     """
     if rows < 1 or not (0 <= holes < 1 and 0 <= noise <= 1 and valid >= 0 and test >= 0 and valid + test < 1):
         raise ConfigError(
-            f"synthetic: rows={rows} holes={holes} noise={noise} valid={valid} test={test} are no such shares"
+            f"synthetic: rows={rows} holes={holes} noise={noise} valid={valid} test={test} are not valid counts and shares"
         )
     unknown = [t for t in targets if t not in ("event", "cost", "tags")]
     if unknown:
@@ -129,7 +150,7 @@ def make(
 
 
 def _row(folder: Path, plot: Story, i: int, rng: np.random.Generator, holes: float) -> dict[str, Any]:
-    seen = {sense: states[i] for sense, states in plot.seen.items()}
+    seen = {modality: states[i] for modality, states in plot.seen.items()}
     cells: dict[str, Any] = {}
     start = datetime(2024, 3, 1) + timedelta(minutes=37 * i + int(rng.integers(37)))
     cells["when"] = start.isoformat(sep=" ", timespec="minutes")
@@ -153,7 +174,7 @@ def _row(folder: Path, plot: Story, i: int, rng: np.random.Generator, holes: flo
 
 def _answers(event: str, rng: np.random.Generator) -> dict[str, str]:
     tags = [tag for tag, events in TAGS.items() if event in events]
-    # People forget a tag now and then.
+    # A tenth of the rows lacks a tag.
     if rng.random() < 0.1:
         tags.pop(rng.integers(len(tags)))
     return {"event": event, "cost": f"{COST[event] * rng.uniform(0.85, 1.15):.2f}", "tags": "; ".join(tags)}
@@ -172,16 +193,22 @@ def _damage(folder: Path, rows: list[dict[str, Any]]) -> None:
         path.write_bytes(b"")
 
 
-def ceiling(plot: Story, senses: Sequence[str] = tuple(SENSES), *, noise: float = 0.05) -> float:
-    """The accuracy of the best possible answer from these senses: what no model can beat but by luck."""
-    right = 0.0
+def ceiling(plot: Story, modalities: Sequence[str] = tuple(MODALITIES), *, noise: float = 0.05) -> float:
+    """Return the Bayes accuracy of some modalities, which a model can exceed only by chance.
+
+    Args:
+        plot: The events and observed states.
+        modalities: The modalities.
+        noise: The share of wrong observations, as in ``story``.
+    """
+    expected = 0.0
     for i, event in enumerate(plot.events):
-        chance: NDArray[np.float64] = np.ones(len(EVENTS))
-        for sense in senses:
-            state = plot.seen[sense][i]
+        likelihood: NDArray[np.float64] = np.ones(len(EVENTS))
+        for modality in modalities:
+            state = plot.seen[modality][i]
             if state is not None:
-                agrees = np.array([name in SENSES[sense][state] for name in EVENTS])
-                chance = chance * np.where(agrees, 1 - noise, noise / 2)
-        best = np.flatnonzero(chance >= chance.max() * (1 - 1e-9))
-        right += float(EVENTS.index(event) in best) / len(best)
-    return right / len(plot.events)
+                agrees = np.array([name in MODALITIES[modality][state] for name in EVENTS])
+                likelihood = likelihood * np.where(agrees, 1 - noise, noise / 2)
+        best = np.flatnonzero(likelihood >= likelihood.max() * (1 - 1e-9))
+        expected += float(EVENTS.index(event) in best) / len(best)
+    return expected / len(plot.events)

@@ -1,4 +1,4 @@
-"""The single observations of the synthetic house: photos, sounds, vibrations, notes, temperatures, each of three states."""
+"""Cells of the synthetic data set: photos, sounds, vibrations, notes and temperatures, each in three states."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _DEGREES = {"cold": 15.0, "mild": 20.0, "warm": 25.0}
 
 
 def photo(state: str, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A picture ``[48, 48, 3]``: a pale cloud, a striped patch or a dark upright figure on a wall of any colour."""
+    """Return a picture ``[48, 48, 3]`` of ``state``, drawn with ``rng``: a pale cloud, a striped patch or a dark figure."""
     y, x = np.mgrid[0:SIZE, 0:SIZE].astype(np.float64)
     picture = rng.uniform(70, 170, 3) + 20 * (y[..., None] / SIZE - 0.5) * rng.uniform(-1, 1)
     cx, cy = rng.uniform(16, 32, 2)
@@ -47,8 +47,8 @@ def photo(state: str, rng: np.random.Generator) -> NDArray[np.uint8]:
     elif state == "stripes":
         inside = (np.abs(x - cx) < rng.uniform(9, 14)) & (np.abs(y - cy) < rng.uniform(9, 14))
         light = np.floor(x / rng.integers(2, 4)) % 2 == 0
-        one, other = rng.uniform(150, 255, 3), rng.uniform(0, 100, 3)
-        picture = np.where(inside[..., None], np.where(light[..., None], one, other), picture)
+        light_colour, dark_colour = rng.uniform(150, 255, 3), rng.uniform(0, 100, 3)
+        picture = np.where(inside[..., None], np.where(light[..., None], light_colour, dark_colour), picture)
     else:
         lean = (y - cy) * rng.uniform(-0.15, 0.15)
         body = (np.abs(x - cx - lean) < rng.uniform(2.5, 4.5)) & (np.abs(y - cy) < rng.uniform(11, 15))
@@ -59,7 +59,7 @@ def photo(state: str, rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def sound(state: str, rng: np.random.Generator) -> Samples:
-    """``0.6`` s at 8 kHz within ±1: a high ringing tone, a rush of noise or a melody of four low notes."""
+    """Return 0.6 s of sound at 8 kHz within ±1 of ``state``, drawn with ``rng``: a ringing tone, a noise or four notes."""
     t = np.arange(round(RATE * SECONDS)) / RATE
     if state == "ring":
         tone = np.sin(2 * np.pi * rng.uniform(1500, 2200) * t + rng.uniform(0, 6.28))
@@ -77,7 +77,7 @@ def sound(state: str, rng: np.random.Generator) -> Samples:
 
 
 def vibration(state: str, rng: np.random.Generator) -> Samples:
-    """Two seconds of a floor sensor ``[96, 3]`` (in g): a motor's buzz, a slow sway or the bumps of steps."""
+    """Return 2 s of a floor sensor ``[96, 3]`` (g) in ``state``, drawn with ``rng``: a buzz, a slow sway or steps."""
     t = np.arange(STEPS) / STEPS_PER_SECOND
     share = rng.uniform(0.5, 1.0, 3) * rng.choice([-1, 1], 3)
     if state == "buzz":
@@ -92,29 +92,31 @@ def vibration(state: str, rng: np.random.Generator) -> Samples:
 
 
 def note(state: str, rng: np.random.Generator) -> str:
-    """A sentence that names one or two things of the state."""
+    """Return a sentence that names one or two things of ``state``, drawn with ``rng``."""
     a, b = rng.choice(_WORDS[state], 2, replace=False)
     text = str(rng.choice(_SENTENCES)).format(a=a, b=b, when=rng.choice(_WHEN))
     return text[0].upper() + text[1:]
 
 
 def temperature(state: str, rng: np.random.Generator) -> float:
-    """Degrees Celsius, a degree more or less."""
+    """Return degrees Celsius of ``state`` with a standard deviation of 1, drawn with ``rng``."""
     return float(rng.normal(_DEGREES[state], 1.0))
 
 
 def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Write ``picture`` ``[H, W, 3]`` as a PNG file at ``path``."""
     from PIL import Image
 
     Image.fromarray(picture).save(path)
 
 
 def write_wav(path: Path, wave: Samples) -> None:
+    """Write ``wave`` as a 16-bit WAV file at 8 kHz at ``path``."""
     import soundfile
 
     soundfile.write(path, wave, RATE, subtype="PCM_16")
 
 
 def write_series(path: Path, series: NDArray[Any]) -> None:
-    """A CSV of its own with a row a step."""
+    """Write ``series`` ``[steps, 3]`` as a CSV file at ``path``, one row per step."""
     np.savetxt(path, series, fmt="%.4f", delimiter=",", header="x,y,z", comments="")

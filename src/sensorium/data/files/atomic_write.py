@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and what is said where a disk does not take them."""
+"""Atomic writes of files, and errors for disks that refuse them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def write(path: Path, data: bytes) -> None:
-    """All of a file or nothing of it: what was there stays until the new one is safe on the disk."""
+    """Replace the file at ``path`` by ``data`` atomically: the old content stays until the new is safely on disk."""
     write_together(path.parent, {path.name: data})
 
 
 def write_together(folder: Path, files: Mapping[str, bytes], last: str | None = None) -> None:
-    """Files that belong together: all are on the disk before the first takes its place, so a full disk changes nothing.
+    """Write ``files`` (name to content) to ``folder`` as a group: all are on disk before the first replaces an old one.
+
+    Raises ``SensoriumError`` and changes nothing where the disk is full or the folder cannot be written.
 
     Args:
-        last: The one of them that vouches for the others: the old one goes first, the new one comes when all are there.
+        folder: Made if need be.
+        files: Content by file name.
+        last: The file that marks the group as complete: removed before the others are replaced, and written after them.
     """
     parts = {name: part_of(folder / name) for name in files}
     try:
@@ -45,12 +49,12 @@ def write_together(folder: Path, files: Mapping[str, bytes], last: str | None = 
 
 
 def part_of(path: Path) -> Path:
-    """Where a file is written before it takes its place. Only one process at a time may write it."""
+    """Return the temporary name under which the file at ``path`` is written. Only one process at a time may use it."""
     return path.with_name(f".{path.name}.part")
 
 
 def settle(folder: Path) -> None:
-    """Make the system keep the names of a folder too, where it can be asked to."""
+    """Flush the directory entries of ``folder`` to disk, where the system supports it."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -60,18 +64,18 @@ def settle(folder: Path) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Refuse a folder that cannot be written before any work is done for it. Leaves nothing behind."""
+    """Raise ``SensoriumError`` where ``folder`` cannot be written; leaves nothing behind."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     write(folder / ".writable", b"")
     (folder / ".writable").unlink(missing_ok=True)
     for path in missing:
-        with contextlib.suppress(OSError):  # something was put there meanwhile
+        with contextlib.suppress(OSError):  # no longer empty: another process wrote to it
             path.rmdir()
 
 
 @contextlib.contextmanager
 def told(folder: Path) -> Iterator[None]:
-    """What the system says of a file in this folder, said as an error that names the folder and how to mend it."""
+    """Context manager: turn an ``OSError`` into a ``SensoriumError`` that names ``folder`` and the remedy."""
     try:
         yield
     except OSError as error:
@@ -79,12 +83,12 @@ def told(folder: Path) -> Iterator[None]:
 
 
 def unwritable(error: OSError, folder: Path) -> SensoriumError:
-    """The error for a folder that did not take a file."""
+    """Return the ``SensoriumError`` for the ``OSError`` ``error`` of a write to ``folder``."""
     if error.errno in FULL:
         return SensoriumError(
             "the disk is full",
             file=folder,
-            fix="make room, or name another folder; what was written before is whole, and --resume goes on from it",
+            fix="make room, or name another folder; what was written before is complete, and --resume continues from it",
         )
     why = error.strerror or error
     return SensoriumError(f"cannot be written: {why}", file=folder, fix="name another folder with --out")

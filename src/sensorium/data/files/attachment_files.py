@@ -1,4 +1,4 @@
-"""Media within answers as files: PNG and WAV, and as ``data:`` URLs where an answer must be one document."""
+"""Media in answers as PNG or WAV files, or as ``data:`` URLs where the answer must be a single document."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ import numpy as np
 from sensorium.core.answer import Attachment, changed
 
 
-def encoded(one: Attachment) -> bytes:
-    """The bytes of its file. Numbers of a mask are kept as they are; a palette makes people see colours."""
+def encoded(attachment: Attachment) -> bytes:
+    """Encode ``attachment`` as the bytes of a PNG or WAV file. Masks keep their numbers, with a palette for display."""
     out = io.BytesIO()
-    if one.kind == "audio":
+    if attachment.kind == "audio":
         import soundfile
 
-        soundfile.write(out, one.data, one.rate, format="WAV", subtype="PCM_16")
+        soundfile.write(out, attachment.data, attachment.rate, format="WAV", subtype="PCM_16")
         return out.getvalue()
     from PIL import Image
 
-    picture = Image.fromarray(np.ascontiguousarray(one.data))
-    if one.kind == "mask" and one.data.dtype == np.uint8:
+    picture = Image.fromarray(np.ascontiguousarray(attachment.data))
+    if attachment.kind == "mask" and attachment.data.dtype == np.uint8:
         picture.putpalette(_palette())
     picture.save(out, format="PNG")
     return out.getvalue()
 
 
 def _palette() -> list[int]:
-    """A colour for each of 256 numbers, neighbours far apart: the bits of the number dealt out to red, green and blue."""
-    each = ((number, channel) for number in range(256) for channel in range(3))
-    return [sum((n >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(3)) for n, channel in each]
+    """256 colours, neighbours far apart: the bits of the number alternate between red, green and blue."""
+    entries = ((number, channel) for number in range(256) for channel in range(3))
+    return [sum((n >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(3)) for n, channel in entries]
 
 
-def address(one: Attachment) -> str:
-    """As a ``data:`` URL."""
-    return f"data:{one.media_type};base64,{base64.b64encode(encoded(one)).decode('ascii')}"
+def address(attachment: Attachment) -> str:
+    """Return ``attachment`` as a ``data:`` URL."""
+    return f"data:{attachment.media_type};base64,{base64.b64encode(encoded(attachment)).decode('ascii')}"
 
 
 def plain(value: Any) -> Any:
-    """An answer with its attachments as ``data:`` URLs: JSON all through."""
+    """Return the answer ``value`` with its attachments as ``data:`` URLs, so that it is plain JSON."""
     return changed(value, address)

@@ -1,4 +1,4 @@
-"""What a cell may open: files under a folder while training, uploads only in a server."""
+"""Which media cells may be opened, and opening them: files under a folder, or uploads only in a server."""
 
 from __future__ import annotations
 
@@ -23,40 +23,48 @@ from sensorium.data.plain_media import plain, recognisable
 from sensorium.data.shards.references import Packed
 
 MAX_BYTES = 512 * 2**20
+"""Default limit on the size of a file, in bytes."""
 Opened = Blob | Folder | Array | list[Any] | dict[str, Any]
 SEVERAL = 64
-"""Files that one cell may name, at most."""
+"""Most files that one cell may name."""
 SLICES = 4096
-"""Files in a folder that one cell names, at most."""
+"""Most files in a folder that one cell names."""
 NAMED = "a file may not be named here"
-"""What is wrong with a path from a network."""
+"""The error message for a file name in a request from the network."""
 _MARKS = (";", "|", "\n")
 
 
 def _spelled(cell: str) -> list[Any] | dict[str, Any] | None:
-    """The list or mapping that a cell spells out, ``[0.1, 0.2]``; None where it is a file name, even ``[1].png``."""
+    """The list or mapping that a cell spells out, as ``[0.1, 0.2]``; None where it is a file name, even ``[1].png``."""
     text = cell.strip()
     if (numbers := spelt_numbers(text)) is not None:
         return list(numbers)
     if not (text.startswith("[") and text.endswith("]")) and not (text.startswith("{") and text.endswith("}")):
         return None
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, (list, dict)) else None
+    return value if isinstance(value, (list, dict)) else None
 
 
 def parts(cell: Any) -> list[Any]:
-    """The files that a cell of several names or holds: a list, JSON text of one, ``a.png;b.png``, or a single one."""
-    if isinstance(cell, str) and not isinstance(made := plain(cell, MAX_BYTES), str):
-        cell = made
+    """Split a cell of several files: a list, its JSON text, ``a.png;b.png`` or a single file.
+
+    Args:
+        cell: A non-missing cell.
+
+    Returns:
+        The non-blank file names or contents, in order.
+    """
+    if isinstance(cell, str) and not isinstance(converted := plain(cell, MAX_BYTES), str):
+        cell = converted
     if isinstance(cell, str):
-        found = _spelled(cell)
-        if found is None:
+        values = _spelled(cell)
+        if values is None:
             mark = next((mark for mark in _MARKS if mark in cell), None)
-            found = [cell] if mark is None else [part.strip() for part in cell.split(mark)]
-        cell = found
+            values = [cell] if mark is None else [part.strip() for part in cell.split(mark)]
+        cell = values
     if isinstance(cell, np.ndarray) and cell.dtype == object and cell.ndim == 1:
         cell = cell.tolist()  # how Parquet gives lists
     return (
@@ -67,7 +75,7 @@ def parts(cell: Any) -> list[Any]:
 
 
 def names_file(cell: Any) -> bool:
-    """Whether a media cell names a file or holds the bytes of one, rather than numbers or text that it spells out."""
+    """Return whether a media ``cell`` names a file or holds its bytes, rather than spelling out numbers or text."""
     cell = recognisable(cell) if isinstance(cell, str) else cell
     if isinstance(cell, str):
         return _spelled(cell) is None
@@ -77,7 +85,7 @@ def names_file(cell: Any) -> bool:
 
 
 def weight_of(opened: Any) -> int:
-    """Bytes of memory that an opened cell holds, roughly."""
+    """Return the approximate memory in bytes of an ``opened`` cell."""
     if isinstance(opened, Blob):
         return len(opened.data)
     if isinstance(opened, Folder):
@@ -90,22 +98,31 @@ def weight_of(opened: Any) -> int:
 
 
 class Media(ABC):
-    """Opens media cells. Bytes become a ``Blob``; arrays and lists are passed as they are; text is the heir's decision.
+    """Opens media cells. Bytes become a ``Blob``, arrays and lists are passed on; subclasses decide what text may name.
 
     Args:
-        max_bytes: A larger file or upload is refused before it is decoded.
+        max_bytes: Larger files and uploads are refused before decoding.
     """
 
     def __init__(self, *, max_bytes: int = MAX_BYTES) -> None:
         self.max_bytes = max_bytes
 
     def open(self, cell: Any, *, row: int | None = None, column: str | None = None) -> Opened:
-        """The content of a non-missing cell. Raises ``CellError`` naming file, row and column."""
+        """Open a non-missing cell.
+
+        Args:
+            cell: A file name, bytes, an array, a tensor, a picture or a list.
+            row: Row number for error messages.
+            column: Column name for error messages.
+
+        Raises:
+            CellError: The cell cannot be opened; the error names file, row and column.
+        """
         if isinstance(cell, Mapping) and ("bytes" in cell or "path" in cell):
-            # How data sets store media in Parquet: bytes and the name they had.
+            # How Hugging Face data sets store media in Parquet: bytes and their original name.
             content, name = cell.get("bytes"), cell.get("path")
             if not isinstance(content, (bytes, bytearray, memoryview, type(None))):
-                # bytes() of a number is as many zeros: a few characters of JSON would fill the memory.
+                # bytes(n) is n zeros: a few characters of JSON could fill the memory.
                 problem = f"its bytes are of type {type(content).__name__}"
                 raise CellError(problem, row=row, column=column, fix="give bytes, or leave them out")
             cell = content if name is None else name if content is None else Blob(bytes(content), str(name))
@@ -138,17 +155,26 @@ class Media(ABC):
         raise CellError(f"a cell of type {what} cannot be opened", row=row, column=column, fix=fix)
 
     def open_several(self, cell: Any, *, row: int | None = None, column: str | None = None) -> list[Opened]:
-        """Each file of a cell of several (see ``parts``). The limit of size holds for each and for all together."""
-        named = parts(cell)
-        if not 1 <= len(named) <= SEVERAL:
-            problem = f"{len(named)} files in one cell are none, or more than the {SEVERAL} allowed"
+        """Open each file of a cell of several (see ``parts``).
+
+        Args:
+            cell: The cell; the size limit applies to each file and to all together.
+            row: Row number for error messages.
+            column: Column name for error messages.
+
+        Raises:
+            CellError: A file cannot be opened, or there are more than ``SEVERAL``.
+        """
+        contents = parts(cell)
+        if not 1 <= len(contents) <= SEVERAL:
+            problem = f"{len(contents)} files in one cell, not 1 to {SEVERAL}"
             raise CellError(problem, row=row, column=column)
         opened: list[Opened] = []
         total = 0
-        for part in named:
+        for part in contents:
             opened.append(self.open(part, row=row, column=column))
             total += len(opened[-1].data) if isinstance(opened[-1], Blob) else 0
-            self._check(max(total, 1), f"{len(named)} files", row, column)
+            self._check(max(total, 1), f"{len(contents)} files", row, column)
         return opened
 
     def _check(self, size: int, name: str, row: int | None, column: str | None) -> None:
@@ -165,7 +191,7 @@ class Media(ABC):
 
 
 class Uploads(Media):
-    """For rows from a network: a text cell is refused, for it would let a stranger read the server's files."""
+    """Media access for requests from the network: file names are refused, since they would expose the server's files."""
 
     def _path(self, cell: str, row: int | None, column: str | None) -> Blob:
         fix = "send the content itself, as an upload"
@@ -176,18 +202,19 @@ NONE = Uploads()
 
 
 class Under(Media):
-    """For tables on disk: a text cell is a path, relative to ``root``, and may not lead out of it.
+    """Media access for tables on disk: a text cell is a path relative to ``root`` and may not lead out of it.
 
-    Symbolic links count by where they lead. Names are tried as written, then without surrounding blanks, with the other
-    slash, and in the other Unicode form (macOS writes é as two characters).
+    Symbolic links are judged by their targets. Names are tried as written, then without surrounding blanks, with the other
+    slash, and in the other Unicode normal form (macOS writes é as two characters).
 
     Args:
-        anywhere: Paths may lead out of ``root``: for a user's own table on the user's own disk.
-        max_bytes: A larger file is refused unread.
+        root: The folder that relative paths start from.
+        anywhere: Whether paths may lead out of ``root``, as in a user's own table.
+        max_bytes: Larger files are refused before they are read.
     """
 
     SEARCHES = 20
-    """Missing files for which near names are looked up; a table with a wrong root would otherwise take for ever."""
+    """Missing files for which similar names are looked up; a table with a wrong root must not take forever."""
 
     def __init__(self, root: Path | str, *, anywhere: bool = False, max_bytes: int = MAX_BYTES) -> None:
         super().__init__(max_bytes=max_bytes)
@@ -198,53 +225,53 @@ class Under(Media):
         self._searches = 0
 
     def _path(self, cell: str, row: int | None, column: str | None) -> Blob | Folder:
-        def bad(problem: str, fix: str | None = None) -> CellError:
+        def error_for(problem: str, fix: str | None = None) -> CellError:
             return CellError(problem, file=f"{cell:.200}", row=row, column=column, fix=fix)
 
         if "\0" in cell:
-            raise bad("not a file name")
+            raise error_for("not a file name")
         if "://" in cell[:12]:
-            raise bad("an address, not a file", "download the files first and name them in the table")
+            raise error_for("an address, not a file", "download the files first and name them in the table")
         with contextlib.suppress(OSError, ValueError):
             folder = Path(os.path.join(self._base, cell))
             if folder.is_dir() and self._allowed(folder):
-                return self._folder(folder, bad, cell, row, column)
+                return self._folder(folder, error_for, cell, row, column)
         if self.anywhere:
-            # Almost every cell names its file as it is: one look is enough, and a miss is looked into below.
+            # The common case: the cell names its file exactly. Anything else is resolved below.
             with contextlib.suppress(OSError, ValueError):
-                return Blob(self._bytes(os.path.join(self._base, cell), bad, cell, row, column), cell)
+                return Blob(self._bytes(os.path.join(self._base, cell), error_for, cell, row, column), cell)
         try:
             path = next((p for p in self._spellings(cell) if self._allowed(p) and p.exists()), self.root / cell)
             if not self._allowed(path):
-                raise bad(f"leads out of {self.root}", "name files under that folder")
+                raise error_for(f"leads out of {self.root}", "name files under that folder")
             if not path.exists():
-                raise bad(f"no such file under {self.root}", self._near(path))
-            return Blob(self._bytes(path, bad, cell, row, column), cell)
+                raise error_for(f"no such file under {self.root}", self._near(path))
+            return Blob(self._bytes(path, error_for, cell, row, column), cell)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise bad(f"cannot be read: {reason}", "is this column really a column of files?") from None
+            raise error_for(f"cannot be read: {reason}", "is this column really a column of files?") from None
 
-    def _folder(self, folder: Path, bad: Any, cell: str, row: int | None, column: str | None) -> Folder:
-        """The slices of a scan, which lie in files of a folder of their own."""
+    def _folder(self, folder: Path, error_for: Any, cell: str, row: int | None, column: str | None) -> Folder:
+        """The DICOM slices of a scan that are separate files in a folder."""
         with os.scandir(folder) as entries:
             names = sorted(e.name for e in islice(entries, SLICES + 1) if not e.name.startswith("."))
         names = [name for name in names if os.path.splitext(name)[1].lower() in ("", ".dcm", ".ima")]
         if not names or len(names) > SLICES:
             fix = "a folder may be named that holds the slices of one scan, in DICOM"
-            raise bad("is a folder, not a file" if not names else f"holds more than {SLICES} files", fix)
-        found, total = [], 0
+            raise error_for("is a folder, not a file" if not names else f"holds more than {SLICES} files", fix)
+        slices, total = [], 0
         for name in names:
             path = folder / name
             if path.is_dir() or not self._allowed(path):
                 continue
-            data = self._bytes(path, bad, cell, row, column)
+            data = self._bytes(path, error_for, cell, row, column)
             if data[128:132] == b"DICM":
-                found.append(Blob(data, name))
+                slices.append(Blob(data, name))
                 total += len(data)
                 self._check(total, cell, row, column)
-        if not found:
-            raise bad("is a folder, not a file", "a folder may be named that holds the slices of one scan, in DICOM")
-        return Folder(tuple(found), cell)
+        if not slices:
+            raise error_for("is a folder, not a file", "a folder may be named that holds the slices of one scan, in DICOM")
+        return Folder(tuple(slices), cell)
 
     def _spellings(self, cell: str) -> Iterator[Path]:
         yield self.root / cell
@@ -261,18 +288,18 @@ class Under(Media):
         self._searches += 1
         return nearby(path) if self._searches <= self.SEARCHES else None
 
-    def _bytes(self, path: Path | str, bad: Any, cell: str, row: int | None, column: str | None) -> bytes:
+    def _bytes(self, path: Path | str, error_for: Any, cell: str, row: int | None, column: str | None) -> bytes:
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
-            raise bad("is a folder, not a file")
+            raise error_for("is a folder, not a file")
         # A pipe or a device could block for ever, or never end.
         if not stat.S_ISREG(mode):
-            raise bad("is not a regular file")
+            raise error_for("is not a regular file")
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         try:
             size = os.fstat(handle).st_size
             self._check(size, cell, row, column)
-            # One more than it says, so that the end is seen at once; a file that grows meanwhile is read no further.
+            # One byte more than its size, so that one read reaches the end; a file that grows meanwhile is cut there.
             data = os.read(handle, size + 1)
             while 0 < len(data) < size and (more := os.read(handle, size - len(data))):
                 data += more

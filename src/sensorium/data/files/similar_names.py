@@ -1,4 +1,4 @@
-"""Near file names, for messages about a file that is not there."""
+"""Similar file names, for messages about missing files."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 
-LOOKED_AT = 2000
-"""Names compared in a folder; a folder of a million pictures must not make an error message slow."""
+COMPARED = 2000
+"""Names compared in a folder, at most; a folder of a million pictures must not make an error message slow."""
 
 
 def nearby(path: Path) -> str | None:
-    """Advice on a missing file: like names in its folder, or what the folder holds; None where nothing helps."""
+    """Return advice on the missing file ``path``: similar names or what its folder holds; None where nothing helps."""
     folder = path.parent
     if not folder.is_dir():
         return f"there is no folder {folder}"
     try:
         with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in islice(entries, LOOKED_AT))
+            names = sorted(entry.name for entry in islice(entries, COMPARED))
     except OSError:
         return None
-    # A name that differs in case only is the likeliest slip, and difflib would rank it low.
+    # A name that differs only in case is the likeliest mistake, and difflib ranks it low.
     lower = {name.lower(): name for name in names}
     close = [lower[path.name.lower()]] if path.name.lower() in lower else get_close_matches(path.name, names, n=3)
     if close:

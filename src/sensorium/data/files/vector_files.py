@@ -1,4 +1,4 @@
-"""Vectors of rows as files: ``.npy`` for arrays alone, ``.csv``, ``.jsonl`` and ``.parquet`` with whose they are."""
+"""Files of row vectors: ``.npy`` for the array alone; the others with row numbers and kept cells too."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from numpy.typing import NDArray
 from sensorium.core.errors import MissingExtraError
 
 FORMATS = (".npy", ".csv", ".jsonl", ".parquet")
-GROUP = 4096
-"""Rows of a row group of Parquet."""
+GROUP_ROWS = 4096
+"""Rows in a row group of Parquet."""
 MARK = {b"sensorium": b"vectors"}
+"""Schema metadata that marks a Parquet file as one of vectors."""
 
 
 class Vector(NamedTuple):
-    """The vector of one row, float32 ``[D]``.
+    """The vector of one row.
 
     Args:
-        row: The row's number, counted from 1.
-        kept: Cells of the row's own, by column.
-        missing: Streams that the row did not have.
+        row: Row number, counted from 1.
+        kept: Cells of the row that are copied to the file, by column.
+        missing: Streams that the row lacks.
+        values: float32 ``[D]``.
     """
 
     row: int
@@ -36,11 +38,11 @@ class Vector(NamedTuple):
     values: NDArray[np.float32]
 
 
-def write(path: Path, found: Iterable[Vector]) -> int:
-    """The file, whole or not at all, in the format of its ending; how many vectors there are."""
+def write(path: Path, vectors: Iterable[Vector]) -> int:
+    """Write ``vectors`` atomically to ``path``, in the format of its suffix; return their number."""
     part = path.with_name(f".{path.name}.part")
     try:
-        count = WRITERS[path.suffix](part, found)
+        count = WRITERS[path.suffix](part, vectors)
         with open(part, "rb+") as file:
             os.fsync(file.fileno())
         part.replace(path)
@@ -50,65 +52,71 @@ def write(path: Path, found: Iterable[Vector]) -> int:
     return count
 
 
-def write_csv(file: IO[str], found: Iterable[Vector]) -> int:
-    """A line a row: its number, what is kept of it, what was missing, and the numbers, which read back to the same bits."""
+def write_csv(file: IO[str], vectors: Iterable[Vector]) -> int:
+    """Write ``vectors`` as CSV lines to ``file`` and return their number.
+
+    A line has the row number, kept cells, missing streams and the values, which read back bit-identically.
+    """
     writer, count = csv.writer(file), 0
-    for count, one in enumerate(found, 1):
+    for count, vector in enumerate(vectors, 1):
         if count == 1:
-            writer.writerow(["row", *one.kept, "missing", *(f"vector_{i}" for i in range(len(one.values)))])
-        writer.writerow([one.row, *one.kept.values(), " ".join(one.missing), *map(str, one.values)])
+            writer.writerow(["row", *vector.kept, "missing", *(f"vector_{i}" for i in range(len(vector.values)))])
+        writer.writerow([vector.row, *vector.kept.values(), " ".join(vector.missing), *map(str, vector.values)])
     return count
 
 
-def _csv(part: Path, found: Iterable[Vector]) -> int:
+def _csv(part: Path, vectors: Iterable[Vector]) -> int:
     with open(part, "w", newline="", encoding="utf-8") as file:
-        return write_csv(file, found)
+        return write_csv(file, vectors)
 
 
-def _jsonl(part: Path, found: Iterable[Vector]) -> int:
+def _jsonl(part: Path, vectors: Iterable[Vector]) -> int:
     count = 0
     with open(part, "w", encoding="utf-8") as file:
-        for one in found:
+        for vector in vectors:
             count += 1
-            kept = {"keep": one.kept} if one.kept else {}
-            line = {"row": one.row, **kept, "missing": one.missing, "vector": one.values.tolist()}
+            kept = {"keep": vector.kept} if vector.kept else {}
+            line = {"row": vector.row, **kept, "missing": vector.missing, "vector": vector.values.tolist()}
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
     return count
 
 
-def _npy(part: Path, found: Iterable[Vector]) -> int:
-    every = [one.values for one in found]
+def _npy(part: Path, vectors: Iterable[Vector]) -> int:
+    rows = [vector.values for vector in vectors]
     with open(part, "wb") as file:
-        np.save(file, np.stack(every) if every else np.zeros((0, 0), np.float32), allow_pickle=False)
-    return len(every)
+        np.save(file, np.stack(rows) if rows else np.zeros((0, 0), np.float32), allow_pickle=False)
+    return len(rows)
 
 
-def _parquet(part: Path, found: Iterable[Vector]) -> int:
+def _parquet(part: Path, vectors: Iterable[Vector]) -> int:
     try:
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError:
         raise MissingExtraError("writing .parquet files", "data") from None
-    rest = iter(found)
+    rest = iter(vectors)
     first = next(rest, None)
     kept, width = ([], 0) if first is None else (list(first.kept), len(first.values))
     fields = [pa.field("row", pa.int64()), *(pa.field(name, pa.string()) for name in kept)]
     fields += [pa.field("missing", pa.string()), pa.field("vector", pa.list_(pa.float32(), width))]
     schema, count = pa.schema(fields, metadata=MARK), 0
     with parquet.ParquetWriter(part, schema) as writer:
-        for some in _groups(rest if first is None else chain([first], rest)):
-            flat = pa.array(np.concatenate([one.values for one in some]), pa.float32())
-            columns = [pa.array([one.row for one in some], pa.int64())]
-            columns += [pa.array([_text(one.kept[name]) for one in some], pa.string()) for name in kept]
-            columns += [pa.array([" ".join(one.missing) for one in some]), pa.FixedSizeListArray.from_arrays(flat, width)]
+        for batch in _groups(rest if first is None else chain([first], rest)):
+            flat = pa.array(np.concatenate([vector.values for vector in batch]), pa.float32())
+            columns = [pa.array([vector.row for vector in batch], pa.int64())]
+            columns += [pa.array([_text(vector.kept[name]) for vector in batch], pa.string()) for name in kept]
+            columns += [
+                pa.array([" ".join(vector.missing) for vector in batch]),
+                pa.FixedSizeListArray.from_arrays(flat, width),
+            ]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
-            count += len(some)
+            count += len(batch)
     return count
 
 
-def _groups(found: Iterator[Vector]) -> Iterator[list[Vector]]:
-    while some := list(islice(found, GROUP)):
-        yield some
+def _groups(vectors: Iterator[Vector]) -> Iterator[list[Vector]]:
+    while batch := list(islice(vectors, GROUP_ROWS)):
+        yield batch
 
 
 def _text(cell: Any) -> str | None:
@@ -118,9 +126,9 @@ def _text(cell: Any) -> str | None:
 WRITERS = {".npy": _npy, ".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
 
 
-def marked(path: Path) -> bool:
-    """Whether a Parquet file holds such vectors."""
+def has_vectors(path: Path) -> bool:
+    """Return whether the Parquet file at ``path`` is one of vectors."""
     from pyarrow import parquet
 
-    found = parquet.read_schema(path).metadata or {}
-    return all(found.get(key) == value for key, value in MARK.items())
+    metadata = parquet.read_schema(path).metadata or {}
+    return all(metadata.get(key) == value for key, value in MARK.items())

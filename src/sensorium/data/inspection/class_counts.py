@@ -1,4 +1,4 @@
-"""The classes that cells of a target say, counted."""
+"""Class counts of a target column."""
 
 from __future__ import annotations
 
@@ -13,22 +13,30 @@ from sensorium.data.inspection.duplicate_rows import value
 
 
 def classes(cells: Sequence[Any], spec: Mapping[str, Any]) -> tuple[Counter[str], int]:
-    """How many cells say each class (a cell of tags says several), and how many cells say any."""
+    """Count the cells of each class of a target, tags once for each tag.
+
+    Args:
+        cells: The target's cells.
+        spec: The column's kind and options.
+
+    Returns:
+        Cells by class (empty for a target without classes) and the number of non-missing cells.
+    """
     modality: Modality = registry.build("modalities", spec)
     if not modality.classed:
         return Counter(), 0
     filled = [cell for cell in cells if not modality.missing(cell)]
     modality.fit(filled)
-    # Decoding what was encoded gives the value itself: "1.0" and 1 are one class. Once a value is enough.
+    # Decoding the encoded value normalises it: "1.0" and 1 are one class. Done once per distinct cell.
     seen: dict[Any, list[str]] = {}
     counts: Counter[str] = Counter()
     for cell in filled:
         key = cell.strip() if isinstance(cell, str) else value(cell)
         if key not in seen:
             try:
-                said = modality.decode(modality.encode_target(cell))
+                decoded = modality.decode(modality.encode_target(cell))
             except CellError:
-                said = []
-            seen[key] = [str(v) for v in said] if isinstance(said, (list, tuple)) else [str(said)]
+                decoded = []
+            seen[key] = [str(v) for v in decoded] if isinstance(decoded, (list, tuple)) else [str(decoded)]
         counts.update(seen[key])
     return counts, len(filled)

@@ -1,4 +1,4 @@
-"""What to say about tables once everything was counted: errors that stop a training, warnings to read before one."""
+"""Checks of counted tables: errors that prevent training, and warnings to read before it."""
 
 from __future__ import annotations
 
@@ -11,35 +11,43 @@ from sensorium.core import registry
 from sensorium.core.errors import listed
 from sensorium.core.plurals import counted
 from sensorium.data.inspection.class_counts import classes
-from sensorium.data.inspection.duplicate_rows import Digests, across, keys, within
+from sensorium.data.inspection.duplicate_rows import Digests, duplicate_pairs, keys, shared_pairs
 from sensorium.data.inspection.results import Inspection
 from sensorium.data.inspection.target_types import gaps_told
-from sensorium.data.inspection.type_inference import Guessed
+from sensorium.data.inspection.type_inference import InferredType
 from sensorium.data.inspection.unreadable_formats import unread_columns
 from sensorium.data.tables.table import Table
 
 FEW = 5
+"""Classes with fewer rows than this are reported."""
 
 
 def check_columns(
-    report: Inspection, tables: Mapping[str, Table], found: Mapping[str, Guessed], inputs: Sequence[str]
+    report: Inspection, tables: Mapping[str, Table], types: Mapping[str, InferredType], inputs: Sequence[str]
 ) -> None:
-    """Columns that teach nothing, that one table lacks, or that hold cells which cannot be used."""
+    """Add errors and warnings on columns: uninformative, absent from a table, or with unusable cells.
+
+    Args:
+        report: Receives them.
+        tables: The tables; the first is the training table.
+        types: The inferred type of each column.
+        inputs: The input columns.
+    """
     train = next(iter(tables))
     report.warnings += [note for table in tables.values() for note in table.notes]
-    report.warnings += unread_columns(tables[train], {n: g.kind for n, g in found.items() if g.role != "target"})
+    report.warnings += unread_columns(tables[train], {n: g.kind for n, g in types.items() if g.role != "target"})
     if not report.tables[train]:
         report.errors.append(f"{train} has no rows")
     elif not inputs:
         report.errors.append("there is no column to learn from")
     report.warnings += [
-        f"column {n!r} is ignored: {g.reason}" for n, g in found.items() if g.role == "ignore" and g.reason != "as told"
+        f"column {n!r} is ignored: {g.reason}" for n, g in types.items() if g.role == "ignore" and g.reason != "as told"
     ]
     for name, table in list(tables.items())[1:]:
         absent = [n for n in inputs if not table.has(n)]
         if absent:
             report.warnings.append(f"{name} has no column {listed(absent)}: missing in all its rows")
-        extra = [n for n in table.columns if n not in found]
+        extra = [n for n in table.columns if n not in types]
         if extra:
             report.warnings.append(f"{name} has columns that {train} lacks: {listed(extra)}; they are not read")
     for column in report.columns:
@@ -49,18 +57,24 @@ def check_columns(
                 report.warnings.append(
                     f"column {column.name!r} is filled in {usual:.0%} of {train}, but in {share:.0%} of {name}"
                 )
-    for name, bad in report.problems.items():
-        if bad:
-            where = Counter(problem.column for problem in bad)
-            said = listed(f"{count} in {column!r}" for column, count in where.items())
-            lost = counted(
-                len(bad), "cell cannot be used and counts as missing", "cells cannot be used and count as missing"
+    for name, unusable in report.problems.items():
+        if unusable:
+            where = Counter(problem.column for problem in unusable)
+            counts = listed(f"{count} in {column!r}" for column, count in where.items())
+            problem_text = counted(
+                len(unusable), "cell cannot be used and counts as missing", "cells cannot be used and count as missing"
             )
-            report.warnings.append(f"{name}: {lost}: {said}")
+            report.warnings.append(f"{name}: {problem_text}: {counts}")
 
 
 def check_targets(report: Inspection, tables: Mapping[str, Table], specs: Mapping[str, Mapping[str, Any]]) -> None:
-    """Answers that are missing, rare, all the same, or new in a later table."""
+    """Add errors and warnings on targets: missing, rare or constant values, and classes that only later tables have.
+
+    Args:
+        report: Receives them.
+        tables: The tables; the first is the training table.
+        specs: Kind and options by column.
+    """
     train = next(iter(tables))
     for target in report.targets:
         name, known = target.name, target.classes
@@ -73,15 +87,15 @@ def check_targets(report: Inspection, tables: Mapping[str, Table], specs: Mappin
             report.errors.append(f"target {name!r} is {target.range[0]:g} in every row: there is nothing to learn")
         rare = [c for c, count in known.items() if count < FEW]
         if rare and len(known) > 1:
-            said = ", ".join(rare[:8]) + (", ..." if len(rare) > 8 else "")
-            report.warnings.append(f"target {name!r}: classes with fewer than {FEW} rows: {said}")
+            names = ", ".join(rare[:8]) + (", ..." if len(rare) > 8 else "")
+            report.warnings.append(f"target {name!r}: classes with fewer than {FEW} rows: {names}")
         if target.majority is not None and target.majority > 0.9 and _single(target.kind) and len(known) > 1:
             report.warnings.append(
                 f"target {name!r}: {target.majority:.1%} of rows are {next(iter(known))!r}; accuracy will say little"
             )
         for key, table in tables.items():
-            if table.has(name) and (lost := gaps_told(name, table.column(name), specs[name])):
-                report.warnings.append(f"{key}: {lost}")
+            if table.has(name) and (gaps := gaps_told(name, table.column(name), specs[name])):
+                report.warnings.append(f"{key}: {gaps}")
         for key, count in target.missing.items():
             if count:
                 teach = "teaches" if count == 1 else "teach"
@@ -93,8 +107,8 @@ def check_targets(report: Inspection, tables: Mapping[str, Table], specs: Mappin
             elif known:
                 new = [c for c in classes(table.column(name), specs[name])[0] if c not in known]
                 if new:
-                    said = ", ".join(f"{c}{_near(c, known)}" for c in new[:8])
-                    report.warnings.append(f"{key}: classes of {name!r} that {train} does not have: {said}")
+                    names = ", ".join(f"{c}{_near(c, known)}" for c in new[:8])
+                    report.warnings.append(f"{key}: classes of {name!r} that {train} does not have: {names}")
 
 
 def _single(kind: str) -> bool:
@@ -102,7 +116,7 @@ def _single(kind: str) -> bool:
 
 
 def _near(value: str, known: Mapping[str, int]) -> str:
-    """The known class that a value may stand for, in words; empty where none is near."""
+    """A hint at the known class that a value may be misspelt for; empty where none is similar."""
     lower = {name.casefold(): name for name in known}
     close = get_close_matches(value.casefold(), list(lower), n=1, cutoff=0.7)
     return f" (did you mean {lower[close[0]]!r}?)" if close else ""
@@ -115,42 +129,54 @@ def check_repeats(
     targets: Sequence[str],
     digests: Mapping[str, Digests],
 ) -> None:
-    """Rows and media that occur twice."""
-    said = {name: keys(table, inputs, digests[name]) for name, table in tables.items()}
+    """Add warnings on duplicate rows and media, within a table and across tables (leaks).
+
+    Args:
+        report: Receives them.
+        tables: The tables.
+        inputs: The input columns.
+        targets: The target columns.
+        digests: Content digests of media columns, by table.
+    """
+    input_keys = {name: keys(table, inputs, digests[name]) for name, table in tables.items()}
     for name, table in tables.items():
-        whole = keys(table, [*inputs, *targets], digests[name])
-        pairs = within(whole)
+        row_keys = keys(table, [*inputs, *targets], digests[name])
+        pairs = duplicate_pairs(row_keys)
         if pairs:
-            one, other = (table.number(i) for i in pairs[0])
+            first, second = (table.number(i) for i in pairs[0])
             report.warnings.append(
                 f"{name}: {counted(len(pairs), 'row repeats', 'rows repeat')} an earlier row "
-                f"(rows {one} and {other} are the same)"
+                f"(rows {first} and {second} are the same)"
             )
-        answers = keys(table, targets, {})
-        torn = [(i, j) for i, j in within(said[name]) if answers[i] and answers[j] and answers[i] != answers[j]]
-        if torn:
-            one, other = (table.number(i) for i in torn[0])
+        target_keys = keys(table, targets, {})
+        conflicts = [
+            (i, j)
+            for i, j in duplicate_pairs(input_keys[name])
+            if target_keys[i] and target_keys[j] and target_keys[i] != target_keys[j]
+        ]
+        if conflicts:
+            first, second = (table.number(i) for i in conflicts[0])
             report.warnings.append(
-                f"{name}: {counted(len(torn), 'row says', 'rows say')} the same as another row but "
-                f"{'has' if len(torn) == 1 else 'have'} another answer (rows {one} and {other})"
+                f"{name}: {counted(len(conflicts), 'row has', 'rows have')} the same inputs as another row but "
+                f"a different target (rows {first} and {second})"
             )
     names = list(tables)
     for a, b in ((a, b) for i, a in enumerate(names) for b in names[i + 1 :]):
-        pairs = across(said[a], said[b])
+        pairs = shared_pairs(input_keys[a], input_keys[b])
         if pairs:
-            one, other = tables[a].number(pairs[0][0]), tables[b].number(pairs[0][1])
+            first, second = tables[a].number(pairs[0][0]), tables[b].number(pairs[0][1])
             report.warnings.append(
                 f"leak: {counted(len(pairs), 'row')} of {b} {'is' if len(pairs) == 1 else 'are'} in {a} too "
-                f"(row {other} of {b} is row {one} of {a})"
+                f"(row {second} of {b} is row {first} of {a})"
             )
         known = {j for _, j in pairs}
         for column in digests[a]:
             if column in digests[b]:
-                shared = [p for p in across(digests[a][column], digests[b][column]) if p[1] not in known]
+                shared = [p for p in shared_pairs(digests[a][column], digests[b][column]) if p[1] not in known]
                 if shared:
-                    one, other = tables[a].number(shared[0][0]), tables[b].number(shared[0][1])
+                    first, second = tables[a].number(shared[0][0]), tables[b].number(shared[0][1])
                     report.warnings.append(
                         f"leak: {counted(len(shared), 'row')} of {b} {'has' if len(shared) == 1 else 'have'} a {column!r} "
                         f"that rows of {a} have too "
-                        f"(row {other} of {b}, row {one} of {a})"
+                        f"(row {second} of {b}, row {first} of {a})"
                     )

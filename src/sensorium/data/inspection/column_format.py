@@ -1,4 +1,4 @@
-"""How the cells of a column will be read, decided by all of them before training."""
+"""How the cells of a column are parsed, decided from all of them before training."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from sensorium.core.schema import PLACING, TARGETS
 
 
 class Reading(NamedTuple):
-    """How a column is read.
+    """How a column is parsed.
 
     Args:
-        options: Those that were left to the cells (``decimal: auto``), as these decided.
-        how: In words; empty where there was nothing to decide.
-        doubts: What a user should look at, each a sentence with its remedy.
+        options: Options left to the data (``decimal: auto``), as decided from the cells.
+        how: A description; empty where nothing had to be decided.
+        doubts: Sentences on what a user should check, with the remedy.
     """
 
     options: dict[str, Any]
@@ -26,16 +26,26 @@ class Reading(NamedTuple):
 
 
 def reading(name: str, spec: Mapping[str, Any], cells: Sequence[Any], role: str = "input") -> Reading:
-    """How cells of a table (numbers, dates, categories, tags) are read by the modality of ``spec``, in their ``role``."""
-    given = {key: value for key, value in spec.items() if key not in PLACING}
+    """Decide how the modality of a column of table cells (numbers, dates, categories, tags) parses them.
+
+    Args:
+        name: The column, for errors.
+        spec: Its kind and options.
+        cells: All its cells.
+        role: Its role, such as ``input`` or ``target``.
+
+    Raises:
+        ConfigError: The options are invalid.
+    """
+    options_given = {key: value for key, value in spec.items() if key not in PLACING}
     try:
-        modality: Modality = registry.build("modalities", given)
+        modality: Modality = registry.build("modalities", options_given)
         if modality.stream is None or modality.media:
             return Reading({})
         modality.fit(cell for cell in cells if not modality.missing(cell))
     except ConfigError as error:
         raise ConfigError(error.problem, column=name, fix=error.fix) from None
-    options, said = modality.settled_target if role in TARGETS else ({}, "")
-    # What is an input as well keeps the options that it shares with the target.
+    options, target_reading = modality.settled_target if role in TARGETS else ({}, "")
+    # A column that is both keeps its settled input options.
     settled = modality.settled | (options if role == "target" else {})
-    return Reading(settled, "; ".join(filter(None, [modality.reading, said])), tuple(modality.doubts))
+    return Reading(settled, "; ".join(filter(None, [modality.reading, target_reading])), tuple(modality.doubts))

@@ -1,4 +1,4 @@
-"""Groups of columns: which columns of a table stand side by side as a stream of their own, by patterns of their names."""
+"""Column groups: columns that form a stream of their own, selected by name patterns."""
 
 from __future__ import annotations
 
@@ -10,95 +10,97 @@ from sensorium.core import quoting
 from sensorium.core.errors import ConfigError, nearest
 
 MANY = 4
-"""Columns that share the beginning of their names, from which on a group is proposed."""
+"""Columns with a common prefix from which a group is proposed."""
 PROPOSED = 12
-"""Groups that are proposed, at most: more are no groups but a way of naming."""
+"""Most groups proposed; more indicate a naming scheme rather than groups."""
 SAID = ("seed", "version", "objectives")
-"""What no group may be called on the command line: there ``seed=3`` sets a key of the recipe."""
-_BEGINNING = re.compile(r"(.+?)(?:[_.:\-/ ]|(?<=\D)(?=\d))")
+"""Names that groups may not have on the command line, where ``seed=3`` sets a key of the recipe."""
+_PREFIX = re.compile(r"(.+?)(?:[_.:\-/ ]|(?<=\D)(?=\d))")
 
 Patterns = Mapping[str, str | Sequence[str]]
 
 
 def matches(pattern: str, names: Sequence[str]) -> list[str]:
-    """The names that a pattern stands for: ``*`` for any letters, ``?`` for one; a name that is there stands for itself."""
+    """Return the ``names`` that ``pattern`` matches (``*``: any characters, ``?``: one); an existing name, only itself."""
     if pattern in names:
         return [pattern]
     wild = {"*": ".*", "?": "."}
-    found = re.compile("".join(wild.get(letter, re.escape(letter)) for letter in pattern), re.DOTALL)
-    return [name for name in names if found.fullmatch(name)]
+    expression = re.compile("".join(wild.get(letter, re.escape(letter)) for letter in pattern), re.DOTALL)
+    return [name for name in names if expression.fullmatch(name)]
 
 
 def groups(patterns: Patterns, names: Sequence[str], inputs: Iterable[str]) -> dict[str, str]:
-    """By column the group it belongs to. Columns that are no input (a target, a row id) are passed over.
-
-    Raises ``ConfigError`` for a pattern that stands for no input, and for a column in two groups.
+    """Return the group of each grouped input column. Matching columns that are not inputs (targets, row ids) are skipped.
 
     Args:
+        patterns: One or more name patterns by group.
         names: All columns of the table.
-        inputs: Those that are inputs.
+        inputs: The input columns.
+
+    Raises:
+        ConfigError: A pattern matches no input, or a column is in two groups.
     """
     allowed = set(inputs)
-    found: dict[str, str] = {}
-    for stream, given in patterns.items():
-        each = [given] if isinstance(given, str) else list(given)
-        if not each:
+    group_of: dict[str, str] = {}
+    for stream, value in patterns.items():
+        members = [value] if isinstance(value, str) else list(value)
+        if not members:
             raise ConfigError(f"streams.{stream} names no column", fix="give a name or a pattern, such as audio_*")
-        for pattern in each:
+        for pattern in members:
             matched = matches(pattern, names)
             if not matched:
-                raise ConfigError(f"streams.{stream}: no column is named like {pattern!r}{nearest(pattern, names[:1000])}")
-            mine = [name for name in matched if name in allowed]
-            if not mine:
-                raise ConfigError(f"streams.{stream}: of the columns named like {pattern!r} none is an input")
-            for name in mine:
-                if found.setdefault(name, stream) != stream:
+                raise ConfigError(f"streams.{stream}: no column matches {pattern!r}{nearest(pattern, names[:1000])}")
+            selected = [name for name in matched if name in allowed]
+            if not selected:
+                raise ConfigError(f"streams.{stream}: no column that matches {pattern!r} is an input")
+            for name in selected:
+                if group_of.setdefault(name, stream) != stream:
                     raise ConfigError(
-                        f"is in two groups, {found[name]!r} and {stream!r}",
+                        f"is in two groups, {group_of[name]!r} and {stream!r}",
                         column=name,
                         fix="patterns that share no column",
                     )
-    return found
+    return group_of
 
 
-def hints(cells: Sequence[str], inputs: Sequence[str], told: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A sentence on the groups that names suggest, with what to paste; none where the user has grouped columns.
+def hints(cells: Sequence[str], inputs: Sequence[str], specs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a note on groups that the names suggest, with options to paste; none where the user has grouped columns.
 
     Args:
         cells: The inputs that are table cells.
         inputs: All inputs.
-        told: What the user said of columns.
+        specs: The user's column options.
     """
-    found = {} if any("stream" in spec for spec in told.values()) else proposals(cells, inputs)
-    if not found:
+    suggested = {} if any("stream" in spec for spec in specs.values()) else proposals(cells, inputs)
+    if not suggested:
         return []
-    each = ", ".join(f"{len(matches(pattern, inputs)):,} begin with {pattern[:-1]}" for pattern in found.values())
-    words = " ".join(
+    counts = ", ".join(f"{len(matches(pattern, inputs)):,} begin with {pattern[:-1]}" for pattern in suggested.values())
+    options = " ".join(
         quoting.option("--stream", f"{quoting.written(stream, '=.')}={quoting.written(pattern, ',')}")
-        for stream, pattern in found.items()
+        for stream, pattern in suggested.items()
     )
     return [
-        f"columns seem to come in groups ({each}); as streams of their own, each is scored and explained apart: {words}"
+        f"columns seem to come in groups ({counts}); as streams of their own, each is scored and explained apart: {options}"
     ]
 
 
 def proposals(inputs: Sequence[str], names: Sequence[str]) -> dict[str, str]:
-    """Groups that the names of table cells suggest, as ``streams`` takes them; none where all would be in one.
+    """Return the groups that column names suggest, as patterns by group; none where all columns would be in one.
 
     Args:
         inputs: The inputs that are table cells.
-        names: All inputs: a pattern must stand for no other.
+        names: All inputs; a pattern must match no others.
     """
-    begun: dict[str, list[str]] = {}
+    by_prefix: dict[str, list[str]] = {}
     for name in inputs:
-        start = _BEGINNING.match(name)
-        if start is not None:
-            begun.setdefault(start[0], []).append(name)
-    large = {beginning: mine for beginning, mine in begun.items() if len(mine) >= MANY}
-    if len(large) > PROPOSED:
+        match = _PREFIX.match(name)
+        if match is not None:
+            by_prefix.setdefault(match[0], []).append(name)
+    frequent = {prefix: members for prefix, members in by_prefix.items() if len(members) >= MANY}
+    if len(frequent) > PROPOSED:
         return {}
-    found: dict[str, str] = {}
-    for beginning, mine in large.items():
-        if len(mine) < len(names) and matches(f"{beginning}*", names) == mine:
-            found[re.sub(r"[_.:\-/ ]$", "", beginning)] = f"{beginning}*"
-    return {} if set(found) & {*names, *SAID, "table"} else found
+    suggested: dict[str, str] = {}
+    for prefix, members in frequent.items():
+        if len(members) < len(names) and matches(f"{prefix}*", names) == members:
+            suggested[re.sub(r"[_.:\-/ ]$", "", prefix)] = f"{prefix}*"
+    return {} if set(suggested) & {*names, *SAID, "table"} else suggested

@@ -1,4 +1,4 @@
-"""Rows that occur twice: within a table, with another answer, or in two tables (then the score of one is too good)."""
+"""Duplicate rows: within a table, with contradicting targets, or across tables (which makes scores too good)."""
 
 from __future__ import annotations
 
@@ -11,17 +11,23 @@ from sensorium.data.tables.table import Table
 
 Key = tuple[Any, ...]
 Digests = Mapping[str, Sequence[bytes | None]]
-"""The content of media columns, row by row: copies of a picture under two names are one picture."""
+"""Content digests of media columns by row, so that copies of a file under other names are recognised."""
 
 
 def keys(table: Table, names: Sequence[str], digests: Digests) -> list[Key | None]:
-    """For each row what it says in the columns ``names``; None where it says nothing."""
+    """Return for each row a comparison key of its cells; None where all are missing.
+
+    Args:
+        table: The table.
+        names: The columns to compare; absent ones count as missing.
+        digests: Content digests of media columns.
+    """
     columns: list[Sequence[Any]] = []
     for name in names:
         if not table.has(name):
             columns.append([None] * len(table))
         elif name in digests:
-            # What cannot be opened is told apart by what stands in its cell: two broken addresses are not one picture.
+            # Media that cannot be opened are compared by their cells: two broken paths are not the same picture.
             opened = zip(digests[name], table.column(name), strict=True)
             columns.append([value(cell) if content is None else content for content, cell in opened])
         else:
@@ -32,7 +38,7 @@ def keys(table: Table, names: Sequence[str], digests: Digests) -> list[Key | Non
 
 
 def value(cell: Any) -> Any:
-    """A cell as something that can be compared and hashed; None where it is missing."""
+    """Return ``cell`` as a hashable value for comparison; None where it is missing."""
     if is_blank(cell):
         return None
     if isinstance(cell, str):
@@ -42,20 +48,20 @@ def value(cell: Any) -> Any:
     return cell
 
 
-def within(found: Sequence[Key | None]) -> list[tuple[int, int]]:
-    """Pairs (first row, later row) of indices that say the same."""
+def duplicate_pairs(row_keys: Sequence[Key | None]) -> list[tuple[int, int]]:
+    """Return pairs (first row, later row) of indices with equal ``row_keys``."""
     first: dict[Key, int] = {}
     pairs = []
-    for i, key in enumerate(found):
+    for i, key in enumerate(row_keys):
         if key is not None and (start := first.setdefault(key, i)) != i:
             pairs.append((start, i))
     return pairs
 
 
-def across(one: Sequence[Any], other: Sequence[Any]) -> list[tuple[int, int]]:
-    """Pairs (row of one, row of other): for each row of ``other`` that occurs in ``one``, where it first does."""
+def shared_pairs(first_keys: Sequence[Any], second_keys: Sequence[Any]) -> list[tuple[int, int]]:
+    """Return pairs (first row in ``first_keys``, row in ``second_keys``) of equal keys."""
     first: dict[Any, int] = {}
-    for i, key in enumerate(one):
+    for i, key in enumerate(first_keys):
         if key is not None:
             first.setdefault(key, i)
-    return [(first[key], i) for i, key in enumerate(other) if key is not None and key in first]
+    return [(first[key], i) for i, key in enumerate(second_keys) if key is not None and key in first]

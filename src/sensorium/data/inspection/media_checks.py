@@ -1,4 +1,4 @@
-"""Every media cell of a column opened and decoded once: which cannot be used, and which are the same content."""
+"""Decoding of every media cell of a column: unusable cells, and digests that identify equal content."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from sensorium.data.tables.table import Table
 
 FITTED_ON = 16
 FITTED_BYTES = 256 * 2**20
+"""A modality is fitted on the first ``FITTED_ON`` usable cells, or fewer once they take ``FITTED_BYTES``."""
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What opening a media column found.
+    """The result of decoding a media column.
 
     Args:
-        problems: The cells that cannot be used.
-        digests: For each row a digest of the content; None where the cell is missing or cannot be used.
+        problems: Cells that cannot be used.
+        digests: The content digest of each row; None where the cell is missing or unusable.
     """
 
     problems: list[Problem]
@@ -35,7 +36,14 @@ class Decoded:
 
 
 def reader(table: Table, column: str, spec: dict[str, Any], media: Opener) -> Modality:
-    """A modality fitted on the first few cells of a column that can be used."""
+    """Return a modality fitted on the first usable cells of a column.
+
+    Args:
+        table: The table.
+        column: The column.
+        spec: Its kind and options.
+        media: Opens the cells.
+    """
 
     def usable() -> Iterable[Any]:
         for i, cell in enumerate(table.column(column)):
@@ -43,18 +51,18 @@ def reader(table: Table, column: str, spec: dict[str, Any], media: Opener) -> Mo
                 continue
             try:
                 trial: Modality = registry.build("modalities", spec)
-                given = content(trial, cell, media, table.number(i), column)
-                trial.fit([given])
-                trial.encode(given)
+                value = content(trial, cell, media, table.number(i), column)
+                trial.fit([value])
+                trial.encode(value)
             except CellError:
-                continue  # It is told of when its turn comes to be decoded.
-            yield given
+                continue  # reported when the cell is decoded
+            yield value
 
     sample: list[Any] = []
     size = 0
-    for given in islice(usable(), FITTED_ON):
-        sample.append(given)
-        size += weight_of(given)
+    for value in islice(usable(), FITTED_ON):
+        sample.append(value)
+        size += weight_of(value)
         if size > FITTED_BYTES:
             break
     modality: Modality = registry.build("modalities", spec)
@@ -65,35 +73,43 @@ def reader(table: Table, column: str, spec: dict[str, Any], media: Opener) -> Mo
 def decode(
     table: Table, column: str, modality: Modality, media: Opener, *, progress: Callable[[int], None] | None = None
 ) -> Decoded:
-    """Opens and encodes every cell in threads; a file named by several rows is read once."""
+    """Open and encode every cell in threads; a file named by several rows is read once.
+
+    Args:
+        table: The table.
+        column: The column.
+        modality: The fitted modality that encodes the cells.
+        media: Opens the cells.
+        progress: Receives the number of cells done.
+    """
     cells = table.column(column)
     first: dict[Any, int] = {}
-    same: list[int | None] = []
+    source_row: list[int | None] = []
     for i, cell in enumerate(cells):
-        same.append(None if is_blank(cell) else first.setdefault(cell, i) if isinstance(cell, str) else i)
-    found: dict[int, bytes | CellError] = {}
+        source_row.append(None if is_blank(cell) else first.setdefault(cell, i) if isinstance(cell, str) else i)
+    results: dict[int, bytes | CellError] = {}
 
-    def one(i: int) -> tuple[int, bytes | CellError]:
+    def decode_row(i: int) -> tuple[int, bytes | CellError]:
         try:
-            given = content(modality, cells[i], media, table.number(i), column)
-            modality.encode(given)
-            return i, digest(given)
+            value = content(modality, cells[i], media, table.number(i), column)
+            modality.encode(value)
+            return i, digest(value)
         except CellError as error:
             return i, error
 
-    todo = [i for i, source in enumerate(same) if source == i]
+    distinct = [i for i, source in enumerate(source_row) if source == i]
     with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 1)) as pool:
-        for done, (i, result) in enumerate(pool.map(one, todo), 1):
-            found[i] = result
+        for done, (i, result) in enumerate(pool.map(decode_row, distinct), 1):
+            results[i] = result
             if progress is not None:
                 progress(done)
     problems: list[Problem] = []
     digests: list[bytes | None] = []
-    for i, source in enumerate(same):
-        seen = None if source is None else found[source]
-        if isinstance(seen, CellError):
+    for i, source in enumerate(source_row):
+        outcome = None if source is None else results[source]
+        if isinstance(outcome, CellError):
             cell = cells[i]
-            file = seen.file or (cell if isinstance(cell, str) and modality.media else None)
-            problems.append(Problem(table.number(i), column, None if file is None else str(file), seen.problem))
-        digests.append(seen if isinstance(seen, bytes) else None)
+            file = outcome.file or (cell if isinstance(cell, str) and modality.media else None)
+            problems.append(Problem(table.number(i), column, None if file is None else str(file), outcome.problem))
+        digests.append(outcome if isinstance(outcome, bytes) else None)
     return Decoded(problems, digests)

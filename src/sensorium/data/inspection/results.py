@@ -1,4 +1,4 @@
-"""What a look at tables found, as data, as JSON and as text."""
+"""The findings of an inspection, as data and as JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,17 @@ from sensorium.core.schema import Problem
 
 @dataclass(frozen=True)
 class ColumnReport:
-    """One column: what it was taken for and why; how full it is (share of non-missing cells) in each table that has it."""
+    """The findings on one column.
+
+    Args:
+        name: The column.
+        kind: The inferred modality.
+        role: The inferred role.
+        reason: Why.
+        filled: The share of non-missing cells, by table that has the column.
+        distinct: Distinct values in the training table.
+        examples: Its most frequent values.
+    """
 
     name: str
     kind: str
@@ -24,16 +34,18 @@ class ColumnReport:
 
 @dataclass(frozen=True)
 class TargetReport:
-    """The answers of the training table.
+    """The findings on one target of the training table.
 
     Args:
-        classes: Rows of each class, most frequent first; empty where the target is a number.
-        majority: The share of the most frequent class: what always saying it would score.
-        range: Least, mean and greatest, where the target is a number.
-        missing: Rows without an answer, in each table that has the column.
-        median: The middle value, where the target is a number.
-        outliers: Row and value of those far from it, the farthest first.
-        far: The same in a sentence.
+        name: The target.
+        kind: The inferred modality; empty where none fits.
+        classes: Rows of each class, the most frequent first; empty for a number.
+        majority: The share of the most frequent class, the accuracy of always predicting it.
+        range: Minimum, mean and maximum of a number.
+        missing: Rows without a value, by table that has the column.
+        median: The median of a number.
+        outliers: Row number and value of outliers, the farthest first.
+        far: A note on the outliers.
     """
 
     name: str
@@ -49,13 +61,17 @@ class TargetReport:
 
 @dataclass
 class Inspection(Rendered):
-    """What ``inspect`` found. ``errors`` stop a training; ``warnings`` should be read before one.
+    """The findings of ``inspect``. ``errors`` prevent training; ``warnings`` should be read before it.
 
     Args:
-        tables: Rows of each table; the first is the one for training.
-        streams: Which streams rows have together (``table``: any number, category or date), with rows of each table.
-        problems: Cells that cannot be used, by table.
-        hints: What could be done otherwise, with the words to paste.
+        tables: Rows of each table; the first is the training table.
+        columns: The findings on columns.
+        targets: The findings on targets.
+        streams: Combinations of streams that occur together (``table``: any number, category or date), with rows by table.
+        problems: Unusable cells, by table.
+        hints: Suggestions with options to paste.
+        errors: What prevents training.
+        warnings: What to check before training.
     """
 
     renderer: ClassVar[str] = "inspection"
@@ -70,13 +86,13 @@ class Inspection(Rendered):
     warnings: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """Return the findings as plain JSON."""
         return {
             "tables": self.tables,
             "columns": [asdict(column) for column in self.columns],
             "targets": [{**asdict(t), "range": None if t.range is None else list(t.range)} for t in self.targets],
             "streams": [{"streams": list(streams), "rows": rows} for streams, rows in self.streams],
-            "problems": {name: [problem._asdict() for problem in found] for name, found in self.problems.items()},
+            "problems": {name: [problem._asdict() for problem in cells] for name, cells in self.problems.items()},
             "hints": self.hints,
             "errors": self.errors,
             "warnings": self.warnings,

@@ -1,4 +1,4 @@
-"""What a target is: classes or a quantity; and what of it looks like a gap. One rule for looking and for training."""
+"""Whether a target is classes or a quantity, and which values count as missing; for inspection and training alike."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sensorium.core.modality import Modality, is_blank
 from sensorium.core.schema import PLACING
 
 FEW = 20
-"""So few different whole numbers are taken for classes where they repeat, whatever the column is called."""
+"""Up to this many distinct integers are classes where they repeat, whatever the column's name."""
 MANY = 1000
-"""More classes than this are not guessed."""
+"""More classes than this are not inferred."""
 OFTEN = 5
-"""More than ``FEW`` whole numbers are classes only where they repeat so often, on average."""
+"""More than ``FEW`` distinct integers are classes only where each occurs this often on average."""
 _LABEL = re.compile(
     r"(?i)(^|[\W_])(labels?|class(es)?|categor(y|ies)|cls|types?|kinds?|species|genres?|topics?|intents?|clusters?)($|[\W_\d])"
     r"|标签|类别"
@@ -27,11 +27,20 @@ _PADDED = re.compile("0[0-9]+")
 
 
 def target_kind(name: str, kind: str, reason: str, cells: Sequence[Any]) -> tuple[str, str]:
-    """What a target is, and why: texts of any kind are classes; whole numbers where they repeat like classes.
+    """Infer whether a target is classes or a quantity, and why.
 
-    Up to ``FEW`` different whole numbers are classes unless hardly any occurs twice. More are classes if each occurs
-    ``OFTEN`` and the column is called like one of classes; or called ``y`` or ``target`` and all are about as frequent, as
-    the numbers of a quantity hardly are.
+    Text is classes. Up to ``FEW`` distinct integers are classes unless hardly any repeats. More are classes if each occurs
+    ``OFTEN`` times on average, and the column has a name like ``label``; or it has a name like ``target`` and all are about
+    equally frequent, as values of a quantity rarely are.
+
+    Args:
+        name: The column.
+        kind: The modality inferred from its cells.
+        reason: Why.
+        cells: All its cells.
+
+    Returns:
+        The modality and the reason.
     """
     if kind not in ("number", "category", ""):
         return kind, reason
@@ -41,44 +50,50 @@ def target_kind(name: str, kind: str, reason: str, cells: Sequence[Any]) -> tupl
     texts = {cell.strip() if isinstance(cell, str) else str(cell) for cell in filled}
     number: Any = registry.build("modalities", {"kind": "number"})
     number.fit(filled)
-    read = [number.value(cell) for cell in filled]
-    counts = Counter(value for value in read if value is not None)
-    other = len({str(cell).strip() for cell, value in zip(filled, read, strict=True) if value is None})
-    # A few mistyped cells among many numbers are mistakes to be told of, not classes.
-    if other and (kind != "number" or len(counts) <= FEW):
+    values = [number.value(cell) for cell in filled]
+    counts = Counter(value for value in values if value is not None)
+    not_numbers = len({str(cell).strip() for cell, value in zip(filled, values, strict=True) if value is None})
+    # A few mistyped cells among many numbers are errors to report, not classes.
+    if not_numbers and (kind != "number" or len(counts) <= FEW):
         return "category", f"{len(texts)} distinct values"
     if any(_PADDED.fullmatch(text) for text in texts):
         return "category", f"{len(texts)} distinct codes with leading zeros"
     distinct = len(counts)
     if not distinct or not all(value.is_integer() for value in counts):
         return "number", f"{distinct} distinct numbers"
-    often = counts.total() / distinct
-    said = f"{distinct} distinct whole numbers"
+    repeats = counts.total() / distinct
+    description = f"{distinct} distinct whole numbers"
     if distinct <= FEW:
-        if distinct <= 2 or often >= 2 or _LABEL.search(name):
+        if distinct <= 2 or repeats >= 2 or _LABEL.search(name):
             steps = distinct > 2 and max(counts) - min(counts) == distinct - 1
             return (
                 "category",
-                f"{said}; if they are steps on a scale: {quoting.as_kind(name, 'ordinal')}" if steps else said,
+                f"{description}; if they are steps on a scale: {quoting.as_kind(name, 'ordinal')}"
+                if steps
+                else description,
             )
-        return "number", f"{said} in {counts.total()} rows; for classes: {quoting.as_kind(name, 'category')}"
-    if often < OFTEN or distinct > MANY:
-        return "number", said
+        return "number", f"{description} in {counts.total()} rows; for classes: {quoting.as_kind(name, 'category')}"
+    if repeats < OFTEN or distinct > MANY:
+        return "number", description
     usual = statistics.median(counts.values())
-    even = sum(usual / 3 <= count <= 3 * usual for count in counts.values()) >= 0.9 * distinct
-    said = f"{said}, each {often:.0f} times on average"
-    if _LABEL.search(name) or (_ANSWER.fullmatch(name) and even and distinct <= MANY / 10):
-        return "category", f"{said}, in a column called {name!r}; for a quantity: {quoting.as_kind(name, 'number')}"
-    return "number", f"{said}; for classes: {quoting.as_kind(name, 'category')}"
+    balanced = sum(usual / 3 <= count <= 3 * usual for count in counts.values()) >= 0.9 * distinct
+    description = f"{description}, each {repeats:.0f} times on average"
+    if _LABEL.search(name) or (_ANSWER.fullmatch(name) and balanced and distinct <= MANY / 10):
+        return "category", f"{description}, in a column called {name!r}; for a quantity: {quoting.as_kind(name, 'number')}"
+    return "number", f"{description}; for classes: {quoting.as_kind(name, 'category')}"
 
 
 def gaps(cells: Sequence[Any], spec: Mapping[str, Any]) -> Counter[str]:
-    """The texts of a target that count as gaps though something is written (``None``, ``NA``), each with its count.
+    """Count the texts of a target that are read as missing, such as ``None`` or ``NA``.
 
-    Only of classes with the option to keep them: a number that is not there has to be written somehow.
+    Only for targets of classes with the option to keep them.
+
+    Args:
+        cells: The target's cells.
+        spec: Its kind and options.
     """
-    given = {key: value for key, value in spec.items() if key not in PLACING}
-    modality: Modality = registry.build("modalities", given)
+    options = {key: value for key, value in spec.items() if key not in PLACING}
+    modality: Modality = registry.build("modalities", options)
     if not modality.classed or getattr(modality, "gaps", "keep") == "keep":
         return Counter()
     texts = (cell.strip() for cell in cells if isinstance(cell, str) and modality.missing(cell))
@@ -86,12 +101,18 @@ def gaps(cells: Sequence[Any], spec: Mapping[str, Any]) -> Counter[str]:
 
 
 def gaps_told(name: str, cells: Sequence[Any], spec: Mapping[str, Any]) -> str:
-    """A sentence about the gaps of a target, with the remedy; empty where there are none."""
-    found = gaps(cells, spec)
-    if not found:
+    """Return a note on the written values of a target that count as missing, with the remedy; empty where there are none.
+
+    Args:
+        name: The target.
+        cells: Its cells.
+        spec: Its kind and options.
+    """
+    counts = gaps(cells, spec)
+    if not counts:
         return ""
-    said = ", ".join(f"{count} say {text!r}" for text, count in found.most_common(4))
+    examples = ", ".join(f"{count} are {text!r}" for text, count in counts.most_common(4))
     return (
-        f"{found.total()} of {len(cells)} cells of target {name!r} count as missing: {said}; if that is an "
-        f"answer, keep it: {quoting.as_kind(name, '{kind: category, gaps: keep}')}"
+        f"{counts.total()} of {len(cells)} cells of target {name!r} count as missing: {examples}; if that is a "
+        f"class, keep it: {quoting.as_kind(name, '{kind: category, gaps: keep}')}"
     )

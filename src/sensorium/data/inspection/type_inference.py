@@ -1,4 +1,4 @@
-"""What the columns of a table are: the modality of each, and which ones say nothing."""
+"""Inference of column types: the modality of each column, and which columns are uninformative."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ import numpy as np
 from sensorium.core import registry
 from sensorium.core.modality import is_blank
 from sensorium.data.inspection.disguised_cells import lookalike
-from sensorium.data.shards.references import named
+from sensorium.data.shards.references import original_name
 from sensorium.data.tables.table import Table
 
 ORDER = ("images", "image", "audio", "series", "datetime", "number", "tags", "category", "text")
-"""Who wins where two are equally sure: the one that fewer columns could be. Others come just before ``text``."""
+"""Precedence of modalities with equal scores, the more specific first; others come just before ``text``."""
 
 _VARIED = frozenset(
     {"image", "images", "audio", "video", "series", "points", "vector", "graph", "molecule", "datetime"},
 )
-"""Kinds whose cells are usually all different, and no less telling for that."""
+"""Kinds whose cells are usually all different, and informative nevertheless."""
 _ID_NAME = re.compile(
     r"(?i:(^|[\W_])(id|uid|pid|idx|index|uuid|guid|nr|no|unnamed)([\W_]+\d+)?$)|[a-z](Id|ID|Uuid|UUID)$|编号|序号"
 )
-_WHOLE = re.compile(r"[+-]?\d{1,40}(\.0+)?")
-_HUGE = 16
-"""Digits of whole numbers that count nothing: computers give them as names."""
+_INTEGER = re.compile(r"[+-]?\d{1,40}(\.0+)?")
+_ID_DIGITS = 16
+"""Integers with this many digits are identifiers, not counts."""
 _PLAIN = re.compile(r"[+-]?\d+(\.\d*)?")
 _CODE = re.compile(r"(?=\S*\d)[A-Za-z0-9_\-:/#]{1,40}")
 _LETTER = re.compile(r"[A-Za-z]")
 
 
 @dataclass(frozen=True)
-class Guessed:
-    """What a column was taken for.
+class InferredType:
+    """The inferred type of a column.
 
     Args:
-        kind: The modality's name; empty where none recognised the cells.
-        score: How surely, 0 to 1.
-        reason: Why, in words a user can check; where the role is ``ignore``, why it is ignored.
-        alternatives: The other modalities that recognised something, best first, with their scores.
-        role: ``ignore`` where the column can teach nothing (empty, constant, a row id).
-        doubts: What a user should look at, each a sentence with its remedy.
+        kind: The modality; empty where none recognises the cells.
+        score: Confidence, 0 to 1.
+        reason: Why, for the user to check; for role ``ignore``, why the column is ignored.
+        alternatives: Other modalities that recognise cells, best first, with their scores.
+        role: ``ignore`` where the column is uninformative (empty, constant, a row id).
+        doubts: Sentences on what a user should check, with the remedy.
     """
 
     kind: str
@@ -62,44 +62,45 @@ def guess(
     overrides: Mapping[str, str] | None = None,
     targets: Collection[str] = (),
     sample: int = 500,
-) -> dict[str, Guessed]:
-    """The modality and role of each column.
+) -> dict[str, InferredType]:
+    """Infer the modality and role of each column.
 
-    A column's modality is the one whose ``sniff`` is surest of a fixed random sample of its cells. A target is only taken
-    for what can be a target, and is never ignored.
+    A column gets the modality whose ``sniff`` scores highest on a fixed random sample of its cells. A target only gets
+    modalities that can be targets, and is never ignored.
 
     Args:
-        names: The columns to look at; by default all.
-        overrides: Column to modality, or to ``ignore``, where the user has said it.
-        targets: Columns to be predicted.
-        sample: Cells looked at; whether a column is constant or a row id is checked on all of them.
+        table: The table.
+        names: The columns; by default all.
+        overrides: The user's choices: a modality, or ``ignore``, by column.
+        targets: The target columns.
+        sample: Cells sampled; constant columns and row ids are detected on all cells.
     """
-    told = dict(overrides or {})
-    found = {}
+    choices = dict(overrides or {})
+    types = {}
     for name in table.columns if names is None else names:
         filled = [cell for cell in table.column(name) if not is_blank(cell)]
         role: Literal["input", "target"] = "target" if name in targets else "input"
-        if name in told:
-            found[name] = _as_told(told[name], role)
+        if name in choices:
+            types[name] = _as_chosen(choices[name], role)
             continue
-        looked_at = [named(cell) for cell in _sample(filled, sample)]
-        kind, score, reason, others = _kind(looked_at, name, role == "target")
-        silent = None if role == "target" else _says_nothing(name, filled, len(table), kind)
-        if silent is None and not kind and role == "input":
-            silent = "no modality recognises its cells"
-        if silent is None:
-            doubt = lookalike(looked_at, kind)
-            found[name] = Guessed(kind, score, reason, others, role, (doubt,) if doubt else ())
+        sampled = [original_name(cell) for cell in _sample(filled, sample)]
+        kind, score, reason, alternatives = _kind(sampled, name, role == "target")
+        ignored_because = None if role == "target" else _uninformative(name, filled, len(table), kind)
+        if ignored_because is None and not kind and role == "input":
+            ignored_because = "no modality recognises its cells"
+        if ignored_because is None:
+            doubt = lookalike(sampled, kind)
+            types[name] = InferredType(kind, score, reason, alternatives, role, (doubt,) if doubt else ())
         else:
-            found[name] = Guessed(kind, score, silent, others, "ignore")
-    return found
+            types[name] = InferredType(kind, score, ignored_because, alternatives, "ignore")
+    return types
 
 
-def _as_told(kind: str, role: Literal["input", "target"]) -> Guessed:
+def _as_chosen(kind: str, role: Literal["input", "target"]) -> InferredType:
     if kind == "ignore":
-        return Guessed("", 1.0, "as told", role="ignore")
+        return InferredType("", 1.0, "as told", role="ignore")
     registry.find("modalities", kind)
-    return Guessed(kind, 1.0, "as told", role=role)
+    return InferredType(kind, 1.0, "as told", role=role)
 
 
 def _sample(cells: list[Any], count: int) -> list[Any]:
@@ -113,7 +114,7 @@ def _kind(cells: list[Any], name: str, target: bool) -> tuple[str, float, str, t
     if not cells:
         return "", 0.0, "all cells are empty", ()
     scored = []
-    # Thousands of columns of numbers are not each held up to every kind of file.
+    # Skip media modalities for plain numbers: tables may have thousands of such columns.
     plain = all(isinstance(cell, (int, float)) or (isinstance(cell, str) and _PLAIN.fullmatch(cell)) for cell in cells)
     for kind in registry.kinds("modalities"):
         modality = registry.find("modalities", kind)
@@ -128,15 +129,15 @@ def _kind(cells: list[Any], name: str, target: bool) -> tuple[str, float, str, t
         return "", 0.0, "no modality recognises its cells", ()
     scored.sort()
     score, _, kind, reason = scored[0]
-    return kind, -score, reason, tuple((other, -s) for s, _, other, _ in scored[1:])
+    return kind, -score, reason, tuple((alternative, -s) for s, _, alternative, _ in scored[1:])
 
 
 def _rank(kind: str) -> float:
     return ORDER.index(kind) if kind in ORDER else len(ORDER) - 1.5
 
 
-def _says_nothing(name: str, cells: list[Any], rows: int, kind: str) -> str | None:
-    """Why a column cannot help to predict anything; None where it may."""
+def _uninformative(name: str, cells: list[Any], rows: int, kind: str) -> str | None:
+    """Why a column cannot help any prediction; None where it may."""
     if not cells:
         return "all cells are empty"
     if not all(isinstance(cell, (str, int, float)) for cell in cells):
@@ -149,15 +150,15 @@ def _says_nothing(name: str, cells: list[Any], rows: int, kind: str) -> str | No
     if kind in _VARIED:
         return None
     texts = [str(cell) for cell in cells]
-    whole = all(_WHOLE.fullmatch(text) for text in texts)
-    code = all(_CODE.fullmatch(text) for text in texts)
-    if (whole or code) and _ID_NAME.search(name):
+    integers = all(_INTEGER.fullmatch(text) for text in texts)
+    codes = all(_CODE.fullmatch(text) for text in texts)
+    if (integers or codes) and _ID_NAME.search(name):
         return "a row id: different in every row, by its name and by its cells"
-    # From 0 or 1 only: a column of years counts too, and means something.
-    if whole and rows >= 20 and float(texts[0]) in (0, 1) and all(float(b) - float(a) == 1 for a, b in pairwise(texts)):
+    # Only from 0 or 1: a column of years counts up too, but is informative.
+    if integers and rows >= 20 and float(texts[0]) in (0, 1) and all(float(b) - float(a) == 1 for a, b in pairwise(texts)):
         return "a row number: it counts the rows"
-    if whole and sum(len(text.lstrip("+-")) >= _HUGE for text in texts) > rows / 2:
-        return f"a row id: whole numbers of {_HUGE} digits and more, different in every row"
-    if code and rows >= 20 and sum(bool(_LETTER.search(text)) for text in texts) > rows / 2 and kind != "number":
+    if integers and sum(len(text.lstrip("+-")) >= _ID_DIGITS for text in texts) > rows / 2:
+        return f"a row id: whole numbers of {_ID_DIGITS} digits and more, different in every row"
+    if codes and rows >= 20 and sum(bool(_LETTER.search(text)) for text in texts) > rows / 2 and kind != "number":
         return "looks like a row id: a short code, different in every row"
     return None

@@ -1,4 +1,4 @@
-"""Columns of names of files that nothing here reads: the names would be learnt as if they were words."""
+"""Columns of names of unsupported files, which would be learnt as words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from sensorium.core.modality import is_blank
 from sensorium.data.tables.table import Table
 
-LOOKED_AT = 1000
+CHECKED = 1000
 _FILE = re.compile(r"[^\n]{1,300}\.([a-z][a-z0-9]{0,5})", re.IGNORECASE)
 _PICTURE = "convert them to PNG or JPEG"
 _SOUND = "convert them to WAV or FLAC"
@@ -26,25 +26,30 @@ REMEDIES = {
 
 
 def unread(cells: Sequence[Any]) -> str | None:
-    """What is wrong with cells of which most name files that are not read, and what to do; None: nothing."""
-    filled = [cell for cell in cells if not is_blank(cell)][:LOOKED_AT]
+    """Return what is wrong with ``cells`` that mostly name unsupported files, and the remedy; None otherwise."""
+    filled = [cell for cell in cells if not is_blank(cell)][:CHECKED]
     texts = [cell.strip() for cell in filled if isinstance(cell, str)]
     matches = [_FILE.fullmatch(text) for text in texts]
     endings = Counter(match[1].lower() for match in matches if match is not None)
-    named = {ending: count for ending, count in endings.items() if ending in REMEDIES}
-    count = sum(named.values())
+    unsupported = {ending: count for ending, count in endings.items() if ending in REMEDIES}
+    count = sum(unsupported.values())
     if not count or count <= 0.8 * len(filled):
         return None
-    ending = max(named, key=lambda name: named[name])
+    ending = max(unsupported, key=lambda name: unsupported[name])
     return f"{count} of {len(filled)} cells name .{ending} files, which are not read: {REMEDIES[ending]}"
 
 
 def unread_columns(table: Table, kinds: Mapping[str, str]) -> list[str]:
-    """A line for each column of words or categories (by name, its kind) that ``unread`` finds something wrong with."""
-    found = []
+    """Return a warning for each column of words or categories that names unsupported files.
+
+    Args:
+        table: The table.
+        kinds: The modality of each column to check.
+    """
+    warnings = []
     for name, kind in kinds.items():
         if kind in ("text", "category", "tags", "part_of_speech", "") and table.has(name):
             problem = unread(table.column(name))
             if problem is not None:
-                found.append(f"column {name!r}: {problem}")
-    return found
+                warnings.append(f"column {name!r}: {problem}")
+    return warnings

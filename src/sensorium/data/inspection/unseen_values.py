@@ -1,4 +1,4 @@
-"""What a later table has that training did not: values, and columns."""
+"""Values and columns of a later table that training did not have."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from sensorium.core.plurals import counted
 from sensorium.core.schema import Record, Schema
 
 SHOWN = 5
-_COMPARED = 100
-"""Columns that a table lacks, at most, for which a near name is looked for."""
-_REMEMBERED = 10_000
-"""Different values a column, at most, whose messages are kept."""
+_MATCHED = 100
+"""Most missing columns for which similar names are looked up."""
+_CACHED = 10_000
+"""Most distinct values per column whose message is cached."""
 
 
-class Unfamiliar:
-    """Counts the values that training did not have, row by row, so that a prediction can name them.
+class UnseenValues:
+    """Counts values that training did not have, row by row.
 
-    An unknown value of a category is read as one that is not known, of tags left out: no error, and no trace in the answer.
+    Unknown categories share one code and unknown tags are dropped, without an error or a trace in the prediction.
+
+    Args:
+        schema: The trained schema.
     """
 
     def __init__(self, schema: Schema) -> None:
@@ -29,75 +32,85 @@ class Unfamiliar:
         self._known: dict[str, dict[object, str]] = {name: {} for name in self.columns}
 
     def add(self, row: Record) -> None:
-        """Look at a row."""
+        """Count the unseen values of ``row``."""
         for name, modality in self.columns.items():
             cell = row.get(name)
-            if not modality.missing(cell) and (told := self._told(name, cell)):
-                self.counts.setdefault(name, Counter())[told] += 1
+            if not modality.missing(cell) and (message := self._message(name, cell)):
+                self.counts.setdefault(name, Counter())[message] += 1
 
-    def _told(self, name: str, cell: object) -> str:
+    def _message(self, name: str, cell: object) -> str:
         known = self._known[name]
         if not isinstance(cell, (str, int, float)):
             return self.columns[name].unfamiliar(cell)
         key = (type(cell), cell)
         if key in known:
             return known[key]
-        said = self.columns[name].unfamiliar(cell)
-        if len(known) < _REMEMBERED:
-            known[key] = said
-        return said
+        message = self.columns[name].unfamiliar(cell)
+        if len(known) < _CACHED:
+            known[key] = message
+        return message
 
     def lines(self) -> list[str]:
-        """What was found: by column how many cells, and the most frequent values with the near ones."""
-        said = []
+        """Return a line for each column: the number of such cells, and the most frequent values with similar known ones."""
+        lines = []
         for name, counts in self.counts.items():
-            first = "; ".join(f"{told} ({count})" for told, count in counts.most_common(SHOWN))
+            first = "; ".join(f"{message} ({count})" for message, count in counts.most_common(SHOWN))
             more = f"; and {len(counts) - SHOWN} more values" if len(counts) > SHOWN else ""
-            have = counted(counts.total(), "cell has a value", "cells have values")
-            said.append(f"column {name!r}: {have} that training did not: {first}{more}")
-        return said
+            cells = counted(counts.total(), "cell has a value", "cells have values")
+            lines.append(f"column {name!r}: {cells} that training did not: {first}{more}")
+        return lines
 
 
 def unfamiliar(schema: Schema, rows: Iterable[Record]) -> list[str]:
-    """The lines of ``Unfamiliar`` for all rows of a table."""
-    found = Unfamiliar(schema)
+    """Return the lines of ``UnseenValues`` for all ``rows`` of a table, read with ``schema``."""
+    counts = UnseenValues(schema)
     for row in rows:
-        found.add(row)
-    return found.lines()
+        counts.add(row)
+    return counts.lines()
 
 
 def unknown_columns(schema: Schema, columns: Iterable[str]) -> dict[str, str]:
-    """By column of a table that the model does not know: the column of the model that it may be meant for, or nothing.
+    """Return the columns of a table that the model does not know, with the model's column each may be meant for, or ``""``.
 
-    Only a column that the table lacks can be meant; what the training ignored is known.
+    Only a column that the table lacks can be meant. Columns that training ignored are known.
+
+    Args:
+        schema: The trained schema.
+        columns: The table's columns.
     """
-    here = list(columns)
-    given = set(here)
-    lacking = {_plain(c.source): c.source for c in schema.inputs + schema.targets if c.source not in given}
-    near = list(lacking) if len(lacking) <= _COMPARED else []  # of thousands, each held up to thousands, it takes minutes
-    found = {}
-    for name in here:
+    names = list(columns)
+    present = set(names)
+    lacking = {_plain(c.source): c.source for c in schema.inputs + schema.targets if c.source not in present}
+    near = list(lacking) if len(lacking) <= _MATCHED else []  # thousands against thousands would take minutes
+    matches = {}
+    for name in names:
         if name not in schema.columns:
             close = get_close_matches(_plain(name), near, n=1, cutoff=0.6)
-            found[name] = lacking[close[0]] if close else ""
-    return found
+            matches[name] = lacking[close[0]] if close else ""
+    return matches
 
 
 def misnamed(schema: Schema, columns: Iterable[str]) -> str:
-    """Which columns of a table may be meant for inputs that it lacks, or nothing."""
+    """Return which of a table's ``columns`` may be meant for inputs of ``schema`` that it lacks, or ``""``."""
     meant = {column: name for name, column in unknown_columns(schema, columns).items() if column}
     hints = [f"{meant[c.source]!r} may be {c.source!r}" for c in schema.inputs if c.of is None and c.source in meant]
     return f"{'; '.join(hints)}: rename it" if hints else ""
 
 
 def absent_told(schema: Schema, source: str, columns: Iterable[str]) -> str:
-    """A sentence about the inputs that a table lacks, with the columns that may be meant for them, or nothing."""
-    here = list(columns)
-    given = set(here)
-    absent = [c.name for c in schema.inputs if c.source not in given]
+    """Return a note on inputs that a table lacks, with columns that may be meant for them; empty where none is missing.
+
+    Args:
+        schema: The trained schema.
+        source: What the note calls the table.
+        columns: The table's columns.
+    """
+    names = list(columns)
+    present = set(names)
+    absent = [c.name for c in schema.inputs if c.source not in present]
     if not absent:
         return ""
-    hint = misnamed(schema, here)
+    hint = misnamed(schema, names)
     hint = f" ({hint})" if hint else ""
     return f"{source}: no column {listed(absent)}: taken as missing in every row{hint}"
 

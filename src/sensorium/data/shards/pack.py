@@ -1,4 +1,4 @@
-"""Writes a table as shards with its media inside, one row after the other: memory holds a few rows, whatever the table."""
+"""Packing of a table with its media into shards, row by row, in constant memory."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from sensorium.data.shards.tar_shards import MEDIA
 from sensorium.data.tables.table import Table
 
 GROUP_BYTES, GROUP_ROWS = 2 << 20, 1024
-"""Of a row group of Parquet: what is read to get at one cell, so it is small."""
+"""Size of a Parquet row group, which is the unit of reading and therefore small."""
 
-_OURS = re.compile(r"shard-\d{5,}\.(parquet|tar)|\.shard-\d{5,}\.(parquet|tar)\.part")
+_SHARD_NAME = re.compile(r"shard-\d{5,}\.(parquet|tar)|\.shard-\d{5,}\.(parquet|tar)\.part")
 
 Format = Literal["parquet", "tar"]
 Packing = Callable[[int, int], None]
-"""Told how many rows are done, of how many."""
+"""Receives the number of rows done and the total."""
 
 
 def pack(
@@ -46,41 +46,54 @@ def pack(
     overwrite: bool = False,
     tell: Packing | None = None,
 ) -> list[Problem]:
-    """Write a table and the files that its cells name as shards; what could not be opened becomes missing and is told.
+    """Write a table, with the files that its cells name, as shards in a folder.
 
     Args:
-        columns: What a column is, where the guess is wrong: media are packed, all else is kept as it stands.
-        rows_per_shard: A shard holds at most so many rows.
-        megabytes: A shard is closed once its media are so large.
-        overwrite: Whether shards that are in ``out`` may be replaced; else they are refused, but for those of a stopped
-            packing.
+        table: The table.
+        out: The folder; made if need be.
+        media: Opens media cells.
+        columns: The kind of a column, by name, where the inferred one is wrong; only media columns are packed, others are
+            copied as they are.
+        format: ``parquet`` or ``tar`` (WebDataset).
+        rows_per_shard: Most rows in a shard.
+        megabytes: A shard is closed once its media reach this size.
+        overwrite: Whether shards in ``out`` may be replaced; those of an interrupted packing always are.
+        tell: Receives progress.
+
+    Returns:
+        The cells that could not be opened; they are packed as missing.
     """
     if rows_per_shard < 1 or not megabytes > 0:
-        raise ConfigError("a shard has at least one row, and room for it", fix="--rows-per-shard 10000 --megabytes 256")
+        raise ConfigError(
+            "rows per shard must be at least 1, and megabytes positive", fix="--rows-per-shard 10000 --megabytes 256"
+        )
     fix = "name another folder; or replace them: --overwrite (in Python: overwrite=True)"
     if (out / MANIFEST).exists() and not overwrite:
         raise DataError("holds packed shards already", file=out, fix=fix)
     if any(table.source == str(place) for place in (out, out / MANIFEST)):
-        raise DataError("is the table that is read", file=out, fix="name another folder")
+        raise DataError("is the input table", file=out, fix="name another folder")
     if not len(table):
         raise DataError("the table has no rows", file=table.source)
-    found = _media(table, columns or {})
+    media_columns = _media_columns(table, columns or {})
     check_writable(out)
     out.mkdir(parents=True, exist_ok=True)
     _clear(out, overwrite)
-    make = _Parquet if format == "parquet" else _Tar
-    plain = {name: _kept(table.column(name)) for name in table.columns if name not in found}
+    writer_type = _Parquet if format == "parquet" else _Tar
+    plain = {name: _plain_cells(table.column(name)) for name in table.columns if name not in media_columns}
     problems: list[Problem] = []
-    lines: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     row = 0
     while row < len(table):
-        name = f"shard-{len(lines):05d}.{format}"
+        name = f"shard-{len(entries):05d}.{format}"
         part = out / f".{name}.part"
-        shard = make(part, list(plain), plain, found)
+        shard = writer_type(part, list(plain), plain, media_columns)
         try:
-            begun, size = row, 0
-            while row < len(table) and row - begun < rows_per_shard and size < megabytes * 2**20:
-                cells = {column: _opened(table, row, column, media, several, problems) for column, several in found.items()}
+            first_row, size = row, 0
+            while row < len(table) and row - first_row < rows_per_shard and size < megabytes * 2**20:
+                cells = {
+                    column: _open_cell(table, row, column, media, several, problems)
+                    for column, several in media_columns.items()
+                }
                 shard.add(row, {column: kept[row] for column, kept in plain.items()}, cells)
                 size += sum(len(blob.data) for cell in cells.values() for blob in cell or ())
                 row += 1
@@ -88,19 +101,19 @@ def pack(
                     tell(row, len(table))
         finally:
             shard.close()
-        _synced(part)
-        line = {"file": name, "rows": row - begun, "bytes": part.stat().st_size, "sha256": file_digest(part)}
-        # Named before it is there: a packing that is stopped leaves nothing that the next does not know to be its own.
-        _write(out / f".{MANIFEST}.part", {"shards": [*lines, line]})
+        _sync(part)
+        entry = {"file": name, "rows": row - first_row, "bytes": part.stat().st_size, "sha256": file_digest(part)}
+        # Listed before it is moved into place, so that the next run recognises an interrupted packing's shards.
+        _write(out / f".{MANIFEST}.part", {"shards": [*entries, entry]})
         os.replace(part, out / name)
-        lines.append(line)
-    slugs = _slugs(found)
+        entries.append(entry)
+    slugs = _slugs(media_columns)
     manifest = {
         "format": FORMAT,
         "sensorium": __version__,
         "rows": len(table),
-        "columns": {name: {"media": name in found, "field": slugs.get(name)} for name in table.columns},
-        "shards": lines,
+        "columns": {name: {"media": name in media_columns, "field": slugs.get(name)} for name in table.columns},
+        "shards": entries,
     }
     part = out / f".{MANIFEST}.part"
     _write(part, manifest | {"sha256": manifest_digest(manifest)})
@@ -109,30 +122,34 @@ def pack(
 
 
 def _write(path: Path, manifest: Mapping[str, Any]) -> None:
-    path.unlink(missing_ok=True)  # a link goes, and not what it leads to
+    path.unlink(missing_ok=True)  # removes a link, not its target
     path.write_text(json.dumps(manifest, ensure_ascii=False, indent=1), encoding="utf-8")
-    _synced(path)
+    _sync(path)
 
 
 def _clear(out: Path, overwrite: bool) -> None:
-    """Delete the shards that a manifest of ours names: that of a stopped packing, and with ``overwrite`` a finished one's.
+    """Delete the shards of an interrupted packing and, with ``overwrite``, of a finished one, as their manifests list them.
 
-    Any other shard is somebody's data, which is refused rather than mixed with new ones or deleted.
+    Any other shard is refused, rather than mixed with new ones or deleted.
     """
-    named = _named(out / f".{MANIFEST}.part") | (_named(out / MANIFEST) if overwrite else set())
-    there = [file for file in out.iterdir() if file.is_file() and not file.is_symlink()]
-    ours = [file for file in there if _OURS.fullmatch(file.name) and (file.name in named or file.suffix == ".part")]
-    left = sorted(file.name for file in out.iterdir() if file.suffix in ENDINGS and file not in ours)
-    if left:
+    listed = _shard_names(out / f".{MANIFEST}.part") | (_shard_names(out / MANIFEST) if overwrite else set())
+    files = [file for file in out.iterdir() if file.is_file() and not file.is_symlink()]
+    deletable = [
+        file for file in files if _SHARD_NAME.fullmatch(file.name) and (file.name in listed or file.suffix == ".part")
+    ]
+    foreign = sorted(file.name for file in out.iterdir() if file.suffix in ENDINGS and file not in deletable)
+    if foreign:
         fix = "name another folder, or delete them if nothing needs them"
-        raise DataError(f"holds {left[0]!r:.120} and perhaps other shards, which were not packed here", file=out, fix=fix)
-    (out / MANIFEST).unlink(missing_ok=True)  # first: without it what is left is no table
-    for file in ours:
+        raise DataError(
+            f"holds {foreign[0]!r:.120} and perhaps other shards, which were not packed here", file=out, fix=fix
+        )
+    (out / MANIFEST).unlink(missing_ok=True)  # first, so that a partial deletion does not look like a table
+    for file in deletable:
         file.unlink()
 
 
-def _named(manifest: Path) -> set[str]:
-    """The shards that a manifest names; none where it was cut off in the writing."""
+def _shard_names(manifest: Path) -> set[str]:
+    """File names of the shards that a manifest lists; none where it is truncated."""
     if not manifest.is_file() or manifest.is_symlink():
         return set()
     try:
@@ -141,12 +158,12 @@ def _named(manifest: Path) -> set[str]:
         return set()
 
 
-def _media(table: Table, told: Mapping[str, str]) -> dict[str, bool]:
+def _media_columns(table: Table, choices: Mapping[str, str]) -> dict[str, bool]:
     """The columns whose cells are files, and whether a cell may hold several."""
-    for name in told:
+    for name in choices:
         table.column(name)
-    found = {}
-    for name, guessed in guess(table, overrides=told).items():
+    several_of = {}
+    for name, guessed in guess(table, overrides=choices).items():
         kind = registry.find("modalities", guessed.kind) if guessed.kind else None
         if kind is None or not kind.media:
             continue
@@ -155,16 +172,16 @@ def _media(table: Table, told: Mapping[str, str]) -> dict[str, bool]:
         if files == 0:
             continue  # numbers or text in the cell itself
         if files < len(filled):
-            fix = "make them one kind of cell, or keep the column as it stands: --as COLUMN=text"
+            fix = "make them one kind of cell, or pack the column as text: --as COLUMN=text"
             raise DataError("some cells name files and some do not", file=table.source, column=name, fix=fix)
-        found[name] = kind.several
-    return found
+        several_of[name] = kind.several
+    return several_of
 
 
 Cell = list[Blob] | None
 
 
-def _opened(table: Table, row: int, column: str, media: Opener, several: bool, problems: list[Problem]) -> Cell:
+def _open_cell(table: Table, row: int, column: str, media: Opener, several: bool, problems: list[Problem]) -> Cell:
     cell = table.column(column)[row]
     if is_blank(cell):
         return None
@@ -174,14 +191,14 @@ def _opened(table: Table, row: int, column: str, media: Opener, several: bool, p
         file = error.file or (cell if isinstance(cell, str) else None)
         problems.append(Problem(table.number(row), column, None if file is None else str(file), error.problem))
         return None
-    found = opened if several else [opened]
-    blobs = [part for part in found if isinstance(part, Blob)]
-    assert len(blobs) == len(found), "a cell that names files opens as files"
+    contents = opened if several else [opened]
+    blobs = [part for part in contents if isinstance(part, Blob)]
+    assert len(blobs) == len(contents), "a cell that names files opens as files"
     return blobs
 
 
-def _kept(cells: Sequence[Any]) -> Sequence[Any]:
-    """Plain cells as both formats can hold them: text and numbers as they are, anything else as JSON text."""
+def _plain_cells(cells: Sequence[Any]) -> Sequence[Any]:
+    """Cells as both formats can hold them: text and numbers unchanged, anything else as JSON text."""
     simple = (str, int, float, bool, type(None))
     kinds = {type(cell) for cell in cells if cell is not None}
     if kinds <= {str} or kinds <= {bool} or kinds <= {int, float}:
@@ -198,7 +215,7 @@ def _json(cell: Any, simple: tuple[type, ...]) -> str:
 
 
 def _slugs(columns: Mapping[str, bool]) -> dict[str, str]:
-    """A name for each media column that can stand in a file name."""
+    """A distinct name for each media column that is valid in a file name."""
     slugs: dict[str, str] = {}
     for name in columns:
         slug = re.sub(r"[^0-9A-Za-z_-]+", "_", name) or "media"
@@ -206,7 +223,7 @@ def _slugs(columns: Mapping[str, bool]) -> dict[str, str]:
     return slugs
 
 
-def _synced(path: Path) -> None:
+def _sync(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
@@ -223,7 +240,7 @@ class _Writer(ABC):
 
 
 class _Parquet(_Writer):
-    """Media as structs of bytes and path, as data sets on the web keep them, in row groups of a few megabytes."""
+    """Parquet shards: media as structs of bytes and path, as Hugging Face stores them, in row groups of a few megabytes."""
 
     def __init__(self, path: Path, names: list[str], plain: Mapping[str, Sequence[Any]], media: Mapping[str, bool]) -> None:
         try:
@@ -235,23 +252,23 @@ class _Parquet(_Writer):
         fields = [pa.field(name, _type(plain[name], pa)) for name in names]
         fields += [pa.field(name, pa.list_(blob) if several else blob) for name, several in media.items()]
         self.schema, self.media = pa.schema(fields), media
-        # Media are compressed already, and no two are alike.
-        squeezed = dict.fromkeys(names, "zstd") | {
+        # Media are compressed already.
+        compression = dict.fromkeys(names, "zstd") | {
             f"{name}.{'list.element.' if several else ''}{leaf}": "none"
             for name, several in media.items()
             for leaf in ("bytes", "path")
         }
         self.writer = parquet.ParquetWriter(
-            path, self.schema, compression=squeezed, use_dictionary=names, store_schema=True
+            path, self.schema, compression=compression, use_dictionary=names, store_schema=True
         )
         self.rows: list[dict[str, Any]] = []
         self.size = 0
 
     def add(self, row: int, cells: dict[str, Any], media: dict[str, Cell]) -> None:
-        for name, found in media.items():
-            blobs = None if found is None else [{"bytes": blob.data, "path": blob.name} for blob in found]
+        for name, contents in media.items():
+            blobs = None if contents is None else [{"bytes": blob.data, "path": blob.name} for blob in contents]
             cells[name] = blobs if blobs is None or self.media[name] else blobs[0]
-            self.size += sum(len(blob.data) for blob in found or ())
+            self.size += sum(len(blob.data) for blob in contents or ())
         self.rows.append(cells)
         if self.size >= GROUP_BYTES or len(self.rows) >= GROUP_ROWS:
             self._flush()
@@ -278,20 +295,20 @@ def _type(cells: Sequence[Any], pa: Any) -> Any:
 
 
 class _Tar(_Writer):
-    """The layout of WebDataset: ``000000012.json`` for the plain cells, ``000000012.photo.jpg`` for a file."""
+    """Tar shards in the layout of WebDataset: ``000000012.json`` for plain cells, ``000000012.photo.jpg`` for a file."""
 
     def __init__(self, path: Path, names: list[str], plain: Mapping[str, Sequence[Any]], media: Mapping[str, bool]) -> None:
         self.tar = tarfile.open(path, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115 - closed by ``close``
         self.media, self.slugs = media, _slugs(media)
 
     def add(self, row: int, cells: dict[str, Any], media: dict[str, Cell]) -> None:
-        for name, found in media.items():
-            names = None if found is None else [blob.name for blob in found]
+        for name, contents in media.items():
+            names = None if contents is None else [blob.name for blob in contents]
             cells[name] = names if names is None or self.media[name] else names[0]
         key = f"{row:09d}"
         self._member(f"{key}.json", json.dumps(cells, ensure_ascii=False).encode())
-        for name, found in media.items():
-            for i, blob in enumerate(found or ()):
+        for name, contents in media.items():
+            for i, blob in enumerate(contents or ()):
                 part = f".{i}" if self.media[name] else ""
                 self._member(f"{key}.{self.slugs[name]}{part}.{_ending(blob)}", blob.data)
 
@@ -299,13 +316,13 @@ class _Tar(_Writer):
         member = tarfile.TarInfo(name)
         member.size = len(data)
         self.tar.addfile(member, io.BytesIO(data))
-        self.tar.members = []  # type: ignore[attr-defined] # it would otherwise remember every header
+        self.tar.members = []  # type: ignore[attr-defined] # otherwise it keeps every header in memory
 
     def close(self) -> None:
         self.tar.close()
 
 
 def _ending(blob: Blob) -> str:
-    """The ending that tells readers what a file is; content without a known one is ``bin``."""
+    """The suffix of a member, which gives readers the type of its content; ``bin`` where it is unknown."""
     ending = PurePosixPath(blob.name.replace("\\", "/")).suffix.lstrip(".").lower()
     return ending if ending in MEDIA else "bin"

@@ -1,4 +1,4 @@
-"""Parquet shards: rows of them in order, with the bytes of media or with references to where these lie."""
+"""Parquet shards, read in order with the bytes of their media or with references to them."""
 
 from __future__ import annotations
 
@@ -15,37 +15,43 @@ Record = dict[str, Any]
 
 
 def count(path: Path) -> int:
-    """Rows of a shard, from its footer."""
+    """Return the number of rows of the shard at ``path``, from its footer."""
     with _opened(path) as file:
         return int(file.metadata.num_rows)
 
 
 def names(path: Path) -> list[str]:
-    """The columns of a shard, from its footer."""
+    """Return the column names of the shard at ``path``, from its footer."""
     with _opened(path) as file:
         return [str(name) for name in file.schema_arrow.names]
 
 
 def records(path: Path, start: int = 0, *, load: bool = False) -> Iterator[Record]:
-    """The rows from ``start`` on. Media cells are references, or with ``load`` their content; one row group is held."""
+    """Yield the rows of a shard, holding one row group in memory.
+
+    Args:
+        path: The shard.
+        start: The first row.
+        load: Whether media cells are read; otherwise they are references.
+    """
     shard = plain_path(path)
     with _opened(path) as file:
         import pyarrow as pa
 
         media = {name: shape for field in file.schema_arrow if (shape := _shape(name := str(field.name), field.type, pa))}
-        every = list(file.schema_arrow.names)
+        columns = list(file.schema_arrow.names)
         first = 0
         for group in range(file.metadata.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
             if first + rows > start:
-                yield from _group(file, group, every, media, shard, max(0, start - first), load)
+                yield from _group(file, group, columns, media, shard, max(0, start - first), load)
             first += rows
 
 
 def _group(
     file: Any, group: int, names: list[str], media: dict[str, str], shard: str, start: int, load: bool
 ) -> Iterator[Record]:
-    # Of media only the names are read where they are to be references.
+    # For references, only the names of media are read.
     wanted = [name if load or name not in media else media[name] for name in names]
     table = file.read_row_group(group, columns=wanted)
     columns = {name: table.column(name).to_pylist() for name in names}
@@ -60,10 +66,10 @@ def _group(
 
 
 def _shape(name: str, kind: Any, pa: Any) -> str | None:
-    """The column to read for where the media are and what they are called; None where it holds none."""
+    """The column to read for names and presence of a media column; None for other columns."""
     types = pa.types
     if types.is_binary(kind) or types.is_large_binary(kind):
-        return name  # nothing but the bytes tells which are missing
+        return name  # only the bytes show which are missing
     inner = kind.value_type if types.is_list(kind) or types.is_large_list(kind) else kind
     if not types.is_struct(inner) or {inner.field(i).name for i in range(inner.num_fields)} != {"bytes", "path"}:
         return None
@@ -71,11 +77,11 @@ def _shape(name: str, kind: Any, pa: Any) -> str | None:
 
 
 def _reference(value: Any, cell: InParquet) -> Any:
-    def at(told: Any, part: int | None) -> InParquet:
-        called = told.get("path") if isinstance(told, dict) else None
+    def at(media: Any, part: int | None) -> InParquet:
+        called = media.get("path") if isinstance(media, dict) else None
         return InParquet(called or cell.name, cell.shard, cell.column, cell.group, cell.row, part)
 
-    return [at(told, i) for i, told in enumerate(value)] if isinstance(value, list) else at(value, None)
+    return [at(part, i) for i, part in enumerate(value)] if isinstance(value, list) else at(value, None)
 
 
 def _loaded(value: Any) -> Any:

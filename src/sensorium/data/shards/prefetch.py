@@ -1,4 +1,4 @@
-"""Batches out of a stream without end, read and decoded by threads while the model is busy with those before."""
+"""Prefetching of training batches from a stream: threads read and decode ahead of the model."""
 
 from __future__ import annotations
 
@@ -19,36 +19,38 @@ if TYPE_CHECKING:
     from sensorium.core.batch import Batch
 
 AHEAD = 2
-"""Batches that are read before they are wanted, for each thread that decodes."""
+"""Batches read ahead, per decoding thread."""
 KEPT = 10_000
-"""Problems that are remembered, at most."""
+"""Most problems recorded."""
 
 
 class _Read(NamedTuple):
-    """A batch on its way, and the place in the stream behind it."""
+    """A batch being decoded, and the stream position after it."""
 
     batch: Future[tuple[Batch, list[Problem]]]
-    place: dict[str, Any]
+    position: dict[str, Any]
     first: bool
-    """Whether it is of the first pass: what is wrong with a cell is told once."""
+    """Whether it is of the first pass; problems are reported once."""
 
 
 class Flow:
-    """Batches as stored of a stream's rows, pass after pass; targets and row weights come with them.
+    """An endless iterator of stored batches from a stream, pass after pass, with targets and row weights.
 
-    Memory holds the stream's buffer and a few batches for each thread. ``state_dict`` is the place behind the batch given
-    last, whatever was read ahead: a flow taken up from there gives the same batches.
+    Memory holds the stream's buffer and a few batches per thread. ``state_dict`` is the position after the last batch
+    returned, not the last one read ahead: a flow resumed from it gives the same batches.
 
     Args:
-        size: Rows of a batch.
-        workers: Threads that decode; one more reads.
+        stream: The stream of rows.
+        schema: Encodes the rows.
+        size: Rows per batch.
+        workers: Decoding threads; another thread reads.
     """
 
     def __init__(self, stream: Stream, schema: Schema, size: int, *, workers: int = 2) -> None:
         self.stream, self.schema, self.size = stream, schema, size
         self.problems: list[Problem] = []
         self._weighed = any(column.role == "weight" for column in schema.columns.values())
-        self._place = stream.state_dict()
+        self._position = stream.state_dict()
         self._ahead = AHEAD * workers
         self._queue: deque[Future[_Read]] = deque()
         self._rows: Iterator[Record] | None = None
@@ -62,24 +64,24 @@ class Flow:
         batch, problems = read.batch.result()
         if read.first:
             self.problems += problems[: KEPT - len(self.problems)]
-        self._place = read.place
+        self._position = read.position
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """The place behind the batch given last, as plain data."""
-        return self._place
+        """Return the position after the last batch returned, as plain data."""
+        return self._position
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a place that ``state_dict`` told of. What was read ahead is forgotten."""
+        """Resume from ``state``, which ``state_dict`` returned; batches read ahead are dropped."""
         for ahead in self._queue:
             if not ahead.cancel():
                 ahead.result()
         self._queue.clear()
         self.stream.load_state_dict(state)
-        self._rows, self._place = None, self.stream.state_dict()
+        self._rows, self._position = None, self.stream.state_dict()
 
     def close(self) -> None:
-        """Let the threads go."""
+        """Stop the threads."""
         self._reader.shutdown(cancel_futures=True)
         self._decoders.shutdown(cancel_futures=True)
 
@@ -90,12 +92,12 @@ class Flow:
         while len(records) < self.size:
             if self._rows is None:
                 self._rows = iter(self.stream)
-            some = list(islice(self._rows, self.size - len(records)))
-            records += some
+            rows = list(islice(self._rows, self.size - len(records)))
+            records += rows
             if len(records) < self.size:
-                # The pass is over: the next one fills the batch.
+                # End of the pass: fill the batch from the next one.
                 self._rows = None
-                empty = 0 if some else empty + 1
+                empty = 0 if rows else empty + 1
                 if empty > 1:
                     raise ValueError("the stream has no rows")
         return _Read(self._decoders.submit(self._decode, records), self.stream.state_dict(), first)
@@ -114,12 +116,18 @@ class Flow:
 
 
 class Pass:
-    """So many of a flow's next batches, as an epoch that can be taken up in its midst."""
+    """The next batches of a flow as an epoch that can be resumed midway.
+
+    Args:
+        flow: Gives the batches.
+        batches: Batches in an epoch.
+        epoch: Its number.
+    """
 
     def __init__(self, flow: Flow, batches: int, epoch: int) -> None:
         self.flow, self.batches, self.epoch = flow, batches, epoch
         self.done = 0
-        """Batches of this epoch that were handed out."""
+        """Batches of this epoch returned so far."""
         self._skip = 0
 
     def __len__(self) -> int:
@@ -133,10 +141,10 @@ class Pass:
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """Where it stands; the place in the stream is the flow's to tell."""
+        """Return epoch and batch number; the position in the stream is the flow's."""
         return {"epoch": self.epoch, "batch": self.done}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """The next batches are those behind the ones of the same epoch that were handed out before."""
+        """Continue after the batches already returned where ``state`` is of the same epoch."""
         if state["epoch"] == self.epoch:
             self._skip = self.done = state["batch"]

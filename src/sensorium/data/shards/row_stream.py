@@ -1,4 +1,4 @@
-"""Rows out of shards, one after the other, for data larger than memory; the place reached can be kept and found again."""
+"""Streams of rows from shards, for data larger than memory, with a position that can be saved and restored."""
 
 from __future__ import annotations
 
@@ -19,24 +19,23 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 Leave = Callable[[int, int, Record], bool]
-"""Whether a row is left out, by the number of its shard, its own in the shard, and its cells."""
+"""Whether to skip a row, given its shard's number, its number in the shard, and its cells."""
 
 
 class Stream:
-    """The rows of a folder of shards, their media loaded, an epoch an iteration.
+    """The rows of a folder of shards with media loaded; each iteration is one epoch.
 
-    Memory holds ``buffer`` rows. With a seed the shards come in a new order every epoch, and rows are shuffled within
-    blocks of ``buffer``: a function of seed, epoch and place, so that a stream taken up from ``state_dict`` goes on row for
-    row as it would have. Readers share the rows without loss and without doubles: whole shards where there are enough of
-    them, else every n-th row of each.
+    Memory holds ``buffer`` rows. With a seed, shards are shuffled every epoch, and rows within blocks of ``buffer``. The
+    order is a function of seed, epoch and position, so that a stream restored from ``state_dict`` continues row for row.
+    Readers partition the rows: whole shards where there are enough, else every n-th row of each shard.
 
     Args:
-        source: A folder of shards, or one file.
-        seed: Of the order; None: rows come as they lie.
-        buffer: Rows that are shuffled together, and held.
-        reader: Which of ``readers`` this is, counted from 0: rank × workers + worker.
+        source: A folder of shards, or one shard.
+        seed: Seed of the order; None keeps the stored order.
+        buffer: Rows shuffled together and held in memory.
+        reader: Number of this reader, counted from 0: rank × workers + worker.
         readers: Ranks × workers.
-        leave: Rows that are left out, for validation perhaps.
+        leave: Selects rows to skip, such as those held out for validation.
     """
 
     def __init__(
@@ -50,54 +49,58 @@ class Stream:
         leave: Leave | None = None,
     ) -> None:
         if buffer < 1 or not 0 <= reader < readers:
-            raise ConfigError(f"reader {reader} of {readers} with a buffer of {buffer} rows cannot read")
+            raise ConfigError(f"reader must be from 0 to {readers} - 1 and buffer at least 1, not {reader} and {buffer}")
         self.shards = shards(Path(source))
         self.seed, self.buffer, self.reader, self.readers, self.leave = seed, buffer, reader, readers, leave
         self.epoch = 0
-        self._place = (0, 0, 0)
-        """Where the present block begins, as a shard's place in the epoch's order and a row of it; rows of it given."""
+        self._position = (0, 0, 0)
+        """The current block's shard position in the epoch and first row, and the rows of it already yielded."""
 
     def __iter__(self) -> Iterator[Record]:
         order = self._order()
-        at, offset, taken = self._place
+        at, offset, taken = self._position
         while True:
             block, at_next, offset_next = self._block(order, at, offset)
             if not block:
                 break
-            turn = np.arange(len(block))
+            order_in_block = np.arange(len(block))
             if self.seed is not None:
-                np.random.default_rng((self.seed, self.epoch, 1 + self.reader, at, offset)).shuffle(turn)
-            for i in turn[taken:].tolist():
+                np.random.default_rng((self.seed, self.epoch, 1 + self.reader, at, offset)).shuffle(order_in_block)
+            for i in order_in_block[taken:].tolist():
                 taken += 1
-                self._place = (at, offset, taken)
+                self._position = (at, offset, taken)
                 yield block[i]
             at, offset, taken = at_next, offset_next, 0
-            self._place = (at, offset, 0)
+            self._position = (at, offset, 0)
         self.epoch += 1
-        self._place = (0, 0, 0)
+        self._position = (0, 0, 0)
 
     def batches(self, schema: Schema, size: int) -> Iterator[Batch]:
-        """An epoch of batches as stored, targets and all: call ``schema.prepare`` before a model sees one.
+        """Yield an epoch of stored batches with targets; call ``schema.prepare`` before passing them to a model.
 
-        Cells that cannot be used are missing. A cell that names a file of this machine is one of them.
+        Unusable cells, including those that name files on this machine, are missing.
+
+        Args:
+            schema: Encodes the rows.
+            size: Rows per batch.
         """
         rows = iter(self)
         while chunk := list(islice(rows, size)):
             yield schema.collate([schema.encode(row, media=NONE, targets=True) for row in chunk])
 
     def state_dict(self) -> dict[str, Any]:
-        """The place after the row given last, as plain data."""
-        shard, offset, taken = self._place
-        return {"epoch": self.epoch, "shard": shard, "offset": offset, "taken": taken, "of": self._told()}
+        """Return the position after the last row yielded, as plain data."""
+        shard, offset, taken = self._position
+        return {"epoch": self.epoch, "shard": shard, "offset": offset, "taken": taken, "of": self._identity()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a place that ``state_dict`` told of: with the same shards, seed, buffer and readers."""
-        if state["of"] != self._told():
-            raise ConfigError("the place is one in another stream: its shards, seed, buffer or readers differ")
+        """Resume from a ``state`` that ``state_dict`` returned; shards, seed, buffer and readers must be the same."""
+        if state["of"] != self._identity():
+            raise ConfigError("the position is of another stream: its shards, seed, buffer or readers differ")
         self.epoch = int(state["epoch"])
-        self._place = (int(state["shard"]), int(state["offset"]), int(state["taken"]))
+        self._position = (int(state["shard"]), int(state["offset"]), int(state["taken"]))
 
-    def _told(self) -> dict[str, Any]:
+    def _identity(self) -> dict[str, Any]:
         names = [shard.path.name for shard in self.shards]
         return {"shards": names, "seed": self.seed, "buffer": self.buffer, "reader": self.reader, "readers": self.readers}
 
@@ -107,30 +110,30 @@ class Stream:
 
     def _order(self) -> list[tuple[int, Shard]]:
         """This reader's shards, numbered, in the order of the epoch."""
-        turn = np.arange(len(self.shards))
+        order = np.arange(len(self.shards))
         if self.seed is not None:
-            np.random.default_rng((self.seed, self.epoch, 0)).shuffle(turn)
-        found = [(i, self.shards[i]) for i in turn.tolist()]
-        return found if self._by_row else found[self.reader :: self.readers]
+            np.random.default_rng((self.seed, self.epoch, 0)).shuffle(order)
+        numbered = [(i, self.shards[i]) for i in order.tolist()]
+        return numbered if self._by_row else numbered[self.reader :: self.readers]
 
     def _block(self, order: list[tuple[int, Shard]], at: int, offset: int) -> tuple[list[Record], int, int]:
-        """The next ``buffer`` rows from a place on, and the place after them."""
+        """The next ``buffer`` rows from a position, and the position after them."""
         block: list[Record] = []
         while at < len(order) and len(block) < self.buffer:
             number, shard = order[at]
-            mine = self._mine(shard.records(offset, load=True), offset)
+            own = self._own_rows(shard.records(offset, load=True), offset)
             if self.leave is not None:
-                mine = ((i, row) for i, row in mine if not self.leave(number, i, row))
+                own = ((i, row) for i, row in own if not self.leave(number, i, row))
             wanted = self.buffer - len(block)
-            some = list(islice(mine, wanted))
-            block += [record for _, record in some]
-            if len(some) < wanted:
+            rows = list(islice(own, wanted))
+            block += [record for _, record in rows]
+            if len(rows) < wanted:
                 at, offset = at + 1, 0
             else:
-                offset = some[-1][0] + 1
+                offset = rows[-1][0] + 1
         return block, at, offset
 
-    def _mine(self, rows: Iterator[Record], offset: int) -> Iterator[tuple[int, Record]]:
+    def _own_rows(self, rows: Iterator[Record], offset: int) -> Iterator[tuple[int, Record]]:
         numbered = enumerate(rows, offset)
         if not self._by_row:
             return numbered

@@ -1,7 +1,7 @@
-"""A folder of shards: rows with their media inside, in Parquet or tar files, and a manifest that knows them all.
+"""Folders of shards: rows with their media in Parquet or tar files, and a manifest.
 
 folder/
-  shards.json            columns, and of each shard its rows, size and SHA-256; written last
+  shards.json            columns, and rows, size and SHA-256 of each shard; written last
   shard-00000.parquet    or .tar
 """
 
@@ -26,10 +26,10 @@ MANIFEST = "shards.json"
 ENDINGS = (".parquet", ".tar")
 FORMAT = 1
 LOOKED = 100
-"""Records of a tar that are looked at for the names of its columns: one that is missing is in no record."""
+"""Records of a tar examined for its column names."""
 
 _checked: set[tuple[str, str, int, int, int]] = set()
-"""Shards, as they were on the disk, that this process has compared with their digests."""
+"""State on disk of the shards whose digests this process has verified."""
 
 
 @dataclass(frozen=True)
@@ -37,25 +37,26 @@ class Shard:
     """One file of rows.
 
     Args:
-        fields: How a tar's members name their columns; None where no manifest says.
-        told: Rows as the manifest says; None without one.
-        sha256: What the manifest says of its bytes; None without one.
+        path: The file.
+        fields: Columns by the field of a tar member's name; None without a manifest.
+        recorded_rows: The number of rows according to the manifest; None without one.
+        sha256: Digest according to the manifest; None without one.
     """
 
     path: Path
     fields: dict[str, str] | None = None
-    told: int | None = None
+    recorded_rows: int | None = None
     sha256: str | None = None
 
     def __len__(self) -> int:
-        if self.told is not None:
-            return self.told
+        if self.recorded_rows is not None:
+            return self.recorded_rows
         if self.path.suffix == ".parquet":
             return parquet_shards.count(self.path)
         return sum(1 for _ in tar_shards.records(self.path, self.fields))
 
     def records(self, start: int = 0, *, load: bool = False) -> Iterator[dict[str, Any]]:
-        """Rows from ``start`` on; media as references into the shard, or with ``load`` their content."""
+        """Yield the rows from ``start`` on, with media as references or, with ``load``, their content."""
         self.check_once()
         if self.path.suffix == ".parquet":
             yield from parquet_shards.records(self.path, start, load=load)
@@ -64,24 +65,24 @@ class Shard:
             yield {name: _read(cell) for name, cell in record.items()} if load else record
 
     def columns(self) -> list[str]:
-        """The names of its columns; of a tar those of its first records, and of its manifest."""
+        """Return the column names; of a tar, those of its first records and its manifest."""
         if self.path.suffix == ".parquet":
             return parquet_shards.names(self.path)
         first = (name for record in islice(tar_shards.records(self.path, self.fields), LOOKED) for name in record)
         return list(dict.fromkeys([*first, *(self.fields or {}).values()]))
 
     def check(self) -> None:
-        """Compare every byte with the manifest's digest."""
+        """Verify the file's digest against the manifest. Raises ``DataError``."""
         if self.sha256 is not None and file_digest(self.path) != self.sha256:
             fix = "copy it again, or pack it again: sensorium pack TABLE FOLDER"
             raise DataError("the shard is damaged: its digest is not the manifest's", file=self.path, fix=fix)
 
     def check_once(self) -> None:
-        """Compare every byte unless this process has found these bytes of this file right already."""
+        """Verify the digest unless this process has verified the file in its current state."""
         if self.sha256 is None:
             return
-        found = self.path.stat()
-        state = (str(self.path.absolute()), self.sha256, found.st_size, found.st_mtime_ns, found.st_ino)
+        status = self.path.stat()
+        state = (str(self.path.absolute()), self.sha256, status.st_size, status.st_mtime_ns, status.st_ino)
         if state not in _checked:
             self.check()
             _checked.add(state)
@@ -94,62 +95,66 @@ def _read(cell: Any) -> Any:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in constant memory."""
+    """Return the SHA-256 of the file at ``path``, in constant memory."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def manifest_digest(manifest: Mapping[str, Any]) -> str:
-    """SHA-256 of all that a manifest says but this."""
-    said = {name: value for name, value in manifest.items() if name != "sha256"}
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    """Return the SHA-256 of a ``manifest`` without its own digest."""
+    content = {name: value for name, value in manifest.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def is_sharded(path: Path) -> bool:
-    """Whether a folder has shards in it: with a manifest, or files that end as such."""
+    """Return whether the folder ``path`` holds shards: a manifest, or files with their suffixes."""
     if not path.is_dir():
         return False
     return (path / MANIFEST).is_file() or any(next(path.glob(f"*{ending}"), None) is not None for ending in ENDINGS)
 
 
 def shards(path: Path) -> list[Shard]:
-    """The shards of a folder, in order, or the one that is named."""
+    """Return the shards of the folder ``path`` in order, or the one that it names.
+
+    Raises:
+        DataError: There are no shards, shards of both formats, or a damaged manifest.
+    """
     if not path.is_dir():
         return [Shard(path)]
     if (path / MANIFEST).is_file():
-        return _manifested(path)
-    found = sorted(file for ending in ENDINGS for file in path.glob(f"*{ending}"))
-    if len({file.suffix for file in found}) > 1:
+        return _from_manifest(path)
+    files = sorted(file for ending in ENDINGS for file in path.glob(f"*{ending}"))
+    if len({file.suffix for file in files}) > 1:
         raise DataError("holds both Parquet and tar files", file=path, fix="keep one kind in a folder")
-    if not found:
+    if not files:
         raise DataError("is a folder without shards", file=path, fix="sensorium pack table.csv folder/")
-    return [Shard(file) for file in found]
+    return [Shard(file) for file in files]
 
 
-def _manifested(path: Path) -> list[Shard]:
+def _from_manifest(path: Path) -> list[Shard]:
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         if manifest["format"] != FORMAT:
-            raise DataError(f"format {manifest['format']!r} is not known here", file=path, fix="pip install -U sensorium")
+            raise DataError(f"format {manifest['format']!r} is not supported", file=path, fix="pip install -U sensorium")
         # Manifests of earlier versions have no digest of their own.
         if "sha256" in manifest and manifest["sha256"] != manifest_digest(manifest):
             fix = "copy it again, or pack the table again: sensorium pack TABLE FOLDER"
             raise DataError("the manifest is damaged: it is not what was written", file=path / MANIFEST, fix=fix)
-        fields = {told["field"]: str(name) for name, told in manifest["columns"].items() if told.get("field")}
-        lines = [(str(s["file"]), int(s["rows"]), int(s["bytes"]), str(s["sha256"])) for s in manifest["shards"]]
+        fields = {entry["field"]: str(name) for name, entry in manifest["columns"].items() if entry.get("field")}
+        entries = [(str(s["file"]), int(s["rows"]), int(s["bytes"]), str(s["sha256"])) for s in manifest["shards"]]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"the manifest cannot be read: {error!r}", file=path / MANIFEST, fix="pack it again") from None
-    found = []
-    for name, rows, size, digest in lines:
+    result = []
+    for name, rows, size, digest in entries:
         file = path / name
         if Path(name).name != name or file.suffix not in ENDINGS:
-            raise DataError(f"the manifest names {name!r:.120}, which is no shard of this folder", file=path / MANIFEST)
+            raise DataError(f"the manifest names {name!r:.120}, which is not a shard of this folder", file=path / MANIFEST)
         if not file.is_file() or file.stat().st_size != size:
-            raise DataError("the shard is gone or cut short", file=file, fix="copy it again, or pack it again")
-        found.append(Shard(file, fields, rows, digest))
-    return found
+            raise DataError("the shard is missing or truncated", file=file, fix="copy it again, or pack it again")
+        result.append(Shard(file, fields, rows, digest))
+    return result
 
 
 def read_shards(path: Path) -> dict[str, list[Any]]:
-    """The columns of a folder of shards, or of one: plain cells as they are, media as references to where they lie."""
+    """Return the columns of the folder of shards or single shard at ``path``, with media as references."""
     return from_records((record for shard in shards(path) for record in shard.records()), path)

@@ -1,8 +1,7 @@
-"""Tar shards in the layout of WebDataset: files of one row share a key, and what follows its first dot says which cell.
+"""Tar shards in the layout of WebDataset: the files of a row share a key, and the rest of a name gives the column.
 
-``000000012.json``, ``000000012.photo.jpg``, ``000000012.sound.wav``. Nothing is extracted: members are found by their
-place in the file and read into memory. Names that lead elsewhere, links, devices and endings that are not known media
-are refused.
+``000000012.json``, ``000000012.photo.jpg``, ``000000012.sound.wav``. Nothing is extracted: members are read into memory
+by offset. Names that lead elsewhere, links, devices and suffixes that are not known media are refused.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from sensorium.core.errors import DataError
 from sensorium.data.shards.references import InTar, plain_path
 
 WORDS = frozenset({"txt", "cls", "cap", "id", "index"})
-"""Endings whose content is a cell of text."""
+"""Suffixes of text cells."""
 MEDIA = frozenset(
     {
         *("jpg", "jpeg", "png", "gif", "webp", "bmp", "tif", "tiff", "dcm"),
@@ -29,7 +28,7 @@ MEDIA = frozenset(
         "bin",
     }
 )
-"""Endings whose content is opened by a modality. Pickles and archives are none of them."""
+"""Suffixes of media cells, which a modality opens; pickles and archives are excluded."""
 JSON = "json"
 TEXT_BYTES = 64 << 20
 
@@ -37,10 +36,14 @@ Record = dict[str, Any]
 
 
 def records(path: Path, fields: Mapping[str, str] | None = None) -> Iterator[Record]:
-    """The rows of a tar shard, in order; media cells are references into it.
+    """Yield the rows of a tar shard in order, with media as references.
 
     Args:
-        fields: What the manifest calls a member's field, and the column it belongs to; else the field is the column.
+        path: The shard.
+        fields: Columns by field, from the manifest; without it the field is the column.
+
+    Raises:
+        DataError: The archive is damaged, or holds links, unsafe names or unknown content.
     """
     shard, key = plain_path(path), ""
     row: Record = {}
@@ -49,18 +52,18 @@ def records(path: Path, fields: Mapping[str, str] | None = None) -> Iterator[Rec
     try:
         with tarfile.open(path, "r:") as tar:
             while (member := tar.next()) is not None:
-                tar.members = []  # type: ignore[attr-defined] # it would otherwise remember every header
+                tar.members = []  # type: ignore[attr-defined] # otherwise it keeps every header in memory
                 if member.isdir():
                     continue
-                this, field, ending = _named(member, path)
-                if this != key:
+                row_key, field, ending = _parse_name(member, path)
+                if row_key != key:
                     if row:
                         yield row
-                    key, row = this, {}
+                    key, row = row_key, {}
                     fields_seen.clear()
                     if key in keys:
                         fix = "keep the files of a row together, and give every row a key of its own"
-                        raise DataError(f"holds the row {key!r:.120} twice, at two places", file=path, fix=fix)
+                        raise DataError(f"holds the files of row {key!r:.120} at two places", file=path, fix=fix)
                     keys.add(key)
                 if field in fields_seen:
                     fix = "give every member a name of its own"
@@ -73,11 +76,13 @@ def records(path: Path, fields: Mapping[str, str] | None = None) -> Iterator[Rec
             if row:
                 yield row
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise DataError(f"is not a whole tar file: {error}", file=path, fix="pack it again, without compression") from None
+        raise DataError(
+            f"is not a complete tar file: {error}", file=path, fix="pack it again, without compression"
+        ) from None
 
 
-def _named(member: tarfile.TarInfo, path: Path) -> tuple[str, str, str]:
-    """Key, field and ending of a member's name; refused where it is not a plain file inside."""
+def _parse_name(member: tarfile.TarInfo, path: Path) -> tuple[str, str, str]:
+    """Key, field and suffix of a member's name. Refuses members that are not plain files inside."""
     name = PurePosixPath(member.name)
     if name.is_absolute() or ".." in name.parts or "\\" in member.name or "\0" in member.name:
         raise DataError(f"holds a name that leads out of it: {member.name!r:.120}", file=path)
@@ -87,7 +92,7 @@ def _named(member: tarfile.TarInfo, path: Path) -> tuple[str, str, str]:
     ending = field.rpartition(".")[2].lower()
     if not stem or (ending not in MEDIA and ending not in WORDS and ending != JSON):
         fix = f"members end in {', '.join(sorted(MEDIA | WORDS | {JSON}))}"
-        raise DataError(f"holds {member.name!r:.120}, which is no known kind of content", file=path, fix=fix)
+        raise DataError(f"holds {member.name!r:.120}, which is not a supported type of content", file=path, fix=fix)
     return str(name.parent / stem), field, ending
 
 
@@ -97,14 +102,14 @@ def _text(row: Record, tar: tarfile.TarFile, member: tarfile.TarInfo, field: str
         raise DataError(f"{member.name!r:.120} is more than {TEXT_BYTES >> 20} MiB of text", file=path)
     try:
         text = file.read().decode("utf-8")
-        found = json.loads(text) if ending == JSON else text
+        content = json.loads(text) if ending == JSON else text
     except (ValueError, RecursionError):
         raise DataError(f"{member.name!r:.120} is not {'JSON' if ending == JSON else 'UTF-8 text'}", file=path) from None
-    if field == JSON and isinstance(found, dict):
-        # The row's plain cells. A media cell that came before it is kept, and takes its old name from here.
-        row |= {str(name): _called(row.get(str(name)), cell) for name, cell in found.items()}
+    if field == JSON and isinstance(content, dict):
+        # The row's plain cells. Media cells read before are kept, and get their original names from here.
+        row |= {str(name): _with_name(row.get(str(name)), cell) for name, cell in content.items()}
     else:
-        row[field] = json.dumps(found, ensure_ascii=False) if ending == JSON and not isinstance(found, str) else found
+        row[field] = json.dumps(content, ensure_ascii=False) if ending == JSON and not isinstance(content, str) else content
 
 
 def _media(row: Record, cell: InTar, field: str, fields: Mapping[str, str] | None) -> None:
@@ -116,18 +121,18 @@ def _media(row: Record, cell: InTar, field: str, fields: Mapping[str, str] | Non
     column = fields.get(slug)
     if column is None:
         raise DataError(f"{cell.name!r:.120} belongs to no column that the manifest names", file=cell.shard)
-    told = row.get(column)
+    previous = row.get(column)
     if part:
-        names = told if isinstance(told, list) else []
+        names = previous if isinstance(previous, list) else []
         at = int(part) if part.isdecimal() else 0
         known = names[at] if at < len(names) else None
-        row[column] = [*names[:at], _called(cell, known), *names[at + 1 :]]
+        row[column] = [*names[:at], _with_name(cell, known), *names[at + 1 :]]
     else:
-        row[column] = _called(cell, told)
+        row[column] = _with_name(cell, previous)
 
 
-def _called(cell: Any, told: Any) -> Any:
-    """The media cell under the name that its file had in the table; where it is none, what was told."""
-    if isinstance(cell, InTar) and isinstance(told, str):
-        return InTar(told, cell.shard, cell.offset, cell.size)
-    return told if told is not None or not isinstance(cell, InTar) else cell
+def _with_name(cell: Any, name: Any) -> Any:
+    """A media cell under its original file name; of other cells, ``name``."""
+    if isinstance(cell, InTar) and isinstance(name, str):
+        return InTar(name, cell.shard, cell.offset, cell.size)
+    return name if name is not None or not isinstance(cell, InTar) else cell

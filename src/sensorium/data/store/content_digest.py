@@ -1,4 +1,4 @@
-"""What a cell's content is known by."""
+"""Content digests of cells, the keys of the cache."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ from sensorium.core.modality import Blob, Folder
 
 
 def digest(content: Any) -> bytes:
-    """16 bytes that differ whenever the content does.
-
-    The beginning of SHA-256: processors have instructions for it, which makes it several times as fast as its rivals.
-    """
+    """Return a 16-byte digest of a cell's ``content``: the first half of SHA-256, which processors compute in hardware."""
     h = hashlib.sha256(usedforsecurity=False)
     if isinstance(content, Blob):
         h.update(content.data)

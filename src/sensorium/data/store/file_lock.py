@@ -1,4 +1,4 @@
-"""Whose turn it is to fill a shelf: of several processes one decodes, and the others wait and then find it done."""
+"""A lock between processes: of several that would fill the same cache, one decodes and the others wait for it."""
 
 from __future__ import annotations
 
@@ -10,41 +10,46 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from sensorium.data.store.integrity import open_here
+from sensorium.data.store.integrity import open_nofollow
 
 if sys.platform != "win32":
     import fcntl
 
-EVERY = 0.1
-"""Seconds between two looks whether the other is done."""
+POLL_SECONDS = 0.1
+"""Seconds between two attempts to get the lock."""
 
 
 class Turn:
-    """Taken when there is something to decode, by the first thread that meets it; given back at the end of the ``with``.
+    """A lazily acquired exclusive lock between processes; threads of one process share it. Use it in a ``with`` statement.
 
-    The system gives it back where its holder is killed. A file system without locks gives it to everybody.
+    The operating system releases it where its holder is killed. On a file system without locks (and on Windows) every
+    process gets it at once.
+
+    Args:
+        path: The lock file, created on first use.
+        waiting: Called before each pause while another process holds the lock.
     """
 
     def __init__(self, path: Path, waiting: Callable[[], None]) -> None:
         self.path, self.waiting = path, waiting
         self.waited = False
-        """Whether another process held it first: what was looked for and not found may be there by now."""
+        """Whether another process held the lock first, so that entries missing before may exist by now."""
         self._file: IO[bytes] | None = None
         self._threads = threading.Lock()
 
     def take(self) -> None:
-        """Return when it is this process's turn."""
+        """Acquire the lock for this process; blocks until it is free."""
         with self._threads:
             if self._file is None:
-                self._file = open(self.path, "ab", opener=open_here)  # noqa: SIM115
+                self._file = open(self.path, "ab", opener=open_nofollow)  # noqa: SIM115
                 while not self._locked(self._file):
                     self.waited = True
                     self.waiting()
-                    time.sleep(EVERY)
+                    time.sleep(POLL_SECONDS)
 
     @staticmethod
     def _locked(file: IO[bytes]) -> bool:
-        if sys.platform == "win32":  # all may decode at once there, and the shelf takes each array from whoever is first
+        if sys.platform == "win32":  # no lock: processes decode in parallel, and the cache keeps the first copy
             return True
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -61,7 +66,7 @@ class Turn:
         self.give_back()
 
     def give_back(self) -> None:
-        """It is the next one's turn."""
+        """Release the lock, if held."""
         if self._file is not None:
             self._file.close()
             self._file = None

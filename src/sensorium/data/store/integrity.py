@@ -1,4 +1,4 @@
-"""Whether what lies in the cache is what was put there: checksums of arrays, and files that are no links elsewhere."""
+"""Integrity of the cache: checksums of its entries, and refusal of links in place of its files."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Any
 from sensorium.core.errors import SensoriumError
 
 FORMAT = 2
-"""Of a shelf's files; shelves of another format lie in other folders."""
+"""Version of the cache's file format; it is part of the key that names a cache folder."""
 FILES = ("index.sqlite", "index.sqlite-wal", "index.sqlite-shm", "index.sqlite-journal", "values.bin", "turn")
-"""Everything that a shelf writes."""
+"""Every file that a cache writes."""
 
-_PASSING = frozenset(
+_ENVIRONMENT_ERRORS = frozenset(
     {
         sqlite3.SQLITE_FULL,
         sqlite3.SQLITE_IOERR,
@@ -32,13 +32,19 @@ _PASSING = frozenset(
         sqlite3.SQLITE_PROTOCOL,
     }
 )
-"""What SQLite says of the disk, of permissions or of other processes, and not of what is in the index."""
+"""SQLite error codes that concern the disk, permissions or other processes, not the content of the index."""
 
 
 def checksum(key: bytes, length: int, problem: str | None, data: Any) -> int:
-    """CRC-32 of an entry of the index and of the array that it stands for, so that damage to either is noticed.
+    """Return the CRC-32 of an index entry together with its array, so that damage to either is noticed.
 
-    It finds every flipped bit and misses one in four billion larger changes. It is no defence against forgery.
+    It detects every single flipped bit and misses one in four billion larger changes. It is no defence against forgery.
+
+    Args:
+        key: The content digest.
+        length: Steps of the array.
+        problem: Why the cell cannot be used; None where it can.
+        data: The bytes of the array.
     """
     head = key + length.to_bytes(8, "little", signed=True)
     if problem is not None:
@@ -47,45 +53,45 @@ def checksum(key: bytes, length: int, problem: str | None, data: Any) -> int:
 
 
 def extent_checksum(size: int) -> int:
-    """CRC-32 of where the last array ends: new ones written before that would overwrite others."""
+    """Return the CRC-32 of ``size``, the end of the last array: an end that is too small would overwrite arrays."""
     return zlib.crc32(str(size).encode())
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether SQLite complains of the content of the index."""
+    """Return whether ``error`` is SQLite's complaint about the content of the index, not about disk or permissions."""
     if not isinstance(error, sqlite3.Error):
         return False
     code = getattr(error, "sqlite_errorcode", None)
-    return code is None or code & 0xFF not in _PASSING
+    return code is None or code & 0xFF not in _ENVIRONMENT_ERRORS
 
 
 @contextlib.contextmanager
-def spoken() -> Iterator[None]:
-    """SQLite's complaints quote damaged bytes, which Python cannot always read: that is damage like any other."""
+def decode_errors_as_damage() -> Iterator[None]:
+    """Context manager: raise ``sqlite3.DatabaseError`` where SQLite's message quotes damaged bytes that are not text."""
     try:
         yield
     except UnicodeDecodeError:
-        raise sqlite3.DatabaseError("the index holds bytes that are no text") from None
+        raise sqlite3.DatabaseError("the index holds bytes that are not text") from None
 
 
 def refuse_links(folder: Path) -> None:
-    """Raise where a file of a shelf is a link, a pipe or a device: writing to it would write somewhere else."""
+    """Raise ``SensoriumError`` where ``folder`` or a cache file in it is a link, pipe or device."""
     if folder.is_symlink():
-        fix = "remove the link, not what it leads to; or name another folder: --cache or SENSORIUM_CACHE"
+        fix = "remove the link, not its target; or name another folder: --cache or SENSORIUM_CACHE"
         raise SensoriumError("a folder of the cache is a symbolic link", file=folder, fix=fix)
     for name in FILES:
         try:
-            found = os.lstat(folder / name)
+            status = os.lstat(folder / name)
         except FileNotFoundError:
             continue
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
             raise SensoriumError(
-                "a file of the cache is a link, or no plain file: nothing was written to it",
+                "a file of the cache is a link or not a regular file: nothing was written to it",
                 file=folder / name,
-                fix="remove it, not what it leads to; or name another folder: --cache or SENSORIUM_CACHE",
+                fix="remove it, not its target; or name another folder: --cache or SENSORIUM_CACHE",
             )
 
 
-def open_here(path: str, flags: int) -> int:
-    """An opener that follows no symbolic link where the system can be told so."""
+def open_nofollow(path: str, flags: int) -> int:
+    """Open ``path`` with ``flags``, an ``opener`` for ``open`` that follows no symbolic link where the system allows it."""
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)

@@ -1,4 +1,4 @@
-"""Parquet, Arrow and Feather through pyarrow, and frames of pandas, polars and Hugging Face: columns as they stand."""
+"""Parquet, Arrow and Feather files, and frames of pandas, polars, Arrow and Hugging Face, as columns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ _INDEX = re.compile(r"__index_level_\d+__")
 
 
 def read_columnar(path: Path, tell: Tell = lambda _: None) -> dict[str, list[Any]]:
-    """The columns of a Parquet, Arrow (file or stream) or Feather file as Python values."""
+    """Read a Parquet, Arrow (file or stream) or Feather file as columns of Python values.
+
+    Args:
+        path: The file; its suffix gives the format.
+        tell: Receives notes on values that could not be read.
+    """
     try:
         import pyarrow as pa
         from pyarrow import feather, ipc, parquet
@@ -24,7 +29,7 @@ def read_columnar(path: Path, tell: Tell = lambda _: None) -> dict[str, list[Any
         raise MissingExtraError(f"reading {path.suffix} files", "data") from None
     try:
         if path.suffix.lower() == ".parquet":
-            # As a file object: a path would be taken for a data set, with columns guessed from folder names.
+            # As a file object: pyarrow takes a path for a data set and derives columns from folder names.
             with path.open("rb") as file:
                 table = parquet.ParquetFile(file).read()
         else:
@@ -38,10 +43,15 @@ def read_columnar(path: Path, tell: Tell = lambda _: None) -> dict[str, list[Any
 
 
 def from_arrow(table: Any, source: Path | str, tell: Tell = lambda _: None) -> dict[str, list[Any]]:
-    """The columns of a ``pyarrow.Table``; the nameless index that pandas wrote beside them is left out.
+    """Return the columns of a ``pyarrow.Table``, without the unnamed index that pandas stores.
 
-    A value that Python has no form for (a day in the year 11000) is a missing cell, and told; times of an unknown zone are
-    those of UTC.
+    A value that Python cannot represent (a day in the year 11000) becomes a missing cell; times of an unknown zone are read
+    as UTC. Both are reported.
+
+    Args:
+        table: The Arrow table.
+        source: What messages call it.
+        tell: Receives the notes.
     """
     index = _pandas_index(table.schema.metadata or {})
     kept = [i for i, name in enumerate(table.column_names) if name not in index]
@@ -51,36 +61,38 @@ def from_arrow(table: Any, source: Path | str, tell: Tell = lambda _: None) -> d
 
 def _pandas_index(metadata: dict[bytes, bytes]) -> set[str]:
     try:
-        told = json.loads(metadata.get(b"pandas", b"{}")).get("index_columns", [])
+        columns = json.loads(metadata.get(b"pandas", b"{}")).get("index_columns", [])
     except (ValueError, AttributeError):
         return set()
-    return {name for name in told if isinstance(name, str) and _INDEX.fullmatch(name)}
+    return {name for name in columns if isinstance(name, str) and _INDEX.fullmatch(name)}
 
 
 def _values(column: Any, name: str, source: Path | str, tell: Tell) -> list[Any]:
-    unsaid = (OverflowError, ValueError, KeyError, ImportError)  # Arrow's errors are among them, and unknown zones
+    unrepresentable = (OverflowError, ValueError, KeyError, ImportError)  # includes Arrow's errors and unknown zones
     try:
         return list(column.to_pylist())
-    except unsaid:
+    except unrepresentable:
         pass
     column = _without_zone(column, name, source, tell)
     cells: list[Any] = []
-    bad: list[tuple[int, str]] = []
+    unreadable: list[tuple[int, str]] = []
     for i, scalar in enumerate(column):
         try:
             cells.append(scalar.as_py())
-        except unsaid as error:
+        except unrepresentable as error:
             cells.append(None)
-            bad.append((i + 1, str(error)))
-    if bad:
-        row, why = bad[0]
-        many = f"{len(bad)} cells have" if len(bad) > 1 else "a cell has"
-        tell(f"{source}, row {row}, column {name!r}: {many} a value that cannot be used ({why[:80]}): taken as missing")
+            unreadable.append((i + 1, str(error)))
+    if unreadable:
+        row, why = unreadable[0]
+        cells_have = f"{len(unreadable)} cells have" if len(unreadable) > 1 else "a cell has"
+        tell(
+            f"{source}, row {row}, column {name!r}: {cells_have} a value that cannot be used ({why[:80]}): taken as missing"
+        )
     return cells
 
 
 def _without_zone(column: Any, name: str, source: Path | str, tell: Tell) -> Any:
-    """Times of a zone that is not known, as those of UTC."""
+    """Times of an unknown zone as UTC."""
     import pyarrow as pa
 
     kind = column.type
@@ -89,13 +101,18 @@ def _without_zone(column: Any, name: str, source: Path | str, tell: Tell) -> Any
     try:
         pa.scalar(0, kind).as_py()
     except (ValueError, KeyError):
-        tell(f"{source}, column {name!r}: the time zone {kind.tz!r} is not known: its times are taken as those of UTC")
+        tell(f"{source}, column {name!r}: the time zone {kind.tz!r} is not known: its times are read as UTC")
         return column.cast(pa.timestamp(kind.unit, "UTC"))
     return column
 
 
 def from_frame(frame: Any, source: str) -> dict[str, list[Any]]:
-    """The columns of a pandas DataFrame; NaN, NaT and NA become None, the index is left out."""
+    """Return the columns of a pandas DataFrame; NaN, NaT and NA become None, the index is left out.
+
+    Args:
+        frame: The DataFrame.
+        source: What messages call it.
+    """
     names = column_names([str(name) for name in frame.columns], source)
     columns: dict[str, list[Any]] = {}
     for i, name in enumerate(names):
@@ -106,7 +123,12 @@ def from_frame(frame: Any, source: str) -> dict[str, list[Any]]:
 
 
 def from_polars(frame: Any, source: str) -> dict[str, list[Any]]:
-    """The columns of a polars DataFrame or LazyFrame; NaN becomes None, as null does."""
+    """Return the columns of a polars DataFrame or LazyFrame; NaN becomes None.
+
+    Args:
+        frame: The frame.
+        source: What messages call it.
+    """
     frame = frame if hasattr(frame, "get_columns") else frame.collect()
     columns = frame.get_columns()
     names = column_names([column.name for column in columns], source)
@@ -114,8 +136,14 @@ def from_polars(frame: Any, source: str) -> dict[str, list[Any]]:
 
 
 def from_dataset(dataset: Any, source: str, tell: Tell = lambda _: None) -> dict[str, list[Any]]:
-    """The columns of a Hugging Face ``Dataset``: media as the bytes or paths that it holds, classes by their names."""
-    table = dataset.with_format("arrow")[:]  # undecoded, of the rows that are selected
+    """Return the columns of a Hugging Face ``Dataset``: media as stored bytes or paths, classes by name.
+
+    Args:
+        dataset: The data set.
+        source: What messages call it.
+        tell: Receives notes on values that could not be read.
+    """
+    table = dataset.with_format("arrow")[:]  # media undecoded, selected rows only
     columns = from_arrow(table, source, tell)
     for name, feature in dataset.features.items():
         labels = getattr(feature, "names", None)
@@ -141,4 +169,4 @@ FRAMES: tuple[Source, ...] = (
         lambda s, name, _: from_polars(s, name),
     ),
 )
-"""Frames of other libraries: what messages call one, how it is recognised, and what gives its columns."""
+"""Supported frames: the name in messages, a test that recognises one, and the function that returns its columns."""

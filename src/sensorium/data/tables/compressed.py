@@ -1,4 +1,4 @@
-"""Files of tables as bytes: plain, or compressed by gzip, bzip2, xz or zip; what is expanded is bounded."""
+"""Table files as bytes, decompressed from gzip, bzip2, xz or zip, with a bound on the expanded size."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ from sensorium.core.errors import DataError
 
 COMPRESSED = (".gz", ".bz2", ".xz", ".zip")
 EXPANDED = 8 * 2**30
-"""Bytes that a compressed table may expand to, however large it is."""
+"""Most bytes that a compressed table may expand to."""
 RATIO, SMALL = 100, 256 * 2**20
-"""A table rarely shrinks to less than a hundredth; what expands to more than that, and is not small, is refused."""
+"""A table that expands by more than ``RATIO`` and to more than ``SMALL`` bytes is refused."""
 
 _BROKEN = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile, RuntimeError, NotImplementedError)
 
 
 def inner_suffix(path: Path) -> str:
-    """The ending that tells the format: ``.csv`` of ``a.csv``, of ``a.csv.gz`` and of a zip file that holds ``a.csv``."""
-    last = path.suffix.lower()
-    if last not in COMPRESSED:
-        return last
+    """Return the suffix of ``path`` without compression: ``.csv`` of ``a.csv``, ``a.csv.gz`` or a zip file of ``a.csv``."""
+    suffix = path.suffix.lower()
+    if suffix not in COMPRESSED:
+        return suffix
     inner = Path(path.stem).suffix.lower()
-    if last == ".zip" and not inner and path.is_file():
+    if suffix == ".zip" and not inner and path.is_file():
         with _zipped(path) as archive:
             return Path(_only(archive, path).filename).suffix.lower()
     return inner
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[IO[bytes]]:
-    """The bytes of a file, expanded where its ending says that it is compressed."""
-    last = path.suffix.lower()
-    if last not in COMPRESSED:
+def open_decompressed(path: Path) -> Iterator[IO[bytes]]:
+    """Context manager: open ``path`` for reading bytes, decompressed according to its suffix."""
+    suffix = path.suffix.lower()
+    if suffix not in COMPRESSED:
         with path.open("rb") as file:
             yield file
         return
-    if last == ".zip":
+    if suffix == ".zip":
         with _zipped(path) as archive, _member(archive, path) as member:
             yield io.BufferedReader(_Bounded(member, path))
         return
     openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-    with openers[last](path, "rb") as file:
+    with openers[suffix](path, "rb") as file:
         yield io.BufferedReader(_Bounded(file, path))
 
 
@@ -74,7 +74,7 @@ def _only(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
 def _member(archive: zipfile.ZipFile, path: Path) -> IO[bytes]:
     try:
         return archive.open(_only(archive, path))
-    except _BROKEN as error:  # among them: a password is needed, a method is unknown
+    except _BROKEN as error:  # includes encrypted members and unknown methods
         raise _damaged(path, error) from None
 
 
@@ -83,11 +83,11 @@ def _damaged(path: Path, error: Exception) -> DataError:
 
 
 class _Bounded(io.RawIOBase):
-    """Expanded bytes, up to what a table of this size may expand to."""
+    """A raw stream of decompressed bytes, limited in proportion to the file's size."""
 
     def __init__(self, file: IO[bytes], path: Path) -> None:
         self._file, self._path = file, path
-        self._left = min(EXPANDED, max(SMALL, RATIO * path.stat().st_size))
+        self._remaining = min(EXPANDED, max(SMALL, RATIO * path.stat().st_size))
 
     def readable(self) -> bool:
         return True
@@ -97,9 +97,9 @@ class _Bounded(io.RawIOBase):
             data = self._file.read(len(buffer))
         except _BROKEN as error:
             raise _damaged(self._path, error) from None
-        self._left -= len(data)
-        if self._left < 0:
-            problem = "expands to far more than a table of its size"
+        self._remaining -= len(data)
+        if self._remaining < 0:
+            problem = "expands to far more than is plausible for a table of its size"
             raise DataError(problem, file=self._path, fix="if it is meant to, expand it by hand and name the result")
         buffer[: len(data)] = data
         return len(data)

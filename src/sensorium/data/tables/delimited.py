@@ -1,4 +1,4 @@
-"""CSV, TSV and their kin: every complaint names the row, and the column where it can."""
+"""Reader of CSV, TSV and similar text; errors name the row, and the column where possible."""
 
 from __future__ import annotations
 
@@ -17,25 +17,31 @@ from sensorium.core.plurals import counted
 from sensorium.data.tables.text_encoding import Tell, is_escaped, lines, read_text, text
 
 CELL_LIMIT = 64 * 2**20
-"""Characters in one cell. More is a quote that was never closed, or media that belongs in files of their own."""
+"""Most characters in a cell. More indicates an unclosed quote, or media that belong in files of their own."""
 CHUNK = 4096
 DELIMITERS = ",;\t|"
 RARE = "^~\x01\x1f"
-"""Delimiters of data bases: taken only where all records agree."""
+"""Delimiters of database exports, accepted only where all records agree."""
 
 _HEAD = 2**20
 _SEP = re.compile(r'"?sep=([^"\r\n])"?[;,]*(\r\n|\n|\r|$)', re.IGNORECASE)
 
 
 def read_delimited(path: Path, delimiter: str | None, tell: Tell = lambda _: None) -> dict[str, list[Any]]:
-    """The columns of a CSV file, cells as text. ``delimiter`` None: what the line ``sep=;`` says, else whichever fits."""
-    found, said = _delimiter(path, delimiter)
+    """Read a delimited file as columns of text cells.
+
+    Args:
+        path: The file.
+        delimiter: The delimiter; None takes the one of a leading ``sep=;`` line, else detects it.
+        tell: Receives notes, such as a fallback encoding.
+    """
+    separator, has_sep_line = _delimiter(path, delimiter)
 
     def parse(file: TextIO) -> dict[str, list[Any]]:
         with _large_cells():
-            return _read(path, lines(file, path), found, said)
+            return _read(path, lines(file, path), separator, has_sep_line)
 
-    return read_text(path, parse, tell, lambda: _undecodable(path, found, said))
+    return read_text(path, parse, tell, lambda: _undecodable(path, separator, has_sep_line))
 
 
 @contextmanager
@@ -47,23 +53,23 @@ def _large_cells() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def _delimiter(path: Path, told: str | None) -> tuple[str, bool]:
-    """The delimiter, and whether the first line is there only to tell it."""
+def _delimiter(path: Path, requested: str | None) -> tuple[str, bool]:
+    """The delimiter, and whether the first line only declares it (``sep=;``)."""
     with text(path, errors="surrogateescape") as file:
-        # What cannot be decoded is met again when all is read; here it must not hide the delimiter.
+        # Undecodable text is reported when the whole file is read; here it must not hide the delimiter.
         try:
             head = file.read(_HEAD)
         except UnicodeDecodeError:
-            return told or ",", False
+            return requested or ",", False
     first = _SEP.match(head.removeprefix("\ufeff"))
     if first is not None:
-        return told or first[1], True
-    return told or _sniff(head, len(head) == _HEAD), False
+        return requested or first[1], True
+    return requested or _sniff(head, len(head) == _HEAD), False
 
 
 def _sniff(head: str, cut: bool) -> str:
-    """The delimiter that cuts the first records into the same number of cells as the header, and into the most."""
-    best, found = (0.0, 1), ","
+    """The delimiter that splits most first records into as many cells as the header; of equals the one with most cells."""
+    best, chosen = (0.0, 1), ","
     for delimiter in DELIMITERS + RARE:
         try:
             with _large_cells():
@@ -74,12 +80,12 @@ def _sniff(head: str, cut: bool) -> str:
         if counts and counts[0] > 1:
             score = (sum(count == counts[0] for count in counts) / len(counts), counts[0])
             if score > best and (delimiter in DELIMITERS or score[0] == 1):
-                best, found = score, delimiter
-    return found
+                best, chosen = score, delimiter
+    return chosen
 
 
 def _records(reader: Iterator[list[str]]) -> Iterator[list[str]]:
-    """The header and the rows. An empty line is nothing, but for a single column: there it is a row without a cell."""
+    """The header and rows. An empty line is skipped, but in a table of one column it is a row with an empty cell."""
     header = next((record for record in reader if record), None)
     if header is None:
         return
@@ -91,8 +97,8 @@ def _records(reader: Iterator[list[str]]) -> Iterator[list[str]]:
             yield [""]
 
 
-def _read(path: Path, source: Iterator[str], delimiter: str, said: bool) -> dict[str, list[Any]]:
-    reader = csv.reader(islice(source, int(said), None), delimiter=delimiter, strict=True)
+def _read(path: Path, source: Iterator[str], delimiter: str, has_sep_line: bool) -> dict[str, list[Any]]:
+    reader = csv.reader(islice(source, int(has_sep_line), None), delimiter=delimiter, strict=True)
     row = 0
     try:
         records = _records(reader)
@@ -133,7 +139,7 @@ def _read(path: Path, source: Iterator[str], delimiter: str, said: bool) -> dict
 def _append(columns: list[list[Any]], chunk: list[list[str]], shared: list[dict[str, str]]) -> None:
     for column, seen, cells in zip(columns, shared, zip(*chunk, strict=True), strict=False):
         for cell in cells:
-            # One object for all cells that say the same: a category column then costs a pointer a row.
+            # Equal short cells share one object, so that a category column costs a pointer a row.
             if len(cell) <= 32 and (cell in seen or len(seen) < CHUNK):
                 column.append(seen.setdefault(cell, cell))
             else:
@@ -141,7 +147,10 @@ def _append(columns: list[list[Any]], chunk: list[list[str]], shared: list[dict[
 
 
 def column_names(header: Sequence[str], path: Path | str) -> list[str]:
-    """The header's names, stripped; a column without a name (an exported index) is ``unnamed 1``."""
+    """Return the stripped names of a ``header``; a column without a name (an exported index) is ``unnamed 1``.
+
+    Raises ``DataError``, naming the file ``path``, for a name that occurs twice.
+    """
     names = [name.strip() or f"unnamed {i}" for i, name in enumerate(header, 1)]
     twice = sorted(name for name, times in Counter(names).items() if times > 1)
     if twice:
@@ -149,14 +158,14 @@ def column_names(header: Sequence[str], path: Path | str) -> list[str]:
     return names
 
 
-def _undecodable(path: Path, delimiter: str, said: bool) -> DataError:
-    """Where the first bytes stand that are not UTF-8."""
+def _undecodable(path: Path, delimiter: str, has_sep_line: bool) -> DataError:
+    """An error that names the row and column of the first bytes that are not UTF-8."""
     fix = "save it as UTF-8 ('CSV UTF-8' in a spreadsheet), or: iconv -f gb18030 -t utf-8 (for Western text -f cp1252)"
     row, column = 0, None
-    # A second pass that lets bad bytes through as lone surrogates finds the very cell.
+    # Decode again with bad bytes as lone surrogates, to find the cell.
     with text(path, errors="surrogateescape") as file, _large_cells():
         try:
-            reader = csv.reader(islice(lines(file, path), int(said), None), delimiter=delimiter)
+            reader = csv.reader(islice(lines(file, path), int(has_sep_line), None), delimiter=delimiter)
             header: list[str] = []
             for row, record in enumerate(_records(reader)):
                 header = header or record
@@ -165,6 +174,6 @@ def _undecodable(path: Path, delimiter: str, said: bool) -> DataError:
                     column = header[bad[0]] if row and bad[0] < len(header) else None
                     break
         except (csv.Error, UnicodeDecodeError):
-            pass  # The bytes are what is wrong; the row reached so far is the best place to name.
+            pass  # report the row reached so far
     where = "" if row else " in the header"
     return DataError(f"not UTF-8 text{where}", file=path, row=row or None, column=column, fix=fix)

@@ -1,4 +1,4 @@
-"""JSON: one object a line, or one document for the whole table."""
+"""Readers of JSON tables: one object per line, or one document."""
 
 from __future__ import annotations
 
@@ -12,27 +12,32 @@ from sensorium.data.tables.surrogates import ESCAPED, mend
 from sensorium.data.tables.text_encoding import Tell, is_escaped, lines, read_text, text
 
 DOCUMENT_LIMIT = 2**30
-"""Characters of one document, which must be read whole; one object a line has no such limit."""
-SHAPES = 'write [{"column": cell, ...}, ...], {"column": [cell, ...], ...}, or one object a line (.jsonl)'
+"""Most characters of a document, which is read at once; files with one object per line have no such limit."""
+SHAPES = 'write [{"column": cell, ...}, ...], {"column": [cell, ...], ...}, or one object per line (.jsonl)'
 _LISTS = ("data", "records", "rows", "items", "examples", "results")
 
 
 def read_jsonl(path: Path, tell: Tell = lambda _: None) -> dict[str, list[Any]]:
-    """The columns of a file with one JSON object a line; a key that a line lacks is a missing cell."""
-    odd = False
+    """Read a file with one JSON object per line as columns; a key that a line lacks is a missing cell.
+
+    Args:
+        path: The file.
+        tell: Receives notes, such as a fallback encoding.
+    """
+    has_surrogates = False
 
     def parse(file: TextIO) -> dict[str, list[Any]]:
         def records() -> Iterable[Any]:
-            nonlocal odd
+            nonlocal has_surrogates
             row = 0
             for line in lines(file, path):
                 line = line.removeprefix("\ufeff") if row == 0 else line
                 if not line.strip():
                     continue
                 row += 1
-                odd = odd or ESCAPED.search(line) is not None
+                has_surrogates = has_surrogates or ESCAPED.search(line) is not None
                 try:
-                    yield json.loads(line, object_pairs_hook=_once)
+                    yield json.loads(line, object_pairs_hook=_unique_keys)
                 except (ValueError, RecursionError) as error:
                     fix = "each line is one whole JSON object; name a pretty-printed file .json"
                     raise DataError(f"not JSON: {error}", file=path, row=row, fix=fix) from None
@@ -40,29 +45,34 @@ def read_jsonl(path: Path, tell: Tell = lambda _: None) -> dict[str, list[Any]]:
         return from_records(records(), path)
 
     columns = read_text(path, parse, tell, lambda: _undecodable(path))
-    return mend(columns, str(path), tell) if odd else columns
+    return mend(columns, str(path), tell) if has_surrogates else columns
 
 
 def read_json(path: Path, tell: Tell = lambda _: None) -> dict[str, list[Any]]:
-    """The columns of a JSON document: a list of objects, an object of columns, as pandas and services write them."""
+    """Read a JSON document as columns: a list of objects, an object of columns, or the layouts that pandas writes.
 
-    def whole(file: TextIO) -> str:
-        # Zero bytes and endless lines are met here, before anything is parsed.
+    Args:
+        path: The file; one object per line is read too.
+        tell: Receives notes, such as a fallback encoding.
+    """
+
+    def read(file: TextIO) -> str:
+        # Line by line, so that zero bytes and endless lines are refused before parsing.
         parts, size = [], 0
         for line in lines(file, path):
             size += len(line)
             if size > DOCUMENT_LIMIT:
                 problem = f"a JSON document of more than {DOCUMENT_LIMIT // 2**20} million characters"
-                raise DataError(problem, file=path, fix="write one object a line (.jsonl)")
+                raise DataError(problem, file=path, fix="write one object per line (.jsonl)")
             parts.append(line)
         return "".join(parts).removeprefix("\ufeff")
 
-    content = read_text(path, whole, tell, lambda: DataError("not UTF-8 text", file=path, fix="save the file as UTF-8"))
+    content = read_text(path, read, tell, lambda: DataError("not UTF-8 text", file=path, fix="save the file as UTF-8"))
     try:
-        document = json.loads(content, object_pairs_hook=_once)
+        document = json.loads(content, object_pairs_hook=_unique_keys)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data" and content.lstrip()[:1] == "{":
-            return read_jsonl(path, tell)  # one object a line under another name
+            return read_jsonl(path, tell)  # one object per line, in a file named .json
         raise DataError(f"not JSON: {error}", file=path, fix=SHAPES) from None
     except ValueError as error:
         raise DataError(
@@ -74,20 +84,23 @@ def read_json(path: Path, tell: Tell = lambda _: None) -> dict[str, list[Any]]:
     return mend(columns, str(path), tell) if ESCAPED.search(content) else columns
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose keys differ. Of equal ones only the last would be kept, and nobody told."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object from its key-value pairs.
+
+    Raises ``ValueError`` for a repeated key, of which ``json`` would keep the last.
+    """
+    document = dict(pairs)
+    if len(document) < len(pairs):
         twice = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
-        raise ValueError(f"the key {twice!r:.80} stands twice in an object")
-    return found
+        raise ValueError(f"the key {twice!r:.80} occurs twice in an object")
+    return document
 
 
 def _from_document(document: Any, path: Path) -> dict[str, list[Any]]:
     if isinstance(document, list):
         return from_records(document, path)
     if not isinstance(document, dict) or not document:
-        raise DataError(f"a JSON {type(document).__name__} is no table", file=path, fix=SHAPES)
+        raise DataError(f"a JSON {type(document).__name__} is not a table", file=path, fix=SHAPES)
     names, data = document.get("columns"), document.get("data")
     if isinstance(names, list) and isinstance(data, list) and set(document) <= {"columns", "index", "data"}:
         # As pandas writes it with orient="split".
@@ -101,8 +114,8 @@ def _from_document(document: Any, path: Path) -> dict[str, list[Any]]:
     if len(lists) == len(document):
         lengths = {name: len(cells) for name, cells in lists.items()}
         if len(set(lengths.values())) > 1:
-            said = ", ".join(f"{name} {length}" for name, length in lengths.items())
-            raise DataError(f"the columns differ in length: {said}", file=path, fix=SHAPES)
+            sizes = ", ".join(f"{name} {length}" for name, length in lengths.items())
+            raise DataError(f"the columns differ in length: {sizes}", file=path, fix=SHAPES)
         return dict(lists)
     if all(isinstance(part, dict) for part in document.values()):
         if all(key.lstrip("-").isdigit() for key in document):  # rows by number: orient="index"
@@ -123,7 +136,12 @@ def _undecodable(path: Path) -> DataError:
 
 
 def from_records(records: Iterable[Any], source: Path | str) -> dict[str, list[Any]]:
-    """Rows as mappings to columns, in the order in which names first appear; absent cells are None."""
+    """Return rows as columns, in the order in which names first appear; absent cells are None.
+
+    Args:
+        records: A mapping of column to cell for each row.
+        source: What messages call the table.
+    """
     columns: dict[str, list[Any]] = {}
     row = 0
     for row, record in enumerate(records, 1):
@@ -136,7 +154,7 @@ def from_records(records: Iterable[Any], source: Path | str) -> dict[str, list[A
                 if not isinstance(name, str):
                     raise DataError(f"a column's name must be text, not {name!r}", file=source, row=row)
                 cells = columns[name] = []
-            # Rows before this one had no such cell.
+            # Earlier rows lack this column.
             if len(cells) < row - 1:
                 cells.extend([None] * (row - 1 - len(cells)))
             cells.append(cell)

@@ -1,4 +1,4 @@
-"""The rows of a table as records, and the bytes behind their media cells."""
+"""Rows of a table as records (mappings of column to cell), and the bytes of their media cells."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ from sensorium.data.tables.table import Table
 
 
 def records(rows: Any) -> Iterable[Record]:
-    """Records as they come, or those of a frame, a table, columns or a file."""
+    """Return ``rows`` as records: an iterable of records unchanged, or those of a frame, table, columns or file."""
     if isinstance(rows, (str, os.PathLike, Table, Mapping)) or hasattr(rows, "columns") or hasattr(rows, "column_names"):
         return Table.read(rows).rows()
-    found: Iterable[Record] = rows
-    return found
+    result: Iterable[Record] = rows
+    return result
 
 
 class Records(Sequence[Record]):
-    """The rows of a table, made when asked for."""
+    """A sequence of the rows of a table as records, built on access.
+
+    Args:
+        table: The table.
+    """
 
     def __init__(self, table: Table) -> None:
         self.table = table
@@ -43,7 +47,7 @@ class Records(Sequence[Record]):
 
 
 def opening(table: Table) -> Callable[[Record, str], bytes | None]:
-    """Gives the bytes behind a row's media cell, or None."""
+    """Return a function of row and column that returns the bytes of a media cell of ``table``, or None."""
     opener = Under(table.root or Path.cwd(), anywhere=True)
 
     def media(row: Record, column: str) -> bytes | None:

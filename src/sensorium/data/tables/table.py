@@ -1,4 +1,4 @@
-"""A table in memory, read from a file, a frame or plain Python."""
+"""Tables in memory, read from files, frames or Python collections."""
 
 from __future__ import annotations
 
@@ -39,20 +39,21 @@ READERS: dict[str, Callable[[Path, Tell], Columns]] = {
     ".tar": lambda path, _: read_shards(path),
 }
 TEXT = (".csv", ".tsv", ".txt", ".psv", ".jsonl", ".ndjson", ".json")
-"""What may be compressed: the others are in themselves."""
+"""Formats that may be compressed by another program; the others have compression of their own."""
 STDIN = "-"
-_INPUT = 16 * 2**30
+_STDIN_LIMIT = 16 * 2**30
 
 
 class Table:
-    """Rows and named columns in memory; a cell is whatever the source had (CSV: text) and is read by its modality.
+    """Rows and named columns in memory. Cells are as the source has them (CSV: text); a modality interprets them later.
 
     Args:
-        source: What messages call it: the file's path, or ``<rows>`` and the like.
+        columns: Cells by column, of equal length.
+        source: What messages call the table: the path of its file, or ``<rows>`` and the like.
         root: The folder that relative media paths start from; by default that of the file, else the current one.
-        numbers: For each row, its number in the source, counted from 1, so that a part of a table still names rows rightly.
-        notes: What a user should know of how it was read: another encoding, a value that could not be used.
-        target: The column that is the answer where nobody says otherwise: of a folder of classes, their names.
+        numbers: Row numbers in the source, counted from 1, so that part of a table reports them correctly.
+        notes: Notes to the user on how it was read, such as a fallback encoding.
+        target: The default target column: the class labels of a folder of media.
     """
 
     def __init__(
@@ -71,36 +72,39 @@ class Table:
         self.root = root
         lengths = {name: len(cells) for name, cells in self._cells.items()}
         if len(set(lengths.values())) > 1:
-            said = ", ".join(f"{name} {length}" for name, length in lengths.items())
+            sizes = ", ".join(f"{name} {length}" for name, length in lengths.items())
             raise DataError(
-                f"the columns differ in length: {said}", file=source, fix="give each column a cell for every row"
+                f"the columns differ in length: {sizes}", file=source, fix="give each column a cell for every row"
             )
         self._rows = next(iter(lengths.values()), len(numbers or ()))
         self._numbers = numbers
 
     @classmethod
     def read(cls, source: Any, *, root: Path | str | None = None) -> Table:
-        """A table from a path (.csv .jsonl .parquet …, a folder of shards or of media), a frame, rows, columns or a Table.
-
-        The path ``-`` is standard input.
+        """Read a table.
 
         Args:
-            root: The folder that relative media paths start from, where it is not the table's own.
+            source: A path (.csv, .jsonl, .parquet, ..., a folder of shards or media, ``-`` for standard input), a frame,
+                rows, columns or a ``Table``.
+            root: The folder that relative media paths start from, if not the table's own.
+
+        Raises:
+            DataError: The source is not a table or cannot be read.
         """
-        given = None if root is None else Path(root)
+        media_root = None if root is None else Path(root)
         if isinstance(source, Table):
-            return source if given is None else source._with(source._cells, root=given)
+            return source if media_root is None else source._with(source._cells, root=media_root)
         notes: list[str] = []
         if isinstance(source, (str, os.PathLike)):
-            return _from_path(Path(source), given, notes)
-        root = given or Path.cwd()
+            return _from_path(Path(source), media_root, notes)
+        root = media_root or Path.cwd()
         for name, matches, columns in FRAMES:
             if matches(source):
                 return cls(
                     mend(columns(source, name, notes.append), name, notes.append), source=name, root=root, notes=notes
                 )
         if isinstance(source, Mapping):
-            found = {}
+            columns_read = {}
             for key, cells in source.items():
                 if hasattr(cells, "column_names"):
                     fix = f"name one: data[{key!r}]"
@@ -109,20 +113,20 @@ class Table:
                     fix = "for one row write [{column: cell}], for columns {column: [cell, ...]}"
                     problem = f"not a column of cells but a {type(cells).__name__}"
                     raise DataError(problem, file="<columns>", column=str(key), fix=fix)
-                found[str(key)] = _plain(cells)
-            return cls(mend(found, "<columns>", notes.append), source="<columns>", root=root, notes=notes)
+                columns_read[str(key)] = _plain(cells)
+            return cls(mend(columns_read, "<columns>", notes.append), source="<columns>", root=root, notes=notes)
         if isinstance(source, Iterable) and not isinstance(source, (bytes, bytearray)):
             records = list(source)
-            # The numbers tell how many rows there are where none has a cell.
+            # The numbers give the number of rows where no row has a cell.
             numbers = range(1, len(records) + 1)
-            found = mend(from_records(records, "<rows>"), "<rows>", notes.append)
-            return cls(found, source="<rows>", root=root, numbers=numbers, notes=notes)
+            columns_read = mend(from_records(records, "<rows>"), "<rows>", notes.append)
+            return cls(columns_read, source="<rows>", root=root, numbers=numbers, notes=notes)
         fix = "give a path, a DataFrame, a list of rows ({column: cell}) or columns ({column: [cells]})"
         raise DataError(f"a {type(source).__name__} is not a table", fix=fix)
 
     @property
     def columns(self) -> list[str]:
-        """The names, in order."""
+        """The column names, in order."""
         return list(self._cells)
 
     def __len__(self) -> int:
@@ -132,37 +136,40 @@ class Table:
         return f"Table({self.source}: {counted(len(self), 'row')}; {', '.join(self.columns)})"
 
     def has(self, name: str) -> bool:
+        """Return whether there is a column ``name``."""
         return name in self._cells
 
     def column(self, name: str) -> list[Any]:
-        """All cells of a column. Not a copy: do not change it."""
+        """Return the cells of column ``name``, not a copy; ``DataError`` where there is none."""
         if name not in self._cells:
             raise DataError(f"no column named {name!r}{nearest(name, self.columns)}", file=self.source)
         return self._cells[name]
 
     def row(self, i: int) -> dict[str, Any]:
+        """Return row ``i`` as a mapping of column to cell."""
         return {name: cells[i] for name, cells in self._cells.items()}
 
     def rows(self) -> Iterator[dict[str, Any]]:
+        """Iterate over the rows as mappings of column to cell."""
         return (self.row(i) for i in range(len(self)))
 
     def number(self, i: int) -> int:
-        """The number of row ``i`` in the source, counted from 1: what messages say."""
+        """Return the number of row ``i`` in the source, counted from 1, as messages give it."""
         return i + 1 if self._numbers is None else self._numbers[i]
 
     def take(self, indices: Iterable[int]) -> Table:
-        """The rows at ``indices``, in that order."""
+        """Return a table of the rows at ``indices``, in that order."""
         index = [int(i) for i in indices]
         cells = {name: [column[i] for i in index] for name, column in self._cells.items()}
         return self._with(cells, numbers=[self.number(i) for i in index])
 
     def followed(self, other: Table) -> Table:
-        """These rows, and behind them those of another part of the same table."""
+        """Return a table of these rows followed by those of ``other``, another part of the same table."""
         cells = {name: [*column, *other.column(name)] for name, column in self._cells.items()}
         return self._with(cells, numbers=[part.number(i) for part in (self, other) for i in range(len(part))])
 
     def with_column(self, name: str, values: Sequence[Any]) -> Table:
-        """The same table with a column added or replaced."""
+        """Return the table with column ``name`` added or replaced by ``values``."""
         return self._with({**self._cells, name: list(values)})
 
     def _with(
@@ -183,8 +190,8 @@ def _plain(cells: Any) -> list[Any]:
         return list(cells.to_pylist())
     if hasattr(cells, "to_list"):  # pandas, polars
         return list(cells.to_list())
-    one_axis = getattr(cells, "ndim", 0) == 1 and hasattr(cells, "tolist")
-    return list(cells.tolist()) if one_axis else list(cells)
+    is_vector = getattr(cells, "ndim", 0) == 1 and hasattr(cells, "tolist")
+    return list(cells.tolist()) if is_vector else list(cells)
 
 
 def _from_path(path: Path, root: Path | None, notes: list[str]) -> Table:
@@ -198,18 +205,18 @@ def _from_path(path: Path, root: Path | None, notes: list[str]) -> Table:
 
 
 def _from_stdin(root: Path | None, notes: list[str]) -> Table:
-    """What comes through a pipe, kept in a file for a moment: some formats are read from their ends."""
+    """Read standard input through a temporary file, since some formats are read from their ends."""
     stream = getattr(sys.stdin, "buffer", None)
     if stream is None or sys.stdin.isatty():
         raise DataError("there is nothing on standard input", fix="pipe a table into the command, or name a file")
     with tempfile.TemporaryDirectory(prefix="sensorium-") as folder:
         part = Path(folder) / "stdin"
         with part.open("wb") as file:
-            left = _INPUT
-            while left > 0 and (data := stream.read(min(2**20, left))):
-                left -= file.write(data)
-            if left <= 0:
-                raise DataError(f"more than {_INPUT // 2**30} GiB on standard input", fix="write it to a file")
+            remaining = _STDIN_LIMIT
+            while remaining > 0 and (data := stream.read(min(2**20, remaining))):
+                remaining -= file.write(data)
+            if remaining <= 0:
+                raise DataError(f"more than {_STDIN_LIMIT // 2**30} GiB on standard input", fix="write it to a file")
         path = part.rename(part.with_suffix(_suffix_of(part)))
         try:
             columns = _read(path, lambda note: notes.append(note.replace(str(path), "<stdin>")))
@@ -220,24 +227,24 @@ def _from_stdin(root: Path | None, notes: list[str]) -> Table:
 
 
 def _suffix_of(path: Path) -> str:
-    """The ending of the format that a file's first bytes are of."""
+    """The suffix of a file's format, recognised by its first bytes."""
     with path.open("rb") as file:
         head = file.read(4096)
     magic = {b"PAR1": ".parquet", b"ARROW1": ".feather", b"PK\3\4": ".xlsx", b"\xff\xff\xff\xff": ".arrow"}
-    found = next((ending for mark, ending in magic.items() if head.startswith(mark)), None)
-    if found is not None:
-        return found
-    packed = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\0": ".xz"}
-    ending = next((ending for mark, ending in packed.items() if head.startswith(mark)), "")
+    suffix = next((ending for mark, ending in magic.items() if head.startswith(mark)), None)
+    if suffix is not None:
+        return suffix
+    compressors = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\0": ".xz"}
+    ending = next((ending for mark, ending in compressors.items() if head.startswith(mark)), "")
     if ending:
-        from sensorium.data.tables.compressed import opened
+        from sensorium.data.tables.compressed import open_decompressed
 
         inner = path.with_suffix(ending)
         inner.hardlink_to(path)
-        with opened(inner) as file:
+        with open_decompressed(inner) as file:
             head = file.read(4096)
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-    # A document of one object a line is read as such where it is not one whole.
+    # The .json reader accepts one object per line too.
     return (".json" if start in (b"[", b"{") else ".csv") + ending
 
 
@@ -256,13 +263,13 @@ def _read(path: Path, tell: Tell) -> Columns:
     suffix = inner_suffix(path)
     reader = READERS.get(suffix)
     if reader is None:
-        what = suffix or "a file without an extension"
+        described = suffix or "a file without an extension"
         fix = f"tables are read from {', '.join(READERS)}"
         if suffix in (".xls", ".ods", ".numbers"):
             fix = "open it in a spreadsheet and save it as .xlsx or CSV"
-        raise DataError(f"cannot tell what {what} is", file=path, fix=fix)
+        raise DataError(f"cannot tell what {described} is", file=path, fix=fix)
     if path.suffix.lower() in COMPRESSED and suffix not in TEXT:
-        raise DataError(f"{suffix} is compressed in itself", file=path, fix="expand it, and name the result")
+        raise DataError(f"{suffix} is already compressed", file=path, fix="expand it, and name the result")
     try:
         return reader(path, tell)
     except OSError as error:

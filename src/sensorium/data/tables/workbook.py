@@ -1,4 +1,4 @@
-"""Excel workbooks (``.xlsx``): the first sheet with anything in it. Needs ``sensorium[excel]``."""
+"""Reader of Excel workbooks (``.xlsx``): the first sheet that is not empty. Needs ``sensorium[excel]``."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ from sensorium.data.tables.delimited import column_names
 from sensorium.data.tables.text_encoding import Tell
 
 CELLS = 2**28
-"""Cells of a sheet, empty ones among them; more is a sheet that was formatted to its end."""
+"""Most cells of a sheet, empty ones included; more indicates a sheet formatted to its end."""
 
 _FAILED = frozenset({"#DIV/0!", "#N/A", "#NAME?", "#NULL!", "#NUM!", "#REF!", "#VALUE!", "#SPILL!", "#CALC!"})
 
 
 def read_workbook(path: Path, tell: Tell = lambda _: None) -> dict[str, list[Any]]:
-    """The columns of a workbook's first sheet that holds anything: its first filled row names them.
+    """Read the first non-empty sheet of a workbook as columns; its first filled row names them.
 
-    Cells come as numbers, text, truth values and dates, formulas as what they came to when the file was saved. Rows
-    without any cell are left out at the end only.
+    Cells are numbers, text, booleans and dates; formulas give their saved values. Trailing empty rows are dropped.
+
+    Args:
+        path: The workbook.
+        tell: Receives notes on other sheets and failed formulas.
     """
     try:
         import openpyxl
@@ -35,9 +38,9 @@ def read_workbook(path: Path, tell: Tell = lambda _: None) -> dict[str, list[Any
             size = sum(info.file_size for info in archive.infolist())
         if size > min(EXPANDED, max(SMALL, RATIO * path.stat().st_size)):
             fix = "save the sheet as CSV, if it is meant to be so large"
-            raise DataError("expands to far more than a workbook of its size", file=path, fix=fix)
+            raise DataError("expands to far more than is plausible for a workbook of its size", file=path, fix=fix)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of styles and validations that are of no concern here
+            warnings.simplefilter("ignore")  # about styles and validations
             book = openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
             try:
                 return _read(book, path, tell)
@@ -54,20 +57,20 @@ def read_workbook(path: Path, tell: Tell = lambda _: None) -> dict[str, list[Any
 
 
 def _read(book: Any, path: Path, tell: Tell) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = {}
+    table: dict[str, list[Any]] = {}
     read, others = "", []
     for sheet in book.worksheets:
         if read:
             others.append(sheet.title)
         elif columns := _sheet(sheet, path, tell):
-            found, read = columns, sheet.title
+            table, read = columns, sheet.title
     if not read:
-        raise DataError("no sheet holds anything", file=path, fix="the first row must name the columns")
+        raise DataError("every sheet is empty", file=path, fix="the first row must name the columns")
     if others:
         tell(
             f"{path}: the sheet {read!r} is read, and not {', '.join(map(repr, others))}: save another as a file of its own"
         )
-    return found
+    return table
 
 
 def _sheet(sheet: Any, path: Path, tell: Tell) -> dict[str, list[Any]]:
@@ -76,39 +79,39 @@ def _sheet(sheet: Any, path: Path, tell: Tell) -> dict[str, list[Any]]:
     if header is None:
         return {}
     width = max(i for i, name in enumerate(header, 1) if name is not None)
-    cells: list[list[Any]] = [[] for _ in range(width)]
+    columns: list[list[Any]] = [[] for _ in range(width)]
     blank, count, failed = 0, 0, 0
     for row in rows:
         values = list(row[:width]) + [None] * (width - len(row))
         if any(value is not None for value in row[width:]):
             fix = "name every column in the first row"
-            raise DataError(f"a cell stands beyond the {width} columns", file=path, row=count + blank + 1, fix=fix)
+            raise DataError(f"a cell lies beyond the {width} named columns", file=path, row=count + blank + 1, fix=fix)
         if all(value is None for value in values):
             blank += 1
             continue
-        for _ in range(blank):  # an empty row in the middle is a row; at the end it is nothing
-            for column in cells:
+        for _ in range(blank):  # empty rows count only between filled ones
+            for column in columns:
                 column.append(None)
         count, blank = count + blank + 1, 0
-        for column, value in zip(cells, values, strict=True):
-            bad = isinstance(value, str) and value in _FAILED
-            failed += bad
-            column.append(None if bad else value)
+        for column, value in zip(columns, values, strict=True):
+            is_error = isinstance(value, str) and value in _FAILED
+            failed += is_error
+            column.append(None if is_error else value)
     if failed:
         tell(f"{path}: {counted(failed, 'cell holds', 'cells hold')} an error such as #DIV/0!, taken as missing")
     names = column_names(["" if name is None else str(name) for name in header[:width]], path)
-    return dict(zip(names, cells, strict=True))
+    return dict(zip(names, columns, strict=True))
 
 
 def _rows(sheet: Any, path: Path) -> Iterator[tuple[Any, ...]]:
     """The rows from the first filled one on."""
     if hasattr(sheet, "reset_dimensions"):
-        sheet.reset_dimensions()  # what a sheet says of its own size may be wrong
-    looked, begun = 0, False
+        sheet.reset_dimensions()  # the size recorded in a sheet may be wrong
+    seen, started = 0, False
     for row in sheet.iter_rows(values_only=True):
-        looked += max(len(row), 1)
-        if looked > CELLS:
+        seen += max(len(row), 1)
+        if seen > CELLS:
             raise DataError(f"sheet {sheet.title!r} has more than {CELLS} cells", file=path, fix="save it as CSV")
-        begun = begun or any(value is not None for value in row)
-        if begun:
+        started = started or any(value is not None for value in row)
+        if started:
             yield row

@@ -1,4 +1,4 @@
-"""Rows: a batch gathered from memory and store is what encoding its cells one by one gives."""
+"""Encoded rows: a batch gathered from memory and cache equals encoding its cells one by one."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def opened(trained: Any, scenes: Path, tmp_path: Path) -> tuple[Schema, Table, U
     return trained.schema, Table.read(scenes / "test.csv"), Under(scenes), Store(tmp_path / "store")
 
 
-def test_a_batch_is_its_samples(opened: tuple[Schema, Table, Under, Store]) -> None:
+def test_batch_equals_its_samples(opened: tuple[Schema, Table, Under, Store]) -> None:
     schema, table, media, store = opened
     rows = encode(schema, table, media=media, store=store)
     rng = np.random.default_rng(0)
@@ -50,7 +50,7 @@ def test_a_batch_is_its_samples(opened: tuple[Schema, Table, Under, Store]) -> N
         same(schema.prepare(rows.batch(index)), schema.prepare(schema.collate(samples)))
 
 
-def test_reopening_gives_the_same(opened: tuple[Schema, Table, Under, Store], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reopened_cache_gives_the_same(opened: tuple[Schema, Table, Under, Store], monkeypatch: pytest.MonkeyPatch) -> None:
     schema, table, media, store = opened
     every = np.arange(len(table))
     first = encode(schema, table, media=media, store=store).batch(every)
@@ -60,7 +60,7 @@ def test_reopening_gives_the_same(opened: tuple[Schema, Table, Under, Store], mo
     same(encode(schema, table, media=media, store=Store(store.folder)).batch(every), first)
 
 
-def test_taking_rows(opened: tuple[Schema, Table, Under, Store]) -> None:
+def test_selecting_rows(opened: tuple[Schema, Table, Under, Store]) -> None:
     schema, table, media, store = opened
     rows = encode(schema, table, media=media, store=store)
     part = rows.take(np.array([5, 3, 3, 0]))
@@ -68,7 +68,7 @@ def test_taking_rows(opened: tuple[Schema, Table, Under, Store]) -> None:
     same(part.batch(np.array([3, 1])), rows.batch(np.array([0, 3])))
 
 
-def test_a_column_the_table_lacks(opened: tuple[Schema, Table, Under, Store]) -> None:
+def test_absent_column_is_missing(opened: tuple[Schema, Table, Under, Store]) -> None:
     schema, table, media, store = opened
     cells = {name: table.column(name) for name in table.columns if name not in ("photo", "note", "room", "event")}
     rows = encode(schema, Table(cells, root=table.root), media=media, store=store)
@@ -80,7 +80,7 @@ def test_a_column_the_table_lacks(opened: tuple[Schema, Table, Under, Store]) ->
     assert rows.problems == []
 
 
-def test_problems_name_the_row_of_the_file(trained: Any, scenes: Path, tmp_path: Path) -> None:
+def test_problems_name_the_source_row(trained: Any, scenes: Path, tmp_path: Path) -> None:
     table = Table.read(scenes / "test.csv").take([4, 2])
     table = table.with_column("temperature", ["warm", "1"]).with_column("photo", ["lost.png", ""])
     rows = encode(trained.schema, table, media=Under(scenes), store=Store(tmp_path))
@@ -88,7 +88,7 @@ def test_problems_name_the_row_of_the_file(trained: Any, scenes: Path, tmp_path:
 
 
 @pytest.mark.parametrize("cell", ["heavy", -1, float("inf")])
-def test_weights_must_be_weights(cell: Any, tmp_path: Path) -> None:
+def test_invalid_weights_are_refused(cell: Any, tmp_path: Path) -> None:
     schema = Schema.declare({"x": "number", "w": {"role": "weight"}})
     schema.inputs[0].reader.fit([1, 2])
     table = Table({"x": [1, 2, 3], "w": [1, "", cell]})
@@ -101,7 +101,7 @@ def test_weights_must_be_weights(cell: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [1, 2, 3, 8, 100])
 @pytest.mark.parametrize("seed", [None, 0, 7])
 @pytest.mark.parametrize("count", [0, 1, 2, 9, 17])
-def test_an_epoch_is_every_row_once(size: int, seed: int | None, count: int, tmp_path: Path) -> None:
+def test_epoch_has_every_row_once(size: int, seed: int | None, count: int, tmp_path: Path) -> None:
     schema = Schema.declare({"x": "number"})
     schema.inputs[0].reader.fit([0, 1])
     table = Table({"x": list(range(count))})

@@ -1,4 +1,4 @@
-"""Media: what a cell may open, and that nothing opens outside it or hangs."""
+"""Media access: what a cell may open; nothing opens outside its folder or hangs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["a b.png", "照片 1.png", "sub/x.png", "café.png"])
-def test_names(root: Path, name: str) -> None:
+def test_file_names(root: Path, name: str) -> None:
     (root / name).write_bytes(name.encode())
     assert Under(root).open(name) == Blob(name.encode(), name)
     assert Under(root).open(str(root / name)).data == name.encode()
@@ -36,7 +36,7 @@ def test_unicode_forms(root: Path, stored: str, written: str) -> None:
     assert Under(root).open(unicodedata.normalize(written, "é.png")).data == b"x"
 
 
-def test_other_slash_and_blanks(root: Path) -> None:
+def test_backslash_and_blanks(root: Path) -> None:
     (root / "sub" / "x.png").write_bytes(b"x")
     assert Under(root).open("sub\\x.png").data == b"x"
     assert Under(root).open(" a.png ").data == b"picture"
@@ -45,14 +45,14 @@ def test_other_slash_and_blanks(root: Path) -> None:
 @pytest.mark.parametrize(
     "cell", ["../outside.png", "sub/../../outside.png", "link.png", "/etc/hostname", "folder/outside.png"]
 )
-def test_nothing_outside(root: Path, cell: str) -> None:
+def test_paths_outside_are_refused(root: Path, cell: str) -> None:
     (root / "link.png").symlink_to(root.parent / "outside.png")
     (root / "folder").symlink_to(root.parent)
     with pytest.raises(CellError, match=r"row 3, column 'photo': leads out"):
         Under(root).open(cell, row=3, column="photo")
 
 
-def test_dots_within_and_links_within(root: Path) -> None:
+def test_dots_and_links_inside_are_allowed(root: Path) -> None:
     (root / "link.png").symlink_to(root / "a.png")
     assert Under(root).open("sub/../a.png").data == b"picture"
     assert Under(root).open("link.png").data == b"picture"
@@ -68,7 +68,7 @@ def test_bad_files(root: Path) -> None:
     (root / "zero.png").write_bytes(b"")
     (root / "big.png").write_bytes(b"x" * 11)
     media = Under(root, max_bytes=10)
-    for cell, said in {
+    for cell, problem in {
         "A.PNG": r"no such file.*\n.*did you mean a\.png",
         "aa.png": r"no such file.*\n.*did you mean a\.png",
         "gone/a.png": r"no such file.*\n.*no folder",
@@ -80,7 +80,7 @@ def test_bad_files(root: Path) -> None:
         "a\0.png": "not a file name",
         "x" * 5000: "cannot be read",
     }.items():
-        with pytest.raises(CellError, match=rf"(?s)row 7, column 'c'.*{said}") as caught:
+        with pytest.raises(CellError, match=rf"(?s)row 7, column 'c'.*{problem}") as caught:
             media.open(cell, row=7, column="c")
         assert caught.value.file is not None
     with pytest.raises(CellError, match="limit"):
@@ -89,7 +89,7 @@ def test_bad_files(root: Path) -> None:
         Under("/", anywhere=True).open("/dev/zero")
 
 
-def test_near_names_are_looked_up_a_few_times_only(root: Path) -> None:
+def test_similar_names_are_looked_up_a_few_times_only(root: Path) -> None:
     media = Under(root)
     fixes = []
     for i in range(media.SEARCHES + 5):
@@ -120,7 +120,7 @@ def test_uploads_refuse_names(root: Path) -> None:
             Uploads().open(cell)
 
 
-def test_a_list_spelt_out_in_a_cell_is_not_a_file_name(tmp_path: Path) -> None:
+def test_list_in_a_cell_is_not_a_file_name(tmp_path: Path) -> None:
     media = Under(tmp_path)
     assert media.open("[1, 2.5, null]") == [1, 2.5, None]
     assert media.open(" [[1, 2], [3, 4]] ") == [[1, 2], [3, 4]]

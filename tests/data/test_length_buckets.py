@@ -1,4 +1,4 @@
-"""Rows of like length share a batch: each row once an epoch, less padding, the same for whoever asks."""
+"""Length buckets: every row once an epoch, less padding, and the same order in every process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sensorium.data.loader import Loader
 
 
 def rows(lengths: list[int], absent: tuple[int, ...] = ()) -> Rows:
-    """A text stream of these lengths beside a stream of one shape."""
+    """A text stream of these lengths beside a dense stream."""
     count = len(lengths)
     present = np.array([i not in absent for i in range(count)])
     start = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -31,7 +31,7 @@ def loader(held: Rows, size: int, bucket: int = 8, **given: int) -> Loader:
 
 
 @given(st.integers(2, 300), st.integers(1, 20), st.integers(2, 60), st.integers(0, 3))
-def test_each_row_once_in_as_many_batches(count: int, size: int, window: int, epoch: int) -> None:
+def test_every_row_once_and_same_batch_sizes(count: int, size: int, window: int, epoch: int) -> None:
     found = loader(rows(lengths(count)), size, window, epoch=epoch)
     batches = found.batches()
     assert [len(b) for b in batches] == [len(b) for b in Loader(found.rows, size, seed=3, epoch=epoch).batches()]
@@ -39,7 +39,7 @@ def test_each_row_once_in_as_many_batches(count: int, size: int, window: int, ep
     assert len(batches) == len(found)
 
 
-def test_the_order_follows_from_seed_and_epoch() -> None:
+def test_order_is_a_function_of_seed_and_epoch() -> None:
     held = rows(lengths(500))
     first = [b.tolist() for b in loader(held, 16).batches()]
     assert first == [b.tolist() for b in loader(held, 16).batches()]
@@ -47,7 +47,7 @@ def test_the_order_follows_from_seed_and_epoch() -> None:
     assert first != [b.tolist() for b in loader(held, 16, seed=4).batches()]
 
 
-def test_less_of_a_batch_is_padding_and_batches_come_in_no_order_of_length() -> None:
+def test_less_padding_and_random_order_of_batches() -> None:
     held = rows(lengths(2000))
     found = {}
     for window in (0, 4, 16, 64):
@@ -59,7 +59,7 @@ def test_less_of_a_batch_is_padding_and_batches_come_in_no_order_of_length() -> 
     assert abs(np.corrcoef(longest, np.arange(len(longest)))[0, 1]) < 0.5
 
 
-def test_rows_stand_within_a_batch_as_they_were_drawn() -> None:
+def test_rows_keep_their_drawn_order_within_a_batch() -> None:
     """So that each of several processes gets its share of the long ones."""
     held, order = rows(lengths(400)), np.random.default_rng(0).permutation(400)
     costs = cost(held.lengths(), {"text": 1.0})
@@ -70,7 +70,7 @@ def test_rows_stand_within_a_batch_as_they_were_drawn() -> None:
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
-def test_processes_take_their_stretch_of_the_same_batch(ranks: int) -> None:
+def test_processes_take_parts_of_the_same_batch(ranks: int) -> None:
     held = rows(lengths(301))
     index = np.arange(301)
     parts = [loader(held, 8, rank=r, ranks=ranks) for r in range(ranks)]
@@ -81,7 +81,7 @@ def test_processes_take_their_stretch_of_the_same_batch(ranks: int) -> None:
     assert sorted(np.concatenate(one).tolist()) == index.tolist()
 
 
-def test_it_goes_on_in_mid_epoch() -> None:
+def test_resumes_within_an_epoch() -> None:
     held = rows(lengths(200))
     whole = [batch.inputs["table"].data.flatten().tolist() for batch in loader(held, 16)]
     begun, again = loader(held, 16), loader(held, 16)
@@ -91,7 +91,7 @@ def test_it_goes_on_in_mid_epoch() -> None:
     assert [batch.inputs["table"].data.flatten().tolist() for batch in again] == whole[begun.done :]
 
 
-def test_what_a_row_costs() -> None:
+def test_cost_of_rows() -> None:
     held = {"text": np.array([2, 4, 6]), "sound": np.array([100, 300, 0]), "even": np.array([5, 5, 5])}
     found = cost(held, {"text": 1.0, "sound": 0.01, "even": 1.0})
     assert found is not None
@@ -100,7 +100,7 @@ def test_what_a_row_costs() -> None:
     assert cost({}, {}) is None
 
 
-def test_padding_is_counted_as_a_batch_shows_it() -> None:
+def test_padding_share_matches_the_batch() -> None:
     held = rows([3, 1, 4, 1, 5, 9, 2, 6], absent=(5,))
     batches = Loader(held, 4).batches()
     found = padding(held.lengths(), {"text": 0.5}, batches)
@@ -113,7 +113,7 @@ def test_padding_is_counted_as_a_batch_shows_it() -> None:
     assert (nothing.share, nothing.streams) == (0.0, {})
 
 
-def test_rows_taken_from_others_keep_their_lengths() -> None:
+def test_selected_rows_keep_their_lengths() -> None:
     held = rows([3, 1, 4, 1, 5], absent=(2,))
     assert held.lengths()["text"].tolist() == [3, 1, 0, 1, 5]
     assert held.take(np.array([4, 2, 0])).lengths()["text"].tolist() == [5, 0, 3]

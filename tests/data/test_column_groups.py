@@ -1,4 +1,4 @@
-"""Groups of columns by patterns of their names."""
+"""Column groups by name patterns."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ NAMES = ["audio_1", "audio_2", "audio", "x[1]", "x1", "a.b", "label"]
         ("*", NAMES),
     ],
 )
-def test_a_pattern_stands_for_names(pattern: str, found: list[str]) -> None:
+def test_patterns_match_names(pattern: str, found: list[str]) -> None:
     assert matches(pattern, NAMES) == found
 
 
-def test_a_column_named_like_a_pattern_is_that_column() -> None:
+def test_exact_name_takes_precedence_over_pattern() -> None:
     assert matches("a*", ["ab", "a*"]) == ["a*"]
 
 
-def test_columns_go_to_their_groups_and_those_that_are_no_input_are_passed_over() -> None:
+def test_columns_join_groups_and_non_inputs_are_skipped() -> None:
     found = groups({"sound": ["audio_*", "audio"], "rest": "x*"}, NAMES, [n for n in NAMES if n not in ("label", "x1")])
     assert found == {"audio_1": "sound", "audio_2": "sound", "audio": "sound", "x[1]": "rest"}
 
@@ -46,18 +46,18 @@ def test_columns_go_to_their_groups_and_those_that_are_no_input_are_passed_over(
 @pytest.mark.parametrize(
     ("patterns", "message"),
     [
-        ({"a": "adio_*"}, r"no column is named like 'adio_\*'.*did you mean"),
-        ({"a": "lab*"}, "none is an input"),
+        ({"a": "adio_*"}, r"no column matches 'adio_\*'.*did you mean"),
+        ({"a": "lab*"}, "is an input"),
         ({"a": []}, "names no column"),
         ({"a": "audio*", "b": ["x1", "audio_2"]}, "column 'audio_2': is in two groups, 'a' and 'b'"),
     ],
 )
-def test_wrong_groups(patterns: dict[str, Any], message: str) -> None:
+def test_invalid_groups_are_refused(patterns: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         groups(patterns, NAMES, [n for n in NAMES if n != "label"])
 
 
-def test_what_names_suggest() -> None:
+def test_common_prefixes_are_proposed() -> None:
     names = [*(f"audio_{i}" for i in range(5)), *(f"px{i}" for i in range(9)), "age", "px", "note"]
     cells = [name for name in names if name != "note"]
     # px* would take the column px too.
@@ -65,22 +65,22 @@ def test_what_names_suggest() -> None:
     assert proposals(cells, [n for n in names if n != "px"]) == {"audio": "audio_*", "px": "px*"}
 
 
-def test_nothing_is_suggested_where_nothing_is_gained() -> None:
+def test_no_proposal_without_benefit() -> None:
     assert proposals([f"gene_{i}" for i in range(50)], [f"gene_{i}" for i in range(50)]) == {}
     assert proposals(["a_1", "a_2", "b"], ["a_1", "a_2", "b"]) == {}
     many = [f"{letter}_{i}" for letter in "abcdefghijklmnop" for i in range(5)]
     assert proposals(many, many) == {}
 
 
-def test_what_is_suggested_can_be_pasted() -> None:
-    from sensorium.cli._options import stream_patterns
+def test_proposed_options_can_be_pasted() -> None:
+    from sensorium.cli._options import streams_told
 
     names = [*(f"my sound_{i}" for i in range(5)), *(f"face.{i}" for i in range(5))]
     (hint,) = hints(names, names, {})
     words = shlex.split(hint[hint.index("--stream") :])
-    told = stream_patterns(words[1::2])
-    assert set(groups(told, names, names).values()) == {"my", "face"}
-    assert set(groups(told, names, names)) == set(names)
+    patterns = streams_told(words[1::2])
+    assert set(groups(patterns, names, names).values()) == {"my", "face"}
+    assert set(groups(patterns, names, names)) == set(names)
     assert hints(names, names, {"face.0": {"stream": "face"}}) == []
 
 
@@ -93,12 +93,12 @@ def test_inspect_proposes_groups() -> None:
     assert hint in found.text()
 
 
-def test_names_that_cannot_be_said_are_not_suggested() -> None:
+def test_reserved_names_are_not_proposed() -> None:
     for start in ("table", "seed"):
         names = [*(f"{start}_{i}" for i in range(6)), "age"]
         assert proposals(names, names) == {}, start
 
 
-def test_thousands_of_beginnings_are_not_gone_through() -> None:
+def test_too_many_prefixes_give_no_proposal() -> None:
     names = [f"p{i}x_{k}" for i in range(4000) for k in range(5)]
     assert hints(names, names, {}) == []

@@ -1,4 +1,4 @@
-"""Two at one shelf: one decodes, the other waits and finds it done; whoever finds all there waits for nobody."""
+"""The file lock: one process decodes while others wait and reuse its result; nobody waits when nothing is missing."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 
 from sensorium.core.modality import Array, Blob
 from sensorium.data.store.file_lock import Turn
-from sensorium.data.store.store import Places, Shelf
+from sensorium.data.store.store import ArrayCache, Places
 
 
 class Slow:
-    """A kind of cell that takes its time, and counts how often it is decoded."""
+    """A slow encoder that counts its calls."""
 
     ragged = False
     calls = 0
@@ -32,19 +32,19 @@ class Slow:
         return np.array([int(cell.data)], np.int64)
 
 
-def fill(folder: Path, cells: list[int], told: list[int]) -> Places:
+def fill(folder: Path, cells: list[int], progress: list[int]) -> Places:
     opened = [(i, partial(Blob, str(cell).encode(), "cell")) for i, cell in enumerate(cells)]
-    return Shelf(folder, Slow()).fill(
-        len(cells), iter(opened), workers=2, tell=told.append, problem=lambda row, error: None
+    return ArrayCache(folder, Slow()).fill(
+        len(cells), iter(opened), workers=2, tell=progress.append, problem=lambda row, error: None
     )
 
 
-def test_one_fills_and_the_other_waits(tmp_path: Path) -> None:
+def test_one_fills_while_the_other_waits(tmp_path: Path) -> None:
     Slow.calls = 0
-    cells, found, told = list(range(60)), {}, {name: list[int]() for name in "ab"}
+    cells, found, progress = list(range(60)), {}, {name: list[int]() for name in "ab"}
 
     def work(name: str) -> None:
-        found[name] = fill(tmp_path, cells, told[name])
+        found[name] = fill(tmp_path, cells, progress[name])
 
     threads = [threading.Thread(target=work, args=name) for name in "ab"]
     for thread in threads:
@@ -52,28 +52,28 @@ def test_one_fills_and_the_other_waits(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert Slow.calls == 60, "each cell was decoded once"
-    values, present, _ = Shelf(tmp_path, Slow()).gather(found["a"], np.arange(60))
+    values, present, _ = ArrayCache(tmp_path, Slow()).gather(found["a"], np.arange(60))
     assert present.all()
     assert values[:, 0].tolist() == cells
     assert (found["a"].offset == found["b"].offset).all()
-    assert {sum(part) for part in told.values()} == {60}
-    assert any(0 in part for part in told.values()), "the one that waits says so"
+    assert {sum(part) for part in progress.values()} == {60}
+    assert any(0 in part for part in progress.values()), "the one that waits says so"
 
 
-def test_who_finds_all_there_waits_for_nobody(tmp_path: Path) -> None:
+def test_no_wait_when_everything_is_cached(tmp_path: Path) -> None:
     fill(tmp_path, [1, 2, 3], [])
     Slow.begun.clear()
     other = threading.Thread(target=fill, args=(tmp_path, list(range(100, 300)), []))
     other.start()
     Slow.begun.wait()
     began = time.monotonic()
-    fill(tmp_path, [3, 2, 1], told := [])
-    assert 0 not in told
+    fill(tmp_path, [3, 2, 1], progress := [])
+    assert 0 not in progress
     assert other.is_alive(), time.monotonic() - began
     other.join()
 
 
-def test_a_turn_is_given_back_when_its_holder_fails(tmp_path: Path) -> None:
+def test_lock_is_released_when_its_holder_fails(tmp_path: Path) -> None:
     waits: list[int] = []
     try:
         with Turn(tmp_path / "turn", lambda: None) as turn:

@@ -1,4 +1,4 @@
-"""Media cells as other libraries and spreadsheets have them: read alike, or refused by the name of their type."""
+"""Media cells of other libraries and spreadsheets: read alike, or refused with the name of their type."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ PICTURES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("kind", PICTURES)
-def test_a_picture_is_a_picture(tmp_path: Path, kind: str) -> None:
+def test_pictures_of_every_type_read_alike(tmp_path: Path, kind: str) -> None:
     (tmp_path / "a.png").write_bytes(png())
     opened = Under(tmp_path).open(PICTURES[kind])
     tolerance = 8 if "bfloat" in kind else 0
@@ -83,14 +83,14 @@ def test_a_picture_is_a_picture(tmp_path: Path, kind: str) -> None:
     assert decode(table, "x", image, Under(tmp_path)).problems == []
 
 
-def test_a_clear_picture_stands_on_white() -> None:
+def test_transparent_picture_is_put_on_white() -> None:
     for mode in ("RGBA", "LA"):
         opened = NONE.open(Pillow.new(mode, (8, 8)))
         assert (open_picture(opened, 64)[0] == 255).all()
     assert NONE.open(Pillow.new("P", (8, 8))).shape == (8, 8, 3)
 
 
-def test_a_name_in_bytes_is_a_name_and_from_a_network_refused(tmp_path: Path) -> None:
+def test_file_name_in_bytes_is_a_name_and_refused_in_uploads(tmp_path: Path) -> None:
     for cell in (b"a.png", b"/etc/passwd.txt"):
         with pytest.raises(CellError, match="upload"):
             NONE.open(cell)
@@ -114,7 +114,7 @@ SERIES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("kind", SERIES)
-def test_a_series_is_a_series(kind: str) -> None:
+def test_series_of_every_type_read_alike(kind: str) -> None:
     cell = SERIES[kind]() if callable(SERIES[kind]) else SERIES[kind]
     assert list(map(float, NONE.open(cell))) == READINGS  # type: ignore[arg-type]
     if kind != "JSON":  # four times the same text is a category just as well
@@ -125,7 +125,7 @@ def test_a_series_is_a_series(kind: str) -> None:
 @given(
     hnp.arrays(np.float32, hnp.array_shapes(min_dims=1, max_dims=2, max_side=9), elements=st.floats(-1e3, 1e3, width=16))
 )
-def test_numbers_that_numpy_prints_come_back(values: np.ndarray) -> None:
+def test_printed_numpy_arrays_are_read_back(values: np.ndarray) -> None:
     printed = np.array2string(values, threshold=10**6, precision=9)
     np.testing.assert_allclose(np.asarray(plain(printed, 2**20)), values, rtol=1e-5)
 
@@ -151,12 +151,12 @@ def test_numbers_that_numpy_prints_come_back(values: np.ndarray) -> None:
         "{'bytes': 1}",
     ],
 )
-def test_text_stays_text(text: str) -> None:
+def test_other_text_is_unchanged(text: str) -> None:
     assert plain(text, 2**20) == text
 
 
 @pytest.mark.parametrize(
-    ("cell", "said"),
+    ("cell", "message"),
     [
         (object(), "a cell of type object"),
         (3.5, "a cell of type float"),
@@ -166,28 +166,28 @@ def test_text_stays_text(text: str) -> None:
         (f"{TEXT[:-8]}@", "base64 in it is damaged"),
     ],
 )
-def test_what_cannot_be_read_is_named_by_its_type(tmp_path: Path, cell: Any, said: str) -> None:
-    with pytest.raises(CellError, match=said) as caught:
+def test_unreadable_cell_names_its_type(tmp_path: Path, cell: Any, message: str) -> None:
+    with pytest.raises(CellError, match=message) as caught:
         Under(tmp_path).open(cell, row=2, column="x")
     assert "row 2, column 'x'" in str(caught.value)
     assert len(str(caught.value)) < 700
     assert not re.search(r"0x[0-9a-f]{6}", str(caught.value))
 
 
-def test_what_is_spelt_out_is_bounded() -> None:
+def test_encoded_content_is_bounded() -> None:
     with pytest.raises(CellError, match="more than the"):
         Under(".", max_bytes=10).open(f"data:image/png;base64,{TEXT}")
     with pytest.raises(CellError, match="limit"):
         Under(".", max_bytes=len(png()) - 1).open(TEXT)
 
 
-def test_errors_of_other_libraries_without_their_addresses() -> None:
-    said = reason(RuntimeError("Error opening <_io.BytesIO object at 0x7f00deadbeef>: Format not recognised."))
-    assert said == "Error opening the file: Format not recognised."
+def test_errors_of_other_libraries_omit_memory_addresses() -> None:
+    message = reason(RuntimeError("Error opening <_io.BytesIO object at 0x7f00deadbeef>: Format not recognised."))
+    assert message == "Error opening the file: Format not recognised."
     assert reason(ValueError()) == "ValueError"
 
 
-def test_several_pictures_as_lists_of_anything() -> None:
+def test_several_pictures_in_lists_of_any_type() -> None:
     cell = [PICTURE, torch.from_numpy(PIXELS.copy()), {"bytes": png(), "path": None}, f"data:image/png;base64,{TEXT}"]
     opened = NONE.open_several(cell)
     assert all((open_picture(part, 64)[0] == PIXELS).all() for part in opened)
@@ -195,7 +195,7 @@ def test_several_pictures_as_lists_of_anything() -> None:
     assert isinstance(single, Blob)
 
 
-def test_joints_that_move_are_a_series_and_colours_are_not() -> None:
+def test_moving_joints_are_a_series_and_colours_are_not() -> None:
     draw = np.random.default_rng(0)
     motion = [draw.normal(size=(20 + i, 17, 3)).astype(np.float32) for i in range(8)]
     pictures = [draw.random((20, 17, 3)).astype(np.float32) for _ in range(8)]
@@ -210,7 +210,7 @@ def test_joints_that_move_are_a_series_and_colours_are_not() -> None:
     np.testing.assert_allclose(series.encode(motion[0])[3], motion[0][3].ravel())
 
 
-def test_what_names_a_file() -> None:
+def test_which_cells_name_files() -> None:
     assert names_file("a.png")
     assert names_file(TEXT)
     assert not names_file(" ".join(["0.5"] * 9))

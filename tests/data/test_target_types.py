@@ -1,4 +1,4 @@
-"""Targets: classes or a quantity, by one rule for inspect and fit; gaps; columns that are told of; later tables."""
+"""Targets: classes or a quantity, the same in inspection and training; missing values; unseen values of later tables."""
 
 from __future__ import annotations
 
@@ -44,30 +44,30 @@ BELL = np.clip(RNG.normal(40, 8, 600).round(), 5, 90).astype(int).tolist()
         ("y", [str(i * 1.37) for i in range(100)] + ["oops"], "number"),
     ],
 )
-def test_classes_or_a_quantity_is_one_rule(name: str, cells: list[Any], kind: str) -> None:
+def test_classes_or_quantity_agrees_between_inspect_and_fit(name: str, cells: list[Any], kind: str) -> None:
     rows = {"x": [i * 0.37 + (i % 7) for i in range(len(cells))], name: cells}
     table = Table.read(rows)
     assert target_kind(name, guess(table, targets=[name])[name].kind, "", cells)[0] == kind
     declared = declare(table, Recipe(), [name], {})
     looked = inspect({"train": table}, target=name)
     assert declared.reasons[name][1] == looked.targets[0].kind == kind
-    said = next(column.reason for column in looked.columns if column.name == name)
-    assert declared.reasons[name][2] == said
+    message = next(column.reason for column in looked.columns if column.name == name)
+    assert declared.reasons[name][2] == message
 
 
-def test_a_column_named_like_a_label_says_why_and_how_to_undo_it() -> None:
+def test_label_name_gives_reason_and_remedy() -> None:
     kind, reason = target_kind("label", "number", "", [i % 31 for i in range(372)])
     assert (kind, "--as label=number" in reason, "12 times" in reason) == ("category", True, True)
     assert "--as age=category" in target_kind("age", "number", "", [i % 60 + 20 for i in range(600)])[1]
 
 
-def test_gaps_of_a_target_are_counted_and_can_be_kept() -> None:
+def test_missing_values_of_a_target_are_counted_and_can_be_kept() -> None:
     cells = ["None", "Mild", "Severe"] * 30
     table = Table.read({"pain": [i * 0.11 for i in range(90)], "severity": cells})
     assert gaps(cells, {"kind": "category"}) == {"None": 30}
     assert gaps(cells, {"kind": "category", "gaps": "keep"}) == {}
     assert gaps([1.5, "NA"], {"kind": "number"}) == {}
-    assert "30 say 'None'" in gaps_told("severity", cells, {"kind": "category"})
+    assert "30 are 'None'" in gaps_told("severity", cells, {"kind": "category"})
     assert any("gaps: keep" in doubt for doubt in declare(table, Recipe(), ["severity"], {}).doubts)
     assert any("gaps: keep" in warning for warning in inspect({"t": table}, target="severity").warnings)
     kept = inspect({"t": table}, target="severity", columns={"severity": {"kind": "category", "gaps": "keep"}})
@@ -75,7 +75,7 @@ def test_gaps_of_a_target_are_counted_and_can_be_kept() -> None:
     assert kept.targets[0].missing == {"t": 0}
 
 
-def test_what_the_column_decided_is_in_the_recipe_and_the_reason() -> None:
+def test_inferred_format_is_in_recipe_and_reason() -> None:
     table = Table.read(
         {"x": ["1,344", "2,55", "4,954"] * 10, "d": ["1/2/2020", "12/25/2020", "3/4/2020"] * 10, "y": ["a", "b"] * 15}
     )
@@ -86,19 +86,19 @@ def test_what_the_column_decided_is_in_the_recipe_and_the_reason() -> None:
     assert "months first" in found.reasons["d"][2]
 
 
-def test_a_later_table_that_contradicts_is_told() -> None:
+def test_contradicting_later_table_is_reported() -> None:
     train = Table.read({"d": ["1/2/2020", "3/4/2021"] * 10, "c": ["blue", "red"] * 10, "y": ["a", "b"] * 10})
     later = Table.read({"d": ["12/25/2020", "1/2/2020"], "c": ["BLUE", "red"], "y": ["A", "b"]})
     found = inspect({"train": train, "later": later}, target="y")
     assert "order: mdy" in found.problems["later"][0].problem
     assert found.problems["train"] == []
-    said = "\n".join(found.warnings)
-    assert "no cell decides" in said
-    assert "'BLUE' was not seen in training; did you mean 'blue'? (1)" in said
-    assert "A (did you mean 'a'?)" in said
+    message = "\n".join(found.warnings)
+    assert "no cell decides" in message
+    assert "'BLUE' was not seen in training; did you mean 'blue'? (1)" in message
+    assert "A (did you mean 'a'?)" in message
 
 
-def test_cells_that_cannot_be_read_are_seen_before_training() -> None:
+def test_unreadable_cells_are_reported_before_training() -> None:
     table = Table.read({"x": ["-"] * 5 + [str(i * 1.5) for i in range(40)], "y": ["a", "b", "c"] * 15})
     found = inspect({"t": table}, target="y")
     assert len(found.problems["t"]) == 5
@@ -106,23 +106,23 @@ def test_cells_that_cannot_be_read_are_seen_before_training() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cells", "said"),
+    ("cells", "message"),
     [
         ([base64.b64encode(RNG.bytes(90)).decode() for _ in range(20)], "base64"),
-        (["data:image/png;base64,iVBORw0KGgo="] * 20, "data: addresses"),
-        (["{'bytes': b'\\x89PNG', 'path': None}"] * 20, "program printed"),
-        (["[[1 2]\n [3 4]]"] * 20, "program printed"),
-        (["https://example.com/a.png"] * 3 + ["b.png"] * 17, "addresses"),
+        (["data:image/png;base64,iVBORw0KGgo="] * 20, "data: URLs"),
+        (["{'bytes': b'\\x89PNG', 'path': None}"] * 20, "printed objects"),
+        (["[[1 2]\n [3 4]]"] * 20, "printed objects"),
+        (["https://example.com/a.png"] * 3 + ["b.png"] * 17, "URLs"),
         (["a plain text, see https://example.com"] * 20, ""),
         ([f"{i:032x}" for i in range(20)], ""),
         (["red", "blue"] * 10, ""),
         ([1.5, None], ""),
     ],
 )
-def test_what_looks_like_words_and_is_none(cells: list[Any], said: str) -> None:
+def test_disguised_cells_are_reported(cells: list[Any], message: str) -> None:
     found = lookalike(cells, "text")
-    assert said in found
-    assert bool(found) == bool(said)
+    assert message in found
+    assert bool(found) == bool(message)
 
 
 def fitted() -> Schema:
@@ -132,7 +132,7 @@ def fitted() -> Schema:
     return schema
 
 
-def test_unknown_values_are_counted_with_the_near_one() -> None:
+def test_unseen_values_are_counted_with_a_similar_one() -> None:
     rows = [{"colour": "Blue", "size": 3}, {"colour": "Blue"}, {"colour": None}, {"colour": "red"}, {"colour": "mauve"}]
     (line,) = unfamiliar(fitted(), rows)
     assert line.startswith("column 'colour': 3 cells")
@@ -141,18 +141,18 @@ def test_unknown_values_are_counted_with_the_near_one() -> None:
     assert unfamiliar(fitted(), [{"colour": "red"}]) == []
 
 
-def test_unknown_columns_are_named_with_the_one_they_miss() -> None:
+def test_unknown_columns_name_the_missing_one() -> None:
     schema = fitted()
     assert unknown_columns(schema, ["Colour ", "size", "y"]) == {"Colour ": "colour"}
     assert unknown_columns(schema, ["colour", "size", "weather"]) == {"weather": ""}
-    told = absent_told(schema, "t.csv", ["colours", "size"])
-    assert "no column colour" in told
-    assert "'colours' may be 'colour'" in told
+    note = absent_told(schema, "t.csv", ["colours", "size"])
+    assert "no column colour" in note
+    assert "'colours' may be 'colour'" in note
     assert absent_told(schema, "t.csv", ["colour", "size", "more"]) == ""
 
 
 @pytest.mark.parametrize("rows", [2, 3])
-def test_a_class_of_few_rows_keeps_one_for_training(rows: int) -> None:
+def test_rare_class_keeps_a_training_row(rows: int) -> None:
     labels = [f"k{i}" for i in range(300)] * rows
     train, valid = split(Table.read({"y": labels}), target="y", part=0.15)
     assert len({labels[i] for i in train}) == 300
@@ -162,7 +162,7 @@ def test_a_class_of_few_rows_keeps_one_for_training(rows: int) -> None:
     assert set(alone) == {alone[i] for i in train}
 
 
-def test_ids_too_large_to_count_anything_are_ids() -> None:
+def test_large_integers_are_ids() -> None:
     cells = [str(10**18 + 977 * i * i) for i in range(40)]
     found = guess(Table.read({"key": cells, "value": [i * 1.5 for i in range(40)]}))
     assert found["key"].role == "ignore"
@@ -172,6 +172,6 @@ def test_ids_too_large_to_count_anything_are_ids() -> None:
     assert guess(Table.read({"zip": [f"{i * 977 % 100000:05d}" for i in range(60)]}))["zip"].kind == "category"
 
 
-def test_numbers_with_decimal_commas_are_no_classes() -> None:
+def test_decimal_commas_are_not_classes() -> None:
     train, valid = split(Table.read({"y": [f"{i // 7},{i:03d}" for i in range(200)]}), target="y", part=0.15)
     assert (len(train), len(valid)) == (170, 30)

@@ -1,4 +1,4 @@
-"""The same rows through every carrier of a table give the same schema and the same encoded arrays."""
+"""The same rows from every source give the same schema and encoded arrays."""
 
 from __future__ import annotations
 
@@ -138,11 +138,11 @@ def encoded(table: Table) -> tuple[dict[str, Any], dict[str, Any], dict[str, lis
     max_examples=12,
     deadline=None,
     derandomize=True,
-    phases=[Phase.generate],  # a failure is said by its carrier, column, row and cell
+    phases=[Phase.generate],  # a failure names its source, column, row and cell
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(columns=TABLES, holes=st.integers(0, 10**6))
-def test_every_carrier_gives_the_same(name: str, columns: Columns, holes: int, tmp_path: Path) -> None:
+def test_every_source_gives_the_same(name: str, columns: Columns, holes: int, tmp_path: Path) -> None:
     if name == "pipe" and "pipe" not in _dialects(tmp_path):
         pytest.skip("tables with | between cells are not read yet")
     columns["amount"][:3] = [2.55, 1234.5, 1234567.25]  # cells that decide how the column is written

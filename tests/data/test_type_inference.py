@@ -1,4 +1,4 @@
-"""Guesses: the surest modality wins, ties have an order, and columns that say nothing are left out with a reason."""
+"""Type inference: the best score wins, ties are ordered, uninformative columns are ignored with a reason."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def family(monkeypatch: pytest.MonkeyPatch) -> dict[str, type]:
     return kinds
 
 
-def test_best_wins_and_the_rest_are_told(family: dict[str, type]) -> None:
+def test_best_score_wins_with_alternatives(family: dict[str, type]) -> None:
     table = Table.read({"n": ["1.5", "2", "", None, "x"], "p": [f"{i}.png" for i in range(5)]})
     found = guess(table)
     assert found["n"].kind == "number"
@@ -52,7 +52,7 @@ def test_best_wins_and_the_rest_are_told(family: dict[str, type]) -> None:
     assert list(guess(table, names=["p"])) == ["p"]
 
 
-def test_ties_have_an_order_and_missing_cells_are_not_looked_at(family: dict[str, type]) -> None:
+def test_ties_are_ordered_and_missing_cells_skipped(family: dict[str, type]) -> None:
     found = guess(Table.read({"t": ["a b", "c d", "n/a", None, float("nan")]}))
     assert (found["t"].kind, found["t"].alternatives) == ("zeta", (("text", 0.3),))
     assert family["text"].seen == ["a b", "c d"]  # type: ignore[attr-defined]
@@ -101,7 +101,7 @@ def test_unknown_override() -> None:
         ("x", [str(uuid.UUID(int=i * 977 + 2**127 + 10**20 * i)) for i in range(30)]),
     ],
 )
-def test_ignored(family: dict[str, type], name: str, cells: list[Any]) -> None:
+def test_uninformative_columns_are_ignored(family: dict[str, type], name: str, cells: list[Any]) -> None:
     found = guess(Table.read({name: cells}))[name]
     assert found.role == "ignore"
     assert found.reason
@@ -122,7 +122,7 @@ def test_ignored(family: dict[str, type], name: str, cells: list[Any]) -> None:
         ("word", ["".join("abcdefgh"[int(d)] for d in f"{i:o}") for i in range(50)]),
     ],
 )
-def test_kept(family: dict[str, type], name: str, cells: list[Any]) -> None:
+def test_informative_columns_are_kept(family: dict[str, type], name: str, cells: list[Any]) -> None:
     assert guess(Table.read({name: cells}))[name].role == "input"
 
 

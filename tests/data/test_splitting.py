@@ -1,4 +1,4 @@
-"""Splits: disjoint, complete, repeatable, and each kind keeps its promise."""
+"""Splits: disjoint, complete, reproducible, and stratified, grouped or ordered as requested."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_random_is_stratified(labels: list[str | None], part: float, seed: int) 
             assert abs(held[label] - part * count) <= 1.5
 
 
-def test_shares_are_exact_where_they_can_be() -> None:
+def test_shares_are_exact_where_possible() -> None:
     labels = ["a"] * 100 + ["b"] * 40 + ["c"] * 20
     np.random.default_rng(0).shuffle(labels)
     _, valid = split(Table.read({"y": labels}), part=0.25, target="y")
@@ -99,7 +99,7 @@ start = datetime(2024, 1, 30)
         lambda i: f"{start + timedelta(days=i):%Y-%m-%dT%H:%M:%SZ}",
     ],
 )
-def test_time_holds_back_the_latest(write: Any) -> None:
+def test_time_holds_out_the_latest(write: Any) -> None:
     order = np.random.default_rng(0).permutation(100)
     cells = [write(int(i)) for i in order]
     train, valid = split(Table.read({"t": [*cells, None]}), kind="time", by="t", part=0.2)
@@ -109,7 +109,7 @@ def test_time_holds_back_the_latest(write: Any) -> None:
     assert max(order[train[:-1]]) < min(order[valid])
 
 
-def test_rows_of_one_moment_stay_together() -> None:
+def test_rows_of_equal_time_stay_together() -> None:
     train, valid = split(Table.read({"t": [1] * 50 + [2] * 30 + [3] * 20}), kind="time", by="t", part=0.3)
     assert (len(train), len(valid)) == (80, 20)
     with pytest.raises(DataError, match="same time"):
@@ -118,7 +118,7 @@ def test_rows_of_one_moment_stay_together() -> None:
         split(Table.read({"t": ["1", "soon"]}), kind="time", by="t")
 
 
-def test_wrong_calls() -> None:
+def test_invalid_arguments() -> None:
     table = Table.read({"a": [1, 2, 3]})
     for wrong in ({"part": 0.0}, {"part": 1.0}, {"kind": "tme"}, {"kind": "group"}, {"kind": "time"}):
         with pytest.raises(ConfigError):
