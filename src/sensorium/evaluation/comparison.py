@@ -77,7 +77,7 @@ class Entry:
         return stdev(self.scores) if len(self.scores) > 1 else nan
 
     @property
-    def told_apart(self) -> bool:
+    def significant(self) -> bool:
         """Whether the difference to the best is statistically significant."""
         return self.behind is not None and self.adjusted < ALPHA
 
@@ -130,13 +130,13 @@ class Comparison(Rendered):
         sentences = [
             f"Best: {best.way.name}, {name} {spread_of(best)}; slightly optimistic, as it was selected on the same rows."
         ]
-        alike = [entry.way.name for entry in self.entries[1:] if not entry.told_apart]
-        worse = [entry.way.name for entry in self.entries[1:] if entry.told_apart]
+        alike = [entry.way.name for entry in self.entries[1:] if not entry.significant]
+        worse = [entry.way.name for entry in self.entries[1:] if entry.significant]
         if alike:
             sentences.append(f"Not significantly different from the best: {', '.join(alike)}.")
         if worse:
             sentences.append(f"Significantly worse than the best: {', '.join(worse)}.")
-        cheap = min([best, *(e for e in self.entries[1:] if not e.told_apart)], key=lambda e: e.parameters)
+        cheap = min([best, *(e for e in self.entries[1:] if not e.significant)], key=lambda e: e.parameters)
         if cheap is not best:
             smallest = f"{cheap.way.name}, with {cheap.parameters:,} parameters"
             sentences.append(f"The smallest that is not significantly worse than the best is {smallest}.")
@@ -149,7 +149,7 @@ class Comparison(Rendered):
             alone = self.others[0]
             gap = f"{number(best.mean)} against {number(alone.mean)}"
             ahead = alone.behind is not None and alone.behind.mean > 0
-            if ahead and alone.told_apart:
+            if ahead and alone.significant:
                 sentences.append(f"All modalities are significantly better than the best subset ({alone.way.name}): {gap}.")
             else:
                 more = "is not significantly different from" if ahead else "is no worse than"
@@ -245,5 +245,5 @@ def _entry_json(entry: Entry) -> dict[str, Any]:
         "curves": entry.curves,
         "behind": None if entry.behind is None else entry.behind._asdict(),
         "p": None if entry.behind is None else entry.adjusted,
-        "told_apart": entry.told_apart,
+        "told_apart": entry.significant,
     }

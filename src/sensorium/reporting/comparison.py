@@ -59,7 +59,9 @@ def write(comparison: Comparison, path: str | Path) -> Path:
     ]
     areas = [Bar(e.way.name, e.area) for e in comparison.entries if isfinite(e.area)]
     if areas:
-        note = "The share of the clean score retained as a stream is removed from growing shares of rows, mean over streams."
+        note = (
+            "The share of the clean score retained as a stream is removed from growing shares of rows, mean over streams."
+        )
         sections.append(Section("Robustness", note, bar_chart(areas, title=f"robustness area by {comparison.what}")))
     for stream in comparison.best.way.streams:
         lines = {e.way.name: (comparison.steps, e.curves[stream]) for e in comparison.entries[:4] if stream in e.curves}
@@ -87,7 +89,7 @@ def _row(comparison: Comparison, entry: Entry) -> tuple[str, ...]:
         gap = f"{sign * entry.behind.mean:+.3f} ({low:+.3f} … {high:+.3f})"
         note = (
             f"significant, p {'< 0.001' if entry.adjusted < 0.001 else f'= {entry.adjusted:.2g}'}"
-            if entry.told_apart
+            if entry.significant
             else "not significant"
         )
     return (
