@@ -261,7 +261,7 @@ def _names(schema: Schema, stream: str, data: Tensor) -> list[str]:
 
 
 def _groups(schema: Schema, stream: str, data: Tensor) -> Tensor | None:
-    """The column index of each cell, or the word index of each id; -1 for special tokens, which are not part of the text."""
+    """The column index of each cell, or the word index of each id; -1 for special tokens, which carry no text."""
     layout = schema.layout(stream)
     if not isinstance(layout, (Row, Ids)):
         return None

@@ -194,7 +194,7 @@ def _points(one: Map) -> str:
 
 
 def strongest(heat: Values) -> float:
-    """Return the value of ``heat`` that gets the darkest colour: its 99th percentile, which outlying pixels do not change."""
+    """Return the value of ``heat`` that gets the darkest colour: its 99th percentile, which is robust to outliers."""
     size = np.abs(heat[heat != 0])
     return float(np.quantile(size, 0.99)) if size.size else 0.0
 

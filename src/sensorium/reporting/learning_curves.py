@@ -50,8 +50,8 @@ def line_chart(lines: Mapping[str, Sequence[float]], *, title: str, x_name: str 
 def curves(history: Sequence[Mapping[str, float]]) -> dict[str, dict[str, list[float]]]:
     """Group a training history into charts: by chart, its lines by name.
 
-    Training and validation loss share a chart, every other score has its own. Losses are unweighted, with one chart per task.
-    The weighted training objective is a separate chart; a history without unweighted losses has only the objective.
+    Training and validation loss share a chart, every other score has its own. Losses are unweighted, with one chart per
+    task. The weighted training objective is a separate chart; a history without unweighted losses has only the objective.
 
     Args:
         history: For each epoch, values by name.

@@ -40,8 +40,8 @@ def card(
         ("Evaluation data", f"{evaluation.rows:,} rows, those of this page."),
         (
             "Intended use",
-            "Rows collected in the same way as the training data. Any column may be missing; the resulting loss of accuracy "
-            "is shown under the contributions of the streams.",
+            "Rows collected in the same way as the training data. Any column may be missing; the resulting loss of "
+            "accuracy is shown under the contributions of the streams.",
         ),
         (
             "Out-of-scope use",
@@ -70,7 +70,6 @@ def _limits(target: TargetScores) -> list[str]:
     found = [view.text for view in target.views if isinstance(view, Sentence) and view.name == LIMITS]
     if target.verdict in ("unclear", "worse"):
         name = target.named()
-        found.append(
-            f"{target.name}: {name} {number(target.metrics[target.headline])} is not significantly better than the baseline."
-        )
+        value = number(target.metrics[target.headline])
+        found.append(f"{target.name}: {name} {value} is not significantly better than the baseline.")
     return found

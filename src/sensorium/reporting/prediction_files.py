@@ -89,7 +89,10 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def harmless(cell: Any) -> Any:
-    """Escape ``cell`` against formula injection: text that begins like a formula is prefixed with ``'``; numbers are kept."""
+    """Escape ``cell`` against formula injection: text that begins like a formula is prefixed with ``'``.
+
+    Plain numbers are kept.
+    """
     if not isinstance(cell, str) or not cell.startswith(_FORMULA) or _NUMBER.fullmatch(cell):
         return cell
     return f"'{cell}"
