@@ -157,7 +157,8 @@ def _one(found: Explanation, name: str, one: Attribution, cells: Mapping[str, st
         else Bar(s, v, missing=s in one.missing)
         for s, v in sorted(one.shares.items(), key=lambda item: -abs(item[1]))
     ]
-    text = f"{name} is {_answer_text(one.answer)}: {one.what} {number(one.value)}; without any input {number(one.nothing)}. {FOR_IT}"
+    values = f"{one.what} {number(one.value)}; without any input {number(one.nothing)}"
+    text = f"{name} is {_answer_text(one.answer)}: {values}. {FOR_IT}"
     rest = {column: html for column, html in cells.items() if column not in one.missing}
     looked = "".join(
         f"<div><h3>{escape(m.stream)}</h3>{rest.pop(m.stream, '')}{drawn(m)}</div>"

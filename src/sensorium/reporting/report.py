@@ -206,7 +206,7 @@ def parts_chart(found: Floor) -> str:
 
 
 def robustness_charts(found: Robustness) -> list[str]:
-    """Chart, for each stream in ``found``, the score under removal and corruption, and that of models trained without it."""
+    """Chart, for each stream in ``found``, the score under removal and corruption, beside models trained without it."""
     made = []
     for stream in dict.fromkeys(curve.stream for curve in found.curves):
         lines = {curve.how: (curve.steps, curve.scores) for curve in found.of(stream)}
@@ -223,8 +223,8 @@ def _row(target: TargetScores, index: int, shown: Shown) -> dict[str, Any]:
     prediction = target.predictions[index]
     chance = prediction.get("probabilities", {})
     value, truth = prediction["value"], target.truths[index]
-    said = str(value)
-    sure = f"{100 * chance[said]:.0f} %" if said in chance else ""
+    label_text = str(value)
+    sure = f"{100 * chance[label_text]:.0f} %" if label_text in chance else ""
     columns = shown.kinds or {name: "text" for name in row if name != target.name}
     some = chosen(columns)
     why = shown.explained(target.name, index) if shown.explained is not None else ""
@@ -266,7 +266,7 @@ def _value_text(value: Any) -> str:
 
 
 def cell_html(row: Mapping[str, Any], name: str, kind: str, media: Media | None) -> str:
-    """Render the cell ``name`` (of ``kind``) of ``row`` as self-contained HTML; ``media`` returns the bytes of media cells."""
+    """Render the cell ``name`` (of ``kind``) of ``row`` as self-contained HTML; ``media`` returns the bytes of cells."""
     try:
         data = media(row, name) if media is not None and kind in ("image", "audio", "series") else None
     except CellError as error:

@@ -52,7 +52,7 @@ def rule(x1: float, y1: float, x2: float, y2: float, colour: str = "var(--line)"
 
 
 def rect(x: float, y: float, wide: float, high: float, colour: str, more: str = "") -> str:
-    """Return a rectangle at ``x``, ``y``, of size ``wide`` × ``high``, in ``colour``, with further attributes in ``more``."""
+    """Return a rectangle at ``x``, ``y`` of size ``wide`` × ``high`` in ``colour``, with further attributes in ``more``."""
     size = f'width="{max(0.0, wide):.1f}" height="{max(0.0, high):.1f}"'
     return f'<rect x="{x:.1f}" y="{y:.1f}" {size} style="fill:{colour}" {more}/>'
 
