@@ -107,7 +107,7 @@ class Panel(Task[Any]):
             if head.settles:
                 head.settle(*(self._alone(seen, stream) for seen in (training, held_out)))
         if isinstance(self.stacker, Stacker):
-            learn_stacker(self.stacker, self._said(held_out), held_out.target, held_out.weight, self.plain.loss)
+            learn_stacker(self.stacker, self._outputs(held_out), held_out.target, held_out.weight, self.plain.loss)
         with torch.no_grad():
             # The correction of one head differs from that of the combined prediction.
             together = _together(self(held_out.fused, held_out.streams, held_out.prompts))
@@ -120,7 +120,7 @@ class Panel(Task[Any]):
         return Seen(part, {stream: part}, target, seen.weight, seen.prompts)
 
     @torch.no_grad()
-    def _said(self, seen: Seen) -> tuple[Tensor, Tensor]:
+    def _outputs(self, seen: Seen) -> tuple[Tensor, Tensor]:
         """The outputs of every stream ``[B, S, K]``, and which streams are present ``[B, S]``."""
         each, here = self._each(seen.fused, seen.streams, seen.prompts)
         return self._stacked(each), here

@@ -44,7 +44,7 @@ def _watched(truth: Tensor, weight: Tensor, at: Tensor, *, before: bool) -> Tens
 
 
 def c_index(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
-    """Return Harrell's concordance index: the share of comparable pairs whose risks are in the right order; ties count half.
+    """Return Harrell's concordance index: the share of comparable pairs with risks in the right order; ties count half.
 
     Source: Harrell et al. 1982, https://doi.org/10.1001/jama.1982.03320430047030.
 
