@@ -1,7 +1,7 @@
 """Metrics as weighted sums, so that one formula computes a score and all its bootstrap resamples at once.
 
-Each takes ``prediction`` and ``truth`` (shapes by kind of task, in the comments below) and ``weight`` ``[R, B]`` float64, the
-weight of each of B rows in each of R resamples (ones for the plain score). It returns ``[R]``, NaN where the metric is
+Each takes ``prediction`` and ``truth`` (shapes by kind of task, in the comments below) and ``weight`` ``[R, B]`` float64,
+the weight of each of B rows in each of R resamples (ones for the plain score). It returns ``[R]``, NaN where the metric is
 undefined (no row, a single class), without warnings or errors.
 """
 
@@ -151,7 +151,7 @@ def area(score: Tensor, positive: Tensor, weight: Tensor) -> Tensor:
 
 
 def average_area(score: Tensor, positive: Tensor, weight: Tensor) -> Tensor:
-    """Return the average precision of ``score`` for ``positive`` rows under ``weight``: precision weighted by recall gained."""
+    """Return the average precision of ``score`` for ``positive`` rows under ``weight``."""
     yes, no = _steps(score, positive, weight)
     if yes.shape[1] == 0:
         return weight.new_full((weight.shape[0],), torch.nan)

@@ -109,8 +109,8 @@ class Survival(Task[Tensor]):
         if goal.prompts:
             if not self.cox or len(goal.prompts) > 1 or not next(iter(goal.prompts.values())).single:
                 raise ConfigError(
-                    f"task {goal.name!r}: the prompt of survival must be a single categorical column (the strata), and only "
-                    "model: cox supports it",
+                    f"task {goal.name!r}: the prompt of survival must be a single categorical column (the strata), and "
+                    "only model: cox supports it",
                     fix="leave the prompt out, or --as COLUMN=category",
                 )
             self.strata = list(next(iter(goal.prompts.values())).classes)
