@@ -19,7 +19,7 @@ from sensorium.core.scorer import Scorer, plain_scores
 from sensorium.evaluation.bootstrap import bounds, intervals, resample
 from sensorium.evaluation.evaluate import evaluate
 from sensorium.evaluation.score_accumulator import Tally
-from sensorium.evaluation.stream_subsets import label, shapley, subsets_of
+from sensorium.evaluation.stream_subsets import label, stream_contributions, subsets_of
 from sensorium.metrics.confusion import calibration, confusion, per_class
 from sensorium.metrics.pair_scorer import Pairs, counted
 from sensorium.model import Model
@@ -176,7 +176,7 @@ def test_shapley_values_are_the_mean_gain_over_all_orders(count: int) -> None:
     for order in permutations(streams):
         for i, stream in enumerate(order):
             gains[stream].append(value[frozenset(order[: i + 1])] - value[frozenset(order[:i])])
-    found = shapley(scores, 0.1)
+    found = stream_contributions(scores, 0.1)
     assert found == pytest.approx({s: sum(g) / len(g) for s, g in gains.items()})
     assert sum(found.values()) == pytest.approx(scores[streams] - 0.1)
 
@@ -188,7 +188,7 @@ def test_shapley_of_many_streams_is_exact_where_streams_act_in_pairs() -> None:
     def value(subset: tuple[str, ...]) -> float:
         return 0.3 + sum(own[s] for s in subset) + (0.5 if {"a", "c"} <= set(subset) else 0.0)
 
-    found = shapley({subset: value(subset) for subset in subsets_of(streams)}, 0.3)
+    found = stream_contributions({subset: value(subset) for subset in subsets_of(streams)}, 0.3)
     assert found == pytest.approx({s: own[s] + (0.25 if s in "ac" else 0.0) for s in streams})
 
 

@@ -1,4 +1,4 @@
-"""Where in each stream of a row its answers come from: maps over pictures, sounds, series, words, cells, points."""
+"""Attribution maps: which parts of each stream of a row (pixels, samples, words, cells, points) a prediction depends on."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ Values = NDArray[Any]
 
 @dataclass
 class Map(Rendered):
-    """Where in one stream of one row an answer comes from.
+    """The attribution map of one stream for one prediction.
 
     Args:
-        row: Which row of the table, counted from 1.
-        target: The target that is answered.
-        what: What is explained: ``probability of dog``, or ``value``.
-        stream: The stream that is looked at; all others stay as they are.
-        kind: Its kind of cell; ``table`` of cells side by side.
-        layout: Its shape: ``grid``, ``ids``, ``row``, ``points``, ``graph``.
-        explainer: Whose values these are.
-        value: The answer.
-        blank: The answer from which the values lead, added up, to ``value``; None where they only rank.
-        values: ``[C or 1, *size]``, ``[N]`` or ``[cells]``; empty where there is no map.
-        data: The row as its encoder read it, without the first axis.
+        row: Number of the row in its table, from 1.
+        target: The predicted target.
+        what: The explained quantity: ``probability of dog``, or ``value``.
+        stream: The explained stream; all others are held fixed.
+        kind: The kind of its column; ``table`` for tabular streams.
+        layout: Its layout: ``grid``, ``ids``, ``row``, ``points``, ``graph``.
+        explainer: Name of the attribution method.
+        value: The explained quantity for the row.
+        blank: The baseline output; the values sum to ``value - blank``. None where the values only rank parts.
+        values: ``[C or 1, *size]``, ``[N]`` or ``[cells]``; empty if there is no map.
+        data: The encoder's input without the batch axis.
         names: The word of each id, or the column of each cell.
-        sound: The samples behind a spectrogram, where they are at hand.
-        scale: Of a picture, the mean and deviation of each channel by which ``data`` was standardised.
-        note: Why there is no map, in words; empty where there is one.
-        measured: Whether the values are in units of the answer.
+        sound: The samples behind a spectrogram, if available.
+        scale: For images, the mean and standard deviation per channel by which ``data`` was standardised.
+        note: Why there is no map; empty if there is one.
+        measured: Whether the values are in units of the output.
     """
 
     renderer: ClassVar[str] = "attribution_maps"
@@ -68,20 +68,20 @@ class Map(Rendered):
     measured: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data, with pictures as ``data:`` addresses and a drawing as HTML that needs no other file."""
+        """Return JSON-serialisable data, with pictures as ``data:`` URLs and the map as self-contained HTML."""
         plain: dict[str, Any] = self.render("to_json")
         return plain
 
     @property
     def lost(self) -> float | None:
-        """How far the values are from adding up, as a share of the change they stand for; None where they only rank."""
+        """Completeness error: ``|sum(values) - change| / |change|``; None where the values only rank parts."""
         if self.blank is None:
             return None
         change = self.value - self.blank
         return abs(float(self.values.sum()) - change) / max(abs(change), 1e-6)
 
     def named(self) -> list[tuple[str, float]]:
-        """The value of each word or column, in order: those of its parts added up."""
+        """Return the value of each word or column, in order, summed over its tokens or cells."""
         found: list[tuple[str, float]] = []
         for name, value in zip(self.names, self.values.tolist(), strict=True):
             begins = self.layout != "ids" or not found or name[:1].isspace() or _alone(name) or _alone(found[-1][0])
@@ -103,13 +103,19 @@ def where(
     streams: Sequence[str] | None = None,
     stored: Batch | None = None,
 ) -> list[Map]:
-    """A map for each stream and target of one prepared row; the model is in evaluation mode.
+    """Compute the attribution map of each stream and target for one prepared row.
 
     Args:
-        row: Its number in its table, for the reader.
-        explainer: A name or specification; None: for each stream one that suits it.
-        streams: Only these.
-        stored: The same row before it was prepared, so that a sound's map can be drawn along its samples.
+        model: The model, in evaluation mode.
+        schema: Its schema.
+        batch: A batch of one prepared row.
+        row: The row's number in its table, for display.
+        explainer: Name or specification of the method; None chooses a suitable one for each stream.
+        streams: The streams to explain; None for all.
+        stored: The same row before preparation, so that a sound's map can be drawn along its waveform.
+
+    Raises:
+        ConfigError: ``batch`` does not hold exactly one row.
     """
     if batch.rows != 1:
         raise ConfigError(f"a map is of one row, not of {batch.rows}")
@@ -127,7 +133,7 @@ def where(
             if not bool(parts[stream].present[0]):
                 one.note = f"the row has no {stream}"
             elif not divisible:
-                one.note = f"what {target} answers is no number that could be explained"
+                one.note = f"predictions of {target} are not a number, so they cannot be explained"
             else:
                 _explained(one, probe(model, run, schema, stream, target), schema, explainer)
                 if kind == "audio" and stored is not None:
@@ -137,7 +143,15 @@ def where(
 
 
 def probe(model: Model, run: Forward, schema: Schema, stream: str, target: str) -> Probe:
-    """One stream of one row as a function of it alone; ``run`` is the row's pass, its streams encoded without gradients."""
+    """Return the output for one row as a function of a single stream.
+
+    Args:
+        model: The model.
+        run: The row's forward pass, with streams encoded without gradients.
+        schema: The model's schema.
+        stream: The stream that varies.
+        target: The explained target.
+    """
     batch = run.batch
     task, field, whole = model.tasks[target], batch.inputs[stream], run.outputs[target]
     encoder: nn.Module = model.encoders[stream] if model.network else nn.Identity()
@@ -146,7 +160,7 @@ def probe(model: Model, run: Forward, schema: Schema, stream: str, target: str) 
     def answer(data: Tensor, mask: Tensor | None) -> Tensor:
         rows = data.shape[0]
         here = field.present.expand(rows) if mask is None else mask.any(dim=1)
-        # A row of which nothing is left has no such stream.
+        # A row whose parts are all masked counts as lacking the stream.
         asked = Field(data, here, mask)
         prompts = {name: repeated(part, rows) for name, part in batch.prompts.items()}
         networks = zip((model, *model.others), (run, *run.others), strict=True)
@@ -159,9 +173,9 @@ def probe(model: Model, run: Forward, schema: Schema, stream: str, target: str) 
             new = experts.read({stream: asked})
             read = {form: {**part, **new[form]} for form, part in kept.items()}
             output = experts(read, {s: part.present for s, part in each[0].items()}, own, {target: task})[target]
-        told = task.explained(output, whole)
-        assert told is not None
-        return told
+        explained = task.explained(output, whole)
+        assert explained is not None
+        return explained
 
     groups = _groups(schema, stream, field.data[0])
     layout = schema.layout(stream)
@@ -170,7 +184,7 @@ def probe(model: Model, run: Forward, schema: Schema, stream: str, target: str) 
 
 
 def _parts(model: Model, streams: Mapping[str, Encoded], stream: str, asked: Field) -> dict[str, Encoded]:
-    """The encoded streams of a row, as often as ``asked`` has rows, which stand in one of the streams."""
+    """Encode ``asked`` as ``stream`` and repeat the row's other encoded streams to the same number of rows."""
     if model.network:
         mine: Encoded = model.adapters[stream](model.encoders[stream](asked.data, asked.mask)).hide(asked.present)
     else:
@@ -179,35 +193,43 @@ def _parts(model: Model, streams: Mapping[str, Encoded], stream: str, asked: Fie
 
 
 def _own(model: Model, target: str, each: Sequence[Mapping[str, Encoded]], prompts: Mapping[str, Field]) -> Any:
-    """What the network says of encoded streams; of several networks, each given its own, what they say together."""
+    """The network's output for encoded streams; with several networks, their combined output."""
     networks = zip((model, *model.others), each, strict=True)
-    said = [one.tasks[target](one.fusion(parts), parts, prompts) for one, parts in networks]
-    return together(model.tasks[target], said, next(iter(each[0].values())).present)
+    outputs = [network.tasks[target](network.fusion(parts), parts, prompts) for network, parts in networks]
+    return together(model.tasks[target], outputs, next(iter(each[0].values())).present)
 
 
 def preferred() -> list[str]:
-    """The explainers that are taken unasked, the best first: each says so itself."""
+    """Return the kinds of explainers used by default, best first."""
     places = {kind: registry.find("explainers", kind).preferred for kind in registry.kinds("explainers")}
     return sorted((kind for kind, place in places.items() if place > 0), key=lambda kind: -places[kind])
 
 
 def chosen(given: Probe, explainer: Spec | None) -> tuple[str, Explainer | None, str]:
-    """The explainer that is asked for, or the first preferred one that can; without one, why not."""
+    """Choose an explainer for a probe.
+
+    Args:
+        given: The probe to explain.
+        explainer: The requested explainer; None for the first default one that supports the probe.
+
+    Returns:
+        Its name, the explainer (None if none is applicable), and the reason if there is none.
+    """
     wanted: Sequence[Spec] = preferred() if explainer is None else (explainer,)
-    told = ""
+    reason = ""
     for spec in wanted:
         made: Explainer = registry.build("explainers", spec)
-        told = made.refuses(given)
-        if not told:
+        reason = made.refuses(given)
+        if not reason:
             return registry.split(spec)[0], made, ""
-    return registry.split(wanted[-1])[0], None, told
+    return registry.split(wanted[-1])[0], None, reason
 
 
 def _explained(one: Map, given: Probe, schema: Schema, explainer: Spec | None) -> None:
-    one.explainer, made, told = chosen(given, explainer)
+    one.explainer, made, reason = chosen(given, explainer)
     one.data = given.data[0].detach().cpu().numpy()
     if made is None:
-        one.note = f"no map of {one.stream}: {one.explainer} {told}"
+        one.note = f"no map of {one.stream}: {one.explainer} {reason}"
         return
     heat = made.explain(given)
     one.measured = made.measures
@@ -225,7 +247,7 @@ def _kind(schema: Schema, stream: str) -> str:
 
 
 def _names(schema: Schema, stream: str, data: Tensor) -> list[str]:
-    """The column of each cell, or the text of each id."""
+    """The column name of each cell, or the text of each id."""
     columns, layout = schema.streams[stream], schema.layout(stream)
     if isinstance(layout, Row):
         return [c.name for c in columns for _ in c.reader.layout.cardinalities]  # type: ignore[union-attr]
@@ -233,13 +255,13 @@ def _names(schema: Schema, stream: str, data: Tensor) -> list[str]:
     reader, ids = columns[0].reader, [int(i) for i in data.tolist()]
     pieces = getattr(reader, "pieces", None)
     if pieces is not None:
-        told: list[str] = pieces(ids)
-        return told
+        texts: list[str] = pieces(ids)
+        return texts
     return [f" {layout.words[i] if i < len(layout.words) and layout.words[i] else i}" for i in ids]
 
 
 def _groups(schema: Schema, stream: str, data: Tensor) -> Tensor | None:
-    """Which column each cell belongs to, or which word each id; -1 for special tokens, which are no part of the text."""
+    """The column index of each cell, or the word index of each id; -1 for special tokens, which carry no text."""
     layout = schema.layout(stream)
     if not isinstance(layout, (Row, Ids)):
         return None
@@ -255,6 +277,6 @@ def _groups(schema: Schema, stream: str, data: Tensor) -> Tensor | None:
 
 
 def _alone(piece: str) -> bool:
-    """Whether a piece is no part of a word with blanks around it: a Chinese or Japanese character, a mark."""
+    """Whether a token is a unit by itself rather than part of a space-delimited word: a CJK character, punctuation."""
     text = piece.strip()
     return not text or not text[0].isalnum() or "\u3040" <= text[0] <= "\u9fff"

@@ -1,4 +1,4 @@
-"""What each part of a blend reaches by itself: whether the network earned its time beside what is fitted in seconds."""
+"""Scores of each component of an ensemble: whether the network improves on the experts, which are fitted in seconds."""
 
 from __future__ import annotations
 
@@ -18,29 +18,31 @@ from sensorium.model import Model
 from sensorium.nn.ensemble import NETWORK, Ensemble
 
 TOGETHER = "together"
-"""The whole blend, as it answers."""
+"""The complete ensemble."""
 EXPERTS = "experts"
-"""All experts without the network, as ``--quality fast`` would have them, each counting as it does in the blend."""
+"""All experts without the network, as with ``--quality fast``, with their weights in the ensemble."""
 ERROR = "calibration_error"
 Earned = Literal["yes", "not told apart", "no"]
 
 
 @dataclass
 class Floor:
-    """One task: what its parts reach on the same rows.
+    """The scores of an ensemble's components on the same rows, for one task.
 
     Args:
-        metric: The headline; ``name`` is how reports write it.
-        rows: Rows that were scored.
-        scores: It, by part: ``together``, ``network``, each expert, ``experts`` (all of them, where there are several), and
-            each expert ``on`` one stream alone (``linear on note``).
-        share: How much the network and each expert count in rows that have every stream.
-        simple: The best of what needs no network.
-        gain: By how much all together are better than that, whatever the metric: the difference, and its 95 % interval over
-            bootstrap resamples of the rows, drawn alike for both.
-        calibration: The calibration error of the same parts, where the task's answers are probabilities.
-        whole: The headline of all together on each stream alone, by stream.
-        silent: Whether the network counts nothing, whichever streams a row has.
+        metric: The headline metric.
+        name: Its display name.
+        higher_is_better: Whether larger values are better.
+        rows: Number of scored rows.
+        scores: The metric by component: ``together``, ``network``, each expert, ``experts`` (all of them, if there are
+            several), and each expert ``on`` a single stream (``linear on note``).
+        share: Ensemble weights of the network and each expert for rows that have every stream.
+        simple: The best component that needs no network.
+        gain: Improvement of the ensemble over ``simple`` (positive is better for every metric): the difference and its
+            95 % paired bootstrap interval.
+        calibration: The calibration error of the same components, for tasks that predict probabilities.
+        whole: The metric of the ensemble on each single stream.
+        silent: Whether the network has zero weight for every set of streams.
     """
 
     metric: str
@@ -57,7 +59,7 @@ class Floor:
 
     @property
     def earned(self) -> Earned | None:
-        """Whether the network earned its time; None where there is none, or the rows say nothing."""
+        """Whether the network improves the ensemble significantly; None without a network or an interval."""
         _, low, high = self.gain
         if NETWORK not in self.share or low != low:
             return None
@@ -66,12 +68,12 @@ class Floor:
         return "yes" if low > 0 else "no" if high < 0 else "not told apart"
 
     def best_on(self, stream: str) -> tuple[str, float] | None:
-        """The expert that does best on this stream alone, and its score; None where none reads it."""
+        """Return the expert with the best score on ``stream`` alone and that score; None if none reads it."""
         known = {kind: self.scores[on] for kind in self.share if (on := f"{kind} on {stream}") in self.scores}
         return None if not known else (kind := _best(known, self.higher_is_better), known[kind])
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data."""
+        """Return JSON-serialisable data."""
         return {
             "metric": self.metric,
             "rows": self.rows,
@@ -84,44 +86,45 @@ class Floor:
         }
 
     def sentences(self) -> list[str]:
-        """What it says, in words."""
+        """Return the results as sentences."""
         scores, metric = self.scores, self.name
         best = f"best simple method {named(self.simple)} {number(scores[self.simple])}"
         alone = f", network alone {number(scores[NETWORK])}" if NETWORK in scores else ""
-        counts = ", ".join(f"{part} {100 * value:.0f} %" for part, value in self.share.items())
-        found = [f"{metric} {number(scores[TOGETHER])} together; {best}{alone}. What counts: {counts}."]
+        weights = ", ".join(f"{part} {100 * value:.0f} %" for part, value in self.share.items())
+        found = [f"Ensemble {metric} {number(scores[TOGETHER])}; {best}{alone}. Ensemble weights: {weights}."]
         if self.earned is not None:
             found.append(f"{self._verdict()}.")
         if self.calibration:
             rest = ", ".join(
                 f"{named(part)} {number(self.calibration[part])}" for part in self.calibration if part != TOGETHER
             )
-            found.append(f"Calibration error {number(self.calibration[TOGETHER])} together; {rest}.")
+            found.append(f"Calibration error: ensemble {number(self.calibration[TOGETHER])}; {rest}.")
         return found
 
     def _verdict(self) -> str:
         mean, low, high = self.gain
         if self.silent:
-            return "The network counts nothing: --quality fast, which trains none, is as good here"
+            return "The network has zero weight in the ensemble: --quality fast, which trains none, is equally good here"
         how = f"{self.name} {'better' if mean >= 0 else 'worse'} by {number(abs(mean))}"
-        told = f"{how} than {named(self.simple)}, 95 % interval {low:+.3g} to {high:+.3g}, on {self.rows:,} rows"
+        gain = f"{how} than {named(self.simple)}, 95 % interval {low:+.3g} to {high:+.3g}, on {self.rows:,} rows"
         return {
-            "yes": f"The network earned its time: told apart ({told})",
-            "no": f"The network does harm: told apart ({told}); take --quality fast, which trains none",
-            "not told apart": f"With and without the network are not told apart ({told}): --quality fast may be as good",
+            "yes": f"The network improves the ensemble significantly ({gain})",
+            "no": f"The network makes the ensemble significantly worse ({gain}); use --quality fast, which trains none",
+            "not told apart": f"The network makes no significant difference ({gain}): --quality fast may be as good",
         }[self.earned or "not told apart"]
 
 
 def named(part: str) -> str:
-    """A part as a sentence calls it."""
+    """Return the display name of the component ``part``."""
     return "all experts" if part == EXPERTS else part
 
 
 class Parts:
-    """The scores of each part of a model, gathered batch by batch; empty where it has no experts.
+    """Accumulates the scores of each component of a model over batches; empty for a model without experts.
 
     Args:
-        alone: Whether experts are also asked what they make of each stream alone.
+        model: The model.
+        alone: Whether to score the experts on each single stream too.
     """
 
     def __init__(self, model: Model, *, alone: bool = True) -> None:
@@ -131,39 +134,46 @@ class Parts:
         self.scorers: dict[str, dict[str, Scorer[Any]]] = {}
 
     def update(self, run: Forward, batch: Batch) -> None:
-        """Take in what the parts say of a batch; ``run`` is the pass over it of the model, or of another of the same parts
-        that was fitted on other rows."""
+        """Add the outputs of the components for a batch.
+
+        Args:
+            run: The forward pass of the model, or of another with the same components fitted on other rows.
+            batch: The batch.
+        """
         if self.ensemble is None:
             return
         ensemble = run.model.experts
         assert isinstance(ensemble, Ensemble)
         for name in self.ensemble.experts:
             task, scorers = self.model.tasks[name], self.scorers.setdefault(name, {})
-            for part, output in self._said(ensemble, name, run).items():
+            for part, output in self._outputs(ensemble, name, run).items():
                 scorers.setdefault(part, task.scorer()).update(output, batch)
 
-    def _said(self, ensemble: Ensemble, name: str, run: Forward) -> dict[str, Any]:
+    def _outputs(self, ensemble: Ensemble, name: str, run: Forward) -> dict[str, Any]:
         task = self.model.tasks[name]
         present = {stream: part.present for stream, part in run.kept.items()}
         each = {kind: task.scored(score) for kind, score in ensemble.scores(name, run.read, present).items()}
-        said: dict[str, Any] = {**({NETWORK: run.own[name]} if self.model.network else {}), **each}
+        outputs: dict[str, Any] = {**({NETWORK: run.own[name]} if self.model.network else {}), **each}
         if len(each) > 1:
-            said[EXPERTS] = ensemble.blends[name].without(NETWORK, task.plain, each, present)
+            outputs[EXPERTS] = ensemble.blends[name].without(NETWORK, task.plain, each, present)
         for stream in ensemble.heard if self.alone else ():
-            only = {s: here & (s == stream) for s, here in present.items()}
+            only = {s: mask & (s == stream) for s, mask in present.items()}
             scores = ensemble.scores(name, run.read, only)
-            said |= {f"{kind} on {stream}": task.scored(score) for kind, score in scores.items()}
-        return said
+            outputs |= {f"{kind} on {stream}": task.scored(score) for kind, score in scores.items()}
+        return outputs
 
     def floor(
         self, name: str, together: Scorer[Any], drawn: Tensor, whole: Mapping[str, float], resamples: int, seed: int
     ) -> Floor | None:
-        """What the parts of a task reached; None where it has none.
+        """Return the scores of a task's components; None if it has none.
 
         Args:
-            together: What was kept of the whole blend's answers.
-            drawn: Its headline in each resample; those of the best simple method are drawn alike.
-            whole: Its headline on each stream alone.
+            name: The task.
+            together: The scorer of the complete ensemble.
+            drawn: Its headline metric in each resample ``[R]``.
+            whole: Its headline metric on each single stream.
+            resamples: Number of bootstrap resamples.
+            seed: Seed of the resamples; with the same seed the resamples are paired with ``drawn``.
         """
         scorers = self.scorers.get(name, {})
         if self.ensemble is None or not scorers or not together.rows:
@@ -193,13 +203,13 @@ class Parts:
 
 
 def _best(scores: Mapping[str, float], higher_is_better: bool) -> str:
-    """The part with the best score; one that rows say nothing of comes last."""
+    """The component with the best score; NaN ranks last."""
     sign = 1 if higher_is_better else -1
     return max(scores, key=lambda part: sign * value if (value := scores[part]) == value else float("-inf"))
 
 
 def shown_streams(found: Floor, most: int) -> Sequence[str]:
-    """The streams a page shows, those on which all together do best first."""
+    """Return the ``most`` streams of ``found`` on which the ensemble scores best, best first."""
     sign = -1 if found.higher_is_better else 1
     order = torch.tensor([sign * value for value in found.whole.values()]).nan_to_num(torch.inf).argsort(stable=True)
     streams = list(found.whole)

@@ -1,4 +1,4 @@
-"""How sure scores are: their bootstrap intervals."""
+"""Bootstrap confidence intervals of scores."""
 
 from __future__ import annotations
 
@@ -16,7 +16,17 @@ CHUNK = 4_000_000  # weights held at a time: 32 MB
 def resample(
     scorer: Scorer[Any], *, names: Collection[str] | None = None, resamples: int = 300, seed: int = 0
 ) -> dict[str, Tensor]:
-    """Every metric (or those named) of each resample ``[R]``. As many rows and the same seed draw alike: scores pair up."""
+    """Compute metrics on bootstrap resamples of the rows.
+
+    Args:
+        scorer: The scorer that holds the rows.
+        names: The metrics to compute; None for all.
+        resamples: Number of resamples R.
+        seed: Seed of the draws. Scorers with the same number of rows and the same seed give paired resamples.
+
+    Returns:
+        By metric, its value in each resample ``[R]``.
+    """
     count = scorer.rows
     if count == 0 or resamples < 1:
         nothing = torch.full((max(0, resamples),), torch.nan, dtype=torch.float64)
@@ -36,21 +46,22 @@ def resample(
 def intervals(
     scorer: Scorer[Any], *, resamples: int = 300, level: float = 0.95, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """Percentile bootstrap intervals of every metric: what other rows of the same kind would have given.
+    """Compute the percentile bootstrap interval of every metric.
 
     Source: Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
 
     Args:
-        resamples: How often the rows are drawn anew, with replacement.
-        level: How much of the resampled scores the interval holds.
-        seed: Of the draws: the same seed gives the same rows.
+        scorer: The scorer that holds the rows.
+        resamples: Number of resamples, drawn with replacement.
+        level: Coverage of the interval.
+        seed: Seed of the draws.
     """
     drawn = resample(scorer, resamples=resamples, seed=seed)
     return {name: bounds(values, level) for name, values in drawn.items()}
 
 
 def bounds(values: Tensor, level: float = 0.95) -> tuple[float, float]:
-    """The interval that holds the middle ``level`` of these values; NaN where there are none."""
+    """Return the central interval that covers ``level`` of the finite ``values``; NaN if there are none."""
     values = values[values.isfinite()]
     if values.numel() == 0:
         return float("nan"), float("nan")

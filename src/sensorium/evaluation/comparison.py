@@ -1,4 +1,4 @@
-"""Several ways to train on the same rows, side by side: what each scores, costs and bears, and what is mere noise."""
+"""Comparison of training configurations on the same rows: scores, cost, robustness and statistical significance."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ ALPHA = 0.05
 
 
 class Way(NamedTuple):
-    """One way to train.
+    """One training configuration.
 
     Args:
-        streams: Those it has.
-        single: Whether it is a line of reference with fewer streams, and none of the ways compared.
-        changes: Each part of the recipe that is compared, as a recipe writes it, and the choice.
+        name: Its display name.
+        fusion: Its fusion.
+        streams: The streams it is trained on.
+        single: Whether it is a reference with fewer streams rather than one of the compared configurations.
+        changes: The compared options of the recipe and their values.
     """
 
     name: str
@@ -36,18 +38,20 @@ class Way(NamedTuple):
 
 @dataclass
 class Entry:
-    """A way to train, over its seeds.
+    """The results of a configuration over its seeds.
 
     Args:
-        scores: The metric, a seed each.
-        parameters: Of the whole model.
-        cpu: Seconds of the processor in training, the mean of the seeds; ``seconds`` by the clock.
+        way: The configuration.
+        scores: The metric for each seed.
+        parameters: Number of parameters of the model.
+        cpu: CPU seconds of training, mean over the seeds.
+        seconds: Wall-clock seconds of training, mean over the seeds.
         memory: Bytes of one training step, counted in tensors (``training/memory_footprint.py``).
-        area: The mean area of its removal curves; NaN for a single stream.
-        curves: By stream, the metric with it taken from growing shares of the rows, the mean of the seeds.
-        epochs: The mean of the seeds.
-        behind: By how much the best is ahead; None for the best itself.
-        adjusted: The chance of that by luck, corrected for there being several.
+        area: The mean area under its removal curves; NaN for a single stream.
+        curves: By stream, the metric as the stream is removed from growing shares of the rows, mean over the seeds.
+        epochs: Number of epochs, mean over the seeds.
+        behind: The difference between the best configuration and this one; None for the best itself.
+        adjusted: The p-value of that difference, adjusted for multiple comparisons.
     """
 
     way: Way
@@ -64,6 +68,7 @@ class Entry:
 
     @property
     def mean(self) -> float:
+        """The mean score over the seeds."""
         return fmean(self.scores)
 
     @property
@@ -72,22 +77,29 @@ class Entry:
         return stdev(self.scores) if len(self.scores) > 1 else nan
 
     @property
-    def told_apart(self) -> bool:
-        """Whether the difference to the best is larger than the noise."""
+    def significant(self) -> bool:
+        """Whether the difference to the best is statistically significant."""
         return self.behind is not None and self.adjusted < ALPHA
 
 
 @dataclass
 class Comparison(Rendered):
-    """All ways, the best first: with all streams in ``entries``, one stream alone (or all but one) in ``others``.
+    """Results of all configurations, best first.
 
     Args:
-        what: What the ways differ in, in words: fusion, encoder of photo.
-        test: What it was scored on, in words.
-        steps: The shares of rows of the removal curves.
-        skipped: Why a way is not here.
-        baseline: The metric of knowing the training targets alone.
-        budget: What every run was given, in words.
+        target: The scored target.
+        metric: The metric.
+        higher_is_better: Whether larger values are better.
+        test: Description of the scored rows.
+        rows: Number of scored rows.
+        seeds: Number of seeds.
+        budget: Description of the budget of each run.
+        steps: The shares of rows at which the removal curves are evaluated.
+        entries: Configurations with all streams.
+        others: References with one stream, or all but one.
+        baseline: The metric of a constant prediction.
+        skipped: By configuration, the reason it was skipped.
+        what: What the configurations differ in: fusion, encoder of photo.
     """
 
     renderer: ClassVar[str] = "comparison"
@@ -108,44 +120,49 @@ class Comparison(Rendered):
 
     @property
     def best(self) -> Entry:
-        """The way with the best mean score, of those with all streams."""
+        """The configuration with the best mean score among those with all streams."""
         return self.entries[0]
 
     @property
     def findings(self) -> list[str]:
-        """What it comes to, in sentences."""
+        """The conclusions as sentences."""
         name, best = words(self.metric), self.best
-        told = [
-            f"The best is {best.way.name}: {name} {spread_of(best)}, on the rows it was chosen on, so a little flattered."
+        sentences = [
+            f"Best: {best.way.name}, {name} {spread_of(best)}; slightly optimistic, as it was selected on the same rows."
         ]
-        alike = [entry.way.name for entry in self.entries[1:] if not entry.told_apart]
-        worse = [entry.way.name for entry in self.entries[1:] if entry.told_apart]
+        alike = [entry.way.name for entry in self.entries[1:] if not entry.significant]
+        worse = [entry.way.name for entry in self.entries[1:] if entry.significant]
         if alike:
-            told.append(f"Not told apart from the best: {', '.join(alike)}.")
+            sentences.append(f"Not significantly different from the best: {', '.join(alike)}.")
         if worse:
-            told.append(f"Behind it by more than the noise: {', '.join(worse)}.")
-        cheap = min([best, *(e for e in self.entries[1:] if not e.told_apart)], key=lambda e: e.parameters)
+            sentences.append(f"Significantly worse than the best: {', '.join(worse)}.")
+        cheap = min([best, *(e for e in self.entries[1:] if not e.significant)], key=lambda e: e.parameters)
         if cheap is not best:
-            told.append(f"The smallest that is not told apart is {cheap.way.name}, with {cheap.parameters:,} parameters.")
+            smallest = f"{cheap.way.name}, with {cheap.parameters:,} parameters"
+            sentences.append(f"The smallest that is not significantly worse than the best is {smallest}.")
         steady = max(self.entries, key=lambda e: e.area if isfinite(e.area) else -1.0)
         if isfinite(steady.area) and len(self.entries) > 1:
-            told.append(f"Losing modalities costs {steady.way.name} least (robustness area {number(steady.area)}).")
+            sentences.append(
+                f"Most robust to missing modalities: {steady.way.name} (robustness area {number(steady.area)})."
+            )
         if self.others:
             alone = self.others[0]
             gap = f"{number(best.mean)} against {number(alone.mean)}"
             ahead = alone.behind is not None and alone.behind.mean > 0
-            if ahead and alone.told_apart:
-                told.append(f"All modalities together are better than the best with fewer ({alone.way.name}): {gap}.")
+            if ahead and alone.significant:
+                sentences.append(f"All modalities are significantly better than the best subset ({alone.way.name}): {gap}.")
             else:
-                more = "is not told apart from" if ahead else "is no worse than"
-                fewer = f"The best with fewer modalities ({alone.way.name}, {number(alone.mean)})"
-                told.append(f"{fewer} {more} the best of all together ({number(best.mean)}).")
+                more = "is not significantly different from" if ahead else "is no worse than"
+                fewer = f"The best subset of modalities ({alone.way.name}, {number(alone.mean)})"
+                sentences.append(f"{fewer} {more} the best with all modalities ({number(best.mean)}).")
         if self.seeds == 1:
-            told.append("With one seed the noise of training is not known: only that of the rows is in the intervals.")
-        return told
+            sentences.append(
+                "With one seed, the intervals reflect the sampling of rows only, not the variance of training."
+            )
+        return sentences
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as plain data; what ``evaluate --reference`` reads."""
+        """Return JSON-serialisable data, as read by ``evaluate --reference``."""
         return {
             "target": self.target,
             "compared": self.what,
@@ -164,25 +181,30 @@ class Comparison(Rendered):
         }
 
     def markdown(self) -> str:
-        """The table, for a document."""
+        """Return the table as Markdown."""
         return str(self.render("markdown"))
 
     def chart(self) -> str:
-        """The picture as SVG: mean scores with their spread over the seeds."""
+        """Return an SVG chart of the mean scores and their standard deviations over the seeds."""
         return str(self.render("chart"))
 
     def write(self, path: str | Path) -> Path:
-        """One self-contained page: the table, the picture, and the cost of losing each stream."""
+        """Write a self-contained HTML page with the table and charts to ``path``."""
         return Path(self.render("write", path))
 
 
 def ranked(
     entries: Sequence[Entry], draws: Mapping[str, Tensor], higher_is_better: bool
 ) -> tuple[list[Entry], list[Entry]]:
-    """Ways with all streams, the best first, and the others, the best first, each held against the best of all.
+    """Rank configurations by mean score and test each against the best.
 
     Args:
-        draws: By name, the metric of each seed in each resample ``[S, R]``, all drawn alike.
+        entries: The results; ``behind`` and ``adjusted`` are set.
+        draws: By configuration, the metric of each seed in each resample ``[S, R]``; resamples are paired.
+        higher_is_better: Whether larger values are better.
+
+    Returns:
+        The configurations with all streams, then the references, each best first.
     """
     sign = 1 if higher_is_better else -1
     order = sorted(entries, key=lambda entry: -sign * entry.mean if isfinite(entry.mean) else float("inf"))
@@ -192,8 +214,8 @@ def ranked(
         noise = seed_noise([entry.scores for entry in (best, *family)])
         for entry in family:
             ahead, behind = ([sign * s for s in e.scores] for e in (best, entry))
-            here, there = (sign * draws[e.way.name] for e in (best, entry))
-            entry.behind = difference(ahead, behind, here, there, noise)
+            drawn_ahead, drawn_behind = (sign * draws[e.way.name] for e in (best, entry))
+            entry.behind = difference(ahead, behind, drawn_ahead, drawn_behind, noise)
         adjusted = holm({e.way.name: e.behind.p for e in family if e.behind is not None})
         for entry in family:
             entry.adjusted = adjusted[entry.way.name]
@@ -201,7 +223,7 @@ def ranked(
 
 
 def spread_of(entry: Entry) -> str:
-    """A mean score as people write it, with its spread over the seeds."""
+    """Return the mean score of ``entry`` with its standard deviation over the seeds, formatted."""
     return f"{entry.mean:.3f}" + (f" ± {entry.spread:.3f}" if isfinite(entry.spread) else "")
 
 
@@ -223,5 +245,5 @@ def _entry_json(entry: Entry) -> dict[str, Any]:
         "curves": entry.curves,
         "behind": None if entry.behind is None else entry.behind._asdict(),
         "p": None if entry.behind is None else entry.adjusted,
-        "told_apart": entry.told_apart,
+        "told_apart": entry.significant,
     }

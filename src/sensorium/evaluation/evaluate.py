@@ -1,4 +1,4 @@
-"""A model held against rows it has not seen: scores, intervals, what each stream is worth, and what that means."""
+"""Evaluation of a model on held-out rows: scores, confidence intervals, stream contributions and findings."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from sensorium.evaluation.bootstrap import bounds, resample
 from sensorium.evaluation.findings import findings, verdict
 from sensorium.evaluation.results import Evaluation, TargetScores
 from sensorium.evaluation.score_accumulator import Tally, TaskTally
-from sensorium.evaluation.stream_subsets import Subset, label, shapley, subsets_of
+from sensorium.evaluation.stream_subsets import Subset, label, stream_contributions, subsets_of
 from sensorium.model import Model
 
 SHOWN = 24
-"""Rows whose answers keep their pictures and sounds: the worst, and as many of the least sure."""
+"""Number of highest-loss rows, and of least certain rows, whose predictions keep their images and audio."""
 
 
 def evaluate(
@@ -36,17 +36,18 @@ def evaluate(
     subsets: bool = True,
     seed: int = 0,
 ) -> Evaluation:
-    """The evaluation of a model on prepared, unshuffled batches on its device. Changes nothing in the model.
+    """Evaluate a model on prepared, unshuffled batches on its device. The model is left unchanged.
 
-    Of outputs only what scores need is kept, so memory grows by little with the rows, however large an answer is.
+    Only what the scores need is kept of the outputs, so memory grows slowly with the number of rows.
 
     Args:
-        batches: A pass stands for a batch that another model with the same tasks answers (of folds), in evaluation.
-        baselines: By task, what is known of the training targets alone (``Task.baseline``): what it answers is scored too,
-            beside everything else.
-        resamples: Bootstrap resamples behind each interval.
-        subsets: Whether to score every subset of streams, and so what each stream is worth.
-        seed: Of the resamples.
+        model: The model.
+        batches: The batches; a ``Forward`` stands for a batch with the outputs of another model with the same tasks, in
+            evaluation mode (a fold of cross-validation).
+        baselines: By task, the constant prediction learnt from the training targets (``Task.baseline``), scored alongside.
+        resamples: Number of bootstrap resamples behind each interval.
+        subsets: Whether to score every subset of streams and compute the streams' contributions.
+        seed: Seed of the resamples.
     """
     streams = model.streams
     wanted = subsets_of(streams) if subsets and len(streams) > 1 else [streams]
@@ -65,14 +66,14 @@ def evaluate(
 
 @dataclass
 class _Gathered:
-    """What was kept while a model answered.
+    """Results accumulated over the batches.
 
     Args:
-        rows: How many.
-        tallies: By subset of streams; the empty one where there are several.
-        known: By task, what knowing the training targets alone scores.
-        answered: By task, what was answered to each row.
-        parts: What the network and the experts beside it say by themselves.
+        rows: Number of rows.
+        tallies: By subset of streams; includes the empty subset if there are several streams.
+        known: By task, the scores of the baseline.
+        answered: By task, the predictions and truths of each row.
+        parts: The scores of the network and the experts by themselves.
     """
 
     rows: int
@@ -113,14 +114,14 @@ def _gathered(
 
 @dataclass
 class _Answered:
-    """What was answered to each row, and what would have been right; media are kept of the rows a report may show."""
+    """Predictions and truths of each row; images and audio are kept only for rows that a report may show."""
 
     answers: list[Answer] = field(default_factory=list)
     truths: list[Any] = field(default_factory=list)
     heavy: list[int] = field(default_factory=list)
 
     def add(self, answers: Sequence[Answer], truths: Sequence[Any], losses: Tensor) -> None:
-        """``losses`` are those of all rows so far, these included; fewer where the task has none."""
+        """Add predictions and truths; ``losses`` are those of all rows so far, or fewer if the task has none."""
         start = len(self.answers)
         self.answers += answers
         self.truths += truths
@@ -175,7 +176,7 @@ def _target(name: str, found: _Gathered, whole: Subset, resamples: int, seed: in
 def _subsets(
     scores: TargetScores, task: Task[Any], found: _Gathered, whole: Tensor, resamples: int, seed: int
 ) -> dict[Subset, Tensor]:
-    """Scores every subset of streams; gives the headline's resamples by subset."""
+    """Score every subset of streams; return the headline's resamples by subset."""
     draws: dict[Subset, Tensor] = {scores.whole: whole}
     head = task.headline
     for subset, tally in found.tallies.items():
@@ -187,9 +188,9 @@ def _subsets(
             draws[subset] = resample(one.scorer, names=[head], resamples=resamples, seed=seed)[head]
         scores.subset_intervals[label(subset)] = bounds(draws[subset])
     if () in found.tallies:
-        # Knowing nothing: the training targets alone where they are known, else the model with every stream missing.
+        # No input: the baseline where it is known, else the model with every stream missing.
         blind = scores.baseline or found.tallies[()].each[scores.name].scores()
         sign = 1 if task.higher_is_better else -1
         headline = {subset: sign * scores.subsets[label(subset)][head] for subset in draws}
-        scores.shapley = shapley(headline, sign * blind[head])
+        scores.shapley = stream_contributions(headline, sign * blind[head])
     return draws

@@ -1,4 +1,4 @@
-"""Whether a map can be believed: what its first parts do when they are taken away, and whether it knows the weights."""
+"""Faithfulness of attribution maps: deletion and insertion curves, and the weight randomisation test."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ STEPS = 10
 
 @dataclass(frozen=True)
 class Curves:
-    """The answer as a row's parts are taken away, and as they are put in, those with the largest values first.
+    """Deletion and insertion curves: the output as parts are removed or inserted, largest attribution first.
 
     Args:
-        shares: The share of the parts that were taken away, or put in: 0 to 1.
-        deletion: The answer after taking them away. The faster it falls, the better the map.
-        insertion: The answer with only them. The faster it rises, the better.
+        shares: The share of parts removed or inserted, 0 to 1.
+        deletion: The output after removing them; the faster it falls, the better the map.
+        insertion: The output with only them; the faster it rises, the better the map.
     """
 
     shares: list[float]
@@ -32,41 +32,49 @@ class Curves:
 
     @property
     def deletion_area(self) -> float:
-        """The mean answer while parts are taken away; less is better."""
+        """The area under the deletion curve; lower is better."""
         return float(np.trapezoid(self.deletion, self.shares))
 
     @property
     def insertion_area(self) -> float:
-        """The mean answer while parts are put in; more is better."""
+        """The area under the insertion curve; higher is better."""
         return float(np.trapezoid(self.insertion, self.shares))
 
     @property
     def gap(self) -> float:
-        """Insertion less deletion: one number for both; 0 on average for a map of chance."""
+        """Insertion area minus deletion area; 0 on average for a random map."""
         return self.insertion_area - self.deletion_area
 
 
 def curves(probe: Probe, values: Tensor, *, steps: int = STEPS) -> Curves:
-    """Deletion and insertion of the parts of one row by its map.
+    """Compute the deletion and insertion curves of one row.
 
-    Source: Petsiuk et al. 2018, https://arxiv.org/abs/1806.07421, § 4; in parts of the row rather than single pixels, which
-    could be taken away by the dozen without a trace.
+    Parts are regions rather than single pixels, whose removal hardly changes an output.
+    Source: Petsiuk et al. 2018, https://arxiv.org/abs/1806.07421, § 4.
 
     Args:
-        values: The map, as an explainer gave it.
-        steps: Points of the curves beside their start.
+        probe: The row and stream, as a function.
+        values: The attribution map, as an explainer returned it.
+        steps: Number of points of the curves, without the first.
     """
     units = probe.units()
     order = units.gathered(values.to(probe.data.device).double()).argsort(descending=True, stable=True)
     counts = np.unique(np.round(np.linspace(0, units.count, min(steps, max(units.count, 1)) + 1)).astype(int))
     rank = order.argsort()
     first = rank[None] < torch.from_numpy(counts).to(rank.device)[:, None]
-    told = probe.kept(units, torch.cat([~first, first])).double().tolist()
-    return Curves((counts / max(units.count, 1)).tolist(), told[: len(counts)], told[len(counts) :])
+    outputs = probe.kept(units, torch.cat([~first, first])).double().tolist()
+    return Curves((counts / max(units.count, 1)).tolist(), outputs[: len(counts)], outputs[len(counts) :])
 
 
 def by_chance(probe: Probe, *, draws: int = 5, steps: int = STEPS, seed: int = 0) -> Curves:
-    """The mean curves of maps of chance: what a map must beat. Over several rows, give each a seed of its own."""
+    """Compute the mean curves of ``draws`` random maps of ``probe``: the baseline that a map must beat.
+
+    Args:
+        probe: The row and stream, as a function.
+        draws: Number of random maps.
+        steps: Number of points of the curves, without the first.
+        seed: Seed of the maps; use a different one for each row.
+    """
     seeds = range(draws * seed, draws * (seed + 1))
     drawn = [curves(probe, Random(seed=one).explain(probe).values, steps=steps) for one in seeds]
     return Curves(
@@ -77,7 +85,7 @@ def by_chance(probe: Probe, *, draws: int = 5, steps: int = STEPS, seed: int = 0
 
 
 def scrambled(encoder: nn.Module, seed: int = 0) -> nn.Module:
-    """A copy of an encoder with the numbers of every weight in another order: it has learnt nothing, and looks the same."""
+    """Return a copy of ``encoder`` with the entries of every weight randomly permuted (``seed``)."""
     other = deepcopy(encoder)
     draw = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -88,13 +96,14 @@ def scrambled(encoder: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def sanity(explainer: Explainer, probes: Sequence[tuple[Probe, Probe]]) -> float:
-    """The rank correlation of maps, by their size, with those of the same rows before a scrambled encoder; the mean.
+    """Weight randomisation test: mean rank correlation of absolute maps with those of a scrambled encoder.
 
-    A map that is much the same when nothing was learnt shows the input, not the model. Source: Adebayo et al. 2018,
-    https://arxiv.org/abs/1810.03292, § 3.
+    A map that hardly changes when the weights are scrambled reflects the input, not the model.
+    Source: Adebayo et al. 2018, https://arxiv.org/abs/1810.03292, § 3.
 
     Args:
-        probes: Of each row the real one and the one whose encoder is scrambled.
+        explainer: The attribution method.
+        probes: For each row, the probe of the model and that of the model with a scrambled encoder.
     """
     found = [alike(real, explainer.explain(real).values, explainer.explain(other).values) for real, other in probes]
     known = [one for one in found if not np.isnan(one)]
@@ -102,13 +111,13 @@ def sanity(explainer: Explainer, probes: Sequence[tuple[Probe, Probe]]) -> float
 
 
 def alike(probe: Probe, first: Tensor, second: Tensor) -> float:
-    """The rank correlation of two maps of a row, part by part, by their size; NaN where one is the same everywhere."""
+    """Return the rank correlation of the absolute maps ``first`` and ``second`` of ``probe``; NaN if one is constant."""
     units = probe.units()
     return _ranks(*(units.gathered(values.double()).abs() for values in (first, second)))
 
 
 def _ranks(a: Tensor, b: Tensor) -> float:
-    """Spearman's rank correlation; NaN where all are alike."""
+    """Spearman's rank correlation; NaN if either is constant."""
     first, second = _rank(a), _rank(b)
     if len(first) < 2 or bool((first == first[0]).all()) or bool((second == second[0]).all()):
         return float("nan")
@@ -116,7 +125,7 @@ def _ranks(a: Tensor, b: Tensor) -> float:
 
 
 def _rank(values: Tensor) -> Tensor:
-    """The place of each value, equal ones sharing the mean of theirs."""
+    """The rank of each value; ties share their mean rank."""
     _, group, count = torch.unique(values, return_inverse=True, return_counts=True)
     place: Tensor = count.cumsum(dim=0).double() - (count.double() - 1) / 2
     return place[group]

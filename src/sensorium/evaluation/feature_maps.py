@@ -1,4 +1,4 @@
-"""What the last convolutions of each stream saw in one row: their strongest channels, as pictures."""
+"""Feature maps of the last convolutions of each stream for one row."""
 
 from __future__ import annotations
 
@@ -19,9 +19,15 @@ SHOWN = 8
 
 
 def feature_maps(model: Model, schema: Schema, batch: Batch, most: int = SHOWN) -> dict[str, Values]:
-    """By stream, the ``most`` strongest channels ``[C, *cells]`` of the last convolutions, of a single row.
+    """Return, by stream, the channels ``[C, *cells]`` of the last convolutions with the largest mean absolute activation.
 
-    The strongest are those of the largest mean size. Streams that the row lacks and encoders without a grid are left out.
+    Missing streams and encoders without a grid are left out.
+
+    Args:
+        model: The model, in evaluation mode.
+        schema: Its schema.
+        batch: A batch of one prepared row.
+        most: Number of channels per stream.
     """
     found = {}
     for stream in model.encoders:

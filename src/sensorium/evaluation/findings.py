@@ -1,4 +1,4 @@
-"""What the scores mean, in sentences."""
+"""Findings: conclusions from the scores, as sentences."""
 
 from __future__ import annotations
 
@@ -12,26 +12,36 @@ from sensorium.evaluation.formatting import number
 from sensorium.evaluation.results import TargetScores, Verdict
 from sensorium.evaluation.stream_subsets import Subset, label
 
-SAID = {"better": "clearly better than", "unclear": "not clearly better than", "worse": "worse than"}
+PHRASES = {
+    "better": "significantly better than",
+    "unclear": "not significantly better than",
+    "worse": "significantly worse than",
+}
 
 
 def findings(target: TargetScores, draws: Mapping[Subset, Tensor]) -> list[str]:
-    """Sentences on one target: how good, against knowing nothing, and what each stream is worth.
+    """Return the conclusions on one target: its score, the comparison with the baseline, the value of each stream.
 
     Args:
         target: Its scores.
-        draws: The headline metric of each resample, by subset of streams; all drawn alike.
+        draws: The headline metric in each resample, by subset of streams; resamples are paired.
     """
     if target.rows == 0:
         return [f"{target.name}: no row has a target, so there is nothing to score."]
     if not target.varied:
-        same = f"all {target.rows:,} scored rows have the same target, so no score says whether rows are told apart"
+        same = f"all {target.rows:,} scored rows have the same target, so no score shows whether the model discriminates"
         return [_how_good(target), f"{target.name}: {same}."]
     return [_how_good(target), *_streams(target, draws)]
 
 
 def verdict(higher_is_better: bool, whole: Tensor, baseline: Tensor | None) -> Verdict:
-    """Whether a model beats knowing nothing, by the resamples of both, drawn alike."""
+    """Return whether a model is significantly better than the baseline.
+
+    Args:
+        higher_is_better: Whether larger values of the metric are better.
+        whole: The model's metric in each resample ``[R]``.
+        baseline: The baseline's metric in the same resamples; None if unknown.
+    """
     if baseline is None:
         return "unknown"
     low, high = bounds(whole - baseline if higher_is_better else baseline - whole)
@@ -41,7 +51,7 @@ def verdict(higher_is_better: bool, whole: Tensor, baseline: Tensor | None) -> V
 
 
 def _gain(target: TargetScores, ahead: Tensor, behind: Tensor) -> tuple[float, float]:
-    """By how much ``ahead`` is better, as an interval; positive is better whatever the metric."""
+    """The interval of the improvement of ``ahead`` over ``behind``; positive is better for every metric."""
     low, high = bounds(ahead - behind)
     return (low, high) if target.higher_is_better else (-high, -low)
 
@@ -52,7 +62,7 @@ def _how_good(target: TargetScores) -> str:
     text = f"{target.name}: {name} {number(value)} (95 % interval {number(low)} to {number(high)}) on {target.rows:,} rows"
     if target.baseline is None or target.verdict == "unknown":
         return f"{text}."
-    return f"{text}: {SAID[target.verdict]} {target.nothing} ({number(target.baseline[target.headline])})."
+    return f"{text}: {PHRASES[target.verdict]} {target.nothing} ({number(target.baseline[target.headline])})."
 
 
 def _streams(target: TargetScores, draws: Mapping[Subset, Tensor]) -> list[str]:
@@ -66,7 +76,7 @@ def _streams(target: TargetScores, draws: Mapping[Subset, Tensor]) -> list[str]:
     best = max(((s,) for s in whole), key=lambda subset: _rank(scores[subset], sign))
     if (scores[best] - scores[whole]) * sign > 0:
         sure = _gain(target, draws[best], draws[whole])[0] > 0
-        more = "the other streams do harm" if sure else "the other streams do not help on these rows"
+        more = "the other streams hurt significantly" if sure else "the other streams do not help on these rows"
         found.append(f"{best[0]} alone has {name} {number(scores[best])}, all together {number(scores[whole])}: {more}.")
     for stream in whole:
         rest = tuple(s for s in whole if s != stream)
@@ -75,14 +85,14 @@ def _streams(target: TargetScores, draws: Mapping[Subset, Tensor]) -> list[str]:
         if isnan(low):
             continue
         if low > 0:
-            found.append(f"{stream} is needed: {both}.")
+            found.append(f"{stream} improves the score significantly: {both}.")
         elif high < 0:
-            found.append(f"{stream} does harm: {both}.")
+            found.append(f"{stream} hurts the score significantly: {both}.")
         else:
             spare.append(stream)
-            found.append(f"{stream} adds nothing that shows on {target.rows:,} rows: {both}.")
+            found.append(f"{stream} makes no significant difference on {target.rows:,} rows: {both}.")
     if len(spare) == len(whole):
-        found.append("Each stream can be spared by itself: the others say the same, or none says anything.")
+        found.append("No single stream is essential: the streams are redundant, or none is informative.")
     return found
 
 
@@ -91,5 +101,5 @@ def _rank(value: float, sign: int) -> float:
 
 
 def shares(target: TargetScores) -> list[tuple[str, float]]:
-    """What each stream brought, the most first."""
+    """Return the contribution of each stream to the headline metric of ``target``, largest first."""
     return sorted(target.shapley.items(), key=lambda item: -item[1])

@@ -1,4 +1,4 @@
-"""Scores and the names of metrics as people write them."""
+"""Formatting of scores and metric names for reports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ ACRONYMS = {"auroc": "AUROC", "f1": "F1", "mae": "MAE", "rmse": "RMSE", "r2": "R
 
 
 def number(value: float | None) -> str:
-    """A score as a person writes it: three figures that matter, ``–`` where there is none."""
+    """Format the score ``value`` with about three significant digits; ``–`` for None and NaN."""
     if value is None or isnan(value):
         return "–"
     size = abs(value)
@@ -19,7 +19,7 @@ def number(value: float | None) -> str:
 
 
 def words(metric: str, macro: Collection[str] = ()) -> str:
-    """``calibration_error`` as ``calibration error``, ``auroc`` as ``AUROC``; of ``macro`` averages it is said."""
+    """Return the display name of ``metric``: ``AUROC``, ``calibration error``; those in ``macro`` get that prefix."""
     parts = metric.split("_")
     if metric in macro:
         parts = ["macro", *(part for part in parts if part != "macro")]

@@ -1,4 +1,4 @@
-"""The training rows that a model holds for most like a row: cosines of their joint vectors."""
+"""Nearest training rows by cosine similarity of their fused vectors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from sensorium.model import Model
 
 
 class Neighbour(NamedTuple):
-    """A training row: its number, counted from 1, how like it is (the cosine, at most 1), and its targets."""
+    """A neighbouring training row.
+
+    Args:
+        row: Its number, from 1.
+        likeness: Cosine similarity, at most 1.
+        targets: Its targets.
+    """
 
     row: int
     likeness: float
@@ -23,23 +29,31 @@ class Neighbour(NamedTuple):
 
 
 def vectors(model: Model, batches: Iterable[Batch]) -> Tensor:
-    """The joint vector of each row ``[rows, D]``: what the tasks read."""
+    """Return the fused vector of each row ``[rows, D]``, the input of the tasks.
+
+    Args:
+        model: The model, in evaluation mode.
+        batches: Prepared batches.
+
+    Raises:
+        ConfigError: The model has no network.
+    """
     if not model.network:
-        raise ConfigError("the model has no network, so its rows have no vectors", fix="train it with --quality good")
+        raise ConfigError("the model has no network, so its rows have no fused vectors", fix="train it with --quality good")
     with torch.inference_mode():
         found = [model.fusion(model.encode(batch)).pooled.float().cpu() for batch in batches]
     return torch.cat(found) if found else torch.zeros(0, model.fusion.dim)
 
 
 def nearest(rows: Tensor, known: Tensor, count: int = 5) -> list[list[tuple[int, float]]]:
-    """For each of ``rows`` ``[n, D]`` the places of the nearest among ``known`` ``[m, D]`` and their cosines, best first.
+    """Return, for each of ``rows`` ``[n, D]``, the indices and cosines of the ``count`` nearest of ``known`` ``[m, D]``.
 
-    A row of which nothing is known has no direction: it is near to none.
+    A zero vector (a row without any stream) has no direction and gets no neighbours.
     """
     cosine = F.normalize(rows.double(), dim=1) @ F.normalize(known.double(), dim=1).T
     best = cosine.topk(min(count, known.shape[0]), dim=1)
-    here = rows.abs().sum(dim=1) > 0
+    nonzero = rows.abs().sum(dim=1) > 0
     return [
-        [(int(i), float(c)) for i, c in zip(index, value, strict=True)] if there else []
-        for index, value, there in zip(best.indices.tolist(), best.values.tolist(), here.tolist(), strict=True)
+        [(int(i), float(c)) for i, c in zip(index, value, strict=True)] if any_stream else []
+        for index, value, any_stream in zip(best.indices.tolist(), best.values.tolist(), nonzero.tolist(), strict=True)
     ]

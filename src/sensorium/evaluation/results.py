@@ -1,4 +1,4 @@
-"""The scores of a model as data: by target, by subset of streams, and of all targets together."""
+"""Evaluation results as data: scores by target and by subset of streams."""
 
 from __future__ import annotations
 
@@ -18,37 +18,36 @@ from sensorium.evaluation.robustness import Robustness
 from sensorium.evaluation.stream_subsets import Subset
 
 Verdict = Literal["better", "unclear", "worse", "unknown"]
-"""Whether a model beats its baseline."""
+"""Whether a model is significantly better or worse than its baseline; ``unclear`` if neither."""
 
 
 @dataclass
 class TargetScores:
-    """One target: how well it is answered.
+    """The results for one target.
 
     Args:
         name: The target's column.
         kind: The task's kind.
-        headline: The metric quoted first.
-        higher_is_better: Whether more of it is better.
-        rows: Rows that have this target.
+        headline: The primary metric.
+        higher_is_better: Whether larger values of it are better.
+        rows: Number of rows that have this target.
         whole: All streams, in the model's order.
-        metrics: Every metric.
-        intervals: Its 95 % bootstrap interval.
-        baseline: The same metrics of knowing the training targets alone; None where those were not given.
-        verdict: Whether it beats that baseline.
+        metrics: The value of every metric.
+        intervals: The 95 % bootstrap interval of every metric.
+        baseline: The same metrics of a constant prediction learnt from the training targets; None if unknown.
+        losses: Unweighted loss by row of the table; NaN without a target.
+        predictions: The decoded prediction of each row.
+        truths: The target of each row; None where missing.
+        verdict: Whether the model is significantly better than the baseline.
         subsets: Every metric with each subset of streams, by ``image+audio``.
-        subset_intervals: The headline's interval with each subset.
-        shapley: What each stream brought to the headline, in its own unit; positive is better.
-        losses: ``[rows of the table]``, NaN without a target: the hardest rows have the largest. Each row counts alike,
-            whatever weight its class has in training.
-        predictions: One a row, as the task decodes them.
-        truths: The target's value a row; None where missing.
-        views: What else a report draws of it, as the task says: tables, curves, sentences.
-        nothing: What the baseline does, in words.
-        varied: Whether the scored rows differ in their targets: else no score tells rows apart.
-        macro: The metrics that are means over classes.
-        floor: What the network and each expert reach by themselves, where experts answer beside it.
-        findings: What it means, in sentences.
+        subset_intervals: The interval of the headline metric with each subset.
+        shapley: Contribution of each stream to the headline metric (Shapley value), in its unit; positive is better.
+        views: Further tables, charts and sentences that the task adds to a report.
+        nothing: Description of the baseline.
+        varied: Whether the targets of the scored rows differ; otherwise no score shows discrimination.
+        macro: The metrics that are averaged over classes.
+        floor: Scores of the network and each expert by themselves, for models with experts.
+        findings: The conclusions as sentences.
     """
 
     name: str
@@ -75,20 +74,20 @@ class TargetScores:
     findings: list[str] = field(default_factory=list)
 
     def named(self, metric: str | None = None) -> str:
-        """A metric as a report writes it, the headline unless another is given: ``macro F1``."""
+        """Return the display name of ``metric`` (by default the headline): ``macro F1``."""
         return words(metric or self.headline, self.macro)
 
     def view(self, name: str) -> View | None:
-        """The view of this name, if the task gives one."""
+        """Return the view called ``name``, or None."""
         return next((view for view in self.views if view.name == name), None)
 
     def hardest(self, count: int = 12) -> list[int]:
-        """Indices of the rows with the largest losses, the worst first."""
+        """Return the indices of the ``count`` rows with the largest losses, largest first."""
         order = np.argsort(-np.nan_to_num(self.losses, nan=-np.inf), kind="stable")
         return [int(i) for i in order[:count] if np.isfinite(self.losses[i])]
 
     def least_sure(self, count: int = 6) -> list[int]:
-        """Indices of the rows whose answer was closest to another, true or not: the least sure first. None of numbers."""
+        """Return the indices of the ``count`` rows with the smallest margin between classes; none for numeric targets."""
         margins = [margin(prediction) for prediction in self.predictions]
         order = np.argsort([1.0 if m is None else m for m in margins], kind="stable")
         return [int(i) for i in order[:count] if margins[i] is not None]
@@ -96,7 +95,7 @@ class TargetScores:
 
 @dataclass
 class Evaluation(Rendered):
-    """All targets of a model on some rows. ``text()`` is for a terminal, ``to_json()`` for programs."""
+    """The results for all targets of a model; ``text()`` renders them for a terminal, ``to_json()`` for programs."""
 
     renderer: ClassVar[str] = "terminal"
 
@@ -104,20 +103,20 @@ class Evaluation(Rendered):
     streams: tuple[str, ...]
     targets: dict[str, TargetScores]
     robustness: dict[str, Robustness] = field(default_factory=dict)
-    """By target, where it was asked for."""
+    """By target; empty unless robustness was evaluated."""
 
     @property
     def findings(self) -> list[str]:
-        """What the scores mean, in sentences."""
+        """The conclusions on all targets as sentences."""
         return [sentence for target in self.targets.values() for sentence in target.findings]
 
     def floor(self) -> dict[str, Any]:
-        """By target, what each part of the model reached, as plain JSON; targets without experts are left out."""
+        """Return, by target, the scores of each component of the model as plain JSON; omits targets without experts."""
         plain: dict[str, Any] = _plain({n: t.floor.to_json() for n, t in self.targets.items() if t.floor is not None})
         return plain
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON; None where a metric says nothing. Subset scores of several targets are named ``target.metric``."""
+        """Return plain JSON; None for undefined metrics. Subset scores of several targets are named ``target.metric``."""
         several = len(self.targets) > 1
         subsets: dict[str, dict[str, float]] = {}
         for name, target in self.targets.items():
@@ -145,7 +144,7 @@ class Evaluation(Rendered):
 
 
 def _views(targets: Mapping[str, TargetScores]) -> dict[str, dict[str, Any]]:
-    """What each target's views hold, by the view's name and then by target; what only people read is left out."""
+    """The data of the tasks' views, by view and then by target, without those meant only for display."""
     found: dict[str, dict[str, Any]] = {}
     for name, target in targets.items():
         for view in target.views:
@@ -157,7 +156,7 @@ def _views(targets: Mapping[str, TargetScores]) -> dict[str, dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no NaN; and six digits are more than any of these numbers can say."""
+    """Replace NaN by None, which JSON lacks, and round floats to six significant digits."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

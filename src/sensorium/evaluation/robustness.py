@@ -1,4 +1,4 @@
-"""What a model bears: its score as each stream is taken from more and more rows, or spoiled more and more."""
+"""Robustness: the score as each stream is removed from growing shares of rows, or corrupted at growing levels."""
 
 from __future__ import annotations
 
@@ -24,20 +24,25 @@ from sensorium.evaluation.score_accumulator import Tally
 from sensorium.model import Model
 
 STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""The shares of rows a stream is taken from, and the levels of corruption."""
+"""The shares of rows from which a stream is removed, and the levels of corruption."""
 REMOVAL = "removal"
 MOST = 1000
-"""Rows looked at, at most: every one is spoiled and encoded anew for each step of each curve."""
+"""Maximum number of rows: each one is corrupted and encoded again for every step of every curve."""
 BATCH = 128
 Key = tuple[str, str, float]
-"""A stream, how it goes bad, and how far; of the rows as they are ``("", "", 0.0)``."""
+"""Stream, kind of degradation and level; ``("", "", 0.0)`` for clean rows."""
 
 
 class Curve(NamedTuple):
-    """The headline metric as one stream goes bad in one way.
+    """A metric under one kind of degradation of one stream.
 
-    ``area`` is that of the score kept, under the curve: the trapezoid of ``s(x) / s(0)`` over ``x`` from 0 to 1, for a
-    metric of which less is better ``s(0) / s(x)``. 1: nothing is lost at any step; NaN where the clean score is no basis.
+    Args:
+        stream: The degraded stream.
+        how: ``removal``, or the kind of corruption.
+        steps: Shares of rows, or levels of corruption.
+        scores: The metric at each step.
+        area: Area under the relative score ``s(x) / s(0)`` over ``x`` from 0 to 1 (``s(0) / s(x)`` if lower is better). 1:
+            no loss at any step. NaN if the clean score is not positive.
     """
 
     stream: str
@@ -48,7 +53,7 @@ class Curve(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """The best of the models that were trained without a stream at all, and what it was trained on."""
+    """The best model that was trained without a stream: its score and name."""
 
     score: float
     name: str
@@ -56,7 +61,7 @@ class Reference(NamedTuple):
 
 @dataclass
 class Robustness:
-    """All curves of one target. ``references`` are by the stream that is gone."""
+    """The robustness curves of one target; ``references`` are by removed stream."""
 
     target: str
     metric: str
@@ -67,7 +72,7 @@ class Robustness:
 
     @property
     def removal_area(self) -> float:
-        """The mean area of the removal curves: the robustness of the model in one number."""
+        """The mean area of the removal curves."""
         return _mean(curve.area for curve in self.curves if curve.how == REMOVAL)
 
     @property
@@ -76,11 +81,11 @@ class Robustness:
         return _mean(curve.area for curve in self.curves if curve.how != REMOVAL)
 
     def of(self, stream: str) -> list[Curve]:
-        """The curves of a stream, its removal first."""
+        """Return the curves of ``stream``, its removal first."""
         return [curve for curve in self.curves if curve.stream == stream]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON; None where there is no number."""
+        """Return plain JSON; None for undefined numbers."""
         return {
             "metric": self.metric,
             "rows": self.rows,
@@ -95,7 +100,13 @@ class Robustness:
 
 
 def area(steps: Sequence[float], scores: Sequence[float], higher_is_better: bool) -> float:
-    """The area under a curve of the score kept (see ``Curve``)."""
+    """Return the area under the relative score (see ``Curve``) for ``scores`` at ``steps``.
+
+    Args:
+        steps: Shares of rows, or levels, from 0.
+        scores: The metric at each step.
+        higher_is_better: Whether larger values are better.
+    """
     clean = scores[0]
     if not clean > 0 or not all(map(isfinite, scores)) or (not higher_is_better and min(scores) <= 0):
         return nan
@@ -114,13 +125,19 @@ def robustness(
     most: int = MOST,
     seed: int = 0,
 ) -> dict[str, Robustness]:
-    """The curves of every target, from encoded rows; the model is in evaluation mode. Changes nothing in it.
+    """Compute the robustness curves of every target. The model is left unchanged.
 
     Args:
-        metrics: By target, the metric to follow; its headline where none is named.
-        corruptions: Whether cells are spoiled too; else streams are only taken away, which encodes every row but once.
-        most: Rows, at most: a random part of more.
-        seed: Of which rows and of the accidents. A row that loses a stream at one step has lost it at all further ones.
+        model: The model, in evaluation mode.
+        schema: Its schema.
+        rows: The encoded rows.
+        metrics: By target, the metric to follow; by default its headline.
+        corruptions: Whether to corrupt cells too; otherwise streams are only removed, which encodes each row once.
+        most: Maximum number of rows; a random sample is taken of more.
+        seed: Seed of the sample and the corruptions. A stream removed from a row at one step stays removed at later steps.
+
+    Raises:
+        ConfigError: A target has no metric of the requested name.
     """
     rng = np.random.default_rng(seed)
     index = np.arange(len(rows), dtype=np.int64)
@@ -150,7 +167,7 @@ def _changed(
     corruptions: bool,
     seed: int,
 ) -> Iterator[tuple[Key, Forward]]:
-    """The pass over some rows, whole and then with each stream gone bad in each way."""
+    """Yield the forward pass over clean rows, then over rows with each stream degraded in each way."""
     yield ("", "", 0.0), run
     for stream, columns in schema.streams.items():
         order = turn[stream][start : start + len(index)]
@@ -159,8 +176,8 @@ def _changed(
             yield (stream, REMOVAL, share), run.hidden({stream: keep})
         for how in kinds_of(columns) if corruptions else ():
             for level in STEPS[1:]:
-                spoiled = Corrupted(rows.inputs[stream], columns, how, level, seed).gather(index)
-                ready: Field = spoiled.to(_device(model))
+                corrupted = Corrupted(rows.inputs[stream], columns, how, level, seed).gather(index)
+                ready: Field = corrupted.to(_device(model))
                 if columns[0].reader.stream is None:
                     ready = columns[0].reader.prepare(ready)
                 yield (stream, how, level), run.changed({stream: model.encode_stream(stream, ready)}, {stream: ready})
@@ -185,21 +202,33 @@ ERRORS = ("loss", "mae", "mse", "rmse", "error", "brier", "pinball", "nll", "wer
 
 
 def more_is_better(headline: str, headline_higher: bool, metric: str) -> bool:
-    """Whether more of a metric is better: the task says it of its headline, the name tells it of the others."""
+    """Return whether larger values of a metric are better.
+
+    Args:
+        headline: The task's headline metric.
+        headline_higher: Whether larger values of the headline are better.
+        metric: The metric; if it is not the headline, its name decides.
+    """
     if metric == headline:
         return headline_higher
     return not any(part in ERRORS for part in metric.split("_"))
 
 
 def references(document: Mapping[str, Any], target: str, metric: str, streams: Sequence[str]) -> dict[str, Reference]:
-    """By stream, the best of the models of a ``compare.json`` that were trained without it.
+    """Return, by stream, the best model of a comparison that was trained without it.
+
+    Args:
+        document: The content of ``compare.json``.
+        target: The scored target.
+        metric: The metric.
+        streams: The model's streams.
 
     Raises:
-        ConfigError: where it compares something else.
+        ConfigError: The comparison is of another target or metric.
     """
     if document.get("target") != target or document.get("metric") != metric:
-        told = f"{document.get('metric')} of {document.get('target')!r}"
-        raise ConfigError(f"the reference compares {told}, not {metric} of {target!r}", fix="compare the same target")
+        compared = f"{document.get('metric')} of {document.get('target')!r}"
+        raise ConfigError(f"the reference compares {compared}, not {metric} of {target!r}", fix="compare the same target")
     sign = 1 if document["higher_is_better"] else -1
     found = {}
     for gone in streams:

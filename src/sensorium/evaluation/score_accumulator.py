@@ -1,4 +1,4 @@
-"""Scores and losses of every task, gathered batch by batch."""
+"""Accumulation of scores and losses of every task over batches."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from sensorium.core.module_dict import ByName
 from sensorium.core.scorer import Grown, Scorer, joined, plain_scores
 
 UNWEIGHTED = "unweighted_loss"
-"""What a history calls the loss of rows that all count alike (``Task.told_loss``)."""
+"""Name of the unweighted loss (``Task.told_loss``) in a training history."""
 
 
 @dataclass
 class TaskTally:
-    """One task over some rows.
+    """Accumulated scores and losses of one task.
 
     Args:
-        scorer: What was kept for its metrics.
-        losses: ``[rows]``, what is minimised; NaN where a row has no target.
-        tolds: ``[rows]``, the same as reports tell it: every row alike (``Task.told_loss``).
-        weights: ``[rows]``: how much each row counts, 0 where it has no target.
+        task: The task.
+        scorer: The scorer that holds the rows for its metrics.
+        losses: The training loss ``[rows]``; NaN where a row has no target.
+        tolds: The unweighted loss of reports ``[rows]`` (``Task.told_loss``).
+        weights: The weight of each row ``[rows]``; 0 where it has no target.
     """
 
     task: Task[Any]
@@ -37,34 +38,35 @@ class TaskTally:
 
     @property
     def loss(self) -> Tensor:
-        """``[rows]``."""
+        """The training loss ``[rows]``."""
         return self.losses.whole
 
     @property
     def told(self) -> Tensor:
-        """``[rows]``."""
+        """The unweighted loss ``[rows]``."""
         return self.tolds.whole
 
     @property
     def weight(self) -> Tensor:
-        """``[rows]``."""
+        """The weight of each row ``[rows]``."""
         return self.weights.whole
 
     @property
     def rows(self) -> int:
-        """How many rows were scored."""
+        """Number of scored rows."""
         return self.scorer.rows
 
     def scores(self) -> dict[str, float]:
-        """Every metric."""
+        """Return the value of every metric."""
         return plain_scores(self.scorer)
 
 
 class Tally:
-    """All tasks of a model over some rows.
+    """Accumulates scores and losses of all tasks of a model.
 
     Args:
-        losses: Whether the loss of each row is kept too.
+        tasks: The tasks.
+        losses: Whether to keep the loss of each row too.
     """
 
     def __init__(self, tasks: ByName[Task[Any]], *, losses: bool = True) -> None:
@@ -72,12 +74,12 @@ class Tally:
         self.losses = losses
 
     def update(self, outputs: Mapping[str, Any], batch: Batch) -> None:
-        """Take in what the model answered to a batch."""
+        """Add the model's ``outputs`` (by task) for ``batch``."""
         for name, one in self.each.items():
             self.add(one, outputs[name], batch)
 
     def add(self, one: TaskTally, output: Any, batch: Batch) -> None:
-        """Take in what one task answered to a batch."""
+        """Add the ``output`` of one task for ``batch`` to its accumulator ``one``."""
         one.scorer.update(output, batch)
         target = one.task.target(batch) if self.losses else None
         if target is not None:
@@ -85,17 +87,17 @@ class Tally:
                 kept.extend(torch.where(target.present, loss(output, target).detach().float(), torch.nan))
             one.weights.extend(batch.weight * target.present)
 
-    # ── from one process to another ────────────────────────────────────────────────────────────────────────────────
+    # ── exchange between processes ─────────────────────────────────────────────────────────────────────────────────
 
     def state(self) -> dict[str, dict[str, Any]]:
-        """What was kept, as tensors and plain values."""
+        """Return the accumulated data as tensors and plain values."""
         return {
             name: {"kept": one.scorer.kept, "rows": {"loss": one.loss, "told": one.told, "weight": one.weight}}
             for name, one in self.each.items()
         }
 
     def load(self, states: Iterable[Mapping[str, Mapping[str, Any]]]) -> None:
-        """Take over what several processes kept, one after the other."""
+        """Replace the content by the concatenated ``states`` of several processes."""
         every = list(states)
         for name, one in self.each.items():
             one.scorer.load(joined([state[name]["kept"] for state in every]))
@@ -107,5 +109,5 @@ class Tally:
 
 
 def scores_of(scorer: Scorer[Any], names: Collection[str]) -> dict[str, float]:
-    """Some metrics of the rows as they are."""
+    """Return the metrics ``names`` of the rows in ``scorer``, without resampling."""
     return {name: float(values[0]) for name, values in scorer.compute(names=names).items()}

@@ -1,4 +1,4 @@
-"""Which differences between trained models are larger than the noise of rows and of seeds."""
+"""Significance tests for differences between trained models, accounting for sampled rows and random seeds."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch import Tensor
 
 LEVEL = 0.95
 NEARLY_NORMAL = 300.0
-"""Degrees of freedom from which on Student's distribution is taken for the normal one."""
+"""Degrees of freedom above which Student's t distribution is replaced by the normal."""
 
 
 class Difference(NamedTuple):
-    """By how much one is ahead of another: its mean, its 95 % interval, and how likely as much is by chance alone."""
+    """A difference between two models: its mean, its 95 % confidence interval, and the two-sided p-value."""
 
     mean: float
     low: float
@@ -27,17 +27,17 @@ class Difference(NamedTuple):
 
 
 class Noise(NamedTuple):
-    """What another seed changes: the variance of one score, and on how many degrees of freedom it is known."""
+    """Variance of one score over seeds, and the degrees of freedom of its estimate."""
 
     variance: float
     freedom: float
 
 
 def seed_noise(scores: Sequence[Sequence[float]]) -> Noise:
-    """From the scores ``[F, S]`` of several models, each from the same seeds: what neither model nor seed explains.
+    """Estimate the residual variance of ``scores`` ``[F, S]`` (F models, the same S seeds) after model and seed effects.
 
-    All models are taken to be equally noisy: from three seeds, the noise of each by itself is hardly known. With one seed,
-    or one model, nothing is: zero, on no degree of freedom.
+    The variance is pooled over models, as a few seeds do not determine it for each. With one seed or one model it is
+    unknown: zero, with zero degrees of freedom.
     """
     table = np.asarray(scores, dtype=np.float64)
     models, seeds = table.shape
@@ -51,17 +51,18 @@ def seed_noise(scores: Sequence[Sequence[float]]) -> Noise:
 def difference(
     ahead: Sequence[float], behind: Sequence[float], drawn_ahead: Tensor, drawn_behind: Tensor, noise: Noise
 ) -> Difference:
-    """The difference between two models, each trained from several seeds, scored on the same rows.
+    """Test the difference between two models, each trained from several seeds and scored on the same rows.
 
-    Two things could have fallen otherwise. The rows: the variance, over bootstrap resamples of the rows drawn alike for
-    both, of the difference averaged over the seeds. The seeds: twice the variance of one score over their number. Their sum
-    is taken for the variance of the mean difference, with degrees of freedom after Welch and Satterthwaite
-    (https://doi.org/10.2307/3002019).
+    The variance of the mean difference has two parts. Rows: the variance over paired bootstrap resamples of the difference
+    averaged over the seeds. Seeds: twice the variance of one score divided by their number. Degrees of freedom follow
+    Welch and Satterthwaite (https://doi.org/10.2307/3002019).
 
     Args:
-        ahead: ``[S]``: the score of each seed; ``behind`` likewise.
-        drawn_ahead: ``[S, R]``: the same in each resample.
-        noise: Of the seeds.
+        ahead: The score of the first model for each seed ``[S]``.
+        behind: The score of the second model for each seed ``[S]``.
+        drawn_ahead: The first model's score in each resample ``[S, R]``.
+        drawn_behind: The second model's score in each resample ``[S, R]``.
+        noise: The variance over seeds.
     """
     mean = float(np.mean(ahead) - np.mean(behind))
     of_rows = (drawn_ahead - drawn_behind).mean(dim=0)
@@ -77,7 +78,7 @@ def difference(
 
 
 def two_sided(t: float, freedom: float) -> float:
-    """The chance of a value of Student's t as far from 0, either way."""
+    """Return the two-sided p-value of the statistic ``t`` under Student's distribution with ``freedom`` degrees."""
     if freedom >= NEARLY_NORMAL:
         return erfc(abs(t) / sqrt(2))
     # With t = √ν tan θ the density becomes cos^(ν − 1) θ, which is smooth up to the end of the tail.
@@ -98,7 +99,7 @@ def _legendre() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 @lru_cache(maxsize=256)
 def quantile(freedom: float, level: float = LEVEL) -> float:
-    """The t that ``level`` of the distribution lies within, either way."""
+    """Return the two-sided critical value at confidence ``level`` of Student's t with ``freedom`` degrees."""
     if freedom >= NEARLY_NORMAL:
         return NormalDist().inv_cdf((1 + level) / 2)
     low, high = 0.0, 1e6
@@ -109,7 +110,7 @@ def quantile(freedom: float, level: float = LEVEL) -> float:
 
 
 def holm(chances: Mapping[str, float]) -> dict[str, float]:
-    """Chances adjusted for being several: the chance that any of them were as small by luck stays below the level.
+    """Adjust p-values (``chances``, by name) for multiple comparisons; controls the family-wise error rate.
 
     Source: Holm 1979, https://www.jstor.org/stable/4615733.
     """

@@ -1,4 +1,4 @@
-"""What each stream did to one answer: Shapley values of a row, and how the fusion itself says it weighs."""
+"""Stream attribution: Shapley values of the streams for one prediction, and the weights of the fusion."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from sensorium.evaluation.nearest_rows import Neighbour
 from sensorium.model import Model
 
 EXACT = 8
-"""Streams up to which every subset is answered: 2⁸ fusions of each row."""
+"""Number of streams up to which every subset is evaluated: 2⁸ fusions of each row."""
 PAIRS = 16
-"""Above it: so many random orders of the streams, and as many more in reverse."""
+"""Above ``EXACT``: number of random orders of the streams, each evaluated forwards and in reverse."""
 Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """One answer divided among the streams: ``nothing`` and the ``shares`` add up to ``value``.
+    """One prediction attributed to the streams: ``nothing`` plus the ``shares`` equals ``value``.
 
     Args:
-        row: Which row of the table, counted from 1.
-        answer: What the model answers.
-        what: What is divided: ``probability of dog``, or ``value``.
-        value: That with everything the row has.
-        nothing: That with no stream at all.
-        shares: By stream. A stream that the row does not have gets 0.
-        errors: The standard error of each share, where orders were drawn at random; empty where all were counted.
-        missing: Streams that the row does not have.
+        row: Number of the row in its table, from 1.
+        answer: The prediction.
+        what: The attributed quantity: ``probability of dog``, or ``value``.
+        value: The quantity with all streams of the row.
+        nothing: The quantity without any stream.
+        shares: Contribution of each stream; 0 for streams that the row lacks.
+        errors: Standard error of each contribution; empty if computed exactly.
+        missing: Streams that the row lacks.
     """
 
     row: int
@@ -54,17 +54,17 @@ class Attribution:
 
 @dataclass
 class Explanation(Rendered):
-    """Some rows explained. ``text()`` is for a terminal, ``to_json()`` for programs.
+    """Explanations of some rows; ``text()`` renders them for a terminal, ``to_json()`` for programs.
 
     Args:
-        streams: In the model's order.
-        targets: By target, an attribution a row; none where its answers are no number that could be divided.
-        weights: How the fusion weighs each row's streams ``[rows, S]``; None where it does not say.
-        inner: Of a single row, what else the fusion shows, by name: ``gate`` ``[S, D]``, ``attention`` ``[N, N]``.
-        tokens: Of a single row, how many tokens each stream has, in the order of ``attention``.
-        maps: Where in each stream the answers come from, of the rows that were looked at so closely.
-        features: Of a single row, by stream, the strongest channels of its encoder's last convolutions ``[C, *cells]``.
-        nearest: By row, the training rows that the model holds for most alike, where those were given.
+        streams: The streams, in the model's order.
+        targets: By target, an attribution for each row; empty if predictions are not numbers.
+        weights: Weights that the fusion gives the streams of each row ``[rows, S]``; None if it has none.
+        inner: For a single row, other internals of the fusion by name: ``gate`` ``[S, D]``, ``attention`` ``[N, N]``.
+        tokens: For a single row, the number of tokens of each stream, in the order of ``attention``.
+        maps: Attribution maps of the rows for which they were computed.
+        nearest: By row, the nearest training rows, if those were given.
+        features: For a single row, by stream, the strongest channels of the last convolutions ``[C, *cells]``.
     """
 
     renderer: ClassVar[str] = "explanation"
@@ -79,16 +79,16 @@ class Explanation(Rendered):
     features: dict[str, Values] = field(default_factory=dict)
 
     def maps_of(self, row: int, target: str) -> list[Map]:
-        """The maps of one row and target, a stream each."""
+        """Return the attribution maps of ``row`` for ``target``, one per stream."""
         return [one for one in self.maps if one.row == row and one.target == target]
 
     def mean_shares(self, target: str) -> dict[str, float]:
-        """By stream, the mean size of its share over the rows: how much it moves answers, either way."""
+        """Return the mean absolute contribution of each stream to ``target`` over the rows."""
         found = self.targets[target]
         return {s: float(np.mean([abs(one.shares[s]) for one in found])) if found else 0.0 for s in self.streams}
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as plain data."""
+        """Return JSON-serialisable data."""
         return {
             "streams": list(self.streams),
             "targets": {name: [vars(one) for one in found] for name, found in self.targets.items()},
@@ -101,14 +101,16 @@ class Explanation(Rendered):
 
 
 def explain(model: Model, batches: Iterable[Batch], *, rows: Sequence[int] | None = None, seed: int = 0) -> Explanation:
-    """Explains every row of some prepared batches; the model is in evaluation mode. Streams are encoded once.
+    """Compute Shapley values of the streams for every row. Streams are encoded once.
 
-    Source: Shapley, A Value for n-Person Games (1953); orders drawn in pairs, each with its reverse: Mitchell et al. 2022,
+    Source: Shapley, A Value for n-Person Games (1953); antithetic sampling of orders: Mitchell et al. 2022,
     https://jmlr.org/papers/v23/21-0439.html.
 
     Args:
-        rows: The rows' numbers in their table, for the reader.
-        seed: Of the orders, where not all of them are counted.
+        model: The model, in evaluation mode.
+        batches: Prepared batches.
+        rows: The rows' numbers in their table, for display; by default counted from 1.
+        seed: Seed of the sampled orders; unused with few streams.
     """
     streams = model.streams
     found: dict[str, list[Attribution]] = {name: [] for name in model.tasks}
@@ -142,10 +144,17 @@ def explain(model: Model, batches: Iterable[Batch], *, rows: Sequence[int] | Non
 
 
 class Game:
-    """A task's answers as a function of which streams play: ``of(subset)`` ``[B]``, each subset answered once.
+    """A cooperative game: the output of a task as a function of the available streams, with cached subsets.
 
-    ``asked``: of each row, what is divided, in words; empty where the task's answers are no number that could be.
-    ``passes`` are shared by the games of one batch, so that each subset of streams is fused but once.
+    Args:
+        run: The forward pass over the batch.
+        name: The task's name.
+        task: The task.
+        streams: The players.
+        passes: Forward passes by subset, shared by the games of a batch so that each subset is fused once.
+
+    Attributes:
+        asked: By row, the attributed quantity in words; empty if predictions are not numbers.
     """
 
     def __init__(
@@ -159,13 +168,13 @@ class Game:
         self._known: dict[int, Values] = {}
 
     def of(self, subset: int) -> Values:
-        """``subset``: a bit for each stream, the first the lowest."""
+        """Return the output ``[B]`` with the streams in ``subset`` (a bit mask; the first stream is the lowest bit)."""
         if subset not in self._known:
             if subset not in self.passes:
                 self.passes[subset] = self.run.only(*(s for i, s in enumerate(self.streams) if subset >> i & 1))
-            told = self.task.explained(self.passes[subset].outputs[self.name], self.whole)
-            assert told is not None
-            self._known[subset] = told.double().cpu().numpy()
+            explained = self.task.explained(self.passes[subset].outputs[self.name], self.whole)
+            assert explained is not None
+            self._known[subset] = explained.double().cpu().numpy()
         return self._known[subset]
 
 
@@ -175,7 +184,7 @@ def _divided(
     count = len(streams)
     shares, errors = exact(game.of, count) if count <= EXACT else sampled(game.of, count, seed)
     whole, nothing = game.of((1 << count) - 1), game.of(0)
-    here = {stream: parts[stream].present.tolist() for stream in streams}
+    present = {stream: parts[stream].present.tolist() for stream in streams}
     return [
         Attribution(
             row,
@@ -183,17 +192,22 @@ def _divided(
             game.asked[i],
             float(whole[i]),
             float(nothing[i]),
-            # What is not there did nothing: not even what rounding says.
-            {stream: float(shares[s, i]) if here[stream][i] else 0.0 for s, stream in enumerate(streams)},
+            # A missing stream contributes exactly 0, not a rounding error.
+            {stream: float(shares[s, i]) if present[stream][i] else 0.0 for s, stream in enumerate(streams)},
             {} if errors is None else {stream: float(errors[s, i]) for s, stream in enumerate(streams)},
-            [stream for stream in streams if not here[stream][i]],
+            [stream for stream in streams if not present[stream][i]],
         )
         for i, row in enumerate(numbers)
     ]
 
 
 def exact(of: Callable[[int], Values], count: int) -> tuple[Values, None]:
-    """Each stream's gain ``[S, B]``, averaged over all orders in which the streams may come: every subset is answered."""
+    """Return exact Shapley values ``[S, B]`` (and None for their errors).
+
+    Args:
+        of: The output ``[B]`` for a subset of streams (a bit mask).
+        count: Number of streams S; all 2^S subsets are evaluated.
+    """
     values = np.stack([of(subset) for subset in range(1 << count)])  # [2^S, B]
     chance = [factorial(size) * factorial(count - size - 1) / factorial(count) for size in range(count)]
     weight = np.zeros((count, 1 << count))
@@ -205,18 +219,24 @@ def exact(of: Callable[[int], Values], count: int) -> tuple[Values, None]:
 
 
 def sampled(of: Callable[[int], Values], count: int, seed: int, pairs: int = PAIRS) -> tuple[Values, Values]:
-    """Each stream's gain ``[S, B]`` over random orders and their reverses, and its standard error.
+    """Estimate Shapley values ``[S, B]`` and their standard errors from random orders and their reverses.
 
-    The gains of one order add up to the whole, and so do their means.
+    The contributions of each order sum to the total, and so do their means.
+
+    Args:
+        of: The output ``[B]`` for a subset of streams (a bit mask).
+        count: Number of streams S.
+        seed: Seed of the orders.
+        pairs: Number of orders; each is evaluated in reverse too.
     """
     rng = np.random.default_rng(seed)
     drawn = []
     for _ in range(pairs):
         order = rng.permutation(count)
         gains = np.zeros((count, len(of(0))))
-        for way in (order, order[::-1]):
+        for direction in (order, order[::-1]):
             subset = 0
-            for s in way.tolist():
+            for s in direction.tolist():
                 gains[s] += (of(subset | 1 << s) - of(subset)) / 2
                 subset |= 1 << s
         drawn.append(gains)

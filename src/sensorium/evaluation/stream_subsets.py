@@ -1,4 +1,4 @@
-"""What the model is worth with every subset of its streams, and what each stream contributed."""
+"""Subsets of streams to evaluate, and the contribution of each stream to a score."""
 
 from __future__ import annotations
 
@@ -7,28 +7,32 @@ from itertools import combinations
 from math import factorial
 
 Subset = tuple[str, ...]
-EXACT = 6  # streams up to which all subsets are answered: 2⁶ fusions a batch
+EXACT = 6  # number of streams up to which all subsets are evaluated: 2⁶ fusions of each batch
 
 
 def label(subset: Subset) -> str:
-    """``("image", "audio")`` as ``image+audio``."""
+    """Return the name of ``subset``: ``image+audio`` for ``("image", "audio")``."""
     return "+".join(subset)
 
 
 def subsets_of(streams: Sequence[str]) -> list[Subset]:
-    """The subsets to answer, the whole first: all up to six streams, above it each alone and all but each."""
+    """Return the subsets of ``streams`` to evaluate, the full set first: all subsets of up to six streams, else those of
+    one stream and those without one stream."""
     names, count = tuple(streams), len(streams)
     sizes = range(count, 0, -1) if count <= EXACT else (count, count - 1, 1)
     return [subset for size in sizes for subset in combinations(names, size)]
 
 
-def shapley(subset_scores: Mapping[Subset, float], empty_score: float) -> dict[str, float]:
-    """How much of the whole's score each stream brought: its gain, averaged over all orders in which streams may come.
+def stream_contributions(subset_scores: Mapping[Subset, float], empty_score: float) -> dict[str, float]:
+    """Attribute the score of all streams to the streams (Shapley values).
 
-    The shares sum to the whole's score less ``empty_score``. Where not all subsets are given (above six streams) a share
-    is the mean of coming first and coming last, which is the same as long as streams interact in pairs only.
+    Contributions sum to the score of all streams minus ``empty_score``. If subsets are missing (above six streams), a
+    contribution is the mean of the stream's gain when added first and when added last, which is exact if streams interact
+    only in pairs. Source: Shapley, A Value for n-Person Games (1953).
 
-    Source: Shapley, A Value for n-Person Games (1953).
+    Args:
+        subset_scores: The score with each subset of streams.
+        empty_score: The score without any stream.
     """
     streams = max(subset_scores, key=len, default=())
     count = len(streams)

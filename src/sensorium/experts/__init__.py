@@ -1,1 +1,1 @@
-"""What answers beside the network and is fitted in one go, one way a file. The contract: ``core/expert.py``."""
+"""Experts: classical models fitted beside the network, one module each. The interface: ``core/expert.py``."""

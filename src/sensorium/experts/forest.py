@@ -1,4 +1,4 @@
-"""Extremely randomised trees over a compact reading of all streams."""
+"""Extremely randomised trees on compact features of all streams."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from sensorium.nn.tree_ensemble import Trees, forest
 from sensorium.nn.tree_expert import TreeExpert
 
 ROWS = 50_000
-"""The most rows that trees are grown on; of more, so many, of each class alike."""
+"""Maximum number of rows that trees are grown on; larger tables are subsampled by class."""
 FEW = 30
-"""Where all cannot be kept, at least so many trees are, with larger leaves."""
+"""Minimum number of trees kept within the size limit; below it, leaves grow instead."""
 
 
 @component
 class Forest(TreeExpert):
-    """The mean of many trees that split at random: robust, quick, and good where what matters is a few cells together.
+    """Extremely randomised trees: robust, fast, and good at interactions of a few features.
 
-    Take it beside ``linear``, which sees no interactions. Trees are grown for all streams, for all but one, and for each
-    alone; a row is answered by those of the largest set it has. All of them together stay below 30 MB: where rows and
-    classes are many, leaves grow larger and trees fewer.
+    Complements ``linear``, which models no interactions. Separate forests are grown for all streams, for all but one and
+    for each alone; a row is predicted by the forest of the largest set of streams it has. All forests together stay below
+    30 MB: with many rows and classes, leaves are larger and trees fewer.
     Source: Geurts, Ernst & Wehenkel, Extremely randomized trees, Machine Learning 2006.
 
     Args:
-        trees: How many trees.
-        leaf: The fewest rows in a leaf.
-        share: The share of all cells that a split chooses from; none: the square root of their number, for numbers a third.
-        smoothing: The share of what is known of the targets alone in every answer, so that no class is impossible.
+        trees: Number of trees.
+        leaf: Minimum number of rows in a leaf.
+        share: Share of features considered for a split; none: the square root of their number, or a third for regression.
+        smoothing: Weight of the prior in every prediction, so that no class has probability 0.
     """
 
     cost = (
-        "seconds for thousands of rows, some minutes at most: it grows on up to 50,000 rows, once for each set of streams; "
+        "seconds for thousands of rows, a few minutes at most: grown on up to 50,000 rows, once for each set of streams; "
         "up to 30 MB"
     )
 
@@ -86,7 +86,7 @@ class Forest(TreeExpert):
             rate, exposure = exposed(y, weight)
             grown = ExtraTreesRegressor(max_features=self.share or 1 / 3, criterion="poisson", **common)
             return forest(grown.fit(x, rate, sample_weight=exposure), lambda value: value[:, :, 0], size)
-        target = y.astype(np.float64)  # of labels the mean is the share, and the squared error Gini's index
+        target = y.astype(np.float64)  # for labels, the mean is the frequency and the squared error the Gini index
         shallow = self.share or (1 / 3 if self.response.kind == "number" else "sqrt")
         regressor = ExtraTreesRegressor(max_features=shallow, **common)
         regressor.fit(x, target[:, 0] if target.ndim == 2 and size == 1 else target, sample_weight=weight)

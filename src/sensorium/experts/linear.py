@@ -1,4 +1,4 @@
-"""A regularised linear model over the features of all streams together."""
+"""A regularised linear model on the features of all streams."""
 
 from __future__ import annotations
 
@@ -17,43 +17,44 @@ from sensorium.nn.gram_projection import ROWS, Narrowed, products
 from sensorium.nn.linear_solvers import STRENGTHS, Floats, Solver, answered, chosen, fits, folds, prior
 
 FEWEST = 10
-"""A set of streams that fewer rows have is not fitted: they are answered from a smaller set."""
+"""Minimum number of rows for fitting a set of streams; rows of smaller sets use a subset's model."""
 FOLDS = 3
 TRIED, FITTED = 2e7, 3e8
-"""How many numbers that are not zero, times classes, the strength is chosen on, and a head is fitted on; beyond, on a part
-of the rows. A step of the solver takes about two seconds per 1e9."""
+"""Maximum number of non-zero values times classes for choosing the strength and for fitting a model; beyond it, rows are
+subsampled. A solver step takes about two seconds per 1e9."""
 HEADS = 4
-"""How many times the work, or the weights, of the first head those of sets between all streams and one may add."""
+"""Budget for models of intermediate sets of streams, as a multiple of the work and of the weights of one model."""
 SINGLE = 2e7
-"""From so many numbers on, the solver sees them in single precision."""
+"""Number of values above which the solver uses single precision."""
 DECADES = STRENGTHS[::2]
 LANES = 16
 """Columns of a product are padded to a multiple of this: the floats of the widest vector registers (512 bits)."""
 TOGETHER = (0.3, 1.0, 3.0)
-"""What the strengths that suit streams alone are multiplied with where several share a head."""
+"""Candidate factors for the streams' own strengths in a joint model."""
 
 
 @component
 class Linear(Expert):
-    """A regularised linear model over the features of all streams: hard to beat where rows are few.
+    """A regularised linear model on the features of all streams: hard to beat with few rows.
 
-    Logistic regression (classes, labels), the proportional-odds model (ordered classes), ridge regression (numbers). Every
-    set of streams has a model of its own, fitted on the rows that have all of the set; a row is answered by that of the
-    largest set it has. A set with fewer than ten rows, or whose rows all say the same, has none. Streams that share a
-    model are each held as strongly as suits them alone, so that one that says little does not drown the others.
+    Logistic regression (classes, labels), proportional odds (ordered classes) or ridge regression (numbers). Every set of
+    streams has its own model, fitted on the rows that have all of its streams; a row is predicted by the model of the
+    largest set it has. Sets with fewer than ten rows, or with constant targets, have none. In a joint model, each stream is
+    regularised as strongly as suits it alone, so that uninformative streams do not dominate.
     Source: Li & Lin, Ordinal regression by extended binary classification, NeurIPS 2006 (ordered classes).
 
     Args:
-        strength: How far the data may pull the weights, the C of scikit-learn; none: chosen by three folds, for each stream
-            alone and for all together.
-        balance: ``alone``: how strongly each stream is held in a model of several is what suits it alone; ``even``: all
-            alike, at one total variance.
-        weights: The most weights of one model: features times classes. Beyond, the features that vary least are left out.
+        strength: Inverse regularisation strength (``C`` in scikit-learn); none: chosen by three-fold cross-validation, for
+            each stream alone and for joint models.
+        balance: Regularisation of streams in a joint model: ``alone`` uses the strength chosen for each stream by itself,
+            ``even`` the same for all after scaling to equal total variance.
+        weights: Maximum number of weights of one model (features times classes); beyond it, the features with the least
+            variance are dropped.
     """
 
     cost = (
-        "time grows with the numbers that are not zero times classes: seconds for thousands of rows, some minutes at most; "
-        "memory with features times classes, 250 bytes each while fitting, and 4 bytes in every saved set of streams"
+        "time grows with non-zero values times classes: seconds for thousands of rows, a few minutes at most; memory "
+        "with features times classes, 250 bytes each while fitting, and 4 bytes for every saved set of streams"
     )
 
     def __init__(
@@ -71,7 +72,7 @@ class Linear(Expert):
         self.strength, self.balance, self.weights = strength, balance, weights
         self.sets = coalitions(self.streams)
         self.tuned: dict[tuple[str, ...], float] = {}
-        """What was chosen: the strength of each stream alone, and what those of several are multiplied with."""
+        """The chosen strength of each stream alone, and the factor for joint models."""
         self.settled: Mapping[tuple[str, ...], float] = {}
         self.prior: Tensor
         self.declare("prior", torch.float32, 1)
@@ -101,13 +102,19 @@ class Linear(Expert):
             self.keep(f"bias_{place}", torch.from_numpy(head.bias))
 
     def crossed(self, rows: Observed, fold: NDArray[np.int64], seed: int) -> dict[tuple[str, ...], Tensor]:
-        """What heads say of the rows that they were not fitted on; the features are gone through once for all folds."""
+        """Return cross-validated predictions by set of streams; features are projected once for all folds.
+
+        Args:
+            rows: The training rows.
+            fold: The fold of each row.
+            seed: Seed of subsampling.
+        """
         known = prior(self.response, rows.target, rows.weight)
         found: dict[tuple[str, ...], Tensor] = {(): torch.from_numpy(known).float().expand(len(rows), -1).clone()}
         columns = {s: getattr(self, f"columns_{i}").numpy() for i, s in enumerate(self.streams)}
         for place, (index, part, seen) in self._spaces(rows, columns, known, seed, tune=False):
             where = index if isinstance(part, slice) else index[part]
-            said = found[()].clone()
+            predictions = found[()].clone()
             for k in np.unique(fold):
                 own, other = fold[where] != k, fold[where] == k
                 if not other.any() or not fits(self.response, rows.target[where[own]]):
@@ -116,8 +123,9 @@ class Linear(Expert):
                     seen.x[own], rows.target[where[own]], rows.weight[where[own]], self._strength(self.sets[place])
                 )
                 raw = torch.from_numpy(np.asarray(seen.x[other] @ head.weight + head.bias, dtype=np.float64))
-                said[torch.from_numpy(where[other])] = answered(self.response, raw, torch.from_numpy(known)).float()
-            found[self.sets[place]] = said
+                values = answered(self.response, raw, torch.from_numpy(known)).float()
+                predictions[torch.from_numpy(where[other])] = values
+            found[self.sets[place]] = predictions
         return found
 
     def _strength(self, some: tuple[str, ...]) -> float:
@@ -133,13 +141,15 @@ class Linear(Expert):
         *,
         tune: bool = True,
     ) -> Iterator[tuple[int, tuple[NDArray[Any], NDArray[Any] | slice, Narrowed]]]:
-        """By place of a set of streams that has a head: its rows, those of them it is fitted on, and what the solver sees.
-        Strengths are chosen on the way."""
+        """Yield, for each set of streams to fit, its index, rows, the subsample to fit on and the solver's features.
+
+        Chooses the regularisation strengths along the way if ``tune``.
+        """
         pairs: dict[str, Floats] = {}
         blocks = {s: _block(rows.features[s], slice(None), columns[s]) for s in self.streams}
         spread = {s: max(_power(blocks[s][rows.present[s]]), 1e-12) for s in self.streams}
         work = size = 0.0
-        # Each stream alone first, then all, then the sets between: these give way where time or room is short.
+        # Single streams first, then all, then intermediate sets, which are skipped if the budget is exhausted.
         order = sorted(range(len(self.sets) - 1), key=lambda i: {1: 0, len(self.streams): 1}.get(len(self.sets[i]), 2))
         for place in order:
             some = self.sets[place]
@@ -171,12 +181,12 @@ class Linear(Expert):
             yield place, (index, part, seen)
 
     def _scale(self, stream: str, some: tuple[str, ...], spread: Mapping[str, float]) -> float:
-        """What a stream's features are multiplied with: to a total variance of 1, and among several by its own strength."""
+        """The scale of a stream's features: to a total variance of 1, and in joint models by its own strength."""
         own = self.tuned.get((stream,), 1.0) if len(some) > 1 and self.balance == "alone" else 1.0
         return float(np.sqrt(own / spread[stream]))
 
     def _columns(self, rows: Observed) -> dict[str, NDArray[np.int64]]:
-        """By stream the features that are used: all, or those that vary most where there are too many."""
+        """The indices of the features used by stream: all, or those with the most variance if there are too many."""
         width = {stream: rows.features[stream].shape[1] for stream in self.streams}
         total, most = sum(width.values()), max(1, self.weights // self.response.size)
         if total <= most:
@@ -198,7 +208,7 @@ class Linear(Expert):
         load: float,
         seed: int,
     ) -> None:
-        """Choose the strength of a set by folds (one of them held out where there is much to do)."""
+        """Choose the strength of a set of streams by cross-validation (a single fold for large problems)."""
         if some in self.tuned or (len(some) > 1 and any(len(other) > 1 for other in self.tuned)):
             return
         tried = TOGETHER if len(some) > 1 and self.balance == "alone" else DECADES
@@ -208,7 +218,7 @@ class Linear(Expert):
         few = _part(self.response, target, TRIED / load, seed)
         x, target, weight = seen.x[few], target[few], weight[few]
         fold = folds(self.response, target, FOLDS, seed)
-        # Where there is much to do, one fold is held out.
+        # Large problems use a single held-out fold.
         held = range(FOLDS) if load <= TRIED / FOLDS or seen.factor is not None else range(1)
         self.tuned[some], _ = chosen(self.response, x, target, weight, known, fold, held, tried)
 
@@ -221,7 +231,7 @@ class Linear(Expert):
         for number, place in enumerate(fitted):
             index = (which == number).nonzero()[:, 0]
             if len(index):
-                # Of all rows, whichever are wanted: sums then run alike whatever streams the other rows of a batch have.
+                # Computed for all rows, so that results do not depend on which streams the other rows of a batch have.
                 x = torch.cat([self._used(stream, features[stream]) for stream in self.sets[place]], dim=1)
                 raw = _product(x.to(self.prior), getattr(self, f"weight_{place}")) + getattr(self, f"bias_{place}")
                 out[index] = answered(self.response, raw[index], self.prior)
@@ -248,7 +258,7 @@ def _block(features: Any, index: NDArray[Any] | slice, columns: NDArray[np.int64
 
 
 def _filled(part: Any) -> int:
-    """How many numbers a block holds: of a sparse one those that are not zero."""
+    """The number of values of a block; of a sparse one, the non-zero values."""
     return max(1, int(getattr(part, "nnz", part.shape[0] * part.shape[1])))
 
 
@@ -265,12 +275,12 @@ def _spread(part: Any) -> Floats:
 
 
 def _power(part: Any) -> float:
-    """The variance of all columns together."""
+    """The total variance of all columns."""
     return float(_spread(part).sum()) if part.shape[0] else 0.0
 
 
 def _part(response: Response, target: NDArray[Any], share: float, seed: int) -> NDArray[Any] | slice:
-    """About this share of the rows, of each class alike; all where it is 1 or more."""
+    """A stratified subsample of about this share of the rows; all if it is 1 or more."""
     if share >= 1:
         return slice(None)
     return np.flatnonzero(folds(response, target, int(np.ceil(1 / share)), seed) == 0)

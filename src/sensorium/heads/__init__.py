@@ -1,1 +1,1 @@
-"""What tasks and late fusions share behind the fused vector: decisions, answers, views and stacking."""
+"""Components shared by tasks and late fusion: decision rules, predictions, report views and stacking."""

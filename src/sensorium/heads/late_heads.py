@@ -1,4 +1,4 @@
-"""One task a stream, each with its own head and its own loss, and how they decide together."""
+"""Late fusion heads: one task head per stream with its own loss, and the combination of their predictions."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Decide = Literal["mean", "vote", "learned", "stacking"]
 
 @dataclass(frozen=True)
 class Opinions(Tensors):
-    """What a panel says in training: the answer it gives together, and what each stream says (each learns by itself).
+    """The training output of late heads.
 
     Args:
-        together: The output of the task.
-        each: The output of every stream, in the model's order.
-        here: ``[B, S]``: who may speak.
+        together: The combined output of the task.
+        each: The output of every stream's head, in the model's order.
+        here: Which streams are present ``[B, S]``.
     """
 
     together: Any
@@ -37,17 +37,17 @@ class Opinions(Tensors):
 
 
 class Panel(Task[Any]):
-    """A task of several heads, one a stream: late fusion, where decisions meet and features do not.
+    """A task with one head per stream: late fusion of predictions rather than features.
 
-    In training the output is ``Opinions``: each head learns from its own loss, as if the others were not there. In use it
-    is the task's own output, so that nobody else need know.
+    In training the output is ``Opinions``: each head is trained by its own loss, independently of the others. In evaluation
+    it is the task's own output.
 
     Args:
-        streams: Their names, in the model's order.
-        make: Makes one task.
-        decide: ``mean`` of what they say, ``vote``, ``learned`` weights, or ``stacking``: what they say to rows that no
-            gradient has seen is weighed by a small model of its own, once training is over.
-        share: How much each of the streams that are there counts, ``[B, S]`` to ``[B, S]``.
+        streams: The streams, in the model's order.
+        make: Creates one head.
+        decide: ``mean`` of the predictions, ``vote``, ``learned`` weights, or ``stacking``: a small model fitted after
+            training on the heads' outputs for held-out rows.
+        share: Maps the presence of streams ``[B, S]`` to their weights ``[B, S]``.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Panel(Task[Any]):
         self.streams, self.decide, self.share = tuple(streams), decide, share
         self.heads: ByName[Task[Any]] = ByName(tasks)
         self.corrects = True
-        """Whether answers are set right on held-out rows (``Task.correct``), which wants every stream by itself."""
+        """Whether predictions are corrected on held-out rows (``Task.correct``), which needs every stream by itself."""
         self.stacker: nn.Module | None = None
         if decide == "stacking":
             self.stacker = Stacker(len(self.streams), _width(first))
@@ -78,7 +78,7 @@ class Panel(Task[Any]):
         return self.heads[self.streams[0]]
 
     def coefficients(self) -> dict[str, float]:
-        """How much each stream counts where all are there; with ``stacking``, the mean over the outputs."""
+        """Return the weight of each stream if all are present; with ``stacking``, the mean over the outputs."""
         everyone = torch.ones(1, len(self.streams), dtype=torch.bool, device=next(self.parameters()).device)
         share = self.stacker.share() if isinstance(self.stacker, Stacker) else self.share(everyone)[0]
         return dict(zip(self.streams, share.detach().tolist(), strict=True))
@@ -102,33 +102,33 @@ class Panel(Task[Any]):
             head.fit(targets)
 
     def settle(self, training: Seen, held_out: Seen) -> None:
-        """Let every head learn what it learns after training, then weigh what they say to the held-out rows."""
+        """Run the post-training step of every head, then fit their combination on the held-out rows."""
         for stream, head in self.heads.items():
             if head.settles:
                 head.settle(*(self._alone(seen, stream) for seen in (training, held_out)))
         if isinstance(self.stacker, Stacker):
-            learn_stacker(self.stacker, self._said(held_out), held_out.target, held_out.weight, self.plain.loss)
+            learn_stacker(self.stacker, self._outputs(held_out), held_out.target, held_out.weight, self.plain.loss)
         with torch.no_grad():
-            # What one head has to be set right by is not what all of them together have.
+            # The correction of one head differs from that of the combined prediction.
             together = _together(self(held_out.fused, held_out.streams, held_out.prompts))
         self.plain.correct(together, held_out.target, held_out.weight)
 
     def _alone(self, seen: Seen, stream: str) -> Seen:
-        """The rows as the head of one stream sees them; those without it have no target."""
+        """The rows as seen by the head of one stream; rows without the stream get no target."""
         part = seen.streams[stream]
         target = replace(seen.target, present=seen.target.present & part.present)
         return Seen(part, {stream: part}, target, seen.weight, seen.prompts)
 
     @torch.no_grad()
-    def _said(self, seen: Seen) -> tuple[Tensor, Tensor]:
-        """What every stream says ``[B, S, K]``, and which of them are there ``[B, S]``."""
+    def _outputs(self, seen: Seen) -> tuple[Tensor, Tensor]:
+        """The outputs of every stream ``[B, S, K]``, and which streams are present ``[B, S]``."""
         each, here = self._each(seen.fused, seen.streams, seen.prompts)
         return self._stacked(each), here
 
     def _stacked(self, each: Sequence[Tensor]) -> Tensor:
-        """Side by side ``[B, S, K]``, each as the task would merge it alone: class logits become log-chances."""
-        one = each[0].new_ones(each[0].shape[0], 1)
-        return torch.stack([self.plain.merge([said], one) for said in each], dim=1)
+        """Stack outputs to ``[B, S, K]``, each merged alone so that class logits become log-probabilities."""
+        weight = each[0].new_ones(each[0].shape[0], 1)
+        return torch.stack([self.plain.merge([output], weight) for output in each], dim=1)
 
     def _each(
         self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]
@@ -136,7 +136,7 @@ class Panel(Task[Any]):
         each, here = [], []
         for i, stream in enumerate(self.streams):
             part = streams.get(stream)
-            if part is None:  # a group of streams: the fusion hands on its vector as a token
+            if part is None:  # a group of streams: the fusion passes its vector on as a token
                 token, real = fused.tokens[:, i], fused.mask[:, i]
                 part = Encoded(token.unsqueeze(1), real.unsqueeze(1), token, real)
             each.append(self.heads[stream](part, {stream: part}, prompts))
@@ -145,20 +145,20 @@ class Panel(Task[Any]):
 
     def forward(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> Any:
         each, here = self._each(fused, streams, prompts)
-        # A row with nothing is answered from what all say to nothing: the priors.
+        # A row without any stream combines all heads' outputs for missing input: the priors.
         heard = here | ~here.any(dim=1, keepdim=True)
         if isinstance(self.stacker, Stacker):
             together = self.stacker(self._stacked(each), heard)
         else:
-            # The weights learn from what the heads say; the heads do not learn to please the weights.
-            said = [_detached(output) for output in each] if self.training else each
-            together = self.plain.merge(said, self.share(heard), vote=self.decide == "vote")
+            # The weights are trained on the heads' outputs without gradients into the heads.
+            outputs = [_detached(output) for output in each] if self.training else each
+            together = self.plain.merge(outputs, self.share(heard), vote=self.decide == "vote")
         return Opinions(together, each, here) if self.training else together
 
     def loss(self, output: Any, target: Field) -> Tensor:
         if not isinstance(output, Opinions):
             return self.plain.loss(output, target)
-        own = [head.loss(said, target) for head, said in zip(self.heads.values(), output.each, strict=True)]
+        own = [head.loss(each, target) for head, each in zip(self.heads.values(), output.each, strict=True)]
         loss = (torch.stack(own, dim=1) * output.here).sum(dim=1) / len(self.streams)
         return loss + self.plain.loss(output.together, target) if self.decide == "learned" else loss
 
@@ -205,12 +205,12 @@ def _detached(output: Any) -> Any:
 
 @torch.no_grad()
 def _width(task: Task[Any]) -> int:
-    """How many numbers a row the task's output is."""
+    """The width of the task's output."""
     was = task.training
     one = torch.ones(1, 1, dtype=torch.bool)
     nothing = Encoded(torch.zeros(1, 1, task.dim), one, torch.zeros(1, task.dim), one[0])
     output = task.eval()(nothing, {"": nothing}, {})
     task.train(was)
     if not (isinstance(output, Tensor) and output.dim() == 2 and output.is_floating_point()):
-        raise ConfigError(f"what {type(task).__name__.lower()} says cannot be stacked", fix="decide: mean")
+        raise ConfigError(f"outputs of {type(task).__name__.lower()} cannot be stacked", fix="decide: mean")
     return output.shape[1]

@@ -1,4 +1,4 @@
-"""Classes that lie in a row: cumulative links, decisions, and scores that count how many steps an answer is off.
+"""Ordered classes: cumulative link, decision rules, and metrics of the distance between predicted and true class.
 
 Source: McCullagh, Regression Models for Ordinal Data, https://doi.org/10.1111/j.2517-6161.1980.tb01109.x, § 2.
 """
@@ -17,10 +17,10 @@ Decision = Literal["likeliest", "median", "mean"]
 
 
 def cumulative_link(score: Tensor, cuts: Tensor) -> Tensor:
-    """Log class probabilities ``[B, K]`` of scores ``[B, 1]`` between increasing ``cuts`` ``[K - 1]``.
+    """Return log class probabilities ``[B, K]`` of ``score`` ``[B, 1]`` for increasing ``cuts`` ``[K - 1]``.
 
     ``P(class <= k) = sigmoid(cut_k - score)``. A class between two cuts has the difference of two sigmoids, written as a
-    product, ``sigmoid(upper) sigmoid(-lower) (1 - exp(lower - upper))``, which loses no digits far from the cuts.
+    product, ``sigmoid(upper) sigmoid(-lower) (1 - exp(lower - upper))``, which stays accurate far from the cuts.
     """
     below, above = F.logsigmoid(cuts - score), F.logsigmoid(score - cuts)
     rows = score.shape[0]
@@ -32,15 +32,17 @@ def cumulative_link(score: Tensor, cuts: Tensor) -> Tensor:
 
 
 def cut_points(shares: Tensor) -> Tensor:
-    """The thresholds ``[K - 1]`` at which a score of 0 has the class probabilities ``shares`` ``[K]``, none of them 0."""
+    """Return the cuts ``[K - 1]`` for which a score of 0 has the class probabilities ``shares`` ``[K]``, all above 0."""
     return shares.cumsum(dim=0)[:-1].clamp(1e-6, 1 - 1e-6).logit()
 
 
 def decided(chances: Tensor, how: Decision) -> Tensor:
-    """The class ``[B]`` decided from the probabilities ``chances`` ``[B, K]`` by the rule ``how``.
+    """Return the predicted class ``[B]``.
 
-    ``likeliest`` maximises accuracy, ``median`` minimises the mean absolute number of steps, ``mean`` (the class nearest
-    to the mean) the squared steps.
+    Args:
+        chances: Probabilities ``[B, K]``.
+        how: ``likeliest`` maximises accuracy, ``median`` minimises the mean absolute distance, ``mean`` (the class nearest
+            to the mean) the mean squared distance.
     """
     if how == "likeliest":
         return chances.argmax(dim=1)
@@ -51,7 +53,7 @@ def decided(chances: Tensor, how: Decision) -> Tensor:
 
 
 def on_decision(measure: Measure, how: Decision) -> Measure:
-    """``measure`` applied to the class decided by the rule ``how`` instead of the most likely one."""
+    """Return ``measure`` applied to the class predicted by the rule ``how`` instead of the most likely."""
 
     def measured(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
         return measure(F.one_hot(decided(prediction, how), prediction.shape[1]).to(prediction), truth, weight)
@@ -60,10 +62,14 @@ def on_decision(measure: Measure, how: Decision) -> Measure:
 
 
 def quadratic_kappa(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
-    """Cohen's kappa with quadratic weights, of ``prediction`` and ``truth`` of each row, with weights ``weight`` ``[R,
-    B]``: 1 is perfect, 0 is chance with the same class frequencies.
+    """Return Cohen's kappa with quadratic weights ``[R]``: 1 is perfect, 0 is chance with the same class shares.
 
     Source: Cohen, Weighted kappa, https://doi.org/10.1037/h0026256.
+
+    Args:
+        prediction: Probabilities ``[B, K]``.
+        truth: Class indices ``[B]``.
+        weight: Weights of the rows in each resample ``[R, B]``.
     """
     table = confusion(prediction, truth, weight)
     steps = torch.arange(table.shape[1], dtype=table.dtype, device=table.device)
@@ -74,6 +80,11 @@ def quadratic_kappa(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor
 
 
 def steps_off(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
-    """The mean absolute difference in class steps, of ``prediction`` and ``truth`` of each row, with weights ``weight``
-    ``[R, B]``; 1 is the neighbouring class."""
+    """Return the mean absolute distance in classes between prediction and truth ``[R]``.
+
+    Args:
+        prediction: Probabilities ``[B, K]``.
+        truth: Class indices ``[B]``.
+        weight: Weights of the rows in each resample ``[R, B]``.
+    """
     return mean((prediction.argmax(dim=1) - truth).abs(), weight)

@@ -1,4 +1,4 @@
-"""Stacking: a small model of what several models say, learnt on rows that none of them has learnt from."""
+"""Stacking: a small model that combines the outputs of several models, fitted on held-out rows."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from sensorium.core.batch import Field
 from sensorium.nn.streams import shares
 
 RIDGE = 1.0
-"""How many rows' worth of loss it costs to move a weight by 1: what a few rows say is not believed much."""
+"""Strength of the ridge penalty, in rows' worth of loss per squared unit; regularises fits on few rows."""
 SUBSETS = 64
 
 
 class Stacker(nn.Module):
-    """Outputs ``[B, S, K]`` of S models to one ``[B, K]``: z = exp(γₙ) Σₛ αₛₖ oₛₖ + βₙₖ, n the models that are there.
+    """Combines outputs ``[B, S, K]`` of S models: z = exp(γₙ) Σₛ αₛₖ oₛₖ + βₙₖ, where n models are present.
 
-    α is a softmax over those that are there, so an absent model counts nothing. γ₁ = β₁ = 0, so a model that is alone is
-    believed as it is. γ says how much surer n models are together than on average, β takes back what each assumed (the
-    prior, counted n times). All are buffers: nothing but ``learn_stacker`` changes them. Before that it is the mean.
-    Source: stacked generalization, https://doi.org/10.1016/S0893-6080(05)80023-1; shares that are not negative,
+    α is a softmax over the present models. γ₁ = β₁ = 0, so a single model's output is unchanged. γ scales the confidence of
+    n models together, β removes their repeated prior. All are buffers, set only by ``learn_stacker``; initially the result
+    is the mean. Source: stacked generalization, https://doi.org/10.1016/S0893-6080(05)80023-1; non-negative weights,
     https://doi.org/10.1007/BF00117832.
+
+    Args:
+        models: Number of models S.
+        width: Width of an output K.
     """
 
     def __init__(self, models: int, width: int) -> None:
@@ -35,7 +38,7 @@ class Stacker(nn.Module):
         self.register_buffer("offset", torch.zeros(models - 1, width))
 
     def share(self) -> Tensor:
-        """α of every model where all are there ``[S]``, the mean over the outputs."""
+        """Return the weights α ``[S]`` with all models present, averaged over the outputs."""
         return self.score.softmax(dim=0).mean(dim=1)
 
     def forward(self, said: Tensor, here: Tensor) -> Tensor:
@@ -43,8 +46,15 @@ class Stacker(nn.Module):
 
 
 def stacked(said: Tensor, here: Tensor, score: Tensor, sharpness: Tensor, offset: Tensor) -> Tensor:
-    """The equation of ``Stacker``: outputs ``said`` ``[B, S, K]`` of the models present (``here`` ``[B, S]``), combined
-    with ``score``, ``sharpness`` and ``offset``."""
+    """Combine outputs by the equation of ``Stacker``.
+
+    Args:
+        said: Outputs of the models ``[B, S, K]``.
+        here: Which models are present ``[B, S]``.
+        score: Logits of the weights α ``[S, K]``.
+        sharpness: γ ``[S - 1]``.
+        offset: β ``[S - 1, K]``.
+    """
     weight = shares(score.expand(said.shape), here)  # [B, S, K]
     count = here.sum(dim=1).clamp(min=1) - 1
     scale = torch.cat([sharpness.new_zeros(1), sharpness]).exp()[count]
@@ -59,15 +69,14 @@ def learn_stacker(
     weight: Tensor,
     loss: Callable[[Tensor, Field], Tensor],
 ) -> None:
-    """Fit ``stacker`` by minimising the loss on complete rows and on rows with streams removed, with a ridge penalty
-    towards the mean.
+    """Fit a stacker with a ridge penalty towards the mean, on complete rows and with streams removed.
 
     Args:
-        stacker: Fitted in place.
+        stacker: The stacker to fit in place.
         said: Outputs ``[B, S, K]`` and which models are present ``[B, S]``.
-        target: The target of each row.
-        weight: The weight ``[B]`` of each row; rows without a target are skipped.
-        loss: ``[B]`` of an output ``[B, K]``.
+        target: The targets; rows without one are skipped.
+        weight: Weights of the rows ``[B]``.
+        loss: The loss ``[B]`` of an output ``[B, K]``.
     """
     outputs, here = said
     known = target.present & (weight > 0) & (here.sum(dim=1) > 1)
@@ -84,7 +93,7 @@ def learn_stacker(
         search.zero_grad()
         total = sum((value.square().sum() for value in found), torch.zeros((), dtype=torch.float64)) * RIDGE
         for part in parts:
-            # A row with one model is answered by that model, whatever is learnt here.
+            # The parameters do not affect rows with a single model.
             counts = weight * (part.sum(dim=1) > 1)
             total = total + (loss(stacked(outputs, part, *found), truth) * counts).sum() / len(parts)
         total.backward()  # type: ignore[no-untyped-call]
@@ -98,7 +107,7 @@ def learn_stacker(
 
 
 def _subsets(models: int) -> Tensor:
-    """Sets of two or more models ``[sets, S]``: all of few; of many the whole set and random ones, always the same."""
+    """Sets of two or more models ``[sets, S]``: all of them if few, else the full set and fixed random ones."""
     if 2**models <= SUBSETS:
         every = torch.arange(2**models).unsqueeze(1) >> torch.arange(models) & 1
         return every[every.sum(dim=1) > 1].bool()

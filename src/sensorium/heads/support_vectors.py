@@ -1,4 +1,4 @@
-"""The decision of a support vector machine that scikit-learn fitted, in tensors."""
+"""The decision function of a support vector machine fitted by scikit-learn, in tensors."""
 
 from __future__ import annotations
 
@@ -12,9 +12,15 @@ from torch import Tensor, nn
 class SupportVectors(nn.Module):
     """``SVC(kernel="rbf", decision_function_shape="ovr").decision_function`` on standardised features.
 
-    There is room for ``most`` support vectors; places left over have coefficients of zero, so that the shapes are known
-    before it is fitted. Each two classes have a machine of their own. A class's value is its number of wins, and within
-    half a win how clear they were, as in scikit-learn's ``_ovr_decision_function``.
+    Buffers hold up to ``most`` support vectors, so that shapes are known before fitting; unused ones have zero
+    coefficients. Each pair of classes has its own machine. The value of a class is its number of wins plus a bounded
+    confidence term, as in scikit-learn's ``_ovr_decision_function``.
+
+    Args:
+        dim: Number of features.
+        classes: Number of classes.
+        most: Maximum number of support vectors.
+        gamma: Coefficient of the RBF kernel.
     """
 
     def __init__(self, dim: int, classes: int, most: int, gamma: float) -> None:
@@ -41,8 +47,13 @@ class SupportVectors(nn.Module):
 
     @torch.no_grad()
     def adopt(self, svc: Any, middle: Tensor, spread: Tensor) -> None:
-        """Copy a fitted ``sklearn.svm.SVC`` ``svc``, whose classes are indices, some possibly absent; ``middle`` and
-        ``spread`` standardise its inputs."""
+        """Copy a fitted machine into the buffers.
+
+        Args:
+            svc: The fitted ``sklearn.svm.SVC``; its classes are indices, some may be absent.
+            middle: Means of the features, for standardisation.
+            spread: Standard deviations of the features.
+        """
         self.middle.copy_(middle)
         self.spread.copy_(spread)
         places = torch.as_tensor(svc.classes_)
@@ -60,7 +71,7 @@ class SupportVectors(nn.Module):
             against = places[torch.where(row < own, row, min(row + 1, len(places) - 1))]
             self.coefficients[torch.arange(count), against] = values
         order = {pair: at for at, pair in enumerate(combinations(range(self.classes), 2))}
-        # scikit-learn turns the signs round where there are two classes.
+        # scikit-learn flips the signs for two classes.
         sign = -1.0 if len(places) == 2 else 1.0
         self.coefficients *= sign
         for (a, b), value in zip(combinations(places.tolist(), 2), svc.intercept_.tolist(), strict=True):
@@ -72,16 +83,22 @@ class SupportVectors(nn.Module):
         x = (x.float() - self.middle) / self.spread
         kernel = (-self.gamma * torch.cdist(x, self.vectors).square()).exp()  # [B, n]
         owner = nn.functional.one_hot(self.owner, self.classes).to(x)
-        # What the vectors of class i (last axis) say against class j.
-        said = torch.einsum("bn,nj,ni->bji", kernel, self.coefficients, owner)
+        # Contributions of the vectors of class i (last axis) against class j.
+        votes = torch.einsum("bn,nj,ni->bji", kernel, self.coefficients, owner)
         first, second = torch.triu_indices(self.classes, self.classes, offset=1, device=x.device)
-        margin = said[:, second, first] + said[:, first, second] + self.bias  # [B, pairs], above 0: the first wins
+        margin = votes[:, second, first] + votes[:, first, second] + self.bias  # [B, pairs], above 0: the first wins
         both = self.known[first] & self.known[second]
         return self.counted(margin.masked_fill(~both, 0.0), first, second, both)
 
     def counted(self, margin: Tensor, first: Tensor, second: Tensor, both: Tensor) -> Tensor:
-        """Votes for each class, and their total margin, from the pairwise ``margin`` between the classes ``first`` and
-        ``second``; ``both``: whether both classes exist."""
+        """Return the number of wins of each class plus a bounded confidence term ``[B, K]``.
+
+        Args:
+            margin: Decision values of the pairs ``[B, pairs]``; positive for the first class.
+            first: First class of each pair.
+            second: Second class of each pair.
+            both: Whether both classes of a pair occurred in training.
+        """
         if self.classes == 2:
             return torch.cat([margin, -margin], dim=1)
         wins = margin.new_zeros((margin.shape[0], self.classes))
@@ -90,5 +107,5 @@ class SupportVectors(nn.Module):
         wins = wins.index_add(1, first, won * both).index_add(1, second, (1 - won) * both)
         clear = clear.index_add(1, first, margin).index_add(1, second, -margin)
         decided = wins + clear / (3 * (clear.abs() + 1))
-        # A class without a training row has no machine, and never wins.
+        # A class without training rows has no machine and never wins.
         return decided.masked_fill(~self.known, -1.0)

@@ -1,4 +1,4 @@
-"""What a report draws of predicted risks: how groups of like risk fare, how many are still watched, and calibration."""
+"""Report views of survival tasks: Kaplan-Meier curves of risk groups, numbers at risk, and calibration."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from sensorium.core.views import LIMITS, Cell, Curve, Lines, Sentence, Table, Vi
 from sensorium.metrics.survival import alive_at, kaplan_meier
 
 GROUPS = ("low", "middling", "high")
-"""Risk groups: a third of the held-out rows each."""
+"""Risk groups: terciles of the held-out rows."""
 AT_RISK = 6
 TENTHS = 10
 FEW = 30
 
 
 def survival_views(prediction: Tensor, truth: Tensor, times: Tensor, unit: str) -> list[View]:
-    """Curves of the risk groups, the numbers at risk, calibration at the middle time, and what was scored on few events.
+    """Return survival curves of the risk groups, numbers at risk, calibration at the middle time, and limitations.
 
     Args:
-        prediction: ``[B, 1 + G]`` and
-        truth: ``[B, 2]``, as ``metrics/survival.py`` takes them.
-        times: ``[G]`` of the curves, in the unit of the truths.
-        unit: The name of the time column.
+        prediction: Risk and survival curve ``[B, 1 + G]``, as in ``metrics/survival.py``.
+        truth: Time and event ``[B, 2]``.
+        times: Times of the curves ``[G]``, in the unit of the truths.
+        unit: Name of the time column.
     """
     risk, time, event = prediction[:, 0], truth[:, 0], truth[:, 1] > 0.5
     thirds = risk.double().quantile(torch.tensor([1 / 3, 2 / 3], dtype=torch.float64))
@@ -41,24 +41,24 @@ def survival_views(prediction: Tensor, truth: Tensor, times: Tensor, unit: str) 
     found: list[View] = [
         Lines(
             "survival",
-            "How groups of like risk fare",
-            "The share in which the event has not happened yet (Kaplan-Meier), of a third of these rows each, by predicted "
-            "risk. The further apart the lines, the more the risk says.",
+            "Survival by risk group",
+            "Kaplan-Meier curves of the terciles of predicted risk. The further apart the lines, the better the "
+            "discrimination.",
             lines=lines,
             x=unit,
             y="share without event",
         ),
         Table(
             "at_risk",
-            "Still watched",
-            f"How many rows of each group are still watched at some times ({unit}): a line of few says little.",
+            "Numbers at risk",
+            f"Number of rows of each group still at risk over time ({unit}); curves of few rows are unreliable.",
             rows=rows,
         ),
         Curve(
             "calibration",
-            "Can its curves be believed?",
-            f"Tenths of like prediction: the chance of no event by {unit} {float(times[middle]):.4g}, and the share "
-            "without one (Kaplan-Meier). Below the dashed line it promises too much.",
+            "Calibration of the survival curves",
+            f"Deciles of prediction: predicted probability of no event by {unit} {float(times[middle]):.4g} against the "
+            "observed share (Kaplan-Meier). Below the dashed line, survival is overestimated.",
             points=_tenths(prediction[:, 1 + middle], truth, times[middle]),
             x="predicted",
             y="observed",
@@ -67,12 +67,12 @@ def survival_views(prediction: Tensor, truth: Tensor, times: Tensor, unit: str) 
         ),
     ]
     if (count := int(event.sum())) < FEW:
-        found.append(Sentence(LIMITS, "", text=f"It was tested on {count} events only: its scores may be off by much."))
+        found.append(Sentence(LIMITS, "", text=f"It was evaluated on {count} events only, so its scores are uncertain."))
     return found
 
 
 def _steps(time: Tensor, event: Tensor) -> list[tuple[float, float]]:
-    """The curve of Kaplan and Meier as corners of a staircase from time 0."""
+    """The Kaplan-Meier curve as the corners of a step function from time 0."""
     at, share = kaplan_meier(time, event, torch.ones(1, len(time), dtype=torch.float64))
     corners, level = [(0.0, 1.0)], 1.0
     for moment, value in zip(at.tolist(), share[0].tolist(), strict=True):
@@ -82,9 +82,9 @@ def _steps(time: Tensor, event: Tensor) -> list[tuple[float, float]]:
     return [*corners, (float(at[-1]), level)]
 
 
-def _tenths(said: Tensor, truth: Tensor, at: Tensor) -> list[dict[str, float]]:
+def _tenths(predicted: Tensor, truth: Tensor, at: Tensor) -> list[dict[str, float]]:
     found = []
-    for index in said.argsort().chunk(min(TENTHS, len(said))):
+    for index in predicted.argsort().chunk(min(TENTHS, len(predicted))):
         seen = alive_at(truth[index], torch.ones(1, len(index), dtype=torch.float64), at)
-        found.append({"predicted": float(said[index].mean()), "observed": float(seen[0]), "rows": float(len(index))})
+        found.append({"predicted": float(predicted[index].mean()), "observed": float(seen[0]), "rows": float(len(index))})
     return found

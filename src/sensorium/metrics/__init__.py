@@ -1,1 +1,1 @@
-"""Scores of predictions: weighted formulas that a bootstrap can resample, and the scorers that collect rows for them."""
+"""Metrics as weighted formulas that a bootstrap can resample, and the scorers that collect rows for them."""

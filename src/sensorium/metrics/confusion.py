@@ -1,4 +1,4 @@
-"""Where a classifier errs: its confusion matrix, each class by itself, and whether its confidence can be believed."""
+"""Error analysis of classifiers: confusion matrix, per-class scores and calibration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sensorium.metrics import weighted
 
 
 class Bin(NamedTuple):
-    """Rows of like confidence: how sure the model was on average, and how often it was right."""
+    """A calibration bin: its range of confidence, mean confidence, accuracy and number of rows."""
 
     low: float
     high: float
@@ -22,7 +22,7 @@ class Bin(NamedTuple):
 
 
 class PerClass(NamedTuple):
-    """One class: how many rows have it, and how well it is found."""
+    """Number of rows, precision, recall and F1 of one class."""
 
     name: str
     rows: int
@@ -32,14 +32,25 @@ class PerClass(NamedTuple):
 
 
 def confusion(prediction: Tensor, truth: Tensor) -> list[list[int]]:
-    """Counts ``[K, K]`` of ``truth`` (rows) against the class of the probabilities ``prediction`` (columns)."""
+    """Return counts by true class (row) and predicted class (column).
+
+    Args:
+        prediction: Probabilities ``[B, K]``.
+        truth: Class indices ``[B]``.
+    """
     weight = torch.ones(1, truth.shape[0], dtype=torch.float64)
     counts: list[list[int]] = weighted.confusion(prediction, truth, weight)[0].long().tolist()
     return counts
 
 
 def calibration(prediction: Tensor, truth: Tensor, bins: int = 15) -> list[Bin]:
-    """Confidence of ``prediction`` against accuracy by ``truth``, in ``bins`` of equal width; empty bins are left out."""
+    """Return the non-empty calibration bins of equal width.
+
+    Args:
+        prediction: Probabilities ``[B, K]``.
+        truth: Class indices ``[B]``.
+        bins: Number of bins.
+    """
     sure, guess = prediction.max(dim=1)
     right = (guess == truth).double()
     index = (sure * bins).long().clamp(0, bins - 1)
@@ -53,25 +64,30 @@ def calibration(prediction: Tensor, truth: Tensor, bins: int = 15) -> list[Bin]:
 
 
 def per_class(counts: Sequence[Sequence[int]], labels: Sequence[str]) -> list[PerClass]:
-    """Precision, recall and F1 of every class of the confusion matrix ``counts``, named by ``labels``, the most frequent
-    first."""
+    """Return the scores of every class from the confusion matrix ``counts`` with ``labels``, most frequent first."""
     table = torch.tensor(counts, dtype=torch.float64)
     return _ordered(labels, table.diagonal(), table.sum(dim=0), table.sum(dim=1))
 
 
 def per_label(prediction: Tensor, truth: Tensor, labels: Sequence[str], threshold: float) -> list[PerClass]:
-    """Precision, recall and F1 of every one of ``labels``, from probabilities ``prediction`` above ``threshold`` and
-    ``truth``, the most frequent first."""
-    said, real = (prediction >= threshold).double(), truth.double()
-    return _ordered(labels, (said * real).sum(dim=0), said.sum(dim=0), real.sum(dim=0))
+    """Return the scores of every label of a multi-label task, most frequent first.
+
+    Args:
+        prediction: Probabilities ``[B, K]``.
+        truth: 0 or 1 ``[B, K]``.
+        labels: The labels.
+        threshold: Probability from which a label counts as predicted.
+    """
+    predicted, real = (prediction >= threshold).double(), truth.double()
+    return _ordered(labels, (predicted * real).sum(dim=0), predicted.sum(dim=0), real.sum(dim=0))
 
 
-def _ordered(labels: Sequence[str], hits: Tensor, said: Tensor, real: Tensor) -> list[PerClass]:
+def _ordered(labels: Sequence[str], hits: Tensor, predicted: Tensor, real: Tensor) -> list[PerClass]:
     columns = [
         real.long(),
-        weighted.ratio(hits, said),
+        weighted.ratio(hits, predicted),
         weighted.ratio(hits, real),
-        weighted.ratio(2 * hits, said + real),
+        weighted.ratio(2 * hits, predicted + real),
     ]
     rows = [PerClass(*row) for row in zip(labels, *(column.tolist() for column in columns), strict=True)]
     return sorted(rows, key=lambda row: -row.rows)

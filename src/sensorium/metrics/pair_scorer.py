@@ -1,4 +1,4 @@
-"""The scorer of tasks whose answers are numbers or chances: it keeps what is predicted and what is true of every row."""
+"""A scorer that keeps the predictions and truths of all rows."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Pairs(Scorer[Any]):
     """Keeps predictions ``[rows, ...]`` and truths ``[rows, ...]``, and scores them by weighted measures.
 
     Args:
-        task: Whose answers are scored.
-        compare: An output and the target field to predictions and truths, row by row (first axis ``B``).
+        task: The scored task.
+        compare: Maps an output and the target field to predictions and truths (first axis ``B``).
         measures: By name, formulas as in ``metrics/weighted.py``; the task's headline is put first.
-        macro: Which of them are means over classes.
+        macro: The metrics that are averaged over classes.
     """
 
     def __init__(
@@ -46,13 +46,13 @@ class Pairs(Scorer[Any]):
 
     @property
     def prediction(self) -> Tensor:
-        """As the measures take it; empty where no row was scored."""
+        """The predictions of all scored rows; empty if there are none."""
         found: Tensor = self.kept.get("prediction", torch.zeros(0, 1))
         return found
 
     @property
     def truth(self) -> Tensor:
-        """As the measures take it; empty where no row was scored."""
+        """The truths of all scored rows; empty if there are none."""
         found: Tensor = self.kept.get("truth", torch.zeros(0))
         return found
 
@@ -69,8 +69,10 @@ class Pairs(Scorer[Any]):
 
 
 def counted(metric: Callable[[Tensor, Tensor], Tensor]) -> Measure:
-    """A weighted measure from ``metric``, any function of predictions and truths (such as a torchmetrics metric): rows
-    are repeated by their weights, one resample at a time."""
+    """Return a weighted measure from ``metric``, any function of predictions and truths such as a torchmetrics metric.
+
+    Rows are repeated according to their weights, one resample at a time.
+    """
 
     def measure(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
         every = torch.arange(prediction.shape[0])

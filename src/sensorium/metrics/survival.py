@@ -1,8 +1,8 @@
-"""Scores of predicted risks and survival curves, where some rows are censored; as formulas of ``metrics/weighted.py``.
+"""Survival metrics under censoring, as formulas of ``metrics/weighted.py``.
 
-Predictions are ``[B, 1 + G]``: the risk, larger where the event is expected sooner, and the chance to live past each of
-G times. Truths are ``[B, 2]``: time, and 1 where the event happened then, 0 where the row was last seen then. Chances of
-being censored are those of the scored rows themselves (Kaplan-Meier), resample by resample.
+Predictions are ``[B, 1 + G]``: the risk (larger for an earlier expected event) and the survival probability at each of G
+times. Truths are ``[B, 2]``: time, and 1 for an event or 0 for censoring at that time. The censoring distribution is
+estimated from the scored rows (Kaplan-Meier), separately for each resample.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from torch import Tensor
 from sensorium.metrics.weighted import Measure, ratio
 
 BLOCK = 1_000_000
-"""Pairs of rows that are looked at together."""
+"""Number of pairs of rows processed at a time."""
 RARE = 0.02
-"""No row counts more than as one of so few that are still watched."""
+"""Lower bound of the probability of remaining uncensored, which limits the inverse weights."""
 GROUPS = 10
 
 
 def kaplan_meier(time: Tensor, event: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Times ``[U]`` in order, and the share that lives past each ``[R, U]``, for each resample of the rows.
+    """Return the sorted distinct times ``[U]`` and the Kaplan-Meier survival after each ``[R, U]``, for each resample.
 
     Args:
-        time: ``[B]``.
-        event: ``[B]`` bool.
-        weight: ``[R, B]`` float64.
+        time: Times ``[B]``.
+        event: Whether the event happened ``[B]``, bool.
+        weight: Weights of the rows in each resample ``[R, B]``, float64.
     """
     times, place = torch.unique(time, return_inverse=True)
     size = (weight.shape[0], len(times))
@@ -37,32 +37,44 @@ def kaplan_meier(time: Tensor, event: Tensor, weight: Tensor) -> tuple[Tensor, T
 
 
 def _watched(truth: Tensor, weight: Tensor, at: Tensor, *, before: bool) -> Tensor:
-    """The share of rows not censored by the times ``at`` ``[N]``, or just ``before`` them ``[R, N]``."""
+    """The probability ``[R, N]`` of remaining uncensored at the times ``at`` ``[N]``, or just ``before`` them."""
     times, share = kaplan_meier(truth[:, 0], truth[:, 1] < 0.5, weight)
     known = torch.cat([share.new_ones(share.shape[0], 1), share], dim=1)
     return known[:, torch.searchsorted(times, at.contiguous(), right=not before)].clamp_min(RARE)
 
 
 def c_index(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
-    """Harrell's concordance index of risks ``prediction`` and times and events ``truth``, with weights ``weight`` ``[R,
-    B]``: of the comparable pairs the share in which the earlier event has the larger risk; ties count half. Source:
-    Harrell et al. 1982, https://doi.org/10.1001/jama.1982.03320430047030."""
+    """Return Harrell's concordance index: the share of comparable pairs with risks in the right order; ties count half.
+
+    Source: Harrell et al. 1982, https://doi.org/10.1001/jama.1982.03320430047030.
+
+    Args:
+        prediction: Risk and survival curve ``[B, 1 + G]``.
+        truth: Time and event ``[B, 2]``.
+        weight: Weights of the rows in each resample ``[R, B]``.
+    """
     time, event = truth[:, 0], truth[:, 1] > 0.5
-    # An event at the time another row was last seen is known to be earlier.
+    # An event at the time at which another row is censored counts as earlier.
     return _concordance(prediction[:, 0], time, event, weight, weight, ties=True)
 
 
 def uno_c_index(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
-    """Uno's concordance index of ``prediction`` and ``truth`` with weights ``weight`` ``[R, B]``: as ``c_index``, with
-    events weighted by the inverse probability of being uncensored, so that it does not depend on the censoring.
-    Source: Uno et al. 2011, https://doi.org/10.1002/sim.4154."""
+    """Return Uno's concordance index: inverse-probability weights make it independent of the censoring distribution.
+
+    Source: Uno et al. 2011, https://doi.org/10.1002/sim.4154.
+
+    Args:
+        prediction: Risk and survival curve ``[B, 1 + G]``.
+        truth: Time and event ``[B, 2]``.
+        weight: Weights of the rows in each resample ``[R, B]``.
+    """
     time, event = truth[:, 0], truth[:, 1] > 0.5
     share = _watched(truth, weight, time, before=True)
     return _concordance(prediction[:, 0], time, event, weight / share.square(), weight, ties=False)
 
 
 def _concordance(risk: Tensor, time: Tensor, event: Tensor, early: Tensor, late: Tensor, *, ties: bool) -> Tensor:
-    """``early``, ``late``: ``[R, B]``, how much a row counts as the first and as the second of a pair."""
+    """Weighted concordance; ``early``, ``late`` ``[R, B]``: weights of a row as the first and second of a pair."""
     above, below = early.new_zeros(early.shape[0]), early.new_zeros(early.shape[0])
     first = event.nonzero()[:, 0]
     for index in torch.split(first, max(1, BLOCK // max(1, len(risk)))):
@@ -77,13 +89,13 @@ def _concordance(risk: Tensor, time: Tensor, event: Tensor, early: Tensor, late:
 
 
 def brier_over_time(grid: Tensor) -> Measure:
-    """The squared error of the survival curve against what happened, averaged over the time up to the last of ``grid``.
+    """Return the integrated Brier score as a measure: squared error of the survival curve, averaged over time.
 
-    Rows that were censored before a time say nothing of it; the others count for them. Never informed: 0.25 at most times.
+    Censored rows are handled by inverse-probability weights. A constant prediction of 0.5 scores 0.25.
     Source: Graf et al. 1999, https://doi.org/10.1002/(SICI)1097-0258(19990915/30)18:17/18<2529::AID-SIM274>3.0.CO;2-5.
 
     Args:
-        grid: ``[G]`` times of the curve, in order, in the unit of the truths.
+        grid: Times of the curve ``[G]``, increasing, in the unit of the truths.
     """
 
     def measure(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
@@ -104,20 +116,20 @@ def brier_over_time(grid: Tensor) -> Measure:
 
 
 def calibration_at(grid: Tensor, place: int) -> Measure:
-    """How far predicted chances to live past one of the times are from the shares that do (Kaplan-Meier), averaged over
-    ten groups of like prediction.
+    """Return the calibration error at one time as a measure: the mean absolute difference between predicted survival and
+    the Kaplan-Meier estimate over ten groups of similar predictions.
 
     Args:
-        grid: ``[G]`` times of the curve, in the unit of the truths.
-        place: Which of them.
+        grid: Times of the curve ``[G]``, in the unit of the truths.
+        place: Index of the time.
     """
 
     def measure(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
-        said, total = prediction[:, 1 + place].double(), weight.new_zeros(weight.shape[0])
-        for index in said.argsort().chunk(min(GROUPS, len(said))):
+        predicted, total = prediction[:, 1 + place].double(), weight.new_zeros(weight.shape[0])
+        for index in predicted.argsort().chunk(min(GROUPS, len(predicted))):
             own = weight[:, index]
             seen = alive_at(truth[index], own, grid[place])
-            mean = ratio(own @ said[index], own.sum(dim=1))
+            mean = ratio(own @ predicted[index], own.sum(dim=1))
             total += torch.where(own.sum(dim=1) > 0, (mean - seen).abs() * own.sum(dim=1), 0.0)
         return ratio(total, weight.sum(dim=1))
 
@@ -125,8 +137,13 @@ def calibration_at(grid: Tensor, place: int) -> Measure:
 
 
 def alive_at(truth: Tensor, weight: Tensor, at: Tensor) -> Tensor:
-    """The Kaplan-Meier estimate ``[R]`` of survival past the time ``at``, from times and events ``truth`` with weights
-    ``weight``."""
+    """Return the Kaplan-Meier survival ``[R]`` at a time.
+
+    Args:
+        truth: Time and event ``[B, 2]``.
+        weight: Weights of the rows in each resample ``[R, B]``.
+        at: The time, a scalar.
+    """
     times, share = kaplan_meier(truth[:, 0], truth[:, 1] > 0.5, weight)
     known = torch.cat([share.new_ones(share.shape[0], 1), share], dim=1)
     return known[:, int(torch.searchsorted(times, at.to(times).reshape(1), right=True))]

@@ -1,4 +1,4 @@
-"""A map as HTML that needs no other file, each layout in its own way, with a sentence that says the same."""
+"""Attribution maps as self-contained HTML, by layout, with a one-sentence summary."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 Values = NDArray[Any]
 LEAST = 0.2
-"""The part of an answer that a word must make to be painted darkest, where the whole text makes less."""
+"""Share of the output that a word must contribute to get the darkest colour if the whole text contributes less."""
 CHANNELS, FRAMES, BARS, CELLS = 8, 8, 12, 32
-FOR_IT = "Orange spoke for it, blue against."
+FOR_IT = "Orange supports the prediction, blue opposes it."
 
 
 def drawn(one: Map) -> str:
-    """The map, or why there is none."""
+    """Render the map ``one`` as HTML, or the reason why there is none."""
     if one.note:
         return f'<p class="none">{escape(one.note)}</p>'
     inside = _DRAWN[one.layout](one)
@@ -33,7 +33,7 @@ def drawn(one: Map) -> str:
 
 
 def pictures(one: Map) -> list[str]:
-    """The map over what it is of as PNGs (``data:`` addresses): one of a picture or spectrogram, one for each frame."""
+    """Return the map ``one`` overlaid on its input as PNGs (``data:`` URLs), one per image, spectrogram or frame."""
     if one.note or one.layout != "grid" or one.data.ndim < 3:
         return []
     heat = one.values.sum(axis=0)
@@ -49,7 +49,7 @@ def pictures(one: Map) -> list[str]:
 
 
 def to_json(one: Map) -> dict[str, Any]:
-    """A map as plain data: its numbers (grids in ``CELLS`` cells along each axis at most), words, pictures and HTML."""
+    """Return the map ``one`` as JSON-serialisable data; grids are reduced to at most ``CELLS`` cells per axis."""
     grid = one.layout == "grid" and not one.note
     return {
         "row": one.row,
@@ -72,7 +72,7 @@ def to_json(one: Map) -> dict[str, Any]:
 
 
 def coarse(values: Values, most: int = CELLS) -> Values:
-    """A grid's map with at most so many cells along each axis: neighbours added up, so that the sum stays."""
+    """Reduce the grid ``values`` to at most ``most`` cells per axis by summing neighbours, which preserves the total."""
     for axis in range(1, values.ndim):
         starts = np.unique(np.linspace(0, values.shape[axis], min(most, values.shape[axis]), endpoint=False).astype(int))
         values = np.add.reduceat(values, starts, axis=axis)
@@ -80,41 +80,41 @@ def coarse(values: Values, most: int = CELLS) -> Values:
 
 
 def caption(one: Map) -> str:
-    """What is shown, by whom, and whether it adds up."""
-    without = "without it" if one.explainer == "shapley" and one.layout != "grid" else "with a blank one"
-    adds = f"adds up to {one.value:.3f} less {one.blank:.3f} {without}" if one.blank is not None else "ranks only"
-    return f"{FOR_IT} {said(one)} ({one.explainer}, all other streams as they are: {adds})"
+    """Return the caption of the map ``one``: its summary, the method and what the values sum to."""
+    without = "without it" if one.explainer == "shapley" and one.layout != "grid" else "with a blank input"
+    sums = f"sums to {one.value:.3f} minus {one.blank:.3f} {without}" if one.blank is not None else "ranks only"
+    return f"{FOR_IT} {said(one)} ({one.explainer}, all other streams held fixed: {sums})"
 
 
 def said(one: Map) -> str:
-    """Where the map is strongest, in a sentence."""
+    """Return a sentence that names the strongest parts of the map ``one``."""
     if one.names:
         named = one.named()
-        told = [pair for pair in named if one.layout != "ids" or _says(pair[0])]
-        ranked = sorted(told, key=lambda pair: -abs(pair[1]))
+        informative = [pair for pair in named if one.layout != "ids" or _is_word(pair[0])]
+        ranked = sorted(informative, key=lambda pair: -abs(pair[1]))
         strong = [f"{name.strip()} {value:+.3f}" for name, value in ranked[:3] if value]
         if not strong and any(value for _, value in named):
-            return "Nothing but punctuation moves it."
-        return f"Most: {', '.join(strong)}." if strong else "Nothing moves it."
+            return "Only punctuation affects the prediction."
+        return f"Strongest: {', '.join(strong)}." if strong else "Nothing affects the prediction."
     if one.layout != "grid":
         place = int(np.abs(one.values).argmax())
-        return f"Most: {'node' if one.layout == 'graph' else 'point'} {place + 1}, {one.values[place]:+.3f}."
+        return f"Strongest: {'node' if one.layout == 'graph' else 'point'} {place + 1}, {one.values[place]:+.3f}."
     heat = np.abs(coarse(one.values, 8)).sum(axis=0) if one.values.ndim > 2 else np.abs(coarse(one.values, 8))
     if not heat.any():
-        return "Nothing moves it."
+        return "Nothing affects the prediction."
     cell = [int(p) for p in np.unravel_index(int(heat.argmax()), heat.shape)]
     share = [f"{100 * p // n} to {100 * (p + 1) // n} %" for p, n in zip(cell, heat.shape, strict=True)]
     if one.values.ndim == 2:
         channel = f"channel {cell[0] + 1}, " if heat.shape[0] > 1 else ""
-        return f"Most: {channel}{share[1]} of the length."
+        return f"Strongest: {channel}{share[1]} of the length."
     if one.kind == "audio":
-        return f"Most: {share[0]} of the time, {share[1]} of the pitch."
+        return f"Strongest: {share[0]} of the time, {share[1]} of the frequency range."
     frame = f"frame {cell[0] + 1}, " if heat.ndim == 3 else ""
-    return f"Most: {frame}{share[-2]} from the top, {share[-1]} from the left."
+    return f"Strongest: {frame}{share[-2]} from the top, {share[-1]} from the left."
 
 
-def _says(word: str) -> bool:
-    """Whether a word is more than blanks and punctuation."""
+def _is_word(word: str) -> bool:
+    """Whether a text holds more than spaces and punctuation."""
     return any(unicodedata.category(letter)[0] not in "PZC" for letter in word)
 
 
@@ -148,10 +148,10 @@ def _vector(one: Map) -> str:
 
 
 def scale(one: Map) -> float:
-    """What a word must do to the answer to be painted darkest, so that words that do little stay pale.
+    """Return the value that gets the darkest colour in the text map ``one``, so that weak words stay pale.
 
-    The whole way from the blank answer to this one, and at least ``LEAST`` of the answer: of a text that changes nothing,
-    no word is dark. Where words only rank, or do more than all of them together, the strongest is the darkest.
+    It is the difference between the output and the baseline output, and at least ``LEAST`` of the output; if values only
+    rank words, or a single word exceeds it, it is the largest value.
     """
     strong = max((abs(value) for _, value in one.named()), default=0.0)
     if not one.measured and one.blank is None:
@@ -186,7 +186,7 @@ def _bars(one: Map, names: Sequence[str], values: Values) -> str:
 def _points(one: Map) -> str:
     top = float(np.abs(one.values).max(initial=0.0))
     colours = [rgba(value, top) for value in one.values.tolist()]
-    views = [(0, 1, "from the side"), (0, 2, "from above")]
+    views = [(0, 1, "side view"), (0, 2, "top view")]
     return "".join(
         dots(one.data[:, a].tolist(), one.data[:, b].tolist(), colours, title=f"{one.stream} {name}: {said(one)}")
         for a, b, name in views
@@ -194,13 +194,13 @@ def _points(one: Map) -> str:
 
 
 def strongest(heat: Values) -> float:
-    """The value that is painted darkest: nearly the largest, so that one pixel does not make all others pale."""
+    """Return the value of ``heat`` that gets the darkest colour: its 99th percentile, which is robust to outliers."""
     size = np.abs(heat[heat != 0])
     return float(np.quantile(size, 0.99)) if size.size else 0.0
 
 
 def envelope(sound: Values, points: int = 120) -> list[float]:
-    """Lowest and highest sample of each stretch: what a sound looks like from afar."""
+    """Return the minimum and maximum of ``sound`` in each of ``points`` segments, for drawing a waveform."""
     parts = [part for part in np.array_split(sound, min(points, max(1, len(sound)))) if len(part)]
     return [float(edge) for part in parts for edge in (part.min(), part.max())]
 

@@ -1,4 +1,4 @@
-"""Horizontal bars: scores by part, shares of an answer, values of columns."""
+"""Horizontal bar charts as SVG."""
 
 from __future__ import annotations
 
@@ -11,13 +11,21 @@ from sensorium.evaluation.formatting import number
 from sensorium.reporting.svg import HUES, PLACE, W, drawing, rect, rule, text, wrapped
 
 LABEL = 190.0
-"""Units that names may take beside the bars; longer ones are broken into lines."""
+"""Maximum width of labels in SVG units; longer ones are wrapped."""
 STEP, LINE = 26.0, 15.0
 
 
 class Bar(NamedTuple):
-    """One bar: a value and, where known, its interval; faint beside the ones to look at first, ``missing`` where there is
-    nothing to draw one of."""
+    """One bar of a chart.
+
+    Args:
+        name: Its label.
+        value: Its length.
+        low: Lower end of its interval; NaN for none.
+        high: Upper end of its interval; NaN for none.
+        faint: Whether to draw it pale.
+        missing: Whether to write "missing" instead of a bar.
+    """
 
     name: str
     value: float
@@ -28,9 +36,13 @@ class Bar(NamedTuple):
 
 
 def bar_chart(bars: Sequence[Bar], *, title: str, reference: Bar | None = None, signed: bool = False) -> str:
-    """Horizontal bars from 0 with their intervals, and a dashed line to compare with.
+    """Render horizontal bars with their intervals as SVG.
 
-    ``signed``: in the colours of what spoke for an answer and against it.
+    Args:
+        bars: The bars, top to bottom.
+        title: Accessible name of the chart.
+        reference: A value to mark by a dashed line.
+        signed: Whether to colour bars by sign (supports or opposes a prediction).
     """
     values = [v for bar in bars if not bar.missing for v in (bar.value, bar.low, bar.high)]
     ends = [v for v in (*values, *([reference.value] if reference else [])) if isfinite(v)]
@@ -53,8 +65,8 @@ def bar_chart(bars: Sequence[Bar], *, title: str, reference: Bar | None = None, 
         parts += [text(label - 8, first + LINE * i, part, anchor="end", colour=ink) for i, part in enumerate(name)]
         y += step
         if bar.missing or not isfinite(bar.value):
-            said = "missing" if bar.missing else "–"
-            parts.append(text(place(0.0) + 4, middle + 4, said, colour="var(--missing)"))
+            label_text = "missing" if bar.missing else "–"
+            parts.append(text(place(0.0) + 4, middle + 4, label_text, colour="var(--missing)"))
             continue
         start, end = sorted((place(0), place(bar.value)))
         hue = ("var(--for)" if bar.value > 0 else "var(--against)") if signed else HUES[0]

@@ -1,4 +1,4 @@
-"""A cell of the table as HTML that needs no other file: a picture, a player, a line, or words."""
+"""Table cells as self-contained HTML: images, audio players, line plots or text."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ SIDE = 320  # pixels
 SECONDS = 12  # of sound
 LETTERS = 400
 CELLS = 60
-"""Cells of a table that are shown of a row."""
+"""Maximum number of tabular cells shown for a row."""
 TABLE = ("number", "category", "ordinal", "datetime", "tags", "missing")
 
 
 def chosen(kinds: Mapping[str, str]) -> list[str]:
-    """The columns of a row that a page shows: all texts and media, and of cells of a table the first ``CELLS``."""
+    """Return the columns to show (``kinds`` by column): all text and media, and the first ``CELLS`` tabular ones."""
     table = [name for name, kind in kinds.items() if kind in TABLE]
     hidden = set(table[CELLS:])
     return [name for name in kinds if name not in hidden]
 
 
 def shown(cell: Any, kind: str, data: bytes | None, *, name: str) -> str:
-    """One cell as HTML.
+    """Render one cell as HTML.
 
     Args:
-        cell: What stands in the table.
-        kind: The kind of its column: ``image``, ``audio``, ``series``, or anything else for words.
-        data: The bytes of a media cell, where they are to be had.
-        name: The column, for who cannot see the picture.
+        cell: The cell of the table.
+        kind: The kind of its column: ``image``, ``audio``, ``series``; anything else is shown as text.
+        data: The bytes of a media cell, if available.
+        name: The column, used in alternative texts.
     """
     if cell is None and data is None:
         return '<span class="none">missing</span>'
@@ -51,7 +51,7 @@ def shown(cell: Any, kind: str, data: bytes | None, *, name: str) -> str:
         if kind == "series":
             return sparkline(_series(cell, data), title=f"{name}: a series")
     except (OSError, ValueError, RuntimeError) as error:
-        # A damaged file is itself worth seeing among the hardest rows.
+        # A damaged file explains a high loss, so it is shown rather than skipped.
         return f'<span class="none">cannot be shown: {escape(str(error)[:120])}</span>'
     return _words(cell)
 
@@ -70,7 +70,7 @@ def _source(mime: str, data: bytes) -> str:
 
 
 def _image(data: bytes, name: str) -> str:
-    """A small copy: the report stays light, and every format becomes one that browsers show."""
+    """A thumbnail in a format that browsers display."""
     from PIL import Image, ImageOps
 
     try:
@@ -93,7 +93,7 @@ def _image(data: bytes, name: str) -> str:
 
 
 def _eight_bit(picture: PILImage) -> PILImage:
-    """Pictures of 16 bits or floats (medicine, depth) stretched from their darkest to their brightest point."""
+    """Scale 16-bit and floating-point images (medical, depth) to 8 bits by their minimum and maximum."""
     if picture.mode not in ("I", "F") and not picture.mode.startswith("I;"):
         return picture
     from PIL import Image
@@ -104,7 +104,7 @@ def _eight_bit(picture: PILImage) -> PILImage:
 
 
 def _audio(data: bytes, name: str) -> str:
-    """The first seconds as WAV, which every browser plays."""
+    """The first seconds as WAV, which every browser can play."""
     import soundfile
 
     with soundfile.SoundFile(io.BytesIO(data)) as opened:
@@ -118,7 +118,7 @@ def _audio(data: bytes, name: str) -> str:
 
 
 def _envelope(sound: np.ndarray[Any, Any], points: int = 80) -> list[float]:
-    """Lowest and highest sample of each stretch: what a sound looks like from afar."""
+    """The minimum and maximum of each segment, for drawing a waveform."""
     parts = [part for part in np.array_split(sound, min(points, max(1, len(sound)))) if len(part)]
     return [float(edge) for part in parts for edge in (part.min(), part.max())]
 

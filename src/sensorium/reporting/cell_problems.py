@@ -1,4 +1,4 @@
-"""What is said of cells that could not be used."""
+"""Warnings and errors about unusable cells."""
 
 from __future__ import annotations
 
@@ -13,12 +13,17 @@ from sensorium.data.tables.table import Table
 from sensorium.reporting.console import Console
 
 COLUMNS = 20
-"""Columns whose faults are told of at most: nobody reads those of a thousand."""
+"""Maximum number of columns whose problems are listed."""
 
 
 def say_problems(console: Console, problems: Sequence[Problem], shown: int = 3) -> None:
-    """Warn of cells that could not be used and of values that training did not have: how many by column, and the first few
-    by name."""
+    """Warn about unusable cells and values unseen in training, by column.
+
+    Args:
+        console: Where to print the warnings.
+        problems: The problems.
+        shown: Number of problems quoted for each column.
+    """
     by_column: dict[tuple[str, bool], list[Problem]] = {}
     for problem in problems:
         by_column.setdefault((problem.column, problem.missing), []).append(problem)
@@ -35,14 +40,20 @@ def say_problems(console: Console, problems: Sequence[Problem], shown: int = 3) 
 
 
 def unscored(table: Table, problems: Sequence[Problem], schema: Schema) -> DataError:
-    """Why no row of a table could be scored."""
+    """Return the error for a table of which no row could be scored.
+
+    Args:
+        table: The table.
+        problems: The problems of its cells.
+        schema: The model's schema.
+    """
     if not len(table):
         return DataError("holds no rows, so there is nothing to score", file=table.source)
     names = [column.name for column in schema.targets]
     first = next((problem for problem in problems if problem.column in names), None)
     if first is None:
         return DataError("no row has a target, so there is nothing to score", file=table.source, fix="use predict")
-    why = f"no row could be scored: no target is one that training had; the first: {first.problem}"
+    why = f"no row could be scored: no target value occurs in the training table; the first: {first.problem}"
     folded = quoting.as_kind(first.column, "{kind: category, fold: true}")
     fix = f"write targets as the training table does, or train with {folded}"
     return DataError(why, file=table.source, row=first.row, column=first.column, fix=fix)

@@ -1,4 +1,4 @@
-"""Small charts as inline SVG. Colours are CSS variables of the page around them, so they follow light and dark."""
+"""Charts as inline SVG. Colours are CSS variables of the surrounding page, so they follow light and dark mode."""
 
 from __future__ import annotations
 
@@ -22,7 +22,15 @@ def xy_chart(
     y_name: str,
     levels: Mapping[str, float] | None = None,
 ) -> str:
-    """Lines through points, by name ``(x, y)``, and dashed horizontal ``levels`` to compare them with."""
+    """Render a line chart.
+
+    Args:
+        lines: By name, the ``(x, y)`` values.
+        title: Accessible name of the chart.
+        x_name: Label of the x axis.
+        y_name: Label of the y axis.
+        levels: Reference values by name, drawn as dashed horizontal lines.
+    """
     xs = [x for line in lines.values() for x in line[0]]
     ys = [y for line in lines.values() for y in line[1] if isfinite(y)]
     dashed = {name: value for name, value in (levels or {}).items() if isfinite(value)}
@@ -46,7 +54,12 @@ def xy_chart(
 
 
 def dotted(view: Curve, *, title: str) -> str:
-    """The points of a curve, joined; beside what is ideal where that is known. Circles grow with what ``size`` names."""
+    """Render a curve with markers.
+
+    Args:
+        view: The curve; marker sizes follow its ``size`` field, and the diagonal is drawn if it is the ideal.
+        title: Accessible name of the chart.
+    """
     xs = [point[view.x] for point in view.points]
     ys = [point[view.y] for point in view.points]
     shares = all(0 <= value <= 1 for value in (*xs, *ys))
@@ -61,14 +74,20 @@ def dotted(view: Curve, *, title: str) -> str:
     path = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in zip(xs, ys, strict=True))
     parts.append(f'<polyline points="{path}" fill="none" style="stroke:{HUES[0]}" stroke-width="1.5"/>')
     for x, y, size in zip(xs, ys, sizes, strict=True):
-        said = f"{view.x} {x:.2f}, {view.y} {y:.2f}" + (f", {size:g} {view.size}" if view.size else "")
+        tooltip = f"{view.x} {x:.2f}, {view.y} {y:.2f}" + (f", {size:g} {view.size}" if view.size else "")
         place = f'cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="{3 + 6 * (size / most) ** 0.5:.1f}"'
-        parts.append(f'<circle {place} style="fill:{HUES[0]}" opacity="0.75"><title>{escape(said)}</title></circle>')
+        parts.append(f'<circle {place} style="fill:{HUES[0]}" opacity="0.75"><title>{escape(tooltip)}</title></circle>')
     return drawing(W, frame.height, title, parts)
 
 
 def heat_map(labels: Sequence[str], counts: Sequence[Sequence[int]], *, title: str) -> str:
-    """A confusion matrix: a row for each true class, shaded by its part of that row."""
+    """Render a confusion matrix, one row per true class, shaded by the share of the row.
+
+    Args:
+        labels: The classes.
+        counts: Counts by true class (row) and predicted class (column).
+        title: Accessible name of the chart.
+    """
     size = len(labels)
     left, top = min(130.0, 30 + 6.5 * max((len(name) for name in labels), default=0)), 28.0
     cell = min(64.0, (W - left - 8) / max(size, 1))
@@ -89,9 +108,9 @@ def heat_map(labels: Sequence[str], counts: Sequence[Sequence[int]], *, title: s
         for j, count in enumerate(row):
             x, y, part = left + j * cell, top + head + i * cell, count / total
             hue = "var(--accent)" if i == j else "var(--bad)"
-            said = f"<title>{escape(labels[i])} taken for {escape(labels[j])}: {count} of {sum(row)}</title>"
+            tooltip = f"<title>{escape(labels[i])} predicted as {escape(labels[j])}: {count} of {sum(row)}</title>"
             shape = rect(x + 1, y + 1, cell - 2, cell - 2, hue, f'rx="3" fill-opacity="{0.06 + 0.84 * part:.2f}"')
-            parts.append(f"<g>{said}{shape}</g>")
+            parts.append(f"<g>{tooltip}{shape}</g>")
             if cell >= 22:
                 colour = "var(--page)" if part > 0.55 else "var(--ink)"
                 parts.append(text(x + cell / 2, y + cell / 2 + 4, str(count), anchor="middle", colour=colour))
@@ -99,7 +118,13 @@ def heat_map(labels: Sequence[str], counts: Sequence[Sequence[int]], *, title: s
 
 
 def shades(values: Sequence[Sequence[float]], labels: Sequence[str], *, title: str) -> str:
-    """A matrix as shades, the darkest its largest value; ``labels`` name the rows where there are any."""
+    """Render the matrix ``values`` as shades, darkest for the largest value.
+
+    Args:
+        values: The rows of the matrix.
+        labels: Names of the rows; may be empty.
+        title: Accessible name of the chart.
+    """
     high = max((v for row in values for v in row if isfinite(v)), default=1.0)
     low = min((v for row in values for v in row if isfinite(v)), default=0.0)
     left = 12 + 7.4 * max((len(cut(name, 22)) for name in labels), default=0)
@@ -119,7 +144,14 @@ def shades(values: Sequence[Sequence[float]], labels: Sequence[str], *, title: s
 
 
 def scatter(predicted: Sequence[float], true: Sequence[float], *, title: str, most: int = 1000) -> str:
-    """Predicted against true numbers, at most ``most`` of them; on the diagonal they agree."""
+    """Render predicted against true numbers with the diagonal.
+
+    Args:
+        predicted: The predictions.
+        true: The true values.
+        title: Accessible name of the chart.
+        most: Maximum number of points drawn.
+    """
     step = max(1, ceil(len(true) / most))
     points = [(t, p) for t, p in zip(true[::step], predicted[::step], strict=True) if isfinite(t) and isfinite(p)]
     both = [v for point in points for v in point]
@@ -135,7 +167,7 @@ def scatter(predicted: Sequence[float], true: Sequence[float], *, title: str, mo
 
 
 def sparkline(values: Sequence[float], *, title: str) -> str:
-    """A series in a cell, thinned to what can be seen."""
+    """Render ``values`` as a small line plot named ``title``, subsampled to the visible resolution."""
     kept = [v for v in values if isfinite(v)]
     kept = kept[:: max(1, ceil(len(kept) / 160))]
     low, high = min(kept, default=0.0), max(kept, default=1.0)
@@ -149,11 +181,14 @@ def sparkline(values: Sequence[float], *, title: str) -> str:
 def coloured_line(
     values: Sequence[float], heat: Sequence[float], *, title: str, top: float | None = None, label: str = ""
 ) -> str:
-    """A series with what each stretch of it did behind it: orange spoke for the answer, blue against.
+    """Render a series over its attribution: orange supports the prediction, blue opposes it.
 
     Args:
-        heat: One value a step, of any number of steps over the same length.
-        top: The strongest value of all lines that are to be compared; None: of this one, in the stretches shown.
+        values: The series.
+        heat: Attribution values over the same span; their number may differ from that of ``values``.
+        title: Accessible name of the chart.
+        top: The value with the darkest colour, to compare several lines; None for the maximum of this one.
+        label: Text to the left of the line.
     """
     stretches = min(len(heat), 64)
     edges = [i * len(heat) // stretches for i in range(stretches + 1)]
@@ -178,7 +213,15 @@ def coloured_line(
 
 
 def dots(x: Sequence[float], y: Sequence[float], colours: Sequence[str], *, title: str, most: int = 600) -> str:
-    """Points in their own colours over a faint grey, both axes at the same scale."""
+    """Render points with equal scales on both axes.
+
+    Args:
+        x: Horizontal coordinates.
+        y: Vertical coordinates.
+        colours: CSS colour of each point, drawn over light grey.
+        title: Accessible name of the chart.
+        most: Maximum number of points drawn.
+    """
     step = max(1, ceil(len(x) / most))
     low_x, low_y = min(x, default=0.0), min(y, default=0.0)
     size = max(max(x, default=1.0) - low_x, max(y, default=1.0) - low_y) or 1.0
@@ -190,7 +233,7 @@ def dots(x: Sequence[float], y: Sequence[float], colours: Sequence[str], *, titl
 
 
 def save_svg(chart: str, path: str | Path) -> Path:
-    """Writes one chart as a picture that opens anywhere."""
+    """Write the SVG ``chart`` to ``path`` as a standalone file."""
     inside = f'<style>{STYLE}</style><rect width="100%" height="100%" style="fill:var(--page)"/>'
     whole = chart.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(
         "</title>", f"</title>{inside}", 1

@@ -11,11 +11,11 @@ from sensorium.reporting.bar_charts import Bar, bar_chart
 from sensorium.reporting.charts import xy_chart
 from sensorium.reporting.page import Section, table_html, write_page
 
-HEAD = ("", "score", "to the best", "parameters", "CPU s", "memory MB", "robustness", "")
+HEAD = ("", "score", "vs best", "parameters", "CPU s", "memory MB", "robustness", "")
 
 
 def text(comparison: Comparison) -> str:
-    """For a terminal."""
+    """Render ``comparison`` as text for a terminal."""
     rows = [HEAD, *table(comparison)]
     widths = [max(len(row[i]) for row in rows if not row[-1].startswith("skipped") or i == 0) for i in range(7)]
     lines = [f"{comparison.target}: {words(comparison.metric)} on {comparison.test}; {comparison.budget}"]
@@ -29,14 +29,14 @@ def text(comparison: Comparison) -> str:
 
 
 def markdown(comparison: Comparison) -> str:
-    """The table, for a document."""
-    head = ("way", *HEAD[1:7], "difference")
+    """Render ``comparison`` as a Markdown table."""
+    head = ("configuration", *HEAD[1:7], "significance")
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in table(comparison))])
 
 
 def chart(comparison: Comparison) -> str:
-    """The picture: mean scores with their spread over the seeds."""
+    """Render ``comparison`` as an SVG bar chart: mean scores with standard deviations over the seeds."""
     bars = []
     for entry in (*comparison.entries, *comparison.others):
         spread = entry.spread
@@ -47,32 +47,34 @@ def chart(comparison: Comparison) -> str:
 
 
 def write(comparison: Comparison, path: str | Path) -> Path:
-    """One self-contained page: the table, the picture, what each bears."""
+    """Write ``comparison`` to ``path`` as a self-contained HTML page: table, scores and robustness."""
     name = words(comparison.metric)
-    better = "" if comparison.higher_is_better else " Less is better."
+    better = "" if comparison.higher_is_better else " Lower is better."
     note = (
-        f"Scored on {comparison.test}. {comparison.budget}. The whiskers are one standard deviation over the seeds.{better}"
+        f"Scored on {comparison.test}. {comparison.budget}. Error bars show one standard deviation over the seeds.{better}"
     )
     sections = [
         Section(f"{comparison.target}: {name}", " ".join(comparison.findings), chart(comparison)),
-        Section("The table", note, table_html(HEAD, table(comparison))),
+        Section("Table", note, table_html(HEAD, table(comparison))),
     ]
     areas = [Bar(e.way.name, e.area) for e in comparison.entries if isfinite(e.area)]
     if areas:
-        said = "The part of the clean score that is kept as one stream is taken from more and more rows, over all streams."
-        sections.append(Section("Robustness", said, bar_chart(areas, title=f"robustness area by {comparison.what}")))
+        note = (
+            "The share of the clean score retained as a stream is removed from growing shares of rows, mean over streams."
+        )
+        sections.append(Section("Robustness", note, bar_chart(areas, title=f"robustness area by {comparison.what}")))
     for stream in comparison.best.way.streams:
         lines = {e.way.name: (comparison.steps, e.curves[stream]) for e in comparison.entries[:4] if stream in e.curves}
         known = {o.way.name: o.mean for o in comparison.others if stream not in o.way.streams}
         if lines:
             curves = xy_chart(lines, title=f"{name} without {stream}", x_name="share of rows", y_name=name, levels=known)
-            said = "The best four; dashed, where there are any: models that were trained without it."
-            sections.append(Section(f"{stream} taken away", said, curves))
-    return write_page(path, f"Compared by {comparison.what}: {comparison.target}", sections)
+            note = "The best four configurations; dashed lines: models trained without the stream, if there are any."
+            sections.append(Section(f"{stream} removed", note, curves))
+    return write_page(path, f"Comparison by {comparison.what}: {comparison.target}", sections)
 
 
 def table(comparison: Comparison) -> list[tuple[str, ...]]:
-    """The cells of the table, a row for each way, then the majority class or mean, then what was skipped."""
+    """Return the cells of the table of ``comparison``: configurations, the constant baseline, then skipped ones."""
     rows = [_row(comparison, entry) for entry in (*comparison.entries, *comparison.others)]
     if isfinite(comparison.baseline):
         rows.append(("no input", number(comparison.baseline), "", "", "", "", "", ""))
@@ -86,9 +88,9 @@ def _row(comparison: Comparison, entry: Entry) -> tuple[str, ...]:
         low, high = sorted((sign * entry.behind.low, sign * entry.behind.high))
         gap = f"{sign * entry.behind.mean:+.3f} ({low:+.3f} … {high:+.3f})"
         note = (
-            f"told apart, p {'< 0.001' if entry.adjusted < 0.001 else f'= {entry.adjusted:.2g}'}"
-            if entry.told_apart
-            else "not told apart"
+            f"significant, p {'< 0.001' if entry.adjusted < 0.001 else f'= {entry.adjusted:.2g}'}"
+            if entry.significant
+            else "not significant"
         )
     return (
         entry.way.name,

@@ -1,4 +1,4 @@
-"""What a run tells the person at the terminal: a bar with the time left where there is one, plain lines elsewhere."""
+"""Console output: progress bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 
 class Console:
-    """Says what happens, on standard error, so that standard output stays for results.
+    """Prints progress and warnings to standard error; standard output is reserved for results.
 
     Args:
-        quiet: Say nothing but warnings.
-        mute: Not even those: another process says them.
+        quiet: Print warnings only.
+        mute: Print nothing, not even warnings (for processes other than the first).
     """
 
     def __init__(self, quiet: bool = False, mute: bool = False) -> None:
@@ -25,7 +25,7 @@ class Console:
         self.live = self.rich.is_terminal and not self.quiet
         self._progress: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
-        self._told = 0.0
+        self._printed = 0.0
         self._name, self._begun = "", False
 
     def __enter__(self) -> Self:
@@ -35,29 +35,36 @@ class Console:
         self.close()
 
     def note(self, text: str) -> None:
-        """A line."""
+        """Print ``text`` unless quiet."""
         if not self.quiet:
             self.rich.print(text, markup=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        """A line that is shown even when quiet."""
+        """Print ``text`` as a warning, even if quiet."""
         if self.mute:
             return
         self.rich.print(f"warning: {text}", markup=False, style="yellow", soft_wrap=True)
 
     def step(self, name: str, done: float, total: float, detail: str = "") -> None:
-        """Where a long piece of work stands."""
+        """Report the progress of a long operation.
+
+        Args:
+            name: The operation; each has its own bar.
+            done: Amount of work done.
+            total: Total amount of work.
+            detail: Text after the bar.
+        """
         if self.quiet:
             return
         if self.live:
             self._bar(name, done, total, detail)
             return
-        # Not a terminal: a line every ten seconds, and one at the end of whatever took long enough to have been told of.
+        # Not a terminal: a line every ten seconds, and a last one for operations that printed any.
         now = time.monotonic()
         if name != self._name:
-            self._told, self._name, self._begun = now, name, False
-        if now - self._told > 10 or (done >= total and self._begun):
-            self._told, self._begun = now, done < total
+            self._printed, self._name, self._begun = now, name, False
+        if now - self._printed > 10 or (done >= total and self._begun):
+            self._printed, self._begun = now, done < total
             print(f"{name}: {100 * done / max(total, 1e-9):.0f} % {detail}", file=sys.stderr, flush=True)
 
     def _bar(self, name: str, done: float, total: float, detail: str) -> None:
@@ -76,14 +83,14 @@ class Console:
         self._progress.update(self._tasks[name], completed=done, total=total, detail=detail)
 
     def close(self) -> None:
-        """End the bars."""
+        """Remove the progress bars."""
         if self._progress is not None:
             self._progress.stop()
             self._progress, self._tasks = None, {}
 
 
 def span(seconds: float) -> str:
-    """``75`` → ``1:15``."""
+    """Format ``seconds`` as minutes and seconds: ``75`` as ``1:15``."""
     if seconds == float("inf"):
         return "?"
     minutes, rest = divmod(round(seconds), 60)

@@ -1,4 +1,4 @@
-"""An explanation for people: as text for a terminal, and as one page."""
+"""Explanations as text for a terminal and as an HTML page."""
 
 from __future__ import annotations
 
@@ -21,50 +21,50 @@ if TYPE_CHECKING:
     from sensorium.evaluation.stream_attribution import Attribution, Explanation, Values
 
 OPEN = 2
-"""Rows that are open from the start; the others unfold."""
+"""Number of rows expanded initially."""
 SHOWN = 20
-"""Rows described one by one; of more only what holds for all."""
+"""Maximum number of rows described individually."""
 MAPPED = 6
-"""Rows of which each stream is looked into: a page of many would be long, and slow to make."""
+"""Maximum number of rows with attribution maps, which are slow to compute."""
 WIDTH = 20
 MOST_TOKENS = 64
 
 
 def text(found: Explanation) -> str:
-    """Every row where there are few, and what each stream did over all of them."""
+    """Render the explanation ``found`` as text: each of few rows, and the mean contributions over all rows."""
     lines: list[str] = []
     for name, rows in found.targets.items():
         for one in rows if len(rows) <= 3 else ():
             lines += [*_row(name, one), *_maps(found, one.row, name), ""]
         if len(rows) > 1:
-            lines += [f"{name}: how far each stream moves the answer, {len(rows)} rows (mean size of its share)"]
+            lines += [f"{name}: mean absolute contribution of each stream, {len(rows)} rows"]
             lines += [*_bars(found.mean_shares(name), {}), ""]
     if found.weights is not None:
         count = f"mean of {len(found.weights)} rows" if len(found.weights) > 1 else "of this row"
         shares = dict(zip(found.streams, found.weights.mean(axis=0).tolist(), strict=True))
-        lines += [f"What the fusion says it weighs ({count})", *_bars(shares, {})]
+        lines += [f"Fusion weights ({count})", *_bars(shares, {})]
     else:
-        lines += ["The fusion has no weights that can be read off."]
+        lines += ["This fusion has no stream weights to report."]
     return "\n".join(lines)
 
 
 def _row(name: str, one: Attribution) -> list[str]:
     return [
-        f"row {one.row}: {name} is {_said(one.answer)}: "
-        f"{one.what} {number(one.value)}, {number(one.nothing)} knowing nothing",
+        f"row {one.row}: {name} is {_answer_text(one.answer)}: "
+        f"{one.what} {number(one.value)}, {number(one.nothing)} without any input",
         *_bars(one.shares, one.errors, one.missing),
         f"    sum {sum(one.shares.values()):+.4f} = {one.value:.4f} - {one.nothing:.4f}",
     ]
 
 
 def _maps(found: Explanation, row: int, target: str) -> list[str]:
-    """Where in each stream, and which training rows are most alike, a line each."""
+    """The strongest parts of each stream and the nearest training rows, one per line."""
     maps = found.maps_of(row, target)
     width = max((len(one.stream) for one in maps), default=0)
     lines = [f"    {one.stream:{width}}  {one.note or said(one)}" for one in maps]
     for near in found.nearest.get(row, []):
         known = ", ".join(f"{name} {value}" for name, value in near.targets.items())
-        lines.append(f"    like training row {near.row} ({near.likeness:.3f}{': ' if known else ''}{known})")
+        lines.append(f"    similar to training row {near.row} ({near.likeness:.3f}{': ' if known else ''}{known})")
     return lines
 
 
@@ -74,13 +74,13 @@ def _bars(shares: Mapping[str, float], errors: Mapping[str, float], missing: lis
     lines = []
     for stream, value in sorted(shares.items(), key=lambda item: -abs(item[1])):
         error = f" ± {errors[stream]:.4f}" if stream in errors else ""
-        note = "  (the row has none)" if missing and stream in missing else ""
+        note = "  (missing in this row)" if missing and stream in missing else ""
         bar = ("█" if value >= 0 else "░") * round(WIDTH * abs(value) / top)
         lines.append(f"    {stream:{width}}  {value:+.4f}{error}  {bar}{note}".rstrip())
     return lines
 
 
-def _said(answer: Any) -> str:
+def _answer_text(answer: Any) -> str:
     return (
         number(answer)
         if isinstance(answer, float)
@@ -98,11 +98,14 @@ def write_explanation(
     cells: Callable[[int], Mapping[str, str]] | None = None,
     neighbours: Callable[[int], Mapping[str, str]] | None = None,
 ) -> Path:
-    """One self-contained page.
+    """Write an explanation as a self-contained HTML page.
 
     Args:
-        cells: Gives the cells of a row (by its number in the table) as safe HTML, by column.
-        neighbours: The same of the training rows.
+        path: The file to write.
+        found: The explanation.
+        title: The heading of the page.
+        cells: Returns the cells of a row (by its number in the table) as safe HTML, by column.
+        neighbours: The same for training rows.
     """
     sections = []
     for name, rows in found.targets.items():
@@ -111,16 +114,16 @@ def write_explanation(
             sections.append(
                 Section(
                     f"{name}: over {len(rows)} rows",
-                    "How far each stream moves the answer: the mean size of its Shapley value, either way.",
-                    bar_chart(bars, title=f"mean share of each stream in {name}"),
+                    "The mean absolute Shapley value of each stream.",
+                    bar_chart(bars, title=f"mean absolute contribution of each stream to {name}"),
                 )
             )
     if found.weights is not None:
         bars = [Bar(s, w) for s, w in zip(found.streams, found.weights.mean(axis=0).tolist(), strict=True)]
         sections.append(
             Section(
-                "What the fusion weighs",
-                "The share that the fusion gives each stream: what is listened to, not what that did to the answer.",
+                "Fusion weights",
+                "The weight that the fusion gives each stream, which is not its effect on the prediction.",
                 bar_chart(bars, title="weights of the fusion"),
             )
         )
@@ -131,17 +134,15 @@ def write_explanation(
             sections.append(section if len(rows) == 1 else section._replace(folds="open" if i < OPEN else "closed"))
     if found.features:
         kinds = {one.stream: one.kind for one in found.maps}
-        told = (
-            "The strongest channels of the last convolutions, light is strong: what was found in the row, for good or ill."
-        )
-        sections.append(Section("Feature maps", told, pictured(found.features, kinds), folds="open"))
+        note = "The strongest channels of the last convolutions; lighter is stronger."
+        sections.append(Section("Feature maps", note, pictured(found.features, kinds), folds="open"))
     for i, (row, near) in enumerate(list(found.nearest.items())[:SHOWN]):
         body = "".join(_neighbour(one, neighbours(one.row) if neighbours is not None else {}) for one in near)
-        told = "Training rows whose joint vector points most nearly the same way; the number is the cosine, 1 at most."
+        note = "Training rows with the most similar fused vectors; the number is the cosine similarity, at most 1."
         sections.append(
             Section(
-                f"Row {row}: what the model holds for most like it",
-                told,
+                f"Row {row}: nearest training rows",
+                note,
                 f'<div class="rows">{body}</div>',
                 folds="closed" if i else "open",
             )
@@ -156,7 +157,8 @@ def _one(found: Explanation, name: str, one: Attribution, cells: Mapping[str, st
         else Bar(s, v, missing=s in one.missing)
         for s, v in sorted(one.shares.items(), key=lambda item: -abs(item[1]))
     ]
-    text = f"{name} is {_said(one.answer)}: {one.what} {number(one.value)}; knowing nothing {number(one.nothing)}. {FOR_IT}"
+    values = f"{one.what} {number(one.value)}; without any input {number(one.nothing)}"
+    text = f"{name} is {_answer_text(one.answer)}: {values}. {FOR_IT}"
     rest = {column: html for column, html in cells.items() if column not in one.missing}
     looked = "".join(
         f"<div><h3>{escape(m.stream)}</h3>{rest.pop(m.stream, '')}{drawn(m)}</div>"
@@ -165,7 +167,7 @@ def _one(found: Explanation, name: str, one: Attribution, cells: Mapping[str, st
     )
     looked = f'<div class="maps">{looked}</div>' if looked else ""
     gone = f'<p class="none">The row has no {escape(", ".join(one.missing))}.</p>' if one.missing else ""
-    chart = bar_chart(bars, title=f"row {one.row}: what each stream did", signed=True)
+    chart = bar_chart(bars, title=f"row {one.row}: contribution of each stream", signed=True)
     heading = f"Row {one.row}: {name}" if len(found.targets) > 1 else f"Row {one.row}"
     return Section(heading, text, chart + gone + looked + _list(rest))
 
@@ -182,32 +184,36 @@ def _list(cells: Mapping[str, str]) -> str:
 
 
 def why(found: Explanation, target: str, row: int) -> str:
-    """One row's answer explained, to stand in another page: what each stream did, and where."""
+    """Render the explanation of one prediction as HTML for another page; empty if there is none.
+
+    Args:
+        found: The explanation.
+        target: The target.
+        row: The row's number in its table.
+    """
     one = next((one for one in found.targets.get(target, []) if one.row == row), None)
     if one is None:
         return ""
     shares = sorted(one.shares.items(), key=lambda item: -abs(item[1]))
     bars = [Bar(s, v, missing=s in one.missing) for s, v in shares]
-    chart = bar_chart(bars, title=f"row {row}: what each stream did to the {one.what}", signed=True)
+    chart = bar_chart(bars, title=f"row {row}: contribution of each stream to the {one.what}", signed=True)
     maps = "".join(f"<h5>{escape(m.stream)}</h5>{drawn(m)}" for m in found.maps_of(row, target))
-    return f"<p>{escape(one.what)} {number(one.value)}; knowing nothing {number(one.nothing)}.</p>{chart}{maps}"
+    return f"<p>{escape(one.what)} {number(one.value)}; without any input {number(one.nothing)}.</p>{chart}{maps}"
 
 
 def _inner(found: Explanation, name: str, values: Values) -> Section:
-    """A picture of gates ``[S, D]`` or of attention ``[N, N]`` between the streams' tokens."""
+    """A section with the gates ``[S, D]`` or the attention ``[N, N]`` between the streams' tokens as a heat map."""
     values = np.atleast_2d(values.reshape(-1, values.shape[-1]))
     square = values.shape[0] == values.shape[1] == sum(found.tokens.values())
     if square:
         values = _thinned(_thinned(values).T).T
     labels = list(found.streams) if values.shape[0] == len(found.streams) else []
-    said = ", ".join(f"{stream} {count}" for stream, count in found.tokens.items()) if square else ""
-    note = (
-        f"Dark is much. Rows look at columns; tokens by stream, one after the other: {said}." if square else "Dark is much."
-    )
+    counts = ", ".join(f"{stream} {count}" for stream, count in found.tokens.items()) if square else ""
+    note = f"Darker is larger. Rows attend to columns; tokens in stream order: {counts}." if square else "Darker is larger."
     return Section(f"The fusion's {name} in this row", note, shades(values.tolist(), labels, title=f"{name} of the fusion"))
 
 
 def _thinned(values: Values) -> Values:
-    """Neighbouring rows averaged until a page can show them."""
+    """Average neighbouring rows down to at most ``MOST_TOKENS``."""
     step = -(-len(values) // MOST_TOKENS)
     return values if step == 1 else np.stack([values[i : i + step].mean(axis=0) for i in range(0, len(values), step)])

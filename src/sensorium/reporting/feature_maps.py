@@ -1,4 +1,4 @@
-"""Feature maps as HTML: the strongest channels of each stream's last convolutions, as pictures."""
+"""Feature maps as HTML: the strongest channels of each stream's last convolutions as images."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ Values = NDArray[Any]
 
 
 def pictured(maps: Mapping[str, Values], kinds: Mapping[str, str]) -> str:
-    """Feature maps as safe HTML: a heading for each stream; light is strong.
+    """Render feature maps as safe HTML, with a heading for each stream; lighter is stronger.
 
     Args:
-        kinds: The kind of each stream: of sound time goes to the right.
+        maps: By stream, the channels ``[C, *cells]``.
+        kinds: The kind of each stream; audio is drawn with time from left to right.
     """
     parts = []
     for stream, channels in maps.items():
         name = escape(stream)
         if channels.ndim == 2:
-            inside = shades(channels.tolist(), [], title=f"feature maps of {stream}: a row a channel, over its length")
+            inside = shades(channels.tolist(), [], title=f"feature maps of {stream}: one channel per row, along its length")
         else:
             flat = channels if channels.ndim == 3 else channels.mean(axis=1)
             turned = [one.T[::-1] if kinds.get(stream) == "audio" else one for one in flat]

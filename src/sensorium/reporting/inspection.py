@@ -1,4 +1,4 @@
-"""An inspection as plain text in even columns, also where names are Chinese."""
+"""Inspections as plain text in aligned columns, including wide (CJK) characters."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from sensorium.data.inspection.results import Inspection, TargetReport
 
 SHOWN = 12
 LINES = 200
-"""Columns, or warnings, that a text shows; JSON has them all."""
+"""Maximum number of columns or warnings in the text; JSON has them all."""
 BAR = 30
 
 
 def text(found: Inspection) -> str:
-    """The whole inspection, most general first, what to mend last."""
+    """Render the inspection ``found`` as text, from tables and columns to errors, warnings and hints."""
     return "\n".join(_lines(found)) + "\n"
 
 
@@ -46,12 +46,12 @@ def _lines(found: Inspection) -> Iterator[str]:
         yield from _target(target)
     if found.streams:
         yield ""
-        yield "streams that rows have together"
+        yield "combinations of streams"
         shown = found.streams[:SHOWN]
         rows = [("", *found.tables)]
         for streams, counts in shown:
             shares = [f"{counts.get(t, 0) / n:.1%}" if n else "-" for t, n in found.tables.items()]
-            rows.append((f"  {' + '.join(streams) or 'nothing at all'}", *shares))
+            rows.append((f"  {' + '.join(streams) or 'no stream'}", *shares))
         yield from columns(rows)
         yield from _more(len(found.streams), len(shown))
     for name, problems in found.problems.items():
@@ -79,9 +79,9 @@ def _target(target: TargetReport) -> Iterator[str]:
         if target.far:
             yield f"  {target.far}"
     elif target.classes:
-        said = f"target {target.name}: {counted(len(target.classes), 'class', 'classes')}"
-        alone = "always saying the most frequent of these rows scores"
-        yield said if target.majority is None else f"{said}; {alone} {target.majority:.1%}"
+        summary = f"target {target.name}: {counted(len(target.classes), 'class', 'classes')}"
+        baseline = "always predicting the most frequent class scores"
+        yield summary if target.majority is None else f"{summary}; {baseline} {target.majority:.1%}"
         most = max(target.classes.values())
         shown = list(target.classes.items())[:SHOWN]
         bars = [(f"  {shorten(name, 32)}", f"{n:,}", "█" * max(round(n / most * BAR), 1)) for name, n in shown]

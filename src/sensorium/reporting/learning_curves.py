@@ -1,4 +1,4 @@
-"""Learning curves: training and validation loss in one chart, every other score in its own."""
+"""Learning curves: training and validation loss in one chart, every other score in its own chart."""
 
 from __future__ import annotations
 
@@ -12,12 +12,19 @@ from sensorium.reporting.svg import HUES, STYLE, Frame, W, drawing, legend
 
 SKIP = ("epoch", "step", "lr", "seconds", "time", "learning_rate")
 VALID, TRAIN = "valid_", "train_"
-MINIMISED = "what training minimises"
+MINIMISED = "training objective"
 HEIGHT = 280.0
 
 
 def line_chart(lines: Mapping[str, Sequence[float]], *, title: str, x_name: str = "epoch", y_name: str = "") -> str:
-    """Lines over 1, 2, 3, …; a value that is not finite leaves a gap."""
+    """Render lines over 1, 2, 3, …; non-finite values leave gaps.
+
+    Args:
+        lines: The values by name.
+        title: Accessible name of the chart.
+        x_name: Label of the x axis.
+        y_name: Label of the y axis.
+    """
     values = [v for line in lines.values() for v in line if isfinite(v)]
     longest = max((len(line) for line in lines.values()), default=1)
     key, head = legend(list(lines), 52.0)
@@ -41,10 +48,13 @@ def line_chart(lines: Mapping[str, Sequence[float]], *, title: str, x_name: str 
 
 
 def curves(history: Sequence[Mapping[str, float]]) -> dict[str, dict[str, list[float]]]:
-    """Learning curves by chart: the losses of training and validation in one, every other score in its own.
+    """Group a training history into charts: by chart, its lines by name.
 
-    Losses are those of rows that all count alike, of each of several tasks in a chart of its own. What training minimises,
-    where classes and terms have weights, is another chart; a history without the former has only the latter.
+    Training and validation loss share a chart, every other score has its own. Losses are unweighted, with one chart per
+    task. The weighted training objective is a separate chart; a history without unweighted losses has only the objective.
+
+    Args:
+        history: For each epoch, values by name.
     """
     names = [name for name in dict.fromkeys(key for epoch in history for key in epoch) if name not in SKIP]
     known = {name: values for name in names if any(map(isfinite, values := [_number(e.get(name)) for e in history]))}
@@ -55,14 +65,14 @@ def curves(history: Sequence[Mapping[str, float]]) -> dict[str, dict[str, list[f
         chart, line = _place(name, tasks, bool(plain))
         if line:
             found.setdefault(chart, {})[line] = values
-    # The loss comes first: it is what training minimises.
+    # The loss comes first.
     return dict(sorted(found.items(), key=lambda item: not item[0].startswith("loss")))
 
 
 def _place(name: str, tasks: Sequence[str], plain: bool) -> tuple[str, str]:
-    """The chart that a value of the history stands in, and what it is called there; an empty name: in none.
+    """The chart of a value of the history and its line's name; an empty name leaves it out.
 
-    ``plain``: whether the history has losses of rows that count alike.
+    ``plain``: whether the history has unweighted losses.
     """
     split, _, rest = name.partition("_")
     split = {"train": "training", "valid": "validation"}.get(split, "")
@@ -79,7 +89,7 @@ def _place(name: str, tasks: Sequence[str], plain: bool) -> tuple[str, str]:
             return _loss(task, tasks), f"training{part}"
         other = "" if rest == "loss" else f": {task.replace('_', ' ')}{part}"
         return ("loss", f"{split}{other}")
-    if rest == "loss":  # of one task the same as its own
+    if rest == "loss":  # with a single task, it equals that task's loss
         return "loss", "" if len(tasks) == 1 else split if not tasks else "validation, all targets"
     task = rest.removeprefix("loss_")
     if rest.startswith("loss_") and task in tasks:
@@ -88,7 +98,7 @@ def _place(name: str, tasks: Sequence[str], plain: bool) -> tuple[str, str]:
 
 
 def _minimised(split: str, rest: str, tasks: Sequence[str]) -> str:
-    """What a term of what is minimised is called; empty where another says the same."""
+    """The name of a term of the training objective; empty if it duplicates another."""
     if split == "validation":
         task = rest.removeprefix("loss_")
         if rest == "loss":
@@ -108,10 +118,10 @@ def _number(value: object) -> float:
 
 
 def curves_svg(history: Sequence[Mapping[str, float]], path: str | Path) -> Path:
-    """Writes the learning curves as one picture that opens anywhere.
+    """Write the learning curves as a standalone SVG file.
 
     Args:
-        history: One mapping of names to values for each epoch.
+        history: For each epoch, values by name.
         path: The ``.svg`` file to write.
     """
     charts = curves(history) or {"nothing was recorded": {}}

@@ -1,4 +1,4 @@
-"""A plain page of headings, sentences and charts: one HTML file that needs no other and no network."""
+"""Self-contained HTML pages of headings, text and charts that load nothing from the network."""
 
 from __future__ import annotations
 
@@ -37,17 +37,21 @@ LOOKS = (
 
 
 LEGEND = (
-    '<p class="legend"><span><i style="background:var(--for)"></i>spoke for the answer</span>'
-    '<span><i style="background:var(--against)"></i>spoke against it</span>'
+    '<p class="legend"><span><i style="background:var(--for)"></i>supports the prediction</span>'
+    '<span><i style="background:var(--against)"></i>opposes it</span>'
     '<span><i style="background:var(--missing)"></i>missing</span></p>'
 )
-"""What colours mean wherever an answer is explained."""
+"""Colour legend of explanations."""
 
 
 class Section(NamedTuple):
-    """A heading, a sentence or two (plain text), and a body (HTML that is already safe).
+    """A section of a page.
 
-    ``folds``: whether it can be folded away, and then whether it is ``"open"`` or ``"closed"`` from the start.
+    Args:
+        heading: Its heading.
+        text: Introductory plain text.
+        body: Safe HTML.
+        folds: Whether it can be collapsed, and if so whether it is ``"open"`` or ``"closed"`` initially.
     """
 
     heading: str
@@ -56,7 +60,7 @@ class Section(NamedTuple):
     folds: Literal["no", "open", "closed"] = "no"
 
     def html(self, place: int) -> str:
-        """The section as the ``place``-th of a page."""
+        """Render the section as number ``place`` of its page."""
         head = f"<h2>{escape(self.heading)}</h2>"
         inside = f"<p>{escape(self.text)}</p>{self.body}"
         if self.folds != "no":
@@ -66,13 +70,13 @@ class Section(NamedTuple):
 
 
 LINKS = 8
-"""Sections that a page links to from its head; links to the others unfold."""
+"""Number of section links shown at the top of a page; the others are collapsed."""
 OPEN_ROWS = 15
-"""Rows of a table that are shown from the start; the others unfold."""
+"""Number of table rows shown initially; the others are collapsed."""
 
 
 def table_html(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A table of plain texts, in a box of its own that scrolls where it is wider than the page."""
+    """Render a table of plain texts, with the header ``head`` and ``rows``, in a horizontally scrolling box."""
     names = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
     lines = [f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows]
 
@@ -86,7 +90,7 @@ def table_html(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _nav(headings: list[str]) -> str:
-    """Links to the sections; of very many the first, and the others unfold."""
+    """Links to the sections; all but the first few are collapsed."""
     links = [f'<a href="#part-{i}">{escape(heading)}</a>' for i, heading in enumerate(headings, start=1)]
     rest = "".join(f"<li>{link}</li>" for link in links[LINKS:])
     more = f"<details><summary>{len(links) - LINKS} more sections</summary><ul>{rest}</ul></details>" if rest else ""
@@ -94,16 +98,23 @@ def _nav(headings: list[str]) -> str:
 
 
 def write_page(path: str | Path, title: str, sections: Iterable[Section], *, key: str = "") -> Path:
-    """Writes the page. ``key``: what its colours mean, as HTML that is already safe."""
+    """Write a page.
+
+    Args:
+        path: The file to write.
+        title: The heading of the page.
+        sections: Its sections.
+        key: A colour legend as safe HTML.
+    """
     sections = list(sections)
-    told = "".join(section.html(i) for i, section in enumerate(sections, start=1))
+    body = "".join(section.html(i) for i, section in enumerate(sections, start=1))
     nav = _nav([s.heading for s in sections]) if len(sections) > 2 else ""
     page = (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><style>{STYLE}{LOOKS}</style></head>'
-        f'<body><a class="skip" href="#main">Skip to the page</a><main id="main"><h1>{escape(title)}</h1>{nav}{key}{told}'
+        f'<body><a class="skip" href="#main">Skip to the page</a><main id="main"><h1>{escape(title)}</h1>{nav}{key}{body}'
         "<footer>Made by sensorium. This page loads nothing from the network.</footer></main></body></html>"
     )
     out = Path(path)

@@ -1,4 +1,4 @@
-"""Predictions as files: a line for each row, and pictures, masks and sounds of answers in a folder beside."""
+"""Prediction files: CSV or JSON Lines, with predicted images, masks and audio in a folder beside the file."""
 
 from __future__ import annotations
 
@@ -21,17 +21,23 @@ from sensorium.predictor import Prediction
 
 
 class MediaFolder:
-    """Where the media of answers are put, as files of their own: ``predictions_media/7-mask.png``.
+    """The folder for predicted media, one file each: ``predictions_media/7-mask.png``.
 
     Args:
-        table: The file of the predictions; paths are written relative to it.
+        table: The prediction file; paths are written relative to it.
     """
 
     def __init__(self, table: Path) -> None:
         self.folder = table.with_name(f"{table.stem}_media")
 
     def kept(self, value: Any, row: int, name: str) -> Any:
-        """An answer with each medium written to a file, and its path in its place."""
+        """Write the media in ``value`` to files and return it with paths in their place.
+
+        Args:
+            value: A prediction, possibly nested.
+            row: The row's number, for the file name.
+            name: The target, for the file name.
+        """
         if isinstance(value, Attachment):
             self.folder.mkdir(exist_ok=True)
             path = self.folder / f"{row}-{''.join(c if c.isalnum() else '_' for c in name)}{value.suffix}"
@@ -44,7 +50,7 @@ class MediaFolder:
         return value
 
     def answers(self, prediction: Prediction, row: int) -> dict[str, Answer]:
-        """By task, the answer with its media written."""
+        """Return the answers of ``prediction`` by task, with the media of ``row`` replaced by paths of files written."""
         return {
             name: {key: self.kept(value, row, name if key == "value" else f"{name}-{key}") for key, value in answer.items()}
             for name, answer in prediction.targets.items()
@@ -53,11 +59,11 @@ class MediaFolder:
 
 @dataclass(frozen=True)
 class Beside:
-    """What stands beside each prediction, so that it is known whose it is: the row's number, and cells of its own.
+    """Columns written beside each prediction to identify it: the row's number and selected cells.
 
     Args:
-        rows: The table's rows, in order; asked only where ``keep`` names any of their columns.
-        keep: The columns whose cells are written.
+        rows: The table's rows, in order; read only if ``keep`` is not empty.
+        keep: The columns to copy.
         first: The number of the first row.
     """
 
@@ -73,7 +79,7 @@ class Beside:
 
 
 def _kept(cell: Any) -> Any:
-    """A cell as it is written again; of media their names."""
+    """A cell as it is written; media are replaced by their names."""
     cell = cell.name if isinstance(cell, (Blob, Packed)) else cell
     return cell if cell is None or isinstance(cell, (str, bool, int, float)) else str(cell)[:200]
 
@@ -83,9 +89,9 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def harmless(cell: Any) -> Any:
-    """A cell that a spreadsheet shows rather than runs: text that begins like a formula gets a ``'`` before it.
+    """Escape ``cell`` against formula injection: text that begins like a formula is prefixed with ``'``.
 
-    Plain numbers stay as they are.
+    Plain numbers are kept.
     """
     if not isinstance(cell, str) or not cell.startswith(_FORMULA) or _NUMBER.fullmatch(cell):
         return cell
@@ -95,7 +101,15 @@ def harmless(cell: Any) -> Any:
 def write(
     path: Path, found: Iterable[Prediction], model: Model, beside: Beside | None = None, *, raw_cells: bool = False
 ) -> None:
-    """Predictions as a ``.csv`` or ``.jsonl`` file, whole or not at all; media of answers in a folder beside it."""
+    """Write predictions atomically to a ``.csv`` or ``.jsonl`` file, with predicted media in a folder beside it.
+
+    Args:
+        path: The file to write.
+        found: The predictions, in row order.
+        model: The model that made them.
+        beside: Columns to write beside each prediction.
+        raw_cells: Whether to write text cells of CSV unescaped.
+    """
     part, media = path.with_name(f".{path.name}.part"), MediaFolder(path)
     try:
         with open(part, "w", newline="", encoding="utf-8") as file:
@@ -123,12 +137,17 @@ def write_csv(
     *,
     raw_cells: bool = False,
 ) -> None:
-    """A line a prediction: its row, what is kept of it, the answer of each task, a probability for each class, what was
-    missing.
+    """Write predictions as CSV: row, copied columns, prediction of each task, class probabilities, missing streams.
 
-    A list of words or numbers is joined by ``;``, what has more structure is JSON, a medium is the path of its file.
-    ``media``: where those go; without it a medium is only named. ``raw_cells``: texts exactly as they are, for programs;
-    else what begins like a formula is made ``harmless``.
+    Lists of words or numbers are joined by ``;``, deeper structures are JSON, media are paths of files.
+
+    Args:
+        file: The open file.
+        found: The predictions, in row order.
+        model: The model that made them.
+        beside: Columns to write beside each prediction.
+        media: Where media are written; None names them only.
+        raw_cells: Whether to write text cells unescaped; otherwise formulas are made ``harmless``.
     """
     beside = beside or Beside()
     writer = csv.writer(file)

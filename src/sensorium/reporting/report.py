@@ -1,4 +1,4 @@
-"""An evaluation as one HTML file: it needs no network and no other file, and can be mailed."""
+"""Evaluation reports as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ from sensorium.reporting.view_html import attachment_html, view_html
 Media = Callable[[Mapping[str, Any], str], bytes | None]
 BARS = 15
 LONGEST = 300
-"""Characters of an answer that are shown."""
+"""Maximum number of characters shown of a prediction."""
 PROBLEMS = 500
 OPEN = 3
-"""Rows that are open from the start; the others unfold."""
+"""Number of rows expanded initially."""
 STREAMS = 6
-"""Streams of which a page shows what the parts reach on each alone."""
+"""Maximum number of single streams shown in the chart of components."""
 MEDIA = 12_000_000
 SMALL = 2000
-"""Bytes of pictures and sounds on a page, and what is shown even when those are used up."""
+"""Budget in bytes for images and audio on a page, and the size below which items are shown even beyond it."""
 
 
 def write_report(
@@ -60,21 +60,23 @@ def write_report(
     card: Sequence[tuple[str, str]] = (),
     explained: Callable[[str, int], str] | None = None,
 ) -> Path:
-    """Writes the report of an evaluation.
+    """Write the report of an evaluation.
 
     Args:
-        title: The page's heading.
-        summary: Facts to list under it, as the page should say them: rows, model, time taken.
-        curves: One mapping of names to values for each epoch.
-        rows: The evaluated rows, in the order of the evaluation; only the hardest are looked at.
-        media: Gives the bytes behind a row's media cell, or None.
-        kinds: The kind of each input column (``image``, ``audio``, ``series``, ``text``, …), in the order to show them.
-        problems: What was wrong with the data, a sentence each.
-        recipe_yaml: The whole recipe.
-        hardest: How many of the hardest rows to show for each target.
-        least_sure: How many of the rows that the model was least sure of.
-        card: What the model is, what it is meant for and where its limits are: a heading and a sentence or two each.
-        explained: Gives, for a target and a row (counted from 0), why it was answered so, as safe HTML; empty: nothing.
+        path: The file to write.
+        evaluation: The evaluation.
+        title: The heading of the page.
+        summary: Facts to list under it: rows, model, time taken.
+        curves: The training history: for each epoch, values by name.
+        rows: The evaluated rows, in order; only those shown are read.
+        media: Returns the bytes of a row's media cell, or None.
+        kinds: The kind of each input column (``image``, ``audio``, ``series``, ``text``, …), in display order.
+        problems: Data problems, one sentence each.
+        recipe_yaml: The recipe.
+        hardest: Number of rows with the largest losses to show for each target.
+        least_sure: Number of least certain rows to show for each target.
+        card: The model card as pairs of heading and text.
+        explained: Returns the explanation of a target and row (from 0) as safe HTML; empty for none.
     """
     room = Room(MEDIA)
     env = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -108,22 +110,22 @@ def write_report(
 
 
 class Room:
-    """How much of a page is left for pictures and sounds, in bytes: a report must open on a telephone."""
+    """The remaining budget of a page for images and audio, in bytes: ``left``."""
 
     def __init__(self, left: int) -> None:
         self.left = left
 
     def fit(self, html: str) -> str:
-        """The same, while there is room."""
+        """Return ``html`` if it fits in the budget, otherwise a note."""
         if len(html) > max(self.left, SMALL):
-            return '<span class="none">left out, so that this page stays small</span>'
+            return '<span class="none">omitted to keep this page small</span>'
         self.left -= len(html)
         return html
 
 
 @dataclass
 class Shown:
-    """What is needed to show rows."""
+    """The data needed to show rows (see ``write_report``)."""
 
     rows: Sequence[Mapping[str, Any]]
     media: Media | None
@@ -133,14 +135,14 @@ class Shown:
 
 
 def _target(target: TargetScores, shown: Shown, hardest: int, least_sure: int, robust: Robustness | None) -> dict[str, Any]:
-    """What the template needs to know of one target."""
+    """The template variables of one target."""
     name = target.named()
     found: dict[str, Any] = {"scores": target, "tiles": _tiles(target), "subsets": None}
     if len(target.subsets) > 1:
         found["subsets"] = Markup(_subset_chart(target))
         found["shares"] = shares(target)
     found["views"] = [drawn for view in target.views if (drawn := view_html(view, target.name, shown.room))]
-    found["bears"] = None if robust is None else robust.curves
+    found["robustness_curves"] = None if robust is None else robust.curves
     found["areas"] = [] if robust is None else [robust.removal_area, robust.corruption_area]
     found["parts"] = None if target.floor is None else Markup(parts_chart(target.floor))
     found["robustness"] = [] if robust is None else [Markup(chart) for chart in robustness_charts(robust)]
@@ -153,7 +155,7 @@ def _target(target: TargetScores, shown: Shown, hardest: int, least_sure: int, r
 
 
 def _tiles(target: TargetScores) -> list[dict[str, str]]:
-    """The few numbers to see first."""
+    """The key figures of a target."""
     head = target.headline
     low, high = target.intervals[head]
     tiles = [
@@ -170,12 +172,14 @@ def _tiles(target: TargetScores) -> list[dict[str, str]]:
     ranked = shares(target)
     if ranked and isfinite(ranked[0][1]):
         stream, share = ranked[0]
-        tiles.append({"value": stream, "name": "mattered most", "note": f"brought {share:+.3g} {target.named()}"})
+        tiles.append(
+            {"value": stream, "name": "most important stream", "note": f"contributes {share:+.3g} {target.named()}"}
+        )
     return tiles
 
 
 def _subset_chart(target: TargetScores) -> str:
-    """The headline with each subset of streams, the best first; of very many only the telling ones."""
+    """The headline metric with each subset of streams, best first; of many subsets, only singles and all-but-one."""
     subsets = list(target.subsets)
     if len(subsets) > BARS:
         whole = target.whole
@@ -189,27 +193,27 @@ def _subset_chart(target: TargetScores) -> str:
 
 
 def parts_chart(found: Floor) -> str:
-    """What all together, the network and each expert reach; then all and the best expert, on each stream alone."""
+    """Chart the scores in ``found`` of the ensemble, the network and each expert, then of single streams."""
     names = {part: part for part in found.scores if part in found.share}
     names |= {EXPERTS: "all experts, no network"} if EXPERTS in found.scores else {}
-    bars = [Bar("all together", found.scores[TOGETHER])]
+    bars = [Bar("ensemble", found.scores[TOGETHER])]
     bars += [Bar(name, found.scores[part], faint=True) for part, name in names.items()]
     for stream in shown_streams(found, STREAMS):
         if (best := found.best_on(stream)) is not None:
-            bars.append(Bar(f"{stream} alone: together", found.whole[stream]))
+            bars.append(Bar(f"{stream} alone: ensemble", found.whole[stream]))
             bars.append(Bar(f"{stream} alone: {best[0]}", best[1], faint=True))
-    return bar_chart(bars, title=f"{found.name} of each part")
+    return bar_chart(bars, title=f"{found.name} of each component")
 
 
 def robustness_charts(found: Robustness) -> list[str]:
-    """A chart for each stream: the score as it is removed, as it is spoiled, and that of models that never had it."""
+    """Chart, for each stream in ``found``, the score under removal and corruption, beside models trained without it."""
     made = []
     for stream in dict.fromkeys(curve.stream for curve in found.curves):
         lines = {curve.how: (curve.steps, curve.scores) for curve in found.of(stream)}
         best = found.references.get(stream)
         known = {} if best is None else {f"trained without it ({best.name})": best.score}
         name = words(found.metric)
-        title = f"{name} as {stream} goes bad"
+        title = f"{name} as {stream} degrades"
         made.append(charts.xy_chart(lines, title=title, x_name=f"{stream}: share or level", y_name=name, levels=known))
     return made
 
@@ -219,8 +223,8 @@ def _row(target: TargetScores, index: int, shown: Shown) -> dict[str, Any]:
     prediction = target.predictions[index]
     chance = prediction.get("probabilities", {})
     value, truth = prediction["value"], target.truths[index]
-    said = str(value)
-    sure = f"{100 * chance[said]:.0f} %" if said in chance else ""
+    label_text = str(value)
+    sure = f"{100 * chance[label_text]:.0f} %" if label_text in chance else ""
     columns = shown.kinds or {name: "text" for name in row if name != target.name}
     some = chosen(columns)
     why = shown.explained(target.name, index) if shown.explained is not None else ""
@@ -229,8 +233,8 @@ def _row(target: TargetScores, index: int, shown: Shown) -> dict[str, Any]:
         "index": index + 1,
         "why": Markup(shown.room.fit(why)),
         "second": f"{second[0]}, {100 * chance[second[0]]:.0f} %" if second else "",
-        "truth": "unknown" if target.truths[index] is None else _said(target.truths[index]),
-        "prediction": _said(value),
+        "truth": "unknown" if target.truths[index] is None else _value_text(target.truths[index]),
+        "prediction": _value_text(value),
         "wrong": not isinstance(value, float) and target.truths[index] is not None and _differ(value, target.truths[index]),
         "media": Markup("".join(shown.room.fit(attachment_html(one)) for one in attachments([prediction, truth]))),
         "sure": sure,
@@ -248,12 +252,12 @@ def _row(target: TargetScores, index: int, shown: Shown) -> dict[str, Any]:
 
 
 def _differ(answered: Any, true: Any) -> bool:
-    """Whether an answer is plainly another than the true one; of media nobody can tell so."""
+    """Whether a prediction differs from the truth; never for media, where equality is not meaningful."""
     return not (attachments(answered) or attachments(true)) and bool(answered != true)
 
 
-def _said(value: Any) -> str:
-    """A value in words; of a medium what it is, since it is shown beside."""
+def _value_text(value: Any) -> str:
+    """A value as text; media are only named, as they are shown beside."""
     value = light(value)
     if isinstance(value, float):
         return number(value)
@@ -262,7 +266,7 @@ def _said(value: Any) -> str:
 
 
 def cell_html(row: Mapping[str, Any], name: str, kind: str, media: Media | None) -> str:
-    """One cell of a row as HTML that needs no other file."""
+    """Render the cell ``name`` (of ``kind``) of ``row`` as self-contained HTML; ``media`` returns the bytes of cells."""
     try:
         data = media(row, name) if media is not None and kind in ("image", "audio", "series") else None
     except CellError as error:

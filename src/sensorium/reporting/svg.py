@@ -1,4 +1,4 @@
-"""What every chart is drawn with: shapes and words of an inline SVG, axes, a legend, and the colours of all pages."""
+"""SVG primitives of the charts: shapes, text, axes, legends, and the colour scheme of all pages."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from math import ceil, floor, log10
 from sensorium.core.text_columns import width
 from sensorium.reporting.overlay import AGAINST, FOR
 
-W = 440  # near the width of a phone, so that text keeps its size there
+W = 440  # about the width of a phone, so that text is not scaled down there
 HUES = ("var(--accent)", "var(--second)", "var(--third)", "var(--soft)")
 PLACE = 8.2
-"""Width of a letter in the largest size that a page gives charts; a Chinese character takes two."""
+"""Width of a character at the largest font size of charts; wide (CJK) characters take two."""
 LINES = 6
 STYLE = (
     ":root{--page:#fff;--card:#f6f7f9;--ink:#1d2430;--soft:#667085;--line:#d9dee7;--accent:#2563c9;--second:#c2570c;"
@@ -22,39 +22,48 @@ STYLE = (
     "--accent:#6ea8ff;--second:#f59e5b;--third:#4cc9a4;--good:#4cc9a4;--bad:#ff8a80;--for:#f59e5b;--against:#6ea8ff;"
     "--missing:#7d8798}}"
 )
-"""The colours of all pages. What spoke for an answer is ``--for``, what spoke against it ``--against``: on pages, in
-pictures (``overlay``) and on the page of the server alike."""
+"""The colours of all pages. ``--for`` marks what supports a prediction, ``--against`` what opposes it: on pages, in images
+(``overlay``) and on the server's page."""
 
 
 def drawing(width: float, height: float, title: str, parts: Sequence[str]) -> str:
-    """A whole picture, as wide as there is room, with its name for who cannot see it."""
+    """Return an SVG of ``width`` × ``height`` units made of ``parts``, with the accessible name ``title``."""
     head = f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(title)}" class="chart"'
     return f'{head} font-family="system-ui,sans-serif" font-size="12"><title>{escape(title)}</title>{"".join(parts)}</svg>'
 
 
 def text(x: float, y: float, text: str, *, anchor: str = "start", colour: str = "var(--soft)", more: str = "") -> str:
-    """Words at a place."""
+    """Return a ``text`` element at ``x``, ``y``.
+
+    Args:
+        x: Horizontal position.
+        y: Baseline position.
+        text: The text.
+        anchor: ``start``, ``middle`` or ``end``.
+        colour: CSS colour.
+        more: Further attributes.
+    """
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" style="fill:{colour}" {more}>{escape(text)}</text>'
 
 
 def rule(x1: float, y1: float, x2: float, y2: float, colour: str = "var(--line)", more: str = "") -> str:
-    """A straight line."""
+    """Return a line from ``x1``, ``y1`` to ``x2``, ``y2`` in ``colour``, with further attributes in ``more``."""
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" style="stroke:{colour}" {more}/>'
 
 
 def rect(x: float, y: float, wide: float, high: float, colour: str, more: str = "") -> str:
-    """A box."""
+    """Return a rectangle at ``x``, ``y`` of size ``wide`` × ``high`` in ``colour``, with further attributes in ``more``."""
     size = f'width="{max(0.0, wide):.1f}" height="{max(0.0, high):.1f}"'
     return f'<rect x="{x:.1f}" y="{y:.1f}" {size} style="fill:{colour}" {more}/>'
 
 
 def cut(text: str, length: int) -> str:
-    """A text of at most so many letters."""
+    """Truncate ``text`` to ``length`` characters, ending in an ellipsis."""
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
-    """Round numbers over a range: 1, 2, 2.5 or 5 times a power of ten apart."""
+    """Return about ``count`` round tick values from ``low`` to ``high``, 1, 2, 2.5 or 5 times a power of ten apart."""
     if not high > low:
         return [low]
     rough = (high - low) / count
@@ -65,7 +74,13 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
 
 
 class Frame:
-    """The axes of a chart: numbers to places on the page."""
+    """The axes of a chart: maps values to positions.
+
+    Args:
+        x: Range of the x axis.
+        y: Range of the y axis.
+        height: Height in SVG units.
+    """
 
     def __init__(self, x: tuple[float, float], y: tuple[float, float], height: float = 240) -> None:
         self.height, self.left, self.right, self.top, self.bottom = height, 52.0, W - 12.0, 12.0, height - 40.0
@@ -73,13 +88,21 @@ class Frame:
         self.y_low, self.y_high = y if y[1] > y[0] else (y[0] - 0.5, y[0] + 0.5)
 
     def x(self, value: float) -> float:
+        """Return the horizontal position of ``value``."""
         return self.left + (value - self.x_low) / (self.x_high - self.x_low) * (self.right - self.left)
 
     def y(self, value: float) -> float:
+        """Return the vertical position of ``value``."""
         return self.bottom - (value - self.y_low) / (self.y_high - self.y_low) * (self.bottom - self.top)
 
     def axes(self, x_name: str, y_name: str, *, counted: bool = False) -> list[str]:
-        """Ticks, lines and names; ``counted`` keeps to whole numbers along the bottom."""
+        """Return grid lines, tick labels and axis labels.
+
+        Args:
+            x_name: Label of the x axis.
+            y_name: Label of the y axis.
+            counted: Whether the x axis has integer ticks only.
+        """
         parts = []
         for value in ticks(self.y_low, self.y_high):
             parts += [rule(self.left, self.y(value), self.right, self.y(value))]
@@ -95,11 +118,11 @@ class Frame:
 
 
 def wrapped(name: str, most: float) -> list[str]:
-    """A name in lines of at most ``most`` units: broken behind a blank or a ``+``, or wherever it must be."""
+    """Wrap ``name`` to lines of at most ``most`` units, after a space or ``+`` where possible."""
     room = max(4, int(most / PLACE))
     lines = [""]
     for piece in name.replace("+", "+\0").replace(" ", " \0").split("\0"):
-        while piece and len(lines) <= LINES + 1:  # of an endless name only the beginning is looked at
+        while piece and len(lines) <= LINES + 1:  # of very long names only the beginning is used
             if width(lines[-1] + piece.rstrip()) <= room:
                 lines[-1] += piece
                 break
@@ -115,7 +138,13 @@ def wrapped(name: str, most: float) -> list[str]:
 
 
 def legend(names: Sequence[str], left: float, hues: Sequence[str] = HUES) -> tuple[list[str], float]:
-    """A square and a name for each line, in as many rows as they need; and the height of it all."""
+    """Return the elements of a legend and its height.
+
+    Args:
+        names: The names of the lines.
+        left: Horizontal position.
+        hues: Colours, reused dashed after the last.
+    """
     parts, place, row = [], left, 0
     for i, (name, hue) in enumerate(zip(names, cycle(hues), strict=False)):
         shown = cut(name, int((W - left - 20) / PLACE))

@@ -1,4 +1,4 @@
-"""An evaluation as text for a terminal."""
+"""Evaluations as text for a terminal."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ LONGEST = 20
 
 
 def text(evaluation: Evaluation) -> str:
-    """Every target as a table, its streams as bars, and what it means."""
+    """Render ``evaluation`` as text: metrics and streams of every target, robustness and findings."""
     blocks = [_target(target) for target in evaluation.targets.values()]
     blocks += [_robustness(found) for found in evaluation.robustness.values()]
     if evaluation.findings:
-        blocks.append("\n".join(["What it means", *(f"  • {sentence}" for sentence in evaluation.findings)]))
+        blocks.append("\n".join(["Findings", *(f"  • {sentence}" for sentence in evaluation.findings)]))
     return "\n\n".join(blocks) if blocks else "No rows to evaluate."
 
 
@@ -35,14 +35,14 @@ def _target(target: TargetScores) -> str:
         lines += ["", *_bars(target)]
     if target.shapley:
         each = ", ".join(f"{stream} {value:+.3g}" for stream, value in shares(target))
-        lines += ["", f"  What each stream brought: {each}"]
+        lines += ["", f"  Contribution of each stream: {each}"]
     if target.floor is not None:
-        lines += ["", "  What each part reached", *(f"    {sentence}" for sentence in target.floor.sentences())]
+        lines += ["", "  Components", *(f"    {sentence}" for sentence in target.floor.sentences())]
     return "\n".join(lines)
 
 
 def _bars(target: TargetScores) -> list[str]:
-    """The headline with each subset of streams, the best first."""
+    """The headline metric with each subset of streams, best first."""
     scores = [(subset, metrics[target.headline]) for subset, metrics in target.subsets.items()]
     scores.sort(key=lambda item: (item[1] != item[1], -item[1] if target.higher_is_better else item[1]))
     width = max(len(subset) for subset, _ in scores)
@@ -56,25 +56,25 @@ def _bars(target: TargetScores) -> list[str]:
 
 
 def _robustness(found: Robustness) -> str:
-    """The score at each step of each curve, and the areas."""
+    """The robustness curves and their areas."""
     if not found.curves:
-        return f"{found.target}: nothing to remove or spoil"
+        return f"{found.target}: nothing to remove or corrupt"
     width = max(len(curve.stream) for curve in found.curves)
-    way = max(len(curve.how) for curve in found.curves)
+    how_width = max(len(curve.how) for curve in found.curves)
     steps = "".join(f"{step:>9.2f}" for step in found.curves[0].steps)
-    way_it_goes = "as a stream is removed (share of rows) or spoiled (level)"
-    lines = [f"{found.target}: {words(found.metric)} {way_it_goes}, {counted(found.rows, 'row')}"]
-    lines.append(f"  {'':{width}}  {'':{way}}{steps}     area")
+    degradation = "as a stream is removed (share of rows) or corrupted (level)"
+    lines = [f"{found.target}: {words(found.metric)} {degradation}, {counted(found.rows, 'row')}"]
+    lines.append(f"  {'':{width}}  {'':{how_width}}{steps}     area")
     before = ""
     for curve in found.curves:
         name, before = ("" if curve.stream == before else curve.stream), curve.stream
         values = "".join(f"{number(value):>9}" for value in curve.scores)
-        lines.append(f"  {name:{width}}  {curve.how:{way}}{values}{number(curve.area):>9}")
+        lines.append(f"  {name:{width}}  {curve.how:{how_width}}{values}{number(curve.area):>9}")
     parts = [("removal", found.removal_area), ("corruption", found.corruption_area)]
     means = ", ".join(f"{name} {number(value)}" for name, value in parts if value == value)
-    lines.append(f"  mean area: {means}  (the part of the clean score that is kept, averaged over the curve)")
+    lines.append(f"  mean area: {means}  (share of the clean score retained, averaged over the curve)")
     for stream, best in found.references.items():
         left = found.of(stream)[0].scores[-1]
-        said = f"the best model trained without it has {number(best.score)} ({best.name})"
-        lines.append(f"  without {stream} this model has {number(left)}; {said}")
+        reference = f"the best model trained without it scores {number(best.score)} ({best.name})"
+        lines.append(f"  without {stream} this model scores {number(left)}; {reference}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""A task's views as HTML: each of the closed set is drawn here in one way, whatever task it is of."""
+"""Task views as HTML, one renderer for each type of view."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ from sensorium.reporting.bar_charts import Bar, bar_chart
 from sensorium.reporting.page import table_html
 
 LABELS = 20
-"""Labels of a matrix that can be drawn; of more only what is mixed up is told."""
+"""Maximum number of labels for which a matrix is drawn; of larger ones only the most frequent errors are listed."""
 
 
 def view_html(view: View, target: str, room: Any) -> dict[str, Markup] | None:
-    """Heading and body of a view on a page; None where it stands elsewhere (sentences stand in the model card).
+    """Render a view as heading and body; None for sentences, which belong to the model card.
 
-    ``room``: how much of the page is left for media (``report.Room``).
+    Args:
+        view: The view.
+        target: The target, for accessible names.
+        room: The page's remaining budget for media (``report.Room``).
     """
     draw: dict[type[View], Callable[[Any, str], str]] = {
         Table: _table,
@@ -49,21 +52,21 @@ def _table(view: Table, target: str) -> str:
     head = [(view.words or {}).get(key, key) for key in keys]
     cells = [[number(v) if isinstance(v, float) else str(v) for v in row.values()] for row in view.rows[: view.most]]
     more = len(view.rows) - view.most
-    rest = f'<p class="soft">{more} further rows are left out.</p>' if more > 0 else ""
+    rest = f'<p class="soft">{more} further rows are omitted.</p>' if more > 0 else ""
     note = f'<p class="soft">{escape(view.note)}</p>' if view.note else ""
     return note + table_html(head, cells) + rest
 
 
 def _matrix(view: Matrix, target: str) -> str:
     note = view.note or (
-        "Confusion matrix: a row for each true class. Blue is right, red is wrong, darker is a larger part of the row."
+        "Confusion matrix, one row per true class. Blue is correct, red is wrong; darker is a larger share of the row."
     )
     drawn = ""
     if len(view.labels) <= LABELS:
         drawn = _figure(charts.heat_map(view.labels, view.counts, title=f"{view.name} matrix of {target}"), note)
     pairs = [(true, answered, str(count)) for true, answered, count in view.mistaken()]
-    told = table_html(["true", "predicted", "rows"], pairs) if pairs else "<p>No row was taken for another class.</p>"
-    return f'<div class="pair">{drawn}<div>{told}</div></div>'
+    errors = table_html(["true", "predicted", "rows"], pairs) if pairs else "<p>No row was misclassified.</p>"
+    return f'<div class="pair">{drawn}<div>{errors}</div></div>'
 
 
 def _curve(view: Curve, target: str) -> str:
@@ -95,8 +98,8 @@ def _gallery(view: Gallery, room: Any) -> str:
 
 
 def attachment_html(one: Attachment) -> str:
-    """A medium of an answer as HTML that needs no other file."""
-    told = escape(one.note or one.kind, quote=True)
+    """Render the predicted medium ``one`` as self-contained HTML."""
+    label = escape(one.note or one.kind, quote=True)
     if one.kind == "audio":
-        return f'<audio controls title="{told}" src="{address(one)}"></audio>'
-    return f'<img alt="{told}" title="{told}" src="{address(one)}">'
+        return f'<audio controls title="{label}" src="{address(one)}"></audio>'
+    return f'<img alt="{label}" title="{label}" src="{address(one)}">'

@@ -1,1 +1,1 @@
-"""Head, loss, metrics and decoding: one file a task, found by its name."""
+"""Tasks: head, loss, metrics and decoding, one module per task."""

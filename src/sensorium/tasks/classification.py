@@ -1,4 +1,4 @@
-"""One of several classes."""
+"""Single-label classification."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ from sensorium.metrics.pair_scorer import Pairs
 
 @component
 class Classification(Task[Tensor]):
-    """Which one of several classes a row belongs to, with a probability for each.
+    """Single-label classification, with a probability for each class.
 
     Output: logits ``[B, K]``. Target: class indices ``[B, 1]``. Cross-entropy, weighted by class where ``balance`` > 0.
 
     Args:
         hidden: Width of a hidden layer before the logits; 0 for none.
-        dropout: Part of the features dropped in training, before the last layer.
-        balance: 0 weighs all rows alike, 1 all classes alike, between is between.
-        smoothing: Part of the target's certainty spread over all classes, against over-confidence.
+        dropout: Dropout rate before the last layer.
+        balance: Class weighting: 0 weights all rows equally, 1 all classes equally; values between interpolate.
+        smoothing: Label smoothing: share of the target's probability spread over all classes.
     """
 
     predicts: ClassVar[tuple[str, ...]] = ("category", "ordinal")
     headline: ClassVar[str] = "accuracy"
-    nothing: ClassVar[str] = "always answering the commonest class of the training rows"
+    nothing: ClassVar[str] = "always predicting the most frequent class of the training rows"
 
     def __init__(
         self,
@@ -70,10 +70,10 @@ class Classification(Task[Tensor]):
         self.register_buffer("frequency", torch.full((len(self.classes),), 1 / max(1, len(self.classes))))
 
     def fit(self, targets: Iterable[Field]) -> None:
-        """Learn the class shares of the training rows, and start from them: the first output is the prior."""
+        """Learn the class shares from ``targets`` and initialise the bias so that the first output is the prior."""
         self.frequency.copy_(class_shares(targets, len(self.classes)))
         with torch.no_grad():
-            # The constant that minimises the weighted loss: shares times weights.
+            # The constant output that minimises the weighted loss.
             self.last.bias.copy_((1 - self.balance) * self.frequency.log())
 
     @property
@@ -114,7 +114,7 @@ class Classification(Task[Tensor]):
         return F.cross_entropy(output, class_index(target, len(self.classes)), reduction="none")
 
     def compare(self, output: Tensor, target: Field) -> tuple[Tensor, Tensor]:
-        """Probabilities ``[B, K]`` and class indices ``[B]``."""
+        """Return probabilities ``[B, K]`` of ``output`` and class indices ``[B]`` of ``target``."""
         return output.float().softmax(dim=1), class_index(target, len(self.classes))
 
     def scorer(self) -> Scorer[Tensor]:
@@ -124,7 +124,7 @@ class Classification(Task[Tensor]):
         return class_answers(output.detach().float().softmax(dim=1), self.classes, self.value)
 
     def value(self, index: int) -> object:
-        """A class as the training table wrote it."""
+        """Return the class ``index`` as written in the training table."""
         return self.goal.modality.decode(np.array([index]))
 
     def explained(self, output: Tensor, of: Tensor) -> Tensor:

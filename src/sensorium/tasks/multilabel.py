@@ -1,4 +1,4 @@
-"""Any number of labels."""
+"""Multi-label classification."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from sensorium.metrics.pair_scorer import Pairs
 
 @component
 class Multilabel(Task[Tensor]):
-    """Which of several labels a row bears: none, one or many, each with its own probability.
+    """Multi-label classification: any number of labels per row, each with its own probability.
 
     Output: logits ``[B, K]``. Target: ``[B, K]`` of 0 and 1. Binary cross-entropy, the mean over labels.
 
     Args:
         hidden: Width of a hidden layer before the logits; 0 for none.
-        dropout: Part of the features dropped in training, before the last layer.
-        threshold: A label is given from this probability on.
+        dropout: Dropout rate before the last layer.
+        threshold: Probability from which a label is predicted.
     """
 
     predicts: ClassVar[tuple[str, ...]] = ("tags",)
     headline: ClassVar[str] = "f1_macro"
-    nothing: ClassVar[str] = "answering how often each label occurs in the training rows"
+    nothing: ClassVar[str] = "predicting the frequency of each label in the training rows"
 
     def __init__(self, goal: Goal, dim: int, *, hidden: int = 0, dropout: float = 0.1, threshold: float = 0.5) -> None:
         super().__init__(goal, dim)
@@ -50,14 +50,14 @@ class Multilabel(Task[Tensor]):
         self.body = nn.Sequential(*body, nn.Dropout(dropout))
 
     def fit(self, targets: Iterable[Field]) -> None:
-        """Start from how often each label is given in the training rows."""
+        """Initialise the bias from the label frequencies in ``targets``."""
         with torch.no_grad():
             self.last.bias.copy_(self._rates(targets).logit())
 
     def _rates(self, targets: Iterable[Field]) -> Tensor:
-        """How often each label is given ``[K]``, with one imagined row that bears it and one that does not."""
-        given = torch.cat([part.data[part.present] for part in targets]).to(self.last.bias)
-        return (given.sum(dim=0) + 1) / (given.shape[0] + 2)
+        """The frequency of each label ``[K]``, with add-one smoothing."""
+        known = torch.cat([part.data[part.present] for part in targets]).to(self.last.bias)
+        return (known.sum(dim=0) + 1) / (known.shape[0] + 2)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -82,7 +82,7 @@ class Multilabel(Task[Tensor]):
         return F.binary_cross_entropy_with_logits(output, truth, reduction="none").mean(dim=1)
 
     def compare(self, output: Tensor, target: Field) -> tuple[Tensor, Tensor]:
-        """Probabilities ``[B, K]`` and truths ``[B, K]``."""
+        """Return probabilities ``[B, K]`` of ``output`` and truths ``[B, K]`` of ``target``."""
         return output.float().sigmoid(), target.data.float()
 
     def scorer(self) -> Scorer[Tensor]:
@@ -107,7 +107,7 @@ class Multilabel(Task[Tensor]):
         return found
 
     def explained(self, output: Tensor, of: Tensor) -> Tensor:
-        """The chance of the label that is surest in ``of``."""
+        """Return the probability of the most likely label of ``of``."""
         return chance_of(output.float().sigmoid(), of)
 
     def question(self, of: Tensor) -> list[str]:

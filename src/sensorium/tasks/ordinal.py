@@ -1,4 +1,4 @@
-"""One of several classes that lie in a row."""
+"""Ordinal classification."""
 
 from __future__ import annotations
 
@@ -44,35 +44,34 @@ DECIDED = {
     "recall": weighted.recall,
     "f1": weighted.f1,
 }
-"""Scores of the class that is answered."""
+"""Metrics of the predicted class."""
 CHANCES = {name: getattr(weighted, name) for name in ("auroc", "log_loss", "calibration_error")}
-"""Scores of the probabilities."""
+"""Metrics of the probabilities."""
 
 
 @component
 class Ordinal(Task[Tensor]):
-    """Which of several classes in a row a row of the table belongs to: stars, grades, stages.
+    """Ordinal classification: one of several ordered classes, such as stars, grades or stages.
 
-    One score and increasing cut points (proportional odds), so an answer one class off is a smaller mistake than one
-    three classes off, and classes with few rows lean on their neighbours. Take it where the classes are steps on one
-    scale; ``classification`` where they are not. The order is that of the numbers, or the column's own (``order`` of the
-    kind ``ordinal``).
+    One score with increasing cut points (proportional odds), so errors of one class cost less than errors of three, and
+    rare classes borrow strength from their neighbours. Use it for classes on one scale, otherwise ``classification``. The
+    order is numeric, or that of the column (``order`` of the kind ``ordinal``).
 
     Output: log class probabilities ``[B, K]``. Target: class indices ``[B, 1]``.
     Source: McCullagh, Regression Models for Ordinal Data, https://doi.org/10.1111/j.2517-6161.1980.tb01109.x.
 
     Args:
         hidden: Width of a hidden layer before the score; 0 for none.
-        dropout: Part of the features dropped in training, before the last layer.
-        balance: 0 weighs all rows alike, 1 all classes alike, between is between.
-        smoothing: Part of the target's certainty given to the neighbouring classes, against over-confidence.
-        decide: The class that is answered: the ``likeliest`` is right most often, the ``median`` is fewest steps off, the
-            one nearest the ``mean`` is seldom far off.
+        dropout: Dropout rate before the last layer.
+        balance: Class weighting: 0 weights all rows equally, 1 all classes equally; values between interpolate.
+        smoothing: Label smoothing: share of the target's probability given to the neighbouring classes.
+        decide: The predicted class: ``likeliest`` maximises accuracy, ``median`` minimises the mean absolute distance,
+            ``mean`` (the class nearest to it) the mean squared distance.
     """
 
     predicts: ClassVar[tuple[str, ...]] = ("ordinal", "category")
     headline: ClassVar[str] = "qwk"
-    nothing: ClassVar[str] = "always answering by the shares of the classes in the training rows"
+    nothing: ClassVar[str] = "predicting the class frequencies of the training rows"
 
     def __init__(
         self,
@@ -89,14 +88,14 @@ class Ordinal(Task[Tensor]):
         self.classes = list(goal.modality.classes)
         if not goal.modality.in_order:
             raise ConfigError(
-                f"task {goal.name!r}: the classes are no numbers, and what order they have is not known",
+                f"task {goal.name!r}: the classes are not numbers and their order is unknown",
                 fix=quoting.as_kind(
                     next(iter(goal.targets)), f'{{kind: ordinal, order: "{", ".join(self.classes[:3])}, ..."}}'
                 ),
             )
         self.balance, self.smoothing, self.decide = balance, smoothing, decide
         body = [nn.Linear(dim, hidden), nn.GELU()] if hidden else []
-        # The cuts are its bias.
+        # The cut points take the place of a bias.
         self.last = nn.Linear(hidden or dim, 1, bias=False)
         self.body = nn.Sequential(*body, nn.Dropout(dropout))
         size = len(self.classes)
@@ -107,14 +106,14 @@ class Ordinal(Task[Tensor]):
 
     @property
     def cuts(self) -> Tensor:
-        """Where one class ends and the next begins ``[K - 1]``, increasing."""
-        # Two cuts on the same place would leave no chance for the class between them.
+        """The increasing cut points between classes ``[K - 1]``."""
+        # The minimum gap keeps the probability of the class between two cuts above 0.
         return torch.cat([self.first, self.first + (F.softplus(self.gaps) + 1e-4).cumsum(dim=0)])
 
     def fit(self, targets: Iterable[Field]) -> None:
-        """Learn the class shares of the training rows, and start from them: the first output is the prior."""
+        """Learn the class shares from ``targets`` and initialise the cuts so that the first output is the prior."""
         self.frequency.copy_(class_shares(targets, len(self.classes)))
-        # The constant that minimises the weighted loss: shares times weights.
+        # The constant output that minimises the weighted loss.
         wanted = self.frequency.pow(1 - self.balance)
         cuts = cut_points((wanted / wanted.sum()).double())
         with torch.no_grad():
@@ -152,7 +151,7 @@ class Ordinal(Task[Tensor]):
     def loss(self, output: Tensor, target: Field) -> Tensor:
         index = class_index(target, len(self.classes))
         wanted = self._softened.to(output)[index]
-        # A class that is given no chance to speak of costs much, not infinitely much.
+        # The clamp keeps the loss finite for classes with probability 0.
         return -(wanted * output.clamp_min(-1e4)).sum(dim=1) * self.weights[index]
 
     def told_loss(self, output: Tensor, target: Field) -> Tensor:
@@ -161,7 +160,7 @@ class Ordinal(Task[Tensor]):
 
     @property
     def _softened(self) -> Tensor:
-        """What is wanted of the probabilities for each class ``[K, K]``: a part of its certainty with its neighbours."""
+        """The smoothed target distribution of each class ``[K, K]``."""
         size = len(self.classes)
         near = torch.diag(torch.ones(max(0, size - 1)), 1)
         near = near + near.T
@@ -169,7 +168,7 @@ class Ordinal(Task[Tensor]):
         return (1 - part) * torch.eye(size) + part * near / near.sum(dim=1, keepdim=True).clamp_min(1)
 
     def compare(self, output: Tensor, target: Field) -> tuple[Tensor, Tensor]:
-        """Probabilities ``[B, K]`` and class indices ``[B]``."""
+        """Return probabilities ``[B, K]`` of ``output`` and class indices ``[B]`` of ``target``."""
         return output.float().softmax(dim=1), class_index(target, len(self.classes))
 
     def scorer(self) -> Scorer[Tensor]:
@@ -181,7 +180,7 @@ class Ordinal(Task[Tensor]):
         return class_answers(chances, self.classes, self.value, decided(chances, self.decide))
 
     def value(self, index: int) -> object:
-        """A class as the training table wrote it."""
+        """Return the class ``index`` as written in the training table."""
         return self.goal.modality.decode(np.array([index]))
 
     def explained(self, output: Tensor, of: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A number."""
+"""Regression."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sensorium.metrics.pair_scorer import Pairs
 LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
 
 FEW = 20
-"""Held-out rows below which their residuals say too little of the mean."""
+"""Minimum number of held-out rows for the smearing factor."""
 MOST = math.log(5.0)
 """The logarithm of the largest smearing factor, and of the smallest below 1."""
 LARGEST = 700.0
@@ -36,23 +36,23 @@ LARGEST = 700.0
 
 @component
 class Regression(Task[Tensor]):
-    """How much: one number a row, learnt on a standardised scale and scored on its own.
+    """Regression: one number per row, trained on a standardised scale and scored on the original one.
 
-    Where the column learns logarithms (``scale: log``), ``mse`` aims at their mean, which is the median of the numbers. So
-    that the answer is their mean, it is multiplied by the mean of ``exp(residual)`` over the validation rows (smearing:
-    Duan 1983, https://doi.org/10.1080/01621459.1983.10478017).
+    For logarithmic columns (``scale: log``), ``mse`` estimates the mean logarithm, that is the median of the numbers.
+    Predictions are therefore multiplied by the mean of ``exp(residual)`` over the validation rows to estimate the mean
+    (smearing: Duan 1983, https://doi.org/10.1080/01621459.1983.10478017).
 
     Output: ``[B, 1]`` in standard deviations from the training mean. Target: the same, ``[B, 1]``.
 
     Args:
         hidden: Width of a hidden layer before the output; 0 for none.
-        dropout: Part of the features dropped in training, before the last layer.
-        loss: ``mse`` aims at the mean, ``mae`` at the median, ``huber`` between: large errors pull less.
+        dropout: Dropout rate before the last layer.
+        loss: ``mse`` estimates the mean, ``mae`` the median; ``huber`` lies between and is robust to outliers.
     """
 
     predicts: ClassVar[tuple[str, ...]] = ("number",)
     headline: ClassVar[str] = "mae"
-    nothing: ClassVar[str] = "always answering the median of the training rows"
+    nothing: ClassVar[str] = "always predicting the median of the training rows"
     higher_is_better: ClassVar[bool] = False
 
     def __init__(
@@ -81,15 +81,15 @@ class Regression(Task[Tensor]):
         why = [target.heavy_tails for target in targets if target.heavy_tails]
         if not why or "loss" in given:
             return {}, []
-        return {"loss": "huber"}, [f"large errors pull less (loss: huber): {why[0]}"]
+        return {"loss": "huber"}, [f"a loss robust to outliers (loss: huber): {why[0]}"]
 
     def fit(self, targets: Iterable[Field]) -> None:
-        """Start from the mean of the training targets."""
+        """Initialise the bias from the mean of ``targets``."""
         with torch.no_grad():
             self.last.bias.copy_(self._known(targets).mean(dim=0))
 
     def _known(self, targets: Iterable[Field]) -> Tensor:
-        """The targets that are there ``[rows, 1]``; a zero where none is."""
+        """The known targets ``[rows, 1]``; a single zero if there are none."""
         known = torch.cat([part.data[part.present] for part in targets]).to(self.last.bias)
         return known if known.shape[0] else known.new_zeros(1, 1)
 
@@ -105,7 +105,7 @@ class Regression(Task[Tensor]):
 
     @torch.no_grad()
     def correct(self, output: Tensor, target: Field, weight: Tensor) -> None:
-        """The smearing factor, from enough held-out rows; else 1."""
+        """Set the smearing factor from ``output``, ``target`` and ``weight`` of held-out rows; 1 if there are too few."""
         known = target.present & (weight > 0)
         if not self.smears:
             return
@@ -113,12 +113,12 @@ class Regression(Task[Tensor]):
         if int(known.sum()) >= FEW:
             wrong = (target.data.to(output) - output)[known, 0].double() * self._step
             mean = torch.logsumexp(wrong + weight[known].double().log(), 0) - weight[known].double().sum().log()
-            # A single wild row must not multiply all answers.
+            # The clamp keeps a single outlier from scaling all predictions.
             self.smear.copy_(mean.clamp(-MOST, MOST).exp())
 
     @property
     def _step(self) -> float:
-        """What a step of 1 in the output is in the logarithm of the number."""
+        """The change in the logarithm of the number for a unit step of the output."""
         zero, one = (float(self.goal.modality.decode(np.array([x]))) for x in (0.0, 1.0))
         return math.log(one / zero)
 
@@ -138,15 +138,15 @@ class Regression(Task[Tensor]):
         return wrong[:, 0]
 
     def compare(self, output: Tensor, target: Field) -> tuple[Tensor, Tensor]:
-        """Numbers of the table ``[B]``, answered and true."""
+        """Return the predictions ``[B]`` of ``output`` and the true values ``[B]`` of ``target``, on the original scale."""
         return self._answered(output), self._scaled(target.data)
 
     def _answered(self, output: Tensor) -> Tensor:
-        """Answers as numbers of the table ``[B]``."""
+        """Predictions on the original scale ``[B]``."""
         return self._scaled(output) * self.smear if self.smears else self._scaled(output)
 
     def _scaled(self, value: Tensor) -> Tensor:
-        """Standardised ``[B, 1]`` as numbers of the table ``[B]``, float64 where there is such: they may be large."""
+        """Standardised values ``[B, 1]`` on the original scale ``[B]``, in float64 where supported as they may be large."""
         exact = torch.float32 if value.device.type == "mps" else torch.float64
         numbers = [float(self.goal.modality.decode(row)) for row in value.detach().float().cpu().numpy()]
         return torch.tensor(numbers, dtype=exact, device=value.device)
@@ -159,8 +159,7 @@ class Regression(Task[Tensor]):
         return [{"value": value} for value in self._answered(output).tolist()]
 
     def explained(self, output: Tensor, of: Tensor) -> Tensor:
-        """The number itself, with gradients: the way from standardised to the table's numbers is a straight line, or an
-        exponential."""
+        """Return the prediction on the original scale with gradients (a linear or exponential map of the output)."""
         if self.goal.modality.logarithmic:
             start = math.log(float(self.goal.modality.decode(np.array([0.0]))))
             number = (output[:, 0].double() * self._step + start).clamp(-LARGEST, LARGEST).exp()
@@ -174,16 +173,16 @@ class Regression(Task[Tensor]):
     def views(self, scorer: Scorer[Tensor]) -> list[View]:
         if not isinstance(scorer, Pairs) or scorer.rows == 0:
             return []
-        note = "Each dot is a row; on the dashed line the prediction is right."
+        note = "Each dot is a row; on the dashed line the prediction equals the true value."
         answered, true = scorer.prediction.tolist(), scorer.truth.tolist()
         return [Scatter("numbers", "Predicted and true", note, true=true, answered=answered)]
 
     def baseline(self, targets: Iterable[Field]) -> list[list[float]]:
-        """The median: of all constants it has the least mean absolute error, and no outlier moves it."""
+        """Return the median of ``targets``, the constant with the least mean absolute error."""
         found: list[list[float]] = [self._known(targets).median(dim=0).values.tolist()]
         return found
 
     def constant(self, baseline: list[list[float]], rows: int) -> Tensor:
-        # It is the median that is answered, so what the answer is multiplied by is taken off first.
+        # Predictions are multiplied by the smearing factor, so it is divided out of the median first.
         less = math.log(float(self.smear)) / self._step if self.smears else 0.0
         return (torch.tensor(baseline) - less).expand(rows, 1)

@@ -1,4 +1,4 @@
-"""When something happens, where some rows are only watched for a while."""
+"""Survival analysis: time to an event, with censored rows."""
 
 from __future__ import annotations
 
@@ -38,48 +38,48 @@ HAPPENED = (
     "failure",
     "default",
 )
-"""Classes of the event column that say so by themselves, whatever their case."""
+"""Classes of the event column recognised as the event, ignoring case."""
 EVENTS = 30
-"""Fewer held-out events say too little of the baseline hazard: training rows are added to them."""
+"""Minimum number of held-out events for the baseline hazard; with fewer, training rows are added."""
 LEVEL = 1.0
-"""How strongly the mean score of a batch is drawn to 0."""
+"""Weight of the penalty on the mean score of a batch."""
 SHOWN = 12
-"""Times at which an answer gives the curve."""
+"""Number of times at which a prediction gives the survival curve."""
 
 
 @component
 class Survival(Task[Tensor]):
-    """How long until something happens: death, relapse, failure, default. Rows that were only watched for a while count.
+    """Survival analysis: time to an event such as death, relapse, failure or default, with right-censored rows.
 
-    The target is two columns: ``time``, a number not below 0, and ``event``, whether it happened then (``--task survival
-    --time days --event died``). ``cox`` learns how much sooner than others a row has its event, and how the chance to go
-    on falls over time from the held-out rows; a row's curve has the same shape as any other's. ``discrete`` learns the
-    hazard of every interval, so that curves may cross; it wants more rows. With a ``prompt`` column (a hospital, a model
-    of machine) of ``cox`` rows are compared with those of their own only, and each has a baseline of its own (strata).
+    The target is two columns: ``time``, a non-negative number, and ``event``, whether the event happened then (``--task
+    survival --time days --event died``). ``cox`` is a proportional hazards model whose baseline hazard is estimated from
+    the held-out rows. ``discrete`` learns the hazard of every interval, so that curves may cross; it needs more rows. With
+    a ``prompt`` column (a hospital, a machine model), ``cox`` is stratified: rows are compared within their stratum, each
+    with its own baseline hazard.
 
-    The answer is the mean time to the event up to the last time that is known; with it come the median, the hazard ratio
-    to a middling row, the risk group and the curve. ``c_index`` is the share of pairs of rows put in the right order;
+    The prediction is the mean time to the event, restricted to the last known time, with the median, the hazard ratio to
+    an average row, the risk group and the survival curve. ``c_index`` is the share of pairs of rows in the right order;
     ``brier`` the squared error of the curves over time.
 
-    Output: ``cox`` the log hazard ``[B, 1]``, with strata ``[B, 2]`` and the number of the stratum; ``discrete`` logits of
-    the hazards ``[B, steps]``. Target: time, standardised, and 1 or 0 ``[B, 2]``.
+    Output: ``cox`` the log hazard ``[B, 1]``, with strata ``[B, 2]`` including the stratum's index; ``discrete`` logits of
+    the hazards ``[B, steps]``. Target: standardised time and event indicator ``[B, 2]``.
     Sources: Cox 1972, https://doi.org/10.1111/j.2517-6161.1972.tb00899.x; Katzman et al. 2018 (DeepSurv),
     https://doi.org/10.1186/s12874-018-0482-1; Gensheimer & Narasimhan 2019, https://doi.org/10.7717/peerj.6257.
 
     Args:
         hidden: Width of a hidden layer before the output; 0 for none.
-        dropout: Part of the features dropped in training, before the last layer.
-        model: ``cox`` for proportional hazards, ``discrete`` for a hazard of each interval.
-        steps: At how many times curves are known, spread so that as many events lie between any two; the intervals.
-        happened: The class of the event column that says that it happened; none: found where it is plain.
+        dropout: Dropout rate before the last layer.
+        model: ``cox`` for proportional hazards, ``discrete`` for the hazard of each interval.
+        steps: Number of times at which curves are evaluated (or of intervals), at quantiles of the event times.
+        happened: The class of the event column that marks an event; none: recognised by name.
     """
 
     predicts: ClassVar[tuple[str, ...]] = ("number", "category")
     parts: ClassVar[tuple[str, ...]] = ("time", "event")
-    # Only the order of times counts, and 0 has no logarithm.
+    # Only the order of times matters, and 0 has no logarithm.
     asks: ClassVar[Mapping[str, Mapping[str, Any]]] = {"number": {"scale": "standard"}}
     headline: ClassVar[str] = "c_index"
-    nothing: ClassVar[str] = "one curve for all rows"
+    nothing: ClassVar[str] = "predicting the same curve for all rows"
     per_row: ClassVar[bool] = False
 
     def __init__(
@@ -100,7 +100,7 @@ class Survival(Task[Tensor]):
         self.time, self.event = list(goal.targets)
         if goal.targets[self.time].single:
             raise ConfigError(
-                f"task {goal.name!r}: the time is a number, and this column holds classes",
+                f"task {goal.name!r}: the time must be a number, but this column holds classes",
                 column=self.time,
                 fix=f"--as {self.time}=number, or name it: --time COLUMN --event COLUMN",
             )
@@ -109,13 +109,13 @@ class Survival(Task[Tensor]):
         if goal.prompts:
             if not self.cox or len(goal.prompts) > 1 or not next(iter(goal.prompts.values())).single:
                 raise ConfigError(
-                    f"task {goal.name!r}: the prompt of survival is one column of classes, whose rows are compared with "
-                    "their own only, and cox alone has it",
+                    f"task {goal.name!r}: the prompt of survival must be a single categorical column (the strata), and "
+                    "only model: cox supports it",
                     fix="leave the prompt out, or --as COLUMN=category",
                 )
             self.strata = list(next(iter(goal.prompts.values())).classes)
         body = [nn.Linear(dim, hidden), nn.GELU()] if hidden else []
-        # A constant says nothing where only the order counts.
+        # A bias has no effect in a Cox model.
         self.last = nn.Linear(hidden or dim, 1 if self.cox else steps, bias=not self.cox)
         self.body = nn.Sequential(*body, nn.Dropout(dropout))
         self.grid: Tensor
@@ -127,18 +127,21 @@ class Survival(Task[Tensor]):
         self.register_buffer("thirds", torch.zeros(2))
         self.register_buffer("centre", torch.zeros(()))
 
-    def _happened(self, told: str | None) -> int | None:
-        """The index of the class that says that it happened; None where the column holds numbers, and those above 0 do."""
+    def _happened(self, requested: str | None) -> int | None:
+        """The index of the class that marks an event; None for numeric columns, where values above 0 do."""
         modality = self.goal.targets[self.event]
         if not modality.single:
-            if told is not None:
-                raise ConfigError("the column holds numbers: above 0 it happened", column=self.event, fix="no --happened")
+            if requested is not None:
+                raise ConfigError(
+                    "the column holds numbers, where values above 0 mark an event", column=self.event, fix="omit --happened"
+                )
             return None
         classes = list(modality.classes)
-        found = [i for i, name in enumerate(classes) if (name == told if told is not None else name.lower() in HAPPENED)]
-        if len(found) != 1 or (told is None and len(classes) > 2):
+        explicit = requested is not None
+        found = [i for i, name in enumerate(classes) if (name == requested if explicit else name.lower() in HAPPENED)]
+        if len(found) != 1 or (not explicit and len(classes) > 2):
             raise ConfigError(
-                f"task {self.goal.name!r}: which class says that the event happened? There are: {listed(classes)}",
+                f"task {self.goal.name!r}: cannot tell which class marks the event; the classes are: {listed(classes)}",
                 column=self.event,
                 fix=f"--happened {classes[-1]!r}",
             )
@@ -150,35 +153,35 @@ class Survival(Task[Tensor]):
         field = super().target(batch)
         if field is None:
             return None
-        told = field.data[:, 1]
+        coded = field.data[:, 1]
         if self.happened is not None:
-            event = told == self.happened
+            event = coded == self.happened
         else:
-            event = torch.tensor([value > 0 for value in self._read(self.event, told)], device=told.device)
+            event = torch.tensor([value > 0 for value in self._read(self.event, coded)], device=coded.device)
         return Field(torch.stack([field.data[:, 0].float(), event.float()], dim=1), field.present)
 
     def _read(self, column: str, values: Tensor) -> list[float]:
-        """Standardised numbers as the table's own."""
+        """Standardised numbers on the original scale."""
         decode = self.goal.targets[column].decode
         return [float(decode(np.array([value]))) for value in values.detach().float().nan_to_num(0.0).cpu().tolist()]
 
     @property
     def times(self) -> Tensor:
-        """The times at which curves are known ``[steps]``, in the table's own unit; float64 on the CPU."""
+        """The times at which curves are evaluated ``[steps]``, in the unit of the table; float64 on the CPU."""
         return torch.tensor(self._read(self.time, self.grid), dtype=torch.float64)
 
     def fit(self, targets: Iterable[Field]) -> None:
-        """Learn at which times curves are to be known, and the curve of all rows."""
+        """Choose the times of the curves from ``targets`` and initialise the hazard with that of all rows."""
         known = _known(targets)
         if not len(known):
             return
         if min(self._read(self.time, known[:, 0].min()[None])) < 0:
-            raise ConfigError("times lie below 0", column=self.time, fix="count the time from when a row is first watched")
+            raise ConfigError("negative times", column=self.time, fix="measure the time from the start of observation")
         event = known[:, 1] > 0.5
         if not bool(event.any()):
             return
         died = known[event, 0]
-        # An end of every interval is the time of an event, and the last is the last one's.
+        # Every interval ends at the time of an event, the last one at the last event.
         at = torch.linspace(0, 1, self.steps + 1, dtype=torch.float64)[1:]
         self.grid.copy_(died.double().quantile(at, interpolation="higher"))
         zeros = torch.zeros(len(known))
@@ -198,7 +201,7 @@ class Survival(Task[Tensor]):
         self.correct(output, target, torch.cat([part.weight for part in rows]))
 
     def _enough(self, rows: Seen) -> bool:
-        """Whether there are events enough for the baseline hazard of every stratum."""
+        """Whether there are enough events for the baseline hazard of every stratum."""
         known = rows.target.present & (rows.target.data[:, 1] > 0.5)
         if not self.strata:
             return int(known.sum()) >= EVENTS
@@ -211,7 +214,13 @@ class Survival(Task[Tensor]):
 
     @torch.no_grad()
     def correct(self, output: Tensor, target: Field, weight: Tensor) -> None:
-        """The baseline hazard of each stratum, by Breslow, and where low, middling and high risks part."""
+        """Estimate the baseline hazard of each stratum (Breslow) and the terciles of risk from held-out rows.
+
+        Args:
+            output: The outputs of the rows.
+            target: Their targets.
+            weight: Their weights ``[B]``.
+        """
         known = target.present & (weight > 0)
         if not self.cox or not bool((target.data[known, 1] > 0.5).any()):
             return
@@ -220,18 +229,18 @@ class Survival(Task[Tensor]):
         self.hazard.copy_(whole.expand_as(self.hazard))
         for i in range(len(self.strata)):
             own = output[known, 1].long() == i
-            if int(event[own].sum()) >= EVENTS:  # of fewer the baseline of all is the better guess
+            if int(event[own].sum()) >= EVENTS:  # with fewer events the pooled baseline is more reliable
                 self.hazard[i].copy_(breslow(score[own], time[own], event[own], weight[known][own], self.grid))
         self.thirds.copy_(score.double().quantile(score.new_tensor([1 / 3, 2 / 3]).double()))
         self.centre.copy_(score.mean())
 
-    # ── the road ───────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── model ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def forward(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> Tensor:
         output: Tensor = self.last(self.body(fused.pooled))
         if not self.strata:
             return output
-        # Coded from 1; what is missing or unknown is a stratum of its own, the last.
+        # Coded from 1; missing or unknown values form a stratum of their own, the last.
         asked = next(iter(prompts.values())) if prompts else None
         number = output.new_full((len(output),), len(self.strata))
         if asked is not None:
@@ -248,7 +257,7 @@ class Survival(Task[Tensor]):
         event = target.data[here, 1] > 0.5
         if self.cox:
             each = partial_loss(known[:, 0], time, event, None, known[:, 1].long() if self.strata else None)
-            # The order of scores is all that counts; their level is kept at 0, where rows of which nothing is known lie.
+            # The partial likelihood ignores the level of scores; it is kept at 0, the score of rows without any input.
             each = each + LEVEL * known[:, 0].mean().square()
         else:
             each = hazard_loss(known, time, event, self.grid)
@@ -262,19 +271,22 @@ class Survival(Task[Tensor]):
         return output * factor if self.cox and not self.strata else output
 
     def curves(self, output: Tensor) -> Tensor:
-        """The chance that the event is still to come at each of ``times`` ``[B, steps]``, with gradients."""
+        """Return the survival probability of ``output`` at each of ``times`` ``[B, steps]``, with gradients."""
         if not self.cox:
             return lived(output, self.grid)
         hazard = self.hazard[output[:, 1].long().clamp(0, len(self.strata))] if self.strata else self.hazard[:1]
         return (-hazard * output[:, :1].clamp(-60, 60).exp()).exp()
 
     def _mean_time(self, curves: Tensor) -> Tensor:
-        """The area under each curve up to the last time ``[B]`` float64: the mean time, counting no later one."""
+        """The restricted mean survival time: the area under each curve up to the last time ``[B]``, float64."""
         times = torch.cat([torch.zeros(1, dtype=torch.float64), self.times])
         return torch.trapezoid(torch.cat([curves.new_ones(len(curves), 1), curves], dim=1).double().cpu(), times, dim=1)
 
     def compare(self, output: Tensor, target: Field) -> tuple[Tensor, Tensor]:
-        """Risk and curve ``[B, 1 + steps]``, time and event ``[B, 2]``, all float64 and in the table's own unit."""
+        """Return risk and curve ``[B, 1 + steps]`` of ``output``, and time and event ``[B, 2]`` of ``target``.
+
+        Both are float64, with times in the unit of the table.
+        """
         curves = self.curves(output)
         risk = output[:, 0].double().cpu() if self.cox else -self._mean_time(curves)
         read = torch.tensor(self._read(self.time, target.data[:, 0]), dtype=torch.float64)
@@ -321,13 +333,13 @@ class Survival(Task[Tensor]):
             for time, event, here in zip(read, field.data[:, 1].tolist(), field.present.tolist(), strict=True)
         ]
 
-    # ── what can be said of its answers ────────────────────────────────────────────────────────────────────────────────
+    # ── explanation and reporting ──────────────────────────────────────────────────────────────────────────────────────
 
     def explained(self, output: Tensor, of: Tensor) -> Tensor:
         return 1 - self.curves(output)[:, self.steps // 2]
 
     def question(self, of: Tensor) -> list[str]:
-        return [f"chance of the event by {self.time} {float(self.times[self.steps // 2]):.4g}"] * of.shape[0]
+        return [f"probability of the event by {self.time} {float(self.times[self.steps // 2]):.4g}"] * of.shape[0]
 
     def views(self, scorer: Scorer[Tensor]) -> list[View]:
         if not isinstance(scorer, Pairs) or scorer.rows == 0:
@@ -335,7 +347,7 @@ class Survival(Task[Tensor]):
         return survival_views(scorer.prediction, scorer.truth, self.times, self.time)
 
     def baseline(self, targets: Iterable[Field]) -> list[float]:
-        """The hazard of every interval as its logit, for all rows alike; of ``cox`` the score of a middling row."""
+        """Return the logit hazard of every interval over all ``targets``; for ``cox`` the score of an average row."""
         if self.cox:
             return [0.0] * (2 if self.strata else 1)
         known = _known(targets)
@@ -348,12 +360,12 @@ class Survival(Task[Tensor]):
 
 
 def _known(targets: Iterable[Field]) -> Tensor:
-    """Times and events that are there ``[rows, 2]``."""
+    """The known times and events ``[rows, 2]``."""
     parts = [part.data[part.present] for part in targets]
     return torch.cat(parts).float() if parts else torch.zeros(0, 2)
 
 
 def _logits(hazard: Tensor, grid: Tensor) -> Tensor:
-    """Cumulative hazards ``[K]`` as the logit of each interval's ``[K]`` float32; those that are no interval start at 0."""
+    """The logit hazard of each interval ``[K]``, float32, from cumulative hazards ``[K]``; 0 for empty intervals."""
     share = 1 - (-torch.diff(hazard, prepend=hazard.new_zeros(1))).exp()
     return torch.where(intervals(grid), share.clamp(1e-4, 1 - 1e-4).logit(), 0.0).float()

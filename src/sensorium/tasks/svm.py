@@ -1,4 +1,4 @@
-"""One of several classes, by a support vector machine."""
+"""Classification by a support vector machine."""
 
 from __future__ import annotations
 
@@ -31,35 +31,35 @@ from sensorium.heads.support_vectors import SupportVectors
 from sensorium.metrics.pair_scorer import Pairs
 
 SCALES = torch.logspace(-2, 2, 81)
-"""Slopes from decision values to probabilities that are tried."""
+"""Candidate slopes from decision values to logits."""
 
 
 @component
 class Svm(Task[Tensor]):
-    """Which class a row belongs to, by a support vector machine on the fused vector instead of a layer.
+    """Classification by a support vector machine on the fused vector.
 
-    While the network trains, a linear layer with the hinge loss of Crammer and Singer stands in its place. Afterwards, the
-    weights fixed, scikit-learn fits the machine to the vectors of the training rows, and the slope from its decisions to
-    probabilities to the held-out rows. It is saved as tensors and answers without scikit-learn. To take where rows are few
-    and classes are not told apart by planes; else ``classification`` is simpler and as good.
+    During training of the network, a linear layer with the hinge loss of Crammer and Singer takes its place. Afterwards,
+    with the network frozen, scikit-learn fits the machine to the fused vectors of the training rows, and the slope from
+    decision values to logits is fitted to the held-out rows. It is saved as tensors and predicts without scikit-learn. Use
+    it for few rows and classes that are not linearly separable; otherwise ``classification`` is simpler and as good.
 
-    Output: decision values ``[B, K]``, those of scikit-learn (``rbf``: ``SVC``, one against one, summed up by class;
-    ``linear``: ``LinearSVC``, one against the rest). Target: class indices ``[B, 1]``.
+    Output: decision values ``[B, K]`` as in scikit-learn (``rbf``: ``SVC``, one-vs-one aggregated by class; ``linear``:
+    ``LinearSVC``, one-vs-rest). Target: class indices ``[B, 1]``.
     Source: Crammer and Singer 2001, https://www.jmlr.org/papers/v2/crammer01a.html; probabilities by one slope, Guo et al.
     2017, https://arxiv.org/abs/1706.04599.
 
     Args:
-        kernel: ``rbf`` for curved boundaries, ``linear`` for planes (any number of rows).
-        C: What a row on the wrong side costs: large fits the training rows, small keeps boundaries simple.
-        gamma: How narrow the rbf kernel is; none: 1 / width of the vector (features are standardised).
-        vectors: With ``rbf``, the most rows that it is fitted to and keeps; of more, so many are drawn, class by class.
-        dropout: Part of the features dropped while the network trains.
-        balance: 0 weighs all rows alike, 1 all classes alike, between is between.
+        kernel: ``rbf`` for non-linear boundaries, ``linear`` for linear ones (any number of rows).
+        C: Penalty of margin violations: large values fit the training rows closely, small ones regularise.
+        gamma: Coefficient of the RBF kernel; none: 1 / width of the vector (features are standardised).
+        vectors: With ``rbf``, the maximum number of rows to fit; larger training sets are subsampled by class.
+        dropout: Dropout rate during training of the network.
+        balance: Class weighting: 0 weights all rows equally, 1 all classes equally; values between interpolate.
     """
 
     predicts: ClassVar[tuple[str, ...]] = ("category", "ordinal")
     headline: ClassVar[str] = "accuracy"
-    nothing: ClassVar[str] = "always answering the commonest class of the training rows"
+    nothing: ClassVar[str] = "always predicting the most frequent class of the training rows"
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Svm(Task[Tensor]):
         self.register_buffer("slope", torch.ones(()))
 
     def fit(self, targets: Iterable[Field]) -> None:
-        """Learn the class shares of the training rows."""
+        """Learn the class shares from ``targets``."""
         self.frequency.copy_(class_shares(targets, len(self.classes)))
 
     @property
@@ -105,12 +105,12 @@ class Svm(Task[Tensor]):
         decision: Tensor = self.last(self.drop(fused.pooled))
         if self.machine is not None and not self.training:
             decision = torch.where(self.machine.fitted, self.machine(fused.pooled), decision)
-        # No boundary was drawn with rows in mind that have nothing: they get the class shares.
+        # Rows without any stream get the class shares, since the machine was not fitted on such rows.
         return torch.where(fused.present.unsqueeze(1), decision, self.frequency.log() / self.slope)
 
     def merge(self, outputs: Sequence[Tensor], share: Tensor, *, vote: bool = False) -> Tensor:
-        said = torch.stack(list(outputs), dim=1) * self.slope
-        return merged_classes(said, share, vote=vote) / self.slope
+        logits = torch.stack(list(outputs), dim=1) * self.slope
+        return merged_classes(logits, share, vote=vote) / self.slope
 
     def loss(self, output: Tensor, target: Field) -> Tensor:
         return self.told_loss(output, target) * self.weights[class_index(target, len(self.classes))]
@@ -122,16 +122,16 @@ class Svm(Task[Tensor]):
         return margin.amax(dim=1)
 
     def settle(self, training: Seen, held_out: Seen) -> None:
-        """Fit the machine to the training rows, and the slope of its probabilities to the held-out rows."""
+        """Fit the machine to the ``training`` rows, and the slope of its probabilities to the ``held_out`` rows."""
         from sklearn.svm import SVC, LinearSVC
 
         features, index, weight = self._rows(training)
         if len(set(index.tolist())) < 2:
-            return  # nothing to part: the layer's answer stands
+            return  # a single class: the layer's output is kept
         chosen = self._drawn(index) if self.machine is not None else torch.arange(len(index))
         features, index, weight = features[chosen], index[chosen], weight[chosen]
         middle, spread = features.mean(dim=0), features.std(dim=0, correction=0)
-        # A feature that hardly varies says nothing; dividing by its spread would make noise of it.
+        # Standardising a nearly constant feature would amplify noise.
         spread = torch.where(spread > 1e-6 * spread.max(), spread, spread.max().clamp(min=1e-12))
         scaled = ((features - middle) / spread).numpy()
         if self.machine is not None:
@@ -149,20 +149,20 @@ class Svm(Task[Tensor]):
         return seen.fused.present & seen.target.present & (seen.weight > 0)
 
     def _rows(self, seen: Seen) -> tuple[Tensor, Tensor, Tensor]:
-        """Vectors ``[n, D]`` and weights in float64, and classes, of the rows that have something to say and a target."""
+        """Vectors ``[n, D]``, classes and weights of the rows with a stream and a target; floats in float64."""
         known = self._known(seen)
         index = class_index(seen.target, len(self.classes))[known]
         weight = seen.weight[known].double() * self.weights[index].double()
         return seen.fused.pooled[known].double(), index, weight
 
     def _drawn(self, index: Tensor) -> Tensor:
-        """At most as many rows as the machine may keep, each class at its share, always the same."""
+        """A fixed stratified sample of at most as many rows as the machine can hold."""
         assert self.machine is not None
         room = self.machine.vectors.shape[0]
         if len(index) <= room:
             return torch.arange(len(index))
         order = torch.randperm(len(index), generator=torch.Generator().manual_seed(0))
-        # The place of each row within its class, as a share of the class: cutting at one share cuts all classes alike.
+        # The rank of each row within its class as a share of the class, so that one cut-off samples all classes equally.
         one_hot = nn.functional.one_hot(index[order], len(self.classes))
         place = (one_hot.cumsum(dim=0) * one_hot).sum(dim=1)
         share = (place - 0.5) / one_hot.sum(dim=0)[index[order]]
@@ -172,12 +172,12 @@ class Svm(Task[Tensor]):
     def _adopt(self, linear: Any, middle: Tensor, spread: Tensor) -> None:
         """The planes of ``LinearSVC``, standardisation included, as the layer's weights."""
         planes, bias = torch.as_tensor(linear.coef_), torch.as_tensor(linear.intercept_)
-        if planes.shape[0] == 1:  # two classes are told apart by one plane
+        if planes.shape[0] == 1:  # two classes have a single plane
             planes, bias = torch.cat([-planes, planes]), torch.cat([-bias, bias])
         planes = planes / spread
         bias = bias - planes @ middle
         places = torch.as_tensor(linear.classes_)
-        # Classes without a training row are never the answer.
+        # Classes without training rows are never predicted.
         self.last.weight.zero_()
         self.last.bias.fill_(-1e3)
         self.last.weight[places] = planes.to(self.last.weight)
@@ -200,7 +200,7 @@ class Svm(Task[Tensor]):
         return (output.float() * self.slope).softmax(dim=1)
 
     def compare(self, output: Tensor, target: Field) -> tuple[Tensor, Tensor]:
-        """Probabilities ``[B, K]`` and class indices ``[B]``."""
+        """Return probabilities ``[B, K]`` of ``output`` and class indices ``[B]`` of ``target``."""
         return self._chances(output), class_index(target, len(self.classes))
 
     def scorer(self) -> Scorer[Tensor]:
@@ -210,7 +210,7 @@ class Svm(Task[Tensor]):
         return class_answers(self._chances(output.detach()), self.classes, self.value)
 
     def value(self, index: int) -> object:
-        """A class as the training table wrote it."""
+        """Return the class ``index`` as written in the training table."""
         return self.goal.modality.decode(np.array([index]))
 
     def explained(self, output: Tensor, of: Tensor) -> Tensor:
