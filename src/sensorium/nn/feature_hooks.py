@@ -1,4 +1,4 @@
-"""The grids that the convolutions of an encoder hand on, caught while it runs."""
+"""Capture of the intermediate feature maps of an encoder by forward hooks."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ _CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 @contextmanager
 def grids(encoder: nn.Module, axes: int) -> Iterator[list[Tensor]]:
-    """Within it every grid ``[B, C, *cells]`` of so many axes is appended to the list, in the order of their making.
+    """Context manager: a list that receives every feature map ``[B, C, *cells]`` of ``axes`` axes that ``encoder``
+    computes.
 
-    Tokens of a series have as many axes as its grid: only what holds a convolution hands on grids.
+    Only modules that contain a convolution count: tokens of a series have the same number of axes as its grid.
     """
     seen: list[Tensor] = []
 

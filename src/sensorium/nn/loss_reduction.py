@@ -1,4 +1,4 @@
-"""Where losses become one number: weights and missing targets are handled here and nowhere else."""
+"""Reduction of losses to one number, with row weights, missing targets and several processes."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 Mean = Callable[[Tensor], Tensor]
-"""The mean of a tensor over the processes that train one model together."""
+"""Function that averages a tensor over the processes of a distributed run."""
 _mean: Mean | None = None
 
 
 def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
-    """``Σ weight·value / Σ weight`` over rows ``[B]``; rows of weight 0 do not matter, whatever stands there.
+    """Return the weighted mean of ``values`` ``[B]``, ``Σ weight·value / Σ weight``; rows of ``weight`` 0 are ignored.
 
-    All weights 0 gives 0, with gradients of 0. Within ``across`` the mean is over the rows of all processes: each gets its
-    part of it, times their number, so that the mean over processes, which is what gradients go through, is the whole.
+    If all weights are 0, the result and its gradients are 0. Within ``across``, the denominator is the mean weight per
+    process, so that averaging gradients over processes gives the mean over all rows.
     """
     values = torch.where(weight > 0, values, torch.zeros_like(values))
     total = shared(weight.sum())
@@ -25,20 +25,20 @@ def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
 
 
 def shared(value: Tensor) -> Tensor:
-    """The mean of a value over processes, within ``across``; no gradient goes through it. Else the value itself."""
+    """Return ``value`` averaged over processes within ``across``, without gradient; otherwise unchanged."""
     return value if _mean is None else _mean(value.detach())
 
 
 def somewhere(weight: Tensor) -> Tensor:
-    """Whether any row counts, in any process within ``across``."""
+    """Whether any ``weight`` is above 0, in any process within ``across``."""
     return shared((weight > 0).any().float()) > 0
 
 
 @contextmanager
 def across(mean: Mean | None) -> Iterator[None]:
-    """Within it, means are over the rows of several processes, each of which must ask for the same ones in the same order.
+    """Context manager: average over several processes with ``mean``; None: only over this process's rows.
 
-    None: over this process's rows.
+    All processes must compute the same means in the same order.
     """
     global _mean
     before, _mean = _mean, mean
