@@ -44,7 +44,11 @@ def public(module: types.ModuleType) -> Iterator[tuple[str, Any, Any]]:
         if isinstance(value, type):
             yield name, value, None
             for inner, member in vars(value).items():
-                if not inner.startswith("_") and _plain(member) is not None and _plain(member).__module__ == module.__name__:
+                if (
+                    not inner.startswith("_")
+                    and _plain(member) is not None
+                    and _plain(member).__module__ == module.__name__
+                ):
                     yield f"{name}.{inner}", _plain(member), value
         elif _plain(value) is not None:
             yield name, _plain(value), None
