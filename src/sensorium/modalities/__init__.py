@@ -1,1 +1,1 @@
-"""Kinds of cell: one file a kind, found by its name."""
+"""Modalities: one module per kind of cell, found by its name."""

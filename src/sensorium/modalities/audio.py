@@ -1,4 +1,4 @@
-"""Sound."""
+"""Audio recordings."""
 
 from __future__ import annotations
 
@@ -28,41 +28,39 @@ if TYPE_CHECKING:
 
 _ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aiff", ".aif", ".au")
 _MAGIC = (b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b".snd")
-_SAMPLE, _FASTEST = 256, 16_000  # cells; Hz; where the data decides, nothing above is kept
-_LONGEST = 10.0  # seconds; likewise
-_FILM_RATE = 48_000  # samples a second of a video, one channel: about what its sound is decoded from
+_SAMPLE, _FASTEST = 256, 16_000  # cells; Hz, the highest rate that is chosen automatically
+_LONGEST = 10.0  # seconds; the longest length that is chosen automatically
+_FILM_RATE = 48_000  # Hz; assumed for the sound of a video when its size is estimated
 _WHOLE = 60.0 * MINUTES
 _CEPSTRA = ("mfcc", "plp", "rasta_plp")
 
 
 @component
 class Audio(Modality):
-    """A recording: WAV, FLAC, OGG or MP3, the sound track of a video, or an array ``[T]`` or ``[T, channels]``.
+    """An audio recording: WAV, FLAC, OGG or MP3, a video's sound track, or an array ``[T]`` or ``[T, channels]``.
 
-    Arrays count as sampled at the rate of the others.
-
-    Encoded as ``[T]`` int16, one channel, resampled to one rate; prepared as ``[B, C, frames, F]`` (standard scores of each
-    feature) or, for ``waveform``, ``[B, 1, T]``, with the mask of real frames. What is padded is zero, and real frames are
-    what they are alone. Longer recordings are cut to their beginning.
+    Encoded as ``[T]`` int16: one channel, resampled to one rate (arrays are taken to have that of the other recordings),
+    long recordings cut at the end. Prepared as standardised features ``[B, C, frames, F]`` or, for ``waveform``,
+    ``[B, 1, T]``, with the mask of real frames. Padding is zero and does not affect real frames.
 
     Args:
-        rate: Samples a second; None: the usual one of the training files, at most 16000 Hz.
-        seconds: The longest recording; None: as long as 95 of 100 training files, at most 10 seconds.
-        features: ``logmel`` is a picture of frequencies over time, as are ``mel`` (magnitudes, no logarithm) and ``stft``
-            (logarithms, every frequency by itself); ``mfcc``, ``plp`` and ``rasta_plp`` say the same in a few numbers a
-            frame (``rasta_plp`` bears changes of microphone); ``waveform`` is the samples themselves.
-        mels: Bands of frequency, of ``logmel``, ``mel`` and ``mfcc``; None: 40 up to 8000 Hz, 64 above.
-        coefficients: Numbers a frame of ``mfcc``, ``plp`` and ``rasta_plp``; None: 13, or as many as the rate allows.
-        deltas: 1 adds how features change from frame to frame, 2 how that changes, each a channel of its own.
-        denoise: Turns steady noise down first: ``wiener`` softly, ``gate`` all that does not stand out.
-        trim_db: Cuts off both ends as far as they are so many dB below the loudest moment; None: keeps them.
-        window_ms: Milliseconds in one frame.
+        rate: Sampling rate in Hz; None: the most frequent rate of the training files, at most 16000 Hz.
+        seconds: Maximum length; None: the 95th percentile of the training files, at most 10 seconds.
+        features: ``logmel``: log-mel spectrogram; ``mel``: mel magnitudes without logarithm; ``stft``: log spectrogram of
+            all frequencies; ``mfcc``, ``plp`` and ``rasta_plp``: compact cepstral coefficients (``rasta_plp`` is robust to
+            changes of microphone); ``waveform``: the samples.
+        mels: Bands of ``logmel``, ``mel`` and ``mfcc``; None: 40 at rates up to 8000 Hz, 64 above.
+        coefficients: Coefficients of ``mfcc``, ``plp`` and ``rasta_plp``; None: 13, or as many as the rate allows.
+        deltas: Time derivatives added as further channels: 0, 1 (first) or 2 (first and second).
+        denoise: Suppresses stationary noise first: ``wiener`` attenuates it, ``gate`` mutes all that does not exceed it.
+        trim_db: Cuts off both ends where they are this many dB below the loudest moment; None: no trimming.
+        window_ms: Frame length in milliseconds.
         hop_ms: Milliseconds from one frame to the next.
-        standardise: Whether features become standard scores of the training recordings; False: left as they are.
+        standardise: Whether features are standardised with the mean and deviation of the training recordings.
         augment: In training, random shifts in time and loudness, and masks over time and frequency (SpecAugment,
             https://arxiv.org/abs/1904.08779).
-        speed: In training, recordings are played faster or slower by up to this share (0.1: 10 %).
-        snr_db: In training, white noise is added, at the loudest this many dB below the recording; None: none.
+        speed: In training, the speed changes at random by up to this share (0.1: 10 %).
+        snr_db: In training, white noise is added with an SNR of at least this many dB; None: none.
     """
 
     widget = "file:audio/*"
@@ -137,7 +135,7 @@ class Audio(Modality):
                 try:
                     signal, rate, duration, turned = _open(cell, cut if self.trim_db is None else _WHOLE)
                 except CellError:
-                    continue  # encode meets it again and reports it
+                    continue  # reported by encode
                 opposed.append(turned)
                 if self.trim_db is not None:
                     signal, _ = _trimmed(signal, rate or _FASTEST, self.trim_db)
@@ -148,7 +146,7 @@ class Audio(Modality):
                     durations.append(duration)
                 else:
                     counts.append(len(signal))
-                # Compact, since a sample of it is kept until the rate is known.
+                # As int16, to save memory: a sample is kept until the rate is known.
                 yield _to_int16(signal), rate
 
         sample = thinned(opened(), _SAMPLE)
@@ -193,13 +191,13 @@ class Audio(Modality):
                 rows = self._rows(signal)
             moments = Moments(rows.shape[1]) if moments is None else moments
             moments.add(rows)
-        if moments is None:  # nothing to learn from: as good as silence
+        if moments is None:  # no readable recording
             size = 1 if self.features == "waveform" else bands if self.features == "logmel" else self._front.size
             moments = Moments(size * (1 + self.deltas))
         return {"mean": moments.mean, "deviation": moments.deviation(1e-4)}
 
     def _rows(self, signal: Array) -> Array:
-        """The features of one signal ``[T]`` before they are standardised: ``[frames, C * F]`` or ``[T, 1]``."""
+        """Return the features of one signal ``[T]`` before standardisation: ``[frames, C * F]`` or ``[T, 1]``."""
         import torch
 
         alone = torch.from_numpy(signal)[None]
@@ -230,7 +228,7 @@ class Audio(Modality):
 
     def encode(self, cell: Any) -> Array:
         rate = self.state["rate"]
-        # A little more than is kept, so that the resampler's edge falls outside.
+        # Slightly more than is kept, so that the resampler's edge effect is cut off.
         signal, found, *_ = _open(cell, self.state["length"] / rate + 0.05 if self.trim_db is None else _WHOLE)
         if self.trim_db is not None:
             most = math.ceil((self.state["length"] / rate + 0.05) * (found or rate))
@@ -238,20 +236,22 @@ class Audio(Modality):
         return _to_int16(self._resampled(signal, found or rate))
 
     def extent(self, cell: Any) -> Array | None:
-        """Seconds; with ``trim_db`` also the second at which what is kept begins, for which the recording is decoded."""
+        """Return the length in seconds; with ``trim_db`` also the start of the kept part, for which the recording is
+        decoded.
+        """
         if self.trim_db is None and isinstance(cell, Blob):
             seconds = self.measure(cell)["seconds"]
             return np.array([seconds], dtype=np.float32) if seconds > 0 else None
         try:
             signal, rate, *_ = _open(cell, _WHOLE)
-        except CellError:  # encode meets it again and reports it
+        except CellError:  # reported by encode
             return None
         rate = rate or self.state["rate"]
         cut = [] if self.trim_db is None else [_trimmed(signal, rate, self.trim_db)[1] / rate]
         return np.array([len(signal) / rate, *cut], dtype=np.float32)
 
     def framing(self, extent: Array) -> Array:
-        """Seconds to samples of what is stored."""
+        """Map seconds to stored samples."""
         found = np.zeros((len(extent), 1, 2), np.float32)
         found[:, 0, 0] = self.state["rate"]
         if self.trim_db is not None:
@@ -262,8 +262,9 @@ class Audio(Modality):
         return np.zeros(0, dtype=np.int16)
 
     def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
-        """Samples ``[B, T]`` int16 as standardised features and the mask of their real frames; a field's frame then leads
-        from seconds to frames, each at the middle of the samples that it sees."""
+        """Standardised features of samples ``[B, T]`` int16; a frame then maps seconds to feature frames, at window
+        centres.
+        """
         import torch
 
         from sensorium.signal.augmentation import hide_bands, hide_stretch
@@ -288,7 +289,7 @@ class Audio(Modality):
         size = data.shape[1], 1, data.shape[3]
         data = (data - mean.view(size)) / deviation.view(size)
         if generator is not None and augmented:
-            # What is hidden is hidden in every channel. Coefficients are no bands side by side: only time is hidden there.
+            # Masks are the same in every channel. Cepstra are not ordered by frequency: only time is masked there.
             keep = torch.ones_like(data[:, 0])
             times = 2 if strong else 1
             if self.features in _CEPSTRA:
@@ -302,7 +303,7 @@ class Audio(Modality):
     def _varied(
         self, signal: Tensor, mask: Tensor, generator: torch.Generator, moves: list[Tensor] | None
     ) -> tuple[Tensor, Tensor]:
-        """Signals and their masks ``[B, T]`` at random places, speeds and loudness, and in noise."""
+        """Augment signals and masks ``[B, T]``: shift, loudness, speed and noise."""
         import torch
 
         from sensorium.signal.audio_perturbation import faster, mix
@@ -318,7 +319,7 @@ class Audio(Modality):
         if self.speed:
             factor = uniform((rows,), -self.speed, self.speed, signal, generator)
             signal, lengths = faster(signal, 1 + factor, mask.sum(dim=1))
-            if moves is not None:  # sample i, the middle of cell i, is taken from i times the factor
+            if moves is not None:  # sample i, at the centre of cell i, is read from i times the factor
                 moves.append(frame_of_shift(0.5 - 0.5 / (1 + factor), 1 / (1 + factor)))
             mask = torch.arange(mask.shape[1], device=mask.device) < lengths[:, None]
         if self.snr_db is not None:
@@ -350,7 +351,7 @@ class Audio(Modality):
         return FrontEnd(self.features, state["rate"], *self._window, state["mels"], count, self.deltas)
 
     def _features(self, signal: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Signals ``[B, T]`` as ``[B, C, frames, F]``, or as they are, and what is real of that."""
+        """Return the features ``[B, C, frames, F]`` of signals ``[B, T]``, or the signals themselves, and their mask."""
         lengths = mask.sum(dim=1)
         if self.denoise != "none":
             from sensorium.signal.denoise import denoise
@@ -369,7 +370,7 @@ class Audio(Modality):
 
 
 def _open(cell: Any, seconds: float) -> Sound:
-    """The beginning of a recording ``[T]`` float32, its rate (0: that of the others) and its length in seconds."""
+    """Return the start of a recording ``[T]`` float32, its rate (0: unknown, for arrays) and its length in seconds."""
     if isinstance(cell, bytes):
         cell = Blob(cell, "<bytes>")
     if isinstance(cell, Blob):
@@ -389,7 +390,7 @@ def _to_int16(signal: Array) -> Array:
 
 
 def _ending(cell: Any) -> str:
-    """What a cell is recognised by as sound: its ending, its kind of bytes, or ``array``."""
+    """Return how a cell is recognised as audio: by its extension, its magic bytes, or as an array; empty if it is not."""
     if isinstance(cell, (str, os.PathLike)):
         ending = os.path.splitext(str(cell)[-300:].strip().lower())[1]
         return ending if ending in _ENDINGS else ""

@@ -1,4 +1,4 @@
-"""Categories."""
+"""Categorical values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TRUTH = {"1": "True", "0": "False"}
 
 
 class _Index(NamedTuple):
-    """Where a value stands among the known ones: 1 .. n, by its text, by its number, and near ones by folded text."""
+    """Lookup of known values (1 .. n) by text, by number, and by case-folded text for suggestions."""
 
     values: list[str]
     codes: dict[str, int]
@@ -30,18 +30,19 @@ class _Index(NamedTuple):
 
 @component
 class Category(Modality):
-    """One of a few values: a colour, a breed, yes or no.
+    """One of a fixed set of values: a colour, a breed, yes or no.
 
-    Encoded as ``[1]`` float32: 0 for a value not seen in training, 1 .. n for the known ones. As a target it is the index
-    of its class, 0 .. n - 1, and an unseen value is an error. ``1``, ``1.0`` and ``"1"`` are the same value. ``decode``
-    gives what the training labels were: whole numbers, truths or texts. Labels read from text count as whole numbers if all
-    are written as Python writes them (``0``, ``-3``, not ``01``), and as truths if all are true or false.
+    Encoded as ``[1]`` float32: 0 for a value not seen in training, 1 .. n for known values. As a target it is the class
+    index, 0 .. n - 1, and an unseen value is an error. ``1``, ``1.0`` and ``"1"`` are the same value. ``decode`` returns
+    labels of the type the training labels had: integers, booleans or text. Labels read from text count as integers if all
+    are written as Python writes them (``0``, ``-3``, not ``01``), and as booleans if all are true or false.
 
     Args:
         min_count: Values seen less often in training count as unknown.
-        max_values: At most so many values are known, the most frequent first.
-        fold: Whether values that differ in case, blanks or Unicode form only are one, called as most cells have it.
-        gaps: What texts such as ``None`` and ``NA`` are: cells in which the value is ``missing``, or values to ``keep``.
+        max_values: Maximum number of known values, the most frequent first.
+        fold: Whether values that differ only in case, blanks or Unicode form are merged, under their most frequent
+            spelling.
+        gaps: Whether texts such as ``None`` and ``NA`` are ``missing`` values or are kept as values (``keep``).
     """
 
     stream = "table"
@@ -82,7 +83,7 @@ class Category(Modality):
                 return Guess(0.45 + 0.4 * repeated, f"{reason}, codes of digits")
             return Guess(0.5 * repeated if distinct <= 20 and repeated >= 0.8 else 0.05, reason)
         words = sum(_words(value) for value in values) / len(values)
-        # Sentences repeat too (questions, templates): many different long ones are text all the same.
+        # Sentences may repeat too (questions, templates): many distinct long values are text.
         if words >= 4 and distinct > 20:
             return Guess(0.3 * repeated, f"{reason}, of {words:.0f} words on average")
         if distinct <= 20 and repeated >= 0.5:
@@ -130,7 +131,7 @@ class Category(Modality):
 
     @property
     def in_order(self) -> bool:
-        """Whether all values are numbers: they are sorted by these."""
+        """Whether all values are numbers, in which case they are sorted numerically."""
         return all(read_number(value) is not None for value in self.state["values"])
 
     @property
@@ -152,14 +153,14 @@ class Category(Modality):
         return "" if value is None or self._code(value) else self._unknown(value)
 
     def decode(self, value: Array) -> str | int | float | bool:
-        """The class, of the type that the training labels had."""
+        """Return the class label, of the type that the training labels had; ``value`` is its index."""
         return answered(self.state["values"][int(np.asarray(value).reshape(-1)[0])], self.state.get("type", "str"))
 
     def blank(self) -> Array:
         return np.zeros(1, dtype=np.float32)
 
     def _corrupted(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
-        """Another of the known values, in a share ``level`` of the cells; unknown where there is no other."""
+        """Replace a share ``level`` of the cells by another known value; by unknown where there is no other."""
         chance, step = rng.random(2)
         known, code = len(self.state["values"]), int(value[0])
         if chance >= level:
@@ -185,7 +186,7 @@ class Category(Modality):
             return index.codes.get(_TRUTH.get(value, value.title()), 0)
         if kind == "int" and value in ("True", "False"):
             return index.codes.get("1" if value == "True" else "0", 0)
-        # A library that took the column for numbers wrote 1.50 as 1.5, and 02139 as 2139.
+        # A library that parsed the column as numbers may have written 1.50 as 1.5, and 02139 as 2139.
         number = read_number(value) if index.numbers and value[-1:].isdigit() and "," not in value else None
         return index.numbers.get(number, -1) + 1 if number is not None else 0
 
@@ -200,7 +201,7 @@ class Category(Modality):
 
 
 def _merged(counts: Counter[str]) -> Counter[str]:
-    """Values that fold to the same as one, called as most cells have it."""
+    """Merge the counts of values with the same case-folded form, under the most frequent spelling."""
     groups: dict[str, Counter[str]] = {}
     for value, count in counts.items():
         groups.setdefault(folded(value), Counter())[value] += count

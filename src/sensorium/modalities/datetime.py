@@ -23,14 +23,15 @@ _SAID: dict[Order, str] = {"dmy": "days first", "mdy": "months first"}
 
 @component
 class Datetime(Modality):
-    """A day or a moment: a birthday, a time of sale.
+    """A date or time: a birthday, the time of a sale.
 
-    Encoded as ``[7]`` float32: how long ago (standardised days, cut to ±10), and sine and cosine of the time of year, of
-    week and of day, so that December is near January and Sunday near Monday. The clock is read as written, the age in UTC.
+    Encoded as ``[7]`` float32: the time in days, standardised and clipped to ±10, and the sine and cosine of the time of
+    year, week and day, so that December is near January and Sunday near Monday. Times of day are used as written; the first
+    number is computed in UTC.
 
     Args:
-        order: What 3/4/2020 means: ``dmy`` 3 April, ``mdy`` 4 March, ``auto`` what fits the training cells (days first
-            where both do). A later cell that only the other order explains is a ``CellError``.
+        order: Meaning of 3/4/2020: ``dmy`` 3 April, ``mdy`` 4 March, ``auto`` what fits the training cells (day first if
+            both do). A later cell that fits only the other order raises ``CellError``.
     """
 
     stream = "table"
@@ -51,9 +52,9 @@ class Datetime(Modality):
         if bare <= len(cells) / 2:
             return Guess(0.97 * share**2, f"{read} of {len(cells)} cells are dates")
         if sum(map(compact, cells)) == read >= 5 and share > 0.95:
-            # Of other numbers of eight digits hardly any is a day of the calendar.
+            # Other eight-digit numbers are rarely valid dates.
             return Guess(0.95 * share**2, f"{read} of {len(cells)} cells are days such as {str(cells[0]).strip()[:8]}")
-        # Any large number could be seconds since 1970: the column's name must say so too.
+        # Any large number could be seconds since 1970: the column name must suggest it too.
         told = any(word in name.lower() for word in ("time", "date", "stamp", "epoch", "_at", "when"))
         return Guess(
             (0.93 if told else 0.2) * share**2, f"{read} of {len(cells)} cells could be seconds since 1970 or dates"
@@ -111,7 +112,7 @@ class Datetime(Modality):
         return []
 
     def moment(self, cell: Any) -> tuple[datetime, float] | None:
-        """The clock a cell shows and its seconds since 1970, as the column is read; None where it is no date."""
+        """Parse ``cell`` into its local date and time and the seconds since 1970; None where it is not a date."""
         return read_moment(cell, self.state["order"])
 
     def encode(self, cell: Any) -> Array:

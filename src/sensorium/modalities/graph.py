@@ -1,4 +1,4 @@
-"""Graphs: nodes and the edges between them."""
+"""Graphs of nodes and edges."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 
     from sensorium.core.batch import Field
 
-_LABELS, _KINDS = 128, 15  # of nodes, of edges: the commonest are told apart
+_LABELS, _KINDS = 128, 15  # node and edge labels that are distinguished, the most frequent ones
 
 
 @component
 class Graph(Modality):
     """A graph: ``{"nodes": ["C", "O"], "edges": [[0, 1, "double"]]}`` as JSON text, a mapping, or a JSON file.
 
-    Nodes are labels, numbers, lists of numbers, or just how many; edges name two nodes (from 0) and may have a label.
-    Encoded as ``[N, F + count]`` float32; prepared as the layout ``Graph`` says: features (numbers standardised, labels one
-    of many), then for each node the kind of edge to it. A graph of more nodes than ``count`` raises ``CellError``.
+    Nodes are labels, numbers, lists of numbers, or only their count; edges join two nodes (numbered from 0) and may have a
+    label. Encoded as ``[N, F + count]`` float32; prepared as the layout ``Graph``: features (numbers standardised, labels
+    one-hot), then the kind of edge to each other node. A graph of more than ``count`` nodes raises ``CellError``.
 
     Args:
-        count: The most nodes; None: half as many again as the largest training graph has, at most 512.
-        directed: Whether a node hears only those from which an edge leads to it, not those to which one leads.
-        augment: In training, the features of some nodes are hidden: 1 of 20, or 1 of 7.
+        count: Maximum number of nodes; None: 1.5 times the largest training graph, at most 512.
+        directed: Whether messages follow the direction of edges only, rather than both directions.
+        augment: In training, masks the features of 1 in 20 nodes (``light``) or 1 in 7 (``strong``).
     """
 
     widget = "file:.json"
@@ -50,7 +50,7 @@ class Graph(Modality):
         *,
         count: int | None = None,
         directed: bool = False,
-        # Not measured, so not shown to help (docs/results.md, "Augmentation").
+        # Off, since its benefit was not measured (docs/results.md, "Augmentation").
         augment: Literal["none", "light", "strong"] = "none",
     ) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Graph(Modality):
         return Guess(0.99 * count / len(cells), f"{count} of {len(cells)} cells have nodes and edges")
 
     def fit(self, cells: Iterable[Any]) -> None:
-        widths: Counter[int] = Counter()  # of the features of a node; 0: labels
+        widths: Counter[int] = Counter()  # number of features per node; 0: labels
         nodes: Counter[str] = Counter()
         edges: Counter[str] = Counter()
         largest = 1
@@ -78,7 +78,7 @@ class Graph(Modality):
             try:
                 network = read_network(cell)
             except CellError:
-                continue  # encode meets it again and reports it
+                continue  # reported by encode
             largest = max(largest, len(network.nodes))
             edges.update(network.labels)
             if isinstance(network.nodes, list):
@@ -104,7 +104,7 @@ class Graph(Modality):
     @property
     def layout(self) -> Layout:
         width, labels, kinds = self.state["width"], len(self.state["nodes"]), len(self.state["edges"])
-        # Whatever label was not seen in training is one more.
+        # One more for labels not seen in training.
         return Network(width or labels + 1, kinds + 1, self.state["count"])
 
     def encode(self, cell: Any) -> Array:
@@ -137,7 +137,7 @@ class Graph(Modality):
         return np.zeros((0, max(self.state["width"], 1) + self.state["count"]), dtype=np.float32)
 
     def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
-        """Nodes ``[B, N, F + count]`` with their features ready; zero where there is none."""
+        """Expand the features of nodes ``[B, N, F + count]``; zero where padded."""
         import torch
 
         from sensorium.signal.augmentation import uniform

@@ -1,4 +1,4 @@
-"""Pictures."""
+"""Images."""
 
 from __future__ import annotations
 
@@ -43,29 +43,30 @@ _SAMPLE = 512
 
 @component
 class Image(Modality):
-    """A picture: PNG, JPEG, WebP, BMP, TIFF, GIF or DICOM (the first frame), or an array ``[H, W]`` or ``[H, W, C]``.
+    """An image: PNG, JPEG, WebP, BMP, TIFF, GIF or DICOM (the first frame), or an array ``[H, W]`` or ``[H, W, C]``.
 
-    Encoded as ``[C, H, W]`` uint8, upright (EXIF) and on white where transparent; prepared as float32, standardised by
-    channel. Height and width follow the training pictures: a square where they are nearly square, else their usual ratio. A
-    picture whose ratio differs by less than half is stretched to it, another is fitted in and padded with the mean colour.
-    Of 16-bit, whole-number and float pictures the training pictures tell what is black and what is white, for all alike.
+    Encoded as ``[C, H, W]`` uint8, upright (EXIF), transparency on white; prepared as float32, standardised by channel.
+    Height and width follow the training images: square if they are nearly square, else their usual aspect ratio. An image
+    whose aspect ratio differs by less than half is stretched; another is letterboxed with the mean colour. The black and
+    white levels of 16-bit, integer and float images are learned from the training images and are the same for all.
 
     Args:
-        size: The longer side in pixels; None: that of the usual training picture, from 16 to 128.
-        channels: ``auto`` is grey where all training pictures are.
-        share: Pictures are cut to a square: the shorter side is brought to ``size / share`` pixels, the middle kept. None:
-            no cutting, unless a pretrained encoder asks for it.
-        stretch: Pictures of any ratio are stretched to a square.
-        smooth: How pictures are made smaller; ``bicubic`` is sharper.
-        mean: Subtracted from each channel (red, green, blue from 0 to 1); None: the training pictures' own.
-        deviation: Each channel is divided by it; None: the training pictures' own.
-        augment: Random shifts, scalings, turns and brightness in training; ``strong`` also erases a box; ``auto`` makes two
-            changes drawn from fourteen (RandAugment), of colour too. None of them mirrors: letters have meaning.
-        crop: ``center`` cuts the middle out of a picture of another ratio, instead of fitting it in; ``random`` shows a
-            random box of each picture in training.
-        flip: Mirrors half of the pictures in training.
-        rotate: The largest turn in training, in degrees; None: as ``augment`` says.
-        colour: How much brightness, contrast, saturation and hue change in training: 0 not at all, 0.4 plainly, at most 1.
+        size: Longer side in pixels; None: that of the usual training image, from 16 to 128.
+        channels: ``auto`` is grey if all training images are.
+        share: Centre crop to a square: the shorter side is scaled to ``size / share`` pixels. None: no crop, unless a
+            pretrained encoder requires it.
+        stretch: Stretch images of any aspect ratio to a square.
+        smooth: Interpolation used to shrink images; ``bicubic`` is sharper.
+        mean: Subtracted from each channel (red, green, blue from 0 to 1); None: the mean of the training images.
+        deviation: Divides each channel; None: the deviation of the training images.
+        augment: Random shift, scale, rotation and brightness in training; ``strong`` also erases a box; ``auto`` applies
+            two of the fourteen transforms of RandAugment, some of them of colour. None of them mirrors.
+        crop: ``center`` crops images of another aspect ratio instead of letterboxing them; ``random`` uses a random
+            resized crop in training.
+        flip: Mirrors half of the images in training.
+        rotate: Largest rotation in training in degrees; None: as ``augment`` sets it.
+        colour: Strength of random changes of brightness, contrast, saturation and hue in training: 0 none, 0.4 clearly
+            visible, at most 1.
     """
 
     widget = "file:image/*"
@@ -128,7 +129,7 @@ class Image(Modality):
                 try:
                     pixels, size = glance(cell, LARGEST // 2)
                 except CellError:
-                    continue  # encode meets it again and reports it
+                    continue  # reported by encode
                 sizes.append(size)
                 yield pixels
 
@@ -142,7 +143,7 @@ class Image(Modality):
 
     @staticmethod
     def _each(name: str, values: list[float], channels: int) -> list[float]:
-        """One value a channel."""
+        """Return one value per channel."""
         if len(values) not in (1, channels):
             raise ConfigError(
                 f"image: {name} has {len(values)} numbers, the pictures {channels} channel", fix="channels: rgb"
@@ -172,20 +173,20 @@ class Image(Modality):
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
     def extent(self, cell: Any) -> Array | None:
-        """Width and height of the upright picture in pixels."""
+        """Return the width and height of the upright image in pixels."""
         size = size_of_picture(cell)
         return None if size is None else np.array(size[::-1], dtype=np.float32)
 
     def framing(self, extent: Array) -> Array:
-        """Pixels of the upright picture to pixels of the frame.
+        """Map pixels of the upright image to pixels of the network's grid.
 
-        Off by up to half a pixel where a large JPEG is decoded at a fraction of its size, by one where it is also cut.
+        Off by up to half a pixel if a large JPEG is decoded at a fraction of its size, by one if it is also cropped.
         """
         frame, found = (self.state["height"], self.state["width"]), np.empty((len(extent), 2, 3), np.float32)
         cut: dict[str, Any] = {"stretch": self.stretch, "share": self.share, "center": self.crop == "center"}
         known: dict[tuple[int, int], Array] = {}
         for i, (wide, high) in enumerate(extent.astype(int).tolist()):
-            size = max(high, 1), max(wide, 1)  # a row that is missing may say anything
+            size = max(high, 1), max(wide, 1)  # missing rows have arbitrary values
             if size not in known:
                 known[size] = place_of(size, opened_at(size, self._side), frame, **cut).matrix
             found[i] = known[size]
@@ -193,14 +194,16 @@ class Image(Modality):
 
     @property
     def _side(self) -> int:
-        """The longer side that a picture is opened at, if it is larger: below it something would be lost."""
+        """Longer side at which an image is decoded; smaller would lose detail."""
         return int(max(self.state["height"], self.state["width"]) * (1 if self.share is None else 2))
 
     def blank(self) -> Array:
         return np.zeros((self.state["channels"], self.state["height"], self.state["width"]), dtype=np.uint8)
 
     def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
-        """Pictures ``[B, C, H, W]`` uint8 as standardised float32; zero where missing. A frame follows what moves them."""
+        """Standardise images ``[B, C, H, W]`` uint8 to float32; zero where missing. A frame follows geometric
+        augmentation.
+        """
         from sensorium.signal.augmentation import standard
         from sensorium.signal.geometry import followed
 
@@ -222,7 +225,7 @@ class Image(Modality):
         return blurred(value, level) if how == "blur" else occluded(value, level, rng, np.array(self._fill, np.uint8))
 
     def _recoloured(self, data: Tensor, generator: torch.Generator, moves: list[Tensor] | None) -> Tensor:
-        """Fractions 0 to 1, changed in training where that is defined on them."""
+        """Apply the augmentations defined on values 0 to 1."""
         if self.augment == "auto":
             from sensorium.signal.rand_augment import random_changes
 
@@ -234,7 +237,7 @@ class Image(Modality):
         return data
 
     def _moved(self, data: Tensor, generator: torch.Generator, moves: list[Tensor] | None) -> Tensor:
-        """Standardised pictures, changed in training: a border of zeros is the mean colour."""
+        """Apply the augmentations of standardised images, where a border of zeros has the mean colour."""
         from sensorium.signal import augmentation
 
         if self.augment in ("light", "strong"):
@@ -251,11 +254,11 @@ class Image(Modality):
     @property
     def store_options(self) -> dict[str, Any]:
         kept: dict[str, Any] = {key: self.state[key] for key in ("height", "width", "channels")}
-        if "scale" in self.state:  # only of pictures of more than 8 bits: all others stay known to the store
+        if "scale" in self.state:  # only for images of more than 8 bits, so that cache keys of others stay the same
             kept["scale"] = self.state["scale"]
         told = {"share": self.share, "stretch": self.stretch, "smooth": self.smooth, "crop": self.crop}
-        # What is as it is by default is left out, so that pictures stored before there were such options stay known; and a
-        # random crop, which is cut in training and not stored.
+        # Defaults are left out, so that cache keys from before these options stay valid; also a random crop, which happens
+        # in training and is not stored.
         plain = {"share": None, "stretch": False, "smooth": "bilinear", "crop": "none"}
         told |= {"crop": "center" if self.crop == "center" else "none"}
         return {**kept, "fill": self._fill, **{key: value for key, value in told.items() if value != plain[key]}}
@@ -266,7 +269,9 @@ class Image(Modality):
 
 
 def _ending(cell: Any) -> str:
-    """What a cell is recognised by as a picture: its ending, the ending of its kind of bytes, or ``array``."""
+    """Return how a cell is recognised as an image: by its extension, its magic bytes, or as an array; empty if it is
+    not.
+    """
     if isinstance(cell, (str, os.PathLike)):
         ending = os.path.splitext(str(cell)[-300:].strip().lower())[1]
         return ending if ending in ENDINGS else ""

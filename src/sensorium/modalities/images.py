@@ -1,4 +1,4 @@
-"""Several pictures in one cell."""
+"""Several images per cell."""
 
 from __future__ import annotations
 
@@ -29,16 +29,17 @@ _SAMPLE = 512
 
 @component
 class Images(Modality):
-    """Several pictures in one cell: ``a.png;b.png``, a list of names, of bytes or of arrays. As many as there are.
+    """Several images in one cell: ``a.png;b.png``, or a list of file names, of bytes or of arrays. Their number may vary.
 
-    Encoded as ``[K, C, H, W]`` uint8, upright and on white; prepared as ``[B, C, K, H, W]``, standardised by channel, with
-    the mask of real pictures. Height and width follow the training pictures. One that cannot be read costs the whole cell.
+    Encoded as ``[K, C, H, W]`` uint8, upright, transparency on white; prepared as ``[B, C, K, H, W]``, standardised by
+    channel, with the mask of real images. Height and width follow the training images. One unreadable image makes the whole
+    cell unreadable.
 
     Args:
-        pictures: The most pictures of a cell; the rest is left out.
-        size: The longer side in pixels; None: that of the usual training picture, from 16 to 128.
-        channels: ``auto`` is grey where all training pictures are.
-        augment: Random shifts, scalings, turns and brightness in training, each picture its own; ``strong`` also erases a
+        pictures: Maximum number of images per cell; further ones are dropped.
+        size: Longer side in pixels; None: that of the usual training image, from 16 to 128.
+        channels: ``auto`` is grey if all training images are.
+        augment: Random shift, scale, rotation and brightness in training, drawn for each image; ``strong`` also erases a
             box.
     """
 
@@ -72,7 +73,7 @@ class Images(Modality):
             return Guess(0.0, "no cell has several pictures")
         found = sum(count > 0 for count in counts)
         reason = f"{found} of {len(cells)} cells name pictures, {many} of them several"
-        # Surer than one picture, which would take the last name for the whole.
+        # Scores higher than a single image, which would match the last file name.
         return Guess(0.99 * found / len(cells), reason)
 
     def fit(self, cells: Iterable[Any]) -> None:
@@ -84,7 +85,7 @@ class Images(Modality):
                     try:
                         pixels, size = glance(part, LARGEST // 2)
                     except CellError:
-                        continue  # encode meets it again and reports it
+                        continue  # reported by encode
                     sizes.append(size)
                     yield pixels
 
@@ -117,9 +118,9 @@ class Images(Modality):
         return np.zeros((0, self.state["channels"], self.state["height"], self.state["width"]), dtype=np.uint8)
 
     def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
-        """Pictures ``[B, K, C, H, W]`` uint8 as standardised ``[B, C, K, H, W]``; zero where padded or missing.
+        """Standardise images ``[B, K, C, H, W]`` uint8 to ``[B, C, K, H, W]``; zero where padded or missing.
 
-        There is no frame: each of the pictures would have its own.
+        There is no frame: every image would have its own.
         """
         from sensorium.signal.augmentation import moved, standard
 
@@ -133,7 +134,7 @@ class Images(Modality):
     @property
     def store_options(self) -> dict[str, Any]:
         kept: dict[str, Any] = {key: self.state[key] for key in ("height", "width", "channels")}
-        if "scale" in self.state:  # only of pictures of more than 8 bits: all others stay known to the store
+        if "scale" in self.state:  # only for images of more than 8 bits, so that cache keys of others stay the same
             kept["scale"] = self.state["scale"]
         return {**kept, "fill": self._fill, "pictures": self.pictures}
 
@@ -143,7 +144,7 @@ class Images(Modality):
 
 
 def _parts(cell: Any) -> list[Any]:
-    """The opened pictures of a cell: a list of them, an array ``[K, H, W, C]``, or a single one."""
+    """Return the opened images of a cell: a list of them, an array ``[K, H, W, C]``, or a single one."""
     if isinstance(cell, np.ndarray) and cell.ndim == 4:
         return list(cell)
     if isinstance(cell, list) and len(cell) == 1 and isinstance(cell[0], np.ndarray) and cell[0].ndim == 4:
@@ -152,7 +153,7 @@ def _parts(cell: Any) -> list[Any]:
 
 
 def _count(cell: Any) -> int:
-    """How many pictures a cell of the table names; 0 where anything else is among them."""
+    """Return the number of image files that a table cell names; 0 if it names anything else."""
     if isinstance(cell, (str, os.PathLike)):
         text = os.fspath(cell)
         if text.lstrip()[:1] == "[":

@@ -1,4 +1,4 @@
-"""Whether a cell is missing."""
+"""Missing-value indicators."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from sensorium.core.registry import component
 
 @component
 class Missing(Modality):
-    """Whether the cell of another column is empty, as a category of its own: the indicator beside an imputed number.
+    """Missing-value indicator of another column, used beside an imputed number.
 
     Declared with ``of``: ``{age: {kind: number, impute: median}, age_missing: {kind: missing, of: age}}``.
-    Encoded as ``[1]``: 0 there, 1 missing. A row of which every table cell is missing stays a missing one.
-    Source: the missing-indicator method, https://doi.org/10.1093/biomet/63.3.581 for why absence may tell something.
+    Encoded as ``[1]``: 0 present, 1 missing. A row whose table cells are all missing still counts as missing.
+    Source: the missing-indicator method; https://doi.org/10.1093/biomet/63.3.581 explains when absence is informative.
     """
 
     stream = "table"
@@ -27,10 +27,10 @@ class Missing(Modality):
 
     @classmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
-        return Guess(0.0, "only where it is told: it says of any cell whether it is there")
+        return Guess(0.0, "never guessed: any column has missing or present cells")
 
     def fit(self, cells: Iterable[Any]) -> None:
-        """Nothing: what is empty is known."""
+        """Do nothing: there is nothing to learn."""
 
     @property
     def layout(self) -> Layout:

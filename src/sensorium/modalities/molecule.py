@@ -23,27 +23,28 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"(?i)smiles|(^|[\W_])(mol|molecule|compound|ligand|drug)s?($|[\W_])|分子")
 _SMILES = re.compile(r"(\[[A-Za-z0-9@+\-#:*]+\]|Cl|Br|[BCNOPSFIbcnops*]|[=#$:/\\.\-()%]|\d)+")
-_BOUND = re.compile(r"[=#(\[]|[cnos]\d")  # what hardly a word has, and most molecules do
+_BOUND = re.compile(r"[=#(\[]|[cnos]\d")  # rare in words, frequent in molecules
 
 
 @component
 class Molecule(Modality):
-    """A molecule as SMILES, such as ``CC(=O)Oc1ccccc1C(=O)O``: a graph of its atoms, without plain hydrogens, and bonds.
+    """A molecule as SMILES, such as ``CC(=O)Oc1ccccc1C(=O)O``: the graph of its atoms and bonds.
 
-    Encoded as ``[N, 8 + count]`` uint8: codes of each atom (element, bonds, charge, hydrogens, aromatic, ring, hybrid,
-    handedness), then the kind of bond to each other atom; prepared as the layout ``Graph`` says. What is no possible
-    molecule, or has more atoms than ``count``, raises ``CellError``. Needs the extra ``molecule`` (RDKit).
+    Plain hydrogens are left out. Encoded as ``[N, 8 + count]`` uint8: codes of each atom (element, bonds, charge,
+    hydrogens,
+    aromatic, ring, hybridisation, chirality), then the kind of bond to each other atom; prepared as the layout ``Graph``.
+    An invalid molecule, or one with more than ``count`` atoms, raises ``CellError``. Needs the extra ``molecule`` (RDKit).
 
     Args:
-        count: The most atoms; None: half as many again as the largest training molecule has, at most 512.
-        augment: In training, the codes of some atoms are hidden: 1 of 20, or 1 of 7 (attribute masking,
-            https://arxiv.org/abs/1905.12265, § 3.1.2).
+        count: Maximum number of atoms; None: 1.5 times the largest training molecule, at most 512.
+        augment: In training, masks the codes of 1 in 20 atoms (``light``) or 1 in 7 (``strong``): attribute masking,
+            https://arxiv.org/abs/1905.12265, § 3.1.2.
     """
 
     ragged = True
     checked = True
 
-    # Augmentation was not measured, so it is not shown to help (docs/results.md, "Augmentation").
+    # Augmentation is off, since its benefit was not measured (docs/results.md, "Augmentation").
     def __init__(self, *, count: int | None = None, augment: Literal["none", "light", "strong"] = "none") -> None:
         super().__init__()
         if count is not None and not 1 <= count <= NODES:
@@ -54,13 +55,13 @@ class Molecule(Modality):
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
         texts = [cell.strip() for cell in cells if isinstance(cell, str) and cell.strip()]
         fits = [text for text in texts if len(text) < 2000 and _SMILES.fullmatch(text)]
-        # Numbers alone are written in the same signs.
+        # Plain numbers use the same characters.
         fits = [text for text in fits if any(c.isalpha() for c in text)]
         if not fits:
             return Guess(0.0, "no cell is written as a molecule is (SMILES)")
         share = len(fits) / len(cells)
         reason = f"{len(fits)} of {len(cells)} cells are written as molecules are (SMILES)"
-        # Codes such as C12 are written in the same signs, and columns of drugs may hold them.
+        # Codes such as C12 use the same characters, and a column of drugs may contain them.
         whole = sum(len(text) > 4 or bool(_BOUND.search(text)) for text in fits) / len(fits)
         named = _NAME.search(name)
         if named and share > 0.5 and (whole > 0.3 or "smiles" in name.lower()):
@@ -74,7 +75,7 @@ class Molecule(Modality):
             try:
                 largest = max(largest, len(_read(cell)[0]))
             except CellError:
-                continue  # encode meets it again and reports it
+                continue  # reported by encode
         self.state = {"count": self.count or min(max(16, largest + largest // 2), NODES)}
 
     @property
@@ -93,7 +94,7 @@ class Molecule(Modality):
         return np.zeros((0, len(SIZES) + self.state["count"]), dtype=np.uint8)
 
     def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
-        """Atoms ``[B, N, 8 + count]`` with their codes one of many; zero where there is none."""
+        """Expand atoms ``[B, N, 8 + count]`` to one-hot codes and bonds; zero where padded."""
         import torch
 
         from sensorium.signal.augmentation import uniform

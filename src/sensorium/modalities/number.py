@@ -22,39 +22,41 @@ _CLIP = 10.0
 _CODE = re.compile("0[0-9]+")
 _WHOLE = re.compile("[0-9]+")
 _FAR = 20.0
-"""How many times the width of the middle nine tenths a number lies outside of it to be told as far from all others."""
+"""A number this many times the width of the central 90 % away from it is reported as an outlier."""
 _LOGARITHM_ROWS, _LOGARITHM_GAIN = 30, 0.1
-"""From so many positive values on a target's logarithm is learnt, where it makes values that were not looked at likelier by
-so many nats each: less may be chance."""
+"""A target is learned on a log scale if it has at least this many positive values and the log-normal fit improves the
+held-out log-likelihood by this many nats per value; less may be chance."""
 _LARGEST = 700.0
-"""The largest logarithm that is taken back: ``exp`` of more is no float64."""
+"""Largest logarithm to exponentiate: ``exp`` of more overflows float64."""
 _TAIL_ROWS, _TAIL_REACH, _TAIL_SHARE = 100, 5.0, 0.01
-"""A target of so many values has outliers where more than this share lies beyond so many robust deviations. Of normal
-values one in two million does."""
+"""A target with at least this many values has outliers if more than this share (third) lies beyond this many robust
+deviations (second). Of normally distributed values, one in two million does."""
 _TAIL_KURTOSIS = 10.0
-"""Or where its excess kurtosis is above this; that of a normal distribution is 0, of an exponential one 6."""
+"""A target also has outliers if its excess kurtosis is above this (normal distribution: 0, exponential: 6)."""
 _HUGE = 2**53
-"""Above this not every whole number is a float: such numbers name something, and count nothing."""
+"""Above this, float64 cannot represent every integer: such numbers are identifiers, not quantities."""
 
 
 @component
 class Number(Modality):
     """A number: an age, a price, a temperature.
 
-    Encoded as ``[1]`` float32, standardised with the mean and deviation of the training cells and cut to ±10 deviations,
-    so that one mistyped cell cannot drown the others. A target is always standardised and never cut: it can be turned back.
+    Encoded as ``[1]`` float32, standardised with the mean and deviation of the training cells and clipped to ±10
+    deviations,
+    so that a mistyped cell has limited influence. Targets are always standardised and never clipped, so they can be
+    decoded.
     Cells may be numbers or text such as ``1,234.5``, ``12 %``, ``$3``, ``151 cm``, ``(5)`` (which is -5), ``1e-3``, and
-    lengths of time (``1:23:45``, ``3h 20m``, ``P1DT2H``, a time of day), which are seconds. What 1,234 means and which unit
-    stands beside the numbers is decided by all training cells; a later cell that does not fit is a ``CellError``.
+    durations (``1:23:45``, ``3h 20m``, ``P1DT2H``, a time of day), converted to seconds. The meaning of 1,234 and the unit
+    are determined from all training cells; a later cell that does not fit raises ``CellError``.
 
     Args:
-        scale: ``standard`` keeps distances; ``quantile`` keeps only the order (by normal scores), for skewed inputs;
-            ``log`` keeps ratios, for positive numbers of several sizes (prices, incomes, durations). ``auto``: inputs
-            ``standard``, and a target ``standard`` or ``log``, whichever suits its training values.
-        impute: ``none`` tells the encoder that a cell is missing; else it reads the ``mean`` or the ``median`` of the
-            training cells in its place. A column of kind ``missing`` beside it says which cells were filled.
-        decimal: The sign before decimals in text: ``point`` (1,234.5) or ``comma`` (1.234,5); ``auto`` what the training
-            cells show.
+        scale: ``standard`` standardises; ``quantile`` maps ranks to normal scores, for skewed inputs; ``log`` takes the
+            logarithm, for positive numbers of several orders of magnitude (prices, incomes, durations). ``auto``: inputs
+            ``standard``; a target ``standard`` or ``log``, whichever fits its training values better.
+        impute: Value used for missing cells: the ``mean`` or ``median`` of the training cells; with ``none`` the encoder
+            is told that the cell is missing. A column of kind ``missing`` beside it marks the imputed cells.
+        decimal: Decimal separator in text: ``point`` (1,234.5) or ``comma`` (1.234,5); ``auto``: as the training cells
+            show.
     """
 
     stream = "table"
@@ -83,7 +85,7 @@ class Number(Modality):
         writing, _ = writing_of(cells)
         read = sum(read_number(cell, writing) is not None for cell in cells)
         share = read / len(cells)
-        # 00123 and 02139 are codes: read as numbers their zeros would be lost.
+        # 00123 and 02139 are codes: parsed as numbers they would lose their leading zeros.
         texts = [cell.strip() for cell in cells if isinstance(cell, str)]
         padded = sum(_CODE.fullmatch(text) is not None for text in texts)
         wide = {len(text) for text in texts}
@@ -100,7 +102,7 @@ class Number(Modality):
         writing, self._evidence = writing_of(seen, None if self.decimal == "auto" else self.decimal)
         read = [value for value in (read_number(cell, writing) for cell in seen) if value is not None]
         values = np.array(read or [0.0], dtype=np.float64)
-        # Worked out on values within ±1, so that the squares of 1e300 do not overflow.
+        # Computed on values scaled to ±1, so that the squares of 1e300 do not overflow.
         unit = float(np.abs(values).max()) or 1.0
         small = values / unit
         mean = float(small.mean())
@@ -134,7 +136,7 @@ class Number(Modality):
 
     @property
     def writing(self) -> Writing:
-        """How the training cells are written; a model saved before this was learnt reads each cell by itself."""
+        """The number format of the training cells; of models saved before it was learned, the default format."""
         told = self.state.get("writing")
         if self._written[0] is not told:
             self._written = (told, Writing(**told) if told else Writing())
@@ -194,7 +196,7 @@ class Number(Modality):
         return said
 
     def value(self, cell: Any) -> float | None:
-        """The number that a cell stands for, as the column is read; None where it is none."""
+        """Parse ``cell`` in the column's number format; None where it is not a number."""
         return read_number(cell, self.writing)
 
     def encode(self, cell: Any) -> Array:
@@ -215,11 +217,11 @@ class Number(Modality):
         return math.exp(min(max(found, -_LARGEST), _LARGEST)) if self.logarithmic else found
 
     def blank(self) -> Array:
-        # Of a column without any cell nothing is known, not even a positive number.
+        # A column without any cell has no positive value to impute.
         return self._encode(float(self.state["impute"]) or (1.0 if self.scale == "log" else 0.0))
 
     def _corrupted(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
-        """Noise of up to two standard deviations."""
+        """Add Gaussian noise with a deviation of ``2 * level`` standard deviations."""
         return np.clip(value + 2 * level * rng.standard_normal(1), -_CLIP, _CLIP).astype(np.float32)
 
     def _value(self, cell: Any) -> float:
@@ -229,7 +231,7 @@ class Number(Modality):
         return value
 
     def _standard(self, value: float) -> float:
-        # The difference of two huge numbers may overflow; their quotients do not.
+        # The difference of two huge numbers may overflow; the quotients do not.
         mean, deviation = float(self.state["mean"]), float(self.state["deviation"])
         near = value - mean
         return near / deviation if np.isfinite(near) else value / deviation - mean / deviation
@@ -250,11 +252,11 @@ class Number(Modality):
 
 
 def _tails(values: Array) -> str:
-    """Why values count as having outliers, in words; empty where they have none."""
+    """Describe why values count as having outliers; empty if they have none."""
     if len(values) < _TAIL_ROWS:
         return ""
     away = np.abs(values - np.median(values))
-    # A normal distribution's deviation is 1.4826 of its median distance; 0 where half of all values are the same.
+    # Median absolute deviation, scaled to match a normal deviation; 0 where half of all values are equal.
     robust = 1.4826 * float(np.median(away))
     far = int((away > _TAIL_REACH * robust).sum()) if robust > 1e-12 * float(np.abs(values).max()) else 0
     if far > _TAIL_SHARE * len(values):
@@ -265,28 +267,28 @@ def _tails(values: Array) -> str:
 
 
 def log_gain(values: Array, folds: int = 5) -> float:
-    """How much likelier held-out values are under a log-normal distribution than under a normal one, nats a value.
+    """Return the gain in held-out log-likelihood of a log-normal over a normal fit to ``values``, in nats per value.
 
-    The parameters are those of the other folds; 0 where some values are not positive, or there are too few to tell.
+    Cross-validated over ``folds`` folds; 0 if some values are not positive or there are too few.
     """
     if len(values) < _LOGARITHM_ROWS or not (values > 0).all() or np.ptp(values) < 1e-9 * values.max():
         return 0.0
-    # In units of the largest, so that no square overflows; both densities change by the same factor.
+    # Scaled by the largest value, so that no square overflows; both densities change by the same factor.
     values = values / values.max()
-    # A quotient of 0 is as small as the smallest number there is.
+    # A quotient that underflows to 0 is replaced by the smallest normal number.
     logs = np.log(np.maximum(values, np.finfo(np.float64).tiny))
-    # By chance, and the same each time: the rows may be sorted.
+    # A fixed random assignment: the rows may be sorted.
     fold = np.random.default_rng(0).permutation(len(values)) % folds
     total = 0.0
     for k in range(folds):
         held = fold == k
-        # The density of a value is that of its logarithm over the value.
+        # The log-normal density of a value is the normal density of its logarithm, divided by the value.
         total += float((_density(logs, held) - logs[held]).sum() - _density(values, held).sum())
     return total / len(values) if math.isfinite(total) else 0.0
 
 
 def _density(values: Array, held: NDArray[np.bool_]) -> Array:
-    """The logarithm of the normal density of held-out values, but for a constant."""
+    """Log density of held-out values under a normal fit to the others, up to a constant."""
     mean, deviation = values[~held].mean(), values[~held].std()
     floor = 1e-6 * max(abs(float(mean)), 1e-300)
     deviation = max(float(deviation), floor)

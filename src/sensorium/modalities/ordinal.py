@@ -1,4 +1,4 @@
-"""Categories that lie in a row."""
+"""Ordered categories."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from sensorium.language.numbers import read_number
 
 @component
 class Ordinal(Modality):
-    """One of a few values that are steps on a scale: stars, grades, stages of an illness, from poor to good.
+    """One of a few ordered values: stars, grades, stages of an illness, from poor to good.
 
-    Numbers lie in the order of their values; of anything else ``order`` says how it lies. As an input it is one number,
-    ``[1]`` float32: the rank, standardised over the training cells. As a target it is the index of its class, 0 .. n - 1,
-    and the task is ``ordinal``. A value that training did not have is a ``CellError``. It is never guessed: say
-    ``--as stars=ordinal``.
+    Numbers are sorted by value; other values need ``order``. As an input it is one number, ``[1]`` float32: the rank,
+    standardised over the training cells. As a target it is the class index, 0 .. n - 1, and the task is ``ordinal``. A
+    value
+    not seen in training raises ``CellError``. Never guessed: set it with ``--as stars=ordinal``.
 
     Args:
-        order: All values from the lowest to the highest, with commas between (``poor, fair, good``), or with ``<`` where
-            values hold commas. Case and blanks do not matter. A value that it names is never a gap (``none, some, much``).
+        order: All values from lowest to highest, separated by commas (``poor, fair, good``), or by ``<`` if values contain
+            commas. Case and blanks do not matter. A value listed here is never missing (``none, some, much``).
     """
 
     stream = "table"
@@ -73,7 +73,7 @@ class Ordinal(Modality):
         self.state |= {"mean": float(ranks.mean()), "deviation": float(ranks.std()) or 1.0}
 
     def _sorted(self, counts: Counter[str]) -> list[str]:
-        """The values by their numbers; several writings of a number are one."""
+        """Return the values sorted numerically; different spellings of a number are merged."""
         numbers: dict[float, str] = {}
         for value in sorted(counts, key=lambda value: (-counts[value], value)):
             number = read_number(value)
@@ -88,7 +88,7 @@ class Ordinal(Modality):
 
     @property
     def classes(self) -> list[str]:
-        """The values from the lowest to the highest."""
+        """The values from lowest to highest."""
         return list(self.state["values"])
 
     @property
@@ -116,14 +116,14 @@ class Ordinal(Modality):
         return np.array([self._index(cell)], dtype=np.float32)
 
     def decode(self, value: Array) -> str | int | float | bool:
-        """The class, of the type that the training labels had."""
+        """Return the class label, of the type that the training labels had; ``value`` is its index."""
         return answered(self.state["values"][int(np.asarray(value).reshape(-1)[0])], self.state["type"])
 
     def blank(self) -> Array:
         return np.zeros(1, dtype=np.float32)
 
     def _corrupted(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
-        """Another of the known values, in a share ``level`` of the cells."""
+        """Replace a share ``level`` of the cells by another known value."""
         chance, step = rng.random(2)
         known = len(self.state["values"])
         if chance >= level or known < 2:

@@ -26,14 +26,15 @@ _CHARACTERS_A_WORD = 32
 
 @component
 class PartOfSpeech(Modality):
-    """What part of speech each word of a text is: noun, verb, adjective. A second stream beside the words themselves.
+    """Part-of-speech tags of a text's words (noun, verb, adjective), as a second stream beside the text.
 
-    Never guessed: say it of a copy of the text column, ``--as note_pos=part_of_speech``. English by TextBlob
-    (``sensorium[en]``), Chinese by jieba (``sensorium[zh]``). Encoded as ``[N]`` uint8: 0 pads, then the universal tags
-    in the order of ``language.part_of_speech.TAGS``.
+    Never guessed: set it on a copy of the text column, ``--as note_pos=part_of_speech``. English is tagged by rules,
+    Chinese
+    by jieba (``sensorium[zh]``). Encoded as ``[N]`` uint8: 0 is padding, then the universal tags in the order of
+    ``language.part_of_speech.TAGS``.
 
     Args:
-        length: At most so many words a cell; the rest is cut.
+        length: Maximum number of words per cell; the rest is cut.
         marks: Whether punctuation and symbols count as words.
     """
 
@@ -57,7 +58,7 @@ class PartOfSpeech(Modality):
     def encode(self, cell: Any) -> Array:
         if not isinstance(cell, str):
             raise CellError(f"a {type(cell).__name__} is not text")
-        # In its own case: names are known by their capitals.
+        # Case is kept: proper names are recognised by their capitals.
         text = normalise(cell.lstrip()[: self.length * _CHARACTERS_A_WORD], lowercase=False)
         found = [name for _, name in tag(text) if self.marks or name not in ("PUNCT", "SYM")]
         if not found:
@@ -68,5 +69,5 @@ class PartOfSpeech(Modality):
         return np.zeros(0, dtype=np.uint8)
 
     def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
-        """Ids ``[B, N]`` int64."""
+        """Return tag ids ``[B, N]`` int64."""
         return replace(field, data=field.data.long())

@@ -1,4 +1,4 @@
-"""Clouds of points."""
+"""Point clouds."""
 
 from __future__ import annotations
 
@@ -27,25 +27,26 @@ if TYPE_CHECKING:
 _ENDINGS = (".ply", ".pcd", ".bin", ".npy")
 _NAME = re.compile(r"(?i)point|cloud|lidar|laser|scan|点云|雷达")
 _SAMPLE = 256
-_MOST = 1024  # points, where the data decides
+_MOST = 1024  # largest number of points that is chosen automatically
 
 
 @component
 class Points(Modality):
-    """A cloud of points: NPY, PLY, PCD (ascii, binary) or BIN (a KITTI scan), or an array ``[N, C]``, position first.
+    """A point cloud: NPY, PLY, PCD (ascii, binary) or BIN (a KITTI scan), or an array ``[N, C]``, coordinates first.
 
-    Encoded as ``[N, C]`` float32: at most ``count`` points, placed as ``normalise`` says. Prepared as ``[B, N, C]``, what
-    comes after the position (colour, intensity, normals) standardised by channel, with the mask of real points. Points
-    without a finite position are left out; another number of channels than in training raises ``CellError``.
+    Encoded as ``[N, C]`` float32: at most ``count`` points, positioned as ``normalise`` says. Prepared as ``[B, N, C]``,
+    with
+    the further channels (colour, intensity, normals) standardised and the mask of real points. Points without finite
+    coordinates are dropped; a number of channels other than in training raises ``CellError``.
 
     Args:
-        count: The most points kept of a cloud; None: as many as the usual training cloud has, at most 1024.
-        sample: Which points are kept of a larger cloud: ``farthest`` covers its shape evenly, ``random`` its density.
-        normalise: ``sphere`` moves each cloud's middle to zero and its farthest point to 1; ``centre`` keeps sizes apart;
-            ``none`` keeps places too (a scan around a car). The last two are scaled by one number learnt in training.
-        extras: Whether channels beyond the position are read.
-        augment: In training, turns about the third axis, small shifts of each point, and points left out; ``strong`` also
-            scales the cloud.
+        count: Maximum number of points; None: that of the usual training cloud, at most 1024.
+        sample: How larger clouds are subsampled: ``farthest`` covers the shape evenly, ``random`` keeps the density.
+        normalise: ``sphere`` centres each cloud and scales it to radius 1; ``centre`` only centres it; ``none`` keeps
+            positions too (a scan around a car). The last two are scaled by one number learned in training.
+        extras: Whether channels beyond the coordinates are used.
+        augment: In training, rotation about the third axis, jitter of each point, and random dropping of points;
+            ``strong`` also scales the cloud.
     """
 
     widget = "file:.ply,.pcd,.bin,.npy"
@@ -59,7 +60,7 @@ class Points(Modality):
         sample: Literal["farthest", "random"] = "farthest",
         normalise: Literal["sphere", "centre", "none"] = "sphere",
         extras: bool = True,
-        # Not measured, so not shown to help (docs/results.md, "Augmentation").
+        # Off, since its benefit was not measured (docs/results.md, "Augmentation").
         augment: Literal["none", "light", "strong"] = "none",
     ) -> None:
         super().__init__()
@@ -80,7 +81,7 @@ class Points(Modality):
             return Guess(0.97 * share, reason)
         if ".bin" in found:
             return Guess(0.9 * share, reason)
-        # Arrays of [N, C] are series as well: the column's name decides.
+        # Arrays [N, C] may also be series: the column name decides.
         named = bool(_NAME.search(name))
         return Guess((0.96 if named else 0.4) * share, f"{reason}, and the column is called {name!r}" if named else reason)
 
@@ -93,7 +94,7 @@ class Points(Modality):
                 try:
                     points = self._open(cell)
                 except CellError:
-                    continue  # encode meets it again and reports it
+                    continue  # reported by encode
                 channels[points.shape[1]] += 1
                 counts.append(len(points))
                 yield points[chosen(len(points), _MOST)] if len(points) > _MOST else points
@@ -110,7 +111,7 @@ class Points(Modality):
         self.state = {
             "channels": usual,
             "count": self.count or min(max(1, round(float(np.median(counts)))) if counts else 1, _MOST),
-            # The distance within which most points lie: a usual one and two deviations.
+            # The distance within which most points lie: the mean plus two deviations.
             "scale": 1.0 if self.normalise == "sphere" else size.mean[0] + 2 * size.deviation(0.0)[0] or 1.0,
             "mean": rest.mean,
             "deviation": rest.deviation(1e-6),
@@ -131,7 +132,7 @@ class Points(Modality):
         count = self.state["count"]
         if len(points) > count:
             if self.sample == "farthest":
-                # The farthest of four times as many are nearly the farthest of all, and bounded work.
+                # Sampling from four times as many points bounds the work and is nearly as good.
                 points = points[chosen(len(points), 4 * count)] if len(points) > 4 * count else points
                 points = points[farthest(points, count)]
             else:
@@ -142,7 +143,7 @@ class Points(Modality):
         scale = self.state["scale"]
         if self.normalise == "sphere":
             scale = float(np.sqrt((place**2).sum(axis=1)).max()) or 1.0
-        # Far outliers of a scan must not overflow what comes after.
+        # Far outliers of a scan must not overflow later computations.
         place = (place / scale).clip(-1e3, 1e3)
         values = points[:, 3:]
         values = np.where(np.isfinite(values), values, np.array(self.state["mean"]))
@@ -153,7 +154,7 @@ class Points(Modality):
         return np.zeros((0, self.state["channels"]), dtype=np.float32)
 
     def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
-        """Points ``[B, N, C]`` with what follows the position standardised; zero where there is none."""
+        """Standardise the further channels of points ``[B, N, C]``; zero where padded."""
         import torch
 
         from sensorium.signal.augmentation import uniform
@@ -175,7 +176,7 @@ class Points(Modality):
             data = torch.cat([place, data[..., 3:]], dim=-1)
             chance = uniform((rows, points), 0, 1, data, generator).masked_fill(~mask, 2.0)
             most = uniform((rows, 1), 0, 0.5 if strong else 0.2, data, generator)
-            # Never all of a cloud: the point with the largest chance stays.
+            # Never drop a whole cloud: the point with the largest random number stays.
             best = chance.masked_fill(~mask, -1.0).amax(dim=1, keepdim=True)
             mask = mask & ((chance >= most) | (chance == best))
         return replace(field, data=data * mask[..., None], mask=mask)
@@ -186,7 +187,7 @@ class Points(Modality):
         return {**kept, "sample": self.sample, "normalise": self.normalise, "extras": self.extras}
 
     def _open(self, cell: Any) -> Array:
-        """The points of a cell ``[N, C]`` float64."""
+        """Return the points of a cell ``[N, C]`` float64."""
         if isinstance(cell, bytes):
             cell = Blob(cell, "<bytes>")
         points = read_cloud(cell) if isinstance(cell, Blob) else to_cloud(cell)
@@ -194,7 +195,9 @@ class Points(Modality):
 
 
 def _recognised(cell: Any) -> str:
-    """What a cell is recognised by as a cloud: its ending, its kind of bytes, or ``arrays``."""
+    """Return how a cell is recognised as a point cloud: by its extension, its magic bytes, or as arrays; empty if it is
+    not.
+    """
     if isinstance(cell, (str, os.PathLike)):
         ending = os.path.splitext(str(cell)[-300:].strip().lower())[1]
         return ending if ending in _ENDINGS else ""

@@ -1,4 +1,4 @@
-"""Series of readings over time."""
+"""Time series."""
 
 from __future__ import annotations
 
@@ -30,33 +30,34 @@ if TYPE_CHECKING:
 _ENDINGS = (".csv", ".tsv", ".npy", ".parquet")
 _SAMPLE = 512
 _LONGEST = 4096
-_READINGS = 2**20  # rows of a recording that is put on a grid
-_IN_WINDOW = 7  # what is told of a channel in a window
+_READINGS = 2**20  # largest number of rows that are resampled to a grid
+_IN_WINDOW = 7  # statistics of a channel per window
 
 
 @component
 class Series(Modality):
-    """Readings over time, of one channel or several: a sensor, a heartbeat, prices.
+    """A time series of one or several channels: a sensor, a heartbeat, prices.
 
-    A cell is a file (CSV, TSV, NPY, Parquet), a list or an array ``[T]``, ``[T, C]`` or ``[T, J, 3]`` (joints that move:
-    3 J channels). Encoded as ``[T, C]`` float32, gaps filled in; prepared as ``[B, C, T]``, standardised by channel, zero
-    where padded, with the mask of real steps. Longer series are cut to their beginning; another number of channels than in
-    training raises ``CellError``.
+    A cell is a file (CSV, TSV, NPY, Parquet), a list or an array ``[T]``, ``[T, C]`` or ``[T, J, 3]`` (moving joints: 3 J
+    channels). Encoded as ``[T, C]`` float32 with gaps filled; prepared as ``[B, C, T]``, standardised by channel, zero
+    where
+    padded, with the mask of real steps. Longer series are cut at the end; a number of channels other than in training
+    raises
+    ``CellError``.
 
     Args:
-        length: The most steps; None: as many as 95 of 100 training series have, at most 4096.
-        augment: In training, random noise, scaling and shifts in time; ``strong`` also hides a stretch of time.
-        rate: Steps a second of an even grid. The first column is then the time in seconds, and the others are put on that
-            grid, each from its own readings: for sensors that answer unevenly, or each at its own rate. None: all columns
-            are readings, as they stand.
-        fill: What stands in a gap: a straight ``line`` from reading to reading, the last reading held (``hold``), or the
-            ``nearest``.
-        gap: The longest gap to fill, in steps; longer ones get the training mean. None: any.
-        indicator: Whether each channel gets another one beside it, 1 where there was no reading.
-        standardise: Mean and deviation of each channel: those of ``training``, those of each ``recording`` itself (levels
-            and strengths then do not count), or ``none``.
-        window: Steps in a sliding window, each of which becomes one step: the mean, deviation, extremes, crossings, change
-            and autocorrelation of each channel in it. Makes long recordings short. None: steps are readings.
+        length: Maximum number of steps; None: the 95th percentile of the training series, at most 4096.
+        augment: In training, random noise, scaling and shifts in time; ``strong`` also masks a stretch of time.
+        rate: Steps per second of a regular grid. The first column is then the time in seconds, and each other column is
+            resampled to the grid from its own readings: for sensors with irregular or different rates. None: all columns
+            are readings, one per step.
+        fill: How gaps are filled: linear interpolation (``line``), the last reading (``hold``), or the ``nearest``.
+        gap: Longest gap to fill, in steps; longer ones get the training mean. None: any.
+        indicator: Whether each channel gets a second one that is 1 where a reading was missing.
+        standardise: Mean and deviation of each channel: those of ``training``, those of each ``recording`` itself (removes
+            level and amplitude), or ``none``.
+        window: Length of a sliding window in steps. Each window becomes one step of summary statistics by channel: mean,
+            deviation, extremes, crossings, change and autocorrelation. Shortens long recordings. None: no windows.
         step: Steps from one window to the next; None: half a window.
     """
 
@@ -101,7 +102,7 @@ class Series(Modality):
         share = count / len(cells)
         if "list" in found:
             lengths = {len(cell) for cell in cells if hasattr(cell, "__len__")}
-            # Flat lists of one short length may be vectors just as well.
+            # Flat lists of one short length may also be vectors.
             sure = 0.8 if len(lengths) > 1 or max(lengths) > 64 else 0.6
             return Guess(sure * share, f"{count} of {len(cells)} cells are lists or arrays of numbers")
         kinds = " or ".join(kind for kind, _ in found.most_common(3))
@@ -118,7 +119,7 @@ class Series(Modality):
                 try:
                     steps = self._read(cell, cut)
                 except CellError:
-                    continue  # encode meets it again and reports it
+                    continue  # reported by encode
                 channels[steps.shape[1]] += 1
                 lengths.append(len(steps))
                 yield _single(steps)
@@ -160,15 +161,15 @@ class Series(Modality):
                 fix="a series is [T, channels]: is it turned, or has a column been added?",
             )
         filled, missing = fill(_single(steps), self.fill, self.gap)
-        # What stays open is the mean: zero once standardised.
+        # Gaps that remain get the mean: zero once standardised.
         out = np.where(np.isnan(filled), np.asarray(self.state["mean"], dtype=np.float32), filled).astype(np.float32)
         return np.concatenate([out, missing.astype(np.float32)], axis=1) if self.indicator else out
 
     def extent(self, cell: Any) -> Array | None:
-        """Steps; with ``rate``, where time is what the first column says, seconds and the time at which it begins."""
+        """Return the number of steps; with ``rate``, the duration in seconds and the start time from the first column."""
         try:
             steps = _open(cell, _READINGS)
-        except CellError:  # encode meets it again and reports it
+        except CellError:  # reported by encode
             return None
         if self.rate is None:
             return np.array([len(steps)], dtype=np.float32)
@@ -176,23 +177,23 @@ class Series(Modality):
         return np.array([np.ptp(times), times.min()], dtype=np.float32) if len(times) else None
 
     def framing(self, extent: Array) -> Array:
-        """Steps to steps, which are the same; with ``rate``, the first column's time to steps of the even grid.
+        """Map steps to themselves; with ``rate``, the first column's time to steps of the grid.
 
-        Time is counted in float32: moments of a clock that counts from 1970 are a minute off. Let it count from the start.
+        Times are float32: a clock that counts seconds from 1970 is off by up to a minute. Count from the start instead.
         """
         found = np.zeros((len(extent), 1, 2), np.float32)
         found[:, 0, 0] = 1.0 if self.rate is None else self.rate
         if self.rate is not None:
-            found[:, 0, 1] = 0.5 - extent[:, 1] * self.rate  # a reading at the moment of a step is in its middle
+            found[:, 0, 1] = 0.5 - extent[:, 1] * self.rate  # a reading at the time of a step is at its centre
         return found
 
     def blank(self) -> Array:
         return np.zeros((0, self.state["channels"] * (1 + self.indicator)), dtype=np.float32)
 
     def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
-        """Steps ``[B, T, C]`` as standardised ``[B, C, T]``, or windows of them; zero where padded or missing.
+        """Standardise steps ``[B, T, C]`` to ``[B, C, T]``, or summarise them by window; zero where padded or missing.
 
-        A field's frame then leads to steps, or to windows, each at the middle of its steps.
+        A field's frame then maps to steps, or to windows, each at the centre of its steps.
         """
         import torch
 
@@ -226,7 +227,7 @@ class Series(Modality):
         return replace(field, data=data.contiguous(), mask=mask, frame=followed(field.frame, moves))
 
     def _standard(self, data: Tensor, mask: Tensor) -> Tensor:
-        """Readings ``[B, T, C]`` less their mean, over their deviation."""
+        """Standardise readings ``[B, T, C]``."""
         import torch
 
         if self.standardise == "none":
@@ -238,11 +239,11 @@ class Series(Modality):
 
             own = moments(data.transpose(1, 2), mask[:, None])[:, None]  # [B, 1, C, 4]
             mean, deviation = own[..., 0], own[..., 1].masked_fill(own[..., 1] == 0, 1.0)
-        # A hundred deviations are far out already; float32 could overflow in what comes after.
+        # Clipped, so that later float32 computations cannot overflow.
         return ((data - mean) / deviation).clamp(-100, 100)
 
     def _windowed(self, data: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Steps ``[B, C, T]`` as what each window of them is like ``[B, C * 7, n]``, and which windows are real."""
+        """Summarise steps ``[B, C, T]`` by window: ``[B, C * 7, n]`` and the mask of real windows."""
         import torch
 
         from sensorium.signal.series_statistics import autocorrelations, crossings, moments, quantiles
@@ -272,15 +273,15 @@ class Series(Modality):
         from sensorium.signal.corruption import drift, gap
 
         mean, deviation = np.array(self.state["mean"]), np.array(self.state["deviation"])
-        # What says where gaps were stays what it is.
+        # Missing-value flags are not corrupted.
         readings, flags = value[:, : len(mean)], value[:, len(mean) :]
         if how == "dropout":
-            spoiled = np.where(gap(len(value), level, rng)[:, None], mean, readings)
+            corrupted = np.where(gap(len(value), level, rng)[:, None], mean, readings)
         else:
             steps, channels = readings.shape
             off = 2 * level * rng.standard_normal(readings.shape) if how == "noise" else drift(steps, channels, level, rng)
-            spoiled = np.clip(readings + deviation * off, -3e38, 3e38)
-        return np.concatenate([spoiled.astype(np.float32), flags], axis=1)
+            corrupted = np.clip(readings + deviation * off, -3e38, 3e38)
+        return np.concatenate([corrupted.astype(np.float32), flags], axis=1)
 
     @property
     def store_options(self) -> dict[str, Any]:
@@ -290,7 +291,7 @@ class Series(Modality):
         return {key: self.state[key] for key in ("channels", "length", "mean")} | changed
 
     def _read(self, cell: Any, most: int) -> Array:
-        """The first ``most`` steps of a cell, ``[T, C]`` float64; on the even grid where there is one."""
+        """Return the first ``most`` steps of a cell, ``[T, C]`` float64, on the regular grid if there is a ``rate``."""
         if self.rate is None:
             return _open(cell, most)
         name = cell.name if isinstance(cell, Blob) else None
@@ -307,12 +308,12 @@ class Series(Modality):
 
     @property
     def _reach(self) -> float | None:
-        """Seconds from a step on the grid to a reading that may still stand for it."""
+        """Largest distance in seconds from a grid step to a reading that may fill it."""
         return None if self.gap is None or self.rate is None else max(self.gap, 1) / self.rate
 
 
 def _open(cell: Any, most: int) -> Array:
-    """The first steps of a cell, ``[T, C]`` float64, at most ``most`` of them."""
+    """Return the first steps of a cell, ``[T, C]`` float64, at most ``most``."""
     if isinstance(cell, bytes):
         cell = Blob(cell, "<bytes>")
     if isinstance(cell, Blob):
@@ -326,7 +327,7 @@ def _open(cell: Any, most: int) -> Array:
 
 
 def _single(steps: Array) -> Array:
-    """Steps as float32; what that cannot hold is a gap."""
+    """Convert steps to float32; values that overflow become gaps."""
     with np.errstate(over="ignore", invalid="ignore"):
         single = steps.astype(np.float32)
     single[~np.isfinite(single)] = np.nan
@@ -334,7 +335,7 @@ def _single(steps: Array) -> Array:
 
 
 def _recognised(cell: Any) -> str:
-    """What a cell is recognised by as a series: its ending, its kind of bytes, or ``list``."""
+    """Return how a cell is recognised as a series: by its extension, its magic bytes, or as a list; empty if it is not."""
     if isinstance(cell, os.PathLike):
         cell = os.fspath(cell)
     if isinstance(cell, str):

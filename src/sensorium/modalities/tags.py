@@ -1,4 +1,4 @@
-"""Tags."""
+"""Sets of labels."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ _LISTS = (list, tuple, set, frozenset, np.ndarray)
 class Tags(Modality):
     """Any number of labels from a known set: genres, symptoms, ``sun;sea;sand``.
 
-    A cell is text with ``;``, ``|`` or ``,`` between the labels, a list, or a list as JSON. Encoded as ``[k]`` float32, 1
-    where a label is there. An unknown label is left out of an input, and an error in a target.
+    A cell is text with ``;``, ``|`` or ``,`` between the labels, a list, or a JSON list. Encoded as ``[k]`` float32, 1
+    where
+    a label is present. An unknown label is ignored in an input and an error in a target.
 
     Args:
-        separator: What stands between labels; None: the one that most training cells have.
-        max_values: At most so many labels are known, the most frequent first.
+        separator: Separator between labels; None: the most frequent one in the training cells.
+        max_values: Maximum number of known labels, the most frequent first.
     """
 
     stream = "table"
@@ -61,7 +62,7 @@ class Tags(Modality):
             return Guess(0.0, f"the parts between {mark!r} are no short labels")
         if lists:
             return Guess(0.9, reason)
-        # Labels come again in other rows; the parts of sentences do not. A comma alone says little.
+        # Labels recur in other rows, parts of sentences do not. A comma alone is weak evidence.
         repeated = 1 - distinct / len(labels)
         return Guess((0.96 if mark != "," else 0.92) * min(1.0, 1.5 * repeated) * min(1.0, 2.5 * many / len(cells)), reason)
 
@@ -74,7 +75,7 @@ class Tags(Modality):
 
     @property
     def classes(self) -> list[str]:
-        """The known labels, in the order of what ``encode`` gives."""
+        """The known labels, in the order of the encoded vector."""
         return list(self.state["values"])
 
     @property
@@ -101,14 +102,14 @@ class Tags(Modality):
         return [f"labels that differ in case, blanks or Unicode form only: {said}; write each one way"] if groups else []
 
     def decode(self, value: Array) -> list[str]:
-        """The labels where ``value`` ``[k]`` is above one half."""
+        """Return the labels whose ``value`` (``[k]``) is above one half."""
         return [name for name, on in zip(self.state["values"], np.asarray(value).reshape(-1), strict=True) if on > 0.5]
 
     def blank(self) -> Array:
         return np.zeros(len(self.state["values"]), dtype=np.float32)
 
     def _corrupted(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
-        """Each label added or taken away with a chance of ``level / 2``: at 1 nothing is left to know."""
+        """Flip each label with probability ``level / 2``: at level 1 no information is left."""
         return np.where(rng.random(len(value)) < level / 2, 1 - value, value).astype(np.float32)
 
     def _labels(self, cell: Any) -> set[str]:
@@ -137,13 +138,13 @@ def _json(cell: Any) -> list[Any] | None:
 
 
 def _split(cell: Any, mark: str) -> list[str] | None:
-    """The labels of a cell; None where it can have none."""
+    """Split a cell into labels; None where it cannot be a list of labels."""
     cell = plain(cell)
     parts = _json(cell)
     if parts is None and isinstance(cell, _LISTS):
         parts = list(cell.reshape(-1)) if isinstance(cell, np.ndarray) else list(cell)
     elif parts is None and hasattr(cell, "__array__") and hasattr(cell, "tolist"):
-        parts = cell.tolist()  # a Series of pandas or polars, an array of Arrow
+        parts = cell.tolist()  # a pandas or polars Series, an Arrow array
     if parts is not None:
         parts = [part for part in parts if not is_blank(part)]
         found = [label(part) for part in parts] if isinstance(parts, list) else [None]
@@ -154,6 +155,6 @@ def _split(cell: Any, mark: str) -> list[str] | None:
 
 
 def _separator(cells: Iterable[Any]) -> str:
-    """The separator that most cells have; the rarer sign where two are as frequent."""
+    """Return the separator that occurs in most cells; on ties, the less common character."""
     counts = Counter(mark for cell in cells if isinstance(cell, str) for mark in _SEPARATORS if mark in cell)
     return max(_SEPARATORS, key=lambda mark: counts[mark])

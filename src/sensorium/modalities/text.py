@@ -29,34 +29,34 @@ if TYPE_CHECKING:
     from sensorium.core.batch import Field
 
 BREAK = " ¶ "
-"""Stands between the texts of a cell that has several, and is a word of its own."""
-_CHARACTERS_A_TOKEN = 32  # a cell is cut to so many characters for each token it may have, before any work is done on it
+"""Separator between the texts of a cell with several; a token of its own."""
+_CHARACTERS_A_TOKEN = 32  # characters kept per token of the maximum length, before any processing
 _TRAINING_CHARACTERS = 10_000_000
 _TRAINING_CELLS = 100_000
 
 
 @component
 class Text(Modality):
-    """Words in any language: a review, a question, a note; or several of them in one cell, ``["one", "two"]``.
+    """Text in any language: a review, a question, a note; or several texts in one cell, ``["one", "two"]``.
 
-    Encoded as ``[N]`` int32 ids of a tokeniser learnt from the training cells, or loaded: 1 is unknown, 0 pads. Characters
-    of scripts without blanks (Chinese, Japanese, Thai) are tokens of their own unless ``segmenter`` joins them into words.
-    A cell of blanks alone raises ``CellError``.
+    Encoded as ``[N]`` int32 token ids of a tokeniser trained on the training cells, or loaded: 1 is unknown, 0 is padding.
+    Characters of scripts without blanks (Chinese, Japanese, Thai) are single tokens unless ``segmenter`` joins them into
+    words. A cell of blanks only raises ``CellError``.
 
     Args:
-        tokeniser: ``bpe``, ``wordpiece`` and ``unigram`` learn frequent pieces of words, so that hardly a word is unknown;
-            or whole words, or characters.
-        load: A ``tokenizer.json`` to take in place of learning one. It is read in training only: the model keeps it.
-        segmenter: How Chinese is cut: into characters, or into words by jieba (``sensorium[zh]``).
-        stop: A list of words to leave out; a text of nothing else is kept whole.
-        leave_out: Further words to leave out, with blanks or commas between them.
-        form: Unicode form: NFKC makes wide letters and ligatures plain, NFC keeps them.
-        vocabulary: At most so many different tokens.
-        length: At most so many tokens a cell; fewer where 99 of 100 training cells are shorter. The rest is cut.
-        lowercase: Whether ``Dog`` and ``dog`` are the same.
-        checkpoint: A folder with a ``tokenizer.json``, or a name on the Hugging Face hub: its tokeniser is used as it is,
-            rather than one learnt here. A pretrained encoder asks for its own by itself; a saved model keeps a copy.
-        drop: In training, this share of tokens is replaced by the unknown one, against learning texts by heart.
+        tokeniser: ``bpe``, ``wordpiece`` and ``unigram`` learn subwords, so that few words are unknown; or whole words, or
+            characters.
+        load: A ``tokenizer.json`` to use instead of training one. It is read in training only: the model keeps a copy.
+        segmenter: Segmentation of Chinese: into characters, or into words by jieba (``sensorium[zh]``).
+        stop: Stop-word list to remove; a text of stop words only is kept whole.
+        leave_out: Further words to remove, separated by blanks or commas.
+        form: Unicode normal form: NFKC maps wide letters and ligatures to plain ones, NFC keeps them.
+        vocabulary: Maximum size of the vocabulary.
+        length: Maximum number of tokens per cell; reduced to the 99th percentile of the training cells. The rest is cut.
+        lowercase: Whether text is lower-cased.
+        checkpoint: A folder with a ``tokenizer.json``, or a model name on the Hugging Face hub, whose tokeniser is used
+            instead of training one. A pretrained encoder sets this itself; a saved model keeps a copy.
+        drop: In training, the share of tokens replaced by the unknown token, to prevent memorisation.
     """
 
     ragged = True
@@ -97,7 +97,7 @@ class Text(Modality):
         listed = sum(spelt_numbers(text) is not None for text in texts)
         if listed > len(texts) / 2:
             return Guess(0.0, f"{listed} of {len(cells)} cells are lists of numbers")
-        # Of several texts in a cell the usual one counts: a list of single words is a list of tags.
+        # With several texts per cell, their average length counts: a list of single words is a list of tags.
         words = sum(_words(text) / (text.count(BREAK) + 1) for text in texts) / len(texts)
         distinct = len(set(texts)) / len(texts)
         reason = f"{words:.1f} words on average, {distinct:.0%} of the cells differ"
@@ -141,11 +141,11 @@ class Text(Modality):
         return np.array(_ids(self._tokeniser, text, self.state["length"]), dtype=np.int32)
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
-        """The text that each id stands for, with the blank before it where a word begins; empty for special tokens."""
+        """Return the text of each of the token ``ids``, with the blank before a word; empty for special tokens."""
         found, before = [], ""
         for i in range(len(ids)):
             text = self._tokeniser.decode(list(ids[: i + 1]))
-            # Half a character, or marks that are tidied once the next is known: such an id is read alone.
+            # Part of a character, or punctuation that later tokens change: decoded alone.
             found.append(text[len(before) :] if text.startswith(before) else self._tokeniser.decode([ids[i]]))
             before = text
         return found
@@ -154,7 +154,7 @@ class Text(Modality):
         return np.zeros(0, dtype=np.int32)
 
     def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
-        """Ids ``[B, N]`` int64; in training some of them unknown, but never all of a row's."""
+        """Return ids ``[B, N]`` int64; in training some are replaced by unknown, but never all of a row."""
         import torch
 
         data = field.data.long()
@@ -168,7 +168,7 @@ class Text(Modality):
         return replace(field, data=data)
 
     def prepare_target(self, field: Field, on: Field | None = None) -> Field:
-        """Ids ``[B, N]`` int64, as of an input; none of them made unknown."""
+        """Return ids ``[B, N]`` int64 as for an input, without dropping tokens."""
         return self.prepare(field)
 
     def decode(self, value: Array) -> str:
@@ -179,7 +179,7 @@ class Text(Modality):
 
         if how == "deletion":
             chance = rng.random(len(value))
-            # A text of which nothing is left would be a missing one.
+            # Keep at least one token: an empty text would be a missing value.
             left: Array = value[(chance >= level) | (chance == chance.max(initial=0.0))]
             return left
         text = misspelt(self._tokeniser.decode(value.tolist()), level, rng)
@@ -199,7 +199,7 @@ class Text(Modality):
         return self._loaded[1]
 
     def _clean(self, cell: Any) -> str | None:
-        """The normalised beginning of a cell; None where it is no text."""
+        """Return the normalised start of a cell; None where it is not text."""
         cell = plain(cell)
         if isinstance(cell, numbers.Number):
             cell = str(cell)
@@ -211,7 +211,7 @@ class Text(Modality):
         begun: str = cell.lstrip()[: self.length * _CHARACTERS_A_TOKEN]
         text = normalise(begun, lowercase=self.lowercase, form=self.form)
         if self.checkpoint is not None and text:
-            return begun.strip()  # a pretrained tokeniser has seen text in its own normal form, and brings that along
+            return begun.strip()  # a pretrained tokeniser applies its own normalisation
         if self.segmenter == "characters" and not self.stop:
             return text
         kept: Iterable[str] = without(words(text, self.segmenter), self.stop) if text else ()
@@ -225,7 +225,7 @@ def _ids(tokeniser: Tokeniser | PretrainedTokeniser, text: str, length: int) -> 
 
 
 def _pretrained(name: str) -> PretrainedTokeniser:
-    """The tokeniser of a checkpoint."""
+    """Load the tokeniser of a checkpoint."""
     from sensorium.pretrained.checkpoint import Checkpoint
 
     checkpoint = Checkpoint(name)
@@ -239,12 +239,12 @@ def _pretrained(name: str) -> PretrainedTokeniser:
 
 
 def _is_list(cell: Any) -> bool:
-    """Whether a cell spells out a list of texts, as ``["one", "two"]``."""
+    """Whether a cell is a JSON list of texts, such as ``["one", "two"]``."""
     return isinstance(cell, str) and cell.lstrip()[:2] == '["' and cell.rstrip()[-2:] == '"]'
 
 
 def _joined(cell: Any) -> str | None:
-    """Several texts as one, a line between them; None where not all are texts."""
+    """Join several texts into one with a separator; None where not all are texts."""
     if isinstance(cell, str):
         try:
             cell = json.loads(cell)
@@ -259,5 +259,5 @@ def _unspaced(text: str) -> int:
 
 
 def _words(text: str) -> float:
-    """Words, two characters of an unspaced script counting as one."""
+    """Count words; two characters of an unspaced script count as one."""
     return len(text.split()) + _unspaced(text) / 2

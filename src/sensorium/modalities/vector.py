@@ -1,4 +1,4 @@
-"""Ready-made embeddings."""
+"""Precomputed embeddings."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ _LONGEST = 65_536
 
 @component
 class Vector(Modality):
-    """A vector that another model made (an embedding, a descriptor): a list, an array ``[D]``, an NPY file, text.
+    """A precomputed vector (an embedding, a descriptor): a list, an array ``[D]``, an NPY file, or text.
 
-    Text is the numbers as programs print them: ``0.1 0.2 0.3``, ``[0.1, 0.2]``.
+    Text is numbers as programs print them: ``0.1 0.2 0.3``, ``[0.1, 0.2]``.
 
-    Encoded as ``[D]`` float32; prepared as ``[B, D, 1]``: a grid of one cell with ``D`` channels. Another length than in
+    Encoded as ``[D]`` float32; prepared as ``[B, D, 1]``: a grid of one cell with ``D`` channels. A length other than in
     training, or a value that is not finite, raises ``CellError``.
 
     Args:
-        normalise: ``standard`` gives each feature mean 0 and deviation 1 over the training cells; ``unit`` makes all
-            vectors equally long, the root of ``D`` (direction counts); ``none`` leaves them.
-        noise: In training, random numbers of this deviation are added to the prepared features.
+        normalise: ``standard`` standardises each feature over the training cells; ``unit`` scales every vector to length
+            √D, keeping only its direction; ``none`` changes nothing.
+        noise: In training, Gaussian noise of this deviation is added to the prepared features.
     """
 
     widget = "file:.npy"
@@ -66,7 +66,7 @@ class Vector(Modality):
         reason = f"{count} of {len(cells)} cells are {what}"
         if _NAME.search(name):
             return Guess(0.96 * share, f"{reason}, and the column is called {name!r}")
-        # Without a name that says so, numbers in a row are a series.
+        # Without a telling column name, a list of numbers is taken for a series.
         return Guess((0.5 if length > 0 else 0.2) * share, reason)
 
     def fit(self, cells: Iterable[Any]) -> None:
@@ -76,7 +76,7 @@ class Vector(Modality):
             try:
                 vectors.append(_open(cell))
             except CellError:
-                continue  # encode meets it again and reports it
+                continue  # reported by encode
             lengths[len(vectors[-1])] += 1
         usual = max(lengths, key=lambda length: (lengths[length], -length)) if lengths else 1
         moments = Moments(usual)
@@ -103,7 +103,7 @@ class Vector(Modality):
         return np.zeros(self.state["length"], dtype=np.float32)
 
     def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
-        """Vectors ``[B, D]`` normalised, as ``[B, D, 1]``; zero where missing."""
+        """Normalise vectors ``[B, D]`` to ``[B, D, 1]``; zero where missing."""
         import torch
 
         data = field.data
@@ -124,7 +124,7 @@ class Vector(Modality):
 
 
 def _open(cell: Any) -> Array:
-    """A cell as ``[D]`` float64."""
+    """Read a cell as ``[D]`` float64."""
     name = None
     if isinstance(cell, bytes):
         cell = Blob(cell, "<bytes>")
@@ -152,7 +152,7 @@ def _open(cell: Any) -> Array:
 
 
 def _length(cell: Any) -> int:
-    """The length of what looks like a vector, -1 for the name of an NPY file, 0 for anything else."""
+    """Return the length of what looks like a vector, -1 for the name of an NPY file, 0 for anything else."""
     if isinstance(cell, os.PathLike):
         cell = os.fspath(cell)
     if isinstance(cell, str):

@@ -34,15 +34,16 @@ class Video(Modality):
     """A video: MP4, MOV, MKV, WebM, AVI, MPEG or an animated GIF, or an array ``[T, H, W]`` or ``[T, H, W, C]``.
 
     Encoded as ``[T, C, H, W]`` uint8 frames, upright; prepared as ``[B, C, T, H, W]``, standardised by channel, with the
-    mask of real frames. Height and width follow the training videos. A sound track is a stream of its own: a column of
-    kind ``audio`` that reads the same cells (``of: clip``), which is added by itself where the videos have sound.
+    mask
+    of real frames. Height and width follow the training videos. A sound track is a separate stream: a column of kind
+    ``audio`` that reads the same cells (``of: clip``), added automatically where the videos have sound.
 
     Args:
-        frames: The most frames taken of a video.
-        rate: Frames a second, from the beginning; None: ``frames`` of them spread evenly over all of it.
-        size: The longer side in pixels; None: that of the usual training video, from 16 to 128.
-        channels: ``auto`` is grey where all training videos are.
-        augment: Random shifts, scalings, turns and brightness in training, the same for all frames of a video; ``strong``
+        frames: Maximum number of frames.
+        rate: Frames per second, from the start; None: ``frames`` of them, evenly spaced over the whole video.
+        size: Longer side in pixels; None: that of the usual training video, from 16 to 128.
+        channels: ``auto`` is grey if all training videos are.
+        augment: Random shift, scale, rotation and brightness in training, the same for all frames of a video; ``strong``
             also erases a box. Never mirrored, reversed or recoloured.
     """
 
@@ -58,7 +59,7 @@ class Video(Modality):
         rate: float | None = None,
         size: int | None = None,
         channels: Literal["auto", "grey", "rgb"] = "auto",
-        # Not measured, so not shown to help (docs/results.md, "Augmentation").
+        # Off, since its benefit was not measured (docs/results.md, "Augmentation").
         augment: Literal["none", "light", "strong"] = "none",
     ) -> None:
         super().__init__()
@@ -86,7 +87,7 @@ class Video(Modality):
             try:
                 sound += isinstance(cell, Blob) and has_sound(cell)
             except CellError:
-                continue  # encode meets it again and reports it
+                continue  # reported by encode
         return {f"{name}_sound": {"kind": "audio"}} if sound else {}
 
     def fit(self, cells: Iterable[Any]) -> None:
@@ -97,7 +98,7 @@ class Video(Modality):
                 try:
                     frames, size = self._open(cell, min(self.frames, 3), LARGEST // 2, raw=True)
                 except CellError:
-                    continue  # encode meets it again and reports it
+                    continue  # reported by encode
                 sizes.append(size)
                 yield frames
 
@@ -125,17 +126,17 @@ class Video(Modality):
         return np.ascontiguousarray(fitted.transpose(0, 3, 1, 2))
 
     def extent(self, cell: Any) -> Array | None:
-        """Width and height of the upright frames in pixels; one is decoded, for a header may not tell how it is held."""
+        """Return the width and height of the upright frames in pixels; decodes one, as headers may omit the rotation."""
         if isinstance(cell, bytes):
             cell = Blob(cell, "<bytes>")
         try:
             size = film_extent(cell) if isinstance(cell, Blob) else self._open(cell, 1, 1)[1]
-        except CellError:  # encode meets it again and reports it
+        except CellError:  # reported by encode
             return None
         return np.array(size[::-1], dtype=np.float32)
 
     def framing(self, extent: Array) -> Array:
-        """The same for all frames of a video: pixels to pixels. When a frame is shown is not told."""
+        """Map pixels to pixels, the same for all frames of a video; time is not mapped."""
         frame = (self.state["height"], self.state["width"])
         sizes = [(max(high, 1), max(wide, 1)) for wide, high in extent.astype(int).tolist()]
         found = [place_of(size, size, frame).matrix for size in sizes]
@@ -145,7 +146,7 @@ class Video(Modality):
         return np.zeros((0, self.state["channels"], self.state["height"], self.state["width"]), dtype=np.uint8)
 
     def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
-        """Frames ``[B, T, C, H, W]`` uint8 as standardised ``[B, C, T, H, W]``; zero where padded or missing."""
+        """Standardise frames ``[B, T, C, H, W]`` uint8 to ``[B, C, T, H, W]``; zero where padded or missing."""
         from sensorium.signal.augmentation import moved, standard
         from sensorium.signal.geometry import followed
 
@@ -153,7 +154,7 @@ class Video(Modality):
         mask = field.mask if field.mask is not None else field.present[:, None].expand(field.data.shape[:2])
         data = standard(field.data, self.state["mean"], self.state["deviation"])
         if generator is not None and self.augment != "none":
-            # Frames as channels of one picture: a video is moved as a whole.
+            # Frames become channels of one image, so that all are transformed alike.
             whole = moved(data.flatten(1, 2), generator, strong=self.augment == "strong", moves=moves)
             data = whole.reshape(data.shape)
         data = data * mask[:, :, None, None, None]
@@ -163,7 +164,7 @@ class Video(Modality):
     @property
     def store_options(self) -> dict[str, Any]:
         kept: dict[str, Any] = {key: self.state[key] for key in ("height", "width", "channels")}
-        if "scale" in self.state:  # only of pictures of more than 8 bits: all others stay known to the store
+        if "scale" in self.state:  # only for frames of more than 8 bits, so that cache keys of others stay the same
             kept["scale"] = self.state["scale"]
         return {**kept, "fill": self._fill, "frames": self.frames, "rate": self.rate}
 
@@ -174,7 +175,7 @@ class Video(Modality):
     def _open(
         self, cell: Any, most: int, frame: tuple[int, int] | int, *, raw: bool = False
     ) -> tuple[Array, tuple[int, int]]:
-        """Frames ``[T, h, w, 1 or 3]`` uint8 and the height and width of the original; ``raw``: see ``to_pixels``."""
+        """Return frames ``[T, h, w, 1 or 3]`` uint8 and the original height and width; ``raw``: see ``to_pixels``."""
         if isinstance(cell, bytes):
             cell = Blob(cell, "<bytes>")
         if isinstance(cell, Blob):
@@ -194,7 +195,7 @@ class Video(Modality):
 
 
 def _recognised(cell: Any) -> str:
-    """What a cell is recognised by as a video: its ending, its kind of bytes, or ``arrays``."""
+    """Return how a cell is recognised as a video: by its extension, its magic bytes, or as arrays; empty if it is not."""
     if isinstance(cell, (str, os.PathLike)):
         ending = os.path.splitext(str(cell)[-300:].strip().lower())[1]
         return ending if ending in _ENDINGS else ""

@@ -1,4 +1,4 @@
-"""Volumes."""
+"""Volumetric images."""
 
 from __future__ import annotations
 
@@ -30,18 +30,17 @@ _LEAST, _MOST = 8, 64
 
 @component
 class Volume(Modality):
-    """A volume, such as CT or MR: NIfTI, a folder of DICOM slices, DICOM of many frames, NPY, or an array ``[D, H, W]``.
+    """A volumetric image, such as CT or MR: NIfTI, a folder of DICOM slices, multi-frame DICOM, NPY, or ``[D, H, W]``.
 
-    Encoded as ``[1, D, H, W]`` uint8: the grid of every volume is brought to that of the usual training volume, voxels
-    averaged. What is black and what is white is learnt for the whole column, so that Hounsfield units stay comparable.
-    Prepared as ``[B, 1, D, H, W]``, standardised. Read by ``convnet``, ``patch`` and ``frames`` (slice by slice). How far
-    apart voxels are is not looked at.
+    Encoded as ``[1, D, H, W]`` uint8, resampled to the usual shape of the training volumes. Black and white levels are
+    learned for the whole column, so that Hounsfield units stay comparable. Prepared as ``[B, 1, D, H, W]``, standardised.
+    Encoders: ``convnet``, ``patch`` and ``frames`` (slice by slice). Voxel spacing is ignored.
 
     Args:
-        size: The longest side in voxels; None: that of the usual training volume, from 8 to 64.
-        low: The value that becomes black; None: as the training volumes have it. For bone in CT, -450.
-        high: The value that becomes white; None: as the training volumes have it. For bone in CT, 1050.
-        augment: Random shifts, scalings, turns and brightness in training, within the planes of the slices, the same for
+        size: Longest side in voxels; None: that of the usual training volume, from 8 to 64.
+        low: Value that becomes black; None: learned from the training volumes. For bone in CT, -450.
+        high: Value that becomes white; None: learned from the training volumes. For bone in CT, 1050.
+        augment: Random shift, scale, rotation and brightness in training, within the plane of the slices and the same for
             all; ``strong`` also erases a box. Never mirrored.
     """
 
@@ -55,7 +54,7 @@ class Volume(Modality):
         size: int | None = None,
         low: float | None = None,
         high: float | None = None,
-        # Not measured, so not shown to help (docs/results.md, "Augmentation").
+        # Off, since its benefit was not measured (docs/results.md, "Augmentation").
         augment: Literal["none", "light", "strong"] = "none",
     ) -> None:
         super().__init__()
@@ -83,7 +82,7 @@ class Volume(Modality):
                 try:
                     voxels = finite(read_volume(cell))
                 except CellError:
-                    continue  # encode meets it again and reports it
+                    continue  # reported by encode
                 shapes.append(voxels.shape)
                 steps = [slice(None, None, max(1, side // 32)) for side in voxels.shape]
                 yield np.array(voxels[tuple(steps)])
@@ -120,12 +119,12 @@ class Volume(Modality):
         return np.zeros((1, *self._sides), dtype=np.uint8)
 
     def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
-        """Volumes ``[B, 1, D, H, W]`` uint8 as standardised float32; zero where missing."""
+        """Standardise volumes ``[B, 1, D, H, W]`` uint8 to float32; zero where missing."""
         from sensorium.signal.augmentation import moved, standard
 
         data = standard(field.data, self.state["mean"], self.state["deviation"])
         if generator is not None and self.augment != "none":
-            # Slices as channels of one picture: a volume is moved as a whole.
+            # Slices become channels of one image, so that all are transformed alike.
             data = moved(data.flatten(1, 2), generator, strong=self.augment == "strong").reshape(data.shape)
         return replace(field, data=data * field.present[:, None, None, None, None])
 
@@ -139,12 +138,12 @@ class Volume(Modality):
 
 
 def _bytes(voxels: Array, scale: tuple[float, float] | None) -> Array:
-    """Voxels as uint8 by the scale of the column."""
+    """Convert voxels to uint8 by the scale of the column."""
     return narrowed(voxels.astype(np.float32) if not is_wide(voxels) else voxels, scale or (0.0, 255.0))
 
 
 def _resized(voxels: Array, sides: tuple[int, int, int]) -> Array:
-    """``[D, H, W]`` of any size as float32 of another: means of voxels where it shrinks, lines between where it grows."""
+    """Resample ``[D, H, W]`` to another size as float32: averaging where it shrinks, trilinear where it grows."""
     import torch
     from torch.nn.functional import interpolate
 
@@ -157,7 +156,7 @@ def _resized(voxels: Array, sides: tuple[int, int, int]) -> Array:
 
 
 def _recognised(cell: Any) -> str:
-    """What a cell is recognised by as a volume: its ending, its kind of bytes, or its axes."""
+    """Return how a cell is recognised as a volume: by its extension, its magic bytes, or its shape; empty if it is not."""
     if isinstance(cell, (str, os.PathLike)):
         name = str(cell)[-300:].strip().lower()
         return next((f"{ending} files" for ending in reversed(ENDINGS) if name.endswith(ending)), "")

@@ -1,4 +1,4 @@
-"""Attention and the transformer block, with masks that never give NaN."""
+"""Multi-head attention and transformer blocks that handle fully masked rows without NaN."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from sensorium.nn.mlp import Mlp
 
 
 class Attention(nn.Module):
-    """Scaled dot-product attention of queries ``[B, N, D]`` to a context ``[B, M, D]``, with ``heads`` heads.
+    """Multi-head scaled dot-product attention of queries ``[B, N, D]`` to a context ``[B, M, D]``.
 
-    A query that may see nothing gets the zero vector before the output layer, and finite gradients.
+    A query with a fully masked context gets the zero vector before the output layer, and finite gradients.
     Source: softmax(QKᵀ/√d)V, https://arxiv.org/abs/1706.03762, equation 1.
     """
 
@@ -30,8 +30,13 @@ class Attention(nn.Module):
         return x.reshape(*x.shape[:2], self.heads, x.shape[2] // self.heads).transpose(1, 2)  # [B, H, N, D/H]
 
     def weights(self, queries: Tensor, context: Tensor, mask: Tensor) -> Tensor:
-        """Attention ``[B, N, M]`` of ``queries`` to ``context`` under ``mask``, averaged over heads; 0 where nothing is
-        visible."""
+        """Return the attention weights ``[B, N, M]``, averaged over heads; 0 where nothing is visible.
+
+        Args:
+            queries: ``[B, N, D]``.
+            context: ``[B, M, D]``.
+            mask: Visible context, ``[B, M]`` for all queries or ``[B, N, M]``.
+        """
         seen = mask.unsqueeze(1) if mask.dim() == 2 else mask
         query, key = self._split(self.query(queries)), self._split(self.key_value(context).chunk(2, dim=-1)[0])
         score = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
@@ -40,7 +45,13 @@ class Attention(nn.Module):
         return share.masked_fill(hidden, 0.0).mean(dim=1)
 
     def forward(self, queries: Tensor, context: Tensor, mask: Tensor) -> Tensor:
-        """``mask``: which of the context may be seen, ``[B, M]`` by all queries or ``[B, N, M]`` by each."""
+        """Attend from ``queries`` to ``context``.
+
+        Args:
+            queries: ``[B, N, D]``.
+            context: ``[B, M, D]``.
+            mask: Visible context, ``[B, M]`` for all queries or ``[B, N, M]``.
+        """
         seen = mask.unsqueeze(1) if mask.dim() == 2 else mask
         some = seen.any(dim=-1, keepdim=True)  # [B, 1 or N, 1]
         key, value = self.key_value(context).chunk(2, dim=-1)
@@ -48,7 +59,7 @@ class Attention(nn.Module):
             self._split(self.query(queries)),
             self._split(key),
             self._split(value),
-            # Where nothing may be seen all is seen, and the result dropped: a softmax over nothing is NaN.
+            # Fully masked rows see everything and their result is dropped: a softmax over nothing is NaN.
             attn_mask=(seen | ~some).unsqueeze(1),
             dropout_p=self.dropout if self.training else 0.0,
         )
@@ -57,7 +68,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """A transformer block that normalises first: attention, then a perceptron, each added to what came in."""
+    """Pre-norm transformer block: self-attention and a perceptron, each with a residual connection."""
 
     def __init__(self, dim: int, heads: int, *, dropout: float = 0.0) -> None:
         super().__init__()
@@ -74,7 +85,10 @@ class Block(nn.Module):
 
 
 class Trunk(nn.Module):
-    """``depth`` transformer blocks and a last normalisation; zero where masked. Source: https://arxiv.org/abs/2002.04745."""
+    """Stack of ``depth`` transformer blocks and a final normalisation; zero where masked.
+
+    Source: https://arxiv.org/abs/2002.04745.
+    """
 
     def __init__(self, dim: int, depth: int, heads: int, *, dropout: float = 0.0) -> None:
         super().__init__()

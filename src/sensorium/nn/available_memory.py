@@ -1,4 +1,4 @@
-"""How much memory there is, so that what cannot fit is refused in words and not by the operating system."""
+"""Available main memory, to refuse what cannot fit with a clear error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ FALLBACK = 4 << 30
 
 
 def available() -> int:
-    """Bytes of main memory that may still be taken: what the machine has free, or less where the process is confined."""
+    """Return the bytes of main memory still available to the process, within its cgroup limit if it has one."""
     free = FALLBACK
     try:
         lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
@@ -23,5 +23,5 @@ def available() -> int:
         if limit != "max":
             free = min(free, int(limit) - int((group / "memory.current").read_text(encoding="ascii")))
     except (OSError, ValueError):
-        pass  # not confined, or not so
+        pass  # no cgroup limit, or not version 2
     return max(free, 0)

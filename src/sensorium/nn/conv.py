@@ -1,4 +1,4 @@
-"""Convolutions over one, two or three dimensions by number, and masks that shrink with them."""
+"""Convolution, normalisation and pooling layers by dimension (1 to 3), and masks for padded grids."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
 class ChannelNorm(nn.LayerNorm):
-    """Layer normalisation over the channels of each cell of a grid ``[B, C, ...]``: rows and cells do not touch."""
+    """Layer normalisation over the channels of each cell of a grid ``[B, C, ...]``, independent of other cells and
+    rows.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation that takes a batch of a single cell too: what it has learnt so far stands in."""
+    """Batch normalisation that uses its running statistics for a training batch with a single value per channel."""
 
     def __init__(self, channels: int, axes: int) -> None:
         super().__init__()
@@ -39,31 +41,33 @@ class BatchNorm(nn.Module):
 
 
 def norm(kind: Literal["batch", "layer"], channels: int, axes: int) -> nn.Module:
-    """Batch or layer normalisation (``kind``) of ``channels`` for a grid of ``axes`` dimensions."""
+    """Return batch or layer normalisation (``kind``) of ``channels`` for a grid of ``axes`` dimensions."""
     return BatchNorm(channels, axes) if kind == "batch" else ChannelNorm(channels)
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """The grid ``x`` ``[B, C, ...]`` with channels innermost in memory: small convolutions take half the time on a CPU."""
+    """Return grid ``x`` ``[B, C, ...]`` in channels-last memory format: small convolutions take half the time on a CPU."""
     return x if x.dim() == 3 else x.contiguous(memory_format=LAST[x.dim() - 2])
 
 
 def clear(x: Tensor, mask: Tensor | None, value: float = 0.0) -> Tensor:
-    """The grid ``x`` ``[B, C, T, ...]`` with ``value`` where ``mask`` ``[B, T]`` is False."""
+    """Set grid ``x`` ``[B, C, T, ...]`` to ``value`` where its first axis is padding by ``mask`` ``[B, T]``."""
     if mask is None:
         return x
-    # masked_fill would give up the channels-last order that the convolution chose, and all that follows would be slower.
+    # masked_fill would lose the channels-last memory format and slow down the layers that follow.
     return torch.where(mask.reshape(mask.shape[0], 1, mask.shape[1], *[1] * (x.dim() - 3)), x, value)
 
 
 def thin(mask: Tensor | None, stride: int) -> Tensor | None:
-    """``mask`` after a centred convolution with this ``stride``, or after pooling ``stride`` cells."""
+    """Return the ``mask`` after a centred convolution with this ``stride``, or after pooling ``stride`` cells."""
     return None if mask is None else mask[:, ::stride]
 
 
 def cells(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The grid ``x`` ``[B, C, T, ...]`` as tokens ``[B, N, C]``, last axis fastest, and which are real ``[B, N]``
-    according to ``mask``."""
+    """Flatten grid ``x`` ``[B, C, T, ...]`` to tokens ``[B, N, C]``, last axis fastest, and their mask ``[B, N]``.
+
+    ``mask`` ``[B, T]`` marks the real part of the first axis; None: all.
+    """
     tokens = x.flatten(2).transpose(1, 2)
     if mask is None:
         return tokens, tokens.new_ones(tokens.shape[:2]).bool()
@@ -71,7 +75,8 @@ def cells(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
 
 
 def first_stride(size: tuple[int, ...]) -> int:
-    """The stride that reduces a grid of ``size`` to about 1,000 cells (28 × 28 stays, 60 × 40 is halved): a power of two
-    up to 4."""
+    """Return the stride (1, 2 or 4) that brings a grid of ``size`` to about 1,000 cells (28 × 28 stays, 60 × 40 is
+    halved).
+    """
     excess = (math.prod(size) / 1024) ** (1 / len(size))
     return 1 if excess <= 1 else 2 if excess <= 3 else 4

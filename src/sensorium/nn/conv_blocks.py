@@ -1,4 +1,4 @@
-"""What convolutional networks are made of: a convolution with its normalisation, and the way to tokens."""
+"""Building blocks of convolutional networks: convolution with normalisation, and the output layer to tokens."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "relu6": nn.ReLU6}
 
 
 class Unit(nn.Module):
-    """A centred convolution, normalisation and activation over a grid of which the end of the first axis may be padding.
+    """Centred convolution, normalisation and activation over a grid whose first axis may end in padding.
 
-    Cells of what comes in must be zero where masked, and so are those that go out, so that padding reaches no real cell.
+    Masked cells must be zero in the input and are zero in the output, so padding never affects real cells.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Unit(nn.Module):
     ) -> None:
         super().__init__()
         self.stride = stride
-        # A normalisation has a shift of its own.
+        # No bias before a normalisation, which has its own shift.
         self.conv = CONV[axes](dim_in, dim, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=kind == "none")
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
         if self.conv.bias is not None:
@@ -46,14 +46,14 @@ class Unit(nn.Module):
         self.activation = nn.Identity() if activation == "none" else _ACTIVATIONS[activation](inplace=True)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """``[B, C, ...]`` and the mask ``[B, T]`` of its first axis, in and out."""
+        """Apply the layer to ``x`` ``[B, C, ...]`` with the ``mask`` ``[B, T]`` of its first axis; return both."""
         mask = thin(mask, self.stride)
-        # Cleared before the normalisation too: what the convolution left past the end must not enter its statistics.
+        # Also cleared before normalisation: values in the padding must not enter its statistics.
         return clear(self.activation(self.norm(clear(self.conv(x), mask))), mask), mask
 
 
 class Tail(nn.Module):
-    """The last grid ``[B, C, ...]`` as an encoder's result: each cell a token, their mean and largest values the vector."""
+    """Output layer of a convolutional encoder: each cell a token, pooled by mean and maximum into the vector."""
 
     def __init__(self, channels: int, dim: int, dropout: float) -> None:
         super().__init__()
@@ -69,6 +69,7 @@ class Tail(nn.Module):
 
 
 def ends(strides: Sequence[int]) -> tuple[int, ...]:
-    """The indices of blocks after which the grid shrinks or ends, from the stride of each block (``strides``): the
-    levels of a pyramid."""
+    """Return the indices of blocks after which the grid shrinks or ends, given the ``strides`` of all blocks (feature
+    pyramid).
+    """
     return tuple(i for i in range(len(strides)) if i + 1 == len(strides) or strides[i + 1] > 1)

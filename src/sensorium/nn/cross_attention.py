@@ -1,4 +1,4 @@
-"""Tokens that look at other tokens than their own: cross-attention that leaves alone what has nothing to look at."""
+"""Cross-attention blocks that leave tokens without visible context unchanged."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from sensorium.nn.mlp import Mlp
 
 
 class Look(nn.Module):
-    """x + attention(norm(x), norm(context)): ``[B, N, D]`` looks at ``[B, M, D]``.
+    """Residual cross-attention, x + attention(norm(x), norm(context)), of ``[B, N, D]`` to ``[B, M, D]``.
 
-    A token that may see nothing stays exactly as it is: not even the output layer's bias reaches it.
+    A token without visible context is unchanged: not even the output bias is added.
     """
 
     def __init__(self, dim: int, heads: int, *, dropout: float = 0.0) -> None:
@@ -21,21 +21,23 @@ class Look(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor, context: Tensor, mask: Tensor) -> Tensor:
-        """``mask``: which of the context may be seen, ``[B, M]`` or ``[B, N, M]``."""
+        """Attend from ``tokens`` ``[B, N, D]`` to ``context`` ``[B, M, D]``; ``mask`` of visible context: ``[B, M]`` or
+        ``[B, N, M]``.
+        """
         found: Tensor = self.drop(self.attention(self.norm(tokens), self.norm_context(context), mask))
         reach = mask.any(dim=-1)
         reach = reach[:, None, None] if mask.dim() == 2 else reach.unsqueeze(-1)
         return tokens + found.masked_fill(~reach, 0.0)
 
     def weights(self, tokens: Tensor, context: Tensor, mask: Tensor) -> Tensor:
-        """Attention ``[B, N, M]`` of ``tokens`` to ``context`` under ``mask``."""
+        """Return the attention weights ``[B, N, M]`` of ``tokens`` over ``context``, with ``mask`` as in ``forward``."""
         return self.attention.weights(self.norm(tokens), self.norm_context(context), mask)
 
 
 class CrossBlock(nn.Module):
-    """A transformer block that looks elsewhere: ``Look``, then a perceptron, each added to what came in.
+    """Pre-norm crossmodal transformer block: cross-attention and a perceptron, each with a residual connection.
 
-    Source: the crossmodal transformer, https://arxiv.org/abs/1906.00295, equations 3 to 5, normalising first.
+    Source: https://arxiv.org/abs/1906.00295, equations 3 to 5, with normalisation first.
     """
 
     def __init__(self, dim: int, heads: int, *, dropout: float = 0.0) -> None:
@@ -46,7 +48,7 @@ class CrossBlock(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor, context: Tensor, mask: Tensor) -> Tensor:
-        """``mask`` ``[B, M]``: which of the context is real."""
+        """Attend from ``tokens`` to ``context``, of which ``mask`` ``[B, M]`` marks the real part."""
         tokens = self.look(tokens, context, mask)
         added: Tensor = tokens + self.drop(self.mlp(self.norm(tokens)))
         return added

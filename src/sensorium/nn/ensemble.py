@@ -1,4 +1,4 @@
-"""The network and the experts beside it, and how much each counts in an answer."""
+"""Ensemble of a network and experts: their weights and blended outputs."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from sensorium.core.module_dict import ByName
 from sensorium.core.stream_subsets import coalitions, routed
 
 Read = dict[str, dict[str, Tensor]]
-"""``"features"`` and ``"compact"``: what is read off each stream ``[B, F]``, zero in rows without it."""
+"""Features by form (``"features"``, ``"compact"``) and stream, each ``[B, F]``; zero in rows without the stream."""
 NETWORK = "network"
-"""What the network is called among the parts of a blend."""
+"""Name of the network among the parts of a blend."""
 
 
 class Blend(Learnt):
-    """How much the network and each expert count for one task, by the streams that a row has.
+    """Learned weights of the network and each expert for one task, by the set of streams a row has.
 
-    The parts are averaged by ``Task.merge``, as the heads of a late fusion are; what was learnt on rows that none of them
-    had seen is ``share`` ``[sets, parts]``, summing to 1 over the parts, and ``factor`` ``[sets]``, how much surer the mean
-    may be than it is. The sets of streams are those of ``coalitions``.
+    Outputs are averaged by ``Task.merge``, like the heads of a late fusion. Fitted on held-out predictions: ``share``
+    ``[sets, parts]``, weights summing to 1 over the parts, and ``factor`` ``[sets]``, a confidence factor of the mean. The
+    sets of streams are those of ``coalitions``.
     """
 
     def __init__(self, streams: Sequence[str], parts: Sequence[str]) -> None:
@@ -42,23 +42,37 @@ class Blend(Learnt):
         self.keep("factor", torch.ones(len(self.sets)))
 
     def shares(self, present: Mapping[str, Tensor]) -> Tensor:
-        """The weight ``[B, parts]`` of each part in each row, given which are ``present``."""
+        """Return the weight of each part in each row ``[B, parts]``; ``present`` tells by stream which rows have it
+        ``[B]``.
+        """
         return self.share[routed(self.streams, self.sets, present)]
 
     def forward(self, task: Task[Any], said: Sequence[Any], present: Mapping[str, Tensor]) -> Any:
-        """The task's output for rows of which the parts say ``said``, in the order of ``parts``."""
+        """Return the blended output of a ``task``.
+
+        Args:
+            task: The task.
+            said: Outputs of the parts, in the order of ``parts``.
+            present: Which rows have each stream ``[B]``.
+        """
         which = routed(self.streams, self.sets, present)
         together = task.merge(list(said), self.share[which].to(said[0]))
         return task.surer(together, self.factor[which].to(said[0]).unsqueeze(1))
 
     def without(self, part: str, task: Task[Any], said: Mapping[str, Any], present: Mapping[str, Tensor]) -> Any:
-        """The output of ``task`` from all parts but ``part``, with the weights of the blend rescaled; ``said``: the
-        outputs by part; ``present``: which streams each row has."""
+        """Return the blended output without one part, the weights of the others renormalised.
+
+        Args:
+            part: The part to leave out.
+            task: The task.
+            said: Outputs by part.
+            present: Which rows have each stream ``[B]``.
+        """
         rest = [i for i, name in enumerate(self.parts) if name != part]
         which = routed(self.streams, self.sets, present)
         share = self.share[which][:, rest]
         total = share.sum(dim=1, keepdim=True)
-        # Where only the part that is left out counts, the others count alike.
+        # Where the omitted part has all the weight, the others are weighted equally.
         share = torch.where(total > 0, share / total.clamp_min(1e-12), 1 / len(rest))
         outputs = [said[self.parts[i]] for i in rest]
         together = task.merge(outputs, share.to(outputs[0]))
@@ -66,15 +80,15 @@ class Blend(Learnt):
 
 
 class Ensemble(nn.Module):
-    """Experts over features of the streams, blended with what a network says.
+    """Experts on features of the streams, blended with the outputs of a network.
 
     Args:
-        streams: All streams of the model, in its order. Those without features are not heard by experts.
+        streams: All streams of the model, in its order. Experts only use those with features.
         features: By stream and kind.
         experts: By task and kind.
-        network: Whether there is a network; without one the experts answer alone.
-        encoders: Those of the network whose vectors features read (``Features.encoded``), by stream; they stay parts of the
-            network alone.
+        network: Whether there is a network; otherwise the experts answer alone.
+        encoders: Encoders of the network whose vectors features use (``Features.encoded``), by stream. They remain part of
+            the network only.
     """
 
     def __init__(
@@ -95,22 +109,24 @@ class Ensemble(nn.Module):
             {task: Blend(self.streams, [*own, *kinds]) for task, kinds in self.experts.items()}
         )
         self.network = network
-        self.encoders = dict(encoders or {})  # a dictionary, so that they are not saved with the experts once more
+        self.encoders = dict(encoders or {})  # a plain dictionary: not saved a second time with the experts
 
     @property
     def heard(self) -> tuple[str, ...]:
-        """The streams that experts read, in the model's order."""
+        """The streams that experts use, in the model's order."""
         return tuple(stream for stream in self.streams if stream in self.features)
 
     @property
     def compacts(self) -> bool:
-        """Whether any expert reads the compact features."""
+        """Whether any expert uses the compact features."""
         return any(expert.reads == "compact" for experts in self.experts.values() for expert in experts.values())
 
     def read(self, inputs: Mapping[str, Field], least: int | None = None) -> Read:
-        """What is read off prepared streams. Streams that ``inputs`` lacks are left out.
+        """Compute the features of prepared streams; streams missing from ``inputs`` are left out.
 
-        ``least``: as for encoders: where it is given, no row is left out, so that sums run alike whoever stands beside.
+        Args:
+            inputs: Prepared fields by stream.
+            least: As for encoders: where given, all rows are computed, so that results do not depend on the other rows.
         """
         found: Read = {"features": {}, "compact": {}}
         for stream in self.heard:
@@ -123,9 +139,9 @@ class Ensemble(nn.Module):
     @torch.no_grad()
     def _read(self, stream: str, field: Field, *, whole: bool) -> tuple[Tensor, Tensor]:
         if isinstance(field, Ready):
-            raise ConfigError("features are read off the stream itself, and only its encoded form is here")
+            raise ConfigError("features need the stream itself, and only its encoded form is available")
         rows = field.rows
-        # Where no row has the stream, absent ones tell how many numbers there are.
+        # If no row has the stream, the absent rows still determine the width.
         some = field if whole or len(rows) in (0, len(field.present)) else taken(field, rows)
         wide, short = [], []
         for part in self.features[stream].values():
@@ -145,27 +161,34 @@ class Ensemble(nn.Module):
 
     @torch.no_grad()
     def given(self, stream: str, part: Features, field: Field) -> Field:
-        """The input of the features ``part`` for ``field`` of ``stream``: the field, or its encoding by a frozen
-        encoder."""
+        """Return the input of features: the ``field`` of a ``stream``, or its frozen encoding where ``part`` reads
+        encodings.
+        """
         if not part.encoded or stream not in self.encoders:
             return field
         vector = self.encoders[stream](field.data, field.mask).pooled
         return Field(vector.float().unsqueeze(2), field.present)
 
     def scores(self, task: str, read: Read, present: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The scores of each expert of ``task``, by kind, from the features ``read`` and the streams ``present``."""
+        """Return the scores of each expert of a task, by kind.
+
+        Args:
+            task: Name of the task.
+            read: Features as returned by ``read``.
+            present: Which rows have each stream ``[B]``.
+        """
         here = {stream: present[stream] for stream in self.heard}
         return {kind: expert(read[expert.reads], here) for kind, expert in self.experts[task].items()}
 
     def forward(
         self, read: Read, present: Mapping[str, Tensor], own: Mapping[str, Any], tasks: Mapping[str, Task[Any]]
     ) -> dict[str, Any]:
-        """Every task's output: the blend where experts answer it, else what the network says.
+        """Return the output of every task: blended where it has experts, else the network's.
 
         Args:
-            read: As ``read`` gives it for the same rows.
-            present: By stream ``[B]``: which rows have it; a stream may have been hidden after it was read.
-            own: What the network says, by task; empty where there is none.
+            read: Features of the same rows, as returned by ``read``.
+            present: Which rows have each stream ``[B]``; a stream may have been masked after features were computed.
+            own: Outputs of the network by task; empty without a network.
             tasks: By name, in order.
         """
         found: dict[str, Any] = {}
@@ -180,5 +203,5 @@ class Ensemble(nn.Module):
 
 
 def taken(field: Field, rows: Tensor) -> Field:
-    """The ``rows`` of ``field``."""
+    """Return the ``rows`` (indices) of a ``field``."""
     return replace(field, where=None).map(lambda tensor: tensor[rows])

@@ -1,4 +1,4 @@
-"""The grids that the convolutions of an encoder hand on, caught while it runs."""
+"""Capture of the intermediate feature maps of an encoder by forward hooks."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 @contextmanager
 def grids(encoder: nn.Module, axes: int) -> Iterator[list[Tensor]]:
-    """Context in which every grid ``[B, C, *cells]`` with ``axes`` axes that convolutions of ``encoder`` output is
-    appended to a list, in order.
+    """Context manager: a list that receives every feature map ``[B, C, *cells]`` of ``axes`` axes that ``encoder``
+    computes.
 
-    Tokens of a series have as many axes as its grid: only modules with a convolution are recorded.
+    Only modules that contain a convolution count: tokens of a series have the same number of axes as its grid.
     """
     seen: list[Tensor] = []
 

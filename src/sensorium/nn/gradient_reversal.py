@@ -1,4 +1,4 @@
-"""Gradient reversal: one optimiser for two opponents."""
+"""Gradient reversal for adversarial training with one optimiser."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class _Reversed(torch.autograd.Function):
 
 
 def reverse(x: Tensor, scale: float = 1.0) -> Tensor:
-    """``x`` as it is; its gradient times ``-scale``: what lies before it works against the loss that comes after.
+    """Return ``x`` unchanged, with its gradient multiplied by ``-scale``.
 
     Source: Ganin and Lempitsky 2015, https://arxiv.org/abs/1409.7495, § 3.1.
     """

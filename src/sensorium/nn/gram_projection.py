@@ -1,4 +1,4 @@
-"""Wide features as few numbers: a linear model with a quadratic penalty tells no more directions apart than rows."""
+"""Dimensionality reduction of wide features by their Gram matrix, exact for linear models with a quadratic penalty."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 ROWS = 3_000
-"""Rows up to which products of all pairs of them are worth their room."""
+"""Largest number of rows for which the Gram matrix is computed."""
 DENSE = 0.1
-"""Columns of a sparse matrix of which a larger share is filled are multiplied as a dense one."""
+"""Columns of a sparse matrix with a larger share of non-zeros are multiplied as dense columns."""
 JITTER = 1e-8
 
 
 def products(x: Any) -> Floats:
-    """``x @ x.T`` ``[n, n]`` of an array or a CSR matrix ``[n, F]``."""
+    """Return the Gram matrix ``x @ x.T`` ``[n, n]`` of an array or CSR matrix ``[n, F]``."""
     if isinstance(x, np.ndarray):
         wide = x.astype(np.float64, copy=False)
         found: Floats = wide @ wide.T
@@ -33,16 +33,17 @@ def products(x: Any) -> Floats:
 
 @dataclass(frozen=True)
 class Narrowed:
-    """Blocks of features side by side, each times a scale, in the form in which a model is fitted on them.
+    """Scaled blocks of features, concatenated in the form a linear model is fitted on.
 
-    Wide ones as the triangular factor L of their products K = L Lᵀ: rows keep their lengths and angles, so a model with a
-    quadratic penalty, and one of any part of the rows, is the same as of the features themselves (the representer theorem).
+    If there are more columns than rows, they are replaced by the Cholesky factor L of the Gram matrix K = L Lᵀ. It
+    preserves
+    lengths and angles, so a model with a quadratic penalty, on all rows or a part, is the same (representer theorem).
 
     Args:
         x: ``[n, F]`` or ``[n, n]``.
-        blocks: The features as they are.
-        scales: What each block is multiplied with.
-        factor: L, where ``x`` is that; else None.
+        blocks: The original features.
+        scales: Factor of each block.
+        factor: L, if ``x`` is that; else None.
     """
 
     x: Any
@@ -52,8 +53,14 @@ class Narrowed:
 
     @classmethod
     def of(cls, blocks: Sequence[Any], scales: Sequence[float], pairs: Sequence[Floats | None], kind: Any) -> Narrowed:
-        """The projection for feature ``blocks`` with ``scales``; ``pairs``: inner products of each block, if known;
-        ``kind``: the dtype of wide rows."""
+        """Build the matrix from blocks of features.
+
+        Args:
+            blocks: Features ``[n, F_i]``, arrays or CSR matrices.
+            scales: Factor of each block.
+            pairs: Gram matrix of each block, or None where unknown.
+            kind: Number type of the concatenated features.
+        """
         rows, width = blocks[0].shape[0], sum(block.shape[1] for block in blocks)
         from scipy import sparse
         from scipy.linalg import cholesky
@@ -71,7 +78,7 @@ class Narrowed:
         return cls(np.concatenate(made, axis=1) if dense else sparse.hstack(made, format="csr"), blocks, scales)
 
     def weights(self, fitted: Floats) -> Floats:
-        """The weights ``[F, k]`` of the original features, from those of the projection, ``fitted`` ``[columns, k]``."""
+        """Convert ``fitted`` weights of ``x`` ``[columns, k]`` to weights ``[F, k]`` of the original features."""
         if self.factor is None:
             each = np.concatenate([np.full(b.shape[1], s) for b, s in zip(self.blocks, self.scales, strict=True)])
             found: Floats = fitted * each[:, None]

@@ -1,4 +1,4 @@
-"""How deep in a network a weight lies: which blocks it is made of, and which come before and after."""
+"""Depth of parameters in a network, for layer-wise learning rates."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from torch import nn
 
 
 def blocks(network: nn.Module) -> list[nn.Module]:
-    """The blocks of ``network``: the module list that holds most of its weights.
+    """Return the stack of blocks of a ``network``: the ``nn.ModuleList`` that holds most of its weights.
 
-    Without such a list the parts of its largest ``nn.Sequential``, and without that its children.
+    Without one, the children of its largest ``nn.Sequential``, or else its own children.
     """
     for kind in (nn.ModuleList, nn.Sequential):
         lists = [module for module in network.modules() if isinstance(module, kind) and _size(module)]
@@ -18,16 +18,16 @@ def blocks(network: nn.Module) -> list[nn.Module]:
 
 
 def depths(network: nn.Module) -> tuple[dict[str, int], int]:
-    """The depth of every parameter of ``network`` by name, and the number L of blocks.
+    """Return the depth of every parameter of ``network`` by name, and the number of blocks L.
 
-    0: before the first block, 1 to L: in a block, L + 1: after the last.
+    0: before the first block; 1 to L: in a block; L + 1: after the last.
     """
     stack = blocks(network)
     inside = {id(p): i for i, block in enumerate(stack, 1) for p in block.parameters()}
     found: dict[str, int] = {}
     last = 0
     for name, parameter in network.named_parameters():
-        # What is declared before the blocks is passed before them.
+        # Parameters declared before the blocks are taken to be used before them.
         last = max(last, 1) if id(parameter) in inside else last
         found[name] = inside.get(id(parameter), len(stack) + 1 if last else 0)
     return found, len(stack)

@@ -1,6 +1,6 @@
-"""Convex heads: logistic, ordinal and ridge regression on fixed features, and how strongly they are to be held.
+"""Convex linear models on fixed features: logistic, ordinal, ridge and Cox regression, with a tuned penalty.
 
-Fitted with scikit-learn. What they answer is computed here, in torch, so that a saved head needs nothing of it.
+Fitted with scikit-learn and SciPy; predictions are computed in torch, so a saved model needs neither.
 """
 
 from __future__ import annotations
@@ -23,27 +23,33 @@ from sensorium.nn.survival_likelihood import partial_loss
 Floats = NDArray[np.float64]
 
 STRENGTHS = tuple(float(f"{10 ** (i / 2):.3g}") for i in range(-4, 6))
-"""Inverse strengths of the penalty that are tried, 0.01 … 316 in half decades, the strongest penalty first."""
+"""Inverse penalty strengths to try: 0.01 … 316 in half decades, the strongest penalty first."""
 STEPS = 100
 SMOOTH = 1e-3
-"""The share of the prior in the answers of an ordinal head, whose classes may otherwise have no probability at all."""
+"""Weight of the prior in ordinal predictions, so that no class has probability 0."""
 APART = 10.0
-"""How large the threshold columns of the ordinal head are, so that the penalty hardly touches their weights."""
+"""Scale of the ordinal threshold columns; large, so that their weights are hardly penalised."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """``features @ weight + bias``: ``[F, k]`` and ``[K]``, where ``k`` is ``K``, or 1 for an ordinal head."""
+    """A linear model, ``features @ weight + bias``: ``[F, k]`` and ``[K]``, with ``k`` = ``K``, or 1 for ordinal
+    models.
+    """
 
     weight: Floats
     bias: Floats
 
 
 def prior(response: Response, target: NDArray[Any], weight: Floats) -> Floats:
-    """The constant scores ``[size]`` that fit ``target`` with weights ``weight`` best: log frequencies, log-odds or the
-    mean of ``response``; zero log-hazard ratios for a risk.
+    """Return the prediction without features ``[size]``: log shares, log-odds, the mean, or a log hazard of 0.
 
-    Half a row is added to every class, so that an unseen one is rare and not impossible.
+    Half a row is added to every class, so that a class without rows is rare, not impossible.
+
+    Args:
+        response: The kind of target.
+        target: Targets of the training rows.
+        weight: Weight of each row.
     """
     if response.kind == "risk":
         return np.zeros(1)
@@ -60,8 +66,13 @@ def prior(response: Response, target: NDArray[Any], weight: Floats) -> Floats:
 
 
 def answered(response: Response, raw: Tensor, known: Tensor) -> Tensor:
-    """The scores ``[B, size]`` for ``response`` from a head's output ``raw``, ``features @ weight + bias``:
-    log-probabilities, log-odds, the number; ``known`` are the scores of the prior."""
+    """Convert linear predictions to scores ``[B, size]``: log-probabilities, log-odds or numbers.
+
+    Args:
+        response: The kind of target.
+        raw: ``features @ weight + bias``.
+        known: The prior, see ``prior``.
+    """
     if response.kind == "classes":
         return raw.log_softmax(dim=1)
     if response.kind == "ordered":
@@ -72,8 +83,14 @@ def answered(response: Response, raw: Tensor, known: Tensor) -> Tensor:
 
 
 def loss(response: Response, scores: Tensor, target: Tensor, weight: Tensor) -> float:
-    """The log loss, squared error or partial likelihood of ``scores`` for ``response`` and ``target``, per unit of
-    ``weight``."""
+    """Return the log loss, squared error or partial likelihood loss per unit of weight.
+
+    Args:
+        response: The kind of target.
+        scores: As returned by ``answered``.
+        target: Targets of the rows.
+        weight: Weight of each row.
+    """
     if response.kind == "risk":
         lost = partial_loss(scores[:, 0], target[:, 0], target[:, 1] > 0.5, weight)
         return float(lost.sum() / weight.sum())
@@ -87,15 +104,21 @@ def loss(response: Response, scores: Tensor, target: Tensor, weight: Tensor) -> 
 
 
 class Solver:
-    """Fits heads on the same rows one after the other, each from where the last one ended."""
+    """Fit linear models on the same rows in sequence, each warm-started from the previous one."""
 
     def __init__(self, response: Response, known: Floats) -> None:
         self.response, self.known = response, known
         self.models: dict[int, Any] = {}
 
     def fit(self, x: Any, target: NDArray[Any], weight: Floats, strength: float) -> Head:
-        """Fit a head to ``target`` with row weights ``weight``. ``x`` is an array or a CSR matrix ``[rows, F]``;
-        ``strength`` is C as in a support vector machine."""
+        """Fit one model.
+
+        Args:
+            x: Array or CSR matrix ``[rows, F]``.
+            target: Targets of the rows.
+            weight: Weight of each row.
+            strength: Inverse penalty strength, like C of a support vector machine.
+        """
         fitted: Head = getattr(self, f"_{self.response.kind}")(x, target, weight / weight.mean(), strength)
         return fitted
 
@@ -115,7 +138,7 @@ class Solver:
         whole = Head(np.zeros((x.shape[1], self.response.size)), np.zeros(self.response.size))
         whole.weight[:, model.classes_], whole.bias[model.classes_] = coef.T, bias
         unseen = np.setdiff1d(np.arange(self.response.size), model.classes_)
-        if len(unseen):  # as likely as its share of all rows, in a row like most
+        if len(unseen):  # in an average row as likely as its prior share
             logits = torch.from_numpy(x @ coef.T + bias)
             whole.bias[unseen] = float(logits.logsumexp(dim=1).mean()) + self.known[unseen]
         return whole
@@ -129,7 +152,7 @@ class Solver:
         return head
 
     def _ordered(self, x: Any, y: NDArray[Any], weight: Floats, strength: float) -> Head:
-        """Proportional odds: is a row above threshold k? Asked of every row and threshold (Li & Lin 2007)."""
+        """Fit proportional odds as one binary problem over all rows and thresholds (Li & Lin 2007)."""
         from scipy import sparse
 
         steps, rows = self.response.size - 1, x.shape[0]
@@ -139,7 +162,7 @@ class Solver:
         above = (np.repeat(y, steps) > which).astype(np.int64)
         model = self._logistic(0, whole, above, np.repeat(weight, steps), strength, free=False)
         coef = model.coef_[0].astype(np.float64)
-        # At the optimum they fall by themselves; an unfinished one is put in order.
+        # At the optimum thresholds are in descending order; enforce it if the solver stopped early.
         return Head(coef[:-steps, None], np.minimum.accumulate(coef[-steps:] * APART))
 
     def _number(self, x: Any, y: NDArray[Any], weight: Floats, strength: float) -> Head:
@@ -151,7 +174,9 @@ class Solver:
         return Head(coef[:, None] * spread, np.array([float(model.intercept_) * spread + mean]))
 
     def _risk(self, x: Any, y: NDArray[Any], weight: Floats, strength: float) -> Head:
-        """Cox regression with a ridge penalty; a constant is not told apart, so that a middling row scores 0."""
+        """Fit Cox regression with a ridge penalty; the bias, which is not identifiable, gives the average row a score
+        of 0.
+        """
         from scipy.optimize import minimize
 
         time, event, counts = torch.from_numpy(y[:, 0]), torch.from_numpy(y[:, 1] > 0.5), torch.from_numpy(weight)
@@ -173,7 +198,7 @@ class Solver:
 
 @contextmanager
 def unhurried() -> Iterator[None]:
-    """A head that has not wholly converged after ``STEPS`` steps is as good on new rows: no warning."""
+    """Silence convergence warnings: a model stopped after ``STEPS`` steps predicts as well."""
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
@@ -182,8 +207,14 @@ def unhurried() -> Iterator[None]:
 
 
 def folds(response: Response, target: NDArray[Any], number: int, seed: int) -> NDArray[np.int64]:
-    """The fold ``[rows]`` of each row, out of ``number``, drawn by ``seed`` and stratified by ``target`` as ``response``
-    is: by class, or by low and high values."""
+    """Assign rows to stratified folds ``[rows]``: each has its share of every class, or of low and high values.
+
+    Args:
+        response: The kind of target.
+        target: Targets of the rows.
+        number: The number of folds.
+        seed: Seed of the shuffle.
+    """
     order = np.random.default_rng(seed).permutation(len(target))
     key = target.sum(axis=1) if response.kind == "labels" else target[:, 0] if response.kind == "risk" else target
     order = order[np.argsort(key[order], kind="stable")]
@@ -193,7 +224,7 @@ def folds(response: Response, target: NDArray[Any], number: int, seed: int) -> N
 
 
 def fits(response: Response, target: NDArray[Any]) -> bool:
-    """Whether ``target`` varies, so that a model for ``response`` can be fitted."""
+    """Whether ``target`` varies enough for a model of this ``response`` to be fitted."""
     if response.kind == "labels":
         return bool((target.min(axis=0) != target.max(axis=0)).any()) if len(target) else False
     if response.kind == "risk":
@@ -211,11 +242,19 @@ def chosen(
     held: Sequence[int],
     strengths: Sequence[float] = STRENGTHS,
 ) -> tuple[float, float]:
-    """The regularisation strength with the lowest held-out loss, and that loss.
+    """Return the inverse penalty strength with the lowest cross-validated loss, and that loss.
 
-    ``strengths`` are tried in order, until two in a row are worse than the best. Heads for ``response`` are fitted to
-    ``x``, ``target`` and ``weight``, with the prior ``known``; ``fold`` assigns rows to folds, of which those in
-    ``held`` are held out in turn.
+    Strengths are tried in order until two in a row are worse than the best; the minimum is then interpolated.
+
+    Args:
+        response: The kind of target.
+        x: Features ``[rows, F]``.
+        target: Targets of the rows.
+        weight: Weight of each row.
+        known: The prior, see ``prior``.
+        fold: Fold of each row.
+        held: The folds to hold out, one at a time.
+        strengths: Inverse penalty strengths to try.
     """
     usable = [k for k in held if fits(response, target[fold != k]) and (fold == k).any()]
     if not usable:
@@ -243,7 +282,7 @@ def chosen(
 
 
 def _between(strengths: Sequence[float], losses: Sequence[float], at: int) -> float:
-    """The strength at the lowest point of the parabola through the best loss and those beside it, in logarithms."""
+    """Return the minimum of the parabola through the best loss and its neighbours, over log strength."""
     if not 0 < at < len(losses) - 1:
         return strengths[at]
     x, y = np.log(strengths[at - 1 : at + 2]), np.asarray(losses[at - 1 : at + 2])

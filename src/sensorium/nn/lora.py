@@ -1,4 +1,4 @@
-"""Low-rank updates beside weights that stand still."""
+"""Low-rank adaptation (LoRA) of frozen layers."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 class Lora(nn.Module):
-    """What a linear layer or a convolution gains: up(down(x)) · alpha / rank, zero at the start.
+    """Low-rank update of a linear layer or convolution: up(down(x)) · alpha / rank, zero at initialisation.
 
-    It hangs on the layer as ``lora``, so that the layer's own weights keep their names.
-    Source: https://arxiv.org/abs/2106.09685, § 4.1; for convolutions the first keeps the kernel and the second has size 1.
+    Registered on the layer as ``lora``, so that the layer's own parameters keep their names. Of a convolution, the first
+    factor has its kernel size and the second size 1. Source: https://arxiv.org/abs/2106.09685, § 4.1.
     """
 
     def __init__(self, layer: nn.Module, rank: int, alpha: float, dropout: float) -> None:
@@ -40,7 +40,7 @@ class Lora(nn.Module):
         return gained
 
     def update(self) -> Tensor:
-        """The change of the layer's weight that this amounts to, in its shape."""
+        """Return the equivalent change of the layer's weight, in its shape."""
         down, up = self.down.get_parameter("weight"), self.up.get_parameter("weight")
         whole = up.flatten(1) @ down.flatten(1) * self.scale
         return whole.reshape(up.shape[0], *down.shape[1:])
@@ -52,8 +52,7 @@ def _added(layer: nn.Module, given: tuple[Any, ...], output: Tensor) -> Tensor:
 
 
 def takes(layer: nn.Module) -> bool:
-    """Whether ``layer`` can have a low-rank update. Subclasses may not be called themselves, so only the plain types
-    can."""
+    """Whether ``layer`` can be adapted. Only the exact types can: subclasses may bypass ``forward``."""
     if type(layer) is nn.Linear:
         return True
     conv: Any = layer
@@ -61,10 +60,16 @@ def takes(layer: nn.Module) -> bool:
 
 
 def attach(layer: nn.Module, rank: int, alpha: float, dropout: float) -> None:
-    """Give ``layer`` a low-rank update of rank ``rank``, scaled by ``alpha``, with ``dropout``; its own weights are
-    frozen."""
+    """Add a low-rank update to a layer and freeze its own parameters.
+
+    Args:
+        layer: A layer that ``takes`` accepts.
+        rank: Rank of the update.
+        alpha: Its scale, divided by ``rank``.
+        dropout: Dropout of its input.
+    """
     if "lora" in layer._modules:
-        raise ValueError("this layer has a low-rank update already")
+        raise ValueError("this layer already has a low-rank update")
     for parameter in layer.parameters():
         parameter.requires_grad_(False)
     device = next(layer.parameters()).device
@@ -74,7 +79,7 @@ def attach(layer: nn.Module, rank: int, alpha: float, dropout: float) -> None:
 
 @torch.no_grad()
 def merge(module: nn.Module) -> int:
-    """Add every low-rank update in ``module`` to its weights and remove it; return their number."""
+    """Merge every low-rank update of ``module`` into its layer's weight and remove it; return the number of updates."""
     found = [layer for layer in module.modules() if isinstance(layer._modules.get("lora"), Lora)]
     for layer in found:
         lora = layer._modules.pop("lora")

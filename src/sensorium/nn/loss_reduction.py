@@ -1,4 +1,4 @@
-"""Where losses become one number: weights and missing targets are handled here and nowhere else."""
+"""Reduction of losses to one number, with row weights, missing targets and several processes."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ import torch
 from torch import Tensor
 
 Mean = Callable[[Tensor], Tensor]
-"""The mean of a tensor over the processes that train one model together."""
+"""Function that averages a tensor over the processes of a distributed run."""
 _mean: Mean | None = None
 
 
 def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
-    """The mean ``Σ weight·value / Σ weight`` of ``values`` ``[B]`` with ``weight`` ``[B]``; values of rows with weight 0
-    are ignored, even if not finite.
+    """Return the weighted mean of ``values`` ``[B]``, ``Σ weight·value / Σ weight``; rows of ``weight`` 0 are ignored.
 
-    Zero total weight gives 0, with zero gradients. Within ``across`` the mean is over the rows of all processes: each
-    process returns its part times their number, so that the mean over processes, which gradients are averaged by, is the
-    total mean.
+    If all weights are 0, the result and its gradients are 0. Within ``across``, the denominator is the mean weight per
+    process, so that averaging gradients over processes gives the mean over all rows.
     """
     values = torch.where(weight > 0, values, torch.zeros_like(values))
     total = shared(weight.sum())
@@ -27,21 +25,20 @@ def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
 
 
 def shared(value: Tensor) -> Tensor:
-    """The mean of ``value`` over processes, within ``across``, without a gradient; otherwise the value itself."""
+    """Return ``value`` averaged over processes within ``across``, without gradient; otherwise unchanged."""
     return value if _mean is None else _mean(value.detach())
 
 
 def somewhere(weight: Tensor) -> Tensor:
-    """Whether any row has a nonzero ``weight``, in any process within ``across``."""
+    """Whether any ``weight`` is above 0, in any process within ``across``."""
     return shared((weight > 0).any().float()) > 0
 
 
 @contextmanager
 def across(mean: Mean | None) -> Iterator[None]:
-    """Context in which means are over the rows of several processes; ``mean`` averages over processes, all of which must
-    ask for the same means in the same order.
+    """Context manager: average over several processes with ``mean``; None: only over this process's rows.
 
-    None: over this process's rows.
+    All processes must compute the same means in the same order.
     """
     global _mean
     before, _mean = _mean, mean

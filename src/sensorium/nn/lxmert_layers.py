@@ -1,4 +1,4 @@
-"""The cross-modality layer of LXMERT: words look at regions and regions at words, then each at its own."""
+"""Cross-modality layers of LXMERT: cross-attention between words and regions, then self-attention in each."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch.nn import functional as F
 
 from sensorium.nn.attention import Attention
 
-EPS = 1e-12  # of the normalisations, as in BERT
+EPS = 1e-12  # of layer normalisation, as in BERT
 
 
 class Look(nn.Module):
-    """Attention added to what looks, then normalised; what can see nothing stays as it is but for the normalisation."""
+    """Post-norm residual attention; rows without visible context are only normalised."""
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Look(nn.Module):
         return out
 
     def load(self, tensors: Mapping[str, Tensor], attention: str, output: str) -> None:
-        """Load weights from the checkpoint ``tensors`` under the prefixes ``attention`` and ``output``."""
+        """Load the weights from checkpoint ``tensors`` under the prefixes ``attention`` and ``output``."""
         own = self.attention
         for kind in ("weight", "bias"):
             joined = torch.cat([tensors[f"{attention}.key.{kind}"], tensors[f"{attention}.value.{kind}"]])
@@ -39,7 +39,7 @@ class Look(nn.Module):
 
 
 class Think(nn.Module):
-    """A perceptron added to what comes in, then normalised."""
+    """Post-norm residual perceptron."""
 
     def __init__(self, dim: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Think(nn.Module):
         return out
 
     def load(self, tensors: Mapping[str, Tensor], inner: str, outer: str) -> None:
-        """Load weights from the checkpoint ``tensors`` under the prefixes ``inner`` and ``outer``."""
+        """Load the weights from checkpoint ``tensors`` under the prefixes ``inner`` and ``outer``."""
         for kind in ("weight", "bias"):
             _copy(self.inner.get_parameter(kind), tensors[f"{inner}.dense.{kind}"])
             _copy(self.outer.get_parameter(kind), tensors[f"{outer}.dense.{kind}"])
@@ -60,7 +60,7 @@ class Think(nn.Module):
 
 
 class CrossLayer(nn.Module):
-    """One layer. Both directions of looking at each other share their weights.
+    """One cross-modality layer. Both directions of cross-attention share their weights.
 
     Source: https://arxiv.org/abs/1908.07490, § 2.2, "Cross-Modality Encoder".
     """
@@ -72,13 +72,20 @@ class CrossLayer(nn.Module):
         self.words_think, self.regions_think = Think(dim, hidden, dropout), Think(dim, hidden, dropout)
 
     def forward(self, words: Tensor, some: Tensor, regions: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
-        """Words ``[B, N, D]``, which are real ``[B, N]``; regions ``[B, M, D]``, which are real ``[B, M]``."""
+        """Return updated words and regions.
+
+        Args:
+            words: ``[B, N, D]``.
+            some: Real words ``[B, N]``.
+            regions: ``[B, M, D]``.
+            there: Real regions ``[B, M]``.
+        """
         told, shown = self.cross(words, regions, there), self.cross(regions, words, some)
         told, shown = self.words_self(told, told, some), self.regions_self(shown, shown, there)
         return self.words_think(told), self.regions_think(shown)
 
     def load(self, tensors: Mapping[str, Tensor], prefix: str) -> None:
-        """Load the weights of one ``LxmertXLayer`` from ``tensors`` under ``prefix``."""
+        """Load the weights of the ``LxmertXLayer`` under ``prefix`` from checkpoint ``tensors``."""
         self.cross.load(tensors, f"{prefix}.visual_attention.att", f"{prefix}.visual_attention.output")
         self.words_self.load(tensors, f"{prefix}.lang_self_att.self", f"{prefix}.lang_self_att.output")
         self.regions_self.load(tensors, f"{prefix}.visn_self_att.self", f"{prefix}.visn_self_att.output")
@@ -87,7 +94,7 @@ class CrossLayer(nn.Module):
 
 
 class Boxes(nn.Module):
-    """Where a region lies, as a vector: ``[B, N, 4]`` corners from 0 to 1 to ``[B, N, D]``."""
+    """Position embedding of regions: corners ``[B, N, 4]`` from 0 to 1 to vectors ``[B, N, D]``."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -98,14 +105,16 @@ class Boxes(nn.Module):
         return out
 
     def load(self, tensors: Mapping[str, Tensor], prefix: str) -> None:
-        """Load the weights of a checkpoint's visual feature encoder from ``tensors`` under ``prefix``."""
+        """Load the box weights of the visual feature encoder under ``prefix`` from checkpoint ``tensors``."""
         for kind in ("weight", "bias"):
             _copy(self.linear.get_parameter(kind), tensors[f"{prefix}.box_fc.{kind}"])
             _copy(self.norm.get_parameter(kind), tensors[f"{prefix}.box_layer_norm.{kind}"])
 
 
 def grid_boxes(real: Tensor) -> Tensor:
-    """Corners (left, top, right, bottom) ``[B, N, 4]`` of the real tokens ``[B, N]``, as cells of a square row by row."""
+    """Return corners (left, top, right, bottom) ``[B, N, 4]`` that lay the ``real`` tokens ``[B, N]`` out on a square,
+    by rows.
+    """
     rank = (real.cumsum(dim=1) - 1).clamp(min=0)
     side = real.sum(dim=1, keepdim=True).clamp(min=1).float().sqrt().ceil().long()
     row, column = torch.div(rank, side, rounding_mode="floor"), rank % side

@@ -1,4 +1,4 @@
-"""The multilayer perceptron that several parts share."""
+"""Multilayer perceptron."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class Mlp(nn.Module):
-    """``depth`` hidden layers of ``hidden_dim`` (linear, GELU, dropout) and a linear layer to ``dim``."""
+    """Perceptron with ``depth`` hidden layers of ``hidden_dim`` (linear, GELU, dropout) and a linear output of ``dim``."""
 
     def __init__(self, dim_in: int, hidden_dim: int, dim: int, *, depth: int = 1, dropout: float = 0.0) -> None:
         super().__init__()

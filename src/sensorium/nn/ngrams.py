@@ -1,4 +1,4 @@
-"""Groups of neighbouring ids as numbers of their own."""
+"""Hashed n-grams of token ids."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ _PRIME = 1_000_003
 
 
 def groups(data: Tensor, real: Tensor, longest: int, buckets: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The hash bucket, out of ``buckets``, of every n-gram of ``data`` ``[B, N]`` for n = 2 … ``longest``: ``[B, N -
-    1]``, …, and which are real.
+    """Yield hashed n-grams of ids for n from 2 to ``longest``: buckets ``[B, N - n + 1]`` and their mask.
 
-    N-grams may share a bucket (the hashing trick of fastText, https://arxiv.org/abs/1607.01759, § 2.3). ``real`` marks
-    ids that are not padding; padding is at the end.
+    N-grams may collide (the hashing trick of fastText, https://arxiv.org/abs/1607.01759, § 2.3).
+
+    Args:
+        data: Ids ``[B, N]``, padding last.
+        real: Which ids are not padding ``[B, N]``.
+        longest: Largest n.
+        buckets: The number of buckets.
     """
     hashed = data
     for n in range(1, min(longest, data.shape[1])):

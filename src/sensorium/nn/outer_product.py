@@ -1,4 +1,4 @@
-"""The outer product of several vectors, each with a 1 before it: every product of some of their features, once."""
+"""Outer products of several vectors, each extended by a constant 1."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from torch import Tensor
 
 
 def outer(vectors: Sequence[Tensor]) -> Tensor:
-    """⊗ₛ [1; vₛ] of ``vectors`` ``[B, R]``, flattened: ``[B, (R + 1)^S]``, the last vector's features fastest.
+    """Return the flattened outer product ⊗ₛ [1; vₛ] of ``vectors`` ``[B, R]``: ``[B, (R + 1)^S]``, the last vector
+    fastest.
 
-    A zero vector leaves its 1: the result is then the outer product of the others, and zeros.
+    For a zero vector, what remains is the outer product of the others, and zeros.
     Source: https://arxiv.org/abs/1707.07250, equation 3.
     """
     one = vectors[0].new_ones(vectors[0].shape[0], 1)
@@ -23,8 +24,9 @@ def outer(vectors: Sequence[Tensor]) -> Tensor:
 
 
 def orders(vectors: int, width: int) -> Tensor:
-    """How many features each entry of ``outer`` of ``vectors`` of ``width`` multiplies, ``[(R + 1)^S]``: 0 for the 1, 1
-    for a single feature."""
+    """Return the number of features in each product of ``outer``, for that many ``vectors`` of ``width``: ``[(R +
+    1)^S]``.
+    """
     one = (torch.arange(width + 1) > 0).long()
     order = one
     for _ in range(vectors - 1):

@@ -1,4 +1,4 @@
-"""Where a token stands, as sines and cosines: for any length, so that shorter and longer inputs need no new weights."""
+"""Sinusoidal and interpolated position encodings, for inputs of any length."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from torch.nn import functional as F
 
 
 def sinusoids(length: int, dim: int, like: Tensor) -> Tensor:
-    """Sinusoidal positions ``[length, dim]``, with device and dtype of ``like``: sines, then cosines, of decreasing
-    frequency. Source: https://arxiv.org/abs/1706.03762, § 3.5."""
+    """Return sinusoidal position encodings ``[length, dim]``: sines, then cosines, with type and device of ``like``.
+
+    Source: https://arxiv.org/abs/1706.03762, § 3.5.
+    """
     half = (dim + 1) // 2
     rate = torch.exp(torch.arange(half, device=like.device, dtype=like.dtype) * (-math.log(10000.0) / max(half - 1, 1)))
     angle = torch.arange(length, device=like.device, dtype=like.dtype).unsqueeze(1) * rate
@@ -20,8 +22,10 @@ def sinusoids(length: int, dim: int, like: Tensor) -> Tensor:
 
 
 def grid_sinusoids(size: Sequence[int], dim: int, like: Tensor) -> Tensor:
-    """Sinusoidal positions ``[N, dim]`` for the cells of a grid of ``size``, last axis fastest, with device and dtype of
-    ``like``: each axis has an equal share of the features."""
+    """Return position encodings ``[N, dim]`` of the cells of a grid of ``size``, last axis fastest; like ``like``.
+
+    Each axis gets an equal share of the features.
+    """
     axes = len(size)
     parts: list[Tensor] = []
     for axis, length in enumerate(size):
@@ -33,7 +37,7 @@ def grid_sinusoids(size: Sequence[int], dim: int, like: Tensor) -> Tensor:
 
 
 def resized(places: Tensor, size: Sequence[int]) -> Tensor:
-    """Learned positions ``places`` ``[D, *grid]``, interpolated to a grid of ``size`` (bicubic for two axes)."""
+    """Interpolate learned position embeddings ``places`` ``[D, *grid]`` to another ``size`` (bicubic for two axes)."""
     mode = {1: "linear", 2: "bicubic", 3: "trilinear"}[len(size)]
     between: Tensor = F.interpolate(places.unsqueeze(0), size=tuple(size), mode=mode, align_corners=False)
     return between.squeeze(0)

@@ -1,4 +1,4 @@
-"""The main directions of a matrix."""
+"""Randomised singular value decomposition."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ _MORE, _PASSES = 10, 4
 
 
 def principal(rows: Tensor, rank: int, generator: torch.Generator | None = None) -> Tensor:
-    """The top right singular vectors ``[F, at most rank]`` of ``rows`` (``[N, F]``, sparse or dense, not centred), by
-    decreasing singular value; the start is drawn from ``generator``.
+    """Return the leading right singular vectors ``[F, at most rank]`` of a matrix that is not centred, strongest first.
 
-    Found by orthogonal iteration from a random start, so a truncated SVD of a large sparse matrix costs a few products.
+    Orthogonal iteration from a random start: a few products with the matrix, which may be sparse.
     Source: Halko et al., https://arxiv.org/abs/0909.4061, algorithms 4.4 and 5.1.
+
+    Args:
+        rows: ``[N, F]``, dense or sparse.
+        rank: The number of vectors.
+        generator: Source of the random start.
     """
     columns = rows.t().coalesce() if rows.is_sparse else rows.t()
     width = min(rank + _MORE, *rows.shape)

@@ -1,4 +1,4 @@
-"""Recurrent layers in which padding has no effect, without packing: plain tensor code, the same on every device."""
+"""Recurrent layers unaffected by padding, without packed sequences."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ CELLS: dict[str, type[nn.GRU] | type[nn.LSTM] | type[nn.RNN]] = {"gru": nn.GRU, 
 
 
 def backwards(steps: Tensor, mask: Tensor) -> Tensor:
-    """``steps`` ``[B, N, D]`` with the real steps of each row (``mask``, a prefix) reversed; its own inverse."""
+    """Reverse the real ``steps`` ``[B, N, D]`` of each row (by ``mask``, those at its start); its own inverse."""
     place = torch.arange(steps.shape[1], device=steps.device)
-    place = mask.sum(dim=1, keepdim=True) - 1 - place  # negative past the end: such steps stay at the end
+    place = mask.sum(dim=1, keepdim=True) - 1 - place  # negative for padding, which stays at the end
     return steps.gather(1, (place % steps.shape[1]).unsqueeze(-1).expand_as(steps))
 
 
 class Layer(nn.Module):
-    """One recurrent layer of one or two directions, ``[B, N, D]`` to ``[B, N, dim]``, zero where masked.
+    """One recurrent layer in one or two directions, ``[B, N, D]`` to ``[B, N, dim]``, zero where masked.
 
-    The second direction reads each row from its own last real step, so what stands behind it is never seen.
+    The backward direction starts at each row's last real step, so padding has no effect.
     """
 
     def __init__(self, cell: Literal["gru", "lstm", "rnn"], dim_in: int, dim: int, *, bidirectional: bool) -> None:

@@ -1,4 +1,4 @@
-"""One stream's vector out of those of the others."""
+"""Imputation of a stream's vector from the vectors of the other streams."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from sensorium.nn.mlp import Mlp
 
 
 class Guess(nn.Module):
-    """A small network a stream that makes its vector from the other streams of the row, whichever are there."""
+    """One small network per stream that predicts its vector from the other streams present in the row."""
 
     def __init__(self, count: int, dim: int, hidden: int) -> None:
         super().__init__()
         self.networks = nn.ModuleList(Mlp((count - 1) * (dim + 1), hidden, dim) for _ in range(count if count > 1 else 0))
 
     def forward(self, pooled: Tensor, here: Tensor) -> Tensor:
-        """Vectors ``[B, S, D]`` and which are there ``[B, S]``, to a guess of each ``[B, S, D]`` that never looks at it."""
+        """Predict each vector ``[B, S, D]`` from the others; ``here`` ``[B, S]`` marks the present vectors in
+        ``pooled`` ``[B, S, D]``.
+        """
         clean = zeroed(pooled, here)
         if not len(self.networks):
             return torch.zeros_like(clean)
-        # Which streams are there is told beside the vectors: zeros alone could mean either.
+        # Presence is an input of its own: a zero vector alone would be ambiguous.
         told = torch.cat([clean, here.unsqueeze(-1).to(clean.dtype)], dim=-1)
         made = []
         for s, network in enumerate(self.networks):

@@ -1,4 +1,4 @@
-"""Several encoded streams side by side, as fusions read them."""
+"""Stacking, pooling and masking of several encoded streams for fusion."""
 
 from __future__ import annotations
 
@@ -12,43 +12,51 @@ from sensorium.nn.pool import masked_mean
 
 
 def vectors(parts: Mapping[str, Encoded], streams: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """The vectors ``[B, S, D]`` of ``streams`` in ``parts``, zero where absent, and which are present ``[B, S]``."""
+    """Return the streams' vectors ``[B, S, D]``, zero where absent, and presence ``[B, S]``.
+
+    ``parts`` are the encoded streams by name, ``streams`` their order.
+    """
     here = torch.stack([parts[s].present for s in streams], dim=1)
     pooled = torch.stack([parts[s].pooled for s in streams], dim=1)
     return zeroed(pooled, here), here
 
 
 def tokens(parts: Mapping[str, Encoded], streams: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """The tokens ``[B, N, D]`` of ``streams`` in ``parts``, one stream after the other, zero where masked, and the mask
-    ``[B, N]``."""
+    """Concatenate the tokens of all streams ``[B, N, D]``, zero where masked, and their mask ``[B, N]``.
+
+    ``parts`` are the encoded streams by name, ``streams`` their order.
+    """
     real = torch.cat([parts[s].mask & parts[s].present.unsqueeze(1) for s in streams], dim=1)
     every = torch.cat([parts[s].tokens for s in streams], dim=1)
     return zeroed(every, real), real
 
 
 def shares(score: Tensor, here: Tensor) -> Tensor:
-    """Softmax of ``score`` ``[B, S, ...]`` over the streams present (``here`` ``[B, S]``); zero in a row without any."""
+    """Softmax of ``score`` over the streams present (axis 1 of ``[B, S, ...]``, by ``here`` ``[B, S]``); zeros if there
+    are none.
+    """
     absent = ~here.reshape(*here.shape, *[1] * (score.dim() - 2))
-    # A finite floor, not -inf: a row with nothing at all must give zeros, not NaN.
+    # A finite floor, not -inf: a row without streams must give zeros, not NaN.
     return score.masked_fill(absent, torch.finfo(score.dtype).min).softmax(dim=1).masked_fill(absent, 0.0)
 
 
 def sizes(parts: Mapping[str, Encoded], streams: Sequence[str]) -> list[int]:
-    """The number of tokens of each of ``streams`` in ``parts``."""
+    """Return the number of tokens of each of the ``streams`` of ``parts`` in this batch."""
     return [parts[s].tokens.shape[1] for s in streams]
 
 
 def owners(count: Sequence[int], like: Tensor) -> Tensor:
-    """The index of the stream of each token ``[N]``, from the number of tokens of each stream ``count``; on the device
-    of ``like``."""
+    """Return the stream index ``[N]`` of each token of ``tokens``, for ``count`` tokens per stream, on the device of
+    ``like``.
+    """
     place = torch.arange(len(count), device=like.device)
     return place.repeat_interleave(torch.tensor(count, device=like.device), output_size=sum(count))
 
 
 class Gathered(nn.Module):
-    """Tokens that have met, back to one vector: h = Σₛ αₛ (vₛ + mean of the tokens of s), α a learned softmax.
+    """Pool fused tokens to one vector: h = Σₛ αₛ (vₛ + mean of the tokens of s), with α a learned softmax.
 
-    Streams weigh by name, not by how many tokens they have; what the encoder made of a stream stays in it.
+    Streams are weighted by name, not by their number of tokens; vₛ, the encoder's vector, is a residual connection.
     """
 
     def __init__(self, streams: int) -> None:
@@ -56,11 +64,18 @@ class Gathered(nn.Module):
         self.logits = nn.Parameter(torch.zeros(streams))
 
     def share(self, here: Tensor) -> Tensor:
-        """The weight ``[B, S]`` of each stream, given which are present (``here``); 0 where absent."""
+        """Return the weight of each stream ``[B, S]``; 0 where absent by ``here`` ``[B, S]``."""
         return shares(self.logits.expand(here.shape), here)
 
     def forward(self, pooled: Tensor, here: Tensor, met: Sequence[Tensor], real: Sequence[Tensor]) -> Encoded:
-        """Vectors ``[B, S, D]``, which are there ``[B, S]``, and by stream the tokens ``[B, N, D]`` and which are real."""
+        """Pool tokens to one vector.
+
+        Args:
+            pooled: Vectors of the streams ``[B, S, D]``.
+            here: Presence ``[B, S]``.
+            met: Fused tokens ``[B, N, D]`` by stream.
+            real: Their masks ``[B, N]``.
+        """
         means = torch.stack([masked_mean(t, m) for t, m in zip(met, real, strict=True)], dim=1)
         aligned = zeroed(pooled + means, here)
         fused = torch.einsum("bs,bsd->bd", self.share(here), aligned)
@@ -70,9 +85,9 @@ class Gathered(nn.Module):
 
 
 def random_subsets(present: dict[str, Tensor]) -> dict[str, Tensor]:
-    """For each row a random subset of its streams: never none of those it has, and never all where it has two or more.
+    """Draw a random subset of the streams of each row: never empty, and never all of two or more.
 
-    ``present[stream]`` and the result are ``[B]`` bool.
+    ``present`` and the result are ``[B]`` bool by stream.
     """
     here = torch.stack(list(present.values()), dim=1)  # [B, S]
     chance = torch.rand(here.shape, device=here.device)

@@ -1,4 +1,4 @@
-"""The cells of a table row, parted into numbers and embedded categories."""
+"""Numbers and embedded categories of table rows."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from sensorium.core.batch import zeroed
 
 
 class Cells(nn.Module):
-    """Numbers as they are and categories embedded, both zero where the cell is missing.
+    """Split table cells into numbers and embedded categories; both zero where missing.
 
-    All categories share one table, each column with its own slice of it. ``numbers`` and ``codes`` are the places of the
-    two sorts of cell in the row.
+    All categorical columns share one embedding table, each with its own range. ``numbers`` and ``codes`` are the positions
+    of
+    numeric and categorical cells in the row.
     """
 
     numbers: Tensor
@@ -39,7 +40,11 @@ class Cells(nn.Module):
             nn.init.normal_(self.embedding.weight, std=dim**-0.5)
 
     def forward(self, data: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """``[B, cells]`` to numbers ``[B, n]``, embedded categories ``[B, c, D]``, and what is real ``[B, cells]``."""
+        """Return numbers ``[B, n]``, embedded categories ``[B, c, D]`` and the mask ``[B, cells]`` of ``data`` ``[B,
+        cells]``.
+
+        ``mask`` marks the cells that are present; None: all.
+        """
         real = data.new_ones(data.shape).bool() if mask is None else mask
         clean = data.masked_fill(~real, 0.0)
         number = clean[:, self.numbers]

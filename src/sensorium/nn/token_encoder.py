@@ -1,4 +1,4 @@
-"""An encoder that is a transformer over tokens, whatever they were cut out of."""
+"""Base class of transformer encoders over tokens."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from sensorium.nn.pool import masked_mean
 
 
 class Stacked(TokenEncoder):
-    """Tokens of ``embed`` through the blocks of ``stack``; the vector is the mean token."""
+    """Encoder that embeds tokens and runs them through a stack of blocks; its vector is the mean token."""
 
     stack: nn.Module
 
     def trunk(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Run ``tokens`` ``[B, N, D]`` with their ``mask`` ``[B, N]`` through the blocks."""
         seen: Tensor = self.stack(tokens, mask)
         return seen
 
     def placed(self, size: Sequence[int]) -> tuple[int, ...]:
-        """The shape of the tokens of data ``[B, C, *size]`` before they were laid in a row; () where they have no place."""
+        """Return the grid shape of the tokens of data ``[B, C, *size]``; () where they do not form a grid."""
         return ()
 
     def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
-        """``data`` and ``mask`` as ``embed`` reads them; tokens ``[B, N, D]``."""
+        """Encode ``data`` with ``mask``, both as ``embed`` expects them; tokens are ``[B, N, D]``."""
         tokens, real = self.embed(data, mask)
         tokens = self.trunk(tokens, real)
         grid = self.placed(data.shape[2:] if data.dim() > 2 else data.shape[1:])

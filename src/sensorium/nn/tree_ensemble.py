@@ -1,4 +1,4 @@
-"""An ensemble of trees as flat arrays: taken from scikit-learn once it is fitted, evaluated in torch."""
+"""Tree ensembles as flat tensors: converted from fitted scikit-learn models, evaluated in torch."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 ROWS = 4_000_000
-"""At most so many numbers (rows × trees × outputs) at a time."""
+"""Largest block of numbers (rows × trees × outputs) evaluated at a time."""
 
 
 class Trees(NamedTuple):
-    """Nodes of all trees one after the other ``[N]``; those with ``feature`` −1 are leaves.
+    """Nodes of all trees, concatenated ``[N]``; nodes with ``feature`` -1 are leaves.
 
     Args:
-        feature: ``[N]`` int32: which column a node asks about.
-        threshold: ``[N]`` float32: a row goes left where its column is not above it.
-        left: ``[N]`` int32: the next node; of a leaf its place in ``value``.
-        right: ``[N]`` int32.
-        missing_left: ``[N]`` bool: where a row goes whose column is NaN.
-        value: ``[leaves, K]`` float32, or ``[leaves, 1]`` where a tree answers for one output only.
+        feature: ``[N]`` int32: column that a node tests.
+        threshold: ``[N]`` float32: a row goes left if its value is at or below it.
+        left: ``[N]`` int32: left child; for a leaf, its index in ``value``.
+        right: ``[N]`` int32: right child.
+        missing_left: ``[N]`` bool: whether NaN goes left.
+        value: ``[leaves, K]`` float32, or ``[leaves, 1]`` where each tree has one output.
         root: ``[T]`` int32.
-        output: ``[T]`` int32: for which output a tree answers, where it is for one only; else empty.
-        base: ``[K]`` float32: the answer before any tree.
+        output: ``[T]`` int32: output of each tree, where each has one; else empty.
+        base: ``[K]`` float32: constant added to the sum.
     """
 
     feature: Tensor
@@ -54,9 +54,9 @@ TYPES = {
 
 
 def check_trees(trees: Trees) -> None:
-    """Raise ``ValueError`` where nodes of ``trees`` lead nowhere or back, which would loop for ever.
+    """Validate ``trees``; raise ``ValueError`` for missing nodes or cycles.
 
-    Nodes of a tree are numbered from the root down, as in scikit-learn.
+    Children must come after their parent, as scikit-learn numbers them.
     """
     count, leaves, outputs = len(trees.feature), len(trees.value), len(trees.base)
     alike = (trees.threshold, trees.left, trees.right, trees.missing_left)
@@ -73,8 +73,9 @@ def check_trees(trees: Trees) -> None:
 
 
 def evaluated(trees: Trees, rows: Tensor) -> Tensor:
-    """The sum of the outputs of all ``trees`` and the base, ``[B, K]`` float64, for ``rows`` ``[B, F]`` float32, NaN
-    where missing."""
+    """Return the sum of all ``trees`` plus the base ``[B, K]`` float64, for ``rows`` ``[B, F]`` float32, NaN where
+    missing.
+    """
     width = len(trees.root) * trees.value.shape[1]
     parts = torch.split(rows, max(1, ROWS // max(1, width)))
     return torch.cat([_some(trees, part) for part in parts]) if len(rows) else trees.base.double().expand(0, -1)
@@ -97,11 +98,11 @@ def _some(trees: Trees, rows: Tensor) -> Tensor:
     return base + said.sum(dim=1)
 
 
-# ── taken from scikit-learn ────────────────────────────────────────────────────────────────────────────────────────────
+# ── conversion from scikit-learn ───────────────────────────────────────────────────────────────────────────────────────
 
 
 class _Nodes(NamedTuple):
-    """The nodes of one tree, as they are numbered within it; ``value`` has a row for every node."""
+    """Nodes of one tree, numbered within it; ``value`` has a row for every node."""
 
     feature: NDArray[Any]
     threshold: NDArray[Any]
@@ -112,11 +113,11 @@ class _Nodes(NamedTuple):
 
 
 def forest(model: Any, value: Callable[[NDArray[Any]], NDArray[Any]], outputs: int) -> Trees:
-    """The trees of a forest of scikit-learn, whose mean is the answer.
+    """Convert a scikit-learn forest, whose prediction is the mean of its trees.
 
     Args:
-        model: A fitted ``ExtraTreesClassifier`` or its like; it splits single-precision numbers.
-        value: What a tree says ``[nodes, K]`` of its ``tree_.value`` ``[nodes, outputs, classes]``.
+        model: A fitted ``ExtraTreesClassifier`` or similar forest; it splits float32 numbers.
+        value: Function from ``tree_.value`` ``[nodes, outputs, classes]`` to predictions ``[nodes, K]``.
         outputs: ``K``.
     """
     found = []
@@ -134,12 +135,12 @@ def forest(model: Any, value: Callable[[NDArray[Any]], NDArray[Any]], outputs: i
 
 
 def boosted(models: Sequence[Any], columns: Sequence[Sequence[int]], base: NDArray[Any]) -> Trees:
-    """The trees of gradient boosting of scikit-learn, whose sum is added to ``base`` ``[K]``.
+    """Convert scikit-learn gradient boosting models, whose trees are summed.
 
     Args:
         models: Fitted ``HistGradientBoostingClassifier`` or ``HistGradientBoostingRegressor``, without categorical columns.
-        columns: For each model, which output each tree of an iteration answers for.
-        base: What is added, apart from where the models start.
+        columns: For each model, the output of each tree of an iteration.
+        base: Constant ``[K]``, in addition to the models' own baselines.
     """
     found, output, start = [], [], np.array(base, dtype=np.float64)
     for model, own in zip(models, columns, strict=True):
@@ -183,7 +184,7 @@ def _flat(trees: Sequence[_Nodes], output: NDArray[Any], base: NDArray[Any]) -> 
 
 
 def _rounded_down(threshold: NDArray[np.float64]) -> NDArray[np.float32]:
-    """In single precision, so that any number of single precision is above it as it was before."""
+    """Round to float32 downwards, so that every float32 number compares to the threshold as before."""
     with np.errstate(over="ignore"):
         near = threshold.astype(np.float32)
     return np.where(near > threshold, np.nextafter(near, np.float32(-np.inf)), near)

@@ -1,4 +1,4 @@
-"""What experts made of trees have in common: which sets of streams they are grown for, and how they answer."""
+"""Base class of tree-based experts: the sets of streams that trees are fitted for, and prediction."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from sensorium.nn.linear_solvers import Floats, fits, prior
 from sensorium.nn.tree_ensemble import TYPES, Trees, check_trees, evaluated
 
 FEWEST = 20
-"""A set of streams that fewer rows have has no trees: they are answered from a smaller set."""
+"""Fewest rows for which a set of streams gets trees; other rows fall back to a smaller set."""
 BYTES = 30_000_000
-"""How much all trees of an expert may take, together."""
+"""Size limit of all trees of one expert together."""
 
 
 class TreeExpert(Expert):
-    """Trees for all streams together, for all but one, and for each alone; a row is answered by the largest it has.
+    """Trees for all streams together, for all but one, and for each alone; a row uses the largest set it has.
 
-    A set with fewer than twenty rows, or whose rows all say the same, has none.
+    A set with fewer than twenty rows, or whose targets do not vary, has no trees.
     """
 
     reads: Literal["features", "compact"] = "compact"  # type: ignore[misc]
@@ -43,12 +43,19 @@ class TreeExpert(Expert):
 
     @abstractmethod
     def grown(self, some: tuple[str, ...], x: NDArray[np.float32], y: NDArray[Any], weight: Floats, seed: int) -> Trees:
-        """Trees for the streams ``some``, fitted to rows ``x`` ``[rows, f]``, NaN where missing, targets ``y`` and
-        weights ``weight``, with random state ``seed``."""
+        """Fit trees for one set of streams.
+
+        Args:
+            some: The streams of the set.
+            x: Features ``[rows, f]``, NaN where missing.
+            y: Targets of the rows.
+            weight: Weight of each row.
+            seed: Random seed.
+        """
 
     @abstractmethod
     def answered(self, raw: Tensor) -> Tensor:
-        """The scores ``[B, size]`` from the trees' outputs ``raw`` ``[B, K]``, both float64."""
+        """Convert the trees' output ``raw`` ``[B, K]`` to scores ``[B, size]``, both float64."""
 
     def fit(self, rows: Observed, seed: int) -> None:
         self.keep("prior", torch.from_numpy(prior(self.response, rows.target, rows.weight)))

@@ -1,4 +1,4 @@
-"""Recordings at another rate, speed, duration or pitch, and with noise of a known strength."""
+"""Resampling, speed, time-stretching and pitch changes of audio, and mixing in noise at a given SNR."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from sensorium.signal.stft import Framing, istft, silenced, stft
 
 
 def resample(signal: Array, rate: float, to: float) -> Array:
-    """A signal ``[T]`` or ``[T, channels]`` at another rate, float32, by the SoX resampler."""
+    """Resample a signal ``[T]`` or ``[T, channels]`` to another sampling rate with the SoX resampler; float32.
+
+    Args:
+        signal: The samples.
+        rate: Sampling rate of ``signal``.
+        to: The new sampling rate, in the same unit.
+    """
     import soxr
 
     if not (rate > 0 and to > 0):
@@ -23,12 +29,12 @@ def resample(signal: Array, rate: float, to: float) -> Array:
 
 
 def speed(signal: Array, factor: float) -> Array:
-    """A signal ``[T]`` played ``factor`` times as fast: shorter, and higher by as much."""
+    """Play a ``signal`` ``[T]`` at ``factor`` times its speed: a factor above 1 shortens it and raises its pitch."""
     return resample(signal, factor, 1.0)
 
 
 def pitch(signal: Tensor, semitones: float) -> Tensor:
-    """Signals ``[B, T]`` higher by so many ``semitones`` (lower where negative), as long as before."""
+    """Shift the pitch of each ``signal`` ``[B, T]`` by ``semitones`` (negative: down); the length is kept."""
     factor = 2.0 ** (semitones / 12)
     long = stretch(signal, 1 / factor)
     rows = np.stack([speed(row, factor) for row in long.cpu().numpy()])
@@ -39,16 +45,29 @@ def pitch(signal: Tensor, semitones: float) -> Tensor:
 
 
 def stretch(signal: Tensor, factor: float, *, window: int = 2048, hop: int = 512) -> Tensor:
-    """Signals ``[B, T]`` played ``factor`` times as fast at the same pitch: ``[B, round(T / factor)]``.
+    """Change the speed of signals by ``factor`` at constant pitch: ``[B, round(T / factor)]``.
 
     Source: the phase vocoder, Flanagan and Golden 1966, https://doi.org/10.1002/j.1538-7305.1966.tb01706.x.
+
+    Args:
+        signal: ``[B, T]`` float.
+        factor: Above 1: faster, shorter.
+        window: Samples per frame.
+        hop: Samples from one frame to the next.
     """
     framing = Framing(window, hop, center=True)
     return istft(vocode(stft(signal, framing).data, factor, hop, window), framing, round(signal.shape[1] / factor))
 
 
 def vocode(spectrum: Tensor, factor: float, hop: int, size: int) -> Tensor:
-    """Spectra ``[B, frames, F]`` read ``factor`` times as fast, phases going on as each frequency would."""
+    """Phase vocoder: resample spectra along time and continue the phase of each frequency.
+
+    Args:
+        spectrum: Complex ``[B, frames, F]``.
+        factor: The speed, above 0; else ``ConfigError``.
+        hop: Samples between frames.
+        size: Length of the Fourier transform.
+    """
     if not factor > 0:
         raise ConfigError(f"a speed of {factor} is not above 0")
     count, bins = spectrum.shape[1:]
@@ -66,8 +85,15 @@ def vocode(spectrum: Tensor, factor: float, hop: int, size: int) -> Tensor:
 
 
 def faster(signal: Tensor, factor: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Signals ``[B, T]``, each played ``factor`` ``[B]`` times as fast, and their new lengths: on the device, by straight
-    lines between samples, which is enough to vary training data by some percent. What gets longer than ``T`` is cut."""
+    """Play each row at its own speed, with linear interpolation on the device; return signals and new lengths.
+
+    Linear interpolation is accurate enough to vary training data by a few per cent. Rows that grow beyond ``T`` are cut.
+
+    Args:
+        signal: ``[B, T]``.
+        factor: Speed of each row ``[B]``.
+        lengths: Real samples of each row ``[B]``.
+    """
     count = signal.shape[1]
     signal = silenced(signal, lengths)
     length = (lengths / factor).ceil().long().clamp_max(count) * (lengths > 0)
@@ -79,9 +105,15 @@ def faster(signal: Tensor, factor: Tensor, lengths: Tensor) -> tuple[Tensor, Ten
 
 
 def mix(signal: Tensor, noise: Tensor, snr_db: Tensor | float, lengths: Tensor | None = None) -> Tensor:
-    """Signals ``[B, T]`` with ``noise`` ``[B, T]`` added, scaled to be ``snr_db`` (``[B]`` or one number) weaker in power.
+    """Add ``noise`` to signals at a given signal-to-noise ratio.
 
-    Powers are those of each row's real samples. A silent row, or silent noise, leaves the signal as it is.
+    Powers are measured over the real samples of each row. A silent row, or silent noise, leaves the signal unchanged.
+
+    Args:
+        signal: ``[B, T]``.
+        noise: ``[B, T]``, scaled to the requested power.
+        snr_db: Signal-to-noise ratio in dB, a number or ``[B]``.
+        lengths: Real samples of each row ``[B]``; None: all.
     """
     signal, noise = silenced(signal, lengths), silenced(noise, lengths)
     ratio = torch.as_tensor(snr_db, dtype=signal.dtype, device=signal.device).reshape(-1, 1)

@@ -1,7 +1,7 @@
-"""Random changes of a whole batch that keep what the samples mean. Each row has its own, all from one generator.
+"""Random, label-preserving augmentation of batches: each row draws its own parameters from one generator.
 
-Those that move something take ``moves``: where a list is given, what was drawn is put at its end, as a frame (see
-``geometry``) from places before to places after.
+Geometric augmentations accept ``moves``: the transform that was drawn is appended to that list, as a frame (see
+``geometry``) from coordinates before to coordinates after.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ Moves = list[Tensor]
 
 
 def uniform(shape: tuple[int, ...], low: float, high: float, like: Tensor, generator: torch.Generator) -> Tensor:
-    """Random numbers between ``low`` and ``high`` on the device of ``like``, drawn where the generator lives."""
+    """Draw uniform random numbers of a ``shape`` between ``low`` and ``high``, with ``generator``, on the device of
+    ``like``.
+    """
     drawn = torch.rand(shape, generator=generator, device=generator.device)
     return (drawn * (high - low) + low).to(like.device)
 
@@ -27,8 +29,16 @@ def uniform(shape: tuple[int, ...], low: float, high: float, like: Tensor, gener
 def warp(
     pictures: Tensor, generator: torch.Generator, shift: float, scale: float, turn: float, moves: Moves | None = None
 ) -> Tensor:
-    """Pictures ``[B, C, H, W]`` moved by up to ``shift`` of their size, scaled by up to ``scale``, turned by up to
-    ``turn`` degrees; what comes in from outside is the border repeated."""
+    """Shift, scale and rotate pictures at random; the border is replicated.
+
+    Args:
+        pictures: ``[B, C, H, W]``.
+        generator: Source of random numbers.
+        shift: Largest shift, as a share of the size.
+        scale: Largest relative change of size.
+        turn: Largest rotation in degrees.
+        moves: Receives the transform of each row, if given.
+    """
     rows, _, height, width = pictures.shape
     drawn = uniform((4, rows), -1, 1, pictures, generator)
     angle = drawn[0] * (turn * math.pi / 180)
@@ -49,13 +59,18 @@ def warp(
 
 
 def jitter(pictures: Tensor, generator: torch.Generator, by: float) -> Tensor:
-    """Standardised pictures ``[B, C, H, W]`` with contrast times 1 ± ``by`` and brightness ± ``by`` deviations."""
+    """Randomly change contrast (times 1 ± ``by``) and brightness (± ``by`` deviations) of standardised ``pictures``.
+
+    Numbers are drawn with ``generator``, one pair for each row of ``[B, C, H, W]``.
+    """
     drawn = uniform((2, pictures.shape[0], 1, 1, 1), -by, by, pictures, generator)
     return torch.addcmul(drawn[1], pictures, 1 + drawn[0])
 
 
 def standard(pictures: Tensor, mean: list[float], deviation: list[float]) -> Tensor:
-    """Pictures ``[..., C, H, W]`` uint8 as float32, standardised by channel."""
+    """Convert uint8 ``pictures`` ``[..., C, H, W]`` to float32, standardised with the ``mean`` and ``deviation`` of
+    each channel.
+    """
     middle, spread = (torch.tensor(values, device=pictures.device)[:, None, None] for values in (mean, deviation))
     return pictures.float().mul_(1 / 255).sub_(middle).div_(spread)
 
@@ -68,9 +83,14 @@ def moved(
     turn: float | None = None,
     moves: Moves | None = None,
 ) -> Tensor:
-    """Standardised pictures ``[B, C, H, W]`` shifted, scaled, turned, lit; ``strong``: more so, and a box erased.
+    """Randomly shift, scale, rotate and relight standardised pictures.
 
-    ``turn``: the largest turn in degrees, where it is not to be the usual one.
+    Args:
+        pictures: ``[B, C, H, W]``.
+        generator: Source of random numbers.
+        strong: Whether changes are larger and a random box is erased.
+        turn: Largest rotation in degrees; None: 10, or 20 where ``strong``.
+        moves: Receives the transforms, if given.
     """
     shift, scale, usual, light = (0.15, 0.25, 20.0, 0.25) if strong else (0.08, 0.1, 10.0, 0.1)
     turned = warp(pictures, generator, shift, scale, usual if turn is None else turn, moves)
@@ -79,8 +99,10 @@ def moved(
 
 
 def erase(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Half of the pictures with a box of a sixth to a half of each side put to zero
-    (Random Erasing, https://arxiv.org/abs/1708.04896)."""
+    """Random erasing: zero a box of a sixth to a half of each side in half of the ``pictures``, drawn with ``generator``.
+
+    Source: https://arxiv.org/abs/1708.04896.
+    """
     rows, _, height, width = pictures.shape
     drawn = uniform((5, rows, 1), 0, 1, pictures, generator)
 
@@ -96,8 +118,16 @@ def erase(pictures: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def crop(pictures: Tensor, generator: torch.Generator, least: float = 0.35, moves: Moves | None = None) -> Tensor:
-    """A box of each picture ``[B, C, H, W]``, of ``least`` to all of its area and up to a third wider or higher, brought to
-    the whole size (Inception's crop, https://arxiv.org/abs/1409.4842)."""
+    """Random resized crop: a box of each picture, scaled back to the full size.
+
+    Source: Inception's crop, https://arxiv.org/abs/1409.4842.
+
+    Args:
+        pictures: ``[B, C, H, W]``.
+        generator: Source of random numbers.
+        least: Smallest share of the area that is kept. The aspect ratio varies by up to a third.
+        moves: Receives the transforms, if given.
+    """
     rows = pictures.shape[0]
     drawn = uniform((4, rows), 0, 1, pictures, generator)
     area = least + (1 - least) * drawn[0]
@@ -114,7 +144,9 @@ def crop(pictures: Tensor, generator: torch.Generator, least: float = 0.35, move
 
 
 def flip(pictures: Tensor, generator: torch.Generator, axis: int, moves: Moves | None = None) -> Tensor:
-    """Half of the pictures mirrored along an axis."""
+    """Mirror half of the ``pictures``, chosen with ``generator``, along tensor ``axis``; ``moves`` receives the
+    transforms.
+    """
     half = uniform((pictures.shape[0], 1, 1, 1), 0, 1, pictures, generator) < 0.5
     if moves is not None:
         moves.append(frame_of_flip(half.flatten(), pictures.shape[axis], 3 - axis, 2, pictures))
@@ -122,8 +154,11 @@ def flip(pictures: Tensor, generator: torch.Generator, axis: int, moves: Moves |
 
 
 def recolour(pictures: Tensor, generator: torch.Generator, by: float) -> Tensor:
-    """Pictures of fractions 0 to 1 with brightness, contrast and saturation times 1 ± ``by`` and hue turned by up to a
-    quarter of ``by`` (colour jitter, https://arxiv.org/abs/2002.05709, appendix A)."""
+    """Colour jitter of ``pictures`` with values 0 to 1, drawn with ``generator``.
+
+    Brightness, contrast and saturation are multiplied by 1 ± ``by``; hue turns by up to a quarter of ``by``.
+    Source: https://arxiv.org/abs/2002.05709, appendix A.
+    """
     light, contrast, colour = 1 + uniform((3, pictures.shape[0]), -by, by, pictures, generator)
     hue = uniform((pictures.shape[0],), -by / 4, by / 4, pictures, generator)
     toned = colour_transforms.contrast(colour_transforms.brighten(pictures, light), contrast)
@@ -131,8 +166,16 @@ def recolour(pictures: Tensor, generator: torch.Generator, by: float) -> Tensor:
 
 
 def hide_bands(data: Tensor, mask: Tensor, generator: torch.Generator, times: int = 1) -> Tensor:
-    """Standardised spectrograms ``[B, frames, bands]`` with stretches of time and of frequency put to zero, ``times``
-    each: up to 12 % of a row's real frames and up to 15 % of the bands (SpecAugment, https://arxiv.org/abs/1904.08779)."""
+    """SpecAugment: zero random stretches of time and of frequency in standardised spectrograms.
+
+    Source: https://arxiv.org/abs/1904.08779.
+
+    Args:
+        data: ``[B, frames, bands]``.
+        mask: Real frames ``[B, frames]``.
+        generator: Source of random numbers.
+        times: The number of stretches of each kind, each up to 12 % of a row's real frames or 15 % of the bands.
+    """
     rows, steps, bands = data.shape
     count = mask.sum(dim=1, keepdim=True)  # [B, 1]
     step, band = torch.arange(steps, device=data.device), torch.arange(bands, device=data.device)
@@ -149,8 +192,15 @@ def hide_bands(data: Tensor, mask: Tensor, generator: torch.Generator, times: in
 
 
 def slide(data: Tensor, mask: Tensor, generator: torch.Generator, most: float, moves: Moves | None = None) -> Tensor:
-    """Series ``[B, T, C]`` moved in time by up to ``most`` of each row's real steps; its first or last step is repeated
-    where nothing comes in."""
+    """Shift series in time at random; the first or last real step is repeated at the end that becomes empty.
+
+    Args:
+        data: ``[B, T, C]``.
+        mask: Real steps ``[B, T]``.
+        generator: Source of random numbers.
+        most: Largest shift, as a share of a row's real steps.
+        moves: Receives the transforms, if given.
+    """
     last = (mask.sum(dim=1, keepdim=True) - 1).clamp_min(0)  # [B, 1]
     by = (uniform((data.shape[0], 1), -most, most, data, generator) * (last + 1)).round().long()
     if moves is not None:
@@ -161,7 +211,15 @@ def slide(data: Tensor, mask: Tensor, generator: torch.Generator, most: float, m
 
 
 def shift(signal: Tensor, mask: Tensor, most: int, generator: torch.Generator, moves: Moves | None = None) -> Tensor:
-    """Each row ``[B, T]`` moved by up to ``most`` samples either way, zeros coming in; nothing moves past its end."""
+    """Shift signals in time at random, filling with zeros; samples past a row's end are dropped.
+
+    Args:
+        signal: ``[B, T]``.
+        mask: Real samples ``[B, T]``.
+        most: Largest shift in samples, either way.
+        generator: Source of random numbers.
+        moves: Receives the transforms, if given.
+    """
     rows, length = signal.shape
     by = torch.randint(-most, most + 1, (rows, 1), generator=generator, device=generator.device).to(signal.device)
     if moves is not None:
@@ -172,7 +230,14 @@ def shift(signal: Tensor, mask: Tensor, most: int, generator: torch.Generator, m
 
 
 def hide_stretch(data: Tensor, mask: Tensor, generator: torch.Generator, most: float) -> Tensor:
-    """Standardised series ``[B, T, C]`` with a stretch of up to ``most`` of each row's real steps put to zero."""
+    """Zero one random stretch of time in standardised series.
+
+    Args:
+        data: ``[B, T, C]``.
+        mask: Real steps ``[B, T]``.
+        generator: Source of random numbers.
+        most: Longest stretch, as a share of a row's real steps.
+    """
     count = mask.sum(dim=1, keepdim=True)
     drawn = uniform((2, data.shape[0], 1), 0, 1, data, generator)
     width = drawn[0] * most * count

@@ -1,4 +1,4 @@
-"""The Bark scale, critical bands and equal loudness, as Hermansky gives them (1990, https://doi.org/10.1121/1.399423)."""
+"""The Bark scale, critical bands and equal-loudness weights (Hermansky 1990, https://doi.org/10.1121/1.399423)."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import numpy as np
 
 from sensorium.core.modality import Array
 
-_BEND = 5000.0  # Hz; above it, hearing needs one more term of loudness
+_BEND = 5000.0  # Hz; above it, the equal-loudness curve needs a further term
 
 
 def hz_to_bark(hz: Array) -> Array:
-    """Frequencies in Hz on the Bark scale: ``6 ln(x + sqrt(x² + 1))``, ``x = ω / 1200π`` (equation 3)."""
+    """Convert frequencies ``hz`` to the Bark scale: ``6 ln(x + sqrt(x² + 1))``, ``x = ω / 1200π`` (equation 3)."""
     return np.asarray(6.0 * np.arcsinh(np.asarray(hz, dtype=np.float64) / 600.0))
 
 
 def bark_to_hz(bark: Array) -> Array:
-    """Bark values as frequencies in Hz."""
+    """Convert ``bark`` values to frequencies in Hz."""
     return np.asarray(600.0 * np.sinh(np.asarray(bark, dtype=np.float64) / 6.0))
 
 
 def masking(distance: Array) -> Array:
-    """What a band lets through at a ``distance`` in Bark from its centre: the critical-band curve (equation 4)."""
+    """Critical-band curve: the weight of a frequency at a ``distance`` in Bark from the centre of a band (equation 4)."""
     z = np.asarray(distance, dtype=np.float64)
     rise, fall = 10.0 ** (2.5 * (z.clip(-1.3, 0) + 0.5)), 10.0 ** (0.5 - z.clip(0, 2.5))
     inside = np.where(z <= -0.5, rise, np.where(z < 0.5, 1.0, fall))
@@ -30,22 +30,25 @@ def masking(distance: Array) -> Array:
 
 
 def band_centers(rate: int) -> Array:
-    """Centres of the critical bands in Hz: from 0 to half of ``rate`` in equal steps of just below one Bark."""
+    """Return the centres of the critical bands in Hz: 0 to half of ``rate``, in equal steps of just below one Bark."""
     top = float(hz_to_bark(np.asarray(rate / 2)))
     return bark_to_hz(np.linspace(0.0, top, math.ceil(top) + 1))
 
 
 def critical_bands(rate: int, fft: int) -> Array:
-    """Weights ``[bands, fft // 2 + 1]`` float64 with which a power spectrum is summed into critical bands (equation 5)."""
+    """Weights ``[bands, fft // 2 + 1]`` float64 that sum a power spectrum into critical bands (equation 5).
+
+    ``rate`` is the sampling rate in Hz, ``fft`` the length of the Fourier transform.
+    """
     bins = hz_to_bark(np.arange(fft // 2 + 1) * (rate / fft))
     return masking(bins - hz_to_bark(band_centers(rate))[:, None])
 
 
 def equal_loudness(hz: Array, rate: int) -> Array:
-    """How loud a power at these frequencies is heard, about at 40 dB (equation 7).
+    """Equal-loudness weights of power at frequencies ``hz``, at about 40 dB (equation 7).
 
-    Where more than 5 kHz are heard, with the further term of the paper, scaled to be 1 at 0 Hz rather than 10⁻²⁷: that
-    moves the first cepstral coefficient by a constant and keeps float32 in range.
+    At a sampling ``rate`` above 10 kHz the paper's additional term is included, scaled to be 1 at 0 Hz rather than 10⁻²⁷:
+    this shifts the first cepstral coefficient by a constant and stays within the range of float32.
     """
     square = (2 * np.pi * np.asarray(hz, dtype=np.float64)) ** 2
     loud = (square + 56.8e6) * square**2 / ((square + 6.3e6) ** 2 * (square + 0.38e9))

@@ -1,7 +1,7 @@
-"""Brightness of pictures with more than 8 bits: one scale for all pictures of a column, so that their order is kept.
+"""Conversion of pictures with more than 8 bits to uint8, by one intensity scale per column.
 
-A scale is the value that becomes black and the value that becomes white. It is learnt from training pictures: what each of
-them says of itself (its largest value, the number of its bits) differs from picture to picture.
+A scale is the value that becomes black and the value that becomes white. It is learned from the training pictures, since
+the range of a single picture (its largest value, its number of bits) differs from picture to picture.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from sensorium.core.modality import Array
 
 Scale = tuple[float, float]
 TAIL = 0.1
-"""Per cent of a picture's pixels at either end that do not count: dead and hot ones."""
+"""Percentage of a picture's pixels ignored at either end, for dead and hot pixels."""
 _BLACK = 0.25
 _BAND = 2**20
 
 
 def is_wide(pixels: Array) -> bool:
-    """Whether pixels have values that an 8-bit picture has not."""
+    """Whether ``pixels`` have a type other than uint8 and bool, and so need a scale."""
     return pixels.dtype != np.uint8 and pixels.dtype.kind != "b"
 
 
 def column_scale(pictures: Sequence[Array]) -> list[float] | None:
-    """The scale ``[black, white]`` of pictures of any type; None where all have 8 bits.
+    """Return the scale ``[black, white]`` of ``pictures`` of any type; None if all have 8 bits.
 
-    Fractions from 0 to 1 and whole numbers from 0 to 255 keep that range. Else the range is that of all pictures but one in
-    a hundred, and black is 0 where the values begin near it.
+    Fractions from 0 to 1 and integers from 0 to 255 keep that range. Otherwise the range covers all but one in a hundred
+    pictures at either end, and black is 0 where the values begin near it.
     """
     values = [part.astype(np.float64) for part in (p[np.isfinite(p)] for p in pictures if is_wide(p)) if part.size]
     if not values:
@@ -41,7 +41,7 @@ def column_scale(pictures: Sequence[Array]) -> list[float] | None:
     if least >= 0 and most <= 255 and (mixed or all(bool((v == np.round(v)).all()) for v in values)):
         return [0.0, 255.0]
     if mixed and all(p.dtype == np.uint16 for p in pictures if is_wide(p)):
-        return [0.0, 65535.0]  # beside pictures of 8 bits: the same light is to be as bright
+        return [0.0, 65535.0]  # mixed with 8-bit pictures: full ranges must correspond
     lows, highs = zip(*(np.percentile(v, (TAIL, 100 - TAIL)) for v in values), strict=True)
     low, high = float(np.percentile(lows, 1, method="lower")), float(np.percentile(highs, 99, method="higher"))
     if 0 <= low < _BLACK * high:
@@ -50,7 +50,7 @@ def column_scale(pictures: Sequence[Array]) -> list[float] | None:
 
 
 def narrowed(values: Array, scale: Scale | Sequence[float]) -> Array:
-    """Values of any type as uint8, black below the scale and white above it; what is not a number is black."""
+    """Convert ``values`` of any type to uint8 by a ``scale``: clipped at black and white; NaN becomes black."""
     low, high = scale
 
     def change(part: Array) -> Array:
@@ -62,7 +62,7 @@ def narrowed(values: Array, scale: Scale | Sequence[float]) -> Array:
 
 
 def _bands(values: Array) -> list[Array]:
-    """Rows of a large picture some at a time: what is computed of them on the way takes eight times their memory."""
+    """Split a large picture into bands of rows: intermediate results take eight times the memory of the values."""
     if values.size <= _BAND or values.ndim == 0:
         return [values]
     step = max(1, _BAND * len(values) // values.size)
@@ -70,7 +70,7 @@ def _bands(values: Array) -> list[Array]:
 
 
 def _by_bands(values: Array, change: Callable[[Array], Array]) -> Array:
-    """Values changed one by one to uint8."""
+    """Apply an elementwise conversion to uint8, one band of rows at a time."""
     bands = _bands(values)
     if len(bands) == 1:
         return change(values)
@@ -82,7 +82,7 @@ def _by_bands(values: Array, change: Callable[[Array], Array]) -> Array:
 
 
 def alone(values: Array) -> Array:
-    """Grey values as uint8 where no training picture told a scale: by what the values themselves look like."""
+    """Convert grey ``values`` to uint8 without a learned scale, by their own type and range."""
     if values.dtype.kind == "f":
 
         def whole(part: Array) -> Array:
@@ -97,20 +97,20 @@ def alone(values: Array) -> Array:
 
 
 def thinned_pixels(values: Array, side: int) -> Array:
-    """Some of the pixels ``[H, W, ...]``, in rows and columns evenly spread, at most ``side`` either way: to learn from."""
+    """Subsample the pixels of ``values`` ``[H, W, ...]`` evenly, to at most ``side`` rows and columns."""
     step = max(1, -(-max(values.shape[:2]) // side))
     return values[::step, ::step]
 
 
 def told_scale(scale: Sequence[float] | None) -> str:
-    """What a user should know of a scale that was learnt; empty where there is nothing to say."""
+    """Describe a learned ``scale`` for the user; empty where it is the usual one."""
     if scale is None or list(scale) in ([0.0, 1.0], [0.0, 255.0]):
         return ""
     return f"pictures of more than 8 bits: {scale[0]:g} is black in all of them, {scale[1]:g} is white"
 
 
 def finite(values: Array) -> Array:
-    """The values, all of which must be finite."""
+    """Return ``values`` unchanged; raise ``CellError`` where any is not finite."""
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise CellError("the picture has pixels that are not finite")
     return values

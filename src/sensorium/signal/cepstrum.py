@@ -14,7 +14,14 @@ from sensorium.signal.stft import Framed, Framing, masked
 
 
 def decibels(energy: Tensor, mask: Tensor | None = None, *, floor: float = 1e-10, range_db: float | None = 80.0) -> Tensor:
-    """Energies ``[B, frames, F]`` in dB, not below ``floor``, nor more than ``range_db`` below a row's peak."""
+    """Convert energies to decibels.
+
+    Args:
+        energy: ``[B, frames, F]``.
+        mask: Real frames ``[B, frames]``, considered for the peak; None: all.
+        floor: Smaller energies are raised to this.
+        range_db: Levels more than this below a row's peak are raised to that limit; None: no limit.
+    """
     if energy.requires_grad:
         level = 10.0 * energy.clamp_min(floor).log10()
     else:
@@ -27,7 +34,7 @@ def decibels(energy: Tensor, mask: Tensor | None = None, *, floor: float = 1e-10
 
 
 def dct(values: Tensor, count: int) -> Tensor:
-    """The first ``count`` coefficients of the orthonormal cosine transform (type II) along the last axis."""
+    """Return the first ``count`` coefficients of the orthonormal DCT-II of ``values`` along the last axis."""
     if not 1 <= count <= values.shape[-1]:
         raise ConfigError(f"{values.shape[-1]} values have no {count} cosine coefficients", fix="ask for fewer")
     return values @ _cosines(values.shape[-1], count, values.dtype, values.device)
@@ -48,27 +55,27 @@ def mfcc(
     range_db: float | None = 80.0,
     lifter: float = 0.0,
 ) -> Framed:
-    """Mel-frequency cepstral coefficients of signals ``[B, T]``: ``[B, frames, count]`` and which frames are real.
+    """Mel-frequency cepstral coefficients of signals: ``[B, frames, count]`` and the mask of real frames.
 
-    With ``Framing(..., center=True)`` they are those of librosa, row by row. The peak for ``range_db`` is each row's own.
+    With ``Framing(..., center=True)`` they equal librosa's, row by row. The peak for ``range_db`` is each row's own.
     Source: Davis and Mermelstein 1980, https://doi.org/10.1109/TASSP.1980.1163420.
 
     Args:
         signal: ``[B, T]`` float.
-        rate: Samples a second.
-        framing: How frames are cut.
+        rate: Sampling rate in Hz.
+        framing: Window, hop and transform length.
         lengths: Real samples of each row ``[B]``; None: all.
-        count: Coefficients.
-        mels: Bands of frequency.
-        scale: The formula of the mel scale.
-        low: Where the first band begins, in Hz.
-        high: Where the last one ends; None: half of ``rate``.
-        area: Whether each filter has the same area.
-        range_db: What lies further below a row's peak is raised to that; None: nothing is.
-        lifter: Weighs coefficient i (from 1) with ``1 + lifter / 2 · sin(π i / lifter)``; 0: not at all.
+        count: Number of coefficients.
+        mels: Number of mel bands.
+        scale: Formula of the mel scale.
+        low: Lower edge of the first band in Hz.
+        high: Upper edge of the last band in Hz; None: half of ``rate``.
+        area: Whether filters are normalised to equal area.
+        range_db: Levels further below a row's peak are raised to that limit; None: no limit.
+        lifter: Weights coefficient i (from 1) by ``1 + lifter / 2 · sin(π i / lifter)``; 0: none.
     """
     energy, mask = mel(signal, rate, framing, lengths, mels=mels, scale=scale, low=low, high=high, area=area)
-    # Past their end rows have no energy: never a peak, so they need no mask here.
+    # Padding has no energy and is never the peak, so no mask is needed here.
     cepstra = dct(decibels(energy, range_db=range_db), count)
     if lifter:
         place = torch.arange(1, count + 1, dtype=cepstra.dtype, device=cepstra.device)

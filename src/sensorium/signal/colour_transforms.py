@@ -1,6 +1,6 @@
-"""Tone and colour of pictures ``[B, C, H, W]`` of fractions 0 to 1, each row by its own strength ``[B]``.
+"""Tone and colour transforms of pictures ``[B, C, H, W]`` with values 0 to 1; each row has its own strength ``[B]``.
 
-A factor of 1 leaves a picture as it is, 0 takes the property away, 2 doubles it. The results are Pillow's.
+Factor 1 leaves a picture unchanged, 0 removes the property, 2 doubles it. Results match Pillow's.
 """
 
 from __future__ import annotations
@@ -13,38 +13,42 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _LUMA = (0.299, 0.587, 0.114)
-"""How bright red, green and blue are: ITU-R BT.601."""
+"""Luminance weights of red, green and blue: ITU-R BT.601."""
 _YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
-"""Brightness and the two axes of colour: the NTSC standard of 1953."""
+"""Rows of the RGB to YIQ matrix (luminance and two chrominance axes): the NTSC standard of 1953."""
 _RGB = np.linalg.inv(np.array(_YIQ)).tolist()
 _SMOOTH = ((1.0, 1.0, 1.0), (1.0, 5.0, 1.0), (1.0, 1.0, 1.0))
 
 
 def grey(x: Tensor) -> Tensor:
-    """``[B, 1, H, W]``: how bright each pixel is."""
+    """Return the luminance ``[B, 1, H, W]`` of ``x``."""
     if x.shape[1] != 3:
         return x[:, :1]
     return (x * x.new_tensor(_LUMA)[:, None, None]).sum(dim=1, keepdim=True)
 
 
 def blend(x: Tensor, plain: Tensor | float, factor: Tensor) -> Tensor:
-    """From ``plain`` (factor 0) through ``x`` (factor 1) and beyond."""
+    """Interpolate from ``plain`` (``factor`` 0) to ``x`` (1), or extrapolate beyond; clamped to 0 to 1."""
     return (plain + factor[:, None, None, None] * (x - plain)).clamp(0, 1)
 
 
 def brighten(x: Tensor, factor: Tensor) -> Tensor:
+    """Scale the brightness of ``x`` by ``factor``."""
     return blend(x, 0.0, factor)
 
 
 def contrast(x: Tensor, factor: Tensor) -> Tensor:
+    """Scale the contrast of ``x`` around its mean luminance by ``factor``."""
     return blend(x, grey(x).mean(dim=(2, 3), keepdim=True), factor)
 
 
 def saturate(x: Tensor, factor: Tensor) -> Tensor:
+    """Scale the saturation of ``x`` by ``factor``."""
     return blend(x, grey(x), factor)
 
 
 def sharpen(x: Tensor, factor: Tensor) -> Tensor:
+    """Sharpen ``x`` (``factor`` above 1) or smooth it (below 1)."""
     channels = x.shape[1]
     kernel = x.new_tensor(_SMOOTH).div_(13).expand(channels, 1, 3, 3)
     smooth = x.clone()
@@ -54,7 +58,7 @@ def sharpen(x: Tensor, factor: Tensor) -> Tensor:
 
 
 def turn_hue(x: Tensor, turn: Tensor) -> Tensor:
-    """Colours turned around the axis of greys by ``turn`` of a circle; brightness is kept where no colour overflows."""
+    """Rotate the hue of ``x`` by ``turn`` of a full circle in YIQ space; luminance is kept where no value is clipped."""
     if x.shape[1] != 3:
         return x
     angle = 2 * math.pi * turn
@@ -66,14 +70,14 @@ def turn_hue(x: Tensor, turn: Tensor) -> Tensor:
 
 
 def stretch(x: Tensor) -> Tensor:
-    """Each channel from its darkest at 0 to its brightest at 1; a channel of one value stays."""
+    """Autocontrast: scale each channel of ``x`` to the range 0 to 1; a constant channel is unchanged."""
     low, high = x.amin(dim=(2, 3), keepdim=True), x.amax(dim=(2, 3), keepdim=True)
     span = high - low
     return torch.where(span > 0, (x - low) / torch.where(span > 0, span, 1.0), x)
 
 
 def equalise(x: Tensor) -> Tensor:
-    """Each channel's 256 levels spread so that all are about equally common; a channel of one level stays."""
+    """Equalise the 256-level histogram of each channel of ``x``; a constant channel is unchanged."""
     level = (x * 255).round().long().flatten(2)  # [B, C, H·W]
     count = torch.zeros(*level.shape[:2], 256, dtype=torch.long, device=x.device)
     count.scatter_add_(2, level, torch.ones_like(level))
@@ -85,11 +89,11 @@ def equalise(x: Tensor) -> Tensor:
 
 
 def solarise(x: Tensor, threshold: Tensor) -> Tensor:
-    """What is as bright as the threshold or brighter, inverted."""
+    """Invert the values of ``x`` at or above ``threshold``."""
     return torch.where(x < threshold[:, None, None, None], x, 1 - x)
 
 
 def posterise(x: Tensor, bits: Tensor) -> Tensor:
-    """Only so many of the 8 bits of each value."""
+    """Keep only the highest ``bits`` of the 8 bits of each value of ``x``."""
     step = (2.0 ** (8 - bits))[:, None, None, None]
     return ((x * 255).round() / step).floor() * step / 255

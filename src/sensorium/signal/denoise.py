@@ -1,4 +1,4 @@
-"""Steady noise taken out of recordings: what is there in the quietest moments too."""
+"""Suppression of stationary noise, estimated from the quietest frames of each recording."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from sensorium.signal.stft import Framing, istft, magnitude, stft
 
-_SILENT = 1e-12  # energy of a frame, as a share of the loudest, below which nothing was recorded at all
+_SILENT = 1e-12  # energy relative to the loudest frame below which a frame is digital silence
 
 
 def denoise(
@@ -23,20 +23,20 @@ def denoise(
     quiet: float = 0.15,
     least: float = 0.05,
 ) -> Tensor:
-    """Signals ``[B, T]`` with their steady noise turned down; as long as before, zero past each row's end.
+    """Suppress the stationary noise of signals; lengths are kept, and padding is zero.
 
     Source: spectral gating as in Sainburg et al. 2020, https://doi.org/10.1371/journal.pcbi.1008228; Wiener gain, Lim and
     Oppenheim 1979, https://doi.org/10.1109/PROC.1979.11540.
 
     Args:
         signal: ``[B, T]`` float.
-        rate: Samples a second.
+        rate: Sampling rate in Hz.
         lengths: Real samples of each row ``[B]``; None: all.
-        method: ``wiener`` turns each frequency down by the share of noise in it; ``gate`` shuts what does not stand out.
-        strength: More takes out more: the noise is taken to be that many times as strong (``wiener``), or what stands out
-            must do so by that many deviations (``gate``).
-        quiet: Share of frames, the quietest ones, that are taken to be noise alone.
-        least: The smallest gain; a little noise left sounds better than holes.
+        method: ``wiener`` attenuates each frequency by its share of noise; ``gate`` mutes what does not exceed the noise.
+        strength: Multiplies the noise estimate (``wiener``), or is the number of deviations above the mean noise level
+            that a sound must exceed (``gate``).
+        quiet: Share of frames, the quietest, taken to be noise only.
+        least: Smallest gain; a little residual noise sounds better than gaps.
     """
     window = max(16, round(0.032 * rate))
     framing = Framing(window, max(4, window // 4), center=True)
@@ -52,7 +52,7 @@ def denoise(
         mean = (level * still).sum(dim=1, keepdim=True) / count
         spread = ((level - mean).square() * still).sum(dim=1, keepdim=True).div(count).sqrt()
         gain = _smooth((level > mean + strength * spread).to(power.dtype), mask)
-    # A row in which no frame is quiet (it has no real one) is left as it is.
+    # A row without real frames is left unchanged.
     gain = torch.where(still.any(dim=1, keepdim=True), gain.clamp(least, 1), 1.0)
     clean = istft(spectrum * gain, framing, signal.shape[1], mask)
     if lengths is None:
@@ -63,9 +63,17 @@ def denoise(
 def quiet_frames(
     energy: Tensor, mask: Tensor, framing: Framing, samples: int, lengths: Tensor | None, share: float
 ) -> Tensor:
-    """Which frames ``[B, frames]`` are the quietest ``share`` of a row: where it has nothing but noise, if anywhere.
+    """Return a mask ``[B, frames]`` of the quietest frames of each row, taken to be noise only.
 
-    Frames that reach over a row's ends do not count, nor those in which nothing at all was recorded.
+    Frames that extend over a row's ends and frames of digital silence are excluded.
+
+    Args:
+        energy: Energy of each frame ``[B, frames]``.
+        mask: Real frames ``[B, frames]``.
+        framing: How the frames were cut.
+        samples: Samples per padded row.
+        lengths: Real samples of each row ``[B]``; None: all.
+        share: Share of frames to select.
     """
     place = torch.arange(energy.shape[1], device=energy.device) * framing.hop
     last = torch.full_like(mask[:, :1], samples, dtype=torch.long) if lengths is None else lengths[:, None]
@@ -81,7 +89,7 @@ def quiet_frames(
 
 
 def _smooth(cells: Tensor, mask: Tensor) -> Tensor:
-    """Each cell of ``[B, frames, F]`` as the mean of it and its real neighbours, 3 × 3."""
+    """Average each cell of ``[B, frames, F]`` with its real neighbours, 3 × 3."""
     there = mask[..., None].to(cells.dtype).expand_as(cells)
     both = F.avg_pool2d(torch.stack([cells * there, there], dim=1), 3, stride=1, padding=1)
     return both[:, 0] / both[:, 1].clamp_min(1e-9)

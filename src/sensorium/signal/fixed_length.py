@@ -1,4 +1,4 @@
-"""The course of a signal of any length in a fixed number of steps."""
+"""Resampling of series of any length to a fixed number of steps."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from torch.nn import functional as F
 
 
 def course(x: Tensor, steps: int, lengths: Tensor | None = None) -> Tensor:
-    """Means ``[B, ..., steps]`` over ``steps`` equal stretches of each row of ``[B, ..., T]``.
+    """Average each row of ``x`` over ``steps`` equal stretches: ``[B, ..., T]`` to ``[B, ..., steps]``.
 
-    A row's stretches divide its own length, the first of ``lengths`` ``[B]`` steps; None: all. A stretch that is
-    shorter than a step, or ends within one, takes that share of it, so a series may be shorter than its course. A row
-    without steps gives zeros.
+    Stretch boundaries may fall within a step, which then counts by its share; so a series may be shorter than ``steps``. A
+    row without steps gives zeros.
+
+    Args:
+        x: ``[B, ..., T]``.
+        steps: The number of stretches.
+        lengths: Real steps of each row ``[B]``; None: all.
     """
     wide = x if x.device.type == "mps" else x.double()
     length = x.shape[-1]
@@ -20,7 +24,7 @@ def course(x: Tensor, steps: int, lengths: Tensor | None = None) -> Tensor:
         lengths = torch.full((x.shape[0],), length, device=x.device)
     lengths = lengths.reshape(-1, *[1] * (x.dim() - 1))
     real = torch.arange(length, device=x.device) < lengths
-    upto = F.pad(wide.masked_fill(~real, 0.0).cumsum(dim=-1), (1, 0))  # what the first t steps add up to
+    upto = F.pad(wide.masked_fill(~real, 0.0).cumsum(dim=-1), (1, 0))  # sums of the first t steps
     ends = torch.arange(steps + 1, dtype=wide.dtype, device=x.device) * lengths / steps
     before = ends.floor().long().clamp_max(length)
     after = (before + 1).clamp_max(length)

@@ -1,4 +1,4 @@
-"""The front ends that recordings can be prepared with: one name, the same shape of result."""
+"""Acoustic front ends: spectral and cepstral features of audio under one interface."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ FLOOR = 1e-6  # energy of silence, before a logarithm
 
 @dataclass(frozen=True)
 class FrontEnd:
-    """Signals to standing features: what ``prepare`` of a recording does before it standardises.
+    """Audio feature extractor: what an audio stream computes before features are standardised.
 
     Args:
-        features: Which.
-        rate: Samples a second.
-        window: Samples in a frame.
+        features: Kind of feature.
+        rate: Sampling rate in Hz.
+        window: Samples per frame.
         hop: Samples from one frame to the next.
-        mels: Bands of the mel scale.
-        count: Cepstral coefficients.
-        deltas: So many derivatives along time, each a further channel.
+        mels: Number of mel bands.
+        count: Number of cepstral coefficients.
+        deltas: Number of time derivatives, each an additional channel.
     """
 
     features: Features
@@ -45,20 +45,23 @@ class FrontEnd:
 
     @property
     def size(self) -> int:
-        """Features of a frame, in each of ``1 + deltas`` channels."""
+        """Number of features per frame, in each of the ``1 + deltas`` channels."""
         if self.features == "stft":
             return self.framing.size // 2 + 1
         return self.count if self.features in CEPSTRA else self.mels
 
     @property
     def framing(self) -> Framing:
+        """Framing of the spectrum that the features are computed from."""
         if self.features in ("logmel", "mel", "mfcc"):
             return Framing(self.window, self.hop, fft_size_of(self.rate, self.window, self.mels))
         size = 1 << max(self.window - 1, 1).bit_length()
         return Framing(self.window, self.hop, size, shape="hann" if self.features == "stft" else "hamming")
 
     def __call__(self, signal: Tensor, lengths: Tensor) -> Framed:
-        """Signals ``[B, T]``, zero past their ``lengths`` ``[B]``, as ``[B, 1 + deltas, frames, size]`` and real frames."""
+        """Return the features ``[B, 1 + deltas, frames, size]`` of signals ``[B, T]``, zero past ``lengths`` ``[B]``,
+        and their mask.
+        """
         count = frames(lengths, self.window, self.hop)
         data = self._static(signal, lengths)
         mask = torch.arange(data.shape[1], device=data.device) < count[:, None]
@@ -82,5 +85,7 @@ class FrontEnd:
 
 
 def most_coefficients(features: Features, rate: int, mels: int) -> int:
-    """How many cepstral coefficients there can be."""
+    """Return the largest possible number of cepstral coefficients for ``features``, the sampling ``rate`` and ``mels``
+    bands.
+    """
     return mels if features == "mfcc" else len(band_centers(rate))

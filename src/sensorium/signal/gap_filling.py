@@ -1,4 +1,4 @@
-"""Missing readings filled in, as far as one may, and where they were."""
+"""Filling of gaps in series, with a mask of what was missing."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ Fill = Literal["line", "hold", "nearest"]
 
 
 def fill(steps: Array, how: Fill = "line", limit: int | None = None) -> tuple[Array, Array]:
-    """Readings ``[T, C]`` with their gaps (NaN, infinite) filled in, and which they were ``[T, C]`` bool.
+    """Fill gaps (NaN, infinite) in readings ``[T, C]``; return the result and the mask of missing readings ``[T, C]``.
 
-    A gap longer than ``limit`` steps stays NaN whole, as does a channel without any reading.
+    A gap longer than ``limit`` steps stays NaN throughout, as does a channel without any reading.
 
     Args:
         steps: ``[T, C]`` float.
-        how: ``line``: on a straight line between the readings around it; ``hold``: the last reading goes on; ``nearest``:
-            the nearer of the two. Before the first and after the last reading that one stands.
+        how: ``line``: linear interpolation; ``hold``: the last reading; ``nearest``: the nearest reading. Before the first
+            and
+            after the last reading, that reading is repeated.
         limit: The longest gap to fill, in steps; None: any.
     """
     if limit is not None and limit < 0:
@@ -44,7 +45,7 @@ def fill(steps: Array, how: Fill = "line", limit: int | None = None) -> tuple[Ar
         else:
             values = steps[np.where(place[gone] - left <= right - place[gone], left, right), channel]
         if limit is not None:
-            # The length of the gap that each missing step lies in; at the ends there is a reading on one side only.
+            # Length of the gap around each missing step; at the ends there is a reading on one side only.
             start, end = np.where(after > 0, left, -1), np.where(after < len(real), right, len(steps))
             values = np.where(end - start - 1 <= limit, values, np.nan)
         out[gone, channel] = values

@@ -1,10 +1,11 @@
-"""Where things lie: affine maps from a user's own units to what a network sees, and boxes, points, masks, spans under them.
+"""Frames: affine maps from original units to network grids, applied to boxes, points, masks and time spans.
 
-A *frame* ``[B, A, A + 1]`` maps places in the original of each row to places in a grid. For pictures A = 2, places are
-``(x, y)`` in pixels, x to the right, y down, and the pixel in row i and column j covers ``[j, j + 1) × [i, i + 1)``: its
-middle is ``(j + 0.5, i + 0.5)``. For sound and series A = 1, places are seconds or steps, and cell i covers ``[i, i + 1)``.
+A *frame* ``[B, A, A + 1]`` maps coordinates in the original of each row to coordinates in a grid. For pictures A = 2:
+coordinates are ``(x, y)`` in pixels, x to the right and y down, and the pixel in row i and column j covers
+``[j, j + 1) × [i, i + 1)``, with its centre at ``(j + 0.5, i + 0.5)``. For audio and series A = 1: coordinates are seconds
+or steps, and cell i covers ``[i, i + 1)``.
 
-All is done number by number, never by a matrix product: autocast and TF32 would round places to whole pixels.
+Everything is computed elementwise, never by a matrix product: autocast and TF32 would round coordinates to whole pixels.
 """
 
 from __future__ import annotations
@@ -18,21 +19,21 @@ from torch.nn import functional as F
 
 
 def compose(outer: Tensor, inner: Tensor) -> Tensor:
-    """The frame that first goes through ``inner`` and then through ``outer``, both ``[B, A, A + 1]``."""
+    """Return the frame that applies ``inner`` and then ``outer``, both ``[B, A, A + 1]``."""
     axes = outer.shape[1]
     linear = (outer[:, :, :axes, None] * inner[:, None, :, :]).sum(dim=2)  # [B, A, A + 1]
     return torch.cat([linear[:, :, :axes], linear[:, :, axes:] + outer[:, :, axes:]], dim=2)
 
 
 def followed(frame: Tensor | None, moves: Sequence[Tensor] | None) -> Tensor | None:
-    """A frame after moves, each a frame, one after the other; None where there is none to begin with."""
+    """Return ``frame`` after a sequence of ``moves``, each a frame, applied in order; None if ``frame`` is None."""
     for move in moves or ():
         frame = None if frame is None else compose(move, frame)
     return frame
 
 
 def inverse(frame: Tensor) -> Tensor:
-    """The frame back, ``[B, A, A + 1]`` for A of 1 or 2; zeros where all places are mapped onto one line or point."""
+    """Return the inverse of ``frame`` ``[B, A, A + 1]`` for A of 1 or 2; zeros where it is singular."""
     axes = frame.shape[1]
     linear, shift = frame[:, :, :axes], frame[:, :, axes]
     if axes == 1:
@@ -46,23 +47,27 @@ def inverse(frame: Tensor) -> Tensor:
 
 
 def identity(rows: int, axes: int, like: Tensor) -> Tensor:
-    """The frame that leaves everything where it is, ``[B, A, A + 1]``."""
+    """Return the identity frame ``[B, A, A + 1]`` for ``rows`` rows and ``axes`` axes, with the type and device of
+    ``like``.
+    """
     return torch.eye(axes, axes + 1, dtype=like.dtype, device=like.device).expand(rows, -1, -1)
 
 
 def mirrored(frame: Tensor) -> Tensor:
-    """Which rows ``[B]`` are shown as in a mirror: left and right key points then change places."""
+    """Which rows ``[B]`` of ``frame`` are mirror images: left and right key points must then be swapped."""
     return _determinant(frame) < 0
 
 
 def points(frame: Tensor, places: Tensor) -> Tensor:
-    """Where places ``[B, N, A]`` of the original come to lie."""
+    """Map ``places`` ``[B, N, A]`` of the original through ``frame``."""
     axes = frame.shape[1]
     return (frame[:, None, :, :axes] * places[:, :, None, :]).sum(dim=3) + frame[:, None, :, axes]
 
 
 def boxes(frame: Tensor, corners: Tensor) -> Tensor:
-    """Boxes ``[B, N, 4]`` (left, top, right, bottom) of the original as the upright boxes around what they become."""
+    """Map boxes through ``frame``: ``corners`` ``[B, N, 4]`` (left, top, right, bottom) to their upright bounding
+    boxes.
+    """
     left, top, right, bottom = corners.unbind(2)
     four = torch.stack([left, top, right, top, right, bottom, left, bottom], dim=2)  # [B, N, 8]
     moved = points(frame, four.reshape(four.shape[0], -1, 2)).reshape(*four.shape[:2], 4, 2)
@@ -70,15 +75,21 @@ def boxes(frame: Tensor, corners: Tensor) -> Tensor:
 
 
 def spans(frame: Tensor, ends: Tensor) -> Tensor:
-    """Spans of time ``[B, N, 2]`` (start, end) of the original as they lie in the grid, the earlier end first."""
+    """Map time spans through ``frame``: ``ends`` ``[B, N, 2]`` (start, end) to positions on the grid, the earlier end
+    first.
+    """
     return points(frame, ends.reshape(ends.shape[0], -1, 1)).reshape(ends.shape).sort(dim=2).values
 
 
 def clipped(corners: Tensor, extent: Tensor) -> tuple[Tensor, Tensor]:
-    """What of boxes ``[B, N, 4]`` or spans ``[B, N, 2]`` lies within an extent, and which share ``[B, N]`` of each that is.
+    """Clip boxes or spans to an extent; return them and the share ``[B, N]`` of each that lies inside.
 
-    ``extent`` ``[A]`` or ``[B, A]`` is in the order of places: width before height. A box without an area counts by its
-    axes that have a length, and wholly if it has none.
+    A box without an area is measured by those of its axes that have a length, and a single point counts as 1 inside, 0
+    outside.
+
+    Args:
+        corners: Boxes ``[B, N, 4]`` or spans ``[B, N, 2]``.
+        extent: ``[A]`` or ``[B, A]``, width before height.
     """
     axes = corners.shape[2] // 2
     low, high = corners[..., :axes], corners[..., axes:]
@@ -92,7 +103,9 @@ def clipped(corners: Tensor, extent: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def inside(places: Tensor, extent: Tensor) -> Tensor:
-    """Which places ``[B, N, A]`` lie within an extent ``[A]`` or ``[B, A]`` (width before height): ``[B, N]``."""
+    """Whether each of ``places`` ``[B, N, A]`` lies within ``extent`` ``[A]`` or ``[B, A]`` (width before height):
+    ``[B, N]``.
+    """
     most = extent.to(places).expand(places.shape[0], places.shape[2])[:, None]
     return ((places >= 0) & (places < most)).all(dim=2)
 
@@ -106,12 +119,20 @@ def resample(
     mode: Literal["nearest", "bilinear"] = "nearest",
     fill: float = 0.0,
 ) -> Tensor:
-    """Maps ``[B, C, h, w]`` as they lie in another grid of ``size`` (height, width), by what both say of the same original.
+    """Resample maps ``[B, C, h, w]`` to another grid of the same original.
 
-    A mask in pixels of the original has the ``identity`` for ``frame_of_map``, and the frame of a prepared picture for
-    ``frame_of_grid``. An answer for each prepared pixel goes back the other way around. ``nearest`` takes the pixel in
-    which the middle of a cell falls, and any dtype; ``bilinear`` mixes its neighbours, and smooths no further where it
-    makes a map smaller. ``fill`` stands where there is no map.
+    For a mask in pixels of the original, ``frame_of_map`` is the ``identity`` and ``frame_of_grid`` the frame of the
+    prepared
+    picture; swap the two to map a prediction for each prepared pixel back.
+
+    Args:
+        maps: ``[B, C, h, w]``.
+        frame_of_map: Frame from the original to the pixels of ``maps``.
+        frame_of_grid: Frame from the original to the new grid.
+        size: Height and width of the new grid.
+        mode: ``nearest`` takes the pixel at the centre of each cell, for any type; ``bilinear`` interpolates, without
+            anti-aliasing where it shrinks.
+        fill: Value outside ``maps``.
     """
     rows, _, high, wide = maps.shape
     way = compose(frame_of_map, inverse(frame_of_grid))
@@ -132,9 +153,9 @@ def resample(
 
 
 def frame_of(theta: Tensor, height: int, width: int) -> Tensor:
-    """What ``F.affine_grid`` with ``theta`` ``[B, 2, 3]`` does to a picture, as a frame from pixels before to pixels after.
+    """Convert ``theta`` ``[B, 2, 3]`` of ``F.affine_grid`` to a frame from pixels before to pixels after.
 
-    ``theta`` goes the other way, from where a pixel will be to where it is taken from, in half widths and half heights.
+    ``theta`` maps output to input positions in units of half the ``width`` and half the ``height``.
     """
     (a, b, e), (c, d, f) = theta[:, 0].unbind(1), theta[:, 1].unbind(1)
     back = torch.stack(
@@ -148,7 +169,15 @@ def frame_of(theta: Tensor, height: int, width: int) -> Tensor:
 
 
 def frame_of_flip(flipped: Tensor, count: int, axis: int, axes: int, like: Tensor) -> Tensor:
-    """The frame of rows mirrored where ``flipped`` ``[B]``, along the place's ``axis`` (0: x) of ``count`` cells."""
+    """Return the frame that mirrors selected rows along one axis.
+
+    Args:
+        flipped: Which rows are mirrored ``[B]``.
+        count: Cells along the axis.
+        axis: Axis of a place, 0 for x.
+        axes: The number of axes.
+        like: Tensor whose type and device are used.
+    """
     frame = identity(len(flipped), axes, like).clone()
     frame[:, axis, axis] = torch.where(flipped, -1.0, 1.0).to(frame)
     frame[:, axis, axes] = torch.where(flipped, float(count), 0.0).to(frame)
@@ -156,7 +185,7 @@ def frame_of_flip(flipped: Tensor, count: int, axis: int, axes: int, like: Tenso
 
 
 def frame_of_shift(by: Tensor, scale: Tensor | float = 1.0) -> Tensor:
-    """The frame ``[B, 1, 2]`` of one axis that is first scaled and then moved on ``by`` ``[B]``."""
+    """Return the one-axis frame ``[B, 1, 2]`` that multiplies by ``scale`` and then adds ``by`` ``[B]``."""
     return torch.stack([torch.zeros_like(by) + scale, by], dim=1)[:, None]
 
 

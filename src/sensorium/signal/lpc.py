@@ -1,4 +1,4 @@
-"""Linear prediction: from autocorrelations to an all-pole model, and from that to cepstra."""
+"""Linear prediction: from autocorrelations to an all-pole model, and from the model to cepstra."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def levinson(autocorrelation: Tensor, order: int) -> tuple[Tensor, Tensor]:
-    """The predictor ``[..., order + 1]``, its first coefficient 1, and the power ``[...]`` of what it leaves unexplained.
+    """Levinson-Durbin recursion: return the predictor ``[..., order + 1]`` (leading 1) and the residual power ``[...]``.
 
-    Solves the normal equations of ``autocorrelation`` ``[..., order + 1 or more]`` for all signals at once. Where there is
-    nothing to explain, the predictor is ``1, 0, 0 …`` and the power 0.
+    Solves the normal equations of ``autocorrelation`` ``[..., order + 1 or more]`` for all signals at once. For a signal
+    without energy the predictor is ``1, 0, 0 …`` and the power 0; ``order`` is the number of poles.
     Source: Durbin's recursion as in Makhoul 1975, https://doi.org/10.1109/PROC.1975.9792, equation 38.
     """
     error = autocorrelation[..., 0]
@@ -26,9 +26,10 @@ def levinson(autocorrelation: Tensor, order: int) -> tuple[Tensor, Tensor]:
 
 
 def to_cepstrum(predictor: Tensor, error: Tensor, count: int) -> Tensor:
-    """The first ``count`` cepstral coefficients ``[..., count]`` of the model's log power spectrum.
+    """Return the first ``count`` cepstral coefficients ``[..., count]`` of an all-pole model.
 
-    The first is ``ln error``; the others follow by recursion (Makhoul 1975, § III C), as far as one likes.
+    The first is ``ln error``, the residual power; the others follow from ``predictor`` ``[..., order + 1]`` by recursion
+    (Makhoul 1975, § III C).
     """
     order = predictor.shape[-1] - 1
     cepstrum = [error.log()]

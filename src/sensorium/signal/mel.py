@@ -1,4 +1,4 @@
-"""Mel scales, filters, mel and log-mel spectrograms."""
+"""Mel scales, filterbanks, mel and log-mel spectrograms."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _STEP = math.log(6.4) / 27
 
 
 def hz_to_mel(hz: Array, scale: Scale = "slaney") -> Array:
-    """Frequencies in Hz on the mel scale."""
+    """Convert frequencies ``hz`` to the mel ``scale``."""
     hz = np.asarray(hz, dtype=np.float64)
     if scale == "htk":
         return 2595.0 * np.log10(1.0 + hz / 700.0)
@@ -34,7 +34,7 @@ def hz_to_mel(hz: Array, scale: Scale = "slaney") -> Array:
 
 
 def mel_to_hz(mel: Array, scale: Scale = "slaney") -> Array:
-    """Mel values as frequencies in Hz."""
+    """Convert ``mel`` values of a ``scale`` to frequencies in Hz."""
     mel = np.asarray(mel, dtype=np.float64)
     if scale == "htk":
         return np.asarray(700.0 * (10.0 ** (mel / 2595.0) - 1.0))
@@ -55,13 +55,13 @@ def filterbank(
     """Triangular filters ``[mels, fft // 2 + 1]`` float64, evenly spaced on the mel scale from ``low`` to ``high`` Hz.
 
     Args:
-        rate: Samples a second.
+        rate: Sampling rate in Hz.
         fft: Length of the Fourier transform.
-        mels: How many filters.
-        scale: The formula of the scale.
-        low: Where the first filter begins, in Hz.
-        high: Where the last one ends; None: half of ``rate``.
-        area: Whether each filter has the same area (else the same height, 1).
+        mels: Number of filters.
+        scale: Formula of the mel scale.
+        low: Lower edge of the first filter in Hz.
+        high: Upper edge of the last filter in Hz; None: half of ``rate``.
+        area: Whether filters have equal area (else equal height, 1).
     """
     ends = hz_to_mel(np.array([low, rate / 2 if high is None else high]), scale)
     edges = mel_to_hz(np.linspace(ends[0], ends[1], mels + 2), scale)
@@ -73,7 +73,7 @@ def filterbank(
 
 
 def fft_size(rate: int, window: int, mels: int) -> int:
-    """The smallest power of two that holds ``window`` samples and is fine enough that no mel filter falls between bins."""
+    """Return the smallest power of two ≥ ``window`` for which each of ``mels`` filters at ``rate`` Hz contains a bin."""
     size = 1 << max(window - 1, 1).bit_length()
     while size < 2**15 and not filterbank(rate, size, mels).any(axis=1).all():
         size *= 2
@@ -93,10 +93,17 @@ def mel(
     area: bool = True,
     power: float = 2.0,
 ) -> Framed:
-    """Mel spectrograms of signals ``[B, T]``: ``[B, frames, mels]`` and which frames are real.
+    """Mel spectrograms of signals: ``[B, frames, mels]`` and the mask of real frames.
 
-    With ``Framing(..., center=True)`` they are librosa's; the options are those of ``filterbank``, and the ``power`` to
-    which magnitudes are taken (2: energies).
+    With ``Framing(..., center=True)`` they equal librosa's. ``mels``, ``scale``, ``low``, ``high`` and ``area`` are as in
+    ``filterbank``.
+
+    Args:
+        signal: ``[B, T]`` float.
+        rate: Sampling rate in Hz.
+        framing: Window, hop and transform length.
+        lengths: Real samples of each row ``[B]``; None: all.
+        power: Exponent of the magnitudes; 2: energies.
     """
     from sensorium.signal.stft import magnitude, masked, per_frame, silenced
 
@@ -107,9 +114,15 @@ def mel(
 
 
 def log_mel(signal: Tensor, rate: int, window: int, hop: int, mels: int, floor: float = 1e-6) -> Tensor:
-    """Log-mel spectrogram of signals ``[B, T]`` in ±1, zero past their ends: ``[B, frames, mels]``, natural logarithm.
+    """Log-mel spectrogram (natural logarithm) of signals: ``[B, frames, mels]``.
 
-    ``floor`` is added to the energy of each filter: it is what silence looks like.
+    Args:
+        signal: ``[B, T]`` in ±1, zero past the end of each row.
+        rate: Sampling rate in Hz.
+        window: Samples per frame.
+        hop: Samples from one frame to the next.
+        mels: Number of mel bands.
+        floor: Added to the energy of each band; sets the value of silence.
     """
     from sensorium.signal.stft import Framing, magnitude, per_frame
 
@@ -120,7 +133,10 @@ def log_mel(signal: Tensor, rate: int, window: int, hop: int, mels: int, floor: 
 
 
 def log_mel_of(signal: Array, rate: int, window: int, hop: int, mels: int, floor: float = 1e-6) -> Array:
-    """What ``log_mel`` makes of one signal ``[T]``, without torch: ``[frames, mels]`` float32."""
+    """Compute ``log_mel`` of one ``signal`` ``[T]`` without torch: ``[frames, mels]`` float32.
+
+    ``rate``, ``window``, ``hop``, ``mels`` and ``floor`` are as in ``log_mel``.
+    """
     size = fft_size_of(rate, window, mels)
     count = max(-(-(len(signal) - window) // hop), 0) + 1 if len(signal) else 0
     padded = np.zeros((max(count, 1) - 1) * hop + size, np.float32)
@@ -149,6 +165,6 @@ def _filters(
 ) -> Tensor:
     import torch
 
-    with torch.inference_mode(False):  # one made in inference could never again be part of a gradient
+    with torch.inference_mode(False):  # a tensor made in inference mode cannot take part in autograd
         bank = filterbank(rate, fft, mels, scale, low=low, high=high, area=area)
         return torch.from_numpy(bank.T.copy()).to(device, dtype or torch.float32)

@@ -1,4 +1,4 @@
-"""Histograms of oriented gradients: where edges run, and which way."""
+"""Histograms of oriented gradients (HOG)."""
 
 from __future__ import annotations
 
@@ -12,18 +12,23 @@ _CLIPPED = 0.2
 
 
 def oriented(picture: Tensor, cells: tuple[int, int], orientations: int = 9) -> Tensor:
-    """Gradients of ``[B, C, H, W]`` by cell and direction ``[B, orientations, *cells]``.
+    """Gradient histograms by cell and direction: ``[B, orientations, *cells]``.
 
-    Of each pixel the channel with the longest gradient counts; its length is shared between the two nearest directions
-    (forwards and backwards are alike, the first is that of a gradient along a row) and the nearest cells.
+    Each pixel contributes the gradient of its strongest channel, its magnitude shared between the two nearest directions
+    (modulo 180°; the first is along a row) and the nearest cells.
     Source: Dalal and Triggs 2005, https://doi.org/10.1109/CVPR.2005.177.
+
+    Args:
+        picture: ``[B, C, H, W]``.
+        cells: Rows and columns of cells.
+        orientations: Number of directions.
     """
     wide = F.pad(picture, (1, 1, 1, 1), mode="replicate")
     across, down = wide[..., 1:-1, 2:] - wide[..., 1:-1, :-2], wide[..., 2:, 1:-1] - wide[..., :-2, 1:-1]
     chosen = (across.square() + down.square()).argmax(dim=1, keepdim=True)
     across, down = across.gather(1, chosen), down.gather(1, chosen)
     length = (across.square() + down.square()).sqrt()
-    place = torch.atan2(down, across) / math.pi * orientations  # any whole turn of it is the same
+    place = torch.atan2(down, across) / math.pi * orientations  # modulo a full turn
     bins = torch.arange(orientations, device=picture.device).reshape(1, -1, 1, 1)
     gap = (place - bins).remainder(orientations)
     near = (1 - torch.minimum(gap, orientations - gap)).clamp_min(0)
@@ -32,10 +37,10 @@ def oriented(picture: Tensor, cells: tuple[int, int], orientations: int = 9) -> 
 
 
 def blocks(cells: Tensor, floor: float) -> Tensor:
-    """Cells ``[B, K, h, w]`` as overlapping blocks of 2 × 2 ``[B, 4 K, h - 1, w - 1]``, of length 1: light does not count.
+    """Group ``cells`` ``[B, K, h, w]`` into overlapping normalised 2 × 2 blocks ``[B, 4 K, h - 1, w - 1]``.
 
-    Values are clipped at 0.2 and made of length 1 again ("L2-hys"). What is well below ``floor`` stays small. One cell in a
-    row is a block.
+    Each block has unit length, is clipped at 0.2 and normalised again ("L2-hys"), which removes the effect of illumination.
+    Blocks well below ``floor`` stay small. Along an axis of one cell a block is one cell wide.
     """
     high, wide = min(cells.shape[2], 2), min(cells.shape[3], 2)
     rows, columns = cells.shape[2] - high + 1, cells.shape[3] - wide + 1
@@ -45,7 +50,9 @@ def blocks(cells: Tensor, floor: float) -> Tensor:
 
 
 def _shares(cells: int, size: int, like: Tensor) -> Tensor:
-    """How much each of ``size`` pixels counts in each cell, more the nearer to its middle ``[cells, size]``."""
+    """Weight of each of ``size`` pixels in each cell, decreasing with the distance to the cell's centre: ``[cells,
+    size]``.
+    """
     place = (torch.arange(size, device=like.device) + 0.5) * cells / size
     middles = torch.arange(cells, device=like.device) + 0.5
     near = (1 - (place - middles[:, None]).abs()).clamp_min(0).to(like)

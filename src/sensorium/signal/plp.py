@@ -1,4 +1,4 @@
-"""Perceptual linear prediction."""
+"""Perceptual linear prediction (PLP) and RASTA-PLP cepstra."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ def plp(
     pole: float = 0.98,
     floor: float = 1e-8,
 ) -> Framed:
-    """Perceptual linear prediction cepstra of signals ``[B, T]``: ``[B, frames, count]`` and which frames are real.
+    """Perceptual linear prediction cepstra of signals: ``[B, frames, count]`` and the mask of real frames.
 
-    The power spectrum is summed into critical bands, weighted by equal loudness, compressed as the ear does (power 0.33)
-    and described by an all-pole model, whose cepstrum is returned. The paper takes 20 ms under a Hamming window.
+    The power spectrum is summed into critical bands, weighted by equal loudness, compressed (power 0.33) and fitted with an
+    all-pole model, whose cepstrum is returned. The paper uses 20 ms Hamming windows.
     Source: Hermansky 1990, https://doi.org/10.1121/1.399423; RASTA-PLP, Hermansky and Morgan 1994,
     https://doi.org/10.1109/89.326616.
 
     Args:
         signal: ``[B, T]`` float.
-        rate: Samples a second.
-        framing: How frames are cut.
+        rate: Sampling rate in Hz.
+        framing: Window, hop and transform length.
         lengths: Real samples of each row ``[B]``; None: all.
-        count: Coefficients, the first of them the log gain.
+        count: Number of coefficients, the first of which is the log gain.
         order: Poles of the model; None: ``count - 1``.
-        rasta: Whether log energies of the bands are filtered along time first.
-        pole: Of the RASTA filter: the nearer to 1, the slower the changes it lets through.
-        floor: Added to the energy of each band: it is what silence sounds like.
+        rasta: Whether the log energies of the bands are first RASTA-filtered along time.
+        pole: Pole of the RASTA filter; the closer to 1, the slower the changes that pass.
+        floor: Added to the energy of each band; sets the value of silence.
     """
     poles = order if order is not None else max(count - 1, 1)
     centers = len(band_centers(rate))
@@ -58,24 +58,27 @@ def plp(
     if rasta:
         bands = filtered(bands.log(), pole).exp()
     predictor, error = levinson(autocorrelation(loudness(bands, rate), poles + 1), poles)
-    # Past their end rows are silent, and without a floor nothing is predictable about silence.
+    # Padding is silent; without this its logarithm would not be finite.
     error = torch.where(mask, error, 1.0).clamp_min(torch.finfo(error.dtype).tiny)
     cepstra = to_cepstrum(predictor, error, count).to(signal.dtype)
     return masked(cepstra, mask)
 
 
 def loudness(bands: Tensor, rate: int) -> Tensor:
-    """Energies of critical bands ``[..., bands]`` as they are heard: weighted, the outermost two as their neighbours, to
-    the power 0.33 (equations 6 and 8)."""
+    """Perceived loudness of critical-band energies ``bands`` ``[..., bands]`` at a sampling ``rate`` (equations 6 and 8).
+
+    Bands are weighted by equal loudness, the outermost two replaced by their neighbours, and raised to the power 0.33.
+    """
     heard = bands * _loudness(rate, bands.dtype, bands.device)
     inner = heard[..., 1:-1]
     return torch.cat([inner[..., :1], inner, inner[..., -1:]], dim=-1).pow(0.33)
 
 
 def autocorrelation(spectrum: Tensor, count: int) -> Tensor:
-    """The first ``count`` autocorrelations ``[..., count]`` of a power spectrum ``[..., N]`` from 0 to half the rate.
+    """Return the first ``count`` autocorrelations ``[..., count]`` of a power ``spectrum`` ``[..., N]`` from 0 to half the
+    rate.
 
-    Double precision, where the device has it: the model that follows is close to singular for pure tones.
+    Computed in double precision where the device has it: the model that follows is close to singular for pure tones.
     """
     wide = spectrum if spectrum.device.type == "mps" else spectrum.double()
     return wide @ _inverse(spectrum.shape[-1], count, wide.dtype, wide.device)
@@ -95,9 +98,9 @@ def _loudness(rate: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _inverse(size: int, count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The inverse Fourier transform of a spectrum that is real and mirrored, as a matrix ``[size, count]``."""
+    """Inverse Fourier transform of a real symmetric spectrum, as a matrix ``[size, count]``."""
     with torch.inference_mode(False):
         angle = math.pi / (size - 1) * np.outer(np.arange(size), np.arange(count))
         matrix = np.cos(angle) / (size - 1)
-        matrix[[0, -1]] /= 2  # the ends stand once in the mirrored spectrum, all others twice
+        matrix[[0, -1]] /= 2  # the ends occur once in the symmetric spectrum, all others twice
         return torch.from_numpy(matrix).to(device, dtype)

@@ -1,4 +1,4 @@
-"""Random changes of pictures from a list, as many to each row as asked for: what to change need not be tuned."""
+"""RandAugment: random picture transforms drawn from a fixed list, with no tuning."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Matrix = list[list[Tensor | float]]
 
 def _turn(x: Tensor, by: Tensor) -> Matrix:
     angle = by * (30 * math.pi / 180)
-    # In half widths and half heights a turn must be corrected by the picture's ratio, or it would shear.
+    # Coordinates are in half widths and half heights: without the aspect ratio, a rotation would shear.
     ratio = x.shape[2] / x.shape[3]
     return [[angle.cos(), -angle.sin() * ratio, 0.0], [angle.sin() / ratio, angle.cos(), 0.0]]
 
@@ -31,7 +31,7 @@ MOVES: dict[str, Callable[[Tensor, Tensor], Matrix]] = {
     "move across": lambda x, by: [[1.0, 0.0, 0.6 * by], [0.0, 1.0, 0.0]],
     "move down": lambda x, by: [[1.0, 0.0, 0.0], [0.0, 1.0, 0.6 * by]],
 }
-"""Pictures and a strength to a matrix of two rows and three columns, in half widths and half heights."""
+"""Geometric transforms by name: pictures and strength to a 2 × 3 matrix, in half widths and half heights."""
 
 
 def _theta(x: Tensor, rows: Matrix) -> Tensor:
@@ -40,7 +40,7 @@ def _theta(x: Tensor, rows: Matrix) -> Tensor:
 
 
 def _move(name: str) -> Change:
-    """Pictures moved by one of the matrices; the border is repeated."""
+    """Return the transform that applies a matrix of ``MOVES``; the border is replicated."""
 
     def change(x: Tensor, by: Tensor) -> Tensor:
         grid = F.affine_grid(_theta(x, MOVES[name](x, by)), [x.shape[0], 1, *x.shape[2:]], align_corners=False)
@@ -65,16 +65,23 @@ CHANGES: dict[str, Change] = {
     "move across": _move("move across"),
     "move down": _move("move down"),
 }
-"""Pictures and a strength from -1 to 1: the fourteen of the paper, at the strengths of AutoAugment's table 6."""
+"""Transforms by name: functions of pictures and a strength from -1 to 1. The fourteen of the paper, with the magnitudes of
+AutoAugment's table 6."""
 
 
 def random_changes(
     pictures: Tensor, generator: torch.Generator, times: int = 2, most: float = 0.7, moves: Moves | None = None
 ) -> Tensor:
-    """Pictures ``[B, C, H, W]`` of fractions 0 to 1, each with ``times`` changes drawn from the list, of random strength
-    up to ``most`` of the largest. ``moves``: as in ``augment``.
+    """Apply ``times`` random transforms to each picture, each of random strength.
 
     Source: RandAugment, https://arxiv.org/abs/1909.13719, with random magnitude (its section 4.4).
+
+    Args:
+        pictures: ``[B, C, H, W]`` with values 0 to 1.
+        generator: Source of random numbers.
+        times: The number of transforms of each picture.
+        most: Largest strength, as a share of the maximum.
+        moves: Receives the geometric transforms, as in ``augmentation``.
     """
     names, changes = list(CHANGES), list(CHANGES.values())
     rows = pictures.shape[0]

@@ -1,4 +1,4 @@
-"""Statistics of samples that are looked at once."""
+"""One-pass statistics: even subsampling and running moments."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def thinned(items: Iterable[T], limit: int) -> list[T]:
-    """At most ``limit`` items, evenly spread over all of them, in one pass and with no chance in it."""
+    """Return at most ``limit`` of the ``items``, evenly spaced, in one deterministic pass."""
     kept: list[T] = []
     step = 1
     for i, item in enumerate(items):
@@ -26,14 +26,14 @@ def thinned(items: Iterable[T], limit: int) -> list[T]:
 
 
 class Moments:
-    """Mean and deviation of each of ``size`` channels, over rows that come piece by piece."""
+    """Running mean and deviation of ``size`` channels, over rows that arrive in batches."""
 
     def __init__(self, size: int) -> None:
         self.count = 0
         self.first, self.second = np.zeros(size), np.zeros(size)
 
     def add(self, rows: Array) -> None:
-        """Rows ``[N, size]``. Merged pairwise (Chan et al. 1979), so that a large mean costs no digits."""
+        """Add ``rows`` ``[N, size]``, merged pairwise (Chan et al. 1979) so that a large mean costs no precision."""
         rows = np.asarray(rows, dtype=np.float64)
         if not len(rows):
             return
@@ -46,9 +46,10 @@ class Moments:
 
     @property
     def mean(self) -> list[float]:
+        """Mean of each channel."""
         return [float(value) for value in self.first]
 
     def deviation(self, least: float) -> list[float]:
-        """Deviations; 1 where a channel hardly varies (``least`` or below), so that one can divide by them."""
+        """Return the deviation of each channel; 1 where it is ``least`` or below, so that dividing is safe."""
         spread = np.sqrt(self.second / max(self.count, 1))
         return [float(value) if value > least else 1.0 for value in spread]

@@ -1,7 +1,7 @@
-"""Statistical features of series that differ in length: moments, quantiles, crossings, spectrum, correlations.
+"""Statistical features of masked series: moments, quantiles, crossings, spectrum and correlations.
 
-Series are ``[..., T]``, masks ``[..., T]`` bool, broadcast over each other; what is masked counts nowhere. Where a feature
-has no meaning (the skewness of a constant, a correlation of one step) it is 0.
+Series are ``[..., T]`` and masks ``[..., T]`` bool, broadcast against each other; masked steps are ignored. A feature that
+is undefined (the skewness of a constant, a correlation of one step) is 0.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sensorium.signal.stft import Framing, frames, magnitude, per_frame
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 LAGS = (1, 2, 4, 8)
-SEGMENT = 64  # steps of which one spectrum is taken
+SEGMENT = 64  # steps per segment of the spectrum
 NAMES = (
     *("mean", "deviation", "skewness", "kurtosis"),
     *(f"quantile {q:g}" for q in QUANTILES),
@@ -27,28 +27,32 @@ NAMES = (
 
 
 def summary(data: Tensor, mask: Tensor | None = None) -> Tensor:
-    """All features of series ``[B, C, T]``, mask ``[B, T]``: each channel's, then the correlation of each two channels.
+    """Return all features of series: those of each channel, then the correlation of each pair of channels.
 
-    ``[B, C * 20 + C * (C - 1) / 2]``, in the order of ``summary_names``.
+    The result is ``[B, C * 20 + C * (C - 1) / 2]``, in the order of ``summary_names``.
+
+    Args:
+        data: ``[B, C, T]``.
+        mask: Real steps ``[B, T]``; None: all.
     """
     real = _real(data[:, 0], mask)
     return torch.cat([channel_summary(data, real[:, None]).flatten(1), correlations(data, real)], dim=1)
 
 
 def summary_names(channels: Sequence[str]) -> list[str]:
-    """What each number of ``summary`` is."""
+    """Return the names of the numbers of ``summary``, for ``channels`` with these names."""
     pairs = [f"correlation of {a} and {b}" for i, a in enumerate(channels) for b in channels[i + 1 :]]
     return [f"{name} of {channel}" for channel in channels for name in NAMES] + pairs
 
 
 def channel_summary(x: Tensor, mask: Tensor | None = None) -> Tensor:
-    """All features of each series ``[..., T]``: ``[..., 20]``, in the order of ``NAMES``."""
+    """Return all features of each series ``x`` ``[..., T]`` under ``mask``: ``[..., 20]``, in the order of ``NAMES``."""
     parts = (moments(x, mask), quantiles(x, mask), crossings(x, mask), spectrum(x, mask), autocorrelations(x, mask))
     return torch.cat(parts, dim=-1)
 
 
 def moments(x: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Mean, deviation, skewness and excess kurtosis ``[..., 4]``."""
+    """Return mean, deviation, skewness and excess kurtosis ``[..., 4]`` of ``x`` under ``mask``."""
     gap, mean, count = _centred(x, mask)
     variance = gap.square().sum(dim=-1) / count
     flat = variance <= _noise(mean, x)
@@ -61,7 +65,9 @@ def moments(x: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def quantiles(x: Tensor, mask: Tensor | None = None, at: Sequence[float] = QUANTILES) -> Tensor:
-    """Quantiles ``[..., len(at)]``, on straight lines between readings as numpy's; 0 and 1 are the extremes."""
+    """Return the quantiles ``at`` (0 to 1) of ``x`` under ``mask``: ``[..., len(at)]``, interpolated linearly as in
+    numpy.
+    """
     real = _real(x, mask)
     ordered = x.masked_fill(~real, torch.inf).sort(dim=-1).values
     count = real.sum(dim=-1, keepdim=True)
@@ -72,7 +78,7 @@ def quantiles(x: Tensor, mask: Tensor | None = None, at: Sequence[float] = QUANT
 
 
 def crossings(x: Tensor, mask: Tensor | None = None) -> Tensor:
-    """How often, of all steps, a series crosses its mean, and its mean absolute change a step ``[..., 2]``."""
+    """Return the rate of mean crossings and the mean absolute change per step of ``x`` under ``mask``: ``[..., 2]``."""
     real = _real(x, mask)
     gap, _, _ = _centred(x, mask)
     both = real[..., 1:] & real[..., :-1]
@@ -83,7 +89,10 @@ def crossings(x: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def spectrum(x: Tensor, mask: Tensor | None = None, segment: int = SEGMENT) -> Tensor:
-    """Energy, entropy (0: one frequency, 1: all alike) and centroid (0 to 1: half the rate) of ``powers`` ``[..., 3]``."""
+    """Return energy, entropy (0: one frequency, 1: flat) and centroid (0 to 1: half the rate) of ``powers``: ``[..., 3]``.
+
+    ``x``, ``mask`` and ``segment`` are as in ``powers``.
+    """
     power = powers(x, mask, segment)
     _, mean, _ = _centred(x, mask)
     energy = power.sum(dim=-1)
@@ -96,11 +105,16 @@ def spectrum(x: Tensor, mask: Tensor | None = None, segment: int = SEGMENT) -> T
 
 
 def powers(x: Tensor, mask: Tensor | None = None, segment: int = SEGMENT) -> Tensor:
-    """The power of each frequency from 0 to half the rate ``[..., segment // 2 + 1]``.
+    """Return the power spectrum ``[..., segment // 2 + 1]``, from 0 to half the sampling rate.
 
-    The spectrum is the mean over stretches of ``segment`` steps, half overlapping, under a Hann window, the mean of the
-    series taken out; so padding does not change it. Real steps must stand at the beginning.
-    Source: Welch 1967, https://doi.org/10.1109/TAU.1967.1161901.
+    Averaged over half-overlapping Hann-windowed segments after the mean is subtracted; padding has no effect. Real steps
+    must
+    come first. Source: Welch 1967, https://doi.org/10.1109/TAU.1967.1161901.
+
+    Args:
+        x: ``[..., T]``.
+        mask: Real steps ``[..., T]``; None: all.
+        segment: Steps per segment.
     """
     gap, _, _ = _centred(x, mask)
     real = _real(x, mask)
@@ -110,7 +124,7 @@ def powers(x: Tensor, mask: Tensor | None = None, segment: int = SEGMENT) -> Ten
     count = frames(real.sum(dim=-1), segment, segment // 2).reshape(-1)
     there = torch.arange(power.shape[1], device=x.device) < count[:, None]
     power = (power * there[..., None]).sum(dim=1) / count.clamp_min(1)[:, None]
-    # Each frequency but the first and the last stands for its mirror too.
+    # Each frequency but the first and the last also represents its negative.
     twice = torch.full_like(power[:1], 2.0)
     twice[:, 0] = 1.0
     if segment % 2 == 0:
@@ -120,7 +134,7 @@ def powers(x: Tensor, mask: Tensor | None = None, segment: int = SEGMENT) -> Ten
 
 
 def autocorrelations(x: Tensor, mask: Tensor | None = None, lags: Sequence[int] = LAGS) -> Tensor:
-    """How a series resembles itself so many steps later ``[..., len(lags)]``, -1 to 1."""
+    """Return the autocorrelation of ``x`` under ``mask`` at each of ``lags``: ``[..., len(lags)]``, -1 to 1."""
     gap, mean, count = _centred(x, mask)
     whole = gap.square().sum(dim=-1)
     flat = whole <= count * _noise(mean, x)
@@ -131,7 +145,9 @@ def autocorrelations(x: Tensor, mask: Tensor | None = None, lags: Sequence[int] 
 
 
 def correlations(data: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The correlation of each two channels of ``[B, C, T]``, mask ``[B, T]``: ``[B, C * (C - 1) / 2]``."""
+    """Return the correlation of each pair of channels of ``data`` ``[B, C, T]`` under ``mask`` ``[B, T]``: ``[B, C * (C
+    - 1) / 2]``.
+    """
     gap, mean, count = _centred(data, None if mask is None else mask[:, None])
     products = gap @ gap.transpose(1, 2)
     own = products.diagonal(dim1=1, dim2=2)
@@ -146,7 +162,7 @@ def _real(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _centred(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """What each real step is above the mean (0 where masked), the mean, and the count (1 or more)."""
+    """Return differences to the mean (0 where masked), the mean, and the number of real steps (at least 1)."""
     real = _real(x, mask)
     count = real.sum(dim=-1).clamp_min(1).to(x.dtype)
     mean = x.masked_fill(~real, 0.0).sum(dim=-1) / count
@@ -154,5 +170,5 @@ def _centred(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _noise(mean: Tensor, x: Tensor) -> Tensor:
-    """Variance that is nothing but rounding."""
+    """Variance attributable to rounding alone."""
     return (mean.abs() * 4 * torch.finfo(x.dtype).eps).square() + torch.finfo(x.dtype).tiny

@@ -1,4 +1,4 @@
-"""Features that a formula gives, standardised by the training rows."""
+"""Base class of formula-based features, standardised over the training rows."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from sensorium.signal.running_moments import Moments, thinned
 
 _SAMPLE = 2048
 _FAR = 10.0
-_LARGEST = 1e8  # its fourth power, added up over a long series, is still a single
+_LARGEST = 1e8  # its fourth power, summed over a long series, still fits float32
 _SHORT = 32
 
 
 class Scaled(Features):
-    """Numbers that a formula gives of each row, standardised by the training rows; one that never varies is 0."""
+    """Features computed by a formula and standardised over the training rows; a constant feature is 0."""
 
     block: ClassVar[int] = 2**16
-    """How many numbers of a batch are looked at together, on a CPU."""
+    """Input numbers processed at a time on a CPU."""
     mean: Tensor
     scale: Tensor
 
@@ -38,10 +38,17 @@ class Scaled(Features):
 
     @abstractmethod
     def measured(self, data: Tensor, mask: Tensor | None) -> Tensor:
-        """``[B, F]`` of float32 data as the layout says, zero where masked; F follows from the layout and the options."""
+        """Compute the raw features ``[B, F]``; F depends only on the layout and the options.
+
+        Args:
+            data: float32 data in the layout, zero where masked.
+            mask: Real steps or points; None: all.
+        """
 
     def learn(self, sample: Tensor) -> None:
-        """Learn more from some of the training rows ``[N, F]``, spread evenly over all and standardised."""
+        """Fit further parameters on a ``sample`` ``[N, F]`` of standardised training rows, evenly spaced over all of
+        them.
+        """
 
     @torch.no_grad()
     def fit(self, fields: Iterable[Field]) -> None:
@@ -53,7 +60,7 @@ class Scaled(Features):
                 values = self._measured(field.data, field.mask).cpu().numpy()
                 moments = moments or Moments(values.shape[1])
                 moments.add(values)
-                yield from map(np.copy, values)  # a row must not hold its batch
+                yield from map(np.copy, values)  # a view would keep its batch in memory
 
         sample = thinned(rows(), _SAMPLE)
         if moments is None:
@@ -82,7 +89,7 @@ class Scaled(Features):
         return ((values - self.mean) * self.scale).clamp(-_FAR, _FAR)
 
     def _measured(self, data: Tensor, mask: Tensor | None) -> Tensor:
-        # In single precision, whatever the network computes in: fourth powers overflow half floats.
+        # Always in float32: fourth powers overflow half precision.
         with torch.autocast(data.device.type, enabled=False):
             values = data.float().clamp(-_LARGEST, _LARGEST)
             if mask is not None:
@@ -91,7 +98,7 @@ class Scaled(Features):
                 values = values.masked_fill(~where, 0.0)
             if data.device.type != "cpu":
                 return self.measured(values, mask)
-            # A few rows at a time stay in the cache: several times as fast.
+            # Small blocks fit the CPU cache: several times faster.
             few = max(1, self.block // max(values[:1].numel(), 1))
             parts = [slice(start, start + few) for start in range(0, max(len(values), 1), few)]
             return torch.cat([self.measured(values[at], None if mask is None else mask[at]) for at in parts])

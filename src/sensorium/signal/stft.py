@@ -1,4 +1,4 @@
-"""Short-time Fourier transforms of batches of signals that differ in length, there and back."""
+"""Short-time Fourier transforms of padded batches of signals, and their inverse."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from sensorium.core.errors import ConfigError
 
 Length = TypeVar("Length", int, Tensor)
 Shape = Literal["hann", "hamming", "ones"]
-_BLOCK = 2**18  # samples under windows at a time, on a CPU: what stays in the cache is several times as fast
+_BLOCK = 2**18  # windowed samples per block on a CPU: blocks that fit the cache are several times faster
 
 
 class Framed(NamedTuple):
-    """Features of a padded batch: ``data`` ``[B, frames, F]``, zero where padded, ``mask`` ``[B, frames]``: real frames."""
+    """Features of a padded batch: ``data`` ``[B, frames, F]``, zero where padded, and ``mask`` ``[B, frames]`` of real
+    frames.
+    """
 
     data: Tensor
     mask: Tensor
@@ -30,12 +32,12 @@ class Framing:
     """How signals are cut into frames.
 
     Args:
-        window: Samples in a frame.
+        window: Samples per frame.
         hop: Samples from one frame to the next.
         fft: Length of the transform, ``window`` or more; None: ``window``.
-        center: Frame i has its middle at sample ``i * hop``, zeros standing before the first sample: librosa's default.
-            Else it starts there, and the last frame ends with or after the last sample.
-        shape: The window's shape, periodic.
+        center: Whether frame i is centred on sample ``i * hop``, with zeros before the first sample, as librosa does by
+            default. Otherwise frame i starts there, and the last frame ends at or after the last sample.
+        shape: Shape of the periodic window.
     """
 
     window: int
@@ -54,7 +56,7 @@ class Framing:
         return self.window if self.fft is None else self.fft
 
     def count(self, length: Length) -> Length:
-        """How many frames a signal of ``length`` samples has."""
+        """Return the number of frames of a signal of ``length`` samples."""
         if not self.center:
             return frames(length, self.window, self.hop)
         if isinstance(length, int):
@@ -62,18 +64,22 @@ class Framing:
         return (torch.div(length, self.hop, rounding_mode="floor") + 1) * (length > 0)
 
     def mask(self, signal: Tensor, lengths: Tensor | None) -> Tensor:
-        """Which frames of signals ``[B, T]`` are real, ``[B, frames]``."""
+        """Return the mask ``[B, frames]`` of real frames of ``signal`` ``[B, T]``, whose rows have ``lengths`` ``[B]``
+        (None: all).
+        """
         total = max(self.count(signal.shape[1]), 1)
         if lengths is None:
             lengths = torch.full((signal.shape[0],), signal.shape[1], device=signal.device)
         return torch.arange(total, device=signal.device) < self.count(lengths)[:, None]
 
     def taper(self, like: Tensor) -> Tensor:
-        """The window with zeros up to the length of the transform: around it where frames are centred, else after it."""
+        """Return the window, zero-padded to the transform length (on both sides if centred), with type and device of
+        ``like``.
+        """
         return _taper(self.shape, self.window, self.size, self.center, like.dtype, like.device)
 
     def cut(self, signal: Tensor) -> Tensor:
-        """Signals ``[B, T]`` as overlapping frames ``[B, frames, size]`` before the window: a view, no copy."""
+        """Cut ``signal`` ``[B, T]`` into overlapping frames ``[B, frames, size]`` before windowing: a view, not a copy."""
         count = max(self.count(signal.shape[1]), 1)
         left = self.size // 2 if self.center else 0
         padded = F.pad(signal, (left, max((count - 1) * self.hop + self.size - signal.shape[1] - left, 0)))
@@ -81,7 +87,7 @@ class Framing:
 
 
 def frames(length: Length, window: int, hop: int) -> Length:
-    """How many windows, ``hop`` apart, it takes to cover ``length`` samples; none for no samples."""
+    """Return the number of windows of ``window`` samples, ``hop`` apart, that cover ``length`` samples; 0 for none."""
     if isinstance(length, int):
         return 0 if length <= 0 else max(-(-(length - window) // hop), 0) + 1
     steps = torch.div(length - window + hop - 1, hop, rounding_mode="floor").clamp_min(0) + 1
@@ -89,34 +95,45 @@ def frames(length: Length, window: int, hop: int) -> Length:
 
 
 def silenced(signal: Tensor, lengths: Tensor | None) -> Tensor:
-    """Signals ``[B, T]`` with zeros past the end of each row."""
+    """Zero ``signal`` ``[B, T]`` past the ``lengths`` ``[B]`` of its rows (None: unchanged)."""
     if lengths is None or (lengths.device.type == "cpu" and bool((lengths >= signal.shape[1]).all())):
         return signal
     return signal.masked_fill(torch.arange(signal.shape[1], device=signal.device) >= lengths[:, None], 0.0)
 
 
 def masked(data: Tensor, mask: Tensor) -> Framed:
-    """Features ``[B, frames, F]`` with zeros where they are not real; in place where no gradient forbids it."""
+    """Zero features ``data`` ``[B, frames, F]`` outside ``mask`` ``[B, frames]``; in place unless gradients are needed."""
     if data.requires_grad:
         return Framed(data.masked_fill(~mask[..., None], 0.0), mask)
     if data.device.type != "cpu":
         return Framed(data.masked_fill_(~mask[..., None], 0.0), mask)
-    if not bool(mask.all()):  # on a CPU the question costs less than another pass over all features
+    if not bool(mask.all()):  # on a CPU this check is cheaper than a pass over all features
         data[~mask] = 0.0
     return Framed(data, mask)
 
 
 def stft(signal: Tensor, framing: Framing, lengths: Tensor | None = None) -> Framed:
-    """The complex short-time Fourier transform of signals ``[B, T]``: ``[B, frames, size // 2 + 1]``."""
+    """Complex short-time Fourier transform: ``[B, frames, size // 2 + 1]`` and the mask of real frames.
+
+    Args:
+        signal: ``[B, T]``.
+        framing: Window, hop and transform length.
+        lengths: Real samples of each row ``[B]``; None: all.
+    """
     mask = framing.mask(signal, lengths)
     return masked(per_frame(silenced(signal, lengths), framing, lambda spectrum: spectrum), mask)
 
 
 def istft(spectrum: Tensor, framing: Framing, length: int, mask: Tensor | None = None) -> Tensor:
-    """The signals ``[B, length]`` whose transform is nearest to ``spectrum`` in the least squares sense.
+    """Invert a short-time Fourier transform in the least-squares sense: signals ``[B, length]``.
 
-    ``mask`` ``[B, frames]`` says which frames count; a sample that none of them sees is zero.
     Source: Griffin and Lim 1984, https://doi.org/10.1109/TASSP.1984.1164317, equation 6.
+
+    Args:
+        spectrum: Complex ``[B, frames, size // 2 + 1]``.
+        framing: How the frames were cut.
+        length: Samples to return.
+        mask: Frames to use ``[B, frames]``; None: all. Samples that no frame covers are zero.
     """
     taper = framing.taper(spectrum.real)
     pieces = torch.fft.irfft(spectrum, framing.size) * taper
@@ -130,14 +147,14 @@ def istft(spectrum: Tensor, framing: Framing, length: int, mask: Tensor | None =
 
 
 def spectrogram(signal: Tensor, window: int, hop: int, fft: int | None = None, power: float = 2.0) -> Tensor:
-    """Magnitudes to the ``power`` of the short-time Fourier transform: ``[B, T]`` to ``[B, frames, fft // 2 + 1]``.
+    """Spectrogram: magnitudes of the short-time Fourier transform to a ``power``, ``[B, frames, fft // 2 + 1]``.
 
-    Frame i starts at sample ``i * hop`` and sees ``window`` samples under a Hann window; past the end are zeros,
-    nothing is reflected. So a row followed by zeros has the same frames as the row alone.
+    Frame i starts at sample ``i * hop`` and covers ``window`` samples under a Hann window; the end is zero-padded, not
+    reflected, so padding does not change a row's frames.
 
     Args:
         signal: ``[B, T]`` float, zero past the end of each row.
-        window: Samples in a frame.
+        window: Samples per frame.
         hop: Samples from one frame to the next.
         fft: Length of the transform, ``window`` or more; None: ``window``.
         power: 1 for magnitudes, 2 for energies.
@@ -146,19 +163,24 @@ def spectrogram(signal: Tensor, window: int, hop: int, fft: int | None = None, p
 
 
 def magnitude(spectrum: Tensor, power: float = 2.0) -> Tensor:
-    """Magnitudes of complex numbers to the ``power``."""
-    energy = spectrum.real.square() + spectrum.imag.square()  # three times as fast as abs().square()
+    """Return the magnitudes of a complex ``spectrum``, raised to ``power``."""
+    energy = spectrum.real.square() + spectrum.imag.square()  # three times faster than abs().square()
     if power == 2:
         return energy
     if energy.requires_grad:
-        energy = energy.clamp_min(torch.finfo(energy.dtype).tiny)  # a root has no slope at zero
+        energy = energy.clamp_min(torch.finfo(energy.dtype).tiny)  # the gradient of a root is infinite at zero
     return energy.sqrt() if power == 1 else energy.pow(power / 2)
 
 
 def per_frame(signal: Tensor, framing: Framing, then: Callable[[Tensor], Tensor]) -> Tensor:
-    """What ``then`` makes of the spectra ``[b, n, size // 2 + 1]`` of signals ``[B, T]``: ``[B, frames, ...]``.
+    """Apply a function to the spectra of signals: ``[B, frames, ...]``.
 
-    On a CPU it is done a block at a time: the whole spectrum of a batch is never in memory, unless gradients need it.
+    On a CPU this runs block by block, so the full spectrum is never in memory, unless gradients are needed.
+
+    Args:
+        signal: ``[B, T]``.
+        framing: How frames are cut.
+        then: Function of complex spectra ``[b, n, size // 2 + 1]``, applied to each block of frames.
     """
     framed, taper = framing.cut(signal), framing.taper(signal)
     rows, count = framed.shape[:2]
@@ -178,13 +200,13 @@ def per_frame(signal: Tensor, framing: Framing, then: Callable[[Tensor], Tensor]
 
 
 def hann(window: int, device: torch.device) -> Tensor:
-    """The periodic Hann window, ``[window]``."""
+    """Return the periodic Hann window of ``window`` samples on ``device``."""
     return _taper("hann", window, window, False, torch.float32, device)
 
 
 @lru_cache(maxsize=64)
 def _taper(shape: Shape, window: int, size: int, center: bool, dtype: torch.dtype, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):  # one made in inference could never again be part of a gradient
+    with torch.inference_mode(False):  # a tensor made in inference mode cannot take part in autograd
         made = {"hann": torch.hann_window, "hamming": torch.hamming_window}
         whole = made[shape](window, dtype=torch.float64) if shape in made else torch.ones(window, dtype=torch.float64)
         left = (size - window) // 2 if center else 0
@@ -192,7 +214,7 @@ def _taper(shape: Shape, window: int, size: int, center: bool, dtype: torch.dtyp
 
 
 def _overlap(pieces: Tensor, hop: int, total: int) -> Tensor:
-    """Pieces ``[B, n, size]`` added up, each ``hop`` after the one before: ``[B, total]``."""
+    """Overlap-add ``pieces`` ``[B, n, size]`` with a distance of ``hop``: ``[B, total]``."""
     rows, count, size = pieces.shape
     whole = F.fold(pieces.transpose(1, 2), (1, (count - 1) * hop + size), (1, size), stride=(1, hop))
     return F.pad(whole.reshape(rows, -1), (0, total - whole.shape[-1]))

@@ -1,4 +1,4 @@
-"""Streams of different rates and clocks on one grid of moments."""
+"""Alignment of streams with different rates and clocks to one time grid."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ How = Literal["line", "hold", "nearest"]
 
 
 class Aligned(NamedTuple):
-    """Streams on a grid: its moments ``[N]``, and of each stream values ``[N, C]``, 0 where masks ``[N, C]`` are False."""
+    """Streams on one grid: ``times`` ``[N]``, and by stream ``values`` ``[N, C]``, 0 where ``masks`` ``[N, C]`` are
+    False.
+    """
 
     times: Array
     values: dict[str, Array]
@@ -29,13 +31,13 @@ def align(
     span: Literal["union", "overlap"] = "union",
     reach: float | None = None,
 ) -> Aligned:
-    """Streams ``(times [T], values [T] or [T, C])`` on the moments ``start + n / rate`` that all share.
+    """Resample streams to the shared time grid ``start + n / rate``.
 
     Args:
-        streams: By name; times in seconds, in any order, values NaN where missing.
-        rate: Moments a second.
-        how: See ``on_grid``.
-        span: From the first to the last reading of any stream, or only while all of them run.
+        streams: ``(times [T], values [T] or [T, C])`` by name; times in seconds in any order, values NaN where missing.
+        rate: Grid points per second.
+        how: Interpolation, see ``on_grid``.
+        span: ``union`` covers the first to the last reading of any stream, ``overlap`` only the time all streams cover.
         reach: See ``on_grid``.
     """
     if not rate > 0:
@@ -45,7 +47,7 @@ def align(
     start, end = (min(starts), max(ends)) if span == "union" else (max(starts), min(ends))
     if end < start:
         raise DataError("the streams do not overlap: at no time do all of them run", fix="use span='union'")
-    # A little more than the end, so that rounding does not lose the last moment.
+    # The tolerance keeps the last grid point despite rounding.
     grid = start + np.arange(int(np.floor((end - start) * rate + 1e-6)) + 1) / rate
     put = {name: on_grid(times, values, grid, how, reach=reach) for name, (times, values) in whole.items()}
     return Aligned(grid, {n: v for n, (v, _) in put.items()}, {n: m for n, (_, m) in put.items()})
@@ -54,21 +56,21 @@ def align(
 def on_grid(
     times: Array, values: Array, grid: Array, how: How = "line", *, reach: float | None = None
 ) -> tuple[Array, Array]:
-    """Readings ``[T]`` or ``[T, C]`` at the moments of ``grid``: ``[N, C]`` float64, and where they are known ``[N, C]``.
+    """Interpolate readings to a time grid: ``[N, C]`` float64 and the mask of known values ``[N, C]``.
 
-    Nothing is known before a channel's first reading nor after its last. What is not known is 0.
+    Values before a channel's first and after its last reading are unknown. Unknown values are 0.
 
     Args:
-        times: When each reading was taken ``[T]``, in any order; of two at one moment the later in the list counts.
-        values: The readings; NaN: none.
-        grid: Moments ``[N]`` in order.
-        how: ``line``: between the two readings around a moment; ``hold``: the last one before it; ``nearest``: the nearer.
-        reach: A moment further than this from the readings it would be made of is not known; None: any distance will do.
+        times: Time of each reading ``[T]``, in any order; of two at the same time the later in the list is used.
+        values: Readings ``[T]`` or ``[T, C]``; NaN: missing.
+        grid: Grid times ``[N]`` in ascending order.
+        how: ``line``: linear interpolation; ``hold``: the last reading before; ``nearest``: the nearest reading.
+        reach: Largest distance in seconds to the readings used; beyond it a value is unknown. None: any.
     """
     times, values = _ordered(times, values, "the stream")
     out = np.zeros((len(grid), values.shape[1]))
     known = np.zeros(out.shape, dtype=np.bool_)
-    slack = 1e-9 * max(1.0, float(np.abs(times).max(initial=0.0)))  # clocks are counted up in floating point
+    slack = 1e-9 * max(1.0, float(np.abs(times).max(initial=0.0)))  # tolerance for clocks accumulated in floating point
     for channel in range(values.shape[1]):
         real = np.isfinite(values[:, channel])
         at, reading = times[real], values[real, channel]
@@ -91,7 +93,7 @@ def on_grid(
 
 
 def _ordered(times: Array, values: Array, name: str) -> tuple[Array, Array]:
-    """Times ``[T]`` and values ``[T, C]`` float64 in the order of time, one of each moment."""
+    """Return times ``[T]`` and values ``[T, C]`` float64 sorted by time, without duplicate times."""
     times = np.asarray(times, dtype=np.float64)
     values = np.asarray(values, dtype=np.float64)
     if times.ndim != 1 or values.ndim not in (1, 2) or len(values) != len(times):

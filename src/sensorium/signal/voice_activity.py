@@ -1,4 +1,4 @@
-"""Where recordings are silent: by energy, or by how unlike the noise a frame is; and cutting that off."""
+"""Voice activity detection, by energy or by a likelihood ratio test, and trimming of silence."""
 
 from __future__ import annotations
 
@@ -15,9 +15,16 @@ from sensorium.signal.stft import Framing, magnitude, per_frame, silenced
 def loud(
     signal: Tensor, lengths: Tensor | None = None, *, window: int = 2048, hop: int = 512, below_db: float = 60.0
 ) -> Tensor:
-    """Which frames ``[B, frames]`` are at most ``below_db`` below the loudest of their row; frame i is around ``i * hop``.
+    """Return which frames ``[B, frames]`` are within ``below_db`` of the loudest frame of their row.
 
-    As ``librosa.effects.trim`` sees it, but that in a row of zeros nothing is loud.
+    Frame i is centred on ``i * hop``. Same as ``librosa.effects.trim``, except that no frame of an all-zero row is loud.
+
+    Args:
+        signal: ``[B, T]``.
+        lengths: Real samples of each row ``[B]``; None: all.
+        window: Samples per frame.
+        hop: Samples from one frame to the next.
+        below_db: Threshold below the peak in dB.
     """
     framing = Framing(window, hop, center=True)
     mask = framing.mask(signal, lengths)
@@ -39,20 +46,21 @@ def voiced(
     quiet: float = 0.15,
     hang: int = 4,
 ) -> Tensor:
-    """Which frames ``[B, frames]`` are something else than the noise of their row; frame i is around ``i * hop``.
+    """Return which frames ``[B, frames]`` differ from the background noise of their row; frame i is centred on ``i *
+    hop``.
 
-    A likelihood ratio test in each frequency, averaged: it finds what is softer than the noise, if its colour differs.
-    Source: Sohn, Kim and Sung 1999, https://doi.org/10.1109/97.736233, equation 4 with the maximum likelihood estimate; a
-    plain hang-over in place of their Markov chain.
+    Averages a likelihood ratio test over frequencies, so it also detects sounds softer than the noise if their spectrum
+    differs. Source: Sohn, Kim and Sung 1999, https://doi.org/10.1109/97.736233, equation 4 with the maximum likelihood
+    estimate; a plain hang-over in place of their Markov chain.
 
     Args:
         signal: ``[B, T]`` float.
         lengths: Real samples of each row ``[B]``; None: all.
-        window: Samples in a frame.
+        window: Samples per frame.
         hop: Samples from one frame to the next.
-        threshold: Mean log likelihood ratio above which a frame is no noise; noise alone has about 0.15 to 0.4.
-        quiet: Share of frames, the quietest ones, from which the noise is learnt.
-        hang: So many frames before and after such a one count too.
+        threshold: Mean log likelihood ratio above which a frame is active; noise alone has about 0.15 to 0.4.
+        quiet: Share of frames, the quietest, from which the noise is estimated.
+        hang: The number of frames before and after an active frame that also count as active.
     """
     framing = Framing(window, hop, center=True)
     mask = framing.mask(signal, lengths)
@@ -66,7 +74,12 @@ def voiced(
 
 
 def stretches(active: Tensor, hop: int) -> list[list[tuple[int, int]]]:
-    """The stretches of frames ``[B, frames]`` that are active, as samples from and to; divide by the rate for seconds."""
+    """Return the active stretches of each row as (start, end) in samples; divide by the sampling rate for seconds.
+
+    Args:
+        active: Active frames ``[B, frames]``.
+        hop: Samples from one frame to the next.
+    """
     edge = F.pad(active.to(torch.int8), (1, 1)).diff(dim=1)
     found: list[list[tuple[int, int]]] = []
     for row in edge.cpu():
@@ -76,9 +89,14 @@ def stretches(active: Tensor, hop: int) -> list[list[tuple[int, int]]]:
 
 
 def trimmed(signal: Array, rate: int, below_db: float) -> tuple[Array, int]:
-    """A signal ``[T]`` without what is silent at its ends, heard 50 ms at a time, and the sample at which it begins.
+    """Cut the silent ends off a signal; return the rest and the sample at which it begins.
 
-    Whole where all of it is silent.
+    Energy is measured over 50 ms. A signal that is silent throughout is returned whole.
+
+    Args:
+        signal: ``[T]``.
+        rate: Sampling rate in Hz.
+        below_db: Silence is this far below the loudest frame, in dB.
     """
     alone = torch.from_numpy(np.ascontiguousarray(signal, dtype=np.float32))[None]
     hop = max(1, round(0.0125 * rate))
@@ -87,9 +105,16 @@ def trimmed(signal: Array, rate: int, below_db: float) -> tuple[Array, int]:
 
 
 def trim(signal: Tensor, active: Tensor, hop: int, lengths: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """Signals ``[B, T]`` from their first to their last active frame: ``[B, T']``, their lengths, and where each began.
+    """Cut signals to the span from their first to their last active frame: ``[B, T']``, lengths ``[B]`` and starts
+    ``[B]``.
 
-    A row in which no frame is active comes out empty.
+    A row without an active frame becomes empty.
+
+    Args:
+        signal: ``[B, T]``.
+        active: Active frames ``[B, frames]``.
+        hop: Samples from one frame to the next.
+        lengths: Real samples of each row ``[B]``; None: all.
     """
     rows, count = signal.shape
     full = torch.full((rows,), count, device=signal.device) if lengths is None else lengths

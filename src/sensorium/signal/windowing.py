@@ -1,4 +1,4 @@
-"""Long recordings cut into windows, each with its time and label."""
+"""Sliding windows over long recordings, with times and labels."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from sensorium.core.modality import Array
 
 
 class Windows(NamedTuple):
-    """Windows of a recording.
+    """Windows of one recording.
 
     Args:
-        data: ``[N, length, C]``, zero past the recording's end.
-        mask: ``[N, length]`` bool: real steps.
-        start: ``[N]``: the step each begins at.
-        times: ``[N]``: the time of that step, if times were given.
-        labels: ``[N]``: the label most steps of it have, if labels were given.
-        purity: ``[N]``: the share of its real steps that have that label.
+        data: ``[N, length, C]``, zero past the end of the recording.
+        mask: Real steps, ``[N, length]`` bool.
+        start: Index of the first step of each window ``[N]``.
+        times: Time of that step ``[N]``, if times were given.
+        labels: Majority label of each window ``[N]``, if labels were given.
+        purity: Share of the window's real steps with that label ``[N]``.
     """
 
     data: Array
@@ -39,15 +39,15 @@ def windows(
     labels: Array | None = None,
     partial: bool = False,
 ) -> Windows:
-    """A recording ``[T]`` or ``[T, C]`` in windows of ``length`` steps, each ``step`` after the one before.
+    """Cut a recording ``[T]`` or ``[T, C]`` into windows of ``length`` steps, ``step`` apart.
 
     Args:
         steps: The readings.
-        length: Steps in a window.
-        step: Steps from one window to the next; as many as ``length``: they do not overlap.
-        times: When each step was, ``[T]``.
-        labels: What each step was, ``[T]``.
-        partial: Whether a last window that the recording only partly fills is kept (masked); else its steps are left out.
+        length: Steps per window.
+        step: Steps from one window to the next; equal to ``length`` for windows that do not overlap.
+        times: Time of each step ``[T]``.
+        labels: Label of each step ``[T]``.
+        partial: Whether a last, partly filled window is kept (masked) rather than dropped.
     """
     steps = np.asarray(steps)
     steps = steps[:, None] if steps.ndim == 1 else steps
@@ -58,14 +58,14 @@ def windows(
             raise DataError(f"{len(given)} {what} for {len(steps)} steps")
     count = len(steps)
     whole = max(0, (count - length) // step + 1)
-    # As many as it takes to cover the recording, none of them beginning past its end.
+    # Enough windows to cover the recording, none starting past its end.
     total = min(max(1, -(-(count - length) // step) + 1), -(-count // step)) if partial else whole
     start = np.arange(total) * step
     mask = start[:, None] + np.arange(length) < count
     if total > whole:
         steps = np.concatenate([steps, np.zeros((max(int(start[-1]) + length - count, 0), steps.shape[1]), steps.dtype)])
     if total:
-        # A view: windows that overlap share their memory until one of them is written to.
+        # A view: overlapping windows share memory.
         data = np.lib.stride_tricks.sliding_window_view(steps, length, axis=0)[::step][:total].swapaxes(1, 2)
     else:
         data = np.zeros((0, length, steps.shape[1]), steps.dtype)
@@ -74,7 +74,7 @@ def windows(
 
 
 def _majority(labels: Array, start: Array, mask: Array) -> tuple[Array, Array]:
-    """The commonest label of each window (of equals, the first in order), and its share."""
+    """Return the majority label of each window (on ties, the first in sorted order) and its share."""
     if not len(start):
         return labels[:0], np.zeros(0)
     names, codes = np.unique(labels, return_inverse=True)
