@@ -50,7 +50,11 @@ def stopped(cli: Any, scenes: Path, run_folder: Path, tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize(
     "moment",
-    ["sensorium.training.table_splits.read", "sensorium.training.prepare.resolve", "sensorium.training.train.assemble"],
+    [
+        "sensorium.training.table_splits.read_table",
+        "sensorium.training.prepare.resolve",
+        "sensorium.training.train.assemble",
+    ],
 )
 def test_before_anything_is_saved_nothing_is_resumed(stopped: Any, moment: str) -> None:
     said = stopped(moment, *FIT)
@@ -73,24 +77,26 @@ def test_a_model_that_was_there_is_told_of(stopped: Any, cli: Any, scenes: Path,
     (tmp_path / "my run").mkdir()
     (tmp_path / "my run" / "manifest.json").write_text("{}")
     os.utime(tmp_path / "my run" / "manifest.json", (0, time.time() - 60))
-    said = stopped("sensorium.training.table_splits.read", *FIT, "--overwrite")
+    said = stopped("sensorium.training.table_splits.read_table", *FIT, "--overwrite")
     assert "is still there" in said
 
 
 def test_a_search_tells_of_its_trials(stopped: Any, tmp_path: Path) -> None:
     (tmp_path / "my run").mkdir()
     (tmp_path / "my run" / "search.json").write_text(json.dumps({"search": "", "trials": [{}, {}]}))
-    said = stopped("sensorium.training.table_splits.read", *FIT, "--search", 3)
+    said = stopped("sensorium.training.table_splits.read_table", *FIT, "--search", 3)
     assert "2 trials of the search are kept. Go on: sensorium fit" in said
     assert "--resume" not in said
 
 
 def test_a_comparison_tells_of_its_runs(stopped: Any, tmp_path: Path) -> None:
     words = ["compare", *FIT[1:]]
-    assert "No run is finished yet" in stopped("sensorium.training.table_splits.read", *words)
+    assert "No run is finished yet" in stopped("sensorium.training.table_splits.read_table", *words)
     (tmp_path / "my run").mkdir(exist_ok=True)
     (tmp_path / "my run" / "runs.jsonl").write_text("{}\n")
-    assert "1 finished run is kept. Go on: sensorium compare" in stopped("sensorium.training.table_splits.read", *words)
+    assert "1 finished run is kept. Go on: sensorium compare" in stopped(
+        "sensorium.training.table_splits.read_table", *words
+    )
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from sensorium.core.forward import Forward
 from sensorium.core.stream_subsets import coalitions, routed
 from sensorium.nn.ensemble import NETWORK, Ensemble
 from sensorium.training import final_fit
-from sensorium.training.lightning_module import Lit
+from sensorium.training.lightning_module import TrainingModule
 from sensorium.training.resume import LAST
 
 BOTH = ("model.experts=[linear]", "training.refit=all")
@@ -141,13 +141,15 @@ def test_numbers_and_labels_are_answered_too(quick_fit: Any, scenes: Path) -> No
 def test_a_run_that_is_finished_is_read_and_not_fitted_again(quick_fit: Any, blended: Any, monkeypatch: Any) -> None:
     _, out = blended
     before = (out / "model.safetensors").read_bytes()
-    monkeypatch.setattr("sensorium.training.expert_fitting.attached", lambda *_: pytest.fail("fitted again"))
+    monkeypatch.setattr("sensorium.training.expert_fitting.fit_experts", lambda *_: pytest.fail("fitted again"))
     again = quick_fit(ignore=IGNORE, overrides=BOTH, out=out, resume=True)
     assert (out / "model.safetensors").read_bytes() == before
     assert again.model.experts is not None
 
 
-@pytest.mark.parametrize("moment", ["sensorium.training.expert_fitting.again", "sensorium.training.final_fit.again"])
+@pytest.mark.parametrize(
+    "moment", ["sensorium.training.expert_fitting.refit_experts", "sensorium.training.final_fit.refit_experts"]
+)
 def test_stopped_in_the_last_fit_it_ends_bit_for_bit(
     moment: str, quick_fit: Any, blended: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,13 +171,13 @@ def test_stopped_in_the_last_fit_it_ends_bit_for_bit(
 def test_stopped_within_the_last_training_it_ends_bit_for_bit(
     quick_fit: Any, blended: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    last, begin = final_fit.train, Lit.on_train_batch_start
+    last, begin = final_fit.train, TrainingModule.on_train_batch_start
 
     def train(*given: Any, **more: Any) -> Any:
-        monkeypatch.setattr(Lit, "on_train_batch_start", stop)
+        monkeypatch.setattr(TrainingModule, "on_train_batch_start", stop)
         return last(*given, **more)
 
-    def stop(lit: Lit, batch: Any, at: int) -> None:
+    def stop(lit: TrainingModule, batch: Any, at: int) -> None:
         if lit.global_step == 2:
             raise KeyboardInterrupt
         begin(lit, batch, at)

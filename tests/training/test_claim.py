@@ -33,7 +33,7 @@ def test_a_finished_model_is_refused_before_any_work(
 ) -> None:
     before = held(finished)
     with monkeypatch.context() as patch:
-        patch.setattr("sensorium.training.table_splits.read", None)
+        patch.setattr("sensorium.training.table_splits.read_table", None)
         with pytest.raises(ConfigError, match="holds a finished model") as caught:
             quick_fit(**FAST, out=finished)
     assert "--overwrite" in str(caught.value)

@@ -15,7 +15,7 @@ from sensorium.core.recipe import Recipe
 from sensorium.data.tables.table import Table
 from sensorium.reporting.console import Console
 from sensorium.training.compare import compare
-from sensorium.training.comparison_choices import Asked, possible
+from sensorium.training.comparison_choices import ComparisonRequest, buildable
 from sensorium.training.comparison_setup import prepare
 from sensorium.training.memory_footprint import COPIES, training_bytes
 from sensorium.training.training_request import Request
@@ -88,14 +88,14 @@ def test_a_stopped_comparison_goes_on(folder: Path, scenes: Path, monkeypatch: p
     count = 0
     from sensorium.training import compare as module
 
-    whole = module.one
+    whole = module.run_one
 
     def counted(*args: Any) -> Any:
         nonlocal count
         count += 1
         return whole(*args)
 
-    monkeypatch.setattr(module, "one", counted)
+    monkeypatch.setattr(module, "run_one", counted)
     given(scenes, folder)
     after = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
     assert count == 1
@@ -111,8 +111,8 @@ def test_all_runs_stand_on_the_same_ground(scenes: Path, tmp_path: Path) -> None
     assert "no run has seen" in where
     total = len(ground.rows) + len(ground.valid) + len(ground.test)
     assert len(ground.test) == round(0.2 * total)
-    questions = Asked.of("gated,weighted").questions(ground.schema, ground.plan)
-    ways, skipped = possible(ground, questions, True)
+    questions = ComparisonRequest.of("gated,weighted").factors(ground.schema, ground.plan)
+    ways, skipped = buildable(ground, questions, True)
     assert skipped == {}
     assert [way.name for way in ways][:2] == ["gated", "weighted"]
     assert {way.name for way in ways if way.single} >= {"photo alone", "without photo"}
@@ -122,7 +122,7 @@ def test_all_runs_stand_on_the_same_ground(scenes: Path, tmp_path: Path) -> None
     assert list(alone.schema.streams) == list(alone.rows.inputs) == list(alone.plan.model.encoders) == ["sound"]
     assert alone.plan.model.encoders["sound"] == ground.plan.model.encoders["sound"]
     assert alone.schema.inputs[0].reader is ground.schema.streams["sound"][0].reader, "learnt once"
-    limited, with_limit = ground.limited(3.5, ways)
+    limited, with_limit = ground.with_time_limit(3.5, ways)
     assert {each.plan.training.time_limit for each in (limited, *with_limit.values())} == {3.5}
 
 

@@ -20,7 +20,7 @@ from sensorium.core.errors import ConfigError, SensoriumError
 from sensorium.core.recipe import Recipe
 from sensorium.training import launch
 from sensorium.training.callbacks import Checkpoint
-from sensorium.training.lightning_module import Lit
+from sensorium.training.lightning_module import TrainingModule
 
 TWO = ["model.size=tiny", "training.epochs=3", "training.batch_size=8", "training.devices=2"]
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
@@ -45,26 +45,26 @@ def same(one: Any, other: Any) -> bool:
 
 @pytest.mark.parametrize("started", [TORCHRUN, SLURM])
 def test_who_this_is_is_read_from_what_started_it(started: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert launch.place() is None
+    assert launch.process_place() is None
     assert launch.first()
     for name, value in started.items():
         monkeypatch.setenv(name, value)
-    assert launch.place() == (3, 4, 1, 2)
+    assert launch.process_place() == (3, 4, 1, 2)
     assert not launch.first()
-    plan = launch.settled(Recipe())
+    plan = launch.with_processes(Recipe())
     assert (plan.training.devices, plan.training.nodes) == (2, 2)
-    assert launch.settled(plan) == plan
+    assert launch.with_processes(plan) == plan
     with pytest.raises(ConfigError, match=r"training\.devices is 4 and training\.nodes 1"):
-        launch.settled(Recipe().override(["training.devices=4"]))
+        launch.with_processes(Recipe().override(["training.devices=4"]))
 
 
 def test_a_single_task_of_slurm_is_no_crew(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (SLURM | {"SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_NNODES": "1"}).items():
         monkeypatch.setenv(name, value)
-    assert launch.place() is None
+    assert launch.process_place() is None
     monkeypatch.setenv("SLURM_NTASKS", "4")
     monkeypatch.delenv("SLURM_STEP_ID")
-    assert launch.place() is None, "the batch script itself, which has no step, is not one of the tasks"
+    assert launch.process_place() is None, "the batch script itself, which has no step, is not one of the tasks"
 
 
 def test_rows_in_memory_and_other_machines_are_refused(table: Path) -> None:
@@ -144,15 +144,15 @@ def test_taken_up_by_two_it_ends_as_by_two(table: Path, tmp_path: Path, monkeypa
 @pytest.mark.slow
 def test_one_that_is_killed_in_mid_training_is_named(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[subprocess.Popen[bytes]] = []
-    worker, step = launch._worker, Lit.training_step
+    worker, step = launch._worker, TrainingModule.training_step
     monkeypatch.setattr(launch, "_worker", lambda *given: (started.append(worker(*given)), started[-1])[1])
 
-    def killing(self: Lit, batch: Any, batch_idx: int) -> Any:
+    def killing(self: TrainingModule, batch: Any, batch_idx: int) -> Any:
         if self.global_step == 3:
             started[0].kill()
         return step(self, batch, batch_idx)
 
-    monkeypatch.setattr(Lit, "training_step", killing)
+    monkeypatch.setattr(TrainingModule, "training_step", killing)
     with pytest.raises(SensoriumError, match="training process 1 of this machine came to an early end"):
         sm.fit(table, target="y", overrides=TWO, quiet=True)
 

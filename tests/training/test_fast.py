@@ -62,12 +62,12 @@ def test_what_cannot_be_compiled_is_told(quick_fit: Any, monkeypatch: pytest.Mon
 
 def test_several_processes_do_not_compile(quick_fit: Any) -> None:
     from sensorium.core.recipe import Recipe
-    from sensorium.training.process_group import Ranks
+    from sensorium.training.process_group import ProcessGroup
     from sensorium.training.train import _run
 
     plan = Recipe.parse({"training": {"compile": True, "devices": 2}})
     with pytest.raises(ConfigError, match="one process"):
-        _run(plan, *[[0] * 8] * 6, False, None, Ranks(0, 2))  # type: ignore[arg-type, misc]
+        _run(plan, *[[0] * 8] * 6, False, None, ProcessGroup(0, 2))  # type: ignore[arg-type, misc]
 
 
 def test_half_precision_trains_with_the_fused_optimiser_and_clips(quick_fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:

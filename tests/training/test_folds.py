@@ -55,7 +55,7 @@ def test_the_answer_of_several_networks_is_their_mean(three: Any, scenes: Path) 
 
 def _bare(model: Any) -> Any:
     """The first network of a model by itself."""
-    return fold_ensemble._with(model, None)
+    return fold_ensemble._model_with(model, None)
 
 
 def test_a_saved_one_answers_bit_for_bit_as_the_one_that_was_trained(three: Any, scenes: Path) -> None:
@@ -89,14 +89,14 @@ def test_every_row_is_answered_by_the_network_that_was_not_trained_on_it(quick_f
     """A table whose rows can only be known by heart: seen rows would be answered well, unseen ones by chance."""
     rng = np.random.default_rng(0)
     table = {"id": rng.normal(size=90).tolist(), "y": rng.choice(["a", "b"], 90).tolist()}
-    kept: list[fold_ensemble.Folded] = []
-    several = fold_ensemble.several
+    kept: list[fold_ensemble.FoldEnsemble] = []
+    several = fold_ensemble.train_folds
 
     def watched(*given: Any, **named: Any) -> Any:
         kept.append(several(*given, **named))
         return kept[-1]
 
-    monkeypatch.setattr("sensorium.training.fit.several", watched)
+    monkeypatch.setattr("sensorium.training.fit.train_folds", watched)
     trained = quick_fit(table, target="y", ignore=[], overrides=["model.networks=3", "training.epochs=4"])
     (folded,) = kept
     assert sorted(folded.table.number(i) for i in range(len(folded.table))) == list(range(1, 91))
@@ -115,19 +115,19 @@ def test_every_row_is_answered_by_the_network_that_was_not_trained_on_it(quick_f
 def test_groups_are_whole_and_classes_spread() -> None:
     from sensorium.core.recipe import Recipe
     from sensorium.core.schema import Schema
-    from sensorium.training.table_splits import Parts
+    from sensorium.training.table_splits import TableSplits
 
     schema = Schema.declare({"a": {"kind": "number"}, "y": {"kind": "category", "role": "target"}})
     table = Table(NUMBERS)
-    parts = Parts(schema, table.take(range(50)), table.take(range(50, 60)), 50)
+    parts = TableSplits(schema, table.take(range(50)), table.take(range(50, 60)), 50)
     plan = Recipe.parse({"model": {"networks": 4}, "data": {"split": {"kind": "group", "by": "who"}}})
-    for rest, held in fold_ensemble.cut(plan, parts, apart=False):
+    for rest, held in fold_ensemble.fold_indices(plan, parts, apart=False):
         assert not {NUMBERS["who"][i] for i in rest} & {NUMBERS["who"][i] for i in held}
-    plain = fold_ensemble.cut(Recipe.parse({"model": {"networks": 4}}), parts, apart=False)
+    plain = fold_ensemble.fold_indices(Recipe.parse({"model": {"networks": 4}}), parts, apart=False)
     shares = [np.mean([NUMBERS["y"][i] == "yes" for i in held]) for _, held in plain]
     assert max(shares) - min(shares) < 0.1
     assert sorted(np.concatenate([held for _, held in plain]).tolist()) == list(range(60))
-    apart = fold_ensemble.cut(plan, parts, apart=True)
+    apart = fold_ensemble.fold_indices(plan, parts, apart=True)
     assert max(max(held) for _, held in apart) < 50, "a table that was set apart stays apart"
 
 

@@ -15,7 +15,7 @@ import torch
 import sensorium as sm
 from sensorium.core.errors import ConfigError, SensoriumError
 from sensorium.training.callbacks import Checkpoint
-from sensorium.training.lightning_module import Lit
+from sensorium.training.lightning_module import TrainingModule
 
 ROOT = Path(__file__).parent.parent.parent
 OPTIONS = ["training.epochs=2", "training.batch_size=8", "training.checkpoint_every=0.000001"]
@@ -74,21 +74,23 @@ def test_taken_up_in_the_middle_of_an_epoch(
     options = [*OPTIONS, f"training.average={average}"]
     straight = whole if average else run(overrides=options)
     steps: list[int] = []
-    real = Lit.training_step
+    real = TrainingModule.training_step
 
-    def step(self: Lit, batch: Any, batch_idx: int) -> Any:
+    def step(self: TrainingModule, batch: Any, batch_idx: int) -> Any:
         if len(steps) == 10:
             raise PowerCutError
         steps.append(self.global_step)
         return real(self, batch, batch_idx)
 
     with monkeypatch.context() as patch:
-        patch.setattr("sensorium.training.callbacks.SHARE", 0)
-        patch.setattr(Lit, "training_step", step)
+        patch.setattr("sensorium.training.callbacks.CHECKPOINT_INTERVAL", 0)
+        patch.setattr(TrainingModule, "training_step", step)
         with pytest.raises(PowerCutError):
             run(out=tmp_path / "run", overrides=options)
         first, steps[:] = list(steps), []
-        patch.setattr(Lit, "training_step", lambda self, *given: (steps.append(self.global_step), real(self, *given))[1])
+        patch.setattr(
+            TrainingModule, "training_step", lambda self, *given: (steps.append(self.global_step), real(self, *given))[1]
+        )
         again = run(out=tmp_path / "run", overrides=options, resume=True)
     assert first + steps == list(range(14)), "each of the 2 × 7 steps was done once"
     assert same(again, straight)
@@ -129,7 +131,7 @@ def test_a_finished_run_is_read_and_not_trained_again(
 ) -> None:
     run(out=tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr(Lit, "training_step", None)
+        patch.setattr(TrainingModule, "training_step", None)
         again = run(out=tmp_path / "run", resume=True)
     assert same(again, whole)
     assert report(again) == report(whole)
@@ -150,7 +152,7 @@ def test_an_older_model_in_the_folder_is_not_taken_for_this_runs(
         raise PowerCutError
 
     with monkeypatch.context() as patch:
-        patch.setattr(Lit, "training_step", cut)
+        patch.setattr(TrainingModule, "training_step", cut)
         with pytest.raises(PowerCutError):
             run(out=tmp_path / "run", overwrite=True)
     assert same(run(out=tmp_path / "run", resume=True), whole)
@@ -233,7 +235,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_any_work(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fails)
-        patch.setattr("sensorium.training.table_splits.read", None)
+        patch.setattr("sensorium.training.table_splits.read_table", None)
         with pytest.raises(SensoriumError, match="Read-only file system"):
             run(out=tmp_path / "run")
 

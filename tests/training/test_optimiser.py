@@ -13,7 +13,7 @@ from torch import nn
 import sensorium as sm
 from sensorium.core.recipe import Training
 from sensorium.training.callbacks import Checkpoint
-from sensorium.training.optimiser import MOMENTUM, USUAL, optimiser, settled
+from sensorium.training.optimiser import DEFAULT_LR, MOMENTUM, optimiser, resolve_rates
 
 QUICK = ["model.size=tiny", "training.epochs=3", "training.batch_size=16", "training.average=0"]
 DRAW = np.random.default_rng(0)
@@ -63,7 +63,7 @@ def test_decay_at_the_usual_rate_is_as_strong_with_either_optimiser() -> None:
     left = {}
     for name in ("adamw", "sgd"):
         weight = nn.Parameter(torch.ones(2, 2))
-        made = optimiser([weight], {}, Training(optimizer=name, lr=USUAL[name], weight_decay=0.05))
+        made = optimiser([weight], {}, Training(optimizer=name, lr=DEFAULT_LR[name], weight_decay=0.05))
         for _ in range(400):
             weight.grad = torch.zeros_like(weight)
             made.step()
@@ -81,7 +81,7 @@ def test_l1_is_soft_thresholding_of_matrices_alone() -> None:
 
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
 def test_what_a_strong_penalty_leaves_is_mostly_zero(name: str) -> None:
-    rate = USUAL[name]
+    rate = DEFAULT_LR[name]
     model = run(f"training.optimizer={name}", f"training.l1={0.02 / rate}")
     matrices = torch.cat([p.detach().flatten() for p in model.model.parameters() if p.ndim > 1])
     assert float((matrices == 0).float().mean()) > 0.5
@@ -91,14 +91,14 @@ def test_both_options_change_training_and_the_rate_follows() -> None:
     usual, sgd, sparse = run(), run("training.optimizer=sgd"), run("training.l1=0.1")
     assert not same(usual, sgd)
     assert not same(usual, sparse)
-    assert (usual.recipe.training.lr, sgd.recipe.training.lr) == (USUAL["adamw"], USUAL["sgd"])
+    assert (usual.recipe.training.lr, sgd.recipe.training.lr) == (DEFAULT_LR["adamw"], DEFAULT_LR["sgd"])
     assert sgd.history[-1]["valid_loss"] < sgd.history[0]["valid_loss"]
 
 
 def test_pretrained_parts_learn_at_the_same_share_of_the_rate() -> None:
     encoders: dict[str, Any] = {"text": {"kind": "huggingface", "checkpoint": "somewhere"}}
     shares = [
-        settled(Training(optimizer=name), USUAL[name], encoders, "gated", [])[0]["lr_scale"]["text"]
+        resolve_rates(Training(optimizer=name), DEFAULT_LR[name], encoders, "gated", [])[0]["lr_scale"]["text"]
         for name in ("adamw", "sgd")
     ]
     assert shares[0] == pytest.approx(shares[1], rel=1e-2)

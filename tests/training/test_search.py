@@ -16,7 +16,7 @@ from sensorium.training import hyperparameter_search as module
 from sensorium.training.comparison_setup import prepare
 from sensorium.training.defaults import resolve
 from sensorium.training.hyperparameter_search import Search, Trial
-from sensorium.training.search_space import Space, space
+from sensorium.training.search_space import SearchSpace, search_space
 from sensorium.training.training_request import Request
 
 QUICK = ["training.epochs=1", "training.batch_size=32", "model.size=tiny"]
@@ -37,10 +37,10 @@ def folder(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def opened(scenes: Path, overrides: list[str], ignore: tuple[str, ...] = IGNORED) -> Space:
+def opened(scenes: Path, overrides: list[str], ignore: tuple[str, ...] = IGNORED) -> SearchSpace:
     request = Request.of(scenes / "train.csv", target="event", ignore=ignore, overrides=overrides)
     ground, _ = prepare(request, None, Console(True))
-    return space(request.plan, ground.schema, len(ground.rows), {})
+    return search_space(request.plan, ground.schema, len(ground.rows), {})
 
 
 def test_the_first_trial_is_the_usual_one_and_the_best_is_kept(folder: Path, scenes: Path, quick_fit: Any) -> None:
@@ -76,7 +76,7 @@ def test_nothing_is_trained_twice_and_another_search_is_refused(
     def never(*args: Any) -> Any:
         raise AssertionError("a finished trial was trained again")
 
-    monkeypatch.setattr(module, "_one", never)
+    monkeypatch.setattr(module, "_run_trial", never)
     words = ["--target", "event", "--ignore", ",".join(IGNORED), "--search", 3, "--out", folder]
     code, _, said = cli("fit", scenes / "train.csv", *QUICK, *words)
     assert code == 0, said
@@ -86,14 +86,14 @@ def test_nothing_is_trained_twice_and_another_search_is_refused(
 
 
 def test_interrupted_the_best_so_far_is_the_result(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = module._one
+    whole = module._run_trial
 
-    def stopped(found: Space, number: int, *rest: Any) -> Any:
+    def stopped(found: SearchSpace, number: int, *rest: Any) -> Any:
         if number == 1:
             raise KeyboardInterrupt
         return whole(found, number, *rest)
 
-    monkeypatch.setattr(module, "_one", stopped)
+    monkeypatch.setattr(module, "_run_trial", stopped)
     trained = given(scenes, tmp_path / "run", 5)
     assert (tmp_path / "run" / "manifest.json").is_file()
     assert len(trained.artifact.report["search"]["trials"]) == 1
@@ -102,11 +102,11 @@ def test_interrupted_the_best_so_far_is_the_result(scenes: Path, tmp_path: Path,
 def test_the_time_is_for_all_trials_together(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shares: list[float] = []
 
-    def one(found: Space, number: int, setting: Any, seconds: float, *rest: Any) -> Any:
+    def one(found: SearchSpace, number: int, setting: Any, seconds: float, *rest: Any) -> Any:
         shares.append(seconds)
         return Trial(number, setting, None, None, 0, 4.0, "no reason"), None
 
-    monkeypatch.setattr(module, "_one", one)
+    monkeypatch.setattr(module, "_run_trial", one)
     with pytest.raises(SensoriumError, match="no trial could be trained"):
         given(scenes, None, 3, time_limit=20.0)
     # A trial that took less than its share leaves the rest to the others.
@@ -115,10 +115,17 @@ def test_the_time_is_for_all_trials_together(scenes: Path, monkeypatch: pytest.M
 
 def test_what_is_said_is_kept_and_what_is_open_varies(scenes: Path) -> None:
     every = opened(scenes, [], ("cost", "tags", "when"))
-    assert {dial.name for dial in every.dials} == {"fusion", "size", "lr", "weight_decay", "dropout", "augment"}
+    assert {parameter.name for parameter in every.parameters} == {
+        "fusion",
+        "size",
+        "lr",
+        "weight_decay",
+        "dropout",
+        "augment",
+    }
     told = ["model.fusion=gated", "model.size=tiny", "training.lr=0.001", "training.weight_decay=0.05"]
     few = opened(scenes, [*told, "training.augment=false"])
-    assert [dial.name for dial in few.dials] == ["dropout"]
+    assert [parameter.name for parameter in few.parameters] == ["dropout"]
     plan, schema = every.at(
         {"fusion": "late", "size": "tiny", "lr": 0.00123456, "weight_decay": 0.2, "dropout": 2.0, "augment": "strong"}
     )

@@ -23,9 +23,9 @@ from sensorium.data.shards.row_stream import Stream
 from sensorium.data.shards.shard_folder import shards
 from sensorium.data.store.store import Store
 from sensorium.data.tables.table import Table
-from sensorium.training.lightning_module import Lit
-from sensorium.training.prepare import learn
-from sensorium.training.shard_source import Held
+from sensorium.training.lightning_module import TrainingModule
+from sensorium.training.prepare import fit_modalities
+from sensorium.training.shard_source import HeldOutRows
 
 OPTIONS = ["model.size=tiny", "training.epochs=2", "training.batch_size=8", "training.checkpoint_every=0.000001"]
 
@@ -62,7 +62,7 @@ def stream_fit(source: Any, **given: Any) -> Any:
 def schema_of(table: Table, weight: str | None = None) -> Schema:
     columns: dict[str, Any] = {"x": "number", "word": "category", "y": {"kind": "category", "role": "target"}}
     schema = Schema.declare(columns | ({weight: {"role": "weight", "kind": "number"}} if weight else {}))
-    learn(schema, table, NONE)
+    fit_modalities(schema, table, NONE)
     return schema
 
 
@@ -148,17 +148,17 @@ def test_it_learns_and_keeps_no_training_row(
 def test_taken_up_in_the_middle_of_an_epoch(words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     straight = stream_fit(words)
     done: list[int] = []
-    real = Lit.training_step
+    real = TrainingModule.training_step
 
-    def step(self: Lit, batch: Any, batch_idx: int) -> Any:
+    def step(self: TrainingModule, batch: Any, batch_idx: int) -> Any:
         if len(done) in limit:
             raise PowerCutError
         done.append(self.global_step)
         return real(self, batch, batch_idx)
 
     with monkeypatch.context() as patch:
-        patch.setattr("sensorium.training.callbacks.SHARE", 0)
-        patch.setattr(Lit, "training_step", step)
+        patch.setattr("sensorium.training.callbacks.CHECKPOINT_INTERVAL", 0)
+        patch.setattr(TrainingModule, "training_step", step)
         for at in (3, 10, 14):
             limit = {at}
             with pytest.raises(PowerCutError):
@@ -173,7 +173,7 @@ def test_taken_up_in_the_middle_of_an_epoch(words: Path, tmp_path: Path, monkeyp
 
 def test_validation_rows_are_not_trained_on(words: Path) -> None:
     sizes = tuple(len(shard) for shard in shards(words))
-    held = Held(0, sizes, {0: 0.5, 2: 0.3})
+    held = HeldOutRows(0, sizes, {0: 0.5, 2: 0.3})
     stream = Stream(words, seed=0, leave=held)
     seen = sorted((row["who"], row["z"], row["x"]) for row in stream)
     out = [
@@ -182,11 +182,11 @@ def test_validation_rows_are_not_trained_on(words: Path) -> None:
         for i, row in enumerate(shard.records())
         if held(number, i, row)
     ]
-    assert len(seen) == held.left()
+    assert len(seen) == held.training_rows()
     assert 3 <= len(out) <= 24
     assert not set(seen) & set(out)
     assert len(seen) + len(out) == sum(sizes)
-    groups = Held(1, sizes, None, "who", 0.3)
+    groups = HeldOutRows(1, sizes, None, "who", 0.3)
     kept = {row["who"] for row in Stream(words, seed=0, leave=groups)}
     assert 0 < len(kept) < 24
     assert sum(row["who"] in kept for row in Stream(words)) == sum(1 for _ in Stream(words, leave=groups))

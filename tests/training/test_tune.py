@@ -16,7 +16,7 @@ from sensorium.core.errors import ConfigError
 from sensorium.core.recipe import Recipe
 from sensorium.training import speed_tuning
 from sensorium.training.callbacks import Checkpoint
-from sensorium.training.step_timing import Gradient, Pace, apart
+from sensorium.training.step_timing import Gradient, StepTimer, relative_difference
 
 FEW = ["cost", "tags", "photo", "sound"]
 Times = Callable[[dict[str, Any]], float]
@@ -27,7 +27,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Times], None]:
     """Says how many times as fast a setting is, instead of measuring it."""
 
     def set_to(times: Times) -> None:
-        def told(one: Pace, other: Pace, seconds: float, least: int = 1) -> list[float]:
+        def told(one: StepTimer, other: StepTimer, seconds: float, least: int = 1) -> list[float]:
             one.steps(1), other.steps(1)
             before = one.spec.model_dump()
             return [times({k: v for k, v in other.spec.model_dump().items() if v != before[k]})] * 5
@@ -133,14 +133,14 @@ def test_what_changes_results_is_left(quick_fit: Any, clock: Any, monkeypatch: p
 
 def test_a_setting_that_fails_is_left(quick_fit: Any, clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     clock(lambda changed: 3.0)
-    real = Pace.gradient
+    real = StepTimer.gradient
 
-    def failing(self: Pace, *, training: bool) -> Gradient:
+    def failing(self: StepTimer, *, training: bool) -> Gradient:
         if self.spec.precision != "32-true":
             raise RuntimeError("no kernel for it")
         return real(self, training=training)
 
-    monkeypatch.setattr(Pace, "gradient", failing)
+    monkeypatch.setattr(StepTimer, "gradient", failing)
     left = found(quick_fit(tune_speed=True, ignore=FEW))["bf16-mixed"]
     assert left["why"] == "fails here: no kernel for it"
 
@@ -177,7 +177,7 @@ def test_a_real_measurement_measures(quick_fit: Any, monkeypatch: pytest.MonkeyP
 
 def test_how_far_gradients_are_apart() -> None:
     one = Gradient(2.0, torch.tensor([3.0, 4.0]).double())
-    assert apart(one, one) == (0.0, 0.0)
-    loss, gradient = apart(one, Gradient(2.02, torch.tensor([3.0, 4.5]).double()))
+    assert relative_difference(one, one) == (0.0, 0.0)
+    loss, gradient = relative_difference(one, Gradient(2.02, torch.tensor([3.0, 4.5]).double()))
     assert loss == pytest.approx(0.01)
     assert gradient == pytest.approx(0.1)

@@ -14,8 +14,8 @@ from sensorium.core.errors import ConfigError
 from sensorium.core.recipe import Recipe
 from sensorium.reporting.console import Console
 from sensorium.training.compare import compare
-from sensorium.training.comparison_choices import Asked, possible
-from sensorium.training.comparison_setup import Ground, prepare
+from sensorium.training.comparison_choices import ComparisonRequest, buildable
+from sensorium.training.comparison_setup import ComparisonSetup, prepare
 from sensorium.training.training_request import Request
 
 QUICK = ["model.size=tiny", "training.epochs=1", "training.batch_size=32"]
@@ -23,7 +23,7 @@ LEFT = ("cost", "tags", "note", "sound", "when", "room", "temperature")
 
 
 @pytest.fixture(scope="module")
-def ground(scenes: Path) -> Ground:
+def ground(scenes: Path) -> ComparisonSetup:
     request = Request.of(scenes / "train.csv", target="event", ignore=LEFT, overrides=QUICK)
     return prepare(request, scenes / "test.csv", Console(True))[0]
 
@@ -33,13 +33,13 @@ def given(scenes: Path, out: Path, **more: Any) -> Any:
     return compare(scenes / "train.csv", out=out, **(told | more))
 
 
-def ways(ground: Ground, **asked: Any) -> dict[str, Ground]:
-    found, skipped = possible(ground, Asked.of(**asked).questions(ground.schema, ground.plan), False)
+def ways(ground: ComparisonSetup, **asked: Any) -> dict[str, ComparisonSetup]:
+    found, skipped = buildable(ground, ComparisonRequest.of(**asked).factors(ground.schema, ground.plan), False)
     assert skipped == {}
     return {way.name: each for way, each in found.items()}
 
 
-def test_another_encoder_and_nothing_else(ground: Ground) -> None:
+def test_another_encoder_and_nothing_else(ground: ComparisonSetup) -> None:
     vit = {"kind": "vit", "depth": 1}
     found = ways(ground, encoders={"photo": ["convnet", "resnet", vit]})
     assert list(found) == ["photo: convnet", "photo: resnet", "photo: vit depth=1"]
@@ -69,24 +69,24 @@ def test_an_encoder_comes_with_its_own_adapter_and_rate(scenes: Path) -> None:
     assert registry.split(tfidf)[1]["norm"] is False
     assert registry.split(bag)[1]["norm"] is True
     plan = ground.plan.model_copy(update={"training": ground.plan.training.model_copy(update={"lr_scale": {"note": 0.03}})})
-    slowed = Ground(ground.asked, plan, ground.schema, ground.rows, ground.valid, ground.test, ground.store)
-    assert slowed.read_by("note", "bag_of_words").plan.training.lr_scale == {}, (
+    slowed = ComparisonSetup(ground.request, plan, ground.schema, ground.rows, ground.valid, ground.test, ground.store)
+    assert slowed.with_encoder("note", "bag_of_words").plan.training.lr_scale == {}, (
         "as slow as a pretrained encoder was: not asked for"
     )
 
 
-def test_all_encoders_are_those_that_can_read_the_stream(ground: Ground) -> None:
-    (question,) = Asked.of(encoders={"photo": "all"}).questions(ground.schema, ground.plan)
-    names = {choice.name.removeprefix("photo: ") for choice in question.choices}
+def test_all_encoders_are_those_that_can_read_the_stream(ground: ComparisonSetup) -> None:
+    (question,) = ComparisonRequest.of(encoders={"photo": "all"}).factors(ground.schema, ground.plan)
+    names = {choice.name.removeprefix("photo: ") for choice in question.options}
     assert names >= {"convnet", "resnet", "vit", "patch"}
     assert not names & {"bag_of_words", "tfidf", "cells", "pointnet", "graph"}
     assert "huggingface" not in names, "of which checkpoint? it is named with it"
-    found, skipped = possible(ground, [question], False)
+    found, skipped = buildable(ground, [question], False)
     assert "photo: frames" in skipped, "it reads a grid of three axes: told, and stops nothing"
     assert {way.name.removeprefix("photo: ") for way in found} | {n.removeprefix("photo: ") for n in skipped} == names
 
 
-def test_another_augmentation_of_the_same_cells(ground: Ground) -> None:
+def test_another_augmentation_of_the_same_cells(ground: ComparisonSetup) -> None:
     found = ways(ground, augment={"photo": "all"})
     assert list(found) == [f"photo: {strength}" for strength in ("none", "light", "strong", "auto")]
     index = torch.arange(8).numpy()
@@ -103,9 +103,9 @@ def test_another_augmentation_of_the_same_cells(ground: Ground) -> None:
     assert not torch.equal(drawn["photo: light"], drawn["photo: strong"])
 
 
-def test_several_questions_are_every_combination(ground: Ground) -> None:
-    asked = Asked.of("gated,concat", {"photo": "convnet,resnet"}, {"photo": "none,light"}, "none,linear")
-    found, _ = possible(ground, asked.questions(ground.schema, ground.plan), False)
+def test_several_questions_are_every_combination(ground: ComparisonSetup) -> None:
+    asked = ComparisonRequest.of("gated,concat", {"photo": "convnet,resnet"}, {"photo": "none,light"}, "none,linear")
+    found, _ = buildable(ground, asked.factors(ground.schema, ground.plan), False)
     compared = [way for way in found if not way.single]
     assert len(compared) == len({way.name for way in compared}) == 16
     one = next(way for way in compared if way.name == "concat + photo: resnet + photo: none + experts: linear")
@@ -123,10 +123,10 @@ def test_several_questions_are_every_combination(ground: Ground) -> None:
 
 
 def test_nothing_said_is_all_fusions() -> None:
-    assert Asked.of().fusions == registry.kinds("fusions")
-    assert Asked.of(encoders={"photo": "convnet"}).fusions is None
-    assert Asked.of(experts="all").experts[0] == ()
-    assert Asked.of(experts=["none", ["linear", {"kind": "forest", "trees": 7}]]).experts == (
+    assert ComparisonRequest.of().fusions == registry.kinds("fusions")
+    assert ComparisonRequest.of(encoders={"photo": "convnet"}).fusions is None
+    assert ComparisonRequest.of(experts="all").experts[0] == ()
+    assert ComparisonRequest.of(experts=["none", ["linear", {"kind": "forest", "trees": 7}]]).experts == (
         (),
         ("linear", {"kind": "forest", "trees": 7}),
     )
@@ -150,26 +150,26 @@ def test_nothing_said_is_all_fusions() -> None:
         ({"fusions": "gatd"}, "did you mean gated"),
     ],
 )
-def test_what_cannot_be_asked_is_told(ground: Ground, asked: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_asked_is_told(ground: ComparisonSetup, asked: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        Asked.of(**asked).questions(ground.schema, ground.plan)
+        ComparisonRequest.of(**asked).factors(ground.schema, ground.plan)
 
 
-def test_what_the_recipe_rules_out_is_told(ground: Ground, scenes: Path) -> None:
+def test_what_the_recipe_rules_out_is_told(ground: ComparisonSetup, scenes: Path) -> None:
     def plan(section: str, **update: Any) -> Recipe:
         return ground.plan.model_copy(update={section: getattr(ground.plan, section).model_copy(update=update)})
 
-    photo = Asked.of(augment={"photo": "none,light"})
+    photo = ComparisonRequest.of(augment={"photo": "none,light"})
     with pytest.raises(ConfigError, match=r"training\.augment is off"):
-        photo.questions(ground.schema, plan("training", augment=False))
+        photo.factors(ground.schema, plan("training", augment=False))
     with pytest.raises(ConfigError, match="its encoder is frozen"):
-        photo.questions(ground.schema, plan("model", surgery=[{"kind": "freeze", "streams": ["photo"]}]))
+        photo.factors(ground.schema, plan("model", surgery=[{"kind": "freeze", "streams": ["photo"]}]))
     with pytest.raises(ConfigError, match="no network"):
-        Asked.of(encoders={"photo": "convnet"}).questions(ground.schema, plan("model", network=False))
+        ComparisonRequest.of(encoders={"photo": "convnet"}).factors(ground.schema, plan("model", network=False))
     request = Request.of(scenes / "train.csv", target="event", ignore=["photo", "sensor", "sound", "note"], overrides=QUICK)
     table, _ = prepare(request, scenes / "test.csv", Console(True))
     with pytest.raises(ConfigError, match="column 'room': a column of kind category is not augmented"):
-        Asked.of(augment={"room": "none"}).questions(table.schema, table.plan)
+        ComparisonRequest.of(augment={"room": "none"}).factors(table.schema, table.plan)
 
 
 def test_encoders_compared_and_gone_on_with(scenes: Path, tmp_path: Path, cli: Any) -> None:

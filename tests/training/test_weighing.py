@@ -14,7 +14,7 @@ from sensorium.nn.gram_projection import Narrowed, products
 from sensorium.nn.linear_solvers import Solver, prior
 from sensorium.tasks.classification import Classification
 from sensorium.tasks.regression import Regression
-from sensorium.training.blend_weights import sharpened, weighed
+from sensorium.training.blend_weights import blend_shares, sharpening_factor
 
 RESPONSE = Response("classes", 3)
 
@@ -38,7 +38,7 @@ def test_the_better_part_counts_more_with_many_rows_and_little_more_with_few(tas
     for rows in (6, 600):
         truth = rng.integers(0, 3, rows)
         said = [logits(truth, 0.95, rng), logits(truth, 0.0, rng)]
-        found[rows] = weighed(task, RESPONSE, said, truth, np.ones(rows))
+        found[rows] = blend_shares(task, RESPONSE, said, truth, np.ones(rows))
         assert float(found[rows].sum()) == pytest.approx(1.0, abs=1e-6)
     assert found[600][0] > 0.9
     assert 0.5 < float(found[6][0]) < 0.85
@@ -46,16 +46,16 @@ def test_the_better_part_counts_more_with_many_rows_and_little_more_with_few(tas
 
 def test_without_rows_all_count_alike(task: Classification) -> None:
     nothing = torch.zeros(0, 3)
-    found = weighed(task, RESPONSE, [nothing] * 4, np.zeros(0, dtype=np.int64), np.zeros(0))
+    found = blend_shares(task, RESPONSE, [nothing] * 4, np.zeros(0, dtype=np.int64), np.zeros(0))
     assert found.tolist() == [0.25] * 4
-    assert sharpened(task, RESPONSE, nothing, np.zeros(0, dtype=np.int64), np.zeros(0)) == 1.0
+    assert sharpening_factor(task, RESPONSE, nothing, np.zeros(0, dtype=np.int64), np.zeros(0)) == 1.0
 
 
 def test_a_blend_that_is_too_sure_is_made_less_sure_and_the_other_way_round(task: Classification) -> None:
     rng = np.random.default_rng(1)
     truth = rng.integers(0, 3, 900)
     fair = logits(truth, 0.6, rng)
-    factors = [sharpened(task, RESPONSE, fair * times, truth, np.ones(900)) for times in (0.3, 3.0)]
+    factors = [sharpening_factor(task, RESPONSE, fair * times, truth, np.ones(900)) for times in (0.3, 3.0)]
     assert factors[0] > 1.0 > factors[1]
 
 
@@ -65,7 +65,7 @@ def test_of_numbers_the_nearer_counts_more() -> None:
     rng = np.random.default_rng(2)
     truth = rng.normal(size=400)
     said = [torch.from_numpy(truth + rng.normal(scale=s, size=400)).float().unsqueeze(1) for s in (0.2, 1.0)]
-    found = weighed(Regression(Goal.of(modality, "y"), 4), Response("number", 1), said, truth, np.ones(400))
+    found = blend_shares(Regression(Goal.of(modality, "y"), 4), Response("number", 1), said, truth, np.ones(400))
     # Independent errors: the best weights are as the inverse variances.
     assert float(found[0]) == pytest.approx(1 / (1 + 0.04), abs=0.05)
 

@@ -23,7 +23,7 @@ from sensorium.data.inspection.type_inference import guess
 from sensorium.data.tables.columnar import column_names
 from sensorium.data.tables.table import Table
 from sensorium.training.defaults import WIDE, resolve
-from sensorium.training.table_splits import MANY, _said
+from sensorium.training.table_splits import MANY_COLUMNS, _column_lines
 
 
 def schema(columns: int, kind: str = "number") -> Schema:
@@ -146,10 +146,10 @@ def test_nobody_is_told_thousands_of_names() -> None:
     assert listed(names[:2], 2) == "c0, c1"
     assert len(nearest("something else", names)) < 500
     reasons = dict.fromkeys(names, ("input", "number", "all are numbers")) | {"y": ("target", "category", "two")}
-    lines = list(_said(reasons))
+    lines = list(_column_lines(reasons))
     assert lines == ["c0, c1, … c9999: 10,000 columns, number (all are numbers)", "y: target category (two)"]
-    few = {name: reasons[name] for name in names[:MANY]}
-    assert list(_said(few))[:2] == ["c0: number (all are numbers)", "c1: number (all are numbers)"]
+    few = {name: reasons[name] for name in names[:MANY_COLUMNS]}
+    assert list(_column_lines(few))[:2] == ["c0: number (all are numbers)", "c1: number (all are numbers)"]
 
 
 def test_yaml_by_libyaml_is_no_deeper_than_a_recipe_may_be() -> None:

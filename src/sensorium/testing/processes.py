@@ -23,7 +23,7 @@ def forked(count: int, work: Callable[[Any], Any]) -> list[Any]:
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     from sensorium.training import launch
-    from sensorium.training.process_group import Ranks
+    from sensorium.training.process_group import ProcessGroup
 
     with tempfile.TemporaryDirectory() as folder:
         at = Path(folder)
@@ -35,10 +35,10 @@ def forked(count: int, work: Callable[[Any], Any]) -> list[Any]:
                 code = 1
                 try:
                     if count == 1:
-                        found = work(Ranks())
+                        found = work(ProcessGroup())
                     else:
-                        ranks = Ranks(rank, count, rank)
-                        with launch.met(ranks, TCPStore("127.0.0.1", store.port, count, False)):
+                        ranks = ProcessGroup(rank, count, rank)
+                        with launch.initialised(ranks, TCPStore("127.0.0.1", store.port, count, False)):
                             found = work(ranks)
                     (at / f"{rank}.json").write_text(json.dumps(found))
                     code = 0

@@ -48,7 +48,7 @@ def loss_of(response: Response, truth: NDArray[Any], weight: NDArray[np.float64]
     return loss
 
 
-def weighed(
+def blend_shares(
     task: Task[Any], response: Response, said: Sequence[Tensor], truth: NDArray[Any], weight: NDArray[np.float64]
 ) -> Tensor:
     """The share of each part ``[P]`` float32, summing to 1, that makes their mean (``Task.merge``) lose least.
@@ -72,12 +72,12 @@ def weighed(
         together = task.merge(each, share.exp().expand(len(truth), -1))
         return loss(together) - PRIOR * share.sum()
 
-    if not _least(objective, [score]):
+    if not _minimise(objective, [score]):
         return alike
     return score.detach().softmax(dim=0).float()
 
 
-def sharpened(
+def sharpening_factor(
     task: Task[Any], response: Response, output: Tensor, truth: NDArray[Any], weight: NDArray[np.float64]
 ) -> float:
     """By how much the log-odds of a blend are to be multiplied; 1 where rows are few, and for numbers."""
@@ -89,12 +89,12 @@ def sharpened(
     def objective() -> Tensor:
         return loss(task.surer(given, scale.exp().expand(len(given), 1))) + RIDGE * scale.square()
 
-    if not _least(objective, [scale]):
+    if not _minimise(objective, [scale]):
         return 1.0
     return float(scale.detach().clamp(-LIMIT, LIMIT).exp())
 
 
-def _least(objective: Callable[[], Tensor], found: list[Tensor]) -> bool:
+def _minimise(objective: Callable[[], Tensor], found: list[Tensor]) -> bool:
     """Minimise a smooth function in place; whether what was found is finite."""
     search = torch.optim.LBFGS(found, max_iter=100, line_search_fn="strong_wolfe")
 

@@ -14,20 +14,20 @@ import lightning.pytorch as pl
 from torch import Tensor
 
 from sensorium.data.files.atomic_write import part_of, settle, told, write
-from sensorium.training.fsdp import whole
-from sensorium.training.lightning_module import Lit, Record
-from sensorium.training.process_group import ALONE, Ranks
-from sensorium.training.tensorboard_events import Events
+from sensorium.training.fsdp import full_tensor
+from sensorium.training.lightning_module import Record, TrainingModule
+from sensorium.training.process_group import SINGLE_PROCESS, ProcessGroup
+from sensorium.training.tensorboard_events import EventFile
 
 Better = Callable[[Record], tuple[float, ...]]
 """A validation record as something to compare: larger is better."""
 
 
-SHARE = 20
+CHECKPOINT_INTERVAL = 20
 """Within an epoch, training goes on for this many times what a checkpoint costs before the next is written."""
 
 
-ASK = 16
+AGREE_EVERY = 16
 """Steps after which several processes ask the first whether a checkpoint is due."""
 
 
@@ -44,26 +44,26 @@ class KeepBest(pl.Callback):
         self.epoch = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, Lit)
+        assert isinstance(pl_module, TrainingModule)
         # Taken up from the checkpoint of a run that had just stopped: there is nothing left to train.
         if pl_module.history and pl_module.history[-1]["epoch"] - self.epoch >= self.patience:
             trainer.should_stop = True
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, Lit)
+        assert isinstance(pl_module, TrainingModule)
         record = pl_module.history[-1]
         score = self.better(record)
         if self.best is None or score > self.best:
             self.best, self.epoch = score, int(record["epoch"])
             self.weights = {
-                name: whole(t.detach()).cpu().clone()
+                name: full_tensor(t.detach()).cpu().clone()
                 for name, t in pl_module.state_dict().items()
                 if name not in pl_module.frozen
             }
         elif record["epoch"] - self.epoch >= self.patience:
             trainer.should_stop = True
 
-    def under(self, prefix: str) -> dict[str, Tensor]:
+    def weights_under(self, prefix: str) -> dict[str, Tensor]:
         """What was kept of one part of the module (``model``, ``objectives``), by its own names."""
         return {n.removeprefix(f"{prefix}."): t for n, t in self.weights.items() if n.startswith(f"{prefix}.")}
 
@@ -82,8 +82,14 @@ class Checkpoint(pl.Callback):
     state of its own.
     """
 
-    def __init__(self, path: Path, every: float, clock: Callable[[], float] = time.monotonic, ranks: Ranks = ALONE) -> None:
-        self.path, self.every, self.clock, self.ranks = path, every, clock, ranks
+    def __init__(
+        self,
+        path: Path,
+        every: float,
+        clock: Callable[[], float] = time.monotonic,
+        processes: ProcessGroup = SINGLE_PROCESS,
+    ) -> None:
+        self.path, self.every, self.clock, self.processes = path, every, clock, processes
         self._written, self._cost = 0.0, 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -95,9 +101,9 @@ class Checkpoint(pl.Callback):
         # Behind the last batch comes the validation, and then the end of the epoch.
         if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             return
-        due = self.clock() - self._written > max(self.every, SHARE * self._cost)
-        if self.ranks.several:  # all must write at once, and asking costs a word each
-            due = batch_idx % ASK == 0 and self.ranks.told(due)
+        due = self.clock() - self._written > max(self.every, CHECKPOINT_INTERVAL * self._cost)
+        if self.processes.several:  # all must write at once, and asking costs a word each
+            due = batch_idx % AGREE_EVERY == 0 and self.processes.broadcast(due)
         if due:
             self._write(trainer)
 
@@ -111,7 +117,7 @@ class Checkpoint(pl.Callback):
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 trainer.save_checkpoint(part)  # of several processes all take part, and the first one writes
-                if not self.ranks.first:
+                if not self.processes.first:
                     return
                 with open(part, "rb+") as file:
                     os.fsync(file.fileno())
@@ -124,7 +130,7 @@ class Checkpoint(pl.Callback):
         self._cost = self._written - began
 
 
-class Tell(pl.Callback):
+class ReportProgress(pl.Callback):
     """Calls ``say`` at most a few times a second with where the training stands."""
 
     def __init__(self, say: Callable[[Progress], None]) -> None:
@@ -133,12 +139,12 @@ class Tell(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        assert isinstance(pl_module, Lit)
+        assert isinstance(pl_module, TrainingModule)
         if batch_idx % 4 == 0:
             self.say(Progress(pl_module.progress(), pl_module.elapsed(), pl_module.current_epoch + 1, None))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, Lit)
+        assert isinstance(pl_module, TrainingModule)
         record = pl_module.history[-1]
         self.say(Progress(pl_module.progress(), pl_module.elapsed(), int(record["epoch"]), record))
 
@@ -160,13 +166,13 @@ class Logs(pl.Callback):
 
     def __init__(self, folder: Path, *, tensorboard: bool) -> None:
         self.folder = folder
-        self.writer: Events | None = None
+        self.writer: EventFile | None = None
         folder.mkdir(parents=True, exist_ok=True)
         if tensorboard:
-            self.writer = Events(folder)
+            self.writer = EventFile(folder)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, Lit)
+        assert isinstance(pl_module, TrainingModule)
         names = list(dict.fromkeys(name for record in pl_module.history for name in record))
         text = io.StringIO(newline="")
         table = csv.DictWriter(text, names)

@@ -92,7 +92,7 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
             raise ConfigError(
                 f"a column of kind {kind} cannot be a target", column=name, fix=quoting.as_kind(name, "category")
             )
-        columns[name] = {**_asked(tasks, name, kind), **told.get(name, {}), "kind": kind, "role": role}
+        columns[name] = {**_task_options(tasks, name, kind), **told.get(name, {}), "kind": kind, "role": role}
         # The whole column decides what its cells mean, and the recipe keeps it.
         read = reading(name, columns[name], table.column(name), role)
         columns[name] |= read.options
@@ -113,21 +113,21 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
     for name in unknown:
         if name not in columns:
             raise DataError(f"no column named {name!r}{nearest(name, table.columns)}", file=table.source)
-    _group(columns, recipe.streams)
-    _lay(columns)
+    _assign_streams(columns, recipe.streams)
+    _set_base_columns(columns)
     schema = Schema.declare(columns)
     if not schema.inputs:
         raise DataError("no column is left to learn from", file=table.source, fix="name fewer with --ignore")
     return Declared(schema, reasons, doubts)
 
 
-def _asked(tasks: list[TaskSpec], name: str, kind: str) -> dict[str, Any]:
+def _task_options(tasks: list[TaskSpec], name: str, kind: str) -> dict[str, Any]:
     """What the tasks of a target ask of it."""
     mine = [str(task.spec["kind"]) for task in tasks if name in task.targets and "kind" in task.spec]
     return {key: value for one in mine for key, value in find("tasks", one).asks.get(kind, {}).items()}
 
 
-def _group(columns: dict[str, dict[str, Any]], patterns: Patterns) -> None:
+def _assign_streams(columns: dict[str, dict[str, Any]], patterns: Patterns) -> None:
     """Put the columns that patterns name into their groups, beside those that say it themselves."""
     inputs = [name for name, spec in columns.items() if spec["role"] in INPUTS]
     for name, stream in groups(patterns, list(columns), inputs).items():
@@ -136,7 +136,7 @@ def _group(columns: dict[str, dict[str, Any]], patterns: Patterns) -> None:
             raise ConfigError(problem, column=name, fix="leave one of them out")
 
 
-def _lay(columns: dict[str, dict[str, Any]]) -> None:
+def _set_base_columns(columns: dict[str, dict[str, Any]]) -> None:
     """Lay each target of a kind that lies on something on the one input of that kind; where there are several, ask."""
     for name, spec in columns.items():
         if spec.get("role") not in TARGETS or "on" in spec:

@@ -27,15 +27,15 @@ from sensorium.evaluation.comparison import Comparison, Entry, Way, ranked
 from sensorium.evaluation.robustness import STEPS, more_is_better, robustness
 from sensorium.reporting.charts import save_svg
 from sensorium.reporting.console import Console
-from sensorium.training.comparison_choices import Asked, possible
-from sensorium.training.comparison_setup import Ground, prepare
-from sensorium.training.expert_fitting import attached
-from sensorium.training.fit import finish
+from sensorium.training.comparison_choices import ComparisonRequest, buildable
+from sensorium.training.comparison_setup import ComparisonSetup, prepare
+from sensorium.training.expert_fitting import fit_experts
+from sensorium.training.fit import train_network
 from sensorium.training.memory_footprint import training_bytes
 from sensorium.training.output_folder import for_comparison
-from sensorium.training.run_log import Book
-from sensorium.training.scored_rows import answers
-from sensorium.training.training_request import Given, Request, Target
+from sensorium.training.run_log import RunLog
+from sensorium.training.scored_rows import score_rows
+from sensorium.training.training_request import RecipeSource, Request, Target
 
 RESAMPLES = 500
 """Of the test rows, behind each difference."""
@@ -57,7 +57,7 @@ def compare(
     seeds: int = 3,
     metric: str | None = None,
     leave_out: bool = False,
-    recipe: Given = None,
+    recipe: RecipeSource = None,
     columns: Mapping[str, str] | None = None,
     streams: Patterns | None = None,
     ignore: Iterable[str] = (),
@@ -122,97 +122,97 @@ def compare(
     )
     if seeds < 1:
         raise ConfigError(f"{seeds} seeds", fix="one or more")
-    asked = Asked.of(fusions, encoders, augment, experts)
+    asked = ComparisonRequest.of(fusions, encoders, augment, experts)
     folder = Path(out)
     with for_comparison(folder, overwrite=overwrite), Console(quiet) as console:
-        ground, where = prepare(request, test, console, asked.questions)
-        questions = asked.questions(ground.schema, ground.plan)
-        ways, skipped = possible(ground, questions, leave_out)
+        setup, where = prepare(request, test, console, asked.factors)
+        factors = asked.factors(setup.schema, setup.plan)
+        ways, skipped = buildable(setup, factors, leave_out)
         if time_limit is not None:
-            ground, ways = ground.limited(time_limit / (len(ways) * seeds), ways)
+            setup, ways = setup.with_time_limit(time_limit / (len(ways) * seeds), ways)
         folder.mkdir(parents=True, exist_ok=True)
-        book = Book(folder, ground.identity(metric, fusions=asked.fusions is not None))
-        if ground.plan.training.time_limit is not None and not book.lines:
-            warm_up(ground)
+        log = RunLog(folder, setup.identity(metric, fusions=asked.fusions is not None))
+        if setup.plan.training.time_limit is not None and not log.lines:
+            warm_up(setup)
         total = len(ways) * seeds
         failed: dict[str, str] = {}
         for done, (number, way) in enumerate((number, way) for number in range(seeds) for way in ways):
             console.step("comparing", done, total, f"{way.name}, seed {number + 1} of {seeds}")
-            if way.name in failed or book.has(way.name, number):
+            if way.name in failed or log.has(way.name, number):
                 continue
             try:
-                book.add(way.name, number, *one(ways[way], number, metric))
+                log.add(way.name, number, *run_one(ways[way], number, metric))
             except SensoriumError as error:
                 failed[way.name] = error.problem
         console.step("comparing", total, total)
-        result = summed(ground, [way for way in ways if way.name not in failed], book, seeds, metric, where)
+        result = summarise(setup, [way for way in ways if way.name not in failed], log, seeds, metric, where)
         result.skipped = skipped | failed
-        result.what = questions[0].words if len(questions) == 1 else "way"
-        written(result, folder, request.named(ways[result.best.way].plan))
+        result.what = factors[0].label if len(factors) == 1 else "way"
+        write_results(result, folder, request.with_source(ways[result.best.way].plan))
     return result
 
 
-def warm_up(ground: Ground) -> None:
+def warm_up(setup: ComparisonSetup) -> None:
     """A few steps that do not count: what a first training loads would be taken from the time of the first way."""
-    training = ground.plan.training.model_copy(update={"epochs": 1, "time_limit": None})
-    plan = ground.plan.model_copy(update={"training": training})
-    few = np.arange(min(len(ground.rows), 2 * (training.batch_size or 32)), dtype=np.int64)
-    some = np.arange(min(len(ground.valid), 32), dtype=np.int64)
+    training = setup.plan.training.model_copy(update={"epochs": 1, "time_limit": None})
+    plan = setup.plan.model_copy(update={"training": training})
+    few = np.arange(min(len(setup.rows), 2 * (training.batch_size or 32)), dtype=np.int64)
+    some = np.arange(min(len(setup.valid), 32), dtype=np.int64)
     with contextlib.suppress(SensoriumError):  # if nothing can be learnt from them, the runs themselves will tell
-        finish(
-            plan, ground.schema, ground.rows.take(few), ground.valid.take(some), ground.store, None, False, Console(True)
+        train_network(
+            plan, setup.schema, setup.rows.take(few), setup.valid.take(some), setup.store, None, False, Console(True)
         )
 
 
-def one(ground: Ground, number: int, metric: str | None) -> tuple[dict[str, Any], Kept]:
+def run_one(setup: ComparisonSetup, number: int, metric: str | None) -> tuple[dict[str, Any], Kept]:
     """One run: trained, scored on the test rows. A line of figures, and what its scorer kept."""
-    plan = ground.plan.model_copy(update={"seed": ground.plan.seed + number})
+    plan = setup.plan.model_copy(update={"seed": setup.plan.seed + number})
     began, cpu = time.monotonic(), time.process_time()
-    trained = finish(plan, ground.schema, ground.rows, ground.valid, ground.store, None, False, Console(quiet=True))
-    if ground.plan.model.experts:
-        attached(ground.plan, ground.schema, trained.model, ground.rows, ground.valid, Console(quiet=True))
+    trained = train_network(plan, setup.schema, setup.rows, setup.valid, setup.store, None, False, Console(quiet=True))
+    if setup.plan.model.experts:
+        fit_experts(setup.plan, setup.schema, trained.model, setup.rows, setup.valid, Console(quiet=True))
     seconds, spent = time.monotonic() - began, time.process_time() - cpu
-    model, name = trained.model, ground.task_name
-    kept = answers(trained, ground.test).each[name].scorer.kept
+    model, name = trained.model, setup.task_name
+    kept = score_rows(trained, setup.test).each[name].scorer.kept
     line: dict[str, Any] = {
         "parameters": sum(p.numel() for p in model.parameters()),
         "cpu": round(spent, 2),
         "seconds": round(seconds, 2),
         "epochs": len(trained.history),
-        "memory": training_bytes(model, plan, ground.schema, ground.rows),
+        "memory": training_bytes(model, plan, setup.schema, setup.rows),
         "area": None,
         "curves": {},
     }
-    if len(ground.schema.streams) > 1:
+    if len(setup.schema.streams) > 1:
         chosen_metric = {} if metric is None else {name: metric}
         model.eval()
         found = robustness(
-            trained.predictor.model, ground.schema, ground.test, metrics=chosen_metric, corruptions=False, most=CURVE_ROWS
+            trained.predictor.model, setup.schema, setup.test, metrics=chosen_metric, corruptions=False, most=CURVE_ROWS
         )[name]
         line["area"] = found.removal_area if found.removal_area == found.removal_area else None
         line["curves"] = {curve.stream: list(curve.scores) for curve in found.curves}
     return line, kept
 
 
-def summed(
-    ground: Ground,
+def summarise(
+    setup: ComparisonSetup,
     ways: Iterable[Way],
-    book: Book,
+    log: RunLog,
     seeds: int,
     metric: str | None,
     where: str,
 ) -> Comparison:
     """The comparison of the finished runs."""
-    task = ground.task()
+    task = setup.task()
     metric = metric or task.headline
-    baseline = _baseline(task, ground)
+    baseline = _baseline(task, setup)
     entries, draws = [], {}
     for way in ways:
-        numbers = [number for number in range(seeds) if book.has(way.name, number)]
+        numbers = [number for number in range(seeds) if log.has(way.name, number)]
         if not numbers:
             continue
-        lines = [book.lines[way.name, number] for number in numbers]
-        scorers = [_scorer(task, book.kept(way.name, number)) for number in numbers]
+        lines = [log.lines[way.name, number] for number in numbers]
+        scorers = [_scorer(task, log.scorer_state(way.name, number)) for number in numbers]
         scores = [plain_scores(scorer) for scorer in scorers]
         if metric not in scores[0]:
             raise ConfigError(f"no metric named {metric!r}{nearest(metric, scores[0])}")
@@ -236,15 +236,15 @@ def summed(
         raise SensoriumError("nothing could be trained", fix="try one of them with sensorium fit to see why")
     higher = more_is_better(task.headline, task.higher_is_better, metric)
     fusions, others = ranked(entries, draws, higher)
-    spec = ground.plan.training
+    spec = setup.plan.training
     longest = "" if spec.time_limit is None else f" and {spec.time_limit:g} s"
     budget = (
-        f"{counted(len(ground.rows), 'row')} to learn from, at most {counted(spec.epochs or 0, 'epoch')}{longest} a run, "
+        f"{counted(len(setup.rows), 'row')} to learn from, at most {counted(spec.epochs or 0, 'epoch')}{longest} a run, "
         f"{counted(seeds, 'seed')}"
     )
     rows, known = (0, nan) if baseline is None else (baseline.rows, plain_scores(baseline)[metric])
     rows = rows or scorers[0].rows
-    return Comparison(ground.task_name, metric, higher, where, rows, seeds, budget, STEPS, fusions, others, known)
+    return Comparison(setup.task_name, metric, higher, where, rows, seeds, budget, STEPS, fusions, others, known)
 
 
 def _scorer(task: Task[Any], kept: Kept) -> Scorer[Any]:
@@ -253,20 +253,20 @@ def _scorer(task: Task[Any], kept: Kept) -> Scorer[Any]:
     return scorer
 
 
-def _baseline(task: Task[Any], ground: Ground) -> Scorer[Any] | None:
+def _baseline(task: Task[Any], setup: ComparisonSetup) -> Scorer[Any] | None:
     """What knowing the training targets alone scores on the test rows; None where nothing can be known of them."""
-    training = encoded.fields(ground.schema, ground.rows, task)
+    training = encoded.fields(setup.schema, setup.rows, task)
     task.fit(training)
     baseline = task.baseline(training)
     if baseline is None:
         return None
     scorer = task.scorer()
-    for batch in Loader(ground.test, 128):
-        scorer.update(task.constant(baseline, batch.rows), ground.schema.prepare(batch))
+    for batch in Loader(setup.test, 128):
+        scorer.update(task.constant(baseline, batch.rows), setup.schema.prepare(batch))
     return scorer
 
 
-def written(result: Comparison, folder: Path, winner: Recipe) -> None:
+def write_results(result: Comparison, folder: Path, winner: Recipe) -> None:
     """The page, the picture, the figures, and the recipe of the winner as ``fit --recipe`` takes it."""
     result.write(folder / "compare.html")
     save_svg(result.chart(), folder / "compare.svg")

@@ -18,30 +18,30 @@ from sensorium.core.schema import Schema
 from sensorium.evaluation.comparison import Way
 from sensorium.model import assemble
 from sensorium.training.augmentation_strength import strengths
-from sensorium.training.comparison_setup import Ground
-from sensorium.training.defaults import frozen
+from sensorium.training.comparison_setup import ComparisonSetup
+from sensorium.training.defaults import frozen_streams
 
 ALL, NONE = "all", "none"
 
 
-class Choice(NamedTuple):
-    """One value of a part of the recipe: what the table calls it, and the ground with it."""
+class Option(NamedTuple):
+    """One value of a part of the recipe: what the table calls it, and the setup with it."""
 
     name: str
-    change: Callable[[Ground], Ground]
+    change: Callable[[ComparisonSetup], ComparisonSetup]
 
 
 @dataclass(frozen=True)
-class Question:
+class Factor:
     """A part of the recipe, as a recipe writes it and in words, and the choices for it."""
 
     part: str
-    words: str
-    choices: tuple[Choice, ...]
+    label: str
+    options: tuple[Option, ...]
 
 
 @dataclass(frozen=True)
-class Asked:
+class ComparisonRequest:
     """What is to be compared, its names checked; which columns and streams there are is not known yet.
 
     Args:
@@ -63,7 +63,7 @@ class Asked:
         encoders: Mapping[str, str | Sequence[Spec]] | None = None,
         augment: Mapping[str, str | Sequence[str]] | None = None,
         experts: str | Sequence[str | Sequence[Spec]] | None = None,
-    ) -> Asked:
+    ) -> ComparisonRequest:
         """From what ``compare`` was given; raises ``ConfigError`` for an unknown name. Nothing asked: all fusions."""
         if fusions is None and not (encoders or augment or experts):
             fusions = ALL
@@ -74,34 +74,36 @@ class Asked:
             () if experts is None else _experts(experts),
         )
 
-    def questions(self, schema: Schema, plan: Recipe) -> list[Question]:
+    def factors(self, schema: Schema, plan: Recipe) -> list[Factor]:
         """The parts to vary, for fitted columns. Raises ``ConfigError`` for what these columns cannot be asked."""
         found = []
         if self.fusions is not None:
-            choices = [Choice(name, lambda ground, name=name: ground.fused(name)) for name in self.fusions]  # type: ignore[misc]
-            found.append(Question("fusion", "fusion", tuple(choices)))
+            choices = [Option(name, lambda setup, name=name: setup.with_fusion(name)) for name in self.fusions]  # type: ignore[misc]
+            found.append(Factor("fusion", "fusion", tuple(choices)))
         if self.encoders and not plan.model.network:
             raise ConfigError(
                 "the recipe has no network, so no encoders", fix="model.network=true, or leave out --encoders"
             )
-        found += [_of_encoder(stream, given, schema) for stream, given in self.encoders.items()]
-        found += [_of_augmentation(column, given, schema, plan) for column, given in self.augment.items()]
+        found += [_encoder_factor(stream, given, schema) for stream, given in self.encoders.items()]
+        found += [_augmentation_factor(column, given, schema, plan) for column, given in self.augment.items()]
         if self.experts:
-            found.append(_of_experts(self.experts, schema, plan))
+            found.append(_experts_factor(self.experts, schema, plan))
         return found
 
 
-def possible(ground: Ground, questions: Sequence[Question], leave_out: bool) -> tuple[dict[Way, Ground], dict[str, str]]:
-    """The ground of every way that can be built, with its recipe; and why another cannot.
+def buildable(
+    setup: ComparisonSetup, factors: Sequence[Factor], leave_out: bool
+) -> tuple[dict[Way, ComparisonSetup], dict[str, str]]:
+    """The setup of every way that can be built, with its recipe; and why another cannot.
 
     Beside fusions stand each stream alone and, with ``leave_out``, all streams but each.
     """
-    streams = tuple(ground.schema.streams)
-    found: dict[Way, Ground] = {}
+    streams = tuple(setup.schema.streams)
+    found: dict[Way, ComparisonSetup] = {}
     skipped: dict[str, str] = {}
-    for combination in product(*(question.choices for question in questions)):
+    for combination in product(*(factor.options for factor in factors)):
         name = " + ".join(choice.name for choice in combination)
-        changed = ground
+        changed = setup
         try:
             for choice in combination:
                 changed = choice.change(changed)
@@ -110,27 +112,27 @@ def possible(ground: Ground, questions: Sequence[Question], leave_out: bool) -> 
             # Too many streams, too large a product, a library that is not there: told in the table.
             skipped[name] = error.problem if isinstance(error, SensoriumError) else str(error)
             continue
-        changes = tuple((question.part, choice.name) for question, choice in zip(questions, combination, strict=True))
+        changes = tuple((factor.part, choice.name) for factor, choice in zip(factors, combination, strict=True))
         found[Way(name, registry.split(changed.plan.model.fusion or "")[0], streams, False, changes)] = changed
     if not found:
         raise ConfigError(f"nothing can be built: {'; '.join(f'{n}: {why}' for n, why in skipped.items())}")
-    fusions = any(question.part == "fusion" for question in questions)
+    fusions = any(factor.part == "fusion" for factor in factors)
     if len(streams) == 1 or not (fusions or leave_out):
         return found, skipped
     for stream in streams:
-        found[Way(f"{stream} alone", "single", (stream,), True)] = ground.narrowed([stream]).fused("single")
+        found[Way(f"{stream} alone", "single", (stream,), True)] = setup.with_streams([stream]).with_fusion("single")
     if leave_out and len(streams) > 2:
-        usual = registry.split(ground.plan.model.fusion or next(iter(found)).fusion)[0]
+        usual = registry.split(setup.plan.model.fusion or next(iter(found)).fusion)[0]
         for stream in streams:
             kept = tuple(s for s in streams if s != stream)
-            found[Way(f"without {stream}", usual, kept, True)] = ground.narrowed(kept).fused(usual)
+            found[Way(f"without {stream}", usual, kept, True)] = setup.with_streams(kept).with_fusion(usual)
     return found, skipped
 
 
 # ── names, before anything is read ─────────────────────────────────────────────────────────────────────────────────
 
 
-def _listed(given: str | Sequence[Spec]) -> list[Spec]:
+def _unique(given: str | Sequence[Spec]) -> list[Spec]:
     """``a,b`` or a list, without what is said twice."""
     every: list[Spec] = [name.strip() for name in given.split(",")] if isinstance(given, str) else list(given)
     return [spec for i, spec in enumerate(every) if spec not in every[:i]]
@@ -140,17 +142,17 @@ def _fusions(given: str | Sequence[str]) -> tuple[str, ...]:
     known = registry.kinds("fusions")
     if given == ALL:
         return known
-    return tuple(_known("fusion", str(name), known) for name in _listed(given))
+    return tuple(_check_name("fusion", str(name), known) for name in _unique(given))
 
 
 def _encoders(stream: str, given: str | Sequence[Spec]) -> tuple[Spec, ...] | None:
     if given == ALL:
         return None
-    found = _listed(given)
+    found = _unique(given)
     if not found:
         raise ConfigError(f"no encoders of {stream!r} are named", fix=f"--encoders {stream}=NAME,NAME, or {stream}=all")
     for spec in found:
-        _known("encoder", registry.split(spec)[0], registry.kinds("encoders"))
+        _check_name("encoder", registry.split(spec)[0], registry.kinds("encoders"))
         registry.resolve("encoders", spec)
     return tuple(found)
 
@@ -158,7 +160,7 @@ def _encoders(stream: str, given: str | Sequence[Spec]) -> tuple[Spec, ...] | No
 def _strengths(column: str, given: str | Sequence[str]) -> tuple[str, ...] | None:
     if given == ALL:
         return None
-    found = tuple(str(strength) for strength in _listed(given))
+    found = tuple(str(strength) for strength in _unique(given))
     if not found:
         raise ConfigError(f"no augmentations of {column!r} are named", fix=f"--augment {column}=none,light")
     return found
@@ -174,14 +176,14 @@ def _experts(given: str | Sequence[str | Sequence[Spec]]) -> tuple[tuple[Spec, .
         named = [name.strip() for name in some.split("+")] if isinstance(some, str) else list(some)
         chosen: tuple[Spec, ...] = () if named == [NONE] else tuple(named)
         for spec in chosen:
-            _known("expert", registry.split(spec)[0], (*known, NONE))
+            _check_name("expert", registry.split(spec)[0], (*known, NONE))
             registry.resolve("experts", spec)
         if chosen not in found:
             found.append(chosen)
     return tuple(found)
 
 
-def _known(what: str, name: str, known: Sequence[str]) -> str:
+def _check_name(what: str, name: str, known: Sequence[str]) -> str:
     if name not in known:
         raise ConfigError(f"no {what} named {name!r}{nearest(name, known)}")
     return name
@@ -190,26 +192,26 @@ def _known(what: str, name: str, known: Sequence[str]) -> str:
 # ── parts of the recipe, once columns are known ────────────────────────────────────────────────────────────────────
 
 
-def _of_encoder(stream: str, given: Sequence[Spec] | None, schema: Schema) -> Question:
+def _encoder_factor(stream: str, given: Sequence[Spec] | None, schema: Schema) -> Factor:
     if stream not in schema.streams:
         raise ConfigError(f"--encoders: no stream named {stream!r}{nearest(stream, schema.streams)}")
-    able = list(_reading(stream, schema))
+    able = list(_readers(stream, schema))
     for spec in given or ():
         kind, options = registry.split(spec)
         if kind not in able:
             raise ConfigError(f"encoder {kind!r} cannot read the stream {stream!r}", fix=f"these can: {', '.join(able)}")
-        _as_wanted(stream, kind, options, schema)
+        _check_column_options(stream, kind, options, schema)
 
-    def choice(spec: Spec) -> Choice:
-        return Choice(f"{stream}: {_worded(spec)}", lambda ground: ground.read_by(stream, spec))
+    def choice(spec: Spec) -> Option:
+        return Option(f"{stream}: {_label(spec)}", lambda setup: setup.with_encoder(stream, spec))
 
     # Which checkpoint would be meant by "all" nobody knows: those that take one are named with it.
     plain = [kind for kind in able if "checkpoint" not in registry.options("encoders", kind).model_fields]
     chosen = plain if given is None else given
-    return Question(f"encoders.{stream}", f"encoder of {stream}", tuple(choice(spec) for spec in chosen))
+    return Factor(f"encoders.{stream}", f"encoder of {stream}", tuple(choice(spec) for spec in chosen))
 
 
-def _reading(stream: str, schema: Schema) -> Iterator[str]:
+def _readers(stream: str, schema: Schema) -> Iterator[str]:
     """The encoders that can read a stream."""
     layout = schema.layout(stream)
     for kind in registry.kinds("encoders"):
@@ -221,7 +223,7 @@ def _reading(stream: str, schema: Schema) -> Iterator[str]:
             yield kind
 
 
-def _as_wanted(stream: str, kind: str, options: Mapping[str, object], schema: Schema) -> None:
+def _check_column_options(stream: str, kind: str, options: Mapping[str, object], schema: Schema) -> None:
     """Refuse an encoder that wants its column otherwise than all others read it here."""
     column = schema.streams[stream][0]
     wanted = registry.find("encoders", kind).wants(options)
@@ -235,7 +237,7 @@ def _as_wanted(stream: str, kind: str, options: Mapping[str, object], schema: Sc
         )
 
 
-def _of_augmentation(column: str, given: Sequence[str] | None, schema: Schema, plan: Recipe) -> Question:
+def _augmentation_factor(column: str, given: Sequence[str] | None, schema: Schema, plan: Recipe) -> Factor:
     may = {c.name: strengths(c) for c in schema.inputs}
     if column not in may:
         raise ConfigError(f"--augment: no input column named {column!r}{nearest(column, may)}")
@@ -245,7 +247,7 @@ def _of_augmentation(column: str, given: Sequence[str] | None, schema: Schema, p
         raise ConfigError(f"a column of kind {kind} is not augmented", column=column, fix=f"columns that are: {others}")
     if not plan.training.augment:
         raise ConfigError("training.augment is off, so no column is augmented", column=column, fix="training.augment=true")
-    if column in frozen(plan.model.surgery, schema.streams):
+    if column in frozen_streams(plan.model.surgery, schema.streams):
         raise ConfigError(
             "its encoder is frozen and runs once a row, so the column is not augmented",
             column=column,
@@ -255,27 +257,27 @@ def _of_augmentation(column: str, given: Sequence[str] | None, schema: Schema, p
         if strength not in may[column]:
             raise ConfigError(f"no augmentation named {strength!r}{nearest(strength, may[column])}", column=column)
 
-    def choice(strength: str) -> Choice:
-        return Choice(f"{column}: {strength}", lambda ground: ground.augmented(column, strength))
+    def choice(strength: str) -> Option:
+        return Option(f"{column}: {strength}", lambda setup: setup.with_augmentation(column, strength))
 
     chosen = may[column] if given is None else given
-    return Question(f"columns.{column}.augment", f"augmentation of {column}", tuple(choice(s) for s in chosen))
+    return Factor(f"columns.{column}.augment", f"augmentation of {column}", tuple(choice(s) for s in chosen))
 
 
-def _of_experts(given: Sequence[Sequence[Spec]], schema: Schema, plan: Recipe) -> Question:
+def _experts_factor(given: Sequence[Sequence[Spec]], schema: Schema, plan: Recipe) -> Factor:
     layouts = [schema.layout(stream) for stream in schema.streams]
     usual = [found for found in (registry.find("features", kind) for kind in registry.kinds("features")) if found.usual]
     if plan.model.features is None and not any(found.reads(layout) for found in usual for layout in layouts):
         raise ConfigError("experts read none of these streams unasked", fix="name what they read: model.features")
 
-    def choice(experts: Sequence[Spec]) -> Choice:
-        name = "+".join(_worded(spec) for spec in experts) or NONE
-        return Choice(f"experts: {name}", lambda ground: ground.beside(experts))
+    def choice(experts: Sequence[Spec]) -> Option:
+        name = "+".join(_label(spec) for spec in experts) or NONE
+        return Option(f"experts: {name}", lambda setup: setup.with_experts(experts))
 
-    return Question("experts", "experts", tuple(choice(experts) for experts in given))
+    return Factor("experts", "experts", tuple(choice(experts) for experts in given))
 
 
-def _worded(spec: Spec) -> str:
+def _label(spec: Spec) -> str:
     """A specification as a table calls it."""
     kind, options = registry.split(spec)
     return " ".join([kind, *(f"{name}={value}" for name, value in options.items())])

@@ -16,7 +16,7 @@ from sensorium.model import Model
 
 
 @contextmanager
-def fast(model: Model, spec: Training) -> Iterator[None]:
+def compiled_for_training(model: Model, spec: Training) -> Iterator[None]:
     """Within it the model is compiled where the recipe says so. Its weights keep their names."""
     if not spec.compile:
         yield
@@ -26,7 +26,7 @@ def fast(model: Model, spec: Training) -> Iterator[None]:
 
     # All encoders of a kind share their code, and each counts as a compilation of it.
     tracing = torch._dynamo.config.patch(recompile_limit=64)
-    parts = compiled(model)
+    parts = compile_parts(model)
     try:
         # Dropout draws as it does uncompiled, so that compiling changes rounding and nothing else.
         with tracing, config.patch(fallback_random=True), warnings.catch_warnings():
@@ -44,12 +44,12 @@ def fast(model: Model, spec: Training) -> Iterator[None]:
         torch._dynamo.reset()  # what was compiled for this model counts no more when the next one is
 
 
-def uncompiled(spec: Training) -> AbstractContextManager[Any]:
+def eager(spec: Training) -> AbstractContextManager[Any]:
     """Within it compiled parts run as they are written: a validation is not worth compiling for."""
     return torch.compiler.set_stance("force_eager") if spec.compile else nullcontext()
 
 
-def compiled(model: Model) -> list[nn.Module]:
+def compile_parts(model: Model) -> list[nn.Module]:
     """Compile what takes the time of a step, the encoders and the fusion, in place; the parts that were.
 
     Rows that lack a stream are left out before its encoder, and lengths differ from batch to batch: so shapes are open.

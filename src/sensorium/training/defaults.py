@@ -15,7 +15,7 @@ from sensorium.core.layout import Grid, Ids, Layout, Row
 from sensorium.core.plurals import counted
 from sensorium.core.recipe import ModelSpec, Recipe, Size, Spec
 from sensorium.core.schema import Schema
-from sensorium.training.optimiser import USUAL, settled
+from sensorium.training.optimiser import DEFAULT_LR, resolve_rates
 
 SIZES: dict[str, dict[str, int]] = {
     "tiny": {"dim": 32, "depth": 2, "heads": 2, "width": 12},
@@ -58,11 +58,11 @@ def resolve(
         said.append(f"model size {size} for {counted(rows, 'row')}")
     preset = SIZES[size]
     dim = recipe.model.dim or preset["dim"]
-    _known("encoders", recipe.model.encoders, schema.streams)
-    _known("adapters", recipe.model.adapters, schema.streams)
+    _check_names("encoders", recipe.model.encoders, schema.streams)
+    _check_names("adapters", recipe.model.adapters, schema.streams)
     encoders: dict[str, Spec] = {}
     told = recipe.model.fusion
-    encoder = _shallow if told is not None and registry.split(told)[0] == EARLY else _encoder
+    encoder = _shallow_encoder if told is not None and registry.split(told)[0] == EARLY else _encoder
     network = recipe.model.network
     for stream in schema.streams if network else ():
         layout = schema.layout(stream)
@@ -86,9 +86,9 @@ def resolve(
         sized |= chosen_for
         said += [f"{task.name}: {reason}" for reason in why]
         prompts = {"prompt": list(task.prompts)} if task.prompts else {}
-        tasks[task.name] = {**sized, "target": _named(task.targets), **prompts}
+        tasks[task.name] = {**sized, "target": _target_names(task.targets), **prompts}
     surgery: list[Spec] = [registry.resolve("surgery", spec) for spec in recipe.model.surgery]
-    experts, features, why = fitted(recipe, schema, rows)
+    experts, features, why = resolve_experts(recipe, schema, rows)
     said += why
     model = ModelSpec(
         size=size,
@@ -108,8 +108,8 @@ def resolve(
     processes = training.devices * training.nodes
     batch = training.batch_size or max(1, _batch_size(rows) // processes)
     epochs = training.epochs or _epochs(rows, batch * processes)
-    lr = training.lr or USUAL[training.optimizer]
-    rates, slowed = settled(training, lr, encoders, fusion, surgery)
+    lr = training.lr or DEFAULT_LR[training.optimizer]
+    rates, slowed = resolve_rates(training, lr, encoders, fusion, surgery)
     said += slowed
     chosen = {
         **rates,
@@ -136,19 +136,19 @@ def resolve(
     return resolved, said
 
 
-def fitted(recipe: Recipe, schema: Schema, rows: int) -> tuple[list[Spec], dict[str, list[Spec]], list[str]]:
+def resolve_experts(recipe: Recipe, schema: Schema, rows: int) -> tuple[list[Spec], dict[str, list[Spec]], list[str]]:
     """The experts beside the network, what they read off each stream, and why, in words."""
     model, layouts = recipe.model, {stream: schema.layout(stream) for stream in schema.streams}
-    _known("features", dict.fromkeys(model.features or {}, ""), schema.streams)
+    _check_names("features", dict.fromkeys(model.features or {}, ""), schema.streams)
     features: dict[str, list[Spec]] = {}
     for stream, layout in layouts.items():
         given = (model.features or {}).get(stream)
         if given is None:
             readers = ((kind, registry.find("features", kind)) for kind in registry.kinds("features"))
-            still = model.network and stream in frozen(model.surgery, layouts, stored=False)
-            given = [kind for kind, found in readers if _taken(found, layout, still)]
+            still = model.network and stream in frozen_streams(model.surgery, layouts, stored=False)
+            given = [kind for kind, found in readers if _used_by_default(found, layout, still)]
         if given:
-            _learnt_vectors(recipe, given, stream, layout)
+            _refuse_trained_features(recipe, given, stream, layout)
             features[stream] = [registry.resolve("features", spec) for spec in given]
     asked = model.experts
     if asked is None:
@@ -164,12 +164,12 @@ def fitted(recipe: Recipe, schema: Schema, rows: int) -> tuple[list[Spec], dict[
     return experts, features, [f"beside the network: {named}" if model.network else f"{named} alone, no network"]
 
 
-def _taken(found: type[Features], layout: Layout, still: bool) -> bool:
+def _used_by_default(found: type[Features], layout: Layout, still: bool) -> bool:
     """Whether features are read off a stream unasked; ``still``: its encoder is frozen."""
     return found.usual if found.reads(layout) else found.encoded and still
 
 
-def _learnt_vectors(recipe: Recipe, asked: Sequence[Spec], stream: str, layout: Layout) -> None:
+def _refuse_trained_features(recipe: Recipe, asked: Sequence[Spec], stream: str, layout: Layout) -> None:
     """Refuse the vectors of an encoder that is trained, or of none."""
     for kind, _ in map(registry.split, asked):
         found = registry.find("features", kind)
@@ -177,7 +177,7 @@ def _learnt_vectors(recipe: Recipe, asked: Sequence[Spec], stream: str, layout: 
             continue
         if not recipe.model.network:
             raise ConfigError(f"features {kind!r} of {stream!r} are of an encoder, and there is no network")
-        if stream not in frozen(recipe.model.surgery, [stream], stored=False):
+        if stream not in frozen_streams(recipe.model.surgery, [stream], stored=False):
             raise ConfigError(
                 f"features {kind!r} of {stream!r}: its encoder is trained, so that its vectors tell the targets of the "
                 "training rows, and experts would believe them",
@@ -205,18 +205,20 @@ def tasks_of(model: ModelSpec, schema: Schema) -> list[TaskSpec]:
     return found + [task for task in told if not task.targets]
 
 
-def _named(targets: Sequence[str]) -> str | list[str] | None:
+def _target_names(targets: Sequence[str]) -> str | list[str] | None:
     """Target columns as a recipe writes them."""
     return None if not targets else targets[0] if len(targets) == 1 else list(targets)
 
 
-def advised(recipe: Recipe, schema: Schema) -> tuple[Schema, list[str]]:
+def with_encoder_columns(recipe: Recipe, schema: Schema) -> tuple[Schema, list[str]]:
     """The columns as pretrained encoders want them, and what was asked, in words. What the user said of a column stays."""
     specs, said = schema.specs(), []
-    _known("encoders", recipe.model.encoders, schema.streams)
+    _check_names("encoders", recipe.model.encoders, schema.streams)
     for surgery in recipe.model.surgery:
         registry.build("surgery", surgery)  # a mistake is told before anything is read
-        _known("surgery", dict.fromkeys(registry.resolve("surgery", surgery).get("streams") or (), ""), schema.streams)
+        _check_names(
+            "surgery", dict.fromkeys(registry.resolve("surgery", surgery).get("streams") or (), ""), schema.streams
+        )
     for stream, given in recipe.model.encoders.items():
         kind, options = registry.split(given)
         wanted = registry.find("encoders", kind).wants(options)
@@ -234,7 +236,7 @@ def advised(recipe: Recipe, schema: Schema) -> tuple[Schema, list[str]]:
         asked = {name: value for name, value in wanted.items() if name not in settled}
         specs[column.name] |= asked
         said.append(f"{stream}: as its encoder wants, {', '.join(f'{k} {v}' for k, v in asked.items())}")
-    for stream in frozen(recipe.model.surgery, schema.streams):
+    for stream in frozen_streams(recipe.model.surgery, schema.streams):
         column = schema.streams[stream][0]
         told = recipe.columns.get(column.name, {})
         if "augment" in specs[column.name] and (isinstance(told, str) or "augment" not in told):
@@ -243,7 +245,7 @@ def advised(recipe: Recipe, schema: Schema) -> tuple[Schema, list[str]]:
     return (Schema.declare({c.name: specs[c.name] for c in schema.columns.values()}) if said else schema), said
 
 
-def surgery_of(surgery: Sequence[Spec], streams: Collection[str]) -> list[Spec]:
+def surgery_for(surgery: Sequence[Spec], streams: Collection[str]) -> list[Spec]:
     """Of the changes to a model those that concern some of its streams."""
     found: list[Spec] = []
     for spec in surgery:
@@ -256,7 +258,7 @@ def surgery_of(surgery: Sequence[Spec], streams: Collection[str]) -> list[Spec]:
     return found
 
 
-def frozen(surgery: Sequence[Spec], streams: Iterable[str], *, stored: bool = True) -> list[str]:
+def frozen_streams(surgery: Sequence[Spec], streams: Iterable[str], *, stored: bool = True) -> list[str]:
     """The streams whose encoders are wholly frozen, and whose outputs are to be stored, if that is asked for."""
     found: dict[str, None] = {}
     for spec in surgery:
@@ -319,7 +321,7 @@ def _wide(layout: Row) -> bool:
     return len(layout.cardinalities) > WIDE
 
 
-def _shallow(layout: Layout, rows: int) -> Spec:
+def _shallow_encoder(layout: Layout, rows: int) -> Spec:
     """Tokens before much is made of them: patches, words or cells, and one block of attention among them."""
     for kind, reads in (("patch", Grid), ("transformer", Ids), ("cells", Row)):
         if isinstance(layout, reads) and not (isinstance(layout, Row) and _wide(layout)):
@@ -350,17 +352,17 @@ def _with_sizes(family: str, spec: Spec, preset: Mapping[str, int]) -> dict[str,
     sizes = {name: value for name, value in preset.items() if name in known}
     for name in ("fusion", "groups") if family == "fusions" else ():
         if name in known and name in given:
-            given[name] = _inner(given[name], preset)
+            given[name] = _nested_sizes(given[name], preset)
     return {"kind": kind, **sizes, **given}
 
 
-def _inner(part: Any, preset: Mapping[str, int]) -> Any:
+def _nested_sizes(part: Any, preset: Mapping[str, int]) -> Any:
     """A fusion within a fusion, or several by name; what is neither is left to be refused."""
     if isinstance(part, str) or (isinstance(part, Mapping) and "kind" in part):
         return _with_sizes("fusions", part if isinstance(part, str) else dict(part), preset)
     if isinstance(part, Mapping):
         return {
-            name: {**group, "fusion": _inner(group["fusion"], preset)}
+            name: {**group, "fusion": _nested_sizes(group["fusion"], preset)}
             if isinstance(group, Mapping) and "fusion" in group
             else group
             for name, group in part.items()
@@ -376,7 +378,7 @@ def _completed(family: str, spec: dict[str, Any], *given: Any) -> dict[str, Any]
     )
 
 
-def _known(section: str, given: Mapping[str, Spec], names: Mapping[str, Any]) -> None:
+def _check_names(section: str, given: Mapping[str, Spec], names: Mapping[str, Any]) -> None:
     for name in given:
         if name not in names:
             what = "target" if section == "tasks" else "stream"

@@ -23,7 +23,7 @@ from sensorium.data.loader import Loader
 from sensorium.model import Model, experts_of
 from sensorium.nn.ensemble import Ensemble, taken
 from sensorium.reporting.console import Console
-from sensorium.training.blend_weights import sharpened, weighed
+from sensorium.training.blend_weights import blend_shares, sharpening_factor
 
 FOLDS, FOLD_ROWS = 3, 3_000
 """Up to so many training rows experts are weighed by what they say of folds that they were not fitted on, beside the
@@ -33,7 +33,7 @@ MINOR = 0.02
 
 
 @dataclass
-class Gathered:
+class ExpertData:
     """What is read off some rows, by stream, and their targets, by task.
 
     Args:
@@ -45,7 +45,7 @@ class Gathered:
     present: dict[str, NDArray[np.bool_]]
     targets: dict[str, Field]
     weight: NDArray[np.float64]
-    own: dict[str, dict[tuple[str, ...], Tensor]] = field(default_factory=dict)
+    network: dict[str, dict[tuple[str, ...], Tensor]] = field(default_factory=dict)
     """By task and set of streams, what the network says ``[rows, K]``."""
 
     def observed(self, task: str, response: Response) -> Observed:
@@ -62,7 +62,7 @@ class Gathered:
             truth = truth[:, 0]
         return Observed(self.features, self.compact, self.present, truth, weight).take(known)
 
-    def having(self, task: str, some: Sequence[str]) -> NDArray[np.bool_]:
+    def rows_with(self, task: str, some: Sequence[str]) -> NDArray[np.bool_]:
         """Which rows have a target and all streams of a set."""
         known: NDArray[np.bool_] = self.targets[task].present.numpy() & (self.weight > 0)
         for stream in some:
@@ -70,24 +70,24 @@ class Gathered:
         return known
 
 
-def unfitted(plan: Recipe, schema: Schema, model: Model) -> Ensemble | None:
+def new_ensemble(plan: Recipe, schema: Schema, model: Model) -> Ensemble | None:
     """The experts of a resolved recipe beside a trained network; None where it has none."""
     return experts_of(plan.model, schema, dict(model.tasks.items()), dict(model.encoders.items()))
 
 
-def attached(
+def fit_experts(
     plan: Recipe, schema: Schema, model: Model, rows: encoded.Rows, valid: encoded.Rows, console: Console
 ) -> Recipe:
     """Fit the experts of a resolved recipe on the training rows, weigh them with the network on rows that no part has
     seen, and put them into the model. Gives the recipe without the experts that count nothing."""
-    ensemble = unfitted(plan, schema, model)
+    ensemble = new_ensemble(plan, schema, model)
     if ensemble is None:
         return plan
     model.eval()
-    told = Steps(console)
-    acquainted(ensemble, schema, rows)
+    told = ExpertProgress(console)
+    fit_features(ensemble, schema, rows)
     told.next("reading features")
-    training, held_out = gathered(ensemble, model, schema, rows), gathered(ensemble, model, schema, valid, own=True)
+    training, held_out = collect(ensemble, model, schema, rows), collect(ensemble, model, schema, valid, own=True)
     for name in list(ensemble.experts):
         response = model.tasks[name].plain.response
         assert response is not None
@@ -96,20 +96,20 @@ def attached(
             told.next(f"fitting {kind}")
             expert.fit(observed, plan.seed)
         told.next("weighing")
-        _weigh(ensemble, name, model.tasks[name].plain, response, observed, training, held_out, plan.seed)
-    ensemble, kept = without_idle(ensemble, plan)
+        _learn_weights(ensemble, name, model.tasks[name].plain, response, observed, training, held_out, plan.seed)
+    ensemble, kept = without_unused(ensemble, plan)
     model.experts = ensemble
     told.done()
     return kept
 
 
-def again(plan: Recipe, schema: Schema, model: Model, rows: encoded.Rows, before: Ensemble) -> None:
+def refit_experts(plan: Recipe, schema: Schema, model: Model, rows: encoded.Rows, before: Ensemble) -> None:
     """The experts of a model fitted anew on other rows, with the settings and the weights that were chosen before."""
-    ensemble = unfitted(plan, schema, model)
+    ensemble = new_ensemble(plan, schema, model)
     assert ensemble is not None
     model.eval()
-    acquainted(ensemble, schema, rows)
-    training = gathered(ensemble, model, schema, rows)
+    fit_features(ensemble, schema, rows)
+    training = collect(ensemble, model, schema, rows)
     for name in list(ensemble.experts):
         response = model.tasks[name].plain.response
         assert response is not None
@@ -122,7 +122,7 @@ def again(plan: Recipe, schema: Schema, model: Model, rows: encoded.Rows, before
     model.experts = ensemble
 
 
-def acquainted(ensemble: Ensemble, schema: Schema, rows: encoded.Rows) -> None:
+def fit_features(ensemble: Ensemble, schema: Schema, rows: encoded.Rows) -> None:
     """Let features learn from the training rows."""
     for stream, kinds in ensemble.features.items():
         for part in kinds.values():
@@ -137,7 +137,7 @@ def _fields(schema: Schema, rows: encoded.Rows, stream: str) -> Iterator[Field]:
 
 
 @torch.inference_mode()
-def gathered(ensemble: Ensemble, model: Model, schema: Schema, rows: encoded.Rows, *, own: bool = False) -> Gathered:
+def collect(ensemble: Ensemble, model: Model, schema: Schema, rows: encoded.Rows, *, own: bool = False) -> ExpertData:
     """What is read off all rows; ``own``: and what the network says of each set of streams."""
     sparse = {s: any(part.sparse for part in kinds.values()) for s, kinds in ensemble.features.items()}
     wide: dict[str, list[Any]] = {stream: [] for stream in ensemble.heard}
@@ -161,9 +161,9 @@ def gathered(ensemble: Ensemble, model: Model, schema: Schema, rows: encoded.Row
             assert target is not None
             targets[name].append(Field(target.data, target.present))
         if own and model.network:
-            _network(model, ensemble, batch, said)
-    return Gathered(
-        {s: _stacked(parts) for s, parts in wide.items()},
+            _collect_network(model, ensemble, batch, said)
+    return ExpertData(
+        {s: _concatenated(parts) for s, parts in wide.items()},
         {s: np.concatenate(parts) for s, parts in short.items()},
         {s: np.concatenate(parts) for s, parts in present.items()},
         {name: Field(torch.cat([p.data for p in f]), torch.cat([p.present for p in f])) for name, f in targets.items()},
@@ -172,7 +172,9 @@ def gathered(ensemble: Ensemble, model: Model, schema: Schema, rows: encoded.Row
     )
 
 
-def _network(model: Model, ensemble: Ensemble, batch: Batch, said: dict[str, dict[tuple[str, ...], list[Tensor]]]) -> None:
+def _collect_network(
+    model: Model, ensemble: Ensemble, batch: Batch, said: dict[str, dict[tuple[str, ...], list[Tensor]]]
+) -> None:
     run = Forward(model, batch)
     sets = {some for name in ensemble.experts for some in ensemble.blends[name].sets}
     for some in sets:
@@ -187,7 +189,7 @@ def _csr(dense: NDArray[np.float32]) -> Any:
     return csr_matrix(dense)
 
 
-def _stacked(parts: list[Any]) -> Any:
+def _concatenated(parts: list[Any]) -> Any:
     if isinstance(parts[0], np.ndarray):
         return np.concatenate(parts)
     from scipy.sparse import vstack
@@ -198,14 +200,14 @@ def _stacked(parts: list[Any]) -> Any:
 # ── weighing ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _weigh(
+def _learn_weights(
     ensemble: Ensemble,
     name: str,
     task: Task[Any],
     response: Response,
     observed: Observed,
-    training: Gathered,
-    held_out: Gathered,
+    training: ExpertData,
+    held_out: ExpertData,
     seed: int,
 ) -> None:
     """Learn how much each part counts, for every set of streams.
@@ -218,29 +220,29 @@ def _weigh(
     folds, seen = _out_of_fold(experts, observed, seed)
     share, factor = blend.share.clone(), blend.factor.clone()
     for at, some in enumerate(blend.sets):
-        fresh = have(valid, some)
-        known, rows = valid.take(fresh), seen & have(observed, some)
+        fresh = rows_with_streams(valid, some)
+        known, rows = valid.take(fresh), seen & rows_with_streams(observed, some)
         late = {kind: expert.said(known, some) for kind, expert in experts.items()}
         both = []
         for kind, expert in experts.items():
             heard = tuple(stream for stream in expert.streams if stream in some)
-            early = _smaller(folds[kind], heard)[torch.from_numpy(rows)] if kind in folds else late[kind][:0]
+            early = _largest_subset(folds[kind], heard)[torch.from_numpy(rows)] if kind in folds else late[kind][:0]
             both.append(task.scored(torch.cat([late[kind], early])))
         truth = np.concatenate([known.target, observed.target[rows]])
         weight = np.concatenate([known.weight, observed.weight[rows]])
-        among = weighed(task, response, both, truth, weight)
+        among = blend_shares(task, response, both, truth, weight)
         if not ensemble.network:
             share[at], parts, counted = among, both, (truth, weight)
         else:
             mixed = task.merge([task.scored(late[k]) for k in experts], among.expand(len(known), -1).float())
             keep = held_out.targets[name].present.numpy() & (held_out.weight > 0)
-            own = held_out.own[name][some][torch.from_numpy(keep)][torch.from_numpy(fresh)]
-            first = weighed(task, response, [own, mixed], known.target, known.weight)
+            own = held_out.network[name][some][torch.from_numpy(keep)][torch.from_numpy(fresh)]
+            first = blend_shares(task, response, [own, mixed], known.target, known.weight)
             share[at] = torch.cat([first[:1], first[1] * among])
             parts, counted = [own, *(task.scored(late[k]) for k in experts)], (known.target, known.weight)
-        share[at] = major(share[at])
+        share[at] = without_minor(share[at])
         together = task.merge(parts, share[at].expand(len(counted[1]), -1).float())
-        factor[at] = sharpened(task, response, together, *counted)
+        factor[at] = sharpening_factor(task, response, together, *counted)
         if at == 0 and response.kind in ("number", "risk") and len(counted[1]):
             goal = torch.from_numpy(counted[0]).float().reshape(len(counted[1]), -1)
             sure = torch.ones(len(goal), dtype=torch.bool)
@@ -249,13 +251,13 @@ def _weigh(
     blend.keep("factor", factor)
 
 
-def major(share: Tensor) -> Tensor:
+def without_minor(share: Tensor) -> Tensor:
     """Shares without those of parts that would count less than ``MINOR``."""
     kept = share.where(share >= MINOR, 0.0)
     return kept / kept.sum()
 
 
-def have(rows: Observed, some: Sequence[str]) -> NDArray[np.bool_]:
+def rows_with_streams(rows: Observed, some: Sequence[str]) -> NDArray[np.bool_]:
     """Which rows have all streams of a set."""
     found = np.ones(len(rows), dtype=bool)
     for stream in some:
@@ -263,7 +265,7 @@ def have(rows: Observed, some: Sequence[str]) -> NDArray[np.bool_]:
     return found
 
 
-def _smaller(said: Mapping[tuple[str, ...], Tensor], heard: tuple[str, ...]) -> Tensor:
+def _largest_subset(said: Mapping[tuple[str, ...], Tensor], heard: tuple[str, ...]) -> Tensor:
     """What is said by the largest set within ``heard`` that says anything."""
     best = max((some for some in said if set(some) <= set(heard)), key=len)
     return said[best]
@@ -279,7 +281,7 @@ def _out_of_fold(
     return {kind: expert.crossed(rows, fold, seed) for kind, expert in experts.items()}, np.ones(len(rows), dtype=bool)
 
 
-def without_idle(ensemble: Ensemble, plan: Recipe) -> tuple[Ensemble, Recipe]:
+def without_unused(ensemble: Ensemble, plan: Recipe) -> tuple[Ensemble, Recipe]:
     """Leave out the experts that count nothing, whatever streams a row has."""
     counting = {
         part
@@ -303,7 +305,7 @@ def without_idle(ensemble: Ensemble, plan: Recipe) -> tuple[Ensemble, Recipe]:
     return kept, plan.model_copy(update={"model": plan.model.model_copy(update={"experts": told})})
 
 
-class Steps:
+class ExpertProgress:
     """What is being done, on the console."""
 
     def __init__(self, console: Console) -> None:

@@ -29,13 +29,13 @@ from sensorium.data.store.integrity import FORMAT
 from sensorium.data.store.store import Places, Store
 from sensorium.model import Model
 from sensorium.reporting.console import Console
-from sensorium.training.defaults import frozen
+from sensorium.training.defaults import frozen_streams
 
 ROWS = 64
 """Rows encoded at a time."""
 
 
-def with_outputs(
+def with_stored_outputs(
     model: Model,
     schema: Schema,
     plan: Recipe,
@@ -51,25 +51,25 @@ def with_outputs(
     """
     if any(objective.raw for objective in objectives):
         return parts
-    for stream in frozen(plan.model.surgery, model.streams):
+    for stream in frozen_streams(plan.model.surgery, model.streams):
         if model.encoders[stream].gives_pyramid:
             continue  # tokens can be stored; maps of every size would be as large as the pictures
-        if _still(model.encoders[stream]) and not (plan.training.augment and _varies(schema, stream, parts[0])):
-            found = _outputs(model, schema, plan, stream, parts, store, console)
+        if _is_frozen(model.encoders[stream]) and not (plan.training.augment and _is_augmented(schema, stream, parts[0])):
+            found = _stored_outputs(model, schema, plan, stream, parts, store, console)
             if found is not None:
-                parts = _swapped(parts[0], stream, found[0]), _swapped(parts[1], stream, found[1])
+                parts = _with_source(parts[0], stream, found[0]), _with_source(parts[1], stream, found[1])
     return parts
 
 
-def _swapped(rows: Rows, stream: str, source: Source) -> Rows:
+def _with_source(rows: Rows, stream: str, source: Source) -> Rows:
     return replace(rows, inputs={**rows.inputs, stream: source})
 
 
-def _still(encoder: nn.Module) -> bool:
+def _is_frozen(encoder: nn.Module) -> bool:
     return not any(parameter.requires_grad for parameter in encoder.parameters())
 
 
-def _varies(schema: Schema, stream: str, rows: Rows) -> bool:
+def _is_augmented(schema: Schema, stream: str, rows: Rows) -> bool:
     """Whether training samples of a stream are augmented: some are made ready with and without chance, and compared."""
     reader = schema.streams[stream][0].reader
     if reader.stream is not None:
@@ -82,7 +82,7 @@ def _varies(schema: Schema, stream: str, rows: Rows) -> bool:
 
 
 @dataclass(frozen=True)
-class Outputs:
+class StoredOutputs:
     """Encoded rows on a shelf: first the vector, then the tokens, each with one number more: whether it is real."""
 
     shelf: Arrays
@@ -104,7 +104,7 @@ class Outputs:
         return self.of.content()
 
 
-def _outputs(
+def _stored_outputs(
     model: Model, schema: Schema, plan: Recipe, stream: str, parts: tuple[Rows, Rows], store: Store, console: Console
 ) -> tuple[Source, Source] | None:
     encoder = model.encoders[stream]
@@ -119,20 +119,20 @@ def _outputs(
         for rows in parts:
             places = Places(np.full(len(rows), -1, np.int64), np.zeros(len(rows), np.int64))
             for index in np.array_split(np.arange(len(rows)), max(1, -(-len(rows) // ROWS))):
-                for row, (offset, length) in _placed(model, schema, stream, rows, index, shelf, device, turn):
+                for row, (offset, length) in _locations(model, schema, stream, rows, index, shelf, device, turn):
                     places.offset[row], places.length[row] = offset, length
                 done += len(index)
                 console.step(f"encoding {stream}", done, total)
-                if done == len(index) and not _room(shelf, total / done, store, stream, console):
+                if done == len(index) and not _fits_on_disk(shelf, total / done, store, stream, console):
                     return None
-            found.append(Outputs(shelf, places, rows.inputs[stream]))
+            found.append(StoredOutputs(shelf, places, rows.inputs[stream]))
     finally:
         turn.give_back()
         encoder.cpu()
     return found[0], found[1]
 
 
-def _placed(
+def _locations(
     model: Model, schema: Schema, stream: str, rows: Rows, index: Index, shelf: Arrays, device: torch.device, turn: Turn
 ) -> Iterator[tuple[int, tuple[int, int]]]:
     """Where the outputs of these rows lie; those that lie nowhere yet are computed."""
@@ -182,7 +182,7 @@ def _key(encoder: nn.Module, spec: Any, schema: Schema, stream: str) -> str:
     return h.hexdigest()[:24]
 
 
-def _room(shelf: Arrays, times: float, store: Store, stream: str, console: Console) -> bool:
+def _fits_on_disk(shelf: Arrays, times: float, store: Store, stream: str, console: Console) -> bool:
     """Whether the disk has room for all, judged by the first rows."""
     needed = shelf.bytes * times
     if needed < 0.9 * shutil.disk_usage(store.folder).free:

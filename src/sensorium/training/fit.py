@@ -23,16 +23,16 @@ from sensorium.reporting.console import Console
 from sensorium.trained import Trained
 from sensorium.training import launch
 from sensorium.training import resume as resumable
-from sensorium.training.fold_ensemble import Folded, several, unsuited
+from sensorium.training.fold_ensemble import FoldEnsemble, train_folds, why_unsuitable
 from sensorium.training.output_folder import for_run
-from sensorium.training.prepare import Prepared, prepare
+from sensorium.training.prepare import PreparedRun, prepare
 from sensorium.training.quality_presets import QUALITY
-from sensorium.training.table_splits import Parts
-from sensorium.training.training_request import Given, Request, Target
+from sensorium.training.table_splits import TableSplits
+from sensorium.training.training_request import RecipeSource, Request, Target
 
 if TYPE_CHECKING:
-    from sensorium.training.process_group import Ranks
-    from sensorium.training.shard_source import Streamed
+    from sensorium.training.process_group import ProcessGroup
+    from sensorium.training.shard_source import ShardSource
 
 
 def fit(
@@ -42,7 +42,7 @@ def fit(
     task: str | None = None,
     options: Mapping[str, Any] | None = None,
     valid: Any = None,
-    recipe: Given = None,
+    recipe: RecipeSource = None,
     columns: Mapping[str, str] | None = None,
     streams: Patterns | None = None,
     ignore: Iterable[str] = (),
@@ -138,41 +138,41 @@ def fit(
         stream=stream,
         cache=cache,
     )
-    request = replace(request, plan=launch.settled(request.plan))
+    request = replace(request, plan=launch.with_processes(request.plan))
     job = launch.job_of(request, out=out, resume=resume, quality=quality)
     folder = Path(out) if out is not None else None
-    with _claimed(folder, resume, overwrite, search, quality), Console(quiet, mute=not launch.first()) as console:
-        check = partial(_searchable, request.plan, request.valid is not None, search, tune_speed)
+    with _claim_folder(folder, resume, overwrite, search, quality), Console(quiet, mute=not launch.first()) as console:
+        check = partial(_check_search, request.plan, request.valid is not None, search, tune_speed)
         ready = prepare(request, console, quality=quality, check=check)
-        ready = _one_or_several(ready, console)
+        ready = _check_networks(ready, console)
         networks, limit = ready.plan.model.networks, ready.plan.training.time_limit
         trials = search if search is not None else ready.trials
-        folded: Folded | None = None
+        folded: FoldEnsemble | None = None
         speed: dict[str, Any] = {}
         if trials is not None:
             # A network takes about as long as a trial.
             share = None if limit is None or networks == 1 else limit / (trials + networks)
-            trained = _searched(ready, trials, limit if share is None else share * trials, folder, console)
+            trained = _run_search(ready, trials, limit if share is None else share * trials, folder, console)
             if networks == 1:
-                beside(trained, ready, console)
+                add_experts(trained, ready, console)
             else:
-                plan = _resettled(trained.recipe, ready.plan)
-                folded = several(ready, plan, folder, console, resume=True, seconds=share, searched=True)
+                plan = _with_fit_settings(trained.recipe, ready.plan)
+                folded = train_folds(ready, plan, folder, console, resume=True, seconds=share, searched=True)
                 assert folded is not None
                 folded.trained.artifact.report["search"] = trained.artifact.report["search"]
                 trained = folded.trained
         elif networks > 1:
-            ready, speed = _tuned(ready, folder, resume, console) if tune_speed else (ready, {})
+            ready, speed = _tune_speed(ready, folder, resume, console) if tune_speed else (ready, {})
             share = None if limit is None else limit / networks
-            folded = several(ready, ready.plan, folder, console, resume=resume, seconds=share)
+            folded = train_folds(ready, ready.plan, folder, console, resume=resume, seconds=share)
             if folded is None:
                 assert folder is not None
                 return Trained(Artifact.load(folder), cache=ready.store.folder)
             trained = folded.trained
         else:
-            ready, speed = _tuned(ready, folder, resume, console) if tune_speed else (ready, {})
-            with launch.together(ready.plan.training, job) as ranks:
-                trained = finish(
+            ready, speed = _tune_speed(ready, folder, resume, console) if tune_speed else (ready, {})
+            with launch.process_group(ready.plan.training, job) as processes:
+                trained = train_network(
                     ready.plan,
                     ready.schema,
                     ready.rows,
@@ -181,18 +181,18 @@ def fit(
                     folder,
                     resume,
                     console,
-                    ranks,
-                    ready.parts.stream,
+                    processes,
+                    ready.splits.stream,
                 )
             if not launch.first():
                 return trained
-            if folder is not None and resume and resumable.complete(folder):
+            if folder is not None and resume and resumable.is_complete(folder):
                 return Trained(Artifact.load(folder), cache=ready.store.folder)
-            beside(trained, ready, console)
-        return _scored(trained, ready, speed, folder, resume, trials is not None, console, folded)
+            add_experts(trained, ready, console)
+        return _score_and_save(trained, ready, speed, folder, resume, trials is not None, console, folded)
 
 
-def _claimed(
+def _claim_folder(
     folder: Path | None, resume: bool, overwrite: bool, search: int | None, quality: str | None
 ) -> AbstractContextManager[None]:
     """The folder of the run, where it has one, and this process is the one that writes."""
@@ -202,20 +202,20 @@ def _claimed(
     return for_run(folder, resume=resume, overwrite=overwrite, search=searching)
 
 
-def beside(trained: Trained, ready: Prepared, console: Console) -> None:
+def add_experts(trained: Trained, ready: PreparedRun, console: Console) -> None:
     """The experts of the recipe, fitted and weighed beside the network of a trained model."""
-    from sensorium.training.expert_fitting import attached
+    from sensorium.training.expert_fitting import fit_experts
 
     found = trained.artifact
     plan = with_experts(found.recipe, ready.plan)
-    found.recipe = attached(plan, found.schema, found.model, ready.rows, ready.valid, console)
+    found.recipe = fit_experts(plan, found.schema, found.model, ready.rows, ready.valid, console)
 
 
-def _one_or_several(ready: Prepared, console: Console) -> Prepared:
+def _check_networks(ready: PreparedRun, console: Console) -> PreparedRun:
     """With one network where a quality asks for several and they cannot be trained: why is said."""
     if ready.plan.model.networks == 1:
         return ready
-    why = unsuited(ready.plan, ready.parts, apart=ready.apart)
+    why = why_unsuitable(ready.plan, ready.splits, separate_valid=ready.separate_valid)
     if why is None:
         return ready
     console.note(f"  one network: {why}")
@@ -226,7 +226,7 @@ def _one_or_several(ready: Prepared, console: Console) -> Prepared:
     return replace(ready, **plans)  # type: ignore[arg-type]
 
 
-def _resettled(found: Recipe, asked: Recipe) -> Recipe:
+def _with_fit_settings(found: Recipe, asked: Recipe) -> Recipe:
     """The recipe that a search found, with what it left aside: experts, several networks, the time for all."""
     plan = with_experts(found, asked)
     return plan.model_copy(
@@ -237,11 +237,17 @@ def _resettled(found: Recipe, asked: Recipe) -> Recipe:
     )
 
 
-def _searchable(
-    plan: Recipe, apart: bool, search: int | None, tune_speed: bool, found: Parts, trials: int | None, resolved: Recipe
+def _check_search(
+    plan: Recipe,
+    separate_valid: bool,
+    search: int | None,
+    tune_speed: bool,
+    found: TableSplits,
+    trials: int | None,
+    resolved: Recipe,
 ) -> None:
     """Refuse what several networks, that the recipe itself asks for, cannot do, and what a search cannot."""
-    if plan.model.networks > 1 and (why := unsuited(resolved, found, apart=apart)) is not None:
+    if plan.model.networks > 1 and (why := why_unsuitable(resolved, found, separate_valid=separate_valid)) is not None:
         raise ConfigError(f"{plan.model.networks} networks cannot be trained: {why}", fix="model.networks=1")
     if search is None and trials is None:
         return
@@ -255,26 +261,30 @@ def _searchable(
         )
 
 
-def _searched(ready: Prepared, trials: int, seconds: float | None, folder: Path | None, console: Console) -> Trained:
+def _run_search(ready: PreparedRun, trials: int, seconds: float | None, folder: Path | None, console: Console) -> Trained:
     """The best network of a search; ``seconds`` are for all trials together."""
-    from sensorium.training.hyperparameter_search import searched
+    from sensorium.training.hyperparameter_search import run_search
 
     def tried(plan: Recipe, schema: Schema) -> Trained:
         # Trials are of networks: what is fitted beside the best is the same for all.
-        return finish(alone(plan), schema, ready.rows, ready.valid, ready.store, None, False, Console(quiet=True))
+        return train_network(
+            network_only(plan), schema, ready.rows, ready.valid, ready.store, None, False, Console(quiet=True)
+        )
 
     training = ready.request.training.model_copy(update={"time_limit": seconds})
     request = ready.request.model_copy(update={"training": training})
-    return searched(
+    return run_search(
         request, ready.schema, ready.rows, ready.valid, ready.store, ready.classes, trials, folder, console, tried
     )
 
 
-def _tuned(ready: Prepared, folder: Path | None, resume: bool, console: Console) -> tuple[Prepared, dict[str, Any]]:
-    from sensorium.training.speed_tuning import tuned
+def _tune_speed(
+    ready: PreparedRun, folder: Path | None, resume: bool, console: Console
+) -> tuple[PreparedRun, dict[str, Any]]:
+    from sensorium.training.speed_tuning import tune
 
     said = ready.request.training.model_fields_set
-    plan, speed = tuned(
+    plan, speed = tune(
         ready.plan,
         said,
         ready.schema,
@@ -284,28 +294,28 @@ def _tuned(ready: Prepared, folder: Path | None, resume: bool, console: Console)
         folder,
         resume,
         console,
-        ready.parts.stream,
+        ready.splits.stream,
     )
     return replace(ready, plan=plan), speed
 
 
-def _scored(
+def _score_and_save(
     trained: Trained,
-    ready: Prepared,
+    ready: PreparedRun,
     speed: dict[str, Any],
     folder: Path | None,
     resume: bool,
     searched: bool,
     console: Console,
-    folded: Folded | None = None,
+    folded: FoldEnsemble | None = None,
 ) -> Trained:
     """The model held against the validation rows; then fitted on them too, and saved with its report and curves."""
     from sensorium.evaluation.evaluate import evaluate
-    from sensorium.training.final_fit import refitted
+    from sensorium.training.final_fit import refit_on_all_rows
 
-    rows, table = ready.valid, ready.parts.held_out
+    rows, table = ready.valid, ready.splits.held_out
     passes: Iterable[Batch | Forward] = trained.batches(rows)
-    if folded is not None and not ready.apart:
+    if folded is not None and not ready.separate_valid:
         # All rows were learnt from by some network: each is answered by the one that has not seen it.
         rows, table, passes = folded.rows, folded.table, folded.passes()
     evaluation = evaluate(trained.predictor.model, passes, baselines=trained.baselines())
@@ -322,7 +332,7 @@ def _scored(
         with told(folder):
             (folder / "logs").mkdir(parents=True, exist_ok=True)  # a search and experts alone have no logs of their own
             trained.write_report(folder / "report.html", evaluation, table, rows)
-    whole = refitted(trained, ready, folder, resume, console)
+    whole = refit_on_all_rows(trained, ready, folder, resume, console)
     if folder is None:
         return whole
     from sensorium.reporting.learning_curves import curves_svg
@@ -332,11 +342,11 @@ def _scored(
         if whole.history:
             curves_svg(whole.history, folder / "logs" / "curves.svg")
     # Only now: until the model is safe, the checkpoint is what a resume goes on from.
-    (resumable.forget if searched else resumable.finish)(folder)
+    (resumable.discard if searched else resumable.mark_finished)(folder)
     return whole
 
 
-def alone(plan: Recipe) -> Recipe:
+def network_only(plan: Recipe) -> Recipe:
     """A resolved recipe of one network, without experts."""
     single = {"experts": [], "features": {}, "networks": 1}
     return plan.model_copy(update={"model": plan.model.model_copy(update=single)})
@@ -348,7 +358,7 @@ def with_experts(plan: Recipe, asked: Recipe) -> Recipe:
     return plan.model_copy(update={"model": plan.model.model_copy(update=update)})
 
 
-def finish(
+def train_network(
     plan: Recipe,
     schema: Schema,
     rows: encoded.Rows,
@@ -357,17 +367,19 @@ def finish(
     out: Path | None,
     resume: bool,
     console: Console,
-    ranks: Ranks | None = None,
-    stream: Streamed | None = None,
+    processes: ProcessGroup | None = None,
+    stream: ShardSource | None = None,
 ) -> Trained:
     """The trained model of a resolved recipe and encoded rows. ``out`` has its logs and checkpoint; it is not saved."""
-    from sensorium.training.padding_report import reported
-    from sensorium.training.process_group import ALONE
+    from sensorium.training.padding_report import report_padding
+    from sensorium.training.process_group import SINGLE_PROCESS
     from sensorium.training.train import train as run
 
     # Of a stream nothing is put together by length, and its padding is not known before.
-    padding = reported(schema, rows, plan.training, plan.seed, console) if stream is None else {}
-    model, history, learnt, epoch = run(plan, schema, rows, valid, out, resume, console, store, ranks or ALONE, stream)
+    padding = report_padding(schema, rows, plan.training, plan.seed, console) if stream is None else {}
+    model, history, learnt, epoch = run(
+        plan, schema, rows, valid, out, resume, console, store, processes or SINGLE_PROCESS, stream
+    )
     priors = {name: task.baseline(encoded.fields(schema, rows, task)) for name, task in model.tasks.items()}
     priors = {name: baseline for name, baseline in priors.items() if baseline is not None}
     report = {

@@ -14,11 +14,20 @@ from sensorium.data import encoded_rows as encoded
 from sensorium.model import Model
 from sensorium.nn.ensemble import Ensemble
 from sensorium.reporting.console import Console
-from sensorium.training.blend_weights import sharpened, weighed
-from sensorium.training.expert_fitting import Gathered, Steps, acquainted, gathered, have, major, unfitted, without_idle
+from sensorium.training.blend_weights import blend_shares, sharpening_factor
+from sensorium.training.expert_fitting import (
+    ExpertData,
+    ExpertProgress,
+    collect,
+    fit_features,
+    new_ensemble,
+    rows_with_streams,
+    without_minor,
+    without_unused,
+)
 
 
-def crossed(
+def cross_fit_experts(
     plan: Recipe,
     schema: Schema,
     networks: Sequence[Model],
@@ -38,35 +47,35 @@ def crossed(
     Returns:
         The experts of each fold, those of all rows, and the recipe without those that count nothing.
     """
-    whole = unfitted(plan, schema, networks[0])
+    whole = new_ensemble(plan, schema, networks[0])
     if whole is None:
         return [None] * len(networks), None, plan
-    told, folds, said = Steps(console), list[Ensemble](), list[Gathered]()
+    told, folds, said = ExpertProgress(console), list[Ensemble](), list[ExpertData]()
     for k, (network, (rest, held)) in enumerate(zip(networks, parts, strict=True)):
         told.next(f"fold {k + 1} of {len(parts)}")
-        fold = unfitted(plan, schema, network)
+        fold = new_ensemble(plan, schema, network)
         assert fold is not None
         network.eval()
-        _fitted(fold, network, schema, rest, plan.seed)
+        _fit_ensemble(fold, network, schema, rest, plan.seed)
         folds.append(fold)
-        said.append(gathered(fold, network, schema, held, own=True))
+        said.append(collect(fold, network, schema, held, own=True))
     told.next("all rows")
-    _fitted(whole, networks[0], schema, every, plan.seed)
+    _fit_ensemble(whole, networks[0], schema, every, plan.seed)
     for name, blend in whole.blends.items():
         told.next("weighing")
-        share, factor = _weighed(name, folds, networks, said)
+        share, factor = _learn_weights(name, folds, networks, said)
         for one in (blend, *(fold.blends[name] for fold in folds)):
             one.keep("share", share)
             one.keep("factor", factor)
-    whole, kept = without_idle(whole, plan)
+    whole, kept = without_unused(whole, plan)
     told.done()
-    return [without_idle(fold, plan)[0] for fold in folds], whole, kept
+    return [without_unused(fold, plan)[0] for fold in folds], whole, kept
 
 
-def _fitted(ensemble: Ensemble, model: Model, schema: Schema, rows: encoded.Rows, seed: int) -> None:
+def _fit_ensemble(ensemble: Ensemble, model: Model, schema: Schema, rows: encoded.Rows, seed: int) -> None:
     """Features and experts of all tasks, fitted on some rows."""
-    acquainted(ensemble, schema, rows)
-    training = gathered(ensemble, model, schema, rows)
+    fit_features(ensemble, schema, rows)
+    training = collect(ensemble, model, schema, rows)
     for name, experts in ensemble.experts.items():
         response = model.tasks[name].plain.response
         assert response is not None
@@ -75,8 +84,8 @@ def _fitted(ensemble: Ensemble, model: Model, schema: Schema, rows: encoded.Rows
             expert.fit(observed, seed)
 
 
-def _weighed(
-    name: str, folds: Sequence[Ensemble], networks: Sequence[Model], said: Sequence[Gathered]
+def _learn_weights(
+    name: str, folds: Sequence[Ensemble], networks: Sequence[Model], said: Sequence[ExpertData]
 ) -> tuple[Tensor, Tensor]:
     """How much each part counts for one task, and how sure the mean may be, by set of streams: learnt on the rows of every
     fold, which no part that answers them has seen."""
@@ -88,15 +97,15 @@ def _weighed(
     for at, some in enumerate(blend.sets):
         each, truth, weight = [], [], []
         for fold, network, held, rows in zip(folds, networks, said, observed, strict=True):
-            fresh = have(rows, some)
+            fresh = rows_with_streams(rows, some)
             known, mine = rows.take(fresh), network.tasks[name].plain
-            own = held.own[name][some][torch.from_numpy(held.having(name, ()))][torch.from_numpy(fresh)]
+            own = held.network[name][some][torch.from_numpy(held.rows_with(name, ()))][torch.from_numpy(fresh)]
             each.append([own, *(mine.scored(expert.said(known, some)) for expert in fold.experts[name].values())])
             truth.append(known.target)
             weight.append(known.weight)
         parts = [torch.cat(same) for same in zip(*each, strict=True)]
         counted = np.concatenate(truth), np.concatenate(weight)
-        share[at] = major(weighed(task, response, parts, *counted))
+        share[at] = without_minor(blend_shares(task, response, parts, *counted))
         together = task.merge(parts, share[at].expand(len(counted[1]), -1).float())
-        factor[at] = sharpened(task, response, together, *counted)
+        factor[at] = sharpening_factor(task, response, together, *counted)
     return share, factor

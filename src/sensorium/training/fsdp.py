@@ -17,13 +17,13 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from sensorium.model import Model
 from sensorium.nn.layer_depth import blocks
-from sensorium.training.process_group import Met, Ranks
+from sensorium.training.process_group import ExistingProcesses, ProcessGroup
 
 BLOCK = 100_000
 """Weights of a block from which it is gathered by itself: smaller ones would cost more words than they save memory."""
 
 
-def strategy(ranks: Ranks) -> Any:
+def strategy(processes: ProcessGroup) -> Any:
     """What Lightning has to do differently."""
     from lightning.pytorch.strategies import ModelParallelStrategy
 
@@ -31,10 +31,10 @@ def strategy(ranks: Ranks) -> Any:
         """Of processes that have met already."""
 
         def setup_environment(self) -> None:
-            self.cluster_environment = Met(ranks)
+            self.cluster_environment = ExistingProcesses(processes)
             super().setup_environment()
 
-    return Sharded(data_parallel_size=ranks.count, tensor_parallel_size=1, save_distributed_checkpoint=False)
+    return Sharded(data_parallel_size=processes.count, tensor_parallel_size=1, save_distributed_checkpoint=False)
 
 
 def shard(module: nn.Module, model: Model, mesh: Any) -> None:
@@ -56,41 +56,41 @@ def shard(module: nn.Module, model: Model, mesh: Any) -> None:
         register_fsdp_forward_method(module, name)
 
 
-def touched(module: nn.Module) -> Tensor:
+def zero_loss(module: nn.Module) -> Tensor:
     """Zero, with a gradient of zero for all weights that are gathered now: processes reduce the same ones, used or not."""
     zero = torch.zeros(())
-    for parameter in gathered(module):
+    for parameter in unsharded(module):
         zero = zero.to(parameter.device) + parameter.sum() * 0.0
     return zero
 
 
-def gathered(module: nn.Module) -> Iterator[nn.Parameter]:
+def unsharded(module: nn.Module) -> Iterator[nn.Parameter]:
     """The weights that learn and are whole here."""
     return (p for p in module.parameters() if p.requires_grad and not isinstance(p, DTensor))
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """All of a tensor that may be parted; all processes must ask."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def own(tensor: Tensor) -> Tensor:
+def local_part(tensor: Tensor) -> Tensor:
     """This process's part of a tensor; the same memory."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def joined(part: Tensor, like: Tensor) -> Tensor:
+def join_parts(part: Tensor, like: Tensor) -> Tensor:
     """All of a tensor of which this is the process's part, parted as ``like`` is; all processes must ask."""
     if not isinstance(like, DTensor):
         return part
     found = DTensor.from_local(
         part, like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()
     )
-    return whole(found)
+    return full_tensor(found)
 
 
-def parted(tensor: Tensor, like: Tensor) -> Tensor:
+def shard_like(tensor: Tensor, like: Tensor) -> Tensor:
     """This process's part of a whole tensor, as ``like`` is parted."""
     if not isinstance(like, DTensor):
         return tensor.to(like)
-    return own(distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None))
+    return local_part(distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None))

@@ -1,4 +1,4 @@
-"""Many settings of the open dials tried on the same encoded rows, and the best kept; a stopped search goes on."""
+"""Many settings of the open parameters tried on the same encoded rows, and the best kept; a stopped search goes on."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from sensorium.data.store.store import Store
 from sensorium.reporting.console import Console, span
 from sensorium.trained import Trained
 from sensorium.training.lightning_module import step_seed
-from sensorium.training.scored_rows import answers
-from sensorium.training.search_space import Setting, Space, space
+from sensorium.training.scored_rows import score_rows
+from sensorium.training.search_space import SearchSpace, Setting, search_space
 
 RANDOM = 8
 """Settings drawn at random before the sampler learns from what was found; the first of all is the usual one."""
@@ -87,11 +87,11 @@ class Search:
         """The trials as a table, best first."""
         ranked = sorted((t for t in self.trials if t.score is not None), key=self._rank, reverse=True)
         failed = [trial for trial in self.trials if trial.score is None]
-        dials = list(self.trials[0].setting) if self.trials else []
-        lines = [("trial", self.metric, *dials, "epochs", "time")]
+        parameters = list(self.trials[0].setting) if self.trials else []
+        lines = [("trial", self.metric, *parameters, "epochs", "time")]
         for trial in (*ranked, *failed):
             score = "failed" if trial.score is None else f"{trial.score:.4f}"
-            told = [f"{v:.3g}" if isinstance(v, float) else str(v) for v in (trial.setting[name] for name in dials)]
+            told = [f"{v:.3g}" if isinstance(v, float) else str(v) for v in (trial.setting[name] for name in parameters)]
             lines.append((str(trial.number), score, *told, str(trial.epochs), span(trial.seconds)))
         note = (
             f"{len(self.trials)} trials, ranked on the validation rows that chose them: "
@@ -100,7 +100,7 @@ class Search:
         return "\n".join([*columns(lines), *(f"trial {t.number} failed: {t.problem}" for t in failed), note])
 
 
-def searched(
+def run_search(
     plan: Recipe,
     schema: Schema,
     rows: encoded.Rows,
@@ -124,38 +124,36 @@ def searched(
         raise ConfigError(f"{trials} trials are no search", fix="--search 20")
     limit = plan.training.time_limit
     plan = plan.model_copy(update={"training": plan.training.model_copy(update={"time_limit": None})})
-    found = space(plan, schema, len(rows), classes)
-    console.note("searching: " + "; ".join(map(str, found.dials)))
-    ledger = Ledger(out, _identity(found, rows, valid), _empty(found))
-    ask = _sampler(found, ledger.search, plan.seed)
+    found = search_space(plan, schema, len(rows), classes)
+    console.note("searching: " + "; ".join(map(str, found.parameters)))
+    log = TrialLog(out, _identity(found, rows, valid), _empty_search(found))
+    ask = _sampler(found, log.search, plan.seed)
     try:
-        while len(ledger.search.trials) < trials:
-            number = len(ledger.search.trials)
-            best = ledger.search.best
-            said = "" if best is None or best.score is None else f"best {ledger.search.metric} {best.score:.4f}"
+        while len(log.search.trials) < trials:
+            number = len(log.search.trials)
+            best = log.search.best
+            said = "" if best is None or best.score is None else f"best {log.search.metric} {best.score:.4f}"
             console.step("searching", number, trials, f"trial {number + 1} of {trials}  {said}")
-            spent = sum(trial.seconds for trial in ledger.search.trials)
+            spent = sum(trial.seconds for trial in log.search.trials)
             if limit is not None and spent >= limit and best is not None:
                 console.note(f"the time is over after {number} trials")
                 break
             share = None if limit is None else max(limit - spent, 0.001) / (trials - number)
-            ledger.add(*_one(found, number, ask(), share, valid, train))
+            log.add(*_run_trial(found, number, ask(), share, valid, train))
         console.step("searching", 1, 1)
     except KeyboardInterrupt:
-        if ledger.search.best is None:
+        if log.search.best is None:
             raise
-        console.warn(
-            f"stopped after {len(ledger.search.trials)} trials: the best of them is kept; the same command goes on"
-        )
-    if ledger.search.best is None:
-        raise SensoriumError(f"no trial could be trained; the first: {ledger.search.trials[0].problem}")
-    console.note(ledger.search.text())
-    trained = ledger.model(store)
-    trained.artifact.report["search"] = ledger.search.to_json()
+        console.warn(f"stopped after {len(log.search.trials)} trials: the best of them is kept; the same command goes on")
+    if log.search.best is None:
+        raise SensoriumError(f"no trial could be trained; the first: {log.search.trials[0].problem}")
+    console.note(log.search.text())
+    trained = log.model(store)
+    trained.artifact.report["search"] = log.search.to_json()
     return trained
 
 
-class Ledger:
+class TrialLog:
     """The finished trials, and the model of the best: in memory, and in a folder where there is one."""
 
     def __init__(self, out: Path | None, identity: str, empty: Search) -> None:
@@ -202,8 +200,8 @@ class Ledger:
         return self.out / "search" / f"trial-{trial.number}"
 
 
-def _one(
-    found: Space,
+def _run_trial(
+    found: SearchSpace,
     number: int,
     setting: Setting,
     seconds: float | None,
@@ -224,7 +222,7 @@ def _one(
     loss = min(losses) if losses else None
     score: float | None = loss
     if len(trained.model.tasks) == 1:
-        (one,) = answers(trained, valid).each.values()
+        (one,) = score_rows(trained, valid).each.values()
         score = one.scores()[one.task.headline]
     problem = None
     if score is None or not math.isfinite(score):
@@ -233,7 +231,7 @@ def _one(
     return Trial(number, setting, score, loss, len(trained.history), seconds, problem), trained
 
 
-def _empty(found: Space) -> Search:
+def _empty_search(found: SearchSpace) -> Search:
     """A search without trials: the first metric of the target, or the loss where there are several targets."""
     usual, _ = found.at(found.usual)
     if len(usual.model.tasks) > 1:
@@ -243,7 +241,7 @@ def _empty(found: Space) -> Search:
     return Search(task.headline, task.higher_is_better, [])
 
 
-def _sampler(found: Space, search: Search, seed: int) -> Callable[[], Setting]:
+def _sampler(found: SearchSpace, search: Search, seed: int) -> Callable[[], Setting]:
     """Proposes the next setting from the trials so far. The same seed and the same trials propose the same."""
     with _quiet():
         try:
@@ -251,10 +249,10 @@ def _sampler(found: Space, search: Search, seed: int) -> Callable[[], Setting]:
         except ImportError:
             raise MissingExtraError("a search (--search, --quality best)", "tune") from None
     distributions: dict[str, Any] = {
-        dial.name: optuna.distributions.CategoricalDistribution(dial.choices)
-        if dial.choices
-        else optuna.distributions.FloatDistribution(dial.low, dial.high, log=dial.log)
-        for dial in found.dials
+        parameter.name: optuna.distributions.CategoricalDistribution(parameter.choices)
+        if parameter.choices
+        else optuna.distributions.FloatDistribution(parameter.low, parameter.high, log=parameter.log)
+        for parameter in found.parameters
     }
 
     def ask() -> Setting:
@@ -295,9 +293,13 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _identity(found: Space, rows: encoded.Rows, valid: encoded.Rows) -> str:
+def _identity(found: SearchSpace, rows: encoded.Rows, valid: encoded.Rows) -> str:
     """What two calls must share to be one search: all but how many trials and how much time."""
-    told = [found.plan.model_dump(exclude={"data"}), found.schema.to_json(), [asdict(dial) for dial in found.dials]]
+    told = [
+        found.plan.model_dump(exclude={"data"}),
+        found.schema.to_json(),
+        [asdict(parameter) for parameter in found.parameters],
+    ]
     h = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
     for part in (rows, valid):
         h.update(json.dumps(part.contents()).encode())

@@ -20,7 +20,7 @@ from sensorium.core.errors import ConfigError, SensoriumError
 from sensorium.core.recipe import Recipe, Training
 
 if TYPE_CHECKING:
-    from sensorium.training.process_group import Ranks
+    from sensorium.training.process_group import ProcessGroup
     from sensorium.training.training_request import Request
 
 WORKER = "SENSORIUM_WORKER"
@@ -29,7 +29,7 @@ LIMIT = timedelta(minutes=30)
 """How long one waits for another: a large table may be read faster in one place than in the other."""
 
 
-def place() -> tuple[int, int, int, int] | None:
+def process_place() -> tuple[int, int, int, int] | None:
     """Rank, their number, rank on this machine, and machines, where something started several processes; else None."""
     env = os.environ
     if all(name in env for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")):  # torchrun, and our own
@@ -45,13 +45,13 @@ def place() -> tuple[int, int, int, int] | None:
 
 def first() -> bool:
     """Whether this process is the one that writes and speaks."""
-    found = place()
+    found = process_place()
     return found is None or found[0] == 0
 
 
-def settled(plan: Recipe) -> Recipe:
+def with_processes(plan: Recipe) -> Recipe:
     """The recipe with the processes that were started around this one; refused where it says otherwise."""
-    found = place()
+    found = process_place()
     if found is None:
         return plan
     _, count, _, machines = found
@@ -69,45 +69,45 @@ def settled(plan: Recipe) -> Recipe:
 
 
 @contextmanager
-def together(spec: Training, job: Mapping[str, Any] | None) -> Iterator[Ranks]:
+def process_group(spec: Training, job: Mapping[str, Any] | None) -> Iterator[ProcessGroup]:
     """The processes that train, from their meeting to their parting.
 
     Args:
         job: What ``fit`` was asked, as plain JSON, to ask the others the same; None where that cannot be said.
     """
-    found, wanted = place(), spec.devices * spec.nodes
+    found, wanted = process_place(), spec.devices * spec.nodes
     if found is None and wanted > 1:
-        with _started(spec, job) as ranks:
-            yield ranks
+        with _start_processes(spec, job) as processes:
+            yield processes
         return
-    from sensorium.training.process_group import Ranks
+    from sensorium.training.process_group import ProcessGroup
 
     if found is None:
-        yield Ranks()
+        yield ProcessGroup()
         return
-    ranks = Ranks(*found)
+    processes = ProcessGroup(*found)
     if WORKER in os.environ:
         print("ready", flush=True)
-    with met(ranks, _store(ranks)):
-        yield ranks
+    with initialised(processes, _store(processes)):
+        yield processes
 
 
-def _store(ranks: Ranks) -> Any:
+def _store(processes: ProcessGroup) -> Any:
     """Where processes that something else started find each other."""
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     if WORKER in os.environ:
-        return TCPStore("127.0.0.1", int(os.environ[WORKER]), ranks.count, False, timeout=LIMIT)
+        return TCPStore("127.0.0.1", int(os.environ[WORKER]), processes.count, False, timeout=LIMIT)
     if "MASTER_ADDR" in os.environ and "MASTER_PORT" in os.environ:
         return None
     from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
     slurm = SLURMEnvironment()
-    return TCPStore(slurm.main_address, slurm.main_port, ranks.count, ranks.first, timeout=LIMIT)
+    return TCPStore(slurm.main_address, slurm.main_port, processes.count, processes.first, timeout=LIMIT)
 
 
 @contextmanager
-def met(ranks: Ranks, store: Any) -> Iterator[None]:
+def initialised(processes: ProcessGroup, store: Any) -> Iterator[None]:
     """Processes that know of each other through a store, while they train; parted at the end."""
     import torch
     import torch.distributed as dist
@@ -117,7 +117,7 @@ def met(ranks: Ranks, store: Any) -> Iterator[None]:
         return
     # Words go over gloo, gradients over what the devices speak.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    where: dict[str, Any] = {} if store is None else {"store": store, "rank": ranks.rank, "world_size": ranks.count}
+    where: dict[str, Any] = {} if store is None else {"store": store, "rank": processes.rank, "world_size": processes.count}
     dist.init_process_group(backend, timeout=LIMIT, **where)
     try:
         yield
@@ -126,7 +126,7 @@ def met(ranks: Ranks, store: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _started(spec: Training, job: Mapping[str, Any] | None) -> Iterator[Ranks]:
+def _start_processes(spec: Training, job: Mapping[str, Any] | None) -> Iterator[ProcessGroup]:
     """The other processes of this machine, started, met and, in the end, gone."""
     if spec.nodes > 1:
         raise ConfigError(
@@ -140,7 +140,7 @@ def _started(spec: Training, job: Mapping[str, Any] | None) -> Iterator[Ranks]:
         )
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-    from sensorium.training.process_group import Ranks
+    from sensorium.training.process_group import ProcessGroup
 
     before = os.environ.get("GLOO_SOCKET_IFNAME")
     if before is None and sys.platform == "linux":
@@ -151,15 +151,15 @@ def _started(spec: Training, job: Mapping[str, Any] | None) -> Iterator[Ranks]:
         for rank, worker in enumerate(workers, 1):
             assert worker.stdout is not None
             if worker.stdout.readline().strip() != b"ready":
-                raise _gone(rank)
-        with met(ranks := Ranks(0, spec.devices), store):
+                raise _worker_failed(rank)
+        with initialised(processes := ProcessGroup(0, spec.devices), store):
             try:
-                yield ranks
+                yield processes
             except RuntimeError as error:
                 # A neighbour that is gone is met as a broken connection.
                 for rank, worker in enumerate(workers, 1):
-                    if _ended(worker) not in (None, 0):
-                        raise _gone(rank) from error
+                    if _exit_code(worker) not in (None, 0):
+                        raise _worker_failed(rank) from error
                 raise
     except BaseException:
         for worker in workers:
@@ -174,14 +174,14 @@ def _started(spec: Training, job: Mapping[str, Any] | None) -> Iterator[Ranks]:
             os.environ.pop("GLOO_SOCKET_IFNAME", None)
 
 
-def _ended(worker: subprocess.Popen[bytes]) -> int | None:
+def _exit_code(worker: subprocess.Popen[bytes]) -> int | None:
     try:
         return worker.wait(2)
     except subprocess.TimeoutExpired:
         return None
 
 
-def _gone(rank: int) -> SensoriumError:
+def _worker_failed(rank: int) -> SensoriumError:
     return SensoriumError(
         f"training process {rank} of this machine came to an early end", fix="what it says of it stands above"
     )

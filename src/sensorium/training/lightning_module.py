@@ -24,16 +24,16 @@ from sensorium.data.shards.prefetch import Flow, Pass
 from sensorium.evaluation.score_accumulator import UNWEIGHTED, Tally, TaskTally, scores_of
 from sensorium.model import Model
 from sensorium.nn.loss_reduction import across, weighted_mean
-from sensorium.training.compilation import uncompiled
-from sensorium.training.fsdp import shard, touched
-from sensorium.training.optimiser import optimiser, shares
-from sensorium.training.padding_report import steps as steps_of
-from sensorium.training.process_group import ALONE, Ranks
+from sensorium.training.compilation import eager
+from sensorium.training.fsdp import shard, zero_loss
+from sensorium.training.optimiser import optimiser, rate_shares
+from sensorium.training.padding_report import steps_per_unit as steps_of
+from sensorium.training.process_group import SINGLE_PROCESS, ProcessGroup
 
 Record = dict[str, float]
 
 
-class Lit(pl.LightningModule):
+class TrainingModule(pl.LightningModule):
     """Trains a model on encoded rows under a list of objectives.
 
     All randomness of a step (dropout, stream dropout, augmentation) follows from the seed and the step's number, and the
@@ -51,35 +51,35 @@ class Lit(pl.LightningModule):
         valid: Rows,
         seed: int,
         clock: Callable[[], float] = time.monotonic,
-        ranks: Ranks = ALONE,
+        processes: ProcessGroup = SINGLE_PROCESS,
         flow: Flow | None = None,
         steps: int = 0,
     ) -> None:
         super().__init__()
         self.model, self.objectives = model, nn.ModuleList(objectives)
         self.schema, self.training_spec = schema, training
-        self.rows, self.valid, self.seed, self.clock, self.ranks = rows, valid, seed, clock, ranks
+        self.rows, self.valid, self.seed, self.clock, self.processes = rows, valid, seed, clock, processes
         self.flow, self.steps = flow, steps
         """Where batches come from, if not from ``rows``, and how many are an epoch."""
-        if ranks.several:
+        if processes.several:
             # Whoever looks for unused parameters is warned, with no way to say no, where there are none: here is one.
             self.idle = nn.Parameter(torch.zeros(1))
         self.history: list[Record] = []
-        self.spent = 0.0
+        self.seconds_before = 0.0
         """Seconds of training before this process took over."""
         self.frozen = {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
         """The weights that training leaves as they are: they are there before it, and no checkpoint holds them."""
         self.strict_loading = not self.frozen
         self._began = clock()
-        self._agreed: float | None = None
+        self._agreed_seconds: float | None = None
         self._losses: dict[str, Tensor] = {}
         self._steps = 0
         self._tally: Tally | None = None
-        self._plain: Tally | None = None
+        self._baseline_tally: Tally | None = None
         self._generator: torch.Generator | None = None
-        self._known: dict[str, Any] | None = None
+        self._baselines: dict[str, Any] | None = None
         self._costs: Cost | None = None
-        self._parted = False
+        self._is_sharded = False
 
     @property
     def sharded(self) -> bool:
@@ -87,9 +87,9 @@ class Lit(pl.LightningModule):
         return self.training_spec.strategy == "fsdp"
 
     def configure_model(self) -> None:
-        if self.sharded and not self._parted:
+        if self.sharded and not self._is_sharded:
             shard(self, self.model, self.device_mesh)
-            self._parted = True
+            self._is_sharded = True
 
     # ── data ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -107,7 +107,7 @@ class Lit(pl.LightningModule):
         """The training batches of an epoch."""
         if self.flow is not None:
             return Pass(self.flow, self.steps, epoch)
-        ranks, bucket = self.ranks, self.training_spec.bucket
+        processes, bucket = self.processes, self.training_spec.bucket
         if bucket > 1 and self._costs is None:
             self._costs = cost(self.rows.lengths(), steps_of(self.schema, self.rows))
         return Loader(
@@ -115,8 +115,8 @@ class Lit(pl.LightningModule):
             self.batch_size,
             seed=self.seed,
             epoch=epoch,
-            rank=ranks.rank,
-            ranks=ranks.count,
+            rank=processes.rank,
+            ranks=processes.count,
             bucket=bucket,
             costs=self._costs,
         )
@@ -126,15 +126,17 @@ class Lit(pl.LightningModule):
 
     def val_dataloader(self) -> Loader:
         rows = self.valid
-        if self.spread:
-            rows = rows.take(np.array_split(np.arange(len(rows), dtype=np.int64), self.ranks.count)[self.ranks.rank])
+        if self.splits_validation:
+            rows = rows.take(
+                np.array_split(np.arange(len(rows), dtype=np.int64), self.processes.count)[self.processes.rank]
+            )
         return Loader(rows, max(64, self.batch_size))
 
     @property
-    def spread(self) -> bool:
+    def splits_validation(self) -> bool:
         """Whether each process validates its part of the rows. Fewer rows than processes are validated by all; so are rows
         of a parted model, which processes must pass in step."""
-        return self.ranks.several and not self.sharded and len(self.valid) >= self.ranks.count
+        return self.processes.several and not self.sharded and len(self.valid) >= self.processes.count
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         if device.type == "cpu":
@@ -147,7 +149,7 @@ class Lit(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         spec = self.training_spec
-        made = optimiser(self.parameters(), shares(self.model, spec), spec)
+        made = optimiser(self.parameters(), rate_shares(self.model, spec), spec)
         schedule = torch.optim.lr_scheduler.LambdaLR(made, lambda _step: self.rate())
         return {"optimizer": made, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -157,9 +159,9 @@ class Lit(pl.LightningModule):
 
     def elapsed(self) -> float:
         """Seconds of training so far, those before a resume included; of several processes, by the first one's clock."""
-        if self._agreed is not None:
-            return self._agreed
-        return self.spent + (self.clock() - self._began)
+        if self._agreed_seconds is not None:
+            return self._agreed_seconds
+        return self.seconds_before + (self.clock() - self._began)
 
     def progress(self) -> float:
         """How much of the run is over, 0 to 1: by steps, or by time where that is shorter."""
@@ -179,10 +181,10 @@ class Lit(pl.LightningModule):
         self._began = self.clock()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        if self.ranks.several and self.training_spec.time_limit is not None:
-            self._agreed = None
-            self._agreed = float(self.ranks.told(self.elapsed()))
-        seed = step_seed(self.seed, self.global_step * self.ranks.count + self.ranks.rank)
+        if self.processes.several and self.training_spec.time_limit is not None:
+            self._agreed_seconds = None
+            self._agreed_seconds = float(self.processes.broadcast(self.elapsed()))
+        seed = step_seed(self.seed, self.global_step * self.processes.count + self.processes.rank)
         if self.device.type == "cpu":
             # torch.manual_seed also books a seed for devices not yet in use, with a traceback each: 0.2 ms a step.
             torch.default_generator.manual_seed(seed)
@@ -199,24 +201,24 @@ class Lit(pl.LightningModule):
         terms: dict[str, Tensor] = {}
         for objective in self.objectives:
             # What looks at the rows of one process alone may have nothing to say there, while others do.
-            alone = not self.ranks.several or not getattr(objective, "per_row", True)
-            with across(None if alone else self.ranks.mean):
+            alone = not self.processes.several or not getattr(objective, "per_row", True)
+            with across(None if alone else self.processes.mean):
                 terms.update(objective(run))
         for name, value in terms.items():
             self._losses[name] = self._losses.get(name, 0.0) + value.detach()
-        self._told(run)
+        self._add_report_losses(run)
         self._steps += 1
         if not terms:
             return sum((p.sum() * 0.0 for p in self.parameters() if p.requires_grad), torch.zeros((), device=self.device))
         total = torch.stack(list(terms.values())).sum()
-        return total + touched(self) if self.sharded else total
+        return total + zero_loss(self) if self.sharded else total
 
     @torch.no_grad()
-    def _told(self, run: Forward) -> None:
+    def _add_report_losses(self, run: Forward) -> None:
         """The loss of each task as reports tell it, where the objectives asked for answers."""
         if "outputs" not in vars(run):
             return
-        with across(self.ranks.mean if self.ranks.several else None):
+        with across(self.processes.mean if self.processes.several else None):
             for name, task in self.model.tasks.items():
                 target = run.target(name)
                 if target is not None:
@@ -227,10 +229,10 @@ class Lit(pl.LightningModule):
 
     def on_after_backward(self) -> None:
         """Statistics of batch normalisation become the mean of what the processes saw; each normalised by its own rows."""
-        if self.ranks.several:
+        if self.processes.several:
             seen = [t for name, t in self.named_buffers() if name.rpartition(".")[2] in ("running_mean", "running_var")]
             if seen:
-                mean = self.ranks.mean(torch.cat([t.flatten() for t in seen]))
+                mean = self.processes.mean(torch.cat([t.flatten() for t in seen]))
                 for tensor, part in zip(seen, torch.split(mean, [t.numel() for t in seen]), strict=True):
                     tensor.copy_(part.view_as(tensor))
 
@@ -244,32 +246,32 @@ class Lit(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         batch = self.schema.prepare(batch)
         if self._tally is None:
-            self._tally, self._plain = Tally(self.model.tasks), Tally(self.model.tasks)
-        with uncompiled(self.training_spec):
+            self._tally, self._baseline_tally = Tally(self.model.tasks), Tally(self.model.tasks)
+        with eager(self.training_spec):
             counted = batch.counting()
             self._tally.update(self.model(batch), counted)
-        if self._plain is not None and len(self.model.tasks) > 1:
-            for name, baseline in self.known.items():
-                one = self._plain.each[name]
-                self._plain.add(one, moved(one.task.constant(baseline, batch.rows), batch.weight.device), counted)
+        if self._baseline_tally is not None and len(self.model.tasks) > 1:
+            for name, baseline in self.baselines.items():
+                one = self._baseline_tally.each[name]
+                self._baseline_tally.add(one, moved(one.task.constant(baseline, batch.rows), batch.weight.device), counted)
 
     def on_validation_epoch_end(self) -> None:
         """Scores of the epoch, into ``history``: of several processes the first one's, so that all go by the same."""
         record: Record = {"epoch": self.current_epoch + 1, "step": self.global_step, "seconds": round(self.elapsed(), 3)}
         record["lr"] = self.trainer.optimizers[0].param_groups[0]["lr"]
-        totals = self.ranks.each({name: float(total) for name, total in self._losses.items()})
+        totals = self.processes.gather({name: float(total) for name, total in self._losses.items()})
         for name in dict.fromkeys(name for total in totals for name in total):
-            mean = sum(total.get(name, 0.0) for total in totals) / self.ranks.count
+            mean = sum(total.get(name, 0.0) for total in totals) / self.processes.count
             record[f"train_{name}"] = mean / max(1, self._steps)
         self._losses, self._steps = {}, 0
-        if self._tally is not None and self._plain is not None:
-            tallies = (self._tally, self._plain)
-            self._tally = self._plain = None
-            if self.spread:
+        if self._tally is not None and self._baseline_tally is not None:
+            tallies = (self._tally, self._baseline_tally)
+            self._tally = self._baseline_tally = None
+            if self.splits_validation:
                 for tally in tallies:
-                    tally.load(self.ranks.states(tally.state()))
-            record |= self._scores(*tallies) if self.ranks.first else {}
-        self.history.append(self.ranks.told(record))
+                    tally.load(self.processes.gather_states(tally.state()))
+            record |= self._scores(*tallies) if self.processes.first else {}
+        self.history.append(self.processes.broadcast(record))
 
     def _scores(self, tally: Tally, plain: Tally) -> Record:
         record: Record = {}
@@ -279,7 +281,7 @@ class Lit(pl.LightningModule):
             loss = float(weighted_mean(one.loss, one.weight))
             record[f"valid_loss_{name}"] = loss
             record[f"valid_{UNWEIGHTED}_{name}"] = float(weighted_mean(one.told, one.weight))
-            total += loss if len(tally.each) == 1 else loss / _scale(plain.each[name]) * counts.get(name, 1.0)
+            total += loss if len(tally.each) == 1 else loss / _baseline_loss(plain.each[name]) * counts.get(name, 1.0)
             if one.rows:
                 record[f"valid_{one.task.headline}_{name}"] = scores_of(one.scorer, [one.task.headline])[one.task.headline]
         record["valid_loss"] = total
@@ -289,12 +291,12 @@ class Lit(pl.LightningModule):
         return (objective for objective in self.objectives if isinstance(objective, Objective))
 
     @property
-    def known(self) -> dict[str, Any]:
+    def baselines(self) -> dict[str, Any]:
         """By task, what is known of the training targets alone, where it is something."""
-        if self._known is None:
+        if self._baselines is None:
             found = {name: task.baseline(fields(self.schema, self.rows, task)) for name, task in self.model.tasks.items()}
-            self._known = {name: baseline for name, baseline in found.items() if baseline is not None}
-        return self._known
+            self._baselines = {name: baseline for name, baseline in found.items() if baseline is not None}
+        return self._baselines
 
     # ── resume ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -309,20 +311,20 @@ class Lit(pl.LightningModule):
             "steps": self._steps,
         }
         if self.flow is not None:
-            checkpoint["sensorium"]["flow"] = self.ranks.each(self.flow.state_dict())
+            checkpoint["sensorium"]["flow"] = self.processes.gather(self.flow.state_dict())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         missing = set(self.state_dict()) - set(checkpoint["state_dict"]) - self.frozen
         if missing:
             raise KeyError(f"the checkpoint lacks {sorted(missing)[:3]}")
         self.history = [dict(record) for record in checkpoint["sensorium"]["history"]]
-        self.spent = float(checkpoint["sensorium"]["spent"])
+        self.seconds_before = float(checkpoint["sensorium"]["spent"])
         self._losses, self._steps = dict(checkpoint["sensorium"]["losses"]), int(checkpoint["sensorium"]["steps"])
         if self.flow is not None:
-            self.flow.load_state_dict(checkpoint["sensorium"]["flow"][self.ranks.rank])
+            self.flow.load_state_dict(checkpoint["sensorium"]["flow"][self.processes.rank])
 
 
-def _scale(plain: TaskTally) -> float:
+def _baseline_loss(plain: TaskTally) -> float:
     """The loss of knowing the training targets alone, so that targets of different kinds add up to something."""
     loss = float(weighted_mean(plain.loss, plain.weight))
     return loss if math.isfinite(loss) and loss > 1e-6 else 1.0

@@ -15,7 +15,7 @@ from sensorium.core.recipe import Spec, Training
 from sensorium.model import Model
 from sensorium.nn.layer_depth import depths
 
-USUAL = {"adamw": 1.5e-3, "sgd": 0.05}
+DEFAULT_LR = {"adamw": 1.5e-3, "sgd": 0.05}
 """The peak learning rate by optimiser, where it is left open. Each step of AdamW is about as long as the rate, whatever the
 gradient; one of SGD is the gradient, whose norm is clipped, times the rate."""
 MOMENTUM = 0.9
@@ -26,7 +26,7 @@ In terms of AdamW; of another optimiser they are the same shares of its usual ra
 
 def optimiser(parameters: Iterable[nn.Parameter], share: Mapping[int, float], training: Training) -> torch.optim.Optimizer:
     """The optimiser of a recipe, over groups with rates of their own."""
-    parts = groups(parameters, share, training)
+    parts = parameter_groups(parameters, share, training)
     made: torch.optim.Optimizer
     if training.optimizer == "sgd":
         made = torch.optim.SGD(parts, momentum=MOMENTUM, nesterov=True)
@@ -52,7 +52,7 @@ def _shrink(stepped: torch.optim.Optimizer, l1: float) -> None:
                 local.copy_(F.softshrink(local, float(group["lr"]) * l1))
 
 
-def shares(model: Model, training: Training) -> dict[int, float]:
+def rate_shares(model: Model, training: Training) -> dict[int, float]:
     """The share of the learning rate, by ``id`` of the parameter, where it is not 1.
 
     With a layer decay of d, block i of L learns at d^(L − i), what comes before the first block at d^L.
@@ -73,13 +73,15 @@ def shares(model: Model, training: Training) -> dict[int, float]:
     return found
 
 
-def groups(parameters: Iterable[nn.Parameter], share: Mapping[int, float], training: Training) -> list[dict[str, Any]]:
+def parameter_groups(
+    parameters: Iterable[nn.Parameter], share: Mapping[int, float], training: Training
+) -> list[dict[str, Any]]:
     """Parameter groups of an optimiser. Biases, norms and other vectors only lose by being pulled to zero."""
     lr = training.lr or 1e-3
     decay = training.weight_decay
     if training.optimizer == "sgd":
         # Decay in the gradient is scaled by the rate, and by momentum again: so it is as strong a step as beside AdamW.
-        decay *= (1 - MOMENTUM) * USUAL["adamw"] / USUAL["sgd"]
+        decay *= (1 - MOMENTUM) * DEFAULT_LR["adamw"] / DEFAULT_LR["sgd"]
     found: dict[tuple[float, bool], list[nn.Parameter]] = {(1.0, True): [], (1.0, False): []}
     for parameter in parameters:
         if parameter.requires_grad:
@@ -90,7 +92,7 @@ def groups(parameters: Iterable[nn.Parameter], share: Mapping[int, float], train
     ]
 
 
-def settled(
+def resolve_rates(
     training: Training, lr: float, encoders: Mapping[str, Spec], fusion: Spec, surgery: Iterable[Spec]
 ) -> tuple[dict[str, Any], list[str]]:
     """The shares of the rate with pretrained parts slowed down where nothing was said; and that in words."""
@@ -101,7 +103,7 @@ def settled(
             if not 0 < value <= (1 if key == "layer_decay" else 1000):
                 raise ConfigError(f"training.{key}.{stream}: {value} is not a share of the learning rate")
     scale, said = dict(training.lr_scale), []
-    like = USUAL[training.optimizer] / USUAL["adamw"]
+    like = DEFAULT_LR[training.optimizer] / DEFAULT_LR["adamw"]
     low: set[str] = set()
     for spec in surgery:
         kind, options = registry.split(spec)

@@ -37,7 +37,7 @@ def for_run(folder: Path, *, resume: bool, overwrite: bool, search: bool) -> Ite
     """
     if resume and overwrite:
         raise ConfigError("--resume goes on with what --overwrite replaces", fix="leave out one of the two")
-    with _alone(folder):
+    with _exclusive(folder):
         trials = (folder / "search.json").is_file()
         if overwrite:
             with told(folder):
@@ -51,14 +51,14 @@ def for_run(folder: Path, *, resume: bool, overwrite: bool, search: bool) -> Ite
 @contextlib.contextmanager
 def for_comparison(folder: Path, *, overwrite: bool) -> Iterator[None]:
     """The folder of one ``compare``, while it lasts; the runs of the same comparison are gone on with."""
-    with _alone(folder):
+    with _exclusive(folder):
         runs = folder / "runs.jsonl"
         if overwrite:
             with told(folder):
                 runs.unlink(missing_ok=True)
                 shutil.rmtree(folder / "answers", ignore_errors=True)
         elif not runs.is_file():
-            _foreign(folder, COMPARISON, "a comparison")
+            _refuse_foreign(folder, COMPARISON, "a comparison")
         yield
 
 
@@ -67,7 +67,7 @@ def _refuse(folder: Path, resume: bool, trials: bool) -> None:
     finished = (folder / MANIFEST).is_file()
     begun = (folder / "resume" / "run.json").is_file()
     parts = folder / "resume" / "last.ckpt", folder / "resume" / LAST / "last.ckpt"
-    keep = f"keep it: {quoting.option('--out', str(free(folder)))}; or replace it: --overwrite (in Python: overwrite=True)"
+    keep = f"keep it: {quoting.option('--out', str(free_name(folder)))}; or replace it: --overwrite (in Python: overwrite=True)"
     if resume and finished and not begun:
         problem = "holds a finished model, and nothing says of which run: there is nothing to go on with"
         raise ConfigError(problem, file=folder, fix=keep)
@@ -81,25 +81,25 @@ def _refuse(folder: Path, resume: bool, trials: bool) -> None:
         fix = f"go on with it: --search or --quality as before; {keep}"
         raise ConfigError("holds a search that was stopped", file=folder, fix=fix)
     if not begun:
-        _foreign(folder, MODEL, "a model")
+        _refuse_foreign(folder, MODEL, "a model")
 
 
-def _foreign(folder: Path, names: Sequence[str], what: str) -> None:
+def _refuse_foreign(folder: Path, names: Sequence[str], what: str) -> None:
     """Refuse a folder with files that happen to be named like ours."""
     there = [name for name in names if (folder / name).exists()]
     if there:
-        fix = f"name another folder: {quoting.option('--out', str(free(folder)))}; or replace them: --overwrite"
+        fix = f"name another folder: {quoting.option('--out', str(free_name(folder)))}; or replace them: --overwrite"
         raise ConfigError(f"holds {', '.join(there)}, which {what} would replace", file=folder, fix=fix)
 
 
-def free(folder: Path) -> Path:
+def free_name(folder: Path) -> Path:
     """A folder beside it that is not there: ``run-2``."""
     name = folder.name or "run"
     return next(path for i in count(2) if not (path := folder.with_name(f"{name}-{i}")).exists())
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _exclusive(folder: Path) -> Iterator[None]:
     """Whether the folder can be written, and by this process alone. What was made for it and stays empty goes again."""
     check_writable(folder)
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -125,7 +125,7 @@ def _lock(folder: Path) -> int | None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        fix = f"wait until it is done, or name another folder: {quoting.option('--out', str(free(folder)))}"
+        fix = f"wait until it is done, or name another folder: {quoting.option('--out', str(free_name(folder)))}"
         raise ConfigError("another process is writing here", file=folder, fix=fix) from None
     except OSError:  # a file system without locks
         os.close(descriptor)

@@ -21,7 +21,7 @@ WINDOW = 50
 """Batches among which rows are put together, where nothing else is said."""
 
 
-def steps(schema: Schema, rows: Rows) -> dict[str, float]:
+def steps_per_unit(schema: Schema, rows: Rows) -> dict[str, float]:
     """By ragged stream, how many steps an encoder reads for each stored unit; 0 where its padding costs nothing."""
     lengths = rows.lengths()
     if not lengths:
@@ -38,12 +38,12 @@ def steps(schema: Schema, rows: Rows) -> dict[str, float]:
     return found
 
 
-def shares(schema: Schema, rows: Rows, spec: Training, seed: int) -> tuple[Padding, Padding] | None:
+def padding_shares(schema: Schema, rows: Rows, spec: Training, seed: int) -> tuple[Padding, Padding] | None:
     """The padding of the first epoch as rows are drawn, and with rows of like length together; None where there is none."""
     lengths = rows.lengths()
     if not lengths:
         return None
-    per = steps(schema, rows)
+    per = steps_per_unit(schema, rows)
     costs = cost(lengths, per)
     if costs is None:
         return None
@@ -55,9 +55,9 @@ def shares(schema: Schema, rows: Rows, spec: Training, seed: int) -> tuple[Paddi
     return drawn, together
 
 
-def reported(schema: Schema, rows: Rows, spec: Training, seed: int, console: Console) -> dict[str, Any]:
+def report_padding(schema: Schema, rows: Rows, spec: Training, seed: int, console: Console) -> dict[str, Any]:
     """Padding said aloud, and as plain data for a report; empty where no stream is ragged."""
-    found = shares(schema, rows, spec, seed)
+    found = padding_shares(schema, rows, spec, seed)
     if found is None:
         return {}
     drawn, together = found

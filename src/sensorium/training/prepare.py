@@ -24,7 +24,7 @@ from sensorium.reporting.cell_problems import say_problems
 from sensorium.reporting.console import Console
 from sensorium.training.defaults import resolve
 from sensorium.training.quality_presets import with_quality
-from sensorium.training.table_splits import Parts, Test, class_sizes, from_table
+from sensorium.training.table_splits import TableSplits, TestSource, class_sizes, from_table
 from sensorium.training.training_request import Request
 
 SAMPLE = 256
@@ -34,7 +34,7 @@ SAMPLE_BYTES = 512 * 2**20
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedRun:
     """All that a training needs.
 
     Args:
@@ -49,19 +49,19 @@ class Prepared:
 
     request: Recipe
     plan: Recipe
-    parts: Parts
+    splits: TableSplits
     rows: encoded.Rows
     valid: encoded.Rows
     test: encoded.Rows | None
     store: Store
     classes: Mapping[str, Sequence[int]]
     trials: int | None
-    apart: bool = False
+    separate_valid: bool = False
 
     @property
     def schema(self) -> Schema:
         """The fitted columns."""
-        return self.parts.schema
+        return self.splits.schema
 
 
 def prepare(
@@ -69,9 +69,9 @@ def prepare(
     console: Console,
     *,
     quality: str | None = None,
-    check: Callable[[Parts, int | None, Recipe], None] | None = None,
-    test: Test | None = None,
-) -> Prepared:
+    check: Callable[[TableSplits, int | None, Recipe], None] | None = None,
+    test: TestSource | None = None,
+) -> PreparedRun:
     """Declared, split, learnt, resolved and encoded.
 
     Args:
@@ -89,11 +89,11 @@ def prepare(
     else:
         found = from_table(request, console, test)
     schema, training = found.schema, found.training
-    learn(schema, training, Under(training.root or Path.cwd(), anywhere=True), request.plan.seed)
+    fit_modalities(schema, training, Under(training.root or Path.cwd(), anywhere=True), request.plan.seed)
     for line in targets_told(schema, training):
         console.note(f"  {line}")
     classes = class_sizes(schema, training)
-    asked, trials, set_by = with_quality(quality, request.named(request.plan), schema, found.rows, classes)
+    asked, trials, set_by = with_quality(quality, request.with_source(request.plan), schema, found.rows, classes)
     plan, said = resolve(asked, schema, found.rows, classes)
     for line in set_by + said:
         console.note(f"  {line}")
@@ -101,10 +101,10 @@ def prepare(
         check(found, trials, plan)
     store = Store(Path(request.cache) if request.cache is not None else None)
     if found.stream is not None:
-        training = found.stream.shown(training)
+        training = found.stream.decoded_sample(training)
     rows, valid = encode_parts(schema, training, found.held_out, store, console)
-    tested = None if found.tested is None else encode_test(schema, found.tested, store, console)
-    return Prepared(asked, plan, found, rows, valid, tested, store, classes, trials, request.valid is not None)
+    tested = None if found.test is None else encode_test(schema, found.test, store, console)
+    return PreparedRun(asked, plan, found, rows, valid, tested, store, classes, trials, request.valid is not None)
 
 
 def encode_test(schema: Schema, table: Table, store: Store, console: Console) -> encoded.Rows:
@@ -116,7 +116,7 @@ def encode_test(schema: Schema, table: Table, store: Store, console: Console) ->
     return rows
 
 
-def learn(schema: Schema, table: Table, media: Opener, seed: int = 0) -> None:
+def fit_modalities(schema: Schema, table: Table, media: Opener, seed: int = 0) -> None:
     """Fit every modality on training rows: all cells of the table, a sample of its media."""
     for column in schema.coded:
         cells = [(i, cell) for i, cell in enumerate(table.column(column.source)) if not column.reader.missing(cell)]
@@ -166,12 +166,12 @@ def encode_parts(
         if told := column.reader.told():
             console.note(f"  {column.name}: {told}")
     say_problems(console, rows.problems + valid.problems)
-    _usable(schema, training, rows)
-    _scorable(schema, held_out, valid)
+    _check_usable(schema, training, rows)
+    _check_scorable(schema, held_out, valid)
     return rows, valid
 
 
-def _usable(schema: Schema, table: Table, rows: encoded.Rows) -> None:
+def _check_usable(schema: Schema, table: Table, rows: encoded.Rows) -> None:
     """Refuse a column none of whose cells could be used: it is not missing, it is misunderstood."""
     bad = Counter(problem.column for problem in rows.problems)
     for column in schema.coded:
@@ -188,7 +188,7 @@ def _usable(schema: Schema, table: Table, rows: encoded.Rows) -> None:
             )
 
 
-def _scorable(schema: Schema, table: Table, valid: encoded.Rows) -> None:
+def _check_scorable(schema: Schema, table: Table, valid: encoded.Rows) -> None:
     """Refuse validation rows that no epoch could be chosen on."""
     if schema.targets and not any(bool(valid.known(column.name).any()) for column in schema.targets):
         names = ", ".join(column.name for column in schema.targets)

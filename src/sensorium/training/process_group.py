@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Ranks:
+class ProcessGroup:
     """This process among those that train together; alone, it hears only itself.
 
     Args:
@@ -45,40 +45,40 @@ class Ranks:
         dist.all_reduce(total)
         return total / self.count
 
-    def told(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """What the first process gives here, plain JSON; the others' own values do not matter."""
         if not self.several:
             return value
-        return _unpacked(_sent(_packed(value if self.first else None)))
+        return _from_bytes(_broadcast_bytes(_to_bytes(value if self.first else None)))
 
-    def each(self, value: Any) -> list[Any]:
+    def gather(self, value: Any) -> list[Any]:
         """What every process gives here, plain JSON, in their order."""
-        return [self._from(rank, value) for rank in range(self.count)] if self.several else [value]
+        return [self._broadcast_from(rank, value) for rank in range(self.count)] if self.several else [value]
 
-    def _from(self, rank: int, value: Any) -> Any:
-        return _unpacked(_sent(_packed(value if self.rank == rank else None), rank))
+    def _broadcast_from(self, rank: int, value: Any) -> Any:
+        return _from_bytes(_broadcast_bytes(_to_bytes(value if self.rank == rank else None), rank))
 
-    def states(self, state: dict[str, Any]) -> list[dict[str, Any]]:
+    def gather_states(self, state: dict[str, Any]) -> list[dict[str, Any]]:
         """What every process kept of its rows: nested mappings of tensors ``[rows, ...]`` and of lists of plain values."""
         if not self.several:
             return [state]
         found: list[dict[str, Any]] = [{} for _ in range(self.count)]
         for key, value in state.items():
             if isinstance(value, dict):
-                parts: list[Any] = self.states(value)
+                parts: list[Any] = self.gather_states(value)
             elif isinstance(value, Tensor):
-                parts = _split(value, self.each(len(value)))
+                parts = _gather_rows(value, self.gather(len(value)))
             else:
-                parts = self.each(value)
+                parts = self.gather(value)
             for one, part in zip(found, parts, strict=True):
                 one[key] = part
         return found
 
 
-ALONE = Ranks()
+SINGLE_PROCESS = ProcessGroup()
 
 
-def _split(tensor: Tensor, rows: list[int]) -> list[Tensor]:
+def _gather_rows(tensor: Tensor, rows: list[int]) -> list[Tensor]:
     """The rows of each process; sent as bytes, and as many from each, as the collectives want it."""
     own = tensor.detach().cpu().contiguous()
     padded = own.new_zeros((max(rows), *own.shape[1:]))
@@ -89,15 +89,15 @@ def _split(tensor: Tensor, rows: list[int]) -> list[Tensor]:
     return [part.view(own.dtype).reshape(padded.shape)[:n] for part, n in zip(parts, rows, strict=True)]
 
 
-def _packed(value: Any) -> Tensor:
+def _to_bytes(value: Any) -> Tensor:
     return torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
 
 
-def _unpacked(data: Tensor) -> Any:
+def _from_bytes(data: Tensor) -> Any:
     return json.loads(bytes(data.tolist()))
 
 
-def _sent(data: Tensor, source: int = 0) -> Tensor:
+def _broadcast_bytes(data: Tensor, source: int = 0) -> Tensor:
     """Bytes of one process to all of them; their own length does not matter."""
     size = torch.tensor([len(data)])
     dist.broadcast(size, source)
@@ -107,11 +107,11 @@ def _sent(data: Tensor, source: int = 0) -> Tensor:
     return data
 
 
-class Met(ClusterEnvironment):
+class ExistingProcesses(ClusterEnvironment):
     """Tells Lightning of processes that have met already: it need start none, and asks for no address."""
 
-    def __init__(self, ranks: Ranks) -> None:
-        self.ranks = ranks
+    def __init__(self, processes: ProcessGroup) -> None:
+        self.processes = processes
 
     @property
     def creates_processes_externally(self) -> bool:
@@ -130,17 +130,17 @@ class Met(ClusterEnvironment):
         return False
 
     def world_size(self) -> int:
-        return self.ranks.count
+        return self.processes.count
 
     def set_world_size(self, size: int) -> None: ...
 
     def global_rank(self) -> int:
-        return self.ranks.rank
+        return self.processes.rank
 
     def set_global_rank(self, rank: int) -> None: ...
 
     def local_rank(self) -> int:
-        return self.ranks.local
+        return self.processes.local
 
     def node_rank(self) -> int:
-        return self.ranks.rank // (self.ranks.count // self.ranks.machines)
+        return self.processes.rank // (self.processes.count // self.processes.machines)

@@ -29,8 +29,8 @@ from sensorium.reporting.console import Console
 
 LAST = "refit"
 """The folder of the last fit, on all rows, within that of the run."""
-ANEW = "give the same command; or begin anew: --overwrite instead of --resume"
-TOLD = 6
+RESTART = "give the same command; or begin anew: --overwrite instead of --resume"
+MAX_DIFFERENCES = 6
 """Differences between two runs that are told of, at most."""
 MEMBER = "network-{}"
 """That of each of several networks, counted from 1."""
@@ -43,21 +43,21 @@ class Resume:
         begun: What ``begun`` says of the run.
     """
 
-    def __init__(self, out: Path, begun: Mapping[str, Any]) -> None:
-        self.out, self.begun, self.run = out, begun, name(begun)
-        self.checkpoint, self.named = out / "resume" / "last.ckpt", out / "resume" / "run.json"
+    def __init__(self, out: Path, description: Mapping[str, Any]) -> None:
+        self.out, self.description, self.run = out, description, run_name(description)
+        self.checkpoint, self.run_file = out / "resume" / "last.ckpt", out / "resume" / "run.json"
 
     def begin(self, resume: bool, console: Console) -> bool:
         """Whether there is a checkpoint to go on from. Another run's is refused, or removed where nothing is resumed."""
         model = self.out / MANIFEST
-        if resume and self.named.is_file() and (self.checkpoint.is_file() or model.is_file()):
-            found = self._told()
+        if resume and self.run_file.is_file() and (self.checkpoint.is_file() or model.is_file()):
+            found = self._read()
             if found.get("run") != self.run:
                 what, where = ("checkpoint", self.checkpoint) if self.checkpoint.is_file() else ("model", self.out)
-                said = "; ".join(differences(found.get("begun"), self.begun))
-                raise ConfigError(f"the {what} belongs to another run: {said}", file=where, fix=ANEW)
-        if resume and self.checkpoint.is_file() and self.named.is_file():
-            if not _whole(self.checkpoint):
+                said = "; ".join(differences(found.get("begun"), self.description))
+                raise ConfigError(f"the {what} belongs to another run: {said}", file=where, fix=RESTART)
+        if resume and self.checkpoint.is_file() and self.run_file.is_file():
+            if not _is_intact(self.checkpoint):
                 raise ConfigError(
                     "the checkpoint is damaged", file=self.checkpoint, fix="begin anew: --overwrite instead of --resume"
                 )
@@ -65,27 +65,27 @@ class Resume:
             return True
         with told(self.out):
             self.checkpoint.unlink(missing_ok=True)
-        write(self.named, json.dumps({"run": self.run, "begun": self.begun}).encode())
+        write(self.run_file, json.dumps({"run": self.run, "begun": self.description}).encode())
         return False
 
-    def finished(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether this very run came to its end and its model lies in the folder."""
-        found = self._told() if self.named.is_file() else {}
+        found = self._read() if self.run_file.is_file() else {}
         return found.get("run") == self.run and bool(found.get("finished"))
 
-    def known(self) -> bool:
+    def is_same_run(self) -> bool:
         """Whether what lies in the folder, if anything, is of this very run."""
-        return not self.named.is_file() or self._told().get("run") == self.run
+        return not self.run_file.is_file() or self._read().get("run") == self.run
 
-    def _told(self) -> dict[str, Any]:
+    def _read(self) -> dict[str, Any]:
         try:
-            found = json.loads(self.named.read_text(encoding="utf-8"))
+            found = json.loads(self.run_file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}
 
 
-def complete(out: Path) -> bool:
+def is_complete(out: Path) -> bool:
     """Whether the run in a folder came to its end, and its model lies there."""
     try:
         found = json.loads((out / "resume" / "run.json").read_text(encoding="utf-8"))
@@ -94,11 +94,11 @@ def complete(out: Path) -> bool:
     return isinstance(found, dict) and bool(found.get("finished"))
 
 
-def finish(out: Path) -> None:
+def mark_finished(out: Path) -> None:
     """The model is safe: note it, and let the checkpoints go."""
     named, checkpoint = out / "resume" / "run.json", out / "resume" / "last.ckpt"
     with told(out):
-        parted(out)
+        remove_inner_runs(out)
         if not named.is_file():
             return  # no network was trained: there is nothing to go on from
         run = json.loads(named.read_text(encoding="utf-8"))
@@ -108,21 +108,21 @@ def finish(out: Path) -> None:
         part_of(checkpoint).unlink(missing_ok=True)
 
 
-def forget(out: Path) -> None:
+def discard(out: Path) -> None:
     """What was trained here in one run is not what lies here now: nothing goes on from it."""
     with told(out):
         for name in ("run.json", "last.ckpt", "speed.json"):
             (out / "resume" / name).unlink(missing_ok=True)
-        parted(out)
+        remove_inner_runs(out)
 
 
-def parted(out: Path) -> None:
+def remove_inner_runs(out: Path) -> None:
     """The folders of the trainings within a run are gone."""
     for folder in (out / "resume" / LAST, *(out / "resume").glob(MEMBER.format("*"))):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def measured(out: Path, run: str) -> dict[str, Any] | None:
+def load_speed(out: Path, run: str) -> dict[str, Any] | None:
     """What ``remember`` kept of a run, where it is this one."""
     try:
         found = json.loads((out / "resume" / "speed.json").read_text(encoding="utf-8"))
@@ -131,20 +131,20 @@ def measured(out: Path, run: str) -> dict[str, Any] | None:
     return found["speed"] if isinstance(found, dict) and found.get("run") == run else None
 
 
-def remember(out: Path, run: str, speed: Mapping[str, Any]) -> None:
+def save_speed(out: Path, run: str, speed: Mapping[str, Any]) -> None:
     """Keep what was measured of the speed of a run, for whoever takes it up."""
     with told(out):
         (out / "resume").mkdir(parents=True, exist_ok=True)
         write(out / "resume" / "speed.json", json.dumps({"run": run, "speed": speed}).encode())
 
 
-def begun(
-    plan: Recipe, schema: Schema, rows: encoded.Rows, valid: encoded.Rows, ranks: int = 1, of: str = ""
+def run_description(
+    plan: Recipe, schema: Schema, rows: encoded.Rows, valid: encoded.Rows, processes: int = 1, of: str = ""
 ) -> dict[str, Any]:
     """What a checkpoint must share with the run that takes it up, as plain JSON: recipe, columns, and every cell.
 
     Args:
-        ranks: Processes.
+        processes: Processes.
         of: What else it is a run of, such as the shards of a stream.
     """
     columns = {item["name"]: {key: v for key, v in item.items() if key != "name"} for item in schema.to_json()["columns"]}
@@ -154,12 +154,12 @@ def begun(
         "learnt": _digest([item.get("state") for item in columns.values()]),
         "rows": [len(rows), len(valid)],
         "cells": {part: found.contents() for part, found in (("training", rows), ("validation", valid))},
-        "processes": ranks,
+        "processes": processes,
         "of": of,
     }
 
 
-def name(begun: Mapping[str, Any]) -> str:
+def run_name(begun: Mapping[str, Any]) -> str:
     """The run's name, the same for the same beginnings."""
     return _digest(begun)
 
@@ -170,21 +170,21 @@ def differences(before: object, now: Mapping[str, Any]) -> list[str]:
         return ["it was begun by another version"]
     if portable_document(before) == before:  # as ``finish`` leaves it
         now = portable_document(now)
-    recipe = _leaves(before["recipe"], now["recipe"])
+    recipe = _document_differences(before["recipe"], now["recipe"])
     if any(line.startswith(("seed ", "data.split")) for line in recipe):
         found = recipe  # and therefore other rows are in each part
     else:
-        found = _of_table(before, now) + recipe
+        found = _table_differences(before, now) + recipe
     if before["processes"] != now["processes"]:
         found.append(f"{counted(now['processes'], 'process', 'processes')}, and it began with {before['processes']}")
     if before["of"] != now["of"]:
         found.append("other shards")
-    more = len(found) - TOLD
-    found = [*found[:TOLD], f"and {more} more"] if more > 0 else found
+    more = len(found) - MAX_DIFFERENCES
+    found = [*found[:MAX_DIFFERENCES], f"and {more} more"] if more > 0 else found
     return found or ["what its columns learnt differs"]
 
 
-def _of_table(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def _table_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """In what two tables differ: their rows, their columns, what these are, and last their cells."""
     found = [
         f"{counted(new, f'{part} row')}, and it began with {old:,}"
@@ -196,7 +196,7 @@ def _of_table(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         if names:
             found.append(f"{how}: {'columns' if len(names) > 1 else 'column'} {listed(map(repr, sorted(names)), 5)}")
     both = [name for name in old if name in new]
-    found += _leaves({name: old[name] for name in both}, {name: new[name] for name in both}, "columns")
+    found += _document_differences({name: old[name] for name in both}, {name: new[name] for name in both}, "columns")
     if found:
         return found
     for part, cells in now["cells"].items():
@@ -206,12 +206,12 @@ def _of_table(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _leaves(before: Any, now: Any, path: str = "") -> list[str]:
+def _document_differences(before: Any, now: Any, path: str = "") -> list[str]:
     """Where two documents differ, by path."""
     if isinstance(before, dict) and isinstance(now, dict):
         keys = dict.fromkeys([*before, *now])
         dot = f"{path}." if path else ""
-        return [line for key in keys for line in _leaves(before.get(key), now.get(key), f"{dot}{key}")]
+        return [line for key in keys for line in _document_differences(before.get(key), now.get(key), f"{dot}{key}")]
     if before == now:
         return []
     return [f"{path} is {_short(now)}, and was {_short(before)}"]
@@ -226,7 +226,7 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _whole(checkpoint: Path) -> bool:
+def _is_intact(checkpoint: Path) -> bool:
     """Whether every byte is as it was written."""
     try:
         with zipfile.ZipFile(checkpoint) as archive:

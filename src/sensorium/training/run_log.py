@@ -17,7 +17,7 @@ from sensorium.core.scorer import Kept
 from sensorium.data.files.atomic_write import write
 
 
-class Book:
+class RunLog:
     """The runs of a comparison on disk: ``runs.jsonl``, and what each answered in ``answers/``."""
 
     def __init__(self, folder: Path, identity: str) -> None:
@@ -47,7 +47,7 @@ class Book:
 
     def add(self, name: str, seed: int, line: dict[str, Any], kept: Kept) -> None:
         """Keep a run: first what its scorer kept, then its line, so that a line means a whole run."""
-        file = self.kept_of(name, seed)
+        file = self.state_path(name, seed)
         file.parent.mkdir(exist_ok=True)
         tensors = {key: value.contiguous() for key, value in kept.items() if isinstance(value, Tensor)}
         plain = {key: value for key, value in kept.items() if key not in tensors}
@@ -57,11 +57,11 @@ class Book:
             out.write(json.dumps(line) + "\n")
         self.lines[name, seed] = line
 
-    def kept(self, name: str, seed: int) -> Kept:
+    def scorer_state(self, name: str, seed: int) -> Kept:
         """What the scorer of a run kept."""
-        with safe_open(self.kept_of(name, seed), "pt") as file:
+        with safe_open(self.state_path(name, seed), "pt") as file:
             return {**{key: file.get_tensor(key) for key in file.keys()}, **json.loads(file.metadata()["plain"])}  # noqa: SIM118
 
-    def kept_of(self, name: str, seed: int) -> Path:
+    def state_path(self, name: str, seed: int) -> Path:
         key = hashlib.sha256(name.encode()).hexdigest()[:12]
         return self.folder / "answers" / f"{key}-{seed}.safetensors"

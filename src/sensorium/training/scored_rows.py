@@ -9,7 +9,7 @@ from sensorium.evaluation.score_accumulator import Tally
 from sensorium.trained import Trained
 
 
-def answers(trained: Trained, rows: encoded.Rows) -> Tally:
+def score_rows(trained: Trained, rows: encoded.Rows) -> Tally:
     """The scores of every task over some rows."""
     model = trained.predictor.model.eval()
     tally = Tally(model.tasks, losses=False)

@@ -1,4 +1,4 @@
-"""What a search may turn: the dials that a recipe leaves open, and the recipe that a setting of them makes."""
+"""What a search may turn: the parameters that a recipe leaves open, and the recipe that a setting of them makes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sensorium.core.recipe import Recipe, Spec
 from sensorium.core.schema import Schema
 from sensorium.model import assemble
 from sensorium.training.augmentation_strength import augmented, strengths
-from sensorium.training.defaults import frozen, resolve
+from sensorium.training.defaults import frozen_streams, resolve
 
 FUSIONS = ("lowrank", "gated", "weighted", "concat", "bottleneck", "late")
 """Fusions that are tried: of each family one that trains in about the time of the default."""
@@ -24,11 +24,11 @@ MOST_DROPPED = 0.8
 """A share of dropped features beyond which nothing is left to learn from."""
 
 Setting = dict[str, Any]
-"""The value of each dial."""
+"""The value of each parameter."""
 
 
 @dataclass(frozen=True)
-class Dial:
+class SearchParameter:
     """One thing that varies: one of ``choices``, or a number between ``low`` and ``high``.
 
     Args:
@@ -48,25 +48,25 @@ class Dial:
 
 
 @dataclass(frozen=True)
-class Space:
-    """The open dials of a recipe over fitted columns. What the recipe says is kept; a setting gives a resolved recipe."""
+class SearchSpace:
+    """The open parameters of a recipe over fitted columns. What the recipe says is kept; a setting gives a resolved recipe."""
 
     plan: Recipe
     schema: Schema
     rows: int
     classes: Mapping[str, Sequence[int]]
-    dials: tuple[Dial, ...]
+    parameters: tuple[SearchParameter, ...]
 
     @property
     def usual(self) -> Setting:
         """The setting that is the recipe as it would be resolved without a search."""
-        return {dial.name: dial.usual for dial in self.dials}
+        return {parameter.name: parameter.usual for parameter in self.parameters}
 
     def at(self, setting: Setting) -> tuple[Recipe, Schema]:
         """The resolved recipe of a setting, and the columns with it."""
         schema, plan = self.schema, self.plan
         if setting.get("augment", AS_IS) not in (AS_IS, self.usual.get("augment", AS_IS)):
-            schema = augmented(schema, dict.fromkeys(_augmenting(plan, schema), str(setting["augment"])))
+            schema = augmented(schema, dict.fromkeys(_augmented_columns(plan, schema), str(setting["augment"])))
         # The usual fusion may come with options of its own: it is left to be chosen as without a search.
         model: dict[str, Any] = {
             key: setting[key] for key in ("fusion", "size") if key in setting and setting[key] != self.usual.get(key)
@@ -80,37 +80,39 @@ class Space:
         )
         resolved, _ = resolve(plan, schema, self.rows, self.classes)
         times = float(setting.get("dropout", 1.0))
-        return (resolved if times == 1.0 else _dropped(self.plan, resolved, times)), schema
+        return (resolved if times == 1.0 else _with_dropout_scale(self.plan, resolved, times)), schema
 
 
-def space(plan: Recipe, schema: Schema, rows: int, classes: Mapping[str, Sequence[int]]) -> Space:
+def search_space(plan: Recipe, schema: Schema, rows: int, classes: Mapping[str, Sequence[int]]) -> SearchSpace:
     """What may be searched for a declared recipe and fitted columns. Raises ``ConfigError`` where nothing is left open."""
     usual, _ = resolve(plan, schema, rows, classes)
     told = plan.training.model_fields_set
-    dials: list[Dial] = []
+    parameters: list[SearchParameter] = []
     fusions = _fusions(plan, usual, schema) if plan.model.fusion is None and len(schema.streams) > 1 else ()
     if len(fusions) > 1:
-        dials.append(Dial("fusion", registry.split(usual.model.fusion or "")[0], fusions))
+        parameters.append(SearchParameter("fusion", registry.split(usual.model.fusion or "")[0], fusions))
     if plan.model.size == "auto":
         at = SIZES.index(usual.model.size)
-        dials.append(Dial("size", usual.model.size, SIZES[max(0, at - 1) : at + 2]))
+        parameters.append(SearchParameter("size", usual.model.size, SIZES[max(0, at - 1) : at + 2]))
     if plan.training.lr is None:
         rate = usual.training.lr or 1e-3
-        dials.append(Dial("lr", rate, low=rate / 5, high=rate * 4, log=True))
+        parameters.append(SearchParameter("lr", rate, low=rate / 5, high=rate * 4, log=True))
     if "weight_decay" not in told:
-        dials.append(Dial("weight_decay", usual.training.weight_decay, low=1e-3, high=0.5, log=True))
-    if _dropped(plan, usual, 0.5) != usual:
+        parameters.append(SearchParameter("weight_decay", usual.training.weight_decay, low=1e-3, high=0.5, log=True))
+    if _with_dropout_scale(plan, usual, 0.5) != usual:
         # All dropouts at once, by a factor: what they are relative to each other is the parts' own affair.
-        dials.append(Dial("dropout", 1.0, low=0.0, high=2.0))
-    if plan.training.augment and _augmenting(plan, schema):
-        default = {schema.columns[name].spec["augment"] for name in _augmenting(plan, schema)}
+        parameters.append(SearchParameter("dropout", 1.0, low=0.0, high=2.0))
+    if plan.training.augment and _augmented_columns(plan, schema):
+        default = {schema.columns[name].spec["augment"] for name in _augmented_columns(plan, schema)}
         one = len(default) == 1
-        dials.append(Dial("augment", default.pop() if one else AS_IS, STRENGTHS if one else (AS_IS, *STRENGTHS)))
-    if not dials:
+        parameters.append(
+            SearchParameter("augment", default.pop() if one else AS_IS, STRENGTHS if one else (AS_IS, *STRENGTHS))
+        )
+    if not parameters:
         raise ConfigError(
             "the recipe leaves nothing open to search", fix="leave out model.size, model.fusion or training.lr"
         )
-    return Space(plan, schema, rows, classes, tuple(dials))
+    return SearchSpace(plan, schema, rows, classes, tuple(parameters))
 
 
 def _fusions(plan: Recipe, usual: Recipe, schema: Schema) -> tuple[str, ...]:
@@ -127,9 +129,9 @@ def _fusions(plan: Recipe, usual: Recipe, schema: Schema) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _augmenting(plan: Recipe, schema: Schema) -> list[str]:
+def _augmented_columns(plan: Recipe, schema: Schema) -> list[str]:
     """Columns that may be augmented, of which nothing else was said, and whose encoders run in every epoch."""
-    still = set(frozen(plan.model.surgery, schema.streams))
+    still = set(frozen_streams(plan.model.surgery, schema.streams))
     found = []
     for column in schema.inputs:
         spec = plan.columns.get(column.name, {})
@@ -139,7 +141,7 @@ def _augmenting(plan: Recipe, schema: Schema) -> list[str]:
     return found
 
 
-def _dropped(told: Recipe, resolved: Recipe, times: float) -> Recipe:
+def _with_dropout_scale(told: Recipe, resolved: Recipe, times: float) -> Recipe:
     """The recipe with every dropout that was not given multiplied."""
 
     def scaled(spec: Spec, given: Spec | None) -> Spec:

@@ -19,14 +19,14 @@ from sensorium.data.shards.prefetch import Flow
 from sensorium.data.shards.row_stream import Record, Stream
 from sensorium.data.shards.shard_folder import shards
 from sensorium.data.tables.table import Table
-from sensorium.training.process_group import Ranks
+from sensorium.training.process_group import ProcessGroup
 
-SHOWN_ROWS = 2_048
+DECODED_ROWS = 2_048
 """Of those, the ones that are decoded for parts of the model that learn before training starts."""
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldOutRows:
     """Which rows are for validation: a function of seed, shard and row, or of seed and group.
 
     Args:
@@ -59,7 +59,7 @@ class Held:
             self._drawn[shard] = np.random.default_rng((self.seed, 1, shard)).random(self.sizes[shard]) < share
         return self._drawn[shard]
 
-    def left(self) -> int:
+    def training_rows(self) -> int:
         """Rows that are not held out; with groups, about so many."""
         if self.by is not None:
             return max(1, round(sum(self.sizes) * (1 - self.part)))
@@ -67,7 +67,7 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Streamed:
+class ShardSource:
     """The shards that a model is trained from.
 
     Args:
@@ -77,29 +77,29 @@ class Streamed:
 
     source: Path
     rows: int
-    held: Held | None
+    held: HeldOutRows | None
 
-    def flow(self, schema: Schema, plan: Recipe, ranks: Ranks) -> Flow:
+    def flow(self, schema: Schema, plan: Recipe, processes: ProcessGroup) -> Flow:
         """This process's batches."""
         stream = Stream(
             self.source,
             seed=plan.seed,
             buffer=plan.data.buffer,
-            reader=ranks.rank,
-            readers=ranks.count,
+            reader=processes.rank,
+            readers=processes.count,
             leave=self.held,
         )
         assert plan.training.batch_size is not None, "the recipe is resolved"
-        return Flow(stream, schema, plan.training.batch_size, workers=max(1, (os.cpu_count() or 1) // ranks.count))
+        return Flow(stream, schema, plan.training.batch_size, workers=max(1, (os.cpu_count() or 1) // processes.count))
 
-    def steps(self, plan: Recipe, ranks: Ranks) -> int:
+    def steps(self, plan: Recipe, processes: ProcessGroup) -> int:
         """Batches of an epoch."""
         assert plan.training.batch_size is not None, "the recipe is resolved"
-        return max(1, (plan.data.epoch_rows or self.rows) // (plan.training.batch_size * ranks.count))
+        return max(1, (plan.data.epoch_rows or self.rows) // (plan.training.batch_size * processes.count))
 
-    def shown(self, sample: Table) -> Table:
+    def decoded_sample(self, sample: Table) -> Table:
         """The rows of the sample that are decoded."""
-        return sample.take(range(min(len(sample), SHOWN_ROWS)))
+        return sample.take(range(min(len(sample), DECODED_ROWS)))
 
     @property
     def identity(self) -> list[Any]:

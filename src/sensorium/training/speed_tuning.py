@@ -20,14 +20,14 @@ from sensorium.core.schema import Schema
 from sensorium.data.encoded_rows import Rows
 from sensorium.data.store.store import Store
 from sensorium.reporting.console import Console, span
-from sensorium.training.defaults import frozen
-from sensorium.training.feature_cache import with_outputs
-from sensorium.training.padding_report import WINDOW, shares
-from sensorium.training.resume import begun, measured, name, remember
-from sensorium.training.shard_source import Streamed
-from sensorium.training.shard_training import told
-from sensorium.training.step_timing import Job, Pace, apart, faster
-from sensorium.training.train import built
+from sensorium.training.defaults import frozen_streams
+from sensorium.training.feature_cache import with_stored_outputs
+from sensorium.training.padding_report import WINDOW, padding_shares
+from sensorium.training.resume import load_speed, run_description, run_name, save_speed
+from sensorium.training.shard_source import ShardSource
+from sensorium.training.shard_training import shard_identity
+from sensorium.training.step_timing import Job, StepTimer, relative_difference, speed_ratios
+from sensorium.training.train import build
 
 SECONDS = 3.0
 """About how long two settings are compared."""
@@ -46,7 +46,7 @@ WASTE = 0.05
 
 
 @dataclass(frozen=True)
-class Found:
+class SpeedTrial:
     """What came of one setting: how many times as fast (None: not measured), and why it was taken or left."""
 
     setting: str
@@ -59,7 +59,7 @@ class Found:
         return f"    {self.setting:<20} {times:>7}  {'taken' if self.taken else 'left'}: {self.why}"
 
 
-def tuned(
+def tune(
     plan: Recipe,
     said: Collection[str],
     schema: Schema,
@@ -69,7 +69,7 @@ def tuned(
     out: Path | None,
     resume: bool,
     console: Console,
-    stream: Streamed | None = None,
+    stream: ShardSource | None = None,
 ) -> tuple[Recipe, dict[str, Any]]:
     """The resolved recipe with the faster settings of ``training`` written into it, and what was measured.
 
@@ -82,14 +82,14 @@ def tuned(
     """
     if plan.training.devices * plan.training.nodes > 1:
         raise ConfigError("speed is tuned in one process", fix="leave out tune_speed, or train in one process")
-    run = name(begun(plan, schema, rows, valid, of=told(stream))) if out is not None else ""
-    if out is not None and resume and (known := measured(out, run)) is not None:
+    run = run_name(run_description(plan, schema, rows, valid, of=shard_identity(stream))) if out is not None else ""
+    if out is not None and resume and (known := load_speed(out, run)) is not None:
         console.note(f"  speed: as measured when this run began: {_settings(known['chosen'])}")
         return _with(plan, known["chosen"]), known
     threads = torch.get_num_threads()
     try:
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            tune = Tune(plan, said, schema, rows, store, console, stream)
+            tune = SpeedTuner(plan, said, schema, rows, store, console, stream)
             found = tune.run()
     finally:
         torch.set_num_threads(threads)
@@ -99,7 +99,7 @@ def tuned(
         console.note(one.line())
     console.note(f"  {_settings(found['chosen'])}")
     if out is not None:
-        remember(out, run, found)
+        save_speed(out, run, found)
     return _with(plan, found["chosen"]), found
 
 
@@ -111,7 +111,7 @@ def _settings(chosen: Mapping[str, Any]) -> str:
     return " ".join(f"training.{name}={value}" for name, value in chosen.items()) or "nothing is faster than it was"
 
 
-class Tune:
+class SpeedTuner:
     """One measurement: settings are tried one after the other, each beside the best so far."""
 
     def __init__(
@@ -122,13 +122,13 @@ class Tune:
         rows: Rows,
         store: Store,
         console: Console,
-        stream: Streamed | None,
+        stream: ShardSource | None,
     ) -> None:
         self.plan, self.said, self.schema, self.rows, self.console = plan, set(said), schema, rows, console
         self.stream, self.spec = stream, plan.training
-        self.found: list[Found] = []
+        self.found: list[SpeedTrial] = []
         self.began = time.perf_counter()
-        few = bool(frozen(plan.model.surgery, schema.streams))
+        few = bool(frozen_streams(plan.model.surgery, schema.streams))
         size = self.spec.batch_size or 1
         index = np.random.default_rng(plan.seed).permutation(len(rows))[: size * (FEW if few else BATCHES)]
         sample = rows.take(np.sort(index).astype(np.int64))
@@ -136,17 +136,17 @@ class Tune:
         torch.manual_seed(plan.seed)
         torch.set_num_threads(self.spec.threads or 1)
         quiet = Console(quiet=True)
-        model, objectives = built(plan, schema, sample, quiet)
+        model, objectives = build(plan, schema, sample, quiet)
         if stream is None:
-            sample, _ = with_outputs(model, schema, plan, (sample, sample), store, objectives, quiet)
+            sample, _ = with_stored_outputs(model, schema, plan, (sample, sample), store, objectives, quiet)
         self.job = Job(model, objectives, schema, sample, plan.seed, _device(self.spec.accelerator))
 
     def run(self) -> dict[str, Any]:
         """What was chosen and measured, as plain data."""
         start = self.spec
-        with Pace(self.job, start) as pace:
-            pace.steps(2)
-            first = median(pace.steps(2) for _ in range(3))
+        with StepTimer(self.job, start) as timer:
+            timer.steps(2)
+            first = median(timer.steps(2) for _ in range(3))
         trials = (self._threads, self._half, self._bucket, self._batch, self._compile)
         for i, trial in enumerate(trials):
             self.console.step("measuring speed", i, len(trials))
@@ -179,7 +179,7 @@ class Tune:
     def _bucket(self) -> None:
         if "bucket" in self.said or self.stream is not None:
             return
-        found = shares(self.schema, self.rows, self.spec, self.plan.seed)
+        found = padding_shares(self.schema, self.rows, self.spec, self.plan.seed)
         if found is not None and found[0].share - found[1].share > WASTE:
             saved = f"padding {found[0].share:.0%} to {found[1].share:.0%}"
             # Measured on four sets it made models worse, by more than seeds differ on one of them: docs/speed.md.
@@ -195,13 +195,15 @@ class Tune:
     def _compile(self) -> None:
         if "compile" in self.said:
             return
-        with Pace(self.job, self.spec) as pace:
-            pace.steps(2)
-            step = median(pace.steps(2) for _ in range(3)) * (self.spec.batch_size or 1)
+        with StepTimer(self.job, self.spec) as timer:
+            timer.steps(2)
+            step = median(timer.steps(2) for _ in range(3)) * (self.spec.batch_size or 1)
         steps = self._steps(self.spec)
         left = min(steps * step, self.spec.time_limit or math.inf)
         if left < WORTH_COMPILING:
-            self.found.append(Found("compile", None, False, f"the run takes about {span(left)}; compiling takes minutes"))
+            self.found.append(
+                SpeedTrial("compile", None, False, f"the run takes about {span(left)}; compiling takes minutes")
+            )
             return
         began = time.perf_counter()
 
@@ -213,9 +215,9 @@ class Tune:
 
         took = 0.0
 
-        def compiled(pace: Pace) -> None:
+        def compiled(timer: StepTimer) -> None:
             nonlocal took
-            pace.steps(6)
+            timer.steps(6)
             took = time.perf_counter() - began
 
         self._try("compile", {"compile": True}, warm=compiled, training=True, judge=pays)
@@ -237,40 +239,40 @@ class Tune:
         least: int = 1,
         training: bool = False,
         refuse: str = "",
-        warm: Callable[[Pace], Any] = lambda pace: pace.steps(2),
+        warm: Callable[[StepTimer], Any] = lambda timer: timer.steps(2),
         judge: Callable[[float], str] | None = None,
     ) -> bool:
         """Whether a setting was taken: it must move nothing ``within`` bounds, and be faster than what there is."""
         changed = self.spec.model_copy(update=update)
         try:
-            with Pace(self.job, self.spec) as now, Pace(self.job, changed) as other:
+            with StepTimer(self.job, self.spec) as now, StepTimer(self.job, changed) as other:
                 if within is not None:
-                    moved = apart(now.gradient(training=training), other.gradient(training=training))
+                    moved = relative_difference(now.gradient(training=training), other.gradient(training=training))
                     if not (moved[0] <= within[0] and moved[1] <= within[1]):
                         told = f"moves the loss by {moved[0]:.1g}, the gradient by {moved[1]:.1g}"
-                        return self._note(Found(name, None, False, told))
+                        return self._note(SpeedTrial(name, None, False, told))
                 now.steps(2)
                 warm(other)
-                ratios = faster(now, other, SECONDS, least)
+                ratios = speed_ratios(now, other, SECONDS, least)
         except (ConfigError, RuntimeError) as error:
             problem = error.problem if isinstance(error, ConfigError) else str(error)
             first = next(iter(problem.strip().splitlines()), type(error).__name__)
-            return self._note(Found(name, None, False, f"fails here: {first}"))
+            return self._note(SpeedTrial(name, None, False, f"fails here: {first}"))
         times = median(ratios)
         sure = sum(ratio > 1 for ratio in ratios) >= 0.75 * len(ratios)
         if times < margin or not sure:
             unsure = f"it varies between {min(ratios):.2f} and {max(ratios):.2f}: too much to be sure"
             told = "slower" if times < 1 else unsure if times >= margin else f"not {margin - 1:.0%} faster"
-            return self._note(Found(name, times, False, told))
+            return self._note(SpeedTrial(name, times, False, told))
         if refuse:
-            return self._note(Found(name, times, False, refuse))
+            return self._note(SpeedTrial(name, times, False, refuse))
         verdict = judge(times) if judge is not None else "faster"
         if verdict.startswith("!"):
-            return self._note(Found(name, times, False, verdict[1:]))
+            return self._note(SpeedTrial(name, times, False, verdict[1:]))
         self.spec = changed
-        return self._note(Found(name, times, True, verdict))
+        return self._note(SpeedTrial(name, times, True, verdict))
 
-    def _note(self, found: Found) -> bool:
+    def _note(self, found: SpeedTrial) -> bool:
         self.found.append(found)
         return found.taken
 

@@ -17,8 +17,8 @@ from sensorium.core.recipe import Training
 from sensorium.core.schema import Schema
 from sensorium.data.encoded_rows import Rows
 from sensorium.model import Model
-from sensorium.training.compilation import fast
-from sensorium.training.lightning_module import Lit
+from sensorium.training.compilation import compiled_for_training
+from sensorium.training.lightning_module import TrainingModule
 
 HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 ROUND, MOST = 0.2, 16
@@ -47,20 +47,20 @@ class Gradient(NamedTuple):
     vector: Tensor
 
 
-class Pace:
+class StepTimer:
     """One setting at work. Within ``with`` it can be asked for steps; afterwards its copy of the model is gone."""
 
     def __init__(self, job: Job, spec: Training) -> None:
         self.job, self.spec = job, spec
         model, objectives = deepcopy((job.model, job.objectives))
-        self.lit = Lit(model, objectives, job.schema, spec, rows=job.rows, valid=job.rows, seed=job.seed)
-        self.lit.to(job.device).train()
+        self.module = TrainingModule(model, objectives, job.schema, spec, rows=job.rows, valid=job.rows, seed=job.seed)
+        self.module.to(job.device).train()
         self._open = ExitStack()
         self._batches = self._endless()
 
     def __enter__(self) -> Self:
-        self._open.enter_context(fast(self.lit.model, self.spec))
-        self.optimiser = self.lit.configure_optimizers()["optimizer"]
+        self._open.enter_context(compiled_for_training(self.module.model, self.spec))
+        self.optimiser = self.module.configure_optimizers()["optimizer"]
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -69,7 +69,7 @@ class Pace:
     def _endless(self) -> Iterator[Batch]:
         epoch = 0
         while True:
-            yield from self.lit.loader(epoch)
+            yield from self.module.loader(epoch)
             epoch += 1
 
     def steps(self, count: int) -> float:
@@ -79,7 +79,7 @@ class Pace:
         for batch in (next(self._batches) for _ in range(count)):
             rows += batch.rows
             self._backward(batch)
-            self.lit.configure_gradient_clipping(self.optimiser)
+            self.module.configure_gradient_clipping(self.optimiser)
             self.optimiser.step()
         if self.job.device.type == "cuda":
             torch.cuda.synchronize()
@@ -88,34 +88,34 @@ class Pace:
     def gradient(self, *, training: bool) -> Gradient:
         """What the first batch says. Not ``training``: without dropout, so that two memory layouts can be compared."""
         torch.set_num_threads(self.spec.threads or 1)
-        self.lit.train(training)
+        self.module.train(training)
         # Recurrent layers on a GPU go backward only in training, unless they are not cuDNN's.
         with torch.backends.cudnn.flags(enabled=training):
-            loss = self._backward(next(iter(self.lit.loader(0))))
-        found = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.lit.parameters() if p.requires_grad]
+            loss = self._backward(next(iter(self.module.loader(0))))
+        found = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.module.parameters() if p.requires_grad]
         vector = torch.cat([g.detach().double().flatten().cpu() for g in found]) if found else torch.zeros(1).double()
         self.optimiser.zero_grad()
-        self.lit.train()
+        self.module.train()
         return Gradient(float(loss.detach()), vector)
 
     def _backward(self, batch: Batch) -> Tensor:
-        batch = self.lit.transfer_batch_to_device(batch, self.job.device, 0)
-        self.lit.on_train_batch_start(batch, 0)
+        batch = self.module.transfer_batch_to_device(batch, self.job.device, 0)
+        self.module.on_train_batch_start(batch, 0)
         half = HALF.get(self.spec.precision)
         with torch.autocast(self.job.device.type, dtype=half) if half is not None else nullcontext():
-            loss = self.lit.training_step(batch, 0)
+            loss = self.module.training_step(batch, 0)
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
 
-def apart(one: Gradient, other: Gradient) -> tuple[float, float]:
+def relative_difference(one: Gradient, other: Gradient) -> tuple[float, float]:
     """How far two are apart: the losses, and the gradients as vectors; each as a share of the first one's size."""
     loss = abs(other.loss - one.loss) / max(abs(one.loss), 1e-12)
     return loss, float((other.vector - one.vector).norm() / one.vector.norm().clamp(min=1e-12))
 
 
-def faster(one: Pace, other: Pace, seconds: float, least: int = 1) -> list[float]:
+def speed_ratios(one: StepTimer, other: StepTimer, seconds: float, least: int = 1) -> list[float]:
     """How many times as fast as ``one`` the ``other`` is, round by round, each going first every other time.
 
     Args:
@@ -123,12 +123,12 @@ def faster(one: Pace, other: Pace, seconds: float, least: int = 1) -> list[float
         least: Steps of a round, at least: several where batches of a setting differ in size.
     """
     began = time.perf_counter()
-    slowest = max(pace.steps(1) * pace.lit.batch_size for pace in (one, other))
+    slowest = max(timer.steps(1) * timer.module.batch_size for timer in (one, other))
     count = max(least, min(MOST, round(ROUND / max(slowest, 1e-6))))
     found: list[float] = []
     while len(found) < LEAST_ROUNDS or (time.perf_counter() - began < seconds and len(found) < ROUNDS):
         order = (one, other) if len(found) % 2 == 0 else (other, one)
-        times = {id(pace): pace.steps(count) for pace in order}
+        times = {id(timer): timer.steps(count) for timer in order}
         found.append(times[id(one)] / times[id(other)])
         if found[-1] < HOPELESS:
             break

@@ -16,16 +16,16 @@ from sensorium.data.splitting import split
 from sensorium.data.tables.table import Table
 from sensorium.reporting.console import Console
 from sensorium.training.column_declaration import check_targets, declare
-from sensorium.training.defaults import advised
-from sensorium.training.shard_source import Streamed
+from sensorium.training.defaults import with_encoder_columns
+from sensorium.training.shard_source import ShardSource
 from sensorium.training.training_request import Request
 
-MANY, SHOWN = 100, 4
+MANY_COLUMNS, SHOWN_COLUMNS = 100, 4
 """Columns above which those that are alike are told of together, and how many of them are then named."""
 
 
 @dataclass(frozen=True)
-class Parts:
+class TableSplits:
     """What a run learns from: declared columns, what their modalities learn from, validation rows.
 
     Args:
@@ -39,18 +39,18 @@ class Parts:
     training: Table
     held_out: Table
     rows: int
-    stream: Streamed | None = None
-    tested: Table | None = None
+    stream: ShardSource | None = None
+    test: Table | None = None
 
 
-class Test(NamedTuple):
+class TestSource(NamedTuple):
     """Rows to score on that no run learns from: a table, or a share of the training table."""
 
     source: Any
     part: float
 
 
-def read(source: Any, request: Request, console: Console) -> Table:
+def read_table(source: Any, request: Request, console: Console) -> Table:
     """A table to learn from or to score on; it has rows. What there is to say of how it was read is said."""
     table = Table.read(source, root=request.media)
     for note in table.notes:
@@ -60,10 +60,10 @@ def read(source: Any, request: Request, console: Console) -> Table:
     return table
 
 
-def declared(table: Table, request: Request, console: Console) -> Schema:
+def declare_columns(table: Table, request: Request, console: Console) -> Schema:
     """The columns, said aloud and checked."""
     found = declare(table, request.plan, request.targets, request.roles)
-    for line in _said(found.reasons):
+    for line in _column_lines(found.reasons):
         console.note(f"  {line}")
     for stream, columns in found.schema.streams.items():
         if columns[0].stream is not None:
@@ -73,36 +73,36 @@ def declared(table: Table, request: Request, console: Console) -> Schema:
     for line in unread_columns(table, {name: kind for name, (role, kind, _) in found.reasons.items() if role == "input"}):
         console.warn(line)
     check_targets(found.schema, table)
-    schema, said = advised(request.plan, found.schema)
+    schema, said = with_encoder_columns(request.plan, found.schema)
     for line in said:
         console.note(f"  {line}")
     return schema
 
 
-def _said(reasons: Mapping[str, tuple[str, str, str]]) -> Iterator[str]:
+def _column_lines(reasons: Mapping[str, tuple[str, str, str]]) -> Iterator[str]:
     """What each column was taken for, and why; many columns of which the same is said share a line."""
     alike: dict[tuple[str, ...], list[str]] = {}
     for name, said in reasons.items():
-        alike.setdefault(said if len(reasons) > MANY else (*said, name), []).append(name)
+        alike.setdefault(said if len(reasons) > MANY_COLUMNS else (*said, name), []).append(name)
     for (role, kind, reason, *_), names in alike.items():
         what = " ".join(word for word in (role, kind) if word and word != "input")
-        more = f", … {names[-1]}: {len(names):,} columns," if len(names) > SHOWN else ":"
-        yield f"{', '.join(names if len(names) <= SHOWN else names[:2])}{more} {what} ({reason})"
+        more = f", … {names[-1]}: {len(names):,} columns," if len(names) > SHOWN_COLUMNS else ":"
+        yield f"{', '.join(names if len(names) <= SHOWN_COLUMNS else names[:2])}{more} {what} ({reason})"
 
 
-def from_table(request: Request, console: Console, test: Test | None) -> Parts:
+def from_table(request: Request, console: Console, test: TestSource | None) -> TableSplits:
     """A table in memory, declared and split; first into test rows and the rest, where some are to be set apart."""
     if request.plan.data.epoch_rows is not None:
         raise ConfigError("data.epoch_rows is of streams", fix="leave it out, or read the shards with --stream")
-    table = read(request.source, request, console)
-    schema = declared(table, request, console)
-    tested: Table | None = None
+    table = read_table(request.source, request, console)
+    schema = declare_columns(table, request, console)
+    test_rows: Table | None = None
     if test is not None and test.source is not None:
-        tested = with_target(read(test.source, request, console), schema, request.plan)
+        test_rows = with_target(read_table(test.source, request, console), schema, request.plan)
     elif test is not None:
-        table, tested = split_off(with_target(table, schema, request.plan), schema, request.plan, test.part)
-    training, held_out = parts(table, request, schema, console)
-    return Parts(schema, training, held_out, len(training), tested=tested)
+        table, test_rows = split_off(with_target(table, schema, request.plan), schema, request.plan, test.part)
+    training, held_out = train_valid_split(table, request, schema, console)
+    return TableSplits(schema, training, held_out, len(training), test=test_rows)
 
 
 def with_target(table: Table, schema: Schema, plan: Recipe) -> Table:
@@ -116,12 +116,12 @@ def with_target(table: Table, schema: Schema, plan: Recipe) -> Table:
     return table if len(index) == len(table) else table.take(index)
 
 
-def parts(table: Table, request: Request, schema: Schema, console: Console) -> tuple[Table, Table]:
+def train_valid_split(table: Table, request: Request, schema: Schema, console: Console) -> tuple[Table, Table]:
     """Training and validation rows; rows that nothing can be learnt from are in neither."""
     plan = request.plan
     table = with_target(table, schema, plan)
     if request.valid is not None:
-        training, held_out = table, with_target(read(request.valid, request, console), schema, plan)
+        training, held_out = table, with_target(read_table(request.valid, request, console), schema, plan)
     else:
         training, held_out = split_off(table, schema, plan, plan.data.split.part)
     if not len(training) or not len(held_out):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 
-class Events:
+class EventFile:
     """An event file. TensorBoard's own writer names its files after the machine and the process; this one does not.
 
     Source: the format of records and events, https://github.com/tensorflow/tensorboard/blob/master/tensorboard/summary.

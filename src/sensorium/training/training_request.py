@@ -14,7 +14,7 @@ from sensorium.core.errors import ConfigError
 from sensorium.core.recipe import Recipe, Spec
 from sensorium.data.inspection.column_groups import Patterns
 
-Given = Recipe | Mapping[str, Any] | str | Path | None
+RecipeSource = Recipe | Mapping[str, Any] | str | Path | None
 """A recipe as ``fit`` takes it."""
 Target = str | Sequence[str] | Mapping[str, str] | None
 
@@ -50,7 +50,7 @@ class Request:
         task: str | None = None,
         options: Mapping[str, Any] | None = None,
         valid: Any = None,
-        recipe: Given = None,
+        recipe: RecipeSource = None,
         columns: Mapping[str, str] | None = None,
         streams: Patterns | None = None,
         ignore: Iterable[str] = (),
@@ -79,7 +79,7 @@ class Request:
             "model.fusion": fusion,
             "model.size": size,
         }
-        plan = _with(declared(recipe), said, list(overrides))
+        plan = _with(parse_recipe(recipe), said, list(overrides))
         if group is not None:
             chosen = plan.data.split.model_copy(update={"kind": "group", "by": group})
             plan = plan.model_copy(update={"data": plan.data.model_copy(update={"split": chosen})})
@@ -104,14 +104,14 @@ class Request:
             cache,
         )
 
-    def named(self, plan: Recipe) -> Recipe:
+    def with_source(self, plan: Recipe) -> Recipe:
         """A recipe with the training table's name, where it has one."""
         if not isinstance(self.source, (str, os.PathLike)):
             return plan
         return plan.model_copy(update={"data": plan.data.model_copy(update={"train": str(self.source)})})
 
 
-def declared(recipe: object) -> Recipe:
+def parse_recipe(recipe: object) -> Recipe:
     """A recipe from a recipe, a mapping of its sections, a YAML file, or nothing."""
     if recipe is None or isinstance(recipe, Recipe):
         return recipe or Recipe()

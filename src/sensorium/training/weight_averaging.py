@@ -8,8 +8,8 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from sensorium.training.fsdp import joined, own, parted
-from sensorium.training.lightning_module import Lit
+from sensorium.training.fsdp import join_parts, local_part, shard_like
+from sensorium.training.lightning_module import TrainingModule
 
 
 class Average(pl.Callback):
@@ -29,7 +29,7 @@ class Average(pl.Callback):
         self._learnt: list[Tensor] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, Lit)
+        assert isinstance(pl_module, TrainingModule)
         # Statistics of batch normalisation are averaged with the weights that they belong to; what was learnt before
         # training (document frequencies, directions) stands still and need not be.
         learnt = [p.detach() for p in pl_module.model.parameters() if p.requires_grad]
@@ -37,16 +37,16 @@ class Average(pl.Callback):
             t for name, t in pl_module.model.named_buffers() if name.rpartition(".")[2] in ("running_mean", "running_var")
         ]
         self._learnt = learnt + seen
-        self._live = [own(t) for t in self._learnt]
+        self._live = [local_part(t) for t in self._learnt]
         if self.mean:
-            self.mean = [parted(m, t) for m, t in zip(self.mean, self._learnt, strict=True)]
+            self.mean = [shard_like(m, t) for m, t in zip(self.mean, self._learnt, strict=True)]
         else:
             self.mean = [t.clone() for t in self._live]
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        assert isinstance(pl_module, Lit)
+        assert isinstance(pl_module, TrainingModule)
         reach = max(1.0, self.share * pl_module.global_step)
         with torch.no_grad():
             torch._foreach_lerp_(self.mean, self._live, 1 / reach)
@@ -65,7 +65,7 @@ class Average(pl.Callback):
                 mean.copy_(kept)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"mean": [joined(m, t) for m, t in zip(self.mean, self._learnt, strict=True)]}
+        return {"mean": [join_parts(m, t) for m, t in zip(self.mean, self._learnt, strict=True)]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.mean = list(state_dict["mean"])
