@@ -400,7 +400,7 @@ def test_what_was_said_of_a_column_stays() -> None:
     schema, said = with_encoder_columns(recipe, Schema.declare(recipe.columns))
     spec = schema.columns["photo"].spec
     assert (spec["size"], spec["stretch"], spec["mean"]) == (32, True, [0.5, 0.5, 0.5])
-    assert "photo: as its encoder wants" in said[0]
+    assert "photo: set for its encoder" in said[0]
     plain = recipe.model_copy(update={"columns": {"photo": "text"}})
-    with pytest.raises(ConfigError, match="reads image, and this column is text"):
+    with pytest.raises(ConfigError, match="reads image, but this column is text"):
         with_encoder_columns(plain, Schema.declare(plain.columns))

@@ -267,7 +267,7 @@ def test_a_run_with_surgery_is_taken_up_where_it_stopped(
 
 
 def test_a_model_with_fewer_streams_keeps_the_surgery_of_those() -> None:
-    from sensorium.training.defaults import surgery_for
+    from sensorium.training.surgery_scope import surgery_for
 
     told: list[Any] = [{"kind": "freeze", "streams": ["photo"]}, {"kind": "lora", "streams": ["photo", "note"]}, "freeze"]
     kept: list[Any] = surgery_for(told, ["note"])

@@ -227,9 +227,9 @@ def test_problems_are_said_once(scenes: Path, tmp_path: Path, capsys: pytest.Cap
     ("given", "said"),
     [
         ({"source": "rows"}, "only shards are read as a stream"),
-        ({"search": 3}, "a search trains on a table in memory"),
+        ({"search": 3}, "a search needs a table in memory"),
         ({"overrides": ["data.split.kind=time", "data.split.by=x"]}, "the latest rows of a stream are not known"),
-        ({"stream": False, "overrides": ["data.epoch_rows=10"]}, "epoch_rows is of streams"),
+        ({"stream": False, "overrides": ["data.epoch_rows=10"]}, "epoch_rows applies to streams"),
     ],
 )
 def test_what_a_stream_cannot_do_is_said(words: Path, given: dict[str, Any], said: str) -> None:

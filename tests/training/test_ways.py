@@ -168,7 +168,7 @@ def test_what_the_recipe_rules_out_is_told(ground: ComparisonSetup, scenes: Path
         ComparisonRequest.of(encoders={"photo": "convnet"}).factors(ground.schema, plan("model", network=False))
     request = Request.of(scenes / "train.csv", target="event", ignore=["photo", "sensor", "sound", "note"], overrides=QUICK)
     table, _ = prepare(request, scenes / "test.csv", Console(True))
-    with pytest.raises(ConfigError, match="column 'room': a column of kind category is not augmented"):
+    with pytest.raises(ConfigError, match="column 'room': a column of kind category has no augmentation"):
         ComparisonRequest.of(augment={"room": "none"}).factors(table.schema, table.plan)
 
 

@@ -1,4 +1,4 @@
-"""What happens around the epochs: keep the best, stop early, write a checkpoint, tell the user."""
+"""Lightning callbacks: keep the best epoch, stop early, write checkpoints, report progress, write logs."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from sensorium.training.process_group import SINGLE_PROCESS, ProcessGroup
 from sensorium.training.tensorboard_events import EventFile
 
 Better = Callable[[Record], tuple[float, ...]]
-"""A validation record as something to compare: larger is better."""
+"""Key of a validation record for comparison: larger is better."""
 
 
 CHECKPOINT_INTERVAL = 20
-"""Within an epoch, training goes on for this many times what a checkpoint costs before the next is written."""
+"""Minimum time between checkpoints within an epoch, as a multiple of the time that writing one takes."""
 
 
 AGREE_EVERY = 16
-"""Steps after which several processes ask the first whether a checkpoint is due."""
+"""Number of steps between two decisions of several processes whether a checkpoint is due."""
 
 
 class KeepBest(pl.Callback):
-    """Keeps what was learnt by the best epoch, and stops when none was better for ``patience`` epochs.
+    """Keeps the trained weights of the best epoch, and stops when ``patience`` epochs brought no improvement.
 
-    Frozen weights never change, so they are not kept: of a large frozen encoder a best epoch costs nothing.
+    Frozen weights never change and are not kept, so that a large frozen encoder costs nothing.
     """
 
     def __init__(self, better: Better, patience: int) -> None:
@@ -45,7 +45,7 @@ class KeepBest(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, TrainingModule)
-        # Taken up from the checkpoint of a run that had just stopped: there is nothing left to train.
+        # Resumed from the last checkpoint of a run that had already stopped early.
         if pl_module.history and pl_module.history[-1]["epoch"] - self.epoch >= self.patience:
             trainer.should_stop = True
 
@@ -64,7 +64,7 @@ class KeepBest(pl.Callback):
             trainer.should_stop = True
 
     def weights_under(self, prefix: str) -> dict[str, Tensor]:
-        """What was kept of one part of the module (``model``, ``objectives``), by its own names."""
+        """Return the kept weights of one part of the module, ``prefix`` (``model``, ``objectives``), without the prefix."""
         return {n.removeprefix(f"{prefix}."): t for n, t in self.weights.items() if n.startswith(f"{prefix}.")}
 
     def state_dict(self) -> dict[str, Any]:
@@ -76,10 +76,15 @@ class KeepBest(pl.Callback):
 
 
 class Checkpoint(pl.Callback):
-    """Writes everything needed to go on, all of it or nothing: after every epoch, and in a long one every few minutes.
+    """Writes a resumable checkpoint atomically: after every epoch and, in a long epoch, every few minutes.
 
-    Within an epoch it takes no more than a twentieth of the time, however large the model. Place it behind whatever keeps
-    state of its own.
+    Within an epoch, checkpoints take at most a twentieth of the time. Must come after all callbacks that have state.
+
+    Args:
+        path: The checkpoint file.
+        every: Minimum seconds between checkpoints within an epoch.
+        clock: Seconds, for measuring.
+        processes: The processes that train together.
     """
 
     def __init__(
@@ -98,11 +103,11 @@ class Checkpoint(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # Behind the last batch comes the validation, and then the end of the epoch.
+        # The last batch is followed by validation and by the checkpoint of the epoch.
         if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             return
         due = self.clock() - self._written > max(self.every, CHECKPOINT_INTERVAL * self._cost)
-        if self.processes.several:  # all must write at once, and asking costs a word each
+        if self.processes.several:  # all must write at the same step, and agreeing costs communication
             due = batch_idx % AGREE_EVERY == 0 and self.processes.broadcast(due)
         if due:
             self._write(trainer)
@@ -116,7 +121,7 @@ class Checkpoint(pl.Callback):
         with told(self.path.parent):
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                trainer.save_checkpoint(part)  # of several processes all take part, and the first one writes
+                trainer.save_checkpoint(part)  # all processes take part; the first one writes
                 if not self.processes.first:
                     return
                 with open(part, "rb+") as file:
@@ -131,7 +136,7 @@ class Checkpoint(pl.Callback):
 
 
 class ReportProgress(pl.Callback):
-    """Calls ``say`` at most a few times a second with where the training stands."""
+    """Calls ``say`` with the training progress every few batches and after each validation."""
 
     def __init__(self, say: Callable[[Progress], None]) -> None:
         self.say = say
@@ -150,19 +155,19 @@ class ReportProgress(pl.Callback):
 
 
 class Progress:
-    """Where a training stands: share done, seconds so far, epoch, and the scores where an epoch just ended."""
+    """Training progress: completed share, seconds so far, epoch, and the scores where an epoch has just ended."""
 
     def __init__(self, done: float, seconds: float, epoch: int, record: Record | None) -> None:
         self.done, self.seconds, self.epoch, self.record = done, seconds, epoch, record
 
     @property
     def left(self) -> float:
-        """Seconds to go, at the pace so far."""
+        """Estimated seconds to go."""
         return self.seconds * (1 - self.done) / self.done if self.done > 0 else float("inf")
 
 
 class Logs(pl.Callback):
-    """The course of training as ``metrics.csv``, and for TensorBoard where that is installed."""
+    """Writes the scores of all epochs to ``metrics.csv`` and, if ``tensorboard`` is installed, to an event file."""
 
     def __init__(self, folder: Path, *, tensorboard: bool) -> None:
         self.folder = folder

@@ -1,7 +1,7 @@
-"""The ways that a comparison tries: every combination of choices for some parts of one recipe.
+"""The variants of a comparison: every combination of options for some parts of one recipe.
 
-A part is the fusion, the encoder of a stream, the augmentation of a column, or the experts beside the network. What is not
-asked about stays as the recipe has it, the same for all.
+A part is the fusion, the encoder of a stream, the augmentation of a column, or the experts beside the network. Parts that
+are not compared stay as in the recipe, the same for all variants.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from sensorium.evaluation.comparison import Way
 from sensorium.model import assemble
 from sensorium.training.augmentation_strength import strengths
 from sensorium.training.comparison_setup import ComparisonSetup
-from sensorium.training.defaults import frozen_streams
+from sensorium.training.surgery_scope import frozen_streams
 
 ALL, NONE = "all", "none"
 
 
 class Option(NamedTuple):
-    """One value of a part of the recipe: what the table calls it, and the setup with it."""
+    """One value of a part of the recipe: its name in the table, and the change of the setup that applies it."""
 
     name: str
     change: Callable[[ComparisonSetup], ComparisonSetup]
@@ -33,7 +33,7 @@ class Option(NamedTuple):
 
 @dataclass(frozen=True)
 class Factor:
-    """A part of the recipe, as a recipe writes it and in words, and the choices for it."""
+    """A compared part of the recipe: its path in the recipe, its label, and its options."""
 
     part: str
     label: str
@@ -42,13 +42,13 @@ class Factor:
 
 @dataclass(frozen=True)
 class ComparisonRequest:
-    """What is to be compared, its names checked; which columns and streams there are is not known yet.
+    """What is to be compared. Names of components are checked; columns and streams are not known yet.
 
     Args:
-        fusions: Names, or None where the recipe's own is kept.
-        encoders: By stream; None stands for all that can read it and take no checkpoint.
-        augment: By column; None stands for all strengths that its kind knows.
-        experts: Sets of experts, of which one may be empty.
+        fusions: Names, or None to keep the recipe's fusion.
+        encoders: By stream; None stands for all that can read it and need no checkpoint.
+        augment: By column; None stands for all strengths of its kind.
+        experts: Sets of experts; the empty set is allowed.
     """
 
     fusions: tuple[str, ...] | None
@@ -64,7 +64,12 @@ class ComparisonRequest:
         augment: Mapping[str, str | Sequence[str]] | None = None,
         experts: str | Sequence[str | Sequence[Spec]] | None = None,
     ) -> ComparisonRequest:
-        """From what ``compare`` was given; raises ``ConfigError`` for an unknown name. Nothing asked: all fusions."""
+        """Parse the arguments ``fusions``, ``encoders``, ``augment`` and ``experts`` of ``compare``; by default all
+           fusions.
+
+        Raises:
+            ConfigError: A name is unknown.
+        """
         if fusions is None and not (encoders or augment or experts):
             fusions = ALL
         return cls(
@@ -75,28 +80,35 @@ class ComparisonRequest:
         )
 
     def factors(self, schema: Schema, plan: Recipe) -> list[Factor]:
-        """The parts to vary, for fitted columns. Raises ``ConfigError`` for what these columns cannot be asked."""
-        found = []
+        """Return the compared parts, for the fitted columns of ``schema`` and the recipe ``plan``.
+
+        Raises:
+            ConfigError: The columns or the recipe do not allow a part to vary.
+        """
+        factors = []
         if self.fusions is not None:
-            choices = [Option(name, lambda setup, name=name: setup.with_fusion(name)) for name in self.fusions]  # type: ignore[misc]
-            found.append(Factor("fusion", "fusion", tuple(choices)))
+            options = [Option(name, lambda setup, name=name: setup.with_fusion(name)) for name in self.fusions]  # type: ignore[misc]
+            factors.append(Factor("fusion", "fusion", tuple(options)))
         if self.encoders and not plan.model.network:
             raise ConfigError(
-                "the recipe has no network, so no encoders", fix="model.network=true, or leave out --encoders"
+                "the recipe has no network, and therefore no encoders", fix="model.network=true, or leave out --encoders"
             )
-        found += [_encoder_factor(stream, given, schema) for stream, given in self.encoders.items()]
-        found += [_augmentation_factor(column, given, schema, plan) for column, given in self.augment.items()]
+        factors += [_encoder_factor(stream, given, schema) for stream, given in self.encoders.items()]
+        factors += [_augmentation_factor(column, given, schema, plan) for column, given in self.augment.items()]
         if self.experts:
-            found.append(_experts_factor(self.experts, schema, plan))
-        return found
+            factors.append(_experts_factor(self.experts, schema, plan))
+        return factors
 
 
 def buildable(
     setup: ComparisonSetup, factors: Sequence[Factor], leave_out: bool
 ) -> tuple[dict[Way, ComparisonSetup], dict[str, str]]:
-    """The setup of every way that can be built, with its recipe; and why another cannot.
+    """Return the setup of every variant that can be built, and why the others cannot.
 
-    Beside fusions stand each stream alone and, with ``leave_out``, all streams but each.
+    Args:
+        setup: What all runs share.
+        factors: The compared parts. A comparison of fusions adds each stream alone.
+        leave_out: Whether to add all streams but each, too.
     """
     streams = tuple(setup.schema.streams)
     found: dict[Way, ComparisonSetup] = {}
@@ -109,13 +121,13 @@ def buildable(
                 changed = choice.change(changed)
             assemble(changed.plan.model, changed.schema)
         except (SensoriumError, ImportError, ValueError, RuntimeError) as error:
-            # Too many streams, too large a product, a library that is not there: told in the table.
+            # Too many streams, too large a product, a missing library: listed as skipped.
             skipped[name] = error.problem if isinstance(error, SensoriumError) else str(error)
             continue
         changes = tuple((factor.part, choice.name) for factor, choice in zip(factors, combination, strict=True))
         found[Way(name, registry.split(changed.plan.model.fusion or "")[0], streams, False, changes)] = changed
     if not found:
-        raise ConfigError(f"nothing can be built: {'; '.join(f'{n}: {why}' for n, why in skipped.items())}")
+        raise ConfigError(f"no variant can be built: {'; '.join(f'{n}: {why}' for n, why in skipped.items())}")
     fusions = any(factor.part == "fusion" for factor in factors)
     if len(streams) == 1 or not (fusions or leave_out):
         return found, skipped
@@ -133,9 +145,9 @@ def buildable(
 
 
 def _unique(given: str | Sequence[Spec]) -> list[Spec]:
-    """``a,b`` or a list, without what is said twice."""
-    every: list[Spec] = [name.strip() for name in given.split(",")] if isinstance(given, str) else list(given)
-    return [spec for i, spec in enumerate(every) if spec not in every[:i]]
+    """Parse ``a,b`` or a list, without repetitions."""
+    specs: list[Spec] = [name.strip() for name in given.split(",")] if isinstance(given, str) else list(given)
+    return [spec for i, spec in enumerate(specs) if spec not in specs[:i]]
 
 
 def _fusions(given: str | Sequence[str]) -> tuple[str, ...]:
@@ -167,14 +179,14 @@ def _strengths(column: str, given: str | Sequence[str]) -> tuple[str, ...] | Non
 
 
 def _experts(given: str | Sequence[str | Sequence[Spec]]) -> tuple[tuple[Spec, ...], ...]:
-    """Sets of experts: ``none``, ``linear``, ``linear+forest``, a list; ``all`` are none, each, and all together."""
+    """Parse sets of experts: ``none``, ``linear``, ``linear+forest``, a list; ``all``: none, each alone, all together."""
     known = registry.kinds("experts")
     if given == ALL:
         return tuple(chain([()], combinations(known, 1), [known] if len(known) > 1 else []))
     found: list[tuple[Spec, ...]] = []
-    for some in given.split(",") if isinstance(given, str) else given:
-        named = [name.strip() for name in some.split("+")] if isinstance(some, str) else list(some)
-        chosen: tuple[Spec, ...] = () if named == [NONE] else tuple(named)
+    for group in given.split(",") if isinstance(given, str) else given:
+        specs = [name.strip() for name in group.split("+")] if isinstance(group, str) else list(group)
+        chosen: tuple[Spec, ...] = () if specs == [NONE] else tuple(specs)
         for spec in chosen:
             _check_name("expert", registry.split(spec)[0], (*known, NONE))
             registry.resolve("experts", spec)
@@ -205,46 +217,48 @@ def _encoder_factor(stream: str, given: Sequence[Spec] | None, schema: Schema) -
     def choice(spec: Spec) -> Option:
         return Option(f"{stream}: {_label(spec)}", lambda setup: setup.with_encoder(stream, spec))
 
-    # Which checkpoint would be meant by "all" nobody knows: those that take one are named with it.
+    # "all" leaves out encoders that need a checkpoint, which must be named with it.
     plain = [kind for kind in able if "checkpoint" not in registry.options("encoders", kind).model_fields]
     chosen = plain if given is None else given
     return Factor(f"encoders.{stream}", f"encoder of {stream}", tuple(choice(spec) for spec in chosen))
 
 
 def _readers(stream: str, schema: Schema) -> Iterator[str]:
-    """The encoders that can read a stream."""
+    """Yield the encoders that can read a stream."""
     layout = schema.layout(stream)
     for kind in registry.kinds("encoders"):
         try:
             found = registry.find("encoders", kind)
         except ImportError:
-            continue  # its library is not installed, so it reads nothing here
+            continue  # its library is not installed
         if isinstance(layout, found.reads):
             yield kind
 
 
 def _check_column_options(stream: str, kind: str, options: Mapping[str, object], schema: Schema) -> None:
-    """Refuse an encoder that wants its column otherwise than all others read it here."""
+    """Refuse an encoder that needs other column options than the encoded rows have."""
     column = schema.streams[stream][0]
     wanted = registry.find("encoders", kind).wants(options)
     other = {name: value for name, value in wanted.items() if column.spec.get(name) != value}
     if other:
         asked = ", ".join(f"{name}: {value}" for name, value in {"kind": column.spec["kind"], **other}.items())
         raise ConfigError(
-            f"encoder {kind!r} wants the column otherwise than it is read here, and all ways read the same cells",
+            f"encoder {kind!r} needs other options of the column than it is read with, and all runs read the same cells",
             column=column.name,
             fix=f"--as '{column.name}={{{asked}}}'",
         )
 
 
 def _augmentation_factor(column: str, given: Sequence[str] | None, schema: Schema, plan: Recipe) -> Factor:
-    may = {c.name: strengths(c) for c in schema.inputs}
-    if column not in may:
-        raise ConfigError(f"--augment: no input column named {column!r}{nearest(column, may)}")
-    if not may[column]:
-        others = ", ".join(name for name, known in may.items() if known) or "none"
+    allowed = {c.name: strengths(c) for c in schema.inputs}
+    if column not in allowed:
+        raise ConfigError(f"--augment: no input column named {column!r}{nearest(column, allowed)}")
+    if not allowed[column]:
+        others = ", ".join(name for name, known in allowed.items() if known) or "none"
         kind = schema.columns[column].spec["kind"]
-        raise ConfigError(f"a column of kind {kind} is not augmented", column=column, fix=f"columns that are: {others}")
+        raise ConfigError(
+            f"a column of kind {kind} has no augmentation", column=column, fix=f"columns that have one: {others}"
+        )
     if not plan.training.augment:
         raise ConfigError("training.augment is off, so no column is augmented", column=column, fix="training.augment=true")
     if column in frozen_streams(plan.model.surgery, schema.streams):
@@ -254,13 +268,13 @@ def _augmentation_factor(column: str, given: Sequence[str] | None, schema: Schem
             fix="leave it out of --augment, or store: false in the freeze",
         )
     for strength in given or ():
-        if strength not in may[column]:
-            raise ConfigError(f"no augmentation named {strength!r}{nearest(strength, may[column])}", column=column)
+        if strength not in allowed[column]:
+            raise ConfigError(f"no augmentation named {strength!r}{nearest(strength, allowed[column])}", column=column)
 
     def choice(strength: str) -> Option:
         return Option(f"{column}: {strength}", lambda setup: setup.with_augmentation(column, strength))
 
-    chosen = may[column] if given is None else given
+    chosen = allowed[column] if given is None else given
     return Factor(f"columns.{column}.augment", f"augmentation of {column}", tuple(choice(s) for s in chosen))
 
 
@@ -268,7 +282,7 @@ def _experts_factor(given: Sequence[Sequence[Spec]], schema: Schema, plan: Recip
     layouts = [schema.layout(stream) for stream in schema.streams]
     usual = [found for found in (registry.find("features", kind) for kind in registry.kinds("features")) if found.usual]
     if plan.model.features is None and not any(found.reads(layout) for found in usual for layout in layouts):
-        raise ConfigError("experts read none of these streams unasked", fix="name what they read: model.features")
+        raise ConfigError("experts read none of these streams by default", fix="name what they read: model.features")
 
     def choice(experts: Sequence[Spec]) -> Option:
         name = "+".join(_label(spec) for spec in experts) or NONE
@@ -278,6 +292,6 @@ def _experts_factor(given: Sequence[Sequence[Spec]], schema: Schema, plan: Recip
 
 
 def _label(spec: Spec) -> str:
-    """A specification as a table calls it."""
+    """Return a spec as the table shows it."""
     kind, options = registry.split(spec)
     return " ".join([kind, *(f"{name}={value}" for name, value in options.items())])

@@ -1,4 +1,4 @@
-"""What the runs of a comparison share: one split, one decoding, one resolved recipe; and what it is with a part changed."""
+"""What the runs of a comparison share (split, decoded rows, resolved recipe), and variants of it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ from sensorium.model import goal_of
 from sensorium.reporting.console import Console
 from sensorium.training import prepare as steps
 from sensorium.training.augmentation_strength import augmented
-from sensorium.training.defaults import resolve, surgery_for
+from sensorium.training.defaults import resolve
+from sensorium.training.surgery_scope import surgery_for
 from sensorium.training.table_splits import TableSplits, TestSource
 from sensorium.training.training_request import Request
 
 TEST_PART = 0.2
-"""The share of the table that is set apart where no test table is given."""
+"""Share of the table that is held out for testing where no test table is given."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,11 @@ class ComparisonSetup:
     """What all runs share: resolved recipe, fitted columns, encoded rows.
 
     Args:
-        asked: The recipe as it was asked for, with all that it leaves open.
+        request: The recipe with its settings left open.
+        plan: The resolved recipe.
+        schema: The fitted columns.
+        rows: Encoded training rows; ``valid`` and ``test`` are validation and test rows.
+        store: The cache of decoded media.
     """
 
     request: Recipe
@@ -51,7 +56,7 @@ class ComparisonSetup:
         return next(iter(self.plan.model.tasks))
 
     def with_streams(self, streams: Sequence[str]) -> ComparisonSetup:
-        """The same with only these streams: the other columns are there and not read."""
+        """Return the setup restricted to ``streams``; the other columns are ignored."""
         if set(streams) == set(self.schema.streams):
             return self
         lost = {c.name for stream, columns in self.schema.streams.items() if stream not in streams for c in columns}
@@ -72,22 +77,22 @@ class ComparisonSetup:
         cut = model.model_copy(update={**kept, "surgery": surgery_for(model.surgery, streams)})
         rates = {key: getattr(self.plan.training, key) for key in ("lr_scale", "layer_decay")}
         training = self.plan.training.model_copy(
-            update={key: {s: share for s, share in told.items() if s in streams} for key, told in rates.items()}
+            update={key: {s: share for s, share in by_stream.items() if s in streams} for key, by_stream in rates.items()}
         )
         plan = self.plan.model_copy(update={"model": cut, "columns": schema.specs(), "training": training})
         return replace(self, plan=plan, schema=schema, rows=rows, valid=valid, test=test)
 
     def task(self) -> Task[Any]:
-        """The target's task, untrained: it measures."""
-        told = task_spec(self.task_name, self.plan.model.tasks[self.task_name])
-        goal = goal_of(told, self.schema, {stream: self.schema.layout(stream) for stream in self.schema.streams})
-        part: Task[Any] = registry.build("tasks", told.spec, goal, self.plan.model.dim)
+        """Return the target's task, untrained, for scoring."""
+        spec = task_spec(self.task_name, self.plan.model.tasks[self.task_name])
+        goal = goal_of(spec, self.schema, {stream: self.schema.layout(stream) for stream in self.schema.streams})
+        part: Task[Any] = registry.build("tasks", spec.spec, goal, self.plan.model.dim)
         return part
 
     def with_time_limit(
         self, seconds: float, ways: Mapping[Way, ComparisonSetup]
     ) -> tuple[ComparisonSetup, dict[Way, ComparisonSetup]]:
-        """The setup and all ways with so many seconds for a run."""
+        """Return the setup and those of all ``ways`` with a time limit of ``seconds`` per run."""
 
         def within(setup: ComparisonSetup) -> ComparisonSetup:
             training = setup.plan.training.model_copy(update={"time_limit": round(seconds, 3)})
@@ -96,16 +101,16 @@ class ComparisonSetup:
         return within(self), {way: within(setup) for way, setup in ways.items()}
 
     def with_fusion(self, fusion: str) -> ComparisonSetup:
-        """The same with another fusion, sized like the rest of the model, and all else as it is."""
-        told = self.plan.model.fusion
-        spec = told if told is not None and registry.split(told)[0] == fusion else fusion
+        """Return the setup with another ``fusion``, sized like the rest of the model."""
+        own = self.plan.model.fusion
+        spec = own if own is not None and registry.split(own)[0] == fusion else fusion
         return self._resolved(self.plan.model.model_copy(update={"fusion": spec}))
 
     def with_encoder(self, stream: str, encoder: Spec) -> ComparisonSetup:
-        """The same with another encoder of a stream, sized like the rest, with the adapter and the rates usual for it."""
+        """Return the setup with another ``encoder`` of ``stream``, with the default adapter and learning rates for it."""
         request, model = self.request, self.plan.model
-        told = request.model.encoders.get(stream)
-        spec = told if told is not None and registry.split(told)[0] == encoder else encoder
+        own = request.model.encoders.get(stream)
+        spec = own if own is not None and registry.split(own)[0] == encoder else encoder
         adapters = _entries_without(model.adapters, request.model.adapters, stream)
         rates = {
             key: _entries_without(getattr(self.plan.training, key), getattr(request.training, key), stream)
@@ -115,12 +120,12 @@ class ComparisonSetup:
         return self._resolved(changed, rates)
 
     def with_augmentation(self, column: str, strength: str) -> ComparisonSetup:
-        """The same with another augmentation of a column: what it learnt and its encoded cells stay as they are."""
+        """Return the setup with another augmentation ``strength`` of ``column``; encoded cells stay valid."""
         schema = augmented(self.schema, {column: strength})
         return replace(self, plan=self.plan.model_copy(update={"columns": schema.specs()}), schema=schema)
 
     def with_experts(self, experts: Sequence[Spec]) -> ComparisonSetup:
-        """The same with these experts beside the network."""
+        """Return the setup with these ``experts`` beside the network."""
         update = {"experts": list(experts), "features": self.request.model.features}
         return self._resolved(self.plan.model.model_copy(update=update))
 
@@ -130,21 +135,24 @@ class ComparisonSetup:
         return replace(self, plan=plan)
 
     def identity(self, metric: str | None, *, fusions: bool = True) -> str:
-        """What two runs must share to stand in one table: all but the fusion, where ``fusions`` are compared."""
+        """Return the hash that runs must share to be in one table: all but the fusion, where ``fusions`` are compared.
+
+        ``metric`` is the one to compare.
+        """
         plan = self.plan
         if fusions:
             plan = plan.model_copy(update={"model": plan.model.model_copy(update={"fusion": None})})
-        told = [plan.model_dump(exclude={"data"}), self.schema.to_json(), metric]
+        document = [plan.model_dump(exclude={"data"}), self.schema.to_json(), metric]
         if self.request.model.features is not None:
-            told.append(self.request.model.features)
-        h = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+            document.append(self.request.model.features)
+        h = hashlib.sha256(json.dumps(document, sort_keys=True).encode())
         for part in (self.rows, self.valid, self.test):
             h.update(json.dumps(part.contents()).encode())
         return h.hexdigest()[:16]
 
 
 def _entries_without(resolved: Mapping[str, Any], asked: Mapping[str, Any], stream: str) -> dict[str, Any]:
-    """The resolved entries, of one stream only what was asked for."""
+    """Return the resolved entries; for ``stream``, only what the user asked for."""
     kept = {name: value for name, value in resolved.items() if name != stream}
     return kept | ({stream: asked[stream]} if stream in asked else {})
 
@@ -152,16 +160,23 @@ def _entries_without(resolved: Mapping[str, Any], asked: Mapping[str, Any], stre
 def prepare(
     request: Request, test: Any, console: Console, check: Callable[[Schema, Recipe], Any] | None = None
 ) -> tuple[ComparisonSetup, str]:
-    """Declared, split, learnt, resolved and encoded, once for all runs; and what the test rows are, in words.
+    """Prepare the data of all runs: declare, split, fit, resolve and encode.
 
-    ``check`` refuses what cannot be done with these columns and this recipe, before anything is decoded.
+    Args:
+        request: The data and the recipe as the user gave them.
+        test: The test table; None holds out ``TEST_PART`` of the rows.
+        console: Where notes and progress are printed.
+        check: Called with the columns and the recipe before anything is decoded; raises for what cannot be done.
+
+    Returns:
+        The setup, and what the test rows are, in words.
     """
 
-    def comparable(found: TableSplits, trials: int | None, plan: Recipe) -> None:
-        if len(found.schema.targets) > 1:
-            raise ConfigError(f"{len(found.schema.targets)} targets cannot be compared at once", fix="name one: --target")
+    def comparable(splits: TableSplits, trials: int | None, plan: Recipe) -> None:
+        if len(splits.schema.targets) > 1:
+            raise ConfigError(f"{len(splits.schema.targets)} targets cannot be compared at once", fix="name one: --target")
         if check is not None:
-            check(found.schema, request.plan)
+            check(splits.schema, request.plan)
 
     ready = steps.prepare(request, console, test=TestSource(test, TEST_PART), check=comparable)
     tested = ready.splits.test
@@ -171,7 +186,7 @@ def prepare(
     where = unseen if test is None else f"the {len(tested):,} rows of {tested.source}"
     if len(ready.plan.model.tasks) != 1:
         raise ConfigError(f"{len(ready.plan.model.tasks)} targets cannot be compared at once", fix="name one: --target")
-    # Networks are compared: what answers beside them would hide how they differ.
+    # Networks are compared: experts beside them would hide their differences.
     single = ready.plan.model.model_copy(update={"experts": [], "features": {}, "networks": 1})
     plan = ready.plan.model_copy(update={"model": single})
     return ComparisonSetup(ready.request, plan, ready.schema, ready.rows, ready.valid, ready.test, ready.store), where

@@ -1,4 +1,4 @@
-"""The only file that knows Lightning's module: a step, a schedule, a validation pass."""
+"""The Lightning module: the training step, the learning rate schedule, validation and resuming."""
 
 from __future__ import annotations
 
@@ -34,10 +34,22 @@ Record = dict[str, float]
 
 
 class TrainingModule(pl.LightningModule):
-    """Trains a model on encoded rows under a list of objectives.
+    """Trains a model on encoded rows with a list of objectives.
 
-    All randomness of a step (dropout, stream dropout, augmentation) follows from the seed and the step's number, and the
-    order of rows from the seed and the epoch's: a run taken up from a checkpoint ends bit for bit where it would have.
+    All randomness of a step (dropout, stream dropout, augmentation) follows from the seed and the step number, and the
+    order of rows from the seed and the epoch number, so that a run resumed from a checkpoint ends bit-identically.
+
+    Args:
+        model: The model to train.
+        objectives: What the loss is the sum of.
+        schema: The fitted columns.
+        training: The section ``training`` of the resolved recipe.
+        rows: Encoded training rows; ``valid`` are the validation rows.
+        seed: The random seed.
+        clock: Seconds, for the time limit.
+        processes: The processes that train together.
+        flow: The batches of a stream, if they do not come from ``rows``.
+        steps: The number of batches of ``flow`` in an epoch.
     """
 
     def __init__(
@@ -60,15 +72,14 @@ class TrainingModule(pl.LightningModule):
         self.schema, self.training_spec = schema, training
         self.rows, self.valid, self.seed, self.clock, self.processes = rows, valid, seed, clock, processes
         self.flow, self.steps = flow, steps
-        """Where batches come from, if not from ``rows``, and how many are an epoch."""
         if processes.several:
-            # Whoever looks for unused parameters is warned, with no way to say no, where there are none: here is one.
+            # DDP warns when it looks for unused parameters and finds none: this one is never used.
             self.idle = nn.Parameter(torch.zeros(1))
         self.history: list[Record] = []
         self.seconds_before = 0.0
-        """Seconds of training before this process took over."""
+        """Training time in seconds before this process resumed the run."""
         self.frozen = {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
-        """The weights that training leaves as they are: they are there before it, and no checkpoint holds them."""
+        """Names of frozen weights. They are not in checkpoints."""
         self.strict_loading = not self.frozen
         self._began = clock()
         self._agreed_seconds: float | None = None
@@ -83,7 +94,7 @@ class TrainingModule(pl.LightningModule):
 
     @property
     def sharded(self) -> bool:
-        """Whether each process keeps a part of the weights."""
+        """Whether weights are sharded over the processes (FSDP)."""
         return self.training_spec.strategy == "fsdp"
 
     def configure_model(self) -> None:
@@ -95,16 +106,18 @@ class TrainingModule(pl.LightningModule):
 
     @property
     def batch_size(self) -> int:
+        """Rows per step in each process."""
         assert self.training_spec.batch_size is not None, "the recipe is resolved"
         return self.training_spec.batch_size
 
     @property
     def total_steps(self) -> int:
+        """Number of steps in the whole run."""
         assert self.training_spec.epochs is not None, "the recipe is resolved"
         return self.training_spec.epochs * len(self.loader(0))
 
     def loader(self, epoch: int) -> Loader | Pass:
-        """The training batches of an epoch."""
+        """Return the training batches of the epoch numbered ``epoch``."""
         if self.flow is not None:
             return Pass(self.flow, self.steps, epoch)
         processes, bucket = self.processes, self.training_spec.bucket
@@ -134,14 +147,16 @@ class TrainingModule(pl.LightningModule):
 
     @property
     def splits_validation(self) -> bool:
-        """Whether each process validates its part of the rows. Fewer rows than processes are validated by all; so are rows
-        of a parted model, which processes must pass in step."""
+        """Whether each process validates a part of the rows.
+
+        With fewer rows than processes, all validate all rows; so do processes of a sharded model, which must run in step.
+        """
         return self.processes.several and not self.sharded and len(self.valid) >= self.processes.count
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         if device.type == "cpu":
             return batch
-        # Asked here, the host need not wait for the device in the midst of a step; from pinned memory nor do the copies.
+        # Counting on the host, and copying from pinned memory, keeps the host from waiting for the device within a step.
         batch = batch.counted()
         return (batch.map(Tensor.pin_memory) if device.type == "cuda" else batch).to(device, non_blocking=True)
 
@@ -154,24 +169,24 @@ class TrainingModule(pl.LightningModule):
         return {"optimizer": made, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
-        """Lightning's own way asks whether the optimiser is fused, and refuses; in bfloat16 that is no obstacle."""
+        """Clip gradients by norm. Lightning's version refuses fused optimisers, although bfloat16 works with them."""
         nn.utils.clip_grad_norm_((p for group in optimizer.param_groups for p in group["params"]), self.training_spec.clip)
 
     def elapsed(self) -> float:
-        """Seconds of training so far, those before a resume included; of several processes, by the first one's clock."""
+        """Return the training time in seconds, including before a resume; of several processes, that of the first."""
         if self._agreed_seconds is not None:
             return self._agreed_seconds
         return self.seconds_before + (self.clock() - self._began)
 
     def progress(self) -> float:
-        """How much of the run is over, 0 to 1: by steps, or by time where that is shorter."""
+        """Return the completed share of the run, 0 to 1, by steps or by time, whichever ends first."""
         done = float(self.global_step / max(1, self.total_steps))
         if self.training_spec.time_limit is not None:
             done = max(done, self.elapsed() / self.training_spec.time_limit)
         return min(1.0, done)
 
     def rate(self) -> float:
-        """The learning rate as a share of its peak: a linear rise, then half a cosine down to nothing."""
+        """Return the learning rate as a share of its peak: linear warm-up, then cosine decay to zero."""
         done, warmup = self.progress(), self.training_spec.warmup
         if done < warmup:
             return (done + 1 / max(1, self.total_steps)) / (warmup + 1 / max(1, self.total_steps))
@@ -186,7 +201,7 @@ class TrainingModule(pl.LightningModule):
             self._agreed_seconds = float(self.processes.broadcast(self.elapsed()))
         seed = step_seed(self.seed, self.global_step * self.processes.count + self.processes.rank)
         if self.device.type == "cpu":
-            # torch.manual_seed also books a seed for devices not yet in use, with a traceback each: 0.2 ms a step.
+            # torch.manual_seed also queues a seed for each unused device, with a traceback: 0.2 ms a step.
             torch.default_generator.manual_seed(seed)
         else:
             torch.manual_seed(seed)
@@ -200,7 +215,7 @@ class TrainingModule(pl.LightningModule):
         run = Forward(self.model, batch)
         terms: dict[str, Tensor] = {}
         for objective in self.objectives:
-            # What looks at the rows of one process alone may have nothing to say there, while others do.
+            # An objective that is not per row may have no term in one process while others have one.
             alone = not self.processes.several or not getattr(objective, "per_row", True)
             with across(None if alone else self.processes.mean):
                 terms.update(objective(run))
@@ -215,7 +230,7 @@ class TrainingModule(pl.LightningModule):
 
     @torch.no_grad()
     def _add_report_losses(self, run: Forward) -> None:
-        """The loss of each task as reports tell it, where the objectives asked for answers."""
+        """Accumulate each task's loss for reports, where the objectives computed outputs."""
         if "outputs" not in vars(run):
             return
         with across(self.processes.mean if self.processes.several else None):
@@ -228,7 +243,7 @@ class TrainingModule(pl.LightningModule):
                     self._losses[f"{UNWEIGHTED}_{name}"] = self._losses.get(f"{UNWEIGHTED}_{name}", 0.0) + loss.detach()
 
     def on_after_backward(self) -> None:
-        """Statistics of batch normalisation become the mean of what the processes saw; each normalised by its own rows."""
+        """Average batch-normalisation statistics over the processes; each normalises by its own rows."""
         if self.processes.several:
             seen = [t for name, t in self.named_buffers() if name.rpartition(".")[2] in ("running_mean", "running_var")]
             if seen:
@@ -256,7 +271,7 @@ class TrainingModule(pl.LightningModule):
                 self._baseline_tally.add(one, moved(one.task.constant(baseline, batch.rows), batch.weight.device), counted)
 
     def on_validation_epoch_end(self) -> None:
-        """Scores of the epoch, into ``history``: of several processes the first one's, so that all go by the same."""
+        """Append the epoch's scores to ``history``; with several processes, all use the first one's."""
         record: Record = {"epoch": self.current_epoch + 1, "step": self.global_step, "seconds": round(self.elapsed(), 3)}
         record["lr"] = self.trainer.optimizers[0].param_groups[0]["lr"]
         totals = self.processes.gather({name: float(total) for name, total in self._losses.items()})
@@ -292,10 +307,11 @@ class TrainingModule(pl.LightningModule):
 
     @property
     def baselines(self) -> dict[str, Any]:
-        """By task, what is known of the training targets alone, where it is something."""
+        """By task, the baseline prediction from the training targets alone, where the task has one."""
         if self._baselines is None:
-            found = {name: task.baseline(fields(self.schema, self.rows, task)) for name, task in self.model.tasks.items()}
-            self._baselines = {name: baseline for name, baseline in found.items() if baseline is not None}
+            tasks = self.model.tasks.items()
+            known = {name: task.baseline(fields(self.schema, self.rows, task)) for name, task in tasks}
+            self._baselines = {name: baseline for name, baseline in known.items() if baseline is not None}
         return self._baselines
 
     # ── resume ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -306,7 +322,7 @@ class TrainingModule(pl.LightningModule):
         checkpoint["sensorium"] = {
             "history": self.history,
             "spent": self.elapsed(),
-            # Of the epoch so far, where it is not over.
+            # Sums over the current epoch, where it is not over.
             "losses": self._losses,
             "steps": self._steps,
         }
@@ -325,13 +341,13 @@ class TrainingModule(pl.LightningModule):
 
 
 def _baseline_loss(plain: TaskTally) -> float:
-    """The loss of knowing the training targets alone, so that targets of different kinds add up to something."""
+    """Return the loss of the baseline prediction, which brings losses of different tasks to one scale."""
     loss = float(weighted_mean(plain.loss, plain.weight))
     return loss if math.isfinite(loss) and loss > 1e-6 else 1.0
 
 
 def step_seed(seed: int, step: int) -> int:
-    """A seed for each step: well mixed, and the same on every machine (splitmix64)."""
+    """Return a well-mixed seed for step number ``step`` of a run with ``seed``, the same on every machine (splitmix64)."""
     z = (seed * 0x9E3779B97F4A7C15 + step + 1) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
     z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
     z = (z ^ z >> 27) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF

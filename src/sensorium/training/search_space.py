@@ -12,7 +12,8 @@ from sensorium.core.recipe import Recipe, Spec
 from sensorium.core.schema import Schema
 from sensorium.model import assemble
 from sensorium.training.augmentation_strength import augmented, strengths
-from sensorium.training.defaults import frozen_streams, resolve
+from sensorium.training.defaults import resolve
+from sensorium.training.surgery_scope import frozen_streams
 
 FUSIONS = ("lowrank", "gated", "weighted", "concat", "bottleneck", "late")
 """Fusions that are tried: of each family one that trains in about the time of the default."""

@@ -1,4 +1,4 @@
-"""The training itself: a model of a resolved recipe, under Lightning, from encoded rows to the best epoch's weights."""
+"""The training loop under Lightning: from a resolved recipe and encoded rows to the best epoch's weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
-from functools import partial
 from importlib.util import find_spec
 from math import inf, isfinite
 from pathlib import Path
@@ -22,14 +21,10 @@ from torch import Tensor, nn
 
 from sensorium.artifact import Artifact
 from sensorium.core import registry
-from sensorium.core.batch import Encoded, Field, joined
-from sensorium.core.contracts import Encoder, Seen
 from sensorium.core.errors import ConfigError, SensoriumError
-from sensorium.core.forward import Forward
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
 from sensorium.data import encoded_rows as encoded
-from sensorium.data.loader import Loader
 from sensorium.data.shards.prefetch import Flow
 from sensorium.data.store.store import Store
 from sensorium.model import Model, assemble, network_of, operate
@@ -38,6 +33,7 @@ from sensorium.reporting.console import Console, span
 from sensorium.training import fsdp
 from sensorium.training.callbacks import Checkpoint, KeepBest, Logs, Progress, ReportProgress
 from sensorium.training.compilation import compiled_for_training
+from sensorium.training.component_fitting import fit_encoders, settle_tasks
 from sensorium.training.feature_cache import with_stored_outputs
 from sensorium.training.lightning_module import Record, TrainingModule
 from sensorium.training.process_group import SINGLE_PROCESS, ExistingProcesses, ProcessGroup
@@ -48,14 +44,13 @@ from sensorium.training.weight_averaging import Average
 
 
 class Run(NamedTuple):
-    """A training that came to its end: the model with its best epoch's weights, the scores by epoch, and what the
-    objectives learnt until then."""
+    """The result of a training: the model with its best weights, the scores per epoch, and the state of the objectives."""
 
     model: Model
     history: list[Record]
     learnt: dict[str, Tensor]
     epoch: int = 0
-    """The best one, counted from 1; 0 where no network was trained."""
+    """The best epoch, counted from 1; 0 where no network was trained."""
 
 
 def train(
@@ -71,12 +66,24 @@ def train(
     stream: ShardSource | None = None,
     chosen: Run | None = None,
 ) -> Run:
-    """The training of a resolved recipe.
+    """Train the model of a resolved recipe.
 
     Args:
-        stream: Where training batches come from, if not from ``rows``, which then are some of them.
-        chosen: A run of the same recipe and rows. Training goes on from its weights, on the validation rows too, and keeps
-            the last epoch's: there is nothing left to choose by.
+        plan: The resolved recipe.
+        schema: The fitted columns.
+        rows: Encoded training rows; with a ``stream``, a sample of them.
+        valid: Encoded validation rows.
+        out: Folder for logs and checkpoints; None writes nothing.
+        resume: Whether to continue from the checkpoint in ``out``.
+        console: Where progress is printed.
+        store: The cache, for the outputs of frozen encoders; None runs those encoders in every epoch.
+        processes: The processes that train together.
+        stream: Shards that training batches come from, if not from ``rows``.
+        chosen: A run of the same recipe and rows, for the final fit: training continues from its weights, on the validation
+            rows too, and keeps the last epoch, since no rows are left to choose by.
+
+    Raises:
+        ConfigError: The recipe's number of processes is not that of ``processes``.
     """
     last = chosen is not None
     if plan.training.devices * plan.training.nodes != processes.count:
@@ -99,9 +106,9 @@ def train(
                 _load_weights(nn.ModuleList(objectives), chosen.learnt)
             if store is not None and stream is None:
                 rows, valid = with_stored_outputs(model, schema, plan, (rows, valid), store, objectives, console)
-            learnt_from = rows.followed(valid) if last else rows
+            training_rows = rows.followed(valid) if last else rows
             history, epoch = _run(
-                plan, schema, model, objectives, learnt_from, valid, out, resume, console, processes, stream, last=last
+                plan, schema, model, objectives, training_rows, valid, out, resume, console, processes, stream, last=last
             )
             if not last:
                 settle_tasks(model, schema, rows, valid)
@@ -111,7 +118,11 @@ def train(
 
 
 def build(plan: Recipe, schema: Schema, rows: encoded.Rows, console: Console) -> tuple[Model, list[Any]]:
-    """The model as training finds it, what is learnt before training in it, and what training minimises."""
+    """Build the untrained model of ``plan`` and its objectives.
+
+    Loads pretrained weights, fits tasks and data-dependent encoders on ``rows`` (columns: ``schema``; notes on
+    ``console``), then applies model surgery.
+    """
     model = assemble(plan.model, schema, experts=False)
     for encoder in model.encoders.values():
         encoder.adopt()
@@ -142,14 +153,14 @@ def _run(
     spec = plan.training
     count = len(rows) if stream is None else stream.rows
     if processes.several and count < 2 * processes.count:
-        raise ConfigError(f"{count} training rows are too few for {processes.count} processes", fix="train in one")
+        raise ConfigError(f"{count} training rows are too few for {processes.count} processes", fix="use one process")
     if processes.several and spec.compile:
-        raise ConfigError("training.compile trains in one process", fix="leave it out, or train in one")
+        raise ConfigError("training.compile works in one process only", fix="leave it out, or use one process")
     if stream is not None and spec.bucket > 1:
-        raise ConfigError("training.bucket puts rows of a table together", fix="leave it out, or --stream")
+        raise ConfigError("training.bucket needs a table in memory", fix="leave it out, or leave out --stream")
     if spec.strategy == "fsdp" and not processes.several:
-        raise ConfigError("training.strategy fsdp parts a model over processes", fix="training.devices=2 or more, or ddp")
-    # A parted model stays parted: its weights are put into the whole one in the end.
+        raise ConfigError("training.strategy fsdp needs several processes", fix="training.devices=2 or more, or ddp")
+    # A sharded model stays sharded: at the end its weights are loaded into the unsharded one.
     parts = (model, objectives)
     trained, trained_objectives = deepcopy(parts) if spec.strategy == "fsdp" else parts
     with _stream_batches(stream, schema, plan, processes, console) as flow:
@@ -176,7 +187,7 @@ def _run(
 def _stream_batches(
     stream: ShardSource | None, schema: Schema, plan: Recipe, processes: ProcessGroup, console: Console
 ) -> Iterator[Flow | None]:
-    """The batches of a stream, while training lasts; in the end what could not be used of it is said."""
+    """The batches of a stream during training; unusable cells are reported at the end."""
     if stream is None:
         yield None
         return
@@ -197,11 +208,13 @@ def _fit_with_lightning(
     out: Path | None,
     resume: bool,
     console: Console,
-    of: str,
+    source: str,
     better: Callable[[Record], tuple[float, ...]],
 ) -> tuple[list[Record], int]:
-    """Trained under Lightning, the best weights in ``model``: the scores by epoch, and which was best. ``of`` is what else
-    makes it this very run."""
+    """Train with Lightning and load the best weights into ``model``; return the scores per epoch and the best epoch.
+
+    ``source`` identifies the shards of a stream.
+    """
     spec, processes = plan.training, module.processes
     best = KeepBest(better, spec.patience or 1)
     callbacks: list[pl.Callback] = [
@@ -211,7 +224,7 @@ def _fit_with_lightning(
     ]
     start = None
     if out is not None:
-        kept = Resume(out, run_description(plan, schema, module.rows, module.valid, processes.count, of))
+        kept = Resume(out, run_description(plan, schema, module.rows, module.valid, processes.count, source))
         _check_same_run(kept.run, processes)
         if processes.broadcast(resume and kept.is_finished()):
             return _load_finished(out, model, objectives, console)
@@ -235,23 +248,23 @@ def _fit_with_lightning(
                 enable_progress_bar=False,
                 enable_model_summary=False,
                 num_sanity_val_steps=0,
-                # Where the last epoch is kept whatever its scores, none but it is scored.
+                # Where the last epoch is kept regardless of scores, only that one is validated.
                 check_val_every_n_epoch=spec.epochs if better is _latest else 1,
                 reload_dataloaders_every_n_epochs=1,
                 default_root_dir=str(out) if out is not None else None,
             )
         except (MisconfigurationException, ValueError) as error:
             raise ConfigError(f"training.accelerator or training.precision do not fit this machine: {error}") from None
-        heeded = signal.getsignal(signal.SIGINT)
+        handler = signal.getsignal(signal.SIGINT)
         try:
             trainer.fit(module, ckpt_path=start, weights_only=True if start is not None else None)
         except SystemExit:
-            # Lightning turns Ctrl-C into an exit, and is deaf to the next; the caller decides what an interrupt means.
+            # Lightning turns Ctrl-C into an exit and ignores the next one; restore the handler for the caller.
             if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGINT, heeded)
+                signal.signal(signal.SIGINT, handler)
             raise KeyboardInterrupt from None
     if best.best == (-inf,):
-        raise SensoriumError("the training diverged: no epoch has a finite loss", fix="lower training.lr")
+        raise SensoriumError("training diverged: no epoch has a finite loss", fix="lower training.lr")
     _load_weights(model, best.weights_under("model"))
     _load_weights(nn.ModuleList(objectives), best.weights_under("objectives"))
     model.cpu().eval()
@@ -260,22 +273,22 @@ def _fit_with_lightning(
 
 
 def _strategy(processes: ProcessGroup, kind: str) -> Any:
-    """How Lightning lets processes train together."""
+    """Return the Lightning strategy for these processes."""
     if not processes.several:
         return "auto"
     if kind == "fsdp":
         return fsdp.strategy(processes)
     from lightning.pytorch.strategies import DDPStrategy
 
-    # A stream that no row of a process has is not encoded there, an objective may say nothing there: what one process did
-    # not use is counted as zero, and what none used is left alone, as in one process. Buffers are kept by ``Lit``.
+    # A process may have no row with some stream, or no term of some objective: unused parameters get zero gradients there.
+    # Parameters unused by all are left alone, as in one process. ``TrainingModule`` synchronises the buffers.
     return DDPStrategy(
         cluster_environment=ExistingProcesses(processes), find_unused_parameters=True, broadcast_buffers=False
     )
 
 
 def _check_same_run(run: str, processes: ProcessGroup) -> str:
-    """The run's name, which must be the same for all processes."""
+    """Return the run's name; refuse processes that disagree on it."""
     if len(set(processes.gather(run))) > 1:
         raise SensoriumError(
             "the processes do not train the same run: their tables, recipes or versions differ",
@@ -285,16 +298,16 @@ def _check_same_run(run: str, processes: ProcessGroup) -> str:
 
 
 def _load_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Give a module what it had learnt; what was frozen it has kept."""
+    """Load trained weights; frozen weights are not in them and keep their values."""
     frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
     missing, unexpected = module.load_state_dict(weights, strict=False)
-    assert not unexpected, f"weights of no module: {unexpected[:3]}"
-    assert set(missing) <= frozen, f"learnt weights were not kept: {sorted(set(missing) - frozen)[:3]}"
+    assert not unexpected, f"unexpected weights: {unexpected[:3]}"
+    assert set(missing) <= frozen, f"trained weights are missing: {sorted(set(missing) - frozen)[:3]}"
 
 
 def _load_finished(out: Path, model: Model, objectives: list[Any], console: Console) -> tuple[list[Record], int]:
-    """The run came to its end before: its weights, its course and its best epoch, from its folder."""
-    console.note("this run is finished: its model is read, not trained again")
+    """Load the weights, scores per epoch and best epoch of a run that has already finished."""
+    console.note("this run is finished: its model is loaded, not trained again")
     saved = Artifact.load(out)
     model.load_state_dict(network_of(saved.model))
     nn.ModuleList(objectives).load_state_dict(saved.learnt)
@@ -302,64 +315,15 @@ def _load_finished(out: Path, model: Model, objectives: list[Any], console: Cons
     return [dict(record) for record in saved.report["history"]], int(saved.report.get("best_epoch", 0))
 
 
-def fit_encoders(model: Model, schema: Schema, rows: encoded.Rows) -> list[str]:
-    """Let every encoder that wants to learn from the training rows before training starts; what they say of it."""
-    said = []
-    for stream, encoder in model.encoders.items():
-        if type(encoder).fit is not Encoder.fit:
-            encoder.fit(_fields(schema, rows, stream))
-            if told := encoder.told():
-                said.append(f"{stream}: {told}")
-    return said
-
-
-def _fields(schema: Schema, rows: encoded.Rows, stream: str) -> Iterator[Field]:
-    for batch in Loader(rows, 256):
-        field = schema.prepare(batch).inputs[stream]
-        if bool(field.present.any()):
-            yield field.map(partial(_select, keep=field.present))
-
-
-def _select(tensor: Tensor, keep: Tensor) -> Tensor:
-    return tensor[keep]
-
-
-def settle_tasks(model: Model, schema: Schema, rows: encoded.Rows, valid: encoded.Rows) -> None:
-    """Let every task that wants to learn from what the trained network says of the training and the held-out rows."""
-    eager = {name: task for name, task in model.tasks.items() if task.settles}
-    if not eager:
-        return
-    seen = [_network_outputs(model, schema, part) for part in (rows, valid)]
-    for name, task in eager.items():
-        task.settle(*(part[name] for part in seen))
-
-
-@torch.no_grad()
-def _network_outputs(model: Model, schema: Schema, rows: encoded.Rows) -> dict[str, Seen]:
-    """What the network makes of every row, by target; vectors only, since tokens of all rows would not fit memory."""
-
-    def vectors(part: Encoded) -> Encoded:
-        return Encoded(part.pooled.unsqueeze(1), part.present.unsqueeze(1), part.pooled, part.present)
-
-    found = []
-    for batch in Loader(rows, 256):
-        run = Forward(model, schema.prepare(batch))
-        streams = {name: vectors(part) for name, part in run.streams.items()}
-        targets = {name: run.target(name) for name, task in model.tasks.items() if task.settles}
-        found.append((vectors(run.fused), streams, targets, run.batch.weight, run.batch.prompts))
-    fused, streams, known, weight, prompts = joined(found)
-    return {name: Seen(fused, streams, target, weight, prompts) for name, target in known.items()}
-
-
 def _criterion(plan: Recipe, model: Model) -> Callable[[Record], tuple[float, ...]]:
-    """What the best epoch is best in: larger is better."""
+    """Return the key that ranks epochs: larger is better."""
     first, task = next(iter(model.tasks.items()))
 
     def better(record: Record) -> tuple[float, ...]:
         loss = -record["valid_loss"] if isfinite(record["valid_loss"]) else -inf
         if plan.training.select == "loss" or len(model.tasks) > 1 or loss == -inf:
             return (loss,)
-        # Small validation parts give the same score again and again: the loss tells such epochs apart.
+        # On few validation rows, epochs often tie in the score: the loss breaks the tie.
         score = record.get(f"valid_{task.headline}_{first}", -inf)
         return (score if task.higher_is_better else -score, loss)
 
@@ -367,12 +331,12 @@ def _criterion(plan: Recipe, model: Model) -> Callable[[Record], tuple[float, ..
 
 
 def _latest(record: Record) -> tuple[float, ...]:
-    """The last epoch is the best where nothing is left to choose by."""
+    """Rank epochs by number, so that the last is kept."""
     return (record["epoch"],)
 
 
 def _progress_printer(model: Model, best: KeepBest, console: Console) -> Callable[[Progress], None]:
-    """Puts the course of training on the console."""
+    """Return a callback that prints training progress on the console."""
     first, task = next(iter(model.tasks.items()))
     headline = task.headline
     last = ""
@@ -389,7 +353,7 @@ def _progress_printer(model: Model, best: KeepBest, console: Console) -> Callabl
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Lightning's greetings and advice are for its own users; errors still come through."""
+    """Silence Lightning's banners and advice; errors still come through."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
