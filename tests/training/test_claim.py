@@ -59,7 +59,7 @@ def test_told_to_it_is_replaced_and_else_resumed_as_the_same_run(finished: Path,
 
 def test_a_model_of_no_known_run_is_not_resumed(finished: Path, quick_fit: Any, tmp_path: Path) -> None:
     sm.load(finished).save(tmp_path / "run")
-    with pytest.raises(ConfigError, match="nothing says of which run"):
+    with pytest.raises(ConfigError, match="without a record of its run"):
         quick_fit(**FAST, out=tmp_path / "run", resume=True)
 
 

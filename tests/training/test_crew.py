@@ -109,7 +109,7 @@ def test_fit_starts_the_others_and_they_are_gone_in_the_end(
 def test_one_that_fails_ends_all(table: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     real = launch.job_of
     monkeypatch.setattr(launch, "job_of", lambda *given, **asked: {**real(*given, **asked), "target": ["nothing"]})
-    with pytest.raises(SensoriumError, match="training process 1 of this machine came to an early end"):
+    with pytest.raises(SensoriumError, match="training process 1 of this machine ended early"):
         sm.fit(table, target="y", overrides=TWO, quiet=True)
     assert "no column named 'nothing'" in capfd.readouterr().err
     assert not dist.is_initialized()
@@ -153,7 +153,7 @@ def test_one_that_is_killed_in_mid_training_is_named(table: Path, monkeypatch: p
         return step(self, batch, batch_idx)
 
     monkeypatch.setattr(TrainingModule, "training_step", killing)
-    with pytest.raises(SensoriumError, match="training process 1 of this machine came to an early end"):
+    with pytest.raises(SensoriumError, match="training process 1 of this machine ended early"):
         sm.fit(table, target="y", overrides=TWO, quiet=True)
 
 

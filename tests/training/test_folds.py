@@ -121,13 +121,13 @@ def test_groups_are_whole_and_classes_spread() -> None:
     table = Table(NUMBERS)
     parts = TableSplits(schema, table.take(range(50)), table.take(range(50, 60)), 50)
     plan = Recipe.parse({"model": {"networks": 4}, "data": {"split": {"kind": "group", "by": "who"}}})
-    for rest, held in fold_ensemble.fold_indices(plan, parts, apart=False):
+    for rest, held in fold_ensemble.fold_indices(plan, parts, separate_valid=False):
         assert not {NUMBERS["who"][i] for i in rest} & {NUMBERS["who"][i] for i in held}
-    plain = fold_ensemble.fold_indices(Recipe.parse({"model": {"networks": 4}}), parts, apart=False)
+    plain = fold_ensemble.fold_indices(Recipe.parse({"model": {"networks": 4}}), parts, separate_valid=False)
     shares = [np.mean([NUMBERS["y"][i] == "yes" for i in held]) for _, held in plain]
     assert max(shares) - min(shares) < 0.1
     assert sorted(np.concatenate([held for _, held in plain]).tolist()) == list(range(60))
-    apart = fold_ensemble.fold_indices(plan, parts, apart=True)
+    apart = fold_ensemble.fold_indices(plan, parts, separate_valid=True)
     assert max(max(held) for _, held in apart) < 50, "a table that was set apart stays apart"
 
 

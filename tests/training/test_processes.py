@@ -56,7 +56,7 @@ def test_what_looks_at_its_own_rows_may_say_nothing_in_one_process(found: Any) -
     first, second = found["own rows"]["two"]
     assert first["gradients"] == second["gradients"]
     assert first["record"]["train_contrastive"] > 0
-    assert first["record"]["train_impute"] > 0
+    assert first["record"]["train_stream_imputation"] > 0
 
 
 def test_statistics_are_the_mean_of_what_the_processes_saw(found: Any) -> None:

@@ -32,7 +32,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Times], None]:
             before = one.spec.model_dump()
             return [times({k: v for k, v in other.spec.model_dump().items() if v != before[k]})] * 5
 
-        monkeypatch.setattr(speed_tuning, "faster", told)
+        monkeypatch.setattr(speed_tuning, "speed_ratios", told)
         monkeypatch.setattr(os, "cpu_count", lambda: 1)  # a second thread is slow on a busy machine
         monkeypatch.setattr(speed_tuning, "WASTE", -1.0)  # the table is too small for any to be saved
 
@@ -123,7 +123,7 @@ def test_what_was_said_is_left_alone(quick_fit: Any, clock: Any) -> None:
 
 def test_what_changes_results_is_left(quick_fit: Any, clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     clock(lambda changed: 3.0)
-    monkeypatch.setattr(speed_tuning, "apart", lambda one, other: (0.0, 0.3))
+    monkeypatch.setattr(speed_tuning, "relative_difference", lambda one, other: (0.0, 0.3))
     model = quick_fit(tune_speed=True, ignore=FEW)
     left = found(model)["bf16-mixed"]
     assert (left["taken"], left["times"]) == (False, None)

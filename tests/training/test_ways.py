@@ -64,7 +64,7 @@ def test_an_encoder_comes_with_its_own_adapter_and_rate(scenes: Path) -> None:
     overrides = [*QUICK, "model.encoders.note=tfidf"]
     request = Request.of(scenes / "train.csv", target="event", ignore=ignored, overrides=overrides)
     ground, _ = prepare(request, None, Console(True))
-    found = ways(ground, encoders={"note": "tfidf,bag"})
+    found = ways(ground, encoders={"note": "tfidf,bag_of_words"})
     tfidf, bag = (each.plan.model.adapters["note"] for each in found.values())
     assert registry.split(tfidf)[1]["norm"] is False
     assert registry.split(bag)[1]["norm"] is True

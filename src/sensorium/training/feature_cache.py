@@ -200,7 +200,7 @@ def _fits_on_disk(arrays: Arrays, times: float, store: Store, stream: str, conso
     if needed < 0.9 * shutil.disk_usage(store.folder).free:
         return True
     console.warn(
-        f"{stream}: outputs of its encoder would take {needed / 1e9:.0f} GB on disk, so they are computed in every epoch instead"
+        f"{stream}: outputs of its encoder would take {needed / 1e9:.0f} GB on disk: it runs in every epoch instead"
     )
     return False
 

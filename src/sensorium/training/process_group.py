@@ -1,4 +1,4 @@
-"""The processes that train one model together: who this one is, and what they say to each other."""
+"""The group of processes that train one model together, and communication among them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process among those that train together; alone, it hears only itself.
+    """This process's place in a group of processes, with collective operations; a group of one by default.
 
     Args:
-        rank: Which of all it is, from 0.
-        count: How many there are.
-        local: Which of those on this machine it is.
-        machines: On how many machines they are, as many on each.
+        rank: The number of this process, from 0.
+        count: The number of processes.
+        local: The number of this process on its machine, from 0.
+        machines: The number of machines, with the same number of processes on each.
     """
 
     rank: int = 0
@@ -30,15 +30,16 @@ class ProcessGroup:
 
     @property
     def first(self) -> bool:
-        """Whether it is the one that writes and speaks."""
+        """Whether this process is the one that writes and prints."""
         return self.rank == 0
 
     @property
     def several(self) -> bool:
+        """Whether the group has more than one process."""
         return self.count > 1
 
     def mean(self, tensor: Tensor) -> Tensor:
-        """The mean over processes of a tensor of one shape."""
+        """Return the mean over processes of ``tensor``, which has the same shape in all."""
         if not self.several:
             return tensor
         total = tensor.detach().clone()
@@ -46,23 +47,25 @@ class ProcessGroup:
         return total / self.count
 
     def broadcast(self, value: Any) -> Any:
-        """What the first process gives here, plain JSON; the others' own values do not matter."""
+        """Return the first process's ``value``, plain JSON; the values of the others are ignored."""
         if not self.several:
             return value
         return _from_bytes(_broadcast_bytes(_to_bytes(value if self.first else None)))
 
     def gather(self, value: Any) -> list[Any]:
-        """What every process gives here, plain JSON, in their order."""
+        """Return the ``value`` of every process, plain JSON, by rank."""
         return [self._broadcast_from(rank, value) for rank in range(self.count)] if self.several else [value]
 
     def _broadcast_from(self, rank: int, value: Any) -> Any:
         return _from_bytes(_broadcast_bytes(_to_bytes(value if self.rank == rank else None), rank))
 
     def gather_states(self, state: dict[str, Any]) -> list[dict[str, Any]]:
-        """What every process kept of its rows: nested mappings of tensors ``[rows, ...]`` and of lists of plain values."""
+        """Return the ``state`` of every process: nested mappings of tensors ``[rows, ...]`` and of lists of plain
+        values.
+        """
         if not self.several:
             return [state]
-        found: list[dict[str, Any]] = [{} for _ in range(self.count)]
+        states: list[dict[str, Any]] = [{} for _ in range(self.count)]
         for key, value in state.items():
             if isinstance(value, dict):
                 parts: list[Any] = self.gather_states(value)
@@ -70,16 +73,16 @@ class ProcessGroup:
                 parts = _gather_rows(value, self.gather(len(value)))
             else:
                 parts = self.gather(value)
-            for one, part in zip(found, parts, strict=True):
-                one[key] = part
-        return found
+            for process_state, part in zip(states, parts, strict=True):
+                process_state[key] = part
+        return states
 
 
 SINGLE_PROCESS = ProcessGroup()
 
 
 def _gather_rows(tensor: Tensor, rows: list[int]) -> list[Tensor]:
-    """The rows of each process; sent as bytes, and as many from each, as the collectives want it."""
+    """Return the rows of each process; padded to one length and sent as bytes, as the collectives require."""
     own = tensor.detach().cpu().contiguous()
     padded = own.new_zeros((max(rows), *own.shape[1:]))
     padded[: len(own)] = own
@@ -98,7 +101,7 @@ def _from_bytes(data: Tensor) -> Any:
 
 
 def _broadcast_bytes(data: Tensor, source: int = 0) -> Tensor:
-    """Bytes of one process to all of them; their own length does not matter."""
+    """Broadcast bytes from one process; the lengths of the others' ``data`` are ignored."""
     size = torch.tensor([len(data)])
     dist.broadcast(size, source)
     if dist.get_rank() != source:
@@ -108,7 +111,7 @@ def _broadcast_bytes(data: Tensor, source: int = 0) -> Tensor:
 
 
 class ExistingProcesses(ClusterEnvironment):
-    """Tells Lightning of processes that have met already: it need start none, and asks for no address."""
+    """Lightning environment of processes that are already connected: none are started, and no address is needed."""
 
     def __init__(self, processes: ProcessGroup) -> None:
         self.processes = processes
@@ -132,12 +135,14 @@ class ExistingProcesses(ClusterEnvironment):
     def world_size(self) -> int:
         return self.processes.count
 
-    def set_world_size(self, size: int) -> None: ...
+    def set_world_size(self, size: int) -> None:
+        """Do nothing: ``size`` is already known."""
 
     def global_rank(self) -> int:
         return self.processes.rank
 
-    def set_global_rank(self, rank: int) -> None: ...
+    def set_global_rank(self, rank: int) -> None:
+        """Do nothing: ``rank`` is already known."""
 
     def local_rank(self) -> int:
         return self.processes.local

@@ -1,10 +1,10 @@
-"""What a run leaves in its folder so that it can be taken up where it was stopped, at whatever moment that was.
+"""Resuming of runs: what a run leaves in its folder so that it can continue from any point of interruption.
 
 out/resume/
-  run.json     which run this is, and whether it is finished
-  last.ckpt    where its training stands; gone once the model is saved
-  network-2/   the same of one of several networks, and the network itself once it is trained; gone once the model is saved
-  speed.json   the settings that were measured to be fast when it began, where that was asked for
+  run.json     identity of the run, and whether it is finished
+  last.ckpt    checkpoint of its training; removed once the model is saved
+  network-2/   the same for one network of several, and the network once it is trained; removed once the model is saved
+  speed.json   the settings that were measured to be fast at the start, if that was asked for
 """
 
 from __future__ import annotations
@@ -28,19 +28,20 @@ from sensorium.data.files.atomic_write import part_of, told, write
 from sensorium.reporting.console import Console
 
 LAST = "refit"
-"""The folder of the last fit, on all rows, within that of the run."""
+"""Name of the folder of the final fit within that of the run."""
 RESTART = "give the same command; or begin anew: --overwrite instead of --resume"
 MAX_DIFFERENCES = 6
-"""Differences between two runs that are told of, at most."""
+"""Maximum number of differences between two runs that are listed."""
 MEMBER = "network-{}"
-"""That of each of several networks, counted from 1."""
+"""Name of the folder of each of several networks, counted from 1."""
 
 
 class Resume:
     """The resume folder of one run.
 
     Args:
-        begun: What ``begun`` says of the run.
+        out: The run's folder.
+        description: The identity of the run, from ``run_description``.
     """
 
     def __init__(self, out: Path, description: Mapping[str, Any]) -> None:
@@ -48,20 +49,26 @@ class Resume:
         self.checkpoint, self.run_file = out / "resume" / "last.ckpt", out / "resume" / "run.json"
 
     def begin(self, resume: bool, console: Console) -> bool:
-        """Whether there is a checkpoint to go on from. Another run's is refused, or removed where nothing is resumed."""
+        """Return whether there is a checkpoint to continue from.
+
+        Without ``resume``, an old checkpoint is removed. Notes go to ``console``.
+
+        Raises:
+            ConfigError: The checkpoint belongs to another run, or is damaged.
+        """
         model = self.out / MANIFEST
         if resume and self.run_file.is_file() and (self.checkpoint.is_file() or model.is_file()):
-            found = self._read()
-            if found.get("run") != self.run:
+            stored = self._read()
+            if stored.get("run") != self.run:
                 what, where = ("checkpoint", self.checkpoint) if self.checkpoint.is_file() else ("model", self.out)
-                said = "; ".join(differences(found.get("begun"), self.description))
-                raise ConfigError(f"the {what} belongs to another run: {said}", file=where, fix=RESTART)
+                changes = "; ".join(differences(stored.get("begun"), self.description))
+                raise ConfigError(f"the {what} belongs to another run: {changes}", file=where, fix=RESTART)
         if resume and self.checkpoint.is_file() and self.run_file.is_file():
             if not _is_intact(self.checkpoint):
                 raise ConfigError(
                     "the checkpoint is damaged", file=self.checkpoint, fix="begin anew: --overwrite instead of --resume"
                 )
-            console.note("going on from the last checkpoint")
+            console.note("resuming from the last checkpoint")
             return True
         with told(self.out):
             self.checkpoint.unlink(missing_ok=True)
@@ -69,12 +76,12 @@ class Resume:
         return False
 
     def is_finished(self) -> bool:
-        """Whether this very run came to its end and its model lies in the folder."""
+        """Return whether this very run is finished and its model is in the folder."""
         found = self._read() if self.run_file.is_file() else {}
         return found.get("run") == self.run and bool(found.get("finished"))
 
     def is_same_run(self) -> bool:
-        """Whether what lies in the folder, if anything, is of this very run."""
+        """Return whether the folder is empty or belongs to this very run."""
         return not self.run_file.is_file() or self._read().get("run") == self.run
 
     def _read(self) -> dict[str, Any]:
@@ -86,7 +93,7 @@ class Resume:
 
 
 def is_complete(out: Path) -> bool:
-    """Whether the run in a folder came to its end, and its model lies there."""
+    """Return whether the folder ``out`` holds a finished run and its model."""
     try:
         found = json.loads((out / "resume" / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -95,21 +102,21 @@ def is_complete(out: Path) -> bool:
 
 
 def mark_finished(out: Path) -> None:
-    """The model is safe: note it, and let the checkpoints go."""
+    """Record that the model in ``out`` is saved, and remove the checkpoints."""
     named, checkpoint = out / "resume" / "run.json", out / "resume" / "last.ckpt"
     with told(out):
         remove_inner_runs(out)
         if not named.is_file():
-            return  # no network was trained: there is nothing to go on from
+            return  # no network was trained: there is nothing to resume
         run = json.loads(named.read_text(encoding="utf-8"))
-        # It stays beside the model, which names no folder of the machine it was trained on.
+        # Kept beside the model, which must not name folders of the machine it was trained on.
         write(named, json.dumps({**portable_document(run), "finished": True}).encode())
         checkpoint.unlink(missing_ok=True)
         part_of(checkpoint).unlink(missing_ok=True)
 
 
 def discard(out: Path) -> None:
-    """What was trained here in one run is not what lies here now: nothing goes on from it."""
+    """Remove all resume files of ``out``, whose model was not trained by the run that they describe."""
     with told(out):
         for name in ("run.json", "last.ckpt", "speed.json"):
             (out / "resume" / name).unlink(missing_ok=True)
@@ -117,13 +124,13 @@ def discard(out: Path) -> None:
 
 
 def remove_inner_runs(out: Path) -> None:
-    """The folders of the trainings within a run are gone."""
+    """Remove the folders of the final fit and of single networks from ``out``."""
     for folder in (out / "resume" / LAST, *(out / "resume").glob(MEMBER.format("*"))):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def load_speed(out: Path, run: str) -> dict[str, Any] | None:
-    """What ``remember`` kept of a run, where it is this one."""
+    """Return what ``save_speed`` stored in ``out`` for the run named ``run``; None if there is nothing."""
     try:
         found = json.loads((out / "resume" / "speed.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -132,7 +139,7 @@ def load_speed(out: Path, run: str) -> dict[str, Any] | None:
 
 
 def save_speed(out: Path, run: str, speed: Mapping[str, Any]) -> None:
-    """Keep what was measured of the speed of a run, for whoever takes it up."""
+    """Store the measured ``speed`` settings of the run named ``run`` in ``out``, for when it is resumed."""
     with told(out):
         (out / "resume").mkdir(parents=True, exist_ok=True)
         write(out / "resume" / "speed.json", json.dumps({"run": run, "speed": speed}).encode())
@@ -141,11 +148,14 @@ def save_speed(out: Path, run: str, speed: Mapping[str, Any]) -> None:
 def run_description(
     plan: Recipe, schema: Schema, rows: encoded.Rows, valid: encoded.Rows, processes: int = 1, of: str = ""
 ) -> dict[str, Any]:
-    """What a checkpoint must share with the run that takes it up, as plain JSON: recipe, columns, and every cell.
+    """Return what a checkpoint must share with the run that resumes it, as plain JSON: recipe, columns and all cells.
 
     Args:
-        processes: Processes.
-        of: What else it is a run of, such as the shards of a stream.
+        plan: The resolved recipe.
+        schema: The fitted columns.
+        rows: Encoded training rows; ``valid`` are the validation rows.
+        processes: The number of processes.
+        of: Further identity, such as the shards of a stream.
     """
     columns = {item["name"]: {key: v for key, v in item.items() if key != "name"} for item in schema.to_json()["columns"]}
     return {
@@ -160,32 +170,32 @@ def run_description(
 
 
 def run_name(begun: Mapping[str, Any]) -> str:
-    """The run's name, the same for the same beginnings."""
+    """Return the hash of a run's description ``begun``."""
     return _digest(begun)
 
 
 def differences(before: object, now: Mapping[str, Any]) -> list[str]:
-    """In what a run differs from one that was begun, in words: its table first, then its recipe."""
+    """Describe how a run (``now``) differs from the one ``before``: its table first, then its recipe."""
     if not isinstance(before, Mapping) or set(before) != set(now):
-        return ["it was begun by another version"]
-    if portable_document(before) == before:  # as ``finish`` leaves it
+        return ["it was started by another version"]
+    if portable_document(before) == before:  # as written by ``mark_finished``
         now = portable_document(now)
     recipe = _document_differences(before["recipe"], now["recipe"])
     if any(line.startswith(("seed ", "data.split")) for line in recipe):
-        found = recipe  # and therefore other rows are in each part
+        changes = recipe  # and therefore other rows are in each part
     else:
-        found = _table_differences(before, now) + recipe
+        changes = _table_differences(before, now) + recipe
     if before["processes"] != now["processes"]:
-        found.append(f"{counted(now['processes'], 'process', 'processes')}, and it began with {before['processes']}")
+        changes.append(f"{counted(now['processes'], 'process', 'processes')}, and it began with {before['processes']}")
     if before["of"] != now["of"]:
-        found.append("other shards")
-    more = len(found) - MAX_DIFFERENCES
-    found = [*found[:MAX_DIFFERENCES], f"and {more} more"] if more > 0 else found
-    return found or ["what its columns learnt differs"]
+        changes.append("other shards")
+    more = len(changes) - MAX_DIFFERENCES
+    changes = [*changes[:MAX_DIFFERENCES], f"and {more} more"] if more > 0 else changes
+    return changes or ["the fitted state of its columns differs"]
 
 
 def _table_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """In what two tables differ: their rows, their columns, what these are, and last their cells."""
+    """Describe how two tables differ: rows, columns, column options, and finally cells."""
     found = [
         f"{counted(new, f'{part} row')}, and it began with {old:,}"
         for part, old, new in zip(("training", "validation"), before["rows"], now["rows"], strict=True)
@@ -207,7 +217,7 @@ def _table_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> lis
 
 
 def _document_differences(before: Any, now: Any, path: str = "") -> list[str]:
-    """Where two documents differ, by path."""
+    """Describe where two documents differ, by path."""
     if isinstance(before, dict) and isinstance(now, dict):
         keys = dict.fromkeys([*before, *now])
         dot = f"{path}." if path else ""
@@ -227,7 +237,7 @@ def _digest(value: Any) -> str:
 
 
 def _is_intact(checkpoint: Path) -> bool:
-    """Whether every byte is as it was written."""
+    """Return whether the checksums of the file are correct."""
     try:
         with zipfile.ZipFile(checkpoint) as archive:
             return archive.testzip() is None

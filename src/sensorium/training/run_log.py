@@ -1,4 +1,4 @@
-"""The finished runs of a comparison on disk, so that a stopped one goes on."""
+"""The finished runs of a comparison on disk, for resuming."""
 
 from __future__ import annotations
 
@@ -18,7 +18,15 @@ from sensorium.data.files.atomic_write import write
 
 
 class RunLog:
-    """The runs of a comparison on disk: ``runs.jsonl``, and what each answered in ``answers/``."""
+    """The finished runs of a comparison: figures in ``runs.jsonl``, predictions in ``answers/``.
+
+    Args:
+        folder: The comparison's folder.
+        identity: The hash of the comparison.
+
+    Raises:
+        ConfigError: The folder holds another comparison.
+    """
 
     def __init__(self, folder: Path, identity: str) -> None:
         self.folder, self.identity = folder, identity
@@ -40,13 +48,21 @@ class RunLog:
             try:
                 yield json.loads(text)
             except ValueError:
-                continue  # the line that was being written when the run was stopped
+                continue  # an incomplete line, from an interrupted write
 
     def has(self, name: str, seed: int) -> bool:
+        """Return whether the run of variant ``name`` with ``seed`` is finished."""
         return (name, seed) in self.lines
 
     def add(self, name: str, seed: int, line: dict[str, Any], kept: Kept) -> None:
-        """Keep a run: first what its scorer kept, then its line, so that a line means a whole run."""
+        """Record a run: first the state of its scorer, then its line, so that a line implies a complete run.
+
+        Args:
+            name: The variant.
+            seed: The number of the seed.
+            line: The figures of the run.
+            kept: The state of its scorer.
+        """
         file = self.state_path(name, seed)
         file.parent.mkdir(exist_ok=True)
         tensors = {key: value.contiguous() for key, value in kept.items() if isinstance(value, Tensor)}
@@ -58,10 +74,11 @@ class RunLog:
         self.lines[name, seed] = line
 
     def scorer_state(self, name: str, seed: int) -> Kept:
-        """What the scorer of a run kept."""
+        """Return the state of the scorer of the run of variant ``name`` with ``seed``."""
         with safe_open(self.state_path(name, seed), "pt") as file:
             return {**{key: file.get_tensor(key) for key in file.keys()}, **json.loads(file.metadata()["plain"])}  # noqa: SIM118
 
     def state_path(self, name: str, seed: int) -> Path:
+        """Return the file of the scorer state of the run of variant ``name`` with ``seed``."""
         key = hashlib.sha256(name.encode()).hexdigest()[:12]
         return self.folder / "answers" / f"{key}-{seed}.safetensors"

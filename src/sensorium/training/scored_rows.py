@@ -1,4 +1,4 @@
-"""What a trained model answers for encoded rows, scored."""
+"""Scoring of a trained model on encoded rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sensorium.trained import Trained
 
 
 def score_rows(trained: Trained, rows: encoded.Rows) -> Tally:
-    """The scores of every task over some rows."""
+    """Return the scores of every task of ``trained`` over ``rows``."""
     model = trained.predictor.model.eval()
     tally = Tally(model.tasks, losses=False)
     with torch.inference_mode():
