@@ -45,7 +45,7 @@ def test_settings_by_name_are_those_of_the_recipe() -> None:
 
 @pytest.mark.parametrize("word", [*OVERRIDES, "training.epochs=20", "training={epochs: 5}", "model={size: base}"])
 def test_what_is_said_twice_is_refused(word: str) -> None:
-    with pytest.raises(ConfigError, match="is said twice") as caught:
+    with pytest.raises(ConfigError, match="is set twice") as caught:
         plan(**TOLD, overrides=[word])
     assert word in str(caught.value)
 
@@ -56,7 +56,7 @@ def test_what_is_said_twice_is_refused(word: str) -> None:
         ({"epochs": 0}, "training.epochs"),
         ({"lr": "fast"}, "training.lr"),
         ({"size": "huge"}, "model.size"),
-        ({"fusion": {1}}, "cannot stand in a recipe"),
+        ({"fusion": {1}}, "is not a valid value in a recipe"),
     ],
 )
 def test_what_cannot_be_is_named(given: dict[str, Any], said: str) -> None:
@@ -96,7 +96,7 @@ def test_fit_and_the_command_line_take_them(quick_fit: Any, cli: Any, scenes: Pa
     words = ["fit", scenes / "train.csv", "--target", "event", "--ignore", ",".join(few), "--out", tmp_path / "run", "-q"]
     code, _, said = cli(*words, "--epochs", 1, "training.epochs=2")
     assert code == 2
-    assert "training.epochs is said twice: epochs=1, and training.epochs=2" in said
+    assert "training.epochs is set twice: epochs=1, and training.epochs=2" in said
     code, _, said = cli(*words, "--epochs", 1, "model.size=tiny", "model.experts=[]")
     assert code == 0, said
     assert len(sm.load(tmp_path / "run").history) == 1

@@ -226,9 +226,9 @@ def test_problems_are_said_once(scenes: Path, tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"source": "rows"}, "only shards are read as a stream"),
+        ({"source": "rows"}, "only shards can be read as a stream"),
         ({"search": 3}, "a search needs a table in memory"),
-        ({"overrides": ["data.split.kind=time", "data.split.by=x"]}, "the latest rows of a stream are not known"),
+        ({"overrides": ["data.split.kind=time", "data.split.by=x"]}, "a stream cannot be split by time"),
         ({"stream": False, "overrides": ["data.epoch_rows=10"]}, "epoch_rows applies to streams"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Real training steps of a setting, to be timed and compared with another's, on copies that no run sees."""
+"""Timing and comparison of real training steps under different settings, on copies of the model."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from sensorium.training.lightning_module import TrainingModule
 
 HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 ROUND, MOST = 0.2, 16
-"""Seconds that a round of steps should take, and the most steps it has."""
+"""Target duration of a round of steps in seconds, and its maximum number of steps."""
 LEAST_ROUNDS, ROUNDS = 3, 15
 HOPELESS = 0.5
-"""A setting this slow in one round is not measured further."""
+"""A setting with a speed ratio below this in one round is not measured further."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained, as training finds it; nothing here is changed."""
+    """What is to be trained, before its first step; it is copied and not changed."""
 
     model: Model
     objectives: list[Any]
@@ -48,7 +48,7 @@ class Gradient(NamedTuple):
 
 
 class StepTimer:
-    """One setting at work. Within ``with`` it can be asked for steps; afterwards its copy of the model is gone."""
+    """Runs steps under one setting, as a context manager; its copy of the model is freed afterwards."""
 
     def __init__(self, job: Job, spec: Training) -> None:
         self.job, self.spec = job, spec
@@ -73,7 +73,7 @@ class StepTimer:
             epoch += 1
 
     def steps(self, count: int) -> float:
-        """Seconds a row of so many whole steps, the gathering of their batches included."""
+        """Return the seconds per row of ``count`` full steps, including the gathering of batches."""
         torch.set_num_threads(self.spec.threads or 1)
         rows, began = 0, time.perf_counter()
         for batch in (next(self._batches) for _ in range(count)):
@@ -86,14 +86,16 @@ class StepTimer:
         return (time.perf_counter() - began) / rows
 
     def gradient(self, *, training: bool) -> Gradient:
-        """What the first batch says. Not ``training``: without dropout, so that two memory layouts can be compared."""
+        """Return loss and gradient of the first batch; without ``training``, without dropout, to compare memory layouts."""
         torch.set_num_threads(self.spec.threads or 1)
         self.module.train(training)
-        # Recurrent layers on a GPU go backward only in training, unless they are not cuDNN's.
+        # cuDNN's recurrent layers have a backward pass in training mode only.
         with torch.backends.cudnn.flags(enabled=training):
             loss = self._backward(next(iter(self.module.loader(0))))
-        found = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.module.parameters() if p.requires_grad]
-        vector = torch.cat([g.detach().double().flatten().cpu() for g in found]) if found else torch.zeros(1).double()
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.module.parameters() if p.requires_grad]
+        vector = (
+            torch.cat([g.detach().double().flatten().cpu() for g in gradients]) if gradients else torch.zeros(1).double()
+        )
         self.optimiser.zero_grad()
         self.module.train()
         return Gradient(float(loss.detach()), vector)
@@ -110,26 +112,28 @@ class StepTimer:
 
 
 def relative_difference(one: Gradient, other: Gradient) -> tuple[float, float]:
-    """How far two are apart: the losses, and the gradients as vectors; each as a share of the first one's size."""
+    """Return the differences of losses and of gradient vectors of ``one`` and ``other``, relative to ``one``."""
     loss = abs(other.loss - one.loss) / max(abs(one.loss), 1e-12)
     return loss, float((other.vector - one.vector).norm() / one.vector.norm().clamp(min=1e-12))
 
 
 def speed_ratios(one: StepTimer, other: StepTimer, seconds: float, least: int = 1) -> list[float]:
-    """How many times as fast as ``one`` the ``other`` is, round by round, each going first every other time.
+    """Return how many times as fast as ``one`` the ``other`` is, by round; which goes first alternates.
 
     Args:
-        seconds: About how long it is measured.
-        least: Steps of a round, at least: several where batches of a setting differ in size.
+        one: The current setting.
+        other: The setting to compare.
+        seconds: Approximate duration of the measurement.
+        least: Minimum steps of a round: several where batches differ in size.
     """
     began = time.perf_counter()
     slowest = max(timer.steps(1) * timer.module.batch_size for timer in (one, other))
     count = max(least, min(MOST, round(ROUND / max(slowest, 1e-6))))
-    found: list[float] = []
-    while len(found) < LEAST_ROUNDS or (time.perf_counter() - began < seconds and len(found) < ROUNDS):
-        order = (one, other) if len(found) % 2 == 0 else (other, one)
+    ratios: list[float] = []
+    while len(ratios) < LEAST_ROUNDS or (time.perf_counter() - began < seconds and len(ratios) < ROUNDS):
+        order = (one, other) if len(ratios) % 2 == 0 else (other, one)
         times = {id(timer): timer.steps(count) for timer in order}
-        found.append(times[id(one)] / times[id(other)])
-        if found[-1] < HOPELESS:
+        ratios.append(times[id(one)] / times[id(other)])
+        if ratios[-1] < HOPELESS:
             break
-    return found
+    return ratios

@@ -1,4 +1,4 @@
-"""Weights averaged over the last steps: steadier than those of any one step."""
+"""Averaging of weights over the last steps."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from sensorium.training.lightning_module import TrainingModule
 
 
 class Average(pl.Callback):
-    """Keeps a running mean of the weights, and validates with it; the best epoch's weights are such a mean.
+    """Keeps a running mean of the weights and validates with it; the best epoch's weights are such a mean.
 
-    A step on a small batch throws the weights about; their mean over a stretch of steps lies in the middle of it. The mean
-    reaches back ``share`` of the steps so far: little at first, when weights move fast and an early epoch may be the best.
-    Place it after whatever copies weights at the end of a validation.
-    Source: polynomial-decay averaging, Shamir & Zhang 2013, https://arxiv.org/abs/1212.1824, § 4.
+    A step on a small batch adds noise to the weights, which the mean reduces. The mean covers the last ``share`` of the
+    steps so far: few at first, when weights change fast and an early epoch may be the best. Must come after callbacks that
+    copy weights at the end of a validation. Source: polynomial-decay averaging, Shamir & Zhang 2013,
+    https://arxiv.org/abs/1212.1824, § 4.
     """
 
     def __init__(self, share: float) -> None:
         self.share = share
         self.mean: list[Tensor] = []
-        """Of a parted model this process's part; whole between a checkpoint's reading and the start."""
+        """The mean; of a sharded model this process's part, but full tensors between loading a checkpoint and the start."""
         self._live: list[Tensor] = []
         self._learnt: list[Tensor] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, TrainingModule)
-        # Statistics of batch normalisation are averaged with the weights that they belong to; what was learnt before
-        # training (document frequencies, directions) stands still and need not be.
+        # Batch-normalisation statistics are averaged with the weights they belong to; buffers fitted before training
+        # (document frequencies, directions) do not change.
         learnt = [p.detach() for p in pl_module.model.parameters() if p.requires_grad]
         seen = [
             t for name, t in pl_module.model.named_buffers() if name.rpartition(".")[2] in ("running_mean", "running_var")
