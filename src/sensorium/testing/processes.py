@@ -15,7 +15,7 @@ def forked(count: int, work: Callable[[Any], Any]) -> list[Any]:
     """What each of so many processes makes of the work, by rank; one alone is a process of its own too.
 
     Forked from this one, which so pays for its imports once: it may have used no GPU and have no threads. ``work`` takes
-    the process's ``Ranks`` and gives plain JSON. Linux only.
+    the process's ``ProcessGroup`` and gives plain JSON. Linux only.
 
     Raises:
         RuntimeError: One of them failed; its traceback stands on standard error.

@@ -40,14 +40,14 @@ def loss_of(response: Response, truth: NDArray[Any], weight: NDArray[np.float64]
     def loss(output: Tensor) -> Tensor:
         output = output.double()
         if response.kind in ("classes", "ordered"):
-            each = F.cross_entropy(output, target.long(), reduction="none")
+            losses = F.cross_entropy(output, target.long(), reduction="none")
         elif response.kind == "labels":
-            each = F.binary_cross_entropy_with_logits(output, target.double(), reduction="none").mean(dim=1)
+            losses = F.binary_cross_entropy_with_logits(output, target.double(), reduction="none").mean(dim=1)
         elif response.kind == "risk":
             return partial_loss(output[:, 0], target[:, 0], target[:, 1] > 0.5, counts).sum()
         else:
-            each = 0.5 * (output[:, 0] - target.double()).square() / spread
-        return (each * counts).sum()
+            losses = 0.5 * (output[:, 0] - target.double()).square() / spread
+        return (losses * counts).sum()
 
     return loss
 
@@ -70,17 +70,17 @@ def blend_shares(
     equal = torch.full((parts,), 1 / parts)
     if parts == 1 or not len(truth):
         return equal
-    each = [part.double() for part in outputs]
+    predictions = [part.double() for part in outputs]
     spread = 1.0
     if response.kind == "number":
         goal = torch.from_numpy(truth).double()
-        spread = max(min(float((part[:, 0] - goal).square().mean()) for part in each), 1e-12)
+        spread = max(min(float((part[:, 0] - goal).square().mean()) for part in predictions), 1e-12)
     loss = loss_of(response, truth, weight, spread)
     score = torch.zeros(parts, dtype=torch.float64, requires_grad=True)
 
     def objective() -> Tensor:
         share = score.log_softmax(dim=0)
-        together = task.merge(each, share.exp().expand(len(truth), -1))
+        together = task.merge(predictions, share.exp().expand(len(truth), -1))
         return loss(together) - PRIOR * share.sum()
 
     if not _minimise(objective, [score]):

@@ -74,8 +74,8 @@ class ComparisonRequest:
             fusions = ALL
         return cls(
             None if fusions is None else _fusions(fusions),
-            {stream: _encoders(stream, given) for stream, given in (encoders or {}).items()},
-            {column: _strengths(column, given) for column, given in (augment or {}).items()},
+            {stream: _encoders(stream, names) for stream, names in (encoders or {}).items()},
+            {column: _strengths(column, names) for column, names in (augment or {}).items()},
             () if experts is None else _experts(experts),
         )
 
@@ -93,8 +93,8 @@ class ComparisonRequest:
             raise ConfigError(
                 "the recipe has no network, and therefore no encoders", fix="model.network=true, or leave out --encoders"
             )
-        factors += [_encoder_factor(stream, given, schema) for stream, given in self.encoders.items()]
-        factors += [_augmentation_factor(column, given, schema, plan) for column, given in self.augment.items()]
+        factors += [_encoder_factor(stream, specs, schema) for stream, specs in self.encoders.items()]
+        factors += [_augmentation_factor(column, names, schema, plan) for column, names in self.augment.items()]
         if self.experts:
             factors.append(_experts_factor(self.experts, schema, plan))
         return factors
@@ -111,7 +111,7 @@ def buildable(
         leave_out: Whether to add all streams but each, too.
     """
     streams = tuple(setup.schema.streams)
-    found: dict[Way, ComparisonSetup] = {}
+    variants: dict[Way, ComparisonSetup] = {}
     skipped: dict[str, str] = {}
     for combination in product(*(factor.options for factor in factors)):
         name = " + ".join(choice.name for choice in combination)
@@ -125,74 +125,74 @@ def buildable(
             skipped[name] = error.problem if isinstance(error, SensoriumError) else str(error)
             continue
         changes = tuple((factor.part, choice.name) for factor, choice in zip(factors, combination, strict=True))
-        found[Way(name, registry.split(changed.plan.model.fusion or "")[0], streams, False, changes)] = changed
-    if not found:
+        variants[Way(name, registry.split(changed.plan.model.fusion or "")[0], streams, False, changes)] = changed
+    if not variants:
         raise ConfigError(f"no variant can be built: {'; '.join(f'{n}: {why}' for n, why in skipped.items())}")
     fusions = any(factor.part == "fusion" for factor in factors)
     if len(streams) == 1 or not (fusions or leave_out):
-        return found, skipped
+        return variants, skipped
     for stream in streams:
-        found[Way(f"{stream} alone", "single", (stream,), True)] = setup.with_streams([stream]).with_fusion("single")
+        variants[Way(f"{stream} alone", "single", (stream,), True)] = setup.with_streams([stream]).with_fusion("single")
     if leave_out and len(streams) > 2:
-        usual = registry.split(setup.plan.model.fusion or next(iter(found)).fusion)[0]
+        usual = registry.split(setup.plan.model.fusion or next(iter(variants)).fusion)[0]
         for stream in streams:
             kept = tuple(s for s in streams if s != stream)
-            found[Way(f"without {stream}", usual, kept, True)] = setup.with_streams(kept).with_fusion(usual)
-    return found, skipped
+            variants[Way(f"without {stream}", usual, kept, True)] = setup.with_streams(kept).with_fusion(usual)
+    return variants, skipped
 
 
 # ── names, before anything is read ─────────────────────────────────────────────────────────────────────────────────
 
 
-def _unique(given: str | Sequence[Spec]) -> list[Spec]:
+def _unique(names: str | Sequence[Spec]) -> list[Spec]:
     """Parse ``a,b`` or a list, without repetitions."""
-    specs: list[Spec] = [name.strip() for name in given.split(",")] if isinstance(given, str) else list(given)
+    specs: list[Spec] = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
     return [spec for i, spec in enumerate(specs) if spec not in specs[:i]]
 
 
-def _fusions(given: str | Sequence[str]) -> tuple[str, ...]:
+def _fusions(names: str | Sequence[str]) -> tuple[str, ...]:
     known = registry.kinds("fusions")
-    if given == ALL:
+    if names == ALL:
         return known
-    return tuple(_check_name("fusion", str(name), known) for name in _unique(given))
+    return tuple(_check_name("fusion", str(name), known) for name in _unique(names))
 
 
-def _encoders(stream: str, given: str | Sequence[Spec]) -> tuple[Spec, ...] | None:
-    if given == ALL:
+def _encoders(stream: str, names: str | Sequence[Spec]) -> tuple[Spec, ...] | None:
+    if names == ALL:
         return None
-    found = _unique(given)
-    if not found:
+    specs = _unique(names)
+    if not specs:
         raise ConfigError(f"no encoders of {stream!r} are named", fix=f"--encoders {stream}=NAME,NAME, or {stream}=all")
-    for spec in found:
+    for spec in specs:
         _check_name("encoder", registry.split(spec)[0], registry.kinds("encoders"))
         registry.resolve("encoders", spec)
-    return tuple(found)
+    return tuple(specs)
 
 
-def _strengths(column: str, given: str | Sequence[str]) -> tuple[str, ...] | None:
-    if given == ALL:
+def _strengths(column: str, names: str | Sequence[str]) -> tuple[str, ...] | None:
+    if names == ALL:
         return None
-    found = tuple(str(strength) for strength in _unique(given))
-    if not found:
+    values = tuple(str(strength) for strength in _unique(names))
+    if not values:
         raise ConfigError(f"no augmentations of {column!r} are named", fix=f"--augment {column}=none,light")
-    return found
+    return values
 
 
-def _experts(given: str | Sequence[str | Sequence[Spec]]) -> tuple[tuple[Spec, ...], ...]:
+def _experts(names: str | Sequence[str | Sequence[Spec]]) -> tuple[tuple[Spec, ...], ...]:
     """Parse sets of experts: ``none``, ``linear``, ``linear+forest``, a list; ``all``: none, each alone, all together."""
     known = registry.kinds("experts")
-    if given == ALL:
+    if names == ALL:
         return tuple(chain([()], combinations(known, 1), [known] if len(known) > 1 else []))
-    found: list[tuple[Spec, ...]] = []
-    for group in given.split(",") if isinstance(given, str) else given:
+    groups: list[tuple[Spec, ...]] = []
+    for group in names.split(",") if isinstance(names, str) else names:
         specs = [name.strip() for name in group.split("+")] if isinstance(group, str) else list(group)
         chosen: tuple[Spec, ...] = () if specs == [NONE] else tuple(specs)
         for spec in chosen:
             _check_name("expert", registry.split(spec)[0], (*known, NONE))
             registry.resolve("experts", spec)
-        if chosen not in found:
-            found.append(chosen)
-    return tuple(found)
+        if chosen not in groups:
+            groups.append(chosen)
+    return tuple(groups)
 
 
 def _check_name(what: str, name: str, known: Sequence[str]) -> str:
@@ -204,11 +204,11 @@ def _check_name(what: str, name: str, known: Sequence[str]) -> str:
 # ── parts of the recipe, once columns are known ────────────────────────────────────────────────────────────────────
 
 
-def _encoder_factor(stream: str, given: Sequence[Spec] | None, schema: Schema) -> Factor:
+def _encoder_factor(stream: str, specs: Sequence[Spec] | None, schema: Schema) -> Factor:
     if stream not in schema.streams:
         raise ConfigError(f"--encoders: no stream named {stream!r}{nearest(stream, schema.streams)}")
     able = list(_readers(stream, schema))
-    for spec in given or ():
+    for spec in specs or ():
         kind, options = registry.split(spec)
         if kind not in able:
             raise ConfigError(f"encoder {kind!r} cannot read the stream {stream!r}", fix=f"these can: {', '.join(able)}")
@@ -219,7 +219,7 @@ def _encoder_factor(stream: str, given: Sequence[Spec] | None, schema: Schema) -
 
     # "all" leaves out encoders that need a checkpoint, which must be named with it.
     plain = [kind for kind in able if "checkpoint" not in registry.options("encoders", kind).model_fields]
-    chosen = plain if given is None else given
+    chosen = plain if specs is None else specs
     return Factor(f"encoders.{stream}", f"encoder of {stream}", tuple(choice(spec) for spec in chosen))
 
 
@@ -228,10 +228,10 @@ def _readers(stream: str, schema: Schema) -> Iterator[str]:
     layout = schema.layout(stream)
     for kind in registry.kinds("encoders"):
         try:
-            found = registry.find("encoders", kind)
+            encoder = registry.find("encoders", kind)
         except ImportError:
             continue  # its library is not installed
-        if isinstance(layout, found.reads):
+        if isinstance(layout, encoder.reads):
             yield kind
 
 
@@ -241,15 +241,15 @@ def _check_column_options(stream: str, kind: str, options: Mapping[str, object],
     wanted = registry.find("encoders", kind).wants(options)
     other = {name: value for name, value in wanted.items() if column.spec.get(name) != value}
     if other:
-        asked = ", ".join(f"{name}: {value}" for name, value in {"kind": column.spec["kind"], **other}.items())
+        needed = ", ".join(f"{name}: {value}" for name, value in {"kind": column.spec["kind"], **other}.items())
         raise ConfigError(
             f"encoder {kind!r} needs other options of the column than it is read with, and all runs read the same cells",
             column=column.name,
-            fix=f"--as '{column.name}={{{asked}}}'",
+            fix=f"--as '{column.name}={{{needed}}}'",
         )
 
 
-def _augmentation_factor(column: str, given: Sequence[str] | None, schema: Schema, plan: Recipe) -> Factor:
+def _augmentation_factor(column: str, names: Sequence[str] | None, schema: Schema, plan: Recipe) -> Factor:
     allowed = {c.name: strengths(c) for c in schema.inputs}
     if column not in allowed:
         raise ConfigError(f"--augment: no input column named {column!r}{nearest(column, allowed)}")
@@ -267,28 +267,29 @@ def _augmentation_factor(column: str, given: Sequence[str] | None, schema: Schem
             column=column,
             fix="leave it out of --augment, or store: false in the freeze",
         )
-    for strength in given or ():
+    for strength in names or ():
         if strength not in allowed[column]:
             raise ConfigError(f"no augmentation named {strength!r}{nearest(strength, allowed[column])}", column=column)
 
     def choice(strength: str) -> Option:
         return Option(f"{column}: {strength}", lambda setup: setup.with_augmentation(column, strength))
 
-    chosen = allowed[column] if given is None else given
+    chosen = allowed[column] if names is None else names
     return Factor(f"columns.{column}.augment", f"augmentation of {column}", tuple(choice(s) for s in chosen))
 
 
-def _experts_factor(given: Sequence[Sequence[Spec]], schema: Schema, plan: Recipe) -> Factor:
+def _experts_factor(groups: Sequence[Sequence[Spec]], schema: Schema, plan: Recipe) -> Factor:
     layouts = [schema.layout(stream) for stream in schema.streams]
-    usual = [found for found in (registry.find("features", kind) for kind in registry.kinds("features")) if found.usual]
-    if plan.model.features is None and not any(found.reads(layout) for found in usual for layout in layouts):
+    readers = [registry.find("features", kind) for kind in registry.kinds("features")]
+    usual = [reader for reader in readers if reader.usual]
+    if plan.model.features is None and not any(reader.reads(layout) for reader in usual for layout in layouts):
         raise ConfigError("experts read none of these streams by default", fix="name what they read: model.features")
 
     def choice(experts: Sequence[Spec]) -> Option:
         name = "+".join(_label(spec) for spec in experts) or NONE
         return Option(f"experts: {name}", lambda setup: setup.with_experts(experts))
 
-    return Factor("experts", "experts", tuple(choice(experts) for experts in given))
+    return Factor("experts", "experts", tuple(choice(experts) for experts in groups))
 
 
 def _label(spec: Spec) -> str:

@@ -151,10 +151,10 @@ class ComparisonSetup:
         return h.hexdigest()[:16]
 
 
-def _entries_without(resolved: Mapping[str, Any], asked: Mapping[str, Any], stream: str) -> dict[str, Any]:
+def _entries_without(resolved: Mapping[str, Any], requested: Mapping[str, Any], stream: str) -> dict[str, Any]:
     """Return the resolved entries; for ``stream``, only what the user asked for."""
     kept = {name: value for name, value in resolved.items() if name != stream}
-    return kept | ({stream: asked[stream]} if stream in asked else {})
+    return kept | ({stream: requested[stream]} if stream in requested else {})
 
 
 def prepare(

@@ -201,9 +201,9 @@ def add_experts(trained: Trained, ready: PreparedRun, console: Console) -> None:
     """Fit experts of the recipe in ``ready`` and blend them with the network of ``trained``; ``console`` shows progress."""
     from sensorium.training.expert_fitting import fit_experts
 
-    found = trained.artifact
-    plan = with_experts(found.recipe, ready.plan)
-    found.recipe = fit_experts(plan, found.schema, found.model, ready.rows, ready.valid, console)
+    artifact = trained.artifact
+    plan = with_experts(artifact.recipe, ready.plan)
+    artifact.recipe = fit_experts(plan, artifact.schema, artifact.model, ready.rows, ready.valid, console)
 
 
 def _check_networks(ready: PreparedRun, console: Console) -> PreparedRun:
@@ -221,13 +221,13 @@ def _check_networks(ready: PreparedRun, console: Console) -> PreparedRun:
     return replace(ready, **plans)  # type: ignore[arg-type]
 
 
-def _with_fit_settings(found: Recipe, asked: Recipe) -> Recipe:
+def _with_fit_settings(best: Recipe, request: Recipe) -> Recipe:
     """Return the recipe that a search chose, with the experts, network count and time limit of the original one."""
-    plan = with_experts(found, asked)
+    plan = with_experts(best, request)
     return plan.model_copy(
         update={
-            "model": plan.model.model_copy(update={"networks": asked.model.networks}),
-            "training": plan.training.model_copy(update={"time_limit": asked.training.time_limit}),
+            "model": plan.model.model_copy(update={"networks": request.model.networks}),
+            "training": plan.training.model_copy(update={"time_limit": request.training.time_limit}),
         }
     )
 
@@ -237,18 +237,18 @@ def _check_search(
     separate_valid: bool,
     search: int | None,
     tune_speed: bool,
-    found: TableSplits,
+    splits: TableSplits,
     trials: int | None,
     resolved: Recipe,
 ) -> None:
     """Refuse several networks or a search where the recipe or the rows do not allow them."""
-    if plan.model.networks > 1 and (why := why_unsuitable(resolved, found, separate_valid=separate_valid)) is not None:
+    if plan.model.networks > 1 and (why := why_unsuitable(resolved, splits, separate_valid=separate_valid)) is not None:
         raise ConfigError(f"{plan.model.networks} networks cannot be trained: {why}", fix="model.networks=1")
     if search is None and trials is None:
         return
     if tune_speed:
         raise ConfigError("tune_speed measures one setting, but a search tries many", fix="leave out one of the two")
-    if found.stream is not None:
+    if splits.stream is not None:
         raise ConfigError("a search needs a table in memory", fix="leave out --stream, or --search and --quality best")
     if plan.training.devices * plan.training.nodes > 1:
         raise ConfigError(
@@ -279,10 +279,10 @@ def _tune_speed(
     """Return the run with the faster settings, and the measurements."""
     from sensorium.training.speed_tuning import tune
 
-    said = ready.request.training.model_fields_set
+    set_by_user = ready.request.training.model_fields_set
     plan, speed = tune(
         ready.plan,
-        said,
+        set_by_user,
         ready.schema,
         ready.rows,
         ready.valid,
@@ -348,9 +348,9 @@ def network_only(plan: Recipe) -> Recipe:
     return plan.model_copy(update={"model": plan.model.model_copy(update=single)})
 
 
-def with_experts(plan: Recipe, asked: Recipe) -> Recipe:
-    """Return the resolved recipe ``plan`` with the experts and features of the recipe ``asked``."""
-    update = {"experts": asked.model.experts, "features": asked.model.features}
+def with_experts(plan: Recipe, request: Recipe) -> Recipe:
+    """Return the resolved recipe ``plan`` with the experts and features of the recipe ``request``."""
+    update = {"experts": request.model.experts, "features": request.model.features}
     return plan.model_copy(update={"model": plan.model.model_copy(update=update)})
 
 

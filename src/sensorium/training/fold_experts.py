@@ -32,7 +32,7 @@ def cross_fit_experts(
     schema: Schema,
     networks: Sequence[Model],
     parts: Sequence[tuple[encoded.Rows, encoded.Rows]],
-    every: encoded.Rows,
+    all_rows: encoded.Rows,
     console: Console,
 ) -> tuple[list[Ensemble | None], Ensemble | None, Recipe]:
     """Cross-fit experts beside the networks of a fold ensemble.
@@ -45,14 +45,14 @@ def cross_fit_experts(
         schema: The fitted columns.
         networks: The trained networks.
         parts: By network, its training rows and its held-out rows.
-        every: All rows.
+        all_rows: All rows.
         console: Where progress is printed.
 
     Returns:
         The experts of each fold, those fitted on all rows, and the recipe without experts whose weight is zero.
     """
-    whole = new_ensemble(plan, schema, networks[0])
-    if whole is None:
+    ensemble = new_ensemble(plan, schema, networks[0])
+    if ensemble is None:
         return [None] * len(networks), None, plan
     progress, folds, held_data = ExpertProgress(console), list[Ensemble](), list[ExpertData]()
     for k, (network, (rest, held)) in enumerate(zip(networks, parts, strict=True)):
@@ -64,16 +64,16 @@ def cross_fit_experts(
         folds.append(fold)
         held_data.append(collect(fold, network, schema, held, own=True))
     progress.next("all rows")
-    _fit_ensemble(whole, networks[0], schema, every, plan.seed)
-    for name, blend in whole.blends.items():
+    _fit_ensemble(ensemble, networks[0], schema, all_rows, plan.seed)
+    for name, blend in ensemble.blends.items():
         progress.next("weighing")
         share, factor = _learn_weights(name, folds, networks, held_data)
         for target in (blend, *(fold.blends[name] for fold in folds)):
             target.keep("share", share)
             target.keep("factor", factor)
-    whole, kept = without_unused(whole, plan)
+    ensemble, kept = without_unused(ensemble, plan)
     progress.done()
-    return [without_unused(fold, plan)[0] for fold in folds], whole, kept
+    return [without_unused(fold, plan)[0] for fold in folds], ensemble, kept
 
 
 def _fit_ensemble(ensemble: Ensemble, model: Model, schema: Schema, rows: encoded.Rows, seed: int) -> None:
@@ -98,15 +98,17 @@ def _learn_weights(
     share, factor = blend.share.clone(), blend.factor.clone()
     observed = [held.observed(name, response) for held in held_data]
     for at, streams in enumerate(blend.sets):
-        each, truth, weight = [], [], []
+        outputs, truth, weight = [], [], []
         for fold, network, held, rows in zip(folds, networks, held_data, observed, strict=True):
             fresh = rows_with_streams(rows, streams)
             known, member_task = rows.take(fresh), network.tasks[name].plain
             own = held.network[name][streams][torch.from_numpy(held.rows_with(name, ()))][torch.from_numpy(fresh)]
-            each.append([own, *(member_task.scored(expert.said(known, streams)) for expert in fold.experts[name].values())])
+            outputs.append(
+                [own, *(member_task.scored(expert.said(known, streams)) for expert in fold.experts[name].values())]
+            )
             truth.append(known.target)
             weight.append(known.weight)
-        parts = [torch.cat(same) for same in zip(*each, strict=True)]
+        parts = [torch.cat(same) for same in zip(*outputs, strict=True)]
         counted = np.concatenate(truth), np.concatenate(weight)
         share[at] = without_minor(blend_shares(task, response, parts, *counted))
         together = task.merge(parts, share[at].expand(len(counted[1]), -1).float())

@@ -63,8 +63,8 @@ class Search:
     @property
     def best(self) -> Trial | None:
         """The trial with the best score; ties are broken by lower loss, then by number."""
-        found = [trial for trial in self.trials if trial.score is not None]
-        return max(found, key=self._rank) if found else None
+        scored = [trial for trial in self.trials if trial.score is not None]
+        return max(scored, key=self._rank) if scored else None
 
     def _rank(self, trial: Trial) -> tuple[float, float, int]:
         assert trial.score is not None

@@ -206,8 +206,8 @@ def _worker(rank: int, count: int, port: int, job: Mapping[str, Any]) -> subproc
     return worker
 
 
-def job_of(request: Request, **asked: Any) -> dict[str, Any] | None:
-    """Return the arguments of ``fit`` (``request`` and ``asked``) as plain JSON; None where its rows are in memory."""
+def job_of(request: Request, **options: Any) -> dict[str, Any] | None:
+    """Return the arguments of ``fit`` (``request`` and ``options``) as plain JSON; None where its rows are in memory."""
     if not all(table is None or isinstance(table, (str, os.PathLike)) for table in (request.source, request.valid)):
         return None
     by_role = {role: [name for name, other in request.roles.items() if other == role] for role in ("group", "weight")}
@@ -216,7 +216,7 @@ def job_of(request: Request, **asked: Any) -> dict[str, Any] | None:
         "valid": request.valid,
         "media": request.media,
         "cache": request.cache,
-        **asked,
+        **options,
     }
     plain = {name: str(value) if isinstance(value, os.PathLike) else value for name, value in arguments.items()}
     return {

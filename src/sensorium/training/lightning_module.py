@@ -267,8 +267,9 @@ class TrainingModule(pl.LightningModule):
             self._tally.update(self.model(batch), counted)
         if self._baseline_tally is not None and len(self.model.tasks) > 1:
             for name, baseline in self.baselines.items():
-                one = self._baseline_tally.each[name]
-                self._baseline_tally.add(one, moved(one.task.constant(baseline, batch.rows), batch.weight.device), counted)
+                tally = self._baseline_tally.each[name]
+                constant = moved(tally.task.constant(baseline, batch.rows), batch.weight.device)
+                self._baseline_tally.add(tally, constant, counted)
 
     def on_validation_epoch_end(self) -> None:
         """Append the epoch's scores to ``history``; with several processes, all use the first one's."""
@@ -288,17 +289,18 @@ class TrainingModule(pl.LightningModule):
             record |= self._scores(*tallies) if self.processes.first else {}
         self.history.append(self.processes.broadcast(record))
 
-    def _scores(self, tally: Tally, plain: Tally) -> Record:
+    def _scores(self, tally: Tally, baseline: Tally) -> Record:
         record: Record = {}
         total = 0.0
         counts = {name: count for objective in self._objectives() for name, count in objective.importance().items()}
-        for name, one in tally.each.items():
-            loss = float(weighted_mean(one.loss, one.weight))
+        for name, part in tally.each.items():
+            loss = float(weighted_mean(part.loss, part.weight))
             record[f"valid_loss_{name}"] = loss
-            record[f"valid_{UNWEIGHTED}_{name}"] = float(weighted_mean(one.told, one.weight))
-            total += loss if len(tally.each) == 1 else loss / _baseline_loss(plain.each[name]) * counts.get(name, 1.0)
-            if one.rows:
-                record[f"valid_{one.task.headline}_{name}"] = scores_of(one.scorer, [one.task.headline])[one.task.headline]
+            record[f"valid_{UNWEIGHTED}_{name}"] = float(weighted_mean(part.told, part.weight))
+            total += loss if len(tally.each) == 1 else loss / _baseline_loss(baseline.each[name]) * counts.get(name, 1.0)
+            if part.rows:
+                headline = part.task.headline
+                record[f"valid_{headline}_{name}"] = scores_of(part.scorer, [headline])[headline]
         record["valid_loss"] = total
         return record
 
@@ -340,9 +342,9 @@ class TrainingModule(pl.LightningModule):
             self.flow.load_state_dict(checkpoint["sensorium"]["flow"][self.processes.rank])
 
 
-def _baseline_loss(plain: TaskTally) -> float:
+def _baseline_loss(tally: TaskTally) -> float:
     """Return the loss of the baseline prediction, which brings losses of different tasks to one scale."""
-    loss = float(weighted_mean(plain.loss, plain.weight))
+    loss = float(weighted_mean(tally.loss, tally.weight))
     return loss if math.isfinite(loss) and loss > 1e-6 else 1.0
 
 

@@ -118,8 +118,8 @@ def resolve_rates(
         fusion: The fusion.
         surgery: The model surgery, for its low-rank updates.
     """
-    for key, given in (("lr_scale", training.lr_scale), ("layer_decay", training.layer_decay)):
-        for stream, value in given.items():
+    for key, by_stream in (("lr_scale", training.lr_scale), ("layer_decay", training.layer_decay)):
+        for stream, value in by_stream.items():
             if stream not in encoders:
                 raise ConfigError(f"training.{key}: no stream named {stream!r}{nearest(stream, encoders)}")
             if not 0 < value <= (1 if key == "layer_decay" else 1000):

@@ -74,10 +74,10 @@ def report_padding(schema: Schema, rows: Rows, spec: Training, seed: int, consol
         seed: The random seed of the run.
         console: Where the share is printed.
     """
-    found = padding_shares(schema, rows, spec, seed)
-    if found is None:
+    shares = padding_shares(schema, rows, spec, seed)
+    if shares is None:
         return {}
-    drawn, together = found
+    drawn, together = shares
     used = together if spec.bucket > 1 else drawn
     other = ""
     if spec.bucket > 1:

@@ -77,8 +77,8 @@ class Resume:
 
     def is_finished(self) -> bool:
         """Return whether this very run is finished and its model is in the folder."""
-        found = self._read() if self.run_file.is_file() else {}
-        return found.get("run") == self.run and bool(found.get("finished"))
+        stored = self._read() if self.run_file.is_file() else {}
+        return stored.get("run") == self.run and bool(stored.get("finished"))
 
     def is_same_run(self) -> bool:
         """Return whether the folder is empty or belongs to this very run."""
@@ -86,19 +86,19 @@ class Resume:
 
     def _read(self) -> dict[str, Any]:
         try:
-            found = json.loads(self.run_file.read_text(encoding="utf-8"))
+            stored = json.loads(self.run_file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return stored if isinstance(stored, dict) else {}
 
 
 def is_complete(out: Path) -> bool:
     """Return whether the folder ``out`` holds a finished run and its model."""
     try:
-        found = json.loads((out / "resume" / "run.json").read_text(encoding="utf-8"))
+        stored = json.loads((out / "resume" / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(found, dict) and bool(found.get("finished"))
+    return isinstance(stored, dict) and bool(stored.get("finished"))
 
 
 def mark_finished(out: Path) -> None:
@@ -132,10 +132,10 @@ def remove_inner_runs(out: Path) -> None:
 def load_speed(out: Path, run: str) -> dict[str, Any] | None:
     """Return what ``save_speed`` stored in ``out`` for the run named ``run``; None if there is nothing."""
     try:
-        found = json.loads((out / "resume" / "speed.json").read_text(encoding="utf-8"))
+        stored = json.loads((out / "resume" / "speed.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found["speed"] if isinstance(found, dict) and found.get("run") == run else None
+    return stored["speed"] if isinstance(stored, dict) and stored.get("run") == run else None
 
 
 def save_speed(out: Path, run: str, speed: Mapping[str, Any]) -> None:
@@ -163,7 +163,7 @@ def run_description(
         "columns": {name: {key: v for key, v in item.items() if key != "state"} for name, item in columns.items()},
         "learnt": _digest([item.get("state") for item in columns.values()]),
         "rows": [len(rows), len(valid)],
-        "cells": {part: found.contents() for part, found in (("training", rows), ("validation", valid))},
+        "cells": {part: encoded_part.contents() for part, encoded_part in (("training", rows), ("validation", valid))},
         "processes": processes,
         "of": of,
     }
@@ -196,7 +196,7 @@ def differences(before: object, now: Mapping[str, Any]) -> list[str]:
 
 def _table_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Describe how two tables differ: rows, columns, column options, and finally cells."""
-    found = [
+    changes = [
         f"{counted(new, f'{part} row')}, and it began with {old:,}"
         for part, old, new in zip(("training", "validation"), before["rows"], now["rows"], strict=True)
         if old != new
@@ -204,16 +204,16 @@ def _table_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> lis
     old, new = before["columns"], now["columns"]
     for how, names in (("new", set(new) - set(old)), ("no longer there", set(old) - set(new))):
         if names:
-            found.append(f"{how}: {'columns' if len(names) > 1 else 'column'} {listed(map(repr, sorted(names)), 5)}")
+            changes.append(f"{how}: {'columns' if len(names) > 1 else 'column'} {listed(map(repr, sorted(names)), 5)}")
     both = [name for name in old if name in new]
-    found += _document_differences({name: old[name] for name in both}, {name: new[name] for name in both}, "columns")
-    if found:
-        return found
+    changes += _document_differences({name: old[name] for name in both}, {name: new[name] for name in both}, "columns")
+    if changes:
+        return changes
     for part, cells in now["cells"].items():
         changed = [name for name, digest in cells.items() if before["cells"][part].get(name) != digest]
         if changed:
-            found.append(f"other cells in the {part} rows: {listed(changed, 5)}")
-    return found
+            changes.append(f"other cells in the {part} rows: {listed(changed, 5)}")
+    return changes
 
 
 def _document_differences(before: Any, now: Any, path: str = "") -> list[str]:

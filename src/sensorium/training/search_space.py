@@ -140,15 +140,15 @@ def search_space(plan: Recipe, schema: Schema, rows: int, classes: Mapping[str, 
 def _fusions(plan: Recipe, usual: Recipe, schema: Schema) -> tuple[str, ...]:
     """Return the default fusion and those of the list that can fuse these streams."""
     default = registry.split(usual.model.fusion or "")[0]
-    found = []
+    names = []
     for name in dict.fromkeys((default, *FUSIONS)):
         try:
             model = usual.model.model_copy(update={"fusion": name})
             assemble(resolve(usual.model_copy(update={"model": model}), schema, 1)[0].model, schema)
         except (SensoriumError, ImportError, ValueError, RuntimeError):
             continue  # too many streams, or a product too large: not among the choices
-        found.append(name)
-    return tuple(found)
+        names.append(name)
+    return tuple(names)
 
 
 def _augmented_columns(plan: Recipe, schema: Schema) -> list[str]:
@@ -166,9 +166,9 @@ def _augmented_columns(plan: Recipe, schema: Schema) -> list[str]:
 def _with_dropout_scale(request: Recipe, resolved: Recipe, times: float) -> Recipe:
     """Return the recipe with every dropout rate that the user did not set multiplied by ``times``."""
 
-    def scaled(spec: Spec, given: Spec | None) -> Spec:
+    def scaled(spec: Spec, requested: Spec | None) -> Spec:
         kind, options = registry.split(spec)
-        if "dropout" not in options or (given is not None and "dropout" in registry.split(given)[1]):
+        if "dropout" not in options or (requested is not None and "dropout" in registry.split(requested)[1]):
             return spec
         share = float(f"{min(MOST_DROPPED, options['dropout'] * times):.3g}")
         return {"kind": kind, **options, "dropout": share}

@@ -62,7 +62,7 @@ class SpeedTrial:
 
 def tune(
     plan: Recipe,
-    said: Collection[str],
+    fixed: Collection[str],
     schema: Schema,
     rows: Rows,
     valid: Rows,
@@ -78,7 +78,7 @@ def tune(
 
     Args:
         plan: The resolved recipe.
-        said: The keys of ``training`` that the user set; these are not varied.
+        fixed: The keys of ``training`` that the user set; these are not varied.
         schema: The fitted columns.
         rows: Encoded training rows, to measure on; ``valid`` are the validation rows.
         store: The cache, for the outputs of frozen encoders.
@@ -96,7 +96,7 @@ def tune(
     threads = torch.get_num_threads()
     try:
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            tuner = SpeedTuner(plan, said, schema, rows, store, console, stream)
+            tuner = SpeedTuner(plan, fixed, schema, rows, store, console, stream)
             result = tuner.run()
     finally:
         torch.set_num_threads(threads)
@@ -124,14 +124,14 @@ class SpeedTuner:
     def __init__(
         self,
         plan: Recipe,
-        said: Collection[str],
+        fixed: Collection[str],
         schema: Schema,
         rows: Rows,
         store: Store,
         console: Console,
         stream: ShardSource | None,
     ) -> None:
-        self.plan, self.fixed, self.schema, self.rows, self.console = plan, set(said), schema, rows, console
+        self.plan, self.fixed, self.schema, self.rows, self.console = plan, set(fixed), schema, rows, console
         self.stream, self.spec = stream, plan.training
         self.trials: list[SpeedTrial] = []
         self.began = time.perf_counter()
