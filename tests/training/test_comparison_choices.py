@@ -1,4 +1,4 @@
-"""What a comparison can vary: encoders, augmentations and experts, every combination of them, all else the same."""
+"""What a comparison can vary: encoders, augmentations and experts, in every combination."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def ways(ground: ComparisonSetup, **asked: Any) -> dict[str, ComparisonSetup]:
     return {way.name: each for way, each in found.items()}
 
 
-def test_another_encoder_and_nothing_else(ground: ComparisonSetup) -> None:
+def test_only_the_encoder_changes(ground: ComparisonSetup) -> None:
     vit = {"kind": "vit", "depth": 1}
     found = ways(ground, encoders={"photo": ["convnet", "resnet", vit]})
     assert list(found) == ["photo: convnet", "photo: resnet", "photo: vit depth=1"]
@@ -59,7 +59,7 @@ def test_another_encoder_and_nothing_else(ground: ComparisonSetup) -> None:
     assert depth["depth"] == 1, "what is given of an encoder is kept, what is not is sized"
 
 
-def test_an_encoder_comes_with_its_own_adapter_and_rate(scenes: Path) -> None:
+def test_encoder_gets_its_default_adapter_and_rate(scenes: Path) -> None:
     ignored = [*(name for name in LEFT if name != "note"), "photo", "sensor"]
     overrides = [*QUICK, "model.encoders.note=tfidf"]
     request = Request.of(scenes / "train.csv", target="event", ignore=ignored, overrides=overrides)
@@ -75,7 +75,7 @@ def test_an_encoder_comes_with_its_own_adapter_and_rate(scenes: Path) -> None:
     )
 
 
-def test_all_encoders_are_those_that_can_read_the_stream(ground: ComparisonSetup) -> None:
+def test_all_means_encoders_that_can_read_the_stream(ground: ComparisonSetup) -> None:
     (question,) = ComparisonRequest.of(encoders={"photo": "all"}).factors(ground.schema, ground.plan)
     names = {choice.name.removeprefix("photo: ") for choice in question.options}
     assert names >= {"convnet", "resnet", "vit", "patch"}
@@ -86,7 +86,7 @@ def test_all_encoders_are_those_that_can_read_the_stream(ground: ComparisonSetup
     assert {way.name.removeprefix("photo: ") for way in found} | {n.removeprefix("photo: ") for n in skipped} == names
 
 
-def test_another_augmentation_of_the_same_cells(ground: ComparisonSetup) -> None:
+def test_augmentation_changes_without_re_encoding(ground: ComparisonSetup) -> None:
     found = ways(ground, augment={"photo": "all"})
     assert list(found) == [f"photo: {strength}" for strength in ("none", "light", "strong", "auto")]
     index = torch.arange(8).numpy()
@@ -103,7 +103,7 @@ def test_another_augmentation_of_the_same_cells(ground: ComparisonSetup) -> None
     assert not torch.equal(drawn["photo: light"], drawn["photo: strong"])
 
 
-def test_several_questions_are_every_combination(ground: ComparisonSetup) -> None:
+def test_several_factors_give_every_combination(ground: ComparisonSetup) -> None:
     asked = ComparisonRequest.of("gated,concat", {"photo": "convnet,resnet"}, {"photo": "none,light"}, "none,linear")
     found, _ = buildable(ground, asked.factors(ground.schema, ground.plan), False)
     compared = [way for way in found if not way.single]
@@ -122,7 +122,7 @@ def test_several_questions_are_every_combination(ground: ComparisonSetup) -> Non
     assert {way.name for way in found if way.single} == {"photo alone", "sensor alone"}, "beside fusions only"
 
 
-def test_nothing_said_is_all_fusions() -> None:
+def test_default_compares_all_fusions() -> None:
     assert ComparisonRequest.of().fusions == registry.kinds("fusions")
     assert ComparisonRequest.of(encoders={"photo": "convnet"}).fusions is None
     assert ComparisonRequest.of(experts="all").experts[0] == ()
@@ -150,12 +150,12 @@ def test_nothing_said_is_all_fusions() -> None:
         ({"fusions": "gatd"}, "did you mean gated"),
     ],
 )
-def test_what_cannot_be_asked_is_told(ground: ComparisonSetup, asked: dict[str, Any], message: str) -> None:
+def test_impossible_factors_are_reported(ground: ComparisonSetup, asked: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ComparisonRequest.of(**asked).factors(ground.schema, ground.plan)
 
 
-def test_what_the_recipe_rules_out_is_told(ground: ComparisonSetup, scenes: Path) -> None:
+def test_factors_excluded_by_the_recipe_are_reported(ground: ComparisonSetup, scenes: Path) -> None:
     def plan(section: str, **update: Any) -> Recipe:
         return ground.plan.model_copy(update={section: getattr(ground.plan, section).model_copy(update=update)})
 
@@ -172,7 +172,7 @@ def test_what_the_recipe_rules_out_is_told(ground: ComparisonSetup, scenes: Path
         ComparisonRequest.of(augment={"room": "none"}).factors(table.schema, table.plan)
 
 
-def test_encoders_compared_and_gone_on_with(scenes: Path, tmp_path: Path, cli: Any) -> None:
+def test_encoder_comparison_resumes(scenes: Path, tmp_path: Path, cli: Any) -> None:
     out = tmp_path / "c"
     words = [
         "compare",
@@ -207,7 +207,7 @@ def test_encoders_compared_and_gone_on_with(scenes: Path, tmp_path: Path, cli: A
         given(scenes, out, encoders={"photo": "convnet"}, overrides=[*QUICK, "model.fusion=concat"])
 
 
-def test_experts_and_augmentations_compared(scenes: Path, tmp_path: Path) -> None:
+def test_comparison_of_experts_and_augmentations(scenes: Path, tmp_path: Path) -> None:
     told = [name for name in LEFT if name not in ("room", "temperature")]
     found = given(scenes, tmp_path / "c", ignore=[*told, "sensor"], augment={"photo": "none,strong"}, experts="none,linear")
     assert found.what == "way"
@@ -219,7 +219,7 @@ def test_experts_and_augmentations_compared(scenes: Path, tmp_path: Path) -> Non
         assert with_it >= without, "one epoch teaches a network little, and linear models are fitted to the end"
 
 
-def test_the_command_line_says_what_is_misspelt(scenes: Path, tmp_path: Path, cli: Any) -> None:
+def test_command_line_names_misspelt_components(scenes: Path, tmp_path: Path, cli: Any) -> None:
     for words, message in (
         (["--encoders", "convnet"], "--encoders NAME=CHOICES"),
         (["--augment", "photo=none", "--augment", "photo=light"], "photo is named twice"),

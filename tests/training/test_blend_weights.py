@@ -1,4 +1,4 @@
-"""How much each part of a blend counts: by rows that none has seen, and near all alike where these are few."""
+"""Blend weights: learnt on unseen rows, and nearly equal where these are few."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def logits(truth: np.ndarray, right: float, rng: np.random.Generator) -> torch.T
     return torch.nn.functional.one_hot(torch.from_numpy(said), 3).float().mul(2.0).log_softmax(dim=1)
 
 
-def test_the_better_part_counts_more_with_many_rows_and_little_more_with_few(task: Classification) -> None:
+def test_better_part_gains_weight_with_rows(task: Classification) -> None:
     rng = np.random.default_rng(0)
     found = {}
     for rows in (6, 600):
@@ -44,14 +44,14 @@ def test_the_better_part_counts_more_with_many_rows_and_little_more_with_few(tas
     assert 0.5 < float(found[6][0]) < 0.85
 
 
-def test_without_rows_all_count_alike(task: Classification) -> None:
+def test_without_rows_weights_are_equal(task: Classification) -> None:
     nothing = torch.zeros(0, 3)
     found = blend_shares(task, RESPONSE, [nothing] * 4, np.zeros(0, dtype=np.int64), np.zeros(0))
     assert found.tolist() == [0.25] * 4
     assert sharpening_factor(task, RESPONSE, nothing, np.zeros(0, dtype=np.int64), np.zeros(0)) == 1.0
 
 
-def test_a_blend_that_is_too_sure_is_made_less_sure_and_the_other_way_round(task: Classification) -> None:
+def test_blend_confidence_is_calibrated(task: Classification) -> None:
     rng = np.random.default_rng(1)
     truth = rng.integers(0, 3, 900)
     fair = logits(truth, 0.6, rng)
@@ -59,7 +59,7 @@ def test_a_blend_that_is_too_sure_is_made_less_sure_and_the_other_way_round(task
     assert factors[0] > 1.0 > factors[1]
 
 
-def test_of_numbers_the_nearer_counts_more() -> None:
+def test_more_accurate_number_gains_weight() -> None:
     modality = Number()
     modality.fit(["1", "2", "3"])
     rng = np.random.default_rng(2)
@@ -70,7 +70,7 @@ def test_of_numbers_the_nearer_counts_more() -> None:
     assert float(found[0]) == pytest.approx(1 / (1 + 0.04), abs=0.05)
 
 
-def test_narrowed_features_give_the_model_of_the_features_themselves() -> None:
+def test_reduced_features_give_the_same_model() -> None:
     from scipy.sparse import random as random_sparse
 
     rng = np.random.default_rng(3)

@@ -82,11 +82,11 @@ def waits(folder: Path, overrides: list[str], counted: bool = True) -> Counter[s
     ],
     ids=["default", "attention"],
 )
-def test_no_step_waits(scenes: Path, overrides: list[str]) -> None:
+def test_no_step_synchronises_with_the_device(scenes: Path, overrides: list[str]) -> None:
     assert not waits(scenes, overrides)
 
 
-def test_the_count_sees_what_waits(scenes: Path) -> None:
+def test_counter_detects_synchronisation(scenes: Path) -> None:
     """Which rows have a stream, asked in the midst of a step; and an objective that must know which rows qualify."""
     assert waits(scenes, [], counted=False)["aten::nonzero"] >= 2 * 4
     assert waits(scenes, ["objectives=[supervised,contrastive]"])["aten::nonzero"] > 0

@@ -1,4 +1,4 @@
-"""Two processes beside one: run as a script by ``test_processes.py``; writes what differs, as JSON.
+"""Two processes beside one: run as a script by ``test_process_group.py``; writes what differs, as JSON.
 
 A fresh process that has imported everything forks the two, so that a test does not pay for Python twice more.
 """
