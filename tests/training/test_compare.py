@@ -107,12 +107,12 @@ def test_stopped_comparison_resumes(folder: Path, scenes: Path, monkeypatch: pyt
 def test_all_runs_share_one_setup(scenes: Path, tmp_path: Path) -> None:
     ignored = ("cost", "tags", "when", "room", "temperature")
     request = Request.of(scenes / "train.csv", target="event", ignore=ignored, overrides=QUICK)
-    ground, where = prepare(request, None, Console(True))
+    setup, where = prepare(request, None, Console(True))
     assert "no run has seen" in where
-    total = len(ground.rows) + len(ground.valid) + len(ground.test)
-    assert len(ground.test) == round(0.2 * total)
-    questions = ComparisonRequest.of("gated,weighted").factors(ground.schema, ground.plan)
-    ways, skipped = buildable(ground, questions, True)
+    total = len(setup.rows) + len(setup.valid) + len(setup.test)
+    assert len(setup.test) == round(0.2 * total)
+    factors = ComparisonRequest.of("gated,weighted").factors(setup.schema, setup.plan)
+    ways, skipped = buildable(setup, factors, True)
     assert skipped == {}
     assert [way.name for way in ways][:2] == ["gated", "weighted"]
     assert {way.name for way in ways if way.single} >= {"photo alone", "without photo"}
@@ -120,9 +120,9 @@ def test_all_runs_share_one_setup(scenes: Path, tmp_path: Path) -> None:
     assert len(encoders) == 1, "the same encoders for all"
     alone = next(each for way, each in ways.items() if way.name == "sound alone")
     assert list(alone.schema.streams) == list(alone.rows.inputs) == list(alone.plan.model.encoders) == ["sound"]
-    assert alone.plan.model.encoders["sound"] == ground.plan.model.encoders["sound"]
-    assert alone.schema.inputs[0].reader is ground.schema.streams["sound"][0].reader, "learnt once"
-    limited, with_limit = ground.with_time_limit(3.5, ways)
+    assert alone.plan.model.encoders["sound"] == setup.plan.model.encoders["sound"]
+    assert alone.schema.inputs[0].reader is setup.schema.streams["sound"][0].reader, "learnt once"
+    limited, with_limit = setup.with_time_limit(3.5, ways)
     assert {each.plan.training.time_limit for each in (limited, *with_limit.values())} == {3.5}
 
 

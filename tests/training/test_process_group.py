@@ -33,8 +33,8 @@ def close(one: Any, other: Any) -> None:
 def test_collectives_exchange_values(found: Any) -> None:
     first, second = found["words"]
     assert first == second
-    assert first["told"] == {"ä": [0, 0.1 + 0.2]}
-    assert first["each"] == ["x", "x" * 71]
+    assert first["broadcast"] == {"ä": [0, 0.1 + 0.2]}
+    assert first["gather"] == ["x", "x" * 71]
     assert first["mean"] == [1.0, 1.5]
     assert first["gathered"] == [0.0, 1.0, 10.0, 11.0, 12.0]
     assert first["words"] == ["ä"] * 3

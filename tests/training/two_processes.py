@@ -82,12 +82,12 @@ def prepared(
 
 
 def trained(
-    ranks: ProcessGroup, absent: bool, objectives: list[Any], note: dict[str, Any], strategy: str = "ddp"
+    processes: ProcessGroup, absent: bool, objectives: list[Any], note: dict[str, Any], strategy: str = "ddp"
 ) -> dict[str, Any]:
     """Gradients of the first step, and the scores, statistics and weights after it."""
-    strategy = strategy if ranks.several else "ddp"
-    plan, schema, data = prepared(absent, objectives, note, ROWS // ranks.count, strategy)
-    torch.manual_seed(ranks.rank)  # the first process's weights are everybody's
+    strategy = strategy if processes.several else "ddp"
+    plan, schema, data = prepared(absent, objectives, note, ROWS // processes.count, strategy)
+    torch.manual_seed(processes.rank)  # the first process's weights are everybody's
     model = assemble(plan.model, schema, experts=False)
     made = [registry.build("objectives", spec, model) for spec in plan.objectives]
     for module in [*model.modules(), *(m for part in made for m in part.modules())]:
@@ -106,18 +106,18 @@ def trained(
             gradients[name] = None if parameter.grad is None else full_tensor(parameter.grad).tolist()
 
     TrainingModule.on_before_optimizer_step = seen  # type: ignore[method-assign, assignment]
-    lit: list[TrainingModule] = []
+    modules: list[TrainingModule] = []
     start = TrainingModule.on_train_start
-    TrainingModule.on_train_start = lambda self: (lit.append(self), start(self))[1]  # type: ignore[method-assign]
+    TrainingModule.on_train_start = lambda self: (modules.append(self), start(self))[1]  # type: ignore[method-assign]
     try:
-        history, _ = _run(plan, schema, model, made, data, data, None, False, Console(quiet=True), ranks)
+        history, _ = _run(plan, schema, model, made, data, data, None, False, Console(quiet=True), processes)
     finally:
         TrainingModule.on_train_start = start  # type: ignore[method-assign]
-    statistics = {n: b.tolist() for n, b in lit[0].named_buffers() if "running" in n}
+    statistics = {n: b.tolist() for n, b in modules[0].named_buffers() if "running" in n}
     record = {name: value for name, value in history[-1].items() if name != "seconds"}
     weights = {name: weight.tolist() for name, weight in model.state_dict().items()}
-    parts = sum(local_part(p).numel() for p in lit[0].parameters()), sum(p.numel() for p in lit[0].parameters())
-    units = sum(type(module).__name__.startswith("FSDP") for module in lit[0].modules())
+    parts = sum(local_part(p).numel() for p in modules[0].parameters()), sum(p.numel() for p in modules[0].parameters())
+    units = sum(type(module).__name__.startswith("FSDP") for module in modules[0].modules())
     return {
         "gradients": gradients,
         "record": record,
@@ -128,16 +128,20 @@ def trained(
     }
 
 
-def words(ranks: ProcessGroup) -> dict[str, Any]:
+def words(processes: ProcessGroup) -> dict[str, Any]:
     """What is said and gathered."""
-    numbers = torch.arange(2.0 + ranks.rank).reshape(-1, 1) + 10 * ranks.rank
-    mine = {"numbers": numbers, "here": torch.ones(2 + ranks.rank, dtype=torch.bool), "words": ["ä"] * (1 + ranks.rank)}
-    states = ranks.gather_states({"a": mine})
+    numbers = torch.arange(2.0 + processes.rank).reshape(-1, 1) + 10 * processes.rank
+    mine = {
+        "numbers": numbers,
+        "here": torch.ones(2 + processes.rank, dtype=torch.bool),
+        "words": ["ä"] * (1 + processes.rank),
+    }
+    states = processes.gather_states({"a": mine})
     whole = {name: [row for state in states for row in state["a"][name]] for name in mine}
     return {
-        "told": ranks.broadcast({"ä": [ranks.rank, 0.1 + 0.2]}),
-        "each": ranks.gather("x" * (1 + 70 * ranks.rank)),
-        "mean": ranks.mean(torch.tensor([1.0, 3.0 * ranks.rank])).tolist(),
+        "broadcast": processes.broadcast({"ä": [processes.rank, 0.1 + 0.2]}),
+        "gather": processes.gather("x" * (1 + 70 * processes.rank)),
+        "mean": processes.mean(torch.tensor([1.0, 3.0 * processes.rank])).tolist(),
         "gathered": [float(row) for row in whole["numbers"]],
         "present": [bool(row) for row in whole["here"]],
         "words": whole["words"],
@@ -160,5 +164,5 @@ if __name__ == "__main__":
     found: dict[str, Any] = {"words": forked(2, words)}
     for name, case in CASES.items():
         one = trained(ProcessGroup(), *case)
-        found[name] = {"one": one, "two": forked(2, lambda ranks, case=case: trained(ranks, *case))}  # type: ignore[misc]
+        found[name] = {"one": one, "two": forked(2, lambda processes, case=case: trained(processes, *case))}  # type: ignore[misc]
     Path(sys.argv[1]).write_text(json.dumps(found))

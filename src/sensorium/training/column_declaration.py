@@ -177,14 +177,14 @@ def check_targets(schema: Schema, table: Table) -> None:
                 f"the target is {cells[0]!r} in every row: there is nothing to learn",
                 file=table.source,
                 column=column.name,
-                fix="give rows with at least two different answers",
+                fix="give rows with at least two different values",
             )
         if category and len(values) == len(cells) > FEW:
             raise DataError(
-                f"all {len(cells)} answers are different classes: there is nothing to learn",
+                f"all {len(cells)} values are different classes: there is nothing to learn",
                 file=table.source,
                 column=column.name,
-                fix=f"name another target, or say what it is: {quoting.as_kind(column.name, 'number')}",
+                fix=f"name another target, or set its kind: {quoting.as_kind(column.name, 'number')}",
             )
 
 

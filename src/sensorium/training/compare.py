@@ -126,7 +126,7 @@ def compare(
         cache=cache,
     )
     if seeds < 1:
-        raise ConfigError(f"{seeds} seeds", fix="use one or more")
+        raise ConfigError(f"a comparison needs at least one seed, not {seeds}", fix="--seeds 3")
     comparison = ComparisonRequest.of(fusions, encoders, augment, experts)
     folder = Path(out)
     with for_comparison(folder, overwrite=overwrite), Console(quiet) as console:

@@ -114,17 +114,17 @@ def buildable(
     variants: dict[Way, ComparisonSetup] = {}
     skipped: dict[str, str] = {}
     for combination in product(*(factor.options for factor in factors)):
-        name = " + ".join(choice.name for choice in combination)
+        name = " + ".join(option.name for option in combination)
         changed = setup
         try:
-            for choice in combination:
-                changed = choice.change(changed)
+            for option in combination:
+                changed = option.change(changed)
             assemble(changed.plan.model, changed.schema)
         except (SensoriumError, ImportError, ValueError, RuntimeError) as error:
             # Too many streams, too large a product, a missing library: listed as skipped.
             skipped[name] = error.problem if isinstance(error, SensoriumError) else str(error)
             continue
-        changes = tuple((factor.part, choice.name) for factor, choice in zip(factors, combination, strict=True))
+        changes = tuple((factor.part, option.name) for factor, option in zip(factors, combination, strict=True))
         variants[Way(name, registry.split(changed.plan.model.fusion or "")[0], streams, False, changes)] = changed
     if not variants:
         raise ConfigError(f"no variant can be built: {'; '.join(f'{n}: {why}' for n, why in skipped.items())}")
@@ -214,13 +214,13 @@ def _encoder_factor(stream: str, specs: Sequence[Spec] | None, schema: Schema) -
             raise ConfigError(f"encoder {kind!r} cannot read the stream {stream!r}", fix=f"these can: {', '.join(able)}")
         _check_column_options(stream, kind, options, schema)
 
-    def choice(spec: Spec) -> Option:
+    def option(spec: Spec) -> Option:
         return Option(f"{stream}: {_label(spec)}", lambda setup: setup.with_encoder(stream, spec))
 
     # "all" leaves out encoders that need a checkpoint, which must be named with it.
     plain = [kind for kind in able if "checkpoint" not in registry.options("encoders", kind).model_fields]
     chosen = plain if specs is None else specs
-    return Factor(f"encoders.{stream}", f"encoder of {stream}", tuple(choice(spec) for spec in chosen))
+    return Factor(f"encoders.{stream}", f"encoder of {stream}", tuple(option(spec) for spec in chosen))
 
 
 def _readers(stream: str, schema: Schema) -> Iterator[str]:
@@ -271,11 +271,11 @@ def _augmentation_factor(column: str, names: Sequence[str] | None, schema: Schem
         if strength not in allowed[column]:
             raise ConfigError(f"no augmentation named {strength!r}{nearest(strength, allowed[column])}", column=column)
 
-    def choice(strength: str) -> Option:
+    def option(strength: str) -> Option:
         return Option(f"{column}: {strength}", lambda setup: setup.with_augmentation(column, strength))
 
     chosen = allowed[column] if names is None else names
-    return Factor(f"columns.{column}.augment", f"augmentation of {column}", tuple(choice(s) for s in chosen))
+    return Factor(f"columns.{column}.augment", f"augmentation of {column}", tuple(option(s) for s in chosen))
 
 
 def _experts_factor(groups: Sequence[Sequence[Spec]], schema: Schema, plan: Recipe) -> Factor:
@@ -285,11 +285,11 @@ def _experts_factor(groups: Sequence[Sequence[Spec]], schema: Schema, plan: Reci
     if plan.model.features is None and not any(reader.reads(layout) for reader in usual for layout in layouts):
         raise ConfigError("experts read none of these streams by default", fix="name what they read: model.features")
 
-    def choice(experts: Sequence[Spec]) -> Option:
+    def option(experts: Sequence[Spec]) -> Option:
         name = "+".join(_label(spec) for spec in experts) or NONE
         return Option(f"experts: {name}", lambda setup: setup.with_experts(experts))
 
-    return Factor("experts", "experts", tuple(choice(experts) for experts in groups))
+    return Factor("experts", "experts", tuple(option(experts) for experts in groups))
 
 
 def _label(spec: Spec) -> str:

@@ -162,7 +162,7 @@ def run_search(
             raise
         console.warn(f"stopped after {len(log.search.trials)} trials: the best of them is kept; the same command resumes")
     if log.search.best is None:
-        raise SensoriumError(f"no trial could be trained; problem of the first: {log.search.trials[0].problem}")
+        raise SensoriumError(f"no trial could be trained; the first failed with: {log.search.trials[0].problem}")
     console.note(log.search.text())
     trained = log.model(store)
     trained.artifact.report["search"] = log.search.to_json()
@@ -182,7 +182,7 @@ class TrialLog:
                 raise ConfigError(
                     "the folder holds another search: its rows, its recipe or its seed differ",
                     file=path,
-                    fix="give the same command to go on; or name another --out; or replace it: --overwrite",
+                    fix="give the same command to resume; or name another --out; or replace it: --overwrite",
                 )
             self.search.trials = [Trial(**trial) for trial in document["trials"]]
 

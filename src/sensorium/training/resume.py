@@ -29,7 +29,7 @@ from sensorium.reporting.console import Console
 
 LAST = "refit"
 """Name of the folder of the final fit within that of the run."""
-RESTART = "give the same command; or begin anew: --overwrite instead of --resume"
+RESTART = "give the same command; or start anew: --overwrite instead of --resume"
 MAX_DIFFERENCES = 6
 """Maximum number of differences between two runs that are listed."""
 MEMBER = "network-{}"
@@ -66,7 +66,7 @@ class Resume:
         if resume and self.checkpoint.is_file() and self.run_file.is_file():
             if not _is_intact(self.checkpoint):
                 raise ConfigError(
-                    "the checkpoint is damaged", file=self.checkpoint, fix="begin anew: --overwrite instead of --resume"
+                    "the checkpoint is damaged", file=self.checkpoint, fix="start anew: --overwrite instead of --resume"
                 )
             console.note("resuming from the last checkpoint")
             return True

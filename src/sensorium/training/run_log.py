@@ -37,7 +37,7 @@ class RunLog:
                 raise ConfigError(
                     "the folder holds another comparison: its rows, its recipe or its budget differ",
                     file=folder,
-                    fix="give the same command to go on; or name another --out; or replace it: --overwrite",
+                    fix="give the same command to resume; or name another --out; or replace it: --overwrite",
                 )
             self.lines[line["name"], line["seed"]] = line
 
