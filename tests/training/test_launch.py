@@ -54,7 +54,7 @@ def test_rank_is_read_from_the_launcher_environment(started: dict[str, str], mon
     plan = launch.with_processes(Recipe())
     assert (plan.training.devices, plan.training.nodes) == (2, 2)
     assert launch.with_processes(plan) == plan
-    with pytest.raises(ConfigError, match=r"training\.devices is 4 and training\.nodes 1"):
+    with pytest.raises(ConfigError, match=r"training\.devices=4, training\.nodes=1"):
         launch.with_processes(Recipe().override(["training.devices=4"]))
 
 

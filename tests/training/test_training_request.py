@@ -81,8 +81,8 @@ def test_recipe_may_be_a_mapping(form: Any, tmp_path: Path) -> None:
         ({"training": {"epochs": "many"}}, "training.epochs"),
         ({"training": None}, "training"),
         ({1: 2}, "1"),
-        ([1], "it is of type list"),
-        (3, "it is of type int"),
+        ([1], "a value of type list"),
+        (3, "a value of type int"),
     ],
 )
 def test_unknown_key_is_named(recipe: Any, said: str) -> None:
