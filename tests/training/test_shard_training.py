@@ -119,7 +119,7 @@ def test_pass_is_a_number_of_batches(words: Path) -> None:
 
 
 def test_stream_training_keeps_no_rows(packed: Path, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sensorium.training.shard_training.SHOWN_ROWS", 10)
+    monkeypatch.setattr("sensorium.training.shard_source.DECODED_ROWS", 10)
     table = Table.read(scenes / "train.csv")
     model = stream_fit(
         packed,
