@@ -19,15 +19,15 @@ import json, sys, time
 start = time.process_time()
 import sensorium
 import sensorium.evaluation.evaluate, sensorium.reporting.report, sensorium.training.callbacks, sensorium.training.fit
-from sensorium.training.lightning_module import Lit
+from sensorium.training.lightning_module import TrainingModule
 import PIL.Image, PIL.JpegImagePlugin, PIL.PngImagePlugin, soundfile, soxr
 imports = time.process_time() - start
-score = Lit.on_validation_epoch_end
+score = TrainingModule.on_validation_epoch_end
 passed = []
 def scored(self):
     score(self)
     passed.append((time.process_time() - began[0], time.perf_counter() - began[1], self.history[-1]))
-Lit.on_validation_epoch_end = scored
+TrainingModule.on_validation_epoch_end = scored
 train, valid, target, ignore, cache, epochs, seed = sys.argv[1:]
 began = (time.process_time(), time.perf_counter())
 sensorium.fit(

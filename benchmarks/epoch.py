@@ -33,7 +33,7 @@ from sensorium.nn.loss_reduction import weighted_mean
 from sensorium.reporting.console import Console
 from sensorium.training.column_declaration import declare
 from sensorium.training.defaults import resolve
-from sensorium.training.prepare import learn
+from sensorium.training.prepare import fit_modalities
 from sensorium.training.train import _run
 
 
@@ -72,7 +72,7 @@ def task(tables: dict[str, Path], ignore: list[str], cache: Path, epochs: int) -
     train, valid = Table.read(tables["train"]), Table.read(tables["valid"])
     schema = declare(train, plan, ["event"], dict.fromkeys(ignore, "ignore")).schema
     media, store = Under(tables["train"].parent, anywhere=True), Store(cache)
-    learn(schema, train, media)
+    fit_modalities(schema, train, media)
     plan, _ = resolve(plan, schema, len(train))
     return Task(
         plan, schema, encode(schema, train, media=media, store=store), encode(schema, valid, media=media, store=store)

@@ -90,7 +90,7 @@ def fit(table: Path, out: Path, cache: Path) -> None:
     import sensorium as sm
     from sensorium.training import callbacks
 
-    callbacks.SHARE = 0  # checkpoints as often as it can, so that kills meet them
+    callbacks.CHECKPOINT_INTERVAL = 0  # checkpoints as often as it can, so that kills meet them
     sm.fit(
         table / "train.csv",
         target="event",

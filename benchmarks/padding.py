@@ -17,10 +17,10 @@ import torch
 from benchmarks.measure import Measure, Results, Settings, Skipped, compared, cost, interleaved
 from sensorium.data.tables.table import Table
 from sensorium.reporting.console import Console
-from sensorium.training.padding_report import WINDOW, shares
+from sensorium.training.padding_report import WINDOW, padding_shares
 from sensorium.training.prepare import prepare
-from sensorium.training.step_timing import Job, Pace
-from sensorium.training.train import built
+from sensorium.training.step_timing import Job, StepTimer
+from sensorium.training.train import build
 from sensorium.training.training_request import Request
 
 STEPS = 10
@@ -72,18 +72,18 @@ def job(path: Path, ignore: list[str], overrides: list[str], cache: Path) -> tup
     request = Request.of(path, target="label", ignore=known, overrides=told, cache=cache)
     ready = prepare(request, quiet)
     torch.manual_seed(0)
-    model, objectives = built(ready.plan, ready.schema, ready.rows, quiet)
+    model, objectives = build(ready.plan, ready.schema, ready.rows, quiet)
     return Job(model, objectives, ready.schema, ready.rows, 0, torch.device("cpu")), ready.plan
 
 
 def compare(name: str, held: Job, plan: Any, settings: Settings) -> Results:
     """Padding and time of both, on the same rows."""
     spec = plan.training
-    found = shares(held.schema, held.rows, spec, 0)
+    found = padding_shares(held.schema, held.rows, spec, 0)
     if found is None:
         return [Skipped(name, "no stream of it is ragged")]
     drawn, together = found
-    with Pace(held, spec) as one, Pace(held, spec.model_copy(update={"bucket": WINDOW})) as other:
+    with StepTimer(held, spec) as one, StepTimer(held, spec.model_copy(update={"bucket": WINDOW})) as other:
         one.steps(2), other.steps(2)
         count = settings.few(STEPS, 2)
         mine, theirs = interleaved(

@@ -20,7 +20,7 @@ import json, sys, time
 from pathlib import Path
 import sensorium, sensorium.training.fit, sensorium.training.callbacks, sensorium.evaluation.evaluate
 from sensorium.data.tables.table import Table
-from sensorium.training.lightning_module import Lit
+from sensorium.training.lightning_module import TrainingModule
 def peak():
     # Not getrusage: a new process's ru_maxrss starts at what its parent held when it was started.
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
@@ -31,14 +31,14 @@ if not stream:
     source.rows()
     read = peak() - before
 spent, begun = [], []
-step = Lit.on_train_batch_start
+step = TrainingModule.on_train_batch_start
 def on_train_batch_start(self, batch, batch_idx):
     now = time.process_time(), time.perf_counter()
     if batch_idx:
         spent.append([a - b for a, b in zip(now, begun[-1])])
     begun.append(now)
     return step(self, batch, batch_idx)
-Lit.on_train_batch_start = on_train_batch_start
+TrainingModule.on_train_batch_start = on_train_batch_start
 sensorium.fit(
     source, target="label", valid=valid, cache=cache, quiet=True, stream=stream,
     overrides=[f"training.epochs={epochs}", "training.batch_size=BATCH", "training.patience=100000", "model.size=tiny"],

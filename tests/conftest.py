@@ -47,7 +47,7 @@ def networks_alone() -> Iterator[None]:
     """A test that does not name experts trains a network alone: else every test would pay for all three."""
     from sensorium.training import defaults, final_fit
 
-    fitted, network = defaults.fitted, final_fit._network
+    fitted, network = defaults.resolve_experts, final_fit._network_epochs
 
     def only_named(recipe: Any, *rest: Any) -> Any:
         return ([], {}, []) if recipe.model.experts is None else fitted(recipe, *rest)
@@ -56,8 +56,8 @@ def networks_alone() -> Iterator[None]:
         return network(plan, *rest) if plan.model.experts else 0
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(defaults, "fitted", only_named)
-        patch.setattr(final_fit, "_network", only_asked)
+        patch.setattr(defaults, "resolve_experts", only_named)
+        patch.setattr(final_fit, "_network_epochs", only_asked)
         yield
 
 

@@ -101,9 +101,9 @@ def test_event_files_are_named_after_no_machine(told_of: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from sensorium.training.tensorboard_events import Events
+    from sensorium.training.tensorboard_events import EventFile
 
-    events = Events(told_of)
+    events = EventFile(told_of)
     for step in range(3):
         events.add("loss", 1.0 / (step + 1), step)
     assert leaks(told_of) == []

@@ -50,7 +50,11 @@ def stopped(cli: Any, scenes: Path, run_folder: Path, tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize(
     "moment",
-    ["sensorium.training.table_splits.read", "sensorium.training.prepare.resolve", "sensorium.training.train.assemble"],
+    [
+        "sensorium.training.table_splits.read_table",
+        "sensorium.training.prepare.resolve",
+        "sensorium.training.train.assemble",
+    ],
 )
 def test_before_the_first_epoch_no_resume_is_offered(stopped: Any, moment: str) -> None:
     stderr = stopped(moment, *FIT)
@@ -73,24 +77,26 @@ def test_previous_model_is_mentioned(stopped: Any, cli: Any, scenes: Path, tmp_p
     (tmp_path / "my run").mkdir()
     (tmp_path / "my run" / "manifest.json").write_text("{}")
     os.utime(tmp_path / "my run" / "manifest.json", (0, time.time() - 60))
-    stderr = stopped("sensorium.training.table_splits.read", *FIT, "--overwrite")
+    stderr = stopped("sensorium.training.table_splits.read_table", *FIT, "--overwrite")
     assert "is unchanged" in stderr
 
 
 def test_interrupted_search_reports_saved_trials(stopped: Any, tmp_path: Path) -> None:
     (tmp_path / "my run").mkdir()
     (tmp_path / "my run" / "search.json").write_text(json.dumps({"search": "", "trials": [{}, {}]}))
-    stderr = stopped("sensorium.training.table_splits.read", *FIT, "--search", 3)
+    stderr = stopped("sensorium.training.table_splits.read_table", *FIT, "--search", 3)
     assert "2 trials of the search are saved. Resume: sensorium fit" in stderr
     assert "--resume" not in stderr
 
 
 def test_interrupted_comparison_reports_finished_runs(stopped: Any, tmp_path: Path) -> None:
     words = ["compare", *FIT[1:]]
-    assert "No run has finished" in stopped("sensorium.training.table_splits.read", *words)
+    assert "No run has finished" in stopped("sensorium.training.table_splits.read_table", *words)
     (tmp_path / "my run").mkdir(exist_ok=True)
     (tmp_path / "my run" / "runs.jsonl").write_text("{}\n")
-    assert "1 finished run is saved. Resume: sensorium compare" in stopped("sensorium.training.table_splits.read", *words)
+    assert "1 finished run is saved. Resume: sensorium compare" in stopped(
+        "sensorium.training.table_splits.read_table", *words
+    )
 
 
 @pytest.mark.parametrize(

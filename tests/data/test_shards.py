@@ -63,9 +63,9 @@ def test_packed_rows_encode_alike(packed: dict[str, Path], scenes: Path, name: s
         {"photo": {"kind": "image", "size": 16}, "sound": "audio", "event": {"kind": "category", "role": "target"}}
     )
     table = Table.read(scenes / "train.csv")
-    from sensorium.training.prepare import learn
+    from sensorium.training.prepare import fit_modalities
 
-    learn(schema, table, Under(scenes))
+    fit_modalities(schema, table, Under(scenes))
     store = Store(tmp_path)
     one = encode(schema, table, media=Under(scenes), store=store)
     other = encode(schema, Table.read(packed[name]), media=NONE, store=store)

@@ -340,7 +340,7 @@ def test_a_saved_model_needs_the_checkpoint_no_more(tmp_path: Path) -> None:
     import sensorium
     from sensorium.artifact import Artifact
     from sensorium.training.fit import fit
-    from sensorium.training.optimiser import shares
+    from sensorium.training.optimiser import rate_shares
 
     folders = {kind: checkpoints.write(tmp_path / kind, kind) for kind in ("vit", "roberta", "lxmert")}
     draw = np.random.default_rng(0)
@@ -373,7 +373,7 @@ def test_a_saved_model_needs_the_checkpoint_no_more(tmp_path: Path) -> None:
     fusion = trained.recipe.model.fusion
     assert isinstance(fusion, dict)
     assert (fusion["words"], fusion["config"]["x_layers"]) == ("note", 2)
-    share = shares(trained.model, trained.recipe.training)
+    share = rate_shares(trained.model, trained.recipe.training)
     slow = {name for name, p in trained.model.fusion.named_parameters() if share.get(id(p), 1.0) < 0.1}
     assert slow
     assert all(name.startswith(("layers.", "boxes.")) for name in slow)
@@ -390,17 +390,17 @@ def test_a_saved_model_needs_the_checkpoint_no_more(tmp_path: Path) -> None:
 def test_what_was_said_of_a_column_stays() -> None:
     from sensorium.core.recipe import Recipe
     from sensorium.core.schema import Schema
-    from sensorium.training.defaults import advised
+    from sensorium.training.defaults import with_encoder_columns
 
     folder = str(checkpoints.tiny("vit"))
     recipe = Recipe.parse({
         "columns": {"photo": {"kind": "image", "size": 32}},
         "model": {"encoders": {"photo": {"kind": "huggingface", "checkpoint": folder}}},
     })  # fmt: skip
-    schema, said = advised(recipe, Schema.declare(recipe.columns))
+    schema, said = with_encoder_columns(recipe, Schema.declare(recipe.columns))
     spec = schema.columns["photo"].spec
     assert (spec["size"], spec["stretch"], spec["mean"]) == (32, True, [0.5, 0.5, 0.5])
-    assert "photo: as its encoder wants" in said[0]
+    assert "photo: set for its encoder" in said[0]
     plain = recipe.model_copy(update={"columns": {"photo": "text"}})
-    with pytest.raises(ConfigError, match="reads image, and this column is text"):
-        advised(plain, Schema.declare(plain.columns))
+    with pytest.raises(ConfigError, match="reads image, but this column is text"):
+        with_encoder_columns(plain, Schema.declare(plain.columns))

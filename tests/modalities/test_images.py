@@ -162,5 +162,5 @@ def test_what_is_held_to_learn_from_is_bounded(monkeypatch: pytest.MonkeyPatch) 
     seen: list[int] = []
     monkeypatch.setattr(prepare, "SAMPLE_BYTES", 1000)
     monkeypatch.setattr(Image, "fit", lambda self, cells: seen.append(len(cells)))
-    prepare.learn(Schema.declare({"photo": "image"}), Table.read({"photo": [bytes(400)] * 9}), NONE)
+    prepare.fit_modalities(Schema.declare({"photo": "image"}), Table.read({"photo": [bytes(400)] * 9}), NONE)
     assert seen == [3]

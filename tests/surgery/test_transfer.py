@@ -19,7 +19,7 @@ from sensorium.model import operate
 from sensorium.nn.layer_depth import blocks, depths
 from sensorium.nn.lora import attach, merge
 from sensorium.testing import checkpoints, objectives
-from sensorium.training.optimiser import groups, shares
+from sensorium.training.optimiser import parameter_groups, rate_shares
 
 
 def learning(module: nn.Module) -> set[str]:
@@ -115,13 +115,13 @@ def test_what_is_frozen_stays_in_evaluation() -> None:
 def test_rates_fall_with_the_depth() -> None:
     model = objectives.model()
     spec = Training(lr=0.1, lr_scale={"series": 0.5}, layer_decay={"series": 0.8})
-    share = shares(model, spec)
+    share = rate_shares(model, spec)
     names = {id(p): name for name, p in model.encoders["series"].named_parameters()}
     found = {names[i]: part for i, part in share.items()}
     assert found["stages.0.conv.weight"] == pytest.approx(0.5 * 0.8)
     assert found["stages.1.conv.weight"] == pytest.approx(0.5)
     assert found["token.weight"] == pytest.approx(0.5)
-    made = groups(model.parameters(), share, spec)
+    made = parameter_groups(model.parameters(), share, spec)
     assert sum(len(group["params"]) for group in made) == len(list(model.parameters()))
     for group in made:
         for parameter in group["params"]:
@@ -267,10 +267,10 @@ def test_a_run_with_surgery_is_taken_up_where_it_stopped(
 
 
 def test_a_model_with_fewer_streams_keeps_the_surgery_of_those() -> None:
-    from sensorium.training.defaults import surgery_of
+    from sensorium.training.surgery_scope import surgery_for
 
     told: list[Any] = [{"kind": "freeze", "streams": ["photo"]}, {"kind": "lora", "streams": ["photo", "note"]}, "freeze"]
-    kept: list[Any] = surgery_of(told, ["note"])
+    kept: list[Any] = surgery_for(told, ["note"])
     assert [(spec["kind"], spec["streams"]) for spec in kept] == [("lora", ["note"]), ("freeze", None)]
 
 
@@ -281,12 +281,12 @@ def test_what_is_augmented_is_not_stored(rows: list[dict[str, Any]], option: dic
     from sensorium.data.files.media_access import NONE
     from sensorium.data.store.store import Store
     from sensorium.data.tables.table import Table
-    from sensorium.training.feature_cache import _varies
+    from sensorium.training.feature_cache import _is_augmented
 
     schema = Schema.declare({"photo": {"kind": "image", "augment": "none", **option}})
     schema.columns["photo"].reader.fit([row["photo"] for row in rows if row["photo"]])
     encoded = encode(schema, Table.read(rows), media=NONE, store=Store(), targets=False)
-    assert _varies(schema, "photo", encoded) == varies
+    assert _is_augmented(schema, "photo", encoded) == varies
 
 
 def test_pictures_keep_their_ratio_unless_a_square_is_asked_for() -> None:

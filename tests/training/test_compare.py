@@ -1,4 +1,4 @@
-"""Comparisons: one ground for all runs, resumable, and honest about what is noise."""
+"""Comparisons: one setup for all runs, resumable, with significance."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sensorium.core.recipe import Recipe
 from sensorium.data.tables.table import Table
 from sensorium.reporting.console import Console
 from sensorium.training.compare import compare
-from sensorium.training.comparison_choices import Asked, possible
+from sensorium.training.comparison_choices import ComparisonRequest, buildable
 from sensorium.training.comparison_setup import prepare
 from sensorium.training.memory_footprint import COPIES, training_bytes
 from sensorium.training.training_request import Request
@@ -44,7 +44,7 @@ def folder(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_every_way_is_there_with_what_it_costs_and_bears(folder: Path) -> None:
+def test_comparison_lists_cost_and_robustness_of_every_variant(folder: Path) -> None:
     told = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
     assert {run["name"] for run in told["runs"]} == {"gated", "concat", "photo alone", "sensor alone"}
     for run in told["runs"]:
@@ -60,7 +60,7 @@ def test_every_way_is_there_with_what_it_costs_and_bears(folder: Path) -> None:
     assert 0 < told["baseline"] < 1
 
 
-def test_what_is_written_opens_anywhere(folder: Path) -> None:
+def test_comparison_files_are_self_contained(folder: Path) -> None:
     from xml.etree import ElementTree
 
     assert ElementTree.fromstring((folder / "compare.svg").read_text(encoding="utf-8")).tag.endswith("svg")
@@ -70,7 +70,7 @@ def test_what_is_written_opens_anywhere(folder: Path) -> None:
     assert (folder / "compare.md").read_text(encoding="utf-8").startswith("| way | score |")
 
 
-def test_the_winner_is_a_recipe(folder: Path, quick_fit: Any, scenes: Path) -> None:
+def test_winner_recipe_trains(folder: Path, quick_fit: Any, scenes: Path) -> None:
     told = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
     recipe = Recipe.from_yaml(folder / "winner.yaml")
     assert isinstance(recipe.model.fusion, dict)
@@ -80,7 +80,7 @@ def test_the_winner_is_a_recipe(folder: Path, quick_fit: Any, scenes: Path) -> N
     assert again.recipe.model.fusion == recipe.model.fusion
 
 
-def test_a_stopped_comparison_goes_on(folder: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopped_comparison_resumes(folder: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = folder / "runs.jsonl"
     lines = runs.read_text(encoding="utf-8").splitlines()
     runs.write_text("\n".join(lines[:-1]) + '\n{"comparison": "half a li', encoding="utf-8")
@@ -88,14 +88,14 @@ def test_a_stopped_comparison_goes_on(folder: Path, scenes: Path, monkeypatch: p
     count = 0
     from sensorium.training import compare as module
 
-    whole = module.one
+    whole = module.run_one
 
     def counted(*args: Any) -> Any:
         nonlocal count
         count += 1
         return whole(*args)
 
-    monkeypatch.setattr(module, "one", counted)
+    monkeypatch.setattr(module, "run_one", counted)
     given(scenes, folder)
     after = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
     assert count == 1
@@ -104,15 +104,15 @@ def test_a_stopped_comparison_goes_on(folder: Path, scenes: Path, monkeypatch: p
         given(scenes, folder, overrides=[*QUICK, "training.lr=0.01"])
 
 
-def test_all_runs_stand_on_the_same_ground(scenes: Path, tmp_path: Path) -> None:
+def test_all_runs_share_one_setup(scenes: Path, tmp_path: Path) -> None:
     ignored = ("cost", "tags", "when", "room", "temperature")
     request = Request.of(scenes / "train.csv", target="event", ignore=ignored, overrides=QUICK)
-    ground, where = prepare(request, None, Console(True))
+    setup, where = prepare(request, None, Console(True))
     assert "no run has seen" in where
-    total = len(ground.rows) + len(ground.valid) + len(ground.test)
-    assert len(ground.test) == round(0.2 * total)
-    questions = Asked.of("gated,weighted").questions(ground.schema, ground.plan)
-    ways, skipped = possible(ground, questions, True)
+    total = len(setup.rows) + len(setup.valid) + len(setup.test)
+    assert len(setup.test) == round(0.2 * total)
+    factors = ComparisonRequest.of("gated,weighted").factors(setup.schema, setup.plan)
+    ways, skipped = buildable(setup, factors, True)
     assert skipped == {}
     assert [way.name for way in ways][:2] == ["gated", "weighted"]
     assert {way.name for way in ways if way.single} >= {"photo alone", "without photo"}
@@ -120,13 +120,13 @@ def test_all_runs_stand_on_the_same_ground(scenes: Path, tmp_path: Path) -> None
     assert len(encoders) == 1, "the same encoders for all"
     alone = next(each for way, each in ways.items() if way.name == "sound alone")
     assert list(alone.schema.streams) == list(alone.rows.inputs) == list(alone.plan.model.encoders) == ["sound"]
-    assert alone.plan.model.encoders["sound"] == ground.plan.model.encoders["sound"]
-    assert alone.schema.inputs[0].reader is ground.schema.streams["sound"][0].reader, "learnt once"
-    limited, with_limit = ground.limited(3.5, ways)
+    assert alone.plan.model.encoders["sound"] == setup.plan.model.encoders["sound"]
+    assert alone.schema.inputs[0].reader is setup.schema.streams["sound"][0].reader, "learnt once"
+    limited, with_limit = setup.with_time_limit(3.5, ways)
     assert {each.plan.training.time_limit for each in (limited, *with_limit.values())} == {3.5}
 
 
-def test_what_cannot_be_built_is_told(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unbuildable_variants_are_reported(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sensorium.core import registry
     from sensorium.training import comparison_choices as module
 
@@ -144,7 +144,7 @@ def test_what_cannot_be_built_is_told(scenes: Path, tmp_path: Path, monkeypatch:
     assert "With one seed" in found.text()
 
 
-def test_what_makes_no_sense_is_refused(scenes: Path, tmp_path: Path, cli: Any) -> None:
+def test_invalid_comparisons_are_refused(scenes: Path, tmp_path: Path, cli: Any) -> None:
     with pytest.raises(ConfigError, match="did you mean gated"):
         given(scenes, tmp_path, fusions="gatd")
     with pytest.raises(ConfigError, match="2 targets cannot be compared at once"):
@@ -155,7 +155,7 @@ def test_what_makes_no_sense_is_refused(scenes: Path, tmp_path: Path, cli: Any) 
     assert not (tmp_path / "x").exists()
 
 
-def test_memory_is_counted_in_tensors_and_leaves_the_model_alone(trained: Any, scenes: Path) -> None:
+def test_memory_measurement_leaves_the_model_unchanged(trained: Any, scenes: Path) -> None:
     rows = trained.encode(Table.read(scenes / "train.csv"))
     before = {name: value.clone() for name, value in trained.model.state_dict().items()}
     size = training_bytes(trained.model, trained.recipe, trained.schema, rows)
@@ -166,7 +166,7 @@ def test_memory_is_counted_in_tensors_and_leaves_the_model_alone(trained: Any, s
     assert all(p.grad is None for p in trained.model.parameters())
 
 
-def test_time_is_divided_evenly(scenes: Path, tmp_path: Path) -> None:
+def test_time_limit_is_divided_evenly(scenes: Path, tmp_path: Path) -> None:
     found = given(scenes, tmp_path / "c", seeds=1, fusions=["gated"], time_limit=3.0)
     assert "and 1 s a run" in found.budget, "one fusion and two single modalities"
     assert Recipe.from_yaml(tmp_path / "c" / "winner.yaml").training.time_limit == 1.0

@@ -1,4 +1,4 @@
-"""The optimisers of a recipe: each changes training, is taken up where it stood, and an L1 penalty makes weights zero."""
+"""Optimisers: each changes training and resumes exactly; an L1 penalty zeroes weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 import sensorium as sm
 from sensorium.core.recipe import Training
 from sensorium.training.callbacks import Checkpoint
-from sensorium.training.optimiser import MOMENTUM, USUAL, optimiser, settled
+from sensorium.training.optimiser import DEFAULT_LR, MOMENTUM, optimiser, resolve_rates
 
 QUICK = ["model.size=tiny", "training.epochs=3", "training.batch_size=16", "training.average=0"]
 DRAW = np.random.default_rng(0)
@@ -45,7 +45,7 @@ def stepped(training: Training, steps: int = 3) -> nn.Linear:
     return layer
 
 
-def test_sgd_is_torchs_with_nesterov_momentum() -> None:
+def test_sgd_uses_nesterov_momentum() -> None:
     found = stepped(Training(optimizer="sgd", lr=0.01, weight_decay=0.0))
     torch.manual_seed(0)
     layer = nn.Linear(4, 3)
@@ -58,12 +58,12 @@ def test_sgd_is_torchs_with_nesterov_momentum() -> None:
     assert torch.allclose(found.bias, layer.bias)
 
 
-def test_decay_at_the_usual_rate_is_as_strong_with_either_optimiser() -> None:
+def test_weight_decay_is_equally_strong_with_both_optimisers() -> None:
     """Without a gradient a matrix shrinks by the same factor, once momentum has gathered."""
     left = {}
     for name in ("adamw", "sgd"):
         weight = nn.Parameter(torch.ones(2, 2))
-        made = optimiser([weight], {}, Training(optimizer=name, lr=USUAL[name], weight_decay=0.05))
+        made = optimiser([weight], {}, Training(optimizer=name, lr=DEFAULT_LR[name], weight_decay=0.05))
         for _ in range(400):
             weight.grad = torch.zeros_like(weight)
             made.step()
@@ -72,7 +72,7 @@ def test_decay_at_the_usual_rate_is_as_strong_with_either_optimiser() -> None:
     assert MOMENTUM == 0.9
 
 
-def test_l1_is_soft_thresholding_of_matrices_alone() -> None:
+def test_l1_soft_thresholds_matrices_only() -> None:
     one = stepped(Training(lr=0.01, weight_decay=0.0), steps=1)
     other = stepped(Training(lr=0.01, weight_decay=0.0, l1=5.0), steps=1)
     assert torch.allclose(other.weight, nn.functional.softshrink(one.weight, 0.05))
@@ -80,25 +80,25 @@ def test_l1_is_soft_thresholding_of_matrices_alone() -> None:
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
-def test_what_a_strong_penalty_leaves_is_mostly_zero(name: str) -> None:
-    rate = USUAL[name]
+def test_strong_l1_penalty_zeroes_most_weights(name: str) -> None:
+    rate = DEFAULT_LR[name]
     model = run(f"training.optimizer={name}", f"training.l1={0.02 / rate}")
     matrices = torch.cat([p.detach().flatten() for p in model.model.parameters() if p.ndim > 1])
     assert float((matrices == 0).float().mean()) > 0.5
 
 
-def test_both_options_change_training_and_the_rate_follows() -> None:
+def test_optimiser_and_l1_change_training_and_default_rate() -> None:
     usual, sgd, sparse = run(), run("training.optimizer=sgd"), run("training.l1=0.1")
     assert not same(usual, sgd)
     assert not same(usual, sparse)
-    assert (usual.recipe.training.lr, sgd.recipe.training.lr) == (USUAL["adamw"], USUAL["sgd"])
+    assert (usual.recipe.training.lr, sgd.recipe.training.lr) == (DEFAULT_LR["adamw"], DEFAULT_LR["sgd"])
     assert sgd.history[-1]["valid_loss"] < sgd.history[0]["valid_loss"]
 
 
-def test_pretrained_parts_learn_at_the_same_share_of_the_rate() -> None:
+def test_pretrained_parts_keep_their_share_of_the_rate() -> None:
     encoders: dict[str, Any] = {"text": {"kind": "huggingface", "checkpoint": "somewhere"}}
     shares = [
-        settled(Training(optimizer=name), USUAL[name], encoders, "gated", [])[0]["lr_scale"]["text"]
+        resolve_rates(Training(optimizer=name), DEFAULT_LR[name], encoders, "gated", [])[0]["lr_scale"]["text"]
         for name in ("adamw", "sgd")
     ]
     assert shares[0] == pytest.approx(shares[1], rel=1e-2)
@@ -108,7 +108,7 @@ class KilledError(Exception):
     """Stands for a power cut."""
 
 
-def test_momentum_is_taken_up_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_momentum_resumes_bit_identically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ("training.optimizer=sgd", "training.l1=0.01")
     whole = run(*options)
     real = Checkpoint.on_train_epoch_end

@@ -12,11 +12,18 @@ from typing import Any
 
 
 def forked(count: int, work: Callable[[Any], Any]) -> list[Any]:
-    """The results, by rank, of ``work`` in ``count`` forked processes; one is forked too."""
+    """The results, by rank, of ``work`` in ``count`` forked processes; a single one is forked too.
+
+    Forked from this process, which has paid for the imports: it must not have used a GPU or started threads. ``work`` takes
+    the ``ProcessGroup`` and returns plain JSON. Linux only.
+
+    Raises:
+        RuntimeError: One of them failed; its traceback is on standard error.
+    """
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     from sensorium.training import launch
-    from sensorium.training.process_group import Ranks
+    from sensorium.training.process_group import ProcessGroup
 
     with tempfile.TemporaryDirectory() as folder:
         at = Path(folder)
@@ -28,10 +35,10 @@ def forked(count: int, work: Callable[[Any], Any]) -> list[Any]:
                 code = 1
                 try:
                     if count == 1:
-                        found = work(Ranks())
+                        found = work(ProcessGroup())
                     else:
-                        ranks = Ranks(rank, count, rank)
-                        with launch.met(ranks, TCPStore("127.0.0.1", store.port, count, False)):
+                        ranks = ProcessGroup(rank, count, rank)
+                        with launch.initialised(ranks, TCPStore("127.0.0.1", store.port, count, False)):
                             found = work(ranks)
                     (at / f"{rank}.json").write_text(json.dumps(found))
                     code = 0

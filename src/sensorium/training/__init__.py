@@ -1,1 +1,1 @@
-"""From a recipe to a trained model; the only room that knows Lightning."""
+"""Training: from a recipe to a trained model. The only package that uses Lightning."""

@@ -1,4 +1,4 @@
-"""How strongly a column is augmented in training: what it may be, and the same fitted columns with it changed."""
+"""Strengths of augmentation of a column, and fitted columns with another strength."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from sensorium.core.schema import Column, Schema
 
 
 def strengths(column: Column) -> tuple[str, ...]:
-    """What the option ``augment`` of a column may be, from weak to strong; empty where its kind has none."""
+    """Return the values that the option ``augment`` of ``column`` can take, weakest first; empty if its kind has none."""
     field = registry.options("modalities", column.spec["kind"]).model_fields.get("augment")
     return () if field is None else tuple(str(value) for value in get_args(field.annotation))
 
 
 def augmented(schema: Schema, strength: Mapping[str, str]) -> Schema:
-    """The same fitted columns, some augmented otherwise. What is stored of their cells stays as it is."""
+    """Return the fitted columns of ``schema`` with other augmentations, ``strength`` by column; encoded cells stay
+    valid.
+    """
     document = deepcopy(schema.to_json())
     for column in document["columns"]:
         if column["name"] in strength:

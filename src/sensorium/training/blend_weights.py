@@ -1,4 +1,4 @@
-"""How much each of several answers counts: what loses least on rows that none has learnt from, shrunk towards all alike."""
+"""Blend weights: the share of each predictor that minimises the loss on unseen rows, shrunk towards equal shares."""
 
 from __future__ import annotations
 
@@ -16,19 +16,23 @@ from sensorium.core.expert import Response
 from sensorium.nn.survival_likelihood import partial_loss
 
 PRIOR = 4.0
-"""So many rows that each part answers equally well are imagined beside the real ones: few rows are not believed much."""
+"""Strength of the Dirichlet prior per part, in rows: with few rows, shares stay near equal."""
 RIDGE = 10.0
-"""How many rows' worth of loss it costs to make a blend e times as sure as it is."""
+"""Penalty, in rows' worth of loss, of scaling the log-odds of a blend by e."""
 LIMIT = 1.0
-"""The logarithm of how much surer or less sure a blend may be made, at most."""
+"""Maximum absolute logarithm of the factor on the log-odds."""
 
 Loss = Callable[[Tensor], Tensor]
 
 
 def loss_of(response: Response, truth: NDArray[Any], weight: NDArray[np.float64], spread: float = 1.0) -> Loss:
-    """The negative log-likelihood of rows given outputs ``[n, K]``, summed; weights are made 1 on average.
+    """Return the summed negative log-likelihood as a function of outputs ``[rows, K]``.
 
-    ``spread``: of a number, the variance of what is not explained.
+    Args:
+        response: What is predicted: classes, labels, a number, a risk.
+        truth: The targets of the rows.
+        weight: Row weights ``[rows]``; scaled to a mean of 1.
+        spread: For a number, the variance of the residuals.
     """
     target = torch.from_numpy(np.ascontiguousarray(truth))
     counts = torch.from_numpy(weight / max(weight.mean(), 1e-12)) if len(weight) else torch.zeros(0, dtype=torch.float64)
@@ -36,67 +40,82 @@ def loss_of(response: Response, truth: NDArray[Any], weight: NDArray[np.float64]
     def loss(output: Tensor) -> Tensor:
         output = output.double()
         if response.kind in ("classes", "ordered"):
-            each = F.cross_entropy(output, target.long(), reduction="none")
+            losses = F.cross_entropy(output, target.long(), reduction="none")
         elif response.kind == "labels":
-            each = F.binary_cross_entropy_with_logits(output, target.double(), reduction="none").mean(dim=1)
+            losses = F.binary_cross_entropy_with_logits(output, target.double(), reduction="none").mean(dim=1)
         elif response.kind == "risk":
             return partial_loss(output[:, 0], target[:, 0], target[:, 1] > 0.5, counts).sum()
         else:
-            each = 0.5 * (output[:, 0] - target.double()).square() / spread
-        return (each * counts).sum()
+            losses = 0.5 * (output[:, 0] - target.double()).square() / spread
+        return (losses * counts).sum()
 
     return loss
 
 
-def weighed(
-    task: Task[Any], response: Response, said: Sequence[Tensor], truth: NDArray[Any], weight: NDArray[np.float64]
+def blend_shares(
+    task: Task[Any], response: Response, outputs: Sequence[Tensor], truth: NDArray[Any], weight: NDArray[np.float64]
 ) -> Tensor:
-    """The share of each part ``[P]`` float32, summing to 1, that makes their mean (``Task.merge``) lose least.
+    """Return the shares ``[P]`` (float32, sum 1) of the parts that minimise the loss of their mean (``Task.merge``).
 
-    A Dirichlet prior of ``PRIOR`` rows for each part keeps shares near all alike where rows are few.
+    A Dirichlet prior of ``PRIOR`` rows per part keeps shares near equal where rows are few.
+
+    Args:
+        task: Merges the outputs of the parts.
+        response: What is predicted.
+        outputs: Outputs of each part ``[rows, K]``.
+        truth: The targets of the rows.
+        weight: Row weights ``[rows]``.
     """
-    parts = len(said)
-    alike = torch.full((parts,), 1 / parts)
+    parts = len(outputs)
+    equal = torch.full((parts,), 1 / parts)
     if parts == 1 or not len(truth):
-        return alike
-    each = [part.double() for part in said]
+        return equal
+    predictions = [part.double() for part in outputs]
     spread = 1.0
     if response.kind == "number":
         goal = torch.from_numpy(truth).double()
-        spread = max(min(float((part[:, 0] - goal).square().mean()) for part in each), 1e-12)
+        spread = max(min(float((part[:, 0] - goal).square().mean()) for part in predictions), 1e-12)
     loss = loss_of(response, truth, weight, spread)
     score = torch.zeros(parts, dtype=torch.float64, requires_grad=True)
 
     def objective() -> Tensor:
         share = score.log_softmax(dim=0)
-        together = task.merge(each, share.exp().expand(len(truth), -1))
+        together = task.merge(predictions, share.exp().expand(len(truth), -1))
         return loss(together) - PRIOR * share.sum()
 
-    if not _least(objective, [score]):
-        return alike
+    if not _minimise(objective, [score]):
+        return equal
     return score.detach().softmax(dim=0).float()
 
 
-def sharpened(
+def sharpening_factor(
     task: Task[Any], response: Response, output: Tensor, truth: NDArray[Any], weight: NDArray[np.float64]
 ) -> float:
-    """By how much the log-odds of a blend are to be multiplied; 1 where rows are few, and for numbers."""
+    """Return the factor on the log-odds of a blend that minimises the loss; 1 for numbers or without rows.
+
+    Args:
+        task: Scales log-odds (``Task.surer``).
+        response: What is predicted.
+        output: Outputs of the blend ``[rows, K]``.
+        truth: The targets of the rows.
+        weight: Row weights ``[rows]``.
+    """
     if response.kind == "number" or not len(truth):
         return 1.0
-    loss, given = loss_of(response, truth, weight), output.double()
+    loss, logits = loss_of(response, truth, weight), output.double()
     scale = torch.zeros((), dtype=torch.float64, requires_grad=True)
 
     def objective() -> Tensor:
-        return loss(task.surer(given, scale.exp().expand(len(given), 1))) + RIDGE * scale.square()
+        return loss(task.surer(logits, scale.exp().expand(len(logits), 1))) + RIDGE * scale.square()
 
-    if not _least(objective, [scale]):
+    if not _minimise(objective, [scale]):
         return 1.0
     return float(scale.detach().clamp(-LIMIT, LIMIT).exp())
 
 
-def _least(objective: Callable[[], Tensor], found: list[Tensor]) -> bool:
-    """Minimise a smooth function in place; whether what was found is finite."""
-    search = torch.optim.LBFGS(found, max_iter=100, line_search_fn="strong_wolfe")
+def _minimise(objective: Callable[[], Tensor], variables: list[Tensor]) -> bool:
+    """Minimise a smooth function of ``variables`` in place; return whether the result is finite."""
+    search = torch.optim.LBFGS(variables, max_iter=100, line_search_fn="strong_wolfe")
 
     def step() -> Tensor:
         search.zero_grad()
@@ -106,4 +125,4 @@ def _least(objective: Callable[[], Tensor], found: list[Tensor]) -> bool:
 
     with torch.enable_grad():
         search.step(step)  # type: ignore[no-untyped-call]
-    return all(bool(value.isfinite().all()) for value in found)
+    return all(bool(value.isfinite().all()) for value in variables)

@@ -1,4 +1,4 @@
-"""What happens around the epochs: keep the best, stop early, write a checkpoint, tell the user."""
+"""Lightning callbacks: keep the best epoch, stop early, write checkpoints, report progress, write logs."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ import lightning.pytorch as pl
 from torch import Tensor
 
 from sensorium.data.files.atomic_write import part_of, settle, told, write
-from sensorium.training.fsdp import whole
-from sensorium.training.lightning_module import Lit, Record
-from sensorium.training.process_group import ALONE, Ranks
-from sensorium.training.tensorboard_events import Events
+from sensorium.training.fsdp import full_tensor
+from sensorium.training.lightning_module import Record, TrainingModule
+from sensorium.training.process_group import SINGLE_PROCESS, ProcessGroup
+from sensorium.training.tensorboard_events import EventFile
 
 Better = Callable[[Record], tuple[float, ...]]
-"""A validation record as something to compare: larger is better."""
+"""Key of a validation record for comparison: larger is better."""
 
 
-SHARE = 20
-"""Within an epoch, training goes on for this many times what a checkpoint costs before the next is written."""
+CHECKPOINT_INTERVAL = 20
+"""Minimum time between checkpoints within an epoch, as a multiple of the time that writing one takes."""
 
 
-ASK = 16
-"""Steps after which several processes ask the first whether a checkpoint is due."""
+AGREE_EVERY = 16
+"""Number of steps between two decisions of several processes whether a checkpoint is due."""
 
 
 class KeepBest(pl.Callback):
-    """Keeps what was learnt by the best epoch, and stops when none was better for ``patience`` epochs.
+    """Keeps the trained weights of the best epoch, and stops when ``patience`` epochs brought no improvement.
 
-    Frozen weights never change, so they are not kept: of a large frozen encoder a best epoch costs nothing.
+    Frozen weights never change and are not kept, so that a large frozen encoder costs nothing.
     """
 
     def __init__(self, better: Better, patience: int) -> None:
@@ -44,27 +44,27 @@ class KeepBest(pl.Callback):
         self.epoch = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, Lit)
-        # Taken up from the checkpoint of a run that had just stopped: there is nothing left to train.
+        assert isinstance(pl_module, TrainingModule)
+        # Resumed from the last checkpoint of a run that had already stopped early.
         if pl_module.history and pl_module.history[-1]["epoch"] - self.epoch >= self.patience:
             trainer.should_stop = True
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, Lit)
+        assert isinstance(pl_module, TrainingModule)
         record = pl_module.history[-1]
         score = self.better(record)
         if self.best is None or score > self.best:
             self.best, self.epoch = score, int(record["epoch"])
             self.weights = {
-                name: whole(t.detach()).cpu().clone()
+                name: full_tensor(t.detach()).cpu().clone()
                 for name, t in pl_module.state_dict().items()
                 if name not in pl_module.frozen
             }
         elif record["epoch"] - self.epoch >= self.patience:
             trainer.should_stop = True
 
-    def under(self, prefix: str) -> dict[str, Tensor]:
-        """What was kept of one part of the module (``model``, ``objectives``), by its own names."""
+    def weights_under(self, prefix: str) -> dict[str, Tensor]:
+        """Return the kept weights of one part of the module, ``prefix`` (``model``, ``objectives``), without the prefix."""
         return {n.removeprefix(f"{prefix}."): t for n, t in self.weights.items() if n.startswith(f"{prefix}.")}
 
     def state_dict(self) -> dict[str, Any]:
@@ -76,14 +76,25 @@ class KeepBest(pl.Callback):
 
 
 class Checkpoint(pl.Callback):
-    """Writes everything needed to go on, all of it or nothing: after every epoch, and in a long one every few minutes.
+    """Writes a resumable checkpoint atomically: after every epoch and, in a long epoch, every few minutes.
 
-    Within an epoch it takes no more than a twentieth of the time, however large the model. Place it behind whatever keeps
-    state of its own.
+    Within an epoch, checkpoints take at most a twentieth of the time. Must come after all callbacks that have state.
+
+    Args:
+        path: The checkpoint file.
+        every: Minimum seconds between checkpoints within an epoch.
+        clock: Seconds, for measuring.
+        processes: The processes that train together.
     """
 
-    def __init__(self, path: Path, every: float, clock: Callable[[], float] = time.monotonic, ranks: Ranks = ALONE) -> None:
-        self.path, self.every, self.clock, self.ranks = path, every, clock, ranks
+    def __init__(
+        self,
+        path: Path,
+        every: float,
+        clock: Callable[[], float] = time.monotonic,
+        processes: ProcessGroup = SINGLE_PROCESS,
+    ) -> None:
+        self.path, self.every, self.clock, self.processes = path, every, clock, processes
         self._written, self._cost = 0.0, 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -92,12 +103,12 @@ class Checkpoint(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # Behind the last batch comes the validation, and then the end of the epoch.
+        # The last batch is followed by validation and by the checkpoint of the epoch.
         if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             return
-        due = self.clock() - self._written > max(self.every, SHARE * self._cost)
-        if self.ranks.several:  # all must write at once, and asking costs a word each
-            due = batch_idx % ASK == 0 and self.ranks.told(due)
+        due = self.clock() - self._written > max(self.every, CHECKPOINT_INTERVAL * self._cost)
+        if self.processes.several:  # all must write at the same step, and agreeing costs communication
+            due = batch_idx % AGREE_EVERY == 0 and self.processes.broadcast(due)
         if due:
             self._write(trainer)
 
@@ -110,8 +121,8 @@ class Checkpoint(pl.Callback):
         with told(self.path.parent):
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                trainer.save_checkpoint(part)  # of several processes all take part, and the first one writes
-                if not self.ranks.first:
+                trainer.save_checkpoint(part)  # all processes take part; the first one writes
+                if not self.processes.first:
                     return
                 with open(part, "rb+") as file:
                     os.fsync(file.fileno())
@@ -124,8 +135,8 @@ class Checkpoint(pl.Callback):
         self._cost = self._written - began
 
 
-class Tell(pl.Callback):
-    """Calls ``say`` at most a few times a second with where the training stands."""
+class ReportProgress(pl.Callback):
+    """Calls ``say`` with the training progress every few batches and after each validation."""
 
     def __init__(self, say: Callable[[Progress], None]) -> None:
         self.say = say
@@ -133,40 +144,40 @@ class Tell(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        assert isinstance(pl_module, Lit)
+        assert isinstance(pl_module, TrainingModule)
         if batch_idx % 4 == 0:
             self.say(Progress(pl_module.progress(), pl_module.elapsed(), pl_module.current_epoch + 1, None))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, Lit)
+        assert isinstance(pl_module, TrainingModule)
         record = pl_module.history[-1]
         self.say(Progress(pl_module.progress(), pl_module.elapsed(), int(record["epoch"]), record))
 
 
 class Progress:
-    """Where a training stands: share done, seconds so far, epoch, and the scores where an epoch just ended."""
+    """Training progress: completed share, seconds so far, epoch, and the scores where an epoch has just ended."""
 
     def __init__(self, done: float, seconds: float, epoch: int, record: Record | None) -> None:
         self.done, self.seconds, self.epoch, self.record = done, seconds, epoch, record
 
     @property
     def left(self) -> float:
-        """Seconds to go, at the pace so far."""
+        """Estimated seconds to go."""
         return self.seconds * (1 - self.done) / self.done if self.done > 0 else float("inf")
 
 
 class Logs(pl.Callback):
-    """The course of training as ``metrics.csv``, and for TensorBoard where that is installed."""
+    """Writes the scores of all epochs to ``metrics.csv`` and, if ``tensorboard`` is installed, to an event file."""
 
     def __init__(self, folder: Path, *, tensorboard: bool) -> None:
         self.folder = folder
-        self.writer: Events | None = None
+        self.writer: EventFile | None = None
         folder.mkdir(parents=True, exist_ok=True)
         if tensorboard:
-            self.writer = Events(folder)
+            self.writer = EventFile(folder)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, Lit)
+        assert isinstance(pl_module, TrainingModule)
         names = list(dict.fromkeys(name for record in pl_module.history for name in record))
         text = io.StringIO(newline="")
         table = csv.DictWriter(text, names)

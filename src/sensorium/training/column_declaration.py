@@ -1,4 +1,4 @@
-"""From a table and what the user said to declared columns, with the reason for each."""
+"""Declaration of columns: role, kind and options of each, from the recipe, the user and the cells, with the reason."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sensorium.data.tables.table import Table
 
 
 class Declared(NamedTuple):
-    """A schema not yet fitted, by column what it was taken for and why, and what to warn of."""
+    """A schema that is not yet fitted, the reason for each column, and warnings."""
 
     schema: Schema
     reasons: dict[str, tuple[str, str, str]]
@@ -33,77 +33,83 @@ class Declared(NamedTuple):
 
 
 def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mapping[str, str]) -> Declared:
-    """The columns of a run: what the recipe says, then what the user said, then what the cells look like.
+    """Declare the columns of a run: as the recipe says, then as the user says, then as the cells suggest.
 
     Args:
-        targets: Columns that the user names as targets, besides those of the recipe's tasks.
+        table: The training table.
+        recipe: The recipe.
+        targets: Target columns named by the user, besides those of the recipe's tasks.
         roles: Column to ``ignore``, ``group`` or ``weight``.
+
+    Raises:
+        DataError: A column does not exist, is empty or has no recognisable kind.
+        ConfigError: There is no target, or a column cannot be one.
     """
-    told: dict[str, dict[str, Any]] = {name: _document(spec) for name, spec in recipe.columns.items()}
+    specs: dict[str, dict[str, Any]] = {name: _document(spec) for name, spec in recipe.columns.items()}
     tasks = [task_spec(name, spec) for name, spec in recipe.model.tasks.items()]
     targets = list(dict.fromkeys([*targets, *(name for task in tasks for name in task.targets)]))
     for name in dict.fromkeys(name for task in tasks for name in task.prompts):
-        told.setdefault(name, {})["role"] = "prompt"
-    derived = sources(table, told)
-    # What is ignored may be a derived column that is only offered further down.
+        specs.setdefault(name, {})["role"] = "prompt"
+    derived = sources(table, specs)
+    # An ignored name may be a derived column that is only offered further down.
     ignored = {name for name, role in roles.items() if role == "ignore"}
-    ignored |= {name for name, spec in told.items() if spec.get("role") == "ignore"}
-    unknown = [name for name in [*told, *targets, *roles] if not table.has(name) and name not in derived]
+    ignored |= {name for name, spec in specs.items() if spec.get("role") == "ignore"}
+    unknown = [name for name in [*specs, *targets, *roles] if not table.has(name) and name not in derived]
     for name in unknown:
         if name not in ignored:
             raise DataError(f"no column named {name!r}{nearest(name, table.columns)}", file=table.source)
     for name in targets:
-        # What is said to be an input as well stays one.
-        told.setdefault(name, {})["role"] = "both" if told.get(name, {}).get("role") == "both" else "target"
+        # A target that the recipe declares an input as well stays both.
+        specs.setdefault(name, {})["role"] = "both" if specs.get(name, {}).get("role") == "both" else "target"
     for name, role in roles.items():
-        told.setdefault(name, {})["role"] = role
-    if table.target is not None and not tasks and not any(spec.get("role") in TARGETS for spec in told.values()):
-        told.setdefault(table.target, {}).setdefault("role", "target")
-    wanted = [name for name, spec in told.items() if spec.get("role") in TARGETS]
-    if not wanted and not any(not task.targets for task in tasks):
+        specs.setdefault(name, {})["role"] = role
+    if table.target is not None and not tasks and not any(spec.get("role") in TARGETS for spec in specs.values()):
+        specs.setdefault(table.target, {}).setdefault("role", "target")
+    all_targets = [name for name, spec in specs.items() if spec.get("role") in TARGETS]
+    if not all_targets and not any(not task.targets for task in tasks):
         raise ConfigError("no column is named as the target", fix=f"--target COLUMN; there are: {listed(table.columns)}")
-    silent = {name for name, spec in told.items() if spec.get("role", "input") not in CODED}
-    overrides = {name: str(spec["kind"]) for name, spec in told.items() if "kind" in spec and name not in silent}
-    names = [name for name in table.columns if name not in silent]
-    guesses = guess(table, names=names, overrides=overrides, targets=wanted)
+    uncoded = {name for name, spec in specs.items() if spec.get("role", "input") not in CODED}
+    overrides = {name: str(spec["kind"]) for name, spec in specs.items() if "kind" in spec and name not in uncoded}
+    names = [name for name in table.columns if name not in uncoded]
+    guesses = guess(table, names=names, overrides=overrides, targets=all_targets)
     columns: dict[str, dict[str, Any]] = {}
     reasons: dict[str, tuple[str, str, str]] = {}
     doubts: list[str] = []
     for name in table.columns:
-        if name in silent:
-            role = str(told[name]["role"])
+        if name in uncoded:
+            role = str(specs[name]["role"])
             columns[name], reasons[name] = {"role": role}, (role, "", "as told")
             continue
-        found = guesses[name]
-        kind, reason = found.kind, found.reason
-        if name in wanted and name not in overrides:
+        inferred = guesses[name]
+        kind, reason = inferred.kind, inferred.reason
+        if name in all_targets and name not in overrides:
             kind, reason = target_kind(name, kind, reason, table.column(name))
-        if found.role == "ignore" and not {"kind", "role"} & told.get(name, {}).keys():
+        if inferred.role == "ignore" and not {"kind", "role"} & specs.get(name, {}).keys():
             columns[name], reasons[name] = {"role": "ignore"}, ("ignore", "", reason)
             continue
-        role = str(told.get(name, {}).get("role", "input"))
+        role = str(specs.get(name, {}).get("role", "input"))
         if not kind and role == "target" and all(map(is_blank, table.column(name))):
             raise DataError("the target is empty in every row", file=table.source, column=name)
         if not kind:
             fix = f"{quoting.as_kind(name, 'KIND')} or {quoting.ignoring([name])}"
             raise DataError(f"cannot tell what it holds: {reason}", file=table.source, column=name, fix=fix)
-        answered = any(name in task.targets for task in tasks if "kind" in task.spec)
-        if role in TARGETS and not answered and find("modalities", kind).task is None:
+        has_task = any(name in task.targets for task in tasks if "kind" in task.spec)
+        if role in TARGETS and not has_task and find("modalities", kind).task is None:
             raise ConfigError(
                 f"a column of kind {kind} cannot be a target", column=name, fix=quoting.as_kind(name, "category")
             )
-        columns[name] = {**_asked(tasks, name, kind), **told.get(name, {}), "kind": kind, "role": role}
-        # The whole column decides what its cells mean, and the recipe keeps it.
+        columns[name] = {**_task_options(tasks, name, kind), **specs.get(name, {}), "kind": kind, "role": role}
+        # The format of the cells is decided from the whole column and kept in the recipe.
         read = reading(name, columns[name], table.column(name), role)
         columns[name] |= read.options
         reasons[name] = (role, kind, f"{reason}; {read.how}" if read.how else reason)
-        doubts += [f"column {name!r}: {doubt}" for doubt in (*found.doubts, *read.doubts)]
-        if role == "target" and (lost := gaps_told(name, table.column(name), columns[name])):
-            doubts.append(lost)
-    for name, of in derived.items():
-        role = str(told[name].get("role", "input"))
-        columns[name] = {**told[name], "of": of, "role": role}
-        reasons[name] = (role, str(told[name].get("kind", "")), f"as told, read from {of!r}")
+        doubts += [f"column {name!r}: {doubt}" for doubt in (*inferred.doubts, *read.doubts)]
+        if role == "target" and (gaps := gaps_told(name, table.column(name), columns[name])):
+            doubts.append(gaps)
+    for name, source in derived.items():
+        role = str(specs[name].get("role", "input"))
+        columns[name] = {**specs[name], "of": source, "role": role}
+        reasons[name] = (role, str(specs[name].get("kind", "")), f"as told, read from {source!r}")
     kinds = {name: spec["kind"] for name, spec in columns.items() if spec.get("role") in INPUTS and name not in derived}
     opener = Under(table.root or Path.cwd(), anywhere=True)
     for name, spec in offered(table, kinds, set(derived.values()), opener).items():
@@ -113,22 +119,22 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
     for name in unknown:
         if name not in columns:
             raise DataError(f"no column named {name!r}{nearest(name, table.columns)}", file=table.source)
-    _group(columns, recipe.streams)
-    _lay(columns)
+    _assign_streams(columns, recipe.streams)
+    _set_base_columns(columns)
     schema = Schema.declare(columns)
     if not schema.inputs:
         raise DataError("no column is left to learn from", file=table.source, fix="name fewer with --ignore")
     return Declared(schema, reasons, doubts)
 
 
-def _asked(tasks: list[TaskSpec], name: str, kind: str) -> dict[str, Any]:
-    """What the tasks of a target ask of it."""
-    mine = [str(task.spec["kind"]) for task in tasks if name in task.targets and "kind" in task.spec]
-    return {key: value for one in mine for key, value in find("tasks", one).asks.get(kind, {}).items()}
+def _task_options(tasks: list[TaskSpec], name: str, kind: str) -> dict[str, Any]:
+    """Return the column options that the tasks of a target require."""
+    task_kinds = [str(task.spec["kind"]) for task in tasks if name in task.targets and "kind" in task.spec]
+    return {key: value for task in task_kinds for key, value in find("tasks", task).asks.get(kind, {}).items()}
 
 
-def _group(columns: dict[str, dict[str, Any]], patterns: Patterns) -> None:
-    """Put the columns that patterns name into their groups, beside those that say it themselves."""
+def _assign_streams(columns: dict[str, dict[str, Any]], patterns: Patterns) -> None:
+    """Assign the columns that patterns match to their streams, besides those whose spec names a stream."""
     inputs = [name for name, spec in columns.items() if spec["role"] in INPUTS]
     for name, stream in groups(patterns, list(columns), inputs).items():
         if columns[name].setdefault("stream", stream) != stream:
@@ -136,8 +142,8 @@ def _group(columns: dict[str, dict[str, Any]], patterns: Patterns) -> None:
             raise ConfigError(problem, column=name, fix="leave one of them out")
 
 
-def _lay(columns: dict[str, dict[str, Any]]) -> None:
-    """Lay each target of a kind that lies on something on the one input of that kind; where there are several, ask."""
+def _set_base_columns(columns: dict[str, dict[str, Any]]) -> None:
+    """Set the option ``on`` of targets that lie on an input (masks, boxes); refuse where several inputs are possible."""
     for name, spec in columns.items():
         if spec.get("role") not in TARGETS or "on" in spec:
             continue
@@ -155,13 +161,15 @@ def _lay(columns: dict[str, dict[str, Any]]) -> None:
 
 
 def check_targets(schema: Schema, table: Table) -> None:
-    """What must hold of targets before any training."""
+    """Refuse targets of ``schema`` that nothing can be learnt from: cells of ``table`` all empty, all equal or all
+    different.
+    """
     for column in schema.targets:
         cells = [cell for cell in table.column(column.source) if not column.reader.missing(cell)]
         if not cells:
             raise DataError("the target is empty in every row", file=table.source, column=column.name)
         if column.reader.stream is None:
-            continue  # of files, texts and the like it is not for the cells themselves to differ
+            continue  # for files, text and the like, equal cells do not mean equal targets
         category = column.reader.single
         values = classes(cells, column.spec)[0] if category else {str(cell).strip() for cell in cells}
         if len(values) < 2:
@@ -169,14 +177,14 @@ def check_targets(schema: Schema, table: Table) -> None:
                 f"the target is {cells[0]!r} in every row: there is nothing to learn",
                 file=table.source,
                 column=column.name,
-                fix="give rows with at least two different answers",
+                fix="give rows with at least two different values",
             )
         if category and len(values) == len(cells) > FEW:
             raise DataError(
-                f"all {len(cells)} answers are different classes: there is nothing to learn",
+                f"all {len(cells)} values are different classes: there is nothing to learn",
                 file=table.source,
                 column=column.name,
-                fix=f"name another target, or say what it is: {quoting.as_kind(column.name, 'number')}",
+                fix=f"name another target, or set its kind: {quoting.as_kind(column.name, 'number')}",
             )
 
 

@@ -1,4 +1,4 @@
-"""Fusions, encoders, augmentations on the same rows with the same budget, over several seeds; a stopped run goes on."""
+"""``compare``: train fusions, encoders or augmentations on the same rows and budget, over several seeds; resumable."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from sensorium.evaluation.comparison import Comparison, Entry, Way, ranked
 from sensorium.evaluation.robustness import STEPS, more_is_better, robustness
 from sensorium.reporting.charts import save_svg
 from sensorium.reporting.console import Console
-from sensorium.training.comparison_choices import Asked, possible
-from sensorium.training.comparison_setup import Ground, prepare
-from sensorium.training.expert_fitting import attached
-from sensorium.training.fit import finish
+from sensorium.training.comparison_choices import ComparisonRequest, buildable
+from sensorium.training.comparison_setup import ComparisonSetup, prepare
+from sensorium.training.expert_fitting import fit_experts
+from sensorium.training.fit import train_network
 from sensorium.training.memory_footprint import training_bytes
 from sensorium.training.output_folder import for_comparison
-from sensorium.training.run_log import Book
-from sensorium.training.scored_rows import answers
-from sensorium.training.training_request import Given, Request, Target
+from sensorium.training.run_log import RunLog
+from sensorium.training.scored_rows import score_rows
+from sensorium.training.training_request import RecipeSource, Request, Target
 
 RESAMPLES = 500
-"""Of the test rows, behind each difference."""
+"""Bootstrap resamples of the test rows behind each difference."""
 CURVE_ROWS = 500
-"""Test rows behind the robustness area, at most."""
+"""Maximum number of test rows for the robustness area."""
 
 
 def compare(
@@ -57,7 +57,7 @@ def compare(
     seeds: int = 3,
     metric: str | None = None,
     leave_out: bool = False,
-    recipe: Given = None,
+    recipe: RecipeSource = None,
     columns: Mapping[str, str] | None = None,
     streams: Patterns | None = None,
     ignore: Iterable[str] = (),
@@ -76,29 +76,34 @@ def compare(
     cache: str | Path | None = None,
     quiet: bool = False,
 ) -> Comparison:
-    """Train fusions, encoders or augmentations on the same rows under the same budget, and hold them against each other.
+    """Train fusions, encoders, augmentations or sets of experts on the same rows and budget, and compare their test scores.
 
-    Rows are split and decoded once: seeds differ in the weights they start from and in the order of rows. What is not
-    compared is the same for all; of several things every combination is trained. Beside fusions each modality alone is
-    trained too. One line is written for every finished run, so the same call goes on where it was stopped.
+    Rows are split and decoded once; seeds differ in initial weights and row order. Everything that is not compared is the
+    same in all runs; of several compared parts, every combination is trained. A comparison of fusions also trains each
+    stream alone. Every finished run is recorded, so that the same call resumes a stopped comparison.
 
     Args:
         train: The training table, as for ``fit``.
-        target: The column to predict, as for ``fit``; ``task`` and ``options`` too.
-        streams: Groups of table columns, each a stream of its own, as for ``fit``.
-        test: The table to score on; by default a fifth of ``train``, which no run sees in training or in early stopping.
-        fusions: ``all``, or names; without anything to compare all fusions, else the one of the recipe.
+        target: The target column, as for ``fit``; ``task`` and ``options`` too.
+        test: The test table; by default a fifth of ``train``, which no run uses for training or early stopping.
+        fusions: ``all``, or names. By default all, if nothing else is compared; otherwise the recipe's fusion is used.
         encoders: By stream, ``all`` that can read it, or some: ``{"photo": ["convnet", {"kind": "vit", "depth": 6}]}``.
-        augment: By column, ``all`` or some of what its option ``augment`` may be: ``{"photo": ["none", "light"]}``.
-        experts: Sets of experts beside the network: ``["none", "linear", "linear+forest"]``, or ``all``: none, each by
-            itself, and all together.
-        seeds: Runs of each.
-        metric: What to compare; by default the task's headline.
+        augment: By column, ``all`` or some values of its option ``augment``: ``{"photo": ["none", "light"]}``.
+        experts: Sets of experts beside the network: ``["none", "linear", "linear+forest"]``, or ``all``: none, each alone,
+            and all together.
+        seeds: Number of runs of each variant.
+        metric: The metric to compare; by default the task's headline metric.
+        leave_out: Also train without each stream, as reference lines for three streams or more.
+        recipe: All other settings, as for ``fit``; ``columns``, ``streams``, ``ignore``, ``group``, ``weight``, ``media``,
+            ``overrides``, ``seed`` and ``cache`` too.
         epochs: As for ``fit``, for every run; ``lr``, ``batch_size`` and ``size`` too.
-        leave_out: Also train without each modality, for the reference lines of three modalities and more.
-        time_limit: Seconds of training for all runs together, divided evenly.
-        out: The folder for runs, table, picture and the winner's recipe.
-        overwrite: Whether another comparison in ``out`` may be replaced; else it is refused.
+        time_limit: Maximum training time in seconds of all runs together, divided evenly.
+        out: Folder for runs, table, chart and the winner's recipe.
+        overwrite: Replace another comparison in ``out``, which is otherwise refused.
+        quiet: Print warnings only.
+
+    Raises:
+        SensoriumError: Before training starts, naming file, row, column and the fix.
     """
     request = Request.of(
         train,
@@ -121,98 +126,116 @@ def compare(
         cache=cache,
     )
     if seeds < 1:
-        raise ConfigError(f"{seeds} seeds", fix="one or more")
-    asked = Asked.of(fusions, encoders, augment, experts)
+        raise ConfigError(f"a comparison needs at least one seed, not {seeds}", fix="--seeds 3")
+    comparison = ComparisonRequest.of(fusions, encoders, augment, experts)
     folder = Path(out)
     with for_comparison(folder, overwrite=overwrite), Console(quiet) as console:
-        ground, where = prepare(request, test, console, asked.questions)
-        questions = asked.questions(ground.schema, ground.plan)
-        ways, skipped = possible(ground, questions, leave_out)
+        setup, where = prepare(request, test, console, comparison.factors)
+        factors = comparison.factors(setup.schema, setup.plan)
+        ways, skipped = buildable(setup, factors, leave_out)
         if time_limit is not None:
-            ground, ways = ground.limited(time_limit / (len(ways) * seeds), ways)
+            setup, ways = setup.with_time_limit(time_limit / (len(ways) * seeds), ways)
         folder.mkdir(parents=True, exist_ok=True)
-        book = Book(folder, ground.identity(metric, fusions=asked.fusions is not None))
-        if ground.plan.training.time_limit is not None and not book.lines:
-            warm_up(ground)
+        log = RunLog(folder, setup.identity(metric, fusions=comparison.fusions is not None))
+        if setup.plan.training.time_limit is not None and not log.lines:
+            warm_up(setup)
         total = len(ways) * seeds
         failed: dict[str, str] = {}
         for done, (number, way) in enumerate((number, way) for number in range(seeds) for way in ways):
             console.step("comparing", done, total, f"{way.name}, seed {number + 1} of {seeds}")
-            if way.name in failed or book.has(way.name, number):
+            if way.name in failed or log.has(way.name, number):
                 continue
             try:
-                book.add(way.name, number, *one(ways[way], number, metric))
+                log.add(way.name, number, *run_one(ways[way], number, metric))
             except SensoriumError as error:
                 failed[way.name] = error.problem
         console.step("comparing", total, total)
-        result = summed(ground, [way for way in ways if way.name not in failed], book, seeds, metric, where)
+        result = summarise(setup, [way for way in ways if way.name not in failed], log, seeds, metric, where)
         result.skipped = skipped | failed
-        result.what = questions[0].words if len(questions) == 1 else "way"
-        written(result, folder, request.named(ways[result.best.way].plan))
+        result.what = factors[0].label if len(factors) == 1 else "way"
+        write_results(result, folder, request.with_source(ways[result.best.way].plan))
     return result
 
 
-def warm_up(ground: Ground) -> None:
-    """A few steps that do not count: what a first training loads would be taken from the time of the first way."""
-    training = ground.plan.training.model_copy(update={"epochs": 1, "time_limit": None})
-    plan = ground.plan.model_copy(update={"training": training})
-    few = np.arange(min(len(ground.rows), 2 * (training.batch_size or 32)), dtype=np.int64)
-    some = np.arange(min(len(ground.valid), 32), dtype=np.int64)
-    with contextlib.suppress(SensoriumError):  # if nothing can be learnt from them, the runs themselves will tell
-        finish(
-            plan, ground.schema, ground.rows.take(few), ground.valid.take(some), ground.store, None, False, Console(True)
+def warm_up(setup: ComparisonSetup) -> None:
+    """Train a few steps of ``setup``, so that one-time costs do not count against the first run's time limit."""
+    training = setup.plan.training.model_copy(update={"epochs": 1, "time_limit": None})
+    plan = setup.plan.model_copy(update={"training": training})
+    few = np.arange(min(len(setup.rows), 2 * (training.batch_size or 32)), dtype=np.int64)
+    few_valid = np.arange(min(len(setup.valid), 32), dtype=np.int64)
+    with contextlib.suppress(SensoriumError):  # a problem will be reported by the runs themselves
+        train_network(
+            plan, setup.schema, setup.rows.take(few), setup.valid.take(few_valid), setup.store, None, False, Console(True)
         )
 
 
-def one(ground: Ground, number: int, metric: str | None) -> tuple[dict[str, Any], Kept]:
-    """One run: trained, scored on the test rows. A line of figures, and what its scorer kept."""
-    plan = ground.plan.model_copy(update={"seed": ground.plan.seed + number})
+def run_one(setup: ComparisonSetup, number: int, metric: str | None) -> tuple[dict[str, Any], Kept]:
+    """Train a variant's ``setup`` with seed ``number`` and score it on the test rows.
+
+    Args:
+        setup: The setup of the variant.
+        number: The seed, counted from 0.
+        metric: The metric of the robustness curves; None for the task's headline metric.
+
+    Returns:
+        The figures of the run, and the state of its scorer.
+    """
+    plan = setup.plan.model_copy(update={"seed": setup.plan.seed + number})
     began, cpu = time.monotonic(), time.process_time()
-    trained = finish(plan, ground.schema, ground.rows, ground.valid, ground.store, None, False, Console(quiet=True))
-    if ground.plan.model.experts:
-        attached(ground.plan, ground.schema, trained.model, ground.rows, ground.valid, Console(quiet=True))
+    trained = train_network(plan, setup.schema, setup.rows, setup.valid, setup.store, None, False, Console(quiet=True))
+    if setup.plan.model.experts:
+        fit_experts(setup.plan, setup.schema, trained.model, setup.rows, setup.valid, Console(quiet=True))
     seconds, spent = time.monotonic() - began, time.process_time() - cpu
-    model, name = trained.model, ground.task_name
-    kept = answers(trained, ground.test).each[name].scorer.kept
+    model, name = trained.model, setup.task_name
+    kept = score_rows(trained, setup.test).each[name].scorer.kept
     line: dict[str, Any] = {
         "parameters": sum(p.numel() for p in model.parameters()),
         "cpu": round(spent, 2),
         "seconds": round(seconds, 2),
         "epochs": len(trained.history),
-        "memory": training_bytes(model, plan, ground.schema, ground.rows),
+        "memory": training_bytes(model, plan, setup.schema, setup.rows),
         "area": None,
         "curves": {},
     }
-    if len(ground.schema.streams) > 1:
+    if len(setup.schema.streams) > 1:
         chosen_metric = {} if metric is None else {name: metric}
         model.eval()
-        found = robustness(
-            trained.predictor.model, ground.schema, ground.test, metrics=chosen_metric, corruptions=False, most=CURVE_ROWS
+        curves = robustness(
+            trained.predictor.model, setup.schema, setup.test, metrics=chosen_metric, corruptions=False, most=CURVE_ROWS
         )[name]
-        line["area"] = found.removal_area if found.removal_area == found.removal_area else None
-        line["curves"] = {curve.stream: list(curve.scores) for curve in found.curves}
+        line["area"] = curves.removal_area if curves.removal_area == curves.removal_area else None
+        line["curves"] = {curve.stream: list(curve.scores) for curve in curves.curves}
     return line, kept
 
 
-def summed(
-    ground: Ground,
+def summarise(
+    setup: ComparisonSetup,
     ways: Iterable[Way],
-    book: Book,
+    log: RunLog,
     seeds: int,
     metric: str | None,
     where: str,
 ) -> Comparison:
-    """The comparison of the finished runs."""
-    task = ground.task()
+    """Build the comparison from the finished runs.
+
+    Args:
+        setup: What all runs share.
+        ways: The variants.
+        log: The finished runs.
+        seeds: Number of runs of each variant.
+        metric: The metric to compare; None for the task's headline metric.
+        where: What the test rows are, in words.
+    """
+    task = setup.task()
     metric = metric or task.headline
-    baseline = _baseline(task, ground)
+    baseline = _baseline(task, setup)
     entries, draws = [], {}
     for way in ways:
-        numbers = [number for number in range(seeds) if book.has(way.name, number)]
+        numbers = [number for number in range(seeds) if log.has(way.name, number)]
         if not numbers:
             continue
-        lines = [book.lines[way.name, number] for number in numbers]
-        scorers = [_scorer(task, book.kept(way.name, number)) for number in numbers]
+        lines = [log.lines[way.name, number] for number in numbers]
+        scorers = [_scorer(task, log.scorer_state(way.name, number)) for number in numbers]
         scores = [plain_scores(scorer) for scorer in scorers]
         if metric not in scores[0]:
             raise ConfigError(f"no metric named {metric!r}{nearest(metric, scores[0])}")
@@ -233,18 +256,18 @@ def summed(
             )
         )
     if all(entry.way.single for entry in entries):
-        raise SensoriumError("nothing could be trained", fix="try one of them with sensorium fit to see why")
+        raise SensoriumError("no run could be trained", fix="train one of them with sensorium fit to see why")
     higher = more_is_better(task.headline, task.higher_is_better, metric)
     fusions, others = ranked(entries, draws, higher)
-    spec = ground.plan.training
+    spec = setup.plan.training
     longest = "" if spec.time_limit is None else f" and {spec.time_limit:g} s"
     budget = (
-        f"{counted(len(ground.rows), 'row')} to learn from, at most {counted(spec.epochs or 0, 'epoch')}{longest} a run, "
+        f"{counted(len(setup.rows), 'row')} to learn from, at most {counted(spec.epochs or 0, 'epoch')}{longest} a run, "
         f"{counted(seeds, 'seed')}"
     )
     rows, known = (0, nan) if baseline is None else (baseline.rows, plain_scores(baseline)[metric])
     rows = rows or scorers[0].rows
-    return Comparison(ground.task_name, metric, higher, where, rows, seeds, budget, STEPS, fusions, others, known)
+    return Comparison(setup.task_name, metric, higher, where, rows, seeds, budget, STEPS, fusions, others, known)
 
 
 def _scorer(task: Task[Any], kept: Kept) -> Scorer[Any]:
@@ -253,21 +276,21 @@ def _scorer(task: Task[Any], kept: Kept) -> Scorer[Any]:
     return scorer
 
 
-def _baseline(task: Task[Any], ground: Ground) -> Scorer[Any] | None:
-    """What knowing the training targets alone scores on the test rows; None where nothing can be known of them."""
-    training = encoded.fields(ground.schema, ground.rows, task)
+def _baseline(task: Task[Any], setup: ComparisonSetup) -> Scorer[Any] | None:
+    """Score the baseline prediction from the training targets on the test rows; None where the task has none."""
+    training = encoded.fields(setup.schema, setup.rows, task)
     task.fit(training)
     baseline = task.baseline(training)
     if baseline is None:
         return None
     scorer = task.scorer()
-    for batch in Loader(ground.test, 128):
-        scorer.update(task.constant(baseline, batch.rows), ground.schema.prepare(batch))
+    for batch in Loader(setup.test, 128):
+        scorer.update(task.constant(baseline, batch.rows), setup.schema.prepare(batch))
     return scorer
 
 
-def written(result: Comparison, folder: Path, winner: Recipe) -> None:
-    """The page, the picture, the figures, and the recipe of the winner as ``fit --recipe`` takes it."""
+def write_results(result: Comparison, folder: Path, winner: Recipe) -> None:
+    """Write ``result`` into ``folder``: page, chart, table and figures, and the recipe ``winner`` for ``fit --recipe``."""
     result.write(folder / "compare.html")
     save_svg(result.chart(), folder / "compare.svg")
     (folder / "compare.md").write_text(result.markdown() + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A model compiled for speed while it trains, and as it was before once that is over."""
+"""Compilation of a model for the duration of its training."""
 
 from __future__ import annotations
 
@@ -16,43 +16,47 @@ from sensorium.model import Model
 
 
 @contextmanager
-def fast(model: Model, spec: Training) -> Iterator[None]:
-    """Within it the model is compiled where the recipe says so. Its weights keep their names."""
+def compiled_for_training(model: Model, spec: Training) -> Iterator[None]:
+    """Context in which ``model`` is compiled, if ``spec`` says so; weights keep their names.
+
+    Raises:
+        ConfigError: The model cannot be compiled here.
+    """
     if not spec.compile:
         yield
         return
     from torch._dynamo.exc import TorchDynamoException
     from torch._inductor import config
 
-    # All encoders of a kind share their code, and each counts as a compilation of it.
+    # All encoders of a kind share code, and each counts as a recompilation of it.
     tracing = torch._dynamo.config.patch(recompile_limit=64)
-    parts = compiled(model)
+    parts = compile_parts(model)
     try:
-        # Dropout draws as it does uncompiled, so that compiling changes rounding and nothing else.
+        # Dropout draws the same numbers as uncompiled, so that compiling changes nothing but rounding.
         with tracing, config.patch(fallback_random=True), warnings.catch_warnings():
-            # Tracing looks at what no user sees.
+            # Tracing reads attributes that warn.
             warnings.filterwarnings("ignore", message=r"The \.grad attribute of a Tensor that is not a leaf")
             yield
     except TorchDynamoException as error:
-        told = str(error).strip().splitlines()[:1]
+        message = str(error).strip().splitlines()[:1]
         raise ConfigError(
-            f"training.compile: the model cannot be compiled here: {' '.join(told)}", fix="leave out training.compile"
+            f"training.compile: the model cannot be compiled here: {' '.join(message)}", fix="leave out training.compile"
         ) from error
     finally:
         for part in parts:
             part._compiled_call_impl = None
-        torch._dynamo.reset()  # what was compiled for this model counts no more when the next one is
+        torch._dynamo.reset()  # so that it does not count towards the recompile limit of the next model
 
 
-def uncompiled(spec: Training) -> AbstractContextManager[Any]:
-    """Within it compiled parts run as they are written: a validation is not worth compiling for."""
+def eager(spec: Training) -> AbstractContextManager[Any]:
+    """Context in which compiled parts run uncompiled, if ``spec`` compiles: validation is not worth compiling for."""
     return torch.compiler.set_stance("force_eager") if spec.compile else nullcontext()
 
 
-def compiled(model: Model) -> list[nn.Module]:
-    """Compile what takes the time of a step, the encoders and the fusion, in place; the parts that were.
+def compile_parts(model: Model) -> list[nn.Module]:
+    """Compile encoders and fusion of ``model`` in place, which take most of the time of a step; return them.
 
-    Rows that lack a stream are left out before its encoder, and lengths differ from batch to batch: so shapes are open.
+    Shapes are dynamic: rows without a stream skip its encoder, and lengths differ between batches.
     """
     parts: list[nn.Module] = [*model.encoders.values(), model.fusion]
     for part in parts:

@@ -1,4 +1,4 @@
-"""Experts fitted beside a trained network, and how much each counts, learnt on rows that it has not seen."""
+"""Fitting of experts beside a trained network, and of their blend weights on rows that no part was trained on."""
 
 from __future__ import annotations
 
@@ -23,21 +23,27 @@ from sensorium.data.loader import Loader
 from sensorium.model import Model, experts_of
 from sensorium.nn.ensemble import Ensemble, taken
 from sensorium.reporting.console import Console
-from sensorium.training.blend_weights import sharpened, weighed
+from sensorium.training.blend_weights import blend_shares, sharpening_factor
 
 FOLDS, FOLD_ROWS = 3, 3_000
-"""Up to so many training rows experts are weighed by what they say of folds that they were not fitted on, beside the
-validation rows; with more rows these suffice."""
+"""With at most this many training rows, blend weights also use out-of-fold predictions of the experts; with more, the
+validation rows suffice.
+"""
 MINOR = 0.02
-"""A part that counts less in a blend is left out of it."""
+"""Blend weights below this are set to zero."""
 
 
 @dataclass
-class Gathered:
-    """What is read off some rows, by stream, and their targets, by task.
+class ExpertData:
+    """Features, targets and weights of encoded rows, as experts learn from them.
 
     Args:
-        features: A NumPy array, or a SciPy CSR matrix where most are zero.
+        features: By stream, a NumPy array ``[rows, features]``, or a SciPy CSR matrix where most are zero.
+        compact: By stream, fewer features with most of the information, for trees.
+        present: By stream, which rows have it.
+        targets: By task, the targets.
+        weight: Row weights.
+        network: By task and set of streams, the outputs of the network ``[rows, K]``.
     """
 
     features: dict[str, Any]
@@ -45,11 +51,10 @@ class Gathered:
     present: dict[str, NDArray[np.bool_]]
     targets: dict[str, Field]
     weight: NDArray[np.float64]
-    own: dict[str, dict[tuple[str, ...], Tensor]] = field(default_factory=dict)
-    """By task and set of streams, what the network says ``[rows, K]``."""
+    network: dict[str, dict[tuple[str, ...], Tensor]] = field(default_factory=dict)
 
     def observed(self, task: str, response: Response) -> Observed:
-        """The rows that can be learnt from for one task."""
+        """Return the rows with a known target of ``task``, in the form that ``response`` needs."""
         target = self.targets[task]
         known = (target.present.numpy() & (self.weight > 0)).astype(bool)
         truth = target.data.double().numpy()
@@ -62,54 +67,75 @@ class Gathered:
             truth = truth[:, 0]
         return Observed(self.features, self.compact, self.present, truth, weight).take(known)
 
-    def having(self, task: str, some: Sequence[str]) -> NDArray[np.bool_]:
-        """Which rows have a target and all streams of a set."""
+    def rows_with(self, task: str, streams: Sequence[str]) -> NDArray[np.bool_]:
+        """Return which rows have a target of ``task`` and all of ``streams``."""
         known: NDArray[np.bool_] = self.targets[task].present.numpy() & (self.weight > 0)
-        for stream in some:
+        for stream in streams:
             known = known & self.present[stream]
         return known
 
 
-def unfitted(plan: Recipe, schema: Schema, model: Model) -> Ensemble | None:
-    """The experts of a resolved recipe beside a trained network; None where it has none."""
+def new_ensemble(plan: Recipe, schema: Schema, model: Model) -> Ensemble | None:
+    """Build the unfitted experts of the resolved recipe ``plan`` (columns: ``schema``) beside ``model``; None if it has
+    none.
+    """
     return experts_of(plan.model, schema, dict(model.tasks.items()), dict(model.encoders.items()))
 
 
-def attached(
+def fit_experts(
     plan: Recipe, schema: Schema, model: Model, rows: encoded.Rows, valid: encoded.Rows, console: Console
 ) -> Recipe:
-    """Fit the experts of a resolved recipe on the training rows, weigh them with the network on rows that no part has
-    seen, and put them into the model. Gives the recipe without the experts that count nothing."""
-    ensemble = unfitted(plan, schema, model)
+    """Fit the experts of a resolved recipe, learn their blend weights, and put them into the model.
+
+    Args:
+        plan: The resolved recipe.
+        schema: The fitted columns.
+        model: The trained network; gets the experts.
+        rows: Encoded training rows, on which experts are fitted.
+        valid: Encoded validation rows, on which they are blended with the network.
+        console: Where progress is printed.
+
+    Returns:
+        The recipe without the experts whose weight is zero.
+    """
+    ensemble = new_ensemble(plan, schema, model)
     if ensemble is None:
         return plan
     model.eval()
-    told = Steps(console)
-    acquainted(ensemble, schema, rows)
-    told.next("reading features")
-    training, held_out = gathered(ensemble, model, schema, rows), gathered(ensemble, model, schema, valid, own=True)
+    progress = ExpertProgress(console)
+    fit_features(ensemble, schema, rows)
+    progress.next("reading features")
+    training, held_out = collect(ensemble, model, schema, rows), collect(ensemble, model, schema, valid, own=True)
     for name in list(ensemble.experts):
         response = model.tasks[name].plain.response
         assert response is not None
         observed = training.observed(name, response)
         for kind, expert in ensemble.experts[name].items():
-            told.next(f"fitting {kind}")
+            progress.next(f"fitting {kind}")
             expert.fit(observed, plan.seed)
-        told.next("weighing")
-        _weigh(ensemble, name, model.tasks[name].plain, response, observed, training, held_out, plan.seed)
-    ensemble, kept = without_idle(ensemble, plan)
+        progress.next("weighing")
+        _learn_weights(ensemble, name, model.tasks[name].plain, response, observed, training, held_out, plan.seed)
+    ensemble, kept = without_unused(ensemble, plan)
     model.experts = ensemble
-    told.done()
+    progress.done()
     return kept
 
 
-def again(plan: Recipe, schema: Schema, model: Model, rows: encoded.Rows, before: Ensemble) -> None:
-    """The experts of a model fitted anew on other rows, with the settings and the weights that were chosen before."""
-    ensemble = unfitted(plan, schema, model)
+def refit_experts(plan: Recipe, schema: Schema, model: Model, rows: encoded.Rows, before: Ensemble) -> None:
+    """Fit the experts of a model anew on other rows, keeping their chosen settings and blend weights.
+
+    Args:
+        plan: The resolved recipe.
+        schema: The fitted columns.
+        model: The trained network; gets the experts.
+        rows: Encoded rows to fit on.
+        before: The experts fitted before.
+    """
+    ensemble = new_ensemble(plan, schema, model)
     assert ensemble is not None
     model.eval()
-    acquainted(ensemble, schema, rows)
-    training = gathered(ensemble, model, schema, rows)
+    fit_features(ensemble, schema, rows)
+    training = collect(ensemble, model, schema, rows)
     for name in list(ensemble.experts):
         response = model.tasks[name].plain.response
         assert response is not None
@@ -122,8 +148,8 @@ def again(plan: Recipe, schema: Schema, model: Model, rows: encoded.Rows, before
     model.experts = ensemble
 
 
-def acquainted(ensemble: Ensemble, schema: Schema, rows: encoded.Rows) -> None:
-    """Let features learn from the training rows."""
+def fit_features(ensemble: Ensemble, schema: Schema, rows: encoded.Rows) -> None:
+    """Fit the feature extractors of ``ensemble`` on the training ``rows`` (columns: ``schema``)."""
     for stream, kinds in ensemble.features.items():
         for part in kinds.values():
             part.fit(ensemble.given(stream, part, field) for field in _fields(schema, rows, stream))
@@ -131,20 +157,28 @@ def acquainted(ensemble: Ensemble, schema: Schema, rows: encoded.Rows) -> None:
 
 def _fields(schema: Schema, rows: encoded.Rows, stream: str) -> Iterator[Field]:
     for batch in Loader(rows, CHUNK):
-        found = schema.prepare(batch).inputs[stream]
-        if bool(found.present.any()):
-            yield taken(found, found.rows)
+        inputs = schema.prepare(batch).inputs[stream]
+        if bool(inputs.present.any()):
+            yield taken(inputs, inputs.rows)
 
 
 @torch.inference_mode()
-def gathered(ensemble: Ensemble, model: Model, schema: Schema, rows: encoded.Rows, *, own: bool = False) -> Gathered:
-    """What is read off all rows; ``own``: and what the network says of each set of streams."""
+def collect(ensemble: Ensemble, model: Model, schema: Schema, rows: encoded.Rows, *, own: bool = False) -> ExpertData:
+    """Compute features and targets of all rows.
+
+    Args:
+        ensemble: The experts, with fitted feature extractors.
+        model: The trained network.
+        schema: The fitted columns.
+        rows: The encoded rows.
+        own: Whether to compute the network's outputs for each set of streams as well.
+    """
     sparse = {s: any(part.sparse for part in kinds.values()) for s, kinds in ensemble.features.items()}
     wide: dict[str, list[Any]] = {stream: [] for stream in ensemble.heard}
     short: dict[str, list[Any]] = {stream: [] for stream in ensemble.heard}
     present: dict[str, list[Any]] = {stream: [] for stream in model.streams}
     targets: dict[str, list[Field]] = {name: [] for name in ensemble.experts}
-    said: dict[str, dict[tuple[str, ...], list[Tensor]]] = {name: {} for name in ensemble.experts}
+    outputs: dict[str, dict[tuple[str, ...], list[Tensor]]] = {name: {} for name in ensemble.experts}
     weight: list[Any] = []
     for stored in Loader(rows, CHUNK):
         batch = schema.prepare(stored)
@@ -161,24 +195,26 @@ def gathered(ensemble: Ensemble, model: Model, schema: Schema, rows: encoded.Row
             assert target is not None
             targets[name].append(Field(target.data, target.present))
         if own and model.network:
-            _network(model, ensemble, batch, said)
-    return Gathered(
-        {s: _stacked(parts) for s, parts in wide.items()},
+            _collect_network(model, ensemble, batch, outputs)
+    return ExpertData(
+        {s: _concatenated(parts) for s, parts in wide.items()},
         {s: np.concatenate(parts) for s, parts in short.items()},
         {s: np.concatenate(parts) for s, parts in present.items()},
         {name: Field(torch.cat([p.data for p in f]), torch.cat([p.present for p in f])) for name, f in targets.items()},
         np.concatenate(weight),
-        {name: {some: torch.cat(parts) for some, parts in sets.items()} for name, sets in said.items()},
+        {name: {streams: torch.cat(parts) for streams, parts in sets.items()} for name, sets in outputs.items()},
     )
 
 
-def _network(model: Model, ensemble: Ensemble, batch: Batch, said: dict[str, dict[tuple[str, ...], list[Tensor]]]) -> None:
+def _collect_network(
+    model: Model, ensemble: Ensemble, batch: Batch, outputs: dict[str, dict[tuple[str, ...], list[Tensor]]]
+) -> None:
     run = Forward(model, batch)
-    sets = {some for name in ensemble.experts for some in ensemble.blends[name].sets}
-    for some in sets:
-        own = run.only(*some).own
+    sets = {streams for name in ensemble.experts for streams in ensemble.blends[name].sets}
+    for streams in sets:
+        own = run.only(*streams).own
         for name in ensemble.experts:
-            said[name].setdefault(some, []).append(own[name])
+            outputs[name].setdefault(streams, []).append(own[name])
 
 
 def _csr(dense: NDArray[np.float32]) -> Any:
@@ -187,7 +223,7 @@ def _csr(dense: NDArray[np.float32]) -> Any:
     return csr_matrix(dense)
 
 
-def _stacked(parts: list[Any]) -> Any:
+def _concatenated(parts: list[Any]) -> Any:
     if isinstance(parts[0], np.ndarray):
         return np.concatenate(parts)
     from scipy.sparse import vstack
@@ -198,49 +234,49 @@ def _stacked(parts: list[Any]) -> Any:
 # ── weighing ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _weigh(
+def _learn_weights(
     ensemble: Ensemble,
     name: str,
     task: Task[Any],
     response: Response,
     observed: Observed,
-    training: Gathered,
-    held_out: Gathered,
+    training: ExpertData,
+    held_out: ExpertData,
     seed: int,
 ) -> None:
-    """Learn how much each part counts, for every set of streams.
+    """Learn the blend weights of each part, for every set of streams.
 
-    Experts among themselves by folds of the training rows and the validation rows; the network against all of them by the
-    validation rows, the only ones that it has not seen.
+    Experts are weighed against each other on out-of-fold and validation rows; the network against all of them on the
+    validation rows, the only ones that it was not trained on.
     """
     blend, experts = ensemble.blends[name], dict(ensemble.experts[name].items())
     valid = held_out.observed(name, response)
     folds, seen = _out_of_fold(experts, observed, seed)
     share, factor = blend.share.clone(), blend.factor.clone()
-    for at, some in enumerate(blend.sets):
-        fresh = have(valid, some)
-        known, rows = valid.take(fresh), seen & have(observed, some)
-        late = {kind: expert.said(known, some) for kind, expert in experts.items()}
+    for at, streams in enumerate(blend.sets):
+        fresh = rows_with_streams(valid, streams)
+        known, rows = valid.take(fresh), seen & rows_with_streams(observed, streams)
+        late = {kind: expert.said(known, streams) for kind, expert in experts.items()}
         both = []
         for kind, expert in experts.items():
-            heard = tuple(stream for stream in expert.streams if stream in some)
-            early = _smaller(folds[kind], heard)[torch.from_numpy(rows)] if kind in folds else late[kind][:0]
+            available = tuple(stream for stream in expert.streams if stream in streams)
+            early = _largest_subset(folds[kind], available)[torch.from_numpy(rows)] if kind in folds else late[kind][:0]
             both.append(task.scored(torch.cat([late[kind], early])))
         truth = np.concatenate([known.target, observed.target[rows]])
         weight = np.concatenate([known.weight, observed.weight[rows]])
-        among = weighed(task, response, both, truth, weight)
+        among = blend_shares(task, response, both, truth, weight)
         if not ensemble.network:
             share[at], parts, counted = among, both, (truth, weight)
         else:
             mixed = task.merge([task.scored(late[k]) for k in experts], among.expand(len(known), -1).float())
             keep = held_out.targets[name].present.numpy() & (held_out.weight > 0)
-            own = held_out.own[name][some][torch.from_numpy(keep)][torch.from_numpy(fresh)]
-            first = weighed(task, response, [own, mixed], known.target, known.weight)
+            own = held_out.network[name][streams][torch.from_numpy(keep)][torch.from_numpy(fresh)]
+            first = blend_shares(task, response, [own, mixed], known.target, known.weight)
             share[at] = torch.cat([first[:1], first[1] * among])
             parts, counted = [own, *(task.scored(late[k]) for k in experts)], (known.target, known.weight)
-        share[at] = major(share[at])
+        share[at] = without_minor(share[at])
         together = task.merge(parts, share[at].expand(len(counted[1]), -1).float())
-        factor[at] = sharpened(task, response, together, *counted)
+        factor[at] = sharpening_factor(task, response, together, *counted)
         if at == 0 and response.kind in ("number", "risk") and len(counted[1]):
             goal = torch.from_numpy(counted[0]).float().reshape(len(counted[1]), -1)
             sure = torch.ones(len(goal), dtype=torch.bool)
@@ -249,38 +285,38 @@ def _weigh(
     blend.keep("factor", factor)
 
 
-def major(share: Tensor) -> Tensor:
-    """Shares without those of parts that would count less than ``MINOR``."""
+def without_minor(share: Tensor) -> Tensor:
+    """Return ``share`` with weights below ``MINOR`` set to zero, renormalised."""
     kept = share.where(share >= MINOR, 0.0)
     return kept / kept.sum()
 
 
-def have(rows: Observed, some: Sequence[str]) -> NDArray[np.bool_]:
-    """Which rows have all streams of a set."""
-    found = np.ones(len(rows), dtype=bool)
-    for stream in some:
-        found &= rows.present[stream]
-    return found
+def rows_with_streams(rows: Observed, streams: Sequence[str]) -> NDArray[np.bool_]:
+    """Return which of ``rows`` have all of ``streams``."""
+    mask = np.ones(len(rows), dtype=bool)
+    for stream in streams:
+        mask &= rows.present[stream]
+    return mask
 
 
-def _smaller(said: Mapping[tuple[str, ...], Tensor], heard: tuple[str, ...]) -> Tensor:
-    """What is said by the largest set within ``heard`` that says anything."""
-    best = max((some for some in said if set(some) <= set(heard)), key=len)
-    return said[best]
+def _largest_subset(outputs: Mapping[tuple[str, ...], Tensor], available: tuple[str, ...]) -> Tensor:
+    """Return the outputs for the largest set of streams within ``available``."""
+    best = max((streams for streams in outputs if set(streams) <= set(available)), key=len)
+    return outputs[best]
 
 
 def _out_of_fold(
     experts: Mapping[str, Expert], rows: Observed, seed: int
 ) -> tuple[dict[str, dict[tuple[str, ...], Tensor]], NDArray[np.bool_]]:
-    """By expert and set of streams, what it says of rows that it was not fitted on; and which rows those are."""
+    """Return out-of-fold outputs by expert and set of streams, and which rows they cover."""
     if not 2 * FOLDS <= len(rows) <= FOLD_ROWS:
         return {}, np.zeros(len(rows), dtype=bool)
     fold = (np.random.default_rng(seed).permutation(len(rows)) % FOLDS).astype(np.int64)
     return {kind: expert.crossed(rows, fold, seed) for kind, expert in experts.items()}, np.ones(len(rows), dtype=bool)
 
 
-def without_idle(ensemble: Ensemble, plan: Recipe) -> tuple[Ensemble, Recipe]:
-    """Leave out the experts that count nothing, whatever streams a row has."""
+def without_unused(ensemble: Ensemble, plan: Recipe) -> tuple[Ensemble, Recipe]:
+    """Return ``ensemble`` and ``plan`` without the experts whose weight is zero for every set of streams."""
     counting = {
         part
         for blend in ensemble.blends.values()
@@ -291,7 +327,8 @@ def without_idle(ensemble: Ensemble, plan: Recipe) -> tuple[Ensemble, Recipe]:
     if kinds <= counting:
         return ensemble, plan
     experts = {
-        task: {kind: expert for kind, expert in some.items() if kind in counting} for task, some in ensemble.experts.items()
+        task: {kind: expert for kind, expert in kinds.items() if kind in counting}
+        for task, kinds in ensemble.experts.items()
     }
     features = {s: dict(kinds.items()) for s, kinds in ensemble.features.items()}
     kept = Ensemble(ensemble.streams, features, experts, network=ensemble.network, encoders=ensemble.encoders)
@@ -299,21 +336,21 @@ def without_idle(ensemble: Ensemble, plan: Recipe) -> tuple[Ensemble, Recipe]:
         before = ensemble.blends[task]
         blend.keep("share", before.share[:, [before.parts.index(part) for part in blend.parts]])
         blend.keep("factor", before.factor)
-    told = [spec for spec in plan.model.experts or [] if registry.split(spec)[0] in counting]
-    return kept, plan.model_copy(update={"model": plan.model.model_copy(update={"experts": told})})
+    specs = [spec for spec in plan.model.experts or [] if registry.split(spec)[0] in counting]
+    return kept, plan.model_copy(update={"model": plan.model.model_copy(update={"experts": specs})})
 
 
-class Steps:
-    """What is being done, on the console."""
+class ExpertProgress:
+    """Prints the progress of fitting on the console."""
 
     def __init__(self, console: Console) -> None:
         self.console, self.at = console, 0
 
     def next(self, what: str) -> None:
-        """This begins."""
+        """Start the next step, named ``what``."""
         self.at += 1
         self.console.step("experts", self.at, self.at + 1, what)
 
     def done(self) -> None:
-        """All is done."""
+        """Finish."""
         self.console.step("experts", 1, 1)

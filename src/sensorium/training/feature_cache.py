@@ -1,4 +1,4 @@
-"""The outputs of frozen encoders: computed once a row, kept on disk, and read in every epoch instead of encoding again."""
+"""Cache of the outputs of frozen encoders: computed once per row, stored on disk, and read in every epoch."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from sensorium.data.store.integrity import FORMAT
 from sensorium.data.store.store import Places, Store
 from sensorium.model import Model
 from sensorium.reporting.console import Console
-from sensorium.training.defaults import frozen
+from sensorium.training.surgery_scope import frozen_streams
 
 ROWS = 64
-"""Rows encoded at a time."""
+"""Rows encoded per batch."""
 
 
-def with_outputs(
+def with_stored_outputs(
     model: Model,
     schema: Schema,
     plan: Recipe,
@@ -44,104 +44,116 @@ def with_outputs(
     objectives: Iterable[Objective],
     console: Console,
 ) -> tuple[Rows, Rows]:
-    """The same rows; those streams whose encoders are wholly frozen come encoded from disk.
+    """Return the rows with cached encoder outputs in place of the streams whose encoders are frozen.
 
-    A stream that is augmented is left alone, since it differs from epoch to epoch; so are all where an objective reads
-    streams before they are encoded.
+    Augmented streams stay as they are, since they differ between epochs; so do all streams if an objective reads them
+    before encoding.
+
+    Args:
+        model: The model.
+        schema: The fitted columns.
+        plan: The resolved recipe.
+        parts: Training and validation rows.
+        store: The cache.
+        objectives: The objectives of the training.
+        console: Where progress is printed.
     """
     if any(objective.raw for objective in objectives):
         return parts
-    for stream in frozen(plan.model.surgery, model.streams):
+    for stream in frozen_streams(plan.model.surgery, model.streams):
         if model.encoders[stream].gives_pyramid:
-            continue  # tokens can be stored; maps of every size would be as large as the pictures
-        if _still(model.encoders[stream]) and not (plan.training.augment and _varies(schema, stream, parts[0])):
-            found = _outputs(model, schema, plan, stream, parts, store, console)
-            if found is not None:
-                parts = _swapped(parts[0], stream, found[0]), _swapped(parts[1], stream, found[1])
+            continue  # feature maps of all scales would take as much space as the pictures
+        if _is_frozen(model.encoders[stream]) and not (plan.training.augment and _is_augmented(schema, stream, parts[0])):
+            sources = _stored_outputs(model, schema, plan, stream, parts, store, console)
+            if sources is not None:
+                parts = _with_source(parts[0], stream, sources[0]), _with_source(parts[1], stream, sources[1])
     return parts
 
 
-def _swapped(rows: Rows, stream: str, source: Source) -> Rows:
+def _with_source(rows: Rows, stream: str, source: Source) -> Rows:
     return replace(rows, inputs={**rows.inputs, stream: source})
 
 
-def _still(encoder: nn.Module) -> bool:
+def _is_frozen(encoder: nn.Module) -> bool:
     return not any(parameter.requires_grad for parameter in encoder.parameters())
 
 
-def _varies(schema: Schema, stream: str, rows: Rows) -> bool:
-    """Whether training samples of a stream are augmented: some are made ready with and without chance, and compared."""
+def _is_augmented(schema: Schema, stream: str, rows: Rows) -> bool:
+    """Whether training samples of a stream are augmented, found by preparing some with and without random draws."""
     reader = schema.streams[stream][0].reader
     if reader.stream is not None:
         return False
     field = rows.inputs[stream].gather(np.arange(min(len(rows), 32)))
     plain = reader.prepare(field)
     draws = (reader.prepare(field, torch.Generator().manual_seed(seed)) for seed in range(4))
-    # A word is dropped too seldom to be sure to be seen.
+    # Words are dropped too rarely to be detected by comparing.
     return bool(chosen(reader).get("drop")) or any(not torch.equal(drawn.data, plain.data) for drawn in draws)
 
 
 @dataclass(frozen=True)
-class Outputs:
-    """Encoded rows on a shelf: first the vector, then the tokens, each with one number more: whether it is real."""
+class StoredOutputs:
+    """Cached encoder outputs: per row the pooled vector, then the tokens, each with a last number telling if it is real."""
 
-    shelf: Arrays
+    arrays: Arrays
     places: Places
-    of: Source
+    source: Source
 
     def gather(self, index: Index) -> Field:
-        data, present, _ = self.shelf.gather(self.places, index)
-        if data.shape[1] < 2:  # no row of these is there
+        """Return the encoded rows at ``index``."""
+        data, present, _ = self.arrays.gather(self.places, index)
+        if data.shape[1] < 2:  # all of these rows lack the stream
             data = np.zeros((len(index), 2, *data.shape[2:]), data.dtype)
         both = torch.from_numpy(data)
         tokens, real = both[:, 1:, :-1].contiguous(), both[:, 1:, -1] > 0
         return Ready(tokens, torch.from_numpy(present), real, pooled=both[:, 0, :-1].contiguous())
 
     def lengths(self) -> Index | None:
+        """Return the number of stored vectors of each row."""
         return self.places.length
 
     def content(self) -> str:
-        return self.of.content()
+        """Return the digest of the input rows."""
+        return self.source.content()
 
 
-def _outputs(
+def _stored_outputs(
     model: Model, schema: Schema, plan: Recipe, stream: str, parts: tuple[Rows, Rows], store: Store, console: Console
 ) -> tuple[Source, Source] | None:
     encoder = model.encoders[stream]
     key = _key(encoder, plan.model.encoders[stream], schema, stream)
-    shelf = Arrays(store.folder / f"encoded-{key}", encoder.dim + 1)
+    arrays = Arrays(store.folder / f"encoded-{key}", encoder.dim + 1)
     device = _device(plan)
     encoder.to(device).eval()
-    turn = shelf.turn(lambda: console.step(f"encoding {stream}", 0, 1, "another process is at it"))
+    turn = arrays.turn(lambda: console.step(f"encoding {stream}", 0, 1, "another process is encoding"))
     try:
-        found = []
+        sources = []
         total, done = sum(map(len, parts)), 0
         for rows in parts:
             places = Places(np.full(len(rows), -1, np.int64), np.zeros(len(rows), np.int64))
             for index in np.array_split(np.arange(len(rows)), max(1, -(-len(rows) // ROWS))):
-                for row, (offset, length) in _placed(model, schema, stream, rows, index, shelf, device, turn):
+                for row, (offset, length) in _locations(model, schema, stream, rows, index, arrays, device, turn):
                     places.offset[row], places.length[row] = offset, length
                 done += len(index)
                 console.step(f"encoding {stream}", done, total)
-                if done == len(index) and not _room(shelf, total / done, store, stream, console):
+                if done == len(index) and not _fits_on_disk(arrays, total / done, store, stream, console):
                     return None
-            found.append(Outputs(shelf, places, rows.inputs[stream]))
+            sources.append(StoredOutputs(arrays, places, rows.inputs[stream]))
     finally:
         turn.give_back()
         encoder.cpu()
-    return found[0], found[1]
+    return sources[0], sources[1]
 
 
-def _placed(
-    model: Model, schema: Schema, stream: str, rows: Rows, index: Index, shelf: Arrays, device: torch.device, turn: Turn
+def _locations(
+    model: Model, schema: Schema, stream: str, rows: Rows, index: Index, arrays: Arrays, device: torch.device, turn: Turn
 ) -> Iterator[tuple[int, tuple[int, int]]]:
-    """Where the outputs of these rows lie; those that lie nowhere yet are computed."""
+    """Yield where the outputs of these rows are stored; those not stored yet are computed."""
     field = rows.inputs[stream].gather(index)
     keys = {i: _digest(field, i) for i in field.present.nonzero().squeeze(1).tolist()}
-    known = shelf.find(set(keys.values()))
+    known = arrays.find(set(keys.values()))
     if any(key not in known for key in keys.values()):
         turn.take()
-        known |= shelf.find(set(keys.values())) if turn.waited else {}
+        known |= arrays.find(set(keys.values())) if turn.waited else {}
     new = {key: i for i, key in keys.items() if key not in known}
     if new:
         at = torch.tensor(list(new.values()))
@@ -150,7 +162,7 @@ def _placed(
         part = reader.prepare(part) if reader.stream is None else part
         with torch.no_grad():
             encoded: Encoded = model.encoders[stream](part.data, part.mask).map(torch.Tensor.cpu)
-        known |= shelf.keep(dict(zip(new, _arrays(encoded), strict=True)))
+        known |= arrays.keep(dict(zip(new, _arrays(encoded), strict=True)))
     yield from ((int(index[i]), known[key]) for i, key in keys.items())
 
 
@@ -162,7 +174,7 @@ def _arrays(encoded: Encoded) -> Iterator[Array]:
 
 
 def _digest(field: Field, row: int) -> bytes:
-    """What a stored row is known by: its values, whatever it is padded with."""
+    """Return the key of a stored row: its values without padding."""
     data, mask = field.data[row].numpy(), None if field.mask is None else field.mask[row].numpy()
     if mask is None:
         return digest(data)
@@ -172,7 +184,7 @@ def _digest(field: Field, row: int) -> bytes:
 
 
 def _key(encoder: nn.Module, spec: Any, schema: Schema, stream: str) -> str:
-    """Everything but the row that an output follows from."""
+    """Hash everything but the row that an output depends on."""
     h = hashlib.sha256()
     columns: list[Mapping[str, Any]] = [{**c.spec, "state": c.reader.state} for c in schema.streams[stream]]
     h.update(json.dumps([FORMAT, __version__, torch.__version__, spec, columns], sort_keys=True, default=str).encode())
@@ -182,9 +194,9 @@ def _key(encoder: nn.Module, spec: Any, schema: Schema, stream: str) -> str:
     return h.hexdigest()[:24]
 
 
-def _room(shelf: Arrays, times: float, store: Store, stream: str, console: Console) -> bool:
-    """Whether the disk has room for all, judged by the first rows."""
-    needed = shelf.bytes * times
+def _fits_on_disk(arrays: Arrays, times: float, store: Store, stream: str, console: Console) -> bool:
+    """Whether the disk has room for all outputs, estimated from the first rows."""
+    needed = arrays.bytes * times
     if needed < 0.9 * shutil.disk_usage(store.folder).free:
         return True
     console.warn(

@@ -1,4 +1,4 @@
-"""The last fit: on training and validation rows together, once there is nothing left to choose."""
+"""The final fit: training continues on training and validation rows together, once nothing is left to choose."""
 
 from __future__ import annotations
 
@@ -12,38 +12,47 @@ from sensorium.core.recipe import Recipe
 from sensorium.nn.ensemble import Ensemble
 from sensorium.reporting.console import Console
 from sensorium.trained import Trained
-from sensorium.training.expert_fitting import again
+from sensorium.training.expert_fitting import refit_experts
 from sensorium.training.resume import LAST
 from sensorium.training.train import Run, train
 
 if TYPE_CHECKING:
-    from sensorium.training.prepare import Prepared
+    from sensorium.training.prepare import PreparedRun
 
 SHARE = 0.25
-"""How many of the epochs that were best the network is trained on all rows: it starts from what it had learnt then."""
+"""Epochs of the final fit, as a share of the best epoch: it starts from the best epoch's weights."""
 RATE = 0.3
-"""The peak of the learning rate in these, as a share of the recipe's."""
+"""Peak learning rate of the final fit, as a share of the recipe's."""
 
 
-def refitted(trained: Trained, ready: Prepared, folder: Path | None, resume: bool, console: Console) -> Trained:
-    """A trained model fitted once more, on all rows: the network goes on from its best epoch for a quarter as many, experts
-    keep their settings and everything the weights that were chosen. Its scores stay those of the model before, on rows it
-    had not seen."""
+def refit_on_all_rows(trained: Trained, ready: PreparedRun, folder: Path | None, resume: bool, console: Console) -> Trained:
+    """Return the model after a final fit on training and validation rows.
+
+    The network continues from its best epoch for a quarter as many epochs; experts are refitted with the chosen settings
+    and blend weights. The reported scores stay those from before, on rows that the model had not seen.
+
+    Args:
+        trained: The trained and scored model.
+        ready: The prepared data.
+        folder: The run's folder; None writes nothing.
+        resume: Whether to continue from the checkpoint of an interrupted final fit.
+        console: Where notes are printed.
+    """
     before = trained.artifact
     plan, schema = before.recipe, before.schema
-    if plan.training.refit == "none" or ready.parts.stream is not None or ready.apart:
+    if plan.training.refit == "none" or ready.splits.stream is not None or ready.separate_valid:
         return trained
     if plan.model.networks > 1:
-        return trained  # together they have learnt from all rows, and so have experts beside them
-    network = _network(plan, trained)
+        return trained  # together, networks and experts were already fitted on all rows
+    epochs = _network_epochs(plan, trained)
     experts = before.model.experts
-    if not network and experts is None:
+    if not epochs and experts is None:
         return trained
     model, learnt = before.model, before.learnt
-    if network:
-        console.note(f"  fitted once more on all {len(ready.rows) + len(ready.valid):,} rows, {counted(network, 'epoch')}")
+    if epochs:
+        console.note(f"  final fit on all {len(ready.rows) + len(ready.valid):,} rows, {counted(epochs, 'epoch')}")
         assert plan.training.lr is not None, "the recipe is resolved"
-        shorter = {"epochs": network, "patience": network, "lr": RATE * plan.training.lr}
+        shorter = {"epochs": epochs, "patience": epochs, "lr": RATE * plan.training.lr}
         again_plan = plan.model_copy(update={"training": plan.training.model_copy(update=shorter)})
         out = None if folder is None else folder / "resume" / LAST
         quiet = Console(quiet=True)
@@ -53,17 +62,17 @@ def refitted(trained: Trained, ready: Prepared, folder: Path | None, resume: boo
         run = train(again_plan, schema, ready.rows, ready.valid, out, resume, quiet, ready.store, chosen=chosen)
         model, learnt = run.model, run.learnt
     if isinstance(experts, Ensemble):
-        again(plan, schema, model, ready.rows.followed(ready.valid), experts)
-    report = before.report | {"refit": {"rows": len(ready.rows) + len(ready.valid), "epochs": network}}
+        refit_experts(plan, schema, model, ready.rows.followed(ready.valid), experts)
+    report = before.report | {"refit": {"rows": len(ready.rows) + len(ready.valid), "epochs": epochs}}
     return Trained(Artifact(plan, schema, model, report, learnt), cache=trained.cache)
 
 
-def _network(plan: Recipe, trained: Trained) -> int:
-    """For how many epochs the network is trained on all rows; 0: it is kept as it is."""
+def _network_epochs(plan: Recipe, trained: Trained) -> int:
+    """Return the number of epochs for the network; 0 leaves it as it is."""
     training = plan.training
     several = training.devices * training.nodes > 1
     if training.time_limit is not None:
-        return 0  # it was spent on choosing; experts take seconds
+        return 0  # the time was spent on choosing the epoch; refitting experts takes seconds
     if training.refit != "all" or not trained.history or several or any(t.settles for t in trained.model.tasks.values()):
         return 0
     return math.ceil(SHARE * trained.best_epoch)

@@ -1,4 +1,4 @@
-"""From a table to a trained model."""
+"""``fit``: train a model from a table."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from sensorium.reporting.console import Console
 from sensorium.trained import Trained
 from sensorium.training import launch
 from sensorium.training import resume as resumable
-from sensorium.training.fold_ensemble import Folded, several, unsuited
+from sensorium.training.fold_ensemble import FoldEnsemble, train_folds, why_unsuitable
 from sensorium.training.output_folder import for_run
-from sensorium.training.prepare import Prepared, prepare
+from sensorium.training.prepare import PreparedRun, prepare
 from sensorium.training.quality_presets import QUALITY
-from sensorium.training.table_splits import Parts
-from sensorium.training.training_request import Given, Request, Target
+from sensorium.training.table_splits import TableSplits
+from sensorium.training.training_request import RecipeSource, Request, Target
 
 if TYPE_CHECKING:
-    from sensorium.training.process_group import Ranks
-    from sensorium.training.shard_source import Streamed
+    from sensorium.training.process_group import ProcessGroup
+    from sensorium.training.shard_source import ShardSource
 
 
 def fit(
@@ -42,7 +42,7 @@ def fit(
     task: str | None = None,
     options: Mapping[str, Any] | None = None,
     valid: Any = None,
-    recipe: Given = None,
+    recipe: RecipeSource = None,
     columns: Mapping[str, str] | None = None,
     streams: Patterns | None = None,
     ignore: Iterable[str] = (),
@@ -67,52 +67,47 @@ def fit(
     cache: str | Path | None = None,
     quiet: bool = False,
 ) -> Trained:
-    """Train a model on a table whose cells are numbers, words and media, any of which may be missing.
+    """Train a model on a table whose cells are numbers, text and media, any of which may be missing.
+
+    With several processes (``training.devices``, torchrun, SLURM), the first writes and returns the scored model; the
+    others return the trained model and write nothing.
 
     Args:
-        train: A path (.csv .tsv .jsonl .parquet …), a DataFrame, rows or columns. May stand in the recipe instead.
-        target: The column, or columns, to predict. Of a task whose target is several columns, those by their part:
+        train: A path (.csv .tsv .jsonl .parquet …), a DataFrame, rows or columns; may be named in the recipe instead.
+        target: The target column, or columns. For a task with a target of several columns, a mapping from part to column:
             ``{"time": "days", "event": "died"}``.
-        task: The kind of task, where it is not the one usual for the target; without a target one that needs none.
+        task: The kind of task; by default the one for the target's column kind. Needed for a task without a target.
         options: Options of that task.
-        valid: A table to choose the best epoch on; by default a part of ``train`` is set apart.
-        recipe: Everything else, as a ``Recipe``, a YAML file or a mapping of its sections,
+        valid: A validation table, for choosing the best epoch; by default a part of ``train`` is held out.
+        recipe: All other settings, as a ``Recipe``, a YAML file or a mapping of its sections,
             ``{"training": {"epochs": 20}}``; what it leaves out is chosen from the data.
-        columns: What a column is, where the guess is wrong: ``{"photo": "image"}``.
-        streams: Groups of table columns, each a stream of its own, by names or patterns: ``{"audio": "audio_*"}``. The
-            columns of no group stay together in the stream ``table``.
+        columns: Column kinds, where the inferred ones are wrong: ``{"photo": "image"}``.
+        streams: Groups of table columns, each a separate stream: ``{"audio": "audio_*"}``; the rest is ``table``.
         ignore: Columns that are not used.
-        group: A column whose groups (patients, speakers) must not be on both sides of the split.
+        group: A column of groups (patients, speakers); no group is in both the training and the validation rows.
         weight: A column of row weights.
-        media: The folder that media paths are relative to; by default the table's own.
-        epochs: Passes over the training rows, at most: ``training.epochs`` of the recipe.
+        media: The folder that media paths are relative to; by default the table's folder.
+        epochs: Maximum number of passes over the training rows: ``training.epochs`` of the recipe.
         lr: Peak learning rate: ``training.lr``.
-        batch_size: Rows a step: ``training.batch_size``.
-        fusion: How streams become one, by name or with options, ``{"kind": "gated", ...}``: ``model.fusion``.
+        batch_size: Rows per step: ``training.batch_size``.
+        fusion: The fusion of the streams, by name or with options, ``{"kind": "gated", ...}``: ``model.fusion``.
         size: ``tiny``, ``small``, ``base`` or ``large``: ``model.size``.
-        overrides: Anything else in a recipe: ``"model.fusion=gated"``, ``"training.epochs=20"``, as on the command line.
-        seed: The same seed gives the same model, bit for bit, on the same machine.
-        time_limit: Seconds of training, at most; of a search all trials together.
-        stream: The training rows are read from shards as training goes, and neither they nor what is decoded of them are
-            kept: for data larger than memory and disk (``data.shards.row_stream`` of the recipe).
-        search: So many settings of what the recipe leaves open are trained, and the best on the validation rows is kept.
-            The same call goes on where it was stopped.
-        quality: ``fast``, ``good`` (as without it) or ``best``: how much is spent (table: ``training/quality_presets.py``).
-        tune_speed: Measure first, for some seconds, what makes training faster here (threads, bfloat16, compiling); take
-            what does and keeps the results; what would change them is only told of. See docs/speed.md.
-        out: Where the model, its report and its logs are written; None keeps the model in memory only.
-        resume: Go on from the last checkpoint in ``out``, where there is one. Another table or recipe than it began with is
-            refused, with what differs.
-        overwrite: Whether this run may replace a finished model, or a training that was stopped, in ``out``; else it is
-            refused before any work.
-        cache: Where decoded media are kept; by default the user's cache folder.
-        quiet: Say nothing but warnings.
-
-    Of several processes (``training.devices``, torchrun, SLURM) the first writes and gives the scored model; the others
-    give the trained model and write nothing.
+        overrides: Any other settings of the recipe: ``"model.fusion=gated"``, ``"training.epochs=20"``.
+        seed: Random seed. The same seed gives a bit-identical model on the same machine.
+        time_limit: Maximum training time in seconds; for a search, all trials together.
+        stream: Read training rows from shards and keep none of them: for data larger than memory and disk.
+        search: Number of hyperparameter trials; the best on validation rows is kept. The same call resumes a search.
+        quality: ``fast``, ``good`` (the default) or ``best``: training effort; see ``training/quality_presets.py``.
+        tune_speed: First measure which settings (threads, bfloat16, compiling) train faster here. Those that keep the
+            results are used; the others are only reported. See docs/speed.md.
+        out: Folder for the model, its report and its logs; None keeps the model in memory only.
+        resume: Continue from the last checkpoint in ``out``, if any; a different table or recipe is refused.
+        overwrite: Replace a finished model or a stopped training in ``out``, which is otherwise refused before any work.
+        cache: Folder of the cache of decoded media; by default in the user's cache folder.
+        quiet: Print warnings only.
 
     Raises:
-        SensoriumError: naming file, row, column, and how to mend it, before any training starts.
+        SensoriumError: Before training starts, naming file, row, column and the fix.
     """
     request = Request.of(
         train,
@@ -138,41 +133,41 @@ def fit(
         stream=stream,
         cache=cache,
     )
-    request = replace(request, plan=launch.settled(request.plan))
+    request = replace(request, plan=launch.with_processes(request.plan))
     job = launch.job_of(request, out=out, resume=resume, quality=quality)
     folder = Path(out) if out is not None else None
-    with _claimed(folder, resume, overwrite, search, quality), Console(quiet, mute=not launch.first()) as console:
-        check = partial(_searchable, request.plan, request.valid is not None, search, tune_speed)
+    with _claim_folder(folder, resume, overwrite, search, quality), Console(quiet, mute=not launch.first()) as console:
+        check = partial(_check_search, request.plan, request.valid is not None, search, tune_speed)
         ready = prepare(request, console, quality=quality, check=check)
-        ready = _one_or_several(ready, console)
+        ready = _check_networks(ready, console)
         networks, limit = ready.plan.model.networks, ready.plan.training.time_limit
         trials = search if search is not None else ready.trials
-        folded: Folded | None = None
+        folded: FoldEnsemble | None = None
         speed: dict[str, Any] = {}
         if trials is not None:
-            # A network takes about as long as a trial.
+            # Training a network takes about as long as a trial.
             share = None if limit is None or networks == 1 else limit / (trials + networks)
-            trained = _searched(ready, trials, limit if share is None else share * trials, folder, console)
+            trained = _run_search(ready, trials, limit if share is None else share * trials, folder, console)
             if networks == 1:
-                beside(trained, ready, console)
+                add_experts(trained, ready, console)
             else:
-                plan = _resettled(trained.recipe, ready.plan)
-                folded = several(ready, plan, folder, console, resume=True, seconds=share, searched=True)
+                plan = _with_fit_settings(trained.recipe, ready.plan)
+                folded = train_folds(ready, plan, folder, console, resume=True, seconds=share, searched=True)
                 assert folded is not None
                 folded.trained.artifact.report["search"] = trained.artifact.report["search"]
                 trained = folded.trained
         elif networks > 1:
-            ready, speed = _tuned(ready, folder, resume, console) if tune_speed else (ready, {})
+            ready, speed = _tune_speed(ready, folder, resume, console) if tune_speed else (ready, {})
             share = None if limit is None else limit / networks
-            folded = several(ready, ready.plan, folder, console, resume=resume, seconds=share)
+            folded = train_folds(ready, ready.plan, folder, console, resume=resume, seconds=share)
             if folded is None:
                 assert folder is not None
                 return Trained(Artifact.load(folder), cache=ready.store.folder)
             trained = folded.trained
         else:
-            ready, speed = _tuned(ready, folder, resume, console) if tune_speed else (ready, {})
-            with launch.together(ready.plan.training, job) as ranks:
-                trained = finish(
+            ready, speed = _tune_speed(ready, folder, resume, console) if tune_speed else (ready, {})
+            with launch.process_group(ready.plan.training, job) as processes:
+                trained = train_network(
                     ready.plan,
                     ready.schema,
                     ready.rows,
@@ -181,41 +176,41 @@ def fit(
                     folder,
                     resume,
                     console,
-                    ranks,
-                    ready.parts.stream,
+                    processes,
+                    ready.splits.stream,
                 )
             if not launch.first():
                 return trained
-            if folder is not None and resume and resumable.complete(folder):
+            if folder is not None and resume and resumable.is_complete(folder):
                 return Trained(Artifact.load(folder), cache=ready.store.folder)
-            beside(trained, ready, console)
-        return _scored(trained, ready, speed, folder, resume, trials is not None, console, folded)
+            add_experts(trained, ready, console)
+        return _score_and_save(trained, ready, speed, folder, resume, trials is not None, console, folded)
 
 
-def _claimed(
+def _claim_folder(
     folder: Path | None, resume: bool, overwrite: bool, search: int | None, quality: str | None
 ) -> AbstractContextManager[None]:
-    """The folder of the run, where it has one, and this process is the one that writes."""
+    """Lock and check the run's folder, if there is one and this process writes."""
     if folder is None or not launch.first():
         return nullcontext()
     searching = search is not None or (quality in QUALITY and QUALITY[quality].trials is not None)
     return for_run(folder, resume=resume, overwrite=overwrite, search=searching)
 
 
-def beside(trained: Trained, ready: Prepared, console: Console) -> None:
-    """The experts of the recipe, fitted and weighed beside the network of a trained model."""
-    from sensorium.training.expert_fitting import attached
+def add_experts(trained: Trained, ready: PreparedRun, console: Console) -> None:
+    """Fit experts of the recipe in ``ready`` and blend them with the network of ``trained``; ``console`` shows progress."""
+    from sensorium.training.expert_fitting import fit_experts
 
-    found = trained.artifact
-    plan = with_experts(found.recipe, ready.plan)
-    found.recipe = attached(plan, found.schema, found.model, ready.rows, ready.valid, console)
+    artifact = trained.artifact
+    plan = with_experts(artifact.recipe, ready.plan)
+    artifact.recipe = fit_experts(plan, artifact.schema, artifact.model, ready.rows, ready.valid, console)
 
 
-def _one_or_several(ready: Prepared, console: Console) -> Prepared:
-    """With one network where a quality asks for several and they cannot be trained: why is said."""
+def _check_networks(ready: PreparedRun, console: Console) -> PreparedRun:
+    """Fall back to one network, with a note, where a quality asks for several that cannot be trained."""
     if ready.plan.model.networks == 1:
         return ready
-    why = unsuited(ready.plan, ready.parts, apart=ready.apart)
+    why = why_unsuitable(ready.plan, ready.splits, separate_valid=ready.separate_valid)
     if why is None:
         return ready
     console.note(f"  one network: {why}")
@@ -226,57 +221,68 @@ def _one_or_several(ready: Prepared, console: Console) -> Prepared:
     return replace(ready, **plans)  # type: ignore[arg-type]
 
 
-def _resettled(found: Recipe, asked: Recipe) -> Recipe:
-    """The recipe that a search found, with what it left aside: experts, several networks, the time for all."""
-    plan = with_experts(found, asked)
+def _with_fit_settings(best: Recipe, request: Recipe) -> Recipe:
+    """Return the recipe that a search chose, with the experts, network count and time limit of the original one."""
+    plan = with_experts(best, request)
     return plan.model_copy(
         update={
-            "model": plan.model.model_copy(update={"networks": asked.model.networks}),
-            "training": plan.training.model_copy(update={"time_limit": asked.training.time_limit}),
+            "model": plan.model.model_copy(update={"networks": request.model.networks}),
+            "training": plan.training.model_copy(update={"time_limit": request.training.time_limit}),
         }
     )
 
 
-def _searchable(
-    plan: Recipe, apart: bool, search: int | None, tune_speed: bool, found: Parts, trials: int | None, resolved: Recipe
+def _check_search(
+    plan: Recipe,
+    separate_valid: bool,
+    search: int | None,
+    tune_speed: bool,
+    splits: TableSplits,
+    trials: int | None,
+    resolved: Recipe,
 ) -> None:
-    """Refuse what several networks, that the recipe itself asks for, cannot do, and what a search cannot."""
-    if plan.model.networks > 1 and (why := unsuited(resolved, found, apart=apart)) is not None:
+    """Refuse several networks or a search where the recipe or the rows do not allow them."""
+    if plan.model.networks > 1 and (why := why_unsuitable(resolved, splits, separate_valid=separate_valid)) is not None:
         raise ConfigError(f"{plan.model.networks} networks cannot be trained: {why}", fix="model.networks=1")
     if search is None and trials is None:
         return
     if tune_speed:
-        raise ConfigError("speed is tuned for one setting, and a search tries many", fix="leave out one of the two")
-    if found.stream is not None:
-        raise ConfigError("a search trains on a table in memory", fix="leave out --stream, or --search and --quality best")
+        raise ConfigError("tune_speed measures one setting, but a search tries many", fix="leave out one of the two")
+    if splits.stream is not None:
+        raise ConfigError("a search needs a table in memory", fix="leave out --stream, or --search and --quality best")
     if plan.training.devices * plan.training.nodes > 1:
         raise ConfigError(
             "a search trains in one process", fix="leave out training.devices and training.nodes, or --search"
         )
 
 
-def _searched(ready: Prepared, trials: int, seconds: float | None, folder: Path | None, console: Console) -> Trained:
-    """The best network of a search; ``seconds`` are for all trials together."""
-    from sensorium.training.hyperparameter_search import searched
+def _run_search(ready: PreparedRun, trials: int, seconds: float | None, folder: Path | None, console: Console) -> Trained:
+    """Return the best network of a search; ``seconds`` are for all trials together."""
+    from sensorium.training.hyperparameter_search import run_search
 
     def tried(plan: Recipe, schema: Schema) -> Trained:
-        # Trials are of networks: what is fitted beside the best is the same for all.
-        return finish(alone(plan), schema, ready.rows, ready.valid, ready.store, None, False, Console(quiet=True))
+        # Trials train the network only: the experts do not depend on the setting.
+        return train_network(
+            network_only(plan), schema, ready.rows, ready.valid, ready.store, None, False, Console(quiet=True)
+        )
 
     training = ready.request.training.model_copy(update={"time_limit": seconds})
     request = ready.request.model_copy(update={"training": training})
-    return searched(
+    return run_search(
         request, ready.schema, ready.rows, ready.valid, ready.store, ready.classes, trials, folder, console, tried
     )
 
 
-def _tuned(ready: Prepared, folder: Path | None, resume: bool, console: Console) -> tuple[Prepared, dict[str, Any]]:
-    from sensorium.training.speed_tuning import tuned
+def _tune_speed(
+    ready: PreparedRun, folder: Path | None, resume: bool, console: Console
+) -> tuple[PreparedRun, dict[str, Any]]:
+    """Return the run with the faster settings, and the measurements."""
+    from sensorium.training.speed_tuning import tune
 
-    said = ready.request.training.model_fields_set
-    plan, speed = tuned(
+    set_by_user = ready.request.training.model_fields_set
+    plan, speed = tune(
         ready.plan,
-        said,
+        set_by_user,
         ready.schema,
         ready.rows,
         ready.valid,
@@ -284,29 +290,29 @@ def _tuned(ready: Prepared, folder: Path | None, resume: bool, console: Console)
         folder,
         resume,
         console,
-        ready.parts.stream,
+        ready.splits.stream,
     )
     return replace(ready, plan=plan), speed
 
 
-def _scored(
+def _score_and_save(
     trained: Trained,
-    ready: Prepared,
+    ready: PreparedRun,
     speed: dict[str, Any],
     folder: Path | None,
     resume: bool,
     searched: bool,
     console: Console,
-    folded: Folded | None = None,
+    folded: FoldEnsemble | None = None,
 ) -> Trained:
-    """The model held against the validation rows; then fitted on them too, and saved with its report and curves."""
+    """Score the model on the validation rows, refit it on all rows, and save it with its report and curves."""
     from sensorium.evaluation.evaluate import evaluate
-    from sensorium.training.final_fit import refitted
+    from sensorium.training.final_fit import refit_on_all_rows
 
-    rows, table = ready.valid, ready.parts.held_out
+    rows, table = ready.valid, ready.splits.held_out
     passes: Iterable[Batch | Forward] = trained.batches(rows)
-    if folded is not None and not ready.apart:
-        # All rows were learnt from by some network: each is answered by the one that has not seen it.
+    if folded is not None and not ready.separate_valid:
+        # Every row was trained on by some network: each is scored by the network that has not seen it.
         rows, table, passes = folded.rows, folded.table, folded.passes()
     evaluation = evaluate(trained.predictor.model, passes, baselines=trained.baselines())
     scores = evaluation.to_json()
@@ -320,35 +326,35 @@ def _scored(
             console.note(f"  {target.name}: {sentence}")
     if folder is not None:
         with told(folder):
-            (folder / "logs").mkdir(parents=True, exist_ok=True)  # a search and experts alone have no logs of their own
+            (folder / "logs").mkdir(parents=True, exist_ok=True)  # searches and expert-only runs write no logs
             trained.write_report(folder / "report.html", evaluation, table, rows)
-    whole = refitted(trained, ready, folder, resume, console)
+    final = refit_on_all_rows(trained, ready, folder, resume, console)
     if folder is None:
-        return whole
+        return final
     from sensorium.reporting.learning_curves import curves_svg
 
-    whole.save(folder)
+    final.save(folder)
     with told(folder):
-        if whole.history:
-            curves_svg(whole.history, folder / "logs" / "curves.svg")
-    # Only now: until the model is safe, the checkpoint is what a resume goes on from.
-    (resumable.forget if searched else resumable.finish)(folder)
-    return whole
+        if final.history:
+            curves_svg(final.history, folder / "logs" / "curves.svg")
+    # Only after the model is saved: until then, a resume needs the checkpoint.
+    (resumable.discard if searched else resumable.mark_finished)(folder)
+    return final
 
 
-def alone(plan: Recipe) -> Recipe:
-    """A resolved recipe of one network, without experts."""
+def network_only(plan: Recipe) -> Recipe:
+    """Return the resolved recipe ``plan`` with a single network and no experts."""
     single = {"experts": [], "features": {}, "networks": 1}
     return plan.model_copy(update={"model": plan.model.model_copy(update=single)})
 
 
-def with_experts(plan: Recipe, asked: Recipe) -> Recipe:
-    """A resolved recipe with the experts of another."""
-    update = {"experts": asked.model.experts, "features": asked.model.features}
+def with_experts(plan: Recipe, request: Recipe) -> Recipe:
+    """Return the resolved recipe ``plan`` with the experts and features of the recipe ``request``."""
+    update = {"experts": request.model.experts, "features": request.model.features}
     return plan.model_copy(update={"model": plan.model.model_copy(update=update)})
 
 
-def finish(
+def train_network(
     plan: Recipe,
     schema: Schema,
     rows: encoded.Rows,
@@ -357,17 +363,31 @@ def finish(
     out: Path | None,
     resume: bool,
     console: Console,
-    ranks: Ranks | None = None,
-    stream: Streamed | None = None,
+    processes: ProcessGroup | None = None,
+    stream: ShardSource | None = None,
 ) -> Trained:
-    """The trained model of a resolved recipe and encoded rows. ``out`` has its logs and checkpoint; it is not saved."""
-    from sensorium.training.padding_report import reported
-    from sensorium.training.process_group import ALONE
+    """Train the network of a resolved recipe; the model is not saved.
+
+    Args:
+        plan: The resolved recipe.
+        schema: The fitted columns.
+        rows: Encoded training rows; ``valid`` are the validation rows.
+        store: The cache of decoded media.
+        out: Folder for logs and checkpoints; None writes nothing.
+        resume: Whether to continue from the checkpoint in ``out``.
+        console: Where progress is printed.
+        processes: The processes that train together; None for this one alone.
+        stream: Shards that training batches come from, if not from ``rows``.
+    """
+    from sensorium.training.padding_report import report_padding
+    from sensorium.training.process_group import SINGLE_PROCESS
     from sensorium.training.train import train as run
 
-    # Of a stream nothing is put together by length, and its padding is not known before.
-    padding = reported(schema, rows, plan.training, plan.seed, console) if stream is None else {}
-    model, history, learnt, epoch = run(plan, schema, rows, valid, out, resume, console, store, ranks or ALONE, stream)
+    # A stream is not bucketed by length, and its padding is not known in advance.
+    padding = report_padding(schema, rows, plan.training, plan.seed, console) if stream is None else {}
+    model, history, learnt, epoch = run(
+        plan, schema, rows, valid, out, resume, console, store, processes or SINGLE_PROCESS, stream
+    )
     priors = {name: task.baseline(encoded.fields(schema, rows, task)) for name, task in model.tasks.items()}
     priors = {name: baseline for name, baseline in priors.items() if baseline is not None}
     report = {

@@ -1,4 +1,4 @@
-"""Several networks of one recipe, each trained with another fold of the rows set apart, that answer together."""
+"""An ensemble of networks of one recipe, each trained with another fold of the rows held out."""
 
 from __future__ import annotations
 
@@ -25,23 +25,24 @@ from sensorium.nn.ensemble import Ensemble
 from sensorium.reporting.console import Console
 from sensorium.trained import Trained
 from sensorium.training import resume as resumable
-from sensorium.training.fold_experts import crossed
-from sensorium.training.resume import MEMBER, Resume, begun
-from sensorium.training.table_splits import Parts
+from sensorium.training.fold_experts import cross_fit_experts
+from sensorium.training.resume import MEMBER, Resume, run_description
+from sensorium.training.table_splits import TableSplits
 from sensorium.training.train import Run, train
 
 if TYPE_CHECKING:
-    from sensorium.training.prepare import Prepared
+    from sensorium.training.prepare import PreparedRun
 
 
 @dataclass
-class Folded:
-    """Several networks as one model, and what each of them, with experts beside it, says of the rows it did not learn from.
+class FoldEnsemble:
+    """Several networks as one model, and the model of each fold for scoring on the rows that it was not trained on.
 
     Args:
-        trained: All of them together; experts beside them have learnt from all rows.
-        models: By fold, one network and experts that were fitted on the rows it learnt from.
-        held: By fold, the rows that neither has seen; ``rows`` and ``table`` are those of all folds, one after the other.
+        trained: All networks together, with experts fitted on all rows.
+        models: By fold, one network with experts fitted on the rows it was trained on.
+        held: By fold, the held-out rows.
+        rows: The held-out rows of all folds, concatenated; ``table`` has the same rows.
     """
 
     trained: Trained
@@ -51,7 +52,7 @@ class Folded:
     table: Table
 
     def passes(self) -> Iterator[Forward]:
-        """Every row answered by the model that has not seen it, in the order of ``rows``."""
+        """Yield forward passes over ``rows``, each row by the model that was not trained on it."""
         device = self.trained.predictor.device
         for model, rows in zip(self.models, self.held, strict=True):
             model.to(device).eval()
@@ -59,40 +60,50 @@ class Folded:
                 yield Forward(model, batch)
 
 
-def unsuited(plan: Recipe, parts: Parts, *, apart: bool) -> str | None:
-    """Why the several networks of a resolved recipe cannot be trained on such rows, in words; None: they can.
+def why_unsuitable(plan: Recipe, parts: TableSplits, *, separate_valid: bool) -> str | None:
+    """Return why the networks of a resolved recipe cannot be trained on these rows, in words; None if they can.
 
-    ``apart``: the validation rows are a table that the user set apart.
+    Args:
+        plan: The resolved recipe.
+        parts: The tables of the run.
+        separate_valid: Whether the user gave a validation table.
     """
     if parts.stream is not None:
-        return "the rows of a stream are not all at hand"
+        return "the rows of a stream are not all available"
     if plan.training.devices * plan.training.nodes > 1:
-        return "several processes train one network"
-    if plan.data.split.kind == "time" and not apart:
-        return "rows are split by time, and a fold would be answered from what came after it"
+        return "several processes train one network only"
+    if plan.data.split.kind == "time" and not separate_valid:
+        return "rows are split by time, and a fold would be predicted from later rows"
     for name, task in assemble(plan.model, parts.schema, experts=False).tasks.items():
         if not task.plain.mergeable:
-            return f"answers of {name} cannot be averaged"
+            return f"predictions of {name} cannot be averaged"
         if task.settles or task.plain.settles:
-            return f"{name} learns something of the validation rows once its network is trained"
+            return f"{name} learns from the validation rows after its network is trained"
     try:
-        cut(plan, parts, apart=apart)
+        fold_indices(plan, parts, separate_valid=separate_valid)
     except ConfigError as error:
         return error.problem
     return None
 
 
-def cut(plan: Recipe, parts: Parts, *, apart: bool) -> list[tuple[Index, Index]]:
-    """By network, the rows it learns from and those it is chosen by, of training and validation rows one after the other:
-    groups are whole, classes are spread."""
-    table = parts.training if apart else parts.training.followed(parts.held_out)
+def fold_indices(plan: Recipe, parts: TableSplits, *, separate_valid: bool) -> list[tuple[Index, Index]]:
+    """Return, for each network, the training and the held-out row numbers.
+
+    Rows are the training and validation rows, concatenated. Groups stay whole, classes are stratified.
+
+    Args:
+        plan: The resolved recipe.
+        parts: The tables of the run.
+        separate_valid: Whether the user gave a validation table, whose rows are then left out.
+    """
+    table = parts.training if separate_valid else parts.training.followed(parts.held_out)
     spec, first = plan.data.split, next((column.source for column in parts.schema.targets), None)
     kind, by = ("group", spec.by) if spec.kind == "group" else ("random", None)
     return dealt(table, plan.model.networks, kind=kind, target=first, by=by, seed=plan.seed)  # type: ignore[arg-type]
 
 
-def several(
-    ready: Prepared,
+def train_folds(
+    ready: PreparedRun,
     plan: Recipe,
     folder: Path | None,
     console: Console,
@@ -100,59 +111,64 @@ def several(
     resume: bool,
     seconds: float | None,
     searched: bool = False,
-) -> Folded | None:
-    """The networks of a resolved recipe and the experts beside them; None where this very run came to its end before.
+) -> FoldEnsemble | None:
+    """Train the networks of a resolved recipe and the experts beside them; None if this run has already finished.
 
     Args:
-        seconds: For the training of each network.
-        searched: The recipe was found by a search: what lies in the folder of another one is trained anew.
+        ready: The prepared data.
+        plan: The resolved recipe.
+        folder: The run's folder; None writes nothing.
+        console: Where progress is printed.
+        resume: Whether to continue an interrupted run.
+        seconds: Time limit of each network.
+        searched: Whether the recipe was chosen by a search: networks of another recipe in the folder are then replaced.
     """
     schema = ready.schema
     if folder is not None and not searched:
-        whole = Resume(folder, begun(plan, schema, ready.rows, ready.valid))
-        if resume and whole.finished():
+        state = Resume(folder, run_description(plan, schema, ready.rows, ready.valid))
+        if resume and state.is_finished():
             return None
-        if resume and not whole.known():
+        if resume and not state.is_same_run():
             problem = "the networks belong to another run: its recipe or its rows differ"
-            raise ConfigError(problem, file=whole.named, fix=resumable.ANEW)
+            raise ConfigError(problem, file=state.run_file, fix=resumable.RESTART)
         if not resume:
-            resumable.parted(folder)
-        whole.begin(resume, Console(quiet=True))
-    every = ready.rows if ready.apart else ready.rows.followed(ready.valid)
-    table = ready.parts.training if ready.apart else ready.parts.training.followed(ready.parts.held_out)
-    dealt_out = cut(plan, ready.parts, apart=ready.apart)
-    parts = [(every.take(rest), every.take(held)) for rest, held in dealt_out]
-    order = np.concatenate([held for _, held in dealt_out])
+            resumable.remove_inner_runs(folder)
+        state.begin(resume, Console(quiet=True))
+    all_rows = ready.rows if ready.separate_valid else ready.rows.followed(ready.valid)
+    table = ready.splits.training if ready.separate_valid else ready.splits.training.followed(ready.splits.held_out)
+    folds = fold_indices(plan, ready.splits, separate_valid=ready.separate_valid)
+    parts = [(all_rows.take(rest), all_rows.take(held)) for rest, held in folds]
+    order = np.concatenate([held for _, held in folds])
     runs: list[Run] = []
     for k, (rest, held) in enumerate(parts):
         console.step("networks", k, len(parts), f"network {k + 1} of {len(parts)}")
         out = None if folder is None else folder / "resume" / MEMBER.format(k + 1)
-        runs.append(_member(single(plan, k, seconds), ready, rest, held, out, resume, searched))
+        runs.append(_train_member(member_recipe(plan, k, seconds), ready, rest, held, out, resume, searched))
         console.note(f"  network {k + 1} of {len(parts)}: best in epoch {runs[-1].epoch} of {len(runs[-1].history)}")
     console.step("networks", 1, 1)
     if folder is not None:
-        _logs(folder, len(parts))
+        _copy_logs(folder, len(parts))
     networks = [run.model for run in runs]
-    ensembles, ensemble, plan = crossed(plan, schema, networks, parts, every, console)
-    model = _with(networks[0], ensemble, networks[1:])
-    priors = {name: task.baseline(encoded.fields(schema, every, task)) for name, task in model.tasks.items()}
+    ensembles, ensemble, plan = cross_fit_experts(plan, schema, networks, parts, all_rows, console)
+    model = _model_with(networks[0], ensemble, networks[1:])
+    priors = {name: task.baseline(encoded.fields(schema, all_rows, task)) for name, task in model.tasks.items()}
     report: dict[str, Any] = {
         "history": runs[0].history,
         "best_epoch": runs[0].epoch,
         "priors": {name: baseline for name, baseline in priors.items() if baseline is not None},
-        "rows": len(every),
+        "rows": len(all_rows),
         "networks": [
             {"rows": len(rest), "best_epoch": run.epoch, "history": run.history}
             for run, (rest, _) in zip(runs, parts, strict=True)
         ],
     }
     trained = Trained(Artifact(plan, schema, model, report, runs[0].learnt), cache=ready.store.folder)
-    models = [_with(network, beside) for network, beside in zip(networks, ensembles, strict=True)]
-    return Folded(trained, models, [held for _, held in parts], every.take(order), table.take(order))
+    models = [_model_with(network, beside) for network, beside in zip(networks, ensembles, strict=True)]
+    return FoldEnsemble(trained, models, [held for _, held in parts], all_rows.take(order), table.take(order))
 
 
-def single(plan: Recipe, number: int, seconds: float | None) -> Recipe:
-    """The recipe of one of the networks, counted from 0: each starts from weights and orders of its own."""
+def member_recipe(plan: Recipe, number: int, seconds: float | None) -> Recipe:
+    """Return the recipe of network ``number`` (from 0) of ``plan``, with its own seed and a time limit of ``seconds``."""
     return plan.model_copy(
         update={
             "seed": (plan.seed + number) % 2**63,
@@ -162,31 +178,31 @@ def single(plan: Recipe, number: int, seconds: float | None) -> Recipe:
     )
 
 
-def _member(
+def _train_member(
     plan: Recipe,
-    ready: Prepared,
+    ready: PreparedRun,
     rows: encoded.Rows,
     valid: encoded.Rows,
     out: Path | None,
     resume: bool,
     searched: bool,
 ) -> Run:
-    """One network, trained, or read where it was trained before. ``out`` then holds it, until the whole model is saved."""
+    """Train one network, or load it if it is already trained. ``out`` keeps it until the whole model is saved."""
     schema: Schema = ready.schema
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         if searched:
-            resume = resume and Resume(out, begun(plan, schema, rows, valid)).known()
+            resume = resume and Resume(out, run_description(plan, schema, rows, valid)).is_same_run()
     run = train(plan, schema, rows, valid, out, resume, Console(quiet=True), ready.store)
     if out is not None:
         report = {"history": run.history, "best_epoch": run.epoch}
         Artifact(plan, schema, run.model, report, run.learnt).save(out)
-        resumable.finish(out)
+        resumable.mark_finished(out)
     return run
 
 
-def _logs(folder: Path, count: int) -> None:
-    """The logs of all networks, where those of a run are."""
+def _copy_logs(folder: Path, count: int) -> None:
+    """Copy the logs of all networks into the run's logs."""
     with told(folder):
         for k in range(count):
             name = MEMBER.format(k + 1)
@@ -194,7 +210,7 @@ def _logs(folder: Path, count: int) -> None:
                 shutil.copytree(folder / "resume" / name / "logs", folder / "logs" / name, dirs_exist_ok=True)
 
 
-def _with(network: Model, experts: Ensemble | None, others: Sequence[Model] = ()) -> Model:
-    """A trained network and what answers beside it; its parts are not copied."""
+def _model_with(network: Model, experts: Ensemble | None, others: Sequence[Model] = ()) -> Model:
+    """Return a model of a trained network, experts and further networks; parts are not copied."""
     encoders, adapters = dict(network.encoders.items()), dict(network.adapters.items())
     return Model(encoders, adapters, network.fusion, dict(network.tasks.items()), experts, others).eval()

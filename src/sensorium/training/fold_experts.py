@@ -1,4 +1,4 @@
-"""Experts beside several networks of one recipe, weighed with them by what all say of folds that they have not seen."""
+"""Experts beside several networks of one recipe, blended with them on out-of-fold predictions."""
 
 from __future__ import annotations
 
@@ -14,59 +14,72 @@ from sensorium.data import encoded_rows as encoded
 from sensorium.model import Model
 from sensorium.nn.ensemble import Ensemble
 from sensorium.reporting.console import Console
-from sensorium.training.blend_weights import sharpened, weighed
-from sensorium.training.expert_fitting import Gathered, Steps, acquainted, gathered, have, major, unfitted, without_idle
+from sensorium.training.blend_weights import blend_shares, sharpening_factor
+from sensorium.training.expert_fitting import (
+    ExpertData,
+    ExpertProgress,
+    collect,
+    fit_features,
+    new_ensemble,
+    rows_with_streams,
+    without_minor,
+    without_unused,
+)
 
 
-def crossed(
+def cross_fit_experts(
     plan: Recipe,
     schema: Schema,
     networks: Sequence[Model],
     parts: Sequence[tuple[encoded.Rows, encoded.Rows]],
-    every: encoded.Rows,
+    all_rows: encoded.Rows,
     console: Console,
 ) -> tuple[list[Ensemble | None], Ensemble | None, Recipe]:
-    """Experts beside several networks, of which each did not learn from one fold of the rows.
+    """Cross-fit experts beside the networks of a fold ensemble.
 
-    Beside each network experts are fitted on the rows that it learnt from; what all of these say of the rows that they have
-    not seen, every row once, tells how much each part counts. Then experts are fitted on all rows.
+    Beside each network, experts are fitted on its training rows; blend weights are learnt from the predictions of all of
+    them on their held-out rows, each row once. Then experts are fitted on all rows.
 
     Args:
-        parts: By network, the rows it learnt from and those it has not seen.
-        every: All rows.
+        plan: The resolved recipe.
+        schema: The fitted columns.
+        networks: The trained networks.
+        parts: By network, its training rows and its held-out rows.
+        all_rows: All rows.
+        console: Where progress is printed.
 
     Returns:
-        The experts of each fold, those of all rows, and the recipe without those that count nothing.
+        The experts of each fold, those fitted on all rows, and the recipe without experts whose weight is zero.
     """
-    whole = unfitted(plan, schema, networks[0])
-    if whole is None:
+    ensemble = new_ensemble(plan, schema, networks[0])
+    if ensemble is None:
         return [None] * len(networks), None, plan
-    told, folds, said = Steps(console), list[Ensemble](), list[Gathered]()
+    progress, folds, held_data = ExpertProgress(console), list[Ensemble](), list[ExpertData]()
     for k, (network, (rest, held)) in enumerate(zip(networks, parts, strict=True)):
-        told.next(f"fold {k + 1} of {len(parts)}")
-        fold = unfitted(plan, schema, network)
+        progress.next(f"fold {k + 1} of {len(parts)}")
+        fold = new_ensemble(plan, schema, network)
         assert fold is not None
         network.eval()
-        _fitted(fold, network, schema, rest, plan.seed)
+        _fit_ensemble(fold, network, schema, rest, plan.seed)
         folds.append(fold)
-        said.append(gathered(fold, network, schema, held, own=True))
-    told.next("all rows")
-    _fitted(whole, networks[0], schema, every, plan.seed)
-    for name, blend in whole.blends.items():
-        told.next("weighing")
-        share, factor = _weighed(name, folds, networks, said)
-        for one in (blend, *(fold.blends[name] for fold in folds)):
-            one.keep("share", share)
-            one.keep("factor", factor)
-    whole, kept = without_idle(whole, plan)
-    told.done()
-    return [without_idle(fold, plan)[0] for fold in folds], whole, kept
+        held_data.append(collect(fold, network, schema, held, own=True))
+    progress.next("all rows")
+    _fit_ensemble(ensemble, networks[0], schema, all_rows, plan.seed)
+    for name, blend in ensemble.blends.items():
+        progress.next("weighing")
+        share, factor = _learn_weights(name, folds, networks, held_data)
+        for target in (blend, *(fold.blends[name] for fold in folds)):
+            target.keep("share", share)
+            target.keep("factor", factor)
+    ensemble, kept = without_unused(ensemble, plan)
+    progress.done()
+    return [without_unused(fold, plan)[0] for fold in folds], ensemble, kept
 
 
-def _fitted(ensemble: Ensemble, model: Model, schema: Schema, rows: encoded.Rows, seed: int) -> None:
-    """Features and experts of all tasks, fitted on some rows."""
-    acquainted(ensemble, schema, rows)
-    training = gathered(ensemble, model, schema, rows)
+def _fit_ensemble(ensemble: Ensemble, model: Model, schema: Schema, rows: encoded.Rows, seed: int) -> None:
+    """Fit the features and experts of all tasks."""
+    fit_features(ensemble, schema, rows)
+    training = collect(ensemble, model, schema, rows)
     for name, experts in ensemble.experts.items():
         response = model.tasks[name].plain.response
         assert response is not None
@@ -75,28 +88,29 @@ def _fitted(ensemble: Ensemble, model: Model, schema: Schema, rows: encoded.Rows
             expert.fit(observed, seed)
 
 
-def _weighed(
-    name: str, folds: Sequence[Ensemble], networks: Sequence[Model], said: Sequence[Gathered]
+def _learn_weights(
+    name: str, folds: Sequence[Ensemble], networks: Sequence[Model], held_data: Sequence[ExpertData]
 ) -> tuple[Tensor, Tensor]:
-    """How much each part counts for one task, and how sure the mean may be, by set of streams: learnt on the rows of every
-    fold, which no part that answers them has seen."""
+    """Learn shares and sharpening factors of one task, by set of streams, from the held-out rows of all folds."""
     task, blend = networks[0].tasks[name].plain, folds[0].blends[name]
     response = task.response
     assert response is not None
     share, factor = blend.share.clone(), blend.factor.clone()
-    observed = [held.observed(name, response) for held in said]
-    for at, some in enumerate(blend.sets):
-        each, truth, weight = [], [], []
-        for fold, network, held, rows in zip(folds, networks, said, observed, strict=True):
-            fresh = have(rows, some)
-            known, mine = rows.take(fresh), network.tasks[name].plain
-            own = held.own[name][some][torch.from_numpy(held.having(name, ()))][torch.from_numpy(fresh)]
-            each.append([own, *(mine.scored(expert.said(known, some)) for expert in fold.experts[name].values())])
+    observed = [held.observed(name, response) for held in held_data]
+    for at, streams in enumerate(blend.sets):
+        outputs, truth, weight = [], [], []
+        for fold, network, held, rows in zip(folds, networks, held_data, observed, strict=True):
+            fresh = rows_with_streams(rows, streams)
+            known, member_task = rows.take(fresh), network.tasks[name].plain
+            own = held.network[name][streams][torch.from_numpy(held.rows_with(name, ()))][torch.from_numpy(fresh)]
+            outputs.append(
+                [own, *(member_task.scored(expert.said(known, streams)) for expert in fold.experts[name].values())]
+            )
             truth.append(known.target)
             weight.append(known.weight)
-        parts = [torch.cat(same) for same in zip(*each, strict=True)]
+        parts = [torch.cat(same) for same in zip(*outputs, strict=True)]
         counted = np.concatenate(truth), np.concatenate(weight)
-        share[at] = major(weighed(task, response, parts, *counted))
+        share[at] = without_minor(blend_shares(task, response, parts, *counted))
         together = task.merge(parts, share[at].expand(len(counted[1]), -1).float())
-        factor[at] = sharpened(task, response, together, *counted)
+        factor[at] = sharpening_factor(task, response, together, *counted)
     return share, factor

@@ -1,4 +1,4 @@
-"""Many settings of the open dials tried on the same encoded rows, and the best kept; a stopped search goes on."""
+"""Hyperparameter search over the open settings of a recipe, on the same encoded rows; resumable."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from sensorium.data.store.store import Store
 from sensorium.reporting.console import Console, span
 from sensorium.trained import Trained
 from sensorium.training.lightning_module import step_seed
-from sensorium.training.scored_rows import answers
-from sensorium.training.search_space import Setting, Space, space
+from sensorium.training.scored_rows import score_rows
+from sensorium.training.search_space import SearchSpace, Setting, search_space
 
 RANDOM = 8
-"""Settings drawn at random before the sampler learns from what was found; the first of all is the usual one."""
+"""Settings drawn at random before the sampler learns from results; the very first is the default setting."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting and what came of it. ``score`` is None where nothing could be trained, and ``problem`` says why."""
+    """One trial: its setting, score and cost. ``score`` is None where nothing could be trained, with the ``problem``."""
 
     number: int
     setting: Setting
@@ -51,8 +51,9 @@ class Search:
     """The trials of a search.
 
     Args:
-        metric: What is searched for, on the validation rows alone.
-        higher: Whether more of it is better.
+        metric: The metric to optimise, on the validation rows.
+        higher: Whether higher is better.
+        trials: The finished trials.
     """
 
     metric: str
@@ -61,9 +62,9 @@ class Search:
 
     @property
     def best(self) -> Trial | None:
-        """The trial with the best score; where several have it, the one of the lowest loss, then the first."""
-        found = [trial for trial in self.trials if trial.score is not None]
-        return max(found, key=self._rank) if found else None
+        """The trial with the best score; ties are broken by lower loss, then by number."""
+        scored = [trial for trial in self.trials if trial.score is not None]
+        return max(scored, key=self._rank) if scored else None
 
     def _rank(self, trial: Trial) -> tuple[float, float, int]:
         assert trial.score is not None
@@ -74,7 +75,7 @@ class Search:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as plain data."""
+        """Return everything as plain data."""
         best = self.best
         return {
             "metric": self.metric,
@@ -84,23 +85,23 @@ class Search:
         }
 
     def text(self) -> str:
-        """The trials as a table, best first."""
+        """Return the trials as a table, best first."""
         ranked = sorted((t for t in self.trials if t.score is not None), key=self._rank, reverse=True)
         failed = [trial for trial in self.trials if trial.score is None]
-        dials = list(self.trials[0].setting) if self.trials else []
-        lines = [("trial", self.metric, *dials, "epochs", "time")]
+        parameters = list(self.trials[0].setting) if self.trials else []
+        lines = [("trial", self.metric, *parameters, "epochs", "time")]
         for trial in (*ranked, *failed):
             score = "failed" if trial.score is None else f"{trial.score:.4f}"
-            told = [f"{v:.3g}" if isinstance(v, float) else str(v) for v in (trial.setting[name] for name in dials)]
-            lines.append((str(trial.number), score, *told, str(trial.epochs), span(trial.seconds)))
+            values = [f"{v:.3g}" if isinstance(v, float) else str(v) for v in (trial.setting[name] for name in parameters)]
+            lines.append((str(trial.number), score, *values, str(trial.epochs), span(trial.seconds)))
         note = (
             f"{len(self.trials)} trials, ranked on the validation rows that chose them: "
-            "the best score there is flattering; sensorium evaluate on other rows tells how good the model is"
+            "the best score is optimistic; run sensorium evaluate on other rows for an unbiased one"
         )
         return "\n".join([*columns(lines), *(f"trial {t.number} failed: {t.problem}" for t in failed), note])
 
 
-def searched(
+def run_search(
     plan: Recipe,
     schema: Schema,
     rows: encoded.Rows,
@@ -112,51 +113,64 @@ def searched(
     console: Console,
     train: Callable[[Recipe, Schema], Trained],
 ) -> Trained:
-    """The best model of so many trials, each trained by ``train`` and scored on the rows ``valid``.
+    """Return the best model of a search.
 
     Settings are proposed by a tree-structured Parzen estimator (optuna), each a function of the seed and of the trials
-    before it; the first is what would be trained without a search. Every finished trial is in ``out/search.json`` and the
-    best model in ``out/search``, so the same call goes on where it was stopped, or further where more trials are asked
-    for. Interrupted, the best so far is the result. ``training.time_limit`` is for all trials together.
-    Source: Bergstra et al., Algorithms for hyper-parameter optimization, NeurIPS 2011.
+    before it; the first is the default setting. Finished trials are recorded in ``out/search.json`` and the best model in
+    ``out/search``, so that the same call resumes a stopped search, or extends it if more trials are asked for. If
+    interrupted, the best trial so far is returned. Source: Bergstra et al., Algorithms for hyper-parameter optimization,
+    NeurIPS 2011.
+
+    Args:
+        plan: The recipe with settings left open; ``training.time_limit`` is for all trials together.
+        schema: The fitted columns.
+        rows: Encoded training rows; ``valid`` are the validation rows that trials are scored on.
+        store: The cache of decoded media.
+        classes: Training rows of each class, by target.
+        trials: The number of trials.
+        out: The run's folder; None keeps the search in memory.
+        console: Where progress is printed.
+        train: Trains a model from a resolved recipe and fitted columns.
+
+    Raises:
+        ConfigError: Nothing is left open to search, or ``out`` holds another search.
+        SensoriumError: No trial could be trained.
     """
     if trials < 1:
-        raise ConfigError(f"{trials} trials are no search", fix="--search 20")
+        raise ConfigError(f"a search needs at least one trial, not {trials}", fix="--search 20")
     limit = plan.training.time_limit
     plan = plan.model_copy(update={"training": plan.training.model_copy(update={"time_limit": None})})
-    found = space(plan, schema, len(rows), classes)
-    console.note("searching: " + "; ".join(map(str, found.dials)))
-    ledger = Ledger(out, _identity(found, rows, valid), _empty(found))
-    ask = _sampler(found, ledger.search, plan.seed)
+    space = search_space(plan, schema, len(rows), classes)
+    console.note("searching: " + "; ".join(map(str, space.parameters)))
+    log = TrialLog(out, _identity(space, rows, valid), _empty_search(space))
+    propose = _sampler(space, log.search, plan.seed)
     try:
-        while len(ledger.search.trials) < trials:
-            number = len(ledger.search.trials)
-            best = ledger.search.best
-            said = "" if best is None or best.score is None else f"best {ledger.search.metric} {best.score:.4f}"
-            console.step("searching", number, trials, f"trial {number + 1} of {trials}  {said}")
-            spent = sum(trial.seconds for trial in ledger.search.trials)
+        while len(log.search.trials) < trials:
+            number = len(log.search.trials)
+            best = log.search.best
+            state = "" if best is None or best.score is None else f"best {log.search.metric} {best.score:.4f}"
+            console.step("searching", number, trials, f"trial {number + 1} of {trials}  {state}")
+            spent = sum(trial.seconds for trial in log.search.trials)
             if limit is not None and spent >= limit and best is not None:
-                console.note(f"the time is over after {number} trials")
+                console.note(f"time limit reached after {number} trials")
                 break
             share = None if limit is None else max(limit - spent, 0.001) / (trials - number)
-            ledger.add(*_one(found, number, ask(), share, valid, train))
+            log.add(*_run_trial(space, number, propose(), share, valid, train))
         console.step("searching", 1, 1)
     except KeyboardInterrupt:
-        if ledger.search.best is None:
+        if log.search.best is None:
             raise
-        console.warn(
-            f"stopped after {len(ledger.search.trials)} trials: the best of them is kept; the same command goes on"
-        )
-    if ledger.search.best is None:
-        raise SensoriumError(f"no trial could be trained; the first: {ledger.search.trials[0].problem}")
-    console.note(ledger.search.text())
-    trained = ledger.model(store)
-    trained.artifact.report["search"] = ledger.search.to_json()
+        console.warn(f"stopped after {len(log.search.trials)} trials: the best of them is kept; the same command resumes")
+    if log.search.best is None:
+        raise SensoriumError(f"no trial could be trained; the first failed with: {log.search.trials[0].problem}")
+    console.note(log.search.text())
+    trained = log.model(store)
+    trained.artifact.report["search"] = log.search.to_json()
     return trained
 
 
-class Ledger:
-    """The finished trials, and the model of the best: in memory, and in a folder where there is one."""
+class TrialLog:
+    """The finished trials and the model of the best: in memory, and in a folder if there is one."""
 
     def __init__(self, out: Path | None, identity: str, empty: Search) -> None:
         self.out, self.identity, self.search = out, identity, empty
@@ -168,12 +182,14 @@ class Ledger:
                 raise ConfigError(
                     "the folder holds another search: its rows, its recipe or its seed differ",
                     file=path,
-                    fix="give the same command to go on; or name another --out; or replace it: --overwrite",
+                    fix="give the same command to resume; or name another --out; or replace it: --overwrite",
                 )
             self.search.trials = [Trial(**trial) for trial in document["trials"]]
 
     def add(self, trial: Trial, trained: Trained | None) -> None:
-        """Keep a trial: first its model where it is the best, then the line, so that a line means a model."""
+        """Record ``trial`` with its model ``trained``: the model is saved before the line, so that a line implies a
+        model.
+        """
         before = self.search.best
         self.search.trials.append(trial)
         better = self.search.best is trial
@@ -191,7 +207,7 @@ class Ledger:
             shutil.rmtree(self._folder(before), ignore_errors=True)
 
     def model(self, store: Store) -> Trained:
-        """The model of the best trial."""
+        """Return the model of the best trial; ``store`` is the cache of decoded media."""
         if self._best is None:
             assert self.search.best is not None, "there is a best trial"
             self._best = Trained(Artifact.load(self._folder(self.search.best)), cache=store.folder)
@@ -202,18 +218,18 @@ class Ledger:
         return self.out / "search" / f"trial-{trial.number}"
 
 
-def _one(
-    found: Space,
+def _run_trial(
+    space: SearchSpace,
     number: int,
     setting: Setting,
     seconds: float | None,
     valid: encoded.Rows,
     train: Callable[[Recipe, Schema], Trained],
 ) -> tuple[Trial, Trained | None]:
-    """One setting trained and scored."""
+    """Train and score one setting."""
     began = time.monotonic()
     try:
-        plan, schema = found.at(setting)
+        plan, schema = space.at(setting)
         if seconds is not None:
             training = plan.training.model_copy(update={"time_limit": round(seconds, 3)})
             plan = plan.model_copy(update={"training": training})
@@ -224,8 +240,8 @@ def _one(
     loss = min(losses) if losses else None
     score: float | None = loss
     if len(trained.model.tasks) == 1:
-        (one,) = answers(trained, valid).each.values()
-        score = one.scores()[one.task.headline]
+        (tally,) = score_rows(trained, valid).each.values()
+        score = tally.scores()[tally.task.headline]
     problem = None
     if score is None or not math.isfinite(score):
         score, problem = None, "it has no score on the validation rows"
@@ -233,9 +249,9 @@ def _one(
     return Trial(number, setting, score, loss, len(trained.history), seconds, problem), trained
 
 
-def _empty(found: Space) -> Search:
-    """A search without trials: the first metric of the target, or the loss where there are several targets."""
-    usual, _ = found.at(found.usual)
+def _empty_search(space: SearchSpace) -> Search:
+    """Return a search without trials, by the headline metric of the target, or by the loss for several targets."""
+    usual, _ = space.at(space.usual)
     if len(usual.model.tasks) > 1:
         return Search("loss", False, [])
     (spec,) = usual.model.tasks.values()
@@ -243,29 +259,29 @@ def _empty(found: Space) -> Search:
     return Search(task.headline, task.higher_is_better, [])
 
 
-def _sampler(found: Space, search: Search, seed: int) -> Callable[[], Setting]:
-    """Proposes the next setting from the trials so far. The same seed and the same trials propose the same."""
+def _sampler(space: SearchSpace, search: Search, seed: int) -> Callable[[], Setting]:
+    """Return a function that proposes the next setting, determined by the seed and the trials so far."""
     with _quiet():
         try:
             import optuna
         except ImportError:
             raise MissingExtraError("a search (--search, --quality best)", "tune") from None
     distributions: dict[str, Any] = {
-        dial.name: optuna.distributions.CategoricalDistribution(dial.choices)
-        if dial.choices
-        else optuna.distributions.FloatDistribution(dial.low, dial.high, log=dial.log)
-        for dial in found.dials
+        parameter.name: optuna.distributions.CategoricalDistribution(parameter.choices)
+        if parameter.choices
+        else optuna.distributions.FloatDistribution(parameter.low, parameter.high, log=parameter.log)
+        for parameter in space.parameters
     }
 
-    def ask() -> Setting:
+    def propose() -> Setting:
         if not search.trials:
-            return found.usual
+            return space.usual
         verbosity = optuna.logging.get_verbosity()
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
             with _quiet():
-                # Built anew from the finished trials each time, with a seed of its own: nothing hangs on what a process
-                # that was killed had drawn before.
+                # Rebuilt from the finished trials each time, with its own seed, so that a resumed search does not
+                # depend on what the stopped process had drawn.
                 sampler = optuna.samplers.TPESampler(
                     n_startup_trials=RANDOM, seed=step_seed(seed, len(search.trials)) % 2**32, multivariate=False
                 )
@@ -284,21 +300,25 @@ def _sampler(found: Space, search: Search, seed: int) -> Callable[[], Setting]:
         finally:
             optuna.logging.set_verbosity(verbosity)
 
-    return ask
+    return propose
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Warnings that a sampler is experimental are for its own users; errors still come through."""
+    """Silence optuna's warnings about experimental features; errors still come through."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="optuna")
         yield
 
 
-def _identity(found: Space, rows: encoded.Rows, valid: encoded.Rows) -> str:
-    """What two calls must share to be one search: all but how many trials and how much time."""
-    told = [found.plan.model_dump(exclude={"data"}), found.schema.to_json(), [asdict(dial) for dial in found.dials]]
-    h = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+def _identity(space: SearchSpace, rows: encoded.Rows, valid: encoded.Rows) -> str:
+    """Return the hash that two calls must share to be the same search: all but the number of trials and the time limit."""
+    document = [
+        space.plan.model_dump(exclude={"data"}),
+        space.schema.to_json(),
+        [asdict(parameter) for parameter in space.parameters],
+    ]
+    h = hashlib.sha256(json.dumps(document, sort_keys=True).encode())
     for part in (rows, valid):
         h.update(json.dumps(part.contents()).encode())
     return h.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The only file that knows Lightning's module: a step, a schedule, a validation pass."""
+"""The Lightning module: the training step, the learning rate schedule, validation and resuming."""
 
 from __future__ import annotations
 
@@ -24,20 +24,32 @@ from sensorium.data.shards.prefetch import Flow, Pass
 from sensorium.evaluation.score_accumulator import UNWEIGHTED, Tally, TaskTally, scores_of
 from sensorium.model import Model
 from sensorium.nn.loss_reduction import across, weighted_mean
-from sensorium.training.compilation import uncompiled
-from sensorium.training.fsdp import shard, touched
-from sensorium.training.optimiser import optimiser, shares
-from sensorium.training.padding_report import steps as steps_of
-from sensorium.training.process_group import ALONE, Ranks
+from sensorium.training.compilation import eager
+from sensorium.training.fsdp import shard, zero_loss
+from sensorium.training.optimiser import optimiser, rate_shares
+from sensorium.training.padding_report import steps_per_unit as steps_of
+from sensorium.training.process_group import SINGLE_PROCESS, ProcessGroup
 
 Record = dict[str, float]
 
 
-class Lit(pl.LightningModule):
-    """Trains a model on encoded rows under a list of objectives.
+class TrainingModule(pl.LightningModule):
+    """Trains a model on encoded rows with a list of objectives.
 
-    All randomness of a step (dropout, stream dropout, augmentation) follows from the seed and the step's number, and the
-    order of rows from the seed and the epoch's: a run taken up from a checkpoint ends bit for bit where it would have.
+    All randomness of a step (dropout, stream dropout, augmentation) follows from the seed and the step number, and the
+    order of rows from the seed and the epoch number, so that a run resumed from a checkpoint ends bit-identically.
+
+    Args:
+        model: The model to train.
+        objectives: What the loss is the sum of.
+        schema: The fitted columns.
+        training: The section ``training`` of the resolved recipe.
+        rows: Encoded training rows; ``valid`` are the validation rows.
+        seed: The random seed.
+        clock: Seconds, for the time limit.
+        processes: The processes that train together.
+        flow: The batches of a stream, if they do not come from ``rows``.
+        steps: The number of batches of ``flow`` in an epoch.
     """
 
     def __init__(
@@ -51,63 +63,64 @@ class Lit(pl.LightningModule):
         valid: Rows,
         seed: int,
         clock: Callable[[], float] = time.monotonic,
-        ranks: Ranks = ALONE,
+        processes: ProcessGroup = SINGLE_PROCESS,
         flow: Flow | None = None,
         steps: int = 0,
     ) -> None:
         super().__init__()
         self.model, self.objectives = model, nn.ModuleList(objectives)
         self.schema, self.training_spec = schema, training
-        self.rows, self.valid, self.seed, self.clock, self.ranks = rows, valid, seed, clock, ranks
+        self.rows, self.valid, self.seed, self.clock, self.processes = rows, valid, seed, clock, processes
         self.flow, self.steps = flow, steps
-        """Where batches come from, if not from ``rows``, and how many are an epoch."""
-        if ranks.several:
-            # Whoever looks for unused parameters is warned, with no way to say no, where there are none: here is one.
+        if processes.several:
+            # DDP warns when it looks for unused parameters and finds none: this one is never used.
             self.idle = nn.Parameter(torch.zeros(1))
         self.history: list[Record] = []
-        self.spent = 0.0
-        """Seconds of training before this process took over."""
+        self.seconds_before = 0.0
+        """Training time in seconds before this process resumed the run."""
         self.frozen = {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
-        """The weights that training leaves as they are: they are there before it, and no checkpoint holds them."""
+        """Names of frozen weights. They are not in checkpoints."""
         self.strict_loading = not self.frozen
         self._began = clock()
-        self._agreed: float | None = None
+        self._agreed_seconds: float | None = None
         self._losses: dict[str, Tensor] = {}
         self._steps = 0
         self._tally: Tally | None = None
-        self._plain: Tally | None = None
+        self._baseline_tally: Tally | None = None
         self._generator: torch.Generator | None = None
-        self._known: dict[str, Any] | None = None
+        self._baselines: dict[str, Any] | None = None
         self._costs: Cost | None = None
-        self._parted = False
+        self._is_sharded = False
 
     @property
     def sharded(self) -> bool:
-        """Whether each process keeps a part of the weights."""
+        """Whether weights are sharded over the processes (FSDP)."""
         return self.training_spec.strategy == "fsdp"
 
     def configure_model(self) -> None:
-        if self.sharded and not self._parted:
+        if self.sharded and not self._is_sharded:
             shard(self, self.model, self.device_mesh)
-            self._parted = True
+            self._is_sharded = True
 
     # ── data ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
     def batch_size(self) -> int:
+        """Rows per step in each process."""
         assert self.training_spec.batch_size is not None, "the recipe is resolved"
         return self.training_spec.batch_size
 
     @property
     def total_steps(self) -> int:
+        """Number of steps in the whole run."""
         assert self.training_spec.epochs is not None, "the recipe is resolved"
         return self.training_spec.epochs * len(self.loader(0))
 
     def loader(self, epoch: int) -> Loader | Pass:
-        """The training batches of an epoch."""
+        """Return the training batches of the epoch numbered ``epoch``."""
         if self.flow is not None:
             return Pass(self.flow, self.steps, epoch)
-        ranks, bucket = self.ranks, self.training_spec.bucket
+        processes, bucket = self.processes, self.training_spec.bucket
         if bucket > 1 and self._costs is None:
             self._costs = cost(self.rows.lengths(), steps_of(self.schema, self.rows))
         return Loader(
@@ -115,8 +128,8 @@ class Lit(pl.LightningModule):
             self.batch_size,
             seed=self.seed,
             epoch=epoch,
-            rank=ranks.rank,
-            ranks=ranks.count,
+            rank=processes.rank,
+            ranks=processes.count,
             bucket=bucket,
             costs=self._costs,
         )
@@ -126,20 +139,24 @@ class Lit(pl.LightningModule):
 
     def val_dataloader(self) -> Loader:
         rows = self.valid
-        if self.spread:
-            rows = rows.take(np.array_split(np.arange(len(rows), dtype=np.int64), self.ranks.count)[self.ranks.rank])
+        if self.splits_validation:
+            rows = rows.take(
+                np.array_split(np.arange(len(rows), dtype=np.int64), self.processes.count)[self.processes.rank]
+            )
         return Loader(rows, max(64, self.batch_size))
 
     @property
-    def spread(self) -> bool:
-        """Whether each process validates its part of the rows. Fewer rows than processes are validated by all; so are rows
-        of a parted model, which processes must pass in step."""
-        return self.ranks.several and not self.sharded and len(self.valid) >= self.ranks.count
+    def splits_validation(self) -> bool:
+        """Whether each process validates a part of the rows.
+
+        With fewer rows than processes, all validate all rows; so do processes of a sharded model, which must run in step.
+        """
+        return self.processes.several and not self.sharded and len(self.valid) >= self.processes.count
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         if device.type == "cpu":
             return batch
-        # Asked here, the host need not wait for the device in the midst of a step; from pinned memory nor do the copies.
+        # Counting on the host, and copying from pinned memory, keeps the host from waiting for the device within a step.
         batch = batch.counted()
         return (batch.map(Tensor.pin_memory) if device.type == "cuda" else batch).to(device, non_blocking=True)
 
@@ -147,29 +164,29 @@ class Lit(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         spec = self.training_spec
-        made = optimiser(self.parameters(), shares(self.model, spec), spec)
+        made = optimiser(self.parameters(), rate_shares(self.model, spec), spec)
         schedule = torch.optim.lr_scheduler.LambdaLR(made, lambda _step: self.rate())
         return {"optimizer": made, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
-        """Lightning's own way asks whether the optimiser is fused, and refuses; in bfloat16 that is no obstacle."""
+        """Clip gradients by norm. Lightning's version refuses fused optimisers, although bfloat16 works with them."""
         nn.utils.clip_grad_norm_((p for group in optimizer.param_groups for p in group["params"]), self.training_spec.clip)
 
     def elapsed(self) -> float:
-        """Seconds of training so far, those before a resume included; of several processes, by the first one's clock."""
-        if self._agreed is not None:
-            return self._agreed
-        return self.spent + (self.clock() - self._began)
+        """Return the training time in seconds, including before a resume; of several processes, that of the first."""
+        if self._agreed_seconds is not None:
+            return self._agreed_seconds
+        return self.seconds_before + (self.clock() - self._began)
 
     def progress(self) -> float:
-        """How much of the run is over, 0 to 1: by steps, or by time where that is shorter."""
+        """Return the completed share of the run, 0 to 1, by steps or by time, whichever ends first."""
         done = float(self.global_step / max(1, self.total_steps))
         if self.training_spec.time_limit is not None:
             done = max(done, self.elapsed() / self.training_spec.time_limit)
         return min(1.0, done)
 
     def rate(self) -> float:
-        """The learning rate as a share of its peak: a linear rise, then half a cosine down to nothing."""
+        """Return the learning rate as a share of its peak: linear warm-up, then cosine decay to zero."""
         done, warmup = self.progress(), self.training_spec.warmup
         if done < warmup:
             return (done + 1 / max(1, self.total_steps)) / (warmup + 1 / max(1, self.total_steps))
@@ -179,12 +196,12 @@ class Lit(pl.LightningModule):
         self._began = self.clock()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        if self.ranks.several and self.training_spec.time_limit is not None:
-            self._agreed = None
-            self._agreed = float(self.ranks.told(self.elapsed()))
-        seed = step_seed(self.seed, self.global_step * self.ranks.count + self.ranks.rank)
+        if self.processes.several and self.training_spec.time_limit is not None:
+            self._agreed_seconds = None
+            self._agreed_seconds = float(self.processes.broadcast(self.elapsed()))
+        seed = step_seed(self.seed, self.global_step * self.processes.count + self.processes.rank)
         if self.device.type == "cpu":
-            # torch.manual_seed also books a seed for devices not yet in use, with a traceback each: 0.2 ms a step.
+            # torch.manual_seed also queues a seed for each unused device, with a traceback: 0.2 ms a step.
             torch.default_generator.manual_seed(seed)
         else:
             torch.manual_seed(seed)
@@ -198,25 +215,25 @@ class Lit(pl.LightningModule):
         run = Forward(self.model, batch)
         terms: dict[str, Tensor] = {}
         for objective in self.objectives:
-            # What looks at the rows of one process alone may have nothing to say there, while others do.
-            alone = not self.ranks.several or not getattr(objective, "per_row", True)
-            with across(None if alone else self.ranks.mean):
+            # An objective that is not per row may have no term in one process while others have one.
+            alone = not self.processes.several or not getattr(objective, "per_row", True)
+            with across(None if alone else self.processes.mean):
                 terms.update(objective(run))
         for name, value in terms.items():
             self._losses[name] = self._losses.get(name, 0.0) + value.detach()
-        self._told(run)
+        self._add_report_losses(run)
         self._steps += 1
         if not terms:
             return sum((p.sum() * 0.0 for p in self.parameters() if p.requires_grad), torch.zeros((), device=self.device))
         total = torch.stack(list(terms.values())).sum()
-        return total + touched(self) if self.sharded else total
+        return total + zero_loss(self) if self.sharded else total
 
     @torch.no_grad()
-    def _told(self, run: Forward) -> None:
-        """The loss of each task as reports tell it, where the objectives asked for answers."""
+    def _add_report_losses(self, run: Forward) -> None:
+        """Accumulate each task's loss for reports, where the objectives computed outputs."""
         if "outputs" not in vars(run):
             return
-        with across(self.ranks.mean if self.ranks.several else None):
+        with across(self.processes.mean if self.processes.several else None):
             for name, task in self.model.tasks.items():
                 target = run.target(name)
                 if target is not None:
@@ -226,11 +243,11 @@ class Lit(pl.LightningModule):
                     self._losses[f"{UNWEIGHTED}_{name}"] = self._losses.get(f"{UNWEIGHTED}_{name}", 0.0) + loss.detach()
 
     def on_after_backward(self) -> None:
-        """Statistics of batch normalisation become the mean of what the processes saw; each normalised by its own rows."""
-        if self.ranks.several:
+        """Average batch-normalisation statistics over the processes; each normalises by its own rows."""
+        if self.processes.several:
             seen = [t for name, t in self.named_buffers() if name.rpartition(".")[2] in ("running_mean", "running_var")]
             if seen:
-                mean = self.ranks.mean(torch.cat([t.flatten() for t in seen]))
+                mean = self.processes.mean(torch.cat([t.flatten() for t in seen]))
                 for tensor, part in zip(seen, torch.split(mean, [t.numel() for t in seen]), strict=True):
                     tensor.copy_(part.view_as(tensor))
 
@@ -244,44 +261,46 @@ class Lit(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         batch = self.schema.prepare(batch)
         if self._tally is None:
-            self._tally, self._plain = Tally(self.model.tasks), Tally(self.model.tasks)
-        with uncompiled(self.training_spec):
+            self._tally, self._baseline_tally = Tally(self.model.tasks), Tally(self.model.tasks)
+        with eager(self.training_spec):
             counted = batch.counting()
             self._tally.update(self.model(batch), counted)
-        if self._plain is not None and len(self.model.tasks) > 1:
-            for name, baseline in self.known.items():
-                one = self._plain.each[name]
-                self._plain.add(one, moved(one.task.constant(baseline, batch.rows), batch.weight.device), counted)
+        if self._baseline_tally is not None and len(self.model.tasks) > 1:
+            for name, baseline in self.baselines.items():
+                tally = self._baseline_tally.each[name]
+                constant = moved(tally.task.constant(baseline, batch.rows), batch.weight.device)
+                self._baseline_tally.add(tally, constant, counted)
 
     def on_validation_epoch_end(self) -> None:
-        """Scores of the epoch, into ``history``: of several processes the first one's, so that all go by the same."""
+        """Append the epoch's scores to ``history``; with several processes, all use the first one's."""
         record: Record = {"epoch": self.current_epoch + 1, "step": self.global_step, "seconds": round(self.elapsed(), 3)}
         record["lr"] = self.trainer.optimizers[0].param_groups[0]["lr"]
-        totals = self.ranks.each({name: float(total) for name, total in self._losses.items()})
+        totals = self.processes.gather({name: float(total) for name, total in self._losses.items()})
         for name in dict.fromkeys(name for total in totals for name in total):
-            mean = sum(total.get(name, 0.0) for total in totals) / self.ranks.count
+            mean = sum(total.get(name, 0.0) for total in totals) / self.processes.count
             record[f"train_{name}"] = mean / max(1, self._steps)
         self._losses, self._steps = {}, 0
-        if self._tally is not None and self._plain is not None:
-            tallies = (self._tally, self._plain)
-            self._tally = self._plain = None
-            if self.spread:
+        if self._tally is not None and self._baseline_tally is not None:
+            tallies = (self._tally, self._baseline_tally)
+            self._tally = self._baseline_tally = None
+            if self.splits_validation:
                 for tally in tallies:
-                    tally.load(self.ranks.states(tally.state()))
-            record |= self._scores(*tallies) if self.ranks.first else {}
-        self.history.append(self.ranks.told(record))
+                    tally.load(self.processes.gather_states(tally.state()))
+            record |= self._scores(*tallies) if self.processes.first else {}
+        self.history.append(self.processes.broadcast(record))
 
-    def _scores(self, tally: Tally, plain: Tally) -> Record:
+    def _scores(self, tally: Tally, baseline: Tally) -> Record:
         record: Record = {}
         total = 0.0
         counts = {name: count for objective in self._objectives() for name, count in objective.importance().items()}
-        for name, one in tally.each.items():
-            loss = float(weighted_mean(one.loss, one.weight))
+        for name, part in tally.each.items():
+            loss = float(weighted_mean(part.loss, part.weight))
             record[f"valid_loss_{name}"] = loss
-            record[f"valid_{UNWEIGHTED}_{name}"] = float(weighted_mean(one.told, one.weight))
-            total += loss if len(tally.each) == 1 else loss / _scale(plain.each[name]) * counts.get(name, 1.0)
-            if one.rows:
-                record[f"valid_{one.task.headline}_{name}"] = scores_of(one.scorer, [one.task.headline])[one.task.headline]
+            record[f"valid_{UNWEIGHTED}_{name}"] = float(weighted_mean(part.told, part.weight))
+            total += loss if len(tally.each) == 1 else loss / _baseline_loss(baseline.each[name]) * counts.get(name, 1.0)
+            if part.rows:
+                headline = part.task.headline
+                record[f"valid_{headline}_{name}"] = scores_of(part.scorer, [headline])[headline]
         record["valid_loss"] = total
         return record
 
@@ -289,12 +308,13 @@ class Lit(pl.LightningModule):
         return (objective for objective in self.objectives if isinstance(objective, Objective))
 
     @property
-    def known(self) -> dict[str, Any]:
-        """By task, what is known of the training targets alone, where it is something."""
-        if self._known is None:
-            found = {name: task.baseline(fields(self.schema, self.rows, task)) for name, task in self.model.tasks.items()}
-            self._known = {name: baseline for name, baseline in found.items() if baseline is not None}
-        return self._known
+    def baselines(self) -> dict[str, Any]:
+        """By task, the baseline prediction from the training targets alone, where the task has one."""
+        if self._baselines is None:
+            tasks = self.model.tasks.items()
+            known = {name: task.baseline(fields(self.schema, self.rows, task)) for name, task in tasks}
+            self._baselines = {name: baseline for name, baseline in known.items() if baseline is not None}
+        return self._baselines
 
     # ── resume ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -304,32 +324,32 @@ class Lit(pl.LightningModule):
         checkpoint["sensorium"] = {
             "history": self.history,
             "spent": self.elapsed(),
-            # Of the epoch so far, where it is not over.
+            # Sums over the current epoch, where it is not over.
             "losses": self._losses,
             "steps": self._steps,
         }
         if self.flow is not None:
-            checkpoint["sensorium"]["flow"] = self.ranks.each(self.flow.state_dict())
+            checkpoint["sensorium"]["flow"] = self.processes.gather(self.flow.state_dict())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         missing = set(self.state_dict()) - set(checkpoint["state_dict"]) - self.frozen
         if missing:
             raise KeyError(f"the checkpoint lacks {sorted(missing)[:3]}")
         self.history = [dict(record) for record in checkpoint["sensorium"]["history"]]
-        self.spent = float(checkpoint["sensorium"]["spent"])
+        self.seconds_before = float(checkpoint["sensorium"]["spent"])
         self._losses, self._steps = dict(checkpoint["sensorium"]["losses"]), int(checkpoint["sensorium"]["steps"])
         if self.flow is not None:
-            self.flow.load_state_dict(checkpoint["sensorium"]["flow"][self.ranks.rank])
+            self.flow.load_state_dict(checkpoint["sensorium"]["flow"][self.processes.rank])
 
 
-def _scale(plain: TaskTally) -> float:
-    """The loss of knowing the training targets alone, so that targets of different kinds add up to something."""
-    loss = float(weighted_mean(plain.loss, plain.weight))
+def _baseline_loss(tally: TaskTally) -> float:
+    """Return the loss of the baseline prediction, which brings losses of different tasks to one scale."""
+    loss = float(weighted_mean(tally.loss, tally.weight))
     return loss if math.isfinite(loss) and loss > 1e-6 else 1.0
 
 
 def step_seed(seed: int, step: int) -> int:
-    """A seed for each step: well mixed, and the same on every machine (splitmix64)."""
+    """Return a well-mixed seed for step number ``step`` of a run with ``seed``, the same on every machine (splitmix64)."""
     z = (seed * 0x9E3779B97F4A7C15 + step + 1) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
     z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
     z = (z ^ z >> 27) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF

@@ -1,4 +1,4 @@
-"""How much memory a step of training takes, counted in tensors: the same on every machine and at every hour."""
+"""Memory of a training step, counted in tensors, so that it is the same on every machine."""
 
 from __future__ import annotations
 
@@ -16,11 +16,21 @@ from sensorium.data.encoded_rows import Rows
 from sensorium.model import Model
 
 COPIES = {"adamw": 4, "sgd": 3}
-"""Of each weight: itself, its gradient, and the two moments of AdamW or the one of SGD."""
+"""Copies of each weight: itself, its gradient, and the moments (two of AdamW, one of SGD)."""
 
 
 def training_bytes(model: Model, plan: Recipe, schema: Schema, rows: Rows) -> int:
-    """Weights, gradients and moments, and what one batch keeps for its way back. The data, and Python, are not counted."""
+    """Return the bytes of weights, gradients and moments, and of the activations that one batch keeps for the backward
+       pass.
+
+    The data and Python are not counted.
+
+    Args:
+        model: The model; a copy is run.
+        plan: The resolved recipe.
+        schema: The fitted columns.
+        rows: Encoded training rows.
+    """
     twin = copy.deepcopy(model).cpu().train()
     weights = {p.untyped_storage().data_ptr(): p.untyped_storage().nbytes() for p in twin.parameters()}
     kept: dict[int, int] = {}

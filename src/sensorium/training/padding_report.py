@@ -1,4 +1,4 @@
-"""How much of a run's batches is padding, as rows are drawn and with rows of like length together."""
+"""The share of padding in a run's batches, in random order and with rows of similar length together."""
 
 from __future__ import annotations
 
@@ -14,36 +14,45 @@ from sensorium.data.loader import Loader
 from sensorium.reporting.console import Console
 
 SAMPLE = 32
-"""Rows that are made ready to see how many steps of an encoder a stored unit makes."""
+"""Rows that are prepared to measure how many encoder steps a stored unit makes."""
 WORTH = 0.1
-"""Padding that must be saved for the way to save it to be told, as a share of what encoders read."""
+"""Minimum saving of padding, as a share of what encoders read, for bucketing to be suggested."""
 WINDOW = 50
-"""Batches among which rows are put together, where nothing else is said."""
+"""Default number of batches among which rows are sorted by length."""
 
 
-def steps(schema: Schema, rows: Rows) -> dict[str, float]:
-    """By ragged stream, how many steps an encoder reads for each stored unit; 0 where its padding costs nothing."""
+def steps_per_unit(schema: Schema, rows: Rows) -> dict[str, float]:
+    """Return, for each ragged stream of ``schema``, the encoder steps per stored unit of ``rows``; 0 if padding costs
+    nothing.
+    """
     lengths = rows.lengths()
     if not lengths:
         return {}
     index = np.arange(min(len(rows), SAMPLE), dtype=np.int64)
     ready = schema.prepare(rows.batch(index)).inputs
-    found = {}
+    ratios = {}
     for stream, length in lengths.items():
         mask, stored = ready[stream].mask, int(length[index].sum())
         if mask is None or not stored:
-            found[stream] = 0.0 if mask is None else 1.0
+            ratios[stream] = 0.0 if mask is None else 1.0
         else:
-            found[stream] = int(mask[ready[stream].present].sum()) / stored
-    return found
+            ratios[stream] = int(mask[ready[stream].present].sum()) / stored
+    return ratios
 
 
-def shares(schema: Schema, rows: Rows, spec: Training, seed: int) -> tuple[Padding, Padding] | None:
-    """The padding of the first epoch as rows are drawn, and with rows of like length together; None where there is none."""
+def padding_shares(schema: Schema, rows: Rows, spec: Training, seed: int) -> tuple[Padding, Padding] | None:
+    """Return the padding of the first epoch in random order and with bucketing; None where no stream is ragged.
+
+    Args:
+        schema: The fitted columns.
+        rows: Encoded training rows.
+        spec: The section ``training`` of the recipe.
+        seed: The random seed of the run.
+    """
     lengths = rows.lengths()
     if not lengths:
         return None
-    per = steps(schema, rows)
+    per = steps_per_unit(schema, rows)
     costs = cost(lengths, per)
     if costs is None:
         return None
@@ -55,16 +64,24 @@ def shares(schema: Schema, rows: Rows, spec: Training, seed: int) -> tuple[Paddi
     return drawn, together
 
 
-def reported(schema: Schema, rows: Rows, spec: Training, seed: int, console: Console) -> dict[str, Any]:
-    """Padding said aloud, and as plain data for a report; empty where no stream is ragged."""
-    found = shares(schema, rows, spec, seed)
-    if found is None:
+def report_padding(schema: Schema, rows: Rows, spec: Training, seed: int, console: Console) -> dict[str, Any]:
+    """Print the share of padding on ``console`` and return it as plain data; empty where no stream is ragged.
+
+    Args:
+        schema: The fitted columns.
+        rows: Encoded training rows.
+        spec: The section ``training`` of the recipe.
+        seed: The random seed of the run.
+        console: Where the share is printed.
+    """
+    shares = padding_shares(schema, rows, spec, seed)
+    if shares is None:
         return {}
-    drawn, together = found
+    drawn, together = shares
     used = together if spec.bucket > 1 else drawn
     other = ""
     if spec.bucket > 1:
-        other = f"; {drawn.share:.0%} as rows are drawn"
+        other = f"; {drawn.share:.0%} in random order"
     elif drawn.share - together.share > WORTH:
         other = f"; {together.share:.0%} with training.bucket={WINDOW}, faster and perhaps less accurate: docs/speed.md"
     console.note(f"  padding is {used.share:.0%} of what encoders read{other}")

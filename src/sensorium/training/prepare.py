@@ -1,4 +1,4 @@
-"""From a request to encoded rows, in one way for every run: declared columns, parts, what modalities learn, the recipe."""
+"""Data preparation of every run: declare columns, split rows, fit modalities, resolve the recipe, encode."""
 
 from __future__ import annotations
 
@@ -24,44 +24,45 @@ from sensorium.reporting.cell_problems import say_problems
 from sensorium.reporting.console import Console
 from sensorium.training.defaults import resolve
 from sensorium.training.quality_presets import with_quality
-from sensorium.training.table_splits import Parts, Test, class_sizes, from_table
+from sensorium.training.table_splits import TableSplits, TestSource, class_sizes, from_table
 from sensorium.training.training_request import Request
 
 SAMPLE = 256
-"""Media cells that a modality learns its state from (picture size, loudness); table cells are all looked at."""
+"""Maximum number of media cells that a modality is fitted on (picture size, loudness); table cells are all used."""
 SAMPLE_BYTES = 512 * 2**20
-"""Their bytes together: of long videos fewer are looked at."""
+"""Maximum size of these cells together: of long videos, fewer are used."""
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """All that a training needs.
+class PreparedRun:
+    """Everything that a training needs.
 
     Args:
-        request: The recipe as it was asked for, with all that it leaves open: a search resolves it again and again.
-        plan: The same, resolved.
-        parts: Where the rows come from.
-        rows: Encoded rows to learn from; ``valid`` those to choose by, ``test`` those set apart before all others.
-        classes: Training rows of each class, by target that has classes.
-        trials: The trials that a quality asks for.
-        apart: Whether the validation rows are a table that the user set apart, which the last fit leaves alone.
+        request: The recipe with its settings left open, for a search to resolve repeatedly.
+        plan: The resolved recipe.
+        splits: The tables that the rows come from.
+        rows: Encoded training rows; ``valid`` are the validation rows, ``test`` the held-out test rows.
+        store: The cache of decoded media.
+        classes: Number of training rows of each class, for each target with classes.
+        trials: The number of search trials that a quality asks for.
+        separate_valid: Whether the user gave a validation table, which the final fit does not train on.
     """
 
     request: Recipe
     plan: Recipe
-    parts: Parts
+    splits: TableSplits
     rows: encoded.Rows
     valid: encoded.Rows
     test: encoded.Rows | None
     store: Store
     classes: Mapping[str, Sequence[int]]
     trials: int | None
-    apart: bool = False
+    separate_valid: bool = False
 
     @property
     def schema(self) -> Schema:
         """The fitted columns."""
-        return self.parts.schema
+        return self.splits.schema
 
 
 def prepare(
@@ -69,55 +70,62 @@ def prepare(
     console: Console,
     *,
     quality: str | None = None,
-    check: Callable[[Parts, int | None, Recipe], None] | None = None,
-    test: Test | None = None,
-) -> Prepared:
-    """Declared, split, learnt, resolved and encoded.
+    check: Callable[[TableSplits, int | None, Recipe], None] | None = None,
+    test: TestSource | None = None,
+) -> PreparedRun:
+    """Declare columns, split rows, fit modalities, resolve the recipe and encode all rows.
 
     Args:
-        quality: How much is spent (``presets``).
-        check: Refuses what cannot be done with these parts, so many trials and the resolved recipe, before anything is
-            decoded.
-        test: Rows to set apart.
+        request: The data and the recipe as the user gave them.
+        console: Where notes and progress are printed.
+        quality: Training effort (``quality_presets``).
+        check: Called with the splits, the number of trials and the resolved recipe before anything is decoded; raises for
+            what cannot be done.
+        test: Test rows to hold out.
     """
     if request.plan.data.stream:
         from sensorium.training.shard_training import from_shards
 
         if test is not None:
             raise ConfigError("runs are compared on a table in memory", fix="leave out data.stream")
-        found = from_shards(request, console)
+        splits = from_shards(request, console)
     else:
-        found = from_table(request, console, test)
-    schema, training = found.schema, found.training
-    learn(schema, training, Under(training.root or Path.cwd(), anywhere=True), request.plan.seed)
+        splits = from_table(request, console, test)
+    schema, training = splits.schema, splits.training
+    fit_modalities(schema, training, Under(training.root or Path.cwd(), anywhere=True), request.plan.seed)
     for line in targets_told(schema, training):
         console.note(f"  {line}")
     classes = class_sizes(schema, training)
-    asked, trials, set_by = with_quality(quality, request.named(request.plan), schema, found.rows, classes)
-    plan, said = resolve(asked, schema, found.rows, classes)
-    for line in set_by + said:
+    recipe, trials, quality_notes = with_quality(quality, request.with_source(request.plan), schema, splits.rows, classes)
+    plan, notes = resolve(recipe, schema, splits.rows, classes)
+    for line in quality_notes + notes:
         console.note(f"  {line}")
     if check is not None:
-        check(found, trials, plan)
+        check(splits, trials, plan)
     store = Store(Path(request.cache) if request.cache is not None else None)
-    if found.stream is not None:
-        training = found.stream.shown(training)
-    rows, valid = encode_parts(schema, training, found.held_out, store, console)
-    tested = None if found.tested is None else encode_test(schema, found.tested, store, console)
-    return Prepared(asked, plan, found, rows, valid, tested, store, classes, trials, request.valid is not None)
+    if splits.stream is not None:
+        training = splits.stream.decoded_sample(training)
+    rows, valid = encode_parts(schema, training, splits.held_out, store, console)
+    test_rows = None if splits.test is None else encode_test(schema, splits.test, store, console)
+    return PreparedRun(recipe, plan, splits, rows, valid, test_rows, store, classes, trials, request.valid is not None)
 
 
 def encode_test(schema: Schema, table: Table, store: Store, console: Console) -> encoded.Rows:
-    """Rows that are only scored."""
+    """Encode the test rows of ``table`` with the fitted ``schema``, through the cache ``store``; ``console`` shows
+    progress.
+    """
     opener = Under(table.root or Path.cwd(), anywhere=True)
     rows = encoded.encode(schema, table, media=opener, store=store, tell=console.step)
     if schema.targets and not any(bool(rows.known(column.name).any()) for column in schema.targets):
-        raise DataError("no test row has a target that the training rows know", file=table.source)
+        raise DataError("no test row has a target value that occurs in the training rows", file=table.source)
     return rows
 
 
-def learn(schema: Schema, table: Table, media: Opener, seed: int = 0) -> None:
-    """Fit every modality on training rows: all cells of the table, a sample of its media."""
+def fit_modalities(schema: Schema, table: Table, media: Opener, seed: int = 0) -> None:
+    """Fit every modality of ``schema`` on the training ``table``: all cells of the table, a sample of its media.
+
+    ``media`` opens media files; ``seed`` draws the sample.
+    """
     for column in schema.coded:
         cells = [(i, cell) for i, cell in enumerate(table.column(column.source)) if not column.reader.missing(cell)]
         if column.reader.media:
@@ -150,7 +158,10 @@ def learn(schema: Schema, table: Table, media: Opener, seed: int = 0) -> None:
 def encode_parts(
     schema: Schema, training: Table, held_out: Table, store: Store, console: Console
 ) -> tuple[encoded.Rows, encoded.Rows]:
-    """Training and validation rows as the model reads them; what could not be used is said or refused."""
+    """Encode ``training`` and ``held_out`` rows with the fitted ``schema``, through the cache ``store``.
+
+    Unusable cells are reported on ``console``, or refused where nothing else is left.
+    """
     rows, valid = (
         encoded.encode(
             schema,
@@ -163,16 +174,16 @@ def encode_parts(
         for table in (training, held_out)
     )
     for column in schema.inputs:
-        if told := column.reader.told():
-            console.note(f"  {column.name}: {told}")
+        if note := column.reader.told():
+            console.note(f"  {column.name}: {note}")
     say_problems(console, rows.problems + valid.problems)
-    _usable(schema, training, rows)
-    _scorable(schema, held_out, valid)
+    _check_usable(schema, training, rows)
+    _check_scorable(schema, held_out, valid)
     return rows, valid
 
 
-def _usable(schema: Schema, table: Table, rows: encoded.Rows) -> None:
-    """Refuse a column none of whose cells could be used: it is not missing, it is misunderstood."""
+def _check_usable(schema: Schema, table: Table, rows: encoded.Rows) -> None:
+    """Refuse a column none of whose cells could be used: its kind is probably wrong."""
     bad = Counter(problem.column for problem in rows.problems)
     for column in schema.coded:
         filled = sum(not column.reader.missing(cell) for cell in table.column(column.source)) if bad[column.name] else 0
@@ -183,17 +194,17 @@ def _usable(schema: Schema, table: Table, rows: encoded.Rows) -> None:
                 file=p.file or table.source,
                 row=p.row,
                 column=p.column,
-                fix=f"mend the cells, say what they are ({quoting.as_kind(p.column, 'KIND')}), or leave them out: "
+                fix=f"correct the cells, name their kind ({quoting.as_kind(p.column, 'KIND')}), or leave them out: "
                 f"{quoting.ignoring([p.column])}",
             )
 
 
-def _scorable(schema: Schema, table: Table, valid: encoded.Rows) -> None:
-    """Refuse validation rows that no epoch could be chosen on."""
+def _check_scorable(schema: Schema, table: Table, valid: encoded.Rows) -> None:
+    """Refuse validation rows without a known target, on which no epoch could be chosen."""
     if schema.targets and not any(bool(valid.known(column.name).any()) for column in schema.targets):
         names = ", ".join(column.name for column in schema.targets)
         raise DataError(
-            f"no row has a target ({names}) that the training rows know",
+            f"no row has a target value ({names}) that occurs in the training rows",
             file=table.source,
             fix="give validation rows of the same kind, or leave out --valid",
         )

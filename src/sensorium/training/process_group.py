@@ -1,4 +1,4 @@
-"""The processes that train one model together: who this one is, and what they say to each other."""
+"""The group of processes that train one model together, and communication among them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Ranks:
-    """This process among those that train together; alone, it hears only itself.
+class ProcessGroup:
+    """This process's place in a group of processes, with collective operations; a group of one by default.
 
     Args:
-        rank: Which of all it is, from 0.
-        count: How many there are.
-        local: Which of those on this machine it is.
-        machines: On how many machines they are, as many on each.
+        rank: The number of this process, from 0.
+        count: The number of processes.
+        local: The number of this process on its machine, from 0.
+        machines: The number of machines, with the same number of processes on each.
     """
 
     rank: int = 0
@@ -30,56 +30,59 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether it is the one that writes and speaks."""
+        """Whether this process is the one that writes and prints."""
         return self.rank == 0
 
     @property
     def several(self) -> bool:
+        """Whether the group has more than one process."""
         return self.count > 1
 
     def mean(self, tensor: Tensor) -> Tensor:
-        """The mean over processes of a tensor of one shape."""
+        """Return the mean over processes of ``tensor``, which has the same shape in all."""
         if not self.several:
             return tensor
         total = tensor.detach().clone()
         dist.all_reduce(total)
         return total / self.count
 
-    def told(self, value: Any) -> Any:
-        """What the first process gives here, plain JSON; the others' own values do not matter."""
+    def broadcast(self, value: Any) -> Any:
+        """Return the first process's ``value``, plain JSON; the values of the others are ignored."""
         if not self.several:
             return value
-        return _unpacked(_sent(_packed(value if self.first else None)))
+        return _from_bytes(_broadcast_bytes(_to_bytes(value if self.first else None)))
 
-    def each(self, value: Any) -> list[Any]:
-        """What every process gives here, plain JSON, in their order."""
-        return [self._from(rank, value) for rank in range(self.count)] if self.several else [value]
+    def gather(self, value: Any) -> list[Any]:
+        """Return the ``value`` of every process, plain JSON, by rank."""
+        return [self._broadcast_from(rank, value) for rank in range(self.count)] if self.several else [value]
 
-    def _from(self, rank: int, value: Any) -> Any:
-        return _unpacked(_sent(_packed(value if self.rank == rank else None), rank))
+    def _broadcast_from(self, rank: int, value: Any) -> Any:
+        return _from_bytes(_broadcast_bytes(_to_bytes(value if self.rank == rank else None), rank))
 
-    def states(self, state: dict[str, Any]) -> list[dict[str, Any]]:
-        """What every process kept of its rows: nested mappings of tensors ``[rows, ...]`` and of lists of plain values."""
+    def gather_states(self, state: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the ``state`` of every process: nested mappings of tensors ``[rows, ...]`` and of lists of plain
+        values.
+        """
         if not self.several:
             return [state]
-        found: list[dict[str, Any]] = [{} for _ in range(self.count)]
+        states: list[dict[str, Any]] = [{} for _ in range(self.count)]
         for key, value in state.items():
             if isinstance(value, dict):
-                parts: list[Any] = self.states(value)
+                parts: list[Any] = self.gather_states(value)
             elif isinstance(value, Tensor):
-                parts = _split(value, self.each(len(value)))
+                parts = _gather_rows(value, self.gather(len(value)))
             else:
-                parts = self.each(value)
-            for one, part in zip(found, parts, strict=True):
-                one[key] = part
-        return found
+                parts = self.gather(value)
+            for process_state, part in zip(states, parts, strict=True):
+                process_state[key] = part
+        return states
 
 
-ALONE = Ranks()
+SINGLE_PROCESS = ProcessGroup()
 
 
-def _split(tensor: Tensor, rows: list[int]) -> list[Tensor]:
-    """The rows of each process; sent as bytes, and as many from each, as the collectives want it."""
+def _gather_rows(tensor: Tensor, rows: list[int]) -> list[Tensor]:
+    """Return the rows of each process; padded to one length and sent as bytes, as the collectives require."""
     own = tensor.detach().cpu().contiguous()
     padded = own.new_zeros((max(rows), *own.shape[1:]))
     padded[: len(own)] = own
@@ -89,16 +92,16 @@ def _split(tensor: Tensor, rows: list[int]) -> list[Tensor]:
     return [part.view(own.dtype).reshape(padded.shape)[:n] for part, n in zip(parts, rows, strict=True)]
 
 
-def _packed(value: Any) -> Tensor:
+def _to_bytes(value: Any) -> Tensor:
     return torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
 
 
-def _unpacked(data: Tensor) -> Any:
+def _from_bytes(data: Tensor) -> Any:
     return json.loads(bytes(data.tolist()))
 
 
-def _sent(data: Tensor, source: int = 0) -> Tensor:
-    """Bytes of one process to all of them; their own length does not matter."""
+def _broadcast_bytes(data: Tensor, source: int = 0) -> Tensor:
+    """Broadcast bytes from one process; the lengths of the others' ``data`` are ignored."""
     size = torch.tensor([len(data)])
     dist.broadcast(size, source)
     if dist.get_rank() != source:
@@ -107,11 +110,11 @@ def _sent(data: Tensor, source: int = 0) -> Tensor:
     return data
 
 
-class Met(ClusterEnvironment):
-    """Tells Lightning of processes that have met already: it need start none, and asks for no address."""
+class ExistingProcesses(ClusterEnvironment):
+    """Lightning environment of processes that are already connected: none are started, and no address is needed."""
 
-    def __init__(self, ranks: Ranks) -> None:
-        self.ranks = ranks
+    def __init__(self, processes: ProcessGroup) -> None:
+        self.processes = processes
 
     @property
     def creates_processes_externally(self) -> bool:
@@ -130,17 +133,19 @@ class Met(ClusterEnvironment):
         return False
 
     def world_size(self) -> int:
-        return self.ranks.count
+        return self.processes.count
 
-    def set_world_size(self, size: int) -> None: ...
+    def set_world_size(self, size: int) -> None:
+        """Do nothing: ``size`` is already known."""
 
     def global_rank(self) -> int:
-        return self.ranks.rank
+        return self.processes.rank
 
-    def set_global_rank(self, rank: int) -> None: ...
+    def set_global_rank(self, rank: int) -> None:
+        """Do nothing: ``rank`` is already known."""
 
     def local_rank(self) -> int:
-        return self.ranks.local
+        return self.processes.local
 
     def node_rank(self) -> int:
-        return self.ranks.rank // (self.ranks.count // self.ranks.machines)
+        return self.processes.rank // (self.processes.count // self.processes.machines)

@@ -1,4 +1,4 @@
-"""``--quality``: one word for how much is spent on a model. What each sets is the table below, and nothing else."""
+"""``--quality``: presets of training effort. What each sets is the table below, and nothing else."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ class Preset(NamedTuple):
     """What a quality sets where the recipe leaves it open.
 
     Args:
-        sizes: Steps on the dial of sizes (tiny, small, base, large) from what the rows suggest.
-        passes: Epochs at most, as a multiple of what the rows suggest.
-        trials: Settings of the open dials that are tried (``--search``); None: no search.
-        networks: How many networks are trained, each without one fold of the rows (``training/fold_ensemble.py``).
-        network: Whether a network is trained. Without one experts answer alone; where they cannot, the rest holds.
+        sizes: Steps along the model sizes (tiny, small, base, large) from the default for the rows.
+        passes: Maximum epochs, as a multiple of the default for the rows.
+        trials: Number of search trials (``--search``); None: no search.
+        networks: Number of networks, each trained without one fold of the rows (``training/fold_ensemble.py``).
+        network: Whether a network is trained. Without one, experts predict alone; where they cannot, the other settings
+            apply.
     """
 
     sizes: int
@@ -44,7 +45,18 @@ QUALITY: dict[str, Preset] = {
 def with_quality(
     quality: str | None, plan: Recipe, schema: Schema, rows: int, classes: Mapping[str, Sequence[int]]
 ) -> tuple[Recipe, int | None, list[str]]:
-    """A declared recipe with what a quality sets, the trials of its search, and that in words."""
+    """Apply a quality to a recipe.
+
+    Args:
+        quality: ``fast``, ``good``, ``best`` or None.
+        plan: The recipe with settings left open.
+        schema: The fitted columns.
+        rows: Number of training rows.
+        classes: Training rows of each class, by target.
+
+    Returns:
+        The recipe with what the quality sets, the number of search trials, and notes.
+    """
     if quality is None:
         return plan, None, []
     if quality not in get_args(Quality):
@@ -52,13 +64,13 @@ def with_quality(
     preset = QUALITY[quality]
     if not preset.network and plan.model.network and "network" not in plan.model.model_fields_set:
         alone = plan.model_copy(update={"model": plan.model.model_copy(update={"network": False})})
-        with suppress(ConfigError):  # a task that no expert answers, a stream that none reads: a small network then
+        with suppress(ConfigError):  # a task or stream that no expert supports: then use a small network
             assemble(resolve(alone, schema, rows, classes)[0].model, schema)
             return alone, preset.trials, [f"quality {quality}: experts alone, no network"]
     usual, _ = resolve(plan, schema, rows, classes)
     model: dict[str, Any] = {}
     training: dict[str, Any] = {}
-    # A size that a search may turn is left to it.
+    # A size that a search varies is left to it.
     if plan.model.size == "auto" and preset.sizes:
         at = max(0, SIZES.index(usual.model.size) + preset.sizes)
         model["size"] = SIZES[at]
@@ -66,12 +78,12 @@ def with_quality(
         model["networks"] = preset.networks
     if plan.training.epochs is None and usual.training.epochs is not None and preset.passes != 1.0:
         training["epochs"] = max(2, round(usual.training.epochs * preset.passes))
-    told = [f"{key} {value}" for key, value in (model | training).items()]
-    told += [] if preset.trials is None else [f"a search of {preset.trials} trials"]
+    notes = [f"{key} {value}" for key, value in (model | training).items()]
+    notes += [] if preset.trials is None else [f"a search of {preset.trials} trials"]
     plan = plan.model_copy(
         update={
             "model": plan.model.model_copy(update=model) if model else plan.model,
             "training": plan.training.model_copy(update=training) if training else plan.training,
         }
     )
-    return plan, preset.trials, [f"quality {quality}: {', '.join(told) if told else 'as the rows suggest'}"]
+    return plan, preset.trials, [f"quality {quality}: {', '.join(notes) if notes else 'the defaults for these rows'}"]

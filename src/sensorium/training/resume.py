@@ -1,10 +1,10 @@
-"""What a run leaves in its folder so that it can be taken up where it was stopped, at whatever moment that was.
+"""Resuming of runs: what a run leaves in its folder so that it can continue from any point of interruption.
 
 out/resume/
-  run.json     which run this is, and whether it is finished
-  last.ckpt    where its training stands; gone once the model is saved
-  network-2/   the same of one of several networks, and the network itself once it is trained; gone once the model is saved
-  speed.json   the settings that were measured to be fast when it began, where that was asked for
+  run.json     identity of the run, and whether it is finished
+  last.ckpt    checkpoint of its training; removed once the model is saved
+  network-2/   the same for one network of several, and the network once it is trained; removed once the model is saved
+  speed.json   the settings that were measured to be fast at the start, if that was asked for
 """
 
 from __future__ import annotations
@@ -28,124 +28,134 @@ from sensorium.data.files.atomic_write import part_of, told, write
 from sensorium.reporting.console import Console
 
 LAST = "refit"
-"""The folder of the last fit, on all rows, within that of the run."""
-ANEW = "give the same command; or begin anew: --overwrite instead of --resume"
-TOLD = 6
-"""Differences between two runs that are told of, at most."""
+"""Name of the folder of the final fit within that of the run."""
+RESTART = "give the same command; or start anew: --overwrite instead of --resume"
+MAX_DIFFERENCES = 6
+"""Maximum number of differences between two runs that are listed."""
 MEMBER = "network-{}"
-"""That of each of several networks, counted from 1."""
+"""Name of the folder of each of several networks, counted from 1."""
 
 
 class Resume:
     """The resume folder of one run.
 
     Args:
-        begun: What ``begun`` says of the run.
+        out: The run's folder.
+        description: The identity of the run, from ``run_description``.
     """
 
-    def __init__(self, out: Path, begun: Mapping[str, Any]) -> None:
-        self.out, self.begun, self.run = out, begun, name(begun)
-        self.checkpoint, self.named = out / "resume" / "last.ckpt", out / "resume" / "run.json"
+    def __init__(self, out: Path, description: Mapping[str, Any]) -> None:
+        self.out, self.description, self.run = out, description, run_name(description)
+        self.checkpoint, self.run_file = out / "resume" / "last.ckpt", out / "resume" / "run.json"
 
     def begin(self, resume: bool, console: Console) -> bool:
-        """Whether there is a checkpoint to go on from. Another run's is refused, or removed where nothing is resumed."""
+        """Return whether there is a checkpoint to continue from.
+
+        Without ``resume``, an old checkpoint is removed. Notes go to ``console``.
+
+        Raises:
+            ConfigError: The checkpoint belongs to another run, or is damaged.
+        """
         model = self.out / MANIFEST
-        if resume and self.named.is_file() and (self.checkpoint.is_file() or model.is_file()):
-            found = self._told()
-            if found.get("run") != self.run:
+        if resume and self.run_file.is_file() and (self.checkpoint.is_file() or model.is_file()):
+            stored = self._read()
+            if stored.get("run") != self.run:
                 what, where = ("checkpoint", self.checkpoint) if self.checkpoint.is_file() else ("model", self.out)
-                said = "; ".join(differences(found.get("begun"), self.begun))
-                raise ConfigError(f"the {what} belongs to another run: {said}", file=where, fix=ANEW)
-        if resume and self.checkpoint.is_file() and self.named.is_file():
-            if not _whole(self.checkpoint):
+                changes = "; ".join(differences(stored.get("begun"), self.description))
+                raise ConfigError(f"the {what} belongs to another run: {changes}", file=where, fix=RESTART)
+        if resume and self.checkpoint.is_file() and self.run_file.is_file():
+            if not _is_intact(self.checkpoint):
                 raise ConfigError(
-                    "the checkpoint is damaged", file=self.checkpoint, fix="begin anew: --overwrite instead of --resume"
+                    "the checkpoint is damaged", file=self.checkpoint, fix="start anew: --overwrite instead of --resume"
                 )
-            console.note("going on from the last checkpoint")
+            console.note("resuming from the last checkpoint")
             return True
         with told(self.out):
             self.checkpoint.unlink(missing_ok=True)
-        write(self.named, json.dumps({"run": self.run, "begun": self.begun}).encode())
+        write(self.run_file, json.dumps({"run": self.run, "begun": self.description}).encode())
         return False
 
-    def finished(self) -> bool:
-        """Whether this very run came to its end and its model lies in the folder."""
-        found = self._told() if self.named.is_file() else {}
-        return found.get("run") == self.run and bool(found.get("finished"))
+    def is_finished(self) -> bool:
+        """Return whether this very run is finished and its model is in the folder."""
+        stored = self._read() if self.run_file.is_file() else {}
+        return stored.get("run") == self.run and bool(stored.get("finished"))
 
-    def known(self) -> bool:
-        """Whether what lies in the folder, if anything, is of this very run."""
-        return not self.named.is_file() or self._told().get("run") == self.run
+    def is_same_run(self) -> bool:
+        """Return whether the folder is empty or belongs to this very run."""
+        return not self.run_file.is_file() or self._read().get("run") == self.run
 
-    def _told(self) -> dict[str, Any]:
+    def _read(self) -> dict[str, Any]:
         try:
-            found = json.loads(self.named.read_text(encoding="utf-8"))
+            stored = json.loads(self.run_file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return stored if isinstance(stored, dict) else {}
 
 
-def complete(out: Path) -> bool:
-    """Whether the run in a folder came to its end, and its model lies there."""
+def is_complete(out: Path) -> bool:
+    """Return whether the folder ``out`` holds a finished run and its model."""
     try:
-        found = json.loads((out / "resume" / "run.json").read_text(encoding="utf-8"))
+        stored = json.loads((out / "resume" / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(found, dict) and bool(found.get("finished"))
+    return isinstance(stored, dict) and bool(stored.get("finished"))
 
 
-def finish(out: Path) -> None:
-    """The model is safe: note it, and let the checkpoints go."""
+def mark_finished(out: Path) -> None:
+    """Record that the model in ``out`` is saved, and remove the checkpoints."""
     named, checkpoint = out / "resume" / "run.json", out / "resume" / "last.ckpt"
     with told(out):
-        parted(out)
+        remove_inner_runs(out)
         if not named.is_file():
-            return  # no network was trained: there is nothing to go on from
+            return  # no network was trained: there is nothing to resume
         run = json.loads(named.read_text(encoding="utf-8"))
-        # It stays beside the model, which names no folder of the machine it was trained on.
+        # Kept beside the model, which must not name folders of the machine it was trained on.
         write(named, json.dumps({**portable_document(run), "finished": True}).encode())
         checkpoint.unlink(missing_ok=True)
         part_of(checkpoint).unlink(missing_ok=True)
 
 
-def forget(out: Path) -> None:
-    """What was trained here in one run is not what lies here now: nothing goes on from it."""
+def discard(out: Path) -> None:
+    """Remove all resume files of ``out``, whose model was not trained by the run that they describe."""
     with told(out):
         for name in ("run.json", "last.ckpt", "speed.json"):
             (out / "resume" / name).unlink(missing_ok=True)
-        parted(out)
+        remove_inner_runs(out)
 
 
-def parted(out: Path) -> None:
-    """The folders of the trainings within a run are gone."""
+def remove_inner_runs(out: Path) -> None:
+    """Remove the folders of the final fit and of single networks from ``out``."""
     for folder in (out / "resume" / LAST, *(out / "resume").glob(MEMBER.format("*"))):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def measured(out: Path, run: str) -> dict[str, Any] | None:
-    """What ``remember`` kept of a run, where it is this one."""
+def load_speed(out: Path, run: str) -> dict[str, Any] | None:
+    """Return what ``save_speed`` stored in ``out`` for the run named ``run``; None if there is nothing."""
     try:
-        found = json.loads((out / "resume" / "speed.json").read_text(encoding="utf-8"))
+        stored = json.loads((out / "resume" / "speed.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found["speed"] if isinstance(found, dict) and found.get("run") == run else None
+    return stored["speed"] if isinstance(stored, dict) and stored.get("run") == run else None
 
 
-def remember(out: Path, run: str, speed: Mapping[str, Any]) -> None:
-    """Keep what was measured of the speed of a run, for whoever takes it up."""
+def save_speed(out: Path, run: str, speed: Mapping[str, Any]) -> None:
+    """Store the measured ``speed`` settings of the run named ``run`` in ``out``, for when it is resumed."""
     with told(out):
         (out / "resume").mkdir(parents=True, exist_ok=True)
         write(out / "resume" / "speed.json", json.dumps({"run": run, "speed": speed}).encode())
 
 
-def begun(
-    plan: Recipe, schema: Schema, rows: encoded.Rows, valid: encoded.Rows, ranks: int = 1, of: str = ""
+def run_description(
+    plan: Recipe, schema: Schema, rows: encoded.Rows, valid: encoded.Rows, processes: int = 1, of: str = ""
 ) -> dict[str, Any]:
-    """What a checkpoint must share with the run that takes it up, as plain JSON: recipe, columns, and every cell.
+    """Return what a checkpoint must share with the run that resumes it, as plain JSON: recipe, columns and all cells.
 
     Args:
-        ranks: Processes.
-        of: What else it is a run of, such as the shards of a stream.
+        plan: The resolved recipe.
+        schema: The fitted columns.
+        rows: Encoded training rows; ``valid`` are the validation rows.
+        processes: The number of processes.
+        of: Further identity, such as the shards of a stream.
     """
     columns = {item["name"]: {key: v for key, v in item.items() if key != "name"} for item in schema.to_json()["columns"]}
     return {
@@ -153,40 +163,40 @@ def begun(
         "columns": {name: {key: v for key, v in item.items() if key != "state"} for name, item in columns.items()},
         "learnt": _digest([item.get("state") for item in columns.values()]),
         "rows": [len(rows), len(valid)],
-        "cells": {part: found.contents() for part, found in (("training", rows), ("validation", valid))},
-        "processes": ranks,
+        "cells": {part: encoded_part.contents() for part, encoded_part in (("training", rows), ("validation", valid))},
+        "processes": processes,
         "of": of,
     }
 
 
-def name(begun: Mapping[str, Any]) -> str:
-    """The run's name, the same for the same beginnings."""
+def run_name(begun: Mapping[str, Any]) -> str:
+    """Return the hash of a run's description ``begun``."""
     return _digest(begun)
 
 
 def differences(before: object, now: Mapping[str, Any]) -> list[str]:
-    """In what a run differs from one that was begun, in words: its table first, then its recipe."""
+    """Describe how a run (``now``) differs from the one ``before``: its table first, then its recipe."""
     if not isinstance(before, Mapping) or set(before) != set(now):
-        return ["it was begun by another version"]
-    if portable_document(before) == before:  # as ``finish`` leaves it
+        return ["it was started by another version"]
+    if portable_document(before) == before:  # as written by ``mark_finished``
         now = portable_document(now)
-    recipe = _leaves(before["recipe"], now["recipe"])
+    recipe = _document_differences(before["recipe"], now["recipe"])
     if any(line.startswith(("seed ", "data.split")) for line in recipe):
-        found = recipe  # and therefore other rows are in each part
+        changes = recipe  # and therefore other rows are in each part
     else:
-        found = _of_table(before, now) + recipe
+        changes = _table_differences(before, now) + recipe
     if before["processes"] != now["processes"]:
-        found.append(f"{counted(now['processes'], 'process', 'processes')}, and it began with {before['processes']}")
+        changes.append(f"{counted(now['processes'], 'process', 'processes')}, and it began with {before['processes']}")
     if before["of"] != now["of"]:
-        found.append("other shards")
-    more = len(found) - TOLD
-    found = [*found[:TOLD], f"and {more} more"] if more > 0 else found
-    return found or ["what its columns learnt differs"]
+        changes.append("other shards")
+    more = len(changes) - MAX_DIFFERENCES
+    changes = [*changes[:MAX_DIFFERENCES], f"and {more} more"] if more > 0 else changes
+    return changes or ["the fitted state of its columns differs"]
 
 
-def _of_table(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """In what two tables differ: their rows, their columns, what these are, and last their cells."""
-    found = [
+def _table_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Describe how two tables differ: rows, columns, column options, and finally cells."""
+    changes = [
         f"{counted(new, f'{part} row')}, and it began with {old:,}"
         for part, old, new in zip(("training", "validation"), before["rows"], now["rows"], strict=True)
         if old != new
@@ -194,24 +204,24 @@ def _of_table(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     old, new = before["columns"], now["columns"]
     for how, names in (("new", set(new) - set(old)), ("no longer there", set(old) - set(new))):
         if names:
-            found.append(f"{how}: {'columns' if len(names) > 1 else 'column'} {listed(map(repr, sorted(names)), 5)}")
+            changes.append(f"{how}: {'columns' if len(names) > 1 else 'column'} {listed(map(repr, sorted(names)), 5)}")
     both = [name for name in old if name in new]
-    found += _leaves({name: old[name] for name in both}, {name: new[name] for name in both}, "columns")
-    if found:
-        return found
+    changes += _document_differences({name: old[name] for name in both}, {name: new[name] for name in both}, "columns")
+    if changes:
+        return changes
     for part, cells in now["cells"].items():
         changed = [name for name, digest in cells.items() if before["cells"][part].get(name) != digest]
         if changed:
-            found.append(f"other cells in the {part} rows: {listed(changed, 5)}")
-    return found
+            changes.append(f"other cells in the {part} rows: {listed(changed, 5)}")
+    return changes
 
 
-def _leaves(before: Any, now: Any, path: str = "") -> list[str]:
-    """Where two documents differ, by path."""
+def _document_differences(before: Any, now: Any, path: str = "") -> list[str]:
+    """Describe where two documents differ, by path."""
     if isinstance(before, dict) and isinstance(now, dict):
         keys = dict.fromkeys([*before, *now])
         dot = f"{path}." if path else ""
-        return [line for key in keys for line in _leaves(before.get(key), now.get(key), f"{dot}{key}")]
+        return [line for key in keys for line in _document_differences(before.get(key), now.get(key), f"{dot}{key}")]
     if before == now:
         return []
     return [f"{path} is {_short(now)}, and was {_short(before)}"]
@@ -226,8 +236,8 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _whole(checkpoint: Path) -> bool:
-    """Whether every byte is as it was written."""
+def _is_intact(checkpoint: Path) -> bool:
+    """Return whether the checksums of the file are correct."""
     try:
         with zipfile.ZipFile(checkpoint) as archive:
             return archive.testzip() is None

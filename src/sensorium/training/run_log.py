@@ -1,4 +1,4 @@
-"""The finished runs of a comparison on disk, so that a stopped one goes on."""
+"""The finished runs of a comparison on disk, for resuming."""
 
 from __future__ import annotations
 
@@ -17,8 +17,16 @@ from sensorium.core.scorer import Kept
 from sensorium.data.files.atomic_write import write
 
 
-class Book:
-    """The runs of a comparison on disk: ``runs.jsonl``, and what each answered in ``answers/``."""
+class RunLog:
+    """The finished runs of a comparison: figures in ``runs.jsonl``, predictions in ``answers/``.
+
+    Args:
+        folder: The comparison's folder.
+        identity: The hash of the comparison.
+
+    Raises:
+        ConfigError: The folder holds another comparison.
+    """
 
     def __init__(self, folder: Path, identity: str) -> None:
         self.folder, self.identity = folder, identity
@@ -29,7 +37,7 @@ class Book:
                 raise ConfigError(
                     "the folder holds another comparison: its rows, its recipe or its budget differ",
                     file=folder,
-                    fix="give the same command to go on; or name another --out; or replace it: --overwrite",
+                    fix="give the same command to resume; or name another --out; or replace it: --overwrite",
                 )
             self.lines[line["name"], line["seed"]] = line
 
@@ -40,14 +48,22 @@ class Book:
             try:
                 yield json.loads(text)
             except ValueError:
-                continue  # the line that was being written when the run was stopped
+                continue  # an incomplete line, from an interrupted write
 
     def has(self, name: str, seed: int) -> bool:
+        """Return whether the run of variant ``name`` with ``seed`` is finished."""
         return (name, seed) in self.lines
 
     def add(self, name: str, seed: int, line: dict[str, Any], kept: Kept) -> None:
-        """Keep a run: first what its scorer kept, then its line, so that a line means a whole run."""
-        file = self.kept_of(name, seed)
+        """Record a run: first the state of its scorer, then its line, so that a line implies a complete run.
+
+        Args:
+            name: The variant.
+            seed: The number of the seed.
+            line: The figures of the run.
+            kept: The state of its scorer.
+        """
+        file = self.state_path(name, seed)
         file.parent.mkdir(exist_ok=True)
         tensors = {key: value.contiguous() for key, value in kept.items() if isinstance(value, Tensor)}
         plain = {key: value for key, value in kept.items() if key not in tensors}
@@ -57,11 +73,12 @@ class Book:
             out.write(json.dumps(line) + "\n")
         self.lines[name, seed] = line
 
-    def kept(self, name: str, seed: int) -> Kept:
-        """What the scorer of a run kept."""
-        with safe_open(self.kept_of(name, seed), "pt") as file:
+    def scorer_state(self, name: str, seed: int) -> Kept:
+        """Return the state of the scorer of the run of variant ``name`` with ``seed``."""
+        with safe_open(self.state_path(name, seed), "pt") as file:
             return {**{key: file.get_tensor(key) for key in file.keys()}, **json.loads(file.metadata()["plain"])}  # noqa: SIM118
 
-    def kept_of(self, name: str, seed: int) -> Path:
+    def state_path(self, name: str, seed: int) -> Path:
+        """Return the file of the scorer state of the run of variant ``name`` with ``seed``."""
         key = hashlib.sha256(name.encode()).hexdigest()[:12]
         return self.folder / "answers" / f"{key}-{seed}.safetensors"

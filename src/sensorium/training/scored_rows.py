@@ -1,4 +1,4 @@
-"""What a trained model answers for encoded rows, scored."""
+"""Scoring of a trained model on encoded rows."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from sensorium.evaluation.score_accumulator import Tally
 from sensorium.trained import Trained
 
 
-def answers(trained: Trained, rows: encoded.Rows) -> Tally:
-    """The scores of every task over some rows."""
+def score_rows(trained: Trained, rows: encoded.Rows) -> Tally:
+    """Return the scores of every task of ``trained`` over ``rows``."""
     model = trained.predictor.model.eval()
     tally = Tally(model.tasks, losses=False)
     with torch.inference_mode():

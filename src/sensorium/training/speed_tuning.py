@@ -1,4 +1,4 @@
-"""``--tune-speed``: what makes the steps of this run faster on this machine, found by a short measurement."""
+"""``--tune-speed``: a short measurement of which settings train this run faster on this machine."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from sensorium.core.schema import Schema
 from sensorium.data.encoded_rows import Rows
 from sensorium.data.store.store import Store
 from sensorium.reporting.console import Console, span
-from sensorium.training.defaults import frozen
-from sensorium.training.feature_cache import with_outputs
-from sensorium.training.padding_report import WINDOW, shares
-from sensorium.training.resume import begun, measured, name, remember
-from sensorium.training.shard_source import Streamed
-from sensorium.training.shard_training import told
-from sensorium.training.step_timing import Job, Pace, apart, faster
-from sensorium.training.train import built
+from sensorium.training.feature_cache import with_stored_outputs
+from sensorium.training.padding_report import WINDOW, padding_shares
+from sensorium.training.resume import load_speed, run_description, run_name, save_speed
+from sensorium.training.shard_source import ShardSource
+from sensorium.training.shard_training import shard_identity
+from sensorium.training.step_timing import Job, StepTimer, relative_difference, speed_ratios
+from sensorium.training.surgery_scope import frozen_streams
+from sensorium.training.train import build
 
 SECONDS = 3.0
-"""About how long two settings are compared."""
+"""Approximate time of a comparison of two settings."""
 BATCHES, FEW = 50, 8
-"""Batches of training rows that are measured on; fewer where the outputs of a frozen encoder must be made first."""
+"""Batches of training rows to measure on; fewer if outputs of a frozen encoder must be computed first."""
 MARGIN, BATCH_MARGIN = 1.08, 1.15
-"""How many times as fast a setting must be to be taken."""
+"""Minimum speed ratio of a setting to be taken."""
 SAME = 1e-4
-"""How far losses and gradients may move, as a share, by what is to change nothing but rounding."""
+"""Maximum relative change of losses and gradients by settings that change nothing but rounding."""
 HALF = 0.02, 0.1
-"""The same in half precision: of the loss, and of the gradient as a vector (a cosine above 0.995)."""
+"""The same in half precision: for the loss, and for the gradient as a vector (a cosine above 0.995)."""
 WORTH_COMPILING = 600.0
-"""Seconds of training from which on compiling is tried: it takes a minute or more by itself."""
+"""Minimum training time in seconds for compiling to be tried: compiling itself takes a minute or more."""
 WASTE = 0.05
-"""Padding that rows of like length together must save, as a share of what encoders read, to be measured."""
+"""Minimum saving of padding by bucketing, as a share of what encoders read, for it to be measured."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """What came of one setting: how many times as fast (None: not measured), and why it was taken or left."""
+class SpeedTrial:
+    """The result of one setting: the speed ratio (None: not measured), and why it was taken or left."""
 
     setting: str
     times: float | None
@@ -55,13 +55,14 @@ class Found:
     why: str
 
     def line(self) -> str:
+        """Return the result as a line of text."""
         times = "" if self.times is None else f"{self.times:.2f} ×"
         return f"    {self.setting:<20} {times:>7}  {'taken' if self.taken else 'left'}: {self.why}"
 
 
-def tuned(
+def tune(
     plan: Recipe,
-    said: Collection[str],
+    fixed: Collection[str],
     schema: Schema,
     rows: Rows,
     valid: Rows,
@@ -69,38 +70,44 @@ def tuned(
     out: Path | None,
     resume: bool,
     console: Console,
-    stream: Streamed | None = None,
+    stream: ShardSource | None = None,
 ) -> tuple[Recipe, dict[str, Any]]:
-    """The resolved recipe with the faster settings of ``training`` written into it, and what was measured.
+    """Measure settings of ``training``, and return the recipe with the faster ones and the measurements.
 
-    The run that follows is that of a recipe in which these settings stand. A run that is taken up keeps those that it began
-    with.
+    The run that follows is that of a recipe with these settings. A resumed run keeps the settings that it started with.
 
     Args:
-        said: The keys of ``training`` that the user gave: these are left alone.
-        stream: Where training rows come from, if not from ``rows``, on which it is measured all the same.
+        plan: The resolved recipe.
+        fixed: The keys of ``training`` that the user set; these are not varied.
+        schema: The fitted columns.
+        rows: Encoded training rows, to measure on; ``valid`` are the validation rows.
+        store: The cache, for the outputs of frozen encoders.
+        out: The run's folder, where the measurements are kept; None keeps none.
+        resume: Whether to reuse the measurements of an interrupted run.
+        console: Where progress and results are printed.
+        stream: Shards that training batches come from, if not from ``rows``.
     """
     if plan.training.devices * plan.training.nodes > 1:
         raise ConfigError("speed is tuned in one process", fix="leave out tune_speed, or train in one process")
-    run = name(begun(plan, schema, rows, valid, of=told(stream))) if out is not None else ""
-    if out is not None and resume and (known := measured(out, run)) is not None:
-        console.note(f"  speed: as measured when this run began: {_settings(known['chosen'])}")
+    run = run_name(run_description(plan, schema, rows, valid, of=shard_identity(stream))) if out is not None else ""
+    if out is not None and resume and (known := load_speed(out, run)) is not None:
+        console.note(f"  speed: as measured at the start of this run: {_settings(known['chosen'])}")
         return _with(plan, known["chosen"]), known
     threads = torch.get_num_threads()
     try:
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            tune = Tune(plan, said, schema, rows, store, console, stream)
-            found = tune.run()
+            tuner = SpeedTuner(plan, fixed, schema, rows, store, console, stream)
+            result = tuner.run()
     finally:
         torch.set_num_threads(threads)
     console.step("measuring speed", 1.0, 1.0)
-    console.note(f"  speed, measured in {span(found['seconds'])} on {tune.batches} batches of training rows:")
-    for one in tune.found:
-        console.note(one.line())
-    console.note(f"  {_settings(found['chosen'])}")
+    console.note(f"  speed, measured in {span(result['seconds'])} on {tuner.batches} batches of training rows:")
+    for trial in tuner.trials:
+        console.note(trial.line())
+    console.note(f"  {_settings(result['chosen'])}")
     if out is not None:
-        remember(out, run, found)
-    return _with(plan, found["chosen"]), found
+        save_speed(out, run, result)
+    return _with(plan, result["chosen"]), result
 
 
 def _with(plan: Recipe, chosen: Mapping[str, Any]) -> Recipe:
@@ -108,27 +115,27 @@ def _with(plan: Recipe, chosen: Mapping[str, Any]) -> Recipe:
 
 
 def _settings(chosen: Mapping[str, Any]) -> str:
-    return " ".join(f"training.{name}={value}" for name, value in chosen.items()) or "nothing is faster than it was"
+    return " ".join(f"training.{name}={value}" for name, value in chosen.items()) or "no setting is faster"
 
 
-class Tune:
-    """One measurement: settings are tried one after the other, each beside the best so far."""
+class SpeedTuner:
+    """One measurement: settings are tried in turn, each against the best so far."""
 
     def __init__(
         self,
         plan: Recipe,
-        said: Collection[str],
+        fixed: Collection[str],
         schema: Schema,
         rows: Rows,
         store: Store,
         console: Console,
-        stream: Streamed | None,
+        stream: ShardSource | None,
     ) -> None:
-        self.plan, self.said, self.schema, self.rows, self.console = plan, set(said), schema, rows, console
+        self.plan, self.fixed, self.schema, self.rows, self.console = plan, set(fixed), schema, rows, console
         self.stream, self.spec = stream, plan.training
-        self.found: list[Found] = []
+        self.trials: list[SpeedTrial] = []
         self.began = time.perf_counter()
-        few = bool(frozen(plan.model.surgery, schema.streams))
+        few = bool(frozen_streams(plan.model.surgery, schema.streams))
         size = self.spec.batch_size or 1
         index = np.random.default_rng(plan.seed).permutation(len(rows))[: size * (FEW if few else BATCHES)]
         sample = rows.take(np.sort(index).astype(np.int64))
@@ -136,27 +143,27 @@ class Tune:
         torch.manual_seed(plan.seed)
         torch.set_num_threads(self.spec.threads or 1)
         quiet = Console(quiet=True)
-        model, objectives = built(plan, schema, sample, quiet)
+        model, objectives = build(plan, schema, sample, quiet)
         if stream is None:
-            sample, _ = with_outputs(model, schema, plan, (sample, sample), store, objectives, quiet)
+            sample, _ = with_stored_outputs(model, schema, plan, (sample, sample), store, objectives, quiet)
         self.job = Job(model, objectives, schema, sample, plan.seed, _device(self.spec.accelerator))
 
     def run(self) -> dict[str, Any]:
-        """What was chosen and measured, as plain data."""
+        """Measure, and return the chosen settings and the measurements as plain data."""
         start = self.spec
-        with Pace(self.job, start) as pace:
-            pace.steps(2)
-            first = median(pace.steps(2) for _ in range(3))
+        with StepTimer(self.job, start) as timer:
+            timer.steps(2)
+            first = median(timer.steps(2) for _ in range(3))
         trials = (self._threads, self._half, self._bucket, self._batch, self._compile)
         for i, trial in enumerate(trials):
             self.console.step("measuring speed", i, len(trials))
             trial()
-        gain = math.prod(f.times for f in self.found if f.taken and f.times is not None)
+        gain = math.prod(f.times for f in self.trials if f.taken and f.times is not None)
         changed = {name: value for name, value in self.spec.model_dump().items() if value != getattr(start, name)}
         return {
             "seconds": round(time.perf_counter() - self.began, 1),
             "rows_per_second": [round(1 / first, 1), round(gain / first, 1)],
-            "found": [asdict(one) for one in self.found],
+            "found": [asdict(trial) for trial in self.trials],
             "chosen": changed,
         }
 
@@ -165,57 +172,59 @@ class Tune:
     def _threads(self) -> None:
         cores = os.cpu_count() or 1
         counts = sorted({2**i for i in range(cores.bit_length()) if 2**i <= cores} | {cores})
-        if "threads" in self.said or cores == 1:
+        if "threads" in self.fixed or cores == 1:
             return
         now = self.spec.threads or 1
         for count in [n for n in counts if n > now] + [n for n in reversed(counts) if n < now]:
             if not self._try(f"threads {count}", {"threads": count}) and (self.spec.threads or 1) != now:
-                return  # past the best of them
+                return  # slower again: past the optimum
 
     def _half(self) -> None:
-        if "precision" not in self.said and self.job.device.type in ("cpu", "cuda"):
+        if "precision" not in self.fixed and self.job.device.type in ("cpu", "cuda"):
             self._try("bf16-mixed", {"precision": "bf16-mixed"}, within=HALF)
 
     def _bucket(self) -> None:
-        if "bucket" in self.said or self.stream is not None:
+        if "bucket" in self.fixed or self.stream is not None:
             return
-        found = shares(self.schema, self.rows, self.spec, self.plan.seed)
-        if found is not None and found[0].share - found[1].share > WASTE:
-            saved = f"padding {found[0].share:.0%} to {found[1].share:.0%}"
-            # Measured on four sets it made models worse, by more than seeds differ on one of them: docs/speed.md.
+        padding = padding_shares(self.schema, self.rows, self.spec, self.plan.seed)
+        if padding is not None and padding[0].share - padding[1].share > WASTE:
+            saved = f"padding {padding[0].share:.0%} to {padding[1].share:.0%}"
+            # On four data sets it made models worse, on one of them by more than seeds differ: docs/speed.md.
             refuse = f"{saved}, but it may cost accuracy; training.bucket={WINDOW} takes it"
             self._try(f"bucket {WINDOW}", {"bucket": WINDOW}, within=None, least=16, refuse=refuse)
 
     def _batch(self) -> None:
         size = self.spec.batch_size or 1
-        if "batch_size" not in self.said and 4 * size <= len(self.job.rows):
-            refuse = f"it is another training, with half the steps; training.batch_size={2 * size} takes it"
+        if "batch_size" not in self.fixed and 4 * size <= len(self.job.rows):
+            refuse = f"it changes the training, with half the steps; training.batch_size={2 * size} takes it"
             self._try(f"batch {2 * size}", {"batch_size": 2 * size}, within=None, margin=BATCH_MARGIN, refuse=refuse)
 
     def _compile(self) -> None:
-        if "compile" in self.said:
+        if "compile" in self.fixed:
             return
-        with Pace(self.job, self.spec) as pace:
-            pace.steps(2)
-            step = median(pace.steps(2) for _ in range(3)) * (self.spec.batch_size or 1)
+        with StepTimer(self.job, self.spec) as timer:
+            timer.steps(2)
+            step = median(timer.steps(2) for _ in range(3)) * (self.spec.batch_size or 1)
         steps = self._steps(self.spec)
         left = min(steps * step, self.spec.time_limit or math.inf)
         if left < WORTH_COMPILING:
-            self.found.append(Found("compile", None, False, f"the run takes about {span(left)}; compiling takes minutes"))
+            self.trials.append(
+                SpeedTrial("compile", None, False, f"the run takes about {span(left)}; compiling takes minutes")
+            )
             return
         began = time.perf_counter()
 
         def pays(times: float) -> str:
             cost = took - 6 * step
             need = cost / (step * (1 - 1 / times)) if times > 1 else math.inf
-            told = f"after {span(cost)} of compiling; pays back after {need:,.0f} of {steps:,} steps"
-            return told if need < 0.5 * steps else f"!{told}"
+            verdict = f"after {span(cost)} of compiling; pays back after {need:,.0f} of {steps:,} steps"
+            return verdict if need < 0.5 * steps else f"!{verdict}"
 
         took = 0.0
 
-        def compiled(pace: Pace) -> None:
+        def compiled(timer: StepTimer) -> None:
             nonlocal took
-            pace.steps(6)
+            timer.steps(6)
             took = time.perf_counter() - began
 
         self._try("compile", {"compile": True}, warm=compiled, training=True, judge=pays)
@@ -223,7 +232,7 @@ class Tune:
     # ── how ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _steps(self, spec: Training) -> int:
-        """Steps of the whole run."""
+        """Return the number of steps of the whole run."""
         rows = len(self.rows) if self.stream is None else self.plan.data.epoch_rows or self.stream.rows
         return (spec.epochs or 1) * math.ceil(rows / (spec.batch_size or 1))
 
@@ -237,42 +246,44 @@ class Tune:
         least: int = 1,
         training: bool = False,
         refuse: str = "",
-        warm: Callable[[Pace], Any] = lambda pace: pace.steps(2),
+        warm: Callable[[StepTimer], Any] = lambda timer: timer.steps(2),
         judge: Callable[[float], str] | None = None,
     ) -> bool:
-        """Whether a setting was taken: it must move nothing ``within`` bounds, and be faster than what there is."""
+        """Return whether a setting was taken: it must change nothing beyond ``within``, and be faster than the current
+        one.
+        """
         changed = self.spec.model_copy(update=update)
         try:
-            with Pace(self.job, self.spec) as now, Pace(self.job, changed) as other:
+            with StepTimer(self.job, self.spec) as now, StepTimer(self.job, changed) as other:
                 if within is not None:
-                    moved = apart(now.gradient(training=training), other.gradient(training=training))
+                    moved = relative_difference(now.gradient(training=training), other.gradient(training=training))
                     if not (moved[0] <= within[0] and moved[1] <= within[1]):
-                        told = f"moves the loss by {moved[0]:.1g}, the gradient by {moved[1]:.1g}"
-                        return self._note(Found(name, None, False, told))
+                        change = f"changes the loss by {moved[0]:.1g}, the gradient by {moved[1]:.1g}"
+                        return self._note(SpeedTrial(name, None, False, change))
                 now.steps(2)
                 warm(other)
-                ratios = faster(now, other, SECONDS, least)
+                ratios = speed_ratios(now, other, SECONDS, least)
         except (ConfigError, RuntimeError) as error:
             problem = error.problem if isinstance(error, ConfigError) else str(error)
             first = next(iter(problem.strip().splitlines()), type(error).__name__)
-            return self._note(Found(name, None, False, f"fails here: {first}"))
+            return self._note(SpeedTrial(name, None, False, f"fails here: {first}"))
         times = median(ratios)
         sure = sum(ratio > 1 for ratio in ratios) >= 0.75 * len(ratios)
         if times < margin or not sure:
-            unsure = f"it varies between {min(ratios):.2f} and {max(ratios):.2f}: too much to be sure"
-            told = "slower" if times < 1 else unsure if times >= margin else f"not {margin - 1:.0%} faster"
-            return self._note(Found(name, times, False, told))
+            unsure = f"varies between {min(ratios):.2f} and {max(ratios):.2f}: too much to be sure"
+            reason = "slower" if times < 1 else unsure if times >= margin else f"not {margin - 1:.0%} faster"
+            return self._note(SpeedTrial(name, times, False, reason))
         if refuse:
-            return self._note(Found(name, times, False, refuse))
+            return self._note(SpeedTrial(name, times, False, refuse))
         verdict = judge(times) if judge is not None else "faster"
         if verdict.startswith("!"):
-            return self._note(Found(name, times, False, verdict[1:]))
+            return self._note(SpeedTrial(name, times, False, verdict[1:]))
         self.spec = changed
-        return self._note(Found(name, times, True, verdict))
+        return self._note(SpeedTrial(name, times, True, verdict))
 
-    def _note(self, found: Found) -> bool:
-        self.found.append(found)
-        return found.taken
+    def _note(self, trial: SpeedTrial) -> bool:
+        self.trials.append(trial)
+        return trial.taken
 
 
 def _device(accelerator: str) -> torch.device:

@@ -1,4 +1,4 @@
-"""From a request to declared columns and to rows to learn from, to choose by and to test on; nothing is decoded yet."""
+"""Reading, declaring and splitting of tables into training, validation and test rows, before anything is decoded."""
 
 from __future__ import annotations
 
@@ -16,42 +16,44 @@ from sensorium.data.splitting import split
 from sensorium.data.tables.table import Table
 from sensorium.reporting.console import Console
 from sensorium.training.column_declaration import check_targets, declare
-from sensorium.training.defaults import advised
-from sensorium.training.shard_source import Streamed
+from sensorium.training.defaults import with_encoder_columns
+from sensorium.training.shard_source import ShardSource
 from sensorium.training.training_request import Request
 
-MANY, SHOWN = 100, 4
-"""Columns above which those that are alike are told of together, and how many of them are then named."""
+MANY_COLUMNS, SHOWN_COLUMNS = 100, 4
+"""Number of columns above which similar ones share a line of output, and how many of them are then named."""
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What a run learns from: declared columns, what their modalities learn from, validation rows.
+class TableSplits:
+    """The tables of a run: training, validation and test rows, with the declared columns.
 
     Args:
-        training: The training rows; of a stream a sample of them.
-        rows: How many training rows there are.
-        stream: Where batches come from, if not from ``training``.
-        tested: Rows that are set apart before all others.
+        schema: The declared columns.
+        training: The training rows; of a stream, a sample of them.
+        held_out: The validation rows.
+        rows: The number of training rows.
+        stream: The shards that batches come from, if not from ``training``.
+        test: Test rows, held out before the validation rows.
     """
 
     schema: Schema
     training: Table
     held_out: Table
     rows: int
-    stream: Streamed | None = None
-    tested: Table | None = None
+    stream: ShardSource | None = None
+    test: Table | None = None
 
 
-class Test(NamedTuple):
-    """Rows to score on that no run learns from: a table, or a share of the training table."""
+class TestSource(NamedTuple):
+    """Where test rows come from: a table, or a share ``part`` of the training table."""
 
     source: Any
     part: float
 
 
-def read(source: Any, request: Request, console: Console) -> Table:
-    """A table to learn from or to score on; it has rows. What there is to say of how it was read is said."""
+def read_table(source: Any, request: Request, console: Console) -> Table:
+    """Read the table ``source`` of a ``request``; notes of the reader go to ``console``. Refuses a table without rows."""
     table = Table.read(source, root=request.media)
     for note in table.notes:
         console.warn(note)
@@ -60,54 +62,56 @@ def read(source: Any, request: Request, console: Console) -> Table:
     return table
 
 
-def declared(table: Table, request: Request, console: Console) -> Schema:
-    """The columns, said aloud and checked."""
-    found = declare(table, request.plan, request.targets, request.roles)
-    for line in _said(found.reasons):
+def declare_columns(table: Table, request: Request, console: Console) -> Schema:
+    """Declare and check the columns of ``table`` for a ``request``; print their kinds and the reasons on ``console``."""
+    declared = declare(table, request.plan, request.targets, request.roles)
+    for line in _column_lines(declared.reasons):
         console.note(f"  {line}")
-    for stream, columns in found.schema.streams.items():
+    for stream, columns in declared.schema.streams.items():
         if columns[0].stream is not None:
             console.note(f"  stream {stream}: {len(columns)} columns")
-    for doubt in found.doubts:
+    for doubt in declared.doubts:
         console.warn(doubt)
-    for line in unread_columns(table, {name: kind for name, (role, kind, _) in found.reasons.items() if role == "input"}):
+    for line in unread_columns(
+        table, {name: kind for name, (role, kind, _) in declared.reasons.items() if role == "input"}
+    ):
         console.warn(line)
-    check_targets(found.schema, table)
-    schema, said = advised(request.plan, found.schema)
-    for line in said:
+    check_targets(declared.schema, table)
+    schema, notes = with_encoder_columns(request.plan, declared.schema)
+    for line in notes:
         console.note(f"  {line}")
     return schema
 
 
-def _said(reasons: Mapping[str, tuple[str, str, str]]) -> Iterator[str]:
-    """What each column was taken for, and why; many columns of which the same is said share a line."""
+def _column_lines(reasons: Mapping[str, tuple[str, str, str]]) -> Iterator[str]:
+    """Yield the role, kind and reason of each column; in wide tables, columns with the same ones share a line."""
     alike: dict[tuple[str, ...], list[str]] = {}
-    for name, said in reasons.items():
-        alike.setdefault(said if len(reasons) > MANY else (*said, name), []).append(name)
-    for (role, kind, reason, *_), names in alike.items():
+    for name, reason in reasons.items():
+        alike.setdefault(reason if len(reasons) > MANY_COLUMNS else (*reason, name), []).append(name)
+    for (role, kind, why, *_), names in alike.items():
         what = " ".join(word for word in (role, kind) if word and word != "input")
-        more = f", … {names[-1]}: {len(names):,} columns," if len(names) > SHOWN else ":"
-        yield f"{', '.join(names if len(names) <= SHOWN else names[:2])}{more} {what} ({reason})"
+        more = f", … {names[-1]}: {len(names):,} columns," if len(names) > SHOWN_COLUMNS else ":"
+        yield f"{', '.join(names if len(names) <= SHOWN_COLUMNS else names[:2])}{more} {what} ({why})"
 
 
-def from_table(request: Request, console: Console, test: Test | None) -> Parts:
-    """A table in memory, declared and split; first into test rows and the rest, where some are to be set apart."""
+def from_table(request: Request, console: Console, test: TestSource | None) -> TableSplits:
+    """Read, declare and split the table of a ``request``; ``test`` rows are held out first. Notes go to ``console``."""
     if request.plan.data.epoch_rows is not None:
-        raise ConfigError("data.epoch_rows is of streams", fix="leave it out, or read the shards with --stream")
-    table = read(request.source, request, console)
-    schema = declared(table, request, console)
-    tested: Table | None = None
+        raise ConfigError("data.epoch_rows applies to streams only", fix="leave it out, or read the shards with --stream")
+    table = read_table(request.source, request, console)
+    schema = declare_columns(table, request, console)
+    test_rows: Table | None = None
     if test is not None and test.source is not None:
-        tested = with_target(read(test.source, request, console), schema, request.plan)
+        test_rows = with_target(read_table(test.source, request, console), schema, request.plan)
     elif test is not None:
-        table, tested = split_off(with_target(table, schema, request.plan), schema, request.plan, test.part)
-    training, held_out = parts(table, request, schema, console)
-    return Parts(schema, training, held_out, len(training), tested=tested)
+        table, test_rows = split_off(with_target(table, schema, request.plan), schema, request.plan, test.part)
+    training, held_out = train_valid_split(table, request, schema, console)
+    return TableSplits(schema, training, held_out, len(training), test=test_rows)
 
 
 def with_target(table: Table, schema: Schema, plan: Recipe) -> Table:
-    """The rows that some task can learn from: those that have any target, or all where a task needs none."""
-    if any(not task_spec(name, told).targets for name, told in plan.model.tasks.items()):
+    """Return the rows of ``table`` that have a target of ``schema``; all rows where a task of ``plan`` needs no target."""
+    if any(not task_spec(name, spec).targets for name, spec in plan.model.tasks.items()):
         return table
     columns = [(c.reader.missing, table.column(c.source)) for c in schema.targets if table.has(c.source)]
     if not columns:
@@ -116,12 +120,15 @@ def with_target(table: Table, schema: Schema, plan: Recipe) -> Table:
     return table if len(index) == len(table) else table.take(index)
 
 
-def parts(table: Table, request: Request, schema: Schema, console: Console) -> tuple[Table, Table]:
-    """Training and validation rows; rows that nothing can be learnt from are in neither."""
+def train_valid_split(table: Table, request: Request, schema: Schema, console: Console) -> tuple[Table, Table]:
+    """Return the training and validation rows of ``table``, as ``request`` says; rows without any target are in neither.
+
+    Columns of ``schema`` that the validation table lacks are reported on ``console``.
+    """
     plan = request.plan
     table = with_target(table, schema, plan)
     if request.valid is not None:
-        training, held_out = table, with_target(read(request.valid, request, console), schema, plan)
+        training, held_out = table, with_target(read_table(request.valid, request, console), schema, plan)
     else:
         training, held_out = split_off(table, schema, plan, plan.data.split.part)
     if not len(training) or not len(held_out):
@@ -133,7 +140,7 @@ def parts(table: Table, request: Request, schema: Schema, console: Console) -> t
 
 
 def split_off(table: Table, schema: Schema, plan: Recipe, part: float) -> tuple[Table, Table]:
-    """The table without a share of its rows, and those; chosen as the recipe says validation rows are."""
+    """Split a share ``part`` of the rows off ``table``, as the recipe ``plan`` splits (``schema`` names the target)."""
     spec = plan.data.split
     first = next((column.source for column in schema.targets), None)
     rest, held = split(table, part=part, kind=spec.kind, target=first, by=spec.by, seed=plan.seed)
@@ -141,10 +148,10 @@ def split_off(table: Table, schema: Schema, plan: Recipe, part: float) -> tuple[
 
 
 def class_sizes(schema: Schema, table: Table) -> dict[str, list[int]]:
-    """Training rows of each class, by target that has one of several."""
-    found = {}
+    """Return the number of rows of ``table`` in each class, for each target of ``schema`` that has classes."""
+    sizes = {}
     for column in schema.targets:
         if column.reader.single:
             cells = [str(cell).strip() for cell in table.column(column.source) if not column.reader.missing(cell)]
-            found[column.name] = list(Counter(cells).values())
-    return found
+            sizes[column.name] = list(Counter(cells).values())
+    return sizes

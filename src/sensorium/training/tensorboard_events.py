@@ -1,4 +1,4 @@
-"""The course of training as TensorBoard reads it."""
+"""Training scores as a TensorBoard event file."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 
-class Events:
-    """An event file. TensorBoard's own writer names its files after the machine and the process; this one does not.
+class EventFile:
+    """A TensorBoard event file whose name, unlike that of TensorBoard's own writer, contains no host name or process
+       number.
 
     Source: the format of records and events, https://github.com/tensorflow/tensorboard/blob/master/tensorboard/summary.
     """
@@ -22,13 +23,13 @@ class Events:
         self._write(Event(wall_time=begun, file_version="brain.Event:2"))
 
     def add(self, name: str, value: float, step: int) -> None:
-        """A number after so many steps."""
+        """Write the scalar ``value`` of the tag ``name`` at ``step``."""
         event = self._event(wall_time=time.time(), step=step)
         event.summary.value.add(tag=name, simple_value=value)
         self._write(event)
 
     def _write(self, event: Any) -> None:
-        # Opened each time: a training may be stopped at any moment, and a few numbers an epoch are no load.
+        # Opened for each event: training may be stopped at any time, and there are few events per epoch.
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         with self._path.open("ab") as file:

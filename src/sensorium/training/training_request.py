@@ -1,4 +1,4 @@
-"""What a run is asked for, in one value: ``fit``, ``compare``, a search and a stream begin with the same."""
+"""The user's request for a training, in one value that ``fit``, ``compare``, searches and streams start from."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from sensorium.core.errors import ConfigError
 from sensorium.core.recipe import Recipe, Spec
 from sensorium.data.inspection.column_groups import Patterns
 
-Given = Recipe | Mapping[str, Any] | str | Path | None
-"""A recipe as ``fit`` takes it."""
+RecipeSource = Recipe | Mapping[str, Any] | str | Path | None
+"""A recipe in any form that ``fit`` accepts."""
 Target = str | Sequence[str] | Mapping[str, str] | None
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the user said, before any table was read.
+    """The arguments of the user, before any table is read.
 
     Args:
-        source: The training table; None: the one that the recipe names.
-        valid: A validation table.
+        plan: The recipe with all arguments that are settings of it.
+        source: The training table.
+        valid: A validation table, or None.
         targets: Columns to predict.
-        roles: By column, what it is for, where the user said so: ``ignore``, ``group``, ``weight``.
+        roles: By column, its role where the user gave one: ``ignore``, ``group``, ``weight``.
         media: The folder that media paths are relative to.
-        cache: Where decoded media are kept.
-        plan: The recipe with everything that was said beside it.
+        cache: The folder of the cache of decoded media.
     """
 
     plan: Recipe
@@ -50,7 +50,7 @@ class Request:
         task: str | None = None,
         options: Mapping[str, Any] | None = None,
         valid: Any = None,
-        recipe: Given = None,
+        recipe: RecipeSource = None,
         columns: Mapping[str, str] | None = None,
         streams: Patterns | None = None,
         ignore: Iterable[str] = (),
@@ -68,8 +68,17 @@ class Request:
         fusion: Spec | None = None,
         size: str | None = None,
     ) -> Self:
-        """From the arguments of ``fit``; see there. Raises ``ConfigError`` where there is no training table."""
-        said = {
+        """Build the request from the arguments of ``fit``, which documents them.
+
+        Arguments that are settings of the recipe (``seed``, ``time_limit``, ``stream``, ``epochs``, ``lr``, ``batch_size``,
+        ``fusion``, ``size``, ``streams``, ``columns``, ``group``) and ``overrides`` are written into ``recipe``; a ``task``
+        with its ``options`` and ``target`` too. ``source`` and ``valid`` are tables; ``ignore`` and ``weight`` name
+        columns; ``media`` and ``cache`` are folders.
+
+        Raises:
+            ConfigError: There is no training table, or two arguments set the same.
+        """
+        settings = {
             "seed": seed,
             "training.time_limit": time_limit,
             "data.stream": True if stream else None,
@@ -79,7 +88,7 @@ class Request:
             "model.fusion": fusion,
             "model.size": size,
         }
-        plan = _with(declared(recipe), said, list(overrides))
+        plan = _with(parse_recipe(recipe), settings, list(overrides))
         if group is not None:
             chosen = plan.data.split.model_copy(update={"kind": "group", "by": group})
             plan = plan.model_copy(update={"data": plan.data.model_copy(update={"split": chosen})})
@@ -104,15 +113,15 @@ class Request:
             cache,
         )
 
-    def named(self, plan: Recipe) -> Recipe:
-        """A recipe with the training table's name, where it has one."""
+    def with_source(self, plan: Recipe) -> Recipe:
+        """Return the recipe ``plan`` with the path of the training table, if it has one."""
         if not isinstance(self.source, (str, os.PathLike)):
             return plan
         return plan.model_copy(update={"data": plan.data.model_copy(update={"train": str(self.source)})})
 
 
-def declared(recipe: object) -> Recipe:
-    """A recipe from a recipe, a mapping of its sections, a YAML file, or nothing."""
+def parse_recipe(recipe: object) -> Recipe:
+    """Return a recipe from ``recipe``: a ``Recipe``, a mapping of its sections, a YAML file, or None for the default."""
     if recipe is None or isinstance(recipe, Recipe):
         return recipe or Recipe()
     if isinstance(recipe, Mapping):
@@ -120,35 +129,35 @@ def declared(recipe: object) -> Recipe:
     if isinstance(recipe, (str, os.PathLike)):
         return Recipe.from_yaml(Path(recipe))
     fix = 'a YAML file, a Recipe, or its sections: {"training": {"epochs": 20}}'
-    raise ConfigError(f"this is no recipe: it is of type {type(recipe).__name__}", fix=fix)
+    raise ConfigError(f"not a recipe: a value of type {type(recipe).__name__}", fix=fix)
 
 
-def _with(plan: Recipe, said: Mapping[str, Any], overrides: Sequence[str]) -> Recipe:
-    """The recipe with what arguments say, and then the overrides, of which none may say the same again."""
-    said = {key: value for key, value in said.items() if value is not None}
+def _with(plan: Recipe, settings: Mapping[str, Any], overrides: Sequence[str]) -> Recipe:
+    """Return the recipe with arguments and overrides applied, which must not set the same."""
+    settings = {key: value for key, value in settings.items() if value is not None}
     for text in overrides:
         path = ".".join(quoting.path(text)[0])
-        # An override of a whole section replaces what was said of a part of it.
-        key = next((key for key in said if key == path or key.startswith(f"{path}.")), None)
+        # An override of a section would replace the setting within it.
+        key = next((key for key in settings if key == path or key.startswith(f"{path}.")), None)
         if key is not None:
             name = key.rpartition(".")[2]
-            problem = f"{key} is said twice: {name}={_plain(said[key])}, and {text} among the overrides"
+            problem = f"{key} is set twice: {name}={_plain(settings[key])}, and {text} among the overrides"
             raise ConfigError(problem, fix="leave out one of the two")
-    return plan.override([*(f"{key}={_plain(value)}" for key, value in said.items()), *overrides])
+    return plan.override([*(f"{key}={_plain(value)}" for key, value in settings.items()), *overrides])
 
 
 def _plain(value: Any) -> str:
-    """A value as JSON, which is YAML; numbers of numpy too."""
+    """Return a value as JSON, which is also YAML; NumPy numbers are accepted."""
     try:
         return json.dumps(value, ensure_ascii=False, default=lambda other: other.item())
     except (TypeError, ValueError, AttributeError):
         raise ConfigError(
-            f"{value!r:.80} cannot stand in a recipe", fix="give a number, a text or a mapping of those"
+            f"{value!r:.80} is not a valid value in a recipe", fix="give a number, a text or a mapping of those"
         ) from None
 
 
 def _patterns(streams: Patterns) -> dict[str, str | list[str]]:
-    return {stream: given if isinstance(given, str) else list(given) for stream, given in streams.items()}
+    return {name: pattern if isinstance(pattern, str) else list(pattern) for name, pattern in streams.items()}
 
 
 def _columns(target: Target) -> tuple[str, ...]:
@@ -158,7 +167,10 @@ def _columns(target: Target) -> tuple[str, ...]:
 
 
 def with_task(plan: Recipe, task: str, target: Target, options: Mapping[str, Any]) -> Recipe:
-    """The recipe with a task of this kind. ``target`` may name the parts of one: ``{"time": "days", "event": "died"}``."""
+    """Return the recipe ``plan`` with a task of kind ``task`` and its ``options``.
+
+    ``target`` may name the parts of a target of several columns: ``{"time": "days", "event": "died"}``.
+    """
     parts: tuple[str, ...] = registry.find("tasks", task).parts
     if isinstance(target, Mapping):
         if set(target) != set(parts):
@@ -167,10 +179,10 @@ def with_task(plan: Recipe, task: str, target: Target, options: Mapping[str, Any
         columns = tuple(target[part] for part in parts)
     else:
         columns = _columns(target)
-    each = [columns] if parts or not columns else [(column,) for column in columns]
+    targets = [columns] if parts or not columns else [(column,) for column in columns]
     tasks = dict(plan.model.tasks)
-    for one in each:
-        name = one[0] if len(one) == 1 else task
-        named: Any = None if not one else one[0] if len(one) == 1 else list(one)
+    for names in targets:
+        name = names[0] if len(names) == 1 else task
+        named: Any = None if not names else names[0] if len(names) == 1 else list(names)
         tasks[name] = {"kind": task, "target": named, **options}
     return plan.model_copy(update={"model": plan.model.model_copy(update={"tasks": tasks})})

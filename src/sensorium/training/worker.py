@@ -1,4 +1,4 @@
-"""One of the processes that ``fit`` started: it is told on standard input what ``fit`` was asked, and does the same."""
+"""A process started by ``fit``: it reads the arguments of ``fit`` from standard input and calls it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sensorium.training.fit import fit
 
 
 def main() -> None:
-    """The job, from its beginning; the first process speaks and writes."""
+    """Run ``fit`` on the job; the first process prints and writes."""
     job = json.load(sys.stdin)
     try:
         fit(**{**job, "recipe": Recipe.parse(job["recipe"])}, quiet=True)
@@ -20,7 +20,7 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except RuntimeError as error:
-        # The first process is gone, and says why itself; or this is a fault of its own.
+        # If the first process is gone, it reports the reason itself; otherwise the error is this process's own.
         if os.getppid() == 1:
             sys.exit(1)
         raise error

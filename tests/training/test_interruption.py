@@ -1,4 +1,4 @@
-"""Killed at any moment, a run taken up ends as if nothing had been; and a disk that takes no file is said, not suffered."""
+"""A run that is killed at any moment resumes bit-identically; a full or unwritable disk is reported."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 import sensorium as sm
 from sensorium.core.errors import ConfigError, SensoriumError
 from sensorium.training.callbacks import Checkpoint
-from sensorium.training.lightning_module import Lit
+from sensorium.training.lightning_module import TrainingModule
 
 ROOT = Path(__file__).parent.parent.parent
 OPTIONS = ["training.epochs=2", "training.batch_size=8", "training.checkpoint_every=0.000001"]
@@ -39,7 +39,7 @@ def report(model: Any) -> Any:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the runs are forked")
-def test_killed_at_random_moments(python: Any) -> None:
+def test_run_killed_at_random_moments_resumes_bit_identically(python: Any) -> None:
     """The whole of it, with 50 kills, is `python -m benchmarks.kills`."""
     done = python("-m", "benchmarks.kills", "--count", 2, "--rows", 24, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -67,35 +67,37 @@ def whole(run: Any) -> Any:
 
 
 @pytest.mark.parametrize("average", [0.0, 0.05])
-def test_taken_up_in_the_middle_of_an_epoch(
+def test_resume_within_an_epoch(
     run: Any, whole: Any, average: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The steps that a checkpoint holds are not done again, and the end is the same, averaged weights and all."""
     options = [*OPTIONS, f"training.average={average}"]
     straight = whole if average else run(overrides=options)
     steps: list[int] = []
-    real = Lit.training_step
+    real = TrainingModule.training_step
 
-    def step(self: Lit, batch: Any, batch_idx: int) -> Any:
+    def step(self: TrainingModule, batch: Any, batch_idx: int) -> Any:
         if len(steps) == 10:
             raise PowerCutError
         steps.append(self.global_step)
         return real(self, batch, batch_idx)
 
     with monkeypatch.context() as patch:
-        patch.setattr("sensorium.training.callbacks.SHARE", 0)
-        patch.setattr(Lit, "training_step", step)
+        patch.setattr("sensorium.training.callbacks.CHECKPOINT_INTERVAL", 0)
+        patch.setattr(TrainingModule, "training_step", step)
         with pytest.raises(PowerCutError):
             run(out=tmp_path / "run", overrides=options)
         first, steps[:] = list(steps), []
-        patch.setattr(Lit, "training_step", lambda self, *given: (steps.append(self.global_step), real(self, *given))[1])
+        patch.setattr(
+            TrainingModule, "training_step", lambda self, *given: (steps.append(self.global_step), real(self, *given))[1]
+        )
         again = run(out=tmp_path / "run", overrides=options, resume=True)
     assert first + steps == list(range(14)), "each of the 2 × 7 steps was done once"
     assert same(again, straight)
     assert report(again) == report(straight)
 
 
-def test_within_an_epoch_a_checkpoint_takes_little_of_the_time(tmp_path: Path) -> None:
+def test_checkpoints_within_an_epoch_take_little_time(tmp_path: Path) -> None:
     now, written = 0.0, []
 
     class Trainer:
@@ -124,12 +126,10 @@ def test_within_an_epoch_a_checkpoint_takes_little_of_the_time(tmp_path: Path) -
     assert len(written) == 5, "the end of the epoch follows"
 
 
-def test_a_finished_run_is_read_and_not_trained_again(
-    run: Any, whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_finished_run_is_loaded_not_trained(run: Any, whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(out=tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr(Lit, "training_step", None)
+        patch.setattr(TrainingModule, "training_step", None)
         again = run(out=tmp_path / "run", resume=True)
     assert same(again, whole)
     assert report(again) == report(whole)
@@ -140,7 +140,7 @@ def test_a_finished_run_is_read_and_not_trained_again(
     assert not same(other, whole), "another run is trained"
 
 
-def test_an_older_model_in_the_folder_is_not_taken_for_this_runs(
+def test_older_model_in_the_folder_is_not_used(
     run: Any, whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed before its first checkpoint, over the finished model of another run."""
@@ -150,13 +150,13 @@ def test_an_older_model_in_the_folder_is_not_taken_for_this_runs(
         raise PowerCutError
 
     with monkeypatch.context() as patch:
-        patch.setattr(Lit, "training_step", cut)
+        patch.setattr(TrainingModule, "training_step", cut)
         with pytest.raises(PowerCutError):
             run(out=tmp_path / "run", overwrite=True)
     assert same(run(out=tmp_path / "run", resume=True), whole)
 
 
-def test_a_damaged_checkpoint_is_named(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_checkpoint_is_reported(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "run" / "resume" / "last.ckpt"
     with monkeypatch.context() as patch:
         patch.setattr(sm.trained.Trained, "save", lambda *_: (_ for _ in ()).throw(PowerCutError()))
@@ -172,7 +172,7 @@ def test_a_damaged_checkpoint_is_named(run: Any, tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
-def test_a_disk_that_takes_no_checkpoint(
+def test_failed_checkpoint_write_is_reported(
     run: Any, whole: Any, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Said with the folder; the checkpoint before is whole, and the run goes on from it."""
@@ -197,9 +197,7 @@ def test_a_disk_that_takes_no_checkpoint(
     assert same(run(out=out, resume=True), whole)
 
 
-def test_a_full_disk_leaves_the_model_that_was_there(
-    run: Any, whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_disk_keeps_the_previous_model(run: Any, whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "run"
     other = run(out=out, seed=1)
     real = open
@@ -220,9 +218,7 @@ def test_a_full_disk_leaves_the_model_that_was_there(
     assert same(sm.load(out), whole)
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_any_work(
-    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unwritable_folder_is_reported_before_any_work(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SensoriumError, match="cannot be written") as caught:
         run(out=tmp_path / "file" / "run")
@@ -233,7 +229,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_any_work(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fails)
-        patch.setattr("sensorium.training.table_splits.read", None)
+        patch.setattr("sensorium.training.table_splits.read_table", None)
         with pytest.raises(SensoriumError, match="Read-only file system"):
             run(out=tmp_path / "run")
 

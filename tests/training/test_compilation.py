@@ -1,4 +1,4 @@
-"""Compiling, and bfloat16 with the fused optimiser: the same model under the same names, and faster or not."""
+"""Compilation, and bfloat16 with the fused optimiser: the same model with the same parameter names."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def traced(monkeypatch: pytest.MonkeyPatch, backend: Any = "eager") -> list[str]
     return seen
 
 
-def test_a_compiled_training_is_the_same_training(
+def test_compiled_training_gives_the_same_model(
     quick_fit: Any, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usual = quick_fit(valid=scenes / "valid.csv", **FEW)
@@ -49,7 +49,7 @@ def test_a_compiled_training_is_the_same_training(
     assert loaded.predict(scenes / "test.csv") == made.predict(scenes / "test.csv")
 
 
-def test_what_cannot_be_compiled_is_told(quick_fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_compilation_is_reported(quick_fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(graph: Any, inputs: Any) -> Any:
         raise RuntimeError("no C++ compiler")
 
@@ -60,14 +60,14 @@ def test_what_cannot_be_compiled_is_told(quick_fit: Any, monkeypatch: pytest.Mon
     assert "leave out training.compile" in str(caught.value)
 
 
-def test_several_processes_do_not_compile(quick_fit: Any) -> None:
+def test_compilation_with_several_processes_is_refused(quick_fit: Any) -> None:
     from sensorium.core.recipe import Recipe
-    from sensorium.training.process_group import Ranks
+    from sensorium.training.process_group import ProcessGroup
     from sensorium.training.train import _run
 
     plan = Recipe.parse({"training": {"compile": True, "devices": 2}})
     with pytest.raises(ConfigError, match="one process"):
-        _run(plan, *[[0] * 8] * 6, False, None, Ranks(0, 2))  # type: ignore[arg-type, misc]
+        _run(plan, *[[0] * 8] * 6, False, None, ProcessGroup(0, 2))  # type: ignore[arg-type, misc]
 
 
 def test_half_precision_trains_with_the_fused_optimiser_and_clips(quick_fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Two processes beside one: run as a script by ``test_processes.py``; writes what differs, as JSON.
+"""Two processes beside one: run as a script by ``test_process_group.py``; writes what differs, as JSON.
 
 A fresh process that has imported everything forks the two, so that a test does not pay for Python twice more.
 """
@@ -32,10 +32,10 @@ from sensorium.testing.processes import forked
 from sensorium.training import fsdp
 from sensorium.training.column_declaration import declare
 from sensorium.training.defaults import resolve
-from sensorium.training.fsdp import own, whole
-from sensorium.training.lightning_module import Lit
-from sensorium.training.prepare import learn
-from sensorium.training.process_group import Ranks
+from sensorium.training.fsdp import full_tensor, local_part
+from sensorium.training.lightning_module import TrainingModule
+from sensorium.training.prepare import fit_modalities
+from sensorium.training.process_group import ProcessGroup
 from sensorium.training.train import _run
 
 ROWS = 16
@@ -75,19 +75,19 @@ def prepared(
     table = Table.read(rows(absent))
     schema = declare(table, plan, ["y"], {}).schema
     media = Under(Path.cwd(), anywhere=True)
-    learn(schema, table, media)
+    fit_modalities(schema, table, media)
     plan, _ = resolve(plan, schema, len(table))
     with tempfile.TemporaryDirectory() as folder:
         return plan, schema, encode(schema, table, media=media, store=Store(Path(folder)))
 
 
 def trained(
-    ranks: Ranks, absent: bool, objectives: list[Any], note: dict[str, Any], strategy: str = "ddp"
+    processes: ProcessGroup, absent: bool, objectives: list[Any], note: dict[str, Any], strategy: str = "ddp"
 ) -> dict[str, Any]:
     """Gradients of the first step, and the scores, statistics and weights after it."""
-    strategy = strategy if ranks.several else "ddp"
-    plan, schema, data = prepared(absent, objectives, note, ROWS // ranks.count, strategy)
-    torch.manual_seed(ranks.rank)  # the first process's weights are everybody's
+    strategy = strategy if processes.several else "ddp"
+    plan, schema, data = prepared(absent, objectives, note, ROWS // processes.count, strategy)
+    torch.manual_seed(processes.rank)  # the first process's weights are everybody's
     model = assemble(plan.model, schema, experts=False)
     made = [registry.build("objectives", spec, model) for spec in plan.objectives]
     for module in [*model.modules(), *(m for part in made for m in part.modules())]:
@@ -98,26 +98,26 @@ def trained(
                 setattr(module, name, 0.0)
     gradients: dict[str, Any] = {}
 
-    def seen(self: Lit, optimizer: Any) -> None:
+    def seen(self: TrainingModule, optimizer: Any) -> None:
         for name, parameter in self.named_parameters():
             if name == "idle":
-                assert parameter.grad is None or not whole(parameter.grad).any()
+                assert parameter.grad is None or not full_tensor(parameter.grad).any()
                 continue
-            gradients[name] = None if parameter.grad is None else whole(parameter.grad).tolist()
+            gradients[name] = None if parameter.grad is None else full_tensor(parameter.grad).tolist()
 
-    Lit.on_before_optimizer_step = seen  # type: ignore[method-assign, assignment]
-    lit: list[Lit] = []
-    start = Lit.on_train_start
-    Lit.on_train_start = lambda self: (lit.append(self), start(self))[1]  # type: ignore[method-assign]
+    TrainingModule.on_before_optimizer_step = seen  # type: ignore[method-assign, assignment]
+    modules: list[TrainingModule] = []
+    start = TrainingModule.on_train_start
+    TrainingModule.on_train_start = lambda self: (modules.append(self), start(self))[1]  # type: ignore[method-assign]
     try:
-        history, _ = _run(plan, schema, model, made, data, data, None, False, Console(quiet=True), ranks)
+        history, _ = _run(plan, schema, model, made, data, data, None, False, Console(quiet=True), processes)
     finally:
-        Lit.on_train_start = start  # type: ignore[method-assign]
-    statistics = {n: b.tolist() for n, b in lit[0].named_buffers() if "running" in n}
+        TrainingModule.on_train_start = start  # type: ignore[method-assign]
+    statistics = {n: b.tolist() for n, b in modules[0].named_buffers() if "running" in n}
     record = {name: value for name, value in history[-1].items() if name != "seconds"}
     weights = {name: weight.tolist() for name, weight in model.state_dict().items()}
-    parts = sum(own(p).numel() for p in lit[0].parameters()), sum(p.numel() for p in lit[0].parameters())
-    units = sum(type(module).__name__.startswith("FSDP") for module in lit[0].modules())
+    parts = sum(local_part(p).numel() for p in modules[0].parameters()), sum(p.numel() for p in modules[0].parameters())
+    units = sum(type(module).__name__.startswith("FSDP") for module in modules[0].modules())
     return {
         "gradients": gradients,
         "record": record,
@@ -128,16 +128,20 @@ def trained(
     }
 
 
-def words(ranks: Ranks) -> dict[str, Any]:
+def words(processes: ProcessGroup) -> dict[str, Any]:
     """What is said and gathered."""
-    numbers = torch.arange(2.0 + ranks.rank).reshape(-1, 1) + 10 * ranks.rank
-    mine = {"numbers": numbers, "here": torch.ones(2 + ranks.rank, dtype=torch.bool), "words": ["ä"] * (1 + ranks.rank)}
-    states = ranks.states({"a": mine})
+    numbers = torch.arange(2.0 + processes.rank).reshape(-1, 1) + 10 * processes.rank
+    mine = {
+        "numbers": numbers,
+        "here": torch.ones(2 + processes.rank, dtype=torch.bool),
+        "words": ["ä"] * (1 + processes.rank),
+    }
+    states = processes.gather_states({"a": mine})
     whole = {name: [row for state in states for row in state["a"][name]] for name in mine}
     return {
-        "told": ranks.told({"ä": [ranks.rank, 0.1 + 0.2]}),
-        "each": ranks.each("x" * (1 + 70 * ranks.rank)),
-        "mean": ranks.mean(torch.tensor([1.0, 3.0 * ranks.rank])).tolist(),
+        "broadcast": processes.broadcast({"ä": [processes.rank, 0.1 + 0.2]}),
+        "gather": processes.gather("x" * (1 + 70 * processes.rank)),
+        "mean": processes.mean(torch.tensor([1.0, 3.0 * processes.rank])).tolist(),
         "gathered": [float(row) for row in whole["numbers"]],
         "present": [bool(row) for row in whole["here"]],
         "words": whole["words"],
@@ -159,6 +163,6 @@ if __name__ == "__main__":
     fsdp.BLOCK = 1000
     found: dict[str, Any] = {"words": forked(2, words)}
     for name, case in CASES.items():
-        one = trained(Ranks(), *case)
-        found[name] = {"one": one, "two": forked(2, lambda ranks, case=case: trained(ranks, *case))}  # type: ignore[misc]
+        one = trained(ProcessGroup(), *case)
+        found[name] = {"one": one, "two": forked(2, lambda processes, case=case: trained(processes, *case))}  # type: ignore[misc]
     Path(sys.argv[1]).write_text(json.dumps(found))

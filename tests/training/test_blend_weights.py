@@ -1,4 +1,4 @@
-"""How much each part of a blend counts: by rows that none has seen, and near all alike where these are few."""
+"""Blend weights: learnt on unseen rows, and nearly equal where these are few."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sensorium.nn.gram_projection import Narrowed, products
 from sensorium.nn.linear_solvers import Solver, prior
 from sensorium.tasks.classification import Classification
 from sensorium.tasks.regression import Regression
-from sensorium.training.blend_weights import sharpened, weighed
+from sensorium.training.blend_weights import blend_shares, sharpening_factor
 
 RESPONSE = Response("classes", 3)
 
@@ -32,45 +32,45 @@ def logits(truth: np.ndarray, right: float, rng: np.random.Generator) -> torch.T
     return torch.nn.functional.one_hot(torch.from_numpy(said), 3).float().mul(2.0).log_softmax(dim=1)
 
 
-def test_the_better_part_counts_more_with_many_rows_and_little_more_with_few(task: Classification) -> None:
+def test_better_part_gains_weight_with_rows(task: Classification) -> None:
     rng = np.random.default_rng(0)
     found = {}
     for rows in (6, 600):
         truth = rng.integers(0, 3, rows)
         said = [logits(truth, 0.95, rng), logits(truth, 0.0, rng)]
-        found[rows] = weighed(task, RESPONSE, said, truth, np.ones(rows))
+        found[rows] = blend_shares(task, RESPONSE, said, truth, np.ones(rows))
         assert float(found[rows].sum()) == pytest.approx(1.0, abs=1e-6)
     assert found[600][0] > 0.9
     assert 0.5 < float(found[6][0]) < 0.85
 
 
-def test_without_rows_all_count_alike(task: Classification) -> None:
+def test_without_rows_weights_are_equal(task: Classification) -> None:
     nothing = torch.zeros(0, 3)
-    found = weighed(task, RESPONSE, [nothing] * 4, np.zeros(0, dtype=np.int64), np.zeros(0))
+    found = blend_shares(task, RESPONSE, [nothing] * 4, np.zeros(0, dtype=np.int64), np.zeros(0))
     assert found.tolist() == [0.25] * 4
-    assert sharpened(task, RESPONSE, nothing, np.zeros(0, dtype=np.int64), np.zeros(0)) == 1.0
+    assert sharpening_factor(task, RESPONSE, nothing, np.zeros(0, dtype=np.int64), np.zeros(0)) == 1.0
 
 
-def test_a_blend_that_is_too_sure_is_made_less_sure_and_the_other_way_round(task: Classification) -> None:
+def test_blend_confidence_is_calibrated(task: Classification) -> None:
     rng = np.random.default_rng(1)
     truth = rng.integers(0, 3, 900)
     fair = logits(truth, 0.6, rng)
-    factors = [sharpened(task, RESPONSE, fair * times, truth, np.ones(900)) for times in (0.3, 3.0)]
+    factors = [sharpening_factor(task, RESPONSE, fair * times, truth, np.ones(900)) for times in (0.3, 3.0)]
     assert factors[0] > 1.0 > factors[1]
 
 
-def test_of_numbers_the_nearer_counts_more() -> None:
+def test_more_accurate_number_gains_weight() -> None:
     modality = Number()
     modality.fit(["1", "2", "3"])
     rng = np.random.default_rng(2)
     truth = rng.normal(size=400)
     said = [torch.from_numpy(truth + rng.normal(scale=s, size=400)).float().unsqueeze(1) for s in (0.2, 1.0)]
-    found = weighed(Regression(Goal.of(modality, "y"), 4), Response("number", 1), said, truth, np.ones(400))
+    found = blend_shares(Regression(Goal.of(modality, "y"), 4), Response("number", 1), said, truth, np.ones(400))
     # Independent errors: the best weights are as the inverse variances.
     assert float(found[0]) == pytest.approx(1 / (1 + 0.04), abs=0.05)
 
 
-def test_narrowed_features_give_the_model_of_the_features_themselves() -> None:
+def test_reduced_features_give_the_same_model() -> None:
     from scipy.sparse import random as random_sparse
 
     rng = np.random.default_rng(3)

@@ -23,9 +23,9 @@ from sensorium.data.shards.row_stream import Stream
 from sensorium.data.shards.shard_folder import shards
 from sensorium.data.store.store import Store
 from sensorium.data.tables.table import Table
-from sensorium.training.lightning_module import Lit
-from sensorium.training.prepare import learn
-from sensorium.training.shard_source import Held
+from sensorium.training.lightning_module import TrainingModule
+from sensorium.training.prepare import fit_modalities
+from sensorium.training.shard_source import HeldOutRows
 
 OPTIONS = ["model.size=tiny", "training.epochs=2", "training.batch_size=8", "training.checkpoint_every=0.000001"]
 
@@ -62,11 +62,11 @@ def stream_fit(source: Any, **given: Any) -> Any:
 def schema_of(table: Table, weight: str | None = None) -> Schema:
     columns: dict[str, Any] = {"x": "number", "word": "category", "y": {"kind": "category", "role": "target"}}
     schema = Schema.declare(columns | ({weight: {"role": "weight", "kind": "number"}} if weight else {}))
-    learn(schema, table, NONE)
+    fit_modalities(schema, table, NONE)
     return schema
 
 
-def test_batches_are_those_of_the_table(words: Path, tmp_path: Path) -> None:
+def test_stream_batches_equal_table_batches(words: Path, tmp_path: Path) -> None:
     table = Table.read(words)
     schema = schema_of(table, "w")
     rows = encode(schema, table, media=NONE, store=Store(tmp_path))
@@ -83,7 +83,7 @@ def test_batches_are_those_of_the_table(words: Path, tmp_path: Path) -> None:
     flow.close()
 
 
-def test_a_flow_goes_on_from_where_it_was(words: Path) -> None:
+def test_flow_resumes_at_its_position(words: Path) -> None:
     schema = schema_of(Table.read(words))
 
     def new() -> Flow:
@@ -103,7 +103,7 @@ def test_a_flow_goes_on_from_where_it_was(words: Path) -> None:
         flow.close()
 
 
-def test_a_pass_is_so_many_batches_of_an_endless_flow(words: Path) -> None:
+def test_pass_is_a_number_of_batches(words: Path) -> None:
     schema = schema_of(Table.read(words))
     flow = Flow(Stream(words, seed=0), schema, 8)
     epoch = Pass(flow, 5, epoch=1)
@@ -118,10 +118,8 @@ def test_a_pass_is_so_many_batches_of_an_endless_flow(words: Path) -> None:
     flow.close()
 
 
-def test_it_learns_and_keeps_no_training_row(
-    packed: Path, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sensorium.training.shard_source.SHOWN_ROWS", 10)
+def test_stream_training_keeps_no_rows(packed: Path, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sensorium.training.shard_source.DECODED_ROWS", 10)
     table = Table.read(scenes / "train.csv")
     model = stream_fit(
         packed,
@@ -145,20 +143,20 @@ def test_it_learns_and_keeps_no_training_row(
     assert Recipe.from_yaml(tmp_path / "run" / "recipe.yaml").data.stream
 
 
-def test_taken_up_in_the_middle_of_an_epoch(words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_within_an_epoch(words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     straight = stream_fit(words)
     done: list[int] = []
-    real = Lit.training_step
+    real = TrainingModule.training_step
 
-    def step(self: Lit, batch: Any, batch_idx: int) -> Any:
+    def step(self: TrainingModule, batch: Any, batch_idx: int) -> Any:
         if len(done) in limit:
             raise PowerCutError
         done.append(self.global_step)
         return real(self, batch, batch_idx)
 
     with monkeypatch.context() as patch:
-        patch.setattr("sensorium.training.callbacks.SHARE", 0)
-        patch.setattr(Lit, "training_step", step)
+        patch.setattr("sensorium.training.callbacks.CHECKPOINT_INTERVAL", 0)
+        patch.setattr(TrainingModule, "training_step", step)
         for at in (3, 10, 14):
             limit = {at}
             with pytest.raises(PowerCutError):
@@ -171,9 +169,9 @@ def test_taken_up_in_the_middle_of_an_epoch(words: Path, tmp_path: Path, monkeyp
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_validation_rows_are_not_trained_on(words: Path) -> None:
+def test_stream_validation_rows_are_held_out(words: Path) -> None:
     sizes = tuple(len(shard) for shard in shards(words))
-    held = Held(0, sizes, {0: 0.5, 2: 0.3})
+    held = HeldOutRows(0, sizes, {0: 0.5, 2: 0.3})
     stream = Stream(words, seed=0, leave=held)
     seen = sorted((row["who"], row["z"], row["x"]) for row in stream)
     out = [
@@ -182,22 +180,22 @@ def test_validation_rows_are_not_trained_on(words: Path) -> None:
         for i, row in enumerate(shard.records())
         if held(number, i, row)
     ]
-    assert len(seen) == held.left()
+    assert len(seen) == held.training_rows()
     assert 3 <= len(out) <= 24
     assert not set(seen) & set(out)
     assert len(seen) + len(out) == sum(sizes)
-    groups = Held(1, sizes, None, "who", 0.3)
+    groups = HeldOutRows(1, sizes, None, "who", 0.3)
     kept = {row["who"] for row in Stream(words, seed=0, leave=groups)}
     assert 0 < len(kept) < 24
     assert sum(row["who"] in kept for row in Stream(words)) == sum(1 for _ in Stream(words, leave=groups))
 
 
-def test_a_fixed_number_of_rows_an_epoch(words: Path) -> None:
+def test_epoch_rows_fixes_epoch_length(words: Path) -> None:
     model = stream_fit(words, overrides=["data.epoch_rows=24", "training.epochs=3"])
     assert [record["step"] for record in model.history] == [3, 6, 9]
 
 
-def test_groups_and_validation_tables(words: Path) -> None:
+def test_stream_with_groups_and_validation_table(words: Path) -> None:
     model = stream_fit(words, group="who", ignore=["w"])
     assert model.artifact.report["valid"]["rows"] % 4 == 0, "groups of four rows are whole"
     told = stream_fit(
@@ -207,7 +205,7 @@ def test_groups_and_validation_tables(words: Path) -> None:
     assert told.artifact.report["rows"] == 96
 
 
-def test_problems_are_said_once(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stream_problems_are_reported_once(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with (scenes / "train.csv").open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["photo"]][:40]
     for row in rows:
@@ -226,13 +224,13 @@ def test_problems_are_said_once(scenes: Path, tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"source": "rows"}, "only shards are read as a stream"),
-        ({"search": 3}, "a search trains on a table in memory"),
-        ({"overrides": ["data.split.kind=time", "data.split.by=x"]}, "the latest rows of a stream are not known"),
-        ({"stream": False, "overrides": ["data.epoch_rows=10"]}, "epoch_rows is of streams"),
+        ({"source": "rows"}, "only shards can be read as a stream"),
+        ({"search": 3}, "a search needs a table in memory"),
+        ({"overrides": ["data.split.kind=time", "data.split.by=x"]}, "a stream cannot be split by time"),
+        ({"stream": False, "overrides": ["data.epoch_rows=10"]}, "epoch_rows applies to streams"),
     ],
 )
-def test_what_a_stream_cannot_do_is_said(words: Path, given: dict[str, Any], said: str) -> None:
+def test_unsupported_stream_options_are_refused(words: Path, given: dict[str, Any], said: str) -> None:
     source: Any = [{"x": 1, "y": "a"}] if given.pop("source", None) else words
     with pytest.raises((ConfigError, DataError), match=said):
         stream_fit(source, **given)

@@ -1,4 +1,4 @@
-"""Two processes train as one with the doubled batch, whatever is absent where."""
+"""Two processes train like one with the doubled batch, whatever their rows lack."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 @pytest.fixture(scope="module")
 def found(python: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     out = tmp_path_factory.mktemp("two") / "found.json"
-    done = python(HERE / "two.py", out, timeout=300)
+    done = python(HERE / "two_processes.py", out, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(out.read_text())
 
@@ -30,11 +30,11 @@ def close(one: Any, other: Any) -> None:
             np.testing.assert_allclose(one[name], other[name], rtol=2e-4, atol=2e-6, err_msg=name)
 
 
-def test_what_is_said_reaches_all(found: Any) -> None:
+def test_collectives_exchange_values(found: Any) -> None:
     first, second = found["words"]
     assert first == second
-    assert first["told"] == {"ä": [0, 0.1 + 0.2]}
-    assert first["each"] == ["x", "x" * 71]
+    assert first["broadcast"] == {"ä": [0, 0.1 + 0.2]}
+    assert first["gather"] == ["x", "x" * 71]
     assert first["mean"] == [1.0, 1.5]
     assert first["gathered"] == [0.0, 1.0, 10.0, 11.0, 12.0]
     assert first["words"] == ["ä"] * 3
@@ -42,7 +42,7 @@ def test_what_is_said_reaches_all(found: Any) -> None:
 
 
 @pytest.mark.parametrize("case", ["weights", "absent"])
-def test_gradients_are_those_of_the_doubled_batch(found: Any, case: str) -> None:
+def test_gradients_equal_those_of_the_doubled_batch(found: Any, case: str) -> None:
     one, (first, second) = found[case]["one"], found[case]["two"]
     assert sum(value is not None for value in one["gradients"].values()) > 10
     close(one["gradients"], first["gradients"])
@@ -51,7 +51,7 @@ def test_gradients_are_those_of_the_doubled_batch(found: Any, case: str) -> None
     close(one["record"], first["record"])
 
 
-def test_what_looks_at_its_own_rows_may_say_nothing_in_one_process(found: Any) -> None:
+def test_objective_without_terms_in_one_process(found: Any) -> None:
     """Contrast and imputation need two streams, which no row of the second process has: none waits for the other."""
     first, second = found["own rows"]["two"]
     assert first["gradients"] == second["gradients"]
@@ -59,7 +59,7 @@ def test_what_looks_at_its_own_rows_may_say_nothing_in_one_process(found: Any) -
     assert first["record"]["train_stream_imputation"] > 0
 
 
-def test_statistics_are_the_mean_of_what_the_processes_saw(found: Any) -> None:
+def test_batch_norm_statistics_are_averaged(found: Any) -> None:
     one, (first, second) = found["statistics"]["one"], found["statistics"]["two"]
     assert first["statistics"] == second["statistics"]
     means = [name for name in one["statistics"] if name.endswith("running_mean")]
@@ -69,7 +69,7 @@ def test_statistics_are_the_mean_of_what_the_processes_saw(found: Any) -> None:
 
 
 @pytest.mark.parametrize("case", ["parted", "parted, absent"])
-def test_a_parted_model_trains_as_a_whole_one(found: Any, case: str) -> None:
+def test_sharded_model_trains_like_unsharded(found: Any, case: str) -> None:
     """Gradients, scores and the weights that come out; each process kept about half, blocks apart."""
     one, (first, second) = found[case]["one"], found[case]["two"]
     assert first["gradients"] == second["gradients"]

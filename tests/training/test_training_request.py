@@ -1,4 +1,4 @@
-"""What a run is asked for: a recipe of any form, a few settings by name, and overrides that must not say the same again."""
+"""Requests: recipes of any form, settings by name, and overrides that must not set the same again."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def plan(**given: Any) -> Recipe:
     return Request.of("t.csv", target="y", **given).plan
 
 
-def test_settings_by_name_are_those_of_the_recipe() -> None:
+def test_named_settings_equal_recipe_settings() -> None:
     assert plan(**TOLD) == plan(overrides=OVERRIDES)
     assert plan(**{name: np.asarray(value)[()] for name, value in TOLD.items()}) == plan(**TOLD)
     assert plan(fusion={"kind": "gated", "temperature": 2.0}).model.fusion == {"kind": "gated", "temperature": 2.0}
@@ -44,8 +44,8 @@ def test_settings_by_name_are_those_of_the_recipe() -> None:
 
 
 @pytest.mark.parametrize("word", [*OVERRIDES, "training.epochs=20", "training={epochs: 5}", "model={size: base}"])
-def test_what_is_said_twice_is_refused(word: str) -> None:
-    with pytest.raises(ConfigError, match="is said twice") as caught:
+def test_settings_given_twice_are_refused(word: str) -> None:
+    with pytest.raises(ConfigError, match="is set twice") as caught:
         plan(**TOLD, overrides=[word])
     assert word in str(caught.value)
 
@@ -56,17 +56,17 @@ def test_what_is_said_twice_is_refused(word: str) -> None:
         ({"epochs": 0}, "training.epochs"),
         ({"lr": "fast"}, "training.lr"),
         ({"size": "huge"}, "model.size"),
-        ({"fusion": {1}}, "cannot stand in a recipe"),
+        ({"fusion": {1}}, "is not a valid value in a recipe"),
     ],
 )
-def test_what_cannot_be_is_named(given: dict[str, Any], said: str) -> None:
+def test_invalid_settings_are_named(given: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         plan(**given)
     assert said in str(caught.value)
 
 
 @pytest.mark.parametrize("form", [dict, OrderedDict, MappingProxyType, Recipe.parse])
-def test_a_recipe_may_be_a_mapping(form: Any, tmp_path: Path) -> None:
+def test_recipe_may_be_a_mapping(form: Any, tmp_path: Path) -> None:
     document = {"training": {"epochs": 3}, "columns": {"a.b": "text"}, "model": {"fusion": {"kind": "gated"}}}
     path = tmp_path / "r.yaml"
     path.write_text("training: {epochs: 3}\ncolumns: {a.b: text}\nmodel: {fusion: {kind: gated}}\n", encoding="utf-8")
@@ -81,22 +81,22 @@ def test_a_recipe_may_be_a_mapping(form: Any, tmp_path: Path) -> None:
         ({"training": {"epochs": "many"}}, "training.epochs"),
         ({"training": None}, "training"),
         ({1: 2}, "1"),
-        ([1], "it is of type list"),
-        (3, "it is of type int"),
+        ([1], "a value of type list"),
+        (3, "a value of type int"),
     ],
 )
-def test_a_wrong_key_is_named(recipe: Any, said: str) -> None:
+def test_unknown_key_is_named(recipe: Any, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         plan(recipe=recipe)
     assert said in str(caught.value)
 
 
-def test_fit_and_the_command_line_take_them(quick_fit: Any, cli: Any, scenes: Path, tmp_path: Path) -> None:
+def test_fit_and_command_line_accept_named_settings(quick_fit: Any, cli: Any, scenes: Path, tmp_path: Path) -> None:
     few = ["cost", "tags", "photo", "sound", "sensor"]
     words = ["fit", scenes / "train.csv", "--target", "event", "--ignore", ",".join(few), "--out", tmp_path / "run", "-q"]
     code, _, said = cli(*words, "--epochs", 1, "training.epochs=2")
     assert code == 2
-    assert "training.epochs is said twice: epochs=1, and training.epochs=2" in said
+    assert "training.epochs is set twice: epochs=1, and training.epochs=2" in said
     code, _, said = cli(*words, "--epochs", 1, "model.size=tiny", "model.experts=[]")
     assert code == 0, said
     assert len(sm.load(tmp_path / "run").history) == 1

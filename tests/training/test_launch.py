@@ -1,4 +1,4 @@
-"""Processes that are started, meet, train and part: on one machine by ``fit`` itself, elsewhere by torchrun or SLURM."""
+"""Launching several processes: by ``fit`` on one machine, elsewhere by torchrun or SLURM."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sensorium.core.errors import ConfigError, SensoriumError
 from sensorium.core.recipe import Recipe
 from sensorium.training import launch
 from sensorium.training.callbacks import Checkpoint
-from sensorium.training.lightning_module import Lit
+from sensorium.training.lightning_module import TrainingModule
 
 TWO = ["model.size=tiny", "training.epochs=3", "training.batch_size=8", "training.devices=2"]
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
@@ -44,30 +44,30 @@ def same(one: Any, other: Any) -> bool:
 
 
 @pytest.mark.parametrize("started", [TORCHRUN, SLURM])
-def test_who_this_is_is_read_from_what_started_it(started: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert launch.place() is None
+def test_rank_is_read_from_the_launcher_environment(started: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert launch.process_place() is None
     assert launch.first()
     for name, value in started.items():
         monkeypatch.setenv(name, value)
-    assert launch.place() == (3, 4, 1, 2)
+    assert launch.process_place() == (3, 4, 1, 2)
     assert not launch.first()
-    plan = launch.settled(Recipe())
+    plan = launch.with_processes(Recipe())
     assert (plan.training.devices, plan.training.nodes) == (2, 2)
-    assert launch.settled(plan) == plan
-    with pytest.raises(ConfigError, match=r"training\.devices is 4 and training\.nodes 1"):
-        launch.settled(Recipe().override(["training.devices=4"]))
+    assert launch.with_processes(plan) == plan
+    with pytest.raises(ConfigError, match=r"training\.devices=4, training\.nodes=1"):
+        launch.with_processes(Recipe().override(["training.devices=4"]))
 
 
-def test_a_single_task_of_slurm_is_no_crew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_slurm_task_is_not_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (SLURM | {"SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_NNODES": "1"}).items():
         monkeypatch.setenv(name, value)
-    assert launch.place() is None
+    assert launch.process_place() is None
     monkeypatch.setenv("SLURM_NTASKS", "4")
     monkeypatch.delenv("SLURM_STEP_ID")
-    assert launch.place() is None, "the batch script itself, which has no step, is not one of the tasks"
+    assert launch.process_place() is None, "the batch script itself, which has no step, is not one of the tasks"
 
 
-def test_rows_in_memory_and_other_machines_are_refused(table: Path) -> None:
+def test_rows_in_memory_and_unlaunched_nodes_are_refused(table: Path) -> None:
     with pytest.raises(ConfigError, match="rows in memory") as caught:
         sm.fit(pd.read_csv(table), target="y", overrides=TWO, quiet=True)
     assert "torchrun" in str(caught.value)
@@ -76,7 +76,7 @@ def test_rows_in_memory_and_other_machines_are_refused(table: Path) -> None:
     assert "torchrun" in str(caught.value)
 
 
-def test_a_batch_that_is_not_given_is_shared_out(table: Path) -> None:
+def test_default_batch_size_is_divided_among_processes(table: Path) -> None:
     from sensorium.training.defaults import resolve
 
     frame = [{"x": i % 7 - 3.0, "y": "ab"[i % 7 > 3]} for i in range(40)]
@@ -88,7 +88,7 @@ def test_a_batch_that_is_not_given_is_shared_out(table: Path) -> None:
 
 
 @linux
-def test_fit_starts_the_others_and_they_are_gone_in_the_end(
+def test_fit_starts_and_ends_worker_processes(
     table: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[subprocess.Popen[bytes]] = []
@@ -106,10 +106,12 @@ def test_fit_starts_the_others_and_they_are_gone_in_the_end(
 
 
 @linux
-def test_one_that_fails_ends_all(table: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_failing_worker_ends_all_processes(
+    table: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     real = launch.job_of
     monkeypatch.setattr(launch, "job_of", lambda *given, **asked: {**real(*given, **asked), "target": ["nothing"]})
-    with pytest.raises(SensoriumError, match="training process 1 of this machine came to an early end"):
+    with pytest.raises(SensoriumError, match="training process 1 of this machine ended early"):
         sm.fit(table, target="y", overrides=TWO, quiet=True)
     assert "no column named 'nothing'" in capfd.readouterr().err
     assert not dist.is_initialized()
@@ -121,7 +123,7 @@ class PowerCutError(Exception):
 
 @linux
 @pytest.mark.slow
-def test_taken_up_by_two_it_ends_as_by_two(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_process_run_resumes_with_two_processes(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = sm.fit(table, target="y", overrides=TWO, out=tmp_path / "whole", quiet=True)
     real = Checkpoint.on_train_epoch_end
 
@@ -142,24 +144,24 @@ def test_taken_up_by_two_it_ends_as_by_two(table: Path, tmp_path: Path, monkeypa
 
 @linux
 @pytest.mark.slow
-def test_one_that_is_killed_in_mid_training_is_named(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_worker_is_named(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[subprocess.Popen[bytes]] = []
-    worker, step = launch._worker, Lit.training_step
+    worker, step = launch._worker, TrainingModule.training_step
     monkeypatch.setattr(launch, "_worker", lambda *given: (started.append(worker(*given)), started[-1])[1])
 
-    def killing(self: Lit, batch: Any, batch_idx: int) -> Any:
+    def killing(self: TrainingModule, batch: Any, batch_idx: int) -> Any:
         if self.global_step == 3:
             started[0].kill()
         return step(self, batch, batch_idx)
 
-    monkeypatch.setattr(Lit, "training_step", killing)
-    with pytest.raises(SensoriumError, match="training process 1 of this machine came to an early end"):
+    monkeypatch.setattr(TrainingModule, "training_step", killing)
+    with pytest.raises(SensoriumError, match="training process 1 of this machine ended early"):
         sm.fit(table, target="y", overrides=TWO, quiet=True)
 
 
 @linux
 @pytest.mark.slow
-def test_under_torchrun_one_speaks_and_the_store_is_filled_once(scenes: Path, tmp_path: Path) -> None:
+def test_torchrun_prints_once_and_decodes_once(scenes: Path, tmp_path: Path) -> None:
     """Two processes that start together: one decodes, the other waits; the command's result is said once."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

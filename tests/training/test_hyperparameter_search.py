@@ -1,4 +1,4 @@
-"""A search: what is said is kept, what is open is tried; the same seed goes the same way however often it is stopped."""
+"""Hyperparameter search: set values are kept, open ones vary; deterministic however often it is interrupted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sensorium.training import hyperparameter_search as module
 from sensorium.training.comparison_setup import prepare
 from sensorium.training.defaults import resolve
 from sensorium.training.hyperparameter_search import Search, Trial
-from sensorium.training.search_space import Space, space
+from sensorium.training.search_space import SearchSpace, search_space
 from sensorium.training.training_request import Request
 
 QUICK = ["training.epochs=1", "training.batch_size=32", "model.size=tiny"]
@@ -37,13 +37,13 @@ def folder(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def opened(scenes: Path, overrides: list[str], ignore: tuple[str, ...] = IGNORED) -> Space:
+def opened(scenes: Path, overrides: list[str], ignore: tuple[str, ...] = IGNORED) -> SearchSpace:
     request = Request.of(scenes / "train.csv", target="event", ignore=ignore, overrides=overrides)
     ground, _ = prepare(request, None, Console(True))
-    return space(request.plan, ground.schema, len(ground.rows), {})
+    return search_space(request.plan, ground.schema, len(ground.rows), {})
 
 
-def test_the_first_trial_is_the_usual_one_and_the_best_is_kept(folder: Path, scenes: Path, quick_fit: Any) -> None:
+def test_first_trial_is_the_default_and_best_is_kept(folder: Path, scenes: Path, quick_fit: Any) -> None:
     told = json.loads((folder / "search.json").read_text(encoding="utf-8"))
     assert told["trials"][0]["setting"]["lr"] == 1.5e-3
     assert told["trials"][0]["setting"]["dropout"] == 1.0
@@ -53,7 +53,7 @@ def test_the_first_trial_is_the_usual_one_and_the_best_is_kept(folder: Path, sce
     assert [path.name for path in (folder / "search").iterdir()] == [f"trial-{told['best']}"], "one model is kept"
 
 
-def test_the_result_is_a_plain_recipe_that_gives_the_same_model(folder: Path, scenes: Path) -> None:
+def test_search_result_recipe_reproduces_the_model(folder: Path, scenes: Path) -> None:
     from sensorium.trained import load
     from sensorium.training.fit import fit
 
@@ -62,7 +62,7 @@ def test_the_result_is_a_plain_recipe_that_gives_the_same_model(folder: Path, sc
         assert torch.equal(one, other)
 
 
-def test_a_stopped_search_goes_on_as_if_it_had_not_been(folder: Path, scenes: Path, tmp_path: Path) -> None:
+def test_stopped_search_resumes_identically(folder: Path, scenes: Path, tmp_path: Path) -> None:
     given(scenes, tmp_path / "run", 2)
     given(scenes, tmp_path / "run", 3)
     whole, parted = (json.loads((at / "search.json").read_text(encoding="utf-8")) for at in (folder, tmp_path / "run"))
@@ -70,13 +70,13 @@ def test_a_stopped_search_goes_on_as_if_it_had_not_been(folder: Path, scenes: Pa
         assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
 
 
-def test_nothing_is_trained_twice_and_another_search_is_refused(
+def test_finished_trials_are_kept_and_another_search_is_refused(
     folder: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch, cli: Any
 ) -> None:
     def never(*args: Any) -> Any:
         raise AssertionError("a finished trial was trained again")
 
-    monkeypatch.setattr(module, "_one", never)
+    monkeypatch.setattr(module, "_run_trial", never)
     words = ["--target", "event", "--ignore", ",".join(IGNORED), "--search", 3, "--out", folder]
     code, _, said = cli("fit", scenes / "train.csv", *QUICK, *words)
     assert code == 0, said
@@ -85,40 +85,47 @@ def test_nothing_is_trained_twice_and_another_search_is_refused(
         given(scenes, folder, 3, overrides=[*QUICK, "training.warmup=0.2"])
 
 
-def test_interrupted_the_best_so_far_is_the_result(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = module._one
+def test_interrupted_search_returns_best_so_far(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = module._run_trial
 
-    def stopped(found: Space, number: int, *rest: Any) -> Any:
+    def stopped(found: SearchSpace, number: int, *rest: Any) -> Any:
         if number == 1:
             raise KeyboardInterrupt
         return whole(found, number, *rest)
 
-    monkeypatch.setattr(module, "_one", stopped)
+    monkeypatch.setattr(module, "_run_trial", stopped)
     trained = given(scenes, tmp_path / "run", 5)
     assert (tmp_path / "run" / "manifest.json").is_file()
     assert len(trained.artifact.report["search"]["trials"]) == 1
 
 
-def test_the_time_is_for_all_trials_together(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_limit_covers_all_trials(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shares: list[float] = []
 
-    def one(found: Space, number: int, setting: Any, seconds: float, *rest: Any) -> Any:
+    def one(found: SearchSpace, number: int, setting: Any, seconds: float, *rest: Any) -> Any:
         shares.append(seconds)
         return Trial(number, setting, None, None, 0, 4.0, "no reason"), None
 
-    monkeypatch.setattr(module, "_one", one)
+    monkeypatch.setattr(module, "_run_trial", one)
     with pytest.raises(SensoriumError, match="no trial could be trained"):
         given(scenes, None, 3, time_limit=20.0)
     # A trial that took less than its share leaves the rest to the others.
     assert shares == pytest.approx([20 / 3, 16 / 2, 12])
 
 
-def test_what_is_said_is_kept_and_what_is_open_varies(scenes: Path) -> None:
+def test_only_open_settings_vary(scenes: Path) -> None:
     every = opened(scenes, [], ("cost", "tags", "when"))
-    assert {dial.name for dial in every.dials} == {"fusion", "size", "lr", "weight_decay", "dropout", "augment"}
+    assert {parameter.name for parameter in every.parameters} == {
+        "fusion",
+        "size",
+        "lr",
+        "weight_decay",
+        "dropout",
+        "augment",
+    }
     told = ["model.fusion=gated", "model.size=tiny", "training.lr=0.001", "training.weight_decay=0.05"]
     few = opened(scenes, [*told, "training.augment=false"])
-    assert [dial.name for dial in few.dials] == ["dropout"]
+    assert [parameter.name for parameter in few.parameters] == ["dropout"]
     plan, schema = every.at(
         {"fusion": "late", "size": "tiny", "lr": 0.00123456, "weight_decay": 0.2, "dropout": 2.0, "augment": "strong"}
     )
@@ -133,20 +140,20 @@ def test_what_is_said_is_kept_and_what_is_open_varies(scenes: Path) -> None:
     assert usual.model.tasks["event"]["dropout"] == 0.1
 
 
-def test_dropout_that_was_given_stays(scenes: Path) -> None:
+def test_given_dropout_is_kept(scenes: Path) -> None:
     found = opened(scenes, ["model.tasks.event={kind: classification, dropout: 0.3}", "model.fusion={kind: gated}"])
     plan, _ = found.at(found.usual | {"dropout": 2.0})
     assert plan.model.tasks["event"]["dropout"] == 0.3
 
 
-def test_a_whole_recipe_leaves_nothing_to_search(folder: Path, scenes: Path) -> None:
+def test_complete_recipe_leaves_nothing_to_search(folder: Path, scenes: Path) -> None:
     from sensorium.training.fit import fit
 
     with pytest.raises(ConfigError, match="nothing open"):
         fit(scenes / "train.csv", recipe=folder / "recipe.yaml", search=2, quiet=True)
 
 
-def test_the_best_breaks_ties_by_the_loss() -> None:
+def test_ties_are_broken_by_loss() -> None:
     trials = [
         Trial(i, {}, score, loss, 1, 1.0)
         for i, (score, loss) in enumerate([(0.5, 2.0), (0.7, 1.0), (0.7, 0.5), (0.7, 0.5)])
@@ -161,7 +168,7 @@ def test_the_best_breaks_ties_by_the_loss() -> None:
     assert "trial 4 failed: diverged" in Search("accuracy", True, trials).text()
 
 
-def test_without_the_library_the_extra_is_named(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_optuna_names_the_extra(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(SensoriumError, match=r"sensorium\[tune\]"):
         given(scenes, None, 2)

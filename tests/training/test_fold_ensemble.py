@@ -1,4 +1,4 @@
-"""Several networks by folds: they answer together, are weighed by rows they have not seen, saved, hidden, taken up."""
+"""Ensembles of networks by folds: predictions, out-of-fold scores, saving, missing streams, resuming."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def first(trained: Any, scenes: Path) -> Batch:
     return next(iter(trained.batches(trained.encode(sm.Table.read(scenes / "test.csv")))))
 
 
-def test_the_answer_of_several_networks_is_their_mean(three: Any, scenes: Path) -> None:
+def test_ensemble_prediction_is_the_mean(three: Any, scenes: Path) -> None:
     trained, _ = three
     model, batch = trained.predictor.model, first(trained, scenes)
     assert len(model.others) == 2
@@ -55,10 +55,10 @@ def test_the_answer_of_several_networks_is_their_mean(three: Any, scenes: Path) 
 
 def _bare(model: Any) -> Any:
     """The first network of a model by itself."""
-    return fold_ensemble._with(model, None)
+    return fold_ensemble._model_with(model, None)
 
 
-def test_a_saved_one_answers_bit_for_bit_as_the_one_that_was_trained(three: Any, scenes: Path) -> None:
+def test_saved_ensemble_predicts_bit_identically(three: Any, scenes: Path) -> None:
     trained, out = three
     again = sm.load(out)
     before, after = (one.predict(scenes / "test.csv") for one in (trained, again))
@@ -70,7 +70,7 @@ def test_a_saved_one_answers_bit_for_bit_as_the_one_that_was_trained(three: Any,
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
-def test_scores_shown_are_of_rows_that_the_answering_parts_have_not_seen(three: Any, scenes: Path) -> None:
+def test_scores_are_out_of_fold(three: Any, scenes: Path) -> None:
     _, out = three
     told = json.loads((out / "report.json").read_text())
     rows = len(sm.Table.read(scenes / "train.csv"))
@@ -85,18 +85,18 @@ def test_scores_shown_are_of_rows_that_the_answering_parts_have_not_seen(three: 
     assert (out / "logs" / "network-3").is_dir()
 
 
-def test_every_row_is_answered_by_the_network_that_was_not_trained_on_it(quick_fit: Any, monkeypatch: Any) -> None:
+def test_each_row_is_scored_by_the_network_that_held_it_out(quick_fit: Any, monkeypatch: Any) -> None:
     """A table whose rows can only be known by heart: seen rows would be answered well, unseen ones by chance."""
     rng = np.random.default_rng(0)
     table = {"id": rng.normal(size=90).tolist(), "y": rng.choice(["a", "b"], 90).tolist()}
-    kept: list[fold_ensemble.Folded] = []
-    several = fold_ensemble.several
+    kept: list[fold_ensemble.FoldEnsemble] = []
+    several = fold_ensemble.train_folds
 
     def watched(*given: Any, **named: Any) -> Any:
         kept.append(several(*given, **named))
         return kept[-1]
 
-    monkeypatch.setattr("sensorium.training.fit.several", watched)
+    monkeypatch.setattr("sensorium.training.fit.train_folds", watched)
     trained = quick_fit(table, target="y", ignore=[], overrides=["model.networks=3", "training.epochs=4"])
     (folded,) = kept
     assert sorted(folded.table.number(i) for i in range(len(folded.table))) == list(range(1, 91))
@@ -112,26 +112,26 @@ def test_every_row_is_answered_by_the_network_that_was_not_trained_on_it(quick_f
     assert order.tolist() == np.argsort(np.argsort(stored.numpy())).tolist(), "the table's rows are those that were scored"
 
 
-def test_groups_are_whole_and_classes_spread() -> None:
+def test_folds_keep_groups_whole_and_stratify_classes() -> None:
     from sensorium.core.recipe import Recipe
     from sensorium.core.schema import Schema
-    from sensorium.training.table_splits import Parts
+    from sensorium.training.table_splits import TableSplits
 
     schema = Schema.declare({"a": {"kind": "number"}, "y": {"kind": "category", "role": "target"}})
     table = Table(NUMBERS)
-    parts = Parts(schema, table.take(range(50)), table.take(range(50, 60)), 50)
+    parts = TableSplits(schema, table.take(range(50)), table.take(range(50, 60)), 50)
     plan = Recipe.parse({"model": {"networks": 4}, "data": {"split": {"kind": "group", "by": "who"}}})
-    for rest, held in fold_ensemble.cut(plan, parts, apart=False):
+    for rest, held in fold_ensemble.fold_indices(plan, parts, separate_valid=False):
         assert not {NUMBERS["who"][i] for i in rest} & {NUMBERS["who"][i] for i in held}
-    plain = fold_ensemble.cut(Recipe.parse({"model": {"networks": 4}}), parts, apart=False)
+    plain = fold_ensemble.fold_indices(Recipe.parse({"model": {"networks": 4}}), parts, separate_valid=False)
     shares = [np.mean([NUMBERS["y"][i] == "yes" for i in held]) for _, held in plain]
     assert max(shares) - min(shares) < 0.1
     assert sorted(np.concatenate([held for _, held in plain]).tolist()) == list(range(60))
-    apart = fold_ensemble.cut(plan, parts, apart=True)
+    apart = fold_ensemble.fold_indices(plan, parts, separate_valid=True)
     assert max(max(held) for _, held in apart) < 50, "a table that was set apart stays apart"
 
 
-def test_a_table_set_apart_is_learnt_from_by_no_network(quick_fit: Any, scenes: Path) -> None:
+def test_validation_table_is_in_no_fold(quick_fit: Any, scenes: Path) -> None:
     trained = quick_fit(valid=scenes / "valid.csv", ignore=IGNORE, overrides=THREE)
     report = trained.artifact.report
     assert report["rows"] == len(sm.Table.read(scenes / "train.csv"))
@@ -140,7 +140,7 @@ def test_a_table_set_apart_is_learnt_from_by_no_network(quick_fit: Any, scenes: 
     assert report["valid"]["targets"]["event"]["accuracy"] == pytest.approx(again)
 
 
-def test_a_run_that_was_stopped_in_its_third_network_goes_on_there(
+def test_stopped_ensemble_resumes_at_the_interrupted_network(
     quick_fit: Any, scenes: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
     whole = quick_fit(ignore=IGNORE, overrides=THREE)
@@ -173,7 +173,7 @@ def test_a_run_that_was_stopped_in_its_third_network_goes_on_there(
         quick_fit(ignore=IGNORE, overrides=[*THREE, "training.lr=0.01"], out=out, resume=True)
 
 
-def test_one_network_is_what_it_was(quick_fit: Any) -> None:
+def test_single_network_is_unchanged(quick_fit: Any) -> None:
     plain, told = (quick_fit(ignore=IGNORE, overrides=more) for more in ([], ["model.networks=1"]))
     mine, theirs = plain.model.state_dict(), told.model.state_dict()
     assert list(mine) == list(theirs)
@@ -191,7 +191,7 @@ def test_one_network_is_what_it_was(quick_fit: Any) -> None:
         (["model.networks=3", "model.tasks.y=svm"], "validation rows"),
     ],
 )
-def test_what_cannot_be_done_with_several_is_refused_in_words(
+def test_unsupported_ensembles_are_refused(
     quick_fit: Any, write_csv: Any, tmp_path: Path, more: list[str], why: str
 ) -> None:
     rows = [{"a": str(a), "y": y, "when": str(i)} for i, (a, y) in enumerate(zip(NUMBERS["a"], NUMBERS["y"], strict=True))]
@@ -200,7 +200,7 @@ def test_what_cannot_be_done_with_several_is_refused_in_words(
     assert "model.networks=1" in str(told.value)
 
 
-def test_best_falls_back_to_one_where_several_cannot_be_trained(quick_fit: Any) -> None:
+def test_quality_best_falls_back_to_one_network(quick_fit: Any) -> None:
     table = {**NUMBERS, "when": list(range(60))}
     pytest.importorskip("optuna")
     trained = quick_fit(
@@ -215,7 +215,7 @@ def test_best_falls_back_to_one_where_several_cannot_be_trained(quick_fit: Any) 
     assert not len(trained.model.others)
 
 
-def test_numbers_and_several_targets_and_explanations(quick_fit: Any, scenes: Path) -> None:
+def test_ensemble_with_number_targets_and_explanations(quick_fit: Any, scenes: Path) -> None:
     trained = quick_fit(
         target=["cost", "tags"],
         ignore=["event", "sound", "photo"],

@@ -1,4 +1,4 @@
-"""Tables of hundreds and thousands of columns: costs in proportion to them, and nothing that nobody reads."""
+"""Tables of hundreds and thousands of columns: costs in proportion to the columns."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sensorium.data.inspection.type_inference import guess
 from sensorium.data.tables.columnar import column_names
 from sensorium.data.tables.table import Table
 from sensorium.training.defaults import WIDE, resolve
-from sensorium.training.table_splits import MANY, _said
+from sensorium.training.table_splits import MANY_COLUMNS, _column_lines
 
 
 def schema(columns: int, kind: str = "number") -> Schema:
@@ -44,13 +44,13 @@ def chosen(columns: int, rows: int = 60, **model: Any) -> tuple[dict[str, Any], 
 
 
 @pytest.mark.parametrize("model", [{}, {"fusion": "early"}])
-def test_narrow_tables_are_read_as_before(model: dict[str, Any]) -> None:
+def test_narrow_tables_use_cells(model: dict[str, Any]) -> None:
     for columns in (1, 30, WIDE):
         spec, _ = chosen(columns, **model)
         assert spec == {"kind": "cells", "dim": 64, "depth": 1 if model else 3, "heads": 4, "dropout": 0.1}
 
 
-def test_what_was_asked_for_is_kept() -> None:
+def test_requested_encoder_is_kept() -> None:
     assert chosen(WIDE + 1, encoders={"table": "cells"})[0]["kind"] == "cells"
 
 
@@ -71,7 +71,7 @@ def cost(columns: int, **model: Any) -> tuple[int, int, int]:
 
 
 @pytest.mark.parametrize("model", [{}, {"fusion": "early"}])
-def test_costs_grow_with_the_columns_and_not_with_their_square(model: dict[str, Any]) -> None:
+def test_cost_is_linear_in_columns(model: dict[str, Any]) -> None:
     few, many = cost(2_000, **model), cost(8_000, **model)
     for once, four_times in zip(few, many, strict=True):
         assert four_times < 4.2 * once
@@ -80,7 +80,7 @@ def test_costs_grow_with_the_columns_and_not_with_their_square(model: dict[str, 
     assert cost(512, **cells)[1] > 6 * cost(128, **cells)[1]
 
 
-def test_a_wide_table_is_learnt_from_with_holes_and_categories(tmp_path: Path) -> None:
+def test_wide_table_with_gaps_and_categories_trains(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     rows, columns = 120, WIDE + 40
     numbers = rng.normal(size=(columns, rows))
@@ -101,7 +101,7 @@ def test_a_wide_table_is_learnt_from_with_holes_and_categories(tmp_path: Path) -
     assert again.predict([row])[0].to_json() == model.predict([row])[0].to_json()
 
 
-def test_cells_side_by_side_are_those_of_each_column() -> None:
+def test_concatenated_columns_equal_single_columns() -> None:
     found = Schema.declare(
         {"a": "number", "b": {"kind": "number", "impute": "median"}, "c": "category", "d": "datetime", "e": "tags"}
     )
@@ -121,7 +121,7 @@ def test_cells_side_by_side_are_those_of_each_column() -> None:
         assert whole.data.dtype == parts.data.dtype
 
 
-def test_files_need_not_be_asked_of_numbers() -> None:
+def test_numbers_are_never_sniffed_as_media() -> None:
     """What ``guess`` leaves out says nothing of such cells anyway."""
     from sensorium.core import registry
 
@@ -133,26 +133,26 @@ def test_files_need_not_be_asked_of_numbers() -> None:
     assert guess(Table({"a": [str(i * 1.5) for i in range(9)]}))["a"].kind == "number"
 
 
-def test_long_headers_are_counted_once() -> None:
+def test_duplicates_in_long_headers_are_found() -> None:
     names = [f"c{i}" for i in range(40_000)]
     assert column_names(names, "t.csv") == names
     with pytest.raises(sm.SensoriumError, match="named twice: c7, c9"):
         column_names([*names, "c9", "c7", "c7"], "t.csv")
 
 
-def test_nobody_is_told_thousands_of_names() -> None:
+def test_messages_do_not_list_thousands_of_names() -> None:
     names = [f"c{i}" for i in range(10_000)]
     assert listed(names, 2) == "c0, c1 and 9,998 more"
     assert listed(names[:2], 2) == "c0, c1"
     assert len(nearest("something else", names)) < 500
     reasons = dict.fromkeys(names, ("input", "number", "all are numbers")) | {"y": ("target", "category", "two")}
-    lines = list(_said(reasons))
+    lines = list(_column_lines(reasons))
     assert lines == ["c0, c1, … c9999: 10,000 columns, number (all are numbers)", "y: target category (two)"]
-    few = {name: reasons[name] for name in names[:MANY]}
-    assert list(_said(few))[:2] == ["c0: number (all are numbers)", "c1: number (all are numbers)"]
+    few = {name: reasons[name] for name in names[:MANY_COLUMNS]}
+    assert list(_column_lines(few))[:2] == ["c0: number (all are numbers)", "c1: number (all are numbers)"]
 
 
-def test_yaml_by_libyaml_is_no_deeper_than_a_recipe_may_be() -> None:
+def test_yaml_depth_limit() -> None:
     import yaml
 
     assert read_yaml("a: [1, {b: x}]") == yaml.safe_load("a: [1, {b: x}]")
@@ -161,14 +161,14 @@ def test_yaml_by_libyaml_is_no_deeper_than_a_recipe_may_be() -> None:
             read_yaml(text)
 
 
-def test_a_deep_recipe_is_refused(tmp_path: Path) -> None:
+def test_deep_recipe_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text("[" * 5000 + "]" * 5000)
     with pytest.raises(ConfigError, match="within each other"):
         Recipe.from_yaml(path)
 
 
-def test_a_page_shows_all_media_of_a_row_and_some_of_its_cells() -> None:
+def test_page_shows_all_media_and_some_cells() -> None:
     from sensorium.reporting.cell_html import CELLS, chosen
 
     kinds = {f"c{i}": "number" for i in range(CELLS + 50)} | {"photo": "image", "note": "text", "k": "category"}

@@ -1,4 +1,4 @@
-"""What is measured is only taken: the run that follows is the one in whose recipe it stands, resumed or not."""
+"""Speed tuning: the run that follows is that of the recipe with the chosen settings, resumed or not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sensorium.core.errors import ConfigError
 from sensorium.core.recipe import Recipe
 from sensorium.training import speed_tuning
 from sensorium.training.callbacks import Checkpoint
-from sensorium.training.step_timing import Gradient, Pace, apart
+from sensorium.training.step_timing import Gradient, StepTimer, relative_difference
 
 FEW = ["cost", "tags", "photo", "sound"]
 Times = Callable[[dict[str, Any]], float]
@@ -27,12 +27,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Times], None]:
     """Says how many times as fast a setting is, instead of measuring it."""
 
     def set_to(times: Times) -> None:
-        def told(one: Pace, other: Pace, seconds: float, least: int = 1) -> list[float]:
+        def told(one: StepTimer, other: StepTimer, seconds: float, least: int = 1) -> list[float]:
             one.steps(1), other.steps(1)
             before = one.spec.model_dump()
             return [times({k: v for k, v in other.spec.model_dump().items() if v != before[k]})] * 5
 
-        monkeypatch.setattr(speed_tuning, "faster", told)
+        monkeypatch.setattr(speed_tuning, "speed_ratios", told)
         monkeypatch.setattr(os, "cpu_count", lambda: 1)  # a second thread is slow on a busy machine
         monkeypatch.setattr(speed_tuning, "WASTE", -1.0)  # the table is too small for any to be saved
 
@@ -52,7 +52,7 @@ def found(model: Any) -> dict[str, dict[str, Any]]:
     return {one["setting"]: one for one in model.artifact.report["speed"]["found"]}
 
 
-def test_what_is_taken_is_the_run_of_a_recipe_with_it(
+def test_tuned_run_equals_run_of_its_recipe(
     quick_fit: Any, scenes: Path, clock: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock(lambda changed: 1.5 if set(changed) & {"bucket", "precision"} else 0.8)
@@ -77,7 +77,7 @@ class KilledError(Exception):
     """Stands for a power cut."""
 
 
-def test_a_run_taken_up_keeps_its_settings(
+def test_resumed_run_keeps_tuned_settings(
     quick_fit: Any, scenes: Path, clock: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(**given: Any) -> Any:
@@ -109,7 +109,7 @@ def test_a_run_taken_up_keeps_its_settings(
     assert kept["speed"]["chosen"] == {}
 
 
-def test_what_was_said_is_left_alone(quick_fit: Any, clock: Any) -> None:
+def test_user_settings_are_not_tuned(quick_fit: Any, clock: Any) -> None:
     clock(lambda changed: 3.0)
     said = ["precision=32-true", "bucket=0", "threads=1", "compile=false", "lr=0.001"]
     model = quick_fit(tune_speed=True, overrides=[f"training.{one}" for one in said])
@@ -121,9 +121,9 @@ def test_what_was_said_is_left_alone(quick_fit: Any, clock: Any) -> None:
     }
 
 
-def test_what_changes_results_is_left(quick_fit: Any, clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_setting_that_changes_results_is_not_taken(quick_fit: Any, clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     clock(lambda changed: 3.0)
-    monkeypatch.setattr(speed_tuning, "apart", lambda one, other: (0.0, 0.3))
+    monkeypatch.setattr(speed_tuning, "relative_difference", lambda one, other: (0.0, 0.3))
     model = quick_fit(tune_speed=True, ignore=FEW)
     left = found(model)["bf16-mixed"]
     assert (left["taken"], left["times"]) == (False, None)
@@ -131,21 +131,21 @@ def test_what_changes_results_is_left(quick_fit: Any, clock: Any, monkeypatch: p
     assert model.recipe.training.precision == "32-true"
 
 
-def test_a_setting_that_fails_is_left(quick_fit: Any, clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failing_setting_is_not_taken(quick_fit: Any, clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     clock(lambda changed: 3.0)
-    real = Pace.gradient
+    real = StepTimer.gradient
 
-    def failing(self: Pace, *, training: bool) -> Gradient:
+    def failing(self: StepTimer, *, training: bool) -> Gradient:
         if self.spec.precision != "32-true":
             raise RuntimeError("no kernel for it")
         return real(self, training=training)
 
-    monkeypatch.setattr(Pace, "gradient", failing)
+    monkeypatch.setattr(StepTimer, "gradient", failing)
     left = found(quick_fit(tune_speed=True, ignore=FEW))["bf16-mixed"]
     assert left["why"] == "fails here: no kernel for it"
 
 
-def test_what_is_another_training_is_told_of_and_left(quick_fit: Any, clock: Any) -> None:
+def test_setting_that_changes_training_is_only_reported(quick_fit: Any, clock: Any) -> None:
     """Rows of like length together, and larger batches: faster, and not the same results."""
     clock(lambda changed: 1.5 if set(changed) & {"bucket", "batch_size"} else 0.9)
     recipe = Recipe.parse({"model": {"size": "tiny"}, "training": {"epochs": 1}})
@@ -159,14 +159,14 @@ def test_what_is_another_training_is_told_of_and_left(quick_fit: Any, clock: Any
     assert model.artifact.report["speed"]["chosen"] == {}
 
 
-def test_searches_and_several_processes_are_refused(quick_fit: Any) -> None:
+def test_tuning_of_searches_and_several_processes_is_refused(quick_fit: Any) -> None:
     with pytest.raises(ConfigError, match="a search tries many"):
         quick_fit(tune_speed=True, search=2)
     with pytest.raises(ConfigError, match="one process"):
         quick_fit(tune_speed=True, overrides=["training.devices=2"])
 
 
-def test_a_real_measurement_measures(quick_fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_measurement(quick_fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed_tuning, "SECONDS", 0.1)
     model = quick_fit(tune_speed=True, ignore=FEW, overrides=["training.threads=1"])
     speed = model.artifact.report["speed"]
@@ -175,9 +175,9 @@ def test_a_real_measurement_measures(quick_fit: Any, monkeypatch: pytest.MonkeyP
     assert all(rate > 0 for rate in speed["rows_per_second"])
 
 
-def test_how_far_gradients_are_apart() -> None:
+def test_relative_difference_of_gradients() -> None:
     one = Gradient(2.0, torch.tensor([3.0, 4.0]).double())
-    assert apart(one, one) == (0.0, 0.0)
-    loss, gradient = apart(one, Gradient(2.02, torch.tensor([3.0, 4.5]).double()))
+    assert relative_difference(one, one) == (0.0, 0.0)
+    loss, gradient = relative_difference(one, Gradient(2.02, torch.tensor([3.0, 4.5]).double()))
     assert loss == pytest.approx(0.01)
     assert gradient == pytest.approx(0.1)

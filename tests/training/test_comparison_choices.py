@@ -1,4 +1,4 @@
-"""What a comparison can vary: encoders, augmentations and experts, every combination of them, all else the same."""
+"""What a comparison can vary: encoders, augmentations and experts, in every combination."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from sensorium.core.errors import ConfigError
 from sensorium.core.recipe import Recipe
 from sensorium.reporting.console import Console
 from sensorium.training.compare import compare
-from sensorium.training.comparison_choices import Asked, possible
-from sensorium.training.comparison_setup import Ground, prepare
+from sensorium.training.comparison_choices import ComparisonRequest, buildable
+from sensorium.training.comparison_setup import ComparisonSetup, prepare
 from sensorium.training.training_request import Request
 
 QUICK = ["model.size=tiny", "training.epochs=1", "training.batch_size=32"]
@@ -23,7 +23,7 @@ LEFT = ("cost", "tags", "note", "sound", "when", "room", "temperature")
 
 
 @pytest.fixture(scope="module")
-def ground(scenes: Path) -> Ground:
+def setup(scenes: Path) -> ComparisonSetup:
     request = Request.of(scenes / "train.csv", target="event", ignore=LEFT, overrides=QUICK)
     return prepare(request, scenes / "test.csv", Console(True))[0]
 
@@ -33,61 +33,61 @@ def given(scenes: Path, out: Path, **more: Any) -> Any:
     return compare(scenes / "train.csv", out=out, **(told | more))
 
 
-def ways(ground: Ground, **asked: Any) -> dict[str, Ground]:
-    found, skipped = possible(ground, Asked.of(**asked).questions(ground.schema, ground.plan), False)
+def ways(setup: ComparisonSetup, **options: Any) -> dict[str, ComparisonSetup]:
+    found, skipped = buildable(setup, ComparisonRequest.of(**options).factors(setup.schema, setup.plan), False)
     assert skipped == {}
     return {way.name: each for way, each in found.items()}
 
 
-def test_another_encoder_and_nothing_else(ground: Ground) -> None:
+def test_only_the_encoder_changes(setup: ComparisonSetup) -> None:
     vit = {"kind": "vit", "depth": 1}
-    found = ways(ground, encoders={"photo": ["convnet", "resnet", vit]})
+    found = ways(setup, encoders={"photo": ["convnet", "resnet", vit]})
     assert list(found) == ["photo: convnet", "photo: resnet", "photo: vit depth=1"]
     for name, each in found.items():
         spec = each.plan.model.encoders["photo"]
         assert isinstance(spec, dict)
         assert spec["kind"] == name.removeprefix("photo: ").split()[0]
         same = each.plan.model_copy(update={"model": each.plan.model.model_copy(update={"encoders": {}})})
-        whole = ground.plan.model_copy(update={"model": ground.plan.model.model_copy(update={"encoders": {}})})
+        whole = setup.plan.model_copy(update={"model": setup.plan.model.model_copy(update={"encoders": {}})})
         assert same == whole
-        assert each.plan.model.encoders["sensor"] == ground.plan.model.encoders["sensor"]
-        assert each.schema is ground.schema
-        assert each.rows is ground.rows
-    assert found["photo: convnet"].plan == ground.plan, "the usual one is the usual recipe"
+        assert each.plan.model.encoders["sensor"] == setup.plan.model.encoders["sensor"]
+        assert each.schema is setup.schema
+        assert each.rows is setup.rows
+    assert found["photo: convnet"].plan == setup.plan, "the usual one is the usual recipe"
     depth = found["photo: vit depth=1"].plan.model.encoders["photo"]
     assert isinstance(depth, dict)
     assert depth["depth"] == 1, "what is given of an encoder is kept, what is not is sized"
 
 
-def test_an_encoder_comes_with_its_own_adapter_and_rate(scenes: Path) -> None:
+def test_encoder_gets_its_default_adapter_and_rate(scenes: Path) -> None:
     ignored = [*(name for name in LEFT if name != "note"), "photo", "sensor"]
     overrides = [*QUICK, "model.encoders.note=tfidf"]
     request = Request.of(scenes / "train.csv", target="event", ignore=ignored, overrides=overrides)
-    ground, _ = prepare(request, None, Console(True))
-    found = ways(ground, encoders={"note": "tfidf,bag_of_words"})
+    setup, _ = prepare(request, None, Console(True))
+    found = ways(setup, encoders={"note": "tfidf,bag_of_words"})
     tfidf, bag = (each.plan.model.adapters["note"] for each in found.values())
     assert registry.split(tfidf)[1]["norm"] is False
     assert registry.split(bag)[1]["norm"] is True
-    plan = ground.plan.model_copy(update={"training": ground.plan.training.model_copy(update={"lr_scale": {"note": 0.03}})})
-    slowed = Ground(ground.asked, plan, ground.schema, ground.rows, ground.valid, ground.test, ground.store)
-    assert slowed.read_by("note", "bag_of_words").plan.training.lr_scale == {}, (
-        "as slow as a pretrained encoder was: not asked for"
+    plan = setup.plan.model_copy(update={"training": setup.plan.training.model_copy(update={"lr_scale": {"note": 0.03}})})
+    slowed = ComparisonSetup(setup.request, plan, setup.schema, setup.rows, setup.valid, setup.test, setup.store)
+    assert slowed.with_encoder("note", "bag_of_words").plan.training.lr_scale == {}, (
+        "the slow rate of a pretrained encoder must not carry over"
     )
 
 
-def test_all_encoders_are_those_that_can_read_the_stream(ground: Ground) -> None:
-    (question,) = Asked.of(encoders={"photo": "all"}).questions(ground.schema, ground.plan)
-    names = {choice.name.removeprefix("photo: ") for choice in question.choices}
+def test_all_means_encoders_that_can_read_the_stream(setup: ComparisonSetup) -> None:
+    (factor,) = ComparisonRequest.of(encoders={"photo": "all"}).factors(setup.schema, setup.plan)
+    names = {choice.name.removeprefix("photo: ") for choice in factor.options}
     assert names >= {"convnet", "resnet", "vit", "patch"}
     assert not names & {"bag_of_words", "tfidf", "cells", "pointnet", "graph"}
     assert "huggingface" not in names, "of which checkpoint? it is named with it"
-    found, skipped = possible(ground, [question], False)
+    found, skipped = buildable(setup, [factor], False)
     assert "photo: frames" in skipped, "it reads a grid of three axes: told, and stops nothing"
     assert {way.name.removeprefix("photo: ") for way in found} | {n.removeprefix("photo: ") for n in skipped} == names
 
 
-def test_another_augmentation_of_the_same_cells(ground: Ground) -> None:
-    found = ways(ground, augment={"photo": "all"})
+def test_augmentation_changes_without_re_encoding(setup: ComparisonSetup) -> None:
+    found = ways(setup, augment={"photo": "all"})
     assert list(found) == [f"photo: {strength}" for strength in ("none", "light", "strong", "auto")]
     index = torch.arange(8).numpy()
     drawn = {}
@@ -95,7 +95,7 @@ def test_another_augmentation_of_the_same_cells(ground: Ground) -> None:
         batch = each.rows.batch(index)
         plain = each.schema.prepare(batch).inputs["photo"].data
         drawn[name] = each.schema.prepare(batch, torch.Generator().manual_seed(0)).inputs["photo"].data
-        assert torch.equal(plain, ground.schema.prepare(batch).inputs["photo"].data), "answers read cells as they are"
+        assert torch.equal(plain, setup.schema.prepare(batch).inputs["photo"].data), "answers read cells as they are"
         assert torch.equal(drawn[name], plain) == (name == "photo: none")
         told = each.plan.columns["photo"]
         assert isinstance(told, dict)
@@ -103,9 +103,9 @@ def test_another_augmentation_of_the_same_cells(ground: Ground) -> None:
     assert not torch.equal(drawn["photo: light"], drawn["photo: strong"])
 
 
-def test_several_questions_are_every_combination(ground: Ground) -> None:
-    asked = Asked.of("gated,concat", {"photo": "convnet,resnet"}, {"photo": "none,light"}, "none,linear")
-    found, _ = possible(ground, asked.questions(ground.schema, ground.plan), False)
+def test_several_factors_give_every_combination(setup: ComparisonSetup) -> None:
+    options = ComparisonRequest.of("gated,concat", {"photo": "convnet,resnet"}, {"photo": "none,light"}, "none,linear")
+    found, _ = buildable(setup, options.factors(setup.schema, setup.plan), False)
     compared = [way for way in found if not way.single]
     assert len(compared) == len({way.name for way in compared}) == 16
     one = next(way for way in compared if way.name == "concat + photo: resnet + photo: none + experts: linear")
@@ -122,18 +122,18 @@ def test_several_questions_are_every_combination(ground: Ground) -> None:
     assert {way.name for way in found if way.single} == {"photo alone", "sensor alone"}, "beside fusions only"
 
 
-def test_nothing_said_is_all_fusions() -> None:
-    assert Asked.of().fusions == registry.kinds("fusions")
-    assert Asked.of(encoders={"photo": "convnet"}).fusions is None
-    assert Asked.of(experts="all").experts[0] == ()
-    assert Asked.of(experts=["none", ["linear", {"kind": "forest", "trees": 7}]]).experts == (
+def test_default_compares_all_fusions() -> None:
+    assert ComparisonRequest.of().fusions == registry.kinds("fusions")
+    assert ComparisonRequest.of(encoders={"photo": "convnet"}).fusions is None
+    assert ComparisonRequest.of(experts="all").experts[0] == ()
+    assert ComparisonRequest.of(experts=["none", ["linear", {"kind": "forest", "trees": 7}]]).experts == (
         (),
         ("linear", {"kind": "forest", "trees": 7}),
     )
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("options", "message"),
     [
         ({"encoders": {"photo": "convnt"}}, "did you mean convnet"),
         ({"encoders": {"photo": [{"kind": "vit", "dept": 3}]}}, "did you mean depth"),
@@ -150,29 +150,29 @@ def test_nothing_said_is_all_fusions() -> None:
         ({"fusions": "gatd"}, "did you mean gated"),
     ],
 )
-def test_what_cannot_be_asked_is_told(ground: Ground, asked: dict[str, Any], message: str) -> None:
+def test_impossible_factors_are_reported(setup: ComparisonSetup, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        Asked.of(**asked).questions(ground.schema, ground.plan)
+        ComparisonRequest.of(**options).factors(setup.schema, setup.plan)
 
 
-def test_what_the_recipe_rules_out_is_told(ground: Ground, scenes: Path) -> None:
+def test_factors_excluded_by_the_recipe_are_reported(setup: ComparisonSetup, scenes: Path) -> None:
     def plan(section: str, **update: Any) -> Recipe:
-        return ground.plan.model_copy(update={section: getattr(ground.plan, section).model_copy(update=update)})
+        return setup.plan.model_copy(update={section: getattr(setup.plan, section).model_copy(update=update)})
 
-    photo = Asked.of(augment={"photo": "none,light"})
+    photo = ComparisonRequest.of(augment={"photo": "none,light"})
     with pytest.raises(ConfigError, match=r"training\.augment is off"):
-        photo.questions(ground.schema, plan("training", augment=False))
+        photo.factors(setup.schema, plan("training", augment=False))
     with pytest.raises(ConfigError, match="its encoder is frozen"):
-        photo.questions(ground.schema, plan("model", surgery=[{"kind": "freeze", "streams": ["photo"]}]))
+        photo.factors(setup.schema, plan("model", surgery=[{"kind": "freeze", "streams": ["photo"]}]))
     with pytest.raises(ConfigError, match="no network"):
-        Asked.of(encoders={"photo": "convnet"}).questions(ground.schema, plan("model", network=False))
+        ComparisonRequest.of(encoders={"photo": "convnet"}).factors(setup.schema, plan("model", network=False))
     request = Request.of(scenes / "train.csv", target="event", ignore=["photo", "sensor", "sound", "note"], overrides=QUICK)
     table, _ = prepare(request, scenes / "test.csv", Console(True))
-    with pytest.raises(ConfigError, match="column 'room': a column of kind category is not augmented"):
-        Asked.of(augment={"room": "none"}).questions(table.schema, table.plan)
+    with pytest.raises(ConfigError, match="column 'room': a column of kind category has no augmentation"):
+        ComparisonRequest.of(augment={"room": "none"}).factors(table.schema, table.plan)
 
 
-def test_encoders_compared_and_gone_on_with(scenes: Path, tmp_path: Path, cli: Any) -> None:
+def test_encoder_comparison_resumes(scenes: Path, tmp_path: Path, cli: Any) -> None:
     out = tmp_path / "c"
     words = [
         "compare",
@@ -207,7 +207,7 @@ def test_encoders_compared_and_gone_on_with(scenes: Path, tmp_path: Path, cli: A
         given(scenes, out, encoders={"photo": "convnet"}, overrides=[*QUICK, "model.fusion=concat"])
 
 
-def test_experts_and_augmentations_compared(scenes: Path, tmp_path: Path) -> None:
+def test_comparison_of_experts_and_augmentations(scenes: Path, tmp_path: Path) -> None:
     told = [name for name in LEFT if name not in ("room", "temperature")]
     found = given(scenes, tmp_path / "c", ignore=[*told, "sensor"], augment={"photo": "none,strong"}, experts="none,linear")
     assert found.what == "way"
@@ -219,7 +219,7 @@ def test_experts_and_augmentations_compared(scenes: Path, tmp_path: Path) -> Non
         assert with_it >= without, "one epoch teaches a network little, and linear models are fitted to the end"
 
 
-def test_the_command_line_says_what_is_misspelt(scenes: Path, tmp_path: Path, cli: Any) -> None:
+def test_command_line_names_misspelt_components(scenes: Path, tmp_path: Path, cli: Any) -> None:
     for words, message in (
         (["--encoders", "convnet"], "--encoders NAME=CHOICES"),
         (["--augment", "photo=none", "--augment", "photo=light"], "photo is named twice"),

@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sensorium.reporting.console import Console
-from sensorium.training.lightning_module import Lit
+from sensorium.training.lightning_module import TrainingModule
 from sensorium.training.prepare import prepare
-from sensorium.training.train import built
+from sensorium.training.train import build
 from sensorium.training.training_request import Request
 
 ASKS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero", "aten::equal", "aten::masked_select"}
@@ -51,8 +51,8 @@ def waits(folder: Path, overrides: list[str], counted: bool = True) -> Counter[s
     ready = prepare(request, quiet)
     plan, schema, rows, valid = ready.plan, ready.schema, ready.rows, ready.valid
     with torch.random.fork_rng(devices=[]):
-        model, objectives = built(plan, schema, rows, quiet)
-        lit = Lit(model, objectives, schema, plan.training, rows=rows, valid=valid, seed=0).train()
+        model, objectives = build(plan, schema, rows, quiet)
+        lit = TrainingModule(model, objectives, schema, plan.training, rows=rows, valid=valid, seed=0).train()
         optimiser = lit.configure_optimizers()["optimizer"]
         mode = Waits()
         for i, (batch, _) in enumerate(zip(lit.loader(0), range(2), strict=False)):
@@ -82,11 +82,11 @@ def waits(folder: Path, overrides: list[str], counted: bool = True) -> Counter[s
     ],
     ids=["default", "attention"],
 )
-def test_no_step_waits(scenes: Path, overrides: list[str]) -> None:
+def test_no_step_synchronises_with_the_device(scenes: Path, overrides: list[str]) -> None:
     assert not waits(scenes, overrides)
 
 
-def test_the_count_sees_what_waits(scenes: Path) -> None:
+def test_counter_detects_synchronisation(scenes: Path) -> None:
     """Which rows have a stream, asked in the midst of a step; and an objective that must know which rows qualify."""
     assert waits(scenes, [], counted=False)["aten::nonzero"] >= 2 * 4
     assert waits(scenes, ["objectives=[supervised,contrastive]"])["aten::nonzero"] > 0

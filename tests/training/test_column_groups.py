@@ -45,7 +45,7 @@ def model() -> Any:
     return sm.fit(table(), target="label", streams=STREAMS, quiet=True, overrides=OVERRIDES)
 
 
-def test_each_group_has_an_encoder_and_the_rest_stays_in_the_table(model: Any) -> None:
+def test_each_group_has_an_encoder(model: Any) -> None:
     streams = {name: [c.name for c in columns] for name, columns in model.schema.streams.items()}
     assert streams == {
         "audio": [f"audio_{i}" for i in range(5)],
@@ -56,7 +56,7 @@ def test_each_group_has_an_encoder_and_the_rest_stays_in_the_table(model: Any) -
     assert set(model.recipe.model.encoders) == set(streams)
 
 
-def test_a_group_is_scored_and_explained_apart(model: Any) -> None:
+def test_groups_are_scored_and_explained_separately(model: Any) -> None:
     found = model.evaluate(table())
     subsets = found.to_json()["subsets"]
     assert subsets["audio"]["accuracy"] > 0.75 > subsets["table"]["accuracy"]
@@ -72,7 +72,7 @@ def test_a_group_is_scored_and_explained_apart(model: Any) -> None:
     assert {m.stream for m in one.maps} == {"audio", "face", "table"}
 
 
-def test_it_is_saved_and_answers_without_a_group(model: Any, tmp_path: Path) -> None:
+def test_saved_model_predicts_without_a_group(model: Any, tmp_path: Path) -> None:
     again = sm.load(model.save(tmp_path / "run"))
     assert list(again.schema.streams) == list(model.schema.streams)
     rows = [{name: cells[i] for name, cells in table().items()} for i in range(6)]
@@ -87,7 +87,7 @@ def test_it_is_saved_and_answers_without_a_group(model: Any, tmp_path: Path) -> 
     assert half.missing == [] if rows[1]["audio_0"] is not None else ["audio"]
 
 
-def test_it_is_written_back_column_by_column(model: Any) -> None:
+def test_resolved_recipe_lists_groups_by_column(model: Any) -> None:
     plan = model.recipe
     assert plan.streams == {}
     columns: dict[str, Any] = plan.columns
@@ -103,7 +103,7 @@ def test_it_is_written_back_column_by_column(model: Any) -> None:
         assert value.equal(model.model.state_dict()[name]), name
 
 
-def test_a_schema_keeps_groups_and_one_without_them_says_nothing_of_them() -> None:
+def test_schema_document_has_groups_only_if_used() -> None:
     found = Schema.declare({"a": {"kind": "number", "stream": "g"}, "b": "number"})
     found.columns["a"].reader.fit([1, 2])
     found.columns["b"].reader.fit([1, 2])
@@ -125,7 +125,7 @@ def test_a_schema_keeps_groups_and_one_without_them_says_nothing_of_them() -> No
         ({"a": {"kind": "number", "stream": "photo"}, "photo": "image"}, "column 'photo' is a stream of its own"),
     ],
 )
-def test_what_cannot_be_grouped(columns: dict[str, Any], message: str) -> None:
+def test_invalid_groups_are_refused(columns: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Schema.declare(columns)
 
@@ -135,7 +135,7 @@ def declared(**recipe: Any) -> Schema:
     return declare(Table(columns), Recipe.parse(recipe), ["label"], {}).schema
 
 
-def test_a_recipe_may_say_it_in_either_way() -> None:
+def test_recipe_accepts_both_forms_of_groups() -> None:
     one = declared(streams={"audio": "audio_*"}, columns={"note": "text"})
     other = declared(columns={**{f"audio_{i}": {"stream": "audio"} for i in range(5)}, "note": "text"})
     assert one.specs() == other.specs()
@@ -156,12 +156,12 @@ def test_a_recipe_may_say_it_in_either_way() -> None:
         ({"streams": {"audio": "label"}}, "is an input"),
     ],
 )
-def test_wrong_groups_are_told(recipe: dict[str, Any], message: str) -> None:
+def test_wrong_groups_are_reported(recipe: dict[str, Any], message: str) -> None:
     with pytest.raises(SensoriumError, match=message):
         declared(**recipe)
 
 
-def test_an_ignored_column_of_a_group_is_ignored() -> None:
+def test_ignored_column_stays_ignored_in_a_group() -> None:
     columns = table(40) | {"audio_9": [1.0] * 40}
     found = declare(
         Table(columns), Recipe.parse({"streams": {"audio": "audio_*"}}), ["label"], {"audio_0": "ignore"}
@@ -180,7 +180,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("words", [["--stream", "audio=audio_*", "--stream=face=face_*"], ["--streams", "audio=audio_*"]])
-def test_on_the_command_line(cli: Any, path: Path, words: list[str]) -> None:
+def test_groups_on_the_command_line(cli: Any, path: Path, words: list[str]) -> None:
     out = path.parent / "run"
     code, _, said = cli("fit", path, "--target", "label", "--out", out, *words, "model.size=tiny", "training.epochs=1")
     assert code == 0, said
@@ -188,7 +188,7 @@ def test_on_the_command_line(cli: Any, path: Path, words: list[str]) -> None:
     assert set(sm.load(out).model.streams) == {"audio", "table"} | ({"face"} if len(words) > 2 else set())
 
 
-def test_the_flag_of_shards_is_still_one() -> None:
+def test_stream_flag_tells_groups_from_other_arguments() -> None:
     from sensorium.cli._options import _is_group, stream_patterns
 
     for word in ("training.epochs=3", "seed=3", "objectives=[mixup]", "--target=x", "shards", "columns={a: number}"):
@@ -200,7 +200,7 @@ def test_the_flag_of_shards_is_still_one() -> None:
             stream_patterns([wrong])
 
 
-def test_fusions_are_compared_over_groups(tmp_path: Path) -> None:
+def test_comparison_of_fusions_over_groups(tmp_path: Path) -> None:
     found = sm.compare(
         table(80),
         target="label",

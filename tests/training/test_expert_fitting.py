@@ -1,4 +1,4 @@
-"""Experts beside a network, from a table to answers: fitted, weighed, fitted once more, saved, hidden, explained."""
+"""Experts beside a network: fitting, blending, refitting, saving, missing streams and explanations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sensorium.core.forward import Forward
 from sensorium.core.stream_subsets import coalitions, routed
 from sensorium.nn.ensemble import NETWORK, Ensemble
 from sensorium.training import final_fit
-from sensorium.training.lightning_module import Lit
+from sensorium.training.lightning_module import TrainingModule
 from sensorium.training.resume import LAST
 
 BOTH = ("model.experts=[linear]", "training.refit=all")
@@ -35,7 +35,7 @@ def first(trained: Any, scenes: Path) -> Batch:
     return next(iter(trained.batches(trained.encode(sm.Table.read(scenes / "test.csv")))))
 
 
-def test_a_saved_blend_answers_as_the_one_that_was_fitted(blended: Any, scenes: Path) -> None:
+def test_saved_blend_predicts_like_the_fitted_one(blended: Any, scenes: Path) -> None:
     trained, out = blended
     again = sm.load(out)
     before, after = (one.predict(scenes / "test.csv") for one in (trained, again))
@@ -44,7 +44,7 @@ def test_a_saved_blend_answers_as_the_one_that_was_fitted(blended: Any, scenes: 
     assert again.recipe.model.experts is not None
 
 
-def test_the_report_says_what_each_part_reached_and_counts(blended: Any) -> None:
+def test_report_shows_score_and_weight_of_each_part(blended: Any) -> None:
     _, out = blended
     told = json.loads((out / "report.json").read_text())
     floor = told["floor"]["event"]
@@ -62,7 +62,7 @@ def test_the_report_says_what_each_part_reached_and_counts(blended: Any) -> None
     assert "linear" in (out / "report.html").read_text()
 
 
-def test_every_set_of_streams_is_answered_by_its_own_weights(blended: Any, scenes: Path) -> None:
+def test_each_set_of_streams_has_its_own_weights(blended: Any, scenes: Path) -> None:
     trained, _ = blended
     model, batch = trained.predictor.model, first(trained, scenes)
     ensemble = model.experts
@@ -80,7 +80,7 @@ def test_every_set_of_streams_is_answered_by_its_own_weights(blended: Any, scene
             assert hidden.outputs["event"].isfinite().all()
 
 
-def test_what_stands_in_a_missing_stream_changes_nothing(blended: Any, scenes: Path) -> None:
+def test_values_of_a_missing_stream_have_no_effect(blended: Any, scenes: Path) -> None:
     trained, _ = blended
     rows = [dict(r) for r in sm.Table.read(scenes / "test.csv").rows()][:4]
     bare = [{k: v for k, v in row.items() if k != "note"} for row in rows]
@@ -90,7 +90,7 @@ def test_what_stands_in_a_missing_stream_changes_nothing(blended: Any, scenes: P
     ]
 
 
-def test_explanations_go_through_the_blend(blended: Any, scenes: Path) -> None:
+def test_explanations_cover_the_blend(blended: Any, scenes: Path) -> None:
     trained, _ = blended
     found = trained.explain(scenes / "test.csv", row=2)
     maps = [one for one in found.maps if one.explainer]
@@ -101,7 +101,7 @@ def test_explanations_go_through_the_blend(blended: Any, scenes: Path) -> None:
         assert one.value == pytest.approx(max(chances.values()), abs=1e-4)
 
 
-def test_an_explainer_that_needs_gradients_says_that_it_cannot_see_into_experts(blended: Any, scenes: Path) -> None:
+def test_gradient_explainer_warns_about_experts(blended: Any, scenes: Path) -> None:
     trained, _ = blended
     found = trained.explain(scenes / "test.csv", row=2, explainer="integrated_gradients")
     notes = [one.note for one in found.maps if one.note and "the row has no" not in one.note]
@@ -109,7 +109,7 @@ def test_an_explainer_that_needs_gradients_says_that_it_cannot_see_into_experts(
     assert any("experts" in note for note in notes), notes
 
 
-def test_fast_trains_no_network(quick_fit: Any, scenes: Path, tmp_path: Path) -> None:
+def test_quality_fast_trains_no_network(quick_fit: Any, scenes: Path, tmp_path: Path) -> None:
     trained = quick_fit(ignore=IGNORE, overrides=["model.experts=[linear]"], quality="fast", out=tmp_path / "run")
     assert not trained.model.network
     assert not trained.history
@@ -124,7 +124,7 @@ def test_fast_trains_no_network(quick_fit: Any, scenes: Path, tmp_path: Path) ->
         again.predictor.embed(sm.Table.read(scenes / "test.csv").rows())
 
 
-def test_numbers_and_labels_are_answered_too(quick_fit: Any, scenes: Path) -> None:
+def test_number_and_label_targets_are_supported(quick_fit: Any, scenes: Path) -> None:
     trained = quick_fit(
         target=["cost", "tags"],
         ignore=["event", "sound", "photo"],
@@ -138,17 +138,19 @@ def test_numbers_and_labels_are_answered_too(quick_fit: Any, scenes: Path) -> No
     assert np.isfinite(found["tags"].metrics["f1_macro"])
 
 
-def test_a_run_that_is_finished_is_read_and_not_fitted_again(quick_fit: Any, blended: Any, monkeypatch: Any) -> None:
+def test_finished_run_is_loaded_not_refitted(quick_fit: Any, blended: Any, monkeypatch: Any) -> None:
     _, out = blended
     before = (out / "model.safetensors").read_bytes()
-    monkeypatch.setattr("sensorium.training.expert_fitting.attached", lambda *_: pytest.fail("fitted again"))
+    monkeypatch.setattr("sensorium.training.expert_fitting.fit_experts", lambda *_: pytest.fail("fitted again"))
     again = quick_fit(ignore=IGNORE, overrides=BOTH, out=out, resume=True)
     assert (out / "model.safetensors").read_bytes() == before
     assert again.model.experts is not None
 
 
-@pytest.mark.parametrize("moment", ["sensorium.training.expert_fitting.again", "sensorium.training.final_fit.again"])
-def test_stopped_in_the_last_fit_it_ends_bit_for_bit(
+@pytest.mark.parametrize(
+    "moment", ["sensorium.training.expert_fitting.refit_experts", "sensorium.training.final_fit.refit_experts"]
+)
+def test_run_stopped_in_final_fit_resumes_bit_identically(
     moment: str, quick_fit: Any, blended: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if moment.startswith("sensorium.training.expert_fitting"):
@@ -166,16 +168,16 @@ def test_stopped_in_the_last_fit_it_ends_bit_for_bit(
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == (blended[1] / "model.safetensors").read_bytes()
 
 
-def test_stopped_within_the_last_training_it_ends_bit_for_bit(
+def test_run_stopped_within_final_training_resumes_bit_identically(
     quick_fit: Any, blended: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    last, begin = final_fit.train, Lit.on_train_batch_start
+    last, begin = final_fit.train, TrainingModule.on_train_batch_start
 
     def train(*given: Any, **more: Any) -> Any:
-        monkeypatch.setattr(Lit, "on_train_batch_start", stop)
+        monkeypatch.setattr(TrainingModule, "on_train_batch_start", stop)
         return last(*given, **more)
 
-    def stop(lit: Lit, batch: Any, at: int) -> None:
+    def stop(lit: TrainingModule, batch: Any, at: int) -> None:
         if lit.global_step == 2:
             raise KeyboardInterrupt
         begin(lit, batch, at)
@@ -190,7 +192,7 @@ def test_stopped_within_the_last_training_it_ends_bit_for_bit(
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == (blended[1] / "model.safetensors").read_bytes()
 
 
-def test_the_last_training_goes_on_from_the_best_epoch(quick_fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_final_training_starts_from_the_best_epoch(quick_fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     before = quick_fit(ignore=IGNORE, overrides=[*BOTH, "training.refit=experts"]).model
     monkeypatch.setattr(final_fit, "RATE", 1e-9)
     still = dict(quick_fit(ignore=IGNORE, overrides=BOTH).model.named_parameters())
@@ -198,7 +200,7 @@ def test_the_last_training_goes_on_from_the_best_epoch(quick_fit: Any, monkeypat
         torch.testing.assert_close(still[name], tensor, msg=name)
 
 
-def test_rows_end_to_end_are_both(scenes: Path, blended: Any) -> None:
+def test_concatenated_rows_contain_both_parts(scenes: Path, blended: Any) -> None:
     trained, _ = blended
     early, late = (trained.encode(sm.Table.read(scenes / f"{name}.csv")) for name in ("train", "valid"))
     both = early.followed(late)
@@ -216,11 +218,11 @@ def test_rows_end_to_end_are_both(scenes: Path, blended: Any) -> None:
                 assert torch.equal(got.inputs[stream].data[i][:length], field.data[0]), stream
 
 
-def test_a_validation_table_is_not_fitted_on(quick_fit: Any, scenes: Path) -> None:
+def test_validation_table_is_not_trained_on(quick_fit: Any, scenes: Path) -> None:
     trained = quick_fit(ignore=IGNORE, overrides=BOTH, valid=scenes / "valid.csv")
     assert "refit" not in trained.artifact.report
 
 
-def test_with_a_time_limit_the_network_is_trained_once(quick_fit: Any) -> None:
+def test_time_limit_skips_the_final_training(quick_fit: Any) -> None:
     trained = quick_fit(ignore=IGNORE, overrides=BOTH, time_limit=30)
     assert trained.artifact.report["refit"]["epochs"] == 0

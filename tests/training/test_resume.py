@@ -1,4 +1,4 @@
-"""The same seed is the same model, bit for bit, whatever interrupted the run on its way."""
+"""The same seed gives a bit-identical model, whatever interrupted the run."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def whole(run: Any) -> Any:
     return run()
 
 
-def test_the_same_seed_is_the_same_model(run: Any, whole: Any, scenes: Path) -> None:
+def test_same_seed_gives_the_same_model(run: Any, whole: Any, scenes: Path) -> None:
     torch.rand(17)  # what went on before does not matter
     again = run()
     assert same(again, whole)
@@ -63,13 +63,13 @@ def test_the_same_seed_is_the_same_model(run: Any, whole: Any, scenes: Path) -> 
     assert again.evaluate(scenes / "test.csv").to_json() == whole.evaluate(scenes / "test.csv").to_json()
 
 
-def test_another_seed_is_another_model(run: Any, whole: Any) -> None:
+def test_another_seed_gives_another_model(run: Any, whole: Any) -> None:
     other = run(seed=1)
     assert not same(other, whole)
     assert course(other) != course(whole)
 
 
-def test_training_leaves_the_callers_randomness_alone(run: Any) -> None:
+def test_training_keeps_the_callers_random_state(run: Any) -> None:
     torch.manual_seed(5)
     want = torch.rand(3)
     torch.manual_seed(5)
@@ -94,7 +94,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, epochs: int) -> None:
 
 
 @pytest.mark.parametrize("epochs", [1, 3, 4])
-def test_a_run_taken_up_ends_where_it_would_have(
+def test_resumed_run_ends_bit_identically(
     run: Any, whole: Any, epochs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "run"
@@ -111,7 +111,7 @@ def test_a_run_taken_up_ends_where_it_would_have(
     assert same(sm.load(out), whole)
 
 
-def test_patience_is_remembered(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_keeps_patience(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed between the last epoch, in which patience ran out, and the saving of the model."""
     options = [*OPTIONS, "training.epochs=30", "training.patience=1", "training.lr=0.05"]
     short = run(overrides=options)
@@ -135,7 +135,7 @@ def halfway(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "run"
 
 
-def test_another_recipe_is_not_a_resume(run: Any, whole: Any, halfway: Path) -> None:
+def test_resume_with_another_recipe_is_refused(run: Any, whole: Any, halfway: Path) -> None:
     for given, said in (
         ({"overrides": [*OPTIONS, "training.lr=0.01"]}, "training.lr is 0.01, and was"),
         ({"seed": 3}, "seed is 3, and was 0"),
@@ -148,7 +148,7 @@ def test_another_recipe_is_not_a_resume(run: Any, whole: Any, halfway: Path) -> 
     assert same(run(out=halfway, resume=True), whole), "the refusals left the checkpoint as it was"
 
 
-def test_another_table_is_not_a_resume(run: Any, halfway: Path, table: Path, read_csv: Any, write_csv: Any) -> None:
+def test_resume_with_another_table_is_refused(run: Any, halfway: Path, table: Path, read_csv: Any, write_csv: Any) -> None:
     """Another row, column or cell, also one that changes nothing that is learnt of the columns; another picture."""
     path, rows = table / "train.csv", read_csv(table / "train.csv")
 
@@ -178,7 +178,7 @@ def test_another_table_is_not_a_resume(run: Any, halfway: Path, table: Path, rea
     (table / pictured).write_bytes(data)
 
 
-def test_only_told_to_it_starts_anew(run: Any, whole: Any, halfway: Path) -> None:
+def test_only_overwrite_starts_anew(run: Any, whole: Any, halfway: Path) -> None:
     with pytest.raises(ConfigError, match="holds a training that was stopped") as caught:
         run(out=halfway)
     assert "--resume" in str(caught.value)
@@ -186,7 +186,7 @@ def test_only_told_to_it_starts_anew(run: Any, whole: Any, halfway: Path) -> Non
     assert same(run(out=halfway, overwrite=True), whole)
 
 
-def test_resuming_nothing_is_training(run: Any, whole: Any, tmp_path: Path) -> None:
+def test_resume_without_checkpoint_trains(run: Any, whole: Any, tmp_path: Path) -> None:
     assert same(run(out=tmp_path / "run", resume=True), whole)
 
 
@@ -215,7 +215,7 @@ def until(process: subprocess.Popen[str], what: Any, seconds: float = 60) -> Non
         time.sleep(0.01)
 
 
-def test_killed_and_interrupted_on_the_command_line(
+def test_command_line_run_resumes_after_kill_and_interrupt(
     whole: Any, scenes: Path, tmp_path: Path, cli: Any, cache: Path
 ) -> None:
     """SIGKILL in mid-training, then Ctrl-C in mid-training, then to the end: the model of an undisturbed run."""
@@ -264,7 +264,7 @@ Image.encode = encode
 """
 
 
-def test_ctrl_c_while_decoding_keeps_what_was_decoded(tmp_path: Path) -> None:
+def test_interrupted_decoding_keeps_decoded_rows(tmp_path: Path) -> None:
     from PIL import Image
 
     cache = tmp_path / "cache"

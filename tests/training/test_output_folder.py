@@ -1,4 +1,4 @@
-"""What lies in the place of a result: ours is gone on with or replaced when told to, and what is not ours is refused."""
+"""Output folders: results are continued or replaced only on request, unrelated files never."""
 
 from __future__ import annotations
 
@@ -28,12 +28,10 @@ def held(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_a_finished_model_is_refused_before_any_work(
-    finished: Path, quick_fit: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_finished_model_is_not_replaced(finished: Path, quick_fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     before = held(finished)
     with monkeypatch.context() as patch:
-        patch.setattr("sensorium.training.table_splits.read", None)
+        patch.setattr("sensorium.training.table_splits.read_table", None)
         with pytest.raises(ConfigError, match="holds a finished model") as caught:
             quick_fit(**FAST, out=finished)
     assert "--overwrite" in str(caught.value)
@@ -46,7 +44,7 @@ def test_a_finished_model_is_refused_before_any_work(
     assert held(finished) == before
 
 
-def test_told_to_it_is_replaced_and_else_resumed_as_the_same_run(finished: Path, quick_fit: Any, tmp_path: Path) -> None:
+def test_overwrite_replaces_and_resume_keeps_a_finished_run(finished: Path, quick_fit: Any, tmp_path: Path) -> None:
     quick_fit(**FAST, out=tmp_path / "run")
     quick_fit(**FAST, out=tmp_path / "run", resume=True)
     weights = (tmp_path / "run" / "model.safetensors").read_bytes()
@@ -57,14 +55,14 @@ def test_told_to_it_is_replaced_and_else_resumed_as_the_same_run(finished: Path,
     assert sm.load(tmp_path / "run").recipe.seed == 1
 
 
-def test_a_model_of_no_known_run_is_not_resumed(finished: Path, quick_fit: Any, tmp_path: Path) -> None:
+def test_model_without_run_record_is_not_resumed(finished: Path, quick_fit: Any, tmp_path: Path) -> None:
     sm.load(finished).save(tmp_path / "run")
-    with pytest.raises(ConfigError, match="nothing says of which run"):
+    with pytest.raises(ConfigError, match="without a record of its run"):
         quick_fit(**FAST, out=tmp_path / "run", resume=True)
 
 
 @pytest.mark.parametrize("name", ["recipe.yaml", "report.html"])
-def test_files_of_other_origin_are_refused(name: str, quick_fit: Any, tmp_path: Path) -> None:
+def test_unrelated_files_are_refused(name: str, quick_fit: Any, tmp_path: Path) -> None:
     (tmp_path / name).write_text("mine")
     with pytest.raises(ConfigError, match=f"holds {name}"):
         quick_fit(**FAST, out=tmp_path)
@@ -72,7 +70,7 @@ def test_files_of_other_origin_are_refused(name: str, quick_fit: Any, tmp_path: 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such locks")
-def test_of_two_processes_one_writes(tmp_path: Path) -> None:
+def test_second_process_cannot_write_into_the_same_folder(tmp_path: Path) -> None:
     program = (
         "import sys, pathlib\nfrom sensorium.training.output_folder import for_run\n"
         "with for_run(pathlib.Path(sys.argv[1]), resume=False, overwrite=False, search=False):\n"
@@ -94,7 +92,7 @@ def test_of_two_processes_one_writes(tmp_path: Path) -> None:
     assert not (tmp_path / "run").is_dir() or not any((tmp_path / "run").iterdir())
 
 
-def test_what_was_made_for_nothing_goes_again(quick_fit: Any, tmp_path: Path) -> None:
+def test_empty_created_folders_are_removed(quick_fit: Any, tmp_path: Path) -> None:
     with pytest.raises(SensoriumError, match="no column named"):
         quick_fit(**{**FAST, "target": "nothing"}, out=tmp_path / "a" / "b" / "run")
     assert not (tmp_path / "a").exists()
@@ -114,7 +112,7 @@ def test_what_was_made_for_nothing_goes_again(quick_fit: Any, tmp_path: Path) ->
         ("explain", "--json", "e.json"),
     ],
 )
-def test_a_result_replaces_its_like_and_nothing_else(
+def test_result_replaces_only_its_own_kind(
     verb: str, option: str, name: str, cli: Any, finished: Path, scenes: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "new" / "folder" / name
@@ -133,7 +131,7 @@ def test_a_result_replaces_its_like_and_nothing_else(
     assert path.stat().st_size == pytest.approx(size, rel=0.05)
 
 
-def test_the_table_that_is_read_is_never_replaced(cli: Any, finished: Path, table: Path) -> None:
+def test_input_table_is_never_replaced(cli: Any, finished: Path, table: Path) -> None:
     before = (table / "test.csv").read_bytes()
     for words in (["--out", table / "test.csv"], ["--out", table / ".." / "table" / "test.csv", "--overwrite"]):
         code, _, said = cli("predict", finished, table / "test.csv", *words)
@@ -142,7 +140,7 @@ def test_the_table_that_is_read_is_never_replaced(cli: Any, finished: Path, tabl
     assert (table / "test.csv").read_bytes() == before
 
 
-def test_a_place_that_cannot_be_is_told_before_any_work(
+def test_impossible_output_path_is_reported_before_any_work(
     cli: Any, finished: Path, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -155,7 +153,7 @@ def test_a_place_that_cannot_be_is_told_before_any_work(
             assert str(place) in said or str(place.parent) in said
 
 
-def test_a_pack_replaces_shards_only_told_to(scenes: Path, tmp_path: Path) -> None:
+def test_pack_replaces_shards_only_with_overwrite(scenes: Path, tmp_path: Path) -> None:
     from sensorium.data.files.media_access import Under
     from sensorium.data.shards.pack import pack
     from sensorium.data.shards.shard_folder import shards
@@ -177,7 +175,7 @@ def test_a_pack_replaces_shards_only_told_to(scenes: Path, tmp_path: Path) -> No
     assert [len(shard) for shard in shards(tmp_path)] == [len(rows)]
 
 
-def test_a_demo_replaces_only_a_demo(cli: Any, tmp_path: Path) -> None:
+def test_demo_replaces_only_a_demo(cli: Any, tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("mine\n1\n")
     code, _, said = cli("demo", "--out", tmp_path)
     assert code == 2

@@ -1,4 +1,4 @@
-"""Qualities: one word sets what the table says, and nothing that was said already."""
+"""Qualities set what the table says, and nothing that the user set."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def schema() -> Schema:
     return found
 
 
-def test_each_quality_sets_what_the_table_says(schema: Schema) -> None:
+def test_each_quality_sets_its_preset(schema: Schema) -> None:
     usual, _ = resolve(Recipe(), schema, 1000)
     assert usual.training.epochs is not None
     for name, preset in QUALITY.items():
@@ -37,7 +37,7 @@ def test_each_quality_sets_what_the_table_says(schema: Schema) -> None:
     assert (good, trials) == (Recipe(), None), "good is what is done without a word"
 
 
-def test_what_was_said_stays(schema: Schema) -> None:
+def test_quality_keeps_user_settings(schema: Schema) -> None:
     told = Recipe().override(["model.size=large", "training.epochs=7"])
     for name in QUALITY:
         plan, _, _ = with_quality(name, told, schema, 1000, {})
@@ -47,7 +47,7 @@ def test_what_was_said_stays(schema: Schema) -> None:
         with_quality("bestt", Recipe(), schema, 1000, {})
 
 
-def test_best_searches(scenes: Path, quick_fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quality_best_searches(scenes: Path, quick_fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from sensorium.training import quality_presets
 
     monkeypatch.setitem(quality_presets.QUALITY, "best", quality_presets.QUALITY["best"]._replace(trials=2))
@@ -58,7 +58,7 @@ def test_best_searches(scenes: Path, quick_fit: Any, monkeypatch: pytest.MonkeyP
     assert len(found.artifact.report["networks"]) == 4
 
 
-def test_patience_is_shorter_where_experts_answer_from_all_that_is_there(schema: Schema) -> None:
+def test_patience_is_shorter_with_experts_for_all_streams(schema: Schema) -> None:
     def patience(rows: int, *told: str) -> tuple[int | None, int | None]:
         found, _ = resolve(Recipe().override(["model.experts=[linear]", *told]), schema, rows)
         return found.training.epochs, found.training.patience

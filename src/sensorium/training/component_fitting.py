@@ -1,0 +1,66 @@
+"""Fitting of parts that learn by other means than gradient descent: encoders before training, tasks after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from sensorium.core.batch import Encoded, Field, joined
+from sensorium.core.contracts import Encoder, Seen
+from sensorium.core.forward import Forward
+from sensorium.core.schema import Schema
+from sensorium.data import encoded_rows as encoded
+from sensorium.data.loader import Loader
+from sensorium.model import Model
+
+
+def fit_encoders(model: Model, schema: Schema, rows: encoded.Rows) -> list[str]:
+    """Fit data-dependent encoders of ``model`` on the training ``rows`` (columns: ``schema``); return their notes."""
+    notes = []
+    for stream, encoder in model.encoders.items():
+        if type(encoder).fit is not Encoder.fit:
+            encoder.fit(_fields(schema, rows, stream))
+            if note := encoder.told():
+                notes.append(f"{stream}: {note}")
+    return notes
+
+
+def _fields(schema: Schema, rows: encoded.Rows, stream: str) -> Iterator[Field]:
+    for batch in Loader(rows, 256):
+        field = schema.prepare(batch).inputs[stream]
+        if bool(field.present.any()):
+            yield field.map(partial(_select, keep=field.present))
+
+
+def _select(tensor: Tensor, keep: Tensor) -> Tensor:
+    return tensor[keep]
+
+
+def settle_tasks(model: Model, schema: Schema, rows: encoded.Rows, valid: encoded.Rows) -> None:
+    """Fit the tasks of ``model`` that learn from its outputs, on ``rows`` and ``valid`` (columns: ``schema``)."""
+    tasks = {name: task for name, task in model.tasks.items() if task.settles}
+    if not tasks:
+        return
+    outputs = [_network_outputs(model, schema, part) for part in (rows, valid)]
+    for name, task in tasks.items():
+        task.settle(*(part[name] for part in outputs))
+
+
+@torch.no_grad()
+def _network_outputs(model: Model, schema: Schema, rows: encoded.Rows) -> dict[str, Seen]:
+    """Return the fused and stream vectors of all rows, by target; tokens of all rows would not fit in memory."""
+
+    def vectors(part: Encoded) -> Encoded:
+        return Encoded(part.pooled.unsqueeze(1), part.present.unsqueeze(1), part.pooled, part.present)
+
+    batches = []
+    for batch in Loader(rows, 256):
+        run = Forward(model, schema.prepare(batch))
+        streams = {name: vectors(part) for name, part in run.streams.items()}
+        targets = {name: run.target(name) for name, task in model.tasks.items() if task.settles}
+        batches.append((vectors(run.fused), streams, targets, run.batch.weight, run.batch.prompts))
+    fused, streams, known, weight, prompts = joined(batches)
+    return {name: Seen(fused, streams, target, weight, prompts) for name, target in known.items()}
