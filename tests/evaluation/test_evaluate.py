@@ -1,4 +1,4 @@
-"""A whole evaluation: what it says of models whose worth is known."""
+"""Evaluation of models with known performance."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def known(model, batch):
     return {name: model.tasks[name].baseline([target]) for name, target in batch.targets.items()}
 
 
-def test_scores_are_those_of_the_answers(make: Make) -> None:
+def test_scores_match_the_predictions(make: Make) -> None:
     model, batches = make()
     found = evaluate(model, batches, baselines=known(model, batches[0])).targets["animal"]
     truth = [t for t in found.truths if t is not None]
@@ -38,7 +38,7 @@ def test_scores_are_those_of_the_answers(make: Make) -> None:
     assert len(found.subsets) == 7
 
 
-def test_streams_are_judged_by_what_they_bring(make: Make) -> None:
+def test_contributions_follow_the_information_in_the_streams(make: Make) -> None:
     model, batches = make(rows=1000)
     found = evaluate(model, batches, baselines=known(model, batches[0])).targets["animal"]
     assert found.baseline is not None
@@ -47,26 +47,26 @@ def test_streams_are_judged_by_what_they_bring(make: Make) -> None:
     assert abs(shares["noise"]) < 0.05
     assert sum(shares.values()) == pytest.approx(found.metrics["accuracy"] - found.baseline["accuracy"])
     text = "\n".join(found.findings)
-    assert "clearly better than always answering the commonest class" in text
-    assert "image is needed" in text
-    assert "noise adds nothing" in text
+    assert "significantly better than always predicting the most frequent class" in text
+    assert "image improves the score significantly" in text
+    assert "noise makes no significant difference" in text
 
 
-def test_a_single_stream_that_beats_the_whole_is_told(make: Make) -> None:
+def test_findings_report_a_single_stream_that_beats_all_streams(make: Make) -> None:
     model, batches = make({"image": 3.0, "audio": -1.5}, rows=600)
     found = evaluate(model, batches, baselines=known(model, batches[0])).findings
-    assert any(s.startswith("image alone") and "do harm" in s for s in found)
-    assert any(s.startswith("audio does harm") for s in found)
+    assert any(s.startswith("image alone") and "hurt significantly" in s for s in found)
+    assert any(s.startswith("audio hurts the score significantly") for s in found)
 
 
-def test_a_model_worse_than_the_majority_is_told(make: Make) -> None:
+def test_findings_report_a_model_worse_than_the_baseline(make: Make) -> None:
     model, batches = make({"image": -3.0, "audio": -1.0}, rows=600)
     found = evaluate(model, batches, baselines=known(model, batches[0]))
     assert found.targets["animal"].verdict == "worse"
-    assert "worse than always answering" in found.findings[0]
+    assert "significantly worse than always predicting" in found.findings[0]
 
 
-def test_where_less_is_better_shapley_is_still_positive_for_a_help(make: Make) -> None:
+def test_contributions_are_positive_for_useful_streams_when_lower_is_better(make: Make) -> None:
     # The answer is twice the signal: a stream of strength 2 is right, the noise stream changes little.
     model, batches = make({"image": 2.0, "noise": 0.0}, rows=600, kinds=("regression",))
     quiet = [b.map(lambda t: t) for b in batches]
@@ -77,10 +77,10 @@ def test_where_less_is_better_shapley_is_still_positive_for_a_help(make: Make) -
     assert found.metrics["mae"] < 0.5
     assert found.verdict == "better"
     assert found.shapley["image"] > 0.5
-    assert any("image is needed" in s for s in found.findings)
+    assert any("image improves the score significantly" in s for s in found.findings)
 
 
-def test_the_model_is_left_as_it_was(make: Make) -> None:
+def test_evaluation_leaves_the_model_unchanged(make: Make) -> None:
     model, batches = make(rows=50)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     for training in (True, False):
@@ -131,14 +131,14 @@ def test_one_stream_needs_no_subsets(make: Make) -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 10])
-def test_few_rows_are_scored_without_complaint(make: Make, rows: int) -> None:
+def test_few_rows_are_scored_without_warnings(make: Make, rows: int) -> None:
     model, batches = make(rows=rows, kinds=("classification", "multilabel", "regression"))
     found = evaluate(model, batches, baselines=known(model, batches[0]), resamples=10)
     json.dumps(found.to_json(), allow_nan=False)
     assert found.text()
 
 
-def test_no_rows_and_no_targets_are_said_in_words(make: Make) -> None:
+def test_no_rows_and_no_targets_give_readable_findings(make: Make) -> None:
     model, batches = make(rows=30)
     assert evaluate(model, []) == Evaluation(0, model.streams, {})
     assert evaluate(model, []).text() == "No rows to evaluate."

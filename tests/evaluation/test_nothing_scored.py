@@ -1,4 +1,4 @@
-"""``evaluate`` where no row can be scored: it says why, and does not end as if all were well."""
+"""``evaluate`` fails with a reason if no row can be scored."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
         ("a class that training did not have", ("no row could be scored", "write targets as the training table does")),
     ],
 )
-def test_a_table_without_targets_is_refused_in_words(
+def test_a_table_without_targets_is_rejected(
     cli: Any, run_folder: Path, scenes: Path, tmp_path: Path, read_csv: Any, write_csv: Any, target: Any, words: Any
 ) -> None:
     rows = [{k: v for k, v in row.items() if k != "event"} for row in read_csv(scenes / "test.csv")[:6]]
@@ -30,9 +30,7 @@ def test_a_table_without_targets_is_refused_in_words(
     assert not (tmp_path / "scores.json").exists()
 
 
-def test_a_table_without_rows_is_refused_in_words(
-    cli: Any, run_folder: Path, scenes: Path, tmp_path: Path, read_csv: Any
-) -> None:
+def test_a_table_without_rows_is_rejected(cli: Any, run_folder: Path, scenes: Path, tmp_path: Path, read_csv: Any) -> None:
     header = ",".join(read_csv(scenes / "test.csv")[0])
     table = tmp_path / "t.csv"
     table.write_text(header + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The report: one whole, safe page that needs nothing else."""
+"""The report: one complete, safe, self-contained page."""
 
 from __future__ import annotations
 
@@ -109,12 +109,12 @@ def test_the_page_has_every_section(make: Make, tmp_path: Path) -> None:
     page = Page(text)
     ids = {section.get("id") for section in page.all("section")}
     assert ids == {"summary", "target-1", "curves", "problems", "recipe"}
-    for heading in ("Scores", "What each stream is worth", "What is taken for what", "Each class", "Hardest rows"):
+    for heading in ("Scores", "Contribution of each stream", "Confusion matrix", "Scores by class", "Hardest rows"):
         assert heading in page.text
     for words in (
-        "clearly better than",
+        "significantly better than",
         "best single stream",
-        "mattered most",
+        "most important stream",
         "AUROC",
         "Shapley",
         "version: 1",
@@ -128,7 +128,7 @@ def test_the_page_has_every_section(make: Make, tmp_path: Path) -> None:
         assert any(what in title for title in titles), what
 
 
-def test_pictures_and_sounds_are_inside_the_page(make: Make, tmp_path: Path) -> None:
+def test_images_and_audio_are_embedded(make: Make, tmp_path: Path) -> None:
     page = Page(written(make, tmp_path, hardest=20))
     assert page.all("img")
     assert all((img["src"] or "").startswith("data:image/") and img["alt"] for img in page.all("img"))
@@ -138,7 +138,7 @@ def test_pictures_and_sounds_are_inside_the_page(make: Make, tmp_path: Path) -> 
     assert len(page.all("article")) == 20 + 6
 
 
-def test_the_page_loads_nothing_and_runs_nothing(make: Make, tmp_path: Path) -> None:
+def test_the_page_loads_no_resources_and_runs_no_scripts(make: Make, tmp_path: Path) -> None:
     text = written(make, tmp_path)
     page = Page(text)
     assert not page.all("script")
@@ -165,7 +165,7 @@ def test_every_kind_of_target_and_a_bare_page(make: Make, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "I;16", "1", "CMYK"])
-def test_pictures_of_every_mode_become_small_ones(mode: str) -> None:
+def test_images_of_every_mode_become_thumbnails(mode: str) -> None:
     out = io.BytesIO()
     Image.new(mode, (400, 1000)).save(out, "TIFF")
     html = shown("a.tif", "image", out.getvalue(), name="photo")
@@ -173,7 +173,7 @@ def test_pictures_of_every_mode_become_small_ones(mode: str) -> None:
     assert len(html) < 20_000
 
 
-def test_cells_that_cannot_be_shown_are_said_to_be_so() -> None:
+def test_unreadable_cells_are_reported() -> None:
     assert "missing" in shown(None, "image", None, name="photo")
     assert "cannot be shown" in shown("a.png", "image", b"no picture", name="photo")
     assert "cannot be shown" in shown("a.png", "image", picture()[:200], name="photo")
@@ -197,7 +197,7 @@ def test_long_sounds_are_cut_and_series_come_in_many_forms() -> None:
         assert "<polyline" in shown(cell, "series", data, name="sensor")
 
 
-def test_charts_are_well_formed_whatever_they_get() -> None:
+def test_charts_are_well_formed_for_any_input() -> None:
     nan = float("nan")
     made = [
         line_chart({EVIL: [1.0, nan, 2.0], "b": []}, title=EVIL),
@@ -225,7 +225,7 @@ def test_ticks_are_few_and_inside(low: float, high: float) -> None:
     assert all(low - 1e-9 * (high - low) <= value <= high + 1e-9 * (high - low) for value in found)
 
 
-def test_learning_curves_put_training_beside_validation(tmp_path: Path) -> None:
+def test_learning_curves_pair_training_and_validation(tmp_path: Path) -> None:
     found = curves([*CURVES, {"epoch": 6, "valid_loss": 0.1, "lr": 1e-3}])
     assert {name: list(lines) for name, lines in found.items()} == {
         "loss": ["training", "validation"],

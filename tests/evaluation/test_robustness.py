@@ -1,4 +1,4 @@
-"""Curves of what a model bears."""
+"""Robustness curves under missing and corrupted streams."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sensorium.data.corrupted_stream import Corrupted, kinds_of
 from sensorium.evaluation.robustness import REMOVAL, STEPS, area, references, robustness
 
 
-def test_the_area_is_the_trapezoid_of_what_is_kept() -> None:
+def test_area_is_the_trapezoid_of_the_relative_score() -> None:
     steps, scores = [0.0, 0.25, 0.5, 1.0], [0.8, 0.6, 0.4, 0.2]
     assert area(steps, scores, True) == pytest.approx(np.trapezoid(np.array(scores) / 0.8, steps))
     assert area(steps, [2.0, 3.0, 4.0, 8.0], False) == pytest.approx(np.trapezoid([1, 2 / 3, 1 / 2, 1 / 4], steps))
@@ -32,7 +32,7 @@ def encoded(trained: Any, scenes: Path) -> Any:
     return trained.encode(Table.read(scenes / "test.csv"))
 
 
-def test_a_row_meets_the_same_accident_in_any_batch(trained: Any, encoded: Any) -> None:
+def test_corruption_of_a_row_does_not_depend_on_its_batch(trained: Any, encoded: Any) -> None:
     for stream, columns in trained.schema.streams.items():
         for how in kinds_of(columns):
             source = Corrupted(encoded.inputs[stream], columns, how, 0.5, seed=3)
@@ -45,7 +45,7 @@ def test_a_row_meets_the_same_accident_in_any_batch(trained: Any, encoded: Any) 
             assert torch.equal(whole.present, encoded.inputs[stream].gather(np.arange(8)).present)
 
 
-def test_cells_of_a_table_are_spoiled_one_by_one(trained: Any, encoded: Any) -> None:
+def test_tabular_cells_are_corrupted_independently(trained: Any, encoded: Any) -> None:
     columns = trained.schema.streams["table"]
     index = np.arange(len(encoded))
     clean, spoiled = (
@@ -61,7 +61,7 @@ def test_cells_of_a_table_are_spoiled_one_by_one(trained: Any, encoded: Any) -> 
     assert torch.equal(clean.data[~clean.mask], spoiled.data[~clean.mask]), "a missing cell is not spoiled"
 
 
-def test_curves_start_whole_and_end_without_the_stream(trained: Any, scenes: Path, encoded: Any) -> None:
+def test_curves_start_clean_and_end_without_the_stream(trained: Any, scenes: Path, encoded: Any) -> None:
     found = robustness(trained.predictor.model, trained.schema, encoded)["event"]
     whole = trained.evaluate(scenes / "test.csv").targets["event"]
     assert found.metric == "accuracy"
@@ -102,7 +102,7 @@ DOCUMENT = {
 }
 
 
-def test_references_are_the_best_that_never_had_the_stream() -> None:
+def test_references_are_the_best_models_trained_without_the_stream() -> None:
     found = references(DOCUMENT, "event", "accuracy", ["photo", "note", "sound"])
     assert {s: (r.score, r.name) for s, r in found.items()} == {
         "note": (0.7, "without note"),
@@ -112,7 +112,7 @@ def test_references_are_the_best_that_never_had_the_stream() -> None:
         references(DOCUMENT, "price", "accuracy", ["photo"])
 
 
-def test_the_command_draws_it(cli: Any, run_folder: Path, scenes: Path, tmp_path: Path) -> None:
+def test_the_command_reports_robustness(cli: Any, run_folder: Path, scenes: Path, tmp_path: Path) -> None:
     (tmp_path / "compare.json").write_text(json.dumps(DOCUMENT), encoding="utf-8")
     words = ["evaluate", run_folder, scenes / "test.csv", "--robustness", "--reference", tmp_path / "compare.json", "-q"]
     code, out, _ = cli(*words, "--report", tmp_path / "r.html", "--json", tmp_path / "r.json")
@@ -120,7 +120,7 @@ def test_the_command_draws_it(cli: Any, run_folder: Path, scenes: Path, tmp_path
     assert "mean area: removal" in out
     assert "the best model trained without it has 0.400 (photo alone)" in out
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
-    assert "What it bears" in page
+    assert "<h3>Robustness</h3>" in page
     assert "trained without it (photo alone)" in page
     told = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["robustness"]["event"]
     assert 0 < told["removal_area"] <= 2

@@ -72,7 +72,7 @@ def test_a_weighted_resample_is_the_score_of_the_repeated_rows() -> None:
         assert {name: float(values[i]) for name, values in drawn.items()} == pytest.approx(expected, abs=1e-6)
 
 
-def test_metrics_of_a_library_are_scored_on_the_same_rows() -> None:
+def test_library_metrics_are_scored_on_the_same_rows() -> None:
     from torchmetrics import MeanAbsoluteError
     from torchmetrics.classification import MulticlassAccuracy
 
@@ -101,7 +101,7 @@ def test_intervals_are_seeded_hold_the_score_and_shrink_with_rows() -> None:
         assert narrow[name][1] - narrow[name][0] < 0.5 * (wide[name][1] - wide[name][0])
 
 
-def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
+def test_intervals_have_about_nominal_coverage() -> None:
     logits, target = answers(40_000, seed=9)
     task = classifier()
     truth = score(task, logits, target)["accuracy"]
@@ -121,7 +121,7 @@ def test_no_row_and_no_resample_give_no_interval() -> None:
     assert all(map(math.isnan, intervals(none)["accuracy"]))
 
 
-def test_subsets_are_all_of_them_up_to_six_and_the_telling_ones_above() -> None:
+def test_all_subsets_up_to_six_streams_then_singles_and_all_but_one() -> None:
     assert len(set(subsets_of("abcdef"))) == 63
     many = subsets_of("abcdefgh")
     assert len(set(many)) == len(many) == 8 + 8 + 1
@@ -163,7 +163,7 @@ def test_outputs_of_any_shape_are_joined() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_shapley_values_are_the_mean_gain_over_all_orders(count: int) -> None:
+def test_contributions_are_the_mean_gain_over_all_orders(count: int) -> None:
     streams = tuple("abcd"[:count])
     generator = torch.Generator().manual_seed(count)
     scores = {
@@ -181,7 +181,7 @@ def test_shapley_values_are_the_mean_gain_over_all_orders(count: int) -> None:
     assert sum(found.values()) == pytest.approx(scores[streams] - 0.1)
 
 
-def test_shapley_of_many_streams_is_exact_where_streams_act_in_pairs() -> None:
+def test_contributions_of_many_streams_are_exact_for_pairwise_interactions() -> None:
     streams = tuple("abcdefgh")
     own = {s: 0.1 * i for i, s in enumerate(streams)}
 
@@ -192,7 +192,7 @@ def test_shapley_of_many_streams_is_exact_where_streams_act_in_pairs() -> None:
     assert found == pytest.approx({s: own[s] + (0.25 if s in "ac" else 0.0) for s in streams})
 
 
-def test_tables_add_up() -> None:
+def test_confusion_counts_are_consistent() -> None:
     logits, target = answers(200)
     kept = scored(classifier(), logits, target).kept
     chance, truth = kept["prediction"], kept["truth"]

@@ -12,7 +12,7 @@ from sensorium.evaluation.significance import Noise, difference, holm, quantile,
 
 @pytest.mark.parametrize("freedom", [1.0, 2.0, 3.7, 10.0, 120.0, 1000.0])
 @pytest.mark.parametrize("t", [0.0, 0.5, -2.0, 5.0, 30.0])
-def test_tails_are_those_of_student(t: float, freedom: float) -> None:
+def test_tails_match_student_t(t: float, freedom: float) -> None:
     expected = 2 * scipy.stats.t.sf(abs(t), freedom)
     assert two_sided(t, freedom) == pytest.approx(expected, rel=1e-6 if freedom < 300 else 0.5, abs=1e-9)
     assert quantile(freedom) == pytest.approx(scipy.stats.t.ppf(0.975, freedom), rel=1e-6 if freedom < 300 else 2e-3)
@@ -25,7 +25,7 @@ def test_holm_steps_down() -> None:
     assert holm({}) == {}
 
 
-def test_of_two_models_the_noise_of_seeds_is_that_of_a_paired_t_test() -> None:
+def test_seed_noise_of_two_models_matches_a_paired_t_test() -> None:
     a, b = np.array([0.81, 0.84, 0.79, 0.86]), np.array([0.70, 0.79, 0.71, 0.74])
     same = torch.zeros(4, 10)
     found = difference(a.tolist(), b.tolist(), same, same, seed_noise([a.tolist(), b.tolist()]))
@@ -47,7 +47,7 @@ def test_the_noise_of_several_models_is_the_residual_of_a_two_way_table() -> Non
     assert seed_noise([[0.5, 0.7]]) == Noise(0.0, 0.0)
 
 
-def test_equal_models_are_rarely_told_apart_and_different_ones_are() -> None:
+def test_equal_models_are_rarely_significant_and_different_ones_are() -> None:
     rng = np.random.default_rng(0)
     rows, seeds, models, trials = 150, 3, 4, 120
     false, true = 0, 0

@@ -1,4 +1,4 @@
-"""Trees as experts: how large they may become, what is missing, classes that a set never saw."""
+"""Tree experts: size limits, missing streams, unseen classes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def size(expert: Expert) -> int:
 
 
 @KINDS
-def test_stays_within_its_bytes(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_size_limit_is_respected(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sensorium.nn.tree_expert.BYTES", 200_000)
     response = RESPONSES["classes"]
     rows = observed(response, 400)
@@ -42,7 +42,7 @@ def test_stays_within_its_bytes(kind: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @KINDS
-def test_a_column_with_nothing_in_it_changes_nothing(kind: str) -> None:
+def test_empty_columns_have_no_effect(kind: str) -> None:
     response = Response("number", 1)
     rows = observed(response)
     empty = np.concatenate([rows.compact["table"], np.full((len(rows), 1), np.nan, dtype=np.float32)], axis=1)
@@ -53,7 +53,7 @@ def test_a_column_with_nothing_in_it_changes_nothing(kind: str) -> None:
 
 
 @KINDS
-def test_a_class_that_a_set_never_saw_is_rare_and_not_impossible(kind: str) -> None:
+def test_unseen_classes_get_small_nonzero_probability(kind: str) -> None:
     response = RESPONSES["classes"]
     rows = observed(response)
     for lacking in ([2], [1, 2]):
@@ -78,7 +78,7 @@ def test_a_label_that_all_rows_have(kind: str) -> None:
 
 
 @KINDS
-def test_many_streams_have_trees_together_without_one_and_alone(kind: str) -> None:
+def test_trees_are_grown_for_all_all_but_one_and_single_streams(kind: str) -> None:
     response = Response("number", 1)
     rows = observed(response)
     streams = tuple("abcdef")
@@ -97,7 +97,7 @@ def test_many_streams_have_trees_together_without_one_and_alone(kind: str) -> No
     assert error("ab") == error("a")  # there are none for two
 
 
-def test_boosting_takes_fewer_iterations_where_more_do_harm() -> None:
+def test_boosting_stops_early_when_overfitting() -> None:
     """On noise the folds say so: what all iterations would have learnt by heart is not answered."""
     response = Response("number", 1)
     rows = observed(response)
@@ -107,7 +107,7 @@ def test_boosting_takes_fewer_iterations_where_more_do_harm() -> None:
     assert len(few.root_0) < len(signal.root_0)  # type: ignore[arg-type]
 
 
-def test_more_work_is_done_in_fewer_iterations_and_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_problems_reduce_iterations_and_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     response = RESPONSES["classes"]
     rows = observed(response)
     monkeypatch.setattr("sensorium.experts.boosting.WORK", 1e5)
@@ -120,6 +120,6 @@ def test_more_work_is_done_in_fewer_iterations_and_rows(monkeypatch: pytest.Monk
     ("kind", "option", "value"),
     [("forest", "share", 1.5), ("forest", "smoothing", 0.0), ("boosting", "leaves", 1), ("boosting", "rate", 0.0)],
 )
-def test_options_out_of_their_range(kind: str, option: str, value: float) -> None:
-    with pytest.raises(ConfigError, match=option if option != "leaves" else "two leaves"):
+def test_invalid_options_are_rejected(kind: str, option: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=option if option != "leaves" else "at least 2"):
         build("experts", {"kind": kind, option: value}, RESPONSES["classes"], STREAMS)

@@ -1,4 +1,4 @@
-"""The linear expert says what scikit-learn says, and keeps within its bounds."""
+"""The linear expert matches scikit-learn and respects its limits."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def fitted(rows: Observed, response: Response, **options: Any) -> Expert:
     return expert.eval()
 
 
-def test_logistic_regression_is_that_of_scikit_learn() -> None:
+def test_logistic_regression_matches_scikit_learn() -> None:
     """Each stream at a total variance of 1, which the reference has by hand."""
     response = RESPONSES["classes"]
     rows = whole(response)
@@ -45,7 +45,7 @@ def test_logistic_regression_is_that_of_scikit_learn() -> None:
     np.testing.assert_allclose(out.numpy(), theirs, atol=2e-3)
 
 
-def test_sparse_features_give_what_dense_ones_give() -> None:
+def test_sparse_and_dense_features_agree() -> None:
     from scipy import sparse
 
     response = RESPONSES["classes"]
@@ -55,7 +55,7 @@ def test_sparse_features_give_what_dense_ones_give() -> None:
     np.testing.assert_allclose(dense.numpy(), other.numpy(), atol=1e-2)
 
 
-def test_proportional_odds_find_the_thresholds() -> None:
+def test_proportional_odds_recover_the_thresholds() -> None:
     """Rows drawn from the model itself: slope and thresholds come back, and so do the shares of the classes."""
     draw = np.random.default_rng(0)
     x = draw.normal(size=(8000, 2))
@@ -70,7 +70,7 @@ def test_proportional_odds_find_the_thresholds() -> None:
     np.testing.assert_allclose(scores.exp().mean(dim=0), np.bincount(y) / 8000, atol=0.01)
 
 
-def test_ridge_is_that_of_scikit_learn() -> None:
+def test_ridge_matches_scikit_learn() -> None:
     draw = np.random.default_rng(0)
     x, y = draw.normal(size=(60, 4)), draw.normal(size=60) * 1000 + 5000
     head = Solver(Response("number", 1), np.zeros(1)).fit(x, y, np.ones(60), 0.1)
@@ -78,7 +78,7 @@ def test_ridge_is_that_of_scikit_learn() -> None:
     np.testing.assert_allclose((x @ head.weight + head.bias)[:, 0], model.predict(x), rtol=1e-6)
 
 
-def test_the_strength_is_that_of_the_least_loss() -> None:
+def test_the_strength_minimises_the_loss() -> None:
     """As by trying all of them, with nothing carried over from one to the next."""
     response = Response("classes", 2)
     draw = np.random.default_rng(0)
@@ -98,14 +98,14 @@ def test_the_strength_is_that_of_the_least_loss() -> None:
     assert least == pytest.approx(min(losses), rel=1e-3)
 
 
-def test_folds_share_out_every_class() -> None:
+def test_folds_are_stratified() -> None:
     y = np.repeat([0, 1, 2], [40, 8, 4])
     fold = folds(Response("classes", 3), y, 4, 0)
     assert all((np.bincount(fold[y == c], minlength=4) == (y == c).sum() // 4).all() for c in range(3))
     assert (fold != folds(Response("classes", 3), y, 4, 1)).any()
 
 
-def test_a_class_that_a_set_never_saw_is_rare_and_not_impossible() -> None:
+def test_unseen_classes_get_small_nonzero_probability() -> None:
     response = RESPONSES["classes"]
     rows = whole(response)
     sound = rows.target != 2
@@ -117,7 +117,7 @@ def test_a_class_that_a_set_never_saw_is_rare_and_not_impossible() -> None:
     assert float(shares[:, 2].mean()) == pytest.approx(expected / (1 + expected), abs=0.1)
 
 
-def test_streams_that_never_come_together_are_answered_one_by_one() -> None:
+def test_streams_that_never_co_occur_are_predicted_separately() -> None:
     response = RESPONSES["classes"]
     rows = whole(response)
     turn = np.arange(len(rows)) % 3
@@ -136,7 +136,7 @@ def test_a_target_with_one_class_gives_the_prior() -> None:
     assert float(out[0, 0]) > 0.98
 
 
-def test_too_many_weights_cost_the_features_that_vary_least() -> None:
+def test_low_variance_features_are_dropped_beyond_the_weight_limit() -> None:
     response = RESPONSES["classes"]
     rows = observed(response)
     expert = fitted(rows, response, weights=30)
@@ -144,7 +144,7 @@ def test_too_many_weights_cost_the_features_that_vary_least() -> None:
     assert max(p.numel() for n, p in expert.state_dict().items() if n.startswith("weight")) <= 30
 
 
-def test_much_work_is_done_on_a_part_of_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_problems_are_subsampled(monkeypatch: pytest.MonkeyPatch) -> None:
     response = RESPONSES["classes"]
     rows = observed(response)
     monkeypatch.setattr(linear, "TRIED", 2000.0)
@@ -162,7 +162,7 @@ def test_much_work_is_done_on_a_part_of_the_rows(monkeypatch: pytest.MonkeyPatch
     assert bool(out.isfinite().all())
 
 
-def test_no_strength_below_zero() -> None:
+def test_strength_must_be_positive() -> None:
     with pytest.raises(ConfigError, match="strength"):
         build("experts", {"kind": "linear", "strength": -1.0}, RESPONSES["classes"], STREAMS)
 

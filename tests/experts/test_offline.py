@@ -1,4 +1,4 @@
-"""What is fitted beside the network answers without the libraries that it was fitted with."""
+"""Experts predict without the libraries they were fitted with."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ assert not torch.equal(out[0], out[1])
 
 
 @pytest.mark.parametrize("kind", kinds("experts"))
-def test_answers_without_scikit_learn(kind: str, tmp_path: Path) -> None:
+def test_experts_predict_without_scikit_learn(kind: str, tmp_path: Path) -> None:
     expert = build("experts", kind, RESPONSES["classes"], STREAMS)
     expert.fit(observed(RESPONSES["classes"]), 0)
     save_file(expert.state_dict(), tmp_path / "expert.safetensors")

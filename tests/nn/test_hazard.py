@@ -57,7 +57,7 @@ MEAN = np.array([-0.21825, -0.1345])
 time, event, ones = torch.from_numpy(TIME), torch.from_numpy(EVENT).bool(), torch.ones(40, dtype=torch.float64)
 
 
-def test_the_partial_likelihood_is_that_of_lifelines() -> None:
+def test_partial_likelihood_matches_lifelines() -> None:
     score = torch.from_numpy(X @ COEF)
     assert float(partial_loss(score, time, event).sum()) == pytest.approx(-LIKELIHOOD, abs=1e-8)
     assert float(partial_loss(score + 300, time, event).sum()) == pytest.approx(-LIKELIHOOD, abs=1e-8)
@@ -66,7 +66,7 @@ def test_the_partial_likelihood_is_that_of_lifelines() -> None:
     assert float(found.sum()) == pytest.approx(-STRATA_LIKELIHOOD, abs=1e-8)
 
 
-def test_it_is_least_where_lifelines_says() -> None:
+def test_minimum_matches_lifelines() -> None:
     """Its gradient in the coefficients is zero there, with and without strata."""
     for coef, stratum in ((COEF, None), (STRATIFIED, torch.from_numpy(STRATUM))):
         weight = torch.tensor(coef, dtype=torch.float64, requires_grad=True)
@@ -75,7 +75,7 @@ def test_it_is_least_where_lifelines_says() -> None:
         assert float(weight.grad.abs().max()) < 1e-3  # lifelines stops there: its sixth digit
 
 
-def test_ridge_regression_of_risks_finds_it() -> None:
+def test_ridge_cox_regression_finds_the_minimum() -> None:
     """With next to no penalty; a strong one draws both to zero. The middling row scores 0."""
     target = np.stack([TIME, EVENT], axis=1)
     solver = Solver(Response("risk", 1), np.zeros(1))
@@ -86,7 +86,7 @@ def test_ridge_regression_of_risks_finds_it() -> None:
     assert np.abs(held.weight).max() < 0.2
 
 
-def test_a_row_of_weight_two_is_two_rows_where_none_are_tied() -> None:
+def test_weight_two_equals_a_repeated_row_without_ties() -> None:
     draw = torch.Generator().manual_seed(0)
     score, when = torch.randn(12, generator=draw, dtype=torch.float64), torch.randperm(12, generator=draw).double()
     died = torch.rand(12, generator=draw) < 0.6
@@ -98,7 +98,7 @@ def test_a_row_of_weight_two_is_two_rows_where_none_are_tied() -> None:
     assert whole == pytest.approx(float(partial_loss(score[twice], when[twice], died[twice]).sum()))
 
 
-def test_far_scores_and_no_events_stay_finite() -> None:
+def test_extreme_scores_and_no_events_stay_finite() -> None:
     score = torch.tensor([900.0, -900.0, 0.0, 5.0], requires_grad=True)
     lost = partial_loss(score, torch.tensor([1.0, 2.0, 2.0, 3.0]), torch.tensor([True, True, True, False]))
     lost.sum().backward()  # type: ignore[no-untyped-call]
@@ -108,7 +108,7 @@ def test_far_scores_and_no_events_stay_finite() -> None:
     assert float(partial_loss(torch.randn(3), torch.arange(3.0), torch.zeros(3, dtype=torch.bool)).sum()) == 0
 
 
-def test_curves_are_those_of_lifelines() -> None:
+def test_curves_match_lifelines() -> None:
     at, share = kaplan_meier(time, event, ones[None])
     found = dict(zip(at.tolist(), share[0].tolist(), strict=True))
     for moment, value in KAPLAN_MEIER.items():
@@ -125,7 +125,7 @@ def test_curves_are_those_of_lifelines() -> None:
     assert float(breslow(centred, time, event, ones, torch.tensor([0.5]))) == 0
 
 
-def test_concordance_is_that_of_lifelines_and_counts_ties_half() -> None:
+def test_concordance_matches_lifelines_and_counts_ties_half() -> None:
     truth = torch.stack([time, event.double()], dim=1)
     risk = torch.from_numpy(X @ COEF)[:, None]
     assert float(c_index(risk, truth, ones[None])) == pytest.approx(CONCORDANCE, abs=1e-12)
@@ -157,7 +157,7 @@ def draw(request: pytest.FixtureRequest) -> Iterator[Tensor]:
         yield torch.randint(0, 3, (40,), generator=torch.Generator().manual_seed(3)).double()
 
 
-def test_uno_and_brier_are_their_formulas(draw: Tensor) -> None:
+def test_uno_and_brier_match_their_formulas(draw: Tensor) -> None:
     truth, risk = torch.stack([time, event.double()], dim=1), X @ COEF
     above = below = 0.0
     for i in range(40):
@@ -186,7 +186,7 @@ def test_uno_and_brier_are_their_formulas(draw: Tensor) -> None:
     assert calibration_at(grid, 1)(prediction, truth, draw[None]).shape == (1,)
 
 
-def test_a_curve_that_is_right_is_calibrated() -> None:
+def test_true_curves_are_calibrated() -> None:
     draw = np.random.default_rng(0)
     rate = np.exp(draw.normal(size=4000))
     died, left = draw.exponential(1 / rate), draw.exponential(2.0, size=4000)
@@ -201,7 +201,7 @@ def test_a_curve_that_is_right_is_calibrated() -> None:
     assert float(calibration_at(grid, 1)(prediction, truth, once)) > 4 * right
 
 
-def test_hazards_of_intervals_are_the_likelihood_of_steps() -> None:
+def test_discrete_hazard_loss_is_the_step_likelihood() -> None:
     edges = torch.tensor([1.0, 2.0, 2.0, 4.0], dtype=torch.float64)
     logits = torch.randn(5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     when, died = torch.tensor([0.5, 2.0, 3.0, 3.0, 9.0], dtype=torch.float64), torch.tensor([True, True, False, True, True])
@@ -220,7 +220,7 @@ def test_hazards_of_intervals_are_the_likelihood_of_steps() -> None:
     )
 
 
-def test_counting_events_by_hazard_lived_through_gives_one_in_all() -> None:
+def test_expected_events_sum_to_observed_events() -> None:
     target = np.stack([TIME, EVENT], axis=1)
     rate, exposure = exposed(target, np.ones(40))
     assert float((rate * exposure).sum()) == EVENT.sum()

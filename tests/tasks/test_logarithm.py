@@ -1,4 +1,4 @@
-"""Skewed positive targets: when their logarithm is learnt, and that answers aim at the mean all the same."""
+"""Skewed positive targets: the choice of a logarithmic scale, and smearing to estimate the mean."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def column(values: Any = SKEWED, **options: Any) -> Number:
     return modality
 
 
-def test_the_gain_is_that_of_scipy_densities() -> None:
+def test_likelihood_gain_matches_scipy_densities() -> None:
     values = SKEWED[:50]
     fold = np.random.default_rng(0).permutation(50) % 5
     total = 0.0
@@ -54,7 +54,7 @@ def test_the_gain_is_that_of_scipy_densities() -> None:
         (DRAW.integers(1, 6, 400), False),  # stars
     ],
 )
-def test_a_target_is_learnt_as_its_logarithm_where_that_suits_it(values: Any, wanted: bool) -> None:
+def test_logarithmic_scale_is_chosen_for_skewed_targets(values: Any, wanted: bool) -> None:
     found = column(values)
     options, said = found.settled_target
     assert found.logarithmic is wanted
@@ -75,7 +75,7 @@ def test_targets_come_back_and_inputs_stay_as_they_were() -> None:
     assert told.settled_target == ({}, "")
 
 
-def test_nothing_overflows_and_what_has_no_logarithm_is_told() -> None:
+def test_no_overflow_and_invalid_values_are_reported() -> None:
     found = column([1e-300, 1e300, *SKEWED], scale="log")
     assert np.isfinite(found.decode(np.array([1e30])))
     assert found.decode(np.array([-1e30])) > 0
@@ -106,7 +106,7 @@ def seen(modality: Number) -> Seen:
     return Seen(part, {}, Field(data, part.present), torch.ones(len(data)))
 
 
-def test_smearing_makes_the_mean_of_answers_that_of_the_truths() -> None:
+def test_smearing_matches_the_means_of_predictions_and_truths() -> None:
     modality = column()
     made = task(modality).eval()
     with torch.no_grad():
@@ -134,7 +134,7 @@ def test_smearing_makes_the_mean_of_answers_that_of_the_truths() -> None:
 
 
 @pytest.mark.parametrize("made", [task(column(), loss="mae"), task(column(), loss="huber"), task(column(scale="standard"))])
-def test_what_aims_at_no_mean_is_not_smeared(made: Regression) -> None:
+def test_losses_other_than_mse_are_not_smeared(made: Regression) -> None:
     assert not made.settles
     before = made.state_dict()
     made.settle(seen(column()), seen(column()))
@@ -142,7 +142,7 @@ def test_what_aims_at_no_mean_is_not_smeared(made: Regression) -> None:
     assert "smear" not in before
 
 
-def test_few_rows_or_a_wild_one_do_not_move_answers_far() -> None:
+def test_few_rows_or_an_outlier_hardly_change_predictions() -> None:
     modality = column()
     made, held = task(modality), seen(modality)
     some = torch.arange(len(SKEWED)) < 10
@@ -154,7 +154,7 @@ def test_few_rows_or_a_wild_one_do_not_move_answers_far() -> None:
     assert 1 < float(made.smear) <= 5.01
 
 
-def test_what_is_explained_is_the_answer_with_gradients() -> None:
+def test_explained_value_is_the_differentiable_prediction() -> None:
     modality = column()
     made = task(modality)
     made.settle(seen(modality), seen(modality))
@@ -167,7 +167,7 @@ def test_what_is_explained_is_the_answer_with_gradients() -> None:
     assert float(slope[0]) == pytest.approx(said[0] * modality.state["log"]["deviation"], rel=1e-4)
 
 
-def test_late_fusion_is_set_right_as_a_whole() -> None:
+def test_late_fusion_is_corrected_jointly() -> None:
     modality = column()
     goal = Goal.of(modality)
     fusion = build("fusions", "late", ["one", "two"], 4)
@@ -186,7 +186,7 @@ def test_late_fusion_is_set_right_as_a_whole() -> None:
 # ── the road ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_from_a_table_to_answers(tmp_path: Any, capfd: pytest.CaptureFixture[str]) -> None:
+def test_end_to_end_from_a_table(tmp_path: Any, capfd: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=240)
     data = {"x": x.tolist(), "price": np.exp(4 + 1.5 * x + 0.7 * rng.normal(size=240)).tolist()}

@@ -1,4 +1,4 @@
-"""Classes in a row: cumulative links against float64 formulas, scores against scikit-learn, the road from a table."""
+"""Ordinal classification: cumulative link in float64, metrics against scikit-learn, end to end from a table."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_the_first_output_is_the_prior_of_the_weighted_loss(balance: float) -> N
     assert found.tolist() == pytest.approx(wanted / wanted.sum(), abs=1e-4)
 
 
-def test_it_learns_what_a_proportional_odds_model_is_made_of() -> None:
+def test_it_recovers_a_proportional_odds_model() -> None:
     """Rows drawn from the model: the fitted slopes and cuts are those they were drawn with."""
     draw = torch.Generator().manual_seed(0)
     slopes, cuts = torch.tensor([1.0, -2.0, 0.5, 0.0, 0.0, 1.5]), torch.tensor([-3.0, -1.0, 0.0, 2.0])
@@ -102,7 +102,7 @@ def test_it_learns_what_a_proportional_odds_model_is_made_of() -> None:
     assert made.cuts.tolist() == pytest.approx(cuts.tolist(), abs=0.1)
 
 
-def test_smoothing_gives_certainty_to_neighbours_only() -> None:
+def test_smoothing_affects_neighbouring_classes_only() -> None:
     made = task(smoothing=0.2)
     made.fit([target([0, 1, 2, 3, 4] * 4)])
     output = torch.randn(3, 5).log_softmax(dim=1)
@@ -116,7 +116,7 @@ def test_smoothing_gives_certainty_to_neighbours_only() -> None:
 
 
 @pytest.mark.parametrize("decide", ["likeliest", "median", "mean"])
-def test_scores_as_scikit_learn(decide: Any) -> None:
+def test_metrics_match_scikit_learn(decide: Any) -> None:
     rng = np.random.default_rng(3)
     truth = rng.integers(0, 5, B)
     logits = torch.tensor(rng.normal(size=(B, 5)) + 1.5 * np.eye(5)[truth], dtype=torch.float32)
@@ -158,7 +158,7 @@ def test_resamples_score_as_repeated_rows() -> None:
     assert bool(one_class.isnan().all())
 
 
-def test_decisions_are_the_best_for_what_they_aim_at() -> None:
+def test_decision_rules_optimise_their_criterion() -> None:
     """Of all constant answers the median has the least absolute and the mean the least squared error."""
     chances = torch.rand(100, 5, generator=torch.Generator().manual_seed(0)).double()
     chances = chances / chances.sum(dim=1, keepdim=True)
@@ -172,7 +172,7 @@ def test_decisions_are_the_best_for_what_they_aim_at() -> None:
 # ── the column ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_numbers_lie_by_value_and_words_as_told() -> None:
+def test_numbers_are_ordered_by_value_and_words_as_declared() -> None:
     found = steps("10", "9", 2, "10", 2.0)
     assert (found.classes, found.decode(found.encode_target("9"))) == (["2", "9", "10"], 9)
     words = steps("fair", "Good", "poor", "fair", order="poor, fair, good, superb")
@@ -188,7 +188,7 @@ def test_numbers_lie_by_value_and_words_as_told() -> None:
         Steps(order="good, Good")
 
 
-def test_a_value_that_the_order_names_is_no_gap() -> None:
+def test_values_in_the_declared_order_are_not_missing() -> None:
     found = steps("none", "some", "much", order="none, some, much")
     assert not found.missing("None")
     assert found.missing("n/a")
@@ -203,12 +203,12 @@ def test_as_an_input_it_is_a_standardised_rank() -> None:
     assert read[0] < read[2] < read[3]
 
 
-def test_a_class_that_no_row_has_is_told_of() -> None:
+def test_classes_without_rows_are_reported() -> None:
     assert "no training cell says 3" in steps(1, 2, 4, 5).doubts[0]
     assert steps(1, 2, 3).doubts == []
 
 
-def test_a_category_without_numbers_is_refused_in_words() -> None:
+def test_unordered_categories_are_rejected() -> None:
     words = Category()
     words.fit(["poor", "fair", "good"])
     with pytest.raises(ConfigError, match="kind: ordinal, order"):
@@ -247,7 +247,7 @@ def test_inspect_proposes_it_and_changes_nothing() -> None:
         {"target": "mood", "columns": {"mood": {"kind": "ordinal", "order": "poor, fair, good, superb"}}},
     ],
 )
-def test_learnt_from_a_table_saved_and_loaded(asked: dict[str, Any], tmp_path: Any) -> None:
+def test_trained_saved_and_loaded_from_a_table(asked: dict[str, Any], tmp_path: Any) -> None:
     data = stars()
     name = asked["target"]
     other = "mood" if name == "stars" else "stars"

@@ -1,4 +1,4 @@
-"""Number targets with outliers: when they count as such, and what is made of it."""
+"""Numeric targets with outliers: detection and the recommended loss."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ def fitted(values: Any, **options: Any) -> Number:
         (np.where(np.arange(400) % 3 == 0, NORMAL, 0.0), ""),  # most are the same: nothing is far from them by that
     ],
 )
-def test_outliers_are_told_from_skew_and_from_few_values(values: Any, said: str) -> None:
+def test_outliers_are_distinguished_from_skew_and_few_values(values: Any, said: str) -> None:
     assert bool(fitted(values).heavy_tails) == bool(said)
     assert said in fitted(values).heavy_tails
     assert bool(fitted(values * 1e100).heavy_tails) == bool(said)
 
 
-def test_the_kurtosis_is_that_of_scipy() -> None:
+def test_kurtosis_matches_scipy() -> None:
     values = np.append(NORMAL, 60.0)
     assert f"{stats.kurtosis(values):.0f})" in fitted(values).heavy_tails
 
 
-def test_a_loss_that_is_told_stays() -> None:
+def test_an_explicit_loss_is_kept() -> None:
     chosen, why = Regression.suited({}, 400, [], [fitted(WILD)])
     assert chosen == {"loss": "huber"}
     assert "10 of 400 values" in why[0]
@@ -59,4 +59,4 @@ def test_it_reaches_the_recipe_and_the_console(capfd: pytest.CaptureFixture[str]
     data = {"x": NORMAL.tolist(), "y": WILD.tolist()}
     model = sm.fit(data, target="y", overrides=quick)
     assert model.recipe.model.tasks["y"]["loss"] == "huber"
-    assert "large errors pull less" in "".join(capfd.readouterr())
+    assert "a loss robust to outliers" in "".join(capfd.readouterr())

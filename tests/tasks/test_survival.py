@@ -1,4 +1,4 @@
-"""Survival on the road: from a table with two target columns to curves, scores, reports; censoring, strata, experts."""
+"""Survival end to end: tables with two target columns, curves, metrics, reports; censoring, strata, experts."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def fitted(tables: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) 
     return out
 
 
-def test_it_learns_who_dies_first_whatever_is_missing(fitted: Path, tables: tuple[Path, Path]) -> None:
+def test_it_ranks_risks_with_missing_streams(fitted: Path, tables: tuple[Path, Path]) -> None:
     model = sm.load(fitted)
     found = model.evaluate(tables[1]).targets["survival"]
     assert found.rows == 190  # ten have no time
@@ -67,7 +67,7 @@ def test_it_learns_who_dies_first_whatever_is_missing(fitted: Path, tables: tupl
     assert all(scores["c_index"] > 0.55 for scores in found.subsets.values())
 
 
-def test_answers_are_times_ratios_groups_and_curves(fitted: Path) -> None:
+def test_predictions_hold_times_hazard_ratios_groups_and_curves(fitted: Path) -> None:
     model = sm.load(fitted)
     rows = [{"age": 1.5, "note": "seems gravely ill today"}, {"age": -1.5, "note": "seems rather well today"}, {}]
     soon, late, unknown = (one.targets["survival"] for one in model.predict(rows))
@@ -83,14 +83,14 @@ def test_answers_are_times_ratios_groups_and_curves(fitted: Path) -> None:
         assert all(0 < a < b for a, b in pairwise(time))
 
 
-def test_a_report_draws_groups_and_says_who_is_still_watched(fitted: Path) -> None:
+def test_report_shows_risk_groups_and_numbers_at_risk(fitted: Path) -> None:
     page = (fitted / "report.html").read_text(encoding="utf-8")
-    assert "How groups of like risk fare" in page
-    assert "Still watched" in page
+    assert "Survival by risk group" in page
+    assert "Numbers at risk" in page
     assert "share without event" in page
 
 
-def test_hazards_of_intervals_learn_it_too(tables: tuple[Path, Path], tmp_path: Path) -> None:
+def test_discrete_hazards_rank_risks_too(tables: tuple[Path, Path], tmp_path: Path) -> None:
     options = {"model": "discrete", "steps": 12}
     model = sm.fit(
         tables[0], task="survival", target=TARGET, options=options, overrides=QUICK, quiet=True, out=tmp_path / "run"
@@ -102,7 +102,7 @@ def test_hazards_of_intervals_learn_it_too(tables: tuple[Path, Path], tmp_path: 
     assert answer["value"] > 0
 
 
-def test_experts_answer_beside_it_and_alone(tables: tuple[Path, Path], tmp_path: Path) -> None:
+def test_experts_predict_beside_the_network_and_alone(tables: tuple[Path, Path], tmp_path: Path) -> None:
     experts = ["model.experts=[linear, forest]", "model.network=false"]
     model = sm.fit(
         tables[0], task="survival", target=TARGET, overrides=[*QUICK, *experts], quiet=True, out=tmp_path / "run"
@@ -113,7 +113,7 @@ def test_experts_answer_beside_it_and_alone(tables: tuple[Path, Path], tmp_path:
     assert sm.load(tmp_path / "run").predict([{"age": 1.0}])[0].targets == model.predict([{"age": 1.0}])[0].targets
 
 
-def test_rows_of_a_stratum_are_compared_with_their_own(tmp_path: Path) -> None:
+def test_rows_are_compared_within_their_stratum(tmp_path: Path) -> None:
     train, test = patients(tmp_path / "a.csv", 400, 0, strata=True), patients(tmp_path / "b.csv", 200, 1, strata=True)
     tasks = {"risk": {"kind": "survival", "target": ["days", "died"], "prompt": "clinic"}}
     model = sm.fit(train, recipe=sm.Recipe.parse({"model": {"tasks": tasks}}), overrides=QUICK, quiet=True)
@@ -146,24 +146,24 @@ def goal(time: Modality, event: Modality) -> Goal:
     return Goal("risk", {"days": time, "status": event})
 
 
-def test_what_cannot_be_is_said() -> None:
+def test_invalid_targets_are_rejected() -> None:
     days, status = reader(Number, 1, 2, 3), reader(Category, "alive", "gone", "alive")
-    with pytest.raises(ConfigError, match="which class says") as error:
+    with pytest.raises(ConfigError, match="which class marks") as error:
         Survival(goal(days, status), 4)
     assert "--happened" in str(error.value)
     assert Survival(goal(days, status), 4, happened="gone").happened == 1
-    with pytest.raises(ConfigError, match="the time is a number"):
+    with pytest.raises(ConfigError, match="the time must be a number"):
         Survival(goal(status, days), 4)
     before = reader(Number, -3, 2, 3)
     task = Survival(goal(before, reader(Number, 0, 1, 1)), 4)
     cells = [before.encode_target(cell) for cell in (-3, 2)]
     field = before.collate(cells)
     target = torch.cat([field.data, torch.ones(2, 1)], dim=1)
-    with pytest.raises(ConfigError, match="below 0"):
+    with pytest.raises(ConfigError, match="negative times"):
         task.fit([type(field)(target, torch.ones(2, dtype=torch.bool))])
 
 
-def test_a_time_of_zero_is_a_time(tmp_path: Path) -> None:
+def test_zero_is_a_valid_time(tmp_path: Path) -> None:
     """Times are skewed, and a logarithm would be learnt of any other target; 0 has none."""
     path = patients(tmp_path / "t.csv", 200, 0)
     model = sm.fit(path, task="survival", target=TARGET, overrides=QUICK[:2], quiet=True)

@@ -64,7 +64,7 @@ def reference(x: torch.Tensor, y: torch.Tensor, kernel: str, C: float, weight: A
 @pytest.mark.parametrize("kernel", ["rbf", "linear"])
 @pytest.mark.parametrize("classes", [2, 3, 5])
 @pytest.mark.parametrize("C", [0.3, 10.0])
-def test_decisions_are_those_of_scikit_learn(kernel: str, classes: int, C: float) -> None:
+def test_decision_values_match_scikit_learn(kernel: str, classes: int, C: float) -> None:
     x, y = rings(160, classes)
     new, truth = rings(90, classes, seed=1)
     task = svm(classes, kernel=kernel, C=C)
@@ -94,7 +94,7 @@ def test_weights_and_rows_without_target_are_as_given_to_scikit_learn() -> None:
 
 
 @pytest.mark.parametrize("kernel", ["rbf", "linear"])
-def test_a_class_that_no_training_row_shows_is_never_the_answer(kernel: str) -> None:
+def test_classes_without_training_rows_are_never_predicted(kernel: str) -> None:
     x, y = rings(90, 3)
     shifted = y + (y > 0)  # classes 0, 2, 3 of four
     task = svm(4, kernel=kernel)
@@ -107,7 +107,7 @@ def test_a_class_that_no_training_row_shows_is_never_the_answer(kernel: str) -> 
     np.testing.assert_allclose(output[:, [0, 2, 3]].detach(), alike(encoded(x), {}, {}).detach(), atol=1e-4)
 
 
-def test_more_rows_than_it_keeps_are_drawn_class_by_class() -> None:
+def test_large_training_sets_are_subsampled_by_class() -> None:
     y = torch.tensor([0] * 150 + [1] * 45 + [2] * 5)
     task = svm(3, vectors=40)
     drawn = task._drawn(y)
@@ -121,7 +121,7 @@ def test_more_rows_than_it_keeps_are_drawn_class_by_class() -> None:
     assert len(answers(task, task(encoded(x), {}, {}))) == 200
 
 
-def test_the_slope_makes_held_out_rows_likeliest() -> None:
+def test_the_slope_maximises_the_held_out_likelihood() -> None:
     x, y = rings(200, 3)
     new, truth = rings(200, 3, seed=5)
     task = svm(3)
@@ -136,7 +136,7 @@ def test_the_slope_makes_held_out_rows_likeliest() -> None:
     assert loss(float(task.slope)) < loss(1.0) + 1e-9
 
 
-def test_a_row_with_nothing_gets_the_class_shares() -> None:
+def test_rows_without_streams_get_the_class_shares() -> None:
     x, y = rings(160, 3)
     y = y.clamp(max=1)
     task = svm(3)
@@ -148,7 +148,7 @@ def test_a_row_with_nothing_gets_the_class_shares() -> None:
     assert list(chances.values()) == pytest.approx((count / count.sum()).tolist(), rel=1e-4)
 
 
-def test_until_it_is_fitted_a_layer_with_the_hinge_loss_of_crammer_and_singer_answers() -> None:
+def test_before_fitting_a_linear_layer_with_hinge_loss_predicts() -> None:
     task = svm(4, balance=0.0)
     output = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
     y = torch.arange(9) % 4
@@ -164,7 +164,7 @@ def test_until_it_is_fitted_a_layer_with_the_hinge_loss_of_crammer_and_singer_an
 
 
 @pytest.mark.parametrize("kernel", ["rbf", "linear"])
-def test_a_saved_machine_answers_the_same_without_scikit_learn(
+def test_a_saved_machine_predicts_without_scikit_learn(
     kernel: str, quick_fit: Any, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import sensorium as sm
@@ -188,7 +188,7 @@ def test_a_saved_machine_answers_the_same_without_scikit_learn(
     assert score, "the evaluation says nothing of an svm"
 
 
-def test_bad_options_are_said() -> None:
+def test_invalid_options_are_rejected() -> None:
     for option in ("C", "gamma", "vectors"):
         with pytest.raises(ConfigError, match=option):
             svm(2, **{option: 0})

@@ -146,7 +146,7 @@ def test_regression_scores_on_the_scale_of_the_table() -> None:
 
 
 @pytest.mark.parametrize("rows", [0, 1, 5])
-def test_few_rows_or_one_class_neither_warn_nor_fail(rows: int) -> None:
+def test_few_rows_or_one_class_cause_no_warning_or_error(rows: int) -> None:
     cases: list[tuple[Task[Any], Field]] = [
         (Classification(classes(3), D), target(np.zeros(rows))),
         (Classification(classes(2), D), target(np.ones(rows))),
@@ -182,7 +182,7 @@ def test_metrics_over_batches_are_metrics_of_all_rows() -> None:
     assert whole == plain_scores(split)
 
 
-def test_fitting_starts_the_classifier_at_the_prior() -> None:
+def test_fitting_initialises_the_classifier_at_the_prior() -> None:
     truth = np.repeat([0, 1, 2], [70, 20, 10])
     present = np.ones(100, dtype=bool)
     present[-1] = False
@@ -211,7 +211,7 @@ def test_the_first_output_of_a_balanced_classifier_is_a_stationary_point(balance
     assert (task.weights * task.frequency).sum() == pytest.approx(1)
 
 
-def test_fitting_starts_the_others_at_their_means() -> None:
+def test_fitting_initialises_other_tasks_at_their_means() -> None:
     given = np.array([[1, 0], [1, 0], [1, 1], [0, 0]])
     tags = Multilabel(classes(2), D).eval()
     tags.fit([target(given)])
@@ -224,7 +224,7 @@ def test_fitting_starts_the_others_at_their_means() -> None:
     assert price.baseline([target(np.zeros(0))]) == [[0.0]]
 
 
-def test_losses_are_what_they_say() -> None:
+def test_losses_match_their_formulas() -> None:
     torch.manual_seed(0)
     logits, index = torch.randn(8, 3), torch.arange(8) % 3
     plain = Classification(classes(3), D)
@@ -239,14 +239,14 @@ def test_losses_are_what_they_say() -> None:
     assert Regression(number(), D, loss="huber").loss(output, truth).tolist() == [0.125, 2.5]
 
 
-def test_a_row_without_a_target_may_hold_anything_and_stays_finite() -> None:
+def test_rows_without_a_target_give_finite_losses() -> None:
     wild = torch.tensor([[float("nan")], [1e9], [-5.0]])
     field = Field(wild, torch.zeros(3, dtype=torch.bool))
     assert Classification(classes(2), D).loss(torch.zeros(3, 2), field).isfinite().all()
     assert Regression(number(), D).loss(torch.zeros(3, 1), field).isfinite().all()
 
 
-def test_decoding_says_the_answer_in_the_words_of_the_table() -> None:
+def test_predictions_are_decoded_to_values_of_the_table() -> None:
     one = Classification(classes(2), D).answers(torch.tensor([[0.0, 1.0]]), nobody(1))[0]
     assert one["value"] == "c1"
     assert one["probabilities"]["c1"] == pytest.approx(1 / (1 + np.exp(-1)))

@@ -65,7 +65,7 @@ def test_comparison_files_are_self_contained(folder: Path) -> None:
 
     assert ElementTree.fromstring((folder / "compare.svg").read_text(encoding="utf-8")).tag.endswith("svg")
     page = (folder / "compare.html").read_text(encoding="utf-8")
-    assert "sensor taken away" in page
+    assert "sensor removed" in page
     assert "http" not in page.replace("http-equiv", "")
     assert (folder / "compare.md").read_text(encoding="utf-8").startswith("| way | score |")
 

@@ -56,7 +56,7 @@ def test_report_shows_score_and_weight_of_each_part(blended: Any) -> None:
     assert floor["earned"] in ("yes", "not told apart", "no")
     assert set(floor["calibration_error"]) == {"together", NETWORK, "linear"}
     assert "floor" not in told["valid"], "it is there once"
-    assert "What each part reached" in (out / "report.html").read_text()
+    assert "Components of the ensemble" in (out / "report.html").read_text()
     assert told["refit"]["rows"] > told["rows"], "the last fit sees the validation rows too"
     assert told["refit"]["epochs"] == math.ceil(told["best_epoch"] / 4) > 0
     assert "linear" in (out / "report.html").read_text()

@@ -1,4 +1,4 @@
-"""What each part of a blend reaches: parts whose worth is known, told apart only where the rows say so."""
+"""Scores of the components of an ensemble, and the significance of the network's contribution."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def floor_of(found: Evaluation) -> Floor:
     return floor
 
 
-def test_each_part_is_scored_on_the_rows_of_the_whole(make: Make) -> None:
+def test_components_are_scored_on_the_rows_of_the_ensemble(make: Make) -> None:
     model, batches = blended(make, {"good": 1.0, "wrong": -1.0}, [0.2, 0.5, 0.3])
     found = evaluate(model, batches)
     floor, target = floor_of(found), found.targets["animal"]
@@ -98,7 +98,7 @@ def test_each_part_is_scored_on_the_rows_of_the_whole(make: Make) -> None:
     assert floor.rows == target.rows == 270
 
 
-def test_experts_without_the_network_are_the_blend_with_its_weight_taken_out(make: Make) -> None:
+def test_experts_alone_are_the_ensemble_with_zero_network_weight(make: Make) -> None:
     """Of two experts, a half and a quarter of the blend, two thirds and one third are left."""
     model, batches = blended(make, {"good": 1.0, "wrong": -0.4}, [0.25, 0.5, 0.25])
     with_network = floor_of(evaluate(model, batches, subsets=False))
@@ -109,21 +109,21 @@ def test_experts_without_the_network_are_the_blend_with_its_weight_taken_out(mak
     assert with_network.calibration[EXPERTS] == pytest.approx(error, abs=1e-6)
 
 
-def test_a_network_that_helps_is_told_apart_and_one_like_the_expert_is_not(make: Make) -> None:
+def test_a_useful_network_is_significant_and_a_redundant_one_is_not(make: Make) -> None:
     helps = floor_of(evaluate(*blended(make, {"poor": -0.2}, [0.9, 0.1])))
     mean, low, high = helps.gain
     assert helps.earned == "yes"
     assert 0 < low < mean < high
     assert mean == pytest.approx(helps.scores[TOGETHER] - helps.scores["poor"])
-    assert "earned its time: told apart" in " ".join(helps.sentences())
+    assert "improves the ensemble significantly" in " ".join(helps.sentences())
     same = floor_of(evaluate(*blended(make, {"good": 1.0}, [0.5, 0.5])))
     assert same.gain == (0.0, 0.0, 0.0)
     assert same.earned == "not told apart"
-    assert "are not told apart" in " ".join(same.sentences())
+    assert "makes no significant difference" in " ".join(same.sentences())
     harms = floor_of(evaluate(*blended(make, {"good": 1.0, "wrong": -3.0}, [0.0, 0.1, 0.9])))
     assert harms.silent
     assert harms.earned == "no"
-    assert "counts nothing" in " ".join(harms.sentences())
+    assert "has zero weight" in " ".join(harms.sentences())
 
 
 def test_the_gain_is_a_paired_bootstrap(make: Make) -> None:
@@ -140,7 +140,7 @@ def test_the_gain_is_a_paired_bootstrap(make: Make) -> None:
     [
         ((0.05, 0.01, 0.09), "yes", "mae better by 0.050 than linear, 95 % interval +0.01 to +0.09, on 80 rows"),
         ((0.05, -0.01, 0.11), "not told apart", "--quality fast may be as good"),
-        ((-0.05, -0.09, -0.01), "no", "does harm: told apart (mae worse by 0.050 than linear"),
+        ((-0.05, -0.09, -0.01), "no", "makes the ensemble significantly worse (mae worse by 0.050 than linear"),
     ],
 )
 def test_the_verdict_follows_the_interval(gain: tuple[float, float, float], earned: str, words: str) -> None:
@@ -150,11 +150,11 @@ def test_the_verdict_follows_the_interval(gain: tuple[float, float, float], earn
     assert any(words in sentence for sentence in floor.sentences())
     alone = replace(floor, share={"linear": 1.0})
     assert alone.earned is None
-    assert not any("network earned" in sentence for sentence in alone.sentences())
+    assert not any("network improves" in sentence for sentence in alone.sentences())
     assert "calibration_error" not in floor.to_json()
 
 
-def test_no_floor_without_experts_or_without_scored_rows(make: Make) -> None:
+def test_no_component_scores_without_experts_or_scored_rows(make: Make) -> None:
     model, batches = make(rows=40)
     found = evaluate(model, batches, resamples=3)
     assert found.targets["animal"].floor is None
@@ -178,13 +178,13 @@ class Words(HTMLParser):
             self.charts.append(dict(attrs)["aria-label"] or "")
 
 
-def test_the_page_the_terminal_and_the_json_say_the_same(make: Make, tmp_path: Path) -> None:
+def test_page_terminal_and_json_agree(make: Make, tmp_path: Path) -> None:
     model, batches = blended(make, {"good": 1.0, "wrong": -1.0}, [0.2, 0.5, 0.3])
     found = evaluate(model, batches, resamples=50)
     floor = floor_of(found)
     page = Words(write_report(tmp_path / "r.html", found, title="t").read_text(encoding="utf-8"))
-    assert "accuracy of each part" in page.charts
-    for bar in ("all together", "all experts, no network", "image alone: together", "image alone: good"):
+    assert "accuracy of each component" in page.charts
+    for bar in ("ensemble", "all experts, no network", "image alone: ensemble", "image alone: good"):
         assert bar in page.text
     for sentence in floor.sentences():
         assert sentence in page.text

@@ -1,4 +1,4 @@
-"""Shapley values: against all orders written out, and by their axioms."""
+"""Stream attribution: Shapley values against full enumeration and by their axioms."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_exact_values_are_the_mean_over_all_orders(count: int) -> None:
     np.testing.assert_allclose(found.sum(axis=0), values[-1] - values[0], atol=1e-12)
 
 
-def test_sampled_values_add_up_and_lie_within_their_errors() -> None:
+def test_sampled_values_are_complete_and_within_their_errors() -> None:
     values = np.random.default_rng(0).normal(size=(1 << 5, 40))
     truth, _ = exact(lambda subset: values[subset], 5)
     found, error = sampled(lambda subset: values[subset], 5, seed=1, pairs=60)
@@ -49,7 +49,7 @@ def test_sampled_values_add_up_and_lie_within_their_errors() -> None:
     assert (error > 0).all()
 
 
-def test_an_additive_model_gets_its_terms_back(make: Make) -> None:
+def test_additive_models_recover_their_terms(make: Make) -> None:
     """Streams are vectors that the fusion adds: a regression is a sum, so each share is the stream's own term."""
     model, batches = make(kinds=("regression",))
     found = explain(model.eval(), batches[:1])
@@ -61,7 +61,7 @@ def test_an_additive_model_gets_its_terms_back(make: Make) -> None:
         assert sum(one.shares.values()) == pytest.approx(one.value - one.nothing, abs=1e-9)
 
 
-def test_a_class_is_explained_by_the_chance_of_the_answer(make: Make) -> None:
+def test_classes_are_explained_by_the_predicted_probability(make: Make) -> None:
     model, batches = make()
     model.eval()
     found = explain(model, batches)
@@ -77,7 +77,7 @@ def test_a_class_is_explained_by_the_chance_of_the_answer(make: Make) -> None:
     assert "how far each stream moves" in found.text()
 
 
-def test_a_stream_that_is_not_there_gets_nothing(make: Make) -> None:
+def test_missing_streams_contribute_zero(make: Make) -> None:
     model, batches = make()
     batch = batches[0]
     keep = torch.arange(batch.rows) % 2 == 0
@@ -89,14 +89,14 @@ def test_a_stream_that_is_not_there_gets_nothing(make: Make) -> None:
             assert one.shares["audio"] == pytest.approx(0.0, abs=1e-7)
 
 
-def test_above_eight_streams_orders_are_drawn(make: Make) -> None:
+def test_orders_are_sampled_above_eight_streams(make: Make) -> None:
     model, batches = make(strengths={f"s{i}": 1.0 for i in range(9)}, rows=6)
     (one, *_) = explain(model.eval(), batches).targets["animal"]
     assert set(one.errors) == set(one.shares)
     assert sum(one.shares.values()) == pytest.approx(one.value - one.nothing, abs=1e-9)
 
 
-def test_several_labels_are_explained_by_the_surest(make: Make) -> None:
+def test_multilabel_is_explained_by_the_most_likely_label(make: Make) -> None:
     model, batches = make(kinds=("multilabel",))
     (one, *_) = explain(model.eval(), batches).targets["tags"]
     assert one.what.startswith("probability of ")
@@ -125,16 +125,16 @@ def trained_row(scenes: Path, row: int) -> dict[str, Any]:
     return Table.read(scenes / "test.csv").row(row - 1)
 
 
-def test_the_fusion_says_how_it_weighs(quick_fit: Any, scenes: Path, cli: Any, tmp_path: Path) -> None:
+def test_fusion_weights_are_reported(quick_fit: Any, scenes: Path, cli: Any, tmp_path: Path) -> None:
     quick_fit(overrides=["model.fusion=weighted", "training.epochs=1"], out=tmp_path / "run")
     code, out, _ = cli("explain", tmp_path / "run", scenes / "test.csv", "--row", 1, "--json", tmp_path / "e.json")
     assert code == 0
-    assert "What the fusion says it weighs" in out
+    assert "Fusion weights" in out
     assert "row 1: event is" in out
     assert (tmp_path / "e.json").is_file()
 
 
-def test_gates_and_attention_of_a_row_become_pictures(make: Make, tmp_path: Path) -> None:
+def test_gates_and_attention_are_drawn(make: Make, tmp_path: Path) -> None:
     model, batches = make(rows=3)
 
     def weights(parts: Any) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""The report's newer parts: least sure rows, reasons, the model card; small, and usable by keyboard and screen reader."""
+"""The report: least certain rows, explanations, model card, size limits and accessibility."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def test_the_least_sure_rows_are_those_of_the_smallest_margins(make: Make) -> None:
+def test_least_certain_rows_have_the_smallest_margins(make: Make) -> None:
     model, batches = make(rows=80, kinds=("classification", "multilabel", "regression"))
     found = evaluate(model, batches, resamples=3, subsets=False)
     one = found.targets["animal"]
@@ -55,7 +55,7 @@ def test_the_least_sure_rows_are_those_of_the_smallest_margins(make: Make) -> No
     assert margin({"value": "only", "probabilities": {"only": 1.0}}) is None
 
 
-def test_reasons_stand_with_the_rows_they_explain(make: Make, tmp_path: Path) -> None:
+def test_explanations_are_shown_with_their_rows(make: Make, tmp_path: Path) -> None:
     model, batches = make(rows=40)
     found = evaluate(model, batches, resamples=3)
     hard = found.targets["animal"].hardest(2)
@@ -69,37 +69,37 @@ def test_reasons_stand_with_the_rows_they_explain(make: Make, tmp_path: Path) ->
     page = Page(out)
     assert all(f"because of animal {row}" in page.text for row in hard)
     assert page.text.count("because of animal") == 2
-    assert "Least sure" in page.text
+    assert "Least certain rows" in page.text
     shown = [text.split()[0] for text in page.text.split("Row ")[1:]]
     assert len(shown) == len(set(shown)) == 12 + 6, "no row is shown twice"
 
 
-def test_the_card_says_what_is_known_and_what_is_not(make: Make) -> None:
+def test_the_card_states_known_and_unknown_facts(make: Make) -> None:
     model, batches = make(rows=120)
     found = evaluate(model, batches, resamples=10)
     schema = Schema.declare({"photo": "image", "clip": "video", "noise": {"kind": "audio", "of": "clip"}})
     report = {"rows": 1234, "history": [{"seconds": 61.0}], "valid": {"rows": 200}}
-    told = dict(card(schema, found, parameters=2_500_000, fusion="gated", report=report))
-    assert "photo (image)" in told["What it does"]
-    assert "noise (audio of clip)" in told["What it does"]
-    assert "1,234 rows" in told["Learnt from"]
-    assert "200 others" in told["Learnt from"]
-    assert "120 rows" in told["Tested on"]
-    assert "10.0 MB" in told["Size"]
-    assert "not measured" in told["Cost"]
+    entries = dict(card(schema, found, parameters=2_500_000, fusion="gated", report=report))
+    assert "photo (image)" in entries["Purpose"]
+    assert "noise (audio of clip)" in entries["Purpose"]
+    assert "1,234 rows" in entries["Training data"]
+    assert "200 validation rows" in entries["Training data"]
+    assert "120 rows" in entries["Evaluation data"]
+    assert "10.0 MB" in entries["Size"]
+    assert "not measured" in entries["Cost"]
     scores = found.targets["animal"]
     each = scores.view("per_class").to_json()
     worst = min((one for one in each if one["rows"] >= 20), key=lambda one: one["recall"])
-    assert f"of {worst['name']} it finds least" in told["Limits"]
+    assert f"recall is lowest for {worst['name']}" in entries["Limitations"]
     few = evaluate(*_few(make), resamples=10)
-    assert "fewer than 20 rows were tested of" in dict(card(schema, few, parameters=1, fusion="", report={}))["Limits"]
+    assert "classes with fewer than 20 rows" in dict(card(schema, few, parameters=1, fusion="", report={}))["Limitations"]
 
 
 def _few(make: Make) -> tuple[Model, list[Batch]]:
     return make(rows=30)
 
 
-def test_a_page_stays_small_however_heavy_its_rows_are(make: Make, tmp_path: Path) -> None:
+def test_page_size_is_limited_for_large_media(make: Make, tmp_path: Path) -> None:
     """Ten thousand rows, each with a minute of sound at 48 kHz: a megabyte and a half a row once in the page."""
     model, batches = make({"image": 1.0}, rows=500)
     found = evaluate(model, batches, resamples=3)
@@ -110,10 +110,10 @@ def test_a_page_stays_small_however_heavy_its_rows_are(make: Make, tmp_path: Pat
         tmp_path / "r.html", found, title="t", rows=rows, kinds={"voice": "audio"}, media=lambda row, column: out.getvalue()
     )
     assert MEDIA / 2 < path.stat().st_size < MEDIA + 500_000
-    assert "left out, so that this page stays small" in path.read_text(encoding="utf-8")
+    assert "omitted to keep this page small" in path.read_text(encoding="utf-8")
 
 
-def test_pages_can_be_used_without_eyes_or_mouse(trained: Any, scenes: Path, tmp_path: Path) -> None:
+def test_pages_are_accessible(trained: Any, scenes: Path, tmp_path: Path) -> None:
     trained.evaluate(scenes / "test.csv", report=tmp_path / "r.html")
     trained.explain(scenes / "test.csv", sample=3, out=tmp_path / "e.html", where=False)
     for name in ("r.html", "e.html"):
@@ -138,7 +138,7 @@ def test_pages_can_be_used_without_eyes_or_mouse(trained: Any, scenes: Path, tmp
 
 
 @pytest.mark.parametrize("cell", [None, "x"])
-def test_a_row_without_its_target_can_be_least_sure(make: Make, tmp_path: Path, cell: Any) -> None:
+def test_rows_without_a_target_can_be_least_certain(make: Make, tmp_path: Path, cell: Any) -> None:
     model, batches = make({"image": 0.0}, rows=40)
     found = evaluate(model, batches, resamples=3)
     unknown = [i for i in found.targets["animal"].least_sure(40) if found.targets["animal"].truths[i] is None]

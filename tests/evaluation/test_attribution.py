@@ -1,4 +1,4 @@
-"""Maps of a row: every stream in its own shape, adding up, absent ones saying so; drawn without a network."""
+"""Attribution maps: shapes, completeness, missing streams and rendering; nearest rows; feature maps."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def whole(trained: Any, scenes: Path) -> list[Map]:
     return maps
 
 
-def test_every_stream_has_a_map_of_its_own_shape_that_adds_up(whole: list[Map], trained: Any) -> None:
+def test_every_stream_has_a_complete_map_of_its_shape(whole: list[Map], trained: Any) -> None:
     assert {one.stream for one in whole} == set(trained.model.streams)
     for one in whole:
         assert not one.note
@@ -65,7 +65,7 @@ def test_every_stream_has_a_map_of_its_own_shape_that_adds_up(whole: list[Map], 
     assert sum(value for _, value in note.named()) == pytest.approx(note.values.sum(), abs=1e-6)
 
 
-def test_maps_are_drawn_without_scripts_or_other_files(whole: list[Map]) -> None:
+def test_maps_are_self_contained_html(whole: list[Map]) -> None:
     for one in whole:
         html = drawn(one)
         tags = Tags(html).found
@@ -87,7 +87,7 @@ def test_maps_are_drawn_without_scripts_or_other_files(whole: list[Map]) -> None
     assert len(pictures(sound)) == 1
 
 
-def test_a_stream_that_is_not_there_has_no_map_and_says_so(trained: Any, scenes: Path) -> None:
+def test_missing_streams_have_a_note_instead_of_a_map(trained: Any, scenes: Path) -> None:
     found = trained.explain([{"room": "hall", "temperature": 20.0}], row=1, media=scenes)
     missing = {one.stream: one.note for one in found.maps if one.note}
     assert missing["photo"] == "the row has no photo"
@@ -99,23 +99,23 @@ def test_a_stream_that_is_not_there_has_no_map_and_says_so(trained: Any, scenes:
     json.dumps(found.to_json(), allow_nan=False)
 
 
-def test_the_page_shows_maps_players_and_neighbours(trained: Any, scenes: Path, tmp_path: Path) -> None:
+def test_the_page_shows_maps_media_and_nearest_rows(trained: Any, scenes: Path, tmp_path: Path) -> None:
     page = tmp_path / "e.html"
     found = trained.explain(scenes / "test.csv", row=2, out=page, train=scenes / "train.csv", explainer="occlusion")
     assert {one.explainer for one in found.maps if not one.note} == {"occlusion"}
     text = page.read_text(encoding="utf-8")
     assert "<script" not in text
-    assert "the model holds for most like it" in text
+    assert "nearest training rows" in text
     assert len(found.nearest[2]) == 5
     assert all(set(one.targets) == {"event"} for one in found.nearest[2])
     best = found.nearest[2][0]
     assert best.likeness <= 1 + 1e-6
-    assert f"like training row {best.row}" in found.text()
+    assert f"similar to training row {best.row}" in found.text()
     with pytest.raises(ConfigError, match="no explainers named 'occlusoin'; did you mean occlusion"):
         trained.explain(scenes / "test.csv", row=2, explainer="occlusoin")
 
 
-def test_an_explainer_that_cannot_is_told_why(trained: Any, scenes: Path, cli: Any, run_folder: Path) -> None:
+def test_inapplicable_explainers_give_a_reason(trained: Any, scenes: Path, cli: Any, run_folder: Path) -> None:
     code, out, _ = cli("explain", run_folder, scenes / "test.csv", "--row", 2, "--explainer", "attention_rollout")
     assert code == 0
     assert "rollout needs an encoder that is one transformer" in out
@@ -124,7 +124,7 @@ def test_an_explainer_that_cannot_is_told_why(trained: Any, scenes: Path, cli: A
     assert "Most:" not in out
 
 
-def test_the_nearest_are_those_of_the_largest_cosine() -> None:
+def test_nearest_rows_have_the_largest_cosine() -> None:
     draw = torch.Generator().manual_seed(0)
     rows, known = torch.randn(4, 6, generator=draw), torch.randn(30, 6, generator=draw)
     rows[3] = 0
@@ -139,7 +139,7 @@ def test_the_nearest_are_those_of_the_largest_cosine() -> None:
 
 
 @pytest.mark.parametrize("kind", ["classification", "multilabel", "regression", "svm"])
-def test_what_is_differentiated_is_what_is_told(make: Make, kind: str) -> None:
+def test_explained_value_matches_the_prediction(make: Make, kind: str) -> None:
     if kind == "svm":
         pytest.importorskip("sklearn")
         from types import SimpleNamespace
@@ -165,7 +165,7 @@ def test_what_is_differentiated_is_what_is_told(make: Make, kind: str) -> None:
         assert bool(slope.any())
 
 
-def test_a_task_without_gradients_is_explained_by_trying(trained: Any, scenes: Path, monkeypatch: Any) -> None:
+def test_tasks_without_gradients_are_explained_by_perturbation(trained: Any, scenes: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(Classification, "differentiable", False)
     rows = trained.encode(_table(scenes).take([1]))
     (batch,) = trained.batches(rows)
@@ -183,7 +183,7 @@ def _table(scenes: Path) -> Any:
 
 
 @pytest.mark.parametrize("tokeniser", ["bpe", "wordpiece", "unigram", "word", "character"])
-def test_pieces_of_english_and_chinese_put_the_text_together_again(tokeniser: str) -> None:
+def test_token_texts_join_to_the_original_text(tokeniser: str) -> None:
     texts = ["the red dress is lovely", "a blue dress, too small", "这件连衣裙很好看 and soft", "质量很差"] * 5
     text = Text(tokeniser=tokeniser)  # type: ignore[arg-type]
     text.fit(iter(texts))
@@ -194,15 +194,15 @@ def test_pieces_of_english_and_chinese_put_the_text_together_again(tokeniser: st
         assert "".join("".join(pieces).split()) == "".join(text._tokeniser.decode(ids).split())
 
 
-def test_words_are_made_of_their_pieces_and_chinese_characters_stand_alone() -> None:
+def test_tokens_join_to_words_and_cjk_characters_stay_single() -> None:
     one = Map(1, "t", "value", "note", "text", "ids", values=np.array([1.0, 2.0, 4.0, 8.0, 16.0, 32.0]))
     one.names = ["lov", "ely", " dress", "很", "好", "!"]
     assert one.named() == [("lovely", 3.0), (" dress", 4.0), ("很", 8.0), ("好", 16.0), ("!", 32.0)]
-    assert said(one) == "Most: 好 +16.000, 很 +8.000, dress +4.000.", "a mark is no word that counts most"
+    assert said(one) == "Strongest: 好 +16.000, 很 +8.000, dress +4.000.", "a mark is no word that counts most"
     one.values, one.names = np.array([1.0, 2.0]), [" ,", "。"]
-    assert said(one) == "Nothing but punctuation moves it."
+    assert said(one) == "Only punctuation affects the prediction."
     one.names = [" 👍", "!"]
-    assert said(one) == "Most: 👍 +1.000."
+    assert said(one) == "Strongest: 👍 +1.000."
 
 
 @pytest.mark.parametrize("shape", [(3, 100), (1, 7), (1, 40, 90), (1, 8, 33, 5)])
@@ -213,7 +213,7 @@ def test_coarse_maps_keep_their_sum(shape: tuple[int, ...]) -> None:
     assert all(n <= 8 for n in small.shape[1:])
 
 
-def test_feature_maps_are_what_the_last_convolutions_gave(trained: Any, scenes: Path) -> None:
+def test_feature_maps_are_outputs_of_the_last_convolutions(trained: Any, scenes: Path) -> None:
     from sensorium.evaluation.feature_maps import feature_maps
     from sensorium.nn.feature_hooks import grids
     from sensorium.reporting.feature_maps import pictured
@@ -249,4 +249,4 @@ def test_points_frames_and_vectors_are_drawn() -> None:
     nodes = Map(1, "t", "value", "net", "graph", "graph", "occlusion", 1.0, None, rng.normal(size=5))
     nodes.data = rng.normal(size=(5, 9))
     assert "node " in drawn(nodes)
-    assert said(cloud).startswith("Most: point ")
+    assert said(cloud).startswith("Strongest: point ")

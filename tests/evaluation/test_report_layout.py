@@ -1,5 +1,4 @@
-"""What reports say in plain words: whose commonest class, which averages are macro, losses without weights, words by how
-much they move the answer; colours that mean one thing; labels that are whole; pages that fold and fit a phone."""
+"""Report wording, colours, chart labels, collapsible sections and responsive layout."""
 
 from __future__ import annotations
 
@@ -58,11 +57,11 @@ class Page(HTMLParser):
 # ── words ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_verdicts_say_whose_commonest_class_it_is(make: Make) -> None:
+def test_verdicts_name_the_baseline(make: Make) -> None:
     for kind, told in {
-        "classification": "always answering the commonest class of the training rows",
-        "multilabel": "answering how often each label occurs in the training rows",
-        "regression": "always answering the median of the training rows",
+        "classification": "always predicting the most frequent class of the training rows",
+        "multilabel": "predicting the frequency of each label in the training rows",
+        "regression": "always predicting the median of the training rows",
     }.items():
         model, batches = make(rows=80, kinds=(kind,))
         known = {name: model.tasks[name].baseline([target]) for name, target in batches[0].targets.items()}
@@ -70,7 +69,7 @@ def test_verdicts_say_whose_commonest_class_it_is(make: Make) -> None:
         assert told in target.findings[0]
 
 
-def test_averages_over_classes_are_called_macro_and_others_are_not(make: Make) -> None:
+def test_only_averages_over_classes_are_called_macro(make: Make) -> None:
     model, batches = make(rows=80, kinds=("classification", "multilabel"))
     found = evaluate(model, batches, resamples=3)
     three = found.targets["animal"]
@@ -87,7 +86,7 @@ def test_averages_over_classes_are_called_macro_and_others_are_not(make: Make) -
 
 
 @pytest.mark.parametrize("kind", [Classification, Ordinal, Svm])
-def test_losses_of_rows_are_told_without_weights_or_smoothing(kind: Any) -> None:
+def test_reported_losses_have_no_weights_or_smoothing(kind: Any) -> None:
     reader = SimpleNamespace(classes=["1", "2", "3"], ragged=False, in_order=True)
     goal = Goal.of(reader, "y")  # type: ignore[arg-type]
     options = {"balance": 1.0} | ({} if kind is Svm else {"smoothing": 0.2})
@@ -104,7 +103,7 @@ def test_losses_of_rows_are_told_without_weights_or_smoothing(kind: Any) -> None
         torch.testing.assert_close(weighted.told_loss(output, target), expected)
 
 
-def test_hardest_rows_are_those_of_the_largest_plain_loss(make: Make) -> None:
+def test_hardest_rows_have_the_largest_unweighted_loss(make: Make) -> None:
     model, batches = make(rows=80)
     model.tasks["animal"].balance = 1.0
     model.tasks["animal"].frequency.copy_(torch.tensor([0.9, 0.05, 0.05]))
@@ -115,7 +114,7 @@ def test_hardest_rows_are_those_of_the_largest_plain_loss(make: Make) -> None:
     assert target.losses == pytest.approx(-np.log(chances), abs=1e-4, nan_ok=True)
 
 
-def test_training_and_validation_loss_are_one_chart_and_what_is_minimised_another(quick_fit: Any) -> None:
+def test_losses_share_a_chart_and_the_objective_has_its_own(quick_fit: Any) -> None:
     history = quick_fit(overrides=["model.tasks.event={kind: classification, balance: 1.0}"]).history
     found = curves(history)
     assert next(iter(found)) == "loss"
@@ -145,7 +144,7 @@ def opacity(one: Map) -> list[float]:
     return [float(a) for a in re.findall(r"rgba\(\d+,\d+,\d+,([\d.]+)\)", drawn(one))]
 
 
-def test_words_are_as_dark_as_what_they_do_to_the_answer() -> None:
+def test_word_colours_are_proportional_to_their_contribution() -> None:
     strong = opacity(text_map([0.4, -0.1], 0.9, 0.6))
     assert strong[0] == pytest.approx(0.7), "it does more than all together"
     assert strong[1] == pytest.approx(0.7 * 0.1 / 0.4, abs=0.01)
@@ -161,7 +160,7 @@ def test_words_are_as_dark_as_what_they_do_to_the_answer() -> None:
     assert opacity(text_map([0.0, 0.0], 0.5, 0.5)) == [0.0, 0.0]
 
 
-def test_the_page_of_the_server_is_told_the_same_scale() -> None:
+def test_the_server_gets_the_same_colour_scale() -> None:
     one = text_map([0.2, 0.2], 0.9, 0.5)
     assert one.to_json()["scale"] == scale(one) == pytest.approx(0.4)
     script = files("sensorium.serve").joinpath("page", "page.js").read_text(encoding="utf-8")
@@ -178,7 +177,7 @@ def colours(css: str) -> list[dict[str, str]]:
     return [dict(re.findall(r"(--[a-z]+):(#[0-9a-f]+)", part.split("}")[0])) for part in (light, dark)]
 
 
-def test_for_against_and_missing_have_one_colour_on_all_pages(make: Make, tmp_path: Path) -> None:
+def test_colours_are_the_same_on_all_pages(make: Make, tmp_path: Path) -> None:
     served = colours(files("sensorium.serve").joinpath("page", "page.css").read_text(encoding="utf-8"))
     for ours, theirs in zip(colours(STYLE), served, strict=True):
         assert {"--for", "--against", "--missing"} <= ours.keys()
@@ -194,14 +193,14 @@ def test_for_against_and_missing_have_one_colour_on_all_pages(make: Make, tmp_pa
     assert STYLE in report
 
 
-def test_bars_of_an_explanation_have_the_colours_and_say_what_is_missing() -> None:
+def test_explanation_bars_use_the_colours_and_mark_missing_streams() -> None:
     chart = bar_chart([Bar("a", 0.5), Bar("b", -0.2), Bar("c", 0.0, missing=True)], title="t", signed=True)
     assert re.findall(r"<rect[^>]*fill:var\((--[a-z]+)\)", chart) == ["--for", "--against"]
     assert "missing</text>" in chart
     assert "var(--missing)" in chart
 
 
-def test_an_explained_page_has_a_legend(trained: Any, scenes: Path, tmp_path: Path) -> None:
+def test_explanation_pages_have_a_legend(trained: Any, scenes: Path, tmp_path: Path) -> None:
     trained.explain(scenes / "test.csv", row=1, out=tmp_path / "e.html", where=False)
     assert (tmp_path / "e.html").read_text(encoding="utf-8").count(LEGEND) == 1
 
@@ -217,7 +216,7 @@ NAMES = [
 ]
 
 
-def test_labels_of_bars_are_whole_and_inside_the_picture() -> None:
+def test_bar_labels_are_complete_and_inside_the_chart() -> None:
     chart = bar_chart([Bar(name, 0.5) for name in NAMES], title="t")
     ends = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" text-anchor="end" style="fill:var\(--ink\)" >([^<]*)</text>', chart)
     labels = [(float(x), float(y), said) for x, y, said in ends if float(x) < W / 2]
@@ -229,14 +228,14 @@ def test_labels_of_bars_are_whole_and_inside_the_picture() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_names_are_broken_where_they_may_be(name: str) -> None:
+def test_names_wrap_at_spaces_and_plus_signs(name: str) -> None:
     lines = wrapped(name, 190)
     assert "".join(lines).replace(" ", "") == name.replace(" ", "")
     assert all(PLACE * width(line) <= 190 for line in lines)
     assert wrapped(name * 200, 190)[-1].endswith("…")
 
 
-def test_a_legend_of_many_lines_takes_rows_and_stays_inside() -> None:
+def test_long_legends_wrap_inside_the_chart() -> None:
     parts, tall = legend([f"a line with a name {i}" for i in range(9)], 52.0)
     xs = [float(x) for x in re.findall(r'<text x="([\d.]+)"', "".join(parts))]
     assert len(xs) == 9
@@ -246,7 +245,7 @@ def test_a_legend_of_many_lines_takes_rows_and_stays_inside() -> None:
     assert "dasharray" not in parts[0]
 
 
-def test_long_reports_fold_and_first_rows_are_open(make: Make, tmp_path: Path) -> None:
+def test_long_reports_collapse_all_but_the_first_rows(make: Make, tmp_path: Path) -> None:
     model, batches = make(rows=80)
     rows = [{"note": f"text {i}"} for i in range(80)]
     path = write_report(
@@ -266,7 +265,7 @@ def test_long_reports_fold_and_first_rows_are_open(make: Make, tmp_path: Path) -
     assert any(tag == "details" and "open" not in given for tag, given in pre)
 
 
-def test_every_table_lies_in_a_box_that_scrolls(make: Make, tmp_path: Path) -> None:
+def test_every_table_scrolls(make: Make, tmp_path: Path) -> None:
     model, batches = make(rows=80, kinds=("classification", "multilabel", "regression"))
     known = {name: model.tasks[name].baseline([target]) for name, target in batches[0].targets.items()}
     path = write_report(tmp_path / "r.html", evaluate(model, batches, baselines=known, resamples=3), title="t")
@@ -276,7 +275,7 @@ def test_every_table_lies_in_a_box_that_scrolls(make: Make, tmp_path: Path) -> N
     assert all(box.get("class") == "scroll" and box.get("tabindex") == "0" for box in tables)
 
 
-def test_long_tables_and_pages_of_many_sections_fold(tmp_path: Path) -> None:
+def test_long_tables_and_navigation_collapse(tmp_path: Path) -> None:
     rows = [[f"c{i}", str(i)] for i in range(OPEN_ROWS + 5)]
     html = table_html(["class", "rows"], rows)
     first, rest = html.split("<details>")
@@ -293,7 +292,7 @@ def test_long_tables_and_pages_of_many_sections_fold(tmp_path: Path) -> None:
     assert links.count(True) == 12 - LINKS
 
 
-def test_explained_rows_fold_but_the_first(trained: Any, scenes: Path, tmp_path: Path) -> None:
+def test_explained_rows_after_the_first_collapse(trained: Any, scenes: Path, tmp_path: Path) -> None:
     trained.explain(scenes / "test.csv", sample=6, out=tmp_path / "e.html", where=False)
     page = Page((tmp_path / "e.html").read_text(encoding="utf-8"))
     parts = ["open" in given for tag, given, around in page.tags if tag == "details" and around[-1][0] == "section"]

@@ -1,4 +1,4 @@
-"""The pages for who cannot see them, or has no mouse: all has a name, headings have an order, links lead somewhere."""
+"""Accessibility of pages: names, heading order and links."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def pages(trained: Any, scenes: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.mark.parametrize("name", ["report", "row"])
-def test_a_page_can_be_read_aloud_and_walked_through(pages: dict[str, str], name: str) -> None:
+def test_pages_have_names_ordered_headings_and_valid_links(pages: dict[str, str], name: str) -> None:
     page = Outline(pages[name])
     assert next(page.of("html"))["lang"] == "en"
     levels = [int(tag[1]) for tag, _ in page.tags if len(tag) == 2 and tag[0] == "h" and tag[1].isdigit()]
@@ -57,7 +57,7 @@ def test_a_page_can_be_read_aloud_and_walked_through(pages: dict[str, str], name
     assert not [given for _, given in page.tags if any(key.startswith("on") for key in given)]
 
 
-def test_what_is_not_there_brings_nothing_and_is_told_once(trained: Any, scenes: Path, tmp_path: Path) -> None:
+def test_missing_streams_contribute_zero_and_are_listed_once(trained: Any, scenes: Path, tmp_path: Path) -> None:
     row = dict(Table.read(scenes / "test.csv").row(0)) | {"photo": None, "sound": None}
     out = tmp_path / "row.html"
     found = trained.explain([row], row=1, media=scenes, out=out, explainer="occlusion")
