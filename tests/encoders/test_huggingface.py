@@ -294,7 +294,7 @@ def test_pickled_weights_are_refused_and_the_way_out_is_told(tmp_path: Path) -> 
 
 
 def test_what_cannot_be_had_is_told() -> None:
-    with pytest.raises(ConfigError, match="cannot be had from the hub"):
+    with pytest.raises(ConfigError, match="cannot be downloaded from the hub"):
         encoder(Path("nobody/nothing"), Grid(3, (16, 16)))
     with pytest.raises(ConfigError, match="there is no folder"):
         encoder(Path("/no/such/folder"), Grid(3, (16, 16)))
@@ -302,7 +302,7 @@ def test_what_cannot_be_had_is_told() -> None:
 
 def test_types_outside_the_list_and_other_streams_are_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2", "auto_map": {"AutoModel": "evil.Model"}}))
-    with pytest.raises(ConfigError, match="'gpt2' is not read"):
+    with pytest.raises(ConfigError, match="'gpt2' is not supported"):
         HF.wants({"checkpoint": str(tmp_path)})
     with pytest.raises(ConfigError, match="reads words"):
         encoder(checkpoints.tiny("bert"), Grid(3, (16, 16)))

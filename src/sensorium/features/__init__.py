@@ -1,1 +1,1 @@
-"""Numbers that say something of a stream, learnt without a gradient, one way a file. The contract: ``core/expert.py``."""
+"""Features: fixed or learned numeric descriptions of streams, one module per kind. Contract: ``core/expert.py``."""

@@ -1,4 +1,4 @@
-"""Cells of a table as numbers that linear models and trees read well."""
+"""Features of table cells for linear models and trees."""
 
 from __future__ import annotations
 
@@ -19,30 +19,32 @@ from sensorium.core.layout import Layout, Row
 from sensorium.core.registry import component
 
 _ROWS, _VALUES = 20_000, 60_000_000
-"""Quantiles are learnt from at most so many rows, evenly spread, and so many cells together."""
+"""Largest number of rows, evenly spaced, and of cells from which quantiles are estimated."""
 _FAR = 1e6
 
 
 @component
 class Cells(Features):
-    """Numbers as normal scores and standardised, codes as indicators, and what was missing.
+    """Table cells: numbers as normal scores and standardised values, categories as indicators, and missing-value
+    indicators.
 
-    A number is two features: the normal score of its rank among the training values, in which no outlier is loud, and its
-    standardised value, in which what is linear stays linear. Equal values share their mean rank. A missing number is 0 in
-    both, its median; a cell that was missing in any training row has an indicator of that. Each known value of a code is an
-    indicator; an unknown one is all zero. Scores are those of scikit-learn's ``QuantileTransformer``, save that the lowest
-    and highest are no farther out than the extremes of so many normal numbers would be, also where many cells hold them.
+    A number gives two features: the normal score of its rank among the training values, which limits outliers, and its
+    standardised value, which keeps linear relations. Ties share their mean rank. A missing number is 0 (the median) in
+    both; a
+    cell that was missing in any training row has an indicator. Each known category is an indicator; an unknown one is all
+    zero. Scores are those of scikit-learn's ``QuantileTransformer``, except that the lowest and highest do not exceed the
+    expected extremes of a normal sample of that size, even where many cells share them.
 
-    For trees: numbers as they are, standardised; codes of few values as indicators, of many as one number, their place in
-    the order of frequency (0: the most frequent; an unknown one comes after all). Missing cells are NaN.
+    For trees: numbers standardised; categories of few values as indicators, of many as one number, their rank by frequency
+    (0: the most frequent; unknown ones last). Missing cells are NaN.
     Source: normal scores, van der Waerden 1952, as in https://arxiv.org/abs/2106.11959, § 4.
 
     Args:
-        quantiles: Points of a distribution that are kept; between them it is linear.
-        reach: Scores and standardised values are clipped to plus and minus so much.
-        least: Values of a code in fewer training rows share one indicator.
-        categories: At most so many values of a code, the most frequent, have indicators of their own; the others share one.
-        indicators: Trees read codes of at most so many known values as indicators.
+        quantiles: Number of quantiles that represent a distribution, interpolated linearly.
+        reach: Scores and standardised values are clipped to plus and minus this.
+        least: Categories in fewer training rows share one indicator.
+        categories: Maximum number of categories with their own indicator, the most frequent first; others share one.
+        indicators: Largest number of categories that trees read as indicators.
     """
 
     def __init__(
@@ -75,13 +77,13 @@ class Cells(Features):
         self.column: Tensor
         self.place: Tensor
         self.declare("points", torch.float32, 2)  # [numbers, quantiles]
-        self.declare("ranks", torch.float32, 2)  # of each point, from 0 to 1; equal points share theirs
-        self.declare("limit", torch.float32, 1)  # the farthest score of each number
+        self.declare("ranks", torch.float32, 2)  # rank of each point, 0 to 1; equal points share their rank
+        self.declare("limit", torch.float32, 1)  # largest score of each number
         self.declare("mean", torch.float32, 1)
         self.declare("deviation", torch.float32, 1)
-        self.declare("gaps", torch.int64, 1)  # the cells that were ever missing
-        self.declare("column", torch.int64, 1)  # the indicator of each value of each code; -1: none
-        self.declare("place", torch.float32, 1)  # of each value of each code in the order of frequency
+        self.declare("gaps", torch.int64, 1)  # cells that were missing in any training row
+        self.declare("column", torch.int64, 1)  # indicator of each category of each column; -1: none
+        self.declare("place", torch.float32, 1)  # rank by frequency of each category of each column
 
     @classmethod
     def reads(cls, layout: Layout) -> bool:
@@ -89,7 +91,9 @@ class Cells(Features):
 
     @torch.no_grad()
     def fit(self, fields: Iterable[Field]) -> None:
-        """Quantiles, means and deviations from evenly spread rows; frequencies of codes and what is missing from all."""
+        """Fit quantiles, means and deviations on evenly spaced rows, and category counts and missing cells on all of
+        ``fields``.
+        """
         cells = len(self.cardinalities)
         limit = min(_ROWS, max(1000, _VALUES // max(cells, 1)))
         seen, step = 0, 1
@@ -121,7 +125,7 @@ class Cells(Features):
             if found not in (0, size):  # 0: not yet fitted
                 errors.append(f"{prefix}{name} is of {found} cells or values, not {size}")
         if len(self.column) and int(self.column.max()) >= len(self.column):
-            errors.append(f"{prefix}column has indicators without a value")  # and could ask for any amount of memory
+            errors.append(f"{prefix}column has indicators without a value")  # would allow any allocation
 
     def _measure(self, values: NDArray[np.float32]) -> None:
         """Learn the distribution of each number from ``[rows, numbers]``, NaN where missing."""
@@ -130,13 +134,13 @@ class Cells(Features):
         whole = values.astype(np.float64)
         mean = np.nansum(whole, axis=0) / some
         deviation = np.sqrt(np.nansum((whole - mean) ** 2, axis=0) / some)
-        # Rounding leaves a constant with a deviation of its own: not to be divided by.
+        # A constant may have a tiny deviation by rounding: do not divide by it.
         deviation[deviation <= 1e-7 * np.maximum(np.abs(mean), 1e-30)] = 1.0
         points = max(2, min(self.quantiles, len(values)))
         place = np.linspace(0, 1, points)[:, None] * np.maximum(count - 1, 0)
         low = np.floor(place).astype(np.int64)
         high = np.minimum(low + 1, np.maximum(count - 1, 0))
-        # Sorting puts NaN last.
+        # NaN sorts last.
         order = np.sort(whole, axis=0) if len(whole) else np.zeros((1, whole.shape[1]))
         below, above = np.take_along_axis(order, low, axis=0), np.take_along_axis(order, high, axis=0)
         found = np.where(count > 0, below + (above - below) * (place - low), 0.0)
@@ -151,7 +155,7 @@ class Cells(Features):
         self.keep("deviation", torch.from_numpy(deviation))
 
     def _rank(self, counts: NDArray[np.int64]) -> None:
-        """Give values of codes their indicators and places; ``counts``: how often each came."""
+        """Assign indicators and frequency ranks to categories from their ``counts``."""
         column, place = np.full(len(counts), -1), np.zeros(len(counts))
         width = 0
         for start, size in zip(self.starts, self.sizes, strict=True):
@@ -170,7 +174,9 @@ class Cells(Features):
 
     @torch.no_grad()
     def forward(self, field: Field) -> Tensor:
-        """``data`` and ``mask`` ``[B, cells]``; scores, standardised values, missing, indicators ``[B, F]``."""
+        """Return scores, standardised values, missing indicators and category indicators ``[B, F]`` of cells ``[B,
+        cells]``.
+        """
         data, real = _read(field)
         number, there = data[:, self.numbers], real[:, self.numbers]
         standard = self._standard(number).clamp(-self.reach, self.reach)
@@ -182,7 +188,7 @@ class Cells(Features):
 
     @torch.no_grad()
     def compact(self, features: Tensor, field: Field) -> Tensor:
-        """Numbers, indicators of short codes, places of long ones; NaN where missing."""
+        """Return numbers, indicators of small categories and frequency ranks of large ones; NaN where missing."""
         data, real = _read(field)
         place, known = self._values(data), real[:, self.codes]
         parts = [self._standard(data[:, self.numbers]).masked_fill(~real[:, self.numbers], math.nan)]
@@ -194,7 +200,7 @@ class Cells(Features):
         return torch.cat(parts, dim=1)
 
     def _values(self, data: Tensor) -> Tensor:
-        """Where each code stands among the values of all ``[B, codes]``."""
+        """Return the index of each category among the categories of all columns ``[B, codes]``."""
         start = torch.tensor(self.starts, dtype=torch.int64, device=data.device)
         return data[:, self.codes].long() + start
 
@@ -202,7 +208,7 @@ class Cells(Features):
         return ((number - self.mean) / self.deviation).clamp(-_FAR, _FAR)
 
     def _scores(self, number: Tensor) -> Tensor:
-        """The normal score of each number's mean rank among the training values ``[B, numbers]``."""
+        """Return the normal score of each number's mean rank among the training values ``[B, numbers]``."""
         if not number.shape[1]:
             return number
         values, points, limit = number.t().contiguous(), self.points, self.limit[:, None]  # [numbers, B]
@@ -216,6 +222,6 @@ class Cells(Features):
 
 
 def _read(field: Field) -> tuple[Tensor, Tensor]:
-    """Cells and which are real; what stands in the others is zero."""
+    """Return the cells, zero where missing, and which are present."""
     real = torch.ones_like(field.data, dtype=torch.bool) if field.mask is None else field.mask
     return field.data.masked_fill(~real, 0.0), real

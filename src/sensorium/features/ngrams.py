@@ -1,4 +1,4 @@
-"""TF-IDF of words and of characters."""
+"""TF-IDF features of words and characters."""
 
 from __future__ import annotations
 
@@ -21,34 +21,35 @@ from sensorium.nn.randomized_svd import principal
 from sensorium.signal.running_moments import thinned
 
 _TEXTS = 2000
-"""The main directions are learnt from at most so many texts, evenly spread."""
+"""Largest number of texts, evenly spaced, on which the principal directions are fitted."""
 _TERMS = 2_000_000
-"""So many terms are counted; where there are more, those in fewest texts so far are forgotten."""
+"""Largest number of terms counted; beyond it, the terms in fewest texts are dropped."""
 _WORDS = 50_000
-"""The character n-grams of so many words are remembered."""
+"""Number of words whose character n-grams are cached."""
 _WORD = re.compile(rf"[^\W{UNSPACED}]{{2,}}|[{UNSPACED}\d]")
 Array = NDArray[Any]
 
 
 @component
 class Ngrams(Features):
-    """Which words, word pairs and groups of two to five characters a text has, rare ones counting more (TF-IDF).
+    """TF-IDF of words, word n-grams and character n-grams of a text.
 
-    Each stream has a vocabulary of its own. Words and characters are two blocks of length 1 each; with a linear model on
-    them, this is the plain recipe for texts that little else beats on a few thousand rows. Text is spelt out from the ids,
-    so it ends where the stream is cut; case does not count. A word is two or more letters and digits, one digit, or one
-    character of a script without blanks. Characters are grouped within what stands between blanks, and its edges count.
-    Where nothing says how ids are spelt (tags, parts of speech, pretrained tokenisers) the words are the ids.
-    Trees read the main directions of both blocks (latent semantic analysis).
+    Each stream has its own vocabulary. Words and characters are two blocks of unit length; a linear model on them is a
+    strong
+    baseline for text with a few thousand rows. Text is decoded from the token ids, so it ends where the stream is cut; case
+    is ignored. A word is two or more letters and digits, one digit, or one character of a script without blanks. Character
+    n-grams stay within blank-separated chunks and include their edges. Where ids have no spelling (tags, parts of speech,
+    pretrained tokenisers), the ids are the words. Trees read the principal directions of both blocks (latent semantic
+    analysis).
     Source: term weights, https://doi.org/10.1016/0306-4573(88)90021-0, smoothed as in scikit-learn's ``TfidfVectorizer``.
 
     Args:
-        words: Longest group of words; 1: single words only.
-        characters: Longest group of characters; 1 or none: words only.
-        least: A term is in so many training texts or more.
-        vocabulary: At most so many words and groups of words, those in most texts.
-        spellings: At most so many groups of characters, those in most texts.
-        directions: Numbers that trees read.
+        words: Longest word n-gram; 1: single words only.
+        characters: Longest character n-gram; 1 or none: words only.
+        least: Smallest number of training texts that contain a term.
+        vocabulary: Maximum number of word n-grams, by document frequency.
+        spellings: Maximum number of character n-grams, by document frequency.
+        directions: Number of principal directions for trees.
     """
 
     sparse = True
@@ -72,7 +73,7 @@ class Ngrams(Features):
         self.characters: Tensor
         self.idf: Tensor
         self.directions: Tensor
-        # Terms as UTF-8, a line each: none of them has a line break in it.
+        # Terms as UTF-8, one per line: no term contains a line break.
         self.declare("words", torch.uint8, 1)
         self.declare("characters", torch.uint8, 1)
         self.declare("idf", torch.float32, 1)
@@ -85,7 +86,7 @@ class Ngrams(Features):
 
     @torch.no_grad()
     def fit(self, fields: Iterable[Field]) -> None:
-        """Document frequencies from all texts, the main directions from evenly spread ones."""
+        """Fit document frequencies on all ``fields`` and the principal directions on evenly spaced texts."""
         blocks = (_Words(self.longest[0]), _Characters(self.longest[1]))
         rows = 0
 
@@ -112,12 +113,12 @@ class Ngrams(Features):
             weight = torch.from_numpy(value).float()
             texts = torch.sparse_coo_tensor(place, weight, size, check_invariants=True).coalesce()
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)  # the iteration starts at random: the same texts are to give the same directions
+                torch.manual_seed(0)  # the random start of the iteration must be reproducible
                 self.keep("directions", principal(texts, self.rank))
 
     @torch.no_grad()
     def forward(self, field: Field) -> Tensor:
-        """``data`` ``[B, N]`` ids, ``mask`` ``[B, N]``; words, then characters ``[B, F]``."""
+        """Return TF-IDF of words, then of characters ``[B, F]``, for ids ``[B, N]``."""
         row, column, value = self._weights(self._texts(field))
         rows, width, device = len(field.data), len(self.idf), field.data.device
         features = torch.zeros(rows * width, device=device)
@@ -126,7 +127,7 @@ class Ngrams(Features):
 
     @torch.no_grad()
     def compact(self, features: Tensor, field: Field) -> Tensor:
-        """How far each text goes in each main direction ``[B, directions]``."""
+        """Return the projections of each text on the principal directions ``[B, directions]``."""
         found: Tensor = torch.sparse.mm(features.to_sparse(), self.directions)
         return found
 
@@ -148,11 +149,11 @@ class Ngrams(Features):
             errors.append(f"{prefix}idf and {prefix}directions are of {found} terms, not {terms}")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_known": None}  # a copy makes its own
+        return {**self.__dict__, "_known": None}  # rebuilt by each copy
 
     @property
     def _blocks(self) -> tuple[_Words, _Characters]:
-        """What counts terms, made from the buffers when it is first needed."""
+        """Return the term counters, built from the buffers on first use."""
         if self._known is None:
             told = [bytes(part.cpu().numpy()).decode("utf-8", "surrogatepass") for part in (self.words, self.characters)]
             terms = [[term for term in text.split("\n") if term] for text in told]
@@ -168,7 +169,7 @@ class Ngrams(Features):
         return [_Text(_WORD.findall(text), text.split()) for text in texts]
 
     def _weights(self, texts: Sequence[_Text]) -> tuple[Array, Array, Array]:
-        """TF-IDF of the terms that are there: rows, columns, values; each block of each row has length 1."""
+        """Return the non-zero TF-IDF weights as rows, columns and values; each block of a row has unit length."""
         idf = self.idf.cpu().numpy().astype(np.float64)
         found, before = [], 0
         for block in self._blocks:
@@ -186,7 +187,7 @@ class Ngrams(Features):
 
 
 class _Text(NamedTuple):
-    """A text cut up: its words, and what stands between blanks."""
+    """A text split into words and into blank-separated chunks."""
 
     words: list[str]
     chunks: list[str]
@@ -196,7 +197,7 @@ _NONE = np.zeros(0, dtype=np.int64)
 
 
 class _Block(ABC):
-    """Terms and their columns; while it counts, every new term is given one."""
+    """Terms and their columns; while counting, every new term gets a column."""
 
     def __init__(self, longest: int, terms: Sequence[str] | None = None) -> None:
         self.longest = longest
@@ -207,7 +208,7 @@ class _Block(ABC):
 
     @abstractmethod
     def terms(self, text: _Text) -> Array:
-        """The column of each known term, as often as it is there."""
+        """Return the column of each known term of ``text``, with repetitions."""
 
     def columns(self, terms: Iterable[str]) -> list[int]:
         if self.grows:
@@ -216,7 +217,7 @@ class _Block(ABC):
         return [column for column in map(self.index.get, terms) if column is not None]
 
     def count(self, text: _Text) -> None:
-        """One more text in which its terms are."""
+        """Count the terms of one more text."""
         found = np.sort(self.terms(text))
         if len(self.index) > len(self.frequency):
             self.frequency = np.concatenate([self.frequency, np.zeros(len(self.index), dtype=np.int64)])
@@ -225,7 +226,7 @@ class _Block(ABC):
             self.forget()
 
     def forget(self) -> None:
-        """Drop the terms in fewest texts, as word2vec does with its vocabulary."""
+        """Drop the terms in fewest texts, as word2vec prunes its vocabulary."""
         kept = [term for term, column in self.index.items() if self.frequency[column] > self.rare]
         frequency = self.frequency[[self.index[term] for term in kept]]
         self.index = {term: i for i, term in enumerate(kept)}
@@ -233,14 +234,14 @@ class _Block(ABC):
         self.rare += 1
 
     def frequent(self, least: int, most: int) -> dict[str, int]:
-        """The terms in most texts, and in how many; the most frequent first, then by the alphabet."""
+        """Return the terms with the highest document frequencies, sorted by frequency, then alphabetically."""
         counts = self.frequency[: len(self.index)].tolist()
         enough = [(-counts[column], term) for term, column in self.index.items() if counts[column] >= least]
         return {term: -count for count, term in sorted(enough)[:most]}
 
 
 class _Words(_Block):
-    """Words and groups of words that follow one another."""
+    """Word n-grams."""
 
     def terms(self, text: _Text) -> Array:
         words = text.words
@@ -251,7 +252,7 @@ class _Words(_Block):
 
 
 class _Characters(_Block):
-    """Groups of characters within what stands between blanks, whose edges are blanks."""
+    """Character n-grams within blank-separated chunks, padded with blanks."""
 
     def __init__(self, longest: int, terms: Sequence[str] | None = None) -> None:
         super().__init__(longest, terms)
@@ -274,7 +275,9 @@ class _Characters(_Block):
 
 
 def _groups(chunk: str, longest: int) -> Iterator[str]:
-    """Of two to ``longest`` characters, as scikit-learn's ``char_wb``: a short chunk counts whole, once."""
+    """Yield the n-grams of two to ``longest`` characters like scikit-learn's ``char_wb``: a short chunk counts once,
+    whole.
+    """
     for n in range(2, longest + 1):
         if n >= len(chunk):
             yield chunk

@@ -1,4 +1,4 @@
-"""Classical numbers of a cloud of points."""
+"""Hand-crafted features of point clouds."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from sensorium.signal.series_statistics import moments, quantiles
 from sensorium.signal.standardised import Scaled
 
 _AXES = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
-_FURTHEST = 3.0  # times the usual radius or distance: what lies beyond counts as if there
-_SIDE = 4  # boxes along an axis
+_FURTHEST = 3.0  # upper end of histograms, in multiples of the usual radius or distance; larger values are clipped
+_SIDE = 4  # boxes along each axis
 _COMPACT = 256
 
 
 @component
 class Points(Scaled):
-    """How a cloud of points lies in space, whatever their order: moments, extents, how far points are from each other.
+    """Order-invariant point cloud features: moments, extents and distance distributions.
 
-    Mean, covariance and principal extents; quantiles along each axis and of the distance to the middle; how that distance
-    and the distance of two points spread (of up to 128 points, evenly spread over the cloud); how full each of 4 × 4 × 4
-    boxes around the middle is; moments of what else points have; their number.
+    Mean, covariance and principal extents; quantiles along each axis and of the distance to the centre; histograms of that
+    distance and of pairwise distances (of up to 128 evenly spaced points); occupancy of a 4 × 4 × 4 grid around the centre;
+    moments of the further channels; the number of points.
     Source: the shape distribution D2 of Osada et al. 2002, https://doi.org/10.1145/571647.571648.
 
     Args:
-        bins: Bins of each histogram of distances.
-        pairs: Points of which each two are held against each other.
+        bins: Number of bins of each distance histogram.
+        pairs: Number of points whose pairwise distances are used.
     """
 
     usual: ClassVar[bool] = False
-    """Not measured on clouds of anyone's yet."""
+    """Not yet evaluated on public point clouds."""
 
     def __init__(self, layout: layouts.Points, *, bins: int = 16, pairs: int = 128) -> None:
         super().__init__(layout)
@@ -42,11 +42,11 @@ class Points(Scaled):
 
     @classmethod
     def reads(cls, layout: layouts.Layout) -> bool:
-        """Any cloud of points."""
+        """Any point cloud."""
         return isinstance(layout, layouts.Points)
 
     def measured(self, data: Tensor, mask: Tensor | None) -> Tensor:
-        """``data`` ``[B, N, C]``, ``mask`` ``[B, N]``."""
+        """Features of ``data`` ``[B, N, C]`` with ``mask`` ``[B, N]``."""
         real = data.new_ones(data.shape[:2], dtype=torch.bool) if mask is None else mask
         count = real.sum(dim=1, keepdim=True)
         some = count.clamp_min(1)
@@ -74,17 +74,17 @@ class Points(Scaled):
         ]
         if data.shape[2] > 3:
             others = moments(data[..., 3:].transpose(1, 2), real[:, None])
-            others[..., 3] = others[..., 3].asinh()  # kurtosis knows no bound
+            others[..., 3] = others[..., 3].asinh()  # kurtosis is unbounded
             told.append(others.flatten(1))
         return torch.cat(told, dim=1)
 
     def compact(self, features: Tensor, field: Field) -> Tensor:
-        """All but what the last of many channels are like: at most 256 numbers."""
+        """Return all features except moments beyond the limit of 256 numbers."""
         return features[:, :_COMPACT]
 
     def _distances(self, places: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-        """Of each two of some points their distance ``[B, pairs * pairs]``, and which of these count."""
-        # Sorted by all their coordinates, points come in the same order however they were given.
+        """Return pairwise distances of a subset of points ``[B, pairs * pairs]``, and which are valid."""
+        # Sorting by all coordinates makes the subset independent of the input order.
         for axis in (2, 1, 0):
             key = places[..., axis].masked_fill(~real, torch.inf)
             order = key.argsort(dim=1, stable=True)
@@ -102,12 +102,12 @@ class Points(Scaled):
 
 
 def _over(values: Tensor, scale: Tensor) -> Tensor:
-    """Values as multiples of a scale; 0 where that is 0."""
+    """Divide values by a scale; 0 where the scale is 0."""
     return values / torch.where(scale > 0, scale, 1.0)
 
 
 def _shares(values: Tensor, low: float, bins: int) -> Tensor:
-    """How much each value counts in each of some bins from ``low`` to ``_FURTHEST``, shared by the two nearest."""
+    """Return soft bin memberships of values from ``low`` to ``_FURTHEST``, each shared by the two nearest bins."""
     if bins == 1:
         return torch.ones_like(values)[..., None]
     place = (values.clamp(low, _FURTHEST) - low) / (_FURTHEST - low) * (bins - 1)
@@ -115,13 +115,13 @@ def _shares(values: Tensor, low: float, bins: int) -> Tensor:
 
 
 def _histogram(values: Tensor, real: Tensor, bins: int) -> Tensor:
-    """The share of values ``[B, N]`` near each bin ``[B, bins]``."""
+    """Return the soft histogram ``[B, bins]`` of the real values ``[B, N]``."""
     total = (_shares(values, 0.0, bins) * real[..., None]).sum(dim=1)
     return total / real.sum(dim=1, keepdim=True).clamp_min(1)
 
 
 def _boxes(places: Tensor, real: Tensor) -> Tensor:
-    """The share of points ``[B, N, 3]`` in each box ``[B, 4 * 4 * 4]``."""
+    """Return the share of points ``[B, N, 3]`` in each box ``[B, 4 * 4 * 4]``."""
     x, y, z = (_shares(places[..., axis], -_FURTHEST, _SIDE) for axis in range(3))
     plane = (x[..., :, None] * y[..., None, :]).flatten(2) * real[..., None]
     return (plane.transpose(1, 2) @ z).flatten(1) / real.sum(dim=1, keepdim=True).clamp_min(1)

@@ -1,4 +1,4 @@
-"""How often a series looks like each of many short patterns."""
+"""Random convolutional features of time series (MiniRocket)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sensorium.signal.running_moments import thinned
 from sensorium.signal.standardised import Scaled
 
 _TAPS = 9
-_HIGH = tuple(combinations(range(_TAPS), 3))  # where a kernel is 2; elsewhere it is -1
+_HIGH = tuple(combinations(range(_TAPS), 3))  # taps where a kernel is 2; elsewhere it is -1
 _DILATIONS = 32
 _LONGEST = 4096
 _ROWS, _READINGS = 512, 2**24
@@ -31,15 +31,17 @@ _GOLDEN = (math.sqrt(5) + 1) / 2
 
 @component
 class Rocket(Scaled):
-    """For how much of a series each of 84 patterns of nine steps, near or stretched, exceeds each of some levels.
+    """MiniRocket: for 84 dilated patterns of nine steps, the share of a series in which each exceeds a threshold.
 
-    Convolutions with kernels of two weights, at dilations up to the length of a series, with and without zeros around; of
-    several channels each kernel adds up a few, drawn at random. Levels are quantiles of what training series give. Take it
-    where shapes within a series tell, wherever in it they stand. Series above 4,096 steps are averaged over neighbours.
+    Convolutions with two-valued kernels, at dilations up to the length of the series, with and without padding; with
+    several
+    channels, each kernel sums a random subset. Thresholds are quantiles over training series. Suited to series in which
+    local
+    shapes matter, wherever they occur. Series of more than 4,096 steps are averaged over neighbours.
     Source: Dempster et al. 2021, MiniRocket, https://arxiv.org/abs/2012.08791.
 
     Args:
-        count: Features, rounded down to a multiple of 84.
+        count: Number of features, rounded down to a multiple of 84.
     """
 
     block = 2**13
@@ -51,12 +53,12 @@ class Rocket(Scaled):
         super().__init__(layout)
         self.readings = layout.size[0] * layout.channels
         self.pooled = -(-layout.size[0] // _LONGEST)
-        each = max(count // len(_HIGH), 1)  # features of a kernel
+        each = max(count // len(_HIGH), 1)  # features per kernel
         self.dilations = _dilations(-(-layout.size[0] // self.pooled), each)
         self.declare("biases", torch.float32, 2)
-        """``[84, each]``, in the order of dilations."""
+        """Thresholds ``[84, each]``, in the order of dilations."""
         self.declare("chosen", torch.bool, 3)
-        """``[dilations, 84, C]``: the channels that each convolution adds up."""
+        """``[dilations, 84, C]``: the channels that each convolution sums."""
         self.declare("directions", torch.float32, 2)
 
     @classmethod
@@ -66,13 +68,13 @@ class Rocket(Scaled):
 
     @torch.no_grad()
     def fit(self, fields: Iterable[Field]) -> None:
-        """Levels and scales from up to 512 of the training rows, spread evenly over all."""
+        """Fit thresholds and scales on up to 512 evenly spaced training rows of ``fields``."""
 
         def rows() -> Iterator[Tensor]:
             for field in fields:
                 lengths = [field.data.shape[2]] * len(field.data) if field.mask is None else field.mask.sum(dim=1).tolist()
                 for row, length in zip(field.data, lengths, strict=True):
-                    yield row[:, :length].float().clone()  # a row must not hold its batch
+                    yield row[:, :length].float().clone()  # a view would keep its batch in memory
 
         sample = thinned(rows(), max(16, min(_ROWS, _READINGS // self.readings)))
         draw = torch.Generator().manual_seed(0)
@@ -86,7 +88,9 @@ class Rocket(Scaled):
         self.keep("directions", principal(sample.cpu(), _DIRECTIONS, torch.Generator().manual_seed(0)))
 
     def measured(self, data: Tensor, mask: Tensor | None) -> Tensor:
-        """``data`` ``[B, C, T]``, ``mask`` ``[B, T]``: the share of steps above each level ``[B, 84 * each]``."""
+        """Return the share of steps above each threshold ``[B, 84 * each]``, for ``data`` ``[B, C, T]`` with ``mask``
+        ``[B, T]``.
+        """
         real = data.new_ones((len(data), data.shape[2]), dtype=torch.bool) if mask is None else mask
         data, lengths = self._pooled(data, real)
         told, done = [], 0
@@ -111,11 +115,11 @@ class Rocket(Scaled):
                 errors.append(f"{prefix}{name} is of shape {tuple(found.shape)}, not {shape}")
 
     def compact(self, features: Tensor, field: Field) -> Tensor:
-        """The places along the 64 main directions of the training rows."""
+        """Return the projections on the 64 principal directions of the training rows."""
         return features @ self.directions
 
     def _pooled(self, data: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-        """Means over as many neighbours as make the longest series short enough, and how many each row has of them."""
+        """Average neighbouring steps so that the longest series fits the limit; return the result and its lengths."""
         lengths = real.sum(dim=1)
         if self.pooled == 1:
             return data, lengths
@@ -125,7 +129,9 @@ class Rocket(Scaled):
         return total / count.clamp_min(1), (lengths + self.pooled - 1).div(self.pooled, rounding_mode="floor")
 
     def _levels(self, sample: list[Tensor], picked: Tensor) -> Tensor:
-        """For each kernel at each dilation some quantiles of what one training row gives ``[84, each]``."""
+        """Return thresholds of each kernel at each dilation: quantiles of its response to one training row ``[84,
+        each]``.
+        """
         each = sum(levels for _, levels in self.dilations)
         if not sample:
             return torch.zeros(len(_HIGH), each)
@@ -139,41 +145,44 @@ class Rocket(Scaled):
             found = (_kernels(padded)[:, None] @ _taps(padded, dilation))[:, 0]
             lengths = torch.cat([pooled[int(index)][1] for index in picked[i]])
             inside = _inside(lengths, dilation, i, longest)[torch.arange(len(_HIGH)), torch.arange(len(_HIGH)) % 2]
-            # As in the paper: multiples of the golden ratio, which are spread evenly however many are taken.
+            # As in the paper: multiples of the golden ratio, which are evenly spread for any count.
             order = drawn + 1 + torch.arange(len(_HIGH) * levels, dtype=torch.float64).reshape(-1, levels)
             told.append(_quantiles(found, inside, (order * _GOLDEN).remainder(1).to(found)))
             drawn += len(_HIGH) * levels
         found = torch.cat(told, dim=1)
-        # Where a series stands still, rounding must not decide.
+        # For a constant series, rounding must not decide the comparison.
         return found + 1e-5 * (1 + found.abs())
 
 
 def convolved(data: Tensor, dilation: int, chosen: Tensor) -> Tensor:
-    """The responses of the 84 kernels to ``data`` ``[B, C, T]`` with ``dilation``, each summed over its channels
-    ``chosen`` ``[84, C]``: ``[B, 84, T]``.
+    """Apply the 84 kernels at a ``dilation`` to ``data`` ``[B, C, T]``, zero-padded: ``[B, 84, T]``.
 
-    The series is padded with zeros. A matrix product takes far less time here than ``conv1d`` with 84 groups.
+    Each kernel sums its ``chosen`` channels ``[84, C]``. A matrix product is much faster here than ``conv1d`` with 84
+    groups.
     """
     weights = (chosen[:, :, None] * _kernels(data)[:, None]).flatten(1)
     return weights @ _taps(data, dilation).flatten(1, 2)
 
 
 def _kernels(like: Tensor) -> Tensor:
-    """``[84, 9]``"""
+    """Kernel weights ``[84, 9]``."""
     kernels = like.new_full((len(_HIGH), _TAPS), -1.0)
     return kernels.scatter(1, torch.tensor(_HIGH, device=like.device), 2.0)
 
 
 def _taps(x: Tensor, dilation: int) -> Tensor:
-    """What each of nine taps meets at each step of ``[..., T]``: ``[..., 9, T]``."""
+    """Return the input of each of the nine taps at each step of ``[..., T]``: ``[..., 9, T]``."""
     margin, steps = _TAPS // 2 * dilation, x.shape[-1]
     wide = F.pad(x, (margin, margin))
     return torch.stack([wide[..., tap * dilation : tap * dilation + steps] for tap in range(_TAPS)], dim=-2)
 
 
 def _inside(lengths: Tensor, dilation: int, place: int, steps: int) -> Tensor:
-    """The steps that count ``[B, 2, steps]``, for kernels of even and of odd number: all, or those where the kernel lies
-    within the row, if it does anywhere; which is which changes with ``place``."""
+    """Return the steps that count ``[B, 2, steps]``, for even and odd kernels.
+
+    One parity counts all steps, the other only those where the kernel lies within the row, if there are any; ``place``
+    alternates the two.
+    """
     margin = _TAPS // 2 * dilation
     step = torch.arange(steps, device=lengths.device)
     lengths = lengths[:, None]
@@ -183,7 +192,7 @@ def _inside(lengths: Tensor, dilation: int, place: int, steps: int) -> Tensor:
 
 
 def _quantiles(values: Tensor, real: Tensor, at: Tensor) -> Tensor:
-    """Of each row ``[N, T]`` its own quantiles ``[N, K]``."""
+    """Return the quantiles ``[N, K]`` of each row ``[N, T]``, at its own probabilities."""
     ordered = values.masked_fill(~real, torch.inf).sort(dim=1).values
     place = at * (real.sum(dim=1, keepdim=True) - 1).clamp_min(0)
     low, high = (ordered.gather(1, index.long()) for index in (place.floor(), place.ceil()))
@@ -192,7 +201,7 @@ def _quantiles(values: Tensor, real: Tensor, at: Tensor) -> Tensor:
 
 
 def _dilations(steps: int, each: int) -> list[tuple[int, int]]:
-    """Dilations, evenly spread on a scale of powers up to the length of a series, and how many levels each is given."""
+    """Return exponentially spaced dilations up to the length of a series, and the number of thresholds of each."""
     most = min(each, _DILATIONS)
     top = math.log2(max((steps - 1) / (_TAPS - 1), 1))
     spread = Counter(int(2 ** (top * i / max(most - 1, 1))) for i in range(most))
@@ -202,7 +211,7 @@ def _dilations(steps: int, each: int) -> list[tuple[int, int]]:
 
 
 def _subsets(shape: tuple[int, int], channels: int, draw: torch.Generator) -> Tensor:
-    """Random channels ``[*shape, channels]``: how many is drawn on a scale of powers, at most nine."""
+    """Draw random subsets of channels ``[*shape, channels]`` of exponentially distributed size, at most nine."""
     most = math.log2(min(channels, _TAPS) + 1)
     count = (2 ** (torch.rand(*shape, generator=draw) * most)).long().clamp(1, channels)
     rank = torch.rand(*shape, channels, generator=draw).argsort(dim=-1).argsort(dim=-1)

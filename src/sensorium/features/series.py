@@ -1,4 +1,4 @@
-"""Classical numbers of a series."""
+"""Hand-crafted features of time series."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from sensorium.signal.series_statistics import NAMES, channel_summary, correlati
 from sensorium.signal.standardised import Scaled
 
 _MOST, _MOST_COMPACT = 2000, 300
-_PAIRED = 16  # channels of which each two are correlated
+_PAIRED = 16  # largest number of channels with pairwise correlations
 _BANDS = 16
 _UNBOUNDED = [NAMES.index(name) for name in ("skewness", "kurtosis", "change", "spectral energy")]
-_EVEN = 1e-4  # a share of the power below which bands are alike
+_EVEN = 1e-4  # share of the power below which differences between bands are ignored
 
 
 @dataclass(frozen=True)
-class _Told:
-    """How much is told of a channel."""
+class _FeatureCounts:
+    """Number of features per channel, by kind."""
 
     statistics: int
     bands: int
@@ -31,26 +31,28 @@ class _Told:
 
     @property
     def width(self) -> int:
+        """Total number of features per channel."""
         return self.statistics + self.bands + self.steps
 
 
 @component
 class Series(Scaled):
-    """What each channel of a series is like: its statistics, its spectrum, its course; and how channels go together.
+    """Hand-crafted series features: statistics, spectrum and coarse shape of each channel, and correlations of channels.
 
-    Moments, quantiles, crossings, autocorrelations; the share of power in bands of frequency; means over stretches of the
-    row's own length; the correlation of each two of up to 16 channels; the length. At most some 2,000 numbers: of many
-    channels less is told of each, and of more than 500, neighbours are averaged.
+    Moments, quantiles, crossings, autocorrelations; the share of power by frequency band; means over equal stretches of the
+    row; the pairwise correlations of up to 16 channels; the length. About 2,000 numbers at most: with many channels each
+    gets
+    fewer features, and with more than 500, neighbouring channels are averaged.
     Source: the features of Anguita et al. 2013, https://www.esann.org/sites/default/files/proceedings/legacy/es2013-84.pdf.
 
     Args:
-        steps: Stretches of the course of each channel.
+        steps: Number of stretches averaged in each channel.
     """
 
     def __init__(self, layout: Grid, *, steps: int = 24) -> None:
         super().__init__(layout)
         self.segment = next((n for n in (64, 32, 16) if layout.size[0] >= 2 * n), 16)
-        whole = _Told(len(NAMES), min(_BANDS, self.segment // 2), steps)
+        whole = _FeatureCounts(len(NAMES), min(_BANDS, self.segment // 2), steps)
         self.parts = _fitting(whole, layout.channels, _MOST)
         self.channels = min(layout.channels, _MOST // self.parts.width)
         self.pairs = self.channels if self.channels <= _PAIRED else 0
@@ -61,7 +63,7 @@ class Series(Scaled):
         return isinstance(layout, Grid) and len(layout.size) == 1 and layout.size[0] > 1
 
     def measured(self, data: Tensor, mask: Tensor | None) -> Tensor:
-        """``data`` ``[B, C, T]``, ``mask`` ``[B, T]``: what is told of each channel; then correlations, the length."""
+        """Features of ``data`` ``[B, C, T]`` with ``mask`` ``[B, T]``: by channel, then correlations and length."""
         if data.shape[1] > self.channels:
             data = course(data.transpose(1, 2), self.channels).transpose(1, 2)
         real = data.new_ones((len(data), data.shape[2]), dtype=torch.bool) if mask is None else mask
@@ -78,7 +80,7 @@ class Series(Scaled):
 
     def _statistics(self, data: Tensor, real: Tensor) -> Tensor:
         found = channel_summary(data, real[:, None])
-        # Heavy tails would make a standardised number say nothing of most rows.
+        # With heavy tails, standardising would leave most rows indistinguishable.
         found[..., _UNBOUNDED] = found[..., _UNBOUNDED].asinh()
         return found[..., : self.parts.statistics]
 
@@ -91,7 +93,7 @@ class Series(Scaled):
         return (power / whole + _EVEN).log()
 
     def compact(self, features: Tensor, field: Field) -> Tensor:
-        """The statistics, a coarser spectrum and course, and the length: at most 300 numbers."""
+        """Return the statistics, a coarser spectrum and shape, and the length: at most 300 numbers."""
         here, few = self.parts, _fitting(self.parts, self.channels, _MOST_COMPACT)
         told = features[:, : self.channels * here.width].reshape(-1, self.channels, here.width)
         bands, steps = told[..., here.statistics : here.statistics + here.bands], told[..., here.statistics + here.bands :]
@@ -103,13 +105,13 @@ class Series(Scaled):
         return torch.cat([kept.flatten(1), features[:, -1:]], dim=1)
 
 
-def _fitting(whole: _Told, channels: int, most: int) -> _Told:
-    """The most that can be told of so many channels in ``most`` numbers."""
+def _fitting(whole: _FeatureCounts, channels: int, most: int) -> _FeatureCounts:
+    """Reduce the feature counts per channel so that ``channels`` of them fit ``most`` numbers."""
     tries = [
         whole,
-        _Told(whole.statistics, min(whole.bands, 8), min(whole.steps, 8)),
-        _Told(whole.statistics, 0, min(whole.steps, 4)),
-        _Told(4, 0, min(whole.steps, 4)),
-        _Told(min(whole.statistics, 4), 0, 0),
+        _FeatureCounts(whole.statistics, min(whole.bands, 8), min(whole.steps, 8)),
+        _FeatureCounts(whole.statistics, 0, min(whole.steps, 4)),
+        _FeatureCounts(4, 0, min(whole.steps, 4)),
+        _FeatureCounts(min(whole.statistics, 4), 0, 0),
     ]
     return next((told for told in tries if told.width * channels <= most), tries[-1])

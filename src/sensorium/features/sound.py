@@ -1,4 +1,4 @@
-"""Classical numbers of a spectrogram."""
+"""Hand-crafted features of spectrograms."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _COMPACT_STEPS = 6
 
 @component
 class Sound(Scaled):
-    """What a spectrogram is like band by band, its course made coarse, and its shape: cepstral means and deviations.
+    """Hand-crafted sound features: band statistics, a coarse spectrogram, and cepstral means and deviations.
 
-    Of each of up to 64 bands the mean, deviation, quantiles and how it changes from frame to frame; means over stretches of
-    the row's own length in 16 bands; the cosine transform over the bands, its mean, deviation and change; how the energy
-    goes; the length. Beside the first channel up to two more are read (the deltas of the same sound).
+    For up to 64 bands the mean, deviation, quantiles and frame-to-frame change; means over equal stretches of the row in 16
+    bands; the mean, deviation and change of the cosine transform over the bands; the course of the energy; the length. Of
+    further channels (the deltas of the same sound) up to two are used.
     Source: Davis and Mermelstein 1980, https://doi.org/10.1109/TASSP.1980.1163420.
 
     Args:
-        steps: Stretches of the course.
+        steps: Number of stretches of the coarse spectrogram.
     """
 
     usual: ClassVar[bool] = False
-    """As of `picture`."""
+    """For the same reason as in `picture`."""
 
     def __init__(self, layout: Grid, *, steps: int = 16) -> None:
         super().__init__(layout)
@@ -48,11 +48,11 @@ class Sound(Scaled):
 
     @classmethod
     def reads(cls, layout: Layout) -> bool:
-        """Two axes, the first of them time."""
+        """Grids of two axes, the first of them time."""
         return isinstance(layout, Grid) and len(layout.size) == 2 and layout.timed
 
     def measured(self, data: Tensor, mask: Tensor | None) -> Tensor:
-        """``data`` ``[B, C, T, bands]``, ``mask`` ``[B, T]``."""
+        """Features of ``data`` ``[B, C, T, bands]`` with ``mask`` ``[B, T]``."""
         real = data.new_ones((len(data), data.shape[2]), dtype=torch.bool) if mask is None else mask
         lengths = real.sum(dim=1)
         sound = data[:, : self.channels]
@@ -74,13 +74,13 @@ class Sound(Scaled):
 
     @staticmethod
     def _moments(x: Tensor, real: Tensor) -> Tensor:
-        """Mean and deviation, and of the step from frame to frame mean size and deviation ``[B, C, bands, 4]``."""
+        """Return mean and deviation, and mean size and deviation of the frame-to-frame change ``[B, C, bands, 4]``."""
         step, both = x[..., 1:] - x[..., :-1], real[..., 1:] & real[..., :-1]
         told = [_mean(x, real), _deviation(x, real), _mean(step.abs(), both), _deviation(step, both)]
         return torch.stack(told, dim=-1)
 
     def compact(self, features: Tensor, field: Field) -> Tensor:
-        """A coarser course, and the means and deviations of the cepstra and of coarse bands: at most 256 numbers."""
+        """Return a coarser spectrogram, and means and deviations of cepstra and coarse bands: at most 256 numbers."""
         sizes = [self.channels * n for n in (self.coarse * self.steps, self.cepstra * 4, self.bands * 4)]
         grid, cepstra, bands, _ = torch.split(features, [*sizes, features.shape[1] - sum(sizes)], dim=1)
         few = 8 if self.channels == 1 else 4

@@ -1,4 +1,4 @@
-"""Vectors that others made: a column of them, or those of a frozen encoder."""
+"""Precomputed vectors, or those of a frozen encoder, as features."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ _DIRECTIONS = 128
 
 @component
 class Vectors(Scaled):
-    """A vector as it is, each number standardised: of a column of vectors, or what a frozen encoder makes of a stream.
+    """A vector with each number standardised: a vector column, or the output of a frozen encoder.
 
-    A frozen encoder learns nothing of the targets, so what a linear model makes of its vectors holds for new rows too (a
-    linear probe). The vectors of an encoder that is trained tell the targets of the training rows: they are refused.
+    A frozen encoder has not seen the targets, so a linear model on its vectors generalises (a linear probe). The vectors of
+    a
+    trained encoder encode the targets of the training rows and are refused.
 
-    Unasked it is taken for streams whose encoders are frozen.
+    Used by default for streams with frozen encoders.
     """
 
     usual: ClassVar[bool] = False
@@ -40,13 +41,15 @@ class Vectors(Scaled):
         return isinstance(layout, Grid) and set(layout.size) == {1} and not layout.timed
 
     def measured(self, data: Tensor, mask: Tensor | None) -> Tensor:
-        """``data`` ``[B, D, 1]``."""
+        """Return the numbers of ``data`` ``[B, D, 1]``; ``mask`` is not used."""
         return data.flatten(2)[:, :, 0]
 
     def learn(self, sample: Tensor) -> None:
-        # A generator of its own: the same rows give the same directions.
+        # A seeded generator: the same rows give the same directions.
         self.keep("directions", principal(sample.cpu(), _DIRECTIONS, torch.Generator().manual_seed(0)))
 
     def compact(self, features: Tensor, field: Field) -> Tensor:
-        """The places along the 128 main directions of the training rows, where there are more numbers than that."""
+        """Return the projections on the 128 principal directions of the training rows, if there are more numbers than
+        that.
+        """
         return features if features.shape[1] <= _DIRECTIONS else features @ self.directions

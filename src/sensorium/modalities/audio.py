@@ -52,13 +52,12 @@ class Audio(Modality):
         mels: Bands of ``logmel``, ``mel`` and ``mfcc``; None: 40 at rates up to 8000 Hz, 64 above.
         coefficients: Coefficients of ``mfcc``, ``plp`` and ``rasta_plp``; None: 13, or as many as the rate allows.
         deltas: Time derivatives added as further channels: 0, 1 (first) or 2 (first and second).
-        denoise: Suppresses stationary noise first: ``wiener`` attenuates it, ``gate`` mutes all that does not exceed it.
+        denoise: Noise suppression: ``wiener`` attenuates stationary noise, ``gate`` mutes what does not exceed it.
         trim_db: Cuts off both ends where they are this many dB below the loudest moment; None: no trimming.
         window_ms: Frame length in milliseconds.
         hop_ms: Milliseconds from one frame to the next.
         standardise: Whether features are standardised with the mean and deviation of the training recordings.
-        augment: In training, random shifts in time and loudness, and masks over time and frequency (SpecAugment,
-            https://arxiv.org/abs/1904.08779).
+        augment: In training, random shifts in time and loudness, and SpecAugment (https://arxiv.org/abs/1904.08779).
         speed: In training, the speed changes at random by up to this share (0.1: 10 %).
         snr_db: In training, white noise is added with an SNR of at least this many dB; None: none.
     """
@@ -236,8 +235,8 @@ class Audio(Modality):
         return _to_int16(self._resampled(signal, found or rate))
 
     def extent(self, cell: Any) -> Array | None:
-        """Return the length in seconds; with ``trim_db`` also the start of the kept part, for which the recording is
-        decoded.
+        """Return the length in seconds; with ``trim_db`` (the recording is then decoded) also where the kept part
+        starts.
         """
         if self.trim_db is None and isinstance(cell, Blob):
             seconds = self.measure(cell)["seconds"]

@@ -1,4 +1,4 @@
-"""Which pretrained networks are read, how each is built, and how its inputs and outputs look: a closed list."""
+"""Supported pretrained architectures: how each is built, and the form of its inputs and outputs."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ Sense = Literal["image", "text", "audio"]
 
 @dataclass(frozen=True)
 class Family:
-    """One kind of network.
+    """One supported architecture.
 
     Args:
-        sense: What it reads.
+        sense: The modality it reads.
         model: Its class in transformers.
-        module: The class's module there.
-        special: Tokens that stand before those of patches, frames or words and are none themselves.
-        pool: The vector by default: the network's own, its first token, or the mean of its tokens.
-        pooler: What keeps the class from building a head of random weights that checkpoints lack.
-        attention: Whether torch's fused attention is there to be asked for.
-        stretches: Whether it reads pictures of another size than its own.
+        module: The module of that class.
+        special: Special tokens before those of patches, frames or words.
+        pool: Default pooling: the network's own, its first token, or the mean of its tokens.
+        pooler: Whether the class takes ``add_pooling_layer``, used to skip a head that checkpoints lack.
+        attention: Whether torch's fused attention is supported.
+        stretches: Whether it accepts images of a size other than its own.
     """
 
     sense: Sense
@@ -62,32 +62,34 @@ KNOWN: dict[str, Family] = {
     "whisper": Family("audio", "WhisperModel", "whisper"),
     "audio-spectrogram-transformer": Family("audio", "ASTModel", "audio_spectrogram_transformer", 2, "own"),
 }
-"""By ``model_type``."""
+"""Architectures by ``model_type``."""
 
 TOWERS = {"clip": "clip_vision_model", "siglip": "siglip_vision_model"}
-"""Of a pair of networks for pictures and texts the one for pictures is taken."""
+"""Image-text models of which only the image tower is used, with its ``model_type``."""
 
 _LEFT_OUT = ("architectures", "auto_map", "id2label", "label2id", "dtype", "torch_dtype", "quantization_config",
              "attn_implementation", "experts_implementation", "transformers_version", "text_config")  # fmt: skip
 _MOST_LAYERS, _MOST = 4096, 1 << 31
-# What a kernel or a foreign file may be named by is dropped: a configuration must not make anything be fetched or run.
+# Entries that can name kernels or remote code are dropped: a configuration must not fetch or run anything.
 
 
 def family(config: Mapping[str, Any]) -> Family:
-    """The family of the configuration ``config``. Raises ``ConfigError`` for any other."""
+    """Return the architecture of a ``config``; raise ``ConfigError`` if it is not supported."""
     kind = str(config.get("model_type"))
     if kind not in KNOWN:
-        raise ConfigError(f"encoder huggingface: a network of type {kind!r} is not read{nearest(kind, [*KNOWN, *TOWERS])}")
+        raise ConfigError(
+            f"encoder huggingface: a network of type {kind!r} is not supported{nearest(kind, [*KNOWN, *TOWERS])}"
+        )
     return KNOWN[kind]
 
 
 def plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a ``config.json`` describes the network that is read, and nothing else."""
+    """Return the part of a ``config.json`` (``config``) that describes the supported network."""
     kind = str(config.get("model_type"))
     if kind in TOWERS:
         tower = config.get("vision_config", {})
         if not isinstance(tower, Mapping):
-            raise ConfigError("encoder huggingface: config: vision_config is no mapping")
+            raise ConfigError("encoder huggingface: config: vision_config is not a mapping")
         config = {**tower, "model_type": TOWERS[kind]}
     kept = {k: v for k, v in config.items() if k not in _LEFT_OUT and not k.startswith("_") and v is not None}
     family(kept)
@@ -97,45 +99,45 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_size(name: str, value: Any) -> None:
-    """Refuse sizes that no network has, for some configurations make lists of that length of them."""
+    """Refuse unrealistic sizes, since some configuration classes allocate lists of that length."""
     most = _MOST_LAYERS if "layers" in name or "depths" in name else _MOST
     many = value if isinstance(value, list) else [value]
     if len(many) > _MOST_LAYERS or any(isinstance(n, (int, float)) and not abs(n) <= most for n in many):
         shown = f"{len(many):,} values" if len(many) > 1 else str(value)[:40]
-        raise ConfigError(f"encoder huggingface: config: {name[:60]} is {shown}, which is more than is read")
+        raise ConfigError(f"encoder huggingface: config: {name[:60]} is {shown}, which is too large")
 
 
 def build(config: Mapping[str, Any]) -> nn.Module:
-    """The network of the configuration ``config``, with random weights."""
+    """Build the network of a ``config`` with random weights."""
     found = family(config)
     try:
         return _trained_part(_class(found)(_config(found, config), **_arguments(found)), found)
     except SensoriumError:
         raise
-    except Exception as error:  # of a configuration that may be anybody's, by a library that checks little of it
+    except Exception as error:  # transformers validates little of an untrusted configuration
         raise ConfigError(f"encoder huggingface: config: no {config['model_type']} can be built of it: {error!r}") from None
 
 
 def load(checkpoint: Checkpoint, config: Mapping[str, Any]) -> nn.Module:
-    """The network of the configuration ``config``, with the weights of ``checkpoint``."""
+    """Build the network of a ``config`` with the weights of a ``checkpoint``."""
     found = family(config)
     checkpoint.check_weights()
-    assert checkpoint.held  # its headers are sound
+    assert checkpoint.held  # validates the file headers
     with _still():
         try:
             model, told = _class(found).from_pretrained(
                 str(Path(checkpoint.name).expanduser()),
                 config=_config(found, config),
                 use_safetensors=True,
-                local_files_only=Path(checkpoint.name).expanduser().is_dir(),  # a folder must not lead elsewhere
+                local_files_only=Path(checkpoint.name).expanduser().is_dir(),  # a local folder must not trigger downloads
                 output_loading_info=True,
                 **_arguments(found),
             )
         except SensoriumError:
             raise
-        except Exception as error:  # of files that may be anybody's
+        except Exception as error:  # untrusted files
             said = " ".join(str(error).split())[:300] or type(error).__name__
-            if "ignore_mismatched_sizes" in said:  # the library's own way out, which is none here
+            if "ignore_mismatched_sizes" in said:  # advice of the library that does not apply here
                 said = "its weights have other shapes than its config.json says"
             raise ConfigError(f"checkpoint {checkpoint.name!r} cannot be loaded: {said}") from None
     made = _trained_part(model, found)
@@ -152,7 +154,7 @@ def load(checkpoint: Checkpoint, config: Mapping[str, Any]) -> nn.Module:
 
 
 def width(config: Mapping[str, Any], model: nn.Module) -> int:
-    """The width of what ``model``, a network of the configuration ``config``, returns."""
+    """Return the output width of ``model``, built from ``config``."""
     its: Any = model.config
     try:
         return int(its.hidden_sizes[-1] if config["model_type"] in ("resnet", "convnext") else its.hidden_size)
@@ -161,7 +163,7 @@ def width(config: Mapping[str, Any], model: nn.Module) -> int:
 
 
 def _trained_part(model: nn.Module, found: Family) -> nn.Module:
-    """The encoder alone where there is a decoder; what only pretraining uses is never trained."""
+    """Return the encoder of an encoder-decoder model; freeze parts that only pretraining uses."""
     part = model.get_submodule("encoder") if found.module == "whisper" else model
     for name, parameter in part.named_parameters():
         if name.endswith(("mask_token", "masked_spec_embed")):
@@ -174,9 +176,9 @@ def _config(found: Family, config: Mapping[str, Any]) -> Any:
     module, name = _module(found, "configuration"), found.model.removesuffix("Model") + "Config"
     try:
         made = getattr(module, name)(**kept)
-    except Exception as error:  # whatever the library says of a file that may be anybody's
+    except Exception as error:  # untrusted file
         raise ConfigError(f"encoder huggingface: config: {' '.join(str(error).split())[:300]}") from None
-    # Whole layers and stretches of time are dropped by its own, unseeded chance: augmentation is the modality's business.
+    # Its own layer drop and time masking use unseeded random numbers: augmentation is left to the modality.
     for key, value in {"layerdrop": 0.0, "encoder_layerdrop": 0.0, "apply_spec_augment": False}.items():
         if hasattr(made, key):
             setattr(made, key, value)
@@ -201,7 +203,7 @@ def _arguments(found: Family) -> dict[str, Any]:
 
 @contextmanager
 def _still() -> Iterator[None]:
-    """Without the library's reports and progress bars: what matters of them is checked."""
+    """Silence the library's reports and progress bars; loading is checked separately."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

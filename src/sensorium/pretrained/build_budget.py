@@ -1,4 +1,4 @@
-"""Building a network that a file describes, at no more cost than the weights beside it account for."""
+"""Limits on the size of a network that is built from a file, given the weights in it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sensorium.core.errors import ConfigError
 
 SPARE = 1 << 24
-"""Numbers that one tensor may have beyond what the file holds: tables of positions, filter banks, first random weights."""
+"""Numbers one tensor may have beyond those in the file: position tables, filterbanks, initial weights."""
 PARTS = 4_000
-"""Parameters, buffers and modules beyond a few for each tensor of the file: layers without weights."""
+"""Parameters, buffers and modules allowed beyond a few per tensor of the file: layers without weights."""
 
 
 @contextmanager
 def within(elements: int, tensors: int) -> Iterator[None]:
-    """What is built in here may have as many weights as a file with ``tensors`` tensors of ``elements`` numbers in all.
+    """Context manager: limit networks built inside to the size of a file of ``tensors`` tensors with ``elements`` numbers.
 
-    A tensor is measured before it is made, and parameters, buffers and modules are counted as they are registered: a
-    recipe that asks for a milliard layers, or for one as wide, is refused (``ConfigError``) after a moment. Weights that
-    two parts share, or that are put in the place of others (LoRA), count twice, hence some play.
+    Tensors are measured before they are allocated, and parameters, buffers and modules are counted as they are registered,
+    so
+    a recipe for a huge network is refused (``ConfigError``) at once. Shared or replaced weights (LoRA) count twice, so the
+    limit has a margin.
     """
     count = _Count(2 * elements + SPARE, 8 * tensors + PARTS)
     taken = [
@@ -43,21 +44,21 @@ def within(elements: int, tensors: int) -> Iterator[None]:
 
 
 class _Count:
-    """What was registered so far, by this thread."""
+    """Count of the parameters, buffers and modules registered so far by this thread."""
 
     def __init__(self, elements: int, parts: int) -> None:
         self.elements, self.parts = elements, parts
         self.thread = threading.get_ident()
 
     def parameter(self, module: nn.Module, name: str, value: Tensor | None) -> None:
-        """Called before a parameter or a buffer becomes a module's."""
+        """Hook: called before a parameter or buffer is registered."""
         if value is not None and self.thread == threading.get_ident():
             self.elements -= value.numel()
             self.parts -= 1
             self._check(module)
 
     def module(self, module: nn.Module, name: str, value: nn.Module | None) -> None:
-        """Called before a module becomes a part of another."""
+        """Hook: called before a submodule is registered."""
         if value is not None and self.thread == threading.get_ident():
             self.parts -= 1
             self._check(module)
@@ -68,7 +69,7 @@ class _Count:
 
 
 class _Measured(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Looks at each tensor before it is made out of nothing, and at what comes of others."""
+    """Dispatch mode that checks the size of tensors before they are created, and of the results of operations."""
 
     def __init__(self, most: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -85,14 +86,14 @@ class _Measured(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @staticmethod
     def _size(func: Any, args: Any, kwargs: Any) -> int:
-        """How many numbers a tensor would have, found without making it."""
+        """Return the number of elements of a tensor, without creating it."""
         if not any(argument.name == "device" for argument in func._schema.arguments):
             return 0
         try:
             told = {**kwargs, "device": torch.device("meta"), "pin_memory": None}
             shadow = func(*args, **(told | {"generator": None} if "generator" in told else told))
         except (NotImplementedError, RuntimeError, TypeError):
-            return 0  # as it would be made: torch says what is wrong with it
+            return 0  # torch will report the error when the tensor is created
         return int(shadow.numel()) if isinstance(shadow, Tensor) else 0
 
 

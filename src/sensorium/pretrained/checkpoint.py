@@ -1,4 +1,4 @@
-"""Pretrained checkpoints: where they lie, what their files say, and that their weights cannot run code."""
+"""Pretrained checkpoints: location, metadata and weights, read without executing code."""
 
 from __future__ import annotations
 
@@ -23,20 +23,22 @@ _MOST_TOKENS = 1 << 24
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder as ``save_pretrained`` writes it, or the name of one on the Hugging Face hub (``owner/name``).
+    """A checkpoint: a folder written by ``save_pretrained``, or a model name on the Hugging Face hub (``owner/name``).
 
-    Only JSON and safetensors are read; code that a repository brings along is never looked at.
+    Only JSON and safetensors are read; code in a repository is ignored.
     """
 
     name: str
 
     def file(self, name: str) -> Path | None:
-        """The path of its file ``name``, or None. From the hub it is downloaded, unless ``HF_HUB_OFFLINE`` is set."""
+        """Return the path of the file ``name``; None if there is none. Downloads from the hub unless ``HF_HUB_OFFLINE``
+        is set.
+        """
         check_open(self.name)
         folder = Path(self.name).expanduser()
         if folder.is_dir():
             path = folder / name
-            # Whatever is there: a pipe in the place of a file is refused where it is read.
+            # Anything that exists: special files such as pipes are refused when read.
             return path if path.exists() or path.is_symlink() else None
         if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", self.name) or self.name.startswith("."):
             raise ConfigError(
@@ -53,29 +55,29 @@ class Checkpoint:
             found, why = None, str(error).strip().splitlines()[0]
         if found is None and name == "config.json":
             raise ConfigError(
-                f"checkpoint {self.name!r} is no folder here, and cannot be had from the hub: {why}",
+                f"checkpoint {self.name!r} is not a local folder, and cannot be downloaded from the hub: {why}",
                 fix="check the name and the connection, or fetch it elsewhere and give its folder",
             )
         return None if found is None else Path(found)
 
     def json(self, name: str) -> dict[str, Any]:
-        """The contents of its JSON file ``name``; empty if there is none."""
+        """Return the JSON object in the file ``name``; empty if there is no file."""
         path = self.file(name)
         if path is None:
             return {}
         try:
-            # The hub's own cache is made of links.
+            # The hub's cache consists of symbolic links.
             data = read_json(read_regular(path, _TEXT_LIMIT, links=True), most=_TEXT_LIMIT)
         except (OSError, ValueError) as error:
-            said = getattr(error, "strerror", None) or error
-            raise ConfigError(f"checkpoint: is not readable JSON: {said}", file=path) from None
+            problem = getattr(error, "strerror", None) or error
+            raise ConfigError(f"checkpoint: is not readable JSON: {problem}", file=path) from None
         if not isinstance(data, dict):
             raise ConfigError("checkpoint: is not a JSON object", file=path)
         return data
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """What ``config.json`` says of the network."""
+        """The contents of ``config.json``."""
         found = self.json("config.json")
         if not isinstance(found.get("model_type"), str):
             raise ConfigError(
@@ -86,18 +88,18 @@ class Checkpoint:
 
     @cached_property
     def processor(self) -> dict[str, Any]:
-        """How pictures and sound are made ready for it, as its processor says."""
+        """The preprocessing settings for images or audio."""
         found = self.json("preprocessor_config.json")
         if not found:
             parts = self.json("processor_config.json")
             found = parts.get("image_processor") or parts.get("feature_extractor") or {}
         if not isinstance(found, dict):
-            raise ConfigError(f"checkpoint {self.name!r}: the settings of its processor are no mapping")
+            raise ConfigError(f"checkpoint {self.name!r}: the settings of its processor are not a mapping")
         return found
 
     @cached_property
     def pad(self) -> int:
-        """The id its texts are padded with."""
+        """The token id of padding."""
         named = self.json("tokenizer_config.json").get("pad_token")
         named = named.get("content") if isinstance(named, dict) else named
         try:
@@ -107,13 +109,13 @@ class Checkpoint:
                     found = int(token["id"])
                     break
         except (AttributeError, KeyError, TypeError, ValueError):
-            raise ConfigError(f"checkpoint {self.name!r}: what it says of its padding is not readable") from None
+            raise ConfigError(f"checkpoint {self.name!r}: its padding settings are invalid") from None
         if not 0 <= found < _MOST_TOKENS:
-            raise ConfigError(f"checkpoint {self.name!r}: texts are padded with {found}, which is no token")
+            raise ConfigError(f"checkpoint {self.name!r}: its padding id {found} is not a token id")
         return found
 
     def check_weights(self) -> None:
-        """Refuse a checkpoint whose weights are absent or pickled: unpickling a file may run anything."""
+        """Raise ``ConfigError`` if weights are missing or pickled: unpickling can run arbitrary code."""
         if any(self.file(name) is not None for name in SAFE):
             return
         folder = Path(self.name).expanduser()
@@ -125,7 +127,7 @@ class Checkpoint:
         )
 
     def _parts(self) -> list[Path]:
-        """The files of its weights, which lie beside the others."""
+        """Return the paths of the weight files, which must lie in the same folder."""
         self.check_weights()
         index = self.json("model.safetensors.index.json").get("weight_map")
         try:
@@ -143,7 +145,7 @@ class Checkpoint:
 
     @cached_property
     def held(self) -> tuple[int, int]:
-        """How many numbers its weights are, and in how many tensors; read off the headers of their files."""
+        """The total number of elements and of tensors of the weights, from the file headers."""
         elements = tensors = 0
         for path in self._parts():
             try:
@@ -151,13 +153,13 @@ class Checkpoint:
                     size = os.fstat(file.fileno()).st_size
                     header = read_header(file.read(header_length(file.read(8))), size)
             except (OSError, ValueError) as error:
-                said = getattr(error, "strerror", None) or error
-                raise ConfigError(f"checkpoint: its weights cannot be read: {said}", file=path) from None
+                problem = getattr(error, "strerror", None) or error
+                raise ConfigError(f"checkpoint: its weights cannot be read: {problem}", file=path) from None
             elements, tensors = elements + header.elements, tensors + len(header.tensors)
         return elements, tensors
 
     def tensors(self) -> dict[str, Any]:
-        """All its weights by name."""
+        """Return all weights by name."""
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 

@@ -1,4 +1,4 @@
-"""What a safetensors file says it holds, read without its numbers, and whether that is what a network needs."""
+"""Safetensors headers: read without the data, and checked against a network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sensorium.core.learned_buffers import Learnt
 from sensorium.core.safe_json import read_json
 
 LONGEST = 64 << 20
-"""Bytes of a header, at most."""
+"""Maximum size of a header in bytes."""
 TYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
@@ -22,25 +22,27 @@ TYPES = {
 
 
 class Entry(NamedTuple):
-    """One tensor of a file."""
+    """Type and shape of one tensor of a file."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
 
 
 class Header(NamedTuple):
-    """What a file says it holds."""
+    """Tensors of a file by name."""
 
     tensors: dict[str, Entry]
 
     @property
     def elements(self) -> int:
-        """Numbers in all."""
+        """Total number of elements."""
         return sum(prod(entry.shape) for entry in self.tensors.values())
 
 
 def header_length(first: bytes) -> int:
-    """The length of the header in bytes, from the ``first`` eight bytes of a file. Raises ``ValueError``."""
+    """Return the length of the header in bytes from the ``first`` eight bytes of a file; raise ``ValueError`` if
+    invalid.
+    """
     if len(first) < 8:
         raise ValueError("it is no safetensors file: it is cut short")
     (length,) = struct.unpack("<Q", first[:8])
@@ -50,10 +52,10 @@ def header_length(first: bytes) -> int:
 
 
 def read_header(data: bytes, size: int) -> Header:
-    """The header ``data`` of a file of ``size`` bytes, which it must account for. Raises ``ValueError``."""
+    """Parse the header ``data`` of a file of ``size`` bytes; raise ``ValueError`` if they do not agree."""
     document = read_json(data, most=LONGEST)
     if not isinstance(document, dict):
-        raise ValueError("its header is no mapping")
+        raise ValueError("its header is not a mapping")
     found: dict[str, Entry] = {}
     ends = []
     for name, told in document.items():
@@ -91,11 +93,9 @@ def _counts(value: Any) -> bool:
 
 
 def check_fits(header: Header, network: nn.Module) -> None:
-    """Raise ``ValueError`` unless the file described by ``header`` holds exactly the tensors of ``network``: names,
-    types and shapes.
+    """Raise ``ValueError`` unless ``header`` lists exactly the tensors of ``network``: names, types and shapes.
 
-    Shapes of fitted buffers (``core/learned_buffers.py``) are known from the file alone; their types and axes are
-    declared.
+    The shapes of learned buffers (``Learnt``) depend on the data; only their types and numbers of axes are checked.
     """
     needed = network.state_dict()
     lacking, foreign = needed.keys() - header.tensors.keys(), header.tensors.keys() - needed.keys()
@@ -122,7 +122,7 @@ def _learnt(network: nn.Module) -> Iterable[tuple[str, int]]:
 
 
 def check_finite(tensors: Mapping[str, Tensor]) -> None:
-    """Raise ``ValueError`` if a value in ``tensors`` is NaN or infinite."""
+    """Raise ``ValueError`` if any of ``tensors`` contains NaN or infinity."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise ValueError(f"tensor {name!r} has numbers that are not finite")

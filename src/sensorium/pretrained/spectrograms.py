@@ -1,4 +1,4 @@
-"""The spectrograms that pretrained networks for sound were trained on, as their makers compute them."""
+"""Spectrograms as computed for the training of pretrained audio networks."""
 
 from __future__ import annotations
 
@@ -14,19 +14,24 @@ from sensorium.signal.mel import filterbank
 
 RATE = 16_000
 WINDOW, HOP = 400, 160  # samples: 25 ms every 10 ms
-_FLOOR = 1.192092955078125e-07  # the smallest step of float32 near 1, as in Kaldi
+_FLOOR = 1.192092955078125e-07  # epsilon of float32, as in Kaldi
 
 
 def whisper_mel(signal: Tensor, mels: int, samples: int) -> Tensor:
-    """Log-mel spectrogram ``[B, mels, samples // 160]`` of ``signal`` ``[B, T]`` at 16 kHz, zero past its end.
+    """Log-mel spectrogram ``[B, mels, samples // 160]`` as for Whisper.
 
-    Cut or padded to ``samples``; floored at 80 dB below the loudest cell of the row.
+    Clamped to 80 dB below the loudest cell of the row.
     Source: Robust Speech Recognition via Large-Scale Weak Supervision, https://arxiv.org/abs/2212.04356, § 2.2.
+
+    Args:
+        signal: ``[B, T]`` at 16 kHz, zero past the end of each row.
+        mels: Number of mel bands.
+        samples: Length to which signals are cut or padded.
     """
     signal = F.pad(signal[:, :samples], (0, max(0, samples - signal.shape[1])))
     window = torch.hann_window(WINDOW, device=signal.device)
     spectrum = torch.stft(signal, WINDOW, HOP, window=window, return_complex=True)[..., :-1]
-    with torch.autocast(signal.device.type, enabled=False):  # energies span more powers of ten than half precision holds
+    with torch.autocast(signal.device.type, enabled=False):  # energies exceed the range of half precision
         energy = _slaney(mels, signal.device) @ (spectrum.real.square() + spectrum.imag.square())
     found = energy.clamp(min=1e-10).log10()
     scaled: Tensor = (found.maximum(found.amax(dim=(1, 2), keepdim=True) - 8.0) + 4.0) / 4.0
@@ -34,15 +39,15 @@ def whisper_mel(signal: Tensor, mels: int, samples: int) -> Tensor:
 
 
 def kaldi_frames(length: Tensor) -> Tensor:
-    """How many whole windows lie in ``length`` samples; at least one."""
+    """Return the number of whole windows in ``length`` samples, at least one."""
     return torch.div(length.clamp(min=WINDOW) - WINDOW, HOP, rounding_mode="floor") + 1
 
 
 def kaldi_fbank(signal: Tensor, mels: int) -> Tensor:
-    """Log filter-bank energies ``[B, frames, mels]`` of ``signal`` ``[B, T]`` at 16 kHz, as Kaldi's ``fbank`` has them.
+    """Log filterbank energies ``[B, frames, mels]`` of ``signal`` ``[B, T]`` at 16 kHz, equal to Kaldi's ``fbank``.
 
-    Each window of 25 ms loses its mean, is pre-emphasised by 0.97 and weighted by a Hann window; 20 Hz to 8 kHz.
-    Source: https://kaldi-asr.org/doc/feat.html, and § 2 of https://arxiv.org/abs/2104.01778.
+    Each 25 ms window is centred to mean 0, pre-emphasised by 0.97 and weighted by a Hann window; ``mels`` bands cover 20 Hz
+    to 8 kHz. Source: https://kaldi-asr.org/doc/feat.html, and § 2 of https://arxiv.org/abs/2104.01778.
     """
     signal = F.pad(signal, (0, max(0, WINDOW - signal.shape[1])))
     framed = signal.unfold(1, WINDOW, HOP)
@@ -62,7 +67,7 @@ def _slaney(mels: int, device: torch.device) -> Tensor:
 
 @lru_cache(maxsize=4)
 def _kaldi(mels: int, device: torch.device) -> Tensor:
-    """Filters ``[257, mels]`` that are triangles on the mel scale itself, not in Hz."""
+    """Filters ``[257, mels]`` that are triangular on the mel scale rather than in Hz."""
 
     def mel(hz: Array) -> Array:
         return np.asarray(1127.0 * np.log1p(hz / 700.0))

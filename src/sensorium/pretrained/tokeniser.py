@@ -1,4 +1,4 @@
-"""The tokeniser of a pretrained network, with 0 for padding as everywhere here."""
+"""Tokenisers of pretrained networks, with padding id 0."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PretrainedTokeniser:
-    """Text to the ids of a ``tokenizer.json``, its special tokens included.
+    """Tokeniser from a ``tokenizer.json``, including its special tokens.
 
-    Its padding id and 0 are exchanged: a token whose id was 0 gets the former padding id, so nothing is lost.
+    Its padding id is swapped with id 0, so every token keeps an id.
 
     Args:
-        file: What ``tokenizer.json`` holds.
-        pad: The padding id there.
+        file: The contents of ``tokenizer.json``.
+        pad: The padding id in it.
     """
 
     file: dict[str, Any]
@@ -35,17 +35,17 @@ class PretrainedTokeniser:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Empty: its tokens are pieces of words."""
+        """Always empty: tokens are subwords."""
         return ()
 
     @property
     def pieces(self) -> tuple[str, ...]:
-        """Empty: each family spells in signs of its own."""
+        """Always empty: the spelling of subwords differs between families."""
         return ()
 
     @cached_property
     def unknown(self) -> int:
-        """The id of what is hidden or unknown, as this file names it; the padding's where it names none."""
+        """The id of the mask or unknown token; the padding id if there is neither."""
         for name in ("[MASK]", "<mask>", "[UNK]", "<unk>"):
             found = self._tokenizer.token_to_id(name)
             if found is not None:
@@ -53,7 +53,7 @@ class PretrainedTokeniser:
         return 0
 
     def encode(self, text: str, length: int) -> list[int]:
-        """At most ``length`` ids of ``text``; what is cut is cut before the closing special token."""
+        """Return at most ``length`` ids of ``text``; truncation keeps the closing special token."""
         tokenizer = self._tokenizer
         whole = tokenizer.encode(text, add_special_tokens=False)
         room = max(0, length - int(tokenizer.num_special_tokens_to_add(False)))
@@ -61,19 +61,19 @@ class PretrainedTokeniser:
         return [self._exchanged(i) for i in tokenizer.post_process(whole).ids][:length]
 
     def decode(self, ids: list[int]) -> str:
-        """The text of ``ids``, without padding and special tokens."""
+        """Return the text of ``ids``, without padding and special tokens."""
         return str(self._tokenizer.decode([self._exchanged(i) for i in ids if i], skip_special_tokens=True))
 
     def to_json(self) -> dict[str, Any]:
-        """The tokeniser as plain JSON."""
+        """Return the saved form of the tokeniser."""
         return {"kind": "pretrained", "file": self.file, "pad": self.pad}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """The tokeniser that ``to_json`` described as ``data``."""
+        """Restore a tokeniser from ``data`` as returned by ``to_json``."""
         file, pad = data.get("file"), data.get("pad")
         if not isinstance(file, dict) or type(pad) is not int or not 0 <= pad < 1 << 24:
-            raise ConfigError("text: what is kept of the checkpoint's tokeniser does not hold together")
+            raise ConfigError("text: the saved tokeniser of the checkpoint is inconsistent")
         return cls(file, pad)
 
     def _exchanged(self, i: int) -> int:
@@ -88,8 +88,8 @@ class PretrainedTokeniser:
             tokenizer = Tokenizer.from_str(json.dumps(self.file))
             tokenizer.no_truncation()
             tokenizer.no_padding()
-            tokenizer.encode("a word")  # what only shows when it is used
-        except BaseException as error:  # the library raises bare exceptions, and of its panics a kind that is not one
+            tokenizer.encode("a word")  # some errors only appear in use
+        except BaseException as error:  # the library's panics are not subclasses of Exception
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                 raise
             raise ConfigError(f"text: the checkpoint's tokenizer.json cannot be used: {str(error)[:300]}") from None
