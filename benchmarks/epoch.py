@@ -23,8 +23,8 @@ from sensorium.core.batch import Batch
 from sensorium.core.forward import Forward
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
-from sensorium.data.encoded_rows import Rows, encode, fields
-from sensorium.data.files.media_access import Under
+from sensorium.data.encoded_rows import Rows, encode, target_fields
+from sensorium.data.files.media_access import LocalFiles
 from sensorium.data.store.store import Store
 from sensorium.data.synthetic import make
 from sensorium.data.tables.table import Table
@@ -61,7 +61,7 @@ class Task:
         torch.manual_seed(0)
         model = assemble(self.plan.model, self.schema, experts=False)
         for task in model.tasks.values():
-            task.fit(fields(self.schema, self.rows, task))
+            task.fit(target_fields(self.schema, self.rows, task))
         return model, [registry.build("objectives", spec, model) for spec in self.plan.objectives]
 
 
@@ -71,7 +71,7 @@ def task(tables: dict[str, Path], ignore: list[str], cache: Path, epochs: int) -
     plan = Recipe.parse({"model": sets[0], "training": sets[1]})
     train, valid = Table.read(tables["train"]), Table.read(tables["valid"])
     schema = declare(train, plan, ["event"], dict.fromkeys(ignore, "ignore")).schema
-    media, store = Under(tables["train"].parent, anywhere=True), Store(cache)
+    media, store = LocalFiles(tables["train"].parent, anywhere=True), Store(cache)
     fit_modalities(schema, train, media)
     plan, _ = resolve(plan, schema, len(train))
     return Task(

@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.measure import Cost, Results, Settings, compared, interleaved
 from sensorium.core.schema import Schema
 from sensorium.data.encoded_rows import Stored, encode
-from sensorium.data.files.media_access import NONE
+from sensorium.data.files.media_access import UPLOADS_ONLY
 from sensorium.data.store.store import Store
 from sensorium.data.tables.table import Table
 
@@ -28,7 +28,7 @@ def compare(name: str, size: int, rows: int, shuffled: bool, folder: Path, setti
     pictures = [rng.integers(0, 256, (size, size, 3), dtype=np.uint8) for _ in range(rows)]
     schema = Schema.declare({"photo": {"kind": "image", "size": size}})
     schema.columns["photo"].reader.fit(pictures[:16])
-    found = encode(schema, Table({"photo": pictures}), media=NONE, store=Store(folder))
+    found = encode(schema, Table({"photo": pictures}), media=UPLOADS_ONLY, store=Store(folder))
     stored = found.inputs["photo"]
     assert isinstance(stored, Stored)
     each = size * size * 3

@@ -22,7 +22,7 @@ def run(settings: Settings) -> Results:
 
     import sensorium as sm
     from sensorium.core.batch import Batch, Field
-    from sensorium.data.files.media_access import Under
+    from sensorium.data.files.media_access import LocalFiles
     from sensorium.data.synthetic import make
     from sensorium.data.tables.table import Table
 
@@ -42,7 +42,7 @@ def run(settings: Settings) -> Results:
         test = Table.read(tables["test"])
         rows = [{name: test.row(i)[name] for name in ("photo", "sound")} for i in range(len(test))]
         predictor, schema, model = trained.predictor, trained.schema, trained.model
-        media = Under(root, anywhere=True)
+        media = LocalFiles(root, anywhere=True)
         seen, heard = schema.columns["photo"].reader.state, schema.columns["sound"].reader.state
         mode = "L" if seen["channels"] == 1 else "RGB"
 

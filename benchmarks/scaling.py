@@ -92,8 +92,8 @@ def _table(path: Path, names: list[str]) -> None:
 
 
 def _packed(at: Path, many: int, rows: int) -> None:
-    from sensorium.data.files.media_access import Under
+    from sensorium.data.files.media_access import LocalFiles
     from sensorium.data.shards.pack import pack
     from sensorium.data.tables.table import Table
 
-    pack(Table.read(at / f"{many}.csv"), at / f"packed-{many}", media=Under(at), rows_per_shard=rows)
+    pack(Table.read(at / f"{many}.csv"), at / f"packed-{many}", media=LocalFiles(at), rows_per_shard=rows)

@@ -71,10 +71,10 @@ def run(settings: Settings) -> Results:
         at = Path(folder)
         rows = _model(at, settings)
         from sensorium.artifact import Artifact
-        from sensorium.data.files.media_access import NONE
+        from sensorium.data.files.media_access import UPLOADS_ONLY
         from sensorium.predictor import Predictor
 
-        predictor = Predictor(Artifact.load(at / "run"), device="cpu", media=NONE)
+        predictor = Predictor(Artifact.load(at / "run"), device="cpu", media=UPLOADS_ONLY)
         rng = random.Random(0)
         valid = [_some(row, kind, rng) for row in rows for kind, count in KINDS[:2] for _ in range(count)]
         rng.shuffle(valid)

@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.measure import Cost, Results, Settings, compared, cost, interleaved, photos, sounds
 from sensorium.core.schema import Schema
 from sensorium.data.encoded_rows import encode
-from sensorium.data.files.media_access import Under
+from sensorium.data.files.media_access import LocalFiles
 from sensorium.data.store.store import Store
 from sensorium.data.tables.table import Table
 
@@ -53,7 +53,7 @@ def compare(
 ) -> Results:
     """Two lines: seconds of processor, and of the wall."""
     table = Table.read({"cell": files}, root=folder)
-    media = Under(folder, anywhere=True)
+    media = LocalFiles(folder, anywhere=True)
     schema = Schema.declare({"cell": kind})
     reader = schema.inputs[0].reader
     reader.fit([media.open(name) for name in files[:64]])

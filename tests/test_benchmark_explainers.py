@@ -18,7 +18,7 @@ from benchmarks import digits
 from benchmarks.explainers import Line, areas, fill, grouped, mixed, table
 
 from sensorium.core.registry import build
-from sensorium.data.files.media_access import Under
+from sensorium.data.files.media_access import LocalFiles
 from sensorium.data.tables.table import Table
 
 
@@ -82,7 +82,7 @@ def test_digits_in_another_shape(tmp_path: Path, shape: str) -> None:
     cell: Any = cells[0][shape]
     kind = "video" if shape == "film" else shape
     if shape != "graph":
-        cell = Under(at).open(cell)
+        cell = LocalFiles(at).open(cell)
     reader = build("modalities", kind)
     reader.fit([cell, cell])
     found = reader.encode(cell)

@@ -12,7 +12,7 @@ import pytest
 from sensorium import batch_prediction
 from sensorium.batch_prediction import predict_shards
 from sensorium.core.errors import ConfigError
-from sensorium.data.files.media_access import Under
+from sensorium.data.files.media_access import LocalFiles
 from sensorium.data.shards.pack import pack
 from sensorium.data.tables.table import Table
 
@@ -20,7 +20,7 @@ from sensorium.data.tables.table import Table
 @pytest.fixture(scope="module")
 def packed(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("packed")
-    pack(Table.read(scenes / "test.csv"), out, media=Under(scenes), rows_per_shard=7)
+    pack(Table.read(scenes / "test.csv"), out, media=LocalFiles(scenes), rows_per_shard=7)
     return out
 
 
@@ -83,7 +83,7 @@ def test_parts_of_another_model_or_other_rows_are_refused(
     packed: Path, run_folder: Path, tmp_path: Path, scenes: Path
 ) -> None:
     predict_shards(run_folder, packed, tmp_path / "out")
-    pack(Table.read(scenes / "valid.csv"), tmp_path / "other", media=Under(scenes))
+    pack(Table.read(scenes / "valid.csv"), tmp_path / "other", media=LocalFiles(scenes))
     with pytest.raises(ConfigError, match="another model, or for other rows"):
         predict_shards(run_folder, tmp_path / "other", tmp_path / "out")
     with pytest.raises(ConfigError, match="csv or jsonl"):
@@ -143,7 +143,7 @@ def test_rows_are_known_by_number_and_by_what_is_kept(
 def test_a_misnamed_column_is_named(form: Any, run_folder: Path, scenes: Path, tmp_path: Path, cli: Any) -> None:
     rows = Table.read(scenes / "test.csv")
     named = {("Note " if name == "note" else name): rows.column(name) for name in rows.columns if name != "sensor"}
-    pack(Table.read(named), tmp_path / "packed", media=Under(scenes), format=form)
+    pack(Table.read(named), tmp_path / "packed", media=LocalFiles(scenes), format=form)
     code, _, said = cli("predict", run_folder, tmp_path / "packed", "--out", tmp_path / "parts")
     assert code == 0, said
     assert "no column note, sensor" in said

@@ -20,12 +20,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.hostile import loading
 
 from sensorium.core.errors import ArtifactError, ConfigError, SensoriumError
-from sensorium.core.load_guard import sealed
+from sensorium.core.load_guard import loading_guard
 from sensorium.core.recipe import Recipe, read_yaml
 from sensorium.core.safe_files import read_regular
 from sensorium.core.safe_json import DEEPEST, read_json
 from sensorium.language.tokeniser_limits import check_growth
-from sensorium.pretrained.build_budget import within
+from sensorium.pretrained.build_budget import build_budget
 from sensorium.pretrained.checkpoint import Checkpoint
 
 SAVED = loading.saved()
@@ -143,7 +143,7 @@ def test_sealed_refuses_whoever_asks(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     checkpoint = Checkpoint(str(tmp_path))
     assert checkpoint.file("config.json")
-    with sealed(), pytest.raises(ConfigError, match="stands alone"):
+    with loading_guard(), pytest.raises(ConfigError, match="stands alone"):
         checkpoint.file("config.json")
     assert checkpoint.file("config.json")
 
@@ -162,9 +162,9 @@ BUILDS: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("name", BUILDS)
 def test_what_is_larger_than_its_file_is_not_built(name: str) -> None:
-    with pytest.raises(ConfigError, match="larger network than the file"), within(1000, 10):
+    with pytest.raises(ConfigError, match="larger network than the file"), build_budget(1000, 10):
         BUILDS[name]()
-    with within(1000, 10):
+    with build_budget(1000, 10):
         assert nn.Linear(10, 10)(torch.ones(10)).shape == (10,)
 
 

@@ -219,7 +219,7 @@ def test_answers_are_written_as_rows_and_files(run: Path, table: Path, tmp_path:
 
 
 def test_a_new_process_answers_the_same(run: Path, table: Path, tmp_path: Path, python: Any) -> None:
-    from sensorium.data.files.attachment_files import plain
+    from sensorium.data.files.attachment_files import with_data_urls
 
     program = (
         "import json, sys, sensorium as sm; "
@@ -231,18 +231,18 @@ def test_a_new_process_answers_the_same(run: Path, table: Path, tmp_path: Path, 
     assert json.loads(done.stdout) == json.loads(json.dumps(mine))
     one = sm.load(run).predict(table)[1].targets["outline"]["value"]
     assert isinstance(one, Attachment)
-    assert plain(one).startswith("data:image/png;base64,")
+    assert with_data_urls(one).startswith("data:image/png;base64,")
 
 
 def test_a_server_sends_what_is_answered(run: Path, table: Path) -> None:
     pytest.importorskip("fastapi", reason="serving needs sensorium[serve]")
     from starlette.testclient import TestClient
 
-    from sensorium.data.files.media_access import NONE
+    from sensorium.data.files.media_access import UPLOADS_ONLY
     from sensorium.predictor import Predictor
     from sensorium.serve.app import create
 
-    predictor = Predictor(sm.load(run).artifact, device="cpu", media=NONE)
+    predictor = Predictor(sm.load(run).artifact, device="cpu", media=UPLOADS_ONLY)
     with TestClient(create({"squares": predictor}), base_url="http://localhost") as client:
         form = client.get("/schema").json()
         assert {t["name"]: (t["task"], t["kind"]) for t in form["targets"]} == {

@@ -14,7 +14,7 @@ import torch
 import sensorium as sm
 from sensorium.core.errors import ConfigError
 from sensorium.core.recipe import Recipe
-from sensorium.data.files.media_access import NONE, Under
+from sensorium.data.files.media_access import UPLOADS_ONLY, LocalFiles
 from sensorium.predictor import Prediction, Predictor, settle_threads
 
 
@@ -26,7 +26,7 @@ def rows(scenes: Path, read_csv: Any) -> list[dict[str, str]]:
 
 @pytest.fixture
 def predictor(trained: Any, scenes: Path) -> Predictor:
-    return Predictor(trained.artifact, device="cpu", media=Under(scenes))
+    return Predictor(trained.artifact, device="cpu", media=LocalFiles(scenes))
 
 
 def test_rows_are_read_only_as_they_are_needed(predictor: Predictor, rows: list[dict[str, str]]) -> None:
@@ -67,7 +67,7 @@ def test_columns_the_model_does_not_know_are_ignored(predictor: Predictor, rows:
 
 
 def test_a_row_from_a_network_may_not_name_a_file(trained: Any, rows: list[dict[str, str]], scenes: Path) -> None:
-    guarded = Predictor(trained.artifact, media=NONE)
+    guarded = Predictor(trained.artifact, media=UPLOADS_ONLY)
     row = next(row for row in rows if row["photo"])
     (closed,) = guarded.predict([row])
     assert "photo" in closed.missing
@@ -109,7 +109,7 @@ def test_the_value_of_several_targets() -> None:
 def test_the_network_is_a_plain_module(run_folder: Path, scenes: Path, rows: list[dict[str, str]]) -> None:
     """Its own loop, without the predictor, gives the same; dense or gathered."""
     model = sm.load(run_folder)
-    batch = model.predictor.batch([model.schema.encode(row, media=Under(scenes)) for row in rows])
+    batch = model.predictor.batch([model.schema.encode(row, media=LocalFiles(scenes)) for row in rows])
     with torch.no_grad():
         output = model.model(batch)["event"]
         model.model.gather = False

@@ -14,7 +14,7 @@ import pytest
 
 import sensorium
 from sensorium.core.recipe import Recipe
-from sensorium.data.files.media_access import NONE
+from sensorium.data.files.media_access import UPLOADS_ONLY
 from sensorium.data.inspection.inspect import inspect
 from sensorium.data.tables.table import Table
 
@@ -179,7 +179,9 @@ def test_a_resolved_recipe_declares_the_sound_again(folder: Path, trained: Any) 
 def test_a_network_row_names_no_files(folder: Path, trained: Any) -> None:
     data = (folder / "1.mp4").read_bytes()
     row = {"clip": data, "smiles": "CCO", "photos": [(folder / "1.png").read_bytes()], "embedding": [0.0] * 5}
-    (answer,) = trained.predictor.predict([row], media=NONE)
+    (answer,) = trained.predictor.predict([row], media=UPLOADS_ONLY)
     assert set(answer.missing) == {"lidar", "net"}
-    (refused,) = trained.predictor.predict([{"clip": str(folder / "1.mp4"), "photos": [str(folder / "1.png")]}], media=NONE)
+    (refused,) = trained.predictor.predict(
+        [{"clip": str(folder / "1.mp4"), "photos": [str(folder / "1.png")]}], media=UPLOADS_ONLY
+    )
     assert {problem.column for problem in refused.problems} == {"clip", "clip_sound", "photos"}

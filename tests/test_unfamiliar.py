@@ -63,11 +63,11 @@ def test_a_server_answers_such_a_row_and_names_the_value(model: Trained) -> None
     pytest.importorskip("fastapi", reason="serving needs sensorium[serve]")
     from starlette.testclient import TestClient
 
-    from sensorium.data.files.media_access import NONE
+    from sensorium.data.files.media_access import UPLOADS_ONLY
     from sensorium.predictor import Predictor
     from sensorium.serve.app import create
 
-    app = create({"pain": Predictor(model.artifact, device="cpu", media=NONE)})
+    app = create({"pain": Predictor(model.artifact, device="cpu", media=UPLOADS_ONLY)})
     with TestClient(app, base_url="http://localhost") as client:
         answer = client.post("/predict", json={"row": {"age": 1.5, "drug": "Asprin"}})
     assert answer.status_code == 200, answer.text

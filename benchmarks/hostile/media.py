@@ -21,7 +21,7 @@ from benchmarks.hostile.case import Case
 from sensorium.core.errors import CellError, SensoriumError
 from sensorium.core.modality import Blob
 from sensorium.core.registry import build
-from sensorium.data.files.media_access import Under
+from sensorium.data.files.media_access import LocalFiles
 from sensorium.data.tables.table import Table
 from sensorium.testing import samples
 
@@ -203,7 +203,7 @@ def _made(make: Callable[[Path], Any], path: Path, *, touch: bool = False) -> st
 def _not_opened(make: Callable[[Path], str], folder: Path) -> None:
     cell = make(folder)
     try:
-        opened = Under(folder).open(cell, row=1, column="photo")
+        opened = LocalFiles(folder).open(cell, row=1, column="photo")
     except CellError as error:
         if (error.row, error.column) != (1, "photo"):
             raise AssertionError("the error names another row or column") from None

@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.hostile.case import Case
 from sensorium.core.errors import CellError, SensoriumError
 from sensorium.core.modality import Array
-from sensorium.data.files.media_access import Under
+from sensorium.data.files.media_access import LocalFiles
 from sensorium.data.shards.pack import pack
 from sensorium.data.shards.shard_folder import MANIFEST
 from sensorium.data.store.store import Opened, Shelf
@@ -193,14 +193,14 @@ def _packed(folder: Path, form: Any) -> Path:
     for i in range(len(_ROWS)):
         Image.fromarray(np.full((8, 8, 3), 20 * i, np.uint8)).save(folder / f"{i}.png")
     table = Table({name: [row[name] for row in _ROWS] for name in _ROWS[0]}, source=None, root=folder)
-    pack(table, folder / "packed", media=Under(folder), format=form, rows_per_shard=5)
+    pack(table, folder / "packed", media=LocalFiles(folder), format=form, rows_per_shard=5)
     return folder / "packed"
 
 
 def _cells(packed: Path) -> list[list[str]]:
     table = Table.read(packed)
     plain = [list(table.column(name)) for name in ("text", "number")]
-    media = Under(packed)
+    media = LocalFiles(packed)
     return [*plain, [media.open(cell).data.hex() for cell in table.column("photo")]]  # type: ignore[union-attr]
 
 

@@ -26,10 +26,10 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from sensorium import __version__
-from sensorium.core.dry_run import rehearse
+from sensorium.core.dry_run import try_out
 from sensorium.core.errors import ArtifactError, SensoriumError
-from sensorium.core.learned_buffers import Learnt
-from sensorium.core.load_guard import sealed
+from sensorium.core.learned_buffers import LearnedBuffers
+from sensorium.core.load_guard import loading_guard
 from sensorium.core.objective import Objective
 from sensorium.core.portable_recipe import portable, portable_document
 from sensorium.core.recipe import Recipe, read_yaml
@@ -41,7 +41,7 @@ from sensorium.core.upgrade import upgrade_columns
 from sensorium.data.files.atomic_write import write_together
 from sensorium.model import Model, assemble, operate
 from sensorium.nn.lora import merge
-from sensorium.pretrained.build_budget import within
+from sensorium.pretrained.build_budget import build_budget
 from sensorium.pretrained.safetensors_header import Header, check_finite, check_fits, header_length, read_header
 
 FORMAT = 2
@@ -71,7 +71,7 @@ class Artifact:
 
     def objectives(self) -> list[Objective]:
         """The objectives as training left them, on this model: a further training may go on from them."""
-        with sealed():
+        with loading_guard():
             found: list[Objective] = [build("objectives", spec, self.model) for spec in self.recipe.objectives]
         for i, objective in enumerate(found):
             mine = {name.partition(".")[2]: t for name, t in self.learnt.items() if name.partition(".")[0] == str(i)}
@@ -130,18 +130,18 @@ class Artifact:
             schema = _schema(folder, contents["schema.json"])
             report = _document(folder / "report.json", contents["report.json"])
             header = _header(folder, WEIGHTS, listed[WEIGHTS][1])
-            with sealed(), within(header.elements, len(header.tensors)):
+            with loading_guard(), build_budget(header.elements, len(header.tensors)):
                 model = operate(assemble(recipe.model, schema), recipe.model.surgery)
             check_fits(header, model)
             model.load_state_dict(_weights(folder, WEIGHTS, listed))
             for module in model.modules():
-                if isinstance(module, Learnt):
+                if isinstance(module, LearnedBuffers):
                     module.check()
             learnt = _weights(folder, OBJECTIVES, listed) if OBJECTIVES in listed else {}
-            with sealed():
+            with loading_guard():
                 for spec in recipe.objectives:
                     resolve("objectives", spec)
-                rehearse(schema, model.eval())
+                try_out(schema, model.eval())
         except ArtifactError:
             raise
         except SensoriumError as error:

@@ -22,9 +22,9 @@ from sensorium.artifact import MANIFEST, schema_in
 from sensorium.core.errors import ConfigError, DataError, SensoriumError, nearest
 from sensorium.core.schema import Problem, Schema
 from sensorium.data.files.atomic_write import check_writable
-from sensorium.data.files.media_access import Under
-from sensorium.data.files.output_path import older
-from sensorium.data.inspection.unseen_values import absent_told, misnamed
+from sensorium.data.files.media_access import LocalFiles
+from sensorium.data.files.output_path import is_earlier_result
+from sensorium.data.inspection.unseen_values import misnamed_hint, missing_columns_note
 from sensorium.data.shards.shard_folder import Shard, shards
 from sensorium.predictor import Prediction, Predictor
 from sensorium.reporting.prediction_files import Beside, write
@@ -164,7 +164,7 @@ class _Worker:
         self.predictor: Predictor = load(job.run).predictor
         self.shards = shards(Path(job.source))
         source = Path(job.source).absolute()
-        self.media = Under(source if source.is_dir() else source.parent, anywhere=True)
+        self.media = LocalFiles(source if source.is_dir() else source.parent, anywhere=True)
 
     def predict(self, i: int) -> list[Problem]:
         """Write the part of one shard, whole or not at all; the cells that could not be used, by row of all shards."""
@@ -201,9 +201,9 @@ def _look(
     for name in keep:
         if name not in columns:
             raise DataError(f"no column named {name!r}{nearest(name, columns)}", file=source)
-    if warn is not None and (absent := absent_told(schema, source, columns)):
+    if warn is not None and (absent := missing_columns_note(schema, source, columns)):
         warn(absent)
-    elif warn is None and (meant := misnamed(schema, columns)):
+    elif warn is None and (meant := misnamed_hint(schema, columns)):
         warnings.warn(f"{source}: {meant}", stacklevel=3)
 
 
@@ -216,7 +216,7 @@ def _claim(folder: Path, identity: str, overwrite: bool) -> None:
     if path.is_file() and not overwrite:
         fix = "give the same command to go on; or name another --out; or replace them: --overwrite"
         raise ConfigError("the folder holds predictions of another model, or for other rows", file=folder, fix=fix)
-    if any(not overwrite or not older(file) for file in there):
+    if any(not overwrite or not is_earlier_result(file) for file in there):
         raise ConfigError("the folder holds other files", file=folder, fix="name another folder")
     if overwrite and int(os.environ.get("WORLD_SIZE", 1)) > 1 and (there or path.is_file()):
         raise ConfigError("several ranks write here, and none may replace it", file=folder, fix="delete it first")

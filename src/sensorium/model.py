@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from sensorium.core import quoting, registry
-from sensorium.core.batch import Batch, Encoded, Field, Ready, room
+from sensorium.core.batch import Batch, Encoded, Field, Ready, padded_size
 from sensorium.core.contracts import Adapter, Encoder, Fusion, Task
 from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.expert import Expert, Features
 from sensorium.core.forward import Forward
 from sensorium.core.goal import Goal, TaskSpec, task_spec
 from sensorium.core.layout import Grid, Layout
-from sensorium.core.module_dict import ByName
+from sensorium.core.module_dict import NamedModules
 from sensorium.core.recipe import ModelSpec, Spec
 from sensorium.core.schema import Schema
 from sensorium.nn.ensemble import Ensemble
@@ -45,10 +45,10 @@ class Model(nn.Module):
         others: Sequence[Model] = (),
     ) -> None:
         super().__init__()
-        self.encoders: ByName[Encoder] = ByName(encoders)
-        self.adapters: ByName[Adapter] = ByName(adapters)
+        self.encoders: NamedModules[Encoder] = NamedModules(encoders)
+        self.adapters: NamedModules[Adapter] = NamedModules(adapters)
         self.fusion = fusion
-        self.tasks: ByName[Task[Any]] = ByName(tasks)
+        self.tasks: NamedModules[Task[Any]] = NamedModules(tasks)
         self.experts = experts
         """What answers beside the network in evaluation, or in its place."""
         self.others: Sequence[Model] = cast("Sequence[Model]", nn.ModuleList(others))
@@ -97,7 +97,7 @@ class Model(nn.Module):
         if index.numel() == 0 and self.always and rows:
             return _unheard(encoder, field).hide(present)
         if least is not None:
-            index = present.logical_not().argsort(stable=True)[: room(index.numel(), least)]
+            index = present.logical_not().argsort(stable=True)[: padded_size(index.numel(), least)]
         if index.numel() == 0:
             nothing = torch.zeros(rows, 1, encoder.dim, device=present.device)
             levels = encoder.levels if encoder.gives_pyramid else ()

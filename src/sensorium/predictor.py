@@ -15,14 +15,14 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from sensorium.artifact import Artifact
-from sensorium.core.answer import Answer, finite, light
-from sensorium.core.batch import Batch, Field, room
+from sensorium.core.answer import Answer, finite, without_media
+from sensorium.core.batch import Batch, Field, padded_size
 from sensorium.core.errors import AnswerError, ConfigError, nearest
 from sensorium.core.forward import Forward
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Opener, Problem, Record, Sample
-from sensorium.data.files.attachment_files import plain
-from sensorium.data.files.media_access import Under
+from sensorium.data.files.attachment_files import with_data_urls
+from sensorium.data.files.media_access import LocalFiles
 from sensorium.data.tables.records import records
 
 STEADY = 16
@@ -54,7 +54,7 @@ class Prediction:
     def to_json(self) -> dict[str, Any]:
         """Everything as plain data; media of an answer as ``data:`` URLs."""
         return {
-            "targets": plain(self.targets),
+            "targets": with_data_urls(self.targets),
             "missing": self.missing,
             "problems": [problem._asdict() for problem in self.problems],
         }
@@ -101,7 +101,7 @@ class Predictor:
         self.device = torch.device(device)
         self.artifact, self.schema = artifact, artifact.schema
         self.model = artifact.model.to(self.device).eval()
-        self.media: Opener = media if media is not None else Under(Path.cwd(), anywhere=True)
+        self.media: Opener = media if media is not None else LocalFiles(Path.cwd(), anywhere=True)
 
     def predict(
         self,
@@ -204,7 +204,7 @@ class Predictor:
         """Samples as the model reads them, on its device; with ``least`` filled up as steady passes are."""
         if least is None:
             return self.schema.prepare(self.schema.collate(samples).to(self.device))
-        blanks: list[Sample] = [{}] * (room(len(samples), least) - len(samples))
+        blanks: list[Sample] = [{}] * (padded_size(len(samples), least) - len(samples))
         return self.schema.prepare(self.schema.collate([*samples, *blanks], whole=True).to(self.device))
 
     def _samples(
@@ -293,7 +293,7 @@ class Predictor:
             task = self.model.tasks[name]
             shape = str(list(output.shape)) if isinstance(output, Tensor) else type(output).__name__
             steps.append(Step(f"task {name}", shape, _numbers(output) if isinstance(output, Tensor) else ""))
-            steps.append(Step(f"answer {name}", "", _short(light(task.answers(output, batch)[0]))))
+            steps.append(Step(f"answer {name}", "", _short(without_media(task.answers(output, batch)[0]))))
         return steps
 
 

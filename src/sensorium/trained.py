@@ -16,15 +16,15 @@ from sensorium.core.portable_recipe import portable
 from sensorium.core.recipe import Recipe, Spec
 from sensorium.core.registry import split as split_spec
 from sensorium.core.schema import Record, Schema
-from sensorium.data.files.media_access import Under
-from sensorium.data.files.output_path import ready
-from sensorium.data.inspection.target_types import gaps_told
-from sensorium.data.inspection.unseen_values import absent_told, misnamed, unfamiliar
-from sensorium.data.tables.records import Records, opening
+from sensorium.data.files.media_access import LocalFiles
+from sensorium.data.files.output_path import prepare_output
+from sensorium.data.inspection.target_types import missing_values_note
+from sensorium.data.inspection.unseen_values import misnamed_hint, missing_columns_note, unseen_value_notes
+from sensorium.data.tables.records import Records, media_opener
 from sensorium.data.tables.table import Table
 from sensorium.model import Model
 from sensorium.predictor import Prediction, Predictor, Step
-from sensorium.reporting.cell_problems import say_problems, unscored
+from sensorium.reporting.cell_problems import print_problems, unscored
 from sensorium.reporting.console import Console
 
 if TYPE_CHECKING:
@@ -88,9 +88,9 @@ class Trained:
             steady: Whether a row's answer is the same bit for bit whatever rows stand beside it: see ``Predictor.predict``.
         """
         table = Table.read(rows, root=media)
-        if meant := misnamed(self.schema, table.columns):
+        if meant := misnamed_hint(self.schema, table.columns):
             warnings.warn(f"{table.source}: {meant}", stacklevel=2)
-        opener = Under(table.root or Path.cwd(), anywhere=True)
+        opener = LocalFiles(table.root or Path.cwd(), anywhere=True)
         return self.predictor.predict(table.rows(), batch_size=batch_size, media=opener, steady=steady)
 
     def embed(
@@ -106,14 +106,14 @@ class Trained:
             media: The folder that media paths are relative to; by default the table file's own, else the working folder.
         """
         table = Table.read(rows, root=media)
-        if meant := misnamed(self.schema, table.columns):
+        if meant := misnamed_hint(self.schema, table.columns):
             warnings.warn(f"{table.source}: {meant}", stacklevel=2)
-        opener = Under(table.root or Path.cwd(), anywhere=True)
+        opener = LocalFiles(table.root or Path.cwd(), anywhere=True)
         return self.predictor.embed(table.rows(), stream=stream, batch_size=batch_size, media=opener, steady=True)
 
     def trace(self, row: Record, *, media: str | Path | None = None) -> list[Step]:
         """One row's value and shape after every step."""
-        return self.predictor.trace(row, media=Under(media or Path.cwd(), anywhere=True))
+        return self.predictor.trace(row, media=LocalFiles(media or Path.cwd(), anywhere=True))
 
     def evaluate(
         self,
@@ -135,7 +135,7 @@ class Trained:
             overwrite: Let the report take the place of a file that is no report.
         """
         if report is not None:
-            report = ready(report, "--report", overwrite=overwrite, reads=[rows])
+            report = prepare_output(report, "--report", overwrite=overwrite, reads=[rows])
         table = Table.read(rows, root=media)
         console = console or Console(quiet=True)
         for note in table.notes:
@@ -143,14 +143,16 @@ class Trained:
         lacking = [c.name for c in self.schema.targets if not table.has(c.source)]
         if lacking and len(lacking) == len(self.schema.targets) and all(t.goal.targets for t in self.model.tasks.values()):
             raise DataError(f"holds no target column: {', '.join(lacking)}", file=table.source, fix="use predict")
-        if absent := absent_told(self.schema, table.source, table.columns):
+        if absent := missing_columns_note(self.schema, table.source, table.columns):
             console.warn(absent)
         for column in self.schema.targets:
-            if table.has(column.source) and (lost := gaps_told(column.name, table.column(column.source), column.spec)):
+            if table.has(column.source) and (
+                lost := missing_values_note(column.name, table.column(column.source), column.spec)
+            ):
                 console.warn(lost)
         encoded = self.encode(table, console)
-        say_problems(console, encoded.problems)
-        for line in unfamiliar(self.schema, table.rows()):
+        print_problems(console, encoded.problems)
+        for line in unseen_value_notes(self.schema, table.rows()):
             console.warn(line)
         evaluation = self.score(encoded)
         if len(self.model.tasks) and not any(target.rows for target in evaluation.targets.values()):
@@ -168,7 +170,7 @@ class Trained:
         from sensorium.data.encoded_rows import encode
         from sensorium.data.store.store import Store
 
-        opener = Under(table.root or Path.cwd(), anywhere=True)
+        opener = LocalFiles(table.root or Path.cwd(), anywhere=True)
         tell = console.step if console is not None else None
         return encode(self.schema, table, media=opener, store=Store(self.cache), workers=os.cpu_count() or 1, tell=tell)
 
@@ -243,7 +245,7 @@ class Trained:
         from sensorium.reporting.explanation import MAPPED, write_explanation
 
         if out is not None:
-            out = ready(out, "--out", overwrite=overwrite, reads=[rows, train])
+            out = prepare_output(out, "--out", overwrite=overwrite, reads=[rows, train])
         table = Table.read(rows, root=media)
         if row is not None and not 1 <= row <= len(table):
             raise DataError(f"there is no row {row}: the table has {counted(len(table), 'row')}", file=table.source)
@@ -298,7 +300,7 @@ class Trained:
         from sensorium.reporting.cell_html import chosen
         from sensorium.reporting.report import cell_html
 
-        media = opening(table)
+        media = media_opener(table)
         kinds = {c.name: c.spec["kind"] for c in self.schema.read if c.of is None}
 
         def cells(number: int) -> dict[str, str]:
@@ -330,7 +332,7 @@ class Trained:
             summary=self.facts(),
             curves=self.history,
             rows=Records(table),
-            media=opening(table),
+            media=media_opener(table),
             kinds={c.name: c.spec["kind"] for c in self.schema.read if c.of is None},
             problems=[str(problem) for problem in rows.problems],
             recipe_yaml=portable(self.recipe).to_yaml(),
@@ -355,7 +357,7 @@ class Trained:
             "epochs": str(len(self.history)),
             "seconds of training": f"{self.history[-1]['seconds']:.0f}" if self.history else "0",
             "seed": str(self.recipe.seed),
-            **{stream: told for stream, encoder in self.model.encoders.items() if (told := encoder.told())},
+            **{stream: told for stream, encoder in self.model.encoders.items() if (told := encoder.notes())},
         }
 
     def baselines(self) -> dict[str, Any]:

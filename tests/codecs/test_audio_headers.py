@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from sensorium.codecs.audio import length_of, read_sound
+from sensorium.codecs.audio import read_sound, sound_length
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Blob
 from sensorium.modalities.audio import Audio
@@ -61,7 +61,7 @@ def test_wrong_sizes_are_corrected(fault: str, subtype: str) -> None:
     sound = read_sound(blob, 60.0)
     assert (len(sound.signal), sound.rate, sound.seconds, sound.opposed) == (COUNT, RATE, 1.0, False)
     np.testing.assert_allclose(sound.signal, TONE, atol=1 / 32768)
-    assert length_of(blob)[0] == 1.0
+    assert sound_length(blob)[0] == 1.0
 
 
 @pytest.mark.parametrize(
@@ -102,9 +102,9 @@ def test_audio_modality_notes_cancelling_channels() -> None:
     opposed = Blob(wav(signal=np.stack([TONE, -TONE], axis=1)), "a.wav")
     audio = Audio()
     audio.fit([opposed, opposed, Blob(wav(), "b.wav"), np.stack([TONE, -TONE], axis=1)])
-    assert audio.told() == "in 3 of 4 recordings the channels cancel each other out: one of them is taken"
+    assert audio.notes() == "in 3 of 4 recordings the channels cancel each other out: one of them is taken"
     assert np.abs(audio.encode(opposed)).max() > 10_000
     plain = Audio()
     plain.fit([Blob(wav(), "b.wav")])
-    assert not plain.told()
+    assert not plain.notes()
     assert "opposed" not in plain.state

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensorium.codecs.graph import read_network
+from sensorium.codecs.graph import read_graph
 from sensorium.codecs.molecule import ELEMENTS, SIZES, read_smiles
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Blob
@@ -23,16 +23,16 @@ CELL = {"nodes": ["a", "b", "a"], "edges": [[0, 1, "x"], [1, 2, "y"]]}
 def test_mapping_text_and_bytes_are_equivalent() -> None:
     text = json.dumps(CELL)
     for cell in (CELL, text, text.encode(), Blob(text.encode(), "a.json")):
-        nodes, edges, labels = read_network(cell)
+        nodes, edges, labels = read_graph(cell)
         assert nodes == ["a", "b", "a"]
         assert edges.tolist() == [[0, 1], [1, 2]]
         assert labels == ["x", "y"]
 
 
 def test_nodes_as_count_or_features() -> None:
-    assert np.array_equal(read_network({"nodes": 3}).nodes, np.ones((3, 1)))
-    assert np.array_equal(read_network({"nodes": [1, 2.5]}).nodes, [[1], [2.5]])
-    assert np.array_equal(read_network({"nodes": [[1, 2], [3, 4]]}).nodes, [[1, 2], [3, 4]])
+    assert np.array_equal(read_graph({"nodes": 3}).nodes, np.ones((3, 1)))
+    assert np.array_equal(read_graph({"nodes": [1, 2.5]}).nodes, [[1], [2.5]])
+    assert np.array_equal(read_graph({"nodes": [[1, 2], [3, 4]]}).nodes, [[1, 2], [3, 4]])
 
 
 BAD: list[tuple[Any, str]] = [
@@ -59,7 +59,7 @@ BAD: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(("cell", "problem"), BAD)
 def test_invalid_graphs_are_refused(cell: Any, problem: str) -> None:
     with pytest.raises(CellError, match=problem):
-        read_network(cell)
+        read_graph(cell)
 
 
 MOLECULES = [

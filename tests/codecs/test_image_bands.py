@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sensorium.codecs import image
-from sensorium.codecs.audio import length_of
+from sensorium.codecs.audio import sound_length
 from sensorium.core.modality import Blob
 from sensorium.signal import bit_depth
 
@@ -63,8 +63,8 @@ def test_bit_depth_conversion_in_bands(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_png_size_is_read_from_the_header() -> None:
     head = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (70_000).to_bytes(4, "big") + (3).to_bytes(4, "big")
-    assert image.pixels_of(Blob(head, "a.png")) == 210_000
-    assert image.pixels_of(Blob(head[:20], "a.png")) == 0
+    assert image.pixel_count(Blob(head, "a.png")) == 210_000
+    assert image.pixel_count(Blob(head[:20], "a.png")) == 0
 
 
 def test_sound_length_counts_all_channels() -> None:
@@ -75,5 +75,5 @@ def test_sound_length_counts_all_channels() -> None:
     for kind in ("WAV", "FLAC"):
         file = io.BytesIO()
         soundfile.write(file, np.zeros((4000, 2), np.int16), 8000, format=kind)
-        assert length_of(Blob(file.getvalue(), "a")) == (0.5, 8000)
-    assert length_of(Blob(b"nothing", "a")) == (0.0, 0)
+        assert sound_length(Blob(file.getvalue(), "a")) == (0.5, 8000)
+    assert sound_length(Blob(b"nothing", "a")) == (0.0, 0)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from sensorium.codecs.image import pixels_of, read_picture
+from sensorium.codecs.image import pixel_count, read_picture
 from sensorium.codecs.png_repair import without_metadata
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Blob
@@ -54,7 +54,7 @@ def test_pixels_survive_damaged_metadata(extra: str, first: bool) -> None:
     pixels, size = read_picture(blob, 64)
     assert (pixels == PIXELS).all()
     assert size == (24, 32)
-    assert pixels_of(blob) == 24 * 32
+    assert pixel_count(blob) == 24 * 32
 
 
 def test_valid_orientation_is_kept() -> None:

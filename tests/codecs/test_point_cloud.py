@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensorium.codecs import point_cloud
-from sensorium.codecs.point_cloud import chosen, farthest, read_cloud, to_cloud
+from sensorium.codecs.point_cloud import farthest_point_sample, random_indices, read_cloud, to_cloud
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Blob
 
@@ -136,14 +136,14 @@ def test_points_without_a_position_are_dropped() -> None:
 
 def test_large_clouds_are_sampled_while_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(point_cloud, "KEPT", 3)
-    kept = POINTS[chosen(7, 3)].astype(np.float64)
+    kept = POINTS[random_indices(7, 3)].astype(np.float64)
     for name, data in FILES.items():
         assert np.array_equal(read_cloud(Blob(data, name)), kept), name
 
 
 def test_farthest_point_sampling_is_greedy() -> None:
     points = np.random.default_rng(1).standard_normal((60, 3))
-    indices = farthest(points, 10)
+    indices = farthest_point_sample(points, 10)
     distance = np.linalg.norm(points[:, None] - points[None], axis=-1)
     for i in range(1, 10):
         gap = distance[:, indices[:i]].min(axis=1)

@@ -10,7 +10,7 @@ import pytest
 from sensorium.codecs import audio, series
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Blob
-from sensorium.data.files.media_access import NONE
+from sensorium.data.files.media_access import UPLOADS_ONLY
 
 
 def test_parquet_values_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,6 +55,6 @@ def test_only_wanted_lines_are_parsed() -> None:
 @pytest.mark.parametrize("content", [10**12, "text", [1, 2], 3.5])
 def test_media_bytes_must_be_bytes(content: object) -> None:
     with pytest.raises(CellError, match="its bytes are of type"):
-        NONE.open({"bytes": content, "path": "x"})
+        UPLOADS_ONLY.open({"bytes": content, "path": "x"})
     with pytest.raises(CellError):
-        NONE.open_several([{"bytes": content}])
+        UPLOADS_ONLY.open_several([{"bytes": content}])

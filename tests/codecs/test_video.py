@@ -14,7 +14,7 @@ import pytest
 
 from sensorium.codecs import video as codec
 from sensorium.codecs.molecule import read_smiles
-from sensorium.codecs.video import frame_times, has_sound, read_film, read_track
+from sensorium.codecs.video import frame_times, has_sound, read_track, read_video
 from sensorium.core.errors import CellError, MissingExtraError
 from sensorium.core.modality import Blob
 from sensorium.modalities.audio import Audio
@@ -64,32 +64,32 @@ def levels(clip_frames: codec.VideoFrames) -> list[int]:
 @pytest.mark.parametrize("format", FORMATS)
 def test_frames_at_evenly_spaced_times(format: str) -> None:
     clip = video(format=format, sound=format != "avi")
-    assert levels(read_film(clip, 4, None, (12, 16))) == [2, 7, 12, 17]
-    assert levels(read_film(clip, 50, None, (12, 16))) == list(range(20))
-    assert levels(read_film(clip, 1, None, (12, 16))) == [10]
+    assert levels(read_video(clip, 4, None, (12, 16))) == [2, 7, 12, 17]
+    assert levels(read_video(clip, 50, None, (12, 16))) == list(range(20))
+    assert levels(read_video(clip, 1, None, (12, 16))) == [10]
 
 
 def test_frames_by_rate() -> None:
-    assert levels(read_film(CLIP, 8, 5.0, (12, 16))) == [0, 2, 4, 6, 8, 10, 12, 14]
-    assert levels(read_film(CLIP, 50, 2.0, (12, 16))) == [0, 5, 10, 15]
-    assert levels(read_film(CLIP, 3, 0.01, (12, 16))) == [0]
+    assert levels(read_video(CLIP, 8, 5.0, (12, 16))) == [0, 2, 4, 6, 8, 10, 12, 14]
+    assert levels(read_video(CLIP, 50, 2.0, (12, 16))) == [0, 5, 10, 15]
+    assert levels(read_video(CLIP, 3, 0.01, (12, 16))) == [0]
     assert frame_times(2.0, 0.1, 8, 5.0) == pytest.approx([i / 5 for i in range(8)])
 
 
 def test_size_and_times() -> None:
-    clip_frames = read_film(CLIP, 2, None, (12, 16))
+    clip_frames = read_video(CLIP, 2, None, (12, 16))
     assert clip_frames.frames.shape == (2, 12, 16, 3)
     assert clip_frames.size == (48, 64)
     assert clip_frames.times == pytest.approx([0.5, 1.5], abs=0.051)
-    assert read_film(CLIP, 1, None, 32).frames.shape == (1, 24, 32, 3)
+    assert read_video(CLIP, 1, None, 32).frames.shape == (1, 24, 32, 3)
 
 
 def test_seeking_gives_the_same_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     long = video(400, sound=False)
-    sequential = read_film(long, 5, None, (12, 16))
+    sequential = read_video(long, 5, None, (12, 16))
     assert levels(sequential) == [0, 0, 0, 0, 0]  # frames 40, 120, 200, ... of twenty levels
     monkeypatch.setattr(codec, "SEQUENTIAL_FRAMES", 10)
-    by_seeking = read_film(long, 5, None, (12, 16))
+    by_seeking = read_video(long, 5, None, (12, 16))
     assert levels(by_seeking) == levels(sequential)
     assert by_seeking.times == pytest.approx(sequential.times, abs=1e-6)
 
@@ -98,7 +98,7 @@ def test_work_is_bounded_with_rare_key_frames(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(codec, "SEQUENTIAL_FRAMES", 10)
     monkeypatch.setattr(codec, "FRAMES_PER_SEEK", 5)
     rare = video(400, sound=False, gop=300)
-    clip_frames = read_film(rare, 5, None, (12, 16))
+    clip_frames = read_video(rare, 5, None, (12, 16))
     assert 1 <= len(clip_frames.frames) <= 5
     assert max(clip_frames.times) < 40
 
@@ -106,7 +106,7 @@ def test_work_is_bounded_with_rare_key_frames(monkeypatch: pytest.MonkeyPatch) -
 def test_hour_long_video_is_fast() -> None:
     hour = video(3600, rate=1, sound=False, size=(32, 32), gop=60)
     begin = time.process_time()
-    clip_frames = read_film(hour, 8, None, (16, 16))
+    clip_frames = read_video(hour, 8, None, (16, 16))
     assert len(clip_frames.frames) == 8
     assert clip_frames.times == pytest.approx([(i + 0.5) * 450 for i in range(8)], abs=1.1)
     assert time.process_time() - begin < 3
@@ -151,7 +151,7 @@ def test_video_and_audio_streams_of_one_cell() -> None:
 def test_truncated_videos_are_refused(format: str, part: float) -> None:
     complete = video(format=format, sound=format != "avi")
     cut = Blob(complete.data[: int(len(complete.data) * part)], complete.name)
-    for read in (lambda: read_film(cut, 8, None, 32), lambda: read_track(cut, 1)):
+    for read in (lambda: read_video(cut, 8, None, 32), lambda: read_track(cut, 1)):
         with pytest.raises(CellError) as error:
             read()
         assert error.value.file == complete.name
@@ -171,7 +171,7 @@ BAD: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(("data", "problem"), BAD)
 def test_invalid_files_are_refused(data: bytes, problem: str) -> None:
     with pytest.raises(CellError, match=problem):
-        read_film(Blob(data, "a"), 4, None, 32)
+        read_video(Blob(data, "a"), 4, None, 32)
 
 
 def test_damaged_files_raise_only_cell_errors() -> None:
@@ -183,7 +183,7 @@ def test_damaged_files_raise_only_cell_errors() -> None:
             for at in draw.integers(0, len(damaged), 3):
                 damaged[at] = int(draw.integers(0, 256))
             try:
-                frames = read_film(Blob(bytes(damaged), "a"), 4, None, (12, 16)).frames
+                frames = read_video(Blob(bytes(damaged), "a"), 4, None, (12, 16)).frames
             except CellError:
                 continue
             assert frames.shape[1:] == (12, 16, 3)
@@ -194,7 +194,7 @@ def test_decoder_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     damaged[len(damaged) // 3 : len(damaged) // 2] = bytes(len(damaged) // 2 - len(damaged) // 3)
     for data in (bytes(damaged), CLIP.data[:50], b"\0\0\0\x1cftypisom" + bytes(100)):
         with contextlib.suppress(CellError):
-            read_film(Blob(data, "a"), 4, None, 32)
+            read_video(Blob(data, "a"), 4, None, 32)
         with contextlib.suppress(CellError):
             read_track(Blob(data, "a"), 4)
     assert capfd.readouterr() == ("", "")
@@ -214,17 +214,17 @@ def test_rotated_video_is_shown_upright() -> None:
     data = bytearray(file.getvalue())
     at = data.index(b"tkhd") + 4 + 40
     data[at : at + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
-    clip_frames = read_film(Blob(bytes(data), "a"), 1, None, 64)
+    clip_frames = read_video(Blob(bytes(data), "a"), 1, None, 64)
     assert clip_frames.size == (64, 48)
     assert clip_frames.frames.shape == (1, 64, 48, 3)
     assert clip_frames.frames[0, :, 26:].mean() > 150 > 50 > clip_frames.frames[0, :, :22].mean()
-    assert read_film(Blob(bytes(data), "a"), 1, None, (32, 24)).frames.shape == (1, 32, 24, 3)
+    assert read_video(Blob(bytes(data), "a"), 1, None, (32, 24)).frames.shape == (1, 32, 24, 3)
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(MissingExtraError, match=r"sensorium\[video"):
-        read_film(CLIP, 4, None, 32)
+        read_video(CLIP, 4, None, 32)
     monkeypatch.setitem(sys.modules, "rdkit", None)
     with pytest.raises(MissingExtraError, match=r"sensorium\[molecule"):
         read_smiles("CCO")
@@ -233,8 +233,8 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_limits_on_frame_size_and_length(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(codec, "PIXELS", 1000)
     with pytest.raises(CellError, match="64 × 48 pixels"):
-        read_film(CLIP, 4, None, 32)
+        read_video(CLIP, 4, None, 32)
     monkeypatch.undo()
     monkeypatch.setattr(codec, "HOURS", 0.0001)
     with pytest.raises(CellError, match="hours"):
-        read_film(CLIP, 4, None, 32)
+        read_video(CLIP, 4, None, 32)

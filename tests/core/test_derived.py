@@ -9,7 +9,7 @@ import pytest
 from sensorium.core.errors import ConfigError, DataError, SensoriumError
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
-from sensorium.data.files.media_access import NONE
+from sensorium.data.files.media_access import UPLOADS_ONLY
 from sensorium.data.inspection.inspect import inspect
 from sensorium.data.tables.table import Table
 from sensorium.training.column_declaration import declare
@@ -28,10 +28,10 @@ def schema() -> Schema:
 
 
 def test_one_cell_is_read_twice() -> None:
-    sample = schema().encode({"review": "blue"}, media=NONE)
+    sample = schema().encode({"review": "blue"}, media=UPLOADS_ONLY)
     assert sample["letters"] is not None
     assert sample["letters"].shape == (4,)
-    missing = schema().encode({"letters": "blue"}, media=NONE)
+    missing = schema().encode({"letters": "blue"}, media=UPLOADS_ONLY)
     assert missing == {"review": None, "letters": None}
 
 

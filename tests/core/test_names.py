@@ -14,7 +14,7 @@ from torch import nn
 from sensorium.core import registry
 from sensorium.core.errors import CellError, ConfigError, SensoriumError, nearest
 from sensorium.core.layout import Row
-from sensorium.core.module_dict import ByName
+from sensorium.core.module_dict import NamedModules
 
 NASTY = ["items", "type", "a.b", "to", "forward", "", " ", "名 字", "%2E", "a/b", "of_x", "training", "\n", "_modules", "é"]
 
@@ -27,14 +27,14 @@ NASTY = ["items", "type", "a.b", "to", "forward", "", " ", "名 字", "%2E", "a/
 )
 def test_modules_under_any_name(names: list[str]) -> None:
     modules = {name: nn.Linear(1, i + 1) for i, name in enumerate(names)}
-    found = ByName(modules)
+    found = NamedModules(modules)
     assert list(found) == names
     assert [found[name] for name in names] == list(modules.values())
     assert dict(found.items()) == modules
     assert list(found.values()) == list(modules.values())
     assert len(found) == len(names)
     assert all(name in found for name in names)
-    other = ByName({name: nn.Linear(1, i + 1) for i, name in enumerate(names)})
+    other = NamedModules({name: nn.Linear(1, i + 1) for i, name in enumerate(names)})
     other.load_state_dict(found.state_dict())
     for name in names:
         assert torch.equal(other[name].weight, found[name].weight)
@@ -42,7 +42,7 @@ def test_modules_under_any_name(names: list[str]) -> None:
 
 
 def test_a_name_that_is_not_there() -> None:
-    found = ByName({"a": nn.Identity()})
+    found = NamedModules({"a": nn.Identity()})
     assert "b" not in found
     assert 3 not in found
     with pytest.raises(KeyError):

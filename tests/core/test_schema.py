@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sensorium.core.errors import ConfigError
 from sensorium.core.layout import Row
 from sensorium.core.schema import Schema
-from sensorium.data.files.media_access import NONE, Under
+from sensorium.data.files.media_access import UPLOADS_ONLY, LocalFiles
 from sensorium.training.lightning_module import step_seed
 
 CELLS = ["3.5", "red", "", "N/A", "twelve", "2024-05-31", "the kettle sings", None, 7, 1e300, "一 二", "a; b"]
@@ -54,8 +54,8 @@ def test_json_and_back_encodes_the_same(fitted: Schema, record: dict[str, Any]) 
     assert again.to_json() == fitted.to_json()
     told: list[Any] = []
     told_again: list[Any] = []
-    one = fitted.encode(record, media=NONE, row=4, problems=told, targets=True)
-    other = again.encode(record, media=NONE, row=4, problems=told_again, targets=True)
+    one = fitted.encode(record, media=UPLOADS_ONLY, row=4, problems=told, targets=True)
+    other = again.encode(record, media=UPLOADS_ONLY, row=4, problems=told_again, targets=True)
     assert told == told_again
     assert all(problem.row == 4 for problem in told)
     for name, array in one.items():
@@ -69,8 +69,8 @@ def test_json_and_back_encodes_the_same(fitted: Schema, record: dict[str, Any]) 
 def test_media_too(trained: Any, scenes: Path, read_csv: Any) -> None:
     again = Schema.from_json(json.loads(json.dumps(trained.schema.to_json(), allow_nan=False)))
     for record in read_csv(scenes / "test.csv")[:6]:
-        one = trained.schema.encode(record, media=Under(scenes), targets=True)
-        other = again.encode(record, media=Under(scenes), targets=True)
+        one = trained.schema.encode(record, media=LocalFiles(scenes), targets=True)
+        other = again.encode(record, media=LocalFiles(scenes), targets=True)
         for name, array in one.items():
             assert (array is None) == (other[name] is None)
             if array is not None:
@@ -82,7 +82,7 @@ def test_cells_of_the_table_share_a_stream(fitted: Schema) -> None:
     assert [c.name for c in fitted.streams["table"]][:3] == ["x", "c", "d"]
     layout = fitted.layout("table")
     assert isinstance(layout, Row)
-    batch = fitted.collate([fitted.encode({"x": 1}, media=NONE), fitted.encode({}, media=NONE)])
+    batch = fitted.collate([fitted.encode({"x": 1}, media=UPLOADS_ONLY), fitted.encode({}, media=UPLOADS_ONLY)])
     assert batch.inputs["table"].data.shape == (2, len(layout.cardinalities))
     assert batch.inputs["table"].present.tolist() == [True, False]
 

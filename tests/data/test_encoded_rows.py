@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from sensorium.core.errors import SensoriumError
 from sensorium.core.schema import Schema
 from sensorium.data.encoded_rows import encode
-from sensorium.data.files.media_access import Under
+from sensorium.data.files.media_access import LocalFiles
 from sensorium.data.loader import Loader
 from sensorium.data.store.store import Store
 from sensorium.data.tables.table import Table
@@ -36,11 +36,11 @@ def same(one: Any, other: Any) -> None:
 
 
 @pytest.fixture
-def opened(trained: Any, scenes: Path, tmp_path: Path) -> tuple[Schema, Table, Under, Store]:
-    return trained.schema, Table.read(scenes / "test.csv"), Under(scenes), Store(tmp_path / "store")
+def opened(trained: Any, scenes: Path, tmp_path: Path) -> tuple[Schema, Table, LocalFiles, Store]:
+    return trained.schema, Table.read(scenes / "test.csv"), LocalFiles(scenes), Store(tmp_path / "store")
 
 
-def test_batch_equals_its_samples(opened: tuple[Schema, Table, Under, Store]) -> None:
+def test_batch_equals_its_samples(opened: tuple[Schema, Table, LocalFiles, Store]) -> None:
     schema, table, media, store = opened
     rows = encode(schema, table, media=media, store=store)
     rng = np.random.default_rng(0)
@@ -50,7 +50,9 @@ def test_batch_equals_its_samples(opened: tuple[Schema, Table, Under, Store]) ->
         same(schema.prepare(rows.batch(index)), schema.prepare(schema.collate(samples)))
 
 
-def test_reopened_cache_gives_the_same(opened: tuple[Schema, Table, Under, Store], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reopened_cache_gives_the_same(
+    opened: tuple[Schema, Table, LocalFiles, Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
     schema, table, media, store = opened
     every = np.arange(len(table))
     first = encode(schema, table, media=media, store=store).batch(every)
@@ -60,7 +62,7 @@ def test_reopened_cache_gives_the_same(opened: tuple[Schema, Table, Under, Store
     same(encode(schema, table, media=media, store=Store(store.folder)).batch(every), first)
 
 
-def test_selecting_rows(opened: tuple[Schema, Table, Under, Store]) -> None:
+def test_selecting_rows(opened: tuple[Schema, Table, LocalFiles, Store]) -> None:
     schema, table, media, store = opened
     rows = encode(schema, table, media=media, store=store)
     part = rows.take(np.array([5, 3, 3, 0]))
@@ -68,7 +70,7 @@ def test_selecting_rows(opened: tuple[Schema, Table, Under, Store]) -> None:
     same(part.batch(np.array([3, 1])), rows.batch(np.array([0, 3])))
 
 
-def test_absent_column_is_missing(opened: tuple[Schema, Table, Under, Store]) -> None:
+def test_absent_column_is_missing(opened: tuple[Schema, Table, LocalFiles, Store]) -> None:
     schema, table, media, store = opened
     cells = {name: table.column(name) for name in table.columns if name not in ("photo", "note", "room", "event")}
     rows = encode(schema, Table(cells, root=table.root), media=media, store=store)
@@ -83,7 +85,7 @@ def test_absent_column_is_missing(opened: tuple[Schema, Table, Under, Store]) ->
 def test_problems_name_the_source_row(trained: Any, scenes: Path, tmp_path: Path) -> None:
     table = Table.read(scenes / "test.csv").take([4, 2])
     table = table.with_column("temperature", ["warm", "1"]).with_column("photo", ["lost.png", ""])
-    rows = encode(trained.schema, table, media=Under(scenes), store=Store(tmp_path))
+    rows = encode(trained.schema, table, media=LocalFiles(scenes), store=Store(tmp_path))
     assert {(p.row, p.column) for p in rows.problems} == {(5, "temperature"), (5, "photo")}
 
 
@@ -93,8 +95,8 @@ def test_invalid_weights_are_refused(cell: Any, tmp_path: Path) -> None:
     schema.inputs[0].reader.fit([1, 2])
     table = Table({"x": [1, 2, 3], "w": [1, "", cell]})
     with pytest.raises(SensoriumError, match=r"row 3, column 'w': .* is not a weight"):
-        encode(schema, table, media=Under(tmp_path), store=Store(tmp_path))
-    good = encode(schema, Table({"x": [1, 2, 3], "w": [1, "", "2.5"]}), media=Under(tmp_path), store=Store(tmp_path))
+        encode(schema, table, media=LocalFiles(tmp_path), store=Store(tmp_path))
+    good = encode(schema, Table({"x": [1, 2, 3], "w": [1, "", "2.5"]}), media=LocalFiles(tmp_path), store=Store(tmp_path))
     assert good.weight.tolist() == [1.0, 0.0, 2.5]
 
 
@@ -105,7 +107,7 @@ def test_epoch_has_every_row_once(size: int, seed: int | None, count: int, tmp_p
     schema = Schema.declare({"x": "number"})
     schema.inputs[0].reader.fit([0, 1])
     table = Table({"x": list(range(count))})
-    rows = encode(schema, table, media=Under(tmp_path), store=Store(tmp_path))
+    rows = encode(schema, table, media=LocalFiles(tmp_path), store=Store(tmp_path))
     rows.weight[:] = np.arange(count)
     orders = []
     for epoch in (0, 1, 0):

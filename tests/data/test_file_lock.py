@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sensorium.core.modality import Array, Blob
-from sensorium.data.store.file_lock import Turn
+from sensorium.data.store.file_lock import FileLock
 from sensorium.data.store.store import ArrayCache, Places
 
 
@@ -76,13 +76,13 @@ def test_no_wait_when_everything_is_cached(tmp_path: Path) -> None:
 def test_lock_is_released_when_its_holder_fails(tmp_path: Path) -> None:
     waits: list[int] = []
     try:
-        with Turn(tmp_path / "turn", lambda: None) as turn:
-            turn.take()
-            turn.take()
+        with FileLock(tmp_path / "turn", lambda: None) as turn:
+            turn.acquire()
+            turn.acquire()
             raise KeyError
     except KeyError:
         pass
-    with Turn(tmp_path / "turn", lambda: waits.append(1)) as turn:
-        turn.take()
+    with FileLock(tmp_path / "turn", lambda: waits.append(1)) as turn:
+        turn.acquire()
         assert not turn.waited
     assert not waits

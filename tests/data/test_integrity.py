@@ -15,7 +15,7 @@ import pytest
 from sensorium.core.errors import CellError, SensoriumError
 from sensorium.core.modality import Array
 from sensorium.data.store import array_file
-from sensorium.data.store.computed_arrays import Arrays
+from sensorium.data.store.computed_arrays import ComputedArrayCache
 from sensorium.data.store.integrity import FILES
 from sensorium.data.store.store import ArrayCache, Opened
 
@@ -130,15 +130,15 @@ def test_lost_end_record_overwrites_nothing(tmp_path: Path, ragged: bool) -> Non
 def test_damaged_encoder_outputs_count_as_missing(tmp_path: Path) -> None:
     keys = [bytes([i]) * 16 for i in range(4)]
     first = {key: np.full((i + 1, 3), i + 0.5, np.float32) for i, key in enumerate(keys)}
-    Arrays(tmp_path, 3).keep(first)
+    ComputedArrayCache(tmp_path, 3).keep(first)
     path = tmp_path / "values.bin"
     damaged = bytearray(path.read_bytes())
     damaged[3 * 4 + 5] ^= 16  # within the second
     path.write_bytes(damaged)
-    cache = Arrays(tmp_path, 3)
+    cache = ComputedArrayCache(tmp_path, 3)
     assert set(cache.find(keys)) == {keys[0], keys[2], keys[3]}
     cache.keep({keys[1]: first[keys[1]]})
-    assert set(Arrays(tmp_path, 3).find(keys)) == set(keys)
+    assert set(ComputedArrayCache(tmp_path, 3).find(keys)) == set(keys)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -11,7 +11,7 @@ import pytest
 
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Blob
-from sensorium.data.files.media_access import NONE, Under, Uploads
+from sensorium.data.files.media_access import UPLOADS_ONLY, LocalFiles, Uploads
 
 
 @pytest.fixture
@@ -25,21 +25,21 @@ def root(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", ["a b.png", "照片 1.png", "sub/x.png", "café.png"])
 def test_file_names(root: Path, name: str) -> None:
     (root / name).write_bytes(name.encode())
-    assert Under(root).open(name) == Blob(name.encode(), name)
-    assert Under(root).open(str(root / name)).data == name.encode()
-    assert Under(root).open(Path(name)).data == name.encode()
+    assert LocalFiles(root).open(name) == Blob(name.encode(), name)
+    assert LocalFiles(root).open(str(root / name)).data == name.encode()
+    assert LocalFiles(root).open(Path(name)).data == name.encode()
 
 
 @pytest.mark.parametrize(("stored", "written"), [("NFC", "NFD"), ("NFD", "NFC")])
 def test_unicode_forms(root: Path, stored: str, written: str) -> None:
     (root / unicodedata.normalize(stored, "é.png")).write_bytes(b"x")
-    assert Under(root).open(unicodedata.normalize(written, "é.png")).data == b"x"
+    assert LocalFiles(root).open(unicodedata.normalize(written, "é.png")).data == b"x"
 
 
 def test_backslash_and_blanks(root: Path) -> None:
     (root / "sub" / "x.png").write_bytes(b"x")
-    assert Under(root).open("sub\\x.png").data == b"x"
-    assert Under(root).open(" a.png ").data == b"picture"
+    assert LocalFiles(root).open("sub\\x.png").data == b"x"
+    assert LocalFiles(root).open(" a.png ").data == b"picture"
 
 
 @pytest.mark.parametrize(
@@ -49,25 +49,25 @@ def test_paths_outside_are_refused(root: Path, cell: str) -> None:
     (root / "link.png").symlink_to(root.parent / "outside.png")
     (root / "folder").symlink_to(root.parent)
     with pytest.raises(CellError, match=r"row 3, column 'photo': leads out"):
-        Under(root).open(cell, row=3, column="photo")
+        LocalFiles(root).open(cell, row=3, column="photo")
 
 
 def test_dots_and_links_inside_are_allowed(root: Path) -> None:
     (root / "link.png").symlink_to(root / "a.png")
-    assert Under(root).open("sub/../a.png").data == b"picture"
-    assert Under(root).open("link.png").data == b"picture"
+    assert LocalFiles(root).open("sub/../a.png").data == b"picture"
+    assert LocalFiles(root).open("link.png").data == b"picture"
 
 
 def test_anywhere(root: Path) -> None:
-    assert Under(root, anywhere=True).open("../outside.png").data == b"secret"
-    assert Under(root, anywhere=True).open(str(root.parent / "outside.png")).data == b"secret"
+    assert LocalFiles(root, anywhere=True).open("../outside.png").data == b"secret"
+    assert LocalFiles(root, anywhere=True).open(str(root.parent / "outside.png")).data == b"secret"
 
 
 def test_bad_files(root: Path) -> None:
     os.mkfifo(root / "pipe.png")
     (root / "zero.png").write_bytes(b"")
     (root / "big.png").write_bytes(b"x" * 11)
-    media = Under(root, max_bytes=10)
+    media = LocalFiles(root, max_bytes=10)
     for cell, problem in {
         "A.PNG": r"no such file.*\n.*did you mean a\.png",
         "aa.png": r"no such file.*\n.*did you mean a\.png",
@@ -86,11 +86,11 @@ def test_bad_files(root: Path) -> None:
     with pytest.raises(CellError, match="limit"):
         media.open(b"x" * 11)
     with pytest.raises(CellError, match="not a regular file"):
-        Under("/", anywhere=True).open("/dev/zero")
+        LocalFiles("/", anywhere=True).open("/dev/zero")
 
 
 def test_similar_names_are_looked_up_a_few_times_only(root: Path) -> None:
-    media = Under(root)
+    media = LocalFiles(root)
     fixes = []
     for i in range(media.SEARCHES + 5):
         with pytest.raises(CellError) as caught:
@@ -101,7 +101,7 @@ def test_similar_names_are_looked_up_a_few_times_only(root: Path) -> None:
 
 
 def test_content_in_the_cell() -> None:
-    for media in (NONE, Under(".")):
+    for media in (UPLOADS_ONLY, LocalFiles(".")):
         array = np.zeros((2, 3))
         assert media.open(array) is array
         assert media.open([1, 2]) == [1, 2]
@@ -121,7 +121,7 @@ def test_uploads_refuse_names(root: Path) -> None:
 
 
 def test_list_in_a_cell_is_not_a_file_name(tmp_path: Path) -> None:
-    media = Under(tmp_path)
+    media = LocalFiles(tmp_path)
     assert media.open("[1, 2.5, null]") == [1, 2.5, None]
     assert media.open(" [[1, 2], [3, 4]] ") == [[1, 2], [3, 4]]
     (tmp_path / "[1].png").write_bytes(b"x")

@@ -21,9 +21,9 @@ from PIL import Image as Pillow
 from sensorium.codecs.image import open_picture
 from sensorium.core.errors import CellError, reason
 from sensorium.core.modality import Blob
-from sensorium.data.files.media_access import NONE, Under, names_file
+from sensorium.data.files.media_access import UPLOADS_ONLY, LocalFiles, names_file
 from sensorium.data.inspection.media_checks import decode, reader
-from sensorium.data.inspection.type_inference import guess
+from sensorium.data.inspection.type_inference import infer_types
 from sensorium.data.plain_media import plain
 from sensorium.data.tables.table import Table
 
@@ -74,27 +74,27 @@ PICTURES: dict[str, Any] = {
 @pytest.mark.parametrize("kind", PICTURES)
 def test_pictures_of_every_type_read_alike(tmp_path: Path, kind: str) -> None:
     (tmp_path / "a.png").write_bytes(png())
-    opened = Under(tmp_path).open(PICTURES[kind])
+    opened = LocalFiles(tmp_path).open(PICTURES[kind])
     tolerance = 8 if "bfloat" in kind else 0
     np.testing.assert_allclose(open_picture(opened, 64)[0].astype(int), PIXELS, atol=tolerance)
     table = Table.read([{"x": PICTURES[kind], "i": i} for i in range(4)], root=tmp_path)
-    assert guess(table)["x"].kind == "image"
-    image = reader(table, "x", {"kind": "image"}, Under(tmp_path))
-    assert decode(table, "x", image, Under(tmp_path)).problems == []
+    assert infer_types(table)["x"].kind == "image"
+    image = reader(table, "x", {"kind": "image"}, LocalFiles(tmp_path))
+    assert decode(table, "x", image, LocalFiles(tmp_path)).problems == []
 
 
 def test_transparent_picture_is_put_on_white() -> None:
     for mode in ("RGBA", "LA"):
-        opened = NONE.open(Pillow.new(mode, (8, 8)))
+        opened = UPLOADS_ONLY.open(Pillow.new(mode, (8, 8)))
         assert (open_picture(opened, 64)[0] == 255).all()
-    assert NONE.open(Pillow.new("P", (8, 8))).shape == (8, 8, 3)
+    assert UPLOADS_ONLY.open(Pillow.new("P", (8, 8))).shape == (8, 8, 3)
 
 
 def test_file_name_in_bytes_is_a_name_and_refused_in_uploads(tmp_path: Path) -> None:
     for cell in (b"a.png", b"/etc/passwd.txt"):
         with pytest.raises(CellError, match="upload"):
-            NONE.open(cell)
-    assert NONE.open(b"abc") == Blob(b"abc", "<bytes>")
+            UPLOADS_ONLY.open(cell)
+    assert UPLOADS_ONLY.open(b"abc") == Blob(b"abc", "<bytes>")
 
 
 READINGS = [0.25, -1.0, 1.75, 0.5, 0.125, 1.0, -2.0, 3.0]
@@ -116,9 +116,9 @@ SERIES: dict[str, Any] = {
 @pytest.mark.parametrize("kind", SERIES)
 def test_series_of_every_type_read_alike(kind: str) -> None:
     cell = SERIES[kind]() if callable(SERIES[kind]) else SERIES[kind]
-    assert list(map(float, NONE.open(cell))) == READINGS  # type: ignore[arg-type]
+    assert list(map(float, UPLOADS_ONLY.open(cell))) == READINGS  # type: ignore[arg-type]
     if kind != "JSON":  # four times the same text is a category just as well
-        assert guess(Table({"x": [cell] * 4, "i": [1, 2, 3, 4]}))["x"].kind in ("series", "vector")
+        assert infer_types(Table({"x": [cell] * 4, "i": [1, 2, 3, 4]}))["x"].kind in ("series", "vector")
 
 
 @settings(max_examples=60, deadline=None)
@@ -168,7 +168,7 @@ def test_other_text_is_unchanged(text: str) -> None:
 )
 def test_unreadable_cell_names_its_type(tmp_path: Path, cell: Any, message: str) -> None:
     with pytest.raises(CellError, match=message) as caught:
-        Under(tmp_path).open(cell, row=2, column="x")
+        LocalFiles(tmp_path).open(cell, row=2, column="x")
     assert "row 2, column 'x'" in str(caught.value)
     assert len(str(caught.value)) < 700
     assert not re.search(r"0x[0-9a-f]{6}", str(caught.value))
@@ -176,9 +176,9 @@ def test_unreadable_cell_names_its_type(tmp_path: Path, cell: Any, message: str)
 
 def test_encoded_content_is_bounded() -> None:
     with pytest.raises(CellError, match="more than the"):
-        Under(".", max_bytes=10).open(f"data:image/png;base64,{TEXT}")
+        LocalFiles(".", max_bytes=10).open(f"data:image/png;base64,{TEXT}")
     with pytest.raises(CellError, match="limit"):
-        Under(".", max_bytes=len(png()) - 1).open(TEXT)
+        LocalFiles(".", max_bytes=len(png()) - 1).open(TEXT)
 
 
 def test_errors_of_other_libraries_omit_memory_addresses() -> None:
@@ -189,9 +189,9 @@ def test_errors_of_other_libraries_omit_memory_addresses() -> None:
 
 def test_several_pictures_in_lists_of_any_type() -> None:
     cell = [PICTURE, torch.from_numpy(PIXELS.copy()), {"bytes": png(), "path": None}, f"data:image/png;base64,{TEXT}"]
-    opened = NONE.open_several(cell)
+    opened = UPLOADS_ONLY.open_several(cell)
     assert all((open_picture(part, 64)[0] == PIXELS).all() for part in opened)
-    (single,) = NONE.open_several(f"data:image/png;base64,{TEXT}")
+    (single,) = UPLOADS_ONLY.open_several(f"data:image/png;base64,{TEXT}")
     assert isinstance(single, Blob)
 
 
@@ -200,12 +200,12 @@ def test_moving_joints_are_a_series_and_colours_are_not() -> None:
     motion = [draw.normal(size=(20 + i, 17, 3)).astype(np.float32) for i in range(8)]
     pictures = [draw.random((20, 17, 3)).astype(np.float32) for _ in range(8)]
     table = Table({"motion": motion, "photo": pictures, "tensor": list(map(torch.from_numpy, motion))})
-    assert {name: found.kind for name, found in guess(table).items()} == {
+    assert {name: found.kind for name, found in infer_types(table).items()} == {
         "motion": "series",
         "photo": "image",
         "tensor": "series",
     }
-    series = reader(table, "motion", {"kind": "series"}, NONE)
+    series = reader(table, "motion", {"kind": "series"}, UPLOADS_ONLY)
     assert series.encode(motion[0]).shape == (20, 51)
     np.testing.assert_allclose(series.encode(motion[0])[3], motion[0][3].ravel())
 

@@ -20,7 +20,7 @@ from sensorium.core.modality import Blob, is_blank
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
 from sensorium.data.encoded_rows import encode
-from sensorium.data.files.media_access import NONE, Under
+from sensorium.data.files.media_access import UPLOADS_ONLY, LocalFiles
 from sensorium.data.shards.pack import pack
 from sensorium.data.shards.references import Packed
 from sensorium.data.shards.row_stream import Stream
@@ -38,7 +38,7 @@ def packed(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     out = tmp_path_factory.mktemp("packed")
     table = Table.read(scenes / "train.csv")
     for name in FORMATS:
-        assert pack(table, out / name, media=Under(scenes), format=name, rows_per_shard=20) == []
+        assert pack(table, out / name, media=LocalFiles(scenes), format=name, rows_per_shard=20) == []
     return {name: out / name for name in FORMATS}
 
 
@@ -47,12 +47,12 @@ def test_packing_round_trips(packed: dict[str, Path], scenes: Path, name: str) -
     table, again = Table.read(scenes / "train.csv"), Table.read(packed[name])
     assert sorted(again.columns) == sorted(table.columns)
     assert len(again) == len(table)
-    opener = Under(scenes)
+    opener = LocalFiles(scenes)
     for column in table.columns:
         for cell, other in zip(table.column(column), again.column(column), strict=True):
             if isinstance(other, Packed):
                 assert other.name == cell
-                assert NONE.open(other) == opener.open(cell), "the same bytes under the same name"
+                assert UPLOADS_ONLY.open(other) == opener.open(cell), "the same bytes under the same name"
             else:
                 assert other == cell or (is_blank(other) and is_blank(cell))
 
@@ -65,10 +65,10 @@ def test_packed_rows_encode_alike(packed: dict[str, Path], scenes: Path, name: s
     table = Table.read(scenes / "train.csv")
     from sensorium.training.prepare import fit_modalities
 
-    fit_modalities(schema, table, Under(scenes))
+    fit_modalities(schema, table, LocalFiles(scenes))
     store = Store(tmp_path)
-    one = encode(schema, table, media=Under(scenes), store=store)
-    other = encode(schema, Table.read(packed[name]), media=NONE, store=store)
+    one = encode(schema, table, media=LocalFiles(scenes), store=store)
+    other = encode(schema, Table.read(packed[name]), media=UPLOADS_ONLY, store=store)
     index = np.arange(len(table))
     for stream in schema.streams:
         a, b = one.inputs[stream].gather(index), other.inputs[stream].gather(index)
@@ -129,19 +129,19 @@ def test_interrupted_packing_restarts_and_a_finished_one_is_kept(scenes: Path, t
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        pack(table, tmp_path, media=Under(scenes), rows_per_shard=10, tell=stop)
+        pack(table, tmp_path, media=LocalFiles(scenes), rows_per_shard=10, tell=stop)
     assert not (tmp_path / MANIFEST).exists()
-    pack(table, tmp_path, media=Under(scenes), rows_per_shard=30)
+    pack(table, tmp_path, media=LocalFiles(scenes), rows_per_shard=30)
     assert {p.name for p in tmp_path.iterdir()} == {MANIFEST, "shard-00000.parquet"}
     with pytest.raises(DataError, match="already"):
-        pack(table, tmp_path, media=Under(scenes))
+        pack(table, tmp_path, media=LocalFiles(scenes))
 
 
 def test_unreadable_cell_is_reported_and_missing(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"whatever")
     table = Table({"photo": ["a.png", "gone.png", None], "y": [1, 2, 3]}, root=tmp_path)
     for name in FORMATS:
-        problems = pack(table, tmp_path / name, media=Under(tmp_path), columns={"photo": "image"}, format=name)
+        problems = pack(table, tmp_path / name, media=LocalFiles(tmp_path), columns={"photo": "image"}, format=name)
         assert [(p.row, p.column) for p in problems] == [(2, "photo")]
         found = Table.read(tmp_path / name)
         assert [is_blank(cell) for cell in found.column("photo")] == [False, True, True]
@@ -153,9 +153,9 @@ def test_cells_of_several_files_and_unicode_names(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(name.encode())
     table = Table({"照片/1.x": ["一.png;b.png", "b.png", ""], "数": ["[1, 2]", "[3]", None]}, root=tmp_path)
     for name in FORMATS:
-        assert pack(table, tmp_path / name, media=Under(tmp_path), columns={"照片/1.x": "images"}, format=name) == []
+        assert pack(table, tmp_path / name, media=LocalFiles(tmp_path), columns={"照片/1.x": "images"}, format=name) == []
         found = Table.read(tmp_path / name)
-        opened = NONE.open_several(found.column("照片/1.x")[0])
+        opened = UPLOADS_ONLY.open_several(found.column("照片/1.x")[0])
         assert opened == [Blob("一.png".encode(), "一.png"), Blob(b"b.png", "b.png")]
         assert is_blank(found.column("照片/1.x")[2])
         assert found.column("数")[:2] == ["[1, 2]", "[3]"]
@@ -164,14 +164,14 @@ def test_cells_of_several_files_and_unicode_names(tmp_path: Path) -> None:
 def test_files_and_numbers_in_one_column_are_refused(tmp_path: Path) -> None:
     table = Table({"x": ["a.csv", "[1, 2, 3]"]}, root=tmp_path)
     with pytest.raises(DataError, match="some do not"):
-        pack(table, tmp_path / "out", media=Under(tmp_path), columns={"x": "series"})
+        pack(table, tmp_path / "out", media=LocalFiles(tmp_path), columns={"x": "series"})
 
 
 def test_shard_is_closed_by_size_too(tmp_path: Path) -> None:
     for i in range(6):
         (tmp_path / f"{i}.png").write_bytes(bytes([i]) * 2**18)
     table = Table({"photo": [f"{i}.png" for i in range(6)], "y": list(range(6))}, root=tmp_path)
-    pack(table, tmp_path / "out", media=Under(tmp_path), columns={"photo": "image"}, megabytes=0.5)
+    pack(table, tmp_path / "out", media=LocalFiles(tmp_path), columns={"photo": "image"}, megabytes=0.5)
     assert [len(shard) for shard in shards(tmp_path / "out")] == [2, 2, 2]
 
 
@@ -193,7 +193,7 @@ def test_foreign_shards_are_read_by_suffix(tmp_path: Path) -> None:
     tar(tmp_path / "b.tar", [("3.txt", "三".encode())])
     table = Table.read(tmp_path)
     assert [getattr(cell, "name", None) for cell in table.column("jpg")] == ["x/1.jpg", "x/2.jpg", None]
-    assert NONE.open(table.column("jpg")[1]) == Blob(b"two", "x/2.jpg")
+    assert UPLOADS_ONLY.open(table.column("jpg")[1]) == Blob(b"two", "x/2.jpg")
     assert (table.column("cls"), table.column("y"), table.column("txt")) == (
         ["7", None, None],
         [None, 3, None],
@@ -222,13 +222,13 @@ def test_invalid_and_oversized_tars_are_refused(tmp_path: Path) -> None:
     path = tar(tmp_path / "a.tar", [("1.jpg", b"x" * 100)])
     cell = Table.read(path).column("jpg")[0]
     with pytest.raises(CellError, match="limit"):
-        Under(tmp_path, max_bytes=50).open(cell)
+        LocalFiles(tmp_path, max_bytes=50).open(cell)
     path.write_bytes(path.read_bytes()[:550])
     with pytest.raises(CellError, match="shorter"):
-        NONE.open(cell)
+        UPLOADS_ONLY.open(cell)
     path.unlink()
     with pytest.raises(CellError, match="shard"):
-        NONE.open(cell)
+        UPLOADS_ONLY.open(cell)
 
 
 @given(st.binary(max_size=2000))
@@ -247,7 +247,7 @@ def test_arbitrary_bytes_are_a_tar_or_refused(tmp_path: Path, data: bytes) -> No
 def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """53 numbered rows in 8 shards. Do not write."""
     out = tmp_path_factory.mktemp("numbered")
-    pack(Table({"n": list(range(53))}), out, media=NONE, rows_per_shard=7)
+    pack(Table({"n": list(range(53))}), out, media=UPLOADS_ONLY, rows_per_shard=7)
     return out
 
 
@@ -302,7 +302,7 @@ def test_epochs_differ_and_seeds_repeat(numbered: Path) -> None:
 def test_stream_batches_equal_those_of_the_table(packed: dict[str, Path], trained: Any, scenes: Path, name: str) -> None:
     schema = trained.schema
     table = Table.read(scenes / "train.csv")
-    rows = encode(schema, table, media=Under(scenes), store=Store(trained.cache))
+    rows = encode(schema, table, media=LocalFiles(scenes), store=Store(trained.cache))
     size = 32
     for i, batch in enumerate(Stream(packed[name], buffer=10).batches(schema, size)):
         other = rows.batch(np.arange(i * size, min(len(table), (i + 1) * size)))
@@ -380,13 +380,13 @@ def test_packing_deletes_no_foreign_shard(scenes: Path, tmp_path: Path) -> None:
         folder.mkdir()
         (folder / name).write_bytes(b"mine")
         with pytest.raises(DataError, match="not packed here"):
-            pack(table, folder, media=Under(scenes))
+            pack(table, folder, media=LocalFiles(scenes))
         assert (folder / name).read_bytes() == b"mine"
     mine, folder = tmp_path / "mine.txt", tmp_path / "linked"
     folder.mkdir()
     mine.write_bytes(b"mine")
     (folder / f".{MANIFEST}.part").symlink_to(mine)
-    pack(table, folder, media=Under(scenes))
+    pack(table, folder, media=LocalFiles(scenes))
     assert mine.read_bytes() == b"mine"
     assert not (folder / MANIFEST).is_symlink()
 

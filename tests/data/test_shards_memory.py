@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sensorium.data.files.media_access import Under
+from sensorium.data.files.media_access import LocalFiles
 from sensorium.data.shards.pack import pack
 from sensorium.data.shards.row_stream import Stream
 from sensorium.data.tables.table import Table
@@ -49,11 +49,11 @@ def test_memory_does_not_grow_with_the_media(tmp_path: Path, name: Any) -> None:
     out = tmp_path / "packed"
 
     def packing() -> None:
-        pack(table, out, media=Under(tmp_path), columns={"photo": "image"}, format=name, rows_per_shard=15)
+        pack(table, out, media=LocalFiles(tmp_path), columns={"photo": "image"}, format=name, rows_per_shard=15)
 
     # Once before it counts: what libraries load is memory too.
     few = table.take([0, 1])
-    pack(few, tmp_path / "few", media=Under(tmp_path), columns={"photo": "image"}, format=name)
+    pack(few, tmp_path / "few", media=LocalFiles(tmp_path), columns={"photo": "image"}, format=name)
     Table.read(tmp_path / "few")
     assert peak(packing) < 8
     kept: list[Table] = []

@@ -87,7 +87,7 @@ CELLS = [bytes([i % 251, i // 251, *range(i % 7)]) for i in range(200)]
 
 def test_arrays_round_trip(tmp_path: Path) -> None:
     for ragged in (True, False):
-        cache = Store(tmp_path).shelf(Counted(ragged=ragged), "counted")
+        cache = Store(tmp_path).cache(Counted(ragged=ragged), "counted")
         places, problems = fill(cache, CELLS)
         want = CELLS if ragged else [np.resize(np.frombuffer(c, np.uint8), 4).tobytes() for c in CELLS]
         assert content(cache, places) == want
@@ -96,20 +96,20 @@ def test_arrays_round_trip(tmp_path: Path) -> None:
 
 def test_second_run_decodes_nothing(tmp_path: Path) -> None:
     first = Counted()
-    fill(Store(tmp_path).shelf(first, "counted"), CELLS)
+    fill(Store(tmp_path).cache(first, "counted"), CELLS)
     assert first.calls == len(CELLS)
     again = Counted()
-    cache = Store(tmp_path).shelf(again, "counted")
+    cache = Store(tmp_path).cache(again, "counted")
     places, _ = fill(cache, CELLS[::-1])
     assert again.calls == 0
     assert content(cache, places) == CELLS[::-1]
 
 
 def test_changed_byte_is_another_cell(tmp_path: Path) -> None:
-    fill(Store(tmp_path).shelf(Counted(), "counted"), CELLS)
+    fill(Store(tmp_path).cache(Counted(), "counted"), CELLS)
     again = Counted()
     changed = [CELLS[0][:-1] + bytes([CELLS[0][-1] ^ 1]), *CELLS[1:]]
-    cache = Store(tmp_path).shelf(again, "counted")
+    cache = Store(tmp_path).cache(again, "counted")
     places, _ = fill(cache, changed)
     assert again.calls == 1
     assert content(cache, places) == changed
@@ -117,16 +117,16 @@ def test_changed_byte_is_another_cell(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", ["option", "state", "kind"])
 def test_changed_setting_decodes_again(tmp_path: Path, change: str) -> None:
-    fill(Store(tmp_path).shelf(Counted(), "counted"), CELLS[:5])
+    fill(Store(tmp_path).cache(Counted(), "counted"), CELLS[:5])
     other = Counted(option=2 if change == "option" else 1)
     if change == "state":
         other.state = {"learnt": 2}
-    fill(Store(tmp_path).shelf(other, "other" if change == "kind" else "counted"), CELLS[:5])
+    fill(Store(tmp_path).cache(other, "other" if change == "kind" else "counted"), CELLS[:5])
     assert other.calls == 5
 
 
 def test_equal_content_is_stored_once(tmp_path: Path) -> None:
-    cache = Store(tmp_path).shelf(Counted(), "counted")
+    cache = Store(tmp_path).cache(Counted(), "counted")
     places, _ = fill(cache, [b"same one"] * 300)
     assert len(set(places.offset.tolist())) == 1
     assert (cache.folder / "values.bin").stat().st_size == 2 * len(b"same one")
@@ -137,7 +137,7 @@ def test_unusable_cells_are_cached(tmp_path: Path) -> None:
     cells = [b"good", b"bad 1", None, b"bad 1", b"bad 2"]
     for calls in (4, 0):
         modality = Counted()
-        cache = Store(tmp_path).shelf(modality, "counted")
+        cache = Store(tmp_path).cache(modality, "counted")
         places, problems = fill(cache, cells, workers=1)
         assert problems == [(1, "is bad"), (3, "is bad"), (4, "is bad")]
         assert content(cache, places) == [b"good", None, None, None, None]
@@ -146,12 +146,12 @@ def test_unusable_cells_are_cached(tmp_path: Path) -> None:
 
 def test_unindexed_bytes_are_overwritten(tmp_path: Path) -> None:
     """A writer killed between the values and their index leaves bytes that nothing points to."""
-    cache = Store(tmp_path).shelf(Counted(), "counted")
+    cache = Store(tmp_path).cache(Counted(), "counted")
     fill(cache, CELLS[:50])
     with (cache.folder / "values.bin").open("ab") as file:
         file.write(b"\xff" * 33)
     after = Counted()
-    cache = Store(tmp_path).shelf(after, "counted")
+    cache = Store(tmp_path).cache(after, "counted")
     places, _ = fill(cache, CELLS)
     assert after.calls == len(CELLS) - 50
     assert content(cache, places) == CELLS
@@ -160,25 +160,25 @@ def test_unindexed_bytes_are_overwritten(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ragged", [True, False])
 @pytest.mark.parametrize("left", [0, 7, 100])
 def test_truncated_arrays_are_encoded_again(tmp_path: Path, ragged: bool, left: int) -> None:
-    cache = Store(tmp_path).shelf(Counted(ragged=ragged), "counted")
+    cache = Store(tmp_path).cache(Counted(ragged=ragged), "counted")
     want = content(cache, fill(cache, CELLS)[0])
     with (cache.folder / "values.bin").open("r+b") as file:
         file.truncate(left)
     after = Counted(ragged=ragged)
-    cache = Store(tmp_path).shelf(after, "counted")
+    cache = Store(tmp_path).cache(after, "counted")
     assert content(cache, fill(cache, CELLS)[0]) == want
     assert 0 < after.calls <= len(CELLS)
 
 
 def test_broken_index_error_names_the_folder_to_delete(tmp_path: Path) -> None:
-    cache = Store(tmp_path).shelf(Counted(), "counted")
+    cache = Store(tmp_path).cache(Counted(), "counted")
     fill(cache, CELLS)
     folder = cache.folder
     del cache
     for path in folder.glob("index.sqlite*"):
         path.write_bytes(b"no data base at all " * 500)
     with pytest.raises(SensoriumError, match="damaged") as caught:
-        fill(Store(tmp_path).shelf(Counted(), "counted"), CELLS)
+        fill(Store(tmp_path).cache(Counted(), "counted"), CELLS)
     assert str(folder) in str(caught.value)
     assert "delete" in str(caught.value)
 
@@ -186,12 +186,12 @@ def test_broken_index_error_names_the_folder_to_delete(tmp_path: Path) -> None:
 def test_unwritable_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(SensoriumError, match="the store cannot be written") as caught:
-        Store(tmp_path / "file" / "cache").shelf(Counted(), "counted")
+        Store(tmp_path / "file" / "cache").cache(Counted(), "counted")
     assert "--cache" in str(caught.value)
 
 
 def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = Store(tmp_path).shelf(Counted(), "counted")
+    cache = Store(tmp_path).cache(Counted(), "counted")
     fill(cache, CELLS[:10])
 
     def full(handle: int) -> None:
@@ -211,7 +211,7 @@ def test_interrupt_loses_nothing_decoded(tmp_path: Path) -> None:
             return super().encode(cell)
 
     modality = Stopped()
-    cache = Store(tmp_path).shelf(modality, "counted")
+    cache = Store(tmp_path).cache(modality, "counted")
     cells = [(i, lambda i=i: Blob(CELLS[i], "x")) for i in range(200)]
     seen = 0
 
@@ -226,7 +226,7 @@ def test_interrupt_loses_nothing_decoded(tmp_path: Path) -> None:
     decoded = modality.calls
     assert 40 <= decoded < 200
     again = Counted()
-    fill(Store(tmp_path).shelf(again, "counted"), CELLS)
+    fill(Store(tmp_path).cache(again, "counted"), CELLS)
     assert again.calls == 200 - decoded
 
 
@@ -236,7 +236,7 @@ def test_programming_errors_propagate(tmp_path: Path) -> None:
             return np.zeros(3, np.float64)
 
     with pytest.raises(TypeError, match=r"encode gave float64\(3,\); its blank\(\) is int16"):
-        fill(Store(tmp_path).shelf(Wrong(), "counted"), CELLS[:3])
+        fill(Store(tmp_path).cache(Wrong(), "counted"), CELLS[:3])
 
 
 WRITER = """
@@ -251,7 +251,7 @@ from sensorium.data.store.store import Store
 start = int(sys.argv[2])
 cells = [b"cell number %d " % i * (i % 5 + 1) for i in range(start, start + 400)]
 for part in range(0, 400, 20):
-    shelf = Store(Path(sys.argv[1])).shelf(module.Counted(), "counted")
+    shelf = Store(Path(sys.argv[1])).cache(module.Counted(), "counted")
     places, _ = module.fill(shelf, cells[part : part + 20])
     assert module.content(shelf, places) == cells[part : part + 20]
 print("done", flush=True)
@@ -270,7 +270,7 @@ def test_two_processes_fill_one_cache(tmp_path: Path) -> None:
         out, error = process.communicate(timeout=60)
         assert (process.returncode, out) == (0, "done\n"), error
     modality = Counted()
-    cache = Store(tmp_path).shelf(modality, "counted")
+    cache = Store(tmp_path).cache(modality, "counted")
     cells = [b"cell number %d " % i * (i % 5 + 1) for i in range(600)]
     assert content(cache, fill(cache, cells)[0]) == cells
     assert modality.calls == 0
@@ -310,7 +310,7 @@ def test_killed_writer_leaves_a_valid_cache(tmp_path: Path) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     modality = Counted()
-    cache = Store(tmp_path).shelf(modality, "counted")
+    cache = Store(tmp_path).cache(modality, "counted")
     cells = [b"cell number %d " % i * (i % 5 + 1) for i in range(400)]
     assert content(cache, fill(cache, cells)[0]) == cells
     assert modality.calls < 400
@@ -324,7 +324,7 @@ def test_killed_writer_leaves_a_valid_cache(tmp_path: Path) -> None:
 )
 def test_gathering_equals_encoding(tmp_path: Path, cells: list[bytes | None], index: list[int], ragged: bool) -> None:
     modality = Counted(ragged=ragged)
-    cache = Store(tmp_path).shelf(modality, "counted")
+    cache = Store(tmp_path).cache(modality, "counted")
     places, problems = fill(cache, cells, workers=1)
     rows = np.array([i % len(cells) for i in index], np.int64)
     data, present, mask = cache.gather(places, rows)
@@ -344,7 +344,7 @@ def test_gathering_equals_encoding(tmp_path: Path, cells: list[bytes | None], in
 def test_large_files_are_read_correctly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sensorium.data.store.array_file.MAPPED_BYTES", 64)  # a larger file is read, not mapped
     for ragged in (True, False):
-        cache = Store(tmp_path).shelf(Counted(ragged=ragged), "counted")
+        cache = Store(tmp_path).cache(Counted(ragged=ragged), "counted")
         places, _ = fill(cache, CELLS)
         once = content(cache, places)
         assert content(cache, places) == once
@@ -354,7 +354,7 @@ def test_large_files_are_read_correctly(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_large_cache_reads_what_a_small_one_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for ragged in (True, False):
-        cache = Store(tmp_path).shelf(Counted(ragged=ragged), "counted")
+        cache = Store(tmp_path).cache(Counted(ragged=ragged), "counted")
         places, _ = fill(cache, CELLS)
         rng = np.random.default_rng(0)
         for index in (
@@ -363,17 +363,17 @@ def test_large_cache_reads_what_a_small_one_maps(tmp_path: Path, monkeypatch: py
             rng.integers(0, len(CELLS), 7),
             np.zeros(0, np.int64),
         ):
-            mapped = Store(tmp_path).shelf(Counted(ragged=ragged), "counted").gather(places, index)
+            mapped = Store(tmp_path).cache(Counted(ragged=ragged), "counted").gather(places, index)
             with monkeypatch.context() as patch:
                 patch.setattr("sensorium.data.store.array_file.MAPPED_BYTES", 0)
-                read = Store(tmp_path).shelf(Counted(ragged=ragged), "counted").gather(places, index)
+                read = Store(tmp_path).cache(Counted(ragged=ragged), "counted").gather(places, index)
             for one, other in zip(mapped, read, strict=True):
                 np.testing.assert_array_equal(one, other)
 
 
 def test_truncated_large_cache_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sensorium.data.store.array_file.MAPPED_BYTES", 0)
-    cache = Store(tmp_path).shelf(Counted(ragged=True), "counted")
+    cache = Store(tmp_path).cache(Counted(ragged=True), "counted")
     places, _ = fill(cache, CELLS)
     values = cache.folder / "values.bin"
     values.write_bytes(values.read_bytes()[:1])

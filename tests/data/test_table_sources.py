@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
-from sensorium.data.files.media_access import NONE
+from sensorium.data.files.media_access import UPLOADS_ONLY
 from sensorium.data.tables.table import Table
 from sensorium.training.column_declaration import declare
 
@@ -126,7 +126,7 @@ def encoded(table: Table) -> tuple[dict[str, Any], dict[str, Any], dict[str, lis
     for column in [*schema.inputs, *schema.targets]:
         cells = table.column(column.name)
         column.reader.fit([cell for cell in cells if not column.reader.missing(cell)])
-        arrays[column.name] = [schema.encode_cell(column, cell, media=NONE, problems=problems) for cell in cells]
+        arrays[column.name] = [schema.encode_cell(column, cell, media=UPLOADS_ONLY, problems=problems) for cell in cells]
     assert problems == []
     label = schema.columns["label"].reader
     answers = {name: label.decode(np.array([i])) for i, name in enumerate(label.classes)}  # type: ignore[attr-defined]

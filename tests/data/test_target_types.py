@@ -12,9 +12,9 @@ from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
 from sensorium.data.inspection.disguised_cells import lookalike
 from sensorium.data.inspection.inspect import inspect
-from sensorium.data.inspection.target_types import gaps, gaps_told, target_kind
-from sensorium.data.inspection.type_inference import guess
-from sensorium.data.inspection.unseen_values import absent_told, unfamiliar, unknown_columns
+from sensorium.data.inspection.target_types import gaps, missing_values_note, target_kind
+from sensorium.data.inspection.type_inference import infer_types
+from sensorium.data.inspection.unseen_values import missing_columns_note, unknown_columns, unseen_value_notes
 from sensorium.data.splitting import split
 from sensorium.data.tables.table import Table
 from sensorium.training.column_declaration import declare
@@ -47,7 +47,7 @@ BELL = np.clip(RNG.normal(40, 8, 600).round(), 5, 90).astype(int).tolist()
 def test_classes_or_quantity_agrees_between_inspect_and_fit(name: str, cells: list[Any], kind: str) -> None:
     rows = {"x": [i * 0.37 + (i % 7) for i in range(len(cells))], name: cells}
     table = Table.read(rows)
-    assert target_kind(name, guess(table, targets=[name])[name].kind, "", cells)[0] == kind
+    assert target_kind(name, infer_types(table, targets=[name])[name].kind, "", cells)[0] == kind
     declared = declare(table, Recipe(), [name], {})
     looked = inspect({"train": table}, target=name)
     assert declared.reasons[name][1] == looked.targets[0].kind == kind
@@ -67,7 +67,7 @@ def test_missing_values_of_a_target_are_counted_and_can_be_kept() -> None:
     assert gaps(cells, {"kind": "category"}) == {"None": 30}
     assert gaps(cells, {"kind": "category", "gaps": "keep"}) == {}
     assert gaps([1.5, "NA"], {"kind": "number"}) == {}
-    assert "30 are 'None'" in gaps_told("severity", cells, {"kind": "category"})
+    assert "30 are 'None'" in missing_values_note("severity", cells, {"kind": "category"})
     assert any("gaps: keep" in doubt for doubt in declare(table, Recipe(), ["severity"], {}).doubts)
     assert any("gaps: keep" in warning for warning in inspect({"t": table}, target="severity").warnings)
     kept = inspect({"t": table}, target="severity", columns={"severity": {"kind": "category", "gaps": "keep"}})
@@ -134,21 +134,21 @@ def fitted() -> Schema:
 
 def test_unseen_values_are_counted_with_a_similar_one() -> None:
     rows = [{"colour": "Blue", "size": 3}, {"colour": "Blue"}, {"colour": None}, {"colour": "red"}, {"colour": "mauve"}]
-    (line,) = unfamiliar(fitted(), rows)
+    (line,) = unseen_value_notes(fitted(), rows)
     assert line.startswith("column 'colour': 3 cells")
     assert "did you mean 'blue'? (2)" in line
     assert "'mauve'" in line
-    assert unfamiliar(fitted(), [{"colour": "red"}]) == []
+    assert unseen_value_notes(fitted(), [{"colour": "red"}]) == []
 
 
 def test_unknown_columns_name_the_missing_one() -> None:
     schema = fitted()
     assert unknown_columns(schema, ["Colour ", "size", "y"]) == {"Colour ": "colour"}
     assert unknown_columns(schema, ["colour", "size", "weather"]) == {"weather": ""}
-    note = absent_told(schema, "t.csv", ["colours", "size"])
+    note = missing_columns_note(schema, "t.csv", ["colours", "size"])
     assert "no column colour" in note
     assert "'colours' may be 'colour'" in note
-    assert absent_told(schema, "t.csv", ["colour", "size", "more"]) == ""
+    assert missing_columns_note(schema, "t.csv", ["colour", "size", "more"]) == ""
 
 
 @pytest.mark.parametrize("rows", [2, 3])
@@ -164,12 +164,12 @@ def test_rare_class_keeps_a_training_row(rows: int) -> None:
 
 def test_large_integers_are_ids() -> None:
     cells = [str(10**18 + 977 * i * i) for i in range(40)]
-    found = guess(Table.read({"key": cells, "value": [i * 1.5 for i in range(40)]}))
+    found = infer_types(Table.read({"key": cells, "value": [i * 1.5 for i in range(40)]}))
     assert found["key"].role == "ignore"
     assert "id" in found["key"].reason
-    repeated = guess(Table.read({"customer": cells[:8] * 5}))["customer"]
+    repeated = infer_types(Table.read({"customer": cells[:8] * 5}))["customer"]
     assert repeated.kind == "category"
-    assert guess(Table.read({"zip": [f"{i * 977 % 100000:05d}" for i in range(60)]}))["zip"].kind == "category"
+    assert infer_types(Table.read({"zip": [f"{i * 977 % 100000:05d}" for i in range(60)]}))["zip"].kind == "category"
 
 
 def test_decimal_commas_are_not_classes() -> None:

@@ -11,7 +11,7 @@ import pytest
 from sensorium.core import registry
 from sensorium.core.errors import ConfigError
 from sensorium.core.modality import Guess
-from sensorium.data.inspection.type_inference import guess
+from sensorium.data.inspection.type_inference import infer_types
 from sensorium.data.tables.table import Table
 
 
@@ -42,27 +42,27 @@ def family(monkeypatch: pytest.MonkeyPatch) -> dict[str, type]:
 
 def test_best_score_wins_with_alternatives(family: dict[str, type]) -> None:
     table = Table.read({"n": ["1.5", "2", "", None, "x"], "p": [f"{i}.png" for i in range(5)]})
-    found = guess(table)
+    found = infer_types(table)
     assert found["n"].kind == "number"
     assert found["n"].score == pytest.approx(2 / 3)
     assert found["n"].reason == "as number"
     assert found["n"].alternatives == (("zeta", 0.3), ("text", 0.3))
     assert family["number"].seen == [f"{i}.png" for i in range(5)]  # type: ignore[attr-defined]
     assert found["p"].kind == "image"
-    assert list(guess(table, names=["p"])) == ["p"]
+    assert list(infer_types(table, names=["p"])) == ["p"]
 
 
 def test_ties_are_ordered_and_missing_cells_skipped(family: dict[str, type]) -> None:
-    found = guess(Table.read({"t": ["a b", "c d", "n/a", None, float("nan")]}))
+    found = infer_types(Table.read({"t": ["a b", "c d", "n/a", None, float("nan")]}))
     assert (found["t"].kind, found["t"].alternatives) == ("zeta", (("text", 0.3),))
     assert family["text"].seen == ["a b", "c d"]  # type: ignore[attr-defined]
 
 
 def test_sample_is_fixed(family: dict[str, type]) -> None:
     table = Table.read({"t": [f"a {i}" for i in range(1000)]})
-    guess(table, sample=50)
+    infer_types(table, sample=50)
     first = family["text"].seen  # type: ignore[attr-defined]
-    guess(table, sample=50)
+    infer_types(table, sample=50)
     assert family["text"].seen == first  # type: ignore[attr-defined]
     assert len(first) == 50
     assert int(first[-1][2:]) - int(first[0][2:]) > 500
@@ -70,21 +70,21 @@ def test_sample_is_fixed(family: dict[str, type]) -> None:
 
 def test_targets(family: dict[str, type]) -> None:
     table = Table.read({"y": ["1", "1", "1"], "z": ["a.png", "b.png", "3"]})
-    found = guess(table, targets=["y", "z"])
+    found = infer_types(table, targets=["y", "z"])
     assert (found["y"].kind, found["y"].role) == ("number", "target")
     assert found["z"].kind == "number"
 
 
 def test_overrides(family: dict[str, type]) -> None:
     table = Table.read({"a": ["1", "1"], "b": ["1", "2"]})
-    found = guess(table, overrides={"a": "text", "b": "ignore"})
+    found = infer_types(table, overrides={"a": "text", "b": "ignore"})
     assert (found["a"].kind, found["a"].role, found["a"].reason) == ("text", "input", "as told")
     assert found["b"].role == "ignore"
 
 
 def test_unknown_override() -> None:
     with pytest.raises(ConfigError, match="imagge"):
-        guess(Table.read({"a": ["1"]}), overrides={"a": "imagge"})
+        infer_types(Table.read({"a": ["1"]}), overrides={"a": "imagge"})
 
 
 @pytest.mark.parametrize(
@@ -102,10 +102,10 @@ def test_unknown_override() -> None:
     ],
 )
 def test_uninformative_columns_are_ignored(family: dict[str, type], name: str, cells: list[Any]) -> None:
-    found = guess(Table.read({name: cells}))[name]
+    found = infer_types(Table.read({name: cells}))[name]
     assert found.role == "ignore"
     assert found.reason
-    assert guess(Table.read({name: cells}), targets=[name])[name].role == "target"
+    assert infer_types(Table.read({name: cells}), targets=[name])[name].role == "target"
 
 
 @pytest.mark.parametrize(
@@ -123,16 +123,16 @@ def test_uninformative_columns_are_ignored(family: dict[str, type], name: str, c
     ],
 )
 def test_informative_columns_are_kept(family: dict[str, type], name: str, cells: list[Any]) -> None:
-    assert guess(Table.read({name: cells}))[name].role == "input"
+    assert infer_types(Table.read({name: cells}))[name].role == "input"
 
 
 def test_unrecognised(family: dict[str, type]) -> None:
     del family["text"], family["zeta"]
-    found = guess(Table.read({"a": [object(), object()]}))["a"]
+    found = infer_types(Table.read({"a": [object(), object()]}))["a"]
     assert (found.kind, found.role) == ("", "ignore")
 
 
 def test_real_number_and_category() -> None:
     table = Table.read({"age": [str(20 + i * 37 % 50) for i in range(60)], "colour": ["red", "blue", "green"] * 20})
-    found = guess(table)
+    found = infer_types(table)
     assert (found["age"].kind, found["colour"].kind) == ("number", "category")

@@ -19,7 +19,7 @@ from sensorium.encoders.resnet import Resnet
 from sensorium.encoders.shufflenet import Shufflenet
 from sensorium.encoders.vgg import Vgg
 from sensorium.encoders.vit import Vit
-from sensorium.testing.general import stirred
+from sensorium.testing.general import perturbed
 
 torch.set_num_threads(1)
 
@@ -113,7 +113,7 @@ def test_resnet_is_transformers(variant: str) -> None:
     depths = [3, 4, 6, 3] if narrow else [2, 2, 2, 2]
     config = ResNetConfig(hidden_sizes=widths, depths=depths, layer_type="bottleneck" if narrow else "basic")
     torch.manual_seed(0)
-    theirs = stirred(ResNetModel(config)).eval()
+    theirs = perturbed(ResNetModel(config)).eval()
     ours = Resnet(Grid(3, (64, 64)), variant=variant, dim=8).eval()  # type: ignore[arg-type]
     copied(tensors(ours.stem), tensors(theirs.embedder))
     layers = [layer for stage in theirs.encoder.stages for layer in stage.layers]
@@ -143,7 +143,7 @@ def test_mobilenet_is_transformers() -> None:
 
     torch.manual_seed(0)
     config = MobileNetV2Config(depth_multiplier=0.5, tf_padding=False, layer_norm_eps=1e-5, min_depth=8)
-    theirs = stirred(MobileNetV2Model(config)).eval()
+    theirs = perturbed(MobileNetV2Model(config)).eval()
     ours = Mobilenet(Grid(3, (64, 64)), variant="x0.5", dim=8).eval()
     # The first of their layers is a part of their stem.
     stem = theirs.conv_stem
@@ -203,7 +203,7 @@ def test_vit_is_transformers_at_its_own_size_and_at_another() -> None:
         patch_size=8,
         layer_norm_eps=1e-5,
     )
-    theirs = stirred(ViTModel(config, add_pooling_layer=False)).eval()
+    theirs = perturbed(ViTModel(config, add_pooling_layer=False)).eval()
     ours = Vit(Grid(3, (32, 32)), dim=32, depth=2, heads=4, patch=8, stem="linear").eval()
     from_transformers(ours, theirs)
     data = torch.randn(2, 3, 32, 32)
@@ -246,7 +246,7 @@ def test_vgg_is_convolutions_and_halvings() -> None:
 def test_a_shuffle_deals_the_channels_of_both_halves_in_turn() -> None:
     """Figure 3 c of the paper in double precision: half passes by; reshape to [2, C/2], transpose, flatten."""
     torch.manual_seed(0)
-    encoder = stirred(Shufflenet(Grid(3, (8, 8)), depth=1, width=4, dim=8)).double().eval()
+    encoder = perturbed(Shufflenet(Grid(3, (8, 8)), depth=1, width=4, dim=8)).double().eval()
     block: Any = encoder.stages[1]
     x = torch.randn(2, 8, 5, 5, dtype=torch.float64)
     y = x[:, 4:]
@@ -287,7 +287,7 @@ def test_standard_ones_obey_the_mask_too(kind: str) -> None:
     variants = {"vgg": "vgg11", "resnet": "resnet18", "mobilenet": "x0.5", "shufflenet": "x0.5", "vit": "tiny"}
     torch.manual_seed(0)
     encoder = build("encoders", {"kind": kind, "variant": variants[kind], "dim": 8}, Grid(1, (96, 32)))
-    encoder = stirred(encoder).eval()
+    encoder = perturbed(encoder).eval()
     short = torch.randn(1, 1, 70, 32)
     padded = torch.cat([short, torch.full((1, 1, 26, 32), 5.0)], dim=2)
     with torch.no_grad():

@@ -96,11 +96,11 @@ def test_reported_losses_have_no_weights_or_smoothing(kind: Any) -> None:
     plain.frequency.copy_(share)
     output = torch.randn(6, 3).log_softmax(dim=1)
     target = Field(torch.tensor([[0.0], [1], [2], [0], [1], [2]]), torch.ones(6, dtype=torch.bool))
-    torch.testing.assert_close(weighted.told_loss(output, target), plain.loss(output, target))
+    torch.testing.assert_close(weighted.reported_loss(output, target), plain.loss(output, target))
     assert not torch.allclose(weighted.loss(output, target), plain.loss(output, target))
     if kind is Classification:
         expected = F.nll_loss(output, target.data[:, 0].long(), reduction="none")
-        torch.testing.assert_close(weighted.told_loss(output, target), expected)
+        torch.testing.assert_close(weighted.reported_loss(output, target), expected)
 
 
 def test_hardest_rows_have_the_largest_unweighted_loss(make: Make) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from sensorium.core.errors import ConfigError
-from sensorium.data.corrupted_stream import Corrupted, kinds_of
+from sensorium.data.corrupted_stream import Corrupted, supported_corruptions
 from sensorium.evaluation.robustness import REMOVAL, STEPS, area, references, robustness
 
 
@@ -34,7 +34,7 @@ def encoded(trained: Any, scenes: Path) -> Any:
 
 def test_corruption_of_a_row_does_not_depend_on_its_batch(trained: Any, encoded: Any) -> None:
     for stream, columns in trained.schema.streams.items():
-        for how in kinds_of(columns):
+        for how in supported_corruptions(columns):
             source = Corrupted(encoded.inputs[stream], columns, how, 0.5, seed=3)
             whole, part = source.gather(np.arange(8)), source.gather(np.array([5, 2]))
             for i, row in enumerate((5, 2)):

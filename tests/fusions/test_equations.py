@@ -16,7 +16,7 @@ from sensorium.core.contracts import Fusion
 from sensorium.core.registry import build
 from sensorium.fusions.weighted import Weighted
 from sensorium.testing import samples
-from sensorium.testing.general import stirred
+from sensorium.testing.general import perturbed
 
 Array = NDArray[np.float64]
 DIM = 8
@@ -36,7 +36,7 @@ def parts() -> dict[str, Encoded]:
 def make(spec: str | dict[str, Any], streams: list[str] = STREAMS) -> Fusion:
     torch.manual_seed(0)
     fusion: Fusion = build("fusions", spec, streams, DIM)
-    return stirred(fusion).double().eval()
+    return perturbed(fusion).double().eval()
 
 
 def array(tensor: torch.Tensor) -> Array:

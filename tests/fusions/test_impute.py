@@ -13,7 +13,7 @@ from sensorium.core.registry import build, resolve
 from sensorium.fusions.stream_imputation import StreamImputation
 from sensorium.testing import samples
 from sensorium.testing.fusions import DIM, PRESENT, SIZES, check_shape, littered, padded
-from sensorium.testing.general import assert_same, stirred
+from sensorium.testing.general import assert_same, perturbed
 
 STREAMS = list(SIZES)
 HOWS = ["zero", "mean", "token", "generate"]
@@ -21,7 +21,7 @@ HOWS = ["zero", "mean", "token", "generate"]
 
 def make(how: str, fusion: Any = "gated") -> StreamImputation:
     torch.manual_seed(0)
-    made = stirred(build("fusions", {"kind": "stream_imputation", "how": how, "fusion": fusion}, STREAMS, DIM))
+    made = perturbed(build("fusions", {"kind": "stream_imputation", "how": how, "fusion": fusion}, STREAMS, DIM))
     if how == "mean":
         made.mean.normal_(generator=torch.Generator().manual_seed(4))
     return made.eval()  # type: ignore[no-any-return]

@@ -15,11 +15,11 @@ from sensorium.core.contracts import Fusion, Seen, Task
 from sensorium.core.errors import ConfigError
 from sensorium.core.registry import build
 from sensorium.heads.decision_fusion import TIE, merged_classes, merged_labels, merged_numbers
-from sensorium.heads.late_heads import Opinions, Panel
+from sensorium.heads.late_heads import LateHeads, LateOutputs
 from sensorium.heads.stacking import Stacker, learn_stacker, stacked
 from sensorium.testing import samples
 from sensorium.testing.fusions import littered
-from sensorium.testing.general import same, stirred
+from sensorium.testing.general import perturbed, same
 from sensorium.testing.tasks import goal_of
 
 DIM = 8
@@ -29,16 +29,16 @@ KINDS = ("classification", "multilabel", "regression", "svm")
 DECIDE = ("mean", "vote", "learned", "stacking")
 
 
-def panel(kind: str, decide: str, streams: list[str] = STREAMS) -> tuple[Fusion, Panel, Field]:
+def panel(kind: str, decide: str, streams: list[str] = STREAMS) -> tuple[Fusion, LateHeads, Field]:
     torch.manual_seed(0)
     fusion: Fusion = build("fusions", {"kind": "late", "decide": decide}, streams, DIM)
     goal, batch = goal_of(kind)
     task = fusion.answering(lambda: build("tasks", kind, goal, DIM))
-    assert isinstance(task, Panel)
+    assert isinstance(task, LateHeads)
     target = task.target(batch)
     assert target is not None
     task.fit([target])
-    return stirred(fusion), stirred(task), target
+    return perturbed(fusion), perturbed(task), target
 
 
 def parts_of(rows: int, seed: int = 0) -> tuple[dict[str, Encoded], Tensor]:
@@ -120,7 +120,7 @@ def test_keeps_what_a_task_promises(kind: str, decide: str) -> None:
     fusion.train()
     task.train()
     opinions = task(fusion(parts), parts, {})
-    assert isinstance(opinions, Opinions)
+    assert isinstance(opinions, LateOutputs)
     assert same(opinions.map(lambda t: t), opinions)
     task.loss(opinions, target)[some].sum().backward()
     for name, parameter in [*task.named_parameters(), *fusion.named_parameters()]:
@@ -164,7 +164,7 @@ def test_learned_weights_follow_the_useful_stream() -> None:
         step.zero_grad()
         loss.backward()
         step.step()
-    assert isinstance(task, Panel)
+    assert isinstance(task, LateHeads)
     assert fusion.weights(parts)["share"][0, 0] > 0.7
     assert task.coefficients()["signal"] == pytest.approx(fusion.weights(parts)["share"][0, 0].item())
 
@@ -187,7 +187,7 @@ def experts(rows: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def test_the_stacker_is_its_equation() -> None:
     torch.manual_seed(0)
-    stacker = stirred(Stacker(3, 4))
+    stacker = perturbed(Stacker(3, 4))
     for buffer in (stacker.score, stacker.sharpness, stacker.offset):
         buffer.copy_(torch.randn(buffer.shape))
     said, here = torch.randn(20, 3, 4), torch.rand(20, 3) < 0.6
@@ -313,7 +313,7 @@ def test_groups_answer_together_where_late_is_the_outer_fusion() -> None:
     fusion: Fusion = build("fusions", {"kind": "compose", "groups": groups, "fusion": "late"}, STREAMS, DIM)
     goal, _ = goal_of("classification")
     task = fusion.answering(lambda: build("tasks", "classification", goal, DIM))
-    assert isinstance(task, Panel)
+    assert isinstance(task, LateHeads)
     assert list(task.heads) == ["near", "note"]
     task.eval()
     parts, present = parts_of(8)

@@ -13,7 +13,7 @@ from sensorium.core.batch import Encoded
 from sensorium.core.contracts import Fusion
 from sensorium.core.registry import build, kinds
 from sensorium.testing import samples
-from sensorium.testing.general import stirred
+from sensorium.testing.general import perturbed
 
 # The equations serve the benchmarks too, which are no part of the package: they are found from the repository's root.
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -51,7 +51,7 @@ def made(kind: str, seed: int) -> tuple[Fusion, dict[str, Encoded]]:
         for part in parts.values():
             part.mask.copy_(part.mask.sort(dim=1, descending=True).values)
     double = {s: part.map(lambda t: t.double() if t.is_floating_point() else t) for s, part in parts.items()}
-    return stirred(fusion, seed).double().eval(), double
+    return perturbed(fusion, seed).double().eval(), double
 
 
 def row(parts: dict[str, Encoded], i: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:

@@ -18,7 +18,7 @@ from sensorium.core.registry import build, kinds, resolve
 from sensorium.fusions.weighted import Weighted
 from sensorium.testing import samples
 from sensorium.testing.fusions import littered
-from sensorium.testing.general import assert_same, stirred
+from sensorium.testing.general import assert_same, perturbed
 
 DIM = 16
 SIZES = {"photo": 4, "note": 2, "sound": 3}
@@ -43,7 +43,7 @@ GATING = {"gated", "film", "deep"}
 def made(spec: str | dict[str, Any]) -> Fusion:
     torch.manual_seed(0)
     fusion: Fusion = build("fusions", spec, STREAMS, DIM)
-    return stirred(fusion).eval()
+    return perturbed(fusion).eval()
 
 
 @pytest.mark.parametrize("kind", kinds("fusions"))

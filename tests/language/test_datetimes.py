@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensorium.language.datetimes import compact, read_moment, turned
+from sensorium.language.datetimes import day_month_order, is_compact_date, read_datetime
 from sensorium.language.time_zones import zone
 
 MOMENTS = st.datetimes(datetime(1971, 1, 1), datetime(2069, 12, 31)).map(lambda d: d.replace(microsecond=0))
@@ -31,7 +31,7 @@ def test_formats_with_a_zone_agree_with_the_standard_library(clock: datetime, of
         moment.isoformat(),
     ]
     for text in texts:
-        assert read_moment(text) == (clock, moment.timestamp()), text
+        assert read_datetime(text) == (clock, moment.timestamp()), text
 
 
 @settings(max_examples=100, derandomize=True)
@@ -42,12 +42,12 @@ def test_date_is_the_same_in_every_type(moment: datetime) -> None:
     expected = (day, (day - datetime(1970, 1, 1)).total_seconds())
     same: list[Any] = [str(number), number, float(number), np.int64(number), f"{number}.0", day.date(), pd.Timestamp(day)]
     for cell in [*same, np.datetime64(day), f"{day:%Y-%m-%d}", f"{day:%d-%b-%Y}", pd.Period(day, "D")]:
-        assert read_moment(cell) == expected, cell
-    assert all(map(compact, same[:5]))
+        assert read_datetime(cell) == expected, cell
+    assert all(map(is_compact_date, same[:5]))
     seconds = (moment - datetime(1970, 1, 1)).total_seconds()
     if seconds >= 1e8:
         for unit in (1, 10**3, 10**6, 10**9):
-            assert read_moment(int(seconds) * unit) == (moment, seconds)
+            assert read_datetime(int(seconds) * unit) == (moment, seconds)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_date_is_the_same_in_every_type(moment: datetime) -> None:
     ],
 )
 def test_zones_and_months(text: str, clock: datetime, utc: datetime) -> None:
-    assert read_moment(text) == (clock, utc.replace(tzinfo=UTC).timestamp())
+    assert read_datetime(text) == (clock, utc.replace(tzinfo=UTC).timestamp())
 
 
 @pytest.mark.parametrize(
@@ -84,12 +84,12 @@ def test_zones_and_months(text: str, clock: datetime, utc: datetime) -> None:
     ],
 )
 def test_invalid_dates(cell: object) -> None:
-    assert read_moment(cell) is None
+    assert read_datetime(cell) is None
 
 
 @pytest.mark.parametrize("cell", ["0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00"])
 def test_extreme_dates_do_not_overflow(cell: str) -> None:
-    assert read_moment(cell) is not None
+    assert read_datetime(cell) is not None
 
 
 def test_zones_by_name() -> None:
@@ -100,5 +100,5 @@ def test_zones_by_name() -> None:
 
 
 def test_detection_of_the_order() -> None:
-    found = turned(["3/4/2020", "5/5/2020", "12/25/2021", "1/31/2021", "25.12.2020", "2020-01-02", None])
+    found = day_month_order(["3/4/2020", "5/5/2020", "12/25/2021", "1/31/2021", "25.12.2020", "2020-01-02", None])
     assert (found.days, found.months, found.either, found.order, found.example) == (0, 2, 1, "mdy", "12/25/2021")

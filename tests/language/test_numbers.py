@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensorium.language.durations import read_span
-from sensorium.language.numbers import number_problem, read_number, writing_of
+from sensorium.language.durations import read_duration
+from sensorium.language.numbers import detect_format, number_problem, read_number
 
 
 def read(cells: list[object]) -> list[float | None]:
-    writing, _ = writing_of(cells)
+    writing, _ = detect_format(cells)
     return [read_number(cell, writing) for cell in cells]
 
 
@@ -46,11 +46,11 @@ def test_column_resolves_ambiguous_cells() -> None:
     [(["1,344", "2,55"], "12.375", "12.375 or 12375"), ([1.5, 2.25], "12,375", "12375 or 12.375")],
 )
 def test_ambiguous_new_cell_is_refused(cells: list[object], later: str, readings: str) -> None:
-    writing, _ = writing_of(cells)
+    writing, _ = detect_format(cells)
     assert read_number(later, writing) is None
     assert readings in number_problem(later, writing)
     assert "decimal: point or comma" in number_problem(later, writing)
-    told, _ = writing_of(cells, "comma")
+    told, _ = detect_format(cells, "comma")
     assert read_number("12,375", told) == 12.375
 
 
@@ -79,26 +79,26 @@ def test_units_and_durations(cells: list[object], values: list[float]) -> None:
 
 
 def test_number_with_another_unit_is_refused() -> None:
-    writing, evidence = writing_of(["151 cm"] * 20 + ["1.51 m"])
+    writing, evidence = detect_format(["151 cm"] * 20 + ["1.51 m"])
     assert writing.unit == "cm"
     assert evidence.units == {"cm": 20, "m": 1}
     assert read_number("1.51 m", writing) is None
     assert "'m'" in number_problem("1.51 m", writing)
     assert read_number("152", writing) == 152
-    bare, _ = writing_of(["1", "2"] * 50 + ["3 kg"])
+    bare, _ = detect_format(["1", "2"] * 50 + ["3 kg"])
     assert read_number("3 kg", bare) is None
 
 
 @pytest.mark.parametrize("text", ["12abc", "3rd", "(5", "5)", "--5", "(-5)", "1_000", "12:75", "P", "PT", "$", ",", "."])
 def test_invalid_numbers(text: str) -> None:
     assert read_number(text) is None
-    assert read_span(text) is None
+    assert read_duration(text) is None
 
 
 @settings(max_examples=300, derandomize=True)
 @given(st.lists(st.text(st.sampled_from("0123456789.,-+()$€%eE: 'PTHMSdhms/cm"), max_size=20)))
 def test_any_column_is_read_without_an_error(cells: list[str]) -> None:
-    writing, _ = writing_of(cells)
+    writing, _ = detect_format(cells)
     for cell in cells:
         value = read_number(cell, writing)
         assert value is None or np.isfinite(value)

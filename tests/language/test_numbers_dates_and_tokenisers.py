@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensorium.language.datetimes import read_moment, turned
+from sensorium.language.datetimes import day_month_order, read_datetime
 from sensorium.language.normalisation import normalise
 from sensorium.language.numbers import read_number
 from sensorium.language.tokeniser import UNKNOWN, Tokeniser
@@ -93,13 +93,13 @@ def test_formats_of_dates(moment: datetime) -> None:
         f"{moment.day} {month} {moment.year}, {moment.hour % 12 or 12}:{moment:%M:%S} {half}",
     ]
     for cell in same:
-        assert read_moment(cell) == (moment, seconds), cell
+        assert read_datetime(cell) == (moment, seconds), cell
     american = f"{moment.month}/{moment.day}/{moment.year} {clock}"
-    assert read_moment(american, "mdy") == (moment, seconds)
+    assert read_datetime(american, "mdy") == (moment, seconds)
 
 
 def test_zones_change_seconds_but_not_the_local_time() -> None:
-    clock, seconds = read_moment("2020-01-02T08:00:00+02:00") or (None, None)
+    clock, seconds = read_datetime("2020-01-02T08:00:00+02:00") or (None, None)
     assert clock == datetime(2020, 1, 2, 8)
     assert seconds == datetime(2020, 1, 2, 6, tzinfo=UTC).timestamp()
 
@@ -108,21 +108,21 @@ def test_seconds_and_milliseconds_since_1970() -> None:
     moment = datetime(2020, 1, 2, 3, 4, 5)
     seconds = (moment - datetime(1970, 1, 1)) / timedelta(seconds=1)
     for cell in (seconds, int(seconds), str(int(seconds)), seconds * 1000, np.int64(seconds)):
-        assert read_moment(cell) == (moment, seconds)
+        assert read_datetime(cell) == (moment, seconds)
 
 
 def test_order_is_detected_by_numbers_above_twelve() -> None:
-    assert turned(["3/4/2020", "25/4/2020"]).order == "dmy"
-    assert turned(["3/4/2020", "4/25/2020"]).order == "mdy"
-    assert turned(["3/4/2020"]).order == "dmy"
-    assert read_moment("4/25/2020", "dmy") is None
+    assert day_month_order(["3/4/2020", "25/4/2020"]).order == "dmy"
+    assert day_month_order(["3/4/2020", "4/25/2020"]).order == "mdy"
+    assert day_month_order(["3/4/2020"]).order == "dmy"
+    assert read_datetime("4/25/2020", "dmy") is None
 
 
 @pytest.mark.parametrize(
     "cell", ["12:00", "2020", "hello", "32/1/2020", "30 Feb 2020", "2020-01-02 13:00 pm", True, 3, "x" * 1000]
 )
 def test_invalid_dates(cell: object) -> None:
-    assert read_moment(cell) is None
+    assert read_datetime(cell) is None
 
 
 @given(st.text())

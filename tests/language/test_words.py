@@ -13,7 +13,7 @@ from sensorium.core.errors import ConfigError, MissingExtraError
 from sensorium.language import part_of_speech
 from sensorium.language.normalisation import normalise
 from sensorium.language.part_of_speech import TAGS, english, tag
-from sensorium.language.stopwords import stopwords, without
+from sensorium.language.stopwords import remove_stopwords, stopwords
 from sensorium.language.tokeniser import UNKNOWN, Tokeniser
 from sensorium.language.word_segmentation import words
 from sensorium.language.word_vectors import learn_vectors, read_vectors
@@ -34,8 +34,8 @@ def test_chinese_words() -> None:
 
 def test_stop_words_are_removed() -> None:
     stop = stopwords("both", "dress，SHOE")
-    assert without(["The", "red", "dress", "的", "鞋"], stop) == ["red", "鞋"]
-    assert without(["to", "be"], stop) == ["to", "be"]
+    assert remove_stopwords(["The", "red", "dress", "的", "鞋"], stop) == ["red", "鞋"]
+    assert remove_stopwords(["to", "be"], stop) == ["to", "be"]
     assert stopwords() == frozenset()
     for word in ("not", "no", "never", "不", "没"):
         assert word not in stopwords("both")

@@ -14,7 +14,7 @@ import torch
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.modality import Blob
 from sensorium.core.schema import content
-from sensorium.data.files.media_access import NONE, SEVERAL, Under, parts
+from sensorium.data.files.media_access import SEVERAL, UPLOADS_ONLY, LocalFiles, parts
 from sensorium.data.store.content_digest import digest
 from sensorium.modalities.image import Image
 from sensorium.modalities.images import Images
@@ -47,7 +47,7 @@ def read(cell: Any, media: Any) -> list[int]:
 
 
 def test_every_way_to_write_them(folder: Path) -> None:
-    media = Under(folder)
+    media = LocalFiles(folder)
     arrays = [np.full((20, 16), 60 * i, np.uint8) for i in (1, 2)]
     for cell in (
         "1.png;2.png",
@@ -63,11 +63,11 @@ def test_every_way_to_write_them(folder: Path) -> None:
     ):
         assert read(cell, media) == [60, 120], cell
     assert read("3.png", media) == [180]
-    assert read(png(60), NONE) == [60]
+    assert read(png(60), UPLOADS_ONLY) == [60]
 
 
 def test_bad_cells_are_refused_in_words(folder: Path) -> None:
-    media = Under(folder, max_bytes=200)
+    media = LocalFiles(folder, max_bytes=200)
     for cell, problem in (
         ("1.png;no.png", "no such file"),
         (";;", "none"),
@@ -85,7 +85,7 @@ def test_bad_cells_are_refused_in_words(folder: Path) -> None:
 def test_a_network_names_no_files(folder: Path) -> None:
     for cell in ("1.png;2.png", ["1.png"], '["1.png"]', [{"path": "1.png"}], [b"x", "1.png"]):
         with pytest.raises(CellError, match="may not be named"):
-            NONE.open_several(cell)
+            UPLOADS_ONLY.open_several(cell)
 
 
 def test_parts() -> None:
@@ -162,5 +162,5 @@ def test_what_is_held_to_learn_from_is_bounded(monkeypatch: pytest.MonkeyPatch) 
     seen: list[int] = []
     monkeypatch.setattr(prepare, "SAMPLE_BYTES", 1000)
     monkeypatch.setattr(Image, "fit", lambda self, cells: seen.append(len(cells)))
-    prepare.fit_modalities(Schema.declare({"photo": "image"}), Table.read({"photo": [bytes(400)] * 9}), NONE)
+    prepare.fit_modalities(Schema.declare({"photo": "image"}), Table.read({"photo": [bytes(400)] * 9}), UPLOADS_ONLY)
     assert seen == [3]

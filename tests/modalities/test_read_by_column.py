@@ -221,11 +221,11 @@ def test_half_a_character_is_replaced() -> None:
     "cell", ["0.5 1.5 -2.5", "[0.5 1.5 -2.5]", "0.5, 1.5, -2.5", "[0.5, 1.5, -2.5]", "[ 5.0e-01  1.5\n -2.5 ]"]
 )
 def test_vectors_as_programs_print_them(cell: str) -> None:
-    from sensorium.data.files.media_access import NONE
+    from sensorium.data.files.media_access import UPLOADS_ONLY
 
     assert Vector.sniff([cell] * 5, "x").score > Text.sniff([cell] * 5, "x").score
     vector = fitted(Vector(), [[0.5, 1.5, -2.5]])
-    assert np.array_equal(vector.encode(NONE.open(cell)), np.array([0.5, 1.5, -2.5], np.float32))
+    assert np.array_equal(vector.encode(UPLOADS_ONLY.open(cell)), np.array([0.5, 1.5, -2.5], np.float32))
 
 
 @pytest.mark.parametrize("cell", ["1 234 567", "030 123 456", "2020 01 02", "a b c", "1.5", "[1]", "0,1 0,2 0,3", "-"])

@@ -22,7 +22,7 @@ from sensorium.core.layout import Row
 from sensorium.core.modality import Modality
 from sensorium.core.schema import Schema
 from sensorium.data import encoded_rows as encoded
-from sensorium.data.files.media_access import NONE
+from sensorium.data.files.media_access import UPLOADS_ONLY
 from sensorium.data.store.store import Store
 from sensorium.data.tables.table import Table
 from sensorium.modalities.category import Category
@@ -93,9 +93,11 @@ def test_a_filled_number_is_read_and_the_indicator_tells(impute: str, seen: floa
         column.reader.fit([1.0, 1.0, 10.0])
     records = [{"age": 10.0}, {"age": None}]
     table = Table.read({"age": [10.0, None]})
-    alone = schema.collate([schema.encode(row, media=NONE) for row in records]).inputs["table"]
+    alone = schema.collate([schema.encode(row, media=UPLOADS_ONLY) for row in records]).inputs["table"]
     stored = (
-        encoded.encode(schema, table, media=NONE, store=Store(tmp_path), targets=False).batch(np.arange(2)).inputs["table"]
+        encoded.encode(schema, table, media=UPLOADS_ONLY, store=Store(tmp_path), targets=False)
+        .batch(np.arange(2))
+        .inputs["table"]
     )
     for field in (alone, stored):
         assert field.present.tolist() == [True, False]  # nothing at all is known of the second row

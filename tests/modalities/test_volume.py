@@ -14,15 +14,15 @@ import pytest
 import torch
 
 from sensorium.codecs import volume as signal
-from sensorium.codecs.volume import is_nifti, read_volume, voxels_of
+from sensorium.codecs.volume import is_nifti, read_volume, voxel_count
 from sensorium.core.errors import CellError
 from sensorium.core.layout import Grid
 from sensorium.core.modality import Blob, Folder
 from sensorium.core.registry import build
 from sensorium.data.files import media_access
-from sensorium.data.files.media_access import NONE, Under
+from sensorium.data.files.media_access import UPLOADS_ONLY, LocalFiles
 from sensorium.data.inspection.media_checks import decode, reader
-from sensorium.data.inspection.type_inference import guess
+from sensorium.data.inspection.type_inference import infer_types
 from sensorium.data.store.content_digest import digest
 from sensorium.data.tables.table import Table
 from sensorium.modalities.volume import Volume
@@ -84,7 +84,7 @@ def npy(array: np.ndarray) -> Blob:
 def test_nifti_is_turned_upright(flips: tuple[int, int, int], packed: bool) -> None:
     data = nifti(flips=flips, packed=packed)
     assert is_nifti(data)
-    assert voxels_of(Blob(data, "a.nii")) == VOXELS.size
+    assert voxel_count(Blob(data, "a.nii")) == VOXELS.size
     np.testing.assert_array_equal(read_volume(Blob(data, "a.nii")), VOXELS)
 
 
@@ -131,7 +131,7 @@ def test_volumes_stand_on_one_grid_and_one_scale() -> None:
     volume = fitted(cells)
     assert volume.layout == Grid(1, (12, 24, 20))
     np.testing.assert_allclose([volume.encode(cell).mean() for cell in cells], [0, 127.5, 255], atol=0.51)
-    assert volume.told() == "voxels: -1000 is black in all of them, 1000 is white"
+    assert volume.notes() == "voxels: -1000 is black in all of them, 1000 is white"
     window = fitted(cells, low=-450, high=1050)
     np.testing.assert_allclose([window.encode(cell).mean() for cell in cells], [0, 76.5, 246.5], atol=0.51)
     assert fitted([np.zeros((200, 400, 400), np.uint8)]).layout == Grid(1, (32, 64, 64))
@@ -169,7 +169,7 @@ def test_it_is_recognised() -> None:
     table = Table(
         {"scan": [VOXELS + i for i in range(4)], "photo": [np.zeros((20, 20, 3), np.uint8) + i for i in range(4)]}
     )
-    assert {name: found.kind for name, found in guess(table).items()} == {"scan": "volume", "photo": "image"}
+    assert {name: found.kind for name, found in infer_types(table).items()} == {"scan": "volume", "photo": "image"}
 
 
 def test_a_cell_may_name_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +180,7 @@ def test_a_cell_may_name_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (tmp_path / f"scan{i}" / "DICOMDIR").write_bytes(b"no slice")
     (tmp_path / "plain").mkdir()
     (tmp_path / "plain" / "a.txt").write_text("x")
-    opener = Under(tmp_path)
+    opener = LocalFiles(tmp_path)
     opened = opener.open("scan0")
     assert isinstance(opened, Folder)
     assert digest(opened) != digest(opener.open("scan1"))
@@ -195,11 +195,11 @@ def test_a_cell_may_name_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(CellError, match="not a picture"):
         image.encode(opened)
     with pytest.raises(CellError, match="upload"):
-        NONE.open("scan0")
+        UPLOADS_ONLY.open("scan0")
     with pytest.raises(CellError, match="leads out"):
-        Under(tmp_path / "plain").open("../scan0")
+        LocalFiles(tmp_path / "plain").open("../scan0")
     with pytest.raises(CellError, match="limit"):
-        Under(tmp_path, max_bytes=3000).open("scan0")
+        LocalFiles(tmp_path, max_bytes=3000).open("scan0")
     monkeypatch.setattr(media_access, "SLICES", 3)
     with pytest.raises(CellError, match="more than 3 files"):
         opener.open("scan0")

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="serving needs sensorium[serve]")
 
-from sensorium.data.files.media_access import NONE
+from sensorium.data.files.media_access import UPLOADS_ONLY
 from sensorium.predictor import Predictor
 
 MEDIA = ("photo", "sound", "sensor")
@@ -20,7 +20,7 @@ Make = Callable[..., Any]
 
 @pytest.fixture(scope="session")
 def predictor(trained: Any) -> Predictor:
-    return Predictor(trained.artifact, device="cpu", media=NONE)
+    return Predictor(trained.artifact, device="cpu", media=UPLOADS_ONLY)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from sensorium.core.errors import ConfigError
-from sensorium.data.files.media_access import NAMED
+from sensorium.data.files.media_access import FILE_NAME_REFUSED
 from sensorium.predictor import Predictor
 from sensorium.serve.limits import Limits
 
@@ -59,13 +59,13 @@ def refused(answer: Any, status: int, problem: str, column: str | None = None) -
 )
 @pytest.mark.parametrize("column", ["photo", "sound", "sensor"])
 def test_cells_cannot_name_files(small: Any, column: str, cell: str) -> None:
-    refused(small.post("/predict", json={"row": {column: cell}}), 422, NAMED, column)
-    refused(small.post("/predict", files={column: (None, cell)}), 422, NAMED, column)
+    refused(small.post("/predict", json={"row": {column: cell}}), 422, FILE_NAME_REFUSED, column)
+    refused(small.post("/predict", files={column: (None, cell)}), 422, FILE_NAME_REFUSED, column)
 
 
 @pytest.mark.parametrize("cell", [{"path": "/etc/passwd"}, {"bytes": 10**12, "path": "x"}, {"url": "http://a.example"}])
 def test_mappings_cannot_name_files(small: Any, cell: Any) -> None:
-    refused(small.post("/predict", json={"row": {"photo": cell}}), 422, NAMED, "photo")
+    refused(small.post("/predict", json={"row": {"photo": cell}}), 422, FILE_NAME_REFUSED, "photo")
     text = json.dumps(cell)  # the same as text
     assert small.post("/predict", json={"row": {"photo": text}}).status_code == 422
 

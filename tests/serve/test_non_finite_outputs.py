@@ -10,7 +10,7 @@ import torch
 
 from sensorium.core.answer import Attachment, finite
 from sensorium.core.errors import AnswerError
-from sensorium.data.files.media_access import NONE
+from sensorium.data.files.media_access import UPLOADS_ONLY
 from sensorium.predictor import Predictor
 
 WORDS = "the model's answer to 'event' is not a number"
@@ -23,7 +23,7 @@ def damaged(trained: Any) -> Predictor:
     with torch.no_grad():
         for weight in artifact.model.tasks.parameters():
             weight.fill_(float("nan"))
-    return Predictor(artifact, device="cpu", media=NONE)
+    return Predictor(artifact, device="cpu", media=UPLOADS_ONLY)
 
 
 def corrupted(predictor: Predictor, monkeypatch: pytest.MonkeyPatch, value: float) -> None:

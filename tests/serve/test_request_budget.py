@@ -90,9 +90,9 @@ def test_default_budget_refuses_eight_large_images(client: Any) -> None:
 
 
 def test_cheap_headers_and_decoding_cost(predictor: Predictor) -> None:
-    from sensorium.data.files.media_access import NONE
+    from sensorium.data.files.media_access import UPLOADS_ONLY
 
-    budget = RequestBudget(predictor.schema, Limits(), NONE)
+    budget = RequestBudget(predictor.schema, Limits(), UPLOADS_ONLY)
     assert budget.is_cheap([{"photo": png(9, 9), "note": "a"}, {}])
     assert not budget.is_cheap([{"photo": png(9, 9) + bytes(CHEAP_BYTES)}])
     assert not budget.is_cheap([{"photo": b"\0\0\0\x18ftypmp42"}])  # a video: its size may need decoding

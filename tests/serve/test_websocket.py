@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sensorium.core.errors import MissingExtraError
-from sensorium.data.files.media_access import NAMED
+from sensorium.data.files.media_access import FILE_NAME_REFUSED
 from sensorium.predictor import Predictor
 from sensorium.serve.limits import Limits
 from sensorium.streaming import live_client
@@ -126,7 +126,7 @@ def test_series_and_image_streams(client: Any, predictor: Predictor, cells: list
         ('{"column": "sound", "seconds": 900000}', None, "windows of"),
         ('{"column": "sound", "seconds": 1, "hop": 0}', None, "windows of"),
         ('{"column": "sound", "rate": 1e-9}', None, "out of bounds"),
-        ('{"column": "sound", "row": {"photo": {"path": "/etc/passwd"}}}', None, NAMED),
+        ('{"column": "sound", "row": {"photo": {"path": "/etc/passwd"}}}', None, FILE_NAME_REFUSED),
         ('{"column": "sound", "row": {"phot": 1}}', None, "did you mean photo"),
         ('{"column": "sound"}', b"short", "a chunk is"),
         ('{"column": "sound"}', HEADER.pack(0, 0) + b"odd", "not a multiple of 2 bytes"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from sensorium.language.typos import misspelt
+from sensorium.language.typos import with_typos
 from sensorium.signal.corruption import blurred, drift, gap, noisy_picture, noisy_sound, occluded
 
 
@@ -61,15 +61,15 @@ def test_drift_ends_three_deviations_away() -> None:
 def test_slips_are_as_many_as_the_level_says() -> None:
     text = " ".join(f"word{i % 7}" for i in range(2000))
     for level in (0.2, 0.7):
-        slips = misspelt(text, level, np.random.default_rng(0)).split(" ")
+        slips = with_typos(text, level, np.random.default_rng(0)).split(" ")
         assert np.mean([a != b for a, b in zip(slips, text.split(" "), strict=True)]) == pytest.approx(level, abs=0.03)
-    assert misspelt(text, 0.0, np.random.default_rng(0)) == text
+    assert with_typos(text, 0.0, np.random.default_rng(0)) == text
 
 
 def test_slips_in_chinese_are_other_characters_of_the_text() -> None:
     text = "今天天气很好我们去公园"
-    spoiled = misspelt(text, 1.0, np.random.default_rng(0))
+    spoiled = with_typos(text, 1.0, np.random.default_rng(0))
     assert len(spoiled) == len(text)
     assert all(a != b for a, b in zip(spoiled, text, strict=True))
     assert set(spoiled) <= set(text)
-    assert misspelt("", 1.0, np.random.default_rng(0)) == ""
+    assert with_typos("", 1.0, np.random.default_rng(0)) == ""

@@ -67,7 +67,7 @@ def test_order_between_pictures_is_kept(as_file: bool) -> None:
     levels = [int(image.encode(cell).mean()) for cell in cells]
     assert levels[0] < levels[1] < levels[2] < levels[3]
     np.testing.assert_allclose(levels, [255 * value / 2000 for value in (200, 500, 1000, 2000)], atol=1)
-    assert "2000 is white" in image.told()
+    assert "2000 is white" in image.notes()
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_pictures_of_8_bits_are_as_they_were() -> None:
     image = fitted([encoded(pixels), pixels])
     assert "scale" not in image.state
     assert "scale" not in image.store_options
-    assert not image.told()
+    assert not image.notes()
     assert (image.encode(encoded(pixels))[0] == pixels).all()
 
 

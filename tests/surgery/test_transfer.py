@@ -278,14 +278,14 @@ def test_a_model_with_fewer_streams_keeps_the_surgery_of_those() -> None:
 def test_what_is_augmented_is_not_stored(rows: list[dict[str, Any]], option: dict[str, Any], varies: bool) -> None:
     from sensorium.core.schema import Schema
     from sensorium.data.encoded_rows import encode
-    from sensorium.data.files.media_access import NONE
+    from sensorium.data.files.media_access import UPLOADS_ONLY
     from sensorium.data.store.store import Store
     from sensorium.data.tables.table import Table
     from sensorium.training.feature_cache import _is_augmented
 
     schema = Schema.declare({"photo": {"kind": "image", "augment": "none", **option}})
     schema.columns["photo"].reader.fit([row["photo"] for row in rows if row["photo"]])
-    encoded = encode(schema, Table.read(rows), media=NONE, store=Store(), targets=False)
+    encoded = encode(schema, Table.read(rows), media=UPLOADS_ONLY, store=Store(), targets=False)
     assert _is_augmented(schema, "photo", encoded) == varies
 
 

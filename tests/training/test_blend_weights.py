@@ -10,7 +10,7 @@ from sensorium.core.expert import Response
 from sensorium.core.goal import Goal
 from sensorium.modalities.category import Category
 from sensorium.modalities.number import Number
-from sensorium.nn.gram_projection import Narrowed, products
+from sensorium.nn.gram_projection import GramProjection, products
 from sensorium.nn.linear_solvers import Solver, prior
 from sensorium.tasks.classification import Classification
 from sensorium.tasks.regression import Regression
@@ -79,8 +79,8 @@ def test_reduced_features_give_the_same_model() -> None:
     target = (np.asarray(wide[:, :20].sum(axis=1)).ravel() + dense[:, 0] > 1).astype(np.int64)
     weight, response = np.ones(40), Response("classes", 2)
     known = prior(response, target, weight)
-    narrow = Narrowed.of([wide, dense], [1.5, 0.5], [products(wide), products(dense)], np.float64)
-    plain = Narrowed.of([wide, dense], [1.5, 0.5], [None, None], np.float64)
+    narrow = GramProjection.of([wide, dense], [1.5, 0.5], [products(wide), products(dense)], np.float64)
+    plain = GramProjection.of([wide, dense], [1.5, 0.5], [None, None], np.float64)
     assert narrow.x.shape == (40, 40)
     assert plain.x.shape == (40, 330)
     heads = [Solver(response, known).fit(one.x, target, weight, 1.0) for one in (narrow, plain)]

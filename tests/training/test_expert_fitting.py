@@ -15,7 +15,7 @@ import sensorium as sm
 from sensorium.core.batch import Batch
 from sensorium.core.errors import ConfigError
 from sensorium.core.forward import Forward
-from sensorium.core.stream_subsets import coalitions, routed
+from sensorium.core.stream_subsets import coalitions, route_rows
 from sensorium.nn.ensemble import NETWORK, Ensemble
 from sensorium.training import final_fit
 from sensorium.training.lightning_module import TrainingModule
@@ -75,7 +75,7 @@ def test_each_set_of_streams_has_its_own_weights(blended: Any, scenes: Path) -> 
             direct = model(batch.without(*(s for s in model.streams if s not in some)))["event"]
             torch.testing.assert_close(hidden.outputs["event"], direct, atol=1e-5, rtol=1e-4)
             present = {s: part.present for s, part in hidden.kept.items()}
-            which = routed(model.streams, blend.sets, present)
+            which = route_rows(model.streams, blend.sets, present)
             assert all(set(blend.sets[i]) <= set(some) for i in which.tolist())
             assert hidden.outputs["event"].isfinite().all()
 
@@ -203,7 +203,7 @@ def test_final_training_starts_from_the_best_epoch(quick_fit: Any, monkeypatch: 
 def test_concatenated_rows_contain_both_parts(scenes: Path, blended: Any) -> None:
     trained, _ = blended
     early, late = (trained.encode(sm.Table.read(scenes / f"{name}.csv")) for name in ("train", "valid"))
-    both = early.followed(late)
+    both = early.concatenated(late)
     assert len(both) == len(early) + len(late)
     index = np.array([len(early), 0, len(both) - 1, 3], dtype=np.int64)
     got = both.batch(index)

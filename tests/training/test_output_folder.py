@@ -154,12 +154,12 @@ def test_impossible_output_path_is_reported_before_any_work(
 
 
 def test_pack_replaces_shards_only_with_overwrite(scenes: Path, tmp_path: Path) -> None:
-    from sensorium.data.files.media_access import Under
+    from sensorium.data.files.media_access import LocalFiles
     from sensorium.data.shards.pack import pack
     from sensorium.data.shards.shard_folder import shards
     from sensorium.data.tables.table import Table
 
-    rows, media = Table.read(scenes / "test.csv"), Under(scenes)
+    rows, media = Table.read(scenes / "test.csv"), LocalFiles(scenes)
     (tmp_path / "shard-00000.tar").write_bytes(b"mine")
     with pytest.raises(DataError, match=r"holds 'shard-00000\.tar'"):
         pack(rows, tmp_path, media=media)

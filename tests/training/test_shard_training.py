@@ -16,9 +16,9 @@ from sensorium.core.errors import ConfigError, DataError
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
 from sensorium.data.encoded_rows import encode
-from sensorium.data.files.media_access import NONE, Under
+from sensorium.data.files.media_access import UPLOADS_ONLY, LocalFiles
 from sensorium.data.shards.pack import pack
-from sensorium.data.shards.prefetch import Flow, Pass
+from sensorium.data.shards.prefetch import PrefetchedBatches, StreamEpoch
 from sensorium.data.shards.row_stream import Stream
 from sensorium.data.shards.shard_folder import shards
 from sensorium.data.store.store import Store
@@ -38,7 +38,7 @@ class PowerCutError(Exception):
 def packed(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The training table of scenes as shards of 20 rows. Do not write."""
     out = tmp_path_factory.mktemp("packed") / "shards"
-    assert pack(Table.read(scenes / "train.csv"), out, media=Under(scenes), rows_per_shard=20) == []
+    assert pack(Table.read(scenes / "train.csv"), out, media=LocalFiles(scenes), rows_per_shard=20) == []
     return out
 
 
@@ -50,7 +50,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"x": i % 7 - 3.0, "z": (i * 5) % 11, "word": ["ash", "elm"][i % 2], "who": f"p{i // 4}", "y": "ab"[i % 7 > 3]}
         for i in range(96)
     ]
-    pack(Table.read([row | {"w": 1 + i % 3} for i, row in enumerate(rows)]), out, media=NONE, rows_per_shard=16)
+    pack(Table.read([row | {"w": 1 + i % 3} for i, row in enumerate(rows)]), out, media=UPLOADS_ONLY, rows_per_shard=16)
     return out
 
 
@@ -62,15 +62,15 @@ def stream_fit(source: Any, **given: Any) -> Any:
 def schema_of(table: Table, weight: str | None = None) -> Schema:
     columns: dict[str, Any] = {"x": "number", "word": "category", "y": {"kind": "category", "role": "target"}}
     schema = Schema.declare(columns | ({weight: {"role": "weight", "kind": "number"}} if weight else {}))
-    fit_modalities(schema, table, NONE)
+    fit_modalities(schema, table, UPLOADS_ONLY)
     return schema
 
 
 def test_stream_batches_equal_table_batches(words: Path, tmp_path: Path) -> None:
     table = Table.read(words)
     schema = schema_of(table, "w")
-    rows = encode(schema, table, media=NONE, store=Store(tmp_path))
-    flow = Flow(Stream(words), schema, 10, workers=2)
+    rows = encode(schema, table, media=UPLOADS_ONLY, store=Store(tmp_path))
+    flow = PrefetchedBatches(Stream(words), schema, 10, workers=2)
     for i in range(12):  # 9.6 batches are a pass: the tenth goes on with the first rows
         batch = next(flow)
         own = rows.batch(np.arange(10 * i, 10 * i + 10, dtype=np.int64) % len(table))
@@ -86,8 +86,8 @@ def test_stream_batches_equal_table_batches(words: Path, tmp_path: Path) -> None
 def test_flow_resumes_at_its_position(words: Path) -> None:
     schema = schema_of(Table.read(words))
 
-    def new() -> Flow:
-        return Flow(Stream(words, seed=3, buffer=20), schema, 7, workers=2)
+    def new() -> PrefetchedBatches:
+        return PrefetchedBatches(Stream(words, seed=3, buffer=20), schema, 7, workers=2)
 
     straight, first, second = new(), new(), new()
     expected = [next(straight).inputs["table"].data for _ in range(40)]
@@ -105,14 +105,14 @@ def test_flow_resumes_at_its_position(words: Path) -> None:
 
 def test_pass_is_a_number_of_batches(words: Path) -> None:
     schema = schema_of(Table.read(words))
-    flow = Flow(Stream(words, seed=0), schema, 8)
-    epoch = Pass(flow, 5, epoch=1)
+    flow = PrefetchedBatches(Stream(words, seed=0), schema, 8)
+    epoch = StreamEpoch(flow, 5, epoch=1)
     assert len(list(epoch)) == len(epoch) == 5
     assert epoch.state_dict() == {"epoch": 1, "batch": 5}
-    again = Pass(flow, 5, epoch=1)
+    again = StreamEpoch(flow, 5, epoch=1)
     again.load_state_dict({"epoch": 1, "batch": 3})
     assert len(list(again)) == 2
-    other = Pass(flow, 5, epoch=2)
+    other = StreamEpoch(flow, 5, epoch=2)
     other.load_state_dict({"epoch": 1, "batch": 3})
     assert len(list(other)) == 5
     flow.close()
@@ -213,7 +213,7 @@ def test_stream_problems_are_reported_once(scenes: Path, tmp_path: Path, capsys:
     spoilt = tmp_path / "spoilt.png"
     spoilt.write_bytes(b"\x89PNG\r\n\x1a\n" + b"nothing")
     rows[20]["photo"] = str(spoilt)
-    pack(Table.read(rows), tmp_path / "shards", media=Under(scenes, anywhere=True), rows_per_shard=10)
+    pack(Table.read(rows), tmp_path / "shards", media=LocalFiles(scenes, anywhere=True), rows_per_shard=10)
     given = [{"photo": row["photo"], "event": row["event"]} for row in rows]
     stream_fit(tmp_path / "shards", target="event", ignore=["cost", "tags", "note", "sensor", "when", "sound"], valid=given)
     said = capsys.readouterr().err

@@ -18,8 +18,8 @@ from sensorium.core.layout import Row
 from sensorium.core.recipe import Recipe, read_yaml
 from sensorium.core.registry import build, split
 from sensorium.core.schema import Schema
-from sensorium.data.files.media_access import NONE
-from sensorium.data.inspection.type_inference import guess
+from sensorium.data.files.media_access import UPLOADS_ONLY
+from sensorium.data.inspection.type_inference import infer_types
 from sensorium.data.tables.columnar import column_names
 from sensorium.data.tables.table import Table
 from sensorium.training.defaults import WIDE, resolve
@@ -109,7 +109,7 @@ def test_concatenated_columns_equal_single_columns() -> None:
         cells: dict[str, list[Any]] = {"c": ["x", "y"], "d": ["2020-01-01", "2021-05-05"], "e": ["s;t", "t;u"]}
         column.reader.fit(cells.get(column.name, [1.0, 2.0, 4.0]))
     rows = [{"a": 1, "b": 2, "c": "x", "d": "2020-03-04", "e": "s;u"}, {"c": "?"}, {}, {"b": 3}]
-    samples = [found.encode(row, media=NONE) for row in rows]
+    samples = [found.encode(row, media=UPLOADS_ONLY) for row in rows]
     for some in (samples, samples[:1], []):
         whole = side_by_side({c.name: c.reader for c in found.inputs}, some)
         parts = Field.join([c.reader.collate([sample[c.name] for sample in some]) for c in found.inputs])
@@ -130,7 +130,7 @@ def test_numbers_are_never_sniffed_as_media() -> None:
             modality = registry.find("modalities", kind)
             if modality.media and modality.__module__.startswith("sensorium."):
                 assert modality.sniff(cells, "image_vector_smiles").score == 0, kind
-    assert guess(Table({"a": [str(i * 1.5) for i in range(9)]}))["a"].kind == "number"
+    assert infer_types(Table({"a": [str(i * 1.5) for i in range(9)]}))["a"].kind == "number"
 
 
 def test_duplicates_in_long_headers_are_found() -> None:

@@ -23,7 +23,7 @@ from sensorium.core import registry
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
 from sensorium.data.encoded_rows import Rows, encode
-from sensorium.data.files.media_access import Under
+from sensorium.data.files.media_access import LocalFiles
 from sensorium.data.store.store import Store
 from sensorium.data.tables.table import Table
 from sensorium.model import assemble
@@ -74,7 +74,7 @@ def prepared(
     )
     table = Table.read(rows(absent))
     schema = declare(table, plan, ["y"], {}).schema
-    media = Under(Path.cwd(), anywhere=True)
+    media = LocalFiles(Path.cwd(), anywhere=True)
     fit_modalities(schema, table, media)
     plan, _ = resolve(plan, schema, len(table))
     with tempfile.TemporaryDirectory() as folder:

@@ -12,7 +12,7 @@ from typer.core import TyperCommand
 
 from sensorium.core import quoting
 from sensorium.core.errors import ConfigError, nearest
-from sensorium.data.inspection.column_groups import SAID
+from sensorium.data.inspection.column_groups import RESERVED_NAMES
 
 QUOTES = "Put a name with special characters in double quotes"
 """The quoting rule of ``core.quoting``, as help texts state it."""
@@ -111,7 +111,7 @@ def _is_group(word: str) -> bool:
     if word.startswith('"'):
         return quoting.pair(word)[1] is not None
     name, equals, value = word.partition("=")
-    override = "." in name or name in SAID or value.startswith(("{", "["))
+    override = "." in name or name in RESERVED_NAMES or value.startswith(("{", "["))
     return bool(equals) and not name.startswith("-") and not override
 
 

@@ -46,7 +46,7 @@ def run(
 
     One stream, as a plain array for numpy.load: sensorium embed run new.csv --stream photo --out photos.npy
     """
-    from sensorium.data.files.output_path import ready
+    from sensorium.data.files.output_path import prepare_output
     from sensorium.data.files.vector_files import FORMATS, Vector, write, write_csv
 
     keep = _options.column_names(keep)
@@ -56,12 +56,12 @@ def run(
     if out is not None and out.suffix == ".npy" and keep:
         raise ConfigError("a .npy file cannot hold the columns of --keep", file=out, fix="write .csv, .jsonl or .parquet")
     if out is not None:
-        ready(out, "--out", overwrite=overwrite, reads=[table])
-    from sensorium.data.files.media_access import Under
-    from sensorium.data.inspection.unseen_values import absent_told
+        prepare_output(out, "--out", overwrite=overwrite, reads=[table])
+    from sensorium.data.files.media_access import LocalFiles
+    from sensorium.data.inspection.unseen_values import missing_columns_note
     from sensorium.data.tables.table import Table
     from sensorium.predictor import settle_threads
-    from sensorium.reporting.cell_problems import say_problems
+    from sensorium.reporting.cell_problems import print_problems
     from sensorium.reporting.console import Console
     from sensorium.reporting.prediction_files import Beside
     from sensorium.trained import load
@@ -75,9 +75,9 @@ def run(
     with Console(quiet) as console:
         for note in rows.notes:
             console.warn(note)
-        if absent := absent_told(model.schema, str(table), rows.columns):
+        if absent := missing_columns_note(model.schema, str(table), rows.columns):
             console.warn(absent)
-        opener = Under(rows.root or Path.cwd(), anywhere=True)
+        opener = LocalFiles(rows.root or Path.cwd(), anywhere=True)
         embeddings = model.predictor.embeddings(
             rows.rows(), stream=stream, batch_size=batch_size, media=opener, steady=True
         )
@@ -90,6 +90,6 @@ def run(
                 yield Vector(number, kept, embedding.missing, embedding.vector.numpy())
 
         count = write_csv(sys.stdout, vectors()) if out is None else write(out, vectors())
-        say_problems(console, problems)
+        print_problems(console, problems)
         if out is not None:
             console.note(f"{counted(count, 'vector')} in {out}")

@@ -41,13 +41,13 @@ def run(
     """
     if reference is not None and not robustness:
         raise ConfigError("--reference needs --robustness", fix="give both options")
-    from sensorium.data.files.output_path import ready
+    from sensorium.data.files.output_path import prepare_output
     from sensorium.reporting.console import Console
     from sensorium.trained import load
 
     for path, option in ((report, "--report"), (json_, "--json")):
         if path is not None:
-            ready(path, option, overwrite=overwrite, reads=[table])
+            prepare_output(path, option, overwrite=overwrite, reads=[table])
     with Console(quiet) as console:
         evaluation = load(run).evaluate(
             table,

@@ -41,12 +41,12 @@ def run(
 
     Example: sensorium explain run test.csv --row 3 --out explanation.html
     """
-    from sensorium.data.files.output_path import ready
+    from sensorium.data.files.output_path import prepare_output
     from sensorium.trained import load
 
     for path, option in ((out, "--out"), (json_, "--json")):
         if path is not None:
-            ready(path, option, overwrite=overwrite, reads=[table, train])
+            prepare_output(path, option, overwrite=overwrite, reads=[table, train])
     explanation = load(run).explain(
         table,
         row=row,

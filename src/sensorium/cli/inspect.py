@@ -27,14 +27,14 @@ def run(
 
     Example: sensorium inspect train.csv test.csv --target label
     """
-    from sensorium.data.files.media_access import Under
-    from sensorium.data.files.output_path import ready
+    from sensorium.data.files.media_access import LocalFiles
+    from sensorium.data.files.output_path import prepare_output
     from sensorium.data.inspection.inspect import inspect
     from sensorium.data.tables.table import Table
     from sensorium.reporting.console import Console
 
     if json_ is not None:
-        ready(json_, "--json", overwrite=overwrite, reads=tables)
+        prepare_output(json_, "--json", overwrite=overwrite, reads=tables)
     loaded = {name: Table.read(name, root=media) for name in tables}
     root = next(iter(loaded.values())).root or Path.cwd()
     with Console() as console:
@@ -42,7 +42,7 @@ def run(
             loaded,
             target=_options.column_names(target),
             columns=_options.column_kinds(as_, ignore),
-            media=Under(root, anywhere=True) if media is not None or len(loaded) == 1 else None,
+            media=LocalFiles(root, anywhere=True) if media is not None or len(loaded) == 1 else None,
             check_media=decode,
             progress=console.step,
         )

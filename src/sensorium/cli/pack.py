@@ -47,16 +47,16 @@ def run(
             raise ConfigError("no folder to write the shards to", fix="sensorium pack table.csv packed")
         if format_ not in ("parquet", "tar"):
             raise ConfigError(f"unknown format {format_!r}", fix="use --format parquet or --format tar")
-        from sensorium.data.files.media_access import Under
+        from sensorium.data.files.media_access import LocalFiles
         from sensorium.data.shards.pack import pack
         from sensorium.data.tables.table import Table
-        from sensorium.reporting.cell_problems import say_problems
+        from sensorium.reporting.cell_problems import print_problems
 
         rows = Table.read(table, root=media)
         problems = pack(
             rows,
             out,
-            media=Under(rows.root or Path.cwd(), anywhere=True),
+            media=LocalFiles(rows.root or Path.cwd(), anywhere=True),
             columns=_options.column_kinds(as_, None),
             format="tar" if format_ == "tar" else "parquet",
             rows_per_shard=rows_per_shard,
@@ -64,5 +64,5 @@ def run(
             overwrite=overwrite,
             tell=lambda done, total: console.step("packing", done, total),
         )
-        say_problems(console, problems)
+        print_problems(console, problems)
         console.note(f"{counted(len(rows), 'row')} in {counted(len(shards(out)), 'shard')} in {out}")

@@ -52,7 +52,7 @@ def run(
     The predictions of a folder of shards can be written to a folder, one part per shard. If it is interrupted, the same
     command resumes it: sensorium predict run packed --out predictions --processes 4
     """
-    from sensorium.data.files.output_path import ready
+    from sensorium.data.files.output_path import prepare_output
     from sensorium.data.shards.shard_folder import is_sharded
 
     keep = _options.column_names(keep)
@@ -65,12 +65,12 @@ def run(
         fix = "sensorium pack TABLE packed, then: sensorium predict RUN packed --out FOLDER --processes N"
         raise ConfigError("--processes needs a folder of shards and a folder for the predictions", fix=fix)
     if out is not None:
-        ready(out, "--out", overwrite=overwrite, reads=[table])
-    from sensorium.data.files.media_access import Under
-    from sensorium.data.inspection.unseen_values import absent_told
+        prepare_output(out, "--out", overwrite=overwrite, reads=[table])
+    from sensorium.data.files.media_access import LocalFiles
+    from sensorium.data.inspection.unseen_values import missing_columns_note
     from sensorium.data.tables.table import Table
     from sensorium.predictor import settle_threads
-    from sensorium.reporting.cell_problems import say_problems
+    from sensorium.reporting.cell_problems import print_problems
     from sensorium.reporting.console import Console
     from sensorium.reporting.prediction_files import Beside, write, write_csv
     from sensorium.trained import load
@@ -84,9 +84,9 @@ def run(
     with Console(quiet) as console:
         for note in rows.notes:
             console.warn(note)
-        if absent := absent_told(model.schema, str(table), rows.columns):
+        if absent := missing_columns_note(model.schema, str(table), rows.columns):
             console.warn(absent)
-        opener = Under(rows.root or Path.cwd(), anywhere=True)
+        opener = LocalFiles(rows.root or Path.cwd(), anywhere=True)
         problems = []
 
         def tracked(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
@@ -100,7 +100,7 @@ def run(
             write_csv(sys.stdout, predictions, model.model, beside, raw_cells=raw_cells)
         else:
             write(out, predictions, model.model, beside, raw_cells=raw_cells)
-        say_problems(console, problems)
+        print_problems(console, problems)
         if out is not None:
             console.note(f"{counted(len(rows), 'prediction')} in {out}")
 
@@ -119,7 +119,7 @@ def _predict_shards(
     from sensorium.batch_prediction import predict_shards
     from sensorium.core.recipe import Recipe
     from sensorium.predictor import settle_threads
-    from sensorium.reporting.cell_problems import say_problems
+    from sensorium.reporting.cell_problems import print_problems
     from sensorium.reporting.console import Console
 
     if (run / "recipe.yaml").is_file():  # otherwise loading raises the error
@@ -137,5 +137,5 @@ def _predict_shards(
             tell=lambda done, total: console.step("predicting", done, total, f"{done} of {total} shards"),
             warn=console.warn,
         )
-        say_problems(console, problems)
+        print_problems(console, problems)
         console.note(f"predictions in {out}, one part per shard")

@@ -149,7 +149,7 @@ def run(
 def _load(runs: list[str], device: str) -> dict[str, Predictor]:
     """Load the models by name: the text before ``=``, else the name of the folder."""
     from sensorium.artifact import Artifact
-    from sensorium.data.files.media_access import NONE
+    from sensorium.data.files.media_access import UPLOADS_ONLY
     from sensorium.predictor import Predictor
 
     models: dict[str, Predictor] = {}
@@ -159,5 +159,5 @@ def _load(runs: list[str], device: str) -> dict[str, Predictor]:
         name = name if mark else path.resolve().name
         if name in models:
             raise ConfigError(f"two models are named {name!r}", fix="give one of them another name: name=folder")
-        models[name] = Predictor(Artifact.load(path), device=device, media=NONE)
+        models[name] = Predictor(Artifact.load(path), device=device, media=UPLOADS_ONLY)
     return models

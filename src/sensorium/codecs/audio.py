@@ -132,7 +132,7 @@ def _decode(blob: Blob, seconds: float, channel: int | None) -> tuple[Array, int
     return np.concatenate(parts), int(energies.argmax()) if cancelled else None, rate, count
 
 
-def length_of(blob: Blob) -> tuple[float, int]:
+def sound_length(blob: Blob) -> tuple[float, int]:
     """Return the seconds and the samples over all channels of ``blob`` from its header; 0 if they are unknown."""
     import soundfile
 
@@ -202,7 +202,7 @@ def _wav(form: bytes, sound: bytes) -> bytes:
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
-def from_array(cell: Any) -> tuple[Array, bool]:
+def sound_from_array(cell: Any) -> tuple[Array, bool]:
     """Return the array or list ``cell`` as a signal ``[T]`` float32 in ±1: ``[T]``, ``[T, channels]`` or ``[channels, T]``.
 
     The second value is True if the channels cancel each other out, so that the louder one was used.

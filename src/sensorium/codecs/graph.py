@@ -31,7 +31,7 @@ class NodesAndEdges(NamedTuple):
     labels: list[str]
 
 
-def read_network(cell: Any) -> NodesAndEdges:
+def read_graph(cell: Any) -> NodesAndEdges:
     """Parse a graph: ``{"nodes": ..., "edges": [[0, 1], [1, 2, "label"]]}``.
 
     Nodes are their number, a list of labels, or a list of features.

@@ -55,7 +55,7 @@ def open_picture(cell: Any, side: int, scale: Scale | None = None) -> tuple[Arra
     return pixels, (pixels.shape[0], pixels.shape[1])
 
 
-def glance(cell: Any, side: int) -> tuple[Array, tuple[int, int]]:
+def open_raw_picture(cell: Any, side: int) -> tuple[Array, tuple[int, int]]:
     """Decode ``cell`` like ``open_picture``, but keep the values of images of more than 8 bits, thinned to ``2 * side``."""
     if isinstance(cell, bytes):
         cell = Blob(cell, "<bytes>")
@@ -123,7 +123,7 @@ def size_of_picture(cell: Any) -> tuple[int, int] | None:
 _EXIF_CHUNKS = (b"eXIf", b"exif", b"adobe")  # an EXIF chunk, a text chunk, a text chunk with XMP
 
 
-def opened_at(size: tuple[int, int], side: int) -> tuple[int, int]:
+def decoded_size(size: tuple[int, int], side: int) -> tuple[int, int]:
     """Return the height and width that ``read_picture`` decodes an image of ``size`` to, for ``side``.
 
     For a JPEG the result is exact to within a pixel.
@@ -134,7 +134,7 @@ def opened_at(size: tuple[int, int], side: int) -> tuple[int, int]:
     return max(1, round(size[0] * ratio)), max(1, round(size[1] * ratio))
 
 
-def pixels_of(blob: Blob) -> int:
+def pixel_count(blob: Blob) -> int:
     """Return the number of pixels of ``blob`` from its header, without decoding; 0 if it is unknown."""
     _silence_decoders()
     try:

@@ -21,7 +21,7 @@ STRETCH = 1.5
 """Aspect ratios that differ by less than this factor are stretched onto each other."""
 
 
-def framed(
+def fit_to_frame(
     pixels: Array,
     size: tuple[int, int],
     frame: tuple[int, int],
@@ -52,7 +52,7 @@ def framed(
     return pixels
 
 
-def cropped(pixels: Array, side: int, share: float, smooth: Smooth) -> Array:
+def crop_center(pixels: Array, side: int, share: float, smooth: Smooth) -> Array:
     """Resize the shorter side of ``pixels`` to ``side / share`` with ``smooth``; return the central ``side`` × ``side``."""
     size, (top, left) = _crop((pixels.shape[0], pixels.shape[1]), side, share)
     return _resized(pixels, size, smooth)[top : top + side, left : left + side]
@@ -67,7 +67,7 @@ def _crop(size: tuple[int, int], side: int, share: float) -> tuple[tuple[int, in
     return resized, ((resized[0] - side) // 2, (resized[1] - side) // 2)
 
 
-def middle(pixels: Array, ratio: float) -> Array:
+def center_crop_to_ratio(pixels: Array, ratio: float) -> Array:
     """Return the largest central crop of ``pixels`` whose width over height is ``ratio``."""
     (high, wide), (top, left) = _middle((pixels.shape[0], pixels.shape[1]), ratio)
     return pixels[top : top + high, left : left + wide]
@@ -80,15 +80,15 @@ def _middle(size: tuple[int, int], ratio: float) -> tuple[tuple[int, int], tuple
     return (inner_high, inner_wide), ((high - inner_high) // 2, (wide - inner_wide) // 2)
 
 
-class Place(NamedTuple):
+class FrameTransform(NamedTuple):
     """A scaling and translation from an image to its frame: ``scale`` times the original y and x, plus ``shift``."""
 
     scale: tuple[float, float]
     shift: tuple[float, float]
 
-    def then(self, scale: tuple[float, float], shift: tuple[float, float]) -> Place:
+    def then(self, scale: tuple[float, float], shift: tuple[float, float]) -> FrameTransform:
         """Return this transform followed by another with ``scale`` and ``shift``."""
-        return Place(
+        return FrameTransform(
             (self.scale[0] * scale[0], self.scale[1] * scale[1]),
             (self.shift[0] * scale[0] + shift[0], self.shift[1] * scale[1] + shift[1]),
         )
@@ -100,7 +100,7 @@ class Place(NamedTuple):
         return np.array([[across, 0.0, left], [0.0, down, top]], dtype=np.float32)
 
 
-def place_of(
+def frame_transform(
     size: tuple[int, int],
     opened: tuple[int, int],
     frame: tuple[int, int],
@@ -108,7 +108,7 @@ def place_of(
     stretch: bool = False,
     share: float | None = None,
     center: bool = False,
-) -> Place:
+) -> FrameTransform:
     """Return the transform from an image to its frame, as the functions above apply it.
 
     Args:
@@ -119,7 +119,7 @@ def place_of(
         share: As in ``cropped``, which is used if it is given; otherwise ``framed``.
         center: Whether ``middle`` is applied first.
     """
-    place = Place((opened[0] / size[0], opened[1] / size[1]), (0.0, 0.0))
+    place = FrameTransform((opened[0] / size[0], opened[1] / size[1]), (0.0, 0.0))
     if center:
         opened, (top, left) = _middle(opened, frame[1] / frame[0])
         place, size = place.then((1.0, 1.0), (-top, -left)), frame
@@ -220,7 +220,7 @@ def to_pixels(cell: Any, scale: Scale | None = None, *, raw: bool = False) -> Ar
     return array.clip(0, 255).round().astype(np.uint8)
 
 
-def is_pictorial(cell: Any) -> bool:
+def looks_like_image(cell: Any) -> bool:
     """Return whether the array ``cell`` looks like an image: ``[H, W]`` bytes, or 1, 3 or 4 channels last or first.
 
     Floats outside 0 to 255 are not an image, but positions or motion, for example.

@@ -70,7 +70,7 @@ def to_cloud(cell: Any) -> Array:
             fix="use [points, channels], with the position in the first three channels",
         )
     if len(array) > KEPT:
-        array = array[chosen(len(array), KEPT)]
+        array = array[random_indices(len(array), KEPT)]
     with np.errstate(invalid="ignore"):  # invalid bit patterns become NaN and are dropped below
         points = array.astype(np.float64)
     valid = np.isfinite(points[:, :3]).all(axis=1) & (np.abs(points[:, :3]) < 1e30).all(axis=1)
@@ -79,12 +79,12 @@ def to_cloud(cell: Any) -> Array:
     return points[valid]
 
 
-def chosen(count: int, most: int) -> Array:
+def random_indices(count: int, most: int) -> Array:
     """Return ``most`` of ``count`` indices, sorted: a fixed random sample, since a regular one could alias scan lines."""
     return np.sort(np.random.default_rng(0).choice(count, most, replace=False, shuffle=False))
 
 
-def farthest(points: Array, count: int) -> Array:
+def farthest_point_sample(points: Array, count: int) -> Array:
     """Return the indices of ``count`` of the ``points`` by farthest point sampling, starting farthest from the centre.
 
     Source: https://arxiv.org/abs/1706.02413, § 3.2.
@@ -212,7 +212,7 @@ def _records(data: bytes, start: int, count: int, kinds: np.dtype[Any]) -> list[
         raise CellError(f"cut short: {available} of {count * kinds.itemsize} bytes of points are present")
     rows = np.frombuffer(data, kinds, count, start)
     if count > KEPT:
-        rows = rows[chosen(count, KEPT)]
+        rows = rows[random_indices(count, KEPT)]
     return [rows[name] for name in kinds.names or ()]
 
 
@@ -220,7 +220,7 @@ def _lines(data: bytes, start: int, count: int, width: int) -> list[Array]:
     """Return the columns of lines of numbers, at most ``KEPT`` of them."""
     if count * 2 * width - 1 > len(data) - start:
         raise CellError(f"cut short: the file is too small for {count} points of {width} numbers")
-    wanted = chosen(count, KEPT) if count > KEPT else np.arange(count)
+    wanted = random_indices(count, KEPT) if count > KEPT else np.arange(count)
     rows = np.empty((len(wanted), width))
     lines = io.BytesIO(data)
     lines.seek(start)

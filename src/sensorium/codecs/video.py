@@ -68,7 +68,7 @@ def has_sound(blob: Blob) -> bool:
         return bool(file.streams.audio)
 
 
-def read_film(blob: Blob, most: int, rate: float | None, frame: tuple[int, int] | int) -> VideoFrames:
+def read_video(blob: Blob, most: int, rate: float | None, frame: tuple[int, int] | int) -> VideoFrames:
     """Decode frames of a video.
 
     At most ``SEQUENTIAL_FRAMES`` frames are decoded, or ``FRAMES_PER_SEEK`` per wanted frame, however long the video is.
@@ -112,7 +112,7 @@ def read_film(blob: Blob, most: int, rate: float | None, frame: tuple[int, int] 
         return VideoFrames(frames, size, [float(image.time or 0) - start for image in decoded])
 
 
-def film_size(blob: Blob) -> tuple[float, int]:
+def video_size(blob: Blob) -> tuple[float, int]:
     """Return the seconds of the video ``blob`` and the pixels of a frame from its header; 0 if they are unknown."""
     try:
         with _opened(blob) as file:
@@ -125,7 +125,7 @@ def film_size(blob: Blob) -> tuple[float, int]:
         return 0.0, 0
 
 
-def film_extent(blob: Blob) -> tuple[int, int]:
+def video_frame_size(blob: Blob) -> tuple[int, int]:
     """Return the height and width of the frames of ``blob`` as shown; the first is decoded for its rotation."""
     with _opened(blob) as file:
         if not file.streams.video:

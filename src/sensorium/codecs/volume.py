@@ -61,7 +61,7 @@ def read_volume(cell: Any) -> Array:
     return array
 
 
-def voxels_of(cell: Any) -> int:
+def voxel_count(cell: Any) -> int:
     """Return the number of voxels of the NIfTI file ``cell`` from its header; 0 if it is unknown."""
     return int(np.prod(_shape(_head(cell.data)), dtype=np.float64)) if isinstance(cell, Blob) and is_nifti(cell.data) else 0
 

@@ -53,24 +53,24 @@ def attachments(value: Any) -> list[Attachment]:
     return [found for part in parts for found in attachments(part)]
 
 
-def light(value: Any) -> Any:
+def without_media(value: Any) -> Any:
     """The answer ``value`` with a word in place of each attachment, to keep thousands of rows."""
-    return changed(value, lambda one: f"<{one.note or one.kind}>")
+    return map_attachments(value, lambda one: f"<{one.note or one.kind}>")
 
 
-def own(value: Any) -> Any:
+def detached(value: Any) -> Any:
     """The answer ``value`` with attachments copied, so that keeping one row does not keep its batch in memory."""
-    return changed(value, lambda one: replace(one, data=one.data.copy()))
+    return map_attachments(value, lambda one: replace(one, data=one.data.copy()))
 
 
-def changed(value: Any, change: Callable[[Attachment], Any]) -> Any:
+def map_attachments(value: Any, change: Callable[[Attachment], Any]) -> Any:
     """The answer ``value`` with every attachment replaced by ``change`` of it."""
     if isinstance(value, Attachment):
         return change(value)
     if isinstance(value, dict):
-        return {key: changed(item, change) for key, item in value.items()}
+        return {key: map_attachments(item, change) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [changed(item, change) for item in value]
+        return [map_attachments(item, change) for item in value]
     return value
 
 

@@ -214,7 +214,7 @@ def zeroed(values: Tensor, real: Tensor) -> Tensor:
     return values.masked_fill(~real.unsqueeze(-1), 0.0)
 
 
-def room(rows: int, least: int) -> int:
+def padded_size(rows: int, least: int) -> int:
     """The number of rows to which a batch of ``rows`` is padded so that networks see few sizes: at least ``least``,
     otherwise the next power of two."""
     return max(least, 1 << max(rows - 1, 0).bit_length())

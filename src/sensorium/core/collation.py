@@ -29,7 +29,7 @@ def side_by_side(readers: Mapping[str, Modality], samples: Sequence[Mapping[Any,
     return Field(torch.from_numpy(stacked), torch.from_numpy(present.any(axis=1)), torch.from_numpy(wide))
 
 
-def measured(field: Field, modality: Modality, extents: Sequence[Array | None]) -> Field:
+def with_frames(field: Field, modality: Modality, extents: Sequence[Array | None]) -> Field:
     """The stored ``field`` of ``modality`` with the coordinate frame of its originals, where any of ``extents`` is
     known."""
     known = next((extent for extent in extents if extent is not None), None)

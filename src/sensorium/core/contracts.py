@@ -32,7 +32,7 @@ from sensorium.core.goal import Goal
 from sensorium.core.layout import Layout
 from sensorium.core.level import Level
 from sensorium.core.modality import Modality
-from sensorium.core.module_dict import ByName
+from sensorium.core.module_dict import NamedModules
 from sensorium.core.scorer import Scorer
 from sensorium.core.views import View
 
@@ -96,7 +96,7 @@ class Encoder(nn.Module, ABC):
         model needs nothing else.
         """
 
-    def told(self) -> str:
+    def notes(self) -> str:
         """What ``fit`` learnt that a user should know, in words; empty where there is nothing to say."""
         return ""
 
@@ -262,7 +262,7 @@ class Task(nn.Module, ABC, Generic[Out]):
         """The loss ``[B]`` of ``output`` for each row's ``target``. Rows without a target may contain any finite value;
         the caller skips them."""
 
-    def told_loss(self, output: Out, target: Field) -> Tensor:
+    def reported_loss(self, output: Out, target: Field) -> Tensor:
         """The loss ``[B]`` of ``output`` for ``target`` as reported: without class weights and label smoothing."""
         return self.loss(output, target)
 
@@ -348,8 +348,8 @@ class Task(nn.Module, ABC, Generic[Out]):
 class Operable(Protocol):
     """A model in parts, as ``sensorium.model.Model`` is."""
 
-    encoders: ByName[Encoder]
-    adapters: ByName[Adapter]
+    encoders: NamedModules[Encoder]
+    adapters: NamedModules[Adapter]
     fusion: Fusion
 
 

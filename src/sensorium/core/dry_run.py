@@ -20,7 +20,7 @@ _CELLS = ("a word, 2", "1.5", "2020-01-02", 1)
 
 
 @torch.inference_mode()
-def rehearse(schema: Schema, model: Any) -> None:
+def try_out(schema: Schema, model: Any) -> None:
     """Encode a plain cell or two with the columns of ``schema``, and let ``model`` answer a row without streams.
 
     Raises what a component raises if its fitted state is unusable; the caller attributes the error.

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sensorium.core.batch import Field
 from sensorium.core.layout import Layout
-from sensorium.core.learned_buffers import Learnt
+from sensorium.core.learned_buffers import LearnedBuffers
 from sensorium.core.registry import build, chosen, kind_of
 from sensorium.core.stream_subsets import coalitions
 
@@ -79,7 +79,7 @@ class Observed:
         )
 
 
-class Features(Learnt, ABC):
+class Features(LearnedBuffers, ABC):
     """Numbers that say something of a stream and are learnt without a gradient. Positional parameter: the layout.
 
     Like an encoder it sees only rows that have the stream, prepared and not augmented.
@@ -116,7 +116,7 @@ class Features(Learnt, ABC):
         return features
 
 
-class Expert(Learnt, ABC):
+class Expert(LearnedBuffers, ABC):
     """Answers from features, fitted on all rows at once. Positional parameters: the response, and the streams' names.
 
     It answers whichever streams a row has, and a row with none by the training targets alone.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sensorium.core.batch import Batch, Encoded, Field, hide
 from sensorium.core.contracts import Fusion, Task
-from sensorium.core.module_dict import ByName
+from sensorium.core.module_dict import NamedModules
 
 
 class Blending(Protocol):
@@ -25,7 +25,7 @@ class Blending(Protocol):
         read: dict[str, dict[str, Tensor]],
         present: Mapping[str, Tensor],
         own: Mapping[str, Any],
-        tasks: ByName[Task[Any]],
+        tasks: NamedModules[Task[Any]],
     ) -> dict[str, Any]: ...
 
 
@@ -33,7 +33,7 @@ class Passable(Protocol):
     """A model in three stages, as ``sensorium.model.Model`` is; what answers beside the network is heard in evaluation."""
 
     fusion: Fusion
-    tasks: ByName[Task[Any]]
+    tasks: NamedModules[Task[Any]]
     network: bool
     training: bool
 
@@ -106,7 +106,7 @@ class Forward:
         mine = self.model.answer(self.fused, self.kept, self.batch.prompts)
         said = [mine, *(other.own for other in self.others)]
         weight = self.batch.weight
-        return {name: together(task, [one[name] for one in said], weight) for name, task in self.model.tasks.items()}
+        return {name: average_outputs(task, [one[name] for one in said], weight) for name, task in self.model.tasks.items()}
 
     @cached_property
     def outputs(self) -> dict[str, Any]:
@@ -161,7 +161,7 @@ class Forward:
         return self.model.tasks[name].target(self.batch)
 
 
-def together(task: Task[Any], said: Sequence[Any], rows: Tensor) -> Any:
+def average_outputs(task: Task[Any], said: Sequence[Any], rows: Tensor) -> Any:
     """The mean, as ``task`` defines it (``Task.merge``), of the outputs ``said`` of several networks.
 
     ``rows``: any tensor of theirs ``[B, ...]``.

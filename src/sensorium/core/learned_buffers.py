@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Learnt(nn.Module):
+class LearnedBuffers(nn.Module):
     """A module that declares its buffers by name, type and number of axes; their shapes come when it is fitted or loaded.
 
     ``self.declare("idf", torch.float32, 1)`` in the constructor, ``self.keep("idf", values)`` in ``fit``. A saved model is

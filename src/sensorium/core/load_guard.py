@@ -12,7 +12,7 @@ _SEALED: ContextVar[bool] = ContextVar("sealed", default=False)
 
 
 @contextmanager
-def sealed() -> Iterator[None]:
+def loading_guard() -> Iterator[None]:
     """Within it ``check_open`` refuses, whichever part asks and however deep it is nested."""
     token = _SEALED.set(True)
     try:

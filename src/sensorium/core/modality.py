@@ -140,7 +140,7 @@ class Modality(ABC):
     def fit(self, cells: Iterable[Any]) -> None:
         """Fit ``state`` to training ``cells``, for media possibly a sample of the column."""
 
-    def told(self) -> str:
+    def notes(self) -> str:
         """What ``fit`` learnt that a user should know, in words; empty where there is nothing to say."""
         return ""
 

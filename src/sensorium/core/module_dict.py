@@ -11,7 +11,7 @@ from torch import nn
 M = TypeVar("M", bound=nn.Module)
 
 
-class ByName(nn.Module, Generic[M]):
+class NamedModules(nn.Module, Generic[M]):
     """A mapping from any string to a module, in the order given; state-dict keys are ``of_`` + the escaped name."""
 
     def __init__(self, modules: Mapping[str, M]) -> None:

@@ -12,7 +12,7 @@ INTEGERS = 8
 """So many whole numbers without brackets are a list; fewer may be a phone number, or 1 234 567."""
 
 
-def spelt_numbers(text: str) -> list[float] | None:
+def read_number_list(text: str) -> list[float] | None:
     """The numbers in ``text`` such as ``0.1 0.2 0.3``, ``0.1, 0.2, 0.3`` or ``[0.1 0.2 0.3]`` (as numpy prints); None if
     it is no list.
 

@@ -12,7 +12,7 @@ def plain(cell: Any) -> Any:
     surrogate in a text (half of a character, as in broken JSON) becomes U+FFFD.
     """
     if isinstance(cell, str):
-        return whole(cell)
+        return replace_surrogates(cell)
     if cell is None or isinstance(cell, (bool, int, float, bytes)):
         return cell
     kind = type(cell)
@@ -28,7 +28,7 @@ def plain(cell: Any) -> Any:
     return cell
 
 
-def whole(text: str) -> str:
+def replace_surrogates(text: str) -> str:
     """``text`` with U+FFFD for each lone surrogate, which no encoding can write."""
     try:
         text.encode()

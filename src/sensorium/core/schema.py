@@ -225,14 +225,14 @@ class Schema:
         import torch
 
         from sensorium.core.batch import Batch
-        from sensorium.core.collation import measured, side_by_side
+        from sensorium.core.collation import side_by_side, with_frames
 
         def field(column: Column, key: Key | None = None, *, whole: bool = False) -> Field:
             at: Key = column.name if key is None else key
             found = column.reader.collate([sample.get(at) for sample in samples], whole=whole)
             if column.name not in (self.bearing if key is None else self.lying):
                 return found
-            return measured(found, column.reader, [sample.get(("extent", column.name)) for sample in samples])
+            return with_frames(found, column.reader, [sample.get(("extent", column.name)) for sample in samples])
 
         inputs = {
             stream: field(columns[0], whole=whole)

@@ -28,7 +28,7 @@ class Scorer(ABC, Generic[Out]):
     """Metrics that are means over classes, each counting as much, which reports say of them."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, Grown | list[Any]] = {}
+        self._kept: dict[str, GrowingTensor | list[Any]] = {}
 
     @abstractmethod
     def keep(self, output: Out, batch: Batch) -> Kept:
@@ -48,13 +48,13 @@ class Scorer(ABC, Generic[Out]):
 
     def _take(self, part: Kept) -> None:
         for name, values in part.items():
-            known = self._kept.setdefault(name, Grown() if isinstance(values, Tensor) else [])
+            known = self._kept.setdefault(name, GrowingTensor() if isinstance(values, Tensor) else [])
             known.extend(values)
 
     @property
     def kept(self) -> Kept:
         """All that was kept, rows one after the other; empty before the first batch."""
-        return {name: known.whole if isinstance(known, Grown) else known for name, known in self._kept.items()}
+        return {name: known.whole if isinstance(known, GrowingTensor) else known for name, known in self._kept.items()}
 
     def load(self, kept: Kept) -> None:
         """Replace the state by ``kept``, from another scorer of the same task."""
@@ -76,7 +76,7 @@ class Scorer(ABC, Generic[Out]):
         return torch.ones(1, self.rows, dtype=torch.float64)
 
 
-class Grown:
+class GrowingTensor:
     """Rows of a tensor that come a few at a time. They lie in one block that is doubled when it is full: a small block a
     batch, between large ones that come and go, would keep the allocator from using the room of these again."""
 

@@ -19,7 +19,7 @@ def coalitions(streams: Sequence[str]) -> list[tuple[str, ...]]:
     return [*(some for size in sizes for some in combinations(streams, size)), ()]
 
 
-def routed(streams: Sequence[str], sets: Sequence[Sequence[str]], present: Mapping[str, Tensor]) -> Tensor:
+def route_rows(streams: Sequence[str], sets: Sequence[Sequence[str]], present: Mapping[str, Tensor]) -> Tensor:
     """For each row the index ``[B]`` of the first of ``sets`` whose streams are all ``present``; ``streams`` in the
     model's order.
 

@@ -143,13 +143,13 @@ class WithExtents(Source):
     extents: Source
 
     def gather(self, index: Index) -> Field:
-        from sensorium.core.collation import measured
+        from sensorium.core.collation import with_frames
 
         extents = self.extents.gather(index)
         extent_of_row = [
             row if present else None for row, present in zip(extents.data.numpy(), extents.present.tolist(), strict=True)
         ]
-        return measured(self.source.gather(index), self.modality, extent_of_row)
+        return with_frames(self.source.gather(index), self.modality, extent_of_row)
 
     def lengths(self) -> Index | None:
         return self.source.lengths()

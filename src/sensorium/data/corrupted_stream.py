@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sensorium.core.batch import Field
 
 
-def kinds_of(columns: Sequence[Column]) -> tuple[str, ...]:
+def supported_corruptions(columns: Sequence[Column]) -> tuple[str, ...]:
     """Return the kinds of corruption that apply to a stream: those that any of its ``columns`` supports."""
     return tuple(dict.fromkeys(kind for column in columns for kind in column.reader.corruptions))
 

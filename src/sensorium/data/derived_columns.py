@@ -15,7 +15,9 @@ SAMPLED = 4
 """Cells opened to see what else they contain."""
 
 
-def offered(table: Table, kinds: Mapping[str, str], taken: Collection[str], media: Opener) -> dict[str, dict[str, Any]]:
+def offered_columns(
+    table: Table, kinds: Mapping[str, str], taken: Collection[str], media: Opener
+) -> dict[str, dict[str, Any]]:
     """Return the derived columns that input columns offer, as a recipe declares them.
 
     Args:
@@ -47,7 +49,7 @@ def offered(table: Table, kinds: Mapping[str, str], taken: Collection[str], medi
     return columns
 
 
-def sources(table: Table, specs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def declared_sources(table: Table, specs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """Return the derived columns that the user declared, with the column each reads.
 
     Args:

@@ -41,7 +41,7 @@ Tell = Callable[[str, int, int], None]
 """Receives what is being done, how many are done, and the total."""
 
 
-def fields(schema: Schema, rows: Rows, task: TargetReader) -> Fields:
+def target_fields(schema: Schema, rows: Rows, task: TargetReader) -> Fields:
     """Return the targets of a task, a chunk of rows at a time.
 
     Args:
@@ -155,7 +155,7 @@ class Rows:
             {name: Subset(source, index) for name, source in self.prompts.items()},
         )
 
-    def followed(self, other: Rows) -> Rows:
+    def concatenated(self, other: Rows) -> Rows:
         """Return these rows followed by those of ``other``, from another table with the same columns."""
         count = len(self)
 
@@ -322,7 +322,7 @@ def _stored(
 ) -> Cached:
     modality: Modality = column.reader
     separate = target and type(modality).encode_target is not Modality.encode_target
-    cache = store.shelf(modality, column.spec["kind"], AsTarget(modality) if separate else None)
+    cache = store.cache(modality, column.spec["kind"], AsTarget(modality) if separate else None)
     opened = _opened(column, cells, media, number)
     done = 0
 
@@ -351,7 +351,7 @@ def _opened(column: Column, cells: Sequence[Any], media: Opener, number: Number)
 
 def _extents(column: Column, cells: Sequence[Any], media: Opener, number: Number, store: Store, workers: int) -> Cached:
     """The physical extent of each cell; cells that cannot be opened were reported before."""
-    cache = store.shelf(column.reader, f"{column.spec['kind']}-extent", Extents(column.reader))
+    cache = store.cache(column.reader, f"{column.spec['kind']}-extent", Extents(column.reader))
     opened = iter(_opened(column, cells, media, number))
     places = cache.fill(len(cells), opened, workers=workers, tell=lambda _: None, problem=lambda _row, _error: None)
     return Cached(cache, places)

@@ -17,7 +17,7 @@ from sensorium.core.layout import Grid, Ids, Layout
 from sensorium.core.registry import component
 from sensorium.nn.pool import masked_mean
 from sensorium.pretrained import architectures
-from sensorium.pretrained.build_budget import within
+from sensorium.pretrained.build_budget import build_budget
 from sensorium.pretrained.checkpoint import Checkpoint
 from sensorium.pretrained.spectrograms import HOP, RATE, kaldi_fbank, kaldi_frames, whisper_mel
 
@@ -57,7 +57,7 @@ class Huggingface(Encoder):
         self.config = {**architectures.plain(given), "processor": dict(given.get("processor") or {})}
         self.family = architectures.family(self.config)
         # No larger than the checkpoint, if there is one: what its config.json says may be anything.
-        bound = within(*Checkpoint(checkpoint).held) if config is None and checkpoint is not None else nullcontext()
+        bound = build_budget(*Checkpoint(checkpoint).held) if config is None and checkpoint is not None else nullcontext()
         with bound:
             self.network = architectures.build(self.config)
         self.dim = architectures.width(self.config, self.network)
@@ -98,7 +98,7 @@ class Huggingface(Encoder):
         if full.get("checkpoint") is not None and full.get("config") is None:
             checkpoint = Checkpoint(str(full["checkpoint"]))
             full["config"] = _described(checkpoint)
-            with within(*checkpoint.held):  # no larger than its weights, whatever its config.json says
+            with build_budget(*checkpoint.held):  # no larger than its weights, whatever its config.json says
                 architectures.build(full["config"])
         return full
 

@@ -99,7 +99,7 @@ class WordVectors(Encoder):
         size = self.table.weight[known].square().mean().sqrt() if bool(known.any()) else torch.ones(())
         self.table.weight /= size.clamp(min=1e-6)
 
-    def told(self) -> str:
+    def notes(self) -> str:
         return f"{float(self.unknown):.1%} of the running words of training have no vector"
 
     def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:

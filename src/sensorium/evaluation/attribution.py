@@ -15,7 +15,7 @@ from sensorium.core import registry
 from sensorium.core.batch import Batch, Encoded, Field, repeated
 from sensorium.core.errors import ConfigError
 from sensorium.core.explainer import Explainer, Probe
-from sensorium.core.forward import Forward, together
+from sensorium.core.forward import Forward, average_outputs
 from sensorium.core.layout import Ids, Row
 from sensorium.core.recipe import Spec
 from sensorium.core.rendering import Rendered
@@ -196,7 +196,7 @@ def _own(model: Model, target: str, each: Sequence[Mapping[str, Encoded]], promp
     """The network's output for encoded streams; with several networks, their combined output."""
     networks = zip((model, *model.others), each, strict=True)
     outputs = [network.tasks[target](network.fusion(parts), parts, prompts) for network, parts in networks]
-    return together(model.tasks[target], outputs, next(iter(each[0].values())).present)
+    return average_outputs(model.tasks[target], outputs, next(iter(each[0].values())).present)
 
 
 def preferred() -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sensorium.core.answer import Answer, attachments, light, margin, own
+from sensorium.core.answer import Answer, attachments, detached, margin, without_media
 from sensorium.core.batch import Batch, moved
 from sensorium.core.contracts import Task
 from sensorium.core.forward import Forward
@@ -103,7 +103,7 @@ def _gathered(
                 if tally is whole:
                     for name, task in model.tasks.items():
                         answers, truths = task.answers(outputs[name], batch), task.truths(batch)
-                        found.answered[name].add(answers, truths, tally.each[name].told)
+                        found.answered[name].add(answers, truths, tally.each[name].reported_loss)
             parts.update(run, batch)
             for name, one in known.items():
                 constant = moved(one.task.constant(baselines[name], batch.rows), batch.weight.device)
@@ -127,14 +127,14 @@ class _Answered:
         self.truths += truths
         for i in range(start, len(self.answers)):
             if attachments(self.answers[i]) or attachments(self.truths[i]):
-                self.answers[i], self.truths[i] = own(self.answers[i]), own(self.truths[i])
+                self.answers[i], self.truths[i] = detached(self.answers[i]), detached(self.truths[i])
                 self.heavy.append(i)
         if len(self.heavy) > 2 * SHOWN:
             known = losses.nan_to_num(-torch.inf).tolist()
             worst = sorted(self.heavy, key=lambda i: -known[i] if i < len(known) else 0.0)[:SHOWN]
             unsure = sorted(self.heavy, key=lambda i: 1.0 if (m := margin(self.answers[i])) is None else m)[:SHOWN]
             for i in set(self.heavy) - set(worst) - set(unsure):
-                self.answers[i], self.truths[i] = light(self.answers[i]), light(self.truths[i])
+                self.answers[i], self.truths[i] = without_media(self.answers[i]), without_media(self.truths[i])
             self.heavy = sorted({*worst, *unsure})
 
 
@@ -142,7 +142,7 @@ def _target(name: str, found: _Gathered, whole: Subset, resamples: int, seed: in
     one = found.tallies[whole].each[name]
     task, head = one.task, one.task.headline
     drawn = resample(one.scorer, resamples=resamples, seed=seed)
-    losses = one.told.double().numpy() if len(one.told) == found.rows else np.full(found.rows, np.nan)
+    losses = one.reported_loss.double().numpy() if len(one.reported_loss) == found.rows else np.full(found.rows, np.nan)
     scores = TargetScores(
         name=name,
         kind=kind_of(task.plain),

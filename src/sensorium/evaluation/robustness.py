@@ -18,7 +18,7 @@ from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.forward import Forward
 from sensorium.core.schema import Schema
 from sensorium.data.column_storage import Index
-from sensorium.data.corrupted_stream import Corrupted, kinds_of
+from sensorium.data.corrupted_stream import Corrupted, supported_corruptions
 from sensorium.data.encoded_rows import Rows
 from sensorium.evaluation.score_accumulator import Tally
 from sensorium.model import Model
@@ -174,7 +174,7 @@ def _changed(
         for share in STEPS[1:]:
             keep = torch.from_numpy(order >= share).to(_device(model))
             yield (stream, REMOVAL, share), run.hidden({stream: keep})
-        for how in kinds_of(columns) if corruptions else ():
+        for how in supported_corruptions(columns) if corruptions else ():
             for level in STEPS[1:]:
                 corrupted = Corrupted(rows.inputs[stream], columns, how, level, seed).gather(index)
                 ready: Field = corrupted.to(_device(model))

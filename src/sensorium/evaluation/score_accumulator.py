@@ -11,11 +11,11 @@ from torch import Tensor
 
 from sensorium.core.batch import Batch
 from sensorium.core.contracts import Task
-from sensorium.core.module_dict import ByName
-from sensorium.core.scorer import Grown, Scorer, joined, plain_scores
+from sensorium.core.module_dict import NamedModules
+from sensorium.core.scorer import GrowingTensor, Scorer, joined, plain_scores
 
 UNWEIGHTED = "unweighted_loss"
-"""Name of the unweighted loss (``Task.told_loss``) in a training history."""
+"""Name of the unweighted loss (``Task.reported_loss``) in a training history."""
 
 
 @dataclass
@@ -26,15 +26,15 @@ class TaskTally:
         task: The task.
         scorer: The scorer that holds the rows for its metrics.
         losses: The training loss ``[rows]``; NaN where a row has no target.
-        tolds: The unweighted loss of reports ``[rows]`` (``Task.told_loss``).
+        reported_losses: The unweighted loss of reports ``[rows]`` (``Task.reported_loss``).
         weights: The weight of each row ``[rows]``; 0 where it has no target.
     """
 
     task: Task[Any]
     scorer: Scorer[Any]
-    losses: Grown = field(default_factory=Grown)
-    tolds: Grown = field(default_factory=Grown)
-    weights: Grown = field(default_factory=Grown)
+    losses: GrowingTensor = field(default_factory=GrowingTensor)
+    reported_losses: GrowingTensor = field(default_factory=GrowingTensor)
+    weights: GrowingTensor = field(default_factory=GrowingTensor)
 
     @property
     def loss(self) -> Tensor:
@@ -42,9 +42,9 @@ class TaskTally:
         return self.losses.whole
 
     @property
-    def told(self) -> Tensor:
+    def reported_loss(self) -> Tensor:
         """The unweighted loss ``[rows]``."""
-        return self.tolds.whole
+        return self.reported_losses.whole
 
     @property
     def weight(self) -> Tensor:
@@ -69,7 +69,7 @@ class Tally:
         losses: Whether to keep the loss of each row too.
     """
 
-    def __init__(self, tasks: ByName[Task[Any]], *, losses: bool = True) -> None:
+    def __init__(self, tasks: NamedModules[Task[Any]], *, losses: bool = True) -> None:
         self.each = {name: TaskTally(task, task.scorer()) for name, task in tasks.items()}
         self.losses = losses
 
@@ -83,7 +83,7 @@ class Tally:
         one.scorer.update(output, batch)
         target = one.task.target(batch) if self.losses else None
         if target is not None:
-            for kept, loss in ((one.losses, one.task.loss), (one.tolds, one.task.told_loss)):
+            for kept, loss in ((one.losses, one.task.loss), (one.reported_losses, one.task.reported_loss)):
                 kept.extend(torch.where(target.present, loss(output, target).detach().float(), torch.nan))
             one.weights.extend(batch.weight * target.present)
 
@@ -92,7 +92,7 @@ class Tally:
     def state(self) -> dict[str, dict[str, Any]]:
         """Return the accumulated data as tensors and plain values."""
         return {
-            name: {"kept": one.scorer.kept, "rows": {"loss": one.loss, "told": one.told, "weight": one.weight}}
+            name: {"kept": one.scorer.kept, "rows": {"loss": one.loss, "told": one.reported_loss, "weight": one.weight}}
             for name, one in self.each.items()
         }
 
@@ -102,9 +102,9 @@ class Tally:
         for name, one in self.each.items():
             one.scorer.load(joined([state[name]["kept"] for state in every]))
             together = joined([state[name]["rows"] for state in every])
-            one.losses, one.tolds, one.weights = Grown(), Grown(), Grown()
+            one.losses, one.reported_losses, one.weights = GrowingTensor(), GrowingTensor(), GrowingTensor()
             one.losses.extend(together["loss"])
-            one.tolds.extend(together["told"])
+            one.reported_losses.extend(together["told"])
             one.weights.extend(together["weight"])
 
 

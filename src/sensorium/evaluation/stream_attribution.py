@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sensorium.core.answer import light
+from sensorium.core.answer import without_media
 from sensorium.core.batch import Batch, Encoded
 from sensorium.core.contracts import Task
 from sensorium.core.forward import Forward
@@ -164,7 +164,9 @@ class Game:
         self.whole = run.outputs[name]
         divisible = task.explained(self.whole, self.whole) is not None
         self.asked = task.question(self.whole) if divisible else []
-        self.answers = [light(answer["value"]) for answer in task.answers(self.whole, run.batch)] if divisible else []
+        self.answers = (
+            [without_media(answer["value"]) for answer in task.answers(self.whole, run.batch)] if divisible else []
+        )
         self._known: dict[int, Values] = {}
 
     def of(self, subset: int) -> Values:

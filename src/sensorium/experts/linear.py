@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from sensorium.core.expert import Expert, Observed, Response
 from sensorium.core.registry import component
-from sensorium.core.stream_subsets import coalitions, routed
-from sensorium.nn.gram_projection import ROWS, Narrowed, products
+from sensorium.core.stream_subsets import coalitions, route_rows
+from sensorium.nn.gram_projection import ROWS, GramProjection, products
 from sensorium.nn.linear_solvers import STRENGTHS, Floats, Solver, answered, chosen, fits, folds, prior
 
 FEWEST = 10
@@ -140,7 +140,7 @@ class Linear(Expert):
         seed: int,
         *,
         tune: bool = True,
-    ) -> Iterator[tuple[int, tuple[NDArray[Any], NDArray[Any] | slice, Narrowed]]]:
+    ) -> Iterator[tuple[int, tuple[NDArray[Any], NDArray[Any] | slice, GramProjection]]]:
         """Yield, for each set of streams to fit, its index, rows, the subsample to fit on and the solver's features.
 
         Chooses the regularisation strengths along the way if ``tune``.
@@ -170,7 +170,7 @@ class Linear(Expert):
                     pairs[stream] = products(blocks[stream])
             kind = np.float32 if load > SINGLE * self.response.size else np.float64
             used = index if isinstance(part, slice) else index[part]
-            seen = Narrowed.of(
+            seen = GramProjection.of(
                 [blocks[stream][used] for stream in some],
                 [self._scale(stream, some, spread) for stream in some],
                 [pairs[stream][np.ix_(used, used)] if narrow else None for stream in some],
@@ -201,7 +201,7 @@ class Linear(Expert):
     def _tune(
         self,
         some: tuple[str, ...],
-        seen: Narrowed,
+        seen: GramProjection,
         target: NDArray[Any],
         weight: Floats,
         known: Floats,
@@ -226,7 +226,7 @@ class Linear(Expert):
 
     def forward(self, features: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
         fitted = [i for i in range(len(self.sets) - 1) if len(getattr(self, f"bias_{i}"))]
-        which = routed(self.streams, [*(self.sets[i] for i in fitted), ()], present)
+        which = route_rows(self.streams, [*(self.sets[i] for i in fitted), ()], present)
         out = self.prior.expand(len(which), -1).clone()
         for number, place in enumerate(fitted):
             index = (which == number).nonzero()[:, 0]

@@ -13,9 +13,9 @@ from sensorium.core.batch import Encoded
 from sensorium.core.contracts import Fusion, Task
 from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.layout import Layout
-from sensorium.core.module_dict import ByName
+from sensorium.core.module_dict import NamedModules
 from sensorium.core.registry import component
-from sensorium.heads.late_heads import Panel
+from sensorium.heads.late_heads import LateHeads
 from sensorium.nn.streams import vectors
 
 GROUP = ("streams", "fusion")
@@ -52,7 +52,7 @@ class Compose(Fusion):
                 inner[name] = registry.build("fusions", settings["groups"][name]["fusion"], list(members), dim)
             except ConfigError as error:
                 raise ConfigError(f"group {name!r}: {error.problem}", fix=error.fix) from None
-        self.inner = ByName(inner)
+        self.inner = NamedModules(inner)
         self.units = (*self.members, *(s for s in self.streams if s not in grouped))
         self.outer: Fusion = registry.build("fusions", settings["fusion"], list(self.units), dim)
 
@@ -115,7 +115,7 @@ class Compose(Fusion):
 
     def answering(self, make: Callable[[], Task[Any]]) -> Task[Any]:
         task = self.outer.answering(make)
-        if self.members and isinstance(task, Panel):
+        if self.members and isinstance(task, LateHeads):
             task.corrects = False  # groups are not heard by themselves once training is over
         if self.members and task.plain is not task and task.settles:
             raise ConfigError(

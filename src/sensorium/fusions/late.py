@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sensorium.core.batch import Encoded
 from sensorium.core.contracts import Fusion, Task
 from sensorium.core.registry import component
-from sensorium.heads.late_heads import Panel
+from sensorium.heads.late_heads import LateHeads
 from sensorium.nn.streams import shares, vectors
 
 
@@ -44,7 +44,7 @@ class Late(Fusion):
         self.logits = nn.Parameter(torch.zeros(len(self.streams))) if decide == "learned" else None
 
     def answering(self, make: Callable[[], Task[Any]]) -> Task[Any]:
-        return Panel(self.streams, make, decide=self.decide, share=self.share)
+        return LateHeads(self.streams, make, decide=self.decide, share=self.share)
 
     def share(self, here: Tensor) -> Tensor:
         """The weight ``[B, S]`` of each stream, given which are present (``here``, ``[B, S]``)."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sensorium.core.batch import Encoded, zeroed
 from sensorium.core.contracts import Fusion
-from sensorium.core.module_dict import ByName
+from sensorium.core.module_dict import NamedModules
 from sensorium.core.registry import component
 from sensorium.nn.attention import Trunk
 from sensorium.nn.cross_attention import CrossBlock
@@ -37,7 +37,7 @@ class Pairwise(Fusion):
         super().__init__(streams, dim)
         count = len(self.streams)
         self.pairs = [(a, b) for a in range(count) for b in range(count) if a != b]
-        self.readers: ByName[nn.ModuleList] = ByName(
+        self.readers: NamedModules[nn.ModuleList] = NamedModules(
             {
                 f"{self.streams[a]} < {self.streams[b]}": nn.ModuleList(
                     CrossBlock(dim, heads, dropout=dropout) for _ in range(depth)

@@ -13,7 +13,7 @@ from sensorium.core.answer import Answer
 from sensorium.core.batch import Batch, Encoded, Field, Tensors
 from sensorium.core.contracts import Seen, Task
 from sensorium.core.errors import ConfigError
-from sensorium.core.module_dict import ByName
+from sensorium.core.module_dict import NamedModules
 from sensorium.core.scorer import Scorer
 from sensorium.core.views import View
 from sensorium.heads.stacking import Stacker, learn_stacker
@@ -22,7 +22,7 @@ Decide = Literal["mean", "vote", "learned", "stacking"]
 
 
 @dataclass(frozen=True)
-class Opinions(Tensors):
+class LateOutputs(Tensors):
     """The training output of late heads.
 
     Args:
@@ -36,11 +36,11 @@ class Opinions(Tensors):
     here: Tensor
 
 
-class Panel(Task[Any]):
+class LateHeads(Task[Any]):
     """A task with one head per stream: late fusion of predictions rather than features.
 
-    In training the output is ``Opinions``: each head is trained by its own loss, independently of the others. In evaluation
-    it is the task's own output.
+    In training the output is ``LateOutputs``: each head is trained by its own loss, independently of the others. In
+    evaluation it is the task's own output.
 
     Args:
         streams: The streams, in the model's order.
@@ -64,7 +64,7 @@ class Panel(Task[Any]):
         if decide == "vote" and type(first).merge is Task.merge:
             raise ConfigError(f"{type(first).__name__.lower()} has no votes to count", fix="decide: mean")
         self.streams, self.decide, self.share = tuple(streams), decide, share
-        self.heads: ByName[Task[Any]] = ByName(tasks)
+        self.heads: NamedModules[Task[Any]] = NamedModules(tasks)
         self.corrects = True
         """Whether predictions are corrected on held-out rows (``Task.correct``), which needs every stream by itself."""
         self.stacker: nn.Module | None = None
@@ -153,17 +153,17 @@ class Panel(Task[Any]):
             # The weights are trained on the heads' outputs without gradients into the heads.
             outputs = [_detached(output) for output in each] if self.training else each
             together = self.plain.merge(outputs, self.share(heard), vote=self.decide == "vote")
-        return Opinions(together, each, here) if self.training else together
+        return LateOutputs(together, each, here) if self.training else together
 
     def loss(self, output: Any, target: Field) -> Tensor:
-        if not isinstance(output, Opinions):
+        if not isinstance(output, LateOutputs):
             return self.plain.loss(output, target)
         own = [head.loss(each, target) for head, each in zip(self.heads.values(), output.each, strict=True)]
         loss = (torch.stack(own, dim=1) * output.here).sum(dim=1) / len(self.streams)
         return loss + self.plain.loss(output.together, target) if self.decide == "learned" else loss
 
-    def told_loss(self, output: Any, target: Field) -> Tensor:
-        return self.plain.told_loss(_together(output), target)
+    def reported_loss(self, output: Any, target: Field) -> Tensor:
+        return self.plain.reported_loss(_together(output), target)
 
     def target(self, batch: Batch) -> Field | None:
         return self.plain.target(batch)
@@ -194,7 +194,7 @@ class Panel(Task[Any]):
 
 
 def _together(output: Any) -> Any:
-    return output.together if isinstance(output, Opinions) else output
+    return output.together if isinstance(output, LateOutputs) else output
 
 
 def _detached(output: Any) -> Any:

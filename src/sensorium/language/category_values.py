@@ -44,7 +44,7 @@ def label(cell: Any) -> str | None:
     return str(cell).strip()
 
 
-def folded(value: str) -> str:
+def fold_label(value: str) -> str:
     """Return ``value`` without differences of case, white space and Unicode form."""
     return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", value).casefold()).split())
 
@@ -54,11 +54,11 @@ def commonest(counts: Mapping[str, int]) -> str:
     return max(sorted(counts), key=lambda value: (counts[value], unicodedata.is_normalized("NFC", value)))
 
 
-def alike(values: Iterable[str]) -> list[list[str]]:
+def similar_groups(values: Iterable[str]) -> list[list[str]]:
     """Return the groups of ``values`` that differ only in case, white space or Unicode form."""
     groups: dict[str, list[str]] = {}
     for value in values:
-        groups.setdefault(folded(value), []).append(value)
+        groups.setdefault(fold_label(value), []).append(value)
     return [group for group in groups.values() if len(group) > 1]
 
 
@@ -87,7 +87,7 @@ def answer_type(values: Iterable[str], texts: bool) -> Answer:
         return "str"
 
 
-def answered(value: str, kind: Answer) -> str | int | float | bool:
+def to_python(value: str, kind: Answer) -> str | int | float | bool:
     """Return the label ``value`` as the Python type ``kind``."""
     if kind == "bool":
         return value.lower() == "true"
@@ -111,7 +111,7 @@ def same_number(values: Iterable[str]) -> dict[float, int]:
     return {number: i for number, i in indices.items() if number not in twice}
 
 
-def near(value: str, known: Mapping[str, str], most: int = 2000) -> str:
+def nearest_label(value: str, known: Mapping[str, str], most: int = 2000) -> str:
     """Return the known label most similar to ``value``; empty if there is none.
 
     Args:
@@ -119,7 +119,7 @@ def near(value: str, known: Mapping[str, str], most: int = 2000) -> str:
         known: Known labels by their ``folded`` form.
         most: Maximum number of known labels to compare with.
     """
-    key = folded(value)
+    key = fold_label(value)
     if key in known:
         return known[key]
     close = get_close_matches(key, list(known)[:most], n=1, cutoff=0.7)

@@ -44,7 +44,7 @@ _REGION = re.compile(r"\[[A-Za-z_/+-]{1,40}\]$")  # Java writes 2020-01-31T10:00
 _EPOCH = datetime(1970, 1, 1)
 
 
-def read_moment(cell: Any, order: Order = "dmy") -> tuple[datetime, float] | None:
+def read_datetime(cell: Any, order: Order = "dmy") -> tuple[datetime, float] | None:
     """Return the local time of ``cell`` and its seconds since 1970 (in UTC if it has a zone); None if it is not a date.
 
     Formats are dates of Python, pandas and numpy; seconds, milli-, micro- or nanoseconds since 1970; 20200131 (text or
@@ -68,7 +68,7 @@ def read_moment(cell: Any, order: Order = "dmy") -> tuple[datetime, float] | Non
     return clock, (known - _EPOCH).total_seconds()
 
 
-class Turned(NamedTuple):
+class DayMonthOrder(NamedTuple):
     """Counts of cells that support each order of day and month.
 
     Args:
@@ -89,7 +89,7 @@ class Turned(NamedTuple):
         return "mdy" if self.months > self.days else "dmy"
 
 
-def turned(cells: Iterable[Any]) -> Turned:
+def day_month_order(cells: Iterable[Any]) -> DayMonthOrder:
     """Detect whether the day or the month comes first in ``cells`` like 3/4/2020, by numbers above 12."""
     days = months = either = 0
     examples = {"dmy": "", "mdy": ""}
@@ -105,10 +105,10 @@ def turned(cells: Iterable[Any]) -> Turned:
             examples["mdy"] = examples["mdy"] or cell.strip()
         else:
             either += match["a"] != match["b"]
-    return Turned(days, months, either, examples["mdy" if months > days else "dmy"])
+    return DayMonthOrder(days, months, either, examples["mdy" if months > days else "dmy"])
 
 
-def compact(cell: Any) -> bool:
+def is_compact_date(cell: Any) -> bool:
     """Return whether ``cell`` is a date of eight digits, 20200131, as text or number."""
     cell = plain(cell)
     if isinstance(cell, str):

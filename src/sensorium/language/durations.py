@@ -31,12 +31,12 @@ _ISO = re.compile(
 )
 
 
-def time_units(unit: str) -> bool:
+def is_time_unit(unit: str) -> bool:
     """Return whether ``unit`` is a unit of time: ``h`` or ``minutes``."""
     return _singular(unit) in _SECONDS
 
 
-def read_span(cell: Any, clock: Clock = "hm") -> float | None:
+def read_duration(cell: Any, clock: Clock = "hm") -> float | None:
     """Return the duration ``cell`` in seconds; None if it is not a duration, or a number without a unit.
 
     Formats are ``1:23:45``, ``3h 20m``, ``P1DT2H``, ``2 days 03:00:00``, time deltas of Python, numpy and pandas, and
@@ -57,18 +57,18 @@ def read_span(cell: Any, clock: Clock = "hm") -> float | None:
     return None
 
 
-def spelt_out(cell: Any) -> bool:
+def is_duration(cell: Any) -> bool:
     """Return whether ``cell`` is a duration, not just a number with a unit like ``3 h``."""
     if isinstance(cell, str):
         text = cell.strip()
         if len(text) > 80:
             return False
         parts = _PARTS.fullmatch(text)
-        return len(_ONE.findall(text)) > 1 if parts else read_span(text) is not None
-    return read_span(cell) is not None
+        return len(_ONE.findall(text)) > 1 if parts else read_duration(text) is not None
+    return read_duration(cell) is not None
 
 
-def minutes_first(cells: list[str]) -> bool:
+def is_minutes_and_seconds(cells: list[str]) -> bool:
     """Return whether 1:30 means minutes and seconds: ``cells`` also have 1:02:03, or values too large for hours."""
     matches = [
         match

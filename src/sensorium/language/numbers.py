@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 from sensorium.core.scalars import plain
-from sensorium.language.durations import Clock, minutes_first, read_span, spelt_out, time_units
+from sensorium.language.durations import Clock, is_duration, is_minutes_and_seconds, is_time_unit, read_duration
 
 Sign = Literal["point", "comma"]
 
@@ -36,7 +36,7 @@ _IS_MONEY = re.compile(_MONEY)
 _ORDINALS = frozenset({"st", "nd", "rd", "th"})
 
 
-class Writing(NamedTuple):
+class NumberFormat(NamedTuple):
     """The number format of a column, which resolves cells that are ambiguous alone.
 
     Args:
@@ -95,7 +95,7 @@ class _ParsedNumber(NamedTuple):
         return self.point != self.comma
 
 
-def read_number(cell: Any, writing: Writing | None = None) -> float | None:
+def read_number(cell: Any, writing: NumberFormat | None = None) -> float | None:
     """Return the finite number in ``cell``, or None if it is not a number.
 
     Text may have a sign or accounting parentheses, thousands separators, a currency sign or ``%`` (``12 %`` is 12).
@@ -105,8 +105,8 @@ def read_number(cell: Any, writing: Writing | None = None) -> float | None:
     if type(cell) is float or type(cell) is int:
         return _finite(cell)
     cell = plain(cell)
-    writing = writing or Writing()
-    if writing.spans and (seconds := read_span(cell, writing.clock)) is not None:
+    writing = writing or NumberFormat()
+    if writing.spans and (seconds := read_duration(cell, writing.clock)) is not None:
         return seconds
     if not isinstance(cell, str):
         return _finite(cell)
@@ -121,7 +121,7 @@ def read_number(cell: Any, writing: Writing | None = None) -> float | None:
     return number.value(writing.decimal)
 
 
-def number_problem(cell: Any, writing: Writing) -> str:
+def number_problem(cell: Any, writing: NumberFormat) -> str:
     """Return why ``read_number`` returns None for ``cell`` in a column with the format ``writing``."""
     number = _parse(cell) if isinstance(cell := plain(cell), str) else None
     shown = f"{str(cell)[:60]!r}"
@@ -137,7 +137,7 @@ def number_problem(cell: Any, writing: Writing) -> str:
     )
 
 
-def writing_of(cells: Iterable[Any], decimal: Sign | None = None) -> tuple[Writing, Evidence]:
+def detect_format(cells: Iterable[Any], decimal: Sign | None = None) -> tuple[NumberFormat, Evidence]:
     """Detect the number format of ``cells``; return it with its evidence. ``decimal``: the separator, if it is known."""
     points = commas = either = lone = spelt = count = written = 0
     objects = False
@@ -149,9 +149,9 @@ def writing_of(cells: Iterable[Any], decimal: Sign | None = None) -> tuple[Writi
         count += 1
         if not isinstance(cell, str):
             objects = objects or (isinstance(cell, float) and math.isfinite(cell) and not cell.is_integer())
-            spelt += read_span(cell) is not None
+            spelt += read_duration(cell) is not None
             continue
-        if spelt_out(cell):
+        if is_duration(cell):
             spelt += 1
             texts.append(cell)
             continue
@@ -172,30 +172,30 @@ def writing_of(cells: Iterable[Any], decimal: Sign | None = None) -> tuple[Writi
     fractions = points + commas > 0 or objects or (lone > 0 and sign == "point")
     # Rare units are errors, which are reported.
     common = [unit for unit, often in units.most_common() if unit and often > 0.02 * count]
-    spans = spelt > 0 or (len(common) > 1 and all(map(time_units, common)))
+    spans = spelt > 0 or (len(common) > 1 and all(map(is_time_unit, common)))
     unit = "s" if spans else common[0] if common else ""
-    writing = Writing(
+    writing = NumberFormat(
         decimal=sign if decimal is not None or fractions else None,
         grouped=decimal is not None or grouped[sign] or not fractions,
         unit=unit,
         spans=spans,
-        clock="ms" if spans and minutes_first(texts) else "hm",
+        clock="ms" if spans and is_minutes_and_seconds(texts) else "hm",
     )
     return writing, Evidence(points, commas, either, units, written)
 
 
-def is_money(unit: str) -> bool:
+def is_currency(unit: str) -> bool:
     """Return whether ``unit`` is a currency."""
     return _IS_MONEY.fullmatch(unit) is not None
 
 
-def _fits(unit: str, writing: Writing) -> bool:
+def _fits(unit: str, writing: NumberFormat) -> bool:
     """Return whether a cell with this unit fits the column: no unit, or a currency or % if the column has no unit."""
     if not unit:
         return True
     if writing.unit:
         return False
-    return is_money(unit) or unit == "%"
+    return is_currency(unit) or unit == "%"
 
 
 def _finite(cell: Any) -> float | None:

@@ -39,7 +39,7 @@ def stopwords(known: Known = "none", own: str = "") -> frozenset[str]:
     return _SETS[known] | {word.lower() for word in own.replace(",", " ").replace("，", " ").split()}
 
 
-def without(words: Sequence[str], stop: Collection[str]) -> list[str]:
+def remove_stopwords(words: Sequence[str], stop: Collection[str]) -> list[str]:
     """Remove the stop words ``stop``, ignoring case, from ``words``; if no word would be left, return all words."""
     kept = [word for word in words if word.lower().replace("’", "'") not in stop]
     # "To be or not to be" must not become a missing cell; punctuation alone is not a word.

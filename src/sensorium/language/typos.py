@@ -10,7 +10,7 @@ _WORDS = re.compile(r"\s+|[\u3040-\u30ff\u3400-\u9fff]|[^\s\u3040-\u30ff\u3400-\
 """White space, single characters of scripts without spaces, or words."""
 
 
-def misspelt(text: str, level: float, rng: np.random.Generator) -> str:
+def with_typos(text: str, level: float, rng: np.random.Generator) -> str:
     """Return ``text`` with a typing error in a share ``level`` of its words: letters swapped, lost, doubled or replaced.
 
     Characters of scripts without spaces (Chinese, Japanese) are replaced by others of the text. The number of draws from

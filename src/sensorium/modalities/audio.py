@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from sensorium.codecs.audio import MINUTES, Sound, from_array, length_of, read_sound
-from sensorium.codecs.video import container, film_size, read_track
+from sensorium.codecs.audio import MINUTES, Sound, read_sound, sound_from_array, sound_length
+from sensorium.codecs.video import container, read_track, video_size
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
@@ -167,7 +167,7 @@ class Audio(Modality):
             self.state["coefficients"] = self.coefficients or min(13, most)
         self.state |= self._moments(sample) | ({"opposed": [sum(opposed), len(opposed)]} if any(opposed) else {})
 
-    def told(self) -> str:
+    def notes(self) -> str:
         some, of = self.state.get("opposed", (0, 0))
         return f"in {some} of {of} recordings the channels cancel each other out: one of them is taken" if some else ""
 
@@ -218,8 +218,8 @@ class Audio(Modality):
         if not isinstance(cell, Blob):
             return {}
         if container(cell.data):
-            return {"seconds": (seconds := film_size(cell)[0]), "samples": seconds * _FILM_RATE}
-        return dict(zip(("seconds", "samples"), length_of(cell), strict=True))
+            return {"seconds": (seconds := video_size(cell)[0]), "samples": seconds * _FILM_RATE}
+        return dict(zip(("seconds", "samples"), sound_length(cell), strict=True))
 
     @property
     def longest(self) -> int:
@@ -374,7 +374,7 @@ def _open(cell: Any, seconds: float) -> Sound:
         cell = Blob(cell, "<bytes>")
     if isinstance(cell, Blob):
         return Sound(*read_track(cell, seconds)) if container(cell.data) else read_sound(cell, seconds)
-    signal, opposed = from_array(cell)
+    signal, opposed = sound_from_array(cell)
     return Sound(signal, 0, 0.0, opposed)
 
 

@@ -13,8 +13,17 @@ from sensorium.core.layout import Layout, Row
 from sensorium.core.modality import Array, Guess, Modality, is_blank
 from sensorium.core.registry import component
 from sensorium.core.scalars import plain
-from sensorium.language.category_values import alike, answer_type, answered, commonest, folded, label, near, same_number
-from sensorium.language.numbers import read_number, writing_of
+from sensorium.language.category_values import (
+    answer_type,
+    commonest,
+    fold_label,
+    label,
+    nearest_label,
+    same_number,
+    similar_groups,
+    to_python,
+)
+from sensorium.language.numbers import detect_format, read_number
 
 _TRUTH = {"1": "True", "0": "False"}
 
@@ -25,7 +34,7 @@ class _Index(NamedTuple):
     values: list[str]
     codes: dict[str, int]
     numbers: dict[float, int]
-    near: dict[str, str]
+    folded: dict[str, str]
 
 
 @component
@@ -76,7 +85,7 @@ class Category(Modality):
         if distinct <= 2 and (len(cells) >= 8 or all(isinstance(cell, (bool, np.bool_)) for cell in cells)):
             return Guess(0.95, reason)
         repeated = 1 - distinct / len(values)
-        writing, _ = writing_of(values)
+        writing, _ = detect_format(values)
         if sum(read_number(value, writing) is not None for value in values) > 0.9 * len(values):
             digits = all(value.isdigit() for value in values)
             if digits and any((len(v) > 1 and v[0] == "0") or len(v) > 16 for v in values):
@@ -117,7 +126,7 @@ class Category(Modality):
 
     @property
     def doubts(self) -> list[str]:
-        groups = [] if self.fold else alike(self.state["values"])
+        groups = [] if self.fold else similar_groups(self.state["values"])
         if not groups:
             return []
         said = "; ".join(" and ".join(repr(value) for value in group) for group in groups[:4])
@@ -154,7 +163,7 @@ class Category(Modality):
 
     def decode(self, value: Array) -> str | int | float | bool:
         """Return the class label, of the type that the training labels had; ``value`` is its index."""
-        return answered(self.state["values"][int(np.asarray(value).reshape(-1)[0])], self.state.get("type", "str"))
+        return to_python(self.state["values"][int(np.asarray(value).reshape(-1)[0])], self.state.get("type", "str"))
 
     def blank(self) -> Array:
         return np.zeros(1, dtype=np.float32)
@@ -172,13 +181,13 @@ class Category(Modality):
     def _known(self) -> _Index:
         if self._index.values is not self.state["values"]:
             values = self.state["values"]
-            codes = {folded(known) if self.fold else known: i for i, known in enumerate(values, start=1)}
+            codes = {fold_label(known) if self.fold else known: i for i, known in enumerate(values, start=1)}
             self._index = _Index(values, codes, same_number(values), {})
         return self._index
 
     def _code(self, value: str) -> int:
         index = self._known()
-        code = index.codes.get(folded(value) if self.fold else value, 0)
+        code = index.codes.get(fold_label(value) if self.fold else value, 0)
         if code:
             return code
         kind = self.state.get("type", "str")
@@ -192,10 +201,10 @@ class Category(Modality):
 
     def _unknown(self, value: str) -> str:
         index = self._known()
-        if not index.near:
-            index.near.update((folded(known), known) for known in index.values)
+        if not index.folded:
+            index.folded.update((fold_label(known), known) for known in index.values)
         said = f"{value[:60]!r} was not seen in training"
-        if close := near(value[:60], index.near):
+        if close := nearest_label(value[:60], index.folded):
             return f"{said}; did you mean {close!r}?"
         return f"{said}; there are: {', '.join(index.values)}" if len(index.values) <= 8 else said
 
@@ -204,7 +213,7 @@ def _merged(counts: Counter[str]) -> Counter[str]:
     """Merge the counts of values with the same case-folded form, under the most frequent spelling."""
     groups: dict[str, Counter[str]] = {}
     for value, count in counts.items():
-        groups.setdefault(folded(value), Counter())[value] += count
+        groups.setdefault(fold_label(value), Counter())[value] += count
     names = {key: commonest(group) for key, group in groups.items()}
     return Counter({names[key]: group.total() for key, group in groups.items()})
 

@@ -13,7 +13,7 @@ from sensorium.core.errors import CellError
 from sensorium.core.layout import Layout, Row
 from sensorium.core.modality import Array, Guess, Modality
 from sensorium.core.registry import component
-from sensorium.language.datetimes import Order, Turned, compact, read_moment, turned
+from sensorium.language.datetimes import DayMonthOrder, Order, day_month_order, is_compact_date, read_datetime
 from sensorium.language.numbers import read_number
 
 _DAY = 86_400.0
@@ -39,19 +39,19 @@ class Datetime(Modality):
     def __init__(self, *, order: Literal["auto", "dmy", "mdy"] = "auto") -> None:
         super().__init__()
         self.order = order
-        self._turned: Turned | None = None
+        self._turned: DayMonthOrder | None = None
 
     @classmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
         if not cells:
             return Guess(0.0, "no cells to look at")
-        order = turned(cells).order
-        read = sum(read_moment(cell, order) is not None for cell in cells)
+        order = day_month_order(cells).order
+        read = sum(read_datetime(cell, order) is not None for cell in cells)
         bare = sum(read_number(cell) is not None for cell in cells)
         share = read / len(cells)
         if bare <= len(cells) / 2:
             return Guess(0.97 * share**2, f"{read} of {len(cells)} cells are dates")
-        if sum(map(compact, cells)) == read >= 5 and share > 0.95:
+        if sum(map(is_compact_date, cells)) == read >= 5 and share > 0.95:
             # Other eight-digit numbers are rarely valid dates.
             return Guess(0.95 * share**2, f"{read} of {len(cells)} cells are days such as {str(cells[0]).strip()[:8]}")
         # Any large number could be seconds since 1970: the column name must suggest it too.
@@ -62,9 +62,9 @@ class Datetime(Modality):
 
     def fit(self, cells: Iterable[Any]) -> None:
         seen = list(cells)
-        self._turned = turned(seen)
+        self._turned = day_month_order(seen)
         order: Order = self._turned.order if self.order == "auto" else self.order
-        days = [found[1] / _DAY for found in (read_moment(cell, order) for cell in seen) if found is not None]
+        days = [found[1] / _DAY for found in (read_datetime(cell, order) for cell in seen) if found is not None]
         spread = float(np.std(days)) if days else 0.0
         self.state = {
             "order": order,
@@ -113,7 +113,7 @@ class Datetime(Modality):
 
     def moment(self, cell: Any) -> tuple[datetime, float] | None:
         """Parse ``cell`` into its local date and time and the seconds since 1970; None where it is not a date."""
-        return read_moment(cell, self.state["order"])
+        return read_datetime(cell, self.state["order"])
 
     def encode(self, cell: Any) -> Array:
         found = self.moment(cell)
@@ -129,7 +129,7 @@ class Datetime(Modality):
     def _problem(self, cell: Any) -> CellError:
         order: Order = self.state["order"]
         other: Order = "mdy" if order == "dmy" else "dmy"
-        if read_moment(cell, other) is None:
+        if read_datetime(cell, other) is None:
             return CellError(
                 f"{str(cell)[:60]!r} is not a date ({_SAID[order]})", fix="write it like 2020-12-31 or 2020-12-31 23:59"
             )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from sensorium.codecs.graph import NODES, read_network
+from sensorium.codecs.graph import NODES, read_graph
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Graph as Network
 from sensorium.core.layout import Layout
@@ -76,7 +76,7 @@ class Graph(Modality):
         values: list[Array] = []
         for cell in cells:
             try:
-                network = read_network(cell)
+                network = read_graph(cell)
             except CellError:
                 continue  # reported by encode
             largest = max(largest, len(network.nodes))
@@ -108,7 +108,7 @@ class Graph(Modality):
         return Network(width or labels + 1, kinds + 1, self.state["count"])
 
     def encode(self, cell: Any) -> Array:
-        network = read_network(cell)
+        network = read_graph(cell)
         count, width = len(network.nodes), self.state["width"]
         found = 0 if isinstance(network.nodes, list) else network.nodes.shape[1]
         name = cell.name if isinstance(cell, Blob) else None

@@ -11,16 +11,24 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from sensorium.codecs.dicom import is_dicom
-from sensorium.codecs.image import ENDINGS, PIXELS, glance, open_picture, opened_at, pixels_of, size_of_picture
+from sensorium.codecs.image import (
+    ENDINGS,
+    PIXELS,
+    decoded_size,
+    open_picture,
+    open_raw_picture,
+    pixel_count,
+    size_of_picture,
+)
 from sensorium.codecs.image_arrays import (
     LARGEST,
     Smooth,
-    cropped,
+    center_crop_to_ratio,
+    crop_center,
+    fit_to_frame,
     frame_state,
-    framed,
-    is_pictorial,
-    middle,
-    place_of,
+    frame_transform,
+    looks_like_image,
     scale_of,
     with_channels,
 )
@@ -127,7 +135,7 @@ class Image(Modality):
         def thumbnails() -> Iterable[Array]:
             for cell in cells:
                 try:
-                    pixels, size = glance(cell, LARGEST // 2)
+                    pixels, size = open_raw_picture(cell, LARGEST // 2)
                 except CellError:
                     continue  # reported by encode
                 sizes.append(size)
@@ -150,7 +158,7 @@ class Image(Modality):
             )
         return [float(value) for value in values] * (channels if len(values) == 1 else 1)
 
-    def told(self) -> str:
+    def notes(self) -> str:
         return told_scale(self.state.get("scale"))
 
     @property
@@ -158,18 +166,18 @@ class Image(Modality):
         return Grid(self.state["channels"], (self.state["height"], self.state["width"]))
 
     def measure(self, cell: Any) -> dict[str, float]:
-        return {"pixels": pixels_of(cell)} if isinstance(cell, Blob) else {}
+        return {"pixels": pixel_count(cell)} if isinstance(cell, Blob) else {}
 
     def encode(self, cell: Any) -> Array:
         height, width = self.state["height"], self.state["width"]
         pixels, size = open_picture(cell, self._side, scale_of(self.state))
         pixels = with_channels(pixels, self.state["channels"])
         if self.crop == "center":
-            pixels, size = middle(pixels, width / height), (height, width)
+            pixels, size = center_crop_to_ratio(pixels, width / height), (height, width)
         if self.share is not None:
-            pixels = cropped(pixels, height, self.share, self.smooth)
+            pixels = crop_center(pixels, height, self.share, self.smooth)
         else:
-            pixels = framed(pixels, size, (height, width), self._fill, stretch=self.stretch, smooth=self.smooth)
+            pixels = fit_to_frame(pixels, size, (height, width), self._fill, stretch=self.stretch, smooth=self.smooth)
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
     def extent(self, cell: Any) -> Array | None:
@@ -188,7 +196,7 @@ class Image(Modality):
         for i, (wide, high) in enumerate(extent.astype(int).tolist()):
             size = max(high, 1), max(wide, 1)  # missing rows have arbitrary values
             if size not in known:
-                known[size] = place_of(size, opened_at(size, self._side), frame, **cut).matrix
+                known[size] = frame_transform(size, decoded_size(size, self._side), frame, **cut).matrix
             found[i] = known[size]
         return found
 
@@ -279,4 +287,4 @@ def _ending(cell: Any) -> str:
     if isinstance(data, bytes):
         known = data.startswith(_MAGIC) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP") or is_dicom(data)
         return "the bytes of pictures" if known else ""
-    return "array" if is_pictorial(cell) else ""
+    return "array" if looks_like_image(cell) else ""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from sensorium.codecs.image import ENDINGS, PIXELS, glance, open_picture, pixels_of
-from sensorium.codecs.image_arrays import LARGEST, frame_state, framed, scale_of, with_channels
+from sensorium.codecs.image import ENDINGS, PIXELS, open_picture, open_raw_picture, pixel_count
+from sensorium.codecs.image_arrays import LARGEST, fit_to_frame, frame_state, scale_of, with_channels
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
@@ -83,7 +83,7 @@ class Images(Modality):
             for cell in cells:
                 for part in _parts(cell)[: self.pictures]:
                     try:
-                        pixels, size = glance(part, LARGEST // 2)
+                        pixels, size = open_raw_picture(part, LARGEST // 2)
                     except CellError:
                         continue  # reported by encode
                     sizes.append(size)
@@ -92,7 +92,7 @@ class Images(Modality):
         sample = thinned(thumbnails(), _SAMPLE)
         self.state = frame_state(sizes, sample, self.size, self.channels)
 
-    def told(self) -> str:
+    def notes(self) -> str:
         return told_scale(self.state.get("scale"))
 
     @property
@@ -100,7 +100,7 @@ class Images(Modality):
         return Grid(self.state["channels"], (self.pictures, self.state["height"], self.state["width"]))
 
     def measure(self, cell: Any) -> dict[str, float]:
-        sizes = [pixels_of(part) for part in _parts(cell) if isinstance(part, Blob)]
+        sizes = [pixel_count(part) for part in _parts(cell) if isinstance(part, Blob)]
         return {"pixels": max(sizes)} if sizes else {}
 
     def encode(self, cell: Any) -> Array:
@@ -111,7 +111,7 @@ class Images(Modality):
         found = []
         for part in parts:
             pixels, size = open_picture(part, max(frame), scale_of(self.state))
-            found.append(framed(with_channels(pixels, self.state["channels"]), size, frame, self._fill))
+            found.append(fit_to_frame(with_channels(pixels, self.state["channels"]), size, frame, self._fill))
         return np.ascontiguousarray(np.stack(found).transpose(0, 3, 1, 2))
 
     def blank(self) -> Array:

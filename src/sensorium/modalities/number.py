@@ -15,7 +15,7 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Layout, Row
 from sensorium.core.modality import Array, Guess, Modality
 from sensorium.core.registry import component
-from sensorium.language.numbers import Evidence, Writing, is_money, number_problem, read_number, writing_of
+from sensorium.language.numbers import Evidence, NumberFormat, detect_format, is_currency, number_problem, read_number
 
 _QUANTILES = 128
 _CLIP = 10.0
@@ -75,14 +75,14 @@ class Number(Modality):
         self.scale, self.impute, self.decimal = scale, impute, decimal
         self._evidence: Evidence | None = None
         self._stray = self._tails = ""
-        self._written: tuple[Any, Writing] = (None, Writing())
+        self._written: tuple[Any, NumberFormat] = (None, NumberFormat())
         self.fills = impute != "none"
 
     @classmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
         if not cells:
             return Guess(0.0, "no cells to look at")
-        writing, _ = writing_of(cells)
+        writing, _ = detect_format(cells)
         read = sum(read_number(cell, writing) is not None for cell in cells)
         share = read / len(cells)
         # 00123 and 02139 are codes: parsed as numbers they would lose their leading zeros.
@@ -99,7 +99,7 @@ class Number(Modality):
 
     def fit(self, cells: Iterable[Any]) -> None:
         seen = list(cells)
-        writing, self._evidence = writing_of(seen, None if self.decimal == "auto" else self.decimal)
+        writing, self._evidence = detect_format(seen, None if self.decimal == "auto" else self.decimal)
         read = [value for value in (read_number(cell, writing) for cell in seen) if value is not None]
         values = np.array(read or [0.0], dtype=np.float64)
         # Computed on values scaled to ±1, so that the squares of 1e300 do not overflow.
@@ -135,11 +135,11 @@ class Number(Modality):
         return Row((0,))
 
     @property
-    def writing(self) -> Writing:
+    def writing(self) -> NumberFormat:
         """The number format of the training cells; of models saved before it was learned, the default format."""
         told = self.state.get("writing")
         if self._written[0] is not told:
-            self._written = (told, Writing(**told) if told else Writing())
+            self._written = (told, NumberFormat(**told) if told else NumberFormat())
         return self._written[1]
 
     @property
@@ -186,7 +186,7 @@ class Number(Modality):
                 f"{points} cells have decimal points and {commas} decimal commas; where a cell does not tell, "
                 f"{self.writing.decimal}s are taken: say decimal: point or comma"
             )
-        elif either == texts > 0 and self.writing.decimal is None and not is_money(self.writing.unit):
+        elif either == texts > 0 and self.writing.decimal is None and not is_currency(self.writing.unit):
             said.append(f"1,234 is taken for 1234 in {either} cells: if it is 1.234, say decimal: comma")
         others = [(unit, count) for unit, count in units.items() if unit != self.writing.unit]
         if others and not self.writing.spans:

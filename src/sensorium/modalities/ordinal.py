@@ -12,7 +12,7 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Layout, Row
 from sensorium.core.modality import Array, Guess, Modality, is_blank
 from sensorium.core.registry import component
-from sensorium.language.category_values import answer_type, answered, folded, label, same_number
+from sensorium.language.category_values import answer_type, fold_label, label, same_number, to_python
 from sensorium.language.numbers import read_number
 
 
@@ -41,7 +41,7 @@ class Ordinal(Modality):
         super().__init__()
         self.order = order
         self.named = [name.strip() for name in order.split("<" if "<" in order else ",")] if order else []
-        keys = [folded(name) for name in self.named]
+        keys = [fold_label(name) for name in self.named]
         if order and (len(keys) < 2 or "" in keys or len(set(keys)) < len(keys)):
             raise ConfigError(
                 f"order is {order!r}: it names at least two different values", fix='write order: "poor, fair, good"'
@@ -54,7 +54,7 @@ class Ordinal(Modality):
         return Guess(0.0, "only as told: nothing in cells says that their values are steps on a scale")
 
     def missing(self, cell: Any) -> bool:
-        if isinstance(cell, str) and cell.strip() and folded(cell) in self._keys:
+        if isinstance(cell, str) and cell.strip() and fold_label(cell) in self._keys:
             return False
         return is_blank(cell)
 
@@ -117,7 +117,7 @@ class Ordinal(Modality):
 
     def decode(self, value: Array) -> str | int | float | bool:
         """Return the class label, of the type that the training labels had; ``value`` is its index."""
-        return answered(self.state["values"][int(np.asarray(value).reshape(-1)[0])], self.state["type"])
+        return to_python(self.state["values"][int(np.asarray(value).reshape(-1)[0])], self.state["type"])
 
     def blank(self) -> Array:
         return np.zeros(1, dtype=np.float32)
@@ -150,9 +150,9 @@ class Ordinal(Modality):
     def _rank(self, value: str) -> int | None:
         values = self.state["values"]
         if self._known[0] is not values:
-            self._known = (values, {folded(name): i for i, name in enumerate(values)}, same_number(values))
+            self._known = (values, {fold_label(name): i for i, name in enumerate(values)}, same_number(values))
         _, codes, numbers = self._known
-        found = codes.get(folded(value))
+        found = codes.get(fold_label(value))
         if found is not None or not numbers:
             return found
         number = read_number(value)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from sensorium.codecs.point_cloud import chosen, farthest, read_cloud, to_cloud
+from sensorium.codecs.point_cloud import farthest_point_sample, random_indices, read_cloud, to_cloud
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Layout
 from sensorium.core.layout import Points as Cloud
@@ -97,7 +97,7 @@ class Points(Modality):
                     continue  # reported by encode
                 channels[points.shape[1]] += 1
                 counts.append(len(points))
-                yield points[chosen(len(points), _MOST)] if len(points) > _MOST else points
+                yield points[random_indices(len(points), _MOST)] if len(points) > _MOST else points
 
         sample = thinned(opened(), _SAMPLE)
         usual = max(channels, key=lambda count: (channels[count], -count)) if channels else 3
@@ -133,10 +133,10 @@ class Points(Modality):
         if len(points) > count:
             if self.sample == "farthest":
                 # Sampling from four times as many points bounds the work and is nearly as good.
-                points = points[chosen(len(points), 4 * count)] if len(points) > 4 * count else points
-                points = points[farthest(points, count)]
+                points = points[random_indices(len(points), 4 * count)] if len(points) > 4 * count else points
+                points = points[farthest_point_sample(points, count)]
             else:
-                points = points[chosen(len(points), count)]
+                points = points[random_indices(len(points), count)]
         place = points[:, :3]
         if self.normalise != "none":
             place = place - place.mean(axis=0)

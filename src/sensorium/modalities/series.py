@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from sensorium.codecs.image_arrays import is_pictorial
+from sensorium.codecs.image_arrays import looks_like_image
 from sensorium.codecs.series import read_series, to_steps
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
@@ -352,7 +352,7 @@ def _recognised(cell: Any) -> str:
         return "the bytes of arrays or Parquet" if data.startswith((b"\x93NUMPY", b"PAR1")) else ""
     if not isinstance(data, (list, tuple, np.ndarray)) or len(data) < 2:
         return ""
-    if isinstance(data, np.ndarray) and data.ndim == 3 and (data.shape[-1] > 4 or is_pictorial(data)):
+    if isinstance(data, np.ndarray) and data.ndim == 3 and (data.shape[-1] > 4 or looks_like_image(data)):
         return ""  # a volume, a video or a picture
     try:
         to_steps(data)

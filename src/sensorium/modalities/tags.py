@@ -14,7 +14,7 @@ from sensorium.core.layout import Layout, Row
 from sensorium.core.modality import Array, Guess, Modality, is_blank
 from sensorium.core.registry import component
 from sensorium.core.scalars import plain
-from sensorium.language.category_values import alike, folded, label, near
+from sensorium.language.category_values import fold_label, label, nearest_label, similar_groups
 from sensorium.language.numbers import read_number
 
 _SEPARATORS = (";", "|", ",")
@@ -97,7 +97,7 @@ class Tags(Modality):
 
     @property
     def doubts(self) -> list[str]:
-        groups = alike(self.state["values"])
+        groups = similar_groups(self.state["values"])
         said = "; ".join(" and ".join(repr(value) for value in group) for group in groups[:4])
         return [f"labels that differ in case, blanks or Unicode form only: {said}; write each one way"] if groups else []
 
@@ -122,7 +122,7 @@ class Tags(Modality):
         unknown = sorted(labels - set(self.state["values"]))
         if not unknown:
             return ""
-        close = near(unknown[0][:60], {folded(known): known for known in self.state["values"]})
+        close = nearest_label(unknown[0][:60], {fold_label(known): known for known in self.state["values"]})
         said = f"the label {unknown[0][:60]!r} was not seen in training"
         return f"{said}; did you mean {close!r}?" if close else said
 

@@ -13,11 +13,11 @@ import numpy as np
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Ids, Layout
 from sensorium.core.modality import Array, Guess, Modality
-from sensorium.core.number_lists import spelt_numbers
+from sensorium.core.number_lists import read_number_list
 from sensorium.core.registry import chosen, component
 from sensorium.core.scalars import plain
 from sensorium.language.normalisation import Form, normalise
-from sensorium.language.stopwords import Known, stopwords, without
+from sensorium.language.stopwords import Known, remove_stopwords, stopwords
 from sensorium.language.tokeniser import PAD, UNKNOWN, Kind, Tokeniser
 from sensorium.language.word_segmentation import Segmenter, words
 from sensorium.pretrained.tokeniser import PretrainedTokeniser
@@ -94,7 +94,7 @@ class Text(Modality):
         texts = [cell.strip()[:2000] for cell in joined if isinstance(cell, str)]
         if not texts or len(texts) < len(cells):
             return Guess(0.0, f"{len(texts)} of {len(cells)} cells are text")
-        listed = sum(spelt_numbers(text) is not None for text in texts)
+        listed = sum(read_number_list(text) is not None for text in texts)
         if listed > len(texts) / 2:
             return Guess(0.0, f"{listed} of {len(cells)} cells are lists of numbers")
         # With several texts per cell, their average length counts: a list of single words is a list of tags.
@@ -175,14 +175,14 @@ class Text(Modality):
         return self._tokeniser.decode([int(i) for i in value])
 
     def _corrupted(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
-        from sensorium.language.typos import misspelt
+        from sensorium.language.typos import with_typos
 
         if how == "deletion":
             chance = rng.random(len(value))
             # Keep at least one token: an empty text would be a missing value.
             left: Array = value[(chance >= level) | (chance == chance.max(initial=0.0))]
             return left
-        text = misspelt(self._tokeniser.decode(value.tolist()), level, rng)
+        text = with_typos(self._tokeniser.decode(value.tolist()), level, rng)
         ids = _ids(self._tokeniser, text, self.state["length"])
         return np.array(ids, dtype=np.int32) if ids else value[:1]
 
@@ -214,7 +214,7 @@ class Text(Modality):
             return begun.strip()  # a pretrained tokeniser applies its own normalisation
         if self.segmenter == "characters" and not self.stop:
             return text
-        kept: Iterable[str] = without(words(text, self.segmenter), self.stop) if text else ()
+        kept: Iterable[str] = remove_stopwords(words(text, self.segmenter), self.stop) if text else ()
         return " ".join(kept)
 
 

@@ -16,7 +16,7 @@ from sensorium.codecs.npy import MAGIC, npy_array
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
-from sensorium.core.number_lists import spelt_numbers
+from sensorium.core.number_lists import read_number_list
 from sensorium.core.registry import component
 from sensorium.signal.running_moments import Moments
 
@@ -156,7 +156,7 @@ def _length(cell: Any) -> int:
     if isinstance(cell, os.PathLike):
         cell = os.fspath(cell)
     if isinstance(cell, str):
-        numbers = spelt_numbers(cell)
+        numbers = read_number_list(cell)
         if numbers is None and cell.lstrip()[:1] != "[":
             return -1 if cell[-300:].strip().lower().endswith(".npy") else 0
         try:

@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from sensorium.codecs.image_arrays import LARGEST, frame_state, framed, place_of, scale_of, to_pixels, with_channels
-from sensorium.codecs.video import HOURS, PIXELS, container, film_extent, film_size, has_sound, read_film
+from sensorium.codecs.image_arrays import (
+    LARGEST,
+    fit_to_frame,
+    frame_state,
+    frame_transform,
+    scale_of,
+    to_pixels,
+    with_channels,
+)
+from sensorium.codecs.video import HOURS, PIXELS, container, has_sound, read_video, video_frame_size, video_size
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
@@ -105,7 +113,7 @@ class Video(Modality):
         sample = thinned(glances(), _SAMPLE)
         self.state = frame_state(sizes, sample, self.size, self.channels)
 
-    def told(self) -> str:
+    def notes(self) -> str:
         return told_scale(self.state.get("scale"))
 
     @property
@@ -115,14 +123,14 @@ class Video(Modality):
     def measure(self, cell: Any) -> dict[str, float]:
         if not isinstance(cell, Blob):
             return {}
-        seconds, pixels = film_size(cell)
+        seconds, pixels = video_size(cell)
         return {"seconds": seconds, "pixels": pixels, "frames": self.frames if pixels else 0}
 
     def encode(self, cell: Any) -> Array:
         frame = (self.state["height"], self.state["width"])
         frames, size = self._open(cell, self.frames, frame)
         frames = with_channels(frames, self.state["channels"])
-        fitted = np.stack([framed(pixels, size, frame, self._fill) for pixels in frames])
+        fitted = np.stack([fit_to_frame(pixels, size, frame, self._fill) for pixels in frames])
         return np.ascontiguousarray(fitted.transpose(0, 3, 1, 2))
 
     def extent(self, cell: Any) -> Array | None:
@@ -130,7 +138,7 @@ class Video(Modality):
         if isinstance(cell, bytes):
             cell = Blob(cell, "<bytes>")
         try:
-            size = film_extent(cell) if isinstance(cell, Blob) else self._open(cell, 1, 1)[1]
+            size = video_frame_size(cell) if isinstance(cell, Blob) else self._open(cell, 1, 1)[1]
         except CellError:  # reported by encode
             return None
         return np.array(size[::-1], dtype=np.float32)
@@ -139,7 +147,7 @@ class Video(Modality):
         """Map pixels to pixels, the same for all frames of a video; time is not mapped."""
         frame = (self.state["height"], self.state["width"])
         sizes = [(max(high, 1), max(wide, 1)) for wide, high in extent.astype(int).tolist()]
-        found = [place_of(size, size, frame).matrix for size in sizes]
+        found = [frame_transform(size, size, frame).matrix for size in sizes]
         return np.stack(found) if found else np.empty((0, 2, 3), np.float32)
 
     def blank(self) -> Array:
@@ -179,7 +187,7 @@ class Video(Modality):
         if isinstance(cell, bytes):
             cell = Blob(cell, "<bytes>")
         if isinstance(cell, Blob):
-            film = read_film(cell, most, self.rate, frame)
+            film = read_video(cell, most, self.rate, frame)
             return film.frames, film.size
         try:
             array = np.asarray(cell)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from sensorium.codecs.image_arrays import is_pictorial, scale_of
-from sensorium.codecs.volume import ENDINGS, VOXELS, is_nifti, read_volume, voxels_of
+from sensorium.codecs.image_arrays import looks_like_image, scale_of
+from sensorium.codecs.volume import ENDINGS, VOXELS, is_nifti, read_volume, voxel_count
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Folder, Guess, Modality
@@ -100,7 +100,7 @@ class Volume(Modality):
         self.state = {"depth": sides[0], "height": sides[1], "width": sides[2], "scale": scale}
         self.state |= {"mean": moments.mean, "deviation": moments.deviation(1e-3)}
 
-    def told(self) -> str:
+    def notes(self) -> str:
         return told_scale(self.state.get("scale")).replace("pictures of more than 8 bits", "voxels")
 
     @property
@@ -108,7 +108,7 @@ class Volume(Modality):
         return Grid(1, self._sides)
 
     def measure(self, cell: Any) -> dict[str, float]:
-        count = voxels_of(cell)
+        count = voxel_count(cell)
         return {"pixels": count} if count else {}
 
     def encode(self, cell: Any) -> Array:
@@ -167,5 +167,5 @@ def _recognised(cell: Any) -> str:
         return "the bytes of volumes" if is_nifti(data) else ""
     shape: tuple[int, ...] = getattr(cell, "shape", ())
     kind = getattr(getattr(cell, "dtype", None), "kind", "")
-    whole = len(shape) == 3 and min(shape) > 4 and kind in tuple("buif") and not is_pictorial(cell)
+    whole = len(shape) == 3 and min(shape) > 4 and kind in tuple("buif") and not looks_like_image(cell)
     return "arrays of three axes" if whole else ""

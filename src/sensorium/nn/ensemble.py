@@ -13,9 +13,9 @@ from sensorium.core.batch import Field, Ready
 from sensorium.core.contracts import Encoder, Task
 from sensorium.core.errors import ConfigError
 from sensorium.core.expert import Expert, Features
-from sensorium.core.learned_buffers import Learnt
-from sensorium.core.module_dict import ByName
-from sensorium.core.stream_subsets import coalitions, routed
+from sensorium.core.learned_buffers import LearnedBuffers
+from sensorium.core.module_dict import NamedModules
+from sensorium.core.stream_subsets import coalitions, route_rows
 
 Read = dict[str, dict[str, Tensor]]
 """Features by form (``"features"``, ``"compact"``) and stream, each ``[B, F]``; zero in rows without the stream."""
@@ -23,7 +23,7 @@ NETWORK = "network"
 """Name of the network among the parts of a blend."""
 
 
-class Blend(Learnt):
+class Blend(LearnedBuffers):
     """Learned weights of the network and each expert for one task, by the set of streams a row has.
 
     Outputs are averaged by ``Task.merge``, like the heads of a late fusion. Fitted on held-out predictions: ``share``
@@ -45,7 +45,7 @@ class Blend(Learnt):
         """Return the weight of each part in each row ``[B, parts]``; ``present`` tells by stream which rows have it
         ``[B]``.
         """
-        return self.share[routed(self.streams, self.sets, present)]
+        return self.share[route_rows(self.streams, self.sets, present)]
 
     def forward(self, task: Task[Any], said: Sequence[Any], present: Mapping[str, Tensor]) -> Any:
         """Return the blended output of a ``task``.
@@ -55,7 +55,7 @@ class Blend(Learnt):
             said: Outputs of the parts, in the order of ``parts``.
             present: Which rows have each stream ``[B]``.
         """
-        which = routed(self.streams, self.sets, present)
+        which = route_rows(self.streams, self.sets, present)
         together = task.merge(list(said), self.share[which].to(said[0]))
         return task.surer(together, self.factor[which].to(said[0]).unsqueeze(1))
 
@@ -69,7 +69,7 @@ class Blend(Learnt):
             present: Which rows have each stream ``[B]``.
         """
         rest = [i for i, name in enumerate(self.parts) if name != part]
-        which = routed(self.streams, self.sets, present)
+        which = route_rows(self.streams, self.sets, present)
         share = self.share[which][:, rest]
         total = share.sum(dim=1, keepdim=True)
         # Where the omitted part has all the weight, the others are weighted equally.
@@ -102,10 +102,14 @@ class Ensemble(nn.Module):
     ) -> None:
         super().__init__()
         self.streams = tuple(streams)
-        self.features: ByName[ByName[Features]] = ByName({s: ByName(kinds) for s, kinds in features.items() if kinds})
-        self.experts: ByName[ByName[Expert]] = ByName({task: ByName(kinds) for task, kinds in experts.items() if kinds})
+        self.features: NamedModules[NamedModules[Features]] = NamedModules(
+            {s: NamedModules(kinds) for s, kinds in features.items() if kinds}
+        )
+        self.experts: NamedModules[NamedModules[Expert]] = NamedModules(
+            {task: NamedModules(kinds) for task, kinds in experts.items() if kinds}
+        )
         own = [NETWORK] if network else []
-        self.blends: ByName[Blend] = ByName(
+        self.blends: NamedModules[Blend] = NamedModules(
             {task: Blend(self.streams, [*own, *kinds]) for task, kinds in self.experts.items()}
         )
         self.network = network

@@ -32,7 +32,7 @@ def products(x: Any) -> Floats:
 
 
 @dataclass(frozen=True)
-class Narrowed:
+class GramProjection:
     """Scaled blocks of features, concatenated in the form a linear model is fitted on.
 
     If there are more columns than rows, they are replaced by the Cholesky factor L of the Gram matrix K = L Lᵀ. It
@@ -52,7 +52,9 @@ class Narrowed:
     factor: Floats | None = None
 
     @classmethod
-    def of(cls, blocks: Sequence[Any], scales: Sequence[float], pairs: Sequence[Floats | None], kind: Any) -> Narrowed:
+    def of(
+        cls, blocks: Sequence[Any], scales: Sequence[float], pairs: Sequence[Floats | None], kind: Any
+    ) -> GramProjection:
         """Build the matrix from blocks of features.
 
         Args:

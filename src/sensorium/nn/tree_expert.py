@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sensorium.core.expert import Expert, Observed, Response
-from sensorium.core.stream_subsets import coalitions, routed
+from sensorium.core.stream_subsets import coalitions, route_rows
 from sensorium.nn.linear_solvers import Floats, fits, prior
 from sensorium.nn.tree_ensemble import TYPES, Trees, check_trees, evaluated
 
@@ -76,7 +76,7 @@ class TreeExpert(Expert):
     def forward(self, features: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
         trees = {i: Trees(*(getattr(self, f"{name}_{i}") for name in TYPES)) for i in range(len(self.sets) - 1)}
         fitted = [i for i, those in trees.items() if len(those.root)]
-        which = routed(self.streams, [*(self.sets[i] for i in fitted), ()], present)
+        which = route_rows(self.streams, [*(self.sets[i] for i in fitted), ()], present)
         out = self.prior.expand(len(which), -1).clone()
         for number, place in enumerate(fitted):
             index = (which == number).nonzero()[:, 0]

@@ -21,7 +21,7 @@ PARTS = 4_000
 
 
 @contextmanager
-def within(elements: int, tensors: int) -> Iterator[None]:
+def build_budget(elements: int, tensors: int) -> Iterator[None]:
     """Context manager: limit networks built inside to the size of a file of ``tensors`` tensors with ``elements`` numbers.
 
     Tensors are measured before they are allocated, and parameters, buffers and modules are counted as they are registered,

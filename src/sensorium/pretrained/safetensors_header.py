@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sensorium.core.learned_buffers import Learnt
+from sensorium.core.learned_buffers import LearnedBuffers
 from sensorium.core.safe_json import read_json
 
 LONGEST = 64 << 20
@@ -95,7 +95,7 @@ def _counts(value: Any) -> bool:
 def check_fits(header: Header, network: nn.Module) -> None:
     """Raise ``ValueError`` unless ``header`` lists exactly the tensors of ``network``: names, types and shapes.
 
-    The shapes of learned buffers (``Learnt``) depend on the data; only their types and numbers of axes are checked.
+    The shapes of learned buffers (``LearnedBuffers``) depend on the data; only their types and numbers of axes are checked.
     """
     needed = network.state_dict()
     lacking, foreign = needed.keys() - header.tensors.keys(), header.tensors.keys() - needed.keys()
@@ -116,7 +116,7 @@ def check_fits(header: Header, network: nn.Module) -> None:
 
 def _learnt(network: nn.Module) -> Iterable[tuple[str, int]]:
     for prefix, module in network.named_modules():
-        if isinstance(module, Learnt):
+        if isinstance(module, LearnedBuffers):
             for name, axes in module.declared.items():
                 yield f"{prefix}.{name}" if prefix else name, axes
 

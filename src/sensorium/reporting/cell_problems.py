@@ -16,7 +16,7 @@ COLUMNS = 20
 """Maximum number of columns whose problems are listed."""
 
 
-def say_problems(console: Console, problems: Sequence[Problem], shown: int = 3) -> None:
+def print_problems(console: Console, problems: Sequence[Problem], shown: int = 3) -> None:
     """Warn about unusable cells and values unseen in training, by column.
 
     Args:

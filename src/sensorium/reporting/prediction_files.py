@@ -12,9 +12,9 @@ from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
-from sensorium.core.answer import Answer, Attachment, light
+from sensorium.core.answer import Answer, Attachment, without_media
 from sensorium.core.modality import Blob
-from sensorium.data.files.attachment_files import encoded
+from sensorium.data.files.attachment_files import encode_attachment
 from sensorium.data.shards.references import Packed
 from sensorium.model import Model
 from sensorium.predictor import Prediction
@@ -41,7 +41,7 @@ class MediaFolder:
         if isinstance(value, Attachment):
             self.folder.mkdir(exist_ok=True)
             path = self.folder / f"{row}-{''.join(c if c.isalnum() else '_' for c in name)}{value.suffix}"
-            path.write_bytes(encoded(value))
+            path.write_bytes(encode_attachment(value))
             return f"{self.folder.name}/{path.name}"
         if isinstance(value, dict):
             return {key: self.kept(item, row, f"{name}-{key}") for key, item in value.items()}
@@ -156,7 +156,7 @@ def write_csv(
     safe = (lambda cell: cell) if raw_cells else harmless
     writer.writerow(map(safe, ["row", *beside.keep, *header, "missing"]))
     for prediction, (number, kept) in zip(found, beside, strict=False):
-        answers = light(prediction.targets) if media is None else media.answers(prediction, number)
+        answers = without_media(prediction.targets) if media is None else media.answers(prediction, number)
         cells = [cell for name, classes in labels.items() for cell in _cells(answers[name], classes)]
         writer.writerow(map(safe, [number, *kept.values(), *cells, " ".join(prediction.missing)]))
 

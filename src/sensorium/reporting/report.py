@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from sensorium.core.answer import attachments, light
+from sensorium.core.answer import attachments, without_media
 from sensorium.core.errors import CellError
 from sensorium.evaluation.baselines import EXPERTS, TOGETHER, Floor, shown_streams
 from sensorium.evaluation.findings import shares
@@ -258,7 +258,7 @@ def _differ(answered: Any, true: Any) -> bool:
 
 def _value_text(value: Any) -> str:
     """A value as text; media are only named, as they are shown beside."""
-    value = light(value)
+    value = without_media(value)
     if isinstance(value, float):
         return number(value)
     text = ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from sensorium.core.answer import Attachment
 from sensorium.core.views import Bars, Curve, Gallery, Lines, Matrix, Scatter, Sentence, Table, View
-from sensorium.data.files.attachment_files import address
+from sensorium.data.files.attachment_files import data_url
 from sensorium.evaluation.formatting import number
 from sensorium.reporting import charts
 from sensorium.reporting.bar_charts import Bar, bar_chart
@@ -101,5 +101,5 @@ def attachment_html(one: Attachment) -> str:
     """Render the predicted medium ``one`` as self-contained HTML."""
     label = escape(one.note or one.kind, quote=True)
     if one.kind == "audio":
-        return f'<audio controls title="{label}" src="{address(one)}"></audio>'
-    return f'<img alt="{label}" title="{label}" src="{address(one)}">'
+        return f'<audio controls title="{label}" src="{data_url(one)}"></audio>'
+    return f'<img alt="{label}" title="{label}" src="{data_url(one)}">'

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi.responses import Response
 
 from sensorium.core.schema import Problem
-from sensorium.data.files.media_access import NAMED
+from sensorium.data.files.media_access import FILE_NAME_REFUSED
 
 RETRY_AFTER = {"Retry-After": "1"}
 CLOSE = {"Connection": "close"}
@@ -59,7 +59,7 @@ def unreadable_cells(problems: Sequence[Problem]) -> RequestError:
     """Return the error for cells that cannot be read: the first of ``problems`` is the message, all are listed."""
     first = problems[0]
     fix = "fix or leave out these cells, or add ?bad=missing to treat them as missing"
-    if first.problem == NAMED:
+    if first.problem == FILE_NAME_REFUSED:
         fix = 'send its content: in a multipart request (curl -F column=@file), or as {"base64": "..."} in JSON'
     return RequestError(422, first.problem, fix=fix, row=first.row, column=first.column, cells=problems)
 

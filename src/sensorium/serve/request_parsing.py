@@ -17,7 +17,7 @@ from fastapi import Request
 
 from sensorium.core.errors import nearest
 from sensorium.core.modality import Blob, is_blank
-from sensorium.data.files.media_access import NAMED
+from sensorium.data.files.media_access import FILE_NAME_REFUSED
 from sensorium.serve.http_errors import CLOSE, RequestError
 from sensorium.serve.limits import Limits
 from sensorium.serve.model_service import ModelService
@@ -197,7 +197,7 @@ def _media(cell: Any, service: ModelService, files: Mapping[str, list[Any]]) -> 
         return Blob(_bytes(cell["base64"], service.limits), _file_name(str(name)[:1000] if name else None))
     if {"path", "bytes", "url"} & set(cell):
         fix = 'send the content: {"base64": "..."}, or a file in a multipart request'
-        raise RequestError(422, NAMED, fix=fix)
+        raise RequestError(422, FILE_NAME_REFUSED, fix=fix)
     return dict(cell)
 
 

@@ -14,7 +14,7 @@ from sensorium.codecs.audio import MINUTES, read_sound
 from sensorium.codecs.series import read_series
 from sensorium.core.errors import ConfigError, DataError, MissingExtraError
 from sensorium.core.modality import Array, Blob
-from sensorium.data.files.media_access import Under
+from sensorium.data.files.media_access import LocalFiles
 from sensorium.predictor import Predictor
 from sensorium.streaming.stream_session import HEADER, Session, Setup
 
@@ -32,7 +32,7 @@ def read_recording(path: Path, kind: str, rate: float | None) -> tuple[Array, fl
     Returns:
         Samples ``[T, 1]`` int16 of a sound, or ``[T, C]`` float32 of a series, and the sampling rate in Hz.
     """
-    blob = Under(path.parent).open(path.name)
+    blob = LocalFiles(path.parent).open(path.name)
     assert isinstance(blob, Blob)
     if kind == "series":
         return read_series(blob, _STEPS).astype(np.float32), rate or 1.0

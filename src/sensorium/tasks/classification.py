@@ -110,7 +110,7 @@ class Classification(Task[Tensor]):
         plain = F.cross_entropy(output, index, label_smoothing=self.smoothing, reduction="none")
         return plain * self.weights[index]
 
-    def told_loss(self, output: Tensor, target: Field) -> Tensor:
+    def reported_loss(self, output: Tensor, target: Field) -> Tensor:
         return F.cross_entropy(output, class_index(target, len(self.classes)), reduction="none")
 
     def compare(self, output: Tensor, target: Field) -> tuple[Tensor, Tensor]:

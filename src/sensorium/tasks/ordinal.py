@@ -154,7 +154,7 @@ class Ordinal(Task[Tensor]):
         # The clamp keeps the loss finite for classes with probability 0.
         return -(wanted * output.clamp_min(-1e4)).sum(dim=1) * self.weights[index]
 
-    def told_loss(self, output: Tensor, target: Field) -> Tensor:
+    def reported_loss(self, output: Tensor, target: Field) -> Tensor:
         index = class_index(target, len(self.classes))
         return -output.clamp_min(-1e4).gather(1, index[:, None])[:, 0]
 

@@ -113,9 +113,9 @@ class Svm(Task[Tensor]):
         return merged_classes(logits, share, vote=vote) / self.slope
 
     def loss(self, output: Tensor, target: Field) -> Tensor:
-        return self.told_loss(output, target) * self.weights[class_index(target, len(self.classes))]
+        return self.reported_loss(output, target) * self.weights[class_index(target, len(self.classes))]
 
-    def told_loss(self, output: Tensor, target: Field) -> Tensor:
+    def reported_loss(self, output: Tensor, target: Field) -> Tensor:
         index = class_index(target, len(self.classes))
         own = output.gather(1, index[:, None])
         margin = (output - own + 1).scatter(1, index[:, None], 0.0)

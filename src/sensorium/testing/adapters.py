@@ -11,7 +11,7 @@ from sensorium.core.batch import Encoded
 from sensorium.core.contracts import Adapter
 from sensorium.core.registry import build
 from sensorium.testing import samples
-from sensorium.testing.general import assert_same, check_description, check_gradients, check_module, stirred
+from sensorium.testing.general import assert_same, check_description, check_gradients, check_module, perturbed
 
 IN, OUT = 12, 16
 
@@ -31,7 +31,7 @@ def check_adapter(kind: str) -> None:
         return adapter
 
     check_module(make, lambda module: module(part))
-    adapter = stirred(make()).eval()
+    adapter = perturbed(make()).eval()
     with torch.no_grad():
         out = adapter(part)
         assert out.tokens.shape[::2] == (4, OUT), f"{where}: tokens are {tuple(out.tokens.shape)}"

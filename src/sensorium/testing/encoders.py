@@ -16,7 +16,7 @@ from sensorium.core.layout import Graph, Grid, Layout, Points, Row
 from sensorium.core.recipe import Spec
 from sensorium.core.registry import build, find
 from sensorium.testing import samples
-from sensorium.testing.general import assert_same, check_description, check_gradients, check_module, stirred
+from sensorium.testing.general import assert_same, check_description, check_gradients, check_module, perturbed
 
 ROWS = 6
 
@@ -52,7 +52,7 @@ def check_layout(kind: Spec, layout: Layout) -> None:
         return encoder
 
     check_module(make, lambda part: part(data, mask))
-    encoder = stirred(make())
+    encoder = perturbed(make())
     for seed in (3, 4):  # statistics of batches, where there are any, leave their starting values
         encoder(samples.data(layout, ROWS, seed=seed), mask)
     encoder.eval()
@@ -61,7 +61,7 @@ def check_layout(kind: Spec, layout: Layout) -> None:
         for encoded in (whole, part):
             check_shape(encoded, ROWS, encoder.dim, where)
         assert_same(whole, encoder(data, torch.ones_like(mask)), f"{where}: a mask of ones is not the same as no mask")
-        assert_same(part, encoder(spoilt(data, mask, layout), mask), f"{where}: what stands under the mask matters")
+        assert_same(part, encoder(corrupted(data, mask, layout), mask), f"{where}: what stands under the mask matters")
         if not isinstance(layout, Row):
             check_padding(encoder, layout, data, mask, where)
         for i in range(ROWS):
@@ -95,7 +95,7 @@ def check_shape(encoded: Encoded, rows: int, dim: int, where: str) -> None:
     assert bool(encoded.tokens.isfinite().all() and encoded.pooled.isfinite().all()), f"{where}: not finite"
 
 
-def spoilt(data: Tensor, mask: Tensor, layout: Layout) -> Tensor:
+def corrupted(data: Tensor, mask: Tensor, layout: Layout) -> Tensor:
     """``data`` of ``layout`` with other values wherever ``mask`` is False."""
     return torch.where(along(mask, layout), data, samples.data(layout, data.shape[0], data_steps(data, layout), seed=9))
 
@@ -141,7 +141,7 @@ def check_short(encoder: Encoder, layout: Layout, where: str) -> None:
 def check_pyramid(make: Callable[[], Encoder], layout: Layout, where: str) -> None:
     """Check feature maps: shaped as ``levels`` states, returned only on request, without side effects, unaffected by
     padding. ``make`` builds the encoder for ``layout``. ``where`` names the case in messages."""
-    encoder = stirred(make()).eval()
+    encoder = perturbed(make()).eval()
     data, mask = samples.data(layout, ROWS), samples.masks(layout, ROWS)
     with torch.no_grad():
         plain = encoder(data, mask)

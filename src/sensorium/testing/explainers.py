@@ -14,7 +14,7 @@ from sensorium.core.layout import Grid, Layout
 from sensorium.core.registry import build, find, options
 from sensorium.testing import samples
 from sensorium.testing.encoders import accepts
-from sensorium.testing.general import check_description, stirred
+from sensorium.testing.general import check_description, perturbed
 
 CLOSE = 0.03
 ENCODERS = ("convnet", "patch", "transformer", "bag_of_words", "mlp", "cells", "pointnet", "graph")
@@ -85,7 +85,7 @@ def probe(kind: str, layout: Layout, *, masked: bool = False, seed: int = 0) -> 
     """A random row of ``layout``, drawn by ``seed``, with an encoder ``kind`` and a linear answer; ``masked``: its last
     third is padding."""
     torch.manual_seed(seed)
-    encoder: Encoder = stirred(build("encoders", kind, layout), seed)
+    encoder: Encoder = perturbed(build("encoders", kind, layout), seed)
     last = nn.Linear(encoder.dim, 1)
     for i in (3, 4):
         encoder(samples.data(layout, 6, seed=i))

@@ -12,7 +12,7 @@ from sensorium.core.batch import Encoded
 from sensorium.core.contracts import Fusion
 from sensorium.core.registry import build
 from sensorium.testing import samples
-from sensorium.testing.general import assert_same, check_description, check_gradients, check_module, stirred
+from sensorium.testing.general import assert_same, check_description, check_gradients, check_module, perturbed
 
 DIM = 16
 SIZES = {"photo": 5, "items": 1, "a.b": 3}  # names that nn.ModuleDict would refuse
@@ -30,7 +30,7 @@ def check_fusion(kind: str) -> None:
         return built(kind, list(SIZES))
 
     check_module(make, lambda module: module(parts))
-    fusion = stirred(make()).eval()
+    fusion = perturbed(make()).eval()
     with torch.no_grad():
         out = fusion(parts)
         check_shape(out, PRESENT.any(dim=1), where)
@@ -42,7 +42,7 @@ def check_fusion(kind: str) -> None:
             alone = fusion({s: part.map(lambda t, i=i: t[i : i + 1]) for s, part in parts.items()})  # type: ignore[misc]
             assert_same(alone.pooled, out.pooled[i : i + 1], f"{where}: row {i} depends on its batch")
         only = samples.streams({"one": 4}, DIM, torch.tensor([[True], [False], [True]]))
-        check_shape(stirred(built(kind, ["one"])).eval()(only), torch.tensor([True, False, True]), f"{where}, one stream")
+        check_shape(perturbed(built(kind, ["one"])).eval()(only), torch.tensor([True, False, True]), f"{where}, one stream")
     fusion.train()
     # Attention among the tokens of a stream that has one has nothing to learn: here each has several.
     several = samples.streams({s: n + 2 for s, n in SIZES.items()}, DIM, PRESENT)

@@ -39,7 +39,7 @@ def check_description(family: str, kind: str) -> None:
 def check_module(make: Callable[[], nn.Module], run: Callable[[nn.Module], Any]) -> None:
     """Check a module from ``make``, run by ``run``: no attribute shadows ``nn.Module``, evaluation is deterministic, the
     state dict is complete."""
-    part = stirred(make()).eval()
+    part = perturbed(make()).eval()
     for module in part.modules():
         if type(module).__module__.startswith("torch."):
             continue
@@ -48,12 +48,12 @@ def check_module(make: Callable[[], nn.Module], run: Callable[[nn.Module], Any])
         assert not hidden, f"{type(module).__name__}: attributes {hidden} hide methods of nn.Module"
     first = run(part)
     assert_same(first, run(part), "two passes in eval differ")
-    twin = stirred(make(), seed=1).eval()
+    twin = perturbed(make(), seed=1).eval()
     twin.load_state_dict(part.state_dict())
     assert_same(first, run(twin), "the same state dict gives another output")
 
 
-def stirred(part: P, seed: int = 0) -> P:
+def perturbed(part: P, seed: int = 0) -> P:
     """``part`` with all weights perturbed (drawn by ``seed``), so that zero initialisation hides no mistake."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -18,7 +18,7 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.forward import Forward
 from sensorium.core.modality import Modality
 from sensorium.core.registry import build, find, kinds, options, resolve
-from sensorium.data.files.attachment_files import plain
+from sensorium.data.files.attachment_files import with_data_urls
 from sensorium.testing import experts, explainers, features, modalities, objectives, samples, surgery, tasks
 from sensorium.testing.encoders import ROWS, accepts
 from sensorium.testing.fusions import DIM, PRESENT, SIZES
@@ -221,7 +221,7 @@ def _task(spec: dict[str, Any]) -> Any:
         output = part(streams["one"], streams, {})
         scorer = part.scorer()
         scorer.update(output, batch)
-        return output, part.loss(output, target), scorer.compute(), json.dumps(plain(part.answers(output, batch)))
+        return output, part.loss(output, target), scorer.compute(), json.dumps(with_data_urls(part.answers(output, batch)))
 
     found = _both(part, run)
     seen = tasks.seen(streams, target)

@@ -12,7 +12,7 @@ from sensorium.core.recipe import Spec
 from sensorium.core.registry import build
 from sensorium.model import Model
 from sensorium.testing import objectives
-from sensorium.testing.general import assert_same, check_description, stirred
+from sensorium.testing.general import assert_same, check_description, perturbed
 
 
 def check_surgery(kind: str) -> None:
@@ -21,7 +21,7 @@ def check_surgery(kind: str) -> None:
     check_description("surgery", kind)
     where, batch = f"surgery/{kind}", objectives.batch()
     before = objectives.model()
-    changed = stirred(operated(kind))
+    changed = perturbed(operated(kind))
     names = set(changed.state_dict())
     assert set(before.state_dict()) <= names, f"{where}: weights that were there have another name"
     assert_same(_answer(operated(kind), batch), _answer(before, batch), f"{where}: a model answers otherwise at once")
@@ -51,7 +51,7 @@ def signature(spec: dict[str, Any]) -> Any:
     learning = sorted(name for name, p in learner.named_parameters() if p.requires_grad)
     batch = objectives.batch()
     torch.manual_seed(1)
-    trained = stirred(learner).train()(batch)
+    trained = perturbed(learner).train()(batch)
     shapes = [f"{name} {tuple(value.shape)}" for name, value in learner.state_dict().items()]
     # Whether outputs are stored is the trainer's business: it reads it here.
     return learning, shapes, trained, _answer(learner, batch), spec.get("store")

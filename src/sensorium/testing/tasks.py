@@ -18,9 +18,9 @@ from sensorium.core.layout import Grid
 from sensorium.core.modality import Modality
 from sensorium.core.registry import build, find, kinds
 from sensorium.core.scorer import Scorer, plain_scores
-from sensorium.data.files.attachment_files import encoded, plain
+from sensorium.data.files.attachment_files import encode_attachment, with_data_urls
 from sensorium.testing import samples
-from sensorium.testing.general import assert_same, check_description, check_gradients, check_module, stirred
+from sensorium.testing.general import assert_same, check_description, check_gradients, check_module, perturbed
 
 DIM = 16
 TASK = "class"
@@ -46,7 +46,7 @@ def check_task(kind: str, goal: Goal | None = None, batch: Batch | None = None) 
         return task
 
     check_module(make, lambda task: task(fused, parts, given.prompts))
-    task = stirred(make()).eval()
+    task = perturbed(make()).eval()
     target = task.target(given)
     assert target is not None, f"{where}: the batch holds no target of {list(goal.targets)}"
     with torch.no_grad():
@@ -75,7 +75,7 @@ def check_task(kind: str, goal: Goal | None = None, batch: Batch | None = None) 
     task.train()
     check_gradients(task, task.loss(task(fused, parts, given.prompts), target))
     if type(task).settle is not Task.settle:
-        check_settled(make(), stirred(make(), seed=1), given, where)
+        check_settled(make(), perturbed(make(), seed=1), given, where)
 
 
 def _check_litter(task: Task[Any], output: Any, target: Field, loss: Tensor, where: str) -> None:
@@ -106,7 +106,7 @@ def check_settled(task: Task[Any], twin: Task[Any], batch: Batch, where: str) ->
         twin.eval().load_state_dict(task.state_dict())
         lost = f"{where}: the state dict does not carry what settle learnt"
         assert_same(twin(fused, parts, {}), output, lost)
-        assert plain(twin.answers(output, batch)) == plain(task.answers(output, batch)), lost
+        assert with_data_urls(twin.answers(output, batch)) == with_data_urls(task.answers(output, batch)), lost
         alone = {s: p.map(lambda t: t[:1]) for s, p in parts.items()}
         first = task(next(iter(alone.values())), alone, {})
         own = Field(target.data[:1], target.present[:1], None if target.mask is None else target.mask[:1])
@@ -133,9 +133,9 @@ def check_answers(task: Task[Any], output: Any, batch: Batch, where: str) -> Non
     answers = task.answers(output, batch)
     assert len(answers) == batch.rows, f"{where}: {len(answers)} answers for {batch.rows} rows"
     assert all("value" in answer for answer in answers), f"{where}: an answer has no value"
-    assert json.loads(json.dumps(plain(answers))) == plain(answers), f"{where}: the answers are not JSON"
+    assert json.loads(json.dumps(with_data_urls(answers))) == with_data_urls(answers), f"{where}: the answers are not JSON"
     for one in attachments(answers[0]):
-        assert encoded(one), f"{where}: an attachment has no bytes"
+        assert encode_attachment(one), f"{where}: an attachment has no bytes"
     for label in task.labels:
         assert all(label in answer["probabilities"] for answer in answers), f"{where}: no probability of {label}"
     truths = task.truths(batch)

@@ -13,7 +13,7 @@ from typing import Any
 import lightning.pytorch as pl
 from torch import Tensor
 
-from sensorium.data.files.atomic_write import part_of, settle, told, write
+from sensorium.data.files.atomic_write import partial_path, readable_disk_errors, sync_folder, write
 from sensorium.training.fsdp import full_tensor
 from sensorium.training.lightning_module import Record, TrainingModule
 from sensorium.training.process_group import SINGLE_PROCESS, ProcessGroup
@@ -117,8 +117,8 @@ class Checkpoint(pl.Callback):
 
     def _write(self, trainer: pl.Trainer) -> None:
         began = self.clock()
-        part = part_of(self.path)
-        with told(self.path.parent):
+        part = partial_path(self.path)
+        with readable_disk_errors(self.path.parent):
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 trainer.save_checkpoint(part)  # all processes take part; the first one writes
@@ -127,7 +127,7 @@ class Checkpoint(pl.Callback):
                 with open(part, "rb+") as file:
                     os.fsync(file.fileno())
                 os.replace(part, self.path)
-                settle(self.path.parent)
+                sync_folder(self.path.parent)
             except OSError:
                 part.unlink(missing_ok=True)
                 raise

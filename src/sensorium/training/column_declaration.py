@@ -13,13 +13,13 @@ from sensorium.core.modality import is_blank
 from sensorium.core.recipe import Recipe, Spec
 from sensorium.core.registry import find, split
 from sensorium.core.schema import CODED, INPUTS, TARGETS, Schema
-from sensorium.data.derived_columns import offered, sources
-from sensorium.data.files.media_access import Under
+from sensorium.data.derived_columns import declared_sources, offered_columns
+from sensorium.data.files.media_access import LocalFiles
 from sensorium.data.inspection.class_counts import classes
 from sensorium.data.inspection.column_format import reading
 from sensorium.data.inspection.column_groups import Patterns, groups
-from sensorium.data.inspection.target_types import FEW, gaps_told, target_kind
-from sensorium.data.inspection.type_inference import guess
+from sensorium.data.inspection.target_types import FEW, missing_values_note, target_kind
+from sensorium.data.inspection.type_inference import infer_types
 from sensorium.data.tables.table import Table
 
 
@@ -50,7 +50,7 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
     targets = list(dict.fromkeys([*targets, *(name for task in tasks for name in task.targets)]))
     for name in dict.fromkeys(name for task in tasks for name in task.prompts):
         specs.setdefault(name, {})["role"] = "prompt"
-    derived = sources(table, specs)
+    derived = declared_sources(table, specs)
     # An ignored name may be a derived column that is only offered further down.
     ignored = {name for name, role in roles.items() if role == "ignore"}
     ignored |= {name for name, spec in specs.items() if spec.get("role") == "ignore"}
@@ -71,7 +71,7 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
     uncoded = {name for name, spec in specs.items() if spec.get("role", "input") not in CODED}
     overrides = {name: str(spec["kind"]) for name, spec in specs.items() if "kind" in spec and name not in uncoded}
     names = [name for name in table.columns if name not in uncoded]
-    guesses = guess(table, names=names, overrides=overrides, targets=all_targets)
+    guesses = infer_types(table, names=names, overrides=overrides, targets=all_targets)
     columns: dict[str, dict[str, Any]] = {}
     reasons: dict[str, tuple[str, str, str]] = {}
     doubts: list[str] = []
@@ -104,15 +104,15 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
         columns[name] |= read.options
         reasons[name] = (role, kind, f"{reason}; {read.how}" if read.how else reason)
         doubts += [f"column {name!r}: {doubt}" for doubt in (*inferred.doubts, *read.doubts)]
-        if role == "target" and (gaps := gaps_told(name, table.column(name), columns[name])):
+        if role == "target" and (gaps := missing_values_note(name, table.column(name), columns[name])):
             doubts.append(gaps)
     for name, source in derived.items():
         role = str(specs[name].get("role", "input"))
         columns[name] = {**specs[name], "of": source, "role": role}
         reasons[name] = (role, str(specs[name].get("kind", "")), f"as told, read from {source!r}")
     kinds = {name: spec["kind"] for name, spec in columns.items() if spec.get("role") in INPUTS and name not in derived}
-    opener = Under(table.root or Path.cwd(), anywhere=True)
-    for name, spec in offered(table, kinds, set(derived.values()), opener).items():
+    opener = LocalFiles(table.root or Path.cwd(), anywhere=True)
+    for name, spec in offered_columns(table, kinds, set(derived.values()), opener).items():
         role = "ignore" if name in ignored else "input"
         columns[name] = {**spec, "role": role}
         reasons[name] = (role, spec["kind"], "as told" if role == "ignore" else f"comes with {spec['of']!r}")

@@ -278,7 +278,7 @@ def _scorer(task: Task[Any], kept: Kept) -> Scorer[Any]:
 
 def _baseline(task: Task[Any], setup: ComparisonSetup) -> Scorer[Any] | None:
     """Score the baseline prediction from the training targets on the test rows; None where the task has none."""
-    training = encoded.fields(setup.schema, setup.rows, task)
+    training = encoded.target_fields(setup.schema, setup.rows, task)
     task.fit(training)
     baseline = task.baseline(training)
     if baseline is None:

@@ -23,7 +23,7 @@ def fit_encoders(model: Model, schema: Schema, rows: encoded.Rows) -> list[str]:
     for stream, encoder in model.encoders.items():
         if type(encoder).fit is not Encoder.fit:
             encoder.fit(_fields(schema, rows, stream))
-            if note := encoder.told():
+            if note := encoder.notes():
                 notes.append(f"{stream}: {note}")
     return notes
 

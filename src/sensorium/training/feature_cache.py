@@ -22,9 +22,9 @@ from sensorium.core.registry import chosen
 from sensorium.core.schema import Schema
 from sensorium.data.column_storage import Index, Source
 from sensorium.data.encoded_rows import Rows
-from sensorium.data.store.computed_arrays import Arrays
+from sensorium.data.store.computed_arrays import ComputedArrayCache
 from sensorium.data.store.content_digest import digest
-from sensorium.data.store.file_lock import Turn
+from sensorium.data.store.file_lock import FileLock
 from sensorium.data.store.integrity import FORMAT
 from sensorium.data.store.store import Places, Store
 from sensorium.model import Model
@@ -94,7 +94,7 @@ def _is_augmented(schema: Schema, stream: str, rows: Rows) -> bool:
 class StoredOutputs:
     """Cached encoder outputs: per row the pooled vector, then the tokens, each with a last number telling if it is real."""
 
-    arrays: Arrays
+    arrays: ComputedArrayCache
     places: Places
     source: Source
 
@@ -121,7 +121,7 @@ def _stored_outputs(
 ) -> tuple[Source, Source] | None:
     encoder = model.encoders[stream]
     key = _key(encoder, plan.model.encoders[stream], schema, stream)
-    arrays = Arrays(store.folder / f"encoded-{key}", encoder.dim + 1)
+    arrays = ComputedArrayCache(store.folder / f"encoded-{key}", encoder.dim + 1)
     device = _device(plan)
     encoder.to(device).eval()
     turn = arrays.turn(lambda: console.step(f"encoding {stream}", 0, 1, "another process is encoding"))
@@ -139,20 +139,27 @@ def _stored_outputs(
                     return None
             sources.append(StoredOutputs(arrays, places, rows.inputs[stream]))
     finally:
-        turn.give_back()
+        turn.release()
         encoder.cpu()
     return sources[0], sources[1]
 
 
 def _locations(
-    model: Model, schema: Schema, stream: str, rows: Rows, index: Index, arrays: Arrays, device: torch.device, turn: Turn
+    model: Model,
+    schema: Schema,
+    stream: str,
+    rows: Rows,
+    index: Index,
+    arrays: ComputedArrayCache,
+    device: torch.device,
+    turn: FileLock,
 ) -> Iterator[tuple[int, tuple[int, int]]]:
     """Yield where the outputs of these rows are stored; those not stored yet are computed."""
     field = rows.inputs[stream].gather(index)
     keys = {i: _digest(field, i) for i in field.present.nonzero().squeeze(1).tolist()}
     known = arrays.find(set(keys.values()))
     if any(key not in known for key in keys.values()):
-        turn.take()
+        turn.acquire()
         known |= arrays.find(set(keys.values())) if turn.waited else {}
     new = {key: i for i, key in keys.items() if key not in known}
     if new:
@@ -194,7 +201,7 @@ def _key(encoder: nn.Module, spec: Any, schema: Schema, stream: str) -> str:
     return h.hexdigest()[:24]
 
 
-def _fits_on_disk(arrays: Arrays, times: float, store: Store, stream: str, console: Console) -> bool:
+def _fits_on_disk(arrays: ComputedArrayCache, times: float, store: Store, stream: str, console: Console) -> bool:
     """Whether the disk has room for all outputs, estimated from the first rows."""
     needed = arrays.bytes * times
     if needed < 0.9 * shutil.disk_usage(store.folder).free:

@@ -62,7 +62,7 @@ def refit_on_all_rows(trained: Trained, ready: PreparedRun, folder: Path | None,
         run = train(again_plan, schema, ready.rows, ready.valid, out, resume, quiet, ready.store, chosen=chosen)
         model, learnt = run.model, run.learnt
     if isinstance(experts, Ensemble):
-        refit_experts(plan, schema, model, ready.rows.followed(ready.valid), experts)
+        refit_experts(plan, schema, model, ready.rows.concatenated(ready.valid), experts)
     report = before.report | {"refit": {"rows": len(ready.rows) + len(ready.valid), "epochs": epochs}}
     return Trained(Artifact(plan, schema, model, report, learnt), cache=trained.cache)
 

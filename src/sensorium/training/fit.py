@@ -16,7 +16,7 @@ from sensorium.core.forward import Forward
 from sensorium.core.recipe import Recipe, Spec
 from sensorium.core.schema import Schema
 from sensorium.data import encoded_rows as encoded
-from sensorium.data.files.atomic_write import told
+from sensorium.data.files.atomic_write import readable_disk_errors
 from sensorium.data.inspection.column_groups import Patterns
 from sensorium.data.store.store import Store
 from sensorium.reporting.console import Console
@@ -325,7 +325,7 @@ def _score_and_save(
         for sentence in target.floor.sentences() if target.floor is not None else ():
             console.note(f"  {target.name}: {sentence}")
     if folder is not None:
-        with told(folder):
+        with readable_disk_errors(folder):
             (folder / "logs").mkdir(parents=True, exist_ok=True)  # searches and expert-only runs write no logs
             trained.write_report(folder / "report.html", evaluation, table, rows)
     final = refit_on_all_rows(trained, ready, folder, resume, console)
@@ -334,7 +334,7 @@ def _score_and_save(
     from sensorium.reporting.learning_curves import curves_svg
 
     final.save(folder)
-    with told(folder):
+    with readable_disk_errors(folder):
         if final.history:
             curves_svg(final.history, folder / "logs" / "curves.svg")
     # Only after the model is saved: until then, a resume needs the checkpoint.
@@ -388,7 +388,7 @@ def train_network(
     model, history, learnt, epoch = run(
         plan, schema, rows, valid, out, resume, console, store, processes or SINGLE_PROCESS, stream
     )
-    priors = {name: task.baseline(encoded.fields(schema, rows, task)) for name, task in model.tasks.items()}
+    priors = {name: task.baseline(encoded.target_fields(schema, rows, task)) for name, task in model.tasks.items()}
     priors = {name: baseline for name, baseline in priors.items() if baseline is not None}
     report = {
         "history": history,

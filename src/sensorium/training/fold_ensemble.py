@@ -16,7 +16,7 @@ from sensorium.core.forward import Forward
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
 from sensorium.data import encoded_rows as encoded
-from sensorium.data.files.atomic_write import told
+from sensorium.data.files.atomic_write import readable_disk_errors
 from sensorium.data.splitting import Index
 from sensorium.data.splitting import folds as dealt
 from sensorium.data.tables.table import Table
@@ -96,7 +96,7 @@ def fold_indices(plan: Recipe, parts: TableSplits, *, separate_valid: bool) -> l
         parts: The tables of the run.
         separate_valid: Whether the user gave a validation table, whose rows are then left out.
     """
-    table = parts.training if separate_valid else parts.training.followed(parts.held_out)
+    table = parts.training if separate_valid else parts.training.concatenated(parts.held_out)
     spec, first = plan.data.split, next((column.source for column in parts.schema.targets), None)
     kind, by = ("group", spec.by) if spec.kind == "group" else ("random", None)
     return dealt(table, plan.model.networks, kind=kind, target=first, by=by, seed=plan.seed)  # type: ignore[arg-type]
@@ -134,8 +134,8 @@ def train_folds(
         if not resume:
             resumable.remove_inner_runs(folder)
         state.begin(resume, Console(quiet=True))
-    all_rows = ready.rows if ready.separate_valid else ready.rows.followed(ready.valid)
-    table = ready.splits.training if ready.separate_valid else ready.splits.training.followed(ready.splits.held_out)
+    all_rows = ready.rows if ready.separate_valid else ready.rows.concatenated(ready.valid)
+    table = ready.splits.training if ready.separate_valid else ready.splits.training.concatenated(ready.splits.held_out)
     folds = fold_indices(plan, ready.splits, separate_valid=ready.separate_valid)
     parts = [(all_rows.take(rest), all_rows.take(held)) for rest, held in folds]
     order = np.concatenate([held for _, held in folds])
@@ -151,7 +151,7 @@ def train_folds(
     networks = [run.model for run in runs]
     ensembles, ensemble, plan = cross_fit_experts(plan, schema, networks, parts, all_rows, console)
     model = _model_with(networks[0], ensemble, networks[1:])
-    priors = {name: task.baseline(encoded.fields(schema, all_rows, task)) for name, task in model.tasks.items()}
+    priors = {name: task.baseline(encoded.target_fields(schema, all_rows, task)) for name, task in model.tasks.items()}
     report: dict[str, Any] = {
         "history": runs[0].history,
         "best_epoch": runs[0].epoch,
@@ -203,7 +203,7 @@ def _train_member(
 
 def _copy_logs(folder: Path, count: int) -> None:
     """Copy the logs of all networks into the run's logs."""
-    with told(folder):
+    with readable_disk_errors(folder):
         for k in range(count):
             name = MEMBER.format(k + 1)
             if (folder / "resume" / name / "logs").is_dir():

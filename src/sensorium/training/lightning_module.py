@@ -17,10 +17,10 @@ from sensorium.core.forward import Forward
 from sensorium.core.objective import Objective
 from sensorium.core.recipe import Training
 from sensorium.core.schema import Schema
-from sensorium.data.encoded_rows import Rows, fields
+from sensorium.data.encoded_rows import Rows, target_fields
 from sensorium.data.length_buckets import Cost, cost
 from sensorium.data.loader import Loader
-from sensorium.data.shards.prefetch import Flow, Pass
+from sensorium.data.shards.prefetch import PrefetchedBatches, StreamEpoch
 from sensorium.evaluation.score_accumulator import UNWEIGHTED, Tally, TaskTally, scores_of
 from sensorium.model import Model
 from sensorium.nn.loss_reduction import across, weighted_mean
@@ -64,7 +64,7 @@ class TrainingModule(pl.LightningModule):
         seed: int,
         clock: Callable[[], float] = time.monotonic,
         processes: ProcessGroup = SINGLE_PROCESS,
-        flow: Flow | None = None,
+        flow: PrefetchedBatches | None = None,
         steps: int = 0,
     ) -> None:
         super().__init__()
@@ -116,10 +116,10 @@ class TrainingModule(pl.LightningModule):
         assert self.training_spec.epochs is not None, "the recipe is resolved"
         return self.training_spec.epochs * len(self.loader(0))
 
-    def loader(self, epoch: int) -> Loader | Pass:
+    def loader(self, epoch: int) -> Loader | StreamEpoch:
         """Return the training batches of the epoch numbered ``epoch``."""
         if self.flow is not None:
-            return Pass(self.flow, self.steps, epoch)
+            return StreamEpoch(self.flow, self.steps, epoch)
         processes, bucket = self.processes, self.training_spec.bucket
         if bucket > 1 and self._costs is None:
             self._costs = cost(self.rows.lengths(), steps_of(self.schema, self.rows))
@@ -134,7 +134,7 @@ class TrainingModule(pl.LightningModule):
             costs=self._costs,
         )
 
-    def train_dataloader(self) -> Loader | Pass:
+    def train_dataloader(self) -> Loader | StreamEpoch:
         return self.loader(self.current_epoch)
 
     def val_dataloader(self) -> Loader:
@@ -238,7 +238,7 @@ class TrainingModule(pl.LightningModule):
                 target = run.target(name)
                 if target is not None:
                     loss = weighted_mean(
-                        task.told_loss(run.outputs[name], target).float(), run.batch.weight * target.present
+                        task.reported_loss(run.outputs[name], target).float(), run.batch.weight * target.present
                     )
                     self._losses[f"{UNWEIGHTED}_{name}"] = self._losses.get(f"{UNWEIGHTED}_{name}", 0.0) + loss.detach()
 
@@ -296,7 +296,7 @@ class TrainingModule(pl.LightningModule):
         for name, part in tally.each.items():
             loss = float(weighted_mean(part.loss, part.weight))
             record[f"valid_loss_{name}"] = loss
-            record[f"valid_{UNWEIGHTED}_{name}"] = float(weighted_mean(part.told, part.weight))
+            record[f"valid_{UNWEIGHTED}_{name}"] = float(weighted_mean(part.reported_loss, part.weight))
             total += loss if len(tally.each) == 1 else loss / _baseline_loss(baseline.each[name]) * counts.get(name, 1.0)
             if part.rows:
                 headline = part.task.headline
@@ -312,7 +312,7 @@ class TrainingModule(pl.LightningModule):
         """By task, the baseline prediction from the training targets alone, where the task has one."""
         if self._baselines is None:
             tasks = self.model.tasks.items()
-            known = {name: task.baseline(fields(self.schema, self.rows, task)) for name, task in tasks}
+            known = {name: task.baseline(target_fields(self.schema, self.rows, task)) for name, task in tasks}
             self._baselines = {name: baseline for name, baseline in known.items() if baseline is not None}
         return self._baselines
 

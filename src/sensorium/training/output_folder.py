@@ -13,7 +13,7 @@ from pathlib import Path
 from sensorium.artifact import FILES, MANIFEST, OBJECTIVES
 from sensorium.core import quoting
 from sensorium.core.errors import ConfigError
-from sensorium.data.files.atomic_write import check_writable, told
+from sensorium.data.files.atomic_write import check_writable, readable_disk_errors
 from sensorium.training.resume import LAST
 
 if sys.platform != "win32":
@@ -42,7 +42,7 @@ def for_run(folder: Path, *, resume: bool, overwrite: bool, search: bool) -> Ite
     with _exclusive(folder):
         trials = (folder / "search.json").is_file()
         if overwrite:
-            with told(folder):
+            with readable_disk_errors(folder):
                 (folder / "search.json").unlink(missing_ok=True)
                 shutil.rmtree(folder / "search", ignore_errors=True)
         elif not (search and trials):
@@ -60,7 +60,7 @@ def for_comparison(folder: Path, *, overwrite: bool) -> Iterator[None]:
     with _exclusive(folder):
         runs = folder / "runs.jsonl"
         if overwrite:
-            with told(folder):
+            with readable_disk_errors(folder):
                 runs.unlink(missing_ok=True)
                 shutil.rmtree(folder / "answers", ignore_errors=True)
         elif not runs.is_file():
@@ -110,7 +110,7 @@ def _exclusive(folder: Path) -> Iterator[None]:
     """Check that the folder can be written, and lock it. Created folders that stay empty are removed at the end."""
     check_writable(folder)
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    with told(folder):
+    with readable_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     descriptor = _lock(folder)
     try:

@@ -16,11 +16,11 @@ from sensorium.core.errors import CellError, ConfigError, DataError
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Opener, Schema, content
 from sensorium.data import encoded_rows as encoded
-from sensorium.data.files.media_access import Under, weight_of
-from sensorium.data.inspection.outliers import targets_told
+from sensorium.data.files.media_access import LocalFiles, weight_of
+from sensorium.data.inspection.outliers import target_notes
 from sensorium.data.store.store import Store
 from sensorium.data.tables.table import Table
-from sensorium.reporting.cell_problems import say_problems
+from sensorium.reporting.cell_problems import print_problems
 from sensorium.reporting.console import Console
 from sensorium.training.defaults import resolve
 from sensorium.training.quality_presets import with_quality
@@ -92,8 +92,8 @@ def prepare(
     else:
         splits = from_table(request, console, test)
     schema, training = splits.schema, splits.training
-    fit_modalities(schema, training, Under(training.root or Path.cwd(), anywhere=True), request.plan.seed)
-    for line in targets_told(schema, training):
+    fit_modalities(schema, training, LocalFiles(training.root or Path.cwd(), anywhere=True), request.plan.seed)
+    for line in target_notes(schema, training):
         console.note(f"  {line}")
     classes = class_sizes(schema, training)
     recipe, trials, quality_notes = with_quality(quality, request.with_source(request.plan), schema, splits.rows, classes)
@@ -114,7 +114,7 @@ def encode_test(schema: Schema, table: Table, store: Store, console: Console) ->
     """Encode the test rows of ``table`` with the fitted ``schema``, through the cache ``store``; ``console`` shows
     progress.
     """
-    opener = Under(table.root or Path.cwd(), anywhere=True)
+    opener = LocalFiles(table.root or Path.cwd(), anywhere=True)
     rows = encoded.encode(schema, table, media=opener, store=store, tell=console.step)
     if schema.targets and not any(bool(rows.known(column.name).any()) for column in schema.targets):
         raise DataError("no test row has a target value that occurs in the training rows", file=table.source)
@@ -166,7 +166,7 @@ def encode_parts(
         encoded.encode(
             schema,
             table,
-            media=Under(table.root or Path.cwd(), anywhere=True),
+            media=LocalFiles(table.root or Path.cwd(), anywhere=True),
             store=store,
             workers=os.cpu_count() or 1,
             tell=console.step,
@@ -174,9 +174,9 @@ def encode_parts(
         for table in (training, held_out)
     )
     for column in schema.inputs:
-        if note := column.reader.told():
+        if note := column.reader.notes():
             console.note(f"  {column.name}: {note}")
-    say_problems(console, rows.problems + valid.problems)
+    print_problems(console, rows.problems + valid.problems)
     _check_usable(schema, training, rows)
     _check_scorable(schema, held_out, valid)
     return rows, valid

@@ -24,7 +24,7 @@ from sensorium.core.portable_recipe import portable_document
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
 from sensorium.data import encoded_rows as encoded
-from sensorium.data.files.atomic_write import part_of, told, write
+from sensorium.data.files.atomic_write import partial_path, readable_disk_errors, write
 from sensorium.reporting.console import Console
 
 LAST = "refit"
@@ -70,7 +70,7 @@ class Resume:
                 )
             console.note("resuming from the last checkpoint")
             return True
-        with told(self.out):
+        with readable_disk_errors(self.out):
             self.checkpoint.unlink(missing_ok=True)
         write(self.run_file, json.dumps({"run": self.run, "begun": self.description}).encode())
         return False
@@ -104,7 +104,7 @@ def is_complete(out: Path) -> bool:
 def mark_finished(out: Path) -> None:
     """Record that the model in ``out`` is saved, and remove the checkpoints."""
     named, checkpoint = out / "resume" / "run.json", out / "resume" / "last.ckpt"
-    with told(out):
+    with readable_disk_errors(out):
         remove_inner_runs(out)
         if not named.is_file():
             return  # no network was trained: there is nothing to resume
@@ -112,12 +112,12 @@ def mark_finished(out: Path) -> None:
         # Kept beside the model, which must not name folders of the machine it was trained on.
         write(named, json.dumps({**portable_document(run), "finished": True}).encode())
         checkpoint.unlink(missing_ok=True)
-        part_of(checkpoint).unlink(missing_ok=True)
+        partial_path(checkpoint).unlink(missing_ok=True)
 
 
 def discard(out: Path) -> None:
     """Remove all resume files of ``out``, whose model was not trained by the run that they describe."""
-    with told(out):
+    with readable_disk_errors(out):
         for name in ("run.json", "last.ckpt", "speed.json"):
             (out / "resume" / name).unlink(missing_ok=True)
         remove_inner_runs(out)
@@ -140,7 +140,7 @@ def load_speed(out: Path, run: str) -> dict[str, Any] | None:
 
 def save_speed(out: Path, run: str, speed: Mapping[str, Any]) -> None:
     """Store the measured ``speed`` settings of the run named ``run`` in ``out``, for when it is resumed."""
-    with told(out):
+    with readable_disk_errors(out):
         (out / "resume").mkdir(parents=True, exist_ok=True)
         write(out / "resume" / "speed.json", json.dumps({"run": run, "speed": speed}).encode())
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sensorium.core.modality import is_blank
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
-from sensorium.data.shards.prefetch import Flow
+from sensorium.data.shards.prefetch import PrefetchedBatches
 from sensorium.data.shards.row_stream import Record, Stream
 from sensorium.data.shards.shard_folder import shards
 from sensorium.data.tables.table import Table
@@ -81,7 +81,7 @@ class ShardSource:
     rows: int
     held: HeldOutRows | None
 
-    def flow(self, schema: Schema, plan: Recipe, processes: ProcessGroup) -> Flow:
+    def flow(self, schema: Schema, plan: Recipe, processes: ProcessGroup) -> PrefetchedBatches:
         """Return this process's batches, for the fitted ``schema``, the recipe ``plan`` and the process group
         ``processes``.
         """
@@ -94,7 +94,9 @@ class ShardSource:
             leave=self.held,
         )
         assert plan.training.batch_size is not None, "the recipe is resolved"
-        return Flow(stream, schema, plan.training.batch_size, workers=max(1, (os.cpu_count() or 1) // processes.count))
+        return PrefetchedBatches(
+            stream, schema, plan.training.batch_size, workers=max(1, (os.cpu_count() or 1) // processes.count)
+        )
 
     def steps(self, plan: Recipe, processes: ProcessGroup) -> int:
         """Return the number of batches per epoch in each of ``processes``, for the recipe ``plan``."""

@@ -25,10 +25,10 @@ from sensorium.core.errors import ConfigError, SensoriumError
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
 from sensorium.data import encoded_rows as encoded
-from sensorium.data.shards.prefetch import Flow
+from sensorium.data.shards.prefetch import PrefetchedBatches
 from sensorium.data.store.store import Store
 from sensorium.model import Model, assemble, network_of, operate
-from sensorium.reporting.cell_problems import say_problems
+from sensorium.reporting.cell_problems import print_problems
 from sensorium.reporting.console import Console, span
 from sensorium.training import fsdp
 from sensorium.training.callbacks import Checkpoint, KeepBest, Logs, Progress, ReportProgress
@@ -106,7 +106,7 @@ def train(
                 _load_weights(nn.ModuleList(objectives), chosen.learnt)
             if store is not None and stream is None:
                 rows, valid = with_stored_outputs(model, schema, plan, (rows, valid), store, objectives, console)
-            training_rows = rows.followed(valid) if last else rows
+            training_rows = rows.concatenated(valid) if last else rows
             history, epoch = _run(
                 plan, schema, model, objectives, training_rows, valid, out, resume, console, processes, stream, last=last
             )
@@ -128,7 +128,7 @@ def build(plan: Recipe, schema: Schema, rows: encoded.Rows, console: Console) ->
         encoder.adopt()
     model.fusion.adopt()
     for task in model.tasks.values():
-        task.fit(encoded.fields(schema, rows, task))
+        task.fit(encoded.target_fields(schema, rows, task))
     for line in fit_encoders(model, schema, rows):
         console.note(f"  {line}")
     operate(model, plan.model.surgery)
@@ -186,7 +186,7 @@ def _run(
 @contextmanager
 def _stream_batches(
     stream: ShardSource | None, schema: Schema, plan: Recipe, processes: ProcessGroup, console: Console
-) -> Iterator[Flow | None]:
+) -> Iterator[PrefetchedBatches | None]:
     """The batches of a stream during training; unusable cells are reported at the end."""
     if stream is None:
         yield None
@@ -196,7 +196,7 @@ def _stream_batches(
         yield flow
     finally:
         flow.close()
-    say_problems(console, flow.problems)
+    print_problems(console, flow.problems)
 
 
 def _fit_with_lightning(

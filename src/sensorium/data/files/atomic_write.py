@@ -28,7 +28,7 @@ def write_together(folder: Path, files: Mapping[str, bytes], last: str | None = 
         files: Content by file name.
         last: The file that marks the group as complete: removed before the others are replaced, and written after them.
     """
-    parts = {name: part_of(folder / name) for name in files}
+    parts = {name: partial_path(folder / name) for name in files}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
@@ -40,7 +40,7 @@ def write_together(folder: Path, files: Mapping[str, bytes], last: str | None = 
             (folder / last).unlink(missing_ok=True)
         for name in sorted(files, key=lambda name: name == last):
             os.replace(parts[name], folder / name)
-        settle(folder)
+        sync_folder(folder)
     except OSError as error:
         for part in parts.values():
             with contextlib.suppress(OSError):
@@ -48,12 +48,12 @@ def write_together(folder: Path, files: Mapping[str, bytes], last: str | None = 
         raise unwritable(error, folder) from None
 
 
-def part_of(path: Path) -> Path:
+def partial_path(path: Path) -> Path:
     """Return the temporary name under which the file at ``path`` is written. Only one process at a time may use it."""
     return path.with_name(f".{path.name}.part")
 
 
-def settle(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Flush the directory entries of ``folder`` to disk, where the system supports it."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
@@ -74,7 +74,7 @@ def check_writable(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def told(folder: Path) -> Iterator[None]:
+def readable_disk_errors(folder: Path) -> Iterator[None]:
     """Context manager: turn an ``OSError`` into a ``SensoriumError`` that names ``folder`` and the remedy."""
     try:
         yield

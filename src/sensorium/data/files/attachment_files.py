@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from sensorium.core.answer import Attachment, changed
+from sensorium.core.answer import Attachment, map_attachments
 
 
-def encoded(attachment: Attachment) -> bytes:
+def encode_attachment(attachment: Attachment) -> bytes:
     """Encode ``attachment`` as the bytes of a PNG or WAV file. Masks keep their numbers, with a palette for display."""
     out = io.BytesIO()
     if attachment.kind == "audio":
@@ -34,11 +34,11 @@ def _palette() -> list[int]:
     return [sum((n >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(3)) for n, channel in entries]
 
 
-def address(attachment: Attachment) -> str:
+def data_url(attachment: Attachment) -> str:
     """Return ``attachment`` as a ``data:`` URL."""
-    return f"data:{attachment.media_type};base64,{base64.b64encode(encoded(attachment)).decode('ascii')}"
+    return f"data:{attachment.media_type};base64,{base64.b64encode(encode_attachment(attachment)).decode('ascii')}"
 
 
-def plain(value: Any) -> Any:
+def with_data_urls(value: Any) -> Any:
     """Return the answer ``value`` with its attachments as ``data:`` URLs, so that it is plain JSON."""
-    return changed(value, address)
+    return map_attachments(value, data_url)

@@ -17,7 +17,7 @@ import numpy as np
 
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Array, Blob, Folder, is_blank
-from sensorium.core.number_lists import spelt_numbers
+from sensorium.core.number_lists import read_number_list
 from sensorium.data.files.similar_names import nearby
 from sensorium.data.plain_media import plain, recognisable
 from sensorium.data.shards.references import Packed
@@ -29,7 +29,7 @@ SEVERAL = 64
 """Most files that one cell may name."""
 SLICES = 4096
 """Most files in a folder that one cell names."""
-NAMED = "a file may not be named here"
+FILE_NAME_REFUSED = "a file may not be named here"
 """The error message for a file name in a request from the network."""
 _MARKS = (";", "|", "\n")
 
@@ -37,7 +37,7 @@ _MARKS = (";", "|", "\n")
 def _spelled(cell: str) -> list[Any] | dict[str, Any] | None:
     """The list or mapping that a cell spells out, as ``[0.1, 0.2]``; None where it is a file name, even ``[1].png``."""
     text = cell.strip()
-    if (numbers := spelt_numbers(text)) is not None:
+    if (numbers := read_number_list(text)) is not None:
         return list(numbers)
     if not (text.startswith("[") and text.endswith("]")) and not (text.startswith("{") and text.endswith("}")):
         return None
@@ -195,13 +195,13 @@ class Uploads(Media):
 
     def _path(self, cell: str, row: int | None, column: str | None) -> Blob:
         fix = "send the content itself, as an upload"
-        raise CellError(NAMED, file=f"{cell:.80}", row=row, column=column, fix=fix)
+        raise CellError(FILE_NAME_REFUSED, file=f"{cell:.80}", row=row, column=column, fix=fix)
 
 
-NONE = Uploads()
+UPLOADS_ONLY = Uploads()
 
 
-class Under(Media):
+class LocalFiles(Media):
     """Media access for tables on disk: a text cell is a path relative to ``root`` and may not lead out of it.
 
     Symbolic links are judged by their targets. Names are tried as written, then without surrounding blanks, with the other

@@ -17,7 +17,7 @@ DOCUMENT_KEYS = ({"rows", "streams", "targets"}, {"streams", "targets", "mean_sh
 """Keys that identify the JSON documents of ``evaluate``, ``explain`` and ``inspect``."""
 
 
-def ready(path: str | Path, option: str, *, overwrite: bool = False, reads: Collection[Any] = ()) -> Path:
+def prepare_output(path: str | Path, option: str, *, overwrite: bool = False, reads: Collection[Any] = ()) -> Path:
     """Return ``path`` once its folder exists and can be written.
 
     An existing file is refused unless it is an earlier result of the same kind or ``overwrite`` is set; the input table is
@@ -38,7 +38,7 @@ def ready(path: str | Path, option: str, *, overwrite: bool = False, reads: Coll
     for table in reads:
         if isinstance(table, (str, os.PathLike)) and path.exists() and Path(table).exists() and path.samefile(table):
             raise ConfigError("is the input table", file=path, fix=f"name another file: {option}")
-    if path.is_file() and not overwrite and not older(path):
+    if path.is_file() and not overwrite and not is_earlier_result(path):
         fix = f"name another: {option}; or replace it: --overwrite (in Python: overwrite=True)"
         raise ConfigError("exists and is not an earlier result of this kind", file=path, fix=fix)
     if not path.exists() or path.is_file():  # neither a pipe nor a device
@@ -51,7 +51,7 @@ def ready(path: str | Path, option: str, *, overwrite: bool = False, reads: Coll
     return path
 
 
-def older(path: Path) -> bool:
+def is_earlier_result(path: Path) -> bool:
     """Return whether the file at ``path`` is empty or an earlier result of this kind."""
     try:
         return path.stat().st_size == 0 or IS_RESULT.get(path.suffix.lower(), _is_document)(path)

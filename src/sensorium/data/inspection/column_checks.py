@@ -13,7 +13,7 @@ from sensorium.core.plurals import counted
 from sensorium.data.inspection.class_counts import classes
 from sensorium.data.inspection.duplicate_rows import Digests, duplicate_pairs, keys, shared_pairs
 from sensorium.data.inspection.results import Inspection
-from sensorium.data.inspection.target_types import gaps_told
+from sensorium.data.inspection.target_types import missing_values_note
 from sensorium.data.inspection.type_inference import InferredType
 from sensorium.data.inspection.unreadable_formats import unread_columns
 from sensorium.data.tables.table import Table
@@ -94,7 +94,7 @@ def check_targets(report: Inspection, tables: Mapping[str, Table], specs: Mappin
                 f"target {name!r}: {target.majority:.1%} of rows are {next(iter(known))!r}; accuracy will say little"
             )
         for key, table in tables.items():
-            if table.has(name) and (gaps := gaps_told(name, table.column(name), specs[name])):
+            if table.has(name) and (gaps := missing_values_note(name, table.column(name), specs[name])):
                 report.warnings.append(f"{key}: {gaps}")
         for key, count in target.missing.items():
             if count:

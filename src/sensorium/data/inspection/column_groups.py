@@ -13,7 +13,7 @@ MANY = 4
 """Columns with a common prefix from which a group is proposed."""
 PROPOSED = 12
 """Most groups proposed; more indicate a naming scheme rather than groups."""
-SAID = ("seed", "version", "objectives")
+RESERVED_NAMES = ("seed", "version", "objectives")
 """Names that groups may not have on the command line, where ``seed=3`` sets a key of the recipe."""
 _PREFIX = re.compile(r"(.+?)(?:[_.:\-/ ]|(?<=\D)(?=\d))")
 
@@ -103,4 +103,4 @@ def proposals(inputs: Sequence[str], names: Sequence[str]) -> dict[str, str]:
     for prefix, members in frequent.items():
         if len(members) < len(names) and matches(f"{prefix}*", names) == members:
             suggested[re.sub(r"[_.:\-/ ]$", "", prefix)] = f"{prefix}*"
-    return {} if set(suggested) & {*names, *SAID, "table"} else suggested
+    return {} if set(suggested) & {*names, *RESERVED_NAMES, "table"} else suggested

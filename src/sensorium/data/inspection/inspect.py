@@ -11,8 +11,8 @@ from sensorium.core import registry
 from sensorium.core.modality import Modality, is_blank
 from sensorium.core.schema import PLACING, Opener, Problem
 from sensorium.core.text_columns import shorten
-from sensorium.data.derived_columns import offered, sources, with_derived
-from sensorium.data.files.media_access import Under
+from sensorium.data.derived_columns import declared_sources, offered_columns, with_derived
+from sensorium.data.files.media_access import LocalFiles
 from sensorium.data.inspection.class_counts import classes
 from sensorium.data.inspection.column_checks import check_columns, check_repeats, check_targets
 from sensorium.data.inspection.column_format import reading
@@ -24,7 +24,7 @@ from sensorium.data.inspection.outliers import distribution_of
 from sensorium.data.inspection.results import ColumnReport, Inspection, TargetReport
 from sensorium.data.inspection.target_leakage import leakage_rule
 from sensorium.data.inspection.target_types import target_kind
-from sensorium.data.inspection.type_inference import InferredType, guess
+from sensorium.data.inspection.type_inference import InferredType, infer_types
 from sensorium.data.tables.table import Table
 
 Progress = Callable[[str, int, int], None]
@@ -51,7 +51,7 @@ def inspect(
         progress: Receives the progress of decoding.
     """
     specs = {name: {"kind": s} if isinstance(s, str) else dict(s) for name, s in (columns or {}).items()}
-    derived = sources(next(iter(tables.values())), specs)
+    derived = declared_sources(next(iter(tables.values())), specs)
     tables = with_derived(tables, derived)
     train = next(iter(tables.values()))
     targets = [target] if isinstance(target, str) else list(target or [])
@@ -60,21 +60,19 @@ def inspect(
     for name in [*targets, *specs]:
         if kinds_given.get(name) != "ignore":  # an ignored column may be a derived one, offered only below
             train.column(name)
-    guesses = guess(train, overrides=kinds_given, targets=targets)
+    guesses = infer_types(train, overrides=kinds_given, targets=targets)
     for name in targets:
         if name not in kinds_given:
             kind, reason = target_kind(name, guesses[name].kind, guesses[name].reason, train.column(name))
             guesses[name] = replace(guesses[name], kind=kind, reason=reason)
     input_kinds = {n: g.kind for n, g in guesses.items() if g.kind and g.role == "input" and n not in derived}
-    offered_columns = offered(train, input_kinds, set(derived.values()), media or _opener(train)) if check_media else {}
-    for name in kinds_given.keys() - guesses.keys() - offered_columns.keys():
+    offers = offered_columns(train, input_kinds, set(derived.values()), media or _opener(train)) if check_media else {}
+    for name in kinds_given.keys() - guesses.keys() - offers.keys():
         train.column(name)
-    offered_columns = {name: spec for name, spec in offered_columns.items() if name not in kinds_given}
-    guesses |= {
-        name: InferredType(spec["kind"], 1.0, f"comes with {spec['of']!r}") for name, spec in offered_columns.items()
-    }
-    specs |= offered_columns
-    tables = with_derived(tables, {name: spec["of"] for name, spec in offered_columns.items()})
+    offers = {name: spec for name, spec in offers.items() if name not in kinds_given}
+    guesses |= {name: InferredType(spec["kind"], 1.0, f"comes with {spec['of']!r}") for name, spec in offers.items()}
+    specs |= offers
+    tables = with_derived(tables, {name: spec["of"] for name, spec in offers.items()})
     train = next(iter(tables.values()))
     spec_of = {
         name: {**{k: v for k, v in specs.get(name, {}).items() if k not in PLACING}, "kind": g.kind}
@@ -142,7 +140,7 @@ def _kinds_given(specs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _opener(table: Table) -> Opener:
-    return Under(table.root or ".", anywhere=True)
+    return LocalFiles(table.root or ".", anywhere=True)
 
 
 def _column_progress(progress: Progress | None, what: str, total: int) -> Callable[[int], None] | None:

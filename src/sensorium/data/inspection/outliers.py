@@ -102,7 +102,7 @@ def outlier_indices(values: Sequence[float], far: float = FAR) -> list[int]:
     return sorted((i for i, distance in enumerate(distances) if distance > far * robust), key=lambda i: -distances[i])
 
 
-def targets_told(schema: Schema, table: Table) -> Iterator[str]:
+def target_notes(schema: Schema, table: Table) -> Iterator[str]:
     """Yield notes on each numeric target of ``schema`` in the training ``table``: mean, median and outliers."""
     for column in schema.targets:
         if column.spec["kind"] != "number" or not table.has(column.source):

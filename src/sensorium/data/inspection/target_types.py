@@ -100,7 +100,7 @@ def gaps(cells: Sequence[Any], spec: Mapping[str, Any]) -> Counter[str]:
     return Counter(text for text in texts if text)
 
 
-def gaps_told(name: str, cells: Sequence[Any], spec: Mapping[str, Any]) -> str:
+def missing_values_note(name: str, cells: Sequence[Any], spec: Mapping[str, Any]) -> str:
     """Return a note on the written values of a target that count as missing, with the remedy; empty where there are none.
 
     Args:

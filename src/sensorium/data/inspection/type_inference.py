@@ -55,7 +55,7 @@ class InferredType:
     doubts: tuple[str, ...] = ()
 
 
-def guess(
+def infer_types(
     table: Table,
     *,
     names: Sequence[str] | None = None,

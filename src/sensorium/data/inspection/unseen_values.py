@@ -61,7 +61,7 @@ class UnseenValues:
         return lines
 
 
-def unfamiliar(schema: Schema, rows: Iterable[Record]) -> list[str]:
+def unseen_value_notes(schema: Schema, rows: Iterable[Record]) -> list[str]:
     """Return the lines of ``UnseenValues`` for all ``rows`` of a table, read with ``schema``."""
     counts = UnseenValues(schema)
     for row in rows:
@@ -90,14 +90,14 @@ def unknown_columns(schema: Schema, columns: Iterable[str]) -> dict[str, str]:
     return matches
 
 
-def misnamed(schema: Schema, columns: Iterable[str]) -> str:
+def misnamed_hint(schema: Schema, columns: Iterable[str]) -> str:
     """Return which of a table's ``columns`` may be meant for inputs of ``schema`` that it lacks, or ``""``."""
     meant = {column: name for name, column in unknown_columns(schema, columns).items() if column}
     hints = [f"{meant[c.source]!r} may be {c.source!r}" for c in schema.inputs if c.of is None and c.source in meant]
     return f"{'; '.join(hints)}: rename it" if hints else ""
 
 
-def absent_told(schema: Schema, source: str, columns: Iterable[str]) -> str:
+def missing_columns_note(schema: Schema, source: str, columns: Iterable[str]) -> str:
     """Return a note on inputs that a table lacks, with columns that may be meant for them; empty where none is missing.
 
     Args:
@@ -110,7 +110,7 @@ def absent_told(schema: Schema, source: str, columns: Iterable[str]) -> str:
     absent = [c.name for c in schema.inputs if c.source not in present]
     if not absent:
         return ""
-    hint = misnamed(schema, names)
+    hint = misnamed_hint(schema, names)
     hint = f" ({hint})" if hint else ""
     return f"{source}: no column {listed(absent)}: taken as missing in every row{hint}"
 

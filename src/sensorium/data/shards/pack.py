@@ -19,7 +19,7 @@ from sensorium.core.modality import Blob, is_blank
 from sensorium.core.schema import Opener, Problem
 from sensorium.data.files.atomic_write import check_writable
 from sensorium.data.files.media_access import names_file, parts
-from sensorium.data.inspection.type_inference import guess
+from sensorium.data.inspection.type_inference import infer_types
 from sensorium.data.shards.shard_folder import ENDINGS, FORMAT, MANIFEST, file_digest, manifest_digest
 from sensorium.data.shards.tar_shards import MEDIA
 from sensorium.data.tables.table import Table
@@ -163,7 +163,7 @@ def _media_columns(table: Table, choices: Mapping[str, str]) -> dict[str, bool]:
     for name in choices:
         table.column(name)
     several_of = {}
-    for name, guessed in guess(table, overrides=choices).items():
+    for name, guessed in infer_types(table, overrides=choices).items():
         kind = registry.find("modalities", guessed.kind) if guessed.kind else None
         if kind is None or not kind.media:
             continue

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sensorium.core.schema import Problem, Schema
 from sensorium.data.encoded_rows import weights
-from sensorium.data.files.media_access import NONE
+from sensorium.data.files.media_access import UPLOADS_ONLY
 from sensorium.data.shards.row_stream import Record, Stream
 from sensorium.data.tables.json_tables import from_records
 from sensorium.data.tables.table import Table
@@ -33,7 +33,7 @@ class _Read(NamedTuple):
     """Whether it is of the first pass; problems are reported once."""
 
 
-class Flow:
+class PrefetchedBatches:
     """An endless iterator of stored batches from a stream, pass after pass, with targets and row weights.
 
     Memory holds the stream's buffer and a few batches per thread. ``state_dict`` is the position after the last batch
@@ -108,14 +108,16 @@ class Flow:
         import torch
 
         problems: list[Problem] = []
-        batch = self.schema.collate([self.schema.encode(r, media=NONE, problems=problems, targets=True) for r in records])
+        batch = self.schema.collate(
+            [self.schema.encode(r, media=UPLOADS_ONLY, problems=problems, targets=True) for r in records]
+        )
         if self._weighed:
             table = Table(from_records(records, "<stream>"), source="<stream>", numbers=range(1, len(records) + 1))
             batch = replace(batch, weight=torch.from_numpy(weights(self.schema, table)))
         return batch, problems
 
 
-class Pass:
+class StreamEpoch:
     """The next batches of a flow as an epoch that can be resumed midway.
 
     Args:
@@ -124,7 +126,7 @@ class Pass:
         epoch: Its number.
     """
 
-    def __init__(self, flow: Flow, batches: int, epoch: int) -> None:
+    def __init__(self, flow: PrefetchedBatches, batches: int, epoch: int) -> None:
         self.flow, self.batches, self.epoch = flow, batches, epoch
         self.done = 0
         """Batches of this epoch returned so far."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from sensorium.core.errors import ConfigError
 from sensorium.core.schema import Schema
-from sensorium.data.files.media_access import NONE
+from sensorium.data.files.media_access import UPLOADS_ONLY
 from sensorium.data.shards.shard_folder import Shard, shards
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Stream:
         """
         rows = iter(self)
         while chunk := list(islice(rows, size)):
-            yield schema.collate([schema.encode(row, media=NONE, targets=True) for row in chunk])
+            yield schema.collate([schema.encode(row, media=UPLOADS_ONLY, targets=True) for row in chunk])
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position after the last row yielded, as plain data."""

@@ -13,7 +13,7 @@ from sensorium.core.modality import Array
 from sensorium.data.store.store import ArrayCache
 
 
-class Arrays(ArrayCache):
+class ComputedArrayCache(ArrayCache):
     """A cache of float32 arrays ``[n, width]`` that its caller computes, looks up and writes.
 
     Args:

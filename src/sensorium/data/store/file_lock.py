@@ -19,7 +19,7 @@ POLL_SECONDS = 0.1
 """Seconds between two attempts to get the lock."""
 
 
-class Turn:
+class FileLock:
     """A lazily acquired exclusive lock between processes; threads of one process share it. Use it in a ``with`` statement.
 
     The operating system releases it where its holder is killed. On a file system without locks (and on Windows) every
@@ -37,7 +37,7 @@ class Turn:
         self._file: IO[bytes] | None = None
         self._threads = threading.Lock()
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         """Acquire the lock for this process; blocks until it is free."""
         with self._threads:
             if self._file is None:
@@ -63,9 +63,9 @@ class Turn:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.give_back()
+        self.release()
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Release the lock, if held."""
         if self._file is not None:
             self._file.close()

@@ -34,7 +34,7 @@ from sensorium.core.errors import CellError, SensoriumError
 from sensorium.core.modality import Array, Blob, Encodes, Modality
 from sensorium.data.store.array_file import ArrayReader, append
 from sensorium.data.store.content_digest import digest
-from sensorium.data.store.file_lock import Turn
+from sensorium.data.store.file_lock import FileLock
 from sensorium.data.store.index_database import connect, transaction
 from sensorium.data.store.integrity import (
     FORMAT,
@@ -216,9 +216,9 @@ class ArrayCache:
                 raise
         return replace(places, content=content.hexdigest()[:16])
 
-    def turn(self, waiting: Callable[[], None]) -> Turn:
+    def turn(self, waiting: Callable[[], None]) -> FileLock:
         """Return the lock held while decoding; ``waiting`` is called repeatedly while another process holds it."""
-        return Turn(self.folder / "turn", waiting)
+        return FileLock(self.folder / "turn", waiting)
 
     def _encode(
         self,
@@ -227,7 +227,7 @@ class ArrayCache:
         ahead: int,
         take: Callable[[int, bytes | None, Result], None],
         known: bool,
-        turn: Turn,
+        turn: FileLock,
     ) -> None:
         """Pass row, digest and result of every cell, in order, to ``take``.
 
@@ -258,7 +258,9 @@ class ArrayCache:
             for job in queue:
                 job.cancel()
 
-    def _encode_one(self, row: int, opened: Callable[[], Any], known: bool, turn: Turn) -> tuple[int, bytes | None, Result]:
+    def _encode_one(
+        self, row: int, opened: Callable[[], Any], known: bool, turn: FileLock
+    ) -> tuple[int, bytes | None, Result]:
         try:
             content = opened()
         except CellError as error:
@@ -266,7 +268,7 @@ class ArrayCache:
         key = digest(content)
         entry = self._lookup(key) if known else None
         if entry is None:
-            turn.take()
+            turn.acquire()
             entry = self._lookup(key) if turn.waited else None
         if entry is not None:
             offset, length, problem, _ = entry
@@ -375,7 +377,7 @@ class Store:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or default_folder()
 
-    def shelf(self, modality: Modality, kind: str, reads: Encodes | None = None) -> ArrayCache:
+    def cache(self, modality: Modality, kind: str, reads: Encodes | None = None) -> ArrayCache:
         """Open or create the cache of a fitted modality.
 
         Args:

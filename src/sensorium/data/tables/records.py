@@ -9,7 +9,7 @@ from typing import Any, overload
 
 from sensorium.core.modality import Blob, is_blank
 from sensorium.core.schema import Record
-from sensorium.data.files.media_access import Under
+from sensorium.data.files.media_access import LocalFiles
 from sensorium.data.tables.table import Table
 
 
@@ -46,9 +46,9 @@ class Records(Sequence[Record]):
         return self.table.row(index)
 
 
-def opening(table: Table) -> Callable[[Record, str], bytes | None]:
+def media_opener(table: Table) -> Callable[[Record, str], bytes | None]:
     """Return a function of row and column that returns the bytes of a media cell of ``table``, or None."""
-    opener = Under(table.root or Path.cwd(), anywhere=True)
+    opener = LocalFiles(table.root or Path.cwd(), anywhere=True)
 
     def media(row: Record, column: str) -> bytes | None:
         cell = row.get(column)

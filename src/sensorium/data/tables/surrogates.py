@@ -15,7 +15,7 @@ ESCAPED = re.compile(r"\\u[dD][89a-fA-F]")
 def replace_surrogates(value: Any) -> Any:
     """Return a cell's ``value`` with U+FFFD for each lone surrogate, or the same object where nothing changes."""
     if isinstance(value, str):
-        return value if value.isascii() else scalars.whole(value)
+        return value if value.isascii() else scalars.replace_surrogates(value)
     if isinstance(value, list):
         # A list of numbers may be long and holds no text.
         if value and isinstance(value[0], (int, float)):

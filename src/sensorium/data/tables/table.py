@@ -163,7 +163,7 @@ class Table:
         cells = {name: [column[i] for i in index] for name, column in self._cells.items()}
         return self._with(cells, numbers=[self.number(i) for i in index])
 
-    def followed(self, other: Table) -> Table:
+    def concatenated(self, other: Table) -> Table:
         """Return a table of these rows followed by those of ``other``, another part of the same table."""
         cells = {name: [*column, *other.column(name)] for name, column in self._cells.items()}
         return self._with(cells, numbers=[part.number(i) for part in (self, other) for i in range(len(part))])
