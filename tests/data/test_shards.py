@@ -402,5 +402,5 @@ def test_duplicate_tar_members_are_refused(tmp_path: Path) -> None:
                 member = tarfile.TarInfo(name)
                 member.size = 1
                 tar.addfile(member, io.BytesIO(b"%d" % i))
-        with pytest.raises(DataError, match="twice|at two places"):
+        with pytest.raises(DataError, match=r"twice|at two places"):
             Table.read(path)
