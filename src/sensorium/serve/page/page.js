@@ -315,7 +315,7 @@ function told(prediction) {
 
 // What the colours mean: the same words and colours as in reports (evaluation/page.py).
 function legend() {
-  const told = { for: "spoke for the answer", against: "spoke against it", missing: "missing" };
+  const told = { for: "supports the prediction", against: "opposes it", missing: "missing" };
   const keys = Object.entries(told).map(([name, words]) => {
     const mark = make("i");
     mark.style.background = `var(--${name})`;
@@ -341,7 +341,7 @@ function shared(explanation) {
       list.append(row);
     }
     shown.push(make("h3", {}, `What each modality did to ${name}`));
-    shown.push(make("p", { class: "hint" }, `${one.what}: ${plain(one.value)}; knowing nothing ${plain(one.nothing)}.`), list);
+    shown.push(make("p", { class: "hint" }, `${one.what}: ${plain(one.value)}; without any input ${plain(one.nothing)}.`), list);
   }
   return shown.length ? [...shown, legend()] : shown;
 }
