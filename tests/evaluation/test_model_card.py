@@ -134,7 +134,7 @@ def test_pages_are_accessible(trained: Any, scenes: Path, tmp_path: Path) -> Non
         assert all(b <= a + 1 for a, b in itertools.pairwise(levels)), "no level of heading is left out"
     page = Page(tmp_path / "r.html")
     assert "Model card" in page.text
-    assert page.text.count("Why: what each stream did, and where") == 3
+    assert page.text.count("Explanation: contribution of each stream, and attribution maps") == 3
 
 
 @pytest.mark.parametrize("cell", [None, "x"])

@@ -118,7 +118,7 @@ def test_the_command_reports_robustness(cli: Any, run_folder: Path, scenes: Path
     code, out, _ = cli(*words, "--report", tmp_path / "r.html", "--json", tmp_path / "r.json")
     assert code == 0
     assert "mean area: removal" in out
-    assert "the best model trained without it has 0.400 (photo alone)" in out
+    assert "the best model trained without it scores 0.400 (photo alone)" in out
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "<h3>Robustness</h3>" in page
     assert "trained without it (photo alone)" in page

@@ -74,7 +74,7 @@ def test_classes_are_explained_by_the_predicted_probability(make: Make) -> None:
     means = found.mean_shares("animal")
     assert means["image"] > means["audio"] > means["noise"]
     assert found.weights is None, "this fusion says nothing of its weights"
-    assert "how far each stream moves" in found.text()
+    assert "mean absolute contribution of each stream" in found.text()
 
 
 def test_missing_streams_contribute_zero(make: Make) -> None:
@@ -157,6 +157,6 @@ def test_gates_and_attention_are_drawn(make: Make, tmp_path: Path) -> None:
     )
     assert "&lt;script&gt;" in page
     assert "The fusion&#x27;s gate in this row" in page
-    assert "tokens by stream, one after the other: image 1, audio 1, noise 1" in page
+    assert "tokens in stream order: image 1, audio 1, noise 1" in page
     assert "<b>safe</b>" in page
     assert explain(model, batches).inner == {}, "of several rows there is no one picture"

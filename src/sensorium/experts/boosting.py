@@ -23,8 +23,7 @@ FOLDS = 3
 STEP = 20
 """Iterations between two evaluations on the folds; boosting stops after two evaluations without improvement."""
 WORK = 1e10
-"""Maximum rows × features × classes × iterations of one fit, about two minutes; beyond it, iterations, then rows are
-cut."""
+"""Maximum rows × features × classes × iterations of a fit, about two minutes; beyond it, iterations are cut, then rows."""
 LEAST = 20
 """Minimum number of iterations; below it, rows are cut instead."""
 

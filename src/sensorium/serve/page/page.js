@@ -315,8 +315,8 @@ function renderPrediction(prediction) {
 
 // The legend has the same words and colours as reports.
 function legend() {
-  const labels = { for: "spoke for the answer", against: "spoke against it", missing: "missing" };
-  const keys = Object.entries(labels).map(([name, words]) => {
+  const told = { for: "supports the prediction", against: "opposes it", missing: "missing" };
+  const keys = Object.entries(told).map(([name, words]) => {
     const mark = make("i");
     mark.style.background = `var(--${name})`;
     return make("span", {}, mark, words);
@@ -340,7 +340,7 @@ function renderShares(explanation) {
       if (absent) row.classList.add("absent");
       list.append(row);
     }
-    shown.push(make("h3", {}, `Contribution of each modality to ${name}`));
+    shown.push(make("h3", {}, `What each modality did to ${name}`));
     shown.push(make("p", { class: "hint" }, `${one.what}: ${plain(one.value)}; without any input ${plain(one.nothing)}.`), list);
   }
   return shown.length ? [...shown, legend()] : shown;
