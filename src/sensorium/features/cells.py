@@ -25,8 +25,7 @@ _FAR = 1e6
 
 @component
 class Cells(Features):
-    """Table cells: numbers as normal scores and standardised values, categories as indicators, and missing-value
-    indicators.
+    """Table cells: numbers as normal scores and standardised, categories as indicators, and missing-value indicators.
 
     A number gives two features: the normal score of its rank among the training values, which limits outliers, and its
     standardised value, which keeps linear relations. Ties share their mean rank. A missing number is 0 (the median) in
