@@ -1,7 +1,7 @@
-"""A fusion of one's own, found by its name like the built-in ones: ``examples/plugin/peak.py``.
+"""A custom fusion, selected by its name like the built-in ones: ``examples/plugin/peak.py``.
 
-Usually ``pip install ./examples/plugin`` makes it known. Here the few lines that pip would write are written to a folder
-that is gone afterwards, so that running an example installs nothing.
+Usually ``pip install ./examples/plugin`` registers it. Here the few lines that pip would write are written to a temporary
+folder, so that running the example installs nothing.
 """
 
 import sys
@@ -26,7 +26,7 @@ with TemporaryDirectory() as folder:
     print("fusions:", ", ".join(registry.kinds("fusions")))
     print("peak:", registry.describe("fusions", "peak").summary)
 
-    # What every fusion must keep, the built-in ones and yours: missing streams, padding, order, gradients, live options.
+    # The contract of every fusion: missing streams, padding, order of streams, gradients, options that have an effect.
     check_fusion("peak")
     check_options("fusions", "peak")
     print("peak keeps what a fusion promises")
@@ -40,7 +40,7 @@ with TemporaryDirectory() as folder:
             "model.fusion.softness=0.2",
             "model.size=tiny",
             "training.epochs=6",
-            "model.experts=[]",  # the fusion is what is shown
+            "model.experts=[]",  # no experts: the example is about the fusion
         ],
         quiet=True,
     )

@@ -1,4 +1,4 @@
-"""What a model is worth with each part of its streams, and whether losing one is worse than never having had it."""
+"""Scores with every subset of streams, and a model that lost a stream compared with one trained without it."""
 
 from tempfile import TemporaryDirectory
 
@@ -23,7 +23,7 @@ with TemporaryDirectory() as folder:
     rest = "+".join(stream for stream in scores.whole if stream != "sound")
     print(f"\nsound taken away {scores.subsets[rest]['accuracy']:.2f}, sound never had {never:.2f}")
 
-    # A column that is not there at all is the same as one whose every cell is empty.
+    # A missing column is the same as a column of empty cells.
     (answer,) = model.predict([{"temperature": 25.1}])
     chances = answer.targets["event"]["probabilities"]
     print(f"\nfrom 25.1 °C alone: {', '.join(f'{name} {chance:.0%}' for name, chance in chances.items())}")

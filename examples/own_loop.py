@@ -1,4 +1,4 @@
-"""Encoders and a fusion as plain ``nn.Module`` in a training loop of one's own: no table, no recipe, no trainer."""
+"""Encoders and a fusion as plain ``nn.Module`` in a custom training loop: no table, no recipe, no trainer."""
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ torch.set_num_threads(1)
 
 
 def scenes(rows: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Pictures [B, 1, 16, 16], sensors [B, 1, 32] and four classes; each sense tells two halves apart."""
+    """Images [B, 1, 16, 16], sensors [B, 1, 32] and four classes; each modality separates two classes from two."""
     label = torch.randint(4, (rows,))
     picture, sensor = 0.5 * torch.randn(rows, 1, 16, 16), 0.5 * torch.randn(rows, 1, 32)
     stripes = (torch.arange(16) % 4 < 2).float()
@@ -26,7 +26,7 @@ def scenes(rows: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class Net(nn.Module):
-    """Two encoders, a fusion and a head, wired by hand."""
+    """Two encoders, a fusion and a head, combined by hand."""
 
     def __init__(self, dim: int = 32) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Net(nn.Module):
     def forward(self, picture: Tensor, sensor: Tensor, keep: dict[str, Tensor]) -> Tensor:
         # Every encoder returns the same struct: tokens [B, N, D], mask, pooled [B, D], present [B].
         parts: dict[str, Encoded] = {"picture": self.see(picture), "sensor": self.feel(sensor)}
-        # ``hide`` makes a stream missing, row by row; the fusion does not look at it.
+        # ``hide`` makes a stream absent in some rows; the fusion ignores it there.
         fused = self.fuse({name: part.hide(keep[name]) for name, part in parts.items()})
         logits: Tensor = self.answer(fused.pooled)
         return logits
@@ -52,7 +52,7 @@ net = Net()
 optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3)
 for _ in range(120):
     picture, sensor, label = scenes(64)
-    lost = torch.rand(64)  # a third of the rows lack the picture, a third the sensor
+    lost = torch.rand(64)  # a third of the rows lack the image, a third the sensor
     keep = {"picture": lost > 0.33, "sensor": lost < 0.67}
     loss = F.cross_entropy(net(picture, sensor, keep), label)
     optimiser.zero_grad()

@@ -8,7 +8,7 @@ from sensorium.data.synthetic import make
 
 with TemporaryDirectory() as folder:
     home = Path(folder)
-    tables = make(home, rows=240)  # any table will do: a file, a pandas frame, a list of dicts
+    tables = make(home, rows=240)  # any table works: a file, a pandas frame, a list of dicts
 
     model = sm.fit(
         tables["train"],
@@ -23,7 +23,7 @@ with TemporaryDirectory() as folder:
     for stream, share in scores.shapley.items():
         print(f"  {stream} brought {share:+.2f}")
 
-    # Cells and whole columns may be absent; the prediction says which streams it had to do without.
+    # Cells and whole columns may be missing; the prediction lists the absent streams.
     rows = [{"note": "Saw the cups and the tea on my way past.", "temperature": 25.2}, {"temperature": 14.9}]
     for prediction in model.predict(rows):
         print(prediction.value, "without", prediction.missing)

@@ -1,4 +1,4 @@
-"""A model behind HTTP, asked as a client would ask it. (``sensorium serve run`` does the same with a real port.)"""
+"""Requests to a model over HTTP, as a client sends them. (``sensorium serve run`` does the same with a real port.)"""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,18 +19,18 @@ with TemporaryDirectory() as folder:
         columns = client.get("/schema").json()["columns"]
         print("asks for", ", ".join(f"{column['name']} ({column['kind']})" for column in columns))
 
-        # Parts as a browser sends them; what is not sent is missing.
+        # Multipart, as a browser sends it; a column that is not sent is missing.
         answer = client.post("/predict", files={"photo": ("door.png", photo), "note": (None, "The tea is ready.")}).json()
         chances = sorted(answer["targets"]["event"]["probabilities"].items(), key=lambda one: -one[1])
         print("says", ", ".join(f"{name} {chance:.0%}" for name, chance in chances))
         print("was not given", ", ".join(answer["missing"]))
 
-        # Two rows as JSON, and what each modality did to the answers.
+        # Two rows as JSON, and the contribution of each modality to the answers.
         rows = {"rows": [{"note": "The tea is ready.", "temperature": 24.5}, {"temperature": 12.0}]}
         for one in client.post("/explain", json=rows).json()["targets"]["event"]:
             shares = ", ".join(f"{stream} {share:+.2f}" for stream, share in one["shares"].items() if share)
             print(f"row {one['row']}: {one['answer']}, because of {shares}")
 
-        # A request may not name a file of the server's.
+        # A request cannot name a file on the server.
         refused = client.post("/predict", json={"row": {"photo": "/etc/passwd"}})
         print(refused.status_code, refused.json()["error"]["column"], refused.json()["error"]["problem"])

@@ -1,4 +1,4 @@
-"""A task of one's own without a target: which of two streams belong together. The whole plug-in is this file."""
+"""A custom task without a target: matching two streams of a row. The whole plug-in is this file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sensorium.metrics.weighted import mean
 
 @dataclass(frozen=True)
 class Sides(Tensors):
-    """Both sides of each row in the common space ``[B, E]``, of unit length; which rows have both; and the sharpness."""
+    """Both sides of each row in the common space ``[B, E]``, normalised; the rows with both; the inverse temperature."""
 
     one: Tensor
     other: Tensor
@@ -33,16 +33,16 @@ class Sides(Tensors):
 
 @component
 class Match(Task[Sides]):
-    """Brings two streams of a row together in one space, so that either finds the other among all rows.
+    """Map two streams of a row into one space, so that each can be retrieved by the other among all rows.
 
-    No target: rows teach by what stands in them. A row that lacks a side says nothing. The loss of a row is that of telling
-    its other side from those of the batch, both ways. Scores are of the whole set: where a row's other side stands among
-    all of them. Source: Radford et al. 2021, https://arxiv.org/abs/2103.00020, section 2.3.
+    No target: the rows themselves are the supervision, and a row without both sides contributes nothing. The loss of a row
+    is the cross-entropy of identifying its other side in the batch, in both directions. Scores are over the whole set: the
+    rank of a row's other side among all. Source: Radford et al. 2021, https://arxiv.org/abs/2103.00020, section 2.3.
 
     Args:
-        between: The two streams; none: the first two.
-        width: Of the common space.
-        temperature: Of the comparison; lower is stricter.
+        between: The two streams; by default the first two.
+        width: Width of the common space.
+        temperature: Softmax temperature; lower values are stricter.
     """
 
     predicts: ClassVar[tuple[str, ...]] = ()
@@ -71,7 +71,7 @@ class Match(Task[Sides]):
 
     def loss(self, output: Sides, target: Field) -> Tensor:
         logits = output.one @ output.other.T * output.scale[:, None].clamp(max=100)
-        # A row without both sides is no candidate, but for itself: its loss is there and is not counted.
+        # A row without both sides is a candidate only for itself: its loss is finite, and is multiplied by zero.
         own = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
         logits = logits.masked_fill(~output.both[None, :] & ~own, -1e4)
         back = (output.one @ output.other.T * output.scale[:, None].clamp(max=100)).T
@@ -93,7 +93,7 @@ class Match(Task[Sides]):
         return Ranks()
 
     def explained(self, output: Sides, of: Sides) -> Tensor:
-        """How like the two sides are; 0 where one is missing."""
+        """Return the similarity of the two sides; 0 where one is missing."""
         return (output.one * output.other).sum(dim=1) * output.both
 
     def question(self, of: Sides) -> list[str]:
@@ -108,14 +108,14 @@ class Match(Task[Sides]):
 
 
 class Ranks(Scorer[Sides]):
-    """Keeps both sides of the rows that have them; scores where each row's other side stands among all."""
+    """Keep both sides of complete rows; score the rank of each row's other side among all."""
 
     def keep(self, output: Sides, batch: Batch) -> Kept:
         rows = output.both & (batch.weight > 0)
         return {"one": output.one[rows].detach().cpu(), "other": output.other[rows].detach().cpu()}
 
     def ranks(self) -> Tensor:
-        """Of each row, how many are more like its one side than its own other side is ``[rows]``, some rows at a time."""
+        """Return the rank of each row's other side ``[rows]``: the number of rows more similar to its first side."""
         one, other = self.kept["one"], self.kept["other"]
         own = (one * other).sum(dim=1)
         parts = [

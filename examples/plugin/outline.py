@@ -1,4 +1,4 @@
-"""A task of one's own for every pixel, and its kind of cell: masks that lie on pictures. The whole plug-in is this file."""
+"""A custom task for every pixel, and its kind of cell: masks on images. The whole plug-in is this file."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ MOST = 64_000_000
 
 @component
 class Mask(Modality):
-    """A mask: a picture whose numbers are classes (palette or grey, PNG), or such an array ``[H, W]``.
+    """A mask: an image of class numbers (palette or grey, PNG), or an array ``[H, W]`` of them.
 
-    Encoded as ``[size, size]`` uint8, class indices, stretched; prepared ``[B, h, w]`` as it lies on its picture, 255 where
-    there is no mask.
+    Encoded as ``[size, size]`` uint8, class indices, stretched; prepared as ``[B, h, w]``, aligned with its image,
+    255 where there is no mask.
 
     Args:
         size: Side of the stored mask in pixels.
@@ -60,7 +60,7 @@ class Mask(Modality):
             try:
                 seen |= set(np.unique(_numbers(cell)).tolist())
             except CellError:
-                continue  # encode meets it again and reports it
+                continue  # ``encode`` reports it
         self.state = {"values": sorted(seen)[:IGNORED]}
 
     @property
@@ -87,7 +87,7 @@ class Mask(Modality):
         return Attachment(self.numbers(np.asarray(value)), "mask", note="true mask")
 
     def numbers(self, codes: Array) -> Array:
-        """Class indices as the numbers of the table's own masks."""
+        """Convert class indices ``codes`` to the numbers used in the table's masks."""
         known = np.zeros(256, np.uint8)
         known[: len(self.state["values"])] = self.state["values"]
         return known[np.asarray(codes).astype(np.uint8)]
@@ -104,7 +104,7 @@ class Mask(Modality):
 
 
 def _numbers(cell: Any) -> Array:
-    """The numbers of a mask ``[H, W]`` uint8."""
+    """Return the numbers of a mask ``[H, W]`` uint8."""
     if isinstance(cell, np.ndarray):
         if cell.ndim != 2 or cell.dtype.kind not in "bui" or cell.size > MOST:
             raise CellError(f"an array {cell.dtype}{list(cell.shape)} is no mask", fix="give whole numbers [H, W]")
@@ -122,15 +122,15 @@ def _numbers(cell: Any) -> Array:
 
 @component
 class Outline(Task[Tensor]):
-    """Which class each pixel of a picture belongs to, by the feature maps of its encoder and by all that the row says.
+    """The class of each pixel of an image, from the feature maps of its encoder and the fused vector of the row.
 
-    Output: logits ``[B, K, h, w]`` on the prepared picture. Target: class indices ``[B, h, w]``, 255 counts nowhere. The
-    fused vector scales and shifts the features (FiLM), so that words or sounds may steer the mask.
+    Output: logits ``[B, K, h, w]`` on the prepared image. Target: class indices ``[B, h, w]``, 255 is ignored. The
+    fused vector scales and shifts the features (FiLM), so that texts or sounds may influence the mask.
     Source: top-down sums of feature maps, Lin et al. 2017, https://arxiv.org/abs/1612.03144; FiLM, Perez et al. 2018,
     https://arxiv.org/abs/1709.07871.
 
     Args:
-        hidden: Channels of the maps that are summed up.
+        hidden: Channels of the maps that are summed.
     """
 
     predicts: ClassVar[tuple[str, ...]] = ("outline",)
@@ -158,7 +158,7 @@ class Outline(Task[Tensor]):
         return (self.on,)
 
     def fit(self, targets: Iterable[Field]) -> None:
-        """Start from how often each class is met in the training masks."""
+        """Initialise the biases with the class frequencies of the training masks."""
         with torch.no_grad():
             self.last.bias.copy_(self._shares(targets).log())
 
@@ -191,7 +191,7 @@ class Outline(Task[Tensor]):
         for i, code in enumerate(codes):
             numbers = code[None, None].to(torch.uint8)
             if field is not None and field.frame is not None and field.extent is not None and bool(field.present[i]):
-                # Back to the pixels of the user's own picture; what the encoder did not see of it is as most of it is.
+                # Back to the pixels of the user's image; parts outside the encoder's crop get the most frequent class.
                 wide, high = (int(n) for n in field.extent[i].tolist())
                 frame, most = field.frame[i : i + 1], int(code.flatten().mode().values)
                 numbers = resample(numbers, frame, identity(1, 2, frame), (high, wide), fill=most)
@@ -203,7 +203,7 @@ class Outline(Task[Tensor]):
         return Overlaps(self)
 
     def explained(self, output: Tensor, of: Tensor) -> Tensor:
-        """The mean chance of the class that each pixel is given."""
+        """Return the mean probability of the classes predicted in ``of``."""
         index = of.argmax(dim=1, keepdim=True).expand(output.shape[0], -1, -1, -1)
         return output.float().softmax(dim=1).gather(1, index).mean(dim=(1, 2, 3))
 
@@ -230,7 +230,7 @@ class Outline(Task[Tensor]):
 
 
 class Overlaps(Scorer[Tensor]):
-    """Keeps of each row, by class, how many pixels are answered and true, answered, true ``[rows, K, 3]``: no mask."""
+    """Keep per row and class the numbers of correct, predicted and true pixels ``[rows, K, 3]``, and no masks."""
 
     def __init__(self, task: Outline) -> None:
         super().__init__()
@@ -249,7 +249,7 @@ class Overlaps(Scorer[Tensor]):
         return {"counts": torch.stack(counts, dim=1)[target.present].float().cpu()}
 
     def iou(self, weights: Tensor) -> Tensor:
-        """By class ``[R, K]``; NaN where a class is neither true nor answered."""
+        """Return the IoU by class ``[R, K]``; NaN where a class is neither true nor predicted."""
         both, said, true = torch.einsum("rn,nkc->crk", weights, self.kept["counts"].double())
         return ratio(both, said + true - both)
 

@@ -1,4 +1,4 @@
-"""A fusion of one's own: the whole plug-in is this file and four lines of ``pyproject.toml``."""
+"""A custom fusion: the whole plug-in is this file and four lines of ``pyproject.toml``."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from sensorium.nn.streams import vectors
 
 @component
 class Peak(Fusion):
-    """Takes each feature from the stream in which it is strongest, as far as ``softness`` lets it.
+    """Take each feature from the stream where it is largest: a smooth maximum over streams.
 
     Source: the log-sum-exp smooth maximum, Boyd and Vandenberghe, Convex Optimization (2004), section 3.1.5.
 
     Args:
-        softness: Near 0 the strongest stream alone counts; the larger, the more all of them do.
+        softness: Near 0 only the stream with the largest value counts; larger values include the others.
     """
 
     def __init__(self, streams: Sequence[str], dim: int, *, softness: float = 0.5) -> None:
@@ -32,7 +32,7 @@ class Peak(Fusion):
         pooled, here = vectors(parts, self.streams)  # [B, S, D], [B, S]
         value = torch.stack([f(x) for f, x in zip(self.value, pooled.unbind(dim=1), strict=True)], dim=1)
         value = value.masked_fill(~here.unsqueeze(-1), 0.0)
-        # A finite floor, not -inf: a row with nothing at all must give zeros, not NaN.
+        # A finite floor, not -inf: a row without any stream must give zeros, not NaN.
         low = value.masked_fill(~here.unsqueeze(-1), -1e4)
         fused = self.softness * (low / self.softness).logsumexp(dim=1)
         present = here.any(dim=1)

@@ -1,4 +1,4 @@
-"""A task of one's own that speaks: words out, one after the other. The whole plug-in is this file and its entry point."""
+"""A custom task that generates text, word by word. The whole plug-in is this file and its entry point."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ PAD = 0
 
 @dataclass(frozen=True)
 class Memory(Tensors):
-    """What is known of each row before a word is said.
+    """The state of each row before the first word.
 
     Args:
-        tokens: ``[B, N, D]`` that the decoder attends to, ``mask`` ``[B, N]`` which are real; always one at least.
-        start: ``[B, D]``: the decoder's first state.
-        said: ``[B, L]``: a sentence that is said whatever is asked; only of a baseline.
+        tokens: ``[B, N, D]``, attended to by the decoder; ``mask`` ``[B, N]`` marks valid ones, at least one per row.
+        start: ``[B, D]``: the initial state of the decoder.
+        said: ``[B, L]``: a constant sentence; only for a baseline.
     """
 
     tokens: Tensor
@@ -41,16 +41,16 @@ class Memory(Tensors):
 
 @component
 class Sentence(Task[Memory]):
-    """A sentence about the row, word by word, by a small recurrent decoder that looks at the fused tokens.
+    """A sentence about the row, generated word by word by a small recurrent decoder with attention over the fused tokens.
 
-    Target: ids ``[B, L]``, padded. Loss: the mean surprise (negative log-likelihood) of a word. Answers by beam search with
-    the length as divisor. Source: attention over the memory at each step, Luong et al. 2015,
+    Target: ids ``[B, L]``, padded. Loss: the mean negative log-likelihood of a word. Answers by beam search, with
+    scores divided by length. Source: attention over the memory at each step, Luong et al. 2015,
     https://arxiv.org/abs/1508.04025, equation 5.
 
     Args:
         hidden: Width of the decoder.
-        beam: Sentences that are followed at once; 1: the likeliest word each time.
-        longest: Words of an answer, at most.
+        beam: Width of the beam search; 1: greedy decoding.
+        longest: Maximum number of words of an answer.
     """
 
     predicts: ClassVar[tuple[str, ...]] = ("text",)
@@ -72,7 +72,7 @@ class Sentence(Task[Memory]):
         self.register_buffer("frequency", torch.full((words + 2,), 1 / (words + 2)))
 
     def fit(self, targets: Iterable[Field]) -> None:
-        """How often each word is said in the training rows, and start from that."""
+        """Store the word frequencies of the training rows and initialise the biases with them."""
         count = torch.ones_like(self.frequency)
         for part in targets:
             ids = self._ended(part)[part.present]
@@ -88,21 +88,21 @@ class Sentence(Task[Memory]):
         return Memory(self.keys(tokens), mask, self.start(fused.pooled).tanh())
 
     def _step(self, memory: Memory, state: Tensor, word: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-chances of the next word ``[B, V]``, and the state behind it."""
+        """Return log-probabilities of the next word ``[B, V]`` and the next state."""
         score = torch.einsum("bh,bnh->bn", state, memory.tokens).masked_fill(~memory.mask, -torch.inf)
         seen = torch.einsum("bn,bnh->bh", score.softmax(dim=1), memory.tokens)
         state = self.cell(torch.cat([self.words(word), seen], dim=1), state)
         return self.last(torch.cat([state, seen], dim=1)).log_softmax(dim=1), state
 
     def _ended(self, target: Field) -> Tensor:
-        """Ids with the end behind the last word ``[B, L + 1]``."""
+        """Return ids with the end token after the last word ``[B, L + 1]``."""
         ids = torch.where(target.mask, target.data.long(), PAD) if target.mask is not None else target.data.long()
         ids = F.pad(ids.clamp(0, self.begin - 1), (0, 1))
         length = (ids != PAD).sum(dim=1, keepdim=True)
         return ids.scatter(1, length, self.end)
 
     def _surprise(self, memory: Memory, ids: Tensor) -> Tensor:
-        """``[B]``: the mean over a row's words."""
+        """Return the mean negative log-likelihood over a row's words ``[B]``."""
         real = ids != PAD
         if memory.said is not None:
             found = -self.frequency.log()[ids]
@@ -120,19 +120,19 @@ class Sentence(Task[Memory]):
 
     @torch.no_grad()
     def generated(self, memory: Memory) -> Tensor:
-        """The likeliest sentences found ``[B, L]``, padded, without their end."""
+        """Return the most probable sentences found ``[B, L]``, padded, without the end token."""
         if memory.said is not None:
             return memory.said
         rows, beam = memory.start.shape[0], self.beam
         wide = memory.map(lambda t: t.repeat_interleave(beam, dim=0))
         state, ids = wide.start, torch.full((rows * beam, 1), self.begin, device=wide.start.device)
         score = torch.full((rows, beam), -torch.inf, device=ids.device)
-        score[:, 0] = 0.0  # all begin alike
+        score[:, 0] = 0.0  # all beams start identically: only the first counts
         over = torch.zeros(rows * beam, dtype=torch.bool, device=ids.device)
         for _ in range(self.longest):
             chances, state = self._step(wide, state, ids[:, -1])
             chances[:, [PAD, self.begin]] = -torch.inf
-            # What has come to its end stays as it is.
+            # Finished sentences stay unchanged.
             chances = torch.where(over[:, None], torch.full_like(chances, -torch.inf), chances)
             chances[over, PAD] = 0.0
             score, best = (score[..., None] + chances.reshape(rows, beam, -1)).flatten(1).topk(beam, dim=1)
@@ -159,7 +159,7 @@ class Sentence(Task[Memory]):
         return Words(self)
 
     def explained(self, output: Memory, of: Memory) -> Tensor:
-        """How likely the answer's words are, on average over them, in logarithm."""
+        """Return the mean log-likelihood of the words of the answer in ``of``."""
         ids = self.generated(of)
         ids = self._ended(Field(ids, torch.ones(len(ids), dtype=torch.bool, device=ids.device)))
         return -self._surprise(output, ids.expand(output.start.shape[0], -1))
@@ -185,7 +185,7 @@ class Sentence(Task[Memory]):
 
 
 class Words(Scorer[Memory]):
-    """Keeps of each row how well its words agree with the true ones, and what was said."""
+    """Keep per row the agreement of predicted and true words, and the predicted sentence."""
 
     def __init__(self, task: Sentence) -> None:
         super().__init__()
@@ -217,6 +217,6 @@ class Words(Scorer[Memory]):
 
 
 def overlap(said: Sequence[str], true: Sequence[str]) -> float:
-    """Harmonic mean of the parts of the words said that are true and of those true that are said."""
+    """Return the harmonic mean (F1) of word precision and recall of ``said`` against ``true``."""
     shared = sum((Counter(said) & Counter(true)).values())
     return 2 * shared / (len(said) + len(true)) if said or true else 1.0
