@@ -27,7 +27,7 @@ from sensorium.data.files.output_path import is_earlier_result
 from sensorium.data.inspection.unseen_values import misnamed_hint, missing_columns_note
 from sensorium.data.shards.shard_folder import Shard, shards
 from sensorium.predictor import Prediction, Predictor
-from sensorium.reporting.prediction_files import Beside, write
+from sensorium.reporting.prediction_files import KeptColumns, write
 from sensorium.trained import load
 
 FORMATS = ("csv", "jsonl")
@@ -177,7 +177,7 @@ class _Worker:
                 yield prediction
 
         rows, again = tee(shard.records(load=True)) if self.job.keep else (shard.records(load=True), iter(()))
-        beside = Beside(again, self.job.keep, before + 1)
+        beside = KeptColumns(again, self.job.keep, before + 1)
         found = told(self.predictor.stream(rows, batch_size=self.job.batch_size, media=self.media, steady=True))
         write(
             _part(Path(self.job.out), shard, self.job.format),

@@ -274,12 +274,14 @@ class Trained:
             numbers: The rows' numbers in their table, for the reader.
         """
         from sensorium.data.loader import Loader
-        from sensorium.evaluation.attribution import where
+        from sensorium.evaluation.attribution import attribute_elements
 
         found = []
         for number, stored in zip(numbers[:most], Loader(rows, 1), strict=False):
             batch = self.schema.prepare(stored.to(self.predictor.device))
-            found += where(self.predictor.model, self.schema, batch, row=number, explainer=explainer, stored=stored)
+            found += attribute_elements(
+                self.predictor.model, self.schema, batch, row=number, explainer=explainer, stored=stored
+            )
         return found
 
     def nearest(self, rows: Rows, numbers: Sequence[int], train: Table, count: int = 5) -> dict[int, list[Neighbour]]:
@@ -315,7 +317,7 @@ class Trained:
         Args:
             explained: Of so many of the hardest rows of each target it is said why they were answered so.
         """
-        from sensorium.reporting.explanation import why
+        from sensorium.reporting.explanation import prediction_html
         from sensorium.reporting.model_card import card
         from sensorium.reporting.report import write_report
 
@@ -323,7 +325,7 @@ class Trained:
         found = self.explain(table.take(hard), sample=len(hard), where=True) if hard else None
 
         def told(target: str, row: int) -> str:
-            return why(found, target, hard.index(row) + 1) if found is not None and row in hard else ""
+            return prediction_html(found, target, hard.index(row) + 1) if found is not None and row in hard else ""
 
         write_report(
             path,

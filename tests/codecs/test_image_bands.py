@@ -53,10 +53,10 @@ def test_bit_depth_conversion_in_bands(monkeypatch: pytest.MonkeyPatch) -> None:
         draw.random((31, 17, 1)),
         np.zeros((0, 3), np.uint16),
     ):
-        whole = bit_depth.alone(values), bit_depth.narrowed(values, (3.0, 900.0))
+        whole = bit_depth.alone(values), bit_depth.to_uint8(values, (3.0, 900.0))
         with monkeypatch.context() as patch:
             patch.setattr(bit_depth, "_BAND", 50)
-            banded = bit_depth.alone(values), bit_depth.narrowed(values, (3.0, 900.0))
+            banded = bit_depth.alone(values), bit_depth.to_uint8(values, (3.0, 900.0))
         for one, other in zip(whole, banded, strict=True):
             np.testing.assert_array_equal(one, other)
 

@@ -16,11 +16,11 @@ from sensorium.core.batch import Batch, Encoded
 from sensorium.core.errors import ConfigError
 from sensorium.core.goal import Goal
 from sensorium.core.registry import build
-from sensorium.evaluation.attribution import Map, where
+from sensorium.evaluation.attribution import Map, attribute_elements
 from sensorium.evaluation.nearest_rows import nearest
 from sensorium.modalities.text import Text
 from sensorium.model import Model
-from sensorium.reporting.attribution_maps import coarse, drawn, pictures, said
+from sensorium.reporting.attribution_maps import coarse, drawn, pictures, summary
 from sensorium.tasks.classification import Classification
 
 Make = Callable[..., tuple[Model, list[Batch]]]
@@ -77,7 +77,7 @@ def test_maps_are_self_contained_html(whole: list[Map]) -> None:
             if tag == "svg":
                 assert given["role"] == "img"
                 assert given["aria-label"]
-        assert said(one) in html.replace("&#x27;", "'")
+        assert summary(one) in html.replace("&#x27;", "'")
         plain = json.loads(json.dumps(one.to_json(), allow_nan=False))
         assert plain["stream"] == one.stream
         assert np.asarray(plain["values"]).sum() == pytest.approx(one.values.sum(), abs=1e-3)
@@ -169,11 +169,11 @@ def test_tasks_without_gradients_are_explained_by_perturbation(trained: Any, sce
     monkeypatch.setattr(Classification, "differentiable", False)
     rows = trained.encode(_table(scenes).take([1]))
     (batch,) = trained.batches(rows)
-    maps = where(trained.predictor.model, trained.schema, batch, streams=["photo"])
+    maps = attribute_elements(trained.predictor.model, trained.schema, batch, streams=["photo"])
     assert maps[0].note or maps[0].explainer in ("occlusion", "shapley")
     (two,) = trained.batches(trained.encode(_table(scenes).take([0, 1])))
     with pytest.raises(ConfigError, match="of one row"):
-        where(trained.predictor.model, trained.schema, two)
+        attribute_elements(trained.predictor.model, trained.schema, two)
 
 
 def _table(scenes: Path) -> Any:
@@ -198,11 +198,11 @@ def test_tokens_join_to_words_and_cjk_characters_stay_single() -> None:
     one = Map(1, "t", "value", "note", "text", "ids", values=np.array([1.0, 2.0, 4.0, 8.0, 16.0, 32.0]))
     one.names = ["lov", "ely", " dress", "很", "好", "!"]
     assert one.named() == [("lovely", 3.0), (" dress", 4.0), ("很", 8.0), ("好", 16.0), ("!", 32.0)]
-    assert said(one) == "Strongest: 好 +16.000, 很 +8.000, dress +4.000.", "a mark is no word that counts most"
+    assert summary(one) == "Strongest: 好 +16.000, 很 +8.000, dress +4.000.", "a mark is no word that counts most"
     one.values, one.names = np.array([1.0, 2.0]), [" ,", "。"]
-    assert said(one) == "Only punctuation affects the prediction."
+    assert summary(one) == "Only punctuation affects the prediction."
     one.names = [" 👍", "!"]
-    assert said(one) == "Strongest: 👍 +1.000."
+    assert summary(one) == "Strongest: 👍 +1.000."
 
 
 @pytest.mark.parametrize("shape", [(3, 100), (1, 7), (1, 40, 90), (1, 8, 33, 5)])
@@ -249,4 +249,4 @@ def test_points_frames_and_vectors_are_drawn() -> None:
     nodes = Map(1, "t", "value", "net", "graph", "graph", "occlusion", 1.0, None, rng.normal(size=5))
     nodes.data = rng.normal(size=(5, 9))
     assert "node " in drawn(nodes)
-    assert said(cloud).startswith("Strongest: point ")
+    assert summary(cloud).startswith("Strongest: point ")

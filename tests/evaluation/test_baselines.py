@@ -16,7 +16,7 @@ from torch import Tensor
 from sensorium.core.batch import Batch, Field
 from sensorium.core.expert import Expert, Features, Observed, Response
 from sensorium.core.layout import Layout
-from sensorium.evaluation.baselines import EXPERTS, TOGETHER, Floor
+from sensorium.evaluation.baselines import EXPERTS, TOGETHER, ComponentScores
 from sensorium.evaluation.evaluate import evaluate
 from sensorium.evaluation.results import Evaluation
 from sensorium.model import Model
@@ -72,7 +72,7 @@ def blended(
     return model.eval(), batches
 
 
-def floor_of(found: Evaluation) -> Floor:
+def floor_of(found: Evaluation) -> ComponentScores:
     floor = found.targets["animal"].floor
     assert floor is not None
     return floor
@@ -145,7 +145,7 @@ def test_the_gain_is_a_paired_bootstrap(make: Make) -> None:
 )
 def test_the_verdict_follows_the_interval(gain: tuple[float, float, float], earned: str, words: str) -> None:
     scores = {TOGETHER: 1.0, NETWORK: 1.2, "linear": 1.05}
-    floor = Floor("mae", "mae", False, 80, scores, {NETWORK: 0.5, "linear": 0.5}, "linear", gain)
+    floor = ComponentScores("mae", "mae", False, 80, scores, {NETWORK: 0.5, "linear": 0.5}, "linear", gain)
     assert floor.earned == earned
     assert any(words in sentence for sentence in floor.sentences())
     alone = replace(floor, share={"linear": 1.0})
@@ -154,7 +154,7 @@ def test_the_verdict_follows_the_interval(gain: tuple[float, float, float], earn
     assert "calibration_error" not in floor.to_json()
 
 
-def test_no_component_scores_without_experts_or_scored_rows(make: Make) -> None:
+def test_no_component_scores_with_experts_or_scored_rows(make: Make) -> None:
     model, batches = make(rows=40)
     found = evaluate(model, batches, resamples=3)
     assert found.targets["animal"].floor is None

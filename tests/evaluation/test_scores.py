@@ -18,10 +18,10 @@ from sensorium.core.goal import Goal
 from sensorium.core.scorer import Scorer, plain_scores
 from sensorium.evaluation.bootstrap import bounds, intervals, resample
 from sensorium.evaluation.evaluate import evaluate
-from sensorium.evaluation.score_accumulator import Tally
+from sensorium.evaluation.score_accumulator import ScoreAccumulator
 from sensorium.evaluation.stream_subsets import label, stream_contributions, subsets_of
 from sensorium.metrics.confusion import calibration, confusion, per_class
-from sensorium.metrics.pair_scorer import Pairs, counted
+from sensorium.metrics.pair_scorer import PairScorer, from_function
 from sensorium.model import Model
 from sensorium.tasks.classification import Classification
 from sensorium.tasks.regression import Regression
@@ -79,13 +79,13 @@ def test_library_metrics_are_scored_on_the_same_rows() -> None:
     logits, target = answers(30)
     task = classifier()
     own = resample(scored(task, logits, target), names=["accuracy"], resamples=20, seed=1)["accuracy"]
-    foreign = Pairs(task, task.compare, {"accuracy": counted(MulticlassAccuracy(3, average="micro"))})
+    foreign = PairScorer(task, task.compare, {"accuracy": from_function(MulticlassAccuracy(3, average="micro"))})
     foreign.load(scored(task, logits, target).kept)
     torch.testing.assert_close(resample(foreign, resamples=20, seed=1)["accuracy"], own, atol=1e-6, rtol=0)
     number: Any = SimpleNamespace(decode=lambda value: float(value[0]), logarithmic=False)
     price = Regression(Goal.of(number), 4)
     numbers = scored(price, torch.randn(30, 1), Field(torch.randn(30, 1), torch.ones(30, dtype=torch.bool)))
-    other = Pairs(price, price.compare, {"mae": counted(MeanAbsoluteError())})
+    other = PairScorer(price, price.compare, {"mae": from_function(MeanAbsoluteError())})
     other.load(numbers.kept)
     own = resample(numbers, names=["mae"], resamples=20)["mae"]
     torch.testing.assert_close(resample(other, resamples=20)["mae"], own, atol=1e-6, rtol=1e-6)
@@ -136,7 +136,7 @@ def test_a_subset_is_scored_as_a_batch_without_the_other_streams(make: Make) -> 
     model.eval()
     for subset in subsets_of(model.streams):
         others = [s for s in model.streams if s not in subset]
-        tally = Tally(model.tasks)
+        tally = ScoreAccumulator(model.tasks)
         for batch in batches:
             tally.update(model(batch.without(*others)), batch)
         assert found[label(subset)] == pytest.approx(tally.each["animal"].scores(), abs=1e-6)

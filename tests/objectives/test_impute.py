@@ -11,7 +11,7 @@ from sensorium.core.errors import ConfigError
 from sensorium.core.forward import Forward
 from sensorium.core.registry import build
 from sensorium.model import Model
-from sensorium.nn.stream_imputer import Guess
+from sensorium.nn.stream_imputer import StreamImputer
 from sensorium.nn.streams import random_subsets
 from sensorium.testing import objectives
 
@@ -32,7 +32,7 @@ def test_it_trains_the_generator_of_the_fusion() -> None:
     objective(Forward(learner, batch))["stream_imputation"].backward()
     assert any(p.grad is not None and bool(p.grad.any()) for p in learner.fusion.guess.parameters())  # type: ignore[union-attr]
     alone = build("objectives", "stream_imputation", objectives.model())
-    assert isinstance(alone.own, Guess)
+    assert isinstance(alone.own, StreamImputer)
 
 
 def test_it_is_the_error_of_what_was_hidden_in_units_of_its_size() -> None:
@@ -88,7 +88,7 @@ def test_rows_with_one_stream_give_nothing_to_guess() -> None:
 
 def test_a_stream_that_follows_from_another_is_learnt() -> None:
     torch.manual_seed(0)
-    guess = Guess(2, 8, 32)
+    guess = StreamImputer(2, 8, 32)
     turn = torch.linalg.qr(torch.randn(8, 8)).Q
     optimiser = torch.optim.Adam(guess.parameters(), lr=1e-2)
     only_first = torch.tensor([True, False]).expand(64, 2)

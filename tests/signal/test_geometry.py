@@ -55,8 +55,8 @@ def test_frames_are_affine_maps(seed: int, axes: int) -> None:
     torch.testing.assert_close(geometry.points(geometry.inverse(one), moved), places, rtol=1e-4, atol=1e-2)
     same = geometry.compose(geometry.identity(5, axes, one), one)
     assert torch.equal(same, one)
-    assert geometry.followed(None, [one]) is None
-    torch.testing.assert_close(geometry.followed(one, [two, one]), geometry.compose(one, geometry.compose(two, one)))
+    assert geometry.apply_moves(None, [one]) is None
+    torch.testing.assert_close(geometry.apply_moves(one, [two, one]), geometry.compose(one, geometry.compose(two, one)))
 
 
 def test_a_frame_that_flattens_has_no_inverse_and_gives_zeros() -> None:
@@ -169,7 +169,7 @@ def test_random_changes_tell_where_they_move_to(monkeypatch: pytest.MonkeyPatch)
     pictures = ramp.expand(64, -1, -1, -1)  # each pixel holds its own place: y, x
     moves: list[Tensor] = []
     found = rand_augment.random_changes(pictures, torch.Generator().manual_seed(0), moves=moves)
-    frame = geometry.followed(geometry.identity(64, 2, found), moves)
+    frame = geometry.apply_moves(geometry.identity(64, 2, found), moves)
     assert frame is not None
     assert len(moves) == 2
     assert 5 < int((frame != geometry.identity(64, 2, found)).flatten(1).any(dim=1).sum()) < 60

@@ -18,7 +18,7 @@ from sensorium.core.registry import build
 from sensorium.modalities.image import Image
 from sensorium.modalities.images import Images
 from sensorium.modalities.video import Video
-from sensorium.signal.bit_depth import column_scale, narrowed
+from sensorium.signal.bit_depth import column_scale, to_uint8
 
 
 def encoded(values: np.ndarray, form: str = "PNG") -> Blob:
@@ -124,7 +124,7 @@ def test_single_pictures_and_pixels_do_not_move_the_scale() -> None:
 @settings(max_examples=100, deadline=None)
 @given(hnp.arrays(np.float32, 20, elements=st.floats(width=32, allow_nan=True)), st.floats(-1e6, 1e6), st.floats(0.01, 1e6))
 def test_the_scale_is_monotone_and_total(values: np.ndarray, low: float, width: float) -> None:
-    out = narrowed(values, (low, low + width))
+    out = to_uint8(values, (low, low + width))
     assert out.dtype == np.uint8
     real = ~np.isnan(values)
     order = np.argsort(values[real])

@@ -8,12 +8,12 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensorium.signal.running_moments import Moments, thinned
+from sensorium.signal.running_moments import Moments, subsampled
 
 
 @given(st.integers(0, 500), st.integers(1, 50))
 def test_thinned_is_spread_evenly(count: int, limit: int) -> None:
-    kept = thinned(range(count), limit)
+    kept = subsampled(range(count), limit)
     assert len(kept) <= limit
     assert len(kept) == count or len(kept) * 2 + 1 >= limit
     assert len({b - a for a, b in pairwise(kept)}) <= 1

@@ -47,11 +47,11 @@ def test_kurtosis_matches_scipy() -> None:
 
 
 def test_an_explicit_loss_is_kept() -> None:
-    chosen, why = Regression.suited({}, 400, [], [fitted(WILD)])
+    chosen, why = Regression.recommended({}, 400, [], [fitted(WILD)])
     assert chosen == {"loss": "huber"}
     assert "10 of 400 values" in why[0]
-    assert Regression.suited({"loss": "mse"}, 400, [], [fitted(WILD)]) == ({}, [])
-    assert Regression.suited({}, 400, [], [fitted(NORMAL)]) == ({}, [])
+    assert Regression.recommended({"loss": "mse"}, 400, [], [fitted(WILD)]) == ({}, [])
+    assert Regression.recommended({}, 400, [], [fitted(NORMAL)]) == ({}, [])
 
 
 def test_it_reaches_the_recipe_and_the_console(capfd: pytest.CaptureFixture[str]) -> None:

@@ -63,7 +63,7 @@ def run(
     from sensorium.predictor import settle_threads
     from sensorium.reporting.cell_problems import print_problems
     from sensorium.reporting.console import Console
-    from sensorium.reporting.prediction_files import Beside
+    from sensorium.reporting.prediction_files import KeptColumns
     from sensorium.trained import load
 
     model = load(run)
@@ -84,7 +84,7 @@ def run(
         problems = []
 
         def vectors() -> Iterator[Vector]:
-            for (number, kept), embedding in zip(Beside(rows.rows(), keep or ()), embeddings, strict=False):
+            for (number, kept), embedding in zip(KeptColumns(rows.rows(), keep or ()), embeddings, strict=False):
                 problems.extend(embedding.problems)
                 console.step("embedding", number, len(rows))
                 yield Vector(number, kept, embedding.missing, embedding.vector.numpy())

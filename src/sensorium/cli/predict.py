@@ -72,7 +72,7 @@ def run(
     from sensorium.predictor import settle_threads
     from sensorium.reporting.cell_problems import print_problems
     from sensorium.reporting.console import Console
-    from sensorium.reporting.prediction_files import Beside, write, write_csv
+    from sensorium.reporting.prediction_files import KeptColumns, write, write_csv
     from sensorium.trained import load
 
     model = load(run)
@@ -80,7 +80,7 @@ def run(
     rows = Table.read(table, root=media)
     for name in keep or []:
         rows.column(name)  # raises an error that lists the columns
-    beside = Beside(rows.rows(), keep or ())
+    beside = KeptColumns(rows.rows(), keep or ())
     with Console(quiet) as console:
         for note in rows.notes:
             console.warn(note)

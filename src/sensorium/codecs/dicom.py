@@ -10,7 +10,7 @@ import numpy as np
 
 from sensorium.core.errors import CellError, ConfigError, reason
 from sensorium.core.modality import Array
-from sensorium.signal.bit_depth import Scale, narrowed
+from sensorium.signal.bit_depth import Scale, to_uint8
 
 
 def is_dicom(data: bytes) -> bool:
@@ -63,7 +63,7 @@ def read_dicom(data: bytes, most: int, scale: Scale | None = None, *, raw: bool 
             bits = int(dataset.get("BitsStored", 8 * values.dtype.itemsize))
             values = (-1 if values.dtype.kind == "i" else 2**bits - 1) - values.astype(np.int64)
         real = np.asarray(apply_rescale(values, dataset), np.float32)[..., None]
-        return real if scale is None else narrowed(real, scale)
+        return real if scale is None else to_uint8(real, scale)
     grey = _apply_window(np.asarray(apply_rescale(values, dataset), np.float64), window)
     return (255 - grey if bright_is_low else grey)[..., None]
 

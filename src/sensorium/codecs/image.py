@@ -14,7 +14,7 @@ from sensorium.codecs.image_arrays import to_pixels
 from sensorium.codecs.png_repair import without_metadata
 from sensorium.core.errors import CellError, ConfigError, reason
 from sensorium.core.modality import Array, Blob
-from sensorium.signal.bit_depth import Scale, alone, is_wide, narrowed, thinned_pixels
+from sensorium.signal.bit_depth import Scale, alone, is_wide, thinned_pixels, to_uint8
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -238,7 +238,7 @@ def _plain(picture: Image, scale: Scale | None) -> Image:
 
     if picture.mode in _WIDE:
         values = np.asarray(picture)
-        return Pillow.fromarray(alone(values) if scale is None else narrowed(values, scale))
+        return Pillow.fromarray(alone(values) if scale is None else to_uint8(values, scale))
     transparent = picture.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in picture.info
     mode = "L" if picture.mode in (("LA", "La", "L", "1") if transparent else _GREY) else "RGB"
     if picture.mode == mode and not transparent:

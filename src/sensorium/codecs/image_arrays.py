@@ -10,7 +10,7 @@ import numpy as np
 
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Array
-from sensorium.signal.bit_depth import Scale, column_scale, finite, is_wide, narrowed
+from sensorium.signal.bit_depth import Scale, column_scale, finite, is_wide, to_uint8
 from sensorium.signal.running_moments import Moments
 
 Smooth = Literal["bilinear", "bicubic"]
@@ -155,7 +155,7 @@ def frame_state(sizes: list[tuple[int, int]], sample: list[Array], side: int | N
     height, width = usual_frame(sizes, side)
     scale = column_scale(sample)
     if scale is not None:
-        sample = [narrowed(pixels, scale) if is_wide(pixels) else pixels for pixels in sample]
+        sample = [to_uint8(pixels, scale) if is_wide(pixels) else pixels for pixels in sample]
     grey = channels == "grey" or (channels == "auto" and all(map(is_grey, sample)))
     count = 1 if grey else 3
     moments = Moments(count)
@@ -212,7 +212,7 @@ def to_pixels(cell: Any, scale: Scale | None = None, *, raw: bool = False) -> Ar
     if raw and is_wide(array):
         return array
     if scale is not None and is_wide(array):
-        return narrowed(array, scale)
+        return to_uint8(array, scale)
     if array.dtype.kind == "b" or (array.dtype.kind == "f" and array.max() <= 1):
         return (array.astype(np.float32).clip(0, 1) * 255).round().astype(np.uint8)
     if array.dtype == np.uint16 and array.max() > 255:

@@ -14,7 +14,7 @@ from sensorium.codecs.audio import MINUTES, to_unit
 from sensorium.codecs.image_arrays import inside
 from sensorium.core.errors import CellError, MissingExtraError, reason
 from sensorium.core.modality import Array, Blob
-from sensorium.signal.running_moments import thinned
+from sensorium.signal.running_moments import subsampled
 
 _CLOCK = re.compile(r"(\d{1,6}):(\d\d):(\d\d(?:\.\d{1,9})?)$")
 
@@ -96,7 +96,7 @@ def read_video(blob: Blob, most: int, rate: float | None, frame: tuple[int, int]
             raise CellError(f"the header says {duration / 3600:.0f} hours, more than the {HOURS} allowed", fix="split it")
         interval = 1 / float(stream.average_rate or 25)
         if duration <= 0:
-            limit = thinned(zip(range(FRAMES_UNKNOWN_LENGTH), file.decode(stream), strict=False), 4 * most)
+            limit = subsampled(zip(range(FRAMES_UNKNOWN_LENGTH), file.decode(stream), strict=False), 4 * most)
             decoded = [frame for _, frame in limit]
             if len(decoded) > most:
                 decoded = [decoded[int((i + 0.5) * len(decoded) / most)] for i in range(most)]

@@ -194,7 +194,7 @@ class Task(nn.Module, ABC, Generic[Out]):
         self.goal, self.dim = goal, dim
 
     @classmethod
-    def suited(
+    def recommended(
         cls, given: Mapping[str, Any], rows: int, counts: Sequence[int], targets: Sequence[Modality] = ()
     ) -> tuple[dict[str, Any], list[str]]:
         """Options that the training rows suggest, beside those ``given``, and why, in words.
@@ -321,7 +321,7 @@ class Task(nn.Module, ABC, Generic[Out]):
         """The output equivalent to an expert's ``scores`` ``[B, size]``; by default the scores themselves."""
         return scores  # type: ignore[return-value]
 
-    def surer(self, output: Out, factor: Tensor) -> Out:
+    def sharpen(self, output: Out, factor: Tensor) -> Out:
         """``output`` with its log-odds scaled by ``factor`` ``[B, 1]``; unchanged for answers without log-odds."""
         return output
 

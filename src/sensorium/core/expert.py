@@ -152,28 +152,28 @@ class Expert(LearnedBuffers, ABC):
         Called once it is fitted to ``rows`` with ``seed``, with the same settings. ``fold`` ``[rows]`` assigns rows to
         folds.
         """
-        found: dict[tuple[str, ...], Tensor] = {}
+        crossed: dict[tuple[str, ...], Tensor] = {}
         for k in np.unique(fold):
             other = self.fresh()
             other.like(self)
             other.fit(rows.take(fold != k), seed)
             apart = np.flatnonzero(fold == k)
             for some in coalitions(self.streams):
-                said = other.said(rows.take(apart), some)
-                whole = found.setdefault(some, said.new_zeros(len(rows), self.response.size))
-                whole[torch.from_numpy(apart)] = said
-        return found
+                held_out = other.scores_with(rows.take(apart), some)
+                scores = crossed.setdefault(some, held_out.new_zeros(len(rows), self.response.size))
+                scores[torch.from_numpy(apart)] = held_out
+        return crossed
 
-    def said(self, rows: Observed, some: Sequence[str]) -> Tensor:
-        """What it says of rows of which only the streams ``some`` are heard ``[rows, size]``."""
+    def scores_with(self, rows: Observed, some: Sequence[str]) -> Tensor:
+        """The scores ``[rows, size]`` of ``rows`` with only the streams ``some`` present."""
         form = rows.features if self.reads == "features" else rows.compact
-        found = [torch.zeros(0, self.response.size)]
+        scores = [torch.zeros(0, self.response.size)]
         with torch.inference_mode():
             for start in range(0, len(rows), CHUNK):
                 part = slice(start, start + CHUNK)
                 present = {s: torch.from_numpy(rows.present[s][part] & (s in some)) for s in self.streams}
-                found.append(self({s: torch.from_numpy(_dense(form[s][part])) for s in self.streams}, present))
-        return torch.cat(found)
+                scores.append(self({s: torch.from_numpy(_dense(form[s][part])) for s in self.streams}, present))
+        return torch.cat(scores)
 
     def fresh(self) -> Self:
         """Another of the same kind and options, not fitted."""

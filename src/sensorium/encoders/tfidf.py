@@ -16,7 +16,7 @@ from sensorium.core.layout import Ids
 from sensorium.core.registry import component
 from sensorium.nn.ngrams import groups
 from sensorium.nn.randomized_svd import principal
-from sensorium.signal.running_moments import thinned
+from sensorium.signal.running_moments import subsampled
 
 _BATCHES = 80
 
@@ -87,7 +87,7 @@ class Tfidf(Encoder):
                 rows += len(terms)
                 yield field.data, real
 
-        kept = thinned(counted(), _BATCHES)
+        kept = subsampled(counted(), _BATCHES)
         frequency[0] = 0
         best = frequency.argsort(descending=True, stable=True)[: self.features]
         best = best[frequency[best] >= 2]

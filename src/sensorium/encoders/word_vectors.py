@@ -14,7 +14,7 @@ from sensorium.core.layout import Ids
 from sensorium.core.registry import component
 from sensorium.language.word_vectors import learn_vectors, read_vectors
 from sensorium.nn.pool import MeanMax
-from sensorium.signal.running_moments import thinned
+from sensorium.signal.running_moments import subsampled
 
 _BATCHES = 400
 
@@ -80,7 +80,7 @@ class WordVectors(Encoder):
                 count = count + torch.bincount(field.data[real], minlength=len(count))
                 yield [[str(i) for i in row[keep].tolist()] for row, keep in zip(field.data, real, strict=True)]
 
-        texts = [text for batch in thinned(counted(), _BATCHES) for text in batch]
+        texts = [text for batch in subsampled(counted(), _BATCHES) for text in batch]
         width = self.table.embedding_dim
         if self.vectors is None:
             seed = int(torch.randint(2**31, ()))

@@ -93,7 +93,7 @@ class Map(Rendered):
         return found
 
 
-def where(
+def attribute_elements(
     model: Model,
     schema: Schema,
     batch: Batch,

@@ -26,7 +26,7 @@ Earned = Literal["yes", "not told apart", "no"]
 
 
 @dataclass
-class Floor:
+class ComponentScores:
     """The scores of an ensemble's components on the same rows, for one task.
 
     Args:
@@ -119,7 +119,7 @@ def named(part: str) -> str:
     return "all experts" if part == EXPERTS else part
 
 
-class Parts:
+class ComponentAccumulator:
     """Accumulates the scores of each component of a model over batches; empty for a model without experts.
 
     Args:
@@ -164,7 +164,7 @@ class Parts:
 
     def floor(
         self, name: str, together: Scorer[Any], drawn: Tensor, whole: Mapping[str, float], resamples: int, seed: int
-    ) -> Floor | None:
+    ) -> ComponentScores | None:
         """Return the scores of a task's components; None if it has none.
 
         Args:
@@ -187,7 +187,7 @@ class Parts:
         behind = resample(scorers[simple], names=[head], resamples=resamples, seed=seed)[head]
         sign = 1.0 if up else -1.0
         gain = (sign * (scores[TOGETHER] - scores[simple]), *bounds(sign * (drawn - behind)))
-        return Floor(
+        return ComponentScores(
             metric=head,
             name=words(head, together.macro),
             higher_is_better=up,
@@ -208,7 +208,7 @@ def _best(scores: Mapping[str, float], higher_is_better: bool) -> str:
     return max(scores, key=lambda part: sign * value if (value := scores[part]) == value else float("-inf"))
 
 
-def shown_streams(found: Floor, most: int) -> Sequence[str]:
+def shown_streams(found: ComponentScores, most: int) -> Sequence[str]:
     """Return the ``most`` streams of ``found`` on which the ensemble scores best, best first."""
     sign = -1 if found.higher_is_better else 1
     order = torch.tensor([sign * value for value in found.whole.values()]).nan_to_num(torch.inf).argsort(stable=True)

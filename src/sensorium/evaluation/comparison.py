@@ -18,7 +18,7 @@ from sensorium.evaluation.significance import Difference, difference, holm, seed
 ALPHA = 0.05
 
 
-class Way(NamedTuple):
+class Variant(NamedTuple):
     """One training configuration.
 
     Args:
@@ -54,7 +54,7 @@ class Entry:
         adjusted: The p-value of that difference, adjusted for multiple comparisons.
     """
 
-    way: Way
+    way: Variant
     scores: list[float]
     parameters: int
     cpu: float

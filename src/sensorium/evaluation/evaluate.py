@@ -15,11 +15,11 @@ from sensorium.core.batch import Batch, moved
 from sensorium.core.contracts import Task
 from sensorium.core.forward import Forward
 from sensorium.core.registry import kind_of
-from sensorium.evaluation.baselines import Parts
+from sensorium.evaluation.baselines import ComponentAccumulator
 from sensorium.evaluation.bootstrap import bounds, resample
 from sensorium.evaluation.findings import findings, verdict
 from sensorium.evaluation.results import Evaluation, TargetScores
-from sensorium.evaluation.score_accumulator import Tally, TaskTally
+from sensorium.evaluation.score_accumulator import ScoreAccumulator, TaskAccumulator
 from sensorium.evaluation.stream_subsets import Subset, label, stream_contributions, subsets_of
 from sensorium.model import Model
 
@@ -77,21 +77,21 @@ class _Gathered:
     """
 
     rows: int
-    tallies: dict[Subset, Tally]
-    known: dict[str, TaskTally]
+    tallies: dict[Subset, ScoreAccumulator]
+    known: dict[str, TaskAccumulator]
     answered: dict[str, _Answered]
-    parts: Parts
+    parts: ComponentAccumulator
 
 
 def _gathered(
     model: Model, batches: Iterable[Batch | Forward], wanted: Sequence[Subset], baselines: Mapping[str, Any]
 ) -> _Gathered:
     subsets: list[Subset] = [*wanted, *([()] if len(wanted) > 1 else [])]
-    tallies = {subset: Tally(model.tasks, losses=subset == wanted[0]) for subset in subsets}
+    tallies = {subset: ScoreAccumulator(model.tasks, losses=subset == wanted[0]) for subset in subsets}
     whole = tallies[wanted[0]]
-    plain = Tally(model.tasks, losses=False)
+    plain = ScoreAccumulator(model.tasks, losses=False)
     known = {name: plain.each[name] for name, baseline in baselines.items() if name in plain.each and baseline is not None}
-    parts = Parts(model, alone=len(wanted) > 1)
+    parts = ComponentAccumulator(model, alone=len(wanted) > 1)
     found = _Gathered(0, tallies, known, {name: _Answered() for name in model.tasks}, parts)
     with torch.inference_mode():
         for each in batches:

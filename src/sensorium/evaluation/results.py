@@ -12,7 +12,7 @@ import numpy as np
 from sensorium.core.answer import margin
 from sensorium.core.rendering import Rendered
 from sensorium.core.views import Gallery, Matrix, Scatter, Sentence, View
-from sensorium.evaluation.baselines import Floor
+from sensorium.evaluation.baselines import ComponentScores
 from sensorium.evaluation.formatting import words
 from sensorium.evaluation.robustness import Robustness
 from sensorium.evaluation.stream_subsets import Subset
@@ -70,7 +70,7 @@ class TargetScores:
     nothing: str = "knowing the training targets alone"
     varied: bool = True
     macro: Collection[str] = ()
-    floor: Floor | None = None
+    floor: ComponentScores | None = None
     findings: list[str] = field(default_factory=list)
 
     def named(self, metric: str | None = None) -> str:

@@ -20,7 +20,7 @@ from sensorium.core.schema import Schema
 from sensorium.data.column_storage import Index
 from sensorium.data.corrupted_stream import Corrupted, supported_corruptions
 from sensorium.data.encoded_rows import Rows
-from sensorium.evaluation.score_accumulator import Tally
+from sensorium.evaluation.score_accumulator import ScoreAccumulator
 from sensorium.model import Model
 
 STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -144,13 +144,13 @@ def robustness(
     if len(rows) > most:
         index = np.sort(rng.permutation(index)[:most])
     turn = {stream: rng.permutation(len(index)) / max(len(index), 1) for stream in model.streams}
-    tallies: dict[Key, Tally] = {}
+    tallies: dict[Key, ScoreAccumulator] = {}
     with torch.inference_mode():
         for start in range(0, len(index), BATCH):
             part = index[start : start + BATCH]
             run = Forward(model, schema.prepare(rows.batch(part).to(_device(model))))
             for key, changed in _changed(model, run, schema, rows, part, start, turn, corruptions, seed):
-                tallies.setdefault(key, Tally(model.tasks, losses=False)).update(changed.outputs, run.batch)
+                tallies.setdefault(key, ScoreAccumulator(model.tasks, losses=False)).update(changed.outputs, run.batch)
     if not tallies:
         return {}
     return {name: _target(model, name, tallies, (metrics or {}).get(name)) for name in model.tasks}
@@ -183,7 +183,7 @@ def _changed(
                 yield (stream, how, level), run.changed({stream: model.encode_stream(stream, ready)}, {stream: ready})
 
 
-def _target(model: Model, name: str, tallies: Mapping[Key, Tally], metric: str | None) -> Robustness:
+def _target(model: Model, name: str, tallies: Mapping[Key, ScoreAccumulator], metric: str | None) -> Robustness:
     task = model.tasks[name]
     metric = metric or task.headline
     scores = {key: tally.each[name].scores() for key, tally in tallies.items()}

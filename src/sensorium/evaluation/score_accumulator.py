@@ -19,7 +19,7 @@ UNWEIGHTED = "unweighted_loss"
 
 
 @dataclass
-class TaskTally:
+class TaskAccumulator:
     """Accumulated scores and losses of one task.
 
     Args:
@@ -61,7 +61,7 @@ class TaskTally:
         return plain_scores(self.scorer)
 
 
-class Tally:
+class ScoreAccumulator:
     """Accumulates scores and losses of all tasks of a model.
 
     Args:
@@ -70,7 +70,7 @@ class Tally:
     """
 
     def __init__(self, tasks: NamedModules[Task[Any]], *, losses: bool = True) -> None:
-        self.each = {name: TaskTally(task, task.scorer()) for name, task in tasks.items()}
+        self.each = {name: TaskAccumulator(task, task.scorer()) for name, task in tasks.items()}
         self.losses = losses
 
     def update(self, outputs: Mapping[str, Any], batch: Batch) -> None:
@@ -78,7 +78,7 @@ class Tally:
         for name, one in self.each.items():
             self.add(one, outputs[name], batch)
 
-    def add(self, one: TaskTally, output: Any, batch: Batch) -> None:
+    def add(self, one: TaskAccumulator, output: Any, batch: Batch) -> None:
         """Add the ``output`` of one task for ``batch`` to its accumulator ``one``."""
         one.scorer.update(output, batch)
         target = one.task.target(batch) if self.losses else None

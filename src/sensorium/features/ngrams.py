@@ -18,7 +18,7 @@ from sensorium.core.layout import Ids, Layout
 from sensorium.core.registry import component
 from sensorium.language.tokeniser import UNSPACED
 from sensorium.nn.randomized_svd import principal
-from sensorium.signal.running_moments import thinned
+from sensorium.signal.running_moments import subsampled
 
 _TEXTS = 2000
 """Largest number of texts, evenly spaced, on which the principal directions are fitted."""
@@ -99,7 +99,7 @@ class Ngrams(Features):
                     rows += 1
                     yield text
 
-        kept = thinned(counted(), _TEXTS)
+        kept = subsampled(counted(), _TEXTS)
         found = [block.frequent(self.least, most) for block, most in zip(blocks, self.most, strict=True)]
         for name, terms in zip(("words", "characters"), found, strict=True):
             self.keep(name, torch.tensor(list("\n".join(terms).encode("utf-8", "surrogatepass")), dtype=torch.uint8))

@@ -14,7 +14,7 @@ from sensorium.core.registry import component
 from sensorium.nn.randomized_svd import principal
 from sensorium.signal.fixed_length import course
 from sensorium.signal.oriented_gradients import blocks, oriented
-from sensorium.signal.standardised import Scaled
+from sensorium.signal.standardised import StandardisedFeatures
 
 _LARGEST = 64  # longer side in pixels at which gradients are computed
 _THUMBNAIL = 16
@@ -27,7 +27,7 @@ _COMPACT, _DIRECTIONS = 256, 128
 
 
 @component
-class Picture(Scaled):
+class Picture(StandardisedFeatures):
     """Hand-crafted image features: oriented gradients, a thumbnail, and colour statistics.
 
     Histograms of oriented gradients at 64 pixels a side; a thumbnail of 16 pixels; means, deviations and histograms of the

@@ -11,7 +11,7 @@ from sensorium.core import layout as layouts
 from sensorium.core.batch import Field
 from sensorium.core.registry import component
 from sensorium.signal.series_statistics import moments, quantiles
-from sensorium.signal.standardised import Scaled
+from sensorium.signal.standardised import StandardisedFeatures
 
 _AXES = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
 _FURTHEST = 3.0  # upper end of histograms, in multiples of the usual radius or distance; larger values are clipped
@@ -20,7 +20,7 @@ _COMPACT = 256
 
 
 @component
-class Points(Scaled):
+class Points(StandardisedFeatures):
     """Order-invariant point cloud features: moments, extents and distance distributions.
 
     Mean, covariance and principal extents; quantiles along each axis and of the distance to the centre; histograms of that

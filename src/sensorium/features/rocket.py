@@ -16,8 +16,8 @@ from sensorium.core.batch import Field
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.registry import component
 from sensorium.nn.randomized_svd import principal
-from sensorium.signal.running_moments import thinned
-from sensorium.signal.standardised import Scaled
+from sensorium.signal.running_moments import subsampled
+from sensorium.signal.standardised import StandardisedFeatures
 
 _TAPS = 9
 _HIGH = tuple(combinations(range(_TAPS), 3))  # taps where a kernel is 2; elsewhere it is -1
@@ -30,7 +30,7 @@ _GOLDEN = (math.sqrt(5) + 1) / 2
 
 
 @component
-class Rocket(Scaled):
+class Rocket(StandardisedFeatures):
     """MiniRocket: for 84 dilated patterns of nine steps, the share of a series in which each exceeds a threshold.
 
     Convolutions with two-valued kernels, at dilations up to the length of the series, with and without padding; with
@@ -76,7 +76,7 @@ class Rocket(Scaled):
                 for row, length in zip(field.data, lengths, strict=True):
                     yield row[:, :length].float().clone()  # a view would keep its batch in memory
 
-        sample = thinned(rows(), max(16, min(_ROWS, _READINGS // self.readings)))
+        sample = subsampled(rows(), max(16, min(_ROWS, _READINGS // self.readings)))
         draw = torch.Generator().manual_seed(0)
         shape = (len(self.dilations), len(_HIGH))
         self.keep("chosen", _subsets(shape, self.layout.channels, draw))

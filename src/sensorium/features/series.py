@@ -12,7 +12,7 @@ from sensorium.core.layout import Grid, Layout
 from sensorium.core.registry import component
 from sensorium.signal.fixed_length import course
 from sensorium.signal.series_statistics import NAMES, channel_summary, correlations, powers
-from sensorium.signal.standardised import Scaled
+from sensorium.signal.standardised import StandardisedFeatures
 
 _MOST, _MOST_COMPACT = 2000, 300
 _PAIRED = 16  # largest number of channels with pairwise correlations
@@ -36,7 +36,7 @@ class _FeatureCounts:
 
 
 @component
-class Series(Scaled):
+class Series(StandardisedFeatures):
     """Hand-crafted series features: statistics, spectrum and coarse shape of each channel, and correlations of channels.
 
     Moments, quantiles, crossings, autocorrelations; the share of power by frequency band; means over equal stretches of the

@@ -13,7 +13,7 @@ from sensorium.core.registry import component
 from sensorium.signal.cepstrum import dct
 from sensorium.signal.fixed_length import course
 from sensorium.signal.series_statistics import quantiles
-from sensorium.signal.standardised import Scaled
+from sensorium.signal.standardised import StandardisedFeatures
 
 _BANDS, _CHANNELS = 64, 3
 _COARSE = 16
@@ -23,7 +23,7 @@ _COMPACT_STEPS = 6
 
 
 @component
-class Sound(Scaled):
+class Sound(StandardisedFeatures):
     """Hand-crafted sound features: band statistics, a coarse spectrogram, and cepstral means and deviations.
 
     For up to 64 bands the mean, deviation, quantiles and frame-to-frame change; means over equal stretches of the row in 16

@@ -11,13 +11,13 @@ from sensorium.core.batch import Field
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.registry import component
 from sensorium.nn.randomized_svd import principal
-from sensorium.signal.standardised import Scaled
+from sensorium.signal.standardised import StandardisedFeatures
 
 _DIRECTIONS = 128
 
 
 @component
-class Vectors(Scaled):
+class Vectors(StandardisedFeatures):
     """A vector with each number standardised: a vector column, or the output of a frozen encoder.
 
     A frozen encoder has not seen the targets, so a linear model on its vectors generalises (a linear probe). The vectors of

@@ -11,7 +11,7 @@ from sensorium.core.batch import Encoded, zeroed
 from sensorium.core.contracts import Fusion
 from sensorium.core.registry import component
 from sensorium.nn.attention import Block
-from sensorium.nn.cross_attention import Look
+from sensorium.nn.cross_attention import CrossAttentionLayer
 from sensorium.nn.streams import Gathered, owners, sizes, tokens, vectors
 
 
@@ -33,7 +33,7 @@ class CrossModal(Fusion):
     def __init__(self, streams: Sequence[str], dim: int, *, depth: int = 2, heads: int = 4, dropout: float = 0.1) -> None:
         super().__init__(streams, dim)
         self.name = nn.Parameter(torch.randn(len(self.streams), dim) * 0.02)
-        self.looks = nn.ModuleList(Look(dim, heads, dropout=dropout) for _ in range(depth))
+        self.looks = nn.ModuleList(CrossAttentionLayer(dim, heads, dropout=dropout) for _ in range(depth))
         self.blocks = nn.ModuleList(
             nn.ModuleList(Block(dim, heads, dropout=dropout) for _ in self.streams) for _ in range(depth)
         )
@@ -58,7 +58,7 @@ class CrossModal(Fusion):
         for look, blocks in list(zip(self.looks, self.blocks, strict=True))[:-1]:
             every = self._own(blocks, look(every, every, seen), real, count)
         last = self.looks[-1]
-        assert isinstance(last, Look)
+        assert isinstance(last, CrossAttentionLayer)
         attention = zeroed(last.weights(every, every, seen), real)
         return {"share": self.gathered.share(vectors(parts, self.streams)[1]), "attention": attention}
 

@@ -12,7 +12,7 @@ from sensorium.core.batch import Encoded
 from sensorium.core.contracts import Fusion
 from sensorium.core.errors import ConfigError
 from sensorium.core.registry import build, component, resolve
-from sensorium.nn.stream_imputer import Guess
+from sensorium.nn.stream_imputer import StreamImputer
 from sensorium.nn.streams import vectors
 
 SLOWEST = 0.02
@@ -48,7 +48,7 @@ class StreamImputation(Fusion):
         count = len(self.streams)
         self.how = how
         self.inner: Fusion = build("fusions", fusion, self.streams, dim)
-        self.guess = Guess(count, dim, hidden) if how == "generate" else None
+        self.guess = StreamImputer(count, dim, hidden) if how == "generate" else None
         self.token = nn.Parameter(torch.randn(count, dim) * 0.02) if how == "token" and count > 1 else None
         self.mean: Tensor
         self.seen: Tensor

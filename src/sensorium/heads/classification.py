@@ -15,7 +15,7 @@ from sensorium.core.contracts import Task
 from sensorium.core.views import LIMITS, Curve, Matrix, Sentence, Table, View
 from sensorium.metrics import weighted
 from sensorium.metrics.confusion import PerClass, calibration, confusion, per_class
-from sensorium.metrics.pair_scorer import Pairs
+from sensorium.metrics.pair_scorer import PairScorer
 
 FEW = 20
 """Number of scored rows of a class below which its scores are unreliable."""
@@ -66,14 +66,14 @@ def class_advice(given: Mapping[str, Any], rows: int, counts: Sequence[int]) -> 
     return chosen, []
 
 
-def class_scorer(task: Task[Any], compare: Callable[[Any, Field], tuple[Tensor, Tensor]]) -> Pairs:
+def class_scorer(task: Task[Any], compare: Callable[[Any, Field], tuple[Tensor, Tensor]]) -> PairScorer:
     """Return a scorer of class probabilities ``[B, K]`` against class indices ``[B]``.
 
     Args:
         task: The task.
         compare: Maps an output and the target to probabilities and indices.
     """
-    return Pairs(task, compare, {name: getattr(weighted, name) for name in MEASURES}, macro_of(task.labels))
+    return PairScorer(task, compare, {name: getattr(weighted, name) for name in MEASURES}, macro_of(task.labels))
 
 
 def macro_of(classes: Sequence[str]) -> tuple[str, ...]:
@@ -106,7 +106,7 @@ def chance_of(chances: Tensor, of: Tensor) -> Tensor:
     return chances.gather(1, of.argmax(dim=1, keepdim=True).expand(chances.shape[0], 1))[:, 0]
 
 
-def class_views(scorer: Pairs, classes: Sequence[str], name: str, decided: Tensor | None = None) -> list[View]:
+def class_views(scorer: PairScorer, classes: Sequence[str], name: str, decided: Tensor | None = None) -> list[View]:
     """Return the report views of a classification task: confusion matrix, per-class scores, calibration, limitations.
 
     Args:

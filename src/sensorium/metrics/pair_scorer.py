@@ -16,7 +16,7 @@ from sensorium.metrics.weighted import Measure
 Compare = Callable[[Any, Field], tuple[Tensor, Tensor]]
 
 
-class Pairs(Scorer[Any]):
+class PairScorer(Scorer[Any]):
     """Keeps predictions ``[rows, ...]`` and truths ``[rows, ...]``, and scores them by weighted measures.
 
     Args:
@@ -68,7 +68,7 @@ class Pairs(Scorer[Any]):
         return {name: measure(self.prediction, self.truth, weights) for name, measure in chosen.items()}
 
 
-def counted(metric: Callable[[Tensor, Tensor], Tensor]) -> Measure:
+def from_function(metric: Callable[[Tensor, Tensor], Tensor]) -> Measure:
     """Return a weighted measure from ``metric``, any function of predictions and truths such as a torchmetrics metric.
 
     Rows are repeated according to their weights, one resample at a time.

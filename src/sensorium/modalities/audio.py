@@ -17,7 +17,7 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
-from sensorium.signal.running_moments import Moments, thinned
+from sensorium.signal.running_moments import Moments, subsampled
 
 if TYPE_CHECKING:
     import torch
@@ -148,7 +148,7 @@ class Audio(Modality):
                 # As int16, to save memory: a sample is kept until the rate is known.
                 yield _to_int16(signal), rate
 
-        sample = thinned(opened(), _SAMPLE)
+        sample = subsampled(opened(), _SAMPLE)
         usual = max(rates, key=lambda rate: (rates[rate], rate)) if rates else _FASTEST
         rate = self.rate or min(usual, _FASTEST)
         durations += [count / rate for count in counts]
@@ -267,7 +267,7 @@ class Audio(Modality):
         import torch
 
         from sensorium.signal.augmentation import hide_bands, hide_stretch
-        from sensorium.signal.geometry import followed, frame_of_shift
+        from sensorium.signal.geometry import apply_moves, frame_of_shift
 
         moves: list[Tensor] | None = None if field.frame is None else []
         mask = field.mask if field.mask is not None else field.present[:, None].expand(field.data.shape)
@@ -279,7 +279,7 @@ class Audio(Modality):
         if moves is not None and self.features != "waveform":
             window, hop = self._window
             moves.append(frame_of_shift(signal.new_full((len(signal),), 0.5 - window / (2 * hop)), 1 / hop))
-        field = replace(field, frame=followed(field.frame, moves))
+        field = replace(field, frame=apply_moves(field.frame, moves))
         data, mask = self._features(signal, mask)
         mean = torch.tensor(self.state["mean"], device=data.device)
         deviation = torch.tensor(self.state["deviation"], device=data.device)

@@ -36,8 +36,8 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
-from sensorium.signal.bit_depth import told_scale
-from sensorium.signal.running_moments import thinned
+from sensorium.signal.bit_depth import describe_scale
+from sensorium.signal.running_moments import subsampled
 
 if TYPE_CHECKING:
     import torch
@@ -141,7 +141,7 @@ class Image(Modality):
                 sizes.append(size)
                 yield pixels
 
-        sample = thinned(thumbnails(), _SAMPLE)
+        sample = subsampled(thumbnails(), _SAMPLE)
         self.state = frame_state(sizes, sample, self.size, self.channels)
         if self.share is not None or self.stretch:
             self.state["height"] = self.state["width"] = max(self.state["height"], self.state["width"])
@@ -159,7 +159,7 @@ class Image(Modality):
         return [float(value) for value in values] * (channels if len(values) == 1 else 1)
 
     def notes(self) -> str:
-        return told_scale(self.state.get("scale"))
+        return describe_scale(self.state.get("scale"))
 
     @property
     def layout(self) -> Layout:
@@ -213,7 +213,7 @@ class Image(Modality):
         augmentation.
         """
         from sensorium.signal.augmentation import standard
-        from sensorium.signal.geometry import followed
+        from sensorium.signal.geometry import apply_moves
 
         moves: list[Tensor] | None = None if field.frame is None else []
         if generator is not None and (self.augment == "auto" or self.colour):
@@ -223,7 +223,7 @@ class Image(Modality):
             data = standard(field.data, self.state["mean"], self.state["deviation"])
         if generator is not None:
             data = self._moved(data, generator, moves)
-        return replace(field, data=data * field.present[:, None, None, None], frame=followed(field.frame, moves))
+        return replace(field, data=data * field.present[:, None, None, None], frame=apply_moves(field.frame, moves))
 
     def _corrupted(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
         from sensorium.signal.corruption import blurred, noisy_picture, occluded

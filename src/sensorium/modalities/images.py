@@ -16,8 +16,8 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
-from sensorium.signal.bit_depth import told_scale
-from sensorium.signal.running_moments import thinned
+from sensorium.signal.bit_depth import describe_scale
+from sensorium.signal.running_moments import subsampled
 
 if TYPE_CHECKING:
     import torch
@@ -89,11 +89,11 @@ class Images(Modality):
                     sizes.append(size)
                     yield pixels
 
-        sample = thinned(thumbnails(), _SAMPLE)
+        sample = subsampled(thumbnails(), _SAMPLE)
         self.state = frame_state(sizes, sample, self.size, self.channels)
 
     def notes(self) -> str:
-        return told_scale(self.state.get("scale"))
+        return describe_scale(self.state.get("scale"))
 
     @property
     def layout(self) -> Layout:

@@ -17,7 +17,7 @@ from sensorium.core.layout import Layout
 from sensorium.core.layout import Points as Cloud
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
-from sensorium.signal.running_moments import Moments, thinned
+from sensorium.signal.running_moments import Moments, subsampled
 
 if TYPE_CHECKING:
     import torch
@@ -99,7 +99,7 @@ class Points(Modality):
                 counts.append(len(points))
                 yield points[random_indices(len(points), _MOST)] if len(points) > _MOST else points
 
-        sample = thinned(opened(), _SAMPLE)
+        sample = subsampled(opened(), _SAMPLE)
         usual = max(channels, key=lambda count: (channels[count], -count)) if channels else 3
         size, rest = Moments(1), Moments(usual - 3)
         for points in sample:

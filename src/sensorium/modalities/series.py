@@ -18,7 +18,7 @@ from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
 from sensorium.signal.gap_filling import fill
-from sensorium.signal.running_moments import Moments, thinned
+from sensorium.signal.running_moments import Moments, subsampled
 from sensorium.signal.time_alignment import on_grid
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class Series(Modality):
                 lengths.append(len(steps))
                 yield _single(steps)
 
-        sample = thinned(opened(), _SAMPLE)
+        sample = subsampled(opened(), _SAMPLE)
         usual = max(channels, key=lambda count: (channels[count], -count)) if channels else 1
         longest = int(np.ceil(np.percentile(lengths, 95))) if lengths else 1
         means, spread = [], []
@@ -198,7 +198,7 @@ class Series(Modality):
         import torch
 
         from sensorium.signal.augmentation import hide_stretch, slide, uniform
-        from sensorium.signal.geometry import followed, frame_of_shift
+        from sensorium.signal.geometry import apply_moves, frame_of_shift
 
         moves: list[Tensor] | None = None if field.frame is None else []
         mask = field.mask if field.mask is not None else field.present[:, None].expand(field.data.shape[:2])
@@ -224,7 +224,7 @@ class Series(Modality):
             if moves is not None:
                 length, step = self._windows
                 moves.append(frame_of_shift(data.new_full((len(data),), 0.5 - length / (2 * step)), 1 / step))
-        return replace(field, data=data.contiguous(), mask=mask, frame=followed(field.frame, moves))
+        return replace(field, data=data.contiguous(), mask=mask, frame=apply_moves(field.frame, moves))
 
     def _standard(self, data: Tensor, mask: Tensor) -> Tensor:
         """Standardise readings ``[B, T, C]``."""

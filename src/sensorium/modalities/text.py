@@ -21,7 +21,7 @@ from sensorium.language.stopwords import Known, remove_stopwords, stopwords
 from sensorium.language.tokeniser import PAD, UNKNOWN, Kind, Tokeniser
 from sensorium.language.word_segmentation import Segmenter, words
 from sensorium.pretrained.tokeniser import PretrainedTokeniser
-from sensorium.signal.running_moments import thinned
+from sensorium.signal.running_moments import subsampled
 
 if TYPE_CHECKING:
     import torch
@@ -109,7 +109,7 @@ class Text(Modality):
         return Guess((0.3 + 0.1 * words) * distinct, reason)
 
     def fit(self, cells: Iterable[Any]) -> None:
-        texts = thinned((text for text in map(self._clean, cells) if text), _TRAINING_CELLS)
+        texts = subsampled((text for text in map(self._clean, cells) if text), _TRAINING_CELLS)
         learnt: Tokeniser | PretrainedTokeniser
         if self.checkpoint is not None:
             learnt = _pretrained(self.checkpoint)

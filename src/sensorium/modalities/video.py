@@ -24,8 +24,8 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
-from sensorium.signal.bit_depth import told_scale
-from sensorium.signal.running_moments import thinned
+from sensorium.signal.bit_depth import describe_scale
+from sensorium.signal.running_moments import subsampled
 
 if TYPE_CHECKING:
     import torch
@@ -110,11 +110,11 @@ class Video(Modality):
                 sizes.append(size)
                 yield frames
 
-        sample = thinned(glances(), _SAMPLE)
+        sample = subsampled(glances(), _SAMPLE)
         self.state = frame_state(sizes, sample, self.size, self.channels)
 
     def notes(self) -> str:
-        return told_scale(self.state.get("scale"))
+        return describe_scale(self.state.get("scale"))
 
     @property
     def layout(self) -> Layout:
@@ -156,7 +156,7 @@ class Video(Modality):
     def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
         """Standardise frames ``[B, T, C, H, W]`` uint8 to ``[B, C, T, H, W]``; zero where padded or missing."""
         from sensorium.signal.augmentation import moved, standard
-        from sensorium.signal.geometry import followed
+        from sensorium.signal.geometry import apply_moves
 
         moves: list[Tensor] | None = None if field.frame is None else []
         mask = field.mask if field.mask is not None else field.present[:, None].expand(field.data.shape[:2])
@@ -167,7 +167,7 @@ class Video(Modality):
             data = whole.reshape(data.shape)
         data = data * mask[:, :, None, None, None]
         data = data.transpose(1, 2).contiguous()
-        return replace(field, data=data, mask=mask, frame=followed(field.frame, moves))
+        return replace(field, data=data, mask=mask, frame=apply_moves(field.frame, moves))
 
     @property
     def store_options(self) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Folder, Guess, Modality
 from sensorium.core.registry import component
-from sensorium.signal.bit_depth import column_scale, finite, is_wide, narrowed, told_scale
-from sensorium.signal.running_moments import Moments, thinned
+from sensorium.signal.bit_depth import column_scale, describe_scale, finite, is_wide, to_uint8
+from sensorium.signal.running_moments import Moments, subsampled
 
 if TYPE_CHECKING:
     import torch
@@ -87,7 +87,7 @@ class Volume(Modality):
                 steps = [slice(None, None, max(1, side // 32)) for side in voxels.shape]
                 yield np.array(voxels[tuple(steps)])
 
-        sample = thinned(glances(), _SAMPLE)
+        sample = subsampled(glances(), _SAMPLE)
         usual = np.median(shapes, axis=0) if shapes else np.full(3, 16.0)
         longest = self.size or min(max(round(float(usual.max())), _LEAST), _MOST)
         sides = [min(longest, max(4, 4 * round(side * longest / usual.max() / 4))) for side in usual]
@@ -101,7 +101,7 @@ class Volume(Modality):
         self.state |= {"mean": moments.mean, "deviation": moments.deviation(1e-3)}
 
     def notes(self) -> str:
-        return told_scale(self.state.get("scale")).replace("pictures of more than 8 bits", "voxels")
+        return describe_scale(self.state.get("scale")).replace("pictures of more than 8 bits", "voxels")
 
     @property
     def layout(self) -> Layout:
@@ -139,7 +139,7 @@ class Volume(Modality):
 
 def _bytes(voxels: Array, scale: tuple[float, float] | None) -> Array:
     """Convert voxels to uint8 by the scale of the column."""
-    return narrowed(voxels.astype(np.float32) if not is_wide(voxels) else voxels, scale or (0.0, 255.0))
+    return to_uint8(voxels.astype(np.float32) if not is_wide(voxels) else voxels, scale or (0.0, 255.0))
 
 
 def _resized(voxels: Array, sides: tuple[int, int, int]) -> Array:

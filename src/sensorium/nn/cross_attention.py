@@ -8,7 +8,7 @@ from sensorium.nn.attention import Attention
 from sensorium.nn.mlp import Mlp
 
 
-class Look(nn.Module):
+class CrossAttentionLayer(nn.Module):
     """Residual cross-attention, x + attention(norm(x), norm(context)), of ``[B, N, D]`` to ``[B, M, D]``.
 
     A token without visible context is unchanged: not even the output bias is added.
@@ -42,7 +42,7 @@ class CrossBlock(nn.Module):
 
     def __init__(self, dim: int, heads: int, *, dropout: float = 0.0) -> None:
         super().__init__()
-        self.look = Look(dim, heads, dropout=dropout)
+        self.look = CrossAttentionLayer(dim, heads, dropout=dropout)
         self.norm = nn.LayerNorm(dim)
         self.mlp = Mlp(dim, 4 * dim, dim, dropout=dropout)
         self.drop = nn.Dropout(dropout)

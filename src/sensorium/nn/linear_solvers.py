@@ -127,7 +127,7 @@ class Solver:
 
         if key not in self.models:
             self.models[key] = LogisticRegression(warm_start=True, max_iter=STEPS, fit_intercept=free)
-        with unhurried():
+        with without_convergence_warnings():
             return self.models[key].set_params(C=strength).fit(x, y, sample_weight=weight)
 
     def _classes(self, x: Any, y: NDArray[Any], weight: Floats, strength: float) -> Head:
@@ -197,7 +197,7 @@ class Solver:
 
 
 @contextmanager
-def unhurried() -> Iterator[None]:
+def without_convergence_warnings() -> Iterator[None]:
     """Silence convergence warnings: a model stopped after ``STEPS`` steps predicts as well."""
     from sklearn.exceptions import ConvergenceWarning
 

@@ -13,7 +13,7 @@ from sensorium.nn.attention import Attention
 EPS = 1e-12  # of layer normalisation, as in BERT
 
 
-class Look(nn.Module):
+class AttentionLayer(nn.Module):
     """Post-norm residual attention; rows without visible context are only normalised."""
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
@@ -38,7 +38,7 @@ class Look(nn.Module):
             _copy(self.norm.get_parameter(kind), tensors[f"{output}.LayerNorm.{kind}"])
 
 
-class Think(nn.Module):
+class FeedForward(nn.Module):
     """Post-norm residual perceptron."""
 
     def __init__(self, dim: int, hidden: int, dropout: float) -> None:
@@ -67,9 +67,9 @@ class CrossLayer(nn.Module):
 
     def __init__(self, dim: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
-        self.cross = Look(dim, heads, dropout)
-        self.words_self, self.regions_self = Look(dim, heads, dropout), Look(dim, heads, dropout)
-        self.words_think, self.regions_think = Think(dim, hidden, dropout), Think(dim, hidden, dropout)
+        self.cross = AttentionLayer(dim, heads, dropout)
+        self.words_self, self.regions_self = AttentionLayer(dim, heads, dropout), AttentionLayer(dim, heads, dropout)
+        self.words_think, self.regions_think = FeedForward(dim, hidden, dropout), FeedForward(dim, hidden, dropout)
 
     def forward(self, words: Tensor, some: Tensor, regions: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
         """Return updated words and regions.

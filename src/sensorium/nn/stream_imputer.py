@@ -9,7 +9,7 @@ from sensorium.core.batch import zeroed
 from sensorium.nn.mlp import Mlp
 
 
-class Guess(nn.Module):
+class StreamImputer(nn.Module):
     """One small network per stream that predicts its vector from the other streams present in the row."""
 
     def __init__(self, count: int, dim: int, hidden: int) -> None:

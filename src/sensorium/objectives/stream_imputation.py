@@ -12,7 +12,7 @@ from sensorium.core.forward import Forward, Passable
 from sensorium.core.objective import Objective
 from sensorium.core.registry import component
 from sensorium.nn.loss_reduction import weighted_mean
-from sensorium.nn.stream_imputer import Guess
+from sensorium.nn.stream_imputer import StreamImputer
 from sensorium.nn.streams import random_subsets, vectors
 
 
@@ -39,8 +39,8 @@ class StreamImputation(Objective):
             raise ConfigError(f"stream_imputation: weight is {weight}", fix="a weight is 0 or more")
         self.weight = weight
         self.streams = model.fusion.streams
-        shared = [module for module in model.fusion.modules() if isinstance(module, Guess)]
-        self.own = None if shared else Guess(len(self.streams), model.fusion.dim, hidden)
+        shared = [module for module in model.fusion.modules() if isinstance(module, StreamImputer)]
+        self.own = None if shared else StreamImputer(len(self.streams), model.fusion.dim, hidden)
         # In a tuple, so that the model's generator is not registered, saved and optimised twice.
         self._shared = tuple(shared[:1])
 

@@ -62,7 +62,7 @@ def to_json(one: Map) -> dict[str, Any]:
         "value": one.value if not one.note else None,
         "blank": one.blank,
         "note": one.note,
-        "said": "" if one.note else said(one),
+        "said": "" if one.note else summary(one),
         "values": [] if one.note else np.round(coarse(one.values) if grid else one.values, 6).tolist(),
         "scale": scale(one) if one.names else None,
         "names": [[name, round(value, 6)] for name, value in one.named()] if one.names else [],
@@ -83,10 +83,10 @@ def caption(one: Map) -> str:
     """Return the caption of the map ``one``: its summary, the method and what the values sum to."""
     without = "without it" if one.explainer == "shapley" and one.layout != "grid" else "with a blank input"
     sums = f"sums to {one.value:.3f} minus {one.blank:.3f} {without}" if one.blank is not None else "ranks only"
-    return f"{FOR_IT} {said(one)} ({one.explainer}, all other streams held fixed: {sums})"
+    return f"{FOR_IT} {summary(one)} ({one.explainer}, all other streams held fixed: {sums})"
 
 
-def said(one: Map) -> str:
+def summary(one: Map) -> str:
     """Return a sentence that names the strongest parts of the map ``one``."""
     if one.names:
         named = one.named()
@@ -121,7 +121,7 @@ def _is_word(word: str) -> bool:
 def _grid(one: Map) -> str:
     if one.data.ndim == 2:
         return _vector(one) if one.data.shape[1] == 1 else _series(one)
-    title = escape(f"{one.stream}: {said(one)}")
+    title = escape(f"{one.stream}: {summary(one)}")
     made = "".join(f'<img src="{picture}" alt="{title}">' for picture in pictures(one))
     if one.kind != "audio":
         return f'<div class="frames">{made}</div>'
@@ -180,7 +180,7 @@ def _nodes(one: Map) -> str:
 
 def _bars(one: Map, names: Sequence[str], values: Values) -> str:
     best = np.argsort(-np.abs(values), kind="stable")[:BARS].tolist()
-    return bar_chart([Bar(names[i], float(values[i])) for i in best], title=f"{one.stream}: {said(one)}", signed=True)
+    return bar_chart([Bar(names[i], float(values[i])) for i in best], title=f"{one.stream}: {summary(one)}", signed=True)
 
 
 def _points(one: Map) -> str:
@@ -188,7 +188,7 @@ def _points(one: Map) -> str:
     colours = [rgba(value, top) for value in one.values.tolist()]
     views = [(0, 1, "side view"), (0, 2, "top view")]
     return "".join(
-        dots(one.data[:, a].tolist(), one.data[:, b].tolist(), colours, title=f"{one.stream} {name}: {said(one)}")
+        dots(one.data[:, a].tolist(), one.data[:, b].tolist(), colours, title=f"{one.stream} {name}: {summary(one)}")
         for a, b, name in views
     )
 

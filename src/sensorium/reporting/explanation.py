@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sensorium.evaluation.formatting import number
-from sensorium.reporting.attribution_maps import FOR_IT, drawn, said
+from sensorium.reporting.attribution_maps import FOR_IT, drawn, summary
 from sensorium.reporting.bar_charts import Bar, bar_chart
 from sensorium.reporting.charts import shades
 from sensorium.reporting.feature_maps import pictured
@@ -61,7 +61,7 @@ def _maps(found: Explanation, row: int, target: str) -> list[str]:
     """The strongest parts of each stream and the nearest training rows, one per line."""
     maps = found.maps_of(row, target)
     width = max((len(one.stream) for one in maps), default=0)
-    lines = [f"    {one.stream:{width}}  {one.note or said(one)}" for one in maps]
+    lines = [f"    {one.stream:{width}}  {one.note or summary(one)}" for one in maps]
     for near in found.nearest.get(row, []):
         known = ", ".join(f"{name} {value}" for name, value in near.targets.items())
         lines.append(f"    similar to training row {near.row} ({near.likeness:.3f}{': ' if known else ''}{known})")
@@ -183,7 +183,7 @@ def _list(cells: Mapping[str, str]) -> str:
     return f"<dl>{shown}</dl>" if shown else ""
 
 
-def why(found: Explanation, target: str, row: int) -> str:
+def prediction_html(found: Explanation, target: str, row: int) -> str:
     """Render the explanation of one prediction as HTML for another page; empty if there is none.
 
     Args:

@@ -58,7 +58,7 @@ class MediaFolder:
 
 
 @dataclass(frozen=True)
-class Beside:
+class KeptColumns:
     """Columns written beside each prediction to identify it: the row's number and selected cells.
 
     Args:
@@ -88,7 +88,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def harmless(cell: Any) -> Any:
+def escape_formula(cell: Any) -> Any:
     """Escape ``cell`` against formula injection: text that begins like a formula is prefixed with ``'``.
 
     Plain numbers are kept.
@@ -99,7 +99,7 @@ def harmless(cell: Any) -> Any:
 
 
 def write(
-    path: Path, found: Iterable[Prediction], model: Model, beside: Beside | None = None, *, raw_cells: bool = False
+    path: Path, found: Iterable[Prediction], model: Model, beside: KeptColumns | None = None, *, raw_cells: bool = False
 ) -> None:
     """Write predictions atomically to a ``.csv`` or ``.jsonl`` file, with predicted media in a folder beside it.
 
@@ -116,7 +116,7 @@ def write(
             if path.suffix == ".csv":
                 write_csv(file, found, model, beside, media, raw_cells=raw_cells)
             else:
-                for prediction, (number, kept) in zip(found, beside or Beside(), strict=False):
+                for prediction, (number, kept) in zip(found, beside or KeptColumns(), strict=False):
                     answers = {"targets": media.answers(prediction, number)}
                     line = {"row": number, **({"keep": kept} if kept else {}), **prediction.to_json(), **answers}
                     file.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -132,7 +132,7 @@ def write_csv(
     file: IO[str],
     found: Iterable[Prediction],
     model: Model,
-    beside: Beside | None = None,
+    beside: KeptColumns | None = None,
     media: MediaFolder | None = None,
     *,
     raw_cells: bool = False,
@@ -149,11 +149,11 @@ def write_csv(
         media: Where media are written; None names them only.
         raw_cells: Whether to write text cells unescaped; otherwise formulas are made ``harmless``.
     """
-    beside = beside or Beside()
+    beside = beside or KeptColumns()
     writer = csv.writer(file)
     labels = {name: task.labels for name, task in model.tasks.items()}
     header = [column for name, classes in labels.items() for column in (name, *(f"{name}={label}" for label in classes))]
-    safe = (lambda cell: cell) if raw_cells else harmless
+    safe = (lambda cell: cell) if raw_cells else escape_formula
     writer.writerow(map(safe, ["row", *beside.keep, *header, "missing"]))
     for prediction, (number, kept) in zip(found, beside, strict=False):
         answers = without_media(prediction.targets) if media is None else media.answers(prediction, number)

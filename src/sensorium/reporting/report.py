@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from sensorium.core.answer import attachments, without_media
 from sensorium.core.errors import CellError
-from sensorium.evaluation.baselines import EXPERTS, TOGETHER, Floor, shown_streams
+from sensorium.evaluation.baselines import EXPERTS, TOGETHER, ComponentScores, shown_streams
 from sensorium.evaluation.findings import shares
 from sensorium.evaluation.formatting import number, words
 from sensorium.evaluation.results import Evaluation, TargetScores
@@ -192,7 +192,7 @@ def _subset_chart(target: TargetScores) -> str:
     return bar_chart(values, title=f"{target.named()} by streams", reference=plain)
 
 
-def parts_chart(found: Floor) -> str:
+def parts_chart(found: ComponentScores) -> str:
     """Chart the scores in ``found`` of the ensemble, the network and each expert, then of single streams."""
     names = {part: part for part in found.scores if part in found.share}
     names |= {EXPERTS: "all experts, no network"} if EXPERTS in found.scores else {}

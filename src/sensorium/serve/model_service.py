@@ -13,7 +13,7 @@ from sensorium.core.modality import Modality
 from sensorium.core.registry import kind_of
 from sensorium.core.schema import Column, Problem, Record, Sample
 from sensorium.data.files.media_access import Uploads
-from sensorium.evaluation.attribution import where as maps
+from sensorium.evaluation.attribution import attribute_elements as maps
 from sensorium.evaluation.stream_attribution import explain
 from sensorium.predictor import Prediction, Predictor
 from sensorium.serve.batch_invariance import NOT_INVARIANT, measure_batch_invariance

@@ -49,7 +49,7 @@ def column_scale(pictures: Sequence[Array]) -> list[float] | None:
     return [low, high if high > low else low + 1.0]
 
 
-def narrowed(values: Array, scale: Scale | Sequence[float]) -> Array:
+def to_uint8(values: Array, scale: Scale | Sequence[float]) -> Array:
     """Convert ``values`` of any type to uint8 by a ``scale``: clipped at black and white; NaN becomes black."""
     low, high = scale
 
@@ -102,7 +102,7 @@ def thinned_pixels(values: Array, side: int) -> Array:
     return values[::step, ::step]
 
 
-def told_scale(scale: Sequence[float] | None) -> str:
+def describe_scale(scale: Sequence[float] | None) -> str:
     """Describe a learned ``scale`` for the user; empty where it is the usual one."""
     if scale is None or list(scale) in ([0.0, 1.0], [0.0, 255.0]):
         return ""

@@ -25,7 +25,7 @@ def compose(outer: Tensor, inner: Tensor) -> Tensor:
     return torch.cat([linear[:, :, :axes], linear[:, :, axes:] + outer[:, :, axes:]], dim=2)
 
 
-def followed(frame: Tensor | None, moves: Sequence[Tensor] | None) -> Tensor | None:
+def apply_moves(frame: Tensor | None, moves: Sequence[Tensor] | None) -> Tensor | None:
     """Return ``frame`` after a sequence of ``moves``, each a frame, applied in order; None if ``frame`` is None."""
     for move in moves or ():
         frame = None if frame is None else compose(move, frame)

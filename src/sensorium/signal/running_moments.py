@@ -12,7 +12,7 @@ from sensorium.core.modality import Array
 T = TypeVar("T")
 
 
-def thinned(items: Iterable[T], limit: int) -> list[T]:
+def subsampled(items: Iterable[T], limit: int) -> list[T]:
     """Return at most ``limit`` of the ``items``, evenly spaced, in one deterministic pass."""
     kept: list[T] = []
     step = 1

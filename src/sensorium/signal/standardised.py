@@ -14,7 +14,7 @@ from sensorium.core.batch import Field
 from sensorium.core.expert import Features
 from sensorium.core.layout import Grid, Points
 from sensorium.core.modality import Array
-from sensorium.signal.running_moments import Moments, thinned
+from sensorium.signal.running_moments import Moments, subsampled
 
 _SAMPLE = 2048
 _FAR = 10.0
@@ -22,7 +22,7 @@ _LARGEST = 1e8  # its fourth power, summed over a long series, still fits float3
 _SHORT = 32
 
 
-class Scaled(Features):
+class StandardisedFeatures(Features):
     """Features computed by a formula and standardised over the training rows; a constant feature is 0."""
 
     block: ClassVar[int] = 2**16
@@ -62,7 +62,7 @@ class Scaled(Features):
                 moments.add(values)
                 yield from map(np.copy, values)  # a view would keep its batch in memory
 
-        sample = thinned(rows(), _SAMPLE)
+        sample = subsampled(rows(), _SAMPLE)
         if moments is None:
             width = self._measured(self._blank(), None).shape[1]
             moments = Moments(width)

@@ -30,7 +30,7 @@ from sensorium.heads.classification import (
     class_weights,
 )
 from sensorium.heads.decision_fusion import merged_classes
-from sensorium.metrics.pair_scorer import Pairs
+from sensorium.metrics.pair_scorer import PairScorer
 
 
 @component
@@ -82,7 +82,7 @@ class Classification(Task[Tensor]):
         return class_weights(self.frequency, self.balance)
 
     @classmethod
-    def suited(
+    def recommended(
         cls, given: Mapping[str, Any], rows: int, counts: Sequence[int], targets: Sequence[Modality] = ()
     ) -> tuple[dict[str, Any], list[str]]:
         return class_advice(given, rows, counts)
@@ -102,7 +102,7 @@ class Classification(Task[Tensor]):
     def response(self) -> Response:
         return Response("classes", len(self.classes), tuple(self.weights.tolist()))
 
-    def surer(self, output: Tensor, factor: Tensor) -> Tensor:
+    def sharpen(self, output: Tensor, factor: Tensor) -> Tensor:
         return (output * factor).log_softmax(dim=1)
 
     def loss(self, output: Tensor, target: Field) -> Tensor:
@@ -134,7 +134,7 @@ class Classification(Task[Tensor]):
         return [f"probability of {self.classes[k]}" for k in of.argmax(dim=1).tolist()]
 
     def views(self, scorer: Scorer[Tensor]) -> list[View]:
-        return class_views(scorer, self.classes, self.goal.name) if isinstance(scorer, Pairs) else []
+        return class_views(scorer, self.classes, self.goal.name) if isinstance(scorer, PairScorer) else []
 
     def baseline(self, targets: Iterable[Field]) -> list[list[float]]:
         found: list[list[float]] = [class_shares(targets, len(self.classes)).log().tolist()]

@@ -22,7 +22,7 @@ from sensorium.heads.classification import chance_of, class_limits, class_table
 from sensorium.heads.decision_fusion import merged_labels
 from sensorium.metrics import weighted
 from sensorium.metrics.confusion import per_label
-from sensorium.metrics.pair_scorer import Pairs
+from sensorium.metrics.pair_scorer import PairScorer
 
 
 @component
@@ -74,7 +74,7 @@ class Multilabel(Task[Tensor]):
     def response(self) -> Response:
         return Response("labels", len(self.classes))
 
-    def surer(self, output: Tensor, factor: Tensor) -> Tensor:
+    def sharpen(self, output: Tensor, factor: Tensor) -> Tensor:
         return output * factor
 
     def loss(self, output: Tensor, target: Field) -> Tensor:
@@ -86,7 +86,7 @@ class Multilabel(Task[Tensor]):
         return output.float().sigmoid(), target.data.float()
 
     def scorer(self) -> Scorer[Tensor]:
-        return Pairs(
+        return PairScorer(
             self,
             self.compare,
             {
@@ -114,7 +114,7 @@ class Multilabel(Task[Tensor]):
         return [f"probability of {self.classes[k]}" for k in of.argmax(dim=1).tolist()]
 
     def views(self, scorer: Scorer[Tensor]) -> list[View]:
-        if not isinstance(scorer, Pairs) or scorer.rows == 0:
+        if not isinstance(scorer, PairScorer) or scorer.rows == 0:
             return []
         each = per_label(scorer.prediction, scorer.truth, self.classes, self.threshold)
         return [class_table(each), *class_limits(each, self.goal.name)]

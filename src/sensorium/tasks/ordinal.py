@@ -33,7 +33,7 @@ from sensorium.heads.classification import (
 from sensorium.heads.decision_fusion import merged_classes
 from sensorium.heads.ordinal import cumulative_link, cut_points, decided, on_decision, quadratic_kappa, steps_off
 from sensorium.metrics import weighted
-from sensorium.metrics.pair_scorer import Pairs
+from sensorium.metrics.pair_scorer import PairScorer
 
 DECIDED = {
     "qwk": quadratic_kappa,
@@ -126,7 +126,7 @@ class Ordinal(Task[Tensor]):
         return class_weights(self.frequency, self.balance)
 
     @classmethod
-    def suited(
+    def recommended(
         cls, given: Mapping[str, Any], rows: int, counts: Sequence[int], targets: Sequence[Modality] = ()
     ) -> tuple[dict[str, Any], list[str]]:
         return class_advice(given, rows, counts)
@@ -145,7 +145,7 @@ class Ordinal(Task[Tensor]):
     def response(self) -> Response:
         return Response("ordered", len(self.classes), tuple(self.weights.tolist()))
 
-    def surer(self, output: Tensor, factor: Tensor) -> Tensor:
+    def sharpen(self, output: Tensor, factor: Tensor) -> Tensor:
         return (output * factor).log_softmax(dim=1)
 
     def loss(self, output: Tensor, target: Field) -> Tensor:
@@ -173,7 +173,7 @@ class Ordinal(Task[Tensor]):
 
     def scorer(self) -> Scorer[Tensor]:
         of_answers = {name: on_decision(measure, self.decide) for name, measure in DECIDED.items()}
-        return Pairs(self, self.compare, of_answers | CHANCES, macro_of(self.classes))
+        return PairScorer(self, self.compare, of_answers | CHANCES, macro_of(self.classes))
 
     def answers(self, output: Tensor, batch: Batch) -> list[Answer]:
         chances = output.detach().float().softmax(dim=1)
@@ -194,7 +194,7 @@ class Ordinal(Task[Tensor]):
         return decided(output.detach().float().softmax(dim=1), self.decide)
 
     def views(self, scorer: Scorer[Tensor]) -> list[View]:
-        if not isinstance(scorer, Pairs) or scorer.rows == 0:
+        if not isinstance(scorer, PairScorer) or scorer.rows == 0:
             return []
         return class_views(scorer, self.classes, self.goal.name, decided(scorer.prediction, self.decide))
 

@@ -22,7 +22,7 @@ from sensorium.core.scorer import Scorer
 from sensorium.core.views import Scatter, View
 from sensorium.heads.decision_fusion import merged_numbers
 from sensorium.metrics import weighted
-from sensorium.metrics.pair_scorer import Pairs
+from sensorium.metrics.pair_scorer import PairScorer
 
 LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
 
@@ -75,7 +75,7 @@ class Regression(Task[Tensor]):
         self.body = nn.Sequential(*body, nn.Dropout(dropout))
 
     @classmethod
-    def suited(
+    def recommended(
         cls, given: Mapping[str, Any], rows: int, counts: Sequence[int], targets: Sequence[Modality] = ()
     ) -> tuple[dict[str, Any], list[str]]:
         why = [target.heavy_tails for target in targets if target.heavy_tails]
@@ -153,7 +153,7 @@ class Regression(Task[Tensor]):
 
     def scorer(self) -> Scorer[Tensor]:
         each = {"mae": weighted.mae, "rmse": weighted.rmse, "r2": weighted.r2, "pearson": weighted.pearson}
-        return Pairs(self, self.compare, each)
+        return PairScorer(self, self.compare, each)
 
     def answers(self, output: Tensor, batch: Batch) -> list[Answer]:
         return [{"value": value} for value in self._answered(output).tolist()]
@@ -171,7 +171,7 @@ class Regression(Task[Tensor]):
         return ["value"] * of.shape[0]
 
     def views(self, scorer: Scorer[Tensor]) -> list[View]:
-        if not isinstance(scorer, Pairs) or scorer.rows == 0:
+        if not isinstance(scorer, PairScorer) or scorer.rows == 0:
             return []
         note = "Each dot is a row; on the dashed line the prediction equals the true value."
         answered, true = scorer.prediction.tolist(), scorer.truth.tolist()

@@ -19,7 +19,7 @@ from sensorium.core.registry import component
 from sensorium.core.scorer import Scorer
 from sensorium.core.views import View
 from sensorium.heads.survival_views import GROUPS, survival_views
-from sensorium.metrics.pair_scorer import Pairs
+from sensorium.metrics.pair_scorer import PairScorer
 from sensorium.metrics.survival import brier_over_time, c_index, calibration_at, uno_c_index
 from sensorium.nn.survival_likelihood import breslow, hazard_loss, intervals, lived, partial_loss
 
@@ -267,7 +267,7 @@ class Survival(Task[Tensor]):
     def response(self) -> Response | None:
         return Response("risk", 1) if self.cox and not self.strata else None
 
-    def surer(self, output: Tensor, factor: Tensor) -> Tensor:
+    def sharpen(self, output: Tensor, factor: Tensor) -> Tensor:
         return output * factor if self.cox and not self.strata else output
 
     def curves(self, output: Tensor) -> Tensor:
@@ -301,7 +301,7 @@ class Survival(Task[Tensor]):
             "brier": brier_over_time(times),
             "calibration_error": calibration_at(times, self.steps // 2),
         }
-        return Pairs(self, self.compare, each)
+        return PairScorer(self, self.compare, each)
 
     def answers(self, output: Tensor, batch: Batch) -> list[Answer]:
         curves = self.curves(output).detach().cpu()
@@ -342,7 +342,7 @@ class Survival(Task[Tensor]):
         return [f"probability of the event by {self.time} {float(self.times[self.steps // 2]):.4g}"] * of.shape[0]
 
     def views(self, scorer: Scorer[Tensor]) -> list[View]:
-        if not isinstance(scorer, Pairs) or scorer.rows == 0:
+        if not isinstance(scorer, PairScorer) or scorer.rows == 0:
             return []
         return survival_views(scorer.prediction, scorer.truth, self.times, self.time)
 

@@ -28,7 +28,7 @@ from sensorium.heads.classification import (
 )
 from sensorium.heads.decision_fusion import merged_classes
 from sensorium.heads.support_vectors import SupportVectors
-from sensorium.metrics.pair_scorer import Pairs
+from sensorium.metrics.pair_scorer import PairScorer
 
 SCALES = torch.logspace(-2, 2, 81)
 """Candidate slopes from decision values to logits."""
@@ -220,7 +220,7 @@ class Svm(Task[Tensor]):
         return [f"probability of {self.classes[k]}" for k in of.argmax(dim=1).tolist()]
 
     def views(self, scorer: Scorer[Tensor]) -> list[View]:
-        return class_views(scorer, self.classes, self.goal.name) if isinstance(scorer, Pairs) else []
+        return class_views(scorer, self.classes, self.goal.name) if isinstance(scorer, PairScorer) else []
 
     def baseline(self, targets: Iterable[Field]) -> list[list[float]]:
         found: list[list[float]] = [(class_shares(targets, len(self.classes)).log() / self.slope.cpu()).tolist()]

@@ -23,7 +23,7 @@ from sensorium.data import encoded_rows as encoded
 from sensorium.data.inspection.column_groups import Patterns
 from sensorium.data.loader import Loader
 from sensorium.evaluation.bootstrap import resample
-from sensorium.evaluation.comparison import Comparison, Entry, Way, ranked
+from sensorium.evaluation.comparison import Comparison, Entry, Variant, ranked
 from sensorium.evaluation.robustness import STEPS, more_is_better, robustness
 from sensorium.reporting.charts import save_svg
 from sensorium.reporting.console import Console
@@ -210,7 +210,7 @@ def run_one(setup: ComparisonSetup, number: int, metric: str | None) -> tuple[di
 
 def summarise(
     setup: ComparisonSetup,
-    ways: Iterable[Way],
+    ways: Iterable[Variant],
     log: RunLog,
     seeds: int,
     metric: str | None,

@@ -15,7 +15,7 @@ from sensorium.core import registry
 from sensorium.core.errors import ConfigError, SensoriumError, nearest
 from sensorium.core.recipe import Recipe, Spec
 from sensorium.core.schema import Schema
-from sensorium.evaluation.comparison import Way
+from sensorium.evaluation.comparison import Variant
 from sensorium.model import assemble
 from sensorium.training.augmentation_strength import strengths
 from sensorium.training.comparison_setup import ComparisonSetup
@@ -102,7 +102,7 @@ class ComparisonRequest:
 
 def buildable(
     setup: ComparisonSetup, factors: Sequence[Factor], leave_out: bool
-) -> tuple[dict[Way, ComparisonSetup], dict[str, str]]:
+) -> tuple[dict[Variant, ComparisonSetup], dict[str, str]]:
     """Return the setup of every variant that can be built, and why the others cannot.
 
     Args:
@@ -111,7 +111,7 @@ def buildable(
         leave_out: Whether to add all streams but each, too.
     """
     streams = tuple(setup.schema.streams)
-    variants: dict[Way, ComparisonSetup] = {}
+    variants: dict[Variant, ComparisonSetup] = {}
     skipped: dict[str, str] = {}
     for combination in product(*(factor.options for factor in factors)):
         name = " + ".join(option.name for option in combination)
@@ -125,19 +125,19 @@ def buildable(
             skipped[name] = error.problem if isinstance(error, SensoriumError) else str(error)
             continue
         changes = tuple((factor.part, option.name) for factor, option in zip(factors, combination, strict=True))
-        variants[Way(name, registry.split(changed.plan.model.fusion or "")[0], streams, False, changes)] = changed
+        variants[Variant(name, registry.split(changed.plan.model.fusion or "")[0], streams, False, changes)] = changed
     if not variants:
         raise ConfigError(f"no variant can be built: {'; '.join(f'{n}: {why}' for n, why in skipped.items())}")
     fusions = any(factor.part == "fusion" for factor in factors)
     if len(streams) == 1 or not (fusions or leave_out):
         return variants, skipped
     for stream in streams:
-        variants[Way(f"{stream} alone", "single", (stream,), True)] = setup.with_streams([stream]).with_fusion("single")
+        variants[Variant(f"{stream} alone", "single", (stream,), True)] = setup.with_streams([stream]).with_fusion("single")
     if leave_out and len(streams) > 2:
         usual = registry.split(setup.plan.model.fusion or next(iter(variants)).fusion)[0]
         for stream in streams:
             kept = tuple(s for s in streams if s != stream)
-            variants[Way(f"without {stream}", usual, kept, True)] = setup.with_streams(kept).with_fusion(usual)
+            variants[Variant(f"without {stream}", usual, kept, True)] = setup.with_streams(kept).with_fusion(usual)
     return variants, skipped
 
 

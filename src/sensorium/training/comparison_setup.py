@@ -16,7 +16,7 @@ from sensorium.core.recipe import ModelSpec, Recipe, Spec
 from sensorium.core.schema import Column, Schema
 from sensorium.data import encoded_rows as encoded
 from sensorium.data.store.store import Store
-from sensorium.evaluation.comparison import Way
+from sensorium.evaluation.comparison import Variant
 from sensorium.model import goal_of
 from sensorium.reporting.console import Console
 from sensorium.training import prepare as steps
@@ -90,8 +90,8 @@ class ComparisonSetup:
         return part
 
     def with_time_limit(
-        self, seconds: float, ways: Mapping[Way, ComparisonSetup]
-    ) -> tuple[ComparisonSetup, dict[Way, ComparisonSetup]]:
+        self, seconds: float, ways: Mapping[Variant, ComparisonSetup]
+    ) -> tuple[ComparisonSetup, dict[Variant, ComparisonSetup]]:
         """Return the setup and those of all ``ways`` with a time limit of ``seconds`` per run."""
 
         def within(setup: ComparisonSetup) -> ComparisonSetup:

@@ -89,7 +89,7 @@ def resolve(
         task_class = registry.find("tasks", sized["kind"])
         counts = [count for name in task.targets for count in (classes or {}).get(name, ()) if count]
         columns = [schema.columns[name].reader for name in task.targets]
-        suited, why = task_class.suited(registry.split(task.spec)[1], rows, counts, columns)
+        suited, why = task_class.recommended(registry.split(task.spec)[1], rows, counts, columns)
         sized |= suited
         notes += [f"{task.name}: {reason}" for reason in why]
         prompts = {"prompt": list(task.prompts)} if task.prompts else {}

@@ -256,7 +256,7 @@ def _learn_weights(
     for at, streams in enumerate(blend.sets):
         fresh = rows_with_streams(valid, streams)
         known, rows = valid.take(fresh), seen & rows_with_streams(observed, streams)
-        late = {kind: expert.said(known, streams) for kind, expert in experts.items()}
+        late = {kind: expert.scores_with(known, streams) for kind, expert in experts.items()}
         both = []
         for kind, expert in experts.items():
             available = tuple(stream for stream in expert.streams if stream in streams)

@@ -104,7 +104,10 @@ def _learn_weights(
             known, member_task = rows.take(fresh), network.tasks[name].plain
             own = held.network[name][streams][torch.from_numpy(held.rows_with(name, ()))][torch.from_numpy(fresh)]
             outputs.append(
-                [own, *(member_task.scored(expert.said(known, streams)) for expert in fold.experts[name].values())]
+                [
+                    own,
+                    *(member_task.scored(expert.scores_with(known, streams)) for expert in fold.experts[name].values()),
+                ]
             )
             truth.append(known.target)
             weight.append(known.weight)

@@ -21,7 +21,7 @@ from sensorium.data.encoded_rows import Rows, target_fields
 from sensorium.data.length_buckets import Cost, cost
 from sensorium.data.loader import Loader
 from sensorium.data.shards.prefetch import PrefetchedBatches, StreamEpoch
-from sensorium.evaluation.score_accumulator import UNWEIGHTED, Tally, TaskTally, scores_of
+from sensorium.evaluation.score_accumulator import UNWEIGHTED, ScoreAccumulator, TaskAccumulator, scores_of
 from sensorium.model import Model
 from sensorium.nn.loss_reduction import across, weighted_mean
 from sensorium.training.compilation import eager
@@ -85,8 +85,8 @@ class TrainingModule(pl.LightningModule):
         self._agreed_seconds: float | None = None
         self._losses: dict[str, Tensor] = {}
         self._steps = 0
-        self._tally: Tally | None = None
-        self._baseline_tally: Tally | None = None
+        self._tally: ScoreAccumulator | None = None
+        self._baseline_tally: ScoreAccumulator | None = None
         self._generator: torch.Generator | None = None
         self._baselines: dict[str, Any] | None = None
         self._costs: Cost | None = None
@@ -261,7 +261,7 @@ class TrainingModule(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         batch = self.schema.prepare(batch)
         if self._tally is None:
-            self._tally, self._baseline_tally = Tally(self.model.tasks), Tally(self.model.tasks)
+            self._tally, self._baseline_tally = ScoreAccumulator(self.model.tasks), ScoreAccumulator(self.model.tasks)
         with eager(self.training_spec):
             counted = batch.counting()
             self._tally.update(self.model(batch), counted)
@@ -289,7 +289,7 @@ class TrainingModule(pl.LightningModule):
             record |= self._scores(*tallies) if self.processes.first else {}
         self.history.append(self.processes.broadcast(record))
 
-    def _scores(self, tally: Tally, baseline: Tally) -> Record:
+    def _scores(self, tally: ScoreAccumulator, baseline: ScoreAccumulator) -> Record:
         record: Record = {}
         total = 0.0
         counts = {name: count for objective in self._objectives() for name, count in objective.importance().items()}
@@ -342,7 +342,7 @@ class TrainingModule(pl.LightningModule):
             self.flow.load_state_dict(checkpoint["sensorium"]["flow"][self.processes.rank])
 
 
-def _baseline_loss(tally: TaskTally) -> float:
+def _baseline_loss(tally: TaskAccumulator) -> float:
     """Return the loss of the baseline prediction, which brings losses of different tasks to one scale."""
     loss = float(weighted_mean(tally.loss, tally.weight))
     return loss if math.isfinite(loss) and loss > 1e-6 else 1.0

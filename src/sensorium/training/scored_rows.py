@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 
 from sensorium.data import encoded_rows as encoded
-from sensorium.evaluation.score_accumulator import Tally
+from sensorium.evaluation.score_accumulator import ScoreAccumulator
 from sensorium.trained import Trained
 
 
-def score_rows(trained: Trained, rows: encoded.Rows) -> Tally:
+def score_rows(trained: Trained, rows: encoded.Rows) -> ScoreAccumulator:
     """Return the scores of every task of ``trained`` over ``rows``."""
     model = trained.predictor.model.eval()
-    tally = Tally(model.tasks, losses=False)
+    tally = ScoreAccumulator(model.tasks, losses=False)
     with torch.inference_mode():
         for batch in trained.batches(rows):
             tally.update(model(batch), batch)
