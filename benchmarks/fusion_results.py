@@ -92,7 +92,7 @@ def table(out: Path) -> str:
     lines.append("| *best modality alone* | " + " | ".join(f"{r['mean']:.3f} ({r['streams'][0]})" for r in alone) + " |")
     lines.append("| *no input* | " + " | ".join(f"{d['baseline']:.3f}" for d in found.values()) + " |")
     budgets = [f"{name}: {document['budget']}, {document['rows']:,} test rows" for name, document in found.items()]
-    note = "**bold**: the best; ≈: not significantly different from it (p ≥ 0.05 after Holm); in brackets the robustness area."
+    note = "**bold**: the best; ≈: not significantly different (p ≥ 0.05 after Holm); in brackets the robustness area."
     return "\n".join([*lines, "", note, "", *(f"* {budget}" for budget in budgets)])
 
 

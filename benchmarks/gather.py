@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.measure import Cost, Results, Settings, compared, interleaved
 from sensorium.core.schema import Schema
-from sensorium.data.encoded_rows import Stored, encode
+from sensorium.data.encoded_rows import Cached, encode
 from sensorium.data.files.media_access import UPLOADS_ONLY
 from sensorium.data.store.store import Store
 from sensorium.data.tables.table import Table
@@ -30,7 +30,7 @@ def compare(name: str, size: int, rows: int, shuffled: bool, folder: Path, setti
     schema.columns["photo"].reader.fit(pictures[:16])
     found = encode(schema, Table({"photo": pictures}), media=UPLOADS_ONLY, store=Store(folder))
     stored = found.inputs["photo"]
-    assert isinstance(stored, Stored)
+    assert isinstance(stored, Cached)
     each = size * size * 3
     values = np.memmap(stored.shelf.folder / "values.bin", np.uint8, "r").reshape(rows, each)
     order = rng.permutation(rows) if shuffled else np.arange(rows)

@@ -52,7 +52,7 @@ class Moments:
     def __enter__(self) -> Moments:
         from sensorium.data.store import array_file
 
-        self.kept = (os.replace, os.fsync, array_file._whole)
+        self.kept = (os.replace, os.fsync, array_file._write_all)
         replace, fsync, whole = self.kept
 
         def replacing(source: Any, target: Any) -> None:
@@ -73,13 +73,13 @@ class Moments:
                 die()
             whole(file, data)
 
-        os.replace, os.fsync, array_file._whole = replacing, syncing, writing  # type: ignore[assignment]
+        os.replace, os.fsync, array_file._write_all = replacing, syncing, writing  # type: ignore[assignment]
         return self
 
     def __exit__(self, *error: object) -> None:
         from sensorium.data.store import array_file
 
-        os.replace, os.fsync, array_file._whole = self.kept
+        os.replace, os.fsync, array_file._write_all = self.kept
 
 
 def die() -> None:

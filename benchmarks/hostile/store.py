@@ -18,7 +18,7 @@ from sensorium.core.modality import Array
 from sensorium.data.files.media_access import LocalFiles
 from sensorium.data.shards.pack import pack
 from sensorium.data.shards.shard_folder import MANIFEST
-from sensorium.data.store.store import Opened, Shelf
+from sensorium.data.store.store import ArrayCache, Opened
 from sensorium.data.tables.table import Table
 
 CELLS = [bytes([i, 7 * i % 256]) * (4 + i % 3) if i % 5 else b"bad" + bytes([i]) for i in range(40)]
@@ -65,7 +65,7 @@ class _Spelt:
 
 def _read(folder: Path) -> list[Any]:
     """What a new run finds for every cell."""
-    shelf = Shelf(folder, _Spelt())
+    shelf = ArrayCache(folder, _Spelt())
 
     def opened() -> Iterator[Opened]:
         for i, cell in enumerate(CELLS):

@@ -73,12 +73,12 @@ def test_no_proposal_without_benefit() -> None:
 
 
 def test_proposed_options_can_be_pasted() -> None:
-    from sensorium.cli._options import streams_told
+    from sensorium.cli._options import stream_patterns
 
     names = [*(f"my sound_{i}" for i in range(5)), *(f"face.{i}" for i in range(5))]
     (hint,) = hints(names, names, {})
     words = shlex.split(hint[hint.index("--stream") :])
-    patterns = streams_told(words[1::2])
+    patterns = stream_patterns(words[1::2])
     assert set(groups(patterns, names, names).values()) == {"my", "face"}
     assert set(groups(patterns, names, names)) == set(names)
     assert hints(names, names, {"face.0": {"stream": "face"}}) == []
