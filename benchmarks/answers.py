@@ -18,7 +18,7 @@ from sensorium.core.goal import Goal
 from sensorium.core.layout import Row
 from sensorium.core.scorer import Kept, Scorer
 from sensorium.evaluation.evaluate import evaluate
-from sensorium.metrics.weighted import mean
+from sensorium.metrics.weighting import mean
 from sensorium.model import Model
 from sensorium.testing.processes import forked
 

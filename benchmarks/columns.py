@@ -15,7 +15,7 @@ CODE = """
 import json, sys, time
 from pathlib import Path
 import numpy as np
-import sensorium, sensorium.training.fit, sensorium.training.train, sensorium.evaluation.evaluate
+import sensorium, sensorium.training.fit, sensorium.training.network_training, sensorium.evaluation.evaluate
 rows, columns, epochs, encoder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 cells = np.random.default_rng(0).normal(size=(columns, rows))
 table = {f"c{i}": column.tolist() for i, column in enumerate(cells)}

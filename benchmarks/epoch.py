@@ -33,8 +33,8 @@ from sensorium.nn.loss_reduction import weighted_mean
 from sensorium.reporting.console import Console
 from sensorium.training.column_declaration import declare
 from sensorium.training.defaults import resolve
+from sensorium.training.network_training import _run
 from sensorium.training.prepare import fit_modalities
-from sensorium.training.train import _run
 
 
 @dataclass(frozen=True)

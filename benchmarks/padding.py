@@ -17,10 +17,10 @@ import torch
 from benchmarks.measure import Measure, Results, Settings, Skipped, compared, cost, interleaved
 from sensorium.data.tables.table import Table
 from sensorium.reporting.console import Console
+from sensorium.training.network_training import build
 from sensorium.training.padding_report import WINDOW, padding_shares
 from sensorium.training.prepare import prepare
 from sensorium.training.step_timing import Job, StepTimer
-from sensorium.training.train import build
 from sensorium.training.training_request import Request
 
 STEPS = 10

@@ -85,7 +85,7 @@ def epoch(job: Any, ranks: Any) -> list[tuple[float, float]]:
     """Seconds (processor, wall) of each epoch but the first and the last, by the requests for its first batch."""
     from benchmarks.epoch import Ticking, gaps
     from sensorium.reporting.console import Console
-    from sensorium.training.train import _run
+    from sensorium.training.network_training import _run
 
     model, objectives = job.model()
     ticking = Ticking(job.rows.inputs, job.rows.targets, job.rows.weight, job.rows.problems, job.rows.prompts)

@@ -25,7 +25,7 @@ from sensorium.core.answer import Attachment
 from sensorium.core.batch import Batch, Field
 from sensorium.core.goal import Goal
 from sensorium.core.layout import Grid, Row
-from sensorium.core.level import Level
+from sensorium.core.pyramid_level import Level
 
 PLUGIN = Path(__file__).parents[1] / "examples" / "plugin"
 COLOURS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (50, 70, 220)}

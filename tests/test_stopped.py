@@ -53,7 +53,7 @@ def stopped(cli: Any, scenes: Path, run_folder: Path, tmp_path: Path, monkeypatc
     [
         "sensorium.training.table_splits.read_table",
         "sensorium.training.prepare.resolve",
-        "sensorium.training.train.assemble",
+        "sensorium.training.network_training.assemble",
     ],
 )
 def test_before_the_first_epoch_no_resume_is_offered(stopped: Any, moment: str) -> None:

@@ -16,9 +16,9 @@ from sensorium.core.contracts import Task
 from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.goal import Goal
 from sensorium.core.registry import component
+from sensorium.core.report_views import Bars, View
 from sensorium.core.scorer import Kept, Scorer
-from sensorium.core.views import Bars, View
-from sensorium.metrics.weighted import mean
+from sensorium.metrics.weighting import mean
 
 
 @dataclass(frozen=True)

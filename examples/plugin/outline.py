@@ -21,9 +21,9 @@ from sensorium.core.goal import Goal
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
+from sensorium.core.report_views import Table, View
 from sensorium.core.scorer import Kept, Scorer
-from sensorium.core.views import Table, View
-from sensorium.metrics.weighted import ratio
+from sensorium.metrics.weighting import ratio
 from sensorium.signal.geometry import identity, resample
 
 IGNORED = 255

@@ -16,9 +16,9 @@ from sensorium.core.batch import Batch, Encoded, Field, Tensors
 from sensorium.core.contracts import Task
 from sensorium.core.goal import Goal
 from sensorium.core.registry import component
+from sensorium.core.report_views import Table, View
 from sensorium.core.scorer import Kept, Scorer
-from sensorium.core.views import Table, View
-from sensorium.metrics.weighted import mean
+from sensorium.metrics.weighting import mean
 
 PAD = 0
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from sensorium.core.batch import Batch
 from sensorium.core.errors import CellError
-from sensorium.core.views import Curve
+from sensorium.core.report_views import Curve
 from sensorium.evaluation.evaluate import evaluate
 from sensorium.model import Model
 from sensorium.reporting import charts

@@ -20,7 +20,7 @@ from sensorium.evaluation.bootstrap import bounds, intervals, resample
 from sensorium.evaluation.evaluate import evaluate
 from sensorium.evaluation.score_accumulator import ScoreAccumulator
 from sensorium.evaluation.stream_subsets import label, stream_contributions, subsets_of
-from sensorium.metrics.confusion import calibration, confusion, per_class
+from sensorium.metrics.class_tables import calibration, confusion, per_class
 from sensorium.metrics.pair_scorer import PairScorer, from_function
 from sensorium.model import Model
 from sensorium.tasks.classification import Classification

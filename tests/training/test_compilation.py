@@ -62,8 +62,8 @@ def test_failed_compilation_is_reported(quick_fit: Any, monkeypatch: pytest.Monk
 
 def test_compilation_with_several_processes_is_refused(quick_fit: Any) -> None:
     from sensorium.core.recipe import Recipe
+    from sensorium.training.network_training import _run
     from sensorium.training.process_group import ProcessGroup
-    from sensorium.training.train import _run
 
     plan = Recipe.parse({"training": {"compile": True, "devices": 2}})
     with pytest.raises(ConfigError, match="one process"):

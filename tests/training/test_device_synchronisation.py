@@ -17,8 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sensorium.reporting.console import Console
 from sensorium.training.lightning_module import TrainingModule
+from sensorium.training.network_training import build
 from sensorium.training.prepare import prepare
-from sensorium.training.train import build
 from sensorium.training.training_request import Request
 
 ASKS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero", "aten::equal", "aten::masked_select"}

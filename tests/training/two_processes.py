@@ -34,9 +34,9 @@ from sensorium.training.column_declaration import declare
 from sensorium.training.defaults import resolve
 from sensorium.training.fsdp import full_tensor, local_part
 from sensorium.training.lightning_module import TrainingModule
+from sensorium.training.network_training import _run
 from sensorium.training.prepare import fit_modalities
 from sensorium.training.process_group import ProcessGroup
-from sensorium.training.train import _run
 
 ROWS = 16
 ORDER = np.arange(ROWS)

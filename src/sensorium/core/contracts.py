@@ -30,11 +30,11 @@ from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.expert import Response
 from sensorium.core.goal import Goal
 from sensorium.core.layout import Layout
-from sensorium.core.level import Level
 from sensorium.core.modality import Modality
 from sensorium.core.module_dict import NamedModules
+from sensorium.core.pyramid_level import Level
+from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
-from sensorium.core.views import View
 
 Out = TypeVar("Out")
 

@@ -11,8 +11,8 @@ import torch
 from sensorium.core.batch import Batch, Field
 from sensorium.core.errors import ConfigError
 from sensorium.core.layout import Layout
-from sensorium.core.level import Level
 from sensorium.core.modality import Modality
+from sensorium.core.pyramid_level import Level
 
 
 class TaskSpec(NamedTuple):

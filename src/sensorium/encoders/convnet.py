@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from sensorium.core.batch import Encoded, zeroed
 from sensorium.core.contracts import Encoder
 from sensorium.core.layout import Grid
-from sensorium.core.level import Level
+from sensorium.core.pyramid_level import Level
 from sensorium.core.registry import component
 from sensorium.nn.conv import CONV, LAST, MAX_POOL, cells, channels_last, clear, first_stride, norm, thin
 from sensorium.nn.pool import MeanMax

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from sensorium.core.batch import zeroed
 from sensorium.core.layout import Grid
-from sensorium.core.level import Level
+from sensorium.core.pyramid_level import Level
 from sensorium.core.registry import component
 from sensorium.nn.attention import Trunk
 from sensorium.nn.conv import CONV, clear

@@ -12,7 +12,7 @@ from sensorium.core.batch import Encoded, zeroed
 from sensorium.core.contracts import Encoder
 from sensorium.core.errors import ConfigError
 from sensorium.core.layout import Grid
-from sensorium.core.level import Level
+from sensorium.core.pyramid_level import Level
 from sensorium.core.registry import component
 from sensorium.nn.conv import clear
 from sensorium.nn.pool import MeanMax

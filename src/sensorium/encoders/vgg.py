@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from sensorium.core.batch import Encoded
 from sensorium.core.contracts import Encoder
 from sensorium.core.layout import Grid
-from sensorium.core.level import Level
+from sensorium.core.pyramid_level import Level
 from sensorium.core.registry import component
 from sensorium.nn.conv import LAST, MAX_POOL, channels_last, clear, first_stride, thin
 from sensorium.nn.conv_blocks import Tail, Unit

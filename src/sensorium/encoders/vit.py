@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from sensorium.core.batch import Encoded, zeroed
 from sensorium.core.contracts import TokenEncoder
 from sensorium.core.layout import Grid
-from sensorium.core.level import Level
+from sensorium.core.pyramid_level import Level
 from sensorium.core.registry import component
 from sensorium.nn.attention import Trunk
 from sensorium.nn.conv import CONV, LAST, channels_last, clear

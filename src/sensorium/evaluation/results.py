@@ -11,7 +11,7 @@ import numpy as np
 
 from sensorium.core.answer import margin
 from sensorium.core.rendering import Rendered
-from sensorium.core.views import Gallery, Matrix, Scatter, Sentence, View
+from sensorium.core.report_views import Gallery, Matrix, Scatter, Sentence, View
 from sensorium.evaluation.baselines import ComponentScores
 from sensorium.evaluation.formatting import words
 from sensorium.evaluation.robustness import Robustness
@@ -97,7 +97,7 @@ class TargetScores:
 class Evaluation(Rendered):
     """The results for all targets of a model; ``text()`` renders them for a terminal, ``to_json()`` for programs."""
 
-    renderer: ClassVar[str] = "terminal"
+    renderer: ClassVar[str] = "evaluation_text"
 
     rows: int
     streams: tuple[str, ...]

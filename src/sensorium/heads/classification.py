@@ -12,9 +12,9 @@ from torch import Tensor
 from sensorium.core.answer import Answer
 from sensorium.core.batch import Field
 from sensorium.core.contracts import Task
-from sensorium.core.views import LIMITS, Curve, Matrix, Sentence, Table, View
-from sensorium.metrics import weighted
-from sensorium.metrics.confusion import PerClass, calibration, confusion, per_class
+from sensorium.core.report_views import LIMITS, Curve, Matrix, Sentence, Table, View
+from sensorium.metrics import classification
+from sensorium.metrics.class_tables import PerClass, calibration, confusion, per_class
 from sensorium.metrics.pair_scorer import PairScorer
 
 FEW = 20
@@ -73,7 +73,7 @@ def class_scorer(task: Task[Any], compare: Callable[[Any, Field], tuple[Tensor, 
         task: The task.
         compare: Maps an output and the target to probabilities and indices.
     """
-    return PairScorer(task, compare, {name: getattr(weighted, name) for name in MEASURES}, macro_of(task.labels))
+    return PairScorer(task, compare, {name: getattr(classification, name) for name in MEASURES}, macro_of(task.labels))
 
 
 def macro_of(classes: Sequence[str]) -> tuple[str, ...]:

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sensorium.metrics.weighted import Measure, confusion, mean, ratio
+from sensorium.metrics.classification import confusion
+from sensorium.metrics.weighting import Measure, mean, ratio
 
 Decision = Literal["likeliest", "median", "mean"]
 

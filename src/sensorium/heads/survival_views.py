@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sensorium.core.views import LIMITS, Cell, Curve, Lines, Sentence, Table, View
+from sensorium.core.report_views import LIMITS, Cell, Curve, Lines, Sentence, Table, View
 from sensorium.metrics.survival import alive_at, kaplan_meier
 
 GROUPS = ("low", "middling", "high")

@@ -11,7 +11,7 @@ from torch import Tensor
 from sensorium.core.batch import Batch, Field
 from sensorium.core.contracts import Task
 from sensorium.core.scorer import Kept, Scorer
-from sensorium.metrics.weighted import Measure
+from sensorium.metrics.weighting import Measure
 
 Compare = Callable[[Any, Field], tuple[Tensor, Tensor]]
 
@@ -22,7 +22,7 @@ class PairScorer(Scorer[Any]):
     Args:
         task: The scored task.
         compare: Maps an output and the target field to predictions and truths (first axis ``B``).
-        measures: By name, formulas as in ``metrics/weighted.py``; the task's headline is put first.
+        measures: By name, formulas as in ``metrics/classification.py``; the task's headline is put first.
         macro: The metrics that are averaged over classes.
     """
 

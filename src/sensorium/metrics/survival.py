@@ -1,4 +1,4 @@
-"""Survival metrics under censoring, as formulas of ``metrics/weighted.py``.
+"""Survival metrics under censoring, as formulas of ``metrics/weighting.py``.
 
 Predictions are ``[B, 1 + G]``: the risk (larger for an earlier expected event) and the survival probability at each of G
 times. Truths are ``[B, 2]``: time, and 1 for an event or 0 for censoring at that time. The censoring distribution is
@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sensorium.metrics.weighted import Measure, ratio
+from sensorium.metrics.weighting import Measure, ratio
 
 BLOCK = 1_000_000
 """Number of pairs of rows processed at a time."""

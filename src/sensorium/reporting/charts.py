@@ -8,7 +8,7 @@ from itertools import pairwise
 from math import ceil, isfinite
 from pathlib import Path
 
-from sensorium.core.views import Curve
+from sensorium.core.report_views import Curve
 from sensorium.evaluation.formatting import number
 from sensorium.reporting.overlay import rgba
 from sensorium.reporting.svg import HUES, STYLE, Frame, W, cut, drawing, legend, rect, rule, text

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sensorium.core.errors import listed
+from sensorium.core.report_views import LIMITS, Sentence
 from sensorium.core.schema import Schema
-from sensorium.core.views import LIMITS, Sentence
 from sensorium.evaluation.formatting import number
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from sensorium.core.answer import Attachment
-from sensorium.core.views import Bars, Curve, Gallery, Lines, Matrix, Scatter, Sentence, Table, View
+from sensorium.core.report_views import Bars, Curve, Gallery, Lines, Matrix, Scatter, Sentence, Table, View
 from sensorium.data.files.attachment_files import data_url
 from sensorium.evaluation.formatting import number
 from sensorium.reporting import charts

@@ -17,8 +17,8 @@ from sensorium.core.expert import Response
 from sensorium.core.goal import Goal
 from sensorium.core.modality import Modality
 from sensorium.core.registry import component
+from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
-from sensorium.core.views import View
 from sensorium.heads.classification import (
     chance_of,
     class_advice,

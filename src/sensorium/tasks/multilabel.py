@@ -16,12 +16,12 @@ from sensorium.core.contracts import Task
 from sensorium.core.expert import Response
 from sensorium.core.goal import Goal
 from sensorium.core.registry import component
+from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
-from sensorium.core.views import View
 from sensorium.heads.classification import chance_of, class_limits, class_table
 from sensorium.heads.decision_fusion import merged_labels
-from sensorium.metrics import weighted
-from sensorium.metrics.confusion import per_label
+from sensorium.metrics import multilabel
+from sensorium.metrics.class_tables import per_label
 from sensorium.metrics.pair_scorer import PairScorer
 
 
@@ -90,11 +90,11 @@ class Multilabel(Task[Tensor]):
             self,
             self.compare,
             {
-                "f1_macro": partial(weighted.label_f1_macro, threshold=self.threshold),
-                "f1_micro": partial(weighted.label_f1_micro, threshold=self.threshold),
-                "accuracy": partial(weighted.label_accuracy, threshold=self.threshold),
-                "auroc": weighted.label_auroc,
-                "average_precision": weighted.label_average_precision,
+                "f1_macro": partial(multilabel.label_f1_macro, threshold=self.threshold),
+                "f1_micro": partial(multilabel.label_f1_micro, threshold=self.threshold),
+                "accuracy": partial(multilabel.label_accuracy, threshold=self.threshold),
+                "auroc": multilabel.label_auroc,
+                "average_precision": multilabel.label_average_precision,
             },
             macro=("f1_macro", "auroc", "average_precision"),
         )

@@ -19,8 +19,8 @@ from sensorium.core.expert import Response
 from sensorium.core.goal import Goal
 from sensorium.core.modality import Modality
 from sensorium.core.registry import component
+from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
-from sensorium.core.views import View
 from sensorium.heads.classification import (
     class_advice,
     class_answers,
@@ -32,20 +32,20 @@ from sensorium.heads.classification import (
 )
 from sensorium.heads.decision_fusion import merged_classes
 from sensorium.heads.ordinal import cumulative_link, cut_points, decided, on_decision, quadratic_kappa, steps_off
-from sensorium.metrics import weighted
+from sensorium.metrics import classification
 from sensorium.metrics.pair_scorer import PairScorer
 
 DECIDED = {
     "qwk": quadratic_kappa,
     "mae": steps_off,
-    "accuracy": weighted.accuracy,
-    "balanced_accuracy": weighted.balanced_accuracy,
-    "precision": weighted.precision,
-    "recall": weighted.recall,
-    "f1": weighted.f1,
+    "accuracy": classification.accuracy,
+    "balanced_accuracy": classification.balanced_accuracy,
+    "precision": classification.precision,
+    "recall": classification.recall,
+    "f1": classification.f1,
 }
 """Metrics of the predicted class."""
-CHANCES = {name: getattr(weighted, name) for name in ("auroc", "log_loss", "calibration_error")}
+CHANCES = {name: getattr(classification, name) for name in ("auroc", "log_loss", "calibration_error")}
 """Metrics of the probabilities."""
 
 

@@ -18,10 +18,10 @@ from sensorium.core.expert import Response
 from sensorium.core.goal import Goal
 from sensorium.core.modality import Modality
 from sensorium.core.registry import component
+from sensorium.core.report_views import Scatter, View
 from sensorium.core.scorer import Scorer
-from sensorium.core.views import Scatter, View
 from sensorium.heads.decision_fusion import merged_numbers
-from sensorium.metrics import weighted
+from sensorium.metrics import regression
 from sensorium.metrics.pair_scorer import PairScorer
 
 LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
@@ -152,7 +152,7 @@ class Regression(Task[Tensor]):
         return torch.tensor(numbers, dtype=exact, device=value.device)
 
     def scorer(self) -> Scorer[Tensor]:
-        each = {"mae": weighted.mae, "rmse": weighted.rmse, "r2": weighted.r2, "pearson": weighted.pearson}
+        each = {"mae": regression.mae, "rmse": regression.rmse, "r2": regression.r2, "pearson": regression.pearson}
         return PairScorer(self, self.compare, each)
 
     def answers(self, output: Tensor, batch: Batch) -> list[Answer]:

@@ -15,8 +15,8 @@ from sensorium.core.contracts import Seen, Task
 from sensorium.core.errors import ConfigError
 from sensorium.core.goal import Goal
 from sensorium.core.registry import component
+from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
-from sensorium.core.views import View
 from sensorium.heads.classification import (
     chance_of,
     class_answers,

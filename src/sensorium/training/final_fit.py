@@ -13,8 +13,8 @@ from sensorium.nn.ensemble import Ensemble
 from sensorium.reporting.console import Console
 from sensorium.trained import Trained
 from sensorium.training.expert_fitting import refit_experts
+from sensorium.training.network_training import Run, train
 from sensorium.training.resume import LAST
-from sensorium.training.train import Run, train
 
 if TYPE_CHECKING:
     from sensorium.training.prepare import PreparedRun

@@ -379,9 +379,9 @@ def train_network(
         processes: The processes that train together; None for this one alone.
         stream: Shards that training batches come from, if not from ``rows``.
     """
+    from sensorium.training.network_training import train as run
     from sensorium.training.padding_report import report_padding
     from sensorium.training.process_group import SINGLE_PROCESS
-    from sensorium.training.train import train as run
 
     # A stream is not bucketed by length, and its padding is not known in advance.
     padding = report_padding(schema, rows, plan.training, plan.seed, console) if stream is None else {}

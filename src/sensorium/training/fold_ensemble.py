@@ -26,9 +26,9 @@ from sensorium.reporting.console import Console
 from sensorium.trained import Trained
 from sensorium.training import resume as resumable
 from sensorium.training.fold_experts import cross_fit_experts
+from sensorium.training.network_training import Run, train
 from sensorium.training.resume import MEMBER, Resume, run_description
 from sensorium.training.table_splits import TableSplits
-from sensorium.training.train import Run, train
 
 if TYPE_CHECKING:
     from sensorium.training.prepare import PreparedRun

@@ -21,13 +21,13 @@ from sensorium.data.encoded_rows import Rows
 from sensorium.data.store.store import Store
 from sensorium.reporting.console import Console, span
 from sensorium.training.feature_cache import with_stored_outputs
+from sensorium.training.network_training import build
 from sensorium.training.padding_report import WINDOW, padding_shares
 from sensorium.training.resume import load_speed, run_description, run_name, save_speed
 from sensorium.training.shard_source import ShardSource
 from sensorium.training.shard_training import shard_identity
 from sensorium.training.step_timing import Job, StepTimer, relative_difference, speed_ratios
 from sensorium.training.surgery_scope import frozen_streams
-from sensorium.training.train import build
 
 SECONDS = 3.0
 """Approximate time of a comparison of two settings."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sensorium.metrics import weighted
+from sensorium.metrics import classification, weighting
 
 
 class Bin(NamedTuple):
@@ -39,7 +39,7 @@ def confusion(prediction: Tensor, truth: Tensor) -> list[list[int]]:
         truth: Class indices ``[B]``.
     """
     weight = torch.ones(1, truth.shape[0], dtype=torch.float64)
-    counts: list[list[int]] = weighted.confusion(prediction, truth, weight)[0].long().tolist()
+    counts: list[list[int]] = classification.confusion(prediction, truth, weight)[0].long().tolist()
     return counts
 
 
@@ -85,9 +85,9 @@ def per_label(prediction: Tensor, truth: Tensor, labels: Sequence[str], threshol
 def _ordered(labels: Sequence[str], hits: Tensor, predicted: Tensor, real: Tensor) -> list[PerClass]:
     columns = [
         real.long(),
-        weighted.ratio(hits, predicted),
-        weighted.ratio(hits, real),
-        weighted.ratio(2 * hits, predicted + real),
+        weighting.ratio(hits, predicted),
+        weighting.ratio(hits, real),
+        weighting.ratio(2 * hits, predicted + real),
     ]
     rows = [PerClass(*row) for row in zip(labels, *(column.tolist() for column in columns), strict=True)]
     return sorted(rows, key=lambda row: -row.rows)
