@@ -25,7 +25,7 @@ from torch import nn
 from sensorium.core.contracts import Task
 from sensorium.core.registry import component
 from sensorium.metrics import regression
-from sensorium.metrics.pair_scorer import Pairs
+from sensorium.metrics.pair_scorer import PairScorer
 
 
 class Linear(Task):
@@ -50,7 +50,7 @@ class Linear(Task):
 
     def scorer(self):
         compare = lambda output, target: (self.table(output).mean(dim=1), self.table(target.data).mean(dim=1))
-        return Pairs(self, compare, {"mae": regression.mae})
+        return PairScorer(self, compare, {"mae": regression.mae})
 
     def answers(self, output, batch):
         return [{"value": row if self.wide > 1 else row[0]} for row in self.table(output).tolist()]

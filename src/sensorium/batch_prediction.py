@@ -62,20 +62,25 @@ def predict_shards(
     tell: Callable[[int, int], None] | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> list[Problem]:
-    """Predict every row of a folder of shards into ``out``: for ``shard-00007.parquet`` the part ``shard-00007.csv``.
+    """Predict every row of a folder of shards into ``out``: ``shard-00007.csv`` for ``shard-00007.parquet``.
 
-    Rows keep their order. A part appears when it is whole, and one that is there is not made again: the same call goes on
-    where it was stopped. Memory does not grow with the rows. Under torchrun (or with RANK and WORLD_SIZE set) each rank
-    takes its share of the shards, so that several machines may write into one folder.
+    Rows keep their order. Parts are written atomically and existing ones are kept, so the same call continues a stopped
+    one. Memory does not grow with the rows. Under torchrun (or with RANK and WORLD_SIZE set) each rank takes its share
+    of the shards, so that several machines can write into one folder.
 
     Args:
-        processes: Each has a model of its own, and an even share of torch's threads.
-        keep: Columns of the table that are written beside the predictions.
-        overwrite: Let these take the place of predictions of another model, or of other rows.
-        raw_cells: Write texts into CSV exactly as they are, though a spreadsheet would take some for formulas.
-        tell: Called with the parts done so far, and how many there are.
-        warn: Called with a sentence on inputs that the shards lack, and on columns that may be meant for them; None: these
-            are a Python warning.
+        run: The folder of the trained model.
+        source: The folder of shards.
+        out: The folder of predictions.
+        format: The format of the parts, ``csv`` or ``jsonl``.
+        processes: Number of processes; each has its own model and an equal share of torch's threads.
+        batch_size: Rows in each pass through the model.
+        keep: Columns of the table to write beside the predictions.
+        overwrite: Replace predictions of another model or of other rows.
+        raw_cells: Write texts into CSV unchanged, although a spreadsheet would interpret some as formulas.
+        tell: Called with the number of finished parts and of all parts.
+        warn: Called with a sentence on inputs that the shards lack and on columns that may stand for them; None: a
+            Python warning.
     """
     if format not in FORMATS:
         raise ConfigError(f"predictions are not written as {format!r}", fix=" or ".join(FORMATS))

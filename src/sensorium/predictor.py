@@ -77,10 +77,10 @@ class Step(NamedTuple):
 
 
 def settle_threads(*recipes: Recipe) -> None:
-    """What commands do before they answer: torch takes as many threads as the models were trained with.
+    """Set torch's threads to the number that the models of ``recipes`` were trained with, before they answer.
 
-    Sums depend on how threads divide them, so a server and a table are answered alike only with as many. OMP_NUM_THREADS,
-    where it is set, goes before.
+    Sums depend on how threads divide them, so a server and a table give identical answers only with the same number.
+    ``OMP_NUM_THREADS`` takes precedence.
     """
     if "OMP_NUM_THREADS" not in os.environ:
         wanted = min(recipe.training.threads or 1 for recipe in recipes)
@@ -112,13 +112,17 @@ class Predictor:
         workers: int = 2,
         steady: bool = False,
     ) -> list[Prediction]:
-        """One prediction a row, in order. Rows may lack any column; columns the model does not know are ignored.
+        """Return one prediction for each row, in order. Columns that the model does not know are ignored.
 
         Args:
+            rows: Records by column; any column may be absent.
+            batch_size: Rows in each pass through the model.
+            media: Opens media cells; by default that of the predictor.
             workers: Threads that decode.
-            steady: Whether a row's answer is to be the same bit for bit whatever rows stand beside it (on the same machine,
-                with as many threads). Batches are then filled up to a power of two, ``STEADY`` at least, and rows to the
-                longest the model reads. Else sums run in an order that depends on both: 1e-7 or so of a probability.
+            steady: Whether a row's answer is bit-identical whatever other rows are predicted with it (on the same
+                machine, with the same number of threads). Batches are then padded to a power of two, at least
+                ``STEADY``, and rows to the longest that the model reads. Otherwise the order of sums depends on both,
+                which changes a probability by about 1e-7.
         """
         return list(self.stream(rows, batch_size=batch_size, media=media, workers=workers, steady=steady))
 
@@ -131,7 +135,16 @@ class Predictor:
         workers: int = 2,
         steady: bool = False,
     ) -> Iterator[Prediction]:
-        """As ``predict``, one batch after the other: memory does not grow with the rows. Decoding runs ahead in threads."""
+        """As ``predict`` for ``rows``, one batch after the other, so that memory does not grow with the rows. Decoding
+        runs ahead in threads.
+
+        Args:
+            rows: Records by column; any column may be absent.
+            batch_size: Rows in each pass through the model.
+            media: Opens media cells; by default that of the predictor.
+            workers: Threads that decode.
+            steady: See ``predict``.
+        """
         done = 0
         for samples, problems in self._samples(rows, batch_size, media or self.media, workers):
             yield from self.answer(samples, problems, STEADY if steady else None, done + 1)
@@ -146,14 +159,17 @@ class Predictor:
         media: Opener | None = None,
         steady: bool = False,
     ) -> Tensor:
-        """The vector of each row ``[rows, D]`` on the CPU: of all its streams together, or of one before fusion.
+        """Return the embedding of each row ``[rows, D]`` on the CPU: the fused vector, or that of one stream before
+        fusion.
 
-        A row has a vector whatever it lacks; of one stream it is zeros where the row lacks that.
+        Every row has a fused vector; the vector of an absent stream is zero.
 
         Args:
             rows: Records, as for ``predict``; or a frame, a table or a file.
-            stream: The one stream; None: all, fused.
-            steady: Whether a row's vector is the same bit for bit whatever rows stand beside it: see ``predict``.
+            stream: The stream; None: all, fused.
+            batch_size: Rows in each pass through the model.
+            media: Opens media cells; by default that of the predictor.
+            steady: Whether a row's vector is bit-identical whatever other rows are embedded with it: see ``predict``.
         """
         every = self.embeddings(rows, stream=stream, batch_size=batch_size, media=media, steady=steady)
         found = [one.vector for one in every]
@@ -169,7 +185,16 @@ class Predictor:
         workers: int = 2,
         steady: bool = False,
     ) -> Iterator[Embedding]:
-        """As ``embed``, one row after the other, with what each lacked: memory does not grow with the rows."""
+        """As ``embed``, row by row with the absent streams of each, so that memory does not grow with the rows.
+
+        Args:
+            rows: Records by column; any column may be absent.
+            stream: The stream; None: all, fused.
+            batch_size: Rows in each pass through the model.
+            media: Opens media cells; by default that of the predictor.
+            workers: Threads that decode.
+            steady: See ``predict``.
+        """
         self._embeds(stream)
         return self._embeddings(records(rows), stream, batch_size, media or self.media, workers, STEADY if steady else None)
 
@@ -184,7 +209,7 @@ class Predictor:
                 yield Embedding(vectors[i], [name for name, here in present.items() if not here[i]], faults)
 
     def vectors(self, samples: Sequence[Sample], stream: str | None = None) -> Tensor:
-        """``embed`` for rows that are encoded already, in one batch."""
+        """``embed`` for one batch of encoded ``samples``; ``stream`` as there."""
         self._embeds(stream)
         return self._pooled(self.batch(samples), stream)
 
@@ -201,7 +226,7 @@ class Predictor:
             raise ConfigError(f"no stream named {stream!r}{nearest(stream, self.model.streams)}")
 
     def batch(self, samples: Sequence[Sample], least: int | None = None) -> Batch:
-        """Samples as the model reads them, on its device; with ``least`` filled up as steady passes are."""
+        """``samples`` as a prepared batch on the model's device; padded to at least ``least`` rows for steady passes."""
         if least is None:
             return self.schema.prepare(self.schema.collate(samples).to(self.device))
         blanks: list[Sample] = [{}] * (padded_size(len(samples), least) - len(samples))
@@ -237,13 +262,16 @@ class Predictor:
     def answer(
         self, samples: Sequence[Sample], problems: Sequence[list[Problem]], least: int | None = None, first: int = 1
     ) -> list[Prediction]:
-        """``predict`` for rows that are encoded already, in one batch; what was wrong with them is passed on.
-
-        Raises ``AnswerError`` for a row of which the model makes no number: NaN is never passed off as a class.
+        """``predict`` for one batch of encoded rows.
 
         Args:
-            least: Rows of the pass at least, which is then a steady one; None: as many as there are.
+            samples: Encoded rows.
+            problems: The problems of each row, passed on.
+            least: Minimum number of rows of a steady pass; None: no padding.
             first: The number of the first row, for errors.
+
+        Raises:
+            AnswerError: The model returns NaN or an infinite number for a row.
         """
         batch = self.batch(samples, least)
         outputs = Forward(self.model, batch, least=least).outputs
@@ -266,7 +294,8 @@ class Predictor:
 
     @torch.inference_mode()
     def trace(self, row: Record, *, media: Opener | None = None) -> list[Step]:
-        """One row's value and shape after every step: cell, array, field, encoded stream, fused, output, answer."""
+        """The value and shape of one ``row`` after every step: cell, array, field, encoded stream, fused, output,
+        answer; ``media`` opens its media cells."""
         steps: list[Step] = []
         media = media or self.media
         problems: list[Problem] = []

@@ -1,4 +1,4 @@
-"""A trained model in the user's hands: predict, evaluate, save, load."""
+"""The object that ``fit`` and ``load`` return: predict, evaluate, explain, save."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from sensorium.evaluation.stream_attribution import Explanation
 
 EXPLAINED = 3
-"""Of so many of the hardest rows of each target a report says why they were answered so."""
+"""Number of the hardest rows of each target that a report explains."""
 
 
 class Trained:
-    """A model with everything it needs to be used: what ``fit`` and ``load`` return."""
+    """A trained model, ready to use: what ``fit`` and ``load`` return."""
 
     def __init__(self, artifact: Artifact, *, cache: Path | None = None, device: str = "auto") -> None:
         self.artifact, self.cache, self.device = artifact, cache, device
@@ -80,12 +80,15 @@ class Trained:
     def predict(
         self, rows: Any, *, media: str | Path | None = None, batch_size: int = 64, steady: bool = False
     ) -> list[Prediction]:
-        """One prediction a row of a table, a DataFrame, a list of dicts or a file. Any column may be absent; a column that
-        the model does not know is ignored, with a warning where it may be meant for an absent one.
+        """Predict every row. Any column may be absent; unknown columns are ignored, with a warning if one may stand for
+        an absent column.
 
         Args:
-            media: The folder that media paths are relative to; by default the table file's own, else the working folder.
-            steady: Whether a row's answer is the same bit for bit whatever rows stand beside it: see ``Predictor.predict``.
+            rows: A path, a data frame, a list of dicts or a dict of columns.
+            media: Folder of relative media paths; by default the table's, else the working folder.
+            batch_size: Rows in each pass through the model.
+            steady: Whether a row's answer is bit-identical whatever other rows are predicted with it: see
+                ``Predictor.predict``.
         """
         table = Table.read(rows, root=media)
         if meant := misnamed_hint(self.schema, table.columns):
@@ -96,14 +99,16 @@ class Trained:
     def embed(
         self, rows: Any, *, stream: str | None = None, media: str | Path | None = None, batch_size: int = 64
     ) -> Tensor:
-        """The vector of each row ``[rows, D]``: what the network makes of all its streams, or of one before fusion.
+        """Return the embedding of each row ``[rows, D]``: the fused vector, or that of one stream before fusion.
 
-        Rows that mean the same to the model lie close to each other. Any column may be absent, as for ``predict``; a row's
-        vector is the same bit for bit whatever rows stand beside it. Of one stream it is zeros where the row lacks that.
+        Any column may be absent. Vectors are bit-identical whatever other rows are embedded with them; that of an absent
+        stream is zero.
 
         Args:
-            stream: The one stream; None: all, fused.
-            media: The folder that media paths are relative to; by default the table file's own, else the working folder.
+            rows: A path, a data frame, a list of dicts or a dict of columns.
+            stream: The stream; None: all, fused.
+            media: Folder of relative media paths; by default the table's, else the working folder.
+            batch_size: Rows in each pass through the model.
         """
         table = Table.read(rows, root=media)
         if meant := misnamed_hint(self.schema, table.columns):
@@ -112,7 +117,7 @@ class Trained:
         return self.predictor.embed(table.rows(), stream=stream, batch_size=batch_size, media=opener, steady=True)
 
     def trace(self, row: Record, *, media: str | Path | None = None) -> list[Step]:
-        """One row's value and shape after every step."""
+        """Return the value and shape of one ``row`` after every step; ``media`` as in ``predict``."""
         return self.predictor.trace(row, media=LocalFiles(media or Path.cwd(), anywhere=True))
 
     def evaluate(
@@ -126,13 +131,16 @@ class Trained:
         reference: str | Path | None = None,
         overwrite: bool = False,
     ) -> Evaluation:
-        """How good the model is on a table with its targets, and with every subset of its streams.
+        """Score the model on a table with targets, and with every subset of its streams.
 
         Args:
-            report: Where to write an HTML report, if anywhere.
-            robustness: Also remove and spoil each stream by degrees.
-            reference: The ``compare.json`` whose models, trained without a stream, its removal is held against.
-            overwrite: Let the report take the place of a file that is no report.
+            rows: A path, a data frame, a list of dicts or a dict of columns.
+            media: Folder of relative media paths; by default the table's, else the working folder.
+            report: Path of an HTML report to write.
+            console: Shows progress; None: quiet.
+            robustness: Also measure the scores as streams are removed and corrupted.
+            reference: A ``compare.json`` whose models, trained without a stream, are compared with its removal.
+            overwrite: Allow the report to replace a file that is not a report.
         """
         if report is not None:
             report = prepare_output(report, "--report", overwrite=overwrite, reads=[rows])
@@ -164,7 +172,7 @@ class Trained:
         return evaluation
 
     def encode(self, table: Table, console: Console | None = None) -> Rows:
-        """A table's rows as the model reads them, decoded once and kept on the store."""
+        """Encode the rows of ``table``, decoding each media cell once into the store; ``console`` shows progress."""
         import os
 
         from sensorium.data.encoded_rows import encode
@@ -175,7 +183,7 @@ class Trained:
         return encode(self.schema, table, media=opener, store=Store(self.cache), workers=os.cpu_count() or 1, tell=tell)
 
     def batches(self, rows: Rows, batch_size: int = 128) -> Iterator[Batch]:
-        """Encoded rows as batches that the model reads, in order."""
+        """The encoded ``rows`` as prepared batches of ``batch_size``, in order."""
         from sensorium.data.loader import Loader
 
         device = self.predictor.device
@@ -183,7 +191,7 @@ class Trained:
             yield self.schema.prepare(batch.to(device))
 
     def score(self, rows: Rows) -> Evaluation:
-        """The evaluation of encoded rows."""
+        """The evaluation of encoded ``rows``."""
         from sensorium.evaluation.evaluate import evaluate
 
         return evaluate(self.predictor.model, self.batches(rows), baselines=self.baselines())
@@ -191,12 +199,13 @@ class Trained:
     def robustness(
         self, rows: Any, *, media: str | Path | None = None, reference: str | Path | None = None, most: int = 1000
     ) -> dict[str, Robustness]:
-        """The score, by target, as each stream is taken from a growing share of the rows and spoiled to a growing degree.
+        """Scores by target as each stream is removed from a growing share of the rows and corrupted to a growing degree.
 
         Args:
-            rows: A table with its targets, or rows that ``encode`` gave.
-            reference: A ``compare.json``: the best of its models that never had a stream stands beside its removal.
-            most: Rows, at most.
+            rows: A table with targets, or rows returned by ``encode``.
+            media: Folder of relative media paths; by default the table's, else the working folder.
+            reference: A ``compare.json``: the best of its models without a stream is shown beside that stream's removal.
+            most: Maximum number of rows.
         """
         import json
 
@@ -226,17 +235,21 @@ class Trained:
         train: Any = None,
         overwrite: bool = False,
     ) -> Explanation:
-        """What each stream did to the answers: exact Shapley values up to eight streams, and the fusion's own weights.
+        """Attribute answers to streams: exact Shapley values up to eight streams, and the fusion's own weights.
 
-        Of a single row, or with ``out`` of the first few, also where in each stream the answer comes from.
+        For a single row, or with ``out`` for the first few, also to the elements within each stream.
 
         Args:
-            row: One row of the table, counted from 1; else ``sample`` rows of it, drawn at random.
-            out: Where to write one HTML file with pictures, if anywhere.
-            where: Whether to look into the streams; None: for a single row, and for a page.
-            explainer: How; None: for each stream by what is most faithful for its shape.
-            train: The training table: the rows most like each row are named.
-            overwrite: Let the page take the place of a file that is no such page.
+            rows: A path, a data frame, a list of dicts or a dict of columns.
+            row: One row of the table, counted from 1; otherwise ``sample`` random rows.
+            sample: Number of rows.
+            media: Folder of relative media paths; by default the table's, else the working folder.
+            seed: Seed of the sample and of random orders.
+            out: Path of an HTML page to write.
+            where: Whether to compute maps within streams; None: for a single row, and for a page.
+            explainer: The explainer of the maps; None: for each stream the most faithful one for its layout.
+            train: The training table, to name the rows most similar to each row.
+            overwrite: Allow the page to replace a file that is not such a page.
         """
         import numpy as np
 
@@ -268,11 +281,7 @@ class Trained:
         return found
 
     def maps(self, rows: Rows, numbers: Sequence[int], *, most: int = 20, explainer: Spec | None = None) -> list[Map]:
-        """Where in each stream the answers to the first ``most`` encoded rows come from.
-
-        Args:
-            numbers: The rows' numbers in their table, for the reader.
-        """
+        """Maps of the first ``most`` encoded ``rows``, ``numbers`` in their table; ``explainer`` as in ``explain``."""
         from sensorium.data.loader import Loader
         from sensorium.evaluation.attribution import attribute_elements
 
@@ -285,7 +294,8 @@ class Trained:
         return found
 
     def nearest(self, rows: Rows, numbers: Sequence[int], train: Table, count: int = 5) -> dict[int, list[Neighbour]]:
-        """By row, those of a training table that the model holds for most like it."""
+        """The ``count`` most similar rows of the training table ``train`` for each of the encoded ``rows``, by
+        ``numbers`` in their table."""
         from sensorium.evaluation.nearest_rows import Neighbour, nearest, vectors
 
         model = self.predictor.model
@@ -312,10 +322,9 @@ class Trained:
         return cells
 
     def write_report(self, path: Path, evaluation: Evaluation, table: Table, rows: Rows, *, explained: int = 0) -> None:
-        """One self-contained HTML file about how the model did on a table.
+        """Write a self-contained HTML report to ``path``: the ``evaluation`` of the encoded ``rows`` of ``table``.
 
-        Args:
-            explained: Of so many of the hardest rows of each target it is said why they were answered so.
+        ``explained``: how many of the hardest rows of each target are explained.
         """
         from sensorium.reporting.explanation import prediction_html
         from sensorium.reporting.model_card import card
@@ -349,7 +358,7 @@ class Trained:
         )
 
     def facts(self) -> dict[str, str]:
-        """The model in a few facts."""
+        """Streams, fusion, size and training of the model, by name."""
         spec = self.recipe.model
         return {
             "streams": ", ".join(self.model.streams),
@@ -359,15 +368,15 @@ class Trained:
             "epochs": str(len(self.history)),
             "seconds of training": f"{self.history[-1]['seconds']:.0f}" if self.history else "0",
             "seed": str(self.recipe.seed),
-            **{stream: told for stream, encoder in self.model.encoders.items() if (told := encoder.notes())},
+            **{stream: note for stream, encoder in self.model.encoders.items() if (note := encoder.notes())},
         }
 
     def baselines(self) -> dict[str, Any]:
-        """By task, what is known of the training targets alone: what every score is held against."""
+        """The baseline of each task: what the training targets alone determine."""
         return dict(self.artifact.report.get("priors", {}))
 
     def summary(self) -> str:
-        """How it did on the validation rows, in a few lines."""
+        """The scores on the validation rows, in a few lines."""
         valid = self.artifact.report.get("valid", {})
         lines = [f"validation, {counted(valid.get('rows', 0), 'row')}"]
         for name, metrics in valid.get("targets", {}).items():
@@ -376,15 +385,15 @@ class Trained:
         return "\n".join(lines)
 
     def save(self, folder: str | Path) -> Path:
-        """Write the model as a folder of JSON, YAML and safetensors."""
+        """Write the model to ``folder`` as JSON, YAML and safetensors."""
         return self.artifact.save(folder)
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str = "auto") -> Self:
-        """Read a folder that ``save`` wrote. Every byte is checked; nothing in it can run."""
+        """Load the model saved in ``folder`` onto ``device``. Every byte is verified; nothing in it can run."""
         return cls(Artifact.load(folder), device=device)
 
 
 def load(folder: str | Path, *, device: str = "auto") -> Trained:
-    """Read a trained model from its folder."""
+    """Load a trained model from its ``folder`` onto ``device``."""
     return Trained.load(folder, device=device)

@@ -125,4 +125,4 @@ def test_the_command_reports_robustness(cli: Any, run_folder: Path, scenes: Path
     told = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["robustness"]["event"]
     assert 0 < told["removal_area"] <= 2
     code, _, said = cli("evaluate", run_folder, scenes / "test.csv", "--reference", tmp_path / "compare.json")
-    assert (code, "--reference is for --robustness" in said) == (2, True)
+    assert (code, "--reference needs --robustness" in said) == (2, True)

@@ -70,7 +70,7 @@ def test_of_frozen_streams_they_are_read_unasked(quick_fit: Any) -> None:
     ("more", "why"),
     [
         (["model.experts=[linear]"], "its encoder is trained"),
-        ([FROZEN[1], "model.experts=[linear]", "model.network=false"], "there is no network"),
+        ([FROZEN[1], "model.experts=[linear]", "model.network=false"], "the recipe has no network"),
         (
             ["model.encoders.note=transformer", "model.experts=[linear]", "model.surgery=[{kind: freeze, unfreeze: 1}]"],
             "its encoder is trained",

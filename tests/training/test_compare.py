@@ -56,7 +56,7 @@ def test_comparison_lists_cost_and_robustness_of_every_variant(folder: Path) -> 
         assert (run["robustness_area"] is None) == (len(run["streams"]) == 1)
         assert (run["behind"] is None) == (run["name"] == told["best"])
     assert told["runs"][0]["name"] == told["best"]
-    assert any(sentence.startswith("The best is ") for sentence in told["findings"])
+    assert any(sentence.startswith("Best: ") for sentence in told["findings"])
     assert 0 < told["baseline"] < 1
 
 
@@ -67,7 +67,7 @@ def test_comparison_files_are_self_contained(folder: Path) -> None:
     page = (folder / "compare.html").read_text(encoding="utf-8")
     assert "sensor removed" in page
     assert "http" not in page.replace("http-equiv", "")
-    assert (folder / "compare.md").read_text(encoding="utf-8").startswith("| way | score |")
+    assert (folder / "compare.md").read_text(encoding="utf-8").startswith("| configuration | score |")
 
 
 def test_winner_recipe_trains(folder: Path, quick_fit: Any, scenes: Path) -> None:

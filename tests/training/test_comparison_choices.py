@@ -194,7 +194,7 @@ def test_encoder_comparison_resumes(scenes: Path, tmp_path: Path, cli: Any) -> N
     best, other = told["runs"]
     assert other["behind"] is not None
     assert best["parameters"] != other["parameters"]
-    assert f"The best is {best['name']}" in said
+    assert f"Best: {best['name']}" in said
     recipe = Recipe.from_yaml(out / "winner.yaml")
     assert registry.split(recipe.model.encoders["photo"])[0] == best["name"].removeprefix("photo: ")
     assert "by encoder of photo" in (out / "compare.html").read_text(encoding="utf-8")
@@ -222,8 +222,8 @@ def test_comparison_of_experts_and_augmentations(scenes: Path, tmp_path: Path) -
 def test_command_line_names_misspelt_components(scenes: Path, tmp_path: Path, cli: Any) -> None:
     for words, message in (
         (["--encoders", "convnet"], "--encoders NAME=CHOICES"),
-        (["--augment", "photo=none", "--augment", "photo=light"], "photo is named twice"),
-        (["--encoders", "photo=[convnet, 3]"], "no list of parts"),
+        (["--augment", "photo=none", "--augment", "photo=light"], "names photo a second time"),
+        (["--encoders", "photo=[convnet, 3]"], "not a list of components"),
         (["--encoders", "photo=[{kind: vit, dept: 3}]"], "did you mean depth"),
     ):
         code, _, said = cli("compare", scenes / "train.csv", "--target", "event", *words, "--out", tmp_path / "x")

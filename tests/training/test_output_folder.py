@@ -179,5 +179,5 @@ def test_demo_replaces_only_a_demo(cli: Any, tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("mine\n1\n")
     code, _, said = cli("demo", "--out", tmp_path)
     assert code == 2
-    assert "holds train.csv" in said
+    assert "contains train.csv" in said
     assert held(tmp_path) == {"train.csv": b"mine\n1\n"}

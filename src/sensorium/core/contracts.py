@@ -1,17 +1,17 @@
-"""READ FIRST: what the parts of a model promise. The other contract, a kind of cell, is in ``core/modality.py``.
+"""READ FIRST: the contracts of a model's components. The contract of modalities is in ``core/modality.py``.
 
     cell ─Modality→ array ─collate, prepare→ Field ─Encoder→ Encoded ─Adapter→ Encoded ─Fusion→ Encoded
          ─Task→ output ─answers→ value
 
-What always holds, and is tested for every component by ``sensorium.testing``:
+Invariants, which ``sensorium.testing`` checks for every component:
 
-* An encoder sees only rows that have the stream. Its tokens are zero where masked; longer padding changes nothing.
-* An adapter keeps ``present`` and zeros.
-* A fusion gives the same whatever stands in absent rows and whatever the order of the mapping; a row with nothing at all
-  gives finite zeros.
-* A task's loss is ``[B]``, unreduced: it knows no trainer, no weights, no missing rows.
+* An encoder sees only rows that have the stream. Its tokens are zero where masked; more padding changes nothing.
+* An adapter preserves ``present`` and zeros.
+* A fusion does not depend on the contents of absent rows or on the order of the mapping; a row without any stream gives
+  finite zeros.
+* A task's loss is ``[B]``, unreduced: tasks know no trainer, no weights and no missing rows.
 
-Never name an attribute of a module like a method of ``nn.Module`` (``to``, ``type``, ``half``): it breaks the model.
+An attribute of a module must not be named like a method of ``nn.Module`` (``to``, ``type``, ``half``): it would shadow it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The five shapes in which modalities hand data to encoders: the narrow waist of the house.
+"""Layouts: the five shapes in which modalities pass data to encoders, the narrow waist of the library.
 
 Shape letters everywhere: **B** rows, **N** tokens, **D** width, **C** channels, **S** streams.
 """

@@ -67,7 +67,7 @@ _BLANKS = frozenset({"", "na", "n/a", "nan", "null", "none", "nil", "#n/a", "-na
 
 
 class Encodes(Protocol):
-    """What a shelf of the store asks of whatever makes its arrays."""
+    """What an array cache requires of the encoder of its cells."""
 
     @property
     def ragged(self) -> bool:

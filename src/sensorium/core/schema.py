@@ -93,8 +93,7 @@ class Column:
 
 
 Key = str | tuple[Literal["target", "extent"], str]
-"""An input or a prompt by its column's name; ``("target", name)``; ``("extent", name)``: how large an input was, where
-something lies on it."""
+"""The name of an input or prompt; ``("target", name)``; ``("extent", name)``: the size of an input with targets on it."""
 Sample = dict[Key, Array | None]
 
 
@@ -300,25 +299,23 @@ class Schema:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Schema:
         """The schema that ``to_json`` described as ``data``. Builds built-in or installed kinds only."""
-        told = data.get("columns")
-        if not isinstance(told, list) or not all(isinstance(item, dict) for item in told):
-            raise ConfigError("the schema does not hold together: it has no list of columns")
+        listed = data.get("columns")
+        if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
+            raise ConfigError("the schema is inconsistent: it has no list of columns")
         columns: dict[str, Column] = {}
-        for item in told:
+        for item in listed:
             name, role, spec = item.get("name"), item.get("role"), item.get("spec")
             more = [item.get(key) for key in ("of", "on", "stream")]
             if not isinstance(name, str) or name in columns:
-                raise ConfigError(
-                    f"the schema does not hold together: {str(name)[:100]!r} is no name of a column of its own"
-                )
+                raise ConfigError(f"the schema is inconsistent: {str(name)[:100]!r} is not a unique name of a column")
             if role not in ROLES or not isinstance(spec, dict):
-                raise ConfigError("the schema does not hold together: it has no role, or no kind", column=name)
+                raise ConfigError("the schema is inconsistent: it has no role, or no kind", column=name)
             if not all(part is None or isinstance(part, str) for part in more):
-                raise ConfigError("the schema does not hold together: of, on and stream are names", column=name)
+                raise ConfigError("the schema is inconsistent: of, on and stream must be names", column=name)
             modality: Modality | None = None
             if role in CODED:
                 if not isinstance(item.get("state"), dict):
-                    raise ConfigError("the schema does not hold together: nothing was learnt of it", column=name)
+                    raise ConfigError("the schema is inconsistent: it has no fitted state", column=name)
                 modality = registry.build("modalities", spec)
                 modality.state = item["state"]
             columns[name] = Column(name, role, spec, modality, *more)
@@ -342,7 +339,7 @@ class Schema:
 
 
 def _derived(name: str, of: Any, columns: Mapping[str, str | Mapping[str, Any]], role: str) -> str | None:
-    """The column that a derived one reads; refused where that would go round in circles or show the answer."""
+    """The column that a derived one reads; refused if circular or a target."""
     if of is None:
         return None
     if not isinstance(of, str) or of == name:
@@ -395,8 +392,7 @@ def _apart(columns: Iterable[Column]) -> None:
     every = list(columns)
     groups = {c.stream: c.name for c in every if c.stream is not None}
     for column in every if groups else ():
-        own = column.role in INPUTS and column.reader.stream is None
-        if own and column.name in groups:
+        if column.role in INPUTS and column.reader.stream is None and column.name in groups:
             raise ConfigError(
                 f"stream {column.name!r} is a group of columns, and column {column.name!r} is a stream of its own",
                 column=groups[column.name],

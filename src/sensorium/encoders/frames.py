@@ -20,8 +20,7 @@ from sensorium.nn.recurrent import Layer
 
 @component
 class Frames(Encoder):
-    """An image encoder applied to each frame, then a model over time: for video and sets of images. One token for each
-    frame.
+    """An image encoder for each frame, then a model over time: for video and sets of images.
 
     Use it rather than ``convnet`` where frames are far apart in time, or to use an image encoder.
     Source: frame features and a recurrent network, https://arxiv.org/abs/1411.4389; factorised attention over space, then

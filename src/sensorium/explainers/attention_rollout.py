@@ -19,8 +19,7 @@ from sensorium.nn.attention import Attention, Trunk
 
 @component
 class AttentionRollout(Explainer):
-    """Attention rollout: follows attention back through the blocks of a transformer, from the answer to patches, words or
-    cells.
+    """Attention rollout: follows attention back through the blocks of a transformer, to patches, words or cells.
 
     For encoders built on this library's transformer blocks (``patch``, ``vit``, ``transformer``, ``cells``). The values
     only rank and are never negative: they do not separate evidence for the answer from evidence against it.

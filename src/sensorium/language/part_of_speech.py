@@ -64,7 +64,7 @@ def tag(text: str) -> list[tuple[str, str]]:
 
 
 def english(tokens: Sequence[str]) -> list[tuple[str, str]]:
-    """English words with their universal tags; contractions already cut, as treebanks have them: ``do``, ``n't``."""
+    """English ``tokens`` with their universal tags; contractions are already split, as in treebanks: ``do``, ``n't``."""
     tags: list[str] = []
     start = 0
     for i, token in enumerate(tokens):

@@ -1,6 +1,7 @@
 """Metrics of multi-label classification: F1, accuracy, AUROC and average precision over labels.
 
-Each takes probabilities ``prediction`` and truths ``truth`` ``[B, K]`` and ``weight`` ``[R, B]`` (see ``metrics/weighting.py``).
+Each takes probabilities ``prediction`` and truths ``truth`` ``[B, K]`` and
+``weight`` ``[R, B]`` (see ``metrics/weighting.py``).
 """
 
 from __future__ import annotations

@@ -21,8 +21,7 @@ FURTHEST = 3.0
 
 @component
 class Supervised(Objective):
-    """Supervised losses of all targets, from all streams and from random subsets of them, for robustness to missing
-    streams.
+    """Supervised losses of all targets, from all streams and from random subsets of them.
 
     Each step computes two losses from one encoding: from all streams of a row, and from a random non-empty proper subset.
     The second keeps each modality able to answer alone: without it the fastest one dominates, and a model that loses a
