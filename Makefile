@@ -22,7 +22,7 @@ export TOKENIZERS_PARALLELISM := false
 export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help setup test test-all lint format demo examples bench bench-smoke docs wheel clean
+.PHONY: help setup test test-slow test-all lint format demo examples bench bench-smoke docs wheel clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,11 +39,13 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $@
 
-test: $(READY)  ## The test suite, but for the slow ones (benchmarks that start processes)
-	$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow"
+test: $(READY)  ## The test suite without the slow tests (tests/slow.py)
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not slow"
 
-test-all: $(READY)  ## Every test
-	$(BIN)/python -m pytest -q -n $(JOBS)
+test-slow: $(READY)  ## The slow tests
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m slow
+
+test-all: test test-slow  ## Every test
 
 lint: $(READY)  ## Style and types
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,19 @@ QUICK = ("model.size=tiny", "training.epochs=2", "training.batch_size=32")
 Rows = list[dict[str, str]]
 Fit = Callable[..., Any]
 Start = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the slow tests, and refuse a list that names tests which are no longer there."""
+    slow = runpy.run_path(str(Path(__file__).parent / "slow.py"))["SLOW"]
+    missing = set(slow)
+    for item in items:
+        for start in slow:
+            if item.nodeid.startswith(start):
+                item.add_marker("slow")
+                missing.discard(start)
+    if missing and config.args == ["tests"]:
+        raise pytest.UsageError(f"tests/slow.py names tests that are not there: {', '.join(sorted(missing))}")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,0 +1,40 @@
+"""The tests that ``make test`` leaves out, by the beginning of their ids: ``make test-slow`` and ``.ci/run`` run them.
+
+They start processes, train for seconds, compile, or fit boosted trees; each takes five seconds or more. What they check
+is checked in smaller ways by the others.
+"""
+
+from __future__ import annotations
+
+SLOW = (
+    # several processes, and runs that are killed
+    "tests/training/test_process_group.py",
+    "tests/training/test_launch.py::test_fit_starts_and_ends_worker_processes",
+    "tests/training/test_launch.py::test_failing_worker_ends_all_processes",
+    "tests/training/test_resume.py::test_command_line_run_resumes_after_kill_and_interrupt",
+    "tests/training/test_resume.py::test_interrupted_decoding_keeps_decoded_rows",
+    "tests/training/test_interruption.py::test_run_killed_at_random_moments_resumes_bit_identically",
+    "tests/training/test_fold_ensemble.py::test_stopped_ensemble_resumes_at_the_interrupted_network",
+    "tests/training/test_expert_fitting.py::test_run_stopped_within_final_training_resumes_bit_identically",
+    "tests/training/test_expert_fitting.py::test_run_stopped_in_final_fit_resumes_bit_identically",
+    "tests/test_plugins.py::test_two_processes_train_and_score_them",
+    "tests/test_stopped.py::test_interrupt_ends_all_prediction_processes",
+    # whole trainings
+    "tests/test_examples.py::test_example_runs",
+    "tests/test_examples.py::test_demo_tells_its_story",
+    "tests/test_machine_left_out.py",
+    "tests/training/test_expert_fitting.py::test_number_and_label_targets_are_supported",
+    "tests/training/test_speed_tuning.py::test_resumed_run_keeps_tuned_settings",
+    "tests/training/test_speed_tuning.py::test_tuned_run_equals_run_of_its_recipe",
+    "tests/tasks/test_survival.py::test_on_the_command_line",
+    # compiled networks
+    "tests/encoders/test_encoders.py::test_grids_and_maps_are_the_same_when_compiled",
+    "tests/training/test_compilation.py::test_compiled_training_gives_the_same_model",
+    # boosted trees of every kind of response
+    "tests/test_components.py::test_keeps_its_promises[experts/boosting]",
+    "tests/test_components.py::test_every_option_is_live[experts/boosting]",
+    "tests/experts/test_offline.py::test_experts_predict_without_scikit_learn[boosting]",
+    # benchmarks, small
+    "tests/test_benchmarks.py::test_a_benchmark_runs",
+    "tests/test_benchmarks.py::test_the_command_prints_a_table_and_writes_json",
+)
