@@ -123,7 +123,9 @@ class Session:
     def push(self, message: bytes) -> list[Window]:
         """Add the chunk ``message``; return the windows it completes. Raises ``SensoriumError`` if it is invalid."""
         if len(message) <= HEADER.size:
-            raise ConfigError(f"a chunk is a header of {HEADER.size} bytes followed by samples, but this one is shorter")
+            raise ConfigError(
+                f"a chunk is a header of {HEADER.size} bytes followed by data, but this one has {len(message)} bytes"
+            )
         number, start = HEADER.unpack_from(message)
         body = message[HEADER.size :]
         if isinstance(self.windows, Frames):
