@@ -168,7 +168,7 @@ class Session:
         }
 
     def summary(self) -> dict[str, Any]:
-        """Return counts, latencies and the real-time factor: seconds of computation per second of the stream."""
+        """Return counts, latencies and the real-time factor: seconds of work per second of the stream; below 1 keeps up."""
         counts = self.windows.counts
         covered = counts.answered * self.hop / self.rate
         p50, p99 = np.percentile(self.latencies, (50, 99)).tolist() if self.latencies else (None, None)
