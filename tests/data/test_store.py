@@ -185,7 +185,7 @@ def test_broken_index_error_names_the_folder_to_delete(tmp_path: Path) -> None:
 
 def test_unwritable_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
-    with pytest.raises(SensoriumError, match="the store cannot be written") as caught:
+    with pytest.raises(SensoriumError, match="the cache cannot be written") as caught:
         Store(tmp_path / "file" / "cache").cache(Counted(), "counted")
     assert "--cache" in str(caught.value)
 

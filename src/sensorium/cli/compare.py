@@ -45,7 +45,7 @@ def run(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of random seeds: runs of each candidate.")] = 3,
     metric: Annotated[str | None, typer.Option(help="The metric to compare [default: that of the task].")] = None,
-    leave_out: Annotated[bool, typer.Option("--leave-out", help="Also train once without each modality.")] = False,
+    leave_out: Annotated[bool, typer.Option("--leave-out", help="Also train without each modality.")] = False,
     ignore: _options.Ignore = None,
     group: _options.Group = None,
     as_: _options.As = None,

@@ -37,7 +37,8 @@ def run(
 ) -> None:
     """Explain predictions: the contribution of each modality, and of its pixels, frequencies, words, time steps or cells.
 
-    The contribution of a modality is an exact Shapley value. The weights, gates and attention of the fusion are shown too.
+    The contribution of a modality is its Shapley value: exact for up to eight modalities, sampled for more. The weights,
+    gates and attention of the fusion are shown too.
 
     Example: sensorium explain run test.csv --row 3 --out explanation.html
     """

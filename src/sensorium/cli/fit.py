@@ -46,7 +46,10 @@ def run(
         str | None, typer.Option(help="How much time to spend: fast, good (the default) or best (longer, with a search).")
     ] = None,
     tune_speed: Annotated[
-        bool, typer.Option("--tune-speed", help="First measure which settings train fastest on this machine, and use them.")
+        bool,
+        typer.Option(
+            "--tune-speed", help="First measure which settings train faster here; use those that keep the results."
+        ),
     ] = False,
     out: Annotated[Path, typer.Option(help="Folder for the model, its report and its logs.")] = Path("run"),
     resume: Annotated[bool, typer.Option("--resume", help="Resume from the last checkpoint in --out.")] = False,

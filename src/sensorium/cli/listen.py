@@ -59,7 +59,7 @@ def run(
     from sensorium.streaming.stream_session import Setup
 
     if (file is not None) + stdin + microphone != 1:
-        raise ConfigError("no single source is given", fix="give one of --file, --stdin and --microphone")
+        raise ConfigError("the stream needs exactly one source", fix="give one of --file, --stdin and --microphone")
     artifact = Artifact.load(run)
     name, kind, channels = _stream_column(artifact.schema, None if column is None else quoting.name(column))
     if file is not None:

@@ -17,7 +17,7 @@ def run(
     out: Annotated[Path | None, typer.Argument(help="The folder to write.")] = None,
     format_: Annotated[str, typer.Option("--format", help="parquet, or tar (the layout of WebDataset).")] = "parquet",
     rows_per_shard: Annotated[int, typer.Option(min=1, help="Maximum number of rows per shard.")] = 10_000,
-    megabytes: Annotated[float, typer.Option(help="Approximate size of the media per shard, in MB.")] = 256.0,
+    megabytes: Annotated[float, typer.Option(help="Approximate size of the media per shard, in MiB.")] = 256.0,
     as_: _options.As = None,
     media: Annotated[
         Path | None, typer.Option(help="Folder that relative media paths start from [default: the table's].")

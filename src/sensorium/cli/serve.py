@@ -49,7 +49,7 @@ def run(
     max_mb: Annotated[int, typer.Option(min=1, help="Maximum MiB of a request; a single file may have half of it.")] = 64,
     max_rows: Annotated[int, typer.Option(min=1, help="Maximum rows of a request.")] = 64,
     max_pixels: Annotated[
-        int | None, typer.Option(min=1, help="Maximum pixels of an image or a video frame [64 million].")
+        int | None, typer.Option(min=1, help="Maximum pixels of an image or a video frame [64 million, 36 million].")
     ] = None,
     max_seconds: Annotated[
         float | None, typer.Option(min=0.001, help="Maximum length of a sound or a video [30 minutes, 12 hours].")

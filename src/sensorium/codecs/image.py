@@ -38,7 +38,7 @@ def open_picture(cell: Any, side: int, scale: Scale | None = None) -> tuple[Arra
 
     Args:
         cell: An encoded image or an array.
-        side: The wanted longer side; large images are reduced to about twice that where it saves work.
+        side: The wanted longer side; larger images are reduced to a longer side of about twice that (8-bit DICOM: not).
         scale: The values of black and white in images of more than 8 bits; None: the range of the image.
 
     Returns:
@@ -73,7 +73,7 @@ def read_picture(blob: Blob, side: int, scale: Scale | None = None, *, raw: bool
 
     Args:
         blob: The file.
-        side: Larger images may be reduced where that saves work, to a longer side of at least twice ``side``.
+        side: Images of more than twice this longer side are reduced to about that (8-bit DICOM: not).
         scale: The values of black and white in images of more than 8 bits; None: the range of the image.
         raw: Whether to keep the values of such images, thinned to twice ``side``.
 

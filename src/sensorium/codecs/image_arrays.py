@@ -59,7 +59,7 @@ def crop_center(pixels: Array, side: int, share: float, smooth: Smooth) -> Array
 
 
 def _crop(size: tuple[int, int], side: int, share: float) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the height and width that ``cropped`` resizes to, and the first row and column that it keeps."""
+    """Return the height and width that ``crop_center`` resizes to, and the first row and column that it keeps."""
     high, wide = size
     shorter = max(side, int(side / share))
     longer = int(shorter * max(high, wide) / min(high, wide))
@@ -115,9 +115,9 @@ def frame_transform(
         size: The original height and width.
         opened: The height and width at which it was decoded.
         frame: The height and width of the frame.
-        stretch: As in ``framed``.
-        share: As in ``cropped``, which is used if it is given; otherwise ``framed``.
-        center: Whether ``middle`` is applied first.
+        stretch: As in ``fit_to_frame``.
+        share: As in ``crop_center``, which is used if it is given; otherwise ``fit_to_frame``.
+        center: Whether ``center_crop_to_ratio`` is applied first.
     """
     place = FrameTransform((opened[0] / size[0], opened[1] / size[1]), (0.0, 0.0))
     if center:

@@ -71,7 +71,8 @@ def has_sound(blob: Blob) -> bool:
 def read_video(blob: Blob, most: int, rate: float | None, frame: tuple[int, int] | int) -> VideoFrames:
     """Decode frames of a video.
 
-    At most ``SEQUENTIAL_FRAMES`` frames are decoded, or ``FRAMES_PER_SEEK`` per wanted frame, however long the video is.
+    Work is bounded, however long the video is: about ``SEQUENTIAL_FRAMES`` frames are decoded, or ``FRAMES_PER_SEEK`` per
+    wanted frame, or ``FRAMES_UNKNOWN_LENGTH`` where the header states no length.
 
     Args:
         blob: The file.

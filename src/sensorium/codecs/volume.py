@@ -31,9 +31,10 @@ def is_nifti(data: bytes) -> bool:
 
 
 def read_volume(cell: Any) -> Array:
-    """Decode a volume to voxels ``[D, H, W]`` in their original data type: slices from below, rows, columns.
+    """Decode a volume to voxels ``[D, H, W]``: slices from below, rows, columns.
 
-    NIfTI volumes are reoriented by their affine; DICOM slices are sorted by position.
+    NIfTI volumes are reoriented by their affine, DICOM slices are sorted by position; both are float32. Arrays and NPY
+    files keep their data type and order.
 
     Args:
         cell: A NIfTI file (the first volume is used), a folder with a DICOM series, a multi-frame DICOM file, an NPY file

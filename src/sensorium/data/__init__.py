@@ -1,1 +1,1 @@
-"""Tables to rows; nothing here knows a model."""
+"""Tables and their encoded rows; this package does not depend on models."""

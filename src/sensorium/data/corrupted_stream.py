@@ -28,7 +28,7 @@ class Corrupted(Source):
     Args:
         source: The clean values.
         columns: The stream's columns; those that do not support ``how`` stay clean.
-        how: One of ``kinds_of(columns)``.
+        how: One of ``supported_corruptions(columns)``.
         level: Severity, 0 to 1.
         seed: Seed of the corruptions.
     """

@@ -19,10 +19,9 @@ class Loader:
     """Batches of encoded rows, by one gather per stream; no worker processes are needed.
 
     The order is a function of seed and epoch alone. When shuffled, a last batch of a single row is joined to the one
-    before,
-    since batch statistics need two. Each of ``ranks`` processes takes its part of the same batches: together they see what
-    one process with ``ranks * batch_size`` rows per batch would. The last batch is divided evenly, or joined to the one
-    before if it has fewer than two rows per process.
+    before, since batch statistics need two. Each of ``ranks`` processes takes its part of the same batches: together they
+    see what one process with ``ranks * batch_size`` rows per batch would. The last batch is divided evenly, or joined to
+    the one before if it has fewer than two rows per process.
 
     Args:
         rows: The encoded rows.

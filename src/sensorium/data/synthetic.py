@@ -108,7 +108,8 @@ def make(
         test: The share of rows in ``test.csv``.
         noise: The share of wrong observations.
         targets: Target columns: ``event`` (six classes), ``cost`` (a number), ``tags`` (any of six).
-        damage: Whether to damage a few files of ``train.csv``: a truncated photo, an empty sound, a missing photo.
+        damage: Whether to damage a few files of ``train.csv``: a truncated photo, a photo that is text, a missing photo, an
+            empty sound.
 
     Returns:
         The paths of the tables by name; one whose share is 0 is not written.

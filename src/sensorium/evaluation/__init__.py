@@ -1,1 +1,1 @@
-"""How good, with which senses, and how sure."""
+"""Evaluation of trained models: scores and their significance, robustness, and attribution of predictions."""

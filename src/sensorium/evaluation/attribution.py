@@ -118,7 +118,7 @@ def attribute_elements(
         ConfigError: ``batch`` does not hold exactly one row.
     """
     if batch.rows != 1:
-        raise ConfigError(f"a map is of one row, not of {batch.rows}")
+        raise ConfigError(f"an attribution map needs a batch of one row, not of {batch.rows}")
     run = Forward(model, batch)
     with torch.no_grad():
         parts, outputs = run.streams, run.outputs

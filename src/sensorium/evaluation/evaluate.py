@@ -46,7 +46,7 @@ def evaluate(
             evaluation mode (a fold of cross-validation).
         baselines: By task, the constant prediction learnt from the training targets (``Task.baseline``), scored alongside.
         resamples: Number of bootstrap resamples behind each interval.
-        subsets: Whether to score every subset of streams and compute the streams' contributions.
+        subsets: Whether to score subsets of streams (``subsets_of``) and compute the streams' contributions.
         seed: Seed of the resamples.
     """
     streams = model.streams
@@ -176,7 +176,7 @@ def _target(name: str, found: _Gathered, whole: Subset, resamples: int, seed: in
 def _subsets(
     scores: TargetScores, task: Task[Any], found: _Gathered, whole: Tensor, resamples: int, seed: int
 ) -> dict[Subset, Tensor]:
-    """Score every subset of streams; return the headline's resamples by subset."""
+    """Score each evaluated subset of streams; return the headline's resamples by subset."""
     draws: dict[Subset, Tensor] = {scores.whole: whole}
     head = task.headline
     for subset, tally in found.tallies.items():

@@ -39,7 +39,7 @@ class TargetScores:
         predictions: The decoded prediction of each row.
         truths: The target of each row; None where missing.
         verdict: Whether the model is significantly better than the baseline.
-        subsets: Every metric with each subset of streams, by ``image+audio``.
+        subsets: Every metric with each evaluated subset of streams, by ``image+audio``.
         subset_intervals: The interval of the headline metric with each subset.
         shapley: Contribution of each stream to the headline metric (Shapley value), in its unit; positive is better.
         views: Further tables, charts and sentences that the task adds to a report.

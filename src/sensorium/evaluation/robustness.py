@@ -27,7 +27,7 @@ STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """The shares of rows from which a stream is removed, and the levels of corruption."""
 REMOVAL = "removal"
 MOST = 1000
-"""Maximum number of rows: each one is corrupted and encoded again for every step of every curve."""
+"""Maximum number of rows: each one is corrupted and encoded again for every step of every corruption curve."""
 BATCH = 128
 Key = tuple[str, str, float]
 """Stream, kind of degradation and level; ``("", "", 0.0)`` for clean rows."""

@@ -120,9 +120,9 @@ class Cells(Features):
         sizes = {name: len(self.numbers) for name in ("points", "ranks", "limit", "mean", "deviation")}
         sizes |= dict.fromkeys(("column", "place"), sum(self.sizes))
         for name, size in sizes.items():
-            found = len(getattr(self, name))
-            if found not in (0, size):  # 0: not yet fitted
-                errors.append(f"{prefix}{name} is of {found} cells or values, not {size}")
+            length = len(getattr(self, name))
+            if length not in (0, size):  # 0: not yet fitted
+                errors.append(f"{prefix}{name} is of {length} cells or values, not {size}")
         if len(self.column) and int(self.column.max()) >= len(self.column):
             errors.append(f"{prefix}column has indicators without a value")  # would allow any allocation
 
@@ -142,10 +142,10 @@ class Cells(Features):
         # NaN sorts last.
         order = np.sort(whole, axis=0) if len(whole) else np.zeros((1, whole.shape[1]))
         below, above = np.take_along_axis(order, low, axis=0), np.take_along_axis(order, high, axis=0)
-        found = np.where(count > 0, below + (above - below) * (place - low), 0.0)
+        interpolated = np.where(count > 0, below + (above - below) * (place - low), 0.0)
         normal = NormalDist()
         far = {n: normal.inv_cdf(1 - 0.5 / n) if n > 1 else 0.0 for n in set(count.tolist())}
-        kept = torch.from_numpy(np.maximum.accumulate(found, axis=0).T.astype(np.float32)).contiguous()
+        kept = torch.from_numpy(np.maximum.accumulate(interpolated, axis=0).T.astype(np.float32)).contiguous()
         first, beyond = (torch.searchsorted(kept, kept, right=right) for right in (False, True))
         self.keep("points", kept)
         self.keep("ranks", (first + beyond - 1) / (2 * (points - 1)))
@@ -177,12 +177,12 @@ class Cells(Features):
         cells]``.
         """
         data, real = _read(field)
-        number, there = data[:, self.numbers], real[:, self.numbers]
+        number, known = data[:, self.numbers], real[:, self.numbers]
         standard = self._standard(number).clamp(-self.reach, self.reach)
         width = int(self.column.max()) + 1 if len(self.column) else 0
         at = self.column[self._values(data)].masked_fill(~real[:, self.codes], -1)
         indicator = data.new_zeros(len(data), width + 1).scatter_(1, at.where(at >= 0, width), 1.0)[:, :width]
-        parts = [self._scores(number).masked_fill(~there, 0.0), standard.masked_fill(~there, 0.0)]
+        parts = [self._scores(number).masked_fill(~known, 0.0), standard.masked_fill(~known, 0.0)]
         return torch.cat([*parts, (~real[:, self.gaps]).to(data.dtype), indicator], dim=1)
 
     @torch.no_grad()

@@ -100,10 +100,10 @@ class Ngrams(Features):
                     yield text
 
         kept = subsampled(counted(), _TEXTS)
-        found = [block.frequent(self.least, most) for block, most in zip(blocks, self.most, strict=True)]
-        for name, terms in zip(("words", "characters"), found, strict=True):
+        frequent = [block.frequent(self.least, most) for block, most in zip(blocks, self.most, strict=True)]
+        for name, terms in zip(("words", "characters"), frequent, strict=True):
             self.keep(name, torch.tensor(list("\n".join(terms).encode("utf-8", "surrogatepass")), dtype=torch.uint8))
-        frequency = np.array([n for terms in found for n in terms.values()], dtype=np.float64)
+        frequency = np.array([n for terms in frequent for n in terms.values()], dtype=np.float64)
         self.keep("idf", torch.from_numpy(np.log((1 + rows) / (1 + frequency)) + 1))
         row, column, value = self._weights(kept)
         self.keep("directions", torch.zeros(len(frequency), 0))
@@ -128,8 +128,8 @@ class Ngrams(Features):
     @torch.no_grad()
     def compact(self, features: Tensor, field: Field) -> Tensor:
         """Return the projections of each text on the principal directions ``[B, directions]``."""
-        found: Tensor = torch.sparse.mm(features.to_sparse(), self.directions)
-        return found
+        projected: Tensor = torch.sparse.mm(features.to_sparse(), self.directions)
+        return projected
 
     def keep(self, name: str, values: Tensor) -> None:
         super().keep(name, values)
@@ -145,8 +145,8 @@ class Ngrams(Features):
             errors.append(f"the terms of {prefix}words or {prefix}characters are not UTF-8")
             return
         if not terms == len(self.idf) == len(self.directions):
-            found = f"{len(self.idf)} and {len(self.directions)}"
-            errors.append(f"{prefix}idf and {prefix}directions are of {found} terms, not {terms}")
+            lengths = f"{len(self.idf)} and {len(self.directions)}"
+            errors.append(f"{prefix}idf and {prefix}directions are of {lengths} terms, not {terms}")
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_known": None}  # rebuilt by each copy
@@ -155,8 +155,8 @@ class Ngrams(Features):
     def _blocks(self) -> tuple[_Words, _Characters]:
         """Return the term counters, built from the buffers on first use."""
         if self._known is None:
-            told = [bytes(part.cpu().numpy()).decode("utf-8", "surrogatepass") for part in (self.words, self.characters)]
-            terms = [[term for term in text.split("\n") if term] for text in told]
+            texts = [bytes(part.cpu().numpy()).decode("utf-8", "surrogatepass") for part in (self.words, self.characters)]
+            terms = [[term for term in text.split("\n") if term] for text in texts]
             self._known = (_Words(self.longest[0], terms[0]), _Characters(self.longest[1], terms[1]))
         return self._known
 
@@ -171,7 +171,7 @@ class Ngrams(Features):
     def _weights(self, texts: Sequence[_Text]) -> tuple[Array, Array, Array]:
         """Return the non-zero TF-IDF weights as rows, columns and values; each block of a row has unit length."""
         idf = self.idf.cpu().numpy().astype(np.float64)
-        found, before = [], 0
+        parts, before = [], 0
         for block in self._blocks:
             width = len(block.index)
             terms = [block.terms(text) for text in texts]
@@ -180,9 +180,9 @@ class Ngrams(Features):
             row, column = np.divmod(place, max(width, 1))
             value = (1 + np.log(count)) * idf[before + column]
             value /= np.sqrt(np.bincount(row, value**2, minlength=len(texts)))[row]
-            found.append((row, column + before, value))
+            parts.append((row, column + before, value))
             before += width
-        row, column, value = (np.concatenate(part) for part in zip(*found, strict=True))
+        row, column, value = (np.concatenate(part) for part in zip(*parts, strict=True))
         return row, column, value
 
 
@@ -218,10 +218,10 @@ class _Block(ABC):
 
     def count(self, text: _Text) -> None:
         """Count the terms of one more text."""
-        found = np.sort(self.terms(text))
+        columns = np.sort(self.terms(text))
         if len(self.index) > len(self.frequency):
             self.frequency = np.concatenate([self.frequency, np.zeros(len(self.index), dtype=np.int64)])
-        self.frequency[found[np.diff(found, prepend=-1) > 0]] += 1
+        self.frequency[columns[np.diff(columns, prepend=-1) > 0]] += 1
         while len(self.index) > _TERMS:
             self.forget()
 
@@ -245,10 +245,10 @@ class _Words(_Block):
 
     def terms(self, text: _Text) -> Array:
         words = text.words
-        found = self.columns(words)
+        columns = self.columns(words)
         for n in range(2, self.longest + 1):
-            found += self.columns(map(" ".join, zip(*(words[i:] for i in range(n)), strict=False)))
-        return np.array(found, dtype=np.int64)
+            columns += self.columns(map(" ".join, zip(*(words[i:] for i in range(n)), strict=False)))
+        return np.array(columns, dtype=np.int64)
 
 
 class _Characters(_Block):

@@ -74,23 +74,23 @@ class Picture(StandardisedFeatures):
         index = middles.long().clamp_max(data.shape[2] - 1)
         rows = torch.arange(len(data), device=data.device)[:, None]
         slices = data.transpose(1, 2)[rows, index]  # [B, slices, C, H, W]
-        told = self._picture(slices.flatten(0, 1), None).reshape(len(data), _SLICES, -1)
-        mean, spread = told.mean(dim=1), told.std(dim=1, correction=0)
+        described = self._picture(slices.flatten(0, 1), None).reshape(len(data), _SLICES, -1)
+        mean, spread = described.mean(dim=1), described.std(dim=1, correction=0)
         return torch.cat([mean[:, : -self.colours], spread, mean[:, -self.colours :]], dim=1)
 
     def _picture(self, picture: Tensor, lengths: Tensor | None) -> Tensor:
         small = _resized(picture, self.size, lengths)
         channels = small.shape[1]
         edges = blocks(oriented(small, self.cells, self.orientations), _FAINT)
-        told = [edges, _resized(small.mean(dim=1, keepdim=True), self.thumbnail)]
+        parts = [edges, _resized(small.mean(dim=1, keepdim=True), self.thumbnail)]
         if channels > 1:
             side = 8 if channels <= _FEW else 4 if channels <= _SOME else 1
-            told.append(_resized(small, (min(side, self.size[0]), min(side, self.size[1]))))
+            parts.append(_resized(small, (min(side, self.size[0]), min(side, self.size[1]))))
         if channels <= _FEW:
-            told.append(_histograms(small))
+            parts.append(_histograms(small))
         flat = small.flatten(2)
-        told += [flat.mean(dim=2), flat.std(dim=2, correction=0)]
-        return torch.cat([part.flatten(1) for part in told], dim=1)
+        parts += [flat.mean(dim=2), flat.std(dim=2, correction=0)]
+        return torch.cat([part.flatten(1) for part in parts], dim=1)
 
     def learn(self, sample: Tensor) -> None:
         # A seeded generator: the same rows give the same directions.

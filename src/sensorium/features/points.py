@@ -60,7 +60,7 @@ class Points(StandardisedFeatures):
         distance, pairs = self._distances(places, real)
         mean = (distance * pairs).sum(dim=1, keepdim=True) / pairs.sum(dim=1, keepdim=True).clamp_min(1)
         along = places.transpose(1, 2)
-        told = [
+        parts = [
             middle,
             torch.stack([covariance[:, i, j] for i, j in _AXES], dim=1),
             extents,
@@ -75,8 +75,8 @@ class Points(StandardisedFeatures):
         if data.shape[2] > 3:
             others = moments(data[..., 3:].transpose(1, 2), real[:, None])
             others[..., 3] = others[..., 3].asinh()  # kurtosis is unbounded
-            told.append(others.flatten(1))
-        return torch.cat(told, dim=1)
+            parts.append(others.flatten(1))
+        return torch.cat(parts, dim=1)
 
     def compact(self, features: Tensor, field: Field) -> Tensor:
         """Return all features except moments beyond the limit of 256 numbers."""
@@ -93,11 +93,11 @@ class Points(StandardisedFeatures):
         count = real.sum(dim=1, keepdim=True)
         share = (torch.arange(self.pairs, device=places.device) + 0.5) / self.pairs
         index = torch.where(count > self.pairs, (share * count).long(), torch.arange(self.pairs, device=places.device))
-        there = index < count
+        valid = index < count
         index = index.clamp_max(places.shape[1] - 1)
         few = places.gather(1, index[..., None].expand(-1, -1, 3))
         gap = (few[:, :, None] - few[:, None]).norm(dim=3)
-        both = there[:, :, None] & there[:, None] & ~torch.eye(self.pairs, dtype=torch.bool, device=places.device)
+        both = valid[:, :, None] & valid[:, None] & ~torch.eye(self.pairs, dtype=torch.bool, device=places.device)
         return gap.flatten(1), both.flatten(1)
 
 

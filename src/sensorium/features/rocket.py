@@ -93,16 +93,16 @@ class Rocket(StandardisedFeatures):
         """
         real = data.new_ones((len(data), data.shape[2]), dtype=torch.bool) if mask is None else mask
         data, lengths = self._pooled(data, real)
-        told, done = [], 0
+        parts, done = [], 0
         for i, (dilation, levels) in enumerate(self.dilations):
-            found = convolved(data, dilation, self.chosen[i])
+            response = convolved(data, dilation, self.chosen[i])
             inside = _inside(lengths, dilation, i, data.shape[2])
-            found.view(len(data), -1, 2, data.shape[2]).masked_fill_(~inside[:, None], -torch.inf)
+            response.view(len(data), -1, 2, data.shape[2]).masked_fill_(~inside[:, None], -torch.inf)
             count = inside.sum(dim=2).clamp_min(1).repeat(1, len(_HIGH) // 2)
             for j in range(done, done + levels):
-                told.append(torch.count_nonzero(found > self.biases[:, j, None], dim=2) / count)
+                parts.append(torch.count_nonzero(response > self.biases[:, j, None], dim=2) / count)
             done += levels
-        return torch.cat(told, dim=1)
+        return torch.cat(parts, dim=1)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *rest)
@@ -110,9 +110,9 @@ class Rocket(StandardisedFeatures):
         each = sum(levels for _, levels in self.dilations)
         shapes = {"biases": (len(_HIGH), each), "chosen": (len(self.dilations), len(_HIGH), self.layout.channels)}
         for name, shape in shapes.items():
-            found = getattr(self, name)
-            if found.numel() and found.shape != shape:  # empty: not yet fitted
-                errors.append(f"{prefix}{name} is of shape {tuple(found.shape)}, not {shape}")
+            buffer = getattr(self, name)
+            if buffer.numel() and buffer.shape != shape:  # empty: not yet fitted
+                errors.append(f"{prefix}{name} is of shape {tuple(buffer.shape)}, not {shape}")
 
     def compact(self, features: Tensor, field: Field) -> Tensor:
         """Return the projections on the 64 principal directions of the training rows."""
@@ -137,21 +137,21 @@ class Rocket(StandardisedFeatures):
             return torch.zeros(len(_HIGH), each)
         pooled = [self._pooled(row[None], row.new_ones((1, row.shape[1]), dtype=torch.bool)) for row in sample]
         longest = max(max(row.shape[2] for row, _ in pooled), 1)
-        told, drawn = [], 0
+        parts, drawn = [], 0
         for i, (dilation, levels) in enumerate(self.dilations):
             rows = [pooled[int(index)][0][0] for index in picked[i]]
             summed = [some.to(row) @ row for some, row in zip(self.chosen[i], rows, strict=True)]
             padded = torch.stack([F.pad(row, (0, longest - len(row))) for row in summed])
-            found = (_kernels(padded)[:, None] @ _taps(padded, dilation))[:, 0]
+            response = (_kernels(padded)[:, None] @ _taps(padded, dilation))[:, 0]
             lengths = torch.cat([pooled[int(index)][1] for index in picked[i]])
             inside = _inside(lengths, dilation, i, longest)[torch.arange(len(_HIGH)), torch.arange(len(_HIGH)) % 2]
             # As in the paper: multiples of the golden ratio, which are evenly spread for any count.
             order = drawn + 1 + torch.arange(len(_HIGH) * levels, dtype=torch.float64).reshape(-1, levels)
-            told.append(_quantiles(found, inside, (order * _GOLDEN).remainder(1).to(found)))
+            parts.append(_quantiles(response, inside, (order * _GOLDEN).remainder(1).to(response)))
             drawn += len(_HIGH) * levels
-        found = torch.cat(told, dim=1)
+        thresholds = torch.cat(parts, dim=1)
         # For a constant series, rounding must not decide the comparison.
-        return found + 1e-5 * (1 + found.abs())
+        return thresholds + 1e-5 * (1 + thresholds.abs())
 
 
 def convolved(data: Tensor, dilation: int, chosen: Tensor) -> Tensor:
@@ -196,8 +196,8 @@ def _quantiles(values: Tensor, real: Tensor, at: Tensor) -> Tensor:
     ordered = values.masked_fill(~real, torch.inf).sort(dim=1).values
     place = at * (real.sum(dim=1, keepdim=True) - 1).clamp_min(0)
     low, high = (ordered.gather(1, index.long()) for index in (place.floor(), place.ceil()))
-    found = torch.where(low == high, low, low + (high - low) * (place - place.floor()))
-    return found.masked_fill(~real.any(dim=1, keepdim=True), 0.0)
+    quantiles = torch.where(low == high, low, low + (high - low) * (place - place.floor()))
+    return quantiles.masked_fill(~real.any(dim=1, keepdim=True), 0.0)
 
 
 def _dilations(steps: int, each: int) -> list[tuple[int, int]]:
@@ -205,9 +205,9 @@ def _dilations(steps: int, each: int) -> list[tuple[int, int]]:
     most = min(each, _DILATIONS)
     top = math.log2(max((steps - 1) / (_TAPS - 1), 1))
     spread = Counter(int(2 ** (top * i / max(most - 1, 1))) for i in range(most))
-    found = {dilation: count * each // most for dilation, count in spread.items()}
-    rest = each - sum(found.values())
-    return [(dilation, levels + (i < rest)) for i, (dilation, levels) in enumerate(sorted(found.items()))]
+    counts = {dilation: count * each // most for dilation, count in spread.items()}
+    rest = each - sum(counts.values())
+    return [(dilation, levels + (i < rest)) for i, (dilation, levels) in enumerate(sorted(counts.items()))]
 
 
 def _subsets(shape: tuple[int, int], channels: int, draw: torch.Generator) -> Tensor:

@@ -68,21 +68,21 @@ class Series(StandardisedFeatures):
             data = course(data.transpose(1, 2), self.channels).transpose(1, 2)
         real = data.new_ones((len(data), data.shape[2]), dtype=torch.bool) if mask is None else mask
         lengths = real.sum(dim=1)
-        told = [self._statistics(data, real)]
+        parts = [self._statistics(data, real)]
         if self.parts.bands:
-            told.append(self._bands(data, real))
+            parts.append(self._bands(data, real))
         if self.parts.steps:
-            told.append(course(data, self.parts.steps, lengths))
-        whole = [torch.cat(told, dim=2).flatten(1)]
+            parts.append(course(data, self.parts.steps, lengths))
+        whole = [torch.cat(parts, dim=2).flatten(1)]
         if self.pairs > 1:
             whole.append(correlations(data, real))
         return torch.cat([*whole, lengths[:, None].to(data).log1p()], dim=1)
 
     def _statistics(self, data: Tensor, real: Tensor) -> Tensor:
-        found = channel_summary(data, real[:, None])
+        summary = channel_summary(data, real[:, None])
         # With heavy tails, standardising would leave most rows indistinguishable.
-        found[..., _UNBOUNDED] = found[..., _UNBOUNDED].asinh()
-        return found[..., : self.parts.statistics]
+        summary[..., _UNBOUNDED] = summary[..., _UNBOUNDED].asinh()
+        return summary[..., : self.parts.statistics]
 
     def _bands(self, data: Tensor, real: Tensor) -> Tensor:
         power = powers(data, real[:, None], self.segment)
@@ -94,10 +94,13 @@ class Series(StandardisedFeatures):
 
     def compact(self, features: Tensor, field: Field) -> Tensor:
         """Return the statistics, a coarser spectrum and shape, and the length: at most 300 numbers."""
-        here, few = self.parts, _fitting(self.parts, self.channels, _MOST_COMPACT)
-        told = features[:, : self.channels * here.width].reshape(-1, self.channels, here.width)
-        bands, steps = told[..., here.statistics : here.statistics + here.bands], told[..., here.statistics + here.bands :]
-        parts = [told[..., : few.statistics]]
+        own, few = self.parts, _fitting(self.parts, self.channels, _MOST_COMPACT)
+        channels = features[:, : self.channels * own.width].reshape(-1, self.channels, own.width)
+        bands, steps = (
+            channels[..., own.statistics : own.statistics + own.bands],
+            channels[..., own.statistics + own.bands :],
+        )
+        parts = [channels[..., : few.statistics]]
         parts += [course(part, n) for part, n in ((bands, few.bands), (steps, few.steps)) if n]
         kept = torch.cat(parts, dim=2)
         if self.channels * few.width > _MOST_COMPACT:
@@ -114,4 +117,4 @@ def _fitting(whole: _FeatureCounts, channels: int, most: int) -> _FeatureCounts:
         _FeatureCounts(4, 0, min(whole.steps, 4)),
         _FeatureCounts(min(whole.statistics, 4), 0, 0),
     ]
-    return next((told for told in tries if told.width * channels <= most), tries[-1])
+    return next((counts for counts in tries if counts.width * channels <= most), tries[-1])

@@ -60,24 +60,24 @@ class Sound(StandardisedFeatures):
         cepstra = dct(sound, self.cepstra).transpose(2, 3)  # [B, C, cepstra, T]
         sound = sound.transpose(2, 3)  # [B, C, bands, T]
         few = course(sound.transpose(2, 3), self.coarse).transpose(2, 3)
-        there = real[:, None, None]
+        present = real[:, None, None]
         loudness = sound.mean(dim=2)
-        told = [
+        parts = [
             course(few, self.steps, lengths),
-            self._moments(cepstra, there),
-            self._moments(sound, there),
-            quantiles(sound, there, _AT),
+            self._moments(cepstra, present),
+            self._moments(sound, present),
+            quantiles(sound, present, _AT),
             course(loudness - _mean(loudness, real[:, None])[..., None], self.steps, lengths),
             lengths[:, None].to(data).log1p(),
         ]
-        return torch.cat([part.flatten(1) for part in told], dim=1)
+        return torch.cat([part.flatten(1) for part in parts], dim=1)
 
     @staticmethod
     def _moments(x: Tensor, real: Tensor) -> Tensor:
         """Return mean and deviation, and mean size and deviation of the frame-to-frame change ``[B, C, bands, 4]``."""
         step, both = x[..., 1:] - x[..., :-1], real[..., 1:] & real[..., :-1]
-        told = [_mean(x, real), _deviation(x, real), _mean(step.abs(), both), _deviation(step, both)]
-        return torch.stack(told, dim=-1)
+        parts = [_mean(x, real), _deviation(x, real), _mean(step.abs(), both), _deviation(step, both)]
+        return torch.stack(parts, dim=-1)
 
     def compact(self, features: Tensor, field: Field) -> Tensor:
         """Return a coarser spectrogram, and means and deviations of cepstra and coarse bands: at most 256 numbers."""
@@ -90,8 +90,8 @@ class Sound(StandardisedFeatures):
         moments = cepstra.reshape(-1, self.channels, self.cepstra, 4)[..., [0, 1]]
         change = bands.reshape(-1, self.channels, self.bands, 4)[..., [0, 1, 3]].transpose(2, 3)
         change = course(change, min(self.bands, few))
-        told = [fewer, moments, change, features[:, -1:]]
-        return torch.cat([part.flatten(1) for part in told], dim=1)
+        parts = [fewer, moments, change, features[:, -1:]]
+        return torch.cat([part.flatten(1) for part in parts], dim=1)
 
 
 def _mean(x: Tensor, real: Tensor) -> Tensor:

@@ -112,13 +112,13 @@ class Audio(Modality):
 
     @classmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
-        found = Counter(ending for ending in map(_ending, cells) if ending)
-        if not found:
+        endings = Counter(ending for ending in map(_ending, cells) if ending)
+        if not endings:
             return Guess(0.0, "no cell is a recording")
-        count = found.total()
-        if set(found) == {"array"}:
+        count = endings.total()
+        if set(endings) == {"array"}:
             return Guess(0.6 * count / len(cells), f"{count} of {len(cells)} cells are arrays of 16-bit samples")
-        kinds = " or ".join(kind for kind, _ in found.most_common(3))
+        kinds = " or ".join(kind for kind, _ in endings.most_common(3))
         verb = "are" if "bytes" in kinds else "end in"
         return Guess(0.98 * count / len(cells), f"{count} of {len(cells)} cells {verb} {kinds}")
 
@@ -228,11 +228,11 @@ class Audio(Modality):
     def encode(self, cell: Any) -> Array:
         rate = self.state["rate"]
         # Slightly more than is kept, so that the resampler's edge effect is cut off.
-        signal, found, *_ = _open(cell, self.state["length"] / rate + 0.05 if self.trim_db is None else _WHOLE)
+        signal, own_rate, *_ = _open(cell, self.state["length"] / rate + 0.05 if self.trim_db is None else _WHOLE)
         if self.trim_db is not None:
-            most = math.ceil((self.state["length"] / rate + 0.05) * (found or rate))
-            signal = _trimmed(signal, found or rate, self.trim_db)[0][:most]
-        return _to_int16(self._resampled(signal, found or rate))
+            most = math.ceil((self.state["length"] / rate + 0.05) * (own_rate or rate))
+            signal = _trimmed(signal, own_rate or rate, self.trim_db)[0][:most]
+        return _to_int16(self._resampled(signal, own_rate or rate))
 
     def extent(self, cell: Any) -> Array | None:
         """Return the length in seconds; with ``trim_db`` (the recording is then decoded) also where the kept part
@@ -251,11 +251,11 @@ class Audio(Modality):
 
     def framing(self, extent: Array) -> Array:
         """Map seconds to stored samples."""
-        found = np.zeros((len(extent), 1, 2), np.float32)
-        found[:, 0, 0] = self.state["rate"]
+        mapping = np.zeros((len(extent), 1, 2), np.float32)
+        mapping[:, 0, 0] = self.state["rate"]
         if self.trim_db is not None:
-            found[:, 0, 1] = -extent[:, 1] * self.state["rate"]
-        return found
+            mapping[:, 0, 1] = -extent[:, 1] * self.state["rate"]
+        return mapping
 
     def blank(self) -> Array:
         return np.zeros(0, dtype=np.int16)

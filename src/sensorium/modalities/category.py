@@ -129,9 +129,9 @@ class Category(Modality):
         groups = [] if self.fold else similar_groups(self.state["values"])
         if not groups:
             return []
-        said = "; ".join(" and ".join(repr(value) for value in group) for group in groups[:4])
+        examples = "; ".join(" and ".join(repr(value) for value in group) for group in groups[:4])
         rest = f" (and {len(groups) - 4} more)" if len(groups) > 4 else ""
-        return [f"values that differ in case, blanks or Unicode form only: {said}{rest}; fold: true makes one of each"]
+        return [f"values that differ in case, blanks or Unicode form only: {examples}{rest}; fold: true makes one of each"]
 
     @property
     def classes(self) -> list[str]:
@@ -203,10 +203,10 @@ class Category(Modality):
         index = self._known()
         if not index.folded:
             index.folded.update((fold_label(known), known) for known in index.values)
-        said = f"{value[:60]!r} was not seen in training"
+        message = f"{value[:60]!r} was not seen in training"
         if close := nearest_label(value[:60], index.folded):
-            return f"{said}; did you mean {close!r}?"
-        return f"{said}; there are: {', '.join(index.values)}" if len(index.values) <= 8 else said
+            return f"{message}; did you mean {close!r}?"
+        return f"{message}; there are: {', '.join(index.values)}" if len(index.values) <= 8 else message
 
 
 def _merged(counts: Counter[str]) -> Counter[str]:

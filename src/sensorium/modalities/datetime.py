@@ -55,16 +55,16 @@ class Datetime(Modality):
             # Other eight-digit numbers are rarely valid dates.
             return Guess(0.95 * share**2, f"{read} of {len(cells)} cells are days such as {str(cells[0]).strip()[:8]}")
         # Any large number could be seconds since 1970: the column name must suggest it too.
-        told = any(word in name.lower() for word in ("time", "date", "stamp", "epoch", "_at", "when"))
+        named = any(word in name.lower() for word in ("time", "date", "stamp", "epoch", "_at", "when"))
         return Guess(
-            (0.93 if told else 0.2) * share**2, f"{read} of {len(cells)} cells could be seconds since 1970 or dates"
+            (0.93 if named else 0.2) * share**2, f"{read} of {len(cells)} cells could be seconds since 1970 or dates"
         )
 
     def fit(self, cells: Iterable[Any]) -> None:
         seen = list(cells)
         self._turned = day_month_order(seen)
         order: Order = self._turned.order if self.order == "auto" else self.order
-        days = [found[1] / _DAY for found in (read_datetime(cell, order) for cell in seen) if found is not None]
+        days = [parsed[1] / _DAY for parsed in (read_datetime(cell, order) for cell in seen) if parsed is not None]
         spread = float(np.std(days)) if days else 0.0
         self.state = {
             "order": order,
@@ -78,16 +78,16 @@ class Datetime(Modality):
 
     @property
     def reading(self) -> str:
-        found = self._turned
-        if found is None or not (found.days or found.months or found.either):
+        evidence = self._turned
+        if evidence is None or not (evidence.days or evidence.months or evidence.either):
             return ""
         how = _SAID[self.state["order"]]
         if self.order != "auto":
             return f"{how}, as told"
-        if not found.example:
+        if not evidence.example:
             return f"{how}, though no cell decides it"
-        count = found.months if self.state["order"] == "mdy" else found.days
-        return f"{how}, as {found.example} says" + (f" and {count - 1} more" if count > 1 else "")
+        count = evidence.months if self.state["order"] == "mdy" else evidence.days
+        return f"{how}, as {evidence.example} says" + (f" and {count - 1} more" if count > 1 else "")
 
     @property
     def settled(self) -> dict[str, Any]:
@@ -96,17 +96,17 @@ class Datetime(Modality):
 
     @property
     def doubts(self) -> list[str]:
-        found = self._turned
-        if found is None or self.order != "auto":
+        evidence = self._turned
+        if evidence is None or self.order != "auto":
             return []
-        if found.days and found.months:
+        if evidence.days and evidence.months:
             return [
-                f"{found.days} dates have days first and {found.months} months first: read with "
+                f"{evidence.days} dates have days first and {evidence.months} months first: read with "
                 f"{_SAID[self.state['order']]}; the others count as missing"
             ]
-        if found.either and not found.example:
+        if evidence.either and not evidence.example:
             return [
-                f"{found.either} dates such as 3/4/2020 are read with days first, though no cell decides it: if months "
+                f"{evidence.either} dates such as 3/4/2020 are read with days first, though no cell decides it: if months "
                 f"come first, say order: mdy (as in --as 'COLUMN={{kind: datetime, order: mdy}}')"
             ]
         return []
@@ -116,10 +116,10 @@ class Datetime(Modality):
         return read_datetime(cell, self.state["order"])
 
     def encode(self, cell: Any) -> Array:
-        found = self.moment(cell)
-        if found is None:
+        moment = self.moment(cell)
+        if moment is None:
             raise self._problem(cell)
-        clock, seconds = found
+        clock, seconds = moment
         age = (seconds / _DAY - self.state["mean"]) / self.state["deviation"]
         hours = clock.hour + clock.minute / 60 + clock.second / 3600
         parts = ((clock.timetuple().tm_yday - 1) / 365.25, (clock.weekday() + hours / 24) / 7, hours / 24)

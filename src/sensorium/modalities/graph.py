@@ -110,11 +110,11 @@ class Graph(Modality):
     def encode(self, cell: Any) -> Array:
         network = read_graph(cell)
         count, width = len(network.nodes), self.state["width"]
-        found = 0 if isinstance(network.nodes, list) else network.nodes.shape[1]
+        own_width = 0 if isinstance(network.nodes, list) else network.nodes.shape[1]
         name = cell.name if isinstance(cell, Blob) else None
-        if found != width:
-            said, usual = ("labels" if n == 0 else f"{n} numbers" for n in (found, width))
-            raise CellError(f"the nodes are {said}, in training they were {usual}", file=name)
+        if own_width != width:
+            own, usual = ("labels" if n == 0 else f"{n} numbers" for n in (own_width, width))
+            raise CellError(f"the nodes are {own}, in training they were {usual}", file=name)
         if count > self.state["count"]:
             fix = "give larger graphs in training, or set count"
             raise CellError(f"the graph has {count} nodes, more than the {self.state['count']} kept", file=name, fix=fix)

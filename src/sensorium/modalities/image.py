@@ -119,13 +119,13 @@ class Image(Modality):
 
     @classmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
-        found = Counter(ending for ending in map(_ending, cells) if ending)
-        if not found:
+        endings = Counter(ending for ending in map(_ending, cells) if ending)
+        if not endings:
             return Guess(0.0, "no cell is a picture")
-        count = found.total()
-        if set(found) == {"array"}:
+        count = endings.total()
+        if set(endings) == {"array"}:
             return Guess(0.8 * count / len(cells), f"{count} of {len(cells)} cells are arrays shaped like pictures")
-        kinds = " or ".join(kind for kind, _ in found.most_common(3))
+        kinds = " or ".join(kind for kind, _ in endings.most_common(3))
         verb = "are" if "bytes" in kinds else "end in"
         return Guess(0.98 * count / len(cells), f"{count} of {len(cells)} cells {verb} {kinds}")
 
@@ -190,15 +190,15 @@ class Image(Modality):
 
         Off by up to half a pixel if a large JPEG is decoded at a fraction of its size, by one if it is also cropped.
         """
-        frame, found = (self.state["height"], self.state["width"]), np.empty((len(extent), 2, 3), np.float32)
+        frame, matrices = (self.state["height"], self.state["width"]), np.empty((len(extent), 2, 3), np.float32)
         cut: dict[str, Any] = {"stretch": self.stretch, "share": self.share, "center": self.crop == "center"}
         known: dict[tuple[int, int], Array] = {}
         for i, (wide, high) in enumerate(extent.astype(int).tolist()):
             size = max(high, 1), max(wide, 1)  # missing rows have arbitrary values
             if size not in known:
                 known[size] = frame_transform(size, decoded_size(size, self._side), frame, **cut).matrix
-            found[i] = known[size]
-        return found
+            matrices[i] = known[size]
+        return matrices
 
     @property
     def _side(self) -> int:
@@ -264,12 +264,12 @@ class Image(Modality):
         kept: dict[str, Any] = {key: self.state[key] for key in ("height", "width", "channels")}
         if "scale" in self.state:  # only for images of more than 8 bits, so that cache keys of others stay the same
             kept["scale"] = self.state["scale"]
-        told = {"share": self.share, "stretch": self.stretch, "smooth": self.smooth, "crop": self.crop}
+        options = {"share": self.share, "stretch": self.stretch, "smooth": self.smooth, "crop": self.crop}
         # Defaults are left out, so that cache keys from before these options stay valid; also a random crop, which happens
         # in training and is not stored.
         plain = {"share": None, "stretch": False, "smooth": "bilinear", "crop": "none"}
-        told |= {"crop": "center" if self.crop == "center" else "none"}
-        return {**kept, "fill": self._fill, **{key: value for key, value in told.items() if value != plain[key]}}
+        options |= {"crop": "center" if self.crop == "center" else "none"}
+        return {**kept, "fill": self._fill, **{key: value for key, value in options.items() if value != plain[key]}}
 
     @property
     def _fill(self) -> list[int]:

@@ -71,10 +71,10 @@ class Images(Modality):
         many = sum(count > 1 for count in counts)
         if not many:
             return Guess(0.0, "no cell has several pictures")
-        found = sum(count > 0 for count in counts)
-        reason = f"{found} of {len(cells)} cells name pictures, {many} of them several"
+        named = sum(count > 0 for count in counts)
+        reason = f"{named} of {len(cells)} cells name pictures, {many} of them several"
         # Scores higher than a single image, which would match the last file name.
-        return Guess(0.99 * found / len(cells), reason)
+        return Guess(0.99 * named / len(cells), reason)
 
     def fit(self, cells: Iterable[Any]) -> None:
         sizes: list[tuple[int, int]] = []
@@ -108,11 +108,11 @@ class Images(Modality):
         parts = _parts(cell)[: self.pictures]
         if not parts:
             raise CellError("there is no picture in the cell")
-        found = []
+        framed = []
         for part in parts:
             pixels, size = open_picture(part, max(frame), scale_of(self.state))
-            found.append(fit_to_frame(with_channels(pixels, self.state["channels"]), size, frame, self._fill))
-        return np.ascontiguousarray(np.stack(found).transpose(0, 3, 1, 2))
+            framed.append(fit_to_frame(with_channels(pixels, self.state["channels"]), size, frame, self._fill))
+        return np.ascontiguousarray(np.stack(framed).transpose(0, 3, 1, 2))
 
     def blank(self) -> Array:
         return np.zeros((0, self.state["channels"], self.state["height"], self.state["width"]), dtype=np.uint8)

@@ -137,22 +137,24 @@ class Number(Modality):
     @property
     def writing(self) -> NumberFormat:
         """The number format of the training cells; of models saved before it was learned, the default format."""
-        told = self.state.get("writing")
-        if self._written[0] is not told:
-            self._written = (told, NumberFormat(**told) if told else NumberFormat())
+        stored = self.state.get("writing")
+        if self._written[0] is not stored:
+            self._written = (stored, NumberFormat(**stored) if stored else NumberFormat())
         return self._written[1]
 
     @property
     def reading(self) -> str:
-        writing, said = self.writing, []
+        writing, parts = self.writing, []
         shown = self._evidence.points + self._evidence.commas if self._evidence else 0
         if writing.decimal == "comma" or (shown and writing.decimal and writing.grouped):
-            said.append(f"decimal {writing.decimal}s, 1{',' if writing.decimal == 'point' else '.'}234 is 1234")
+            parts.append(f"decimal {writing.decimal}s, 1{',' if writing.decimal == 'point' else '.'}234 is 1234")
         if writing.spans:
-            said.append("in seconds; 1:30 is " + ("a minute and a half" if writing.clock == "ms" else "an hour and a half"))
+            parts.append(
+                "in seconds; 1:30 is " + ("a minute and a half" if writing.clock == "ms" else "an hour and a half")
+            )
         elif writing.unit:
-            said.append(f"in {writing.unit}")
-        return "; ".join(said)
+            parts.append(f"in {writing.unit}")
+        return "; ".join(parts)
 
     @property
     def settled(self) -> dict[str, Any]:
@@ -177,23 +179,23 @@ class Number(Modality):
 
     @property
     def doubts(self) -> list[str]:
-        said = [self._stray] if self._stray else []
+        notes = [self._stray] if self._stray else []
         if self._evidence is None or self.decimal != "auto":
-            return said
+            return notes
         points, commas, either, units, texts = self._evidence
         if points and commas:
-            said.append(
+            notes.append(
                 f"{points} cells have decimal points and {commas} decimal commas; where a cell does not tell, "
                 f"{self.writing.decimal}s are taken: say decimal: point or comma"
             )
         elif either == texts > 0 and self.writing.decimal is None and not is_currency(self.writing.unit):
-            said.append(f"1,234 is taken for 1234 in {either} cells: if it is 1.234, say decimal: comma")
+            notes.append(f"1,234 is taken for 1234 in {either} cells: if it is 1.234, say decimal: comma")
         others = [(unit, count) for unit, count in units.items() if unit != self.writing.unit]
         if others and not self.writing.spans:
             rest = ", ".join(f"{count} in {unit!r}" for unit, count in others[:5])
             known = f"in {self.writing.unit!r}" if self.writing.unit else "without a unit"
-            said.append(f"most numbers are {known}, but {rest}: those count as missing; write all in one unit")
-        return said
+            notes.append(f"most numbers are {known}, but {rest}: those count as missing; write all in one unit")
+        return notes
 
     def value(self, cell: Any) -> float | None:
         """Parse ``cell`` in the column's number format; None where it is not a number."""
@@ -213,8 +215,8 @@ class Number(Modality):
 
     def decode(self, value: Array) -> float:
         scale = self.state["log"] if self.logarithmic else self.state
-        found = float(np.asarray(value, dtype=np.float64).reshape(-1)[0] * scale["deviation"] + scale["mean"])
-        return math.exp(min(max(found, -_LARGEST), _LARGEST)) if self.logarithmic else found
+        number = float(np.asarray(value, dtype=np.float64).reshape(-1)[0] * scale["deviation"] + scale["mean"])
+        return math.exp(min(max(number, -_LARGEST), _LARGEST)) if self.logarithmic else number
 
     def blank(self) -> Array:
         # A column without any cell has no positive value to impute.
@@ -292,8 +294,8 @@ def _density(values: Array, held: NDArray[np.bool_]) -> Array:
     mean, deviation = values[~held].mean(), values[~held].std()
     floor = 1e-6 * max(abs(float(mean)), 1e-300)
     deviation = max(float(deviation), floor)
-    found: Array = -0.5 * ((values[held] - mean) / deviation) ** 2 - math.log(deviation)
-    return found
+    density: Array = -0.5 * ((values[held] - mean) / deviation) ** 2 - math.log(deviation)
+    return density
 
 
 def _huge(cell: Any) -> bool:

@@ -68,8 +68,8 @@ class Ordinal(Modality):
                 texts = texts or isinstance(cell, str)
         values = self.named or self._sorted(counts)
         self.state = {"values": values, "type": answer_type(values, bool(self.named) or texts)}
-        found = ((self._rank(value), count) for value, count in counts.items())
-        ranks = np.repeat(*np.array([pair for pair in found if pair[0] is not None] or [(0, 1)], dtype=np.int64).T)
+        ranked = ((self._rank(value), count) for value, count in counts.items())
+        ranks = np.repeat(*np.array([pair for pair in ranked if pair[0] is not None] or [(0, 1)], dtype=np.int64).T)
         self.state |= {"mean": float(ranks.mean()), "deviation": float(ranks.std()) or 1.0}
 
     def _sorted(self, counts: Counter[str]) -> list[str]:
@@ -102,8 +102,8 @@ class Ordinal(Modality):
         absent = sorted(set(range(whole[0], whole[-1] + 1)) - set(whole)) if 1 < len(whole) == len(numbers) else []
         if not absent or len(absent) > len(whole):
             return []
-        said = ", ".join(map(str, absent[:5]))
-        return [f"no training cell says {said}: it is no class; to have it count as a step, name all values with order"]
+        examples = ", ".join(map(str, absent[:5]))
+        return [f"no training cell says {examples}: it is no class; to have it count as a step, name all values with order"]
 
     @property
     def layout(self) -> Layout:
@@ -141,9 +141,9 @@ class Ordinal(Modality):
         rank = self._rank(value)
         if rank is None:
             values = self.state["values"]
-            said = ", ".join(values[:8]) + (", ..." if len(values) > 8 else "")
+            scale = ", ".join(values[:8]) + (", ..." if len(values) > 8 else "")
             raise CellError(
-                f"{value[:60]!r} is not on the scale: {said}", fix="correct the cell, or name all values: order"
+                f"{value[:60]!r} is not on the scale: {scale}", fix="correct the cell, or name all values: order"
             )
         return rank
 
@@ -152,8 +152,8 @@ class Ordinal(Modality):
         if self._known[0] is not values:
             self._known = (values, {fold_label(name): i for i, name in enumerate(values)}, same_number(values))
         _, codes, numbers = self._known
-        found = codes.get(fold_label(value))
-        if found is not None or not numbers:
-            return found
+        code = codes.get(fold_label(value))
+        if code is not None or not numbers:
+            return code
         number = read_number(value)
         return None if number is None else numbers.get(number)

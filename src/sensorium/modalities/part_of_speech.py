@@ -60,10 +60,10 @@ class PartOfSpeech(Modality):
             raise CellError(f"a {type(cell).__name__} is not text")
         # Case is kept: proper names are recognised by their capitals.
         text = normalise(cell.lstrip()[: self.length * _CHARACTERS_A_WORD], lowercase=False)
-        found = [name for _, name in tag(text) if self.marks or name not in ("PUNCT", "SYM")]
-        if not found:
+        tags = [name for _, name in tag(text) if self.marks or name not in ("PUNCT", "SYM")]
+        if not tags:
             raise CellError("the text has no word")
-        return np.array([_IDS[name] for name in found[: self.length]], dtype=np.uint8)
+        return np.array([_IDS[name] for name in tags[: self.length]], dtype=np.uint8)
 
     def blank(self) -> Array:
         return np.zeros(0, dtype=np.uint8)

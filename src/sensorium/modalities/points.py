@@ -70,16 +70,16 @@ class Points(Modality):
 
     @classmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
-        found = Counter(what for what in map(_recognised, cells) if what)
-        if not found:
+        formats = Counter(what for what in map(_recognised, cells) if what)
+        if not formats:
             return Guess(0.0, "no cell is a cloud of points")
-        count = found.total()
+        count = formats.total()
         share = count / len(cells)
-        kinds = " or ".join(kind for kind, _ in found.most_common(3))
+        kinds = " or ".join(kind for kind, _ in formats.most_common(3))
         reason = f"{count} of {len(cells)} cells are {kinds}"
-        if set(found) & {".ply", ".pcd", "the bytes of clouds"}:
+        if set(formats) & {".ply", ".pcd", "the bytes of clouds"}:
             return Guess(0.97 * share, reason)
-        if ".bin" in found:
+        if ".bin" in formats:
             return Guess(0.9 * share, reason)
         # Arrays [N, C] may also be series: the column name decides.
         named = bool(_NAME.search(name))

@@ -95,17 +95,17 @@ class Series(Modality):
 
     @classmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
-        found = Counter(what for what in map(_recognised, cells) if what)
-        if not found:
+        formats = Counter(what for what in map(_recognised, cells) if what)
+        if not formats:
             return Guess(0.0, "no cell is a series")
-        count = found.total()
+        count = formats.total()
         share = count / len(cells)
-        if "list" in found:
+        if "list" in formats:
             lengths = {len(cell) for cell in cells if hasattr(cell, "__len__")}
             # Flat lists of one short length may also be vectors.
             sure = 0.8 if len(lengths) > 1 or max(lengths) > 64 else 0.6
             return Guess(sure * share, f"{count} of {len(cells)} cells are lists or arrays of numbers")
-        kinds = " or ".join(kind for kind, _ in found.most_common(3))
+        kinds = " or ".join(kind for kind, _ in formats.most_common(3))
         verb = "are" if "bytes" in kinds else "end in"
         return Guess(0.95 * share, f"{count} of {len(cells)} cells {verb} {kinds}")
 
@@ -181,11 +181,11 @@ class Series(Modality):
 
         Times are float32: a clock that counts seconds from 1970 is off by up to a minute. Count from the start instead.
         """
-        found = np.zeros((len(extent), 1, 2), np.float32)
-        found[:, 0, 0] = 1.0 if self.rate is None else self.rate
+        mapping = np.zeros((len(extent), 1, 2), np.float32)
+        mapping[:, 0, 0] = 1.0 if self.rate is None else self.rate
         if self.rate is not None:
-            found[:, 0, 1] = 0.5 - extent[:, 1] * self.rate  # a reading at the time of a step is at its centre
-        return found
+            mapping[:, 0, 1] = 0.5 - extent[:, 1] * self.rate  # a reading at the time of a step is at its centre
+        return mapping
 
     def blank(self) -> Array:
         return np.zeros((0, self.state["channels"] * (1 + self.indicator)), dtype=np.float32)
@@ -260,9 +260,9 @@ class Series(Modality):
             crossings(cut, real),
             autocorrelations(cut, real, (1,)),
         ]
-        there = torch.arange(count, device=mask.device) < frames(mask.sum(dim=1), length, step)[:, None]
-        found = torch.cat(parts, dim=-1).transpose(2, 3).flatten(1, 2)
-        return found * there[:, None], there
+        present = torch.arange(count, device=mask.device) < frames(mask.sum(dim=1), length, step)[:, None]
+        features = torch.cat(parts, dim=-1).transpose(2, 3).flatten(1, 2)
+        return features * present[:, None], present
 
     @property
     def _windows(self) -> tuple[int, int]:

@@ -98,8 +98,10 @@ class Tags(Modality):
     @property
     def doubts(self) -> list[str]:
         groups = similar_groups(self.state["values"])
-        said = "; ".join(" and ".join(repr(value) for value in group) for group in groups[:4])
-        return [f"labels that differ in case, blanks or Unicode form only: {said}; write each one way"] if groups else []
+        examples = "; ".join(" and ".join(repr(value) for value in group) for group in groups[:4])
+        return (
+            [f"labels that differ in case, blanks or Unicode form only: {examples}; write each one way"] if groups else []
+        )
 
     def decode(self, value: Array) -> list[str]:
         """Return the labels whose ``value`` (``[k]``) is above one half."""
@@ -123,18 +125,18 @@ class Tags(Modality):
         if not unknown:
             return ""
         close = nearest_label(unknown[0][:60], {fold_label(known): known for known in self.state["values"]})
-        said = f"the label {unknown[0][:60]!r} was not seen in training"
-        return f"{said}; did you mean {close!r}?" if close else said
+        message = f"the label {unknown[0][:60]!r} was not seen in training"
+        return f"{message}; did you mean {close!r}?" if close else message
 
 
 def _json(cell: Any) -> list[Any] | None:
     if not isinstance(cell, str) or not cell.lstrip().startswith("["):
         return None
     try:
-        found = json.loads(cell)
+        parsed = json.loads(cell)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, list) else None
+    return parsed if isinstance(parsed, list) else None
 
 
 def _split(cell: Any, mark: str) -> list[str] | None:
@@ -147,8 +149,8 @@ def _split(cell: Any, mark: str) -> list[str] | None:
         parts = cell.tolist()  # a pandas or polars Series, an Arrow array
     if parts is not None:
         parts = [part for part in parts if not is_blank(part)]
-        found = [label(part) for part in parts] if isinstance(parts, list) else [None]
-        return None if None in found else [text for text in found if text]
+        labels = [label(part) for part in parts] if isinstance(parts, list) else [None]
+        return None if None in labels else [text for text in labels if text]
     if isinstance(cell, (bytes, dict)) or hasattr(cell, "__array__"):
         return None
     return [text for text in (label(part) or "" for part in str(cell).split(mark)) if text]

@@ -142,13 +142,13 @@ class Text(Modality):
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Return the text of each of the token ``ids``, with the blank before a word; empty for special tokens."""
-        found, before = [], ""
+        texts, before = [], ""
         for i in range(len(ids)):
             text = self._tokeniser.decode(list(ids[: i + 1]))
             # Part of a character, or punctuation that later tokens change: decoded alone.
-            found.append(text[len(before) :] if text.startswith(before) else self._tokeniser.decode([ids[i]]))
+            texts.append(text[len(before) :] if text.startswith(before) else self._tokeniser.decode([ids[i]]))
             before = text
-        return found
+        return texts
 
     def blank(self) -> Array:
         return np.zeros(0, dtype=np.int32)

@@ -57,10 +57,10 @@ class Vector(Modality):
 
     @classmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
-        found = Counter(length for length in map(_length, cells) if length)
-        if not found:
+        lengths = Counter(length for length in map(_length, cells) if length)
+        if not lengths:
             return Guess(0.0, "no cell is a vector")
-        length, count = found.most_common(1)[0]
+        length, count = lengths.most_common(1)[0]
         share = count / len(cells)
         what = f"vectors of {length} numbers" if length > 0 else ".npy files"
         reason = f"{count} of {len(cells)} cells are {what}"

@@ -81,11 +81,11 @@ class Video(Modality):
 
     @classmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
-        found = Counter(what for what in map(_recognised, cells) if what)
-        if not found:
+        formats = Counter(what for what in map(_recognised, cells) if what)
+        if not formats:
             return Guess(0.0, "no cell is a video")
-        count = found.total()
-        kinds = " or ".join(kind for kind, _ in found.most_common(3))
+        count = formats.total()
+        kinds = " or ".join(kind for kind, _ in formats.most_common(3))
         return Guess(0.98 * count / len(cells), f"{count} of {len(cells)} cells are {kinds}")
 
     @classmethod
@@ -147,8 +147,8 @@ class Video(Modality):
         """Map pixels to pixels, the same for all frames of a video; time is not mapped."""
         frame = (self.state["height"], self.state["width"])
         sizes = [(max(high, 1), max(wide, 1)) for wide, high in extent.astype(int).tolist()]
-        found = [frame_transform(size, size, frame).matrix for size in sizes]
-        return np.stack(found) if found else np.empty((0, 2, 3), np.float32)
+        matrices = [frame_transform(size, size, frame).matrix for size in sizes]
+        return np.stack(matrices) if matrices else np.empty((0, 2, 3), np.float32)
 
     def blank(self) -> Array:
         return np.zeros((0, self.state["channels"], self.state["height"], self.state["width"]), dtype=np.uint8)

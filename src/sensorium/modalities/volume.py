@@ -66,12 +66,12 @@ class Volume(Modality):
 
     @classmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
-        found = Counter(what for what in map(_recognised, cells) if what)
-        if not found:
+        formats = Counter(what for what in map(_recognised, cells) if what)
+        if not formats:
             return Guess(0.0, "no cell is a volume")
-        count = found.total()
-        kinds = " or ".join(kind for kind, _ in found.most_common(3))
-        sure = 0.75 if set(found) == {"arrays of three axes"} else 0.98
+        count = formats.total()
+        kinds = " or ".join(kind for kind, _ in formats.most_common(3))
+        sure = 0.75 if set(formats) == {"arrays of three axes"} else 0.98
         return Guess(sure * count / len(cells), f"{count} of {len(cells)} cells are {kinds}")
 
     def fit(self, cells: Iterable[Any]) -> None:

@@ -109,9 +109,9 @@ def _check_size(name: str, value: Any) -> None:
 
 def build(config: Mapping[str, Any]) -> nn.Module:
     """Build the network of a ``config`` with random weights."""
-    found = family(config)
+    chosen = family(config)
     try:
-        return _trained_part(_class(found)(_config(found, config), **_arguments(found)), found)
+        return _trained_part(_class(chosen)(_config(chosen, config), **_arguments(chosen)), chosen)
     except SensoriumError:
         raise
     except Exception as error:  # transformers validates little of an untrusted configuration
@@ -120,29 +120,29 @@ def build(config: Mapping[str, Any]) -> nn.Module:
 
 def load(checkpoint: Checkpoint, config: Mapping[str, Any]) -> nn.Module:
     """Build the network of a ``config`` with the weights of a ``checkpoint``."""
-    found = family(config)
+    chosen = family(config)
     checkpoint.check_weights()
     assert checkpoint.held  # validates the file headers
     with _still():
         try:
-            model, told = _class(found).from_pretrained(
+            model, info = _class(chosen).from_pretrained(
                 str(Path(checkpoint.name).expanduser()),
-                config=_config(found, config),
+                config=_config(chosen, config),
                 use_safetensors=True,
                 local_files_only=Path(checkpoint.name).expanduser().is_dir(),  # a local folder must not trigger downloads
                 output_loading_info=True,
-                **_arguments(found),
+                **_arguments(chosen),
             )
         except SensoriumError:
             raise
         except Exception as error:  # untrusted files
-            said = " ".join(str(error).split())[:300] or type(error).__name__
-            if "ignore_mismatched_sizes" in said:  # advice of the library that does not apply here
-                said = "its weights have other shapes than its config.json says"
-            raise ConfigError(f"checkpoint {checkpoint.name!r} cannot be loaded: {said}") from None
-    made = _trained_part(model, found)
+            problem = " ".join(str(error).split())[:300] or type(error).__name__
+            if "ignore_mismatched_sizes" in problem:  # advice of the library that does not apply here
+                problem = "its weights have other shapes than its config.json says"
+            raise ConfigError(f"checkpoint {checkpoint.name!r} cannot be loaded: {problem}") from None
+    made = _trained_part(model, chosen)
     names = {name for name, _ in made.named_parameters()}
-    lacking = sorted(n for n in told["missing_keys"] if n.removeprefix("encoder.") in names or n in names)
+    lacking = sorted(n for n in info["missing_keys"] if n.removeprefix("encoder.") in names or n in names)
     if lacking:
         shown = ", ".join(lacking[:3])
         raise ConfigError(f"checkpoint {checkpoint.name!r} lacks {len(lacking)} of the network's weights: {shown}")
@@ -162,18 +162,18 @@ def width(config: Mapping[str, Any], model: nn.Module) -> int:
         raise ConfigError(f"encoder huggingface: config: no {config['model_type']} has such a hidden_size") from None
 
 
-def _trained_part(model: nn.Module, found: Family) -> nn.Module:
+def _trained_part(model: nn.Module, chosen: Family) -> nn.Module:
     """Return the encoder of an encoder-decoder model; freeze parts that only pretraining uses."""
-    part = model.get_submodule("encoder") if found.module == "whisper" else model
+    part = model.get_submodule("encoder") if chosen.module == "whisper" else model
     for name, parameter in part.named_parameters():
         if name.endswith(("mask_token", "masked_spec_embed")):
             parameter.requires_grad_(False)
     return part
 
 
-def _config(found: Family, config: Mapping[str, Any]) -> Any:
+def _config(chosen: Family, config: Mapping[str, Any]) -> Any:
     kept = {k: v for k, v in plain(config).items() if k not in ("model_type", "processor")}
-    module, name = _module(found, "configuration"), found.model.removesuffix("Model") + "Config"
+    module, name = _module(chosen, "configuration"), chosen.model.removesuffix("Model") + "Config"
     try:
         made = getattr(module, name)(**kept)
     except Exception as error:  # untrusted file
@@ -182,23 +182,23 @@ def _config(found: Family, config: Mapping[str, Any]) -> Any:
     for key, value in {"layerdrop": 0.0, "encoder_layerdrop": 0.0, "apply_spec_augment": False}.items():
         if hasattr(made, key):
             setattr(made, key, value)
-    made._attn_implementation = "sdpa" if found.attention else "eager"
+    made._attn_implementation = "sdpa" if chosen.attention else "eager"
     return made
 
 
-def _class(found: Family) -> Any:
-    return getattr(_module(found, "modeling"), found.model)
+def _class(chosen: Family) -> Any:
+    return getattr(_module(chosen, "modeling"), chosen.model)
 
 
-def _module(found: Family, part: str) -> Any:
+def _module(chosen: Family, part: str) -> Any:
     try:
-        return importlib.import_module(f"transformers.models.{found.module}.{part}_{found.module}")
+        return importlib.import_module(f"transformers.models.{chosen.module}.{part}_{chosen.module}")
     except ImportError:
         raise MissingExtraError("encoder huggingface", "hf") from None
 
 
-def _arguments(found: Family) -> dict[str, Any]:
-    return {"add_pooling_layer": False} if found.pooler else {}
+def _arguments(chosen: Family) -> dict[str, Any]:
+    return {"add_pooling_layer": False} if chosen.pooler else {}
 
 
 @contextmanager

@@ -90,8 +90,8 @@ class _Measured(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not any(argument.name == "device" for argument in func._schema.arguments):
             return 0
         try:
-            told = {**kwargs, "device": torch.device("meta"), "pin_memory": None}
-            shadow = func(*args, **(told | {"generator": None} if "generator" in told else told))
+            options = {**kwargs, "device": torch.device("meta"), "pin_memory": None}
+            shadow = func(*args, **(options | {"generator": None} if "generator" in options else options))
         except (NotImplementedError, RuntimeError, TypeError):
             return 0  # torch will report the error when the tensor is created
         return int(shadow.numel()) if isinstance(shadow, Tensor) else 0

@@ -50,15 +50,15 @@ class Checkpoint:
             raise MissingExtraError("a pretrained checkpoint", "hf") from None
         why = "it is not there, or this machine is offline"
         try:
-            found = cached_file(self.name, name, _raise_exceptions_for_missing_entries=False)
+            cached = cached_file(self.name, name, _raise_exceptions_for_missing_entries=False)
         except OSError as error:
-            found, why = None, str(error).strip().splitlines()[0]
-        if found is None and name == "config.json":
+            cached, why = None, str(error).strip().splitlines()[0]
+        if cached is None and name == "config.json":
             raise ConfigError(
                 f"checkpoint {self.name!r} is not a local folder, and cannot be downloaded from the hub: {why}",
                 fix="check the name and the connection, or fetch it elsewhere and give its folder",
             )
-        return None if found is None else Path(found)
+        return None if cached is None else Path(cached)
 
     def json(self, name: str) -> dict[str, Any]:
         """Return the JSON object in the file ``name``; empty if there is no file."""
@@ -78,24 +78,24 @@ class Checkpoint:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The contents of ``config.json``."""
-        found = self.json("config.json")
-        if not isinstance(found.get("model_type"), str):
+        settings = self.json("config.json")
+        if not isinstance(settings.get("model_type"), str):
             raise ConfigError(
                 f"checkpoint {self.name!r} has no config.json with a model_type",
                 fix="give a folder as save_pretrained of transformers writes it",
             )
-        return found
+        return settings
 
     @cached_property
     def processor(self) -> dict[str, Any]:
         """The preprocessing settings for images or audio."""
-        found = self.json("preprocessor_config.json")
-        if not found:
+        settings = self.json("preprocessor_config.json")
+        if not settings:
             parts = self.json("processor_config.json")
-            found = parts.get("image_processor") or parts.get("feature_extractor") or {}
-        if not isinstance(found, dict):
+            settings = parts.get("image_processor") or parts.get("feature_extractor") or {}
+        if not isinstance(settings, dict):
             raise ConfigError(f"checkpoint {self.name!r}: the settings of its processor are not a mapping")
-        return found
+        return settings
 
     @cached_property
     def pad(self) -> int:
@@ -103,16 +103,16 @@ class Checkpoint:
         named = self.json("tokenizer_config.json").get("pad_token")
         named = named.get("content") if isinstance(named, dict) else named
         try:
-            found = int(self.config.get("pad_token_id") or 0)
+            token_id = int(self.config.get("pad_token_id") or 0)
             for token in self.json("tokenizer.json").get("added_tokens") or []:
                 if named is not None and token.get("content") == named:
-                    found = int(token["id"])
+                    token_id = int(token["id"])
                     break
         except (AttributeError, KeyError, TypeError, ValueError):
             raise ConfigError(f"checkpoint {self.name!r}: its padding settings are invalid") from None
-        if not 0 <= found < _MOST_TOKENS:
-            raise ConfigError(f"checkpoint {self.name!r}: its padding id {found} is not a token id")
-        return found
+        if not 0 <= token_id < _MOST_TOKENS:
+            raise ConfigError(f"checkpoint {self.name!r}: its padding id {token_id} is not a token id")
+        return token_id
 
     def check_weights(self) -> None:
         """Raise ``ConfigError`` if weights are missing or pickled: unpickling can run arbitrary code."""
@@ -135,13 +135,13 @@ class Checkpoint:
             named = {name: Path(name).name == name for name in names}
         except (AttributeError, TypeError):
             raise ConfigError(f"checkpoint {self.name!r}: its index of weights is not readable") from None
-        found = []
+        paths = []
         for name in names:
             path = self.file(name) if named[name] else None
             if path is None:
                 raise ConfigError(f"checkpoint {self.name!r} lacks {name[:100]!r}", fix="copy the whole folder")
-            found.append(path)
-        return found
+            paths.append(path)
+        return paths
 
     @cached_property
     def held(self) -> tuple[int, int]:
@@ -163,12 +163,12 @@ class Checkpoint:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        found: dict[str, Any] = {}
+        weights: dict[str, Any] = {}
         assert self.held
         for path in self._parts():
             try:
-                found.update(load_file(path))
-                check_finite(found)
+                weights.update(load_file(path))
+                check_finite(weights)
             except (SafetensorError, ValueError, OSError) as error:
                 raise ConfigError(f"checkpoint: its weights cannot be read: {error}", file=path) from None
-        return found
+        return weights

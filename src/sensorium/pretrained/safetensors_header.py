@@ -56,13 +56,13 @@ def read_header(data: bytes, size: int) -> Header:
     document = read_json(data, most=LONGEST)
     if not isinstance(document, dict):
         raise ValueError("its header is not a mapping")
-    found: dict[str, Entry] = {}
+    entries: dict[str, Entry] = {}
     ends = []
-    for name, told in document.items():
+    for name, description in document.items():
         if name == "__metadata__":
             continue
-        entry, begin, end = _entry(name, told)
-        found[name] = entry
+        entry, begin, end = _entry(name, description)
+        entries[name] = entry
         ends.append((begin, end))
     at = 0
     for begin, end in sorted(ends):
@@ -71,16 +71,16 @@ def read_header(data: bytes, size: int) -> Header:
         at = end
     if 8 + len(data) + at != size:
         raise ValueError(f"its header accounts for {8 + len(data) + at:,} bytes, and it has {size:,}")
-    return Header(found)
+    return Header(entries)
 
 
-def _entry(name: str, told: Any) -> tuple[Entry, int, int]:
-    if not isinstance(told, dict) or told.keys() != {"dtype", "shape", "data_offsets"}:
+def _entry(name: str, description: Any) -> tuple[Entry, int, int]:
+    if not isinstance(description, dict) or description.keys() != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"tensor {name!r} is not described by a type, a shape and a place")
-    dtype = TYPES.get(told["dtype"]) if isinstance(told["dtype"], str) else None
+    dtype = TYPES.get(description["dtype"]) if isinstance(description["dtype"], str) else None
     if dtype is None:
-        raise ValueError(f"tensor {name!r} is of a type that is not read: {str(told['dtype'])[:40]}")
-    shape, place = told["shape"], told["data_offsets"]
+        raise ValueError(f"tensor {name!r} is of a type that is not read: {str(description['dtype'])[:40]}")
+    shape, place = description["shape"], description["data_offsets"]
     if not (_counts(shape) and _counts(place) and len(place) == 2 and len(shape) <= 16):
         raise ValueError(f"tensor {name!r} has no shape or no place")
     if place[1] - place[0] != prod(shape) * dtype.itemsize:

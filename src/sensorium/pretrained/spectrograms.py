@@ -33,8 +33,8 @@ def whisper_mel(signal: Tensor, mels: int, samples: int) -> Tensor:
     spectrum = torch.stft(signal, WINDOW, HOP, window=window, return_complex=True)[..., :-1]
     with torch.autocast(signal.device.type, enabled=False):  # energies exceed the range of half precision
         energy = _slaney(mels, signal.device) @ (spectrum.real.square() + spectrum.imag.square())
-    found = energy.clamp(min=1e-10).log10()
-    scaled: Tensor = (found.maximum(found.amax(dim=(1, 2), keepdim=True) - 8.0) + 4.0) / 4.0
+    levels = energy.clamp(min=1e-10).log10()
+    scaled: Tensor = (levels.maximum(levels.amax(dim=(1, 2), keepdim=True) - 8.0) + 4.0) / 4.0
     return scaled
 
 

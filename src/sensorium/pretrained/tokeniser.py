@@ -47,9 +47,9 @@ class PretrainedTokeniser:
     def unknown(self) -> int:
         """The id of the mask or unknown token; the padding id if there is neither."""
         for name in ("[MASK]", "<mask>", "[UNK]", "<unk>"):
-            found = self._tokenizer.token_to_id(name)
-            if found is not None:
-                return self._exchanged(int(found))
+            token_id = self._tokenizer.token_to_id(name)
+            if token_id is not None:
+                return self._exchanged(int(token_id))
         return 0
 
     def encode(self, text: str, length: int) -> list[int]:

@@ -31,7 +31,7 @@ def print_problems(console: Console, problems: Sequence[Problem], shown: int = 3
         if missing:
             one, many = "cell could not be used and counts as missing", "cells could not be used and count as missing"
         else:
-            one, many = "cell has a value that training did not", "cells have values that training did not"
+            one, many = "cell has a value that training did not have", "cells have values that training did not have"
         console.warn(f"column {column!r}: {counted(len(found), one, many)}")
         for problem in found[:shown]:
             console.warn(f"  {problem}")

@@ -147,7 +147,7 @@ def write_csv(
         model: The model that made them.
         beside: Columns to write beside each prediction.
         media: Where media are written; None names them only.
-        raw_cells: Whether to write text cells unescaped; otherwise formulas are made ``harmless``.
+        raw_cells: Whether to write text cells unescaped; otherwise ``escape_formula`` is applied.
     """
     beside = beside or KeptColumns()
     writer = csv.writer(file)

@@ -20,7 +20,7 @@ class RequestError(Exception):
     """A request that gets an error response.
 
     Args:
-        status: 400, 401, 403, 404, 408, 413, 415, 421, 422, 429, 431 or 503.
+        status: The HTTP status, 400 or above.
         problem: What is wrong, in one sentence.
         fix: What to do about it.
         row: The row of the request, counted from 1.

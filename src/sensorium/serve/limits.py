@@ -23,12 +23,12 @@ class Limits:
         parts: Parts of one multipart request.
         queue: Rows that may be in progress at once; further requests get status 503.
         memory: Bytes of all requests in progress.
-        seconds: Seconds for an answer, from the first byte to the last.
+        seconds: Seconds for an answer, counted once the request has arrived completely.
         upload: Seconds within which the whole request must arrive.
         streams: Live streams at once.
         streams_each: Live streams of one client address.
         unfinished: Connections of one client address whose request has not arrived completely.
-        pixels: Pixels of an image or a video frame, by its header; None: the limit of the modality.
+        pixels: Pixels of an image, a video frame or a volume, by its header; None: the limit of the modality.
         duration: Seconds of a sound or a video; None: the limit of the modality.
         tokens: Tokens of a text; None: unlimited.
         rate: Requests per second of one client address; None: unlimited.

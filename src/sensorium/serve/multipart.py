@@ -131,10 +131,10 @@ def _boundary(content_type: str) -> bytes:
 @lru_cache(1024)
 def _named(disposition: bytes) -> tuple[str, str | None] | None:
     """The name of a part and of its file. Remembered: a client sends the same few headers again and again."""
-    kind, told = parse_options_header(disposition)
-    if kind != b"form-data" or b"name" not in told:
+    kind, options = parse_options_header(disposition)
+    if kind != b"form-data" or b"name" not in options:
         return None
-    return _text(told[b"name"]), _text(told[b"filename"]) if b"filename" in told else None
+    return _text(options[b"name"]), _text(options[b"filename"]) if b"filename" in options else None
 
 
 def _text(name: bytes) -> str:

@@ -123,7 +123,9 @@ class Session:
     def push(self, message: bytes) -> list[Window]:
         """Add the chunk ``message``; return the windows it completes. Raises ``SensoriumError`` if it is invalid."""
         if len(message) <= HEADER.size:
-            raise ConfigError(f"a chunk is a header of {HEADER.size} bytes followed by samples, but this one is shorter")
+            raise ConfigError(
+                f"a chunk is a header of {HEADER.size} bytes followed by data, but this one has {len(message)} bytes"
+            )
         number, start = HEADER.unpack_from(message)
         body = message[HEADER.size :]
         if isinstance(self.windows, Frames):
@@ -166,7 +168,7 @@ class Session:
         }
 
     def summary(self) -> dict[str, Any]:
-        """Return counts, latencies and the real-time factor: seconds of computation per second of the stream."""
+        """Return counts, latencies and the real-time factor: seconds of work per second of the stream; below 1 keeps up."""
         counts = self.windows.counts
         covered = counts.answered * self.hop / self.rate
         p50, p99 = np.percentile(self.latencies, (50, 99)).tolist() if self.latencies else (None, None)

@@ -42,7 +42,7 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
         roles: Column to ``ignore``, ``group`` or ``weight``.
 
     Raises:
-        DataError: A column does not exist, is empty or has no recognisable kind.
+        DataError: A column does not exist or has no recognisable kind, a target is empty, or no input is left.
         ConfigError: There is no target, or a column cannot be one.
     """
     specs: dict[str, dict[str, Any]] = {name: _document(spec) for name, spec in recipe.columns.items()}

@@ -103,7 +103,7 @@ def compare(
         quiet: Print warnings only.
 
     Raises:
-        SensoriumError: Before training starts, naming file, row, column and the fix.
+        SensoriumError: Before training starts, naming file, row, column and the fix; or no run could be trained.
     """
     request = Request.of(
         train,

@@ -108,7 +108,7 @@ def buildable(
     Args:
         setup: What all runs share.
         factors: The compared parts. A comparison of fusions adds each stream alone.
-        leave_out: Whether to add all streams but each, too.
+        leave_out: Whether to add, for each stream, all streams but that one; with three streams or more.
     """
     streams = tuple(setup.schema.streams)
     variants: dict[Variant, ComparisonSetup] = {}

@@ -287,7 +287,7 @@ def _epochs(rows: int, batch: int) -> int:
 
 
 def _patience(epochs: int, schema: Schema, experts: bool) -> int:
-    """A third of the epochs; 8 to 12 for text and tables with experts, where the network overfits early."""
+    """A third of the epochs, at least 8; 8 to 12 for text and tables with experts, where the network overfits early."""
     early = experts and all(isinstance(schema.layout(stream), Ids | Row) for stream in schema.streams)
     return max(8, min(12, epochs // 6) if early else epochs // 3)
 

@@ -35,7 +35,10 @@ RANDOM = 8
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial: its setting, score and cost. ``score`` is None where nothing could be trained, with the ``problem``."""
+    """One trial: its setting, score and cost.
+
+    ``score`` is None where training failed or gave no finite score; ``problem`` says why.
+    """
 
     number: int
     setting: Setting

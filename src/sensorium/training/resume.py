@@ -3,6 +3,7 @@
 out/resume/
   run.json     identity of the run, and whether it is finished
   last.ckpt    checkpoint of its training; removed once the model is saved
+  refit/       the same for the final fit
   network-2/   the same for one network of several, and the network once it is trained; removed once the model is saved
   speed.json   the settings that were measured to be fast at the start, if that was asked for
 """
@@ -28,7 +29,7 @@ from sensorium.data.files.atomic_write import partial_path, readable_disk_errors
 from sensorium.reporting.console import Console
 
 LAST = "refit"
-"""Name of the folder of the final fit within that of the run."""
+"""Name of the folder of the final fit within ``resume``."""
 RESTART = "give the same command; or start anew: --overwrite instead of --resume"
 MAX_DIFFERENCES = 6
 """Maximum number of differences between two runs that are listed."""

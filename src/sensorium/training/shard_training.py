@@ -25,7 +25,7 @@ SAMPLED_SHARDS = 32
 SAMPLE_ROWS = 20_000
 """Maximum number of sampled rows, which columns are declared from and modalities fitted on."""
 VALID_ROWS = 10_000
-"""Maximum number of held-out rows, which are kept in memory like those of a table."""
+"""Number of rows to hold out, which are kept in memory like those of a table; at most twice as many are kept."""
 
 
 def from_shards(request: Request, console: Console) -> TableSplits:

@@ -86,7 +86,7 @@ class StepTimer:
         return (time.perf_counter() - began) / rows
 
     def gradient(self, *, training: bool) -> Gradient:
-        """Return loss and gradient of the first batch; without ``training``, without dropout, to compare memory layouts."""
+        """Return loss and gradient of the first batch; dropout is off unless ``training``, so that settings compare."""
         torch.set_num_threads(self.spec.threads or 1)
         self.module.train(training)
         # cuDNN's recurrent layers have a backward pass in training mode only.

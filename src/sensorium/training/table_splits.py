@@ -132,7 +132,7 @@ def train_valid_split(table: Table, request: Request, schema: Schema, console: C
     else:
         training, held_out = split_off(table, schema, plan, plan.data.split.part)
     if not len(training) or not len(held_out):
-        raise DataError("too few rows to train and validate on", file=table.source, fix="give at least 2 rows a class")
+        raise DataError("too few rows to train and validate on", file=table.source, fix="give at least 2 rows per class")
     absent = [c.name for c in schema.read if not held_out.has(c.source)]
     if absent:
         console.warn(f"{held_out.source}: no column {listed(absent)}: taken as missing in every row")

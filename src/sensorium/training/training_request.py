@@ -76,7 +76,7 @@ class Request:
         columns; ``media`` and ``cache`` are folders.
 
         Raises:
-            ConfigError: There is no training table, or two arguments set the same.
+            ConfigError: There is no training table, or two arguments set the same key of the recipe.
         """
         settings = {
             "seed": seed,
@@ -133,7 +133,7 @@ def parse_recipe(recipe: object) -> Recipe:
 
 
 def _with(plan: Recipe, settings: Mapping[str, Any], overrides: Sequence[str]) -> Recipe:
-    """Return the recipe with arguments and overrides applied, which must not set the same."""
+    """Return the recipe with arguments and overrides applied, which must not set the same key."""
     settings = {key: value for key, value in settings.items() if value is not None}
     for text in overrides:
         path = ".".join(quoting.path(text)[0])

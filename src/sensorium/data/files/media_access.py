@@ -32,6 +32,7 @@ SLICES = 4096
 FILE_NAME_REFUSED = "a file may not be named here"
 """The error message for a file name in a request from the network."""
 _MARKS = (";", "|", "\n")
+_FOLDER_FIX = "name a file, or a folder with the DICOM slices of one scan"
 
 
 def _spelled(cell: str) -> list[Any] | dict[str, Any] | None:
@@ -257,8 +258,8 @@ class LocalFiles(Media):
             names = sorted(e.name for e in islice(entries, SLICES + 1) if not e.name.startswith("."))
         names = [name for name in names if os.path.splitext(name)[1].lower() in ("", ".dcm", ".ima")]
         if not names or len(names) > SLICES:
-            fix = "a folder may be named that holds the slices of one scan, in DICOM"
-            raise error_for("is a folder, not a file" if not names else f"holds more than {SLICES} files", fix)
+            problem = "is a folder, not a file" if not names else f"holds more than {SLICES} files"
+            raise error_for(problem, _FOLDER_FIX)
         slices, total = [], 0
         for name in names:
             path = folder / name
@@ -270,7 +271,7 @@ class LocalFiles(Media):
                 total += len(data)
                 self._check(total, cell, row, column)
         if not slices:
-            raise error_for("is a folder, not a file", "a folder may be named that holds the slices of one scan, in DICOM")
+            raise error_for("is a folder, not a file", _FOLDER_FIX)
         return Folder(tuple(slices), cell)
 
     def _spellings(self, cell: str) -> Iterator[Path]:

@@ -80,7 +80,8 @@ def hints(cells: Sequence[str], inputs: Sequence[str], specs: Mapping[str, Mappi
         for stream, pattern in suggested.items()
     )
     return [
-        f"columns seem to come in groups ({counts}); as streams of their own, each is scored and explained apart: {options}"
+        f"columns seem to come in groups ({counts}); as streams of their own, each is scored and explained separately: "
+        f"{options}"
     ]
 
 

@@ -86,9 +86,8 @@ def distribution_of(table: Table, name: str, modality: Modality) -> Distribution
 def outlier_indices(values: Sequence[float], far: float = FAR) -> list[int]:
     """Return the indices of outliers, the farthest first.
 
-    The robust deviation is 1.4826 times the median absolute deviation. It is 0 where more than half of the values are
-    equal;
-    then there are no outliers.
+    The robust deviation is 1.4826 times the median absolute deviation. Where it is 0, since more than half of the values
+    are equal, there are no outliers.
 
     Args:
         values: The values.

@@ -15,7 +15,7 @@ from sensorium.core.schema import PLACING
 FEW = 20
 """Up to this many distinct integers are classes where they repeat, whatever the column's name."""
 MANY = 1000
-"""More classes than this are not inferred."""
+"""More distinct integers than this are never inferred to be classes."""
 OFTEN = 5
 """More than ``FEW`` distinct integers are classes only where each occurs this often on average."""
 _LABEL = re.compile(

@@ -57,7 +57,7 @@ class UnseenValues:
             first = "; ".join(f"{message} ({count})" for message, count in counts.most_common(SHOWN))
             more = f"; and {len(counts) - SHOWN} more values" if len(counts) > SHOWN else ""
             cells = counted(counts.total(), "cell has a value", "cells have values")
-            lines.append(f"column {name!r}: {cells} that training did not: {first}{more}")
+            lines.append(f"column {name!r}: {cells} that training did not have: {first}{more}")
         return lines
 
 

@@ -94,7 +94,7 @@ def _loaded(value: Any) -> Any:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """A Parquet file, closed at the end; what is wrong with it is said with its name."""
+    """A Parquet file, closed at the end; errors of the reader become ``DataError`` with its name."""
     try:
         import pyarrow as pa
         from pyarrow import parquet

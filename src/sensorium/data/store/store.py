@@ -118,9 +118,9 @@ class ArrayCache:
     def _unusable(self, error: Exception) -> SensoriumError:
         if is_damage(error):
             fix = "delete this folder: nothing is lost but the time to decode again"
-            return SensoriumError(f"the store is damaged: {error}", file=self.folder, fix=fix)
+            return SensoriumError(f"the cache is damaged: {error}", file=self.folder, fix=fix)
         fix = "make room or name another folder: --cache or SENSORIUM_CACHE; what was decoded before is kept"
-        return SensoriumError(f"the store cannot be written: {error}", file=self.folder, fix=fix)
+        return SensoriumError(f"the cache cannot be written: {error}", file=self.folder, fix=fix)
 
     def _drop_truncated(self, db: sqlite3.Connection) -> None:
         """Remove entries of arrays beyond the end of a shortened file; they are encoded again."""

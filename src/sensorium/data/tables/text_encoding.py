@@ -130,8 +130,7 @@ def _is_western(path: Path) -> bool:
     """Whether bytes that are not UTF-8 are Western European text in a single-byte encoding.
 
     Its accented letters mostly stand alone, where other scripts and multi-byte encodings have runs of high bytes. Few of
-    its
-    runs are valid UTF-8, where a file that mixes two encodings has many.
+    its runs are valid UTF-8, where a file that mixes two encodings has many.
     """
     runs = isolated = unicode = 0
     with open_decompressed(path) as file:
