@@ -176,14 +176,14 @@ class _Worker:
         shard, problems = self.shards[i], list[Problem]()
         before = sum(len(other) for other in self.shards[:i])
 
-        def told(found: Iterable[Prediction]) -> Iterator[Prediction]:
+        def reported(found: Iterable[Prediction]) -> Iterator[Prediction]:
             for prediction in found:
                 problems.extend(p._replace(row=None if p.row is None else p.row + before) for p in prediction.problems)
                 yield prediction
 
         rows, again = tee(shard.records(load=True)) if self.job.keep else (shard.records(load=True), iter(()))
         beside = KeptColumns(again, self.job.keep, before + 1)
-        found = told(self.predictor.stream(rows, batch_size=self.job.batch_size, media=self.media, steady=True))
+        found = reported(self.predictor.stream(rows, batch_size=self.job.batch_size, media=self.media, steady=True))
         write(
             _part(Path(self.job.out), shard, self.job.format),
             found,

@@ -159,9 +159,10 @@ def assemble(spec: ModelSpec, schema: Schema, *, experts: bool = True) -> Model:
     fusion: Fusion = registry.build("fusions", spec.fusion, list(schema.streams), spec.dim)
     layouts = {stream: schema.layout(stream) for stream in schema.streams}
     tasks: dict[str, Task[Any]] = {}
-    for name, told in spec.tasks.items():
-        goal = replace(goal_of(task_spec(name, told), schema, layouts), levels={s: e.levels for s, e in encoders.items()})
-        tasks[name] = fusion.answering(partial(registry.build, "tasks", task_spec(name, told).spec, goal, spec.dim))
+    for name, task_options in spec.tasks.items():
+        task = task_spec(name, task_options)
+        goal = replace(goal_of(task, schema, layouts), levels={s: e.levels for s, e in encoders.items()})
+        tasks[name] = fusion.answering(partial(registry.build, "tasks", task.spec, goal, spec.dim))
         for stream in tasks[name].pyramids:
             if not encoders[stream].levels:
                 kind, _ = registry.split(spec.encoders[stream])
@@ -189,9 +190,9 @@ def experts_of(
         return None
     features: dict[str, dict[str, Features]] = {}
     asked: dict[str, Encoder] = {}
-    for stream, told in (spec.features or {}).items():
+    for stream, parts in (spec.features or {}).items():
         layout = schema.layout(stream)
-        for part in told:
+        for part in parts:
             kind, _ = registry.split(part)
             found = registry.find("features", kind)
             if not found.reads(layout) and found.encoded and stream in encoders:

@@ -34,7 +34,7 @@ class Prediction:
     """The answer for one row.
 
     Args:
-        targets: By task, which is named like its target column unless told otherwise: ``{"value": ..., "probabilities":
+        targets: By task, which is named like its target column unless named otherwise: ``{"value": ..., "probabilities":
             {...}}``; plain data, and an ``Attachment`` where an answer is a picture, a mask or a sound.
         missing: Streams that the row did not have, or whose cell could not be used.
         problems: Why, where a cell was there but could not be used; and which values training did not have.

@@ -333,7 +333,7 @@ class Trained:
         hard = sorted({i for target in evaluation.targets.values() for i in target.hardest(explained)})
         found = self.explain(table.take(hard), sample=len(hard), where=True) if hard else None
 
-        def told(target: str, row: int) -> str:
+        def explanation_of(target: str, row: int) -> str:
             return prediction_html(found, target, hard.index(row) + 1) if found is not None and row in hard else ""
 
         write_report(
@@ -347,7 +347,7 @@ class Trained:
             kinds={c.name: c.spec["kind"] for c in self.schema.read if c.of is None},
             problems=[str(problem) for problem in rows.problems],
             recipe_yaml=portable(self.recipe).to_yaml(),
-            explained=told,
+            explained=explanation_of,
             card=card(
                 self.schema,
                 evaluation,

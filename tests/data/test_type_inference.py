@@ -78,7 +78,7 @@ def test_targets(family: dict[str, type]) -> None:
 def test_overrides(family: dict[str, type]) -> None:
     table = Table.read({"a": ["1", "1"], "b": ["1", "2"]})
     found = infer_types(table, overrides={"a": "text", "b": "ignore"})
-    assert (found["a"].kind, found["a"].role, found["a"].reason) == ("text", "input", "as told")
+    assert (found["a"].kind, found["a"].role, found["a"].reason) == ("text", "input", "as specified")
     assert found["b"].role == "ignore"
 
 

@@ -41,30 +41,30 @@ class Stacker(nn.Module):
         """Return the weights α ``[S]`` with all models present, averaged over the outputs."""
         return self.score.softmax(dim=0).mean(dim=1)
 
-    def forward(self, said: Tensor, here: Tensor) -> Tensor:
-        return stacked(said, here, self.score, self.sharpness, self.offset)
+    def forward(self, model_outputs: Tensor, here: Tensor) -> Tensor:
+        return stacked(model_outputs, here, self.score, self.sharpness, self.offset)
 
 
-def stacked(said: Tensor, here: Tensor, score: Tensor, sharpness: Tensor, offset: Tensor) -> Tensor:
+def stacked(model_outputs: Tensor, here: Tensor, score: Tensor, sharpness: Tensor, offset: Tensor) -> Tensor:
     """Combine outputs by the equation of ``Stacker``.
 
     Args:
-        said: Outputs of the models ``[B, S, K]``.
+        model_outputs: Outputs of the models ``[B, S, K]``.
         here: Which models are present ``[B, S]``.
         score: Logits of the weights α ``[S, K]``.
         sharpness: γ ``[S - 1]``.
         offset: β ``[S - 1, K]``.
     """
-    weight = shares(score.expand(said.shape), here)  # [B, S, K]
+    weight = shares(score.expand(model_outputs.shape), here)  # [B, S, K]
     count = here.sum(dim=1).clamp(min=1) - 1
     scale = torch.cat([sharpness.new_zeros(1), sharpness]).exp()[count]
     shift = torch.cat([offset.new_zeros(1, offset.shape[1]), offset])[count]
-    return scale.unsqueeze(1) * (weight * said).sum(dim=1) + shift
+    return scale.unsqueeze(1) * (weight * model_outputs).sum(dim=1) + shift
 
 
 def learn_stacker(
     stacker: Stacker,
-    said: tuple[Tensor, Tensor],
+    model_outputs: tuple[Tensor, Tensor],
     target: Field,
     weight: Tensor,
     loss: Callable[[Tensor, Field], Tensor],
@@ -73,12 +73,12 @@ def learn_stacker(
 
     Args:
         stacker: The stacker to fit in place.
-        said: Outputs ``[B, S, K]`` and which models are present ``[B, S]``.
+        model_outputs: Outputs ``[B, S, K]`` and which models are present ``[B, S]``.
         target: The targets; rows without one are skipped.
         weight: Weights of the rows ``[B]``.
         loss: The loss ``[B]`` of an output ``[B, K]``.
     """
-    outputs, here = said
+    outputs, here = model_outputs
     known = target.present & (weight > 0) & (here.sum(dim=1) > 1)
     if not bool(known.any()):
         return

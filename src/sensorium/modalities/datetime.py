@@ -83,7 +83,7 @@ class Datetime(Modality):
             return ""
         how = _SAID[self.state["order"]]
         if self.order != "auto":
-            return f"{how}, as told"
+            return f"{how}, as specified"
         if not evidence.example:
             return f"{how}, though no cell decides it"
         count = evidence.months if self.state["order"] == "mdy" else evidence.days

@@ -51,7 +51,7 @@ class Ordinal(Modality):
 
     @classmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
-        return Guess(0.0, "only as told: nothing in cells says that their values are steps on a scale")
+        return Guess(0.0, "only as specified: cells do not show that their values are ordered")
 
     def missing(self, cell: Any) -> bool:
         if isinstance(cell, str) and cell.strip() and fold_label(cell) in self._keys:

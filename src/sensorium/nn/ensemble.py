@@ -47,25 +47,25 @@ class Blend(LearnedBuffers):
         """
         return self.share[route_rows(self.streams, self.sets, present)]
 
-    def forward(self, task: Task[Any], said: Sequence[Any], present: Mapping[str, Tensor]) -> Any:
+    def forward(self, task: Task[Any], part_outputs: Sequence[Any], present: Mapping[str, Tensor]) -> Any:
         """Return the blended output of a ``task``.
 
         Args:
             task: The task.
-            said: Outputs of the parts, in the order of ``parts``.
+            part_outputs: Outputs of the parts, in the order of ``parts``.
             present: Which rows have each stream ``[B]``.
         """
         which = route_rows(self.streams, self.sets, present)
-        together = task.merge(list(said), self.share[which].to(said[0]))
-        return task.sharpen(together, self.factor[which].to(said[0]).unsqueeze(1))
+        together = task.merge(list(part_outputs), self.share[which].to(part_outputs[0]))
+        return task.sharpen(together, self.factor[which].to(part_outputs[0]).unsqueeze(1))
 
-    def without(self, part: str, task: Task[Any], said: Mapping[str, Any], present: Mapping[str, Tensor]) -> Any:
+    def without(self, part: str, task: Task[Any], part_outputs: Mapping[str, Any], present: Mapping[str, Tensor]) -> Any:
         """Return the blended output without one part, the weights of the others renormalised.
 
         Args:
             part: The part to leave out.
             task: The task.
-            said: Outputs by part.
+            part_outputs: Outputs by part.
             present: Which rows have each stream ``[B]``.
         """
         rest = [i for i, name in enumerate(self.parts) if name != part]
@@ -74,7 +74,7 @@ class Blend(LearnedBuffers):
         total = share.sum(dim=1, keepdim=True)
         # Where the omitted part has all the weight, the others are weighted equally.
         share = torch.where(total > 0, share / total.clamp_min(1e-12), 1 / len(rest))
-        outputs = [said[self.parts[i]] for i in rest]
+        outputs = [part_outputs[self.parts[i]] for i in rest]
         together = task.merge(outputs, share.to(outputs[0]))
         return task.sharpen(together, self.factor[which].to(outputs[0]).unsqueeze(1))
 
@@ -150,10 +150,10 @@ class Ensemble(nn.Module):
         wide, short = [], []
         for part in self.features[stream].values():
             given = self.given(stream, part, some)
-            said = part(given)
-            wide.append(said)
+            part_outputs = part(given)
+            wide.append(part_outputs)
             if self.compacts:
-                short.append(part.compact(said, given))
+                short.append(part.compact(part_outputs, given))
         features = torch.cat(wide, dim=1)
         compact = torch.cat(short, dim=1).float() if short else features.new_zeros(len(features), 0)
         if some is field:
@@ -201,8 +201,8 @@ class Ensemble(nn.Module):
                 found[name] = own[name]
                 continue
             scored = [task.scored(part) for part in self.scores(name, read, present).values()]
-            said = [own[name], *scored] if self.network else scored
-            found[name] = self.blends[name](task.plain, said, present)
+            part_outputs = [own[name], *scored] if self.network else scored
+            found[name] = self.blends[name](task.plain, part_outputs, present)
         return found
 
 

@@ -80,9 +80,9 @@ class CrossLayer(nn.Module):
             regions: ``[B, M, D]``.
             there: Real regions ``[B, M]``.
         """
-        told, shown = self.cross(words, regions, there), self.cross(regions, words, some)
-        told, shown = self.words_self(told, told, some), self.regions_self(shown, shown, there)
-        return self.words_think(told), self.regions_think(shown)
+        read, shown = self.cross(words, regions, there), self.cross(regions, words, some)
+        read, shown = self.words_self(read, read, some), self.regions_self(shown, shown, there)
+        return self.words_think(read), self.regions_think(shown)
 
     def load(self, tensors: Mapping[str, Tensor], prefix: str) -> None:
         """Load the weights of the ``LxmertXLayer`` under ``prefix`` from checkpoint ``tensors``."""

@@ -24,9 +24,9 @@ class StreamImputer(nn.Module):
         if not len(self.networks):
             return torch.zeros_like(clean)
         # Presence is an input of its own: a zero vector alone would be ambiguous.
-        told = torch.cat([clean, here.unsqueeze(-1).to(clean.dtype)], dim=-1)
+        inputs = torch.cat([clean, here.unsqueeze(-1).to(clean.dtype)], dim=-1)
         made = []
         for s, network in enumerate(self.networks):
             others = [i for i in range(here.shape[1]) if i != s]
-            made.append(network(told[:, others].flatten(1)))
+            made.append(network(inputs[:, others].flatten(1)))
         return torch.stack(made, dim=1)

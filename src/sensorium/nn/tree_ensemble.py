@@ -91,11 +91,11 @@ def _some(trees: Trees, rows: Tensor) -> Tensor:
         cell = rows.gather(1, asked.clamp(min=0))
         left = torch.where(cell.isnan(), trees.missing_left[node], cell <= trees.threshold[node])
         node = torch.where(inner, torch.where(left, trees.left[node], trees.right[node]).long(), node)
-    said = trees.value[trees.left[node].long()].double()  # [B, T, K]
+    leaves = trees.value[trees.left[node].long()].double()  # [B, T, K]
     base = trees.base.double().expand(len(rows), -1)
     if len(trees.output):
-        return base.index_add(1, trees.output.long(), said[..., 0])
-    return base + said.sum(dim=1)
+        return base.index_add(1, trees.output.long(), leaves[..., 0])
+    return base + leaves.sum(dim=1)
 
 
 # ── conversion from scikit-learn ───────────────────────────────────────────────────────────────────────────────────────

@@ -78,7 +78,7 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
     for name in table.columns:
         if name in uncoded:
             role = str(specs[name]["role"])
-            columns[name], reasons[name] = {"role": role}, (role, "", "as told")
+            columns[name], reasons[name] = {"role": role}, (role, "", "as specified")
             continue
         inferred = guesses[name]
         kind, reason = inferred.kind, inferred.reason
@@ -109,13 +109,13 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
     for name, source in derived.items():
         role = str(specs[name].get("role", "input"))
         columns[name] = {**specs[name], "of": source, "role": role}
-        reasons[name] = (role, str(specs[name].get("kind", "")), f"as told, read from {source!r}")
+        reasons[name] = (role, str(specs[name].get("kind", "")), f"as specified, read from {source!r}")
     kinds = {name: spec["kind"] for name, spec in columns.items() if spec.get("role") in INPUTS and name not in derived}
     opener = LocalFiles(table.root or Path.cwd(), anywhere=True)
     for name, spec in offered_columns(table, kinds, set(derived.values()), opener).items():
         role = "ignore" if name in ignored else "input"
         columns[name] = {**spec, "role": role}
-        reasons[name] = (role, spec["kind"], "as told" if role == "ignore" else f"comes with {spec['of']!r}")
+        reasons[name] = (role, spec["kind"], "as specified" if role == "ignore" else f"comes with {spec['of']!r}")
     for name in unknown:
         if name not in columns:
             raise DataError(f"no column named {name!r}{nearest(name, table.columns)}", file=table.source)

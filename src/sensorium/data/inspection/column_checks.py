@@ -41,7 +41,9 @@ def check_columns(
     elif not inputs:
         report.errors.append("there is no column to learn from")
     report.warnings += [
-        f"column {n!r} is ignored: {g.reason}" for n, g in types.items() if g.role == "ignore" and g.reason != "as told"
+        f"column {name!r} is ignored: {column.reason}"
+        for name, column in types.items()
+        if column.role == "ignore" and column.reason != "as specified"
     ]
     for name, table in list(tables.items())[1:]:
         absent = [n for n in inputs if not table.has(n)]

@@ -98,9 +98,9 @@ def infer_types(
 
 def _as_chosen(kind: str, role: Literal["input", "target"]) -> InferredType:
     if kind == "ignore":
-        return InferredType("", 1.0, "as told", role="ignore")
+        return InferredType("", 1.0, "as specified", role="ignore")
     registry.find("modalities", kind)
-    return InferredType(kind, 1.0, "as told", role=role)
+    return InferredType(kind, 1.0, "as specified", role=role)
 
 
 def _sample(cells: list[Any], count: int) -> list[Any]:
