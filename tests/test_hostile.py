@@ -529,8 +529,8 @@ FORGERIES: dict[str, tuple[Callable[[Path], Any], str]] = {
         "does not hold together",
     ),
     "vouched: recipe of another model": (lambda f: resign(f, "recipe.yaml", b"model: {size: tiny}"), "not resolved"),
-    "vouched: schema without columns": (lambda f: resign(f, "schema.json", b"{}"), "does not hold together"),
-    "vouched: schema of rubbish": (lambda f: resign(f, "schema.json", b'{"columns": ["x"]}'), "does not hold together"),
+    "vouched: schema without columns": (lambda f: resign(f, "schema.json", b"{}"), "the schema is inconsistent"),
+    "vouched: schema of rubbish": (lambda f: resign(f, "schema.json", b'{"columns": ["x"]}'), "the schema is inconsistent"),
     "vouched: schema with a foreign path": (
         lambda f: resign(
             f, "schema.json", b'{"columns": [{"name": "x", "role": "input", "spec": {"kind": "os.path"}, "state": {}}]}'
