@@ -40,12 +40,13 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 test: $(READY)  ## The test suite without the slow tests (tests/slow.py)
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not slow and not benchmark"
 
 test-slow: $(READY)  ## The slow tests
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m slow
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "slow and not benchmark"
 
-test-all: test test-slow  ## Every test
+test-all: $(READY)  ## Every test, and every benchmark in small
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
 
 lint: $(READY)  ## Style and types
 	$(BIN)/ruff check .

@@ -32,7 +32,7 @@ def compare(name: str, size: int, rows: int, shuffled: bool, folder: Path, setti
     stored = found.inputs["photo"]
     assert isinstance(stored, Cached)
     each = size * size * 3
-    values = np.memmap(stored.shelf.folder / "values.bin", np.uint8, "r").reshape(rows, each)
+    values = np.memmap(stored.cache.folder / "values.bin", np.uint8, "r").reshape(rows, each)
     order = rng.permutation(rows) if shuffled else np.arange(rows)
     starts = np.arange(0, rows - BATCH + 1, BATCH)
 

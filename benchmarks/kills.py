@@ -162,7 +162,7 @@ def document(out: Path) -> Any:
 
 
 def arrays(cache: Path) -> dict[tuple[str, bytes], bytes]:
-    """What lies on a store, by shelf and digest."""
+    """What lies on a store, by cache and digest."""
     found = {}
     for index in cache.glob("*/index.sqlite"):
         values = (index.parent / "values.bin").read_bytes()

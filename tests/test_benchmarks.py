@@ -17,10 +17,10 @@ from benchmarks.__main__ import NAMES, run, table
 from benchmarks.measure import Cost, Measure, Settings, compared, interleaved
 
 SLOW = ("start", "memory", "av_hard", "processes", "scaling", "serving", "large_pictures", "live", "report", "columns")
-"""These start processes that train, or a server."""
+"""These start processes that train, or a server: not even CI runs them."""
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in NAMES])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.benchmark] * (name in SLOW)) for name in NAMES])
 def test_a_benchmark_runs(name: str) -> None:
     results = run(name, Settings(smoke=True))
     assert results

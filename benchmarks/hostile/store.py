@@ -65,14 +65,14 @@ class _Spelt:
 
 def _read(folder: Path) -> list[Any]:
     """What a new run finds for every cell."""
-    shelf = ArrayCache(folder, _Spelt())
+    cache = ArrayCache(folder, _Spelt())
 
     def opened() -> Iterator[Opened]:
         for i, cell in enumerate(CELLS):
             yield i, partial(bytes, cell)
 
-    places = shelf.fill(len(CELLS), opened(), workers=1, tell=lambda _: None, problem=lambda row, why: None)
-    data, present, mask = shelf.gather(places, np.arange(len(CELLS)))
+    places = cache.fill(len(CELLS), opened(), workers=1, tell=lambda _: None, problem=lambda row, why: None)
+    data, present, mask = cache.gather(places, np.arange(len(CELLS)))
     assert mask is not None
     return [data[i][mask[i]].tolist() if there else None for i, there in enumerate(present)]
 
