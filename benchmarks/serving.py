@@ -80,7 +80,7 @@ def run(settings: Settings) -> Results:
         rng.shuffle(valid)
         offline = _offline(predictor, valid[: settings.few(2000, 40)])
         ones, several = [_requests(rows, predictor, n, settings.few(400, 12)) for n in (1, SEVERAL)]
-        alone = _requests(rows, predictor, 1, settings.few(400, 12), steady=False)
+        alone = _requests(rows, predictor, 1, settings.few(400, 12), batch_invariant=False)
         return [
             Measure("the offline predictor on the same rows, raw bytes to answers", "rows/s", offline),
             *asyncio.run(_loaded(at / "run", Load("one row a request", (), ones, clients, seconds), offline)),
@@ -102,11 +102,11 @@ def run(settings: Settings) -> Results:
 
 def _offline(predictor: Any, rows: list[Row]) -> float:
     """Rows a second, as ``sensorium predict`` answers them and without its fixed passes: the faster of both."""
-    predictor.predict(rows[:64], steady=True)
+    predictor.predict(rows[:64], batch_invariant=True)
     best = 0.0
-    for steady in (True, False, True, False):
+    for batch_invariant in (True, False, True, False):
         start = time.perf_counter()
-        predictor.predict(rows, steady=steady)
+        predictor.predict(rows, batch_invariant=batch_invariant)
         best = max(best, len(rows) / (time.perf_counter() - start))
     return best
 
@@ -138,7 +138,9 @@ def _some(row: Row, kind: str, rng: random.Random) -> Row:
     return row
 
 
-def _requests(rows: list[Row], predictor: Any, each: int, count: int, *, steady: bool = True) -> dict[str, list[Sent]]:
+def _requests(
+    rows: list[Row], predictor: Any, each: int, count: int, *, batch_invariant: bool = True
+) -> dict[str, list[Sent]]:
     """Requests of ``each`` rows by kind, ``count`` in all, with the answers that must come."""
     rng = random.Random(0)
     found: dict[str, list[Sent]] = {kind: [] for kind, _ in KINDS}
@@ -148,7 +150,7 @@ def _requests(rows: list[Row], predictor: Any, each: int, count: int, *, steady:
         some = [_some(rng.choice(rows), one, rng) for one in [kind, *mixed]]
         want: bytes | int = {"damaged": 422, "oversized": 413}.get(kind, 0)
         if not want:
-            answers = [one.to_json() for one in predictor.predict(some, steady=steady)]
+            answers = [one.to_json() for one in predictor.predict(some, batch_invariant=batch_invariant)]
             told = answers[0] if each == 1 else {"predictions": answers}
             want = json.dumps(told, separators=(",", ":")).encode()
         data = _post(_parts(some[0]) if each == 1 else _listed(some), kind == "oversized")

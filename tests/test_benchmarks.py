@@ -17,7 +17,8 @@ from benchmarks.__main__ import NAMES, run, table
 from benchmarks.measure import Cost, Measure, Settings, compared, interleaved
 
 SLOW = ("start", "memory", "av_hard", "processes", "scaling", "serving", "large_pictures", "live", "report", "columns")
-"""These start processes that train, or a server: not even CI runs them."""
+SLOW += ("front_ends", "encoders", "padding")
+"""These start processes or a server, or take long: only ``make test-all`` runs them."""
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.benchmark] * (name in SLOW)) for name in NAMES])

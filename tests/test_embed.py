@@ -62,8 +62,8 @@ def test_frames_and_files_too(model: Any, scenes: Path) -> None:
 
     frame = pd.read_csv(scenes / "test.csv", dtype=str).drop(columns=["photo", "sound", "sensor"])
     want = model.embed(frame)
-    assert torch.equal(model.predictor.embed(frame, steady=True), want)
-    assert torch.equal(model.predictor.embed(iter(Table.read(frame).rows()), steady=True), want)
+    assert torch.equal(model.predictor.embed(frame, batch_invariant=True), want)
+    assert torch.equal(model.predictor.embed(iter(Table.read(frame).rows()), batch_invariant=True), want)
 
 
 def test_what_cannot_be_is_said(model: Any, quick_fit: Any) -> None:

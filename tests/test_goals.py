@@ -194,7 +194,7 @@ def test_a_prompt_is_handed_to_the_task_and_read_by_no_encoder(table: Path, tmp_
     assert one.value == pytest.approx(5.0, abs=1.5)
     assert other.value == pytest.approx(-5.0, abs=1.5)
     assert np.isfinite(nothing.value), "a prompt may be missing like anything else"
-    assert [p.to_json() for p in model.predict(table, steady=True)][:3]
+    assert [p.to_json() for p in model.predict(table, batch_invariant=True)][:3]
     with pytest.raises(SensoriumError, match="no column named 'sing'"):
         sm.fit(table, recipe=Recipe.parse({"model": {"tasks": {"a": {**tasks["answer"], "prompt": "sing"}}}}), quiet=True)
 

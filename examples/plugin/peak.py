@@ -29,11 +29,11 @@ class Peak(Fusion):
         self.value = nn.ModuleList(nn.Linear(dim, dim) for _ in self.streams)
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
-        pooled, here = vectors(parts, self.streams)  # [B, S, D], [B, S]
+        pooled, presence = vectors(parts, self.streams)  # [B, S, D], [B, S]
         value = torch.stack([f(x) for f, x in zip(self.value, pooled.unbind(dim=1), strict=True)], dim=1)
-        value = value.masked_fill(~here.unsqueeze(-1), 0.0)
+        value = value.masked_fill(~presence.unsqueeze(-1), 0.0)
         # A finite floor, not -inf: a row without any stream must give zeros, not NaN.
-        low = value.masked_fill(~here.unsqueeze(-1), -1e4)
+        low = value.masked_fill(~presence.unsqueeze(-1), -1e4)
         fused = self.softness * (low / self.softness).logsumexp(dim=1)
-        present = here.any(dim=1)
-        return Encoded(value, here, fused.masked_fill(~present.unsqueeze(-1), 0.0), present)
+        present = presence.any(dim=1)
+        return Encoded(value, presence, fused.masked_fill(~present.unsqueeze(-1), 0.0), present)

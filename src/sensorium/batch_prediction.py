@@ -183,7 +183,9 @@ class _Worker:
 
         rows, again = tee(shard.records(load=True)) if self.job.keep else (shard.records(load=True), iter(()))
         beside = KeptColumns(again, self.job.keep, before + 1)
-        found = reported(self.predictor.stream(rows, batch_size=self.job.batch_size, media=self.media, steady=True))
+        found = reported(
+            self.predictor.stream(rows, batch_size=self.job.batch_size, media=self.media, batch_invariant=True)
+        )
         write(
             _part(Path(self.job.out), shard, self.job.format),
             found,

@@ -25,8 +25,8 @@ from sensorium.data.files.attachment_files import with_data_urls
 from sensorium.data.files.media_access import LocalFiles
 from sensorium.data.tables.records import records
 
-STEADY = 16
-"""Rows of a steady pass, at least: below that, kernels sum in another order."""
+INVARIANT_ROWS = 16
+"""Rows of a batch-invariant pass, at least: below that, kernels sum in another order."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Predictor:
         batch_size: int = 64,
         media: Opener | None = None,
         workers: int = 2,
-        steady: bool = False,
+        batch_invariant: bool = False,
     ) -> list[Prediction]:
         """Return one prediction for each row, in order. Columns that the model does not know are ignored.
 
@@ -119,12 +119,12 @@ class Predictor:
             batch_size: Rows in each pass through the model.
             media: Opens media cells; by default that of the predictor.
             workers: Threads that decode.
-            steady: Whether a row's answer is bit-identical whatever other rows are predicted with it (on the same
+            batch_invariant: Whether a row's answer is bit-identical whatever other rows are predicted with it (on the same
                 machine, with the same number of threads). Batches are then padded to a power of two, at least
-                ``STEADY``, and rows to the longest that the model reads. Otherwise the order of sums depends on both,
-                which changes a probability by about 1e-7.
+                ``INVARIANT_ROWS``, and rows to the longest that the model reads. Otherwise the order of sums depends on
+                both, which changes a probability by about 1e-7.
         """
-        return list(self.stream(rows, batch_size=batch_size, media=media, workers=workers, steady=steady))
+        return list(self.stream(rows, batch_size=batch_size, media=media, workers=workers, batch_invariant=batch_invariant))
 
     def stream(
         self,
@@ -133,7 +133,7 @@ class Predictor:
         batch_size: int = 64,
         media: Opener | None = None,
         workers: int = 2,
-        steady: bool = False,
+        batch_invariant: bool = False,
     ) -> Iterator[Prediction]:
         """As ``predict`` for ``rows``, one batch after the other, so that memory does not grow with the rows. Decoding
         runs ahead in threads.
@@ -143,11 +143,11 @@ class Predictor:
             batch_size: Rows in each pass through the model.
             media: Opens media cells; by default that of the predictor.
             workers: Threads that decode.
-            steady: See ``predict``.
+            batch_invariant: See ``predict``.
         """
         done = 0
         for samples, problems in self._samples(rows, batch_size, media or self.media, workers):
-            yield from self.answer(samples, problems, STEADY if steady else None, done + 1)
+            yield from self.answer(samples, problems, INVARIANT_ROWS if batch_invariant else None, done + 1)
             done += len(samples)
 
     def embed(
@@ -157,7 +157,7 @@ class Predictor:
         stream: str | None = None,
         batch_size: int = 64,
         media: Opener | None = None,
-        steady: bool = False,
+        batch_invariant: bool = False,
     ) -> Tensor:
         """Return the embedding of each row ``[rows, D]`` on the CPU: the fused vector, or that of one stream before
         fusion.
@@ -169,9 +169,10 @@ class Predictor:
             stream: The stream; None: all, fused.
             batch_size: Rows in each pass through the model.
             media: Opens media cells; by default that of the predictor.
-            steady: Whether a row's vector is bit-identical whatever other rows are embedded with it: see ``predict``.
+            batch_invariant: Whether a row's vector is bit-identical whatever other rows are embedded with it: see
+                ``predict``.
         """
-        every = self.embeddings(rows, stream=stream, batch_size=batch_size, media=media, steady=steady)
+        every = self.embeddings(rows, stream=stream, batch_size=batch_size, media=media, batch_invariant=batch_invariant)
         found = [one.vector for one in every]
         return torch.stack(found) if found else torch.zeros(0, self.model.fusion.dim)
 
@@ -183,7 +184,7 @@ class Predictor:
         batch_size: int = 64,
         media: Opener | None = None,
         workers: int = 2,
-        steady: bool = False,
+        batch_invariant: bool = False,
     ) -> Iterator[Embedding]:
         """As ``embed``, row by row with the absent streams of each, so that memory does not grow with the rows.
 
@@ -193,10 +194,12 @@ class Predictor:
             batch_size: Rows in each pass through the model.
             media: Opens media cells; by default that of the predictor.
             workers: Threads that decode.
-            steady: See ``predict``.
+            batch_invariant: See ``predict``.
         """
         self._embeds(stream)
-        return self._embeddings(records(rows), stream, batch_size, media or self.media, workers, STEADY if steady else None)
+        return self._embeddings(
+            records(rows), stream, batch_size, media or self.media, workers, INVARIANT_ROWS if batch_invariant else None
+        )
 
     def _embeddings(
         self, rows: Iterable[Record], stream: str | None, batch_size: int, media: Opener, workers: int, least: int | None
@@ -206,7 +209,7 @@ class Predictor:
             present = {name: part.present.tolist() for name, part in batch.inputs.items()}
             vectors = self._pooled(batch, stream, least)
             for i, faults in enumerate(problems):
-                yield Embedding(vectors[i], [name for name, here in present.items() if not here[i]], faults)
+                yield Embedding(vectors[i], [name for name, presence in present.items() if not presence[i]], faults)
 
     def vectors(self, samples: Sequence[Sample], stream: str | None = None) -> Tensor:
         """``embed`` for one batch of encoded ``samples``; ``stream`` as there."""
@@ -226,7 +229,8 @@ class Predictor:
             raise ConfigError(f"no stream named {stream!r}{nearest(stream, self.model.streams)}")
 
     def batch(self, samples: Sequence[Sample], least: int | None = None) -> Batch:
-        """``samples`` as a prepared batch on the model's device; padded to at least ``least`` rows for steady passes."""
+        """``samples`` as a prepared batch on the model's device; padded to at least ``least`` rows for batch-invariant
+        passes."""
         if least is None:
             return self.schema.prepare(self.schema.collate(samples).to(self.device))
         blanks: list[Sample] = [{}] * (padded_size(len(samples), least) - len(samples))
@@ -267,7 +271,7 @@ class Predictor:
         Args:
             samples: Encoded rows.
             problems: The problems of each row, passed on.
-            least: Minimum number of rows of a steady pass; None: no padding.
+            least: Minimum number of rows of a batch-invariant pass; None: no padding.
             first: The number of the first row, for errors.
 
         Raises:
@@ -286,7 +290,7 @@ class Predictor:
         return [
             Prediction(
                 {name: answers[i] for name, answers in decoded.items()},
-                [stream for stream, here in present.items() if not here[i]],
+                [stream for stream, presence in present.items() if not presence[i]],
                 problems[i],
             )
             for i in range(len(samples))

@@ -78,7 +78,7 @@ class Trained:
         return Predictor(self.artifact, device=self.device)
 
     def predict(
-        self, rows: Any, *, media: str | Path | None = None, batch_size: int = 64, steady: bool = False
+        self, rows: Any, *, media: str | Path | None = None, batch_size: int = 64, batch_invariant: bool = False
     ) -> list[Prediction]:
         """Predict every row. Any column may be absent; unknown columns are ignored, with a warning if one may stand for
         an absent column.
@@ -87,14 +87,14 @@ class Trained:
             rows: A path, a data frame, a list of dicts or a dict of columns.
             media: Folder of relative media paths; by default the table's, else the working folder.
             batch_size: Rows in each pass through the model.
-            steady: Whether a row's answer is bit-identical whatever other rows are predicted with it: see
+            batch_invariant: Whether a row's answer is bit-identical whatever other rows are predicted with it: see
                 ``Predictor.predict``.
         """
         table = Table.read(rows, root=media)
         if meant := misnamed_hint(self.schema, table.columns):
             warnings.warn(f"{table.source}: {meant}", stacklevel=2)
         opener = LocalFiles(table.root or Path.cwd(), anywhere=True)
-        return self.predictor.predict(table.rows(), batch_size=batch_size, media=opener, steady=steady)
+        return self.predictor.predict(table.rows(), batch_size=batch_size, media=opener, batch_invariant=batch_invariant)
 
     def embed(
         self, rows: Any, *, stream: str | None = None, media: str | Path | None = None, batch_size: int = 64
@@ -114,7 +114,7 @@ class Trained:
         if meant := misnamed_hint(self.schema, table.columns):
             warnings.warn(f"{table.source}: {meant}", stacklevel=2)
         opener = LocalFiles(table.root or Path.cwd(), anywhere=True)
-        return self.predictor.embed(table.rows(), stream=stream, batch_size=batch_size, media=opener, steady=True)
+        return self.predictor.embed(table.rows(), stream=stream, batch_size=batch_size, media=opener, batch_invariant=True)
 
     def trace(self, row: Record, *, media: str | Path | None = None) -> list[Step]:
         """Return the value and shape of one ``row`` after every step; ``media`` as in ``predict``."""
@@ -299,8 +299,8 @@ class Trained:
         from sensorium.evaluation.nearest_rows import Neighbour, nearest, vectors
 
         model = self.predictor.model
-        here, known = (vectors(model, self.batches(some)) for some in (rows, self.encode(train)))
-        near = nearest(here, known, count)
+        presence, known = (vectors(model, self.batches(some)) for some in (rows, self.encode(train)))
+        near = nearest(presence, known, count)
         targets = [c.name for c in self.schema.targets if train.has(c.name)]
         return {
             number: [Neighbour(i + 1, like, {name: train.row(i)[name] for name in targets}) for i, like in found]

@@ -41,22 +41,22 @@ def batches(client: Any) -> tuple[float, float]:
 
 
 def test_prediction_does_not_depend_on_the_batch(predictor: Predictor, cells: Rows) -> None:
-    whole = predictor.predict(cells, steady=True)
+    whole = predictor.predict(cells, batch_invariant=True)
     for size in (1, 7, 16, 64):
-        assert predictor.predict(cells, steady=True, batch_size=size) == whole
-    assert [predictor.predict([row], steady=True)[0] for row in cells] == whole
+        assert predictor.predict(cells, batch_invariant=True, batch_size=size) == whole
+    assert [predictor.predict([row], batch_invariant=True)[0] for row in cells] == whole
     order = np.random.default_rng(0).permutation(len(cells)).tolist()
-    assert predictor.predict([cells[i] for i in order], steady=True) == [whole[i] for i in order]
+    assert predictor.predict([cells[i] for i in order], batch_invariant=True) == [whole[i] for i in order]
     for one, other in zip(whole, predictor.predict(cells), strict=True):
         chances = other.targets["event"]["probabilities"]
         assert one.targets["event"]["probabilities"] == pytest.approx(chances, abs=1e-5)
-    assert predictor.predict([], steady=True) == []
+    assert predictor.predict([], batch_invariant=True) == []
 
 
 def test_concurrent_requests_share_batches_bit_identically(make_client: Any, predictor: Predictor, cells: Rows) -> None:
     client = make_client(wait=0.05)
     assert client.app.state.services["house"].invariance.least is not None
-    assert ask_concurrently(client, cells) == [one.to_json() for one in predictor.predict(cells, steady=True)]
+    assert ask_concurrently(client, cells) == [one.to_json() for one in predictor.predict(cells, batch_invariant=True)]
     passes, rows = batches(client)
     assert rows == len(cells)
     assert passes < rows, "no requests shared a batch"

@@ -77,7 +77,7 @@ def test_too_large_cells_are_refused_before_decoding(
 def test_largest_allowed_cells_are_answered(strict: Any, predictor: Predictor) -> None:
     row = {"photo": picture(40, 40), "sound": sound(0.5), "note": "the kettle"}
     answer = strict.post("/predict", files={n: c if isinstance(c, bytes) else (None, c) for n, c in row.items()})
-    assert answer.json() == predictor.predict([row], steady=True)[0].to_json()
+    assert answer.json() == predictor.predict([row], batch_invariant=True)[0].to_json()
     # Unreadable files are reported by the decoder.
     answer = strict.post("/predict", files={"photo": b"no picture"})
     assert answer.status_code == 422

@@ -61,9 +61,9 @@ def test_slow_rows_are_decoded_in_threads_bit_identically(make_client: Any, cell
     """Predictions are bit-identical and errors the same."""
     client = make_client()
     service = client.app.state.services["house"]
-    want = [prediction.to_json() for prediction in predictor.predict(cells, steady=True)]
+    want = [prediction.to_json() for prediction in predictor.predict(cells, batch_invariant=True)]
     rows = [{n: c for n, c in row.items() if not isinstance(c, bytes)} for row in cells]
-    plain = [prediction.to_json() for prediction in predictor.predict(rows, steady=True)]
+    plain = [prediction.to_json() for prediction in predictor.predict(rows, batch_invariant=True)]
     for seconds in (0.0, 1e6):
         service._decoding_time.seconds = seconds
         assert client.post("/predict", json={"rows": rows}).json()["predictions"] == plain

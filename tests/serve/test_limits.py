@@ -81,7 +81,7 @@ def test_unreadable_cells_are_errors_or_missing(small: Any, predictor: Predictor
     assert [cell["column"] for cell in error["cells"]] == ["when", "photo"]
     answer = small.post("/predict?bad=missing", json={"row": row}).json()
     assert "photo" in answer["missing"]
-    assert answer["targets"] == predictor.predict([{"temperature": 21, "when": "soon"}], steady=True)[0].targets
+    assert answer["targets"] == predictor.predict([{"temperature": 21, "when": "soon"}], batch_invariant=True)[0].targets
     refused(small.post("/predict?bad=good", json={"row": row}), 422, "bad must be refuse or missing")
 
 

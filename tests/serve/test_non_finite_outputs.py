@@ -39,10 +39,10 @@ def corrupted(predictor: Predictor, monkeypatch: pytest.MonkeyPatch, value: floa
     monkeypatch.setattr(type(task), "forward", forward)
 
 
-@pytest.mark.parametrize("steady", [True, False])
-def test_damaged_weights_are_reported(damaged: Predictor, steady: bool) -> None:
+@pytest.mark.parametrize("batch_invariant", [True, False])
+def test_damaged_weights_are_reported(damaged: Predictor, batch_invariant: bool) -> None:
     with pytest.raises(AnswerError, match=WORDS) as error:
-        damaged.predict([{"note": "the kettle"}], steady=steady)
+        damaged.predict([{"note": "the kettle"}], batch_invariant=batch_invariant)
     assert error.value.row == 1
     assert "weights are damaged" in (error.value.fix or "")
 

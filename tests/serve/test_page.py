@@ -118,7 +118,7 @@ def test_page_in_a_browser(browser: Browser, address: str, cells: Any, predictor
         browser.wait(f"{value} === {json.dumps(answer)} && {shares} === 5 && {idle}")
 
     # An empty form is predicted too.
-    now(predictor.predict([{}], steady=True)[0].value)
+    now(predictor.predict([{}], batch_invariant=True)[0].value)
     names = [column["name"] for column in predictor_form(browser)]
     assert names == [column.name for column in predictor.schema.inputs]
     # Every control has a label that a screen reader would read.
@@ -131,7 +131,7 @@ def test_page_in_a_browser(browser: Browser, address: str, cells: Any, predictor
     note = json.dumps(row["note"])
     browser.run(f"""(() => {{ const note = document.querySelector("textarea"); note.value = {note};
         note.dispatchEvent(new Event("input", {{ bubbles: true }})); }})()""")
-    (want,) = predictor.predict([{"note": row["note"]}], steady=True)
+    (want,) = predictor.predict([{"note": row["note"]}], batch_invariant=True)
     browser.wait(f"document.querySelector('#result .hint')?.textContent.startsWith('Missing') && {idle}")
     now(want.value)
     figure = 'document.querySelector("#result .bars .figure").textContent'
@@ -148,7 +148,7 @@ def test_page_in_a_browser(browser: Browser, address: str, cells: Any, predictor
         browser("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
         browser.wait(f"document.querySelector('fieldset {shown}') !== null")
         given[name] = row[name]
-        (want,) = predictor.predict([given], steady=True)
+        (want,) = predictor.predict([given], batch_invariant=True)
         missing = f"Missing: {', '.join(want.missing)}."
         browser.wait(f"document.querySelector('#result > .hint')?.textContent === {json.dumps(missing)}")
         now(want.value)
@@ -179,7 +179,7 @@ def test_page_in_a_browser(browser: Browser, address: str, cells: Any, predictor
     browser("Emulation.setDeviceMetricsOverride", width=360, height=740, deviceScaleFactor=2, mobile=True)
     browser("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
     browser.run('document.querySelector("button[type=reset]").click()')
-    now(predictor.predict([{}], steady=True)[0].value)
+    now(predictor.predict([{}], batch_invariant=True)[0].value)
     assert browser.run("document.querySelectorAll('fieldset img').length") == 0
     assert browser.run("document.documentElement.scrollWidth") <= 360
     assert browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(21, 23, 26)"

@@ -25,7 +25,7 @@ def as_parts(row: dict[str, Any]) -> dict[str, Any]:
 
 def test_predictions_are_bit_identical_to_the_predictor(client: Any, predictor: Predictor, cells: Rows) -> None:
     for row in cells[:6]:
-        (want,) = predictor.predict([row], steady=True)
+        (want,) = predictor.predict([row], batch_invariant=True)
         for answer in (
             client.post("/predict", json={"row": as_json(row)}),
             client.post("/models/house/predict", json={"row": as_json(row)}),
@@ -36,7 +36,7 @@ def test_predictions_are_bit_identical_to_the_predictor(client: Any, predictor: 
 
 
 def test_several_rows(client: Any, predictor: Predictor, cells: Rows) -> None:
-    want = [prediction.to_json() for prediction in predictor.predict(cells, steady=True)]
+    want = [prediction.to_json() for prediction in predictor.predict(cells, batch_invariant=True)]
     answer = client.post("/predict", json={"rows": [as_json(row) for row in cells]})
     assert answer.json()["predictions"] == want
     files: dict[str, Any] = {}
@@ -46,7 +46,7 @@ def test_several_rows(client: Any, predictor: Predictor, cells: Rows) -> None:
         rows.append({n: {"part": f"{n}{i}"} if isinstance(cell, bytes) else cell for n, cell in row.items()})
     answer = client.post("/predict", files=files, data={"@rows": json.dumps(rows)})
     assert answer.json()["predictions"] == [
-        prediction.to_json() for prediction in predictor.predict(cells[:5], steady=True)
+        prediction.to_json() for prediction in predictor.predict(cells[:5], batch_invariant=True)
     ]
     assert client.post("/predict", json={"rows": []}).json() == {"predictions": []}
     assert client.post("/embed", json={"rows": []}).json() == {"vectors": []}
@@ -54,7 +54,7 @@ def test_several_rows(client: Any, predictor: Predictor, cells: Rows) -> None:
 
 
 def test_any_cell_may_be_missing(client: Any, predictor: Predictor, cells: Rows) -> None:
-    (want,) = predictor.predict([{}], steady=True)
+    (want,) = predictor.predict([{}], batch_invariant=True)
     for answer in (
         client.post("/predict", json={"row": {}}),
         client.post("/predict", json={"row": dict.fromkeys(cells[0])}),
@@ -71,14 +71,14 @@ def test_cells_come_in_several_forms(client: Any, predictor: Predictor, cells: R
     address = "data:image/png;base64," + base64.b64encode(row["photo"]).decode()
     assert (
         client.post("/predict", json={"row": {"photo": address}}).json()
-        == predictor.predict([{"photo": row["photo"]}], steady=True)[0].to_json()
+        == predictor.predict([{"photo": row["photo"]}], batch_invariant=True)[0].to_json()
     )
     steps = [[float(i % 3), 0.5, -1.0] for i in range(40)]
-    (want,) = predictor.predict([{"sensor": steps}], steady=True)
+    (want,) = predictor.predict([{"sensor": steps}], batch_invariant=True)
     assert client.post("/predict", json={"row": {"sensor": steps}}).json() == want.to_json()
     assert client.post("/predict", files={"sensor": (None, json.dumps(steps))}).json() == want.to_json()
     # Text may come as a file.
-    (want,) = predictor.predict([{"note": "水壶响了"}], steady=True)
+    (want,) = predictor.predict([{"note": "水壶响了"}], batch_invariant=True)
     assert client.post("/predict", files={"note": ("note.txt", "水壶响了".encode())}).json() == want.to_json()
 
 

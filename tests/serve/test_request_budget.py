@@ -75,7 +75,7 @@ def test_request_over_budget_is_refused_before_decoding(
 
 def test_budgets_do_not_change_allowed_requests(tight: Any, predictor: Predictor) -> None:
     data = png(50, 40)
-    want = [one.to_json() for one in predictor.predict([{"photo": data}] * 2, steady=True)]
+    want = [one.to_json() for one in predictor.predict([{"photo": data}] * 2, batch_invariant=True)]
     assert several(tight, "photo", data, 2).json()["predictions"] == want
     assert tight.post("/predict", json={"rows": [{"note": "the kettle"}] * 4}).status_code == 200
     limits = tight.get("/schema").json()["limits"]
@@ -144,7 +144,7 @@ def test_small_requests_are_answered_while_large_images_are_decoded(
             assert client.post("/embed", files={"photo": ("a.png", small)}).status_code == 200
         assert not any(one.done() for one in waiting)
         gate.open.set()
-        want = predictor.predict([{"photo": large}], steady=True)[0].to_json()
+        want = predictor.predict([{"photo": large}], batch_invariant=True)[0].to_json()
         assert [one.result(60).json() for one in waiting] == [want] * 4
 
 

@@ -63,7 +63,9 @@ def test_sound_stream_with_reordered_and_lost_chunks(client: Any, predictor: Pre
     starts = [0, 4000, 8000, 12000, 16000]
     assert [round(answer["start"] * RATE) for answer in found] == starts
     for answer, start in zip(found, starts, strict=True):
-        (want,) = predictor.predict([{"note": "the kettle", "sound": wav(heard[start : start + RATE], RATE)}], steady=True)
+        (want,) = predictor.predict(
+            [{"note": "the kettle", "sound": wav(heard[start : start + RATE], RATE)}], batch_invariant=True
+        )
         assert answer["prediction"] == want.to_json()
         assert answer["filled"] == (800 if start in (4000, 8000) else 0)
         assert answer["latency_ms"] > 0
@@ -98,7 +100,8 @@ def test_series_and_image_streams(client: Any, predictor: Predictor, cells: list
     heard[25:30] = np.nan
     for i, answer in enumerate(found):
         assert (
-            answer["prediction"] == predictor.predict([{"sensor": heard[20 * i : 20 * i + 20]}], steady=True)[0].to_json()
+            answer["prediction"]
+            == predictor.predict([{"sensor": heard[20 * i : 20 * i + 20]}], batch_invariant=True)[0].to_json()
         )
     assert (len(found), summary["filled"]) == (3, 5)
     photos = [row["photo"] for row in cells if "photo" in row][:2]
@@ -109,7 +112,7 @@ def test_series_and_image_streams(client: Any, predictor: Predictor, cells: list
             socket.send_bytes(HEADER.pack(number, number) + data)
         socket.send_text('{"end": true}')
         found, summary = answers(socket)
-    want = [predictor.predict([{"photo": data}], steady=True)[0].to_json() for data in photos]
+    want = [predictor.predict([{"photo": data}], batch_invariant=True)[0].to_json() for data in photos]
     assert [answer["prediction"] for answer in found[:2]] == want
     assert "not a picture" in found[2]["prediction"]["problems"][0]["problem"]
     assert (summary["lost"], summary["late"]) == (1, 1)

@@ -79,7 +79,7 @@ def run(
             console.warn(absent)
         opener = LocalFiles(rows.root or Path.cwd(), anywhere=True)
         embeddings = model.predictor.embeddings(
-            rows.rows(), stream=stream, batch_size=batch_size, media=opener, steady=True
+            rows.rows(), stream=stream, batch_size=batch_size, media=opener, batch_invariant=True
         )
         problems = []
 

@@ -95,7 +95,9 @@ def run(
                 console.step("predicting", done, len(rows))
                 yield prediction
 
-        predictions = tracked(model.predictor.stream(rows.rows(), batch_size=batch_size, media=opener, steady=True))
+        predictions = tracked(
+            model.predictor.stream(rows.rows(), batch_size=batch_size, media=opener, batch_invariant=True)
+        )
         if out is None:
             write_csv(sys.stdout, predictions, model.model, beside, raw_cells=raw_cells)
         else:

@@ -292,7 +292,7 @@ class Task(nn.Module, ABC, Generic[Out]):
             for i, (cell, present) in enumerate(zip(cells, field.present.tolist(), strict=True))
         ]
 
-    # ── what can be said of its answers ────────────────────────────────────────────────────────────────────────────
+    # ── scores, answers and views ────────────────────────────────────────────────────────────────────────────
 
     def explained(self, output: Out, of: Out) -> Tensor | None:
         """``[B]``: the number that an explainer asks about, such as the chance of the class that ``of`` answers.

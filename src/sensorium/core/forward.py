@@ -104,9 +104,12 @@ class Forward:
         if not self.model.network:
             return {}
         mine = self.model.answer(self.fused, self.kept, self.batch.prompts)
-        said = [mine, *(other.own for other in self.others)]
+        by_network = [mine, *(other.own for other in self.others)]
         weight = self.batch.weight
-        return {name: average_outputs(task, [one[name] for one in said], weight) for name, task in self.model.tasks.items()}
+        return {
+            name: average_outputs(task, [one[name] for one in by_network], weight)
+            for name, task in self.model.tasks.items()
+        }
 
     @cached_property
     def outputs(self) -> dict[str, Any]:
@@ -161,12 +164,12 @@ class Forward:
         return self.model.tasks[name].target(self.batch)
 
 
-def average_outputs(task: Task[Any], said: Sequence[Any], rows: Tensor) -> Any:
-    """The mean, as ``task`` defines it (``Task.merge``), of the outputs ``said`` of several networks.
+def average_outputs(task: Task[Any], outputs: Sequence[Any], rows: Tensor) -> Any:
+    """The mean, as ``task`` defines it (``Task.merge``), of the ``outputs`` of several networks.
 
     ``rows``: any tensor of theirs ``[B, ...]``.
     """
-    if len(said) == 1:
-        return said[0]
-    share = torch.full((len(rows), len(said)), 1 / len(said), device=rows.device)
-    return task.plain.merge(said, share.to(said[0]) if isinstance(said[0], Tensor) else share)
+    if len(outputs) == 1:
+        return outputs[0]
+    share = torch.full((len(rows), len(outputs)), 1 / len(outputs), device=rows.device)
+    return task.plain.merge(outputs, share.to(outputs[0]) if isinstance(outputs[0], Tensor) else share)

@@ -39,10 +39,12 @@ def task_spec(name: str, spec: str | Mapping[str, Any]) -> TaskSpec:
     return TaskSpec(name, given, targets, _columns(name, "prompt", given.pop("prompt", None)))
 
 
-def _columns(name: str, key: str, told: Any) -> tuple[str, ...]:
-    columns = () if told is None else (told,) if isinstance(told, str) else tuple(told) if isinstance(told, list) else None
+def _columns(name: str, key: str, value: Any) -> tuple[str, ...]:
+    columns = (
+        () if value is None else (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else None
+    )
     if columns is None or not all(isinstance(column, str) for column in columns) or len(set(columns)) < len(columns):
-        raise ConfigError(f"task {name!r}: {key} is {told!r}", fix=f"{key}: a column, [several columns] or null")
+        raise ConfigError(f"task {name!r}: {key} is {value!r}", fix=f"{key}: a column, [several columns] or null")
     return columns
 
 

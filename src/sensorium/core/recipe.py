@@ -187,7 +187,7 @@ class Recipe(Section):
 
         A key with a dot or ``=`` is written in double quotes: ``columns."a.b".kind=number``.
         """
-        # Only what was said: a search turns what was left open, and must be able to tell.
+        # Only explicit settings: a search may change all others.
         document = self.model_dump(exclude_unset=True)
         for text in assignments:
             (*parents, last), value = quoting.path(text)

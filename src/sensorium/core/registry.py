@@ -172,8 +172,8 @@ def build(family: str, spec: str | Mapping[str, Any], *given: Any) -> Any:
         return find(family, kind)(*given, **full)
     except (ValueError, ArithmeticError, RuntimeError) as error:
         # What a component does not check itself, torch refuses: a dropout of 2, a negative width.
-        told = {name: value for name, value in split(spec)[1].items() if value is not None}
-        raise ConfigError(f"{family}/{kind} cannot be built with {told}: {error}") from error
+        set_options = {name: value for name, value in split(spec)[1].items() if value is not None}
+        raise ConfigError(f"{family}/{kind} cannot be built with {set_options}: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,7 @@ class Gallery(View):
 
 @dataclass(frozen=True)
 class Sentence(View):
-    """Something to be said. Those named ``limits`` stand in the model card."""
+    """A sentence for the report. Those named ``limits`` appear in the model card."""
 
     text: str = ""
 

@@ -131,8 +131,8 @@ class Schema:
         ``{"pitch": {"kind": "number", "stream": "voice"}}``: a table cell in a group of its own.
         """
         built = []
-        for name, told in columns.items():
-            given: dict[str, Any] = {"kind": told} if isinstance(told, str) else dict(told)
+        for name, declared in columns.items():
+            given: dict[str, Any] = {"kind": declared} if isinstance(declared, str) else dict(declared)
             role, stream = given.pop("role", "input"), given.pop("stream", None)
             if role not in ROLES:
                 raise ConfigError(f"no role named {role!r}{nearest(str(role), ROLES)}", column=name)
@@ -239,8 +239,8 @@ class Schema:
             else side_by_side({c.name: c.reader for c in columns}, samples)
             for stream, columns in self.streams.items()
         }
-        told = [c for c in self.targets if any(("target", c.name) in sample for sample in samples)]
-        targets = {c.name: field(c, ("target", c.name)) for c in told}
+        with_cells = [c for c in self.targets if any(("target", c.name) in sample for sample in samples)]
+        targets = {c.name: field(c, ("target", c.name)) for c in with_cells}
         return Batch(inputs, targets, torch.ones(len(samples)), {c.name: field(c, whole=whole) for c in self.prompts})
 
     def prepare(self, batch: Batch, generator: torch.Generator | None = None) -> Batch:
@@ -345,10 +345,10 @@ def _derived(name: str, of: Any, columns: Mapping[str, str | Mapping[str, Any]],
     if not isinstance(of, str) or of == name:
         raise ConfigError("of names another column, whose cells this one reads", column=name)
     other = columns.get(of, {})
-    told = {} if isinstance(other, str) else other
-    if told.get("of") is not None:
-        raise ConfigError(f"{of!r} is itself derived", column=name, fix=f"write of: {told['of']}")
-    if role == "both" or (role in INPUTS and told.get("role") == "target"):
+    source = {} if isinstance(other, str) else other
+    if source.get("of") is not None:
+        raise ConfigError(f"{of!r} is itself derived", column=name, fix=f"write of: {source['of']}")
+    if role == "both" or (role in INPUTS and source.get("role") == "target"):
         raise ConfigError("a derived column is an input that shows no target, a prompt or a target", column=name)
     return of
 

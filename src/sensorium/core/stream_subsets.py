@@ -25,7 +25,7 @@ def route_rows(streams: Sequence[str], sets: Sequence[Sequence[str]], present: M
 
     ``sets`` are ordered as by ``coalitions``, so that the first that fits is the largest.
     """
-    here = torch.stack([present[stream] for stream in streams], dim=1)  # [B, S]
-    needs = torch.tensor([[stream in some for stream in streams] for some in sets], device=here.device)  # [sets, S]
-    fits = (here[:, None, :] | ~needs[None]).all(dim=2)
+    presence = torch.stack([present[stream] for stream in streams], dim=1)  # [B, S]
+    needs = torch.tensor([[stream in some for stream in streams] for some in sets], device=presence.device)  # [sets, S]
+    fits = (presence[:, None, :] | ~needs[None]).all(dim=2)
     return fits.to(torch.int8).argmax(dim=1)

@@ -31,8 +31,8 @@ class Passing(nn.Module):
 
     def forward(self, nodes: Tensor, links: Tensor) -> Tensor:
         """``nodes`` ``[B, N, D]``, ``links`` ``[B, kinds, N, N]``: 1 where the first node receives from the second."""
-        said = self.message(nodes).unflatten(2, (self.kinds, -1)).transpose(1, 2)  # [B, K, N, D]
-        heard = (links @ said).sum(dim=1)
+        messages = self.message(nodes).unflatten(2, (self.kinds, -1)).transpose(1, 2)  # [B, K, N, D]
+        heard = (links @ messages).sum(dim=1)
         if self.aggregate == "mean":
             heard = heard / links.sum(dim=(1, 3)).clamp(min=1).unsqueeze(-1)
         if self.cell is not None:

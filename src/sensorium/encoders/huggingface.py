@@ -108,8 +108,8 @@ class Huggingface(Encoder):
             try:
                 self.network.load_state_dict(found)
             except RuntimeError as error:
-                said = " ".join(str(error).split())[:200]
-                raise ConfigError(f"checkpoint {self.checkpoint!r}: its weights do not fit its config: {said}") from None
+                reason = " ".join(str(error).split())[:200]
+                raise ConfigError(f"checkpoint {self.checkpoint!r}: its weights do not fit its config: {reason}") from None
 
     def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
         """Images ``[B, 3, H, W]``, ids ``[B, N]`` or samples ``[B, 1, T]``; tokens are patches, words or frames."""
@@ -126,8 +126,10 @@ class Huggingface(Encoder):
         return Encoded(tokens, real, pooled, real.new_ones(real.shape[0]), self._grid(data, tokens.shape[1]))
 
     def _see(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        told = {"interpolate_pos_encoding": True} if self.family.stretches and self._other_size(pixels.shape[-2:]) else {}
-        out = self.network(pixel_values=pixels, **told)
+        arguments = (
+            {"interpolate_pos_encoding": True} if self.family.stretches and self._other_size(pixels.shape[-2:]) else {}
+        )
+        out = self.network(pixel_values=pixels, **arguments)
         seen: Tensor = out.last_hidden_state
         seen = seen.flatten(2).transpose(1, 2) if seen.dim() == 4 else seen
         first = out.pooler_output.flatten(1) if self.pool == "own" else seen[:, 0]
@@ -202,13 +204,13 @@ class Huggingface(Encoder):
 
     def _hear_patches(self, signal: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """AST: patches of a spectrogram of fixed length; those that start within the recording are real."""
-        its, told = self.its, self.config["processor"]
+        its, processor = self.its, self.config["processor"]
         features, count = kaldi_fbank(signal, its.num_mel_bins)[:, : its.max_length], kaldi_frames(length)
         there = torch.arange(features.shape[1], device=signal.device) < count[:, None]
         features = zeroed(features, there)
         features = F.pad(features, (0, 0, 0, its.max_length - features.shape[1]))
-        if told.get("do_normalize", True):
-            features = (features - told.get("mean", -4.2677393)) / (2 * told.get("std", 4.5689974))
+        if processor.get("do_normalize", True):
+            features = (features - processor.get("mean", -4.2677393)) / (2 * processor.get("std", 4.5689974))
         out = self.network(features)
         bands = (its.num_mel_bins - its.patch_size) // its.frequency_stride + 1
         times = (its.max_length - its.patch_size) // its.time_stride + 1
@@ -275,12 +277,12 @@ def _described(checkpoint: Checkpoint) -> dict[str, Any]:
     sense = architectures.family(config).sense
     if sense == "text":
         config["pad_token_id"] = checkpoint.pad
-    told = checkpoint.processor if sense == "audio" else {}
+    processor = checkpoint.processor if sense == "audio" else {}
     for name in ("mean", "std"):
-        value = told.get(name, 1.0)
+        value = processor.get(name, 1.0)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or (name == "std" and value <= 0):
             raise ConfigError(f"checkpoint {checkpoint.name!r}: {name} of its processor is {str(value)[:40]}")
-    return {**config, "processor": {name: told[name] for name in _PROCESSOR if name in told}}
+    return {**config, "processor": {name: processor[name] for name in _PROCESSOR if name in processor}}
 
 
 def _small(layout: Layout) -> dict[str, Any]:
@@ -300,22 +302,22 @@ def _offset(config: Mapping[str, Any]) -> int:
     return int(config.get("pad_token_id") or 0) + 1 if config["model_type"] in ("roberta", "xlm-roberta") else 0
 
 
-def _picture(told: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+def _picture(processor: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     """An image processor's settings as options of the column."""
-    size, crop = told.get("size", config.get("image_size", 224)), told.get("crop_size")
+    size, crop = processor.get("size", config.get("image_size", 224)), processor.get("crop_size")
     shorter = size.get("shortest_edge", size.get("height")) if isinstance(size, Mapping) else size
     shorter = shorter[0] if isinstance(shorter, (list, tuple)) else shorter
     side = int(crop["height"] if isinstance(crop, Mapping) else crop or shorter)
     found: dict[str, Any] = {"size": side, "channels": "rgb"}
     if (
-        told.get("crop_pct") is not None and not crop
+        processor.get("crop_pct") is not None and not crop
     ):  # as ConvNeXt has it: small pictures are cut out, large ones stretched
-        found |= {"share": float(told["crop_pct"])} if side < 384 else {"stretch": True}
-    elif told.get("do_center_crop", crop is not None) and isinstance(size, Mapping) and "shortest_edge" in size:
+        found |= {"share": float(processor["crop_pct"])} if side < 384 else {"stretch": True}
+    elif processor.get("do_center_crop", crop is not None) and isinstance(size, Mapping) and "shortest_edge" in size:
         found["share"] = min(1.0, side / int(shorter))
     else:
         found["stretch"] = True
-    normal = told.get("do_normalize", True)
-    found["mean"] = list(told.get("image_mean") or [0.5] * 3) if normal else [0.0] * 3
-    found["deviation"] = list(told.get("image_std") or [0.5] * 3) if normal else [1.0] * 3
-    return {**found, "smooth": "bicubic" if told.get("resample") == 3 else "bilinear"}
+    normal = processor.get("do_normalize", True)
+    found["mean"] = list(processor.get("image_mean") or [0.5] * 3) if normal else [0.0] * 3
+    found["deviation"] = list(processor.get("image_std") or [0.5] * 3) if normal else [1.0] * 3
+    return {**found, "smooth": "bicubic" if processor.get("resample") == 3 else "bilinear"}

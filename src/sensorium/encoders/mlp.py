@@ -50,5 +50,5 @@ class Mlp(Encoder):
         """``data`` and ``mask`` ``[B, cells]``; tokens ``[B, 1, D]``."""
         number, vector, real = self.cells(data, mask)
         pooled = self.network(torch.cat([number, vector.flatten(1), (~real).to(data.dtype)], dim=1))
-        here = real.new_ones(real.shape[0])
-        return Encoded(pooled.unsqueeze(1), here.unsqueeze(1), pooled, here)
+        presence = real.new_ones(real.shape[0])
+        return Encoded(pooled.unsqueeze(1), presence.unsqueeze(1), pooled, presence)

@@ -67,9 +67,9 @@ class Statistics(Encoder):
             pairs = [self._near(correlations(wide, real))] if self.across else []
         tokens = self.token(found + self.place)
         pooled = self.vector(torch.cat([found.flatten(1), *pairs], dim=1))
-        here = real.any(dim=1)
-        there = here[:, None].expand(-1, self.channels)
-        return Encoded(zeroed(tokens, there), there, pooled, torch.ones_like(here))
+        presence = real.any(dim=1)
+        there = presence[:, None].expand(-1, self.channels)
+        return Encoded(zeroed(tokens, there), there, pooled, torch.ones_like(presence))
 
     @staticmethod
     def _near(values: Tensor) -> Tensor:

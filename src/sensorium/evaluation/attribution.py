@@ -159,9 +159,9 @@ def probe(model: Model, run: Forward, schema: Schema, stream: str, target: str) 
 
     def answer(data: Tensor, mask: Tensor | None) -> Tensor:
         rows = data.shape[0]
-        here = field.present.expand(rows) if mask is None else mask.any(dim=1)
+        presence = field.present.expand(rows) if mask is None else mask.any(dim=1)
         # A row whose parts are all masked counts as lacking the stream.
-        asked = Field(data, here, mask)
+        asked = Field(data, presence, mask)
         prompts = {name: repeated(part, rows) for name, part in batch.prompts.items()}
         networks = zip((model, *model.others), (run, *run.others), strict=True)
         each = [_parts(one, its.streams, stream, asked) for one, its in networks]

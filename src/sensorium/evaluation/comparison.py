@@ -140,10 +140,10 @@ class Comparison(Rendered):
         if cheap is not best:
             smallest = f"{cheap.way.name}, with {cheap.parameters:,} parameters"
             sentences.append(f"The smallest that is not significantly worse than the best is {smallest}.")
-        steady = max(self.entries, key=lambda e: e.area if isfinite(e.area) else -1.0)
-        if isfinite(steady.area) and len(self.entries) > 1:
+        most_robust = max(self.entries, key=lambda e: e.area if isfinite(e.area) else -1.0)
+        if isfinite(most_robust.area) and len(self.entries) > 1:
             sentences.append(
-                f"Most robust to missing modalities: {steady.way.name} (robustness area {number(steady.area)})."
+                f"Most robust to missing modalities: {most_robust.way.name} (robustness area {number(most_robust.area)})."
             )
         if self.others:
             alone = self.others[0]

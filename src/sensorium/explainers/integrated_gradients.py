@@ -77,8 +77,8 @@ class IntegratedGradients(Explainer):
             """The contribution of each element between the two positions ``ends`` ``[pieces, 2]`` on the path."""
             parts = []
             for some in torch.split(ends, _AT_ONCE // _NODES):
-                here, more = (at(some[:, 0]), at(some[:, 1])), spread(len(some))
-                pieces = tool.attribute(here[1], baselines=here[0], additional_forward_args=more, n_steps=_NODES)
+                presence, more = (at(some[:, 0]), at(some[:, 1])), spread(len(some))
+                pieces = tool.attribute(presence[1], baselines=presence[0], additional_forward_args=more, n_steps=_NODES)
                 parts.append(pieces.detach().double())
             return torch.cat(parts)
 

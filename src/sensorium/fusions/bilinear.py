@@ -42,17 +42,17 @@ class Bilinear(Fusion):
         self.drop = nn.Dropout(dropout)
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
-        pooled, here = vectors(parts, self.streams)  # [B, S, D], [B, S]
+        pooled, presence = vectors(parts, self.streams)  # [B, S, D], [B, S]
         each = pooled.unbind(dim=1)
         own = torch.stack([f(x) for f, x in zip(self.own, each, strict=True)], dim=1)
-        own = zeroed(own, here)
+        own = zeroed(own, presence)
         hidden = own.sum(dim=1)
         if self.product is not None:
             factor = torch.stack([f(x) for f, x in zip(self.factor, each, strict=True)], dim=1)  # [B, S, R]
-            factor = zeroed(factor, here)
+            factor = zeroed(factor, presence)
             left, right = factor[:, [a for a, _ in self.pairs]], factor[:, [b for _, b in self.pairs]]
             products = left.unsqueeze(3) * right.unsqueeze(2)  # [B, pairs, R, R]
             hidden = hidden + self.drop(self.product(products.flatten(1)))
         fused = hidden + self.drop(self.network(self.norm(hidden)))
-        present = here.any(dim=1)
-        return Encoded(own, here, zeroed(fused, present), present)
+        present = presence.any(dim=1)
+        return Encoded(own, presence, zeroed(fused, present), present)

@@ -56,7 +56,7 @@ class Bottleneck(Fusion):
         return each, real, self.shared.expand(each[0].shape[0], -1, -1)
 
     def _layer(
-        self, blocks: nn.Module, each: list[Tensor], real: list[Tensor], shared: Tensor, here: Tensor
+        self, blocks: nn.Module, each: list[Tensor], real: list[Tensor], shared: Tensor, presence: Tensor
     ) -> tuple[list[Tensor], Tensor]:
         assert isinstance(blocks, nn.ModuleList)
         after, shared_after = [], []
@@ -64,17 +64,17 @@ class Bottleneck(Fusion):
             both = block(torch.cat([x, shared], dim=1), torch.cat([mask, mask.new_ones(shared.shape[:2])], dim=1))
             after.append(both[:, : x.shape[1]])
             shared_after.append(both[:, x.shape[1] :])
-        count = here.sum(dim=1).clamp(min=1)
-        total = torch.einsum("bs,bskd->bkd", here.to(shared), torch.stack(shared_after, dim=1))
+        count = presence.sum(dim=1).clamp(min=1)
+        total = torch.einsum("bs,bskd->bkd", presence.to(shared), torch.stack(shared_after, dim=1))
         return after, total / count[:, None, None]
 
     def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
         """``bottleneck`` ``[B, K, N]``: attention of the shared tokens to all others of ``parts``, in the last layer that
         is read."""
-        here = vectors(parts, self.streams)[1]
+        presence = vectors(parts, self.streams)[1]
         each, real, shared = self._start(parts)
         for blocks in list(self.blocks)[:-2]:
-            each, shared = self._layer(blocks, each, real, shared, here)
+            each, shared = self._layer(blocks, each, real, shared, presence)
         attention = []
         last = self.blocks[-2]
         assert isinstance(last, nn.ModuleList)
@@ -83,14 +83,14 @@ class Bottleneck(Fusion):
             both = block.norm_attention(torch.cat([x, shared], dim=1))
             seen = torch.cat([mask, mask.new_ones(shared.shape[:2])], dim=1)
             look = block.attention.weights(both[:, x.shape[1] :], both, seen)[:, :, : x.shape[1]]
-            attention.append(look * here[:, i, None, None])
-        count = here.sum(dim=1).clamp(min=1)[:, None, None]
-        return {"share": self.gathered.share(here), "bottleneck": torch.cat(attention, dim=2) / count}
+            attention.append(look * presence[:, i, None, None])
+        count = presence.sum(dim=1).clamp(min=1)[:, None, None]
+        return {"share": self.gathered.share(presence), "bottleneck": torch.cat(attention, dim=2) / count}
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
-        pooled, here = vectors(parts, self.streams)
+        pooled, presence = vectors(parts, self.streams)
         each, real, shared = self._start(parts)
         for blocks in self.blocks:
-            each, shared = self._layer(blocks, each, real, shared, here)
-        met: Encoded = self.gathered(pooled, here, each, real)
+            each, shared = self._layer(blocks, each, real, shared, presence)
+        met: Encoded = self.gathered(pooled, presence, each, real)
         return met

@@ -43,8 +43,8 @@ class Concat(Fusion):
         self.missing = nn.Parameter(torch.randn(count, dim) * 0.02) if missing == "learned" else None
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
-        pooled, here = vectors(parts, self.streams)  # [B, S, D], [B, S]
-        filled = pooled if self.missing is None else torch.where(here.unsqueeze(-1), pooled, self.missing)
-        present = here.any(dim=1)
-        fused = self.network(torch.cat([filled.flatten(1), here.to(filled.dtype)], dim=1))
-        return Encoded(pooled, here, zeroed(fused, present), present)
+        pooled, presence = vectors(parts, self.streams)  # [B, S, D], [B, S]
+        filled = pooled if self.missing is None else torch.where(presence.unsqueeze(-1), pooled, self.missing)
+        present = presence.any(dim=1)
+        fused = self.network(torch.cat([filled.flatten(1), presence.to(filled.dtype)], dim=1))
+        return Encoded(pooled, presence, zeroed(fused, present), present)

@@ -54,24 +54,24 @@ class CrossAttention(Fusion):
     def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
         """``share``, and ``attention`` ``[B, N, N]`` over all tokens of ``parts``: attention to other streams in the last
         round."""
-        here = vectors(parts, self.streams)[1]
+        presence = vectors(parts, self.streams)[1]
         every, real, owner, seen = self._start(parts)
         for i in range(len(self.rounds) - 1):
             every = self._round(i, every, owner, seen)
         named, last = self.norms[-1](every) + self.name[owner], self.rounds[-1]
         assert isinstance(last, Attention)
         attention = zeroed(last.weights(named, named, seen), real)
-        return {"share": shares(self.logits.expand(here.shape), here), "attention": attention}
+        return {"share": shares(self.logits.expand(presence.shape), presence), "attention": attention}
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
-        pooled, here = vectors(parts, self.streams)
+        pooled, presence = vectors(parts, self.streams)
         every, real, owner, seen = self._start(parts)
         for i in range(len(self.rounds)):
             every = self._round(i, every, owner, seen)
         every = zeroed(every, real)
         count = sizes(parts, self.streams)
         means = [masked_mean(t, m) for t, m in zip(torch.split(every, count, 1), torch.split(real, count, 1), strict=True)]
-        aligned = pooled + zeroed(torch.stack(means, dim=1), here)
-        weight = shares(self.logits.expand(here.shape), here)
+        aligned = pooled + zeroed(torch.stack(means, dim=1), presence)
+        weight = shares(self.logits.expand(presence.shape), presence)
         fused = (weight.unsqueeze(-1) * aligned).sum(dim=1)
-        return Encoded(every, real, fused, here.any(dim=1))
+        return Encoded(every, real, fused, presence.any(dim=1))

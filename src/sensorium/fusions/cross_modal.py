@@ -63,9 +63,9 @@ class CrossModal(Fusion):
         return {"share": self.gathered.share(vectors(parts, self.streams)[1]), "attention": attention}
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
-        pooled, here = vectors(parts, self.streams)
+        pooled, presence = vectors(parts, self.streams)
         every, real, seen, count = self._start(parts)
         for look, blocks in zip(self.looks, self.blocks, strict=True):
             every = self._own(blocks, look(every, every, seen), real, count)
-        met: Encoded = self.gathered(pooled, here, torch.split(every, count, dim=1), torch.split(real, count, dim=1))
+        met: Encoded = self.gathered(pooled, presence, torch.split(every, count, dim=1), torch.split(real, count, dim=1))
         return met

@@ -44,16 +44,16 @@ class Deep(Fusion):
         self.excite = nn.ModuleList(nn.ModuleList(nn.Linear(dim, dim) for _ in each) for _ in range(depth))
         self.drop = nn.Dropout(dropout)
 
-    def _mean(self, layers: nn.Module, vector: Sequence[Tensor], here: Tensor) -> Tensor:
+    def _mean(self, layers: nn.Module, vector: Sequence[Tensor], presence: Tensor) -> Tensor:
         assert isinstance(layers, nn.ModuleList)
-        return masked_mean(torch.stack([f(x) for f, x in zip(layers, vector, strict=True)], dim=1), here)
+        return masked_mean(torch.stack([f(x) for f, x in zip(layers, vector, strict=True)], dim=1), presence)
 
     def _run(self, parts: Mapping[str, Encoded]) -> tuple[Encoded, Tensor]:
         """The result, and the last gates ``[B, S, D]``."""
-        pooled, here = vectors(parts, self.streams)
+        pooled, presence = vectors(parts, self.streams)
         real = [parts[s].mask & parts[s].present.unsqueeze(1) for s in self.streams]
         each = [zeroed(parts[s].tokens, m) for s, m in zip(self.streams, real, strict=True)]
-        state = self._mean(self.start, pooled.unbind(dim=1), here)
+        state = self._mean(self.start, pooled.unbind(dim=1), presence)
         gates: list[Tensor] = []
         for excite, blocks, squeeze, norm, joint in zip(
             self.excite, self.blocks, self.squeeze, self.norms, self.joint, strict=True
@@ -63,11 +63,11 @@ class Deep(Fusion):
             gates = [2 * gate(state).sigmoid() for gate in excite]
             each = [block(x * g.unsqueeze(1), m) for block, x, g, m in zip(blocks, each, gates, real, strict=True)]
             means = [masked_mean(x, m) for x, m in zip(each, real, strict=True)]
-            state = state + self.drop(joint(norm(state + self._mean(squeeze, means, here))))
-        present, mask = here.any(dim=1), torch.cat(real, dim=1)
+            state = state + self.drop(joint(norm(state + self._mean(squeeze, means, presence))))
+        present, mask = presence.any(dim=1), torch.cat(real, dim=1)
         every = zeroed(torch.cat(each, dim=1), mask)
         fused = Encoded(every, mask, zeroed(state, present), present)
-        return fused, zeroed(torch.stack(gates, dim=1), here)
+        return fused, zeroed(torch.stack(gates, dim=1), presence)
 
     def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
         """``gate`` ``[B, S, D]``: the factor, 0 to 2, of each feature of each stream of ``parts`` in the last layer."""

@@ -52,8 +52,8 @@ class Early(Fusion):
         return {"share": self.gathered.share(vectors(parts, self.streams)[1]), "attention": attention}
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
-        pooled, here = vectors(parts, self.streams)
+        pooled, presence = vectors(parts, self.streams)
         every, real, count = self._start(parts)
         every = self.joint(every, real)
-        met: Encoded = self.gathered(pooled, here, torch.split(every, count, dim=1), torch.split(real, count, dim=1))
+        met: Encoded = self.gathered(pooled, presence, torch.split(every, count, dim=1), torch.split(real, count, dim=1))
         return met

@@ -37,10 +37,10 @@ class Film(Fusion):
         self.network = Mlp(dim, 2 * dim, dim, dropout=dropout)
         self.drop = nn.Dropout(dropout)
 
-    def _modulation(self, pooled: Tensor, here: Tensor) -> tuple[Tensor, Tensor]:
+    def _modulation(self, pooled: Tensor, presence: Tensor) -> tuple[Tensor, Tensor]:
         """γ and β of every stream, ``[B, S, D]`` each."""
         factors = torch.stack([f(x) for f, x in zip(self.factor, pooled.unbind(dim=1), strict=True)], dim=1)
-        factors = zeroed(factors, here)
+        factors = zeroed(factors, presence)
         others = factors.sum(dim=1, keepdim=True) - factors  # all but the stream's own
         modulation = torch.stack([f(x) for f, x in zip(self.modulate, others.unbind(dim=1), strict=True)], dim=1)
         gamma, beta = modulation.chunk(2, dim=-1)
@@ -48,21 +48,21 @@ class Film(Fusion):
 
     def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
         """``gate``: 1 + γ, the factor of each feature of each stream of ``parts``; 0 where absent."""
-        pooled, here = vectors(parts, self.streams)
-        return {"gate": zeroed(1 + self._modulation(pooled, here)[0], here)}
+        pooled, presence = vectors(parts, self.streams)
+        return {"gate": zeroed(1 + self._modulation(pooled, presence)[0], presence)}
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
-        pooled, here = vectors(parts, self.streams)  # [B, S, D], [B, S]
+        pooled, presence = vectors(parts, self.streams)  # [B, S, D], [B, S]
         every, real = tokens(parts, self.streams)
-        gamma, beta = self._modulation(pooled, here)
+        gamma, beta = self._modulation(pooled, presence)
         pieces = torch.split(every, sizes(parts, self.streams), dim=1)
         changed, vector = [], []
         for i, own in enumerate(self.own):
             scale, shift = 1 + gamma[:, i], beta[:, i]
             changed.append(scale.unsqueeze(1) * own(pieces[i]) + shift.unsqueeze(1))
             vector.append(scale * own(pooled[:, i]) + shift)
-        hidden = masked_mean(torch.stack(vector, dim=1), here)
+        hidden = masked_mean(torch.stack(vector, dim=1), presence)
         fused = hidden + self.drop(self.network(self.norm(hidden)))
-        present = here.any(dim=1)
+        present = presence.any(dim=1)
         modulated = zeroed(torch.cat(changed, dim=1), real)
         return Encoded(modulated, real, zeroed(fused, present), present)

@@ -34,10 +34,10 @@ class Gated(Fusion):
         self.value = nn.ModuleList(nn.Linear(dim, dim) for _ in self.streams)
         self.gate = nn.ModuleList(nn.Linear(dim, dim) for _ in self.streams)
 
-    def _gates(self, pooled: Tensor, here: Tensor) -> Tensor:
+    def _gates(self, pooled: Tensor, presence: Tensor) -> Tensor:
         """``[B, S, D]``: the weight of each stream in every feature; 0 where absent."""
         score = torch.stack([f(x) for f, x in zip(self.gate, pooled.unbind(dim=1), strict=True)], dim=1)
-        return shares(score / self.temperature, here)
+        return shares(score / self.temperature, presence)
 
     def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
         """``gate`` ``[B, S, D]`` of the streams of ``parts``, and ``share``, its mean over features."""
@@ -45,9 +45,9 @@ class Gated(Fusion):
         return {"share": gate.mean(dim=-1), "gate": gate}
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
-        pooled, here = vectors(parts, self.streams)  # [B, S, D], [B, S]
+        pooled, presence = vectors(parts, self.streams)  # [B, S, D], [B, S]
         each = pooled.unbind(dim=1)
         value = torch.stack([f(x) for f, x in zip(self.value, each, strict=True)], dim=1).tanh()
-        value = zeroed(value, here)
-        fused = (self._gates(pooled, here) * value).sum(dim=1)
-        return Encoded(value, here, fused, here.any(dim=1))
+        value = zeroed(value, presence)
+        fused = (self._gates(pooled, presence) * value).sum(dim=1)
+        return Encoded(value, presence, fused, presence.any(dim=1))

@@ -46,18 +46,18 @@ class Late(Fusion):
     def answering(self, make: Callable[[], Task[Any]]) -> Task[Any]:
         return LateHeads(self.streams, make, decide=self.decide, share=self.share)
 
-    def share(self, here: Tensor) -> Tensor:
-        """The weight ``[B, S]`` of each stream, given which are present (``here``, ``[B, S]``)."""
-        score = torch.zeros(len(self.streams), device=here.device) if self.logits is None else self.logits
-        return shares(score.expand(here.shape), here)
+    def share(self, presence: Tensor) -> Tensor:
+        """The weight ``[B, S]`` of each stream, given which are present (``presence``, ``[B, S]``)."""
+        score = torch.zeros(len(self.streams), device=presence.device) if self.logits is None else self.logits
+        return shares(score.expand(presence.shape), presence)
 
     def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
         """``share`` of the streams of ``parts``; empty with ``stacking``, where each task has weights of its own
         (``stacker``)."""
-        here = torch.stack([parts[s].present for s in self.streams], dim=1)
-        return {} if self.decide == "stacking" else {"share": self.share(here)}
+        presence = torch.stack([parts[s].present for s in self.streams], dim=1)
+        return {} if self.decide == "stacking" else {"share": self.share(presence)}
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
-        pooled, here = vectors(parts, self.streams)  # [B, S, D], [B, S]
-        share = self.share(here).to(pooled)
-        return Encoded(pooled, here, torch.einsum("bs,bsd->bd", share, pooled), here.any(dim=1))
+        pooled, presence = vectors(parts, self.streams)  # [B, S, D], [B, S]
+        share = self.share(presence).to(pooled)
+        return Encoded(pooled, presence, torch.einsum("bs,bsd->bd", share, pooled), presence.any(dim=1))

@@ -41,16 +41,16 @@ class Lowrank(Fusion):
         self.drop = nn.Dropout(dropout)
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
-        pooled, here = vectors(parts, self.streams)  # [B, S, D], [B, S]
+        pooled, presence = vectors(parts, self.streams)  # [B, S, D], [B, S]
         each = pooled.unbind(dim=1)
         own = torch.stack([f(x) for f, x in zip(self.own, each, strict=True)], dim=1)
-        own = zeroed(own, here)
+        own = zeroed(own, presence)
         factor = torch.stack([f(x) for f, x in zip(self.factor, each, strict=True)], dim=1)  # [B, S, R]
         # An absent stream's factor must be zero, or it would count in every pair.
-        factor = zeroed(factor, here)
+        factor = zeroed(factor, presence)
         # All pairs in time linear in S: Σₛ﹤ₜ aₛaₜ = ½((Σₛ aₛ)² − Σₛ aₛ²).
         pairs = 0.5 * (factor.sum(dim=1).square() - factor.square().sum(dim=1))
         hidden = own.sum(dim=1) + self.drop(self.product(pairs))
         fused = hidden + self.drop(self.network(self.norm(hidden)))
-        present = here.any(dim=1)
-        return Encoded(own, here, zeroed(fused, present), present)
+        present = presence.any(dim=1)
+        return Encoded(own, presence, zeroed(fused, present), present)

@@ -43,14 +43,14 @@ class LowrankTensor(Fusion):
         self.drop = nn.Dropout(dropout)
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
-        pooled, here = vectors(parts, self.streams)  # [B, S, D], [B, S]
+        pooled, presence = vectors(parts, self.streams)  # [B, S, D], [B, S]
         factor = torch.stack([f(x) for f, x in zip(self.factor, pooled.unbind(dim=1), strict=True)], dim=1)
-        factor = factor.masked_fill(~here.unsqueeze(-1), 1.0)  # [B, S, R·D]
+        factor = factor.masked_fill(~presence.unsqueeze(-1), 1.0)  # [B, S, R·D]
         # Neighbours in a loop, not torch.prod: its gradient divides by a factor that may be zero.
         product = factor[:, 0]
         for i in range(1, len(self.streams)):
             product = product * factor[:, i]
         hidden = self.drop((product.reshape(-1, self.rank, self.dim) * self.mix).sum(dim=1))
         fused = hidden + self.drop(self.network(self.norm(hidden)))
-        present = here.any(dim=1)
-        return Encoded(pooled, here, zeroed(fused, present), present)
+        present = presence.any(dim=1)
+        return Encoded(pooled, presence, zeroed(fused, present), present)

@@ -105,15 +105,15 @@ class Lxmert(Fusion):
             words, regions = layer(words, text_mask, regions, region_mask)
         words = zeroed(self.leave_words(words), text_mask)
         regions = zeroed(self.leave_regions(regions), region_mask)
-        pooled, here = vectors(parts, self.streams)
+        pooled, presence = vectors(parts, self.streams)
         is_text = torch.tensor([stream == self.words for stream in self.streams], device=pooled.device)
         sides = [masked_mean(words, text_mask), masked_mean(regions, region_mask)]
-        sides = [s + masked_mean(pooled, here & at) for s, at in zip(sides, (is_text, ~is_text), strict=True)]
-        present = torch.stack([(here & is_text).any(dim=1), (here & ~is_text).any(dim=1)], dim=1)
+        sides = [s + masked_mean(pooled, presence & at) for s, at in zip(sides, (is_text, ~is_text), strict=True)]
+        present = torch.stack([(presence & is_text).any(dim=1), (presence & ~is_text).any(dim=1)], dim=1)
         weight = shares(self.logits.expand(present.shape), present)
         fused = (weight.unsqueeze(-1) * torch.stack(sides, dim=1)).sum(dim=1)
         return Encoded(
-            torch.cat([words, regions], dim=1), torch.cat([text_mask, region_mask], dim=1), fused, here.any(dim=1)
+            torch.cat([words, regions], dim=1), torch.cat([text_mask, region_mask], dim=1), fused, presence.any(dim=1)
         )
 
     def _regions(self, parts: Mapping[str, Encoded], text: Encoded) -> tuple[Tensor, Tensor]:

@@ -65,9 +65,9 @@ class Pairwise(Fusion):
         """``attention`` ``[B, N, N]`` over all streams' tokens: attention of each token to the other streams in the last
         layer, averaged over those streams."""
         placed, real = self._start(parts)
-        here = vectors(parts, self.streams)[1]
+        presence = vectors(parts, self.streams)[1]
         starts = torch.tensor([0, *sizes(parts, self.streams)]).cumsum(0).tolist()
-        attention = placed[0].new_zeros(here.shape[0], starts[-1], starts[-1])
+        attention = placed[0].new_zeros(presence.shape[0], starts[-1], starts[-1])
         for a, b in self.pairs:
             x = placed[a]
             *before, last = self._reader(a, b)
@@ -75,26 +75,26 @@ class Pairwise(Fusion):
                 x = block(x, placed[b], real[b])
             assert isinstance(last, CrossBlock)
             read = zeroed(last.look.weights(x, placed[b], real[b]), real[a])
-            sources = (here.sum(dim=1) - 1).clamp(min=1)
+            sources = (presence.sum(dim=1) - 1).clamp(min=1)
             attention[:, starts[a] : starts[a + 1], starts[b] : starts[b + 1]] = read / sources[:, None, None]
-        return {"share": self.gathered.share(here), "attention": attention}
+        return {"share": self.gathered.share(presence), "attention": attention}
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
-        pooled, here = vectors(parts, self.streams)
+        pooled, presence = vectors(parts, self.streams)
         placed, real = self._start(parts)
         met = []
         for a, trunk in enumerate(self.trunks):
-            total, sources = torch.zeros_like(placed[a]), torch.zeros_like(here[:, 0], dtype=placed[a].dtype)
+            total, sources = torch.zeros_like(placed[a]), torch.zeros_like(presence[:, 0], dtype=placed[a].dtype)
             for b in range(len(self.streams)):
                 if a == b:
                     continue
                 x = placed[a]
                 for block in self._reader(a, b):
                     x = block(x, placed[b], real[b])
-                total = total + x * here[:, b, None, None]
-                sources = sources + here[:, b]
+                total = total + x * presence[:, b, None, None]
+                sources = sources + presence[:, b]
             alone = (sources == 0)[:, None, None]
             read = torch.where(alone, placed[a], total / sources.clamp(min=1)[:, None, None])
             met.append(trunk(read, real[a]))
-        joined: Encoded = self.gathered(pooled, here, met, real)
+        joined: Encoded = self.gathered(pooled, presence, met, real)
         return joined

@@ -22,10 +22,10 @@ class Single(Fusion):
     """
 
     def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
-        pooled, here = vectors(parts, self.streams)
-        return {"share": shares(pooled.new_zeros(here.shape), here)}
+        pooled, presence = vectors(parts, self.streams)
+        return {"share": shares(pooled.new_zeros(presence.shape), presence)}
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
-        pooled, here = vectors(parts, self.streams)
+        pooled, presence = vectors(parts, self.streams)
         every, real = tokens(parts, self.streams)
-        return Encoded(every, real, masked_mean(pooled, here), here.any(dim=1))
+        return Encoded(every, real, masked_mean(pooled, presence), presence.any(dim=1))

@@ -76,33 +76,33 @@ class StreamImputation(Fusion):
         if share is None:
             return {}
         # What a made-up vector counts comes from the streams it was made of.
-        here = torch.stack([parts[s].present for s in self.streams], dim=1).to(share)
-        own = share * here
+        presence = torch.stack([parts[s].present for s in self.streams], dim=1).to(share)
+        own = share * presence
         total = own.sum(dim=1, keepdim=True)
-        even = here / here.sum(dim=1, keepdim=True).clamp(min=1)
+        even = presence / presence.sum(dim=1, keepdim=True).clamp(min=1)
         return {"share": torch.where(total > 0, own / total.clamp(min=torch.finfo(own.dtype).tiny), even)}
 
     def filled(self, parts: Mapping[str, Encoded]) -> dict[str, Encoded]:
         """``parts`` with each absent stream imputed in the rows that have another one."""
-        pooled, here = vectors(parts, self.streams)  # [B, S, D], [B, S]
+        pooled, presence = vectors(parts, self.streams)  # [B, S, D], [B, S]
         if self.how == "mean" and self.training:
-            self._learn(pooled.detach(), here)
-        made = self._made(pooled, here)
+            self._learn(pooled.detach(), presence)
+        made = self._made(pooled, presence)
         if made is None:
             return dict(parts)
-        wanted = ~here & here.any(dim=1, keepdim=True)
+        wanted = ~presence & presence.any(dim=1, keepdim=True)
         return {s: _put(parts[s], made[:, i], wanted[:, i]) for i, s in enumerate(self.streams)}
 
-    def _made(self, pooled: Tensor, here: Tensor) -> Tensor | None:
+    def _made(self, pooled: Tensor, presence: Tensor) -> Tensor | None:
         if self.guess is not None:
-            made: Tensor = self.guess(pooled, here)
+            made: Tensor = self.guess(pooled, presence)
             return made
         constant = self.mean if self.how == "mean" else self.token
         return None if constant is None else constant.to(pooled).expand_as(pooled)
 
     @torch.no_grad()
-    def _learn(self, pooled: Tensor, here: Tensor) -> None:
-        count = here.sum(dim=0)
+    def _learn(self, pooled: Tensor, presence: Tensor) -> None:
+        count = presence.sum(dim=0)
         mean = pooled.float().sum(dim=0) / count.clamp(min=1).unsqueeze(1)
         some = count > 0
         self.seen += some
@@ -114,11 +114,11 @@ def _put(part: Encoded, vector: Tensor, wanted: Tensor) -> Encoded:
     """The stream with ``vector`` ``[B, D]`` as its one token in the rows that are ``wanted`` ``[B]``."""
     first = torch.zeros_like(part.mask)
     first[:, 0] = True
-    here = part.present | wanted
+    presence = part.present | wanted
     token = vector.to(part.tokens).unsqueeze(1) * first.unsqueeze(-1)
     return Encoded(
         tokens=torch.where(wanted[:, None, None], token, part.tokens),
         mask=torch.where(wanted[:, None], first, part.mask),
         pooled=torch.where(wanted[:, None], vector.to(part.pooled), part.pooled),
-        present=here,
+        present=presence,
     )

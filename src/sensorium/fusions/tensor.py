@@ -53,13 +53,13 @@ class Tensor(Fusion):
         self.drop = nn.Dropout(dropout)
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
-        pooled, here = vectors(parts, self.streams)  # [B, S, D], [B, S]
+        pooled, presence = vectors(parts, self.streams)  # [B, S, D], [B, S]
         factor = torch.stack([f(x) for f, x in zip(self.factor, pooled.unbind(dim=1), strict=True)], dim=1)
-        factor = zeroed(factor, here)  # [B, S, R]
+        factor = zeroed(factor, presence)  # [B, S, R]
         hidden = self.drop(self.product(outer(factor.unbind(dim=1))))
         fused = hidden + self.drop(self.network(self.norm(hidden)))
-        present = here.any(dim=1)
-        return Encoded(pooled, here, zeroed(fused, present), present)
+        present = presence.any(dim=1)
+        return Encoded(pooled, presence, zeroed(fused, present), present)
 
 
 def _fits(streams: int, width: int, dim: int) -> None:

@@ -78,12 +78,12 @@ class Weighted(Fusion):
         if self.normalise:
             return {"share": weight}
         size = weight.abs()
-        here = vectors(parts, self.streams)[1]
+        presence = vectors(parts, self.streams)[1]
         total = size.sum(dim=1, keepdim=True)
-        equal = here / here.sum(dim=1, keepdim=True).clamp(min=1)
+        equal = presence / presence.sum(dim=1, keepdim=True).clamp(min=1)
         return {"share": torch.where(total > 0, size / total.clamp(min=torch.finfo(size.dtype).tiny), equal.to(size))}
 
-    def _weight(self, score: Tensor, here: Tensor) -> Tensor:
+    def _weight(self, score: Tensor, presence: Tensor) -> Tensor:
         """The weights ``[B, S]`` of the streams present, adjusted for each row."""
         if self.given is not None:
             score = score + (self.given.log() if self.normalise else self.given)
@@ -92,17 +92,17 @@ class Weighted(Fusion):
         elif not self.normalise:
             score = score + 1 / len(self.streams)
         # log of given weights: their softmax is the weights over their sum.
-        return shares(score, here) if self.normalise else score.masked_fill(~here, 0.0)
+        return shares(score, presence) if self.normalise else score.masked_fill(~presence, 0.0)
 
     def shares(self, parts: Mapping[str, Encoded]) -> Tensor:
         """The weights ``[B, S]`` of the streams of ``parts`` in each row, in the model's order; 0 where absent."""
-        pooled, here = vectors(parts, self.streams)
-        score = pooled.new_zeros(here.shape)
+        pooled, presence = vectors(parts, self.streams)
+        score = pooled.new_zeros(presence.shape)
         if self.evidence is not None:
             score = score + (pooled * self.evidence).sum(dim=-1)
-        return self._weight(score, here)
+        return self._weight(score, presence)
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
-        pooled, here = vectors(parts, self.streams)
+        pooled, presence = vectors(parts, self.streams)
         fused = (self.shares(parts).unsqueeze(-1) * pooled).sum(dim=1)
-        return Encoded(pooled, here, fused, here.any(dim=1))
+        return Encoded(pooled, presence, fused, presence.any(dim=1))

@@ -28,12 +28,12 @@ class LateOutputs(Tensors):
     Args:
         together: The combined output of the task.
         each: The output of every stream's head, in the model's order.
-        here: Which streams are present ``[B, S]``.
+        presence: Which streams are present ``[B, S]``.
     """
 
     together: Any
     each: list[Any]
-    here: Tensor
+    presence: Tensor
 
 
 class LateHeads(Task[Any]):
@@ -122,8 +122,8 @@ class LateHeads(Task[Any]):
     @torch.no_grad()
     def _outputs(self, seen: Seen) -> tuple[Tensor, Tensor]:
         """The outputs of every stream ``[B, S, K]``, and which streams are present ``[B, S]``."""
-        each, here = self._each(seen.fused, seen.streams, seen.prompts)
-        return self._stacked(each), here
+        each, presence = self._each(seen.fused, seen.streams, seen.prompts)
+        return self._stacked(each), presence
 
     def _stacked(self, each: Sequence[Tensor]) -> Tensor:
         """Stack outputs to ``[B, S, K]``, each merged alone so that class logits become log-probabilities."""
@@ -133,33 +133,33 @@ class LateHeads(Task[Any]):
     def _each(
         self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]
     ) -> tuple[list[Any], Tensor]:
-        each, here = [], []
+        each, presence = [], []
         for i, stream in enumerate(self.streams):
             part = streams.get(stream)
             if part is None:  # a group of streams: the fusion passes its vector on as a token
                 token, real = fused.tokens[:, i], fused.mask[:, i]
                 part = Encoded(token.unsqueeze(1), real.unsqueeze(1), token, real)
             each.append(self.heads[stream](part, {stream: part}, prompts))
-            here.append(part.present)
-        return each, torch.stack(here, dim=1)
+            presence.append(part.present)
+        return each, torch.stack(presence, dim=1)
 
     def forward(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> Any:
-        each, here = self._each(fused, streams, prompts)
+        each, presence = self._each(fused, streams, prompts)
         # A row without any stream combines all heads' outputs for missing input: the priors.
-        heard = here | ~here.any(dim=1, keepdim=True)
+        heard = presence | ~presence.any(dim=1, keepdim=True)
         if isinstance(self.stacker, Stacker):
             together = self.stacker(self._stacked(each), heard)
         else:
             # The weights are trained on the heads' outputs without gradients into the heads.
             outputs = [_detached(output) for output in each] if self.training else each
             together = self.plain.merge(outputs, self.share(heard), vote=self.decide == "vote")
-        return LateOutputs(together, each, here) if self.training else together
+        return LateOutputs(together, each, presence) if self.training else together
 
     def loss(self, output: Any, target: Field) -> Tensor:
         if not isinstance(output, LateOutputs):
             return self.plain.loss(output, target)
         own = [head.loss(each, target) for head, each in zip(self.heads.values(), output.each, strict=True)]
-        loss = (torch.stack(own, dim=1) * output.here).sum(dim=1) / len(self.streams)
+        loss = (torch.stack(own, dim=1) * output.presence).sum(dim=1) / len(self.streams)
         return loss + self.plain.loss(output.together, target) if self.decide == "learned" else loss
 
     def reported_loss(self, output: Any, target: Field) -> Tensor:

@@ -41,22 +41,22 @@ class Stacker(nn.Module):
         """Return the weights α ``[S]`` with all models present, averaged over the outputs."""
         return self.score.softmax(dim=0).mean(dim=1)
 
-    def forward(self, model_outputs: Tensor, here: Tensor) -> Tensor:
-        return stacked(model_outputs, here, self.score, self.sharpness, self.offset)
+    def forward(self, model_outputs: Tensor, presence: Tensor) -> Tensor:
+        return stacked(model_outputs, presence, self.score, self.sharpness, self.offset)
 
 
-def stacked(model_outputs: Tensor, here: Tensor, score: Tensor, sharpness: Tensor, offset: Tensor) -> Tensor:
+def stacked(model_outputs: Tensor, presence: Tensor, score: Tensor, sharpness: Tensor, offset: Tensor) -> Tensor:
     """Combine outputs by the equation of ``Stacker``.
 
     Args:
         model_outputs: Outputs of the models ``[B, S, K]``.
-        here: Which models are present ``[B, S]``.
+        presence: Which models are present ``[B, S]``.
         score: Logits of the weights α ``[S, K]``.
         sharpness: γ ``[S - 1]``.
         offset: β ``[S - 1, K]``.
     """
-    weight = shares(score.expand(model_outputs.shape), here)  # [B, S, K]
-    count = here.sum(dim=1).clamp(min=1) - 1
+    weight = shares(score.expand(model_outputs.shape), presence)  # [B, S, K]
+    count = presence.sum(dim=1).clamp(min=1) - 1
     scale = torch.cat([sharpness.new_zeros(1), sharpness]).exp()[count]
     shift = torch.cat([offset.new_zeros(1, offset.shape[1]), offset])[count]
     return scale.unsqueeze(1) * (weight * model_outputs).sum(dim=1) + shift
@@ -78,15 +78,15 @@ def learn_stacker(
         weight: Weights of the rows ``[B]``.
         loss: The loss ``[B]`` of an output ``[B, K]``.
     """
-    outputs, here = model_outputs
-    known = target.present & (weight > 0) & (here.sum(dim=1) > 1)
+    outputs, presence = model_outputs
+    known = target.present & (weight > 0) & (presence.sum(dim=1) > 1)
     if not bool(known.any()):
         return
     rows = known.nonzero().squeeze(1)
-    outputs, here, weight = outputs[rows].double(), here[rows], weight[rows].double()
+    outputs, presence, weight = outputs[rows].double(), presence[rows], weight[rows].double()
     truth = target.map(lambda tensor: tensor[rows])
     found = [t.double().clone().requires_grad_() for t in (stacker.score, stacker.sharpness, stacker.offset)]
-    parts = [here & subset for subset in _subsets(here.shape[1]).to(here.device)]
+    parts = [presence & subset for subset in _subsets(presence.shape[1]).to(presence.device)]
     search = torch.optim.LBFGS(found, max_iter=200, line_search_fn="strong_wolfe")
 
     def step() -> Tensor:

@@ -181,8 +181,8 @@ class Ensemble(nn.Module):
             read: Features as returned by ``read``.
             present: Which rows have each stream ``[B]``.
         """
-        here = {stream: present[stream] for stream in self.heard}
-        return {kind: expert(read[expert.reads], here) for kind, expert in self.experts[task].items()}
+        presence = {stream: present[stream] for stream in self.heard}
+        return {kind: expert(read[expert.reads], presence) for kind, expert in self.experts[task].items()}
 
     def forward(
         self, read: Read, present: Mapping[str, Tensor], own: Mapping[str, Any], tasks: Mapping[str, Task[Any]]

@@ -16,17 +16,17 @@ class StreamImputer(nn.Module):
         super().__init__()
         self.networks = nn.ModuleList(Mlp((count - 1) * (dim + 1), hidden, dim) for _ in range(count if count > 1 else 0))
 
-    def forward(self, pooled: Tensor, here: Tensor) -> Tensor:
-        """Predict each vector ``[B, S, D]`` from the others; ``here`` ``[B, S]`` marks the present vectors in
+    def forward(self, pooled: Tensor, presence: Tensor) -> Tensor:
+        """Predict each vector ``[B, S, D]`` from the others; ``presence`` ``[B, S]`` marks the present vectors in
         ``pooled`` ``[B, S, D]``.
         """
-        clean = zeroed(pooled, here)
+        clean = zeroed(pooled, presence)
         if not len(self.networks):
             return torch.zeros_like(clean)
         # Presence is an input of its own: a zero vector alone would be ambiguous.
-        inputs = torch.cat([clean, here.unsqueeze(-1).to(clean.dtype)], dim=-1)
+        inputs = torch.cat([clean, presence.unsqueeze(-1).to(clean.dtype)], dim=-1)
         made = []
         for s, network in enumerate(self.networks):
-            others = [i for i in range(here.shape[1]) if i != s]
+            others = [i for i in range(presence.shape[1]) if i != s]
             made.append(network(inputs[:, others].flatten(1)))
         return torch.stack(made, dim=1)

@@ -16,9 +16,9 @@ def vectors(parts: Mapping[str, Encoded], streams: Sequence[str]) -> tuple[Tenso
 
     ``parts`` are the encoded streams by name, ``streams`` their order.
     """
-    here = torch.stack([parts[s].present for s in streams], dim=1)
+    presence = torch.stack([parts[s].present for s in streams], dim=1)
     pooled = torch.stack([parts[s].pooled for s in streams], dim=1)
-    return zeroed(pooled, here), here
+    return zeroed(pooled, presence), presence
 
 
 def tokens(parts: Mapping[str, Encoded], streams: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -31,11 +31,11 @@ def tokens(parts: Mapping[str, Encoded], streams: Sequence[str]) -> tuple[Tensor
     return zeroed(every, real), real
 
 
-def shares(score: Tensor, here: Tensor) -> Tensor:
-    """Softmax of ``score`` over the streams present (axis 1 of ``[B, S, ...]``, by ``here`` ``[B, S]``); zeros if there
+def shares(score: Tensor, presence: Tensor) -> Tensor:
+    """Softmax of ``score`` over the streams present (axis 1 of ``[B, S, ...]``, by ``presence`` ``[B, S]``); zeros if there
     are none.
     """
-    absent = ~here.reshape(*here.shape, *[1] * (score.dim() - 2))
+    absent = ~presence.reshape(*presence.shape, *[1] * (score.dim() - 2))
     # A finite floor, not -inf: a row without streams must give zeros, not NaN.
     return score.masked_fill(absent, torch.finfo(score.dtype).min).softmax(dim=1).masked_fill(absent, 0.0)
 
@@ -63,25 +63,25 @@ class Gathered(nn.Module):
         super().__init__()
         self.logits = nn.Parameter(torch.zeros(streams))
 
-    def share(self, here: Tensor) -> Tensor:
-        """Return the weight of each stream ``[B, S]``; 0 where absent by ``here`` ``[B, S]``."""
-        return shares(self.logits.expand(here.shape), here)
+    def share(self, presence: Tensor) -> Tensor:
+        """Return the weight of each stream ``[B, S]``; 0 where absent by ``presence`` ``[B, S]``."""
+        return shares(self.logits.expand(presence.shape), presence)
 
-    def forward(self, pooled: Tensor, here: Tensor, met: Sequence[Tensor], real: Sequence[Tensor]) -> Encoded:
+    def forward(self, pooled: Tensor, presence: Tensor, met: Sequence[Tensor], real: Sequence[Tensor]) -> Encoded:
         """Pool tokens to one vector.
 
         Args:
             pooled: Vectors of the streams ``[B, S, D]``.
-            here: Presence ``[B, S]``.
+            presence: Presence ``[B, S]``.
             met: Fused tokens ``[B, N, D]`` by stream.
             real: Their masks ``[B, N]``.
         """
         means = torch.stack([masked_mean(t, m) for t, m in zip(met, real, strict=True)], dim=1)
-        aligned = zeroed(pooled + means, here)
-        fused = torch.einsum("bs,bsd->bd", self.share(here), aligned)
+        aligned = zeroed(pooled + means, presence)
+        fused = torch.einsum("bs,bsd->bd", self.share(presence), aligned)
         mask = torch.cat(list(real), dim=1)
         every = zeroed(torch.cat(list(met), dim=1), mask)
-        return Encoded(every, mask, fused, here.any(dim=1))
+        return Encoded(every, mask, fused, presence.any(dim=1))
 
 
 def random_subsets(present: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -89,9 +89,9 @@ def random_subsets(present: dict[str, Tensor]) -> dict[str, Tensor]:
 
     ``present`` and the result are ``[B]`` bool by stream.
     """
-    here = torch.stack(list(present.values()), dim=1)  # [B, S]
-    chance = torch.rand(here.shape, device=here.device)
-    first = torch.where(here, chance, -1.0).argmax(dim=1, keepdim=True)
-    last = torch.where(here, chance, 2.0).argmin(dim=1, keepdim=True)
-    keep = (chance > 0.5).scatter(1, last, False).scatter(1, first, True) & here
+    presence = torch.stack(list(present.values()), dim=1)  # [B, S]
+    chance = torch.rand(presence.shape, device=presence.device)
+    first = torch.where(presence, chance, -1.0).argmax(dim=1, keepdim=True)
+    last = torch.where(presence, chance, 2.0).argmin(dim=1, keepdim=True)
+    keep = (chance > 0.5).scatter(1, last, False).scatter(1, first, True) & presence
     return {s: keep[:, i] for i, s in enumerate(present)}

@@ -128,8 +128,8 @@ def hazard_loss(logits: Tensor, time: Tensor, event: Tensor, edges: Tensor) -> T
     steps = torch.arange(len(edges), device=logits.device)
     real = intervals(edges)
     through = (steps < place[:, None]) & real
-    here = (steps == place[:, None]) & event[:, None]
-    return (F.softplus(logits) * through + F.softplus(-logits) * here).sum(dim=1)
+    presence = (steps == place[:, None]) & event[:, None]
+    return (F.softplus(logits) * through + F.softplus(-logits) * presence).sum(dim=1)
 
 
 def lived(logits: Tensor, edges: Tensor) -> Tensor:

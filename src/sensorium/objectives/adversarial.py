@@ -58,8 +58,8 @@ class Adversarial(Objective):
             self.critics = nn.ModuleList(Mlp(2 * dim, hidden, 1) for _ in self.streams)
 
     def forward(self, run: Forward) -> dict[str, Tensor]:
-        pooled, here = vectors(run.streams, self.streams)
-        weight = here * run.batch.weight.unsqueeze(1)  # [B, S]
+        pooled, presence = vectors(run.streams, self.streams)
+        weight = presence * run.batch.weight.unsqueeze(1)  # [B, S]
         terms = {}
         if int((weight > 0).any(dim=0).sum()) > 1:
             terms["adversarial"] = self.discriminator_loss(reverse(pooled, self.weight), weight)

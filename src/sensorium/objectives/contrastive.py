@@ -64,10 +64,10 @@ class Contrastive(Objective):
     def forward(self, run: Forward) -> dict[str, Tensor]:
         if len(self.streams) < 2:
             return {}
-        pooled, here = vectors(run.streams, self.streams)
+        pooled, presence = vectors(run.streams, self.streams)
         terms = []
         for a, b in combinations(range(len(self.streams)), 2):
-            both = (here[:, a] & here[:, b] & (run.batch.weight > 0)).nonzero().squeeze(1)
+            both = (presence[:, a] & presence[:, b] & (run.batch.weight > 0)).nonzero().squeeze(1)
             if both.numel() > 1:
                 left, right = (F.normalize(self.project[s](pooled[both, s]).float(), dim=1) for s in (a, b))
                 terms.append(weighted_mean(self.compared(left @ right.T), run.batch.weight[both]))

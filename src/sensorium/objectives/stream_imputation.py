@@ -45,17 +45,17 @@ class StreamImputation(Objective):
         self._shared = tuple(shared[:1])
 
     def forward(self, run: Forward) -> dict[str, Tensor]:
-        pooled, here = vectors(run.streams, self.streams)
-        keep = random_subsets({s: here[:, i] for i, s in enumerate(self.streams)})
+        pooled, presence = vectors(run.streams, self.streams)
+        keep = random_subsets({s: presence[:, i] for i, s in enumerate(self.streams)})
         kept = torch.stack([keep[s] for s in self.streams], dim=1)
-        weight = (here & ~kept) * run.batch.weight.unsqueeze(1)
+        weight = (presence & ~kept) * run.batch.weight.unsqueeze(1)
         if not bool((weight > 0).any()):
             return {}
         guess = self._shared[0] if self.own is None else self.own
         aim = pooled.detach().float()
         # Each stream in units of its own size, so that none counts for being written large.
         size = torch.stack(
-            [weighted_mean(aim[:, s].square().mean(dim=1), here[:, s] + 0.0) for s in range(len(self.streams))]
+            [weighted_mean(aim[:, s].square().mean(dim=1), presence[:, s] + 0.0) for s in range(len(self.streams))]
         )
         wrong = (guess(pooled, kept).float() - aim).square().mean(dim=2) / size.clamp(min=1e-6)
         return {"stream_imputation": self.weight * weighted_mean(wrong.flatten(), weight.flatten())}

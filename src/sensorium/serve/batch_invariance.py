@@ -14,7 +14,7 @@ from sensorium.core.forward import Forward
 from sensorium.core.layout import Graph, Ids, Row
 from sensorium.core.modality import Array, Modality
 from sensorium.core.schema import Sample, Schema
-from sensorium.predictor import STEADY, Predictor
+from sensorium.predictor import INVARIANT_ROWS, Predictor
 
 _MOST = 64
 _ABSENT = 0.2
@@ -56,7 +56,7 @@ def measure_batch_invariance(predictor: Predictor, most: int = _MOST) -> BatchIn
         most: Rows of the largest batch of the server.
     """
     draw = np.random.default_rng(0)
-    samples = random_samples(predictor.schema, max(_MOST, STEADY), draw)
+    samples = random_samples(predictor.schema, max(_MOST, INVARIANT_ROWS), draw)
     expected = _pass(predictor, samples, list(range(len(samples))))
     least: int | None = None
     costs: dict[int, float] = {}
@@ -81,7 +81,7 @@ def measure_batch_invariance(predictor: Predictor, most: int = _MOST) -> BatchIn
 
 def _result(least: int | None, costs: dict[int, float]) -> BatchInvariance:
     # Tables are predicted in batches of at least STEADY rows, with which shared batches must agree.
-    return BatchInvariance(least, costs) if least is not None and least <= STEADY and costs else NOT_INVARIANT
+    return BatchInvariance(least, costs) if least is not None and least <= INVARIANT_ROWS and costs else NOT_INVARIANT
 
 
 def random_samples(schema: Schema, rows: int, draw: np.random.Generator) -> list[Sample]:

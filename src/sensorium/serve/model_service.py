@@ -47,9 +47,9 @@ class ModelService:
         predictor: The model.
         limits: Limits on requests.
         merge: Whether concurrent requests share forward passes, for several times the throughput. ``auto``: if that changes
-            no bit of a prediction (``invariance``), which then equals that of ``Predictor.predict`` with ``steady``;
-            otherwise like ``never``. ``never``: each request runs alone, and its predictions equal those of
-            ``Predictor.predict`` without ``steady``. ``always``: without this check.
+            no bit of a prediction (``invariance``), which then equals that of ``Predictor.predict`` with
+            ``batch_invariant``; otherwise like ``never``. ``never``: each request runs alone, and its predictions equal
+            those of ``Predictor.predict`` without ``batch_invariant``. ``always``: without this check.
         batch: Maximum number of rows per forward pass.
         wait: Maximum seconds that a request waits for others, if requests are merged.
         decoders: Number of threads that decode cells.

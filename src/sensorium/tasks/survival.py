@@ -249,19 +249,19 @@ class Survival(Task[Tensor]):
         return torch.cat([output, number[:, None].to(output)], dim=1)
 
     def loss(self, output: Tensor, target: Field) -> Tensor:
-        here = target.present.nonzero()[:, 0]
+        presence = target.present.nonzero()[:, 0]
         out = output.new_zeros(len(output))
-        if not len(here):
+        if not len(presence):
             return out + 0.0 * output[:, 0]
-        known, time = output[here], target.data[here, 0]
-        event = target.data[here, 1] > 0.5
+        known, time = output[presence], target.data[presence, 0]
+        event = target.data[presence, 1] > 0.5
         if self.cox:
             each = partial_loss(known[:, 0], time, event, None, known[:, 1].long() if self.strata else None)
             # The partial likelihood ignores the level of scores; it is kept at 0, the score of rows without any input.
             each = each + LEVEL * known[:, 0].mean().square()
         else:
             each = hazard_loss(known, time, event, self.grid)
-        return out.index_copy(0, here, each.to(out))
+        return out.index_copy(0, presence, each.to(out))
 
     @property
     def response(self) -> Response | None:
@@ -329,8 +329,8 @@ class Survival(Task[Tensor]):
             return [None] * batch.rows
         read = self._read(self.time, field.data[:, 0])
         return [
-            {"time": time, "event": event > 0.5} if here else None
-            for time, event, here in zip(read, field.data[:, 1].tolist(), field.present.tolist(), strict=True)
+            {"time": time, "event": event > 0.5} if presence else None
+            for time, event, presence in zip(read, field.data[:, 1].tolist(), field.present.tolist(), strict=True)
         ]
 
     # ── explanation and reporting ──────────────────────────────────────────────────────────────────────────────────────

@@ -113,8 +113,8 @@ def write_tokeniser(folder: Path, pad: int = 0) -> None:
     }
     (folder / "tokenizer.json").write_text(json.dumps(file), encoding="utf-8")
     names = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
-    told = {**names, "tokenizer_class": "PreTrainedTokenizerFast"}
-    (folder / "tokenizer_config.json").write_text(json.dumps(told), encoding="utf-8")
+    settings = {**names, "tokenizer_class": "PreTrainedTokenizerFast"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
 
 
 @cache

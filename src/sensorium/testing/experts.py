@@ -80,7 +80,7 @@ def given(kind: str, rows: Observed) -> tuple[dict[str, Tensor], dict[str, Tenso
     parts: Mapping[str, Any] = rows.compact if find("experts", kind).reads == "compact" else rows.features
     dense = {s: part if isinstance(part, np.ndarray) else part.toarray() for s, part in parts.items()}
     tensors = {s: torch.from_numpy(np.asarray(part, dtype=np.float32)) for s, part in dense.items()}
-    return tensors, {s: torch.from_numpy(here) for s, here in rows.present.items()}
+    return tensors, {s: torch.from_numpy(presence) for s, presence in rows.present.items()}
 
 
 def subsets() -> Iterator[tuple[str, ...]]:
@@ -109,7 +109,7 @@ def _check_response(kind: str, response: Response) -> None:
             assert_same(out.logsumexp(dim=1), torch.zeros(HELD), f"{where}: the classes' shares do not add up to one")
         for i in range(6):
             one = {s: part[i : i + 1] for s, part in features.items()}
-            alone = expert(one, {s: here[i : i + 1] for s, here in present.items()})
+            alone = expert(one, {s: presence[i : i + 1] for s, presence in present.items()})
             assert_same(alone, out[i : i + 1], f"{where}: row {i} depends on its batch")
         other = {s: torch.where(present[s][:, None], part, 1e3) for s, part in features.items()}
         assert_same(expert(other, present), out, f"{where}: what stands in absent rows changes the answer")
@@ -130,8 +130,8 @@ def _check_subsets(expert: Expert, where: str, features: dict[str, Tensor], resp
     """Every set of streams answers; none of them gives what is known of the targets alone, which is returned."""
     answers: dict[tuple[str, ...], Tensor] = {}
     for some in subsets():
-        here = {stream: torch.full((HELD,), stream in some) for stream in STREAMS}
-        answers[some] = expert(features, here)
+        presence = {stream: torch.full((HELD,), stream in some) for stream in STREAMS}
+        answers[some] = expert(features, presence)
         assert bool(answers[some].isfinite().all()), f"{where}: with {some} alone the answer is not finite"
     assert_same(answers[()], answers[()][:1].expand(HELD, -1), f"{where}: rows with nothing get different answers")
     for stream in STREAMS:
@@ -141,15 +141,15 @@ def _check_subsets(expert: Expert, where: str, features: dict[str, Tensor], resp
     rows = observed(response)
     weight = torch.from_numpy(rows.weight)[:, None]
     if response.kind == "risk":
-        share, said = torch.zeros(len(rows), 1), answers[()][:1]
+        share, answer = torch.zeros(len(rows), 1), answers[()][:1]
     elif response.kind == "number":
-        share, said = torch.from_numpy(rows.target)[:, None], answers[()][:1]
+        share, answer = torch.from_numpy(rows.target)[:, None], answers[()][:1]
     elif response.kind == "labels":
-        share, said = torch.from_numpy(rows.target), answers[()][:1].sigmoid()
+        share, answer = torch.from_numpy(rows.target), answers[()][:1].sigmoid()
     else:
-        share, said = torch.eye(response.size)[torch.from_numpy(rows.target)], answers[()][:1].exp()
+        share, answer = torch.eye(response.size)[torch.from_numpy(rows.target)], answers[()][:1].exp()
     mean = ((share * weight).sum(dim=0) / weight.sum()).float()
-    assert bool(((said[0] - mean).abs() < 0.02).all()), f"{where}: with nothing it answers {said[0]}, not {mean}"
+    assert bool(((answer[0] - mean).abs() < 0.02).all()), f"{where}: with nothing it answers {answer[0]}, not {mean}"
     return answers[()]
 
 

@@ -25,14 +25,14 @@ def check_explainer(kind: str) -> None:
     """Check the explainer ``kind``: finite values of the row's shape, zero on padding, reproducible, adding up where
     claimed, without side effects."""
     check_description("explainers", kind)
-    told = find("explainers", kind)
+    component_class = find("explainers", kind)
     quick = {
         name: few for name, few in {"orders": 1, "parts": 2}.items() if name in options("explainers", kind).model_fields
     }
     asked = 0
     for encoder in ENCODERS:
         for layout in SHOWN:
-            if not isinstance(layout, told.reads):
+            if not isinstance(layout, component_class.reads):
                 continue
             if not (isinstance(layout, find("encoders", encoder).reads) and accepts(encoder, layout)):
                 continue

@@ -19,17 +19,19 @@ SOURCED = ("encoders", "fusions")
 def check_description(family: str, kind: str) -> None:
     """Check the documentation of component ``kind`` of ``family``: a summary line, a description of each option, a
     source, options that are JSON."""
-    told = describe(family, kind)
+    described = describe(family, kind)
     name = f"{family}/{kind}"
-    assert told.summary.strip(), f"{name}: the class has no docstring"
-    assert told.summary.endswith((".", "!", "?")), f"{name}: the docstring's first line is no sentence: {told.summary!r}"
-    for option in told.options:
+    assert described.summary.strip(), f"{name}: the class has no docstring"
+    assert described.summary.endswith((".", "!", "?")), (
+        f"{name}: the docstring's first line is no sentence: {described.summary!r}"
+    )
+    for option in described.options:
         assert option.text, f"{name}: option {option.name!r} has no entry under Args:"
         assert option.type, f"{name}: option {option.name!r} has no type"
     if family in SOURCED:
-        assert "Source: " in told.text, f"{name}: the docstring names no source"
+        assert "Source: " in described.text, f"{name}: the docstring names no source"
     fields = options(family, kind).model_fields  # resolves the annotations as a recipe does
-    assert list(fields) == [option.name for option in told.options], f"{name}: signature and source disagree"
+    assert list(fields) == [option.name for option in described.options], f"{name}: signature and source disagree"
     full = resolve(family, kind)
     assert json.loads(json.dumps(full)) == full, f"{name}: the options are not JSON"
     assert resolve(family, full) == full, f"{name}: resolved options resolve to others"

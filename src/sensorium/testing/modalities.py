@@ -74,8 +74,8 @@ def check_modality(kind: str, cells: Sequence[Any] | None = None) -> None:
         assert whole.data.shape[1] == modality.longest, f"{where}: a whole batch is not padded to the longest"
         check_layout(modality.prepare(whole), modality.layout, where)
     for cell in [*given, *HOSTILE]:
-        told = modality.measure(cell)
-        assert set(told) <= set(modality.bounds), f"{where}: measure tells {set(told)}, of which bounds know nothing"
+        decoded = modality.measure(cell)
+        assert set(decoded) <= set(modality.bounds), f"{where}: measure tells {set(decoded)}, of which bounds know nothing"
     check_corruptions(modality, arrays, where)
 
     for cell in HOSTILE:
@@ -88,10 +88,10 @@ def check_modality(kind: str, cells: Sequence[Any] | None = None) -> None:
     if modality.task is not None:
         for cell in given:
             value = modality.encode_target(cell)
-            told = modality.decode(value)
-            assert json.loads(json.dumps(told)) == told, f"{where}: decode gives no JSON: {told!r}"
-            back = modality.encode_target(told)
-            assert np.allclose(back, value, rtol=1e-4, atol=1e-5), f"{where}: {cell!r} comes back as {told!r}"
+            decoded = modality.decode(value)
+            assert json.loads(json.dumps(decoded)) == decoded, f"{where}: decode gives no JSON: {decoded!r}"
+            back = modality.encode_target(decoded)
+            assert np.allclose(back, value, rtol=1e-4, atol=1e-5), f"{where}: {cell!r} comes back as {decoded!r}"
 
 
 def fitted(kind: str, cells: Sequence[Any]) -> Modality:

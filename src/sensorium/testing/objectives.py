@@ -80,6 +80,6 @@ def batch() -> Batch:
     """Twelve rows for it, each with everything."""
     _, target = tasks.target_of("classification")
     rows = target.present.shape[0]
-    here = torch.ones(rows, dtype=torch.bool)
-    inputs = {s: Field(samples.data(layout, rows), here, samples.masks(layout, rows)) for s, layout in LAYOUTS.items()}
+    presence = torch.ones(rows, dtype=torch.bool)
+    inputs = {s: Field(samples.data(layout, rows), presence, samples.masks(layout, rows)) for s, layout in LAYOUTS.items()}
     return Batch(inputs, {tasks.TASK: target}, torch.ones(rows))

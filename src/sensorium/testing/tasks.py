@@ -80,12 +80,12 @@ def check_task(kind: str, goal: Goal | None = None, batch: Batch | None = None) 
 
 def _check_litter(task: Task[Any], output: Any, target: Field, loss: Tensor, where: str) -> None:
     """What stands in a row without a target changes nothing."""
-    here = target.present & (torch.arange(len(loss)) > 0)
-    loss = task.loss(output, Field(target.data, here, target.mask))
+    presence = target.present & (torch.arange(len(loss)) > 0)
+    loss = task.loss(output, Field(target.data, presence, target.mask))
     for littered in (float("nan"), 1e6, -3.0) if target.data.is_floating_point() and target.data.shape[1:].numel() else ():
         data = target.data.clone()
         data[0] = littered
-        other = task.loss(output, Field(data, here, target.mask))
+        other = task.loss(output, Field(data, presence, target.mask))
         assert bool(other.isfinite().all()), f"{where}: {littered} in a row without a target makes the loss infinite"
         assert_same(other[1:], loss[1:], f"{where}: a row without a target changes the loss of others")
 
