@@ -33,7 +33,7 @@ class Model(nn.Module):
 
     gather: bool = True
     always: bool = False
-    """Pass every encoder even where no row has its stream: where weights are parted, all processes gather them or none."""
+    """Pass every encoder even where no row has its stream: sharded weights are gathered by all processes or none."""
 
     def __init__(
         self,
@@ -70,7 +70,8 @@ class Model(nn.Module):
     def encode(self, batch: Batch, least: int | None = None) -> dict[str, Encoded]:
         """Every stream of ``batch`` at the model's width, before fusion.
 
-        ``least``: encoders receive ``room(rows, least)`` rows, padded with absent ones; None: only the rows present.
+        ``least``: an encoder receives ``padded_size(n, least)`` rows, the n that have its stream and absent ones, unless
+        all rows have it; None: only the rows that have it.
         """
         return {s: self.encode_stream(s, batch.inputs[s], least) for s in self.streams}
 

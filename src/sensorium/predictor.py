@@ -77,7 +77,8 @@ class Step(NamedTuple):
 
 
 def settle_threads(*recipes: Recipe) -> None:
-    """Set torch's threads to the number that the models of ``recipes`` were trained with, before they answer.
+    """Set torch's threads to the number that the models of ``recipes`` were trained with, before they answer: the smallest
+    of several, 1 where a recipe names none, and no more than there are cores.
 
     Sums depend on how threads divide them, so a server and a table give identical answers only with the same number.
     ``OMP_NUM_THREADS`` takes precedence.

@@ -139,7 +139,8 @@ class Trained:
             report: Path of an HTML report to write.
             console: Shows progress; None: quiet.
             robustness: Also measure the scores as streams are removed and corrupted.
-            reference: A ``compare.json`` whose models, trained without a stream, are compared with its removal.
+            reference: With ``robustness``, a ``compare.json`` whose models, trained without a stream, are compared with its
+                removal.
             overwrite: Allow the report to replace a file that is not a report.
         """
         if report is not None:
@@ -247,7 +248,7 @@ class Trained:
             seed: Seed of the sample and of random orders.
             out: Path of an HTML page to write.
             where: Whether to compute maps within streams; None: for a single row, and for a page.
-            explainer: The explainer of the maps; None: for each stream the most faithful one for its layout.
+            explainer: The explainer of the maps; None: the default one for each stream.
             train: The training table, to name the rows most similar to each row.
             overwrite: Allow the page to replace a file that is not such a page.
         """

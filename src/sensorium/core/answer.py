@@ -85,8 +85,8 @@ def finite(answer: Any) -> bool:
 
 
 def margin(answer: Answer) -> float | None:
-    """The certainty of ``answer``, 0 to 1: the probability of the first class minus the second's; for labels the mean
-    distance from 0.5; otherwise the confidence that the task states. None without any."""
+    """The certainty of ``answer``, 0 to 1: the probability of the first class minus the second's; for labels twice the
+    mean distance of the probabilities from 0.5; otherwise the confidence that the task states. None without any."""
     chances = list(answer.get("probabilities", {}).values())
     if isinstance(answer["value"], list) and chances:
         return float(np.mean([abs(2 * p - 1) for p in chances]))

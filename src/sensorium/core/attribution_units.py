@@ -8,15 +8,15 @@ from torch import Tensor
 from sensorium.core.layout import Grid, Ids, Layout, Points, Row
 
 PARTS = {1: (32,), 2: (8, 8), 3: (8, 4, 4)}
-"""Parts along each axis of a grid: a series, a picture or spectrogram, a video."""
+"""Parts along each axis of a grid: a series with one channel, a picture or spectrogram, a video."""
 CHANNELS = 16
-"""A series has parts of its own for each channel, up to so many."""
+"""A series with several channels has its own parts, 8 to 32, for each channel or, above this number, group of channels."""
 GROUPS = 32
 """Groups of neighbouring points."""
 
 
 class Units:
-    """One row cut into parts. What is taken away looks as the model knows what is not there.
+    """One row cut into parts. A part that is taken away looks like missing data that the model knows.
 
     A part of a grid becomes zero, which is the training mean once prepared; a word is cut out and the rest moves up; points
     and nodes are masked, and so are cells of a table, which are then missing.

@@ -90,7 +90,7 @@ class Field(Tensors):
 
     @property
     def rows(self) -> Tensor:
-        """The rows that are present ``[b]``. Where ``where`` does not say it, a device must stop and be asked."""
+        """The rows that are present ``[b]``. Without ``where`` this waits for the device."""
         return self.present.nonzero().squeeze(1) if self.where is None else self.where
 
     def hide(self, keep: Tensor) -> Field:
@@ -209,14 +209,13 @@ class Encoded(Tensors):
 
 
 def zeroed(values: Tensor, real: Tensor) -> Tensor:
-    """``values`` ``[..., D]`` with zeros where ``real`` ``[...]`` is False. The only place where absent values are set
-    to zero."""
+    """``values`` ``[..., D]`` with zeros where ``real`` ``[...]`` is False, whatever was there, NaN included."""
     return values.masked_fill(~real.unsqueeze(-1), 0.0)
 
 
 def padded_size(rows: int, least: int) -> int:
-    """The number of rows to which a batch of ``rows`` is padded so that networks see few sizes: at least ``least``,
-    otherwise the next power of two."""
+    """The number of rows to which a batch of ``rows`` is padded so that networks see few sizes: the smallest power of
+    two that holds them, but at least ``least``."""
     return max(least, 1 << max(rows - 1, 0).bit_length())
 
 
@@ -258,8 +257,8 @@ def moved(output: Any, device: torch.device) -> Any:
 
 
 def merged(outputs: Sequence[Any], share: Tensor) -> Any:
-    """One structure from several of the same shape (``outputs``): the mean of every tensor ``[B, ...]``, weighted by
-    ``share`` ``[B, S]``."""
+    """One structure from several of the same shape (``outputs``): the mean of every floating-point tensor ``[B, ...]``,
+    weighted by ``share`` ``[B, S]``; anything else is taken from the first."""
     leaves = [pytree.tree_flatten(output) for output in outputs]
 
     def mean(*same: Any) -> Any:

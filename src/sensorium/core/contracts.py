@@ -91,9 +91,9 @@ class Encoder(nn.Module, ABC):
     def fit(self, fields: Iterable[Field]) -> None:
         """Learn what is known of the training rows before training starts: document frequencies, word vectors, quantiles.
 
-        ``fields`` are batches as ``prepare`` gives them, not augmented, of rows that have the stream; they may be gone
-        through once. What is learnt goes into parameters and buffers whose shapes the constructor knows, so that a saved
-        model needs nothing else.
+        ``fields`` are batches as ``prepare`` gives them, not augmented, of rows that have the stream; they can be
+        iterated only once. What is learnt goes into parameters and buffers whose shapes the constructor knows, so that a
+        saved model needs nothing else.
         """
 
     def notes(self) -> str:
@@ -208,7 +208,7 @@ class Task(nn.Module, ABC, Generic[Out]):
     def fit(self, targets: Iterable[Field]) -> None:
         """Learn what is known of the training targets before training starts: class shares, a first bias, a vocabulary.
 
-        ``targets`` are batches of them, as ``target`` gives them; they may be gone through more than once.
+        ``targets`` are batches of them, as ``target`` gives them; they can be iterated several times.
         """
 
     def settle(self, training: Seen, held_out: Seen) -> None:

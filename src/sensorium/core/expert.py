@@ -1,6 +1,6 @@
 """What is fitted in one go beside the network: features of a stream, and experts that answer from them.
 
-    Field ─Features→ numbers ─Expert→ scores ─Task.output→ output
+    Field ─Features→ numbers ─Expert→ scores ─Task.scored→ output
 
 Features need no gradient: word counts, quantiles, spectra. An expert is a convex model or an ensemble of trees over the
 features of several streams. Both see rows as they are prepared, so that whatever hides a stream, spoils a cell or asks a

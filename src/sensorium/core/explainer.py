@@ -44,7 +44,7 @@ class Probe:
     groups: Tensor | None = None
 
     def units(self, parts: int | None = None) -> Units:
-        """The row divided into ``parts`` along each axis."""
+        """The row divided into parts; ``parts``: of a grid, the number along each axis, None for the default."""
         return Units(self.layout, self.data, self.mask, groups=self.groups, parts=parts)
 
     @property

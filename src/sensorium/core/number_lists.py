@@ -9,14 +9,15 @@ _FIRST = frozenset("0123456789+-.[")
 _COMMA = re.compile(r"\s*,\s*")
 _LONGEST = 2**22
 INTEGERS = 8
-"""So many whole numbers without brackets are a list; fewer may be a phone number, or 1 234 567."""
+"""This many numbers without brackets are a list; fewer whole ones may be a phone number, or 1 234 567."""
 
 
 def read_number_list(text: str) -> list[float] | None:
     """The numbers in ``text`` such as ``0.1 0.2 0.3``, ``0.1, 0.2, 0.3`` or ``[0.1 0.2 0.3]`` (as numpy prints); None if
     it is no list.
 
-    Without brackets three numbers with a decimal point make a list, or ``INTEGERS`` whole ones.
+    With brackets two numbers make a list. Without, it takes three with a decimal point, if they are at least half of all,
+    or ``INTEGERS`` numbers of any kind.
     """
     text = text.strip()
     if not text or text[0] not in _FIRST or len(text) > _LONGEST:

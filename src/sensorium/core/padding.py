@@ -12,7 +12,7 @@ def padded(
     lengths: NDArray[np.int64], tail: tuple[int, ...], dtype: DTypeLike, least: int = 1
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Zeros ``[B, N, *tail]`` of ``dtype`` to be filled, and which steps are real ``[B, N]``, for rows of ``lengths``; N
-    is the longest, or ``least``."""
+    is the longest, but at least ``least``."""
     longest = max(int(lengths.max(initial=0)), least)
     mask: NDArray[np.bool_] = np.arange(longest) < lengths[:, None]
     data: NDArray[Any] = np.zeros((len(lengths), longest, *tail), dtype)

@@ -51,7 +51,7 @@ class Matrix(View):
     labels: Sequence[str] = ()
     counts: Sequence[Sequence[int]] = ()
     most: ClassVar[int] = 50
-    """Labels up to which the plain form holds it."""
+    """Number of labels up to which ``report.json`` includes it."""
 
     def to_json(self) -> dict[str, Any]:
         return {"labels": list(self.labels), "counts": [list(row) for row in self.counts]}

@@ -339,7 +339,7 @@ class Schema:
 
 
 def _derived(name: str, of: Any, columns: Mapping[str, str | Mapping[str, Any]], role: str) -> str | None:
-    """The column that a derived one reads; refused if circular or a target."""
+    """The column that a derived one reads; refused if that is derived too, or an input would show a target."""
     if of is None:
         return None
     if not isinstance(of, str) or of == name:

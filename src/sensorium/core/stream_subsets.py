@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 ALL = 4
-"""Up to so many streams every set of them has a model of its own; beyond, only all, all but one, and each alone."""
+"""Number of streams up to which every subset is listed; beyond it, only all, all but one, and each alone."""
 
 
 def coalitions(streams: Sequence[str]) -> list[tuple[str, ...]]:

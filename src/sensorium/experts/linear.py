@@ -37,10 +37,11 @@ TOGETHER = (0.3, 1.0, 3.0)
 class Linear(Expert):
     """A regularised linear model on the features of all streams: hard to beat with few rows.
 
-    Logistic regression (classes, labels), proportional odds (ordered classes) or ridge regression (numbers). Every set of
-    streams has its own model, fitted on the rows that have all of its streams; a row is predicted by the model of the
-    largest set it has. Sets with fewer than ten rows, or with constant targets, have none. In a joint model, each stream is
-    regularised as strongly as suits it alone, so that uninformative streams do not dominate.
+    Logistic regression (classes, labels), proportional odds (ordered classes), ridge regression (numbers) or Cox regression
+    (risks). Every set of streams (of more than four: all, all but one, and each alone) has its own model, fitted on the
+    rows that have all of its streams; a row is predicted by the model of the largest set it has. Sets with fewer than ten
+    rows or with constant targets have none, nor do intermediate sets beyond the time and size limits. In a joint model,
+    each stream is regularised as strongly as suits it alone, so that uninformative streams do not dominate.
     Source: Li & Lin, Ordinal regression by extended binary classification, NeurIPS 2006 (ordered classes).
 
     Args:

@@ -25,8 +25,9 @@ _AT_ONCE = 32
 class IntegratedGradients(Explainer):
     """Integrated gradients along the straight path from a blank row to this one: for images, spectrograms, series, words.
 
-    The blank is the training mean of a grid, and zero embeddings for words. The values add up to the difference between
-    the answers for the row and for the blank. Works for every differentiable encoder, element by element.
+    The blank is the training mean of a grid, zeros for points, and zero embeddings for words. The values add up to the
+    difference between the answers for the row and for the blank. Works element by element for differentiable encoders;
+    one of words must look them up in a single embedding table.
     Source: Sundararajan et al. 2017, https://arxiv.org/abs/1703.01365. Library: captum, https://arxiv.org/abs/2009.07896.
 
     The path is divided into pieces. The correct sum of each is known from the answers at its ends: a piece whose sum is

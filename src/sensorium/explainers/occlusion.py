@@ -17,7 +17,8 @@ class Occlusion(Explainer):
     Source: Zeiler and Fergus 2013, https://arxiv.org/abs/1311.2901, § 2.1 (and figure 7).
 
     Args:
-        parts: Parts of a grid along each axis; None: 32 of a series, 8 × 8 of an image, 8 × 4 × 4 of a video.
+        parts: Parts of a grid along each axis; None: 32 of a series (8 to 32 of each channel if it has
+            several), 8 × 8 of an image, 8 × 4 × 4 of a video.
     """
 
     reads = (Grid, Ids, Points, Graph, Row)

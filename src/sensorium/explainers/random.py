@@ -17,7 +17,8 @@ class Random(Explainer):
 
     Args:
         seed: Of the numbers.
-        parts: Parts of a grid along each axis; None: 32 of a series, 8 × 8 of an image, 8 × 4 × 4 of a video.
+        parts: Parts of a grid along each axis; None: 32 of a series (8 to 32 of each channel if it has
+            several), 8 × 8 of an image, 8 × 4 × 4 of a video.
     """
 
     reads = (Grid, Ids, Points, Graph, Row)

@@ -26,7 +26,8 @@ class Shapley(Explainer):
         orders: Random orders, each also used in reverse; more make the values more precise. None: 8, or 1 for an encoder
             of more than four million weights (embedding tables not counted), whose passes are slow. For a row of more
             than 512 parts fewer than 8, down to 1.
-        parts: Parts of a grid along each axis; None: 32 of a series, 8 × 8 of an image, 8 × 4 × 4 of a video.
+        parts: Parts of a grid along each axis; None: 32 of a series (8 to 32 of each channel if it has
+            several), 8 × 8 of an image, 8 × 4 × 4 of a video.
         seed: Seed of the orders.
     """
 

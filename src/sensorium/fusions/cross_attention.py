@@ -1,4 +1,4 @@
-"""CrossAttention by cross-attention."""
+"""Cross-attention between streams."""
 
 from __future__ import annotations
 

@@ -35,9 +35,9 @@ def products(x: Any) -> Floats:
 class GramProjection:
     """Scaled blocks of features, concatenated in the form a linear model is fitted on.
 
-    If there are more columns than rows, they are replaced by the Cholesky factor L of the Gram matrix K = L Lᵀ. It
-    preserves
-    lengths and angles, so a model with a quadratic penalty, on all rows or a part, is the same (representer theorem).
+    If there are more columns than rows and all Gram matrices are known, they are replaced by the Cholesky factor L of
+    K = L Lᵀ. It preserves lengths and angles, so a model with a quadratic penalty, on all rows or a part, is the same
+    (representer theorem).
 
     Args:
         x: ``[n, F]`` or ``[n, n]``.

@@ -85,7 +85,7 @@ class Gathered(nn.Module):
 
 
 def random_subsets(present: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Draw a random subset of the streams of each row: never empty, and never all of two or more.
+    """Draw a random subset of the streams of each row: never empty if it has any, and never all of two or more.
 
     ``present`` and the result are ``[B]`` bool by stream.
     """

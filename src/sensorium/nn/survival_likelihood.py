@@ -133,8 +133,8 @@ def hazard_loss(logits: Tensor, time: Tensor, event: Tensor, edges: Tensor) -> T
 
 
 def lived(logits: Tensor, edges: Tensor) -> Tensor:
-    """Return the probability of surviving each interval ``[B, K]``, from ``logits`` ``[B, K]`` and interval ``edges``
-    ``[K]``.
+    """Return the probability of surviving to the end of each interval ``[B, K]``, from ``logits`` ``[B, K]`` and the
+    interval ``edges`` ``[K]``.
     """
     return (-F.softplus(logits) * intervals(edges)).cumsum(dim=1).exp()
 

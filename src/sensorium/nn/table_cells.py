@@ -14,8 +14,7 @@ class Cells(nn.Module):
     """Split table cells into numbers and embedded categories; both zero where missing.
 
     All categorical columns share one embedding table, each with its own range. ``numbers`` and ``codes`` are the positions
-    of
-    numeric and categorical cells in the row.
+    of numeric and categorical cells in the row.
     """
 
     numbers: Tensor

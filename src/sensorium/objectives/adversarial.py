@@ -27,15 +27,15 @@ class Adversarial(Objective):
     discriminator must not be able to tell it from the true one: the joint vector then keeps the information of each
     modality. All opponents are trained in one step, by gradient reversal, and exist in training only.
 
-    Terms: ``adversarial``, the discriminator's cross-entropy: log(number of streams) at chance. ``adversarial/real``:
-        that of the second; 2 log 2 at chance. ``adversarial/rebuilt``: the generator's
-    squared error.
+    Terms: ``adversarial``, the discriminator's cross-entropy: log(number of streams) at chance. ``adversarial/real``: that
+    of the second; 2 log 2 at chance. ``adversarial/rebuilt``: the generator's squared error, times ``reconstruct``.
     Source: Ganin and Lempitsky 2015, https://arxiv.org/abs/1409.7495; reconstruction from the joint vector, Mai et al.
     2020, https://arxiv.org/abs/1911.07848; squared error beside a discriminator, Isola et al. 2017,
     https://arxiv.org/abs/1611.07004.
 
     Args:
-        weight: Weight of the adversarial loss, relative to 1 for the targets.
+        weight: Strength of the reversed gradient that reaches the encoders, relative to 1 for the targets. The
+            discriminator itself always learns at full strength.
         hidden: Width of the hidden layers of discriminators and generator.
         reconstruct: Weight of reconstructing each stream's vector from the joint one; 0: no reconstruction.
     """

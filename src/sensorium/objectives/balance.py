@@ -18,7 +18,7 @@ class Balance(Objective):
     """Modality balancing: each stream must also answer alone, and those with the largest losses count most.
 
     Once one stream separates the training rows, the joint loss is small and the other streams learn nothing. Here every
-    stream has its own loss too, weighted by its ratio to the mean over streams. Used beside ``supervised``, whose random
+    stream has its own loss too, weighted by its share of the sum over streams. Used beside ``supervised``, whose random
     subsets have a similar effect: ``{kind: supervised, subsets: 0}`` leaves it to this objective.
     Source: losses of single modalities beside the joint one, Wang et al. 2020 (Gradient-Blending),
     https://arxiv.org/abs/1905.12681; their weights by the ratio of what modalities achieve, Peng et al. 2022 (OGM-GE),

@@ -23,7 +23,7 @@ class Mixup(Objective):
     by their shares, which every task supports. A mixture has the streams that both rows have; two rows without a common
     stream are not mixed. Used beside ``supervised`` or alone.
     Source: mixup, https://arxiv.org/abs/1710.09412, behind the encoders as in manifold mixup,
-        https://arxiv.org/abs/1806.05236.
+    https://arxiv.org/abs/1806.05236.
 
     Args:
         alpha: Parameter of the Beta distribution of shares: near 0 one row dominates, at 1 all shares are equally likely.
