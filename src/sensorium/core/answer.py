@@ -50,17 +50,17 @@ def attachments(value: Any) -> list[Attachment]:
     if isinstance(value, Attachment):
         return [value]
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
-    return [found for part in parts for found in attachments(part)]
+    return [attachment for part in parts for attachment in attachments(part)]
 
 
 def without_media(value: Any) -> Any:
     """The answer ``value`` with a word in place of each attachment, to keep thousands of rows."""
-    return map_attachments(value, lambda one: f"<{one.note or one.kind}>")
+    return map_attachments(value, lambda medium: f"<{medium.note or medium.kind}>")
 
 
 def detached(value: Any) -> Any:
     """The answer ``value`` with attachments copied, so that keeping one row does not keep its batch in memory."""
-    return map_attachments(value, lambda one: replace(one, data=one.data.copy()))
+    return map_attachments(value, lambda medium: replace(medium, data=medium.data.copy()))
 
 
 def map_attachments(value: Any, change: Callable[[Attachment], Any]) -> Any:

@@ -36,8 +36,8 @@ class Units:
         if mask is not None:
             real = mask[0].reshape(1, -1, *[1] * (index.dim() - 2)) if isinstance(layout, Grid) else mask[0]
             index = index.masked_fill(~real, -1)
-        found, flat = torch.unique(index, return_inverse=True)
-        self.index: Tensor = flat - int(bool((found == -1).any()))
+        unique, flat = torch.unique(index, return_inverse=True)
+        self.index: Tensor = flat - int(bool((unique == -1).any()))
         """The part of each element ``[C, *size]``, ``[N]`` or ``[cells]``; -1 where nothing is real."""
         self.count = int(self.index.max()) + 1 if self.index.numel() else 0
 

@@ -44,13 +44,13 @@ class LearnedBuffers(nn.Module):
         """As of any module, and declared buffers take the shapes they are given."""
         errors: list[str] = rest[-1]
         for name, (dtype, axes) in self._declared.items():
-            found = state_dict.get(prefix + name)
-            if found is None:
+            loaded = state_dict.get(prefix + name)
+            if loaded is None:
                 continue  # torch tells what is absent
-            if found.dtype != dtype or found.dim() != axes:
-                errors.append(f"{prefix}{name} is {found.dtype} with {found.dim()} axes, not {dtype} with {axes}")
+            if loaded.dtype != dtype or loaded.dim() != axes:
+                errors.append(f"{prefix}{name} is {loaded.dtype} with {loaded.dim()} axes, not {dtype} with {axes}")
                 continue
             mine: Tensor = getattr(self, name)
-            if mine.shape != found.shape:
-                self.register_buffer(name, torch.empty(found.shape, dtype=dtype, device=mine.device))
+            if mine.shape != loaded.shape:
+                self.register_buffer(name, torch.empty(loaded.shape, dtype=dtype, device=mine.device))
         super()._load_from_state_dict(state_dict, prefix, *rest)

@@ -15,8 +15,8 @@ PATHS = frozenset({"train", "valid", "media", "checkpoint", "vectors", "load"})
 def portable(recipe: Recipe) -> Recipe:
     """``recipe`` with every path out of the working folder reduced to its last part: ``/home/ann/train.csv`` becomes
     ``train.csv``. Relative paths within it and names on a hub are kept."""
-    found: Recipe = type(recipe).model_validate(portable_document(recipe.model_dump()))
-    return found
+    reduced: Recipe = type(recipe).model_validate(portable_document(recipe.model_dump()))
+    return reduced
 
 
 def portable_document(document: Any, key: str = "") -> Any:

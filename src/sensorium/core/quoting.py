@@ -22,14 +22,14 @@ class Piece(NamedTuple):
 
 def pieces(text: str, mark: str = ",") -> list[Piece]:
     """``text`` such as ``id, "a,b"`` split at every ``mark`` outside quotes, stripped; empty pieces are dropped."""
-    found = []
+    parts = []
     at = 0
     while at <= len(text):
         piece, at = _next(text, at, mark)
         at += 1
         if piece.text or piece.quoted:
-            found.append(piece)
-    return found
+            parts.append(piece)
+    return parts
 
 
 def names(text: str | None) -> list[str]:
@@ -39,33 +39,33 @@ def names(text: str | None) -> list[str]:
 
 def name(text: str) -> str:
     """The single name in ``text``: the contents of its quotes, or the text itself."""
-    found = _quoted(text, 0)
-    return text if found is None or text[found[1] :].strip() else found[0]
+    quoted = _quoted(text, 0)
+    return text if quoted is None or text[quoted[1] :].strip() else quoted[0]
 
 
 def pair(text: str) -> tuple[str, str | None]:
     """``text`` such as ``"a=b"=number`` as ``a=b`` and ``number``; the second is None without an ``=`` outside quotes."""
-    found = _quoted(text, 0)
-    if found is not None and text[found[1] :].lstrip().startswith("="):
-        return found[0], text[found[1] :].lstrip()[1:]
-    if found is not None and not text[found[1] :].strip():
-        return found[0], None
+    quoted = _quoted(text, 0)
+    if quoted is not None and text[quoted[1] :].lstrip().startswith("="):
+        return quoted[0], text[quoted[1] :].lstrip()[1:]
+    if quoted is not None and not text[quoted[1] :].strip():
+        return quoted[0], None
     first, equals, value = text.partition("=")
     return first, value if equals else None
 
 
 def path(text: str) -> tuple[list[str], str | None]:
     """``text`` such as ``columns."a.b".kind=number`` as ``[columns, a.b, kind]`` and ``number``; None without an ``=``."""
-    found = []
+    keys = []
     at = 0
     while True:
         piece, at = _next(text, at, ".=", strip=False)
-        found.append(piece.text)
+        keys.append(piece.text)
         if at >= len(text):
-            return found, None
+            return keys, None
         at += 1
         if text[at - 1] == "=":
-            return found, text[at:]
+            return keys, text[at:]
 
 
 def written(text: str, marks: str = ",=.") -> str:
@@ -106,13 +106,13 @@ def command(*words: object) -> str:
 
 def _next(text: str, at: int, marks: str, *, strip: bool = True) -> tuple[Piece, int]:
     """The piece that begins at a place, and where the mark behind it stands, or the end."""
-    found = _quoted(text, at)
-    if found is not None:
-        after = found[1]
+    quoted = _quoted(text, at)
+    if quoted is not None:
+        after = quoted[1]
         while after < len(text) and text[after].isspace():
             after += 1
         if after == len(text) or text[after] in marks:
-            return Piece(found[0], True), after
+            return Piece(quoted[0], True), after
     end = min((text.find(mark, at) for mark in marks if text.find(mark, at) >= 0), default=len(text))
     piece = text[at:end]
     return Piece(piece.strip() if strip else piece, False), end
@@ -125,7 +125,7 @@ def _quoted(text: str, at: int) -> tuple[str, int] | None:
     if not text.startswith('"', at):
         return None
     try:
-        found, end = json.JSONDecoder(strict=False).raw_decode(text, at)
+        content, end = json.JSONDecoder(strict=False).raw_decode(text, at)
     except ValueError:
         return None
-    return str(found), end
+    return str(content), end

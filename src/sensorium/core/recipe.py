@@ -241,11 +241,11 @@ def read_yaml(text: str | bytes) -> Any:
             if len(open_) > DEEPEST:
                 raise yaml.YAMLError(f"more than {DEEPEST} lists or mappings within each other")
     try:
-        found = yaml.load(text, Loader=_Loader)
-        check_plain(found)
+        document = yaml.load(text, Loader=_Loader)
+        check_plain(document)
     except (ValueError, OverflowError) as error:  # of numbers and dates that Python does not have
         raise yaml.YAMLError(str(error)) from None
-    return found
+    return document
 
 
 class _Mapping:

@@ -216,29 +216,29 @@ def describe(family: str, kind: str) -> Description:
 def _described(family: str, kind: str, node: ast.ClassDef) -> Description:
     text = inspect.cleandoc(ast.get_docstring(node) or "")
     texts = arguments(text)
-    found = []
+    described = []
     for item in node.body:
         if isinstance(item, ast.FunctionDef) and item.name == "__init__":
             for arg, default in zip(item.args.kwonlyargs, item.args.kw_defaults, strict=True):
                 kind_text = ast.unparse(arg.annotation) if arg.annotation else ""
                 default_text = ast.unparse(default) if default is not None else "required"
-                found.append(Option(arg.arg, kind_text, default_text, texts.get(arg.arg, "")))
+                described.append(Option(arg.arg, kind_text, default_text, texts.get(arg.arg, "")))
     body = text.split("\n\nArgs:")[0].split("\nArgs:")[0]
-    return Description(family, kind, text.split("\n")[0], body, tuple(found))
+    return Description(family, kind, text.split("\n")[0], body, tuple(described))
 
 
 def arguments(docstring: str) -> dict[str, str]:
     """The texts under ``Args:`` in ``docstring``, by parameter."""
     _, _, block = docstring.partition("Args:\n")
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     name = ""
     for line in block.splitlines():
         start = re.match(r"^ {4}(\w+): (.*)$", line)
         if start:
             name = start[1]
-            found[name] = start[2].strip()
+            texts[name] = start[2].strip()
         elif line.startswith("     ") and name:
-            found[name] += " " + line.strip()
+            texts[name] += " " + line.strip()
         elif line.strip():
             break
-    return found
+    return texts

@@ -22,7 +22,7 @@ def read_json(data: bytes, *, most: int) -> Any:
     if len(data) > most:
         raise ValueError(f"it has {len(data):,} bytes, and {most:,} are read at most")
     try:
-        found = json.loads(
+        document = json.loads(
             data.decode("utf-8"),
             object_pairs_hook=_once,
             parse_constant=_no_number,
@@ -33,8 +33,8 @@ def read_json(data: bytes, *, most: int) -> Any:
         raise ValueError(_DEEP) from None
     except UnicodeDecodeError as error:
         raise ValueError(f"it is not UTF-8: byte {error.start}") from None
-    check_plain(found)
-    return found
+    check_plain(document)
+    return document
 
 
 def check_plain(document: Any) -> None:
@@ -87,12 +87,12 @@ def _check_text(text: str) -> None:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    mapping = dict(pairs)
+    if len(mapping) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise ValueError(f"key {twice[:60]!r} stands there twice")
-    return found
+    return mapping
 
 
 def _no_number(text: str) -> Any:

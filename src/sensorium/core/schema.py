@@ -197,23 +197,23 @@ class Schema:
 
         ``strange``: values that training did not have are added to ``problems`` too; they are read as unknown.
         """
-        found: Sample = {}
+        sample: Sample = {}
         for column in self.read:
             cell = record.get(column.source)
-            found[column.name] = self.encode_cell(column, cell, media=media, row=row, problems=problems)
-            if strange and problems is not None and found[column.name] is not None and not column.reader.media:
+            sample[column.name] = self.encode_cell(column, cell, media=media, row=row, problems=problems)
+            if strange and problems is not None and sample[column.name] is not None and not column.reader.media:
                 new = column.reader.unfamiliar(cell)
                 if new:
                     problems.append(Problem(row, column.name, None, new, missing=False))
             if column.name in self.bearing:
-                found["extent", column.name] = self._extent(column, cell, found[column.name], media, row)
+                sample["extent", column.name] = self._extent(column, cell, sample[column.name], media, row)
         for column in self.targets if targets else ():
             cell = record.get(column.source)
             read = self.encode_cell(column, cell, media=media, row=row, problems=problems, target=True)
-            found["target", column.name] = read
+            sample["target", column.name] = read
             if column.name in self.lying:
-                found["extent", column.name] = self._extent(column, cell, read, media, row)
-        return found
+                sample["extent", column.name] = self._extent(column, cell, read, media, row)
+        return sample
 
     def _extent(self, column: Column, cell: Any, read: Array | None, media: Opener, row: int | None) -> Array | None:
         """How far a cell that could be used reaches."""
@@ -228,10 +228,10 @@ class Schema:
 
         def field(column: Column, key: Key | None = None, *, whole: bool = False) -> Field:
             at: Key = column.name if key is None else key
-            found = column.reader.collate([sample.get(at) for sample in samples], whole=whole)
+            stored = column.reader.collate([sample.get(at) for sample in samples], whole=whole)
             if column.name not in (self.bearing if key is None else self.lying):
-                return found
-            return with_frames(found, column.reader, [sample.get(("extent", column.name)) for sample in samples])
+                return stored
+            return with_frames(stored, column.reader, [sample.get(("extent", column.name)) for sample in samples])
 
         inputs = {
             stream: field(columns[0], whole=whole)

@@ -71,13 +71,13 @@ class BagOfWords(Encoder):
         """``data`` ``[B, N]`` ids, ``mask`` ``[B, N]``; tokens ``[B, N, D]``."""
         real = data != 0 if mask is None else mask
         words = zeroed(self.words(data), real)
-        vectors, weights, there = [words], [self.word_weight(data)], [real]
+        vectors, weights, masks = [words], [self.word_weight(data)], [real]
         if self.groups is not None and self.group_weight is not None:
             for bucket, whole in groups(data, real, self.ngrams, self.buckets):
                 vectors.append(self.groups(bucket))
                 weights.append(self.group_weight(bucket))
-                there.append(whole)
-        inside = torch.cat(there, dim=1)
+                masks.append(whole)
+        inside = torch.cat(masks, dim=1)
         if self.training and self.share:
             inside = inside & (torch.rand(inside.shape, device=inside.device) >= self.share)
         weight = zeroed(torch.cat(weights, dim=1).exp(), inside)  # [B, words and groups, 1]

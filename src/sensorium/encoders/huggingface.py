@@ -104,9 +104,9 @@ class Huggingface(Encoder):
 
     def adopt(self) -> None:
         if self.checkpoint is not None:
-            found = architectures.load(Checkpoint(self.checkpoint), self.config).state_dict()
+            weights = architectures.load(Checkpoint(self.checkpoint), self.config).state_dict()
             try:
-                self.network.load_state_dict(found)
+                self.network.load_state_dict(weights)
             except RuntimeError as error:
                 reason = " ".join(str(error).split())[:200]
                 raise ConfigError(f"checkpoint {self.checkpoint!r}: its weights do not fit its config: {reason}") from None
@@ -206,8 +206,8 @@ class Huggingface(Encoder):
         """AST: patches of a spectrogram of fixed length; those that start within the recording are real."""
         its, processor = self.its, self.config["processor"]
         features, count = kaldi_fbank(signal, its.num_mel_bins)[:, : its.max_length], kaldi_frames(length)
-        there = torch.arange(features.shape[1], device=signal.device) < count[:, None]
-        features = zeroed(features, there)
+        recorded = torch.arange(features.shape[1], device=signal.device) < count[:, None]
+        features = zeroed(features, recorded)
         features = F.pad(features, (0, 0, 0, its.max_length - features.shape[1]))
         if processor.get("do_normalize", True):
             features = (features - processor.get("mean", -4.2677393)) / (2 * processor.get("std", 4.5689974))
@@ -308,16 +308,16 @@ def _picture(processor: Mapping[str, Any], config: Mapping[str, Any]) -> dict[st
     shorter = size.get("shortest_edge", size.get("height")) if isinstance(size, Mapping) else size
     shorter = shorter[0] if isinstance(shorter, (list, tuple)) else shorter
     side = int(crop["height"] if isinstance(crop, Mapping) else crop or shorter)
-    found: dict[str, Any] = {"size": side, "channels": "rgb"}
+    options: dict[str, Any] = {"size": side, "channels": "rgb"}
     if (
         processor.get("crop_pct") is not None and not crop
     ):  # as ConvNeXt has it: small pictures are cut out, large ones stretched
-        found |= {"share": float(processor["crop_pct"])} if side < 384 else {"stretch": True}
+        options |= {"share": float(processor["crop_pct"])} if side < 384 else {"stretch": True}
     elif processor.get("do_center_crop", crop is not None) and isinstance(size, Mapping) and "shortest_edge" in size:
-        found["share"] = min(1.0, side / int(shorter))
+        options["share"] = min(1.0, side / int(shorter))
     else:
-        found["stretch"] = True
+        options["stretch"] = True
     normal = processor.get("do_normalize", True)
-    found["mean"] = list(processor.get("image_mean") or [0.5] * 3) if normal else [0.0] * 3
-    found["deviation"] = list(processor.get("image_std") or [0.5] * 3) if normal else [1.0] * 3
-    return {**found, "smooth": "bicubic" if processor.get("resample") == 3 else "bilinear"}
+    options["mean"] = list(processor.get("image_mean") or [0.5] * 3) if normal else [0.0] * 3
+    options["deviation"] = list(processor.get("image_std") or [0.5] * 3) if normal else [1.0] * 3
+    return {**options, "smooth": "bicubic" if processor.get("resample") == 3 else "bilinear"}

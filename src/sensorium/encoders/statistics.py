@@ -63,13 +63,13 @@ class Statistics(Encoder):
         # In single precision, whatever the network computes in: fourth powers overflow half floats.
         with torch.autocast(data.device.type, enabled=False):
             wide = data.float()
-            found = self._near(channel_summary(wide, real[:, None]))
+            summary = self._near(channel_summary(wide, real[:, None]))
             pairs = [self._near(correlations(wide, real))] if self.across else []
-        tokens = self.token(found + self.place)
-        pooled = self.vector(torch.cat([found.flatten(1), *pairs], dim=1))
+        tokens = self.token(summary + self.place)
+        pooled = self.vector(torch.cat([summary.flatten(1), *pairs], dim=1))
         presence = real.any(dim=1)
-        there = presence[:, None].expand(-1, self.channels)
-        return Encoded(zeroed(tokens, there), there, pooled, torch.ones_like(presence))
+        token_mask = presence[:, None].expand(-1, self.channels)
+        return Encoded(zeroed(tokens, token_mask), token_mask, pooled, torch.ones_like(presence))
 
     @staticmethod
     def _near(values: Tensor) -> Tensor:

@@ -98,10 +98,10 @@ class Tfidf(Encoder):
         self.directions.zero_()
         if kept and len(best):
             texts = torch.cat([self._weights(data, real).to_sparse() for data, real in kept]).coalesce()
-            found = principal(texts, self.directions.shape[1])  # [F, at most rank]
+            directions = principal(texts, self.directions.shape[1])  # [F, at most rank]
             # Features of size 1 on average; the directions keep their ratios, or noise would be as loud as they.
-            size = torch.sparse.mm(texts, found).square().sum(dim=1).mean().sqrt().clamp(min=1e-6)
-            self.directions[:, : found.shape[1]] = found * (math.sqrt(self.directions.shape[1]) / size)
+            size = torch.sparse.mm(texts, directions).square().sum(dim=1).mean().sqrt().clamp(min=1e-6)
+            self.directions[:, : directions.shape[1]] = directions * (math.sqrt(self.directions.shape[1]) / size)
 
     def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
         """``data`` ``[B, N]`` ids, ``mask`` ``[B, N]``; tokens ``[B, N, D]``."""

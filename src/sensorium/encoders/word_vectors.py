@@ -84,11 +84,11 @@ class WordVectors(Encoder):
         width = self.table.embedding_dim
         if self.vectors is None:
             seed = int(torch.randint(2**31, ()))
-            found = learn_vectors(texts, width, window=self.window, epochs=self.epochs, seed=seed)
-            rows = {int(word): vector for word, vector in found.items()}
+            learned = learn_vectors(texts, width, window=self.window, epochs=self.epochs, seed=seed)
+            rows = {int(word): vector for word, vector in learned.items()}
         else:
-            found = read_vectors(self.vectors, {name for name in self.names if name}, width)
-            rows = {i: found[name] for i, name in enumerate(self.names) if name in found}
+            loaded = read_vectors(self.vectors, {name for name in self.names if name}, width)
+            rows = {i: loaded[name] for i, name in enumerate(self.names) if name in loaded}
         self.table.weight.zero_()
         for i, vector in rows.items():
             self.table.weight[i] = torch.tensor(vector)
