@@ -85,7 +85,7 @@ def read_picture(blob: Blob, side: int, scale: Scale | None = None, *, raw: bool
     """
     if not blob.data:
         raise CellError("the file is empty", file=blob.name)
-    _silence_decoders()
+    silence_decoders()
     try:
         return _decode_dicom(blob.data, side, scale, raw) if is_dicom(blob.data) else _decode(blob.data, side, scale, raw)
     except ConfigError:
@@ -93,7 +93,7 @@ def read_picture(blob: Blob, side: int, scale: Scale | None = None, *, raw: bool
     except CellError as error:
         raise CellError(error.problem, file=blob.name, fix=error.fix) from None
     except Exception as error:  # a hostile file can raise any error in a decoder, but must only affect its cell
-        raise CellError(_problem(blob.data, error), file=blob.name) from None
+        raise CellError(describe_damage(blob.data, error), file=blob.name) from None
 
 
 def size_of_picture(cell: Any) -> tuple[int, int] | None:
@@ -103,7 +103,7 @@ def size_of_picture(cell: Any) -> tuple[int, int] | None:
         if not isinstance(blob, Blob):
             pixels = to_pixels(blob)
             return pixels.shape[0], pixels.shape[1]
-        _silence_decoders()
+        silence_decoders()
         if is_dicom(blob.data):
             return size_of(blob.data)
         from PIL import Image as Pillow
@@ -136,7 +136,7 @@ def decoded_size(size: tuple[int, int], side: int) -> tuple[int, int]:
 
 def pixel_count(blob: Blob) -> int:
     """Return the number of pixels of ``blob`` from its header, without decoding; 0 if it is unknown."""
-    _silence_decoders()
+    silence_decoders()
     try:
         if is_dicom(blob.data):
             high, wide = size_of(blob.data)
@@ -180,7 +180,7 @@ def _decode(data: bytes, side: int, scale: Scale | None, raw: bool) -> tuple[Arr
         return _read(plain, side, scale, raw)
 
 
-def _silence_decoders() -> None:
+def silence_decoders() -> None:
     """Ignore warnings of decoders about metadata, and about large files, which are refused here.
 
     The filter is permanent, since ``catch_warnings`` is not thread-safe and a lock would serialise decoding.
@@ -224,6 +224,14 @@ def _read(data: bytes, side: int, scale: Scale | None, raw: bool) -> tuple[Array
 _TRANSPOSES = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 
 
+def upright(picture: Image) -> Image:
+    """Return ``picture`` turned as its EXIF orientation says."""
+    from PIL import Image as Pillow
+
+    turn = _TRANSPOSES.get(_orientation(picture))
+    return picture if turn is None else picture.transpose(Pillow.Transpose(turn))
+
+
 def _orientation(picture: Image) -> Any:
     """Return the EXIF orientation; 1 (upright) if it is damaged."""
     try:
@@ -264,7 +272,8 @@ def _opaque(picture: Image, mode: str, transparent: bool) -> Image:
     return Pillow.alpha_composite(Pillow.new("RGBA", over.size, (255, 255, 255, 255)), over).convert(mode)
 
 
-def _problem(data: bytes, error: Exception) -> str:
+def describe_damage(data: bytes, error: Exception) -> str:
+    """Return in words why the bytes ``data`` are no picture, from the ``error`` of its decoder."""
     head = data[:200].lstrip().lower()
     if head.startswith((b"<svg", b"<?xml")):
         return "an SVG drawing is not a pixel image: convert it to PNG"

@@ -186,6 +186,8 @@ class Task(nn.Module, ABC, Generic[Out]):
     """False: a row's loss depends on the other rows of its batch (a contrast)."""
     mergeable: ClassVar[bool] = True
     """Whether several outputs for one row can be made one (``merge``). False: late fusion is refused, and no default."""
+    fine: ClassVar[bool] = False
+    """Whether it answers for each place of the input it lies on: the default encoder of that input then keeps a fine grid."""
     differentiable: ClassVar[bool] = True
     """Whether gradients flow through ``explained``."""
 

@@ -41,6 +41,8 @@ in the columns (docs/performance.md compares what either learns).
 """
 WIDE_ENCODER: Spec = {"kind": "mlp", "width": 64}
 """Encoder of wide rows. Narrower hidden layers lose accuracy where many columns are weakly informative."""
+FINE_ENCODER: Spec = {"kind": "convnet", "stride": 1, "depth": 5}
+"""Encoder of images on which a task answers for each place: its finest map has half the side of the image."""
 PLAIN: Spec = "concat"
 """Fusion of a model without a network, where it has no effect."""
 EARLY = "early"
@@ -71,15 +73,17 @@ def resolve(
     fusion_spec = recipe.model.fusion
     encoder = _shallow_encoder if fusion_spec is not None and registry.split(fusion_spec)[0] == EARLY else _encoder
     network = recipe.model.network
+    task_specs = tasks_of(recipe.model, schema)
+    finely = _read_finely(task_specs, schema)
     for stream in schema.streams if network else ():
         layout = schema.layout(stream)
-        spec = recipe.model.encoders.get(stream) or encoder(layout, rows)
+        usual = FINE_ENCODER if stream in finely else encoder(layout, rows)
+        spec = recipe.model.encoders.get(stream) or usual
         encoders[stream] = _completed("encoders", _sized("encoders", spec, preset))
     adapters: dict[str, Spec] = {
         stream: _sized("adapters", recipe.model.adapters.get(stream) or _adapter(encoders[stream]), preset)
         for stream in encoders
     }
-    task_specs = tasks_of(recipe.model, schema)
     mergeable = all(registry.find("tasks", registry.split(task.spec)[0]).mergeable for task in task_specs)
     fusion = _sized("fusions", (fusion_spec or _fusion(len(encoders), rows, mergeable)) if network else PLAIN, preset)
     fusion = _completed("fusions", fusion, {s: schema.layout(s) for s in schema.streams})
@@ -313,6 +317,14 @@ def _encoder(layout: Layout, rows: int) -> Spec:
     if isinstance(layout, Row) and rows < 20_000:
         return WIDE_ENCODER if _wide(layout) else "cells"
     return layout.encoder
+
+
+def _read_finely(tasks: Sequence[TaskSpec], schema: Schema) -> set[str]:
+    """Return the images of which some task answers for each place."""
+    named = [name for task in tasks if registry.find("tasks", registry.split(task.spec)[0]).fine for name in task.targets]
+    bearing = {str(schema.columns[name].on) for name in named if schema.columns[name].on is not None}
+    layouts = {stream: schema.layout(stream) for stream in bearing}
+    return {stream for stream, layout in layouts.items() if isinstance(layout, Grid) and len(layout.size) == 2}
 
 
 def _wide(layout: Row) -> bool:

@@ -1,0 +1,180 @@
+"""Segmentation: the class of each pixel of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from sensorium.core.answer import Answer
+from sensorium.core.batch import Batch, Encoded, Field
+from sensorium.core.contracts import Task
+from sensorium.core.errors import ConfigError, listed, nearest
+from sensorium.core.goal import Goal
+from sensorium.core.layout import Grid
+from sensorium.core.registry import component
+from sensorium.core.report_views import View
+from sensorium.core.scorer import Scorer
+from sensorium.heads.position_prior import position_prior, prior_side
+from sensorium.heads.segmentation import MaskReader, counted_pixels, in_user_pixels, resized, segmentation_loss
+from sensorium.metrics.segmentation import OverlapScorer
+from sensorium.nn.dense_decoder import DenseDecoder
+
+
+@component
+class Segmentation(Task[Tensor]):
+    """The class of each pixel of an image, from the feature maps of its encoder and the fused vector of the row.
+
+    The maps are decoded from coarse to fine; the fused vector scales and shifts them at every scale, so that words, sounds or
+    table cells may say which thing is meant. The mean mask of the training rows is where learning starts, and the answer
+    where a row has no image. Output: logits ``[B, K, h, w]`` at the scale of the finest feature map.
+    Source: U-Net, https://arxiv.org/abs/1505.04597; FiLM, https://arxiv.org/abs/1709.07871; cross-entropy with soft Dice loss,
+    https://arxiv.org/abs/1809.10486.
+
+    Args:
+        hidden: Channels of the decoder at the finest scale; each coarser scale has twice as many, up to those of its map.
+        dice: Weight of the Dice loss, which counts every class of an image equally, relative to the cross-entropy, which
+            counts every pixel equally.
+        dropout: Share of feature maps dropped at the coarsest scale in training.
+        focus: The class whose pixels an explanation is about; None: all but the background.
+    """
+
+    predicts: ClassVar[tuple[str, ...]] = ("mask",)
+    headline: ClassVar[str] = "mean_iou"
+    nothing: ClassVar[str] = "always answering the mean mask of the training rows"
+    mergeable: ClassVar[bool] = False
+    fine: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        goal: Goal,
+        dim: int,
+        *,
+        hidden: int = 16,
+        dice: float = 1.0,
+        dropout: float = 0.1,
+        focus: str | None = None,
+    ) -> None:
+        super().__init__(goal, dim)
+        (target,) = goal.targets
+        if target not in goal.lies_on:
+            raise ConfigError("a mask lies on an image, and there is none", column=target, fix=f"columns.{target}.on=photo")
+        if hidden < 1 or dice < 0:
+            raise ConfigError(f"segmentation: hidden {hidden} is at least 1 and dice {dice} at least 0")
+        self.on = goal.lies_on[target]
+        grid = goal.streams[self.on]
+        if not isinstance(grid, Grid) or len(grid.size) != 2:
+            raise ConfigError(f"a mask lies on an image, and {self.on!r} is {grid}", column=target)
+        self.size = (grid.size[0], grid.size[1])
+        self.dice = dice
+        self.reader = cast(MaskReader, goal.modality)
+        self.classes = self.reader.classes
+        if focus is not None and focus not in self.classes:
+            problem = f"segmentation: no class named {focus!r}{nearest(focus, self.classes)}; there are: {listed(self.classes)}"
+            raise ConfigError(problem, column=target)
+        self.focus = focus
+        levels = goal.levels.get(self.on, ())
+        self.has_levels = bool(levels)
+        self.decoder = DenseDecoder([level.channels for level in levels] or [dim], dim, hidden, dropout)
+        self.last = nn.Conv2d(self.decoder.widths[0], len(self.classes), 1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
+        side = prior_side(len(self.classes))
+        self.prior: Tensor
+        self.register_buffer("prior", torch.zeros(len(self.classes), side, side))
+
+    @property
+    def pyramids(self) -> tuple[str, ...]:
+        # An encoder without feature maps may have tokens on a grid.
+        return (self.on,) if self.has_levels else ()
+
+    def fit(self, targets: Iterable[Field]) -> None:
+        """Take the mean mask of ``targets`` for a start."""
+        self.prior.copy_(position_prior(targets, len(self.classes)))
+
+    def forward(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> Tensor:
+        part = streams[self.on]
+        maps = self._maps(part)
+        size = (maps[0].shape[2], maps[0].shape[3])
+        prior = resized(self.prior[None], size)
+        found = self.last(self.decoder(maps, fused.pooled)) + prior
+        return torch.where(part.present[:, None, None, None], found, prior)
+
+    def _maps(self, part: Encoded) -> Sequence[Tensor]:
+        if self.has_levels:
+            return part.pyramid
+        rows, _, width = part.tokens.shape
+        if len(part.grid) == 2:
+            return (part.tokens.transpose(1, 2).reshape(rows, width, *part.grid),)
+        if bool(part.present.any()):
+            raise ConfigError(
+                f"task {self.goal.name!r} reads places of {self.on!r}, and its encoder has none",
+                fix=f"model.encoders.{self.on}=convnet",
+            )
+        return (part.tokens.new_zeros(rows, width, 1, 1),)
+
+    def loss(self, output: Tensor, target: Field) -> Tensor:
+        codes = target.data
+        if self.training:
+            # Gradients at the scale of the image cost a quarter of those at twice that, and teach as much.
+            steps = [max(1, mask // image) for mask, image in zip(codes.shape[1:], self.size, strict=True)]
+            codes = codes[:, steps[0] // 2 :: steps[0], steps[1] // 2 :: steps[1]]
+        return segmentation_loss(output, codes, self.dice)
+
+    def scorer(self) -> Scorer[Tensor]:
+        def compare(output: Tensor, target: Field) -> Tensor:
+            return counted_pixels(output, target.data)
+
+        return OverlapScorer(self, compare, self.classes, self.reader.background)
+
+    def answers(self, output: Tensor, batch: Batch) -> list[Answer]:
+        field = batch.inputs.get(self.on)
+        outside = int(self.prior.exp().mean(dim=(1, 2)).argmax())
+        found: list[Answer] = []
+        for i, logits in enumerate(output):
+            if field is not None and field.frame is not None and field.extent is not None and bool(field.present[i]):
+                codes, confidence = in_user_pixels(logits, self.size, field, i, outside)
+            else:
+                chances, which = resized(logits[None].detach().float(), self.size)[0].softmax(dim=0).max(dim=0)
+                codes, confidence = which.to(torch.uint8).cpu(), float(chances.mean())
+            shares = torch.bincount(codes.flatten(), minlength=len(self.classes)) / codes.numel()
+            found.append(
+                {
+                    "value": self.reader.picture(codes.numpy()),
+                    "confidence": confidence,
+                    "areas": dict(zip(self.classes, shares.tolist(), strict=True)),
+                }
+            )
+        return found
+
+    def explained(self, output: Tensor, of: Tensor) -> Tensor:
+        """Return the mean probability that ``output`` gives the classes answered in ``of``, over the pixels in focus."""
+        answered = of.argmax(dim=1).expand(output.shape[0], -1, -1)
+        chances = output.float().softmax(dim=1).gather(1, answered[:, None])[:, 0]
+        weight = self._in_focus(answered).to(chances)
+        # Where nothing of it is answered, the whole mask is in focus.
+        weight = torch.where(weight.sum(dim=(1, 2), keepdim=True) > 0, weight, torch.ones_like(weight))
+        return (chances * weight).sum(dim=(1, 2)) / weight.sum(dim=(1, 2))
+
+    def _in_focus(self, answered: Tensor) -> Tensor:
+        if self.focus is not None:
+            return answered == self.classes.index(self.focus)
+        background = self.reader.background
+        return torch.ones_like(answered, dtype=torch.bool) if background is None else answered != background
+
+    def question(self, of: Tensor) -> list[str]:
+        what = "the mask" if self.focus is None else self.focus
+        found = self._in_focus(of.argmax(dim=1)).flatten(1).any(dim=1).tolist()
+        return [f"mean probability of {what}" if some else "mean probability of the whole mask" for some in found]
+
+    def views(self, scorer: Scorer[Tensor]) -> list[View]:
+        return []
+
+    def baseline(self, targets: Iterable[Field]) -> Any:
+        prior: list[Any] = position_prior(targets, len(self.classes)).mul(1e4).round().div(1e4).tolist()
+        return prior
+
+    def constant(self, baseline: Any, rows: int) -> Tensor:
+        return torch.tensor(baseline)[None].expand(rows, -1, -1, -1)
