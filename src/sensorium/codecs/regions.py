@@ -15,6 +15,8 @@ POINTS = 100_000
 """Most corners of one polygon."""
 REGIONS = 10_000
 """Most regions of one mask."""
+FAR = 1e6
+"""Corners further out than this many pixels are moved in."""
 _FIX = '{"size": [height, width], "regions": [{"class": 1, "counts": [...]}, {"class": 2, "polygons": [[x, y, ...]]}]}'
 
 
@@ -37,7 +39,8 @@ def draw_regions(cell: Any, most: int) -> Array:
         raise CellError("a mask as JSON needs its size", fix=_FIX)
     high, wide = cell["size"]
     if high * wide > most:
-        raise CellError(f"{wide} × {high} pixels are more than the {most / 2**20:.0f} million allowed", fix="reduce its size")
+        problem = f"{wide} × {high} pixels are more than the {most / 2**20:.0f} million allowed"
+        raise CellError(problem, fix="reduce its size")
     regions = cell.get("regions", [cell] if "counts" in cell else None)
     if not isinstance(regions, list) or len(regions) > REGIONS or not all(isinstance(one, Mapping) for one in regions):
         raise CellError("a mask as JSON needs its regions", fix=_FIX)
@@ -104,9 +107,8 @@ def _polygons(region: Mapping[str, Any], high: int, wide: int) -> Array:
         if not numbers or len(ring) % 2:
             raise CellError("a polygon is a list x, y, x, y, ... of at least three corners", fix=_FIX)
         # Pillow counts from the middle of a pixel, the corners from its edge.
-        far = 4.0 * max(high, wide) + 1e4
-        corners = [(min(max(x, -far), far) - 0.5, min(max(y, -far), far) - 0.5) for x, y in zip(ring[::2], ring[1::2], strict=True)]
-        draw.polygon(corners, fill=1)
+        corners = np.clip(np.array(ring, np.float64).reshape(-1, 2), -FAR, FAR) - 0.5
+        draw.polygon([(float(x), float(y)) for x, y in corners], fill=1)
     return np.array(canvas)
 
 

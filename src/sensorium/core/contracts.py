@@ -187,7 +187,7 @@ class Task(nn.Module, ABC, Generic[Out]):
     mergeable: ClassVar[bool] = True
     """Whether several outputs for one row can be made one (``merge``). False: late fusion is refused, and no default."""
     fine: ClassVar[bool] = False
-    """Whether it answers for each place of the input it lies on: the default encoder of that input then keeps a fine grid."""
+    """Whether it answers for each place of the input it lies on, whose default encoder then keeps a fine grid."""
     differentiable: ClassVar[bool] = True
     """Whether gradients flow through ``explained``."""
 

@@ -221,6 +221,11 @@ class Modality(ABC):
         coordinates in the encoded cells, as in ``signal/geometry.py``; ``prepare`` continues them (``Field.frame``)."""
         raise TypeError(f"{type(self).__name__} has no framing: places in its cells have no name")
 
+    def misfit(self, extent: Array, on: Array) -> str:
+        """Why a target of this ``extent`` cannot lie on an input of extent ``on``, in words, for such a cell counts as
+        missing; empty where it can."""
+        return ""
+
     def encode_target(self, cell: Any) -> Array:
         """``cell`` as a target; differs from ``encode`` where an input may be unknown but a target may not."""
         return self.encode(cell)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, get_args
 
 from sensorium.core import registry
 from sensorium.core.errors import CellError, ConfigError, nearest
 from sensorium.core.layout import Layout, Row
 from sensorium.core.modality import Array, Modality
+from sensorium.core.problem import Problem as Problem
+from sensorium.core.problem import add_problem
 
 if TYPE_CHECKING:
     import torch
@@ -46,20 +48,6 @@ PLACING = frozenset({"role", "of", "on", "stream"})
 """What a recipe says of a column beside its kind that is no option of the kind."""
 
 
-class Problem(NamedTuple):
-    """A cell treated as missing, as it could not be used; or, not ``missing``, one whose value training did not have."""
-
-    row: int | None
-    column: str
-    file: str | None
-    problem: str
-    missing: bool = True
-
-    def __str__(self) -> str:
-        place = ", ".join(p for p in (f"row {self.row}" if self.row is not None else "", f"column {self.column!r}") if p)
-        return f"{place}: {self.file[:200] + ': ' if self.file else ''}{self.problem}"
-
-
 @dataclass(frozen=True)
 class Column:
     """One column: what it is for, and (inputs and targets) how its cells become arrays.
@@ -83,6 +71,11 @@ class Column:
     def source(self) -> str:
         """The column of the table whose cells it reads."""
         return self.name if self.of is None else self.of
+
+    @property
+    def placing(self) -> dict[str, str]:
+        """What is said of ``of``, ``on`` and ``stream``."""
+        return {key: value for key in ("of", "on", "stream") if (value := getattr(self, key)) is not None}
 
     @property
     def reader(self) -> Modality:
@@ -177,9 +170,7 @@ class Schema:
             given = content(modality, cell, media, row, column.name)
             return modality.encode_target(given) if target else modality.encode(given)
         except CellError as error:
-            if problems is not None:
-                name = error.file or (cell if modality.media and isinstance(cell, str) else None)
-                problems.append(Problem(row, column.name, None if name is None else str(name), error.problem))
+            add_problem(problems, row, column.name, error.file or (cell if modality.media else None), error.problem)
             return None
 
     def encode(
@@ -212,7 +203,11 @@ class Schema:
             read = self.encode_cell(column, cell, media=media, row=row, problems=problems, target=True)
             sample["target", column.name] = read
             if column.name in self.lying:
-                sample["extent", column.name] = self._extent(column, cell, read, media, row)
+                own = sample["extent", column.name] = self._extent(column, cell, read, media, row)
+                base = sample.get(("extent", str(column.on)))
+                if own is not None and base is not None and (why := column.reader.misfit(own, base)):
+                    sample["target", column.name] = None
+                    add_problem(problems, row, column.name, cell, why)
         return sample
 
     def _extent(self, column: Column, cell: Any, read: Array | None, media: Opener, row: int | None) -> Array | None:
@@ -287,9 +282,7 @@ class Schema:
                     "name": c.name,
                     "role": c.role,
                     "spec": c.spec,
-                    **({"of": c.of} if c.of is not None else {}),
-                    **({"on": c.on} if c.on is not None else {}),
-                    **({"stream": c.stream} if c.stream is not None else {}),
+                    **c.placing,
                     **({"state": c.modality.state} if c.modality is not None else {}),
                 }
                 for c in self.columns.values()
@@ -329,9 +322,7 @@ class Schema:
         return {
             c.name: {
                 **c.spec,
-                **({"of": c.of} if c.of is not None else {}),
-                **({"on": c.on} if c.on is not None else {}),
-                **({"stream": c.stream} if c.stream is not None else {}),
+                **c.placing,
                 "role": c.role,
             }
             for c in self.columns.values()

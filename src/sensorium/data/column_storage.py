@@ -159,6 +159,30 @@ class WithExtents(Source):
 
 
 @dataclass(frozen=True)
+class Hidden(Source):
+    """Another source with some rows made missing.
+
+    Args:
+        source: The other source.
+        keep: Which rows stay as they are, ``[rows]``.
+    """
+
+    source: Source
+    keep: NDArray[np.bool_]
+
+    def gather(self, index: Index) -> Field:
+        import torch
+
+        return self.source.gather(index).hide(torch.from_numpy(self.keep[index]))
+
+    def lengths(self) -> Index | None:
+        return self.source.lengths()
+
+    def content(self) -> str:
+        return _digest(self.source.content(), self.keep)
+
+
+@dataclass(frozen=True)
 class Subset(Source):
     """Selected rows of another source, in their own order.
 

@@ -20,6 +20,7 @@ from sensorium.data.column_storage import (
     Cached,
     Concatenated,
     Extents,
+    Hidden,
     Index,
     Ragged,
     Source,
@@ -228,6 +229,10 @@ def encode(
             )
             for c in schema.targets
         }
+    for column in schema.targets if targets else ():
+        own, base = answers[column.name], inputs.get(column.on or "")
+        if isinstance(own, WithExtents) and isinstance(base, WithExtents):
+            answers[column.name] = _fitting(column, own, base, cells(column), table.number, problems)
     prompts = {c.name: source(c) for c in schema.prompts}
     return Rows(inputs, answers, weights(schema, table), problems, prompts)
 
@@ -347,6 +352,20 @@ def _opened(column: Column, cells: Sequence[Any], media: Opener, number: Number)
         for i, cell in enumerate(cells)
         if not is_blank(cell)
     ]
+
+
+def _fitting(
+    column: Column, own: WithExtents, base: WithExtents, cells: Sequence[Any], number: Number, problems: list[Problem]
+) -> Source:
+    """The targets without those that cannot lie on their input, which are reported."""
+    index = np.arange(len(cells), dtype=np.int64)
+    mine, theirs = own.extents.gather(index), base.extents.gather(index)
+    keep = np.ones(len(cells), np.bool_)
+    for i in (mine.present & theirs.present).nonzero()[:, 0].tolist():
+        if why := column.reader.misfit(mine.data[i].numpy(), theirs.data[i].numpy()):
+            keep[i] = False
+            problems.append(Problem(number(i), column.name, cells[i] if isinstance(cells[i], str) else None, why))
+    return own if keep.all() else Hidden(own, keep)
 
 
 def _extents(column: Column, cells: Sequence[Any], media: Opener, number: Number, store: Store, workers: int) -> Cached:

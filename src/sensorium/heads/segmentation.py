@@ -60,8 +60,11 @@ def segmentation_loss(logits: Tensor, classes: Tensor, dice: float) -> Tensor:
 
 
 def counted_pixels(logits: Tensor, classes: Tensor) -> Tensor:
-    """Return the ``pixel_counts`` ``[B, K, 3]`` of the most probable class under ``logits`` ``[B, K, h, w]``, interpolated to
-    the true ``classes`` ``[B, H, W]``.
+    """Return the ``pixel_counts`` ``[B, K, 3]`` of the most probable classes.
+
+    Args:
+        logits: ``[B, K, h, w]``, interpolated to the masks.
+        classes: True class indices ``[B, H, W]``; K and more is unknown.
     """
 
     def each(some: Tensor, codes: Tensor) -> Tensor:

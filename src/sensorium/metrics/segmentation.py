@@ -37,8 +37,8 @@ def pixel_counts(answered: Tensor, true: Tensor, classes: int) -> Tensor:
 
 
 def iou(counts: Tensor) -> Tensor:
-    """Return the intersection over union (Jaccard index) of each class ``[..., K]`` from ``counts`` ``[..., K, 3]``; NaN for
-    classes that are neither true nor answered.
+    """Return the intersection over union (Jaccard index) of each class ``[..., K]`` from ``counts`` ``[..., K, 3]``; NaN
+    for classes that are neither true nor answered.
     """
     right, answered, true = counts.unbind(-1)
     return ratio(right, answered + true - right)
@@ -104,5 +104,4 @@ class OverlapScorer(Scorer[Tensor]):
 
     @property
     def varied(self) -> bool:
-        true = self.kept["counts"][:, :, 2] > 0
-        return self.rows > 0 and bool(true.any(dim=0).sum() > 1)
+        return self.rows > 0 and bool((self.kept["counts"][:, :, 2] > 0).any(dim=0).sum() > 1)

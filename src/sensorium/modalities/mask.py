@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sensorium.codecs.image import PIXELS
 from sensorium.codecs.mask import is_coloured, mask_size, read_mask
 from sensorium.core.answer import Attachment
 from sensorium.core.errors import CellError, ConfigError, listed
@@ -34,6 +35,8 @@ RARE = 0.002
 """Where there are more than ``CLASSES`` values, those of a smaller share of the pixels are taken for smoothed edges."""
 DENSE = 4
 """Numbers of classes are below this multiple of their count, where 255 may be void."""
+SHAPE = 0.02
+"""Largest relative difference of the aspect ratios of a mask and its image."""
 FINEST = 4
 """Most pixels of a prepared mask along the side of one of its image."""
 
@@ -49,8 +52,8 @@ class Mask(Modality):
 
     Args:
         size: Longer side of the stored mask in pixels; None: that of the usual training mask, at most 256.
-        classes: The name of each class and its number or colour (``#rrggbb``), as in ``{road: 1, car: "#00008e"}``; pixels of
-            other values are void. None: every value of the training masks is a class, named for it.
+        classes: The name of each class and its number or colour (``#rrggbb``), as in ``{road: 1, car: "#00008e"}``; pixels
+            of other values are void. None: every value of the training masks is a class, named for it.
         void: Values of pixels of which nothing is known and nothing is learnt: numbers or colours, separated by commas;
             ``none``; ``auto`` is 255 where the other values are two or more small numbers.
         palette: Whether a picture with a palette is read as colours, not as numbers.
@@ -60,6 +63,7 @@ class Mask(Modality):
     lies_on = ("image",)
     task = "segmentation"
     widget = "file:image/*"
+    bounds = {"pixels": PIXELS}
 
     def __init__(
         self,
@@ -162,6 +166,13 @@ class Mask(Modality):
         size = mask_size(cell)
         return None if size is None else np.array(size[::-1], np.float32)
 
+    def misfit(self, extent: Array, on: Array) -> str:
+        (wide, high), (image_wide, image_high) = extent.tolist(), on.tolist()
+        # Another size is a matter of scale, another shape is not.
+        if abs(high * image_wide / max(wide, 1) - image_high) <= max(1.0, SHAPE * image_high):
+            return ""
+        return f"a mask of {wide:.0f} × {high:.0f} pixels does not lie on an image of {image_wide:.0f} × {image_high:.0f}"
+
     def framing(self, extent: Array) -> Array:
         """Map pixels of the mask to pixels of the stored one, which is stretched."""
         frames = np.zeros((len(extent), 2, 3), np.float32)
@@ -196,8 +207,8 @@ class Mask(Modality):
         """Convert class indices ``codes`` ``[H, W]`` to pixels as the training masks have them.
 
         Returns:
-            Class numbers ``[H, W]`` (uint8, or uint16 where one needs it), or colours ``[H, W, 3]`` uint8. Unknown pixels get
-            the first void value, else 0.
+            Class numbers ``[H, W]`` (uint8, or uint16 where one needs it), or colours ``[H, W, 3]`` uint8. Unknown pixels
+            get the first void value, else 0.
         """
         unknown = (self.state["void"] or [0])[0]
         table = np.full(VOID + 1, unknown, np.int64)
@@ -208,7 +219,7 @@ class Mask(Modality):
         return values.astype(np.uint8 if table.max() <= 0xFF else np.uint16)
 
     def picture(self, codes: Array, note: str = "mask") -> Attachment:
-        """Return class indices ``codes`` ``[H, W]`` as a picture that reads as the training masks do; ``note`` describes it."""
+        """Return class indices ``codes`` ``[H, W]`` as a picture like the training masks, described by ``note``."""
         return Attachment(self.pixels(codes), "image" if self.state["coloured"] else "mask", note=note)
 
     def decode(self, value: Array) -> Attachment:

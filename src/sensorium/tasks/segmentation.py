@@ -8,7 +8,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from sensorium.core.answer import Answer
+from sensorium.core.answer import Answer, Attachment
 from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.contracts import Task
 from sensorium.core.errors import ConfigError, listed, nearest
@@ -19,6 +19,7 @@ from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
 from sensorium.heads.position_prior import position_prior, prior_side
 from sensorium.heads.segmentation import MaskReader, counted_pixels, in_user_pixels, resized, segmentation_loss
+from sensorium.heads.segmentation_views import ExampleScorer, class_codes, in_grey, overlaid, segmentation_views
 from sensorium.metrics.segmentation import OverlapScorer
 from sensorium.nn.dense_decoder import DenseDecoder
 
@@ -27,11 +28,11 @@ from sensorium.nn.dense_decoder import DenseDecoder
 class Segmentation(Task[Tensor]):
     """The class of each pixel of an image, from the feature maps of its encoder and the fused vector of the row.
 
-    The maps are decoded from coarse to fine; the fused vector scales and shifts them at every scale, so that words, sounds or
-    table cells may say which thing is meant. The mean mask of the training rows is where learning starts, and the answer
+    The maps are decoded from coarse to fine; the fused vector scales and shifts them at every scale, so that words, sounds
+    or table cells may say which thing is meant. The mean mask of the training rows is where learning starts, and the answer
     where a row has no image. Output: logits ``[B, K, h, w]`` at the scale of the finest feature map.
-    Source: U-Net, https://arxiv.org/abs/1505.04597; FiLM, https://arxiv.org/abs/1709.07871; cross-entropy with soft Dice loss,
-    https://arxiv.org/abs/1809.10486.
+    Source: U-Net, https://arxiv.org/abs/1505.04597; FiLM, https://arxiv.org/abs/1709.07871; cross-entropy with soft Dice
+    loss, https://arxiv.org/abs/1809.10486.
 
     Args:
         hidden: Channels of the decoder at the finest scale; each coarser scale has twice as many, up to those of its map.
@@ -39,6 +40,7 @@ class Segmentation(Task[Tensor]):
             counts every pixel equally.
         dropout: Share of feature maps dropped at the coarsest scale in training.
         focus: The class whose pixels an explanation is about; None: all but the background.
+        overlay: Whether an answer also has the image with the classes drawn over it, at the size at which it was read.
     """
 
     predicts: ClassVar[tuple[str, ...]] = ("mask",)
@@ -56,6 +58,7 @@ class Segmentation(Task[Tensor]):
         dice: float = 1.0,
         dropout: float = 0.1,
         focus: str | None = None,
+        overlay: bool = False,
     ) -> None:
         super().__init__(goal, dim)
         (target,) = goal.targets
@@ -68,18 +71,18 @@ class Segmentation(Task[Tensor]):
         if not isinstance(grid, Grid) or len(grid.size) != 2:
             raise ConfigError(f"a mask lies on an image, and {self.on!r} is {grid}", column=target)
         self.size = (grid.size[0], grid.size[1])
-        self.dice = dice
+        self.dice, self.overlay = dice, overlay
         self.reader = cast(MaskReader, goal.modality)
         self.classes = self.reader.classes
         if focus is not None and focus not in self.classes:
-            problem = f"segmentation: no class named {focus!r}{nearest(focus, self.classes)}; there are: {listed(self.classes)}"
-            raise ConfigError(problem, column=target)
+            known = f"{nearest(focus, self.classes)}; there are: {listed(self.classes)}"
+            raise ConfigError(f"segmentation: no class named {focus!r}{known}", column=target)
         self.focus = focus
         levels = goal.levels.get(self.on, ())
         self.has_levels = bool(levels)
         self.decoder = DenseDecoder([level.channels for level in levels] or [dim], dim, hidden, dropout)
         self.last = nn.Conv2d(self.decoder.widths[0], len(self.classes), 1)
-        nn.init.zeros_(self.last.weight)
+        nn.init.normal_(self.last.weight, std=0.01)  # close to the mean mask
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
         side = prior_side(len(self.classes))
         self.prior: Tensor
@@ -127,7 +130,7 @@ class Segmentation(Task[Tensor]):
         def compare(output: Tensor, target: Field) -> Tensor:
             return counted_pixels(output, target.data)
 
-        return OverlapScorer(self, compare, self.classes, self.reader.background)
+        return ExampleScorer(self, compare, self.classes, self.reader.background, self.on)
 
     def answers(self, output: Tensor, batch: Batch) -> list[Answer]:
         field = batch.inputs.get(self.on)
@@ -140,13 +143,15 @@ class Segmentation(Task[Tensor]):
                 chances, which = resized(logits[None].detach().float(), self.size)[0].softmax(dim=0).max(dim=0)
                 codes, confidence = which.to(torch.uint8).cpu(), float(chances.mean())
             shares = torch.bincount(codes.flatten(), minlength=len(self.classes)) / codes.numel()
-            found.append(
-                {
-                    "value": self.reader.picture(codes.numpy()),
-                    "confidence": confidence,
-                    "areas": dict(zip(self.classes, shares.tolist(), strict=True)),
-                }
-            )
+            one: Answer = {
+                "value": self.reader.picture(codes.numpy()),
+                "confidence": confidence,
+                "areas": dict(zip(self.classes, shares.tolist(), strict=True)),
+            }
+            if self.overlay and field is not None and bool(field.present[i]):
+                drawn = overlaid(in_grey(field.data[i]), class_codes(logits, self.size), self.reader.background)
+                one["overlay"] = Attachment(drawn, "image", note="overlay")
+            found.append(one)
         return found
 
     def explained(self, output: Tensor, of: Tensor) -> Tensor:
@@ -170,7 +175,7 @@ class Segmentation(Task[Tensor]):
         return [f"mean probability of {what}" if some else "mean probability of the whole mask" for some in found]
 
     def views(self, scorer: Scorer[Tensor]) -> list[View]:
-        return []
+        return segmentation_views(scorer) if isinstance(scorer, OverlapScorer) and scorer.rows else []
 
     def baseline(self, targets: Iterable[Field]) -> Any:
         prior: list[Any] = position_prior(targets, len(self.classes)).mul(1e4).round().div(1e4).tolist()

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from sensorium.core.answer import Attachment
 from sensorium.core.batch import Field
 from sensorium.core.errors import CellError
 from sensorium.core.layout import Graph, Grid, Ids, Layout, Points, Row
 from sensorium.core.modality import Blob, Modality
 from sensorium.core.registry import build
+from sensorium.data.files.attachment_files import encode_attachment, with_data_urls
 from sensorium.testing import samples
 from sensorium.testing.corruptions import check_corruptions
 from sensorium.testing.general import assert_same, check_description
@@ -89,8 +91,10 @@ def check_modality(kind: str, cells: Sequence[Any] | None = None) -> None:
         for cell in given:
             value = modality.encode_target(cell)
             decoded = modality.decode(value)
-            assert json.loads(json.dumps(decoded)) == decoded, f"{where}: decode gives no JSON: {decoded!r}"
-            back = modality.encode_target(decoded)
+            plain = with_data_urls(decoded)
+            assert json.loads(json.dumps(plain)) == plain, f"{where}: decode gives no JSON: {decoded!r}"
+            media = isinstance(decoded, Attachment)
+            back = modality.encode_target(Blob(encode_attachment(decoded), "decoded") if media else decoded)
             assert np.allclose(back, value, rtol=1e-4, atol=1e-5), f"{where}: {cell!r} comes back as {decoded!r}"
 
 

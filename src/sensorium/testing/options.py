@@ -215,13 +215,14 @@ def _task(spec: dict[str, Any]) -> Any:
     target = part.target(batch)
     assert target is not None
     part.fit([target])
-    streams = tasks.streams(batch.rows)
+    streams = tasks.streams(batch.rows, goal)
 
     def run() -> Any:
         output = part(streams["one"], streams, {})
         scorer = part.scorer()
         scorer.update(output, batch)
-        return output, part.loss(output, target), scorer.compute(), json.dumps(with_data_urls(part.answers(output, batch)))
+        answers = json.dumps(with_data_urls(part.answers(output, batch)))
+        return output, part.loss(output, target), scorer.compute(), answers, part.explained(output, output)
 
     found = _both(part, run)
     seen = tasks.seen(streams, target)

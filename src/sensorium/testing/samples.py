@@ -183,6 +183,25 @@ def _pictures() -> list[Any]:
     return made
 
 
+def _masks() -> list[Any]:
+    from PIL import Image
+
+    draw = np.random.default_rng(0)
+    made: list[Any] = []
+    for i in range(12):
+        numbers = np.zeros((40 + i, 48), np.uint8)
+        y, x = draw.integers(0, 20, 2)
+        numbers[y : y + 16, x : x + 20] = 1
+        numbers[y + 5 : y + 9, x + 4 : x + 9] = 2
+        numbers[:2] = 255
+        picture = Image.fromarray(numbers)
+        picture.putpalette([0, 0, 0, 200, 30, 30, 30, 200, 30])
+        file = io.BytesIO()
+        picture.save(file, "PNG")
+        made.append(Blob(file.getvalue(), f"{i}.png"))
+    return made
+
+
 def _sounds() -> list[Any]:
     import soundfile
 
@@ -261,6 +280,7 @@ _CELLS = {
     "text": _texts,
     "part_of_speech": lambda: [f"{text}!" for text in _texts()],
     "image": _pictures,
+    "mask": _masks,
     "audio": _sounds,
     "series": _series,
 }
@@ -271,6 +291,9 @@ _VALUES: dict[tuple[str, str, str], Callable[[], list[Any]]] = {
         {"model_type": "distilbert", "dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 8, "vocab_size": 60}
     ],
     ("tasks", "survival", "happened"): lambda: ["no"],
+    ("tasks", "segmentation", "focus"): lambda: ["1"],
+    ("modalities", "mask", "classes"): lambda: [{"thing": 1, "part": 2, "rest": 0}],
+    ("modalities", "mask", "void"): lambda: ["none", "2"],
     ("modalities", "ordinal", "order"): lambda: ["5, 4, 3, 2, 1"],
     ("modalities", "text", "checkpoint"): _checkpoint("bert"),
     ("fusions", "lxmert", "words"): lambda: ["photo"],

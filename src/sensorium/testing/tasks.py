@@ -11,11 +11,13 @@ from torch import Tensor
 
 from sensorium.core.answer import attachments
 from sensorium.core.batch import Batch, Encoded, Field
+from sensorium.core.collation import with_frames
 from sensorium.core.contracts import Seen, Task
 from sensorium.core.errors import ConfigError
 from sensorium.core.goal import Goal
-from sensorium.core.layout import Grid
+from sensorium.core.layout import Grid, Row
 from sensorium.core.modality import Modality
+from sensorium.core.pyramid_level import Level
 from sensorium.core.registry import build, find, kinds
 from sensorium.core.scorer import Scorer, plain_scores
 from sensorium.data.files.attachment_files import encode_attachment, with_data_urls
@@ -222,7 +224,28 @@ def goal_of(kind: str) -> tuple[Goal, Batch]:
         return Goal(TASK, readers), Batch({}, fields, torch.ones(len(next(iter(fields.values())).present)))
     modality, target = target_of(kind)
     rows = target.present.shape[0]
+    if modality.lies_on:
+        return _goal_on_a_grid(modality, target)
     return Goal.of(modality, TASK), Batch({}, {TASK: target}, torch.ones(rows))
+
+
+def _goal_on_a_grid(modality: Modality, target: Field) -> tuple[Goal, Batch]:
+    """The goal of a ``target`` of ``modality`` that lies on an input: one of its kinds, with feature maps."""
+    base: Modality = build("modalities", modality.lies_on[0])
+    cells = samples.cells(modality.lies_on[0])
+    base.fit(iter(cells))
+    stored = with_frames(base.collate([base.encode(cell) for cell in cells]), base, [base.extent(cell) for cell in cells])
+    field, layout = base.prepare(stored), base.layout
+    assert isinstance(layout, Grid), f"{modality.lies_on[0]} is no grid"
+    # The samples of the target have sizes of their own: they are stretched to those of the input.
+    assert field.frame is not None
+    assert field.extent is not None
+    if isinstance(modality.layout, Grid):
+        target = replace(target, frame=torch.from_numpy(modality.framing(field.extent.numpy())), extent=field.extent)
+    lying = modality.prepare_target(target, field)
+    levels = {"one": tuple(Level(4 * step, (step,) * len(layout.size)) for step in (2, 4))}
+    goal = Goal(TASK, {TASK: modality}, streams={"one": layout, "two": Row((0,))}, levels=levels, lies_on={TASK: "one"})
+    return goal, Batch({"one": field}, {TASK: lying}, torch.ones(len(cells)))
 
 
 def target_of(kind: str) -> tuple[Modality, Field]:

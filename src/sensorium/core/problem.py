@@ -1,0 +1,34 @@
+"""What is wrong with a cell: it is reported, and costs that cell only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Problem(NamedTuple):
+    """A cell treated as missing, as it could not be used; or, not ``missing``, one whose value training did not have."""
+
+    row: int | None
+    column: str
+    file: str | None
+    problem: str
+    missing: bool = True
+
+    def __str__(self) -> str:
+        place = ", ".join(p for p in (f"row {self.row}" if self.row is not None else "", f"column {self.column!r}") if p)
+        return f"{place}: {self.file[:200] + ': ' if self.file else ''}{self.problem}"
+
+
+def add_problem(problems: list[Problem] | None, row: int | None, column: str, file: Any, problem: str) -> None:
+    """Add to ``problems`` that a cell of ``row`` and ``column`` could not be used, if anybody asks.
+
+    Args:
+        problems: The list; None where nobody asks.
+        row: The row's number.
+        column: The column.
+        file: The cell's file, if it names one; anything else is not mentioned.
+        problem: What is wrong, in words.
+    """
+    if problems is not None:
+        problems.append(Problem(row, column, str(file) if isinstance(file, (str, Path)) else None, problem))

@@ -1,0 +1,148 @@
+"""Masks as people keep them: class numbers, colours, arrays, run lengths, polygons; and what is refused."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
+
+from sensorium.codecs.mask import is_coloured, mask_size, read_mask
+from sensorium.codecs.regions import draw_regions, run_lengths
+from sensorium.core.errors import CellError
+from sensorium.core.modality import Blob
+
+NUMBERS = np.arange(20, dtype=np.uint8).reshape(4, 5) % 3
+
+
+def blob(picture: Image.Image, kind: str = "PNG", **options: Any) -> Blob:
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return Blob(file.getvalue(), "mask.png")
+
+
+def with_palette(numbers: np.ndarray) -> Image.Image:
+    picture = Image.fromarray(numbers)
+    picture.putpalette([0, 0, 0, 255, 0, 0, 0, 0, 255])
+    return picture
+
+
+def test_numbers_are_read_as_they_stand() -> None:
+    wide = NUMBERS.astype(np.uint16) * 1000
+    for picture, wanted in (
+        (Image.fromarray(NUMBERS), NUMBERS),
+        (with_palette(NUMBERS), NUMBERS),
+        (Image.fromarray(NUMBERS > 0), NUMBERS > 0),
+        (Image.fromarray(wide), wide),
+    ):
+        cell = blob(picture)
+        assert np.array_equal(read_mask(cell), wanted), picture.mode
+        assert not is_coloured(cell)
+        assert mask_size(cell) == (4, 5)
+    assert np.array_equal(read_mask(NUMBERS.astype(np.int64)), NUMBERS)
+    assert np.array_equal(read_mask(NUMBERS.tolist()), NUMBERS)
+    file = io.BytesIO()
+    np.save(file, NUMBERS)
+    assert np.array_equal(read_mask(Blob(file.getvalue(), "mask.npy")), NUMBERS)
+    assert mask_size(Blob(file.getvalue(), "mask.npy")) == (4, 5)
+
+
+def test_colours_are_one_number_each() -> None:
+    colours = np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255]], np.uint8)[NUMBERS]
+    wanted = np.array([0, 0xFF0000, 0x0000FF])[NUMBERS]
+    for cell in (blob(Image.fromarray(colours)), blob(Image.fromarray(colours).convert("RGBA")), colours):
+        assert np.array_equal(read_mask(cell), wanted)
+        assert is_coloured(cell)
+    assert np.array_equal(read_mask(blob(with_palette(NUMBERS)), palette=True), wanted)
+    assert is_coloured(blob(with_palette(NUMBERS)), palette=True)
+
+
+def test_a_mask_is_turned_as_its_image_is() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    cell = blob(Image.fromarray(NUMBERS), exif=exif)
+    assert np.array_equal(read_mask(cell), np.rot90(NUMBERS, -1))
+    assert mask_size(cell) == (5, 4)
+
+
+def packed(counts: list[int]) -> str:
+    """COCO's text of run lengths, as its C code writes it."""
+    text = ""
+    for i, count in enumerate(counts):
+        x = count - (counts[i - 2] if i > 2 else 0)
+        more = True
+        while more:
+            digit = x & 0x1F
+            x >>= 5
+            more = x != -1 if digit & 0x10 else x != 0
+            text += chr((digit | (0x20 if more else 0)) + 48)
+    return text
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1), st.floats(0, 1))
+def test_run_lengths_come_back(high: int, wide: int, seed: int, share: float) -> None:
+    inside = np.random.default_rng(seed).random((high, wide)) < share
+    flat = inside.T.ravel()
+    edges = np.flatnonzero(np.diff(flat)) + 1
+    counts = np.diff(np.r_[0, edges, len(flat)]).tolist()
+    counts = [0, *counts] if flat[0] else counts
+    for written in (counts, packed(counts)):
+        assert np.array_equal(run_lengths(written, high, wide), inside)
+        cell = {"size": [high, wide], "counts": written}
+        assert np.array_equal(read_mask(cell), inside)
+
+
+def test_polygons_cover_the_pixels_whose_middles_they_hold() -> None:
+    cell = {"size": [10, 12], "regions": [{"class": 3, "polygons": [[2, 1, 8, 1, 8, 6, 2, 6]]}]}
+    wanted = np.zeros((10, 12), int)
+    wanted[1:6, 2:8] = 3
+    found = draw_regions(cell, 1000)
+    # Pillow draws the pixels on the line as well: at most one more on each side.
+    assert (found[wanted > 0] == 3).all()
+    assert np.array_equal(np.argwhere(found > 0).min(axis=0) >= [0, 1], [True, True])
+    assert np.array_equal(np.argwhere(found > 0).max(axis=0) <= [6, 8], [True, True])
+    both = {"size": [10, 12], "regions": [*cell["regions"], {"class": 1, "counts": [0, 20, 100]}]}  # type: ignore[misc]
+    assert (draw_regions(both, 1000)[:, :2] == 1).all(), "later regions cover earlier ones"
+
+
+@pytest.mark.parametrize(
+    ("cell", "why"),
+    [
+        (Blob(b"", "a.png"), "empty"),
+        (Blob(b"no picture", "a.png"), "not a picture"),
+        (Blob(b"\x89PNG\r\n\x1a\n\0\0", "a.png"), "picture"),
+        (np.zeros((2, 2, 4), np.uint8), "is no mask"),
+        (np.zeros((0, 2), np.uint8), "is no mask"),
+        (np.zeros((2, 2)), "float64"),
+        (np.full((2, 2), -1), "from 0 to 65535"),
+        ([[1, 2], [1]], "differ in length"),
+        ({"size": [4, 4]}, "needs its regions"),
+        ({"counts": [16]}, "needs its size"),
+        ({"size": [10**6, 10**6], "counts": []}, "more than"),
+        ({"size": [4, 4], "counts": [3, 4]}, "do not add up"),
+        ({"size": [4, 4], "counts": [20, -4]}, "do not add up"),
+        ({"size": [4, 4], "counts": "\x01"}, "damaged"),
+        ({"size": [4, 4], "regions": [{"class": "lung", "counts": [16]}]}, "is no number"),
+        ({"size": [4, 4], "regions": [{"polygons": [[1, 2, 3, 4]]}]}, "at least three corners"),
+        ({"size": [4, 4], "regions": [{"polygons": [[1, 2, 3, 4, float("nan"), 1]]}]}, "at least three corners"),
+        ({"size": [4, 4], "regions": [{}]}, "counts or polygons"),
+        (7, "is no mask"),
+    ],
+)
+def test_what_is_no_mask_is_refused_in_words(cell: Any, why: str) -> None:
+    with pytest.raises(CellError, match=why):
+        read_mask(cell)
+
+
+def test_a_cut_off_file_costs_its_cell_only() -> None:
+    picture = Image.new("L", (60, 60))
+    ImageDraw.Draw(picture).ellipse((5, 5, 50, 50), fill=1)
+    whole = blob(picture).data
+    for length in range(0, len(whole) - 20, 7):
+        with pytest.raises(CellError):
+            read_mask(Blob(whole[:length], "cut.png"))
