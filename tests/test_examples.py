@@ -13,6 +13,7 @@ import yaml
 
 from sensorium.core.recipe import Recipe
 from sensorium.core.registry import kind_of
+from sensorium.data.synthetic_scenes import make as make_masks
 from sensorium.data.tables.table import Table
 
 ROOT = Path(__file__).parents[1]
@@ -33,11 +34,13 @@ def test_example_runs(path: Path, python: Callable[..., Any], capsys: pytest.Cap
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_recipe_trains(path: Path, scenes: Path) -> None:
+def test_recipe_trains(path: Path, scenes: Path, tmp_path: Path) -> None:
     import sensorium as sm
 
     declared = Recipe.from_yaml(path)
-    whole = Table.read(scenes / "train.csv")
+    if "shapes" in declared.columns:
+        make_masks(tmp_path, rows=24, test=0.0)
+    whole = Table.read((tmp_path if "shapes" in declared.columns else scenes) / "train.csv")
     columns = {name: whole.column(name) for name in whole.columns if name in declared.columns}
     table = Table(columns, source=whole.source, root=whole.root)
     model = sm.fit(table, recipe=path, overrides=["training.epochs=1"], quiet=True)

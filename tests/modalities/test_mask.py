@@ -129,7 +129,9 @@ def test_it_follows_its_image_whatever_is_done_to_that(options: dict[str, Any]) 
     cell = np.zeros((60, 60), np.uint8)
     cell[10:35, 20:50] = 1
     pixels = cell * 255
-    image = build("modalities", {"kind": "image", "size": 60, "mean": [0.0], "deviation": [1.0], "augment": "none", **options})
+    image = build(
+        "modalities", {"kind": "image", "size": 60, "mean": [0.0], "deviation": [1.0], "augment": "none", **options}
+    )
     image.fit(iter([pixels]))
     for seed in range(6):
         target, on = framed(fitted([cell]), cell, image, pixels, torch.Generator().manual_seed(seed))

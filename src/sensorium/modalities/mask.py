@@ -118,7 +118,8 @@ class Mask(Modality):
         void = self._void
         others = [value for value in counts if value != VOID]
         # Class numbers lie close together; 0, 128 and 255 are levels of grey.
-        if self.void == "auto" and self.named is None and len(others) > 1 and max(others) < DENSE * len(others):
+        dense = len(others) > 1 and max(others) < DENSE * len(others)
+        if self.void == "auto" and self.named is None and VOID in counts and dense:
             void = (VOID,)
         known = {value: count for value, count in counts.items() if value not in void}
         if self.named is not None:
