@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -233,6 +235,43 @@ def test_damaged_and_misfitting_masks_are_named_and_missing(
     assert "row 2, column 'shapes'" in said
     assert "wide.png: a mask of 50 × 20 pixels does not lie on an image" in said
     assert model.evaluate(full).targets["shapes"].rows == len(full) - 2
+
+
+def test_inspection_names_masks_and_damaged_ones(drawn: dict[str, Path], tmp_path: Path, cli: Callable[..., Any]) -> None:
+    with drawn["train"].open(newline="") as file:
+        cells = list(csv.DictReader(file))[:20]
+    rows = [
+        {key: str(drawn["train"].parent / row[key]) if row[key] else "" for key in ("photo", "shapes")} for row in cells
+    ]
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    rows[3]["shapes"] = str(tmp_path / "bad.png")
+    with (tmp_path / "train.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    _, said, _ = cli("inspect", tmp_path / "train.csv", "--target", "shapes")
+    assert "mask" in said
+    assert "bad.png" in said
+
+
+def test_a_server_sends_masks_and_areas(run: Path, drawn: dict[str, Path]) -> None:
+    pytest.importorskip("fastapi", reason="serving needs sensorium[serve]")
+    from starlette.testclient import TestClient
+
+    from sensorium.data.files.media_access import UPLOADS_ONLY
+    from sensorium.predictor import Predictor
+    from sensorium.serve.app import create
+
+    predictor = Predictor(sm.load(run).artifact, device="cpu", media=UPLOADS_ONLY)
+    photo = base64.b64encode((drawn["train"].parent / "photo" / "0001.png").read_bytes()).decode()
+    with TestClient(create({"scenes": predictor}), base_url="http://localhost") as client:
+        told = client.post("/predict", json={"row": {"photo": {"base64": photo}, "note": "where is the red one?"}})
+    assert told.status_code == 200, told.text
+    answer = told.json()["targets"]["shapes"]
+    mask = Image.open(io.BytesIO(base64.b64decode(answer["value"].partition(",")[2])))
+    with Image.open(drawn["train"].parent / "photo" / "0001.png") as own:
+        assert mask.size == own.size
+    assert set(answer["areas"]) == {"0", "1", "2", "3"}
 
 
 def test_what_cannot_be_is_said_before_training(drawn: dict[str, Path]) -> None:

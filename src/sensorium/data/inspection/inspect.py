@@ -92,7 +92,8 @@ def inspect(
 
     problems: dict[str, list[Problem]] = {name: [] for name in tables}
     digests: dict[str, dict[str, list[bytes | None]]] = {name: {} for name in tables}
-    for column in [name for name in inputs if check_media and (kinds[name].media or kinds[name].checked)]:
+    looked_at = [*inputs, *(name for name in targets if name in kinds and kinds[name].media)]
+    for column in [name for name in looked_at if check_media and (kinds[name].media or kinds[name].checked)]:
         modality = reader(train, column, spec_of[column], media or _opener(train))
         for name, table in tables.items():
             if table.has(column):
@@ -167,6 +168,8 @@ def _target(name: str, spec: Mapping[str, Any] | None, tables: Mapping[str, Tabl
         return TargetReport(name, "", {}, None, None, missing)
     modality: Modality = registry.build("modalities", spec)
     missing = {k: sum(map(modality.missing, t.column(name))) for k, t in tables.items() if t.has(name)}
+    if modality.media:
+        return TargetReport(name, spec["kind"], {}, None, None, missing)
     counts, rows = classes(train.column(name), spec)
     if counts:
         return TargetReport(name, spec["kind"], dict(counts.most_common()), max(counts.values()) / rows, None, missing)
