@@ -25,15 +25,13 @@ class DenseDecoder(nn.Module):
     Args:
         channels: Channels of each map, from fine to coarse.
         dim: Width of the row's vector.
-        hidden: Channels of the finest scale; a scale has twice as many as the next finer one, as far as its map has them.
+        hidden: Channels of the finest scale; all others have twice as many, if their map does.
         dropout: Share of whole feature maps dropped at the coarsest scale in training.
     """
 
     def __init__(self, channels: Sequence[int], dim: int, hidden: int, dropout: float = 0.0) -> None:
         super().__init__()
-        import os
-        cap = int(os.environ.get("CAP", "999"))
-        self.widths = [min(hidden * 2**i, max(hidden, count), cap) for i, count in enumerate(channels)]
+        self.widths = [min(hidden * min(2, i + 1), max(hidden, count)) for i, count in enumerate(channels)]
         self.skips = nn.ModuleList(nn.Conv2d(c, w, 1) for c, w in zip(channels, self.widths, strict=True))
         self.steers = nn.ModuleList(nn.Linear(dim, 2 * w) for w in self.widths)
         for steer in self.steers:
@@ -78,8 +76,8 @@ class Block(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         groups = next(g for g in range(min(GROUPS, width), 0, -1) if width % g == 0)
-        self.norms = nn.ModuleList(nn.GroupNorm(groups, width) for _ in range(int(__import__("os").environ.get("CONVS", "2"))))
-        self.convs = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(int(__import__("os").environ.get("CONVS", "2"))))
+        self.norms = nn.ModuleList(nn.GroupNorm(groups, width) for _ in range(2))
+        self.convs = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
         y = x

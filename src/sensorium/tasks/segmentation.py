@@ -35,7 +35,7 @@ class Segmentation(Task[Tensor]):
     loss, https://arxiv.org/abs/1809.10486.
 
     Args:
-        hidden: Channels of the decoder at the finest scale; each coarser scale has twice as many, up to those of its map.
+        hidden: Channels of the decoder at the finest scale; coarser scales have twice as many, if their map does.
         dice: Weight of the Dice loss, which counts every class of an image equally, relative to the cross-entropy, which
             counts every pixel equally.
         dropout: Share of feature maps dropped at the coarsest scale in training.
@@ -54,7 +54,7 @@ class Segmentation(Task[Tensor]):
         goal: Goal,
         dim: int,
         *,
-        hidden: int = 16,
+        hidden: int = 32,
         dice: float = 1.0,
         dropout: float = 0.1,
         focus: str | None = None,
