@@ -1,8 +1,8 @@
 """``python -m benchmarks.segmentation FOLDER [--seeds 3]``: masks of chest X-rays with default settings.
 
-FOLDER holds ``train.csv``, ``valid.csv`` and ``test.csv`` with the columns ``image`` and ``mask`` (covid_seg). Prints one JSON
-line for each seed: scores on the test rows, as the model reports them and again in the pixels of the files themselves, those
-of the position prior (the mean mask of the training rows), and the CPU seconds of training.
+FOLDER holds ``train.csv``, ``valid.csv`` and ``test.csv`` with the columns ``image`` and ``mask`` (covid_seg). Prints one
+JSON line for each seed: scores on the test rows, as the model reports them and again in the pixels of the files themselves,
+those of the position prior (the mean mask of the training rows), and the CPU seconds of training.
 """
 
 from __future__ import annotations

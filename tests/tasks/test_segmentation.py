@@ -145,7 +145,8 @@ def test_two_masks_of_one_picture_are_trained_scored_and_reported(
 ) -> None:
     model = sm.load(run)
     assert [task["kind"] for task in model.recipe.model.tasks.values()] == ["segmentation", "segmentation"]
-    assert model.recipe.model.encoders["photo"]["kind"] == "convnet"
+    assert model.recipe.model.encoders["photo"]["stride"] == 1, "a small image is read finely"
+    assert model.recipe.training.lr == 4e-3
     found = model.evaluate(drawn["test"], report=tmp_path / "report.html").targets
     for name in ("shapes", "meant"):
         assert set(found[name].metrics) == {"mean_iou", "foreground_iou", "mean_dice", "pixel_accuracy"}

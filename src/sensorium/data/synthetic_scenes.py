@@ -69,7 +69,7 @@ def make(folder: Path | str, rows: int = 300, seed: int = 0, *, holes: float = 0
 
 
 def scene(rng: np.random.Generator) -> tuple[Pixels, Pixels, Pixels, str]:
-    """Draw a scene with ``rng``: the picture ``[H, W, 3]``, the masks of shapes and of what is meant ``[H, W]``, the note."""
+    """Draw a scene with ``rng``: the picture ``[H, W, 3]``, the masks ``shapes`` and ``meant`` ``[H, W]``, and the note."""
     side = int(rng.integers(44, 69))
     y, x = np.mgrid[0:side, 0:side] + 0.5
     picture = rng.uniform(90, 150, 3) + rng.uniform(-20, 20, 3) * (x[..., None] / side - 0.5)

@@ -15,6 +15,7 @@ from sensorium.core.layout import Grid, Ids, Layout, Row
 from sensorium.core.plurals import counted
 from sensorium.core.recipe import ModelSpec, Recipe, Size, Spec
 from sensorium.core.schema import Schema
+from sensorium.training.fine_defaults import fine_encoder, fine_rate, read_finely
 from sensorium.training.optimiser import DEFAULT_LR, resolve_rates
 from sensorium.training.surgery_scope import frozen_streams
 
@@ -41,10 +42,6 @@ in the columns (docs/performance.md compares what either learns).
 """
 WIDE_ENCODER: Spec = {"kind": "mlp", "width": 64}
 """Encoder of wide rows. Narrower hidden layers lose accuracy where many columns are weakly informative."""
-FINE, FINE_LR = 96, 4e-3
-"""Side of an image, where a task answers for each of its places, from which the first convolution has a stride of 2; and the
-learning rate of such tasks alone: covid_seg, validation 0.794 at 1.5e-3 and 0.810 at 4e-3 (one seed, docs/results.md).
-"""
 PLAIN: Spec = "concat"
 """Fusion of a model without a network, where it has no effect."""
 EARLY = "early"
@@ -76,10 +73,10 @@ def resolve(
     encoder = _shallow_encoder if fusion_spec is not None and registry.split(fusion_spec)[0] == EARLY else _encoder
     network = recipe.model.network
     task_specs = tasks_of(recipe.model, schema)
-    finely = _read_finely(task_specs, schema)
+    finely = read_finely(task_specs, schema)
     for stream in schema.streams if network else ():
         layout = schema.layout(stream)
-        usual = _fine_encoder(layout) if stream in finely else encoder(layout, rows)
+        usual = fine_encoder(layout) if stream in finely else encoder(layout, rows)
         spec = recipe.model.encoders.get(stream) or usual
         encoders[stream] = _completed("encoders", _sized("encoders", spec, preset))
     adapters: dict[str, Spec] = {
@@ -121,9 +118,7 @@ def resolve(
     processes = training.devices * training.nodes
     batch = training.batch_size or max(1, _batch_size(rows) // processes)
     epochs = training.epochs or _epochs(rows, batch * processes)
-    only_fine = bool(finely) and all(registry.find("tasks", registry.split(task.spec)[0]).fine for task in task_specs)
-    usual_lr = FINE_LR if only_fine and training.optimizer == "adamw" else DEFAULT_LR[training.optimizer]
-    lr = training.lr or usual_lr
+    lr = training.lr or fine_rate(task_specs, training.optimizer) or DEFAULT_LR[training.optimizer]
     rates, rate_notes = resolve_rates(training, lr, encoders, fusion, surgery)
     notes += rate_notes
     chosen = {
@@ -321,21 +316,6 @@ def _encoder(layout: Layout, rows: int) -> Spec:
     if isinstance(layout, Row) and rows < 20_000:
         return WIDE_ENCODER if _wide(layout) else "cells"
     return layout.encoder
-
-
-def _read_finely(tasks: Sequence[TaskSpec], schema: Schema) -> set[str]:
-    """Return the images of which some task answers for each place."""
-    named = [name for task in tasks if registry.find("tasks", registry.split(task.spec)[0]).fine for name in task.targets]
-    bearing = {str(schema.columns[name].on) for name in named if schema.columns[name].on is not None}
-    layouts = {stream: schema.layout(stream) for stream in bearing}
-    return {stream for stream, layout in layouts.items() if isinstance(layout, Grid) and len(layout.size) == 2}
-
-
-def _fine_encoder(layout: Layout) -> Spec:
-    """Return the encoder of an image on which a task answers for each place: its finest map is a quarter of the side of a
-    large image, half that of a small one."""
-    assert isinstance(layout, Grid)
-    return {"kind": "convnet", "stride": 2 if max(layout.size) >= FINE else 1, "depth": 4}
 
 
 def _wide(layout: Row) -> bool:
