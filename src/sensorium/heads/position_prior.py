@@ -35,7 +35,7 @@ def position_prior(targets: Iterable[Field], classes: int) -> Tensor:
     side = prior_side(classes)
     total = torch.full((classes, side, side), 1 / classes)
     for part in targets:
-        for codes in part.data[part.present].split(CHUNK):
+        for codes in torch.split(part.data[part.present], CHUNK):
             one_hot = F.one_hot(codes.long().clamp(max=classes), classes + 1)[..., :classes].movedim(-1, 1).float()
             total += F.adaptive_avg_pool2d(one_hot, side).sum(dim=0).cpu()
     return (total / total.sum(dim=0)).log()

@@ -80,7 +80,7 @@ def _by_rows(each: Callable[[Tensor, Tensor], Tensor], logits: Tensor, classes: 
     rows = len(logits) if torch.is_grad_enabled() else max(1, NUMBERS // per_row)
     if rows >= len(logits):
         return each(logits, classes)
-    return torch.cat([each(*some) for some in zip(logits.split(rows), classes.split(rows), strict=True)])
+    return torch.cat([each(*some) for some in zip(torch.split(logits, rows), torch.split(classes, rows), strict=True)])
 
 
 def in_user_pixels(logits: Tensor, size: tuple[int, int], field: Field, row: int, outside: int) -> tuple[Tensor, float]:

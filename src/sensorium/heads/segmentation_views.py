@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from sensorium.core.batch import Batch, Field
 from sensorium.core.contracts import Task
-from sensorium.core.report_views import Gallery, Picture, Table, View
+from sensorium.core.report_views import Cell, Gallery, Picture, Table, View
 from sensorium.core.scorer import Kept
 from sensorium.heads.segmentation import resized
 from sensorium.metrics.segmentation import OverlapScorer, dice, iou
@@ -125,7 +125,7 @@ def segmentation_views(scorer: OverlapScorer) -> list[View]:
         "recall": ratio(right, true),
         "share": ratio(true, true.sum()),
     }
-    rows = [
+    rows: list[dict[str, Cell]] = [
         {
             "class": name,
             **{key: float(values[i]) for key, values in columns.items()},

@@ -97,7 +97,7 @@ class Mask(Modality):
                 values = read_mask(cell, palette=self.palette)
             except CellError:
                 continue  # reported by encode
-            sizes.append(values.shape)  # type: ignore[arg-type]
+            sizes.append(values.shape)
             coloured += is_coloured(cell, palette=self.palette)
             numbers, times = np.unique(values, return_counts=True)
             # Of a photo by mistake not every colour is counted.

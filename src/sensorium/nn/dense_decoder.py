@@ -34,9 +34,8 @@ class DenseDecoder(nn.Module):
         self.widths = [min(hidden * min(2, i + 1), max(hidden, count)) for i, count in enumerate(channels)]
         self.skips = nn.ModuleList(nn.Conv2d(c, w, 1) for c, w in zip(channels, self.widths, strict=True))
         self.steers = nn.ModuleList(nn.Linear(dim, 2 * w) for w in self.widths)
-        for steer in self.steers:
-            nn.init.zeros_(steer.weight)
-            nn.init.zeros_(steer.bias)
+        for parameter in self.steers.parameters():
+            nn.init.zeros_(parameter)
         self.blocks = nn.ModuleList(Block(w) for w in self.widths)
         self.narrow = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in zip(self.widths, self.widths[1:], strict=False))
         self.drop = nn.Dropout2d(dropout)
