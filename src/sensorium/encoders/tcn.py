@@ -6,7 +6,6 @@ import math
 from typing import Literal
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from sensorium.core.batch import Encoded, zeroed
 from sensorium.core.contracts import Encoder
@@ -16,27 +15,7 @@ from sensorium.core.pyramid_level import Level
 from sensorium.core.registry import component
 from sensorium.nn.conv import clear
 from sensorium.nn.pool import MeanMax
-
-
-class Block(nn.Module):
-    """Two dilated convolutions with a shortcut; the receptive field is ``2 (kernel - 1) dilation`` earlier steps, or half
-    of that on either side."""
-
-    def __init__(self, dim_in: int, dim: int, kernel: int, dilation: int, causal: bool, dropout: float) -> None:
-        super().__init__()
-        self.reach, self.causal = (kernel - 1) * dilation, causal
-        weight = nn.utils.parametrizations.weight_norm
-        self.first = weight(nn.Conv1d(dim_in, dim, kernel, dilation=dilation))
-        self.second = weight(nn.Conv1d(dim, dim, kernel, dilation=dilation))
-        self.shortcut = nn.Conv1d(dim_in, dim, 1) if dim_in != dim else nn.Identity()
-        self.drop = nn.Dropout1d(dropout)
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        y = x
-        for conv in (self.first, self.second):
-            left = self.reach if self.causal else self.reach // 2
-            y = self.drop(clear(F.relu(conv(F.pad(y, (left, self.reach - left)))), mask))
-        return clear(F.relu(y + self.shortcut(x)), mask)
+from sensorium.nn.temporal_convolution import DilatedBlock
 
 
 @component
@@ -77,7 +56,7 @@ class Tcn(Encoder):
         self.dim = dim
         # The other axes (bands of a spectrogram, rows and columns of a video) are channels of their step.
         widths = [layout.channels * math.prod(layout.size[1:]), *[width] * depth]
-        self.blocks = nn.ModuleList(Block(widths[i], width, kernel, 2**i, causal, dropout) for i in range(depth))
+        self.blocks = nn.ModuleList(DilatedBlock(widths[i], width, kernel, 2**i, causal, dropout) for i in range(depth))
         self.token = nn.Linear(width, dim)
         self.pool = MeanMax(dim) if pool == "meanmax" else None
         # Where other axes have become channels, no map of the layout's grid is left.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -202,6 +203,15 @@ def _masks() -> list[Any]:
     return made
 
 
+def _labels() -> list[Any]:
+    made: list[Any] = []
+    for i in range(12):
+        half = [[0, 3 + i, "walk"], [3 + i, 9 + i, "run"], [9 + i, 12 + 2 * i, "walk" if i % 2 else None]]
+        steps = ["walk"] * (4 + i) + [None, "run", "run"]
+        made.append(steps if i % 3 == 2 else half[: 1 + i % 3] if i % 2 else json.dumps(half[: 2 + i % 2]))
+    return made
+
+
 def _sounds() -> list[Any]:
     import soundfile
 
@@ -281,6 +291,7 @@ _CELLS = {
     "part_of_speech": lambda: [f"{text}!" for text in _texts()],
     "image": _pictures,
     "mask": _masks,
+    "labels": _labels,
     "audio": _sounds,
     "series": _series,
 }

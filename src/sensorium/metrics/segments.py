@@ -1,0 +1,104 @@
+"""Scores of label sequences: of steps, and of segments, which are runs of one label.
+
+Formulas of Lea et al. 2017, Temporal convolutional networks for action segmentation, https://arxiv.org/abs/1611.05267.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from sensorium.metrics.weighting import ratio
+
+OVERLAPS = (0.10, 0.25, 0.50)
+"""Intersections over union from which a predicted segment counts as found."""
+
+Segment = tuple[int, int, int]
+"""First step, step after the last, class."""
+
+
+def segments_of(codes: Sequence[int], background: int | None = None) -> list[Segment]:
+    """Return the runs of equal codes in order, without those of the background and negative ones (unknown).
+
+    Args:
+        codes: Class of each step.
+        background: The class that makes no segments.
+    """
+    runs, start = [], 0
+    for code, group in groupby(codes):
+        end = start + len(list(group))
+        if code >= 0 and code != background:
+            runs.append((start, end, code))
+        start = end
+    return runs
+
+
+def matched(predicted: Sequence[Segment], true: Sequence[Segment], overlap: float) -> tuple[int, int, int]:
+    """Return how many predicted segments are found, how many are too many, and how many true ones are missed.
+
+    In order, a predicted segment is held against the true segment of its class that it overlaps most; it is found if their
+    intersection over union reaches ``overlap`` and no segment before it has found the same.
+
+    Args:
+        predicted: Predicted segments.
+        true: True segments.
+        overlap: The smallest intersection over union.
+    """
+    hits = [False] * len(true)
+    count = 0
+    for start, end, code in predicted:
+        best, where = 0.0, -1
+        for i, (other, last, known) in enumerate(true):
+            shared = min(end, last) - max(start, other)
+            if code == known and shared > 0:
+                value = shared / (max(end, last) - min(start, other))
+                if value > best:
+                    best, where = value, i
+        if where >= 0 and best >= overlap and not hits[where]:
+            hits[where] = True
+            count += 1
+    return count, len(predicted) - count, len(true) - count
+
+
+def edit_score(predicted: Sequence[int], true: Sequence[int]) -> float:
+    """Return 1 less the Levenshtein distance of two orders of segment labels over the longer's length; 1 if both are empty.
+
+    Args:
+        predicted: Labels of the predicted segments.
+        true: Labels of the true segments.
+    """
+    if not predicted and not true:
+        return 1.0
+    row = list(range(len(true) + 1))
+    for i, one in enumerate(predicted, 1):
+        last, row[0] = row[0], i
+        for j, other in enumerate(true, 1):
+            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (one != other))
+    return 1 - row[-1] / max(len(predicted), len(true))
+
+
+def pooled_f1(counts: Tensor, weights: Tensor) -> Tensor:
+    """Return the F1 score ``[R]`` of all rows together.
+
+    Args:
+        counts: ``[B, 3]``: found, too many, missed, by row.
+        weights: ``[R, B]``: how often each row counts in each resample.
+    """
+    found, extra, missing = (weights @ counts.double()).unbind(dim=1)
+    return ratio(2 * found, 2 * found + extra + missing)
+
+
+def count_segments(predicted: Sequence[int], true: Sequence[int], background: int | None) -> Tensor:
+    """Return the counts of ``matched`` at each of ``OVERLAPS``, ``[3, 3]`` int64.
+
+    Args:
+        predicted: Class of each step.
+        true: True class of each step; negative is unknown.
+        background: The class that makes no segments.
+    """
+    answered = segments_of([p if t >= 0 else -1 for p, t in zip(predicted, true, strict=True)], background)
+    known = segments_of(true, background)
+    return torch.tensor([matched(answered, known, overlap) for overlap in OVERLAPS])
