@@ -72,14 +72,14 @@ class Artifact:
     def objectives(self) -> list[Objective]:
         """The objectives as training left them, on this model: a further training may go on from them."""
         with loading_guard():
-            found: list[Objective] = [build("objectives", spec, self.model) for spec in self.recipe.objectives]
-        for i, objective in enumerate(found):
+            objectives: list[Objective] = [build("objectives", spec, self.model) for spec in self.recipe.objectives]
+        for i, objective in enumerate(objectives):
             mine = {name.partition(".")[2]: t for name, t in self.learnt.items() if name.partition(".")[0] == str(i)}
             try:
                 objective.load_state_dict(mine)
             except RuntimeError as error:
                 raise ArtifactError(f"what its objectives learnt does not fit them: {_said(error)}") from None
-        return found
+        return objectives
 
     def merged(self) -> Artifact:
         """The same model with its low-rank updates added to the weights: nothing of them is left to carry or compute."""
@@ -251,12 +251,12 @@ def _opened(file: Path, size: int) -> int:
 
 def _document(file: Path, data: bytes) -> dict[str, Any]:
     try:
-        found = read_json(data, most=TEXT_LIMIT)
-        if not isinstance(found, dict):
+        document = read_json(data, most=TEXT_LIMIT)
+        if not isinstance(document, dict):
             raise ValueError("it is no mapping")
     except ValueError as error:
         raise ArtifactError(f"does not hold together: {error}", file=file, fix="save it again with this version") from None
-    return found
+    return document
 
 
 def _header(folder: Path, name: str, size: int) -> Header:

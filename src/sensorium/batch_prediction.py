@@ -86,14 +86,14 @@ def predict_shards(
         raise ConfigError(f"predictions are not written as {format!r}", fix=" or ".join(FORMATS))
     if processes < 1:
         raise ConfigError(f"{processes} processes", fix="one or more")
-    found, folder = shards(Path(source)), Path(out)
-    _look(schema_in(run), str(source), found, keep, warn)
+    parts, folder = shards(Path(source)), Path(out)
+    _look(schema_in(run), str(source), parts, keep, warn)
     check_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder, _identity(Path(run), found, format, keep, raw_cells), overwrite)
+    _claim(folder, _identity(Path(run), parts, format, keep, raw_cells), overwrite)
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    mine = [i for i in range(len(found)) if i % world == rank]
-    todo = [i for i in mine if not _part(folder, found[i], format).exists()]
+    mine = [i for i in range(len(parts)) if i % world == rank]
+    todo = [i for i in mine if not _part(folder, parts[i], format).exists()]
     done, problems = len(mine) - len(todo), list[Problem]()
     threads = max(1, torch.get_num_threads() // processes) if processes > 1 else torch.get_num_threads()
     job = Job(str(run), str(source), str(out), format, batch_size, threads, tuple(keep), raw_cells)
@@ -176,19 +176,19 @@ class _Worker:
         shard, problems = self.shards[i], list[Problem]()
         before = sum(len(other) for other in self.shards[:i])
 
-        def reported(found: Iterable[Prediction]) -> Iterator[Prediction]:
-            for prediction in found:
+        def reported(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
+            for prediction in predictions:
                 problems.extend(p._replace(row=None if p.row is None else p.row + before) for p in prediction.problems)
                 yield prediction
 
         rows, again = tee(shard.records(load=True)) if self.job.keep else (shard.records(load=True), iter(()))
         beside = KeptColumns(again, self.job.keep, before + 1)
-        found = reported(
+        predictions = reported(
             self.predictor.stream(rows, batch_size=self.job.batch_size, media=self.media, batch_invariant=True)
         )
         write(
             _part(Path(self.job.out), shard, self.job.format),
-            found,
+            predictions,
             self.predictor.model,
             beside,
             raw_cells=self.job.raw_cells,
@@ -201,10 +201,10 @@ def _part(folder: Path, shard: Shard, format: str) -> Path:
 
 
 def _look(
-    schema: Schema, source: str, found: Sequence[Shard], keep: Sequence[str], warn: Callable[[str], None] | None
+    schema: Schema, source: str, parts: Sequence[Shard], keep: Sequence[str], warn: Callable[[str], None] | None
 ) -> None:
     """Refuse to keep a column that is not there, and warn of inputs that are not. The first shard tells of all."""
-    columns = found[0].columns()
+    columns = parts[0].columns()
     for name in keep:
         if name not in columns:
             raise DataError(f"no column named {name!r}{nearest(name, columns)}", file=source)
@@ -217,29 +217,29 @@ def _look(
 def _claim(folder: Path, identity: str, overwrite: bool) -> None:
     """Refuse a folder with the parts of another model or of other rows; the finished ones would be taken for these."""
     path = folder / PARTS
-    there = [file for form in FORMATS for file in folder.glob(f"*.{form}")]
+    existing = [file for form in FORMATS for file in folder.glob(f"*.{form}")]
     if path.is_file() and json.loads(path.read_text(encoding="utf-8"))["parts"] == identity:
         return
     if path.is_file() and not overwrite:
         fix = "give the same command to go on; or name another --out; or replace them: --overwrite"
         raise ConfigError("the folder holds predictions of another model, or for other rows", file=folder, fix=fix)
-    if any(not overwrite or not is_earlier_result(file) for file in there):
+    if any(not overwrite or not is_earlier_result(file) for file in existing):
         raise ConfigError("the folder holds other files", file=folder, fix="name another folder")
-    if overwrite and int(os.environ.get("WORLD_SIZE", 1)) > 1 and (there or path.is_file()):
+    if overwrite and int(os.environ.get("WORLD_SIZE", 1)) > 1 and (existing or path.is_file()):
         raise ConfigError("several ranks write here, and none may replace it", file=folder, fix="delete it first")
-    for file in there:
+    for file in existing:
         file.unlink()
     part = folder / f".{PARTS}.{os.getpid()}.part"
     part.write_text(json.dumps({"parts": identity}), encoding="utf-8")
     part.replace(path)
 
 
-def _identity(run: Path, found: Sequence[Shard], format: str, keep: Sequence[str], raw_cells: bool) -> str:
+def _identity(run: Path, parts: Sequence[Shard], format: str, keep: Sequence[str], raw_cells: bool) -> str:
     """The model's manifest, and of each shard what is known without reading it."""
     h = hashlib.sha256(format.encode())
     h.update(json.dumps([*keep, raw_cells]).encode())
     manifest = run / MANIFEST
     h.update(manifest.read_bytes() if manifest.is_file() else b"")
-    for shard in found:
+    for shard in parts:
         h.update(f"{shard.path.name} {shard.path.stat().st_size} {shard.sha256}\n".encode())
     return h.hexdigest()[:16]

@@ -53,8 +53,8 @@ class Huggingface(Encoder):
     ) -> None:
         super().__init__()
         self.checkpoint = checkpoint
-        given = config or (_described(Checkpoint(checkpoint)) if checkpoint is not None else _small(layout))
-        self.config = {**architectures.plain(given), "processor": dict(given.get("processor") or {})}
+        source = config or (_described(Checkpoint(checkpoint)) if checkpoint is not None else _small(layout))
+        self.config = {**architectures.plain(source), "processor": dict(source.get("processor") or {})}
         self.family = architectures.family(self.config)
         # No larger than the checkpoint, if there is one: what its config.json says may be anything.
         bound = build_budget(*Checkpoint(checkpoint).held) if config is None and checkpoint is not None else nullcontext()
