@@ -59,7 +59,7 @@ def predict_shards(
     keep: Sequence[str] = (),
     overwrite: bool = False,
     raw_cells: bool = False,
-    tell: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> list[Problem]:
     """Predict every row of a folder of shards into ``out``: ``shard-00007.csv`` for ``shard-00007.parquet``.
@@ -78,7 +78,7 @@ def predict_shards(
         keep: Columns of the table to write beside the predictions.
         overwrite: Replace predictions of another model or of other rows.
         raw_cells: Write texts into CSV unchanged, although a spreadsheet would interpret some as formulas.
-        tell: Called with the number of finished parts and of all parts.
+        progress: Called with the number of finished parts and of all parts.
         warn: Called with a sentence on inputs that the shards lack and on columns that may stand for them; None: a
             Python warning.
     """
@@ -100,8 +100,8 @@ def predict_shards(
     for some in _in_turn(job, todo) if processes == 1 or len(todo) < 2 else _at_once(job, todo, processes):
         problems += some
         done += 1
-        if tell is not None:
-            tell(done, len(mine))
+        if progress is not None:
+            progress(done, len(mine))
     return sorted(problems, key=lambda problem: problem.row or 0)
 
 
@@ -125,7 +125,9 @@ def _at_once(job: Job, todo: Sequence[int], processes: int) -> Iterator[list[Pro
             for future in finished:
                 yield future.result()
     except BrokenProcessPool:
-        raise SensoriumError("a process was killed, perhaps for want of memory", fix="the same command goes on") from None
+        raise SensoriumError(
+            "a process was killed, perhaps for want of memory", fix="run the same command again; finished parts are kept"
+        ) from None
     except KeyboardInterrupt:
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()  # a part that is not whole is not there
@@ -203,7 +205,7 @@ def _part(folder: Path, shard: Shard, format: str) -> Path:
 def _look(
     schema: Schema, source: str, parts: Sequence[Shard], keep: Sequence[str], warn: Callable[[str], None] | None
 ) -> None:
-    """Refuse to keep a column that is not there, and warn of inputs that are not. The first shard tells of all."""
+    """Raise if a column to keep is missing, and warn of missing inputs. The first shard stands for all."""
     columns = parts[0].columns()
     for name in keep:
         if name not in columns:

@@ -180,8 +180,8 @@ class Trained:
         from sensorium.data.store.store import Store
 
         opener = LocalFiles(table.root or Path.cwd(), anywhere=True)
-        tell = console.step if console is not None else None
-        return encode(self.schema, table, media=opener, store=Store(self.cache), workers=os.cpu_count() or 1, tell=tell)
+        step = console.step if console is not None else None
+        return encode(self.schema, table, media=opener, store=Store(self.cache), workers=os.cpu_count() or 1, progress=step)
 
     def batches(self, rows: Rows, batch_size: int = 128) -> Iterator[Batch]:
         """The encoded ``rows`` as prepared batches of ``batch_size``, in order."""

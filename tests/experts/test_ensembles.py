@@ -57,8 +57,10 @@ def test_unseen_classes_get_small_nonzero_probability(kind: str) -> None:
     response = RESPONSES["classes"]
     rows = observed(response)
     for lacking in ([2], [1, 2]):
-        here = {s: rows.present[s] & ~np.isin(rows.target, lacking) if s == "sound" else rows.present[s] for s in STREAMS}
-        expert = fitted(kind, replace(rows, present=here), response)
+        present = {
+            s: rows.present[s] & ~np.isin(rows.target, lacking) if s == "sound" else rows.present[s] for s in STREAMS
+        }
+        expert = fitted(kind, replace(rows, present=present), response)
         features, _ = expert_inputs(kind, rows)
         only = {s: torch.full((len(rows),), s == "sound") for s in STREAMS}
         shares = expert(features, only).exp()

@@ -22,9 +22,9 @@ Logistic = models.LogisticRegression
 
 def whole(response: Response, rows: int = 200, seed: int = 0) -> Observed:
     """Rows that have every stream, all features dense."""
-    found = observed(response, rows, seed)
-    features: dict[str, Any] = {**found.features, "words": found.features["words"].toarray()}
-    return replace(found, features=features, present={s: np.ones(rows, dtype=bool) for s in STREAMS})
+    result = observed(response, rows, seed)
+    features: dict[str, Any] = {**result.features, "words": result.features["words"].toarray()}
+    return replace(result, features=features, present={s: np.ones(rows, dtype=bool) for s in STREAMS})
 
 
 def fitted(rows: Observed, response: Response, **options: Any) -> Expert:
@@ -124,7 +124,7 @@ def test_streams_that_never_co_occur_are_predicted_separately() -> None:
     apart = replace(rows, present={s: turn == i for i, s in enumerate(STREAMS)})
     expert = fitted(apart, response)
     features, present = expert_inputs("linear", rows)
-    alone = {s: here if s == STREAMS[0] else torch.zeros_like(here) for s, here in present.items()}
+    alone = {s: presence if s == STREAMS[0] else torch.zeros_like(presence) for s, presence in present.items()}
     assert torch.equal(expert(features, present), expert(features, alone))
 
 
