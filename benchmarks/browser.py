@@ -20,7 +20,7 @@ FLAGS = (
 PATIENCE = 60  # seconds
 
 
-def actual() -> str | None:
+def executable() -> str | None:
     """The browser of this machine, if it has one."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
@@ -72,7 +72,7 @@ def page() -> Iterator[Page]:
     """A page of a browser that is gone afterwards."""
     from websockets.sync.client import connect
 
-    path = actual()
+    path = executable()
     if path is None:
         raise RuntimeError("no browser")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, ExitStack() as closing:

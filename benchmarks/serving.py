@@ -256,7 +256,7 @@ class _Client(asyncio.Protocol):
         self.rng = random.Random(seed)
         self.kinds, self.weights = zip(*KINDS, strict=True)
         self.sent: Sent | None = None
-        self.found = b""
+        self.received = b""
         self.start = 0.0
         self.transport: Any = None
         self.over: asyncio.Future[None] | None = None
@@ -274,7 +274,7 @@ class _Client(asyncio.Protocol):
             await self.over
 
     def connection_made(self, transport: Any) -> None:
-        self.transport, self.found = transport, b""
+        self.transport, self.received = transport, b""
         self._send()
 
     def _send(self) -> None:
@@ -284,15 +284,15 @@ class _Client(asyncio.Protocol):
         self.transport.write(self.sent.data)
 
     def data_received(self, data: bytes) -> None:
-        self.found += data
-        head, mark, body = self.found.partition(b"\r\n\r\n")
+        self.received += data
+        head, mark, body = self.received.partition(b"\r\n\r\n")
         if not mark:
             return
         lowered = head.lower()
         length = int(lowered.partition(b"content-length:")[2].partition(b"\r\n")[0])
         if len(body) < length or self.sent is None:
             return
-        self.found = b""
+        self.received = b""
         self.tally.seconds.append(time.perf_counter() - self.start)
         status = int(head[9:12])
         self.tally.statuses[f"{status} ({self.sent.kind})"] += 1

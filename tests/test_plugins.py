@@ -162,7 +162,11 @@ def test_each_is_trained_scored_and_reported_by_itself(kind: str, table: Path, t
     assert set(evaluation.shapley) == set(model.model.streams)
     assert evaluation.rows == {"sentence": 62, "match": 56, "outline": 59}[kind], "rows without what is needed do not count"
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    heading = {"sentence": "What is said most", "match": "How often the other side is found", "outline": "Each class"}[kind]
+    heading = {
+        "sentence": "The most frequent answers",
+        "match": "How often the other side is found",
+        "outline": "Each class",
+    }[kind]
     assert heading in page
     assert "Hardest rows" in page
     if kind == "outline":

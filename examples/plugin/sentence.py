@@ -30,13 +30,13 @@ class Memory(Tensors):
     Args:
         tokens: ``[B, N, D]``, attended to by the decoder; ``mask`` ``[B, N]`` marks valid ones, at least one per row.
         start: ``[B, D]``: the initial state of the decoder.
-        said: ``[B, L]``: a constant sentence; only for a baseline.
+        constant: ``[B, L]``: a constant sentence; only for a baseline.
     """
 
     tokens: Tensor
     mask: Tensor
     start: Tensor
-    values: Tensor | None = None
+    constant: Tensor | None = None
 
 
 @component
@@ -104,7 +104,7 @@ class Sentence(Task[Memory]):
     def _surprise(self, memory: Memory, ids: Tensor) -> Tensor:
         """Return the mean negative log-likelihood over a row's words ``[B]``."""
         real = ids != PAD
-        if memory.said is not None:
+        if memory.constant is not None:
             result = -self.frequency.log()[ids]
         else:
             state, word, each = memory.start, torch.full_like(ids[:, 0], self.begin), []
@@ -121,8 +121,8 @@ class Sentence(Task[Memory]):
     @torch.no_grad()
     def generated(self, memory: Memory) -> Tensor:
         """Return the most probable sentences found ``[B, L]``, padded, without the end token."""
-        if memory.said is not None:
-            return memory.said
+        if memory.constant is not None:
+            return memory.constant
         rows, beam = memory.start.shape[0], self.beam
         wide = memory.map(lambda t: t.repeat_interleave(beam, dim=0))
         state, ids = wide.start, torch.full((rows * beam, 1), self.begin, device=wide.start.device)
@@ -168,8 +168,12 @@ class Sentence(Task[Memory]):
         return [f"log-likelihood of {text!r}" for text in self._text(self.generated(of))]
 
     def views(self, scorer: Scorer[Memory]) -> list[View]:
-        common = Counter(scorer.kept.get("said", [])).most_common(10)
-        return [Table("said", "What is said most", rows=[{"sentence": text, "rows": count} for text, count in common])]
+        common = Counter(scorer.kept.get("predicted", [])).most_common(10)
+        return [
+            Table(
+                "answers", "The most frequent answers", rows=[{"sentence": text, "rows": count} for text, count in common]
+            )
+        ]
 
     def baseline(self, targets: Iterable[Field]) -> list[int] | None:
         seen: Counter[tuple[int, ...]] = Counter()
@@ -195,18 +199,16 @@ class Words(Scorer[Memory]):
         target = self._task.target(batch)
         present = torch.zeros(batch.rows, dtype=torch.bool) if target is None else target.present.cpu()
         predicted = [
-            answer["value"]
-            for answer, region_mask in zip(self._task.answers(output, batch), present, strict=True)
-            if region_mask
+            answer["value"] for answer, known in zip(self._task.answers(output, batch), present, strict=True) if known
         ]
-        true = [text for text, region_mask in zip(self._task.truths(batch), present, strict=True) if region_mask]
+        true = [text for text, known in zip(self._task.truths(batch), present, strict=True) if known]
         each = [overlap(one.split(), other.split()) for one, other in zip(predicted, true, strict=True)]
         return {
             "f1": torch.tensor(each, dtype=torch.float64),
             "exact": torch.tensor(
                 [float(one == other) for one, other in zip(predicted, true, strict=True)], dtype=torch.float64
             ),
-            "said": predicted,
+            "predicted": predicted,
         }
 
     def compute(self, weights: Tensor | None = None, names: Collection[str] | None = None) -> dict[str, Tensor]:
@@ -221,6 +223,6 @@ class Words(Scorer[Memory]):
 
 
 def overlap(predicted: Sequence[str], true: Sequence[str]) -> float:
-    """Return the harmonic mean (F1) of word precision and recall of ``said`` against ``true``."""
+    """Return the harmonic mean (F1) of word precision and recall of ``predicted`` against ``true``."""
     shared = sum((Counter(predicted) & Counter(true)).values())
     return 2 * shared / (len(predicted) + len(true)) if predicted or true else 1.0

@@ -29,11 +29,11 @@ Make = Callable[..., tuple[Model, list[Batch]]]
 class Tags(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
+        self.tags.append((tag, dict(attrs)))
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_every_stream_has_a_complete_map_of_its_shape(whole: list[Map], trained:
 def test_maps_are_self_contained_html(whole: list[Map]) -> None:
     for one in whole:
         html = drawn(one)
-        tags = Tags(html).found
+        tags = Tags(html).tags
         assert not {"script", "iframe", "link"} & {tag for tag, _ in tags}
         for tag, attributes in tags:
             if tag == "img":

@@ -321,7 +321,7 @@ def test_pages_fit_a_phone(trained: Any, scenes: Path, tmp_path: Path) -> None:
 
     from benchmarks import browser
 
-    if browser.found() is None:
+    if browser.executable() is None:
         pytest.skip("there is no chromium on this machine")
     trained.evaluate(scenes / "test.csv", report=tmp_path / "report.html", robustness=True)
     trained.explain(scenes / "test.csv", sample=8, out=tmp_path / "explained.html", explainer="occlusion")
