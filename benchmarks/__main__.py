@@ -78,21 +78,21 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="small and once: does it run?")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--data", type=Path, help="folder of the real data sets", default=Settings().data)
-    given = parser.parse_args()
-    unknown = [name for name in given.names if name not in NAMES]
+    arguments = parser.parse_args()
+    unknown = [name for name in arguments.names if name not in NAMES]
     if unknown:
         parser.error(f"no benchmark named {unknown[0]!r}; there are: {', '.join(NAMES)}")
-    settings = Settings(given.smoke, given.data.absolute())
+    settings = Settings(arguments.smoke, arguments.data.absolute())
     facts = machine()
     results: Results = []
-    for name in given.names or NAMES:
+    for name in arguments.names or NAMES:
         print(f"{name} …", flush=True)
         results += run(name, settings)
     print("  ".join(f"{key}: {value}" for key, value in facts.items()))
     print(table(results))
-    if given.json is not None:
+    if arguments.json is not None:
         document = [r.to_json() if isinstance(r, Measure) else {"name": r.name, "skipped": r.why} for r in results]
-        given.json.write_text(json.dumps({"machine": facts, "results": document}, indent=1, ensure_ascii=False) + "\n")
+        arguments.json.write_text(json.dumps({"machine": facts, "results": document}, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

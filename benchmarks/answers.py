@@ -30,8 +30,8 @@ class _Plain(Encoder):
     dim = 8
 
     def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
-        here = torch.ones(data.shape[0], dtype=torch.bool)
-        return Encoded(data[:, None], here[:, None], data, here)
+        present = torch.ones(data.shape[0], dtype=torch.bool)
+        return Encoded(data[:, None], present[:, None], data, present)
 
 
 class _Same(Adapter):
@@ -42,8 +42,8 @@ class _Same(Adapter):
 class _Sum(Fusion):
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
         pooled = torch.stack([parts[s].pooled for s in self.streams]).sum(0)
-        here = torch.stack([parts[s].present for s in self.streams]).any(0)
-        return Encoded(pooled[:, None], here[:, None], pooled, here)
+        present = torch.stack([parts[s].present for s in self.streams]).any(0)
+        return Encoded(pooled[:, None], present[:, None], pooled, present)
 
 
 class _Masks(Task[Tensor]):
@@ -91,11 +91,11 @@ class _Right(Scorer[Tensor]):
 
 def _batches(rows: int) -> Any:
     draw = torch.Generator().manual_seed(0)
-    here = torch.ones(BATCH, dtype=torch.bool)
+    present = torch.ones(BATCH, dtype=torch.bool)
     for _ in range(rows // BATCH):
-        inputs = {s: Field(torch.randn(BATCH, 8, generator=draw), here) for s in STREAMS}
+        inputs = {s: Field(torch.randn(BATCH, 8, generator=draw), present) for s in STREAMS}
         mask = (torch.rand(BATCH, SIDE, SIDE, generator=draw) < 0.3).to(torch.uint8)
-        yield Batch(inputs, {"mask": Field(mask, here)}, torch.ones(BATCH))
+        yield Batch(inputs, {"mask": Field(mask, present)}, torch.ones(BATCH))
 
 
 def _peak(rows: int) -> float:
@@ -123,8 +123,8 @@ def run(settings: Settings) -> Results:
     few, repeats = settings.few(1000, 200), settings.few(3, 1)
     peaks: dict[int, list[float]] = {few: [], 10 * few: []}
     for _ in range(repeats):
-        for rows, found in peaks.items():
-            found += forked(1, lambda _, rows=rows: _peak(rows))  # type: ignore[misc]
+        for rows, result in peaks.items():
+            result += forked(1, lambda _, rows=rows: _peak(rows))  # type: ignore[misc]
     note = f"{10 * few:,} rows beside {few:,}; all {2 ** len(STREAMS) - 1} subsets of streams, {SIDE} x {SIDE} masks"
     growth = [max(0.01, 1024 * (more - less) / (9 * few)) for more, less in zip(peaks[10 * few], peaks[few], strict=True)]
     mask = [4 * SIDE * SIDE / 1024] * repeats

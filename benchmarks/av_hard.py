@@ -55,12 +55,12 @@ def run(settings: Settings) -> Results:
             if not (train.is_file() and valid.is_file()):
                 return [Skipped("av_hard", f"there is no {train} (name the folder of the data with --data)")]
         epochs = settings.few(10, 2)
-        found: list[dict[str, Any]] = []
+        collected: list[dict[str, Any]] = []
         scripts: list[list[tuple[float, float, float]]] = []
         for seed in range(settings.few(3, 1)):
             arguments = (str(train), str(valid), target, ignore, str(at / f"cache{seed}"), str(epochs), str(seed))
             _, printed = python(CODE, *arguments, OMP_NUM_THREADS="1")
-            found.append(json.loads(printed.splitlines()[-1]))
+            collected.append(json.loads(printed.splitlines()[-1]))
             arguments = (str(train), str(valid), target, *senses, str(epochs), str(seed))
             scripts.append(
                 json.loads(child([sys.executable, "-m", "benchmarks.by_hand", *arguments], OMP_NUM_THREADS="1")[1])
@@ -69,14 +69,16 @@ def run(settings: Settings) -> Results:
     def middle(name: str, unit: str, values: list[float], limit: float | None = None, note: str = "") -> Measure:
         return Measure(name, unit, statistics.median(values), spread=(min(values), max(values)), at_most=limit, note=note)
 
-    best = [max(score for _, _, score in f["epochs"]) for f in found]
+    best = [max(score for _, _, score in f["epochs"]) for f in collected]
     results: Results = [
-        middle(f"av_hard, {epochs} epochs, cpu", "CPU s", [f["cpu"] for f in found], 11.0, "raw files to evaluated model"),
-        middle(f"av_hard, {epochs} epochs, wall", "s", [f["wall"] for f in found]),
-        middle("av_hard, imports", "CPU s", [f["imports"] for f in found]),
+        middle(
+            f"av_hard, {epochs} epochs, cpu", "CPU s", [f["cpu"] for f in collected], 11.0, "raw files to evaluated model"
+        ),
+        middle(f"av_hard, {epochs} epochs, wall", "s", [f["wall"] for f in collected]),
+        middle("av_hard, imports", "CPU s", [f["imports"] for f in collected]),
         middle(f"av_hard, best accuracy in {epochs} epochs", "", best),
     ]
-    way = [next(((c, w) for c, w, score in f["epochs"] if score >= TARGET), None) for f in found]
+    way = [next(((c, w) for c, w, score in f["epochs"] if score >= TARGET), None) for f in collected]
     arrived = [pair for pair in way if pair is not None]
     if arrived:
         note = f"{len(arrived)} of {len(way)} seeds got there"
@@ -84,19 +86,19 @@ def run(settings: Settings) -> Results:
         results.append(middle(f"av_hard, to {TARGET}, wall", "s", [pair[1] for pair in arrived]))
     elif not settings.smoke:
         results.append(Skipped(f"av_hard, to {TARGET}", f"no seed got there in {epochs} epochs"))
-    return results + _beside(found, scripts)
+    return results + _beside(collected, scripts)
 
 
-def _beside(found: list[dict[str, Any]], scripts: list[list[tuple[float, float, float]]]) -> Results:
+def _beside(collected: list[dict[str, Any]], scripts: list[list[tuple[float, float, float]]]) -> Results:
     """How long both take to the script's best accuracy, where ours got there."""
     results: Results = []
     best = [max(score for _, _, score in script) for script in scripts]
     for at, clock in enumerate(("cpu", "wall")):
         ours, theirs = [], []
-        for run, script, goal in zip(found, scripts, best, strict=True):
-            there = next((passed[at] for passed in run["epochs"] if passed[2] >= goal), None)
-            if there is not None:
-                ours.append(there)
+        for run, script, goal in zip(collected, scripts, best, strict=True):
+            available = next((passed[at] for passed in run["epochs"] if passed[2] >= goal), None)
+            if available is not None:
+                ours.append(available)
                 theirs.append(next(passed[at] for passed in script if passed[2] >= goal))
         if ours:
             reached = f"{len(ours)} of {len(best)} seeds got there"

@@ -20,7 +20,7 @@ FLAGS = (
 PATIENCE = 60  # seconds
 
 
-def found() -> str | None:
+def executable() -> str | None:
     """The browser of this machine, if it has one."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
@@ -35,11 +35,11 @@ class Page:
         self.session = self.ask("Target.attachToTarget", targetId=page["targetId"], flatten=True)["sessionId"]
         self.ask("Page.enable")
 
-    def ask(self, method: str, **given: Any) -> dict[str, Any]:
+    def ask(self, method: str, **options: Any) -> dict[str, Any]:
         """A command and its result."""
         self.count += 1
         session = {"sessionId": self.session} if self.session else {}
-        self.socket.send(json.dumps({"id": self.count, "method": method, "params": given, **session}))
+        self.socket.send(json.dumps({"id": self.count, "method": method, "params": options, **session}))
         while True:
             message = json.loads(self.socket.recv(PATIENCE))
             if message.get("id") == self.count:
@@ -51,8 +51,8 @@ class Page:
 
     def run(self, program: str) -> Any:
         """The value of an expression in the page."""
-        told = self.ask("Runtime.evaluate", expression=program, awaitPromise=True, returnByValue=True)
-        return told["result"].get("value")
+        document = self.ask("Runtime.evaluate", expression=program, awaitPromise=True, returnByValue=True)
+        return document["result"].get("value")
 
     def opened(self, url: str) -> float:
         """Seconds from asking for a page until it is loaded, laid out and painted."""
@@ -72,7 +72,7 @@ def page() -> Iterator[Page]:
     """A page of a browser that is gone afterwards."""
     from websockets.sync.client import connect
 
-    path = found()
+    path = executable()
     if path is None:
         raise RuntimeError("no browser")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, ExitStack() as closing:
@@ -83,11 +83,11 @@ def page() -> Iterator[Page]:
         )
         closing.callback(process.wait, 20)
         closing.callback(process.terminate)
-        told = Path(folder, "DevToolsActivePort")
+        result = Path(folder, "DevToolsActivePort")
         until = time.monotonic() + PATIENCE
-        while not (told.is_file() and len(told.read_text().split()) == 2):
+        while not (result.is_file() and len(result.read_text().split()) == 2):
             if time.monotonic() > until:
                 raise RuntimeError("the browser did not start")
             time.sleep(0.05)
-        port, at = told.read_text().split()
+        port, at = result.read_text().split()
         yield Page(closing.enter_context(connect(f"ws://127.0.0.1:{port}{at}", max_size=None, proxy=None)))

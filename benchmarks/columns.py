@@ -34,8 +34,8 @@ print(json.dumps({"seconds": seconds, "peak": peak, "encoder": model.recipe.mode
 def once(columns: int, encoder: str, settings: Settings) -> dict[str, float]:
     """CPU seconds and peak megabytes of one training, read to scored."""
     arguments = (str(settings.few(ROWS, 30)), str(columns), "1" if settings.smoke else "all", encoder)
-    found: dict[str, float] = json.loads(python(CODE, *arguments, OMP_NUM_THREADS="1")[1].splitlines()[-1])
-    return found
+    results: dict[str, float] = json.loads(python(CODE, *arguments, OMP_NUM_THREADS="1")[1].splitlines()[-1])
+    return results
 
 
 def run(settings: Settings) -> Results:

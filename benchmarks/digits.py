@@ -97,9 +97,9 @@ def make(digits: Path, folder: Path, shape: str, rows: int = 1000, held: int = 2
     """``train.csv`` and ``valid.csv`` with the digits of ``digits`` in another shape."""
     for part, most in (("train", rows), ("valid", held)):
         with (digits / f"{part}.csv").open(encoding="utf-8", newline="") as file:
-            told: list[dict[str, Any]] = list(csv.DictReader(file))
+            options: list[dict[str, Any]] = list(csv.DictReader(file))
         rng = np.random.default_rng(len(part))
-        some = [told[i] for i in sorted(rng.permutation(len(told))[:most])]
+        some = [options[i] for i in sorted(rng.permutation(len(options))[:most])]
         at = folder / part
         at.mkdir(parents=True, exist_ok=True)
         lines = [
@@ -116,10 +116,10 @@ def chinese(folder: Path, rows: int = 1000, held: int = 200) -> Path:
         rng = np.random.default_rng(seed)
         lines = []
         for i in range(count):
-            said = [NEUTRAL[j] for j in rng.permutation(len(NEUTRAL))[:3]]
-            told = (GOOD if i % 2 else BAD)[int(rng.integers(6))]
-            said.insert(int(rng.integers(4)), told)
-            lines.append({"text": "，".join(said) + "。", "label": "好评" if i % 2 else "差评"})
+            predicted = [NEUTRAL[j] for j in rng.permutation(len(NEUTRAL))[:3]]
+            result = (GOOD if i % 2 else BAD)[int(rng.integers(6))]
+            predicted.insert(int(rng.integers(4)), result)
+            lines.append({"text": "，".join(predicted) + "。", "label": "好评" if i % 2 else "差评"})
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder / f"{part}.csv", lines)
     return folder

@@ -130,12 +130,12 @@ def mixed(table: Table, seed: int) -> list[int]:
 
 def probes(model: Trained, table: Table, count: int, seed: int) -> list[tuple[Probe, Probe]]:
     """Rows that the model gets right, each before the encoder and before a scrambled copy of it."""
-    found: list[tuple[Probe, Probe]] = []
+    results: list[tuple[Probe, Probe]] = []
     network, (stream, *_) = model.predictor.model, model.model.streams
     other = scrambled(network.encoders[stream])
     plain = network.encoders[stream]
     for i in mixed(table, seed)[: 20 * count]:
-        if len(found) == count:
+        if len(results) == count:
             break
         one = table.take([i])
         (answer,) = model.predict(one)
@@ -150,21 +150,21 @@ def probes(model: Trained, table: Table, count: int, seed: int) -> list[tuple[Pr
         network.encoders.add_module(network.encoders._escape(stream), other)
         blind = probe(network, model.schema, batch, parts, stream, "label", answer.value)
         network.encoders.add_module(network.encoders._escape(stream), plain)
-        found.append((real, blind))
-    return found
+        results.append((real, blind))
+    return results
 
 
-def measured(spec: Spec, given: Sequence[tuple[Probe, Probe]], chances: Sequence[float], seed: int) -> dict[str, Any]:
+def measured(spec: Spec, settings: Sequence[tuple[Probe, Probe]], chances: Sequence[float], seed: int) -> dict[str, Any]:
     """An explainer over these rows: of each what its curves say, and how far its values are from adding up."""
     rows: list[dict[str, Any]] = []
-    for i, ((real, blind), chance) in enumerate(zip(given, chances, strict=True)):
+    for i, ((real, blind), chance) in enumerate(zip(settings, chances, strict=True)):
         # Chance is drawn anew for each row, and not from the draws it is held against.
         drawn = {"seed": 100_000 + 1000 * seed + i} if spec["kind"] == CHANCE else {}
         explainer: Explainer = build("explainers", {**spec, **drawn})
         began = time.process_time()
         heat = explainer.explain(real)
         seconds = time.process_time() - began
-        told = curves(real, heat.values)
+        result = curves(real, heat.values)
         lost = None
         if heat.blank is not None:
             change = real.value - heat.blank
@@ -172,9 +172,9 @@ def measured(spec: Spec, given: Sequence[tuple[Probe, Probe]], chances: Sequence
         same = alike(real, heat.values, explainer.explain(blind).values) if i < 8 else None
         rows.append(
             {
-                "deletion": told.deletion_area,
-                "insertion": told.insertion_area,
-                "gap": told.gap,
+                "deletion": result.deletion_area,
+                "insertion": result.insertion_area,
+                "gap": result.gap,
                 "chance": chance,
                 "lost": lost,
                 "same": None if same is None or same != same else same,
@@ -203,17 +203,17 @@ def run(data: Path, out: Path, names: Sequence[str], rows: int, seeds: Sequence[
                     continue
                 began = time.process_time()
                 model = fitted(case, encoder, train, seed, work / "cache")
-                given = probes(model, held, rows, seed)
-                chances = [by_chance(real, seed=1000 * seed + i).gap for i, (real, _) in enumerate(given)]
+                values = probes(model, held, rows, seed)
+                chances = [by_chance(real, seed=1000 * seed + i).gap for i, (real, _) in enumerate(values)]
                 for kind in wanted:
                     explainer: Explainer = build("explainers", EXPLAINERS[kind])
-                    told = explainer.refuses(given[0][0]) if given else "no row was answered rightly"
-                    found = {"refuses": told} if told else measured(EXPLAINERS[kind], given, chances, seed)
-                    line = {"case": name, "encoder": encoder, "explainer": kind, "seed": seed, **found}
+                    result = explainer.refuses(values[0][0]) if values else "no row was answered rightly"
+                    results = {"refuses": result} if result else measured(EXPLAINERS[kind], values, chances, seed)
+                    line = {"case": name, "encoder": encoder, "explainer": kind, "seed": seed, **results}
                     with out.open("a", encoding="utf-8") as file:
                         file.write(json.dumps(line) + "\n")
                 seconds = time.process_time() - began
-                print(f"{name}, {encoder}, seed {seed}: {len(given)} rows, {seconds:.0f} CPU s", flush=True)
+                print(f"{name}, {encoder}, seed {seed}: {len(values)} rows, {seconds:.0f} CPU s", flush=True)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -242,8 +242,8 @@ class Line:
 
     def areas(self) -> list[str]:
         over, error = self.ahead
-        said = [f"{self.mean('deletion'):.3f}", f"{self.mean('insertion'):.3f}", f"{self.mean('gap'):+.3f}"]
-        return [*said, f"{self.mean('chance'):+.3f}", f"{over:+.3f} ± {error:.3f}"]
+        predicted = [f"{self.mean('deletion'):.3f}", f"{self.mean('insertion'):.3f}", f"{self.mean('gap'):+.3f}"]
+        return [*predicted, f"{self.mean('chance'):+.3f}", f"{over:+.3f} ± {error:.3f}"]
 
     @property
     def scrambled(self) -> str:
@@ -297,26 +297,26 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
     head = ["sense", "encoder", "explainer", "rows", *AREAS, "beats chance", "scrambled", "lost", "ms a row"]
     # Of those that never add up, nothing is told.
     sums = {one["explainer"] for one in lines for row in one.get("rows", ()) if row["lost"] is not None}
-    found = []
+    results = []
     for (case, encoder, explainer), one in grouped(lines, "case", "encoder", "explainer").items():
         lost = one.adds if explainer in sums else ""
-        told = [*one.areas(), "yes" if one.beats else "no", one.scrambled, lost, f"{one.mean('ms'):.0f}"]
-        found.append([case, encoder, explainer, str(len(one.rows)), *told])
-    return markdown(head, found)
+        result = [*one.areas(), "yes" if one.beats else "no", one.scrambled, lost, f"{one.mean('ms'):.0f}"]
+        results.append([case, encoder, explainer, str(len(one.rows)), *result])
+    return markdown(head, results)
 
 
 def areas(lines: Sequence[dict[str, Any]]) -> str:
     """A line for each sense and explainer, over its encoders."""
     each = grouped(lines, "case", "encoder", "explainer")
     head = ["sense", "explainer", "rows", *AREAS, "beats chance on"]
-    found = []
+    results = []
     for (case, explainer), one in grouped(lines, "case", "explainer").items():
         verdicts = {key[1]: some.beats for key, some in each.items() if (key[0], key[2]) == (case, explainer)}
-        said = f"{sum(verdicts.values())} of {len(verdicts)} encoders"
+        predicted = f"{sum(verdicts.values())} of {len(verdicts)} encoders"
         but = ", ".join(name for name, beats in verdicts.items() if not beats)
         but = f" (not {but})" if but and any(verdicts.values()) else ""
-        found.append([case, explainer, str(len(one.rows)), *one.areas(), said + but])
-    return markdown(head, found)
+        results.append([case, explainer, str(len(one.rows)), *one.areas(), predicted + but])
+    return markdown(head, results)
 
 
 def fill(path: Path, mark: str, text: str) -> None:
@@ -339,18 +339,18 @@ def main() -> None:
     parser.add_argument("--table", type=Path)
     parser.add_argument("--areas", type=Path)
     parser.add_argument("--fill", type=Path)
-    told = parser.parse_args()
-    for path, show in ((told.table, table), (told.areas, areas)):
+    arguments = parser.parse_args()
+    for path, show in ((arguments.table, table), (arguments.areas, areas)):
         if path is not None:
             sys.stdout.write(show(read(path)) + "\n")
-    if told.fill is not None:
-        fill(REPOSITORY / "docs" / "explain.md", "explainers", table(read(told.fill)))
-        fill(REPOSITORY / "docs" / "results.md", "explainers", areas(read(told.fill)))
-    if told.table is None and told.areas is None and told.fill is None:
-        if told.data is None or told.out is None:
+    if arguments.fill is not None:
+        fill(REPOSITORY / "docs" / "explain.md", "explainers", table(read(arguments.fill)))
+        fill(REPOSITORY / "docs" / "results.md", "explainers", areas(read(arguments.fill)))
+    if arguments.table is None and arguments.areas is None and arguments.fill is None:
+        if arguments.data is None or arguments.out is None:
             parser.error("DATA and a file for the lines are needed")
-        seeds = [int(seed) for seed in told.seeds.split(",")]
-        run(told.data, told.out, told.cases.split(";"), told.rows, seeds, told.work)
+        seeds = [int(seed) for seed in arguments.seeds.split(",")]
+        run(arguments.data, arguments.out, arguments.cases.split(";"), arguments.rows, seeds, arguments.work)
 
 
 if __name__ == "__main__":

@@ -46,8 +46,8 @@ def run(settings: Settings) -> Results:
         if not (settings.data / name / "train.csv").is_file():
             results.append(Skipped(f"fast, {name}", f"no {name} in {settings.data}"))
             continue
-        found = Sources(data=settings.data, only=frozenset({name})).sets()
-        which = found[name].thinned(settings.few(2_000, 120))
+        by_name = Sources(data=settings.data, only=frozenset({name})).sets()
+        which = by_name[name].thinned(settings.few(2_000, 120))
         ours, reference = interleaved(
             partial(cost, partial(fast, which)), partial(cost, partial(plain, which)), settings.few(3, 1)
         )
@@ -63,5 +63,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Settings().data, help="the folder with clothing and petfinder")
     parser.add_argument("--smoke", action="store_true", help="few rows, once")
-    given = parser.parse_args()
-    print(table(run(Settings(data=given.data, smoke=given.smoke))))
+    arguments = parser.parse_args()
+    print(table(run(Settings(data=arguments.data, smoke=arguments.smoke))))

@@ -43,7 +43,7 @@ def run(
         _, train, test = next(iter(tables(which, root, 0)))
         if most is not None and len(train) > most:
             train = train.take(range(0, len(train), -(-len(train) // most)))
-        found = compare(
+        result = compare(
             train,
             target="label",
             test=test,
@@ -57,7 +57,7 @@ def run(
             quiet=True,
         )
         (out / slug(name) / "set.txt").write_text(name, encoding="utf-8")
-        print(f"{name}: {found.findings[0]}", file=sys.stderr, flush=True)
+        print(f"{name}: {result.findings[0]}", file=sys.stderr, flush=True)
 
 
 TEXTS = ("text", "context", "title", "name", "question", "notes_masked")
@@ -76,22 +76,22 @@ def slug(name: str) -> str:
 
 def table(out: Path) -> str:
     """Markdown: a fusion a row, a set a column. Score ± spread over the seeds, then the robustness area."""
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for file in sorted(out.glob("*/set.txt")):
         name = file.read_text(encoding="utf-8")
-        found[name] = json.loads((file.parent / "compare.json").read_text(encoding="utf-8"))
-    found = {name: found[name] for name in SETS if name in found}
-    fused = {n: {r["name"]: r for r in d["runs"] if len(r["streams"]) == len(SETS[n].streams)} for n, d in found.items()}
-    rows = sorted({name for each in [*fused.values(), *(d["skipped"] for d in found.values())] for name in each})
-    lines = ["| fusion | " + " | ".join(f"{n} ({d['metric']})" for n, d in found.items()) + " |"]
-    lines.append("|---|" + "---|" * len(found))
+        results[name] = json.loads((file.parent / "compare.json").read_text(encoding="utf-8"))
+    results = {name: results[name] for name in SETS if name in results}
+    fused = {n: {r["name"]: r for r in d["runs"] if len(r["streams"]) == len(SETS[n].streams)} for n, d in results.items()}
+    rows = sorted({name for each in [*fused.values(), *(d["skipped"] for d in results.values())] for name in each})
+    lines = ["| fusion | " + " | ".join(f"{n} ({d['metric']})" for n, d in results.items()) + " |"]
+    lines.append("|---|" + "---|" * len(results))
     for fusion in rows:
-        cells = [_cell(fused[name].get(fusion), document["best"]) for name, document in found.items()]
+        cells = [_cell(fused[name].get(fusion), document["best"]) for name, document in results.items()]
         lines.append(f"| {fusion} | {' | '.join(cells)} |")
-    alone = [max((r for r in d["runs"] if len(r["streams"]) == 1), key=lambda r: r["mean"]) for d in found.values()]
+    alone = [max((r for r in d["runs"] if len(r["streams"]) == 1), key=lambda r: r["mean"]) for d in results.values()]
     lines.append("| *best modality alone* | " + " | ".join(f"{r['mean']:.3f} ({r['streams'][0]})" for r in alone) + " |")
-    lines.append("| *no input* | " + " | ".join(f"{d['baseline']:.3f}" for d in found.values()) + " |")
-    budgets = [f"{name}: {document['budget']}, {document['rows']:,} test rows" for name, document in found.items()]
+    lines.append("| *no input* | " + " | ".join(f"{d['baseline']:.3f}" for d in results.values()) + " |")
+    budgets = [f"{name}: {document['budget']}, {document['rows']:,} test rows" for name, document in results.items()]
     note = "**bold**: the best; ≈: not significantly different (p ≥ 0.05 after Holm); in brackets the robustness area."
     return "\n".join([*lines, "", note, "", *(f"* {budget}" for budget in budgets)])
 
@@ -119,18 +119,27 @@ def main() -> None:
     parser.add_argument("--rows", type=int, help="training rows, at most: evenly taken from more")
     parser.add_argument("--length", type=int, help="tokens of a text, at most")
     parser.add_argument("--table", type=Path)
-    given = parser.parse_args()
-    if given.table is not None:
-        print(table(given.table))
+    arguments = parser.parse_args()
+    if arguments.table is not None:
+        print(table(arguments.table))
         return
-    if given.data is None or given.out is None:
+    if arguments.data is None or arguments.out is None:
         parser.error("give the folder of the data and the folder for the results")
     csv.field_size_limit(1 << 26)
-    overrides = [f"model.size={given.size}"]
-    overrides += [] if given.epochs is None else [f"training.epochs={given.epochs}"]
-    overrides += [] if given.seconds is None else [f"training.time_limit={given.seconds}"]
-    run(given.data, given.out, given.sets.split("|"), given.fusions, given.seeds, overrides, given.rows, given.length)
-    print(table(given.out))
+    overrides = [f"model.size={arguments.size}"]
+    overrides += [] if arguments.epochs is None else [f"training.epochs={arguments.epochs}"]
+    overrides += [] if arguments.seconds is None else [f"training.time_limit={arguments.seconds}"]
+    run(
+        arguments.data,
+        arguments.out,
+        arguments.sets.split("|"),
+        arguments.fusions,
+        arguments.seeds,
+        overrides,
+        arguments.rows,
+        arguments.length,
+    )
+    print(table(arguments.out))
 
 
 if __name__ == "__main__":

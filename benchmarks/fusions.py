@@ -66,7 +66,7 @@ def _beside(kind: str, case: Case, repeats: int, what: str) -> Results:
 
 def _growth(kind: str, case: Case, repeats: int) -> Results:
     """Time and memory for twice as many over those for once; the reference's column holds the plain form's growth."""
-    found: Results = []
+    results: Results = []
     larger = {
         "streams": Case(case.rows, 2 * case.streams, case.tokens, case.dim),
         "tokens": Case(case.rows, case.streams, 2 * case.tokens, case.dim),
@@ -79,10 +79,10 @@ def _growth(kind: str, case: Case, repeats: int) -> Results:
         plainly, plain_start = interleaved(lambda s=plain_twice: _timed(s), lambda: _timed(plain), repeats)  # type: ignore[misc]
         mine = [a.cpu / b.cpu for a, b in zip(grown, start, strict=True)]
         other = [a.cpu / b.cpu for a, b in zip(plainly, plain_start, strict=True)]
-        found.append(compared(f"{kind} time, twice the {name}", "×", mine, other))
+        results.append(compared(f"{kind} time, twice the {name}", "×", mine, other))
         grown_by, plainly_by = _peak(twice) / _peak(once), _peak(plain_twice) / _peak(plain)
-        found.append(compared(f"{kind} memory, twice the {name}", "×", [grown_by], [plainly_by]))
-    return found
+        results.append(compared(f"{kind} memory, twice the {name}", "×", [grown_by], [plainly_by]))
+    return results
 
 
 def _steps(kind: str, case: Case) -> tuple[Step, Step, Step | None]:
@@ -95,13 +95,13 @@ def _steps(kind: str, case: Case) -> tuple[Step, Step, Step | None]:
     torch.manual_seed(0)
     names = [f"s{i}" for i in range(case.streams)]
     known = {"depth": DEPTH, "heads": HEADS, "dropout": 0.0} if kind != "concat" else {}
-    given = {name: value for name, value in known.items() if name in options("fusions", kind).model_fields}
-    fusion: Any = build("fusions", {"kind": kind, **given}, names, case.dim).eval()
-    here = torch.ones(case.rows, dtype=torch.bool)
+    settings = {name: value for name, value in known.items() if name in options("fusions", kind).model_fields}
+    fusion: Any = build("fusions", {"kind": kind, **settings}, names, case.dim).eval()
+    present = torch.ones(case.rows, dtype=torch.bool)
     mask = torch.ones(case.rows, case.tokens, dtype=torch.bool)
     vectors = {s: torch.randn(case.rows, case.dim, requires_grad=True) for s in names}
     tokens = {s: torch.randn(case.rows, case.tokens, case.dim, requires_grad=True) for s in names}
-    parts = {s: Encoded(tokens[s], mask, vectors[s], here) for s in names}
+    parts = {s: Encoded(tokens[s], mask, vectors[s], present) for s in names}
     plainly = {s: (vectors[s], tokens[s]) for s in names}
     with torch.no_grad():
         if not torch.allclose(fusion(parts).pooled, PLAIN[kind](fusion, plainly), atol=1e-4):
@@ -141,10 +141,10 @@ def _peak(step: Step) -> float:
     from torch.profiler import ProfilerActivity, profile
 
     step()  # the gradients are there from now on
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as told:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as result:
         step()
     held = most = 0
-    for event in told.profiler.kineto_results.events():  # type: ignore[union-attr]
+    for event in result.profiler.kineto_results.events():  # type: ignore[union-attr]
         if event.name() == "[memory]" and event.device_type() == torch.autograd.DeviceType.CPU:
             held += event.nbytes()
             most = max(most, held)

@@ -28,8 +28,8 @@ def compare(name: str, size: int, rows: int, shuffled: bool, folder: Path, setti
     pictures = [rng.integers(0, 256, (size, size, 3), dtype=np.uint8) for _ in range(rows)]
     schema = Schema.declare({"photo": {"kind": "image", "size": size}})
     schema.columns["photo"].reader.fit(pictures[:16])
-    found = encode(schema, Table({"photo": pictures}), media=UPLOADS_ONLY, store=Store(folder))
-    stored = found.inputs["photo"]
+    results = encode(schema, Table({"photo": pictures}), media=UPLOADS_ONLY, store=Store(folder))
+    stored = results.inputs["photo"]
     assert isinstance(stored, Cached)
     each = size * size * 3
     values = np.memmap(stored.cache.folder / "values.bin", np.uint8, "r").reshape(rows, each)

@@ -155,15 +155,15 @@ def left(out: Path) -> str:
 
 def document(out: Path) -> Any:
     """The report without the clock."""
-    found = json.loads((out / "report.json").read_text())
-    for record in found["history"]:
+    result = json.loads((out / "report.json").read_text())
+    for record in result["history"]:
         del record["seconds"]
-    return found
+    return result
 
 
 def arrays(cache: Path) -> dict[tuple[str, bytes], bytes]:
     """What lies on a store, by cache and digest."""
-    found = {}
+    results = {}
     for index in cache.glob("*/index.sqlite"):
         values = (index.parent / "values.bin").read_bytes()
         with sqlite3.connect(index) as db:
@@ -171,8 +171,8 @@ def arrays(cache: Path) -> dict[tuple[str, bytes], bytes]:
             (end,) = db.execute("SELECT bytes FROM extent").fetchone()
         db.close()
         for (offset, digest), (stop, _) in zip(places, [*places[1:], (end, b"")], strict=True):
-            found[index.parent.name, digest] = values[offset:stop]
-    return found
+            results[index.parent.name, digest] = values[offset:stop]
+    return results
 
 
 def same(out: Path, cache: Path, whole: Path, whole_cache: Path) -> None:
@@ -201,7 +201,7 @@ def run(count: int, seed: int, folder: Path, rows: int = 60, say: Callable[[str]
     seconds, most = time.monotonic() - began, moments.seen
     say(f"an undisturbed run takes {seconds:.1f} s and passes {most} moments that matter")
     chance, kills, runs = random.Random(seed), 0, 0
-    found: Counter[str] = Counter()
+    result: Counter[str] = Counter()
     while kills < count:
         runs += 1
         out, cache = folder / f"run-{runs}", folder / f"cache-{runs}"
@@ -212,10 +212,10 @@ def run(count: int, seed: int, folder: Path, rows: int = 60, say: Callable[[str]
             if not killed(lambda out=out, cache=cache: fit(table, out, cache), after, at):  # type: ignore[misc]
                 break
             kills += 1
-            found[left(out)] += 1
+            result[left(out)] += 1
         same(out, cache, folder / "whole", folder / "whole-cache")
         say(f"run {runs} came to its end as the undisturbed one, {kills} kills so far")
-    return found
+    return result
 
 
 def main() -> None:
@@ -223,10 +223,10 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rows", type=int, default=60)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = run(given.count, given.seed, Path(folder), given.rows)
-    print(", ".join(f"{n} left {what}" for what, n in found.items()))
+        result = run(arguments.count, arguments.seed, Path(folder), arguments.rows)
+    print(", ".join(f"{n} left {what}" for what, n in result.items()))
 
 
 if __name__ == "__main__":

@@ -27,14 +27,14 @@ def run(settings: Settings) -> Results:
     with tempfile.TemporaryDirectory() as folder:
         at = Path(folder)
         rows = _model(at, settings)
-        found: Results = []
+        results: Results = []
         for name, each, words in (
             ("a row a request", 1, ()),
             ("8 rows a request", 8, ()),
             ("8 rows a request, allowed by --max-request-pixels", 8, ("--max-request-pixels", str(2**30))),
         ):
-            found += measured(at / "run", rows, big, name, each, words, seconds)
-        return found
+            results += measured(at / "run", rows, big, name, each, words, seconds)
+        return results
 
 
 def measured(
@@ -80,16 +80,16 @@ def measured(
 
 def _asked(service: Service, small: list[tuple[bytes, str]], seconds: float) -> list[float]:
     """Seconds of each answer to small rows, one after the other."""
-    found, until = [], time.perf_counter() + seconds
+    results, until = [], time.perf_counter() + seconds
     while time.perf_counter() < until:
-        body, kind = small[len(found) % len(small)]
+        body, kind = small[len(results) % len(small)]
         start = time.perf_counter()
         status, answer = service.post("/predict", body, kind)
         if status != 200:
             raise RuntimeError(f"a small row was answered with {status}: {answer[:200]!r}")
-        found.append(time.perf_counter() - start)
+        results.append(time.perf_counter() - start)
         time.sleep(0.005)
-    return found
+    return results
 
 
 def _again(service: Service, hostile: tuple[bytes, str], over: threading.Event, statuses: Counter[int]) -> None:

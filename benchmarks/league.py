@@ -51,7 +51,7 @@ class Told(NamedTuple):
     overrides: tuple[str, ...] = ()
 
 
-def ours(which: Set, learn: Array, check: Array, names: Sequence[str], seed: int, told: Told) -> Array:
+def ours(which: Set, learn: Array, check: Array, names: Sequence[str], seed: int, result: Told) -> Array:
     """What sensorium says of the rows ``check``: probabilities in the order of ``names``, or numbers.
 
     It is told what the question is, and which columns are none of its inputs; what the inputs are it finds out.
@@ -64,38 +64,38 @@ def ours(which: Set, learn: Array, check: Array, names: Sequence[str], seed: int
             columns={which.target: "category" if which.classes else "number"},
             ignore=which.ignore,
             group=group,
-            overrides=told.overrides,
-            quality=told.quality,
+            overrides=result.overrides,
+            quality=result.quality,
             seed=seed,
             cache=cache,
             quiet=True,
         )
-        asked = which.table.take(check)
-        given = [prediction.targets[which.target] for prediction in model.predict(asked)]
+        requested = which.table.take(check)
+        inputs = [prediction.targets[which.target] for prediction in model.predict(requested)]
     if not which.classes:
-        return np.array([one["value"] for one in given], dtype=np.float64)
-    return np.array([[one["probabilities"].get(name, 0.0) for name in names] for one in given])
+        return np.array([one["value"] for one in inputs], dtype=np.float64)
+    return np.array([[one["probabilities"].get(name, 0.0) for name in names] for one in inputs])
 
 
-def scores(which: Set, truth: Array, said: Array, names: Sequence[str]) -> dict[str, float]:
+def scores(which: Set, truth: Array, predicted: Array, names: Sequence[str]) -> dict[str, float]:
     """Every measure of some answers; the first is the one that counts."""
     from sklearn import metrics
 
     if not which.classes:
-        found = {"r2": metrics.r2_score(truth, said), "mae": metrics.mean_absolute_error(truth, said)}
-        return {name: float(value) for name, value in found.items()}
+        results = {"r2": metrics.r2_score(truth, predicted), "mae": metrics.mean_absolute_error(truth, predicted)}
+        return {name: float(value) for name, value in results.items()}
     codes = np.array([list(names).index(name) for name in truth])
-    best = said.argmax(axis=1)
-    chances = np.clip(said, FLOOR, None)
+    best = predicted.argmax(axis=1)
+    chances = np.clip(predicted, FLOOR, None)
     right = (chances / chances.sum(axis=1, keepdims=True))[np.arange(len(codes)), codes]
-    found = {} if len(names) > 2 else {"auroc": metrics.roc_auc_score(codes == 1, said[:, 1])}
-    found |= {"accuracy": (best == codes).mean(), "log_loss": -np.log(right).mean()}
-    found["macro_f1"] = metrics.f1_score(codes, best, average="macro", zero_division=0.0)
-    return {name: float(value) for name, value in found.items()}
+    results = {} if len(names) > 2 else {"auroc": metrics.roc_auc_score(codes == 1, predicted[:, 1])}
+    results |= {"accuracy": (best == codes).mean(), "log_loss": -np.log(right).mean()}
+    results["macro_f1"] = metrics.f1_score(codes, best, average="macro", zero_division=0.0)
+    return {name: float(value) for name, value in results.items()}
 
 
 def run(
-    sets: Iterable[Set], out: Path, ways: Sequence[str], count: int, seeds: int, told: Told, beside: Sequence[Path] = ()
+    sets: Iterable[Set], out: Path, ways: Sequence[str], count: int, seeds: int, outcome: Told, beside: Sequence[Path] = ()
 ) -> None:
     """Every line that ``out`` and the files beside it do not hold yet."""
     done = {tuple(line["key"]) for path in (*beside, out) for line in read(path)}
@@ -111,7 +111,7 @@ def run(
             target = which.target if which.classes else None
             split = folds(which.table, count, kind=kind, by=which.group, target=target, seed=seed)
             for way in ways:
-                name = told.name if way == DEFAULT else way
+                name = outcome.name if way == DEFAULT else way
                 for fold, (learn, check) in enumerate(split):
                     key = (which.name, name, len(which.table), count, seed, fold)
                     if key in done:
@@ -120,18 +120,18 @@ def run(
                         plain = rivals.Plain(which)
                     began = time.perf_counter()
                     if plain is not None and way != DEFAULT:
-                        said = rivals.answer(way, plain, which, learn, check, truth, names, seed)
+                        predicted = rivals.answer(way, plain, which, learn, check, truth, names, seed)
                     else:
-                        said = ours(which, learn, check, names, seed, told)
+                        predicted = ours(which, learn, check, names, seed, outcome)
                     seconds = round(time.perf_counter() - began, 2)
-                    found = scores(which, truth[check], said, names)
-                    line: dict[str, Any] = {"key": key, "scores": found, "seconds": seconds}
+                    result = scores(which, truth[check], predicted, names)
+                    line: dict[str, Any] = {"key": key, "scores": result, "seconds": seconds}
                     if way == DEFAULT:
-                        line |= {"quality": told.quality, "overrides": told.overrides}
+                        line |= {"quality": outcome.quality, "overrides": outcome.overrides}
                     out.parent.mkdir(parents=True, exist_ok=True)
                     with open(out, "a", encoding="utf-8") as file:
                         file.write(json.dumps(line) + "\n")
-                    measure, score = next(iter(found.items()))
+                    measure, score = next(iter(result.items()))
                     print(f"{'/'.join(map(str, key))}: {measure} {score:.3f} in {seconds} s", file=sys.stderr, flush=True)
 
 
@@ -151,14 +151,14 @@ class Standing(NamedTuple):
     @property
     def ranks(self) -> dict[str, float]:
         """1 is best; those that are level share their ranks."""
-        means = {way: round(float(found.mean()), 9) for way, found in self.scores.items()}
+        means = {way: round(float(results.mean()), 9) for way, results in self.scores.items()}
         above = {way: sum(other > mean for other in means.values()) for way, mean in means.items()}
         level = {way: sum(other == mean for other in means.values()) for way, mean in means.items()}
         return {way: above[way] + (level[way] + 1) / 2 for way in means}
 
     def difference(self, way: str) -> tuple[str, float, float] | None:
         """The best rival, how far ``way`` is ahead of it, and the standard error of that; None without a rival."""
-        others = {name: found for name, found in self.scores.items() if name in rivals.WAYS}
+        others = {name: results for name, results in self.scores.items() if name in rivals.WAYS}
         if not others or way not in self.scores:
             return None
         best = max(others, key=lambda name: float(others[name].mean()))
@@ -173,7 +173,7 @@ def standings(lines: Iterable[dict[str, Any]]) -> dict[str, Standing]:
     for line in lines:
         name, way, *fold = line["key"]
         by_set[name][way][tuple(fold)] = line
-    found = {}
+    results = {}
     for name, ways in by_set.items():
         shared = sorted(set.intersection(*(set(by_fold) for by_fold in ways.values())))
         if not shared:
@@ -186,21 +186,21 @@ def standings(lines: Iterable[dict[str, Any]]) -> dict[str, Standing]:
         }
         values = {way: np.array([line["scores"][measures[0]] for line in folded]) for way, folded in kept.items()}
         seconds = {way: float(np.mean([line["seconds"] for line in folded])) for way, folded in kept.items()}
-        found[name] = Standing(measures[0], values, more, seconds)
-    return found
+        results[name] = Standing(measures[0], values, more, seconds)
+    return results
 
 
 def table(lines: Sequence[dict[str, Any]]) -> str:
     """Markdown: scores, then what else was measured; last the mean ranks, and where sensorium is behind."""
-    found = standings(lines)
-    named = list(dict.fromkeys(way for one in found.values() for way in one.scores))
+    result = standings(lines)
+    named = list(dict.fromkeys(way for one in result.values() for way in one.scores))
     ways = [way for way in named if way not in rivals.WAYS] + [way for way in rivals.WAYS if way in named]
     mine = [way for way in ways if way not in rivals.WAYS]
     titles = ["set", "score", *ways, *(f"{way} − best rival" for way in mine), *(f"rank of {way}" for way in mine)]
     text = ["| " + " | ".join(titles) + " | seconds a fold |", "|---" * (len(titles) + 1) + "|"]
     other = ["| set | measure | " + " | ".join(ways) + " |", "|---" * (len(ways) + 2) + "|"]
     behind: dict[str, list[str]] = {way: [] for way in mine}
-    for name, one in found.items():
+    for name, one in result.items():
         best = max(float(values.mean()) for values in one.scores.values())
         cells = []
         for way in ways:
@@ -222,7 +222,7 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
         for measure in next(iter(one.more.values())):
             values_of = [f"{one.more[way][measure]:.3f}" if way in one.more else "–" for way in ways]
             other.append(f"| {name} | {measure} | " + " | ".join(values_of) + " |")
-    whole = [one for one in found.values() if set(one.scores) == set(ways)]
+    whole = [one for one in result.values() if set(one.scores) == set(ways)]
     ranks = [f"{way} {np.mean([one.ranks[way] for one in whole]):.2f}" for way in ways] if whole else ["–"]
     last = [f"Mean rank of {len(ways)} over the {len(whole)} sets that all have answered: {', '.join(ranks)}."]
     for way in mine:
@@ -252,25 +252,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.add_argument(f"--{package}", type=Path, help="its wheel or folder, where it is not installed")
     parser.add_argument("--list", action="store_true", help="only say which sets are here")
     parser.add_argument("--table", type=Path, nargs="+", metavar="FILE", help="only print the tables of these results")
-    given = parser.parse_args(arguments)
-    if given.table is not None:
-        print(table([line for path in given.table for line in read(path)]))
+    args = parser.parse_args(arguments)
+    if args.table is not None:
+        print(table([line for path in args.table for line in read(path)]))
         return
-    ways = given.ways.split(",")
+    ways = args.ways.split(",")
     if unknown := [way for way in ways if way not in (DEFAULT, *rivals.WAYS)]:
         parser.error(f"no way named {unknown[0]!r}; there are: {', '.join((DEFAULT, *rivals.WAYS))}")
-    if given.name in rivals.WAYS:
-        parser.error(f"--name {given.name}: that is a rival")
+    if args.name in rivals.WAYS:
+        parser.error(f"--name {args.name}: that is a rival")
     csv.field_size_limit(1 << 26)
-    only = frozenset(given.sets.split(",")) if given.sets else frozenset()
-    sources = Sources(given.statsmodels, given.sktime, given.aeon, given.data, given.part, only)
-    sets = [which.thinned(given.rows) for which in sources.sets().values()]
-    if given.list:
+    only = frozenset(args.sets.split(",")) if args.sets else frozenset()
+    sources = Sources(args.statsmodels, args.sktime, args.aeon, args.data, args.part, only)
+    sets = [which.thinned(args.rows) for which in sources.sets().values()]
+    if args.list:
         print(described(sets))
         return
-    told = Told(given.name, given.quality, tuple(given.overrides))
-    run(sets, given.out, ways, given.folds, given.seeds, told, given.beside)
-    print(table([line for path in (*given.beside, given.out) for line in read(path)]))
+    options = Told(args.name, args.quality, tuple(args.overrides))
+    run(sets, args.out, ways, args.folds, args.seeds, options, args.beside)
+    print(table([line for path in (*args.beside, args.out) for line in read(path)]))
 
 
 if __name__ == "__main__":

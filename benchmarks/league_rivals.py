@@ -39,18 +39,18 @@ def _series(cell: Any, root: Path) -> Array:
     steps = np.load(root / cell, allow_pickle=False) if isinstance(cell, str) else np.asarray(cell)
     steps = steps.reshape(len(steps), -1).astype(np.float64)
     points = COURSE if steps.shape[1] <= 2 else 24
-    found = [float(len(steps))]
+    result = [float(len(steps))]
     for channel in steps.T:
         known = np.isfinite(channel)
         if not known.any():
-            found += [np.nan] * (9 + points)
+            result += [np.nan] * (9 + points)
             continue
         filled = np.interp(np.arange(len(channel)), np.flatnonzero(known), channel[known])
         change = np.diff(filled) if len(filled) > 1 else np.zeros(1)
-        found += [filled.mean(), filled.std(), *np.quantile(filled, (0, 0.25, 0.5, 0.75, 1))]
-        found += [np.abs(change).mean(), change.std()]
-        found += np.interp(np.linspace(0, len(filled) - 1, points), np.arange(len(filled)), filled).tolist()
-    return np.array(found)
+        result += [filled.mean(), filled.std(), *np.quantile(filled, (0, 0.25, 0.5, 0.75, 1))]
+        result += [np.abs(change).mean(), change.std()]
+        result += np.interp(np.linspace(0, len(filled) - 1, points), np.arange(len(filled)), filled).tolist()
+    return np.array(result)
 
 
 def _image(cell: Any, root: Path) -> Array:
@@ -103,9 +103,9 @@ class Plain:
             elif kind == "text":
                 self.texts.append(["" if is_blank(cell) else str(cell) for cell in cells])
             else:
-                found = [None if is_blank(cell) else _MEDIA[kind](cell, root) for cell in cells]
-                width = max(len(one) for one in found if one is not None)
-                numbers.append(np.array([np.full(width, np.nan) if one is None else one for one in found]))
+                results = [None if is_blank(cell) else _MEDIA[kind](cell, root) for cell in cells]
+                width = max(len(one) for one in results if one is not None)
+                numbers.append(np.array([np.full(width, np.nan) if one is None else one for one in results]))
         self.numbers = np.hstack(numbers) if numbers else np.empty((len(table), 0))
 
     def design(self, way: str, learn: Array, check: Array, seed: int) -> tuple[Any, Any]:
@@ -123,8 +123,8 @@ class Plain:
                 warnings.filterwarnings("ignore", "Found unknown categories")
                 blocks.append(_fitted(onehot, cells[learn], cells[check]))
         for texts in self.texts:
-            known, asked = [texts[i] for i in learn], [texts[i] for i in check]
-            blocks.append(_fitted(_of_texts(way, len(known), seed), known, asked))
+            known, requested = [texts[i] for i in learn], [texts[i] for i in check]
+            blocks.append(_fitted(_of_texts(way, len(known), seed), known, requested))
         if any(issparse(one) for block in blocks for one in block):
             first, second = (csr_array(hstack([block[i] for block in blocks])) for i in (0, 1))
             return first, second
@@ -188,13 +188,13 @@ def answer(
     way: str, plain: Plain, which: Set, learn: Array, check: Array, answers: Array, names: Sequence[str], seed: int
 ) -> Array:
     """What a rival says of the rows ``check``: probabilities ``[rows, classes]`` in the order of ``names``, or numbers."""
-    known, asked = plain.design(way, learn, check, seed)
+    known, requested = plain.design(way, learn, check, seed)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class in y")
         warnings.filterwarnings("ignore", "lbfgs failed to converge")
         model = _model(way, which.classes, answers[learn], seed).fit(known, answers[learn])
     if not which.classes:
-        return np.asarray(model.predict(asked), dtype=np.float64)
+        return np.asarray(model.predict(requested), dtype=np.float64)
     chances = np.zeros((len(check), len(names)))
-    chances[:, [list(names).index(name) for name in model.classes_]] = model.predict_proba(asked)
+    chances[:, [list(names).index(name) for name in model.classes_]] = model.predict_proba(requested)
     return chances

@@ -68,10 +68,10 @@ class Package:
         """The text of ``inner``, a path in the package; None where there is no such file, or no such package."""
         place = self.place
         if place is None:
-            found = find_spec(self.name)
-            if found is None or not found.submodule_search_locations:
+            result = find_spec(self.name)
+            if result is None or not result.submodule_search_locations:
                 return None
-            place = Path(next(iter(found.submodule_search_locations)))
+            place = Path(next(iter(result.submodule_search_locations)))
         if place.is_file():
             with zipfile.ZipFile(place) as wheel:
                 name = f"{self.name}/{inner}"
@@ -103,7 +103,7 @@ class Sources:
         missing = [name for name in self.only if made[name] is None]
         if missing:
             raise SystemExit(f"the files of {', '.join(missing)} are not here: name a wheel or a folder (--help)")
-        return {name: found for name, found in made.items() if found is not None}
+        return {name: results for name, results in made.items() if results is not None}
 
 
 Makers = dict[str, Callable[[], Set | None]]
@@ -272,7 +272,7 @@ def _of_series(sources: Sources) -> Makers:
             if len(texts) == len(parts):
                 read = [read_ts(text) for text in texts]
                 columns: Rows = {"series": [cell for cells, _ in read for cell in cells]}
-                answers = [answer for _, given in read for answer in given]
+                answers = [answer for _, inputs in read for answer in inputs]
                 columns["label"] = answers if classes else [float(answer) for answer in answers]
                 return Set(name, Table(columns, source=name), classes, {"series": "series"})
         return None

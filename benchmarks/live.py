@@ -46,11 +46,11 @@ class Source:
         """Number, last step and bytes of each."""
         from sensorium.streaming.stream_session import HEADER
 
-        found = []
+        results = []
         for number, at in enumerate(range(0, len(self.samples), self.chunk)):
             data = self.samples[at : at + self.chunk]
-            found.append((number, at + len(data), HEADER.pack(number, at) + data.tobytes()))
-        return found
+            results.append((number, at + len(data), HEADER.pack(number, at) + data.tobytes()))
+        return results
 
     @property
     def length(self) -> float:
@@ -121,8 +121,8 @@ async def _measured(folder: Path, seconds: float, streams: int) -> Results:
         crowd = await asyncio.gather(*(_heard(port, sound(seconds), pace=1.0) for _ in range(streams)))
         results += _waits(f"live sound, {streams} at once", crowd, sound(seconds))
         flood = await _heard(port, sound(seconds))
-        told = flood.summary
-        note = f"{told['answered']} windows answered, {told['dropped']} dropped for newer ones, none later than this"
+        result = flood.summary
+        note = f"{result['answered']} windows answered, {result['dropped']} dropped for newer ones, none later than this"
         results.append(Measure("live sound, sent too fast: latency at most", "ms", 1000 * max(flood.waits), note=note))
         results.append(await _misled(port, sound(seconds)))
     return results
@@ -202,13 +202,13 @@ async def _heard(
 
         sending = asyncio.create_task(send())
         async for message in stream:
-            now, said = time.perf_counter(), json.loads(message)
-            if "error" in said:
-                raise RuntimeError(said["error"]["problem"])
-            if "summary" in said:
-                heard.summary, heard.took = said["summary"], now - start
+            now, answer = time.perf_counter(), json.loads(message)
+            if "error" in answer:
+                raise RuntimeError(answer["error"]["problem"])
+            if "summary" in answer:
+                heard.summary, heard.took = answer["summary"], now - start
             else:
-                last = round(said["start"] * source.rate) + steps
+                last = round(answer["start"] * source.rate) + steps
                 heard.waits.append(now - next(when for end, when in went if end >= last))
         await sending
     return heard

@@ -40,21 +40,20 @@ def run(settings: Settings) -> Results:
                 writer = csv.writer(file)
                 writer.writerow(["photo", "label"])
                 writer.writerows([photo, "ab"[i % 2]] for i, photo in enumerate(part))
-        found: dict[str, list[dict[str, float]]] = {"once": [], "often": []}
+        results: dict[str, list[dict[str, float]]] = {"once": [], "often": []}
         for i in range(settings.few(3, 1)):
-            for name, into in found.items():
+            for name, into in results.items():
                 cache = str(at / f"cache-{name}-{i}")
                 arguments = (str(at / f"{name}.csv"), str(at / "valid.csv"), cache)
                 into.append(json.loads(python(CODE, *arguments, OMP_NUM_THREADS="1")[1].splitlines()[-1]))
-    note = (
-        f"{rows * times} rows beside {rows}; reading the longer table itself took {found['often'][0]['read']:.1f} MB of it"
-    )
+    read = results["often"][0]["read"]
+    note = f"{rows * times} rows beside {rows}; reading the longer table itself took {read:.1f} MB of it"
     return [
         compared(
             f"peak memory, {times} × the rows",
             "MB",
-            [f["peak"] - f["read"] for f in found["often"]],
-            [f["peak"] - f["read"] for f in found["once"]],
+            [f["peak"] - f["read"] for f in results["often"]],
+            [f["peak"] - f["read"] for f in results["once"]],
             at_most=1.1,
             note=note,
         )

@@ -54,7 +54,7 @@ def starved(seed: int, train: int = 400, test: int = 1000) -> tuple[dict[str, Ta
     ``table``: a category that is right in two rows of three, and twelve numbers that say nothing but tell rows apart.
     ``wave``: four classes by the order of two tones, in noise.
     """
-    found = {}
+    results = {}
     for name, rows in (("train", train), ("test", test)):
         rng = np.random.default_rng([seed, rows])
         label = rng.integers(0, 4, rows)
@@ -63,8 +63,8 @@ def starved(seed: int, train: int = 400, test: int = 1000) -> tuple[dict[str, Ta
         for i in range(12):
             cells[f"n{i}"] = rng.standard_normal(rows).tolist()
         cells["wave"] = [_wave(int(k), rng) for k in label]
-        found[name] = Table(cells, source=name)
-    return found, {"table": ("hint", *(f"n{i}" for i in range(12))), "wave": ("wave",)}
+        results[name] = Table(cells, source=name)
+    return results, {"table": ("hint", *(f"n{i}" for i in range(12))), "wave": ("wave",)}
 
 
 def echo(seed: int, train: int = 500, test: int = 1000) -> tuple[dict[str, Table], dict[str, tuple[str, ...]]]:
@@ -73,7 +73,7 @@ def echo(seed: int, train: int = 500, test: int = 1000) -> tuple[dict[str, Table
     The class is told by the signs of two of the numbers and the larger of the others: neither stream is sure of it alone.
     """
     mix = np.random.default_rng(99).standard_normal((2, 4, 6))
-    found = {}
+    results = {}
     for name, rows in (("train", train), ("test", test)):
         rng = np.random.default_rng([seed, rows, 1])
         hidden = rng.standard_normal((rows, 4))
@@ -86,8 +86,8 @@ def echo(seed: int, train: int = 500, test: int = 1000) -> tuple[dict[str, Table
         noise = 0.5 * rng.standard_normal((rows, 16, 6))
         series = (levels[:, None] + noise).astype(np.float32)
         cells["sensor"] = [None if g > 0.6 else x for g, x in zip(gone, series, strict=True)]
-        found[name] = Table(cells, source=name)
-    return found, {"table": tuple(f"n{i}" for i in range(6)), "sensor": ("sensor",)}
+        results[name] = Table(cells, source=name)
+    return results, {"table": tuple(f"n{i}" for i in range(6)), "sensor": ("sensor",)}
 
 
 MADE = {"starved": starved, "echo": echo}
@@ -123,10 +123,10 @@ def one(name: str, seed: int, streams: tuple[str, ...], overrides: tuple[str, ..
         quiet=True,
     )
     spent = time.process_time() - began
-    found = model.evaluate(test).targets["label"]
+    evaluation = model.evaluate(test).targets["label"]
     return {
-        "score": found.metrics[metric],
-        "subsets": {subset: scores[metric] for subset, scores in found.subsets.items()},
+        "score": evaluation.metrics[metric],
+        "subsets": {subset: scores[metric] for subset, scores in evaluation.subsets.items()},
         "cpu": round(spent, 1),
     }
 
@@ -152,16 +152,16 @@ def run(out: Path, what: str, names: list[str], seeds: list[int], variants: list
 
 def table(path: Path) -> str:
     """Markdown: mean and deviation over the seeds, with all streams and with each subset."""
-    found: dict[Any, list[Any]] = defaultdict(list)
+    results: dict[Any, list[Any]] = defaultdict(list)
     for line in read(path):
-        found[tuple(line["key"][:3])].append(line)
+        results[tuple(line["key"][:3])].append(line)
     lines = ["| | set | variant | seeds | all | subsets of streams at test time |", "|---|---|---|---|---|---|"]
-    for (what, name, variant), runs in found.items():
+    for (what, name, variant), runs in results.items():
         scores = [run["score"] for run in runs]
         spread = f"{mean(scores):.3f}" + (f" ± {stdev(scores):.3f}" if len(scores) > 1 else "")
         subsets = {s: mean(run["subsets"][s] for run in runs) for s in runs[0]["subsets"]}
-        told = ", ".join(f"{s} {score:.3f}" for s, score in subsets.items())
-        lines.append(f"| {what} | {name} | {variant} | {len(runs)} | {spread} | {told} |")
+        result = ", ".join(f"{s} {score:.3f}" for s, score in subsets.items())
+        lines.append(f"| {what} | {name} | {variant} | {len(runs)} | {spread} | {result} |")
     return "\n".join(lines)
 
 
@@ -179,16 +179,16 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--variants", default="", help="names, separated by |")
     parser.add_argument("--table", type=Path)
-    given = parser.parse_args()
-    if given.table is not None:
-        print(table(given.table))
+    arguments = parser.parse_args()
+    if arguments.table is not None:
+        print(table(arguments.table))
         return
-    if given.data is None or given.out is None:
+    if arguments.data is None or arguments.out is None:
         parser.error("give the folder of the data and the file for the results")
     csv.field_size_limit(1 << 26)
-    ROOT = given.data
-    variants = [v for v in given.variants.split("|") if v]
-    run(given.out, given.what, given.sets.split(","), [int(s) for s in given.seeds.split(",")], variants)
+    ROOT = arguments.data
+    variants = [v for v in arguments.variants.split("|") if v]
+    run(arguments.out, arguments.what, arguments.sets.split(","), [int(s) for s in arguments.seeds.split(",")], variants)
 
 
 if __name__ == "__main__":

@@ -68,8 +68,8 @@ def job(path: Path, ignore: list[str], overrides: list[str], cache: Path) -> tup
     quiet = Console(quiet=True)
     table = Table.read(path)
     known = [name for name in ignore if table.has(name)]
-    told = ["training.threads=1", *overrides]
-    request = Request.of(path, target="label", ignore=known, overrides=told, cache=cache)
+    options = ["training.threads=1", *overrides]
+    request = Request.of(path, target="label", ignore=known, overrides=options, cache=cache)
     ready = prepare(request, quiet)
     torch.manual_seed(0)
     model, objectives = build(ready.plan, ready.schema, ready.rows, quiet)
@@ -79,10 +79,10 @@ def job(path: Path, ignore: list[str], overrides: list[str], cache: Path) -> tup
 def compare(name: str, held: Job, plan: Any, settings: Settings) -> Results:
     """Padding and time of both, on the same rows."""
     spec = plan.training
-    found = padding_shares(held.schema, held.rows, spec, 0)
-    if found is None:
+    result = padding_shares(held.schema, held.rows, spec, 0)
+    if result is None:
         return [Skipped(name, "no stream of it is ragged")]
-    drawn, together = found
+    drawn, together = result
     with StepTimer(held, spec) as one, StepTimer(held, spec.model_copy(update={"bucket": WINDOW})) as other:
         one.steps(2), other.steps(2)
         count = settings.few(STEPS, 2)

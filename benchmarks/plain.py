@@ -73,85 +73,85 @@ def residual(fusion: Any, hidden: Tensor) -> Tensor:
     return hidden + perceptron(fusion.network, normal(fusion.norm, hidden))
 
 
-def places(fusion: Any, given: Given) -> list[int]:
+def places(fusion: Any, inputs: Given) -> list[int]:
     """Where the streams that are there stand in the fusion's order."""
-    return [i for i, s in enumerate(fusion.streams) if s in given]
+    return [i for i, s in enumerate(fusion.streams) if s in inputs]
 
 
-def chosen(fusion: Any, given: Given) -> list[tuple[int, Tensor, Tensor]]:
-    return [(i, *given[fusion.streams[i]]) for i in places(fusion, given)]
+def chosen(fusion: Any, inputs: Given) -> list[tuple[int, Tensor, Tensor]]:
+    return [(i, *inputs[fusion.streams[i]]) for i in places(fusion, inputs)]
 
 
-def gathered(fusion: Any, given: Given, met: list[Tensor]) -> Tensor:
+def gathered(fusion: Any, inputs: Given, met: list[Tensor]) -> Tensor:
     """Σₛ αₛ (vₛ + mean of the tokens), α a softmax over those that are there."""
-    alpha = torch.softmax(fusion.gathered.logits[places(fusion, given)], dim=0)
-    streams = zip(chosen(fusion, given), met, strict=True)
+    alpha = torch.softmax(fusion.gathered.logits[places(fusion, inputs)], dim=0)
+    streams = zip(chosen(fusion, inputs), met, strict=True)
     return sum((a * (v + x.mean(dim=1)) for a, ((_, v, _), x) in zip(alpha, streams, strict=True)), torch.zeros(()))
 
 
 # ── vectors ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def single(fusion: Any, given: Given) -> Tensor:
-    return torch.stack([v for _, v, _ in chosen(fusion, given)]).mean(dim=0)
+def single(fusion: Any, inputs: Given) -> Tensor:
+    return torch.stack([v for _, v, _ in chosen(fusion, inputs)]).mean(dim=0)
 
 
-def concat(fusion: Any, given: Given) -> Tensor:
-    rows = next(iter(given.values()))[0].shape[0]
-    side = [given[s][0] if s in given else fusion.missing[i].expand(rows, -1) for i, s in enumerate(fusion.streams)]
-    there = torch.tensor([[float(s in given) for s in fusion.streams]]).to(side[0]).expand(rows, -1)
-    return perceptron(fusion.network, torch.cat([*side, there], dim=1))
+def concat(fusion: Any, inputs: Given) -> Tensor:
+    rows = next(iter(inputs.values()))[0].shape[0]
+    side = [inputs[s][0] if s in inputs else fusion.missing[i].expand(rows, -1) for i, s in enumerate(fusion.streams)]
+    region_mask = torch.tensor([[float(s in inputs) for s in fusion.streams]]).to(side[0]).expand(rows, -1)
+    return perceptron(fusion.network, torch.cat([*side, region_mask], dim=1))
 
 
-def weighted(fusion: Any, given: Given) -> Tensor:
-    alpha = torch.softmax(fusion.logits[places(fusion, given)], dim=0)
-    return sum((a * v for a, (_, v, _) in zip(alpha, chosen(fusion, given), strict=True)), torch.zeros(()))
+def weighted(fusion: Any, inputs: Given) -> Tensor:
+    alpha = torch.softmax(fusion.logits[places(fusion, inputs)], dim=0)
+    return sum((a * v for a, (_, v, _) in zip(alpha, chosen(fusion, inputs), strict=True)), torch.zeros(()))
 
 
-def gated(fusion: Any, given: Given) -> Tensor:
-    score = torch.stack([linear(fusion.gate[i], v) / fusion.temperature for i, v, _ in chosen(fusion, given)])
-    value = torch.stack([torch.tanh(linear(fusion.value[i], v)) for i, v, _ in chosen(fusion, given)])
+def gated(fusion: Any, inputs: Given) -> Tensor:
+    score = torch.stack([linear(fusion.gate[i], v) / fusion.temperature for i, v, _ in chosen(fusion, inputs)])
+    value = torch.stack([torch.tanh(linear(fusion.value[i], v)) for i, v, _ in chosen(fusion, inputs)])
     return (torch.softmax(score, dim=0) * value).sum(dim=0)
 
 
-def lowrank(fusion: Any, given: Given) -> Tensor:
-    hidden = sum((linear(fusion.own[i], v) for i, v, _ in chosen(fusion, given)), torch.zeros(()))
-    factors = [perceptron(fusion.factor[i], v) for i, v, _ in chosen(fusion, given)]
+def lowrank(fusion: Any, inputs: Given) -> Tensor:
+    hidden = sum((linear(fusion.own[i], v) for i, v, _ in chosen(fusion, inputs)), torch.zeros(()))
+    factors = [perceptron(fusion.factor[i], v) for i, v, _ in chosen(fusion, inputs)]
     for a, b in combinations(factors, 2):
         hidden = hidden + linear(fusion.product, a * b)
     return residual(fusion, hidden)
 
 
-def bilinear(fusion: Any, given: Given) -> Tensor:
-    hidden = sum((linear(fusion.own[i], v) for i, v, _ in chosen(fusion, given)), torch.zeros(()))
+def bilinear(fusion: Any, inputs: Given) -> Tensor:
+    hidden = sum((linear(fusion.own[i], v) for i, v, _ in chosen(fusion, inputs)), torch.zeros(()))
     width, count = fusion.width, len(fusion.streams)
     for number, (a, b) in enumerate(combinations(range(count), 2)):
-        if not {fusion.streams[a], fusion.streams[b]} <= set(given):
+        if not {fusion.streams[a], fusion.streams[b]} <= set(inputs):
             continue
-        u, w = (perceptron(fusion.factor[i], given[fusion.streams[i]][0]) for i in (a, b))
+        u, w = (perceptron(fusion.factor[i], inputs[fusion.streams[i]][0]) for i in (a, b))
         # xᵀ W_k y for every k: the weights of one pair as a tensor [D, R, R].
         weight = fusion.product.weight[:, number * width**2 : (number + 1) * width**2].reshape(-1, width, width)
         hidden = hidden + torch.einsum("bi,kij,bj->bk", u, weight, w)
     return residual(fusion, hidden)
 
 
-def tensor(fusion: Any, given: Given) -> Tensor:
-    rows = next(iter(given.values()))[0]
+def tensor(fusion: Any, inputs: Given) -> Tensor:
+    rows = next(iter(inputs.values()))[0]
     one, nothing = rows.new_ones(rows.shape[0], 1), rows.new_zeros(rows.shape[0], fusion.width)
     product = None
     for i, s in enumerate(fusion.streams):
-        z = torch.cat([one, perceptron(fusion.factor[i], given[s][0]) if s in given else nothing], dim=1)
+        z = torch.cat([one, perceptron(fusion.factor[i], inputs[s][0]) if s in inputs else nothing], dim=1)
         product = z if product is None else torch.einsum("bi,bj->bij", product, z).flatten(1)
     assert product is not None
     return residual(fusion, linear(fusion.product, product))
 
 
-def lowrank_tensor(fusion: Any, given: Given) -> Tensor:
+def lowrank_tensor(fusion: Any, inputs: Given) -> Tensor:
     total = torch.zeros(())
     for r in range(fusion.rank):
         part = slice(r * fusion.dim, (r + 1) * fusion.dim)
         product = fusion.mix[r]
-        for i, v, _ in chosen(fusion, given):
+        for i, v, _ in chosen(fusion, inputs):
             longer = torch.cat([v.new_ones(v.shape[0], 1), v], dim=1)
             weight = torch.cat([fusion.factor[i].bias[part, None], fusion.factor[i].weight[part]], dim=1)
             product = product * (longer @ weight.T)
@@ -159,14 +159,14 @@ def lowrank_tensor(fusion: Any, given: Given) -> Tensor:
     return residual(fusion, total)
 
 
-def film(fusion: Any, given: Given) -> Tensor:
+def film(fusion: Any, inputs: Given) -> Tensor:
     changed = []
-    for i, v, _ in chosen(fusion, given):
+    for i, v, _ in chosen(fusion, inputs):
         gamma = beta = torch.zeros_like(v)
-        for t, other, _ in chosen(fusion, given):
+        for t, other, _ in chosen(fusion, inputs):
             if t != i:
-                told = linear(fusion.modulate[i], perceptron(fusion.factor[t], other))
-                gamma, beta = gamma + told[:, : fusion.dim], beta + told[:, fusion.dim :]
+                result = linear(fusion.modulate[i], perceptron(fusion.factor[t], other))
+                gamma, beta = gamma + result[:, : fusion.dim], beta + result[:, fusion.dim :]
         changed.append((1 + gamma) * linear(fusion.own[i], v) + beta)
     return residual(fusion, torch.stack(changed).mean(dim=0))
 
@@ -174,33 +174,33 @@ def film(fusion: Any, given: Given) -> Tensor:
 # ── tokens ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def cross_attention(fusion: Any, given: Given) -> Tensor:
-    streams = chosen(fusion, given)
+def cross_attention(fusion: Any, inputs: Given) -> Tensor:
+    streams = chosen(fusion, inputs)
     each = [x for _, _, x in streams]
     for norm, attend in zip(fusion.norms, fusion.rounds, strict=True):
         named = [normal(norm, x) + fusion.name[i] for x, (i, _, _) in zip(each, streams, strict=True)]
         if len(named) > 1:
             others = [torch.cat(named[:k] + named[k + 1 :], dim=1) for k in range(len(named))]
             each = [x + attention(attend, n, o) for x, n, o in zip(each, named, others, strict=True)]
-    alpha = torch.softmax(fusion.logits[places(fusion, given)], dim=0)
+    alpha = torch.softmax(fusion.logits[places(fusion, inputs)], dim=0)
     vectors = [v + x.mean(dim=1) for (_, v, _), x in zip(streams, each, strict=True)]
     return sum((a * v for a, v in zip(alpha, vectors, strict=True)), torch.zeros(()))
 
 
-def cross_modal(fusion: Any, given: Given) -> Tensor:
-    streams = chosen(fusion, given)
+def cross_modal(fusion: Any, inputs: Given) -> Tensor:
+    streams = chosen(fusion, inputs)
     each = [x + fusion.name[i] for i, _, x in streams]
     for shared, blocks in zip(fusion.looks, fusion.blocks, strict=True):
         if len(each) > 1:
             others = [torch.cat(each[:k] + each[k + 1 :], dim=1) for k in range(len(each))]
             each = [look(shared, x, o) for x, o in zip(each, others, strict=True)]
         each = [block(blocks[i], x) for (i, _, _), x in zip(streams, each, strict=True)]
-    return gathered(fusion, given, each)
+    return gathered(fusion, inputs, each)
 
 
-def pairwise(fusion: Any, given: Given) -> Tensor:
+def pairwise(fusion: Any, inputs: Given) -> Tensor:
     placed = {}
-    for i, _, x in chosen(fusion, given):
+    for i, _, x in chosen(fusion, inputs):
         half = (x.shape[2] + 1) // 2
         step = torch.arange(x.shape[1]).to(x)[:, None]
         angle = step * 10000.0 ** (-torch.arange(half).to(x) / max(half - 1, 1))
@@ -217,28 +217,28 @@ def pairwise(fusion: Any, given: Given) -> Tensor:
                 x = x + perceptron(layer.mlp, normal(layer.norm, x))
             read.append(x)
         met.append(trunk(fusion.trunks[a], torch.stack(read).mean(dim=0) if read else start))
-    return gathered(fusion, given, met)
+    return gathered(fusion, inputs, met)
 
 
-def bottleneck(fusion: Any, given: Given) -> Tensor:
-    streams = chosen(fusion, given)
+def bottleneck(fusion: Any, inputs: Given) -> Tensor:
+    streams = chosen(fusion, inputs)
     each = [x for _, _, x in streams]
     shared = fusion.shared.expand(each[0].shape[0], -1, -1)
     for blocks in fusion.blocks:
         both = [block(blocks[i], torch.cat([x, shared], dim=1)) for (i, _, _), x in zip(streams, each, strict=True)]
         shared = torch.stack([b[:, x.shape[1] :] for b, x in zip(both, each, strict=True)]).mean(dim=0)
         each = [b[:, : x.shape[1]] for b, x in zip(both, each, strict=True)]
-    return gathered(fusion, given, each)
+    return gathered(fusion, inputs, each)
 
 
-def early(fusion: Any, given: Given) -> Tensor:
-    streams = chosen(fusion, given)
+def early(fusion: Any, inputs: Given) -> Tensor:
+    streams = chosen(fusion, inputs)
     every = trunk(fusion.joint, torch.cat([x + fusion.name[i] for i, _, x in streams], dim=1))
-    return gathered(fusion, given, list(torch.split(every, [x.shape[1] for _, _, x in streams], dim=1)))
+    return gathered(fusion, inputs, list(torch.split(every, [x.shape[1] for _, _, x in streams], dim=1)))
 
 
-def deep(fusion: Any, given: Given) -> Tensor:
-    streams = chosen(fusion, given)
+def deep(fusion: Any, inputs: Given) -> Tensor:
+    streams = chosen(fusion, inputs)
     each = [x for _, _, x in streams]
     state = torch.stack([linear(fusion.start[i], v) for i, v, _ in streams]).mean(dim=0)
     for layer in range(len(fusion.blocks)):

@@ -21,32 +21,31 @@ NAME = "2 processes × 1 thread over 1 × 1"
 def run(settings: Settings) -> Results:
     if sys.platform != "linux":
         return [Skipped(NAME, "processes are forked, and speak over the loopback device")]
-    told = json.dumps([settings.few(1600, 80), settings.few(4, 3), settings.few(3, 1)])
+    document = json.dumps([settings.few(1600, 80), settings.few(4, 3), settings.few(3, 1)])
     # In a process of its own, which has used no GPU and no threads: it is forked.
     _, out = python(
         "from benchmarks.processes import main; main()",
-        told,
+        document,
         CUDA_VISIBLE_DEVICES="",
         OMP_NUM_THREADS="1",
         GLOO_SOCKET_IFNAME="lo",
     )
-    found = json.loads(out.splitlines()[-1])
-    note = (
-        f"picture and sound, {found['rows']} rows, batches of {found['batch']} a process, {found['mb']:.1f} MB of gradients"
-    )
+    result = json.loads(out.splitlines()[-1])
+    size = f"batches of {result['batch']} a process, {result['mb']:.1f} MB of gradients"
+    note = f"picture and sound, {result['rows']} rows, {size}"
     results: Results = [
         compared(
             f"{NAME}, {clock}",
             "s",
-            found["two"][clock],
-            found["one"][clock],
+            result["two"][clock],
+            result["one"][clock],
             inverse=True,
             at_least=1.8,
             note=note * (not i),
         )
         for i, clock in enumerate(("wall", "cpu"))
     ]
-    ms = 1e3 * found["all_reduce"]
+    ms = 1e3 * result["all_reduce"]
     results.append(Measure("all-reduce of the gradients over gloo, 2 processes", "ms", ms, note="memory to memory here"))
     return results
 
@@ -61,24 +60,24 @@ def main() -> None:
 
     torch.set_num_threads(1)
     rows, epochs, repeats = json.loads(sys.argv[1])
-    found: dict[str, Any] = {"one": {"cpu": [], "wall": []}, "two": {"cpu": [], "wall": []}}
+    results: dict[str, Any] = {"one": {"cpu": [], "wall": []}, "two": {"cpu": [], "wall": []}}
     with tempfile.TemporaryDirectory() as folder:
         at = Path(folder)
         tables = make(at / "data", rows=rows, valid=0.1, test=0.0)
         job = task(tables, ["when", "room", "note", "sensor", "temperature"], at / "cache", epochs)
-        found |= {"rows": len(job.rows), "batch": job.plan.training.batch_size}
+        results |= {"rows": len(job.rows), "batch": job.plan.training.batch_size}
         model, _ = job.model()
-        found["mb"] = sum(p.numel() for p in model.parameters() if p.requires_grad) * 4 / 1e6
+        results["mb"] = sum(p.numel() for p in model.parameters() if p.requires_grad) * 4 / 1e6
         for i in range(repeats):
             for count in ((1, 2), (2, 1))[i % 2]:
                 parts = forked(count, lambda ranks: epoch(job, ranks))
-                kept = found["one" if count == 1 else "two"]
+                kept = results["one" if count == 1 else "two"]
                 for several in zip(*parts, strict=True):
                     kept["cpu"].append(max(cpu for cpu, _ in several))
                     kept["wall"].append(max(wall for _, wall in several))
-        size = int(found["mb"] * 1e6 / 4)
-        found["all_reduce"] = max(part[0] for part in forked(2, lambda ranks: [reduced(ranks, size)]))
-    print(json.dumps(found))
+        size = int(results["mb"] * 1e6 / 4)
+        results["all_reduce"] = max(part[0] for part in forked(2, lambda ranks: [reduced(ranks, size)]))
+    print(json.dumps(results))
 
 
 def epoch(job: Any, ranks: Any) -> list[tuple[float, float]]:

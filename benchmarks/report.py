@@ -20,14 +20,14 @@ def run(settings: Settings) -> Results:
     rows = settings.few(ROWS, 60)
     with tempfile.TemporaryDirectory() as folder:
         took = written(Path(folder), rows, settings)
-        found = browser.found()
-        note = "" if found else "no browser on this machine: how long it takes to open was not measured"
+        result = browser.executable()
+        note = "" if result else "no browser on this machine: how long it takes to open was not measured"
         name = f"report of {rows:,} rows"
         results: Results = [Measure(f"{name}: evaluated, explained and written", "CPU s", took, note=note)]
         for page, what in (("report", name), ("full", f"{name}, as large as one may be")):
             path = Path(folder, f"{page}.html")
             results.append(Measure(f"{what}: size", "MB", path.stat().st_size / 1e6, at_most=14))
-            if found:
+            if result:
                 results += opened(path, what, settings)
     return results
 
@@ -59,9 +59,9 @@ def written(folder: Path, rows: int, settings: Settings) -> float:
     table = Table.read(many)
     encoded = model.encode(table)
     large, long = photos(folder / "large", 20, (640, 480), ".jpg"), sounds(folder / "long", 4, 20.0, 16_000)
-    for here, there, names in (("photos", "large", large), ("sounds", "long", long)):
-        for i, path in enumerate(sorted((folder / here).iterdir())):
-            path.write_bytes((folder / there / names[i % len(names)]).read_bytes())
+    for present, region_mask, names in (("photos", "large", large), ("sounds", "long", long)):
+        for i, path in enumerate(sorted((folder / present).iterdir())):
+            path.write_bytes((folder / region_mask / names[i % len(names)]).read_bytes())
     model.write_report(folder / "full.html", evaluation, table, encoded)
     return took
 
@@ -70,7 +70,7 @@ def opened(path: Path, name: str, settings: Settings) -> list[Measure]:
     """The time to open a page beside an empty one, in turn; and both on a machine made slower."""
     empty = path.with_name("empty.html")
     empty.write_text("<!DOCTYPE html><title>empty</title>", encoding="utf-8")
-    found = []
+    results = []
     with browser.page() as page:
         for where, rate in (("", 1), (f", on a machine {SLOW} times slower", SLOW)):
             page.ask("Emulation.setCPUThrottlingRate", rate=rate)
@@ -81,5 +81,5 @@ def opened(path: Path, name: str, settings: Settings) -> list[Measure]:
             seconds = statistics.median(times)
             spread = (min(times), max(times))
             limit = 2 if rate == 1 else None
-            found.append(Measure(f"{name}: opens{where}", "s", seconds, nothing, spread=spread, at_most=limit, note=note))
-    return found
+            results.append(Measure(f"{name}: opens{where}", "s", seconds, nothing, spread=spread, at_most=limit, note=note))
+    return results

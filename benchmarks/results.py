@@ -139,12 +139,12 @@ def one(which: Set, streams: tuple[str, ...], train: Table, test: Table, seed: i
     ignore = [name for name in (*which.ignore, *left_out) if train.has(name)]
     model = sm.fit(train, target="label", ignore=ignore, group=which.group, seed=seed, quiet=True)
     seconds, spent = time.monotonic() - began, time.process_time() - cpu
-    found = model.evaluate(test).targets["label"]
-    scores = {subset: scores[which.metric] for subset, scores in found.subsets.items()}
+    evaluation = model.evaluate(test).targets["label"]
+    scores = {subset: scores[which.metric] for subset, scores in evaluation.subsets.items()}
     return {
-        "score": found.metrics[which.metric],
+        "score": evaluation.metrics[which.metric],
         "subsets": scores,
-        "baseline": (found.baseline or {}).get(which.metric),
+        "baseline": (evaluation.baseline or {}).get(which.metric),
         "rows": [len(train), len(test)],
         "seconds": round(seconds, 1),
         "cpu": round(spent, 1),
@@ -196,28 +196,28 @@ def table(path: Path) -> str:
         "| set | removed at test time | all-modality model without it | best model trained without it | margin |",
         "|---|---|---|---|---|",
     ]
-    for name, found in by_set.items():
+    for name, result in by_set.items():
         names = tuple(SETS[name].streams)
-        whole = found["+".join(names)]
+        whole = result["+".join(names)]
 
-        def spread(streams: str, key: str = "score", found: Any = found) -> str:
-            values = [mean(line[key] for line in fold) for fold in found[streams].values()]
+        def spread(streams: str, key: str = "score", result: Any = result) -> str:
+            values = [mean(line[key] for line in fold) for fold in result[streams].values()]
             return f"{mean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
 
-        alone = ", ".join(f"{s} {spread(s)}" for s in names if s in found) if len(names) > 1 else "–"
+        alone = ", ".join(f"{s} {spread(s)}" for s in names if s in result) if len(names) > 1 else "–"
         cpu = mean(line["cpu"] for fold in whole.values() for line in fold)
         plain, score = spread("+".join(names), "baseline"), spread("+".join(names))
         lines.append(f"| {name} | {SETS[name].metric} | {len(whole)} | **{score}** | {alone} | {plain} | {cpu:.0f} |")
         for gone in names if len(names) > 1 else ():
             rest = "+".join(s for s in names if s != gone)
-            if rest not in found:
+            if rest not in result:
                 continue
-            seeds = sorted(set(whole) & set(found[rest]))
+            seeds = sorted(set(whole) & set(result[rest]))
             left = [mean(_subset(line["subsets"], rest) for line in whole[seed]) for seed in seeds]
             # The best of the models trained on the rest, or on a part of it.
-            subsets = [s for s in found if set(s.split("+")) <= set(rest.split("+"))]
+            subsets = [s for s in result if set(s.split("+")) <= set(rest.split("+"))]
             best = [
-                max(mean(line["score"] for line in found[s][seed]) for s in subsets if seed in found[s]) for seed in seeds
+                max(mean(line["score"] for line in result[s][seed]) for s in subsets if seed in result[s]) for seed in seeds
             ]
             margin = np.subtract(best, left)
             margins.append(f"| {name} | {gone} | {mean(left):.3f} | {mean(best):.3f} | {100 * margin.mean():+.1f} points |")
@@ -233,14 +233,20 @@ def main() -> None:
     parser.add_argument("--sets", default="|".join(SETS), help="names, separated by |")
     parser.add_argument("--depth", choices=("whole", "single", "every"), default="every", help="subsets to train on")
     parser.add_argument("--table", type=Path)
-    given = parser.parse_args()
-    if given.table is not None:
-        print(table(given.table))
+    arguments = parser.parse_args()
+    if arguments.table is not None:
+        print(table(arguments.table))
         return
-    if given.data is None or given.out is None:
+    if arguments.data is None or arguments.out is None:
         parser.error("give the folder of the data and the file for the results")
     csv.field_size_limit(1 << 26)
-    run(given.data, given.out, [int(s) for s in given.seeds.split(",")], given.sets.split("|"), given.depth)
+    run(
+        arguments.data,
+        arguments.out,
+        [int(s) for s in arguments.seeds.split(",")],
+        arguments.sets.split("|"),
+        arguments.depth,
+    )
 
 
 if __name__ == "__main__":

@@ -56,11 +56,11 @@ def run(settings: Settings) -> Results:
             samples = np.zeros((len(some), lengths.max()), waves[0].dtype)
             for wave, into in zip(waves, samples, strict=True):
                 into[: len(wave)] = wave
-            here, real = torch.ones(len(some), dtype=torch.bool), np.arange(lengths.max()) < lengths[:, None]
+            present, real = torch.ones(len(some), dtype=torch.bool), np.arange(lengths.max()) < lengths[:, None]
             batch = Batch(
                 {
-                    "photo": Field(torch.from_numpy(np.stack(pixels)), here),
-                    "sound": Field(torch.from_numpy(samples), here, torch.from_numpy(real)),
+                    "photo": Field(torch.from_numpy(np.stack(pixels)), present),
+                    "sound": Field(torch.from_numpy(samples), present, torch.from_numpy(real)),
                 },
                 {},
                 torch.ones(len(some)),

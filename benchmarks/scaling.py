@@ -53,7 +53,7 @@ print(json.dumps({"cpu": cpu, "wall": wall, "peak": peak(), "read": read}))
 def run(settings: Settings) -> Results:
     rows, times = settings.few(320, 64), (1, 10, 100)[: settings.few(3, 2)]
     steps = settings.few(2000, 8)
-    found: dict[tuple[str, int], list[dict[str, float]]] = {}
+    collected: dict[tuple[str, int], list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         at = Path(folder)
         names = photos(at, rows * times[-1], (32, 32), ".png")
@@ -68,18 +68,18 @@ def run(settings: Settings) -> Results:
                     source = at / f"{many}.csv" if way == "table" else at / f"packed-{many}"
                     arguments = (str(source), str(at / "valid.csv"), str(at / f"cache-{i}-{many}-{way}"), epochs, way)
                     printed = python(CODE, *arguments, OMP_NUM_THREADS="1")[1]
-                    found.setdefault((way, many), []).append(json.loads(printed.splitlines()[-1]))
+                    collected.setdefault((way, many), []).append(json.loads(printed.splitlines()[-1]))
     results: Results = []
     for way in ("table", "stream"):
         for many in times[1:]:
-            ours, once = found[way, many], found[way, 1]
+            ours, once = collected[way, many], collected[way, 1]
             name = f"{many} × the rows, {way}"
             note = f"{rows * many:,} rows beside {rows:,}, pictures of 32 × 32, {ours[0]['read']:.1f} MB of table taken off"
             per_row = [[1e6 * run["cpu"] for run in runs] for runs in (ours, once)]
             results.append(compared(f"CPU time a row, {name}", "µs", *per_row, at_most=1.05))
             memory = [[run["peak"] - run["read"] for run in runs] for runs in (ours, once)]
             results.append(compared(f"peak memory, {name}", "MB", *memory, at_most=1.1, note=note))
-    last = [[1e6 * run["wall"] for run in found[way, times[-1]]] for way in ("stream", "table")]
+    last = [[1e6 * run["wall"] for run in collected[way, times[-1]]] for way in ("stream", "table")]
     results.append(compared("wall time a row, stream beside table", "µs", *last, note="a stream decodes in every epoch"))
     return results
 

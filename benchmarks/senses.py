@@ -88,7 +88,7 @@ def one(case: Case, modality: Spec, encoder: Spec, train: Table, test: Table, se
     cpu = time.process_time()
     model = sm.fit(train, target="label", ignore=others, group=which.group, recipe=recipe, seed=seed, quiet=True)
     cpu = time.process_time() - cpu
-    found = model.evaluate(test).targets["label"]
+    evaluation = model.evaluate(test).targets["label"]
     row = {case.column: test.column(case.column)[0]}
     waits = []
     for _ in range(30):
@@ -96,8 +96,8 @@ def one(case: Case, modality: Spec, encoder: Spec, train: Table, test: Table, se
         model.predict([row], media=test.root)
         waits.append(time.perf_counter() - began)
     return {
-        "score": found.metrics[which.metric],
-        "baseline": (found.baseline or {}).get(which.metric),
+        "score": evaluation.metrics[which.metric],
+        "baseline": (evaluation.baseline or {}).get(which.metric),
         "cpu": round(cpu, 2),
         "row_ms": round(1000 * median(waits[5:]), 3),
         "parameters": sum(p.numel() for p in model.model.encoders[case.column].parameters()),
@@ -132,12 +132,12 @@ def run(root: Path, out: Path, senses: list[str], columns: list[str], seeds: lis
 
 def table(path: Path) -> str:
     """Markdown, a line an encoder; the best of each column of a set in bold."""
-    found: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    results: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for line in read(path):
         name, column, way, _ = line["key"]
-        found[name, column][way].append(line)
+        results[name, column][way].append(line)
     lines = []
-    for (name, column), ways in found.items():
+    for (name, column), ways in results.items():
         first = next(iter(ways.values()))[0]
         lines += [
             "",
@@ -166,15 +166,15 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--epochs", type=int, default=20, help="passes over the training rows, the same for all")
     parser.add_argument("--table", type=Path)
-    given = parser.parse_args()
-    if given.table is not None:
-        print(table(given.table))
+    arguments = parser.parse_args()
+    if arguments.table is not None:
+        print(table(arguments.table))
         return
-    if given.data is None or given.out is None:
+    if arguments.data is None or arguments.out is None:
         parser.error("give the folder of the data and the file for the results")
     csv.field_size_limit(1 << 26)
-    seeds = [int(seed) for seed in given.seeds.split(",")]
-    run(given.data, given.out, given.senses.split(","), given.columns.split(","), seeds, given.epochs)
+    seeds = [int(seed) for seed in arguments.seeds.split(",")]
+    run(arguments.data, arguments.out, arguments.senses.split(","), arguments.columns.split(","), seeds, arguments.epochs)
 
 
 if __name__ == "__main__":

@@ -46,8 +46,8 @@ class Service(NamedTuple):
         """Megabytes, of ``VmRSS`` (now) or ``VmHWM`` (the most so far); 0 once the process is gone."""
         if not Path(f"/proc/{self.process.pid}").exists():
             return 0.0
-        told = dict(line.split(":", 1) for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines())
-        return int(told.get(name, "0").split()[0]) / 1000
+        result = dict(line.split(":", 1) for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines())
+        return int(result.get(name, "0").split()[0]) / 1000
 
 
 @contextmanager
@@ -103,7 +103,7 @@ def exchange(port: int, sent: bytes, *, seconds: float, source: str = "") -> byt
     Args:
         source: The client's address, of those of this machine.
     """
-    found, until = b"", time.monotonic() + seconds
+    result, until = b"", time.monotonic() + seconds
     with socket.create_connection(("127.0.0.1", port), seconds, (source, 0) if source else None) as connection:
         with suppress(OSError):  # it was refused before it had arrived
             connection.sendall(sent)
@@ -113,10 +113,10 @@ def exchange(port: int, sent: bytes, *, seconds: float, source: str = "") -> byt
                 data = connection.recv(65536)
                 if not data:
                     break
-                found += data
-    return found
+                result += data
+    return result
 
 
-def statuses(found: bytes) -> list[int]:
+def statuses(results: bytes) -> list[int]:
     """Of all answers in what was received."""
-    return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3}) ", found)]
+    return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3}) ", results)]

@@ -143,7 +143,7 @@ def _requests(
 ) -> dict[str, list[Sent]]:
     """Requests of ``each`` rows by kind, ``count`` in all, with the answers that must come."""
     rng = random.Random(0)
-    found: dict[str, list[Sent]] = {kind: [] for kind, _ in KINDS}
+    results: dict[str, list[Sent]] = {kind: [] for kind, _ in KINDS}
     for i in range(count):
         kind = rng.choices([kind for kind, _ in KINDS], [n for _, n in KINDS])[0] if i >= len(KINDS) else KINDS[i][0]
         mixed = [rng.choices(("whole", "partial"), (12, 5))[0] for _ in range(each - 1)]
@@ -151,11 +151,11 @@ def _requests(
         want: bytes | int = {"damaged": 422, "oversized": 413}.get(kind, 0)
         if not want:
             answers = [one.to_json() for one in predictor.predict(some, batch_invariant=batch_invariant)]
-            told = answers[0] if each == 1 else {"predictions": answers}
-            want = json.dumps(told, separators=(",", ":")).encode()
+            options = answers[0] if each == 1 else {"predictions": answers}
+            want = json.dumps(options, separators=(",", ":")).encode()
         data = _post(_parts(some[0]) if each == 1 else _listed(some), kind == "oversized")
-        found[kind].append(Sent(data, kind, want, each))
-    return found
+        results[kind].append(Sent(data, kind, want, each))
+    return results
 
 
 def _parts(row: Row) -> list[tuple[str, Any]]:
@@ -164,9 +164,11 @@ def _parts(row: Row) -> list[tuple[str, Any]]:
 
 def _listed(rows: Sequence[Row]) -> list[tuple[str, Any]]:
     """Several rows: their files as parts, and one part that refers to them."""
-    told = [{n: {"part": f"{n}{i}"} if isinstance(c, bytes) else c for n, c in row.items()} for i, row in enumerate(rows)]
+    options = [
+        {n: {"part": f"{n}{i}"} if isinstance(c, bytes) else c for n, c in row.items()} for i, row in enumerate(rows)
+    ]
     files = [(f"{n}{i}", c) for i, row in enumerate(rows) for n, c in row.items() if isinstance(c, bytes)]
-    return [("@rows", json.dumps(told)), *files]
+    return [("@rows", json.dumps(options)), *files]
 
 
 def _post(parts: list[tuple[str, Any]], oversized: bool) -> bytes:
@@ -254,7 +256,7 @@ class _Client(asyncio.Protocol):
         self.rng = random.Random(seed)
         self.kinds, self.weights = zip(*KINDS, strict=True)
         self.sent: Sent | None = None
-        self.found = b""
+        self.received = b""
         self.start = 0.0
         self.transport: Any = None
         self.over: asyncio.Future[None] | None = None
@@ -272,7 +274,7 @@ class _Client(asyncio.Protocol):
             await self.over
 
     def connection_made(self, transport: Any) -> None:
-        self.transport, self.found = transport, b""
+        self.transport, self.received = transport, b""
         self._send()
 
     def _send(self) -> None:
@@ -282,15 +284,15 @@ class _Client(asyncio.Protocol):
         self.transport.write(self.sent.data)
 
     def data_received(self, data: bytes) -> None:
-        self.found += data
-        head, mark, body = self.found.partition(b"\r\n\r\n")
+        self.received += data
+        head, mark, body = self.received.partition(b"\r\n\r\n")
         if not mark:
             return
         lowered = head.lower()
         length = int(lowered.partition(b"content-length:")[2].partition(b"\r\n")[0])
         if len(body) < length or self.sent is None:
             return
-        self.found = b""
+        self.received = b""
         self.tally.seconds.append(time.perf_counter() - self.start)
         status = int(head[9:12])
         self.tally.statuses[f"{status} ({self.sent.kind})"] += 1
@@ -327,5 +329,5 @@ def _resident(pid: int) -> float:
 def _worked(pid: int) -> float:
     """Seconds of processor time that a process has used."""
     with open(f"/proc/{pid}/stat") as file:
-        told = file.read().rpartition(")")[2].split()
-    return (int(told[11]) + int(told[12])) / os.sysconf("SC_CLK_TCK")
+        result = file.read().rpartition(")")[2].split()
+    return (int(result[11]) + int(result[12])) / os.sysconf("SC_CLK_TCK")

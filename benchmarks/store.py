@@ -42,9 +42,9 @@ def sound(rate: int, path: Path) -> Any:
     import soundfile
     import soxr
 
-    samples, found = soundfile.read(path, dtype="float32")
-    if found != rate:
-        samples = soxr.resample(samples, found, rate)
+    samples, result = soundfile.read(path, dtype="float32")
+    if result != rate:
+        samples = soxr.resample(samples, result, rate)
     return (samples * 32768).round().clip(-32768, 32767).astype(np.int16)
 
 

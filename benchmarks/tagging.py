@@ -18,7 +18,7 @@ OWN = Path(__file__).resolve().parent.parent / "tests" / "language" / "data" / "
 
 def sentences(file: Path) -> Iterator[list[tuple[str, str]]]:
     """Each sentence of a file: its words with their tags."""
-    found: list[tuple[str, str]] = []
+    results: list[tuple[str, str]] = []
     for line in [*file.read_text(encoding="utf-8").splitlines(), ""]:
         cells = line.split("\t")
         if line.startswith("#"):
@@ -26,22 +26,22 @@ def sentences(file: Path) -> Iterator[list[tuple[str, str]]]:
         if len(cells) == 10:
             # 3-4 is a group whose words follow, 8.1 a word that is not in the text.
             if cells[0].isdecimal():
-                found.append((cells[1], cells[3]))
+                results.append((cells[1], cells[3]))
             continue
-        found += [(word, tag) for word, _, tag in (item.rpartition("/") for item in line.split())]
-        if found:
-            yield found
-        found = []
+        results += [(word, tag) for word, _, tag in (item.rpartition("/") for item in line.split())]
+        if results:
+            yield results
+        results = []
 
 
 def measured(file: Path) -> tuple[int, int, float]:
     """Words with their tag, all words, and seconds."""
-    told = list(sentences(file))
+    result = list(sentences(file))
     english(["Ready", "."])  # the lexicon is read once
     begun = time.perf_counter()
-    found = [english([word for word, _ in sentence]) for sentence in told]
+    results = [english([word for word, _ in sentence]) for sentence in result]
     seconds = time.perf_counter() - begun
-    pairs = [pair for a, b in zip(found, told, strict=True) for pair in zip(a, b, strict=True)]
+    pairs = [pair for a, b in zip(results, result, strict=True) for pair in zip(a, b, strict=True)]
     return sum(a == b for a, b in pairs), len(pairs), seconds
 
 

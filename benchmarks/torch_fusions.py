@@ -48,11 +48,11 @@ class Alignment(nn.Module):
     def forward(self, vectors: Tensor, each: Each, padding: Each) -> Tensor:
         for norm, attend in zip(self.norms, self.rounds, strict=True):
             seen = [norm(x) for x in each]
-            found = []
+            results = []
             for a, x in enumerate(each):
                 context, pad = others(seen, padding, a)
-                found.append(x + attend(seen[a], context, context, key_padding_mask=pad, need_weights=False)[0])
-            each = found
+                results.append(x + attend(seen[a], context, context, key_padding_mask=pad, need_weights=False)[0])
+            each = results
         return pooled(vectors, each, padding)
 
 
@@ -67,12 +67,12 @@ class Cross(Alignment):
         for norm, attend, own in zip(self.norms, self.rounds, self.own, strict=True):
             assert isinstance(own, nn.ModuleList)
             seen = [norm(x) for x in each]
-            found = []
+            results = []
             for a, x in enumerate(each):
                 context, pad = others(seen, padding, a)
                 x = x + attend(seen[a], context, context, key_padding_mask=pad, need_weights=False)[0]
-                found.append(own[a](x, src_key_padding_mask=padding[a]))
-            each = found
+                results.append(own[a](x, src_key_padding_mask=padding[a]))
+            each = results
         return pooled(vectors, each, padding)
 
 
@@ -174,14 +174,14 @@ class Deep(nn.Module):
             assert isinstance(own, nn.ModuleList)
             assert isinstance(squeeze, nn.ModuleList)
             assert isinstance(excite, nn.ModuleList)
-            found, told = [], []
+            results, result = [], []
             for a, (x, pad) in enumerate(zip(each, padding, strict=True)):
                 x = own[a](x * (2 * excite[a](state).sigmoid()).unsqueeze(1), src_key_padding_mask=pad)
                 real = (~pad).unsqueeze(2)
-                told.append(squeeze[a]((x * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)))
-                found.append(x)
-            each = found
-            state = state + joint(state + torch.stack(told).mean(dim=0))
+                result.append(squeeze[a]((x * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)))
+                results.append(x)
+            each = results
+            state = state + joint(state + torch.stack(result).mean(dim=0))
         return state
 
 

@@ -41,8 +41,8 @@ FAMILIES = {
 
 def pages() -> dict[str, str]:
     """The text of every page by its file name."""
-    found = {f"{family}.md": NOTE + _family(family, text) for family, text in FAMILIES.items()}
-    return {"recipe.md": NOTE + _recipe(), "commands.md": NOTE + _commands(), **found}
+    results = {f"{family}.md": NOTE + _family(family, text) for family, text in FAMILIES.items()}
+    return {"recipe.md": NOTE + _recipe(), "commands.md": NOTE + _commands(), **results}
 
 
 NAMES: dict[Any, str] = {str: "text", int: "whole number", float: "number", bool: "true or false"}
@@ -88,8 +88,8 @@ def _type(kind: Any) -> str:
     # The parts of ``component or none`` come flat, so that its name and its mapping stand for it together.
     parts = [part for part in get_args(kind) or (kind,) if part is not type(None)]
     parts = [Spec] if set(get_args(Spec)) <= set(parts) else parts
-    said = [_type(part) if part == Spec or get_origin(part) else NAMES[part] for part in parts]
-    return " or ".join([*said, "none"] if type(None) in get_args(kind) else said)
+    notes = [_type(part) if part == Spec or get_origin(part) else NAMES[part] for part in parts]
+    return " or ".join([*notes, "none"] if type(None) in get_args(kind) else notes)
 
 
 # ── components ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -98,12 +98,12 @@ def _type(kind: Any) -> str:
 def _family(family: str, text: str) -> str:
     parts = [f"# {family.capitalize()}\n", f"{text}\n"]
     for kind in registry.kinds(family):
-        found = registry.describe(family, kind)
-        parts.append(f"## {kind}\n\n{_marked(found.text)}\n")
-        if found.options:
+        result = registry.describe(family, kind)
+        parts.append(f"## {kind}\n\n{_marked(result.text)}\n")
+        if result.options:
             parts += ["| option | type | default | what it does |", "|---|---|---|---|"]
             parts += [
-                f"| `{o.name}` | {_bar(o.type)} | `{o.default}` | {_bar(o.text, code=False)} |" for o in found.options
+                f"| `{o.name}` | {_bar(o.type)} | `{o.default}` | {_bar(o.text, code=False)} |" for o in result.options
             ]
             parts.append("")
     return "\n".join(parts).rstrip() + "\n"
@@ -134,9 +134,9 @@ def _commands() -> str:
             argument = parameter.param_type_name == "argument"
             shown = str(parameter.name).upper() if argument else _flags(parameter)
             default = parameter.default
-            said = "" if default is None or isinstance(default, bool) or callable(default) else f" [default: {default}]"
-            said = "" if "[default" in (parameter.help or "") else said
-            rows.append(f"| `{shown}` | {_bar((parameter.help or '') + said, code=False)} |")
+            notes = "" if default is None or isinstance(default, bool) or callable(default) else f" [default: {default}]"
+            notes = "" if "[default" in (parameter.help or "") else notes
+            rows.append(f"| `{shown}` | {_bar((parameter.help or '') + notes, code=False)} |")
         parts += ["| argument or option | |", "|---|---|", *rows, ""]
     return "\n".join(parts).rstrip() + "\n"
 
@@ -156,10 +156,10 @@ def write_demo(readme: Path) -> None:
     """What ``sensorium demo`` prints, between the marks in the README."""
     with TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "sensorium", "demo"]
-        said = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout
+        output = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout
     before, start, rest = readme.read_text(encoding="utf-8").partition("<!-- demo -->")
     _, end, after = rest.partition("<!-- /demo -->")
-    readme.write_text(f"{before}{start}\n```\n{said.strip()}\n```\n{end}{after}", encoding="utf-8")
+    readme.write_text(f"{before}{start}\n```\n{output.strip()}\n```\n{end}{after}", encoding="utf-8")
 
 
 def main() -> int:

@@ -121,12 +121,17 @@ def table(scenes: Path, tmp_path: Path) -> Path:
 def quick_fit(scenes: Path) -> Fit:
     """``fit`` with a tiny model and two epochs on the mixed table; any argument can be given otherwise."""
 
-    def run(train: Any = None, **given: Any) -> Any:
+    def run(train: Any = None, **arguments: Any) -> Any:
         from sensorium.training.fit import fit
 
-        told: dict[str, Any] = {"target": "event", "ignore": ["cost", "tags"], "quiet": True, "overrides": []} | given
-        told["overrides"] = [*QUICK, *told["overrides"]]
-        return fit(scenes / "train.csv" if train is None else train, **told)
+        options: dict[str, Any] = {
+            "target": "event",
+            "ignore": ["cost", "tags"],
+            "quiet": True,
+            "overrides": [],
+        } | arguments
+        options["overrides"] = [*QUICK, *options["overrides"]]
+        return fit(scenes / "train.csv" if train is None else train, **options)
 
     return run
 
@@ -159,8 +164,8 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
             main()
         except SystemExit as stop:
             code = stop.code or 0
-        said = capsys.readouterr()
-        return int(code), said.out, said.err
+        output = capsys.readouterr()
+        return int(code), output.out, output.err
 
     return run
 

@@ -77,11 +77,11 @@ LIGHT = ("core.errors", "core.layout", "core.modality", "core.registry", "core.r
 
 def modules() -> dict[str, Path]:
     """Every module of the package by its dotted name below ``sensorium``; the package itself is ``""``."""
-    found = {}
+    results = {}
     for path in sorted(SOURCE.rglob("*.py")):
         parts = path.relative_to(SOURCE).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+        results[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return results
 
 
 MODULES = modules()
@@ -120,12 +120,12 @@ def test_imports_point_down(name: str) -> None:
     room = name.partition(".")[0]
     assert room in LAYERS, f"{room} has no layer: give it one in LAYERS"
     for other in ours(MODULES[name]) - {""}:
-        there = other.partition(".")[0]
-        if there == room:
+        available = other.partition(".")[0]
+        if available == room:
             alone = room in FAMILIES
             assert not alone or other == room, f"{name} imports its sibling {other}: move what they share to nn or core"
             continue
-        assert LAYERS[there] < LAYERS[room], f"{name} imports {other}, which is not below it"
+        assert LAYERS[available] < LAYERS[room], f"{name} imports {other}, which is not below it"
 
 
 KINDS_AT_HOME = {"classification", "multilabel", "ordinal", "regression", "svm"}
@@ -143,8 +143,10 @@ def test_no_task_is_known_by_its_class(name: str) -> None:
             named = {c.value for c in ast.walk(node) if isinstance(c, ast.Constant) and isinstance(c.value, str)}
             assert not named & KINDS_AT_HOME, f"{name}:{node.lineno} asks for the task {named & KINDS_AT_HOME}"
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "hasattr"):
-            asked = [a.value for a in node.args[1:2] if isinstance(a, ast.Constant)]
-            assert "classes" not in asked, f"{name}:{node.lineno} asks whether something has classes: ask for its labels"
+            requested = [a.value for a in node.args[1:2] if isinstance(a, ast.Constant)]
+            assert "classes" not in requested, (
+                f"{name}:{node.lineno} asks whether something has classes: ask for its labels"
+            )
 
 
 def test_no_import_cycles_even_for_the_type_checker() -> None:

@@ -25,8 +25,8 @@ def wav(signal: np.ndarray, subtype: str) -> bytes:
 
 def sensor(high: bool, seed: int, channels: int = 2) -> list[list[float | None]]:
     steps = np.random.default_rng(seed).normal(2.0 if high else -2.0, 1, (20 + seed % 7, channels))
-    found: list[list[float | None]] = steps.tolist()
-    return found
+    results: list[list[float | None]] = steps.tolist()
+    return results
 
 
 def rows(count: int) -> list[dict[str, Any]]:
@@ -56,10 +56,10 @@ def model(quick_fit: Any) -> Any:
 
 def test_what_cannot_be_read_is_counted(model: Any, capsys: pytest.CaptureFixture[str]) -> None:
     report = model.evaluate(spoilt(20))
-    told = capsys.readouterr().err
-    assert told.count("1 cell could not be used") == 2
-    assert "row 6, column 'motion': the series has 3 channels, in training they had 2" in told
-    assert "row 9, column 'voice': <bytes>: the recording has values that are not finite" in told
+    stderr = capsys.readouterr().err
+    assert stderr.count("1 cell could not be used") == 2
+    assert "row 6, column 'motion': the series has 3 channels, in training they had 2" in stderr
+    assert "row 9, column 'voice': <bytes>: the recording has values that are not finite" in stderr
     assert report.targets["y"].metrics["accuracy"] > 0.9
 
 
@@ -67,10 +67,10 @@ def test_what_cannot_be_read_is_counted(model: Any, capsys: pytest.CaptureFixtur
 def test_every_wav_is_read_right(model: Any, subtype: str) -> None:
     for high in (False, True):
         clean = model.predict([{"voice": wav(tone(high, 90), "PCM_16")}])[0]
-        found = model.predict([{"voice": wav(tone(high, 90), subtype)}])[0]
-        assert found.problems == []
+        results = model.predict([{"voice": wav(tone(high, 90), subtype)}])[0]
+        assert results.problems == []
         off = 0.15 if subtype == "PCM_U8" else 1e-3  # 8 bits are coarse beside this noise
-        assert found.targets["y"]["probabilities"] == pytest.approx(clean.targets["y"]["probabilities"], abs=off)
+        assert results.targets["y"]["probabilities"] == pytest.approx(clean.targets["y"]["probabilities"], abs=off)
 
 
 def test_a_failing_sensor_is_read_and_a_foreign_one_counted(model: Any) -> None:
@@ -79,11 +79,11 @@ def test_a_failing_sensor_is_read_and_a_foreign_one_counted(model: Any) -> None:
     dead = [[None, None] for _ in good]
     foreign = sensor(True, 77, channels=5)
     text = [["a", 1.0]]
-    found = model.predict([{"motion": cell} for cell in (good, broken, dead, foreign, text)])
-    assert [len(prediction.problems) for prediction in found] == [0, 0, 0, 1, 1]
-    assert "5 channels" in found[3].problems[0].problem
-    assert found[0].targets["y"]["value"] == found[1].targets["y"]["value"]
-    for prediction in found:
+    results = model.predict([{"motion": cell} for cell in (good, broken, dead, foreign, text)])
+    assert [len(prediction.problems) for prediction in results] == [0, 0, 0, 1, 1]
+    assert "5 channels" in results[3].problems[0].problem
+    assert results[0].targets["y"]["value"] == results[1].targets["y"]["value"]
+    for prediction in results:
         assert np.isfinite(list(prediction.targets["y"]["probabilities"].values())).all()
 
 
@@ -91,5 +91,5 @@ def test_sound_that_is_not_finite_or_cut_short_is_counted(model: Any) -> None:
     whole = wav(tone(True, 3), "PCM_24")
     nan = tone(True, 3)
     nan[7] = np.nan
-    found = model.predict([{"voice": cell} for cell in (wav(nan, "FLOAT"), whole[:-900], whole[:20], whole)])
-    assert [len(prediction.problems) for prediction in found] == [1, 1, 1, 0]
+    results = model.predict([{"voice": cell} for cell in (wav(nan, "FLOAT"), whole[:-900], whole[:20], whole)])
+    assert [len(prediction.problems) for prediction in results] == [1, 1, 1, 0]

@@ -25,11 +25,11 @@ def packed(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def lines(folder: Path) -> list[dict[str, str]]:
-    found = []
+    results = []
     for part in sorted(folder.glob("*.csv")):
         with part.open(encoding="utf-8", newline="") as file:
-            found += list(csv.DictReader(file))
-    return found
+            results += list(csv.DictReader(file))
+    return results
 
 
 def same(one: list[dict[str, str]], other: list[dict[str, str]]) -> None:
@@ -40,8 +40,8 @@ def test_parts_together_are_the_predictions_of_the_table(
     packed: Path, run_folder: Path, scenes: Path, tmp_path: Path, cli: Any
 ) -> None:
     assert cli("predict", run_folder, scenes / "test.csv", "--out", tmp_path / "whole.csv", "-q")[0] == 0
-    code, _, said = cli("predict", run_folder, packed, "--out", tmp_path / "parts", "--processes", 2)
-    assert code == 0, said
+    code, _, stderr = cli("predict", run_folder, packed, "--out", tmp_path / "parts", "--processes", 2)
+    assert code == 0, stderr
     with (tmp_path / "whole.csv").open(encoding="utf-8", newline="") as file:
         same(lines(tmp_path / "parts"), list(csv.DictReader(file)))
     assert not list((tmp_path / "parts").glob(".*part"))
@@ -91,23 +91,23 @@ def test_parts_of_another_model_or_other_rows_are_refused(
 
 
 def test_a_plain_table_is_not_divided(run_folder: Path, scenes: Path, tmp_path: Path, cli: Any) -> None:
-    code, _, said = cli("predict", run_folder, scenes / "test.csv", "--out", tmp_path / "a.csv", "--processes", 2)
+    code, _, stderr = cli("predict", run_folder, scenes / "test.csv", "--out", tmp_path / "a.csv", "--processes", 2)
     assert code == 2
-    assert "sensorium pack" in said
+    assert "sensorium pack" in stderr
 
 
 def test_the_command_line_packs_and_checks(scenes: Path, tmp_path: Path, cli: Any) -> None:
-    code, _, said = cli("pack", scenes / "test.csv", tmp_path / "packed", "--format", "tar", "--rows-per-shard", 10)
-    assert code == 0, said
-    assert "shards" in said
+    code, _, stderr = cli("pack", scenes / "test.csv", tmp_path / "packed", "--format", "tar", "--rows-per-shard", 10)
+    assert code == 0, stderr
+    assert "shards" in stderr
     assert cli("pack", tmp_path / "packed", "--check")[0] == 0
     shard = sorted((tmp_path / "packed").glob("*.tar"))[0]
     data = bytearray(shard.read_bytes())
     data[1000] ^= 1
     shard.write_bytes(data)
-    code, _, said = cli("pack", tmp_path / "packed", "--check")
+    code, _, stderr = cli("pack", tmp_path / "packed", "--check")
     assert code == 2
-    assert "damaged" in said
+    assert "damaged" in stderr
     assert cli("pack", scenes / "test.csv")[0] == 2
     assert cli("pack", scenes / "test.csv", tmp_path / "x", "--format", "zip")[0] == 2
 
@@ -118,25 +118,25 @@ def test_rows_are_known_by_number_and_by_what_is_kept(
 ) -> None:
     rows = list(Table.read(scenes / "test.csv").rows())
     keep = [name for name in ("id", "photo", "note") if name in rows[0]]
-    asked = [part for name in keep for part in ("--keep", name)]
+    requested = [part for name in keep for part in ("--keep", name)]
     whole = tmp_path / f"whole.{ending}"
-    assert cli("predict", run_folder, scenes / "test.csv", "--out", whole, "-q", *asked)[0] == 0
+    assert cli("predict", run_folder, scenes / "test.csv", "--out", whole, "-q", *requested)[0] == 0
     if ending == "csv":
         with whole.open(encoding="utf-8", newline="") as file:
-            found = list(csv.DictReader(file))
-        assert list(found[0])[: 1 + len(keep)] == ["row", *keep]
-        code, _, said = cli("predict", run_folder, packed, "--out", tmp_path / "parts", *asked)
-        assert code == 0, said
-        same(lines(tmp_path / "parts"), found)
-        kept = [{name: row[name] for name in keep} for row in found]
+            result = list(csv.DictReader(file))
+        assert list(result[0])[: 1 + len(keep)] == ["row", *keep]
+        code, _, stderr = cli("predict", run_folder, packed, "--out", tmp_path / "parts", *requested)
+        assert code == 0, stderr
+        same(lines(tmp_path / "parts"), result)
+        kept = [{name: row[name] for name in keep} for row in result]
     else:
-        found = [json.loads(line) for line in whole.read_text(encoding="utf-8").splitlines()]
-        kept = [row["keep"] for row in found]
-    assert [int(row["row"]) for row in found] == list(range(1, len(rows) + 1))
+        result = [json.loads(line) for line in whole.read_text(encoding="utf-8").splitlines()]
+        kept = [row["keep"] for row in result]
+    assert [int(row["row"]) for row in result] == list(range(1, len(rows) + 1))
     assert kept == [{name: row[name] for name in keep} for row in rows]
-    code, _, said = cli("predict", run_folder, scenes / "test.csv", "--keep", "idd")
+    code, _, stderr = cli("predict", run_folder, scenes / "test.csv", "--keep", "idd")
     assert code != 0
-    assert "no column named 'idd'" in said
+    assert "no column named 'idd'" in stderr
 
 
 @pytest.mark.parametrize("form", ["parquet", "tar"])
@@ -144,15 +144,15 @@ def test_a_misnamed_column_is_named(form: Any, run_folder: Path, scenes: Path, t
     rows = Table.read(scenes / "test.csv")
     named = {("Note " if name == "note" else name): rows.column(name) for name in rows.columns if name != "sensor"}
     pack(Table.read(named), tmp_path / "packed", media=LocalFiles(scenes), format=form)
-    code, _, said = cli("predict", run_folder, tmp_path / "packed", "--out", tmp_path / "parts")
-    assert code == 0, said
-    assert "no column note, sensor" in said
-    assert "'Note ' may be 'note': rename it" in said
+    code, _, stderr = cli("predict", run_folder, tmp_path / "packed", "--out", tmp_path / "parts")
+    assert code == 0, stderr
+    assert "no column note, sensor" in stderr
+    assert "'Note ' may be 'note': rename it" in stderr
     with pytest.warns(UserWarning, match="'Note ' may be 'note'"):
         predict_shards(run_folder, tmp_path / "packed", tmp_path / "others")
-    code, _, said = cli("predict", run_folder, tmp_path / "packed", "--out", tmp_path / "third", "--keep", "whn")
+    code, _, stderr = cli("predict", run_folder, tmp_path / "packed", "--out", tmp_path / "third", "--keep", "whn")
     assert code == 2
-    assert "no column named 'whn'; did you mean when" in said
+    assert "no column named 'whn'; did you mean when" in stderr
     assert not (tmp_path / "third").exists()
 
 
@@ -162,16 +162,16 @@ def test_parts_of_another_model_are_replaced_only_told_to(
     words = ["predict", run_folder, packed, "--out", tmp_path / "new" / "parts"]
     assert cli(*words)[0] == 0
     (tmp_path / "new" / "parts" / "mine.csv").write_text("a,b\n")
-    code, _, said = cli(*words, "--keep", "when")
+    code, _, stderr = cli(*words, "--keep", "when")
     assert code == 2
-    assert "--overwrite" in said
+    assert "--overwrite" in stderr
     before = {path.name for path in (tmp_path / "new" / "parts").iterdir()}
-    code, _, said = cli(*words, "--keep", "when", "--overwrite")
+    code, _, stderr = cli(*words, "--keep", "when", "--overwrite")
     assert code == 2, "what is not ours is never replaced"
     assert {path.name for path in (tmp_path / "new" / "parts").iterdir()} == before
     (tmp_path / "new" / "parts" / "mine.csv").unlink()
-    code, _, said = cli(*words, "--keep", "when", "--overwrite")
-    assert code == 0, said
+    code, _, stderr = cli(*words, "--keep", "when", "--overwrite")
+    assert code == 0, stderr
     parts = sorted((tmp_path / "new" / "parts").glob("shard-*.csv"))
     assert parts
     assert all(part.read_text().startswith("row,when,") for part in parts)

@@ -85,17 +85,17 @@ def test_digits_in_another_shape(tmp_path: Path, shape: str) -> None:
         cell = LocalFiles(at).open(cell)
     reader = build("modalities", kind)
     reader.fit([cell, cell])
-    found = reader.encode(cell)
+    result = reader.encode(cell)
     if shape == "points":
-        assert found.shape == (80, 3)
+        assert result.shape == (80, 3)
     elif shape == "graph":
-        assert len(json.loads(cell)["nodes"]) == len(found) == 5
+        assert len(json.loads(cell)["nodes"]) == len(result) == 5
     elif shape == "vector":
-        np.testing.assert_allclose(found.reshape(7, 7)[1:6, 3], 1.0)
-        assert found.sum() == pytest.approx(5)
+        np.testing.assert_allclose(result.reshape(7, 7)[1:6, 3], 1.0)
+        assert result.sum() == pytest.approx(5)
     else:
-        assert found.shape[0] == digits.FILM
-        bright = (found.reshape(digits.FILM, -1) > 200).sum(axis=1)
+        assert result.shape[0] == digits.FILM
+        bright = (result.reshape(digits.FILM, -1) > 200).sum(axis=1)
         assert (bright >= 60).sum() == 2
 
 

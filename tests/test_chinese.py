@@ -36,5 +36,5 @@ def test_a_chinese_table(tmp_path: Path) -> None:
     assert model.evaluate(file).targets["评价"].metrics["accuracy"] > 0.95
     again = sm.load(tmp_path / "模型")
     rows = [{"评论": "衣服漂亮，质量很好", "词性": "衣服漂亮，质量很好"}, {"评论": "质量太差，太慢"}]
-    values = [found.value for found in again.predict(rows)]
+    values = [results.value for results in again.predict(rows)]
     assert values == ["好评", "差评"]

@@ -90,8 +90,8 @@ def test_recipes_in_documents_are_recipes() -> None:
 
 def test_reference_is_current() -> None:
     pages: dict[str, str] = runpy.run_path(str(ROOT / "docs" / "generate.py"))["pages"]()
-    there = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "reference").glob("*.md")}
-    stale = sorted(name for name in {*pages, *there} if pages.get(name) != there.get(name))
+    available = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "reference").glob("*.md")}
+    stale = sorted(name for name in {*pages, *available} if pages.get(name) != available.get(name))
     assert not stale, f"docs/reference is not what the code says ({', '.join(stale)}): run make docs"
 
 
@@ -105,9 +105,9 @@ def commands() -> Iterator[tuple[str, list[str]]]:
 
 def test_commands_exist() -> None:
     group: Any = typer.main.get_command(app)
-    found = list(commands())
-    assert len(found) > 15
-    for page, words in found:
+    result = list(commands())
+    assert len(result) > 15
+    for page, words in result:
         assert words[1] in group.commands, f"{page}: no command in {' '.join(words)!r}"
         known = {flag for parameter in group.commands[words[1]].params for flag in parameter.opts}
         if "--task" in words:  # the options of a task stand beside those of the command

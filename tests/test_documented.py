@@ -69,10 +69,10 @@ def _with_help(function: Any) -> set[str]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_public_definition_is_documented(name: str) -> None:
-    found = public(importlib.import_module(name))
+    result = public(importlib.import_module(name))
     silent = [
         label
-        for label, value, owner in found
+        for label, value, owner in result
         if not (getattr(value, "__doc__", None) or (owner and _inherited(owner, label.rpartition(".")[2])))
     ]
     assert not silent, f"{name}: no docstring for {', '.join(silent)}"
@@ -88,8 +88,8 @@ def test_every_parameter_is_described(name: str) -> None:
         text = inspect.getdoc(value) or ""
         with_help = _with_help(value)
         for parameter in inspect.signature(value).parameters:
-            said = re.search(rf"``[^`]*\b{parameter}\b[^`]*``|^\s*\*{{0,2}}{parameter}:", text, re.MULTILINE)
-            described = said or parameter in with_help or parameter in FROM_OUTSIDE
+            predicted = re.search(rf"``[^`]*\b{parameter}\b[^`]*``|^\s*\*{{0,2}}{parameter}:", text, re.MULTILINE)
+            described = predicted or parameter in with_help or parameter in FROM_OUTSIDE
             if not described and not parameter.startswith("_"):
                 lacking.append(f"{label}({parameter})")
     assert not lacking, f"{name}: not described: {', '.join(lacking)}"

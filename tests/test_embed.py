@@ -91,8 +91,8 @@ def read(path: Path) -> tuple[np.ndarray[Any, Any], list[str]]:
         return np.array([line["vector"] for line in lines], np.float32), [line["keep"]["when"] for line in lines]
     from pyarrow import parquet
 
-    found = parquet.read_table(path).to_pydict()
-    return np.array(found["vector"], np.float32), found["when"]
+    result = parquet.read_table(path).to_pydict()
+    return np.array(result["vector"], np.float32), result["when"]
 
 
 @pytest.mark.parametrize("ending", ["npy", "csv", "jsonl", "parquet"])
@@ -101,14 +101,14 @@ def test_files(cli: Any, model: Any, run_folder: Path, scenes: Path, tmp_path: P
     keep = [] if ending == "npy" else ["--keep", "when"]
     for stream in (None, "photo"):
         words = ["embed", run_folder, scenes / "test.csv", "--out", out, *keep, "--batch-size", 5, "--overwrite"]
-        code, _, said = cli(*words, *([] if stream is None else ["--stream", stream]))
-        assert code == 0, said
+        code, _, stderr = cli(*words, *([] if stream is None else ["--stream", stream]))
+        assert code == 0, stderr
         vectors, when = read(out)
         assert np.array_equal(vectors, model.embed(scenes / "test.csv", stream=stream).numpy()), "to the last bit"
         assert not when or when == Table.read(scenes / "test.csv").column("when")
     assert [path.name for path in out.parent.iterdir()] == [out.name]
-    code, _, said = cli("embed", run_folder, scenes / "test.csv", "--out", out, *keep)
-    assert (code, "--overwrite" in said) == ((2, True) if ending == "npy" else (0, False)), said
+    code, _, stderr = cli("embed", run_folder, scenes / "test.csv", "--out", out, *keep)
+    assert (code, "--overwrite" in stderr) == ((2, True) if ending == "npy" else (0, False)), stderr
 
 
 def test_on_standard_output_and_refusals(cli: Any, run_folder: Path, scenes: Path, tmp_path: Path) -> None:
@@ -120,8 +120,8 @@ def test_on_standard_output_and_refusals(cli: Any, run_folder: Path, scenes: Pat
     assert lacking
     assert all(float(cell) == 0 for line in lacking for name, cell in line.items() if name.startswith("vector_"))
     for words, fix in ((["--out", tmp_path / "v.txt"], ".npy"), (["--out", tmp_path / "v.npy", "--keep", "when"], ".csv")):
-        code, _, said = cli("embed", run_folder, scenes / "test.csv", *words)
+        code, _, stderr = cli("embed", run_folder, scenes / "test.csv", *words)
         assert code == 2
-        assert fix in said
-    _, said, _ = cli("embed", "--help")
-    assert "Example: sensorium embed" in said
+        assert fix in stderr
+    _, stderr, _ = cli("embed", "--help")
+    assert "Example: sensorium embed" in stderr

@@ -29,11 +29,11 @@ def test_example_runs(path: Path, python: Callable[..., Any], capsys: pytest.Cap
     if path.stem == "add_fusion":  # changes what this process could import
         done = python("-W", "error::DeprecationWarning", path)
         assert done.returncode == 0, done.stderr
-        said = done.stdout
+        output = done.stdout
     else:
         runpy.run_path(str(path))
-        said = capsys.readouterr().out
-    assert said.strip()
+        output = capsys.readouterr().out
+    assert output.strip()
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -58,16 +58,16 @@ def test_recipe_trains(path: Path, scenes: Path, tmp_path: Path) -> None:
 
 
 def test_demo_tells_its_story(cli: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
-    code, said, _ = cli("demo", "--out", tmp_path / "demo", "--rows", 200)
+    code, stdout, _ = cli("demo", "--out", tmp_path / "demo", "--rows", 200)
     assert code == 0
     assert (tmp_path / "demo" / "test.html").stat().st_size > 10_000
     assert (tmp_path / "demo" / "run" / "manifest.json").is_file()
-    found = re.search(r"Accuracy with all streams (\d\.\d+)", said)
-    assert found
-    assert float(found[1]) > 0.5, "the demo learns too little to be shown"
+    result = re.search(r"Accuracy with all streams (\d\.\d+)", stdout)
+    assert result
+    assert float(result[1]) > 0.5, "the demo learns too little to be shown"
     # The README shows the demo's real output: the same steps under the same titles.
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     shown = readme.partition("<!-- demo -->")[2].partition("<!-- /demo -->")[0]
-    titles = re.findall(r"^\d\. [^:\n]+", said, re.MULTILINE)
+    titles = re.findall(r"^\d\. [^:\n]+", stdout, re.MULTILINE)
     assert len(titles) == 5
     assert titles == re.findall(r"^\d\. [^:\n]+", shown, re.MULTILINE), "write it anew: python docs/generate.py --demo"

@@ -144,12 +144,12 @@ def test_tasks_have_names_of_their_own_and_several_may_share_a_target(table: Pat
     plan = Recipe.parse({"model": {"tasks": tasks}})
     ignored = ["hi", "sign", "turned"]
     model = sm.fit(table, recipe=plan, ignore=ignored, overrides=QUICK, quiet=True, out=tmp_path / "run")
-    found = sm.load(tmp_path / "run").evaluate(table)
-    assert set(found.targets) == set(tasks)
-    assert found.targets["what"].metrics["accuracy"] > 0.95
-    assert found.targets["again"].metrics["accuracy"] > 0.95
-    assert found.targets["what"].rows == found.targets["again"].rows == 150
-    assert found.targets["where"].metrics["r2"] > 0.8
+    evaluation = sm.load(tmp_path / "run").evaluate(table)
+    assert set(evaluation.targets) == set(tasks)
+    assert evaluation.targets["what"].metrics["accuracy"] > 0.95
+    assert evaluation.targets["again"].metrics["accuracy"] > 0.95
+    assert evaluation.targets["what"].rows == evaluation.targets["again"].rows == 150
+    assert evaluation.targets["where"].metrics["r2"] > 0.8
     (one,) = model.predict([{"x": 0.5, "word": "far"}])
     assert set(one.targets) == set(tasks)
     assert model.recipe.model.tasks["where"]["target"] == "lo"  # type: ignore[index]
@@ -157,23 +157,23 @@ def test_tasks_have_names_of_their_own_and_several_may_share_a_target(table: Pat
 
 
 def test_several_columns_make_one_target(table: Path, tmp_path: Path, cli: Any) -> None:
-    given = {"ignore": ["sign", "turned", "kind"], "overrides": QUICK, "quiet": True}
-    model = sm.fit(table, task="span", target={"low": "lo", "high": "hi"}, out=tmp_path / "run", **given)
-    found = model.evaluate(table).targets["span"]
-    assert found.rows == 144, "a row that lacks a part of its target has none"
-    assert found.metrics["mae"] < 1.0
+    options = {"ignore": ["sign", "turned", "kind"], "overrides": QUICK, "quiet": True}
+    model = sm.fit(table, task="span", target={"low": "lo", "high": "hi"}, out=tmp_path / "run", **options)
+    evaluation = model.evaluate(table).targets["span"]
+    assert evaluation.rows == 144, "a row that lacks a part of its target has none"
+    assert evaluation.metrics["mae"] < 1.0
     low, high = model.predict([{"x": 0.0, "word": "far"}])[0].targets["span"]["value"]
     assert low == pytest.approx(5.0, abs=1.5)
     assert high == pytest.approx(6.0, abs=1.5)
     words = ("fit", table, "--task", "span", "--low", "lo", "--high", "hi", "--ignore", "sign,turned,kind", "-q")
-    code, said, wrong = cli(*words, "--out", tmp_path / "told", "model.size=tiny", "training.epochs=2")
+    code, stdout, wrong = cli(*words, "--out", tmp_path / "told", "model.size=tiny", "training.epochs=2")
     assert code == 0, wrong
-    assert "span: mae" in said
+    assert "span: mae" in stdout
     assert sm.load(tmp_path / "told").recipe.model.tasks["span"]["target"] == ["lo", "hi"]  # type: ignore[index]
     with pytest.raises(ConfigError, match="its target is low, high"):
-        sm.fit(table, task="span", target={"low": "lo"}, **given)
+        sm.fit(table, task="span", target={"low": "lo"}, **options)
     with pytest.raises(ConfigError, match="answers low, high, and 1 columns are named"):
-        sm.fit(table, task="span", target="lo", **given)
+        sm.fit(table, task="span", target="lo", **options)
     code, _, wrong = cli("fit", table, "--task", "span", "--lowest", "lo")
     assert code == 2
     assert "has no option 'lowest'; did you mean low?" in wrong
@@ -187,9 +187,9 @@ def test_a_prompt_is_handed_to_the_task_and_read_by_no_encoder(table: Path, tmp_
     model = sm.load(tmp_path / "run")
     assert [c.name for c in model.schema.prompts] == ["sign"]
     assert "sign" not in [c.name for columns in model.schema.streams.values() for c in columns]
-    found = model.evaluate(table).targets["answer"]
-    assert found.metrics["mae"] < 1.2
-    assert all("sign" not in subset for subset in found.subsets), "a prompt is no stream that could be left out"
+    evaluation = model.evaluate(table).targets["answer"]
+    assert evaluation.metrics["mae"] < 1.2
+    assert all("sign" not in subset for subset in evaluation.subsets), "a prompt is no stream that could be left out"
     one, other, nothing = model.predict([{"x": 0, "word": "far", "sign": s} for s in (1, -1, None)])
     assert one.value == pytest.approx(5.0, abs=1.5)
     assert other.value == pytest.approx(-5.0, abs=1.5)
@@ -266,15 +266,15 @@ def test_best_epochs_and_checkpoints_hold_only_what_training_changes(
 
     monkeypatch.setattr(KeepBest, "on_validation_end", seen)
     monkeypatch.setattr(Checkpoint, "on_train_epoch_end", looked)
-    given: dict[str, Any] = {
+    options: dict[str, Any] = {
         "ignore": ["cost", "tags", "sound", "sensor"],
         "overrides": ["model.surgery=[{kind: freeze, streams: [photo]}]"],
     }
-    model = quick_fit(out=tmp_path / "run", **given)
+    model = quick_fit(out=tmp_path / "run", **options)
     for names in (*kept, *saved):
         assert names
         assert not [name for name in names if "encoders.of_photo" in name and name.endswith("weight")]
         assert [name for name in names if "encoders.of_note" in name]
-    whole = quick_fit(**given)
+    whole = quick_fit(**options)
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, model.model.state_dict()[name]), name

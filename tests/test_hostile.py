@@ -29,8 +29,8 @@ def small(count: int = 40, **more: Callable[[int], Any]) -> Cells:
 
 @pytest.fixture
 def fit(quick_fit: Any) -> Callable[..., Any]:
-    def run(rows: Any, **given: Any) -> Any:
-        return quick_fit(rows, **{"target": "y", "ignore": [], "overrides": ["training.epochs=1"]} | given)
+    def run(rows: Any, **options: Any) -> Any:
+        return quick_fit(rows, **{"target": "y", "ignore": [], "overrides": ["training.epochs=1"]} | options)
 
     return run
 
@@ -107,7 +107,7 @@ def test_bad_cells_when_training_are_counted_and_told(
     quick_fit: Any, table: Path, read_csv: Any, write_csv: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = read_csv(table / "train.csv")
-    told = []
+    result = []
     for i, (name, (column, how, _)) in enumerate(FAULTS.items()):
         at = [k for k, row in enumerate(rows) if row[column]][i + 1]
         path = table / rows[at][column]
@@ -116,22 +116,22 @@ def test_bad_cells_when_training_are_counted_and_told(
             path.unlink()
         else:
             path.write_bytes(data)
-        told.append((at + 1, column, rows[at][column], name))
+        result.append((at + 1, column, rows[at][column], name))
     model = quick_fit(table / "train.csv", valid=table / "valid.csv")
-    said = capsys.readouterr().err
+    stderr = capsys.readouterr().err
     for column in ("photo", "sound", "sensor"):
-        count = sum(where == column for _, where, _, _ in told)
-        assert f"column '{column}': {count} cells could not be used and count as missing" in said
-        shown = [f"row {row}, column '{column}': {file}" for row, where, file, _ in told if where == column]
-        assert sum(place in said for place in shown) == min(3, count)
+        count = sum(where == column for _, where, _, _ in result)
+        assert f"column '{column}': {count} cells could not be used and count as missing" in stderr
+        shown = [f"row {row}, column '{column}': {file}" for row, where, file, _ in result if where == column]
+        assert sum(place in stderr for place in shown) == min(3, count)
     assert len(model.history) == 2
 
 
 def test_the_same_faults_are_told_when_evaluating(cli: Any, run_folder: Path, table: Path, read_csv: Any) -> None:
     row, column, file = spoil(table, "cut picture", "test", read_csv)
-    code, _, said = cli("evaluate", run_folder, table / "test.csv", "--quiet")
+    code, _, stderr = cli("evaluate", run_folder, table / "test.csv", "--quiet")
     assert code == 0
-    assert f"row {row}, column '{column}': {file}" in said
+    assert f"row {row}, column '{column}': {file}" in stderr
 
 
 def test_a_bomb_costs_no_memory_when_training(fit: Any, tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_all_cells_of_a_media_column_unusable(fit: Any, tmp_path: Path) -> None:
 
 
 def test_a_wrong_media_folder(cli: Any, scenes: Path, tmp_path: Path) -> None:
-    code, _, said = cli(
+    code, _, stderr = cli(
         "fit",
         scenes / "train.csv",
         "--target",
@@ -167,8 +167,8 @@ def test_a_wrong_media_folder(cli: Any, scenes: Path, tmp_path: Path) -> None:
         "training.epochs=1",
     )
     assert code == 2
-    assert "--media" in said
-    assert "column 'photo'" in said
+    assert "--media" in stderr
+    assert "column 'photo'" in stderr
     assert not (tmp_path / "run" / "manifest.json").exists()
 
 
@@ -193,9 +193,9 @@ def test_no_number_in_a_column_of_numbers(fit: Any, cell: str, capsys: pytest.Ca
     rows[7]["x"] = cell
     model = fit(rows, valid=small(8))
     assert model.schema.columns["x"].spec["kind"] == "number"
-    said = capsys.readouterr().err
-    assert "column 'x': 1 cell could not be used and counts as missing" in said
-    assert "row 8, column 'x'" in said
+    stderr = capsys.readouterr().err
+    assert "column 'x': 1 cell could not be used and counts as missing" in stderr
+    assert "row 8, column 'x'" in stderr
     bad, absent = model.predict([{"x": cell, "colour": "red"}, {"colour": "red"}])
     same(bad, absent)
     assert [(p.row, p.column) for p in bad.problems] == [(1, "x")]
@@ -228,9 +228,9 @@ def test_a_label_never_seen_is_told_and_not_scored(fit: Any, capsys: pytest.Capt
     rows = small(10)
     rows[2]["y"] = "c"
     evaluation = model.evaluate(rows, console=Console(quiet=True))
-    said = capsys.readouterr().err
-    assert "row 3, column 'y'" in said
-    assert "'c' was not seen in training" in said
+    stderr = capsys.readouterr().err
+    assert "row 3, column 'y'" in stderr
+    assert "'c' was not seen in training" in stderr
     assert evaluation.targets["y"].rows == 9
 
 
@@ -280,9 +280,9 @@ def test_a_class_with_a_single_row(fit: Any) -> None:
 
 def test_a_column_named_twice(cli: Any, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("x,y,x\n1,a,2\n2,b,3\n", encoding="utf-8")
-    code, _, said = cli("fit", tmp_path / "t.csv", "--target", "y", "--out", tmp_path / "run")
+    code, _, stderr = cli("fit", tmp_path / "t.csv", "--target", "y", "--out", tmp_path / "run")
     assert code == 2
-    assert "t.csv: columns named twice: x" in said
+    assert "t.csv: columns named twice: x" in stderr
 
 
 def test_a_text_of_ten_megabytes(fit: Any, tmp_path: Path, trained: Any) -> None:
@@ -307,9 +307,9 @@ def test_too_few_rows(fit: Any, count: int) -> None:
 def test_a_header_alone(cli: Any, tmp_path: Path) -> None:
     for text, message in (("x,y\n", "has no rows"), ("", "is empty"), ("\n\n", "is empty")):
         (tmp_path / "t.csv").write_text(text, encoding="utf-8")
-        code, _, said = cli("fit", tmp_path / "t.csv", "--target", "y", "--out", tmp_path / "run")
+        code, _, stderr = cli("fit", tmp_path / "t.csv", "--target", "y", "--out", tmp_path / "run")
         assert code == 2
-        assert message in said
+        assert message in stderr
 
 
 def test_three_rows(fit: Any) -> None:
@@ -350,10 +350,10 @@ def test_a_misspelt_target(cli: Any, scenes: Path, tmp_path: Path) -> None:
         (["--target", "event", "training.accelerator=abacus"], "training.accelerator"),
         (["--target", "event", "--recipe", "nothing.yaml"], "cannot be read"),
     ):
-        code, _, said = cli("fit", scenes / "train.csv", *words, "--out", tmp_path / "run", "--quiet")
-        assert code == 2, (words, said)
-        assert message in said, (words, said)
-        assert len(said.strip().splitlines()) <= 4, said
+        code, _, stderr = cli("fit", scenes / "train.csv", *words, "--out", tmp_path / "run", "--quiet")
+        assert code == 2, (words, stderr)
+        assert message in stderr, (words, stderr)
+        assert len(stderr.strip().splitlines()) <= 4, stderr
         assert not (tmp_path / "run" / "manifest.json").exists()
 
 
@@ -416,12 +416,12 @@ def test_an_empty_column_is_left_out(fit: Any) -> None:
 
 def test_a_stream_that_only_validation_has(fit: Any, scenes: Path, read_csv: Any) -> None:
     source = read_csv(scenes / "train.csv")
-    there = [row for row in source if row["photo"] and row["sound"] and row["sensor"]][:10]
+    available = [row for row in source if row["photo"] and row["sound"] and row["sensor"]][:10]
     blank = {"photo": "", "sound": "", "sensor": "", "note": ""}
     train = [{**row, **blank} for row in source[:30]]
     kinds = {"photo": "image", "sound": "audio", "sensor": "series", "note": "text"}
-    model = fit(train, target="event", ignore=["cost", "tags"], valid=there, columns=kinds, media=scenes)
-    for prediction in model.predict(there, media=scenes):
+    model = fit(train, target="event", ignore=["cost", "tags"], valid=available, columns=kinds, media=scenes)
+    for prediction in model.predict(available, media=scenes):
         assert np.isfinite(list(prediction.targets["event"]["probabilities"].values())).all()
 
 
@@ -461,9 +461,9 @@ def test_unwritable_places(cli: Any, run_folder: Path, scenes: Path, tmp_path: P
         ["fit", scenes / "train.csv", "--target", "event", "--out", tmp_path / "file", "training.epochs=1"],
         ["trace", run_folder, scenes / "test.csv", "--row", 1000],
     ):
-        code, _, said = cli(*words)
-        assert code == 2, (words, said)
-        assert "error: " in said
+        code, _, stderr = cli(*words)
+        assert code == 2, (words, stderr)
+        assert "error: " in stderr
 
 
 # ── the saved model ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -518,15 +518,15 @@ FORGERIES: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "vouched: no tensors": (
         lambda f: resign(f, "model.safetensors", b"\x08\0\0\0\0\0\0\0{}      "),
-        "does not hold together",
+        "is inconsistent",
     ),
     "vouched: cut tensors": (
         lambda f: resign(f, "model.safetensors", (f / "model.safetensors").read_bytes()[:-100]),
-        "does not hold together",
+        "is inconsistent",
     ),
     "vouched: recipe with code": (
         lambda f: resign(f, "recipe.yaml", b"!!python/object/apply:os.system ['false']"),
-        "does not hold together",
+        "is inconsistent",
     ),
     "vouched: recipe of another model": (lambda f: resign(f, "recipe.yaml", b"model: {size: tiny}"), "not resolved"),
     "vouched: schema without columns": (lambda f: resign(f, "schema.json", b"{}"), "the schema is inconsistent"),

@@ -109,8 +109,8 @@ def test_a_nested_checkpoint_is_taken_over_and_the_model_stands_alone(
     inner = model.model.fusion.inner["g"]
     theirs = Checkpoint(str(tmp_path / "lxmert")).tensors()
     name = "encoder.x_layers.0.visual_attention.att.query.weight"
-    found = next(t for n, t in theirs.items() if n.endswith(name))
-    assert torch.allclose(inner.layers[0].cross.attention.query.weight, found, atol=1e-4)
+    result = next(t for n, t in theirs.items() if n.endswith(name))
+    assert torch.allclose(inner.layers[0].cross.attention.query.weight, result, atol=1e-4)
     model.save(tmp_path / "run")
     shutil.rmtree(tmp_path / "lxmert")
     with loading.alone(tmp_path):
@@ -169,7 +169,7 @@ def test_what_is_larger_than_its_file_is_not_built(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (b'{"a": 1, "a": 2}', "twice"),
         (b"[NaN]", "finite"),
@@ -183,9 +183,9 @@ def test_what_is_larger_than_its_file_is_not_built(name: str) -> None:
         (b" " * 101, "bytes"),
     ],
 )
-def test_json_that_is_not_read(data: bytes, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        read_json(data, most=100 if said == "bytes" else 10_000)
+def test_json_that_is_not_read(data: bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_json(data, most=100 if message == "bytes" else 10_000)
 
 
 def test_json_that_is_read() -> None:

@@ -52,17 +52,17 @@ def test_rivals_learn_of_every_kind_and_nothing_of_the_rows_that_are_scored(
     names = ["high", "low"]
     truth = np.array(which.table.column("label"), dtype=object if classes else np.float64)
     plain = league_rivals.Plain(which)
-    said = league_rivals.answer(way, plain, which, learn, check, truth, names, 0)
+    predicted = league_rivals.answer(way, plain, which, learn, check, truth, names, 0)
     other = truth.copy()
     other[check] = truth[check][::-1]
-    assert np.array_equal(said, league_rivals.answer(way, plain, which, learn, check, other, names, 0))
+    assert np.array_equal(predicted, league_rivals.answer(way, plain, which, learn, check, other, names, 0))
     if classes:
-        assert said.shape == (20, 2)
-        assert said.sum(axis=1) == pytest.approx(1)
+        assert predicted.shape == (20, 2)
+        assert predicted.sum(axis=1) == pytest.approx(1)
     else:
-        assert said.shape == (20,)
+        assert predicted.shape == (20,)
     if way != "boosting":  # which splits no 20 rows
-        assert league.scores(which, truth[check], said, names)[("r2", "auroc")[classes]] > 0.6
+        assert league.scores(which, truth[check], predicted, names)[("r2", "auroc")[classes]] > 0.6
 
 
 def test_a_rival_gives_a_class_it_has_no_row_of_no_chance(tmp_path: Path) -> None:
@@ -71,45 +71,47 @@ def test_a_rival_gives_a_class_it_has_no_row_of_no_chance(tmp_path: Path) -> Non
     truth[0] = "middle"
     plain = league_rivals.Plain(which)
     names = ["high", "low", "middle"]
-    said = league_rivals.answer("forest", plain, which, np.arange(20, 40), np.arange(20), truth, names, 0)
-    assert (said[:, 2] == 0).all()
-    found = league.scores(which, truth[:20], said, names)
-    assert np.isfinite(found["log_loss"])
-    assert next(iter(found)) == "accuracy"
+    predicted = league_rivals.answer("forest", plain, which, np.arange(20, 40), np.arange(20), truth, names, 0)
+    assert (predicted[:, 2] == 0).all()
+    result = league.scores(which, truth[:20], predicted, names)
+    assert np.isfinite(result["log_loss"])
+    assert next(iter(result)) == "accuracy"
 
 
 def test_scores_are_those_of_scikit_learn_and_the_first_follows_the_rule() -> None:
     draw = np.random.default_rng(0)
     names = ["a", "b"]
     truth = np.array([names[i % 2] for i in range(30)], dtype=object)
-    said = draw.dirichlet([1, 1], 30)
+    predicted = draw.dirichlet([1, 1], 30)
     which = Set("two", Table({"x": [0] * 30}), True, {})
-    found = league.scores(which, truth, said, names)
-    assert list(found) == ["auroc", "accuracy", "log_loss", "macro_f1"]
-    best = np.array(names)[said.argmax(axis=1)]
-    assert found["auroc"] == pytest.approx(metrics.roc_auc_score(truth == "b", said[:, 1]))
-    assert found["accuracy"] == pytest.approx(metrics.accuracy_score(truth.tolist(), best.tolist()))
-    assert found["log_loss"] == pytest.approx(metrics.log_loss(truth.tolist(), said, labels=names))
-    assert found["macro_f1"] == pytest.approx(metrics.f1_score(truth.tolist(), best.tolist(), average="macro"))
+    result = league.scores(which, truth, predicted, names)
+    assert list(result) == ["auroc", "accuracy", "log_loss", "macro_f1"]
+    best = np.array(names)[predicted.argmax(axis=1)]
+    assert result["auroc"] == pytest.approx(metrics.roc_auc_score(truth == "b", predicted[:, 1]))
+    assert result["accuracy"] == pytest.approx(metrics.accuracy_score(truth.tolist(), best.tolist()))
+    assert result["log_loss"] == pytest.approx(metrics.log_loss(truth.tolist(), predicted, labels=names))
+    assert result["macro_f1"] == pytest.approx(metrics.f1_score(truth.tolist(), best.tolist(), average="macro"))
     numbers = league.scores(Set("n", which.table, False, {}), np.array([1.0, 2, 4]), np.array([1.0, 2, 3]), [])
     assert numbers == pytest.approx({"r2": 1 - 1 / (14 / 3), "mae": 1 / 3})
 
 
 def test_it_runs_and_goes_on_where_it_was_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "league.jsonl"
-    asked = ["--sets", "iris", "--rows", "60", "--folds", "2", "--set", "training.epochs=1", "--out", str(out)]
-    league.main([*asked, "--ways", "linear,forest"])
+    requested = ["--sets", "iris", "--rows", "60", "--folds", "2", "--set", "training.epochs=1", "--out", str(out)]
+    league.main([*requested, "--ways", "linear,forest"])
     before = out.read_text()
     assert len(before.splitlines()) == 4
     # Stopped in the middle: the last line is made again, the same.
     out.write_text("".join(before.splitlines(keepends=True)[:-1]))
-    league.main(asked)
+    league.main(requested)
     lines = league.read(out)
     assert sorted(line["key"][1] for line in lines) == sorted(2 * ["default", *league_rivals.WAYS])
     again = {tuple(line["key"]): line["scores"] for line in lines}
     assert all(again[tuple(line["key"])] == line["scores"] for line in map(json.loads, before.splitlines()))
     capsys.readouterr()
-    league.main([*asked, "--name", "other", "--out", str(tmp_path / "new.jsonl"), "--beside", str(out), "--ways", "linear"])
+    league.main(
+        [*requested, "--name", "other", "--out", str(tmp_path / "new.jsonl"), "--beside", str(out), "--ways", "linear"]
+    )
     assert not (tmp_path / "new.jsonl").exists()
     league.main(["--table", str(out)])
     printed = capsys.readouterr().out
@@ -120,9 +122,9 @@ def test_it_runs_and_goes_on_where_it_was_stopped(tmp_path: Path, capsys: pytest
 def test_sensorium_answers_numbers_with_the_same_folds(tmp_path: Path) -> None:
     (which,) = [one.thinned(40) for one in Sources(only=frozenset({"iris_width"})).sets().values()]
     learn, check = folds(which.table, 2)[0]
-    said = league.ours(which, learn, check, [], 0, league.Told(overrides=("training.epochs=1",)))
-    assert said.shape == (20,)
-    assert np.isfinite(said).all()
+    predicted = league.ours(which, learn, check, [], 0, league.Told(overrides=("training.epochs=1",)))
+    assert predicted.shape == (20,)
+    assert np.isfinite(predicted).all()
 
 
 def line(name: str, way: str, fold: int, score: float, measure: str = "accuracy") -> dict[str, Any]:
@@ -130,8 +132,13 @@ def line(name: str, way: str, fold: int, score: float, measure: str = "accuracy"
 
 
 def test_differences_are_paired_and_ranks_are_shared_by_those_that_are_level() -> None:
-    given = {"default": (0.8, 0.7, 0.6), "linear": (0.9, 0.8, 0.6), "forest": (0.7, 0.7, 0.7), "boosting": (0.1, 0.9, 0.5)}
-    lines = [line("x", way, fold, score) for way, scores in given.items() for fold, score in enumerate(scores)]
+    options = {
+        "default": (0.8, 0.7, 0.6),
+        "linear": (0.9, 0.8, 0.6),
+        "forest": (0.7, 0.7, 0.7),
+        "boosting": (0.1, 0.9, 0.5),
+    }
+    lines = [line("x", way, fold, score) for way, scores in options.items() for fold, score in enumerate(scores)]
     lines.append(line("x", "linear", 3, 0.0))  # a fold that others have not answered counts for none
     one = league.standings(lines)["x"]
     best, ahead, error = one.difference("default") or ("", 0.0, 0.0)
@@ -168,11 +175,11 @@ def test_a_package_is_read_from_a_wheel_and_from_a_folder_without_being_installe
     with zipfile.ZipFile(wheel, "w") as made:
         made.writestr(inner, choice)
     for place in (wheel, tmp_path, tmp_path / "statsmodels"):
-        found = Sources(statsmodels=place, only=frozenset({"modechoice"})).sets()["modechoice"]
-        assert found.table.row(0)["label"] == "train"
-        assert found.table.row(0)["ttme_car"] == "64"
-        assert len(found.kinds) == 18
-    assert "| modechoice | 1 | 1 classes | 18 number |" in described([found])
+        results = Sources(statsmodels=place, only=frozenset({"modechoice"})).sets()["modechoice"]
+        assert results.table.row(0)["label"] == "train"
+        assert results.table.row(0)["ttme_car"] == "64"
+        assert len(results.kinds) == 18
+    assert "| modechoice | 1 | 1 classes | 18 number |" in described([results])
     assert Package("statsmodels", wheel).read("datasets/none.csv") is None
     assert Package("no_such_package").read("datasets/none.csv") is None
     with pytest.raises(SystemExit, match="the files of fair are not here"):
@@ -186,9 +193,9 @@ def test_a_folder_gives_its_training_rows_and_what_is_no_input_is_ignored(tmp_pa
     folder.mkdir()
     (folder / "train.csv").write_text("id,text,speaker,context,show,label\n1,oh,A,so,B,1\n2,ah,A,so,B,\n3,hm,A,so,B,0\n")
     (folder / "test.csv").write_text("id,text,speaker,context,show,label\n9,oh,A,so,B,1\n")
-    found = Sources(data=tmp_path, only=frozenset({"mustard"})).sets()["mustard"]
-    assert found.ignore == ["id"]
-    assert found.thinned(None).table.column("id") == ["1", "3"]
+    results = Sources(data=tmp_path, only=frozenset({"mustard"})).sets()["mustard"]
+    assert results.ignore == ["id"]
+    assert results.thinned(None).table.column("id") == ["1", "3"]
 
 
 def test_a_recording_under_other_noise_is_never_on_both_sides_of_a_fold(tmp_path: Path) -> None:
@@ -203,11 +210,11 @@ def test_a_recording_under_other_noise_is_never_on_both_sides_of_a_fold(tmp_path
         lines.append(f"{i},{i}.png,{i}.wav,ann,{i // 12}")
     lines += ["24,24.png,,ann,0", "25,25.png,,ann,0"]
     (folder / "train.csv").write_text("\n".join(lines))
-    found = Sources(data=tmp_path, only=frozenset({"av_hard"})).sets()["av_hard"]
-    assert found.group == "take"
-    assert "take" not in (*found.kinds, *found.ignore)
-    takes = np.array(found.table.column("take"))
+    results = Sources(data=tmp_path, only=frozenset({"av_hard"})).sets()["av_hard"]
+    assert results.group == "take"
+    assert "take" not in (*results.kinds, *results.ignore)
+    takes = np.array(results.table.column("take"))
     assert len(set(takes)) == 10
     assert len({*takes[0:3]}) == 1
-    for learn, check in folds(found.table, 4, kind="group", by="take"):
+    for learn, check in folds(results.table, 4, kind="group", by="take"):
         assert not set(takes[learn]) & set(takes[check])

@@ -42,11 +42,11 @@ def leaks(folder: Path) -> list[str]:
     marks = [mark.encode() for mark in (MARK, HOST, USER)]
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     assert files
-    found = []
+    results = []
     for path in files:
         inside = str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes()
-        found += [f"{path.relative_to(folder)}: {mark.decode()}" for mark in marks if mark in inside]
-    return found
+        results += [f"{path.relative_to(folder)}: {mark.decode()}" for mark in marks if mark in inside]
+    return results
 
 
 def test_nothing_of_the_machine_is_in_what_training_leaves(
@@ -130,14 +130,14 @@ def test_paths_in_a_recipe_become_names() -> None:
             },
         }
     )
-    found = portable(recipe)
-    assert found.data.train == "train.csv"
-    assert found.data.valid == "tables/valid.csv"
-    assert found.data.media == "media"
-    assert found.columns == {"note": {"kind": "text", "checkpoint": "bert"}, "/a/column": "number"}
-    assert found.model.encoders["note"] == {"kind": "huggingface", "checkpoint": "bert"}
-    assert found.model.encoders["photo"] == {"kind": "huggingface", "checkpoint": "google/vit-base"}
-    assert found.model.tasks == recipe.model.tasks
-    assert "/opt" not in found.to_yaml()
-    assert "lxmert" in found.to_yaml()
-    assert portable(found) == found
+    result = portable(recipe)
+    assert result.data.train == "train.csv"
+    assert result.data.valid == "tables/valid.csv"
+    assert result.data.media == "media"
+    assert result.columns == {"note": {"kind": "text", "checkpoint": "bert"}, "/a/column": "number"}
+    assert result.model.encoders["note"] == {"kind": "huggingface", "checkpoint": "bert"}
+    assert result.model.encoders["photo"] == {"kind": "huggingface", "checkpoint": "google/vit-base"}
+    assert result.model.tasks == recipe.model.tasks
+    assert "/opt" not in result.to_yaml()
+    assert "lxmert" in result.to_yaml()
+    assert portable(result) == result

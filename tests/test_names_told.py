@@ -29,31 +29,31 @@ def awkward(tmp_path: Path) -> Path:
 
 def inspected(cli: Any, table: Path, *words: str) -> dict[str, Any]:
     out = table.parent / "found.json"
-    code, _, said = cli("inspect", table, "--json", out, *words)
-    assert code == 0, said
+    code, _, stderr = cli("inspect", table, "--json", out, *words)
+    assert code == 0, stderr
     return {column["name"]: column for column in json.loads(out.read_text(encoding="utf-8"))["columns"]}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_inspect_is_told_of_any_column(cli: Any, awkward: Path, name: str) -> None:
     words = shlex.split(f"{quoting.as_kind(name, 'category')} {quoting.target('y')}")
-    found = inspected(cli, awkward, *words)
-    assert {n for n, column in found.items() if column["kind"] == "category"} == {name, "y"}
-    found = inspected(cli, awkward, *shlex.split(f"{quoting.ignoring([name, 'ab'])} {quoting.target('y')}"))
-    assert {n for n, column in found.items() if column["role"] == "ignore"} == {name, "ab"}
-    found = inspected(cli, awkward, *shlex.split(quoting.target(name)))
-    assert [n for n, column in found.items() if column["role"] == "target"] == [name]
+    result = inspected(cli, awkward, *words)
+    assert {n for n, column in result.items() if column["kind"] == "category"} == {name, "y"}
+    result = inspected(cli, awkward, *shlex.split(f"{quoting.ignoring([name, 'ab'])} {quoting.target('y')}"))
+    assert {n for n, column in result.items() if column["role"] == "ignore"} == {name, "ab"}
+    result = inspected(cli, awkward, *shlex.split(quoting.target(name)))
+    assert [n for n, column in result.items() if column["role"] == "target"] == [name]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_fit_is_told_of_any_column(cli: Any, awkward: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: dict[str, Any] = {}
+    options: dict[str, Any] = {}
 
     class Done(Exception):  # noqa: N818
         pass
 
-    def fit(train: str, **given: Any) -> None:
-        told.update(given)
+    def fit(train: str, **arguments: Any) -> None:
+        options.update(arguments)
         raise Done
 
     monkeypatch.setattr("sensorium.training.fit.fit", fit)
@@ -66,9 +66,9 @@ def test_fit_is_told_of_any_column(cli: Any, awkward: Path, name: str, monkeypat
     ]
     with pytest.raises(Done):
         cli("fit", awkward, *words)
-    assert told["target"] == [name]
-    assert told["group"] == told["weight"] == name
-    assert told["streams"] == {name: [name, "ab"]}
+    assert options["target"] == [name]
+    assert options["group"] == options["weight"] == name
+    assert options["streams"] == {name: [name, "ab"]}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -85,5 +85,5 @@ def test_a_model_learns_from_a_column_of_any_name(awkward: Path, name: str) -> N
 
 def test_help_tells_the_rule(cli: Any) -> None:
     for verb in ("fit", "compare", "inspect"):
-        _, said, _ = cli(verb, "--help")
-        assert "double quotes" in " ".join(said.replace("│", " ").split())
+        _, stdout, _ = cli(verb, "--help")
+        assert "double quotes" in " ".join(stdout.replace("│", " ").split())

@@ -101,11 +101,11 @@ def recipe(*kinds: str) -> dict[str, Any]:
     }
 
 
-def fitted(table: Path, *kinds: str, overrides: tuple[str, ...] = (), **given: Any) -> Any:
+def fitted(table: Path, *kinds: str, overrides: tuple[str, ...] = (), **options: Any) -> Any:
     from sensorium.core.recipe import Recipe
 
     plan = Recipe.parse(recipe(*kinds))
-    return sm.fit(table, recipe=plan, overrides=[*QUICK, *overrides], quiet=True, seed=1, **given)
+    return sm.fit(table, recipe=plan, overrides=[*QUICK, *overrides], quiet=True, seed=1, **options)
 
 
 @pytest.fixture(scope="module")
@@ -129,8 +129,8 @@ def test_they_keep_what_a_task_promises() -> None:
     cells = [np.random.default_rng(i).integers(0, 3, (20, 20)).astype(np.uint8) for i in range(12)]
     mask.fit(cells)
     stored = mask.collate([mask.encode_target(cell) for cell in cells])
-    here, frame = torch.ones(12, dtype=torch.bool), torch.eye(2, 3).expand(12, 2, 3)
-    photo = Field(torch.zeros(12, 3, 16, 16), here, frame=frame, extent=torch.full((12, 2), 16.0))
+    present, frame = torch.ones(12, dtype=torch.bool), torch.eye(2, 3).expand(12, 2, 3)
+    photo = Field(torch.zeros(12, 3, 16, 16), present, frame=frame, extent=torch.full((12, 2), 16.0))
     goal = Goal(
         "target",
         {"target": mask},
@@ -138,14 +138,14 @@ def test_they_keep_what_a_task_promises() -> None:
         levels={"photo": (Level(4, (2, 2)), Level(6, (4, 4)))},
         lies_on={"target": "photo"},
     )
-    check_task("outline", goal, Batch({"photo": photo}, {"target": Field(stored.data, here)}, torch.ones(12)))
+    check_task("outline", goal, Batch({"photo": photo}, {"target": Field(stored.data, present)}, torch.ones(12)))
 
 
 def test_each_is_described_where_it_is_looked_for(cli: Any) -> None:
     for family, kind in (("tasks", "sentence"), ("tasks", "match"), ("tasks", "outline"), ("modalities", "outline")):
-        code, said, _ = cli("kinds", family, kind)
+        code, stdout, _ = cli("kinds", family, kind)
         assert code == 0
-        assert f"{family}/{kind}" in said
+        assert f"{family}/{kind}" in stdout
     assert "Side of the stored mask" in cli("kinds", "modalities", "outline")[1]
     assert "Channels of the maps" in cli("kinds", "tasks", "outline")[1]
 
@@ -153,44 +153,48 @@ def test_each_is_described_where_it_is_looked_for(cli: Any) -> None:
 @pytest.mark.parametrize("kind", list(TASKS))
 def test_each_is_trained_scored_and_reported_by_itself(kind: str, table: Path, tmp_path: Path) -> None:
     model = fitted(table, kind, out=tmp_path / "run")
-    found = model.evaluate(table, report=tmp_path / "report.html").targets[kind]
-    assert found.headline in found.metrics
-    low, high = found.intervals[found.headline]
-    assert low <= found.metrics[found.headline] <= high
-    assert set(model.model.streams) <= set(found.subsets), "each stream alone is scored"
-    assert len(found.subsets) == 2 ** len(model.model.streams) - 1
-    assert set(found.shapley) == set(model.model.streams)
-    assert found.rows == {"sentence": 62, "match": 56, "outline": 59}[kind], "rows without what is needed do not count"
+    evaluation = model.evaluate(table, report=tmp_path / "report.html").targets[kind]
+    assert evaluation.headline in evaluation.metrics
+    low, high = evaluation.intervals[evaluation.headline]
+    assert low <= evaluation.metrics[evaluation.headline] <= high
+    assert set(model.model.streams) <= set(evaluation.subsets), "each stream alone is scored"
+    assert len(evaluation.subsets) == 2 ** len(model.model.streams) - 1
+    assert set(evaluation.shapley) == set(model.model.streams)
+    assert evaluation.rows == {"sentence": 62, "match": 56, "outline": 59}[kind], "rows without what is needed do not count"
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    heading = {"sentence": "What is said most", "match": "How often the other side is found", "outline": "Each class"}[kind]
+    heading = {
+        "sentence": "The most frequent answers",
+        "match": "How often the other side is found",
+        "outline": "Each class",
+    }[kind]
     assert heading in page
     assert "Hardest rows" in page
     if kind == "outline":
         assert "data:image/png;base64" in page.partition("Hardest rows")[2]
     assert json.loads((tmp_path / "run" / "report.json").read_text())["valid"]["targets"][kind]
-    assert any(key.startswith(f"valid_{found.headline}") for key in model.history[-1])
+    assert any(key.startswith(f"valid_{evaluation.headline}") for key in model.history[-1])
 
 
 @pytest.mark.parametrize("kind", list(TASKS))
 def test_each_learns(kind: str, table: Path) -> None:
     epochs = {"sentence": 30, "match": 30, "outline": 12}[kind]
     model = fitted(table, kind, overrides=(f"training.epochs={epochs}", "training.lr=0.01"))
-    found = model.evaluate(table).targets[kind]
-    assert found.metrics[found.headline] > {"sentence": 0.9, "match": 0.1, "outline": 0.55}[kind]
-    if found.baseline is not None:
-        assert found.metrics[found.headline] > found.baseline[found.headline] + 0.1
+    evaluation = model.evaluate(table).targets[kind]
+    assert evaluation.metrics[evaluation.headline] > {"sentence": 0.9, "match": 0.1, "outline": 0.55}[kind]
+    if evaluation.baseline is not None:
+        assert evaluation.metrics[evaluation.headline] > evaluation.baseline[evaluation.headline] + 0.1
 
 
 def test_all_are_one_model_explained_stream_by_stream(run: Path, table: Path, tmp_path: Path) -> None:
     model = sm.load(run)
-    found = model.explain(table, row=2, out=tmp_path / "why.html")
-    assert set(found.targets) == set(TASKS)
-    for kind, (one,) in found.targets.items():
+    explanation = model.explain(table, row=2, out=tmp_path / "why.html")
+    assert set(explanation.targets) == set(TASKS)
+    for kind, (one,) in explanation.targets.items():
         assert sum(one.shares.values()) == pytest.approx(one.value - one.nothing, abs=1e-5), kind
-        maps = found.maps_of(2, kind)
+        maps = explanation.maps_of(2, kind)
         assert {m.stream for m in maps} == set(model.model.streams)
         assert all(np.isfinite(m.values).all() for m in maps)
-    assert found.targets["sentence"][0].what.startswith("log-likelihood of ")
+    assert explanation.targets["sentence"][0].what.startswith("log-likelihood of ")
     assert (tmp_path / "why.html").stat().st_size > 1000
 
 
@@ -213,9 +217,9 @@ def test_answers_are_written_as_rows_and_files(run: Path, table: Path, tmp_path:
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
     assert (tmp_path / lines[0]["targets"]["outline"]["value"]).is_file()
     assert set(lines[1]["targets"]["match"]["vectors"]) == {"photo", "note"}
-    code, said, _ = cli("predict", run, table, "-q")
+    code, stdout, _ = cli("predict", run, table, "-q")
     assert code == 0
-    assert "<mask>" in said, "on a terminal a picture is named"
+    assert "<mask>" in stdout, "on a terminal a picture is named"
 
 
 def test_a_new_process_answers_the_same(run: Path, table: Path, tmp_path: Path, python: Any) -> None:
@@ -252,9 +256,9 @@ def test_a_server_sends_what_is_answered(run: Path, table: Path) -> None:
         }
         photo = base64.b64encode((table.parent / "1.png").read_bytes()).decode()
         row = {"photo": {"base64": photo}, "note": "paint it green", "size": 12}
-        told = client.post("/predict", json={"row": row})
-        assert told.status_code == 200, told.text
-        answer = told.json()["targets"]["outline"]["value"]
+        response = client.post("/predict", json={"row": row})
+        assert response.status_code == 200, response.text
+        answer = response.json()["targets"]["outline"]["value"]
         mask = Image.open(io.BytesIO(base64.b64decode(answer.partition(",")[2])))
         with Image.open(table.parent / "1.png") as own:
             assert mask.size == own.size

@@ -20,8 +20,8 @@ from sensorium.predictor import Prediction, Predictor, settle_threads
 
 @pytest.fixture
 def rows(scenes: Path, read_csv: Any) -> list[dict[str, str]]:
-    found: list[dict[str, str]] = read_csv(scenes / "test.csv")
-    return found
+    table: list[dict[str, str]] = read_csv(scenes / "test.csv")
+    return table
 
 
 @pytest.fixture
@@ -48,8 +48,8 @@ def test_rows_are_read_only_as_they_are_needed(predictor: Predictor, rows: list[
 def test_threads_share_a_predictor(predictor: Predictor, rows: list[dict[str, str]]) -> None:
     want = [p.targets for p in predictor.predict(rows)]
     with ThreadPoolExecutor(4) as pool:
-        for found in pool.map(lambda _: [p.targets for p in predictor.predict(rows)], range(8)):
-            assert found == want
+        for results in pool.map(lambda _: [p.targets for p in predictor.predict(rows)], range(8)):
+            assert results == want
 
 
 def test_predicting_changes_nothing(trained: Any, predictor: Predictor, rows: list[dict[str, str]]) -> None:

@@ -33,14 +33,14 @@ print(json.dumps(answers))
 """
 
 
-def probabilities(model: Any, rows: Any, **given: Any) -> torch.Tensor:
+def probabilities(model: Any, rows: Any, **options: Any) -> torch.Tensor:
     """``[rows, classes]``, exactly as answered."""
-    found = model.predict(rows, **given)
-    return torch.tensor([list(p.targets["event"]["probabilities"].values()) for p in found], dtype=torch.float64)
+    result = model.predict(rows, **options)
+    return torch.tensor([list(p.targets["event"]["probabilities"].values()) for p in result], dtype=torch.float64)
 
 
-def answers(found: Any) -> list[list[Any]]:
-    return [[p.targets["event"]["probabilities"], p.missing] for p in found]
+def answers(results: Any) -> list[list[Any]]:
+    return [[p.targets["event"]["probabilities"], p.missing] for p in results]
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +79,8 @@ def elsewhere(away: tuple[Path, dict[str, Path]], python: Any, tmp_path_factory:
     run, tables = away
     done = python("-c", ELSEWHERE, run, *tables.values(), cwd=tmp_path_factory.mktemp("cwd"))
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    return {name: told[str(path)] for name, path in tables.items()}
+    document = json.loads(done.stdout)
+    return {name: document[str(path)] for name, path in tables.items()}
 
 
 def test_the_data_has_holes(away: tuple[Path, dict[str, Path]], read_csv: Read) -> None:
@@ -172,8 +172,8 @@ def test_every_kind_of_table_says_the_same(trained: Any, table: Path, kind: str,
         assert source["temperature"].dtype == float
     else:
         source = rows if kind == "rows" else columns
-    given = {} if kind.startswith(".") else {"media": table}
-    assert torch.equal(probabilities(trained, source, **given), whole)
+    options = {} if kind.startswith(".") else {"media": table}
+    assert torch.equal(probabilities(trained, source, **options), whole)
 
 
 def test_media_may_be_paths_bytes_or_arrays(trained: Any, scenes: Path, read_csv: Read) -> None:
@@ -200,14 +200,14 @@ def test_predictions_csv(
 ) -> None:
     run, tables = away
     out = tmp_path / "预测 1.csv"
-    code, _, said = cli("predict", run, tables["whole"], "--out", out)
-    assert code == 0, said
-    found, asked = read_csv(out), read_csv(tables["whole"])
-    classes = sorted({row["event"] for row in asked} | {"kettle", "shower", "window", "visitor", "cleaning", "party"})
-    assert set(found[0]) == {"row", "event", *(f"event={c}" for c in classes), "missing"}
+    code, _, stderr = cli("predict", run, tables["whole"], "--out", out)
+    assert code == 0, stderr
+    table, requested = read_csv(out), read_csv(tables["whole"])
+    classes = sorted({row["event"] for row in requested} | {"kettle", "shower", "window", "visitor", "cleaning", "party"})
+    assert set(table[0]) == {"row", "event", *(f"event={c}" for c in classes), "missing"}
     exact = trained.predict(tables["whole"])
-    assert len(found) == len(asked) == len(exact)
-    for row, truth in zip(found, exact, strict=True):
+    assert len(table) == len(requested) == len(exact)
+    for row, truth in zip(table, exact, strict=True):
         chance = {c: float(row[f"event={c}"]) for c in classes}
         assert sum(chance.values()) == pytest.approx(1, abs=1e-4)
         assert row["event"] == max(chance, key=lambda c: chance[c]) == truth.value
@@ -221,16 +221,16 @@ def test_predictions_keep_the_order_of_rows(
     rows = read_csv(table / "test.csv")
     write_csv(table / "back.csv", rows[::-1])
     for name in ("test", "back"):
-        code, _, said = cli(
+        code, _, stderr = cli(
             "predict", run_folder, table / f"{name}.csv", "--out", tmp_path / f"{name}.jsonl", "--batch-size", 5
         )
-        assert code == 0, said
-    there, back = (
+        assert code == 0, stderr
+    available, back = (
         [json.loads(line) for line in (tmp_path / f"{n}.jsonl").read_text(encoding="utf-8").splitlines()]
         for n in ("test", "back")
     )
-    assert [row["missing"] for row in there] == [row["missing"] for row in back[::-1]]
-    for row, other in zip(there, back[::-1], strict=True):
+    assert [row["missing"] for row in available] == [row["missing"] for row in back[::-1]]
+    for row, other in zip(available, back[::-1], strict=True):
         assert row["targets"]["event"]["probabilities"] == pytest.approx(
             other["targets"]["event"]["probabilities"], abs=1e-5
         )
@@ -238,31 +238,31 @@ def test_predictions_keep_the_order_of_rows(
 
 def test_predicting_an_empty_table_gives_the_header(cli: Cli, away: tuple[Path, dict[str, Path]]) -> None:
     run, tables = away
-    code, out, said = cli("predict", run, tables["empty"], "--quiet")
-    assert code == 0, said
+    code, out, stderr = cli("predict", run, tables["empty"], "--quiet")
+    assert code == 0, stderr
     assert out.startswith("row,event,event=")
     assert len(out.splitlines()) == 1
 
 
 def test_an_absent_column_is_said(cli: Cli, away: tuple[Path, dict[str, Path]], tmp_path: Path) -> None:
     run, tables = away
-    code, _, said = cli("predict", run, tables["no photo"], "--out", tmp_path / "p.csv", "--quiet")
+    code, _, stderr = cli("predict", run, tables["no photo"], "--out", tmp_path / "p.csv", "--quiet")
     assert code == 0
-    assert "no column photo: taken as missing in every row" in said
+    assert "no column photo: taken as missing in every row" in stderr
 
 
 def test_evaluate_writes_the_promised_json(cli: Cli, run_folder: Path, scenes: Path, tmp_path: Path) -> None:
-    code, out, said = cli("evaluate", run_folder, scenes / "test.csv", "--json", tmp_path / "e.json", "--quiet")
-    assert code == 0, said
-    told = json.loads(
+    code, out, stderr = cli("evaluate", run_folder, scenes / "test.csv", "--json", tmp_path / "e.json", "--quiet")
+    assert code == 0, stderr
+    document = json.loads(
         (tmp_path / "e.json").read_text(encoding="utf-8"), parse_constant=lambda name: pytest.fail(f"{name} is no JSON")
     )
-    assert told["rows"] == 24
-    assert "accuracy" in told["targets"]["event"]
-    assert {"table", "photo", "photo+note", "table+photo+note+sound+sensor"} <= told["subsets"].keys()
-    assert len(told["subsets"]) == 2 ** len(STREAMS) - 1
-    whole = told["subsets"]["table+photo+note+sound+sensor"]
-    assert whole["accuracy"] == pytest.approx(told["targets"]["event"]["accuracy"])
+    assert document["rows"] == 24
+    assert "accuracy" in document["targets"]["event"]
+    assert {"table", "photo", "photo+note", "table+photo+note+sound+sensor"} <= document["subsets"].keys()
+    assert len(document["subsets"]) == 2 ** len(STREAMS) - 1
+    whole = document["subsets"]["table+photo+note+sound+sensor"]
+    assert whole["accuracy"] == pytest.approx(document["targets"]["event"]["accuracy"])
     assert "accuracy" in out
 
 
@@ -273,8 +273,8 @@ def test_evaluation_agrees_with_the_predictions(trained: Any, scenes: Path, read
 
 
 def test_trace_shows_each_step(cli: Cli, run_folder: Path, scenes: Path) -> None:
-    code, out, said = cli("trace", run_folder, scenes / "test.csv", "--row", 3)
-    assert code == 0, said
+    code, out, stderr = cli("trace", run_folder, scenes / "test.csv", "--row", 3)
+    assert code == 0, stderr
     for name in ("cell photo", "prepare sound", "encoder note", "fusion", "task event", "answer event"):
         assert name in out
 
@@ -312,9 +312,9 @@ def test_two_targets_with_holes(
     model = quick_fit(table / "holes.csv", target=["event", "cost"], ignore=["tags"], out=tmp_path / "run")
     neither = sum(i % 12 == 0 for i in range(len(rows)))
     assert model.artifact.report["rows"] + model.artifact.report["valid"]["rows"] == len(rows) - neither
-    told = model.evaluate(table / "test.csv").to_json()
-    assert set(told["targets"]) == {"event", "cost"}
-    assert {"event.accuracy", "cost.mae"} <= told["subsets"]["photo"].keys()
+    document = model.evaluate(table / "test.csv").to_json()
+    assert set(document["targets"]) == {"event", "cost"}
+    assert {"event.accuracy", "cost.mae"} <= document["subsets"]["photo"].keys()
     assert cli("predict", tmp_path / "run", table / "test.csv", "--out", tmp_path / "p.csv")[0] == 0
     first = read_csv(tmp_path / "p.csv")[0]
     assert {"event", "cost", "event=party"} <= first.keys()
@@ -322,22 +322,22 @@ def test_two_targets_with_holes(
     # A table with one of the two answers is scored on that one.
     write_csv(table / "half.csv", read_csv(table / "test.csv"), [c for c in rows[0] if c != "cost"])
     half = model.evaluate(table / "half.csv").to_json()["targets"]
-    assert half["event"] == told["targets"]["event"]
+    assert half["event"] == document["targets"]["event"]
     assert all(value is None for value in half.get("cost", {}).values())
 
 
 def test_weights_decide_what_is_learnt(quick_fit: Any, scenes: Path, read_csv: Read) -> None:
     rows = [{"x": i % 7, "y": "a" if i % 2 else "b", "w": 1.0 if i % 2 else 0.0} for i in range(60)]
-    given: dict[str, Any] = {
+    options: dict[str, Any] = {
         "target": "y",
         "ignore": [],
         "valid": rows,
         "overrides": ["training.epochs=6", "training.lr=0.02"],
     }
-    weighted = quick_fit(rows, weight="w", **given)
+    weighted = quick_fit(rows, weight="w", **options)
     assert "w" not in [c.name for c in weighted.schema.inputs]
     chance = [p.targets["y"]["probabilities"]["a"] for p in weighted.predict(rows)]
-    plain = [p.targets["y"]["probabilities"]["a"] for p in quick_fit(rows, **given | {"ignore": ["w"]}).predict(rows)]
+    plain = [p.targets["y"]["probabilities"]["a"] for p in quick_fit(rows, **options | {"ignore": ["w"]}).predict(rows)]
     assert min(chance) > 0.6 > 0.55 > max(plain)
 
 
@@ -347,9 +347,9 @@ def test_groups_stay_together(quick_fit: Any, scenes: Path, monkeypatch: pytest.
     seen: list[set[str]] = []
     real = module.encoded.encode
 
-    def spy(schema: Any, part: Table, **given: Any) -> Any:
+    def spy(schema: Any, part: Table, **options: Any) -> Any:
         seen.append(set(part.column("patient")))
-        return real(schema, part, **given)
+        return real(schema, part, **options)
 
     monkeypatch.setattr(module.encoded, "encode", spy)
     rows = [{"x": i % 5, "y": "ab"[i % 2], "patient": f"p{i // 6}"} for i in range(60)]

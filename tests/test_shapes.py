@@ -96,9 +96,9 @@ KINDS = {
 
 
 def test_a_look_tells_kinds_and_broken_cells(folder: Path) -> None:
-    found = inspect({"train": Table.read(folder / "train.jsonl")}, target="label")
-    assert {column.name: column.kind for column in found.columns} == KINDS
-    bad = {problem.column: problem for problem in found.problems["train"]}
+    inspection = inspect({"train": Table.read(folder / "train.jsonl")}, target="label")
+    assert {column.name: column.kind for column in inspection.columns} == KINDS
+    bad = {problem.column: problem for problem in inspection.problems["train"]}
     assert set(bad) == set(KINDS) - {"label"}
     assert all(problem.row == 1 for problem in bad.values())
     assert bad["lidar"].file == "flat.npy"

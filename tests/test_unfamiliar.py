@@ -32,11 +32,11 @@ def folder(model: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_value_that_training_did_not_have_is_no_missing_cell(model: Trained) -> None:
-    found, usual = model.predict([{"age": 1.5, "drug": "Asprin"}, {"age": 1.5, "drug": "aspirin"}])
-    (problem,) = found.problems
+    results, usual = model.predict([{"age": 1.5, "drug": "Asprin"}, {"age": 1.5, "drug": "aspirin"}])
+    (problem,) = results.problems
     assert (problem.column, problem.missing, problem.row) == ("drug", False, 1)
     assert "aspirin" in str(problem)
-    assert (found.missing, usual.problems) == ([], [])
+    assert (results.missing, usual.problems) == ([], [])
 
 
 def test_a_column_that_may_be_meant_for_another_is_named(model: Trained, folder: Path, cli: Cli, tmp_path: Path) -> None:
@@ -99,10 +99,10 @@ def test_gaps_of_the_target_are_told_where_it_is_scored(folder: Path, cli: Cli, 
 
 
 def test_rows_of_one_class_get_no_verdict(model: Trained) -> None:
-    found = model.evaluate(rows(12, lambda i: "Mild")).targets["pain"]
-    assert found.verdict == "unknown"
-    assert any("all 12 scored rows have the same target" in text for text in found.findings)
-    assert not any("clearly" in text for text in found.findings)
+    evaluation = model.evaluate(rows(12, lambda i: "Mild")).targets["pain"]
+    assert evaluation.verdict == "unknown"
+    assert any("all 12 scored rows have the same target" in text for text in evaluation.findings)
+    assert not any("clearly" in text for text in evaluation.findings)
 
 
 def test_a_number_far_from_all_others_is_told_and_the_baseline_does_not_follow_it(
@@ -111,12 +111,12 @@ def test_a_number_far_from_all_others_is_told_and_the_baseline_does_not_follow_i
     cost = [i % 9 + 0.5 for i in range(80)]
     cost[3] = 1e9
     table = [{"x": i * 0.1, "cost": value} for i, value in enumerate(cost)]
-    found = sm.fit(table, target="cost", overrides=["training.epochs=1"])
-    told = capsys.readouterr().err
-    assert "1 of 80 numbers lie far from all others (1e+09)" in told
-    assert "the median 4.5" in told
-    (prior,) = found.baselines()["cost"]
-    assert found.schema.targets[0].modality.decode(prior) < 1e6  # single precision beside a deviation of 1e8
+    result = sm.fit(table, target="cost", overrides=["training.epochs=1"])
+    stderr = capsys.readouterr().err
+    assert "1 of 80 numbers lie far from all others (1e+09)" in stderr
+    assert "the median 4.5" in stderr
+    (prior,) = result.baselines()["cost"]
+    assert result.schema.targets[0].modality.decode(prior) < 1e6  # single precision beside a deviation of 1e8
 
 
 def test_skewed_numbers_are_not_called_far() -> None:

@@ -10,7 +10,7 @@ from importlib import import_module
 import benchmarks.hostile as suite
 from benchmarks.hostile.case import Case, attempt
 
-_FILES = (found.name for found in pkgutil.iter_modules(suite.__path__))
+_FILES = (result.name for result in pkgutil.iter_modules(suite.__path__))
 AREAS = tuple(sorted(name for name in _FILES if name not in ("case", "__main__")))
 """Each area is a file with a function ``cases()``, which gives its cases."""
 
@@ -20,14 +20,14 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.hostile", description=__doc__)
     parser.add_argument("areas", nargs="*", metavar="area", help=f"of {', '.join(AREAS)}; all by default")
     parser.add_argument("--only", default="", help="only cases whose name contains these words")
-    given = parser.parse_args(argv)
-    unknown = [area for area in given.areas if area not in AREAS]
+    arguments = parser.parse_args(argv)
+    unknown = [area for area in arguments.areas if area not in AREAS]
     if unknown:
         parser.error(f"no area {unknown[0]!r}: there are {', '.join(AREAS)}")
     failed = 0
-    for area in given.areas or AREAS:
+    for area in arguments.areas or AREAS:
         every: list[Case] = list(import_module(f"benchmarks.hostile.{area}").cases())
-        cases = [case for case in every if given.only in case.name]
+        cases = [case for case in every if arguments.only in case.name]
         held = 0
         for case in cases:
             wrong = attempt(case)

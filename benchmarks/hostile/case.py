@@ -42,7 +42,7 @@ def attempt(case: Case) -> str:
         try:
             if not receiver.poll(case.seconds):
                 return f"still running after {case.seconds:g} s"
-            said: str = receiver.recv()
+            message: str = receiver.recv()
         except EOFError:
             process.join()
             return f"the process died: exit code {process.exitcode}"
@@ -50,7 +50,7 @@ def attempt(case: Case) -> str:
             process.kill()
             process.join()
             receiver.close()
-    return said
+    return message
 
 
 def _child(case: Case, folder: Path, sender: Connection) -> None:
@@ -59,10 +59,10 @@ def _child(case: Case, folder: Path, sender: Connection) -> None:
     try:
         case.run(folder)
         taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _KILOBYTES - before
-        said = "" if taken <= case.megabytes else f"took {taken:.0f} MB of memory"
+        predicted = "" if taken <= case.megabytes else f"took {taken:.0f} MB of memory"
     except AssertionError as error:
-        said = str(error) or "an assertion failed"
+        predicted = str(error) or "an assertion failed"
     except BaseException as error:  # whatever it raises, the suite goes on and tells it
-        said = f"{type(error).__name__}: {error} ({traceback.extract_tb(error.__traceback__)[-1].name})"
-    sender.send(said)
+        predicted = f"{type(error).__name__}: {error} ({traceback.extract_tb(error.__traceback__)[-1].name})"
+    sender.send(predicted)
     sender.close()

@@ -180,10 +180,10 @@ def sparse(run: Path) -> None:
 
 def check_said(error: SensoriumError) -> None:
     """An error that a person can read: a sentence, not pages of it."""
-    said = str(error)
-    assert 15 <= len(said) <= 2500, f"the refusal has {len(said)} characters"
+    message = str(error)
+    assert 15 <= len(message) <= 2500, f"the refusal has {len(message)} characters"
     assert " " in error.problem, f"the refusal is no sentence: {error.problem}"
-    assert "Traceback" not in said
+    assert "Traceback" not in message
 
 
 def copied(folder: Path) -> Path:
@@ -225,14 +225,14 @@ VALUES: list[Any] = [
 
 def places(document: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """The places of a document; of a long list the first six."""
-    found = [at] if at else []
+    results = [at] if at else []
     if isinstance(document, dict):
         for key, value in document.items():
-            found += places(value, (*at, key))
+            results += places(value, (*at, key))
     elif isinstance(document, list):
         for i, value in enumerate(document[:6]):
-            found += places(value, (*at, i))
-    return found
+            results += places(value, (*at, i))
+    return results
 
 
 def mutated(document: Any, rng: random.Random) -> tuple[Any, str]:
@@ -300,10 +300,10 @@ def _elsewhere(change: Callable[[str], Change]) -> Forge:
     """A recipe that names a checkpoint lying ready in another folder."""
 
     def forge(run: Path) -> None:
-        there = run.parent / "elsewhere" / "checkpoint"
-        there.mkdir(parents=True)
-        (there / "config.json").write_text('{"model_type": "lxmert"}', encoding="utf-8")
-        recipe(change(str(there)))(run)
+        available = run.parent / "elsewhere" / "checkpoint"
+        available.mkdir(parents=True)
+        (available / "config.json").write_text('{"model_type": "lxmert"}', encoding="utf-8")
+        recipe(change(str(available)))(run)
 
     return forge
 
@@ -510,8 +510,8 @@ def saved() -> dict[str, Callable[[Path], None]]:
 def _json(name: str, change: Change) -> Forge:
     def forge(folder: Path) -> None:
         document = json.loads((folder / name).read_text(encoding="utf-8"))
-        found = change(document)
-        (folder / name).write_text(json.dumps(document if found is None else found), encoding="utf-8")
+        result = change(document)
+        (folder / name).write_text(json.dumps(document if result is None else result), encoding="utf-8")
 
     return forge
 
@@ -634,12 +634,12 @@ def fitted(kind: str, forge: Forge, folder: Path) -> None:
     """A training that is given the folder of a checkpoint is refused."""
     from sensorium.testing.checkpoints import tiny
 
-    given = folder / "checkpoint"
-    shutil.copytree(tiny(kind), given)
-    forge(given)
+    inputs = folder / "checkpoint"
+    shutil.copytree(tiny(kind), inputs)
+    forge(inputs)
     rows = _rows(kind, folder)
     part = "model.fusion" if kind == "lxmert" else "model.encoders.x"
-    named = {"kind": "lxmert" if kind == "lxmert" else "huggingface", "checkpoint": str(given)}
+    named = {"kind": "lxmert" if kind == "lxmert" else "huggingface", "checkpoint": str(inputs)}
     overrides = [f"{part}={json.dumps(named)}", "model.size=tiny", "training.epochs=1", "model.experts=[]"]
     os.environ["SENSORIUM_CACHE"] = str(folder / "cache")
     with alone(folder):

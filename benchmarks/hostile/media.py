@@ -254,9 +254,9 @@ def _table(name: str, make: Callable[[], bytes], folder: Path) -> None:
         for column in table.columns[:50]:
             list(table.column(column)[:100])
     except SensoriumError as error:
-        said = str(error)
-        assert len(said) < 5000, f"a message of {len(said):,} letters"
-        assert "Traceback" not in said, said
+        message = str(error)
+        assert len(message) < 5000, f"a message of {len(message):,} letters"
+        assert "Traceback" not in message, message
     assert sorted(p.name for p in folder.iterdir()) == [name], "other files were written"
     assert not (folder.parent / "evil.txt").exists(), "a file was written outside"
 

@@ -58,10 +58,10 @@ def _meanwhile() -> Iterator[None]:
     def ask() -> None:
         while not over.is_set():
             start = time.perf_counter()
-            found = exchange(service.port, small, seconds=10, source="127.0.0.9")
+            result = exchange(service.port, small, seconds=10, source="127.0.0.9")
             waited.append(time.perf_counter() - start)
-            if statuses(found) != [200]:
-                wrong.append(found[:120].decode(errors="replace"))
+            if statuses(result) != [200]:
+                wrong.append(result[:120].decode(errors="replace"))
             over.wait(0.02)
 
     service.forget()
@@ -83,12 +83,12 @@ def _meanwhile() -> Iterator[None]:
 def _sent(sent: Sent, expected: tuple[int, ...], _: Path) -> None:
     """One request on a connection of its own; every answer to it has one of these statuses."""
     with _meanwhile():
-        found = exchange(_service().port, sent if isinstance(sent, bytes) else sent(), seconds=25)
-    told = statuses(found)
-    assert told, f"no answer: {found[:80]!r}"
-    assert set(told) <= set(expected), f"answered with {told}: {found[-200:].decode(errors='replace')}"
-    assert b"Traceback" not in found
-    assert b"NaN" not in found.partition(b"\r\n\r\n")[2] or set(told) != {200}
+        result = exchange(_service().port, sent if isinstance(sent, bytes) else sent(), seconds=25)
+    outcome = statuses(result)
+    assert outcome, f"no answer: {result[:80]!r}"
+    assert set(outcome) <= set(expected), f"answered with {outcome}: {result[-200:].decode(errors='replace')}"
+    assert b"Traceback" not in result
+    assert b"NaN" not in result.partition(b"\r\n\r\n")[2] or set(outcome) != {200}
 
 
 def _get(path: str, *lines: str, host: str = "Host: localhost", method: str = "GET", version: str = "1.1") -> bytes:
@@ -272,14 +272,14 @@ ASKED: dict[str, tuple[Sent, tuple[int, ...]]] = {
 def _unfinished(what: bytes, _: Path) -> None:
     """A hundred connections of one address that never finish what they send: sixty are turned away."""
     with _meanwhile(), ExitStack() as stack:
-        port, told = _service().port, 0
+        port, result = _service().port, 0
         for _i in range(100):
             one = stack.enter_context(socket.create_connection(("127.0.0.1", port), 10))
             one.sendall(what)
             one.settimeout(0.05)
             with suppress(TimeoutError, ConnectionResetError):
-                told += one.recv(4096).startswith(b"HTTP/1.1 429")
-        assert told >= 50, f"only {told} of 100 were turned away"
+                result += one.recv(4096).startswith(b"HTTP/1.1 429")
+        assert result >= 50, f"only {result} of 100 were turned away"
 
 
 def _dawdling(_: Path) -> None:
@@ -296,16 +296,16 @@ def _dawdling(_: Path) -> None:
 
 def _leaving(_: Path) -> None:
     """Fifty clients ask for much and leave at once: nothing is left inside."""
-    asked = _same("photo", huge_png(3000, 3000), 8)
+    requested = _same("photo", huge_png(3000, 3000), 8)
     with _meanwhile():
         for _i in range(50):
             with socket.create_connection(("127.0.0.1", _service().port), 10) as one:
-                one.sendall(asked)
+                one.sendall(requested)
         until, inside = time.monotonic() + 20, "?"
         while inside != "0.0" and time.monotonic() < until:
-            told = exchange(_service().port, _get("/metrics"), seconds=5).decode()
-            found = re.search(r"^sensorium_rows_inside\{.*\} (\S+)$", told, re.M)
-            inside = found[1] if found else "?"
+            result = exchange(_service().port, _get("/metrics"), seconds=5).decode()
+            results = re.search(r"^sensorium_rows_inside\{.*\} (\S+)$", result, re.M)
+            inside = results[1] if results else "?"
             time.sleep(0.2)
         # One row of the other client may be inside at any moment.
         assert inside in ("0.0", "1.0"), f"{inside} rows are inside still"
@@ -313,10 +313,10 @@ def _leaving(_: Path) -> None:
 
 def _flood(_: Path) -> None:
     """Thirty-two requests with a huge picture at once, from one address."""
-    asked = _files([("photo", huge_png(8000, 8000), True)])
+    requested = _files([("photo", huge_png(8000, 8000), True)])
     with _meanwhile(), ExitStack() as stack:
         for _i in range(32):
-            stack.enter_context(socket.create_connection(("127.0.0.1", _service().port), 10)).sendall(asked)
+            stack.enter_context(socket.create_connection(("127.0.0.1", _service().port), 10)).sendall(requested)
         time.sleep(8)
 
 
@@ -326,13 +326,13 @@ def _sockets(_: Path) -> None:
     from websockets.sync.client import connect
 
     with _meanwhile(), ExitStack() as stack:
-        told = []
+        result = []
         for _i in range(40):
             one = stack.enter_context(connect(f"ws://127.0.0.1:{_service().port}/stream", close_timeout=0.1))
             with suppress(ConnectionClosed):
                 one.send('{"column": "sound"}')
-            told.append("window_steps" in json.loads(one.recv(10)))
-        assert sum(told) == 4, f"{sum(told)} streams were open"
+            result.append("window_steps" in json.loads(one.recv(10)))
+        assert sum(result) == 4, f"{sum(result)} streams were open"
 
 
 def _said(messages: tuple[str | bytes, ...], _: Path) -> None:
@@ -345,15 +345,15 @@ def _said(messages: tuple[str | bytes, ...], _: Path) -> None:
             for message in messages:
                 one.send(message)
             for _i in range(20):
-                told = json.loads(one.recv(10))
-                assert told.get("error", {}).get("status") != 500, told
-                if "error" in told:
+                document = json.loads(one.recv(10))
+                assert document.get("error", {}).get("status") != 500, document
+                if "error" in document:
                     return
         except ConnectionClosed as closed:
             if closed.rcvd is not None and closed.rcvd.code == 1011:
                 raise AssertionError(f"an error of the server's own: {closed}") from None
             return
-    raise AssertionError(f"it was taken for a stream: {told}")
+    raise AssertionError(f"it was taken for a stream: {document}")
 
 
 SOUND = '{"column": "sound", "rate": 8000, "seconds": 0.5}'

@@ -71,10 +71,10 @@ def _read(folder: Path) -> list[Any]:
         for i, cell in enumerate(CELLS):
             yield i, partial(bytes, cell)
 
-    places = cache.fill(len(CELLS), opened(), workers=1, tell=lambda _: None, problem=lambda row, why: None)
+    places = cache.fill(len(CELLS), opened(), workers=1, progress=lambda _: None, problem=lambda row, why: None)
     data, present, mask = cache.gather(places, np.arange(len(CELLS)))
     assert mask is not None
-    return [data[i][mask[i]].tolist() if there else None for i, there in enumerate(present)]
+    return [data[i][mask[i]].tolist() if region_mask else None for i, region_mask in enumerate(present)]
 
 
 _RIGHT = [None if c.startswith(b"bad") else np.frombuffer(c, np.uint8).reshape(-1, 2).tolist() for c in CELLS]
@@ -83,12 +83,12 @@ _RIGHT = [None if c.startswith(b"bad") else np.frombuffer(c, np.uint8).reshape(-
 def _right_or_told(folder: Path) -> None:
     """The cells are the right ones, or an error in words says how to mend it."""
     try:
-        found = _read(folder)
+        result = _read(folder)
     except SensoriumError as error:
         if error.fix is None:
             raise AssertionError(f"no remedy: {error}") from None
     else:
-        assert found == _RIGHT, "cells are wrong, and nothing is said"
+        assert result == _RIGHT, "cells are wrong, and nothing is said"
 
 
 def _whole(folder: Path) -> Path:
@@ -206,11 +206,11 @@ def _cells(packed: Path) -> list[list[str]]:
 
 def _same_or_told(packed: Path, right: list[list[str]]) -> None:
     try:
-        found = _cells(packed)
+        result = _cells(packed)
     except SensoriumError as error:
         assert str(error), "it says nothing"  # noqa: PT017
     else:
-        assert found == right, "cells are wrong, and nothing is said"
+        assert result == right, "cells are wrong, and nothing is said"
 
 
 def _shard(form: str, folder: Path) -> None:
@@ -245,10 +245,10 @@ def _upwards(folder: Path) -> None:
     document.pop("sha256", None)
     (packed / MANIFEST).write_text(json.dumps(document), encoding="utf-8")
     try:
-        found = _cells(packed)
+        result = _cells(packed)
     except SensoriumError:
         return
-    assert found != right, "a file outside of the folder was read"
+    assert result != right, "a file outside of the folder was read"
     raise AssertionError("a manifest that leads outside was taken")
 
 

@@ -72,9 +72,9 @@ class Mask(Modality):
         return np.array([width, height], np.float32)
 
     def framing(self, extent: Array) -> Array:
-        found = np.zeros((len(extent), 2, 3), np.float32)
-        found[:, 0, 0], found[:, 1, 1] = self.size / extent[:, 0], self.size / extent[:, 1]
-        return found
+        computed = np.zeros((len(extent), 2, 3), np.float32)
+        computed[:, 0, 0], computed[:, 1, 1] = self.size / extent[:, 0], self.size / extent[:, 1]
+        return computed
 
     def encode(self, cell: Any) -> Array:
         numbers = _numbers(cell)
@@ -171,12 +171,12 @@ class Outline(Task[Tensor]):
 
     def forward(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> Tensor:
         maps = [f(level) for f, level in zip(self.lateral, streams[self.on].pyramid, strict=True)]
-        found = maps[-1]
+        result = maps[-1]
         for finer in reversed(maps[:-1]):
-            found = finer + F.interpolate(found, finer.shape[2:], mode="nearest")
+            result = finer + F.interpolate(result, finer.shape[2:], mode="nearest")
         scale, shift = self.steer(fused.pooled)[:, :, None, None].chunk(2, dim=1)
-        found = self.mix((found * (1 + scale) + shift).relu()).relu()
-        logits: Tensor = F.interpolate(self.last(found), self.size, mode="bilinear", align_corners=False)
+        result = self.mix((result * (1 + scale) + shift).relu()).relu()
+        logits: Tensor = F.interpolate(self.last(result), self.size, mode="bilinear", align_corners=False)
         return logits
 
     def loss(self, output: Tensor, target: Field) -> Tensor:
@@ -187,7 +187,7 @@ class Outline(Task[Tensor]):
     def answers(self, output: Tensor, batch: Batch) -> list[Answer]:
         chances, codes = output.detach().float().softmax(dim=1).max(dim=1)
         field = batch.inputs.get(self.on)
-        found: list[Answer] = []
+        results: list[Answer] = []
         for i, code in enumerate(codes):
             numbers = code[None, None].to(torch.uint8)
             if field is not None and field.frame is not None and field.extent is not None and bool(field.present[i]):
@@ -196,8 +196,8 @@ class Outline(Task[Tensor]):
                 frame, most = field.frame[i : i + 1], int(code.flatten().mode().values)
                 numbers = resample(numbers, frame, identity(1, 2, frame), (high, wide), fill=most)
             mask = self.reader.numbers(numbers[0, 0].cpu().numpy())  # type: ignore[attr-defined]
-            found.append({"value": Attachment(mask, "mask", note="mask"), "confidence": float(chances[i].mean())})
-        return found
+            results.append({"value": Attachment(mask, "mask", note="mask"), "confidence": float(chances[i].mean())})
+        return results
 
     def scorer(self) -> Scorer[Tensor]:
         return Overlaps(self)
@@ -222,8 +222,8 @@ class Outline(Task[Tensor]):
         return [Table("per_class", "Each class", "Intersection over union of all rows together.", rows=rows)]
 
     def baseline(self, targets: Iterable[Field]) -> list[float]:
-        found: list[float] = self._shares(targets).log().tolist()
-        return found
+        results: list[float] = self._shares(targets).log().tolist()
+        return results
 
     def constant(self, baseline: Sequence[float], rows: int) -> Tensor:
         return torch.tensor(baseline)[None, :, None, None].expand(rows, -1, *self.size)
@@ -241,17 +241,17 @@ class Overlaps(Scorer[Tensor]):
         if target is None:
             return {"counts": torch.zeros(0, self._classes, 3)}
         true = target.data.long()
-        said, known = output.argmax(dim=1), true < self._classes
+        predicted, known = output.argmax(dim=1), true < self._classes
         counts = [
-            torch.stack([(said == k) & (true == k), (said == k) & known, true == k], dim=1).sum(dim=(2, 3))
+            torch.stack([(predicted == k) & (true == k), (predicted == k) & known, true == k], dim=1).sum(dim=(2, 3))
             for k in range(self._classes)
         ]
         return {"counts": torch.stack(counts, dim=1)[target.present].float().cpu()}
 
     def iou(self, weights: Tensor) -> Tensor:
         """Return the IoU by class ``[R, K]``; NaN where a class is neither true nor predicted."""
-        both, said, true = torch.einsum("rn,nkc->crk", weights, self.kept["counts"].double())
-        return ratio(both, said + true - both)
+        both, predicted, true = torch.einsum("rn,nkc->crk", weights, self.kept["counts"].double())
+        return ratio(both, predicted + true - both)
 
     def compute(self, weights: Tensor | None = None, names: Collection[str] | None = None) -> dict[str, Tensor]:
         weights = self.ones() if weights is None else weights

@@ -30,13 +30,13 @@ class Memory(Tensors):
     Args:
         tokens: ``[B, N, D]``, attended to by the decoder; ``mask`` ``[B, N]`` marks valid ones, at least one per row.
         start: ``[B, D]``: the initial state of the decoder.
-        said: ``[B, L]``: a constant sentence; only for a baseline.
+        constant: ``[B, L]``: a constant sentence; only for a baseline.
     """
 
     tokens: Tensor
     mask: Tensor
     start: Tensor
-    said: Tensor | None = None
+    constant: Tensor | None = None
 
 
 @component
@@ -104,16 +104,16 @@ class Sentence(Task[Memory]):
     def _surprise(self, memory: Memory, ids: Tensor) -> Tensor:
         """Return the mean negative log-likelihood over a row's words ``[B]``."""
         real = ids != PAD
-        if memory.said is not None:
-            found = -self.frequency.log()[ids]
+        if memory.constant is not None:
+            result = -self.frequency.log()[ids]
         else:
             state, word, each = memory.start, torch.full_like(ids[:, 0], self.begin), []
             for following in ids.T:
                 chances, state = self._step(memory, state, word)
                 each.append(-chances.gather(1, following[:, None])[:, 0])
                 word = following
-            found = torch.stack(each, dim=1)
-        return (found * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
+            result = torch.stack(each, dim=1)
+        return (result * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
 
     def loss(self, output: Memory, target: Field) -> Tensor:
         return self._surprise(output, self._ended(target))
@@ -121,8 +121,8 @@ class Sentence(Task[Memory]):
     @torch.no_grad()
     def generated(self, memory: Memory) -> Tensor:
         """Return the most probable sentences found ``[B, L]``, padded, without the end token."""
-        if memory.said is not None:
-            return memory.said
+        if memory.constant is not None:
+            return memory.constant
         rows, beam = memory.start.shape[0], self.beam
         wide = memory.map(lambda t: t.repeat_interleave(beam, dim=0))
         state, ids = wide.start, torch.full((rows * beam, 1), self.begin, device=wide.start.device)
@@ -145,8 +145,8 @@ class Sentence(Task[Memory]):
                 break
         length = (ids != PAD).sum(dim=1).reshape(rows, beam)
         chosen = (score / length).argmax(dim=1) + torch.arange(rows, device=ids.device) * beam
-        found = ids[chosen, 1:]
-        return found.masked_fill(found == self.end, PAD)
+        result = ids[chosen, 1:]
+        return result.masked_fill(result == self.end, PAD)
 
     def _text(self, ids: Tensor) -> list[str]:
         decode = self.goal.modality.decode
@@ -168,8 +168,12 @@ class Sentence(Task[Memory]):
         return [f"log-likelihood of {text!r}" for text in self._text(self.generated(of))]
 
     def views(self, scorer: Scorer[Memory]) -> list[View]:
-        common = Counter(scorer.kept.get("said", [])).most_common(10)
-        return [Table("said", "What is said most", rows=[{"sentence": text, "rows": count} for text, count in common])]
+        common = Counter(scorer.kept.get("predicted", [])).most_common(10)
+        return [
+            Table(
+                "answers", "The most frequent answers", rows=[{"sentence": text, "rows": count} for text, count in common]
+            )
+        ]
 
     def baseline(self, targets: Iterable[Field]) -> list[int] | None:
         seen: Counter[tuple[int, ...]] = Counter()
@@ -180,8 +184,8 @@ class Sentence(Task[Memory]):
 
     def constant(self, baseline: Sequence[int], rows: int) -> Memory:
         one = torch.zeros(rows, 1, self.words.embedding_dim)
-        said = torch.tensor([list(baseline) or [PAD]]).expand(rows, -1)
-        return Memory(one, torch.ones(rows, 1, dtype=torch.bool), one[:, 0], said)
+        predicted = torch.tensor([list(baseline) or [PAD]]).expand(rows, -1)
+        return Memory(one, torch.ones(rows, 1, dtype=torch.bool), one[:, 0], predicted)
 
 
 class Words(Scorer[Memory]):
@@ -193,16 +197,18 @@ class Words(Scorer[Memory]):
 
     def keep(self, output: Memory, batch: Batch) -> Kept:
         target = self._task.target(batch)
-        here = torch.zeros(batch.rows, dtype=torch.bool) if target is None else target.present.cpu()
-        said = [answer["value"] for answer, there in zip(self._task.answers(output, batch), here, strict=True) if there]
-        true = [text for text, there in zip(self._task.truths(batch), here, strict=True) if there]
-        each = [overlap(one.split(), other.split()) for one, other in zip(said, true, strict=True)]
+        present = torch.zeros(batch.rows, dtype=torch.bool) if target is None else target.present.cpu()
+        predicted = [
+            answer["value"] for answer, known in zip(self._task.answers(output, batch), present, strict=True) if known
+        ]
+        true = [text for text, known in zip(self._task.truths(batch), present, strict=True) if known]
+        each = [overlap(one.split(), other.split()) for one, other in zip(predicted, true, strict=True)]
         return {
             "f1": torch.tensor(each, dtype=torch.float64),
             "exact": torch.tensor(
-                [float(one == other) for one, other in zip(said, true, strict=True)], dtype=torch.float64
+                [float(one == other) for one, other in zip(predicted, true, strict=True)], dtype=torch.float64
             ),
-            "said": said,
+            "predicted": predicted,
         }
 
     def compute(self, weights: Tensor | None = None, names: Collection[str] | None = None) -> dict[str, Tensor]:
@@ -216,7 +222,7 @@ class Words(Scorer[Memory]):
         }
 
 
-def overlap(said: Sequence[str], true: Sequence[str]) -> float:
-    """Return the harmonic mean (F1) of word precision and recall of ``said`` against ``true``."""
-    shared = sum((Counter(said) & Counter(true)).values())
-    return 2 * shared / (len(said) + len(true)) if said or true else 1.0
+def overlap(predicted: Sequence[str], true: Sequence[str]) -> float:
+    """Return the harmonic mean (F1) of word precision and recall of ``predicted`` against ``true``."""
+    shared = sum((Counter(predicted) & Counter(true)).values())
+    return 2 * shared / (len(predicted) + len(true)) if predicted or true else 1.0

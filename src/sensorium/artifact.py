@@ -72,14 +72,14 @@ class Artifact:
     def objectives(self) -> list[Objective]:
         """The objectives as training left them, on this model: a further training may go on from them."""
         with loading_guard():
-            found: list[Objective] = [build("objectives", spec, self.model) for spec in self.recipe.objectives]
-        for i, objective in enumerate(found):
+            objectives: list[Objective] = [build("objectives", spec, self.model) for spec in self.recipe.objectives]
+        for i, objective in enumerate(objectives):
             mine = {name.partition(".")[2]: t for name, t in self.learnt.items() if name.partition(".")[0] == str(i)}
             try:
                 objective.load_state_dict(mine)
             except RuntimeError as error:
-                raise ArtifactError(f"what its objectives learnt does not fit them: {_said(error)}") from None
-        return found
+                raise ArtifactError(f"what its objectives learnt does not fit them: {_message(error)}") from None
+        return objectives
 
     def merged(self) -> Artifact:
         """The same model with its low-rank updates added to the weights: nothing of them is left to carry or compute."""
@@ -149,7 +149,7 @@ class Artifact:
             raise ArtifactError(problem, file=folder, column=error.column, fix=error.fix) from None
         except (Exception, MemoryError) as error:  # whatever a part raises that is built of a stranger's words
             raise ArtifactError(
-                f"does not hold together: {_said(error)}", file=folder, fix="save it again with this version"
+                f"is inconsistent: {_message(error)}", file=folder, fix="save it again with this version"
             ) from error
         return cls(recipe, schema, model, report, learnt)
 
@@ -189,7 +189,7 @@ def _unread_checkpoint(document: Any) -> str | None:
     return None
 
 
-def _said(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     """What an error says, in one line, with its type where that is all it says."""
     text = " ".join(str(error).split())[:300]
     return text if " " in text else f"{type(error).__name__} {text}".strip()
@@ -215,7 +215,7 @@ def _listed(folder: Path) -> dict[str, tuple[str, int]]:
         if type(version) is not int or version < 1:
             raise ValueError(f"format {str(version)[:60]!r} is none")
     except (OSError, ArithmeticError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ArtifactError(f"is not a manifest: {_said(error)}", file=path) from None
+        raise ArtifactError(f"is not a manifest: {_message(error)}", file=path) from None
     if version > FORMAT:
         raise ArtifactError(f"format {version} is newer than this library", file=path, fix="pip install -U sensorium")
     if set(listed) - {OBJECTIVES} != set(FILES):
@@ -251,12 +251,12 @@ def _opened(file: Path, size: int) -> int:
 
 def _document(file: Path, data: bytes) -> dict[str, Any]:
     try:
-        found = read_json(data, most=TEXT_LIMIT)
-        if not isinstance(found, dict):
+        document = read_json(data, most=TEXT_LIMIT)
+        if not isinstance(document, dict):
             raise ValueError("it is no mapping")
     except ValueError as error:
-        raise ArtifactError(f"does not hold together: {error}", file=file, fix="save it again with this version") from None
-    return found
+        raise ArtifactError(f"is inconsistent: {error}", file=file, fix="save it again with this version") from None
+    return document
 
 
 def _header(folder: Path, name: str, size: int) -> Header:
@@ -268,7 +268,7 @@ def _header(folder: Path, name: str, size: int) -> Header:
     except OSError as error:
         raise ArtifactError(f"cannot be read: {error.strerror}", file=file, fix="copy the whole folder") from None
     except ValueError as error:
-        raise ArtifactError(f"does not hold together: {error}", file=file, fix="copy it again") from None
+        raise ArtifactError(f"is inconsistent: {error}", file=file, fix="copy it again") from None
 
 
 def _weights(folder: Path, name: str, listed: Mapping[str, tuple[str, int]]) -> dict[str, Tensor]:
@@ -278,7 +278,7 @@ def _weights(folder: Path, name: str, listed: Mapping[str, tuple[str, int]]) -> 
     try:
         check_finite(tensors)
     except ValueError as error:
-        raise ArtifactError(f"does not hold together: {error}", file=folder / name, fix="train again") from None
+        raise ArtifactError(f"is inconsistent: {error}", file=folder / name, fix="train again") from None
     return tensors
 
 

@@ -59,7 +59,7 @@ def predict_shards(
     keep: Sequence[str] = (),
     overwrite: bool = False,
     raw_cells: bool = False,
-    tell: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> list[Problem]:
     """Predict every row of a folder of shards into ``out``: ``shard-00007.csv`` for ``shard-00007.parquet``.
@@ -78,7 +78,7 @@ def predict_shards(
         keep: Columns of the table to write beside the predictions.
         overwrite: Replace predictions of another model or of other rows.
         raw_cells: Write texts into CSV unchanged, although a spreadsheet would interpret some as formulas.
-        tell: Called with the number of finished parts and of all parts.
+        progress: Called with the number of finished parts and of all parts.
         warn: Called with a sentence on inputs that the shards lack and on columns that may stand for them; None: a
             Python warning.
     """
@@ -86,22 +86,22 @@ def predict_shards(
         raise ConfigError(f"predictions are not written as {format!r}", fix=" or ".join(FORMATS))
     if processes < 1:
         raise ConfigError(f"{processes} processes", fix="one or more")
-    found, folder = shards(Path(source)), Path(out)
-    _look(schema_in(run), str(source), found, keep, warn)
+    parts, folder = shards(Path(source)), Path(out)
+    _look(schema_in(run), str(source), parts, keep, warn)
     check_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder, _identity(Path(run), found, format, keep, raw_cells), overwrite)
+    _claim(folder, _identity(Path(run), parts, format, keep, raw_cells), overwrite)
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    mine = [i for i in range(len(found)) if i % world == rank]
-    todo = [i for i in mine if not _part(folder, found[i], format).exists()]
+    mine = [i for i in range(len(parts)) if i % world == rank]
+    todo = [i for i in mine if not _part(folder, parts[i], format).exists()]
     done, problems = len(mine) - len(todo), list[Problem]()
     threads = max(1, torch.get_num_threads() // processes) if processes > 1 else torch.get_num_threads()
     job = Job(str(run), str(source), str(out), format, batch_size, threads, tuple(keep), raw_cells)
     for some in _in_turn(job, todo) if processes == 1 or len(todo) < 2 else _at_once(job, todo, processes):
         problems += some
         done += 1
-        if tell is not None:
-            tell(done, len(mine))
+        if progress is not None:
+            progress(done, len(mine))
     return sorted(problems, key=lambda problem: problem.row or 0)
 
 
@@ -125,7 +125,9 @@ def _at_once(job: Job, todo: Sequence[int], processes: int) -> Iterator[list[Pro
             for future in finished:
                 yield future.result()
     except BrokenProcessPool:
-        raise SensoriumError("a process was killed, perhaps for want of memory", fix="the same command goes on") from None
+        raise SensoriumError(
+            "a process was killed, perhaps for want of memory", fix="run the same command again; finished parts are kept"
+        ) from None
     except KeyboardInterrupt:
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()  # a part that is not whole is not there
@@ -176,19 +178,19 @@ class _Worker:
         shard, problems = self.shards[i], list[Problem]()
         before = sum(len(other) for other in self.shards[:i])
 
-        def reported(found: Iterable[Prediction]) -> Iterator[Prediction]:
-            for prediction in found:
+        def reported(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
+            for prediction in predictions:
                 problems.extend(p._replace(row=None if p.row is None else p.row + before) for p in prediction.problems)
                 yield prediction
 
         rows, again = tee(shard.records(load=True)) if self.job.keep else (shard.records(load=True), iter(()))
         beside = KeptColumns(again, self.job.keep, before + 1)
-        found = reported(
+        predictions = reported(
             self.predictor.stream(rows, batch_size=self.job.batch_size, media=self.media, batch_invariant=True)
         )
         write(
             _part(Path(self.job.out), shard, self.job.format),
-            found,
+            predictions,
             self.predictor.model,
             beside,
             raw_cells=self.job.raw_cells,
@@ -201,10 +203,10 @@ def _part(folder: Path, shard: Shard, format: str) -> Path:
 
 
 def _look(
-    schema: Schema, source: str, found: Sequence[Shard], keep: Sequence[str], warn: Callable[[str], None] | None
+    schema: Schema, source: str, parts: Sequence[Shard], keep: Sequence[str], warn: Callable[[str], None] | None
 ) -> None:
-    """Refuse to keep a column that is not there, and warn of inputs that are not. The first shard tells of all."""
-    columns = found[0].columns()
+    """Raise if a column to keep is missing, and warn of missing inputs. The first shard stands for all."""
+    columns = parts[0].columns()
     for name in keep:
         if name not in columns:
             raise DataError(f"no column named {name!r}{nearest(name, columns)}", file=source)
@@ -217,29 +219,29 @@ def _look(
 def _claim(folder: Path, identity: str, overwrite: bool) -> None:
     """Refuse a folder with the parts of another model or of other rows; the finished ones would be taken for these."""
     path = folder / PARTS
-    there = [file for form in FORMATS for file in folder.glob(f"*.{form}")]
+    existing = [file for form in FORMATS for file in folder.glob(f"*.{form}")]
     if path.is_file() and json.loads(path.read_text(encoding="utf-8"))["parts"] == identity:
         return
     if path.is_file() and not overwrite:
         fix = "give the same command to go on; or name another --out; or replace them: --overwrite"
         raise ConfigError("the folder holds predictions of another model, or for other rows", file=folder, fix=fix)
-    if any(not overwrite or not is_earlier_result(file) for file in there):
+    if any(not overwrite or not is_earlier_result(file) for file in existing):
         raise ConfigError("the folder holds other files", file=folder, fix="name another folder")
-    if overwrite and int(os.environ.get("WORLD_SIZE", 1)) > 1 and (there or path.is_file()):
+    if overwrite and int(os.environ.get("WORLD_SIZE", 1)) > 1 and (existing or path.is_file()):
         raise ConfigError("several ranks write here, and none may replace it", file=folder, fix="delete it first")
-    for file in there:
+    for file in existing:
         file.unlink()
     part = folder / f".{PARTS}.{os.getpid()}.part"
     part.write_text(json.dumps({"parts": identity}), encoding="utf-8")
     part.replace(path)
 
 
-def _identity(run: Path, found: Sequence[Shard], format: str, keep: Sequence[str], raw_cells: bool) -> str:
+def _identity(run: Path, parts: Sequence[Shard], format: str, keep: Sequence[str], raw_cells: bool) -> str:
     """The model's manifest, and of each shard what is known without reading it."""
     h = hashlib.sha256(format.encode())
     h.update(json.dumps([*keep, raw_cells]).encode())
     manifest = run / MANIFEST
     h.update(manifest.read_bytes() if manifest.is_file() else b"")
-    for shard in found:
+    for shard in parts:
         h.update(f"{shard.path.name} {shard.path.stat().st_size} {shard.sha256}\n".encode())
     return h.hexdigest()[:16]

@@ -105,8 +105,8 @@ class Model(nn.Module):
             maps = [nothing.new_zeros(rows, level.channels, *level.size(field.data.shape[2:])) for level in levels]
             return Encoded(nothing, torch.zeros_like(present)[:, None], nothing[:, 0], present, pyramid=tuple(maps))
         mask = None if field.mask is None else field.mask[index]
-        found: Encoded = encoder(field.data[index], mask)
-        spread: Encoded = found.spread(index, rows)
+        encoded: Encoded = encoder(field.data[index], mask)
+        spread: Encoded = encoded.spread(index, rows)
         return spread if least is None else spread.hide(present)
 
     def answer(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> dict[str, Any]:
@@ -190,18 +190,18 @@ def experts_of(
             raise ConfigError("a model without a network needs experts", fix="model.experts=[linear]")
         return None
     features: dict[str, dict[str, Features]] = {}
-    asked: dict[str, Encoder] = {}
+    needed: dict[str, Encoder] = {}
     for stream, parts in (spec.features or {}).items():
         layout = schema.layout(stream)
         for part in parts:
             kind, _ = registry.split(part)
-            found = registry.find("features", kind)
-            if not found.reads(layout) and found.encoded and stream in encoders:
-                asked[stream] = encoders[stream]
+            feature_class = registry.find("features", kind)
+            if not feature_class.reads(layout) and feature_class.encoded and stream in encoders:
+                needed[stream] = encoders[stream]
                 vector = Grid(encoders[stream].dim, (1,))
                 features.setdefault(stream, {})[kind] = registry.build("features", part, vector)
                 continue
-            if not found.reads(layout):
+            if not feature_class.reads(layout):
                 fits = [k for k in registry.kinds("features") if registry.find("features", k).reads(layout)]
                 raise ConfigError(
                     f"features {kind!r} cannot read stream {stream!r}, which is {layout}",
@@ -221,14 +221,14 @@ def experts_of(
         raise ConfigError(f"no expert answers {silent}, and there is no network", fix="model.network=true")
     if not experts:
         return None
-    return Ensemble(tuple(schema.streams), features, experts, network=spec.network, encoders=asked)
+    return Ensemble(tuple(schema.streams), features, experts, network=spec.network, encoders=needed)
 
 
 def goal_of(task: TaskSpec, schema: Schema, layouts: Mapping[str, Layout]) -> Goal:
     """The goal of ``task`` in a recipe, for ``schema`` and the ``layouts`` of its streams. Raises ``ConfigError`` for
     columns that are absent or unsuitable."""
     kind, _ = registry.split(task.spec)
-    found = registry.find("tasks", kind)
+    task_class = registry.find("tasks", kind)
     targets = {column.name: column for column in schema.targets}
     prompts = {column.name: column for column in schema.prompts}
     for names, known, role in ((task.targets, targets, "target"), (task.prompts, prompts, "prompt")):
@@ -236,24 +236,26 @@ def goal_of(task: TaskSpec, schema: Schema, layouts: Mapping[str, Layout]) -> Go
             if name not in known:
                 problem = f"task {task.name!r}: no {role} column named {name!r}{nearest(name, list(known))}"
                 raise ConfigError(problem, fix=f"columns: {{{name}: {{role: {role}}}}}")
-    if bool(task.targets) != bool(found.predicts):
+    if bool(task.targets) != bool(task_class.predicts):
         if task.targets:
             raise ConfigError(f"task {task.name!r}: {kind} answers no column", fix="target: null")
-        raise ConfigError(f"task {task.name!r}: {kind} needs a target", fix=f"a column of {' or '.join(found.predicts)}")
-    wanted = len(found.parts) or 1
+        raise ConfigError(
+            f"task {task.name!r}: {kind} needs a target", fix=f"a column of {' or '.join(task_class.predicts)}"
+        )
+    wanted = len(task_class.parts) or 1
     if task.targets and len(task.targets) != wanted:
-        answered = ", ".join(found.parts) or "one column"
+        answered = ", ".join(task_class.parts) or "one column"
         raise ConfigError(
             f"task {task.name!r}: {kind} answers {answered}, and {len(task.targets)} columns are named",
-            fix=f"target: [{', '.join(found.parts)}]" if found.parts else "one task a column",
+            fix=f"target: [{', '.join(task_class.parts)}]" if task_class.parts else "one task a column",
         )
     for name in task.targets:
         column = targets[name]
-        if column.spec["kind"] not in found.predicts:
+        if column.spec["kind"] not in task_class.predicts:
             raise ConfigError(
-                f"task {kind!r} predicts {' or '.join(found.predicts)}, and this column is {column.spec['kind']}",
+                f"task {kind!r} predicts {' or '.join(task_class.predicts)}, and this column is {column.spec['kind']}",
                 column=column.name,
-                fix=f"{quoting.as_kind(column.name, found.predicts[0])}, or another task",
+                fix=f"{quoting.as_kind(column.name, task_class.predicts[0])}, or another task",
             )
     return Goal(
         task.name,

@@ -174,8 +174,8 @@ class Predictor:
                 ``predict``.
         """
         every = self.embeddings(rows, stream=stream, batch_size=batch_size, media=media, batch_invariant=batch_invariant)
-        found = [one.vector for one in every]
-        return torch.stack(found) if found else torch.zeros(0, self.model.fusion.dim)
+        vectors = [one.vector for one in every]
+        return torch.stack(vectors) if vectors else torch.zeros(0, self.model.fusion.dim)
 
     def embeddings(
         self,

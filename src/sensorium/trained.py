@@ -180,8 +180,8 @@ class Trained:
         from sensorium.data.store.store import Store
 
         opener = LocalFiles(table.root or Path.cwd(), anywhere=True)
-        tell = console.step if console is not None else None
-        return encode(self.schema, table, media=opener, store=Store(self.cache), workers=os.cpu_count() or 1, tell=tell)
+        step = console.step if console is not None else None
+        return encode(self.schema, table, media=opener, store=Store(self.cache), workers=os.cpu_count() or 1, progress=step)
 
     def batches(self, rows: Rows, batch_size: int = 128) -> Iterator[Batch]:
         """The encoded ``rows`` as prepared batches of ``batch_size``, in order."""
@@ -215,12 +215,12 @@ class Trained:
 
         encoded = rows if isinstance(rows, Rows) else self.encode(Table.read(rows, root=media))
         model = self.predictor.model
-        found = robustness(model, self.schema, encoded, most=most)
+        results = robustness(model, self.schema, encoded, most=most)
         if reference is not None:
             document = json.loads(Path(reference).read_text(encoding="utf-8"))
-            for name, target in found.items():
+            for name, target in results.items():
                 target.references = references(document, name, target.metric, model.streams)
-        return found
+        return results
 
     def explain(
         self,
@@ -267,32 +267,32 @@ class Trained:
         index = [row - 1] if row is not None else drawn
         part = table.take(index)
         encoded, numbers = self.encode(part), [i + 1 for i in index]
-        found = explain(self.predictor.model, self.batches(encoded), rows=numbers, seed=seed)
+        explanation = explain(self.predictor.model, self.batches(encoded), rows=numbers, seed=seed)
         if where or (where is None and (row is not None or out is not None)):
-            found.maps = self.maps(encoded, numbers, most=MAPPED, explainer=explainer)
+            explanation.maps = self.maps(encoded, numbers, most=MAPPED, explainer=explainer)
             if len(numbers) == 1:
-                found.features = feature_maps(self.predictor.model, self.schema, next(self.batches(encoded)))
+                explanation.features = feature_maps(self.predictor.model, self.schema, next(self.batches(encoded)))
         known = None if train is None else Table.read(train)
         if known is not None:
-            found.nearest = self.nearest(encoded, numbers, known)
+            explanation.nearest = self.nearest(encoded, numbers, known)
         if out is not None:
             shown, like = self._cells(table), None if known is None else self._cells(known)
             title = f"{Path(table.source).name}: what each stream did"
-            write_explanation(out, found, title=title, cells=shown, neighbours=like)
-        return found
+            write_explanation(out, explanation, title=title, cells=shown, neighbours=like)
+        return explanation
 
     def maps(self, rows: Rows, numbers: Sequence[int], *, most: int = 20, explainer: Spec | None = None) -> list[Map]:
         """Maps of the first ``most`` encoded ``rows``, ``numbers`` in their table; ``explainer`` as in ``explain``."""
         from sensorium.data.loader import Loader
         from sensorium.evaluation.attribution import attribute_elements
 
-        found = []
+        maps = []
         for number, stored in zip(numbers[:most], Loader(rows, 1), strict=False):
             batch = self.schema.prepare(stored.to(self.predictor.device))
-            found += attribute_elements(
+            maps += attribute_elements(
                 self.predictor.model, self.schema, batch, row=number, explainer=explainer, stored=stored
             )
-        return found
+        return maps
 
     def nearest(self, rows: Rows, numbers: Sequence[int], train: Table, count: int = 5) -> dict[int, list[Neighbour]]:
         """The ``count`` most similar rows of the training table ``train`` for each of the encoded ``rows``, by
@@ -304,8 +304,8 @@ class Trained:
         near = nearest(presence, known, count)
         targets = [c.name for c in self.schema.targets if train.has(c.name)]
         return {
-            number: [Neighbour(i + 1, like, {name: train.row(i)[name] for name in targets}) for i, like in found]
-            for number, found in zip(numbers, near, strict=True)
+            number: [Neighbour(i + 1, like, {name: train.row(i)[name] for name in targets}) for i, like in neighbours]
+            for number, neighbours in zip(numbers, near, strict=True)
         }
 
     def _cells(self, table: Table) -> Callable[[int], dict[str, str]]:
@@ -332,10 +332,10 @@ class Trained:
         from sensorium.reporting.report import write_report
 
         hard = sorted({i for target in evaluation.targets.values() for i in target.hardest(explained)})
-        found = self.explain(table.take(hard), sample=len(hard), where=True) if hard else None
+        explanation = self.explain(table.take(hard), sample=len(hard), where=True) if hard else None
 
         def explanation_of(target: str, row: int) -> str:
-            return prediction_html(found, target, hard.index(row) + 1) if found is not None and row in hard else ""
+            return prediction_html(explanation, target, hard.index(row) + 1) if explanation and row in hard else ""
 
         write_report(
             path,

@@ -51,8 +51,8 @@ def test_spreading_undoes_picking(present: Tensor) -> None:
 
 
 def test_only_and_hide_name_streams() -> None:
-    here = torch.tensor([True, True, False])
-    parts = {name: encoded(here, i) for i, name in enumerate("abc")}
+    present = torch.tensor([True, True, False])
+    parts = {name: encoded(present, i) for i, name in enumerate("abc")}
     left = only(parts, "b")
     assert torch.equal(left["b"].tokens, parts["b"].tokens)
     for gone in "ac":
@@ -65,11 +65,11 @@ def test_only_and_hide_name_streams() -> None:
 
 
 def test_a_batch_without_a_stream() -> None:
-    here = torch.tensor([True, False])
-    batch = Batch({s: Field(torch.ones(2, 3), here) for s in ("x", "to")}, {}, torch.ones(2))
+    present = torch.tensor([True, False])
+    batch = Batch({s: Field(torch.ones(2, 3), present) for s in ("x", "to")}, {}, torch.ones(2))
     less = batch.without("to")
     assert not less.inputs["to"].present.any()
-    assert torch.equal(less.inputs["x"].present, here)
+    assert torch.equal(less.inputs["x"].present, present)
     assert batch.inputs["to"].present.any(), "the batch itself is not changed"
     assert less.rows == 2
 
@@ -104,11 +104,11 @@ def test_moving_keeps_the_struct() -> None:
 @given(st.integers(1, 40), st.integers(1, 6), st.integers(0, 2**31), st.floats(0, 1))
 def test_random_subsets_are_never_none_and_never_all(rows: int, streams: int, seed: int, holes: float) -> None:
     torch.manual_seed(seed)
-    here = torch.rand(rows, streams) >= holes
-    keep = random_subsets({str(i): here[:, i] for i in range(streams)})
+    present = torch.rand(rows, streams) >= holes
+    keep = random_subsets({str(i): present[:, i] for i in range(streams)})
     kept = torch.stack([keep[str(i)] for i in range(streams)], dim=1)
-    assert not (kept & ~here).any(), "what is missing stays missing"
-    have, left = here.sum(1), kept.sum(1)
+    assert not (kept & ~present).any(), "what is missing stays missing"
+    have, left = present.sum(1), kept.sum(1)
     assert torch.equal(left > 0, have > 0)
     assert (left[have >= 2] < have[have >= 2]).all()
     assert torch.equal(left[have == 1], have[have == 1])
@@ -116,8 +116,8 @@ def test_random_subsets_are_never_none_and_never_all(rows: int, streams: int, se
 
 def test_random_subsets_reach_every_subset() -> None:
     torch.manual_seed(0)
-    here = torch.ones(2000).bool()
-    keep = random_subsets(dict.fromkeys("abc", here))
+    present = torch.ones(2000).bool()
+    keep = random_subsets(dict.fromkeys("abc", present))
     seen = {tuple(row) for row in torch.stack(list(keep.values()), dim=1).tolist()}
     assert len(seen) == 6  # all but none and all
 
@@ -133,11 +133,11 @@ def test_the_weighted_mean_is_the_formula(rows: list[tuple[float, float, bool]])
     weight = torch.tensor([w if known else 0.0 for _, w, known in rows])
     # What stands in rows of no weight must not matter, not even to the gradient.
     spoilt = torch.where(weight > 0, values, torch.nan).requires_grad_()
-    found = weighted_mean(spoilt, weight)
-    found.backward()  # type: ignore[no-untyped-call]
+    result = weighted_mean(spoilt, weight)
+    result.backward()  # type: ignore[no-untyped-call]
     v, w = values.double().numpy(), weight.double().numpy()
     want = float((v * w).sum() / w.sum()) if w.sum() > 0 else 0.0
-    np.testing.assert_allclose(float(found.detach()), want, rtol=1e-4, atol=1e-2)
+    np.testing.assert_allclose(float(result.detach()), want, rtol=1e-4, atol=1e-2)
     assert spoilt.grad is not None
     np.testing.assert_allclose(spoilt.grad.numpy(), w / w.sum() if w.sum() > 0 else 0 * w, rtol=1e-4, atol=1e-6)
 
@@ -196,8 +196,8 @@ def test_structs_with_grids_are_compiled_and_exported() -> None:
     want = Double()(part)
     compiled = torch.compile(Double(), backend="eager", fullgraph=True)(part)
     exported = torch.export.export(Double(), (part,)).module()(part)
-    for found in (compiled, exported):
-        assert isinstance(found, Encoded)
-        assert found.grid == (3,)
-        assert torch.equal(found.tokens, want.tokens)
-        assert all(torch.equal(a, b) for a, b in zip(found.pyramid, want.pyramid, strict=True))
+    for result in (compiled, exported):
+        assert isinstance(result, Encoded)
+        assert result.grid == (3,)
+        assert torch.equal(result.tokens, want.tokens)
+        assert all(torch.equal(a, b) for a, b in zip(result.pyramid, want.pyramid, strict=True))

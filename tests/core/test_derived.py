@@ -21,10 +21,10 @@ LETTERS = {"kind": "text", "of": "review", "tokeniser": "character"}
 
 
 def schema() -> Schema:
-    found = Schema.declare({"review": "text", "letters": LETTERS})
-    for column in found.inputs:
+    table = Schema.declare({"review": "text", "letters": LETTERS})
+    for column in table.inputs:
         column.reader.fit(WORDS)
-    return found
+    return table
 
 
 def test_one_cell_is_read_twice() -> None:
@@ -81,8 +81,8 @@ def test_an_unknown_column_is_still_one() -> None:
 
 
 def test_a_look_shows_it_as_a_column() -> None:
-    found = inspect({"train": Table.read(TABLE)}, target="label", columns={"letters": LETTERS})
-    assert {column.name: column.kind for column in found.columns}["letters"] == "text"
+    inspection = inspect({"train": Table.read(TABLE)}, target="label", columns={"letters": LETTERS})
+    assert {column.name: column.kind for column in inspection.columns}["letters"] == "text"
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -27,26 +27,26 @@ NASTY = ["items", "type", "a.b", "to", "forward", "", " ", "名 字", "%2E", "a/
 )
 def test_modules_under_any_name(names: list[str]) -> None:
     modules = {name: nn.Linear(1, i + 1) for i, name in enumerate(names)}
-    found = NamedModules(modules)
-    assert list(found) == names
-    assert [found[name] for name in names] == list(modules.values())
-    assert dict(found.items()) == modules
-    assert list(found.values()) == list(modules.values())
-    assert len(found) == len(names)
-    assert all(name in found for name in names)
+    result = NamedModules(modules)
+    assert list(result) == names
+    assert [result[name] for name in names] == list(modules.values())
+    assert dict(result.items()) == modules
+    assert list(result.values()) == list(modules.values())
+    assert len(result) == len(names)
+    assert all(name in result for name in names)
     other = NamedModules({name: nn.Linear(1, i + 1) for i, name in enumerate(names)})
-    other.load_state_dict(found.state_dict())
+    other.load_state_dict(result.state_dict())
     for name in names:
-        assert torch.equal(other[name].weight, found[name].weight)
-    assert found.train().to("cpu").training
+        assert torch.equal(other[name].weight, result[name].weight)
+    assert result.train().to("cpu").training
 
 
 def test_a_name_that_is_not_there() -> None:
-    found = NamedModules({"a": nn.Identity()})
-    assert "b" not in found
-    assert 3 not in found
+    results = NamedModules({"a": nn.Identity()})
+    assert "b" not in results
+    assert 3 not in results
     with pytest.raises(KeyError):
-        found["b"]
+        results["b"]
 
 
 @pytest.mark.parametrize(
@@ -87,10 +87,10 @@ def test_resolving_is_done_once(family: str) -> None:
 @pytest.mark.parametrize("family", registry.FAMILIES)
 def test_every_component_is_described(family: str) -> None:
     for kind in registry.kinds(family):
-        found = registry.describe(family, kind)
-        assert found.summary.endswith((".", ":")), (family, kind, found.summary)
-        assert {option.name for option in found.options} == set(registry.options(family, kind).model_fields)
-        for option in found.options:
+        result = registry.describe(family, kind)
+        assert result.summary.endswith((".", ":")), (family, kind, result.summary)
+        assert {option.name for option in result.options} == set(registry.options(family, kind).model_fields)
+        for option in result.options:
             assert option.text, f"{family}/{kind}: option {option.name} has no text under Args:"
 
 

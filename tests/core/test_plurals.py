@@ -8,7 +8,7 @@ from sensorium.core.plurals import counted
 
 
 @pytest.mark.parametrize(
-    ("number", "words", "said"),
+    ("number", "words", "message"),
     [
         (0, ("row",), "0 rows"),
         (1, ("row",), "1 row"),
@@ -18,5 +18,5 @@ from sensorium.core.plurals import counted
         (1, ("cell is", "cells are"), "1 cell is"),
     ],
 )
-def test_counted(number: int, words: tuple[str, ...], said: str) -> None:
-    assert counted(number, *words) == said
+def test_counted(number: int, words: tuple[str, ...], message: str) -> None:
+    assert counted(number, *words) == message

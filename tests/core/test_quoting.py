@@ -59,7 +59,7 @@ def test_what_is_printed_is_what_a_shell_hands_on(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "results"),
     [
         ("id,speaker", ["id", "speaker"]),
         (" id , speaker,", ["id", "speaker"]),
@@ -71,8 +71,8 @@ def test_what_is_printed_is_what_a_shell_hands_on(name: str) -> None:
         ("年龄,a b", ["年龄", "a b"]),
     ],
 )
-def test_lists_as_people_write_them(text: str, found: list[str]) -> None:
-    assert quoting.names(text) == found
+def test_lists_as_people_write_them(text: str, results: list[str]) -> None:
+    assert quoting.names(text) == results
 
 
 def test_an_override_names_any_column() -> None:

@@ -103,10 +103,10 @@ def test_a_resolved_recipe_comes_back_the_same(trained: Any, run_folder: Path) -
     ],
 )
 def test_overrides(text: str, path: tuple[str, ...], value: object) -> None:
-    found: Any = Recipe().override([text])
+    result: Any = Recipe().override([text])
     for part in path:
-        found = getattr(found, part)
-    assert found == value
+        result = getattr(result, part)
+    assert result == value
 
 
 def test_overrides_build_on_one_another() -> None:

@@ -52,12 +52,12 @@ def fitted() -> Schema:
 def test_json_and_back_encodes_the_same(fitted: Schema, record: dict[str, Any]) -> None:
     again = Schema.from_json(json.loads(json.dumps(fitted.to_json(), allow_nan=False)))
     assert again.to_json() == fitted.to_json()
-    told: list[Any] = []
+    result: list[Any] = []
     told_again: list[Any] = []
-    one = fitted.encode(record, media=UPLOADS_ONLY, row=4, problems=told, targets=True)
+    one = fitted.encode(record, media=UPLOADS_ONLY, row=4, problems=result, targets=True)
     other = again.encode(record, media=UPLOADS_ONLY, row=4, problems=told_again, targets=True)
-    assert told == told_again
-    assert all(problem.row == 4 for problem in told)
+    assert result == told_again
+    assert all(problem.row == 4 for problem in result)
     for name, array in one.items():
         twin = other[name]
         if array is None:

@@ -16,7 +16,7 @@ NAMES = ["audio_1", "audio_2", "audio", "x[1]", "x1", "a.b", "label"]
 
 
 @pytest.mark.parametrize(
-    ("pattern", "found"),
+    ("pattern", "results"),
     [
         ("audio_*", ["audio_1", "audio_2"]),
         ("audio*", ["audio_1", "audio_2", "audio"]),
@@ -30,8 +30,8 @@ NAMES = ["audio_1", "audio_2", "audio", "x[1]", "x1", "a.b", "label"]
         ("*", NAMES),
     ],
 )
-def test_patterns_match_names(pattern: str, found: list[str]) -> None:
-    assert matches(pattern, NAMES) == found
+def test_patterns_match_names(pattern: str, results: list[str]) -> None:
+    assert matches(pattern, NAMES) == results
 
 
 def test_exact_name_takes_precedence_over_pattern() -> None:
@@ -39,8 +39,8 @@ def test_exact_name_takes_precedence_over_pattern() -> None:
 
 
 def test_columns_join_groups_and_non_inputs_are_skipped() -> None:
-    found = groups({"sound": ["audio_*", "audio"], "rest": "x*"}, NAMES, [n for n in NAMES if n not in ("label", "x1")])
-    assert found == {"audio_1": "sound", "audio_2": "sound", "audio": "sound", "x[1]": "rest"}
+    results = groups({"sound": ["audio_*", "audio"], "rest": "x*"}, NAMES, [n for n in NAMES if n not in ("label", "x1")])
+    assert results == {"audio_1": "sound", "audio_2": "sound", "audio": "sound", "x[1]": "rest"}
 
 
 @pytest.mark.parametrize(
@@ -86,11 +86,11 @@ def test_proposed_options_can_be_pasted() -> None:
 
 def test_inspect_proposes_groups() -> None:
     columns = {f"{s}_{i}": [float((i + 1) * r % 7) + r / 9 for r in range(12)] for s in ("eye", "hand") for i in range(4)}
-    found = inspect({"t": Table({**columns, "label": list("ab") * 6})}, target="label")
-    (hint,) = found.hints
+    inspection = inspect({"t": Table({**columns, "label": list("ab") * 6})}, target="label")
+    (hint,) = inspection.hints
     assert "--stream 'eye=eye_*' --stream 'hand=hand_*'" in hint
-    assert found.to_json()["hints"] == [hint]
-    assert hint in found.text()
+    assert inspection.to_json()["hints"] == [hint]
+    assert hint in inspection.text()
 
 
 def test_reserved_names_are_not_proposed() -> None:

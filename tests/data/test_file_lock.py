@@ -35,16 +35,16 @@ class Slow:
 def fill(folder: Path, cells: list[int], progress: list[int]) -> Places:
     opened = [(i, partial(Blob, str(cell).encode(), "cell")) for i, cell in enumerate(cells)]
     return ArrayCache(folder, Slow()).fill(
-        len(cells), iter(opened), workers=2, tell=progress.append, problem=lambda row, error: None
+        len(cells), iter(opened), workers=2, progress=progress.append, problem=lambda row, error: None
     )
 
 
 def test_one_fills_while_the_other_waits(tmp_path: Path) -> None:
     Slow.calls = 0
-    cells, found, progress = list(range(60)), {}, {name: list[int]() for name in "ab"}
+    cells, results, progress = list(range(60)), {}, {name: list[int]() for name in "ab"}
 
     def work(name: str) -> None:
-        found[name] = fill(tmp_path, cells, progress[name])
+        results[name] = fill(tmp_path, cells, progress[name])
 
     threads = [threading.Thread(target=work, args=name) for name in "ab"]
     for thread in threads:
@@ -52,10 +52,10 @@ def test_one_fills_while_the_other_waits(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert Slow.calls == 60, "each cell was decoded once"
-    values, present, _ = ArrayCache(tmp_path, Slow()).gather(found["a"], np.arange(60))
+    values, present, _ = ArrayCache(tmp_path, Slow()).gather(results["a"], np.arange(60))
     assert present.all()
     assert values[:, 0].tolist() == cells
-    assert (found["a"].offset == found["b"].offset).all()
+    assert (results["a"].offset == results["b"].offset).all()
     assert {sum(part) for part in progress.values()} == {60}
     assert any(0 in part for part in progress.values()), "the one that waits says so"
 

@@ -49,7 +49,11 @@ def read(folder: Path, modality: Spelt) -> tuple[list[Any], list[tuple[int, str]
             yield i, partial(bytes, cell)
 
     places = cache.fill(
-        len(CELLS), opened(), workers=2, tell=lambda _: None, problem=lambda row, why: problems.append((row, why.problem))
+        len(CELLS),
+        opened(),
+        workers=2,
+        progress=lambda _: None,
+        problem=lambda row, why: problems.append((row, why.problem)),
     )
     data, present, mask = cache.gather(places, np.arange(len(CELLS)))
     rows = [data[i] if mask is None else data[i][mask[i]] for i in range(len(CELLS))]

@@ -26,17 +26,17 @@ def lengths(count: int, seed: int = 0) -> list[int]:
     return np.random.default_rng(seed).integers(1, 200, count).tolist()
 
 
-def loader(held: Rows, size: int, bucket: int = 8, **given: int) -> Loader:
-    return Loader(held, size, bucket=bucket, costs=cost(held.lengths(), {"text": 1.0}), **{"seed": 3, **given})
+def loader(held: Rows, size: int, bucket: int = 8, **options: int) -> Loader:
+    return Loader(held, size, bucket=bucket, costs=cost(held.lengths(), {"text": 1.0}), **{"seed": 3, **options})
 
 
 @given(st.integers(2, 300), st.integers(1, 20), st.integers(2, 60), st.integers(0, 3))
 def test_every_row_once_and_same_batch_sizes(count: int, size: int, window: int, epoch: int) -> None:
-    found = loader(rows(lengths(count)), size, window, epoch=epoch)
-    batches = found.batches()
-    assert [len(b) for b in batches] == [len(b) for b in Loader(found.rows, size, seed=3, epoch=epoch).batches()]
+    result = loader(rows(lengths(count)), size, window, epoch=epoch)
+    batches = result.batches()
+    assert [len(b) for b in batches] == [len(b) for b in Loader(result.rows, size, seed=3, epoch=epoch).batches()]
     assert sorted(i for batch in batches for i in batch.tolist()) == list(range(count))
-    assert len(batches) == len(found)
+    assert len(batches) == len(result)
 
 
 def test_order_is_a_function_of_seed_and_epoch() -> None:
@@ -49,12 +49,12 @@ def test_order_is_a_function_of_seed_and_epoch() -> None:
 
 def test_less_padding_and_random_order_of_batches() -> None:
     held = rows(lengths(2000))
-    found = {}
+    results = {}
     for window in (0, 4, 16, 64):
-        found[window] = padding(held.lengths(), {"text": 1.0}, loader(held, 32, window).batches()).share
-    assert found[0] > 0.45, "the longest of 32 lengths from 1 to 200 is nearly 200, and the mean 100"
-    assert found[0] > found[4] > found[16] > found[64]
-    assert found[64] < 0.04
+        results[window] = padding(held.lengths(), {"text": 1.0}, loader(held, 32, window).batches()).share
+    assert results[0] > 0.45, "the longest of 32 lengths from 1 to 200 is nearly 200, and the mean 100"
+    assert results[0] > results[4] > results[16] > results[64]
+    assert results[64] < 0.04
     longest = [max(held.lengths()["text"][b]) for b in loader(held, 32, 64).batches()]
     assert abs(np.corrcoef(longest, np.arange(len(longest)))[0, 1]) < 0.5
 
@@ -93,9 +93,9 @@ def test_resumes_within_an_epoch() -> None:
 
 def test_cost_of_rows() -> None:
     held = {"text": np.array([2, 4, 6]), "sound": np.array([100, 300, 0]), "even": np.array([5, 5, 5])}
-    found = cost(held, {"text": 1.0, "sound": 0.01, "even": 1.0})
-    assert found is not None
-    np.testing.assert_allclose(found, [3.0, 7.0, 6.0])
+    results = cost(held, {"text": 1.0, "sound": 0.01, "even": 1.0})
+    assert results is not None
+    np.testing.assert_allclose(results, [3.0, 7.0, 6.0])
     assert cost(held, {"text": 0.0, "sound": 0.0, "even": 1.0}) is None, "nothing is saved where lengths do not count"
     assert cost({}, {}) is None
 
@@ -103,12 +103,12 @@ def test_cost_of_rows() -> None:
 def test_padding_share_matches_the_batch() -> None:
     held = rows([3, 1, 4, 1, 5, 9, 2, 6], absent=(5,))
     batches = Loader(held, 4).batches()
-    found = padding(held.lengths(), {"text": 0.5}, batches)
+    results = padding(held.lengths(), {"text": 0.5}, batches)
     shown = [held.batch(index).inputs["text"] for index in batches]
     real = sum(int(f.mask[f.present].sum()) for f in shown if f.mask is not None)
     cells = 4 * 4 + 3 * 6  # the row that lacks the text, the longest, is not encoded
-    assert found.share == pytest.approx(1 - real / cells)
-    assert found.streams == {"text": pytest.approx(found.share)}
+    assert results.share == pytest.approx(1 - real / cells)
+    assert results.streams == {"text": pytest.approx(results.share)}
     nothing = padding({"text": np.zeros(3, np.int64)}, {"text": 1.0}, [np.arange(3)])
     assert (nothing.share, nothing.streams) == (0.0, {})
 

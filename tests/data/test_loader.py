@@ -25,8 +25,8 @@ class Numbers:
         return [int(i) for i in index]
 
 
-def loader(count: int, size: int, **given: Any) -> Any:
-    return Loader(Numbers(count), size, **given)  # type: ignore[arg-type]
+def loader(count: int, size: int, **options: Any) -> Any:
+    return Loader(Numbers(count), size, **options)  # type: ignore[arg-type]
 
 
 @given(st.integers(1, 200), st.integers(1, 20), st.integers(1, 5), st.integers(0, 3))

@@ -20,10 +20,10 @@ def test_outliers_agree_with_scipy() -> None:
     values = np.concatenate([rng.normal(10, 2, 300), rng.normal(10, 40, 20)])
     away = np.abs(values - np.median(values))
     expected = np.flatnonzero(away > 5 * median_abs_deviation(values, scale="normal"))
-    found = outlier_indices(values.tolist())
-    assert sorted(found) == expected.tolist()
-    assert 5 < len(found) < 20
-    assert (np.diff(away[found]) <= 0).all(), "the farthest first"
+    result = outlier_indices(values.tolist())
+    assert sorted(result) == expected.tolist()
+    assert 5 < len(result) < 20
+    assert (np.diff(away[result]) <= 0).all(), "the farthest first"
     assert outlier_indices([1.0] * 9 + [50.0]) == [], "more than half are the same: nothing is known of their spread"
     assert outlier_indices([3.0]) == []
 
@@ -32,16 +32,16 @@ def test_inspect_reports_outlier_rows() -> None:
     price = [10.0 + i % 7 for i in range(60)]
     price[11], price[40] = 900.0, -500.0
     table = Table.read({"x": list(range(60)), "price": price})
-    found = inspect({"train": table}, target="price", columns={"price": "number"})
-    (target,) = found.targets
+    inspection = inspect({"train": table}, target="price", columns={"price": "number"})
+    (target,) = inspection.targets
     assert target.outliers == [(12, 900.0), (41, -500.0)]
     assert target.median == np.median(price)
     assert target.range is not None
     assert target.range[1] == pytest.approx(np.mean(price))
-    text = found.text()
+    text = inspection.text()
     assert f"mean {np.mean(price):g}, median {np.median(price):g}" in text
     assert "2 of 60 values lie beyond 5 robust deviations from the median: row 12 (900), row 41 (-500)" in text
-    document = json.loads(json.dumps(found.to_json()))["targets"][0]
+    document = json.loads(json.dumps(inspection.to_json()))["targets"][0]
     assert document["outliers"] == [[12, 900.0], [41, -500.0]]
     assert document["median"] == target.median
 
@@ -54,9 +54,9 @@ def test_skewed_target_is_judged_on_its_log_scale() -> None:
     assert target.outliers == []
     price[7] = 1e9
     table = Table.read({"x": list(range(400)), "price": price.tolist()})
-    found = inspect({"train": table}, target="price", columns={"price": "number"})
-    assert [row for row, _ in found.targets[0].outliers] == [8]
-    assert "of their logarithms" in found.text()
+    inspection = inspect({"train": table}, target="price", columns={"price": "number"})
+    assert [row for row, _ in inspection.targets[0].outliers] == [8]
+    assert "of their logarithms" in inspection.text()
 
 
 def test_fit_reports_mean_median_and_outliers(

@@ -200,7 +200,7 @@ def test_moving_joints_are_a_series_and_colours_are_not() -> None:
     motion = [draw.normal(size=(20 + i, 17, 3)).astype(np.float32) for i in range(8)]
     pictures = [draw.random((20, 17, 3)).astype(np.float32) for _ in range(8)]
     table = Table({"motion": motion, "photo": pictures, "tensor": list(map(torch.from_numpy, motion))})
-    assert {name: found.kind for name, found in infer_types(table).items()} == {
+    assert {name: types.kind for name, types in infer_types(table).items()} == {
         "motion": "series",
         "photo": "image",
         "tensor": "series",

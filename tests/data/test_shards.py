@@ -80,8 +80,8 @@ def test_shard_folder_can_replace_a_table(
     packed: dict[str, Path], scenes: Path, trained: Any, quick_fit: Any, tmp_path: Path
 ) -> None:
     plan, ways = Recipe(), [scenes / "train.csv", packed["parquet"], packed["tar"]]
-    found = [declare(Table.read(way), plan, ["event"], {}).reasons for way in ways]
-    assert found[0] == found[1] == found[2], "columns are guessed alike, for the same reasons"
+    table = [declare(Table.read(way), plan, ["event"], {}).reasons for way in ways]
+    assert table[0] == table[1] == table[2], "columns are guessed alike, for the same reasons"
     scores = [trained.evaluate(way).to_json()["targets"]["event"] for way in ways[:2]]
     assert scores[0] == scores[1]
     ignore = ["cost", "tags", "note", "sound", "when", "photo"]
@@ -96,18 +96,18 @@ def test_manifest_detects_changes(packed: dict[str, Path], name: str, tmp_path: 
     folder = tmp_path / "copy"
     shutil.copytree(packed[name], folder)
     assert is_sharded(folder)
-    found = shards(folder)
-    assert [len(shard) for shard in found][:-1] == [20] * (len(found) - 1)
-    for shard in found:
+    result = shards(folder)
+    assert [len(shard) for shard in result][:-1] == [20] * (len(result) - 1)
+    for shard in result:
         shard.check()
         assert len(shard) == sum(1 for _ in shard.records())
-    data = bytearray(found[1].path.read_bytes())
+    data = bytearray(result[1].path.read_bytes())
     data[len(data) // 2] ^= 1
-    found[1].path.write_bytes(data)
-    found[0].check()
+    result[1].path.write_bytes(data)
+    result[0].check()
     with pytest.raises(DataError, match="damaged"):
-        found[1].check()
-    found[1].path.write_bytes(data[:-10])
+        result[1].check()
+    result[1].path.write_bytes(data[:-10])
     with pytest.raises(DataError, match="truncated"):
         shards(folder)
     manifest = json.loads((folder / MANIFEST).read_text())
@@ -129,7 +129,7 @@ def test_interrupted_packing_restarts_and_a_finished_one_is_kept(scenes: Path, t
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        pack(table, tmp_path, media=LocalFiles(scenes), rows_per_shard=10, tell=stop)
+        pack(table, tmp_path, media=LocalFiles(scenes), rows_per_shard=10, progress=stop)
     assert not (tmp_path / MANIFEST).exists()
     pack(table, tmp_path, media=LocalFiles(scenes), rows_per_shard=30)
     assert {p.name for p in tmp_path.iterdir()} == {MANIFEST, "shard-00000.parquet"}
@@ -143,9 +143,9 @@ def test_unreadable_cell_is_reported_and_missing(tmp_path: Path) -> None:
     for name in FORMATS:
         problems = pack(table, tmp_path / name, media=LocalFiles(tmp_path), columns={"photo": "image"}, format=name)
         assert [(p.row, p.column) for p in problems] == [(2, "photo")]
-        found = Table.read(tmp_path / name)
-        assert [is_blank(cell) for cell in found.column("photo")] == [False, True, True]
-        assert found.column("y") == [1, 2, 3]
+        schema = Table.read(tmp_path / name)
+        assert [is_blank(cell) for cell in schema.column("photo")] == [False, True, True]
+        assert schema.column("y") == [1, 2, 3]
 
 
 def test_cells_of_several_files_and_unicode_names(tmp_path: Path) -> None:
@@ -154,11 +154,11 @@ def test_cells_of_several_files_and_unicode_names(tmp_path: Path) -> None:
     table = Table({"照片/1.x": ["一.png;b.png", "b.png", ""], "数": ["[1, 2]", "[3]", None]}, root=tmp_path)
     for name in FORMATS:
         assert pack(table, tmp_path / name, media=LocalFiles(tmp_path), columns={"照片/1.x": "images"}, format=name) == []
-        found = Table.read(tmp_path / name)
-        opened = UPLOADS_ONLY.open_several(found.column("照片/1.x")[0])
+        schema = Table.read(tmp_path / name)
+        opened = UPLOADS_ONLY.open_several(schema.column("照片/1.x")[0])
         assert opened == [Blob("一.png".encode(), "一.png"), Blob(b"b.png", "b.png")]
-        assert is_blank(found.column("照片/1.x")[2])
-        assert found.column("数")[:2] == ["[1, 2]", "[3]"]
+        assert is_blank(schema.column("照片/1.x")[2])
+        assert schema.column("数")[:2] == ["[1, 2]", "[3]"]
 
 
 def test_files_and_numbers_in_one_column_are_refused(tmp_path: Path) -> None:
@@ -258,8 +258,8 @@ def numbers(stream: Stream) -> list[int]:
 @given(readers=st.integers(1, 12), buffer=st.integers(1, 60), seed=st.one_of(st.none(), st.integers(0, 5)))
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_readers_partition_the_rows(numbered: Path, readers: int, buffer: int, seed: int | None) -> None:
-    found = [numbers(Stream(numbered, seed=seed, buffer=buffer, reader=i, readers=readers)) for i in range(readers)]
-    assert sorted(n for part in found for n in part) == list(range(53))
+    results = [numbers(Stream(numbered, seed=seed, buffer=buffer, reader=i, readers=readers)) for i in range(readers)]
+    assert sorted(n for part in results for n in part) == list(range(53))
 
 
 @given(stop=st.integers(0, 120), buffer=st.integers(1, 60), seed=st.integers(0, 5), readers=st.sampled_from([1, 3, 20]))

@@ -27,9 +27,9 @@ def peak(work: Callable[[], Any]) -> float:
 
     def watched() -> None:
         nonlocal arrow
-        found = work()
-        if hasattr(found, "__next__"):
-            for _ in found:
+        result = work()
+        if hasattr(result, "__next__"):
+            for _ in result:
                 arrow = max(arrow, pa.total_allocated_bytes() - before)
         arrow = max(arrow, pa.total_allocated_bytes() - before)
 

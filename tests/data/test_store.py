@@ -67,19 +67,23 @@ def fill(cache: ArrayCache, cells: Sequence[bytes | None], workers: int = 2) -> 
                 yield i, lambda cell=cell, i=i: Blob(cell, f"file {i}")
 
     places = cache.fill(
-        len(cells), opened(), workers=workers, tell=lambda n: None, problem=lambda row, e: problems.append((row, e.problem))
+        len(cells),
+        opened(),
+        workers=workers,
+        progress=lambda n: None,
+        problem=lambda row, e: problems.append((row, e.problem)),
     )
     return places, problems
 
 
 def content(cache: ArrayCache, places: Places) -> list[bytes | None]:
     """Every row's bytes, one at a time."""
-    found: list[bytes | None] = []
+    results: list[bytes | None] = []
     for i in range(len(places.offset)):
         data, present, mask = cache.gather(places, np.array([i]))
         kept = data[0] if mask is None else data[0][mask[0]]
-        found.append(kept.astype(np.uint8).tobytes() if present[0] else None)
-    return found
+        results.append(kept.astype(np.uint8).tobytes() if present[0] else None)
+    return results
 
 
 CELLS = [bytes([i % 251, i // 251, *range(i % 7)]) for i in range(200)]
@@ -215,14 +219,14 @@ def test_interrupt_loses_nothing_decoded(tmp_path: Path) -> None:
     cells = [(i, lambda i=i: Blob(CELLS[i], "x")) for i in range(200)]
     seen = 0
 
-    def tell(count: int) -> None:
+    def progress(count: int) -> None:
         nonlocal seen
         seen += count
         if seen == 40:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        cache.fill(200, iter(cells), workers=2, tell=tell, problem=lambda row, error: None)
+        cache.fill(200, iter(cells), workers=2, progress=progress, problem=lambda row, error: None)
     decoded = modality.calls
     assert 40 <= decoded < 200
     again = Counted()

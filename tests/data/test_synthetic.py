@@ -53,8 +53,8 @@ def test_files(tmp_path: Path) -> None:
     soundfile = pytest.importorskip("soundfile")
     paths = make(tmp_path / "a", rows=60, seed=5, targets=("event", "cost", "tags"))
     rows = {name: read(path) for name, path in paths.items()}
-    assert {name: len(found) for name, found in rows.items()} == {"train": 39, "valid": 9, "test": 12}
-    every = [row for found in rows.values() for row in found]
+    assert {name: len(results) for name, results in rows.items()} == {"train": 39, "valid": 9, "test": 12}
+    every = [row for results in rows.values() for row in results]
     assert Counter(row["event"] for row in every) == dict.fromkeys(EVENTS, 10)
     assert list(every[0]) == ["when", "room", "photo", "note", "sound", "sensor", "temperature", "event", "cost", "tags"]
     for column in ("photo", "note", "sound", "sensor", "temperature", "room"):

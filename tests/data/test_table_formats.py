@@ -483,9 +483,9 @@ def test_folder_classes_are_the_default_target(tmp_path: Path) -> None:
         path = tmp_path / ("cat", "dog")[i % 2] / f"{i}.png"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"x")
-    found = declare(Table.read(tmp_path), Recipe(), [], {})
-    assert [c.name for c in found.schema.targets] == ["label"]
-    assert found.reasons["file"][:2] == ("input", "image")
+    table = declare(Table.read(tmp_path), Recipe(), [], {})
+    assert [c.name for c in table.schema.targets] == ["label"]
+    assert table.reasons["file"][:2] == ("input", "image")
 
 
 @pytest.mark.parametrize(

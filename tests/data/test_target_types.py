@@ -79,20 +79,20 @@ def test_inferred_format_is_in_recipe_and_reason() -> None:
     table = Table.read(
         {"x": ["1,344", "2,55", "4,954"] * 10, "d": ["1/2/2020", "12/25/2020", "3/4/2020"] * 10, "y": ["a", "b"] * 15}
     )
-    found = declare(table, Recipe(), ["y"], {})
-    assert found.schema.specs()["x"]["decimal"] == "comma"
-    assert found.schema.specs()["d"]["order"] == "mdy"
-    assert "decimal commas" in found.reasons["x"][2]
-    assert "months first" in found.reasons["d"][2]
+    schema = declare(table, Recipe(), ["y"], {})
+    assert schema.schema.specs()["x"]["decimal"] == "comma"
+    assert schema.schema.specs()["d"]["order"] == "mdy"
+    assert "decimal commas" in schema.reasons["x"][2]
+    assert "months first" in schema.reasons["d"][2]
 
 
 def test_contradicting_later_table_is_reported() -> None:
     train = Table.read({"d": ["1/2/2020", "3/4/2021"] * 10, "c": ["blue", "red"] * 10, "y": ["a", "b"] * 10})
     later = Table.read({"d": ["12/25/2020", "1/2/2020"], "c": ["BLUE", "red"], "y": ["A", "b"]})
-    found = inspect({"train": train, "later": later}, target="y")
-    assert "order: mdy" in found.problems["later"][0].problem
-    assert found.problems["train"] == []
-    message = "\n".join(found.warnings)
+    inspection = inspect({"train": train, "later": later}, target="y")
+    assert "order: mdy" in inspection.problems["later"][0].problem
+    assert inspection.problems["train"] == []
+    message = "\n".join(inspection.warnings)
     assert "no cell decides" in message
     assert "'BLUE' was not seen in training; did you mean 'blue'? (1)" in message
     assert "A (did you mean 'a'?)" in message
@@ -100,9 +100,9 @@ def test_contradicting_later_table_is_reported() -> None:
 
 def test_unreadable_cells_are_reported_before_training() -> None:
     table = Table.read({"x": ["-"] * 5 + [str(i * 1.5) for i in range(40)], "y": ["a", "b", "c"] * 15})
-    found = inspect({"t": table}, target="y")
-    assert len(found.problems["t"]) == 5
-    assert "5 in 'x'" in "\n".join(found.warnings)
+    inspection = inspect({"t": table}, target="y")
+    assert len(inspection.problems["t"]) == 5
+    assert "5 in 'x'" in "\n".join(inspection.warnings)
 
 
 @pytest.mark.parametrize(
@@ -120,9 +120,9 @@ def test_unreadable_cells_are_reported_before_training() -> None:
     ],
 )
 def test_disguised_cells_are_reported(cells: list[Any], message: str) -> None:
-    found = lookalike(cells, "text")
-    assert message in found
-    assert bool(found) == bool(message)
+    types = lookalike(cells, "text")
+    assert message in types
+    assert bool(types) == bool(message)
 
 
 def fitted() -> Schema:
@@ -164,9 +164,9 @@ def test_rare_class_keeps_a_training_row(rows: int) -> None:
 
 def test_large_integers_are_ids() -> None:
     cells = [str(10**18 + 977 * i * i) for i in range(40)]
-    found = infer_types(Table.read({"key": cells, "value": [i * 1.5 for i in range(40)]}))
-    assert found["key"].role == "ignore"
-    assert "id" in found["key"].reason
+    types = infer_types(Table.read({"key": cells, "value": [i * 1.5 for i in range(40)]}))
+    assert types["key"].role == "ignore"
+    assert "id" in types["key"].reason
     repeated = infer_types(Table.read({"customer": cells[:8] * 5}))["customer"]
     assert repeated.kind == "category"
     assert infer_types(Table.read({"zip": [f"{i * 977 % 100000:05d}" for i in range(60)]}))["zip"].kind == "category"

@@ -42,19 +42,19 @@ def family(monkeypatch: pytest.MonkeyPatch) -> dict[str, type]:
 
 def test_best_score_wins_with_alternatives(family: dict[str, type]) -> None:
     table = Table.read({"n": ["1.5", "2", "", None, "x"], "p": [f"{i}.png" for i in range(5)]})
-    found = infer_types(table)
-    assert found["n"].kind == "number"
-    assert found["n"].score == pytest.approx(2 / 3)
-    assert found["n"].reason == "as number"
-    assert found["n"].alternatives == (("zeta", 0.3), ("text", 0.3))
+    types = infer_types(table)
+    assert types["n"].kind == "number"
+    assert types["n"].score == pytest.approx(2 / 3)
+    assert types["n"].reason == "as number"
+    assert types["n"].alternatives == (("zeta", 0.3), ("text", 0.3))
     assert family["number"].seen == [f"{i}.png" for i in range(5)]  # type: ignore[attr-defined]
-    assert found["p"].kind == "image"
+    assert types["p"].kind == "image"
     assert list(infer_types(table, names=["p"])) == ["p"]
 
 
 def test_ties_are_ordered_and_missing_cells_skipped(family: dict[str, type]) -> None:
-    found = infer_types(Table.read({"t": ["a b", "c d", "n/a", None, float("nan")]}))
-    assert (found["t"].kind, found["t"].alternatives) == ("zeta", (("text", 0.3),))
+    types = infer_types(Table.read({"t": ["a b", "c d", "n/a", None, float("nan")]}))
+    assert (types["t"].kind, types["t"].alternatives) == ("zeta", (("text", 0.3),))
     assert family["text"].seen == ["a b", "c d"]  # type: ignore[attr-defined]
 
 
@@ -70,16 +70,16 @@ def test_sample_is_fixed(family: dict[str, type]) -> None:
 
 def test_targets(family: dict[str, type]) -> None:
     table = Table.read({"y": ["1", "1", "1"], "z": ["a.png", "b.png", "3"]})
-    found = infer_types(table, targets=["y", "z"])
-    assert (found["y"].kind, found["y"].role) == ("number", "target")
-    assert found["z"].kind == "number"
+    types = infer_types(table, targets=["y", "z"])
+    assert (types["y"].kind, types["y"].role) == ("number", "target")
+    assert types["z"].kind == "number"
 
 
 def test_overrides(family: dict[str, type]) -> None:
     table = Table.read({"a": ["1", "1"], "b": ["1", "2"]})
-    found = infer_types(table, overrides={"a": "text", "b": "ignore"})
-    assert (found["a"].kind, found["a"].role, found["a"].reason) == ("text", "input", "as specified")
-    assert found["b"].role == "ignore"
+    types = infer_types(table, overrides={"a": "text", "b": "ignore"})
+    assert (types["a"].kind, types["a"].role, types["a"].reason) == ("text", "input", "as specified")
+    assert types["b"].role == "ignore"
 
 
 def test_unknown_override() -> None:
@@ -102,9 +102,9 @@ def test_unknown_override() -> None:
     ],
 )
 def test_uninformative_columns_are_ignored(family: dict[str, type], name: str, cells: list[Any]) -> None:
-    found = infer_types(Table.read({name: cells}))[name]
-    assert found.role == "ignore"
-    assert found.reason
+    types = infer_types(Table.read({name: cells}))[name]
+    assert types.role == "ignore"
+    assert types.reason
     assert infer_types(Table.read({name: cells}), targets=[name])[name].role == "target"
 
 
@@ -128,11 +128,11 @@ def test_informative_columns_are_kept(family: dict[str, type], name: str, cells:
 
 def test_unrecognised(family: dict[str, type]) -> None:
     del family["text"], family["zeta"]
-    found = infer_types(Table.read({"a": [object(), object()]}))["a"]
-    assert (found.kind, found.role) == ("", "ignore")
+    types = infer_types(Table.read({"a": [object(), object()]}))["a"]
+    assert (types.kind, types.role) == ("", "ignore")
 
 
 def test_real_number_and_category() -> None:
     table = Table.read({"age": [str(20 + i * 37 % 50) for i in range(60)], "colour": ["red", "blue", "green"] * 20})
-    found = infer_types(table)
-    assert (found["age"].kind, found["colour"].kind) == ("number", "category")
+    types = infer_types(table)
+    assert (types["age"].kind, types["colour"].kind) == ("number", "category")

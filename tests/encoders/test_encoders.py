@@ -235,15 +235,15 @@ def test_a_change_in_one_place_shows_most_in_the_token_of_that_place(kind: str, 
         data = 0.1 * torch.randn(1, layout.channels, *layout.size, generator=draw)
         at = [int(torch.randint(0, n, (), generator=draw)) for n in layout.size]
         # A block, not a cell: one cell may fall between the cells that a stride looks at.
-        there = torch.zeros(layout.size)
-        there[tuple(slice(max(0, i - 2), i + 3) for i in at)] = 1.0
+        spot = torch.zeros(layout.size)
+        spot[tuple(slice(max(0, i - 2), i + 3) for i in at)] = 1.0
         with torch.no_grad():
-            before, after = encoder(data), encoder(data + 3 * there)
+            before, after = encoder(data), encoder(data + 3 * spot)
         changed = (after.tokens - before.tokens).norm(dim=2).reshape(encoder(data).grid)
         maps = [(b - a).norm(dim=1)[0] for a, b in zip(before.pyramid, after.pyramid, strict=True)]
-        for found in (changed, *maps):
-            strides = [n / m for n, m in zip(layout.size, found.shape, strict=True)]
-            best = torch.unravel_index(found.argmax(), found.shape)
+        for result in (changed, *maps):
+            strides = [n / m for n, m in zip(layout.size, result.shape, strict=True)]
+            best = torch.unravel_index(result.argmax(), result.shape)
             for i, step, place in zip(best, strides, at, strict=True):
                 # Within one cell: the middle of the block may lie at the border of two.
                 assert abs((float(i) + 0.5) * step - (place + 0.5)) <= step + 2
@@ -268,11 +268,11 @@ def test_grids_and_maps_are_the_same_when_compiled(kind: str) -> None:
     for steps in (16, 11, 7):
         data = samples.data(layout, 3, steps)
         mask = torch.arange(steps) < torch.tensor([[steps], [3], [1]])
-        plain, found = encoder(data, mask), fast(data, mask)
-        assert found.grid == plain.grid
-        assert all(type(n) is int for n in found.grid)
-        assert torch.equal(found.tokens, plain.tokens)
-        assert all(torch.equal(a, b) for a, b in zip(found.pyramid, plain.pyramid, strict=True))
+        plain, computed = encoder(data, mask), fast(data, mask)
+        assert computed.grid == plain.grid
+        assert all(type(n) is int for n in computed.grid)
+        assert torch.equal(computed.tokens, plain.tokens)
+        assert all(torch.equal(a, b) for a, b in zip(computed.pyramid, plain.pyramid, strict=True))
 
 
 def test_a_batch_in_which_no_row_has_the_stream_has_empty_maps() -> None:
@@ -282,9 +282,9 @@ def test_a_batch_in_which_no_row_has_the_stream_has_empty_maps() -> None:
         {"x": encoder}, {"x": build("adapters", "linear", encoder.dim, 8)}, build("fusions", "single", ["x"], 8), {}
     )
     encoder.gives_pyramid = True
-    data, here = samples.data(layout, 3, 11), torch.tensor([True, False, True])
-    some = model.encode_stream("x", Field(data, here))
-    none = model.encode_stream("x", Field(data, here & False))
+    data, present = samples.data(layout, 3, 11), torch.tensor([True, False, True])
+    some = model.encode_stream("x", Field(data, present))
+    none = model.encode_stream("x", Field(data, present & False))
     assert [level.shape for level in none.pyramid] == [level.shape for level in some.pyramid]
     assert not any(level.any() for level in none.pyramid)
     assert all(level[0].any() and not level[1].any() for level in some.pyramid)
@@ -307,5 +307,5 @@ def test_the_papers_networks_have_the_papers_pyramids(kind: str, variant: str) -
     encoder.gives_pyramid = True
     assert [level.stride for level in encoder.levels] == [(n, n) for n in STRIDES[kind, variant]]
     with torch.no_grad():
-        found = encoder(torch.randn(1, 3, 70, 45)).pyramid
-    assert [(p.shape[1], tuple(p.shape[2:])) for p in found] == [(e.channels, e.size((70, 45))) for e in encoder.levels]
+        computed = encoder(torch.randn(1, 3, 70, 45)).pyramid
+    assert [(p.shape[1], tuple(p.shape[2:])) for p in computed] == [(e.channels, e.size((70, 45))) for e in encoder.levels]

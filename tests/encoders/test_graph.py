@@ -73,7 +73,7 @@ def test_a_sum_can_count_neighbours() -> None:
     star = torch.zeros(2, 4, 12)
     star[..., 0] = 1.0
     star[0, 0, 9:11] = star[1, 0, 9:12] = 1.0  # the first node hears two or three equal ones
-    for aggregate, told in (("sum", True), ("mean", False)):
+    for aggregate, result in (("sum", True), ("mean", False)):
         encoder = Graph(Layout(8, 1, 4), aggregate=aggregate, depth=1).eval()  # type: ignore[arg-type]
         first = encoder(star).tokens[:, 0]
-        assert torch.allclose(first[0], first[1], atol=1e-5) != told
+        assert torch.allclose(first[0], first[1], atol=1e-5) != result

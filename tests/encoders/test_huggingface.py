@@ -140,10 +140,10 @@ def test_words_are_read_as_transformers_reads_them(kind: str) -> None:
     part = encoder(folder, modality.layout)
     ours = run(modality, part, TEXTS)
     tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
-    given = tokenizer(TEXTS, padding=True, return_tensors="pt", return_token_type_ids=False)
+    inputs = tokenizer(TEXTS, padding=True, return_tensors="pt", return_token_type_ids=False)
     with torch.no_grad():
-        theirs = transformers.AutoModel.from_pretrained(folder)(**given).last_hidden_state
-    real = given["attention_mask"].bool()
+        theirs = transformers.AutoModel.from_pretrained(folder)(**inputs).last_hidden_state
+    real = inputs["attention_mask"].bool()
     assert torch.equal(ours.mask, real)
     close(ours.tokens[real], theirs[real])
     close(ours.pooled, theirs[:, 0])
@@ -209,8 +209,8 @@ def test_ast_hears_what_it_does_in_transformers(tmp_path: Path) -> None:
     modality = column(folder, sounds())
     ours = run(modality, encoder(folder, modality.layout), sounds())
     with torch.no_grad():
-        given = processor(floats(), sampling_rate=16000, return_tensors="pt")
-        theirs = transformers.AutoModel.from_pretrained(folder)(**given)
+        inputs = processor(floats(), sampling_rate=16000, return_tensors="pt")
+        theirs = transformers.AutoModel.from_pretrained(folder)(**inputs)
     assert ours.grid == (), "its patches do not begin with time"
     close(ours.pooled, theirs.pooler_output, 1e-3)
     close(ours.tokens[ours.mask], theirs.last_hidden_state[:, 2:][ours.mask], 1e-3)
@@ -397,10 +397,10 @@ def test_what_was_said_of_a_column_stays() -> None:
         "columns": {"photo": {"kind": "image", "size": 32}},
         "model": {"encoders": {"photo": {"kind": "huggingface", "checkpoint": folder}}},
     })  # fmt: skip
-    schema, said = with_encoder_columns(recipe, Schema.declare(recipe.columns))
+    schema, notes = with_encoder_columns(recipe, Schema.declare(recipe.columns))
     spec = schema.columns["photo"].spec
     assert (spec["size"], spec["stretch"], spec["mean"]) == (32, True, [0.5, 0.5, 0.5])
-    assert "photo: set for its encoder" in said[0]
+    assert "photo: set for its encoder" in notes[0]
     plain = recipe.model_copy(update={"columns": {"photo": "text"}})
     with pytest.raises(ConfigError, match="reads image, but this column is text"):
         with_encoder_columns(plain, Schema.declare(plain.columns))

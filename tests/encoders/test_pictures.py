@@ -100,8 +100,8 @@ def copied(ours: list[Tensor], theirs: list[Tensor]) -> None:
 
 def tensors(*parts: nn.Module | None) -> list[Tensor]:
     """Weights and statistics of the layers, in the order in which they were made."""
-    found = [t for part in parts if part is not None for t in [*part.state_dict().values()]]
-    return [t for t in found if t.dtype.is_floating_point]
+    results = [t for part in parts if part is not None for t in [*part.state_dict().values()]]
+    return [t for t in results if t.dtype.is_floating_point]
 
 
 @pytest.mark.parametrize("variant", ["resnet18", "resnet50"])
@@ -262,10 +262,12 @@ def test_a_shuffle_deals_the_channels_of_both_halves_in_turn() -> None:
     torch.testing.assert_close(mixed, expected)
 
 
-@pytest.mark.parametrize(("asked", "given"), [(16, 16), (12, 16), (18, 24), (22.4, 24), (44.8, 48), (4, 8), (448, 448)])
-def test_channels_are_multiples_of_eight_and_never_a_tenth_too_few(asked: float, given: int) -> None:
-    assert eighths(asked) == given
-    assert given >= 0.9 * asked
+@pytest.mark.parametrize(
+    ("requested", "inputs"), [(16, 16), (12, 16), (18, 24), (22.4, 24), (44.8, 48), (4, 8), (448, 448)]
+)
+def test_channels_are_multiples_of_eight_and_never_a_tenth_too_few(requested: float, inputs: int) -> None:
+    assert eighths(requested) == inputs
+    assert inputs >= 0.9 * requested
 
 
 # ── what the contract asks for beyond the common checks ────────────────────────────────────────────────────────────

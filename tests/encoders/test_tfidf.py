@@ -23,9 +23,9 @@ def texts(rows: int = 60, vocabulary: int = 40, seed: int = 0) -> Field:
     return Field(torch.from_numpy(data * mask), torch.ones(rows).bool(), torch.from_numpy(mask))
 
 
-def fitted(field: Field, **given: object) -> Tfidf:
+def fitted(field: Field, **options: object) -> Tfidf:
     torch.manual_seed(0)
-    encoder = Tfidf(Ids(40, 12), **given)  # type: ignore[arg-type]
+    encoder = Tfidf(Ids(40, 12), **options)  # type: ignore[arg-type]
     half = len(field.data) // 2
     assert field.mask is not None
     batches = [Field(field.data[i], field.present[i], field.mask[i]) for i in (slice(0, half), slice(half, None))]
@@ -54,9 +54,9 @@ def test_vectors_are_those_of_tfidf(ngrams: int, sublinear: bool) -> None:
 def test_the_directions_are_singular_vectors() -> None:
     torch.manual_seed(0)
     matrix = torch.randn(50, 5) @ torch.randn(5, 30) + 0.01 * torch.randn(50, 30)
-    found = principal(matrix.to_sparse(), 4)
+    result = principal(matrix.to_sparse(), 4)
     _, _, expected = torch.linalg.svd(matrix)
-    assert torch.allclose((found.T @ expected[:4].T).abs(), torch.eye(4), atol=1e-2)
+    assert torch.allclose((result.T @ expected[:4].T).abs(), torch.eye(4), atol=1e-2)
     assert principal(matrix[:3].to_sparse(), 10).shape == (30, 3)
 
 

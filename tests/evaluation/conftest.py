@@ -28,8 +28,8 @@ class Plain(Encoder):
     dim = 3
 
     def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
-        here = torch.ones(data.shape[0], dtype=torch.bool)
-        return Encoded(data[:, None], here[:, None], data, here)
+        present = torch.ones(data.shape[0], dtype=torch.bool)
+        return Encoded(data[:, None], present[:, None], data, present)
 
 
 class Same(Adapter):
@@ -40,8 +40,8 @@ class Same(Adapter):
 class Sum(Fusion):
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
         pooled = torch.stack([parts[s].pooled for s in self.streams]).sum(0)
-        here = torch.stack([parts[s].present for s in self.streams]).any(0)
-        return Encoded(pooled[:, None], here[:, None], pooled, here)
+        present = torch.stack([parts[s].present for s in self.streams]).any(0)
+        return Encoded(pooled[:, None], present[:, None], pooled, present)
 
 
 def classes(names: Sequence[str] = CLASSES) -> Any:
@@ -68,9 +68,9 @@ def made(
     generator = torch.Generator().manual_seed(seed)
     truth = torch.randint(3, (rows,), generator=generator)
     signal = torch.nn.functional.one_hot(truth, 3).float()
-    here = torch.ones(rows, dtype=torch.bool)
+    present = torch.ones(rows, dtype=torch.bool)
     inputs = {
-        name: Field(s * signal + torch.randn(rows, 3, generator=generator) * (0.1 if s == 0 else 1.0), here)
+        name: Field(s * signal + torch.randn(rows, 3, generator=generator) * (0.1 if s == 0 else 1.0), present)
         for name, s in strengths.items()
     }
     known = torch.arange(rows) % 10 != 9

@@ -25,7 +25,7 @@ class Outline(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
     def of(self, *names: str) -> Iterator[dict[str, str | None]]:
-        return (given for tag, given in self.tags if tag in names)
+        return (attributes for tag, attributes in self.tags if tag in names)
 
 
 @pytest.fixture(scope="module")
@@ -45,27 +45,27 @@ def test_pages_have_names_ordered_headings_and_valid_links(pages: dict[str, str]
     assert levels.count(1) == 1
     assert levels[0] == 1
     assert all(later <= earlier + 1 for earlier, later in pairwise(levels)), levels
-    known = {given["id"] for _, given in page.tags if given.get("id")}
-    links = [given["href"] or "" for given in page.of("a")]
+    known = {attributes["id"] for _, attributes in page.tags if attributes.get("id")}
+    links = [attributes["href"] or "" for attributes in page.of("a")]
     assert len(links) > 2
     assert all(link[:1] == "#" and link[1:] in known for link in links)
     assert len(list(page.of("main"))) == 1
-    assert all(given.get("alt") for given in page.of("img"))
-    assert all(given.get("aria-label") for given in page.of("audio", "nav"))
-    assert all(given.get("role") == "img" and given.get("aria-label") for given in page.of("svg"))
-    assert all(given.get("scope") in ("col", "row") for given in page.of("th"))
-    assert not [given for _, given in page.tags if any(key.startswith("on") for key in given)]
+    assert all(attributes.get("alt") for attributes in page.of("img"))
+    assert all(attributes.get("aria-label") for attributes in page.of("audio", "nav"))
+    assert all(attributes.get("role") == "img" and attributes.get("aria-label") for attributes in page.of("svg"))
+    assert all(attributes.get("scope") in ("col", "row") for attributes in page.of("th"))
+    assert not [attributes for _, attributes in page.tags if any(key.startswith("on") for key in attributes)]
 
 
 def test_missing_streams_contribute_zero_and_are_listed_once(trained: Any, scenes: Path, tmp_path: Path) -> None:
     row = dict(Table.read(scenes / "test.csv").row(0)) | {"photo": None, "sound": None}
     out = tmp_path / "row.html"
-    found = trained.explain([row], row=1, media=scenes, out=out, explainer="occlusion")
-    (one,) = found.targets["event"]
+    explanation = trained.explain([row], row=1, media=scenes, out=out, explainer="occlusion")
+    (one,) = explanation.targets["event"]
     assert {"photo", "sound"} <= set(one.missing)
     assert one.shares["photo"] == one.shares["sound"] == 0.0
     assert sum(one.shares.values()) == pytest.approx(one.value - one.nothing, abs=1e-9)
     text = out.read_text(encoding="utf-8")
     assert text.count("The row has no ") == 1
     assert "<h3>photo</h3>" not in text
-    assert "the row has no photo" in found.maps_of(1, "event")[1].note
+    assert "the row has no photo" in explanation.maps_of(1, "event")[1].note

@@ -29,11 +29,11 @@ Make = Callable[..., tuple[Model, list[Batch]]]
 class Tags(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
+        self.tags.append((tag, dict(attrs)))
 
 
 @pytest.fixture(scope="module")
@@ -68,15 +68,15 @@ def test_every_stream_has_a_complete_map_of_its_shape(whole: list[Map], trained:
 def test_maps_are_self_contained_html(whole: list[Map]) -> None:
     for one in whole:
         html = drawn(one)
-        tags = Tags(html).found
+        tags = Tags(html).tags
         assert not {"script", "iframe", "link"} & {tag for tag, _ in tags}
-        for tag, given in tags:
+        for tag, attributes in tags:
             if tag == "img":
-                assert (given["src"] or "").startswith("data:image/png;base64,")
-                assert given["alt"], "a picture must say what it shows"
+                assert (attributes["src"] or "").startswith("data:image/png;base64,")
+                assert attributes["alt"], "a picture must say what it shows"
             if tag == "svg":
-                assert given["role"] == "img"
-                assert given["aria-label"]
+                assert attributes["role"] == "img"
+                assert attributes["aria-label"]
         assert summary(one) in html.replace("&#x27;", "'")
         plain = json.loads(json.dumps(one.to_json(), allow_nan=False))
         assert plain["stream"] == one.stream
@@ -88,29 +88,29 @@ def test_maps_are_self_contained_html(whole: list[Map]) -> None:
 
 
 def test_missing_streams_have_a_note_instead_of_a_map(trained: Any, scenes: Path) -> None:
-    found = trained.explain([{"room": "hall", "temperature": 20.0}], row=1, media=scenes)
-    missing = {one.stream: one.note for one in found.maps if one.note}
+    explanation = trained.explain([{"room": "hall", "temperature": 20.0}], row=1, media=scenes)
+    missing = {one.stream: one.note for one in explanation.maps if one.note}
     assert missing["photo"] == "the row has no photo"
-    assert "the row has no sound" in found.text()
-    plain = [one for one in found.to_json()["maps"] if one["stream"] == "photo"]
+    assert "the row has no sound" in explanation.text()
+    plain = [one for one in explanation.to_json()["maps"] if one["stream"] == "photo"]
     assert plain[0]["values"] == []
     assert plain[0]["value"] is None
     assert "the row has no photo" in plain[0]["html"]
-    json.dumps(found.to_json(), allow_nan=False)
+    json.dumps(explanation.to_json(), allow_nan=False)
 
 
 def test_the_page_shows_maps_media_and_nearest_rows(trained: Any, scenes: Path, tmp_path: Path) -> None:
     page = tmp_path / "e.html"
-    found = trained.explain(scenes / "test.csv", row=2, out=page, train=scenes / "train.csv", explainer="occlusion")
-    assert {one.explainer for one in found.maps if not one.note} == {"occlusion"}
+    explanation = trained.explain(scenes / "test.csv", row=2, out=page, train=scenes / "train.csv", explainer="occlusion")
+    assert {one.explainer for one in explanation.maps if not one.note} == {"occlusion"}
     text = page.read_text(encoding="utf-8")
     assert "<script" not in text
     assert "nearest training rows" in text
-    assert len(found.nearest[2]) == 5
-    assert all(set(one.targets) == {"event"} for one in found.nearest[2])
-    best = found.nearest[2][0]
+    assert len(explanation.nearest[2]) == 5
+    assert all(set(one.targets) == {"event"} for one in explanation.nearest[2])
+    best = explanation.nearest[2][0]
     assert best.likeness <= 1 + 1e-6
-    assert f"similar to training row {best.row}" in found.text()
+    assert f"similar to training row {best.row}" in explanation.text()
     with pytest.raises(ConfigError, match="no explainers named 'occlusoin'; did you mean occlusion"):
         trained.explain(scenes / "test.csv", row=2, explainer="occlusoin")
 
@@ -128,13 +128,13 @@ def test_nearest_rows_have_the_largest_cosine() -> None:
     draw = torch.Generator().manual_seed(0)
     rows, known = torch.randn(4, 6, generator=draw), torch.randn(30, 6, generator=draw)
     rows[3] = 0
-    found = nearest(rows, known, 3)
+    result = nearest(rows, known, 3)
     cosine = torch.nn.functional.cosine_similarity(rows[:, None], known[None], dim=2)
     for i in range(3):
         order = cosine[i].argsort(descending=True)[:3]
-        assert [place for place, _ in found[i]] == order.tolist()
-        assert [like for _, like in found[i]] == pytest.approx(cosine[i][order].tolist(), abs=1e-5)
-    assert found[3] == [], "what is not known at all is near to nothing"
+        assert [place for place, _ in result[i]] == order.tolist()
+        assert [like for _, like in result[i]] == pytest.approx(cosine[i][order].tolist(), abs=1e-5)
+    assert result[3] == [], "what is not known at all is near to nothing"
     assert len(nearest(rows, known[:2], 3)[0]) == 2
 
 
@@ -151,17 +151,17 @@ def test_explained_value_matches_the_prediction(make: Make, kind: str) -> None:
     else:
         task = make(kinds=(kind,))[0].tasks[{"classification": "animal", "multilabel": "tags", "regression": "price"}[kind]]
     vectors = torch.randn(5, 3, requires_grad=True)
-    here = torch.ones(5, dtype=torch.bool)
-    output = task(Encoded(vectors[:, None], here[:, None], vectors, here), {}, {})
+    present = torch.ones(5, dtype=torch.bool)
+    output = task(Encoded(vectors[:, None], present[:, None], vectors, present), {}, {})
     answers = task.answers(output, Batch({}, {}, torch.ones(5)))
     for of in (output, output[2:3], output.roll(1, 0)):
-        found, asked = task.explained(output, of), task.question(of) * (5 // len(of))
-        keys = [words.removeprefix("probability of ") for words in asked]
-        told = [
+        result, requested = task.explained(output, of), task.question(of) * (5 // len(of))
+        keys = [words.removeprefix("probability of ") for words in requested]
+        outcome = [
             one["value"] if key == "value" else one["probabilities"][key] for one, key in zip(answers, keys, strict=True)
         ]
-        assert found.tolist() == pytest.approx(told, abs=1e-5)
-        (slope,) = torch.autograd.grad(found.sum(), vectors, retain_graph=True)
+        assert result.tolist() == pytest.approx(outcome, abs=1e-5)
+        (slope,) = torch.autograd.grad(result.sum(), vectors, retain_graph=True)
         assert bool(slope.any())
 
 
@@ -187,8 +187,8 @@ def test_token_texts_join_to_the_original_text(tokeniser: str) -> None:
     texts = ["the red dress is lovely", "a blue dress, too small", "这件连衣裙很好看 and soft", "质量很差"] * 5
     text = Text(tokeniser=tokeniser)  # type: ignore[arg-type]
     text.fit(iter(texts))
-    for given in texts[:4]:
-        ids = text.encode(given).tolist()
+    for inputs in texts[:4]:
+        ids = text.encode(inputs).tolist()
         pieces = text.pieces(ids)
         assert len(pieces) == len(ids)
         assert "".join("".join(pieces).split()) == "".join(text._tokeniser.decode(ids).split())
@@ -221,16 +221,16 @@ def test_feature_maps_are_outputs_of_the_last_convolutions(trained: Any, scenes:
     row = next(i for i in range(20) if not trained.predict(_table(scenes).take([i]))[0].missing)
     (batch,) = trained.batches(trained.encode(_table(scenes).take([row])))
     model = trained.predictor.model
-    found = feature_maps(model, trained.schema, batch, most=4)
-    assert "photo" in found
+    result = feature_maps(model, trained.schema, batch, most=4)
+    assert "photo" in result
     with torch.no_grad(), grids(model.encoders["photo"], 2) as seen:
         model.encoders["photo"](batch.inputs["photo"].data, None)
     every = {one.tobytes() for one in seen[-1][0].numpy()}
-    assert all(one.tobytes() in every for one in found["photo"])
-    strength = np.abs(found["photo"]).mean(axis=(1, 2))
+    assert all(one.tobytes() in every for one in result["photo"])
+    strength = np.abs(result["photo"]).mean(axis=(1, 2))
     assert (np.diff(strength) <= 0).all()
     assert strength[0] == pytest.approx(np.abs(seen[-1][0].numpy()).mean(axis=(1, 2)).max())
-    html = pictured(found, {"sound": "audio"})
+    html = pictured(result, {"sound": "audio"})
     assert html.count("<img") >= 4
     assert "photo" not in feature_maps(model, trained.schema, batch.without("photo"))
 

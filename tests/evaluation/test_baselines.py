@@ -72,16 +72,16 @@ def blended(
     return model.eval(), batches
 
 
-def floor_of(found: Evaluation) -> ComponentScores:
-    floor = found.targets["animal"].floor
+def floor_of(evaluation: Evaluation) -> ComponentScores:
+    floor = evaluation.targets["animal"].floor
     assert floor is not None
     return floor
 
 
 def test_components_are_scored_on_the_rows_of_the_ensemble(make: Make) -> None:
     model, batches = blended(make, {"good": 1.0, "wrong": -1.0}, [0.2, 0.5, 0.3])
-    found = evaluate(model, batches)
-    floor, target = floor_of(found), found.targets["animal"]
+    evaluation = evaluate(model, batches)
+    floor, target = floor_of(evaluation), evaluation.targets["animal"]
     assert floor.scores[TOGETHER] == target.metrics["accuracy"]
     # The good expert does what the network does, since both add up all streams.
     assert floor.scores["good"] == floor.scores[NETWORK]
@@ -129,9 +129,9 @@ def test_a_useful_network_is_significant_and_a_redundant_one_is_not(make: Make) 
 def test_the_gain_is_a_paired_bootstrap(make: Make) -> None:
     """The interval of the difference is that of the rows on which the two differ, not of two separate scores."""
     model, batches = blended(make, {"near": 0.9, "noise": 0.0}, [0.34, 0.33, 0.33])
-    found = evaluate(model, batches, resamples=2000)
-    _, low, high = floor_of(found).gain
-    wide = found.targets["animal"].intervals["accuracy"]
+    evaluation = evaluate(model, batches, resamples=2000)
+    _, low, high = floor_of(evaluation).gain
+    wide = evaluation.targets["animal"].intervals["accuracy"]
     assert high - low < 0.2 * (wide[1] - wide[0]), "nearly equal answers differ on few rows, whatever rows are drawn"
 
 
@@ -156,9 +156,9 @@ def test_the_verdict_follows_the_interval(gain: tuple[float, float, float], earn
 
 def test_no_component_scores_with_experts_or_scored_rows(make: Make) -> None:
     model, batches = make(rows=40)
-    found = evaluate(model, batches, resamples=3)
-    assert found.targets["animal"].floor is None
-    assert "floor" not in found.to_json()
+    evaluation = evaluate(model, batches, resamples=3)
+    assert evaluation.targets["animal"].floor is None
+    assert "floor" not in evaluation.to_json()
     blend, batches = blended(make, {"good": 1.0}, [0.5, 0.5], rows=40)
     bare = [replace(b, targets={}) for b in batches]
     assert evaluate(blend, bare, resamples=3).targets["animal"].floor is None
@@ -180,16 +180,16 @@ class Words(HTMLParser):
 
 def test_page_terminal_and_json_agree(make: Make, tmp_path: Path) -> None:
     model, batches = blended(make, {"good": 1.0, "wrong": -1.0}, [0.2, 0.5, 0.3])
-    found = evaluate(model, batches, resamples=50)
-    floor = floor_of(found)
-    page = Words(write_report(tmp_path / "r.html", found, title="t").read_text(encoding="utf-8"))
+    evaluation = evaluate(model, batches, resamples=50)
+    floor = floor_of(evaluation)
+    page = Words(write_report(tmp_path / "r.html", evaluation, title="t").read_text(encoding="utf-8"))
     assert "accuracy of each component" in page.charts
     for bar in ("ensemble", "all experts, no network", "image alone: ensemble", "image alone: good"):
         assert bar in page.text
     for sentence in floor.sentences():
         assert sentence in page.text
-        assert sentence in found.text()
-    told = json.loads(json.dumps(found.to_json(), allow_nan=False))["floor"]["animal"]
-    assert told["earned"] == floor.earned
-    assert told["calibration_error"].keys() == floor.calibration.keys()
-    assert told["gain"].keys() == {"mean", "low", "high"}
+        assert sentence in evaluation.text()
+    document = json.loads(json.dumps(evaluation.to_json(), allow_nan=False))["floor"]["animal"]
+    assert document["earned"] == floor.earned
+    assert document["calibration_error"].keys() == floor.calibration.keys()
+    assert document["gain"].keys() == {"mean", "low", "high"}

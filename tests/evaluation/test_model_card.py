@@ -43,28 +43,28 @@ class Page(HTMLParser):
 
 def test_least_certain_rows_have_the_smallest_margins(make: Make) -> None:
     model, batches = make(rows=80, kinds=("classification", "multilabel", "regression"))
-    found = evaluate(model, batches, resamples=3, subsets=False)
-    one = found.targets["animal"]
+    evaluation = evaluate(model, batches, resamples=3, subsets=False)
+    one = evaluation.targets["animal"]
     chances = [sorted(p["probabilities"].values()) for p in one.predictions]
     margins = np.array([c[-1] - c[-2] for c in chances])
     assert one.least_sure(7) == np.argsort(margins, kind="stable")[:7].tolist()
-    labels = found.targets["tags"]
+    labels = evaluation.targets["tags"]
     distance = [np.mean([abs(2 * p - 1) for p in row["probabilities"].values()]) for row in labels.predictions]
     assert labels.least_sure(1) == [int(np.argmin(distance))]
-    assert found.targets["price"].least_sure() == [], "a number says nothing of how sure it is"
+    assert evaluation.targets["price"].least_sure() == [], "a number says nothing of how sure it is"
     assert margin({"value": "only", "probabilities": {"only": 1.0}}) is None
 
 
 def test_explanations_are_shown_with_their_rows(make: Make, tmp_path: Path) -> None:
     model, batches = make(rows=40)
-    found = evaluate(model, batches, resamples=3)
-    hard = found.targets["animal"].hardest(2)
+    evaluation = evaluate(model, batches, resamples=3)
+    hard = evaluation.targets["animal"].hardest(2)
 
     def explained(target: str, row: int) -> str:
         return f"<p>because of {target} {row}</p>" if row in hard else ""
 
     out = write_report(
-        tmp_path / "r.html", found, title="t", rows=[{"a": 1}] * 40, kinds={"a": "number"}, explained=explained
+        tmp_path / "r.html", evaluation, title="t", rows=[{"a": 1}] * 40, kinds={"a": "number"}, explained=explained
     )
     page = Page(out)
     assert all(f"because of animal {row}" in page.text for row in hard)
@@ -76,10 +76,10 @@ def test_explanations_are_shown_with_their_rows(make: Make, tmp_path: Path) -> N
 
 def test_the_card_states_known_and_unknown_facts(make: Make) -> None:
     model, batches = make(rows=120)
-    found = evaluate(model, batches, resamples=10)
+    evaluation = evaluate(model, batches, resamples=10)
     schema = Schema.declare({"photo": "image", "clip": "video", "noise": {"kind": "audio", "of": "clip"}})
     report = {"rows": 1234, "history": [{"seconds": 61.0}], "valid": {"rows": 200}}
-    entries = dict(card(schema, found, parameters=2_500_000, fusion="gated", report=report))
+    entries = dict(card(schema, evaluation, parameters=2_500_000, fusion="gated", report=report))
     assert "photo (image)" in entries["Purpose"]
     assert "noise (audio of clip)" in entries["Purpose"]
     assert "1,234 rows" in entries["Training data"]
@@ -87,7 +87,7 @@ def test_the_card_states_known_and_unknown_facts(make: Make) -> None:
     assert "120 rows" in entries["Evaluation data"]
     assert "10.0 MB" in entries["Size"]
     assert "not measured" in entries["Cost"]
-    scores = found.targets["animal"]
+    scores = evaluation.targets["animal"]
     each = scores.view("per_class").to_json()
     worst = min((one for one in each if one["rows"] >= 20), key=lambda one: one["recall"])
     assert f"recall is lowest for {worst['name']}" in entries["Limitations"]
@@ -102,12 +102,17 @@ def _few(make: Make) -> tuple[Model, list[Batch]]:
 def test_page_size_is_limited_for_large_media(make: Make, tmp_path: Path) -> None:
     """Ten thousand rows, each with a minute of sound at 48 kHz: a megabyte and a half a row once in the page."""
     model, batches = make({"image": 1.0}, rows=500)
-    found = evaluate(model, batches, resamples=3)
+    evaluation = evaluate(model, batches, resamples=3)
     out = io.BytesIO()
     soundfile.write(out, np.random.default_rng(0).normal(size=48_000 * 20).astype(np.float32) / 9, 48_000, format="WAV")
     rows = [{"voice": "a.wav"}] * 500
     path = write_report(
-        tmp_path / "r.html", found, title="t", rows=rows, kinds={"voice": "audio"}, media=lambda row, column: out.getvalue()
+        tmp_path / "r.html",
+        evaluation,
+        title="t",
+        rows=rows,
+        kinds={"voice": "audio"},
+        media=lambda row, column: out.getvalue(),
     )
     assert MEDIA / 2 < path.stat().st_size < MEDIA + 500_000
     assert "omitted to keep this page small" in path.read_text(encoding="utf-8")
@@ -121,7 +126,7 @@ def test_pages_are_accessible(trained: Any, scenes: Path, tmp_path: Path) -> Non
         assert page.all("html")[0]["lang"] == "en"
         assert page.all("main")
         assert any(meta.get("name") == "viewport" for meta in page.all("meta"))
-        ids = {given.get("id") for _, given in page.tags}
+        ids = {attributes.get("id") for _, attributes in page.tags}
         skip = next(link for link in page.all("a") if link.get("class") == "skip")
         assert (skip["href"] or "").removeprefix("#") in ids, "the skip link leads somewhere"
         assert all(picture["alt"] for picture in page.all("img"))
@@ -140,8 +145,8 @@ def test_pages_are_accessible(trained: Any, scenes: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize("cell", [None, "x"])
 def test_rows_without_a_target_can_be_least_certain(make: Make, tmp_path: Path, cell: Any) -> None:
     model, batches = make({"image": 0.0}, rows=40)
-    found = evaluate(model, batches, resamples=3)
-    unknown = [i for i in found.targets["animal"].least_sure(40) if found.targets["animal"].truths[i] is None]
+    evaluation = evaluate(model, batches, resamples=3)
+    unknown = [i for i in evaluation.targets["animal"].least_sure(40) if evaluation.targets["animal"].truths[i] is None]
     assert unknown
-    page = Page(write_report(tmp_path / "r.html", found, title="t", rows=[{"a": cell}] * 40, hardest=0, least_sure=40))
+    page = Page(write_report(tmp_path / "r.html", evaluation, title="t", rows=[{"a": cell}] * 40, hardest=0, least_sure=40))
     assert "true: unknown" in page.text

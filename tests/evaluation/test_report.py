@@ -81,11 +81,11 @@ def media(row: Mapping[str, Any], column: str) -> bytes | None:
     return {"image": picture(), "audio": sound()}.get(column)
 
 
-def written(make: Make, path: Path, **given: Any) -> str:
-    kinds = given.pop("tasks", ("classification",))
+def written(make: Make, path: Path, **arguments: Any) -> str:
+    kinds = arguments.pop("tasks", ("classification",))
     model, batches = make(rows=80, kinds=kinds)
     known = {name: model.tasks[name].baseline([target]) for name, target in batches[0].targets.items()}
-    found = evaluate(model, batches, baselines=known, resamples=20)
+    evaluation = evaluate(model, batches, baselines=known, resamples=20)
     rows = [
         {"image": f"{i}.png", "audio": f"{i}.wav", "note": f"{EVIL} & co", "sensor": "1 2 3.5 -1e2", "age": i % 3}
         for i in range(80)
@@ -101,7 +101,7 @@ def written(make: Make, path: Path, **given: Any) -> str:
         "problems": [f"row {i}, column 'image': no such file {EVIL}" for i in range(30)],
         "recipe_yaml": f"version: 1\ntitle: {EVIL}\n",
     }
-    return write_report(path / "report.html", found, **{**options, **given}).read_text(encoding="utf-8")
+    return write_report(path / "report.html", evaluation, **{**options, **arguments}).read_text(encoding="utf-8")
 
 
 def test_the_page_has_every_section(make: Make, tmp_path: Path) -> None:
@@ -220,19 +220,19 @@ def test_charts_are_well_formed_for_any_input() -> None:
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-3.2, 7.9), (1e-7, 2e-7), (1e6, 3e6), (0.1, 0.100001)])
 def test_ticks_are_few_and_inside(low: float, high: float) -> None:
-    found = ticks(low, high)
-    assert 2 <= len(found) <= 6
-    assert all(low - 1e-9 * (high - low) <= value <= high + 1e-9 * (high - low) for value in found)
+    result = ticks(low, high)
+    assert 2 <= len(result) <= 6
+    assert all(low - 1e-9 * (high - low) <= value <= high + 1e-9 * (high - low) for value in result)
 
 
 def test_learning_curves_pair_training_and_validation(tmp_path: Path) -> None:
-    found = curves([*CURVES, {"epoch": 6, "valid_loss": 0.1, "lr": 1e-3}])
-    assert {name: list(lines) for name, lines in found.items()} == {
+    explanation = curves([*CURVES, {"epoch": 6, "valid_loss": 0.1, "lr": 1e-3}])
+    assert {name: list(lines) for name, lines in explanation.items()} == {
         "loss": ["training", "validation"],
         "accuracy": ["validation"],
     }
-    assert len(found["loss"]["training"]) == 6
-    assert np.isnan(found["loss"]["training"][-1])
+    assert len(explanation["loss"]["training"]) == 6
+    assert np.isnan(explanation["loss"]["training"][-1])
     picture = curves_svg(CURVES, tmp_path / "curves.svg")
     root = ElementTree.fromstring(picture.read_text(encoding="utf-8"))
     assert root.tag.endswith("svg")

@@ -58,7 +58,7 @@ class Page(HTMLParser):
 
 
 def test_verdicts_name_the_baseline(make: Make) -> None:
-    for kind, told in {
+    for kind, result in {
         "classification": "always predicting the most frequent class of the training rows",
         "multilabel": "predicting the frequency of each label in the training rows",
         "regression": "always predicting the median of the training rows",
@@ -66,19 +66,19 @@ def test_verdicts_name_the_baseline(make: Make) -> None:
         model, batches = make(rows=80, kinds=(kind,))
         known = {name: model.tasks[name].baseline([target]) for name, target in batches[0].targets.items()}
         (target,) = evaluate(model, batches, baselines=known, resamples=20).targets.values()
-        assert told in target.findings[0]
+        assert result in target.findings[0]
 
 
 def test_only_averages_over_classes_are_called_macro(make: Make) -> None:
     model, batches = make(rows=80, kinds=("classification", "multilabel"))
-    found = evaluate(model, batches, resamples=3)
-    three = found.targets["animal"]
+    evaluation = evaluate(model, batches, resamples=3)
+    three = evaluation.targets["animal"]
     macro = {name for name in three.metrics if three.named(name).startswith("macro ")}
     assert macro == {"precision", "recall", "f1", "auroc"}
-    tags = found.targets["tags"]
+    tags = evaluation.targets["tags"]
     assert tags.named() == "macro F1"
     assert tags.named("f1_micro") == "F1 micro"
-    assert "macro precision" in found.text()
+    assert "macro precision" in evaluation.text()
     assert words("auroc") == "AUROC"
     two = Classification(Goal.of(SimpleNamespace(classes=["no", "yes"], ragged=False), "y"), 3)  # type: ignore[arg-type]
     assert "auroc" not in two.scorer().macro, "of two classes it is that of the second"
@@ -116,12 +116,12 @@ def test_hardest_rows_have_the_largest_unweighted_loss(make: Make) -> None:
 
 def test_losses_share_a_chart_and_the_objective_has_its_own(quick_fit: Any) -> None:
     history = quick_fit(overrides=["model.tasks.event={kind: classification, balance: 1.0}"]).history
-    found = curves(history)
-    assert next(iter(found)) == "loss"
-    assert set(found["loss"]) == {"training", "validation"}
-    assert found["loss"]["validation"] != found[MINIMISED]["validation"], "classes have weights there"
-    assert {"training", "training, streams left out", "validation"} == set(found[MINIMISED])
-    assert all(np.isfinite(v).all() for line in found.values() for v in line.values())
+    explanation = curves(history)
+    assert next(iter(explanation)) == "loss"
+    assert set(explanation["loss"]) == {"training", "validation"}
+    assert explanation["loss"]["validation"] != explanation[MINIMISED]["validation"], "classes have weights there"
+    assert {"training", "training, streams left out", "validation"} == set(explanation[MINIMISED])
+    assert all(np.isfinite(v).all() for line in explanation.values() for v in line.values())
     several = curves([{f"{split}_unweighted_loss_{t}": 1.0 for split in ("train", "valid") for t in ("a", "b")}])
     assert {name: set(lines) for name, lines in several.items()} == {
         "loss of a": {"training", "validation"},
@@ -185,9 +185,9 @@ def test_colours_are_the_same_on_all_pages(make: Make, tmp_path: Path) -> None:
     assert colours(STYLE)[0]["--for"] == f"#{bytes(FOR).hex()}", "pictures are painted in the same"
     assert colours(STYLE)[0]["--against"] == f"#{bytes(AGAINST).hex()}"
     script = files("sensorium.serve").joinpath("page", "page.js").read_text(encoding="utf-8")
-    told = re.findall(r"</i>([^<]+)</span>", LEGEND)
-    assert len(told) == 3
-    assert all(f'"{words}"' in script for words in told), "the legend says the same there"
+    result = re.findall(r"</i>([^<]+)</span>", LEGEND)
+    assert len(result) == 3
+    assert all(f'"{words}"' in script for words in result), "the legend says the same there"
     model, batches = make(rows=40)
     report = write_report(tmp_path / "r.html", evaluate(model, batches, resamples=3), title="t").read_text(encoding="utf-8")
     assert STYLE in report
@@ -219,9 +219,9 @@ NAMES = [
 def test_bar_labels_are_complete_and_inside_the_chart() -> None:
     chart = bar_chart([Bar(name, 0.5) for name in NAMES], title="t")
     ends = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" text-anchor="end" style="fill:var\(--ink\)" >([^<]*)</text>', chart)
-    labels = [(float(x), float(y), said) for x, y, said in ends if float(x) < W / 2]
-    assert "".join(said for _, _, said in labels).replace(" ", "") == "".join(NAMES).replace(" ", "")
-    assert all(x - PLACE * width(said) >= 0 for x, _, said in labels)
+    labels = [(float(x), float(y), predicted) for x, y, predicted in ends if float(x) < W / 2]
+    assert "".join(predicted for _, _, predicted in labels).replace(" ", "") == "".join(NAMES).replace(" ", "")
+    assert all(x - PLACE * width(predicted) >= 0 for x, _, predicted in labels)
     lines = [y for _, y, _ in labels]
     assert (np.diff(lines) >= 12).all(), "no line lies on another"
     assert lines[-1] < float(re.findall(r'viewBox="0 0 \d+ ([\d.]+)"', chart)[0])
@@ -253,16 +253,16 @@ def test_long_reports_collapse_all_but_the_first_rows(make: Make, tmp_path: Path
         recipe_yaml="a: 1",
     )  # fmt: skip
     page = Page(path.read_text(encoding="utf-8"))
-    folded = [given for tag, given, _ in page.tags if tag == "details" and given.get("class") == "row"]
+    folded = [attributes for tag, attributes, _ in page.tags if tag == "details" and attributes.get("class") == "row"]
     assert len(folded) == 18
-    assert ["open" in given for given in folded] == [i < OPEN for i in range(18)]
+    assert ["open" in attributes for attributes in folded] == [i < OPEN for i in range(18)]
     # Whatever folds can be unfolded by the keyboard: it begins with a summary, which is in the order of tabs.
     for i, (tag, _, _) in enumerate(page.tags):
         if tag == "details":
             assert page.tags[i + 1][0] == "summary"
-    assert not [given for _, given, _ in page.tags if given.get("tabindex") == "-1"]
+    assert not [attributes for _, attributes, _ in page.tags if attributes.get("tabindex") == "-1"]
     pre = next(around for tag, _, around in page.tags if tag == "pre")
-    assert any(tag == "details" and "open" not in given for tag, given in pre)
+    assert any(tag == "details" and "open" not in attributes for tag, attributes in pre)
 
 
 def test_every_table_scrolls(make: Make, tmp_path: Path) -> None:
@@ -286,16 +286,18 @@ def test_long_tables_and_navigation_collapse(tmp_path: Path) -> None:
     sections = [Section(f"Row {i}", "told", folds="open" if i < 2 else "closed") for i in range(12)]
     text = write_page(tmp_path / "p.html", "t", sections).read_text(encoding="utf-8")
     page = Page(text)
-    parts = [given for tag, given, around in page.tags if tag == "details" and around[-1][0] == "section"]
-    assert ["open" in given for given in parts] == [True, True] + [False] * 10
-    links = [any(tag == "details" for tag, _ in around) for tag, given, around in page.tags if tag == "a"]
+    parts = [attributes for tag, attributes, around in page.tags if tag == "details" and around[-1][0] == "section"]
+    assert ["open" in attributes for attributes in parts] == [True, True] + [False] * 10
+    links = [any(tag == "details" for tag, _ in around) for tag, attributes, around in page.tags if tag == "a"]
     assert links.count(True) == 12 - LINKS
 
 
 def test_explained_rows_after_the_first_collapse(trained: Any, scenes: Path, tmp_path: Path) -> None:
     trained.explain(scenes / "test.csv", sample=6, out=tmp_path / "e.html", where=False)
     page = Page((tmp_path / "e.html").read_text(encoding="utf-8"))
-    parts = ["open" in given for tag, given, around in page.tags if tag == "details" and around[-1][0] == "section"]
+    parts = [
+        "open" in attributes for tag, attributes, around in page.tags if tag == "details" and around[-1][0] == "section"
+    ]
     assert parts == [True, True, False, False, False, False]
 
 
@@ -319,7 +321,7 @@ def test_pages_fit_a_phone(trained: Any, scenes: Path, tmp_path: Path) -> None:
 
     from benchmarks import browser
 
-    if browser.found() is None:
+    if browser.executable() is None:
         pytest.skip("there is no chromium on this machine")
     trained.evaluate(scenes / "test.csv", report=tmp_path / "report.html", robustness=True)
     trained.explain(scenes / "test.csv", sample=8, out=tmp_path / "explained.html", explainer="occlusion")
@@ -327,8 +329,8 @@ def test_pages_fit_a_phone(trained: Any, scenes: Path, tmp_path: Path) -> None:
         page.ask("Emulation.setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=1, mobile=True)
         for name, most in (("report", 14_000), ("explained", 10_000)):
             page.opened(f"file://{tmp_path}/{name}.html")
-            found = json.loads(page.run(MEASURED))
-            assert found["wide"] <= 390, name
-            assert found["hidden"] == 0, name
-            assert found["cut"] == [], name
-            assert found["high"] < most, name
+            result = json.loads(page.run(MEASURED))
+            assert result["wide"] <= 390, name
+            assert result["hidden"] == 0, name
+            assert result["cut"] == [], name
+            assert result["high"] < most, name

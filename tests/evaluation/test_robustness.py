@@ -62,30 +62,30 @@ def test_tabular_cells_are_corrupted_independently(trained: Any, encoded: Any) -
 
 
 def test_curves_start_clean_and_end_without_the_stream(trained: Any, scenes: Path, encoded: Any) -> None:
-    found = robustness(trained.predictor.model, trained.schema, encoded)["event"]
+    result = robustness(trained.predictor.model, trained.schema, encoded)["event"]
     whole = trained.evaluate(scenes / "test.csv").targets["event"]
-    assert found.metric == "accuracy"
-    for curve in found.curves:
+    assert result.metric == "accuracy"
+    for curve in result.curves:
         assert curve.steps == STEPS
         assert curve.scores[0] == pytest.approx(whole.metrics["accuracy"])
         if curve.how == REMOVAL:
             rest = "+".join(s for s in whole.whole if s != curve.stream)
             assert curve.scores[-1] == pytest.approx(whole.subsets[rest]["accuracy"])
-    hows = {(curve.stream, curve.how) for curve in found.curves}
+    hows = {(curve.stream, curve.how) for curve in result.curves}
     assert {("photo", "blur"), ("sound", "noise"), ("note", "typos"), ("sensor", "drift"), ("table", "wrong")} <= hows
     again = robustness(trained.predictor.model, trained.schema, encoded)["event"]
-    assert again.curves == found.curves, "the same seed gives the same accidents"
+    assert again.curves == result.curves, "the same seed gives the same accidents"
     fewer = robustness(trained.predictor.model, trained.schema, encoded, corruptions=False, most=10)["event"]
     assert {curve.how for curve in fewer.curves} == {REMOVAL}
     assert fewer.rows <= 10
 
 
 def test_another_metric_can_be_followed(trained: Any, encoded: Any) -> None:
-    found = robustness(trained.predictor.model, trained.schema, encoded, metrics={"event": "log_loss"}, corruptions=False)[
+    result = robustness(trained.predictor.model, trained.schema, encoded, metrics={"event": "log_loss"}, corruptions=False)[
         "event"
     ]
-    assert not found.higher_is_better
-    assert all(score > 0 for curve in found.curves for score in curve.scores)
+    assert not result.higher_is_better
+    assert all(score > 0 for curve in result.curves for score in curve.scores)
     with pytest.raises(ConfigError, match="did you mean log_loss"):
         robustness(trained.predictor.model, trained.schema, encoded, metrics={"event": "log_los"}, corruptions=False)
 
@@ -103,8 +103,8 @@ DOCUMENT = {
 
 
 def test_references_are_the_best_models_trained_without_the_stream() -> None:
-    found = references(DOCUMENT, "event", "accuracy", ["photo", "note", "sound"])
-    assert {s: (r.score, r.name) for s, r in found.items()} == {
+    result = references(DOCUMENT, "event", "accuracy", ["photo", "note", "sound"])
+    assert {s: (r.score, r.name) for s, r in result.items()} == {
         "note": (0.7, "without note"),
         "sound": (0.4, "photo alone"),
     }
@@ -122,7 +122,7 @@ def test_the_command_reports_robustness(cli: Any, run_folder: Path, scenes: Path
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "<h3>Robustness</h3>" in page
     assert "trained without it (photo alone)" in page
-    told = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["robustness"]["event"]
-    assert 0 < told["removal_area"] <= 2
-    code, _, said = cli("evaluate", run_folder, scenes / "test.csv", "--reference", tmp_path / "compare.json")
-    assert (code, "--reference needs --robustness" in said) == (2, True)
+    document = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["robustness"]["event"]
+    assert 0 < document["removal_area"] <= 2
+    code, _, stderr = cli("evaluate", run_folder, scenes / "test.csv", "--reference", tmp_path / "compare.json")
+    assert (code, "--reference needs --robustness" in stderr) == (2, True)

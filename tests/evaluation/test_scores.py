@@ -95,9 +95,9 @@ def test_intervals_are_seeded_hold_the_score_and_shrink_with_rows() -> None:
     wide, narrow = (intervals(scored(classifier(), *answers(rows))) for rows in (50, 800))
     assert wide == intervals(scored(classifier(), *answers(50)))
     assert wide != intervals(scored(classifier(), *answers(50)), seed=1)
-    found = score(classifier(), *answers(800))
+    result = score(classifier(), *answers(800))
     for name in ("accuracy", "f1", "auroc", "log_loss"):
-        assert narrow[name][0] <= found[name] <= narrow[name][1]
+        assert narrow[name][0] <= result[name] <= narrow[name][1]
         assert narrow[name][1] - narrow[name][0] < 0.5 * (wide[name][1] - wide[name][0])
 
 
@@ -132,14 +132,14 @@ def test_all_subsets_up_to_six_streams_then_singles_and_all_but_one() -> None:
 
 def test_a_subset_is_scored_as_a_batch_without_the_other_streams(make: Make) -> None:
     model, batches = make(rows=100)
-    found = evaluate(model, batches, resamples=2).targets["animal"].subsets
+    evaluation = evaluate(model, batches, resamples=2).targets["animal"].subsets
     model.eval()
     for subset in subsets_of(model.streams):
         others = [s for s in model.streams if s not in subset]
         tally = ScoreAccumulator(model.tasks)
         for batch in batches:
             tally.update(model(batch.without(*others)), batch)
-        assert found[label(subset)] == pytest.approx(tally.each["animal"].scores(), abs=1e-6)
+        assert evaluation[label(subset)] == pytest.approx(tally.each["animal"].scores(), abs=1e-6)
 
 
 def test_every_stream_is_encoded_once_a_batch(make: Make) -> None:
@@ -176,9 +176,9 @@ def test_contributions_are_the_mean_gain_over_all_orders(count: int) -> None:
     for order in permutations(streams):
         for i, stream in enumerate(order):
             gains[stream].append(value[frozenset(order[: i + 1])] - value[frozenset(order[:i])])
-    found = stream_contributions(scores, 0.1)
-    assert found == pytest.approx({s: sum(g) / len(g) for s, g in gains.items()})
-    assert sum(found.values()) == pytest.approx(scores[streams] - 0.1)
+    result = stream_contributions(scores, 0.1)
+    assert result == pytest.approx({s: sum(g) / len(g) for s, g in gains.items()})
+    assert sum(result.values()) == pytest.approx(scores[streams] - 0.1)
 
 
 def test_contributions_of_many_streams_are_exact_for_pairwise_interactions() -> None:
@@ -188,8 +188,8 @@ def test_contributions_of_many_streams_are_exact_for_pairwise_interactions() -> 
     def value(subset: tuple[str, ...]) -> float:
         return 0.3 + sum(own[s] for s in subset) + (0.5 if {"a", "c"} <= set(subset) else 0.0)
 
-    found = stream_contributions({subset: value(subset) for subset in subsets_of(streams)}, 0.3)
-    assert found == pytest.approx({s: own[s] + (0.25 if s in "ac" else 0.0) for s in streams})
+    results = stream_contributions({subset: value(subset) for subset in subsets_of(streams)}, 0.3)
+    assert results == pytest.approx({s: own[s] + (0.25 if s in "ac" else 0.0) for s in streams})
 
 
 def test_confusion_counts_are_consistent() -> None:

@@ -28,11 +28,11 @@ def test_holm_steps_down() -> None:
 def test_seed_noise_of_two_models_matches_a_paired_t_test() -> None:
     a, b = np.array([0.81, 0.84, 0.79, 0.86]), np.array([0.70, 0.79, 0.71, 0.74])
     same = torch.zeros(4, 10)
-    found = difference(a.tolist(), b.tolist(), same, same, seed_noise([a.tolist(), b.tolist()]))
+    result = difference(a.tolist(), b.tolist(), same, same, seed_noise([a.tolist(), b.tolist()]))
     expected = scipy.stats.ttest_rel(a, b)
-    assert found.p == pytest.approx(expected.pvalue, rel=1e-6)
+    assert result.p == pytest.approx(expected.pvalue, rel=1e-6)
     low, high = expected.confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((low, high), rel=1e-5)
+    assert (result.low, result.high) == pytest.approx((low, high), rel=1e-5)
 
 
 def test_the_noise_of_several_models_is_the_residual_of_a_two_way_table() -> None:

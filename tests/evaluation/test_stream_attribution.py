@@ -35,26 +35,26 @@ def by_orders(values: np.ndarray[Any, Any], count: int) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 def test_exact_values_are_the_mean_over_all_orders(count: int) -> None:
     values = np.random.default_rng(count).normal(size=(1 << count, 7))
-    found, _ = exact(lambda subset: values[subset], count)
-    np.testing.assert_allclose(found, by_orders(values, count), atol=1e-12)
-    np.testing.assert_allclose(found.sum(axis=0), values[-1] - values[0], atol=1e-12)
+    result, _ = exact(lambda subset: values[subset], count)
+    np.testing.assert_allclose(result, by_orders(values, count), atol=1e-12)
+    np.testing.assert_allclose(result.sum(axis=0), values[-1] - values[0], atol=1e-12)
 
 
 def test_sampled_values_are_complete_and_within_their_errors() -> None:
     values = np.random.default_rng(0).normal(size=(1 << 5, 40))
     truth, _ = exact(lambda subset: values[subset], 5)
-    found, error = sampled(lambda subset: values[subset], 5, seed=1, pairs=60)
-    np.testing.assert_allclose(found.sum(axis=0), values[-1] - values[0], atol=1e-12)
-    assert np.mean(np.abs(found - truth) < 2 * error) > 0.9
+    result, error = sampled(lambda subset: values[subset], 5, seed=1, pairs=60)
+    np.testing.assert_allclose(result.sum(axis=0), values[-1] - values[0], atol=1e-12)
+    assert np.mean(np.abs(result - truth) < 2 * error) > 0.9
     assert (error > 0).all()
 
 
 def test_additive_models_recover_their_terms(make: Make) -> None:
     """Streams are vectors that the fusion adds: a regression is a sum, so each share is the stream's own term."""
     model, batches = make(kinds=("regression",))
-    found = explain(model.eval(), batches[:1])
+    explanation = explain(model.eval(), batches[:1])
     weight = model.tasks["price"].last.weight.detach()[0]
-    for one in found.targets["price"]:
+    for one in explanation.targets["price"]:
         for stream, share in one.shares.items():
             own = batches[0].inputs[stream].data[one.row - 1]
             assert share == pytest.approx(2 * float(own @ weight), abs=1e-4)  # a unit of this target is 2
@@ -64,28 +64,28 @@ def test_additive_models_recover_their_terms(make: Make) -> None:
 def test_classes_are_explained_by_the_predicted_probability(make: Make) -> None:
     model, batches = make()
     model.eval()
-    found = explain(model, batches)
+    explanation = explain(model, batches)
     with torch.no_grad():
         chance = torch.cat([model(batch)["animal"].softmax(dim=1) for batch in batches])
-    rows = found.targets["animal"]
+    rows = explanation.targets["animal"]
     assert [one.value for one in rows] == pytest.approx(chance.amax(dim=1).tolist(), abs=1e-6)
     assert [one.row for one in rows] == list(range(1, 301))
     assert all(sum(one.shares.values()) == pytest.approx(one.value - one.nothing, abs=1e-9) for one in rows)
-    means = found.mean_shares("animal")
+    means = explanation.mean_shares("animal")
     assert means["image"] > means["audio"] > means["noise"]
-    assert found.weights is None, "this fusion says nothing of its weights"
-    assert "mean absolute contribution of each stream" in found.text()
+    assert explanation.weights is None, "this fusion says nothing of its weights"
+    assert "mean absolute contribution of each stream" in explanation.text()
 
 
 def test_missing_streams_contribute_zero(make: Make) -> None:
     model, batches = make()
     batch = batches[0]
     keep = torch.arange(batch.rows) % 2 == 0
-    found = explain(model.eval(), [batch.keep({"audio": keep})])
-    for one in found.targets["animal"]:
-        here = bool(keep[one.row - 1])
-        assert one.missing == ([] if here else ["audio"])
-        if not here:
+    explanation = explain(model.eval(), [batch.keep({"audio": keep})])
+    for one in explanation.targets["animal"]:
+        present = bool(keep[one.row - 1])
+        assert one.missing == ([] if present else ["audio"])
+        if not present:
             assert one.shares["audio"] == pytest.approx(0.0, abs=1e-7)
 
 
@@ -103,8 +103,8 @@ def test_multilabel_is_explained_by_the_most_likely_label(make: Make) -> None:
 
 
 def test_a_trained_model_explains_its_rows(trained: Any, scenes: Path, tmp_path: Path) -> None:
-    found = trained.explain(scenes / "test.csv", row=3, out=tmp_path / "e.html")
-    (one,) = found.targets["event"]
+    explanation = trained.explain(scenes / "test.csv", row=3, out=tmp_path / "e.html")
+    (one,) = explanation.targets["event"]
     (answer,) = trained.predict([trained_row(scenes, 3)], media=scenes)
     assert one.row == 3
     assert one.answer == answer.value
@@ -147,12 +147,12 @@ def test_gates_and_attention_are_drawn(make: Make, tmp_path: Path) -> None:
 
     model.fusion.weights = weights  # type: ignore[method-assign]
     one = batches[0].map(lambda tensor: tensor[:1])
-    found = explain(model.eval(), [one])
-    assert found.weights is not None
-    assert found.weights.tolist() == [pytest.approx([1 / 3] * 3)]
-    assert {name: values.shape for name, values in found.inner.items()} == {"gate": (3, 3), "attention": (3, 3)}
+    explanation = explain(model.eval(), [one])
+    assert explanation.weights is not None
+    assert explanation.weights.tolist() == [pytest.approx([1 / 3] * 3)]
+    assert {name: values.shape for name, values in explanation.inner.items()} == {"gate": (3, 3), "attention": (3, 3)}
     cells = {"note": "<b>safe</b>"}
-    page = write_explanation(tmp_path / "e.html", found, title="<script>", cells=lambda row: cells).read_text(
+    page = write_explanation(tmp_path / "e.html", explanation, title="<script>", cells=lambda row: cells).read_text(
         encoding="utf-8"
     )
     assert "&lt;script&gt;" in page

@@ -13,7 +13,7 @@ from sensorium.core.errors import ConfigError
 from sensorium.core.expert import Expert, Observed, Response
 from sensorium.core.registry import build
 from sensorium.nn.linear_solvers import prior
-from sensorium.testing.experts import RESPONSES, STREAMS, given, observed
+from sensorium.testing.experts import RESPONSES, STREAMS, expert_inputs, observed
 
 pytest.importorskip("sklearn.ensemble")
 QUICK: dict[str, dict[str, Any]] = {"forest": {"trees": 20}, "boosting": {"iterations": 20}}
@@ -37,7 +37,7 @@ def test_size_limit_is_respected(kind: str, monkeypatch: pytest.MonkeyPatch) -> 
     rows = observed(response, 400)
     expert = fitted(kind, rows, response, **({"trees": 300, "leaf": 1} if kind == "forest" else {"iterations": 200}))
     assert size(expert) < 210_000
-    out = expert(*given(kind, rows))
+    out = expert(*expert_inputs(kind, rows))
     assert float((out.argmax(dim=1).numpy() == rows.target).mean()) > 0.6
 
 
@@ -47,7 +47,7 @@ def test_empty_columns_have_no_effect(kind: str) -> None:
     rows = observed(response)
     empty = np.concatenate([rows.compact["table"], np.full((len(rows), 1), np.nan, dtype=np.float32)], axis=1)
     other = replace(rows, compact={**rows.compact, "table": empty})
-    out = fitted(kind, other, response)(*given(kind, other))
+    out = fitted(kind, other, response)(*expert_inputs(kind, other))
     assert bool(out.isfinite().all())
     assert float(np.corrcoef(out[:, 0].numpy(), rows.target)[0, 1]) > 0.7
 
@@ -57,9 +57,11 @@ def test_unseen_classes_get_small_nonzero_probability(kind: str) -> None:
     response = RESPONSES["classes"]
     rows = observed(response)
     for lacking in ([2], [1, 2]):
-        here = {s: rows.present[s] & ~np.isin(rows.target, lacking) if s == "sound" else rows.present[s] for s in STREAMS}
-        expert = fitted(kind, replace(rows, present=here), response)
-        features, _ = given(kind, rows)
+        present = {
+            s: rows.present[s] & ~np.isin(rows.target, lacking) if s == "sound" else rows.present[s] for s in STREAMS
+        }
+        expert = fitted(kind, replace(rows, present=present), response)
+        features, _ = expert_inputs(kind, rows)
         only = {s: torch.full((len(rows),), s == "sound") for s in STREAMS}
         shares = expert(features, only).exp()
         assert bool((shares[:, lacking] > 1e-4).all())
@@ -71,7 +73,7 @@ def test_a_label_that_all_rows_have(kind: str) -> None:
     response = RESPONSES["labels"]
     rows = observed(response)
     target = np.stack([np.ones(len(rows)), rows.target[:, 1]], axis=1).astype(np.float32)
-    out = fitted(kind, replace(rows, target=target), response)(*given(kind, rows))
+    out = fitted(kind, replace(rows, target=target), response)(*expert_inputs(kind, rows))
     known = prior(response, target, rows.weight)
     assert bool(out.isfinite().all())
     assert bool((out[:, 0] > 0.9 * known[0]).all())
@@ -113,7 +115,7 @@ def test_large_problems_reduce_iterations_and_rows(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("sensorium.experts.boosting.WORK", 1e5)
     expert = fitted("boosting", rows, response, iterations=200)
     assert len(expert.root_0) <= 20 * response.size  # type: ignore[arg-type]
-    assert bool(expert(*given("boosting", rows)).isfinite().all())
+    assert bool(expert(*expert_inputs("boosting", rows)).isfinite().all())
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from sensorium.core.expert import Expert, Observed, Response
 from sensorium.core.registry import build
 from sensorium.experts import linear
 from sensorium.nn.linear_solvers import STRENGTHS, Solver, answered, chosen, folds, prior
-from sensorium.testing.experts import RESPONSES, STREAMS, given, observed
+from sensorium.testing.experts import RESPONSES, STREAMS, expert_inputs, observed
 
 models = pytest.importorskip("sklearn.linear_model")
 Logistic = models.LogisticRegression
@@ -22,9 +22,9 @@ Logistic = models.LogisticRegression
 
 def whole(response: Response, rows: int = 200, seed: int = 0) -> Observed:
     """Rows that have every stream, all features dense."""
-    found = observed(response, rows, seed)
-    features: dict[str, Any] = {**found.features, "words": found.features["words"].toarray()}
-    return replace(found, features=features, present={s: np.ones(rows, dtype=bool) for s in STREAMS})
+    result = observed(response, rows, seed)
+    features: dict[str, Any] = {**result.features, "words": result.features["words"].toarray()}
+    return replace(result, features=features, present={s: np.ones(rows, dtype=bool) for s in STREAMS})
 
 
 def fitted(rows: Observed, response: Response, **options: Any) -> Expert:
@@ -37,7 +37,7 @@ def test_logistic_regression_matches_scikit_learn() -> None:
     """Each stream at a total variance of 1, which the reference has by hand."""
     response = RESPONSES["classes"]
     rows = whole(response)
-    out = fitted(rows, response, strength=0.5, balance="even")(*given("linear", rows)).exp()
+    out = fitted(rows, response, strength=0.5, balance="even")(*expert_inputs("linear", rows)).exp()
     parts = [rows.features[s].astype(np.float64) for s in STREAMS]
     x = np.concatenate([part / part.var(axis=0).sum() ** 0.5 for part in parts], axis=1)
     weight = rows.weight / rows.weight.mean()
@@ -51,7 +51,7 @@ def test_sparse_and_dense_features_agree() -> None:
     response = RESPONSES["classes"]
     rows = whole(response)
     thin = replace(rows, features={**rows.features, "words": sparse.csr_matrix(rows.features["words"])})
-    dense, other = (fitted(r, response, strength=1.0, balance="even")(*given("linear", r)) for r in (rows, thin))
+    dense, other = (fitted(r, response, strength=1.0, balance="even")(*expert_inputs("linear", r)) for r in (rows, thin))
     np.testing.assert_allclose(dense.numpy(), other.numpy(), atol=1e-2)
 
 
@@ -111,7 +111,7 @@ def test_unseen_classes_get_small_nonzero_probability() -> None:
     sound = rows.target != 2
     part = replace(rows, present={**rows.present, "sound": sound})
     expert = fitted(part, response)
-    shares = expert(*given("linear", rows)).exp()
+    shares = expert(*expert_inputs("linear", rows)).exp()
     expected = (rows.weight * (rows.target == 2)).sum() / rows.weight.sum()
     assert bool((shares[:, 2] > 0).all())
     assert float(shares[:, 2].mean()) == pytest.approx(expected / (1 + expected), abs=0.1)
@@ -123,15 +123,15 @@ def test_streams_that_never_co_occur_are_predicted_separately() -> None:
     turn = np.arange(len(rows)) % 3
     apart = replace(rows, present={s: turn == i for i, s in enumerate(STREAMS)})
     expert = fitted(apart, response)
-    features, present = given("linear", rows)
-    alone = {s: here if s == STREAMS[0] else torch.zeros_like(here) for s, here in present.items()}
+    features, present = expert_inputs("linear", rows)
+    alone = {s: presence if s == STREAMS[0] else torch.zeros_like(presence) for s, presence in present.items()}
     assert torch.equal(expert(features, present), expert(features, alone))
 
 
 def test_a_target_with_one_class_gives_the_prior() -> None:
     response = RESPONSES["classes"]
     rows = whole(response)
-    out = fitted(replace(rows, target=np.zeros_like(rows.target)), response)(*given("linear", rows)).exp()
+    out = fitted(replace(rows, target=np.zeros_like(rows.target)), response)(*expert_inputs("linear", rows)).exp()
     assert bool((out == out[:1]).all())
     assert float(out[0, 0]) > 0.98
 
@@ -157,7 +157,7 @@ def test_large_problems_are_subsampled(monkeypatch: pytest.MonkeyPatch) -> None:
         return fit(self, x, *rest)
 
     monkeypatch.setattr(Solver, "fit", spied)
-    out = fitted(rows, response)(*given("linear", rows))
+    out = fitted(rows, response)(*expert_inputs("linear", rows))
     assert max(seen) < 0.75 * len(rows)
     assert bool(out.isfinite().all())
 
@@ -174,7 +174,7 @@ def test_the_scores_of_a_row_do_not_depend_on_its_place_or_on_the_batch(kind: st
     response = Response("classes", classes)
     expert = build("experts", kind, response, STREAMS)
     expert.fit(observed(response), 3)
-    features, present = given(kind, observed(response, 64, seed=1))
+    features, present = expert_inputs(kind, observed(response, 64, seed=1))
     draw = np.random.default_rng(0)
     with torch.no_grad():
         scores = expert.eval()(features, present)

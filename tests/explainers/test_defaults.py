@@ -18,7 +18,7 @@ GUIDE = Path(__file__).parents[2] / "docs" / "explain.md"
 LARGE = 4_000_000
 
 
-def asked(encoder: str | dict[str, object], layout: Grid | Ids) -> tuple[str, int, int, int]:
+def requested(encoder: str | dict[str, object], layout: Grid | Ids) -> tuple[str, int, int, int]:
     """What is taken for an encoder that learnt nothing: its name, the rows it had answered, the parts, the weights."""
     torch.manual_seed(0)
     network = build("encoders", encoder, layout).eval()
@@ -30,23 +30,23 @@ def asked(encoder: str | dict[str, object], layout: Grid | Ids) -> tuple[str, in
         return data.flatten(1).double().mean(dim=1)
 
     data = torch.ones(1, 10, dtype=torch.long) if isinstance(layout, Ids) else torch.ones(1, layout.channels, *layout.size)
-    given = Probe(layout, network, data, None, answer, smooth=False)
-    name, made, told = chosen(given, None)
-    assert made is not None, told
-    made.explain(given)
-    return name, rows, given.units().count, sum(weight.numel() for weight in network.parameters())
+    sample = Probe(layout, network, data, None, answer, smooth=False)
+    name, made, result = chosen(sample, None)
+    assert made is not None, result
+    made.explain(sample)
+    return name, rows, sample.units().count, sum(weight.numel() for weight in network.parameters())
 
 
 def test_of_a_large_encoder_few_answers_are_asked() -> None:
     picture = Grid(1, (32, 32))
-    name, rows, parts, weights = asked({"kind": "vit", "dim": 256, "depth": 6, "patch": 8}, picture)
+    name, rows, parts, weights = requested({"kind": "vit", "dim": 256, "depth": 6, "patch": 8}, picture)
     assert weights > LARGE
     assert (name, rows) == ("shapley", 2 + 2 * (parts - 1))
-    name, rows, parts, weights = asked("convnet", picture)
+    name, rows, parts, weights = requested("convnet", picture)
     assert weights < LARGE
     assert (name, rows) == ("shapley", 2 + 16 * (parts - 1))
     # Many words make a large table, of which an answer reads a few lines.
-    name, rows, parts, weights = asked({"kind": "transformer", "dim": 64, "depth": 1}, Ids(80_000, 16))
+    name, rows, parts, weights = requested({"kind": "transformer", "dim": 64, "depth": 1}, Ids(80_000, 16))
     assert weights > LARGE
     assert (name, rows) == ("shapley", 2 + 16 * (parts - 1))
 
@@ -54,8 +54,8 @@ def test_of_a_large_encoder_few_answers_are_asked() -> None:
 def test_chance_is_never_a_default_and_each_explainer_says_whether_it_is() -> None:
     assert preferred() == ["shapley"]
     for kind in kinds("explainers"):
-        told: type[Explainer] = find("explainers", kind)
-        assert (told.preferred > 0) == (kind in preferred())
+        result: type[Explainer] = find("explainers", kind)
+        assert (result.preferred > 0) == (kind in preferred())
 
 
 def test_every_default_was_measured_to_beat_chance() -> None:
@@ -69,7 +69,7 @@ def test_every_default_was_measured_to_beat_chance() -> None:
         beats = {(row["sense"], row["encoder"]): row["beats chance"] for row in rows if row["explainer"] == name}
         assert beats.keys() == encoders
         if name in preferred():
-            assert set(beats.values()) == {"yes"}, [key for key, told in beats.items() if told != "yes"]
+            assert set(beats.values()) == {"yes"}, [key for key, options in beats.items() if options != "yes"]
     large = [row for row in rows if row["sense"] == "image, large" and row["explainer"] == "shapley, 1 order"]
     assert len(large) == 2
     assert all(row["beats chance"] == "yes" for row in large)
@@ -93,8 +93,8 @@ def test_integrated_gradients_gather_points_where_the_answer_turns(scale: float)
 
     def slope(share: float, i: int) -> float:
         at = (x.double() * share).requires_grad_()
-        (found,) = torch.autograd.grad(answer(at, None).sum(), at)
-        return float(found[0, 0, i] * x[0, 0, i])
+        (computed,) = torch.autograd.grad(answer(at, None).sum(), at)
+        return float(computed[0, 0, i] * x[0, 0, i])
 
     places = [0.0, *(scale * 10.0**k for k in (-1, 0, 1, 2) if scale * 10.0**k < 1), 1.0]
     truth = [sum(quad(slope, a, b, args=(i,), limit=30)[0] for a, b in pairwise(places)) for i in range(4)]

@@ -84,8 +84,8 @@ def test_integrated_gradients_of_words_are_those_of_their_vectors() -> None:
     def answer(data: Tensor, mask: Tensor | None) -> Tensor:
         return (encoder.table(data) @ w).sum(dim=1)
 
-    given = Probe(Ids(9, 3), encoder, ids, None, answer, groups=torch.tensor([-1, 0, 1]))
-    heat = explainer("integrated_gradients").explain(given)
+    sample = Probe(Ids(9, 3), encoder, ids, None, answer, groups=torch.tensor([-1, 0, 1]))
+    heat = explainer("integrated_gradients").explain(sample)
     truth = (encoder.table(ids)[0] @ w).detach()
     torch.testing.assert_close(heat.values[1:], truth[1:], atol=1e-4, rtol=1e-3)
     assert float(heat.values[0]) == 0.0, "a special token stays where it is"
@@ -94,8 +94,8 @@ def test_integrated_gradients_of_words_are_those_of_their_vectors() -> None:
 
 def test_occlusion_of_a_sum_gives_its_terms() -> None:
     x, w = torch.randn(1, 1, 16, 16), torch.randn(16, 16)
-    given = formula(Grid(1, (16, 16)), x, lambda d, m: (d[:, 0] * w).sum(dim=(1, 2)))
-    heat = explainer({"kind": "occlusion", "parts": 4}).explain(given)
+    sample = formula(Grid(1, (16, 16)), x, lambda d, m: (d[:, 0] * w).sum(dim=(1, 2)))
+    heat = explainer({"kind": "occlusion", "parts": 4}).explain(sample)
     terms = (x[0, 0] * w).reshape(4, 4, 4, 4).sum(dim=(1, 3))
     torch.testing.assert_close(heat.values[0].reshape(4, 4, 4, 4).sum(dim=(1, 3)), terms, atol=1e-3, rtol=1e-3)
 
@@ -107,12 +107,12 @@ def test_shapley_values_of_parts_are_exact_where_at_most_two_act_together(layout
     alone, pairs = rng.normal(size=5), np.triu(rng.normal(size=(5, 5)), 1)
     data = torch.tensor([[1, 2, 3, 4, 5]])
 
-    def worth(here: np.ndarray[Any, Any]) -> float:
-        return float(here @ alone + here @ pairs @ here)
+    def worth(present: np.ndarray[Any, Any]) -> float:
+        return float(present @ alone + present @ pairs @ present)
 
-    def answer(given: Tensor, mask: Tensor | None) -> Tensor:
+    def answer(inputs: Tensor, mask: Tensor | None) -> Tensor:
         if isinstance(layout, Ids):
-            seen = torch.stack([(given == i).any(dim=1) for i in range(1, 6)], dim=1)
+            seen = torch.stack([(inputs == i).any(dim=1) for i in range(1, 6)], dim=1)
         else:
             assert mask is not None
             seen = mask
@@ -135,8 +135,8 @@ def test_gradcam_is_captums() -> None:
             self.last = nn.Linear(4, 1)
 
         def forward(self, data: Tensor) -> Tensor:
-            found: Tensor = self.last(self.cut(data).tanh().mean(dim=(2, 3)))[:, 0]
-            return found
+            result: Tensor = self.last(self.cut(data).tanh().mean(dim=(2, 3)))[:, 0]
+            return result
 
     network, x = Conv(), torch.randn(1, 2, 8, 8)
 
@@ -145,12 +145,12 @@ def test_gradcam_is_captums() -> None:
             super().__init__()
             self.cut = network.cut
 
-    given = Probe(Grid(2, (8, 8)), Holds(), x, None, lambda d, m: network(d))
+    sample = Probe(Grid(2, (8, 8)), Holds(), x, None, lambda d, m: network(d))
     tool = captum.LayerGradCam(network, network.cut)
     for positive in (True, False):
         theirs = tool.attribute(x, relu_attributions=positive)
         theirs = torch.nn.functional.interpolate(theirs, size=(8, 8), mode="bilinear", align_corners=False)
-        mine = explainer({"kind": "gradcam", "positive": positive}).explain(given).values
+        mine = explainer({"kind": "gradcam", "positive": positive}).explain(sample).values
         torch.testing.assert_close(mine, theirs[0].detach(), atol=1e-6, rtol=1e-5)
 
 
@@ -159,8 +159,8 @@ def test_rollout_follows_the_attention_that_is_there() -> None:
     encoder = build("encoders", {"kind": "transformer", "dim": 8, "depth": 1, "heads": 2}, Ids(20, 6)).eval()
     ids = torch.randint(1, 20, (1, 6))
     last = torch.randn(8)
-    given = Probe(Ids(20, 6), encoder, ids, None, lambda d, m: encoder(d, m).pooled @ last)
-    heat = explainer({"kind": "attention_rollout", "weighted": False}).explain(given)
+    sample = Probe(Ids(20, 6), encoder, ids, None, lambda d, m: encoder(d, m).pooled @ last)
+    heat = explainer({"kind": "attention_rollout", "weighted": False}).explain(sample)
     with torch.no_grad():
         tokens, real = encoder.embed(ids, None)
         block = encoder.stack.blocks[0]
@@ -175,10 +175,10 @@ def test_rollout_follows_the_attention_that_is_there() -> None:
 def test_what_cannot_be_explained_is_refused_in_words() -> None:
     torch.manual_seed(0)
     bag = build("encoders", "bag_of_words", Ids(20, 6)).eval()
-    given = Probe(Ids(20, 6), bag, torch.tensor([[1, 2, 3]]), None, lambda d, m: bag(d, m).pooled.sum(dim=1))
-    assert "looks each word up once" in explainer("integrated_gradients").refuses(given)
-    assert explainer("gradcam").refuses(given) == "does not read ids"
-    assert "one transformer" in explainer("attention_rollout").refuses(given)
+    sample = Probe(Ids(20, 6), bag, torch.tensor([[1, 2, 3]]), None, lambda d, m: bag(d, m).pooled.sum(dim=1))
+    assert "looks each word up once" in explainer("integrated_gradients").refuses(sample)
+    assert explainer("gradcam").refuses(sample) == "does not read ids"
+    assert "one transformer" in explainer("attention_rollout").refuses(sample)
     row = formula(Grid(1, (4,)), torch.ones(1, 1, 4), lambda d, m: d.sum(dim=(1, 2)), smooth=False)
     assert "cannot differentiate" in explainer("integrated_gradients").refuses(row)
     assert explainer("occlusion").refuses(row) == ""
@@ -285,29 +285,29 @@ def test_a_map_of_chance_is_no_better_than_chance_and_knows_no_weights() -> None
 
 def test_curves_of_a_sum_are_its_partial_sums() -> None:
     x = torch.tensor([[[5.0, 1.0, 3.0, 1.0]]])
-    given = formula(Grid(1, (4,)), x, lambda d, m: d.sum(dim=(1, 2)) / 10)
-    found = curves(given, x[0], steps=4)
-    assert found.shares == pytest.approx([0, 0.25, 0.5, 0.75, 1])
-    assert found.deletion == pytest.approx([1.0, 0.5, 0.2, 0.1, 0.0])
-    assert found.insertion == pytest.approx([0.0, 0.5, 0.8, 0.9, 1.0])
-    assert found.deletion_area == pytest.approx(0.25 * (0.5 + 0.5 + 0.2 + 0.1))
-    assert found.gap == pytest.approx(found.insertion_area - found.deletion_area)
+    sample = formula(Grid(1, (4,)), x, lambda d, m: d.sum(dim=(1, 2)) / 10)
+    explanation = curves(sample, x[0], steps=4)
+    assert explanation.shares == pytest.approx([0, 0.25, 0.5, 0.75, 1])
+    assert explanation.deletion == pytest.approx([1.0, 0.5, 0.2, 0.1, 0.0])
+    assert explanation.insertion == pytest.approx([0.0, 0.5, 0.8, 0.9, 1.0])
+    assert explanation.deletion_area == pytest.approx(0.25 * (0.5 + 0.5 + 0.2 + 0.1))
+    assert explanation.gap == pytest.approx(explanation.insertion_area - explanation.deletion_area)
 
 
 @pytest.mark.parametrize("columns", [512, 513, 2048])
 def test_thousands_of_columns_are_added_in_fewer_orders(columns: int) -> None:
     """Of a sum every order tells the truth; how many rows are answered grows with the columns, not with their square."""
     x = torch.randn(1, columns, generator=torch.Generator().manual_seed(0))
-    asked: list[int] = []
+    requested: list[int] = []
 
     def answer(data: Tensor, mask: Tensor | None) -> Tensor:
-        asked.append(len(data))
+        requested.append(len(data))
         return (data if mask is None else data * mask).sum(dim=1)
 
-    given = formula(Row((0,) * columns), x, answer)
-    heat = explainer("shapley").explain(given)
+    sample = formula(Row((0,) * columns), x, answer)
+    heat = explainer("shapley").explain(sample)
     torch.testing.assert_close(heat.values.float(), x[0], atol=1e-3, rtol=1e-3)
-    assert sum(asked) <= 16 * 512 + 8
-    assert max(asked) <= 64
-    torch.testing.assert_close(explainer("occlusion").explain(given).values.float(), x[0], atol=1e-3, rtol=1e-3)
-    assert max(asked) <= 64
+    assert sum(requested) <= 16 * 512 + 8
+    assert max(requested) <= 64
+    torch.testing.assert_close(explainer("occlusion").explain(sample).values.float(), x[0], atol=1e-3, rtol=1e-3)
+    assert max(requested) <= 64

@@ -42,8 +42,8 @@ def test_scores_are_those_of_scikit_learn(rows: int, quantiles: int, missing: fl
     expected = reference.transform(other)
     limit = part.limit.numpy()
     assert ((limit > 2) & (limit < 4)).all()
-    found = part(field(other))[:, :3].numpy()
-    np.testing.assert_allclose(found, np.clip(expected, -limit, limit), atol=2e-3)
+    features = part(field(other))[:, :3].numpy()
+    np.testing.assert_allclose(features, np.clip(expected, -limit, limit), atol=2e-3)
 
 
 def test_extremes_that_many_cells_share_have_their_mean_rank() -> None:
@@ -57,10 +57,10 @@ def test_extremes_that_many_cells_share_have_their_mean_rank() -> None:
 def test_standardised_values_are_clipped_for_linear_models_and_not_for_trees() -> None:
     rows = np.append(np.arange(99.0), 1e4)[:, None]
     part = fitted(Row((0,)), field(rows), reach=3.0)
-    given = part(field(rows))
+    inputs = part(field(rows))
     standard = (rows - rows.mean()) / rows.std()
-    np.testing.assert_allclose(given[:, 1:].numpy(), standard.clip(-3, 3), atol=1e-5)
-    np.testing.assert_allclose(part.compact(given, field(rows)).numpy(), standard, atol=1e-5)
+    np.testing.assert_allclose(inputs[:, 1:].numpy(), standard.clip(-3, 3), atol=1e-5)
+    np.testing.assert_allclose(part.compact(inputs, field(rows)).numpy(), standard, atol=1e-5)
 
 
 def test_constants_and_columns_without_a_value_say_nothing() -> None:
@@ -68,41 +68,41 @@ def test_constants_and_columns_without_a_value_say_nothing() -> None:
     real[:, 1] = False
     rows = np.stack([np.full(30, 0.1), np.arange(30.0), np.arange(30.0)], 1)
     part = fitted(Row((0, 0, 0)), field(rows, real))
-    given = part(field(rows, real))
-    assert given.shape == (30, 7)  # three scores, three values, one indicator of a gap
-    assert not given[:, [0, 1, 3, 4]].any()
-    assert given[:, 6].all()
+    inputs = part(field(rows, real))
+    assert inputs.shape == (30, 7)  # three scores, three values, one indicator of a gap
+    assert not inputs[:, [0, 1, 3, 4]].any()
+    assert inputs[:, 6].all()
     other = part(field([[5.0, 5.0, 5.0]]))  # now there is something else in them
     assert bool(other.isfinite().all())
     assert other[0, 6] == 0
-    assert bool(part.compact(given, field(rows, real))[:, 1].isnan().all())
+    assert bool(part.compact(inputs, field(rows, real))[:, 1].isnan().all())
 
 
 def test_fitted_on_one_row_and_on_none() -> None:
     for fields in ([], [field([[2.0, 3.0]])]):
         part = fitted(Row((0, 4)), *fields)
-        given = part(field([[2.0, 3.0], [-1.0, 0.0]]))
-        assert bool(given.isfinite().all())
-        assert bool(part.compact(given, field([[2.0, 3.0], [-1.0, 0.0]])).isfinite().all())
-        assert given[0, 0] == 0
+        inputs = part(field([[2.0, 3.0], [-1.0, 0.0]]))
+        assert bool(inputs.isfinite().all())
+        assert bool(part.compact(inputs, field([[2.0, 3.0], [-1.0, 0.0]])).isfinite().all())
+        assert inputs[0, 0] == 0
 
 
 def test_missing_numbers_are_their_median_and_have_an_indicator_where_training_had_gaps() -> None:
     rows, real = np.arange(24.0).reshape(8, 3), np.ones((8, 3), dtype=bool)
     real[2, 1] = False
     part = fitted(Row((0, 0, 0)), field(rows, real))
-    given = part(field(rows[:1], [[False, False, True]]))[0]
-    assert given[[0, 1, 3, 4]].tolist() == [0, 0, 0, 0]
-    assert given[6:].tolist() == [1]  # of the second cell alone: the first never was missing
+    inputs = part(field(rows[:1], [[False, False, True]]))[0]
+    assert inputs[[0, 1, 3, 4]].tolist() == [0, 0, 0, 0]
+    assert inputs[6:].tolist() == [1]  # of the second cell alone: the first never was missing
     assert part(field(rows[:1]))[0, 6:].tolist() == [0]
 
 
 def test_codes_are_indicators_and_rare_ones_share_one() -> None:
     codes = [[1.0]] * 5 + [[2.0]] * 3 + [[3.0], [4.0], [0.0]]
     part = fitted(Row((6,)), field(codes))
-    found = part(field([[1], [2], [3], [4], [5], [0]]))
+    features = part(field([[1], [2], [3], [4], [5], [0]]))
     expected = [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1], [0, 0, 1], [0, 0, 0]]
-    assert found.tolist() == expected
+    assert features.tolist() == expected
     assert part(field([[1.0]], [[False]])).tolist() == [[0, 0, 0]]
     capped = fitted(Row((6,)), field(codes), categories=1)(field([[1], [2]]))
     assert capped.tolist() == [[1, 0], [0, 1]]
@@ -116,8 +116,8 @@ def test_two_codes_stand_side_by_side() -> None:
 def test_trees_read_short_codes_as_indicators_and_long_ones_by_frequency() -> None:
     rows = [[1.0, 3.0]] * 3 + [[2.0, 1.0]] * 2 + [[2.0, 14.0]]
     part = fitted(Row((3, 15)), field(rows))
-    given = field([[1, 3], [2, 1], [0, 14], [1, 0], [1, 1]], [[True, True]] * 4 + [[False, False]])
-    compact = part.compact(part(given), given)
+    inputs = field([[1, 3], [2, 1], [0, 14], [1, 0], [1, 1]], [[True, True]] * 4 + [[False, False]])
+    compact = part.compact(part(inputs), inputs)
     assert compact[:4].tolist() == [[1, 0, 0], [0, 1, 1], [0, 0, 2], [1, 0, 14]]
     assert bool(compact[4].isnan().all())
 
@@ -132,7 +132,9 @@ def test_trees_read_short_codes_as_indicators_and_long_ones_by_frequency() -> No
 )
 def test_a_damaged_state_is_refused(name: str, values: torch.Tensor | None, problem: str) -> None:
     state = fitted(Row((0, 3)), field([[0.0, 1.0], [1.0, 2.0]])).state_dict()
-    damaged = {key: found if key != name else values for key, found in state.items() if key != name or values is not None}
+    damaged = {
+        key: results if key != name else values for key, results in state.items() if key != name or values is not None
+    }
     with pytest.raises(RuntimeError, match=problem):
         Cells(Row((0, 3))).load_state_dict(damaged)
 
@@ -154,7 +156,7 @@ def test_thousands_of_columns_are_quick() -> None:
     rows = field(draw.standard_normal((1000, 3000)).astype(np.float32), draw.random((1000, 3000)) < 0.9)
     part = fitted(Row((0,) * 3000), rows)
     began = time.perf_counter()
-    given = part(rows)
-    assert given.shape == (1000, 9000)
-    part.compact(given, rows)
+    inputs = part(rows)
+    assert inputs.shape == (1000, 9000)
+    part.compact(inputs, rows)
     assert time.perf_counter() - began < 10  # a tenth of that where nothing else runs

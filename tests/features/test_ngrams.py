@@ -40,11 +40,11 @@ def field(tokeniser: Tokeniser, texts: list[str]) -> Field:
 
 
 def terms(part: Ngrams) -> tuple[list[str], list[str]]:
-    found = [bytes(buffer.numpy()).decode() for buffer in (part.words, part.characters)]
-    return found[0].split("\n"), found[1].split("\n")
+    results = [bytes(buffer.numpy()).decode() for buffer in (part.words, part.characters)]
+    return results[0].split("\n"), results[1].split("\n")
 
 
-def expected(part: Ngrams, texts: list[str], asked: list[str], least: int = 2) -> np.ndarray:
+def expected(part: Ngrams, texts: list[str], requested: list[str], least: int = 2) -> np.ndarray:
     """The same from scikit-learn, its columns in our order."""
     word = TfidfVectorizer(
         token_pattern=ngrams._WORD.pattern, ngram_range=(1, part.longest[0]), min_df=least, sublinear_tf=True
@@ -54,7 +54,7 @@ def expected(part: Ngrams, texts: list[str], asked: list[str], least: int = 2) -
     for known, reference in zip(terms(part), (word, character), strict=True):
         reference.fit(texts)
         assert sorted(known) == sorted(reference.vocabulary_)
-        blocks.append(reference.transform(asked).toarray()[:, [reference.vocabulary_[term] for term in known]])
+        blocks.append(reference.transform(requested).toarray()[:, [reference.vocabulary_[term] for term in known]])
     return np.concatenate(blocks, axis=1)
 
 
@@ -65,11 +65,11 @@ def test_is_what_scikit_learn_gives(texts: list[str], kind: str, words: int, cha
     tokeniser, layout = reader(texts, kind)
     part = Ngrams(layout, words=words, characters=characters)
     part.fit(iter([field(tokeniser, texts[:4]), field(tokeniser, texts[4:])]))
-    asked = [*texts, texts[0] + " " + texts[3], "dress"]
-    spelt = ["".join(layout.pieces[i] for i in tokeniser.encode(text.lower())) for text in (*texts, *asked)]
+    requested = [*texts, texts[0] + " " + texts[3], "dress"]
+    spelt = ["".join(layout.pieces[i] for i in tokeniser.encode(text.lower())) for text in (*texts, *requested)]
     assert [text.split() for text in spelt[: len(texts)]] == [text.lower().split() for text in texts]
-    found = part(field(tokeniser, asked)).numpy()
-    np.testing.assert_allclose(found, expected(part, spelt[: len(texts)], spelt[len(texts) :]), atol=1e-6)
+    features = part(field(tokeniser, requested)).numpy()
+    np.testing.assert_allclose(features, expected(part, spelt[: len(texts)], spelt[len(texts) :]), atol=1e-6)
 
 
 def test_default_words_of_scikit_learn_where_all_have_two_letters() -> None:
@@ -97,9 +97,9 @@ def test_texts_of_nothing_known_are_zero() -> None:
     part = Ngrams(layout)
     part.fit([field(tokeniser, ENGLISH)])
     data = torch.tensor([[0, 0, 0], [1, 1, 1]])
-    given = part(Field(data, torch.ones(2, dtype=torch.bool), data != 0))
-    assert not given.any()
-    assert not part.compact(given, Field(data, torch.ones(2, dtype=torch.bool), None)).any()
+    inputs = part(Field(data, torch.ones(2, dtype=torch.bool), data != 0))
+    assert not inputs.any()
+    assert not part.compact(inputs, Field(data, torch.ones(2, dtype=torch.bool), None)).any()
 
 
 def test_an_unknown_character_parts_words() -> None:
@@ -107,12 +107,12 @@ def test_an_unknown_character_parts_words() -> None:
     part = Ngrams(layout, words=1, least=1)
     part.fit([field(tokeniser, ["red dress", "blue"])])
     ids = field(tokeniser, ["red燚dress", "red dress"])
-    given = part(ids)
+    inputs = part(ids)
     words, characters = terms(part)
-    assert given[0, : len(words)].tolist() == given[1, : len(words)].tolist()
+    assert inputs[0, : len(words)].tolist() == inputs[1, : len(words)].tolist()
     edge = len(words) + characters.index("d ")
-    assert given[0, edge] == 0
-    assert given[1, edge] > 0
+    assert inputs[0, edge] == 0
+    assert inputs[1, edge] > 0
 
 
 def test_ids_that_cannot_be_spelt_are_terms_themselves() -> None:

@@ -49,17 +49,17 @@ def test_gradients_are_those_of_the_formula() -> None:
 
 def test_light_and_contrast_do_not_count() -> None:
     picture = pictures(2, 1, 16, 16)
-    found, brighter = (blocks(oriented(p, (4, 4)), 1e-6) for p in (picture, 3 * picture + 5))
-    torch.testing.assert_close(found, brighter, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(found.square().sum(dim=1), torch.ones(2, 3, 3))
+    result, brighter = (blocks(oriented(p, (4, 4)), 1e-6) for p in (picture, 3 * picture + 5))
+    torch.testing.assert_close(result, brighter, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(result.square().sum(dim=1), torch.ones(2, 3, 3))
 
 
 def test_an_edge_is_found_where_it_is_and_in_its_direction() -> None:
     upright = torch.zeros(1, 1, 16, 16)
     upright[..., 8:] = 1.0
-    found = oriented(upright, (4, 4))[0]
-    assert found.sum(dim=(1, 2)).argmax() == 0
-    assert found[0].sum(dim=0).argsort()[2:].sort().values.tolist() == [1, 2]
+    result = oriented(upright, (4, 4))[0]
+    assert result.sum(dim=(1, 2)).argmax() == 0
+    assert result[0].sum(dim=0).argsort()[2:].sort().values.tolist() == [1, 2]
     lying = oriented(upright.transpose(2, 3), (4, 4))[0]
     assert set(lying.sum(dim=(1, 2)).topk(2).indices.tolist()) == {4, 5}, "90 degrees lie between 80 and 100"
 
@@ -80,14 +80,14 @@ def test_an_edge_is_found_where_it_is_and_in_its_direction() -> None:
 def test_numbers_are_finite_and_few_enough(channels: int, size: tuple[int, ...]) -> None:
     data = pictures(12, channels, *size)
     features = fitted(Grid(channels, size), data)
-    found = features(field(data))
-    few = features.compact(found, field(data))
-    assert found.dtype == few.dtype == torch.float32
-    assert found.isfinite().all()
+    computed = features(field(data))
+    few = features.compact(computed, field(data))
+    assert computed.dtype == few.dtype == torch.float32
+    assert computed.isfinite().all()
     assert few.isfinite().all()
-    assert found.shape[1] <= 6000
+    assert computed.shape[1] <= 6000
     assert few.shape[1] <= 256
-    assert found.std(dim=0).max() > 0.5
+    assert computed.std(dim=0).max() > 0.5
 
 
 @pytest.mark.parametrize(("channels", "size"), [(1, (14, 9)), (2, (6, 8, 8))])
@@ -113,15 +113,15 @@ def test_directions_are_the_same_each_time_and_are_saved() -> None:
     assert torch.equal(features.directions, again.directions)
     other = Picture(Grid(3, (20, 20)))
     other.load_state_dict(features.state_dict())
-    found = features(field(data))
-    assert torch.equal(other.compact(other(field(data)), field(data)), features.compact(found, field(data)))
+    computed = features(field(data))
+    assert torch.equal(other.compact(other(field(data)), field(data)), features.compact(computed, field(data)))
 
 
 def test_a_shift_in_brightness_shows_in_the_colours_alone() -> None:
     data = pictures(30, 1, 16, 16)
     data[:15] += 2.0
-    found = fitted(Grid(1, (16, 16)), data)(field(data))
-    apart = (found[:15].mean(dim=0) - found[15:].mean(dim=0)).abs()
+    features = fitted(Grid(1, (16, 16)), data)(field(data))
+    apart = (features[:15].mean(dim=0) - features[15:].mean(dim=0)).abs()
     assert apart[-2] > 1.9, "the mean"
     assert apart[-1] < 1.0, "the deviation"
 
@@ -129,9 +129,9 @@ def test_a_shift_in_brightness_shows_in_the_colours_alone() -> None:
 def test_no_rows_leave_something_that_answers() -> None:
     features = Picture(Grid(3, (40, 40)))
     features.fit([])
-    found = features(field(pictures(2, 3, 40, 40)))
-    assert found.isfinite().all()
-    assert features.compact(found, field(pictures(2, 3, 40, 40))).isfinite().all()
+    computed = features(field(pictures(2, 3, 40, 40)))
+    assert computed.isfinite().all()
+    assert features.compact(computed, field(pictures(2, 3, 40, 40))).isfinite().all()
 
 
 def test_digits_are_told_apart() -> None:
@@ -141,10 +141,10 @@ def test_digits_are_told_apart() -> None:
     pixels, labels = load_digits(return_X_y=True)
     data = torch.from_numpy((pixels - pixels.mean()) / pixels.std()).float().reshape(-1, 1, 8, 8)
     features = fitted(Grid(1, (8, 8)), data[:900])
-    found = features(field(data)).numpy()
-    head = LogisticRegression(C=0.01, max_iter=1000).fit(found[:900], labels[:900])
+    computed = features(field(data)).numpy()
+    head = LogisticRegression(C=0.01, max_iter=1000).fit(computed[:900], labels[:900])
     plain = LogisticRegression(C=0.1, max_iter=1000).fit(data[:900].flatten(1).numpy(), labels[:900])
-    score = head.score(found[900:], labels[900:])
+    score = head.score(computed[900:], labels[900:])
     assert score > 0.95
     assert score > plain.score(data[900:].flatten(1).numpy(), labels[900:])
 

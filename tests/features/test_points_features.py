@@ -34,9 +34,9 @@ def fitted(layout: Cloud, data: Tensor, mask: Tensor | None = None) -> Points:
 
 def test_numbers_are_those_of_the_formulas() -> None:
     data, mask = clouds(6, 5, 60)
-    found = Points(Cloud(5, 60)).measured(data.masked_fill(~mask[..., None], 0.0), mask).numpy()
+    features = Points(Cloud(5, 60)).measured(data.masked_fill(~mask[..., None], 0.0), mask).numpy()
     at = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
-    for told, row, real in zip(found, data.double().numpy(), mask.numpy(), strict=True):
+    for result, row, real in zip(features, data.double().numpy(), mask.numpy(), strict=True):
         points = row[real]
         places = points[:, :3]
         gap = places - places.mean(axis=0)
@@ -50,16 +50,16 @@ def test_numbers_are_those_of_the_formulas() -> None:
             np.quantile(places, at, axis=0).T.ravel(),
             np.quantile(radius, at),
         ]
-        np.testing.assert_allclose(told[:40], np.concatenate(expected), atol=2e-3)
+        np.testing.assert_allclose(result[:40], np.concatenate(expected), atol=2e-3)
         # Each pair is there twice, so quantiles lie between the same distances or next to them.
         twice = np.repeat(distance, 2)
-        np.testing.assert_allclose(told[40:47], np.quantile(twice, at), atol=1e-4)
+        np.testing.assert_allclose(result[40:47], np.quantile(twice, at), atol=1e-4)
         for start in (47, 63, 79):
             width = 64 if start == 79 else 16
             alone = start == 63 and len(places) == 1
-            assert told[start : start + width].sum() == pytest.approx(0.0 if alone else 1.0, abs=1e-4)
-        assert told[143] == pytest.approx(np.log1p(len(points)), rel=1e-6)
-        np.testing.assert_allclose(told[144::4], points[:, 3:].mean(axis=0), atol=1e-5)
+            assert result[start : start + width].sum() == pytest.approx(0.0 if alone else 1.0, abs=1e-4)
+        assert result[143] == pytest.approx(np.log1p(len(points)), rel=1e-6)
+        np.testing.assert_allclose(result[144::4], points[:, 3:].mean(axis=0), atol=1e-5)
 
 
 @pytest.mark.parametrize("points", [40, 400])
@@ -81,21 +81,21 @@ def test_some_numbers_know_no_turn() -> None:
     data, _ = clouds(4, 3, 300)
     turn, _ = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(0)))
     features = Points(Cloud(3, 300))
-    found, turned = features.measured(data, None), features.measured(data @ turn, None)
+    computed, turned = features.measured(data, None), features.measured(data @ turn, None)
     for kept in (slice(9, 12), slice(33, 40), slice(47, 63)):  # principal extents, radii and how they spread
-        torch.testing.assert_close(found[:, kept], turned[:, kept], atol=1e-4, rtol=1e-3)
-    assert not torch.allclose(found[:, 12:33], turned[:, 12:33], atol=0.1)
+        torch.testing.assert_close(computed[:, kept], turned[:, kept], atol=1e-4, rtol=1e-3)
+    assert not torch.allclose(computed[:, 12:33], turned[:, 12:33], atol=0.1)
 
 
 def test_numbers_are_finite_saved_and_few_enough() -> None:
     data, mask = clouds(8, 60, 30)
     features, other = fitted(Cloud(60, 30), data, mask), Points(Cloud(60, 30))
-    found = features(field(data, mask))
-    assert found.dtype == torch.float32
-    assert found.isfinite().all()
-    assert features.compact(found, field(data, mask)).shape[1] <= 256
+    computed = features(field(data, mask))
+    assert computed.dtype == torch.float32
+    assert computed.isfinite().all()
+    assert features.compact(computed, field(data, mask)).shape[1] <= 256
     other.load_state_dict(features.state_dict())
-    assert torch.equal(other(field(data, mask)), found)
+    assert torch.equal(other(field(data, mask)), computed)
 
 
 def test_spheres_and_cubes_are_told_apart_by_distances_alone() -> None:
@@ -106,9 +106,9 @@ def test_spheres_and_cubes_are_told_apart_by_distances_alone() -> None:
     ball = ball / ball.norm(dim=2, keepdim=True)
     cube = torch.rand(60, 200, 3, generator=draw) * 2 - 1
     data, labels = torch.cat([ball, cube]), np.repeat([0, 1], 60)
-    found = fitted(Cloud(3, 200), data)(field(data))[:, 47:79].numpy()
-    head = LogisticRegression(C=0.1).fit(found[::2], labels[::2])
-    assert head.score(found[1::2], labels[1::2]) == 1.0
+    features = fitted(Cloud(3, 200), data)(field(data))[:, 47:79].numpy()
+    head = LogisticRegression(C=0.1).fit(features[::2], labels[::2])
+    assert head.score(features[1::2], labels[1::2]) == 1.0
 
 
 def test_what_it_reads() -> None:

@@ -37,20 +37,20 @@ def fitted(layout: Grid, data: Tensor, mask: Tensor | None = None, count: int = 
 
 def plain(series: Array, kernel: Array, dilation: int) -> Array:
     """One convolution, tap by tap, in double precision."""
-    found = np.zeros(len(series))
+    computed = np.zeros(len(series))
     for t in range(len(series)):
         for tap in range(9):
             at = t + (tap - 4) * dilation
             if 0 <= at < len(series):
-                found[t] += kernel[tap] * series[at]
-    return found
+                computed[t] += kernel[tap] * series[at]
+    return computed
 
 
 def test_kernels_are_those_of_the_paper() -> None:
     impulse = torch.zeros(1, 1, 17)
     impulse[..., 8] = 1.0
-    found = convolved(impulse, 1, torch.ones(84, 1))[0, :, 4:13].flip(1).numpy()
-    np.testing.assert_array_equal(found, KERNELS)
+    computed = convolved(impulse, 1, torch.ones(84, 1))[0, :, 4:13].flip(1).numpy()
+    np.testing.assert_array_equal(computed, KERNELS)
     assert not KERNELS.sum(axis=1).any(), "a constant added to a series changes nothing"
 
 
@@ -58,16 +58,16 @@ def test_kernels_are_those_of_the_paper() -> None:
 def test_convolutions_are_those_of_the_formula(dilation: int) -> None:
     draw = np.random.default_rng(dilation)
     series, chosen = draw.normal(size=(3, 30)), draw.random((84, 3)) < 0.5
-    found = convolved(torch.from_numpy(series)[None], dilation, torch.from_numpy(chosen))[0]
+    computed = convolved(torch.from_numpy(series)[None], dilation, torch.from_numpy(chosen))[0]
     expected = [plain(series[some].sum(axis=0), kernel, dilation) for some, kernel in zip(chosen, KERNELS, strict=True)]
-    np.testing.assert_allclose(found, expected, atol=1e-12)
+    np.testing.assert_allclose(computed, expected, atol=1e-12)
 
 
 @pytest.mark.parametrize(("channels", "steps", "least"), [(1, 60, 40), (3, 60, 1), (2, 6, 1)])
 def test_features_are_shares_of_real_steps_above_a_level(channels: int, steps: int, least: int) -> None:
     data, mask = rows(6, channels, steps, least=least)
     features = fitted(Grid(channels, (steps,)), data, mask)
-    found = features.measured(data.masked_fill(~mask[:, None], 0.0), mask).numpy()
+    computed = features.measured(data.masked_fill(~mask[:, None], 0.0), mask).numpy()
     biases, chosen = features.biases.double().numpy(), features.chosen.numpy()
     for b in range(6):
         length = int(mask[b].sum())
@@ -79,10 +79,10 @@ def test_features_are_shares_of_real_steps_above_a_level(channels: int, steps: i
                     values = plain(series[chosen[i, k]].sum(axis=0), kernel, dilation)
                     if (i + k) % 2 and length > 8 * dilation:
                         values = values[4 * dilation : length - 4 * dilation]
-                    assert found[b, column] == pytest.approx((values > biases[k, j]).mean(), abs=1e-6)
+                    assert computed[b, column] == pytest.approx((values > biases[k, j]).mean(), abs=1e-6)
                     column += 1
             level += levels
-        assert column == found.shape[1] == 504
+        assert column == computed.shape[1] == 504
 
 
 def test_levels_are_quantiles_of_what_a_training_row_gives() -> None:
@@ -106,10 +106,10 @@ def test_there_are_as_many_features_as_asked_for(steps: int, count: int) -> None
     layout = Grid(2, (steps,))
     data, mask = rows(3, 2, steps)
     features = fitted(layout, data, mask, count)
-    found = features(field(data, mask))
-    assert found.shape == (3, count // 84 * 84)
-    assert found.isfinite().all()
-    assert features.compact(found, field(data, mask)).shape[1] <= 64
+    computed = features(field(data, mask))
+    assert computed.shape == (3, count // 84 * 84)
+    assert computed.isfinite().all()
+    assert features.compact(computed, field(data, mask)).shape[1] <= 64
     assert max(dilation for dilation, _ in features.dilations) <= max((min(steps, 4096) - 1) // 8, 1)
 
 
@@ -144,9 +144,9 @@ def test_a_model_that_is_read_back_gives_the_same() -> None:
     data, mask = rows(8, 3, 40)
     features, other = fitted(Grid(3, (40,)), data, mask), Rocket(Grid(3, (40,)), count=504)
     other.load_state_dict(features.state_dict())
-    found = features(field(data, mask))
-    assert torch.equal(other(field(data, mask)), found)
-    assert torch.equal(other.compact(found, field(data)), features.compact(found, field(data)))
+    computed = features(field(data, mask))
+    assert torch.equal(other(field(data, mask)), computed)
+    assert torch.equal(other.compact(computed, field(data)), features.compact(computed, field(data)))
 
 
 @pytest.mark.parametrize(
@@ -189,10 +189,10 @@ def test_a_pattern_is_found_wherever_it_stands() -> None:
     for row, label in zip(data, labels, strict=True):
         start = int(torch.randint(72, (1,), generator=draw))
         row[0, start : start + 8] += pattern if label else pattern.repeat_interleave(2)[:8]
-    found = fitted(Grid(1, (80,)), data[:80], count=2016)(field(data)).numpy()
-    head = RidgeClassifier(100.0).fit(found[:80], labels[:80])
+    features = fitted(Grid(1, (80,)), data[:80], count=2016)(field(data)).numpy()
+    head = RidgeClassifier(100.0).fit(features[:80], labels[:80])
     raw = RidgeClassifier(100.0).fit(data[:80, 0], labels[:80])
-    score = head.score(found[80:], labels[80:])
+    score = head.score(features[80:], labels[80:])
     assert score >= 0.85
     assert score > raw.score(data[80:, 0], labels[80:]) + 0.2
 
@@ -201,6 +201,6 @@ def test_no_rows_leave_something_that_answers() -> None:
     features = Rocket(Grid(2, (30,)))
     features.fit([])
     data, mask = rows(4, 2, 30)
-    found = features(field(data, mask))
-    assert found.isfinite().all()
-    assert features.compact(found, field(data, mask)).isfinite().all()
+    computed = features(field(data, mask))
+    assert computed.isfinite().all()
+    assert features.compact(computed, field(data, mask)).isfinite().all()

@@ -37,23 +37,23 @@ def fitted(layout: Grid, data: Tensor, mask: Tensor | None = None) -> Series:
 def test_numbers_are_finite_and_not_too_many(channels: int) -> None:
     data, mask = rows(6, channels, 40)
     features = fitted(Grid(channels, (40,)), data, mask)
-    found = features(field(data, mask))
-    assert found.dtype == torch.float32
-    assert found.isfinite().all()
-    assert found.shape[1] <= 2001 + 120
-    few = features.compact(found, field(data, mask))
+    computed = features(field(data, mask))
+    assert computed.dtype == torch.float32
+    assert computed.isfinite().all()
+    assert computed.shape[1] <= 2001 + 120
+    few = features.compact(computed, field(data, mask))
     assert few.shape[1] <= 301
     assert few.isfinite().all()
 
 
 def test_the_training_rows_are_standardised() -> None:
     data, mask = rows(200, 2, 30)
-    found = fitted(Grid(2, (30,)), data, mask)(field(data, mask))
-    varies = found.std(dim=0) > 0
+    features = fitted(Grid(2, (30,)), data, mask)(field(data, mask))
+    varies = features.std(dim=0) > 0
     assert varies.float().mean() > 0.9
     # Not exactly: what lies ten deviations away is drawn nearer.
-    torch.testing.assert_close(found.mean(dim=0), torch.zeros(found.shape[1]), atol=0.05, rtol=0)
-    torch.testing.assert_close(found.std(dim=0, correction=0)[varies], torch.ones(int(varies.sum())), atol=0.25, rtol=0)
+    torch.testing.assert_close(features.mean(dim=0), torch.zeros(features.shape[1]), atol=0.05, rtol=0)
+    torch.testing.assert_close(features.std(dim=0, correction=0)[varies], torch.ones(int(varies.sum())), atol=0.25, rtol=0)
 
 
 def test_what_never_varied_in_training_says_nothing_later() -> None:
@@ -93,16 +93,16 @@ def test_a_model_that_is_read_back_gives_the_same() -> None:
 def test_powers_are_those_of_scipy() -> None:
     x = np.random.default_rng(0).normal(size=160)
     _, density = signal.welch(x - x.mean(), window="hann", nperseg=32, noverlap=16, detrend=False)
-    found = powers(torch.from_numpy(x)[None], segment=32)[0]
-    np.testing.assert_allclose(found / found.sum(), density / density.sum(), rtol=1e-8)
+    computed = powers(torch.from_numpy(x)[None], segment=32)[0]
+    np.testing.assert_allclose(computed / computed.sum(), density / density.sum(), rtol=1e-8)
 
 
 def test_slow_and_fast_series_differ_in_the_spectrum_alone_where_they_should() -> None:
     time = torch.arange(128) / 128
     slow, fast = (torch.sin(2 * torch.pi * n * time + torch.rand(20, 1) * 6) for n in (4, 40))
     data = torch.cat([slow, fast])[:, None]
-    found = fitted(Grid(1, (128,)), data)(field(data))
-    apart = (found[:20].mean(dim=0) - found[20:].mean(dim=0)).abs()
+    features = fitted(Grid(1, (128,)), data)(field(data))
+    apart = (features[:20].mean(dim=0) - features[20:].mean(dim=0)).abs()
     assert apart[20:36].max() > 1.9, "the two share no band"
     assert apart[0] < 0.5, "their means are alike"
 
@@ -111,8 +111,8 @@ def test_no_rows_leave_something_that_answers() -> None:
     features = Series(Grid(2, (30,)))
     features.fit([])
     data, mask = rows(4, 2, 30)
-    found = features(field(data, mask))
-    assert found.isfinite().all()
+    computed = features(field(data, mask))
+    assert computed.isfinite().all()
 
 
 def test_what_it_reads() -> None:

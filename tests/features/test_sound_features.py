@@ -33,31 +33,31 @@ def fitted(layout: Grid, data: Tensor, mask: Tensor | None = None) -> Sound:
 
 def test_numbers_are_those_of_the_formulas() -> None:
     data, mask = sounds(5, 1, 30, 12)
-    found = Sound(Grid(1, (30, 12), timed=True)).measured(data.masked_fill(~mask[:, None, :, None], 0.0), mask)
+    features = Sound(Grid(1, (30, 12), timed=True)).measured(data.masked_fill(~mask[:, None, :, None], 0.0), mask)
     cells = 12 * 16
-    for row, told, real in zip(data[:, 0].double().numpy(), found, mask.numpy(), strict=True):
+    for row, result, real in zip(data[:, 0].double().numpy(), features, mask.numpy(), strict=True):
         sound = row[real]
         cepstra = fft.dct(sound, norm="ortho", axis=1)
-        moments, quantiles = told[cells : cells + 2 * 48].reshape(24, 4), told[cells + 96 : cells + 132].reshape(12, 3)
+        moments, quantiles = result[cells : cells + 2 * 48].reshape(24, 4), result[cells + 96 : cells + 132].reshape(12, 3)
         for part, values in ((moments[:12], cepstra), (moments[12:], sound)):
             step = np.diff(values, axis=0) if len(values) > 1 else np.zeros((1, 12))
             expected = [values.mean(0), values.std(0), np.abs(step).mean(0), step.std(0)]
             np.testing.assert_allclose(part, np.stack(expected, axis=1), atol=2e-5)
         np.testing.assert_allclose(quantiles, np.quantile(sound, (0.1, 0.5, 0.9), axis=0).T, atol=1e-5)
-        np.testing.assert_allclose(told[:cells].reshape(12, 16).mean(dim=1), sound.mean(0), atol=1e-5)
-        assert float(told[-1]) == pytest.approx(np.log1p(len(sound)), rel=1e-6)
+        np.testing.assert_allclose(result[:cells].reshape(12, 16).mean(dim=1), sound.mean(0), atol=1e-5)
+        assert float(result[-1]) == pytest.approx(np.log1p(len(sound)), rel=1e-6)
 
 
 @pytest.mark.parametrize(("channels", "bands"), [(1, 1), (1, 40), (3, 128), (8, 13)])
 def test_numbers_are_finite_and_few_enough(channels: int, bands: int) -> None:
     data, mask = sounds(9, channels, 25, bands)
     features = fitted(Grid(channels, (25, bands), timed=True), data, mask)
-    found = features(field(data, mask))
-    few = features.compact(found, field(data, mask))
-    assert found.dtype == few.dtype == torch.float32
-    assert found.isfinite().all()
+    computed = features(field(data, mask))
+    few = features.compact(computed, field(data, mask))
+    assert computed.dtype == few.dtype == torch.float32
+    assert computed.isfinite().all()
     assert few.isfinite().all()
-    assert found.shape[1] <= 3000
+    assert computed.shape[1] <= 3000
     assert few.shape[1] <= 256
 
 
@@ -78,11 +78,11 @@ def test_padding_and_what_stands_there_change_nothing() -> None:
 def test_order_in_time_shows_in_the_course_alone() -> None:
     data, _ = sounds(20, 1, 32, 16)
     features = fitted(Grid(1, (32, 16), timed=True), data)
-    found, backwards = features(field(data)), features(field(data.flip(2)))
+    computed, backwards = features(field(data)), features(field(data.flip(2)))
     course, rest = 16 * 16, slice(16 * 16, -17)
-    assert not torch.allclose(found[:, :course], backwards[:, :course], atol=0.1)
+    assert not torch.allclose(computed[:, :course], backwards[:, :course], atol=0.1)
     # What a step is like turns its sign, its size and its spread do not.
-    torch.testing.assert_close(found[:, rest], backwards[:, rest], atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(computed[:, rest], backwards[:, rest], atol=1e-3, rtol=1e-3)
 
 
 def test_a_model_that_is_read_back_gives_the_same() -> None:

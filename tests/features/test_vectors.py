@@ -59,9 +59,9 @@ def test_experts_read_the_vectors_of_a_frozen_encoder(quick_fit: Any, scenes: Pa
 
 
 def test_of_frozen_streams_they_are_read_unasked(quick_fit: Any) -> None:
-    found = quick_fit(ignore=IGNORE, overrides=[*FROZEN, "training.epochs=1", "model.networks=2"]).recipe.model
-    assert {"kind": "vectors"} in found.features["note"]
-    assert {"kind": "vectors"} not in found.features["table"]
+    result = quick_fit(ignore=IGNORE, overrides=[*FROZEN, "training.epochs=1", "model.networks=2"]).recipe.model
+    assert {"kind": "vectors"} in result.features["note"]
+    assert {"kind": "vectors"} not in result.features["table"]
     plain = quick_fit(ignore=IGNORE, overrides=["model.experts=[linear]", "training.epochs=1"]).recipe.model
     assert {"kind": "vectors"} not in plain.features["note"]
 

@@ -102,13 +102,13 @@ def test_weighted(parts: dict[str, Encoded]) -> None:
         evidence = np.zeros((3, DIM)) if fusion.evidence is None else array(fusion.evidence)
         expected = []
         for row in rows(parts):
-            here = [i for i, s in enumerate(STREAMS) if s in row]
-            share = softmax(np.array([logits[i] + evidence[i] @ row[STREAMS[i]] for i in here]))
-            expected.append(sum(a * row[STREAMS[i]] for a, i in zip(share, here, strict=True)))
+            present = [i for i, s in enumerate(STREAMS) if s in row]
+            share = softmax(np.array([logits[i] + evidence[i] @ row[STREAMS[i]] for i in present]))
+            expected.append(sum(a * row[STREAMS[i]] for a, i in zip(share, present, strict=True)))
         agree(fusion, parts, expected)
-        told = fusion.coefficients()
-        assert list(told) == STREAMS
-        np.testing.assert_allclose(list(told.values()), softmax(logits), rtol=1e-6)
+        values = fusion.coefficients()
+        assert list(values) == STREAMS
+        np.testing.assert_allclose(list(values.values()), softmax(logits), rtol=1e-6)
         shares = fusion.shares(parts)
         np.testing.assert_allclose(array(shares.sum(dim=1)), np.ones(len(PRESENT)))
         assert not bool(shares[~PRESENT].any())
@@ -118,9 +118,9 @@ def test_gated(parts: dict[str, Encoded]) -> None:
     fusion = make({"kind": "gated", "temperature": 0.7})
     expected = []
     for row in rows(parts):
-        here = [i for i, s in enumerate(STREAMS) if s in row]
-        gate = softmax(np.stack([linear(fusion.gate[i], row[STREAMS[i]]) / 0.7 for i in here]))
-        value = np.stack([np.tanh(linear(fusion.value[i], row[STREAMS[i]])) for i in here])
+        present = [i for i, s in enumerate(STREAMS) if s in row]
+        gate = softmax(np.stack([linear(fusion.gate[i], row[STREAMS[i]]) / 0.7 for i in present]))
+        value = np.stack([np.tanh(linear(fusion.value[i], row[STREAMS[i]])) for i in present])
         expected.append((gate * value).sum(axis=0))
     agree(fusion, parts, expected)
 
@@ -129,10 +129,10 @@ def test_lowrank_is_the_sum_over_pairs(parts: dict[str, Encoded]) -> None:
     fusion = make({"kind": "lowrank", "rank": 5})
     expected = []
     for row in rows(parts):
-        here = [i for i, s in enumerate(STREAMS) if s in row]
-        hidden = sum(linear(fusion.own[i], row[STREAMS[i]]) for i in here)
-        for a in here:
-            for b in here:
+        present = [i for i, s in enumerate(STREAMS) if s in row]
+        hidden = sum(linear(fusion.own[i], row[STREAMS[i]]) for i in present)
+        for a in present:
+            for b in present:
                 if a < b:
                     factors = [perceptron(fusion.factor[i].layers, row[STREAMS[i]]) for i in (a, b)]
                     hidden = hidden + linear(fusion.product, factors[0] * factors[1])
@@ -158,8 +158,8 @@ def test_alignment_is_attention_to_the_other_streams(parts: dict[str, Encoded]) 
                     tokens = tokens + np.array([attend(look, query, seen) for query in named[s]])
                 after[s] = tokens
             real = after
-        here = [STREAMS.index(s) for s in real]
-        share = softmax(array(fusion.logits)[here])
+        present = [STREAMS.index(s) for s in real]
+        share = softmax(array(fusion.logits)[present])
         vectors = [array(parts[s].pooled[i]) + tokens.mean(axis=0) for s, tokens in real.items()]
         expected.append(sum(a * v for a, v in zip(share, vectors, strict=True)))
     agree(fusion, parts, expected)
@@ -197,12 +197,12 @@ def test_learned_weights_follow_the_useful_stream() -> None:
     torch.manual_seed(0)
     fusion, head = Weighted(["signal", "noise"], 4), nn.Linear(4, 2)
     step = torch.optim.Adam([*fusion.parameters(), *head.parameters()], lr=0.05)
-    here = torch.ones(64, dtype=torch.bool)
+    present = torch.ones(64, dtype=torch.bool)
     for _ in range(80):
         label = torch.randint(0, 2, (64,))
         useful = torch.randn(64, 4) + 2.0 * label[:, None]
         both = {"signal": useful, "noise": torch.randn(64, 4)}
-        fused = fusion({s: Encoded(x[:, None], here[:, None], x, here) for s, x in both.items()})
+        fused = fusion({s: Encoded(x[:, None], present[:, None], x, present) for s, x in both.items()})
         loss = nn.functional.cross_entropy(head(fused.pooled), label)
         step.zero_grad()
         loss.backward()

@@ -71,8 +71,10 @@ def test_what_stands_in_an_absent_streams_place(how: str, parts: dict[str, Encod
             assert fusion.guess is not None
             for row in gone.nonzero()[:, 0].tolist():
                 others = [j for j in range(len(STREAMS)) if j != i]
-                told = [parts[STREAMS[j]].pooled[row] if PRESENT[row, j] else torch.zeros(DIM) for j in others]
-                flat = torch.cat([torch.cat([x, PRESENT[row, j, None].float()]) for x, j in zip(told, others, strict=True)])
+                weights = [parts[STREAMS[j]].pooled[row] if PRESENT[row, j] else torch.zeros(DIM) for j in others]
+                flat = torch.cat(
+                    [torch.cat([x, PRESENT[row, j, None].float()]) for x, j in zip(weights, others, strict=True)]
+                )
                 torch.testing.assert_close(part.pooled[row], fusion.guess.networks[i](flat), rtol=1e-4, atol=1e-5)
 
 

@@ -52,26 +52,26 @@ def parts_of(rows: int, seed: int = 0) -> tuple[dict[str, Encoded], Tensor]:
 def test_merged_decisions_are_what_the_rules_say(vote: bool) -> None:
     torch.manual_seed(0)
     outputs = 2 * torch.randn(40, 5, 3, dtype=torch.float64)
-    here = torch.rand(40, 5) < 0.7
-    here[:, 0] = True
-    share = (here / here.sum(dim=1, keepdim=True)).double()
+    present = torch.rand(40, 5) < 0.7
+    present[:, 0] = True
+    share = (present / present.sum(dim=1, keepdim=True)).double()
     classes = merged_classes(outputs, share, vote=vote).softmax(dim=1).numpy()
     labels = merged_labels(outputs, share, vote=vote, threshold=0.4).sigmoid().numpy()
     numbers = merged_numbers(outputs, share, vote=vote).numpy()
     for i in range(40):
-        said = outputs[i, here[i]].numpy()
-        chances = np.exp(said) / np.exp(said).sum(axis=1, keepdims=True)
-        given = 1 / (1 + np.exp(-said))
+        predicted = outputs[i, present[i]].numpy()
+        chances = np.exp(predicted) / np.exp(predicted).sum(axis=1, keepdims=True)
+        inputs = 1 / (1 + np.exp(-predicted))
         if vote:
-            votes = np.bincount(chances.argmax(axis=1), minlength=3) / len(said)
+            votes = np.bincount(chances.argmax(axis=1), minlength=3) / len(predicted)
             np.testing.assert_allclose(classes[i], (1 - TIE) * votes + TIE * chances.mean(axis=0), rtol=1e-9)
-            want = (1 - TIE) * (given >= 0.4).mean(axis=0) + TIE * given.mean(axis=0)
+            want = (1 - TIE) * (inputs >= 0.4).mean(axis=0) + TIE * inputs.mean(axis=0)
             np.testing.assert_allclose(labels[i], want, rtol=1e-6)
-            np.testing.assert_allclose(numbers[i], np.median(said, axis=0))
+            np.testing.assert_allclose(numbers[i], np.median(predicted, axis=0))
         else:
             np.testing.assert_allclose(classes[i], chances.mean(axis=0))
-            np.testing.assert_allclose(labels[i], given.mean(axis=0))
-            np.testing.assert_allclose(numbers[i], said.mean(axis=0))
+            np.testing.assert_allclose(labels[i], inputs.mean(axis=0))
+            np.testing.assert_allclose(numbers[i], predicted.mean(axis=0))
 
 
 def test_a_vote_is_won_by_votes_and_a_tie_by_the_surer() -> None:
@@ -154,13 +154,13 @@ def test_learned_weights_follow_the_useful_stream() -> None:
     goal, _ = goal_of("classification")
     task = fusion.answering(lambda: build("tasks", "classification", goal, 4))
     step = torch.optim.Adam([*fusion.parameters(), *task.parameters()], lr=0.05)
-    here = torch.ones(64, dtype=torch.bool)
+    present = torch.ones(64, dtype=torch.bool)
     parts: dict[str, Encoded] = {}
     for _ in range(80):
         label = torch.randint(0, 2, (64, 1))
         both = {"signal": torch.randn(64, 4) + 2.0 * label, "noise": torch.randn(64, 4)}
-        parts = {s: Encoded(x[:, None], here[:, None], x, here) for s, x in both.items()}
-        loss = task.loss(task(fusion(parts), parts, {}), Field(label, here)).mean()
+        parts = {s: Encoded(x[:, None], present[:, None], x, present) for s, x in both.items()}
+        loss = task.loss(task(fusion(parts), parts, {}), Field(label, present)).mean()
         step.zero_grad()
         loss.backward()
         step.step()
@@ -181,8 +181,8 @@ def experts(rows: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     logits[:, 0, 0] += 3.0 * (truth == 0) - 1.5
     logits[:, 1, 1] += 3.0 * (truth == 1) - 1.5 * (truth != 0)
     logits[:, 2] = 2.5 * noise[:, 2]
-    here = torch.rand(rows, 3, generator=draw) < 0.8
-    return logits.log_softmax(dim=2), here, truth
+    present = torch.rand(rows, 3, generator=draw) < 0.8
+    return logits.log_softmax(dim=2), present, truth
 
 
 def test_the_stacker_is_its_equation() -> None:
@@ -190,56 +190,56 @@ def test_the_stacker_is_its_equation() -> None:
     stacker = perturbed(Stacker(3, 4))
     for buffer in (stacker.score, stacker.sharpness, stacker.offset):
         buffer.copy_(torch.randn(buffer.shape))
-    said, here = torch.randn(20, 3, 4), torch.rand(20, 3) < 0.6
-    here[:, 0] = True
-    out = stacker(said, here).double().numpy()
+    predicted, present = torch.randn(20, 3, 4), torch.rand(20, 3) < 0.6
+    present[:, 0] = True
+    out = stacker(predicted, present).double().numpy()
     for i in range(20):
-        there = here[i].nonzero().squeeze(1).tolist()
-        alpha = np.exp(stacker.score[there].double().numpy())
+        columns = present[i].nonzero().squeeze(1).tolist()
+        alpha = np.exp(stacker.score[columns].double().numpy())
         alpha /= alpha.sum(axis=0)
-        z = (alpha * said[i, there].double().numpy()).sum(axis=0)
-        if len(there) > 1:
-            z = np.exp(float(stacker.sharpness[len(there) - 2])) * z + stacker.offset[len(there) - 2].double().numpy()
+        z = (alpha * predicted[i, columns].double().numpy()).sum(axis=0)
+        if len(columns) > 1:
+            z = np.exp(float(stacker.sharpness[len(columns) - 2])) * z + stacker.offset[len(columns) - 2].double().numpy()
         np.testing.assert_allclose(out[i], z, rtol=1e-5, atol=1e-6)
-        if len(there) == 1:
-            np.testing.assert_array_equal(out[i], said[i, there[0]].double().numpy())
+        if len(columns) == 1:
+            np.testing.assert_array_equal(out[i], predicted[i, columns[0]].double().numpy())
 
 
 def test_stacking_beats_the_mean_on_rows_it_has_not_seen() -> None:
-    said, here, truth = experts(400, 0)
+    predicted, present, truth = experts(400, 0)
     stacker = Stacker(3, 3)
 
     def loss(output: Tensor, target: Field) -> Tensor:
         return torch.nn.functional.cross_entropy(output, target.data[:, 0], reduction="none")
 
     everyone = torch.ones(400, dtype=torch.bool)
-    learn_stacker(stacker, (said, here), Field(truth[:, None], everyone), torch.ones(400), loss)
-    said, here, truth = experts(2000, 1)
-    here[:, 0] |= ~here.any(dim=1)
-    share = here / here.sum(dim=1, keepdim=True)
+    learn_stacker(stacker, (predicted, present), Field(truth[:, None], everyone), torch.ones(400), loss)
+    predicted, present, truth = experts(2000, 1)
+    present[:, 0] |= ~present.any(dim=1)
+    share = present / present.sum(dim=1, keepdim=True)
     target = Field(truth[:, None], torch.ones(2000, dtype=torch.bool))
-    mean, stack = merged_classes(said, share), stacker(said, here)
+    mean, stack = merged_classes(predicted, share), stacker(predicted, present)
     assert float(loss(stack, target).mean()) < 0.9 * float(loss(mean, target).mean())
     assert float((stack.argmax(1) == truth).float().mean()) > float((mean.argmax(1) == truth).float().mean())
 
 
 def test_stacking_finds_the_optimum() -> None:
     """The gradient of the whole objective, ridge included, is nothing where the search stopped."""
-    said, here, truth = experts(60, 2)
+    predicted, present, truth = experts(60, 2)
     target = Field(truth[:, None], torch.ones(60, dtype=torch.bool))
     stacker = Stacker(3, 3)
 
     def loss(output: Tensor, field: Field) -> Tensor:
         return torch.nn.functional.cross_entropy(output, field.data[:, 0], reduction="none")
 
-    learn_stacker(stacker, (said, here), target, torch.ones(60), loss)
-    found = [t.double().requires_grad_() for t in (stacker.score, stacker.sharpness, stacker.offset)]
-    total = sum(t.square().sum() for t in found)
+    learn_stacker(stacker, (predicted, present), target, torch.ones(60), loss)
+    results = [t.double().requires_grad_() for t in (stacker.score, stacker.sharpness, stacker.offset)]
+    total = sum(t.square().sum() for t in results)
     subsets = [[True, True, False], [True, False, True], [False, True, True], [True, True, True]]
     for subset in subsets:
-        part = here & torch.tensor(subset)
-        total = total + (loss(stacked(said.double(), part, *found), target) * (part.sum(1) > 1)).sum() / len(subsets)
-    for gradient in torch.autograd.grad(total, found):
+        part = present & torch.tensor(subset)
+        total = total + (loss(stacked(predicted.double(), part, *results), target) * (part.sum(1) > 1)).sum() / len(subsets)
+    for gradient in torch.autograd.grad(total, results):
         assert float(gradient.abs().max()) < 1e-2
 
 
@@ -258,11 +258,11 @@ def test_nothing_to_stack_leaves_the_mean() -> None:
 def test_a_sum_of_parts_is_learnt_by_stacking() -> None:
     """Each stream knows one summand: the mean of what they say is half the answer, and stacking finds the double."""
     torch.manual_seed(0)
-    said = torch.randn(500, 2, 1)
-    target = Field(said.sum(dim=1), torch.ones(500, dtype=torch.bool))
+    predicted = torch.randn(500, 2, 1)
+    target = Field(predicted.sum(dim=1), torch.ones(500, dtype=torch.bool))
     stacker, both = Stacker(2, 1), torch.ones(500, 2, dtype=torch.bool)
-    learn_stacker(stacker, (said, both), target, torch.ones(500), lambda o, f: (o - f.data).square()[:, 0])
-    torch.testing.assert_close(stacker(said, both), target.data, rtol=0.02, atol=0.02)
+    learn_stacker(stacker, (predicted, both), target, torch.ones(500), lambda o, f: (o - f.data).square()[:, 0])
+    torch.testing.assert_close(stacker(predicted, both), target.data, rtol=0.02, atol=0.02)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -320,10 +320,10 @@ def test_groups_answer_together_where_late_is_the_outer_fusion() -> None:
     with torch.no_grad():
         output = task(fusion(parts), parts, {})
         inner = fusion.inner["near"](parts)  # type: ignore[index, operator]
-        said = torch.stack([task.heads["near"](inner, {}, {}), task.heads["note"](parts["note"], {}, {})], dim=1)
-        here = torch.stack([inner.present, present[:, 1]], dim=1)
-        share = here / here.sum(dim=1, keepdim=True).clamp(min=1)
-        torch.testing.assert_close(output[:2], merged_classes(said, share)[:2])
+        predicted = torch.stack([task.heads["near"](inner, {}, {}), task.heads["note"](parts["note"], {}, {})], dim=1)
+        presence = torch.stack([inner.present, present[:, 1]], dim=1)
+        share = presence / presence.sum(dim=1, keepdim=True).clamp(min=1)
+        torch.testing.assert_close(output[:2], merged_classes(predicted, share)[:2])
     stacking = {"kind": "compose", "groups": groups, "fusion": {"kind": "late", "decide": "stacking"}}
     with pytest.raises(ConfigError, match="stacking"):
         build("fusions", stacking, STREAMS, DIM).answering(lambda: build("tasks", "classification", goal, DIM))

@@ -22,7 +22,7 @@ def test_its_layers_are_those_of_the_checkpoint() -> None:
     fusion: Any = build("fusions", {"kind": "lxmert", "checkpoint": str(folder)}, ["photo", "question"], 12).eval()
     theirs = transformers.LxmertModel.from_pretrained(folder).eval().encoder
     words, regions = torch.randn(3, 6, 16), torch.randn(3, 5, 16)
-    some, there = torch.arange(6) < torch.tensor([[6], [3], [1]]), torch.arange(5) < torch.tensor([[2], [5], [4]])
+    some, region_mask = torch.arange(6) < torch.tensor([[6], [3], [1]]), torch.arange(5) < torch.tensor([[2], [5], [4]])
 
     def added(mask: torch.Tensor) -> torch.Tensor:
         return torch.zeros(mask.shape).masked_fill(~mask, torch.finfo(torch.float32).min)[:, None, None]
@@ -30,10 +30,10 @@ def test_its_layers_are_those_of_the_checkpoint() -> None:
     ours, expected = (words, regions), (words, regions)
     with torch.no_grad():
         for mine, its in zip(fusion.layers, theirs.x_layers, strict=True):
-            ours = mine(ours[0], some, ours[1], there)
-            expected = its(expected[0], added(some), expected[1], added(there))
+            ours = mine(ours[0], some, ours[1], region_mask)
+            expected = its(expected[0], added(some), expected[1], added(region_mask))
         torch.testing.assert_close(ours[0][some], expected[0][some], rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(ours[1][there], expected[1][there], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(ours[1][region_mask], expected[1][region_mask], rtol=1e-4, atol=1e-4)
         box = torch.rand(2, 3, 4)
         torch.testing.assert_close(fusion.boxes(box), theirs.visn_fc.box_layer_norm(theirs.visn_fc.box_fc(box)))
     assert len(fusion.layers) == 2

@@ -68,9 +68,9 @@ def test_only_these_have_no_equation_of_their_own() -> None:
 def test_is_its_equation(kind: str, seed: int) -> None:
     fusion, parts = made(kind, seed)
     with torch.no_grad():
-        found = fusion(parts).pooled
+        computed = fusion(parts).pooled
         for i in range(ROWS):
-            torch.testing.assert_close(found[i : i + 1], PLAIN[kind](fusion, row(parts, i)), rtol=1e-8, atol=1e-9)
+            torch.testing.assert_close(computed[i : i + 1], PLAIN[kind](fusion, row(parts, i)), rtol=1e-8, atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", EXACT)

@@ -51,23 +51,23 @@ def test_what_it_says_of_its_weights_is_true_to_its_form(kind: str) -> None:
     parts = samples.streams(SIZES, DIM, PRESENT)
     fusion = made(kind)
     with torch.no_grad():
-        told = fusion.weights(parts)
-        assert_same(told, fusion.weights(littered(parts)), "what stands in absent rows matters")
+        weights = fusion.weights(parts)
+        assert_same(weights, fusion.weights(littered(parts)), "what stands in absent rows matters")
     real = torch.cat([parts[s].mask for s in STREAMS], dim=1)
     owner = torch.arange(3).repeat_interleave(torch.tensor(list(SIZES.values())))
-    assert ("share" in told) == (kind in SHARING)
-    assert ("attention" in told) == (kind in LOOKING)
-    assert ("gate" in told) == (kind in GATING)
-    if "share" in told:
-        assert told["share"].shape == PRESENT.shape
-        assert bool((told["share"] >= 0).all())
-        assert not bool(told["share"][~PRESENT].any())
-        torch.testing.assert_close(told["share"].sum(dim=1), PRESENT.any(dim=1).float())
-    if "gate" in told:
-        assert told["gate"].shape == (*PRESENT.shape, DIM)
-        assert not bool(told["gate"][~PRESENT].any())
-    if "attention" in told:
-        look = told["attention"]
+    assert ("share" in weights) == (kind in SHARING)
+    assert ("attention" in weights) == (kind in LOOKING)
+    assert ("gate" in weights) == (kind in GATING)
+    if "share" in weights:
+        assert weights["share"].shape == PRESENT.shape
+        assert bool((weights["share"] >= 0).all())
+        assert not bool(weights["share"][~PRESENT].any())
+        torch.testing.assert_close(weights["share"].sum(dim=1), PRESENT.any(dim=1).float())
+    if "gate" in weights:
+        assert weights["gate"].shape == (*PRESENT.shape, DIM)
+        assert not bool(weights["gate"][~PRESENT].any())
+    if "attention" in weights:
+        look = weights["attention"]
         assert look.shape == (len(PRESENT), len(owner), len(owner))
         assert not bool(look.masked_select(~(real.unsqueeze(2) & real.unsqueeze(1))).any())
         own = owner.unsqueeze(1) == owner
@@ -93,8 +93,8 @@ def test_the_attention_told_is_the_attention_used() -> None:
         queries = torch.randn(3, 4, 8, dtype=torch.float64)
         context[..., :] = context[..., :1]  # all features of a token alike, so that heads may be averaged
         mixed = layer(queries, context, mask)
-        told = layer.weights(queries, context, mask) @ context
-        torch.testing.assert_close(mixed.mean(dim=2), told.mean(dim=2))
+        weights = layer.weights(queries, context, mask) @ context
+        torch.testing.assert_close(mixed.mean(dim=2), weights.mean(dim=2))
 
 
 def test_bottleneck_says_what_its_shared_tokens_look_at() -> None:
@@ -180,15 +180,15 @@ def test_a_bad_option_is_refused_by_name(spec: dict[str, Any], word: str) -> Non
 
 
 def test_tensor_refuses_what_would_not_fit_and_says_what_would(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as error:
         build("fusions", {"kind": "tensor", "features": 32}, [f"s{i}" for i in range(8)], 64)
-    assert "MB" in str(told.value)
-    assert "lowrank" in str(told.value)
-    assert f"{33**8:,} entries" in str(told.value)
+    assert "MB" in str(error.value)
+    assert "lowrank" in str(error.value)
+    assert f"{33**8:,} entries" in str(error.value)
     monkeypatch.setattr("sensorium.fusions.tensor.available", lambda: 64 << 20)
-    with pytest.raises(ConfigError, match=r"features: \d+") as told:
+    with pytest.raises(ConfigError, match=r"features: \d+") as error:
         build("fusions", {"kind": "tensor", "features": 40}, STREAMS, 64)
-    proposed = int(str(told.value).split("features: ")[1].split(",")[0])
+    proposed = int(str(error.value).split("features: ")[1].split(",")[0])
     assert proposed > 1
     build("fusions", {"kind": "tensor", "features": proposed}, STREAMS, 64)
     with pytest.raises(ConfigError):

@@ -47,9 +47,9 @@ def test_the_whole_road(way: str, quick_fit: Any, scenes: Path, tmp_path: Path, 
     assert [p.targets for p in before] == [p.targets for p in after]
     assert "note" in before[0].missing
     if way == "vote":
-        code, told, _ = cli("predict", tmp_path / "run", scenes / "test.csv")
+        code, result, _ = cli("predict", tmp_path / "run", scenes / "test.csv")
         assert code == 0
-        assert "event=kettle" in told.splitlines()[0], "the classes' chances are not among the columns"
+        assert "event=kettle" in result.splitlines()[0], "the classes' chances are not among the columns"
     evaluation = model.evaluate(scenes / "test.csv").to_json()
     assert evaluation["confusion"]["event"]["counts"], "what a kind of task has is not asked of the kind"
 

@@ -15,10 +15,10 @@ TEXTS = ["the cat sat on the mat", "a dog and a cat", "dog dog dog", "自然 语
 @pytest.mark.parametrize("sublinear", [False, True])
 def test_tfidf_agrees_with_scikit_learn(longest: int, least: int, sublinear: bool) -> None:
     sklearn = pytest.importorskip("sklearn.feature_extraction.text")
-    told = {"tokenizer": str.split, "token_pattern": None, "ngram_range": (1, longest), "min_df": least}
+    options = {"tokenizer": str.split, "token_pattern": None, "ngram_range": (1, longest), "min_df": least}
     words = [text.split() for text in TEXTS]
     bags = BagOfWords.learn(words, longest=longest, least=least)
-    counts, weights = sklearn.CountVectorizer(**told), sklearn.TfidfVectorizer(**told, sublinear_tf=sublinear)
+    counts, weights = sklearn.CountVectorizer(**options), sklearn.TfidfVectorizer(**options, sublinear_tf=sublinear)
     np.testing.assert_array_equal(bags.counts(words), counts.fit_transform(TEXTS).toarray())
     assert list(bags.words) == list(counts.get_feature_names_out())
     weights.fit(TEXTS)

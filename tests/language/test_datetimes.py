@@ -100,5 +100,5 @@ def test_zones_by_name() -> None:
 
 
 def test_detection_of_the_order() -> None:
-    found = day_month_order(["3/4/2020", "5/5/2020", "12/25/2021", "1/31/2021", "25.12.2020", "2020-01-02", None])
-    assert (found.days, found.months, found.either, found.order, found.example) == (0, 2, 1, "mdy", "12/25/2021")
+    result = day_month_order(["3/4/2020", "5/5/2020", "12/25/2021", "1/31/2021", "25.12.2020", "2020-01-02", None])
+    assert (result.days, result.months, result.either, result.order, result.example) == (0, 2, 1, "mdy", "12/25/2021")

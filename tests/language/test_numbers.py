@@ -50,8 +50,8 @@ def test_ambiguous_new_cell_is_refused(cells: list[object], later: str, readings
     assert read_number(later, writing) is None
     assert readings in number_problem(later, writing)
     assert "decimal: point or comma" in number_problem(later, writing)
-    told, _ = detect_format(cells, "comma")
-    assert read_number("12,375", told) == 12.375
+    result, _ = detect_format(cells, "comma")
+    assert read_number("12,375", result) == 12.375
 
 
 @pytest.mark.parametrize(

@@ -51,11 +51,13 @@ def test_english_parts_of_speech_are_mostly_right() -> None:
     """The forty sentences were tagged before any tagger had seen them; hand-written rules had 83 % of their words right."""
     pytest.importorskip("textblob")
     pairs = [
-        (found, told) for line in tagged_by_hand() for found, told in zip(english([w for w, _ in line]), line, strict=True)
+        (results, result)
+        for line in tagged_by_hand()
+        for results, result in zip(english([w for w, _ in line]), line, strict=True)
     ]
     assert len(pairs) > 500
-    assert all(told in TAGS for _, (_, told) in pairs)
-    assert sum(found == told for found, told in pairs) / len(pairs) > 0.91
+    assert all(result in TAGS for _, (_, result) in pairs)
+    assert sum(results == result for results, result in pairs) / len(pairs) > 0.91
 
 
 def test_contractions_are_two_words() -> None:
@@ -161,9 +163,9 @@ def test_loaded_tokeniser_agrees_with_the_library(tmp_path: Path) -> None:
 def test_read_vectors(tmp_path: Path) -> None:
     path = tmp_path / "glove.txt"
     path.write_text("cat 1 2 3\nnew york -1 0.5 1e-2\ndog 0 0 1\n", encoding="utf-8")
-    found = read_vectors(path, {"cat", "new york", "cow"}, 3)
-    assert sorted(found) == ["cat", "new york"]
-    np.testing.assert_allclose(found["new york"], [-1, 0.5, 0.01])
+    results = read_vectors(path, {"cat", "new york", "cow"}, 3)
+    assert sorted(results) == ["cat", "new york"]
+    np.testing.assert_allclose(results["new york"], [-1, 0.5, 0.01])
     path.write_text("2 3\ncat 1 2 3\n", encoding="utf-8")
     assert list(read_vectors(path, {"cat"}, 3)) == ["cat"]
 
@@ -192,12 +194,12 @@ def test_learnt_vectors_of_related_words_are_similar() -> None:
     draw = np.random.default_rng(0)
     groups = [[f"{kind}{i}" for i in range(5)] for kind in "ab"]
     texts = [draw.choice(groups[i % 2], 8).tolist() for i in range(300)]
-    found = learn_vectors(texts, 10, epochs=5)
+    result = learn_vectors(texts, 10, epochs=5)
     again = learn_vectors(texts, 10, epochs=5)
-    np.testing.assert_array_equal(found["a0"], again["a0"])
+    np.testing.assert_array_equal(result["a0"], again["a0"])
 
     def near(x: str, y: str) -> float:
-        return float(found[x] @ found[y] / np.linalg.norm(found[x]) / np.linalg.norm(found[y]))
+        return float(result[x] @ result[y] / np.linalg.norm(result[x]) / np.linalg.norm(result[y]))
 
     assert near("a0", "a1") > near("a0", "b1") + 0.2
     assert learn_vectors([["once"]], 4) == {}

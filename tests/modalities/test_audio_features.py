@@ -91,7 +91,7 @@ def test_features_can_stay_what_they_are(features: str) -> None:
     one, other = standard.prepare(field), raw.prepare(field)
     mean, deviation = (torch.tensor(standard.state[key]) for key in ("mean", "deviation"))
     assert one.mask is not None
-    mine, its = (given.data.movedim(2, 1)[one.mask].flatten(1) for given in (one, other))
+    mine, its = (inputs.data.movedim(2, 1)[one.mask].flatten(1) for inputs in (one, other))
     torch.testing.assert_close(mine * deviation + mean, its, rtol=1e-3, atol=1e-3)
 
 
@@ -112,8 +112,8 @@ def test_mfcc_is_librosas() -> None:
 
 def test_coefficients() -> None:
     for features in ("mfcc", "plp", "rasta_plp"):
-        for count, given in ((13, None), (6, 6)):
-            layout = fitted(features=features, coefficients=given).layout
+        for count, inputs in ((13, None), (6, 6)):
+            layout = fitted(features=features, coefficients=inputs).layout
             assert isinstance(layout, Grid)
             assert layout.size[1] == count
     slow = fitted(features="plp", rate=1000)

@@ -86,9 +86,9 @@ def test_a_dot_is_where_the_framing_says(size: tuple[int, int], options: dict[st
     ready = image.prepare(field)
     assert torch.equal(ready.frame, field.frame), "nothing moves without a generator"  # type: ignore[arg-type]
     want = geometry.points(field.frame, torch.tensor([[[x, y]]]))[0, 0].tolist()
-    found = middle_of((ready.data[0, 0] - 0.02).clamp_min(0))
+    result = middle_of((ready.data[0, 0] - 0.02).clamp_min(0))
     # A JPEG of 1003 × 333 is decoded at 251 × 84 pixels of 4, the last of which reach past its edge; arrays are not shrunk.
-    assert found == pytest.approx(want, abs=0.25 if form == "PNG" else 1.0 if "crop" in options else 0.5)
+    assert result == pytest.approx(want, abs=0.25 if form == "PNG" else 1.0 if "crop" in options else 0.5)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -109,8 +109,8 @@ def test_pixels_are_those_of_the_upright_picture(orientation: int, form: str, si
     field = framed(image, [cell])
     assert field.frame is not None
     want = geometry.points(field.frame, torch.tensor([[[x, y]]]))[0, 0].tolist()
-    found = middle_of((image.prepare(field).data[0, 0] - 0.03).clamp_min(0))
-    assert found == pytest.approx(want, abs=0.25)
+    result = middle_of((image.prepare(field).data[0, 0] - 0.03).clamp_min(0))
+    assert result == pytest.approx(want, abs=0.25)
 
 
 def test_an_orientation_behind_the_pixels_of_a_png_is_found() -> None:
@@ -272,11 +272,11 @@ def test_nobody_who_does_not_ask_is_told_and_the_dice_fall_the_same() -> None:
     for options in CHANGES:
         image = stated(24, 36, **options)
         field = framed(image, [blob(dot(24, 36, 10, 12, 4))], 8)
-        asked, other = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
-        with_frame, without = image.prepare(field, asked), image.prepare(replace(field, frame=None), other)
+        requested, other = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
+        with_frame, without = image.prepare(field, requested), image.prepare(replace(field, frame=None), other)
         assert without.frame is None
         assert torch.equal(with_frame.data, without.data)
-        assert torch.equal(torch.rand(3, generator=asked), torch.rand(3, generator=other))
+        assert torch.equal(torch.rand(3, generator=requested), torch.rand(3, generator=other))
 
 
 def test_several_pictures_have_no_frame_and_words_no_framing() -> None:
@@ -390,10 +390,10 @@ def test_a_recordings_extent_is_its_seconds() -> None:
     assert hearing().extent(cell) == pytest.approx([0.5])
     assert hearing().extent(click(0.2, 1.5)) == pytest.approx([1.5])
     assert hearing().extent(Blob(b"no sound", "a.wav")) is None
-    found = hearing(trim_db=30.0).extent(click(0.9))
-    assert found is not None
-    assert found[0] == pytest.approx(2.0)
-    assert 0.7 < found[1] < 0.9
+    result = hearing(trim_db=30.0).extent(click(0.9))
+    assert result is not None
+    assert result[0] == pytest.approx(2.0)
+    assert 0.7 < result[1] < 0.9
 
 
 # ── series ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -78,8 +78,8 @@ def test_both_mirrors_in_all_four_ways() -> None:
     plain = image.prepare(field).data[0]
     ways = [plain, plain.flip(-1), plain.flip(-2), plain.flip(-1, -2)]
     made = image.prepare(field, torch.Generator().manual_seed(0)).data
-    found = [next(i for i, way in enumerate(ways) if torch.equal(way, row)) for row in made]
-    assert set(found) == {0, 1, 2, 3}
+    results = [next(i for i, way in enumerate(ways) if torch.equal(way, row)) for row in made]
+    assert set(results) == {0, 1, 2, 3}
 
 
 def test_rotate_says_how_far_whatever_augment_says() -> None:

@@ -110,8 +110,8 @@ def test_batches_are_masked() -> None:
 
 def test_digests_tell_contents_apart() -> None:
     one, other = Blob(png(1), "a"), Blob(png(2), "b")
-    found = {digest(x) for x in ([one], [other], [one, other], [other, one], one, [np.zeros(3)], [np.zeros(4)])}
-    assert len(found) == 7
+    results = {digest(x) for x in ([one], [other], [one, other], [other, one], one, [np.zeros(3)], [np.zeros(4)])}
+    assert len(results) == 7
     assert digest([one, other]) == digest([Blob(one.data, "c"), other])
 
 

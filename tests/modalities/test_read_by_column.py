@@ -82,9 +82,9 @@ def test_the_order_of_days_is_told_kept_and_held_to() -> None:
     assert open_.settled == {}
     with pytest.raises(CellError, match=r"months first.*days first.*order: mdy"):
         again(open_).encode("12/25/2020")
-    told = fitted(Datetime(order="mdy"), ["3/4/2020"])
-    assert not told.doubts
-    assert np.array_equal(told.encode("3/4/2020"), told.encode("2020-03-04"))
+    result = fitted(Datetime(order="mdy"), ["3/4/2020"])
+    assert not result.doubts
+    assert np.array_equal(result.encode("3/4/2020"), result.encode("2020-03-04"))
     assert "both" not in fitted(Datetime(), ["25/12/2020", "12/25/2020"]).doubts[0]
 
 
@@ -108,10 +108,10 @@ def test_the_order_of_days_is_told_kept_and_held_to() -> None:
 )
 def test_answers_have_the_type_of_the_training_labels(cells: Any, answers: list[Any]) -> None:
     category = again(fitted(Category(), list(cells)))
-    found = [category.decode(np.array([i])) for i in range(len(category.classes))]
-    assert found == answers
-    assert [type(value) for value in found] == [type(value) for value in answers]
-    assert [float(category.encode_target(value)[0]) for value in found] == list(range(len(found)))
+    results = [category.decode(np.array([i])) for i in range(len(category.classes))]
+    assert results == answers
+    assert [type(value) for value in results] == [type(value) for value in answers]
+    assert [float(category.encode_target(value)[0]) for value in results] == list(range(len(results)))
     assert all(isinstance(name, str) for name in category.classes)
 
 

@@ -156,8 +156,8 @@ def test_bad_options() -> None:
 @pytest.mark.parametrize("how", Series.corruptions)
 def test_what_spoils_readings_leaves_the_flags(how: str) -> None:
     cells = walks()
-    plain, told = fitted(cells), fitted(cells, indicator=True)
-    spoiled = told.corrupt(told.encode(cells[0]), how, 0.5, np.random.default_rng(0))
+    plain, result = fitted(cells), fitted(cells, indicator=True)
+    spoiled = result.corrupt(result.encode(cells[0]), how, 0.5, np.random.default_rng(0))
     expected = plain.corrupt(plain.encode(cells[0]), how, 0.5, np.random.default_rng(0))
     np.testing.assert_array_equal(spoiled[:, :2], expected)
     assert spoiled.dtype == np.float32

@@ -75,9 +75,9 @@ def test_bad_cells_are_refused_in_words(cell: Any, problem: str) -> None:
 
 def test_what_is_guessed() -> None:
     cells = [v.tolist() for v in VECTORS]
-    for given in (cells, [json.dumps(cell) for cell in cells], VECTORS, ["a.npy"]):
+    for inputs in (cells, [json.dumps(cell) for cell in cells], VECTORS, ["a.npy"]):
         for name, wins in (("clip_embedding", True), ("vec", True), ("heartbeat", False), ("vectorised", False)):
-            assert (Vector.sniff(given, name).score > Series.sniff(given, name).score) == wins, name
+            assert (Vector.sniff(inputs, name).score > Series.sniff(inputs, name).score) == wins, name
 
 
 def test_options_are_checked() -> None:

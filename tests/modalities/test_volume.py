@@ -52,19 +52,19 @@ def slices(voxels: np.ndarray = VOXELS, **tags: Any) -> list[bytes]:
         meta = FileMetaDataset()
         meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, f"1.2.{at + 1}"
         meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        found = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-        found.SOPClassUID, found.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-        found.SeriesInstanceUID, found.InstanceNumber = "1.2.3", len(voxels) - at
-        found.ImagePositionPatient, found.ImageOrientationPatient = [0, 0, 2.5 * at], [1, 0, 0, 0, 1, 0]
-        found.Rows, found.Columns = pixels.shape
-        found.SamplesPerPixel, found.PhotometricInterpretation = 1, "MONOCHROME2"
-        found.BitsAllocated, found.BitsStored, found.HighBit, found.PixelRepresentation = 16, 16, 15, 0
-        found.RescaleSlope, found.RescaleIntercept = 1, -1024
+        results = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+        results.SOPClassUID, results.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+        results.SeriesInstanceUID, results.InstanceNumber = "1.2.3", len(voxels) - at
+        results.ImagePositionPatient, results.ImageOrientationPatient = [0, 0, 2.5 * at], [1, 0, 0, 0, 1, 0]
+        results.Rows, results.Columns = pixels.shape
+        results.SamplesPerPixel, results.PhotometricInterpretation = 1, "MONOCHROME2"
+        results.BitsAllocated, results.BitsStored, results.HighBit, results.PixelRepresentation = 16, 16, 15, 0
+        results.RescaleSlope, results.RescaleIntercept = 1, -1024
         for name, value in tags.items():
-            setattr(found, name, value)
-        found.PixelData = (pixels.astype(np.int32) + 1024).astype(np.uint16).tobytes()
+            setattr(results, name, value)
+        results.PixelData = (pixels.astype(np.int32) + 1024).astype(np.uint16).tobytes()
         out = io.BytesIO()
-        found.save_as(out, enforce_file_format=True)
+        results.save_as(out, enforce_file_format=True)
         made.append(out.getvalue())
     return made
 
@@ -169,7 +169,7 @@ def test_it_is_recognised() -> None:
     table = Table(
         {"scan": [VOXELS + i for i in range(4)], "photo": [np.zeros((20, 20, 3), np.uint8) + i for i in range(4)]}
     )
-    assert {name: found.kind for name, found in infer_types(table).items()} == {"scan": "volume", "photo": "image"}
+    assert {name: types.kind for name, types in infer_types(table).items()} == {"scan": "volume", "photo": "image"}
 
 
 def test_a_cell_may_name_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,10 +186,10 @@ def test_a_cell_may_name_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert digest(opened) != digest(opener.open("scan1"))
     table = Table({"scan": ["scan0", "scan1", "scan2", "plain", "scan0"]}, root=tmp_path)
     volume = reader(table, "scan", {"kind": "volume"}, opener)
-    found = decode(table, "scan", volume, opener)
-    assert [p.row for p in found.problems] == [4]
-    assert "is a folder, not a file" in found.problems[0].problem
-    assert found.digests[0] == found.digests[4] != found.digests[1]
+    result = decode(table, "scan", volume, opener)
+    assert [p.row for p in result.problems] == [4]
+    assert "is a folder, not a file" in result.problems[0].problem
+    assert result.digests[0] == result.digests[4] != result.digests[1]
     image = build("modalities", "image")
     image.fit([np.zeros((9, 9), np.uint8)])
     with pytest.raises(CellError, match="not a picture"):

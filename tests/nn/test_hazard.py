@@ -62,8 +62,8 @@ def test_partial_likelihood_matches_lifelines() -> None:
     assert float(partial_loss(score, time, event).sum()) == pytest.approx(-LIKELIHOOD, abs=1e-8)
     assert float(partial_loss(score + 300, time, event).sum()) == pytest.approx(-LIKELIHOOD, abs=1e-8)
     strata = torch.from_numpy(STRATUM)
-    found = partial_loss(torch.from_numpy(X @ STRATIFIED), time, event, None, strata)
-    assert float(found.sum()) == pytest.approx(-STRATA_LIKELIHOOD, abs=1e-8)
+    computed = partial_loss(torch.from_numpy(X @ STRATIFIED), time, event, None, strata)
+    assert float(computed.sum()) == pytest.approx(-STRATA_LIKELIHOOD, abs=1e-8)
 
 
 def test_minimum_matches_lifelines() -> None:
@@ -110,9 +110,9 @@ def test_extreme_scores_and_no_events_stay_finite() -> None:
 
 def test_curves_match_lifelines() -> None:
     at, share = kaplan_meier(time, event, ones[None])
-    found = dict(zip(at.tolist(), share[0].tolist(), strict=True))
+    result = dict(zip(at.tolist(), share[0].tolist(), strict=True))
     for moment, value in KAPLAN_MEIER.items():
-        assert found[moment] == pytest.approx(value, abs=1e-9)
+        assert result[moment] == pytest.approx(value, abs=1e-9)
         assert float(alive_at(torch.stack([time, event.double()], dim=1), ones[None], torch.tensor(moment + 0.5))) == (
             pytest.approx(value, abs=1e-9)
         )
@@ -174,11 +174,11 @@ def test_uno_and_brier_match_their_formulas(draw: Tensor) -> None:
     for g, at in enumerate(grid.tolist()):
         total = 0.0
         for i in range(40):
-            said = float(curve[i, g])
+            predicted = float(curve[i, g])
             if TIME[i] <= at and EVENT[i]:
-                total += float(draw[i]) * said**2 / _censored(TIME[i], before=True, draw=draw)
+                total += float(draw[i]) * predicted**2 / _censored(TIME[i], before=True, draw=draw)
             elif TIME[i] > at:
-                total += float(draw[i]) * (1 - said) ** 2 / _censored(at, before=False, draw=draw)
+                total += float(draw[i]) * (1 - predicted) ** 2 / _censored(at, before=False, draw=draw)
         errors.append(total / float(draw.sum()))
     prediction = torch.cat([torch.from_numpy(risk)[:, None], curve], dim=1)
     wanted = np.trapezoid(errors, grid.numpy()) / 8.0

@@ -150,7 +150,7 @@ def test_backwards_is_its_own_inverse_and_turns_each_row_at_its_own_end() -> Non
 
 
 def test_shares_sum_to_one_over_what_is_there() -> None:
-    here = torch.tensor([[True, True], [True, False], [False, False]])
-    share = shares(torch.randn(3, 2, 4), here)
+    present = torch.tensor([[True, True], [True, False], [False, False]])
+    share = shares(torch.randn(3, 2, 4), present)
     assert torch.allclose(share.sum(dim=1), torch.tensor([1.0, 1.0, 0.0])[:, None].expand(3, 4))
-    assert not bool(share[~here].any())
+    assert not bool(share[~present].any())

@@ -57,15 +57,15 @@ class Toy(nn.Module):
         self.tasks: dict[str, Any] = {}
 
     def encode(self, batch: Batch, least: int | None = None) -> dict[str, Encoded]:
-        here = torch.ones(batch.rows, dtype=torch.bool)
+        present = torch.ones(batch.rows, dtype=torch.bool)
         parts = {}
         for i, (name, encoder) in enumerate(zip(("one", "two"), self.encoders, strict=True)):
             pooled: Tensor = encoder(self.x + (0.5 if i else -0.5))
-            parts[name] = Encoded(pooled[:, None], here[:, None], pooled, here)
+            parts[name] = Encoded(pooled[:, None], present[:, None], pooled, present)
         return parts
 
 
-def told(weight: float) -> tuple[float, float]:
+def result(weight: float) -> tuple[float, float]:
     """How often the discriminator is right late in training, and the error of what both streams must still say."""
     toy = Toy()
     draw = torch.Generator().manual_seed(1)
@@ -90,8 +90,8 @@ def told(weight: float) -> tuple[float, float]:
 
 
 def test_the_discriminator_is_fooled_while_streams_stay_informative() -> None:
-    without, _ = told(0.0)
-    against, error = told(1.0)
+    without, _ = result(0.0)
+    against, error = result(1.0)
     assert without > 0.95
     assert against < 0.85
     assert error < 0.2

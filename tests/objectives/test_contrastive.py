@@ -61,8 +61,8 @@ def test_it_is_the_formula(kind: str, holes: bool) -> None:
         "objectives", {"kind": "contrastive", "loss": kind, "weight": 0.3, "width": 8, "temperature": 0.2}, learner
     )
     run = Forward(learner, batch)
-    found = float(objective(run)["contrastive"].detach())
-    assert found == pytest.approx(0.3 * expected(objective, run, kind), rel=1e-4)
+    result = float(objective(run)["contrastive"].detach())
+    assert result == pytest.approx(0.3 * expected(objective, run, kind), rel=1e-4)
 
 
 def test_fewer_than_two_rows_with_both_say_nothing() -> None:

@@ -41,21 +41,21 @@ def test_it_is_the_error_of_what_was_hidden_in_units_of_its_size() -> None:
     objective: Any = build("objectives", {"kind": "stream_imputation", "weight": 0.3}, learner)
     run = Forward(learner, batch)
     torch.manual_seed(7)
-    found = float(objective(run)["stream_imputation"].detach())
+    result = float(objective(run)["stream_imputation"].detach())
     torch.manual_seed(7)
-    here = torch.stack([run.streams[s].present for s in STREAMS], dim=1)
+    present = torch.stack([run.streams[s].present for s in STREAMS], dim=1)
     keep = torch.stack(list(random_subsets({s: run.streams[s].present for s in STREAMS}).values()), dim=1)
     pooled = torch.stack([run.streams[s].pooled for s in STREAMS], dim=1).detach()
     with torch.no_grad():
         made = learner.fusion.guess(pooled * keep[..., None], keep).double()  # type: ignore[operator]
     errors = []
     for s in range(len(STREAMS)):
-        size = pooled[here[:, s], s].double().square().mean()
+        size = pooled[present[:, s], s].double().square().mean()
         for row in range(batch.rows):
-            if here[row, s] and not keep[row, s]:
+            if present[row, s] and not keep[row, s]:
                 errors.append(float((made[row, s] - pooled[row, s]).square().mean() / size))
     assert errors
-    assert found == pytest.approx(0.3 * sum(errors) / len(errors), rel=1e-4)
+    assert result == pytest.approx(0.3 * sum(errors) / len(errors), rel=1e-4)
 
 
 def test_the_hidden_vector_is_not_moved_towards_the_guess() -> None:

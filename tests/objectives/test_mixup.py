@@ -44,11 +44,11 @@ def test_feature_maps_are_mixed_like_tokens() -> None:
     maps = (torch.randn(5, 2, 4, 3), torch.randn(5, 6, 2))
     part = replace(samples.streams({"a": 3}, 8, PRESENT)["a"], pyramid=maps).hide(PRESENT[:, 0])
     made, _ = mixture({"a": part}, torch.tensor([3, 0, 1, 4, 2]), torch.tensor([0.9, 0.25, 0.5, 0.5, 0.5]))
-    for found, before in zip(made["a"].pyramid, part.pyramid, strict=True):
-        torch.testing.assert_close(found[0], 0.9 * before[0] + 0.1 * before[3])
-        torch.testing.assert_close(found[1], 0.25 * before[1] + 0.75 * before[0])
-        assert torch.equal(found[3], before[3])
-        assert not found[2].any()
+    for result, before in zip(made["a"].pyramid, part.pyramid, strict=True):
+        torch.testing.assert_close(result[0], 0.9 * before[0] + 0.1 * before[3])
+        torch.testing.assert_close(result[1], 0.25 * before[1] + 0.75 * before[0])
+        assert torch.equal(result[3], before[3])
+        assert not result[2].any()
 
 
 def test_the_loss_is_that_of_both_targets_by_their_share() -> None:

@@ -53,10 +53,10 @@ def losses(learner: Model, batch: Batch, **options: Any) -> dict[str, Tensor]:
 def test_fixed_weights_scale_their_targets(learner: Model, batch: Batch) -> None:
     plain = losses(learner, batch)
     assert set(plain) == {"class", "price", "tags"}
-    found = losses(learner, batch, weights={"price": 0.25, "tags": 0})
-    torch.testing.assert_close(found["price"], 0.25 * plain["price"])
-    torch.testing.assert_close(found["class"], plain["class"])
-    assert float(found["tags"].detach()) == 0.0
+    results = losses(learner, batch, weights={"price": 0.25, "tags": 0})
+    torch.testing.assert_close(results["price"], 0.25 * plain["price"])
+    torch.testing.assert_close(results["class"], plain["class"])
+    assert float(results["tags"].detach()) == 0.0
     halves = losses(learner, batch, weights={"price": 0.25}, subsets=0.5)
     torch.manual_seed(0)
     whole = losses(learner, batch, subsets=1.0)
@@ -79,11 +79,11 @@ def test_learnt_weights_are_those_of_kendall(learner: Model, batch: Batch) -> No
     # Left to itself, a target's variance settles where loss / σ² = ½.
     with torch.no_grad():
         objective.spread.zero_()
-    given = {"class": torch.tensor(1.3), "price": torch.tensor(0.2), "tags": torch.tensor(0.0)}
+    attributes = {"class": torch.tensor(1.3), "price": torch.tensor(0.2), "tags": torch.tensor(0.0)}
     optimiser = torch.optim.Adam([objective.spread], lr=0.1)
     for _ in range(300):
         optimiser.zero_grad()
-        sum(objective._weighed(name, loss, torch.ones(3)) for name, loss in given.items()).backward()
+        sum(objective._weighed(name, loss, torch.ones(3)) for name, loss in attributes.items()).backward()
         optimiser.step()
     spread = [3 * math.tanh(float(x) / 3) for x in objective.spread.tolist()]
     assert 1.3 * math.exp(-spread[0]) == pytest.approx(0.5, rel=0.02)
@@ -96,12 +96,12 @@ def test_a_row_without_a_target_says_nothing_of_it_alone(learner: Model, batch: 
     price = batch.targets["price"]
     holes = {**batch.targets, "price": Field(torch.where(known[:, None], price.data, torch.nan), known)}
     learner.zero_grad()
-    found = losses(learner, replace(batch, targets=holes))
+    result = losses(learner, replace(batch, targets=holes))
     plain = losses(learner, batch)
-    torch.testing.assert_close(found["class"], plain["class"])
+    torch.testing.assert_close(result["class"], plain["class"])
     some = replace(batch.map(lambda t: t[known]), targets={"price": price.map(lambda t: t[known])})
-    torch.testing.assert_close(found["price"], losses(learner, some)["price"])
-    torch.stack(list(found.values())).sum().backward()
+    torch.testing.assert_close(result["price"], losses(learner, some)["price"])
+    torch.stack(list(result.values())).sum().backward()
     assert all(bool(p.grad.isfinite().all()) for p in learner.parameters() if p.grad is not None)
     nobody = {**batch.targets, "price": Field(price.data, torch.zeros_like(known))}
     for weights in ("equal", "learned"):
@@ -109,7 +109,7 @@ def test_a_row_without_a_target_says_nothing_of_it_alone(learner: Model, batch: 
 
 
 @pytest.mark.parametrize(
-    ("weights", "said"),
+    ("weights", "message"),
     [
         ({"prize": 1.0}, "did you mean price"),
         ({"price": -1.0}, "price is -1"),
@@ -117,8 +117,8 @@ def test_a_row_without_a_target_says_nothing_of_it_alone(learner: Model, batch: 
         ("fixed", "weights"),
     ],
 )
-def test_weights_that_make_no_sense_are_refused(learner: Model, weights: Any, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_weights_that_make_no_sense_are_refused(learner: Model, weights: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         build("objectives", {"kind": "supervised", "weights": weights}, learner)
 
 

@@ -99,8 +99,8 @@ def test_batch_dependent_model_is_detected(predictor: Predictor, monkeypatch: py
 
 
 def test_rows_are_split_into_the_cheapest_batches() -> None:
-    found = BatchInvariance(4, {32: 11.0, 16: 8.0, 8: 6.0, 4: 5.0})
-    assert [found.passes(n) for n in (0, 1, 4, 5, 9, 17, 33)] == [[], [4], [4], [8], [16], [32], [32, 4]]
+    results = BatchInvariance(4, {32: 11.0, 16: 8.0, 8: 6.0, 4: 5.0})
+    assert [results.passes(n) for n in (0, 1, 4, 5, 9, 17, 33)] == [[], [4], [4], [8], [16], [32], [32, 4]]
     heavy = BatchInvariance(4, {size: float(size) for size in (32, 16, 8, 4)})
     assert sum(heavy.passes(17)) == 20
     for n in range(100):

@@ -50,8 +50,8 @@ ANYTHING = st.recursive(
 
 @pytest.fixture(scope="module")
 def document(client: Any) -> dict[str, Any]:
-    found: dict[str, Any] = client.get("/openapi.json").json()
-    return found
+    results: dict[str, Any] = client.get("/openapi.json").json()
+    return results
 
 
 def checked(answer: Any, document: dict[str, Any], path: str) -> None:

@@ -26,14 +26,14 @@ async def by_starlette(kind: str, body: bytes) -> list[tuple[str, str | None, by
         yield body
 
     form = await MultiPartParser(Headers({"content-type": kind}), stream()).parse()  # type: ignore[arg-type]
-    found: list[tuple[str, str | None, bytes]] = []
+    results: list[tuple[str, str | None, bytes]] = []
     for name, part in form.multi_items():
         if isinstance(part, UploadFile):
-            found.append((name, part.filename, await part.read()))
+            results.append((name, part.filename, await part.read()))
         else:
-            found.append((name, None, part.encode()))
+            results.append((name, None, part.encode()))
     await form.close()
-    return found
+    return results
 
 
 NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12)

@@ -60,10 +60,10 @@ class Browser:
         for domain in ("Page", "Runtime", "Network", "Log"):
             self(f"{domain}.enable")
 
-    def __call__(self, method: str, **given: Any) -> dict[str, Any]:
+    def __call__(self, method: str, **options: Any) -> dict[str, Any]:
         self.count += 1
         session = {} if self.session is None else {"sessionId": self.session}
-        self.socket.send(json.dumps({"id": self.count, "method": method, "params": given, **session}))
+        self.socket.send(json.dumps({"id": self.count, "method": method, "params": options, **session}))
         while True:
             message: dict[str, Any] = json.loads(self.socket.recv(30))
             if message.get("id") == self.count:
@@ -74,9 +74,9 @@ class Browser:
 
     def run(self, program: str) -> Any:
         """The value of an expression in the page."""
-        found = self("Runtime.evaluate", expression=program, awaitPromise=True, returnByValue=True)
-        assert "exceptionDetails" not in found, found
-        return found["result"].get("value")
+        result = self("Runtime.evaluate", expression=program, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
 
     def wait(self, condition: Any, seconds: float = 20) -> None:
         until = time.monotonic() + seconds
@@ -140,15 +140,15 @@ def test_page_in_a_browser(browser: Browser, address: str, cells: Any, predictor
 
     # A picture and a sound, as files.
     document = browser("DOM.getDocument")["root"]["nodeId"]
-    given = {"note": row["note"]}
+    options = {"note": row["note"]}
     for name, ending, shown in (("photo", "png", "img"), ("sound", "wav", "audio")):
         path = tmp_path / f"given.{ending}"
         path.write_bytes(row[name])
         node = browser("DOM.querySelector", nodeId=document, selector=f'input[type=file][name="{name}"]')["nodeId"]
         browser("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
         browser.wait(f"document.querySelector('fieldset {shown}') !== null")
-        given[name] = row[name]
-        (want,) = predictor.predict([given], batch_invariant=True)
+        options[name] = row[name]
+        (want,) = predictor.predict([options], batch_invariant=True)
         missing = f"Missing: {', '.join(want.missing)}."
         browser.wait(f"document.querySelector('#result > .hint')?.textContent === {json.dumps(missing)}")
         now(want.value)
@@ -186,14 +186,14 @@ def test_page_in_a_browser(browser: Browser, address: str, cells: Any, predictor
     browser.picture("phone")
 
     # Nothing was loaded from other sites, and the console has only the error provoked above.
-    asked = [e["params"]["request"]["url"] for e in browser.events if e["method"] == "Network.requestWillBeSent"]
-    assert asked
-    assert all(url.startswith((f"http://{address}/", "data:", "blob:http://127")) for url in asked), asked
+    requested = [e["params"]["request"]["url"] for e in browser.events if e["method"] == "Network.requestWillBeSent"]
+    assert requested
+    assert all(url.startswith((f"http://{address}/", "data:", "blob:http://127")) for url in requested), requested
     assert not [event for event in browser.events if event["method"] == "Runtime.exceptionThrown"]
     logged = [e["params"]["entry"]["text"] for e in browser.events if e["method"] == "Log.entryAdded"]
     assert all("422" in text for text in logged), logged
 
 
 def predictor_form(browser: Browser) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = browser.run("fetch('schema').then((a) => a.json()).then((form) => form.columns)")
-    return found
+    results: list[dict[str, Any]] = browser.run("fetch('schema').then((a) => a.json()).then((form) => form.columns)")
+    return results

@@ -59,7 +59,7 @@ def test_request_over_budget_is_refused_before_decoding(
         reader = predictor.schema.columns[column].reader
         monkeypatch.setattr(reader, "encode", lambda cell, real=reader.encode: decoded.append(cell) or real(cell))
     words = "the window, the kettle and the door " * 3
-    for answer, name, asked, allowed in (
+    for answer, name, requested, allowed in (
         (several(tight, "photo", png(50, 40), 3, path), "pixels", 6000, 5000),
         (several(tight, "sound", wav(np.zeros(8000, np.int16), 8000), 3, path), "samples", 24_000, 20_000),
         (tight.post(path, json={"rows": [{"note": words}] * 4}), "tokens", None, 60),
@@ -67,7 +67,7 @@ def test_request_over_budget_is_refused_before_decoding(
         assert answer.status_code == 413, answer.text
         error = answer.json()["error"]
         assert (error["budget"], error["allowed"]) == (name, allowed)
-        assert error["asked"] == asked or (asked is None and error["asked"] > allowed)
+        assert error["asked"] == requested or (requested is None and error["asked"] > allowed)
         assert f"{allowed:,} that one request may have" in error["problem"]
         assert f"--max-request-{name}" in error["fix"]
     assert decoded == []

@@ -42,11 +42,11 @@ def send(socket: Any, signal: np.ndarray, numbers: list[int], size: int = 800) -
 
 
 def answers(socket: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    found = []
+    results = []
     while "summary" not in (answer := socket.receive_json()):
         assert "error" not in answer, answer
-        found.append(answer)
-    return found, answer["summary"]
+        results.append(answer)
+    return results, answer["summary"]
 
 
 def test_sound_stream_with_reordered_and_lost_chunks(client: Any, predictor: Predictor, signal: np.ndarray) -> None:
@@ -57,12 +57,12 @@ def test_sound_stream_with_reordered_and_lost_chunks(client: Any, predictor: Pre
         assert socket.receive_json() == {"window_steps": RATE, "hop_steps": RATE // 2, "channels": 1}
         order = [1, 0, *range(2, 14), *range(15, 30)]
         send(socket, signal, order)
-        found, summary = answers(socket)
+        result, summary = answers(socket)
     heard = signal.copy()
     heard[14 * 800 : 15 * 800] = 0
     starts = [0, 4000, 8000, 12000, 16000]
-    assert [round(answer["start"] * RATE) for answer in found] == starts
-    for answer, start in zip(found, starts, strict=True):
+    assert [round(answer["start"] * RATE) for answer in result] == starts
+    for answer, start in zip(result, starts, strict=True):
         (want,) = predictor.predict(
             [{"note": "the kettle", "sound": wav(heard[start : start + RATE], RATE)}], batch_invariant=True
         )
@@ -79,11 +79,11 @@ def test_old_windows_are_dropped_for_a_fast_client(client: Any, signal: np.ndarr
         socket.send_json({"column": "sound", "rate": RATE, "seconds": 0.5, "hop": 0.01, "row": {}})
         socket.receive_json()
         send(socket, signal, list(range(30)))
-        found, summary = answers(socket)
+        result, summary = answers(socket)
     assert summary["dropped"] > 0
     assert summary["answered"] + summary["dropped"] == (3 - 0.5) / 0.01 + 1
-    assert found[-1]["end"] == pytest.approx(3.0)
-    assert [answer["window"] for answer in found] == sorted(answer["window"] for answer in found)
+    assert result[-1]["end"] == pytest.approx(3.0)
+    assert [answer["window"] for answer in result] == sorted(answer["window"] for answer in result)
 
 
 def test_series_and_image_streams(client: Any, predictor: Predictor, cells: list[dict[str, Any]]) -> None:
@@ -95,15 +95,15 @@ def test_series_and_image_streams(client: Any, predictor: Predictor, cells: list
             if number != 5:
                 socket.send_bytes(HEADER.pack(number, at) + steps[at : at + 5].tobytes())
         socket.send_text('{"end": true}')
-        found, summary = answers(socket)
+        result, summary = answers(socket)
     heard = steps.copy()
     heard[25:30] = np.nan
-    for i, answer in enumerate(found):
+    for i, answer in enumerate(result):
         assert (
             answer["prediction"]
             == predictor.predict([{"sensor": heard[20 * i : 20 * i + 20]}], batch_invariant=True)[0].to_json()
         )
-    assert (len(found), summary["filled"]) == (3, 5)
+    assert (len(result), summary["filled"]) == (3, 5)
     photos = [row["photo"] for row in cells if "photo" in row][:2]
     with client.websocket_connect("/stream") as socket:
         socket.send_json({"column": "photo", "rate": 2, "keep": True})
@@ -111,10 +111,10 @@ def test_series_and_image_streams(client: Any, predictor: Predictor, cells: list
         for number, data in ((0, photos[0]), (2, photos[1]), (1, photos[0]), (3, b"no picture")):
             socket.send_bytes(HEADER.pack(number, number) + data)
         socket.send_text('{"end": true}')
-        found, summary = answers(socket)
+        result, summary = answers(socket)
     want = [predictor.predict([{"photo": data}], batch_invariant=True)[0].to_json() for data in photos]
-    assert [answer["prediction"] for answer in found[:2]] == want
-    assert "not a picture" in found[2]["prediction"]["problems"][0]["problem"]
+    assert [answer["prediction"] for answer in result[:2]] == want
+    assert "not a picture" in result[2]["prediction"]["problems"][0]["problem"]
     assert (summary["lost"], summary["late"]) == (1, 1)
 
 

@@ -28,9 +28,9 @@ def test_windows_do_not_depend_on_order_within_reach(length: int, hop: int, size
     reach = 3
     mixed = sorted(parts, key=lambda part: part[0] + random.uniform(0, reach))  # type: ignore[attr-defined]
     windows = Windows(length, hop, channels=2, reach=reach)
-    found = assemble(windows, mixed)
-    assert [w.start for w in found] == list(range(0, steps - length + 1, hop))
-    for i, window in enumerate(found):
+    result = assemble(windows, mixed)
+    assert [w.start for w in result] == list(range(0, steps - length + 1, hop))
+    for i, window in enumerate(result):
         assert window.number == i
         assert window.filled == 0
         np.testing.assert_array_equal(window.data, signal[window.start : window.start + length])
@@ -50,16 +50,16 @@ def test_every_chunk_is_counted(fates: list[str], length: int) -> None:
         sent += {"keep": [part], "lose": [], "repeat": [part, part], "delay": []}[fate]
         delayed += [part] if fate == "delay" else []
     windows = Windows(length, max(1, length // 2), reach=2, blank=np.nan)
-    found = assemble(windows, sent + delayed)
+    result = assemble(windows, sent + delayed)
     counts = windows.counts
     assert counts.chunks == len(sent) + len(delayed)
-    for window in found:
+    for window in result:
         want = signal[window.start : window.start + length]
         real = ~np.isnan(window.data)
         np.testing.assert_array_equal(window.data[real], want[real])
         assert window.filled == (~real).sum()
-    assert counts.filled == sum(window.filled for window in found)
-    assert len({window.number for window in found}) == len(found)
+    assert counts.filled == sum(window.filled for window in result)
+    assert len({window.number for window in result}) == len(result)
     missing = sum(fate in ("lose", "delay") for fate in fates)
     assert counts.lost <= missing
     assert counts.repeated >= fates.count("repeat")
@@ -68,20 +68,20 @@ def test_every_chunk_is_counted(fates: list[str], length: int) -> None:
 def test_late_chunk_is_counted_and_dropped() -> None:
     windows = Windows(10, 10, reach=1)
     parts = chunks(np.ones((50, 1), np.float32), 5)
-    found = assemble(windows, [parts[0], parts[2], parts[3], parts[1], *parts[4:]])
+    result = assemble(windows, [parts[0], parts[2], parts[3], parts[1], *parts[4:]])
     assert windows.counts.lost == 1
     assert windows.counts.late == 1
     assert windows.counts.reordered == 0, "a late chunk does not count as reordered"
-    assert [window.filled for window in found] == [5, 0, 0, 0, 0]
+    assert [window.filled for window in result] == [5, 0, 0, 0, 0]
 
 
 def test_gap_does_not_fill_memory() -> None:
     windows = Windows(10, 5, reach=0)
     assert windows.push(0, 0, np.ones((12, 1), np.float32))
-    found = windows.push(1_000_000, 2**40 + 1, np.ones((30, 1), np.float32))
-    assert [window.start % 5 for window in found] == [0] * len(found)
-    assert found[0].start >= 2**40 + 1
-    assert found[0].filled == 0
+    computed = windows.push(1_000_000, 2**40 + 1, np.ones((30, 1), np.float32))
+    assert [window.start % 5 for window in computed] == [0] * len(computed)
+    assert computed[0].start >= 2**40 + 1
+    assert computed[0].filled == 0
     assert windows.counts.lost == 999_999
     assert windows.counts.skipped > 10**10
     assert len(windows._given_up) <= 1000

@@ -70,9 +70,9 @@ def test_a_frame_that_flattens_has_no_inverse_and_gives_zeros() -> None:
 def test_places_are_not_rounded_under_autocast() -> None:
     frame, places = frames(0), torch.full((5, 1, 2), 3001.25)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = geometry.points(geometry.compose(frame, frame), places)
+        result = geometry.points(geometry.compose(frame, frame), places)
         back = geometry.points(geometry.inverse(frame), places)
-    assert torch.equal(found, geometry.points(geometry.compose(frame, frame), places))
+    assert torch.equal(result, geometry.points(geometry.compose(frame, frame), places))
     assert torch.equal(back, geometry.points(geometry.inverse(frame), places))
 
 
@@ -83,20 +83,20 @@ def test_boxes_are_the_upright_ones_around_their_corners(seed: int) -> None:
     draw = torch.Generator().manual_seed(seed)
     low = 100 * torch.rand(5, 3, 2, generator=draw)
     high = low + 50 * torch.rand(5, 3, 2, generator=draw)
-    found = geometry.boxes(frame, torch.cat([low, high], dim=2))
+    computed = geometry.boxes(frame, torch.cat([low, high], dim=2))
     share = torch.rand(5, 3, 40, 2, generator=draw)
     share[:, :, :4] = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
     within = geometry.points(frame, (low[:, :, None] + share * (high - low)[:, :, None]).flatten(1, 2)).reshape(5, 3, 40, 2)
-    torch.testing.assert_close(found[..., :2], within.amin(dim=2), rtol=1e-4, atol=1e-2)
-    torch.testing.assert_close(found[..., 2:], within.amax(dim=2), rtol=1e-4, atol=1e-2)
+    torch.testing.assert_close(computed[..., :2], within.amin(dim=2), rtol=1e-4, atol=1e-2)
+    torch.testing.assert_close(computed[..., 2:], within.amax(dim=2), rtol=1e-4, atol=1e-2)
 
 
 def test_clipping_keeps_what_lies_inside_and_tells_its_share() -> None:
     corners = torch.tensor([[[-10.0, 5.0, 10.0, 15.0], [0.0, 0.0, 30.0, 20.0], [40.0, 5.0, 50.0, 9.0], [5.0, 5.0, 5.0, 9.0],
                              [-1.0, 2.0, -1.0, 2.0], [10.0, 10.0, 60.0, 60.0]]])  # fmt: skip
-    found, share = geometry.clipped(corners, torch.tensor([30.0, 20.0]))
-    assert found[0, 0].tolist() == [0, 5, 10, 15]
-    assert found[0, 5].tolist() == [10, 10, 30, 20]
+    computed, share = geometry.clipped(corners, torch.tensor([30.0, 20.0]))
+    assert computed[0, 0].tolist() == [0, 5, 10, 15]
+    assert computed[0, 5].tolist() == [10, 10, 30, 20]
     torch.testing.assert_close(share, torch.tensor([[0.5, 1.0, 0.0, 1.0, 0.0, 0.08]]))
     ends, share = geometry.clipped(torch.tensor([[[-1.0, 3.0]], [[1.0, 9.0]]]), torch.tensor([[4.0], [3.0]]))
     assert ends.tolist() == [[[0, 3]], [[1, 3]]]
@@ -107,8 +107,8 @@ def test_clipping_keeps_what_lies_inside_and_tells_its_share() -> None:
 
 def test_spans_begin_before_they_end() -> None:
     frame = torch.tensor([[[100.0, 5.0]], [[-100.0, 50.0]]])
-    found = geometry.spans(frame, torch.tensor([[[0.1, 0.2]], [[0.1, 0.2]]]))
-    torch.testing.assert_close(found, torch.tensor([[[15.0, 25.0]], [[30.0, 40.0]]]))
+    computed = geometry.spans(frame, torch.tensor([[[0.1, 0.2]], [[0.1, 0.2]]]))
+    torch.testing.assert_close(computed, torch.tensor([[[15.0, 25.0]], [[30.0, 40.0]]]))
 
 
 # ── against torch's sampling ───────────────────────────────────────────────────────────────────────────────────────
@@ -125,12 +125,12 @@ def test_a_frame_says_where_torch_puts_a_picture(seed: int, height: int, width: 
     still = geometry.identity(4, 2, theta)
     for mode in ("bilinear", "nearest"):
         want = F.grid_sample(maps, grid, mode=mode, padding_mode="border", align_corners=False)
-        found = geometry.resample(maps, still, frame, (height, width), mode=mode, fill=torch.nan)  # type: ignore[arg-type]
-        there = found.isfinite()
-        near = (found - want).abs() < 1e-3
+        computed = geometry.resample(maps, still, frame, (height, width), mode=mode, fill=torch.nan)  # type: ignore[arg-type]
+        inside = computed.isfinite()
+        near = (computed - want).abs() < 1e-3
         # The nearest pixel of a place between two is a matter of the last digit.
-        assert bool(near[there].all()) if mode == "bilinear" else float(near[there].float().mean()) > 0.97
-        assert float((there[:, 0] == ((grid >= -1) & (grid < 1)).all(dim=3)).float().mean()) > 0.97
+        assert bool(near[inside].all()) if mode == "bilinear" else float(near[inside].float().mean()) > 0.97
+        assert float((inside[:, 0] == ((grid >= -1) & (grid < 1)).all(dim=3)).float().mean()) > 0.97
 
 
 @settings(deadline=None, max_examples=20)
@@ -146,16 +146,16 @@ def test_what_is_told_of_a_change_is_what_was_done(seed: int) -> None:
     }
     for name, change in changes.items():
         moves: list[Tensor] = []
-        found = change(torch.Generator().manual_seed(seed), moves)
+        computed = change(torch.Generator().manual_seed(seed), moves)
         plain = change(torch.Generator().manual_seed(seed), None)
-        assert torch.equal(found, plain), "telling changes what is done"
+        assert torch.equal(computed, plain), "telling changes what is done"
         (frame,) = moves
         again = geometry.resample(
             pictures, geometry.identity(6, 2, frame), frame, (17, 26), mode="bilinear", fill=torch.nan
         )
-        there = again.isfinite()
-        assert float(there.float().mean()) > 0.2
-        torch.testing.assert_close(again[there], found[there], rtol=1e-3, atol=1e-3, msg=name)
+        inside = again.isfinite()
+        assert float(inside.float().mean()) > 0.2
+        torch.testing.assert_close(again[inside], computed[inside], rtol=1e-3, atol=1e-3, msg=name)
 
 
 def test_random_changes_tell_where_they_move_to(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,12 +168,12 @@ def test_random_changes_tell_where_they_move_to(monkeypatch: pytest.MonkeyPatch)
     ramp = torch.stack(torch.meshgrid(torch.arange(20.0), torch.arange(30.0), indexing="ij"))[None] + 0.5
     pictures = ramp.expand(64, -1, -1, -1)  # each pixel holds its own place: y, x
     moves: list[Tensor] = []
-    found = rand_augment.random_changes(pictures, torch.Generator().manual_seed(0), moves=moves)
-    frame = geometry.apply_moves(geometry.identity(64, 2, found), moves)
+    computed = rand_augment.random_changes(pictures, torch.Generator().manual_seed(0), moves=moves)
+    frame = geometry.apply_moves(geometry.identity(64, 2, computed), moves)
     assert frame is not None
     assert len(moves) == 2
-    assert 5 < int((frame != geometry.identity(64, 2, found)).flatten(1).any(dim=1).sum()) < 60
-    y, x = found[:, 0, 10, 15], found[:, 1, 10, 15]  # what is seen in the middle of a pixel near the middle
+    assert 5 < int((frame != geometry.identity(64, 2, computed)).flatten(1).any(dim=1).sum()) < 60
+    y, x = computed[:, 0, 10, 15], computed[:, 1, 10, 15]  # what is seen in the middle of a pixel near the middle
     at = geometry.points(frame, torch.stack([x, y], dim=1)[:, None])[:, 0]
     torch.testing.assert_close(at, torch.tensor([15.5, 10.5]).expand(64, 2), rtol=0, atol=1e-3)
 
@@ -196,12 +196,12 @@ def test_flips_and_whole_pixels_are_exact(seed: int, across: bool, down: bool) -
     left, top = (int(torch.randint(0, 4, (), generator=draw)) for _ in range(2))
     cut = torch.tensor([[[1.0, 0.0, -left], [0.0, 1.0, -top]]]).expand(3, -1, -1)
     frame = geometry.compose(cut, frame)
-    found = geometry.resample(maps, geometry.identity(3, 2, frame), frame, (7, 10), fill=255)
-    assert found.dtype == maps.dtype
-    assert torch.equal(found, want[:, :, top : top + 7, left : left + 10])
-    back = geometry.resample(found, frame, geometry.identity(3, 2, frame), (11, 14), fill=255)
+    result = geometry.resample(maps, geometry.identity(3, 2, frame), frame, (7, 10), fill=255)
+    assert result.dtype == maps.dtype
+    assert torch.equal(result, want[:, :, top : top + 7, left : left + 10])
+    back = geometry.resample(result, frame, geometry.identity(3, 2, frame), (11, 14), fill=255)
     assert bool(((back == maps) | (back == 255)).all())
-    assert int((back != 255).sum()) == int(found.numel())
+    assert int((back != 255).sum()) == int(result.numel())
     assert torch.equal(geometry.mirrored(frame), torch.tensor([across != down, False, across != down]))
 
 
@@ -217,8 +217,8 @@ def test_a_smooth_map_comes_back_from_another_grid(seed: int) -> None:
     y, x = torch.meshgrid(torch.arange(20.0) + 0.5, torch.arange(24.0) + 0.5, indexing="ij")
     maps = (2 * x - 3 * y)[None, None]
     still = geometry.identity(1, 2, frame)
-    there = geometry.resample(maps, still, frame, (30, 30), mode="bilinear", fill=torch.nan)
-    back = geometry.resample(there, frame, still, (20, 24), mode="bilinear", fill=torch.nan)
+    inside = geometry.resample(maps, still, frame, (30, 30), mode="bilinear", fill=torch.nan)
+    back = geometry.resample(inside, frame, still, (20, 24), mode="bilinear", fill=torch.nan)
     seen = back.isfinite()
     # At the edges of either grid the border is repeated, half a cell wide; what lies further in is exact.
     inner = F.max_pool2d((~seen).float(), 5, 1, 2)[0, 0] == 0

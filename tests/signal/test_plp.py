@@ -164,8 +164,8 @@ def test_the_whole_is_the_papers(rate: int, pole: float | None) -> None:
     signal = speechlike(rate)
     expected = printed_plp(signal, rate, FRAMING, 13, pole)
     for kind, tolerance in ((torch.float64, 1e-6), (torch.float32, 1e-3)):
-        given = torch.from_numpy(signal).to(kind)[None]
-        ours = plp(given, rate, FRAMING, rasta=pole is not None, pole=pole or 0.98, floor=0.0).data[0]
+        inputs = torch.from_numpy(signal).to(kind)[None]
+        ours = plp(inputs, rate, FRAMING, rasta=pole is not None, pole=pole or 0.98, floor=0.0).data[0]
         assert ours.dtype == kind
         np.testing.assert_allclose(ours[: len(expected)], expected, rtol=tolerance, atol=tolerance)
 

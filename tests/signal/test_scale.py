@@ -41,17 +41,17 @@ def dicom(pixels: np.ndarray, **tags: object) -> Blob:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = SecondaryCaptureImageStorage, "1.2.3"
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    found = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    found.SOPClassUID, found.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-    found.Rows, found.Columns = pixels.shape
-    found.SamplesPerPixel, found.PhotometricInterpretation = 1, "MONOCHROME2"
-    found.BitsAllocated, found.BitsStored, found.HighBit = 16, 16, 15
-    found.PixelRepresentation = int(pixels.dtype.kind == "i")
+    results = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    results.SOPClassUID, results.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    results.Rows, results.Columns = pixels.shape
+    results.SamplesPerPixel, results.PhotometricInterpretation = 1, "MONOCHROME2"
+    results.BitsAllocated, results.BitsStored, results.HighBit = 16, 16, 15
+    results.PixelRepresentation = int(pixels.dtype.kind == "i")
     for name, value in tags.items():
-        setattr(found, name, value)
-    found.PixelData = pixels.tobytes()
+        setattr(results, name, value)
+    results.PixelData = pixels.tobytes()
     out = io.BytesIO()
-    found.save_as(out, enforce_file_format=True)
+    results.save_as(out, enforce_file_format=True)
     return Blob(out.getvalue(), "a.dcm")
 
 

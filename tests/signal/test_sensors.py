@@ -87,8 +87,8 @@ def test_disorder_gaps_and_reach() -> None:
     np.testing.assert_allclose(out[:4, 0], [0, 10, 20, 30])  # of two at one moment the later counts
     assert known[:, 0].tolist() == [True] * 4 + [False] * 5 + [True, False]
     assert not out[~known].any()
-    held, there = on_grid(times, values, np.arange(0, 11.0), "hold", reach=2.0)
-    assert there[:, 0].tolist() == [True] * 6 + [False] * 3 + [True, False]
+    held, available = on_grid(times, values, np.arange(0, 11.0), "hold", reach=2.0)
+    assert available[:, 0].tolist() == [True] * 6 + [False] * 3 + [True, False]
     assert held[5, 0] == 30
     nothing, unknown = on_grid([1.0, 2.0], [[NAN], [NAN]], np.arange(3.0))  # type: ignore[arg-type]
     assert not unknown.any()
@@ -162,16 +162,16 @@ def test_features_are_numpys_and_scipys() -> None:
     lengths = (160, 96, 64)
     data = torch.randn(3, 3, 160, generator=torch.Generator().manual_seed(0), dtype=torch.float64).cumsum(dim=2)
     mask = torch.arange(160) < torch.tensor(lengths)[:, None]
-    found = summary(data, mask)
+    result = summary(data, mask)
     names = summary_names(["x", "y", "z"])
-    assert found.shape == (3, len(names)) == (3, 3 * len(NAMES) + 3)
+    assert result.shape == (3, len(names)) == (3, 3 * len(NAMES) + 3)
     for row, length in enumerate(lengths):
         real = data[row, :, :length].numpy()
         for channel in range(3):
-            ours = found[row, channel * len(NAMES) : (channel + 1) * len(NAMES)]
+            ours = result[row, channel * len(NAMES) : (channel + 1) * len(NAMES)]
             np.testing.assert_allclose(ours, expected_features(real[channel]), rtol=1e-7, atol=1e-9)
         theirs = np.corrcoef(real)[np.triu_indices(3, 1)]
-        np.testing.assert_allclose(found[row, -3:], theirs, rtol=1e-9)
+        np.testing.assert_allclose(result[row, -3:], theirs, rtol=1e-9)
     assert names[len(NAMES)] == "mean of y"
     assert names[-1] == "correlation of y and z"
 
@@ -182,13 +182,13 @@ def test_short_flat_and_padded_series_are_finite(length: int) -> None:
     data[1] = 1e4  # constant
     data[..., length:] = 1e9  # what is masked must not be seen
     mask = (torch.arange(80) < length).expand(2, 80)
-    found = summary(data, mask)
-    assert found.isfinite().all()
-    assert not found[1, 1:4].any()
+    result = summary(data, mask)
+    assert result.isfinite().all()
+    assert not result[1, 1:4].any()
     if length:
-        torch.testing.assert_close(found, summary(data[..., :length]), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(result, summary(data[..., :length]), rtol=1e-4, atol=1e-4)
     else:
-        assert not found.any()
+        assert not result.any()
 
 
 def test_a_tone_has_its_frequency_and_no_entropy() -> None:
@@ -196,13 +196,13 @@ def test_a_tone_has_its_frequency_and_no_entropy() -> None:
     tone = torch.sin(2 * torch.pi * time / 8)
     hiss = torch.randn(640, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     at = {name: i for i, name in enumerate(NAMES)}
-    found = channel_summary(torch.stack([tone, hiss]))
-    assert float(found[0, at["spectral centroid"]]) == pytest.approx(0.25, abs=0.01)
-    assert float(found[0, at["spectral energy"]]) == pytest.approx(0.5, rel=0.01)
-    assert float(found[0, at["autocorrelation 8"]]) == pytest.approx(1, abs=0.02)
-    assert float(found[0, at["autocorrelation 4"]]) == pytest.approx(-1, abs=0.02)
-    assert float(found[0, at["zero crossings"]]) == pytest.approx(0.25, abs=0.01)
-    assert found[0, at["spectral entropy"]] < 0.4 < 0.9 < found[1, at["spectral entropy"]]
+    computed = channel_summary(torch.stack([tone, hiss]))
+    assert float(computed[0, at["spectral centroid"]]) == pytest.approx(0.25, abs=0.01)
+    assert float(computed[0, at["spectral energy"]]) == pytest.approx(0.5, rel=0.01)
+    assert float(computed[0, at["autocorrelation 8"]]) == pytest.approx(1, abs=0.02)
+    assert float(computed[0, at["autocorrelation 4"]]) == pytest.approx(-1, abs=0.02)
+    assert float(computed[0, at["zero crossings"]]) == pytest.approx(0.25, abs=0.01)
+    assert computed[0, at["spectral entropy"]] < 0.4 < 0.9 < computed[1, at["spectral entropy"]]
 
 
 def test_features_have_gradients() -> None:

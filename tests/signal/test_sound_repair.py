@@ -32,8 +32,8 @@ def noise(seed: int, count: int) -> torch.Tensor:
     return torch.randn(count, generator=torch.Generator().manual_seed(seed))
 
 
-def snr(clean: torch.Tensor, given: torch.Tensor) -> float:
-    return float(10 * (clean.square().sum() / (given - clean).square().sum()).log10())
+def snr(clean: torch.Tensor, inputs: torch.Tensor) -> float:
+    return float(10 * (clean.square().sum() / (inputs - clean).square().sum()).log10())
 
 
 @pytest.mark.parametrize("level", [20.0, 0.0, -5.0])
@@ -85,7 +85,7 @@ def test_loud_stretches_and_trimming_are_librosas(below_db: float) -> None:
     lengths = torch.tensor([16000, 11000])
     active = loud(rows, lengths, window=512, hop=128, below_db=below_db)
     cut, cut_lengths, start = trim(rows, active, 128, lengths)
-    found = stretches(active, 128)
+    result = stretches(active, 128)
     for row, length in enumerate(lengths.tolist()):
         alone = rows[row, :length].numpy()
         expected, (first, last) = librosa.effects.trim(alone, top_db=below_db, frame_length=512, hop_length=128)
@@ -93,7 +93,7 @@ def test_loud_stretches_and_trimming_are_librosas(below_db: float) -> None:
         np.testing.assert_array_equal(cut[row, : len(expected)], expected)
         assert not cut[row, len(expected) :].any()
         parts = librosa.effects.split(alone, top_db=below_db, frame_length=512, hop_length=128)
-        assert [(a, min(b, length)) for a, b in found[row]] == [tuple(map(int, part)) for part in parts]
+        assert [(a, min(b, length)) for a, b in result[row]] == [tuple(map(int, part)) for part in parts]
 
 
 def test_the_likelihood_ratio_finds_what_energy_does_not() -> None:
@@ -102,9 +102,9 @@ def test_the_likelihood_ratio_finds_what_energy_does_not() -> None:
     hiss = 0.3 * noise(3, 16000)
     rows = torch.stack([clean + hiss, hiss])
     assert clean[4000:8000].square().mean() < 0.6 * hiss.square().mean()
-    found = [[(a / RATE, b / RATE) for a, b in row] for row in stretches(voiced(rows), 128)]
-    assert [len(row) for row in found] == [2, 0]
-    for (start, end), (begun, over) in zip(found[0], [(0.5, 1.0), (1.25, 1.5)], strict=True):
+    results = [[(a / RATE, b / RATE) for a, b in row] for row in stretches(voiced(rows), 128)]
+    assert [len(row) for row in results] == [2, 0]
+    for (start, end), (begun, over) in zip(results[0], [(0.5, 1.0), (1.25, 1.5)], strict=True):
         assert abs(start - begun) < 0.1
         assert abs(end - over) < 0.1
 

@@ -25,8 +25,8 @@ def pictures() -> list[Image.Image]:
     return [Image.fromarray(noise), small.resize((17, 12), Image.Resampling.BICUBIC), flat]
 
 
-def fractions(given: list[Image.Image]) -> Tensor:
-    return torch.stack([torch.from_numpy(np.asarray(p).copy()).permute(2, 0, 1) for p in given]).double() / 255
+def fractions(inputs: list[Image.Image]) -> Tensor:
+    return torch.stack([torch.from_numpy(np.asarray(p).copy()).permute(2, 0, 1) for p in inputs]).double() / 255
 
 
 def each(value: float) -> Tensor:
@@ -51,50 +51,50 @@ CASES: dict[str, tuple[Callable[[Tensor], Tensor], Pillow, float]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_tone_is_pillows(name: str) -> None:
     ours, theirs, off = CASES[name]
-    given = pictures()
-    made = ours(fractions(given)) * 255
-    expected = fractions([theirs(p) for p in given]) * 255
+    inputs = pictures()
+    made = ours(fractions(inputs)) * 255
+    expected = fractions([theirs(p) for p in inputs]) * 255
     assert (made - expected).abs().max() <= off, name
 
 
 def test_hue_turns_around_grey() -> None:
-    given = fractions(pictures()) * 0.4 + 0.3  # so that nothing overflows
-    turned = colour_transforms.turn_hue(given, each(0.3))
-    torch.testing.assert_close(colour_transforms.turn_hue(given, each(1.0)), given)
-    torch.testing.assert_close(colour_transforms.turn_hue(turned, each(0.7)), given, atol=1e-6, rtol=0)
-    torch.testing.assert_close(colour_transforms.grey(turned), colour_transforms.grey(given), atol=1e-3, rtol=0)
-    torch.testing.assert_close(turned[2], given[2], atol=1e-3, rtol=0)  # a grey has no hue
-    assert (turned[0] - given[0]).abs().mean() > 0.02
+    inputs = fractions(pictures()) * 0.4 + 0.3  # so that nothing overflows
+    turned = colour_transforms.turn_hue(inputs, each(0.3))
+    torch.testing.assert_close(colour_transforms.turn_hue(inputs, each(1.0)), inputs)
+    torch.testing.assert_close(colour_transforms.turn_hue(turned, each(0.7)), inputs, atol=1e-6, rtol=0)
+    torch.testing.assert_close(colour_transforms.grey(turned), colour_transforms.grey(inputs), atol=1e-3, rtol=0)
+    torch.testing.assert_close(turned[2], inputs[2], atol=1e-3, rtol=0)  # a grey has no hue
+    assert (turned[0] - inputs[0]).abs().mean() > 0.02
 
 
 def test_grey_pictures_have_no_colour_to_change() -> None:
-    given = fractions(pictures())[:, :1]
-    assert torch.equal(colour_transforms.turn_hue(given, each(0.3)), given)
-    torch.testing.assert_close(colour_transforms.saturate(given, each(0.3)), given)
+    inputs = fractions(pictures())[:, :1]
+    assert torch.equal(colour_transforms.turn_hue(inputs, each(0.3)), inputs)
+    torch.testing.assert_close(colour_transforms.saturate(inputs, each(0.3)), inputs)
 
 
 @pytest.mark.parametrize("name", rand_augment.CHANGES)
 @pytest.mark.parametrize("shape", [(3, 3, 12, 17), (3, 1, 1, 1), (3, 1, 2, 5)])
 def test_changes_keep_shape_and_range(name: str, shape: tuple[int, ...]) -> None:
-    given = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    inputs = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     for by in (-1.0, 0.0, 0.6):
-        made = rand_augment.CHANGES[name](given, torch.full((3,), by))
-        assert made.shape == given.shape
-        assert made.dtype == given.dtype
+        made = rand_augment.CHANGES[name](inputs, torch.full((3,), by))
+        assert made.shape == inputs.shape
+        assert made.dtype == inputs.dtype
         assert -1e-6 <= float(made.min()) <= float(made.max()) <= 1 + 1e-6
     if name not in ("identity", "stretch", "equalise") and min(shape[1:]) > 1:
-        made = rand_augment.CHANGES[name](given, torch.zeros(3))
-        torch.testing.assert_close(made, given, atol=3e-3, rtol=0)
-        assert (rand_augment.CHANGES[name](given, torch.full((3,), 0.8)) - given).abs().mean() > 1e-3
+        made = rand_augment.CHANGES[name](inputs, torch.zeros(3))
+        torch.testing.assert_close(made, inputs, atol=3e-3, rtol=0)
+        assert (rand_augment.CHANGES[name](inputs, torch.full((3,), 0.8)) - inputs).abs().mean() > 1e-3
 
 
 def test_the_policy_draws_for_each_row_and_from_the_generator_only() -> None:
-    given = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)).repeat(64, 1, 1, 1)
+    inputs = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)).repeat(64, 1, 1, 1)
     before = torch.random.get_rng_state()
-    one = rand_augment.random_changes(given, torch.Generator().manual_seed(1))
+    one = rand_augment.random_changes(inputs, torch.Generator().manual_seed(1))
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert torch.equal(one, rand_augment.random_changes(given, torch.Generator().manual_seed(1)))
-    assert not torch.equal(one, rand_augment.random_changes(given, torch.Generator().manual_seed(2)))
+    assert torch.equal(one, rand_augment.random_changes(inputs, torch.Generator().manual_seed(1)))
+    assert not torch.equal(one, rand_augment.random_changes(inputs, torch.Generator().manual_seed(2)))
     different = len({tuple(row.flatten()[:50].tolist()) for row in one})
     assert different > 50
     assert 0 <= one.min() <= one.max() <= 1

@@ -30,15 +30,15 @@ def learning(module: nn.Module) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("layer", "given"),
+    ("layer", "inputs"),
     [
         (nn.Linear(6, 5), (3, 6)),
         (nn.Conv1d(4, 6, 3, stride=2, padding=1), (2, 4, 9)),
         (nn.Conv2d(3, 6, 3, padding=1, dilation=2), (2, 3, 9, 9)),
     ],
 )
-def test_an_update_is_a_change_of_the_weight(layer: nn.Module, given: tuple[int, ...]) -> None:
-    x = torch.randn(given)
+def test_an_update_is_a_change_of_the_weight(layer: nn.Module, inputs: tuple[int, ...]) -> None:
+    x = torch.randn(inputs)
     plain = layer(x)
     attach(layer, rank=2, alpha=6.0, dropout=0.0)
     torch.testing.assert_close(layer(x), plain)  # up is zero at the start
@@ -117,10 +117,10 @@ def test_rates_fall_with_the_depth() -> None:
     spec = Training(lr=0.1, lr_scale={"series": 0.5}, layer_decay={"series": 0.8})
     share = rate_shares(model, spec)
     names = {id(p): name for name, p in model.encoders["series"].named_parameters()}
-    found = {names[i]: part for i, part in share.items()}
-    assert found["stages.0.conv.weight"] == pytest.approx(0.5 * 0.8)
-    assert found["stages.1.conv.weight"] == pytest.approx(0.5)
-    assert found["token.weight"] == pytest.approx(0.5)
+    results = {names[i]: part for i, part in share.items()}
+    assert results["stages.0.conv.weight"] == pytest.approx(0.5 * 0.8)
+    assert results["stages.1.conv.weight"] == pytest.approx(0.5)
+    assert results["token.weight"] == pytest.approx(0.5)
     made = parameter_groups(model.parameters(), share, spec)
     assert sum(len(group["params"]) for group in made) == len(list(model.parameters()))
     for group in made:
@@ -150,14 +150,14 @@ def rows() -> list[dict[str, Any]]:
     return made
 
 
-def fitted(rows: list[dict[str, Any]], *overrides: str, **given: Any) -> Any:
-    told = {"target": "label", "columns": {"photo": "image", "note": "text"}, "quiet": True} | given
-    return sm.fit(rows, overrides=["model.size=tiny", "training.epochs=2", *overrides], **told)
+def fitted(rows: list[dict[str, Any]], *overrides: str, **arguments: Any) -> Any:
+    options = {"target": "label", "columns": {"photo": "image", "note": "text"}, "quiet": True} | arguments
+    return sm.fit(rows, overrides=["model.size=tiny", "training.epochs=2", *overrides], **options)
 
 
 def weights(trained: Any) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = trained.model.state_dict()
-    return found
+    results: dict[str, torch.Tensor] = trained.model.state_dict()
+    return results
 
 
 def test_stored_outputs_train_the_same_model(rows: list[dict[str, Any]], tmp_path: Path, monkeypatch: Any) -> None:
@@ -183,11 +183,11 @@ def test_stored_outputs_train_the_same_model(rows: list[dict[str, Any]], tmp_pat
     once = run("true")
     encoded_once, steps["note"] = steps["note"], 0
     again = run("true")
-    there = sum(row["note"] is not None for row in rows)
+    available = sum(row["note"] is not None for row in rows)
     distinct = len({row["note"] for row in rows} - {None})
     scored = encoded_once - distinct  # at the end the saved model is scored on the validation rows, encoder and all
-    assert 0 < scored < there
-    assert encoded_every == 2 * there + scored
+    assert 0 < scored < available
+    assert encoded_every == 2 * available + scored
     assert steps["note"] == scored, "the second run still encodes what is stored"
     for name, tensor in weights(every).items():
         torch.testing.assert_close(weights(once)[name], tensor, rtol=1e-4, atol=1e-5)
@@ -200,8 +200,8 @@ def test_a_column_of_a_frozen_encoder_is_not_augmented_unless_told(rows: list[di
     frozen = "model.surgery=[{kind: freeze, streams: [photo]}]"
     trained = fitted(rows, frozen, "training.epochs=1")
     assert trained.recipe.columns["photo"]["augment"] == "none"
-    told = fitted(rows, frozen, "training.epochs=1", columns={"photo": {"kind": "image", "augment": "light"}})
-    assert told.recipe.columns["photo"]["augment"] == "light"
+    options = fitted(rows, frozen, "training.epochs=1", columns={"photo": {"kind": "image", "augment": "light"}})
+    assert options.recipe.columns["photo"]["augment"] == "light"
 
 
 def test_a_model_with_low_rank_updates_is_saved_and_loaded(rows: list[dict[str, Any]], tmp_path: Path) -> None:
@@ -246,12 +246,12 @@ def test_a_run_with_surgery_is_taken_up_where_it_stopped(
 ) -> None:
     from sensorium.training.callbacks import Checkpoint
 
-    told = (
+    result = (
         f"model.encoders.note={{kind: huggingface, checkpoint: '{checkpoints.tiny('bert')}'}}",
         "model.surgery=[{kind: freeze, streams: [photo]}, {kind: lora, streams: [note], rank: 2}]",
         "training.layer_decay={note: 0.5}",
     )
-    whole = fitted(rows, *told)
+    whole = fitted(rows, *result)
     real = Checkpoint.on_train_epoch_end
 
     def killed(self: Any, trainer: Any, module: Any) -> None:
@@ -261,16 +261,20 @@ def test_a_run_with_surgery_is_taken_up_where_it_stopped(
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoint, "on_train_epoch_end", killed)
         with pytest.raises(InterruptedError):
-            fitted(rows, *told, out=tmp_path / "run")
-    again = fitted(rows, *told, out=tmp_path / "run", resume=True)
+            fitted(rows, *result, out=tmp_path / "run")
+    again = fitted(rows, *result, out=tmp_path / "run", resume=True)
     assert all(torch.equal(tensor, weights(whole)[name]) for name, tensor in weights(again).items())
 
 
 def test_a_model_with_fewer_streams_keeps_the_surgery_of_those() -> None:
     from sensorium.training.surgery_scope import surgery_for
 
-    told: list[Any] = [{"kind": "freeze", "streams": ["photo"]}, {"kind": "lora", "streams": ["photo", "note"]}, "freeze"]
-    kept: list[Any] = surgery_for(told, ["note"])
+    options: list[Any] = [
+        {"kind": "freeze", "streams": ["photo"]},
+        {"kind": "lora", "streams": ["photo", "note"]},
+        "freeze",
+    ]
+    kept: list[Any] = surgery_for(options, ["note"])
     assert [(spec["kind"], spec["streams"]) for spec in kept] == [("lora", ["note"]), ("freeze", None)]
 
 

@@ -55,32 +55,32 @@ def test_likelihood_gain_matches_scipy_densities() -> None:
     ],
 )
 def test_logarithmic_scale_is_chosen_for_skewed_targets(values: Any, wanted: bool) -> None:
-    found = column(values)
-    options, said = found.settled_target
-    assert found.logarithmic is wanted
+    result = column(values)
+    options, notes = result.settled_target
+    assert result.logarithmic is wanted
     assert options == {"scale": "log" if wanted else "standard"}
-    assert ("logarithm" in said) is wanted
+    assert ("logarithm" in notes) is wanted
 
 
 def test_targets_come_back_and_inputs_stay_as_they_were() -> None:
-    found = column()
-    encoded = np.array([found.encode_target(value)[0] for value in SKEWED])
+    result = column()
+    encoded = np.array([result.encode_target(value)[0] for value in SKEWED])
     assert (encoded.mean(), encoded.std()) == pytest.approx((0, 1), abs=1e-5)
-    assert [found.decode(value) for value in encoded[:, None]] == pytest.approx(SKEWED, rel=1e-5)
+    assert [result.decode(value) for value in encoded[:, None]] == pytest.approx(SKEWED, rel=1e-5)
     plain = column(scale="standard")
-    assert [found.encode(value)[0] for value in SKEWED] == [plain.encode(value)[0] for value in SKEWED]
+    assert [result.encode(value)[0] for value in SKEWED] == [plain.encode(value)[0] for value in SKEWED]
     assert not plain.logarithmic
-    told = column(scale="log")
-    assert told.encode(SKEWED[0])[0] == pytest.approx(told.encode_target(SKEWED[0])[0])
-    assert told.settled_target == ({}, "")
+    outcome = column(scale="log")
+    assert outcome.encode(SKEWED[0])[0] == pytest.approx(outcome.encode_target(SKEWED[0])[0])
+    assert outcome.settled_target == ({}, "")
 
 
 def test_no_overflow_and_invalid_values_are_reported() -> None:
-    found = column([1e-300, 1e300, *SKEWED], scale="log")
-    assert np.isfinite(found.decode(np.array([1e30])))
-    assert found.decode(np.array([-1e30])) > 0
+    result = column([1e-300, 1e300, *SKEWED], scale="log")
+    assert np.isfinite(result.decode(np.array([1e30])))
+    assert result.decode(np.array([-1e30])) > 0
     with pytest.raises(CellError, match="-3 is not above 0"):
-        found.encode_target(-3)
+        result.encode_target(-3)
     with pytest.raises(ConfigError, match="2 of 402 numbers are not above 0"):
         column([0, -1, *SKEWED], scale="log")
     assert np.isfinite(column([], scale="log").blank()).all()
@@ -96,8 +96,8 @@ def task(modality: Number, **options: Any) -> Regression:
 
 def fused(rows: int) -> Encoded:
     pooled = torch.randn(rows, 4, generator=torch.Generator().manual_seed(1))
-    here = torch.ones(rows, dtype=torch.bool)
-    return Encoded(pooled[:, None], here[:, None], pooled, here)
+    present = torch.ones(rows, dtype=torch.bool)
+    return Encoded(pooled[:, None], present[:, None], pooled, present)
 
 
 def seen(modality: Number) -> Seen:
@@ -159,12 +159,12 @@ def test_explained_value_is_the_differentiable_prediction() -> None:
     made = task(modality)
     made.settle(seen(modality), seen(modality))
     output = torch.tensor([[0.3], [-1.2], [1e6]], requires_grad=True)
-    found = made.explained(output, output)
-    said = [answer["value"] for answer in made.answers(output, Batch({}, {}, torch.ones(3)))]
-    assert found[:2].tolist() == pytest.approx(said[:2], rel=1e-5)
-    assert bool(found.isfinite().all())
-    (slope,) = torch.autograd.grad(found[0], output)
-    assert float(slope[0]) == pytest.approx(said[0] * modality.state["log"]["deviation"], rel=1e-4)
+    result = made.explained(output, output)
+    predicted = [answer["value"] for answer in made.answers(output, Batch({}, {}, torch.ones(3)))]
+    assert result[:2].tolist() == pytest.approx(predicted[:2], rel=1e-5)
+    assert bool(result.isfinite().all())
+    (slope,) = torch.autograd.grad(result[0], output)
+    assert float(slope[0]) == pytest.approx(predicted[0] * modality.state["log"]["deviation"], rel=1e-4)
 
 
 def test_late_fusion_is_corrected_jointly() -> None:

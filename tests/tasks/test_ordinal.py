@@ -37,8 +37,8 @@ def task(**options: Any) -> Ordinal:
 
 def fused(rows: int) -> Encoded:
     pooled = torch.randn(rows, D, generator=torch.Generator().manual_seed(1))
-    here = torch.ones(rows, dtype=torch.bool)
-    return Encoded(pooled[:, None], here[:, None], pooled, here)
+    present = torch.ones(rows, dtype=torch.bool)
+    return Encoded(pooled[:, None], present[:, None], pooled, present)
 
 
 def target(index: Any) -> Field:
@@ -50,8 +50,8 @@ def test_log_probabilities_are_differences_of_sigmoids() -> None:
     score = torch.linspace(-6, 6, 13, dtype=torch.float64)[:, None]
     cuts = torch.tensor([-2.0, -1.9, 0.5, 3.0], dtype=torch.float64)
     edges = torch.cat([torch.zeros(13, 1), torch.sigmoid(cuts - score), torch.ones(13, 1)], dim=1)
-    found = cumulative_link(score, cuts)
-    assert torch.allclose(found.exp(), edges.diff(dim=1), atol=1e-12)
+    result = cumulative_link(score, cuts)
+    assert torch.allclose(result.exp(), edges.diff(dim=1), atol=1e-12)
     far = cumulative_link(torch.tensor([[500.0], [-500.0]], requires_grad=True), cuts.float())
     far.sum().backward()
     assert bool(far.isfinite().all())
@@ -75,9 +75,9 @@ def test_the_first_output_is_the_prior_of_the_weighted_loss(balance: float) -> N
     made.fit([target(index)])
     with torch.no_grad():
         made.last.weight.zero_()
-    found = made(fused(1), {}, {}).exp()[0]
+    results = made(fused(1), {}, {}).exp()[0]
     wanted = (np.bincount(index) + 1.0) ** (1 - balance)
-    assert found.tolist() == pytest.approx(wanted / wanted.sum(), abs=1e-4)
+    assert results.tolist() == pytest.approx(wanted / wanted.sum(), abs=1e-4)
 
 
 def test_it_recovers_a_proportional_odds_model() -> None:
@@ -86,14 +86,14 @@ def test_it_recovers_a_proportional_odds_model() -> None:
     slopes, cuts = torch.tensor([1.0, -2.0, 0.5, 0.0, 0.0, 1.5]), torch.tensor([-3.0, -1.0, 0.0, 2.0])
     pooled = torch.randn(20_000, D, generator=draw)
     drawn = torch.multinomial(cumulative_link((pooled @ slopes)[:, None], cuts).exp(), 1, generator=draw)[:, 0]
-    here = torch.ones(len(pooled), dtype=torch.bool)
+    present = torch.ones(len(pooled), dtype=torch.bool)
     made = task(dropout=0.0)
     made.fit([target(drawn)])
     optimiser = torch.optim.LBFGS(made.parameters(), max_iter=100)
 
     def step() -> torch.Tensor:
         optimiser.zero_grad()
-        loss = made.loss(made(Encoded(pooled[:, None], here[:, None], pooled, here), {}, {}), target(drawn)).mean()
+        loss = made.loss(made(Encoded(pooled[:, None], present[:, None], pooled, present), {}, {}), target(drawn)).mean()
         loss.backward()
         return loss
 
@@ -106,13 +106,13 @@ def test_smoothing_affects_neighbouring_classes_only() -> None:
     made = task(smoothing=0.2)
     made.fit([target([0, 1, 2, 3, 4] * 4)])
     output = torch.randn(3, 5).log_softmax(dim=1)
-    found = made.loss(output, target([0, 2, 4]))
+    result = made.loss(output, target([0, 2, 4]))
     wanted = [
         -(0.8 * output[0, 0] + 0.2 * output[0, 1]),
         -(0.8 * output[1, 2] + 0.1 * output[1, 1] + 0.1 * output[1, 3]),
         -(0.8 * output[2, 4] + 0.2 * output[2, 3]),
     ]
-    assert found.tolist() == pytest.approx([float(value) for value in wanted], rel=1e-5)
+    assert result.tolist() == pytest.approx([float(value) for value in wanted], rel=1e-5)
 
 
 @pytest.mark.parametrize("decide", ["likeliest", "median", "mean"])
@@ -123,7 +123,7 @@ def test_metrics_match_scikit_learn(decide: Any) -> None:
     made = task(decide=decide)
     scorer = made.scorer()
     scorer.update(logits, Batch({}, {"target": target(truth)}, torch.ones(B)))
-    found = plain_scores(scorer)
+    result = plain_scores(scorer)
     chance = logits.softmax(1).double().numpy()
     if decide == "likeliest":
         guess = chance.argmax(1)
@@ -131,12 +131,12 @@ def test_metrics_match_scikit_learn(decide: Any) -> None:
         guess = (chance.cumsum(1) >= 0.5).argmax(1)
     else:
         guess = (chance @ np.arange(5)).round().astype(int)
-    assert next(iter(found)) == "qwk"
-    assert found["qwk"] == pytest.approx(reference.cohen_kappa_score(truth, guess, weights="quadratic"), abs=1e-6)
-    assert found["mae"] == pytest.approx(reference.mean_absolute_error(truth, guess), abs=1e-6)
-    assert found["accuracy"] == pytest.approx(reference.accuracy_score(truth, guess), abs=1e-6)
-    assert found["f1"] == pytest.approx(reference.f1_score(truth, guess, average="macro", zero_division=0), abs=1e-6)
-    assert found["auroc"] == pytest.approx(reference.roc_auc_score(truth, logits.softmax(1), multi_class="ovr"), abs=1e-5)
+    assert next(iter(result)) == "qwk"
+    assert result["qwk"] == pytest.approx(reference.cohen_kappa_score(truth, guess, weights="quadratic"), abs=1e-6)
+    assert result["mae"] == pytest.approx(reference.mean_absolute_error(truth, guess), abs=1e-6)
+    assert result["accuracy"] == pytest.approx(reference.accuracy_score(truth, guess), abs=1e-6)
+    assert result["f1"] == pytest.approx(reference.f1_score(truth, guess, average="macro", zero_division=0), abs=1e-6)
+    assert result["auroc"] == pytest.approx(reference.roc_auc_score(truth, logits.softmax(1), multi_class="ovr"), abs=1e-5)
     answers = made.answers(logits, Batch({}, {}, torch.ones(B)))
     assert [answer["value"] for answer in answers] == (guess + 1).tolist()
     views = {view.name: view.to_json() for view in made.views(scorer)}
@@ -173,8 +173,8 @@ def test_decision_rules_optimise_their_criterion() -> None:
 
 
 def test_numbers_are_ordered_by_value_and_words_as_declared() -> None:
-    found = steps("10", "9", 2, "10", 2.0)
-    assert (found.classes, found.decode(found.encode_target("9"))) == (["2", "9", "10"], 9)
+    result = steps("10", "9", 2, "10", 2.0)
+    assert (result.classes, result.decode(result.encode_target("9"))) == (["2", "9", "10"], 9)
     words = steps("fair", "Good", "poor", "fair", order="poor, fair, good, superb")
     assert words.classes == ["poor", "fair", "good", "superb"]
     assert [float(words.encode_target(cell)[0]) for cell in ("POOR ", "good", "superb")] == [0, 2, 3]
@@ -189,16 +189,16 @@ def test_numbers_are_ordered_by_value_and_words_as_declared() -> None:
 
 
 def test_values_in_the_declared_order_are_not_missing() -> None:
-    found = steps("none", "some", "much", order="none, some, much")
-    assert not found.missing("None")
-    assert found.missing("n/a")
+    result = steps("none", "some", "much", order="none, some, much")
+    assert not result.missing("None")
+    assert result.missing("n/a")
     assert steps().missing("none")
 
 
 def test_as_an_input_it_is_a_standardised_rank() -> None:
     cells = ["low", "low", "mid", "high", "high", "high"]
-    found = steps(*cells, order="low, mid, high")
-    read = np.array([found.encode(cell)[0] for cell in cells])
+    result = steps(*cells, order="low, mid, high")
+    read = np.array([result.encode(cell)[0] for cell in cells])
     assert (read.mean(), read.std()) == pytest.approx((0, 1), abs=1e-6)
     assert read[0] < read[2] < read[3]
 
@@ -231,8 +231,8 @@ def stars(rows: int = 160) -> dict[str, list[Any]]:
 
 def test_inspect_proposes_it_and_changes_nothing() -> None:
     table = Table.read(stars())
-    found = inspect({"train": table}, target="stars")
-    (column,) = [column for column in found.columns if column.name == "stars"]
+    inspection = inspect({"train": table}, target="stars")
+    (column,) = [column for column in inspection.columns if column.name == "stars"]
     assert column.kind == "category"
     assert "--as stars=ordinal" in column.reason
     gap = Table.read({"x": [1.0, 2.5, 3.1, 4.7] * 10, "y": [1, 2, 4, 8] * 10})
@@ -240,19 +240,19 @@ def test_inspect_proposes_it_and_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "requested",
     [
         {"target": "stars", "columns": {"stars": "ordinal"}},
         {"target": "stars", "task": "ordinal"},
         {"target": "mood", "columns": {"mood": {"kind": "ordinal", "order": "poor, fair, good, superb"}}},
     ],
 )
-def test_trained_saved_and_loaded_from_a_table(asked: dict[str, Any], tmp_path: Any) -> None:
+def test_trained_saved_and_loaded_from_a_table(requested: dict[str, Any], tmp_path: Any) -> None:
     data = stars()
-    name = asked["target"]
+    name = requested["target"]
     other = "mood" if name == "stars" else "stars"
     quick = ["model.size=tiny", "training.epochs=12"]
-    model = sm.fit(data, ignore=[other], overrides=quick, quiet=True, **asked)
+    model = sm.fit(data, ignore=[other], overrides=quick, quiet=True, **requested)
     assert model.recipe.model.tasks[name]["kind"] == "ordinal"
     scores = model.evaluate(data).targets[name]
     assert scores.metrics["qwk"] > 0.7

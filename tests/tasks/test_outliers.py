@@ -24,7 +24,7 @@ def fitted(values: Any, **options: Any) -> Number:
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         (NORMAL, ""),
         (DRAW.uniform(-1, 1, 400), ""),
@@ -35,10 +35,10 @@ def fitted(values: Any, **options: Any) -> Number:
         (np.where(np.arange(400) % 3 == 0, NORMAL, 0.0), ""),  # most are the same: nothing is far from them by that
     ],
 )
-def test_outliers_are_distinguished_from_skew_and_few_values(values: Any, said: str) -> None:
-    assert bool(fitted(values).heavy_tails) == bool(said)
-    assert said in fitted(values).heavy_tails
-    assert bool(fitted(values * 1e100).heavy_tails) == bool(said)
+def test_outliers_are_distinguished_from_skew_and_few_values(values: Any, message: str) -> None:
+    assert bool(fitted(values).heavy_tails) == bool(message)
+    assert message in fitted(values).heavy_tails
+    assert bool(fitted(values * 1e100).heavy_tails) == bool(message)
 
 
 def test_kurtosis_matches_scipy() -> None:

@@ -57,14 +57,14 @@ def fitted(tables: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) 
 
 def test_it_ranks_risks_with_missing_streams(fitted: Path, tables: tuple[Path, Path]) -> None:
     model = sm.load(fitted)
-    found = model.evaluate(tables[1]).targets["survival"]
-    assert found.rows == 190  # ten have no time
-    assert found.metrics["c_index"] > 0.7
-    assert found.metrics["uno_c_index"] > 0.68
-    assert found.metrics["brier"] < 0.18
-    assert found.metrics["calibration_error"] < 0.15
-    assert set(found.subsets) == {"table", "note", "table+note"}
-    assert all(scores["c_index"] > 0.55 for scores in found.subsets.values())
+    evaluation = model.evaluate(tables[1]).targets["survival"]
+    assert evaluation.rows == 190  # ten have no time
+    assert evaluation.metrics["c_index"] > 0.7
+    assert evaluation.metrics["uno_c_index"] > 0.68
+    assert evaluation.metrics["brier"] < 0.18
+    assert evaluation.metrics["calibration_error"] < 0.15
+    assert set(evaluation.subsets) == {"table", "note", "table+note"}
+    assert all(scores["c_index"] > 0.55 for scores in evaluation.subsets.values())
 
 
 def test_predictions_hold_times_hazard_ratios_groups_and_curves(fitted: Path) -> None:
@@ -95,8 +95,8 @@ def test_discrete_hazards_rank_risks_too(tables: tuple[Path, Path], tmp_path: Pa
     model = sm.fit(
         tables[0], task="survival", target=TARGET, options=options, overrides=QUICK, quiet=True, out=tmp_path / "run"
     )
-    found = sm.load(tmp_path / "run").evaluate(tables[1]).targets["survival"]
-    assert found.metrics["c_index"] > 0.72
+    evaluation = sm.load(tmp_path / "run").evaluate(tables[1]).targets["survival"]
+    assert evaluation.metrics["c_index"] > 0.72
     answer = model.predict([{}])[0].targets["survival"]
     assert "hazard_ratio" not in answer
     assert answer["value"] > 0
@@ -107,9 +107,9 @@ def test_experts_predict_beside_the_network_and_alone(tables: tuple[Path, Path],
     model = sm.fit(
         tables[0], task="survival", target=TARGET, overrides=[*QUICK, *experts], quiet=True, out=tmp_path / "run"
     )
-    found = model.evaluate(tables[1]).targets["survival"]
-    assert found.metrics["c_index"] > 0.75
-    assert found.metrics["brier"] < 0.18  # the baseline hazard is that of the blend
+    evaluation = model.evaluate(tables[1]).targets["survival"]
+    assert evaluation.metrics["c_index"] > 0.75
+    assert evaluation.metrics["brier"] < 0.18  # the baseline hazard is that of the blend
     assert sm.load(tmp_path / "run").predict([{"age": 1.0}])[0].targets == model.predict([{"age": 1.0}])[0].targets
 
 

@@ -25,8 +25,8 @@ D = 6
 
 def encoded(pooled: torch.Tensor) -> Encoded:
     rows = pooled.shape[0]
-    here = torch.ones(rows, dtype=torch.bool)
-    return Encoded(pooled[:, None], here[:, None], pooled, here)
+    present = torch.ones(rows, dtype=torch.bool)
+    return Encoded(pooled[:, None], present[:, None], pooled, present)
 
 
 def rings(rows: int, classes: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -39,8 +39,8 @@ def rings(rows: int, classes: int, seed: int = 0) -> tuple[torch.Tensor, torch.T
 
 
 def seen(x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor | None = None, known: torch.Tensor | None = None) -> Seen:
-    here = torch.ones(len(y), dtype=torch.bool) if known is None else known
-    return Seen(encoded(x), {}, Field(y[:, None].float(), here), torch.ones(len(y)) if weight is None else weight)
+    present = torch.ones(len(y), dtype=torch.bool) if known is None else known
+    return Seen(encoded(x), {}, Field(y[:, None].float(), present), torch.ones(len(y)) if weight is None else weight)
 
 
 def svm(classes: int, **options: Any) -> Svm:
@@ -73,9 +73,9 @@ def test_decision_values_match_scikit_learn(kernel: str, classes: int, C: float)
     expected = machine.decision_function(scaler.transform(new.double().numpy()))
     expected = np.stack([-expected, expected], axis=1) if classes == 2 else expected
     with torch.no_grad():
-        found = task(encoded(new), {}, {})
-    np.testing.assert_allclose(found.numpy(), expected, atol=1e-4, rtol=1e-4)
-    words = [answer["value"] for answer in answers(task, found)]
+        results = task(encoded(new), {}, {})
+    np.testing.assert_allclose(results.numpy(), expected, atol=1e-4, rtol=1e-4)
+    words = [answer["value"] for answer in answers(task, results)]
     agree = np.mean(np.array(words) == [f"c{k}" for k in machine.predict(scaler.transform(new.double().numpy()))])
     assert agree == 1.0
     if kernel == "rbf" and classes < 5:

@@ -27,8 +27,8 @@ B, D = 200, 6
 def target(data: Any, present: Any = None) -> Field:
     data = torch.as_tensor(np.asarray(data), dtype=torch.float32)
     data = data[:, None] if data.ndim == 1 else data
-    here = torch.ones(len(data), dtype=torch.bool) if present is None else torch.as_tensor(present)
-    return Field(data, here)
+    presence = torch.ones(len(data), dtype=torch.bool) if present is None else torch.as_tensor(present)
+    return Field(data, presence)
 
 
 def fused(rows: int, dim: int = D, seed: int = 0) -> Encoded:
@@ -71,7 +71,7 @@ def test_classification_scores_as_scikit_learn(count: int) -> None:
     rng = np.random.default_rng(count)
     truth = rng.integers(0, count, B)
     logits = torch.tensor(rng.normal(size=(B, count)).round(1) + 1.5 * np.eye(count)[truth], dtype=torch.float32)
-    found = scores(Classification(classes(count), D), logits, target(truth))
+    result = scores(Classification(classes(count), D), logits, target(truth))
     chance = logits.softmax(1).numpy().astype(np.float64)
     chance /= chance.sum(1, keepdims=True)
     guess = chance.argmax(1)
@@ -91,36 +91,36 @@ def test_classification_scores_as_scikit_learn(count: int) -> None:
         inside = (sure >= low) & (sure < low + 1 / 15)
         if inside.any():
             error += inside.mean() * abs(sure[inside].mean() - (guess == truth)[inside].mean())
-    assert found.pop("calibration_error") == pytest.approx(error, abs=1e-5)
-    assert found == pytest.approx(expected, abs=1e-5)
+    assert result.pop("calibration_error") == pytest.approx(error, abs=1e-5)
+    assert result == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_class_that_is_absent_or_never_predicted_scores_as_scikit_learn() -> None:
     truth = np.array([0, 0, 1, 1, 1])
     guess = np.array([0, 3, 1, 0, 1])
     logits = torch.nn.functional.one_hot(torch.tensor(guess), 5).float() * 3
-    found = scores(Classification(classes(5), D), logits, target(truth))
+    result = scores(Classification(classes(5), D), logits, target(truth))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name in ("precision", "recall", "f1"):
             function = getattr(reference, f"{name}_score")
-            assert found[name] == pytest.approx(function(truth, guess, average="macro", zero_division=0)), name
-        assert found["balanced_accuracy"] == pytest.approx(reference.balanced_accuracy_score(truth, guess))
-    assert 0 <= found["auroc"] <= 1
+            assert result[name] == pytest.approx(function(truth, guess, average="macro", zero_division=0)), name
+        assert result["balanced_accuracy"] == pytest.approx(reference.balanced_accuracy_score(truth, guess))
+    assert 0 <= result["auroc"] <= 1
 
 
 def test_multilabel_scores_as_scikit_learn() -> None:
     rng = np.random.default_rng(3)
     truth = (rng.random((B, 4)) < [0.5, 0.2, 0.1, 0.7]).astype(int)
     logits = torch.tensor((rng.normal(size=(B, 4)) + truth).round(1), dtype=torch.float32)
-    found = scores(Multilabel(classes(4), D, threshold=0.6), logits, target(truth))
+    result = scores(Multilabel(classes(4), D, threshold=0.6), logits, target(truth))
     chance = logits.sigmoid().numpy()
-    said = chance >= 0.6
-    assert found == pytest.approx(
+    predicted = chance >= 0.6
+    assert result == pytest.approx(
         {
-            "f1_macro": reference.f1_score(truth, said, average="macro"),
-            "f1_micro": reference.f1_score(truth, said, average="micro"),
-            "accuracy": (said == truth).mean(),
+            "f1_macro": reference.f1_score(truth, predicted, average="macro"),
+            "f1_micro": reference.f1_score(truth, predicted, average="micro"),
+            "accuracy": (predicted == truth).mean(),
             "auroc": reference.roc_auc_score(truth, chance, average="macro"),
             "average_precision": reference.average_precision_score(truth, chance, average="macro"),
         },
@@ -132,14 +132,14 @@ def test_regression_scores_on_the_scale_of_the_table() -> None:
     rng = np.random.default_rng(4)
     truth = rng.normal(size=B)
     output = torch.tensor(truth + rng.normal(size=B), dtype=torch.float32)[:, None]
-    found = scores(Regression(number(), D), output, target(truth))
-    real, said = truth * 10 + 50, output.double().numpy()[:, 0] * 10 + 50
-    assert found == pytest.approx(
+    result = scores(Regression(number(), D), output, target(truth))
+    real, predicted = truth * 10 + 50, output.double().numpy()[:, 0] * 10 + 50
+    assert result == pytest.approx(
         {
-            "mae": reference.mean_absolute_error(real, said),
-            "rmse": reference.root_mean_squared_error(real, said),
-            "r2": reference.r2_score(real, said),
-            "pearson": np.corrcoef(real, said)[0, 1],
+            "mae": reference.mean_absolute_error(real, predicted),
+            "rmse": reference.root_mean_squared_error(real, predicted),
+            "r2": reference.r2_score(real, predicted),
+            "pearson": np.corrcoef(real, predicted)[0, 1],
         },
         abs=1e-4,
     )
@@ -156,20 +156,20 @@ def test_few_rows_or_one_class_cause_no_warning_or_error(rows: int) -> None:
     for task, field in cases:
         task.eval()
         output = task(fused(rows), {}, {})
-        found = scores(task, output, field)
+        result = scores(task, output, field)
         assert task.loss(output, field).shape == (rows,)
         assert len(task.answers(output, batch(field))) == rows
-        assert all(np.isnan(list(found.values()))) == (rows == 0)
+        assert all(np.isnan(list(result.values()))) == (rows == 0)
     nothing = Regression(number(), D).scorer().compute()
     assert all(bool(value.isnan().all()) for value in nothing.values())
 
 
 def test_a_constant_truth_has_no_variance_to_explain() -> None:
     task = Regression(number(1e6, 1e-3), D)
-    found = scores(task, torch.randn(9, 1), target(np.full(9, 0.1)))
-    assert np.isnan(found["r2"])
-    assert np.isnan(found["pearson"])
-    assert found["mae"] >= 0
+    computed = scores(task, torch.randn(9, 1), target(np.full(9, 0.1)))
+    assert np.isnan(computed["r2"])
+    assert np.isnan(computed["pearson"])
+    assert computed["mae"] >= 0
 
 
 def test_metrics_over_batches_are_metrics_of_all_rows() -> None:
@@ -212,9 +212,9 @@ def test_the_first_output_of_a_balanced_classifier_is_a_stationary_point(balance
 
 
 def test_fitting_initialises_other_tasks_at_their_means() -> None:
-    given = np.array([[1, 0], [1, 0], [1, 1], [0, 0]])
+    inputs = np.array([[1, 0], [1, 0], [1, 1], [0, 0]])
     tags = Multilabel(classes(2), D).eval()
-    tags.fit([target(given)])
+    tags.fit([target(inputs)])
     empty = fused(1).map(lambda x: x * 0)
     np.testing.assert_allclose(tags(empty, {}, {}).sigmoid().detach()[0], [4 / 6, 2 / 6], rtol=1e-5)
     price = Regression(number(), D).eval()

@@ -28,26 +28,26 @@ def task() -> Classification:
 
 def logits(truth: np.ndarray, right: float, rng: np.random.Generator) -> torch.Tensor:
     """Answers that name the true class in a share of the rows."""
-    said = np.where(rng.random(len(truth)) < right, truth, rng.integers(0, 3, len(truth)))
-    return torch.nn.functional.one_hot(torch.from_numpy(said), 3).float().mul(2.0).log_softmax(dim=1)
+    predicted = np.where(rng.random(len(truth)) < right, truth, rng.integers(0, 3, len(truth)))
+    return torch.nn.functional.one_hot(torch.from_numpy(predicted), 3).float().mul(2.0).log_softmax(dim=1)
 
 
 def test_better_part_gains_weight_with_rows(task: Classification) -> None:
     rng = np.random.default_rng(0)
-    found = {}
+    results = {}
     for rows in (6, 600):
         truth = rng.integers(0, 3, rows)
-        said = [logits(truth, 0.95, rng), logits(truth, 0.0, rng)]
-        found[rows] = blend_shares(task, RESPONSE, said, truth, np.ones(rows))
-        assert float(found[rows].sum()) == pytest.approx(1.0, abs=1e-6)
-    assert found[600][0] > 0.9
-    assert 0.5 < float(found[6][0]) < 0.85
+        predicted = [logits(truth, 0.95, rng), logits(truth, 0.0, rng)]
+        results[rows] = blend_shares(task, RESPONSE, predicted, truth, np.ones(rows))
+        assert float(results[rows].sum()) == pytest.approx(1.0, abs=1e-6)
+    assert results[600][0] > 0.9
+    assert 0.5 < float(results[6][0]) < 0.85
 
 
 def test_without_rows_weights_are_equal(task: Classification) -> None:
     nothing = torch.zeros(0, 3)
-    found = blend_shares(task, RESPONSE, [nothing] * 4, np.zeros(0, dtype=np.int64), np.zeros(0))
-    assert found.tolist() == [0.25] * 4
+    computed = blend_shares(task, RESPONSE, [nothing] * 4, np.zeros(0, dtype=np.int64), np.zeros(0))
+    assert computed.tolist() == [0.25] * 4
     assert sharpening_factor(task, RESPONSE, nothing, np.zeros(0, dtype=np.int64), np.zeros(0)) == 1.0
 
 
@@ -64,10 +64,10 @@ def test_more_accurate_number_gains_weight() -> None:
     modality.fit(["1", "2", "3"])
     rng = np.random.default_rng(2)
     truth = rng.normal(size=400)
-    said = [torch.from_numpy(truth + rng.normal(scale=s, size=400)).float().unsqueeze(1) for s in (0.2, 1.0)]
-    found = blend_shares(Regression(Goal.of(modality, "y"), 4), Response("number", 1), said, truth, np.ones(400))
+    predicted = [torch.from_numpy(truth + rng.normal(scale=s, size=400)).float().unsqueeze(1) for s in (0.2, 1.0)]
+    computed = blend_shares(Regression(Goal.of(modality, "y"), 4), Response("number", 1), predicted, truth, np.ones(400))
     # Independent errors: the best weights are as the inverse variances.
-    assert float(found[0]) == pytest.approx(1 / (1 + 0.04), abs=0.05)
+    assert float(computed[0]) == pytest.approx(1 / (1 + 0.04), abs=0.05)
 
 
 def test_reduced_features_give_the_same_model() -> None:

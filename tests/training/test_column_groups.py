@@ -27,14 +27,14 @@ def table(rows: int = ROWS) -> dict[str, list[Any]]:
     audio = rng.normal(size=(5, rows)) + np.where(truth, 1.0, -1.0)
     face = rng.normal(size=(4, rows)) + np.where(truth, 0.3, -0.3)
     gone = rng.random(rows) < 0.2
-    found: dict[str, list[Any]] = {
+    results: dict[str, list[Any]] = {
         f"audio_{i}": [None if g else float(x) for x, g in zip(a, gone, strict=True)] for i, a in enumerate(audio)
     }
-    found |= {f"face_{i}": f.tolist() for i, f in enumerate(face)}
-    found["face_mood"] = ["glad" if t == (rng.random() < 0.7) else "sad" for t in truth]
-    found["age"] = rng.normal(40, 10, rows).tolist()
-    found["label"] = ["yes" if t else "no" for t in truth]
-    return found
+    results |= {f"face_{i}": f.tolist() for i, f in enumerate(face)}
+    results["face_mood"] = ["glad" if t == (rng.random() < 0.7) else "sad" for t in truth]
+    results["age"] = rng.normal(40, 10, rows).tolist()
+    results["label"] = ["yes" if t else "no" for t in truth]
+    return results
 
 
 STREAMS: dict[str, Any] = {"audio": "audio_*", "face": ["face_?", "face_mood"]}
@@ -57,16 +57,16 @@ def test_each_group_has_an_encoder(model: Any) -> None:
 
 
 def test_groups_are_scored_and_explained_separately(model: Any) -> None:
-    found = model.evaluate(table())
-    subsets = found.to_json()["subsets"]
+    evaluation = model.evaluate(table())
+    subsets = evaluation.to_json()["subsets"]
     assert subsets["audio"]["accuracy"] > 0.75 > subsets["table"]["accuracy"]
-    assert set(found.targets["label"].shapley) == {"audio", "face", "table"}
-    told = model.explain(table(), sample=40)
-    shares = told.mean_shares("label")
+    assert set(evaluation.targets["label"].shapley) == {"audio", "face", "table"}
+    overrides = model.explain(table(), sample=40)
+    shares = overrides.mean_shares("label")
     assert shares["audio"] > shares["table"]
-    gone = {one.row for one in told.targets["label"] if "audio" in one.missing}
+    gone = {one.row for one in overrides.targets["label"] if "audio" in one.missing}
     cells = table()["audio_0"]
-    assert gone == {one.row for one in told.targets["label"] if cells[one.row - 1] is None}
+    assert gone == {one.row for one in overrides.targets["label"] if cells[one.row - 1] is None}
     assert gone
     one = model.explain(table(), row=1, where=True)
     assert {m.stream for m in one.maps} == {"audio", "face", "table"}
@@ -104,14 +104,14 @@ def test_resolved_recipe_lists_groups_by_column(model: Any) -> None:
 
 
 def test_schema_document_has_groups_only_if_used() -> None:
-    found = Schema.declare({"a": {"kind": "number", "stream": "g"}, "b": "number"})
-    found.columns["a"].reader.fit([1, 2])
-    found.columns["b"].reader.fit([1, 2])
-    document = found.to_json()
+    schema = Schema.declare({"a": {"kind": "number", "stream": "g"}, "b": "number"})
+    schema.columns["a"].reader.fit([1, 2])
+    schema.columns["b"].reader.fit([1, 2])
+    document = schema.to_json()
     assert [item.get("stream") for item in document["columns"]] == ["g", None]
     assert "stream" not in document["columns"][1]
-    assert list(Schema.from_json(document).streams) == list(found.streams) == ["g", "table"]
-    assert Schema.declare(found.specs()).specs() == found.specs()
+    assert list(Schema.from_json(document).streams) == list(schema.streams) == ["g", "table"]
+    assert Schema.declare(schema.specs()).specs() == schema.specs()
 
 
 @pytest.mark.parametrize(
@@ -163,10 +163,10 @@ def test_wrong_groups_are_reported(recipe: dict[str, Any], message: str) -> None
 
 def test_ignored_column_stays_ignored_in_a_group() -> None:
     columns = table(40) | {"audio_9": [1.0] * 40}
-    found = declare(
+    schema = declare(
         Table(columns), Recipe.parse({"streams": {"audio": "audio_*"}}), ["label"], {"audio_0": "ignore"}
     ).schema
-    assert [c.name for c in found.streams["audio"]] == ["audio_1", "audio_2", "audio_3", "audio_4"]
+    assert [c.name for c in schema.streams["audio"]] == ["audio_1", "audio_2", "audio_3", "audio_4"]
 
 
 @pytest.fixture
@@ -182,9 +182,9 @@ def path(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("words", [["--stream", "audio=audio_*", "--stream=face=face_*"], ["--streams", "audio=audio_*"]])
 def test_groups_on_the_command_line(cli: Any, path: Path, words: list[str]) -> None:
     out = path.parent / "run"
-    code, _, said = cli("fit", path, "--target", "label", "--out", out, *words, "model.size=tiny", "training.epochs=1")
-    assert code == 0, said
-    assert "stream audio: 5 columns" in said
+    code, _, stderr = cli("fit", path, "--target", "label", "--out", out, *words, "model.size=tiny", "training.epochs=1")
+    assert code == 0, stderr
+    assert "stream audio: 5 columns" in stderr
     assert set(sm.load(out).model.streams) == {"audio", "table"} | ({"face"} if len(words) > 2 else set())
 
 
@@ -201,7 +201,7 @@ def test_stream_flag_tells_groups_from_other_arguments() -> None:
 
 
 def test_comparison_of_fusions_over_groups(tmp_path: Path) -> None:
-    found = sm.compare(
+    result = sm.compare(
         table(80),
         target="label",
         streams={"audio": "audio_*"},
@@ -211,6 +211,6 @@ def test_comparison_of_fusions_over_groups(tmp_path: Path) -> None:
         out=tmp_path,
         quiet=True,
     )
-    assert {run["name"] for run in found.to_json()["runs"]} == {"gated", "audio alone", "table alone"}
+    assert {run["name"] for run in result.to_json()["runs"]} == {"gated", "audio alone", "table alone"}
     again = sm.fit(table(80), recipe=tmp_path / "winner.yaml", quiet=True)
     assert set(again.model.streams) <= {"audio", "table"}

@@ -23,8 +23,8 @@ from sensorium.training.training_request import Request
 QUICK = ["model.size=tiny", "training.epochs=1", "training.batch_size=32"]
 
 
-def given(scenes: Path, out: Path, **more: Any) -> Any:
-    told: dict[str, Any] = {
+def run_comparison(scenes: Path, out: Path, **more: Any) -> Any:
+    options: dict[str, Any] = {
         "target": "event",
         "test": scenes / "test.csv",
         "fusions": "gated,concat",
@@ -34,30 +34,30 @@ def given(scenes: Path, out: Path, **more: Any) -> Any:
         "quiet": True,
         "out": out,
     }
-    return compare(scenes / "train.csv", **(told | more))
+    return compare(scenes / "train.csv", **(options | more))
 
 
 @pytest.fixture(scope="module")
 def folder(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("compared") / "compare"
-    given(scenes, out)
+    run_comparison(scenes, out)
     return out
 
 
 def test_comparison_lists_cost_and_robustness_of_every_variant(folder: Path) -> None:
-    told = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
-    assert {run["name"] for run in told["runs"]} == {"gated", "concat", "photo alone", "sensor alone"}
-    for run in told["runs"]:
+    document = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
+    assert {run["name"] for run in document["runs"]} == {"gated", "concat", "photo alone", "sensor alone"}
+    for run in document["runs"]:
         assert len(run["scores"]) == 2
         assert run["mean"] == pytest.approx(np.mean(run["scores"]))
         assert run["parameters"] > 0
         assert run["memory"] > 16 * run["parameters"], "weights, gradients and moments, and activations"
         assert run["cpu"] > 0
         assert (run["robustness_area"] is None) == (len(run["streams"]) == 1)
-        assert (run["behind"] is None) == (run["name"] == told["best"])
-    assert told["runs"][0]["name"] == told["best"]
-    assert any(sentence.startswith("Best: ") for sentence in told["findings"])
-    assert 0 < told["baseline"] < 1
+        assert (run["behind"] is None) == (run["name"] == document["best"])
+    assert document["runs"][0]["name"] == document["best"]
+    assert any(sentence.startswith("Best: ") for sentence in document["findings"])
+    assert 0 < document["baseline"] < 1
 
 
 def test_comparison_files_are_self_contained(folder: Path) -> None:
@@ -71,10 +71,10 @@ def test_comparison_files_are_self_contained(folder: Path) -> None:
 
 
 def test_winner_recipe_trains(folder: Path, quick_fit: Any, scenes: Path) -> None:
-    told = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
+    document = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
     recipe = Recipe.from_yaml(folder / "winner.yaml")
     assert isinstance(recipe.model.fusion, dict)
-    assert recipe.model.fusion["kind"] == told["best"]
+    assert recipe.model.fusion["kind"] == document["best"]
     assert recipe.data.train == str(scenes / "train.csv")
     again = quick_fit(target=None, ignore=(), recipe=folder / "winner.yaml")
     assert again.recipe.model.fusion == recipe.model.fusion
@@ -96,12 +96,12 @@ def test_stopped_comparison_resumes(folder: Path, scenes: Path, monkeypatch: pyt
         return whole(*args)
 
     monkeypatch.setattr(module, "run_one", counted)
-    given(scenes, folder)
+    run_comparison(scenes, folder)
     after = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
     assert count == 1
     assert [run["scores"] for run in after["runs"]] == [run["scores"] for run in before["runs"]], "bit for bit"
     with pytest.raises(ConfigError, match="another comparison"):
-        given(scenes, folder, overrides=[*QUICK, "training.lr=0.01"])
+        run_comparison(scenes, folder, overrides=[*QUICK, "training.lr=0.01"])
 
 
 def test_all_runs_share_one_setup(scenes: Path, tmp_path: Path) -> None:
@@ -138,20 +138,20 @@ def test_unbuildable_variants_are_reported(scenes: Path, tmp_path: Path, monkeyp
         return whole(spec, schema)
 
     monkeypatch.setattr(module, "assemble", refused)
-    found = given(scenes, tmp_path / "c", seeds=1, fusions=["concat", "weighted"])
-    assert found.skipped == {"concat": "a product of 9 streams is too large"}
-    assert "skipped: a product of 9 streams is too large" in found.text()
-    assert "With one seed" in found.text()
+    computed = run_comparison(scenes, tmp_path / "c", seeds=1, fusions=["concat", "weighted"])
+    assert computed.skipped == {"concat": "a product of 9 streams is too large"}
+    assert "skipped: a product of 9 streams is too large" in computed.text()
+    assert "With one seed" in computed.text()
 
 
 def test_invalid_comparisons_are_refused(scenes: Path, tmp_path: Path, cli: Any) -> None:
     with pytest.raises(ConfigError, match="did you mean gated"):
-        given(scenes, tmp_path, fusions="gatd")
+        run_comparison(scenes, tmp_path, fusions="gatd")
     with pytest.raises(ConfigError, match="2 targets cannot be compared at once"):
-        given(scenes, tmp_path, ignore=["tags"], overrides=[*QUICK, "columns.cost={kind: number, role: target}"])
-    code, _, said = cli("compare", scenes / "nowhere.csv", "--target", "event", "--out", tmp_path / "x")
+        run_comparison(scenes, tmp_path, ignore=["tags"], overrides=[*QUICK, "columns.cost={kind: number, role: target}"])
+    code, _, stderr = cli("compare", scenes / "nowhere.csv", "--target", "event", "--out", tmp_path / "x")
     assert code == 2
-    assert "no such file" in said
+    assert "no such file" in stderr
     assert not (tmp_path / "x").exists()
 
 
@@ -167,6 +167,6 @@ def test_memory_measurement_leaves_the_model_unchanged(trained: Any, scenes: Pat
 
 
 def test_time_limit_is_divided_evenly(scenes: Path, tmp_path: Path) -> None:
-    found = given(scenes, tmp_path / "c", seeds=1, fusions=["gated"], time_limit=3.0)
-    assert "and 1 s a run" in found.budget, "one fusion and two single modalities"
+    computed = run_comparison(scenes, tmp_path / "c", seeds=1, fusions=["gated"], time_limit=3.0)
+    assert "and 1 s a run" in computed.budget, "one fusion and two single modalities"
     assert Recipe.from_yaml(tmp_path / "c" / "winner.yaml").training.time_limit == 1.0

@@ -28,22 +28,29 @@ def setup(scenes: Path) -> ComparisonSetup:
     return prepare(request, scenes / "test.csv", Console(True))[0]
 
 
-def given(scenes: Path, out: Path, **more: Any) -> Any:
-    told = {"target": "event", "test": scenes / "test.csv", "ignore": LEFT, "overrides": QUICK, "quiet": True, "seeds": 1}
-    return compare(scenes / "train.csv", out=out, **(told | more))
+def run_comparison(scenes: Path, out: Path, **more: Any) -> Any:
+    options = {
+        "target": "event",
+        "test": scenes / "test.csv",
+        "ignore": LEFT,
+        "overrides": QUICK,
+        "quiet": True,
+        "seeds": 1,
+    }
+    return compare(scenes / "train.csv", out=out, **(options | more))
 
 
 def ways(setup: ComparisonSetup, **options: Any) -> dict[str, ComparisonSetup]:
-    found, skipped = buildable(setup, ComparisonRequest.of(**options).factors(setup.schema, setup.plan), False)
+    result, skipped = buildable(setup, ComparisonRequest.of(**options).factors(setup.schema, setup.plan), False)
     assert skipped == {}
-    return {way.name: each for way, each in found.items()}
+    return {way.name: each for way, each in result.items()}
 
 
 def test_only_the_encoder_changes(setup: ComparisonSetup) -> None:
     vit = {"kind": "vit", "depth": 1}
-    found = ways(setup, encoders={"photo": ["convnet", "resnet", vit]})
-    assert list(found) == ["photo: convnet", "photo: resnet", "photo: vit depth=1"]
-    for name, each in found.items():
+    results = ways(setup, encoders={"photo": ["convnet", "resnet", vit]})
+    assert list(results) == ["photo: convnet", "photo: resnet", "photo: vit depth=1"]
+    for name, each in results.items():
         spec = each.plan.model.encoders["photo"]
         assert isinstance(spec, dict)
         assert spec["kind"] == name.removeprefix("photo: ").split()[0]
@@ -53,8 +60,8 @@ def test_only_the_encoder_changes(setup: ComparisonSetup) -> None:
         assert each.plan.model.encoders["sensor"] == setup.plan.model.encoders["sensor"]
         assert each.schema is setup.schema
         assert each.rows is setup.rows
-    assert found["photo: convnet"].plan == setup.plan, "the usual one is the usual recipe"
-    depth = found["photo: vit depth=1"].plan.model.encoders["photo"]
+    assert results["photo: convnet"].plan == setup.plan, "the usual one is the usual recipe"
+    depth = results["photo: vit depth=1"].plan.model.encoders["photo"]
     assert isinstance(depth, dict)
     assert depth["depth"] == 1, "what is given of an encoder is kept, what is not is sized"
 
@@ -64,8 +71,8 @@ def test_encoder_gets_its_default_adapter_and_rate(scenes: Path) -> None:
     overrides = [*QUICK, "model.encoders.note=tfidf"]
     request = Request.of(scenes / "train.csv", target="event", ignore=ignored, overrides=overrides)
     setup, _ = prepare(request, None, Console(True))
-    found = ways(setup, encoders={"note": "tfidf,bag_of_words"})
-    tfidf, bag = (each.plan.model.adapters["note"] for each in found.values())
+    results = ways(setup, encoders={"note": "tfidf,bag_of_words"})
+    tfidf, bag = (each.plan.model.adapters["note"] for each in results.values())
     assert registry.split(tfidf)[1]["norm"] is False
     assert registry.split(bag)[1]["norm"] is True
     plan = setup.plan.model_copy(update={"training": setup.plan.training.model_copy(update={"lr_scale": {"note": 0.03}})})
@@ -81,32 +88,32 @@ def test_all_means_encoders_that_can_read_the_stream(setup: ComparisonSetup) -> 
     assert names >= {"convnet", "resnet", "vit", "patch"}
     assert not names & {"bag_of_words", "tfidf", "cells", "pointnet", "graph"}
     assert "huggingface" not in names, "of which checkpoint? it is named with it"
-    found, skipped = buildable(setup, [factor], False)
+    result, skipped = buildable(setup, [factor], False)
     assert "photo: frames" in skipped, "it reads a grid of three axes: told, and stops nothing"
-    assert {way.name.removeprefix("photo: ") for way in found} | {n.removeprefix("photo: ") for n in skipped} == names
+    assert {way.name.removeprefix("photo: ") for way in result} | {n.removeprefix("photo: ") for n in skipped} == names
 
 
 def test_augmentation_changes_without_re_encoding(setup: ComparisonSetup) -> None:
-    found = ways(setup, augment={"photo": "all"})
-    assert list(found) == [f"photo: {strength}" for strength in ("none", "light", "strong", "auto")]
+    results = ways(setup, augment={"photo": "all"})
+    assert list(results) == [f"photo: {strength}" for strength in ("none", "light", "strong", "auto")]
     index = torch.arange(8).numpy()
     drawn = {}
-    for name, each in found.items():
+    for name, each in results.items():
         batch = each.rows.batch(index)
         plain = each.schema.prepare(batch).inputs["photo"].data
         drawn[name] = each.schema.prepare(batch, torch.Generator().manual_seed(0)).inputs["photo"].data
         assert torch.equal(plain, setup.schema.prepare(batch).inputs["photo"].data), "answers read cells as they are"
         assert torch.equal(drawn[name], plain) == (name == "photo: none")
-        told = each.plan.columns["photo"]
-        assert isinstance(told, dict)
-        assert f"photo: {told['augment']}" == name, "the recipe says so too"
+        result = each.plan.columns["photo"]
+        assert isinstance(result, dict)
+        assert f"photo: {result['augment']}" == name, "the recipe says so too"
     assert not torch.equal(drawn["photo: light"], drawn["photo: strong"])
 
 
 def test_several_factors_give_every_combination(setup: ComparisonSetup) -> None:
     options = ComparisonRequest.of("gated,concat", {"photo": "convnet,resnet"}, {"photo": "none,light"}, "none,linear")
-    found, _ = buildable(setup, options.factors(setup.schema, setup.plan), False)
-    compared = [way for way in found if not way.single]
+    result, _ = buildable(setup, options.factors(setup.schema, setup.plan), False)
+    compared = [way for way in result if not way.single]
     assert len(compared) == len({way.name for way in compared}) == 16
     one = next(way for way in compared if way.name == "concat + photo: resnet + photo: none + experts: linear")
     assert dict(one.changes) == {
@@ -115,11 +122,11 @@ def test_several_factors_give_every_combination(setup: ComparisonSetup) -> None:
         "columns.photo.augment": "photo: none",
         "experts": "experts: linear",
     }
-    model = found[one].plan.model
+    model = result[one].plan.model
     assert registry.split(model.fusion or "")[0] == one.fusion == "concat"
     assert registry.split(model.encoders["photo"])[0] == "resnet"
     assert [registry.split(spec)[0] for spec in model.experts or []] == ["linear"]
-    assert {way.name for way in found if way.single} == {"photo alone", "sensor alone"}, "beside fusions only"
+    assert {way.name for way in result if way.single} == {"photo alone", "sensor alone"}, "beside fusions only"
 
 
 def test_default_compares_all_fusions() -> None:
@@ -185,35 +192,37 @@ def test_encoder_comparison_resumes(scenes: Path, tmp_path: Path, cli: Any) -> N
         ",".join(LEFT),
     ]
     words += [*QUICK, "--seeds", "1", "--out", out, "-q"]
-    code, said, error = cli(*words, "--encoders", "photo=convnet,resnet")
+    code, stdout, error = cli(*words, "--encoders", "photo=convnet,resnet")
     assert code == 0, error
-    told = json.loads((out / "compare.json").read_text(encoding="utf-8"))
-    assert told["compared"] == "encoder of photo"
-    assert {run["name"] for run in told["runs"]} == {"photo: convnet", "photo: resnet"}
-    assert [run["changes"] for run in told["runs"]] == [{"encoders.photo": run["name"]} for run in told["runs"]]
-    best, other = told["runs"]
+    document = json.loads((out / "compare.json").read_text(encoding="utf-8"))
+    assert document["compared"] == "encoder of photo"
+    assert {run["name"] for run in document["runs"]} == {"photo: convnet", "photo: resnet"}
+    assert [run["changes"] for run in document["runs"]] == [{"encoders.photo": run["name"]} for run in document["runs"]]
+    best, other = document["runs"]
     assert other["behind"] is not None
     assert best["parameters"] != other["parameters"]
-    assert f"Best: {best['name']}" in said
+    assert f"Best: {best['name']}" in stdout
     recipe = Recipe.from_yaml(out / "winner.yaml")
     assert registry.split(recipe.model.encoders["photo"])[0] == best["name"].removeprefix("photo: ")
     assert "by encoder of photo" in (out / "compare.html").read_text(encoding="utf-8")
 
     lines = (out / "runs.jsonl").read_text(encoding="utf-8")
-    found = given(scenes, out, encoders={"photo": ["convnet", "resnet", {"kind": "convnet", "depth": 1}]})
-    assert len(found.entries) == 3
+    results = run_comparison(scenes, out, encoders={"photo": ["convnet", "resnet", {"kind": "convnet", "depth": 1}]})
+    assert len(results.entries) == 3
     assert (out / "runs.jsonl").read_text(encoding="utf-8").startswith(lines), "a further choice joins those there are"
     with pytest.raises(ConfigError, match="another comparison"):
-        given(scenes, out, encoders={"photo": "convnet"}, overrides=[*QUICK, "model.fusion=concat"])
+        run_comparison(scenes, out, encoders={"photo": "convnet"}, overrides=[*QUICK, "model.fusion=concat"])
 
 
 def test_comparison_of_experts_and_augmentations(scenes: Path, tmp_path: Path) -> None:
-    told = [name for name in LEFT if name not in ("room", "temperature")]
-    found = given(scenes, tmp_path / "c", ignore=[*told, "sensor"], augment={"photo": "none,strong"}, experts="none,linear")
-    assert found.what == "way"
-    scores = {entry.way.name: entry.mean for entry in found.entries}
+    ignored = [name for name in LEFT if name not in ("room", "temperature")]
+    results = run_comparison(
+        scenes, tmp_path / "c", ignore=[*ignored, "sensor"], augment={"photo": "none,strong"}, experts="none,linear"
+    )
+    assert results.what == "way"
+    scores = {entry.way.name: entry.mean for entry in results.entries}
     assert set(scores) == {f"photo: {a} + experts: {e}" for a in ("none", "strong") for e in ("none", "linear")}
-    assert found.others == [], "no modality alone: fusions are not compared"
+    assert results.others == [], "no modality alone: fusions are not compared"
     for strength in ("none", "strong"):
         with_it, without = (scores[f"photo: {strength} + experts: {e}"] for e in ("linear", "none"))
         assert with_it >= without, "one epoch teaches a network little, and linear models are fitted to the end"
@@ -226,7 +235,7 @@ def test_command_line_names_misspelt_components(scenes: Path, tmp_path: Path, cl
         (["--encoders", "photo=[convnet, 3]"], "not a list of components"),
         (["--encoders", "photo=[{kind: vit, dept: 3}]"], "did you mean depth"),
     ):
-        code, _, said = cli("compare", scenes / "train.csv", "--target", "event", *words, "--out", tmp_path / "x")
+        code, _, stderr = cli("compare", scenes / "train.csv", "--target", "event", *words, "--out", tmp_path / "x")
         assert code == 2
-        assert message in said
+        assert message in stderr
     assert not (tmp_path / "x").exists()

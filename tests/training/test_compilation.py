@@ -20,9 +20,9 @@ def traced(monkeypatch: pytest.MonkeyPatch, backend: Any = "eager") -> list[str]
     """Let ``torch.compile`` trace, and run what it traced as it is: making machine code of it takes a minute."""
     real, seen = nn.Module.compile, []
 
-    def compile(self: nn.Module, **given: Any) -> None:
+    def compile(self: nn.Module, **options: Any) -> None:
         seen.append(type(self).__name__)
-        real(self, **given, backend=backend)
+        real(self, **options, backend=backend)
 
     monkeypatch.setattr(nn.Module, "compile", compile)
     return seen
@@ -76,20 +76,20 @@ def test_half_precision_trains_with_the_fused_optimiser_and_clips(quick_fit: Any
     real = nn.utils.clip_grad_norm_
 
     def clip(parameters: Any, most: float, *rest: Any, **more: Any) -> Any:
-        found = list(parameters)
-        before = real(found, most, *rest, **more)
-        norms.append(float(torch.stack([p.grad.norm() for p in found if p.grad is not None]).norm()))
+        result = list(parameters)
+        before = real(result, most, *rest, **more)
+        norms.append(float(torch.stack([p.grad.norm() for p in result if p.grad is not None]).norm()))
         return before
 
-    def adamw(*given: Any, **more: Any) -> Any:
+    def adamw(*args: Any, **more: Any) -> Any:
         fused.append(more["fused"])
-        return optimiser(*given, **more)
+        return optimiser(*args, **more)
 
     optimiser = torch.optim.AdamW
     monkeypatch.setattr(nn.utils, "clip_grad_norm_", clip)
     monkeypatch.setattr(torch.optim, "AdamW", adamw)
-    told = [*FEW["overrides"], "training.precision=bf16-mixed", "training.clip=0.25"]
-    model = quick_fit(ignore=FEW["ignore"], overrides=told)
+    overrides = [*FEW["overrides"], "training.precision=bf16-mixed", "training.clip=0.25"]
+    model = quick_fit(ignore=FEW["ignore"], overrides=overrides)
     assert fused == [True]
     assert norms
     assert max(norms) <= 0.25 * 1.001

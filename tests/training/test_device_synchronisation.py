@@ -31,7 +31,7 @@ class Waits(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
         self.seen = 0
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -39,7 +39,7 @@ class Waits(TorchDispatchMode):
         self.seen += 1
         by_mask = name.startswith(BY_MASK) and any(isinstance(i, Tensor) and i.dtype == torch.bool for i in args[1])
         if name in ASKS or by_mask or (name.startswith("aten::repeat_interleave") and kwargs.get("output_size") is None):
-            self.found[name] += 1
+            self.counts[name] += 1
         return operation(*args, **kwargs)
 
 
@@ -66,7 +66,7 @@ def waits(folder: Path, overrides: list[str], counted: bool = True) -> Counter[s
                 lit.configure_gradient_clipping(optimiser)
                 optimiser.step()
     assert mode.seen > 1000
-    return mode.found
+    return mode.counts
 
 
 @pytest.mark.parametrize(

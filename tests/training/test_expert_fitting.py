@@ -46,8 +46,8 @@ def test_saved_blend_predicts_like_the_fitted_one(blended: Any, scenes: Path) ->
 
 def test_report_shows_score_and_weight_of_each_part(blended: Any) -> None:
     _, out = blended
-    told = json.loads((out / "report.json").read_text())
-    floor = told["floor"]["event"]
+    document = json.loads((out / "report.json").read_text())
+    floor = document["floor"]["event"]
     assert set(floor["share"]) == {NETWORK, "linear"}
     assert sum(floor["share"].values()) == pytest.approx(1.0, abs=1e-5)
     assert {"together", NETWORK, "linear", "linear on note"} <= set(floor["scores"])
@@ -55,10 +55,10 @@ def test_report_shows_score_and_weight_of_each_part(blended: Any) -> None:
     assert floor["gain"]["low"] <= floor["gain"]["mean"] <= floor["gain"]["high"]
     assert floor["earned"] in ("yes", "not told apart", "no")
     assert set(floor["calibration_error"]) == {"together", NETWORK, "linear"}
-    assert "floor" not in told["valid"], "it is there once"
+    assert "floor" not in document["valid"], "it is there once"
     assert "Components of the ensemble" in (out / "report.html").read_text()
-    assert told["refit"]["rows"] > told["rows"], "the last fit sees the validation rows too"
-    assert told["refit"]["epochs"] == math.ceil(told["best_epoch"] / 4) > 0
+    assert document["refit"]["rows"] > document["rows"], "the last fit sees the validation rows too"
+    assert document["refit"]["epochs"] == math.ceil(document["best_epoch"] / 4) > 0
     assert "linear" in (out / "report.html").read_text()
 
 
@@ -92,8 +92,8 @@ def test_values_of_a_missing_stream_have_no_effect(blended: Any, scenes: Path) -
 
 def test_explanations_cover_the_blend(blended: Any, scenes: Path) -> None:
     trained, _ = blended
-    found = trained.explain(scenes / "test.csv", row=2)
-    maps = [one for one in found.maps if one.explainer]
+    explanation = trained.explain(scenes / "test.csv", row=2)
+    maps = [one for one in explanation.maps if one.explainer]
     assert maps
     for one in maps:
         answered = trained.predict([dict(next(iter(sm.Table.read(scenes / "test.csv").take([1]).rows())))], media=scenes)
@@ -103,8 +103,8 @@ def test_explanations_cover_the_blend(blended: Any, scenes: Path) -> None:
 
 def test_gradient_explainer_warns_about_experts(blended: Any, scenes: Path) -> None:
     trained, _ = blended
-    found = trained.explain(scenes / "test.csv", row=2, explainer="integrated_gradients")
-    notes = [one.note for one in found.maps if one.note and "the row has no" not in one.note]
+    explanation = trained.explain(scenes / "test.csv", row=2, explainer="integrated_gradients")
+    notes = [one.note for one in explanation.maps if one.note and "the row has no" not in one.note]
     assert notes
     assert any("experts" in note for note in notes), notes
 
@@ -131,11 +131,11 @@ def test_number_and_label_targets_are_supported(quick_fit: Any, scenes: Path) ->
         quality="fast",
         overrides=["model.experts=[linear]", "model.network=false"],
     )
-    found = trained.evaluate(scenes / "test.csv").targets
-    assert found["cost"].baseline is not None
-    assert np.isfinite(found["cost"].metrics["mae"])
-    assert found["cost"].metrics["mae"] < 2 * found["cost"].baseline["mae"]
-    assert np.isfinite(found["tags"].metrics["f1_macro"])
+    evaluation = trained.evaluate(scenes / "test.csv").targets
+    assert evaluation["cost"].baseline is not None
+    assert np.isfinite(evaluation["cost"].metrics["mae"])
+    assert evaluation["cost"].metrics["mae"] < 2 * evaluation["cost"].baseline["mae"]
+    assert np.isfinite(evaluation["tags"].metrics["f1_macro"])
 
 
 def test_finished_run_is_loaded_not_refitted(quick_fit: Any, blended: Any, monkeypatch: Any) -> None:
@@ -173,9 +173,9 @@ def test_run_stopped_within_final_training_resumes_bit_identically(
 ) -> None:
     last, begin = final_fit.train, TrainingModule.on_train_batch_start
 
-    def train(*given: Any, **more: Any) -> Any:
+    def train(*args: Any, **more: Any) -> Any:
         monkeypatch.setattr(TrainingModule, "on_train_batch_start", stop)
-        return last(*given, **more)
+        return last(*args, **more)
 
     def stop(lit: TrainingModule, batch: Any, at: int) -> None:
         if lit.global_step == 2:

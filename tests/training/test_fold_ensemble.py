@@ -72,15 +72,15 @@ def test_saved_ensemble_predicts_bit_identically(three: Any, scenes: Path) -> No
 
 def test_scores_are_out_of_fold(three: Any, scenes: Path) -> None:
     _, out = three
-    told = json.loads((out / "report.json").read_text())
+    document = json.loads((out / "report.json").read_text())
     rows = len(sm.Table.read(scenes / "train.csv"))
-    assert told["valid"]["rows"] == told["rows"] == rows
-    assert [one["rows"] for one in told["networks"]] == [rows - rows // 3 - (k < rows % 3) for k in range(3)]
-    assert all(one["best_epoch"] > 0 and one["history"] for one in told["networks"])
-    assert "refit" not in told
-    floor = told["floor"]["event"]
+    assert document["valid"]["rows"] == document["rows"] == rows
+    assert [one["rows"] for one in document["networks"]] == [rows - rows // 3 - (k < rows % 3) for k in range(3)]
+    assert all(one["best_epoch"] > 0 and one["history"] for one in document["networks"])
+    assert "refit" not in document
+    floor = document["floor"]["event"]
     assert set(floor["share"]) <= {NETWORK, "linear"}
-    assert floor["scores"]["together"] == pytest.approx(told["valid"]["targets"]["event"]["accuracy"])
+    assert floor["scores"]["together"] == pytest.approx(document["valid"]["targets"]["event"]["accuracy"])
     assert not list((out / "resume").glob("network-*"))
     assert (out / "logs" / "network-3").is_dir()
 
@@ -92,8 +92,8 @@ def test_each_row_is_scored_by_the_network_that_held_it_out(quick_fit: Any, monk
     kept: list[fold_ensemble.FoldEnsemble] = []
     several = fold_ensemble.train_folds
 
-    def watched(*given: Any, **named: Any) -> Any:
-        kept.append(several(*given, **named))
+    def watched(*args: Any, **named: Any) -> Any:
+        kept.append(several(*args, **named))
         return kept[-1]
 
     monkeypatch.setattr("sensorium.training.fit.train_folds", watched)
@@ -101,11 +101,11 @@ def test_each_row_is_scored_by_the_network_that_held_it_out(quick_fit: Any, monk
     (folded,) = kept
     assert sorted(folded.table.number(i) for i in range(len(folded.table))) == list(range(1, 91))
     with torch.inference_mode():
-        said = torch.cat([run.outputs["y"] for run in folded.passes()])
+        predicted = torch.cat([run.outputs["y"] for run in folded.passes()])
         for k, held in enumerate(folded.held):
             own = torch.cat([folded.models[k](b)["y"] for b in trained.batches(held)])
             start = sum(len(one) for one in folded.held[:k])
-            assert torch.equal(said[start : start + len(held)], own)
+            assert torch.equal(predicted[start : start + len(held)], own)
     ids = [folded.table.column("id")[i] for i in range(90)]
     stored = torch.cat([b.inputs["table"].data[:, 0] for b in trained.batches(folded.rows)])
     order = np.argsort(np.argsort(np.array(ids)))
@@ -174,8 +174,8 @@ def test_stopped_ensemble_resumes_at_the_interrupted_network(
 
 
 def test_single_network_is_unchanged(quick_fit: Any) -> None:
-    plain, told = (quick_fit(ignore=IGNORE, overrides=more) for more in ([], ["model.networks=1"]))
-    mine, theirs = plain.model.state_dict(), told.model.state_dict()
+    plain, overrides = (quick_fit(ignore=IGNORE, overrides=more) for more in ([], ["model.networks=1"]))
+    mine, theirs = plain.model.state_dict(), overrides.model.state_dict()
     assert list(mine) == list(theirs)
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
     assert not any(name.startswith("others") for name in mine)
@@ -195,9 +195,9 @@ def test_unsupported_ensembles_are_refused(
     quick_fit: Any, write_csv: Any, tmp_path: Path, more: list[str], why: str
 ) -> None:
     rows = [{"a": str(a), "y": y, "when": str(i)} for i, (a, y) in enumerate(zip(NUMBERS["a"], NUMBERS["y"], strict=True))]
-    with pytest.raises(ConfigError, match=why) as told:
+    with pytest.raises(ConfigError, match=why) as error:
         quick_fit(write_csv(tmp_path / "t.csv", rows), target="y", ignore=["when"], overrides=more)
-    assert "model.networks=1" in str(told.value)
+    assert "model.networks=1" in str(error.value)
 
 
 def test_quality_best_falls_back_to_one_network(quick_fit: Any) -> None:
@@ -221,12 +221,12 @@ def test_ensemble_with_number_targets_and_explanations(quick_fit: Any, scenes: P
         ignore=["event", "sound", "photo"],
         overrides=["model.networks=2", "training.epochs=1", "columns.cost.kind=number", "columns.cost.scale=standard"],
     )
-    found = trained.evaluate(scenes / "test.csv").targets
-    assert np.isfinite(found["cost"].metrics["mae"])
-    assert found["tags"].subsets
-    (said,) = trained.predict([dict(sm.Table.read(scenes / "test.csv").row(1))], media=scenes)
+    evaluation = trained.evaluate(scenes / "test.csv").targets
+    assert np.isfinite(evaluation["cost"].metrics["mae"])
+    assert evaluation["tags"].subsets
+    (answer,) = trained.predict([dict(sm.Table.read(scenes / "test.csv").row(1))], media=scenes)
     for one in trained.explain(scenes / "test.csv", row=2).maps:
         if one.explainer and one.target == "cost":
-            assert one.value == pytest.approx(said.targets["cost"]["value"], rel=1e-4)
+            assert one.value == pytest.approx(answer.targets["cost"]["value"], rel=1e-4)
     assert trained.predictor.embed(sm.Table.read(scenes / "test.csv").rows()).isfinite().all()
     assert not isinstance(trained.model.experts, Ensemble)

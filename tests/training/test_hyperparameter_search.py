@@ -23,17 +23,17 @@ QUICK = ["training.epochs=1", "training.batch_size=32", "model.size=tiny"]
 IGNORED = ("cost", "tags", "note", "sound", "photo", "when")
 
 
-def given(scenes: Path, out: Path | None, trials: int, **more: Any) -> Any:
+def run_search(scenes: Path, out: Path | None, trials: int, **more: Any) -> Any:
     from sensorium.training.fit import fit
 
-    told: dict[str, Any] = {"target": "event", "ignore": IGNORED, "overrides": QUICK, "quiet": True} | more
-    return fit(scenes / "train.csv", search=trials, out=out, **told)
+    options: dict[str, Any] = {"target": "event", "ignore": IGNORED, "overrides": QUICK, "quiet": True} | more
+    return fit(scenes / "train.csv", search=trials, out=out, **options)
 
 
 @pytest.fixture(scope="module")
 def folder(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("searched") / "run"
-    given(scenes, out, 3)
+    run_search(scenes, out, 3)
     return out
 
 
@@ -44,13 +44,13 @@ def opened(scenes: Path, overrides: list[str], ignore: tuple[str, ...] = IGNORED
 
 
 def test_first_trial_is_the_default_and_best_is_kept(folder: Path, scenes: Path, quick_fit: Any) -> None:
-    told = json.loads((folder / "search.json").read_text(encoding="utf-8"))
-    assert told["trials"][0]["setting"]["lr"] == 1.5e-3
-    assert told["trials"][0]["setting"]["dropout"] == 1.0
-    scores = [trial["score"] for trial in told["trials"]]
-    assert told["metric"] == "accuracy"
-    assert told["trials"][told["best"]]["score"] == max(scores)
-    assert [path.name for path in (folder / "search").iterdir()] == [f"trial-{told['best']}"], "one model is kept"
+    document = json.loads((folder / "search.json").read_text(encoding="utf-8"))
+    assert document["trials"][0]["setting"]["lr"] == 1.5e-3
+    assert document["trials"][0]["setting"]["dropout"] == 1.0
+    scores = [trial["score"] for trial in document["trials"]]
+    assert document["metric"] == "accuracy"
+    assert document["trials"][document["best"]]["score"] == max(scores)
+    assert [path.name for path in (folder / "search").iterdir()] == [f"trial-{document['best']}"], "one model is kept"
 
 
 def test_search_result_recipe_reproduces_the_model(folder: Path, scenes: Path) -> None:
@@ -63,8 +63,8 @@ def test_search_result_recipe_reproduces_the_model(folder: Path, scenes: Path) -
 
 
 def test_stopped_search_resumes_identically(folder: Path, scenes: Path, tmp_path: Path) -> None:
-    given(scenes, tmp_path / "run", 2)
-    given(scenes, tmp_path / "run", 3)
+    run_search(scenes, tmp_path / "run", 2)
+    run_search(scenes, tmp_path / "run", 3)
     whole, parted = (json.loads((at / "search.json").read_text(encoding="utf-8")) for at in (folder, tmp_path / "run"))
     for one, other in zip(whole["trials"], parted["trials"], strict=True):
         assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
@@ -78,23 +78,23 @@ def test_finished_trials_are_kept_and_another_search_is_refused(
 
     monkeypatch.setattr(module, "_run_trial", never)
     words = ["--target", "event", "--ignore", ",".join(IGNORED), "--search", 3, "--out", folder]
-    code, _, said = cli("fit", scenes / "train.csv", *QUICK, *words)
-    assert code == 0, said
-    assert "3 trials, ranked on the validation rows" in said
+    code, _, stderr = cli("fit", scenes / "train.csv", *QUICK, *words)
+    assert code == 0, stderr
+    assert "3 trials, ranked on the validation rows" in stderr
     with pytest.raises(ConfigError, match="another search"):
-        given(scenes, folder, 3, overrides=[*QUICK, "training.warmup=0.2"])
+        run_search(scenes, folder, 3, overrides=[*QUICK, "training.warmup=0.2"])
 
 
 def test_interrupted_search_returns_best_so_far(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = module._run_trial
 
-    def stopped(found: SearchSpace, number: int, *rest: Any) -> Any:
+    def stopped(result: SearchSpace, number: int, *rest: Any) -> Any:
         if number == 1:
             raise KeyboardInterrupt
-        return whole(found, number, *rest)
+        return whole(result, number, *rest)
 
     monkeypatch.setattr(module, "_run_trial", stopped)
-    trained = given(scenes, tmp_path / "run", 5)
+    trained = run_search(scenes, tmp_path / "run", 5)
     assert (tmp_path / "run" / "manifest.json").is_file()
     assert len(trained.artifact.report["search"]["trials"]) == 1
 
@@ -102,13 +102,13 @@ def test_interrupted_search_returns_best_so_far(scenes: Path, tmp_path: Path, mo
 def test_time_limit_covers_all_trials(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shares: list[float] = []
 
-    def one(found: SearchSpace, number: int, setting: Any, seconds: float, *rest: Any) -> Any:
+    def one(result: SearchSpace, number: int, setting: Any, seconds: float, *rest: Any) -> Any:
         shares.append(seconds)
         return Trial(number, setting, None, None, 0, 4.0, "no reason"), None
 
     monkeypatch.setattr(module, "_run_trial", one)
     with pytest.raises(SensoriumError, match="no trial could be trained"):
-        given(scenes, None, 3, time_limit=20.0)
+        run_search(scenes, None, 3, time_limit=20.0)
     # A trial that took less than its share leaves the rest to the others.
     assert shares == pytest.approx([20 / 3, 16 / 2, 12])
 
@@ -123,8 +123,8 @@ def test_only_open_settings_vary(scenes: Path) -> None:
         "dropout",
         "augment",
     }
-    told = ["model.fusion=gated", "model.size=tiny", "training.lr=0.001", "training.weight_decay=0.05"]
-    few = opened(scenes, [*told, "training.augment=false"])
+    overrides = ["model.fusion=gated", "model.size=tiny", "training.lr=0.001", "training.weight_decay=0.05"]
+    few = opened(scenes, [*overrides, "training.augment=false"])
     assert [parameter.name for parameter in few.parameters] == ["dropout"]
     plan, schema = every.at(
         {"fusion": "late", "size": "tiny", "lr": 0.00123456, "weight_decay": 0.2, "dropout": 2.0, "augment": "strong"}
@@ -141,8 +141,8 @@ def test_only_open_settings_vary(scenes: Path) -> None:
 
 
 def test_given_dropout_is_kept(scenes: Path) -> None:
-    found = opened(scenes, ["model.tasks.event={kind: classification, dropout: 0.3}", "model.fusion={kind: gated}"])
-    plan, _ = found.at(found.usual | {"dropout": 2.0})
+    results = opened(scenes, ["model.tasks.event={kind: classification, dropout: 0.3}", "model.fusion={kind: gated}"])
+    plan, _ = results.at(results.usual | {"dropout": 2.0})
     assert plan.model.tasks["event"]["dropout"] == 0.3
 
 
@@ -171,4 +171,4 @@ def test_ties_are_broken_by_loss() -> None:
 def test_missing_optuna_names_the_extra(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(SensoriumError, match=r"sensorium\[tune\]"):
-        given(scenes, None, 2)
+        run_search(scenes, None, 2)

@@ -32,10 +32,10 @@ def same(one: Any, other: Any) -> bool:
 
 def report(model: Any) -> Any:
     """All of it but the clock."""
-    found = json.loads(json.dumps(model.artifact.report))
-    for record in found["history"]:
+    result = json.loads(json.dumps(model.artifact.report))
+    for record in result["history"]:
         del record["seconds"]
-    return found
+    return result
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the runs are forked")
@@ -54,9 +54,9 @@ def rows() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def run(rows: Any) -> Any:
-    def fit(**given: Any) -> Any:
-        told: dict[str, Any] = {"target": "y", "quiet": True, "overrides": OPTIONS} | given
-        return sm.fit(rows, **{**told, "overrides": ["model.size=tiny", *told["overrides"]]})
+    def fit(**arguments: Any) -> Any:
+        options: dict[str, Any] = {"target": "y", "quiet": True, "overrides": OPTIONS} | arguments
+        return sm.fit(rows, **{**options, "overrides": ["model.size=tiny", *options["overrides"]]})
 
     return fit
 
@@ -89,7 +89,7 @@ def test_resume_within_an_epoch(
             run(out=tmp_path / "run", overrides=options)
         first, steps[:] = list(steps), []
         patch.setattr(
-            TrainingModule, "training_step", lambda self, *given: (steps.append(self.global_step), real(self, *given))[1]
+            TrainingModule, "training_step", lambda self, *args: (steps.append(self.global_step), real(self, *args))[1]
         )
         again = run(out=tmp_path / "run", overrides=options, resume=True)
     assert first + steps == list(range(14)), "each of the 2 × 7 steps was done once"
@@ -202,10 +202,10 @@ def test_full_disk_keeps_the_previous_model(run: Any, whole: Any, tmp_path: Path
     other = run(out=out, seed=1)
     real = open
 
-    def full(path: Any, mode: str = "r", **given: Any) -> Any:
+    def full(path: Any, mode: str = "r", **options: Any) -> Any:
         if str(path).endswith(".model.safetensors.part"):
-            return real("/dev/full", mode, **given)
-        return real(path, mode, **given)
+            return real("/dev/full", mode, **options)
+        return real(path, mode, **options)
 
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")

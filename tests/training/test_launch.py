@@ -93,7 +93,7 @@ def test_fit_starts_and_ends_worker_processes(
 ) -> None:
     started: list[subprocess.Popen[bytes]] = []
     real = launch._worker
-    monkeypatch.setattr(launch, "_worker", lambda *given: (started.append(real(*given)), started[-1])[1])
+    monkeypatch.setattr(launch, "_worker", lambda *args: (started.append(real(*args)), started[-1])[1])
     trained = sm.fit(table, target="y", overrides=TWO, out=tmp_path / "run", quiet=True)
     assert [worker.returncode for worker in started] == [0]
     assert capfd.readouterr() == ("", ""), "the others say nothing"
@@ -110,7 +110,7 @@ def test_failing_worker_ends_all_processes(
     table: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     real = launch.job_of
-    monkeypatch.setattr(launch, "job_of", lambda *given, **asked: {**real(*given, **asked), "target": ["nothing"]})
+    monkeypatch.setattr(launch, "job_of", lambda *args, **requested: {**real(*args, **requested), "target": ["nothing"]})
     with pytest.raises(SensoriumError, match="training process 1 of this machine ended early"):
         sm.fit(table, target="y", overrides=TWO, quiet=True)
     assert "no column named 'nothing'" in capfd.readouterr().err
@@ -147,7 +147,7 @@ def test_two_process_run_resumes_with_two_processes(table: Path, tmp_path: Path,
 def test_killed_worker_is_named(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[subprocess.Popen[bytes]] = []
     worker, step = launch._worker, TrainingModule.training_step
-    monkeypatch.setattr(launch, "_worker", lambda *given: (started.append(worker(*given)), started[-1])[1])
+    monkeypatch.setattr(launch, "_worker", lambda *args: (started.append(worker(*args)), started[-1])[1])
 
     def killing(self: TrainingModule, batch: Any, batch_idx: int) -> Any:
         if self.global_step == 3:

@@ -21,8 +21,8 @@ X = DRAW.normal(size=(96, 2))
 TABLE = {"a": X[:, 0].tolist(), "b": X[:, 1].tolist(), "y": np.where(X.sum(axis=1) > 0, "yes", "no").tolist()}
 
 
-def run(*overrides: str, **given: Any) -> Any:
-    return sm.fit(TABLE, target="y", overrides=[*QUICK, *overrides], quiet=True, **given)
+def run(*overrides: str, **options: Any) -> Any:
+    return sm.fit(TABLE, target="y", overrides=[*QUICK, *overrides], quiet=True, **options)
 
 
 def weights(model: Any) -> dict[str, torch.Tensor]:
@@ -46,7 +46,7 @@ def stepped(training: Training, steps: int = 3) -> nn.Linear:
 
 
 def test_sgd_uses_nesterov_momentum() -> None:
-    found = stepped(Training(optimizer="sgd", lr=0.01, weight_decay=0.0))
+    result = stepped(Training(optimizer="sgd", lr=0.01, weight_decay=0.0))
     torch.manual_seed(0)
     layer = nn.Linear(4, 3)
     wanted = torch.optim.SGD(layer.parameters(), lr=0.01, momentum=0.9, nesterov=True)
@@ -54,8 +54,8 @@ def test_sgd_uses_nesterov_momentum() -> None:
         wanted.zero_grad()
         layer(torch.full((2, 4), 1.0 + i)).square().sum().backward()
         wanted.step()
-    assert torch.allclose(found.weight, layer.weight)
-    assert torch.allclose(found.bias, layer.bias)
+    assert torch.allclose(result.weight, layer.weight)
+    assert torch.allclose(result.bias, layer.bias)
 
 
 def test_weight_decay_is_equally_strong_with_both_optimisers() -> None:

@@ -80,10 +80,10 @@ def test_second_process_cannot_write_into_the_same_folder(tmp_path: Path) -> Non
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"here\n"
-        for told in ({"resume": True, "overwrite": False}, {"resume": False, "overwrite": True}):
+        for options in ({"resume": True, "overwrite": False}, {"resume": False, "overwrite": True}):
             with (
                 pytest.raises(ConfigError, match="another process is writing here"),
-                output_folder.for_run(tmp_path / "run", search=False, **told),
+                output_folder.for_run(tmp_path / "run", search=False, **options),
             ):
                 pass
         other.kill()
@@ -118,25 +118,25 @@ def test_result_replaces_only_its_own_kind(
     path = tmp_path / "new" / "folder" / name
     words = [verb, finished, scenes / "test.csv", option, path, *(["--row", 1] if verb == "explain" else [])]
     for _ in range(2):
-        code, _, said = cli(*words)
-        assert code == 0, said
+        code, _, stderr = cli(*words)
+        assert code == 0, stderr
     size = path.stat().st_size
     path.write_text("mine,missing\n1,2\n")
-    code, _, said = cli(*words)
+    code, _, stderr = cli(*words)
     assert code == 2
-    assert "--overwrite" in said
+    assert "--overwrite" in stderr
     assert path.read_text() == "mine,missing\n1,2\n"
-    code, _, said = cli(*words, "--overwrite")
-    assert code == 0, said
+    code, _, stderr = cli(*words, "--overwrite")
+    assert code == 0, stderr
     assert path.stat().st_size == pytest.approx(size, rel=0.05)
 
 
 def test_input_table_is_never_replaced(cli: Any, finished: Path, table: Path) -> None:
     before = (table / "test.csv").read_bytes()
     for words in (["--out", table / "test.csv"], ["--out", table / ".." / "table" / "test.csv", "--overwrite"]):
-        code, _, said = cli("predict", finished, table / "test.csv", *words)
+        code, _, stderr = cli("predict", finished, table / "test.csv", *words)
         assert code == 2
-        assert "is the input table" in said
+        assert "is the input table" in stderr
     assert (table / "test.csv").read_bytes() == before
 
 
@@ -147,10 +147,10 @@ def test_impossible_output_path_is_reported_before_any_work(
     monkeypatch.setattr("sensorium.artifact.Artifact.load", None)
     for verb, option in (("predict", "--out"), ("evaluate", "--report"), ("evaluate", "--json"), ("explain", "--out")):
         for place in (tmp_path / "file" / "r.csv", tmp_path):
-            code, _, said = cli(verb, finished, scenes / "test.csv", option, place)
-            assert code == 2, said
-            assert option in said
-            assert str(place) in said or str(place.parent) in said
+            code, _, stderr = cli(verb, finished, scenes / "test.csv", option, place)
+            assert code == 2, stderr
+            assert option in stderr
+            assert str(place) in stderr or str(place.parent) in stderr
 
 
 def test_pack_replaces_shards_only_with_overwrite(scenes: Path, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_pack_replaces_shards_only_with_overwrite(scenes: Path, tmp_path: Path) 
 
 def test_demo_replaces_only_a_demo(cli: Any, tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("mine\n1\n")
-    code, _, said = cli("demo", "--out", tmp_path)
+    code, _, stderr = cli("demo", "--out", tmp_path)
     assert code == 2
-    assert "contains train.csv" in said
+    assert "contains train.csv" in stderr
     assert held(tmp_path) == {"train.csv": b"mine\n1\n"}

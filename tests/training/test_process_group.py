@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
-def found(python: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def result(python: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     out = tmp_path_factory.mktemp("two") / "found.json"
     done = python(HERE / "two_processes.py", out, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]
@@ -30,8 +30,8 @@ def close(one: Any, other: Any) -> None:
             np.testing.assert_allclose(one[name], other[name], rtol=2e-4, atol=2e-6, err_msg=name)
 
 
-def test_collectives_exchange_values(found: Any) -> None:
-    first, second = found["words"]
+def test_collectives_exchange_values(result: Any) -> None:
+    first, second = result["words"]
     assert first == second
     assert first["broadcast"] == {"ä": [0, 0.1 + 0.2]}
     assert first["gather"] == ["x", "x" * 71]
@@ -42,8 +42,8 @@ def test_collectives_exchange_values(found: Any) -> None:
 
 
 @pytest.mark.parametrize("case", ["weights", "absent"])
-def test_gradients_equal_those_of_the_doubled_batch(found: Any, case: str) -> None:
-    one, (first, second) = found[case]["one"], found[case]["two"]
+def test_gradients_equal_those_of_the_doubled_batch(result: Any, case: str) -> None:
+    one, (first, second) = result[case]["one"], result[case]["two"]
     assert sum(value is not None for value in one["gradients"].values()) > 10
     close(one["gradients"], first["gradients"])
     assert first["gradients"] == second["gradients"], "bit for bit, so that the weights stay the same"
@@ -51,16 +51,16 @@ def test_gradients_equal_those_of_the_doubled_batch(found: Any, case: str) -> No
     close(one["record"], first["record"])
 
 
-def test_objective_without_terms_in_one_process(found: Any) -> None:
+def test_objective_without_terms_in_one_process(result: Any) -> None:
     """Contrast and imputation need two streams, which no row of the second process has: none waits for the other."""
-    first, second = found["own rows"]["two"]
+    first, second = result["own rows"]["two"]
     assert first["gradients"] == second["gradients"]
     assert first["record"]["train_contrastive"] > 0
     assert first["record"]["train_stream_imputation"] > 0
 
 
-def test_batch_norm_statistics_are_averaged(found: Any) -> None:
-    one, (first, second) = found["statistics"]["one"], found["statistics"]["two"]
+def test_batch_norm_statistics_are_averaged(result: Any) -> None:
+    one, (first, second) = result["statistics"]["one"], result["statistics"]["two"]
     assert first["statistics"] == second["statistics"]
     means = [name for name in one["statistics"] if name.endswith("running_mean")]
     assert means
@@ -69,9 +69,9 @@ def test_batch_norm_statistics_are_averaged(found: Any) -> None:
 
 
 @pytest.mark.parametrize("case", ["parted", "parted, absent"])
-def test_sharded_model_trains_like_unsharded(found: Any, case: str) -> None:
+def test_sharded_model_trains_like_unsharded(result: Any, case: str) -> None:
     """Gradients, scores and the weights that come out; each process kept about half, blocks apart."""
-    one, (first, second) = found[case]["one"], found[case]["two"]
+    one, (first, second) = result[case]["one"], result[case]["two"]
     assert first["gradients"] == second["gradients"]
     for name, gradient in one["gradients"].items():
         if gradient is None:  # what nobody used has a gradient of zero

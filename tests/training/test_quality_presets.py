@@ -16,21 +16,21 @@ from sensorium.training.quality_presets import QUALITY, with_quality
 
 @pytest.fixture(scope="module")
 def schema() -> Schema:
-    found = Schema.declare({"x": "number", "y": {"kind": "category", "role": "target"}})
-    found.columns["x"].reader.fit(["1", "2"])
-    found.columns["y"].reader.fit(["a", "b"])
-    return found
+    table = Schema.declare({"x": "number", "y": {"kind": "category", "role": "target"}})
+    table.columns["x"].reader.fit(["1", "2"])
+    table.columns["y"].reader.fit(["a", "b"])
+    return table
 
 
 def test_each_quality_sets_its_preset(schema: Schema) -> None:
     usual, _ = resolve(Recipe(), schema, 1000)
     assert usual.training.epochs is not None
     for name, preset in QUALITY.items():
-        plan, trials, said = with_quality(name, Recipe(), schema, 1000, {})
-        found, _ = resolve(plan, schema, 1000)
-        assert found.training.epochs == round(usual.training.epochs * preset.passes)
+        plan, trials, notes = with_quality(name, Recipe(), schema, 1000, {})
+        result, _ = resolve(plan, schema, 1000)
+        assert result.training.epochs == round(usual.training.epochs * preset.passes)
         assert trials == preset.trials
-        assert name in said[0]
+        assert name in notes[0]
     fast, _, _ = with_quality("fast", Recipe(), schema, 1000, {})
     assert (usual.model.size, fast.model.size) == ("small", "tiny")
     good, trials, _ = with_quality("good", Recipe(), schema, 1000, {})
@@ -38,11 +38,11 @@ def test_each_quality_sets_its_preset(schema: Schema) -> None:
 
 
 def test_quality_keeps_user_settings(schema: Schema) -> None:
-    told = Recipe().override(["model.size=large", "training.epochs=7"])
+    overrides = Recipe().override(["model.size=large", "training.epochs=7"])
     for name in QUALITY:
-        plan, _, _ = with_quality(name, told, schema, 1000, {})
+        plan, _, _ = with_quality(name, overrides, schema, 1000, {})
         assert (plan.model.size, plan.training.epochs) == ("large", 7)
-    assert with_quality(None, told, schema, 1000, {}) == (told, None, [])
+    assert with_quality(None, overrides, schema, 1000, {}) == (overrides, None, [])
     with pytest.raises(ConfigError, match="did you mean best"):
         with_quality("bestt", Recipe(), schema, 1000, {})
 
@@ -52,16 +52,16 @@ def test_quality_best_searches(scenes: Path, quick_fit: Any, monkeypatch: pytest
 
     monkeypatch.setitem(quality_presets.QUALITY, "best", quality_presets.QUALITY["best"]._replace(trials=2))
     ignore = ["cost", "tags", "note", "sound", "when", "photo"]
-    found = quick_fit(quality="best", ignore=ignore, overrides=["training.epochs=1"])
-    assert len(found.artifact.report["search"]["trials"]) == 2
-    assert found.recipe.model.networks == 1 + len(found.model.others) == 4
-    assert len(found.artifact.report["networks"]) == 4
+    result = quick_fit(quality="best", ignore=ignore, overrides=["training.epochs=1"])
+    assert len(result.artifact.report["search"]["trials"]) == 2
+    assert result.recipe.model.networks == 1 + len(result.model.others) == 4
+    assert len(result.artifact.report["networks"]) == 4
 
 
 def test_patience_is_shorter_with_experts_for_all_streams(schema: Schema) -> None:
-    def patience(rows: int, *told: str) -> tuple[int | None, int | None]:
-        found, _ = resolve(Recipe().override(["model.experts=[linear]", *told]), schema, rows)
-        return found.training.epochs, found.training.patience
+    def patience(rows: int, *overrides: str) -> tuple[int | None, int | None]:
+        result, _ = resolve(Recipe().override(["model.experts=[linear]", *overrides]), schema, rows)
+        return result.training.epochs, result.training.patience
 
     assert patience(100) == (150, 12)
     assert patience(100, "model.experts=[]") == (150, 50)

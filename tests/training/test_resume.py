@@ -42,8 +42,8 @@ def course(model: Any) -> list[dict[str, float]]:
 
 @pytest.fixture(scope="module")
 def run(quick_fit: Any, scenes: Path) -> Any:
-    def fit(**given: Any) -> Any:
-        return quick_fit(valid=scenes / "valid.csv", **{"overrides": OPTIONS} | given)
+    def fit(**options: Any) -> Any:
+        return quick_fit(valid=scenes / "valid.csv", **{"overrides": OPTIONS} | options)
 
     return fit
 
@@ -136,15 +136,15 @@ def halfway(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_resume_with_another_recipe_is_refused(run: Any, whole: Any, halfway: Path) -> None:
-    for given, said in (
+    for inputs, predicted in (
         ({"overrides": [*OPTIONS, "training.lr=0.01"]}, "training.lr is 0.01, and was"),
         ({"seed": 3}, "seed is 3, and was 0"),
         ({"ignore": ["cost", "tags", "note"]}, 'columns.note.role is "ignore", and was "input"'),
     ):
         with pytest.raises(ConfigError, match="the checkpoint belongs to another run") as caught:
-            run(out=halfway, resume=True, **given)
+            run(out=halfway, resume=True, **inputs)
         assert "--resume" in str(caught.value)
-        assert said in str(caught.value)
+        assert predicted in str(caught.value)
     assert same(run(out=halfway, resume=True), whole), "the refusals left the checkpoint as it was"
 
 
@@ -152,11 +152,11 @@ def test_resume_with_another_table_is_refused(run: Any, halfway: Path, table: Pa
     """Another row, column or cell, also one that changes nothing that is learnt of the columns; another picture."""
     path, rows = table / "train.csv", read_csv(table / "train.csv")
 
-    def refused(*said: str) -> None:
+    def refused(*message: str) -> None:
         with pytest.raises(ConfigError, match="the checkpoint belongs to another run") as caught:
             # As if it was the same place: only what is in the table differs.
             run(train=path, out=halfway, resume=True, overrides=[*OPTIONS, f"data.train={path}"])
-        for one in said:
+        for one in message:
             assert one in str(caught.value)
 
     write_csv(path, [{**rows[0], "temperature": "99"}, *rows[1:]])
@@ -238,17 +238,17 @@ def test_command_line_run_resumes_after_kill_and_interrupt(
     process = start(*words, "--resume", cache=cache)
     until(process, lambda: length() > reached + 1)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert said.splitlines() == [f"stopped. Resume: {shlex.join(['sensorium', *map(str, words), '--resume'])}"]
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert stderr.splitlines() == [f"stopped. Resume: {shlex.join(['sensorium', *map(str, words), '--resume'])}"]
     assert length() < 14
     assert not (out / "manifest.json").exists()
 
-    code, _, said = cli(*words, "--resume")
-    assert code == 0, said
+    code, _, stderr = cli(*words, "--resume")
+    assert code == 0, stderr
     straight = tmp_path / "straight"
-    code, _, said = cli(*[straight if word == out else word for word in words])
-    assert code == 0, said
+    code, _, stderr = cli(*[straight if word == out else word for word in words])
+    assert code == 0, stderr
     assert same(sm.load(out), sm.load(straight))
     assert course(sm.load(out)) == course(sm.load(straight))
 
@@ -278,10 +278,10 @@ def test_interrupted_decoding_keeps_decoded_rows(tmp_path: Path) -> None:
     until(process, lambda: next(cache.glob("image-*/index.sqlite"), None) is not None)
     time.sleep(0.8)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert "Traceback" not in said
-    assert said.splitlines()[-1] == (
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    assert stderr.splitlines()[-1] == (
         "stopped. Nothing was saved: the same command starts from the beginning. Decoded media stay in the cache."
     )
     kept = next(cache.glob("image-*/values.bin")).stat().st_size

@@ -54,9 +54,15 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def stream_fit(source: Any, **given: Any) -> Any:
-    told: dict[str, Any] = {"target": "y", "quiet": True, "stream": True, "ignore": ["who", "w"], "overrides": []} | given
-    return sm.fit(source, **{**told, "overrides": [*OPTIONS, *told["overrides"]]})
+def stream_fit(source: Any, **arguments: Any) -> Any:
+    options: dict[str, Any] = {
+        "target": "y",
+        "quiet": True,
+        "stream": True,
+        "ignore": ["who", "w"],
+        "overrides": [],
+    } | arguments
+    return sm.fit(source, **{**options, "overrides": [*OPTIONS, *options["overrides"]]})
 
 
 def schema_of(table: Table, weight: str | None = None) -> Schema:
@@ -136,8 +142,8 @@ def test_stream_training_keeps_no_rows(packed: Path, scenes: Path, tmp_path: Pat
     for index in (tmp_path / "cache").glob("*/index.sqlite"):
         kept = max(kept, sqlite3.connect(index).execute("SELECT COUNT(*) FROM cells").fetchone()[0])
     assert 0 < kept <= held + 10 < len(table)
-    found = model.evaluate(scenes / "test.csv")
-    target = found.targets["event"]
+    evaluation = model.evaluate(scenes / "test.csv")
+    target = evaluation.targets["event"]
     assert target.metrics["accuracy"] > target.baseline["accuracy"] + 0.2
     assert (tmp_path / "run" / "report.html").is_file()
     assert Recipe.from_yaml(tmp_path / "run" / "recipe.yaml").data.stream
@@ -198,11 +204,11 @@ def test_epoch_rows_fixes_epoch_length(words: Path) -> None:
 def test_stream_with_groups_and_validation_table(words: Path) -> None:
     model = stream_fit(words, group="who", ignore=["w"])
     assert model.artifact.report["valid"]["rows"] % 4 == 0, "groups of four rows are whole"
-    told = stream_fit(
+    result = stream_fit(
         words, valid=[{"x": 1.0, "z": 2, "word": "ash", "y": "a"}, {"x": -1.0, "z": 2, "word": "elm", "y": "b"}]
     )
-    assert told.artifact.report["valid"]["rows"] == 2
-    assert told.artifact.report["rows"] == 96
+    assert result.artifact.report["valid"]["rows"] == 2
+    assert result.artifact.report["rows"] == 96
 
 
 def test_stream_problems_are_reported_once(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -214,15 +220,17 @@ def test_stream_problems_are_reported_once(scenes: Path, tmp_path: Path, capsys:
     spoilt.write_bytes(b"\x89PNG\r\n\x1a\n" + b"nothing")
     rows[20]["photo"] = str(spoilt)
     pack(Table.read(rows), tmp_path / "shards", media=LocalFiles(scenes, anywhere=True), rows_per_shard=10)
-    given = [{"photo": row["photo"], "event": row["event"]} for row in rows]
-    stream_fit(tmp_path / "shards", target="event", ignore=["cost", "tags", "note", "sensor", "when", "sound"], valid=given)
-    said = capsys.readouterr().err
-    assert "spoilt.png" in said
-    assert "column 'photo': 1 cell could not be used" in said
+    options = [{"photo": row["photo"], "event": row["event"]} for row in rows]
+    stream_fit(
+        tmp_path / "shards", target="event", ignore=["cost", "tags", "note", "sensor", "when", "sound"], valid=options
+    )
+    stderr = capsys.readouterr().err
+    assert "spoilt.png" in stderr
+    assert "column 'photo': 1 cell could not be used" in stderr
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("options", "message"),
     [
         ({"source": "rows"}, "only shards can be read as a stream"),
         ({"search": 3}, "a search needs a table in memory"),
@@ -230,7 +238,7 @@ def test_stream_problems_are_reported_once(scenes: Path, tmp_path: Path, capsys:
         ({"stream": False, "overrides": ["data.epoch_rows=10"]}, "epoch_rows applies to streams"),
     ],
 )
-def test_unsupported_stream_options_are_refused(words: Path, given: dict[str, Any], said: str) -> None:
-    source: Any = [{"x": 1, "y": "a"}] if given.pop("source", None) else words
-    with pytest.raises((ConfigError, DataError), match=said):
-        stream_fit(source, **given)
+def test_unsupported_stream_options_are_refused(words: Path, options: dict[str, Any], message: str) -> None:
+    source: Any = [{"x": 1, "y": "a"}] if options.pop("source", None) else words
+    with pytest.raises((ConfigError, DataError), match=message):
+        stream_fit(source, **options)

@@ -27,12 +27,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Times], None]:
     """Says how many times as fast a setting is, instead of measuring it."""
 
     def set_to(times: Times) -> None:
-        def told(one: StepTimer, other: StepTimer, seconds: float, least: int = 1) -> list[float]:
+        def result(one: StepTimer, other: StepTimer, seconds: float, least: int = 1) -> list[float]:
             one.steps(1), other.steps(1)
             before = one.spec.model_dump()
             return [times({k: v for k, v in other.spec.model_dump().items() if v != before[k]})] * 5
 
-        monkeypatch.setattr(speed_tuning, "speed_ratios", told)
+        monkeypatch.setattr(speed_tuning, "speed_ratios", result)
         monkeypatch.setattr(os, "cpu_count", lambda: 1)  # a second thread is slow on a busy machine
         monkeypatch.setattr(speed_tuning, "WASTE", -1.0)  # the table is too small for any to be saved
 
@@ -48,7 +48,7 @@ def same(one: Any, other: Any) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def found(model: Any) -> dict[str, dict[str, Any]]:
+def results(model: Any) -> dict[str, dict[str, Any]]:
     return {one["setting"]: one for one in model.artifact.report["speed"]["found"]}
 
 
@@ -59,15 +59,15 @@ def test_tuned_run_equals_run_of_its_recipe(
     state = torch.get_rng_state()
     fast = quick_fit(tune_speed=True, out=tmp_path / "run", quiet=False, valid=scenes / "valid.csv")
     assert torch.equal(torch.get_rng_state(), state)
-    said = [" ".join(line.split()) for line in capsys.readouterr().err.splitlines()]
-    assert "bf16-mixed 1.50 × taken: faster" in said
-    assert any(line.startswith("compile left: the run takes about") for line in said)
-    assert any(line.startswith("padding is") for line in said)
+    stderr = [" ".join(line.split()) for line in capsys.readouterr().err.splitlines()]
+    assert "bf16-mixed 1.50 × taken: faster" in stderr
+    assert any(line.startswith("compile left: the run takes about") for line in stderr)
+    assert any(line.startswith("padding is") for line in stderr)
     spec = fast.recipe.training
     assert (spec.bucket, spec.precision, spec.compile) == (0, "bf16-mixed", False)
     assert fast.artifact.report["speed"]["chosen"] == {"precision": "bf16-mixed"}
-    told = ["training.precision=bf16-mixed"]
-    plain = quick_fit(overrides=told, valid=scenes / "valid.csv")
+    overrides = ["training.precision=bf16-mixed"]
+    plain = quick_fit(overrides=overrides, valid=scenes / "valid.csv")
     assert same(fast, plain)
     assert plain.recipe.training == spec
     assert same(sm.load(tmp_path / "run"), plain)
@@ -80,8 +80,8 @@ class KilledError(Exception):
 def test_resumed_run_keeps_tuned_settings(
     quick_fit: Any, scenes: Path, clock: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(**given: Any) -> Any:
-        return quick_fit(tune_speed=True, valid=scenes / "valid.csv", ignore=FEW, **given)
+    def run(**options: Any) -> Any:
+        return quick_fit(tune_speed=True, valid=scenes / "valid.csv", ignore=FEW, **options)
 
     clock(lambda changed: 1.5 if "precision" in changed else 0.9)
     whole = run()
@@ -111,8 +111,8 @@ def test_resumed_run_keeps_tuned_settings(
 
 def test_user_settings_are_not_tuned(quick_fit: Any, clock: Any) -> None:
     clock(lambda changed: 3.0)
-    said = ["precision=32-true", "bucket=0", "threads=1", "compile=false", "lr=0.001"]
-    model = quick_fit(tune_speed=True, overrides=[f"training.{one}" for one in said])
+    predicted = ["precision=32-true", "bucket=0", "threads=1", "compile=false", "lr=0.001"]
+    model = quick_fit(tune_speed=True, overrides=[f"training.{one}" for one in predicted])
     assert model.artifact.report["speed"] | {"seconds": 0, "rows_per_second": 0} == {
         "seconds": 0,
         "rows_per_second": 0,
@@ -125,7 +125,7 @@ def test_setting_that_changes_results_is_not_taken(quick_fit: Any, clock: Any, m
     clock(lambda changed: 3.0)
     monkeypatch.setattr(speed_tuning, "relative_difference", lambda one, other: (0.0, 0.3))
     model = quick_fit(tune_speed=True, ignore=FEW)
-    left = found(model)["bf16-mixed"]
+    left = results(model)["bf16-mixed"]
     assert (left["taken"], left["times"]) == (False, None)
     assert "changes the loss" in left["why"]
     assert model.recipe.training.precision == "32-true"
@@ -141,7 +141,7 @@ def test_failing_setting_is_not_taken(quick_fit: Any, clock: Any, monkeypatch: p
         return real(self, training=training)
 
     monkeypatch.setattr(StepTimer, "gradient", failing)
-    left = found(quick_fit(tune_speed=True, ignore=FEW))["bf16-mixed"]
+    left = results(quick_fit(tune_speed=True, ignore=FEW))["bf16-mixed"]
     assert left["why"] == "fails here: no kernel for it"
 
 
@@ -152,10 +152,10 @@ def test_setting_that_changes_training_is_only_reported(quick_fit: Any, clock: A
     folder = next(cell.cell_contents for cell in quick_fit.__closure__ if isinstance(cell.cell_contents, Path))
     ignore = [*FEW, "sensor"]
     model = sm.fit(folder / "train.csv", target="event", ignore=ignore, recipe=recipe, quiet=True, tune_speed=True)
-    told = {name.split()[0]: one for name, one in found(model).items()}
+    result = {name.split()[0]: one for name, one in results(model).items()}
     for name, way in (("bucket", "training.bucket=50 takes it"), ("batch", "training.batch_size=32 takes it")):
-        assert (told[name]["times"], told[name]["taken"]) == (1.5, False)
-        assert way in told[name]["why"]
+        assert (result[name]["times"], result[name]["taken"]) == (1.5, False)
+        assert way in result[name]["why"]
     assert model.artifact.report["speed"]["chosen"] == {}
 
 

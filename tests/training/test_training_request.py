@@ -30,8 +30,8 @@ OVERRIDES = [
 ]
 
 
-def plan(**given: Any) -> Recipe:
-    return Request.of("t.csv", target="y", **given).plan
+def plan(**options: Any) -> Recipe:
+    return Request.of("t.csv", target="y", **options).plan
 
 
 def test_named_settings_equal_recipe_settings() -> None:
@@ -51,7 +51,7 @@ def test_settings_given_twice_are_refused(word: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("options", "message"),
     [
         ({"epochs": 0}, "training.epochs"),
         ({"lr": "fast"}, "training.lr"),
@@ -59,10 +59,10 @@ def test_settings_given_twice_are_refused(word: str) -> None:
         ({"fusion": {1}}, "is not a valid value in a recipe"),
     ],
 )
-def test_invalid_settings_are_named(given: dict[str, Any], said: str) -> None:
+def test_invalid_settings_are_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        plan(**given)
-    assert said in str(caught.value)
+        plan(**options)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("form", [dict, OrderedDict, MappingProxyType, Recipe.parse])
@@ -74,7 +74,7 @@ def test_recipe_may_be_a_mapping(form: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "said"),
+    ("recipe", "message"),
     [
         ({"trainng": {"epochs": 3}}, "did you mean training"),
         ({"training": {"epoch": 3}}, "training.epoch: no such key; did you mean epochs"),
@@ -85,21 +85,21 @@ def test_recipe_may_be_a_mapping(form: Any, tmp_path: Path) -> None:
         (3, "a value of type int"),
     ],
 )
-def test_unknown_key_is_named(recipe: Any, said: str) -> None:
+def test_unknown_key_is_named(recipe: Any, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         plan(recipe=recipe)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_fit_and_command_line_accept_named_settings(quick_fit: Any, cli: Any, scenes: Path, tmp_path: Path) -> None:
     few = ["cost", "tags", "photo", "sound", "sensor"]
     words = ["fit", scenes / "train.csv", "--target", "event", "--ignore", ",".join(few), "--out", tmp_path / "run", "-q"]
-    code, _, said = cli(*words, "--epochs", 1, "training.epochs=2")
+    code, _, stderr = cli(*words, "--epochs", 1, "training.epochs=2")
     assert code == 2
-    assert "training.epochs is set twice: epochs=1, and training.epochs=2" in said
-    code, _, said = cli(*words, "--epochs", 1, "model.size=tiny", "model.experts=[]")
-    assert code == 0, said
+    assert "training.epochs is set twice: epochs=1, and training.epochs=2" in stderr
+    code, _, stderr = cli(*words, "--epochs", 1, "model.size=tiny", "model.experts=[]")
+    assert code == 0, stderr
     assert len(sm.load(tmp_path / "run").history) == 1
-    given = {"epochs": 1, "size": "tiny", "batch_size": 16, "recipe": {"model": {"experts": []}}, "quiet": True}
-    model = sm.fit(scenes / "train.csv", target="event", ignore=few, **given)
+    options = {"epochs": 1, "size": "tiny", "batch_size": 16, "recipe": {"model": {"experts": []}}, "quiet": True}
+    model = sm.fit(scenes / "train.csv", target="event", ignore=few, **options)
     assert (len(model.history), model.recipe.training.batch_size) == (1, 16)

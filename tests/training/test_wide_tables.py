@@ -27,18 +27,18 @@ from sensorium.training.table_splits import MANY_COLUMNS, _column_lines
 
 
 def schema(columns: int, kind: str = "number") -> Schema:
-    found = Schema.declare({f"c{i}": kind for i in range(columns)} | {"y": {"kind": "category", "role": "target"}})
-    for column in found.coded:
+    table = Schema.declare({f"c{i}": kind for i in range(columns)} | {"y": {"kind": "category", "role": "target"}})
+    for column in table.coded:
         column.reader.fit([0, 1, 2, 1] if column.name != "y" else ["a", "b"])
-    return found
+    return table
 
 
 def chosen(columns: int, rows: int = 60, **model: Any) -> tuple[dict[str, Any], Row]:
-    found = schema(columns)
-    plan = resolve(Recipe.parse({"model": model}), found, rows)[0]
+    result = schema(columns)
+    plan = resolve(Recipe.parse({"model": model}), result, rows)[0]
     spec = plan.model.encoders["table"]
     assert isinstance(spec, dict)
-    layout = found.layout("table")
+    layout = result.layout("table")
     assert isinstance(layout, Row)
     return spec, layout
 
@@ -102,17 +102,17 @@ def test_wide_table_with_gaps_and_categories_trains(tmp_path: Path) -> None:
 
 
 def test_concatenated_columns_equal_single_columns() -> None:
-    found = Schema.declare(
+    table = Schema.declare(
         {"a": "number", "b": {"kind": "number", "impute": "median"}, "c": "category", "d": "datetime", "e": "tags"}
     )
-    for column in found.inputs:
+    for column in table.inputs:
         cells: dict[str, list[Any]] = {"c": ["x", "y"], "d": ["2020-01-01", "2021-05-05"], "e": ["s;t", "t;u"]}
         column.reader.fit(cells.get(column.name, [1.0, 2.0, 4.0]))
     rows = [{"a": 1, "b": 2, "c": "x", "d": "2020-03-04", "e": "s;u"}, {"c": "?"}, {}, {"b": 3}]
-    samples = [found.encode(row, media=UPLOADS_ONLY) for row in rows]
+    samples = [table.encode(row, media=UPLOADS_ONLY) for row in rows]
     for some in (samples, samples[:1], []):
-        whole = side_by_side({c.name: c.reader for c in found.inputs}, some)
-        parts = Field.join([c.reader.collate([sample[c.name] for sample in some]) for c in found.inputs])
+        whole = side_by_side({c.name: c.reader for c in table.inputs}, some)
+        parts = Field.join([c.reader.collate([sample[c.name] for sample in some]) for c in table.inputs])
         assert parts.mask is not None
         assert whole.mask is not None
         assert torch.equal(whole.data, parts.data)
@@ -172,6 +172,6 @@ def test_page_shows_all_media_and_some_cells() -> None:
     from sensorium.reporting.cell_html import CELLS, chosen
 
     kinds = {f"c{i}": "number" for i in range(CELLS + 50)} | {"photo": "image", "note": "text", "k": "category"}
-    found = chosen(kinds)
-    assert found == [*(f"c{i}" for i in range(CELLS)), "photo", "note"]
+    result = chosen(kinds)
+    assert result == [*(f"c{i}" for i in range(CELLS)), "photo", "note"]
     assert chosen({"k": "category", "photo": "image"}) == ["k", "photo"]

@@ -47,14 +47,14 @@ SECOND = set(ORDER[ROWS // 2 :].tolist())
 
 def rows(absent: bool) -> list[dict[str, Any]]:
     """Unequal weights; with ``absent``, the second process has no words and no costs."""
-    found = []
+    results = []
     for i in range(ROWS):
-        here = not (absent and i in SECOND)
+        present = not (absent and i in SECOND)
         row = {"x": (i * 7) % 5 - 1.5, "z": (i * 3) % 7, "weight": 1 + (i % 5) ** 2, "y": "ab"[i % 3 == 0]}
-        row |= {"note": " ".join(("red", "blue", "green", "old")[(i >> k) % 4] for k in range(3)) if here else None}
-        row |= {"cost": (i * 5) % 11 + 0.5 if here or not absent else None}
-        found.append(row)
-    return found
+        row |= {"note": " ".join(("red", "blue", "green", "old")[(i >> k) % 4] for k in range(3)) if present else None}
+        row |= {"cost": (i * 5) % 11 + 0.5 if present or not absent else None}
+        results.append(row)
+    return results
 
 
 BAG = {"kind": "bag_of_words", "drop": 0.0, "dropout": 0.0}
@@ -161,8 +161,8 @@ CASES: dict[str, tuple[Any, ...]] = {
 if __name__ == "__main__":
     torch.set_num_threads(1)
     fsdp.BLOCK = 1000
-    found: dict[str, Any] = {"words": forked(2, words)}
+    results: dict[str, Any] = {"words": forked(2, words)}
     for name, case in CASES.items():
         one = trained(ProcessGroup(), *case)
-        found[name] = {"one": one, "two": forked(2, lambda processes, case=case: trained(processes, *case))}  # type: ignore[misc]
-    Path(sys.argv[1]).write_text(json.dumps(found))
+        results[name] = {"one": one, "two": forked(2, lambda processes, case=case: trained(processes, *case))}  # type: ignore[misc]
+    Path(sys.argv[1]).write_text(json.dumps(results))

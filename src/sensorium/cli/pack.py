@@ -62,7 +62,7 @@ def run(
             rows_per_shard=rows_per_shard,
             megabytes=megabytes,
             overwrite=overwrite,
-            tell=lambda done, total: console.step("packing", done, total),
+            progress=lambda done, total: console.step("packing", done, total),
         )
         print_problems(console, problems)
         console.note(f"{counted(len(rows), 'row')} in {counted(len(shards(out)), 'shard')} in {out}")

@@ -136,7 +136,7 @@ def _predict_shards(
             keep=keep,
             overwrite=overwrite,
             raw_cells=raw_cells,
-            tell=lambda done, total: console.step("predicting", done, total, f"{done} of {total} shards"),
+            progress=lambda done, total: console.step("predicting", done, total, f"{done} of {total} shards"),
             warn=console.warn,
         )
         print_problems(console, problems)

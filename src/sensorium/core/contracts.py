@@ -197,9 +197,9 @@ class Task(nn.Module, ABC, Generic[Out]):
 
     @classmethod
     def recommended(
-        cls, given: Mapping[str, Any], rows: int, counts: Sequence[int], targets: Sequence[Modality] = ()
+        cls, options: Mapping[str, Any], rows: int, counts: Sequence[int], targets: Sequence[Modality] = ()
     ) -> tuple[dict[str, Any], list[str]]:
-        """Options that the training rows suggest, beside those ``given``, and why, in words.
+        """Options that the training rows suggest, beside ``options`` that are set, and why, in words.
 
         ``counts``: how many rows each class of its target has, where it has classes; ``targets``: its columns, fitted.
         """

@@ -1,4 +1,4 @@
-"""A loaded model tried on a row with nothing in it, so that what does not hold together is met at once."""
+"""A loaded model tried on a row with nothing in it, so that inconsistencies are found at once."""
 
 from __future__ import annotations
 

@@ -34,9 +34,9 @@ class TaskSpec(NamedTuple):
 def task_spec(name: str, spec: str | Mapping[str, Any]) -> TaskSpec:
     """The task ``name`` of a recipe from ``spec``: ``{kind, target: column | [columns] | null, prompt: column |
     [columns], option: ...}``; without ``target`` the name is that of its column."""
-    given = {"kind": spec} if isinstance(spec, str) else dict(spec)
-    targets = _columns(name, "target", given.pop("target", name))
-    return TaskSpec(name, given, targets, _columns(name, "prompt", given.pop("prompt", None)))
+    options = {"kind": spec} if isinstance(spec, str) else dict(spec)
+    targets = _columns(name, "target", options.pop("target", name))
+    return TaskSpec(name, options, targets, _columns(name, "prompt", options.pop("prompt", None)))
 
 
 def _columns(name: str, key: str, value: Any) -> tuple[str, ...]:

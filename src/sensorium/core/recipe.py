@@ -263,7 +263,7 @@ class _Mapping:
             if event.value == "<<" and event.implicit[0]:
                 raise yaml.YAMLError("merges (<<) are not read: write out what they stand for")
             if event.value in self.keys:
-                raise yaml.YAMLError(f"key {event.value[:60]!r} stands there twice")
+                raise yaml.YAMLError(f"key {event.value[:60]!r} appears twice")
             self.keys.add(event.value)
         self.key = not self.key
 

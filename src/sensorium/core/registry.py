@@ -136,11 +136,11 @@ def split(spec: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """The kind and the options in ``spec``, which is ``"gated"`` or ``{"kind": "gated", "temperature": 2}``."""
     if isinstance(spec, str):
         return spec, {}
-    given = dict(spec)
-    kind = given.pop("kind", None)
+    options = dict(spec)
+    kind = options.pop("kind", None)
     if not isinstance(kind, str):
         raise ConfigError(f"a component needs a name: {dict(spec)!r}", fix="write name or {kind: name, ...}")
-    return kind, given
+    return kind, options
 
 
 def resolve(family: str, spec: str | Mapping[str, Any]) -> dict[str, Any]:
@@ -149,10 +149,10 @@ def resolve(family: str, spec: str | Mapping[str, Any]) -> dict[str, Any]:
 
     A component that holds others in its options (``compose``) resolves theirs in a class method ``complete``.
     """
-    kind, given = split(spec)
+    kind, values = split(spec)
     model = options(family, kind)
     try:
-        full = model.model_validate(given)
+        full = model.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -163,13 +163,13 @@ def resolve(family: str, spec: str | Mapping[str, Any]) -> dict[str, Any]:
     return {"kind": kind, **complete(full.model_dump())}
 
 
-def build(family: str, spec: str | Mapping[str, Any], *given: Any) -> Any:
-    """The component of ``family`` that ``spec`` describes; ``given`` are the positional parameters, which the data
+def build(family: str, spec: str | Mapping[str, Any], *arguments: Any) -> Any:
+    """The component of ``family`` that ``spec`` describes; ``arguments`` are the positional parameters, which the data
     determines."""
     full = resolve(family, spec)
     kind = full.pop("kind")
     try:
-        return find(family, kind)(*given, **full)
+        return find(family, kind)(*arguments, **full)
     except (ValueError, ArithmeticError, RuntimeError) as error:
         # What a component does not check itself, torch refuses: a dropout of 2, a negative width.
         set_options = {name: value for name, value in split(spec)[1].items() if value is not None}

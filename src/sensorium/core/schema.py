@@ -125,19 +125,19 @@ class Schema:
         """
         built = []
         for name, declared in columns.items():
-            given: dict[str, Any] = {"kind": declared} if isinstance(declared, str) else dict(declared)
-            role, stream = given.pop("role", "input"), given.pop("stream", None)
+            options: dict[str, Any] = {"kind": declared} if isinstance(declared, str) else dict(declared)
+            role, stream = options.pop("role", "input"), options.pop("stream", None)
             if role not in ROLES:
                 raise ConfigError(f"no role named {role!r}{nearest(str(role), ROLES)}", column=name)
             if role not in CODED:
-                spec = {k: v for k, v in given.items() if k == "kind"}
-                built.append(Column(name, cast(Role, role), spec, of=given.get("of")))
+                spec = {k: v for k, v in options.items() if k == "kind"}
+                built.append(Column(name, cast(Role, role), spec, of=options.get("of")))
                 continue
-            of = _derived(name, given.pop("of", None), columns, role)
-            on = _lying(name, given.pop("on", None), columns, role)
+            of = _derived(name, options.pop("of", None), columns, role)
+            on = _lying(name, options.pop("on", None), columns, role)
             try:
-                full = registry.resolve("modalities", given)
-                modality: Modality = registry.build("modalities", given)
+                full = registry.resolve("modalities", options)
+                modality: Modality = registry.build("modalities", options)
             except ConfigError as error:
                 raise ConfigError(error.problem, column=name, fix=error.fix) from None
             if stream is not None:
@@ -167,8 +167,8 @@ class Schema:
         if modality.missing(cell):
             return None
         try:
-            given = content(modality, cell, media, row, column.name)
-            return modality.encode_target(given) if target else modality.encode(given)
+            loaded = content(modality, cell, media, row, column.name)
+            return modality.encode_target(loaded) if target else modality.encode(loaded)
         except CellError as error:
             add_problem(problems, row, column.name, error.file or (cell if modality.media else None), error.problem)
             return None

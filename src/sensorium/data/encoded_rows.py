@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 FEW, GATHERED = 256, 1 << 20
 """Rows of targets read at once: cached or ragged ones, and dense ones in memory."""
 Number = Callable[[int], int]
-Tell = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int], None]
 """Receives what is being done, how many are done, and the total."""
 
 
@@ -180,7 +180,7 @@ def encode(
     store: Store,
     workers: int = 2,
     targets: bool = True,
-    tell: Tell | None = None,
+    progress: Progress | None = None,
 ) -> Rows:
     """Encode every row of a table. Unusable cells become missing and are listed in ``problems``.
 
@@ -193,7 +193,7 @@ def encode(
         store: Caches encoded media.
         workers: Decoding threads.
         targets: Whether to encode the targets.
-        tell: Receives progress.
+        progress: Receives progress.
     """
     problems: list[Problem] = []
     count = len(table)
@@ -206,7 +206,7 @@ def encode(
     def source(column: Column, *, target: bool = False, report: list[Problem] = problems, measure: bool = False) -> Source:
         """The values of one column: media in the cache, others in memory."""
         if column.reader.media:
-            values: Source = _stored(column, cells(column), media, table.number, store, workers, report, tell, target)
+            values: Source = _stored(column, cells(column), media, table.number, store, workers, report, progress, target)
         else:
             encoder = _ragged if column.reader.ragged else _block
             values = encoder(schema, column, cells(column), media, table.number, report, target)
@@ -322,7 +322,7 @@ def _stored(
     store: Store,
     workers: int,
     problems: list[Problem],
-    tell: Tell | None,
+    progress: Progress | None,
     target: bool,
 ) -> Cached:
     modality: Modality = column.reader
@@ -331,18 +331,18 @@ def _stored(
     opened = _opened(column, cells, media, number)
     done = 0
 
-    def progress(count: int) -> None:
+    def cells_done(count: int) -> None:
         nonlocal done
         done += count
-        if tell is not None:
-            tell(f"reading {column.name}", done, len(opened))
+        if progress is not None:
+            progress(f"reading {column.name}", done, len(opened))
 
     def problem(row: int, error: CellError) -> None:
         cell = cells[row]
         file = error.file if error.file is not None else (cell if isinstance(cell, str) else None)
         problems.append(Problem(number(row), column.name, None if file is None else str(file), error.problem))
 
-    return Cached(cache, cache.fill(len(cells), iter(opened), workers=workers, tell=progress, problem=problem))
+    return Cached(cache, cache.fill(len(cells), iter(opened), workers=workers, progress=cells_done, problem=problem))
 
 
 def _opened(column: Column, cells: Sequence[Any], media: Opener, number: Number) -> list[tuple[int, Callable[[], Any]]]:
@@ -372,5 +372,5 @@ def _extents(column: Column, cells: Sequence[Any], media: Opener, number: Number
     """The physical extent of each cell; cells that cannot be opened were reported before."""
     cache = store.cache(column.reader, f"{column.spec['kind']}-extent", Extents(column.reader))
     opened = iter(_opened(column, cells, media, number))
-    places = cache.fill(len(cells), opened, workers=workers, tell=lambda _: None, problem=lambda _row, _error: None)
+    places = cache.fill(len(cells), opened, workers=workers, progress=lambda _: None, problem=lambda _row, _error: None)
     return Cached(cache, places)

@@ -51,12 +51,12 @@ class Frames(Encoder):
         super().__init__()
         if len(layout.size) != 3:
             raise ConfigError("frames reads grids of three axes: frames, height, width")
-        kind, given = split(frame)
+        kind, options = split(frame)
         inner = Grid(layout.channels, layout.size[1:])
         if not isinstance(inner, find("encoders", kind).reads):
             raise ConfigError(f"frames: encoder {kind!r} does not read pictures", fix="name one that does, as convnet")
         self.dim = dim
-        self.frame: Encoder = build("encoders", {"kind": kind, "dim": dim, **given}, inner)
+        self.frame: Encoder = build("encoders", {"kind": kind, "dim": dim, **options}, inner)
         self.token = nn.Identity() if self.frame.dim == dim else nn.Linear(self.frame.dim, dim)
         self.trunk = Trunk(dim, depth, heads, dropout=dropout) if temporal == "transformer" else None
         self.layers: nn.ModuleList | None = None

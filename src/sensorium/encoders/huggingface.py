@@ -53,8 +53,8 @@ class Huggingface(Encoder):
     ) -> None:
         super().__init__()
         self.checkpoint = checkpoint
-        given = config or (_described(Checkpoint(checkpoint)) if checkpoint is not None else _small(layout))
-        self.config = {**architectures.plain(given), "processor": dict(given.get("processor") or {})}
+        source = config or (_described(Checkpoint(checkpoint)) if checkpoint is not None else _small(layout))
+        self.config = {**architectures.plain(source), "processor": dict(source.get("processor") or {})}
         self.family = architectures.family(self.config)
         # No larger than the checkpoint, if there is one: what its config.json says may be anything.
         bound = build_budget(*Checkpoint(checkpoint).held) if config is None and checkpoint is not None else nullcontext()
@@ -152,7 +152,7 @@ class Huggingface(Encoder):
     def _hear(self, signal: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         kind = self.config["model_type"]
         if kind == "whisper":
-            return self._hear_whole(signal, length)
+            return self._encode_full(signal, length)
         if kind == "audio-spectrogram-transformer":
             return self._hear_patches(signal, length)
         if self.config["processor"].get("do_normalize", True):
@@ -194,7 +194,7 @@ class Huggingface(Encoder):
             out = out.index_copy(0, rows, F.pad(part, (0, 0, 0, longest - part.shape[1])))
         return out
 
-    def _hear_whole(self, signal: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _encode_full(self, signal: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Whisper: every row is padded with silence to the same length, to which the network attends too."""
         features = whisper_mel(signal, self.its.num_mel_bins, 2 * self.its.max_source_positions * HOP)
         tokens: Tensor = self.network(features).last_hidden_state

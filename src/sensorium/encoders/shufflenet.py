@@ -34,10 +34,10 @@ class Shuffle(nn.Module):
     def __init__(self, axes: int, dim_in: int, dim: int, stride: int, kind: Literal["batch", "layer"]) -> None:
         super().__init__()
         self.stride, half = stride, dim // 2
-        given = dim_in if stride > 1 else half
+        channels = dim_in if stride > 1 else half
         self.right = nn.ModuleList(
             [
-                Unit(axes, given, half, 1, kind=kind),
+                Unit(axes, channels, half, 1, kind=kind),
                 Unit(axes, half, half, stride=stride, groups=half, kind=kind, activation="none"),
                 Unit(axes, half, half, 1, kind=kind),
             ]

@@ -82,15 +82,15 @@ class Map(Rendered):
 
     def named(self) -> list[tuple[str, float]]:
         """Return the value of each word or column, in order, summed over its tokens or cells."""
-        found: list[tuple[str, float]] = []
+        words: list[tuple[str, float]] = []
         for name, value in zip(self.names, self.values.tolist(), strict=True):
-            begins = self.layout != "ids" or not found or name[:1].isspace() or _alone(name) or _alone(found[-1][0])
-            same = found and (found[-1][0] == name if self.layout == "row" else not begins)
+            begins = self.layout != "ids" or not words or name[:1].isspace() or _alone(name) or _alone(words[-1][0])
+            same = words and (words[-1][0] == name if self.layout == "row" else not begins)
             if same:
-                found[-1] = (name if self.layout == "row" else found[-1][0] + name, found[-1][1] + value)
+                words[-1] = (name if self.layout == "row" else words[-1][0] + name, words[-1][1] + value)
             else:
-                found.append((name, value))
-        return found
+                words.append((name, value))
+        return words
 
 
 def attribute_elements(
@@ -122,7 +122,7 @@ def attribute_elements(
     run = Forward(model, batch)
     with torch.no_grad():
         parts, outputs = run.streams, run.outputs
-    found = []
+    maps = []
     for target, task in model.tasks.items():
         with torch.no_grad():
             divisible = task.explained(outputs[target], outputs[target]) is not None
@@ -138,8 +138,8 @@ def attribute_elements(
                 _explained(one, probe(model, run, schema, stream, target), schema, explainer)
                 if kind == "audio" and stored is not None:
                     one.sound = stored.inputs[stream].data[0].cpu().numpy()
-            found.append(one)
-    return found
+            maps.append(one)
+    return maps
 
 
 def probe(model: Model, run: Forward, schema: Schema, stream: str, target: str) -> Probe:
@@ -161,16 +161,16 @@ def probe(model: Model, run: Forward, schema: Schema, stream: str, target: str) 
         rows = data.shape[0]
         presence = field.present.expand(rows) if mask is None else mask.any(dim=1)
         # A row whose parts are all masked counts as lacking the stream.
-        asked = Field(data, presence, mask)
+        query = Field(data, presence, mask)
         prompts = {name: repeated(part, rows) for name, part in batch.prompts.items()}
         networks = zip((model, *model.others), (run, *run.others), strict=True)
-        each = [_parts(one, its.streams, stream, asked) for one, its in networks]
+        each = [_parts(one, its.streams, stream, query) for one, its in networks]
         own = {target: _own(model, target, each, prompts)} if model.network else {}
         if experts is None or target not in experts.experts:
             output = own[target]
         else:
             kept = {form: {s: repeated(t, rows) for s, t in part.items()} for form, part in run.read.items()}
-            new = experts.read({stream: asked})
+            new = experts.read({stream: query})
             read = {form: {**part, **new[form]} for form, part in kept.items()}
             output = experts(read, {s: part.present for s, part in each[0].items()}, own, {target: task})[target]
         explained = task.explained(output, whole)
@@ -183,13 +183,13 @@ def probe(model: Model, run: Forward, schema: Schema, stream: str, target: str) 
     return Probe(layout, encoder, field.data, field.mask, answer, smooth=smooth, groups=groups)
 
 
-def _parts(model: Model, streams: Mapping[str, Encoded], stream: str, asked: Field) -> dict[str, Encoded]:
-    """Encode ``asked`` as ``stream`` and repeat the row's other encoded streams to the same number of rows."""
+def _parts(model: Model, streams: Mapping[str, Encoded], stream: str, query: Field) -> dict[str, Encoded]:
+    """Encode ``query`` as ``stream`` and repeat the row's other encoded streams to the same number of rows."""
     if model.network:
-        mine: Encoded = model.adapters[stream](model.encoders[stream](asked.data, asked.mask)).hide(asked.present)
+        mine: Encoded = model.adapters[stream](model.encoders[stream](query.data, query.mask)).hide(query.present)
     else:
-        mine = model.encode_stream(stream, asked)
-    return {s: mine if s == stream else repeated(part, len(asked.present)) for s, part in streams.items()}
+        mine = model.encode_stream(stream, query)
+    return {s: mine if s == stream else repeated(part, len(query.present)) for s, part in streams.items()}
 
 
 def _own(model: Model, target: str, each: Sequence[Mapping[str, Encoded]], prompts: Mapping[str, Field]) -> Any:
@@ -205,11 +205,11 @@ def preferred() -> list[str]:
     return sorted((kind for kind, place in places.items() if place > 0), key=lambda kind: -places[kind])
 
 
-def chosen(given: Probe, explainer: Spec | None) -> tuple[str, Explainer | None, str]:
+def chosen(probe: Probe, explainer: Spec | None) -> tuple[str, Explainer | None, str]:
     """Choose an explainer for a probe.
 
     Args:
-        given: The probe to explain.
+        probe: The probe to explain.
         explainer: The requested explainer; None for the first default one that supports the probe.
 
     Returns:
@@ -219,23 +219,23 @@ def chosen(given: Probe, explainer: Spec | None) -> tuple[str, Explainer | None,
     reason = ""
     for spec in wanted:
         made: Explainer = registry.build("explainers", spec)
-        reason = made.refuses(given)
+        reason = made.refuses(probe)
         if not reason:
             return registry.split(spec)[0], made, ""
     return registry.split(wanted[-1])[0], None, reason
 
 
-def _explained(one: Map, given: Probe, schema: Schema, explainer: Spec | None) -> None:
-    one.explainer, made, reason = chosen(given, explainer)
-    one.data = given.data[0].detach().cpu().numpy()
+def _explained(one: Map, probe: Probe, schema: Schema, explainer: Spec | None) -> None:
+    one.explainer, made, reason = chosen(probe, explainer)
+    one.data = probe.data[0].detach().cpu().numpy()
     if made is None:
         one.note = f"no map of {one.stream}: {one.explainer} {reason}"
         return
-    heat = made.explain(given)
+    heat = made.explain(probe)
     one.measured = made.measures
-    one.value, one.blank, one.values = given.value, heat.blank, heat.values.double().cpu().numpy()
+    one.value, one.blank, one.values = probe.value, heat.blank, heat.values.double().cpu().numpy()
     if one.layout in ("ids", "row"):
-        one.names = _names(schema, one.stream, given.data[0])
+        one.names = _names(schema, one.stream, probe.data[0])
     if one.kind in ("image", "images", "video"):
         state = schema.streams[one.stream][0].reader.state
         one.scale = (state["mean"], state["deviation"])
@@ -266,14 +266,14 @@ def _groups(schema: Schema, stream: str, data: Tensor) -> Tensor | None:
     if not isinstance(layout, (Row, Ids)):
         return None
     names = _names(schema, stream, data)
-    group, found = -1, []
+    group, groups = -1, []
     for i, name in enumerate(names):
         if isinstance(layout, Row):
             group += i == 0 or name != names[i - 1]
         elif name:
             group += group < 0 or name[:1].isspace() or _alone(name) or _alone(names[i - 1])
-        found.append(group if name or isinstance(layout, Row) else -1)
-    return torch.tensor(found, dtype=torch.long)
+        groups.append(group if name or isinstance(layout, Row) else -1)
+    return torch.tensor(groups, dtype=torch.long)
 
 
 def _alone(piece: str) -> bool:

@@ -91,15 +91,15 @@ class ComponentScores:
         best = f"best simple method {named(self.simple)} {number(scores[self.simple])}"
         alone = f", network alone {number(scores[NETWORK])}" if NETWORK in scores else ""
         weights = ", ".join(f"{part} {100 * value:.0f} %" for part, value in self.share.items())
-        found = [f"Ensemble {metric} {number(scores[TOGETHER])}; {best}{alone}. Ensemble weights: {weights}."]
+        lines = [f"Ensemble {metric} {number(scores[TOGETHER])}; {best}{alone}. Ensemble weights: {weights}."]
         if self.earned is not None:
-            found.append(f"{self._verdict()}.")
+            lines.append(f"{self._verdict()}.")
         if self.calibration:
             rest = ", ".join(
                 f"{named(part)} {number(self.calibration[part])}" for part in self.calibration if part != TOGETHER
             )
-            found.append(f"Calibration error: ensemble {number(self.calibration[TOGETHER])}; {rest}.")
-        return found
+            lines.append(f"Calibration error: ensemble {number(self.calibration[TOGETHER])}; {rest}.")
+        return lines
 
     def _verdict(self) -> str:
         mean, low, high = self.gain
@@ -180,9 +180,9 @@ class ComponentAccumulator:
             return None
         task, blend = self.model.tasks[name], self.ensemble.blends[name]
         head, up = task.headline, task.higher_is_better
-        found = {part: plain_scores(scorer) for part, scorer in {TOGETHER: together, **scorers}.items()}
-        scores = {part: each[head] for part, each in found.items()}
-        whole_parts = [part for part in found if part in (TOGETHER, EXPERTS, *blend.parts)]
+        by_part = {part: plain_scores(scorer) for part, scorer in {TOGETHER: together, **scorers}.items()}
+        scores = {part: each[head] for part, each in by_part.items()}
+        whole_parts = [part for part in by_part if part in (TOGETHER, EXPERTS, *blend.parts)]
         simple = _best({part: scores[part] for part in whole_parts if part not in (TOGETHER, NETWORK)}, up)
         behind = resample(scorers[simple], names=[head], resamples=resamples, seed=seed)[head]
         sign = 1.0 if up else -1.0
@@ -196,7 +196,7 @@ class ComponentAccumulator:
             share=dict(zip(blend.parts, blend.share[0].tolist(), strict=True)),
             simple=simple,
             gain=gain,
-            calibration={part: found[part][ERROR] for part in whole_parts if ERROR in found[part]},
+            calibration={part: by_part[part][ERROR] for part in whole_parts if ERROR in by_part[part]},
             whole=dict(whole),
             silent=NETWORK in blend.parts and not bool(blend.share[:, blend.parts.index(NETWORK)].any()),
         )
@@ -208,9 +208,9 @@ def _best(scores: Mapping[str, float], higher_is_better: bool) -> str:
     return max(scores, key=lambda part: sign * value if (value := scores[part]) == value else float("-inf"))
 
 
-def shown_streams(found: ComponentScores, most: int) -> Sequence[str]:
-    """Return the ``most`` streams of ``found`` on which the ensemble scores best, best first."""
-    sign = -1 if found.higher_is_better else 1
-    order = torch.tensor([sign * value for value in found.whole.values()]).nan_to_num(torch.inf).argsort(stable=True)
-    streams = list(found.whole)
+def shown_streams(scores: ComponentScores, most: int) -> Sequence[str]:
+    """Return the ``most`` streams of ``scores`` on which the ensemble scores best, best first."""
+    sign = -1 if scores.higher_is_better else 1
+    order = torch.tensor([sign * value for value in scores.whole.values()]).nan_to_num(torch.inf).argsort(stable=True)
+    streams = list(scores.whole)
     return [streams[i] for i in order.tolist()[:most]]

@@ -32,15 +32,15 @@ def resample(
         nothing = torch.full((max(0, resamples),), torch.nan, dtype=torch.float64)
         return dict.fromkeys(scorer.compute(names=names), nothing)
     generator = torch.Generator().manual_seed(seed)
-    found: dict[str, list[Tensor]] = {}
+    draws: dict[str, list[Tensor]] = {}
     step = max(1, CHUNK // count)
     for start in range(0, resamples, step):
         index = torch.randint(count, (min(step, resamples - start), count), generator=generator)
         ones = torch.ones(1, dtype=torch.float64).expand(index.shape)
         weights = torch.zeros(index.shape, dtype=torch.float64).scatter_add_(1, index, ones)
         for name, values in scorer.compute(weights, names).items():
-            found.setdefault(name, []).append(values)
-    return {name: torch.cat(values) for name, values in found.items()}
+            draws.setdefault(name, []).append(values)
+    return {name: torch.cat(values) for name, values in draws.items()}
 
 
 def intervals(

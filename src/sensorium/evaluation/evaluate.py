@@ -54,14 +54,14 @@ def evaluate(
     was_training = model.training
     model.eval()
     try:
-        found = _gathered(model, batches, wanted, baselines or {})
+        gathered = _gathered(model, batches, wanted, baselines or {})
         targets = {}
-        if found.rows:
+        if gathered.rows:
             with torch.inference_mode():
-                targets = {name: _target(name, found, streams, resamples, seed) for name in model.tasks}
+                targets = {name: _target(name, gathered, streams, resamples, seed) for name in model.tasks}
     finally:
         model.train(was_training)
-    return Evaluation(found.rows, streams, targets)
+    return Evaluation(gathered.rows, streams, targets)
 
 
 @dataclass
@@ -92,7 +92,7 @@ def _gathered(
     plain = ScoreAccumulator(model.tasks, losses=False)
     known = {name: plain.each[name] for name, baseline in baselines.items() if name in plain.each and baseline is not None}
     parts = ComponentAccumulator(model, alone=len(wanted) > 1)
-    found = _Gathered(0, tallies, known, {name: _Answered() for name in model.tasks}, parts)
+    gathered = _Gathered(0, tallies, known, {name: _Answered() for name in model.tasks}, parts)
     with torch.inference_mode():
         for each in batches:
             run = each if isinstance(each, Forward) else Forward(model, each)
@@ -103,13 +103,13 @@ def _gathered(
                 if tally is whole:
                     for name, task in model.tasks.items():
                         answers, truths = task.answers(outputs[name], batch), task.truths(batch)
-                        found.answered[name].add(answers, truths, tally.each[name].reported_loss)
+                        gathered.answered[name].add(answers, truths, tally.each[name].reported_loss)
             parts.update(run, batch)
             for name, one in known.items():
                 constant = moved(one.task.constant(baselines[name], batch.rows), batch.weight.device)
                 plain.add(one, constant, batch)
-            found.rows += batch.rows
-    return found
+            gathered.rows += batch.rows
+    return gathered
 
 
 @dataclass
@@ -138,11 +138,13 @@ class _Answered:
             self.heavy = sorted({*worst, *unsure})
 
 
-def _target(name: str, found: _Gathered, whole: Subset, resamples: int, seed: int) -> TargetScores:
-    one = found.tallies[whole].each[name]
+def _target(name: str, gathered: _Gathered, whole: Subset, resamples: int, seed: int) -> TargetScores:
+    one = gathered.tallies[whole].each[name]
     task, head = one.task, one.task.headline
     drawn = resample(one.scorer, resamples=resamples, seed=seed)
-    losses = one.reported_loss.double().numpy() if len(one.reported_loss) == found.rows else np.full(found.rows, np.nan)
+    losses = (
+        one.reported_loss.double().numpy() if len(one.reported_loss) == gathered.rows else np.full(gathered.rows, np.nan)
+    )
     scores = TargetScores(
         name=name,
         kind=kind_of(task.plain),
@@ -154,32 +156,32 @@ def _target(name: str, found: _Gathered, whole: Subset, resamples: int, seed: in
         intervals={metric: bounds(values) for metric, values in drawn.items()},
         baseline=None,
         losses=losses,
-        predictions=found.answered[name].answers,
-        truths=found.answered[name].truths,
+        predictions=gathered.answered[name].answers,
+        truths=gathered.answered[name].truths,
         nothing=task.nothing,
         macro=one.scorer.macro,
     )
     plain = None
-    if name in found.known:
-        scores.baseline = found.known[name].scores()
-        plain = resample(found.known[name].scorer, names=[head], resamples=resamples, seed=seed)[head]
+    if name in gathered.known:
+        scores.baseline = gathered.known[name].scores()
+        plain = resample(gathered.known[name].scorer, names=[head], resamples=resamples, seed=seed)[head]
     scores.varied = one.scorer.varied
     scores.verdict = verdict(task.higher_is_better, drawn[head], plain if scores.varied else None)
-    draws = _subsets(scores, task, found, drawn[head], resamples, seed)
+    draws = _subsets(scores, task, gathered, drawn[head], resamples, seed)
     singles = {s: scores.subsets[s][head] for s in whole if s in scores.subsets}
-    scores.floor = found.parts.floor(name, one.scorer, drawn[head], singles, resamples, seed)
+    scores.floor = gathered.parts.floor(name, one.scorer, drawn[head], singles, resamples, seed)
     scores.views = task.views(one.scorer)
     scores.findings = findings(scores, draws)
     return scores
 
 
 def _subsets(
-    scores: TargetScores, task: Task[Any], found: _Gathered, whole: Tensor, resamples: int, seed: int
+    scores: TargetScores, task: Task[Any], gathered: _Gathered, whole: Tensor, resamples: int, seed: int
 ) -> dict[Subset, Tensor]:
     """Score each evaluated subset of streams; return the headline's resamples by subset."""
     draws: dict[Subset, Tensor] = {scores.whole: whole}
     head = task.headline
-    for subset, tally in found.tallies.items():
+    for subset, tally in gathered.tallies.items():
         if not subset:
             continue
         one = tally.each[scores.name]
@@ -187,9 +189,9 @@ def _subsets(
         if subset != scores.whole:
             draws[subset] = resample(one.scorer, names=[head], resamples=resamples, seed=seed)[head]
         scores.subset_intervals[label(subset)] = bounds(draws[subset])
-    if () in found.tallies:
+    if () in gathered.tallies:
         # No input: the baseline where it is known, else the model with every stream missing.
-        blind = scores.baseline or found.tallies[()].each[scores.name].scores()
+        blind = scores.baseline or gathered.tallies[()].each[scores.name].scores()
         sign = 1 if task.higher_is_better else -1
         headline = {subset: sign * scores.subsets[label(subset)][head] for subset in draws}
         scores.shapley = stream_contributions(headline, sign * blind[head])

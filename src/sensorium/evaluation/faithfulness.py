@@ -105,8 +105,8 @@ def sanity(explainer: Explainer, probes: Sequence[tuple[Probe, Probe]]) -> float
         explainer: The attribution method.
         probes: For each row, the probe of the model and that of the model with a scrambled encoder.
     """
-    found = [alike(real, explainer.explain(real).values, explainer.explain(other).values) for real, other in probes]
-    known = [one for one in found if not np.isnan(one)]
+    similarities = [alike(real, explainer.explain(real).values, explainer.explain(other).values) for real, other in probes]
+    known = [one for one in similarities if not np.isnan(one)]
     return float(np.mean(known)) if known else float("nan")
 
 

@@ -29,7 +29,7 @@ def feature_maps(model: Model, schema: Schema, batch: Batch, most: int = SHOWN) 
         batch: A batch of one prepared row.
         most: Number of channels per stream.
     """
-    found = {}
+    maps = {}
     for stream in model.encoders:
         layout, field = schema.layout(stream), batch.inputs[stream]
         if not isinstance(layout, Grid) or not bool(field.present[0]):
@@ -39,5 +39,5 @@ def feature_maps(model: Model, schema: Schema, batch: Batch, most: int = SHOWN) 
         if seen:
             last = seen[-1][0].float().cpu().numpy()
             best = np.argsort(-np.abs(last).reshape(len(last), -1).mean(axis=1), kind="stable")[:most]
-            found[stream] = last[best]
-    return found
+            maps[stream] = last[best]
+    return maps

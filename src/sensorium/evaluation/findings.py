@@ -72,12 +72,14 @@ def _streams(target: TargetScores, draws: Mapping[Subset, Tensor]) -> list[str]:
     name = target.named()
     scores = {subset: target.subsets[label(subset)][target.headline] for subset in draws}
     sign = 1 if target.higher_is_better else -1
-    found, spare = [], []
+    sentences, spare = [], []
     best = max(((s,) for s in whole), key=lambda subset: _rank(scores[subset], sign))
     if (scores[best] - scores[whole]) * sign > 0:
         sure = _gain(target, draws[best], draws[whole])[0] > 0
         more = "the other streams hurt significantly" if sure else "the other streams do not help on these rows"
-        found.append(f"{best[0]} alone has {name} {number(scores[best])}, all together {number(scores[whole])}: {more}.")
+        sentences.append(
+            f"{best[0]} alone has {name} {number(scores[best])}, all together {number(scores[whole])}: {more}."
+        )
     for stream in whole:
         rest = tuple(s for s in whole if s != stream)
         low, high = _gain(target, draws[whole], draws[rest])
@@ -85,15 +87,15 @@ def _streams(target: TargetScores, draws: Mapping[Subset, Tensor]) -> list[str]:
         if isnan(low):
             continue
         if low > 0:
-            found.append(f"{stream} improves the score significantly: {both}.")
+            sentences.append(f"{stream} improves the score significantly: {both}.")
         elif high < 0:
-            found.append(f"{stream} hurts the score significantly: {both}.")
+            sentences.append(f"{stream} hurts the score significantly: {both}.")
         else:
             spare.append(stream)
-            found.append(f"{stream} makes no significant difference on {target.rows:,} rows: {both}.")
+            sentences.append(f"{stream} makes no significant difference on {target.rows:,} rows: {both}.")
     if len(spare) == len(whole):
-        found.append("No single stream is essential: the streams are redundant, or none is informative.")
-    return found
+        sentences.append("No single stream is essential: the streams are redundant, or none is informative.")
+    return sentences
 
 
 def _rank(value: float, sign: int) -> float:

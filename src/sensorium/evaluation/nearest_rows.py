@@ -41,8 +41,8 @@ def vectors(model: Model, batches: Iterable[Batch]) -> Tensor:
     if not model.network:
         raise ConfigError("the model has no network, so its rows have no fused vectors", fix="train it with --quality good")
     with torch.inference_mode():
-        found = [model.fusion(model.encode(batch)).pooled.float().cpu() for batch in batches]
-    return torch.cat(found) if found else torch.zeros(0, model.fusion.dim)
+        pooled = [model.fusion(model.encode(batch)).pooled.float().cpu() for batch in batches]
+    return torch.cat(pooled) if pooled else torch.zeros(0, model.fusion.dim)
 
 
 def nearest(rows: Tensor, known: Tensor, count: int = 5) -> list[list[tuple[int, float]]]:

@@ -145,14 +145,14 @@ class Evaluation(Rendered):
 
 def _views(targets: Mapping[str, TargetScores]) -> dict[str, dict[str, Any]]:
     """The data of the tasks' views, by view and then by target, without those meant only for display."""
-    found: dict[str, dict[str, Any]] = {}
+    views: dict[str, dict[str, Any]] = {}
     for name, target in targets.items():
         for view in target.views:
             large = isinstance(view, Matrix) and len(view.labels) > view.most
             if large or isinstance(view, (Sentence, Gallery, Scatter)):
                 continue
-            found.setdefault(view.name, {})[name] = view.to_json()
-    return found
+            views.setdefault(view.name, {})[name] = view.to_json()
+    return views
 
 
 def _plain(value: Any) -> Any:

@@ -230,14 +230,14 @@ def references(document: Mapping[str, Any], target: str, metric: str, streams: S
         compared = f"{document.get('metric')} of {document.get('target')!r}"
         raise ConfigError(f"the reference compares {compared}, not {metric} of {target!r}", fix="compare the same target")
     sign = 1 if document["higher_is_better"] else -1
-    found = {}
+    references_by_stream = {}
     for gone in streams:
         rest = set(streams) - {gone}
         fits = [run for run in document["runs"] if run["streams"] and set(run["streams"]) <= rest]
         if fits:
             best = max(fits, key=lambda run: sign * run["mean"])
-            found[gone] = Reference(best["mean"], best["name"])
-    return found
+            references_by_stream[gone] = Reference(best["mean"], best["name"])
+    return references_by_stream
 
 
 def _device(model: Model) -> torch.device:

@@ -84,19 +84,21 @@ class Explanation(Rendered):
 
     def mean_shares(self, target: str) -> dict[str, float]:
         """Return the mean absolute contribution of each stream to ``target`` over the rows."""
-        found = self.targets[target]
-        return {s: float(np.mean([abs(one.shares[s]) for one in found])) if found else 0.0 for s in self.streams}
+        attributions = self.targets[target]
+        return {
+            s: float(np.mean([abs(one.shares[s]) for one in attributions])) if attributions else 0.0 for s in self.streams
+        }
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-serialisable data."""
         return {
             "streams": list(self.streams),
-            "targets": {name: [vars(one) for one in found] for name, found in self.targets.items()},
+            "targets": {name: [vars(one) for one in attributions] for name, attributions in self.targets.items()},
             "mean_shares": {name: self.mean_shares(name) for name in self.targets},
             "weights": None if self.weights is None else self.weights.tolist(),
             "inner": {name: values.tolist() for name, values in self.inner.items()},
             "maps": [one.to_json() for one in self.maps],
-            "nearest": {str(row): [one._asdict() for one in found] for row, found in self.nearest.items()},
+            "nearest": {str(row): [one._asdict() for one in attributions] for row, attributions in self.nearest.items()},
         }
 
 
@@ -113,7 +115,7 @@ def explain(model: Model, batches: Iterable[Batch], *, rows: Sequence[int] | Non
         seed: Seed of the sampled orders; unused with few streams.
     """
     streams = model.streams
-    found: dict[str, list[Attribution]] = {name: [] for name in model.tasks}
+    attributions: dict[str, list[Attribution]] = {name: [] for name in model.tasks}
     weights: list[Values] = []
     inner: dict[str, Values] = {}
     tokens: dict[str, int] = {}
@@ -125,7 +127,7 @@ def explain(model: Model, batches: Iterable[Batch], *, rows: Sequence[int] | Non
             numbers = list(rows[done : done + batch.rows]) if rows is not None else range(done + 1, done + batch.rows + 1)
             for name, task in model.tasks.items():
                 game = Game(run, name, task, streams, passes)
-                found[name] += _divided(game, streams, parts, numbers, seed) if game.asked else []
+                attributions[name] += _divided(game, streams, parts, numbers, seed) if game.asked else []
             shown = {key: value.detach().double().cpu().numpy() for key, value in model.fusion.weights(parts).items()}
             if "share" in shown:
                 weights.append(shown["share"])
@@ -136,7 +138,7 @@ def explain(model: Model, batches: Iterable[Batch], *, rows: Sequence[int] | Non
     one = done == 1
     return Explanation(
         streams,
-        found,
+        attributions,
         np.concatenate(weights) if weights else None,
         inner if one else {},
         tokens if one else {},

@@ -111,11 +111,11 @@ class Linear(Expert):
             seed: Seed of subsampling.
         """
         known = prior(self.response, rows.target, rows.weight)
-        found: dict[tuple[str, ...], Tensor] = {(): torch.from_numpy(known).float().expand(len(rows), -1).clone()}
+        crossed: dict[tuple[str, ...], Tensor] = {(): torch.from_numpy(known).float().expand(len(rows), -1).clone()}
         columns = {s: getattr(self, f"columns_{i}").numpy() for i, s in enumerate(self.streams)}
         for place, (index, part, seen) in self._spaces(rows, columns, known, seed, tune=False):
             where = index if isinstance(part, slice) else index[part]
-            predictions = found[()].clone()
+            predictions = crossed[()].clone()
             for k in np.unique(fold):
                 own, other = fold[where] != k, fold[where] == k
                 if not other.any() or not fits(self.response, rows.target[where[own]]):
@@ -126,8 +126,8 @@ class Linear(Expert):
                 raw = torch.from_numpy(np.asarray(seen.x[other] @ head.weight + head.bias, dtype=np.float64))
                 values = answered(self.response, raw, torch.from_numpy(known)).float()
                 predictions[torch.from_numpy(where[other])] = values
-            found[self.sets[place]] = predictions
-        return found
+            crossed[self.sets[place]] = predictions
+        return crossed
 
     def _strength(self, some: tuple[str, ...]) -> float:
         like = some if len(some) == 1 else next((other for other in self.tuned if len(other) > 1), some)
@@ -155,17 +155,17 @@ class Linear(Expert):
         for place in order:
             some = self.sets[place]
             index = np.flatnonzero(np.all([rows.present[stream] for stream in some], axis=0))
-            found = sum(len(columns[stream]) for stream in some)
-            if len(index) < FEWEST or not found or not fits(self.response, rows.target[index]):
+            features = sum(len(columns[stream]) for stream in some)
+            if len(index) < FEWEST or not features or not fits(self.response, rows.target[index]):
                 continue
             load = sum(_filled(blocks[s]) for s in some) * len(index) / len(rows) * self.response.size
             if 1 < len(some) < len(self.streams):
-                work, size = work + min(load, FITTED), size + found * self.response.size
+                work, size = work + min(load, FITTED), size + features * self.response.size
                 if work > HEADS * FITTED or size > HEADS * self.weights:
                     continue
             target, weight = rows.target[index], rows.weight[index]
             part = _part(self.response, target, FITTED / load, seed)
-            narrow = len(rows) <= ROWS and found > len(index) and isinstance(part, slice)
+            narrow = len(rows) <= ROWS and features > len(index) and isinstance(part, slice)
             for stream in some if narrow else ():
                 if stream not in pairs:
                     pairs[stream] = products(blocks[stream])
@@ -268,8 +268,8 @@ def _spread(part: Any) -> Floats:
     rows = max(1, part.shape[0])
     mean = np.asarray(part.sum(axis=0, dtype=np.float64)).ravel() / rows
     if isinstance(part, np.ndarray):
-        found: Floats = np.square(part - mean).sum(axis=0, dtype=np.float64) / rows
-        return found
+        variance: Floats = np.square(part - mean).sum(axis=0, dtype=np.float64) / rows
+        return variance
     square = np.asarray(part.multiply(part).sum(axis=0, dtype=np.float64)).ravel() / rows
     spread: Floats = np.maximum(square - mean**2, 0.0)
     return spread

@@ -159,7 +159,7 @@ def _table(probe: Probe) -> nn.Embedding | None:
     ]
     seen: list[nn.Embedding] = []
 
-    def note(module: nn.Module, given: tuple[Any, ...]) -> None:
+    def note(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         seen.append(module)  # type: ignore[arg-type]
 
     hooks = [module.register_forward_pre_hook(note) for module in large]

@@ -42,8 +42,8 @@ class Weighted(Fusion):
         super().__init__(streams, dim)
         count = len(self.streams)
         self.normalise = normalise
-        self.given: Tensor | None
-        self.register_buffer("given", None if fixed is None else self._fixed(fixed, weights), persistent=False)
+        self.fixed_weights: Tensor | None
+        self.register_buffer("fixed_weights", None if fixed is None else self._fixed(fixed, weights), persistent=False)
         learns = weights != "equal" and fixed is None
         self.logits = nn.Parameter(torch.full((count,), 0.0 if normalise else 1 / count)) if learns else None
         self.evidence = nn.Parameter(torch.randn(count, dim) * dim**-0.5) if weights == "row" else None
@@ -67,7 +67,7 @@ class Weighted(Fusion):
 
     def coefficients(self) -> dict[str, float]:
         """The weight of each stream when all are present (with ``row``: before the adjustment for the row)."""
-        known = self.logits if self.logits is not None else self.given
+        known = self.logits if self.logits is not None else self.fixed_weights
         nothing = torch.zeros(1, len(self.streams), device=None if known is None else known.device)
         weight = self._weight(nothing, torch.ones_like(nothing, dtype=torch.bool))[0]
         return dict(zip(self.streams, weight.detach().tolist(), strict=True))
@@ -85,8 +85,8 @@ class Weighted(Fusion):
 
     def _weight(self, score: Tensor, presence: Tensor) -> Tensor:
         """The weights ``[B, S]`` of the streams present, adjusted for each row."""
-        if self.given is not None:
-            score = score + (self.given.log() if self.normalise else self.given)
+        if self.fixed_weights is not None:
+            score = score + (self.fixed_weights.log() if self.normalise else self.fixed_weights)
         elif self.logits is not None:
             score = score + self.logits
         elif not self.normalise:

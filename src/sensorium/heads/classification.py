@@ -46,11 +46,11 @@ def class_weights(shares: Tensor, balance: float) -> Tensor:
     return raw / (raw * shares).sum()
 
 
-def class_advice(given: Mapping[str, Any], rows: int, counts: Sequence[int]) -> tuple[dict[str, Any], list[str]]:
+def class_advice(options: Mapping[str, Any], rows: int, counts: Sequence[int]) -> tuple[dict[str, Any], list[str]]:
     """Recommend the options ``smoothing`` and ``balance`` unless set by the user.
 
     Args:
-        given: The options set by the user.
+        options: The options set by the user.
         rows: Number of training rows.
         counts: Number of rows of each class.
 
@@ -58,9 +58,9 @@ def class_advice(given: Mapping[str, Any], rows: int, counts: Sequence[int]) -> 
         The recommended options, and notes that explain them.
     """
     chosen: dict[str, Any] = {}
-    if rows < FEW_ROWS and "smoothing" not in given:
+    if rows < FEW_ROWS and "smoothing" not in options:
         chosen["smoothing"] = 0.1
-    if counts and max(counts) >= SKEWED * min(counts) and "balance" not in given:
+    if counts and max(counts) >= SKEWED * min(counts) and "balance" not in options:
         why = f"rare classes get larger weights (largest {max(counts)} rows, smallest {min(counts)})"
         return chosen | {"balance": 0.5}, [why]
     return chosen, []
@@ -157,17 +157,19 @@ def class_limits(each: Sequence[PerClass], name: str) -> list[View]:
         each: The scores of each class.
         name: The target.
     """
-    found = []
+    limits = []
     rare = [one for one in each if one.rows < FEW]
     if rare:
         named = ", ".join(f"{one.name} ({one.rows})" for one in rare[:5])
         more = f" and {len(rare) - 5} more" if len(rare) > 5 else ""
-        found.append(_limit(f"{name}: scores are unreliable for classes with fewer than {FEW} rows: {named}{more}."))
+        limits.append(_limit(f"{name}: scores are unreliable for classes with fewer than {FEW} rows: {named}{more}."))
     known = [one for one in each if one.rows >= FEW and one.recall == one.recall]
     if len(known) > 1:
         worst = min(known, key=lambda one: one.recall)
-        found.append(_limit(f"{name}: recall is lowest for {worst.name}, {100 * worst.recall:.0f} % of {worst.rows} rows."))
-    return found
+        limits.append(
+            _limit(f"{name}: recall is lowest for {worst.name}, {100 * worst.recall:.0f} % of {worst.rows} rows.")
+        )
+    return limits
 
 
 def _limit(text: str) -> View:

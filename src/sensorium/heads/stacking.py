@@ -85,24 +85,24 @@ def learn_stacker(
     rows = known.nonzero().squeeze(1)
     outputs, presence, weight = outputs[rows].double(), presence[rows], weight[rows].double()
     truth = target.map(lambda tensor: tensor[rows])
-    found = [t.double().clone().requires_grad_() for t in (stacker.score, stacker.sharpness, stacker.offset)]
+    parameters = [t.double().clone().requires_grad_() for t in (stacker.score, stacker.sharpness, stacker.offset)]
     parts = [presence & subset for subset in _subsets(presence.shape[1]).to(presence.device)]
-    search = torch.optim.LBFGS(found, max_iter=200, line_search_fn="strong_wolfe")
+    search = torch.optim.LBFGS(parameters, max_iter=200, line_search_fn="strong_wolfe")
 
     def step() -> Tensor:
         search.zero_grad()
-        total = sum((value.square().sum() for value in found), torch.zeros((), dtype=torch.float64)) * RIDGE
+        total = sum((value.square().sum() for value in parameters), torch.zeros((), dtype=torch.float64)) * RIDGE
         for part in parts:
             # The parameters do not affect rows with a single model.
             counts = weight * (part.sum(dim=1) > 1)
-            total = total + (loss(stacked(outputs, part, *found), truth) * counts).sum() / len(parts)
+            total = total + (loss(stacked(outputs, part, *parameters), truth) * counts).sum() / len(parts)
         total.backward()  # type: ignore[no-untyped-call]
         return total.detach()
 
     with torch.enable_grad():
         search.step(step)  # type: ignore[no-untyped-call]
-    if all(bool(value.isfinite().all()) for value in found):
-        for buffer, value in zip((stacker.score, stacker.sharpness, stacker.offset), found, strict=True):
+    if all(bool(value.isfinite().all()) for value in parameters):
+        for buffer, value in zip((stacker.score, stacker.sharpness, stacker.offset), parameters, strict=True):
             buffer.copy_(value.detach())
 
 

@@ -38,7 +38,7 @@ def survival_views(prediction: Tensor, truth: Tensor, times: Tensor, unit: str) 
         counts: dict[str, Cell] = {f"{end:.4g}": int((time[own] >= end).sum()) for end in ends}
         rows.append({"group": name, "rows": int(own.sum()), "events": int(event[own].sum()), **counts})
     middle = len(times) // 2
-    found: list[View] = [
+    views: list[View] = [
         Lines(
             "survival",
             "Survival by risk group",
@@ -67,8 +67,8 @@ def survival_views(prediction: Tensor, truth: Tensor, times: Tensor, unit: str) 
         ),
     ]
     if (count := int(event.sum())) < FEW:
-        found.append(Sentence(LIMITS, "", text=f"It was evaluated on {count} events only, so its scores are uncertain."))
-    return found
+        views.append(Sentence(LIMITS, "", text=f"It was evaluated on {count} events only, so its scores are uncertain."))
+    return views
 
 
 def _steps(time: Tensor, event: Tensor) -> list[tuple[float, float]]:
@@ -83,8 +83,8 @@ def _steps(time: Tensor, event: Tensor) -> list[tuple[float, float]]:
 
 
 def _tenths(predicted: Tensor, truth: Tensor, at: Tensor) -> list[dict[str, float]]:
-    found = []
+    tenths = []
     for index in predicted.argsort().chunk(min(TENTHS, len(predicted))):
         seen = alive_at(truth[index], torch.ones(1, len(index), dtype=torch.float64), at)
-        found.append({"predicted": float(predicted[index].mean()), "observed": float(seen[0]), "rows": float(len(index))})
-    return found
+        tenths.append({"predicted": float(predicted[index].mean()), "observed": float(seen[0]), "rows": float(len(index))})
+    return tenths

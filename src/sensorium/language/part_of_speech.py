@@ -54,13 +54,13 @@ def tag(text: str) -> list[tuple[str, str]]:
 
     English words need ``sensorium[en]``, Chinese ones ``sensorium[zh]``; numbers and marks need neither.
     """
-    found: list[tuple[str, str]] = []
+    tagged: list[tuple[str, str]] = []
     at = 0
     for run in re.finditer(f"(?:{_CHINESE.pattern})+", text):
-        found += english(_cut(words(text[at : run.start()])))
-        found += [(word, _FLAGS.get(flag, _FLAGS.get(flag[:1], "X"))) for word, flag in tagged_chinese(run.group())]
+        tagged += english(_cut(words(text[at : run.start()])))
+        tagged += [(word, _FLAGS.get(flag, _FLAGS.get(flag[:1], "X"))) for word, flag in tagged_chinese(run.group())]
         at = run.end()
-    return found + english(_cut(words(text[at:])))
+    return tagged + english(_cut(words(text[at:])))
 
 
 def english(tokens: Sequence[str]) -> list[tuple[str, str]]:
@@ -98,13 +98,13 @@ def _penn() -> Callable[[list[str]], list[str]]:
         warnings.simplefilter("ignore", ResourceWarning)
         lexicon.context.apply(parser.find_tags(["a"]))
 
-    def tagged(sentence: list[str]) -> list[str]:
+    def tags(sentence: list[str]) -> list[str]:
         first = sentence[0].lower()
         if sentence[0].istitle() and lexicon.get(first, "NN") != "NN":
             sentence = [first, *sentence[1:]]
-        found = parser.find_tags(sentence)
+        tagged = parser.find_tags(sentence)
         mixed = any(c.islower() for word in sentence for c in word)
-        for pair in found:
+        for pair in tagged:
             # In its lexicon 2 is a preposition, as in chats; and capitals all through, as in EPMI, are no name to it.
             if _NUMBER.fullmatch(pair[0]):
                 pair[1] = "CD"
@@ -112,13 +112,13 @@ def _penn() -> Callable[[list[str]], list[str]]:
                 pair[1] = "NNP"
         # TextBlob's own taggers leave its rules of context out: faster, but "to plan" is a noun to them. One of these rules
         # makes verbs of prepositions after pronouns (meant for "they like"), as in "put it in".
-        after = [str(name) for _, name in lexicon.context.apply(found)]
+        after = [str(name) for _, name in lexicon.context.apply(tagged)]
         return [
             "IN" if name == "IN" and now == "VB" and word != "like" else now
-            for (word, name), now in zip(found, after, strict=True)
+            for (word, name), now in zip(tagged, after, strict=True)
         ]
 
-    return tagged
+    return tags
 
 
 def _mark(word: str) -> str:

@@ -54,13 +54,13 @@ def calibration(prediction: Tensor, truth: Tensor, bins: int = 15) -> list[Bin]:
     sure, guess = prediction.max(dim=1)
     right = (guess == truth).double()
     index = (sure * bins).long().clamp(0, bins - 1)
-    found = []
+    table = []
     for i in range(bins):
         inside = index == i
         if inside.any():
             confidence, accuracy = float(sure[inside].mean()), float(right[inside].mean())
-            found.append(Bin(i / bins, (i + 1) / bins, confidence, accuracy, int(inside.sum())))
-    return found
+            table.append(Bin(i / bins, (i + 1) / bins, confidence, accuracy, int(inside.sum())))
+    return table
 
 
 def per_class(counts: Sequence[Sequence[int]], labels: Sequence[str]) -> list[PerClass]:

@@ -47,14 +47,14 @@ class PairScorer(Scorer[Any]):
     @property
     def prediction(self) -> Tensor:
         """The predictions of all scored rows; empty if there are none."""
-        found: Tensor = self.kept.get("prediction", torch.zeros(0, 1))
-        return found
+        prediction: Tensor = self.kept.get("prediction", torch.zeros(0, 1))
+        return prediction
 
     @property
     def truth(self) -> Tensor:
         """The truths of all scored rows; empty if there are none."""
-        found: Tensor = self.kept.get("truth", torch.zeros(0))
-        return found
+        truth: Tensor = self.kept.get("truth", torch.zeros(0))
+        return truth
 
     @property
     def varied(self) -> bool:

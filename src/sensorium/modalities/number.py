@@ -74,7 +74,7 @@ class Number(Modality):
         super().__init__()
         self.scale, self.impute, self.decimal = scale, impute, decimal
         self._evidence: Evidence | None = None
-        self._stray = self._tails = ""
+        self._outlier_note = self._tails = ""
         self._written: tuple[Any, NumberFormat] = (None, NumberFormat())
         self.fills = impute != "none"
 
@@ -107,7 +107,7 @@ class Number(Modality):
         small = values / unit
         mean = float(small.mean())
         deviation = float(small.std())
-        self._stray = _stray(small, unit)
+        self._outlier_note = _outlier_note(small, unit)
         constant = deviation < 1e-12 * abs(mean) or deviation * unit < 1e-30
         self.state = {
             "mean": mean * unit,
@@ -179,7 +179,7 @@ class Number(Modality):
 
     @property
     def doubts(self) -> list[str]:
-        notes = [self._stray] if self._stray else []
+        notes = [self._outlier_note] if self._outlier_note else []
         if self._evidence is None or self.decimal != "auto":
             return notes
         points, commas, either, units, texts = self._evidence
@@ -304,8 +304,8 @@ def _huge(cell: Any) -> bool:
     return isinstance(cell, (int, np.integer)) and abs(int(cell)) > _HUGE
 
 
-def _stray(values: Array, unit: float) -> str:
-    """What is to be said of numbers so far from all others that they alone make the mean; empty where there are none.
+def _outlier_note(values: Array, unit: float) -> str:
+    """Return a note on extreme values that dominate the mean; empty where there are none.
 
     ``values``: within ±1, times ``unit``.
     """

@@ -24,10 +24,10 @@ class CrossAttentionLayer(nn.Module):
         """Attend from ``tokens`` ``[B, N, D]`` to ``context`` ``[B, M, D]``; ``mask`` of visible context: ``[B, M]`` or
         ``[B, N, M]``.
         """
-        found: Tensor = self.drop(self.attention(self.norm(tokens), self.norm_context(context), mask))
+        attended: Tensor = self.drop(self.attention(self.norm(tokens), self.norm_context(context), mask))
         reach = mask.any(dim=-1)
         reach = reach[:, None, None] if mask.dim() == 2 else reach.unsqueeze(-1)
-        return tokens + found.masked_fill(~reach, 0.0)
+        return tokens + attended.masked_fill(~reach, 0.0)
 
     def weights(self, tokens: Tensor, context: Tensor, mask: Tensor) -> Tensor:
         """Return the attention weights ``[B, N, M]`` of ``tokens`` over ``context``, with ``mask`` as in ``forward``."""

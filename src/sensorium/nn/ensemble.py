@@ -132,13 +132,13 @@ class Ensemble(nn.Module):
             inputs: Prepared fields by stream.
             least: As for encoders: where given, all rows are computed, so that results do not depend on the other rows.
         """
-        found: Read = {"features": {}, "compact": {}}
+        streams: Read = {"features": {}, "compact": {}}
         for stream in self.heard:
             if stream in inputs:
                 features, compact = self._read(stream, inputs[stream], whole=least is not None)
-                found["features"][stream] = features
-                found["compact"][stream] = compact
-        return found
+                streams["features"][stream] = features
+                streams["compact"][stream] = compact
+        return streams
 
     @torch.no_grad()
     def _read(self, stream: str, field: Field, *, whole: bool) -> tuple[Tensor, Tensor]:
@@ -149,11 +149,11 @@ class Ensemble(nn.Module):
         some = field if whole or len(rows) in (0, len(field.present)) else taken(field, rows)
         wide, short = [], []
         for part in self.features[stream].values():
-            given = self.given(stream, part, some)
-            part_outputs = part(given)
+            part_input = self.input_of(stream, part, some)
+            part_outputs = part(part_input)
             wide.append(part_outputs)
             if self.compacts:
-                short.append(part.compact(part_outputs, given))
+                short.append(part.compact(part_outputs, part_input))
         features = torch.cat(wide, dim=1)
         compact = torch.cat(short, dim=1).float() if short else features.new_zeros(len(features), 0)
         if some is field:
@@ -164,7 +164,7 @@ class Ensemble(nn.Module):
         )
 
     @torch.no_grad()
-    def given(self, stream: str, part: Features, field: Field) -> Field:
+    def input_of(self, stream: str, part: Features, field: Field) -> Field:
         """Return the input of features: the ``field`` of a ``stream``, or its frozen encoding where ``part`` reads
         encodings.
         """
@@ -195,15 +195,15 @@ class Ensemble(nn.Module):
             own: Outputs of the network by task; empty without a network.
             tasks: By name, in order.
         """
-        found: dict[str, Any] = {}
+        outputs: dict[str, Any] = {}
         for name, task in tasks.items():
             if name not in self.experts:
-                found[name] = own[name]
+                outputs[name] = own[name]
                 continue
             scored = [task.scored(part) for part in self.scores(name, read, present).values()]
             part_outputs = [own[name], *scored] if self.network else scored
-            found[name] = self.blends[name](task.plain, part_outputs, present)
-        return found
+            outputs[name] = self.blends[name](task.plain, part_outputs, present)
+        return outputs
 
 
 def taken(field: Field, rows: Tensor) -> Field:

@@ -22,8 +22,8 @@ def products(x: Any) -> Floats:
     """Return the Gram matrix ``x @ x.T`` ``[n, n]`` of an array or CSR matrix ``[n, F]``."""
     if isinstance(x, np.ndarray):
         wide = x.astype(np.float64, copy=False)
-        found: Floats = wide @ wide.T
-        return found
+        gram: Floats = wide @ wide.T
+        return gram
     filled = np.asarray((x != 0).sum(axis=0)).ravel() > DENSE * x.shape[0]
     often = x[:, filled].toarray().astype(np.float64)
     rare = x[:, ~filled].astype(np.float64)
@@ -83,8 +83,8 @@ class GramProjection:
         """Convert ``fitted`` weights of ``x`` ``[columns, k]`` to weights ``[F, k]`` of the original features."""
         if self.factor is None:
             each = np.concatenate([np.full(b.shape[1], s) for b, s in zip(self.blocks, self.scales, strict=True)])
-            found: Floats = fitted * each[:, None]
-            return found
+            weights: Floats = fitted * each[:, None]
+            return weights
         from scipy.linalg import solve_triangular
 
         rows = solve_triangular(self.factor, fitted, lower=True, trans="T")

@@ -24,13 +24,13 @@ def depths(network: nn.Module) -> tuple[dict[str, int], int]:
     """
     stack = blocks(network)
     inside = {id(p): i for i, block in enumerate(stack, 1) for p in block.parameters()}
-    found: dict[str, int] = {}
+    depth_of: dict[str, int] = {}
     last = 0
     for name, parameter in network.named_parameters():
         # Parameters declared before the blocks are taken to be used before them.
         last = max(last, 1) if id(parameter) in inside else last
-        found[name] = inside.get(id(parameter), len(stack) + 1 if last else 0)
-    return found, len(stack)
+        depth_of[name] = inside.get(id(parameter), len(stack) + 1 if last else 0)
+    return depth_of, len(stack)
 
 
 def _size(module: nn.Module) -> int:

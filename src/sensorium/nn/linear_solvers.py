@@ -191,8 +191,8 @@ class Solver:
             )
 
         start = self.models.get(0, np.zeros(x.shape[1]))
-        found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": STEPS})
-        self.models[0] = coef = np.asarray(found.x, dtype=np.float64)
+        minimum = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": STEPS})
+        self.models[0] = coef = np.asarray(minimum.x, dtype=np.float64)
         return Head(coef[:, None], np.array([-np.average(x @ coef, weights=weight)]))
 
 

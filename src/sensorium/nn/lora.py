@@ -46,8 +46,8 @@ class Lora(nn.Module):
         return whole.reshape(up.shape[0], *down.shape[1:])
 
 
-def _added(layer: nn.Module, given: tuple[Any, ...], output: Tensor) -> Tensor:
-    lora: Tensor = layer.lora(given[0])  # type: ignore[operator]
+def _added(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+    lora: Tensor = layer.lora(inputs[0])  # type: ignore[operator]
     return output + lora
 
 
@@ -80,12 +80,12 @@ def attach(layer: nn.Module, rank: int, alpha: float, dropout: float) -> None:
 @torch.no_grad()
 def merge(module: nn.Module) -> int:
     """Merge every low-rank update of ``module`` into its layer's weight and remove it; return the number of updates."""
-    found = [layer for layer in module.modules() if isinstance(layer._modules.get("lora"), Lora)]
-    for layer in found:
+    layers = [layer for layer in module.modules() if isinstance(layer._modules.get("lora"), Lora)]
+    for layer in layers:
         lora = layer._modules.pop("lora")
         assert isinstance(lora, Lora)
         layer.get_parameter("weight").add_(lora.update())
         for key, hook in list(layer._forward_hooks.items()):
             if hook is _added:
                 del layer._forward_hooks[key]
-    return len(found)
+    return len(layers)

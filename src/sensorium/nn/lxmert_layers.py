@@ -71,17 +71,17 @@ class CrossLayer(nn.Module):
         self.words_self, self.regions_self = AttentionLayer(dim, heads, dropout), AttentionLayer(dim, heads, dropout)
         self.words_think, self.regions_think = FeedForward(dim, hidden, dropout), FeedForward(dim, hidden, dropout)
 
-    def forward(self, words: Tensor, some: Tensor, regions: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, words: Tensor, some: Tensor, regions: Tensor, region_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return updated words and regions.
 
         Args:
             words: ``[B, N, D]``.
             some: Real words ``[B, N]``.
             regions: ``[B, M, D]``.
-            there: Real regions ``[B, M]``.
+            region_mask: Real regions ``[B, M]``.
         """
-        read, shown = self.cross(words, regions, there), self.cross(regions, words, some)
-        read, shown = self.words_self(read, read, some), self.regions_self(shown, shown, there)
+        read, shown = self.cross(words, regions, region_mask), self.cross(regions, words, some)
+        read, shown = self.words_self(read, read, some), self.regions_self(shown, shown, region_mask)
         return self.words_think(read), self.regions_think(shown)
 
     def load(self, tensors: Mapping[str, Tensor], prefix: str) -> None:

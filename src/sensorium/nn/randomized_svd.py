@@ -21,11 +21,11 @@ def principal(rows: Tensor, rank: int, generator: torch.Generator | None = None)
     """
     columns = rows.t().coalesce() if rows.is_sparse else rows.t()
     width = min(rank + _MORE, *rows.shape)
-    found = rows @ torch.randn(rows.shape[1], width, generator=generator)
+    sketch = rows @ torch.randn(rows.shape[1], width, generator=generator)
     for _ in range(_PASSES):
-        back = torch.linalg.qr(columns @ torch.linalg.qr(found)[0])[0]
-        found = rows @ back
-    basis = torch.linalg.qr(found)[0]  # [N, width]
+        back = torch.linalg.qr(columns @ torch.linalg.qr(sketch)[0])[0]
+        sketch = rows @ back
+    basis = torch.linalg.qr(sketch)[0]  # [N, width]
     small = (columns @ basis).t()  # [width, F]
     directions: Tensor = torch.linalg.svd(small, full_matrices=False)[2].t()
     return directions[:, : min(rank, *rows.shape)]

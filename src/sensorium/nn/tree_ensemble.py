@@ -84,11 +84,11 @@ def evaluated(trees: Trees, rows: Tensor) -> Tensor:
 def _some(trees: Trees, rows: Tensor) -> Tensor:
     node = trees.root.long().expand(len(rows), -1)  # [B, T]
     while True:
-        asked = trees.feature[node].long()
-        inner = asked >= 0
+        feature = trees.feature[node].long()
+        inner = feature >= 0
         if not bool(inner.any()):
             break
-        cell = rows.gather(1, asked.clamp(min=0))
+        cell = rows.gather(1, feature.clamp(min=0))
         left = torch.where(cell.isnan(), trees.missing_left[node], cell <= trees.threshold[node])
         node = torch.where(inner, torch.where(left, trees.left[node], trees.right[node]).long(), node)
     leaves = trees.value[trees.left[node].long()].double()  # [B, T, K]
@@ -120,18 +120,18 @@ def forest(model: Any, value: Callable[[NDArray[Any]], NDArray[Any]], outputs: i
         value: Function from ``tree_.value`` ``[nodes, outputs, classes]`` to predictions ``[nodes, K]``.
         outputs: ``K``.
     """
-    found = []
+    trees = []
     for each in model.estimators_:
         tree = each.tree_
         leaf = tree.children_left < 0
         says = value(tree.value) / len(model.estimators_)
-        found.append(
+        trees.append(
             _Nodes(
                 np.where(leaf, -1, tree.feature), tree.threshold, tree.children_left, tree.children_right,
                 tree.missing_go_to_left.astype(bool), says,
             )
         )  # fmt: skip
-    return _flat(found, np.zeros(0), np.zeros(outputs))
+    return _flat(trees, np.zeros(0), np.zeros(outputs))
 
 
 def boosted(models: Sequence[Any], columns: Sequence[Sequence[int]], base: NDArray[Any]) -> Trees:
@@ -142,21 +142,21 @@ def boosted(models: Sequence[Any], columns: Sequence[Sequence[int]], base: NDArr
         columns: For each model, the output of each tree of an iteration.
         base: Constant ``[K]``, in addition to the models' own baselines.
     """
-    found, output, start = [], [], np.array(base, dtype=np.float64)
+    trees, output, start = [], [], np.array(base, dtype=np.float64)
     for model, own in zip(models, columns, strict=True):
         start[list(own)] += np.ravel(model._baseline_prediction)
         for iteration in model._predictors:
             for column, tree in zip(own, iteration, strict=True):
                 nodes = tree.nodes
                 leaf = nodes["is_leaf"].astype(bool)
-                found.append(
+                trees.append(
                     _Nodes(
                         np.where(leaf, -1, nodes["feature_idx"]), nodes["num_threshold"], nodes["left"], nodes["right"],
                         nodes["missing_go_to_left"].astype(bool), nodes["value"][:, None],
                     )
                 )  # fmt: skip
                 output.append(column)
-    return _flat(found, np.array(output), start)
+    return _flat(trees, np.array(output), start)
 
 
 def _flat(trees: Sequence[_Nodes], output: NDArray[Any], base: NDArray[Any]) -> Trees:

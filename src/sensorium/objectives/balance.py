@@ -52,16 +52,16 @@ class Balance(Objective):
                 weight = run.batch.weight * target.present * part.fused.present
                 losses.append(weighted_mean(task.loss(part.outputs[name], target), weight))
                 known.append(somewhere(weight))
-            loss, there = torch.stack(losses), torch.stack(known)
-            terms[f"{name}/alone"] = self.weight * (loss * self.shares(shared(loss.detach()), there)).sum()
+            loss, present = torch.stack(losses), torch.stack(known)
+            terms[f"{name}/alone"] = self.weight * (loss * self.shares(shared(loss.detach()), present)).sum()
         return terms
 
     @staticmethod
     def _only(stream: str, streams: dict[str, Encoded]) -> dict[str, Tensor]:
         return {s: torch.zeros_like(part.present) for s, part in streams.items() if s != stream}
 
-    def shares(self, loss: Tensor, there: Tensor) -> Tensor:
-        """The weight of each stream ``[S]``, summing to 1 over those ``there``, from their losses ``loss`` ``[S]``."""
-        share = loss.clamp(min=1e-6).pow(self.focus) * there
+    def shares(self, loss: Tensor, present: Tensor) -> Tensor:
+        """The weight of each stream ``[S]``, summing to 1 over those ``present``, from their losses ``loss`` ``[S]``."""
+        share = loss.clamp(min=1e-6).pow(self.focus) * present
         total = share.sum()
         return share / torch.where(total > 0, total, torch.ones_like(total))

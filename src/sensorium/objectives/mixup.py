@@ -73,7 +73,7 @@ def mixture(streams: dict[str, Encoded], other: Tensor, share: Tensor) -> tuple[
     for name, part in streams.items():
         theirs = part.map(lambda t: t[other])
         keep = torch.where(mixed, share, 1.0)
-        there = torch.where(mixed, both[name], part.present)
+        present = torch.where(mixed, both[name], part.present)
         row, token = keep[:, None], keep[:, None, None]
         whole = replace(
             part,
@@ -85,5 +85,5 @@ def mixture(streams: dict[str, Encoded], other: Tensor, share: Tensor) -> tuple[
                 for level, theirs_there in zip(part.pyramid, theirs.pyramid, strict=True)
             ),
         )
-        made[name] = whole.hide(there)
+        made[name] = whole.hide(present)
     return made, mixed

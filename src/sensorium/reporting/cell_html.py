@@ -135,7 +135,7 @@ def _series(cell: Any, data: bytes | None) -> Sequence[float]:
         cell = [float(row[-1]) for row in rows if row]
     elif isinstance(cell, str):
         text = cell.strip()
-        cell = json.loads(text) if text.startswith("[") else [float(found) for found in _NUMBER.findall(text)]
+        cell = json.loads(text) if text.startswith("[") else [float(match) for match in _NUMBER.findall(text)]
     values = np.asarray(cell, dtype=np.float64)
     if values.size == 0:
         raise ValueError("an empty series")

@@ -15,7 +15,7 @@ LONGEST = 20
 def text(evaluation: Evaluation) -> str:
     """Render ``evaluation`` as text: metrics and streams of every target, robustness and findings."""
     blocks = [_target(target) for target in evaluation.targets.values()]
-    blocks += [_robustness(found) for found in evaluation.robustness.values()]
+    blocks += [_robustness(result) for result in evaluation.robustness.values()]
     if evaluation.findings:
         blocks.append("\n".join(["Findings", *(f"  • {sentence}" for sentence in evaluation.findings)]))
     return "\n\n".join(blocks) if blocks else "No rows to evaluate."
@@ -55,26 +55,26 @@ def _bars(target: TargetScores) -> list[str]:
     return [*lines, f"    … and {len(hidden)} more"] if hidden else lines
 
 
-def _robustness(found: Robustness) -> str:
+def _robustness(result: Robustness) -> str:
     """The robustness curves and their areas."""
-    if not found.curves:
-        return f"{found.target}: nothing to remove or corrupt"
-    width = max(len(curve.stream) for curve in found.curves)
-    how_width = max(len(curve.how) for curve in found.curves)
-    steps = "".join(f"{step:>9.2f}" for step in found.curves[0].steps)
+    if not result.curves:
+        return f"{result.target}: nothing to remove or corrupt"
+    width = max(len(curve.stream) for curve in result.curves)
+    how_width = max(len(curve.how) for curve in result.curves)
+    steps = "".join(f"{step:>9.2f}" for step in result.curves[0].steps)
     degradation = "as a stream is removed (share of rows) or corrupted (level)"
-    lines = [f"{found.target}: {words(found.metric)} {degradation}, {counted(found.rows, 'row')}"]
+    lines = [f"{result.target}: {words(result.metric)} {degradation}, {counted(result.rows, 'row')}"]
     lines.append(f"  {'':{width}}  {'':{how_width}}{steps}     area")
     before = ""
-    for curve in found.curves:
+    for curve in result.curves:
         name, before = ("" if curve.stream == before else curve.stream), curve.stream
         values = "".join(f"{number(value):>9}" for value in curve.scores)
         lines.append(f"  {name:{width}}  {curve.how:{how_width}}{values}{number(curve.area):>9}")
-    parts = [("removal", found.removal_area), ("corruption", found.corruption_area)]
+    parts = [("removal", result.removal_area), ("corruption", result.corruption_area)]
     means = ", ".join(f"{name} {number(value)}" for name, value in parts if value == value)
     lines.append(f"  mean area: {means}  (share of the clean score retained, averaged over the curve)")
-    for stream, best in found.references.items():
-        left = found.of(stream)[0].scores[-1]
+    for stream, best in result.references.items():
+        left = result.of(stream)[0].scores[-1]
         reference = f"the best model trained without it scores {number(best.score)} ({best.name})"
         lines.append(f"  without {stream} this model scores {number(left)}; {reference}")
     return "\n".join(lines)

@@ -30,18 +30,18 @@ WIDTH = 20
 MOST_TOKENS = 64
 
 
-def text(found: Explanation) -> str:
-    """Render the explanation ``found`` as text: each of few rows, and the mean contributions over all rows."""
+def text(explanation: Explanation) -> str:
+    """Render the explanation ``explanation`` as text: each of few rows, and the mean contributions over all rows."""
     lines: list[str] = []
-    for name, rows in found.targets.items():
+    for name, rows in explanation.targets.items():
         for one in rows if len(rows) <= 3 else ():
-            lines += [*_row(name, one), *_maps(found, one.row, name), ""]
+            lines += [*_row(name, one), *_maps(explanation, one.row, name), ""]
         if len(rows) > 1:
             lines += [f"{name}: mean absolute contribution of each stream, {len(rows)} rows"]
-            lines += [*_bars(found.mean_shares(name), {}), ""]
-    if found.weights is not None:
-        count = f"mean of {len(found.weights)} rows" if len(found.weights) > 1 else "of this row"
-        shares = dict(zip(found.streams, found.weights.mean(axis=0).tolist(), strict=True))
+            lines += [*_bars(explanation.mean_shares(name), {}), ""]
+    if explanation.weights is not None:
+        count = f"mean of {len(explanation.weights)} rows" if len(explanation.weights) > 1 else "of this row"
+        shares = dict(zip(explanation.streams, explanation.weights.mean(axis=0).tolist(), strict=True))
         lines += [f"Fusion weights ({count})", *_bars(shares, {})]
     else:
         lines += ["This fusion has no stream weights to report."]
@@ -57,12 +57,12 @@ def _row(name: str, one: Attribution) -> list[str]:
     ]
 
 
-def _maps(found: Explanation, row: int, target: str) -> list[str]:
+def _maps(explanation: Explanation, row: int, target: str) -> list[str]:
     """The strongest parts of each stream and the nearest training rows, one per line."""
-    maps = found.maps_of(row, target)
+    maps = explanation.maps_of(row, target)
     width = max((len(one.stream) for one in maps), default=0)
     lines = [f"    {one.stream:{width}}  {one.note or summary(one)}" for one in maps]
-    for near in found.nearest.get(row, []):
+    for near in explanation.nearest.get(row, []):
         known = ", ".join(f"{name} {value}" for name, value in near.targets.items())
         lines.append(f"    similar to training row {near.row} ({near.likeness:.3f}{': ' if known else ''}{known})")
     return lines
@@ -92,7 +92,7 @@ def _answer_text(answer: Any) -> str:
 
 def write_explanation(
     path: str | Path,
-    found: Explanation,
+    explanation: Explanation,
     *,
     title: str,
     cells: Callable[[int], Mapping[str, str]] | None = None,
@@ -102,15 +102,15 @@ def write_explanation(
 
     Args:
         path: The file to write.
-        found: The explanation.
+        explanation: The explanation.
         title: The heading of the page.
         cells: Returns the cells of a row (by its number in the table) as safe HTML, by column.
         neighbours: The same for training rows.
     """
     sections = []
-    for name, rows in found.targets.items():
+    for name, rows in explanation.targets.items():
         if len(rows) > 1:
-            bars = [Bar(s, v) for s, v in sorted(found.mean_shares(name).items(), key=lambda item: -item[1])]
+            bars = [Bar(s, v) for s, v in sorted(explanation.mean_shares(name).items(), key=lambda item: -item[1])]
             sections.append(
                 Section(
                     f"{name}: over {len(rows)} rows",
@@ -118,8 +118,8 @@ def write_explanation(
                     bar_chart(bars, title=f"mean absolute contribution of each stream to {name}"),
                 )
             )
-    if found.weights is not None:
-        bars = [Bar(s, w) for s, w in zip(found.streams, found.weights.mean(axis=0).tolist(), strict=True)]
+    if explanation.weights is not None:
+        bars = [Bar(s, w) for s, w in zip(explanation.streams, explanation.weights.mean(axis=0).tolist(), strict=True)]
         sections.append(
             Section(
                 "Fusion weights",
@@ -127,16 +127,16 @@ def write_explanation(
                 bar_chart(bars, title="weights of the fusion"),
             )
         )
-    sections += [_inner(found, name, values) for name, values in found.inner.items()]
-    for name, rows in found.targets.items():
+    sections += [_inner(explanation, name, values) for name, values in explanation.inner.items()]
+    for name, rows in explanation.targets.items():
         for i, one in enumerate(rows[:SHOWN]):
-            section = _one(found, name, one, cells(one.row) if cells is not None else {})
+            section = _one(explanation, name, one, cells(one.row) if cells is not None else {})
             sections.append(section if len(rows) == 1 else section._replace(folds="open" if i < OPEN else "closed"))
-    if found.features:
-        kinds = {one.stream: one.kind for one in found.maps}
+    if explanation.features:
+        kinds = {one.stream: one.kind for one in explanation.maps}
         note = "The strongest channels of the last convolutions; lighter is stronger."
-        sections.append(Section("Feature maps", note, pictured(found.features, kinds), folds="open"))
-    for i, (row, near) in enumerate(list(found.nearest.items())[:SHOWN]):
+        sections.append(Section("Feature maps", note, pictured(explanation.features, kinds), folds="open"))
+    for i, (row, near) in enumerate(list(explanation.nearest.items())[:SHOWN]):
         body = "".join(_neighbour(one, neighbours(one.row) if neighbours is not None else {}) for one in near)
         note = "Training rows with the most similar fused vectors; the number is the cosine similarity, at most 1."
         sections.append(
@@ -150,7 +150,7 @@ def write_explanation(
     return write_page(path, title, sections, key=LEGEND)
 
 
-def _one(found: Explanation, name: str, one: Attribution, cells: Mapping[str, str]) -> Section:
+def _one(explanation: Explanation, name: str, one: Attribution, cells: Mapping[str, str]) -> Section:
     bars = [
         Bar(s, v, v - 2 * one.errors[s], v + 2 * one.errors[s], missing=s in one.missing)
         if one.errors
@@ -162,13 +162,13 @@ def _one(found: Explanation, name: str, one: Attribution, cells: Mapping[str, st
     rest = {column: html for column, html in cells.items() if column not in one.missing}
     looked = "".join(
         f"<div><h3>{escape(m.stream)}</h3>{rest.pop(m.stream, '')}{drawn(m)}</div>"
-        for m in found.maps_of(one.row, name)
+        for m in explanation.maps_of(one.row, name)
         if m.stream not in one.missing
     )
     looked = f'<div class="maps">{looked}</div>' if looked else ""
     gone = f'<p class="none">The row has no {escape(", ".join(one.missing))}.</p>' if one.missing else ""
     chart = bar_chart(bars, title=f"row {one.row}: contribution of each stream", signed=True)
-    heading = f"Row {one.row}: {name}" if len(found.targets) > 1 else f"Row {one.row}"
+    heading = f"Row {one.row}: {name}" if len(explanation.targets) > 1 else f"Row {one.row}"
     return Section(heading, text, chart + gone + looked + _list(rest))
 
 
@@ -183,32 +183,32 @@ def _list(cells: Mapping[str, str]) -> str:
     return f"<dl>{shown}</dl>" if shown else ""
 
 
-def prediction_html(found: Explanation, target: str, row: int) -> str:
+def prediction_html(explanation: Explanation, target: str, row: int) -> str:
     """Render the explanation of one prediction as HTML for another page; empty if there is none.
 
     Args:
-        found: The explanation.
+        explanation: The explanation.
         target: The target.
         row: The row's number in its table.
     """
-    one = next((one for one in found.targets.get(target, []) if one.row == row), None)
+    one = next((one for one in explanation.targets.get(target, []) if one.row == row), None)
     if one is None:
         return ""
     shares = sorted(one.shares.items(), key=lambda item: -abs(item[1]))
     bars = [Bar(s, v, missing=s in one.missing) for s, v in shares]
     chart = bar_chart(bars, title=f"row {row}: contribution of each stream to the {one.what}", signed=True)
-    maps = "".join(f"<h5>{escape(m.stream)}</h5>{drawn(m)}" for m in found.maps_of(row, target))
+    maps = "".join(f"<h5>{escape(m.stream)}</h5>{drawn(m)}" for m in explanation.maps_of(row, target))
     return f"<p>{escape(one.what)} {number(one.value)}; without any input {number(one.nothing)}.</p>{chart}{maps}"
 
 
-def _inner(found: Explanation, name: str, values: Values) -> Section:
+def _inner(explanation: Explanation, name: str, values: Values) -> Section:
     """A section with the gates ``[S, D]`` or the attention ``[N, N]`` between the streams' tokens as a heat map."""
     values = np.atleast_2d(values.reshape(-1, values.shape[-1]))
-    square = values.shape[0] == values.shape[1] == sum(found.tokens.values())
+    square = values.shape[0] == values.shape[1] == sum(explanation.tokens.values())
     if square:
         values = _thinned(_thinned(values).T).T
-    labels = list(found.streams) if values.shape[0] == len(found.streams) else []
-    counts = ", ".join(f"{stream} {count}" for stream, count in found.tokens.items()) if square else ""
+    labels = list(explanation.streams) if values.shape[0] == len(explanation.streams) else []
+    counts = ", ".join(f"{stream} {count}" for stream, count in explanation.tokens.items()) if square else ""
     note = f"Darker is larger. Rows attend to columns; tokens in stream order: {counts}." if square else "Darker is larger."
     return Section(f"The fusion's {name} in this row", note, shades(values.tolist(), labels, title=f"{name} of the fusion"))
 

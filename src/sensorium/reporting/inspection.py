@@ -14,13 +14,13 @@ LINES = 200
 BAR = 30
 
 
-def text(found: Inspection) -> str:
-    """Render the inspection ``found`` as text, from tables and columns to errors, warnings and hints."""
-    return "\n".join(_lines(found)) + "\n"
+def text(inspection: Inspection) -> str:
+    """Render the inspection ``inspection`` as text, from tables and columns to errors, warnings and hints."""
+    return "\n".join(_lines(inspection)) + "\n"
 
 
-def _lines(found: Inspection) -> Iterator[str]:
-    yield " · ".join(f"{name} {counted(rows, 'row')}" for name, rows in found.tables.items())
+def _lines(inspection: Inspection) -> Iterator[str]:
+    yield " · ".join(f"{name} {counted(rows, 'row')}" for name, rows in inspection.tables.items())
     yield ""
     head = ("column", "kind", "role", "filled", "distinct", "examples", "why")
     yield from columns(
@@ -36,34 +36,34 @@ def _lines(found: Inspection) -> Iterator[str]:
                     shorten(", ".join(c.examples), 44),
                     c.reason,
                 )
-                for c in found.columns[:LINES]
+                for c in inspection.columns[:LINES]
             ),
         ]
     )
-    yield from _more(len(found.columns), LINES)
-    for target in found.targets:
+    yield from _more(len(inspection.columns), LINES)
+    for target in inspection.targets:
         yield ""
         yield from _target(target)
-    if found.streams:
+    if inspection.streams:
         yield ""
         yield "combinations of streams"
-        shown = found.streams[:SHOWN]
-        rows = [("", *found.tables)]
+        shown = inspection.streams[:SHOWN]
+        rows = [("", *inspection.tables)]
         for streams, counts in shown:
-            shares = [f"{counts.get(t, 0) / n:.1%}" if n else "-" for t, n in found.tables.items()]
+            shares = [f"{counts.get(t, 0) / n:.1%}" if n else "-" for t, n in inspection.tables.items()]
             rows.append((f"  {' + '.join(streams) or 'no stream'}", *shares))
         yield from columns(rows)
-        yield from _more(len(found.streams), len(shown))
-    for name, problems in found.problems.items():
+        yield from _more(len(inspection.streams), len(shown))
+    for name, problems in inspection.problems.items():
         if problems:
             yield ""
             yield f"{name}: {counted(len(problems), 'cell')} that cannot be used"
             yield from (f"  {problem}" for problem in problems[:SHOWN])
             yield from _more(len(problems), SHOWN)
     for title, mark, texts in (
-        ("errors", "✗", found.errors),
-        ("warnings", "!", found.warnings),
-        ("hints", "·", found.hints),
+        ("errors", "✗", inspection.errors),
+        ("warnings", "!", inspection.warnings),
+        ("hints", "·", inspection.hints),
     ):
         if texts:
             yield ""

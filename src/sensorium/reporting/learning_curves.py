@@ -60,13 +60,13 @@ def curves(history: Sequence[Mapping[str, float]]) -> dict[str, dict[str, list[f
     known = {name: values for name in names if any(map(isfinite, values := [_number(e.get(name)) for e in history]))}
     plain = [name.removeprefix(f"{VALID}{UNWEIGHTED}_") for name in known if name.startswith(f"{VALID}{UNWEIGHTED}_")]
     tasks = plain or [name.removeprefix(f"{VALID}loss_") for name in known if name.startswith(f"{VALID}loss_")]
-    found: dict[str, dict[str, list[float]]] = {}
+    charts: dict[str, dict[str, list[float]]] = {}
     for name, values in known.items():
         chart, line = _place(name, tasks, bool(plain))
         if line:
-            found.setdefault(chart, {})[line] = values
+            charts.setdefault(chart, {})[line] = values
     # The loss comes first.
-    return dict(sorted(found.items(), key=lambda item: not item[0].startswith("loss")))
+    return dict(sorted(charts.items(), key=lambda item: not item[0].startswith("loss")))
 
 
 def _place(name: str, tasks: Sequence[str], plain: bool) -> tuple[str, str]:

@@ -67,9 +67,9 @@ def _padding(report: Mapping[str, Any]) -> str:
 
 
 def _limits(target: TargetScores) -> list[str]:
-    found = [view.text for view in target.views if isinstance(view, Sentence) and view.name == LIMITS]
+    limits = [view.text for view in target.views if isinstance(view, Sentence) and view.name == LIMITS]
     if target.verdict in ("unclear", "worse"):
         name = target.named()
         value = number(target.metrics[target.headline])
-        found.append(f"{target.name}: {name} {value} is not significantly better than the baseline.")
-    return found
+        limits.append(f"{target.name}: {name} {value} is not significantly better than the baseline.")
+    return limits

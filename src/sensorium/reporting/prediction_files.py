@@ -99,13 +99,18 @@ def escape_formula(cell: Any) -> Any:
 
 
 def write(
-    path: Path, found: Iterable[Prediction], model: Model, beside: KeptColumns | None = None, *, raw_cells: bool = False
+    path: Path,
+    predictions: Iterable[Prediction],
+    model: Model,
+    beside: KeptColumns | None = None,
+    *,
+    raw_cells: bool = False,
 ) -> None:
     """Write predictions atomically to a ``.csv`` or ``.jsonl`` file, with predicted media in a folder beside it.
 
     Args:
         path: The file to write.
-        found: The predictions, in row order.
+        predictions: The predictions, in row order.
         model: The model that made them.
         beside: Columns to write beside each prediction.
         raw_cells: Whether to write text cells of CSV unescaped.
@@ -114,9 +119,9 @@ def write(
     try:
         with open(part, "w", newline="", encoding="utf-8") as file:
             if path.suffix == ".csv":
-                write_csv(file, found, model, beside, media, raw_cells=raw_cells)
+                write_csv(file, predictions, model, beside, media, raw_cells=raw_cells)
             else:
-                for prediction, (number, kept) in zip(found, beside or KeptColumns(), strict=False):
+                for prediction, (number, kept) in zip(predictions, beside or KeptColumns(), strict=False):
                     answers = {"targets": media.answers(prediction, number)}
                     line = {"row": number, **({"keep": kept} if kept else {}), **prediction.to_json(), **answers}
                     file.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -130,7 +135,7 @@ def write(
 
 def write_csv(
     file: IO[str],
-    found: Iterable[Prediction],
+    predictions: Iterable[Prediction],
     model: Model,
     beside: KeptColumns | None = None,
     media: MediaFolder | None = None,
@@ -143,7 +148,7 @@ def write_csv(
 
     Args:
         file: The open file.
-        found: The predictions, in row order.
+        predictions: The predictions, in row order.
         model: The model that made them.
         beside: Columns to write beside each prediction.
         media: Where media are written; None names them only.
@@ -155,7 +160,7 @@ def write_csv(
     header = [column for name, classes in labels.items() for column in (name, *(f"{name}={label}" for label in classes))]
     safe = (lambda cell: cell) if raw_cells else escape_formula
     writer.writerow(map(safe, ["row", *beside.keep, *header, "missing"]))
-    for prediction, (number, kept) in zip(found, beside, strict=False):
+    for prediction, (number, kept) in zip(predictions, beside, strict=False):
         answers = without_media(prediction.targets) if media is None else media.answers(prediction, number)
         cells = [cell for name, classes in labels.items() for cell in _cells(answers[name], classes)]
         writer.writerow(map(safe, [number, *kept.values(), *cells, " ".join(prediction.missing)]))

@@ -137,21 +137,21 @@ class Shown:
 def _target(target: TargetScores, shown: Shown, hardest: int, least_sure: int, robust: Robustness | None) -> dict[str, Any]:
     """The template variables of one target."""
     name = target.named()
-    found: dict[str, Any] = {"scores": target, "tiles": _tiles(target), "subsets": None}
+    values: dict[str, Any] = {"scores": target, "tiles": _tiles(target), "subsets": None}
     if len(target.subsets) > 1:
-        found["subsets"] = Markup(_subset_chart(target))
-        found["shares"] = shares(target)
-    found["views"] = [drawn for view in target.views if (drawn := view_html(view, target.name, shown.room))]
-    found["robustness_curves"] = None if robust is None else robust.curves
-    found["areas"] = [] if robust is None else [robust.removal_area, robust.corruption_area]
-    found["parts"] = None if target.floor is None else Markup(parts_chart(target.floor))
-    found["robustness"] = [] if robust is None else [Markup(chart) for chart in robustness_charts(robust)]
+        values["subsets"] = Markup(_subset_chart(target))
+        values["shares"] = shares(target)
+    values["views"] = [drawn for view in target.views if (drawn := view_html(view, target.name, shown.room))]
+    values["robustness_curves"] = None if robust is None else robust.curves
+    values["areas"] = [] if robust is None else [robust.removal_area, robust.corruption_area]
+    values["parts"] = None if target.floor is None else Markup(parts_chart(target.floor))
+    values["robustness"] = [] if robust is None else [Markup(chart) for chart in robustness_charts(robust)]
     hard = [i for i in target.hardest(hardest) if i < len(shown.rows)]
     unsure = [i for i in target.least_sure(least_sure + hardest) if i < len(shown.rows) and i not in hard][:least_sure]
-    found["hardest"] = [_row(target, i, shown) for i in hard]
-    found["least_sure"] = [_row(target, i, shown) for i in unsure]
-    found["headline"] = name
-    return found
+    values["hardest"] = [_row(target, i, shown) for i in hard]
+    values["least_sure"] = [_row(target, i, shown) for i in unsure]
+    values["headline"] = name
+    return values
 
 
 def _tiles(target: TargetScores) -> list[dict[str, str]]:
@@ -192,27 +192,27 @@ def _subset_chart(target: TargetScores) -> str:
     return bar_chart(values, title=f"{target.named()} by streams", reference=plain)
 
 
-def parts_chart(found: ComponentScores) -> str:
-    """Chart the scores in ``found`` of the ensemble, the network and each expert, then of single streams."""
-    names = {part: part for part in found.scores if part in found.share}
-    names |= {EXPERTS: "all experts, no network"} if EXPERTS in found.scores else {}
-    bars = [Bar("ensemble", found.scores[TOGETHER])]
-    bars += [Bar(name, found.scores[part], faint=True) for part, name in names.items()]
-    for stream in shown_streams(found, STREAMS):
-        if (best := found.best_on(stream)) is not None:
-            bars.append(Bar(f"{stream} alone: ensemble", found.whole[stream]))
+def parts_chart(parts: ComponentScores) -> str:
+    """Chart the scores in ``parts`` of the ensemble, the network and each expert, then of single streams."""
+    names = {part: part for part in parts.scores if part in parts.share}
+    names |= {EXPERTS: "all experts, no network"} if EXPERTS in parts.scores else {}
+    bars = [Bar("ensemble", parts.scores[TOGETHER])]
+    bars += [Bar(name, parts.scores[part], faint=True) for part, name in names.items()]
+    for stream in shown_streams(parts, STREAMS):
+        if (best := parts.best_on(stream)) is not None:
+            bars.append(Bar(f"{stream} alone: ensemble", parts.whole[stream]))
             bars.append(Bar(f"{stream} alone: {best[0]}", best[1], faint=True))
-    return bar_chart(bars, title=f"{found.name} of each component")
+    return bar_chart(bars, title=f"{parts.name} of each component")
 
 
-def robustness_charts(found: Robustness) -> list[str]:
-    """Chart, for each stream in ``found``, the score under removal and corruption, beside models trained without it."""
+def robustness_charts(result: Robustness) -> list[str]:
+    """Chart, for each stream in ``result``, the score under removal and corruption, beside models trained without it."""
     made = []
-    for stream in dict.fromkeys(curve.stream for curve in found.curves):
-        lines = {curve.how: (curve.steps, curve.scores) for curve in found.of(stream)}
-        best = found.references.get(stream)
+    for stream in dict.fromkeys(curve.stream for curve in result.curves):
+        lines = {curve.how: (curve.steps, curve.scores) for curve in result.of(stream)}
+        best = result.references.get(stream)
         known = {} if best is None else {f"trained without it ({best.name})": best.score}
-        name = words(found.metric)
+        name = words(result.metric)
         title = f"{name} as {stream} degrades"
         made.append(charts.xy_chart(lines, title=title, x_name=f"{stream}: share or level", y_name=name, levels=known))
     return made

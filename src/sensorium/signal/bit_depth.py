@@ -55,8 +55,8 @@ def to_uint8(values: Array, scale: Scale | Sequence[float]) -> Array:
 
     def change(part: Array) -> Array:
         with np.errstate(invalid="ignore", over="ignore"):
-            found = (part.astype(np.float64) - low) * (255 / (high - low))
-        return np.nan_to_num(found, nan=0.0, posinf=255.0, neginf=0.0).clip(0, 255).round().astype(np.uint8)
+            scaled = (part.astype(np.float64) - low) * (255 / (high - low))
+        return np.nan_to_num(scaled, nan=0.0, posinf=255.0, neginf=0.0).clip(0, 255).round().astype(np.uint8)
 
     return _by_bands(values, change)
 
@@ -74,11 +74,11 @@ def _by_bands(values: Array, change: Callable[[Array], Array]) -> Array:
     bands = _bands(values)
     if len(bands) == 1:
         return change(values)
-    found, start = np.empty(values.shape, np.uint8), 0
+    converted, start = np.empty(values.shape, np.uint8), 0
     for band in bands:
-        found[start : start + len(band)] = change(band)
+        converted[start : start + len(band)] = change(band)
         start += len(band)
-    return found
+    return converted
 
 
 def alone(values: Array) -> Array:

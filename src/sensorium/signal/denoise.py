@@ -90,6 +90,6 @@ def quiet_frames(
 
 def _smooth(cells: Tensor, mask: Tensor) -> Tensor:
     """Average each cell of ``[B, frames, F]`` with its real neighbours, 3 × 3."""
-    there = mask[..., None].to(cells.dtype).expand_as(cells)
-    both = F.avg_pool2d(torch.stack([cells * there, there], dim=1), 3, stride=1, padding=1)
+    valid = mask[..., None].to(cells.dtype).expand_as(cells)
+    both = F.avg_pool2d(torch.stack([cells * valid, valid], dim=1), 3, stride=1, padding=1)
     return both[:, 0] / both[:, 1].clamp_min(1e-9)

@@ -97,8 +97,8 @@ def clipped(corners: Tensor, extent: Tensor) -> tuple[Tensor, Tensor]:
     zero = torch.zeros_like(low)
     inner_low, inner_high = low.clamp(zero, most.expand_as(low)), high.clamp(zero, most.expand_as(high))
     length, kept = high - low, inner_high - inner_low
-    there = ((low >= 0) & (low <= most)).to(corners)
-    share = torch.where(length > 0, kept / length.clamp_min(torch.finfo(length.dtype).tiny), there)
+    inside = ((low >= 0) & (low <= most)).to(corners)
+    share = torch.where(length > 0, kept / length.clamp_min(torch.finfo(length.dtype).tiny), inside)
     return torch.cat([inner_low, inner_high], dim=2), share.prod(dim=2)
 
 
@@ -141,15 +141,15 @@ def resample(
     )
     middles = torch.stack([across, down], dim=2).flatten(0, 1).to(way) + 0.5  # [cells, 2]
     x, y = points(way, middles.expand(rows, -1, -1)).reshape(rows, *size, 2).unbind(3)
-    there = ((x >= 0) & (x < wide) & (y >= 0) & (y < high))[:, None]
+    inside = ((x >= 0) & (x < wide) & (y >= 0) & (y < high))[:, None]
     if mode == "nearest":
         column, row = x.floor().clamp(0, wide - 1).long(), y.floor().clamp(0, high - 1).long()
         index = (row * wide + column).flatten(1)[:, None].expand(-1, maps.shape[1], -1)
-        found = maps.flatten(2).gather(2, index).reshape(*maps.shape[:2], *size)
+        sampled = maps.flatten(2).gather(2, index).reshape(*maps.shape[:2], *size)
     else:
         grid = torch.stack([2 * x / wide - 1, 2 * y / high - 1], dim=3).to(maps)
-        found = F.grid_sample(maps, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return torch.where(there, found, torch.as_tensor(fill, dtype=maps.dtype, device=maps.device))
+        sampled = F.grid_sample(maps, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return torch.where(inside, sampled, torch.as_tensor(fill, dtype=maps.dtype, device=maps.device))
 
 
 def frame_of(theta: Tensor, height: int, width: int) -> Tensor:

@@ -122,8 +122,8 @@ def powers(x: Tensor, mask: Tensor | None = None, segment: int = SEGMENT) -> Ten
     flat = gap.reshape(-1, gap.shape[-1])
     power = per_frame(flat, framing, magnitude)  # [rows, n, segment // 2 + 1]
     count = frames(real.sum(dim=-1), segment, segment // 2).reshape(-1)
-    there = torch.arange(power.shape[1], device=x.device) < count[:, None]
-    power = (power * there[..., None]).sum(dim=1) / count.clamp_min(1)[:, None]
+    within = torch.arange(power.shape[1], device=x.device) < count[:, None]
+    power = (power * within[..., None]).sum(dim=1) / count.clamp_min(1)[:, None]
     # Each frequency but the first and the last also represents its negative.
     twice = torch.full_like(power[:1], 2.0)
     twice[:, 0] = 1.0
@@ -140,8 +140,8 @@ def autocorrelations(x: Tensor, mask: Tensor | None = None, lags: Sequence[int] 
     flat = whole <= count * _noise(mean, x)
     scale = torch.where(flat, 1.0, whole)
     # Where masked, the difference to the mean is zero: such pairs add nothing.
-    found = [(gap[..., lag:] * gap[..., : max(gap.shape[-1] - lag, 0)]).sum(dim=-1) / scale for lag in lags]
-    return torch.stack(found, dim=-1).masked_fill(flat[..., None], 0.0)
+    products = [(gap[..., lag:] * gap[..., : max(gap.shape[-1] - lag, 0)]).sum(dim=-1) / scale for lag in lags]
+    return torch.stack(products, dim=-1).masked_fill(flat[..., None], 0.0)
 
 
 def correlations(data: Tensor, mask: Tensor | None = None) -> Tensor:

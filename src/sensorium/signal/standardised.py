@@ -82,8 +82,8 @@ class StandardisedFeatures(Features):
         errors: list[str] = rest[-1]
         sizes = {name: len(getattr(self, name)) for name in ("mean", "scale", "directions") if hasattr(self, name)}
         if len(set(sizes.values())) > 1:
-            found = ", ".join(f"{prefix}{name} {size}" for name, size in sizes.items())
-            errors.append(f"the numbers of features do not agree: {found}")
+            counts = ", ".join(f"{prefix}{name} {size}" for name, size in sizes.items())
+            errors.append(f"the numbers of features do not agree: {counts}")
 
     def _standardised(self, values: Tensor) -> Tensor:
         return ((values - self.mean) * self.scale).clamp(-_FAR, _FAR)

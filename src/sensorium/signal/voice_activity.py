@@ -81,11 +81,11 @@ def stretches(active: Tensor, hop: int) -> list[list[tuple[int, int]]]:
         hop: Samples from one frame to the next.
     """
     edge = F.pad(active.to(torch.int8), (1, 1)).diff(dim=1)
-    found: list[list[tuple[int, int]]] = []
+    runs: list[list[tuple[int, int]]] = []
     for row in edge.cpu():
         starts, ends = (row == 1).nonzero()[:, 0] * hop, (row == -1).nonzero()[:, 0] * hop
-        found.append(list(zip(starts.tolist(), ends.tolist(), strict=True)))
-    return found
+        runs.append(list(zip(starts.tolist(), ends.tolist(), strict=True)))
+    return runs
 
 
 def trimmed(signal: Array, rate: int, below_db: float) -> tuple[Array, int]:

@@ -53,9 +53,9 @@ def windows(
     steps = steps[:, None] if steps.ndim == 1 else steps
     if length < 1 or step < 1:
         raise ConfigError(f"windows of {length} steps every {step} steps are none: 1 or more")
-    for what, given in (("times", times), ("labels", labels)):
-        if given is not None and len(given) != len(steps):
-            raise DataError(f"{len(given)} {what} for {len(steps)} steps")
+    for what, values in (("times", times), ("labels", labels)):
+        if values is not None and len(values) != len(steps):
+            raise DataError(f"{len(values)} {what} for {len(steps)} steps")
     count = len(steps)
     whole = max(0, (count - length) // step + 1)
     # Enough windows to cover the recording, none starting past its end.

@@ -45,10 +45,12 @@ class Lora(Surgery):
                 layer for name, layer in layers.items() if self.targets is None or any(t in name for t in self.targets)
             ]
             if not chosen:
-                there = sorted({name.rpartition(".")[2] for name in layers})
+                available = sorted({name.rpartition(".")[2] for name in layers})
                 raise ConfigError(
                     f"lora: the encoder of {stream!r} has no such layer",
-                    fix=f"targets among: {', '.join(there)}" if there else "leave the stream out: it has none at all",
+                    fix=f"targets among: {', '.join(available)}"
+                    if available
+                    else "leave the stream out: it has none at all",
                 )
             for parameter in encoder.parameters():
                 parameter.requires_grad_(False)

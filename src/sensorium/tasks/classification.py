@@ -83,9 +83,9 @@ class Classification(Task[Tensor]):
 
     @classmethod
     def recommended(
-        cls, given: Mapping[str, Any], rows: int, counts: Sequence[int], targets: Sequence[Modality] = ()
+        cls, options: Mapping[str, Any], rows: int, counts: Sequence[int], targets: Sequence[Modality] = ()
     ) -> tuple[dict[str, Any], list[str]]:
-        return class_advice(given, rows, counts)
+        return class_advice(options, rows, counts)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -137,8 +137,8 @@ class Classification(Task[Tensor]):
         return class_views(scorer, self.classes, self.goal.name) if isinstance(scorer, PairScorer) else []
 
     def baseline(self, targets: Iterable[Field]) -> list[list[float]]:
-        found: list[list[float]] = [class_shares(targets, len(self.classes)).log().tolist()]
-        return found
+        logits: list[list[float]] = [class_shares(targets, len(self.classes)).log().tolist()]
+        return logits
 
     def constant(self, baseline: list[list[float]], rows: int) -> Tensor:
         return torch.tensor(baseline).expand(rows, -1)

@@ -100,11 +100,11 @@ class Multilabel(Task[Tensor]):
         )
 
     def answers(self, output: Tensor, batch: Batch) -> list[Answer]:
-        found: list[Answer] = []
+        answers: list[Answer] = []
         for row in output.detach().float().sigmoid().cpu().tolist():
             chances = dict(zip(self.classes, row, strict=True))
-            found.append({"value": [n for n, p in chances.items() if p >= self.threshold], "probabilities": chances})
-        return found
+            answers.append({"value": [n for n, p in chances.items() if p >= self.threshold], "probabilities": chances})
+        return answers
 
     def explained(self, output: Tensor, of: Tensor) -> Tensor:
         """Return the probability of the most likely label of ``of``."""
@@ -120,8 +120,8 @@ class Multilabel(Task[Tensor]):
         return [class_table(each), *class_limits(each, self.goal.name)]
 
     def baseline(self, targets: Iterable[Field]) -> list[list[float]]:
-        found: list[list[float]] = [self._rates(targets).logit().tolist()]
-        return found
+        logits: list[list[float]] = [self._rates(targets).logit().tolist()]
+        return logits
 
     def constant(self, baseline: list[list[float]], rows: int) -> Tensor:
         return torch.tensor(baseline).expand(rows, -1)

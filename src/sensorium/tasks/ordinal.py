@@ -127,9 +127,9 @@ class Ordinal(Task[Tensor]):
 
     @classmethod
     def recommended(
-        cls, given: Mapping[str, Any], rows: int, counts: Sequence[int], targets: Sequence[Modality] = ()
+        cls, options: Mapping[str, Any], rows: int, counts: Sequence[int], targets: Sequence[Modality] = ()
     ) -> tuple[dict[str, Any], list[str]]:
-        return class_advice(given, rows, counts)
+        return class_advice(options, rows, counts)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -199,8 +199,8 @@ class Ordinal(Task[Tensor]):
         return class_views(scorer, self.classes, self.goal.name, decided(scorer.prediction, self.decide))
 
     def baseline(self, targets: Iterable[Field]) -> list[list[float]]:
-        found: list[list[float]] = [class_shares(targets, len(self.classes)).log().tolist()]
-        return found
+        logits: list[list[float]] = [class_shares(targets, len(self.classes)).log().tolist()]
+        return logits
 
     def constant(self, baseline: list[list[float]], rows: int) -> Tensor:
         return torch.tensor(baseline).expand(rows, -1)

@@ -76,10 +76,10 @@ class Regression(Task[Tensor]):
 
     @classmethod
     def recommended(
-        cls, given: Mapping[str, Any], rows: int, counts: Sequence[int], targets: Sequence[Modality] = ()
+        cls, options: Mapping[str, Any], rows: int, counts: Sequence[int], targets: Sequence[Modality] = ()
     ) -> tuple[dict[str, Any], list[str]]:
         why = [target.heavy_tails for target in targets if target.heavy_tails]
-        if not why or "loss" in given:
+        if not why or "loss" in options:
             return {}, []
         return {"loss": "huber"}, [f"a loss robust to outliers (loss: huber): {why[0]}"]
 
@@ -179,8 +179,8 @@ class Regression(Task[Tensor]):
 
     def baseline(self, targets: Iterable[Field]) -> list[list[float]]:
         """Return the median of ``targets``, the constant with the least mean absolute error."""
-        found: list[list[float]] = [self._known(targets).median(dim=0).values.tolist()]
-        return found
+        medians: list[list[float]] = [self._known(targets).median(dim=0).values.tolist()]
+        return medians
 
     def constant(self, baseline: list[list[float]], rows: int) -> Tensor:
         # Predictions are multiplied by the smearing factor, so it is divided out of the median first.

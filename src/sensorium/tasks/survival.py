@@ -138,14 +138,14 @@ class Survival(Task[Tensor]):
             return None
         classes = list(modality.classes)
         explicit = requested is not None
-        found = [i for i, name in enumerate(classes) if (name == requested if explicit else name.lower() in HAPPENED)]
-        if len(found) != 1 or (not explicit and len(classes) > 2):
+        matches = [i for i, name in enumerate(classes) if (name == requested if explicit else name.lower() in HAPPENED)]
+        if len(matches) != 1 or (not explicit and len(classes) > 2):
             raise ConfigError(
                 f"task {self.goal.name!r}: cannot tell which class marks the event; the classes are: {listed(classes)}",
                 column=self.event,
                 fix=f"--happened {classes[-1]!r}",
             )
-        return found[0]
+        return matches[0]
 
     # ── before and after training ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -241,11 +241,11 @@ class Survival(Task[Tensor]):
         if not self.strata:
             return output
         # Coded from 1; missing or unknown values form a stratum of their own, the last.
-        asked = next(iter(prompts.values())) if prompts else None
+        stratum = next(iter(prompts.values())) if prompts else None
         number = output.new_full((len(output),), len(self.strata))
-        if asked is not None:
-            code = asked.data[:, 0].nan_to_num(0.0)
-            number = torch.where(asked.present & (code > 0), code - 1, number)
+        if stratum is not None:
+            code = stratum.data[:, 0].nan_to_num(0.0)
+            number = torch.where(stratum.present & (code > 0), code - 1, number)
         return torch.cat([output, number[:, None].to(output)], dim=1)
 
     def loss(self, output: Tensor, target: Field) -> Tensor:
@@ -313,15 +313,15 @@ class Survival(Task[Tensor]):
             else [None] * len(curves)
         )
         ratio = (output[:, 0].detach() - self.centre).clamp(-60, 60).exp().tolist() if self.cox else [None] * len(curves)
-        found: list[Answer] = []
+        answers: list[Answer] = []
         for row, (curve, mean) in enumerate(zip(curves.tolist(), self._mean_time(curves).tolist(), strict=True)):
             median = next((time for time, share in zip(times, curve, strict=True) if share <= 0.5), None)
             one: Answer = {"value": mean, "median": median}
             if self.cox:
                 one |= {"hazard_ratio": ratio[row], "group": GROUPS[int(group[row] or 0)]}
             one["survival"] = {"time": [times[i] for i in shown], "chance": [curve[i] for i in shown]}
-            found.append(one)
-        return found
+            answers.append(one)
+        return answers
 
     def truths(self, batch: Batch) -> list[Any]:
         field = self.target(batch)
@@ -352,8 +352,8 @@ class Survival(Task[Tensor]):
             return [0.0] * (2 if self.strata else 1)
         known = _known(targets)
         whole = breslow(torch.zeros(len(known)), known[:, 0], known[:, 1] > 0.5, torch.ones(len(known)), self.grid)
-        found: list[float] = _logits(whole, self.grid).tolist()
-        return found
+        logits: list[float] = _logits(whole, self.grid).tolist()
+        return logits
 
     def constant(self, baseline: list[float], rows: int) -> Tensor:
         return torch.tensor(baseline).expand(rows, -1)

@@ -223,8 +223,8 @@ class Svm(Task[Tensor]):
         return class_views(scorer, self.classes, self.goal.name) if isinstance(scorer, PairScorer) else []
 
     def baseline(self, targets: Iterable[Field]) -> list[list[float]]:
-        found: list[list[float]] = [(class_shares(targets, len(self.classes)).log() / self.slope.cpu()).tolist()]
-        return found
+        margins: list[list[float]] = [(class_shares(targets, len(self.classes)).log() / self.slope.cpu()).tolist()]
+        return margins
 
     def constant(self, baseline: list[list[float]], rows: int) -> Tensor:
         return torch.tensor(baseline).expand(rows, -1)

@@ -155,24 +155,24 @@ def check_pyramid(make: Callable[[], Encoder], layout: Layout, where: str) -> No
         )
     encoder.gives_pyramid = True
     with torch.no_grad():
-        asked, whole = encoder(data, mask), encoder(data)
+        masked, whole = encoder(data, mask), encoder(data)
         filler = samples.data(layout, ROWS, 5, seed=7)
         longer = encoder(torch.cat([data, filler], dim=2), torch.cat([mask, mask.new_zeros(ROWS, 5)], dim=1))
     for name in ("tokens", "mask", "pooled", "present"):
-        same = torch.equal(getattr(plain, name), getattr(asked, name))
+        same = torch.equal(getattr(plain, name), getattr(masked, name))
         assert same, f"{where}: {name} are others when a pyramid is asked for"
-    for encoded in (asked, whole):
-        found = [tuple(level.shape) for level in encoded.pyramid]
+    for encoded in (masked, whole):
+        shapes = [tuple(level.shape) for level in encoded.pyramid]
         wanted = [(ROWS, level.channels, *level.size(data.shape[2:])) for level in encoder.levels]
-        assert found == wanted, f"{where}: the maps are {found}, not {wanted}"
-    for level, map_, padded in zip(encoder.levels, asked.pyramid, longer.pyramid, strict=True):
+        assert shapes == wanted, f"{where}: the maps are {shapes}, not {wanted}"
+    for level, map_, padded in zip(encoder.levels, masked.pyramid, longer.pyramid, strict=True):
         real = along(mask[:, :: level.stride[0]], layout)
         assert not bool((map_ * ~real).any()), f"{where}: a map is not zero where masked"
         assert_same(padded[:, :, : map_.shape[2]], map_, f"{where}: longer padding changes a map")
         assert not bool(padded[:, :, map_.shape[2] :].any()), f"{where}: a map is not zero in longer padding"
     for i in range(ROWS):
         alone = encoder(data[i : i + 1], mask[i : i + 1]).pyramid
-        rows = tuple(map_[i : i + 1] for map_ in asked.pyramid)
+        rows = tuple(map_[i : i + 1] for map_ in masked.pyramid)
         assert_same(alone, rows, f"{where}: the maps of row {i} depend on its batch")
     encoder.train()
     first = next(p for p in encoder.parameters() if p.requires_grad and p.dim() > 1)

@@ -75,7 +75,7 @@ def _target(response: Response, level: NDArray[np.float64]) -> NDArray[Any]:
     return np.searchsorted(edges, level)
 
 
-def given(kind: str, rows: Observed) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def expert_inputs(kind: str, rows: Observed) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """``rows`` as they are passed to ``forward`` of the expert ``kind``: features and presence by stream."""
     parts: Mapping[str, Any] = rows.compact if find("experts", kind).reads == "compact" else rows.features
     dense = {s: part if isinstance(part, np.ndarray) else part.toarray() for s, part in parts.items()}
@@ -99,7 +99,7 @@ def _check_response(kind: str, response: Response) -> None:
         return expert.eval()
 
     expert = fitted()
-    features, present = given(kind, held)
+    features, present = expert_inputs(kind, held)
     with torch.no_grad():
         out = expert(features, present)
         assert out.shape == (HELD, response.size), f"{where}: answers are {tuple(out.shape)}"
@@ -166,7 +166,7 @@ def signature(kind: str) -> Any:
     tensors."""
     response = RESPONSES[find("experts", kind).answers[0]]
     rows, held = observed(response), observed(response, HELD, seed=1)
-    features, present = given(kind, held)
+    features, present = expert_inputs(kind, held)
 
     def look(spec: dict[str, Any]) -> Any:
         expert: Expert = build("experts", spec, response, STREAMS[:2])

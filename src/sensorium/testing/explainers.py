@@ -29,7 +29,7 @@ def check_explainer(kind: str) -> None:
     quick = {
         name: few for name, few in {"orders": 1, "parts": 2}.items() if name in options("explainers", kind).model_fields
     }
-    asked = 0
+    explained = 0
     for encoder in ENCODERS:
         for layout in SHOWN:
             if not isinstance(layout, component_class.reads):
@@ -38,47 +38,49 @@ def check_explainer(kind: str) -> None:
                 continue
             explainer: Explainer = build("explainers", {"kind": kind, **quick})
             for masked in (False, True):
-                given = probe(encoder, layout, masked=masked)
-                if not explainer.refuses(given):
-                    check_heat(explainer, given, f"explainers/{kind} of {encoder} on {layout}")
-                    asked += 1
-    assert asked, f"explainers/{kind} explains none of the encoders it was shown"
+                sample = probe(encoder, layout, masked=masked)
+                if not explainer.refuses(sample):
+                    check_heat(explainer, sample, f"explainers/{kind} of {encoder} on {layout}")
+                    explained += 1
+    assert explained, f"explainers/{kind} explains none of the encoders it was shown"
 
 
-def check_heat(explainer: Explainer, given: Probe, where: str) -> None:
-    """Run all checks of ``explainer`` on the probe ``given``. ``where`` names the case in messages."""
-    state = {name: value.clone() for name, value in given.encoder.state_dict().items()}
-    before = given.answer(given.data, given.mask).detach()
-    heat = explainer.explain(given)
+def check_heat(explainer: Explainer, sample: Probe, where: str) -> None:
+    """Run all checks of ``explainer`` on the probe ``sample``. ``where`` names the case in messages."""
+    state = {name: value.clone() for name, value in sample.encoder.state_dict().items()}
+    before = sample.answer(sample.data, sample.mask).detach()
+    heat = explainer.explain(sample)
     with torch.no_grad():
-        again = explainer.explain(given)
+        again = explainer.explain(sample)
     values = heat.values
     assert bool(values.isfinite().all()), f"{where}: values are not finite"
     assert not values.requires_grad, f"{where}: values drag a graph along"
     assert torch.allclose(values, again.values, atol=1e-6), f"{where}: asked twice it answers twice"
-    shape = shaped(given)
+    shape = shaped(sample)
     assert values.shape in shape, f"{where}: values are {tuple(values.shape)}, not {' or '.join(map(str, shape))}"
-    if given.mask is not None:
-        beyond = ~given.mask[0]
-        off = values[:, beyond] if isinstance(given.layout, Grid) else values[beyond]
+    if sample.mask is not None:
+        beyond = ~sample.mask[0]
+        off = values[:, beyond] if isinstance(sample.layout, Grid) else values[beyond]
         assert not bool(off.any()), f"{where}: values where nothing is real"
     if heat.blank is not None:
-        change = given.value - heat.blank
+        change = sample.value - heat.blank
         off_by = abs(float(values.sum()) - change)
         assert off_by <= CLOSE * abs(change) + 1e-3, f"{where}: values add up to {float(values.sum())}, not {change}"
-    assert torch.equal(given.answer(given.data, given.mask).detach(), before), f"{where}: the encoder answers otherwise now"
-    assert all(torch.equal(state[n], v) for n, v in given.encoder.state_dict().items()), f"{where}: weights have changed"
-    assert all(p.grad is None for p in given.encoder.parameters()), f"{where}: gradients are left in the encoder"
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in given.encoder.modules()), f"{where}: hooks are left"
-    assert not any("forward" in vars(m) for m in given.encoder.modules()), f"{where}: a module stays changed"
+    assert torch.equal(sample.answer(sample.data, sample.mask).detach(), before), (
+        f"{where}: the encoder answers otherwise now"
+    )
+    assert all(torch.equal(state[n], v) for n, v in sample.encoder.state_dict().items()), f"{where}: weights have changed"
+    assert all(p.grad is None for p in sample.encoder.parameters()), f"{where}: gradients are left in the encoder"
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in sample.encoder.modules()), f"{where}: hooks are left"
+    assert not any("forward" in vars(m) for m in sample.encoder.modules()), f"{where}: a module stays changed"
 
 
-def shaped(given: Probe) -> list[tuple[int, ...]]:
-    """The shapes that values for the probe ``given`` may have."""
-    if isinstance(given.layout, Grid):
-        channels, *size = given.data.shape[1:]
+def shaped(sample: Probe) -> list[tuple[int, ...]]:
+    """The shapes that values for the probe ``sample`` may have."""
+    if isinstance(sample.layout, Grid):
+        channels, *size = sample.data.shape[1:]
         return [(channels, *size), (1, *size)]
-    return [(given.data.shape[1],)]
+    return [(sample.data.shape[1],)]
 
 
 def probe(kind: str, layout: Layout, *, masked: bool = False, seed: int = 0) -> Probe:
@@ -97,8 +99,8 @@ def probe(kind: str, layout: Layout, *, masked: bool = False, seed: int = 0) -> 
     def answer(data: Tensor, mask: Tensor | None) -> Tensor:
         part = encoder(data, mask)
         part = part if mask is None else part.hide(mask.any(dim=1))
-        found: Tensor = last(part.pooled)[:, 0].sigmoid()
-        return found
+        score: Tensor = last(part.pooled)[:, 0].sigmoid()
+        return score
 
     return Probe(layout, encoder, data, mask, answer)
 
@@ -115,6 +117,6 @@ def _heats(explainer: Explainer) -> Iterator[Heat]:
         ("patch", samples.LAYOUTS[0]),
         ("bag_of_words", samples.LAYOUTS[4]),
     ):
-        given = probe(kind, layout)
-        if not explainer.refuses(given):
-            yield explainer.explain(given)
+        sample = probe(kind, layout)
+        if not explainer.refuses(sample):
+            yield explainer.explain(sample)

@@ -59,8 +59,8 @@ def check_layout(kind: Spec, layout: Layout) -> None:
     assert_near(part(whole), part(ones), f"{where}: a mask of ones is not the same as no mask")
     few: Features = build("features", kind, layout)
     few.fit(iter([cut(field, 0, 1)]))
-    given = few(field)
-    check_shape(given, few.compact(given, field), ROWS, f"{where}, fitted on one row")
+    features = few(field)
+    check_shape(features, few.compact(features, field), ROWS, f"{where}, fitted on one row")
 
 
 def sample(layout: Layout, seed: int = 0) -> Field:
@@ -91,11 +91,11 @@ def fitted(kind: Spec, layout: Layout) -> Features:
 def check_shape(features: Tensor, compact: Tensor, rows: int, where: str) -> None:
     """Check that ``features`` and ``compact`` are float32 matrices of ``rows`` rows for linear models and trees.
     ``where`` names the case in messages."""
-    for name, found in (("features", features), ("compact features", compact)):
-        assert found.dim() == 2, f"{where}: {name} have {found.dim()} axes, not 2"
-        assert len(found) == rows, f"{where}: {name} have {len(found)} rows, not {rows}"
-        assert found.dtype == torch.float32, f"{where}: {name} are {found.dtype}"
-        assert not found.requires_grad, f"{where}: {name} ask for a gradient"
+    for name, values in (("features", features), ("compact features", compact)):
+        assert values.dim() == 2, f"{where}: {name} have {values.dim()} axes, not 2"
+        assert len(values) == rows, f"{where}: {name} have {len(values)} rows, not {rows}"
+        assert values.dtype == torch.float32, f"{where}: {name} are {values.dtype}"
+        assert not values.requires_grad, f"{where}: {name} ask for a gradient"
     assert bool(features.isfinite().all()), f"{where}: features are not finite"
     assert not bool(compact.isinf().any()), f"{where}: compact features are infinite"
 
@@ -126,11 +126,11 @@ def check_saved(kind: Spec, layout: Layout, part: Features, field: Field, where:
     check_equal(other.eval(), "the same state in an instance fitted on other rows")
     check_equal(copy.deepcopy(part), "a copy")
     for device in ("cuda", "cpu") if torch.cuda.is_available() else ("cpu",):
-        moved, there = copy.deepcopy(part).to(device), field.to(device)
-        given = moved(there)
-        assert given.device.type == device, f"{where}: features of a field on {device} are on {given.device}"
-        assert_near(given.cpu(), features, f"{where}: {device} gives other features")
-        short = moved.compact(given, there).cpu()
+        moved, on_device = copy.deepcopy(part).to(device), field.to(device)
+        repeated = moved(on_device)
+        assert repeated.device.type == device, f"{where}: features of a field on {device} are on {repeated.device}"
+        assert_near(repeated.cpu(), features, f"{where}: {device} gives other features")
+        short = moved.compact(repeated, on_device).cpu()
         assert_near(short, compact, f"{where}: {device} gives other compact features")
         check_equal(moved.to("cpu"), "moving")
 
@@ -144,9 +144,9 @@ def check_masked(part: Features, layout: Layout, field: Field, where: str) -> No
     compact = part.compact(features, field)
 
     def check_equal(other: Field, what: str) -> None:
-        given = part(other)
-        assert_near(given, features, f"{where}: {what} changes features")
-        assert_near(part.compact(given, other), compact, f"{where}: {what} changes compact features")
+        features_again = part(other)
+        assert_near(features_again, features, f"{where}: {what} changes features")
+        assert_near(part.compact(features_again, other), compact, f"{where}: {what} changes compact features")
 
     spoilt = torch.where(along(mask, layout), data, samples.data(layout, ROWS, data_steps(data, layout), seed=9))
     check_equal(Field(spoilt, field.present, mask), "what stands under the mask")

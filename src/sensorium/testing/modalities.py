@@ -41,10 +41,10 @@ def check_modality(kind: str, cells: Sequence[Any] | None = None) -> None:
     shaped as the layout states, targets decoded."""
     check_description("modalities", kind)
     where = f"modalities/{kind}"
-    given = samples.cells(kind) if cells is None else cells
-    modality = fitted(kind, given)
-    arrays = [modality.encode(cell) for cell in given]
-    for one, two in zip(arrays, [modality.encode(cell) for cell in given], strict=True):
+    examples = samples.cells(kind) if cells is None else cells
+    modality = fitted(kind, examples)
+    arrays = [modality.encode(cell) for cell in examples]
+    for one, two in zip(arrays, [modality.encode(cell) for cell in examples], strict=True):
         assert isinstance(one, np.ndarray), f"{where}: encode gives a {type(one).__name__}, not an array"
         assert one.dtype == arrays[0].dtype, f"{where}: encode gives arrays of different kinds"
         assert one.dtype == modality.blank().dtype, f"{where}: blank is of another kind than what encode gives"
@@ -53,7 +53,7 @@ def check_modality(kind: str, cells: Sequence[Any] | None = None) -> None:
     twin: Modality = build("modalities", kind)
     twin.state = json.loads(json.dumps(modality.state))
     assert twin.layout == modality.layout, f"{where}: the layout is not in the state"
-    for cell, array in zip(given, arrays, strict=True):
+    for cell, array in zip(examples, arrays, strict=True):
         assert np.array_equal(twin.encode(cell), array), f"{where}: the state is not all that was learnt"
     assert json.loads(json.dumps(modality.store_options)) == modality.store_options, f"{where}: store_options are not JSON"
 
@@ -75,7 +75,7 @@ def check_modality(kind: str, cells: Sequence[Any] | None = None) -> None:
         whole = modality.collate([arrays[0], None], whole=True)
         assert whole.data.shape[1] == modality.longest, f"{where}: a whole batch is not padded to the longest"
         check_layout(modality.prepare(whole), modality.layout, where)
-    for cell in [*given, *HOSTILE]:
+    for cell in [*examples, *HOSTILE]:
         decoded = modality.measure(cell)
         assert set(decoded) <= set(modality.bounds), f"{where}: measure tells {set(decoded)}, of which bounds know nothing"
     check_corruptions(modality, arrays, where)
@@ -83,12 +83,12 @@ def check_modality(kind: str, cells: Sequence[Any] | None = None) -> None:
     for cell in HOSTILE:
         with suppress(CellError):  # anything else is a crash in the middle of a table
             modality.encode(cell)
-    for sample in ([], list(given) if not modality.media else []):
+    for sample in ([], list(examples) if not modality.media else []):
         guess = type(modality).sniff(sample, "column")
         assert 0.0 <= guess.score <= 1.0, f"{where}: sniff gives {guess.score}"
         assert guess.reason, f"{where}: sniff gives no reason"
     if modality.task is not None:
-        for cell in given:
+        for cell in examples:
             value = modality.encode_target(cell)
             decoded = modality.decode(value)
             plain = with_data_urls(decoded)
@@ -107,13 +107,13 @@ def fitted(kind: str, cells: Sequence[Any]) -> Modality:
 
 def targets(modality: Modality, cells: Sequence[Any]) -> list[Any]:
     """``cells`` as target arrays of ``modality``, as lists, or the reason for a refusal; empty if it cannot be a target."""
-    found: list[Any] = []
+    encoded: list[Any] = []
     for cell in cells if modality.task is not None else ():
         try:
-            found.append(modality.encode_target(cell).tolist())
+            encoded.append(modality.encode_target(cell).tolist())
         except CellError as error:
-            found.append(str(error))
-    return found
+            encoded.append(str(error))
+    return encoded
 
 
 def check_layout(field: Field, layout: Layout, where: str) -> None:

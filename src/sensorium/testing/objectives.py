@@ -32,9 +32,9 @@ def check_objective(kind: str) -> None:
     rows = full.rows
 
     holes = full.keep({s: torch.arange(rows) % 3 != i for i, s in enumerate(LAYOUTS)})
-    for given in (full, holes):
+    for sample in (full, holes):
         learner.zero_grad()
-        terms = run(objective, learner, given)
+        terms = run(objective, learner, sample)
         assert terms, f"{where}: no term for a batch with everything"
         for name, term in terms.items():
             assert term.shape == (), f"{where}: {name} is {tuple(term.shape)}, not a number"
@@ -51,10 +51,10 @@ def check_objective(kind: str) -> None:
         assert float(term.detach()) == 0.0, f"{where}: {name} is {float(term.detach())} where no row qualifies"
 
 
-def run(objective: Objective, learner: Model, given: Batch) -> dict[str, Any]:
-    """The terms of ``objective`` for the batch ``given``, passed through ``learner``."""
+def run(objective: Objective, learner: Model, batch: Batch) -> dict[str, Any]:
+    """The terms of ``objective`` for the batch ``batch``, passed through ``learner``."""
     torch.manual_seed(5)
-    terms: dict[str, Any] = objective(Forward(learner, given))
+    terms: dict[str, Any] = objective(Forward(learner, batch))
     return terms
 
 

@@ -175,20 +175,20 @@ def _encoder(layout: Any) -> Signature:
 
 def _adapter(spec: dict[str, Any]) -> Any:
     part = build("adapters", spec, 12, DIM)
-    given = samples.streams({"one": 5}, 12, torch.ones(4, 1, dtype=torch.bool))["one"]
-    return _both(part, lambda: part(given))
+    encoded = samples.streams({"one": 5}, 12, torch.ones(4, 1, dtype=torch.bool))["one"]
+    return _both(part, lambda: part(encoded))
 
 
 def _fusion(spec: dict[str, Any]) -> Any:
     part = build("fusions", spec, list(SIZES), DIM)
-    given = samples.streams(SIZES, DIM, PRESENT)
-    return _both(part, lambda: part(given))
+    streams = samples.streams(SIZES, DIM, PRESENT)
+    return _both(part, lambda: part(streams))
 
 
 def _modality(spec: dict[str, Any], cells: Sequence[Any] | None) -> Any:
-    given = samples.cells(spec["kind"]) if cells is None else cells
+    examples = samples.cells(spec["kind"]) if cells is None else cells
     modality: Modality = build("modalities", spec)
-    modality.fit(iter(given))
+    modality.fit(iter(examples))
 
     def encoded(cell: Any) -> Any:
         try:
@@ -196,16 +196,16 @@ def _modality(spec: dict[str, Any], cells: Sequence[Any] | None) -> Any:
         except CellError:
             return None  # with other options a cell may be too large
 
-    stored = modality.collate([encoded(cell) for cell in given])
+    stored = modality.collate([encoded(cell) for cell in examples])
     return (
         json.dumps(modality.state, sort_keys=True),
         str(modality.layout),
-        [modality.missing(cell) for cell in given],
+        [modality.missing(cell) for cell in examples],
         modality.collate([modality.blank()]),
         stored,
         modality.prepare(stored),
         modality.prepare(stored, torch.Generator().manual_seed(0)),
-        modalities.targets(modality, given),
+        modalities.targets(modality, examples),
     )
 
 
@@ -224,10 +224,10 @@ def _task(spec: dict[str, Any]) -> Any:
         answers = json.dumps(with_data_urls(part.answers(output, batch)))
         return output, part.loss(output, target), scorer.compute(), answers, part.explained(output, output)
 
-    found = _both(part, run)
+    state = _both(part, run)
     seen = tasks.seen(streams, target)
     part.settle(seen, seen)
-    return found, run(), part.state_dict()
+    return state, run(), part.state_dict()
 
 
 def _objective(spec: dict[str, Any]) -> Any:

@@ -35,12 +35,12 @@ def forked(count: int, work: Callable[[Any], Any]) -> list[Any]:
                 code = 1
                 try:
                     if count == 1:
-                        found = work(ProcessGroup())
+                        result = work(ProcessGroup())
                     else:
                         ranks = ProcessGroup(rank, count, rank)
                         with launch.initialised(ranks, TCPStore("127.0.0.1", store.port, count, False)):
-                            found = work(ranks)
-                    (at / f"{rank}.json").write_text(json.dumps(found))
+                            result = work(ranks)
+                    (at / f"{rank}.json").write_text(json.dumps(result))
                     code = 0
                 except BaseException:
                     traceback.print_exc()

@@ -36,37 +36,37 @@ def check_task(kind: str, goal: Goal | None = None, batch: Batch | None = None) 
     where = f"tasks/{kind}"
     if goal is None or batch is None:
         goal, batch = goal_of(kind)
-    given, rows = batch, batch.rows
+    whole, rows = batch, batch.rows
     parts = streams(rows, goal)
     fused = next(iter(parts.values()))
 
     def make() -> Task[Any]:
         torch.manual_seed(0)
         task: Task[Any] = build("tasks", kind, goal, DIM)
-        target = task.target(given)
+        target = task.target(whole)
         task.fit([] if target is None else [target])
         return task
 
-    check_module(make, lambda task: task(fused, parts, given.prompts))
+    check_module(make, lambda task: task(fused, parts, whole.prompts))
     task = perturbed(make()).eval()
-    target = task.target(given)
+    target = task.target(whole)
     assert target is not None, f"{where}: the batch holds no target of {list(goal.targets)}"
     with torch.no_grad():
-        output = task(fused, parts, given.prompts)
+        output = task(fused, parts, whole.prompts)
         loss = task.loss(output, target)
         assert loss.shape == (rows,), f"{where}: the loss is {tuple(loss.shape)}, not [B]"
         assert bool(loss.isfinite().all()), f"{where}: the loss is not finite"
         _check_litter(task, output, target, loss, where)
         nothing = {name: part.hide(torch.zeros_like(part.present)) for name, part in parts.items()}
-        empty = task(fused.hide(torch.zeros_like(fused.present)), nothing, given.prompts)
+        empty = task(fused.hide(torch.zeros_like(fused.present)), nothing, whole.prompts)
         assert bool(task.loss(empty, target).isfinite().all()), f"{where}: a row with nothing has no finite loss"
-        check_answers(task, output, given, where)
-        check_answers(task, empty, given, f"{where}, rows with nothing")
-        check_scorer(task, output, given, where)
+        check_answers(task, output, whole, where)
+        check_answers(task, empty, whole, f"{where}, rows with nothing")
+        check_scorer(task, output, whole, where)
         check_explained(task, output, empty, rows, where)
-        check_baseline(task, given, target, where)
+        check_baseline(task, whole, target, where)
         if task.per_row:
-            one = _rows(given, slice(0, 1))
+            one = _rows(whole, slice(0, 1))
             alone = {s: p.map(lambda t: t[:1]) for s, p in parts.items()}
             first = task(next(iter(alone.values())), alone, one.prompts)
             own = task.target(one)
@@ -75,9 +75,9 @@ def check_task(kind: str, goal: Goal | None = None, batch: Batch | None = None) 
                 task.loss(first, own), loss[:1], f"{where}: a row's loss depends on its batch (say per_row = False)"
             )
     task.train()
-    check_gradients(task, task.loss(task(fused, parts, given.prompts), target))
+    check_gradients(task, task.loss(task(fused, parts, whole.prompts), target))
     if type(task).settle is not Task.settle:
-        check_settled(make(), perturbed(make(), seed=1), given, where)
+        check_settled(make(), perturbed(make(), seed=1), whole, where)
 
 
 def _check_litter(task: Task[Any], output: Any, target: Field, loss: Tensor, where: str) -> None:

@@ -152,7 +152,7 @@ def fit_features(ensemble: Ensemble, schema: Schema, rows: encoded.Rows) -> None
     """Fit the feature extractors of ``ensemble`` on the training ``rows`` (columns: ``schema``)."""
     for stream, kinds in ensemble.features.items():
         for part in kinds.values():
-            part.fit(ensemble.given(stream, part, field) for field in _fields(schema, rows, stream))
+            part.fit(ensemble.input_of(stream, part, field) for field in _fields(schema, rows, stream))
 
 
 def _fields(schema: Schema, rows: encoded.Rows, stream: str) -> Iterator[Field]:

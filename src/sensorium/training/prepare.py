@@ -115,7 +115,7 @@ def encode_test(schema: Schema, table: Table, store: Store, console: Console) ->
     progress.
     """
     opener = LocalFiles(table.root or Path.cwd(), anywhere=True)
-    rows = encoded.encode(schema, table, media=opener, store=store, tell=console.step)
+    rows = encoded.encode(schema, table, media=opener, store=store, progress=console.step)
     if schema.targets and not any(bool(rows.known(column.name).any()) for column in schema.targets):
         raise DataError("no test row has a target value that occurs in the training rows", file=table.source)
     return rows
@@ -169,7 +169,7 @@ def encode_parts(
             media=LocalFiles(table.root or Path.cwd(), anywhere=True),
             store=store,
             workers=os.cpu_count() or 1,
-            tell=console.step,
+            progress=console.step,
         )
         for table in (training, held_out)
     )

@@ -56,7 +56,7 @@ def inspect(
     train = next(iter(tables.values()))
     targets = [target] if isinstance(target, str) else list(target or [])
     targets += [name for name, spec in specs.items() if spec.get("role") == "target" and name not in targets]
-    kinds_given = _kinds_given(specs)
+    kinds_given = _declared_kinds(specs)
     for name in [*targets, *specs]:
         if kinds_given.get(name) != "ignore":  # an ignored column may be a derived one, offered only below
             train.column(name)
@@ -130,7 +130,7 @@ def inspect(
     return inspection
 
 
-def _kinds_given(specs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def _declared_kinds(specs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     kinds = {}
     for name, spec in specs.items():
         if spec.get("role", "input") not in ("input", "target"):

@@ -44,7 +44,7 @@ def pack(
     rows_per_shard: int = 10_000,
     megabytes: float = 256.0,
     overwrite: bool = False,
-    tell: Packing | None = None,
+    progress: Packing | None = None,
 ) -> list[Problem]:
     """Write a table, with the files that its cells name, as shards in a folder.
 
@@ -58,7 +58,7 @@ def pack(
         rows_per_shard: Most rows in a shard.
         megabytes: A shard is closed once its media reach this size.
         overwrite: Whether shards in ``out`` may be replaced; those of an interrupted packing always are.
-        tell: Receives progress.
+        progress: Receives progress.
 
     Returns:
         The cells that could not be opened; they are packed as missing.
@@ -97,8 +97,8 @@ def pack(
                 shard.add(row, {column: kept[row] for column, kept in plain.items()}, cells)
                 size += sum(len(blob.data) for cell in cells.values() for blob in cell or ())
                 row += 1
-                if tell is not None:
-                    tell(row, len(table))
+                if progress is not None:
+                    progress(row, len(table))
         finally:
             shard.close()
         _sync(part)

@@ -155,7 +155,7 @@ class ArrayCache:
         cells: Iterator[Opened],
         *,
         workers: int,
-        tell: Callable[[int], None],
+        progress: Callable[[int], None],
         problem: Callable[[int, CellError], None],
     ) -> Places:
         """Encode the cells that are not cached, in threads, and return the place of every row.
@@ -166,7 +166,7 @@ class ArrayCache:
             rows: The number of rows.
             cells: Row numbers of non-missing cells with what opens them.
             workers: Decoding threads.
-            tell: Called with the number of cells done since its last call.
+            progress: Called with the number of cells done since its last call.
             problem: Called with the row and error of every cell that cannot be used.
         """
         places = Places(np.full(rows, -1, np.int64), np.zeros(rows, np.int64))
@@ -186,7 +186,7 @@ class ArrayCache:
 
         def take(row: int, key: bytes | None, result: Result) -> None:
             nonlocal size
-            tell(1)
+            progress(1)
             content.update(row.to_bytes(8) + (key or b""))
             if isinstance(result, CellError):
                 problem(row, result)
@@ -203,7 +203,7 @@ class ArrayCache:
             if size > FLUSH_BYTES or time.monotonic() - last > FLUSH_SECONDS:
                 flush()
 
-        with self.turn(lambda: tell(0)) as turn:
+        with self.turn(lambda: progress(0)) as turn:
             try:
                 known = self._db().execute("SELECT EXISTS (SELECT 1 FROM cells)").fetchone()[0] == 1
                 with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:

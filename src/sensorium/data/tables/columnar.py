@@ -10,17 +10,17 @@ from typing import Any
 
 from sensorium.core.errors import DataError, MissingExtraError
 from sensorium.data.tables.delimited import column_names
-from sensorium.data.tables.text_encoding import Tell
+from sensorium.data.tables.text_encoding import AddNote
 
 _INDEX = re.compile(r"__index_level_\d+__")
 
 
-def read_columnar(path: Path, tell: Tell = lambda _: None) -> dict[str, list[Any]]:
+def read_columnar(path: Path, add_note: AddNote = lambda _: None) -> dict[str, list[Any]]:
     """Read a Parquet, Arrow (file or stream) or Feather file as columns of Python values.
 
     Args:
         path: The file; its suffix gives the format.
-        tell: Receives notes on values that could not be read.
+        add_note: Receives notes on values that could not be read.
     """
     try:
         import pyarrow as pa
@@ -39,10 +39,10 @@ def read_columnar(path: Path, tell: Tell = lambda _: None) -> dict[str, list[Any
                 table = ipc.open_stream(file).read_all() if stream else feather.read_table(file)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"cannot be read as {path.suffix}: {error}", file=path, fix="write the file again") from None
-    return from_arrow(table, path, tell)
+    return from_arrow(table, path, add_note)
 
 
-def from_arrow(table: Any, source: Path | str, tell: Tell = lambda _: None) -> dict[str, list[Any]]:
+def from_arrow(table: Any, source: Path | str, add_note: AddNote = lambda _: None) -> dict[str, list[Any]]:
     """Return the columns of a ``pyarrow.Table``, without the unnamed index that pandas stores.
 
     A value that Python cannot represent (a day in the year 11000) becomes a missing cell; times of an unknown zone are read
@@ -51,12 +51,12 @@ def from_arrow(table: Any, source: Path | str, tell: Tell = lambda _: None) -> d
     Args:
         table: The Arrow table.
         source: What messages call it.
-        tell: Receives the notes.
+        add_note: Receives the notes.
     """
     index = _pandas_index(table.schema.metadata or {})
     kept = [i for i, name in enumerate(table.column_names) if name not in index]
     names = column_names([table.column_names[i] for i in kept], source)
-    return {name: _values(table.column(i), name, source, tell) for name, i in zip(names, kept, strict=True)}
+    return {name: _values(table.column(i), name, source, add_note) for name, i in zip(names, kept, strict=True)}
 
 
 def _pandas_index(metadata: dict[bytes, bytes]) -> set[str]:
@@ -67,13 +67,13 @@ def _pandas_index(metadata: dict[bytes, bytes]) -> set[str]:
     return {name for name in columns if isinstance(name, str) and _INDEX.fullmatch(name)}
 
 
-def _values(column: Any, name: str, source: Path | str, tell: Tell) -> list[Any]:
+def _values(column: Any, name: str, source: Path | str, add_note: AddNote) -> list[Any]:
     unrepresentable = (OverflowError, ValueError, KeyError, ImportError)  # includes Arrow's errors and unknown zones
     try:
         return list(column.to_pylist())
     except unrepresentable:
         pass
-    column = _without_zone(column, name, source, tell)
+    column = _without_zone(column, name, source, add_note)
     cells: list[Any] = []
     unreadable: list[tuple[int, str]] = []
     for i, scalar in enumerate(column):
@@ -85,13 +85,13 @@ def _values(column: Any, name: str, source: Path | str, tell: Tell) -> list[Any]
     if unreadable:
         row, why = unreadable[0]
         cells_have = f"{len(unreadable)} cells have" if len(unreadable) > 1 else "a cell has"
-        tell(
+        add_note(
             f"{source}, row {row}, column {name!r}: {cells_have} a value that cannot be used ({why[:80]}): taken as missing"
         )
     return cells
 
 
-def _without_zone(column: Any, name: str, source: Path | str, tell: Tell) -> Any:
+def _without_zone(column: Any, name: str, source: Path | str, add_note: AddNote) -> Any:
     """Times of an unknown zone as UTC."""
     import pyarrow as pa
 
@@ -101,7 +101,7 @@ def _without_zone(column: Any, name: str, source: Path | str, tell: Tell) -> Any
     try:
         pa.scalar(0, kind).as_py()
     except (ValueError, KeyError):
-        tell(f"{source}, column {name!r}: the time zone {kind.tz!r} is not known: its times are read as UTC")
+        add_note(f"{source}, column {name!r}: the time zone {kind.tz!r} is not known: its times are read as UTC")
         return column.cast(pa.timestamp(kind.unit, "UTC"))
     return column
 
@@ -135,16 +135,16 @@ def from_polars(frame: Any, source: str) -> dict[str, list[Any]]:
     return {name: [None if cell != cell else cell for cell in c.to_list()] for name, c in zip(names, columns, strict=True)}
 
 
-def from_dataset(dataset: Any, source: str, tell: Tell = lambda _: None) -> dict[str, list[Any]]:
+def from_dataset(dataset: Any, source: str, add_note: AddNote = lambda _: None) -> dict[str, list[Any]]:
     """Return the columns of a Hugging Face ``Dataset``: media as stored bytes or paths, classes by name.
 
     Args:
         dataset: The data set.
         source: What messages call it.
-        tell: Receives notes on values that could not be read.
+        add_note: Receives notes on values that could not be read.
     """
     table = dataset.with_format("arrow")[:]  # media undecoded, selected rows only
-    columns = from_arrow(table, source, tell)
+    columns = from_arrow(table, source, add_note)
     for name, feature in dataset.features.items():
         labels = getattr(feature, "names", None)
         if labels and hasattr(feature, "int2str") and name in columns:
@@ -158,7 +158,7 @@ def _label(cell: Any, labels: list[str]) -> Any:
     return labels[cell] if isinstance(cell, int) and 0 <= cell < len(labels) else None
 
 
-Source = tuple[str, Callable[[Any], bool], Callable[[Any, str, Tell], dict[str, list[Any]]]]
+Source = tuple[str, Callable[[Any], bool], Callable[[Any, str, AddNote], dict[str, list[Any]]]]
 FRAMES: tuple[Source, ...] = (
     ("<frame>", lambda s: hasattr(s, "iloc") and hasattr(s, "columns"), lambda s, name, _: from_frame(s, name)),
     ("<arrow>", lambda s: hasattr(s, "to_pydict") and hasattr(s, "column_names"), from_arrow),

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 from sensorium.core.errors import DataError
 from sensorium.core.plurals import counted
-from sensorium.data.tables.text_encoding import Tell, is_escaped, lines, read_text, text
+from sensorium.data.tables.text_encoding import AddNote, is_escaped, lines, read_text, text
 
 CELL_LIMIT = 64 * 2**20
 """Most characters in a cell. More indicates an unclosed quote, or media that belong in files of their own."""
@@ -27,13 +27,13 @@ _HEAD = 2**20
 _SEP = re.compile(r'"?sep=([^"\r\n])"?[;,]*(\r\n|\n|\r|$)', re.IGNORECASE)
 
 
-def read_delimited(path: Path, delimiter: str | None, tell: Tell = lambda _: None) -> dict[str, list[Any]]:
+def read_delimited(path: Path, delimiter: str | None, add_note: AddNote = lambda _: None) -> dict[str, list[Any]]:
     """Read a delimited file as columns of text cells.
 
     Args:
         path: The file.
         delimiter: The delimiter; None takes the one of a leading ``sep=;`` line, else detects it.
-        tell: Receives notes, such as a fallback encoding.
+        add_note: Receives notes, such as a fallback encoding.
     """
     separator, has_sep_line = _delimiter(path, delimiter)
 
@@ -41,7 +41,7 @@ def read_delimited(path: Path, delimiter: str | None, tell: Tell = lambda _: Non
         with _large_cells():
             return _read(path, lines(file, path), separator, has_sep_line)
 
-    return read_text(path, parse, tell, lambda: _undecodable(path, separator, has_sep_line))
+    return read_text(path, parse, add_note, lambda: _undecodable(path, separator, has_sep_line))
 
 
 @contextmanager

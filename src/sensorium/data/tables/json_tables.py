@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from sensorium.core.errors import DataError
 from sensorium.data.tables.surrogates import ESCAPED, mend
-from sensorium.data.tables.text_encoding import Tell, is_escaped, lines, read_text, text
+from sensorium.data.tables.text_encoding import AddNote, is_escaped, lines, read_text, text
 
 DOCUMENT_LIMIT = 2**30
 """Most characters of a document, which is read at once; files with one object per line have no such limit."""
@@ -17,12 +17,12 @@ SHAPES = 'write [{"column": cell, ...}, ...], {"column": [cell, ...], ...}, or o
 _LISTS = ("data", "records", "rows", "items", "examples", "results")
 
 
-def read_jsonl(path: Path, tell: Tell = lambda _: None) -> dict[str, list[Any]]:
+def read_jsonl(path: Path, add_note: AddNote = lambda _: None) -> dict[str, list[Any]]:
     """Read a file with one JSON object per line as columns; a key that a line lacks is a missing cell.
 
     Args:
         path: The file.
-        tell: Receives notes, such as a fallback encoding.
+        add_note: Receives notes, such as a fallback encoding.
     """
     has_surrogates = False
 
@@ -44,16 +44,16 @@ def read_jsonl(path: Path, tell: Tell = lambda _: None) -> dict[str, list[Any]]:
 
         return from_records(records(), path)
 
-    columns = read_text(path, parse, tell, lambda: _undecodable(path))
-    return mend(columns, str(path), tell) if has_surrogates else columns
+    columns = read_text(path, parse, add_note, lambda: _undecodable(path))
+    return mend(columns, str(path), add_note) if has_surrogates else columns
 
 
-def read_json(path: Path, tell: Tell = lambda _: None) -> dict[str, list[Any]]:
+def read_json(path: Path, add_note: AddNote = lambda _: None) -> dict[str, list[Any]]:
     """Read a JSON document as columns: a list of objects, an object of columns, or the layouts that pandas writes.
 
     Args:
         path: The file; one object per line is read too.
-        tell: Receives notes, such as a fallback encoding.
+        add_note: Receives notes, such as a fallback encoding.
     """
 
     def read(file: TextIO) -> str:
@@ -67,12 +67,12 @@ def read_json(path: Path, tell: Tell = lambda _: None) -> dict[str, list[Any]]:
             parts.append(line)
         return "".join(parts).removeprefix("\ufeff")
 
-    content = read_text(path, read, tell, lambda: DataError("not UTF-8 text", file=path, fix="save the file as UTF-8"))
+    content = read_text(path, read, add_note, lambda: DataError("not UTF-8 text", file=path, fix="save the file as UTF-8"))
     try:
         document = json.loads(content, object_pairs_hook=_unique_keys)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data" and content.lstrip()[:1] == "{":
-            return read_jsonl(path, tell)  # one object per line, in a file named .json
+            return read_jsonl(path, add_note)  # one object per line, in a file named .json
         raise DataError(f"not JSON: {error}", file=path, fix=SHAPES) from None
     except ValueError as error:
         raise DataError(
@@ -81,7 +81,7 @@ def read_json(path: Path, tell: Tell = lambda _: None) -> dict[str, list[Any]]:
     except RecursionError:
         raise DataError("JSON nested too deeply", file=path, fix=SHAPES) from None
     columns = _from_document(document, path)
-    return mend(columns, str(path), tell) if ESCAPED.search(content) else columns
+    return mend(columns, str(path), add_note) if ESCAPED.search(content) else columns
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

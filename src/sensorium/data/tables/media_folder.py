@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sensorium.core.errors import DataError
-from sensorium.data.tables.text_encoding import Tell
+from sensorium.data.tables.text_encoding import AddNote
 
 FILE, LABEL = "file", "label"
 FILES = 50_000_000
@@ -25,12 +25,12 @@ def is_media_folder(path: Path) -> bool:
     return path.is_dir() and next(_media(path), None) is not None
 
 
-def read_folder(path: Path, tell: Tell = lambda _: None) -> dict[str, list[Any]]:
+def read_folder(path: Path, add_note: AddNote = lambda _: None) -> dict[str, list[Any]]:
     """Return the column ``file`` (sorted relative paths) and, for folders of classes, ``label`` (the names of the folders).
 
     Args:
         path: The folder.
-        tell: Receives notes on files and folders left out.
+        add_note: Receives notes on files and folders left out.
     """
     classes = sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith("."))
     files_of = {name: sorted(_media(path / name)) for name in classes}
@@ -39,9 +39,9 @@ def read_folder(path: Path, tell: Tell = lambda _: None) -> dict[str, list[Any]]
     if all(name in empty for name in classes):
         return {FILE: loose}
     if empty:
-        tell(f"{path}: no media in {', '.join(empty[:5])}")
+        add_note(f"{path}: no media in {', '.join(empty[:5])}")
     if loose:
-        tell(f"{path}: {len(loose)} files lie outside the folders of the classes and are left out, such as {loose[0]}")
+        add_note(f"{path}: {len(loose)} files lie outside the folders of the classes and are left out, such as {loose[0]}")
     files = [(f"{name}/{file}", name) for name in classes for file in files_of[name]]
     if len({label for _, label in files}) > 1 and {label for _, label in files} <= _PARTS:
         fix = f"name one: {', '.join(str(path / name) for name in classes)}"

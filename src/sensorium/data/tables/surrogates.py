@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from sensorium.core import scalars
-from sensorium.data.tables.text_encoding import Tell
+from sensorium.data.tables.text_encoding import AddNote
 
 ESCAPED = re.compile(r"\\u[dD][89a-fA-F]")
 """A surrogate as JSON escapes it; text without one needs no check."""
@@ -28,13 +28,13 @@ def replace_surrogates(value: Any) -> Any:
     return value
 
 
-def mend(columns: dict[str, list[Any]], source: str, tell: Tell) -> dict[str, list[Any]]:
+def mend(columns: dict[str, list[Any]], source: str, add_note: AddNote) -> dict[str, list[Any]]:
     """Replace lone surrogates in names and cells, in place, and report the number of changed cells once.
 
     Args:
         columns: Cells by column.
         source: What the note calls the table.
-        tell: Receives the note.
+        add_note: Receives the note.
 
     Returns:
         The columns under their mended names.
@@ -48,5 +48,5 @@ def mend(columns: dict[str, list[Any]], source: str, tell: Tell) -> dict[str, li
                 first = first or f"row {i + 1}, column {replace_surrogates(name)!r}"
     if count:
         many = "cells hold halves of characters" if count > 1 else "cell holds half of a character"
-        tell(f"{source}: {count} {many} (lone surrogates), read as �; the first: {first}")
+        add_note(f"{source}: {count} {many} (lone surrogates), read as �; the first: {first}")
     return {replace_surrogates(name): cells for name, cells in columns.items()}

@@ -19,15 +19,15 @@ from sensorium.data.tables.delimited import read_delimited
 from sensorium.data.tables.json_tables import from_records, read_json, read_jsonl
 from sensorium.data.tables.media_folder import LABEL, is_media_folder, read_folder
 from sensorium.data.tables.surrogates import mend
-from sensorium.data.tables.text_encoding import Tell
+from sensorium.data.tables.text_encoding import AddNote
 from sensorium.data.tables.workbook import read_workbook
 
 Columns = dict[str, list[Any]]
-READERS: dict[str, Callable[[Path, Tell], Columns]] = {
-    ".csv": lambda path, tell: read_delimited(path, None, tell),
-    ".tsv": lambda path, tell: read_delimited(path, "\t", tell),
-    ".txt": lambda path, tell: read_delimited(path, None, tell),
-    ".psv": lambda path, tell: read_delimited(path, "|", tell),
+READERS: dict[str, Callable[[Path, AddNote], Columns]] = {
+    ".csv": lambda path, add_note: read_delimited(path, None, add_note),
+    ".tsv": lambda path, add_note: read_delimited(path, "\t", add_note),
+    ".txt": lambda path, add_note: read_delimited(path, None, add_note),
+    ".psv": lambda path, add_note: read_delimited(path, "|", add_note),
     ".jsonl": read_jsonl,
     ".ndjson": read_jsonl,
     ".json": read_json,
@@ -248,7 +248,7 @@ def _suffix_of(path: Path) -> str:
     return (".json" if start in (b"[", b"{") else ".csv") + ending
 
 
-def _read(path: Path, tell: Tell) -> Columns:
+def _read(path: Path, add_note: AddNote) -> Columns:
     if is_sharded(path):
         return read_shards(path)
     if path.is_dir():
@@ -271,6 +271,6 @@ def _read(path: Path, tell: Tell) -> Columns:
     if path.suffix.lower() in COMPRESSED and suffix not in TEXT:
         raise DataError(f"{suffix} is already compressed", file=path, fix="expand it, and name the result")
     try:
-        return reader(path, tell)
+        return reader(path, add_note)
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror or error}", file=path) from None

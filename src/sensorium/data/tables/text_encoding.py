@@ -14,7 +14,7 @@ from sensorium.core.errors import DataError
 from sensorium.data.tables.compressed import open_decompressed
 
 Parsed = TypeVar("Parsed")
-Tell = Callable[[str], None]
+AddNote = Callable[[str], None]
 """Receives a note to the user on how a table was read."""
 
 WESTERN = "cp1252"
@@ -37,7 +37,9 @@ _HIGH = re.compile(rb"[\x80-\xff]+")
 _USUAL = frozenset([0x80, 0x85, 0x8A, 0x8C, 0x8E, *range(0x91, 0x98), 0x99, 0x9A, 0x9C, 0x9E, *range(0xA0, 0xFF)])
 
 
-def read_text(path: Path, parse: Callable[[TextIO], Parsed], tell: Tell, undecodable: Callable[[], DataError]) -> Parsed:
+def read_text(
+    path: Path, parse: Callable[[TextIO], Parsed], add_note: AddNote, undecodable: Callable[[], DataError]
+) -> Parsed:
     """Decode a file and return the result of ``parse``.
 
     Text that is not UTF-8 but looks like Western European text is read as Windows-1252, with a note.
@@ -45,7 +47,7 @@ def read_text(path: Path, parse: Callable[[TextIO], Parsed], tell: Tell, undecod
     Args:
         path: The file.
         parse: Reads the decoded text.
-        tell: Receives the note.
+        add_note: Receives the note.
         undecodable: Makes the error for text of another encoding.
     """
     try:
@@ -54,7 +56,7 @@ def read_text(path: Path, parse: Callable[[TextIO], Parsed], tell: Tell, undecod
     except UnicodeDecodeError:
         if not _is_western(path):
             raise undecodable() from None
-    tell(f"{path} is not UTF-8: read as Western European text (Windows-1252); save it as UTF-8 if letters look wrong")
+    add_note(f"{path} is not UTF-8: read as Western European text (Windows-1252); save it as UTF-8 if letters look wrong")
     with text(path, WESTERN) as file:
         return parse(file)
 

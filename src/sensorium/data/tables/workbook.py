@@ -12,7 +12,7 @@ from sensorium.core.errors import DataError, MissingExtraError, reason
 from sensorium.core.plurals import counted
 from sensorium.data.tables.compressed import EXPANDED, RATIO, SMALL
 from sensorium.data.tables.delimited import column_names
-from sensorium.data.tables.text_encoding import Tell
+from sensorium.data.tables.text_encoding import AddNote
 
 CELLS = 2**28
 """Most cells of a sheet, empty ones included; more indicates a sheet formatted to its end."""
@@ -20,14 +20,14 @@ CELLS = 2**28
 _FAILED = frozenset({"#DIV/0!", "#N/A", "#NAME?", "#NULL!", "#NUM!", "#REF!", "#VALUE!", "#SPILL!", "#CALC!"})
 
 
-def read_workbook(path: Path, tell: Tell = lambda _: None) -> dict[str, list[Any]]:
+def read_workbook(path: Path, add_note: AddNote = lambda _: None) -> dict[str, list[Any]]:
     """Read the first non-empty sheet of a workbook as columns; its first filled row names them.
 
     Cells are numbers, text, booleans and dates; formulas give their saved values. Trailing empty rows are dropped.
 
     Args:
         path: The workbook.
-        tell: Receives notes on other sheets and failed formulas.
+        add_note: Receives notes on other sheets and failed formulas.
     """
     try:
         import openpyxl
@@ -43,7 +43,7 @@ def read_workbook(path: Path, tell: Tell = lambda _: None) -> dict[str, list[Any
             warnings.simplefilter("ignore")  # about styles and validations
             book = openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
             try:
-                return _read(book, path, tell)
+                return _read(book, path, add_note)
             finally:
                 book.close()
     except DataError:
@@ -56,24 +56,24 @@ def read_workbook(path: Path, tell: Tell = lambda _: None) -> dict[str, list[Any
         raise DataError(f"the workbook cannot be read ({reason(error)})", file=path, fix=fix) from None
 
 
-def _read(book: Any, path: Path, tell: Tell) -> dict[str, list[Any]]:
+def _read(book: Any, path: Path, add_note: AddNote) -> dict[str, list[Any]]:
     table: dict[str, list[Any]] = {}
     read, others = "", []
     for sheet in book.worksheets:
         if read:
             others.append(sheet.title)
-        elif columns := _sheet(sheet, path, tell):
+        elif columns := _sheet(sheet, path, add_note):
             table, read = columns, sheet.title
     if not read:
         raise DataError("every sheet is empty", file=path, fix="the first row must name the columns")
     if others:
-        tell(
+        add_note(
             f"{path}: the sheet {read!r} is read, and not {', '.join(map(repr, others))}: save another as a file of its own"
         )
     return table
 
 
-def _sheet(sheet: Any, path: Path, tell: Tell) -> dict[str, list[Any]]:
+def _sheet(sheet: Any, path: Path, add_note: AddNote) -> dict[str, list[Any]]:
     rows = _rows(sheet, path)
     header = next(rows, None)
     if header is None:
@@ -98,7 +98,7 @@ def _sheet(sheet: Any, path: Path, tell: Tell) -> dict[str, list[Any]]:
             failed += is_error
             column.append(None if is_error else value)
     if failed:
-        tell(f"{path}: {counted(failed, 'cell holds', 'cells hold')} an error such as #DIV/0!, taken as missing")
+        add_note(f"{path}: {counted(failed, 'cell holds', 'cells hold')} an error such as #DIV/0!, taken as missing")
     names = column_names(["" if name is None else str(name) for name in header[:width]], path)
     return dict(zip(names, columns, strict=True))
 
