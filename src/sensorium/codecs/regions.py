@@ -78,7 +78,7 @@ def run_lengths(counts: Any, high: int, wide: int) -> Array:
 
 
 def _unpacked(text: str) -> list[int]:
-    found: list[int] = []
+    numbers: list[int] = []
     value = shift = 0
     for letter in text:
         digit = ord(letter) - 48
@@ -89,9 +89,9 @@ def _unpacked(text: str) -> list[int]:
         if not digit & 32:
             if digit & 16:
                 value -= 1 << shift
-            found.append(value + (found[-2] if len(found) > 2 else 0))
+            numbers.append(value + (numbers[-2] if len(numbers) > 2 else 0))
             value = shift = 0
-    return found
+    return numbers
 
 
 def _polygons(region: Mapping[str, Any], high: int, wide: int) -> Array:

@@ -110,9 +110,9 @@ def in_user_pixels(logits: Tensor, size: tuple[int, int], field: Field, row: int
         rows = min(band, high - top)
         grid = identity(1, 2, frame).clone()
         grid[:, 1, 2] = -top
-        found = resample(whole, own, grid, (rows, wide), mode="bilinear", fill=torch.nan)[0]
-        chances, which = found.softmax(dim=0).max(dim=0)
-        unseen = found[0].isnan()
+        sampled = resample(whole, own, grid, (rows, wide), mode="bilinear", fill=torch.nan)[0]
+        chances, which = sampled.softmax(dim=0).max(dim=0)
+        unseen = sampled[0].isnan()
         codes[top : top + rows] = torch.where(unseen, outside, which).to(torch.uint8)
         certain += float(torch.where(unseen, 0.0, chances).sum())
     return codes, certain / (high * wide)

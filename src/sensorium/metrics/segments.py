@@ -87,8 +87,8 @@ def pooled_f1(counts: Tensor, weights: Tensor) -> Tensor:
         counts: ``[B, 3]``: found, too many, missed, by row.
         weights: ``[R, B]``: how often each row counts in each resample.
     """
-    found, extra, missing = (weights @ counts.double()).unbind(dim=1)
-    return ratio(2 * found, 2 * found + extra + missing)
+    hits, extra, missing = (weights @ counts.double()).unbind(dim=1)
+    return ratio(2 * hits, 2 * hits + extra + missing)
 
 
 def count_segments(predicted: Sequence[int], true: Sequence[int], background: int | None) -> Tensor:

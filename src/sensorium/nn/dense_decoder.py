@@ -50,17 +50,18 @@ class DenseDecoder(nn.Module):
         Returns:
             ``[B, hidden, h, w]`` of the finest map.
         """
-        found: Tensor | None = None
+        decoded: Tensor | None = None
         for i in reversed(range(len(maps))):
-            here = self.skips[i](channels_last(maps[i]))
-            if found is None:
-                found = self.drop(here)
+            skip = self.skips[i](channels_last(maps[i]))
+            if decoded is None:
+                decoded = self.drop(skip)
             else:
-                found = here + F.interpolate(self.narrow[i](found), here.shape[2:], mode="bilinear", align_corners=False)
+                wide = F.interpolate(self.narrow[i](decoded), skip.shape[2:], mode="bilinear", align_corners=False)
+                decoded = skip + wide
             scale, shift = self.steers[i](vector)[:, :, None, None].chunk(2, dim=1)
-            found = self.blocks[i](torch.addcmul(shift, found, 1 + scale))
-        assert found is not None, "a decoder has at least one map"
-        return found
+            decoded = self.blocks[i](torch.addcmul(shift, decoded, 1 + scale))
+        assert decoded is not None, "a decoder has at least one map"
+        return decoded
 
 
 class Block(nn.Module):

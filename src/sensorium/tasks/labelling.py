@@ -161,17 +161,17 @@ class Labelling(Task[Tensor]):
         mask = _mask(field, output)
         codes = self.decoded(output, mask, field)
         chances = _steps(output.detach(), mask.shape[1]).float().softmax(dim=2).gather(2, codes[..., None])[..., 0]
-        found = self._spans(codes, mask, field)
+        values = self._spans(codes, mask, field)
         sure = (chances * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
-        return [{"value": value, "confidence": float(one)} for value, one in zip(found, sure, strict=True)]
+        return [{"value": value, "confidence": float(one)} for value, one in zip(values, sure, strict=True)]
 
     def truths(self, batch: Batch) -> list[Any]:
         target = self.target(batch)
         if target is None:
             return [None] * batch.rows
         known = target.data >= 0
-        found = self._spans(target.data.masked_fill(~known, -1), known.new_ones(known.shape), batch.inputs.get(self.on))
-        return [value if present else None for value, present in zip(found, target.present.tolist(), strict=True)]
+        values = self._spans(target.data.masked_fill(~known, -1), known.new_ones(known.shape), batch.inputs.get(self.on))
+        return [value if present else None for value, present in zip(values, target.present.tolist(), strict=True)]
 
     def _spans(self, codes: Tensor, mask: Tensor, field: Field | None) -> list[list[list[Any]]]:
         """Return the spans of each row in the user's units, without the background."""

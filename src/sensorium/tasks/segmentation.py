@@ -102,8 +102,8 @@ class Segmentation(Task[Tensor]):
         maps = self._maps(part)
         size = (maps[0].shape[2], maps[0].shape[3])
         prior = resized(self.prior[None], size)
-        found = self.last(self.decoder(maps, fused.pooled)) + prior
-        return torch.where(part.present[:, None, None, None], found, prior)
+        logits = self.last(self.decoder(maps, fused.pooled)) + prior
+        return torch.where(part.present[:, None, None, None], logits, prior)
 
     def _maps(self, part: Encoded) -> Sequence[Tensor]:
         if self.has_levels:
@@ -132,7 +132,7 @@ class Segmentation(Task[Tensor]):
     def answers(self, output: Tensor, batch: Batch) -> list[Answer]:
         field = batch.inputs.get(self.on)
         outside = int(self.prior.exp().mean(dim=(1, 2)).argmax())
-        found: list[Answer] = []
+        answers: list[Answer] = []
         for i, logits in enumerate(output):
             if field is not None and field.frame is not None and field.extent is not None and bool(field.present[i]):
                 codes, confidence = in_user_pixels(logits, self.size, field, i, outside)
@@ -148,8 +148,8 @@ class Segmentation(Task[Tensor]):
             if self.overlay and field is not None and bool(field.present[i]):
                 drawn = overlaid(in_grey(field.data[i]), class_codes(logits, self.size), self.reader.background)
                 one["overlay"] = Attachment(drawn, "image", note="overlay")
-            found.append(one)
-        return found
+            answers.append(one)
+        return answers
 
     def explained(self, output: Tensor, of: Tensor) -> Tensor:
         """Return the mean probability that ``output`` gives the classes answered in ``of``, over the pixels in focus."""
@@ -168,8 +168,8 @@ class Segmentation(Task[Tensor]):
 
     def question(self, of: Tensor) -> list[str]:
         what = "the mask" if self.focus is None else self.focus
-        found = self._in_focus(of.argmax(dim=1)).flatten(1).any(dim=1).tolist()
-        return [f"mean probability of {what}" if some else "mean probability of the whole mask" for some in found]
+        in_focus = self._in_focus(of.argmax(dim=1)).flatten(1).any(dim=1).tolist()
+        return [f"mean probability of {what}" if some else "mean probability of the whole mask" for some in in_focus]
 
     def views(self, scorer: Scorer[Tensor]) -> list[View]:
         return segmentation_views(scorer) if isinstance(scorer, OverlapScorer) and scorer.rows else []
