@@ -53,6 +53,7 @@ ROOMS = {
     "scipy": {"signal", "nn", "evaluation", "experts", "training", "testing"},
     "gensim": {"language", "encoders"},
     "jieba": {"language"},
+    "sacrebleu": {"metrics"},
     "textblob": {"language"},
     "av": {"codecs"},
     "pydicom": {"codecs"},

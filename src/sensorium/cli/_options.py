@@ -76,6 +76,8 @@ FLAGS = (
     "epochs",
 )
 """Flags to suggest for a misspelt one."""
+PROMPT = "prompt"
+"""The option that names the columns a task is asked with."""
 EXTRA = {"allow_extra_args": True, "ignore_unknown_options": True}
 """Settings of a command that also accepts the options of a task."""
 
@@ -236,10 +238,10 @@ def duration_seconds(text: str) -> float:
 def task_options(
     task: str | None, overrides: Sequence[str], target: list[str] | None
 ) -> tuple[list[str], dict[str, Any], Any]:
-    """Separate the options of a task from recipe overrides.
+    """Separate the options of a task, and its prompts, from recipe overrides.
 
     ``--between photo,caption`` is an option of the task retrieval; ``--time days --event died`` are the parts of the target
-    of the task survival.
+    of the task survival; ``--prompt question`` is the column that a task is asked with, of any task.
 
     Args:
         task: The kind of task.
@@ -277,9 +279,10 @@ def task_options(
         )
     parts = registry.find("tasks", task).parts
     known = registry.options("tasks", task).model_fields
+    prompts = {PROMPT: split_names(task_flags.pop(PROMPT))} if PROMPT in task_flags else {}
     for name in task_flags:
         if name not in known and name not in parts:
-            near = nearest(name, [*known, *parts, *FLAGS])
+            near = nearest(name, [*known, *parts, PROMPT, *FLAGS])
             raise ConfigError(
                 f"task {task} has no option {name.replace('_', '-')!r}{near}", fix=f"sensorium kinds tasks {task}"
             )
@@ -287,7 +290,7 @@ def task_options(
     if target_parts and target:
         raise ConfigError(f"the target of task {task} is given by its parts: {', '.join(parts)}", fix="leave out --target")
     options = {name: _value(text, str(known[name].annotation)) for name, text in task_flags.items()}
-    return rest, options, target_parts or target
+    return rest, prompts | options, target_parts or target
 
 
 def _value(text: str, kind: str) -> Any:

@@ -155,6 +155,14 @@ class Batch(Tensors):
         keep = self.weight > 0
         return replace(self, targets={name: part.hide(keep) for name, part in self.targets.items()})
 
+    def shuffled(self) -> Batch:
+        """The batch with each row's inputs replaced by those of another row, the same in every call. Targets, weights and
+        prompts stay."""
+        cycle = torch.randperm(self.rows, generator=torch.Generator().manual_seed(self.rows))
+        order = torch.empty_like(cycle).index_copy(0, cycle, cycle.roll(1)).to(self.weight.device)
+        inputs = {s: replace(f, where=None).map(lambda t: t[order]) for s, f in self.inputs.items()}
+        return replace(self, inputs=inputs)
+
     def without(self, *streams: str) -> Batch:
         """The batch with ``streams`` missing in every row."""
         return self.keep({s: torch.zeros_like(self.inputs[s].present) for s in streams})

@@ -177,6 +177,8 @@ class Task(nn.Module, ABC, Generic[Out]):
     parts: ClassVar[tuple[str, ...]] = ()
     """What the columns are called that make one target together: ``("time", "event")``. Empty: it is one column."""
     asks: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # options of its target columns, by kind, where the user says none
+    reads_as: ClassVar[str | None] = None
+    """The kind as which its target columns are read where the user names none; None: as their cells suggest."""
     headline: ClassVar[str]
     """The metric quoted first."""
     higher_is_better: ClassVar[bool] = True
@@ -190,6 +192,8 @@ class Task(nn.Module, ABC, Generic[Out]):
     """Whether it answers for each place of the input it lies on, whose default encoder then keeps a fine grid."""
     differentiable: ClassVar[bool] = True
     """Whether gradients flow through ``explained``."""
+    scored_shuffled: ClassVar[bool] = False
+    """Whether it is also scored with the inputs of other rows, since its answers may score without regard to the row's."""
 
     def __init__(self, goal: Goal, dim: int) -> None:
         super().__init__()
@@ -345,6 +349,11 @@ class Task(nn.Module, ABC, Generic[Out]):
     def constant(self, baseline: Any, rows: int) -> Out:
         """The output, for ``rows`` rows, of knowing ``baseline`` alone."""
         raise TypeError(f"{type(self).__name__} has a baseline and makes no answer of it")
+
+    def rivals(self, output: Out) -> dict[str, Out]:
+        """The outputs of simple methods for the rows of ``output``, by name, which a report scores beside its own: the
+        answer of the most similar training row."""
+        return {}
 
 
 class Operable(Protocol):

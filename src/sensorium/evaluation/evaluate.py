@@ -17,6 +17,7 @@ from sensorium.core.forward import Forward
 from sensorium.core.registry import kind_of
 from sensorium.evaluation.baselines import ComponentAccumulator
 from sensorium.evaluation.bootstrap import bounds, resample
+from sensorium.evaluation.controls import ControlAccumulator
 from sensorium.evaluation.findings import findings, verdict
 from sensorium.evaluation.results import Evaluation, TargetScores
 from sensorium.evaluation.score_accumulator import ScoreAccumulator, TaskAccumulator
@@ -74,6 +75,7 @@ class _Gathered:
         known: By task, the scores of the baseline.
         answered: By task, the predictions and truths of each row.
         parts: The scores of the network and the experts by themselves.
+        controls: The scores of simple methods, and with the inputs of other rows.
     """
 
     rows: int
@@ -81,6 +83,7 @@ class _Gathered:
     known: dict[str, TaskAccumulator]
     answered: dict[str, _Answered]
     parts: ComponentAccumulator
+    controls: ControlAccumulator
 
 
 def _gathered(
@@ -92,7 +95,7 @@ def _gathered(
     plain = ScoreAccumulator(model.tasks, losses=False)
     known = {name: plain.each[name] for name, baseline in baselines.items() if name in plain.each and baseline is not None}
     parts = ComponentAccumulator(model, alone=len(wanted) > 1)
-    gathered = _Gathered(0, tallies, known, {name: _Answered() for name in model.tasks}, parts)
+    gathered = _Gathered(0, tallies, known, {name: _Answered() for name in model.tasks}, parts, ControlAccumulator(model))
     with torch.inference_mode():
         for each in batches:
             run = each if isinstance(each, Forward) else Forward(model, each)
@@ -105,6 +108,7 @@ def _gathered(
                         answers, truths = task.answers(outputs[name], batch), task.truths(batch)
                         gathered.answered[name].add(answers, truths, tally.each[name].reported_loss)
             parts.update(run, batch)
+            gathered.controls.update(run, batch)
             for name, one in known.items():
                 constant = moved(one.task.constant(baselines[name], batch.rows), batch.weight.device)
                 plain.add(one, constant, batch)
@@ -165,6 +169,7 @@ def _target(name: str, gathered: _Gathered, whole: Subset, resamples: int, seed:
     if name in gathered.known:
         scores.baseline = gathered.known[name].scores()
         plain = resample(gathered.known[name].scorer, names=[head], resamples=resamples, seed=seed)[head]
+    scores.controls = gathered.controls.of(name, drawn, task.higher_is_better, resamples, seed)
     scores.varied = one.scorer.varied
     scores.verdict = verdict(task.higher_is_better, drawn[head], plain if scores.varied else None)
     draws = _subsets(scores, task, gathered, drawn[head], resamples, seed)

@@ -31,7 +31,7 @@ def findings(target: TargetScores, draws: Mapping[Subset, Tensor]) -> list[str]:
     if not target.varied:
         same = f"all {target.rows:,} scored rows have the same target, so no score shows whether the model discriminates"
         return [_how_good(target), f"{target.name}: {same}."]
-    return [_how_good(target), *_streams(target, draws)]
+    return [_how_good(target), *_controls(target), *_streams(target, draws)]
 
 
 def verdict(higher_is_better: bool, whole: Tensor, baseline: Tensor | None) -> Verdict:
@@ -63,6 +63,16 @@ def _how_good(target: TargetScores) -> str:
     if target.baseline is None or target.verdict == "unknown":
         return f"{text}."
     return f"{text}: {PHRASES[target.verdict]} {target.nothing} ({number(target.baseline[target.headline])})."
+
+
+def _controls(target: TargetScores) -> list[str]:
+    """The comparison with each control."""
+    head = target.headline
+    return [
+        f"{target.name}: {target.named()} {number(control.metrics[head])} with {name}, {number(target.metrics[head])} "
+        f"as it is: {'significantly better' if control.beaten else 'no significant gain'}."
+        for name, control in target.controls.items()
+    ]
 
 
 def _streams(target: TargetScores, draws: Mapping[Subset, Tensor]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from math import isnan
 
 ACRONYMS = {"auroc": "AUROC", "f1": "F1", "mae": "MAE", "rmse": "RMSE", "r2": "R²", "pearson": "Pearson"}
+ACRONYMS |= {"cider": "CIDEr-D", "bleu": "BLEU", "rouge": "ROUGE", "l": "L"}
 
 
 def number(value: float | None) -> str:

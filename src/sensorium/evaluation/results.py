@@ -13,6 +13,7 @@ from sensorium.core.answer import margin
 from sensorium.core.rendering import Rendered
 from sensorium.core.report_views import Gallery, Matrix, Scatter, Sentence, View
 from sensorium.evaluation.baselines import ComponentScores
+from sensorium.evaluation.controls import Control
 from sensorium.evaluation.formatting import words
 from sensorium.evaluation.robustness import Robustness
 from sensorium.evaluation.stream_subsets import Subset
@@ -47,6 +48,7 @@ class TargetScores:
         varied: Whether the targets of the scored rows differ; otherwise no score shows discrimination.
         macro: The metrics that are averaged over classes.
         floor: Scores of the network and each expert by themselves, for models with experts.
+        controls: Scores of simple methods on the same rows, and of the model with other rows' inputs, if any.
         findings: The conclusions as sentences.
     """
 
@@ -71,6 +73,7 @@ class TargetScores:
     varied: bool = True
     macro: Collection[str] = ()
     floor: ComponentScores | None = None
+    controls: dict[str, Control] = field(default_factory=dict)
     findings: list[str] = field(default_factory=list)
 
     def named(self, metric: str | None = None) -> str:
@@ -115,6 +118,14 @@ class Evaluation(Rendered):
         plain: dict[str, Any] = _plain({n: t.floor.to_json() for n, t in self.targets.items() if t.floor is not None})
         return plain
 
+    def _controls(self) -> dict[str, Any]:
+        """By target and control, every metric and the interval of the gain over it."""
+        return {
+            name: {control: {"scores": one.metrics, "gain": one.gain} for control, one in target.controls.items()}
+            for name, target in self.targets.items()
+            if target.controls
+        }
+
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON; None for undefined metrics. Subset scores of several targets are named ``target.metric``."""
         several = len(self.targets) > 1
@@ -134,6 +145,7 @@ class Evaluation(Rendered):
                 "baseline": {name: t.baseline for name, t in each if t.baseline is not None},
                 "subsets": subsets,
                 "shapley": {name: t.shapley for name, t in each if t.shapley},
+                **({"controls": controls} if (controls := self._controls()) else {}),
                 "findings": self.findings,
                 **({"floor": floors} if (floors := self.floor()) else {}),
                 **({"robustness": {name: r.to_json() for name, r in self.robustness.items()}} if self.robustness else {}),

@@ -52,13 +52,22 @@ class Attention(nn.Module):
             context: ``[B, M, D]``.
             mask: Visible context, ``[B, M]`` for all queries or ``[B, N, M]``.
         """
+        return self.attend(queries, *self.project(context), mask)
+
+    def project(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys and values ``[B, H, M, D / H]`` of ``context`` ``[B, M, D]``, which a decoder keeps between steps."""
+        key, value = self.key_value(context).chunk(2, dim=-1)
+        return self._split(key), self._split(value)
+
+    def attend(self, queries: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+        """Attend from ``queries`` ``[B, N, D]`` to a context given by its ``key`` and ``value`` (``project``); ``mask`` as
+        in ``forward``."""
         seen = mask.unsqueeze(1) if mask.dim() == 2 else mask
         some = seen.any(dim=-1, keepdim=True)  # [B, 1 or N, 1]
-        key, value = self.key_value(context).chunk(2, dim=-1)
         attended = F.scaled_dot_product_attention(
             self._split(self.query(queries)),
-            self._split(key),
-            self._split(value),
+            key,
+            value,
             # Fully masked rows see everything and their result is dropped: a softmax over nothing is NaN.
             attn_mask=(seen | ~some).unsqueeze(1),
             dropout_p=self.dropout if self.training else 0.0,

@@ -31,6 +31,8 @@ def _target(target: TargetScores) -> str:
         mark = "→" if metric == target.headline else " "
         line = f"  {mark} {target.named(metric):{width}}  {number(value):>9}  {number(low):>9} … {number(high):<9}"
         lines.append(line + (f"  {number(target.baseline[metric]):>9}" if target.baseline else ""))
+    if target.controls:
+        lines += ["", *_controls(target)]
     if len(target.subsets) > 1:
         lines += ["", *_bars(target)]
     if target.shapley:
@@ -39,6 +41,20 @@ def _target(target: TargetScores) -> str:
     if target.floor is not None:
         lines += ["", "  Components", *(f"    {sentence}" for sentence in target.floor.sentences())]
     return "\n".join(lines)
+
+
+def _controls(target: TargetScores) -> list[str]:
+    """Every metric of the controls, a line each."""
+    rows = {"as it is": target.metrics, **{name: control.metrics for name, control in target.controls.items()}}
+    if target.baseline:
+        rows["without any input"] = target.baseline
+    width = max(map(len, rows))
+    names = [target.named(metric) for metric in target.metrics]
+    lines = ["  What the scores are worth", f"    {'':{width}}" + "".join(f"  {name:>11}" for name in names)]
+    return lines + [
+        f"    {name:{width}}" + "".join(f"  {number(values[metric]):>11}" for metric in target.metrics)
+        for name, values in rows.items()
+    ]
 
 
 def _bars(target: TargetScores) -> list[str]:

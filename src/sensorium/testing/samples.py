@@ -155,6 +155,11 @@ def _texts() -> list[Any]:
     return [" ".join(words[(i * k) % 10] for k in range(1, 4 + i)) for i in range(12)]
 
 
+def _captions() -> list[Any]:
+    said = [f"a {colour} {thing} here" for colour in ("red", "blue", "pink") for thing in ("dress", "ﬁt", "Hat", "连衣裙")]
+    return [said[i] if i % 3 else [said[i], said[-i]] for i in range(12)]
+
+
 @cache
 def files() -> tuple[str, ...]:
     """Paths of small files for options that name one: a tokeniser, word vectors."""
@@ -288,6 +293,7 @@ _CELLS = {
     "tags": _tags,
     "datetime": _dates,
     "text": _texts,
+    "sentences": _captions,
     "part_of_speech": lambda: [f"{text}!" for text in _texts()],
     "image": _pictures,
     "mask": _masks,

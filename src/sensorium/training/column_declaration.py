@@ -50,6 +50,9 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
     targets = list(dict.fromkeys([*targets, *(name for task in tasks for name in task.targets)]))
     for name in dict.fromkeys(name for task in tasks for name in task.prompts):
         specs.setdefault(name, {})["role"] = "prompt"
+    read_as = _kinds_of_targets(tasks, specs)
+    for name, kind in read_as.items():
+        specs.setdefault(name, {})["kind"] = kind
     derived = declared_sources(table, specs)
     # An ignored name may be a derived column that is only offered further down.
     ignored = {name for name, role in roles.items() if role == "ignore"}
@@ -81,7 +84,7 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
             columns[name], reasons[name] = {"role": role}, (role, "", "as specified")
             continue
         inferred = guesses[name]
-        kind, reason = inferred.kind, inferred.reason
+        kind, reason = inferred.kind, "as its task reads it" if name in read_as else inferred.reason
         if name in all_targets and name not in overrides:
             kind, reason = target_kind(name, kind, reason, table.column(name))
         if inferred.role == "ignore" and not {"kind", "role"} & specs.get(name, {}).keys():
@@ -125,6 +128,18 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
     if not schema.inputs:
         raise DataError("no column is left to learn from", file=table.source, fix="name fewer with --ignore")
     return Declared(schema, reasons, doubts)
+
+
+def _kinds_of_targets(tasks: list[TaskSpec], specs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return the kinds as which tasks read their targets, where the user names none."""
+    kinds = {
+        name: find("tasks", str(task.spec["kind"])).reads_as
+        for task in tasks
+        if "kind" in task.spec
+        for name in task.targets
+        if "kind" not in specs.get(name, {})
+    }
+    return {name: kind for name, kind in kinds.items() if kind is not None}
 
 
 def _task_options(tasks: list[TaskSpec], name: str, kind: str) -> dict[str, Any]:

@@ -1,0 +1,112 @@
+"""A scorer of generated sentences: it keeps the words of each row, and what metrics need is computed once from them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from sensorium.core.batch import Batch, Field
+from sensorium.core.scorer import Kept, Scorer
+from sensorium.language.word_segmentation import words
+from sensorium.metrics.bleu import available, bleu, bleu_statistics
+from sensorium.metrics.sentences import cider_d, exact_match, rouge_l, token_f1
+from sensorium.metrics.weighting import mean
+
+METRICS = ("cider", "bleu", "rouge_l", "token_f1", "exact_match")
+"""All metrics; ``bleu`` only where sacrebleu is installed."""
+
+
+class Speaking(Protocol):
+    """A task that generates sentences."""
+
+    def target(self, batch: Batch) -> Field | None: ...
+
+    def truths(self, batch: Batch) -> list[Any]: ...
+
+    def said(self, output: Any) -> list[tuple[str, float]]:
+        """The sentence and the confidence of each row of ``output``."""
+
+
+def tokens(sentence: str) -> list[str]:
+    """Return the words of ``sentence`` as metrics compare them: lower case, no punctuation; all symbols if there are no
+    words."""
+    every = words(sentence.lower())
+    return [word for word in every if any(c.isalnum() for c in word)] or every
+
+
+class SentenceScorer(Scorer[Any]):
+    """Keeps the generated sentence of each row, its references and its confidence.
+
+    Args:
+        task: The scored task.
+        metrics: Names of the metrics, the headline first.
+    """
+
+    def __init__(self, task: Speaking, metrics: Sequence[str]) -> None:
+        super().__init__()
+        self._task = task
+        self.metrics = tuple(name for name in metrics if name != "bleu" or available())
+        self._computed: dict[str, Tensor] = {}
+        self._computed_rows = 0
+
+    def keep(self, output: Any, batch: Batch) -> Kept:
+        target = self._task.target(batch)
+        if target is None or not bool(target.present.any()):
+            return {"said": [], "references": [], "confidence": torch.zeros(0, dtype=torch.float64)}
+        here = target.present.tolist()
+        rows = [
+            (sentence, [truth] if isinstance(truth, str) else list(truth), confidence)
+            for (sentence, confidence), truth, known in zip(
+                self._task.said(output), self._task.truths(batch), here, strict=True
+            )
+            if known
+        ]
+        return {
+            "said": [sentence for sentence, _, _ in rows],
+            "references": [references for _, references, _ in rows],
+            "confidence": torch.tensor([confidence for _, _, confidence in rows], dtype=torch.float64),
+        }
+
+    @property
+    def said(self) -> list[str]:
+        """The sentence of each row."""
+        found: list[str] = self.kept.get("said", [])
+        return found
+
+    @property
+    def references(self) -> list[list[str]]:
+        """The references of each row."""
+        found: list[list[str]] = self.kept.get("references", [])
+        return found
+
+    @property
+    def varied(self) -> bool:
+        return any(row != self.references[0] for row in self.references)
+
+    def each(self, metric: str) -> Tensor:
+        """Return ``metric`` of each row ``[rows]``; of BLEU the statistics ``[rows, n]``."""
+        if self._computed_rows != self.rows:
+            self._computed, self._computed_rows = {}, self.rows
+        if metric not in self._computed:
+            self._computed[metric] = self._compute(metric)
+        return self._computed[metric]
+
+    def _compute(self, metric: str) -> Tensor:
+        if metric == "bleu":
+            return bleu_statistics(self.said, self.references)
+        said, references = list(map(tokens, self.said)), [list(map(tokens, row)) for row in self.references]
+        if metric == "cider":
+            return cider_d(said, references)
+        one = {"rouge_l": rouge_l, "token_f1": token_f1, "exact_match": exact_match}[metric]
+        return torch.tensor([one(a, b) for a, b in zip(said, references, strict=True)], dtype=torch.float64)
+
+    def compute(self, weights: Tensor | None = None, names: Collection[str] | None = None) -> dict[str, Tensor]:
+        weights = self.ones() if weights is None else weights
+        return {
+            name: bleu(self.each(name), weights) if name == "bleu" else mean(self.each(name), weights)
+            for name in self.metrics
+            if names is None or name in names
+        }
