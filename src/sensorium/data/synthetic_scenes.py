@@ -83,7 +83,7 @@ def scene(rng: np.random.Generator) -> tuple[Pixels, Pixels, Pixels, str]:
         cx = (0.27 + 0.46 * (quarter % 2)) * side + rng.uniform(-0.05, 0.05) * side
         cy = (0.27 + 0.46 * (quarter // 2)) * side + rng.uniform(-0.05, 0.05) * side
         kind = int(rng.integers(len(SHAPES)))
-        inside = _inside(SHAPES[kind], x - cx, y - cy, radius)
+        inside = inside_shape(SHAPES[kind], x - cx, y - cy, radius)
         picture[inside] = np.array(COLOURS[str(name)]) + rng.uniform(-15, 15, 3)
         shapes[inside] = kind + 1
         if i == pick:
@@ -92,8 +92,15 @@ def scene(rng: np.random.Generator) -> tuple[Pixels, Pixels, Pixels, str]:
     return noisy, shapes, meant, str(rng.choice(_NOTES)).format(names[pick])
 
 
-def _inside(shape: str, x: NDArray[np.float64], y: NDArray[np.float64], radius: float) -> NDArray[np.bool_]:
-    """Which places relative to the middle lie in the shape."""
+def inside_shape(shape: str, x: NDArray[np.float64], y: NDArray[np.float64], radius: float) -> NDArray[np.bool_]:
+    """Return which places lie in a shape.
+
+    Args:
+        shape: One of ``SHAPES``.
+        x: Places to the right of the middle of the shape.
+        y: Places below it.
+        radius: Its size.
+    """
     if shape == "disc":
         return np.hypot(x, y) < radius
     if shape == "square":
