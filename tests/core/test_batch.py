@@ -201,3 +201,13 @@ def test_structs_with_grids_are_compiled_and_exported() -> None:
         assert result.grid == (3,)
         assert torch.equal(result.tokens, want.tokens)
         assert all(torch.equal(a, b) for a, b in zip(result.pyramid, want.pyramid, strict=True))
+
+
+def test_batches_with_and_without_frames_are_joined() -> None:
+    """A batch in which no row has the image has no frame: its rows get zeros."""
+    one = Field(torch.zeros(2, 3), torch.ones(2, dtype=torch.bool), frame=torch.ones(2, 2, 3), extent=torch.ones(2, 2))
+    none = Field(torch.zeros(1, 3), torch.zeros(1, dtype=torch.bool))
+    for parts, at in (([one, none], [1, 1, 0]), ([none, one], [0, 1, 1])):
+        both = joined(parts)
+        assert both.frame[:, 0, 0].tolist() == both.extent[:, 0].tolist() == at
+        assert both.mask is None

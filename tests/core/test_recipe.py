@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sensorium.core.errors import ConfigError
 from sensorium.core.portable_recipe import portable
-from sensorium.core.recipe import Recipe
+from sensorium.core.recipe import Recipe, read_yaml
 from sensorium.core.upgrade import VERSION
 
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -164,3 +164,14 @@ def test_an_empty_file_leaves_everything_open(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text("# nothing yet\n", encoding="utf-8")
     assert Recipe.from_yaml(tmp_path / "r.yaml") == Recipe()
     assert Recipe.from_yaml(str(tmp_path / "r.yaml")).to_yaml() == Recipe().to_yaml()
+
+
+def test_the_key_on_is_a_word() -> None:
+    """YAML 1.1 takes it for true."""
+    written = "columns: {mask: {kind: mask, role: target, on: photo, classes: {a: 0, b: 1}}}"
+    recipe = Recipe.parse(read_yaml(written))
+    assert recipe.columns["mask"]["on"] == "photo"  # type: ignore[index]
+    assert Recipe.parse(read_yaml(recipe.to_yaml())) == recipe
+    assert read_yaml("{a: on, b: true}") == {"a": True, "b": True}, "as a value it is what it was"
+    changed = recipe.override(["columns.other={kind: mask, on: photo}"])
+    assert changed.columns["other"] == {"kind": "mask", "on": "photo"}

@@ -243,8 +243,18 @@ def joined(parts: Sequence[Any]) -> Any:
         return {}
     leaves, shape = pytree.tree_flatten(parts[0])
     rest = [pytree.tree_flatten(part)[0] for part in parts[1:]]
-    together = [_along_rows(same) if isinstance(same[0], Tensor) else same[0] for same in zip(leaves, *rest, strict=True)]
+    rows = [next(len(leaf) for leaf in part if isinstance(leaf, Tensor)) for part in (leaves, *rest)]
+    together = [
+        _along_rows(_filled(same, rows)) if any(isinstance(leaf, Tensor) for leaf in same) else same[0]
+        for same in zip(leaves, *rest, strict=True)
+    ]
     return pytree.tree_unflatten(together, shape)
+
+
+def _filled(parts: Sequence[Tensor | None], rows: Sequence[int]) -> list[Tensor]:
+    """``parts`` with zeros for None: frames of a batch in which no row has what they are of."""
+    like = next(part for part in parts if part is not None)
+    return [like.new_zeros(n, *like.shape[1:]) if part is None else part for part, n in zip(parts, rows, strict=True)]
 
 
 def _along_rows(parts: Sequence[Tensor]) -> Tensor:

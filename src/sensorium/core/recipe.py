@@ -201,7 +201,7 @@ class Recipe(Section):
                 at[parent] = inner if isinstance(inner, dict) else {}
                 at = at[parent]
             try:
-                parsed = yaml.safe_load(value)
+                parsed = yaml.load(value, Loader=_Loader)
             except yaml.YAMLError:
                 raise ConfigError(f"{value!r} in {text!r} is not a YAML value") from None
             at[last] = _number(parsed)
@@ -210,7 +210,17 @@ class Recipe(Section):
 
 # libyaml where PyYAML was built with it: a table of thousands of columns would take the pure one a minute.
 _Base: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_SafeLoader):  # type: ignore[misc]
+    """Reads the key ``on`` as a word: YAML 1.1 takes it for true, and a mask lies ``on: photo``."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:bool" and key.value == "on":
+                key.tag = "tag:yaml.org,2002:str"
+        return super().construct_mapping(node, deep)
 
 
 def read_yaml(text: str | bytes) -> Any:
