@@ -142,7 +142,9 @@ def _censored(upto: float, *, before: bool, draw: Tensor) -> float:
     for moment in sorted(set(TIME.tolist())):
         if moment > upto or (before and moment == upto):
             break
-        risk = sum(float(w) for w, t in zip(draw, TIME, strict=True) if t >= moment)
+        risk = sum(
+            float(w) for w, t, e in zip(draw, TIME, EVENT, strict=True) if t > moment or (t == moment and not e)
+        )  # events come first
         left = sum(float(w) for w, t, e in zip(draw, TIME, EVENT, strict=True) if t == moment and not e)
         share *= 1 - left / risk if risk else 1.0
     return max(share, 0.02)
@@ -162,7 +164,7 @@ def test_uno_and_brier_match_their_formulas(draw: Tensor) -> None:
     above = below = 0.0
     for i in range(40):
         for j in range(40):
-            if EVENT[i] and TIME[i] < TIME[j]:
+            if EVENT[i] and (TIME[i] < TIME[j] or (TIME[i] == TIME[j] and not EVENT[j])):
                 weight = float(draw[i] * draw[j]) / _censored(TIME[i], before=True, draw=draw) ** 2
                 below += weight
                 above += weight * (1.0 if risk[i] > risk[j] else 0.5 if risk[i] == risk[j] else 0.0)
@@ -184,6 +186,19 @@ def test_uno_and_brier_match_their_formulas(draw: Tensor) -> None:
     wanted = np.trapezoid(errors, grid.numpy()) / 8.0
     assert float(brier_over_time(grid)(prediction, truth, draw[None])) == pytest.approx(wanted)
     assert calibration_at(grid, 1)(prediction, truth, draw[None]).shape == (1,)
+
+
+def test_scores_match_scikit_survival_and_lifelines() -> None:
+    """Figures of scikit-survival 0.28, with each censoring a quarter later, so
+    that none is at the time of an event; ties are to be understood that way. Calibration by lifelines' Kaplan-Meier.
+    """
+    risk, grid = torch.from_numpy(X @ COEF), torch.tensor([1.5, 2.5, 5.5, 9.5], dtype=torch.float64)
+    prediction = torch.cat([risk[:, None], torch.exp(-0.1 * grid * risk.exp()[:, None])], dim=1)
+    for late in (0.25, 0.0):
+        truth = torch.stack([time + late * ~event, event.double()], dim=1)
+        assert float(uno_c_index(prediction, truth, ones[None])) == pytest.approx(0.6595955699074894, abs=1e-9)
+        assert float(brier_over_time(grid)(prediction, truth, ones[None])) == pytest.approx(0.19433403033227803, abs=1e-9)
+        assert float(calibration_at(grid, 1)(prediction, truth, ones[None])) == pytest.approx(0.22454348868908092, abs=1e-9)
 
 
 def test_true_curves_are_calibrated() -> None:

@@ -70,6 +70,22 @@ def test_boosting_of_numbers() -> None:
     assert_near(evaluated(ours, torch.from_numpy(new)), model.predict(new)[:, None])
 
 
+def test_split_by_missingness_is_finite() -> None:
+    """scikit-learn's threshold is infinite where a node parts the missing values from all others."""
+    x = np.random.default_rng(0).normal(size=(300, 2)).astype(np.float32)
+    x[::2, 0] = np.nan
+    y = np.isnan(x[:, 0]).astype(float)
+    boosting = ensemble.HistGradientBoostingRegressor(max_iter=3, random_state=0).fit(x, y)
+    assert any(np.isinf(tree.nodes["num_threshold"]).any() for trees in boosting._predictors for tree in trees)
+    extra = ensemble.ExtraTreesRegressor(n_estimators=5, random_state=0).fit(x, y)
+    for ours, theirs in (
+        (boosted([boosting], [[0]], np.zeros(1)), boosting),
+        (forest(extra, lambda v: v[:, :, 0], 1), extra),
+    ):
+        assert bool(ours.threshold.isfinite().all())
+        assert_near(evaluated(ours, torch.from_numpy(x)), theirs.predict(x)[:, None])
+
+
 def test_in_parts_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
     x = rows(200, 0)
     model = ensemble.ExtraTreesRegressor(n_estimators=10, random_state=0).fit(x, target(x, 5))

@@ -2,7 +2,8 @@
 
 Predictions are ``[B, 1 + G]``: the risk (larger for an earlier expected event) and the survival probability at each of G
 times. Truths are ``[B, 2]``: time, and 1 for an event or 0 for censoring at that time. The censoring distribution is
-estimated from the scored rows (Kaplan-Meier), separately for each resample.
+estimated from the scored rows (Kaplan-Meier), separately for each resample. Events precede censoring at the same time, so a
+row with an event at t was observed with the probability that censoring comes at t or later.
 """
 
 from __future__ import annotations
@@ -19,26 +20,30 @@ RARE = 0.02
 GROUPS = 10
 
 
-def kaplan_meier(time: Tensor, event: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+def kaplan_meier(time: Tensor, event: Tensor, weight: Tensor, *, others_first: bool = False) -> tuple[Tensor, Tensor]:
     """Return the sorted distinct times ``[U]`` and the Kaplan-Meier survival after each ``[R, U]``, for each resample.
 
     Args:
         time: Times ``[B]``.
         event: Whether the event happened ``[B]``, bool.
         weight: Weights of the rows in each resample ``[R, B]``, float64.
+        others_first: Whether rows without an event are no longer at risk at their own time, as for the distribution of
+            censoring, where ``event`` is censoring.
     """
     times, place = torch.unique(time, return_inverse=True)
     size = (weight.shape[0], len(times))
     died = weight.new_zeros(size).index_add(1, place, weight * event)
     gone = weight.new_zeros(size).index_add(1, place, weight)
     at_risk = gone.flip(1).cumsum(1).flip(1)
+    if others_first:
+        at_risk = at_risk - (gone - died)
     left = torch.where(at_risk > 0, 1 - died / at_risk.clamp_min(1e-300), 1.0)
     return times, left.clamp(0.0, 1.0).cumprod(dim=1)
 
 
 def _watched(truth: Tensor, weight: Tensor, at: Tensor, *, before: bool) -> Tensor:
     """The probability ``[R, N]`` of remaining uncensored at the times ``at`` ``[N]``, or just ``before`` them."""
-    times, share = kaplan_meier(truth[:, 0], truth[:, 1] < 0.5, weight)
+    times, share = kaplan_meier(truth[:, 0], truth[:, 1] < 0.5, weight, others_first=True)
     known = torch.cat([share.new_ones(share.shape[0], 1), share], dim=1)
     return known[:, torch.searchsorted(times, at.contiguous(), right=not before)].clamp_min(RARE)
 
@@ -54,8 +59,7 @@ def c_index(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
         weight: Weights of the rows in each resample ``[R, B]``.
     """
     time, event = truth[:, 0], truth[:, 1] > 0.5
-    # An event at the time at which another row is censored counts as earlier.
-    return _concordance(prediction[:, 0], time, event, weight, weight, ties=True)
+    return _concordance(prediction[:, 0], time, event, weight, weight)
 
 
 def uno_c_index(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
@@ -70,17 +74,16 @@ def uno_c_index(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
     """
     time, event = truth[:, 0], truth[:, 1] > 0.5
     share = _watched(truth, weight, time, before=True)
-    return _concordance(prediction[:, 0], time, event, weight / share.square(), weight, ties=False)
+    return _concordance(prediction[:, 0], time, event, weight / share.square(), weight)
 
 
-def _concordance(risk: Tensor, time: Tensor, event: Tensor, early: Tensor, late: Tensor, *, ties: bool) -> Tensor:
+def _concordance(risk: Tensor, time: Tensor, event: Tensor, early: Tensor, late: Tensor) -> Tensor:
     """Weighted concordance; ``early``, ``late`` ``[R, B]``: weights of a row as the first and second of a pair."""
     above, below = early.new_zeros(early.shape[0]), early.new_zeros(early.shape[0])
     first = event.nonzero()[:, 0]
     for index in torch.split(first, max(1, BLOCK // max(1, len(risk)))):
-        later = time > time[index, None]
-        if ties:
-            later |= (time == time[index, None]) & ~event
+        # An event at the time at which another row is censored counts as earlier.
+        later = (time > time[index, None]) | ((time == time[index, None]) & ~event)
         right = (risk[index, None] > risk).double() + 0.5 * (risk[index, None] == risk).double()
         pairs = later.double()
         above += (early[:, index] * (late @ (right * pairs).T)).sum(dim=1)

@@ -184,7 +184,11 @@ def _flat(trees: Sequence[_Nodes], output: NDArray[Any], base: NDArray[Any]) -> 
 
 
 def _rounded_down(threshold: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Round to float32 downwards, so that every float32 number compares to the threshold as before."""
+    """Round to float32 downwards, so that every float32 number compares to the threshold as before.
+
+    scikit-learn's infinite threshold parts missing values from all others; the largest number does the same and may be
+    stored, for a model file holds finite numbers only.
+    """
     with np.errstate(over="ignore"):
         near = threshold.astype(np.float32)
-    return np.where(near > threshold, np.nextafter(near, np.float32(-np.inf)), near)
+    return np.where(near > threshold, np.nextafter(near, np.float32(-np.inf)), near).clip(max=np.finfo(np.float32).max)
