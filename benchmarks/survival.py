@@ -7,8 +7,8 @@
 ``DATA`` holds the sets as their README describes them: ``deepsurv_support`` is fitted on ``train.csv`` and scored on
 ``test.csv``, as published; ``support2`` is cut into folds of the rows of ``train.csv``, anew for each seed. ``cox`` is
 lifelines' ``CoxPHFitter`` (``pip install lifelines``) with a ridge penalty of 0.01 on standardised numbers, gaps filled
-with medians and categories one-hot encoded, all learnt on the training rows. One line is appended for every fit, so a run that
-was stopped goes on. Nothing is chosen on the rows that are scored.
+with medians and categories one-hot encoded, all learnt on the training rows. One line is appended for every fit, so a run
+that was stopped goes on. Nothing is chosen on the rows that are scored.
 """
 
 from __future__ import annotations
