@@ -239,7 +239,7 @@ def task_options(
     """Separate the options of a task from recipe overrides.
 
     ``--between photo,caption`` is an option of the task retrieval; ``--time days --event died`` are the parts of the target
-    of the task survival.
+    of the task survival; ``--same product`` is a prompt column of the task retrieval.
 
     Args:
         task: The kind of task.
@@ -275,18 +275,22 @@ def task_options(
         raise ConfigError(
             f"no such option: --{name}{nearest(name, FLAGS)}", fix="if it is an option of a task, add --task KIND"
         )
-    parts = registry.find("tasks", task).parts
+    task_class = registry.find("tasks", task)
+    parts, prompted = task_class.parts, task_class.prompted
     known = registry.options("tasks", task).model_fields
     for name in task_flags:
-        if name not in known and name not in parts:
-            near = nearest(name, [*known, *parts, *FLAGS])
+        if name not in known and name not in parts and name not in prompted:
+            near = nearest(name, [*known, *parts, *prompted, *FLAGS])
             raise ConfigError(
                 f"task {task} has no option {name.replace('_', '-')!r}{near}", fix=f"sensorium kinds tasks {task}"
             )
     target_parts = {part: quoting.name(task_flags.pop(part)) for part in parts if part in task_flags}
     if target_parts and target:
         raise ConfigError(f"the target of task {task} is given by its parts: {', '.join(parts)}", fix="leave out --target")
-    options = {name: _value(text, str(known[name].annotation)) for name, text in task_flags.items()}
+    options = {
+        name: quoting.name(text) if name in prompted else _value(text, str(known[name].annotation))
+        for name, text in task_flags.items()
+    }
     return rest, options, target_parts or target
 
 

@@ -176,6 +176,9 @@ class Task(nn.Module, ABC, Generic[Out]):
     """The kinds of column that can be its target; empty: it has none, and learns from rows as they are."""
     parts: ClassVar[tuple[str, ...]] = ()
     """What the columns are called that make one target together: ``("time", "event")``. Empty: it is one column."""
+    prompted: ClassVar[Mapping[str, str]] = {}
+    """What the command calls its prompt columns, in order, and the kind they are read as unless the user says another:
+    ``{"same": "key"}`` for ``--same COLUMN``."""
     asks: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # options of its target columns, by kind, where the user says none
     headline: ClassVar[str]
     """The metric quoted first."""
@@ -242,6 +245,16 @@ class Task(nn.Module, ABC, Generic[Out]):
     def pyramids(self) -> tuple[str, ...]:
         """The streams of which it reads the feature pyramid (``Encoded.pyramid``), which encoders give only when asked."""
         return ()
+
+    @property
+    def sides(self) -> Mapping[str, tuple[str, ...]]:
+        """The sides of a row that it maps into one common space, each with its streams, by which rows can be indexed and
+        searched; empty where it has no such space."""
+        return {}
+
+    def side_vectors(self, output: Out) -> tuple[Tensor, Tensor]:
+        """The unit vectors of ``sides`` ``[B, S, E]``, zero where a side is absent, and which are present ``[B, S]``."""
+        raise TypeError(f"{type(self).__name__} has no common space")
 
     # ── the road ───────────────────────────────────────────────────────────────────────────────────────────────────
 
