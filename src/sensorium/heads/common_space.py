@@ -140,7 +140,7 @@ def _distinct(vectors: Tensor, present: Tensor, code: Tensor) -> Tensor:
     """
     rows = present.nonzero()[:, 0]
     order = rows[code[rows].argsort(stable=True)]
-    _, counts = code[order].unique_consecutive(return_counts=True)
+    _, counts = torch.unique_consecutive(code[order], return_counts=True)
     keep = torch.ones(len(order), dtype=torch.bool)
     start = 0
     for count in counts.tolist():
