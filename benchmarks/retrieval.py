@@ -83,7 +83,7 @@ def digits(folder: Path, epochs: int) -> None:
                     options={"between": ["image", "audio"], **options},
                     ignore=[c for c in train.columns if c not in ("image", "audio", *options.values())],
                     seed=seed,
-                    overrides=[f"training.epochs={epochs}", "training.batch_size=64", "training.lr=0.004"],
+                    overrides=[f"training.epochs={epochs}"],
                     out=Path(out) / "run",
                     quiet=True,
                 )
@@ -92,7 +92,11 @@ def digits(folder: Path, epochs: int) -> None:
             vectors = torch.stack([row.vectors for row in rows])
             found.append({**scores(vectors[:, 0], vectors[:, 1], labels), "seconds": seconds})
             print(name, seed, {key: round(value, 3) for key, value in found[-1].items()}, flush=True)
-        print(name, {key: f"{np.mean(v):.3f} ± {np.std(v):.3f}" for key in found[0] if (v := [f[key] for f in found])}, flush=True)
+        print(
+            name,
+            {key: f"{np.mean(v):.3f} ± {np.std(v):.3f}" for key in found[0] if (v := [f[key] for f in found])},
+            flush=True,
+        )
         if name == "labels":
             ridge = by_ridge(train, valid, model)
             print("ridge", {key: round(value, 3) for key, value in ridge.items()}, flush=True)
@@ -132,14 +136,15 @@ def search(rows: int = 100_000, width: int = 128) -> None:
                 nearest_rows(index, asked, present)
             seconds = (time.perf_counter() - begun) / rounds
             print(f"{queries} queries at a time: {queries / seconds:.0f} a second, {1000 * seconds:.1f} ms")
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB, vectors {vectors.nbytes >> 20} MiB")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"peak memory {peak:.0f} MiB, of which the vectors made here are {vectors.nbytes >> 20}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["digits", "search"])
     parser.add_argument("folder", nargs="?", type=Path)
-    parser.add_argument("--epochs", type=int, default=14)
+    parser.add_argument("--epochs", type=int, default=20)
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.what == "search":

@@ -48,7 +48,9 @@ def draw(folder: Path, rows: int, seed: int, name: str) -> Path:
                 pen.rectangle((x - half, y - half // 4 - 1, x + half, y + half // 4 + 1), fill=COLOURS[colour])
             picture.save(folder / name / f"{i}.png")
             word = str(rng.choice(WORDS[size]))
-            caption = str(rng.choice([f"a {word} {colour} {shape}", f"{word} {shape}, {colour}", f"{colour} {shape} ({word})"]))
+            caption = str(
+                rng.choice([f"a {word} {colour} {shape}", f"{word} {shape}, {colour}", f"{colour} {shape} ({word})"])
+            )
             gap = rng.random()
             photo = "" if gap < 0.05 else f"{name}/{i}.png"
             writer.writerow([f"{name}-{i}", photo, "" if gap > 0.95 else caption, f"{rng.uniform(1, 40):.2f}"])

@@ -93,7 +93,9 @@ def test_search_is_exact(tmp_path: Path) -> None:
         assert found.places[q].tolist() == [i if np.isfinite(scores[i]) else -1 for i in order]
         if asked[:, q].any():
             assert found.scores[q] == pytest.approx([scores[i] for i in order], abs=1e-5)
-    tied = nearest_rows(contents(np.ones((2, 9, 1)), np.ones((2, 9), bool)), np.ones((2, 1, 1)), np.ones((2, 1), bool), top=4)
+    tied = nearest_rows(
+        contents(np.ones((2, 9, 1)), np.ones((2, 9), bool)), np.ones((2, 1, 1)), np.ones((2, 1), bool), top=4
+    )
     assert tied.places.tolist() == [[0, 1, 2, 3]], "rows of equal scores keep the order of the index"
 
 
@@ -257,7 +259,9 @@ def test_a_model_without_a_common_space_is_refused(home: Path, tmp_path: Path) -
 
 def test_on_the_command_line(home: Path, tmp_path: Path, cli: Any) -> None:
     out = tmp_path / "my idx"
-    code, said, wrong = cli("index", home / "run", home / "gallery.csv", "--out", out, "--id", "sku", "--show", "note,price")
+    code, said, wrong = cli(
+        "index", home / "run", home / "gallery.csv", "--out", out, "--id", "sku", "--show", "note,price"
+    )
     assert code == 0, wrong
     assert "1 row without any of photo, note not indexed: 8" in wrong
     code, said, wrong = cli("search", out, "the", "blue one", "--filter", "price < 20", "--top", "3")

@@ -82,10 +82,18 @@ def _scores(
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """The score of every row for each query ``[Q, rows]``, -inf where no side is compared, and the side found."""
     queries, rows = vectors.shape[1], len(contents.ids)
+    filled = [b for b in range(len(contents.sides)) if bool(contents.present[b].any())]
+    whole = [a for a in range(len(contents.sides)) if bool(present[a].any())]
+    if len(whole) == 1 and bool(present[whole[0]].all()):
+        against = ([b for b in filled if b != whole[0]] or filled) if among is None else list(among)
+        if len(against) == 1:  # the usual search: one product, and no further pass over its result
+            score = vectors[whole[0]] @ contents.vectors[against[0]].T
+            if not bool(contents.present[against[0]].all()):
+                score[:, ~contents.present[against[0]]] = -np.inf
+            return score, np.broadcast_to(np.uint8(against[0]), score.shape)
     shape = (queries, rows)
     total, terms = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.uint8)
     side = np.zeros(shape, dtype=np.uint8)
-    filled = [b for b in range(len(contents.sides)) if bool(contents.present[b].any())]
     for a in range(len(contents.sides)):
         asked = np.flatnonzero(present[a])
         if not len(asked):
