@@ -253,7 +253,8 @@ class Task(nn.Module, ABC, Generic[Out]):
         return {}
 
     def side_vectors(self, output: Out) -> tuple[Tensor, Tensor]:
-        """The unit vectors of ``sides`` ``[B, S, E]``, zero where a side is absent, and which are present ``[B, S]``."""
+        """The unit vectors ``[B, S, E]`` of ``sides`` in ``output``, zero where one is absent, and which are present
+        ``[B, S]``."""
         raise TypeError(f"{type(self).__name__} has no common space")
 
     # ── the road ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -124,7 +124,8 @@ def without_rows(contents: Contents, ids: Collection[str]) -> Contents:
 
 
 def query_columns(predictor: Predictor, task: str) -> list[str]:
-    """Return the columns that the sides of ``task`` are read from: those of which a query may give cells."""
+    """Return the columns that the sides of ``task`` of the model in ``predictor`` are read from: those of which a query
+    may give cells."""
     composition = predictor.model.tasks[task].sides
     streams = [stream for parts in composition.values() for stream in parts]
     return [column.source for stream in streams for column in predictor.schema.streams[stream]]
