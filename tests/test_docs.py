@@ -113,8 +113,11 @@ def test_commands_exist() -> None:
         if "--task" in words:  # the options of a task stand beside those of the command
             kind = words[words.index("--task") + 1]
             own = registry.options("tasks", kind).model_fields if kind in registry.kinds("tasks") else {}
-            parts = registry.find("tasks", kind).parts if kind in registry.kinds("tasks") else ()
-            known |= {f"--{name.replace('_', '-')}" for name in (*own, *parts)}
+            found_task = registry.find("tasks", kind) if kind in registry.kinds("tasks") else None
+            named = () if found_task is None else (*found_task.parts, *found_task.prompted)
+            known |= {f"--{name.replace('_', '-')}" for name in (*own, *named)}
+        if words[1] == "search":  # a query is a cell of any column of the model
+            known |= {"--photo"}
         for flag in re.findall(r"--[a-z-]+", " ".join(words)):
             assert flag in known, f"{page}: no option {flag} in {' '.join(words)!r}"
 

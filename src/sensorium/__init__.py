@@ -17,6 +17,7 @@ _HOMES = {
     "Recipe": "sensorium.core.recipe",
     "Schema": "sensorium.core.schema",
     "Table": "sensorium.data.tables.table",
+    "Index": "sensorium.retrieval.index",
     "Predictor": "sensorium.predictor",
     "Model": "sensorium.model",
     "Batch": "sensorium.core.batch",

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
@@ -80,6 +81,15 @@ class Artifact:
             except RuntimeError as error:
                 raise ArtifactError(f"what its objectives learnt does not fit them: {_message(error)}") from None
         return objectives
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of its columns and weights: what is computed with two models of one digest is comparable."""
+        digest = hashlib.sha256(_json(_anywhere(self.schema.to_json())))
+        for name, tensor in sorted(self.model.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return digest.hexdigest()
 
     def merged(self) -> Artifact:
         """The same model with its low-rank updates added to the weights: nothing of them is left to carry or compute."""
@@ -297,6 +307,4 @@ def _json(data: Any) -> bytes:
 
 
 def _torch_version() -> str:
-    import torch
-
     return str(torch.__version__)

@@ -68,6 +68,14 @@ class Embedding(NamedTuple):
     problems: list[Problem]
 
 
+class SideVectors(NamedTuple):
+    """The sides of one row in a common space ``[S, E]``, which it has ``[S]``, and what was wrong with its cells."""
+
+    vectors: Tensor
+    present: Tensor
+    problems: list[Problem]
+
+
 class Step(NamedTuple):
     """What one row looks like after a step on its way through the model."""
 
@@ -228,6 +236,30 @@ class Predictor:
             raise ConfigError("the model has no network, so its rows have no vectors", fix="train it with --quality good")
         if stream is not None and stream not in self.model.streams:
             raise ConfigError(f"no stream named {stream!r}{nearest(stream, self.model.streams)}")
+
+    def side_vectors(
+        self, rows: Iterable[Record], task: str, *, batch_size: int = 64, media: Opener | None = None, workers: int = 2
+    ) -> Iterator[SideVectors]:
+        """Return the sides of each row in the common space of ``task`` (``Task.sides``), one batch after the other.
+
+        Args:
+            rows: Records by column; any column may be absent.
+            task: The name of a task that has a common space.
+            batch_size: Rows in each pass through the model.
+            media: Opens media cells; by default that of the predictor.
+            workers: Threads that decode.
+        """
+        for samples, problems in self._samples(rows, batch_size, media or self.media, workers):
+            for part, faults in zip(zip(*self.sides_of(samples, task), strict=True), problems, strict=True):
+                yield SideVectors(*part, faults)
+
+    @torch.inference_mode()
+    def sides_of(self, samples: Sequence[Sample], task: str) -> tuple[Tensor, Tensor]:
+        """``side_vectors`` for one batch of encoded ``samples``: ``[B, S, E]`` and ``[B, S]`` on the CPU; ``task`` as
+        there."""
+        output = Forward(self.model, self.batch(samples)).outputs[task]
+        vectors, present = self.model.tasks[task].side_vectors(output)
+        return vectors.float().cpu(), present.cpu()
 
     def batch(self, samples: Sequence[Sample], least: int | None = None) -> Batch:
         """``samples`` as a prepared batch on the model's device; padded to at least ``least`` rows for batch-invariant

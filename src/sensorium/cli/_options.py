@@ -241,7 +241,8 @@ def task_options(
     """Separate the options of a task, and its prompts, from recipe overrides.
 
     ``--between photo,caption`` is an option of the task retrieval; ``--time days --event died`` are the parts of the target
-    of the task survival; ``--prompt question`` is the column that a task is asked with, of any task.
+    of the task survival; ``--prompt question`` is the column that a task is asked with, of any task; ``--same product`` is
+    such a column of the task retrieval.
 
     Args:
         task: The kind of task.
@@ -277,19 +278,23 @@ def task_options(
         raise ConfigError(
             f"no such option: --{name}{nearest(name, FLAGS)}", fix="if it is an option of a task, add --task KIND"
         )
-    parts = registry.find("tasks", task).parts
+    task_class = registry.find("tasks", task)
+    parts, prompted = task_class.parts, task_class.prompted
     known = registry.options("tasks", task).model_fields
     prompts = {PROMPT: split_names(task_flags.pop(PROMPT))} if PROMPT in task_flags else {}
     for name in task_flags:
-        if name not in known and name not in parts:
-            near = nearest(name, [*known, *parts, PROMPT, *FLAGS])
+        if name not in known and name not in parts and name not in prompted:
+            near = nearest(name, [*known, *parts, *prompted, PROMPT, *FLAGS])
             raise ConfigError(
                 f"task {task} has no option {name.replace('_', '-')!r}{near}", fix=f"sensorium kinds tasks {task}"
             )
     target_parts = {part: quoting.name(task_flags.pop(part)) for part in parts if part in task_flags}
     if target_parts and target:
         raise ConfigError(f"the target of task {task} is given by its parts: {', '.join(parts)}", fix="leave out --target")
-    options = {name: _value(text, str(known[name].annotation)) for name, text in task_flags.items()}
+    options = {
+        name: quoting.name(text) if name in prompted else _value(text, str(known[name].annotation))
+        for name, text in task_flags.items()
+    }
     return rest, prompts | options, target_parts or target
 
 

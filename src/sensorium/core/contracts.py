@@ -176,6 +176,9 @@ class Task(nn.Module, ABC, Generic[Out]):
     """The kinds of column that can be its target; empty: it has none, and learns from rows as they are."""
     parts: ClassVar[tuple[str, ...]] = ()
     """What the columns are called that make one target together: ``("time", "event")``. Empty: it is one column."""
+    prompted: ClassVar[Mapping[str, str]] = {}
+    """What the command calls its prompt columns, in order, and the kind they are read as unless the user says another:
+    ``{"same": "key"}`` for ``--same COLUMN``."""
     asks: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # options of its target columns, by kind, where the user says none
     reads_as: ClassVar[str | None] = None
     """The kind as which its target columns are read where the user names none; None: as their cells suggest."""
@@ -248,6 +251,17 @@ class Task(nn.Module, ABC, Generic[Out]):
     def pyramids(self) -> tuple[str, ...]:
         """The streams of which it reads the feature pyramid (``Encoded.pyramid``), which encoders give only when asked."""
         return ()
+
+    @property
+    def sides(self) -> Mapping[str, tuple[str, ...]]:
+        """The sides of a row that it maps into one common space, each with its streams, by which rows can be indexed and
+        searched; empty where it has no such space."""
+        return {}
+
+    def side_vectors(self, output: Out) -> tuple[Tensor, Tensor]:
+        """The unit vectors ``[B, S, E]`` of ``sides`` in ``output``, zero where one is absent, and which are present
+        ``[B, S]``."""
+        raise TypeError(f"{type(self).__name__} has no common space")
 
     # ── the road ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -14,11 +14,9 @@ from sensorium.core.errors import ConfigError
 from sensorium.core.forward import Forward, Passable
 from sensorium.core.objective import Objective
 from sensorium.core.registry import component
+from sensorium.nn.contrastive_loss import INITIAL_BIAS, MAX_LOG_SCALE, sigmoid_loss, softmax_loss
 from sensorium.nn.loss_reduction import weighted_mean
 from sensorium.nn.streams import vectors
-
-MOST = math.log(100.0)
-"""The logits' scale is held below 100, as in CLIP: beyond it a single pair decides the gradient."""
 
 
 @component
@@ -58,8 +56,7 @@ class Contrastive(Objective):
         self.streams = model.fusion.streams
         self.project = nn.ModuleList(nn.Linear(model.fusion.dim, width, bias=False) for _ in self.streams)
         self.scale = nn.Parameter(torch.tensor(-math.log(temperature)))
-        # At the start nearly all pairs are of different rows; the bias says so, and learning begins gently.
-        self.bias = nn.Parameter(torch.tensor(-10.0)) if loss == "sigmoid" else None
+        self.bias = nn.Parameter(torch.tensor(INITIAL_BIAS)) if loss == "sigmoid" else None
 
     def forward(self, run: Forward) -> dict[str, Tensor]:
         if len(self.streams) < 2:
@@ -76,9 +73,9 @@ class Contrastive(Objective):
     def compared(self, cosine: Tensor) -> Tensor:
         """The loss ``[B]`` of each row, from the similarities ``cosine`` ``[B, B]`` of one stream's rows with the
         other's."""
-        logits = cosine * self.scale.clamp(max=MOST).exp()
+        logits = cosine * self.scale.clamp(max=MAX_LOG_SCALE).exp()
+        every = torch.ones_like(logits, dtype=torch.bool)
+        own = torch.eye(logits.shape[0], dtype=torch.bool, device=logits.device)
         if self.bias is not None:
-            sign = 2 * torch.eye(logits.shape[0], device=logits.device) - 1
-            return -F.logsigmoid(sign * (logits + self.bias)).sum(dim=1)
-        own = torch.arange(logits.shape[0], device=logits.device)
-        return (F.cross_entropy(logits, own, reduction="none") + F.cross_entropy(logits.T, own, reduction="none")) / 2
+            return sigmoid_loss(logits + self.bias, own, every)
+        return (softmax_loss(logits, own, every) + softmax_loss(logits.T, own, every)) / 2

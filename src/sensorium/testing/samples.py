@@ -134,6 +134,10 @@ def _categories() -> list[Any]:
     return ["red", "blue", "red", "green", "blue", "red", "NA", "blue", "Red", "green", "pink", "red"]
 
 
+def _keys() -> list[Any]:
+    return ["a1", "b2", "a1", 7, 7.0, "7", b"bytes", "c d", "\u4e2d\u6587", "a2", True, "photos/1.png"]
+
+
 def _steps() -> list[Any]:
     return [1, 3, "2", 4.0, 2, 3, "5", 1, 4, 3, 2, 3]
 
@@ -287,6 +291,7 @@ _CELLS = {
     "volume": _volumes,
     "points": _clouds,
     "vector": _vectors,
+    "key": _keys,
     "number": _numbers,
     "category": _categories,
     "ordinal": _steps,
@@ -303,6 +308,7 @@ _CELLS = {
 }
 
 _VALUES: dict[tuple[str, str, str], Callable[[], list[Any]]] = {
+    ("tasks", "retrieval", "between"): lambda: [["two", "one"]],
     ("encoders", "huggingface", "checkpoint"): _checkpoint("bert"),
     ("encoders", "huggingface", "config"): lambda: [
         {"model_type": "distilbert", "dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 8, "vocab_size": 60}

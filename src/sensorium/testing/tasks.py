@@ -222,6 +222,18 @@ def goal_of(kind: str) -> tuple[Goal, Batch]:
             readers[part].fit(iter(PART_CELLS[name]))
             fields[part] = readers[part].collate([readers[part].encode_target(cell) for cell in PART_CELLS[name]])
         return Goal(TASK, readers), Batch({}, fields, torch.ones(len(next(iter(fields.values())).present)))
+    if not find("tasks", kind).predicts:
+        names = [f"{TASK}_prompt_{name}" for name in find("tasks", kind).prompted]
+        prompts = [_prompt(name) for name in find("tasks", kind).prompted.values()]
+        rows = len(samples.cells("number"))
+        goal = Goal(
+            TASK,
+            {},
+            {name: reader for name, (reader, _) in zip(names, prompts, strict=True)},
+            {"one": Row((0,)), "two": Row((0,))},
+        )
+        asked = {name: field for name, (_, field) in zip(names, prompts, strict=True)}
+        return goal, Batch({}, {}, torch.ones(rows), asked)
     modality, target = target_of(kind)
     rows = target.present.shape[0]
     if modality.lies_on:
@@ -246,6 +258,14 @@ def _goal_on_a_grid(modality: Modality, target: Field) -> tuple[Goal, Batch]:
     levels = {"one": tuple(Level(4 * step, (step,) * len(layout.size)) for step in (2, 4))}
     goal = Goal(TASK, {TASK: modality}, streams={"one": layout, "two": Row((0,))}, levels=levels, lies_on={TASK: "one"})
     return goal, Batch({"one": field}, {TASK: lying}, torch.ones(len(cells)))
+
+
+def _prompt(kind: str) -> tuple[Modality, Field]:
+    """A fitted modality of ``kind`` and the cells of a prompt column."""
+    cells = samples.cells(kind)
+    modality: Modality = build("modalities", kind)
+    modality.fit(iter(cells))
+    return modality, modality.prepare(modality.collate([modality.encode(cell) for cell in cells]))
 
 
 def target_of(kind: str) -> tuple[Modality, Field]:

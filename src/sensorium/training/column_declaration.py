@@ -48,8 +48,12 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
     specs: dict[str, dict[str, Any]] = {name: _document(spec) for name, spec in recipe.columns.items()}
     tasks = [task_spec(name, spec) for name, spec in recipe.model.tasks.items()]
     targets = list(dict.fromkeys([*targets, *(name for task in tasks for name in task.targets)]))
-    for name in dict.fromkeys(name for task in tasks for name in task.prompts):
-        specs.setdefault(name, {})["role"] = "prompt"
+    for task in tasks:
+        for name, kind in zip(task.prompts, _prompt_kinds(task), strict=True):
+            spec = specs.setdefault(name, {})
+            spec["role"] = "prompt"
+            if kind is not None:
+                spec.setdefault("kind", kind)
     read_as = _kinds_of_targets(tasks, specs)
     for name, kind in read_as.items():
         specs.setdefault(name, {})["kind"] = kind
@@ -140,6 +144,12 @@ def _kinds_of_targets(tasks: list[TaskSpec], specs: Mapping[str, Mapping[str, An
         if "kind" not in specs.get(name, {})
     }
     return {name: kind for name, kind in kinds.items() if kind is not None}
+
+
+def _prompt_kinds(task: TaskSpec) -> list[str | None]:
+    """Return the kind that a task reads each of its prompt columns as; None where the cells decide."""
+    named = list(find("tasks", str(task.spec["kind"])).prompted.values()) if "kind" in task.spec else []
+    return [named[i] if i < len(named) else None for i in range(len(task.prompts))]
 
 
 def _task_options(tasks: list[TaskSpec], name: str, kind: str) -> dict[str, Any]:

@@ -169,9 +169,15 @@ def _columns(target: Target) -> tuple[str, ...]:
 def with_task(plan: Recipe, task: str, target: Target, options: Mapping[str, Any]) -> Recipe:
     """Return the recipe ``plan`` with a task of kind ``task`` and its ``options``.
 
-    ``target`` may name the parts of a target of several columns: ``{"time": "days", "event": "died"}``.
+    ``target`` may name the parts of a target of several columns: ``{"time": "days", "event": "died"}``. ``options`` may
+    name prompt columns by what the task calls them (``Task.prompted``).
     """
-    parts: tuple[str, ...] = registry.find("tasks", task).parts
+    task_class = registry.find("tasks", task)
+    parts: tuple[str, ...] = task_class.parts
+    prompts = [options[name] for name in task_class.prompted if options.get(name) is not None]
+    options = {name: value for name, value in options.items() if name not in task_class.prompted}
+    if prompts:
+        options["prompt"] = prompts
     if isinstance(target, Mapping):
         if set(target) != set(parts):
             wanted = ", ".join(parts) or "one column"

@@ -1,0 +1,1 @@
+"""Search by content: an index of rows in the common space of a model."""

@@ -1,0 +1,113 @@
+"""Exact search: the rows of an index whose sides are most similar to those of a query."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sensorium.retrieval.index_files import Contents
+
+CHUNK = 8_000_000
+"""Similarities computed at a time."""
+
+
+class Nearest(NamedTuple):
+    """The nearest rows of each query, best first, ``[Q, top]``: place (-1 beyond the last), score, and the side found."""
+
+    places: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    sides: NDArray[np.int64]
+
+
+def nearest_rows(
+    contents: Contents,
+    vectors: NDArray[np.float32],
+    present: NDArray[np.bool_],
+    *,
+    among: Sequence[int] | None = None,
+    allowed: NDArray[np.bool_] | None = None,
+    top: int = 10,
+) -> Nearest:
+    """Return the nearest rows of each query.
+
+    A row's score is the mean, over the sides of the query, of the highest cosine to any side compared with it. Rows of
+    equal scores are in the order of the index.
+
+    Args:
+        contents: The index.
+        vectors: Unit vectors of the sides of the queries ``[S, Q, E]``.
+        present: Which sides each has ``[S, Q]``.
+        among: The sides compared. None: for each side of a query all others; itself where no row has another.
+        allowed: Which rows may be returned ``[rows]``; None: all.
+        top: Maximum number of rows for each query.
+    """
+    queries, rows = vectors.shape[1], len(contents.ids)
+    top = min(top, rows)
+    places = np.full((queries, top), -1, dtype=np.int64)
+    scores, sides = np.zeros((queries, top), dtype=np.float32), np.zeros((queries, top), dtype=np.int64)
+    step = max(1, CHUNK // max(1, rows))
+    for start in range(0, queries if top else 0, step):
+        part = slice(start, start + step)
+        score, side = _scores(contents, vectors[:, part], present[:, part], among)
+        if allowed is not None:
+            score[:, ~allowed] = -np.inf
+        best = _largest(score, top)
+        value = np.take_along_axis(score, best, axis=1)
+        places[part] = np.where(np.isfinite(value), best, -1)
+        scores[part] = value
+        sides[part] = np.take_along_axis(side, best, axis=1)
+    return Nearest(places, scores, sides)
+
+
+def _largest(score: NDArray[np.float32], top: int) -> NDArray[np.int64]:
+    """The places of the ``top`` largest of each row, largest first; equal ones in their order."""
+    rows = score.shape[1]
+    if top == rows:
+        return np.argsort(-score, axis=1, kind="stable")
+    least = np.partition(score, rows - top, axis=1)[:, rows - top]
+    found = np.empty((len(score), top), dtype=np.int64)
+    for i, value in enumerate(score):
+        # All above the smallest that is returned, then as many equal ones as there is room for.
+        above = np.flatnonzero(value > least[i])
+        few = np.concatenate([above, np.flatnonzero(value == least[i])[: top - len(above)]])
+        found[i] = few[np.argsort(-value[few], kind="stable")]
+    return found
+
+
+def _scores(
+    contents: Contents, vectors: NDArray[np.float32], present: NDArray[np.bool_], among: Sequence[int] | None
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """The score of every row for each query ``[Q, rows]``, -inf where no side is compared, and the side found."""
+    queries, rows = vectors.shape[1], len(contents.ids)
+    filled = [b for b in range(len(contents.sides)) if bool(contents.present[b].any())]
+    whole = [a for a in range(len(contents.sides)) if bool(present[a].any())]
+    if len(whole) == 1 and bool(present[whole[0]].all()):
+        against = ([b for b in filled if b != whole[0]] or filled) if among is None else list(among)
+        if len(against) == 1:  # the usual search: one product, and no further pass over its result
+            score = vectors[whole[0]] @ contents.vectors[against[0]].T
+            if not bool(contents.present[against[0]].all()):
+                score[:, ~contents.present[against[0]]] = -np.inf
+            return score, np.broadcast_to(np.uint8(against[0]), score.shape)
+    shape = (queries, rows)
+    total, terms = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.uint8)
+    side = np.zeros(shape, dtype=np.uint8)
+    for a in range(len(contents.sides)):
+        asked = np.flatnonzero(present[a])
+        if not len(asked):
+            continue
+        best = np.full((len(asked), rows), -np.inf, dtype=np.float32)
+        by = np.zeros((len(asked), rows), dtype=np.uint8)
+        for b in ([b for b in filled if b != a] or filled) if among is None else among:
+            cosine = vectors[a, asked] @ contents.vectors[b].T
+            better = contents.present[b] & (cosine > best)
+            np.copyto(best, cosine, where=better)
+            np.copyto(by, np.uint8(b), where=better)
+        known = np.isfinite(best)
+        total[asked] += np.where(known, best, 0.0)
+        side[asked] = np.where(known, by, side[asked])
+        terms[asked] += known
+    score = np.where(terms > 0, total / np.maximum(terms, 1), -np.inf).astype(np.float32)
+    return score, side

@@ -1,0 +1,245 @@
+"""Retrieval: streams of a row find each other in a common space."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations, permutations
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sensorium.core import quoting
+from sensorium.core.answer import Answer
+from sensorium.core.batch import Batch, Encoded, Field
+from sensorium.core.contracts import Task
+from sensorium.core.errors import ConfigError, nearest
+from sensorium.core.goal import Goal
+from sensorium.core.registry import component, kind_of
+from sensorium.core.report_views import View
+from sensorium.core.scorer import Scorer
+from sensorium.heads.common_space import RankScorer, Sides, rank_views
+from sensorium.nn.contrastive_loss import INITIAL_BIAS, MAX_LOG_SCALE, sigmoid_loss, softmax_loss
+
+RANDOM = "random order"
+"""The baseline: ranking without any information."""
+
+
+@component
+class Retrieval(Task[Sides]):
+    """Cross-modal retrieval: maps two or more sides of a row into one space, so that each finds the others among all rows.
+
+    Needs no target: the rows themselves are the supervision (``--task retrieval --between photo,caption``). A side is a
+    stream, or several joined by ``+``: ``photo,caption+tags``. All pairs of sides contribute where a row has both, so that
+    from pairs of A and B and pairs of B and C, A finds C. A row with one side is a wrong candidate for all others.
+
+    ``same`` names a column by which rows match (``--same product``, ``--same label``): an item is a hit if its row has the
+    same value there. With ``matches: positive`` such rows are pulled together, also where neither has both sides; with
+    ``neutral`` they are only not pushed apart, as the captions of one picture. Without the column only the row itself is a
+    hit.
+
+    Scores are means over both directions of every pair: ``recall_at_k``, how often a hit is among the first k of all rows;
+    ``median_rank`` of the first hit; ``map``, mean average precision.
+    Index and search rows with ``sensorium index`` and ``sensorium search``.
+
+    Sources: ``softmax``, Radford et al. 2021 (CLIP), https://arxiv.org/abs/2103.00020, § 2.3; ``sigmoid``, Zhai et al. 2023
+    (SigLIP), https://arxiv.org/abs/2303.15343; several positives, Khosla et al. 2020, https://arxiv.org/abs/2004.11362.
+
+    Args:
+        between: The sides: streams, or several joined by ``+``. None: every stream is one.
+        width: Width of the common space.
+        loss: ``softmax``: which candidate of the batch matches; ``sigmoid``: whether each two match.
+        temperature: Initial temperature, which is then learned. Lower is stricter.
+        matches: What rows with the same value of the column ``same`` are to each other: ``positive`` or ``neutral``.
+        dropout: Dropout rate before the projections.
+    """
+
+    predicts: ClassVar[tuple[str, ...]] = ()
+    prompted: ClassVar[Mapping[str, str]] = {"same": "key"}
+    headline: ClassVar[str] = "recall_at_1"
+    nothing: ClassVar[str] = "ranking at random"
+    mergeable: ClassVar[bool] = False
+    per_row: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        goal: Goal,
+        dim: int,
+        *,
+        between: list[str] | None = None,
+        width: int = 64,
+        loss: Literal["softmax", "sigmoid"] = "softmax",
+        temperature: float = 0.07,
+        matches: Literal["positive", "neutral"] = "positive",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(goal, dim)
+        if not 0.01 <= temperature <= 100:
+            raise ConfigError(f"retrieval: temperature is {temperature}", fix="0.01 or more; 0.07 is usual")
+        if width < 1:
+            raise ConfigError(f"retrieval: width is {width}", fix="1 or more")
+        if len(goal.prompts) > 1:
+            raise ConfigError(f"task {goal.name!r}: rows match by one column, and {len(goal.prompts)} are named")
+        for name, reader in goal.prompts.items():
+            if kind_of(reader) not in self.prompted.values():
+                problem = f"task {goal.name!r}: rows match by keys, and this column is {kind_of(reader)}"
+                raise ConfigError(problem, column=name, fix=quoting.as_kind(name, "key"))
+        self.composition = _composition(goal, between)
+        self.names = list(self.composition)
+        self.sigmoid, self.pulls = loss == "sigmoid", matches == "positive"
+        streams = [stream for parts in self.composition.values() for stream in parts]
+        self.dropout = nn.Dropout(dropout)
+        self.project = nn.ModuleList(nn.Linear(dim, width) for _ in streams)
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+        self.bias = nn.Parameter(torch.tensor(INITIAL_BIAS)) if self.sigmoid else None
+        self.width = width
+
+    # ── model ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def forward(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> Sides:
+        projections = iter(self.project)
+        vectors, present = [], []
+        for parts in self.composition.values():
+            encoded = [streams[stream] for stream in parts]
+            total = torch.stack(
+                [next(projections)(self.dropout(one.pooled)).float() * one.present[:, None] for one in encoded]
+            ).sum(dim=0)
+            vectors.append(F.normalize(total, dim=1))
+            present.append(torch.stack([one.present for one in encoded]).any(dim=0))
+        rows = len(fused.present)
+        scale = self.log_scale.clamp(max=MAX_LOG_SCALE).exp().expand(rows)
+        bias = torch.zeros_like(scale) if self.bias is None else self.bias.expand(rows)
+        return Sides(torch.stack(vectors, dim=1), torch.stack(present, dim=1), scale, bias)
+
+    def target(self, batch: Batch) -> Field:
+        """For each row its code in the column by which rows match, 0 where it has none, and 1 for each side that it has:
+        ``[B, 1 + S]`` int64. Present where the row may have a match: two sides, or one and a code."""
+        counts = batch.weight > 0
+        # A stream that the batch does not hold is hidden by nobody: a task may be tried without inputs.
+        present = [
+            torch.stack([batch.inputs[s].present if s in batch.inputs else counts for s in parts]).any(dim=0) & counts
+            for parts in self.composition.values()
+        ]
+        sides = torch.stack(present, dim=1)
+        code = torch.zeros(batch.rows, dtype=torch.long, device=batch.weight.device)
+        for name in self.goal.prompts:
+            if name in batch.prompts:
+                code = _codes(batch.prompts[name])
+        data = torch.cat([code[:, None], sides.long()], dim=1)
+        some = sides.sum(dim=1)
+        return Field(data, (some > 1) | ((some > 0) & (code != 0)))
+
+    def loss(self, output: Sides, target: Field) -> Tensor:
+        code = target.data[:, 0]
+        present = output.present & target.data[:, 1:].bool()
+        own = torch.eye(len(code), dtype=torch.bool, device=code.device)
+        alike = (code[:, None] == code[None, :]) & (code != 0)[:, None] & ~own
+        total = output.vectors.new_zeros(len(code))
+        terms = output.vectors.new_zeros(len(code))
+        scale, bias = output.scale[:1], output.bias[:1]
+        for a, b in permutations(range(present.shape[1]), 2):
+            logits = output.vectors[:, a] @ output.vectors[:, b].T * scale
+            candidates = present[:, b].expand(len(code), -1)
+            candidates = candidates if self.pulls else candidates & ~alike
+            positive = (own | alike if self.pulls else own) & candidates
+            if self.sigmoid:
+                value = sigmoid_loss(logits + bias, positive, candidates)
+                counts = present[:, a] & candidates.any(dim=1)
+            else:
+                value = softmax_loss(logits, positive, candidates)
+                counts = present[:, a] & positive.any(dim=1)
+            total, terms = total + value.masked_fill(~counts, 0.0), terms + counts
+        return total / terms.clamp(min=1)
+
+    def merge(self, outputs: Sequence[Sides], share: Tensor, *, vote: bool = False) -> Sides:
+        """Vectors of several networks side by side: their cosine is the mean of the networks' cosines."""
+        vectors = [one.vectors * share[:, i, None, None].sqrt() for i, one in enumerate(outputs)]
+        first = outputs[0]
+        return Sides(torch.cat(vectors, dim=2), first.present, first.scale, first.bias)
+
+    # ── answers and scores ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def sides(self) -> Mapping[str, tuple[str, ...]]:
+        return self.composition
+
+    def side_vectors(self, output: Sides) -> tuple[Tensor, Tensor]:
+        return output.vectors, output.present
+
+    def scorer(self) -> Scorer[Sides]:
+        return RankScorer(self.target)
+
+    def answers(self, output: Sides, batch: Batch) -> list[Answer]:
+        similarity, pairs = output.similarity()
+        found: list[Answer] = [
+            {"value": value if count else None} for value, count in zip(similarity.tolist(), pairs.tolist(), strict=True)
+        ]
+        if len(self.names) > 2:
+            cosine = (output.vectors @ output.vectors.transpose(1, 2)).tolist()
+            for answer, row, present in zip(found, cosine, output.present.tolist(), strict=True):
+                answer["similarities"] = {
+                    f"{self.names[a]}, {self.names[b]}": row[a][b]
+                    for a, b in combinations(range(len(self.names)), 2)
+                    if present[a] and present[b]
+                }
+        return found
+
+    def explained(self, output: Sides, of: Sides) -> Tensor:
+        """The mean similarity of the pairs of sides that ``of`` has; a pair that ``output`` lacks counts as 0."""
+        similarity, pairs = output.similarity()
+        _, whole = of.similarity()
+        return similarity * pairs / whole.clamp(min=1)
+
+    def question(self, of: Sides) -> list[str]:
+        return [f"similarity of {' and '.join(self.names)}"] * len(of.present)
+
+    def views(self, scorer: Scorer[Sides]) -> list[View]:
+        return rank_views(scorer, self.names) if isinstance(scorer, RankScorer) else []
+
+    def baseline(self, targets: Iterable[Field]) -> str:
+        """Nothing is known of a ranking from the targets."""
+        return RANDOM
+
+    def constant(self, baseline: Any, rows: int) -> Sides:
+        device = self.log_scale.device
+        vectors = torch.zeros(rows, len(self.names), self.width, device=device)
+        everything = torch.ones(rows, len(self.names), dtype=torch.bool, device=device)
+        return Sides(vectors, everything, torch.ones(rows, device=device), torch.zeros(rows, device=device))
+
+
+def _composition(goal: Goal, between: list[str] | None) -> dict[str, tuple[str, ...]]:
+    """The streams of each side, by its name."""
+    known = list(goal.streams)
+    named = known if between is None else between
+    found: dict[str, tuple[str, ...]] = {}
+    taken: dict[str, str] = {}
+    for side in named:
+        # A stream may itself have a plus in its name.
+        parts = (side,) if side in known else tuple(part.strip() for part in str(side).split("+"))
+        for part in parts:
+            if part not in known:
+                note = "; columns of the table are together the stream 'table'" if "table" in known else ""
+                raise ConfigError(f"retrieval: no stream named {part!r}{nearest(part, known)}{note}")
+            if part in taken:
+                raise ConfigError(f"retrieval: the stream {part!r} is named twice", fix="name each stream once")
+            taken[part] = side
+        found[side] = parts
+    if len(found) < 2:
+        raise ConfigError(
+            f"retrieval: it is between two or more streams, and {len(found)} {'is' if len(found) == 1 else 'are'} named",
+            fix=f"--between {','.join([*known, 'caption'][:2])}",
+        )
+    return found
+
+
+def _codes(field: Field) -> Tensor:
+    """Whole numbers ``[B]`` that are equal where the cells of ``field`` are, 0 where a row has none."""
+    data = field.data.reshape(len(field.present), -1)
+    # A key has two numbers of 24 bits, in 0 to 1; a category or a number has one.
+    parts = (data.double().nan_to_num(0.0) * (1 << 24)).round().long()
+    code = parts[:, 0] + 1
+    for i in range(1, parts.shape[1]):
+        code = code * (1 << 24) + parts[:, i]
+    return torch.where(field.present, code, torch.zeros_like(code))
