@@ -177,6 +177,7 @@ class Task(nn.Module, ABC, Generic[Out]):
     parts: ClassVar[tuple[str, ...]] = ()
     """What the columns are called that make one target together: ``("time", "event")``. Empty: it is one column."""
     asks: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # options of its target columns, by kind, where the user says none
+    asks_base: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # the same, of the input that its target lies on
     headline: ClassVar[str]
     """The metric quoted first."""
     higher_is_better: ClassVar[bool] = True
@@ -243,6 +244,14 @@ class Task(nn.Module, ABC, Generic[Out]):
         """The streams of which it reads the feature pyramid (``Encoded.pyramid``), which encoders give only when asked."""
         return ()
 
+    @property
+    def looks_at(self) -> tuple[str, ...]:
+        """The streams whose prepared data it reads beside their encodings: a forecast starts from the last value.
+
+        ``forward`` gets them among ``prompts``, under the stream's name, missing in the rows where the stream is.
+        """
+        return ()
+
     # ── the road ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     @abstractmethod
@@ -250,7 +259,7 @@ class Task(nn.Module, ABC, Generic[Out]):
         """The raw output for every row.
 
         ``streams`` are the parts before fusion, for heads that look at one; ``prompts`` the columns it is asked with, as
-        their modalities prepare them.
+        their modalities prepare them, and the streams that it ``looks_at``.
         """
 
     def target(self, batch: Batch) -> Field | None:

@@ -91,7 +91,9 @@ def check_modality(kind: str, cells: Sequence[Any] | None = None) -> None:
             decoded = modality.decode(value)
             assert json.loads(json.dumps(decoded)) == decoded, f"{where}: decode gives no JSON: {decoded!r}"
             back = modality.encode_target(decoded)
-            assert np.allclose(back, value, rtol=1e-4, atol=1e-5), f"{where}: {cell!r} comes back as {decoded!r}"
+            assert np.allclose(back, value, rtol=1e-4, atol=1e-5, equal_nan=True), (
+                f"{where}: {cell!r} comes back as {decoded!r}"
+            )
 
 
 def fitted(kind: str, cells: Sequence[Any]) -> Modality:

@@ -215,16 +215,17 @@ def _task(spec: dict[str, Any]) -> Any:
     target = part.target(batch)
     assert target is not None
     part.fit([target])
-    streams = tasks.streams(batch.rows)
+    streams = tasks.streams(batch.rows, goal)
+    fused = next(iter(streams.values()))
 
     def run() -> Any:
-        output = part(streams["one"], streams, {})
+        output = part(fused, streams, batch.prompts)
         scorer = part.scorer()
         scorer.update(output, batch)
         return output, part.loss(output, target), scorer.compute(), json.dumps(with_data_urls(part.answers(output, batch)))
 
     found = _both(part, run)
-    seen = tasks.seen(streams, target)
+    seen = tasks.seen(streams, target, batch.prompts)
     part.settle(seen, seen)
     return found, run(), part.state_dict()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -97,34 +98,36 @@ def check_settled(task: Task[Any], twin: Task[Any], batch: Batch, where: str) ->
     assert target is not None
     parts = streams(batch.rows, task.goal)
     fused = next(iter(parts.values()))
-    task.eval().settle(seen(parts, target), seen(parts, target))
+    task.eval().settle(seen(parts, target, batch.prompts), seen(parts, target, batch.prompts))
     nothing = Field(target.data, torch.zeros_like(target.present), target.mask)
     with torch.no_grad():
-        output = task(fused, parts, {})
+        output = task(fused, parts, batch.prompts)
         check_answers(task, output, batch, f"{where}, settled")
         check_scorer(task, output, batch, f"{where}, settled")
         twin.eval().load_state_dict(task.state_dict())
         lost = f"{where}: the state dict does not carry what settle learnt"
-        assert_same(twin(fused, parts, {}), output, lost)
+        assert_same(twin(fused, parts, batch.prompts), output, lost)
         assert with_data_urls(twin.answers(output, batch)) == with_data_urls(task.answers(output, batch)), lost
         alone = {s: p.map(lambda t: t[:1]) for s, p in parts.items()}
-        first = task(next(iter(alone.values())), alone, {})
+        first = task(next(iter(alone.values())), alone, _rows(batch, slice(0, 1)).prompts)
         own = Field(target.data[:1], target.present[:1], None if target.mask is None else target.mask[:1])
         if task.per_row:
             assert_same(task.loss(first, own), task.loss(output, target)[:1], f"{where}: settled rows depend on others")
-        task.settle(seen(parts, nothing), seen(parts, nothing))
-        assert bool(task.loss(task(fused, parts, {}), target).isfinite().all()), f"{where}: no target settles badly"
+        task.settle(seen(parts, nothing, batch.prompts), seen(parts, nothing, batch.prompts))
+        assert bool(task.loss(task(fused, parts, batch.prompts), target).isfinite().all()), (
+            f"{where}: no target settles badly"
+        )
 
 
-def seen(parts: dict[str, Encoded], target: Field) -> Seen:
-    """The encoded streams ``parts`` and ``target`` as a task sees them after training; the first stream stands in for
+def seen(parts: dict[str, Encoded], target: Field, prompts: Mapping[str, Field] | None = None) -> Seen:
+    """The encoded streams ``parts``, ``target`` and ``prompts`` as a task sees them after training; the first stream stands in for
     the fused vector."""
 
     def vectors(part: Encoded) -> Encoded:
         return Encoded(part.pooled.unsqueeze(1), part.present.unsqueeze(1), part.pooled, part.present)
 
     fused = {name: vectors(part) for name, part in parts.items()}
-    return Seen(next(iter(fused.values())), fused, target, torch.ones(target.present.shape[0]))
+    return Seen(next(iter(fused.values())), fused, target, torch.ones(target.present.shape[0]), prompts or {})
 
 
 def check_answers(task: Task[Any], output: Any, batch: Batch, where: str) -> None:
@@ -222,6 +225,13 @@ def goal_of(kind: str) -> tuple[Goal, Batch]:
         return Goal(TASK, readers), Batch({}, fields, torch.ones(len(next(iter(fields.values())).present)))
     modality, target = target_of(kind)
     rows = target.present.shape[0]
+    if modality.lies_on:  # what it lies on is the same cells as an input
+        base: Modality = build("modalities", modality.lies_on[0])
+        cells = samples.cells(modality.lies_on[0])
+        base.fit(iter(cells))
+        field = base.prepare(base.collate([base.encode(cell) for cell in cells]))
+        goal = Goal(TASK, {TASK: modality}, {}, {"base": base.layout}, {}, {TASK: "base"}, {TASK: base})
+        return goal, Batch({"base": field}, {TASK: target}, torch.ones(rows), {"base": field})
     return Goal.of(modality, TASK), Batch({}, {TASK: target}, torch.ones(rows))
 
 
