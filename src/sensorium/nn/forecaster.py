@@ -53,7 +53,7 @@ class Forecaster(nn.Module):
         self, channels: int, horizon: int, series: int, context: int, *, width: int, depth: int, dropout: float
     ) -> None:
         super().__init__()
-        self.horizon, self.series = horizon, series
+        self.channels, self.horizon, self.series = channels, horizon, series
         widths = [channels + 1, *[width] * depth]
         self.blocks = nn.ModuleList(CausalBlock(widths[i], width, 2**i, dropout) for i in range(depth))
         self.out = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * width + context, horizon * series * len(LEVELS)))

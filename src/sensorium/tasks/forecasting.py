@@ -168,8 +168,7 @@ class Forecasting(Task[Tensor]):
         level, spread = fused.pooled.new_zeros(rows, self.series), fused.pooled.new_ones(rows, self.series)
         field = None if self.on is None else prompts.get(self.on)
         if field is None:
-            channels = self.net.blocks[0].conv.in_channels - 1  # type: ignore[union-attr]
-            nothing = fused.pooled.new_zeros(rows, int(channels), self.past)  # type: ignore[arg-type]
+            nothing = fused.pooled.new_zeros(rows, self.net.channels, self.past)
             return nothing, level, spread, nothing.new_zeros((rows, self.past), dtype=torch.bool)
         window, real = self._window(field)
         own, some = window[:, : self.series], real.any(dim=1, keepdim=True)

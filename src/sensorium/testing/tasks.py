@@ -120,8 +120,8 @@ def check_settled(task: Task[Any], twin: Task[Any], batch: Batch, where: str) ->
 
 
 def seen(parts: dict[str, Encoded], target: Field, prompts: Mapping[str, Field] | None = None) -> Seen:
-    """The encoded streams ``parts``, ``target`` and ``prompts`` as a task sees them after training; the first stream stands in for
-    the fused vector."""
+    """The encoded streams ``parts``, ``target`` and ``prompts`` as a task sees them after training; the first stream
+    stands in for the fused vector."""
 
     def vectors(part: Encoded) -> Encoded:
         return Encoded(part.pooled.unsqueeze(1), part.present.unsqueeze(1), part.pooled, part.present)
