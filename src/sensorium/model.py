@@ -264,6 +264,7 @@ def goal_of(task: TaskSpec, schema: Schema, layouts: Mapping[str, Layout]) -> Go
         layouts,
         {},
         {name: str(targets[name].on) for name in task.targets if targets[name].on is not None},
+        {name: schema.columns[str(on)].reader for name in task.targets if (on := targets[name].on) is not None},
     )
 
 

@@ -258,9 +258,10 @@ def _filled(parts: Sequence[Tensor | None], rows: Sequence[int]) -> list[Tensor]
 
 
 def _along_rows(parts: Sequence[Tensor]) -> Tensor:
-    if parts[0].dim() > 1 and len({part.shape[1] for part in parts}) > 1:
-        longest = max(part.shape[1] for part in parts)
-        parts = [F.pad(part, (*[0, 0] * (part.dim() - 2), 0, longest - part.shape[1])) for part in parts]
+    for axis in range(1, parts[0].dim()):
+        longest = max(part.shape[axis] for part in parts)
+        after = [0, 0] * (parts[0].dim() - 1 - axis)
+        parts = [F.pad(p, (*after, 0, longest - p.shape[axis])) if p.shape[axis] < longest else p for p in parts]
     return torch.cat(list(parts))
 
 

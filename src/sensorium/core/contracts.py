@@ -182,6 +182,7 @@ class Task(nn.Module, ABC, Generic[Out]):
     asks: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # options of its target columns, by kind, where the user says none
     reads_as: ClassVar[str | None] = None
     """The kind as which its target columns are read where the user names none; None: as their cells suggest."""
+    asks_base: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # the same, of the input that its target lies on
     headline: ClassVar[str]
     """The metric quoted first."""
     higher_is_better: ClassVar[bool] = True
@@ -263,6 +264,14 @@ class Task(nn.Module, ABC, Generic[Out]):
         ``[B, S]``."""
         raise TypeError(f"{type(self).__name__} has no common space")
 
+    @property
+    def looks_at(self) -> tuple[str, ...]:
+        """The streams whose prepared data it reads beside their encodings: a forecast starts from the last value.
+
+        ``forward`` gets them among ``prompts``, under the stream's name, missing in the rows where the stream is.
+        """
+        return ()
+
     # ── the road ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     @abstractmethod
@@ -270,7 +279,7 @@ class Task(nn.Module, ABC, Generic[Out]):
         """The raw output for every row.
 
         ``streams`` are the parts before fusion, for heads that look at one; ``prompts`` the columns it is asked with, as
-        their modalities prepare them.
+        their modalities prepare them, and the streams that it ``looks_at``.
         """
 
     def target(self, batch: Batch) -> Field | None:

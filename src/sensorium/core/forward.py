@@ -71,6 +71,8 @@ class Forward:
         self, model: Passable, batch: Batch, keep: Mapping[str, Tensor] | None = None, *, least: int | None = None
     ) -> None:
         self.model, self.batch, self.keep, self.least = model, batch, keep, least
+        self.inputs: Mapping[str, Field] = batch.inputs
+        """The prepared streams: those of the batch, unless some were ``changed``."""
 
     @cached_property
     def streams(self) -> dict[str, Encoded]:
@@ -93,6 +95,12 @@ class Forward:
         assert self.model.experts is not None
         return self.model.experts.read(self.batch.inputs, self.least)
 
+    @property
+    def asked(self) -> dict[str, Field]:
+        """What tasks get beside encodings: the prompts, and the streams that they look at, hidden where the stream is."""
+        seen = dict.fromkeys(stream for task in self.model.tasks.values() for stream in task.looks_at)
+        return {**self.batch.prompts, **{s: self.inputs[s].hide(self.kept[s].present) for s in seen}}
+
     @cached_property
     def others(self) -> list[Forward]:
         """The passes of the further networks of a model that has several."""
@@ -103,7 +111,7 @@ class Forward:
         """What the network says by itself, or several by their mean; empty where there is none."""
         if not self.model.network:
             return {}
-        mine = self.model.answer(self.fused, self.kept, self.batch.prompts)
+        mine = self.model.answer(self.fused, self.kept, self.asked)
         by_network = [mine, *(other.own for other in self.others)]
         weight = self.batch.weight
         return {
@@ -136,10 +144,11 @@ class Forward:
     def changed(self, streams: Mapping[str, Encoded], inputs: Mapping[str, Field] | None = None) -> Forward:
         """The same rows with the encoded ``streams`` in place of their own.
 
-        ``inputs``: the fields from which they were encoded, for experts and further networks; without them those read
-        the original fields.
+        ``inputs``: the fields from which they were encoded, for experts, further networks and tasks that look at them;
+        without them those read the original fields.
         """
         other = self._again({**self.streams, **streams}, self.keep)
+        other.inputs = {**self.inputs, **(inputs or {})}
         if inputs and self.others:
             other.__dict__["others"] = [
                 run.changed({s: run.model.encode_stream(s, field, self.least) for s, field in inputs.items()})
@@ -153,6 +162,7 @@ class Forward:
     def _again(self, streams: dict[str, Encoded], keep: Mapping[str, Tensor] | None) -> Forward:
         other = Forward(self.model, self.batch, keep, least=self.least)
         other.__dict__["streams"] = streams
+        other.inputs = self.inputs
         if self.model.experts is not None and not self.model.training:
             other.__dict__["read"] = self.read
         if self.others:

@@ -59,6 +59,7 @@ class Goal:
         streams: By stream, the layout in which it reaches its encoder.
         levels: By stream, the levels of the feature pyramid that its encoder can give, from fine to coarse.
         lies_on: By target column that lies on a stream (boxes on a picture, labels along a sound), which.
+        bases: By the same target columns, the fitted modality of that stream.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Goal:
     streams: Mapping[str, Layout] = field(default_factory=dict)
     levels: Mapping[str, tuple[Level, ...]] = field(default_factory=dict)
     lies_on: Mapping[str, str] = field(default_factory=dict)
+    bases: Mapping[str, Modality] = field(default_factory=dict)
 
     @classmethod
     def of(cls, modality: Modality, name: str = "target") -> Self:

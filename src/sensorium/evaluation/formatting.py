@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from math import isnan
 
-ACRONYMS = {"auroc": "AUROC", "f1": "F1", "mae": "MAE", "rmse": "RMSE", "r2": "R²", "pearson": "Pearson"}
+ACRONYMS = {"auroc": "AUROC", "f1": "F1", "mae": "MAE", "mase": "MASE", "rmse": "RMSE", "r2": "R²", "pearson": "Pearson"}
 ACRONYMS |= {"cider": "CIDEr-D", "bleu": "BLEU", "rouge": "ROUGE", "l": "L"}
 
 

@@ -198,7 +198,7 @@ def _target(model: Model, name: str, tallies: Mapping[Key, ScoreAccumulator], me
     return Robustness(name, metric, higher, tallies["", "", 0.0].each[name].rows, curves)
 
 
-ERRORS = ("loss", "mae", "mse", "rmse", "error", "brier", "pinball", "nll", "wer", "cer")
+ERRORS = ("loss", "mae", "mse", "rmse", "error", "brier", "pinball", "nll", "wer", "cer", "mase", "width")
 
 
 def more_is_better(headline: str, headline_higher: bool, metric: str) -> bool:

@@ -41,9 +41,8 @@ class Series(Modality):
     A cell is a file (CSV, TSV, NPY, Parquet), a list or an array ``[T]``, ``[T, C]`` or ``[T, J, 3]`` (moving joints: 3 J
     channels). Encoded as ``[T, C]`` float32 with gaps filled; prepared as ``[B, C, T]``, standardised by channel, zero
     where
-    padded, with the mask of real steps. Longer series are cut at the end; a number of channels other than in training
-    raises
-    ``CellError``.
+    padded, with the mask of real steps. Longer series are cut (``keep``); a number of channels other than in training
+    raises ``CellError``. As a target it is the future of another series, with its gaps.
 
     Args:
         length: Maximum number of steps; None: the 95th percentile of the training series, at most 4096.
@@ -59,8 +58,11 @@ class Series(Modality):
         window: Length of a sliding window in steps. Each window becomes one step of summary statistics by channel: mean,
             deviation, extremes, crossings, change and autocorrelation. Shortens long recordings. None: no windows.
         step: Steps from one window to the next; None: half a window.
+        keep: Which part of a longer series is kept: its ``start``, or its ``end``, from which a forecast goes on.
     """
 
+    task = "forecasting"
+    lies_on = ("series",)
     widget = "file:.csv,.tsv,.npy,.parquet"
     media = True
     ragged = True
@@ -79,6 +81,7 @@ class Series(Modality):
         standardise: Literal["training", "recording", "none"] = "training",
         window: int | None = None,
         step: int | None = None,
+        keep: Literal["start", "end"] = "start",
     ) -> None:
         super().__init__()
         if length is not None and length < 1:
@@ -91,7 +94,7 @@ class Series(Modality):
             raise ConfigError("series: a window is 2 steps or more, and step, 1 or more, goes with a window")
         self.length, self.augment = length, augment
         self.rate, self.fill, self.gap, self.indicator = rate, fill, gap, indicator
-        self.standardise, self.window, self.step = standardise, window, step
+        self.standardise, self.window, self.step, self.keep = standardise, window, step, keep
 
     @classmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
@@ -153,6 +156,22 @@ class Series(Modality):
         return int(self.state["length"])
 
     def encode(self, cell: Any) -> Array:
+        filled, missing = fill(_single(self._steps(cell)), self.fill, self.gap)
+        # Gaps that remain get the mean: zero once standardised.
+        out = np.where(np.isnan(filled), np.asarray(self.state["mean"], dtype=np.float32), filled).astype(np.float32)
+        return np.concatenate([out, missing.astype(np.float32)], axis=1) if self.indicator else out
+
+    def encode_target(self, cell: Any) -> Array:
+        """Return the readings ``[T, C]`` in their own units, NaN where there is a gap."""
+        return _single(self._steps(cell))
+
+    def decode(self, value: Array) -> Any:
+        """Return the readings as lists ``[T]`` or ``[T][C]``, None where there is a gap."""
+        steps = [[float(number) if np.isfinite(number) else None for number in step] for step in np.asarray(value)]
+        return [step[0] for step in steps] if self.state["channels"] == 1 else steps
+
+    def _steps(self, cell: Any) -> Array:
+        """Return the part of a cell that is kept, ``[T, C]``."""
         steps = self._read(cell, self.state["length"])
         if steps.shape[1] != self.state["channels"]:
             raise CellError(
@@ -160,10 +179,7 @@ class Series(Modality):
                 file=cell.name if isinstance(cell, Blob) else None,
                 fix="a series is [T, channels]: is it turned, or has a column been added?",
             )
-        filled, missing = fill(_single(steps), self.fill, self.gap)
-        # Gaps that remain get the mean: zero once standardised.
-        out = np.where(np.isnan(filled), np.asarray(self.state["mean"], dtype=np.float32), filled).astype(np.float32)
-        return np.concatenate([out, missing.astype(np.float32)], axis=1) if self.indicator else out
+        return steps
 
     def extent(self, cell: Any) -> Array | None:
         """Return the number of steps; with ``rate``, the duration in seconds and the start time from the first column."""
@@ -285,15 +301,15 @@ class Series(Modality):
 
     @property
     def store_options(self) -> dict[str, Any]:
-        own = {"rate": self.rate, "fill": self.fill, "gap": self.gap, "indicator": self.indicator}
-        usual = {"rate": None, "fill": "line", "gap": None, "indicator": False}
+        own = {"rate": self.rate, "fill": self.fill, "gap": self.gap, "indicator": self.indicator, "keep": self.keep}
+        usual = {"rate": None, "fill": "line", "gap": None, "indicator": False, "keep": "start"}
         changed = {key: value for key, value in own.items() if value != usual[key]}
         return {key: self.state[key] for key in ("channels", "length", "mean")} | changed
 
     def _read(self, cell: Any, most: int) -> Array:
         """Return the first ``most`` steps of a cell, ``[T, C]`` float64, on the regular grid if there is a ``rate``."""
         if self.rate is None:
-            return _open(cell, most)
+            return _open(cell, most) if self.keep == "start" else _open(cell, _READINGS)[-most:]
         name = cell.name if isinstance(cell, Blob) else None
         steps = _open(cell, _READINGS)
         if steps.shape[1] < 2:
@@ -303,6 +319,8 @@ class Series(Modality):
             raise CellError("the first column holds no time", file=name, fix="seconds first, readings after")
         start, end = np.nanmin(times[np.isfinite(times)]), np.nanmax(times[np.isfinite(times)])
         count = int(min((end - start) * self.rate + 1e-6, most - 1)) + 1
+        if self.keep == "end":
+            start = end - (count - 1) / self.rate
         values, known = on_grid(times, steps[:, 1:], start + np.arange(count) / self.rate, self.fill, reach=self._reach)
         return np.where(known, values, np.nan)
 

@@ -95,7 +95,8 @@ def check_modality(kind: str, cells: Sequence[Any] | None = None) -> None:
             assert json.loads(json.dumps(plain)) == plain, f"{where}: decode gives no JSON: {decoded!r}"
             media = isinstance(decoded, Attachment)
             back = modality.encode_target(Blob(encode_attachment(decoded), "decoded") if media else decoded)
-            assert np.allclose(back, value, rtol=1e-4, atol=1e-5), f"{where}: {cell!r} comes back as {decoded!r}"
+            same = np.allclose(back, value, rtol=1e-4, atol=1e-5, equal_nan=True)
+            assert same, f"{where}: {cell!r} comes back as {decoded!r}"
 
 
 def fitted(kind: str, cells: Sequence[Any]) -> Modality:

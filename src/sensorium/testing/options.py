@@ -216,16 +216,17 @@ def _task(spec: dict[str, Any]) -> Any:
     assert target is not None
     part.fit([target])
     streams = tasks.streams(batch.rows, goal)
+    fused = next(iter(streams.values()))
 
     def run() -> Any:
-        output = part(streams["one"], streams, {})
+        output = part(fused, streams, batch.prompts)
         scorer = part.scorer()
         scorer.update(output, batch)
         answers = json.dumps(with_data_urls(part.answers(output, batch)))
         return output, part.loss(output, target), scorer.compute(), answers, part.explained(output, output)
 
     state = _both(part, run)
-    seen = tasks.seen(streams, target)
+    seen = tasks.seen(streams, target, batch.prompts)
     part.settle(seen, seen)
     return state, run(), part.state_dict()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from sensorium.core.collation import with_frames
 from sensorium.core.contracts import Seen, Task
 from sensorium.core.errors import ConfigError
 from sensorium.core.goal import Goal
-from sensorium.core.layout import Grid, Row
+from sensorium.core.layout import Grid, Layout, Row
 from sensorium.core.modality import Modality
 from sensorium.core.pyramid_level import Level
 from sensorium.core.registry import build, find, kinds
@@ -99,34 +100,36 @@ def check_settled(task: Task[Any], twin: Task[Any], batch: Batch, where: str) ->
     assert target is not None
     parts = streams(batch.rows, task.goal)
     fused = next(iter(parts.values()))
-    task.eval().settle(seen(parts, target), seen(parts, target))
+    task.eval().settle(seen(parts, target, batch.prompts), seen(parts, target, batch.prompts))
     nothing = Field(target.data, torch.zeros_like(target.present), target.mask)
     with torch.no_grad():
-        output = task(fused, parts, {})
+        output = task(fused, parts, batch.prompts)
         check_answers(task, output, batch, f"{where}, settled")
         check_scorer(task, output, batch, f"{where}, settled")
         twin.eval().load_state_dict(task.state_dict())
         lost = f"{where}: the state dict does not carry what settle learnt"
-        assert_same(twin(fused, parts, {}), output, lost)
+        assert_same(twin(fused, parts, batch.prompts), output, lost)
         assert with_data_urls(twin.answers(output, batch)) == with_data_urls(task.answers(output, batch)), lost
         alone = {s: p.map(lambda t: t[:1]) for s, p in parts.items()}
-        first = task(next(iter(alone.values())), alone, {})
+        first = task(next(iter(alone.values())), alone, _rows(batch, slice(0, 1)).prompts)
         own = Field(target.data[:1], target.present[:1], None if target.mask is None else target.mask[:1])
         if task.per_row:
             assert_same(task.loss(first, own), task.loss(output, target)[:1], f"{where}: settled rows depend on others")
-        task.settle(seen(parts, nothing), seen(parts, nothing))
-        assert bool(task.loss(task(fused, parts, {}), target).isfinite().all()), f"{where}: no target settles badly"
+        task.settle(seen(parts, nothing, batch.prompts), seen(parts, nothing, batch.prompts))
+        assert bool(task.loss(task(fused, parts, batch.prompts), target).isfinite().all()), (
+            f"{where}: no target settles badly"
+        )
 
 
-def seen(parts: dict[str, Encoded], target: Field) -> Seen:
-    """The encoded streams ``parts`` and ``target`` as a task sees them after training; the first stream stands in for
-    the fused vector."""
+def seen(parts: dict[str, Encoded], target: Field, prompts: Mapping[str, Field] | None = None) -> Seen:
+    """The encoded streams ``parts``, ``target`` and ``prompts`` as a task sees them after training; the first stream
+    stands in for the fused vector."""
 
     def vectors(part: Encoded) -> Encoded:
         return Encoded(part.pooled.unsqueeze(1), part.present.unsqueeze(1), part.pooled, part.present)
 
     fused = {name: vectors(part) for name, part in parts.items()}
-    return Seen(next(iter(fused.values())), fused, target, torch.ones(target.present.shape[0]))
+    return Seen(next(iter(fused.values())), fused, target, torch.ones(target.present.shape[0]), prompts or {})
 
 
 def check_answers(task: Task[Any], output: Any, batch: Batch, where: str) -> None:
@@ -256,8 +259,10 @@ def _goal_on_a_grid(modality: Modality, target: Field) -> tuple[Goal, Batch]:
         target = replace(target, frame=torch.from_numpy(modality.framing(field.extent.numpy())), extent=field.extent)
     lying = modality.prepare_target(target, field)
     levels = {"one": tuple(Level(4 * step, (step,) * len(layout.size)) for step in (2, 4))}
-    goal = Goal(TASK, {TASK: modality}, streams={"one": layout, "two": Row((0,))}, levels=levels, lies_on={TASK: "one"})
-    return goal, Batch({"one": field}, {TASK: lying}, torch.ones(len(cells)))
+    streams: dict[str, Layout] = {"one": layout, "two": Row((0,))}
+    goal = Goal(TASK, {TASK: modality}, {}, streams, levels, {TASK: "one"}, {TASK: base})
+    # Tasks that look at the input get it among the prompts.
+    return goal, Batch({"one": field}, {TASK: lying}, torch.ones(len(cells)), {"one": field})
 
 
 def _prompt(kind: str) -> tuple[Modality, Field]:

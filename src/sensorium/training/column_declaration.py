@@ -127,7 +127,7 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
         if name not in columns:
             raise DataError(f"no column named {name!r}{nearest(name, table.columns)}", file=table.source)
     _assign_streams(columns, recipe.streams)
-    _set_base_columns(columns)
+    _set_base_columns(columns, tasks)
     schema = Schema.declare(columns)
     if not schema.inputs:
         raise DataError("no column is left to learn from", file=table.source, fix="name fewer with --ignore")
@@ -167,8 +167,11 @@ def _assign_streams(columns: dict[str, dict[str, Any]], patterns: Patterns) -> N
             raise ConfigError(problem, column=name, fix="leave one of them out")
 
 
-def _set_base_columns(columns: dict[str, dict[str, Any]]) -> None:
-    """Set the option ``on`` of targets that lie on an input (masks, boxes); refuse where several inputs are possible."""
+def _set_base_columns(columns: dict[str, dict[str, Any]], tasks: list[TaskSpec]) -> None:
+    """Set the option ``on`` of targets that lie on an input (masks, boxes); refuse where several inputs are possible.
+
+    The options that their tasks require of that input are set too.
+    """
     for name, spec in columns.items():
         if spec.get("role") not in TARGETS or "on" in spec:
             continue
@@ -183,6 +186,14 @@ def _set_base_columns(columns: dict[str, dict[str, Any]]) -> None:
             )
         if under:
             spec["on"] = under[0]
+    for name, spec in columns.items():
+        if spec.get("role") not in TARGETS or spec.get("on") not in columns:
+            continue
+        base, task = columns[spec["on"]], find("modalities", spec["kind"]).task
+        named = [str(one.spec["kind"]) for one in tasks if name in one.targets and "kind" in one.spec]
+        for kind in named or ([] if task is None else [task]):
+            for key, value in find("tasks", kind).asks_base.get(base.get("kind", ""), {}).items():
+                base.setdefault(key, value)
 
 
 def check_targets(schema: Schema, table: Table) -> None:

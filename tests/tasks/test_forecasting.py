@@ -1,0 +1,107 @@
+"""Forecasting end to end: windows with gaps and other streams; quantiles, calibration, scores, reports, level shifts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import sensorium as sm
+from sensorium.metrics.forecasting import row_scores
+from sensorium.nn.forecaster import LEVELS, pinball, uncrossed
+
+QUICK = ["model.size=tiny", "training.epochs=12", "training.lr=0.005", "training.batch_size=32"]
+PAST, AHEAD = 24, 6
+
+
+def load_windows(path: Path, rows: int, seed: int) -> Path:
+    """Daily waves with a random level; a note says whether the next steps are higher. Gaps and missing cells."""
+    draw = np.random.default_rng(seed)
+    with path.open("w", encoding="utf-8") as file:
+        for i in range(rows):
+            time = draw.integers(12) + np.arange(PAST + AHEAD)
+            high = bool(draw.integers(2))
+            load = 50 * draw.normal() + 5 * np.sin(time / 12 * 2 * np.pi) + 0.3 * draw.normal(size=len(time))
+            load[PAST:] += 4 * high
+            cells: list[Any] = [round(float(value), 3) for value in load]
+            if i % 5 == 0:
+                cells[3] = cells[PAST + 2] = None
+            note = "a holiday, nobody works" if high else "an ordinary working day"
+            row = {"past": cells[:PAST], "future": cells[PAST:], "note": note if i % 7 else None}
+            if i % 29 == 3:
+                row["past"] = None
+            file.write(json.dumps(row) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("load")
+    return load_windows(folder / "train.jsonl", 300, 0), load_windows(folder / "test.jsonl", 120, 1)
+
+
+@pytest.fixture(scope="module")
+def fitted(tables: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("fitted") / "run"
+    sm.fit(tables[0], target="future", task="forecasting", columns={"note": "text"}, overrides=QUICK, quiet=True, out=out)
+    return out
+
+
+def test_it_beats_simple_methods_and_covers(fitted: Path, tables: tuple[Path, Path]) -> None:
+    found = sm.load(fitted).evaluate(tables[1]).targets["future"]
+    simple = next(view for view in found.views if view.name == "simple_methods").to_json()
+    assert found.metrics["mase"] == pytest.approx(simple[0]["MASE"], rel=1e-5)
+    assert all(found.metrics["mase"] < 0.8 * row["MASE"] for row in simple[1:])
+    assert 0.65 < found.metrics["coverage_80"] < 0.92
+    assert found.metrics["mase"] < found.subsets["past"]["mase"]  # the note helps
+    assert "Error and coverage by step" in (fitted / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_forecast_follows_the_level_and_its_quantiles_do_not_cross(fitted: Path) -> None:
+    model = sm.load(fitted)
+    past = (5 * np.sin(np.arange(PAST) / 12 * 2 * np.pi)).tolist()
+    rows = [{"past": past}, {"past": [value + 30 for value in past]}, {"note": "an ordinary working day"}, {}]
+    low, high, *_ = answers = [one.targets["future"] for one in model.predict(rows)]
+    assert np.asarray(high["value"]) - np.asarray(low["value"]) == pytest.approx(np.full(AHEAD, 30), abs=3)
+    for answer in answers:
+        quantiles = np.array([answer["quantiles"][f"{level:g}"] for level in LEVELS])
+        assert quantiles.shape == (len(LEVELS), AHEAD)
+        assert (np.diff(quantiles, axis=0) >= 0).all()
+        assert answer["value"] == answer["quantiles"]["0.5"]
+        assert answer["steps"] == list(range(1, AHEAD + 1))
+
+
+def test_on_the_command_line(tables: tuple[Path, Path], tmp_path: Path, cli: Any) -> None:
+    quick = [*QUICK[:1], "training.epochs=1"]
+    code, out, err = cli("fit", tables[0], "--target", "future", "--season", "12", "--task", "forecasting",
+                         "--out", tmp_path / "run", *quick)  # fmt: skip
+    assert code == 0, err
+    assert "mase" in (out + err).lower()
+
+
+def test_mase_is_the_error_relative_to_the_naive_forecast_within_the_past() -> None:
+    draw = np.random.default_rng(0)
+    past, future, said = draw.normal(size=(4, 30, 2)), draw.normal(size=(4, 7, 2)), draw.normal(size=(4, 7, 2))
+    future[0, 2, 1] = np.nan
+    expected = np.nanmean(np.abs(future - said), axis=1) / np.abs(np.diff(past, axis=1)).mean(axis=1)
+    scale = torch.from_numpy(np.abs(np.diff(past, axis=1)).mean(axis=1))
+    median, truth = torch.from_numpy(said), torch.from_numpy(future)
+    found = row_scores(median - 1, median, median + 1, median * 0, truth, scale)
+    assert found[:, 0].numpy() == pytest.approx(expected.mean(axis=1))
+    assert found[:, 4].tolist() == pytest.approx([2.0] * 4)
+    known = np.isfinite(future[0])
+    assert float(found[0, 1]) == pytest.approx((np.abs(future[0] - said[0]) <= 1)[known].mean())
+
+
+def test_pinball_is_least_at_the_quantile_and_quantiles_are_put_in_order() -> None:
+    truth = torch.randn(20_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    best = truth.quantile(torch.tensor(LEVELS, dtype=torch.float64))
+    least = pinball(best.expand(len(truth), -1), truth).mean(dim=0)
+    for off in (-0.1, 0.1):
+        assert bool((pinball((best + off).expand(len(truth), -1), truth).mean(dim=0) > least).all())
+    crossed = torch.tensor([3.0, 1.0, 2.0, 0.0, -1.0, 5.0, 4.0])
+    assert uncrossed(crossed).tolist() == [0.0, 0.0, 0.0, 0.0, 0.0, 5.0, 5.0]
