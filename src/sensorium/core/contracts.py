@@ -177,8 +177,7 @@ class Task(nn.Module, ABC, Generic[Out]):
     parts: ClassVar[tuple[str, ...]] = ()
     """What the columns are called that make one target together: ``("time", "event")``. Empty: it is one column."""
     prompted: ClassVar[Mapping[str, str]] = {}
-    """What the command calls its prompt columns, in order, and the kind they are read as unless the user says another:
-    ``{"same": "key"}`` for ``--same COLUMN``."""
+    """What the command calls its prompt columns, and the kind they are read as: ``{"same": "key"}`` for ``--same COLUMN``."""
     asks: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # options of its target columns, by kind, where the user says none
     reads_as: ClassVar[str | None] = None
     """The kind as which its target columns are read where the user names none; None: as their cells suggest."""
@@ -255,21 +254,16 @@ class Task(nn.Module, ABC, Generic[Out]):
 
     @property
     def sides(self) -> Mapping[str, tuple[str, ...]]:
-        """The sides of a row that it maps into one common space, each with its streams, by which rows can be indexed and
-        searched; empty where it has no such space."""
+        """The sides of a row, each with its streams, that it maps into one space to be searched; empty: it has none."""
         return {}
 
     def side_vectors(self, output: Out) -> tuple[Tensor, Tensor]:
-        """The unit vectors ``[B, S, E]`` of ``sides`` in ``output``, zero where one is absent, and which are present
-        ``[B, S]``."""
+        """The unit vectors ``[B, S, E]`` of ``sides`` in ``output``, zero if absent, and which are present ``[B, S]``."""
         raise TypeError(f"{type(self).__name__} has no common space")
 
     @property
     def looks_at(self) -> tuple[str, ...]:
-        """The streams whose prepared data it reads beside their encodings: a forecast starts from the last value.
-
-        ``forward`` gets them among ``prompts``, under the stream's name, missing in the rows where the stream is.
-        """
+        """The streams whose prepared data it reads (a forecast: the last value); ``forward`` gets it among ``prompts``."""
         return ()
 
     # ── the road ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -301,8 +295,7 @@ class Task(nn.Module, ABC, Generic[Out]):
 
     @abstractmethod
     def answers(self, output: Out, batch: Batch) -> list[Answer]:
-        """One answer for each row of ``output``: the key ``"value"`` holds the answer in the user's own units, pixels or
-        seconds.
+        """One answer for each row of ``output``: ``"value"`` holds it in the user's own units, pixels or seconds.
 
         ``batch`` is the prepared input: coordinates in an image are mapped back by its frame (``Field.frame``).
         """

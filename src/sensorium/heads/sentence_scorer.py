@@ -22,9 +22,11 @@ METRICS = ("cider", "bleu", "rouge_l", "token_f1", "exact_match")
 class Speaking(Protocol):
     """A task that generates sentences."""
 
-    def target(self, batch: Batch) -> Field | None: ...
+    def target(self, batch: Batch) -> Field | None:
+        """The targets of ``batch``, as ``Task.target``."""
 
-    def truths(self, batch: Batch) -> list[Any]: ...
+    def truths(self, batch: Batch) -> list[Any]:
+        """The references of each row of ``batch``, as ``Task.truths``."""
 
     def said(self, output: Any) -> list[tuple[str, float]]:
         """The sentence and the confidence of each row of ``output``."""

@@ -181,7 +181,7 @@ class WordDecoder(nn.Module):
         return DecoderCache(tuple(past), given.prefix_mask, memory, given.memory_mask)
 
     def step(self, tokens: Tensor, cache: DecoderCache) -> tuple[Tensor, DecoderCache]:
-        """Return the logits of the next token ``[R, V]`` after ``tokens`` ``[R]``, and the cache that includes them."""
+        """Return the logits of the next token ``[R, V]`` after ``tokens`` ``[R]``, and ``cache`` with them included."""
         mask = F.pad(cache.mask, (0, 1), value=True)
         x = self._embedded(tokens[:, None], torch.full_like(tokens[:, None], cache.place))
         past = []
