@@ -177,7 +177,7 @@ class Task(nn.Module, ABC, Generic[Out]):
     parts: ClassVar[tuple[str, ...]] = ()
     """What the columns are called that make one target together: ``("time", "event")``. Empty: it is one column."""
     prompted: ClassVar[Mapping[str, str]] = {}
-    """What the command calls its prompt columns, and the kind they are read as: ``{"same": "key"}`` for ``--same COLUMN``."""
+    """What the command calls its prompt columns, and the kind they are read as: ``{"same": "key"}`` for ``--same X``."""
     asks: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # options of its target columns, by kind, where the user says none
     reads_as: ClassVar[str | None] = None
     """The kind as which its target columns are read where the user names none; None: as their cells suggest."""
