@@ -333,7 +333,7 @@ def test_a_misspelt_target(cli: Any, scenes: Path, tmp_path: Path) -> None:
         (["--target", "event", "--as", "foto=image"], "no column named 'foto'; did you mean photo?"),
         (["--target", "event", "--as", "photo=imag"], "no modalities named 'imag'; did you mean image"),
         (["--target", "event", "--as", "photo"], "--as column=kind"),
-        (["--target", "photo"], "column 'photo': all "),
+        (["--target", "photo"], "as photos have: they are no masks"),
         ([], "no column is named as the target"),
         (["--target", "event", "--time-limit", "soon"], "is not a duration"),
         (["--target", "event", "--valid", "vaild.csv"], "no such file"),

@@ -83,10 +83,10 @@ def _numbers(table: Table, name: str) -> list[float | None]:
     cells = table.column(name)
     number: Any = registry.build("modalities", "number")
     number.fit([cell for cell in cells if not is_blank(cell)])
-    found: list[float | None] = []
+    numbers: list[float | None] = []
     for i, cell in enumerate(cells):
         value = None if is_blank(cell) else number.value(cell)
         if value is None and not is_blank(cell):
             raise DataError(f"{str(cell)[:60]!r} is not a number", file=table.source, row=table.number(i), column=name)
-        found.append(None if value is None else float(value))
-    return found
+        numbers.append(None if value is None else float(value))
+    return numbers

@@ -74,11 +74,11 @@ class ControlAccumulator:
             resamples: Number of bootstrap resamples.
             seed: Seed of the resamples; with the same seed they are paired with ``drawn``.
         """
-        found = {}
+        controls = {}
         for control, scorer in self.scorers[name].items():
             behind = resample(scorer, resamples=resamples, seed=seed)
             head = self.tasks[name].headline
             gain = {metric: bounds(values - behind[metric]) for metric, values in drawn.items() if metric in behind}
             low, high = gain.get(head, (torch.nan, torch.nan))
-            found[control] = Control(plain_scores(scorer), gain, low > 0 if higher_is_better else high < 0)
-        return found
+            controls[control] = Control(plain_scores(scorer), gain, low > 0 if higher_is_better else high < 0)
+        return controls

@@ -37,9 +37,9 @@ def best_constant(rows: Sequence[Sequence[Ids]], decode: Callable[[Ids], list[st
     candidates += [every[i] for i in central(list(texts.values()), CANDIDATES)]
 
     def score(ids: Iterable[int]) -> float:
-        said = texts[tuple(ids)]
+        generated = texts[tuple(ids)]
         if metric == "exact_match":
-            return sum(exact_match(said, row) for row in references)
-        return float(cider_d([said] * len(references), references).sum())
+            return sum(exact_match(generated, row) for row in references)
+        return float(cider_d([generated] * len(references), references).sum())
 
     return list(max(dict.fromkeys(candidates), key=score))

@@ -30,7 +30,7 @@ def forecast_views(kept: Kept, names: Sequence[str]) -> list[View]:
     worst: list[dict[str, Cell]] = [
         {"row": i + 1, **dict(zip(names, kept["scores"][i].tolist(), strict=True))} for i in order[:WORST]
     ]
-    found: list[View] = [
+    views: list[View] = [
         Table(
             "simple_methods", "Beside simple methods", "Less is better; below 1: better than the naive forecast.", rows=rows
         ),
@@ -50,8 +50,8 @@ def forecast_views(kept: Kept, names: Sequence[str]) -> list[View]:
         lines = [("past", _points(past, 1 - len(past))), ("truth", _points(future, 1))]
         lines += [(name, _points(line, 1)) for name, line in zip(("10 %", "median", "90 %"), fan, strict=True)]
         title = f"Forecast of scored row {i + 1}, first series"
-        found.append(Lines(f"fan_{i + 1}", title, "Of the worst, a middling and the best row.", lines, "step", "value"))
-    return found
+        views.append(Lines(f"fan_{i + 1}", title, "Of the worst, a middling and the best row.", lines, "step", "value"))
+    return views
 
 
 def _points(values: Sequence[float], start: int) -> list[tuple[float, float]]:

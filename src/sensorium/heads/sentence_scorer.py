@@ -58,11 +58,11 @@ class SentenceScorer(Scorer[Any]):
         target = self._task.target(batch)
         if target is None or not bool(target.present.any()):
             return {"said": [], "references": [], "confidence": torch.zeros(0, dtype=torch.float64)}
-        here = target.present.tolist()
+        present = target.present.tolist()
         rows = [
             (sentence, [truth] if isinstance(truth, str) else list(truth), confidence)
             for (sentence, confidence), truth, known in zip(
-                self._task.said(output), self._task.truths(batch), here, strict=True
+                self._task.said(output), self._task.truths(batch), present, strict=True
             )
             if known
         ]
@@ -75,14 +75,14 @@ class SentenceScorer(Scorer[Any]):
     @property
     def said(self) -> list[str]:
         """The sentence of each row."""
-        found: list[str] = self.kept.get("said", [])
-        return found
+        sentences: list[str] = self.kept.get("said", [])
+        return sentences
 
     @property
     def references(self) -> list[list[str]]:
         """The references of each row."""
-        found: list[list[str]] = self.kept.get("references", [])
-        return found
+        references: list[list[str]] = self.kept.get("references", [])
+        return references
 
     @property
     def varied(self) -> bool:
@@ -99,11 +99,11 @@ class SentenceScorer(Scorer[Any]):
     def _compute(self, metric: str) -> Tensor:
         if metric == "bleu":
             return bleu_statistics(self.said, self.references)
-        said, references = list(map(tokens, self.said)), [list(map(tokens, row)) for row in self.references]
+        generated, references = list(map(tokens, self.said)), [list(map(tokens, row)) for row in self.references]
         if metric == "cider":
-            return cider_d(said, references)
+            return cider_d(generated, references)
         one = {"rouge_l": rouge_l, "token_f1": token_f1, "exact_match": exact_match}[metric]
-        return torch.tensor([one(a, b) for a, b in zip(said, references, strict=True)], dtype=torch.float64)
+        return torch.tensor([one(a, b) for a, b in zip(generated, references, strict=True)], dtype=torch.float64)
 
     def compute(self, weights: Tensor | None = None, names: Collection[str] | None = None) -> dict[str, Tensor]:
         weights = self.ones() if weights is None else weights

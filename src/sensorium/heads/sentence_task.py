@@ -127,13 +127,13 @@ class SentenceTask(Task[Context]):
 
     def _split(self, ids: list[int]) -> list[list[int]]:
         """The sentences in the ids of a row, without ends and padding."""
-        found: list[list[int]] = [[]]
+        sentences: list[list[int]] = [[]]
         for i in ids:
             if i == self.vocabulary.end:
-                found.append([])
+                sentences.append([])
             elif i:
-                found[-1].append(i)
-        return found[:-1]
+                sentences[-1].append(i)
+        return sentences[:-1]
 
     @property
     def settles(self) -> bool:
@@ -248,12 +248,14 @@ class SentenceTask(Task[Context]):
         length = (tokens != 0).sum(dim=1, keepdim=True)
         return F.pad(tokens, (0, 1)).scatter(1, length, self.vocabulary.end)
 
-    def _texts(self, found: Generated) -> list[list[tuple[str, float]]]:
+    def _texts(self, generated: Generated) -> list[list[tuple[str, float]]]:
         """The sentences of each row and the mean log probability of their tokens, without repetitions."""
         decode = cast(Any, self.goal.modality).sentences
-        mean = found.log_probability / (found.length + 1)
+        mean = generated.log_probability / (generated.length + 1)
         rows = []
-        for tokens, lengths, scores in zip(found.tokens.tolist(), found.length.tolist(), mean.tolist(), strict=True):
+        for tokens, lengths, scores in zip(
+            generated.tokens.tolist(), generated.length.tolist(), mean.tolist(), strict=True
+        ):
             texts: dict[str, float] = {}
             for ids, length, score in zip(tokens, lengths, scores, strict=True):
                 if math.isfinite(score):

@@ -25,7 +25,7 @@ def sentence_views(scorer: SentenceScorer) -> list[View]:
     ranked = sorted(range(scorer.rows), key=lambda i: (-float(value[i]), -float(sure[i])))
     unsure = sorted(range(scorer.rows), key=lambda i: float(sure[i]))
     common = Counter(scorer.said).most_common(SHOWN)
-    found: list[View] = [
+    views: list[View] = [
         table("best", "Best sentences", f"The rows with the highest {head}.", ranked[:SHOWN]),
         table("worst", "Worst sentences", f"The rows with the lowest {head}, the most certain last.", ranked[-SHOWN:]),
         table("least_sure", "Least certain sentences", "The rows with the lowest probability of a token.", unsure[:SHOWN]),
@@ -40,8 +40,8 @@ def sentence_views(scorer: SentenceScorer) -> list[View]:
     different = len({row[0] for row in scorer.references})
     if len(set(scorer.said)) < FEW_KINDS * different:
         text = f"It generated {len(set(scorer.said)):,} different sentences where the references have {different:,}."
-        found.append(Sentence(LIMITS, "", text=text))
-    return found
+        views.append(Sentence(LIMITS, "", text=text))
+    return views
 
 
 def _row(scorer: SentenceScorer, i: int, head: str, value: float, sure: float) -> dict[str, Cell]:

@@ -18,13 +18,13 @@ def available() -> bool:
     return find_spec("sacrebleu") is not None
 
 
-def bleu_statistics(said: Sequence[str], references: Sequence[Sequence[str]]) -> Tensor:
+def bleu_statistics(generated: Sequence[str], references: Sequence[Sequence[str]]) -> Tensor:
     """Return what BLEU needs of each row ``[rows, 2 + 2 * ORDERS]``: both lengths, then matches and totals by n.
 
     Words are split as sacrebleu splits them: ``zh`` if more than half of the references are Chinese, otherwise ``13a``.
 
     Args:
-        said: The sentence of each row.
+        generated: The sentence of each row.
         references: One or more reference sentences of each row.
     """
     from sacrebleu.metrics import BLEU
@@ -34,9 +34,9 @@ def bleu_statistics(said: Sequence[str], references: Sequence[Sequence[str]]) ->
     # An effective order only changes the sentence's own score, which is not used.
     scorer = BLEU(tokenize="zh" if chinese else "13a", effective_order=True)
     rows = []
-    for sentence, row in zip(said, references, strict=True):
-        found = scorer.sentence_score(sentence, list(row))
-        rows.append([found.sys_len, found.ref_len, *found.counts, *found.totals])
+    for sentence, row in zip(generated, references, strict=True):
+        score = scorer.sentence_score(sentence, list(row))
+        rows.append([score.sys_len, score.ref_len, *score.counts, *score.totals])
     return torch.tensor(rows, dtype=torch.float64).reshape(-1, 2 + 2 * ORDERS)
 
 
@@ -49,10 +49,10 @@ def bleu(statistics: Tensor, weights: Tensor) -> Tensor:
     """
     from sacrebleu.metrics import BLEU
 
-    found = []
-    for said, true, *counts in (weights @ statistics).round().long().tolist() if len(statistics) else []:
+    values = []
+    for length, true, *counts in (weights @ statistics).round().long().tolist() if len(statistics) else []:
         score = BLEU.compute_bleu(
-            correct=counts[:ORDERS], total=counts[ORDERS:], sys_len=said, ref_len=true, smooth_method="exp"
+            correct=counts[:ORDERS], total=counts[ORDERS:], sys_len=length, ref_len=true, smooth_method="exp"
         )
-        found.append(score.score / 100)
-    return torch.tensor(found, dtype=torch.float64) if found else weights.new_full((weights.shape[0],), torch.nan)
+        values.append(score.score / 100)
+    return torch.tensor(values, dtype=torch.float64) if values else weights.new_full((weights.shape[0],), torch.nan)

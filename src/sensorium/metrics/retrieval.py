@@ -36,15 +36,15 @@ def rank_queries(
     """
     of_query, of_item = same[: len(queries)], same[len(queries) :]
     step = max(1, CHUNK // max(1, len(gallery)))
-    found: dict[str, list[Tensor]] = {}
+    ranks: dict[str, list[Tensor]] = {}
     for start in range(0, len(queries), step):
         cosine = queries[start : start + step] @ gallery.T
         hits = of_query[start : start + step, None] == of_item[None, :]
         for name, values in score_rankings(cosine, hits, names, cutoffs).items():
-            found.setdefault(name, []).append(values)
+            ranks.setdefault(name, []).append(values)
     empty = torch.zeros(0, dtype=torch.float64)
     known = score_rankings(torch.zeros(0, 1), torch.zeros(0, 1, dtype=torch.bool), names, cutoffs)
-    return {name: torch.cat(found.get(name, [empty])) for name in known}
+    return {name: torch.cat(ranks.get(name, [empty])) for name in known}
 
 
 def score_rankings(
@@ -55,7 +55,7 @@ def score_rankings(
     ``names``, ``cutoffs`` and what is returned are as in ``rank_queries``.
     """
     none = ~hits.any(dim=1)
-    found: dict[str, Tensor] = {}
+    scores: dict[str, Tensor] = {}
     if "recall" in names or "rank" in names:
         best = similarity.masked_fill(~hits, -torch.inf).amax(dim=1, keepdim=True) if hits.shape[1] else similarity[:, :0]
         above = (similarity > best).sum(dim=1).double()
@@ -63,12 +63,12 @@ def score_rankings(
         ties, good = tied.sum(dim=1).double(), (tied & hits).sum(dim=1).double()
         if "recall" in names:
             for k in cutoffs:
-                found[f"recall_at_{k}"] = _drawn(ties, good, (k - above).clamp(min=0))
+                scores[f"recall_at_{k}"] = _drawn(ties, good, (k - above).clamp(min=0))
         if "rank" in names:
-            found["rank"] = above + (ties + 1) / (good + 1)
+            scores["rank"] = above + (ties + 1) / (good + 1)
     if "precision" in names:
-        found["precision"] = average_precision(similarity, hits)
-    return {name: values.masked_fill(none, torch.nan) for name, values in found.items()}
+        scores["precision"] = average_precision(similarity, hits)
+    return {name: values.masked_fill(none, torch.nan) for name, values in scores.items()}
 
 
 def _drawn(ties: Tensor, good: Tensor, drawn: Tensor) -> Tensor:

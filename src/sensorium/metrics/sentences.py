@@ -25,7 +25,7 @@ def grams(words: Words) -> Grams:
     return [Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1)) for n in range(1, ORDERS + 1)]
 
 
-def cider_d(said: Sequence[Words], references: Sequence[Sequence[Words]]) -> Tensor:
+def cider_d(generated: Sequence[Words], references: Sequence[Sequence[Words]]) -> Tensor:
     """Return the CIDEr-D of each sentence ``[rows]``, from 0 to 10: n-grams in common, rare ones counting more.
 
     The frequencies of n-grams are those in the references of these rows. A single row scores 0: nothing is rare in it.
@@ -33,7 +33,7 @@ def cider_d(said: Sequence[Words], references: Sequence[Sequence[Words]]) -> Ten
     evaluation.
 
     Args:
-        said: The sentence of each row.
+        generated: The sentence of each row.
         references: One or more reference sentences of each row.
     """
     known = [[grams(sentence) for sentence in row] for row in references]
@@ -46,7 +46,7 @@ def cider_d(said: Sequence[Words], references: Sequence[Sequence[Words]]) -> Ten
         return [{g: count * (rarest - math.log(max(1, frequency[g]))) for g, count in n.items()} for n in sentence]
 
     scores = []
-    for words, row in zip(said, known, strict=True):
+    for words, row in zip(generated, known, strict=True):
         own = grams(words)
         mine, length = weighted(own), own[1].total()
         total = 0.0
@@ -57,10 +57,10 @@ def cider_d(said: Sequence[Words], references: Sequence[Sequence[Words]]) -> Ten
     return torch.tensor(scores, dtype=torch.float64)
 
 
-def _clipped_cosine(said: dict[tuple[str, ...], float], reference: dict[tuple[str, ...], float]) -> float:
+def _clipped_cosine(generated: dict[tuple[str, ...], float], reference: dict[tuple[str, ...], float]) -> float:
     """The cosine of two weighted counts, where those said count no more than those of the reference."""
-    size = math.sqrt(sum(v * v for v in said.values())) * math.sqrt(sum(v * v for v in reference.values()))
-    common = sum(min(value, reference[gram]) * reference[gram] for gram, value in said.items() if gram in reference)
+    size = math.sqrt(sum(v * v for v in generated.values())) * math.sqrt(sum(v * v for v in reference.values()))
+    common = sum(min(value, reference[gram]) * reference[gram] for gram, value in generated.items() if gram in reference)
     return common / size if size else 0.0
 
 
@@ -83,19 +83,19 @@ def central(sentences: Sequence[Words], most: int) -> list[int]:
     return sorted(range(len(vectors)), key=lambda i: -closeness[i])[:most]
 
 
-def rouge_l(said: Words, references: Sequence[Words]) -> float:
+def rouge_l(generated: Words, references: Sequence[Words]) -> float:
     """Return ROUGE-L: the F-measure of the longest common subsequence, of the best precision and recall of any reference.
 
     Source: Lin 2004, https://aclanthology.org/W04-1013, § 3.
 
     Args:
-        said: The words of the sentence.
+        generated: The words of the sentence.
         references: The words of each reference.
     """
-    if not said or not any(references):
-        return float(not said and not all(references))
-    common = [(common_subsequence(said, one), len(one)) for one in references]
-    precision = max(count for count, _ in common) / len(said)
+    if not generated or not any(references):
+        return float(not generated and not all(references))
+    common = [(common_subsequence(generated, one), len(one)) for one in references]
+    precision = max(count for count, _ in common) / len(generated)
     recall = max(count / length for count, length in common if length)
     return (1 + BETA**2) * precision * recall / (recall + BETA**2 * precision) if precision else 0.0
 
@@ -110,24 +110,24 @@ def common_subsequence(one: Words, other: Words) -> int:
     return row[-1]
 
 
-def token_f1(said: Words, references: Sequence[Words]) -> float:
+def token_f1(generated: Words, references: Sequence[Words]) -> float:
     """Return the harmonic mean of precision and recall of words, of the best reference.
 
     Source: Rajpurkar et al. 2016, https://arxiv.org/abs/1606.05250, § 6.1.
 
     Args:
-        said: The words of the sentence.
+        generated: The words of the sentence.
         references: The words of each reference.
     """
 
     def one(reference: Words) -> float:
-        if not said and not reference:
+        if not generated and not reference:
             return 1.0
-        return 2 * (Counter(said) & Counter(reference)).total() / (len(said) + len(reference))
+        return 2 * (Counter(generated) & Counter(reference)).total() / (len(generated) + len(reference))
 
     return max(map(one, references), default=0.0)
 
 
-def exact_match(said: Words, references: Sequence[Words]) -> float:
-    """Return 1 if the words ``said`` are those of one of the ``references``, otherwise 0."""
-    return float(any(list(said) == list(reference) for reference in references))
+def exact_match(generated: Words, references: Sequence[Words]) -> float:
+    """Return 1 if the words ``generated`` are those of one of the ``references``, otherwise 0."""
+    return float(any(list(generated) == list(reference) for reference in references))

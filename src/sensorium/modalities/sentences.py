@@ -115,20 +115,20 @@ class Sentences(Modality):
 
     def decode(self, value: Array) -> str | list[str]:
         """Return the sentence of the ids ``value``, with or without its end; a list if there are several."""
-        found = self.sentences([int(i) for i in value])
-        return found[0] if len(found) == 1 else found
+        texts = self.sentences([int(i) for i in value])
+        return texts[0] if len(texts) == 1 else texts
 
     def sentences(self, ids: Sequence[int]) -> list[str]:
         """Return the sentences in ``ids``: at least one, which may be empty."""
-        found: list[list[int]] = [[]]
+        parts: list[list[int]] = [[]]
         for i in ids:
             if i == self.end:
-                found.append([])
+                parts.append([])
             else:
-                found[-1].append(i)
-        if len(found) > 1 and not found[-1]:
-            found.pop()
-        return [self._tokens.decode(part) for part in found]
+                parts[-1].append(i)
+        if len(parts) > 1 and not parts[-1]:
+            parts.pop()
+        return [self._tokens.decode(part) for part in parts]
 
     @property
     def _tokens(self) -> Tokeniser:
@@ -152,7 +152,7 @@ class Sentences(Modality):
 def _listed(cell: str) -> Any:
     """The list that a cell holds as JSON; the cell itself where it is none."""
     try:
-        found = json.loads(cell)
+        parts = json.loads(cell)
     except (ValueError, RecursionError):
         return cell
-    return found if found and all(isinstance(part, str) for part in found) else cell
+    return parts if parts and all(isinstance(part, str) for part in parts) else cell

@@ -80,13 +80,13 @@ def log_probabilities(logits: Tensor, vocabulary: Vocabulary, *, last: bool) -> 
         vocabulary: The special tokens.
         last: Whether the longest sequence is reached, so that only the end may follow.
     """
-    found = logits.float().log_softmax(dim=-1)
+    logs = logits.float().log_softmax(dim=-1)
     if last:
-        only = torch.full_like(found, -math.inf)
-        only[:, vocabulary.end] = found[:, vocabulary.end]
+        only = torch.full_like(logs, -math.inf)
+        only[:, vocabulary.end] = logs[:, vocabulary.end]
         return only
-    found[:, [vocabulary.begin, *vocabulary.never]] = -math.inf
-    return found
+    logs[:, [vocabulary.begin, *vocabulary.never]] = -math.inf
+    return logs
 
 
 @torch.no_grad()
@@ -220,8 +220,8 @@ def sample(
         logits, cache = step(word, cache)
         each = log_probabilities(logits, vocabulary, last=t == longest)
         chosen = drawn(each / temperature, top_p, chance[t].repeat(rows)).reshape(rows, draws)
-        found = each.reshape(rows, draws, -1).gather(2, chosen[..., None])[..., 0]
-        total = torch.where(over, total, total + found)
+        gained = each.reshape(rows, draws, -1).gather(2, chosen[..., None])[..., 0]
+        total = torch.where(over, total, total + gained)
         ends = ~over & (chosen == vocabulary.end)
         length = torch.where(ends, t, length)
         over = over | ends

@@ -36,5 +36,5 @@ def soft_dice_per_row(logits: Tensor, classes: Tensor) -> Tensor:
     right = (chances * one_hot).sum(dim=(2, 3))
     true = one_hot.sum(dim=(2, 3))
     overlap = (2 * right + 1) / (chances.sum(dim=(2, 3)) + true + 1)
-    there = (true > 0).to(overlap)
-    return ((1 - overlap) * there).sum(dim=1) / there.sum(dim=1).clamp(min=1)
+    present = (true > 0).to(overlap)
+    return ((1 - overlap) * present).sum(dim=1) / present.sum(dim=1).clamp(min=1)

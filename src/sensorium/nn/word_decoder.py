@@ -144,11 +144,11 @@ class WordDecoder(nn.Module):
     def _logits(self, x: Tensor) -> Tensor:
         return F.linear(self.norm(x), self.words.weight, self.bias)
 
-    def forward(self, given: Given, tokens: Tensor) -> Tensor:
+    def forward(self, context: Given, tokens: Tensor) -> Tensor:
         """Return the logits ``[B, N, V]`` of each of ``tokens``, given those before it in its sequence.
 
         Args:
-            given: What is generated from.
+            context: What is generated from.
             tokens: ``[B, N]``, padded with 0: one sequence, or several one after the other, each with its end token. Those
                 of one row do not see each other.
         """
@@ -159,26 +159,26 @@ class WordDecoder(nn.Module):
         first = (F.pad(number, (1, 0), value=-1)[:, :-1] != number) if tokens.shape[1] else real
         start = torch.where(first, steps, 0).cummax(dim=1).values if tokens.shape[1] else steps
         before = F.pad(tokens, (1, 0))[:, :-1].masked_fill(first, 0)
-        prefix = given.prefix.shape[1]
-        x = torch.cat([given.prefix, self._embedded(before, steps - start)], dim=1)
+        prefix = context.prefix.shape[1]
+        x = torch.cat([context.prefix, self._embedded(before, steps - start)], dim=1)
         same = (number[:, :, None] == number[:, None, :]) & (steps[:, :, None] >= steps[:, None, :]) & real[:, None, :]
         total = prefix + tokens.shape[1]
         seen = torch.zeros((tokens.shape[0], total, total), dtype=torch.bool, device=tokens.device)
-        seen[:, :, :prefix] = given.prefix_mask[:, None, :]
+        seen[:, :, :prefix] = context.prefix_mask[:, None, :]
         seen[:, prefix:, prefix:] = same
         for layer in self._blocks:
-            x, _ = layer(x, None, seen, layer.remembered(given.memory), given.memory_mask)
+            x, _ = layer(x, None, seen, layer.remembered(context.memory), context.memory_mask)
         return self._logits(x[:, prefix:])
 
-    def start(self, given: Given) -> DecoderCache:
-        """Return the cache after the prefix of ``given``, before the first token."""
-        memory = tuple(layer.remembered(given.memory) for layer in self._blocks)
-        x, past = given.prefix, []
-        seen = given.prefix_mask[:, None, :].expand(-1, given.prefix.shape[1], -1)
+    def start(self, context: Given) -> DecoderCache:
+        """Return the cache after the prefix of ``context``, before the first token."""
+        memory = tuple(layer.remembered(context.memory) for layer in self._blocks)
+        x, past = context.prefix, []
+        seen = context.prefix_mask[:, None, :].expand(-1, context.prefix.shape[1], -1)
         for layer, shared in zip(self._blocks, memory, strict=True):
-            x, kept = layer(x, None, seen, shared, given.memory_mask)
+            x, kept = layer(x, None, seen, shared, context.memory_mask)
             past.append(kept)
-        return DecoderCache(tuple(past), given.prefix_mask, memory, given.memory_mask)
+        return DecoderCache(tuple(past), context.prefix_mask, memory, context.memory_mask)
 
     def step(self, tokens: Tensor, cache: DecoderCache) -> tuple[Tensor, DecoderCache]:
         """Return the logits of the next token ``[R, V]`` after ``tokens`` ``[R]``, and ``cache`` with them included."""

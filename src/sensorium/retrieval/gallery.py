@@ -70,8 +70,8 @@ def with_rows(
     names, following = _identifiers(table, id, contents)
     opener = LocalFiles(table.root or Path.cwd(), anywhere=True)
     added, vectors, present, kept = Added(), [], [], []
-    found = predictor.side_vectors(table.rows(), contents.task, batch_size=batch_size, media=opener)
-    for i, one in enumerate(found):
+    encoded = predictor.side_vectors(table.rows(), contents.task, batch_size=batch_size, media=opener)
+    for i, one in enumerate(encoded):
         added.problems.extend(problem for problem in one.problems if problem.missing)
         if bool(one.present.any()):
             vectors.append(one.vectors.numpy())

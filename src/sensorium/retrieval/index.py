@@ -266,14 +266,14 @@ class Index:
         assert query is not None
         record = {self.text_column(): query} if isinstance(query, str) else dict(query)
         self._check_columns(record)
-        (found,) = self.predictor.side_vectors([record], self.contents.task, media=media)
-        if not bool(found.present.any()):
-            why = "; ".join(str(problem) for problem in found.problems)
+        (encoded,) = self.predictor.side_vectors([record], self.contents.task, media=media)
+        if not bool(encoded.present.any()):
+            why = "; ".join(str(problem) for problem in encoded.problems)
             raise ConfigError(
                 why or "the query is empty",
                 fix=f"give a column that the model reads: {listed(query_columns(self.predictor, self.contents.task))}",
             )
-        return self.search_vectors(found.vectors.numpy(), found.present.numpy(), among=among, where=where, top=top)
+        return self.search_vectors(encoded.vectors.numpy(), encoded.present.numpy(), among=among, where=where, top=top)
 
     def search_vectors(
         self,
@@ -307,7 +307,7 @@ class Index:
         if without is not None:
             allowed[without] = False
         query = vectors[:, None], present[:, None]
-        found = nearest_rows(self.contents, *query, among=self._compared(among), allowed=allowed, top=top)
+        nearest = nearest_rows(self.contents, *query, among=self._compared(among), allowed=allowed, top=top)
         return [
             Hit(
                 self.contents.ids[place],
@@ -315,7 +315,7 @@ class Index:
                 self.sides[side],
                 {column: cells[place] for column, cells in self.contents.cells.items()},
             )
-            for place, score, side in zip(*(part[0].tolist() for part in found), strict=True)
+            for place, score, side in zip(*(part[0].tolist() for part in nearest), strict=True)
             if place >= 0
         ]
 

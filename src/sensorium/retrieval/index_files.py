@@ -155,15 +155,15 @@ def _manifest(path: Path) -> dict[str, Any]:
 
 def _verify(path: Path, digest: str, size: int, needed: int | None) -> None:
     """Raise ``ArtifactError`` unless the file has this size and SHA-256; of what it ``needed``, where that is known."""
-    found = hashlib.sha256()
+    hasher = hashlib.sha256()
     try:
         with os.fdopen(open_regular(path), "rb") as file:
             whole = os.fstat(file.fileno()).st_size
             if whole != size or (needed is not None and size != needed):
                 raise ArtifactError(f"is damaged: it has {whole:,} bytes, not {needed or size:,}", file=path, fix=REPAIR)
             while block := file.read(BLOCK):
-                found.update(block)
+                hasher.update(block)
     except OSError as error:
         raise ArtifactError(f"cannot be read: {error.strerror or error}", file=path, fix=REPAIR) from None
-    if found.hexdigest() != digest:
+    if hasher.hexdigest() != digest:
         raise ArtifactError("is damaged: its SHA-256 is not the one that was written", file=path, fix=REPAIR)

@@ -68,13 +68,13 @@ def _largest(score: NDArray[np.float32], top: int) -> NDArray[np.int64]:
     if top == rows:
         return np.argsort(-score, axis=1, kind="stable")
     least = np.partition(score, rows - top, axis=1)[:, rows - top]
-    found = np.empty((len(score), top), dtype=np.int64)
+    largest = np.empty((len(score), top), dtype=np.int64)
     for i, value in enumerate(score):
         # All above the smallest that is returned, then as many equal ones as there is room for.
         above = np.flatnonzero(value > least[i])
         few = np.concatenate([above, np.flatnonzero(value == least[i])[: top - len(above)]])
-        found[i] = few[np.argsort(-value[few], kind="stable")]
-    return found
+        largest[i] = few[np.argsort(-value[few], kind="stable")]
+    return largest
 
 
 def _scores(
@@ -95,19 +95,19 @@ def _scores(
     total, terms = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.uint8)
     side = np.zeros(shape, dtype=np.uint8)
     for a in range(len(contents.sides)):
-        asked = np.flatnonzero(present[a])
-        if not len(asked):
+        rows_with = np.flatnonzero(present[a])
+        if not len(rows_with):
             continue
-        best = np.full((len(asked), rows), -np.inf, dtype=np.float32)
-        by = np.zeros((len(asked), rows), dtype=np.uint8)
+        best = np.full((len(rows_with), rows), -np.inf, dtype=np.float32)
+        by = np.zeros((len(rows_with), rows), dtype=np.uint8)
         for b in ([b for b in filled if b != a] or filled) if among is None else among:
-            cosine = vectors[a, asked] @ contents.vectors[b].T
+            cosine = vectors[a, rows_with] @ contents.vectors[b].T
             better = contents.present[b] & (cosine > best)
             np.copyto(best, cosine, where=better)
             np.copyto(by, np.uint8(b), where=better)
         known = np.isfinite(best)
-        total[asked] += np.where(known, best, 0.0)
-        side[asked] = np.where(known, by, side[asked])
-        terms[asked] += known
+        total[rows_with] += np.where(known, best, 0.0)
+        side[rows_with] = np.where(known, by, side[rows_with])
+        terms[rows_with] += known
     score = np.where(terms > 0, total / np.maximum(terms, 1), -np.inf).astype(np.float32)
     return score, side

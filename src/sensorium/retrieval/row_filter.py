@@ -56,10 +56,10 @@ class Condition(NamedTuple):
         text = str(cell).strip()
         if self.operator == "~":
             return self.value.casefold() in text.casefold()
-        here, there = _number(text), _number(self.value)
+        own, wanted = _number(text), _number(self.value)
         if self.operator in _ORDER:
-            return here is not None and there is not None and _ORDER[self.operator](here, there)
-        equal = here == there if here is not None and there is not None else text == self.value
+            return own is not None and wanted is not None and _ORDER[self.operator](own, wanted)
+        equal = own == wanted if own is not None and wanted is not None else text == self.value
         return equal == (self.operator != "!=")
 
 
@@ -74,15 +74,15 @@ def parse_filter(text: str) -> list[Condition]:
     conditions: list[Condition] = []
     at = 0
     while True:
-        found = _CONDITION.match(text, at)
-        if found is None or len(conditions) == MAX_CONDITIONS:
+        match = _CONDITION.match(text, at)
+        if match is None or len(conditions) == MAX_CONDITIONS:
             rest = text[at : at + 40].strip()
             raise ConfigError(f"cannot read the filter at {rest!r}" if rest else "the filter is incomplete", fix=EXAMPLE)
-        column, sign, value = (_plain(found[name]) for name in ("column", "operator", "value"))
+        column, sign, value = (_plain(match[name]) for name in ("column", "operator", "value"))
         if sign in _ORDER and _number(value) is None:
             raise ConfigError(f"the filter compares {column!r} {sign} {value!r}, which is not a number", fix=EXAMPLE)
         conditions.append(Condition(column, "=" if sign == "==" else sign, value))
-        at = found.end()
+        at = match.end()
         if not text[at:].strip():
             return conditions
         joint = _AND.match(text, at)

@@ -295,8 +295,8 @@ class Forecasting(Task[Tensor]):
         known = torch.cat(parts) if parts else torch.zeros(0, self.horizon, self.series, dtype=torch.float64)
         known = known if len(known) else torch.zeros(1, self.horizon, self.series, dtype=torch.float64)
         levels = torch.tensor(LEVELS, dtype=torch.float64)
-        found: list[list[list[float]]] = known.nanquantile(levels, dim=0).nan_to_num(0.0).movedim(0, -1).tolist()
-        return found
+        quantiles: list[list[list[float]]] = known.nanquantile(levels, dim=0).nan_to_num(0.0).movedim(0, -1).tolist()
+        return quantiles
 
     def constant(self, baseline: list[list[list[float]]], rows: int) -> Tensor:
         return torch.tensor(baseline, dtype=torch.float32).expand(rows, -1, -1, -1)

@@ -173,18 +173,18 @@ class Retrieval(Task[Sides]):
 
     def answers(self, output: Sides, batch: Batch) -> list[Answer]:
         similarity, pairs = output.similarity()
-        found: list[Answer] = [
+        answers: list[Answer] = [
             {"value": value if count else None} for value, count in zip(similarity.tolist(), pairs.tolist(), strict=True)
         ]
         if len(self.names) > 2:
             cosine = (output.vectors @ output.vectors.transpose(1, 2)).tolist()
-            for answer, row, present in zip(found, cosine, output.present.tolist(), strict=True):
+            for answer, row, present in zip(answers, cosine, output.present.tolist(), strict=True):
                 answer["similarities"] = {
                     f"{self.names[a]}, {self.names[b]}": row[a][b]
                     for a, b in combinations(range(len(self.names)), 2)
                     if present[a] and present[b]
                 }
-        return found
+        return answers
 
     def explained(self, output: Sides, of: Sides) -> Tensor:
         """The mean similarity of the pairs of sides that ``of`` has; a pair that ``output`` lacks counts as 0."""
@@ -213,7 +213,7 @@ def _composition(goal: Goal, between: list[str] | None) -> dict[str, tuple[str, 
     """The streams of each side, by its name."""
     known = list(goal.streams)
     named = known if between is None else between
-    found: dict[str, tuple[str, ...]] = {}
+    sides: dict[str, tuple[str, ...]] = {}
     taken: dict[str, str] = {}
     for side in named:
         # A stream may itself have a plus in its name.
@@ -225,13 +225,13 @@ def _composition(goal: Goal, between: list[str] | None) -> dict[str, tuple[str, 
             if part in taken:
                 raise ConfigError(f"retrieval: the stream {part!r} is named twice", fix="name each stream once")
             taken[part] = side
-        found[side] = parts
-    if len(found) < 2:
+        sides[side] = parts
+    if len(sides) < 2:
         raise ConfigError(
-            f"retrieval: it is between two or more streams, and {len(found)} {'is' if len(found) == 1 else 'are'} named",
+            f"retrieval: it is between two or more streams, and {len(sides)} {'is' if len(sides) == 1 else 'are'} named",
             fix=f"--between {','.join([*known, 'caption'][:2])}",
         )
-    return found
+    return sides
 
 
 def _codes(field: Field) -> Tensor:

@@ -160,8 +160,10 @@ def _texts() -> list[Any]:
 
 
 def _captions() -> list[Any]:
-    said = [f"a {colour} {thing} here" for colour in ("red", "blue", "pink") for thing in ("dress", "ﬁt", "Hat", "连衣裙")]
-    return [said[i] if i % 3 else [said[i], said[-i]] for i in range(12)]
+    captions = [
+        f"a {colour} {thing} here" for colour in ("red", "blue", "pink") for thing in ("dress", "ﬁt", "Hat", "连衣裙")
+    ]
+    return [captions[i] if i % 3 else [captions[i], captions[-i]] for i in range(12)]
 
 
 @cache

@@ -235,8 +235,8 @@ def goal_of(kind: str) -> tuple[Goal, Batch]:
             {name: reader for name, (reader, _) in zip(names, prompts, strict=True)},
             {"one": Row((0,)), "two": Row((0,))},
         )
-        asked = {name: field for name, (_, field) in zip(names, prompts, strict=True)}
-        return goal, Batch({}, {}, torch.ones(rows), asked)
+        prompt_fields = {name: field for name, (_, field) in zip(names, prompts, strict=True)}
+        return goal, Batch({}, {}, torch.ones(rows), prompt_fields)
     modality, target = target_of(kind)
     rows = target.present.shape[0]
     if modality.lies_on:
