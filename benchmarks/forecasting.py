@@ -46,9 +46,9 @@ def run(folder: Path, seed: int) -> dict[str, float]:
     start = time.process_time()
     model = sm.fit(train, valid=valid, target="future", task="forecasting", seed=seed, overrides=SETTINGS, quiet=True)
     seconds = time.process_time() - start
-    found = model.evaluate(windows([x for x, _ in recordings(folder, "test")], PAST)).targets["future"]
-    simple = next(view for view in found.views if view.name == "simple_methods").to_json()
-    return {**found.metrics, "seconds": seconds, **{row["method"]: row["MASE"] for row in simple[1:]}}
+    evaluation = model.evaluate(windows([x for x, _ in recordings(folder, "test")], PAST)).targets["future"]
+    simple = next(view for view in evaluation.views if view.name == "simple_methods").to_json()
+    return {**evaluation.metrics, "seconds": seconds, **{row["method"]: row["MASE"] for row in simple[1:]}}
 
 
 def main() -> None:

@@ -43,10 +43,10 @@ def by_ridge(train: Any, valid: Any, model: Any) -> dict[str, float]:
     def features(table: Any) -> list[np.ndarray]:
         media = LocalFiles(table.root, anywhere=True)
         samples = [model.schema.encode(row, media=media) for row in table.rows()]
-        found: dict[str, list[np.ndarray]] = {"image": [], "audio": []}
+        results: dict[str, list[np.ndarray]] = {"image": [], "audio": []}
         for start in range(0, len(samples), 64):
             inputs = model.predictor.batch(samples[start : start + 64]).inputs
-            found["image"].append(inputs["image"].data.flatten(1).cpu().numpy())
+            results["image"].append(inputs["image"].data.flatten(1).cpu().numpy())
             sound, mask = inputs["audio"].data.flatten(3), inputs["audio"].mask
             sound = sound.amax(dim=3) if sound.dim() == 4 else sound
             real = torch.ones(sound.shape[0], sound.shape[2]) if mask is None else mask.float()
@@ -54,15 +54,18 @@ def by_ridge(train: Any, valid: Any, model: Any) -> dict[str, float]:
             weight = real[:, :, None] / real.sum(dim=1)[:, None, None].clamp(min=1)
             mean = (bands * weight).sum(dim=1)
             spread = ((bands - mean[:, None]).square() * weight).sum(dim=1).sqrt()
-            found["audio"].append(torch.cat([mean, spread], dim=1).cpu().numpy())
-        return [np.concatenate(parts) for parts in found.values()]
+            results["audio"].append(torch.cat([mean, spread], dim=1).cpu().numpy())
+        return [np.concatenate(parts) for parts in results.values()]
 
-    known, asked = features(train), features(valid)
+    known, requested = features(train), features(valid)
     scaled = [StandardScaler().fit(side) for side in known]
     known = [scale.transform(side) for scale, side in zip(scaled, known, strict=True)]
-    asked = [scale.transform(side) for scale, side in zip(scaled, asked, strict=True)]
+    requested = [scale.transform(side) for scale, side in zip(scaled, requested, strict=True)]
     regression = RidgeCV(np.logspace(0, 5, 11)).fit(known[0], known[1])
-    unit = [torch.nn.functional.normalize(torch.tensor(v).float(), dim=1) for v in (regression.predict(asked[0]), asked[1])]
+    unit = [
+        torch.nn.functional.normalize(torch.tensor(v).float(), dim=1)
+        for v in (regression.predict(requested[0]), requested[1])
+    ]
     return scores(*unit, [str(label) for label in valid.column("label")])
 
 
@@ -73,7 +76,7 @@ def digits(folder: Path, epochs: int) -> None:
     train, valid = sm.Table.read(folder / "train.csv"), sm.Table.read(folder / "valid.csv")
     labels = [str(label) for label in valid.column("label")]
     for name, options in (("labels", {"same": "label"}), ("pairs", {})):
-        found: list[dict[str, float]] = []
+        results: list[dict[str, float]] = []
         for seed in range(SEEDS):
             with tempfile.TemporaryDirectory() as out:
                 begun = time.process_time()
@@ -90,11 +93,11 @@ def digits(folder: Path, epochs: int) -> None:
                 seconds = time.process_time() - begun
                 rows = list(model.predictor.side_vectors(valid.rows(), "retrieval", media=_media(valid)))
             vectors = torch.stack([row.vectors for row in rows])
-            found.append({**scores(vectors[:, 0], vectors[:, 1], labels), "seconds": seconds})
-            print(name, seed, {key: round(value, 3) for key, value in found[-1].items()}, flush=True)
+            results.append({**scores(vectors[:, 0], vectors[:, 1], labels), "seconds": seconds})
+            print(name, seed, {key: round(value, 3) for key, value in results[-1].items()}, flush=True)
         print(
             name,
-            {key: f"{np.mean(v):.3f} ± {np.std(v):.3f}" for key in found[0] if (v := [f[key] for f in found])},
+            {key: f"{np.mean(v):.3f} ± {np.std(v):.3f}" for key in results[0] if (v := [f[key] for f in results])},
             flush=True,
         )
         if name == "labels":
@@ -127,13 +130,13 @@ def search(rows: int = 100_000, width: int = 128) -> None:
         index = read_index(Path(out))
         print(f"open and verify {time.perf_counter() - begun:.2f} s")
         for queries in (1, 64):
-            asked = np.array(vectors[:, :queries])
+            requested = np.array(vectors[:, :queries])
             present = np.zeros((2, queries), dtype=bool)
             present[0] = True
-            nearest_rows(index, asked, present)
+            nearest_rows(index, requested, present)
             begun, rounds = time.perf_counter(), 20 if queries == 1 else 3
             for _ in range(rounds):
-                nearest_rows(index, asked, present)
+                nearest_rows(index, requested, present)
             seconds = (time.perf_counter() - begun) / rounds
             print(f"{queries} queries at a time: {queries / seconds:.0f} a second, {1000 * seconds:.1f} ms")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -145,9 +148,9 @@ if __name__ == "__main__":
     parser.add_argument("what", choices=["digits", "search"])
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--epochs", type=int, default=20)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    if given.what == "search":
+    if arguments.what == "search":
         search()
     else:
-        digits(given.folder, given.epochs)
+        digits(arguments.folder, arguments.epochs)

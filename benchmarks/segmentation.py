@@ -24,12 +24,12 @@ Numbers = NDArray[Any]
 def intersection_over_union(true: Sequence[Numbers], answered: Sequence[Numbers]) -> dict[int, float]:
     """The IoU of each class over the pixels of all images together, from masks of class numbers."""
     both = [(np.asarray(t).ravel(), np.asarray(a).ravel()) for t, a in zip(true, answered, strict=True)]
-    found = {}
+    results = {}
     for value in np.unique(np.concatenate([part for pair in both for part in pair])).tolist():
         shared = sum(int(((t == value) & (a == value)).sum()) for t, a in both)
         either = sum(int(((t == value) | (a == value)).sum()) for t, a in both)
-        found[value] = shared / either
-    return found
+        results[value] = shared / either
+    return results
 
 
 def in_user_pixels(folder: Path, model: Any) -> dict[str, float]:
@@ -61,15 +61,15 @@ def measured(folder: Path, seed: int, overrides: Sequence[str]) -> dict[str, Any
         quiet=True,
     )
     seconds = resource.getrusage(resource.RUSAGE_SELF).ru_utime - before
-    found = model.evaluate(folder / "test.csv").targets["mask"]
+    evaluation = model.evaluate(folder / "test.csv").targets["mask"]
     return {
         "seed": seed,
         "cpu_seconds": round(seconds),
         "wall_seconds": round(time.perf_counter() - begun),
         "parameters": sum(parameter.numel() for parameter in model.model.parameters()),
-        "metrics": found.metrics,
-        "interval": found.intervals["mean_iou"],
-        "position_prior": found.baseline,
+        "metrics": evaluation.metrics,
+        "interval": evaluation.intervals["mean_iou"],
+        "position_prior": evaluation.baseline,
         "in_user_pixels": in_user_pixels(folder, model),
         "valid": max(record["valid_mean_iou_mask"] for record in model.history),
     }

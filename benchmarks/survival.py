@@ -53,9 +53,9 @@ def ours(quality: str, train: Table, test: Table, seed: int) -> dict[str, float]
             train, task="survival", target=TARGET, ignore=["id"], seed=seed, quality=quality, cache=cache, quiet=True
         )
         began = time.process_time()
-        found = model.evaluate(test).targets["survival"]
-    plain = {f"constant {measure}": value for measure, value in (found.baseline or {}).items()}
-    return {measure: found.metrics[measure] for measure in MEASURES} | plain | {"scoring": time.process_time() - began}
+        evaluation = model.evaluate(test).targets["survival"]
+    plain = {f"constant {measure}": value for measure, value in (evaluation.baseline or {}).items()}
+    return {measure: evaluation.metrics[measure] for measure in MEASURES} | plain | {"scoring": time.process_time() - began}
 
 
 def cox(train: Table, test: Table) -> dict[str, float]:
@@ -107,15 +107,15 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def table(path: Path) -> str:
     """Markdown: the mean over seeds (of folds) ± the spread, and the paired difference to Cox regression."""
-    found: dict[tuple[str, str], dict[int, dict[int, dict[str, Any]]]] = defaultdict(lambda: defaultdict(dict))
+    results: dict[tuple[str, str], dict[int, dict[int, dict[str, Any]]]] = defaultdict(lambda: defaultdict(dict))
     for line in read(path):
         name, way, seed, fold = line["key"]
-        found[name, way][seed][fold] = line
+        results[name, way][seed][fold] = line
     lines = [
         "| set | way | seeds × folds | C (Harrell) | C (Uno) | Brier | calibration error | C above Cox | CPU s a fit |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for (name, way), seeds in found.items():
+    for (name, way), seeds in results.items():
 
         def spread(measure: str, seeds: Any = seeds) -> str:
             values = [mean(f["scores"].get(measure, np.nan) for f in part.values()) for part in seeds.values()]
@@ -123,7 +123,7 @@ def table(path: Path) -> str:
                 return "–"
             return f"{mean(values):.4f}" + (f" ± {stdev(values):.4f}" if len(values) > 1 else "")
 
-        rival = found.get((name, "cox"), {})
+        rival = results.get((name, "cox"), {})
         gains = []
         for seed, part in seeds.items():
             beside = rival.get(seed, {}) if name in FOLDED else next(iter(rival.values()), {})
@@ -151,14 +151,14 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--table", type=Path)
-    given = parser.parse_args()
-    if given.table is not None:
-        print(table(given.table))
+    arguments = parser.parse_args()
+    if arguments.table is not None:
+        print(table(arguments.table))
         return
-    if given.data is None or given.out is None:
+    if arguments.data is None or arguments.out is None:
         parser.error("give the folder of the data and the file for the results")
-    seeds = [int(seed) for seed in given.seeds.split(",")]
-    run(given.data, given.out, given.sets.split(","), given.ways.split(","), seeds, given.folds)
+    seeds = [int(seed) for seed in arguments.seeds.split(",")]
+    run(arguments.data, arguments.out, arguments.sets.split(","), arguments.ways.split(","), seeds, arguments.folds)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ with TemporaryDirectory() as folder:
     settings += ["columns.photo.size=32", "columns.photo.augment=none", "training.threads=1"]
     model = sm.fit(tables["train"], target="meant", ignore=["shapes"], overrides=settings, quiet=True)
 
-    found = model.evaluate(tables["test"]).targets["meant"]
-    print(f"foreground IoU with these streams, {found.baseline['foreground_iou']:.2f} of the mean mask")
-    for streams, metrics in found.subsets.items():
+    evaluation = model.evaluate(tables["test"]).targets["meant"]
+    print(f"foreground IoU with these streams, {evaluation.baseline['foreground_iou']:.2f} of the mean mask")
+    for streams, metrics in evaluation.subsets.items():
         print(f"  {streams:<12} {metrics['foreground_iou']:.2f}  {'█' * round(30 * metrics['foreground_iou'])}")
 
     # An answer is a mask in the pixels of the user's own file, written as the training masks are.

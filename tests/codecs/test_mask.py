@@ -101,11 +101,11 @@ def test_polygons_cover_the_pixels_whose_middles_they_hold() -> None:
     cell = {"size": [10, 12], "regions": [{"class": 3, "polygons": [[2, 1, 8, 1, 8, 6, 2, 6]]}]}
     wanted = np.zeros((10, 12), int)
     wanted[1:6, 2:8] = 3
-    found = draw_regions(cell, 1000)
+    result = draw_regions(cell, 1000)
     # Pillow draws the pixels on the line as well: at most one more on each side.
-    assert (found[wanted > 0] == 3).all()
-    assert np.array_equal(np.argwhere(found > 0).min(axis=0) >= [0, 1], [True, True])
-    assert np.array_equal(np.argwhere(found > 0).max(axis=0) <= [6, 8], [True, True])
+    assert (result[wanted > 0] == 3).all()
+    assert np.array_equal(np.argwhere(result > 0).min(axis=0) >= [0, 1], [True, True])
+    assert np.array_equal(np.argwhere(result > 0).max(axis=0) <= [6, 8], [True, True])
     both = {"size": [10, 12], "regions": [*cell["regions"], {"class": 1, "counts": [0, 20, 100]}]}  # type: ignore[misc]
     assert (draw_regions(both, 1000)[:, :2] == 1).all(), "later regions cover earlier ones"
 

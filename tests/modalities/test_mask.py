@@ -177,5 +177,5 @@ def test_it_is_inferred_for_targets_alone() -> None:
     cells = [f"masks/{i}.png" for i in range(30)]
     table = Table({"photo": [f"photos/{i}.jpg" for i in range(30)], "mask": cells})
     assert infer_types(table, targets=["mask"])["mask"].kind == "mask"
-    assert {name: found.kind for name, found in infer_types(table).items()} == {"photo": "image", "mask": "image"}
+    assert {name: types.kind for name, types in infer_types(table).items()} == {"photo": "image", "mask": "image"}
     assert find("modalities", "mask").task == "segmentation"

@@ -124,7 +124,7 @@ def test_samples_depend_on_the_seed_and_not_on_the_batch() -> None:
     assert draws([0, 1, 2, 3], 1) != whole
 
 
-def given(rows: int, seed: int) -> Given:
+def inputs(rows: int, seed: int) -> Given:
     draw = torch.Generator().manual_seed(seed)
     prefix_mask = torch.arange(3) < torch.randint(1, 4, (rows, 1), generator=draw)
     memory_mask = torch.arange(5) < torch.randint(0, 6, (rows, 1), generator=draw)
@@ -141,7 +141,7 @@ def decoder() -> WordDecoder:
 
 
 def test_cached_steps_give_what_the_whole_sequence_gives() -> None:
-    part, context = decoder(), given(4, 0)
+    part, context = decoder(), inputs(4, 0)
     tokens = torch.tensor([[2, 3, 4, 8], [5, 5, 8, 0], [8, 0, 0, 0], [7, 6, 5, 8]])
     with torch.no_grad():
         whole = part(context, tokens)
@@ -154,7 +154,7 @@ def test_cached_steps_give_what_the_whole_sequence_gives() -> None:
 
 
 def test_copies_of_a_row_share_its_memory() -> None:
-    part, context = decoder(), given(2, 1)
+    part, context = decoder(), inputs(2, 1)
     with torch.no_grad():
         wide = part.start(context).widened(3)
         logits, wide = part.step(torch.tensor([0] * 6), wide)
@@ -165,7 +165,7 @@ def test_copies_of_a_row_share_its_memory() -> None:
 
 
 def test_neither_padding_nor_a_second_sentence_changes_the_first() -> None:
-    part, context = decoder(), given(1, 2)
+    part, context = decoder(), inputs(1, 2)
     with torch.no_grad():
         plain = part(context, torch.tensor([[2, 3, 8]]))
         more = part(context, torch.tensor([[2, 3, 8, 5, 6, 8, 0, 0]]))

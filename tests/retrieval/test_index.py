@@ -47,9 +47,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train = squares(folder, "train", 80, 0)
     squares(folder, "gallery", 24, 1)
     columns = {"photo": "image", "note": "text"}
-    given: dict[str, Any] = {"task": "retrieval", "ignore": ["sku", "price"], "columns": columns, "quiet": True}
-    sm.fit(train, overrides=QUICK, out=folder / "run", **given)
-    sm.fit(train, overrides=[*QUICK[:1], "training.epochs=1"], seed=3, out=folder / "other", **given)
+    options: dict[str, Any] = {"task": "retrieval", "ignore": ["sku", "price"], "columns": columns, "quiet": True}
+    sm.fit(train, overrides=QUICK, out=folder / "run", **options)
+    sm.fit(train, overrides=[*QUICK[:1], "training.epochs=1"], seed=3, out=folder / "other", **options)
     return folder
 
 
@@ -73,26 +73,26 @@ def test_search_is_exact(tmp_path: Path) -> None:
     vectors = draw.normal(size=(3, 60, 5)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
     present = draw.random((3, 60)) < 0.7
-    queries, asked = vectors[:, :9], present[:, :9]
+    queries, requested = vectors[:, :9], present[:, :9]
     write_index(tmp_path / "idx", contents(vectors, present))
     stored = read_index(tmp_path / "idx")
     assert np.array_equal(stored.vectors, vectors)
     allowed = draw.random(60) < 0.8
-    found = nearest_rows(stored, queries, asked, allowed=allowed, top=7)
+    result = nearest_rows(stored, queries, requested, allowed=allowed, top=7)
     for q in range(9):
         scores = []
         for i in range(60):
             parts = [
                 max((float(queries[a, q] @ vectors[b, i]) for b in range(3) if b != a and present[b, i]), default=None)
                 for a in range(3)
-                if asked[a, q]
+                if requested[a, q]
             ]
             known = [part for part in parts if part is not None]
             scores.append(np.mean(known) if known and allowed[i] else -np.inf)
         order = np.argsort(-np.array(scores), kind="stable")[:7]
-        assert found.places[q].tolist() == [i if np.isfinite(scores[i]) else -1 for i in order]
-        if asked[:, q].any():
-            assert found.scores[q] == pytest.approx([scores[i] for i in order], abs=1e-5)
+        assert result.places[q].tolist() == [i if np.isfinite(scores[i]) else -1 for i in order]
+        if requested[:, q].any():
+            assert result.scores[q] == pytest.approx([scores[i] for i in order], abs=1e-5)
     tied = nearest_rows(
         contents(np.ones((2, 9, 1)), np.ones((2, 9), bool)), np.ones((2, 1, 1)), np.ones((2, 1), bool), top=4
     )
@@ -176,7 +176,7 @@ def test_what_is_no_filter_is_refused(text: str) -> None:
 
 
 def test_wrong_searches_are_told_in_words(index: sm.Index, home: Path) -> None:
-    for query, given, said in (
+    for query, inputs, predicted in (
         ({"sound": "a.wav"}, {}, "reads no column 'sound'"),
         ({"photo": str(home / "none.png")}, {}, "no such file"),
         ("", {}, "the query is empty"),
@@ -187,8 +187,8 @@ def test_wrong_searches_are_told_in_words(index: sm.Index, home: Path) -> None:
         (None, {"row": "gallery 99"}, "no row 'gallery 99'"),
         (None, {}, "either a query or a row"),
     ):
-        with pytest.raises(ConfigError, match=said):
-            index.search(query, **given)
+        with pytest.raises(ConfigError, match=predicted):
+            index.search(query, **inputs)
 
 
 @pytest.mark.parametrize("name", ["rows.json", "sides.u8", "vectors.f32"])
@@ -209,7 +209,7 @@ def test_a_damaged_index_is_refused(index: sm.Index, name: str) -> None:
 def test_a_false_manifest_is_refused(index: sm.Index) -> None:
     path = index.folder / "index.json"
     document = json.loads(path.read_text(encoding="utf-8"))
-    for change, said in (
+    for change, predicted in (
         ({"format": 99}, "newer"),
         ({"rows": 22}, "is damaged"),
         ({"width": -1}, "not a number"),
@@ -218,7 +218,7 @@ def test_a_false_manifest_is_refused(index: sm.Index) -> None:
         ({"task": "nothing"}, "no task 'nothing'"),
     ):
         path.write_text(json.dumps({**document, **change}), encoding="utf-8")
-        with pytest.raises((ArtifactError, ConfigError), match=said):
+        with pytest.raises((ArtifactError, ConfigError), match=predicted):
             sm.Index.open(index.folder)
     path.write_text("{", encoding="utf-8")
     with pytest.raises(ArtifactError, match="is not an index"):
@@ -232,15 +232,15 @@ def test_galleries_that_cannot_be_indexed(home: Path, tmp_path: Path) -> None:
     model = sm.load(home / "run")
     (tmp_path / "empty.csv").write_text("photo,note\n")
     rows = [{"note": "red", "sku": "a"}, {"note": "red", "sku": "a"}, {"note": "blue", "sku": ""}]
-    for gallery, given, said in (
+    for gallery, inputs, predicted in (
         (tmp_path / "empty.csv", {}, "no rows"),
         ([{"sound": "a.wav"}], {}, "no row has a usable"),
         (rows[:2], {"id": "sku"}, "identifier 'a' of row 1"),
         (rows[1:], {"id": "sku"}, "has no identifier"),
         (rows, {"show": ["title"]}, "no column named 'title'"),
     ):
-        with pytest.raises(DataError, match=said):
-            sm.Index.create(tmp_path / "idx", model, gallery, **given)
+        with pytest.raises(DataError, match=predicted):
+            sm.Index.create(tmp_path / "idx", model, gallery, **inputs)
     assert not (tmp_path / "idx").exists()
     sm.Index.create(tmp_path / "idx", model, rows)
     with pytest.raises(ConfigError, match="holds an index"):
@@ -259,19 +259,19 @@ def test_a_model_without_a_common_space_is_refused(home: Path, tmp_path: Path) -
 
 def test_on_the_command_line(home: Path, tmp_path: Path, cli: Any) -> None:
     out = tmp_path / "my idx"
-    code, said, wrong = cli(
+    code, stdout, wrong = cli(
         "index", home / "run", home / "gallery.csv", "--out", out, "--id", "sku", "--show", "note,price"
     )
     assert code == 0, wrong
     assert "1 row without any of photo, note not indexed: 8" in wrong
-    code, said, wrong = cli("search", out, "the", "blue one", "--filter", "price < 20", "--top", "3")
+    code, stdout, wrong = cli("search", out, "the", "blue one", "--filter", "price < 20", "--top", "3")
     assert code == 0, wrong
-    assert "the blue one" in said
-    code, said, wrong = cli("search", out, "--photo", home / "图 gallery" / "一 2.png", "--json", "--top", "2")
+    assert "the blue one" in stdout
+    code, stdout, wrong = cli("search", out, "--photo", home / "图 gallery" / "一 2.png", "--json", "--top", "2")
     assert code == 0, wrong
-    assert [hit["side"] for hit in json.loads(said)["hits"]] == ["note", "note"]
-    code, said, wrong = cli("search", out, "--row", "gallery 3", "--filter", "price > 900")
-    assert (code, said.strip()) == (0, "no row satisfies the filter")
+    assert [hit["side"] for hit in json.loads(stdout)["hits"]] == ["note", "note"]
+    code, stdout, wrong = cli("search", out, "--row", "gallery 3", "--filter", "price > 900")
+    assert (code, stdout.strip()) == (0, "no row satisfies the filter")
     code, _, wrong = cli("search", out, "--sound", "a.wav")
     assert code == 2
     assert "no column 'sound'" in wrong

@@ -52,12 +52,12 @@ def fitted(tables: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) 
 
 
 def test_it_beats_simple_methods_and_covers(fitted: Path, tables: tuple[Path, Path]) -> None:
-    found = sm.load(fitted).evaluate(tables[1]).targets["future"]
-    simple = next(view for view in found.views if view.name == "simple_methods").to_json()
-    assert found.metrics["mase"] == pytest.approx(simple[0]["MASE"], rel=1e-5)
-    assert all(found.metrics["mase"] < 0.8 * row["MASE"] for row in simple[1:])
-    assert 0.65 < found.metrics["coverage_80"] < 0.92
-    assert found.metrics["mase"] < found.subsets["past"]["mase"]  # the note helps
+    evaluation = sm.load(fitted).evaluate(tables[1]).targets["future"]
+    simple = next(view for view in evaluation.views if view.name == "simple_methods").to_json()
+    assert evaluation.metrics["mase"] == pytest.approx(simple[0]["MASE"], rel=1e-5)
+    assert all(evaluation.metrics["mase"] < 0.8 * row["MASE"] for row in simple[1:])
+    assert 0.65 < evaluation.metrics["coverage_80"] < 0.92
+    assert evaluation.metrics["mase"] < evaluation.subsets["past"]["mase"]  # the note helps
     assert "Error and coverage by step" in (fitted / "report.html").read_text(encoding="utf-8")
 
 
@@ -85,16 +85,16 @@ def test_on_the_command_line(tables: tuple[Path, Path], tmp_path: Path, cli: Any
 
 def test_mase_is_the_error_relative_to_the_naive_forecast_within_the_past() -> None:
     draw = np.random.default_rng(0)
-    past, future, said = draw.normal(size=(4, 30, 2)), draw.normal(size=(4, 7, 2)), draw.normal(size=(4, 7, 2))
+    past, future, predicted = draw.normal(size=(4, 30, 2)), draw.normal(size=(4, 7, 2)), draw.normal(size=(4, 7, 2))
     future[0, 2, 1] = np.nan
-    expected = np.nanmean(np.abs(future - said), axis=1) / np.abs(np.diff(past, axis=1)).mean(axis=1)
+    expected = np.nanmean(np.abs(future - predicted), axis=1) / np.abs(np.diff(past, axis=1)).mean(axis=1)
     scale = torch.from_numpy(np.abs(np.diff(past, axis=1)).mean(axis=1))
-    median, truth = torch.from_numpy(said), torch.from_numpy(future)
-    found = row_scores(median - 1, median, median + 1, median * 0, truth, scale)
-    assert found[:, 0].numpy() == pytest.approx(expected.mean(axis=1))
-    assert found[:, 4].tolist() == pytest.approx([2.0] * 4)
+    median, truth = torch.from_numpy(predicted), torch.from_numpy(future)
+    result = row_scores(median - 1, median, median + 1, median * 0, truth, scale)
+    assert result[:, 0].numpy() == pytest.approx(expected.mean(axis=1))
+    assert result[:, 4].tolist() == pytest.approx([2.0] * 4)
     known = np.isfinite(future[0])
-    assert float(found[0, 1]) == pytest.approx((np.abs(future[0] - said[0]) <= 1)[known].mean())
+    assert float(result[0, 1]) == pytest.approx((np.abs(future[0] - predicted[0]) <= 1)[known].mean())
 
 
 def test_pinball_is_least_at_the_quantile_and_quantiles_are_put_in_order() -> None:

@@ -45,8 +45,8 @@ def test_several_positives_match_a_formula_in_double() -> None:
     draw = np.random.default_rng(0)
     logits, positive, counted = draw.normal(size=(5, 7)), draw.random((5, 7)) < 0.4, draw.random((5, 7)) < 0.8
     positive[0] = False
-    given = torch.tensor(logits), torch.tensor(positive), torch.tensor(counted)
-    for row, soft, sigmoid in zip(range(5), softmax_loss(*given), sigmoid_loss(*given), strict=True):
+    inputs = torch.tensor(logits), torch.tensor(positive), torch.tensor(counted)
+    for row, soft, sigmoid in zip(range(5), softmax_loss(*inputs), sigmoid_loss(*inputs), strict=True):
         both = positive[row] & counted[row]
         total = np.log(np.exp(logits[row][counted[row]]).sum())
         wanted = np.mean([total - logits[row][j] for j in np.flatnonzero(both)]) if both.any() else 0.0
@@ -63,7 +63,7 @@ def test_the_loss_is_the_mean_over_pairs_of_sides_that_are_there(loss: str, matc
     output = sides(torch.randn(6, 3, 4, generator=draw), present)
     code = torch.tensor([7, 0, 7, 9, 9, 0])
     task = build("tasks", {"kind": "retrieval", "loss": loss, "matches": matches}, goal("a", "b", "c"), 8)
-    found = task.loss(output, Field(torch.cat([code[:, None], present.long()], dim=1), present.any(dim=1)))
+    computed = task.loss(output, Field(torch.cat([code[:, None], present.long()], dim=1), present.any(dim=1)))
     for i in range(6):
         terms = []
         for a, b in permutations(range(3), 2):
@@ -78,7 +78,7 @@ def test_the_loss_is_the_mean_over_pairs_of_sides_that_are_there(loss: str, matc
             elif good:
                 total = np.log(sum(np.exp(value) for value in logit.values()))
                 terms.append(np.mean([total - logit[j] for j in good]))
-        assert float(found[i]) == pytest.approx(np.mean(terms) if terms else 0.0, rel=1e-5), i
+        assert float(computed[i]) == pytest.approx(np.mean(terms) if terms else 0.0, rel=1e-5), i
 
 
 def brute_force(similarity: np.ndarray, hits: np.ndarray) -> tuple[list[int], list[float]]:
@@ -95,11 +95,11 @@ def test_rankings_match_brute_force_and_scikit_learn() -> None:
     similarity, hits = draw.normal(size=(40, 25)), draw.random((40, 25)) < 0.15
     hits[:, 3] = True
     ranks, precisions = brute_force(similarity, hits)
-    found = score_rankings(torch.tensor(similarity), torch.tensor(hits), ("recall", "rank", "precision"))
-    assert found["rank"].tolist() == ranks
-    assert found["precision"].tolist() == pytest.approx(precisions)
+    computed = score_rankings(torch.tensor(similarity), torch.tensor(hits), ("recall", "rank", "precision"))
+    assert computed["rank"].tolist() == ranks
+    assert computed["precision"].tolist() == pytest.approx(precisions)
     for k in (1, 5, 10):
-        assert found[f"recall_at_{k}"].tolist() == [float(rank <= k) for rank in ranks]
+        assert computed[f"recall_at_{k}"].tolist() == [float(rank <= k) for rank in ranks]
 
 
 def test_ties_score_the_mean_over_their_orders() -> None:
@@ -108,20 +108,20 @@ def test_ties_score_the_mean_over_their_orders() -> None:
     hits[0, 0] = True
     trials = [brute_force(similarity + 1e-6 * draw.random((1, 9)), hits) for _ in range(4000)]
     ranks, precisions = (np.array([trial[i] for trial in trials])[:, 0] for i in range(2))
-    found = score_rankings(torch.tensor(similarity), torch.tensor(hits), ("recall", "rank", "precision"), (1, 2, 3, 5))
-    assert float(found["rank"]) == pytest.approx(ranks.mean(), abs=0.1)
-    assert float(found["precision"]) == pytest.approx(precisions.mean(), abs=0.02)
+    computed = score_rankings(torch.tensor(similarity), torch.tensor(hits), ("recall", "rank", "precision"), (1, 2, 3, 5))
+    assert float(computed["rank"]) == pytest.approx(ranks.mean(), abs=0.1)
+    assert float(computed["precision"]) == pytest.approx(precisions.mean(), abs=0.02)
     for k in (1, 2, 3, 5):
-        assert float(found[f"recall_at_{k}"]) == pytest.approx((ranks <= k).mean(), abs=0.03)
+        assert float(computed[f"recall_at_{k}"]) == pytest.approx((ranks <= k).mean(), abs=0.03)
     none = score_rankings(torch.tensor(similarity), torch.zeros(1, 9, dtype=torch.bool), ("recall", "rank", "precision"))
     assert all(bool(values.isnan().all()) for values in none.values())
 
 
 def test_chance_is_hypergeometric() -> None:
     same = torch.tensor([1, 2, 1, 1, 2, 2, 2])
-    found = chance(same, 2, (1, 3))
-    assert found["recall_at_1"].tolist() == pytest.approx([2 / 5, 3 / 5])
-    assert found["recall_at_3"].tolist() == pytest.approx([1 - 1 / 10, 1.0])
+    result = chance(same, 2, (1, 3))
+    assert result["recall_at_1"].tolist() == pytest.approx([2 / 5, 3 / 5])
+    assert result["recall_at_3"].tolist() == pytest.approx([1 - 1 / 10, 1.0])
 
 
 def test_the_weighted_median_is_that_of_repeated_values() -> None:
@@ -152,12 +152,12 @@ def test_copies_of_an_item_are_one_and_one_sided_rows_are_candidates() -> None:
 
 
 def test_unusable_sides_are_refused() -> None:
-    for between, said in (
+    for between, predicted in (
         (["a"], "1 is named"),
         (["a", "c"], "no stream named 'c'"),
         (["a", "a+b"], "named twice"),
     ):
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=predicted):
             build("tasks", {"kind": "retrieval", "between": between}, goal("a", "b"), 8)
     with pytest.raises(ConfigError, match="one column"):
         build("tasks", "retrieval", Goal("r", {}, {n: build("modalities", "key") for n in "kl"}, goal("a", "b").streams), 8)
@@ -200,8 +200,8 @@ def test_a_finds_c_though_they_were_never_paired(tmp_path: Path) -> None:
     rows = list(model.predictor.side_vectors(sm.Table.read(test).rows(), "retrieval"))
     vectors = torch.stack([row.vectors for row in rows])
     assert list(task.sides) == ["a", "b", "c"]
-    found = rank_queries(vectors[:, 0], vectors[:, 2], torch.arange(120).repeat(2), ("recall",))
-    assert float(found["recall_at_10"].mean()) > 0.5, "chance is 0.08"
+    computed = rank_queries(vectors[:, 0], vectors[:, 2], torch.arange(120).repeat(2), ("recall",))
+    assert float(computed["recall_at_10"].mean()) > 0.5, "chance is 0.08"
     answer = model.predict(test)[0].targets["retrieval"]
     assert set(answer["similarities"]) == {"a, b", "a, c", "b, c"}
     assert model.predict([{"a": "1 2 3 4 5 6"}])[0].value is None
@@ -221,9 +221,9 @@ def test_on_the_command_line_rows_of_one_key_match(tmp_path: Path, cli: Any) -> 
             writer.writerow([cells[0] if i % 4 else "", cells[1] if i % 4 != 1 else "", f"类 {i % 5}"])
     words = ("fit", table, "--task", "retrieval", "--between", "左,right", "--same", "kind of thing", "-q")
     kinds = ("--as", "左=vector", "--as", "right=vector")
-    code, said, wrong = cli(*words, *kinds, "--out", tmp_path / "run", *QUICK, "training.epochs=15")
+    code, stdout, wrong = cli(*words, *kinds, "--out", tmp_path / "run", *QUICK, "training.epochs=15")
     assert code == 0, wrong
-    assert "recall_at_1" in said
+    assert "recall_at_1" in stdout
     model = sm.load(tmp_path / "run")
     assert model.recipe.model.tasks["retrieval"]["prompt"] == ["kind of thing"]  # type: ignore[index]
     assert model.schema.columns["kind of thing"].spec["kind"] == "key"

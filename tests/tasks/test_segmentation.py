@@ -59,9 +59,9 @@ def test_scores_are_those_of_scikit_learn() -> None:
     counts = pixel_counts(answered, true, 5).sum(dim=0).double()
     known = true < 5
     flat = true[known].numpy(), answered[known].numpy()
-    given: dict[str, Any] = {"labels": range(4), "average": None}
-    assert np.allclose(iou(counts)[:4], jaccard_score(*flat, **given))
-    assert np.allclose(dice(counts)[:4], f1_score(*flat, **given))
+    options: dict[str, Any] = {"labels": range(4), "average": None}
+    assert np.allclose(iou(counts)[:4], jaccard_score(*flat, **options))
+    assert np.allclose(dice(counts)[:4], f1_score(*flat, **options))
     assert bool(iou(counts)[4].isnan()), "a class that is neither true nor answered has no score"
 
 
@@ -77,8 +77,8 @@ def test_losses_are_those_of_the_formulas() -> None:
         entropy = -(chances.log() * one_hot).sum(dim=0).mean()
         assert cross_entropy_per_row(logits, codes)[row] == pytest.approx(float(entropy))
         overlap = (2 * (chances * one_hot).sum(dim=1) + 1) / (chances.sum(dim=1) + one_hot.sum(dim=1) + 1)
-        there = one_hot.sum(dim=1) > 0
-        assert float(soft_dice_per_row(logits, codes)[row]) == pytest.approx(float(1 - overlap[there].mean()), abs=1e-5)
+        available = one_hot.sum(dim=1) > 0
+        assert float(soft_dice_per_row(logits, codes)[row]) == pytest.approx(float(1 - overlap[available].mean()), abs=1e-5)
     nothing = torch.full((2, 5, 6), 255)
     assert segmentation_loss(logits, nothing, 1.0).tolist() == [0, 0], "void teaches nothing"
 
@@ -105,9 +105,9 @@ def test_the_decoder_takes_any_pyramid_and_rows_by_themselves() -> None:
     decoder = DenseDecoder([8, 12, 40], 6, 8).eval()
     maps = [torch.randn(3, 8, 15, 9), torch.randn(3, 12, 8, 5), torch.randn(3, 40, 4, 3)]
     vector = torch.randn(3, 6)
-    found = decoder(maps, vector)
-    assert found.shape == (3, 8, 15, 9)
-    assert torch.allclose(found[1:2], decoder([m[1:2] for m in maps], vector[1:2]), atol=1e-5)
+    result = decoder(maps, vector)
+    assert result.shape == (3, 8, 15, 9)
+    assert torch.allclose(result[1:2], decoder([m[1:2] for m in maps], vector[1:2]), atol=1e-5)
 
 
 def test_answers_lie_on_the_users_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,13 +147,13 @@ def test_two_masks_of_one_picture_are_trained_scored_and_reported(
     assert [task["kind"] for task in model.recipe.model.tasks.values()] == ["segmentation", "segmentation"]
     assert model.recipe.model.encoders["photo"]["stride"] == 1, "a small image is read finely"
     assert model.recipe.training.lr == 4e-3
-    found = model.evaluate(drawn["test"], report=tmp_path / "report.html").targets
+    evaluation = model.evaluate(drawn["test"], report=tmp_path / "report.html").targets
     for name in ("shapes", "meant"):
-        assert set(found[name].metrics) == {"mean_iou", "foreground_iou", "mean_dice", "pixel_accuracy"}
-        low, high = found[name].intervals["mean_iou"]
-        assert low <= found[name].metrics["mean_iou"] <= high
-        assert set(found[name].subsets) == {"photo", "note", "photo+note"}
-        assert found[name].baseline is not None
+        assert set(evaluation[name].metrics) == {"mean_iou", "foreground_iou", "mean_dice", "pixel_accuracy"}
+        low, high = evaluation[name].intervals["mean_iou"]
+        assert low <= evaluation[name].metrics["mean_iou"] <= high
+        assert set(evaluation[name].subsets) == {"photo", "note", "photo+note"}
+        assert evaluation[name].baseline is not None
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     for heading in ("Each class", "Worst images", "Best images", "Least certain images", "Hardest rows"):
         assert heading in page
@@ -188,8 +188,8 @@ def test_without_an_image_the_answer_is_the_mean_mask(run: Path) -> None:
 
 
 def test_it_is_explained_by_stream_and_by_place(run: Path, drawn: dict[str, Path]) -> None:
-    found = sm.load(run).explain(drawn["train"], row=2)
-    for name, (one,) in found.targets.items():
+    explanation = sm.load(run).explain(drawn["train"], row=2)
+    for name, (one,) in explanation.targets.items():
         assert one.what.startswith("mean probability of")
         assert sum(one.shares.values()) == pytest.approx(one.value - one.nothing, abs=1e-5), name
 
@@ -214,8 +214,8 @@ def test_words_steer_the_mask(tmp_path: Path) -> None:
         *(*SMALL, NOTE, "training.epochs=28", "training.lr=0.006", "columns.photo.augment=none"),
     ]
     model = sm.fit(tables["train"], target="meant", ignore=["shapes"], overrides=settings, quiet=True)
-    found = model.evaluate(tables["test"]).targets["meant"]
-    whole, alone = found.metrics["foreground_iou"], found.subsets["photo"]["foreground_iou"]
+    evaluation = model.evaluate(tables["test"]).targets["meant"]
+    whole, alone = evaluation.metrics["foreground_iou"], evaluation.subsets["photo"]["foreground_iou"]
     assert whole > alone + 0.1, (whole, alone)
 
 
@@ -230,11 +230,11 @@ def test_damaged_and_misfitting_masks_are_named_and_missing(
     Image.fromarray(np.zeros((20, 50), np.uint8)).save(tmp_path / "wide.png")
     full[0]["shapes"], full[1]["shapes"] = str(tmp_path / "bad.png"), str(tmp_path / "wide.png")
     model = sm.fit(full, target="shapes", overrides=QUICK, quiet=True)
-    said = capsys.readouterr().err
-    assert "row 1, column 'shapes'" in said
-    assert "bad.png: not a picture" in said
-    assert "row 2, column 'shapes'" in said
-    assert "wide.png: a mask of 50 × 20 pixels does not lie on an image" in said
+    stderr = capsys.readouterr().err
+    assert "row 1, column 'shapes'" in stderr
+    assert "bad.png: not a picture" in stderr
+    assert "row 2, column 'shapes'" in stderr
+    assert "wide.png: a mask of 50 × 20 pixels does not lie on an image" in stderr
     assert model.evaluate(full).targets["shapes"].rows == len(full) - 2
 
 
@@ -250,9 +250,9 @@ def test_inspection_names_masks_and_damaged_ones(drawn: dict[str, Path], tmp_pat
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
-    _, said, _ = cli("inspect", tmp_path / "train.csv", "--target", "shapes")
-    assert "mask" in said
-    assert "bad.png" in said
+    _, stdout, _ = cli("inspect", tmp_path / "train.csv", "--target", "shapes")
+    assert "mask" in stdout
+    assert "bad.png" in stdout
 
 
 def test_a_server_sends_masks_and_areas(run: Path, drawn: dict[str, Path]) -> None:
@@ -266,9 +266,9 @@ def test_a_server_sends_masks_and_areas(run: Path, drawn: dict[str, Path]) -> No
     predictor = Predictor(sm.load(run).artifact, device="cpu", media=UPLOADS_ONLY)
     photo = base64.b64encode((drawn["train"].parent / "photo" / "0001.png").read_bytes()).decode()
     with TestClient(create({"scenes": predictor}), base_url="http://localhost") as client:
-        told = client.post("/predict", json={"row": {"photo": {"base64": photo}, "note": "where is the red one?"}})
-    assert told.status_code == 200, told.text
-    answer = told.json()["targets"]["shapes"]
+        response = client.post("/predict", json={"row": {"photo": {"base64": photo}, "note": "where is the red one?"}})
+    assert response.status_code == 200, response.text
+    answer = response.json()["targets"]["shapes"]
     mask = Image.open(io.BytesIO(base64.b64decode(answer["value"].partition(",")[2])))
     with Image.open(drawn["train"].parent / "photo" / "0001.png") as own:
         assert mask.size == own.size
