@@ -31,7 +31,7 @@ with TemporaryDirectory() as folder:
     check_options("fusions", "peak")
     print("peak keeps what a fusion promises")
 
-    tables = make(Path(folder) / "data", rows=250)
+    tables = make(Path(folder) / "data", rows=150)
     model = sm.fit(
         tables["train"],
         target="event",
@@ -39,7 +39,7 @@ with TemporaryDirectory() as folder:
             "model.fusion=peak",
             "model.fusion.softness=0.2",
             "model.size=tiny",
-            "training.epochs=6",
+            "training.epochs=4",
             "model.experts=[]",  # no experts: the example is about the fusion
         ],
         quiet=True,

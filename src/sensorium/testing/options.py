@@ -31,7 +31,7 @@ def check_options(family: str, kind: str, cells: Sequence[Any] | None = None) ->
     """Check that another value of each option changes the component ``kind`` of ``family``. ``cells``: samples for a
     modality of a plug-in."""
     looks = [once(look) for look in signatures(family, kind, cells)]
-    default = resolve(family, kind)
+    default = resolve(family, {"kind": kind, **samples.brief(family, kind)})
     before = [look(default) for look in looks]
     fields = options(family, kind).model_fields
     for name, field in fields.items():

@@ -110,6 +110,11 @@ def cells(kind: str) -> Sequence[Any]:
     return made()
 
 
+def brief(family: str, kind: str) -> dict[str, Any]:
+    """Options with which component ``kind`` of ``family`` is checked in seconds, where its defaults would take minutes."""
+    return dict(_BRIEF.get((family, kind), {}))
+
+
 def values(family: str, kind: str, option: str) -> Sequence[Any]:
     """Values of ``option`` of component ``kind`` in ``family`` that its type does not imply: an existing folder, the
     name of a stream."""
@@ -330,3 +335,4 @@ _VALUES: dict[tuple[str, str, str], Callable[[], list[Any]]] = {
     ("surgery", "lora", "streams"): lambda: [["series"]],
     ("surgery", "lora", "targets"): lambda: [["query", "stages", "layers.0"]],
 }
+_BRIEF: dict[tuple[str, str], dict[str, Any]] = {("experts", "boosting"): {"iterations": 40}}
