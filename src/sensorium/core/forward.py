@@ -96,7 +96,7 @@ class Forward:
         return self.model.experts.read(self.batch.inputs, self.least)
 
     @property
-    def asked(self) -> dict[str, Field]:
+    def prompts(self) -> dict[str, Field]:
         """What tasks get beside encodings: the prompts, and the streams that they look at, hidden where the stream is."""
         seen = dict.fromkeys(stream for task in self.model.tasks.values() for stream in task.looks_at)
         return {**self.batch.prompts, **{s: self.inputs[s].hide(self.kept[s].present) for s in seen}}
@@ -111,7 +111,7 @@ class Forward:
         """What the network says by itself, or several by their mean; empty where there is none."""
         if not self.model.network:
             return {}
-        mine = self.model.answer(self.fused, self.kept, self.asked)
+        mine = self.model.answer(self.fused, self.kept, self.prompts)
         by_network = [mine, *(other.own for other in self.others)]
         weight = self.batch.weight
         return {

@@ -162,7 +162,7 @@ def probe(model: Model, run: Forward, schema: Schema, stream: str, target: str) 
         presence = field.present.expand(rows) if mask is None else mask.any(dim=1)
         # A row whose parts are all masked counts as lacking the stream.
         query = Field(data, presence, mask)
-        prompts = {name: repeated(part, rows) for name, part in run.asked.items()}
+        prompts = {name: repeated(part, rows) for name, part in run.prompts.items()}
         if stream in task.looks_at:
             prompts[stream] = query
         networks = zip((model, *model.others), (run, *run.others), strict=True)

@@ -127,7 +127,7 @@ def explain(model: Model, batches: Iterable[Batch], *, rows: Sequence[int] | Non
             numbers = list(rows[done : done + batch.rows]) if rows is not None else range(done + 1, done + batch.rows + 1)
             for name, task in model.tasks.items():
                 game = Game(run, name, task, streams, passes)
-                attributions[name] += _divided(game, streams, parts, numbers, seed) if game.asked else []
+                attributions[name] += _divided(game, streams, parts, numbers, seed) if game.questions else []
             shown = {key: value.detach().double().cpu().numpy() for key, value in model.fusion.weights(parts).items()}
             if "share" in shown:
                 weights.append(shown["share"])
@@ -165,7 +165,7 @@ class Game:
         self.run, self.name, self.task, self.streams, self.passes = run, name, task, streams, passes
         self.whole = run.outputs[name]
         divisible = task.explained(self.whole, self.whole) is not None
-        self.asked = task.question(self.whole) if divisible else []
+        self.questions = task.question(self.whole) if divisible else []
         self.answers = (
             [without_media(answer["value"]) for answer in task.answers(self.whole, run.batch)] if divisible else []
         )
@@ -193,7 +193,7 @@ def _divided(
         Attribution(
             row,
             game.answers[i],
-            game.asked[i],
+            game.questions[i],
             float(whole[i]),
             float(nothing[i]),
             # A missing stream contributes exactly 0, not a rounding error.

@@ -28,7 +28,7 @@ class Speaking(Protocol):
     def truths(self, batch: Batch) -> list[Any]:
         """The references of each row of ``batch``, as ``Task.truths``."""
 
-    def said(self, output: Any) -> list[tuple[str, float]]:
+    def sentences(self, output: Any) -> list[tuple[str, float]]:
         """The sentence and the confidence of each row of ``output``."""
 
 
@@ -57,25 +57,25 @@ class SentenceScorer(Scorer[Any]):
     def keep(self, output: Any, batch: Batch) -> Kept:
         target = self._task.target(batch)
         if target is None or not bool(target.present.any()):
-            return {"said": [], "references": [], "confidence": torch.zeros(0, dtype=torch.float64)}
+            return {"generated": [], "references": [], "confidence": torch.zeros(0, dtype=torch.float64)}
         present = target.present.tolist()
         rows = [
             (sentence, [truth] if isinstance(truth, str) else list(truth), confidence)
             for (sentence, confidence), truth, known in zip(
-                self._task.said(output), self._task.truths(batch), present, strict=True
+                self._task.sentences(output), self._task.truths(batch), present, strict=True
             )
             if known
         ]
         return {
-            "said": [sentence for sentence, _, _ in rows],
+            "generated": [sentence for sentence, _, _ in rows],
             "references": [references for _, references, _ in rows],
             "confidence": torch.tensor([confidence for _, _, confidence in rows], dtype=torch.float64),
         }
 
     @property
-    def said(self) -> list[str]:
+    def generated(self) -> list[str]:
         """The sentence of each row."""
-        sentences: list[str] = self.kept.get("said", [])
+        sentences: list[str] = self.kept.get("generated", [])
         return sentences
 
     @property
@@ -98,8 +98,8 @@ class SentenceScorer(Scorer[Any]):
 
     def _compute(self, metric: str) -> Tensor:
         if metric == "bleu":
-            return bleu_statistics(self.said, self.references)
-        generated, references = list(map(tokens, self.said)), [list(map(tokens, row)) for row in self.references]
+            return bleu_statistics(self.generated, self.references)
+        generated, references = list(map(tokens, self.generated)), [list(map(tokens, row)) for row in self.references]
         if metric == "cider":
             return cider_d(generated, references)
         one = {"rouge_l": rouge_l, "token_f1": token_f1, "exact_match": exact_match}[metric]

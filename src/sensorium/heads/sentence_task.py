@@ -41,11 +41,11 @@ class Context(Given):
 
     Args:
         vector: What the most similar training row is found by ``[B, D]``.
-        said: Token ids of a sentence ``[B, L]``, padded with 0; only of a baseline or a rival.
+        constant: Token ids of a sentence ``[B, L]``, padded with 0; only of a baseline or a rival.
     """
 
     vector: Tensor
-    said: Tensor | None = None
+    constant: Tensor | None = None
 
 
 class SentenceTask(Task[Context]):
@@ -199,7 +199,7 @@ class SentenceTask(Task[Context]):
     def _surprise(self, output: Context, ids: Tensor, smoothing: float = 0.0) -> Tensor:
         """The mean negative log-likelihood of the tokens of each row ``[B]``."""
         real = ids != 0
-        if output.said is not None:
+        if output.constant is not None:
             each = -self.frequency.log()[ids]
         else:
             logits = self.decoder(output, ids)
@@ -218,12 +218,12 @@ class SentenceTask(Task[Context]):
     def generated(self, output: Context, width: int | None = None) -> Generated:
         """Generate sentences from ``output``, ``width`` for each row (by default ``beam``), best first."""
         rows, width = len(output.vector), width or self.beam
-        if output.said is not None:
-            length = (output.said != 0).sum(dim=1, keepdim=True)
-            surprise = self._surprise(output, self._ended(output.said))[:, None]
+        if output.constant is not None:
+            length = (output.constant != 0).sum(dim=1, keepdim=True)
+            surprise = self._surprise(output, self._ended(output.constant))[:, None]
             log_probability = -surprise * (length + 1)
             score = log_probability / normaliser(length, self.penalty).to(surprise)
-            return Generated(output.said[:, None], length, log_probability, score)
+            return Generated(output.constant[:, None], length, log_probability, score)
         shared: dict[str, Any] = {
             "longest": int(self.limit) if self.longest is None else self.longest,
             "device": output.vector.device,
@@ -263,7 +263,7 @@ class SentenceTask(Task[Context]):
             rows.append(list(texts.items()))
         return rows
 
-    def said(self, output: Context) -> list[tuple[str, float]]:
+    def sentences(self, output: Context) -> list[tuple[str, float]]:
         """Return the sentence and the confidence of each row of ``output``."""
         return [(texts[0][0], math.exp(texts[0][1])) for texts in self._texts(self.generated(output))]
 
@@ -294,7 +294,7 @@ class SentenceTask(Task[Context]):
         return -self._surprise(output, ids.expand(len(output.vector), -1))
 
     def question(self, of: Context) -> list[str]:
-        return [f"mean log-likelihood of a token of {text!r}" for text, _ in self.said(of)]
+        return [f"mean log-likelihood of a token of {text!r}" for text, _ in self.sentences(of)]
 
     # ── what it is compared with ───────────────────────────────────────────────────────────────────────────────────
 

@@ -24,22 +24,22 @@ def sentence_views(scorer: SentenceScorer) -> list[View]:
     # Equally good rows are ordered by certainty.
     ranked = sorted(range(scorer.rows), key=lambda i: (-float(value[i]), -float(sure[i])))
     unsure = sorted(range(scorer.rows), key=lambda i: float(sure[i]))
-    common = Counter(scorer.said).most_common(SHOWN)
+    common = Counter(scorer.generated).most_common(SHOWN)
     views: list[View] = [
         table("best", "Best sentences", f"The rows with the highest {head}.", ranked[:SHOWN]),
         table("worst", "Worst sentences", f"The rows with the lowest {head}, the most certain last.", ranked[-SHOWN:]),
         table("least_sure", "Least certain sentences", "The rows with the lowest probability of a token.", unsure[:SHOWN]),
         Table(
-            "said",
+            "generated",
             "Most frequent sentences",
-            f"{len(set(scorer.said)):,} different sentences were generated for {scorer.rows:,} rows; their references have "
-            f"{len({row[0] for row in scorer.references}):,}.",
+            f"{len(set(scorer.generated)):,} different sentences were generated for {scorer.rows:,} rows; their references "
+            f"have {len({row[0] for row in scorer.references}):,}.",
             rows=[{"sentence": text or "(nothing)", "rows": count} for text, count in common],
         ),
     ]
     different = len({row[0] for row in scorer.references})
-    if len(set(scorer.said)) < FEW_KINDS * different:
-        text = f"It generated {len(set(scorer.said)):,} different sentences where the references have {different:,}."
+    if len(set(scorer.generated)) < FEW_KINDS * different:
+        text = f"It generated {len(set(scorer.generated)):,} different sentences where the references have {different:,}."
         views.append(Sentence(LIMITS, "", text=text))
     return views
 
@@ -48,7 +48,7 @@ def _row(scorer: SentenceScorer, i: int, head: str, value: float, sure: float) -
     references = scorer.references[i]
     more = f" (and {len(references) - REFERENCES} more)" if len(references) > REFERENCES else ""
     return {
-        "generated": scorer.said[i] or "(nothing)",
+        "generated": scorer.generated[i] or "(nothing)",
         "reference": " / ".join(references[:REFERENCES]) + more,
         head: round(value, 4),
         "confidence": round(sure, 4),

@@ -81,8 +81,8 @@ def mixture(streams: dict[str, Encoded], other: Tensor, share: Tensor) -> tuple[
             mask=part.mask | (theirs.mask & mixed[:, None]),
             pooled=row * part.pooled + (1 - row) * theirs.pooled,
             pyramid=tuple(
-                theirs_there + keep.reshape(-1, *[1] * (level.dim() - 1)) * (level - theirs_there)
-                for level, theirs_there in zip(part.pyramid, theirs.pyramid, strict=True)
+                theirs_present + keep.reshape(-1, *[1] * (level.dim() - 1)) * (level - theirs_present)
+                for level, theirs_present in zip(part.pyramid, theirs.pyramid, strict=True)
             ),
         )
         made[name] = whole.hide(present)

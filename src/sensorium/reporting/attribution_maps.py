@@ -62,7 +62,7 @@ def to_json(one: Map) -> dict[str, Any]:
         "value": one.value if not one.note else None,
         "blank": one.blank,
         "note": one.note,
-        "said": "" if one.note else summary(one),
+        "summary": "" if one.note else summary(one),
         "values": [] if one.note else np.round(coarse(one.values) if grid else one.values, 6).tolist(),
         "scale": scale(one) if one.names else None,
         "names": [[name, round(value, 6)] for name, value in one.named()] if one.names else [],

@@ -27,13 +27,13 @@ def print_problems(console: Console, problems: Sequence[Problem], shown: int = 3
     by_column: dict[tuple[str, bool], list[Problem]] = {}
     for problem in problems:
         by_column.setdefault((problem.column, problem.missing), []).append(problem)
-    for (column, missing), problems_here in islice(by_column.items(), COLUMNS):
+    for (column, missing), own_problems in islice(by_column.items(), COLUMNS):
         if missing:
             one, many = "cell could not be used and counts as missing", "cells could not be used and count as missing"
         else:
             one, many = "cell has a value that training did not have", "cells have values that training did not have"
-        console.warn(f"column {column!r}: {counted(len(problems_here), one, many)}")
-        for problem in problems_here[:shown]:
+        console.warn(f"column {column!r}: {counted(len(own_problems), one, many)}")
+        for problem in own_problems[:shown]:
             console.warn(f"  {problem}")
     if len(by_column) > COLUMNS:
         console.warn(f"the same in {counted(len(by_column) - COLUMNS, 'more column')}")

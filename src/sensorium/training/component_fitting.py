@@ -61,6 +61,6 @@ def _network_outputs(model: Model, schema: Schema, rows: encoded.Rows) -> dict[s
         run = Forward(model, schema.prepare(batch))
         streams = {name: vectors(part) for name, part in run.streams.items()}
         targets = {name: run.target(name) for name, task in model.tasks.items() if task.settles}
-        batches.append((vectors(run.fused), streams, targets, run.batch.weight, run.asked))
+        batches.append((vectors(run.fused), streams, targets, run.batch.weight, run.prompts))
     fused, streams, known, weight, prompts = joined(batches)
     return {name: Seen(fused, streams, target, weight, prompts) for name, target in known.items()}

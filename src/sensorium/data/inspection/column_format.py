@@ -37,9 +37,9 @@ def reading(name: str, spec: Mapping[str, Any], cells: Sequence[Any], role: str 
     Raises:
         ConfigError: The options are invalid.
     """
-    options_given = {key: value for key, value in spec.items() if key not in PLACING}
+    stated = {key: value for key, value in spec.items() if key not in PLACING}
     try:
-        modality: Modality = registry.build("modalities", options_given)
+        modality: Modality = registry.build("modalities", stated)
         if modality.stream is None or modality.media:
             return Reading({})
         modality.fit(cell for cell in cells if not modality.missing(cell))

@@ -56,20 +56,20 @@ def inspect(
     train = next(iter(tables.values()))
     targets = [target] if isinstance(target, str) else list(target or [])
     targets += [name for name, spec in specs.items() if spec.get("role") == "target" and name not in targets]
-    kinds_given = _declared_kinds(specs)
+    declared_kinds = _declared_kinds(specs)
     for name in [*targets, *specs]:
-        if kinds_given.get(name) != "ignore":  # an ignored column may be a derived one, offered only below
+        if declared_kinds.get(name) != "ignore":  # an ignored column may be a derived one, offered only below
             train.column(name)
-    guesses = infer_types(train, overrides=kinds_given, targets=targets)
+    guesses = infer_types(train, overrides=declared_kinds, targets=targets)
     for name in targets:
-        if name not in kinds_given:
+        if name not in declared_kinds:
             kind, reason = target_kind(name, guesses[name].kind, guesses[name].reason, train.column(name))
             guesses[name] = replace(guesses[name], kind=kind, reason=reason)
     input_kinds = {n: g.kind for n, g in guesses.items() if g.kind and g.role == "input" and n not in derived}
     offers = offered_columns(train, input_kinds, set(derived.values()), media or _opener(train)) if check_media else {}
-    for name in kinds_given.keys() - guesses.keys() - offers.keys():
+    for name in declared_kinds.keys() - guesses.keys() - offers.keys():
         train.column(name)
-    offers = {name: spec for name, spec in offers.items() if name not in kinds_given}
+    offers = {name: spec for name, spec in offers.items() if name not in declared_kinds}
     guesses |= {name: InferredType(spec["kind"], 1.0, f"comes with {spec['of']!r}") for name, spec in offers.items()}
     specs |= offers
     tables = with_derived(tables, {name: spec["of"] for name, spec in offers.items()})
@@ -97,8 +97,8 @@ def inspect(
         modality = reader(train, column, spec_of[column], media or _opener(train))
         for name, table in tables.items():
             if table.has(column):
-                tell = _column_progress(progress, f"{name}: {column}", len(table))
-                result = decode(table, column, modality, media or _opener(table), progress=tell)
+                cell_progress = _column_progress(progress, f"{name}: {column}", len(table))
+                result = decode(table, column, modality, media or _opener(table), progress=cell_progress)
                 problems[name] += result.problems
                 digests[name][column] = result.digests
 

@@ -352,7 +352,7 @@ function renderMaps(maps) {
     const columns = form.streams[one.stream] ?? [one.stream];
     const title = maps.some((other) => other.target !== one.target) ? `${one.target}: ` : "";
     shown.push(make("h3", {}, `Attribution within ${title}${columns.join(", ")}`));
-    shown.push(...one.pictures.map((picture) => make("img", { src: picture, class: "map", alt: one.said })));
+    shown.push(...one.pictures.map((picture) => make("img", { src: picture, class: "map", alt: one.summary })));
     if (one.layout === "ids" && one.names.length) {
       const words = one.names.map(([word, value]) => {
         const span = make("span", { title: value.toPrecision(3) }, word);
@@ -362,7 +362,7 @@ function renderMaps(maps) {
       });
       shown.push(make("p", { class: "words" }, ...words));
     }
-    shown.push(make("p", { class: "hint" }, one.note || one.said));
+    shown.push(make("p", { class: "hint" }, one.note || one.summary));
   }
   return shown;
 }
