@@ -1,7 +1,7 @@
 """Every fusion as its equation stands in its paper: no masks, no missing streams, loops where the paper has sums.
 
 A reference for numbers (``tests/fusions``, in float64) and for time (``benchmarks.fusions``). ``PLAIN[kind](fusion,
-given)`` takes the weights of a fusion in evaluation mode, and the streams that are there: ``given[stream]`` is its vector
+inputs)`` takes the weights of a fusion in evaluation mode, and the streams that are there: ``inputs[stream]`` is its vector
 ``[B, D]`` and its tokens ``[B, N, D]``, all of them real.
 """
 

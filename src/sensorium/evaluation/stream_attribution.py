@@ -156,7 +156,7 @@ class Game:
         passes: Forward passes by subset, shared by the games of a batch so that each subset is fused once.
 
     Attributes:
-        asked: By row, the attributed quantity in words; empty if predictions are not numbers.
+        questions: By row, the attributed quantity in words; empty if predictions are not numbers.
     """
 
     def __init__(
