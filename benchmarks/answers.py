@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from benchmarks.measure import Results, Settings, Skipped, compared
 from sensorium.core.answer import Answer, Attachment
 from sensorium.core.batch import Batch, Encoded, Field
-from sensorium.core.contracts import Adapter, Encoder, Fusion, Task
+from sensorium.core.contracts import Adapter, Encoder, Fusion
 from sensorium.core.goal import Goal
 from sensorium.core.layout import Row
 from sensorium.core.scorer import Kept, Scorer
+from sensorium.core.task import Task
 from sensorium.evaluation.evaluate import evaluate
 from sensorium.metrics.weighting import mean
 from sensorium.model import Model

@@ -22,7 +22,7 @@ from __future__ import annotations
 from functools import partial
 import torch
 from torch import nn
-from sensorium.core.contracts import Task
+from sensorium.core.task import Task
 from sensorium.core.registry import component
 from sensorium.metrics import regression
 from sensorium.metrics.pair_scorer import PairScorer

@@ -12,12 +12,12 @@ from torch.nn import functional as F
 
 from sensorium.core.answer import Answer
 from sensorium.core.batch import Batch, Encoded, Field, Tensors
-from sensorium.core.contracts import Task
 from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.goal import Goal
 from sensorium.core.registry import component
 from sensorium.core.report_views import Bars, View
 from sensorium.core.scorer import Kept, Scorer
+from sensorium.core.task import Task
 from sensorium.metrics.weighting import mean
 
 

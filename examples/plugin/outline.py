@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 from sensorium.core.answer import Answer, Attachment
 from sensorium.core.batch import Batch, Encoded, Field
-from sensorium.core.contracts import Task
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.goal import Goal
 from sensorium.core.layout import Grid, Layout
@@ -23,6 +22,7 @@ from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.registry import component
 from sensorium.core.report_views import Table, View
 from sensorium.core.scorer import Kept, Scorer
+from sensorium.core.task import Task
 from sensorium.metrics.weighting import ratio
 from sensorium.signal.geometry import identity, resample
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sensorium.core import quoting, registry
 from sensorium.core.batch import Batch, Encoded, Field, Ready, padded_size
-from sensorium.core.contracts import Adapter, Encoder, Fusion, Task
+from sensorium.core.contracts import Adapter, Encoder, Fusion
 from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.expert import Expert, Features
 from sensorium.core.forward import Forward
@@ -21,6 +21,7 @@ from sensorium.core.layout import Grid, Layout
 from sensorium.core.module_dict import NamedModules
 from sensorium.core.recipe import ModelSpec, Spec
 from sensorium.core.schema import Schema
+from sensorium.core.task import Task
 from sensorium.nn.ensemble import Ensemble
 
 

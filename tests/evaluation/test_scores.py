@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from sensorium.core.batch import Batch, Field, joined
-from sensorium.core.contracts import Task
 from sensorium.core.goal import Goal
 from sensorium.core.scorer import Scorer, plain_scores
+from sensorium.core.task import Task
 from sensorium.evaluation.bootstrap import bounds, intervals, resample
 from sensorium.evaluation.evaluate import evaluate
 from sensorium.evaluation.score_accumulator import ScoreAccumulator

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from sensorium.core.batch import Batch, Encoded, Field
-from sensorium.core.contracts import Fusion, Seen, Task
+from sensorium.core.contracts import Fusion
 from sensorium.core.errors import ConfigError
 from sensorium.core.registry import build
+from sensorium.core.task import Seen, Task
 from sensorium.heads.decision_fusion import TIE, merged_classes, merged_labels, merged_numbers
 from sensorium.heads.late_heads import LateHeads, LateOutputs
 from sensorium.heads.stacking import Stacker, learn_stacker, stacked

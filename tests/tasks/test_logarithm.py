@@ -11,11 +11,11 @@ from scipy import stats
 
 import sensorium as sm
 from sensorium.core.batch import Batch, Encoded, Field
-from sensorium.core.contracts import Seen
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.goal import Goal
 from sensorium.core.registry import build
 from sensorium.core.scorer import plain_scores
+from sensorium.core.task import Seen
 from sensorium.modalities.number import Number, log_gain
 from sensorium.tasks.regression import Regression
 

@@ -14,10 +14,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
 from sensorium.core.batch import Batch, Encoded, Field
-from sensorium.core.contracts import Seen
 from sensorium.core.errors import ConfigError
 from sensorium.core.goal import Goal
 from sensorium.core.registry import build
+from sensorium.core.task import Seen
 from sensorium.tasks.svm import Svm
 
 D = 6

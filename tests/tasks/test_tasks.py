@@ -13,10 +13,10 @@ from sklearn import metrics as reference
 from torch import Tensor
 
 from sensorium.core.batch import Batch, Encoded, Field
-from sensorium.core.contracts import Task
 from sensorium.core.goal import Goal
 from sensorium.core.registry import build, kinds
 from sensorium.core.scorer import plain_scores
+from sensorium.core.task import Task
 from sensorium.tasks.classification import Classification
 from sensorium.tasks.multilabel import Multilabel
 from sensorium.tasks.regression import Regression

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from sensorium.core.batch import Batch, Encoded, Field, hide
-from sensorium.core.contracts import Fusion, Task
+from sensorium.core.contracts import Fusion
 from sensorium.core.module_dict import NamedModules
+from sensorium.core.task import Task
 
 
 class Blending(Protocol):

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from sensorium.core.answer import Answer, attachments, detached, margin, without_media
 from sensorium.core.batch import Batch, moved
-from sensorium.core.contracts import Task
 from sensorium.core.forward import Forward
 from sensorium.core.registry import kind_of
+from sensorium.core.task import Task
 from sensorium.evaluation.baselines import ComponentAccumulator
 from sensorium.evaluation.bootstrap import bounds, resample
 from sensorium.evaluation.controls import ControlAccumulator

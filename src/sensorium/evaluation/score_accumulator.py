@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from sensorium.core.batch import Batch
-from sensorium.core.contracts import Task
 from sensorium.core.module_dict import NamedModules
 from sensorium.core.scorer import GrowingTensor, Scorer, joined, plain_scores
+from sensorium.core.task import Task
 
 UNWEIGHTED = "unweighted_loss"
 """Name of the unweighted loss (``Task.reported_loss``) in a training history."""

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from sensorium.core.answer import without_media
 from sensorium.core.batch import Batch, Encoded
-from sensorium.core.contracts import Task
 from sensorium.core.forward import Forward
 from sensorium.core.rendering import Rendered
+from sensorium.core.task import Task
 from sensorium.evaluation.attribution import Map
 from sensorium.evaluation.nearest_rows import Neighbour
 from sensorium.model import Model

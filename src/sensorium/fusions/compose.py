@@ -10,11 +10,12 @@ from torch import Tensor
 
 from sensorium.core import registry
 from sensorium.core.batch import Encoded
-from sensorium.core.contracts import Fusion, Task
+from sensorium.core.contracts import Fusion
 from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.layout import Layout
 from sensorium.core.module_dict import NamedModules
 from sensorium.core.registry import component
+from sensorium.core.task import Task
 from sensorium.heads.late_heads import LateHeads
 from sensorium.nn.streams import vectors
 

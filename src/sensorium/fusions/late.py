@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from sensorium.core.batch import Encoded
-from sensorium.core.contracts import Fusion, Task
+from sensorium.core.contracts import Fusion
 from sensorium.core.registry import component
+from sensorium.core.task import Task
 from sensorium.heads.late_heads import LateHeads
 from sensorium.nn.streams import shares, vectors
 

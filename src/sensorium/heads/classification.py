@@ -11,8 +11,8 @@ from torch import Tensor
 
 from sensorium.core.answer import Answer
 from sensorium.core.batch import Field
-from sensorium.core.contracts import Task
 from sensorium.core.report_views import LIMITS, Curve, Matrix, Sentence, Table, View
+from sensorium.core.task import Task
 from sensorium.metrics import classification
 from sensorium.metrics.class_tables import PerClass, calibration, confusion, per_class
 from sensorium.metrics.pair_scorer import PairScorer

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from sensorium.core.answer import Answer
 from sensorium.core.batch import Batch, Encoded, Field, Tensors
-from sensorium.core.contracts import Seen, Task
 from sensorium.core.errors import ConfigError
 from sensorium.core.module_dict import NamedModules
 from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
+from sensorium.core.task import Seen, Task
 from sensorium.heads.stacking import Stacker, learn_stacker
 
 Decide = Literal["mean", "vote", "learned", "stacking"]

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sensorium.core.batch import Batch, Field
-from sensorium.core.contracts import Task
 from sensorium.core.report_views import Cell, Gallery, Picture, Table, View
 from sensorium.core.scorer import Kept
+from sensorium.core.task import Task
 from sensorium.heads.segmentation import resized
 from sensorium.metrics.segmentation import OverlapScorer, dice, iou
 from sensorium.metrics.weighting import ratio

@@ -13,13 +13,13 @@ from torch.nn import functional as F
 
 from sensorium.core.answer import Answer
 from sensorium.core.batch import Batch, Encoded, Field
-from sensorium.core.contracts import Seen, Task
 from sensorium.core.errors import ConfigError
 from sensorium.core.goal import Goal
 from sensorium.core.layout import Ids, Row
 from sensorium.core.module_dict import NamedModules
 from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
+from sensorium.core.task import Seen, Task
 from sensorium.heads.constant_sentence import best_constant
 from sensorium.heads.nearest_sentences import NearestSentences
 from sensorium.heads.sentence_scorer import SentenceScorer

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from sensorium.core.batch import Batch, Field
-from sensorium.core.contracts import Task
 from sensorium.core.scorer import Kept, Scorer
+from sensorium.core.task import Task
 from sensorium.metrics.weighting import ratio
 
 Counts = Callable[[Tensor, Tensor], Tensor]

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from sensorium.core.batch import Field, Ready
-from sensorium.core.contracts import Encoder, Task
+from sensorium.core.contracts import Encoder
 from sensorium.core.errors import ConfigError
 from sensorium.core.expert import Expert, Features
 from sensorium.core.learned_buffers import LearnedBuffers
 from sensorium.core.module_dict import NamedModules
 from sensorium.core.stream_subsets import coalitions, route_rows
+from sensorium.core.task import Task
 
 Read = dict[str, dict[str, Tensor]]
 """Features by form (``"features"``, ``"compact"``) and stream, each ``[B, F]``; zero in rows without the stream."""

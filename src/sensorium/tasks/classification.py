@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from sensorium.core.answer import Answer
 from sensorium.core.batch import Batch, Encoded, Field
-from sensorium.core.contracts import Task
 from sensorium.core.expert import Response
 from sensorium.core.goal import Goal
 from sensorium.core.modality import Modality
 from sensorium.core.registry import component
 from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
+from sensorium.core.task import Task
 from sensorium.heads.classification import (
     chance_of,
     class_advice,

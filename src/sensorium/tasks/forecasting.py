@@ -10,7 +10,6 @@ from torch import Tensor
 
 from sensorium.core.answer import Answer
 from sensorium.core.batch import Batch, Encoded, Field
-from sensorium.core.contracts import Seen, Task
 from sensorium.core.errors import ConfigError
 from sensorium.core.goal import Goal
 from sensorium.core.layout import Grid
@@ -18,6 +17,7 @@ from sensorium.core.modality import Modality
 from sensorium.core.registry import chosen, component
 from sensorium.core.report_views import View
 from sensorium.core.scorer import Kept, Scorer
+from sensorium.core.task import Seen, Task
 from sensorium.heads.forecast_views import forecast_views
 from sensorium.metrics.forecasting import METRICS, ForecastScorer, row_scores
 from sensorium.nn.forecaster import LEVELS, MEDIAN, Forecaster, pinball, uncrossed

@@ -13,13 +13,13 @@ from torch.nn import functional as F
 
 from sensorium.core.answer import Answer
 from sensorium.core.batch import Batch, Encoded, Field
-from sensorium.core.contracts import Task
 from sensorium.core.errors import ConfigError
 from sensorium.core.goal import Goal
 from sensorium.core.layout import Grid
 from sensorium.core.registry import component
 from sensorium.core.report_views import View
 from sensorium.core.scorer import Kept, Scorer
+from sensorium.core.task import Task
 from sensorium.heads.label_strips import label_views
 from sensorium.metrics.segments import OVERLAPS, count_segments, edit_score, pooled_f1, segments_of
 from sensorium.metrics.weighting import mean, ratio

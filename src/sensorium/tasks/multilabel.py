@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from sensorium.core.answer import Answer
 from sensorium.core.batch import Batch, Encoded, Field
-from sensorium.core.contracts import Task
 from sensorium.core.expert import Response
 from sensorium.core.goal import Goal
 from sensorium.core.registry import component
 from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
+from sensorium.core.task import Task
 from sensorium.heads.classification import chance_of, class_limits, class_table
 from sensorium.heads.decision_fusion import merged_labels
 from sensorium.metrics import multilabel

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from sensorium.core.answer import Answer
 from sensorium.core.batch import Batch, Encoded, Field
-from sensorium.core.contracts import Seen, Task
 from sensorium.core.expert import Response
 from sensorium.core.goal import Goal
 from sensorium.core.modality import Modality
 from sensorium.core.registry import component
 from sensorium.core.report_views import Scatter, View
 from sensorium.core.scorer import Scorer
+from sensorium.core.task import Seen, Task
 from sensorium.heads.decision_fusion import merged_numbers
 from sensorium.metrics import regression
 from sensorium.metrics.pair_scorer import PairScorer

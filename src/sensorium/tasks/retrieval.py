@@ -14,12 +14,12 @@ from torch.nn import functional as F
 from sensorium.core import quoting
 from sensorium.core.answer import Answer
 from sensorium.core.batch import Batch, Encoded, Field
-from sensorium.core.contracts import Task
 from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.goal import Goal
 from sensorium.core.registry import component, kind_of
 from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
+from sensorium.core.task import Task
 from sensorium.heads.common_space import RankScorer, Sides, rank_views
 from sensorium.nn.contrastive_loss import INITIAL_BIAS, MAX_LOG_SCALE, sigmoid_loss, softmax_loss
 

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from sensorium.core.answer import Answer, Attachment
 from sensorium.core.batch import Batch, Encoded, Field
-from sensorium.core.contracts import Task
 from sensorium.core.errors import ConfigError, listed, nearest
 from sensorium.core.goal import Goal
 from sensorium.core.layout import Grid
 from sensorium.core.registry import component
 from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
+from sensorium.core.task import Task
 from sensorium.heads.position_prior import position_prior, prior_side
 from sensorium.heads.segmentation import MaskReader, counted_pixels, in_user_pixels, resized, segmentation_loss
 from sensorium.heads.segmentation_views import ExampleScorer, class_codes, in_grey, overlaid, segmentation_views

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from sensorium.core.answer import Answer
 from sensorium.core.batch import Batch, Encoded, Field
-from sensorium.core.contracts import Seen, Task
 from sensorium.core.errors import ConfigError, listed
 from sensorium.core.expert import Response
 from sensorium.core.goal import Goal
 from sensorium.core.registry import component
 from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
+from sensorium.core.task import Seen, Task
 from sensorium.heads.survival_views import GROUPS, survival_views
 from sensorium.metrics.pair_scorer import PairScorer
 from sensorium.metrics.survival import brier_over_time, c_index, calibration_at, uno_c_index

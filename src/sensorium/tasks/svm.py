@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from sensorium.core.answer import Answer
 from sensorium.core.batch import Batch, Encoded, Field
-from sensorium.core.contracts import Seen, Task
 from sensorium.core.errors import ConfigError
 from sensorium.core.goal import Goal
 from sensorium.core.registry import component
 from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
+from sensorium.core.task import Seen, Task
 from sensorium.heads.classification import (
     chance_of,
     class_answers,

@@ -13,11 +13,12 @@ import torch
 from torch import nn
 
 from sensorium.core.batch import Field
-from sensorium.core.contracts import Encoder, Task
+from sensorium.core.contracts import Encoder
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.forward import Forward
 from sensorium.core.modality import Modality
 from sensorium.core.registry import build, find, kinds, options, resolve
+from sensorium.core.task import Task
 from sensorium.data.files.attachment_files import with_data_urls
 from sensorium.testing import experts, explainers, features, modalities, objectives, samples, surgery, tasks
 from sensorium.testing.encoders import ROWS, accepts

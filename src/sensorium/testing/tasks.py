@@ -13,7 +13,6 @@ from torch import Tensor
 from sensorium.core.answer import attachments
 from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.collation import with_frames
-from sensorium.core.contracts import Seen, Task
 from sensorium.core.errors import ConfigError
 from sensorium.core.goal import Goal
 from sensorium.core.layout import Grid, Layout, Row
@@ -21,6 +20,7 @@ from sensorium.core.modality import Modality
 from sensorium.core.pyramid_level import Level
 from sensorium.core.registry import build, find, kinds
 from sensorium.core.scorer import Scorer, plain_scores
+from sensorium.core.task import Seen, Task
 from sensorium.data.files.attachment_files import encode_attachment, with_data_urls
 from sensorium.testing import samples
 from sensorium.testing.general import assert_same, check_description, check_gradients, check_module, perturbed

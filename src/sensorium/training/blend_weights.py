@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from sensorium.core.contracts import Task
 from sensorium.core.expert import Response
+from sensorium.core.task import Task
 from sensorium.nn.survival_likelihood import partial_loss
 
 PRIOR = 4.0

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from sensorium.core.contracts import Task
 from sensorium.core.errors import ConfigError, SensoriumError, nearest
 from sensorium.core.plurals import counted
 from sensorium.core.recipe import Recipe, Spec
 from sensorium.core.scorer import Kept, Scorer, plain_scores
+from sensorium.core.task import Task
 from sensorium.data import encoded_rows as encoded
 from sensorium.data.inspection.column_groups import Patterns
 from sensorium.data.loader import Loader

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sensorium.core import registry
-from sensorium.core.contracts import Task
 from sensorium.core.errors import ConfigError
 from sensorium.core.goal import task_spec
 from sensorium.core.recipe import ModelSpec, Recipe, Spec
 from sensorium.core.schema import Column, Schema
+from sensorium.core.task import Task
 from sensorium.data import encoded_rows as encoded
 from sensorium.data.store.store import Store
 from sensorium.evaluation.comparison import Variant

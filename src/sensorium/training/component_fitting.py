@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from sensorium.core.batch import Encoded, Field, joined
-from sensorium.core.contracts import Encoder, Seen
+from sensorium.core.contracts import Encoder
 from sensorium.core.forward import Forward
 from sensorium.core.schema import Schema
+from sensorium.core.task import Seen
 from sensorium.data import encoded_rows as encoded
 from sensorium.data.loader import Loader
 from sensorium.model import Model

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from sensorium.core import registry
 from sensorium.core.batch import Batch, Field
-from sensorium.core.contracts import Task
 from sensorium.core.expert import CHUNK, Expert, Observed, Response
 from sensorium.core.forward import Forward
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
+from sensorium.core.task import Task
 from sensorium.data import encoded_rows as encoded
 from sensorium.data.loader import Loader
 from sensorium.model import Model, experts_of

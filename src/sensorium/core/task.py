@@ -1,0 +1,242 @@
+"""The contract of tasks: head, loss, scores, answers, views of one goal. The others are in ``core/contracts.py``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+from typing import Any, ClassVar, Generic, TypeVar
+
+from torch import Tensor, nn
+
+from sensorium.core.answer import Answer
+from sensorium.core.batch import Batch, Encoded, Field, merged
+from sensorium.core.expert import Response
+from sensorium.core.goal import Goal
+from sensorium.core.modality import Modality
+from sensorium.core.report_views import View
+from sensorium.core.scorer import Scorer
+
+Out = TypeVar("Out")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Rows as a trained model sees them, in evaluation mode: what parts learn from once the network stands still.
+
+    Only vectors are kept: ``tokens`` of every ``Encoded`` here are ``[rows, 1, D]``, the vector itself.
+    """
+
+    fused: Encoded
+    streams: Mapping[str, Encoded]
+    target: Field
+    weight: Tensor
+    prompts: Mapping[str, Field] = dataclass_field(default_factory=dict)
+
+
+class Task(nn.Module, ABC, Generic[Out]):
+    """Head, loss, scores and answers of one goal. Positional parameters: the goal, and the width of what it reads.
+
+    ``Out`` is the task's own business: nobody else looks into it. It is what is known before an answer is made (logits, a
+    memory that a decoder attends to); ``loss`` holds it against the target, ``answers`` makes the answer of it.
+    """
+
+    predicts: ClassVar[tuple[str, ...]]
+    """The kinds of column that can be its target; empty: it has none, and learns from rows as they are."""
+    parts: ClassVar[tuple[str, ...]] = ()
+    """What the columns are called that make one target together: ``("time", "event")``. Empty: it is one column."""
+    prompted: ClassVar[Mapping[str, str]] = {}
+    """What the command calls its prompt columns, and the kind they are read as: ``{"same": "key"}`` for ``--same X``."""
+    asks: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # options of its target columns, by kind, where the user says none
+    reads_as: ClassVar[str | None] = None
+    """The kind as which its target columns are read where the user names none; None: as their cells suggest."""
+    asks_base: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # the same, of the input that its target lies on
+    headline: ClassVar[str]
+    """The metric quoted first."""
+    higher_is_better: ClassVar[bool] = True
+    nothing: ClassVar[str] = "knowing the training targets alone"
+    """What ``baseline`` does, as a report words it: "always answering the mean"."""
+    per_row: ClassVar[bool] = True
+    """False: a row's loss depends on the other rows of its batch (a contrast)."""
+    mergeable: ClassVar[bool] = True
+    """Whether several outputs for one row can be made one (``merge``). False: late fusion is refused, and no default."""
+    fine: ClassVar[bool] = False
+    """Whether it answers for each place of the input it lies on, whose default encoder then keeps a fine grid."""
+    differentiable: ClassVar[bool] = True
+    """Whether gradients flow through ``explained``."""
+    scored_shuffled: ClassVar[bool] = False
+    """Whether it is also scored with the inputs of other rows, since its answers may score without regard to the row's."""
+
+    def __init__(self, goal: Goal, dim: int) -> None:
+        super().__init__()
+        self.goal, self.dim = goal, dim
+
+    @classmethod
+    def recommended(
+        cls, options: Mapping[str, Any], rows: int, counts: Sequence[int], targets: Sequence[Modality] = ()
+    ) -> tuple[dict[str, Any], list[str]]:
+        """Options that the training rows suggest, beside ``options`` that are set, and why, in words.
+
+        ``counts``: how many rows each class of its target has, where it has classes; ``targets``: its columns, fitted.
+        """
+        return {}, []
+
+    # ── before and after training ──────────────────────────────────────────────────────────────────────────────────
+
+    def fit(self, targets: Iterable[Field]) -> None:
+        """Learn what is known of the training targets before training starts: class shares, a first bias, a vocabulary.
+
+        ``targets`` are batches of them, as ``target`` gives them; they can be iterated several times.
+        """
+
+    def settle(self, training: Seen, held_out: Seen) -> None:
+        """Fit what is fitted after the network, with its weights fixed: a support vector machine, a stacking of
+        decisions.
+
+        ``training`` are the training rows; ``held_out`` are the validation rows, which no gradient has seen. Results are
+        stored in parameters and buffers.
+        """
+
+    def correct(self, output: Out, target: Field, weight: Tensor) -> None:
+        """Fit a calibration of outputs to the held-out rows' ``output`` ``[B, ...]``, ``target`` and ``weight``, whether
+        from one network, several streams or experts. Called by ``settle``, if at all."""
+
+    @property
+    def settles(self) -> bool:
+        """Whether ``settle`` learns anything."""
+        return type(self).settle is not Task.settle
+
+    @property
+    def plain(self) -> Task[Any]:
+        """The task itself; where several of it answer together (a late fusion), one of them."""
+        return self
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels to each of which an answer gives a probability; empty where it gives none."""
+        return ()
+
+    @property
+    def pyramids(self) -> tuple[str, ...]:
+        """The streams of which it reads the feature pyramid (``Encoded.pyramid``), which encoders give only when asked."""
+        return ()
+
+    @property
+    def sides(self) -> Mapping[str, tuple[str, ...]]:
+        """The sides of a row, each with its streams, that it maps into one space to be searched; empty: it has none."""
+        return {}
+
+    def side_vectors(self, output: Out) -> tuple[Tensor, Tensor]:
+        """The unit vectors ``[B, S, E]`` of ``sides`` in ``output``, zero if absent, and which are present ``[B, S]``."""
+        raise TypeError(f"{type(self).__name__} has no common space")
+
+    @property
+    def looks_at(self) -> tuple[str, ...]:
+        """The streams whose prepared data it reads (a forecast: the last value); ``forward`` gets it among ``prompts``."""
+        return ()
+
+    # ── the road ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @abstractmethod
+    def forward(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> Out:
+        """The raw output for every row.
+
+        ``streams`` are the parts before fusion, for heads that look at one; ``prompts`` the columns it is asked with, as
+        their modalities prepare them, and the streams that it ``looks_at``.
+        """
+
+    def target(self, batch: Batch) -> Field | None:
+        """The targets of ``batch``, or None if it has none."""
+        return self.goal.target(batch)
+
+    @abstractmethod
+    def loss(self, output: Out, target: Field) -> Tensor:
+        """The loss ``[B]`` of ``output`` for each row's ``target``. Rows without a target may contain any finite value;
+        the caller skips them."""
+
+    def reported_loss(self, output: Out, target: Field) -> Tensor:
+        """The loss ``[B]`` of ``output`` for ``target`` as reported: without class weights and label smoothing."""
+        return self.loss(output, target)
+
+    @abstractmethod
+    def scorer(self) -> Scorer[Out]:
+        """A fresh one: what its metrics are, and what they need of each row."""
+
+    @abstractmethod
+    def answers(self, output: Out, batch: Batch) -> list[Answer]:
+        """One answer for each row of ``output``: ``"value"`` holds it in the user's own units, pixels or seconds.
+
+        ``batch`` is the prepared input: coordinates in an image are mapped back by its frame (``Field.frame``).
+        """
+
+    def truths(self, batch: Batch) -> list[Any]:
+        """The target of each row of ``batch`` in the form of an answer, None where missing; by default the cell of its
+        column."""
+        field = self.target(batch)
+        if field is None or len(self.goal.targets) != 1:
+            return [None] * batch.rows
+        cells, decode = field.data.detach().cpu().numpy(), self.goal.modality.decode
+        lengths = None if field.mask is None else field.mask.sum(dim=1).tolist()
+        ragged = self.goal.modality.ragged and lengths is not None
+        return [
+            None if not present else decode(cell[: lengths[i]] if ragged and lengths is not None else cell)
+            for i, (cell, present) in enumerate(zip(cells, field.present.tolist(), strict=True))
+        ]
+
+    # ── scores, answers and views ────────────────────────────────────────────────────────────────────────────
+
+    def explained(self, output: Out, of: Out) -> Tensor | None:
+        """``[B]``: the number that an explainer asks about, such as the chance of the class that ``of`` answers.
+
+        ``of`` is the output for the same rows, or for one of them, as they are, while in ``output`` something may be
+        missing. None: its answers cannot be put into one number, and are not explained.
+        """
+        return None
+
+    def question(self, of: Out) -> list[str]:
+        """What ``explained`` is of each row, in words: ``probability of dog``."""
+        raise TypeError(f"{type(self).__name__} explains itself and does not say what")
+
+    def views(self, scorer: Scorer[Out]) -> list[View]:
+        """What a report shows beside the metrics, from the rows kept by ``scorer``: tables, curves, sentences."""
+        return []
+
+    # ── experts beside the network (core/expert.py) ─────────────────────────────────────────────────────────────────
+
+    @property
+    def response(self) -> Response | None:
+        """What an expert is to answer in its place, read off ``target``. None: it has no experts."""
+        return None
+
+    def scored(self, scores: Tensor) -> Out:
+        """The output equivalent to an expert's ``scores`` ``[B, size]``; by default the scores themselves."""
+        return scores  # type: ignore[return-value]
+
+    def sharpen(self, output: Out, factor: Tensor) -> Out:
+        """``output`` with its log-odds scaled by ``factor`` ``[B, 1]``; unchanged for answers without log-odds."""
+        return output
+
+    def merge(self, outputs: Sequence[Out], share: Tensor, *, vote: bool = False) -> Out:
+        """One output from several ``outputs`` for the same rows (late fusion), weighted by ``share`` ``[B, S]``.
+
+        ``vote``: combine decisions only. By default the mean of the raw outputs, without voting.
+        """
+        return merged(outputs, share)  # type: ignore[no-any-return]
+
+    def baseline(self, targets: Iterable[Field]) -> Any | None:
+        """What the training ``targets`` alone determine (class frequencies, the mean, a sentence), as plain JSON; None
+        if nothing.
+
+        ``constant`` turns it into an output that is scored beside every model.
+        """
+        return None
+
+    def constant(self, baseline: Any, rows: int) -> Out:
+        """The output, for ``rows`` rows, of knowing ``baseline`` alone."""
+        raise TypeError(f"{type(self).__name__} has a baseline and makes no answer of it")
+
+    def rivals(self, output: Out) -> dict[str, Out]:
+        """The outputs of simple methods for the rows of ``output``, by name, which a report scores beside its own: the
+        answer of the most similar training row."""
+        return {}
