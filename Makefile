@@ -30,13 +30,14 @@ help:  ## This list
 setup: $(READY)  ## Prepare .venv with the pinned versions; does nothing where it is ready
 
 # torch comes first and alone, so that no other package can choose its build.
+# Modules are compiled when first imported: most of them never are, and compiling all takes a minute.
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer was found: install one, or name it: make setup PYTHON=/path/to/python" >&2; exit 1; }
 	@echo "setting up $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
-	@$(BIN)/python -m pip install --quiet -c constraints.txt hatchling editables
-	@$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --no-compile $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
+	@$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt hatchling editables
+	@$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $@
 
 test: $(READY)  ## The test suite without the slow tests (tests/slow.py)

@@ -6,10 +6,10 @@ import sensorium as sm
 from sensorium.data.synthetic_activities import make
 
 with TemporaryDirectory() as folder:
-    tables = make(folder, rows=160)
+    tables = make(folder, rows=120)
     settings = [
         "model.size=tiny",
-        "training.epochs=15",
+        "training.epochs=12",
         "columns.labels.on=motion",
         "columns.motion={kind: series, length: 120}",
     ]

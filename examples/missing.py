@@ -6,11 +6,11 @@ import sensorium as sm
 from sensorium.data.synthetic import make
 
 with TemporaryDirectory() as folder:
-    tables = make(folder, rows=300)
+    tables = make(folder, rows=200)
 
     def trained_on(*inputs: str) -> sm.Trained:
         others = {"photo", "note", "sound", "sensor", "temperature", "when", "room"} - set(inputs)
-        small = ["model.size=tiny", "training.epochs=8", "model.experts=[linear]"]
+        small = ["model.size=tiny", "training.epochs=6", "model.experts=[linear]"]
         return sm.fit(tables["train"], target="event", valid=tables["valid"], ignore=others, overrides=small, quiet=True)
 
     model = trained_on("sound", "sensor", "temperature")

@@ -335,4 +335,8 @@ _VALUES: dict[tuple[str, str, str], Callable[[], list[Any]]] = {
     ("surgery", "lora", "streams"): lambda: [["series"]],
     ("surgery", "lora", "targets"): lambda: [["query", "stages", "layers.0"]],
 }
-_BRIEF: dict[tuple[str, str], dict[str, Any]] = {("experts", "boosting"): {"iterations": 40}}
+_BRIEF: dict[tuple[str, str], dict[str, Any]] = {
+    ("experts", "boosting"): {"iterations": 40},
+    ("tasks", "answering"): {"beam": 2, "depth": 1, "longest": 6},
+    ("tasks", "captioning"): {"beam": 2, "depth": 1, "longest": 6},
+}
