@@ -14,7 +14,7 @@ import json
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -107,13 +107,21 @@ SETS = {
 }
 
 
+SIZES: dict[str, Callable[[int, int], bool]] = {
+    "whole": lambda size, streams: False,
+    "single": lambda size, streams: size == 1,
+    "without": lambda size, streams: size == streams - 1,
+    "every": lambda size, streams: True,
+}
+"""Which smaller subsets are trained on, beside all streams: none, each stream alone, all but one stream, or all."""
+
+
 def parts(which: Set, depth: str) -> Iterator[tuple[str, ...]]:
-    """Subsets of streams to train on: all, then smaller ones; single: all and single ones; whole: only all."""
+    """Subsets of streams to train on: all, then smaller ones; ``SIZES`` says which by ``depth``."""
     names = tuple(which.streams)
     for size in range(len(names), 0, -1):
-        if size < len(names) and (depth == "whole" or (depth == "single" and size > 1)):
-            continue
-        yield from combinations(names, size)
+        if size == len(names) or SIZES[depth](size, len(names)):
+            yield from combinations(names, size)
 
 
 def tables(which: Set, root: Path, seed: int) -> Iterator[tuple[int, Table, Table]]:
@@ -231,7 +239,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, nargs="?")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--sets", default="|".join(SETS), help="names, separated by |")
-    parser.add_argument("--depth", choices=("whole", "single", "every"), default="every", help="subsets to train on")
+    parser.add_argument("--depth", choices=tuple(SIZES), default="every", help="subsets to train on")
     parser.add_argument("--table", type=Path)
     arguments = parser.parse_args()
     if arguments.table is not None:

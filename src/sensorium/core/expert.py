@@ -69,7 +69,9 @@ class Observed:
         return len(self.weight)
 
     def take(self, index: NDArray[Any]) -> Observed:
-        """The rows ``index``: indices or a mask."""
+        """The rows ``index``: indices or a mask; one of all rows copies nothing."""
+        if index.dtype == np.bool_ and index.all():
+            return self
         return Observed(
             {name: part[index] for name, part in self.features.items()},
             {name: part[index] for name, part in self.compact.items()},

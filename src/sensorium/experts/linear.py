@@ -147,7 +147,7 @@ class Linear(Expert):
         Chooses the regularisation strengths along the way if ``tune``.
         """
         pairs: dict[str, Floats] = {}
-        blocks = {s: _block(rows.features[s], slice(None), columns[s]) for s in self.streams}
+        blocks = {s: _block(rows.features[s], columns[s]) for s in self.streams}
         spread = {s: max(_power(blocks[s][rows.present[s]]), 1e-12) for s in self.streams}
         work = size = 0.0
         # Single streams first, then all, then intermediate sets, which are skipped if the budget is exhausted.
@@ -172,7 +172,7 @@ class Linear(Expert):
             kind = np.float32 if load > SINGLE * self.response.size else np.float64
             used = index if isinstance(part, slice) else index[part]
             seen = GramProjection.of(
-                [blocks[stream][used] for stream in some],
+                [blocks[stream] if len(used) == len(rows) else blocks[stream][used] for stream in some],
                 [self._scale(stream, some, spread) for stream in some],
                 [pairs[stream][np.ix_(used, used)] if narrow else None for stream in some],
                 kind,
@@ -253,9 +253,8 @@ def _product(x: Tensor, weight: Tensor) -> Tensor:
     return (x @ nn.functional.pad(weight, (0, -columns % LANES)))[:, :columns]
 
 
-def _block(features: Any, index: NDArray[Any] | slice, columns: NDArray[np.int64]) -> Any:
-    some = features[index]
-    return some if len(columns) == features.shape[1] else some[:, columns]
+def _block(features: Any, columns: NDArray[np.int64]) -> Any:
+    return features if len(columns) == features.shape[1] else features[:, columns]
 
 
 def _filled(part: Any) -> int:

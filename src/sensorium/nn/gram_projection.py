@@ -75,7 +75,9 @@ class GramProjection:
             factor: Floats = cholesky(total, lower=True, overwrite_a=True, check_finite=False)
             return cls(factor.astype(np.float32), blocks, scales, factor)
 
-        made = [(block * scale).astype(kind) for block, scale in zip(blocks, scales, strict=True)]
+        made = [_scaled(block, scale, kind) for block, scale in zip(blocks, scales, strict=True)]
+        if len(made) == 1:
+            return cls(made[0], blocks, scales)
         dense = all(isinstance(block, np.ndarray) for block in made)
         return cls(np.concatenate(made, axis=1) if dense else sparse.hstack(made, format="csr"), blocks, scales)
 
@@ -91,3 +93,12 @@ class GramProjection:
         return np.concatenate(
             [scale**2 * np.asarray(block.T @ rows) for block, scale in zip(self.blocks, self.scales, strict=True)]
         )
+
+
+def _scaled(block: Any, scale: float, kind: type) -> Any:
+    """``block`` times ``scale`` as numbers of ``kind``; a sparse one shares its indices with ``block``, which are as large
+    as its values."""
+    if isinstance(block, np.ndarray):
+        return (block * scale).astype(kind, copy=False)
+    values = (block.data * scale).astype(kind, copy=False)
+    return type(block)((values, block.indices, block.indptr), shape=block.shape)
