@@ -17,7 +17,10 @@ import sensorium as sm
 # The suite is no part of the package: it is found from the repository's root.
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks.hostile import loading
+from benchmarks.hostile.checkpoint_folders import CHECKPOINTS, fitted
+from benchmarks.hostile.confinement import alone
+from benchmarks.hostile.forging import recipe, schema, weights
+from benchmarks.hostile.saved_models import copied, fuzzed, saved
 
 from sensorium.core.errors import ArtifactError, ConfigError, SensoriumError
 from sensorium.core.load_guard import loading_guard
@@ -28,7 +31,7 @@ from sensorium.language.tokeniser_limits import check_growth
 from sensorium.pretrained.build_budget import build_budget
 from sensorium.pretrained.checkpoint import Checkpoint
 
-SAVED = loading.saved()
+SAVED = saved()
 QUICK = (
     "config.json cut short", "config.json a pipe", "a width in words", "a milliard layers", "four thousand layers",
     "weights cut short", "weights that are NaN", "weights of another shape", "tokenizer.json absent",
@@ -43,12 +46,10 @@ def test_a_forged_model_is_refused(name: str, tmp_path: Path) -> None:
 
 def test_the_model_that_is_forged_is_sound(tmp_path: Path) -> None:
     """Else every refusal would be one for nothing; rewriting its files without a change does no harm either."""
-    for i, forge in enumerate(
-        [loading.recipe(lambda r: None), loading.schema(lambda c: None), loading.weights(lambda t: None)]
-    ):
-        run = loading.copied(tmp_path / str(i))
+    for i, forge in enumerate([recipe(lambda r: None), schema(lambda c: None), weights(lambda t: None)]):
+        run = copied(tmp_path / str(i))
         forge(run)
-        with loading.alone(tmp_path):
+        with alone(tmp_path):
             assert sm.load(run).predict([{}])
 
 
@@ -57,13 +58,13 @@ def test_what_is_done_outside_is_seen(tmp_path: Path) -> None:
 
     inside, outside = tmp_path / "in", tmp_path / "out"
     inside.mkdir()
-    with pytest.raises(AssertionError, match="was written"), loading.alone(inside):
+    with pytest.raises(AssertionError, match="was written"), alone(inside):
         outside.write_bytes(b"x")
-    with pytest.raises(AssertionError, match=r"socket\.connect"), loading.alone(inside), socket.socket() as one:
+    with pytest.raises(AssertionError, match=r"socket\.connect"), alone(inside), socket.socket() as one:
         one.connect(("127.0.0.1", 9))
     (inside / "elsewhere").mkdir()
     (inside / "elsewhere" / "x").write_bytes(b"x")
-    with pytest.raises(AssertionError, match="was opened"), loading.alone(inside):
+    with pytest.raises(AssertionError, match="was opened"), alone(inside):
         (inside / "elsewhere" / "x").read_bytes()
 
 
@@ -71,7 +72,7 @@ def test_what_is_done_outside_is_seen(tmp_path: Path) -> None:
 def test_a_forged_checkpoint_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("transformers")
     monkeypatch.setenv("SENSORIUM_CACHE", str(tmp_path / "cache"))
-    loading.fitted(*loading.CHECKPOINTS[name], tmp_path)
+    fitted(*CHECKPOINTS[name], tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["bert", "lxmert"])
@@ -79,11 +80,11 @@ def test_the_checkpoint_that_is_forged_is_sound(kind: str, tmp_path: Path, monke
     pytest.importorskip("transformers")
     monkeypatch.setenv("SENSORIUM_CACHE", str(tmp_path / "cache"))
     with pytest.raises(AssertionError, match="it was trained with"):
-        loading.fitted(kind, lambda folder: None, tmp_path)
+        fitted(kind, lambda folder: None, tmp_path)
 
 
 def test_single_values_changed_at_random(tmp_path: Path) -> None:
-    loading.fuzzed("schema.json", 7, 12, tmp_path)
+    fuzzed("schema.json", 7, 12, tmp_path)
 
 
 def test_a_nested_checkpoint_is_taken_over_and_the_model_stands_alone(
@@ -113,7 +114,7 @@ def test_a_nested_checkpoint_is_taken_over_and_the_model_stands_alone(
     assert torch.allclose(inner.layers[0].cross.attention.query.weight, result, atol=1e-4)
     model.save(tmp_path / "run")
     shutil.rmtree(tmp_path / "lxmert")
-    with loading.alone(tmp_path):
+    with alone(tmp_path):
         again = sm.load(tmp_path / "run")
     assert again.predict(rows[:2]) == model.predict(rows[:2])
 
@@ -131,7 +132,7 @@ def test_trees_that_lead_nowhere(how: str, tmp_path: Path) -> None:
         inner = np.flatnonzero(tensors[name] >= 0)[-1] if how != "leaf" else np.flatnonzero(tensors[name] < 0)[0]
         tensors[name.replace("feature", "left")][inner] = {"back": 0, "nowhere": 10**9, "leaf": -5}[how]
 
-    loading.weights(change)(tmp_path / "run")
+    weights(change)(tmp_path / "run")
     with pytest.raises(ArtifactError, match="its trees have"):
         sm.load(tmp_path / "run")
 
