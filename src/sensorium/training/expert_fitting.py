@@ -24,6 +24,7 @@ from sensorium.model import Model, experts_of
 from sensorium.nn.ensemble import Ensemble, taken
 from sensorium.reporting.console import Console
 from sensorium.training.blend_weights import blend_shares, sharpening_factor
+from sensorium.training.row_buffers import DenseRows, SparseRows
 
 FOLDS, FOLD_ROWS = 3, 3_000
 """With at most this many training rows, blend weights also use out-of-fold predictions of the experts; with more, the
@@ -174,61 +175,48 @@ def collect(ensemble: Ensemble, model: Model, schema: Schema, rows: encoded.Rows
         own: Whether to compute the network's outputs for each set of streams as well.
     """
     sparse = {s: any(part.sparse for part in kinds.values()) for s, kinds in ensemble.features.items()}
-    wide: dict[str, list[Any]] = {stream: [] for stream in ensemble.heard}
-    short: dict[str, list[Any]] = {stream: [] for stream in ensemble.heard}
-    present: dict[str, list[Any]] = {stream: [] for stream in model.streams}
-    targets: dict[str, list[Field]] = {name: [] for name in ensemble.experts}
-    outputs: dict[str, dict[tuple[str, ...], list[Tensor]]] = {name: {} for name in ensemble.experts}
-    weight: list[Any] = []
+    count = len(rows)
+    wide: dict[str, DenseRows | SparseRows] = {s: (SparseRows if sparse[s] else DenseRows)(count) for s in ensemble.heard}
+    short = {stream: DenseRows(count) for stream in ensemble.heard}
+    present = {stream: DenseRows(count) for stream in model.streams}
+    targets = {name: (DenseRows(count), DenseRows(count)) for name in ensemble.experts}
+    outputs: dict[str, dict[tuple[str, ...], DenseRows]] = {name: {} for name in ensemble.experts}
+    weight = DenseRows(count)
     for stored in Loader(rows, CHUNK):
         batch = schema.prepare(stored)
         read = ensemble.read(batch.inputs)
         for stream in ensemble.heard:
-            dense = read["features"][stream].numpy()
-            wide[stream].append(_csr(dense) if sparse[stream] else dense)
-            short[stream].append(read["compact"][stream].numpy())
+            wide[stream].add(read["features"][stream].numpy())
+            short[stream].add(read["compact"][stream].numpy())
         for stream in model.streams:
-            present[stream].append(batch.inputs[stream].present.numpy())
-        weight.append(batch.weight.double().numpy())
+            present[stream].add(batch.inputs[stream].present.numpy())
+        weight.add(batch.weight.double().numpy())
         for name in ensemble.experts:
             target = model.tasks[name].target(batch)
             assert target is not None
-            targets[name].append(Field(target.data, target.present))
+            for kept, values in zip(targets[name], (target.data, target.present), strict=True):
+                kept.add(values.numpy())
         if own and model.network:
-            _collect_network(model, ensemble, batch, outputs)
+            _collect_network(model, ensemble, batch, outputs, count)
     return ExpertData(
-        {s: _concatenated(parts) for s, parts in wide.items()},
-        {s: np.concatenate(parts) for s, parts in short.items()},
-        {s: np.concatenate(parts) for s, parts in present.items()},
-        {name: Field(torch.cat([p.data for p in f]), torch.cat([p.present for p in f])) for name, f in targets.items()},
-        np.concatenate(weight),
-        {name: {streams: torch.cat(parts) for streams, parts in sets.items()} for name, sets in outputs.items()},
+        {s: part.matrix if isinstance(part, SparseRows) else part.array for s, part in wide.items()},
+        {s: part.array for s, part in short.items()},
+        {s: part.array for s, part in present.items()},
+        {name: Field(*(torch.from_numpy(kept.array) for kept in pair)) for name, pair in targets.items()},
+        weight.array,
+        {name: {s: torch.from_numpy(part.array) for s, part in sets.items()} for name, sets in outputs.items()},
     )
 
 
 def _collect_network(
-    model: Model, ensemble: Ensemble, batch: Batch, outputs: dict[str, dict[tuple[str, ...], list[Tensor]]]
+    model: Model, ensemble: Ensemble, batch: Batch, outputs: dict[str, dict[tuple[str, ...], DenseRows]], count: int
 ) -> None:
     run = Forward(model, batch)
     sets = {streams for name in ensemble.experts for streams in ensemble.blends[name].sets}
     for streams in sets:
         own = run.only(*streams).own
         for name in ensemble.experts:
-            outputs[name].setdefault(streams, []).append(own[name])
-
-
-def _csr(dense: NDArray[np.float32]) -> Any:
-    from scipy.sparse import csr_matrix
-
-    return csr_matrix(dense)
-
-
-def _concatenated(parts: list[Any]) -> Any:
-    if isinstance(parts[0], np.ndarray):
-        return np.concatenate(parts)
-    from scipy.sparse import vstack
-
-    return vstack(parts, format="csr")
+            outputs[name].setdefault(streams, DenseRows(count)).add(own[name].numpy())
 
 
 # ── weighing ───────────────────────────────────────────────────────────────────────────────────────────────────────
