@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -105,3 +107,31 @@ def test_pinball_is_least_at_the_quantile_and_quantiles_are_put_in_order() -> No
         assert bool((pinball((best + off).expand(len(truth), -1), truth).mean(dim=0) > least).all())
     crossed = torch.tensor([3.0, 1.0, 2.0, 0.0, -1.0, 5.0, 4.0])
     assert uncrossed(crossed).tolist() == [0.0, 0.0, 0.0, 0.0, 0.0, 5.0, 5.0]
+
+
+def test_a_long_table_on_the_command_line(tmp_path: Path, cli: Any) -> None:
+    draw = np.random.default_rng(0)
+    lines = ["meter,time,load,heat"]
+    for hour in range(24 * 14):
+        heat = draw.normal()
+        for meter, level in (("north", 50), ("south", 80)):
+            load = level + 5 * np.sin(hour / 24 * 2 * np.pi) + 4 * heat
+            day, ready = divmod(hour, 24)[0] + 1, hour < 24 * 12
+            if draw.random() > 0.03:
+                cell = f"{load:.2f}" if ready else ""
+                lines.append(f"{meter},2024-01-{day:02}T{hour % 24:02}:00,{cell},{heat:.3f}")
+    table = tmp_path / "meters.csv"
+    table.write_text("\n".join(lines), encoding="utf-8")
+    code, out, err = cli("fit", table, "--task", "forecasting", "--target", "load", "--horizon", 6, "--time", "time",
+                         "--series", "meter", "--known", "heat", "--past", 24, "--out", tmp_path / "run",
+                         "model.size=tiny", "training.epochs=4", "training.lr=0.005")  # fmt: skip
+    assert code == 0, err
+    assert "steps have no reading: gaps are marked" in out + err
+    assert "known improves the score significantly" in out
+    code, out, err = cli("predict", tmp_path / "run", table, "--keep", "meter", "--by-step")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [(row["meter"], row["load.times"][8:16]) for row in rows[5:7]] == [("north", "13T05:00"), ("south", "13T00:00")]
+    assert all(float(row["load.quantiles=0.1"]) <= float(row["load"]) <= float(row["load.quantiles=0.9"]) for row in rows)
+    code, out, err = cli("evaluate", tmp_path / "run", table)
+    assert code != 0
+    assert "2024-01-12T23:00:00, where training ended" in err

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sensorium.core.answer import Answer
 from sensorium.core.batch import Batch, Encoded, Field
@@ -47,6 +48,7 @@ class Forecasting(Task[Tensor]):
         dropout: Dropout rate.
         past: Largest number of steps of the past that are read.
         anchor: Level of a window: the ``mean`` of its steps, or its ``last`` step.
+        known: Inputs of kind ``series`` whose steps are those of the future: what is known of each in advance.
         season: Steps of a season, for the seasonal naive forecast and the scale of MASE; 1: the last value.
         calibrate: Correct quantiles by ``step``, for ``all`` steps alike, not at all (``none``), or by step where there
             are enough held-out values (``auto``).
@@ -54,6 +56,7 @@ class Forecasting(Task[Tensor]):
 
     predicts: ClassVar[tuple[str, ...]] = ("series",)
     asks_base: ClassVar[Mapping[str, Mapping[str, Any]]] = {"series": {"keep": "end"}}
+    further: ClassVar[Mapping[str, tuple[str, ...]]] = {"times": (), "quantiles": tuple(f"{level:g}" for level in LEVELS)}
     headline: ClassVar[str] = "mase"
     higher_is_better: ClassVar[bool] = False
     nothing: ClassVar[str] = "always answering the quantiles of the training rows"
@@ -69,6 +72,7 @@ class Forecasting(Task[Tensor]):
         dropout: float = 0.3,
         past: int = 512,
         anchor: Literal["mean", "last"] = "mean",
+        known: Sequence[str] = (),
         season: int = 1,
         calibrate: Literal["auto", "step", "all", "none"] = "auto",
     ) -> None:
@@ -98,7 +102,19 @@ class Forecasting(Task[Tensor]):
         self.register_buffer("factor", factor)
         self.register_buffer("offset", offset)
         self.register_buffer("shift", torch.zeros(self.horizon, len(LEVELS)))
-        self.net = Forecaster(channels, self.horizon, self.series, dim, width=hidden, depth=depth, dropout=dropout)
+        self.known = tuple(known)
+        for stream in self.known:
+            if not isinstance(goal.streams.get(stream), Grid) or stream == self.on:
+                fix = "an input of kind series, besides the past"
+                raise ConfigError(f"task {goal.name!r}: {stream!r} is no series of the steps ahead", fix=fix)
+        ahead = sum(layout.channels for stream in self.known if isinstance(layout := goal.streams[stream], Grid))
+        self.net = Forecaster(
+            channels, self.horizon, self.series, dim, width=hidden, depth=depth, dropout=dropout, known=ahead
+        )
+
+    @classmethod
+    def on_windows(cls, season: int, known: Sequence[str]) -> dict[str, Any]:
+        return {"season": season, "known": list(known)}
 
     def _units(self, base: Modality, centre: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
         """Factor and offset ``[C]`` that turn the prepared past into standard deviations of the targets."""
@@ -122,7 +138,20 @@ class Forecasting(Task[Tensor]):
 
     @property
     def looks_at(self) -> tuple[str, ...]:
-        return () if self.on is None else (self.on,)
+        return (*(() if self.on is None else (self.on,)), *self.known)
+
+    def _ahead(self, prompts: Mapping[str, Field]) -> Tensor | None:
+        """What is known of the steps ahead ``[B, K, H]``, zero where it is not; None if nothing can be."""
+        parts = []
+        for stream in self.known:
+            layout = self.goal.streams[stream]
+            assert isinstance(layout, Grid)
+            if (field := prompts.get(stream)) is None:
+                continue
+            mask = field.present[:, None] if field.mask is None else field.mask & field.present[:, None]
+            data = (field.data * mask[:, None])[..., : self.horizon]
+            parts.append(F.pad(data, (0, self.horizon - data.shape[2])))
+        return torch.cat(parts, dim=1) if len(parts) == len(self.known) and parts else None
 
     def _window(self, field: Field) -> tuple[Tensor, Tensor]:
         """The last steps of the past ``[B, C, past]``, its first channels in the units of the output, and which are real
@@ -159,7 +188,7 @@ class Forecasting(Task[Tensor]):
 
     def forward(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> Tensor:
         window, level, spread, real = self._normalised(fused, prompts)
-        quantiles = self.net(window, real, fused.pooled)
+        quantiles = self.net(window, real, fused.pooled, self._ahead(prompts))
         return uncrossed(quantiles + self.shift[:, None]) * spread[:, None, :, None] + level[:, None, :, None]
 
     def _normalised(self, fused: Encoded, prompts: Mapping[str, Field]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

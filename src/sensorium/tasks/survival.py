@@ -78,6 +78,7 @@ class Survival(Task[Tensor]):
     parts: ClassVar[tuple[str, ...]] = ("time", "event")
     # Only the order of times matters, and 0 has no logarithm.
     asks: ClassVar[Mapping[str, Mapping[str, Any]]] = {"number": {"scale": "standard"}}
+    further: ClassVar[Mapping[str, tuple[str, ...]]] = {"median": (), "hazard_ratio": (), "group": ()}
     headline: ClassVar[str] = "c_index"
     nothing: ClassVar[str] = "predicting the same curve for all rows"
     per_row: ClassVar[bool] = False
