@@ -48,7 +48,7 @@ class Forecasting(Task[Tensor]):
         dropout: Dropout rate.
         past: Largest number of steps of the past that are read.
         anchor: Level of a window: the ``mean`` of its steps, or its ``last`` step.
-        known: Inputs of kind ``series`` whose steps are those of the future: what is known of each in advance.
+        known: Inputs of kind ``series`` whose steps are those of the future: what is known of each in advance; None: nothing is.
         season: Steps of a season, for the seasonal naive forecast and the scale of MASE; 1: the last value.
         calibrate: Correct quantiles by ``step``, for ``all`` steps alike, not at all (``none``), or by step where there
             are enough held-out values (``auto``).
@@ -72,7 +72,7 @@ class Forecasting(Task[Tensor]):
         dropout: float = 0.3,
         past: int = 512,
         anchor: Literal["mean", "last"] = "mean",
-        known: Sequence[str] = (),
+        known: list[str] | None = None,
         season: int = 1,
         calibrate: Literal["auto", "step", "all", "none"] = "auto",
     ) -> None:
@@ -102,9 +102,9 @@ class Forecasting(Task[Tensor]):
         self.register_buffer("factor", factor)
         self.register_buffer("offset", offset)
         self.register_buffer("shift", torch.zeros(self.horizon, len(LEVELS)))
-        self.known = tuple(known)
+        self.known = tuple(known or ())
         for stream in self.known:
-            if not isinstance(goal.streams.get(stream), Grid) or stream == self.on:
+            if not isinstance(goal.streams.get(stream), Grid):
                 fix = "an input of kind series, besides the past"
                 raise ConfigError(f"task {goal.name!r}: {stream!r} is no series of the steps ahead", fix=fix)
         ahead = sum(layout.channels for stream in self.known if isinstance(layout := goal.streams[stream], Grid))
