@@ -59,7 +59,9 @@ def test_recipe_trains(path: Path, scenes: Path, tmp_path: Path) -> None:
         kind = spec if isinstance(spec, str) else spec["kind"]
         assert kind_of(model.model.encoders[stream]) == kind
     predicted = model.predict([{}] if windows is None else [{"past": None}])[0].targets
-    targets = {name for name, spec in declared.columns.items() if "target" in str(spec)} | ({windows.column} if windows is not None else set())
+    targets = {name for name, spec in declared.columns.items() if "target" in str(spec)} | (
+        {windows.column} if windows is not None else set()
+    )
     without = {
         name for name, spec in declared.model.tasks.items() if not isinstance(spec, str) and spec.get("target", "") is None
     }

@@ -21,7 +21,8 @@ class Node {
   addEventListener() {}
 }
 const idle = new Node("body");
-const document = { createElement: (tag) => new Node(tag), createElementNS: (_, tag) => new Node(tag), getElementById: () => idle };
+const create = (tag) => new Node(tag);
+const document = { createElement: create, createElementNS: (_, tag) => create(tag), getElementById: () => idle };
 """
 
 

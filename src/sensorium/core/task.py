@@ -65,6 +65,8 @@ class Task(nn.Module, ABC, Generic[Out]):
     """Whether several outputs for one row can be made one (``merge``). False: late fusion is refused, and no default."""
     fine: ClassVar[bool] = False
     """Whether it answers for each place of the input it lies on, whose default encoder then keeps a fine grid."""
+    spans: ClassVar[bool] = False
+    """Whether its answers are spans ``[start, end, label]`` along the input that its target lies on."""
     differentiable: ClassVar[bool] = True
     """Whether gradients flow through ``explained``."""
     scored_shuffled: ClassVar[bool] = False

@@ -106,8 +106,8 @@ class Clock:
         return [name for name, length in lengths if self.step < length / 1.9 and span >= 1.5 * length]
 
     def calendar(self, moments: Iterable[float], cycles: Sequence[Cycle]) -> Array:
-        """Sine and cosine of the place of each of ``moments`` in each of ``cycles``, and for the week whether it is its end:
-        ``[n, F]``."""
+        """Sine and cosine of the place of each of ``moments`` in each of ``cycles``, and for the week also whether it is
+        its end: ``[n, F]``."""
         rows = []
         for moment in moments:
             date = _EPOCH + timedelta(seconds=moment)

@@ -1,10 +1,10 @@
 """Simulated electricity meters as a long table: a row for each hour of each meter, with gaps and a clock that jitters.
 
-    meter        which meter
-    time         when it was read: on the hour, give or take two minutes
-    load         the power drawn in kW: the level of the meter, the time of day, the weekend, the cold
-    temperature  degrees outside, known in advance from the weather forecast
-    note         "open", "closed": whether the building is in use tomorrow
+meter        which meter
+time         when it was read: on the hour, give or take two minutes
+load         the power drawn in kW: the level of the meter, the time of day, the weekend, the cold
+temperature  degrees outside, known in advance from the weather forecast
+note         "open", "closed": whether the building is in use tomorrow
 """
 
 from __future__ import annotations

@@ -48,7 +48,8 @@ class Forecasting(Task[Tensor]):
         dropout: Dropout rate.
         past: Largest number of steps of the past that are read.
         anchor: Level of a window: the ``mean`` of its steps, or its ``last`` step.
-        known: Inputs of kind ``series`` whose steps are those of the future: what is known of each in advance; None: nothing is.
+        known: Inputs of kind ``series`` whose steps are those of the future: what is known of each in advance; None:
+            nothing is.
         season: Steps of a season, for the seasonal naive forecast and the scale of MASE; 1: the last value.
         calibrate: Correct quantiles by ``step``, for ``all`` steps alike, not at all (``none``), or by step where there
             are enough held-out values (``auto``).
