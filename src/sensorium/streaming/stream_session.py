@@ -107,7 +107,7 @@ class Session:
             )
         self.labels = None
         if along and self.kind != "image":
-            own = self.kind == "audio" or self.reader.rate is not None  # spans are in seconds already
+            own = self.kind == "audio" or getattr(self.reader, "rate", None) is not None  # spans are in seconds already
             self.labels = LiveLabels(along, self.length / self.rate, setup.delay, 1.0 if own else 1 / self.rate)
         self.latencies: deque[float] = deque(maxlen=_REMEMBERED)
         self.worked = 0.0
