@@ -135,3 +135,22 @@ def test_a_long_table_on_the_command_line(tmp_path: Path, cli: Any) -> None:
     code, out, err = cli("evaluate", tmp_path / "run", table)
     assert code != 0
     assert "2024-01-12T23:00:00, where training ended" in err
+
+
+def test_a_linear_series_is_forecast_by_the_linear_part() -> None:
+    draw = np.random.default_rng(0)
+    rows = []
+    for _ in range(160):
+        past = [draw.normal()]
+        for _ in range(29):
+            past.append(0.9 * past[-1] + 0.1 * draw.normal())
+        ahead = draw.normal(size=4)
+        future = [past[-1] * 0.9 ** (k + 1) + ahead[k] for k in range(4)]
+        rows.append({"past": past, "price": ahead.tolist(), "future": future})
+    overrides = [*QUICK[:1], "training.epochs=1", "columns.future.on=past", "columns.price={kind: series, length: 4}"]
+    model = sm.fit(rows[:120], valid=rows[120:], target="future", task="forecasting", options={"known": ["price"]},
+                   overrides=overrides, quiet=True)  # fmt: skip
+    task = model.model.tasks["future"]
+    assert float(task.floor.share) == 0.5  # an untrained network says less
+    simple = {row["method"]: row["MASE"] for row in model.evaluate(rows[120:]).targets["future"].views[0].to_json()}
+    assert simple["linear (ridge)"] < 0.6 * min(simple["last value"], simple["mean of the past"])
