@@ -154,3 +154,20 @@ def test_a_linear_series_is_forecast_by_the_linear_part() -> None:
     assert float(task.floor.share) == 0.5  # an untrained network says less
     simple = {row["method"]: row["MASE"] for row in model.evaluate(rows[120:]).targets["future"].views[0].to_json()}
     assert simple["linear (ridge)"] < 0.6 * min(simple["last value"], simple["mean of the past"])
+
+
+def test_what_a_long_table_lacks_is_told(tmp_path: Path, cli: Any) -> None:
+    table = tmp_path / "load.csv"
+    table.write_text("\n".join(["time,load,heat", *(f"{i},{i % 5},{i * i % 7 / 2}" for i in range(60))]), encoding="utf-8")
+    asked = ("fit", table, "--task", "forecasting", "--out", tmp_path / "run")
+    for more, says in (
+        (("--target", "load"), "--horizon STEPS"),
+        (("--target", "load", "--time", "time"), "whose horizon is not given"),
+        (("--horizon", "4"), "--target COLUMN"),
+        (("--target", "load", "--horizon", "four"), "horizon"),
+        (("--target", "load", "--horizon", "4", "--time", "time", "--known", "price"), "no column named 'price'"),
+        (("--target", "load", "--horizon", "80", "--time", "time"), "a shorter --horizon"),
+    ):
+        code, _, err = cli(*asked, *more)
+        assert code != 0
+        assert says in err

@@ -306,4 +306,6 @@ def _value(text: str, kind: str) -> Any:
     """Parse an option value as YAML; an option that takes a list is split at commas."""
     if "list" in kind or "Sequence" in kind or "tuple" in kind:
         return [part.text if part.quoted else yaml.safe_load(part.text) for part in quoting.pieces(text)]
+    if kind in ("<class 'str'>", "str | None"):
+        return None if text in ("null", "~", "") else text  # a class may be called 1 or yes
     return yaml.safe_load(text)

@@ -66,7 +66,9 @@ class LongTable:
     notes: list[str]
 
     @classmethod
-    def of(cls, table: Table, windows: Windows, *, leave: Sequence[str] = (), kinds: Sequence[str] = ()) -> LongTable:
+    def of(
+        cls, table: Table, windows: Windows, *, leave: Sequence[str] = (), kinds: Sequence[str] = (), strict: bool = False
+    ) -> LongTable:
         """Put ``table`` on the grid.
 
         Args:
@@ -74,6 +76,7 @@ class LongTable:
             windows: How it is to be cut.
             leave: Columns that are ignored.
             kinds: Columns whose kind the user named: they are taken over as they are.
+            strict: Whether columns that are known in advance, or read in the past, must be there too.
 
         Raises:
             DataError: A column does not exist, a cell is not a number or a time, or many rows have the same time.
@@ -85,7 +88,8 @@ class LongTable:
             raise ConfigError(
                 f"column {twice!r} is named twice", fix="a column is forecast, known, the clock or the series"
             )
-        for name in [*windows.target, *keys]:
+        asked = [*windows.target, *keys, *(named if strict else ())]
+        for name in asked:
             table.column(name)  # raises an error that lists the columns
         others = [name for name in table.columns if name not in {*named, *keys, *leave}]
         for name in (PAST, FUTURE_KNOWN, TIMES, windows.column):

@@ -65,7 +65,7 @@ def training_windows(
     Raises:
         DataError: The series are too short for the horizon, or the table cannot be put on a grid.
     """
-    long = LongTable.of(table, windows, leave=leave, kinds=kinds)
+    long = LongTable.of(table, windows, leave=leave, kinds=kinds, strict=True)
     season = 1 if long.clock is None else long.clock.season
     count, horizon = len(windows.target), windows.horizon
     lengths = [one.known_until(count) for one in long.series]
@@ -154,8 +154,14 @@ def next_windows(table: Table, windows: Windows) -> Table:
         source=table.source,
         root=table.root,
         numbers=[found.number(i) for i in range(len(found))],
-        notes=[*table.notes, *_unknown(long, windows, ends)],
+        notes=[*table.notes, *_lacking(table, windows), *_unknown(long, windows, ends)],
     )
+
+
+def _lacking(table: Table, windows: Windows) -> list[str]:
+    """Which columns of training are not in the table, in words."""
+    lacking = [name for name in windows.beside or () if not table.has(name)]
+    return [f"no column {', '.join(lacking)}: taken as missing in every row"] if lacking else []
 
 
 def _unknown(long: LongTable, windows: Windows, ends: Sequence[int]) -> list[str]:

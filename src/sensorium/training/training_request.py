@@ -180,14 +180,23 @@ def with_task(plan: Recipe, task: str, target: Target, options: Mapping[str, Any
     parts: tuple[str, ...] = task_class.parts
     prompts = [options[name] for name in task_class.prompted if options.get(name) is not None]
     options = {name: value for name, value in options.items() if name not in task_class.prompted}
-    if task_class.on_windows(1, ()) is not None and WINDOW in options:
-        plan, target, options = _with_windows(plan, task, target, options)
+    if task_class.on_windows(1, ()) is not None:
+        if WINDOW in options:
+            plan, target, options = _with_windows(plan, task, target, options)
+        elif alone := [
+            name for name in WINDOWS if name in options and name not in registry.options("tasks", task).model_fields
+        ]:
+            raise ConfigError(
+                f"task {task}: {', '.join(alone)} is for windows of a long table, whose horizon is not given",
+                fix=f"--{WINDOW} STEPS",
+            )
     if prompts:
         options["prompt"] = prompts
     if isinstance(target, Mapping):
         if set(target) != set(parts):
             wanted = ", ".join(parts) or "one column"
-            raise ConfigError(f"task {task}: its target is {wanted}, not {', '.join(target)}")
+            fix = " ".join(f"--{part} COLUMN" for part in parts) or "--target COLUMN"
+            raise ConfigError(f"task {task}: its target is {wanted}, and {', '.join(target)} is named", fix=fix)
         columns = tuple(target[part] for part in parts)
     else:
         columns = _columns(target)
@@ -215,6 +224,6 @@ def _with_windows(
             chosen[name] = [value] if several else value
     data = plan.model_dump(exclude_unset=True)
     data["data"] = {**data.get("data", {}), "windows": chosen}
-    plan = Recipe.parse(data, source="the options of the task")
+    plan = Recipe.parse(data, source=f"task {task}")
     assert plan.data.windows is not None
     return plan, plan.data.windows.column, {name: value for name, value in options.items() if name not in WINDOWS}
