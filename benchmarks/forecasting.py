@@ -17,9 +17,9 @@ import numpy as np
 
 import sensorium as sm
 
-PAST, AHEAD, FIRST, STRIDE = 80, 20, 50, 3
+PAST, AHEAD, FIRST, STRIDE = 80, 20, 50, 1
 HELD_OUT = 2
-SETTINGS = ["training.epochs=25", "training.lr=0.003", "training.batch_size=64", "model.size=tiny"]
+SETTINGS = ["training.epochs=10", "training.lr=0.003", "training.batch_size=64", "model.size=tiny"]
 
 
 def recordings(folder: Path, name: str) -> list[tuple[Any, str]]:

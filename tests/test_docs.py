@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import runpy
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import yaml
 from sensorium import testing
 from sensorium.cli import app
 from sensorium.core import registry
-from sensorium.core.recipe import Recipe
+from sensorium.core.recipe import Recipe, Windows
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -103,6 +103,11 @@ def commands() -> Iterator[tuple[str, list[str]]]:
             yield page.name, line.split()
 
 
+def _windows(task: Any) -> Iterable[str]:
+    """The options of windows of a long table, where a task learns from them."""
+    return () if task.on_windows(1, ()) is None else Windows.model_fields
+
+
 def test_commands_exist() -> None:
     group: Any = typer.main.get_command(app)
     result = list(commands())
@@ -114,7 +119,7 @@ def test_commands_exist() -> None:
             kind = words[words.index("--task") + 1]
             own = registry.options("tasks", kind).model_fields if kind in registry.kinds("tasks") else {}
             found_task = registry.find("tasks", kind) if kind in registry.kinds("tasks") else None
-            named = () if found_task is None else (*found_task.parts, *found_task.prompted)
+            named = () if found_task is None else (*found_task.parts, *found_task.prompted, *_windows(found_task))
             known |= {f"--{name.replace('_', '-')}" for name in (*own, *named, "prompt")}
         if words[1] == "search":  # a query is a cell of any column of the model
             known |= {"--photo"}

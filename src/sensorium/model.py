@@ -256,7 +256,7 @@ def goal_of(task: TaskSpec, schema: Schema, layouts: Mapping[str, Layout]) -> Go
             raise ConfigError(
                 f"task {kind!r} predicts {' or '.join(task_class.predicts)}, and this column is {column.spec['kind']}",
                 column=column.name,
-                fix=f"{quoting.as_kind(column.name, task_class.predicts[0])}, or another task",
+                fix=f"{quoting.as_kind(column.name, task_class.predicts[0])}, or another task{_or_windows(task_class)}",
             )
     return Goal(
         task.name,
@@ -267,6 +267,11 @@ def goal_of(task: TaskSpec, schema: Schema, layouts: Mapping[str, Layout]) -> Go
         {name: str(targets[name].on) for name in task.targets if targets[name].on is not None},
         {name: schema.columns[str(on)].reader for name in task.targets if (on := targets[name].on) is not None},
     )
+
+
+def _or_windows(task_class: type[Task[Any]]) -> str:
+    """What else a user may have meant: windows of a long table."""
+    return "" if task_class.on_windows(1, ()) is None else "; of a long table, a row for each moment: --horizon STEPS"
 
 
 def operate(model: Model, surgery: Sequence[Spec]) -> Model:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -20,12 +20,16 @@ from sensorium.data.files.media_access import LocalFiles
 from sensorium.data.files.output_path import prepare_output
 from sensorium.data.inspection.target_types import missing_values_note
 from sensorium.data.inspection.unseen_values import misnamed_hint, missing_columns_note, unseen_value_notes
+from sensorium.data.regular_grid import TIMES
 from sensorium.data.tables.records import Records, media_opener
 from sensorium.data.tables.table import Table
+from sensorium.data.window_tables import as_windows
 from sensorium.model import Model
 from sensorium.predictor import Prediction, Predictor, Step
 from sensorium.reporting.cell_problems import print_problems, unscored
 from sensorium.reporting.console import Console
+from sensorium.reporting.model_facts import facts
+from sensorium.reporting.timed_answers import with_parts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,11 +94,23 @@ class Trained:
             batch_invariant: Whether a row's answer is bit-identical whatever other rows are predicted with it: see
                 ``Predictor.predict``.
         """
-        table = Table.read(rows, root=media)
+        table = self.windows(Table.read(rows, root=media))
         if meant := misnamed_hint(self.schema, table.columns):
             warnings.warn(f"{table.source}: {meant}", stacklevel=2)
+        return list(self.stream(table, batch_size=batch_size, batch_invariant=batch_invariant))
+
+    def windows(self, table: Table, *, future: bool = False) -> Table:
+        """The rows of ``table`` as the model reads them: of a long table its windows, or with ``future`` those of a
+        backtest, if it was trained on those of one (``data.windows``)."""
+        return as_windows(table, self.recipe.data.windows, future=future)
+
+    def stream(self, table: Table, *, batch_size: int = 64, batch_invariant: bool = False) -> Iterator[Prediction]:
+        """As ``predict`` for a ``table`` of rows or windows, one batch after the other; forecasts with a clock have the
+        ``times`` of their steps. ``batch_size`` and ``batch_invariant`` as there."""
         opener = LocalFiles(table.root or Path.cwd(), anywhere=True)
-        return self.predictor.predict(table.rows(), batch_size=batch_size, media=opener, batch_invariant=batch_invariant)
+        every = self.predictor.stream(table.rows(), batch_size=batch_size, media=opener, batch_invariant=batch_invariant)
+        timed = self.recipe.data.windows is not None and table.has(TIMES)
+        return with_parts(every, TIMES, table.column(TIMES)) if timed else every
 
     def embed(
         self, rows: Any, *, stream: str | None = None, media: str | Path | None = None, batch_size: int = 64
@@ -110,7 +126,7 @@ class Trained:
             media: Folder of relative media paths; by default the table's, else the working folder.
             batch_size: Rows in each pass through the model.
         """
-        table = Table.read(rows, root=media)
+        table = self.windows(Table.read(rows, root=media))
         if meant := misnamed_hint(self.schema, table.columns):
             warnings.warn(f"{table.source}: {meant}", stacklevel=2)
         opener = LocalFiles(table.root or Path.cwd(), anywhere=True)
@@ -149,6 +165,7 @@ class Trained:
         console = console or Console(quiet=True)
         for note in table.notes:
             console.warn(note)
+        table = self.windows(table, future=True)
         lacking = [c.name for c in self.schema.targets if not table.has(c.source)]
         if lacking and len(lacking) == len(self.schema.targets) and all(t.goal.targets for t in self.model.tasks.values()):
             raise DataError(f"holds no target column: {', '.join(lacking)}", file=table.source, fix="use predict")
@@ -213,7 +230,7 @@ class Trained:
         from sensorium.data.encoded_rows import Rows
         from sensorium.evaluation.robustness import references, robustness
 
-        encoded = rows if isinstance(rows, Rows) else self.encode(Table.read(rows, root=media))
+        encoded = rows if isinstance(rows, Rows) else self.encode(self.windows(Table.read(rows, root=media), future=True))
         model = self.predictor.model
         results = robustness(model, self.schema, encoded, most=most)
         if reference is not None:
@@ -260,7 +277,7 @@ class Trained:
 
         if out is not None:
             out = prepare_output(out, "--out", overwrite=overwrite, reads=[rows, train])
-        table = Table.read(rows, root=media)
+        table = self.windows(Table.read(rows, root=media))
         if row is not None and not 1 <= row <= len(table):
             raise DataError(f"there is no row {row}: the table has {counted(len(table), 'row')}", file=table.source)
         drawn = np.sort(np.random.default_rng(seed).permutation(len(table))[:sample]).tolist()
@@ -272,11 +289,12 @@ class Trained:
             explanation.maps = self.maps(encoded, numbers, most=MAPPED, explainer=explainer)
             if len(numbers) == 1:
                 explanation.features = feature_maps(self.predictor.model, self.schema, next(self.batches(encoded)))
-        known = None if train is None else Table.read(train)
-        if known is not None:
+        if (known := None if train is None else Table.read(train)) is not None:
             explanation.nearest = self.nearest(encoded, numbers, known)
         if out is not None:
-            shown, like = self._cells(table), None if known is None else self._cells(known)
+            from sensorium.reporting.report import cells_of
+
+            shown, like = (None if one is None else cells_of(one, self._kinds) for one in (table, known))
             title = f"{Path(table.source).name}: what each stream did"
             write_explanation(out, explanation, title=title, cells=shown, neighbours=like)
         return explanation
@@ -308,19 +326,9 @@ class Trained:
             for number, neighbours in zip(numbers, near, strict=True)
         }
 
-    def _cells(self, table: Table) -> Callable[[int], dict[str, str]]:
-        """Gives the input cells of a row, counted from 1, as HTML by column."""
-        from sensorium.reporting.cell_html import chosen
-        from sensorium.reporting.report import cell_html
-
-        media = media_opener(table)
-        kinds = {c.name: c.spec["kind"] for c in self.schema.read if c.of is None}
-
-        def cells(number: int) -> dict[str, str]:
-            record = table.row(number - 1)
-            return {name: cell_html(record, name, kinds[name], media) for name in chosen(kinds)}
-
-        return cells
+    @property
+    def _kinds(self) -> dict[str, str]:
+        return {c.name: c.spec["kind"] for c in self.schema.read if c.of is None}
 
     def write_report(self, path: Path, evaluation: Evaluation, table: Table, rows: Rows, *, explained: int = 0) -> None:
         """Write a self-contained HTML report to ``path``: the ``evaluation`` of the encoded ``rows`` of ``table``.
@@ -345,7 +353,7 @@ class Trained:
             curves=self.history,
             rows=Records(table),
             media=media_opener(table),
-            kinds={c.name: c.spec["kind"] for c in self.schema.read if c.of is None},
+            kinds=self._kinds,
             problems=[str(problem) for problem in rows.problems],
             recipe_yaml=portable(self.recipe).to_yaml(),
             explained=explanation_of,
@@ -360,17 +368,7 @@ class Trained:
 
     def facts(self) -> dict[str, str]:
         """Streams, fusion, size and training of the model, by name."""
-        spec = self.recipe.model
-        return {
-            "streams": ", ".join(self.model.streams),
-            "fusion": split_spec(spec.fusion or "")[0],
-            "parameters": f"{sum(p.numel() for p in self.model.parameters()):,}",
-            "training rows": f"{self.artifact.report.get('rows', 0):,}",
-            "epochs": str(len(self.history)),
-            "seconds of training": f"{self.history[-1]['seconds']:.0f}" if self.history else "0",
-            "seed": str(self.recipe.seed),
-            **{stream: note for stream, encoder in self.model.encoders.items() if (note := encoder.notes())},
-        }
+        return facts(self.artifact)
 
     def baselines(self) -> dict[str, Any]:
         """The baseline of each task: what the training targets alone determine."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -105,3 +107,67 @@ def test_pinball_is_least_at_the_quantile_and_quantiles_are_put_in_order() -> No
         assert bool((pinball((best + off).expand(len(truth), -1), truth).mean(dim=0) > least).all())
     crossed = torch.tensor([3.0, 1.0, 2.0, 0.0, -1.0, 5.0, 4.0])
     assert uncrossed(crossed).tolist() == [0.0, 0.0, 0.0, 0.0, 0.0, 5.0, 5.0]
+
+
+def test_a_long_table_on_the_command_line(tmp_path: Path, cli: Any) -> None:
+    draw = np.random.default_rng(0)
+    lines = ["meter,time,load,heat"]
+    for hour in range(24 * 14):
+        heat = draw.normal()
+        for meter, level in (("north", 50), ("south", 80)):
+            load = level + 5 * np.sin(hour / 24 * 2 * np.pi) + 4 * heat
+            day, ready = divmod(hour, 24)[0] + 1, hour < 24 * 12
+            if draw.random() > 0.03:
+                cell = f"{load:.2f}" if ready else ""
+                lines.append(f"{meter},2024-01-{day:02}T{hour % 24:02}:00,{cell},{heat:.3f}")
+    table = tmp_path / "meters.csv"
+    table.write_text("\n".join(lines), encoding="utf-8")
+    code, out, err = cli("fit", table, "--task", "forecasting", "--target", "load", "--horizon", 6, "--time", "time",
+                         "--series", "meter", "--known", "heat", "--past", 24, "--out", tmp_path / "run",
+                         "model.size=tiny", "training.epochs=4", "training.lr=0.005")  # fmt: skip
+    assert code == 0, err
+    assert "steps have no reading: gaps are marked" in out + err
+    assert "known improves the score significantly" in out
+    code, out, err = cli("predict", tmp_path / "run", table, "--keep", "meter", "--by-step")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [(row["meter"], row["load.times"][8:16]) for row in rows[5:7]] == [("north", "13T05:00"), ("south", "13T00:00")]
+    assert all(float(row["load.quantiles=0.1"]) <= float(row["load"]) <= float(row["load.quantiles=0.9"]) for row in rows)
+    code, out, err = cli("evaluate", tmp_path / "run", table)
+    assert code != 0
+    assert "2024-01-12T23:00:00, where training ended" in err
+
+
+def test_a_linear_series_is_forecast_by_the_linear_part() -> None:
+    draw = np.random.default_rng(0)
+    rows = []
+    for _ in range(160):
+        past = [draw.normal()]
+        for _ in range(29):
+            past.append(0.9 * past[-1] + 0.1 * draw.normal())
+        ahead = draw.normal(size=4)
+        future = [past[-1] * 0.9 ** (k + 1) + ahead[k] for k in range(4)]
+        rows.append({"past": past, "price": ahead.tolist(), "future": future})
+    overrides = [*QUICK[:1], "training.epochs=1", "columns.future.on=past", "columns.price={kind: series, length: 4}"]
+    model = sm.fit(rows[:120], valid=rows[120:], target="future", task="forecasting", options={"known": ["price"]},
+                   overrides=overrides, quiet=True)  # fmt: skip
+    task = model.model.tasks["future"]
+    assert float(task.floor.share) == 0.5  # an untrained network says less
+    simple = {row["method"]: row["MASE"] for row in model.evaluate(rows[120:]).targets["future"].views[0].to_json()}
+    assert simple["linear (ridge)"] < 0.6 * min(simple["last value"], simple["mean of the past"])
+
+
+def test_what_a_long_table_lacks_is_told(tmp_path: Path, cli: Any) -> None:
+    table = tmp_path / "load.csv"
+    table.write_text("\n".join(["time,load,heat", *(f"{i},{i % 5},{i * i % 7 / 2}" for i in range(60))]), encoding="utf-8")
+    asked = ("fit", table, "--task", "forecasting", "--out", tmp_path / "run")
+    for more, says in (
+        (("--target", "load"), "--horizon STEPS"),
+        (("--target", "load", "--time", "time"), "whose horizon is not given"),
+        (("--horizon", "4"), "--target COLUMN"),
+        (("--target", "load", "--horizon", "four"), "horizon"),
+        (("--target", "load", "--horizon", "4", "--time", "time", "--known", "price"), "no column named 'price'"),
+        (("--target", "load", "--horizon", "80", "--time", "time"), "a shorter --horizon"),
+    ):
+        code, _, err = cli(*asked, *more)
+        assert code != 0
+        assert says in err

@@ -12,6 +12,7 @@ from typer.core import TyperCommand
 
 from sensorium.core import quoting
 from sensorium.core.errors import ConfigError, nearest
+from sensorium.core.recipe import Windows
 from sensorium.data.inspection.column_groups import RESERVED_NAMES
 
 QUOTES = "Put a name with special characters in double quotes"
@@ -280,7 +281,9 @@ def task_options(
         )
     task_class = registry.find("tasks", task)
     parts, prompted = task_class.parts, task_class.prompted
-    known = registry.options("tasks", task).model_fields
+    known = dict(registry.options("tasks", task).model_fields)
+    if task_class.on_windows(1, ()) is not None:
+        known |= {name: field for name, field in Windows.model_fields.items() if name not in ("target", "ended")}
     prompts = {PROMPT: split_names(task_flags.pop(PROMPT))} if PROMPT in task_flags else {}
     for name in task_flags:
         if name not in known and name not in parts and name not in prompted:
@@ -291,8 +294,9 @@ def task_options(
     target_parts = {part: quoting.name(task_flags.pop(part)) for part in parts if part in task_flags}
     if target_parts and target:
         raise ConfigError(f"the target of task {task} is given by its parts: {', '.join(parts)}", fix="leave out --target")
+    columns = ("time", "series") if task_class.on_windows(1, ()) is not None else ()
     options = {
-        name: quoting.name(text) if name in prompted else _value(text, str(known[name].annotation))
+        name: quoting.name(text) if name in prompted or name in columns else _value(text, str(known[name].annotation))
         for name, text in task_flags.items()
     }
     return rest, prompts | options, target_parts or target
@@ -302,4 +306,6 @@ def _value(text: str, kind: str) -> Any:
     """Parse an option value as YAML; an option that takes a list is split at commas."""
     if "list" in kind or "Sequence" in kind or "tuple" in kind:
         return [part.text if part.quoted else yaml.safe_load(part.text) for part in quoting.pieces(text)]
+    if kind in ("<class 'str'>", "str | None"):
+        return None if text in ("null", "~", "") else text  # a class may be called 1 or yes
     return yaml.safe_load(text)

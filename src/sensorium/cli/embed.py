@@ -69,7 +69,7 @@ def run(
     model = load(run)
     stream = _options.column_name(stream)
     settle_threads(model.recipe)
-    rows = Table.read(table, root=media)
+    rows = model.windows(Table.read(table, root=media))
     for name in keep or []:
         rows.column(name)  # raises an error that lists the columns
     with Console(quiet) as console:

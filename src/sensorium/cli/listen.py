@@ -40,6 +40,9 @@ def run(
         float | None, typer.Option(min=0, help="Length of a window in seconds [default: the input length of the model].")
     ] = None,
     hop: Annotated[float | None, typer.Option(min=0, help="Seconds between windows [default: half a window].")] = None,
+    delay: Annotated[
+        float, typer.Option(min=0, help="Seconds that labels along the stream wait for what comes after them.")
+    ] = 0.0,
     chunk: Annotated[float, typer.Option(min=0.001, help="Length of a chunk in seconds.")] = 0.1,
     row: Annotated[
         str, typer.Option(help="The other cells of the row as JSON: media as file paths, or as base64 with --url.")
@@ -74,7 +77,8 @@ def run(
             )
         chunks = live_client.record_microphone(rate, size) if microphone else None
         chunks = chunks or live_client.read_pipe(sys.stdin.buffer, kind, channels, size)
-    setup = Setup.from_json({"column": name, "rate": rate, "seconds": seconds, "hop": hop, "keep": fast, "row": _row(row)})
+    settings = {"rate": rate, "seconds": seconds, "hop": hop, "delay": delay, "keep": fast}
+    setup = Setup.from_json({"column": name, **settings, "row": _row(row)})
     if url is not None:
         answers = live_client.predict_remotely(url, setup, chunks, key=os.environ.get("SENSORIUM_API_KEY"))
     else:
@@ -110,13 +114,14 @@ def _line(answer: dict[str, Any]) -> str:
         s = answer["summary"]
         lag = s["latency_ms"]
         counts = ", ".join(f"{s[what]} {what}" for what in ("answered", "dropped", "skipped", "lost", "late", "reordered"))
+        rest = "".join(f"the end  {name} {spans}\n" for name, spans in s.get("labels", {}).items() if spans)
         return (
-            f"windows and chunks: {counts}\n"
+            f"{rest}windows and chunks: {counts}\n"
             f"latency p50 {lag['p50']} ms, p99 {lag['p99']} ms; real-time factor {s['real_time_factor']}"
         )
     parts = []
     for name, target in answer["prediction"]["targets"].items():
-        value = target["value"]
+        value = answer.get("labels", {}).get(name, target["value"])
         probability = target.get("probabilities", {}).get(value) if isinstance(value, str) else None
         parts.append(f"{name} {value}" + (f" {probability:.2f}" if probability is not None else ""))
     return f"{answer['start']:8.2f} s  {'; '.join(parts)}   {answer['latency_ms']:.0f} ms"

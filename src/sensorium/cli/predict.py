@@ -43,6 +43,9 @@ def run(
             "--raw-cells", help="Write CSV cells unescaped: no ' before text that a spreadsheet would read as a formula."
         ),
     ] = False,
+    by_step: Annotated[
+        bool, typer.Option("--by-step", help="CSV with a line for each step of a forecast, rather than one for each row.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings.")] = False,
 ) -> None:
     """Predict every row of a table: row number, prediction, probability of each class, missing modalities.
@@ -56,6 +59,8 @@ def run(
     from sensorium.data.shards.shard_folder import is_sharded
 
     keep = _options.column_names(keep)
+    if by_step and out is not None and out.suffix != ".csv":
+        raise ConfigError("--by-step writes CSV", fix="--out FILE.csv")
     if is_sharded(Path(table)) and out is not None and out.suffix == "":
         _predict_shards(run, Path(table), out, processes, batch_size, keep or [], raw_cells, overwrite, quiet)
         return
@@ -66,7 +71,6 @@ def run(
         raise ConfigError("--processes needs a folder of shards and a folder for the predictions", fix=fix)
     if out is not None:
         prepare_output(out, "--out", overwrite=overwrite, reads=[table])
-    from sensorium.data.files.media_access import LocalFiles
     from sensorium.data.inspection.unseen_values import missing_columns_note
     from sensorium.data.tables.table import Table
     from sensorium.predictor import settle_threads
@@ -77,7 +81,7 @@ def run(
 
     model = load(run)
     settle_threads(model.recipe)
-    rows = Table.read(table, root=media)
+    rows = model.windows(Table.read(table, root=media))
     for name in keep or []:
         rows.column(name)  # raises an error that lists the columns
     beside = KeptColumns(rows.rows(), keep or ())
@@ -86,7 +90,6 @@ def run(
             console.warn(note)
         if absent := missing_columns_note(model.schema, str(table), rows.columns):
             console.warn(absent)
-        opener = LocalFiles(rows.root or Path.cwd(), anywhere=True)
         problems = []
 
         def tracked(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
@@ -95,13 +98,11 @@ def run(
                 console.step("predicting", done, len(rows))
                 yield prediction
 
-        predictions = tracked(
-            model.predictor.stream(rows.rows(), batch_size=batch_size, media=opener, batch_invariant=True)
-        )
+        predictions = tracked(model.stream(rows, batch_size=batch_size, batch_invariant=True))
         if out is None:
-            write_csv(sys.stdout, predictions, model.model, beside, raw_cells=raw_cells)
+            write_csv(sys.stdout, predictions, model.model, beside, raw_cells=raw_cells, by_step=by_step)
         else:
-            write(out, predictions, model.model, beside, raw_cells=raw_cells)
+            write(out, predictions, model.model, beside, raw_cells=raw_cells, by_step=by_step)
         print_problems(console, problems)
         if out is not None:
             console.note(f"{counted(len(rows), 'prediction')} in {out}")

@@ -29,10 +29,10 @@ def run(
     from sensorium.data.tables.table import Table
     from sensorium.trained import load
 
-    rows = Table.read(table, root=media)
+    model = load(run)
+    rows = model.windows(Table.read(table, root=media))
     if row > len(rows):
         raise DataError(f"there is no row {row}: the table has {counted(len(rows), 'row')}", file=table)
-    model = load(run)
     steps = model.trace(rows.row(row - 1), media=rows.root)
     width, shape = (max(len(part) for part in parts) for parts in zip(*((s.name, s.shape) for s in steps), strict=True))
     cells = [i for i, step in enumerate(steps) if step.name.startswith(("cell ", "encode "))]

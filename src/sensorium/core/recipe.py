@@ -35,6 +35,31 @@ class Split(Section):
     by: str | None = Field(None, description="the column that holds the group or the time")
 
 
+class Windows(Section):
+    """How a long table, a row for each moment, is cut into windows of past and future. What is left out is chosen."""
+
+    target: list[str] = Field(min_length=1, description="the columns that are forecast")
+    horizon: int = Field(gt=0, description="steps ahead")
+    time: str | None = Field(None, description="the column of the clock: dates or numbers; none: rows are steps, in order")
+    series: str | None = Field(None, description="the column that says which series a row belongs to")
+    known: list[str] = Field([], description="columns of numbers that are known in advance over the horizon")
+    beside: list[str] | None = Field(None, description="other columns of numbers, read in the past; none: all there are")
+    calendar: list[Literal["day", "week", "year"]] | None = Field(
+        None, description="cycles of the clock that are known in advance"
+    )
+    past: int | None = Field(None, gt=0, description="steps of the past")
+    stride: int | None = Field(None, gt=0, description="steps from one training window to the next")
+    step: float | str | None = Field(
+        None, description="one step of the clock: a number or a duration, 15 min, 1 h, 1 month; none: the usual one"
+    )
+    ended: float | None = Field(None, description="the last moment of the training table: backtests begin after it")
+
+    @property
+    def column(self) -> str:
+        """The column that holds the future of a window: named like the one that is forecast, ``future`` if several are."""
+        return self.target[0] if len(self.target) == 1 else "future"
+
+
 class Data(Section):
     """Where rows come from."""
 
@@ -42,6 +67,7 @@ class Data(Section):
     valid: str | None = Field(None, description="a validation table; none: split the training table")
     media: str | None = Field(None, description="the folder that media paths are relative to; none: the table's own")
     split: Split = Split()
+    windows: Windows | None = Field(None, description="how a long table is cut into windows; none: a row is an example")
     stream: bool = Field(False, description="read shards as training goes, and keep nothing of them: for more than fits")
     buffer: int = Field(1000, gt=0, description="rows of a stream that are shuffled together, and held in memory")
     epoch_rows: int | None = Field(None, gt=0, description="rows of a stream that count as an epoch; none: all of them")

@@ -57,12 +57,16 @@ class Task(nn.Module, ABC, Generic[Out]):
     higher_is_better: ClassVar[bool] = True
     nothing: ClassVar[str] = "knowing the training targets alone"
     """What ``baseline`` does, as a report words it: "always answering the mean"."""
+    further: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """The keys of its answers that a CSV has as columns beside the value; of a mapping, the keys in it, a column each."""
     per_row: ClassVar[bool] = True
     """False: a row's loss depends on the other rows of its batch (a contrast)."""
     mergeable: ClassVar[bool] = True
     """Whether several outputs for one row can be made one (``merge``). False: late fusion is refused, and no default."""
     fine: ClassVar[bool] = False
     """Whether it answers for each place of the input it lies on, whose default encoder then keeps a fine grid."""
+    spans: ClassVar[bool] = False
+    """Whether its answers are spans ``[start, end, label]`` along the input that its target lies on."""
     differentiable: ClassVar[bool] = True
     """Whether gradients flow through ``explained``."""
     scored_shuffled: ClassVar[bool] = False
@@ -81,6 +85,16 @@ class Task(nn.Module, ABC, Generic[Out]):
         ``counts``: how many rows each class of its target has, where it has classes; ``targets``: its columns, fitted.
         """
         return {}, []
+
+    @classmethod
+    def on_windows(cls, season: int, known: Sequence[str]) -> dict[str, Any] | None:
+        """Options for windows that ``data.windows`` cuts from a long table; None: it does not learn from windows.
+
+        Args:
+            season: Steps of the usual season of its clock.
+            known: The columns of a window that hold what is known in advance, step by step.
+        """
+        return None
 
     # ── before and after training ──────────────────────────────────────────────────────────────────────────────────
 

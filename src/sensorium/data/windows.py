@@ -48,7 +48,7 @@ def cut_windows(
         raise ConfigError("windows: horizon, past and stride are 1 or more, held_out is between 0 and 1")
     table = Table.read(source)
     targets = [target] if isinstance(target, str) else list(target)
-    read = {name: _numbers(table, name) for name in [*targets, *known]}
+    read = {name: numbers(table, name) for name in [*targets, *known]}
     rows_of: dict[Any, list[int]] = {}
     for i in range(len(table)):
         rows_of.setdefault(None if series is None else table.column(series)[i], []).append(i)
@@ -78,15 +78,19 @@ def cut_windows(
     return training, backtest
 
 
-def _numbers(table: Table, name: str) -> list[float | None]:
-    """The cells of a column as numbers, None where missing."""
+def numbers(table: Table, name: str) -> list[float | None]:
+    """The cells of the column ``name`` of ``table`` as numbers, None where missing.
+
+    Raises:
+        DataError: A cell is not a number.
+    """
     cells = table.column(name)
     number: Any = registry.build("modalities", "number")
     number.fit([cell for cell in cells if not is_blank(cell)])
-    numbers: list[float | None] = []
+    read: list[float | None] = []
     for i, cell in enumerate(cells):
         value = None if is_blank(cell) else number.value(cell)
         if value is None and not is_blank(cell):
             raise DataError(f"{str(cell)[:60]!r} is not a number", file=table.source, row=table.number(i), column=name)
-        numbers.append(None if value is None else float(value))
-    return numbers
+        read.append(None if value is None else float(value))
+    return read

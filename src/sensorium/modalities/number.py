@@ -57,6 +57,7 @@ class Number(Modality):
             is told that the cell is missing. A column of kind ``missing`` beside it marks the imputed cells.
         decimal: Decimal separator in text: ``point`` (1,234.5) or ``comma`` (1.234,5); ``auto``: as the training cells
             show.
+        least: The smallest number that is valid; a smaller one raises ``CellError``. None: any is.
     """
 
     stream = "table"
@@ -70,8 +71,10 @@ class Number(Modality):
         scale: Literal["auto", "standard", "quantile", "log"] = "auto",
         impute: Literal["none", "mean", "median"] = "none",
         decimal: Literal["auto", "point", "comma"] = "auto",
+        least: float | None = None,
     ) -> None:
         super().__init__()
+        self.least = least
         self.scale, self.impute, self.decimal = scale, impute, decimal
         self._evidence: Evidence | None = None
         self._outlier_note = self._tails = ""
@@ -230,6 +233,8 @@ class Number(Modality):
         value = read_number(cell, self.writing)
         if value is None:
             raise CellError(number_problem(cell, self.writing))
+        if self.least is not None and value < self.least:
+            raise CellError(f"{value:g} is less than {self.least:g}, the smallest number that is valid here")
         return value
 
     def _standard(self, value: float) -> float:

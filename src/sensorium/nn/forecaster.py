@@ -47,32 +47,53 @@ class Forecaster(nn.Module):
         width: Channels of the convolutions.
         depth: Number of blocks; the dilation doubles with each.
         dropout: Dropout rate.
+        known: Channels that are known in advance, for each step ahead.
     """
 
     def __init__(
-        self, channels: int, horizon: int, series: int, context: int, *, width: int, depth: int, dropout: float
+        self,
+        channels: int,
+        horizon: int,
+        series: int,
+        context: int,
+        *,
+        width: int,
+        depth: int,
+        dropout: float,
+        known: int = 0,
     ) -> None:
         super().__init__()
-        self.channels, self.horizon, self.series = channels, horizon, series
+        self.channels, self.horizon, self.series, self.known = channels, horizon, series, known
         widths = [channels + 1, *[width] * depth]
         self.blocks = nn.ModuleList(CausalBlock(widths[i], width, 2**i, dropout) for i in range(depth))
         self.out = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * width + context, horizon * series * len(LEVELS)))
+        if known:
+            # What is known of a step is weighed by the state of the window and by the step itself.
+            self.ahead = nn.Linear(known, width)
+            self.state = nn.Linear(2 * width + context, width)
+            self.place = nn.Parameter(torch.zeros(horizon, width))
+            self.effect = nn.Sequential(nn.GELU(), nn.Dropout(dropout), nn.Linear(width, series * len(LEVELS)))
 
-    def forward(self, window: Tensor, real: Tensor, context: Tensor) -> Tensor:
+    def forward(self, window: Tensor, real: Tensor, context: Tensor, known: Tensor | None = None) -> Tensor:
         """Return quantiles ``[B, horizon, series, Q]`` in units of the window's own scale.
 
         Args:
             window: The window ``[B, C, T]``, its last step last.
             real: Which steps are real ``[B, T]``.
             context: The context vector ``[B, D]``.
+            known: What is known in advance ``[B, known, horizon]``, zero where it is not; None: nothing is.
         """
         keep = real.unsqueeze(1).to(window)
         x = torch.cat([window, keep], dim=1)
         for block in self.blocks:
             x = block(x)
         mean = (x * keep).sum(dim=2) / keep.sum(dim=2).clamp(min=1)
-        raw = self.out(torch.cat([x[..., -1], mean, context], dim=1))
-        raw = raw.reshape(-1, self.horizon, self.series, len(LEVELS))
+        state = torch.cat([x[..., -1], mean, context], dim=1)
+        raw = self.out(state).reshape(-1, self.horizon, self.series, len(LEVELS))
+        if self.known:
+            ahead = state.new_zeros(len(state), self.known, self.horizon) if known is None else known
+            hidden = self.ahead(ahead.transpose(1, 2)) + self.state(state)[:, None] + self.place
+            raw = raw + self.effect(hidden).reshape_as(raw)
         median = raw[..., MEDIAN : MEDIAN + 1]
         above = F.softplus(raw[..., MEDIAN + 1 :]).cumsum(dim=-1)
         below = F.softplus(raw[..., :MEDIAN].flip(-1)).cumsum(dim=-1).flip(-1)

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import IO, Any
 
@@ -105,6 +105,7 @@ def write(
     beside: KeptColumns | None = None,
     *,
     raw_cells: bool = False,
+    by_step: bool = False,
 ) -> None:
     """Write predictions atomically to a ``.csv`` or ``.jsonl`` file, with predicted media in a folder beside it.
 
@@ -114,12 +115,13 @@ def write(
         model: The model that made them.
         beside: Columns to write beside each prediction.
         raw_cells: Whether to write text cells of CSV unescaped.
+        by_step: Whether a list in a CSV takes a line for each of its items.
     """
     part, media = path.with_name(f".{path.name}.part"), MediaFolder(path)
     try:
         with open(part, "w", newline="", encoding="utf-8") as file:
             if path.suffix == ".csv":
-                write_csv(file, predictions, model, beside, media, raw_cells=raw_cells)
+                write_csv(file, predictions, model, beside, media, raw_cells=raw_cells, by_step=by_step)
             else:
                 for prediction, (number, kept) in zip(predictions, beside or KeptColumns(), strict=False):
                     answers = {"targets": media.answers(prediction, number)}
@@ -141,8 +143,10 @@ def write_csv(
     media: MediaFolder | None = None,
     *,
     raw_cells: bool = False,
+    by_step: bool = False,
 ) -> None:
-    """Write predictions as CSV: row, copied columns, prediction of each task, class probabilities, missing streams.
+    """Write predictions as CSV: row, copied columns, and for each task its answer, the chances of classes and what else
+    it answers (``Task.further``); then missing streams.
 
     Lists of words or numbers are joined by ``;``, deeper structures are JSON, media are paths of files.
 
@@ -153,24 +157,51 @@ def write_csv(
         beside: Columns to write beside each prediction.
         media: Where media are written; None names them only.
         raw_cells: Whether to write text cells unescaped; otherwise ``escape_formula`` is applied.
+        by_step: Whether an answer that is a list, such as a forecast, takes a line for each of its items.
     """
     beside = beside or KeptColumns()
     writer = csv.writer(file)
-    labels = {name: task.labels for name, task in model.tasks.items()}
-    header = [column for name, classes in labels.items() for column in (name, *(f"{name}={label}" for label in classes))]
+    predictions = iter(predictions)
+    first = next(predictions, None)
+    columns: list[tuple[str, tuple[str, ...]]] = []
+    header: list[str] = []
+    for name, task in model.tasks.items():
+        paths = [("value",), *(("probabilities", label) for label in task.labels)]
+        header += [name, *(f"{name}={label}" for label in task.labels)]
+        for key, inner in task.further.items():
+            if first is None or key in first.targets[name]:
+                paths += [(key, one) for one in inner] or [(key,)]
+                header += [f"{name}.{key}={one}" for one in inner] or [f"{name}.{key}"]
+        columns += [(name, path) for path in paths]
     safe = (lambda cell: cell) if raw_cells else escape_formula
-    writer.writerow(map(safe, ["row", *beside.keep, *header, "missing"]))
-    for prediction, (number, kept) in zip(predictions, beside, strict=False):
+    writer.writerow(map(safe, ["row", *beside.keep, *(["step"] if by_step else []), *header, "missing"]))
+    for prediction, (number, kept) in zip(chain([] if first is None else [first], predictions), beside, strict=False):
         answers = without_media(prediction.targets) if media is None else media.answers(prediction, number)
-        cells = [cell for name, classes in labels.items() for cell in _cells(answers[name], classes)]
-        writer.writerow(map(safe, [number, *kept.values(), *cells, " ".join(prediction.missing)]))
+        values = [_value_at(answers[name], path) for name, path in columns]
+        steps = max((len(value) for value in values if isinstance(value, list)), default=0)
+        lines: Iterable[tuple[list[Any], list[Any]]] = [([None] if by_step else [], values)]
+        if by_step and steps:
+            lines = (
+                ([k + 1], [value[k : k + 1] if isinstance(value, list) else value for value in values])
+                for k in range(steps)
+            )
+        for step, line in lines:
+            cells = [_cell(value, path) for value, (_, path) in zip(line, columns, strict=True)]
+            writer.writerow(map(safe, [number, *kept.values(), *step, *cells, " ".join(prediction.missing)]))
 
 
-def _cells(answer: Answer, classes: Iterable[str]) -> Iterator[Any]:
-    value = answer["value"]
+def _value_at(answer: Answer, path: Sequence[str]) -> Any:
+    """The part of an answer at ``path``, None where it has none."""
+    value: Any = answer
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _cell(value: Any, path: Sequence[str]) -> Any:
+    """A part of an answer as a cell."""
     if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value)):
-        yield json.dumps(value, ensure_ascii=False)
-    else:
-        yield ";".join(map(str, value)) if isinstance(value, list) else value
-    for label in classes:
-        yield f"{answer['probabilities'][label]:.6g}"
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list):
+        return ";".join(map(str, value))
+    return f"{value:.6g}" if path[0] == "probabilities" else value

@@ -14,6 +14,8 @@ from markupsafe import Markup
 
 from sensorium.core.answer import attachments, without_media
 from sensorium.core.errors import CellError
+from sensorium.data.tables.records import media_opener
+from sensorium.data.tables.table import Table
 from sensorium.evaluation.baselines import EXPERTS, TOGETHER, ComponentScores, shown_streams
 from sensorium.evaluation.findings import shares
 from sensorium.evaluation.formatting import number, words
@@ -272,3 +274,15 @@ def cell_html(row: Mapping[str, Any], name: str, kind: str, media: Media | None)
     except CellError as error:
         return str(Markup('<span class="none">cannot be opened: {}</span>').format(error.problem))
     return shown(row.get(name), kind, data, name=name)
+
+
+def cells_of(table: Table, kinds: Mapping[str, str]) -> Callable[[int], dict[str, str]]:
+    """A function that gives the input cells of a row of ``table``, counted from 1, as HTML by column; ``kinds`` by
+    column."""
+    media = media_opener(table)
+
+    def cells(number: int) -> dict[str, str]:
+        record = table.row(number - 1)
+        return {name: cell_html(record, name, kinds[name], media) for name in chosen(kinds)}
+
+    return cells

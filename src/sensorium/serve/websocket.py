@@ -20,6 +20,7 @@ from sensorium.serve.limits import Limits
 from sensorium.serve.metrics import Metrics
 from sensorium.serve.model_service import ModelService, find_model
 from sensorium.serve.request_parsing import parse_json, parse_row
+from sensorium.streaming.live_labels import along
 from sensorium.streaming.stream_session import Session, Setup
 from sensorium.streaming.windows import Window
 
@@ -95,7 +96,8 @@ class StreamEndpoint:
         service = find_model(self.services, None if model is None else str(model))
         setup = Setup.from_json(settings)
         row = parse_row({name: cell for name, cell in setup.row.items() if name != setup.column}, service)
-        session = Session(service.schema, Setup(**{**vars(setup), "row": row}))
+        labelled = along(service.predictor.model, setup.column)
+        session = Session(service.schema, Setup(**{**vars(setup), "row": row}), labelled)
         await socket.send_json({"window_steps": session.length, "hop_steps": session.hop, "channels": session.channels})
         queue = _WindowQueue(keep=setup.keep)
         answering = asyncio.create_task(self._answer(socket, service, session, queue))

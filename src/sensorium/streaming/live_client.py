@@ -16,6 +16,7 @@ from sensorium.core.errors import ConfigError, DataError, MissingExtraError
 from sensorium.core.modality import Array, Blob
 from sensorium.data.files.media_access import LocalFiles
 from sensorium.predictor import Predictor
+from sensorium.streaming.live_labels import along
 from sensorium.streaming.stream_session import HEADER, Session, Setup
 
 _STEPS = 2**20
@@ -98,7 +99,7 @@ def predict_locally(predictor: Predictor, setup: Setup, chunks: Iterable[Array])
     Yields:
         Answers in the format of the server; the summary is the last one.
     """
-    session = Session(predictor.schema, setup)
+    session = Session(predictor.schema, setup, along(predictor.model, setup.column))
     at = 0
     for number, chunk in enumerate(chunks):
         arrived = time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.modality import Array, Blob
 from sensorium.core.schema import Schema
+from sensorium.streaming.live_labels import LiveLabels
 from sensorium.streaming.windows import Frames, Window, Windows
 
 KINDS = ("audio", "series", "image")
@@ -33,6 +34,7 @@ class Setup:
         seconds: Length of a window in seconds; None: the input length of the model.
         hop: Seconds from one window to the next; None: half a window.
         reach: Number of later chunks to wait for before a missing one is given up.
+        delay: Seconds for which labels along the stream wait for what comes after them.
         keep: Whether every window is predicted, however late, while the client waits: for recordings. Otherwise windows
             that cannot be predicted in time are dropped.
         row: The other cells, the same for every window.
@@ -43,6 +45,7 @@ class Setup:
     seconds: float | None = None
     hop: float | None = None
     reach: int = 3
+    delay: float = 0.0
     keep: bool = False
     row: Mapping[str, Any] = field(default_factory=dict)
 
@@ -55,7 +58,7 @@ class Setup:
             if name not in cls.__dataclass_fields__:
                 raise ConfigError(f"no setting named {name[:80]!r}{nearest(name, cls.__dataclass_fields__)}")
         setup = cls(**settings)
-        numbers = {name: getattr(setup, name) for name in ("rate", "seconds", "hop", "reach")}
+        numbers = {name: getattr(setup, name) for name in ("rate", "seconds", "hop", "reach", "delay")}
         for name, value in numbers.items():
             valid = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e6
             if not (valid or (value is None and name in ("seconds", "hop"))):
@@ -71,12 +74,13 @@ class Session:
     Args:
         schema: The columns of the model.
         setup: The settings of the stream.
+        along: The tasks whose answers are spans along the streamed column (``along``).
 
     Raises:
         ConfigError: The model has no such column to stream, or the settings are out of range.
     """
 
-    def __init__(self, schema: Schema, setup: Setup) -> None:
+    def __init__(self, schema: Schema, setup: Setup, along: Collection[str] = ()) -> None:
         live = [c for c in schema.inputs if c.of is None and c.spec["kind"] in KINDS]
         column = next((c for c in live if c.name == setup.column), None)
         if column is None:
@@ -101,6 +105,10 @@ class Session:
                 blank=0 if self.kind == "audio" else np.nan,
                 dtype=np.int16 if self.kind == "audio" else np.float32,
             )
+        self.labels = None
+        if along and self.kind != "image":
+            own = self.kind == "audio" or getattr(self.reader, "rate", None) is not None  # spans are in seconds already
+            self.labels = LiveLabels(along, self.length / self.rate, setup.delay, 1.0 if own else 1 / self.rate)
         self.latencies: deque[float] = deque(maxlen=_REMEMBERED)
         self.worked = 0.0
 
@@ -158,12 +166,15 @@ class Session:
         self.windows.counts.answered += 1
         self.latencies.append(latency)
         self.worked += worked
+        start = window.start / self.rate
+        live = {} if self.labels is None else self.labels.add(start, prediction["targets"])
         return {
             "window": window.number,
-            "start": window.start / self.rate,
+            "start": start,
             "end": (window.start + self.length) / self.rate,
             "filled": window.filled,
             "prediction": prediction,
+            **live,
             "latency_ms": round(1000 * latency, 3),
         }
 
@@ -174,6 +185,7 @@ class Session:
         p50, p99 = np.percentile(self.latencies, (50, 99)).tolist() if self.latencies else (None, None)
         return {
             **counts.to_json(),
+            **({} if self.labels is None else self.labels.rest()),
             "latency_ms": {"p50": _ms(p50), "p99": _ms(p99)},
             "real_time_factor": round(self.worked / covered, 4) if covered else None,
         }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sensorium.core.answer import Answer
 from sensorium.core.batch import Batch, Encoded, Field
@@ -21,6 +22,7 @@ from sensorium.core.task import Seen, Task
 from sensorium.heads.forecast_views import forecast_views
 from sensorium.metrics.forecasting import METRICS, ForecastScorer, row_scores
 from sensorium.nn.forecaster import LEVELS, MEDIAN, Forecaster, pinball, uncrossed
+from sensorium.nn.linear_forecast import SHARES, STRENGTHS, LinearForecast, scaled_error
 
 LEAST = 1e-3
 """Smallest scale of a window, in standard deviations of the training targets: a constant past has none of its own."""
@@ -47,13 +49,18 @@ class Forecasting(Task[Tensor]):
         dropout: Dropout rate.
         past: Largest number of steps of the past that are read.
         anchor: Level of a window: the ``mean`` of its steps, or its ``last`` step.
+        known: Inputs of kind ``series`` whose steps are those of the future: what is known of each in advance; None:
+            nothing is.
         season: Steps of a season, for the seasonal naive forecast and the scale of MASE; 1: the last value.
+        linear: Whether a linear (ridge) forecast is fitted beside the network and takes the share in the answer, up to a
+            half, that is best on held-out rows.
         calibrate: Correct quantiles by ``step``, for ``all`` steps alike, not at all (``none``), or by step where there
             are enough held-out values (``auto``).
     """
 
     predicts: ClassVar[tuple[str, ...]] = ("series",)
     asks_base: ClassVar[Mapping[str, Mapping[str, Any]]] = {"series": {"keep": "end"}}
+    further: ClassVar[Mapping[str, tuple[str, ...]]] = {"times": (), "quantiles": tuple(f"{level:g}" for level in LEVELS)}
     headline: ClassVar[str] = "mase"
     higher_is_better: ClassVar[bool] = False
     nothing: ClassVar[str] = "always answering the quantiles of the training rows"
@@ -69,7 +76,9 @@ class Forecasting(Task[Tensor]):
         dropout: float = 0.3,
         past: int = 512,
         anchor: Literal["mean", "last"] = "mean",
+        known: list[str] | None = None,
         season: int = 1,
+        linear: bool = True,
         calibrate: Literal["auto", "step", "all", "none"] = "auto",
     ) -> None:
         super().__init__(goal, dim)
@@ -98,7 +107,21 @@ class Forecasting(Task[Tensor]):
         self.register_buffer("factor", factor)
         self.register_buffer("offset", offset)
         self.register_buffer("shift", torch.zeros(self.horizon, len(LEVELS)))
-        self.net = Forecaster(channels, self.horizon, self.series, dim, width=hidden, depth=depth, dropout=dropout)
+        self.known = tuple(known or ())
+        for stream in self.known:
+            if not isinstance(goal.streams.get(stream), Grid):
+                fix = "an input of kind series, besides the past"
+                raise ConfigError(f"task {goal.name!r}: {stream!r} is no series of the steps ahead", fix=fix)
+        ahead = sum(layout.channels for stream in self.known if isinstance(layout := goal.streams[stream], Grid))
+        self.net = Forecaster(
+            channels, self.horizon, self.series, dim, width=hidden, depth=depth, dropout=dropout, known=ahead
+        )
+
+        self.floor = LinearForecast(self.past, self.horizon, self.series, ahead) if linear and self.on else None
+
+    @classmethod
+    def on_windows(cls, season: int, known: Sequence[str]) -> dict[str, Any]:
+        return {"season": season, "known": list(known)}
 
     def _units(self, base: Modality, centre: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
         """Factor and offset ``[C]`` that turn the prepared past into standard deviations of the targets."""
@@ -122,7 +145,20 @@ class Forecasting(Task[Tensor]):
 
     @property
     def looks_at(self) -> tuple[str, ...]:
-        return () if self.on is None else (self.on,)
+        return (*(() if self.on is None else (self.on,)), *self.known)
+
+    def _ahead(self, prompts: Mapping[str, Field]) -> Tensor | None:
+        """What is known of the steps ahead ``[B, K, H]``, zero where it is not; None if nothing can be."""
+        parts = []
+        for stream in self.known:
+            layout = self.goal.streams[stream]
+            assert isinstance(layout, Grid)
+            if (field := prompts.get(stream)) is None:
+                continue
+            mask = field.present[:, None] if field.mask is None else field.mask & field.present[:, None]
+            data = (field.data * mask[:, None])[..., : self.horizon]
+            parts.append(F.pad(data, (0, self.horizon - data.shape[2])))
+        return torch.cat(parts, dim=1) if len(parts) == len(self.known) and parts else None
 
     def _window(self, field: Field) -> tuple[Tensor, Tensor]:
         """The last steps of the past ``[B, C, past]``, its first channels in the units of the output, and which are real
@@ -159,7 +195,11 @@ class Forecasting(Task[Tensor]):
 
     def forward(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> Tensor:
         window, level, spread, real = self._normalised(fused, prompts)
-        quantiles = self.net(window, real, fused.pooled)
+        known = self._ahead(prompts)
+        quantiles = self.net(window, real, fused.pooled, known)
+        if self.floor is not None and not self.training:
+            move = self.floor(window[:, : self.series], known) - quantiles[..., MEDIAN]
+            quantiles = quantiles + (self.floor.share * move)[..., None]
         return uncrossed(quantiles + self.shift[:, None]) * spread[:, None, :, None] + level[:, None, :, None]
 
     def _normalised(self, fused: Encoded, prompts: Mapping[str, Field]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -198,9 +238,10 @@ class Forecasting(Task[Tensor]):
     def settle(self, training: Seen, held_out: Seen) -> None:
         """Move every quantile but the median so that the right share of held-out truths lies below (split conformal)."""
         self.shift.zero_()
-        if self.calibrate == "none":
-            return
         with torch.no_grad():
+            self._settle_floor(training, held_out)
+            if self.calibrate == "none":
+                return
             output = self(held_out.fused, held_out.streams, held_out.prompts)
             spread = self._normalised(held_out.fused, held_out.prompts)[2]
             keep = held_out.target.present & (held_out.weight > 0)
@@ -219,6 +260,45 @@ class Forecasting(Task[Tensor]):
                     continue
                 for step in range(self.horizon):
                     self.shift[step, i] = wrong[step, known[step], i].double().quantile(level).to(self.shift)
+
+    def _settle_floor(self, training: Seen, held_out: Seen) -> None:
+        """Fit the linear forecast to the training rows, and its penalty and share to the held-out rows."""
+        if self.floor is None:
+            return
+        self.floor.share.zero_()
+        parts = []
+        for seen in (training, held_out):
+            keep = seen.target.present & (seen.weight > 0)
+            window, level, spread, _ = self._normalised(seen.fused, seen.prompts)
+            future = (seen.target.data[:, 1:] - level[:, None]) / spread[:, None]
+            scale = (seen.target.data[:, :1] / spread[:, None]).nan_to_num(1.0).clamp(min=LEAST)
+            known = self._ahead(seen.prompts)
+            parts.append((window[keep, : self.series], None if known is None else known[keep], future[keep], scale[keep]))
+        (own, known, future, _), (own_held, known_held, truth, scale) = parts
+        if not len(own) or not bool(truth.isfinite().any()):
+            return
+        errors = {}
+        for strength in STRENGTHS:
+            self.floor.fit(own, known, future, strength)
+            errors[strength] = scaled_error(self.floor(own_held, known_held), truth, scale)
+        self.floor.fit(own, known, future, min(errors, key=lambda strength: errors[strength]))
+        keep = held_out.target.present & (held_out.weight > 0)
+        _, level, spread, _ = self._normalised(held_out.fused, held_out.prompts)
+        median = (self(held_out.fused, held_out.streams, held_out.prompts)[..., MEDIAN] - level[:, None]) / spread[:, None]
+        floor = self.floor(own_held, known_held)
+        network = median[keep]
+        best = min(SHARES, key=lambda share: scaled_error(network + share * (floor - network), truth, scale))
+        self.floor.share.fill_(best)
+
+    def _linear(self, batch: Batch, rows: int) -> Tensor:
+        """The linear forecast for a batch of ``rows`` rows ``[B, H, C]`` in the units of the output; NaN: there is none."""
+        like = self.shift.new_zeros(rows, 1)
+        if self.floor is None or self.on not in batch.inputs:
+            return like.new_full((rows, self.horizon, self.series), torch.nan)
+        fused = Encoded(like[:, None], torch.ones_like(like, dtype=torch.bool), like, torch.ones_like(like[:, 0] > 0))
+        window, level, spread, _ = self._normalised(fused, batch.inputs)
+        ahead: Tensor = self.floor(window[:, : self.series], self._ahead(batch.inputs))
+        return ahead * spread[:, None] + level[:, None]
 
     def _user(self, value: Tensor) -> Tensor:
         """Values ``[..., C]`` in the units of the table, float64 on the CPU."""
@@ -246,6 +326,7 @@ class Forecasting(Task[Tensor]):
         season = min(self.season, self.past)
         seasonal = past[:, -season:].repeat(1, -(-self.horizon // season), 1)[:, : self.horizon]
         simple = [past[:, -1:].expand_as(truth), seasonal, past.nanmean(dim=1, keepdim=True).expand_as(truth)]
+        simple.append(self._user(self._linear(batch, len(present))[present.to(self.shift.device)]))
         error = (truth - median).abs() / scale.masked_fill(~(scale > 0), torch.nan)[:, None]
         inside = ((truth >= low) & (truth <= high)).double().masked_fill(~truth.isfinite(), torch.nan)
         return {

@@ -56,6 +56,7 @@ class Labelling(Task[Tensor]):
     nothing: ClassVar[str] = "always answering the most frequent label"
     mergeable: ClassVar[bool] = False
     fine: ClassVar[bool] = True
+    spans: ClassVar[bool] = True
 
     def __init__(
         self,

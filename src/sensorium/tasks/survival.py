@@ -77,7 +77,8 @@ class Survival(Task[Tensor]):
     predicts: ClassVar[tuple[str, ...]] = ("number", "category")
     parts: ClassVar[tuple[str, ...]] = ("time", "event")
     # Only the order of times matters, and 0 has no logarithm.
-    asks: ClassVar[Mapping[str, Mapping[str, Any]]] = {"number": {"scale": "standard"}}
+    asks: ClassVar[Mapping[str, Mapping[str, Any]]] = {"number": {"scale": "standard", "least": 0.0}}
+    further: ClassVar[Mapping[str, tuple[str, ...]]] = {"median": (), "hazard_ratio": (), "group": ()}
     headline: ClassVar[str] = "c_index"
     nothing: ClassVar[str] = "predicting the same curve for all rows"
     per_row: ClassVar[bool] = False
@@ -141,7 +142,9 @@ class Survival(Task[Tensor]):
         matches = [i for i, name in enumerate(classes) if (name == requested if explicit else name.lower() in HAPPENED)]
         if len(matches) != 1 or (not explicit and len(classes) > 2):
             raise ConfigError(
-                f"task {self.goal.name!r}: cannot tell which class marks the event; the classes are: {listed(classes)}",
+                f"task {self.goal.name!r}: "
+                + (f"{requested!r} is no class" if explicit else "cannot tell which class marks the event")
+                + f"; the classes are: {listed(classes)}",
                 column=self.event,
                 fix=f"--happened {classes[-1]!r}",
             )

@@ -20,12 +20,14 @@ from sensorium.data.files.media_access import LocalFiles, weight_of
 from sensorium.data.inspection.outliers import target_notes
 from sensorium.data.store.store import Store
 from sensorium.data.tables.table import Table
+from sensorium.data.window_tables import as_windows
 from sensorium.reporting.cell_problems import print_problems
 from sensorium.reporting.console import Console
 from sensorium.training.defaults import resolve
 from sensorium.training.quality_presets import with_quality
 from sensorium.training.table_splits import TableSplits, TestSource, class_sizes, from_table
 from sensorium.training.training_request import Request
+from sensorium.training.window_cutting import cut
 
 SAMPLE = 256
 """Maximum number of media cells that a modality is fitted on (picture size, loudness); table cells are all used."""
@@ -83,6 +85,12 @@ def prepare(
             what cannot be done.
         test: Test rows to hold out.
     """
+    if request.plan.data.windows is not None and test is not None and test.source is None:
+        raise ConfigError("rows cannot be held out at random from windows over time", fix="give a later table: --test")
+    request = cut(request, console)
+    if test is not None and test.source is not None:
+        later = Table.read(test.source, root=request.media)
+        test = test._replace(source=as_windows(later, request.plan.data.windows, future=True))
     if request.plan.data.stream:
         from sensorium.training.shard_training import from_shards
 

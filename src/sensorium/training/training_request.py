@@ -11,12 +11,16 @@ from typing import Any, Self
 
 from sensorium.core import quoting, registry
 from sensorium.core.errors import ConfigError
-from sensorium.core.recipe import Recipe, Spec
+from sensorium.core.recipe import Recipe, Spec, Windows
 from sensorium.data.inspection.column_groups import Patterns
 
 RecipeSource = Recipe | Mapping[str, Any] | str | Path | None
 """A recipe in any form that ``fit`` accepts."""
 Target = str | Sequence[str] | Mapping[str, str] | None
+WINDOW = "horizon"
+"""The option with which a task asks for windows of a long table, among ``WINDOWS``."""
+WINDOWS: tuple[str, ...] = tuple(name for name in Windows.model_fields if name not in ("target", "ended"))
+"""The settings of ``data.windows`` that may be given as options of the task."""
 
 
 @dataclass(frozen=True)
@@ -176,12 +180,23 @@ def with_task(plan: Recipe, task: str, target: Target, options: Mapping[str, Any
     parts: tuple[str, ...] = task_class.parts
     prompts = [options[name] for name in task_class.prompted if options.get(name) is not None]
     options = {name: value for name, value in options.items() if name not in task_class.prompted}
+    if task_class.on_windows(1, ()) is not None:
+        if WINDOW in options:
+            plan, target, options = _with_windows(plan, task, target, options)
+        elif alone := [
+            name for name in WINDOWS if name in options and name not in registry.options("tasks", task).model_fields
+        ]:
+            raise ConfigError(
+                f"task {task}: {', '.join(alone)} is for windows of a long table, whose horizon is not given",
+                fix=f"--{WINDOW} STEPS",
+            )
     if prompts:
         options["prompt"] = prompts
     if isinstance(target, Mapping):
         if set(target) != set(parts):
             wanted = ", ".join(parts) or "one column"
-            raise ConfigError(f"task {task}: its target is {wanted}, not {', '.join(target)}")
+            fix = " ".join(f"--{part} COLUMN" for part in parts) or "--target COLUMN"
+            raise ConfigError(f"task {task}: its target is {wanted}, and {', '.join(target)} is named", fix=fix)
         columns = tuple(target[part] for part in parts)
     else:
         columns = _columns(target)
@@ -192,3 +207,23 @@ def with_task(plan: Recipe, task: str, target: Target, options: Mapping[str, Any
         named: Any = None if not names else names[0] if len(names) == 1 else list(names)
         tasks[name] = {"kind": task, "target": named, **options}
     return plan.model_copy(update={"model": plan.model.model_copy(update={"tasks": tasks})})
+
+
+def _with_windows(
+    plan: Recipe, task: str, target: Target, options: Mapping[str, Any]
+) -> tuple[Recipe, Target, dict[str, Any]]:
+    """Move the settings of windows from the ``options`` of ``task`` to the recipe; ``target`` becomes that of a window."""
+    columns = _columns(target)
+    if not columns:
+        raise ConfigError(f"task {task}: the columns to forecast are not named", fix="--target COLUMN, or target=")
+    chosen: dict[str, Any] = {"target": list(columns)}
+    for name in WINDOWS:
+        value = options.get(name)
+        if value is not None:
+            several = name in ("known", "beside", "calendar") and isinstance(value, str)
+            chosen[name] = [value] if several else value
+    data = plan.model_dump(exclude_unset=True)
+    data["data"] = {**data.get("data", {}), "windows": chosen}
+    plan = Recipe.parse(data, source=f"task {task}")
+    assert plan.data.windows is not None
+    return plan, plan.data.windows.column, {name: value for name, value in options.items() if name not in WINDOWS}

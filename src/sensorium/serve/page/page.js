@@ -298,6 +298,57 @@ function renderValue(value) {
   return [make("p", { class: "value" }, plain(value))];
 }
 
+const numeric = (list) => Array.isArray(list) && list.length > 1 && list.every((one) => typeof one === "number");
+
+// Lines over x, with a band between two of them: a forecast with its interval, a curve of survival.
+function chart(title, x, line, band = null, base = Infinity) {
+  const [width, height, left, bottom] = [600, 180, 56, 22];
+  const known = [...line, ...(band ?? []).flat(), ...(base === Infinity ? [] : [base])];
+  const [low, high] = [Math.min(...known), Math.max(...known)];
+  const [start, end] = [typeof x[0] === "number" ? x[0] : 0, typeof x[0] === "number" ? x[x.length - 1] : x.length - 1];
+  const right = (i) => left + ((typeof x[i] === "number" ? x[i] : i) - start) / (end - start || 1) * (width - left - 8);
+  const up = (value) => 8 + (1 - (value - low) / (high - low || 1)) * (height - bottom - 8);
+  const path = (list) => list.map((value, i) => `${right(i).toFixed(1)},${up(value).toFixed(1)}`);
+  const draw = (tag, attributes, text = "") => {
+    const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+    node.textContent = text;
+    return node;
+  };
+  const sheet = draw("svg", { viewBox: `0 0 ${width} ${height}`, class: "chart", role: "img", "aria-label": title });
+  if (band) sheet.append(draw("polygon", { points: [...path(band[0]), ...path(band[1]).reverse()].join(" "), class: "band" }));
+  sheet.append(draw("polyline", { points: path(line).join(" "), class: "line" }));
+  for (const value of [low, high]) sheet.append(draw("text", { x: left - 6, y: up(value) + 4, "text-anchor": "end" }, plain(value)));
+  sheet.append(draw("text", { x: left, y: height - 4 }, plain(x[0])));
+  sheet.append(draw("text", { x: width - 8, y: height - 4, "text-anchor": "end" }, plain(x[x.length - 1])));
+  return make("figure", {}, sheet, make("figcaption", { class: "hint" }, title));
+}
+
+// Answers that are sequences: quantiles of steps ahead, and whatever has two lists of numbers of one length.
+function renderCurves(name, answer) {
+  const shown = [];
+  const fan = answer.quantiles ?? {};
+  const levels = Object.keys(fan).sort((a, b) => a - b);
+  if (levels.length > 2) {
+    const series = numeric(fan[levels[0]]) ? 1 : fan[levels[0]][0]?.length ?? 0;
+    const of = (level, c) => series === 1 && numeric(fan[level]) ? fan[level] : fan[level].map((step) => step[c]);
+    const [low, high] = levels.includes("0.1") && levels.includes("0.9") ? ["0.1", "0.9"] : [levels[0], levels[levels.length - 1]];
+    const middle = levels.includes("0.5") ? "0.5" : levels[Math.floor(levels.length / 2)];
+    for (let c = 0; c < Math.min(series, 6); c += 1) {
+      const share = Math.round(100 * (high - low));
+      const title = `${name}${series > 1 ? ` ${c + 1}` : ""}: median and ${share} % interval by step`;
+      const steps = answer.times ?? answer.steps ?? of(middle, c).map((_, i) => i + 1);
+      if (numeric(of(middle, c))) shown.push(chart(title, steps, of(middle, c), [of(low, c), of(high, c)]));
+    }
+  }
+  for (const [key, value] of Object.entries(answer)) {
+    const lists = value && typeof value === "object" && !Array.isArray(value) && key !== "quantiles" ? Object.entries(value) : [];
+    if (lists.length !== 2 || !lists.every(([, list]) => numeric(list) && list.length === lists[0][1].length)) continue;
+    shown.push(chart(`${name}: ${key}, ${lists[1][0]} by ${lists[0][0]}`, lists[0][1], lists[1][1], null, 0));
+  }
+  return shown;
+}
+
 function renderPrediction(prediction) {
   const shown = [];
   for (const [name, answer] of Object.entries(prediction.targets)) {
@@ -308,6 +359,10 @@ function renderPrediction(prediction) {
       list.append(...chances.map(([label, share]) => bar(label, percent(share), 0, share)));
       shown.push(list);
     }
+    const scalar = (one) => typeof one === "number" || (typeof one === "string" && !one.startsWith("data:"));
+    const more = Object.entries(answer).filter(([word, one]) => word !== "value" && scalar(one));
+    if (more.length) shown.push(make("p", { class: "hint" }, more.map(([word, one]) => `${word.replaceAll("_", " ")} ${plain(one)}`).join(", ")));
+    shown.push(...renderCurves(name, answer));
   }
   const missing = prediction.missing.length ? `Missing: ${prediction.missing.join(", ")}.` : "Nothing is missing.";
   return [...shown, make("p", { class: "hint" }, missing)];
