@@ -48,6 +48,11 @@ class Task(nn.Module, ABC, Generic[Out]):
     """What the columns are called that make one target together: ``("time", "event")``. Empty: it is one column."""
     prompted: ClassVar[Mapping[str, str]] = {}
     """What the command calls its prompt columns, and the kind they are read as: ``{"same": "key"}`` for ``--same X``."""
+    gathers: ClassVar[str | None] = None
+    """The kind as which columns are read that make one target together, however many (``nose_x, nose_y, tail_x, ...``);
+    None: several target columns are several targets."""
+    lies_on: ClassVar[tuple[str, ...]] = ()
+    """The kinds of input that its targets lie on, where the kinds of these do not say so themselves (numbers)."""
     asks: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # options of its target columns, by kind, where the user says none
     reads_as: ClassVar[str | None] = None
     """The kind as which its target columns are read where the user names none; None: as their cells suggest."""
@@ -81,6 +86,24 @@ class Task(nn.Module, ABC, Generic[Out]):
         ``counts``: how many rows each class of its target has, where it has classes; ``targets``: its columns, fitted.
         """
         return {}, []
+
+    @classmethod
+    def base_options(cls, base: str, cells: Mapping[str, Sequence[Any]]) -> tuple[dict[str, Any], str]:
+        """Options of the input that its target lies on, where the user says none, as the targets suggest, and why.
+
+        ``base`` is the kind of that input, ``cells`` are all training cells of each target column, unread.
+        """
+        return {}, ""
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The names of the single numbers of which its answers consist, each a column of a table of predictions; empty
+        where an answer is one cell."""
+        return ()
+
+    def split(self, answer: Answer) -> list[Any]:
+        """The numbers of ``answer`` in the order of ``cells``."""
+        return []
 
     # ── before and after training ──────────────────────────────────────────────────────────────────────────────────
 
