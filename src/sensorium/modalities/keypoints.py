@@ -95,7 +95,9 @@ class Keypoints(Modality):
             names += [name for name in named or () if name not in names]
             read.append((named, points))
         usual = max(counts, key=lambda count: (counts[count], -count)) if counts else 1
-        self.state = {"names": self.named or names or [str(i) for i in range(usual)]}
+        if counts.total() > len(read) / 2 or not names:
+            names = [str(i) for i in range(usual)]
+        self.state = {"names": self.named or names}
         placed = []
         for named, points in read:
             try:

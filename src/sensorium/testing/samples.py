@@ -336,6 +336,7 @@ _VALUES: dict[tuple[str, str, str], Callable[[], list[Any]]] = {
     ("tasks", "survival", "happened"): lambda: ["no"],
     ("tasks", "segmentation", "focus"): lambda: ["1"],
     ("tasks", "keypoints", "focus"): lambda: ["1"],
+    ("tasks", "keypoints", "within"): lambda: [30.0],
     ("tasks", "keypoints", "flip_pairs"): lambda: [{"0": "2"}],
     ("modalities", "keypoints", "names"): lambda: [["2", "0", "1"]],
     ("modalities", "mask", "classes"): lambda: [{"thing": 1, "part": 2, "rest": 0}],
