@@ -241,7 +241,8 @@ def task_options(
     """Separate the options of a task, and its prompts, from recipe overrides.
 
     ``--between photo,caption`` is an option of the task retrieval; ``--time days --event died`` are the parts of the target
-    of the task survival; ``--target "nose_*,tail_*"`` are columns of one target of the task keypoints; ``--prompt question`` is the column that a task is asked with, of any task; ``--same product`` is
+    of the task survival; ``--target "nose_*,tail_*"`` are columns of one target of the task keypoints;
+    ``--prompt question`` is the column that a task is asked with, of any task; ``--same product`` is
     such a column of the task retrieval.
 
     Args:

@@ -17,12 +17,17 @@ THRESHOLDS = tuple(0.5 + 0.05 * i for i in range(10))
 """Similarities from which a row counts as found, as in COCO."""
 RECALLS = 101
 """Recalls at which precision is read, as in COCO."""
-COCO_SPREADS = {
-    **{"nose": 0.026, "left_eye": 0.025, "right_eye": 0.025, "left_ear": 0.035, "right_ear": 0.035},
-    **{"left_shoulder": 0.079, "right_shoulder": 0.079, "left_elbow": 0.072, "right_elbow": 0.072},
-    **{"left_wrist": 0.062, "right_wrist": 0.062, "left_hip": 0.107, "right_hip": 0.107},
-    **{"left_knee": 0.087, "right_knee": 0.087, "left_ankle": 0.089, "right_ankle": 0.089},
+_BY_PART = {
+    "eye": 0.025,
+    "ear": 0.035,
+    "shoulder": 0.079,
+    "elbow": 0.072,
+    "wrist": 0.062,
+    "hip": 0.107,
+    "knee": 0.087,
+    "ankle": 0.089,
 }
+COCO_SPREADS = {"nose": 0.026} | {f"{side}_{part}": of for part, of in _BY_PART.items() for side in ("left", "right")}
 """How far people's labels of the points of a person lie apart, relative to its size. Source: the COCO API,
 https://github.com/cocodataset/cocoapi, ``Params.setKpParams``."""
 SPREAD = 0.05
@@ -78,7 +83,9 @@ def normalised_error(distance: Tensor, known: Tensor, diagonal: Tensor, weight: 
     """
     each = (distance * known).sum(dim=1) / known.sum(dim=1).clamp(min=1)
     sized = diagonal > 0
-    return mean((each / diagonal)[sized], weight[:, sized]) if bool(sized.any()) else weight.new_full((len(weight),), torch.nan)
+    if not bool(sized.any()):
+        return weight.new_full((len(weight),), torch.nan)
+    return mean((each / diagonal)[sized], weight[:, sized])
 
 
 def similarity(distance: Tensor, known: Tensor, area: Tensor, spread: Tensor) -> Tensor:

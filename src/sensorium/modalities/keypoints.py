@@ -47,9 +47,7 @@ class Keypoints(Modality):
     lies_on = ("image",)
     checked = True
 
-    def __init__(
-        self, *, names: list[str] | None = None, units: Literal["auto", "pixels", "relative"] = "auto"
-    ) -> None:
+    def __init__(self, *, names: list[str] | None = None, units: Literal["auto", "pixels", "relative"] = "auto") -> None:
         super().__init__()
         if names is not None and (not names or len(set(names)) < len(names)):
             raise ConfigError(f"keypoints: names are different from each other, and at least one: {names}")

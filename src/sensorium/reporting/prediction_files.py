@@ -142,7 +142,8 @@ def write_csv(
     *,
     raw_cells: bool = False,
 ) -> None:
-    """Write predictions as CSV: row, copied columns, prediction of each task, class probabilities, missing streams.
+    """Write predictions as CSV: row, copied columns, prediction of each task, class probabilities, the single numbers that
+    an answer consists of (``Task.cells``), missing streams.
 
     Lists of words or numbers are joined by ``;``, deeper structures are JSON, media are paths of files.
 
@@ -156,13 +157,20 @@ def write_csv(
     """
     beside = beside or KeptColumns()
     writer = csv.writer(file)
-    labels = {name: task.labels for name, task in model.tasks.items()}
-    header = [column for name, classes in labels.items() for column in (name, *(f"{name}={label}" for label in classes))]
+    header = [
+        column
+        for name, task in model.tasks.items()
+        for column in (name, *(f"{name}={label}" for label in task.labels), *(f"{name}.{cell}" for cell in task.cells))
+    ]
     safe = (lambda cell: cell) if raw_cells else escape_formula
     writer.writerow(map(safe, ["row", *beside.keep, *header, "missing"]))
     for prediction, (number, kept) in zip(predictions, beside, strict=False):
         answers = without_media(prediction.targets) if media is None else media.answers(prediction, number)
-        cells = [cell for name, classes in labels.items() for cell in _cells(answers[name], classes)]
+        cells = [
+            cell
+            for name, task in model.tasks.items()
+            for cell in (*_cells(answers[name], task.labels), *task.split(answers[name]))
+        ]
         writer.writerow(map(safe, [number, *kept.values(), *cells, " ".join(prediction.missing)]))
 
 

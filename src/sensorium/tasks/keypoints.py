@@ -8,14 +8,12 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from sensorium.core.answer import Answer, Attachment
 from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.errors import ConfigError, listed, nearest
 from sensorium.core.goal import Goal
 from sensorium.core.layout import Grid
-from sensorium.core.modality import Modality
 from sensorium.core.registry import component
 from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
@@ -144,7 +142,9 @@ class Keypoints(Task[Poses]):
         spread = turn_spread(read_shapes(cells)) if base == "image" else None
         if spread is None or spread < TURNED:
             return {}, ""
-        return {"rotate": 180.0}, f"turned all the way in training, as its key points are: they vary by {spread:.0f} degrees"
+        return {
+            "rotate": 180.0
+        }, f"turned all the way in training: the direction of the points varies by {spread:.0f} degrees"
 
     @property
     def pyramids(self) -> tuple[str, ...]:
@@ -306,7 +306,7 @@ class Keypoints(Task[Poses]):
         answers: list[Answer] = []
         for i in range(len(places)):
             value = {
-                name: {"x": x, "y": y, "confidence": chance}
+                name: {"x": float(f"{x:.6g}"), "y": float(f"{y:.6g}"), "confidence": chance}
                 for name, (x, y), chance in zip(self.names, places[i].tolist(), sure[i].tolist(), strict=True)
             }
             one: Answer = {"value": value, "confidence": float(sure[i].mean())}

@@ -170,7 +170,8 @@ def with_task(plan: Recipe, task: str, target: Target, options: Mapping[str, Any
     """Return the recipe ``plan`` with a task of kind ``task`` and its ``options``.
 
     ``target`` may name the parts of a target of several columns: ``{"time": "days", "event": "died"}``; for a task that
-    gathers columns (``Task.gathers``) a list of columns and patterns is one target. ``options`` may name prompt columns by what the task calls them (``Task.prompted``).
+    gathers columns (``Task.gathers``) a list of columns and patterns is one target. ``options`` may name prompt columns by
+    what the task calls them (``Task.prompted``).
     """
     task_class = registry.find("tasks", task)
     parts: tuple[str, ...] = task_class.parts
