@@ -27,7 +27,7 @@ def soft_argmax(logits: Tensor, reach: int | None = None) -> tuple[Tensor, Tenso
         that count.
     """
     rows, maps, high, wide = logits.shape
-    whole = logits.float().flatten(2).softmax(dim=2).reshape(rows, maps, high, wide)
+    whole = _precise(logits).flatten(2).softmax(dim=2).reshape(rows, maps, high, wide)
     if reach is not None:
         best = logits.flatten(2).argmax(dim=2)
         whole = whole * near(best, (high, wide), reach)
@@ -75,8 +75,8 @@ def place_loss(logits: Tensor, places: Tensor, spread: float) -> Tensor:
         places: True x and y as shares of the width and the height ``[B, K, 2]``.
         spread: Standard deviation of the density in cells.
     """
-    logs = F.log_softmax(logits.float().flatten(2), dim=2).reshape(logits.shape)
-    across, down = bell(places[..., 0], logits.shape[3], spread), bell(places[..., 1], logits.shape[2], spread)
+    logs = F.log_softmax(_precise(logits).flatten(2), dim=2).reshape(logits.shape)
+    across, down = (bell(places[..., i].to(logs), logits.shape[3 - i], spread) for i in range(2))
     return -torch.einsum("bkyx,bky,bkx->bk", logs, down, across)
 
 
@@ -91,4 +91,9 @@ def axis_loss(logits: Tensor, places: Tensor, spread: float) -> Tensor:
         spread: Standard deviation of the density in bins.
     """
     wanted = bell(places, logits.shape[3], spread)
-    return -(wanted * F.log_softmax(logits.float(), dim=3)).sum(dim=(2, 3))
+    return -(wanted * F.log_softmax(_precise(logits), dim=3)).sum(dim=(2, 3))
+
+
+def _precise(logits: Tensor) -> Tensor:
+    """Logits in single precision at least: a sum over thousands of cells in half precision would be none."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
