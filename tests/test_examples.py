@@ -15,13 +15,14 @@ from sensorium.core.recipe import Recipe
 from sensorium.core.registry import kind_of
 from sensorium.data.synthetic_activities import make as make_activities
 from sensorium.data.synthetic_captions import make as make_captions
+from sensorium.data.synthetic_poses import make as make_poses
 from sensorium.data.synthetic_scenes import make as make_masks
 from sensorium.data.tables.table import Table
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
-OWN_DATA = {"shapes": make_masks, "labels": make_activities, "answer": make_captions}
+OWN_DATA = {"shapes": make_masks, "labels": make_activities, "answer": make_captions, "points": make_poses}
 """By a column of theirs, what writes the table of recipes that do not use the usual one."""
 
 

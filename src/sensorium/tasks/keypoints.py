@@ -40,9 +40,9 @@ MARGIN = 0.1
 """How far the bins reach beyond the training points, as a share of their range."""
 REACH = 2
 """Cells around the most probable one of which an answer is the mean."""
-TURNED = 30.0
+TURNED = 60.0
 """Circular deviation of the training shapes in degrees from which images are turned all the way in training."""
-LARGEST = 256
+LARGEST = 160
 """Longest side of images, where the user says none: places need more pixels than classes do."""
 
 

@@ -137,7 +137,7 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
 
 def _kinds_of_targets(tasks: list[TaskSpec], specs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """Return the kinds as which tasks read their targets, where the user names none."""
-    kinds = {}
+    kinds: dict[str, str | None] = {}
     for task in tasks:
         if "kind" in task.spec:
             task_class = find("tasks", str(task.spec["kind"]))
@@ -201,9 +201,9 @@ def _set_base_columns(
         for kind in named[name] or ([] if usual is None else [usual]):
             together = next((t.targets for t in tasks if name in t.targets and t.spec.get("kind") == kind), (name,))
             lying[kind, spec["on"], together] = None
-    for kind, on, names in lying:
+    for kind, on, together in lying:
         base, task_class = columns[on], find("tasks", kind)
-        cells = {name: table.column(columns[name].get("of", name)) for name in names if name in columns}
+        cells = {name: table.column(columns[name].get("of", name)) for name in together if name in columns}
         suggested, why = task_class.base_options(base.get("kind", ""), cells)
         if any(key not in base for key in suggested):
             role, base_kind, reason = reasons[on]
