@@ -2,8 +2,8 @@
 
 FOLDER holds ``train.jsonl``, ``valid.jsonl`` and ``test.jsonl`` with the columns ``image`` and ``keypoints``, and the names
 of the points in ``parts.json`` (mouse_openfield). Prints one JSON line for each seed: scores on the test rows, as the model
-reports them and again from its answers and the cells of the table, those of the mean shape of the training rows, and the CPU
-seconds of training.
+reports them and again from its answers and the cells of the table, those of the mean shape of the training rows, and the
+CPU seconds of training.
 """
 
 from __future__ import annotations

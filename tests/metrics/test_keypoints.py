@@ -130,14 +130,22 @@ def test_average_precision_is_that_of_coco() -> None:
     flat = [np.concatenate([true[i], seen[i][:, None]], axis=1).flatten().tolist() for i in range(rows)]
     truths = [
         {
-            **{"id": i + 1, "image_id": i, "category_id": 1, "iscrowd": 0, "area": float(area[i])},
-            **{"keypoints": flat[i], "num_keypoints": int((seen[i] > 0).sum()), "bbox": [0, 0, 200, 200]},
+            "id": i + 1,
+            "image_id": i,
+            "category_id": 1,
+            "iscrowd": 0,
+            "area": float(area[i]),
+            "keypoints": flat[i],
+            "num_keypoints": int((seen[i] > 0).sum()),
+            "bbox": [0, 0, 200, 200],
         }
         for i in range(rows)
     ]
     answers = [
         {
-            **{"image_id": i, "category_id": 1, "score": float(confidence[i])},
+            "image_id": i,
+            "category_id": 1,
+            "score": float(confidence[i]),
             "keypoints": np.concatenate([answered[i], np.ones((17, 1))], axis=1).flatten().tolist(),
         }
         for i in range(rows)

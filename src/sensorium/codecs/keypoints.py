@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,19 @@ def read_keypoints(cell: Any) -> tuple[list[str] | None, Array]:
         raise CellError(f"has {len(cell)} points, more than {MOST}", fix="split them into several columns")
     where = names or [str(i) for i in range(len(cell))]
     return names, np.array([_point(point, name) for point, name in zip(cell, where, strict=True)], np.float32)
+
+
+def usual_shapes(cells: Iterable[Any]) -> list[Array]:
+    """Return the points ``[K, 3]`` of those ``cells`` that can be read and have the usual points."""
+    read: list[tuple[tuple[str, ...] | int, Array]] = []
+    for cell in cells:
+        try:
+            names, points = read_keypoints(cell)
+        except CellError:
+            continue  # reported when it is encoded
+        read.append((len(points) if names is None else tuple(names), points))
+    usual = Counter(which for which, _ in read).most_common(1)
+    return [points for which, points in read if which == usual[0][0]]
 
 
 def _parsed(text: str) -> Any:

@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sensorium.codecs.keypoints import read_keypoints
 from sensorium.core.batch import Field, Tensors
-from sensorium.core.errors import CellError, ConfigError, listed
+from sensorium.core.errors import ConfigError, listed
 from sensorium.core.modality import Array
 from sensorium.language.numbers import read_number
 from sensorium.signal.geometry import compose, identity, mirrored, points
@@ -188,22 +187,11 @@ def turn_spread(shapes: Sequence[Array]) -> float | None:
     return float(min(180.0, np.degrees(np.sqrt(-2 * np.log(max(resultant, 1e-9))))))
 
 
-def read_shapes(cells: Mapping[str, Sequence[Any]]) -> list[Array]:
-    """Return the points ``[K, 3]`` of the rows that can be read, all with the same points.
+def paired_shapes(cells: Mapping[str, Sequence[Any]]) -> list[Array]:
+    """Return the points ``[K, 3]`` of each row from the ``cells`` of its columns of coordinates, unread.
 
-    Args:
-        cells: One column of lists, or the columns of the coordinates; those that cannot be read are left out.
+    Points of which a coordinate cannot be read are zero: not labelled.
     """
-    if len(cells) == 1:
-        read: list[tuple[tuple[str, ...] | None, Array]] = []
-        for cell in next(iter(cells.values())):
-            try:
-                names, shape = read_keypoints(cell)
-            except CellError:
-                continue  # reported when it is encoded
-            read.append((None if names is None else tuple(names), shape))
-        usual = max(((names, len(shape)) for names, shape in read), key=[(n, len(s)) for n, s in read].count, default=None)
-        return [shape for names, shape in read if (names, len(shape)) == usual]
     columns = {name: [_number(cell) for cell in column] for name, column in cells.items()}
     together = [
         np.stack([columns[point.x], columns[point.y], np.full(len(columns[point.x]), 2.0)], axis=1)

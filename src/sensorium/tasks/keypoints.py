@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sensorium.codecs.keypoints import usual_shapes
 from sensorium.core.answer import Answer, Attachment
 from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.errors import ConfigError, listed, nearest
@@ -24,7 +25,7 @@ from sensorium.heads.keypoints import (
     Poses,
     on_image,
     paired_columns,
-    read_shapes,
+    paired_shapes,
     swapped,
     to_shares,
     turn_spread,
@@ -139,7 +140,10 @@ class Keypoints(Task[Poses]):
 
     @classmethod
     def base_options(cls, base: str, cells: Mapping[str, Sequence[Any]]) -> tuple[dict[str, Any], str]:
-        spread = turn_spread(read_shapes(cells)) if base == "image" else None
+        if base != "image":
+            return {}, ""
+        shapes = usual_shapes(next(iter(cells.values()))) if len(cells) == 1 else paired_shapes(cells)
+        spread = turn_spread(shapes)
         if spread is None or spread < TURNED:
             return {}, ""
         return {
@@ -276,7 +280,8 @@ class Keypoints(Task[Poses]):
     # ── answers ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def answered(self, output: Poses) -> tuple[Tensor, Tensor]:
-        """Return the places in the user's units ``[B, K, 2]`` and the probability that they rest on ``[B, K]``."""
+        """Return the places in the user's units ``[B, K, 2]`` that ``output`` gives, and the probability that they rest on
+        ``[B, K]``."""
         shares, sure = soft_argmax(output.maps.detach(), REACH)
         on = points(inverse(output.frame.float()), shares)
         across, sure_x = soft_argmax(output.axes[:, :, :1].detach(), REACH)
@@ -289,7 +294,8 @@ class Keypoints(Task[Poses]):
         return PointScorer(self, self.answered, self.in_pixels, self.names, self.within, self.on)
 
     def in_pixels(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the pixels per unit of the user along x and y ``[B, 2]`` and the longer side of the image ``[B]``.
+        """Return the pixels per unit of the user along x and y ``[B, 2]`` in ``batch``, and the longer sides of its images
+        ``[B]``.
 
         Without any image a unit counts as a pixel, and the range of the training points as the image.
         """
