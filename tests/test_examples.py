@@ -20,6 +20,7 @@ from sensorium.data.synthetic_home import make as make_home
 from sensorium.data.synthetic_loans import make as make_loans
 from sensorium.data.synthetic_meters import make as make_meters
 from sensorium.data.synthetic_patients import make as make_patients
+from sensorium.data.synthetic_poses import make as make_poses
 from sensorium.data.synthetic_scenes import make as make_masks
 from sensorium.data.tables.table import Table
 
@@ -34,6 +35,7 @@ OWN_DATA = {
     "camera": make_home,
     "progressed": make_patients,
     "defaulted": make_loans,
+    "points": make_poses,
 }
 """By a column of theirs, what writes the table of recipes that do not use the usual one."""
 

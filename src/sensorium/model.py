@@ -244,7 +244,7 @@ def goal_of(task: TaskSpec, schema: Schema, layouts: Mapping[str, Layout]) -> Go
             f"task {task.name!r}: {kind} needs a target", fix=f"a column of {' or '.join(task_class.predicts)}"
         )
     wanted = len(task_class.parts) or 1
-    if task.targets and len(task.targets) != wanted:
+    if task.targets and len(task.targets) != wanted and task_class.gathers is None:
         answered = ", ".join(task_class.parts) or "one column"
         raise ConfigError(
             f"task {task.name!r}: {kind} answers {answered}, and {len(task.targets)} columns are named",

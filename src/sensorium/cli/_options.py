@@ -242,7 +242,8 @@ def task_options(
     """Separate the options of a task, and its prompts, from recipe overrides.
 
     ``--between photo,caption`` is an option of the task retrieval; ``--time days --event died`` are the parts of the target
-    of the task survival; ``--prompt question`` is the column that a task is asked with, of any task; ``--same product`` is
+    of the task survival; ``--target "nose_*,tail_*"`` are columns of one target of the task keypoints;
+    ``--prompt question`` is the column that a task is asked with, of any task; ``--same product`` is
     such a column of the task retrieval.
 
     Args:
@@ -259,7 +260,8 @@ def task_options(
     """
     from sensorium.core import registry
 
-    target = column_names(target)
+    together = task is not None and registry.find("tasks", task).gathers is not None
+    target = [name for text in target or () for name in split_names(text)] if together else column_names(target)
     rest: list[str] = []
     task_flags: dict[str, str] = {}
     words = list(overrides)

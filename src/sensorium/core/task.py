@@ -48,6 +48,11 @@ class Task(nn.Module, ABC, Generic[Out]):
     """What the columns are called that make one target together: ``("time", "event")``. Empty: it is one column."""
     prompted: ClassVar[Mapping[str, str]] = {}
     """What the command calls its prompt columns, and the kind they are read as: ``{"same": "key"}`` for ``--same X``."""
+    gathers: ClassVar[str | None] = None
+    """The kind as which columns are read that make one target together, however many (``nose_x, nose_y, tail_x, ...``);
+    None: several target columns are several targets."""
+    lies_on: ClassVar[tuple[str, ...]] = ()
+    """The kinds of input that its targets lie on, where the kinds of these do not say so themselves (numbers)."""
     asks: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # options of its target columns, by kind, where the user says none
     reads_as: ClassVar[str | None] = None
     """The kind as which its target columns are read where the user names none; None: as their cells suggest."""
@@ -57,8 +62,6 @@ class Task(nn.Module, ABC, Generic[Out]):
     higher_is_better: ClassVar[bool] = True
     nothing: ClassVar[str] = "knowing the training targets alone"
     """What ``baseline`` does, as a report words it: "always answering the mean"."""
-    further: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    """The keys of its answers that a CSV has as columns beside the value; of a mapping, the keys in it, a column each."""
     per_row: ClassVar[bool] = True
     """False: a row's loss depends on the other rows of its batch (a contrast)."""
     mergeable: ClassVar[bool] = True
@@ -95,6 +98,20 @@ class Task(nn.Module, ABC, Generic[Out]):
             known: The columns of a window that hold what is known in advance, step by step.
         """
         return None
+
+    @classmethod
+    def base_options(cls, base: str, cells: Mapping[str, Sequence[Any]]) -> tuple[dict[str, Any], str]:
+        """Options of the input that its target lies on, where the user says none, as the targets suggest, and why.
+
+        ``base`` is the kind of that input, ``cells`` are all training cells of each target column, unread.
+        """
+        return {}, ""
+
+    @property
+    def answer_columns(self) -> Mapping[str, tuple[str, ...]]:
+        """What of its answers a CSV has as columns of their own beside the value and the probabilities: by the name of a
+        column, the keys that lead to it in an answer. An answer without one has an empty cell."""
+        return {}
 
     # ── before and after training ──────────────────────────────────────────────────────────────────────────────────
 

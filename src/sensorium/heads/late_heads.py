@@ -94,6 +94,10 @@ class LateHeads(Task[Any]):
         return self.plain.labels
 
     @property
+    def answer_columns(self) -> Mapping[str, tuple[str, ...]]:
+        return self.plain.answer_columns
+
+    @property
     def pyramids(self) -> tuple[str, ...]:
         return self.plain.pyramids
 

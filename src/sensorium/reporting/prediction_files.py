@@ -146,7 +146,7 @@ def write_csv(
     by_step: bool = False,
 ) -> None:
     """Write predictions as CSV: row, copied columns, and for each task its answer, the chances of classes and what else
-    it answers (``Task.further``); then missing streams.
+    it answers (``Task.answer_columns``); then missing streams.
 
     Lists of words or numbers are joined by ``;``, deeper structures are JSON, media are paths of files.
 
@@ -168,10 +168,10 @@ def write_csv(
     for name, task in model.tasks.items():
         paths = [("value",), *(("probabilities", label) for label in task.labels)]
         header += [name, *(f"{name}={label}" for label in task.labels)]
-        for key, inner in task.further.items():
-            if first is None or key in first.targets[name]:
-                paths += [(key, one) for one in inner] or [(key,)]
-                header += [f"{name}.{key}={one}" for one in inner] or [f"{name}.{key}"]
+        for column, path in task.answer_columns.items():
+            if first is None or path[0] in first.targets[name]:
+                paths.append(path)
+                header.append(f"{name}.{column}")
         columns += [(name, path) for path in paths]
     safe = (lambda cell: cell) if raw_cells else escape_formula
     writer.writerow(map(safe, ["row", *beside.keep, *(["step"] if by_step else []), *header, "missing"]))

@@ -60,7 +60,6 @@ class Forecasting(Task[Tensor]):
 
     predicts: ClassVar[tuple[str, ...]] = ("series",)
     asks_base: ClassVar[Mapping[str, Mapping[str, Any]]] = {"series": {"keep": "end"}}
-    further: ClassVar[Mapping[str, tuple[str, ...]]] = {"times": (), "quantiles": tuple(f"{level:g}" for level in LEVELS)}
     headline: ClassVar[str] = "mase"
     higher_is_better: ClassVar[bool] = False
     nothing: ClassVar[str] = "always answering the quantiles of the training rows"
@@ -142,6 +141,11 @@ class Forecasting(Task[Tensor]):
         if options["standardise"] == "none":
             mean, deviation = torch.zeros_like(mean), torch.ones_like(deviation)
         return deviation / spread, (mean - centre) / spread
+
+    @property
+    def answer_columns(self) -> Mapping[str, tuple[str, ...]]:
+        levels = [f"{level:g}" for level in LEVELS]
+        return {"times": ("times",), **{f"quantiles={level}": ("quantiles", level) for level in levels}}
 
     @property
     def looks_at(self) -> tuple[str, ...]:

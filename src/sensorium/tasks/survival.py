@@ -78,7 +78,6 @@ class Survival(Task[Tensor]):
     parts: ClassVar[tuple[str, ...]] = ("time", "event")
     # Only the order of times matters, and 0 has no logarithm.
     asks: ClassVar[Mapping[str, Mapping[str, Any]]] = {"number": {"scale": "standard", "least": 0.0}}
-    further: ClassVar[Mapping[str, tuple[str, ...]]] = {"median": (), "hazard_ratio": (), "group": ()}
     headline: ClassVar[str] = "c_index"
     nothing: ClassVar[str] = "predicting the same curve for all rows"
     per_row: ClassVar[bool] = False
@@ -167,6 +166,10 @@ class Survival(Task[Tensor]):
         """Standardised numbers on the original scale."""
         decode = self.goal.targets[column].decode
         return [float(decode(np.array([value]))) for value in values.detach().float().nan_to_num(0.0).cpu().tolist()]
+
+    @property
+    def answer_columns(self) -> Mapping[str, tuple[str, ...]]:
+        return {key: (key,) for key in ("median", "hazard_ratio", "group")}
 
     @property
     def times(self) -> Tensor:

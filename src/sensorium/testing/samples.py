@@ -289,6 +289,18 @@ def _albums() -> list[Any]:
     return [pictures[: 1 + i % 4] for i in range(12)]
 
 
+def _keypoints() -> list[Any]:
+    draw = np.random.default_rng(0)
+    made: list[Any] = [
+        [[round(float(x), 2), round(float(y), 2), 2] for x, y in draw.uniform(1, 19, (3, 2))] for _ in range(12)
+    ]
+    made[1] = {"0": made[1][0], "2": {"x": 3, "y": 4.5, "visible": 1}}
+    made[2][1] = None
+    made[3] = json.dumps(made[3])
+    made[4] = [number for point in made[4] for number in point]
+    return made
+
+
 _CELLS = {
     "missing": _numbers,
     "images": _albums,
@@ -309,6 +321,7 @@ _CELLS = {
     "part_of_speech": lambda: [f"{text}!" for text in _texts()],
     "image": _pictures,
     "mask": _masks,
+    "keypoints": _keypoints,
     "labels": _labels,
     "audio": _sounds,
     "series": _series,
@@ -323,6 +336,10 @@ _VALUES: dict[tuple[str, str, str], Callable[[], list[Any]]] = {
     ],
     ("tasks", "survival", "happened"): lambda: ["no"],
     ("tasks", "segmentation", "focus"): lambda: ["1"],
+    ("tasks", "keypoints", "focus"): lambda: ["1"],
+    ("tasks", "keypoints", "within"): lambda: [30.0],
+    ("tasks", "keypoints", "flip_pairs"): lambda: [{"0": "2"}],
+    ("modalities", "keypoints", "names"): lambda: [["2", "0", "1"]],
     ("modalities", "mask", "classes"): lambda: [{"thing": 1, "part": 2, "rest": 0}],
     ("modalities", "mask", "void"): lambda: ["none", "2"],
     ("modalities", "ordinal", "order"): lambda: ["5, 4, 3, 2, 1"],

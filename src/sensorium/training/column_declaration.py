@@ -21,6 +21,7 @@ from sensorium.data.inspection.column_groups import Patterns, groups
 from sensorium.data.inspection.target_types import FEW, missing_values_note, target_kind
 from sensorium.data.inspection.type_inference import infer_types
 from sensorium.data.tables.table import Table
+from sensorium.training.target_patterns import expanded
 
 
 class Declared(NamedTuple):
@@ -46,7 +47,7 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
         ConfigError: There is no target, or a column cannot be one.
     """
     specs: dict[str, dict[str, Any]] = {name: _document(spec) for name, spec in recipe.columns.items()}
-    tasks = [task_spec(name, spec) for name, spec in recipe.model.tasks.items()]
+    tasks = [expanded(task_spec(name, spec), table.columns) for name, spec in recipe.model.tasks.items()]
     targets = list(dict.fromkeys([*targets, *(name for task in tasks for name in task.targets)]))
     for task in tasks:
         for name, kind in zip(task.prompts, _prompt_kinds(task), strict=True):
@@ -127,7 +128,7 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
         if name not in columns:
             raise DataError(f"no column named {name!r}{nearest(name, table.columns)}", file=table.source)
     _assign_streams(columns, recipe.streams)
-    _set_base_columns(columns, tasks)
+    _set_base_columns(columns, tasks, table, reasons)
     schema = Schema.declare(columns)
     if not schema.inputs:
         raise DataError("no column is left to learn from", file=table.source, fix="name fewer with --ignore")
@@ -136,13 +137,12 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
 
 def _kinds_of_targets(tasks: list[TaskSpec], specs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """Return the kinds as which tasks read their targets, where the user names none."""
-    kinds = {
-        name: find("tasks", str(task.spec["kind"])).reads_as
-        for task in tasks
-        if "kind" in task.spec
-        for name in task.targets
-        if "kind" not in specs.get(name, {})
-    }
+    kinds: dict[str, str | None] = {}
+    for task in tasks:
+        if "kind" in task.spec:
+            task_class = find("tasks", str(task.spec["kind"]))
+            kind = task_class.gathers if task_class.gathers and len(task.targets) > 1 else task_class.reads_as
+            kinds |= {name: kind for name in task.targets if "kind" not in specs.get(name, {})}
     return {name: kind for name, kind in kinds.items() if kind is not None}
 
 
@@ -167,15 +167,22 @@ def _assign_streams(columns: dict[str, dict[str, Any]], patterns: Patterns) -> N
             raise ConfigError(problem, column=name, fix="leave one of them out")
 
 
-def _set_base_columns(columns: dict[str, dict[str, Any]], tasks: list[TaskSpec]) -> None:
+def _set_base_columns(
+    columns: dict[str, dict[str, Any]],
+    tasks: list[TaskSpec],
+    table: Table,
+    reasons: dict[str, tuple[str, str, str]],
+) -> None:
     """Set the option ``on`` of targets that lie on an input (masks, boxes); refuse where several inputs are possible.
 
-    The options that their tasks require of that input are set too.
+    The options that their tasks require of that input, or that the targets suggest, are set too; the latter are added to
+    the reason of the input.
     """
+    named = {name: [str(t.spec["kind"]) for t in tasks if name in t.targets and "kind" in t.spec] for name in columns}
     for name, spec in columns.items():
         if spec.get("role") not in TARGETS or "on" in spec:
             continue
-        kinds = find("modalities", spec["kind"]).lies_on
+        kinds = find("modalities", spec["kind"]).lies_on or [k for t in named[name] for k in find("tasks", t).lies_on]
         under = [n for n, other in columns.items() if other.get("role", "input") in INPUTS and other.get("kind") in kinds]
         if len(under) > 1:
             names = ", ".join(under)
@@ -186,14 +193,23 @@ def _set_base_columns(columns: dict[str, dict[str, Any]], tasks: list[TaskSpec])
             )
         if under:
             spec["on"] = under[0]
+    lying: dict[tuple[str, str, tuple[str, ...]], None] = {}
     for name, spec in columns.items():
         if spec.get("role") not in TARGETS or spec.get("on") not in columns:
             continue
-        base, task = columns[spec["on"]], find("modalities", spec["kind"]).task
-        named = [str(one.spec["kind"]) for one in tasks if name in one.targets and "kind" in one.spec]
-        for kind in named or ([] if task is None else [task]):
-            for key, value in find("tasks", kind).asks_base.get(base.get("kind", ""), {}).items():
-                base.setdefault(key, value)
+        usual = find("modalities", spec["kind"]).task
+        for kind in named[name] or ([] if usual is None else [usual]):
+            together = next((t.targets for t in tasks if name in t.targets and t.spec.get("kind") == kind), (name,))
+            lying[kind, spec["on"], together] = None
+    for kind, on, together in lying:
+        base, task_class = columns[on], find("tasks", kind)
+        cells = {name: table.column(columns[name].get("of", name)) for name in together if name in columns}
+        suggested, why = task_class.base_options(base.get("kind", ""), cells)
+        if any(key not in base for key in suggested):
+            role, base_kind, reason = reasons[on]
+            reasons[on] = (role, base_kind, f"{reason}; {why}")
+        for key, value in {**suggested, **task_class.asks_base.get(base.get("kind", ""), {})}.items():
+            base.setdefault(key, value)
 
 
 def check_targets(schema: Schema, table: Table) -> None:

@@ -18,6 +18,7 @@ from sensorium.core.schema import Schema
 from sensorium.training.fine_defaults import fine_encoder, fine_rate, read_finely
 from sensorium.training.optimiser import DEFAULT_LR, resolve_rates
 from sensorium.training.surgery_scope import frozen_streams
+from sensorium.training.target_patterns import expanded
 
 SIZES: dict[str, dict[str, int]] = {
     "tiny": {"dim": 32, "depth": 2, "heads": 2, "width": 12},
@@ -210,7 +211,8 @@ def tasks_of(model: ModelSpec, schema: Schema) -> list[TaskSpec]:
 
     A target that no task names gets the default task of its kind.
     """
-    specs = [task_spec(name, spec) for name, spec in model.tasks.items()]
+    names = [column.name for column in schema.targets]
+    specs = [expanded(task_spec(name, spec), names) for name, spec in model.tasks.items()]
     known = {column.name for column in schema.targets}
     for task in specs:
         for name in task.targets:

@@ -173,8 +173,9 @@ def _columns(target: Target) -> tuple[str, ...]:
 def with_task(plan: Recipe, task: str, target: Target, options: Mapping[str, Any]) -> Recipe:
     """Return the recipe ``plan`` with a task of kind ``task`` and its ``options``.
 
-    ``target`` may name the parts of a target of several columns: ``{"time": "days", "event": "died"}``. ``options`` may
-    name prompt columns by what the task calls them (``Task.prompted``).
+    ``target`` may name the parts of a target of several columns: ``{"time": "days", "event": "died"}``; for a task that
+    gathers columns (``Task.gathers``) a list of columns and patterns is one target. ``options`` may name prompt columns by
+    what the task calls them (``Task.prompted``).
     """
     task_class = registry.find("tasks", task)
     parts: tuple[str, ...] = task_class.parts
@@ -200,7 +201,8 @@ def with_task(plan: Recipe, task: str, target: Target, options: Mapping[str, Any
         columns = tuple(target[part] for part in parts)
     else:
         columns = _columns(target)
-    targets = [columns] if parts or not columns else [(column,) for column in columns]
+    together = parts or not columns or task_class.gathers is not None
+    targets = [columns] if together else [(column,) for column in columns]
     tasks = dict(plan.model.tasks)
     for names in targets:
         name = names[0] if len(names) == 1 else task

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from sensorium.core.errors import DataError
 from sensorium.core.plurals import counted
+from sensorium.data.tables.deeplabcut import is_deeplabcut, read_deeplabcut
 from sensorium.data.tables.text_encoding import AddNote, is_escaped, lines, read_text, text
 
 CELL_LIMIT = 64 * 2**20
@@ -39,7 +40,7 @@ def read_delimited(path: Path, delimiter: str | None, add_note: AddNote = lambda
 
     def parse(file: TextIO) -> dict[str, list[Any]]:
         with _large_cells():
-            return _read(path, lines(file, path), separator, has_sep_line)
+            return _read(path, lines(file, path), separator, has_sep_line, add_note)
 
     return read_text(path, parse, add_note, lambda: _undecodable(path, separator, has_sep_line))
 
@@ -97,7 +98,7 @@ def _records(reader: Iterator[list[str]]) -> Iterator[list[str]]:
             yield [""]
 
 
-def _read(path: Path, source: Iterator[str], delimiter: str, has_sep_line: bool) -> dict[str, list[Any]]:
+def _read(path: Path, source: Iterator[str], delimiter: str, has_sep_line: bool, add_note: AddNote) -> dict[str, list[Any]]:
     reader = csv.reader(islice(source, int(has_sep_line), None), delimiter=delimiter, strict=True)
     row = 0
     try:
@@ -105,6 +106,8 @@ def _read(path: Path, source: Iterator[str], delimiter: str, has_sep_line: bool)
         header = next(records, None)
         if header is None:
             raise DataError("the file is empty", file=path, fix="the first line must name the columns")
+        if is_deeplabcut(header):
+            return read_deeplabcut(header, records, path, add_note)
         names = column_names(header, path)
         columns: list[list[Any]] = [[] for _ in names]
         shared: list[dict[str, str]] = [{} for _ in names]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from sensorium.core.errors import DataError
+from sensorium.data.tables.coco_keypoints import is_coco_keypoints, read_coco_keypoints
 from sensorium.data.tables.surrogates import ESCAPED, mend
 from sensorium.data.tables.text_encoding import AddNote, is_escaped, lines, read_text, text
 
@@ -80,7 +81,7 @@ def read_json(path: Path, add_note: AddNote = lambda _: None) -> dict[str, list[
         ) from None
     except RecursionError:
         raise DataError("JSON nested too deeply", file=path, fix=SHAPES) from None
-    columns = _from_document(document, path)
+    columns = _from_document(document, path, add_note)
     return mend(columns, str(path), add_note) if ESCAPED.search(content) else columns
 
 
@@ -96,11 +97,13 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return document
 
 
-def _from_document(document: Any, path: Path) -> dict[str, list[Any]]:
+def _from_document(document: Any, path: Path, add_note: AddNote) -> dict[str, list[Any]]:
     if isinstance(document, list):
         return from_records(document, path)
     if not isinstance(document, dict) or not document:
         raise DataError(f"a JSON {type(document).__name__} is not a table", file=path, fix=SHAPES)
+    if is_coco_keypoints(document):
+        return read_coco_keypoints(document, path, add_note)
     names, data = document.get("columns"), document.get("data")
     if isinstance(names, list) and isinstance(data, list) and set(document) <= {"columns", "index", "data"}:
         # As pandas writes it with orient="split".
