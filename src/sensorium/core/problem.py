@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 
 class Problem(NamedTuple):
-    """A cell treated as missing, as it could not be used; or, not ``missing``, one whose value training did not have."""
+    """A cell treated as missing, as it could not be used; or, not ``missing``, one that is not read as it is
+    written: its value is unknown from training, or a box passes the edge of its image."""
 
     row: int | None
     column: str

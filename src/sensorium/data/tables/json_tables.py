@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from sensorium.core.errors import DataError
+from sensorium.data.tables.coco import coco_columns, is_coco
 from sensorium.data.tables.surrogates import ESCAPED, mend
 from sensorium.data.tables.text_encoding import AddNote, is_escaped, lines, read_text, text
 
@@ -80,7 +81,7 @@ def read_json(path: Path, add_note: AddNote = lambda _: None) -> dict[str, list[
         ) from None
     except RecursionError:
         raise DataError("JSON nested too deeply", file=path, fix=SHAPES) from None
-    columns = _from_document(document, path)
+    columns = coco_columns(document, path, add_note) if is_coco(document) else _from_document(document, path)
     return mend(columns, str(path), add_note) if ESCAPED.search(content) else columns
 
 

@@ -1,0 +1,95 @@
+"""From the maps of a detector to boxes, in pixels of the prepared image and of the user's own."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sensorium.core.batch import Batch, Field
+from sensorium.heads.box_targets import corners_of
+from sensorium.heads.suppression import kept_boxes
+from sensorium.metrics.detection import MOST, Found
+from sensorium.signal.geometry import boxes as moved_boxes
+from sensorium.signal.geometry import inverse
+
+FAINT = 0.005
+"""Peaks of less heat are no boxes."""
+
+
+@torch.no_grad()
+def found_boxes(heat: Tensor, sides: Tensor, of: tuple[int, int], overlap: float) -> list[Found]:
+    """Return the boxes at the peaks of each row's map, the surest first, in pixels of the prepared image.
+
+    Args:
+        heat: Log-odds of a centre ``[B, K, h, w]``.
+        sides: Distances to the sides of the box ``[B, 4, h, w]``.
+        of: Height and width of the prepared image.
+        overlap: As in ``kept_boxes``.
+    """
+    chance = heat.detach().float().sigmoid()
+    peaks = torch.where(F.max_pool2d(chance, 3, 1, 1) == chance, chance, 0.0).flatten(1)
+    scores, at = peaks.topk(min(MOST, peaks.shape[1]), dim=1)
+    cells = chance.shape[2] * chance.shape[3]
+    code, place = at // cells, at % cells
+    corners = corners_of(sides.detach().float(), of).flatten(2)  # [B, 4, h·w]
+    boxes = corners.gather(2, place[:, None].expand(-1, 4, -1)).transpose(1, 2)
+    found: list[Found] = []
+    for one in zip(boxes.cpu(), code.cpu(), scores.cpu(), strict=True):
+        seen = Found(*(part[one[2] >= FAINT] for part in one))
+        keep = kept_boxes(seen.boxes, seen.scores, seen.classes, overlap)
+        found.append(Found(*(part[keep] for part in seen)))
+    return found
+
+
+def in_user_pixels(found: Found, image: Field | None, row: int, of: tuple[int, int]) -> Found:
+    """Return boxes in pixels of the user's image, cut at its edges; those without an area there are left out.
+
+    Args:
+        found: Boxes in pixels of the prepared image.
+        image: The prepared images, with frame and extent; None, or without them: boxes are only cut at the edges.
+        row: The row among them.
+        of: Height and width of the prepared image.
+    """
+    boxes = found.boxes
+    wide, high = float(of[1]), float(of[0])
+    if image is not None and image.frame is not None and image.extent is not None and bool(image.present[row]):
+        back = inverse(image.frame[row : row + 1].float().cpu())
+        boxes = moved_boxes(back, boxes[None])[0]
+        wide, high = image.extent[row].tolist()
+    boxes = boxes.clamp(min=0).minimum(boxes.new_tensor([wide, high, wide, high]))
+    keep = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    return Found(boxes[keep], found.classes[keep], found.scores[keep])
+
+
+def true_boxes(target: Field, row: int) -> Found:
+    """Return the boxes of a prepared ``target`` in ``row``, as its image was prepared; those to be ignored score 1."""
+    data = target.data[row].detach().float().cpu()
+    real = torch.ones(len(data), dtype=torch.bool) if target.mask is None else target.mask[row].cpu()
+    return Found(data[real, :4], data[real, 4].long(), data[real, 5])
+
+
+def compared(
+    output: dict[str, Tensor], target: Field | None, batch: Batch, on: str, of: tuple[int, int], overlap: float
+) -> list[tuple[Found, Found]]:
+    """Return the answers and the true boxes of the rows with a target, in pixels of the user's images.
+
+    Args:
+        output: ``heat`` and ``sides`` of the rows.
+        target: Their prepared boxes.
+        batch: The rows.
+        on: The stream of the images.
+        of: Height and width of the prepared image.
+        overlap: As in ``kept_boxes``.
+    """
+    if target is None:
+        return []
+    rows = target.present.nonzero()[:, 0]
+    found = found_boxes(output["heat"][rows], output["sides"][rows], of, overlap)
+    field = batch.inputs.get(on)
+    # A hidden image has its frame still: its boxes are compared where they would be.
+    image = None if field is None else Field(field.data, target.present, frame=field.frame, extent=field.extent)
+    return [
+        (in_user_pixels(answer, image, row, of), in_user_pixels(true_boxes(target, row), image, row, of))
+        for row, answer in zip(rows.tolist(), found, strict=True)
+    ]
