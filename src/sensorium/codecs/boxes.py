@@ -50,8 +50,9 @@ def read_boxes(cell: Any, written: Format = "xywh", names: Sequence[str] = ()) -
     """Read the boxes of a cell.
 
     Args:
-        cell: A list of boxes, each ``[a, b, c, d, label]``, ``[a, b, c, d]`` or an object with ``bbox`` or ``box``; an
-            object with ``boxes``; or the bytes of a file: YOLO's lines of text, Pascal VOC's XML, or such a list as JSON.
+        cell: A list of boxes, each ``[a, b, c, d, label]``, ``[a, b, c, d]`` or an object with ``bbox`` or ``box`` (and
+            ``relative: true`` where its numbers are shares); an object with ``boxes``; or the bytes of a file: YOLO's lines
+            of text, Pascal VOC's XML, or such a list as JSON.
         written: What the four numbers of a list are: left, top, width, height; left, top, right, bottom; or the centre,
             width and height. Files say it by their kind.
         names: Labels by the class numbers of YOLO's files; empty: the number is the label.
@@ -75,7 +76,11 @@ def read_boxes(cell: Any, written: Format = "xywh", names: Sequence[str] = ()) -
         raise CellError(f"{len(cell):,} boxes are more than the {MOST:,} allowed")
     read = [_item(item, i + 1) for i, item in enumerate(cell)]
     corners = [_corners(four, written, i + 1) for i, (four, _, _) in enumerate(read)]
-    return _boxes(corners, [label for _, label, _ in read], [ignored for _, _, ignored in read], None)
+    shares = {bool(item.get("relative")) for item in cell if isinstance(item, Mapping) and "relative" in item}
+    if len(shares) > 1:
+        raise CellError("some boxes are relative, others not", fix="write all in pixels, or all in shares")
+    labels, ignored = [label for _, label, _ in read], [off for _, _, off in read]
+    return _boxes(corners, labels, ignored, next(iter(shares), None))
 
 
 def _boxes(corners: list[list[float]], labels: list[str], ignored: list[bool], relative: bool | None) -> Boxes:
@@ -132,6 +137,15 @@ def _from_yolo(text: str, names: Sequence[str]) -> Boxes:
         corners.append(_corners(four, "cxcywh", i))
         labels.append(names[number] if names else str(int(parts[0][:20])))
     return _boxes(corners, labels, [False] * len(corners), True)
+
+
+def written_box(corners: Sequence[float], written: Format) -> list[float]:
+    """Return the four numbers of a box from its ``corners`` (left, top, right, bottom), as ``written`` says."""
+    left, top, right, bottom = corners
+    if written == "xyxy":
+        return [left, top, right, bottom]
+    wide, high = right - left, bottom - top
+    return [left, top, wide, high] if written == "xywh" else [left + wide / 2, top + high / 2, wide, high]
 
 
 def _item(item: Any, number: int) -> tuple[list[float], str, bool]:

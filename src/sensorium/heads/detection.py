@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from sensorium.core.batch import Batch, Field
+from sensorium.core.modality import Array
 from sensorium.heads.box_targets import corners_of
 from sensorium.heads.suppression import kept_boxes
 from sensorium.metrics.detection import MOST, Found
@@ -15,6 +18,13 @@ from sensorium.signal.geometry import inverse
 
 FAINT = 0.005
 """Peaks of less heat are no boxes."""
+
+
+class BoxWriter(Protocol):
+    """What a task needs of the modality of its boxes, as ``modalities/boxes.py`` has it."""
+
+    def answer(self, corners: Array, size: tuple[float, float]) -> list[float]:
+        """The four numbers of a box with these ``corners`` on an image of ``size``, written as the training boxes are."""
 
 
 @torch.no_grad()
@@ -52,14 +62,26 @@ def in_user_pixels(found: Found, image: Field | None, row: int, of: tuple[int, i
         of: Height and width of the prepared image.
     """
     boxes = found.boxes
-    wide, high = float(of[1]), float(of[0])
-    if image is not None and image.frame is not None and image.extent is not None and bool(image.present[row]):
-        back = inverse(image.frame[row : row + 1].float().cpu())
-        boxes = moved_boxes(back, boxes[None])[0]
-        wide, high = image.extent[row].tolist()
+    wide, high = image_size(image, row, of)
+    if image is not None and image.frame is not None and bool(image.present[row]):
+        boxes = moved_boxes(inverse(image.frame[row : row + 1].float().cpu()), boxes[None])[0]
     boxes = boxes.clamp(min=0).minimum(boxes.new_tensor([wide, high, wide, high]))
     keep = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     return Found(boxes[keep], found.classes[keep], found.scores[keep])
+
+
+def image_size(image: Field | None, row: int, of: tuple[int, int]) -> tuple[float, float]:
+    """Return the width and height of the user's image.
+
+    Args:
+        image: The prepared images, with extents; None: the size of the prepared one is taken.
+        row: The row among them; likewise where it has no image.
+        of: Height and width of the prepared image.
+    """
+    if image is None or image.extent is None or not bool(image.present[row]):
+        return float(of[1]), float(of[0])
+    wide, high = image.extent[row].tolist()
+    return wide, high
 
 
 def true_boxes(target: Field, row: int) -> Found:

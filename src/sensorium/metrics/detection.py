@@ -123,7 +123,8 @@ def average_precision(right: Tensor, ignored: Tensor, weight: Tensor, true: Tens
     recall = hits / true[:, None, None]
     precision = hits / (misses + hits + np.spacing(1))
     highest = precision.flip(2).cummax(dim=2).values.flip(2)
-    points = torch.linspace(0, 1, RECALLS, dtype=torch.float64).expand(*recall.shape[:2], -1).contiguous()
+    # NumPy's points: torch's differ in the last digit, and recall may fall on one.
+    points = torch.from_numpy(np.linspace(0, 1, RECALLS)).expand(*recall.shape[:2], -1).contiguous()
     place = torch.searchsorted(recall.contiguous(), points)
     at = highest.gather(2, place.clamp(max=answers - 1)).masked_fill(place >= answers, 0.0)
     known = (true > 0)[:, None]

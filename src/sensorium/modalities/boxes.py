@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from sensorium.codecs.boxes import MOST, Boxes, Format, read_boxes
+from sensorium.codecs.boxes import MOST, Boxes, Format, read_boxes, written_box
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Layout, Points
 from sensorium.core.modality import Array, Guess, Modality, is_blank
@@ -75,7 +75,7 @@ class BoundingBoxes(Modality):
     @classmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
         if cells and all(isinstance(cell, str) and cell.strip().lower().endswith(".xml") for cell in cells):
-            return Guess(0.9, "every cell ends in .xml, as Pascal VOC's boxes do")
+            return Guess(0.98, "every cell ends in .xml, as Pascal VOC's boxes do")
         boxes = labelled = 0
         for cell in cells:
             found = _spelled(cell)
@@ -206,13 +206,29 @@ class BoundingBoxes(Modality):
         return bool(self.state["units"] == "relative") if boxes.relative is None else boxes.relative
 
     def decode(self, value: Array) -> list[dict[str, Any]]:
-        """Return the boxes: ``box`` (left, top, width, height, in the units they are stored in) and ``label``."""
+        """Return the boxes, written as the lists of the training cells are: four numbers (``box``) and a ``label``."""
         names = self.state["values"]
+        shares = self.state["units"] == "relative"
         return [
-            {"box": [round(number, 4) for number in (left, top, right - left, bottom - top)], "label": names[int(code)]}
-            for left, top, right, bottom, code, bits in np.asarray(value, np.float64).reshape(-1, 6).tolist()
+            {
+                "box": [round(number, 6 if int(bits) & RELATIVE else 3) for number in written_box(corners, self.format)],
+                "label": names[int(code)],
+                **({"relative": True} if int(bits) & RELATIVE and not shares else {}),
+            }
+            for *corners, code, bits in np.asarray(value, np.float64).reshape(-1, 6).tolist()
             if not int(bits) & IGNORED
         ]
+
+    def answer(self, corners: Array, size: tuple[float, float]) -> list[float]:
+        """Return the four numbers of a box as the lists of the training cells write them.
+
+        Args:
+            corners: Left, top, right and bottom in pixels.
+            size: Width and height of the image in pixels.
+        """
+        if self.state["units"] == "pixels":
+            return [round(number, 2) for number in written_box(corners.tolist(), self.format)]
+        return [round(number, 5) for number in written_box((corners / np.array(size * 2)).tolist(), self.format)]
 
     def blank(self) -> Array:
         return np.zeros((0, 6), np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from sensorium.core.scorer import Scorer
 from sensorium.core.task import Task
 from sensorium.heads.box_prior import SIDE, USUAL, box_prior
 from sensorium.heads.box_targets import box_targets, corners_of, focal_loss, side_loss
-from sensorium.heads.detection import compared, found_boxes, in_user_pixels, true_boxes
+from sensorium.heads.detection import BoxWriter, compared, found_boxes, image_size, in_user_pixels, true_boxes
 from sensorium.heads.detection_views import ShownScorer, certainty, detection_views, with_boxes
 from sensorium.heads.place_maps import place_maps
 from sensorium.heads.segmentation_views import in_grey
@@ -89,6 +89,7 @@ class Detection(Task[Maps]):
             raise ConfigError(f"boxes lie on an image, and {self.on!r} is {grid}", column=target)
         self.size = (grid.size[0], grid.size[1])
         self.side_weight, self.threshold, self.overlap, self.overlay = sides, threshold, overlap, overlay
+        self.reader = cast(BoxWriter, goal.modality)
         self.classes = goal.modality.classes
         if focus is not None and focus not in self.classes:
             known = f"{nearest(focus, self.classes)}; there are: {listed(self.classes)}"
@@ -174,7 +175,7 @@ class Detection(Task[Maps]):
             found = Found(every.boxes[sure], every.classes[sure], every.scores[sure])
             own = in_user_pixels(found, image, row, self.size)
             one: Answer = {
-                "value": self._listed(own, scores=True),
+                "value": self._listed(own, image_size(image, row, self.size), scores=True),
                 "confidence": certainty(own.scores, every.scores),
                 "counts": {name: int((own.classes == code).sum()) for code, name in enumerate(self.classes)},
             }
@@ -191,18 +192,22 @@ class Detection(Task[Maps]):
         for row, present in enumerate(target.present.tolist()):
             true = in_user_pixels(true_boxes(target, row), image, row, self.size)
             wanted = Found(*(part[true.scores == 0] for part in true))
-            truths.append(self._listed(wanted, scores=False) if present else None)
+            size = image_size(image, row, self.size)
+            truths.append(self._listed(wanted, size, scores=False) if present else None)
         return truths
 
-    def _listed(self, found: Found, *, scores: bool) -> list[dict[str, Any]]:
-        """Boxes as plain data: left, top, width and height in pixels of the user's image."""
-        listed: list[dict[str, Any]] = []
-        for (left, top, right, bottom), code, score in zip(
-            found.boxes.tolist(), found.classes.tolist(), found.scores.tolist(), strict=True
-        ):
-            box = [round(number, 2) for number in (left, top, right - left, bottom - top)]
-            listed.append({"box": box, "label": self.classes[code], **({"score": round(score, 4)} if scores else {})})
-        return listed
+    def _listed(self, found: Found, size: tuple[float, float], *, scores: bool) -> list[dict[str, Any]]:
+        """Boxes as plain data, written as the training boxes were; ``size`` is the width and height of the image."""
+        return [
+            {
+                "box": self.reader.answer(corners, size),
+                "label": self.classes[code],
+                **({"score": round(score, 4)} if scores else {}),
+            }
+            for corners, code, score in zip(
+                found.boxes.double().numpy(), found.classes.tolist(), found.scores.tolist(), strict=True
+            )
+        ]
 
     def _asked(self, of: Maps) -> tuple[Tensor, Tensor]:
         """The class and the place in the map ``[B]`` of the surest centre in focus."""

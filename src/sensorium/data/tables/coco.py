@@ -14,7 +14,7 @@ IMAGE, BOXES = "image", "boxes"
 """Columns of the table."""
 _FOLDERS = ("images", "image", "JPEGImages", "data")
 _OWN = ("id", "file_name", "width", "height", "license", "flickr_url", "coco_url", "date_captured", IMAGE, BOXES)
-_FIX = '{"images": [{"id", "file_name"}], "annotations": [{"image_id", "category_id", "bbox"}], "categories": [{"id", "name"}]}'
+_FIX = '{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [...], "categories": [...]}'
 
 
 class AnnotatedColumns(dict[str, list[Any]]):
