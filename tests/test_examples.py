@@ -14,6 +14,7 @@ import yaml
 from sensorium.core.recipe import Recipe
 from sensorium.core.registry import kind_of
 from sensorium.data.synthetic_activities import make as make_activities
+from sensorium.data.synthetic_boxes import make as make_boxes
 from sensorium.data.synthetic_captions import make as make_captions
 from sensorium.data.synthetic_scenes import make as make_masks
 from sensorium.data.tables.table import Table
@@ -21,7 +22,7 @@ from sensorium.data.tables.table import Table
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
-OWN_DATA = {"shapes": make_masks, "labels": make_activities, "answer": make_captions}
+OWN_DATA = {"shapes": make_masks, "labels": make_activities, "answer": make_captions, "boxes": make_boxes}
 """By a column of theirs, what writes the table of recipes that do not use the usual one."""
 
 
@@ -45,7 +46,7 @@ def test_recipe_trains(path: Path, scenes: Path, tmp_path: Path) -> None:
     own = next((make for name, make in OWN_DATA.items() if name in declared.columns), None)
     if own is not None:
         own(tmp_path, rows=24, test=0.0)
-    whole = Table.read((scenes if own is None else tmp_path) / "train.csv")
+    whole = Table.read(next((scenes if own is None else tmp_path).glob("train.*")))
     columns = {name: whole.column(name) for name in whole.columns if name in declared.columns}
     table = Table(columns, source=whole.source, root=whole.root)
     model = sm.fit(table, recipe=path, overrides=["training.epochs=1"], quiet=True)

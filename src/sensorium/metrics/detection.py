@@ -210,7 +210,7 @@ class DetectionScorer(Scorer[dict[str, Tensor]]):
             few = max(1, _NUMBERS // max(1, len(row) * len(THRESHOLDS)))
             parts = [
                 average_precision(right[at], ignored[at], some[:, row], count)
-                for some, count in zip(weights.split(few), true[:, code].split(few), strict=True)
+                for some, count in zip(torch.split(weights, few), torch.split(true[:, code], few), strict=True)
             ]
             each.append((torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])))
         return torch.stack([one for one, _ in each], dim=1), torch.stack([one for _, one in each], dim=1)

@@ -335,6 +335,7 @@ _VALUES: dict[tuple[str, str, str], Callable[[], list[Any]]] = {
     ],
     ("tasks", "survival", "happened"): lambda: ["no"],
     ("tasks", "segmentation", "focus"): lambda: ["1"],
+    ("modalities", "image", "limit"): lambda: [16],
     ("tasks", "detection", "focus"): lambda: ["dog"],
     ("modalities", "boxes", "names"): lambda: [["cat", "dog"]],
     ("modalities", "mask", "classes"): lambda: [{"thing": 1, "part": 2, "rest": 0}],
