@@ -1,6 +1,6 @@
 """``python -m benchmarks.detection FOLDER [--seeds 3]``: boxes of blood cells.
 
-FOLDER holds ``train.json``, ``valid.json`` and ``test.json`` as COCO writes them (bccd). Prints one JSON line for each seed:
+FOLDER holds ``train.json``, ``valid.json`` and ``test.json`` as COCO writes them (bccd). Prints a JSON line for each seed:
 scores on the test images, average precision of each class, the error of counting beside that of the mean count, the scores
 of the mean boxes of the training rows, the best score on the validation images, and the CPU seconds of training.
 """

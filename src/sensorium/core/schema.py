@@ -213,8 +213,8 @@ class Schema:
                 if own is not None and base is not None and (why := column.reader.misfit(own, base)):
                     sample["target", column.name] = None
                     add_problem(problems, row, column.name, cell, why)
-                elif problems is not None and (how := _adjusted(column.reader, own, base)):
-                    problems.append(Problem(row, column.name, None, how, missing=False))
+                elif own is not None and base is not None and (how := column.reader.adjusted(own, base)):
+                    add_problem(problems, row, column.name, None, how, missing=False)
         return sample
 
     def _extent(self, column: Column, cell: Any, read: Array | None, media: Opener, row: int | None) -> Array | None:
@@ -349,11 +349,6 @@ def _derived(name: str, of: Any, columns: Mapping[str, str | Mapping[str, Any]],
     if role == "both" or (role in INPUTS and source.get("role") == "target"):
         raise ConfigError("a derived column is an input that shows no target, a prompt or a target", column=name)
     return of
-
-
-def _adjusted(modality: Modality, own: Array | None, base: Array | None) -> str:
-    """What is changed about a target that lies on an input, in words, if the extents of both are known."""
-    return "" if own is None or base is None else modality.adjusted(own, base)
 
 
 def _measures(modality: Modality) -> bool:

@@ -24,7 +24,7 @@ class AnnotatedColumns(dict[str, list[Any]]):
 
 
 def is_coco(document: Any) -> bool:
-    """Return whether a JSON document lists images and annotations, as COCO's do."""
+    """Return whether a JSON ``document`` lists images and annotations, as COCO's do."""
     return (
         isinstance(document, Mapping)
         and isinstance(document.get("images"), list)
