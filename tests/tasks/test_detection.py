@@ -245,7 +245,7 @@ def test_files_of_yolo_and_empty_ones_are_targets(
     model = sm.fit(rows, target="things", task="detection", columns=columns, overrides=quick, quiet=True)
     stderr = capsys.readouterr().err
     assert "1.txt: line 1 is '0 0.5'" in stderr
-    assert "do not lie on an image of" in stderr
+    assert "2.txt: a box reaches to 1.95, and boxes are in shares of the image" in stderr
     task: Any = model.model.tasks["things"]
     assert task.classes == ["disc", "square", "triangle"]
     assert model.evaluate(rows).targets["things"].rows == len(rows) - 2

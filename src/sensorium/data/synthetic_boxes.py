@@ -1,10 +1,11 @@
 """Small drawn scenes with boxes, as COCO writes them: things of three shapes and colours, and a note that means one colour.
 
-Each row has a picture of up to four things on a noisy ground, and these columns:
+Each row has a picture of a few things on a noisy ground, and these columns:
 
     image    the picture, of 44 to 68 pixels a side
     note     "where is the red one?"
-    boxes    the box of every thing, labelled disc, square or triangle; or of those only that the note means
+    boxes    the box of every thing, labelled disc, square or triangle; or of that only which the note means,
+             labelled meant
 """
 
 from __future__ import annotations
@@ -47,11 +48,12 @@ def make(
 
     folder = Path(folder)
     (folder / "images").mkdir(parents=True, exist_ok=True)
+    labels = ("meant",) if meant else SHAPES
     images: list[dict[str, Any]] = []
     annotations: list[list[dict[str, Any]]] = []
     for i in range(rows):
         rng = np.random.default_rng([seed, i])
-        picture, things, note = scene(rng, fewest=2 if meant else 0)
+        picture, things, note = scene(rng, counts=(2, 3) if meant else (0, 4))
         Image.fromarray(picture).save(folder / "images" / f"{i:04d}.png")
         high, wide = picture.shape[:2]
         image = {"id": i + 1, "file_name": f"images/{i:04d}.png", "width": wide, "height": high}
@@ -59,12 +61,12 @@ def make(
         wanted = [thing for thing in things if not meant or thing["colour"] in note]
         annotations.append(
             [
-                {"image_id": i + 1, "category_id": SHAPES.index(t["shape"]) + 1, "bbox": t["box"], "iscrowd": 0}
+                {"image_id": i + 1, "category_id": labels.index("meant" if meant else t["shape"]) + 1, "bbox": t["box"]}
                 for t in wanted
             ]
         )
     held = round(rows * test)
-    categories = [{"id": i, "name": name} for i, name in enumerate(SHAPES, 1)]
+    categories = [{"id": i, "name": name} for i, name in enumerate(labels, 1)]
     paths = {}
     for part, some in (("train", slice(0, rows - held)), ("test", slice(rows - held, rows))):
         if images[some]:
@@ -75,12 +77,14 @@ def make(
     return paths
 
 
-def scene(rng: np.random.Generator, fewest: int = 0) -> tuple[NDArray[np.uint8], list[dict[str, Any]], str]:
+def scene(
+    rng: np.random.Generator, counts: tuple[int, int] = (0, 4)
+) -> tuple[NDArray[np.uint8], list[dict[str, Any]], str]:
     """Draw a scene.
 
     Args:
         rng: Source of random numbers.
-        fewest: The fewest things.
+        counts: The fewest and the most things.
 
     Returns:
         The picture ``[H, W, 3]``; of each thing its shape, its colour and its box (left, top, width, height); and the note.
@@ -88,7 +92,7 @@ def scene(rng: np.random.Generator, fewest: int = 0) -> tuple[NDArray[np.uint8],
     side = int(rng.integers(44, 69))
     y, x = np.mgrid[0:side, 0:side] + 0.5
     picture = rng.uniform(90, 150, 3) + rng.uniform(-20, 20, 3) * (x[..., None] / side - 0.5)
-    names = [str(name) for name in rng.permutation(list(COLOURS))[: rng.integers(fewest, 5)]]
+    names = [str(name) for name in rng.permutation(list(COLOURS))[: rng.integers(counts[0], counts[1] + 1)]]
     # One thing to a quarter of the picture, so that none hides another.
     quarters = rng.permutation(4)[: len(names)]
     things: list[dict[str, Any]] = []

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sensorium.core.batch import Batch, Field
+from sensorium.core.batch import Field
 from sensorium.core.modality import Array
 from sensorium.heads.box_targets import corners_of
 from sensorium.heads.suppression import kept_boxes
@@ -89,29 +89,3 @@ def true_boxes(target: Field, row: int) -> Found:
     data = target.data[row].detach().float().cpu()
     real = torch.ones(len(data), dtype=torch.bool) if target.mask is None else target.mask[row].cpu()
     return Found(data[real, :4], data[real, 4].long(), data[real, 5])
-
-
-def compared(
-    output: dict[str, Tensor], target: Field | None, batch: Batch, on: str, of: tuple[int, int], overlap: float
-) -> list[tuple[Found, Found]]:
-    """Return the answers and the true boxes of the rows with a target, in pixels of the user's images.
-
-    Args:
-        output: ``heat`` and ``sides`` of the rows.
-        target: Their prepared boxes.
-        batch: The rows.
-        on: The stream of the images.
-        of: Height and width of the prepared image.
-        overlap: As in ``kept_boxes``.
-    """
-    if target is None:
-        return []
-    rows = target.present.nonzero()[:, 0]
-    found = found_boxes(output["heat"][rows], output["sides"][rows], of, overlap)
-    field = batch.inputs.get(on)
-    # A hidden image has its frame still: its boxes are compared where they would be.
-    image = None if field is None else Field(field.data, target.present, frame=field.frame, extent=field.extent)
-    return [
-        (in_user_pixels(answer, image, row, of), in_user_pixels(true_boxes(target, row), image, row, of))
-        for row, answer in zip(rows.tolist(), found, strict=True)
-    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 from sensorium.core.batch import Batch
 from sensorium.core.report_views import Cell, Gallery, Lines, Picture, Table, View
 from sensorium.core.scorer import Kept
+from sensorium.heads.detection import in_user_pixels
 from sensorium.heads.segmentation_views import COLOURS, LEAST_SIDE, SHOWN, in_grey
 from sensorium.metrics.detection import DetectionScorer, Found
 from sensorium.metrics.weighting import ratio
@@ -22,7 +24,7 @@ CURVES = 10
 POINTS = 60
 """Most points of a curve."""
 Pixels = NDArray[np.uint8]
-Frames = Callable[[dict[str, Tensor], Batch], tuple[list[int], list[Found], list[Found]]]
+Finds = Callable[[dict[str, Tensor], Batch], tuple[list[int], list[Found], list[Found]]]
 
 
 class Example(NamedTuple):
@@ -43,34 +45,32 @@ class ShownScorer(DetectionScorer):
     """A ``DetectionScorer`` that also keeps a few images to show, never more than ``SHOWN`` of each sort.
 
     Args:
-        compare: As in ``DetectionScorer``.
+        find: Maps an output and a batch to the rows with a target, and their answers and true boxes in pixels of the
+            prepared image.
         classes: The names of the classes.
         threshold: The score from which on a box is answered.
-        frames: Maps an output and a batch to the rows with a target, and their answers and true boxes in pixels of the
-            prepared image.
         on: The stream of the images.
+        of: Height and width of the prepared image.
     """
 
-    def __init__(
-        self,
-        compare: Callable[[dict[str, Tensor], Batch], list[tuple[Found, Found]]],
-        classes: Sequence[str],
-        threshold: float,
-        frames: Frames,
-        on: str,
-    ) -> None:
-        super().__init__(compare, classes, threshold)
-        self._frames, self.on = frames, on
+    def __init__(self, find: Finds, classes: Sequence[str], threshold: float, on: str, of: tuple[int, int]) -> None:
+        super().__init__(classes, threshold)
+        self._find, self.on, self.of = find, on, of
         self.examples: dict[str, list[Example]] = {"Worst": [], "Least certain": [], "Best": []}
 
     def keep(self, output: dict[str, Tensor], batch: Batch) -> Kept:
-        kept = super().keep(output, batch)
+        rows, answers, truths = self._find(output, batch)
         image = batch.inputs.get(self.on)
-        if image is None or image.data.dim() != 4 or not len(kept["scores"]):
-            return kept
-        rows, answers, truths = self._frames(output, batch)
+        # A hidden image has its frame still: its boxes are compared where they would be.
+        whole = None if image is None else replace(image, present=torch.ones_like(image.present))
+        kept = self.kept_of(
+            [
+                (in_user_pixels(answer, whole, row, self.of), in_user_pixels(truth, whole, row, self.of))
+                for row, answer, truth in zip(rows, answers, truths, strict=True)
+            ]
+        )
         for i, row in enumerate(rows):
-            if not bool(image.present[row]):
+            if image is None or image.data.dim() != 4 or not bool(image.present[row]):
                 continue
             sure = kept["scores"][i] >= self.threshold
             right = int(((kept["right"][i] & 1).bool() & ~(kept["ignored"][i] & 1).bool() & sure).sum())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sensorium.core.batch import Batch
 from sensorium.core.scorer import Kept, Scorer
 from sensorium.metrics.box_overlap import area, box_iou, intersection
 from sensorium.metrics.weighting import ratio
@@ -113,6 +112,9 @@ def average_precision(right: Tensor, ignored: Tensor, weight: Tensor, true: Tens
         weight: How often the row of each answer counts ``[R, n]``.
         true: How many true boxes there are ``[R]``; the result is NaN where none are.
     """
+    # Only what comes before the last match at any threshold matters.
+    last = int(right.any(dim=0).nonzero().max()) + 1 if bool(right.any()) else 0
+    right, ignored, weight = right[:, :last], ignored[:, :last], weight[:, :last]
     count, answers = len(right), right.shape[1]
     if not answers:
         nothing = torch.where(true > 0, 0.0, torch.nan)[:, None].expand(-1, count)
@@ -135,24 +137,15 @@ class DetectionScorer(Scorer[dict[str, Tensor]]):
     """Keeps how the answers of each row match its true boxes, and scores all rows together.
 
     Args:
-        compare: Maps an output and a batch to the answers and the true boxes of its rows with a target.
         classes: The names of the classes.
         threshold: The score from which on a box is answered, for counts.
     """
 
     macro = ("map", "map50", "map75", "map_small", "map_medium", "map_large", "recall")
 
-    def __init__(
-        self,
-        compare: Callable[[dict[str, Tensor], Batch], list[tuple[Found, Found]]],
-        classes: Sequence[str],
-        threshold: float,
-    ) -> None:
+    def __init__(self, classes: Sequence[str], threshold: float) -> None:
         super().__init__()
-        self._compare, self.classes, self.threshold = compare, list(classes), threshold
-
-    def keep(self, output: dict[str, Tensor], batch: Batch) -> Kept:
-        return self.kept_of(self._compare(output, batch))
+        self.classes, self.threshold = list(classes), threshold
 
     def kept_of(self, pairs: Sequence[tuple[Found, Found]]) -> Kept:
         """What is kept of rows: of each box its score, its class (-1: none) and the bits of its matches.

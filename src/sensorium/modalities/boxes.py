@@ -12,7 +12,7 @@ import numpy as np
 from sensorium.codecs.boxes import MOST, Boxes, Format, read_boxes, written_box
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Layout, Points
-from sensorium.core.modality import Array, Guess, Modality, is_blank
+from sensorium.core.modality import Array, Blob, Guess, Modality
 from sensorium.core.plurals import counted
 from sensorium.core.registry import component
 from sensorium.language.category_values import fold_label, nearest_label
@@ -142,20 +142,16 @@ class BoundingBoxes(Modality):
     def longest(self) -> int:
         return max(int(self.state["longest"]), 1)
 
-    def missing(self, cell: Any) -> bool:
-        # An empty list is an answer.
-        return is_blank(cell)
-
     def extent(self, cell: Any) -> Array | None:
         """Return how far the boxes reach: left, top, right and bottom of all together, and 1 if in shares, else 0."""
         try:
-            boxes = read_boxes(cell, self.format, self.names)
+            boxes, relative = self._read(cell)
         except CellError:
             return None  # reported by encode
         if not boxes.labels:
             return np.zeros(5, np.float32)
         low, high = boxes.corners[:, :2].min(axis=0), boxes.corners[:, 2:].max(axis=0)
-        return np.array([*low, *high, self._relative(boxes)], np.float32)
+        return np.array([*low, *high, relative], np.float32)
 
     def framing(self, extent: Array) -> Array:
         """Return the identity: boxes are stored in the user's own units."""
@@ -181,14 +177,21 @@ class BoundingBoxes(Modality):
             return ""
         return f"a box passes the edge of its image by {over:.0f} pixels, and is cut there"
 
-    def encode(self, cell: Any) -> Array:
+    def _read(self, cell: Any) -> tuple[Boxes, bool]:
+        """The boxes of a cell, and whether they are in shares of the image."""
         boxes = read_boxes(cell, self.format, self.names)
-        relative = self._relative(boxes)
-        if relative and boxes.labels and float(np.abs(boxes.corners).max()) > ELSEWHERE:
+        relative = bool(self.state["units"] == "relative") if boxes.relative is None else boxes.relative
+        far = float(np.abs(boxes.corners).max()) if relative and boxes.labels else 0.0
+        if far > ELSEWHERE:
             raise CellError(
-                f"a box reaches to {float(np.abs(boxes.corners).max()):g}, and boxes are in shares of the image",
+                f"a box reaches to {far:g}, and boxes are in shares of the image",
+                file=cell.name if isinstance(cell, Blob) else None,
                 fix="units: pixels, or divide by its width and height",
             )
+        return boxes, relative
+
+    def encode(self, cell: Any) -> Array:
+        boxes, relative = self._read(cell)
         codes = {name: i for i, name in enumerate(self.state["values"])}
         known = [codes.get(label, -1) for label in boxes.labels]
         strange = [
@@ -201,9 +204,6 @@ class BoundingBoxes(Modality):
             raise CellError(f"the label {label!r} is not known from training", fix=fix)
         bits = boxes.ignored * IGNORED + int(relative) * RELATIVE
         return np.column_stack([boxes.corners, known, bits]).astype(np.float32).reshape(-1, 6)
-
-    def _relative(self, boxes: Boxes) -> bool:
-        return bool(self.state["units"] == "relative") if boxes.relative is None else boxes.relative
 
     def decode(self, value: Array) -> list[dict[str, Any]]:
         """Return the boxes, written as the lists of the training cells are: four numbers (``box``) and a ``label``."""

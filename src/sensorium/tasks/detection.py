@@ -20,7 +20,7 @@ from sensorium.core.scorer import Scorer
 from sensorium.core.task import Task
 from sensorium.heads.box_prior import SIDE, USUAL, box_prior
 from sensorium.heads.box_targets import box_targets, corners_of, focal_loss, side_loss
-from sensorium.heads.detection import BoxWriter, compared, found_boxes, image_size, in_user_pixels, true_boxes
+from sensorium.heads.detection import BoxWriter, found_boxes, image_size, in_user_pixels, true_boxes
 from sensorium.heads.detection_views import ShownScorer, certainty, detection_views, with_boxes
 from sensorium.heads.place_maps import place_maps
 from sensorium.heads.segmentation_views import in_grey
@@ -157,17 +157,15 @@ class Detection(Task[Maps]):
         return (centres + self.side_weight * side_loss(output["sides"], true, self.size)) / self.boxes_per_row
 
     def scorer(self) -> Scorer[Maps]:
-        def compare(output: Maps, batch: Batch) -> list[tuple[Found, Found]]:
-            return compared(output, self.target(batch), batch, self.on, self.size, self.overlap)
-
-        def frames(output: Maps, batch: Batch) -> tuple[list[int], list[Found], list[Found]]:
+        def find(output: Maps, batch: Batch) -> tuple[list[int], list[Found], list[Found]]:
             target = self.target(batch)
-            assert target is not None, "only asked of rows with a target"
-            rows: list[int] = target.present.nonzero()[:, 0].tolist()
+            rows: list[int] = [] if target is None else target.present.nonzero()[:, 0].tolist()
+            if target is None or not rows:
+                return [], [], []
             found = found_boxes(output["heat"][rows], output["sides"][rows], self.size, self.overlap)
             return rows, found, [true_boxes(target, row) for row in rows]
 
-        return ShownScorer(compare, self.classes, self.threshold, frames, self.on)
+        return ShownScorer(find, self.classes, self.threshold, self.on, self.size)
 
     def answers(self, output: Maps, batch: Batch) -> list[Answer]:
         image = batch.inputs.get(self.on)
